@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results of a large read on Kafka and S3: bounded memory, and how far it is from the bare clients.
+
+``python -m bench delivery[=MIB]`` (default 1024). A plugin publishes messages of nearly 900 kB; the service
+takes them into S3, and then delivers them to a topic. Beside that, in the same run and with the same bytes: a
+bare put of each object to S3, and a bare producer with the service's own settings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import obstore
+from aiohttp import web
+from confluent_kafka import Producer
+from obstore.store import S3Store
+from tests.peers.kafka import JARS, KafkaBroker
+from tests.peers.s3 import S3Service
+
+from bench.machine import Machine, running_machine
+from ran_datajobs.job import MAX_MESSAGE_BYTES
+from ran_datajobs.messaging.kafka_producer import PRODUCER_SETTINGS
+from ran_datajobs.messaging.topics import INTERNAL_TOPIC
+from ran_datajobs.serving import free_port
+
+MIB: Final = 1 << 20
+DEFAULT_MIB: Final = 1024
+PARALLEL_PUTS: Final = 8
+TOPIC, BARE_TOPIC = "bench-results", "bench-bare"
+NODE = "/SubNetwork=Bench/ManagedElement=1"
+
+
+def full_value() -> bytes:
+    """A message with one response whose result nearly fills it."""
+    cell = {"id": "1", "attributes": {"userLabel": "a cell", "pLMNInfoList": ["0123456789"] * 4}}
+    one = msgspec.json.encode(cell) + b","
+    head = (
+        b'{"data":{"responses":[{"operationId":1,"statusCode":0,"statusMessage":"read","state":"SUCCEEDED",'
+    )
+    head += b'"request":{"op":"read","path":"%s"},"result":[' % NODE.encode()
+    tail = b"]}]}}"
+    count = (MAX_MESSAGE_BYTES - len(head) - len(tail) - 100) // len(one)
+    return head + (one * count).removesuffix(b",") + tail
+
+
+class Plugin:
+    """Publishes the messages of a read when it is created, and says that it is finished after the last."""
+
+    def __init__(self, bootstrap: str, values: list[bytes]) -> None:
+        self._producer = Producer({"bootstrap.servers": bootstrap, **PRODUCER_SETTINGS, "log_level": 0})
+        self._values = values
+        self._done: dict[str, asyncio.Task[None]] = {}
+        self.published_at = 0.0
+
+    async def create(self, request: web.Request) -> web.Response:
+        """Accept the read and start to publish."""
+        job = request.match_info["request"]
+        sub_job = request.headers["Idempotency-Key"]
+        if sub_job not in self._done:
+            self._done[sub_job] = asyncio.create_task(asyncio.to_thread(self._publish, job, sub_job))
+        return web.json_response({"dataProducerJobId": sub_job}, status=202)
+
+    async def status(self, request: web.Request) -> web.Response:
+        """RUNNING until everything is published."""
+        done = self._done[request.match_info["job"]].done()
+        return web.json_response({"status": "FINSHED" if done else "RUNNING"})
+
+    async def result(self, _request: web.Request) -> web.Response:
+        """The topic."""
+        return web.json_response({"resulturi": INTERNAL_TOPIC})
+
+    def _publish(self, job: str, sub_job: str) -> None:
+        produce(
+            self._producer,
+            INTERNAL_TOPIC,
+            self._values,
+            lambda number: {
+                "ce_correlationid": job,
+                "ce_subjobid": sub_job,
+                "ce_sequence": str(number),
+                "ce_total": str(len(self._values)),
+            },
+        )
+        self.published_at = time.monotonic()
+
+
+def produce(
+    producer: Producer,
+    topic: str,
+    values: list[bytes],
+    headers: Callable[[int], dict[str, str]] = lambda _number: {},
+) -> None:
+    """Produce all values and wait until the broker has them."""
+    for number, value in enumerate(values):
+        while True:
+            try:
+                producer.produce(topic, value, key=b"bench", headers=list(headers(number).items()))
+                break
+            except BufferError:
+                producer.poll(0.05)
+        producer.poll(0)
+    producer.flush(300)
+
+
+def bare_producer(bootstrap: str, values: list[bytes], batch_bytes: int = 8 * MIB) -> float:
+    """Seconds that the client alone takes, in transactions as large as the service's."""
+    producer = Producer(
+        {"bootstrap.servers": bootstrap, **PRODUCER_SETTINGS, "transactional.id": "bench", "log_level": 0}
+    )
+    producer.init_transactions(30)
+    each = max(1, batch_bytes // len(values[0]))
+    started = time.monotonic()
+    for start in range(0, len(values), each):
+        producer.begin_transaction()
+        produce(producer, BARE_TOPIC, values[start : start + each])
+        producer.commit_transaction(60)
+    return time.monotonic() - started
+
+
+async def bare_puts(s3: S3Service, values: list[bytes]) -> float:
+    """Seconds that the S3 client alone takes, with as many puts at a time as the service has."""
+    store = S3Store(
+        s3.bucket,
+        endpoint=s3.endpoint,
+        access_key_id=s3.access_key_id,
+        secret_access_key=s3.secret_access_key,
+        client_options={"allow_http": True},
+    )
+    slots = asyncio.Semaphore(PARALLEL_PUTS)
+
+    async def put(number: int, value: bytes) -> None:
+        async with slots:
+            await obstore.put_async(store, f"bare/{number}.json", value, use_multipart=False, mode="create")
+
+    started = time.monotonic()
+    await asyncio.gather(*(put(number, value) for number, value in enumerate(values)))
+    return time.monotonic() - started
+
+
+@contextlib.asynccontextmanager
+async def serving(plugin: Plugin) -> AsyncIterator[str]:
+    """The plugin on a port of its own."""
+    app = web.Application(client_max_size=1 << 30)
+    job = "/dmi/v1/dataJob/{request}"
+    app.router.add_post(job, plugin.create)
+    app.router.add_get(job + "/dataProducerJob/{job}/status", plugin.status)
+    app.router.add_get(job + "/dataProducerJob/{job}/result", plugin.result)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()
+
+
+async def delivered(machine: Machine, address: str) -> Any:
+    """The job, once its delivery has ended."""
+    async with asyncio.timeout(1200):
+        while True:
+            async with machine.session.get(address) as response:
+                job = await response.json()
+            if job["deliveryState"] == "DELIVERED":
+                return job
+            await asyncio.sleep(0.02)
+
+
+async def run(mib: str = str(DEFAULT_MIB)) -> None:
+    """Print the figures of one run."""
+    if shutil.which("java") is None or not list(JARS.glob("kafka_*.jar")):
+        print("delivery: Apache Kafka is not installed: run `make deps`")
+        return
+    first = full_value()
+    values = [first] * max(1, int(mib) * MIB // len(first))
+    size = sum(map(len, values)) / 1e6
+    print(f"A read whose results are {size:,.0f} MB in {len(values):,} messages")
+
+    def say(what: str, seconds: float, bare: float | None = None) -> float:
+        ratio = "" if bare is None else f", {bare / seconds:.2f} of the bare client"
+        print(
+            f"  {what}: {seconds:6.1f} s, {size / seconds:6.1f} MB/s, {len(values) / seconds:5.0f}/s{ratio}"
+        )
+        return seconds
+
+    with tempfile.TemporaryDirectory(prefix="ran-datajobs-bench-") as folder:
+        for name in ("kafka", "s3"):
+            Path(folder, name).mkdir()
+        kafka, s3 = KafkaBroker(Path(folder, "kafka")), S3Service(Path(folder, "s3"))
+        try:
+            kafka.start()
+            s3.start()
+            for topic in (TOPIC, BARE_TOPIC, INTERNAL_TOPIC):
+                kafka.create_topic(topic)
+            os.environ |= {
+                "DATAJOBS_KAFKA_BOOTSTRAP": kafka.bootstrap,
+                "DATAJOBS_S3_ENDPOINT": s3.endpoint,
+                "AWS_ACCESS_KEY_ID": s3.access_key_id,
+                "AWS_SECRET_ACCESS_KEY": s3.secret_access_key,
+            }
+            with ThreadPoolExecutor(1) as thread:
+                loop = asyncio.get_running_loop()
+                producing = await loop.run_in_executor(thread, bare_producer, kafka.bootstrap, values)
+            say("bare producer, transactions of 8 MiB", producing)
+            putting = say(f"bare puts, {PARALLEL_PUTS} at a time", await bare_puts(s3, values))
+            plugin = Plugin(kafka.bootstrap, values)
+            async with serving(plugin) as root, running_machine() as machine:
+                await _measure(machine, root, plugin, say, producing, putting)
+                peaks = ", ".join(f"{name} {peak} MiB" for name, peak in sorted(machine.peak_rss().items()))
+                print(f"  peak memory: {peaks}")
+        finally:
+            s3.stop()
+            kafka.stop()
+
+
+async def _measure(
+    machine: Machine,
+    root: str,
+    plugin: Plugin,
+    say: Callable[[str, float, float | None], float],
+    producing: float,
+    putting: float,
+) -> None:
+    handle = {"cmHandle": "bench", "alternateId": NODE, "dataProducerIdentifier": "bench"}
+    await machine.register({"dmiPlugin": root, "createdCmHandles": [handle]})
+    body = msgspec.json.encode({"data": [{"op": "read", "operationId": 1, "path": NODE}]})
+    started = time.monotonic()
+    address = await machine.submit(body)
+    job = await machine.ended(address)
+    if job["status"] != "FINSHED":
+        async with machine.session.get(address + "/subJobs") as response:
+            raise SystemExit(f"the read did not end well: {await response.json()}")
+    say("plugin → Kafka → S3, with the plugin's own publishing", time.monotonic() - started, putting)
+    say("  of that, after the plugin's last message", time.monotonic() - plugin.published_at, None)
+    started = time.monotonic()
+    address = await machine.submit(body, f"kafka:{TOPIC}")
+    await delivered(machine, address)
+    say("plugin → Kafka → S3 → Kafka, end to end", time.monotonic() - started, None)
+    async with machine.session.post(address + "/redeliver") as response:
+        if response.status != 202:
+            raise SystemExit(f"redeliver: {response.status}")
+    started = time.monotonic()
+    await delivered(machine, address)
+    say("S3 → Kafka, the delivery alone", time.monotonic() - started, producing)

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real processes to measure: the service with its embedded database, and whatever stands beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+
+from ran_datajobs.serving import free_port
+
+JOBS = "/ranoam/cm/v1/dataJob"
+TERMINAL = ("FINSHED", "FAILED", "PARTIALLY_FAILED", "CANCELLED")
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """A temporary folder."""
+    path = Path(tempfile.mkdtemp(prefix="ran-datajobs-bench-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def program(*command: str, **environment: str) -> Iterator[psutil.Process]:
+    """A Python program of ours while the block runs."""
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=sys.stderr if os.environ.get("BENCH_LOG") else subprocess.DEVNULL,
+    )
+    try:
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+async def answers(session: aiohttp.ClientSession, url: str) -> None:
+    """Wait until ``url`` answers 200."""
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with session.get(url) as response:
+                    if response.status == 200:
+                        return
+            await asyncio.sleep(0.05)
+
+
+class Machine:
+    """The running service, and its processes."""
+
+    def __init__(self, root: str, session: aiohttp.ClientSession, process: psutil.Process) -> None:
+        self.root = root
+        self.session = session
+        self._process = process
+
+    async def register(self, body: Any) -> None:
+        """Register an inventory."""
+        async with self.session.post(self.root + "/ncmpInventory/v1/ch", json=body) as response:
+            if response.status != 200:
+                raise SystemExit(f"registration: {response.status} {await response.text()}")
+
+    async def submit(self, body: bytes, destination: str | None = None) -> str:
+        """Submit a job; its address."""
+        headers = {"Content-Type": "application/json"}
+        query = {"destination": destination} if destination else {}
+        async with self.session.post(self.root + JOBS, data=body, headers=headers, params=query) as response:
+            answer = await response.json()
+            if response.status != 202:
+                raise SystemExit(f"submit: {response.status} {answer}")
+            address: str = answer["statusuri"]
+            return address
+
+    async def ended(self, address: str, every: float = 0.02) -> Any:
+        """The job, once it is terminal."""
+        async with asyncio.timeout(300):
+            while True:
+                async with self.session.get(address) as response:
+                    job = await response.json()
+                if job["status"] in TERMINAL:
+                    return job
+                await asyncio.sleep(every)
+
+    def peak_rss(self) -> dict[str, int]:
+        """Largest resident memory so far of each process of the service, in MiB."""
+        peaks: dict[str, int] = {}
+        for process in [self._process, *self._process.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error, OSError):
+                words = process.cmdline()
+                name = next((w for w in words if w.startswith("serve")), None)
+                if name is None:
+                    continue
+                status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+                peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+                peaks[name] = max(peaks.get(name, 0), int(peak.split()[1]) // 1024)
+        return peaks
+
+
+@contextlib.asynccontextmanager
+async def running_machine(*beside: tuple[str, ...], port: int = 0) -> AsyncIterator[Machine]:
+    """The service with embedded defaults in a folder of its own; ``beside``: programs to run meanwhile.
+
+    ``port`` 0: a free one.
+    """
+    with folder() as data, contextlib.ExitStack() as stack:
+        port = port or free_port()
+        for command in beside:
+            stack.enter_context(program(*command))
+        process = stack.enter_context(
+            program(
+                "-m", "ran_datajobs", "serve", "--port", str(port), "--data-dir", str(data),
+                "--log-level", "warning", "--min-free-disk", "0",
+            )
+        )  # fmt: skip
+        timeout = aiohttp.ClientTimeout(total=300)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            root = f"http://127.0.0.1:{port}"
+            await answers(session, root + "/readyz")
+            yield Machine(root, session, process)

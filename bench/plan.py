@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check and plan of ONAP's load job inside one process: ratios to a bare decode, and what others notice."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+
+import msgspec
+import zstandard
+
+from bench.accept import HANDLES, LARGE, Body, alternate_id, load_job
+from ran_datajobs.inventory.owners import Owner, Owners
+from ran_datajobs.plan.request import check_request, read_request
+from ran_datajobs.plan.split import split_accepted
+from ran_datajobs.southbound.plugin import PluginProfile
+
+RUNS = 9
+HUGE = 1_000_000
+_PLUGIN = PluginProfile(1, "http://127.0.0.1:9001")
+
+
+def owners(producers: int) -> Owners:
+    """:data:`HANDLES` handles, spread over ``producers`` of one plugin."""
+    return Owners(
+        Owner(f"ch-{n}", alternate_id(n)[1:], _PLUGIN, f"producer-{n % producers}", "", b"{}")
+        for n in range(HANDLES)
+    )
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    result = work()
+    took = time.perf_counter() - started
+    del result
+    return took
+
+
+def _ratios(body: bytes, works: dict[str, Callable[[], object]]) -> tuple[float, dict[str, list[float]]]:
+    """The median seconds of a bare decode, and of each work its ratios to the decodes around it."""
+    bare = msgspec.json.Decoder(Body)
+    decodes: list[float] = []
+    ratios: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(RUNS):
+        for name, work in works.items():
+            before = _seconds(lambda: bare.decode(body))
+            took = _seconds(work)
+            after = _seconds(lambda: bare.decode(body))
+            decodes += (before, after)
+            ratios[name].append(took / ((before + after) / 2))
+    return statistics.median(decodes), ratios
+
+
+async def _silences(work: Callable[[], object]) -> list[float]:
+    """How long the event loop was late, in ascending seconds, while a thread did ``work``."""
+    late: list[float] = []
+    done = asyncio.create_task(asyncio.to_thread(work))
+    while not done.done():
+        started = time.perf_counter()
+        await asyncio.sleep(0.001)
+        late.append(time.perf_counter() - started - 0.001)
+    del done
+    return sorted(late)
+
+
+async def run() -> None:
+    """Print the figures: medians, and the best run in brackets."""
+    body = load_job(LARGE, 1)
+    one, many = owners(1), owners(200)
+
+    def planned(stored: bytes, index: Owners) -> object:
+        return split_accepted(zstandard.decompress(stored), index)
+
+    stored = zstandard.compress(body, 1)
+    decode, ratios = _ratios(
+        body,
+        {
+            "check before the 202": lambda: check_request(body),
+            "check, and build every operation": lambda: read_request(body),
+            "compress for the store": lambda: zstandard.compress(body, 1),
+            "plan for 1 producer": lambda: planned(stored, one),
+            "plan for 200 producers": lambda: planned(stored, many),
+        },
+    )
+    print(f"{LARGE} operations, {len(body) / 1e6:.0f} MB, {HANDLES} handles; ratios to a bare decode")
+    print(f"  bare decode: {decode * 1000:.0f} ms")
+    for name, values in ratios.items():
+        print(f"  {name}: {statistics.median(values):.2f} x ({min(values):.2f} x)")
+    await _print_silences()
+
+
+async def _print_silences() -> None:
+    body, many = load_job(HUGE, 1), owners(200)
+    stored = zstandard.compress(body, 1)
+    works: dict[str, Callable[[], object]] = {
+        "it is checked": lambda: check_request(body),
+        "it is planned": lambda: split_accepted(zstandard.decompress(stored), many),
+    }
+    print(f"{HUGE} operations: how late the event loop of the same process is while")
+    for name, work in works.items():
+        late = await _silences(work)
+        figures = " ".join(f"p{p} {late[len(late) * p // 100] * 1000:.0f} ms," for p in (50, 99))
+        print(f"  {name}: {figures} longest {late[-1] * 1000:.0f} ms")

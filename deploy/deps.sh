@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Installs what some tests need beside Python packages: Chromium, a JDK with Maven, and the Kafka broker.
+# Everything that is there already is left alone.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+missing=()
+command -v chromium >/dev/null || missing+=(chromium)
+command -v java >/dev/null || missing+=(default-jre-headless)
+command -v mvn >/dev/null || missing+=(maven)
+
+if ((${#missing[@]})); then
+    if ! command -v apt-get >/dev/null; then
+        echo "These programs are missing, and this is no Debian: install ${missing[*]} by hand" >&2
+        exit 2
+    fi
+    as_root=()
+    if ((EUID != 0)); then
+        as_root=(sudo)
+    fi
+    echo "Installing the system packages ${missing[*]}"
+    "${as_root[@]}" apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+if [[ -x deploy/kafka/fetch.sh ]]; then
+    deploy/kafka/fetch.sh
+fi

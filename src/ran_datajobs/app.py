@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Composition root: settings in, wired stages out. The one place that names adapters; no logic.
+
+``run_api`` and ``run_worker`` are the bodies of the two kinds of service processes. Both end cleanly when
+``stopping`` is set, and need a database whose schema is up to date.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
+from random import Random
+from uuid import UUID, uuid4
+
+from msgspec import Struct
+
+from ran_datajobs.checkpoints import Reached, pass_by
+from ran_datajobs.config import Settings
+from ran_datajobs.dispatch.announce import Announcer
+from ran_datajobs.dispatch.circuit import Circuits
+from ran_datajobs.dispatch.finisher import Finisher
+from ran_datajobs.dispatch.flight import Flights
+from ran_datajobs.dispatch.planner import Planner
+from ran_datajobs.dispatch.pruner import Pruner, Retention
+from ran_datajobs.dispatch.publishing import PublishLoop
+from ran_datajobs.dispatch.steps import LaneSteps
+from ran_datajobs.dispatch.sub_jobs import DispatchLimits, SubJobRunner
+from ran_datajobs.dispatch.tasks import TaskKind, wake_lanes
+from ran_datajobs.dispatch.turn import LaneTurns
+from ran_datajobs.dispatch.worker import Worker, lane_handler
+from ran_datajobs.errors import DataJobsError, WrongUse
+from ran_datajobs.inventory.index import OwnerIndex
+from ran_datajobs.inventory.registry import Registry
+from ran_datajobs.messaging.bus import Bus, Received
+from ran_datajobs.messaging.postgres import PostgresBus
+from ran_datajobs.northbound.application import build
+from ran_datajobs.northbound.bodies import Limits
+from ran_datajobs.northbound.destination import DestinationRules
+from ran_datajobs.northbound.parts import NorthboundParts
+from ran_datajobs.northbound.tokens import TokenTable
+from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.results.arrivals import Arrivals, Dropped
+from ran_datajobs.results.collection import ResultObjects
+from ran_datajobs.results.job_view import JobView
+from ran_datajobs.results.objects import ObjectStore, open_folder, open_s3
+from ran_datajobs.results.publisher import DeliveryPatience, Publisher
+from ran_datajobs.results.shelter import LOOK_AGAIN_AFTER, ShelteredObjects
+from ran_datajobs.serving import serving
+from ran_datajobs.southbound.http import HttpBounds, PeerHttp
+from ran_datajobs.southbound.peers import Peers
+from ran_datajobs.southbound.plugin import PluginProfile
+from ran_datajobs.store import outbox
+from ran_datajobs.store.database import Database
+from ran_datajobs.store.outbox import Undeliverable
+from ran_datajobs.telemetry import Event, Logger, Metrics, logger
+from ran_datajobs.web import STATIC
+
+API_POOL = 12
+WORKER_POOL = 16
+
+
+class Shared(Struct, frozen=True):
+    """What both kinds of processes stand on."""
+
+    database: Database
+    objects: ObjectStore
+    bus: Bus
+    owners: OwnerIndex
+    view: JobView
+
+
+@contextlib.asynccontextmanager
+async def shared_parts(
+    settings: Settings, pool_size: int, worker_id: UUID | None = None
+) -> AsyncIterator[Shared]:
+    """Open the store, the objects and the bus; close them at the end."""
+    if settings.database_url is None:
+        raise WrongUse("no database: set DATAJOBS_DATABASE_URL, or let `datajobs serve` run the embedded one")
+    database = await Database.open(settings.database_url, size=pool_size, worker_id=worker_id)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(database.close)
+        yield Shared(
+            database,
+            ShelteredObjects(
+                object_store(settings),
+                database,
+                settings.results_bucket,
+                look_again_after=min(LOOK_AGAIN_AFTER, settings.delivery_give_up / 10),
+                sheltered=_tells_sheltered(logger()),
+            ),
+            await stack.enter_async_context(message_bus(settings, database)),
+            OwnerIndex(
+                database,
+                PluginProfile(
+                    0,
+                    "",
+                    give_up=settings.dmi_give_up,
+                    sub_job_timeout=settings.sub_job_timeout,
+                    read_slots=settings.read_slots,
+                ),
+            ),
+            JobView(Addresses(settings.effective_api_root), settings.finished_spelling),
+        )
+
+
+@contextlib.asynccontextmanager
+async def message_bus(settings: Settings, database: Database) -> AsyncIterator[Bus]:
+    """The embedded bus, or Kafka where its servers are named."""
+    if settings.kafka_bootstrap is None:
+        yield PostgresBus(database)
+        return
+    from ran_datajobs.messaging.kafka import open_kafka  # librdkafka is loaded only where it is used
+
+    async with database.connection() as connection:
+        installation = str(await outbox.installation(connection))
+    async with open_kafka(
+        settings.kafka_bootstrap, settings.kafka_properties, installation=installation
+    ) as bus:
+        yield bus
+
+
+def object_store(settings: Settings) -> ObjectStore:
+    """The S3 service of the settings and ``AWS_…`` variables, else a folder (default: in the data dir)."""
+    if settings.s3_endpoint is None:
+        return open_folder(settings.objects_dir or settings.data_dir / "objects")
+    return open_s3(
+        settings.s3_endpoint,
+        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+        access_key_id=os.environ.get("AWS_ACCESS_KEY_ID"),
+        secret_access_key=os.environ.get("AWS_SECRET_ACCESS_KEY"),
+        session_token=os.environ.get("AWS_SESSION_TOKEN"),
+    )
+
+
+async def run_api(
+    settings: Settings,
+    stopping: asyncio.Event,
+    ready: Callable[[str], None] = lambda _address: None,
+    reached: Reached = pass_by,
+) -> None:
+    """Serve the northbound API and the page until ``stopping``; ``ready`` is told the listening address.
+
+    Once it stops, ``/readyz`` says so for an eighth of the grace before the listening socket is closed: who
+    spreads requests over several machines sends the next ones elsewhere.
+    """
+    log, metrics = logger(), Metrics()
+    async with shared_parts(settings, API_POOL) as shared:
+        parts = NorthboundParts(
+            database=shared.database,
+            owners=shared.owners,
+            registry=Registry(shared.database, settings.dmi_allow),
+            objects=shared.objects,
+            bus=shared.bus,
+            embedded_bus=shared.bus if isinstance(shared.bus, PostgresBus) else None,
+            tokens=TokenTable(settings.tokens_file) if settings.tokens_file else None,
+            metrics=metrics,
+            log=log,
+            stopping=stopping,
+            api_root=settings.effective_api_root,
+            results_bucket=settings.results_bucket,
+            version=version("ran-datajobs"),
+            finished_spelling=settings.finished_spelling,
+            allowed_hosts=settings.allowed_hosts,
+            limits=Limits(
+                max_body=settings.max_body,
+                max_bodies_in_flight=settings.max_body_bytes_in_flight,
+                max_operations=settings.max_operations,
+                max_open_jobs=settings.max_open_jobs,
+                min_free_disk=settings.min_free_disk,
+            ),
+            onap_status=settings.onap_status,
+            destination_rules=DestinationRules(settings.destination_allow, settings.destination_deny),
+            disk=settings.data_dir,
+            static=STATIC,
+            reached=reached,
+        )
+        async with serving(
+            build(parts), settings.host, settings.port, tls_cert=settings.tls_cert, tls_key=settings.tls_key
+        ) as address:
+            log.info(Event.SERVICE_STARTED, role="api", address=address)
+            ready(address)
+            await stopping.wait()
+            await asyncio.sleep(settings.shutdown_grace / 8)
+
+
+async def run_worker(
+    settings: Settings,
+    stopping: asyncio.Event,
+    ready: Callable[[str], None] = lambda _address: None,
+    reached: Reached = pass_by,
+) -> None:
+    """Plan, dispatch, collect and deliver until ``stopping``; ``ready`` is told when tasks are taken."""
+    log = logger()
+    worker_id = uuid4()
+    bounds = HttpBounds(
+        connect=settings.dmi_connect_timeout,
+        total=settings.dmi_timeout,
+        result_total=settings.dmi_result_timeout,
+    )
+    async with shared_parts(settings, WORKER_POOL, worker_id) as shared, PeerHttp(bounds) as http:
+        announcer = Announcer(shared.view)
+        steps = LaneSteps(shared.database, worker_id, announcer, aging=settings.priority_aging)
+        flights = Flights(stopping)
+        chance = Random()  # noqa: S311 - spreads polls, keeps no secret
+        circuits = Circuits(Peers(http).plugin, chance)
+        runner = SubJobRunner(
+            steps,
+            flights.bounded(circuits.guarded),
+            ResultObjects(shared.database, shared.objects),
+            DispatchLimits(
+                give_up=settings.dmi_give_up,
+                sub_job_timeout=settings.sub_job_timeout,
+                lane_quarantine=settings.lane_quarantine,
+                result_idle=settings.result_idle,
+            ),
+            chance,
+            flights,
+            circuits,
+            reached,
+        )
+        turns = LaneTurns(steps, runner, worker_id, default_read_slots=settings.read_slots, stopping=stopping)
+        worker = Worker(
+            shared.database,
+            worker_id,
+            {
+                TaskKind.PLAN: Planner(shared.database, shared.owners, shared.objects, reached).handle,
+                TaskKind.LANE: lane_handler(turns),
+                TaskKind.FINISH: Finisher(
+                    shared.database, shared.objects, announcer, settings.finished_spelling, reached
+                ).handle,
+            },
+            stopping,
+            log,
+            grace=settings.shutdown_grace,
+        )
+        arrivals = Arrivals(
+            shared.database,
+            shared.bus,
+            shared.objects,
+            wake_lanes,
+            dropped=_tells_dropped(log),
+            troubled=_tells_bus_away(log),
+            reached=reached,
+        )
+        publisher = Publisher(
+            shared.database,
+            shared.bus,
+            shared.objects,
+            shared.view.addresses.object,
+            DeliveryPatience(give_up=settings.delivery_give_up),
+            _tells_given_up(log),
+            reached,
+            own_bucket=settings.results_bucket,
+        )
+        pruner = Pruner(
+            shared.database,
+            shared.objects,
+            Retention(jobs=settings.retention, messages=settings.retention),
+            log,
+        )
+        async with asyncio.TaskGroup() as group:
+            beside = [
+                group.create_task(arrivals.run()),
+                group.create_task(PublishLoop(shared.database, publisher, log).run()),
+                group.create_task(pruner.run()),
+            ]
+            log.info(Event.SERVICE_STARTED, role="worker")
+            await worker.run(lambda: ready("worker"))
+            for task in beside:
+                task.cancel()
+
+
+def _tells_dropped(log: Logger) -> Callable[[Dropped, Received], None]:
+    return lambda why, received: log.warning(
+        Event.MESSAGE_DROPPED, topic=received.topic, offset=received.offset, why=why.value
+    )
+
+
+def _tells_bus_away(log: Logger) -> Callable[[DataJobsError], None]:
+    return lambda error: log.warning(Event.BUS_AWAY, cause=str(error))
+
+
+def _tells_sheltered(log: Logger) -> Callable[[UUID, str], None]:
+    return lambda job_id, cause: log.warning(Event.RESULTS_SHELTERED, job_id=str(job_id), cause=cause)
+
+
+def _tells_given_up(log: Logger) -> Callable[[Undeliverable], None]:
+    return lambda what: log.error(
+        Event.DELIVERY_ENDED, job_id=str(what.job_id), state="FAILED", cause=what.cause
+    )

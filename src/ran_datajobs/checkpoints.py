@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Named moments in the life of a job, between one durable step and the next.
+
+Parts are given a :data:`Reached` and call it at each moment; by default nothing happens. Crash tests pass one
+that kills the process there.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+
+class Checkpoint(enum.StrEnum):
+    """The edges of accept, plan, start, track, collect, finish and deliver, in the order of a job's life."""
+
+    ACCEPT_CHECKED = "accept.checked"  # the request is good; nothing is stored
+    ACCEPT_STORED = "accept.stored"  # the job is durable; the 202 is not sent
+    PLAN_SPLIT = "plan.split"  # the sub-jobs are known; nothing is stored
+    PLAN_WRITTEN = "plan.written"  # the objects of refused operations are written
+    PLAN_STORED = "plan.stored"  # the sub-jobs are durable; the task is not ended
+    START_MARKED = "start.marked"  # STARTING is durable; the create is not sent
+    START_SENT = "start.sent"  # the create was answered; the id is not recorded
+    START_RECORDED = "start.recorded"  # the id is durable
+    TRACK_TOLD = "track.told"  # the plugin told a terminal status; nothing is stored
+    COLLECT_FETCHED = "collect.fetched"  # the result is here; no object is written
+    COLLECT_WRITTEN = "collect.written"  # the objects are written; the sub-job is not settled
+    COLLECT_SETTLED = "collect.settled"  # the sub-job is settled
+    FINISH_COUNTED = "finish.counted"  # the verdict is known; no manifest is written
+    FINISH_WRITTEN = "finish.written"  # the manifest is written; the job is not terminal
+    FINISH_STORED = "finish.stored"  # the job is terminal; the task is not ended
+    ARRIVAL_WRITTEN = "arrival.written"  # a read's message is an object; it is not recorded
+    ARRIVAL_STORED = "arrival.stored"  # it is recorded; the bus was not told
+    DELIVER_READ = "deliver.read"  # the messages are ready; none is published
+    DELIVER_PUBLISHED = "deliver.published"  # readers can see them; the outbox still has them
+    DELIVER_STORED = "deliver.stored"  # the outbox is rid of them
+
+
+Reached: TypeAlias = Callable[[Checkpoint], Awaitable[None]]
+"""Called whenever a moment is reached."""
+
+
+async def pass_by(_checkpoint: Checkpoint) -> None:
+    """The usual :data:`Reached`: nothing happens."""

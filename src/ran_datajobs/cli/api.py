@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The northbound API over HTTP, as the commands use it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
+from uuid import UUID
+
+from ran_datajobs.config import Settings
+from ran_datajobs.errors import ServerUnreachable, WrongUse
+from ran_datajobs.job import Status, read_status
+
+JSON: Final = "application/json"
+_SILENCE: Final = 60.0
+_MAX_ANSWER: Final = 256 << 20
+_SHOWN_PROBLEMS: Final = 5
+_NOT_NOW: Final = frozenset({429, 502, 503, 504})
+
+
+class Api:
+    """One service. Every call opens a connection of its own.
+
+    A refusal (4xx) raises WrongUse with the service's own words; a service that is away, busy or broken
+    raises ServerUnreachable.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.server = settings.server
+        self._parts = urlsplit(settings.server)
+        self._token = settings.token
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The JSON of a GET; parameters that are ``None`` are left out."""
+        return self.call("GET", path, query=query)[1]
+
+    def post(
+        self, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, **query: Any
+    ) -> Any:
+        """The JSON of the answer to a POST; ``None`` when it has no body."""
+        return self.call("POST", path, query=query, body=body, headers=headers)[1]
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, Any]:
+        """Status and JSON of the answer."""
+        with self.open(method, path, query=query, body=body, headers=headers) as answer:
+            data = _read(answer, self.server)
+        return answer.status, (_json(data, self.server) if data else None)
+
+    def fetch(self, path: str) -> bytes:
+        """The bytes of a GET, as they are."""
+        with self.open("GET", path) as answer:
+            return _read(answer, self.server)
+
+    @contextlib.contextmanager
+    def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer as it comes in, once its status says that all is well."""
+        sent = {"Accept": JSON, "User-Agent": "datajobs"} | dict(headers or {})
+        if body:
+            sent.setdefault("Content-Type", JSON)
+        if self._token is not None:
+            sent["Authorization"] = f"Bearer {self._token}"
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        target = self._parts.path + path + (("&" if "?" in path else "?") + urlencode(given) if given else "")
+        connection = self._connection()
+        try:
+            try:
+                connection.request(method, target, body=body, headers=sent)
+                answer = connection.getresponse()
+                if answer.status >= 400:
+                    raise _refusal(answer.status, answer.read(1 << 20), self.server)
+            except (OSError, http.client.HTTPException) as error:
+                raise _unreachable(self.server, error) from error
+            yield answer
+        finally:
+            connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        host = self._parts.hostname or ""
+        if self._parts.scheme == "https":
+            trusted = ssl.create_default_context()
+            return http.client.HTTPSConnection(host, self._parts.port, timeout=_SILENCE, context=trusted)
+        return http.client.HTTPConnection(host, self._parts.port, timeout=_SILENCE)
+
+    # --- events --------------------------------------------------------------------------------------
+
+    def events(self, path: str, *, patience: float = 60.0) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Name and data of each event of a job, until the ``status`` event of its terminal status.
+
+        A stream that breaks is taken up where it broke. Raises ServerUnreachable when the service stays
+        away for ``patience`` seconds.
+        """
+        last_id: str | None = None
+        lost_at: float | None = None
+        pause = 0.2
+        while True:
+            headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
+            try:
+                with self.open("GET", path, headers=headers) as answer:
+                    for name, event_id, data in _server_sent(answer, self.server):
+                        last_id, lost_at, pause = event_id or last_id, None, 0.2
+                        yield name, data
+                        status = read_status(data.get("status"))
+                        if name == "status" and status is not None and status.terminal:
+                            return
+            except ServerUnreachable:
+                now = time.monotonic()
+                lost_at = lost_at or now
+                if now - lost_at > patience:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, 5.0)
+
+
+def _server_sent(
+    answer: http.client.HTTPResponse, server: str
+) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
+    """Name, id and data of each event (WHATWG HTML, server-sent events)."""
+    fields: dict[str, str] = {}
+    while True:
+        try:
+            line = answer.readline(_MAX_ANSWER)
+        except (OSError, http.client.HTTPException) as error:
+            raise _unreachable(server, error) from error
+        if not line:
+            return
+        text = line.decode("utf-8", "replace").rstrip("\r\n")
+        if text:
+            name, _, value = text.partition(":")
+            fields[name] = value.removeprefix(" ")
+        elif "data" in fields:
+            yield fields.get("event", "message"), fields.get("id"), _json(fields["data"].encode(), server)
+            fields = {}
+
+
+def _read(answer: http.client.HTTPResponse, server: str) -> bytes:
+    try:
+        data = answer.read(_MAX_ANSWER + 1)
+    except (OSError, http.client.HTTPException) as error:
+        raise _unreachable(server, error) from error
+    if len(data) > _MAX_ANSWER:
+        raise ServerUnreachable(f"the answer of {server} is larger than {_MAX_ANSWER} bytes")
+    return data
+
+
+def _json(data: bytes, server: str) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise ServerUnreachable(f"what answers at {server} is not this service") from error
+
+
+def _unreachable(server: str, error: Exception) -> ServerUnreachable:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        cause = f"its certificate is not trusted ({error.verify_message})"
+    elif isinstance(error, TimeoutError):
+        cause = f"silent for {_SILENCE:g} s"
+    else:
+        cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return ServerUnreachable(f"no answer from {server}: {cause}. Is it running (datajobs serve)?")
+
+
+def _refusal(status: int, body: bytes, server: str) -> Exception:
+    """What the service says is wrong (RFC 9457), in one line."""
+    try:
+        problem = json.loads(body)
+        detail = str(problem.get("detail") or problem.get("title") or "")
+        errors = problem.get("errors") or []
+        listed = [f"{error['pointer']}: {error['detail']}" for error in errors[:_SHOWN_PROBLEMS]]
+        more = int(problem.get("errorCount") or len(errors)) - len(listed)
+    except (ValueError, AttributeError, TypeError, KeyError):
+        detail, listed, more = f"{server} answered {status}", [], 0
+    text = "; ".join([detail, *listed]) + (f"; and {more} more" if more > 0 else "")
+    if status in (401, 403):
+        return WrongUse(f"{text} (a token comes from DATAJOBS_TOKEN or DATAJOBS_TOKEN_FILE)")
+    if status in _NOT_NOW or status >= 500:
+        return ServerUnreachable(f"{server} cannot do that now: {text}")
+    return WrongUse(text)
+
+
+def job_id_of(text: str) -> str:
+    """The job id a person gave, in its normal form; the job's address is taken as well. Raises WrongUse."""
+    try:
+        return str(UUID(text.rstrip("/").rpartition("/")[2]))
+    except ValueError as error:
+        raise WrongUse(f"{text!r} is not a job id (see: datajobs list)") from error
+
+
+def exit_status(job: Mapping[str, Any]) -> int:
+    """0 for a finished job, 1 for one that ended otherwise."""
+    return 0 if read_status(job.get("status")) is Status.FINISHED else 1

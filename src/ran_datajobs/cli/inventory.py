@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``inventory load``: register CM handles in ONAP's shape."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from ran_datajobs.cli.api import Api
+from ran_datajobs.cli.jobs import read_input
+from ran_datajobs.cli.options import CLIENT, Settings, takes_settings
+
+_FAILED = ("failedCreatedCmHandles", "failedUpdatedCmHandles", "failedRemovedCmHandles")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    inventory = typer.Typer(help="Who owns which managed objects.", no_args_is_help=True)
+    inventory.command()(load)
+    app.add_typer(inventory, name="inventory", rich_help_panel="Around a service")
+
+
+@takes_settings(*CLIENT)
+def load(
+    settings: Settings,
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="a registration in ONAP's shape, JSON; - reads standard input"),
+    ],
+) -> None:
+    """Register CM handles. Ends with 1 when some were not taken, and says which.
+
+    Example: `datajobs inventory load handles.json`
+    """
+    from ran_datajobs.cli import show
+
+    failed = register(Api(settings), read_input(file))
+    if settings.output == "json":
+        for entry in failed:
+            show.json_line(entry)
+    elif failed:
+        show.table(
+            ("CM HANDLE", "CODE", "WHY"),
+            [(entry.get("cmHandle"), entry.get("errorCode"), entry.get("errorText")) for entry in failed],
+        )
+    else:
+        show.console().print("all were taken")
+    if failed:
+        raise typer.Exit(1)
+
+
+def register(api: Api, body: bytes) -> list[dict[str, Any]]:
+    """Register; the entries that were not taken."""
+    from ran_datajobs.northbound import paths
+
+    answer = api.post(paths.INVENTORY, body) or {}
+    return [entry for name in _FAILED for entry in answer.get(name, ())]

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``submit``, ``list``, ``status``, ``watch``, ``failures``, ``cancel``, ``retry``, ``redeliver``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import typer
+
+from ran_datajobs.cli.api import Api, exit_status, job_id_of
+from ran_datajobs.cli.options import CLIENT, Settings, takes_settings
+from ran_datajobs.errors import ServerUnreachable, WrongUse
+
+JobId = Annotated[str, typer.Argument(metavar="ID", help="id of a job, or its address")]
+_TRIES = 3
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (submit, list_, status, watch, failures, cancel, retry, redeliver):
+        app.command(command.__name__.rstrip("_"), rich_help_panel="Data jobs")(command)
+
+
+@takes_settings(*CLIENT)
+def submit(
+    settings: Settings,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="the request, JSON; - reads standard input")],
+    destination: Annotated[
+        str | None, typer.Option(help="topic or bucket for the results; kafka:NAME or s3:NAME says which")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="follow the job to its end")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show what would be done, and do nothing")
+    ] = False,
+) -> None:
+    """Submit a data job.
+
+    A submit that got no answer is repeated; the service takes it once.
+
+    Examples: `datajobs submit job.json --watch` · `jq … | datajobs submit - --destination kafka:results`
+    """
+    from ran_datajobs.northbound import paths
+
+    body = read_input(file)
+    api = Api(settings)
+    if dry_run:
+        _show_plan(settings, api.post(paths.JOBS, body, dryRun="true", destination=destination))
+        return
+    accepted = _submit_once(api, paths.JOBS, body, destination)
+    if not watch:
+        _show_accepted(settings, accepted)
+        return
+    _watch(settings, api, accepted["jobId"])
+
+
+def _submit_once(api: Api, path: str, body: bytes, destination: str | None) -> Any:
+    key = {"Idempotency-Key": str(uuid4())}
+    for _ in range(_TRIES - 1):
+        try:
+            return api.post(path, body, key, destination=destination)
+        except ServerUnreachable as error:
+            if isinstance(error.__cause__, ConnectionRefusedError):
+                raise
+    return api.post(path, body, key, destination=destination)
+
+
+@takes_settings(*CLIENT)
+def list_(
+    settings: Settings,
+    status: Annotated[str | None, typer.Option(help="only jobs with this status, e.g. RUNNING")] = None,
+    kind: Annotated[str | None, typer.Option("--type", help="only READ or only WRITE jobs")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="so many, newest first")] = 20,
+) -> None:
+    """List data jobs, newest first.
+
+    Example: `datajobs list --status RUNNING --limit 100`
+    """
+    from ran_datajobs.cli import show
+    from ran_datajobs.northbound import paths
+
+    page = Api(settings).get(
+        paths.JOBS,
+        limit=limit,
+        status=status.upper().replace("-", "_") if status else None,
+        type=kind.upper() if kind else None,
+    )
+    if settings.output == "json":
+        for job in page["items"]:
+            show.json_line(job)
+    else:
+        show.job_list(page["items"])
+
+
+@takes_settings(*CLIENT)
+def status(settings: Settings, job_id: JobId) -> None:
+    """Show one data job.
+
+    Example: `datajobs status 3f0c… --output json`
+    """
+    from ran_datajobs.northbound import paths
+
+    _show_job(settings, Api(settings).get(paths.fill(paths.JOB, job_id=job_id_of(job_id))))
+
+
+@takes_settings(*CLIENT)
+def watch(settings: Settings, job_id: JobId) -> None:
+    """Follow a data job to its end. Ends with 0 when it finished, with 1 when it ended otherwise.
+
+    A connection that breaks is taken up again where it broke.
+
+    Example: `datajobs watch 3f0c…`
+    """
+    _watch(settings, Api(settings), job_id_of(job_id))
+
+
+def _watch(settings: Settings, api: Api, job_id: str) -> None:
+    from ran_datajobs.cli.follow import Bars, follow
+
+    if settings.output == "json":
+        ended = follow(api, job_id, label=job_id, bars=None)
+    else:
+        with Bars() as bars:
+            ended = follow(api, job_id, label=f"job {job_id[:8]}", bars=bars)
+        _show_job(settings, ended)
+    raise typer.Exit(exit_status(ended))
+
+
+@takes_settings(*CLIENT)
+def failures(settings: Settings, job_id: JobId) -> None:
+    """List every operation of a job that did not succeed, and why.
+
+    Example: `datajobs failures 3f0c… --output json | jq -r .path`
+    """
+    from ran_datajobs.cli import show
+    from ran_datajobs.northbound import paths
+
+    path = paths.fill(paths.FAILURES, job_id=job_id_of(job_id))
+    with Api(settings).open("GET", path, headers={"Accept": "application/x-ndjson"}) as answer:
+        found = (json.loads(line) for line in answer if line.strip())
+        if settings.output == "json":
+            for failure in found:
+                show.json_line(failure)
+            return
+        show.table(
+            ("OPERATION", "OP", "STATE", "REASON", "PATH", "DETAIL"),
+            ([f[k] for k in ("operationId", "op", "state", "reason", "path", "detail")] for f in found),
+        )
+
+
+@takes_settings(*CLIENT)
+def cancel(settings: Settings, job_id: JobId) -> None:
+    """Cancel a data job: what was not started stays undone, what runs is told to stop.
+
+    Example: `datajobs cancel 3f0c… && datajobs watch 3f0c…`
+    """
+    from ran_datajobs.northbound import paths
+
+    _show_job(settings, Api(settings).post(paths.fill(paths.CANCEL, job_id=job_id_of(job_id))))
+
+
+@takes_settings(*CLIENT)
+def retry(
+    settings: Settings,
+    job_id: JobId,
+    include_unknown: Annotated[
+        bool, typer.Option("--include-unknown", help="also those that may have been executed already")
+    ] = False,
+) -> None:
+    """Submit what did not succeed in an ended job again, as a new job.
+
+    Example: `datajobs retry 3f0c…`
+    """
+    from ran_datajobs.northbound import paths
+
+    path = paths.fill(paths.RETRY, job_id=job_id_of(job_id))
+    _show_accepted(settings, Api(settings).post(path, includeUnknown="true" if include_unknown else None))
+
+
+@takes_settings(*CLIENT)
+def redeliver(settings: Settings, job_id: JobId) -> None:
+    """Send the results of an ended job to its destination once more.
+
+    Example: `datajobs redeliver 3f0c…`
+    """
+    from ran_datajobs.northbound import paths
+
+    _show_job(settings, Api(settings).post(paths.fill(paths.REDELIVER, job_id=job_id_of(job_id))))
+
+
+def read_input(file: str) -> bytes:
+    """The bytes of a file, or of standard input for ``-``. Raises WrongUse."""
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise WrongUse(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _show_job(settings: Settings, job: dict[str, Any]) -> None:
+    from ran_datajobs.cli import show
+
+    if settings.output == "json":
+        show.json_line(job)
+    else:
+        show.job(job)
+
+
+def _show_accepted(settings: Settings, accepted: dict[str, Any]) -> None:
+    from ran_datajobs.cli import show
+
+    if settings.output == "json":
+        show.json_line(accepted)
+        return
+    show.table(
+        ("JOB", "STATUS", "RESULTS"),
+        [(accepted["jobId"], show.status_text(accepted["status"]), accepted["resultsuri"])],
+    )
+
+
+def _show_plan(settings: Settings, plan: dict[str, Any]) -> None:
+    from ran_datajobs.cli import show
+
+    if settings.output == "json":
+        show.json_line(plan)
+        return
+    show.table(
+        ("DMI PLUGIN", "DATA PRODUCER", "OPERATIONS"),
+        [(sub["dmiServiceName"], sub["dataProducerId"], sub["operations"]) for sub in plan["subJobs"]],
+    )
+    counts = plan["operations"]
+    show.console().print(
+        f"\n{counts['total']} operations in {len(plan['subJobs'])} sub-jobs, {counts['unmatched']} unmatched"
+    )
+    if plan["unmatched"]:
+        show.table(
+            ("OPERATION", "PATH", "REASON"),
+            [(lost["operationId"], lost["path"], lost["reason"]) for lost in plan["unmatched"]],
+        )

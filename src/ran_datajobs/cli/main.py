@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``datajobs``: the list of commands, and how errors become one line and an exit status.
+
+0 done · 1 the job did not finish well · 2 wrong use · 3 the service cannot be reached.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import metadata
+from typing import Annotated, NoReturn
+
+import typer
+
+from ran_datajobs.errors import DataJobsError
+
+DONE = 0
+WRONG_USE = 2
+UNREACHABLE = 3
+INTERRUPTED = 130
+
+
+def build() -> typer.Typer:
+    """All commands."""
+    from ran_datajobs.cli import (
+        demo,
+        dmi_check,
+        effective,
+        inventory,
+        jobs,
+        otherside,
+        results,
+        serve,
+        tokens,
+        topics,
+    )
+
+    app = typer.Typer(
+        help="Data jobs for radio networks: submit one job of many operations, and see it to its end.",
+        epilog="Exit status: 0 done · 1 the job did not finish well · 2 wrong use · 3 service not reached.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def root(
+        version: Annotated[
+            bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_tell_version)
+        ] = False,
+    ) -> None:
+        """The options before any command."""
+
+    for part in (demo, serve, otherside, jobs, results, inventory, topics, tokens, dmi_check, effective):
+        part.add_to(app)
+    return app
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"datajobs {metadata.version('ran-datajobs')}")
+        raise typer.Exit
+
+
+def main() -> NoReturn:
+    """Run the command that the arguments name, and exit."""
+    try:
+        build()()
+    except DataJobsError as error:
+        _complain(str(error))
+        sys.exit(UNREACHABLE if error.retry_helps else WRONG_USE)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(DONE)
+    sys.exit(DONE)
+
+
+def _complain(text: str) -> None:
+    line = " ".join(text.split())
+    sys.stderr.write(f"datajobs: {''.join(c if c.isprintable() else '?' for c in line)}\n")

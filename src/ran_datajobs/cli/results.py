@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``results``: print or keep what a data job brought back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+from ran_datajobs.cli.api import Api, exit_status, job_id_of
+from ran_datajobs.cli.jobs import JobId
+from ran_datajobs.cli.options import CLIENT, Settings, takes_settings
+from ran_datajobs.errors import ServerUnreachable, WrongUse
+from ran_datajobs.job import read_status
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(rich_help_panel="Data jobs")(results)
+
+
+@takes_settings(*CLIENT)
+def results(
+    settings: Settings,
+    job_id: JobId,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="keep the objects as files in this folder")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="wait for the end of the job first")] = False,
+) -> None:
+    """Print the outcome of each operation, or keep the result objects as files.
+
+    Every object is checked against the SHA-256 of the manifest. A file that is there already and right is
+    not fetched again.
+
+    Examples: `datajobs results 3f0c… --follow` · `datajobs results 3f0c… --dir ./results`
+    """
+    from ran_datajobs.cli import show
+    from ran_datajobs.cli.follow import Bars
+    from ran_datajobs.cli.follow import follow as to_the_end
+    from ran_datajobs.northbound import paths
+
+    api, job_id = Api(settings), job_id_of(job_id)
+    job: dict[str, Any] = {}
+    if follow:
+        with Bars(show.console(stderr=True)) as bars:
+            job = to_the_end(api, job_id, label=f"job {job_id[:8]}", bars=bars)
+    job = job or api.get(paths.fill(paths.JOB, job_id=job_id))
+    status = read_status(job["status"])
+    if status is None or not status.terminal:
+        raise WrongUse(
+            f"job {job_id} is {show.in_words(job['status'])}: its results come at its end (--follow)"
+        )
+    objects = manifest_objects(api, job)
+    if folder is not None:
+        size = sum(_keep(api, folder, bucket_of(job), entry) for entry in objects)
+        show.console().print(f"{len(objects)} objects, {size} bytes in {folder / job_id}", markup=False)
+    elif settings.output == "json":
+        for response in responses(api, job, objects):
+            show.json_line(response)
+    else:
+        show.table(("OPERATION", "STATE", "OP", "PATH", "OUTCOME"), map(_row, responses(api, job, objects)))
+    if follow:
+        raise typer.Exit(exit_status(job))
+
+
+def bucket_of(job: dict[str, Any]) -> str:
+    """The bucket that a job's ``resultsuri`` names."""
+    return urlsplit(str(job["resultsuri"])).path.rpartition("/")[2]
+
+
+def manifest_objects(api: Api, job: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entries of an ended job's manifest, in order."""
+    from ran_datajobs.northbound import paths
+
+    manifest = api.get(paths.fill(paths.BUCKET, bucket_id=bucket_of(job)), jobId=job["jobId"])
+    entries: list[dict[str, Any]] = manifest["objects"]
+    return entries
+
+
+def responses(api: Api, job: dict[str, Any], objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The outcome of each operation; one object is held at a time."""
+    for entry in objects:
+        yield from json.loads(_fetch(api, bucket_of(job), entry))["responses"]
+
+
+def _fetch(api: Api, bucket: str, entry: dict[str, Any]) -> bytes:
+    from ran_datajobs.northbound import paths
+
+    data = api.fetch(paths.fill(paths.BUCKET, bucket_id=bucket) + "/" + entry["key"])
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise ServerUnreachable(f"the object {entry['key']} is not what the manifest says: try again")
+    return data
+
+
+def _keep(api: Api, folder: Path, bucket: str, entry: dict[str, Any]) -> int:
+    """Have an object as a file below ``folder``; its bytes."""
+    key = PurePosixPath(entry["key"])
+    if key.is_absolute() or not set(key.parts).isdisjoint({"..", "."}):
+        raise WrongUse(f"the manifest names an object that is no file name: {entry['key']!r}")
+    file = folder.joinpath(*key.parts)
+    try:
+        if file.exists() and hashlib.sha256(file.read_bytes()).hexdigest() == entry["sha256"]:
+            return file.stat().st_size
+        data = _fetch(api, bucket, entry)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f".{file.name}.{os.getpid()}")
+        partial.write_bytes(data)
+        partial.replace(file)
+    except OSError as error:
+        raise WrongUse(f"{file} cannot be written: {error.strerror}") from error
+    return len(data)
+
+
+def _row(response: dict[str, Any]) -> tuple[object, ...]:
+    request = response.get("request", {})
+    state = response.get("state", "")
+    if "result" in response:
+        outcome = json.dumps(response["result"], ensure_ascii=False, separators=(",", ":"))
+    else:
+        outcome = str(response.get("reason") or response.get("statusMessage"))
+    return response["operationId"], state.lower(), request.get("op"), request.get("path"), outcome

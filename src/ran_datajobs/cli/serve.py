@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``serve``: the service. One supervisor, the embedded PostgreSQL, and a process for each role."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ran_datajobs.cli.options import Settings, takes_settings
+from ran_datajobs.config import Group, load
+
+if TYPE_CHECKING:
+    from ran_datajobs.telemetry import Logger
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add ``serve``, and the hidden commands that its processes run."""
+    app.command(rich_help_panel="Run")(serve)
+    app.command("serve-api", hidden=True)(serve_api)
+    app.command("serve-worker", hidden=True)(serve_worker)
+
+
+@takes_settings(Group.SERVICE, Group.ACCESS, Group.LIMITS, Group.LOGGING)
+def serve(settings: Settings) -> None:
+    """Run the service until Ctrl-C or SIGTERM.
+
+    Without DATAJOBS_DATABASE_URL, DATAJOBS_KAFKA_BOOTSTRAP and DATAJOBS_S3_ENDPOINT everything lives under
+    the data dir. Any address but a loopback one needs an API root, tokens and TLS.
+
+    Examples: `datajobs serve` · `datajobs serve --port 9000 --data-dir /srv/datajobs`
+    """
+    from ran_datajobs import telemetry
+
+    settings.check_exposure()
+    telemetry.configure(level=settings.log_level, form=settings.log_format)
+    asyncio.run(_serve(settings, telemetry.logger()))
+
+
+async def _serve(settings: Settings, log: Logger) -> None:
+    from ran_datajobs.cli.supervisor import running_service
+    from ran_datajobs.processes import signals_stop
+
+    with signals_stop() as stop:
+        async with running_service(settings, log, stop) as service:
+            await service.until(stop.wait())
+
+
+def serve_api() -> None:
+    """Run the API process of a service."""
+    from ran_datajobs import app
+
+    _run_role(app.run_api)
+
+
+def serve_worker() -> None:
+    """Run the worker process of a service."""
+    from ran_datajobs import app
+
+    _run_role(app.run_worker)
+
+
+def _run_role(role: Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    import uvloop
+
+    from ran_datajobs import telemetry
+
+    settings = load(os.environ)
+    telemetry.configure(level=settings.log_level, form=settings.log_format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_until_signalled(role, settings))
+
+
+async def _until_signalled(
+    role: Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None]], settings: Settings
+) -> None:
+    from ran_datajobs.processes import signals_stop
+
+    with signals_stop() as stop:
+        await role(settings, stop)
+
+
+async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Run ``work`` until it ends or a signal says stop; then it is cancelled, and cleans up."""
+    from ran_datajobs.processes import signals_stop
+
+    with signals_stop() as stop:
+        task = asyncio.create_task(work)
+        waiting = asyncio.create_task(stop.wait())
+        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if not task.done():
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,476 @@
+# SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: RUF009 - a field's declaration is a call whose default is immutable
+"""Every setting, once: its field below gives the variable (``DATAJOBS_`` + name), the flag and the help.
+
+A flag wins over a variable, a variable over the default. Durations are in seconds, sizes in bytes.
+A secret has no flag: only its variable, or a file named by the variable with ``_FILE`` at its end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import enum
+import ipaddress
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, assert_never
+from urllib.parse import urlsplit
+
+from ran_datajobs.errors import WrongUse
+
+PREFIX: Final = "DATAJOBS_"
+MASK: Final = "***"
+
+
+class Kind(enum.Enum):
+    """How the text of a setting is read."""
+
+    TEXT = "text"
+    URL = "address"
+    COUNT = "number"
+    SIZE = "bytes"
+    SECONDS = "seconds"
+    YES_NO = "yes/no"
+    WORDS = "list"
+    PATH = "path"
+    SECRET = "secret"  # noqa: S105 - the name of a kind
+
+
+class Group(enum.Enum):
+    """Who reads a setting."""
+
+    SERVICE = "The service"
+    LIMITS = "Limits and times of the service"
+    ACCESS = "Who may ask"
+    OTHER_SIDE = "The plugin and the simulated network"
+    CLIENT = "The command line"
+    LOGGING = "Log lines"
+
+
+@dataclasses.dataclass(frozen=True)
+class Declaration:
+    """What is known about one setting, apart from its value."""
+
+    name: str
+    kind: Kind
+    group: Group
+    default: Any
+    help: str
+    choices: tuple[str, ...]
+    at_least: float
+
+    @property
+    def variable(self) -> str:
+        """Name of its environment variable."""
+        return PREFIX + self.name.upper()
+
+    @property
+    def flag(self) -> str | None:
+        """Its flag on the command line; a secret has none."""
+        return None if self.kind is Kind.SECRET else "--" + self.name.replace("_", "-")
+
+
+def _setting(
+    kind: Kind, group: Group, default: Any, text: str, *, choices: tuple[str, ...] = (), at_least: float = 0
+) -> Any:
+    about = {"kind": kind, "group": group, "help": text, "choices": choices, "at_least": at_least}
+    return dataclasses.field(default=default, metadata=about, repr=kind is not Kind.SECRET)
+
+
+_GIB: Final = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The effective settings of one process; made by :func:`load`."""
+
+    # the service
+    host: str = _setting(Kind.TEXT, Group.SERVICE, "127.0.0.1", "address to listen on")
+    port: int = _setting(Kind.COUNT, Group.SERVICE, 8080, "port to listen on; 0 takes a free one")
+    roles: tuple[str, ...] = _setting(
+        Kind.WORDS,
+        Group.SERVICE,
+        ("api", "worker"),
+        "what this process group does",
+        choices=("api", "worker"),
+    )
+    data_dir: Path = _setting(
+        Kind.PATH,
+        Group.SERVICE,
+        None,
+        "folder of everything that is kept; default: the system's or the user's",
+    )
+    api_root: str | None = _setting(
+        Kind.URL, Group.SERVICE, None, "address under which clients reach the service; default: host and port"
+    )
+    database_url: str | None = _setting(
+        Kind.SECRET, Group.SERVICE, None, "PostgreSQL to use in place of the embedded one"
+    )
+    kafka_bootstrap: str | None = _setting(
+        Kind.TEXT, Group.SERVICE, None, "Kafka servers to use in place of the embedded bus"
+    )
+    kafka_settings: str | None = _setting(
+        Kind.SECRET, Group.SERVICE, None, "more settings of the Kafka client, one name=value a line"
+    )
+    s3_endpoint: str | None = _setting(
+        Kind.URL, Group.SERVICE, None, "S3 service for the results in place of a folder; AWS_… has its keys"
+    )
+    objects_dir: Path | None = _setting(
+        Kind.PATH,
+        Group.SERVICE,
+        None,
+        "folder of the results where there is no S3; default: in the data dir. Several machines share one",
+    )
+    results_bucket: str = _setting(
+        Kind.TEXT, Group.SERVICE, "datajobs-results", "bucket of jobs that name no destination"
+    )
+    finished_spelling: str = _setting(
+        Kind.TEXT,
+        Group.SERVICE,
+        "FINSHED",
+        "how the status of a finished job is written on the wire",
+        choices=("FINSHED", "FINISHED"),
+    )
+    onap_status: bool = _setting(
+        Kind.YES_NO, Group.SERVICE, False, "answer 500 in place of 207 to a registration that failed in part"
+    )
+
+    # who may ask
+    tokens_file: Path | None = _setting(Kind.PATH, Group.ACCESS, None, "file of the clients' tokens")
+    tls_cert: Path | None = _setting(Kind.PATH, Group.ACCESS, None, "TLS certificate chain, PEM")
+    tls_key: Path | None = _setting(Kind.PATH, Group.ACCESS, None, "TLS private key, PEM")
+    behind_tls_proxy: bool = _setting(Kind.YES_NO, Group.ACCESS, False, "a proxy in front does the TLS")
+    allowed_hosts: tuple[str, ...] = _setting(
+        Kind.WORDS, Group.ACCESS, (), "further host names that requests may be addressed to"
+    )
+    dmi_allow: tuple[str, ...] = _setting(
+        Kind.WORDS,
+        Group.ACCESS,
+        ("localhost", "127.0.0.0/8", "::1"),
+        "hosts and networks of DMI plugins that may be registered; *.example.org takes sub-domains",
+    )
+    destination_allow: tuple[str, ...] = _setting(
+        Kind.WORDS,
+        Group.ACCESS,
+        (),
+        "patterns of the topics and buckets that jobs may name (kafka:ran-*, s3:*); default: every one",
+    )
+    destination_deny: tuple[str, ...] = _setting(
+        Kind.WORDS, Group.ACCESS, (), "patterns of the topics and buckets that jobs may not name"
+    )
+
+    # limits
+    max_body: int = _setting(Kind.SIZE, Group.LIMITS, 512 << 20, "largest request body", at_least=1)
+    max_operations: int = _setting(
+        Kind.COUNT, Group.LIMITS, 1_000_000, "most operations of a job", at_least=1
+    )
+    max_open_jobs: int = _setting(Kind.COUNT, Group.LIMITS, 10_000, "most open jobs of a client", at_least=1)
+    max_body_bytes_in_flight: int = _setting(
+        Kind.SIZE, Group.LIMITS, _GIB, "all request bodies being received together", at_least=1
+    )
+    min_free_disk: int = _setting(Kind.SIZE, Group.LIMITS, _GIB, "free disk below which no job is taken")
+    read_slots: int = _setting(
+        Kind.COUNT, Group.LIMITS, 4, "reads of a data producer beside its one write", at_least=1
+    )
+    priority_aging: float = _setting(
+        Kind.SECONDS, Group.LIMITS, 600.0, "waiting that raises a sub-job's priority by one", at_least=1
+    )
+    dmi_give_up: float = _setting(
+        Kind.SECONDS, Group.LIMITS, 120.0, "time in which a plugin must answer again", at_least=0.1
+    )
+    dmi_connect_timeout: float = _setting(
+        Kind.SECONDS, Group.LIMITS, 5.0, "time in which a plugin must take a connection", at_least=0.1
+    )
+    dmi_timeout: float = _setting(
+        Kind.SECONDS, Group.LIMITS, 60.0, "time in which a plugin must answer a call in full", at_least=0.1
+    )
+    dmi_result_timeout: float = _setting(
+        Kind.SECONDS, Group.LIMITS, 300.0, "the same, for the call that fetches a result", at_least=0.1
+    )
+    lane_quarantine: float = _setting(
+        Kind.SECONDS, Group.LIMITS, 300.0, "a lane stays closed after a write of unknown outcome"
+    )
+    sub_job_timeout: float = _setting(
+        Kind.SECONDS, Group.LIMITS, 3600.0, "a sub-job that runs longer is cancelled", at_least=0.1
+    )
+    result_idle: float = _setting(
+        Kind.SECONDS,
+        Group.LIMITS,
+        30.0,
+        "wait for a read's last message where no total was told",
+        at_least=0.1,
+    )
+    delivery_give_up: float = _setting(
+        Kind.SECONDS, Group.LIMITS, 3600.0, "a destination that is away longer: delivery failed", at_least=0.1
+    )
+    retention: float = _setting(
+        Kind.SECONDS,
+        Group.LIMITS,
+        7 * 86400.0,
+        "ended jobs, their results and messages are kept",
+        at_least=60,
+    )
+    shutdown_grace: float = _setting(
+        Kind.SECONDS, Group.LIMITS, 4.0, "a stop waits so long for calls under way to be recorded"
+    )
+
+    # the other side of the wire
+    bus: str | None = _setting(
+        Kind.TEXT,
+        Group.OTHER_SIDE,
+        None,
+        "where results of reads go: Kafka servers, or the service's address",
+    )
+    element: str | None = _setting(
+        Kind.URL, Group.OTHER_SIDE, None, "ProvMnS server that executes; default: a network in this process"
+    )
+    elements_file: Path | None = _setting(
+        Kind.PATH,
+        Group.OTHER_SIDE,
+        None,
+        "file of the ProvMnS servers per data producer, instead of one for all",
+    )
+    sites: int = _setting(Kind.COUNT, Group.OTHER_SIDE, 200, "sites of the simulated network", at_least=1)
+    seed: int = _setting(Kind.COUNT, Group.OTHER_SIDE, 1, "the same seed gives the same network")
+
+    # the command line
+    server: str = _setting(Kind.URL, Group.CLIENT, "http://127.0.0.1:8080", "address of the service")
+    token: str | None = _setting(Kind.SECRET, Group.CLIENT, None, "the client's token")
+    output: str = _setting(Kind.TEXT, Group.CLIENT, "table", "form of the output", choices=("table", "json"))
+
+    # log lines
+    log_level: str = _setting(
+        Kind.TEXT, Group.LOGGING, "info", "least level shown", choices=("debug", "info", "warning", "error")
+    )
+    log_format: str = _setting(
+        Kind.TEXT,
+        Group.LOGGING,
+        "auto",
+        "for people (console) or machines (json); auto: console on a terminal",
+        choices=("auto", "console", "json"),
+    )
+
+    @property
+    def scheme(self) -> str:
+        """``https`` when this process does the TLS itself."""
+        return "https" if self.tls_cert is not None else "http"
+
+    @property
+    def effective_api_root(self) -> str:
+        """The address that answers carry, without a slash at its end."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (self.api_root or f"{self.scheme}://{host}:{self.port}").rstrip("/")
+
+    @property
+    def kafka_properties(self) -> dict[str, str]:
+        """``kafka_settings`` as name and value."""
+        lines = [line.strip() for line in (self.kafka_settings or "").splitlines()]
+        pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+    def with_changes(self, **changes: Any) -> Settings:
+        """A copy with other values."""
+        return dataclasses.replace(self, **changes)
+
+    def environment(self) -> dict[str, str]:
+        """The variables that give another process these settings: those that are not the default."""
+        return {
+            about.variable: _as_text(value)
+            for about in declarations()
+            if (value := getattr(self, about.name)) != about.default
+        }
+
+    def shown(self) -> dict[str, str]:
+        """Each variable and its value for people; secrets masked."""
+        return {about.variable: _masked(about, getattr(self, about.name)) for about in declarations()}
+
+    def check_exposure(self) -> None:
+        """Raise WrongUse when others than this machine could ask unknown to us, naming what is missing."""
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise WrongUse("TLS needs both DATAJOBS_TLS_CERT and DATAJOBS_TLS_KEY")
+        if is_loopback(self.host):
+            return
+        missing = []
+        if self.api_root is None:
+            missing.append("DATAJOBS_API_ROOT (the address that clients use)")
+        if self.tokens_file is None:
+            missing.append("DATAJOBS_TOKENS_FILE (see: datajobs token add)")
+        if self.tls_cert is None and not self.behind_tls_proxy:
+            missing.append("TLS (DATAJOBS_TLS_CERT and DATAJOBS_TLS_KEY, or DATAJOBS_BEHIND_TLS_PROXY=1)")
+        if missing:
+            raise WrongUse(
+                f"--host {self.host} is not this machine alone, so it needs: " + ", ".join(missing)
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """True when only this machine can reach ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def declarations() -> tuple[Declaration, ...]:
+    """Every setting there is, in the order of the fields."""
+    return tuple(
+        Declaration(name=field.name, default=field.default, **field.metadata)
+        for field in dataclasses.fields(Settings)
+    )
+
+
+def load(
+    environ: Mapping[str, str],
+    flags: Mapping[str, str | None] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> Settings:
+    """The settings that ``flags`` (by field name) and ``environ`` give; ``defaults`` are a command's own.
+
+    Raises WrongUse for an unknown ``DATAJOBS_`` name, with the nearest one, and for a value that
+    cannot be read.
+    """
+    known = {about.variable: about for about in declarations()}
+    _refuse_unknown(environ, known)
+    values: dict[str, Any] = {"data_dir": default_data_dir(environ)} | dict(defaults or {})
+    for about in known.values():
+        given = (flags or {}).get(about.name)
+        if given is not None:
+            values[about.name] = read(about, given, about.flag or about.name)
+        elif (text := _variable(environ, about)) is not None:
+            values[about.name] = read(about, text, about.variable)
+    settings = Settings(**values)
+    if settings.port > 65535:
+        raise WrongUse(f"'{settings.port}' is not a port: ports end at 65535")
+    return settings
+
+
+def default_data_dir(environ: Mapping[str, str]) -> Path:
+    """Where data goes by default: below XDG_STATE_HOME, else the system's place for root, the user's else."""
+    state = environ.get("XDG_STATE_HOME", "")
+    if state.startswith("/"):
+        return Path(state) / "ran-datajobs"
+    if os.geteuid() == 0:
+        return Path("/var/lib/ran-datajobs/data")
+    return Path.home() / ".local/state/ran-datajobs"
+
+
+def read(about: Declaration, text: str, source: str) -> Any:
+    """The value that ``text`` means; ``source`` (a flag or a variable) is named in a WrongUse."""
+    text = text.strip()
+    value: Any
+    match about.kind:
+        case Kind.TEXT | Kind.SECRET:
+            value = text
+        case Kind.URL:
+            value = text.rstrip("/")
+            if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname:
+                raise WrongUse(f"{source}: {text!r} is not an http or https address")
+        case Kind.COUNT | Kind.SIZE:
+            if not re.fullmatch(r"[0-9]{1,18}", text):
+                raise WrongUse(f"{source}: {text!r} is not a whole number of at least {about.at_least:g}")
+            value = int(text)
+        case Kind.SECONDS:
+            if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]+)?", text):
+                raise WrongUse(f"{source}: {text!r} is not a number of seconds")
+            value = float(text)
+        case Kind.YES_NO:
+            meaning = {
+                "1": True,
+                "true": True,
+                "yes": True,
+                "0": False,
+                "false": False,
+                "no": False,
+                "": False,
+            }
+            if text.lower() not in meaning:
+                raise WrongUse(f"{source}: {text!r} is neither 1 nor 0")
+            value = meaning[text.lower()]
+        case Kind.WORDS:
+            value = tuple(word for word in re.split(r"[,\s]+", text) if word)
+        case Kind.PATH:
+            value = Path(text).expanduser().absolute()
+        case _:
+            assert_never(about.kind)
+    if isinstance(value, int | float) and value < about.at_least:
+        raise WrongUse(f"{source}: {text!r} is less than {about.at_least:g}")
+    _refuse_other_words(about, value, source)
+    return value
+
+
+def _refuse_other_words(about: Declaration, value: Any, source: str) -> None:
+    if not about.choices:
+        return
+    words = value if isinstance(value, tuple) else (value,)
+    wrong = next((word for word in words if word not in about.choices), None)
+    if wrong is not None or not words:
+        raise WrongUse(f"{source}: {wrong or ''!r} is none of {', '.join(about.choices)}")
+
+
+def _variable(environ: Mapping[str, str], about: Declaration) -> str | None:
+    """The text of a variable; an empty one counts as not set. Secrets may stand in a file."""
+    text = environ.get(about.variable) or None
+    if about.kind is not Kind.SECRET:
+        return text
+    file = environ.get(about.variable + "_FILE") or None
+    if text is not None and file is not None:
+        raise WrongUse(f"{about.variable} and {about.variable}_FILE are both set: keep one")
+    if file is None:
+        return text
+    try:
+        return Path(file).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUse(f"{about.variable}_FILE: {file} cannot be read: {error}") from error
+
+
+def _refuse_unknown(environ: Mapping[str, str], known: Mapping[str, Declaration]) -> None:
+    names = set(known) | {name + "_FILE" for name, about in known.items() if about.kind is Kind.SECRET}
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in names:
+            raise WrongUse(f"unknown setting {name}{_did_you_mean(name, names)}")
+
+
+def _did_you_mean(name: str, names: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.0)
+    return f": did you mean {nearest[0]}?" if nearest else ""
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return "" if value is None else str(value)
+
+
+def _masked(about: Declaration, value: Any) -> str:
+    if about.kind is not Kind.SECRET or value is None:
+        return _as_text(value)
+    parts = re.fullmatch(r"(\w+://)([^:@/?]*)(?::[^@/]*)?@([^@?]*)(?:\?[^@]*)?", value)
+    if parts is None:
+        return MASK
+    return f"{parts[1]}{parts[2]}:{MASK}@{parts[3]}"
+
+
+def settings_table() -> str:
+    """All settings as the Markdown of ``docs/settings.md``."""
+    lines = []
+    for group in Group:
+        lines += [
+            "",
+            f"## {group.value}",
+            "",
+            "| variable | flag | kind | default | what |",
+            "|---|---|---|---|---|",
+        ]
+        for about in declarations():
+            if about.group is group:
+                flag = f"`{about.flag}`" if about.flag else f"none; or `{about.variable}_FILE`"
+                default = f"`{_as_text(about.default)}`" if _as_text(about.default) else ""
+                choices = f" ({', '.join(f'`{word}`' for word in about.choices)})" if about.choices else ""
+                cells = (f"`{about.variable}`", flag, about.kind.value, default, about.help + choices)
+                lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines).strip() + "\n"

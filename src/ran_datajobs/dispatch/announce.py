@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tells the bus what became of jobs, in the transaction that makes it so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+
+from ran_datajobs.results import delivery
+from ran_datajobs.results.job_view import JobView
+from ran_datajobs.store import jobs, outbox
+from ran_datajobs.store.database import Connection
+
+
+class Announcer:
+    """Writes outbox rows for status changes and for results. The publishers are woken when it commits."""
+
+    def __init__(self, view: JobView) -> None:
+        self._view = view
+
+    async def jobs_changed(self, connection: Connection, job_ids: Sequence[UUID]) -> None:
+        """Announce the status that each of these jobs has now."""
+        sub_jobs = await jobs.count_sub_jobs(connection, job_ids)
+        messages = []
+        for job_id in sorted(job_ids):
+            row = await jobs.find(connection, job_id, None)
+            if row is not None:
+                body = msgspec.json.encode(self._view.job(row, sub_jobs.get(job_id, {})))
+                messages.append(
+                    delivery.status_message(job_id, row.destination, row.version, body, datetime.now(UTC))
+                )
+        if messages:
+            await outbox.add(connection, messages)
+
+    async def sub_jobs_settled(
+        self, connection: Connection, job_ids: Sequence[UUID], sub_jobs: Sequence[UUID]
+    ) -> None:
+        """Send the results of settled sub-jobs on their way, where the destination is a topic."""
+        await delivery.send_sub_jobs(connection, job_ids, sub_jobs, datetime.now(UTC))
+
+    async def job_ended(self, connection: Connection, job_id: UUID) -> None:
+        """Announce the terminal status, and end the delivery after all that was sent."""
+        await delivery.finish_delivery(connection, job_id, datetime.now(UTC))
+        await self.jobs_changed(connection, [job_id])

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls that gather while one is under way: many small writes become one transaction, without waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Call = TypeVar("Call")
+Answer = TypeVar("Answer")
+
+
+class Batched(Generic[Call, Answer]):
+    """Runs ``flush`` over everything that was asked since the last run; one run at a time.
+
+    A lone call is flushed at once. An error of ``flush`` is every caller's error. ``flush`` answers in order.
+    """
+
+    def __init__(
+        self, flush: Callable[[Sequence[Call]], Awaitable[Sequence[Answer]]], *, most: int = 500
+    ) -> None:
+        self._flush = flush
+        self._most = most
+        self._waiting: list[tuple[Call, asyncio.Future[Answer]]] = []
+        self._runner: asyncio.Task[None] | None = None
+
+    async def __call__(self, call: Call) -> Answer:
+        """The answer to ``call``, out of the next run."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((call, answer))
+        if self._runner is None:
+            self._runner = asyncio.create_task(self._run())
+        return await answer
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+                await self._answer(batch)
+        finally:
+            self._runner = None
+
+    async def _answer(self, batch: list[tuple[Call, asyncio.Future[Answer]]]) -> None:
+        try:
+            answers = await self._flush([call for call, _ in batch])
+        except BaseException as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)

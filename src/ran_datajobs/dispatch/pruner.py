@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pruner: removes what is older than the retention, so that no table and no folder grows for ever.
+
+Every worker has one, and one at a time works. It goes in small steps: nobody waits long for a row of its.
+A job's objects go first and its rows last, so that a pruner that was killed is followed by one that finds
+the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from msgspec import Struct
+
+from ran_datajobs.errors import DataJobsError
+from ran_datajobs.results.objects import ObjectStore
+from ran_datajobs.store import retention
+from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.retention import ExpiredJob
+from ran_datajobs.telemetry import Event, Logger
+
+LOOK_EVERY: Final = 60.0
+"""Seconds between two looks for something to remove."""
+
+_JOBS: Final = 50
+_ROWS: Final = 2000
+
+
+class Retention(Struct, frozen=True):
+    """How long things are kept, in seconds: ended jobs with all that is theirs, messages of the embedded bus,
+    and Idempotency-Keys."""
+
+    jobs: float = 7 * 86400.0
+    messages: float = 7 * 86400.0
+    keys: float = 86400.0
+
+
+class Pruner:
+    """Removes what is too old until cancelled, over outages of the database and of the objects."""
+
+    def __init__(self, database: Database, objects: ObjectStore, kept: Retention, log: Logger) -> None:
+        self._database = database
+        self._objects = objects
+        self._kept = kept
+        self._log = log
+
+    async def run(self) -> None:
+        """Prune for ever; end it by cancelling."""
+        while True:
+            try:
+                await self.prune()
+            except DataJobsError as error:
+                self._log.warning(Event.PRUNING_INTERRUPTED, cause=str(error))
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def prune(self) -> int:
+        """Remove everything that is too old now; how many jobs it were. 0 when another worker is at it."""
+        async with self._database.connection() as claimed:
+            if not await retention.claim(claimed):
+                return 0
+            removed = await self._prune_jobs()
+            await self._in_steps(lambda c: retention.remove_keys(c, self._kept.keys, _ROWS))
+            await self._in_steps(lambda c: retention.remove_messages(c, self._kept.messages, _ROWS))
+            await self._in_steps(lambda c: retention.remove_lost_outbox(c, _ROWS))
+        if removed:
+            self._log.info(Event.JOBS_PRUNED, jobs=removed)
+        return removed
+
+    async def _prune_jobs(self) -> int:
+        removed = 0
+        while True:
+            async with self._database.connection() as connection:
+                expired = await retention.expired_jobs(connection, self._kept.jobs, _JOBS)
+            gone = [await self._remove(job) for job in expired]
+            removed += sum(gone)
+            if len(expired) < _JOBS or not any(gone):
+                return removed
+
+    async def _remove(self, job: ExpiredJob) -> bool:
+        """Remove one job; False when it is being delivered once more meanwhile."""
+        if not job.in_own_bucket or self._objects.in_folder:
+            await self._objects.delete_all(job.bucket, str(job.job_id))
+        while True:
+            async with self._database.transaction() as connection:
+                if await retention.remove_job(connection, job.job_id, _ROWS):
+                    return True
+                if not await retention.is_expired(connection, job.job_id, self._kept.jobs):
+                    return False
+
+    async def _in_steps(self, step: Callable[[Connection], Awaitable[int]]) -> None:
+        while True:
+            async with self._database.transaction() as connection:
+                if await step(connection) < _ROWS:
+                    return

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker: takes durable tasks off PgQueuer and runs their handlers, for as long as it is alive.
+
+A handler that fails is run again after a while: no task is dropped because something went wrong. PgQueuer
+takes the tasks of a dead worker over after :data:`HEARTBEAT`; what its handlers write is fenced by epochs.
+
+A worker that is told to stop takes no more tasks; those under way get a grace, and what is left after it goes
+back to the queue at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from pgqueuer import Job, PgQueuer, RetryRequested
+
+from ran_datajobs.dispatch.backoff import until_repeat
+from ran_datajobs.dispatch.tasks import Task, TaskKind, enqueue
+from ran_datajobs.dispatch.turn import Again, Done, LaneTurns
+from ran_datajobs.errors import DataJobsError, StoreUnavailable
+from ran_datajobs.store import lanes, planning
+from ran_datajobs.store.database import Database
+from ran_datajobs.telemetry import Event, Logger
+
+ALIVE_FOR: Final = 5.0
+"""Seconds that a worker counts as alive after its last sign of life, by the database's clock."""
+
+SIGN_OF_LIFE: Final = 1.5
+RESCUE_EVERY: Final = 3.0
+FORGOTTEN_EVERY: Final = 3
+"""Every so many rescues look at all open lanes and jobs for one that has lost its task."""
+
+HEARTBEAT: Final = timedelta(seconds=6)
+DEQUEUE_TIMEOUT: Final = timedelta(seconds=2)
+BATCH: Final = 200
+MAX_TASKS: Final = 500
+"""Tasks that one worker has at a time: more lanes wait in the database, and not in its memory."""
+
+Handler = Callable[[str, int], Awaitable[Done | Again]]
+"""(subject, task id) → whether the task is done."""
+
+
+class Worker:
+    """Runs tasks until :meth:`stop`. ``handlers`` covers every :class:`TaskKind`."""
+
+    def __init__(
+        self,
+        database: Database,
+        worker_id: UUID,
+        handlers: Mapping[TaskKind, Handler],
+        stopping: asyncio.Event,
+        log: Logger,
+        *,
+        grace: float = 4.0,
+    ) -> None:
+        """``grace``: seconds that tasks under way get once ``stopping`` is set."""
+        self._database = database
+        self._worker_id = worker_id
+        self._handlers = handlers
+        self._stopping = stopping
+        self._log = log
+        self._grace = grace
+        self._engine: PgQueuer | None = None
+        self._under_way: set[asyncio.Timeout] = set()
+
+    async def run(self, started: Callable[[], None] = lambda: None) -> None:
+        """Work until stopped, and over every outage of the database."""
+        failures = 0
+        logging.getLogger("pgqueuer").setLevel(logging.CRITICAL)  # our own events say it better
+        while not self._stopping.is_set():
+            try:
+                async with self._engine_running() as engine:
+                    started()
+                    await engine
+                failures = 0
+            except Exception as error:  # whatever it was, the work goes on when it is over
+                failures += 1
+                self._log.warning(Event.WORKER_INTERRUPTED, cause=str(error))
+                await self._pause(until_repeat(failures, 0.5))
+
+    @contextlib.asynccontextmanager
+    async def _engine_running(self) -> AsyncIterator[asyncio.Task[None]]:
+        pool = await self._database.plain_pool(size=4)
+        try:
+            await self._sign_of_life()
+            self._engine = PgQueuer.from_asyncpg_pool(pool)
+            for kind, handler in self._handlers.items():
+                self._register(self._engine, kind, handler)
+            async with asyncio.TaskGroup() as group:
+                alive = group.create_task(self._stay_alive())
+                rescue = group.create_task(self._rescue())
+                stop = group.create_task(self._stop_engine())
+                yield group.create_task(self._run_engine(self._engine))
+                for task in (alive, rescue, stop):
+                    task.cancel()
+        finally:
+            self._engine = None
+            await self._leave()
+            await pool.close()
+
+    async def _run_engine(self, engine: PgQueuer) -> None:
+        await engine.qm.run(
+            batch_size=BATCH,
+            max_concurrent_tasks=MAX_TASKS,
+            dequeue_timeout=DEQUEUE_TIMEOUT,
+            heartbeat_timeout=HEARTBEAT,
+            log_aggregation_interval=timedelta(0),
+        )
+
+    async def _stop_engine(self) -> None:
+        """Take no more tasks, and after the grace put those still under way back into the queue."""
+        await self._stopping.wait()
+        if self._engine is not None:
+            self._engine.shutdown.set()
+        await asyncio.sleep(self._grace)
+        now = asyncio.get_running_loop().time()
+        for limit in tuple(self._under_way):
+            if not limit.expired():
+                limit.reschedule(now)
+
+    def _register(self, engine: PgQueuer, kind: TaskKind, handler: Handler) -> None:
+        async def run(job: Job) -> None:
+            await self._handle(kind, handler, job)
+
+        engine.entrypoint(kind.value)(run)
+
+    async def _handle(self, kind: TaskKind, handler: Handler, job: Job) -> None:
+        subject = (job.payload or b"").decode("utf-8", "replace")
+        limit = asyncio.timeout(None)  # ends it when the worker stops; nothing else does
+        try:
+            async with limit:
+                self._under_way.add(limit)
+                ended = await handler(subject, int(job.id))
+        except RetryRequested:
+            raise
+        except Exception as error:
+            if limit.expired():
+                raise RetryRequested(timedelta(0)) from error
+            expected = isinstance(error, DataJobsError) and error.retry_helps
+            self._log.warning(
+                Event.TASK_FAILED, kind=kind.value, subject=subject, cause=str(error), exc_info=not expected
+            )
+            raise RetryRequested(timedelta(seconds=until_repeat(job.attempts, 0.5))) from error
+        finally:
+            self._under_way.discard(limit)
+        if isinstance(ended, Again):
+            raise RetryRequested(timedelta(seconds=ended.delay))
+
+    async def _sign_of_life(self) -> None:
+        async with self._database.connection() as connection:
+            await lanes.worker_alive(connection, self._worker_id, ALIVE_FOR)
+
+    async def _stay_alive(self) -> None:
+        while True:
+            await asyncio.sleep(SIGN_OF_LIFE)
+            with contextlib.suppress(StoreUnavailable):
+                await self._sign_of_life()
+
+    async def _rescue(self) -> None:
+        """Wake what a dead worker left behind; less often, what was cut off and lost its task."""
+        for look in itertools.count(1):
+            await asyncio.sleep(RESCUE_EVERY)
+            with contextlib.suppress(StoreUnavailable):
+                await self._database.end_sessions_of_dead_workers()
+                async with self._database.transaction() as connection:
+                    lane_ids = set(await lanes.orphan_lanes(connection))
+                    tasks = []
+                    if look % FORGOTTEN_EVERY == 0:
+                        lane_ids.update(await planning.forgotten_lanes(connection))
+                        for job_id, planned in await planning.forgotten_jobs(connection):
+                            tasks.append(Task(TaskKind.FINISH if planned else TaskKind.PLAN, str(job_id)))
+                    tasks += [Task(TaskKind.LANE, str(lane_id)) for lane_id in sorted(lane_ids)]
+                    await enqueue(connection, tasks)
+
+    async def _leave(self) -> None:
+        """Give back the lanes at once instead of waiting until they are missed."""
+        with contextlib.suppress(DataJobsError):
+            async with self._database.transaction() as connection:
+                left = await lanes.worker_gone(connection, self._worker_id)
+                await enqueue(connection, [Task(TaskKind.LANE, str(lane_id)) for lane_id in left])
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+
+def lane_handler(turns: LaneTurns) -> Handler:
+    """The handler of :attr:`TaskKind.LANE`."""
+
+    async def handle(subject: str, task_id: int) -> Done | Again:
+        return await turns.take(int(subject), task_id)
+
+    return handle

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does a DMI plugin keep the contract between NCMP and it? A check per promise, over NCMP's own client.
+
+Nothing is changed at an element: what is written are empty merges, and attributes of an object that does not
+exist. Sources: ONAP CPS-NCMP data-job pages ("NCMP → DMI"), ONAP's DMI OpenAPI; ``Idempotency-Key``,
+``activationMode`` and ``DELETE`` are this project's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from ran_datajobs.dmi.conformance_trial import (
+    Ended,
+    Fails,
+    Finding,
+    Holds,
+    NotEnded,
+    Skipped,
+    Trial,
+    step_outside,
+    with_same_key,
+    words,
+)
+from ran_datajobs.dmi.provmns_errors import TYPES
+from ran_datajobs.errors import ServerUnreachable
+from ran_datajobs.job import ActivationMode, OperationState, Response, Status
+from ran_datajobs.southbound.plugin import (
+    CancelTaken,
+    CannotCancel,
+    Created,
+    ForeignBody,
+    Lost,
+    NotArrived,
+    OnTopic,
+    OutcomeUnknown,
+    Polled,
+    Refused,
+    Responses,
+)
+
+OVERSIZE: Final = 8 * 1024 * 1024
+"""Bytes of the one value of an oversized create."""
+
+LONG: Final = 5_000
+"""Operations of the job that is cancelled."""
+
+_SUCCEEDED: Final = OperationState.SUCCEEDED
+_NO_END: Final = "no job came to an end"
+
+
+class Line(Struct, frozen=True):
+    """What became of one check."""
+
+    name: str
+    promise: str
+    finding: Finding
+
+
+async def check_plugin(trial: Trial) -> AsyncIterator[Line]:
+    """Every check in its order, one after the other. Raises ServerUnreachable when nobody is there."""
+    await _reach(trial)
+    for name, (promise, check) in CHECKS.items():
+        yield Line(name, promise, await check(trial))
+
+
+async def _reach(trial: Trial) -> None:
+    probe = await trial.plugin.create(trial.call((), encoded=b"[]"))
+    if isinstance(probe, NotArrived) and not probe.answered:
+        raise ServerUnreachable(f"the plugin cannot be reached: {probe.cause}")
+
+
+async def _create(trial: Trial) -> Finding:
+    first = await trial.first_write()
+    return first if isinstance(first, Fails) else Holds(f"as {first[0].data_producer_job_id}")
+
+
+async def _status(trial: Trial) -> Finding:
+    match await trial.first_write():
+        case Fails():
+            return Skipped("no job was created")
+        case _, NotEnded(why):
+            return Fails(why)
+        case _, Ended(_, statuses):
+            wrong = step_outside(statuses)
+            told = " → ".join(each.value for each in statuses[1:])
+            return Fails(f"no arrow leads {wrong}") if wrong else Holds(told)
+
+
+async def _same_end(trial: Trial) -> Finding:
+    ended = await _first_end(trial)
+    if ended is None:
+        return Skipped(_NO_END)
+    again = await trial.plugin.status(ended.address)
+    if again == Polled(ended.statuses[-1]):
+        return Holds()
+    return Fails(f"{ended.statuses[-1].value} at first, then {again}")
+
+
+async def _write_result(trial: Trial) -> Finding:
+    ended = await _first_end(trial)
+    if ended is None:
+        return Skipped(_NO_END)
+    expected = [each.id_text for each in trial.subject.harmless(3)]
+    responses = await _responses(trial, ended)
+    if isinstance(responses, Fails):
+        return responses
+    if [str(each.operation_id) for each in responses] != expected:
+        return Fails(
+            f"operation ids {[str(each.operation_id) for each in responses]}, asked {expected}"[:300]
+        )
+    return Holds()
+
+
+async def _written(trial: Trial) -> Finding:
+    if not trial.subject.fdn:
+        return Skipped("needs --fdn: an object of the data producer")
+    ended = await _first_end(trial)
+    if ended is None:
+        return Skipped(_NO_END)
+    responses = await _responses(trial, ended)
+    if isinstance(responses, Fails):
+        return Skipped("there are no responses")
+    return _verdict(ended, responses) or _all(responses, _SUCCEEDED)
+
+
+async def _failure(trial: Trial) -> Finding:
+    ended = await trial.run(trial.call([trial.subject.refused()]))
+    if isinstance(ended, NotEnded):
+        return Skipped(ended.why)
+    responses = await _responses(trial, ended)
+    if isinstance(responses, Fails):
+        return Skipped("there are no responses")
+    wrong = _verdict(ended, responses)
+    if wrong is not None:
+        return wrong
+    if [each.state for each in responses] != [OperationState.FAILED]:
+        return _all(responses, OperationState.FAILED)
+    errors = responses[0].errors
+    if not errors:
+        return Holds("without an ErrorDetail of TS 28.572")
+    unknown = [each.type for each in errors if each.type not in TYPES]
+    return Fails(f"type {unknown[0]!r} is none of TS 28.572") if unknown else Holds(errors[0].reason)
+
+
+async def _stop_on_error(trial: Trial) -> Finding:
+    operations = [trial.subject.refused("first"), *trial.subject.harmless()]
+    ended = await trial.run(trial.call(operations, ActivationMode.STOP_ON_ERROR))
+    if isinstance(ended, NotEnded):
+        return Skipped(ended.why)
+    responses = await _responses(trial, ended)
+    if isinstance(responses, Fails):
+        return Skipped("there are no responses")
+    states = [each.state for each in responses]
+    if states == [OperationState.FAILED, OperationState.NOT_STARTED]:
+        return Holds()
+    return Fails(f"{_names(states)} instead of FAILED, NOT_STARTED: register it without stopOnError")
+
+
+async def _repeat(trial: Trial) -> Finding:
+    call = trial.call(trial.subject.harmless())
+    one, two = await trial.plugin.create(call), await trial.plugin.create(call)
+    if not isinstance(one, Created):
+        return Skipped(words(one))
+    return Holds() if one == two else Fails(f"{words(two)}: register it without idempotent")
+
+
+async def _key_conflict(trial: Trial) -> Finding:
+    call = trial.call(trial.subject.harmless())
+    one = await trial.plugin.create(call)
+    if not isinstance(one, Created):
+        return Skipped(words(one))
+    if await trial.plugin.create(call) != one:
+        return Skipped("the plugin does not honour the key")
+    two = await trial.plugin.create(with_same_key(call, trial.call(trial.subject.harmless(2))))
+    return Holds(two.cause) if isinstance(two, Refused) else Fails(words(two))
+
+
+async def _another_key(trial: Trial) -> Finding:
+    one = await trial.plugin.create(trial.call(trial.subject.harmless()))
+    two = await trial.plugin.create(trial.call(trial.subject.harmless()))
+    if not isinstance(one, Created) or not isinstance(two, Created):
+        return Skipped(words(one if not isinstance(one, Created) else two))
+    return Holds() if one != two else Fails(f"both are {one.data_producer_job_id}")
+
+
+async def _read(trial: Trial) -> Finding:
+    ended = await trial.run(trial.call([trial.subject.read()]))
+    if isinstance(ended, NotEnded):
+        return Fails(ended.why) if "no end within" in ended.why else Skipped(ended.why)
+    match await trial.plugin.result(ended.address):
+        case OnTopic(topic):
+            return Holds(f"its objects go to topic {topic}, which is not read here")
+        case Responses(responses):
+            return Holds(f"{len(responses)} responses in the answer itself")
+        case ForeignBody():
+            return Fails("neither resulturi nor responses")
+        case answer:
+            return Fails(answer.cause)
+
+
+async def _unknown_job(trial: Trial) -> Finding:
+    address = trial.elsewhere()
+    status, result = await trial.plugin.status(address), await trial.plugin.result(address)
+    wrong = [
+        f"{name}: {answer}"
+        for name, answer in (("status", status), ("result", result))
+        if not isinstance(answer, Lost)
+    ]
+    return Fails("; ".join(wrong)[:300]) if wrong else Holds(status.cause if isinstance(status, Lost) else "")
+
+
+async def _bad_body(trial: Trial) -> Finding:
+    for encoded in (b'[{"op":"copy","path":"/A=1","operationId":"1"}]', b'{"not":"a list"}', b"[{"):
+        answer = await trial.plugin.create(trial.call((), encoded=encoded))
+        if not isinstance(answer, Refused):
+            return Fails(f"{encoded.decode()} is {words(answer)}")
+    return Holds()
+
+
+async def _oversize(trial: Trial) -> Finding:
+    answer = await trial.plugin.create(trial.call([trial.subject.refused(size=OVERSIZE)]))
+    if isinstance(answer, NotArrived | OutcomeUnknown):
+        return Fails(words(answer))
+    after = await trial.plugin.status(trial.elsewhere())
+    return Holds(words(answer)) if isinstance(after, Lost | Polled) else Fails(f"afterwards {after.cause}")
+
+
+async def _cancel(trial: Trial) -> Finding:
+    if await _first_end(trial) is None:
+        return Skipped(_NO_END)
+    call = trial.call(trial.subject.harmless(LONG))
+    created = await trial.plugin.create(call)
+    if not isinstance(created, Created):
+        return Skipped(words(created))
+    address = trial.address(call, created.data_producer_job_id)
+    asked = await trial.plugin.cancel(address)
+    match asked:
+        case CancelTaken():
+            pass
+        case CannotCancel(cause) if cause.endswith((" 404", " 405", " 501")):
+            return Skipped(f"the plugin cannot cancel ({cause}): its jobs run to their end")
+        case CannotCancel(cause) if cause.endswith(" 409"):
+            return Holds("the job had ended before")
+        case _:
+            return Fails(asked.cause)
+    ended = await trial.until_ended(address)
+    if isinstance(ended, NotEnded):
+        return Fails(ended.why)
+    if wrong := step_outside(ended.statuses):
+        return Fails(f"no arrow leads {wrong}")
+    return Holds(f"ended {ended.statuses[-1].value}")
+
+
+CHECKS: Final[dict[str, tuple[str, Callable[[Trial], Awaitable[Finding]]]]] = {
+    "create": ("a create is answered with 200, 201 or 202 and an id", _create),
+    "status": ("the status is a known word, moves along the arrows, and ends", _status),
+    "same-end": ("asked again, a job that ended has the same status", _same_end),
+    "write-result": ("a write's result has a response per operation, in order", _write_result),
+    "written": ("a write that changes nothing succeeds, and the status says so", _written),
+    "failure": ("a write to no object fails, and the status says so", _failure),
+    "stop-on-error": ("under STOP_ON_ERROR nothing follows the first failure", _stop_on_error),
+    "repeat": ("a repeated create with its Idempotency-Key is the same job", _repeat),
+    "key-conflict": ("a key that stands for another body is refused", _key_conflict),
+    "another-key": ("a create with another key is another job", _another_key),
+    "read": ("a read ends, and its result names a topic or has the responses", _read),
+    "unknown-job": ("status and result of an unknown job are 404 or 410", _unknown_job),
+    "bad-body": ("a create that cannot be read is refused with a 4xx", _bad_body),
+    "oversize": (f"a create of {OVERSIZE >> 20} MiB is taken or refused, not dropped", _oversize),
+    "cancel": ("DELETE ends a job along the arrows, or says that it cannot", _cancel),
+}
+"""The checks by name, in their order, with the promise that each tries."""
+
+
+async def _first_end(trial: Trial) -> Ended | None:
+    first = await trial.first_write()
+    return None if isinstance(first, Fails) or isinstance(first[1], NotEnded) else first[1]
+
+
+async def _responses(trial: Trial, ended: Ended) -> tuple[Response, ...] | Fails:
+    match await trial.plugin.result(ended.address):
+        case Responses(responses):
+            return responses
+        case ForeignBody():
+            return Fails("the result has no responses: its outcomes would follow from the status alone")
+        case OnTopic(topic):
+            return Fails(f"the result of a write names topic {topic}")
+        case answer:
+            return Fails(answer.cause)
+
+
+def _verdict(ended: Ended, responses: Sequence[Response]) -> Fails | None:
+    """Whether the status is the one that the outcomes give."""
+    good = sum(each.state is _SUCCEEDED for each in responses)
+    expected = Status.PARTIALLY_FAILED
+    if good in (0, len(responses)):
+        expected = Status.FINISHED if good else Status.FAILED
+    told = ended.statuses[-1]
+    if told is expected:
+        return None
+    return Fails(f"the status is {told.value}, its outcomes are {_names([each.state for each in responses])}")
+
+
+def _all(responses: Sequence[Response], state: OperationState) -> Finding:
+    states = [each.state for each in responses]
+    return Holds() if set(states) == {state} else Fails(f"{_names(states)} instead of {state.value}")
+
+
+def _names(states: Sequence[object]) -> str:
+    return ", ".join(str(state) for state in states[:10])

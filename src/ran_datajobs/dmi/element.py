@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The port from the reference plugin to what executes: the elements behind one data producer.
+
+Adapters: ``simulated`` (a network in this process) and ``provmns`` (any ProvMnS server over HTTP,
+TS 28.532). An element's refusal is data, never an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from ran_datajobs.job import ActivationMode, ErrorDetail, Operation, OperationState
+
+
+class Outcome(Struct, frozen=True, gc=False):
+    """What one write operation did."""
+
+    state: OperationState
+    errors: tuple[ErrorDetail, ...] = ()
+
+
+class ReadChunk(Struct, frozen=True):
+    """Some selected objects of one read, as flat Resource dicts in pre-order
+    (``id``, ``objectClass``, ``objectInstance``, ``attributes``). ``last`` ends the read;
+    ``errors`` not empty: the read failed."""
+
+    objects: tuple[dict[str, Any], ...]
+    last: bool
+    errors: tuple[ErrorDetail, ...] = ()
+
+
+class Element(Protocol):
+    """Executes the operations of one data producer."""
+
+    async def write(self, operations: Sequence[Operation], mode: ActivationMode) -> Sequence[Outcome]:
+        """Execute in order; one outcome per operation, in the same order. Under STOP_ON_ERROR what
+        follows the first failure is NOT_STARTED."""
+        ...
+
+    def read(self, operation: Operation) -> AsyncIterator[ReadChunk]:
+        """The objects that scope, filter, attributes and fields select, in chunks of bounded size."""
+        ...

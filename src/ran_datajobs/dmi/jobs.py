@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The jobs of one reference plugin: taken in, executed in lanes, asked for, cancelled.
+
+A lane is one data producer: its writes run one at a time in order of arrival, its reads beside them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Final
+
+from msgspec import Struct
+
+from ran_datajobs.dmi.element import Element
+from ran_datajobs.dmi.execution import JOURNAL_AWAY, Executor, Standing
+from ran_datajobs.dmi.journal import Accepted, Execution, Journal, KeyTaken, Repeated
+from ran_datajobs.dmi.publisher import StatusNews
+from ran_datajobs.dmi.records import AcceptedJob, JobState, cancelling
+from ran_datajobs.dmi.settings import PluginSettings
+from ran_datajobs.errors import StoreUnavailable
+from ran_datajobs.job import ActivationMode
+from ran_datajobs.telemetry import Event, Logger
+
+ElementOf = Callable[[str], Element | None]
+"""The element behind a data producer id; ``None`` when the plugin serves no such producer."""
+
+_PRUNE_EVERY: Final = 600.0
+_PRUNE_AT_ONCE: Final = 1_000
+_NEWS_AT_ONCE: Final = 1_000
+
+
+class NewJob(Struct, frozen=True):
+    """A checked create. ``operations`` is a JSON array of ``job.Operation``; ``sub_job_id`` the key."""
+
+    request_id: str
+    sub_job_id: str
+    data_producer_id: str
+    destination: str
+    accept_type: str
+    activation_mode: ActivationMode
+    is_read: bool
+    total: int
+    operations: bytes
+    fingerprint: bytes
+
+
+class Taken(Struct, frozen=True):
+    """The job is in the journal under this id, now or since an earlier call with the same key."""
+
+    job_id: str
+
+
+class TooManyJobs(Struct, frozen=True):
+    """So many jobs are waiting that no further one is taken; it was not taken."""
+
+
+class NoElement(Struct, frozen=True):
+    """The plugin serves no such data producer."""
+
+
+class _Lane:
+    """What waits for one data producer."""
+
+    def __init__(self) -> None:
+        self.writes: deque[Standing] = deque()
+        self.reads: deque[Standing] = deque()
+        self.write_runs = False
+        self.reads_running = 0
+
+
+class PluginJobs:
+    """Use :meth:`open` and :meth:`close`; between them jobs are executed."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        executor: Executor,
+        element_of: ElementOf,
+        settings: PluginSettings,
+        log: Logger,
+        news: StatusNews | None = None,
+    ) -> None:
+        self._journal = journal
+        self._executor = executor
+        self._element_of = element_of
+        self._settings = settings
+        self._news = news
+        self._standing: dict[str, Standing] = {}
+        self._lanes: dict[str, _Lane] = {}
+        self._open = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._telling: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(settings.executing)
+        self._stopping = False
+        self._log = log
+
+    async def open(self) -> None:
+        """Take up the journal, and every job in it that has not ended, in order of arrival."""
+        for state in await self._journal.open():
+            standing = Standing(state, self._halting)
+            self._standing[state.job.job_id] = standing
+            if not state.status.terminal:
+                self._enqueue(standing)
+        self._pruner = asyncio.create_task(self._prune(), name="dmi.prune")
+
+    async def close(self) -> None:
+        """Stop between batches, wait for those that are being executed (at most the grace), and leave the
+        rest in the journal for the next start."""
+        self._stopping = True
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=self._settings.grace)
+        rest = {*self._tasks, *self._telling, self._pruner}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        await self._journal.close()
+
+    async def take(self, new: NewJob) -> Taken | KeyTaken | TooManyJobs | NoElement:
+        """Take a job; durable on return. The same key with the same request is the same job."""
+        if self._element_of(new.data_producer_id) is None:
+            return NoElement()
+        if self._open >= self._settings.open_jobs:
+            return TooManyJobs()
+        job = AcceptedJob(
+            str(uuid.uuid4()),
+            new.request_id,
+            new.sub_job_id,
+            new.data_producer_id,
+            new.destination,
+            new.accept_type,
+            new.activation_mode,
+            new.is_read,
+            new.total,
+            time.time(),
+        )
+        match await self._journal.accept(job, new.fingerprint, new.operations):
+            case Accepted():
+                standing = Standing(JobState(job), self._halting)
+                self._standing[job.job_id] = standing
+                self._enqueue(standing)
+                return Taken(job.job_id)
+            case Repeated(job_id):
+                return Taken(job_id)
+            case KeyTaken() as taken:
+                return taken
+
+    def state(self, job_id: str) -> JobState | None:
+        """How far a job is; ``None`` when there is none of that id."""
+        standing = self._standing.get(job_id)
+        return None if standing is None else standing.shown
+
+    async def cancel(self, job_id: str) -> JobState | None:
+        """Ask a job to stop: at once when it waits, else before its next batch. The state it has then;
+        a terminal one when it had ended already. ``None`` when there is none of that id."""
+        standing = self._standing.get(job_id)
+        if standing is None:
+            return None
+        if not standing.state.status.terminal and not standing.state.cancel_asked:
+            state = standing.state = cancelling(standing.state)
+            await self._journal.record(state)
+            standing.shown = state
+            self._settle_waiting(standing)
+        return standing.shown
+
+    def responses(self, job_id: str) -> AsyncIterator[bytes]:
+        """The outcomes of a write in the order of its operations: comma-separated JSON, piece by piece."""
+        return self._journal.responses(job_id)
+
+    async def history(self, data_producer_id: str, after: int, limit: int) -> list[Execution]:
+        """What was handed to the element of a data producer, in order, after line ``after``."""
+        return await self._journal.history(data_producer_id, after, limit)
+
+    def _settle_waiting(self, standing: Standing) -> None:
+        """End a cancelled job that still waits in its lane, without waiting for its turn."""
+        job = standing.state.job
+        lane = self._lanes[job.data_producer_id]
+        waiting = lane.reads if job.is_read else lane.writes
+        if standing in waiting:
+            waiting.remove(standing)
+            self._start(self._run(standing), job.job_id)
+
+    def _halting(self) -> bool:
+        return self._stopping
+
+    def _enqueue(self, standing: Standing) -> None:
+        job = standing.state.job
+        lane = self._lanes.setdefault(job.data_producer_id, _Lane())
+        self._open += 1
+        (lane.reads if job.is_read else lane.writes).append(standing)
+        self._advance(lane)
+
+    def _advance(self, lane: _Lane) -> None:
+        """Start what may run now."""
+        if self._stopping:
+            return
+        if lane.writes and not lane.write_runs:
+            lane.write_runs = True
+            standing = lane.writes.popleft()
+            self._start(self._run_write(lane, standing), standing.state.job.job_id)
+        while lane.reads and lane.reads_running < self._settings.reads:
+            lane.reads_running += 1
+            standing = lane.reads.popleft()
+            self._start(self._run_read(lane, standing), standing.state.job.job_id)
+
+    async def _run_write(self, lane: _Lane, standing: Standing) -> None:
+        try:
+            await self._run(standing)
+        finally:
+            lane.write_runs = False
+            self._advance(lane)
+
+    async def _run_read(self, lane: _Lane, standing: Standing) -> None:
+        try:
+            await self._run(standing)
+        finally:
+            lane.reads_running -= 1
+            self._advance(lane)
+
+    async def _run(self, standing: Standing) -> None:
+        job = standing.state.job
+        element = self._element_of(job.data_producer_id)
+        if element is None:
+            cause = f"no element behind data producer {job.data_producer_id!r} any more"
+            self._log.error(Event.DMI_ELEMENT_BROKEN, data_producer_job_id=job.job_id, cause=cause)
+            return
+        async with self._slots:
+            while not self._stopping and not standing.state.status.terminal:
+                try:
+                    await (self._executor.read if job.is_read else self._executor.write)(standing, element)
+                except StoreUnavailable as error:
+                    self._log.error(Event.DMI_JOURNAL_AWAY, cause=str(error), pause=JOURNAL_AWAY)
+                    await asyncio.sleep(JOURNAL_AWAY)
+        if standing.state.status.terminal:
+            self._open -= 1
+            self._log.debug(
+                Event.DMI_JOB_ENDED, data_producer_job_id=job.job_id, status=standing.state.status.value
+            )
+            self._tell(standing.state)
+
+    def _tell(self, state: JobState) -> None:
+        """Send the news of an end; none when too many are on their way: NCMP polls anyway."""
+        if self._news is not None and state.job.sub_job_id and len(self._telling) < _NEWS_AT_ONCE:
+            news = self._news.tell(state.job.sub_job_id, state.job.job_id, state.status)
+            task = asyncio.create_task(news, name="dmi.news")
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    async def _prune(self) -> None:
+        """Forget what ended long ago."""
+        while True:
+            try:
+                before = time.time() - self._settings.retention
+                while forgotten := await self._journal.forget_ended(before, _PRUNE_AT_ONCE):
+                    for job_id in forgotten:
+                        self._standing.pop(job_id, None)
+            except StoreUnavailable as error:
+                self._log.error(Event.DMI_JOURNAL_AWAY, cause=str(error), pause=_PRUNE_EVERY)
+            await asyncio.sleep(_PRUNE_EVERY)
+
+    def _start(self, work: Coroutine[None, None, None], job_id: str) -> None:
+        task = asyncio.create_task(work, name=f"dmi.job.{job_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error(
+                Event.TASK_FAILED, kind="dmi", subject=task.get_name(), cause=repr(error), exc_info=error
+            )

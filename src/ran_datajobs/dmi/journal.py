@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference plugin's memory across a SIGKILL: a SQLite file that only this process opens.
+
+WAL with ``synchronous=FULL``: what a call has written is on the disk when it returns. One thread writes;
+calls that arrive while it commits share the next commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import zstandard
+from msgspec import Struct
+
+from ran_datajobs.dmi.records import AcceptedJob, JobState
+from ran_datajobs.errors import StoreUnavailable, WrongUse
+from ran_datajobs.job import Status
+from ran_datajobs.store.queries import named_queries
+
+_T = TypeVar("_T")
+_Work = Callable[[sqlite3.Connection], Any]
+
+_SHARED_COMMIT: Final = 512
+_PAGE: Final = 16
+_SCHEMA: Final = (
+    "create_job",
+    "create_outcome",
+    "create_message",
+    "create_execution",
+    "create_execution_index",
+)
+
+
+class Accepted(Struct, frozen=True):
+    """A new job is in the journal."""
+
+
+class Repeated(Struct, frozen=True):
+    """The same request with the same key is there already, as ``job_id``."""
+
+    job_id: str
+
+
+class KeyTaken(Struct, frozen=True):
+    """The key is there already, with another request."""
+
+
+class Executing(Struct, frozen=True):
+    """Operations that are about to be executed: the ids, as a JSON array, from place ``first`` on."""
+
+    first: int
+    operation_ids: bytes
+
+
+class Executed(Struct, frozen=True):
+    """Outcomes from place ``first`` on: comma-separated JSON responses."""
+
+    first: int
+    responses: bytes
+
+
+class Execution(Struct, frozen=True):
+    """One line of the history: these operations of ``job`` were handed to the element."""
+
+    number: int
+    job: AcceptedJob
+    operation_ids: list[str | int]
+
+
+class Journal:
+    """Use :meth:`open` and :meth:`close`. Raises StoreUnavailable when the disk refuses."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._queries = named_queries("journal", __package__)
+        self._writing = ThreadPoolExecutor(1, "dmi-journal-write")
+        self._reading = ThreadPoolExecutor(1, "dmi-journal-read")
+        self._pending: list[tuple[_Work, asyncio.Future[Any]]] = []
+        self._committer: asyncio.Task[None] | None = None
+
+    async def open(self) -> list[JobState]:
+        """Take the folder for this process and return every job in it, in order of arrival.
+
+        Raises WrongUse when another process has it.
+        """
+        self._owner = _owned(self._folder)
+        self._writer = await self._on(self._writing, self._connect)
+        self._reader = await self._on(self._reading, self._connect)
+        return await self._on(self._reading, self._all_jobs)
+
+    async def close(self) -> None:
+        """Finish what is being written, then give the folder back."""
+        if self._committer is not None:
+            await asyncio.wait({self._committer})
+        await self._on(self._writing, self._writer.close)
+        await self._on(self._reading, self._reader.close)
+        self._writing.shutdown()
+        self._reading.shutdown()
+        os.close(self._owner)
+
+    async def accept(
+        self, job: AcceptedJob, fingerprint: bytes, operations: bytes
+    ) -> Accepted | Repeated | KeyTaken:
+        """Write a new job with its operations (a JSON array), unless its key is there already."""
+        query = self._queries
+
+        def work(db: sqlite3.Connection) -> Accepted | Repeated | KeyTaken:
+            key = job.sub_job_id or None
+            if key is not None:
+                found = db.execute(query["job_by_key"], (key,)).fetchone()
+                if found is not None:
+                    return Repeated(found[0]) if found[1] == fingerprint else KeyTaken()
+            db.execute(
+                query["insert_job"],
+                (
+                    job.job_id,
+                    key,
+                    fingerprint,
+                    job.data_producer_id,
+                    msgspec.json.encode(job),
+                    _compressed(operations),
+                    Status.NOT_STARTED.value,
+                ),
+            )
+            return Accepted()
+
+        return await self._write(work)
+
+    async def operations(self, job_id: str) -> bytes:
+        """The operations of a job that is not terminal, as a JSON array."""
+        rows = await self._read("operations", (job_id,))
+        return _decompressed(rows[0][0])
+
+    async def record(
+        self,
+        state: JobState,
+        executed: Sequence[Executed] = (),
+        executing: Executing | None = None,
+        messages: Sequence[tuple[int, bytes]] = (),
+    ) -> None:
+        """Write ``state`` with what belongs to it, all or none. A terminal state lets go of the operations
+        and of the messages."""
+        query = self._queries
+        job_id = state.job.job_id
+
+        def work(db: sqlite3.Connection) -> None:
+            for one in executed:
+                db.execute(query["insert_outcome"], (job_id, one.first, _compressed(one.responses)))
+            if executing is not None:
+                row = (job_id, executing.first, executing.operation_ids)
+                db.execute(query["insert_execution"], row)
+            for sequence, value in messages:
+                db.execute(query["insert_message"], (job_id, sequence, _compressed(value)))
+            db.execute(query["update_job"], (*_columns(state), job_id))
+            if state.status.terminal:
+                db.execute(query["end_job"], (time.time(), job_id))
+                db.execute(query["delete_messages"], (job_id,))
+
+        await self._write(work)
+
+    async def forget_messages(self, job_id: str) -> None:
+        """Drop the messages of a read that is read again from its start."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(self._queries["delete_messages"], (job_id,))
+
+        await self._write(work)
+
+    async def responses(self, job_id: str) -> AsyncIterator[bytes]:
+        """The outcomes of a job in the order of its operations: comma-separated JSON, piece by piece."""
+        places = [place for (place,) in await self._read("outcome_places", (job_id,))]
+        for start in range(0, len(places), _PAGE):
+            for (piece,) in await self._read("outcomes", (job_id, places[start], _PAGE)):
+                yield _decompressed(piece)
+
+    async def messages(self, job_id: str, first: int, limit: int) -> list[bytes]:
+        """At most ``limit`` messages of a read from sequence ``first`` on."""
+        return [_decompressed(value) for (value,) in await self._read("messages", (job_id, first, limit))]
+
+    async def history(self, data_producer_id: str, after: int, limit: int) -> list[Execution]:
+        """What was handed to the element of a data producer, in order, after line ``after``."""
+        rows = await self._read("history", (data_producer_id, after, limit))
+        return [
+            Execution(
+                number,
+                msgspec.json.decode(accepted, type=AcceptedJob),
+                msgspec.json.decode(ids, type=list[str | int]),
+            )
+            for number, accepted, ids in rows
+        ]
+
+    async def forget_ended(self, before: float, limit: int) -> list[str]:
+        """Delete at most ``limit`` jobs that ended before a moment (seconds since 1970); their ids."""
+        query = self._queries
+
+        def work(db: sqlite3.Connection) -> list[str]:
+            found = [row[0] for row in db.execute(query["ended_before"], (before, limit))]
+            db.executemany(query["delete_job"], [(job_id,) for job_id in found])
+            return found
+
+        return await self._write(work)
+
+    async def _write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        self._pending.append((work, future))
+        if self._committer is None or self._committer.done():
+            self._committer = asyncio.create_task(self._commit_pending(), name="dmi.journal.commit")
+        return await future
+
+    async def _commit_pending(self) -> None:
+        while self._pending:
+            batch, self._pending = self._pending[:_SHARED_COMMIT], self._pending[_SHARED_COMMIT:]
+            results = await self._on(self._writing, partial(self._commit, [work for work, _ in batch]))
+            for (_, future), result in zip(batch, results, strict=True):
+                if future.done():
+                    continue
+                if isinstance(result, Exception):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)
+
+    def _commit(self, works: Sequence[_Work]) -> list[Any]:
+        """Run ``works`` in one transaction; a result each, or the same exception for all."""
+        db = self._writer
+        try:
+            db.execute("begin immediate")
+            results = [work(db) for work in works]
+            db.execute("commit")
+        except Exception as error:
+            if db.in_transaction:
+                db.execute("rollback")
+            told = StoreUnavailable(_refusal(error)) if isinstance(error, sqlite3.Error) else error
+            return [told for _ in works]
+        return results
+
+    async def _read(self, name: str, parameters: tuple[Any, ...]) -> list[Any]:
+        def work() -> list[Any]:
+            try:
+                return self._reader.execute(self._queries[name], parameters).fetchall()
+            except sqlite3.Error as error:
+                raise StoreUnavailable(_refusal(error)) from error
+
+        return await self._on(self._reading, work)
+
+    async def _on(self, thread: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(thread, work)
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._folder / "journal.sqlite3", isolation_level=None, check_same_thread=False)
+        for setting in ("journal_mode=wal", "synchronous=full", "foreign_keys=on", "busy_timeout=5000"):
+            db.execute(f"pragma {setting}")
+        for name in _SCHEMA:
+            db.execute(self._queries[name])
+        return db
+
+    def _all_jobs(self) -> list[JobState]:
+        return [
+            JobState(
+                msgspec.json.decode(accepted, type=AcceptedJob),
+                Status(status),
+                bool(cancel_asked),
+                started,
+                done,
+                succeeded,
+                bool(stopped),
+                messages,
+                published,
+            )
+            for (
+                accepted, status, cancel_asked, started, done, succeeded, stopped, messages, published,
+            ) in self._reader.execute(self._queries["all_jobs"])
+        ]  # fmt: skip
+
+
+def _refusal(error: sqlite3.Error) -> str:
+    return f"the plugin's journal refuses: {error}"
+
+
+def _columns(state: JobState) -> tuple[str | int | None, ...]:
+    return (
+        state.status.value,
+        int(state.cancel_asked),
+        state.started,
+        state.done,
+        state.succeeded,
+        int(state.stopped),
+        state.messages,
+        state.published,
+    )
+
+
+def _owned(folder: Path) -> int:
+    """A file descriptor that holds ``folder`` for this process until it ends."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(folder / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(lock)
+        raise WrongUse(
+            f"{folder} belongs to another DMI plugin (process {owner}): stop it or choose another data dir"
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _compressed(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor(level=1).compress(data)
+
+
+def _decompressed(data: bytes) -> bytes:
+    return zstandard.ZstdDecompressor().decompress(data)

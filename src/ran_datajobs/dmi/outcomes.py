@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what an element did to what the plugin answers: one response per operation (pure).
+
+Codes are of ONAP's list: 0 applied, 103 cannot read, 108 unknown error, 112 message too large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from ran_datajobs.dmi.element import Outcome
+from ran_datajobs.job import ErrorDetail, Operation, OperationState, Reason, Response
+
+APPLIED: Final = 0
+CANNOT_READ: Final = 103
+UNKNOWN_ERROR: Final = 108
+TOO_LARGE: Final = 112
+
+_ENCODER: Final = msgspec.json.Encoder()
+
+NOT_STARTED: Final = Outcome(OperationState.NOT_STARTED)
+"""Of an operation that a cancel or an earlier failure kept from being executed."""
+
+UNCERTAIN: Final = Outcome(
+    OperationState.UNKNOWN,
+    (
+        ErrorDetail(
+            type="SERVER_ERROR",
+            bad_data_node="",
+            reason="OTHER",
+            title="The plugin ended while it was executing this operation",
+        ),
+    ),
+)
+"""Of an operation that was being executed when the plugin was killed: it is not repeated."""
+
+
+class _Request(Struct, frozen=True):
+    op: str
+    path: str
+
+
+def request_of(operation: Operation) -> Raw:
+    """What of ``operation`` is repeated in its response."""
+    return Raw(_ENCODER.encode(_Request(operation.op, operation.path)))
+
+
+def response_of(operation: Operation, outcome: Outcome) -> Response:
+    """The response to a write."""
+    match outcome.state:
+        case OperationState.SUCCEEDED:
+            return Response(
+                operation.operation_id, APPLIED, "applied", request_of(operation), state=outcome.state
+            )
+        case OperationState.NOT_STARTED:
+            code, message, reason = UNKNOWN_ERROR, "not started", Reason.NOT_STARTED.value
+        case OperationState.UNKNOWN:
+            code, message, reason = UNKNOWN_ERROR, _message(outcome), Reason.OUTCOME_UNKNOWN.value
+        case OperationState.FAILED:
+            code, message, reason = UNKNOWN_ERROR, _message(outcome), reason_of(outcome.errors)
+    return Response(
+        operation.operation_id,
+        code,
+        message,
+        request_of(operation),
+        state=outcome.state,
+        reason=reason,
+        errors=outcome.errors,
+    )
+
+
+def reason_of(errors: Sequence[ErrorDetail]) -> str:
+    """One word for why: the first error's reason, else its type."""
+    return (errors[0].reason or errors[0].type) if errors else "OTHER"
+
+
+def message_of(errors: Sequence[ErrorDetail]) -> str:
+    """One line for why: the first error's words, else its reason."""
+    if not errors:
+        return "failed"
+    first = errors[0]
+    return first.title or first.detail or first.reason or first.type
+
+
+def encode_members(operations: Sequence[Operation], outcomes: Sequence[Outcome]) -> bytes:
+    """The responses to ``operations`` as comma-separated JSON, in order."""
+    responses = [
+        response_of(operation, outcome) for operation, outcome in zip(operations, outcomes, strict=True)
+    ]
+    return _ENCODER.encode(responses)[1:-1]
+
+
+def encode_ids(operations: Sequence[Operation]) -> bytes:
+    """The ids of ``operations`` as a JSON array."""
+    return _ENCODER.encode([operation.operation_id for operation in operations])
+
+
+def _message(outcome: Outcome) -> str:
+    return message_of(outcome.errors)

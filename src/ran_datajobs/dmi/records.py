@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the reference plugin knows of a job: values, and the pure steps from one to the next."""
+
+from __future__ import annotations
+
+from msgspec import Struct, structs
+
+from ran_datajobs.errors import DataJobsError
+from ran_datajobs.job import ALLOWED, ActivationMode, Status
+
+
+class AcceptedJob(Struct, frozen=True):
+    """What was asked, as it was accepted; never changes.
+
+    ``job_id`` is the data-producer-job id. ``sub_job_id`` is the ``Idempotency-Key``, empty when none was
+    given. ``created_at`` is seconds since 1970. Private properties are not part of it: they are dropped
+    when the body is read, so no answer, file or log can hold them.
+    """
+
+    job_id: str
+    request_id: str
+    sub_job_id: str
+    data_producer_id: str
+    destination: str
+    accept_type: str
+    activation_mode: ActivationMode
+    is_read: bool
+    total: int
+    created_at: float
+
+
+class JobState(Struct, frozen=True):
+    """How far a job got; the journal holds the same.
+
+    Operations before ``done`` have an outcome; those from ``done`` to ``started`` may or may not have been
+    executed; those from ``started`` on were not touched. ``stopped``: a failure under STOP_ON_ERROR.
+    ``messages``: how many messages a read has, once all are in the journal; ``published`` of them are on
+    the bus.
+    """
+
+    job: AcceptedJob
+    status: Status = Status.NOT_STARTED
+    cancel_asked: bool = False
+    started: int = 0
+    done: int = 0
+    succeeded: int = 0
+    stopped: bool = False
+    messages: int | None = None
+    published: int = 0
+
+    @property
+    def uncertain(self) -> int:
+        """How many operations may or may not have been executed."""
+        return self.started - self.done
+
+    @property
+    def halted(self) -> bool:
+        """True when no further operation may be executed."""
+        return self.cancel_asked or self.stopped
+
+
+def running(state: JobState) -> JobState:
+    """``state`` with its execution begun; a job that is being cancelled keeps that status."""
+    return _moved(state, Status.RUNNING) if state.status is Status.NOT_STARTED else state
+
+
+def cancelling(state: JobState) -> JobState:
+    """``state`` with a cancel asked for."""
+    if state.status is not Status.CANCELLING:
+        state = _moved(state, Status.CANCELLING)
+    return structs.replace(state, cancel_asked=True)
+
+
+def ended(state: JobState, not_started: int) -> JobState:
+    """``state`` with its verdict, of which ``not_started`` operations were never executed.
+
+    The first that holds: every operation succeeded, FINISHED; a cancel left some undone, CANCELLED;
+    none succeeded, FAILED; else PARTIALLY_FAILED.
+    """
+    if state.succeeded == state.job.total:
+        verdict = Status.FINISHED
+    elif state.cancel_asked and not_started:
+        verdict = Status.CANCELLED
+    elif state.succeeded == 0:
+        verdict = Status.FAILED
+    else:
+        verdict = Status.PARTIALLY_FAILED
+    return _moved(running(state), verdict)
+
+
+def undeliverable(state: JobState) -> JobState:
+    """``state`` of a read whose messages no bus took."""
+    return _moved(running(state), Status.FAILED)
+
+
+def _moved(state: JobState, status: Status) -> JobState:
+    if status not in ALLOWED[state.status]:
+        raise DataJobsError(f"{state.job.job_id}: no arrow leads from {state.status} to {status}")
+    return structs.replace(state, status=status)

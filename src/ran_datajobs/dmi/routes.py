@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference DMI plugin over HTTP: the calls of both dialects, and two of its own.
+
+Its own are ``GET /healthz``, and ``GET /dmi/v1/history?dataProducerId=&after=&limit=``: what was handed to
+the element of a data producer, in order, line by line. The history is there for tests and for operators;
+NCMP does not use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Final, assert_never
+from urllib.parse import unquote
+
+from litestar import Litestar, Request, Response, delete, get, post
+from litestar.datastructures import State
+from litestar.di import NamedDependency, Provide
+from litestar.exceptions import ClientException, NotFoundException
+from litestar.params import FromPath, QueryParameter
+from litestar.response import Stream
+from litestar.types import ASGIApp, Receive, Scope, Send
+from msgspec import Struct
+
+from ran_datajobs.dmi.bodies import onap_job, seed_job
+from ran_datajobs.dmi.jobs import NewJob, NoElement, PluginJobs, Taken, TooManyJobs
+from ran_datajobs.dmi.journal import KeyTaken
+from ran_datajobs.dmi.problems import answer_problems, problem
+from ran_datajobs.dmi.records import JobState
+from ran_datajobs.dmi.settings import PluginSettings
+from ran_datajobs.messaging.topics import INTERNAL_TOPIC
+from ran_datajobs.problem import RETRY_AFTER
+from ran_datajobs.southbound import wire
+from ran_datajobs.telemetry import Logger
+
+HEALTHZ: Final = "/healthz"
+HISTORY: Final = "/dmi/v1/history"
+MAX_HISTORY: Final = 1_000
+"""Most lines of history in one answer."""
+
+_Request = Request[Any, Any, State]
+_Destination = Annotated[str, QueryParameter(name=wire.DESTINATION)]
+
+
+class HistoryLine(Struct, frozen=True, rename="camel"):
+    """These operations were handed to the element, in this order."""
+
+    number: int
+    request_id: str
+    sub_job_id: str
+    data_producer_job_id: str
+    operation_ids: list[str | int]
+
+
+class History(Struct, frozen=True):
+    """Lines in order; ask on with ``after`` set to the last one's number."""
+
+    items: list[HistoryLine]
+
+
+class _Plugin:
+    """What the routes work with."""
+
+    def __init__(self, jobs: PluginJobs, settings: PluginSettings) -> None:
+        self.jobs = jobs
+        self.settings = settings
+
+    def job(self, data_producer_job_id: str, **expected: str) -> JobState:
+        """The job under an id of a path; a 404 when there is none, or none of that request or producer."""
+        state = self.jobs.state(unquote(data_producer_job_id))
+        if state is None or any(getattr(state.job, name) != value for name, value in expected.items()):
+            raise NotFoundException("this plugin has no such job")
+        return state
+
+    async def create(self, request: _Request, new: NewJob, dialect: wire.Dialect) -> Response[Any]:
+        match await self.jobs.take(new):
+            case Taken(job_id):
+                seed = dialect is wire.Dialect.SEED
+                return Response(
+                    wire.SeedCreated(job_id) if seed else wire.OnapCreated(job_id), status_code=201
+                )
+            case KeyTaken():
+                return problem(request, 409, f"{wire.IDEMPOTENCY_KEY} stands for another request")
+            case NoElement():
+                return problem(request, 422, f"no element behind data producer {new.data_producer_id!r}")
+            case TooManyJobs():
+                later = {"Retry-After": str(RETRY_AFTER)}
+                return problem(request, 503, "too many jobs are waiting", headers=later)
+            case other:
+                assert_never(other)
+
+    def status(self, state: JobState) -> Response[wire.StatusBody]:
+        return Response(wire.StatusBody.of(state.status, self.settings.finished_spelling))
+
+    def result(self, request: _Request, state: JobState) -> Response[Any] | Stream:
+        if not state.status.terminal:
+            later = {"Retry-After": "1"}
+            return problem(
+                request, 409, f"the job is {state.status.value}: it has no result yet", headers=later
+            )
+        if state.job.is_read:
+            return Response(wire.ResultUri(INTERNAL_TOPIC))
+        return Stream(_document(self.jobs.responses(state.job.job_id)), media_type=wire.JSON)
+
+    async def cancel(self, request: _Request, state: JobState) -> Response[Any]:
+        if state.status.terminal:
+            return problem(request, 409, f"the job has ended: {state.status.value}")
+        asked = await self.jobs.cancel(state.job.job_id)
+        return Response(
+            wire.StatusBody.of((asked or state).status, self.settings.finished_spelling), status_code=202
+        )
+
+
+_Served = NamedDependency[_Plugin]
+
+
+@post(wire.SEED_CREATE, status_code=201)
+async def seed_create(
+    request: _Request, plugin: _Served, request_id: FromPath[str], destination: _Destination = ""
+) -> Response[Any]:
+    new = seed_job(
+        unquote(request_id), destination, _key(request), await _body(request), plugin.settings.operations
+    )
+    return await plugin.create(request, new, wire.Dialect.SEED)
+
+
+@get(wire.SEED_STATUS)
+async def seed_status(
+    plugin: _Served, request_id: FromPath[str], data_producer_job_id: FromPath[str]
+) -> Response[wire.StatusBody]:
+    return plugin.status(plugin.job(data_producer_job_id, request_id=unquote(request_id)))
+
+
+@get(wire.SEED_RESULT)
+async def seed_result(
+    request: _Request, plugin: _Served, request_id: FromPath[str], data_producer_job_id: FromPath[str]
+) -> Response[Any] | Stream:
+    return plugin.result(request, plugin.job(data_producer_job_id, request_id=unquote(request_id)))
+
+
+@delete(wire.SEED_JOB, status_code=202)
+async def seed_cancel(
+    request: _Request, plugin: _Served, request_id: FromPath[str], data_producer_job_id: FromPath[str]
+) -> Response[Any]:
+    return await plugin.cancel(request, plugin.job(data_producer_job_id, request_id=unquote(request_id)))
+
+
+@post(wire.ONAP_CREATE_WRITE, status_code=201)
+async def onap_create_write(
+    request: _Request, plugin: _Served, destination: _Destination = ""
+) -> Response[Any]:
+    new = onap_job(False, destination, _key(request), await _body(request), plugin.settings.operations)
+    return await plugin.create(request, new, wire.Dialect.ONAP)
+
+
+@post(wire.ONAP_CREATE_READ, status_code=201)
+async def onap_create_read(
+    request: _Request, plugin: _Served, destination: _Destination = ""
+) -> Response[Any]:
+    new = onap_job(True, destination, _key(request), await _body(request), plugin.settings.operations)
+    return await plugin.create(request, new, wire.Dialect.ONAP)
+
+
+@get(wire.ONAP_STATUS)
+async def onap_status(
+    plugin: _Served, data_producer_id: FromPath[str], data_producer_job_id: FromPath[str]
+) -> Response[wire.StatusBody]:
+    return plugin.status(plugin.job(data_producer_job_id, data_producer_id=unquote(data_producer_id)))
+
+
+@get(wire.ONAP_RESULT)
+async def onap_result(
+    request: _Request, plugin: _Served, data_producer_id: FromPath[str], data_producer_job_id: FromPath[str]
+) -> Response[Any] | Stream:
+    return plugin.result(
+        request, plugin.job(data_producer_job_id, data_producer_id=unquote(data_producer_id))
+    )
+
+
+@delete(wire.ONAP_JOB, status_code=202)
+async def onap_cancel(
+    request: _Request, plugin: _Served, data_producer_id: FromPath[str], data_producer_job_id: FromPath[str]
+) -> Response[Any]:
+    return await plugin.cancel(
+        request, plugin.job(data_producer_job_id, data_producer_id=unquote(data_producer_id))
+    )
+
+
+@get(HISTORY)
+async def history(
+    plugin: _Served,
+    data_producer_id: Annotated[str, QueryParameter(name=wire.DATA_PRODUCER_ID)],
+    after: Annotated[int, QueryParameter(ge=0)] = 0,
+    limit: Annotated[int, QueryParameter(ge=1, le=MAX_HISTORY)] = 100,
+) -> History:
+    return History(
+        [
+            HistoryLine(
+                line.number,
+                line.job.request_id,
+                line.job.sub_job_id,
+                line.job.job_id,
+                line.operation_ids,
+            )
+            for line in await plugin.jobs.history(data_producer_id, after, limit)
+        ]
+    )
+
+
+@get(HEALTHZ)
+async def healthz() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+def plugin_app(jobs: PluginJobs, settings: PluginSettings, log: Logger) -> ASGIApp:
+    """The application over ``jobs``, which are open while it is served."""
+    plugin = _Plugin(jobs, settings)
+    app = Litestar(
+        [
+            seed_create, seed_status, seed_result, seed_cancel,
+            onap_create_write, onap_create_read, onap_status, onap_result, onap_cancel,
+            history, healthz,
+        ],
+        dependencies={"plugin": Provide(lambda: plugin, sync_to_thread=False)},
+        exception_handlers={Exception: answer_problems(log)},
+        request_max_body_size=settings.body_bytes,
+        openapi_config=None,
+        logging_config=None,
+    )  # fmt: skip
+    return _routed_undecoded(app)
+
+
+def _routed_undecoded(app: Litestar) -> ASGIApp:
+    """``app``, routed by the path as it was sent: a ``%2F`` within an id is no separator."""
+
+    async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+        if "raw_path" in scope:
+            scope["path"] = scope["raw_path"].decode("ascii")
+        await app(scope, receive, send)
+
+    return routed
+
+
+def _key(request: _Request) -> str:
+    return request.headers.get(wire.IDEMPOTENCY_KEY, "").strip()
+
+
+async def _body(request: _Request) -> bytes:
+    kind = request.headers.get("Content-Type", wire.JSON).partition(";")[0].strip().lower()
+    if kind != wire.JSON and not kind.endswith("+json"):
+        raise ClientException("the body must be JSON", status_code=415)
+    return await request.body()
+
+
+async def _document(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """``{"responses": […]}`` around the pieces."""
+    yield b'{"responses":['
+    between = b""
+    async for piece in pieces:
+        yield between + piece
+        between = b","
+    yield b"]}"

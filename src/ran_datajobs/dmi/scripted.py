@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A DMI plugin that misbehaves on purpose: what it answers is scripted per data producer.
+
+The twin of the reference plugin for tests and demonstrations. It speaks both dialects over real HTTP,
+executes nothing, and keeps a history of what it would have executed. It keeps nothing on a disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from ran_datajobs.dmi.bodies import onap_job, seed_job
+from ran_datajobs.dmi.jobs import NewJob
+from ran_datajobs.errors import InvalidRequest
+from ran_datajobs.job import ActivationMode, Operation, OperationState, Response, Status, read_status
+from ran_datajobs.southbound import wire
+from ran_datajobs.southbound.responses import encode_responses
+
+MAX_HISTORY: Final = 100_000
+MAX_OPERATIONS: Final = 1_000_000
+_MAX_BODY: Final = 512 * 1024 * 1024
+_PLACEHOLDER: Final = re.compile(r":str\}")
+_OPERATIONS: Final = msgspec.json.Decoder(list[Operation])
+_CODES: Final = {OperationState.SUCCEEDED: 0}
+_T = TypeVar("_T")
+
+
+class Step(enum.StrEnum):
+    """How one call is answered."""
+
+    OBEY = "obey"  # as the contract says
+    REFUSE = "refuse"  # 400
+    ECHO = "echo"  # 400, whose words repeat the whole request, private properties included
+    BUSY = "busy"  # 503 with Retry-After: 1
+    ERROR = "error"  # 500
+    NOT_IMPLEMENTED = "not implemented"  # 501, as ONAP's plugin does
+    LOSE = "lose"  # 404
+    WRONG_SHAPE = "wrong shape"  # 200 with JSON of no known shape
+    NOT_JSON = "not json"  # 200 with bytes that are no JSON
+    HUGE = "huge"  # 200 with a body that never ends
+    STALL = "stall"  # no answer at all
+    DROP = "drop"  # the connection is closed instead of an answer
+    CUT = "cut"  # the connection is closed within the answer's body
+    GARBAGE = "garbage"  # bytes that are no HTTP
+    REDIRECT = "redirect"  # 307 to another path
+
+
+class Script(Struct, frozen=True):
+    """How the calls about one data producer are answered.
+
+    Each call consumes one step of its tuple; the last one stays. ``statuses`` are the words of the polls
+    that are obeyed, as they go over the wire, consumed likewise: a liar, a slow or a flapping plugin.
+    ``executes``: a create that is not answered well is executed all the same (but not when refused or
+    busy). ``honours_key``: a repeat with the same ``Idempotency-Key`` is the same job, and refused when it
+    has another body; ``stops``: STOP_ON_ERROR is honoured. ``outcome`` is what the result says of every
+    operation, but of one whose path holds ``refuses`` (not empty) it says FAILED; the word for finished is
+    then the verdict that follows.
+    """
+
+    create: tuple[Step, ...] = (Step.OBEY,)
+    status: tuple[Step, ...] = (Step.OBEY,)
+    result: tuple[Step, ...] = (Step.OBEY,)
+    cancel: tuple[Step, ...] = (Step.OBEY,)
+    statuses: tuple[str, ...] = ("FINSHED",)
+    outcome: OperationState = OperationState.SUCCEEDED
+    executes: bool = True
+    honours_key: bool = True
+    stops: bool = True
+    refuses: str = ""
+
+
+class Executed(Struct, frozen=True):
+    """A job that the plugin took: in the order in which it took them."""
+
+    data_producer_job_id: str
+    request_id: str
+    sub_job_id: str
+    data_producer_id: str
+    operations: tuple[Operation, ...]
+    is_read: bool
+    activation_mode: ActivationMode = ActivationMode.BEST_EFFORT
+    fingerprint: bytes = b""
+
+
+class Call(Struct, frozen=True):
+    """A call that arrived: ``create``, ``status``, ``result`` or ``cancel``."""
+
+    kind: str
+    data_producer_id: str
+    sub_job_id: str = ""
+
+
+class _Progress:
+    """Where one data producer's script stands."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self._steps = {
+            "create": deque(script.create),
+            "status": deque(script.status),
+            "result": deque(script.result),
+            "cancel": deque(script.cancel),
+        }
+        self._statuses = deque(script.statuses)
+
+    def step(self, kind: str) -> Step:
+        return _taken(self._steps[kind])
+
+    def word(self) -> str:
+        return _taken(self._statuses)
+
+
+class ScriptedPlugin:
+    """Serve it with :meth:`serving`; what it did is in ``history`` and ``calls``.
+
+    A data producer without a script of its own obeys ``default``. ``changed`` is set after every call.
+    """
+
+    def __init__(self, default: Script | None = None) -> None:
+        self.history: deque[Executed] = deque(maxlen=MAX_HISTORY)
+        self.calls: deque[Call] = deque(maxlen=MAX_HISTORY)
+        self.changed = asyncio.Event()
+        self._default = default or Script()
+        self._progress: dict[str, _Progress] = {}
+        self._jobs: dict[str, Executed] = {}
+        self._keys: dict[str, str] = {}
+        self._cancelled: set[str] = set()
+        self._closing = asyncio.Event()
+
+    def script(self, data_producer_id: str, script: Script) -> None:
+        """From now on calls about this data producer are answered like this, from the first step."""
+        self._progress[data_producer_id] = _Progress(script)
+
+    @contextlib.asynccontextmanager
+    async def serving(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+        """Listen while the block runs; gives the base address."""
+        app = web.Application(client_max_size=_MAX_BODY)
+        app.add_routes(
+            [
+                web.post(_route(wire.SEED_CREATE), self._create),
+                web.post(_route(wire.ONAP_CREATE_WRITE), self._create),
+                web.post(_route(wire.ONAP_CREATE_READ), self._create),
+                web.get(_route(wire.SEED_STATUS), self._status),
+                web.get(_route(wire.ONAP_STATUS), self._status),
+                web.get(_route(wire.SEED_RESULT), self._result),
+                web.get(_route(wire.ONAP_RESULT), self._result),
+                web.delete(_route(wire.SEED_JOB), self._cancel),
+                web.delete(_route(wire.ONAP_JOB), self._cancel),
+            ]
+        )
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, host, port)
+            await site.start()
+            bound = runner.addresses[0]
+            yield f"http://{host}:{bound[1]}"
+        finally:
+            self._closing.set()
+            await runner.cleanup()
+
+    async def _create(self, request: web.Request) -> web.StreamResponse:
+        try:
+            new = await _new_job(request)
+        except InvalidRequest as error:
+            return _problem(400, error.detail)
+        progress = self._of(new.data_producer_id)
+        step = progress.step("create")
+        self._called(Call("create", new.data_producer_id, new.sub_job_id))
+        if step in {Step.REFUSE, Step.ECHO, Step.BUSY, Step.NOT_IMPLEMENTED, Step.LOSE, Step.REDIRECT}:
+            return await self._misbehave(request, step)
+        if self._contradicts(new, progress):
+            return _problem(409, "the key stands for another request")
+        job_id = self._take(new, progress) if progress.script.executes or step is Step.OBEY else ""
+        if step is not Step.OBEY:
+            return await self._misbehave(request, step)
+        seed = request.path.startswith("/dmi/v1/dataJob/")
+        return _json(wire.SeedCreated(job_id) if seed else wire.OnapCreated(job_id), 201)
+
+    async def _status(self, request: web.Request) -> web.StreamResponse:
+        job, step = self._asked("status", request)
+        if step is not Step.OBEY or job is None:
+            return await self._misbehave(request, step if job else Step.LOSE)
+        cancelled = job.data_producer_job_id in self._cancelled
+        progress = self._of(job.data_producer_id)
+        word = "CANCELLED" if cancelled else progress.word()
+        if progress.script.refuses and not cancelled and read_status(word) is Status.FINISHED:
+            word = _verdict(_outcomes(job, progress.script), word)
+        return _json(wire.StatusBody(word), 200)
+
+    async def _result(self, request: web.Request) -> web.StreamResponse:
+        job, step = self._asked("result", request)
+        if step is not Step.OBEY or job is None:
+            return await self._misbehave(request, step if job else Step.LOSE)
+        outcomes = _outcomes(job, self._of(job.data_producer_id).script)
+        if job.data_producer_job_id in self._cancelled:
+            outcomes = [OperationState.NOT_STARTED] * len(outcomes)
+        body = encode_responses(_responses(job.operations, outcomes))
+        return web.Response(body=body, content_type=wire.JSON)
+
+    async def _cancel(self, request: web.Request) -> web.StreamResponse:
+        job, step = self._asked("cancel", request)
+        if step is not Step.OBEY or job is None:
+            return await self._misbehave(request, step if job else Step.LOSE)
+        self._cancelled.add(job.data_producer_job_id)
+        return _json(wire.StatusBody("CANCELLING"), 202)
+
+    def _of(self, data_producer_id: str) -> _Progress:
+        return self._progress.setdefault(data_producer_id, _Progress(self._default))
+
+    def _called(self, call: Call) -> None:
+        self.calls.append(call)
+        self.changed.set()
+
+    def _asked(self, kind: str, request: web.Request) -> tuple[Executed | None, Step]:
+        job = self._jobs.get(request.match_info["data_producer_job_id"])
+        if job is None:
+            return None, Step.LOSE
+        self._called(Call(kind, job.data_producer_id, job.sub_job_id))
+        return job, self._of(job.data_producer_id).step(kind)
+
+    def _contradicts(self, new: NewJob, progress: _Progress) -> bool:
+        earlier = self._keys.get(new.sub_job_id) if new.sub_job_id and progress.script.honours_key else None
+        return earlier is not None and self._jobs[earlier].fingerprint != new.fingerprint
+
+    def _take(self, new: NewJob, progress: _Progress) -> str:
+        if new.sub_job_id and progress.script.honours_key and new.sub_job_id in self._keys:
+            return self._keys[new.sub_job_id]
+        job = Executed(
+            f"scripted-{len(self._jobs) + 1}",
+            new.request_id,
+            new.sub_job_id,
+            new.data_producer_id,
+            tuple(_OPERATIONS.decode(new.operations)),
+            new.is_read,
+            new.activation_mode,
+            new.fingerprint,
+        )
+        self._jobs[job.data_producer_job_id] = job
+        self._keys[new.sub_job_id] = job.data_producer_job_id
+        self.history.append(job)
+        return job.data_producer_job_id
+
+    async def _misbehave(self, request: web.Request, step: Step) -> web.StreamResponse:
+        match step:
+            case Step.REFUSE:
+                return _problem(400, "refused by its script")
+            case Step.ECHO:
+                return _problem(400, (await request.read()).decode(errors="replace"))
+            case Step.BUSY:
+                return _problem(503, "busy by its script", {"Retry-After": "1"})
+            case Step.NOT_IMPLEMENTED:
+                return _problem(501, "not implemented")
+            case Step.LOSE:
+                return _problem(404, "no such job")
+            case Step.REDIRECT:
+                return web.Response(status=307, headers={"Location": "/elsewhere"})
+            case Step.WRONG_SHAPE:
+                return web.Response(body=b'{"verdict":["fine"]}', content_type=wire.JSON)
+            case Step.NOT_JSON:
+                return web.Response(body=b"\xff\xfe{", content_type=wire.JSON)
+            case Step.HUGE:
+                return await _endless(request)
+            case Step.STALL:
+                await self._closing.wait()
+            case Step.CUT:
+                return await _cut(request)
+            case Step.GARBAGE:
+                if request.transport is not None:
+                    request.transport.write(b"\x00\x01 no such protocol\r\n\r\n")
+            case Step.DROP | Step.ERROR | Step.OBEY:
+                pass
+        if step is Step.ERROR:
+            return _problem(500, "failed by its script")
+        if request.transport is not None:
+            request.transport.close()
+        return web.Response(status=500)
+
+
+def _taken(steps: deque[_T]) -> _T:
+    return steps.popleft() if len(steps) > 1 else steps[0]
+
+
+def _route(template: str) -> str:
+    return _PLACEHOLDER.sub("}", template)
+
+
+async def _new_job(request: web.Request) -> NewJob:
+    body = await request.read()
+    key = request.headers.get(wire.IDEMPOTENCY_KEY, "")
+    destination = request.query.get(wire.DESTINATION, "")
+    if "request_id" in request.match_info:
+        return seed_job(request.match_info["request_id"], destination, key, body, MAX_OPERATIONS)
+    is_read = request.path == wire.ONAP_CREATE_READ
+    return onap_job(is_read, destination, key, body, MAX_OPERATIONS)
+
+
+def _outcomes(job: Executed, script: Script) -> list[OperationState]:
+    outcomes: list[OperationState] = []
+    stop = script.stops and job.activation_mode is ActivationMode.STOP_ON_ERROR
+    for operation in job.operations:
+        if stop and OperationState.FAILED in outcomes:
+            outcomes.append(OperationState.NOT_STARTED)
+        else:
+            refused = script.refuses and script.refuses in operation.path
+            outcomes.append(OperationState.FAILED if refused else script.outcome)
+    return outcomes
+
+
+def _verdict(outcomes: Sequence[OperationState], finished: str) -> str:
+    good = outcomes.count(OperationState.SUCCEEDED)
+    if good == len(outcomes):
+        return finished
+    return (Status.PARTIALLY_FAILED if good else Status.FAILED).value
+
+
+def _responses(operations: Sequence[Operation], outcomes: Sequence[OperationState]) -> list[Response]:
+    return [
+        Response(
+            operation.operation_id, _CODES.get(outcome, 108), f"scripted: {outcome.value}", state=outcome
+        )
+        for operation, outcome in zip(operations, outcomes, strict=True)
+    ]
+
+
+def _json(body: object, status: int) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), status=status, content_type=wire.JSON)
+
+
+def _problem(status: int, detail: str, headers: dict[str, str] | None = None) -> web.Response:
+    body = msgspec.json.encode({"title": "scripted", "status": status, "detail": detail})
+    return web.Response(body=body, status=status, headers=headers, content_type=wire.PROBLEM_JSON)
+
+
+async def _cut(request: web.Request) -> web.StreamResponse:
+    """Promise more than is sent."""
+    response = web.StreamResponse(headers={"Content-Length": "1000", "Content-Type": wire.JSON})
+    await response.prepare(request)
+    await response.write(b'{"status": "FIN')
+    if request.transport is not None:
+        request.transport.close()
+    return response
+
+
+async def _endless(request: web.Request) -> web.StreamResponse:
+    """Send until the peer has had enough."""
+    response = web.StreamResponse(headers={"Content-Type": wire.JSON})
+    await response.prepare(request)
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await response.write(b" " * 65_536)
+    return response

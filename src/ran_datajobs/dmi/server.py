@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Serves the reference DMI plugin until it is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ran_datajobs.dmi.execution import Executor
+from ran_datajobs.dmi.jobs import ElementOf, PluginJobs
+from ran_datajobs.dmi.journal import Journal
+from ran_datajobs.dmi.publisher import Publisher, StatusNews
+from ran_datajobs.dmi.routes import plugin_app
+from ran_datajobs.dmi.settings import PluginSettings
+from ran_datajobs.serving import check_bindable, serving
+from ran_datajobs.telemetry import Logger, logger
+
+Ready = Callable[[str], None]
+"""Called once with the plugin's base address, when it answers."""
+
+
+async def serve(
+    host: str,
+    port: int,
+    settings: PluginSettings,
+    element_of: ElementOf,
+    publisher: Publisher,
+    *,
+    news: StatusNews | None = None,
+    ready: Ready | None = None,
+    log: Logger | None = None,
+) -> None:
+    """Run the plugin on ``host:port`` (0: a free port) until cancelled, then stop cleanly.
+
+    What is being executed is finished, or left to the journal (``PluginSettings.grace``). Raises WrongUse
+    when the port is in use or another plugin owns the data dir.
+    """
+    log = log or logger()
+    if port:
+        check_bindable(host, port)
+    journal = Journal(settings.data_dir)
+    executor = Executor(journal, publisher, settings, log)
+    jobs = PluginJobs(journal, executor, element_of, settings, log, news)
+    await jobs.open()
+    try:
+        async with serving(plugin_app(jobs, settings, log), host, port) as address:
+            if ready is not None:
+                ready(address)
+            await asyncio.get_running_loop().create_future()
+    finally:
+        await asyncio.shield(jobs.close())

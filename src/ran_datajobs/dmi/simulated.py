@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The elements behind one data producer, in this process, with their faults.
+
+An EMS knows its own ManagedElements and nothing else. A read from above them (which goes to every EMS below
+its base) gives what is theirs, so that all parts together have each object once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Final, assert_never
+
+from ran_datajobs import fdn
+from ran_datajobs.dmi.element import Outcome, ReadChunk
+from ran_datajobs.errors import InvalidFdn, InvalidFilter
+from ran_datajobs.job import ActivationMode, ErrorDetail, Operation, OperationState
+from ran_datajobs.nrm import faults
+from ran_datajobs.nrm.model import Model
+from ran_datajobs.nrm.names import class_of
+from ran_datajobs.nrm.patch import Actions, Rejected, read_patch
+from ran_datajobs.nrm.select import FlatObject, flat_objects, picks, selection_of
+from ran_datajobs.nrm.tree import Objects
+from ran_datajobs.simulator.elements import Done, Dropped, Elements
+from ran_datajobs.simulator.faults import FaultScripts
+from ran_datajobs.simulator.producers import ProducerView
+
+CHUNK: Final = 200
+"""So many objects of a read are handed over at a time."""
+
+WRITES_AT_ONCE: Final = 50
+"""After so many operations other work in this process has its turn."""
+
+_SUCCEEDED: Final = Outcome(OperationState.SUCCEEDED)
+_NOT_STARTED: Final = Outcome(OperationState.NOT_STARTED)
+_NO_ANSWER: Final = ErrorDetail(
+    type="SERVER_ERROR", bad_data_node="", reason="OTHER", title="The element closed the connection"
+)
+
+
+class SimulatedElement:
+    """One data producer: ``view`` is its part of the network, ``elements`` what they do."""
+
+    def __init__(self, view: ProducerView, elements: Elements) -> None:
+        self._view = view
+        self._elements = elements
+
+    async def write(self, operations: Sequence[Operation], mode: ActivationMode) -> Sequence[Outcome]:
+        """Execute in order, each operation as a document of its own; a refused one changes nothing."""
+        outcomes: list[Outcome] = []
+        for number, operation in enumerate(operations, 1):
+            outcome = await self._write_one(operation)
+            outcomes.append(outcome)
+            if outcome is not _SUCCEEDED and mode is ActivationMode.STOP_ON_ERROR:
+                break
+            if number % WRITES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return outcomes + [_NOT_STARTED] * (len(operations) - len(outcomes))
+
+    async def read(self, operation: Operation) -> AsyncIterator[ReadChunk]:
+        """What is selected of this producer's own objects, at most CHUNK at a time."""
+        selected = await self._selected(operation)
+        if isinstance(selected, ErrorDetail):
+            yield ReadChunk((), last=True, errors=(selected,))
+            return
+        while len(objects := tuple(islice(selected, CHUNK))) == CHUNK:
+            yield ReadChunk(objects, last=False)
+            await asyncio.sleep(0)
+        yield ReadChunk(objects, last=True)
+
+    async def _write_one(self, operation: Operation) -> Outcome:
+        patch = read_patch(operation.op, operation.path, operation.value)
+        if isinstance(patch, ErrorDetail):
+            return _failed(patch)
+        if not self._view.owns(patch.key):
+            return _failed(faults.object_not_found(patch.key))
+        answer = await self._elements.write((patch,), self._view)
+        match answer:
+            case Done():
+                return _SUCCEEDED
+            case Rejected():
+                return _failed(answer.error)
+            case Dropped():
+                return Outcome(OperationState.UNKNOWN, (_NO_ANSWER,))
+            case _:
+                assert_never(answer)
+
+    async def _selected(self, operation: Operation) -> Iterator[FlatObject] | ErrorDetail:
+        try:
+            base = fdn.key(operation.path)
+            wanted = selection_of(operation, class_of(base))
+        except (InvalidFdn, InvalidFilter) as error:
+            return faults.malformed(operation.path, str(error))
+        answer = await self._elements.read(base)
+        match answer:
+            case Done():
+                if self._view.attributes(base) is None:
+                    return faults.object_not_found(base)
+                return flat_objects(picks(self._view.scoped(base, wanted), wanted))
+            case Rejected():
+                return answer.error
+            case Dropped():
+                return _NO_ANSWER
+            case _:
+                assert_never(answer)
+
+
+def simulated_elements(
+    objects: Objects,
+    model: Model,
+    actions: Actions,
+    data_producers: Mapping[str, Collection[str]],
+    scripts: FaultScripts | None = None,
+) -> dict[str, SimulatedElement]:
+    """The data producers by their id: ``data_producers`` has the keys of each one's ManagedElements.
+
+    All work on the same ``objects``; changes are checked against ``model``. ``scripts``: the faults.
+    """
+    elements = Elements(objects, model, actions, scripts or FaultScripts())
+    return {
+        name: SimulatedElement(ProducerView(objects, keys), elements) for name, keys in data_producers.items()
+    }
+
+
+def _failed(error: ErrorDetail) -> Outcome:
+    return Outcome(OperationState.FAILED, (error,))

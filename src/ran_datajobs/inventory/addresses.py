@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which addresses may be registered as DMI plugins. Pure: no name is resolved.
+
+An entry of the list is a host name, ``*.example.org`` for the hosts below it, an address or a network
+(``10.0.0.0/8``), or an origin (``https://dmi.example.org:8443``). A path below the origin is the plugin's.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+MAX_ADDRESS: Final = 2000
+"""Longest plugin address, in characters."""
+
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class AddressRefused(ValueError):
+    """Why an address cannot be a DMI plugin; caught where the registration is applied."""
+
+
+class AllowList:
+    """The addresses that the operator allows (``DATAJOBS_DMI_ALLOW``)."""
+
+    def __init__(self, entries: tuple[str, ...]) -> None:
+        self._origins = {_origin(urlsplit(entry)) for entry in entries if "://" in entry}
+        self._hosts: set[str] = set()
+        self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+        for entry in entries:
+            if "://" not in entry:
+                self._take(entry.strip().lower())
+
+    def _take(self, entry: str) -> None:
+        try:
+            self._networks.append(ipaddress.ip_network(entry.strip("[]"), strict=False))
+        except ValueError:
+            self._hosts.add(entry)
+
+    def checked(self, address: str) -> str:
+        """``address`` in normal form: lower-case origin, no slash at the end.
+
+        Raises AddressRefused for anything but an allowed http or https address without user, query and
+        fragment.
+        """
+        parts = _split(address)
+        host = parts.hostname or ""
+        if not (_origin(parts) in self._origins or self._host_allowed(host)):
+            raise AddressRefused(f"the host {host!r} is not in the list of allowed DMI plugins")
+        shown_host = f"[{host}]" if ":" in host else host
+        port = "" if parts.port is None else f":{parts.port}"
+        return f"{parts.scheme}://{shown_host}{port}{parts.path.rstrip('/')}"
+
+    def _host_allowed(self, host: str) -> bool:
+        try:
+            number = ipaddress.ip_address(host)
+        except ValueError:
+            below = host.split(".")
+            return host in self._hosts or any(
+                "*." + ".".join(below[start:]) in self._hosts for start in range(1, len(below))
+            )
+        return any(number in network for network in self._networks)
+
+
+def _split(address: str) -> SplitResult:
+    if len(address) > MAX_ADDRESS or not address.isascii() or not address.isprintable() or " " in address:
+        raise AddressRefused(f"an address has at most {MAX_ADDRESS} printable ASCII characters, no blanks")
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:
+        raise AddressRefused("this is not a URL") from None
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise AddressRefused("write http://host:port or https://host:port")
+    if "@" in parts.netloc:
+        raise AddressRefused("an address has no user and no password")
+    if "?" in address or "#" in address or "\\" in address:
+        raise AddressRefused("an address has no query, no fragment and no backslash")
+    if port == 0 or parts.netloc.endswith(":"):
+        raise AddressRefused("the port is missing or 0")
+    if any(part in {".", ".."} for part in parts.path.split("/")):
+        raise AddressRefused("an address has no '.' or '..' in its path")
+    return parts
+
+
+def _origin(parts: SplitResult) -> tuple[str, str, int]:
+    port = parts.port or _PORTS.get(parts.scheme, 0)
+    return parts.scheme, parts.hostname or "", port

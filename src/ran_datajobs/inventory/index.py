@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lookup index of a process: the store's CM handles in memory, followed by version."""
+
+from __future__ import annotations
+
+import asyncio
+from sys import intern
+
+from asyncpg import Record
+
+from ran_datajobs.inventory.owners import Owner, Owners
+from ran_datajobs.southbound.plugin import PluginProfile
+from ran_datajobs.store.database import Database
+from ran_datajobs.store.handles import PluginRow, changes_since
+
+
+class OwnerIndex(Owners):
+    """Owners of managed objects as the store has them, as of the last :meth:`catch_up`.
+
+    ``defaults`` stands for the service's settings: its ``give_up``, ``sub_job_timeout`` and ``read_slots``
+    are taken where a plugin registered none.
+    """
+
+    def __init__(self, database: Database, defaults: PluginProfile | None = None) -> None:
+        super().__init__()
+        self._database = database
+        self._defaults = PluginProfile(0, "") if defaults is None else defaults
+        self._version = -1
+        self._plugins: dict[int, PluginProfile] = {}
+        self._one_at_a_time = asyncio.Lock()
+
+    async def catch_up(self) -> None:
+        """Take in everything that was registered before this call. Raises StoreUnavailable.
+
+        One query when nothing changed. Plans that run meanwhile keep what they started with.
+        """
+        async with self._one_at_a_time, changes_since(self._database, self._version) as changes:
+            if changes is None:
+                return
+            for plugin in changes.plugins:
+                self._plugins[plugin.plugin_id] = self._profile(plugin)
+            seen: set[str] = set()
+            come: list[Owner] = []
+            shared: dict[bytes, bytes] = {}
+            async for batch in changes.handles:
+                seen.update(record["cm_handle"] for record in batch)
+                come.extend(
+                    self._owner(record, shared) for record in batch if record["alternate_key"] is not None
+                )
+            anew = {plugin.plugin_id for plugin in changes.plugins}
+            gone = [owner.alternate_key for owner in self if owner.cm_handle in seen]
+            come += [
+                self._with_plugin(owner)
+                for owner in self
+                if owner.plugin.plugin_id in anew and owner.cm_handle not in seen
+            ]
+            self.change(gone, come)
+            self._version = changes.version
+
+    def _profile(self, row: PluginRow) -> PluginProfile:
+        defaults = self._defaults
+        return PluginProfile(
+            plugin_id=row.plugin_id,
+            url=row.url,
+            dialect=row.dialect,
+            idempotent=row.idempotent,
+            stop_on_error=row.stop_on_error,
+            give_up=defaults.give_up if row.give_up is None else row.give_up,
+            sub_job_timeout=defaults.sub_job_timeout if row.sub_job_timeout is None else row.sub_job_timeout,
+            read_slots=defaults.read_slots if row.read_slots is None else row.read_slots,
+        )
+
+    def _owner(self, record: Record, shared: dict[bytes, bytes]) -> Owner:
+        """The owner of one row. Words and properties that many handles have are kept once."""
+        cm_handle, key, plugin_id, producer, tag, properties = record
+        properties = shared.setdefault(properties, properties)
+        return Owner(cm_handle, key, self._plugins[plugin_id], intern(producer), intern(tag), properties)
+
+    def _with_plugin(self, owner: Owner) -> Owner:
+        return Owner(
+            owner.cm_handle,
+            owner.alternate_key,
+            self._plugins[owner.plugin.plugin_id],
+            owner.data_producer_id,
+            owner.module_set_tag,
+            owner.private_properties,
+        )

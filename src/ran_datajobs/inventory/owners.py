@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who owns a managed object: CM handles by alternate id, in memory. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+
+from msgspec import Struct
+
+from ran_datajobs.southbound.plugin import PluginProfile
+
+
+class Owner(Struct, frozen=True, gc=False):
+    """A CM handle as planning needs it.
+
+    ``private_properties`` is a JSON object, already encoded. ``plugin`` is shared by all its handles.
+    """
+
+    cm_handle: str
+    alternate_key: str
+    plugin: PluginProfile
+    data_producer_id: str
+    module_set_tag: str
+    private_properties: bytes
+
+    def __repr__(self) -> str:
+        """Without the private properties: they are secrets."""
+        return f"Owner({self.cm_handle!r}, {self.alternate_key!r})"
+
+
+class Owners:
+    """A lookup of owners by FDN. Keys are normal forms (:func:`ran_datajobs.fdn.key`)."""
+
+    def __init__(self, owners: Iterable[Owner] = ()) -> None:
+        self._by_key = {owner.alternate_key: owner for owner in owners}
+        self._sorted = sorted(self._by_key)
+        # Told once when first asked for, also by the snapshots that share it.
+        self._depths: list[frozenset[int]] = []
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __iter__(self) -> Iterator[Owner]:
+        return iter(self._by_key.values())
+
+    def owner_of(self, key: str) -> Owner | None:
+        """The owner whose alternate id is the longest whole-RDN prefix of ``key``."""
+        find = self._by_key.get
+        owner = find(key)
+        end = len(key)
+        # What fdn.ancestors gives, without its generator: this runs for every operation of a job.
+        while owner is None and (end := key.rfind("/", 0, end)) > 0:
+            owner = find(key[:end])
+        return owner
+
+    def under(self, keys: Iterable[str]) -> list[Owner | None]:
+        """For each key the owner whose alternate id it is, if any, in order."""
+        return list(map(self._by_key.get, keys))
+
+    @property
+    def depths(self) -> frozenset[int]:
+        """How many RDNs alternate ids have: every number that occurs."""
+        if not self._depths:
+            self._depths.append(frozenset(key.count("/") + 1 for key in self._by_key))
+        return self._depths[0]
+
+    def owners_below(self, key: str, level: int | None = None) -> list[Owner]:
+        """The owners strictly below ``key``, at most ``level`` levels down (None: all), by key."""
+        # Whatever lies below "A=1" begins with "A=1/", and "0" is the character after "/".
+        first = bisect_left(self._sorted, key + "/")
+        end = bisect_left(self._sorted, key + "0", lo=first)
+        below = self._sorted[first:end]
+        if level is not None:
+            deepest = key.count("/") + level
+            below = [one for one in below if one.count("/") <= deepest]
+        return [self._by_key[one] for one in below]
+
+    def snapshot(self) -> Owners:
+        """The same owners, whatever changes later; costs nothing."""
+        copy = Owners()
+        copy._by_key, copy._sorted, copy._depths = self._by_key, self._sorted, self._depths
+        return copy
+
+    def change(self, gone: Iterable[str], come: Iterable[Owner]) -> None:
+        """Drop the owners under the keys ``gone``, then put those of ``come``. Snapshots stay as they are."""
+        dropped = set(gone)
+        by_key = self._by_key.copy()
+        for key in dropped:
+            by_key.pop(key, None)
+        new: list[str] = []
+        for owner in come:
+            if owner.alternate_key not in by_key:
+                new.append(owner.alternate_key)
+            by_key[owner.alternate_key] = owner
+        kept = [key for key in self._sorted if key not in dropped] if dropped else self._sorted
+        # Two sorted runs: the sort only merges them.
+        self._by_key, self._sorted = by_key, sorted(kept + sorted(new)) if new else kept
+        self._depths = []

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The body of ``POST /ncmpInventory/v1/ch`` in ONAP's shape, decoded and judged handle by handle. Pure.
+
+A wrong shape or type refuses the whole body; what concerns one handle becomes a :class:`Failure` of that
+handle. Private properties (``cmHandleProperties``) stand in no message.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ran_datajobs import fdn
+from ran_datajobs.errors import InvalidFdn, InvalidRequest
+from ran_datajobs.southbound.wire import Dialect
+
+# ONAP's codes (NcmpResponseStatus of CPS) that a registration can answer.
+NOT_FOUND: Final = "100"  # no such CM handle
+UNKNOWN_ERROR: Final = "108"  # anything without a code of its own; the text says what
+ALREADY_EXISTS: Final = "109"  # the handle exists with other data
+INVALID_CHARACTER: Final = "110"  # a character or a length that is not allowed
+ALTERNATE_ID_TAKEN: Final = "111"  # another handle has the alternate id
+
+MAX_CM_HANDLE: Final = 255
+MAX_ALTERNATE_KEY: Final = 2000
+MAX_WORD: Final = 512
+MAX_PROPERTIES: Final = 64 * 1024
+"""Bounds: characters of a handle id, bytes of an alternate id's normal form, characters of a producer id or
+a module set tag, bytes of all properties of a handle as JSON."""
+
+_HANDLE_ID: Final = re.compile(r"[\w-]+")
+_PATH_STEP: Final = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")
+
+_Seconds = Annotated[float, Meta(gt=0, le=7 * 24 * 3600)]
+_Slots = Annotated[int, Meta(ge=1, le=1000)]
+Properties = dict[str, str | None]
+
+
+class CmHandle(Struct, frozen=True, rename="camel"):
+    """A CM handle as a registration writes it. A property that is null is dropped."""
+
+    cm_handle: str
+    cm_handle_properties: Properties | None = None
+    public_cm_handle_properties: Properties | None = None
+    module_set_tag: str | None = None
+    alternate_id: str | None = None
+    data_producer_identifier: str | None = None
+    trust_level: Literal["COMPLETE", "NONE", ""] | None = None
+
+    @property
+    def name(self) -> str:
+        """The alternate id without blanks around it; empty when none is given."""
+        return (self.alternate_id or "").strip()
+
+    def __repr__(self) -> str:
+        """Without the properties: the private ones are secrets."""
+        return f"CmHandle({self.cm_handle!r})"
+
+
+class Upgrade(Struct, frozen=True, rename="camel"):
+    """Handles that take another module set tag."""
+
+    cm_handles: list[str]
+    module_set_tag: str = ""
+
+
+class Registration(Struct, frozen=True, rename="camel"):
+    """A DMI plugin and the changes to its CM handles: removed first, then created, updated, upgraded.
+
+    The fields from ``dmi_dialect`` on are this project's; None leaves what was registered before.
+    """
+
+    dmi_plugin: str | None = None
+    dmi_data_plugin: str | None = None
+    dmi_model_plugin: str | None = None
+    created_cm_handles: list[CmHandle] | None = None
+    updated_cm_handles: list[CmHandle] | None = None
+    removed_cm_handles: list[str] | None = None
+    upgraded_cm_handles: Upgrade | None = None
+    dmi_dialect: Dialect | None = None
+    idempotent: bool | None = None
+    stop_on_error: bool | None = None
+    dmi_give_up: _Seconds | None = None
+    sub_job_timeout: _Seconds | None = None
+    read_slots: _Slots | None = None
+
+    @property
+    def address(self) -> str:
+        """The plugin's address as written; empty when none is named."""
+        return (self.dmi_plugin or "").strip() or (self.dmi_data_plugin or "").strip()
+
+
+class Failure(Struct, frozen=True, rename="camel"):
+    """Why one handle was not taken, in ONAP's shape."""
+
+    cm_handle: str
+    error_code: str
+    error_text: str
+
+
+class RegistrationOutcome(Struct, frozen=True, rename="camel"):
+    """What was not taken, in ONAP's lists; everything else was."""
+
+    failed_created_cm_handles: list[Failure] = []
+    failed_updated_cm_handles: list[Failure] = []
+    failed_removed_cm_handles: list[Failure] = []
+    failed_upgrade_cm_handles: list[Failure] = []
+
+    @property
+    def complete(self) -> bool:
+        """True when everything was taken."""
+        return not (
+            self.failed_created_cm_handles
+            or self.failed_updated_cm_handles
+            or self.failed_removed_cm_handles
+            or self.failed_upgrade_cm_handles
+        )
+
+
+_decoder: Final = msgspec.json.Decoder(Registration)
+
+
+def read_registration(body: bytes) -> Registration:
+    """Decode a registration. Raises InvalidRequest, with a pointer, for a wrong shape or type."""
+    try:
+        registration = _decoder.decode(body)
+        if not body.isascii():
+            body.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest("the body is not UTF-8") from None
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deeply") from None
+    except msgspec.ValidationError as error:
+        detail, _, place = str(error).partition(" - at `")
+        pointer = _pointer(place.rstrip("`"))
+        raise InvalidRequest(f"{pointer}: {detail}", ((pointer, detail),)) from None
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(str(error)) from None
+    if registration.created_cm_handles and not registration.address:
+        detail = "is missing: the address of the plugin that the created handles belong to"
+        raise InvalidRequest(f"#/dmiPlugin: {detail}", (("#/dmiPlugin", detail),))
+    return registration
+
+
+def _pointer(place: str) -> str:
+    """msgspec's ``$.createdCmHandles[0].alternateId`` as a JSON pointer; a property's name stays unsaid."""
+    steps = (name or number for name, number in _PATH_STEP.findall(place))
+    return "#" + "".join(f"/{step}" for step in steps if step != "...")
+
+
+def id_fault(cm_handle: str) -> str | None:
+    """What is wrong with the id of a CM handle (ONAP allows letters, digits, ``-`` and ``_``)."""
+    if len(cm_handle) > MAX_CM_HANDLE:
+        return f"a cm handle id has at most {MAX_CM_HANDLE} characters"
+    if not _HANDLE_ID.fullmatch(cm_handle):
+        return "cm-handle has an invalid character(s) in id: letters, digits, '-' and '_' are allowed"
+    return None
+
+
+def handle_fault(handle: CmHandle) -> str | None:
+    """What is wrong with the rest of a CM handle, whatever else is registered."""
+    if handle.name:
+        try:
+            key = fdn.key(handle.name)
+        except InvalidFdn as error:
+            return f"alternateId: {error}"
+        if len(key.encode()) > MAX_ALTERNATE_KEY:
+            return f"alternateId: at most {MAX_ALTERNATE_KEY} bytes are kept"
+    for name, word in (
+        ("dataProducerIdentifier", handle.data_producer_identifier or ""),
+        ("moduleSetTag", handle.module_set_tag or ""),
+    ):
+        if fault := word_fault(word):
+            return f"{name}: {fault}"
+    for name, properties in (
+        ("cmHandleProperties", handle.cm_handle_properties or {}),
+        ("publicCmHandleProperties", handle.public_cm_handle_properties or {}),
+    ):
+        if any("\0" in key or "\0" in (value or "") for key, value in properties.items()):
+            return f"{name}: the character U+0000 cannot be kept"
+        if len(msgspec.json.encode(properties)) > MAX_PROPERTIES:
+            return f"{name}: at most {MAX_PROPERTIES} bytes are kept"
+    return None
+
+
+def word_fault(word: str) -> str | None:
+    """What is wrong with a producer id or a module set tag."""
+    if len(word) > MAX_WORD:
+        return f"at most {MAX_WORD} characters are kept"
+    if not word.isprintable() or word != word.strip():
+        return "has a character that cannot be printed, or a blank at its end"
+    return None

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Applies registrations of CM handles to the store."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from ran_datajobs.inventory.addresses import AddressRefused, AllowList
+from ran_datajobs.inventory.changes import alternate_keys_named, changes_of, handles_named
+from ran_datajobs.inventory.registration import Registration, RegistrationOutcome, read_registration
+from ran_datajobs.store import handles
+from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.handles import PluginRow
+
+
+class Registry:
+    """The inventory's writing side: ONAP's registration of a DMI plugin and its CM handles.
+
+    ``dmi_allow`` lists the addresses that may be a plugin: see :class:`AllowList`.
+    """
+
+    def __init__(self, database: Database, dmi_allow: tuple[str, ...]) -> None:
+        self._database = database
+        self._allowed = AllowList(dmi_allow)
+
+    async def register(self, body: bytes) -> RegistrationOutcome:
+        """Take what can be taken of a registration, in one transaction; the outcome lists the rest.
+
+        Durable on return, and every lookup index that catches up afterwards has it. The same registration
+        again changes nothing and succeeds. Raises InvalidRequest for a wrong shape or type, and
+        StoreUnavailable; nothing is taken then.
+        """
+        registration = await asyncio.to_thread(read_registration, body)
+        address, address_fault = self._address(registration)
+        async with self._database.transaction() as connection:
+            await handles.lock_inventory(connection)
+            version = await handles.next_version(connection)
+            plugin_id = 0
+            if address:
+                plugin_id = await _saved_plugin(connection, address, registration, version)
+            changes = await asyncio.to_thread(
+                changes_of,
+                registration,
+                await handles.handles_by_id(connection, handles_named(registration)),
+                await handles.holders_of(connection, alternate_keys_named(registration)),
+                plugin_id,
+                address_fault,
+            )
+            if changes.remove:
+                await handles.remove_handles(connection, changes.remove, version)
+            if changes.save:
+                await handles.save_handles(connection, changes.save, version)
+        return changes.outcome
+
+    def _address(self, registration: Registration) -> tuple[str, str | None]:
+        if not registration.address:
+            return "", None
+        try:
+            return self._allowed.checked(registration.address), None
+        except AddressRefused as refusal:
+            return "", str(refusal)
+
+
+async def _saved_plugin(
+    connection: Connection, address: str, registration: Registration, version: int
+) -> int:
+    """The id of the plugin, after storing what the registration says of it."""
+    stored = await handles.plugin_by_url(connection, address)
+    known = stored or PluginRow(address)
+    wanted = msgspec.structs.replace(
+        known,
+        dialect=known.dialect if registration.dmi_dialect is None else str(registration.dmi_dialect),
+        idempotent=known.idempotent if registration.idempotent is None else registration.idempotent,
+        stop_on_error=(
+            known.stop_on_error if registration.stop_on_error is None else registration.stop_on_error
+        ),
+        give_up=known.give_up if registration.dmi_give_up is None else registration.dmi_give_up,
+        sub_job_timeout=(
+            known.sub_job_timeout if registration.sub_job_timeout is None else registration.sub_job_timeout
+        ),
+        read_slots=known.read_slots if registration.read_slots is None else registration.read_slots,
+    )
+    if wanted == stored:
+        return stored.plugin_id
+    return await handles.save_plugin(connection, wanted, version)

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The vocabulary: data job, sub-job, operation, outcome, and the closed set of their states.
+
+This module imports nothing of ours. Everything here is a value.
+
+Sources: ONAP CPS-NCMP data-job pages; ProcessMonitor of 3GPP TS 28.623; JSON patch of TS 32.158 §6.4.3;
+activation modes of TS 28.572.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+
+class Status(enum.StrEnum):
+    """State of a data job or of a sub-job (ProcessMonitor.status, TS 28.623).
+
+    ``FINISHED`` is spelt ``FINSHED`` on the wire: see :func:`wire_status` and :func:`read_status`.
+    """
+
+    NOT_STARTED = "NOT_STARTED"  # accepted and durable; nothing was sent to a plugin
+    RUNNING = "RUNNING"  # at least one sub-job was started
+    FINISHED = "FINISHED"  # every operation succeeded
+    FAILED = "FAILED"  # no operation succeeded
+    PARTIALLY_FAILED = "PARTIALLY_FAILED"  # some succeeded, some did not
+    CANCELLING = "CANCELLING"  # a cancel was asked; sub-jobs are still being settled
+    CANCELLED = "CANCELLED"  # a cancel stopped at least one sub-job
+
+    @property
+    def terminal(self) -> bool:
+        """True when no arrow leads out of this state."""
+        return not ALLOWED[self]
+
+
+ALLOWED: Final[dict[Status, frozenset[Status]]] = {
+    Status.NOT_STARTED: frozenset({Status.RUNNING, Status.FAILED, Status.CANCELLING, Status.CANCELLED}),
+    Status.RUNNING: frozenset({Status.FINISHED, Status.FAILED, Status.PARTIALLY_FAILED, Status.CANCELLING}),
+    Status.CANCELLING: frozenset({Status.CANCELLED, Status.FINISHED, Status.PARTIALLY_FAILED, Status.FAILED}),
+    Status.FINISHED: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.PARTIALLY_FAILED: frozenset(),
+    Status.CANCELLED: frozenset(),
+}
+"""The only arrows between states. A terminal state has none."""
+
+DEFAULT_FINISHED_SPELLING: Final = "FINSHED"
+"""The literal of ProcessMonitor in every version of TS 28.623 up to 19.7, and of ONAP's pages."""
+
+
+def wire_status(status: Status, finished: str = DEFAULT_FINISHED_SPELLING) -> str:
+    """The spelling of ``status`` that goes over the wire."""
+    return finished if status is Status.FINISHED else status.value
+
+
+_READ: Final = {status.value: status for status in Status} | {"FINSHED": Status.FINISHED}
+
+
+def read_status(text: object) -> Status | None:
+    """The status a peer wrote; ``FINSHED`` and ``FINISHED`` both read as finished; else ``None``."""
+    return _READ.get(text) if isinstance(text, str) else None
+
+
+class JobType(enum.StrEnum):
+    """All operations of one job are reads, or none is."""
+
+    READ = "READ"
+    WRITE = "WRITE"
+
+
+class Op(enum.StrEnum):
+    """What an operation does (TS 32.158 §6.4.3; ``read`` and ``action`` from ONAP's data-job page)."""
+
+    READ = "read"  # objects selected by scope and filter
+    ADD = "add"  # create an object, or set or append an attribute
+    REPLACE = "replace"  # set an attribute to a new value
+    MERGE = "merge"  # RFC 7396 merge into an object's attributes
+    REMOVE = "remove"  # delete a leaf object, or an attribute
+    ACTION = "action"  # call a named action of an object
+    TEST = "test"  # fail unless an attribute has this value
+
+
+class ActivationMode(enum.StrEnum):
+    """How far a sub-job goes after a failure (TS 28.572 activationMode; ``ATOMIC`` is not offered)."""
+
+    BEST_EFFORT = "BEST_EFFORT"  # every operation is tried
+    STOP_ON_ERROR = "STOP_ON_ERROR"  # the first failure ends the sub-job, the rest is NOT_STARTED
+
+
+class ScopeType(enum.StrEnum):
+    """Which objects below the base a read reaches (TS 32.158 §6.1)."""
+
+    BASE_ONLY = "BASE_ONLY"  # the base object
+    BASE_ALL = "BASE_ALL"  # the base object and everything below it
+    BASE_NTH_LEVEL = "BASE_NTH_LEVEL"  # the objects exactly n levels below the base
+    BASE_SUBTREE = "BASE_SUBTREE"  # the base object down to level n, n included
+
+
+class OperationState(enum.StrEnum):
+    """What became of one operation."""
+
+    SUCCEEDED = "SUCCEEDED"  # applied, or read
+    FAILED = "FAILED"  # refused by us, by the plugin or by the element; nothing was changed
+    NOT_STARTED = "NOT_STARTED"  # never sent, or never reached by the plugin
+    UNKNOWN = "UNKNOWN"  # may have been executed: nobody can tell
+
+
+class DeliveryState(enum.StrEnum):
+    """How far the results got on their way to the destination."""
+
+    PENDING = "PENDING"  # not there yet, or being retried
+    DELIVERED = "DELIVERED"  # the destination has everything
+    FAILED = "FAILED"  # given up; the objects stay readable at resultsuri
+
+
+class Reason(enum.StrEnum):
+    """Why an operation did not succeed, where the cause is ours and not the plugin's."""
+
+    UNMATCHED = "UNMATCHED"  # no CM handle owns the FDN
+    NO_DATA_PRODUCER = "NO_DATA_PRODUCER"  # the handle has no dataProducerIdentifier
+    DMI_UNREACHABLE = "DMI_UNREACHABLE"  # the plugin was never reached, or stopped answering
+    DMI_REFUSED = "DMI_REFUSED"  # the plugin answered the create with a refusal
+    DMI_LOST_JOB = "DMI_LOST_JOB"  # the plugin answered 404 or 410 for a job it had accepted
+    OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"  # the plugin may have executed it
+    RESULT_INCOMPLETE = "RESULT_INCOMPLETE"  # fewer result messages came than were announced
+    MODE_NOT_SUPPORTED = "MODE_NOT_SUPPORTED"  # the plugin does not honour STOP_ON_ERROR
+    CANCELLED = "CANCELLED"  # a cancel came first
+    NOT_STARTED = "NOT_STARTED"  # an earlier failure stopped the sub-job
+
+
+class Scope(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Scope of a read (TS 32.158 §6.1); ``scope_level`` counts from the base, which is level 0."""
+
+    scope_type: ScopeType = ScopeType.BASE_ONLY
+    scope_level: int | None = None
+
+
+class Operation(Struct, frozen=True, omit_defaults=True, rename="camel", gc=False):
+    """One checked line of a request.
+
+    ``path`` has the code points of the request and ``value`` its JSON tokens: both go to the plugin as
+    they came. ``operation_id`` keeps its JSON type (string or integer); :attr:`id_text` is its string.
+    """
+
+    op: Op
+    path: str
+    operation_id: str | int
+    value: Raw | UnsetType = UNSET
+    attributes: tuple[str, ...] | UnsetType = UNSET
+    fields: tuple[str, ...] | UnsetType = UNSET
+    filter: str | tuple[str, ...] | UnsetType = UNSET
+    scope: Scope | UnsetType = UNSET
+
+    @property
+    def id_text(self) -> str:
+        """The operation id as a string: ids are unique in this form."""
+        return str(self.operation_id)
+
+
+class ErrorDetail(Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """ErrorDetail of TS 28.572: why one operation failed and which data node is to blame."""
+
+    type: str
+    bad_data_node: str
+    reason: str = ""
+    title: str = ""
+    detail: str = ""
+
+
+class Response(Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """The outcome of one operation as it stands in results (ONAP's DataJobEvent, CPS-2154).
+
+    ``status_code``: 0-99 success, 100-199 failure. ``result`` is a read's objects, in the job's
+    ``dataAcceptType``. ``reason`` says why an operation did not succeed (:class:`Reason`, else the
+    plugin's word). Keys that a plugin adds are dropped, among them any echo of private properties.
+    """
+
+    operation_id: str | int
+    status_code: int
+    status_message: str
+    request: Raw = Raw(b"{}")
+    result: Raw | UnsetType = UNSET
+    state: OperationState | UnsetType = UNSET
+    reason: str = ""
+    errors: tuple[ErrorDetail, ...] = ()
+
+
+class Counts(Struct, frozen=True, omit_defaults=False, rename="camel"):
+    """How many operations are in which state; disjoint, they add up to ``total``."""
+
+    total: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    unmatched: int = 0
+    not_started: int = 0
+    unknown: int = 0
+    pending: int = 0
+
+
+UNMATCHED_PART: Final = "unmatched"
+"""Stands where a sub-job id stands, for the operations that no sub-job got."""
+
+MAX_MESSAGE_BYTES: Final = 900_000
+"""Upper bound of one result object and of one bus message, before compression."""

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Headers of the events on the bus: CloudEvents 1.0 in Kafka's binary mode (pure).
+
+Source: ONAP's DataJobEvent (CPS-2154). The sub-job's and the counting headers are this project's extension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID, uuid5
+
+from msgspec import Struct
+
+RESULT_TYPE: Final = "org.onap.cps.ncmp.events.async1_0_0.DataJobEvent"
+RESULT_SCHEMA: Final = "urn:cps:org.onap.cps.ncmp.events.async1_0_0.DataJobEvent:1.0.0"
+STATUS_TYPE: Final = "org.onap.cps.ncmp.events.async1_0_0.DataJobStatusEvent"
+STATUS_SCHEMA: Final = "urn:cps:org.onap.cps.ncmp.events.async1_0_0.DataJobStatusEvent:1.0.0"
+
+SERVICE: Final = "ncmp"
+PLUGIN: Final = "dmi"
+"""First word of ``ce_source``: who made the event."""
+
+CORRELATION_ID: Final = "ce_correlationid"
+DESTINATION: Final = "ce_destination"
+SUB_JOB_ID: Final = "ce_subjobid"
+DATA_PRODUCER_ID: Final = "ce_dataproducerid"
+DATA_PRODUCER_JOB_ID: Final = "ce_dataproducerjobid"
+SEQUENCE: Final = "ce_sequence"
+TOTAL: Final = "ce_total"
+DELIVERY: Final = "ce_delivery"
+
+_NUMBER_DIGITS: Final = 9
+_EVENTS: Final = UUID("6f0a3e0e-51c5-5d0b-9d2b-6d1f3b8f6a55")
+
+
+class ResultPart(Struct, frozen=True):
+    """Which part of which job's results one message is. ``sequence`` counts from 0 within ``sub_job``.
+
+    ``sub_job`` is a sub-job id, or ``unmatched``. ``total``: how many messages the sub-job has, where known.
+    """
+
+    job_id: str
+    sub_job: str
+    sequence: int
+    total: int | None = None
+    data_producer_id: str = ""
+    data_producer_job_id: str = ""
+    delivery: int = 1
+
+
+def result_headers(part: ResultPart, destination: str, source: str, at: datetime) -> dict[str, str]:
+    """Headers of a result event. ``source`` is :data:`SERVICE` or :data:`PLUGIN`; ``at`` is aware.
+
+    ``ce_id`` follows from what the message is: the same part of the same delivery has the same id.
+    """
+    identity = f"{source}/{part.job_id}/{part.sub_job}/{part.sequence}/{part.delivery}"
+    headers = _headers(identity, RESULT_TYPE, RESULT_SCHEMA, f"{source}.{part.job_id}", at)
+    headers[CORRELATION_ID] = part.job_id
+    headers[DESTINATION] = destination
+    headers[SUB_JOB_ID] = part.sub_job
+    if part.data_producer_id:
+        headers[DATA_PRODUCER_ID] = part.data_producer_id
+    if part.data_producer_job_id:
+        headers[DATA_PRODUCER_JOB_ID] = part.data_producer_job_id
+    headers[SEQUENCE] = str(part.sequence)
+    if part.total is not None:
+        headers[TOTAL] = str(part.total)
+    if source == SERVICE:
+        headers[DELIVERY] = str(part.delivery)
+    return headers
+
+
+def status_headers(job_id: str, destination: str, version: int, at: datetime) -> dict[str, str]:
+    """Headers of a status event; ``version`` is the job's at the change."""
+    headers = _headers(f"status/{job_id}/{version}", STATUS_TYPE, STATUS_SCHEMA, f"{SERVICE}.{job_id}", at)
+    headers[CORRELATION_ID] = job_id
+    headers[DESTINATION] = destination
+    return headers
+
+
+def message_key(job_id: str, sub_job: str) -> str:
+    """Key of a result message: the messages of one sub-job stay in order."""
+    return f"{job_id}/{sub_job}"
+
+
+def count_in(headers: Mapping[str, str], name: str) -> int | None:
+    """A counting header as a number; ``None`` when it is missing or no sane count."""
+    text = headers.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _NUMBER_DIGITS else None
+
+
+def _headers(identity: str, kind: str, schema: str, source: str, at: datetime) -> dict[str, str]:
+    return {
+        "ce_id": str(uuid5(_EVENTS, identity)),
+        "ce_specversion": "1.0",
+        "ce_source": source,
+        "ce_type": kind,
+        "ce_time": at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "ce_dataschema": schema,
+        "content-type": "application/json",
+    }

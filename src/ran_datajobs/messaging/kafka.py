@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bus on Apache Kafka, through librdkafka.
+
+Delivery once: each shard of the outbox has one ``transactional.id``. A transaction holds the messages and,
+in a compacted topic, the shard's new position. Who takes a shard over calls ``init_transactions``, which ends
+the transaction of the one before and fences it, and reads the position after that. Topics are never created
+by asking for them; the service's own ones are created when they are missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+from uuid import uuid4
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.aio import AIOConsumer
+from confluent_kafka.cimpl import NewTopic
+
+from ran_datajobs.errors import BusUnavailable, Fenced, TopicRefused
+from ran_datajobs.messaging.bus import Message, OutboxMessage, Received
+from ran_datajobs.messaging.kafka_producer import Record, TransactionalProducer, last_value, meaning
+from ran_datajobs.messaging.topics import INTERNAL_TOPIC, POSITION_TOPIC, STATUS_TOPIC, topic_problem
+
+T = TypeVar("T")
+
+_SHARDS: Final = 8
+_THREADS: Final = 6
+_BATCH: Final = 500
+_BATCH_BYTES: Final = 8 * 1024 * 1024
+_AT_HAND: Final = 16
+_POLL: Final = 0.5
+_NOT_OURS: Final = frozenset(
+    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.TOPIC_AUTHORIZATION_FAILED}
+)
+_THERE_ALREADY: Final = frozenset({KafkaError.TOPIC_ALREADY_EXISTS})
+_MOVED_ON: Final = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError._ASSIGNMENT_LOST,
+    }
+)
+_OWN_TOPICS: Final = frozenset({INTERNAL_TOPIC, STATUS_TOPIC, POSITION_TOPIC})
+_POSITION_TOPIC_CONFIG: Final = {
+    "cleanup.policy": "compact",
+    "segment.ms": "3600000",
+    "min.insync.replicas": "1",
+}
+
+
+class _Receiving:
+    """A consumer at work, and the messages of its batches that were not passed yet."""
+
+    def __init__(self, consumer: AIOConsumer) -> None:
+        self.consumer = consumer
+        self.batch: list[tuple[Received, int]] = []
+
+
+class KafkaBus:
+    """A Bus over one Kafka cluster. Open it with :func:`open_kafka`, inside a running event loop."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        settings: Mapping[str, str] | None = None,
+        *,
+        installation: str,
+        patience: float = 15.0,
+    ) -> None:
+        """``settings``: more librdkafka settings, such as those of TLS and SASL.
+
+        ``installation`` names this service with its store: transactions, positions and consumer groups are
+        its own. ``patience``: seconds after which a call is given up.
+        """
+        self._settings: dict[str, Any] = {
+            "client.id": "ran-datajobs",
+            "log_level": 0,
+            **(settings or {}),
+            "bootstrap.servers": bootstrap,
+            "allow.auto.create.topics": False,
+        }
+        self._installation = installation
+        self._patience = patience
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="kafka")
+        self._shards: dict[int, TransactionalProducer] = {}
+        self._positions: dict[int, int] = {}
+        self._publisher: TransactionalProducer | None = None
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._receiving: dict[tuple[str, str], _Receiving] = {}
+        self._prepared = False
+        self._admin: AdminClient | None = None
+
+    async def close(self) -> None:
+        """Let go of every connection; calls still under way are waited for."""
+        producers = [*self._shards.values(), *([self._publisher] if self._publisher else [])]
+        self._shards.clear()
+        self._publisher = None
+        for producer in producers:
+            await self._run(producer.close)
+        await asyncio.to_thread(self._threads.shutdown)
+
+    async def topic_exists(self, topic: str) -> bool:
+        """True when ``topic`` can be described: it is there, and we may know it."""
+        if topic_problem(topic) is not None:
+            return False
+        return await self._run(lambda: self._describe(topic))
+
+    async def topics(self) -> list[str]:
+        """The topics that the cluster tells us of."""
+        return await self._run(self._list)
+
+    async def ready(self) -> None:
+        """Return when the cluster answers and the service's own topics are there."""
+        await self._run(self._prepare)
+        await self._run(lambda: self._describe(INTERNAL_TOPIC))
+
+    async def publish(self, topic: str, messages: Sequence[Message]) -> None:
+        """Publish in one transaction, under an id that no other client has."""
+        if not messages:
+            return
+        if (problem := topic_problem(topic)) is not None:
+            raise TopicRefused(topic, problem)
+        async with self._lock("publish"):
+            if self._publisher is None:
+                transactional_id = f"{self._installation}.publish.{uuid4()}"
+                self._publisher = await self._run(lambda: self._producer(transactional_id))
+            producer = self._publisher
+            try:
+                await self._run(lambda: producer.publish(Record(topic, each) for each in messages))
+            except TopicRefused:
+                raise
+            except BaseException as error:
+                self._publisher = None
+                await self._dispose(producer)
+                if isinstance(error, Fenced):
+                    raise BusUnavailable("the broker has forgotten this client") from error
+                raise
+
+    async def receive(self, topic: str, consumer: str) -> AsyncIterator[list[Received]]:
+        """Committed messages, as a member of the consumer group ``consumer`` of this installation."""
+        if topic in _OWN_TOPICS:
+            await self._run(self._prepare)
+        receiving = _Receiving(
+            AIOConsumer(
+                {
+                    "queued.max.messages.kbytes": 16_384,
+                    "fetch.wait.max.ms": 100,
+                    "session.timeout.ms": 10_000,
+                    "topic.metadata.refresh.interval.ms": 10_000,
+                    **self._settings,
+                    "group.id": f"{consumer}.{self._installation}",
+                    "enable.auto.commit": False,
+                    "auto.offset.reset": "earliest",
+                    "isolation.level": "read_committed",
+                },
+                max_workers=2,
+            )
+        )
+        self._receiving[topic, consumer] = receiving
+        try:
+            await receiving.consumer.subscribe([topic])
+            while True:
+                first = await receiving.consumer.poll(_POLL)
+                if first is None:
+                    continue
+                records = await _more(receiving.consumer, first)
+                receiving.batch = [_received(record) for record in records if _usable(topic, record)]
+                if receiving.batch:
+                    yield [received for received, _ in receiving.batch]
+        except KafkaException as error:
+            raise meaning(f"cannot read topic {topic!r}", error.args[0]) from error
+        finally:
+            self._receiving.pop((topic, consumer), None)
+            await receiving.consumer.close()
+
+    async def passed(self, consumer: str, last: Received) -> None:
+        """Commit the place after ``last``, and after all before it in its batch.
+
+        Nothing happens when the partition went to another member of the group: that one sees them again.
+        """
+        receiving = self._receiving.get((last.topic, consumer))
+        if receiving is None:
+            return
+        places: dict[int, int] = {}
+        for received, partition in receiving.batch:
+            places[partition] = received.offset + 1
+            if received is last:
+                break
+        offsets = [TopicPartition(last.topic, partition, place) for partition, place in places.items()]
+        try:
+            await receiving.consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            if error.args[0].code() not in _MOVED_ON:
+                raise meaning("cannot commit the place in a topic", error.args[0]) from error
+
+    async def published_up_to(self, shard: int) -> int:
+        """Fence the publisher before this one, and read what it got out."""
+        async with self._lock(f"shard-{shard}"):
+            if (old := self._shards.pop(shard, None)) is not None:
+                await self._dispose(old)
+            await self._run(self._prepare)
+            transactional_id = f"{self._installation}.shard.{shard}"
+            producer = await self._run(lambda: self._producer(transactional_id))
+            self._shards[shard] = producer
+            value = await self._run(
+                lambda: last_value(
+                    self._settings, POSITION_TOPIC, shard % _SHARDS, self._position_key(shard), self._patience
+                )
+            )
+            self._positions[shard] = -1 if value is None else int(value)
+            return self._positions[shard]
+
+    async def publish_shard(self, shard: int, messages: Sequence[OutboxMessage]) -> None:
+        """Messages and position in one transaction."""
+        async with self._lock(f"shard-{shard}"):
+            producer = self._shards.get(shard)
+            if producer is None:
+                raise Fenced(f"shard {shard} of the outbox is not held")
+            new = [each for each in messages if each.position > self._positions[shard]]
+            if not new:
+                return
+            for each in new:
+                if (problem := topic_problem(each.topic)) is not None:
+                    raise TopicRefused(each.topic, problem)
+            position = Record(
+                POSITION_TOPIC,
+                Message(self._position_key(shard), {}, b"%d" % new[-1].position),
+                shard % _SHARDS,
+            )
+            records = [*(Record(each.topic, each.message) for each in new), position]
+            try:
+                await self._run(lambda: producer.publish(records))
+            except TopicRefused:
+                raise
+            except BaseException:
+                self._shards.pop(shard, None)
+                await self._dispose(producer)
+                raise
+            self._positions[shard] = new[-1].position
+
+    def _position_key(self, shard: int) -> str:
+        return f"{self._installation}/{shard}"
+
+    def _producer(self, transactional_id: str) -> TransactionalProducer:
+        return TransactionalProducer(self._settings, transactional_id, self._patience)
+
+    def _administering(self) -> AdminClient:
+        """The one client for topics; its answers are lost when it is let go of too early."""
+        if self._admin is None:
+            self._admin = AdminClient(self._settings)
+        return self._admin
+
+    def _describe(self, topic: str) -> bool:
+        described = self._administering().describe_topics(
+            TopicCollection([topic]), request_timeout=self._patience
+        )
+        return self._answered(described[topic], "the broker does not answer", _NOT_OURS)
+
+    def _list(self) -> list[str]:
+        try:
+            return list(self._administering().list_topics(timeout=self._patience).topics)
+        except KafkaException as error:
+            raise meaning("the broker does not answer", error.args[0]) from error
+
+    def _prepare(self) -> None:
+        """Create the service's own topics where they are missing, once."""
+        if self._prepared:
+            return
+        wanted = [
+            NewTopic(POSITION_TOPIC, _SHARDS, -1, config=_POSITION_TOPIC_CONFIG),
+            *(NewTopic(name, -1, -1) for name in (INTERNAL_TOPIC, STATUS_TOPIC)),
+        ]
+        missing = [topic for topic in wanted if not self._describe(topic.topic)]
+        if missing:
+            created = self._administering().create_topics(missing, request_timeout=self._patience)
+            for name, outcome in created.items():
+                self._answered(outcome, f"topic {name!r} is missing", _THERE_ALREADY)
+        self._prepared = True
+
+    def _answered(self, answer: Future[Any], what: str, expected: Container[int]) -> bool:
+        """Wait for an answer; False when it is one of the ``expected`` errors."""
+        try:
+            answer.result(self._patience)
+        except KafkaException as error:
+            if error.args[0].code() in expected:
+                return False
+            raise meaning(what, error.args[0]) from error
+        except TimeoutError as error:
+            raise BusUnavailable(f"{what}: nothing came in {self._patience:g} s") from error
+        return True
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    async def _dispose(self, producer: TransactionalProducer) -> None:
+        await self._run(producer.close)
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        """``call`` on a thread of ours; when we are cancelled meanwhile, it ends before we do."""
+        return await _to_its_end(self._threads, call)
+
+
+@contextlib.asynccontextmanager
+async def open_kafka(
+    bootstrap: str, settings: Mapping[str, str] | None = None, *, installation: str
+) -> AsyncIterator[KafkaBus]:
+    """A :class:`KafkaBus` and its end. Nothing is connected before it is used."""
+    bus = KafkaBus(bootstrap, settings, installation=installation)
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+async def _to_its_end(threads: Executor, call: Callable[[], T]) -> T:
+    running = asyncio.get_running_loop().run_in_executor(threads, call)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):
+            await running
+        raise
+
+
+async def _more(consumer: AIOConsumer, first: Any) -> list[Any]:
+    """``first`` and what else is at hand, up to so many messages or bytes: they come packed, and unpacked
+    they can be many times what the client counts."""
+    records, size = [first], len(first)
+    while len(records) < _BATCH and size < _BATCH_BYTES:
+        some = await consumer.consume(_AT_HAND, 0.0)
+        records += some
+        size += sum(map(len, some))
+        if len(some) < _AT_HAND:
+            break
+    return records
+
+
+def _usable(topic: str, record: Any) -> bool:
+    """True for a message; an event that says that a repeat helps is passed over."""
+    error = record.error()
+    if error is None:
+        return True
+    if error.retriable() or error.code() == KafkaError._PARTITION_EOF:
+        return False
+    raise BusUnavailable(f"cannot read topic {topic!r}: {error.str()}")
+
+
+def _received(record: Any) -> tuple[Received, int]:
+    """A record with its partition. Untrusted bytes that are no UTF-8 are replaced in names and texts."""
+    headers = {
+        name.lower(): (value or b"").decode(errors="replace") for name, value in record.headers() or ()
+    }
+    key = (record.key() or b"").decode(errors="replace")
+    message = Message(key, headers, record.value() or b"")
+    return Received(record.topic(), record.offset(), message), record.partition()

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One transactional Kafka producer, and where its kind of failure leads. Everything here blocks: call it on a
+thread, one call at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from msgspec import Struct
+
+from ran_datajobs.errors import BusUnavailable, DataJobsError, Fenced, TopicRefused
+from ran_datajobs.messaging.bus import Message
+
+_FENCED: Final = frozenset(
+    {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
+)
+_TOPIC_TO_BLAME: Final = frozenset(
+    {
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.INVALID_RECORD,
+    }
+)
+_SILENT: Final = logging.Logger("librdkafka", logging.CRITICAL + 1)
+_NEAR_THE_END: Final = 64
+_PAUSE: Final = 0.05
+
+PRODUCER_SETTINGS: Final[Mapping[str, Any]] = {
+    "acks": "all",
+    "enable.idempotence": True,
+    "linger.ms": 5,
+    "compression.type": "lz4",
+    "message.max.bytes": 1_048_576,
+    "topic.metadata.propagation.max.ms": 2_000,
+}
+
+
+class Record(Struct, frozen=True):
+    """A message and the topic it goes to; with ``partition`` to that one, else by its key."""
+
+    topic: str
+    message: Message
+    partition: int = -1
+
+
+class TransactionalProducer:
+    """Publishes in transactions under one ``transactional.id``; the newest producer of it fences the others.
+
+    After any error but TopicRefused it is of no more use: open another one.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], transactional_id: str, patience: float) -> None:
+        """Connects, fences, and ends what an earlier producer left open, within ``patience`` seconds.
+
+        Raises BusUnavailable.
+        """
+        self._patience = patience
+        self._failed: dict[str, KafkaError] = {}
+        with _kafka_errors("cannot open a producer"):
+            self._producer = Producer(
+                {
+                    **settings,
+                    **PRODUCER_SETTINGS,
+                    "logger": _SILENT,
+                    "transactional.id": transactional_id,
+                    "message.timeout.ms": int(max(patience, 1.0) * 1000),
+                    "transaction.timeout.ms": int(max(patience, 1.0) * 2000),
+                }
+            )
+            self._until_it_works(self._producer.init_transactions)
+
+    def publish(self, records: Iterable[Record]) -> None:
+        """All of ``records`` in their order, or none; readers see them when it returns.
+
+        Raises TopicRefused when one topic is to blame (nothing is published), Fenced, or BusUnavailable
+        (then it may be published or not).
+        """
+        with _kafka_errors("cannot publish"):
+            self._failed.clear()
+            self._producer.begin_transaction()
+            try:
+                for record in records:
+                    self._produce(record)
+                self._flush()
+                self._until_it_works(self._producer.commit_transaction)
+            except KafkaException as error:
+                self._abort(error)
+            except TopicRefused:
+                self._until_it_works(self._producer.abort_transaction)
+                raise
+
+    def close(self) -> None:
+        """Let go of what is still queued; nothing of it was promised."""
+        self._producer.purge()
+        with contextlib.suppress(KafkaException):  # a fatal error is no news here
+            _served(self._producer.flush, 0)
+
+    def _produce(self, record: Record) -> None:
+        message = record.message
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                self._producer.produce(
+                    record.topic,
+                    value=message.value,
+                    key=message.key.encode(),
+                    headers=list(message.headers.items()),
+                    on_delivery=self._delivered,
+                    partition=record.partition,
+                )
+            except BufferError:
+                if time.monotonic() > deadline:
+                    raise BusUnavailable("the broker does not take messages") from None
+                _served(self._producer.poll, _PAUSE)
+            except KafkaException as error:
+                if (refusal := _refusal(record.topic, error.args[0])) is not None:
+                    raise refusal from error
+                raise
+            else:
+                _served(self._producer.poll, 0)
+                return
+
+    def _delivered(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None:
+            self._failed.setdefault(message.topic(), error)
+
+    def _flush(self) -> None:
+        """Wait until every message has its answer; raise for the first topic that is to blame."""
+        deadline = time.monotonic() + self._patience
+        while _served(self._producer.flush, 0.5) > 0 and not self._failed and time.monotonic() < deadline:
+            pass
+        for topic, error in self._failed.items():
+            if (refusal := _refusal(topic, error)) is not None:
+                raise refusal
+
+    def _abort(self, error: KafkaException) -> None:
+        """Abort where that is still possible, and raise what ``error`` means."""
+        cause: KafkaError = error.args[0]
+        if cause.txn_requires_abort():
+            self._until_it_works(self._producer.abort_transaction)
+            for topic, failure in self._failed.items():
+                if (refusal := _refusal(topic, failure)) is not None:
+                    raise refusal from error
+        raise error
+
+    def _until_it_works(self, call: Callable[[float], None]) -> None:
+        """Repeat ``call`` after errors that say that a repeat helps, for as long as patience lasts."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                call(max(deadline - time.monotonic(), _PAUSE))
+            except KafkaException as error:
+                cause: KafkaError = error.args[0]
+                if not cause.retriable() or time.monotonic() + _PAUSE > deadline:
+                    raise
+                _served(self._producer.poll, _PAUSE)
+            else:
+                return
+
+
+def last_value(
+    settings: Mapping[str, Any], topic: str, partition: int, key: str, patience: float
+) -> bytes | None:
+    """Value of the last committed record with ``key`` in a partition; ``None`` when there is none.
+
+    Looks at the end first, and further back only while it has not found one. Raises BusUnavailable.
+    """
+    with _kafka_errors(f"cannot read topic {topic!r}"):
+        consumer = Consumer(
+            {
+                **settings,
+                "group.id": "unused",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+            }
+        )
+        try:
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=patience)
+            back = _NEAR_THE_END
+            while True:
+                start = max(low, high - back)
+                found = _last_from(consumer, TopicPartition(topic, partition, start), key, patience)
+                if found is not None or start == low:
+                    return found
+                back *= 8
+        finally:
+            consumer.close()
+
+
+def _last_from(consumer: Consumer, start: TopicPartition, key: str, patience: float) -> bytes | None:
+    consumer.assign([start])
+    deadline = time.monotonic() + patience
+    found: bytes | None = None
+    while time.monotonic() < deadline:
+        record = consumer.poll(0.5)
+        if record is None:
+            continue
+        error = record.error()
+        if error is None:
+            if record.key() == key.encode():
+                found = record.value()
+        elif error.code() == KafkaError._PARTITION_EOF:
+            return found
+        elif not error.retriable():
+            raise KafkaException(error)
+    raise BusUnavailable(f"topic {start.topic!r} was not read to its end in {patience:g} s")
+
+
+def _served(call: Callable[[float], int], seconds: float) -> int:
+    """``call``, which serves delivery reports.
+
+    The client raises a fatal error out of the middle of them, which the interpreter sees as a SystemError of
+    one kind or another. The next transactional call tells what it was.
+    """
+    try:
+        return call(seconds)
+    except SystemError:
+        return 0
+
+
+def _refusal(topic: str, error: KafkaError) -> TopicRefused | None:
+    return TopicRefused(topic, error.str()) if error.code() in _TOPIC_TO_BLAME else None
+
+
+class _kafka_errors:  # noqa: N801 - used as a function
+    """Turn the client's errors into ours."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, KafkaException):
+            raise meaning(self._what, error.args[0]) from error
+
+
+def meaning(what: str, cause: KafkaError) -> DataJobsError:
+    """What an error of the client means for us."""
+    if cause.code() in _FENCED:
+        return Fenced(f"{what}: a newer producer has taken over")
+    return BusUnavailable(f"{what}: {cause.str()}")

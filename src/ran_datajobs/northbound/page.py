@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Routes of the page and the files that it loads."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from litestar import Request, Response, get
+from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
+
+from ran_datajobs.northbound import paths
+from ran_datajobs.northbound.page_files import StaticFile
+from ran_datajobs.northbound.parts import AnyRequest, Api
+
+_INDEX: Final = "index.html"
+_ANY: Final = {"produces": ("*/*",)}
+
+
+@get(paths.PAGE, include_in_schema=False, opt=_ANY)
+async def get_page(request: AnyRequest, api: Api) -> Response[bytes]:
+    """The page itself."""
+    return _answer(request, api.static.get(_INDEX))
+
+
+@get(paths.PAGE_FILE, include_in_schema=False, opt=_ANY)
+async def get_page_file(file: FromPath[str], request: AnyRequest, api: Api) -> Response[bytes]:
+    """One of the files that the page loads."""
+    return _answer(request, api.static.get(file))
+
+
+def _answer(request: Request[Any, Any, Any], file: StaticFile | None) -> Response[bytes]:
+    if file is None:
+        raise NotFoundException(detail="there is nothing here")
+    headers = {"ETag": file.etag, "Cache-Control": "no-cache"}
+    if file.etag in request.headers.get("if-none-match", ""):
+        return Response(b"", status_code=304, headers=headers, media_type=file.media_type)
+    return Response(file.body, headers=headers, media_type=file.media_type)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of the page, read once: no name of a request ever reaches the file system."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+_TYPES: Final[Mapping[str, str]] = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+class StaticFile(Struct, frozen=True):
+    """A file of the page, as it is sent."""
+
+    body: bytes
+    media_type: str
+    etag: str
+
+
+def static_files(folder: Path | None) -> dict[str, StaticFile]:
+    """The files of ``folder`` by name, those below it left out; none without a folder."""
+    if folder is None:
+        return {}
+    return {path.name: _static_file(path) for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def _static_file(path: Path) -> StaticFile:
+    body = path.read_bytes()
+    media_type = _TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return StaticFile(body, media_type, f'"{hashlib.sha256(body).hexdigest()[:32]}"')

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every address of the northbound API, once: for the routes, for the answers and for the command line.
+
+Path parameters are spelt as the router reads them. Sources: ONAP CPS-NCMP data jobs (``/ranoam/cm/v1``),
+ONAP's registration API (``/ncmpInventory/v1/ch``).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import quote
+
+from ran_datajobs.results import addresses
+
+JOBS: Final = addresses.JOBS
+JOB: Final = JOBS + "/{job_id:uuid}"
+SUB_JOBS: Final = JOB + "/subJobs"
+FAILURES: Final = JOB + "/failures"
+EVENTS: Final = JOB + "/events"
+CANCEL: Final = JOB + "/cancel"
+RETRY: Final = JOB + "/retry"
+REDELIVER: Final = JOB + "/redeliver"
+TOPIC_MESSAGES: Final = "/ranoam/cm/v1/topics/{topic:str}/messages"
+BUCKET: Final = addresses.BUCKETS + "/{bucket_id:str}"
+OBJECT: Final = BUCKET + "/{job_id:uuid}/{part:path}"
+INVENTORY: Final = "/ncmpInventory/v1/ch"
+STATUS_PUSH: Final = "/ncmp/v1/subJobs/{sub_job_id:uuid}/status"
+HEALTHZ: Final = "/healthz"
+READYZ: Final = "/readyz"
+METRICS: Final = "/metrics"
+SCHEMA: Final = "/schema"
+SCHEMA_FILE: Final = SCHEMA + "/openapi.json"
+SCHEMA_OTHER: Final = SCHEMA + "/{path:str}"
+PAGE: Final = "/"
+PAGE_FILE: Final = "/{file:str}"
+
+DEFAULT_LIMIT: Final = 100
+MAX_LIMIT: Final = 1000
+
+_PARAMETER: Final = re.compile(r"\{(\w+):\w+\}")
+
+
+def template(path: str) -> str:
+    """``path`` with its parameters as ``{name}``, the form of OpenAPI."""
+    return _PARAMETER.sub(r"{\1}", path)
+
+
+def fill(path: str, /, **values: object) -> str:
+    """``path`` with its parameters replaced by percent-encoded values; slashes of a value stay."""
+    return _PARAMETER.sub(lambda found: quote(str(values[found[1]]), safe="/"), path)

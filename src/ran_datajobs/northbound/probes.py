@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Probes and metrics: is the process alive, can it serve, what are its figures."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from litestar import Response, get
+from litestar.exceptions import HTTPException
+from litestar.openapi.datastructures import ResponseSpec
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from ran_datajobs.northbound import paths
+from ran_datajobs.northbound.parts import Api
+from ran_datajobs.northbound.problems import documented
+from ran_datajobs.northbound.wire import Alive
+from ran_datajobs.problem import RETRY_AFTER
+
+_PATIENCE: Final = 5.0
+
+
+@get(paths.HEALTHZ, responses=documented(406), tags=["operations"])
+async def healthz() -> Alive:
+    """The process is alive."""
+    return Alive()
+
+
+@get(paths.READYZ, responses=documented(406, 503), tags=["operations"])
+async def readyz(api: Api) -> Alive:
+    """Store, bus and objects can be reached, and the service is not about to stop."""
+    if api.parts.stopping.is_set():
+        raise _not_ready("the service is stopping")
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await asyncio.gather(
+                api.parts.database.ready(),
+                api.parts.bus.ready(),
+                api.parts.objects.ready(api.parts.results_bucket),
+            )
+    except TimeoutError:
+        raise _not_ready(f"store, bus or objects did not answer within {_PATIENCE:.0f} s") from None
+    return Alive()
+
+
+@get(
+    paths.METRICS,
+    media_type="text/plain",
+    opt={"produces": ("text/plain", "application/openmetrics-text")},
+    responses=documented(401, 403, 406)
+    | {200: ResponseSpec(str, media_type="text/plain", generate_examples=False, description="Prometheus.")},
+    tags=["operations"],
+)
+async def metrics(api: Api) -> Response[bytes]:
+    """All figures in the Prometheus text format."""
+    return Response(api.parts.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _not_ready(cause: str) -> HTTPException:
+    return HTTPException(status_code=503, detail=cause, headers={"Retry-After": str(RETRY_AFTER)})

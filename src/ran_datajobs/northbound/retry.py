@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another job from the operations of a finished one that did not succeed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final
+from uuid import UUID
+
+import msgspec
+import zstandard
+from litestar import Response, post
+from litestar.exceptions import HTTPException
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, QueryParameter
+from msgspec import Struct
+
+from ran_datajobs.job import Operation, OperationState
+from ran_datajobs.northbound import paths
+from ran_datajobs.northbound.destination import Destination
+from ran_datajobs.northbound.jobs import existing
+from ran_datajobs.northbound.parts import Api, Caller
+from ran_datajobs.northbound.problems import documented
+from ran_datajobs.northbound.submit import accept, admit, check_disk, new_job, off_loop, read_request_within
+from ran_datajobs.northbound.wire import SubmitAnswer
+from ran_datajobs.plan.request import JobRequest
+from ran_datajobs.results.parts import failed_operations
+from ran_datajobs.store import jobs, parts
+
+
+class _Body(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A submit body, as it would have been sent for the operations that are left."""
+
+    data_accept_type: str
+    data_content_type: str
+    activation_mode: str
+    priority: int
+    data: list[Operation]
+    name: str | None = None
+
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+@post(
+    paths.RETRY,
+    status_code=202,
+    responses=documented(400, 401, 403, 404, 406, 409, 429, 503)
+    | {202: ResponseSpec(SubmitAnswer, generate_examples=False, description="Accepted and durable.")},
+    tags=["data jobs"],
+)
+async def retry(
+    job_id: FromPath[UUID],
+    api: Api,
+    caller: Caller,
+    include_unknown: Annotated[
+        bool,
+        QueryParameter(name="includeUnknown", description="Also the operations that may have been executed."),
+    ] = False,
+) -> Response[SubmitAnswer]:
+    """A new data job of everything that did not succeed: same ids, order, destination and mode."""
+    await check_disk(api)
+    await admit(api, caller, None)
+    async with api.parts.database.connection() as connection:
+        row = existing(await jobs.find(connection, job_id, caller.sees))
+        if not row.status.terminal:
+            raise HTTPException(status_code=409, detail="the data job is still under way: cancel it or wait")
+        written = await parts.listing(connection, job_id)
+        stored = await jobs.request_of(connection, job_id)
+    states = await failed_operations(api.parts.objects, row.results_bucket, written)
+    wanted = to_repeat(states, include_unknown=include_unknown)
+    if not wanted or stored is None:
+        raise HTTPException(
+            status_code=409, detail="there is nothing to retry" + ("" if include_unknown else _UNKNOWN_HINT)
+        )
+    size = row.operations * 100
+    read, body = await off_loop(size, _left_over, stored, wanted, api.parts.limits.max_operations)
+    destination = Destination(row.destination, row.destination_kind, row.results_bucket)
+    job = await new_job(caller, read, destination, body, retry_of=job_id)
+    return await accept(api, caller, job)
+
+
+_UNKNOWN_HINT: Final = ": operations of unknown outcome are repeated with ?includeUnknown=true only"
+
+
+def to_repeat(states: Mapping[str, OperationState], *, include_unknown: bool) -> set[str]:
+    """Of the operations that did not succeed, by id, those whose state calls for another try."""
+    return {
+        operation
+        for operation, state in states.items()
+        if include_unknown or state is not OperationState.UNKNOWN
+    }
+
+
+def left_over(read: JobRequest, wanted: set[str]) -> JobRequest:
+    """The request with the ``wanted`` operations alone, in their order and with their ids."""
+    operations = [operation for operation in read.operations if operation.id_text in wanted]
+    return msgspec.structs.replace(read, operations=operations, count=len(operations), after=())
+
+
+def _left_over(stored: bytes, wanted: set[str], max_operations: int) -> tuple[JobRequest, bytes]:
+    read = left_over(read_request_within(zstandard.decompress(stored), max_operations), wanted)
+    body = _Body(
+        data_accept_type=read.accept_type,
+        data_content_type=read.content_type,
+        activation_mode=read.activation_mode,
+        priority=read.priority,
+        data=read.operations,
+        name=read.name,
+    )
+    return read, _encoder.encode(body)

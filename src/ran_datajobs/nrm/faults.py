@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a managed object refuses, in the words of 3GPP TS 28.572 (ErrorDetail). Pure.
+
+One function per word; each names the data node to blame: ``/Class=id/Class=id#/attributes/name``.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from ran_datajobs.job import ErrorDetail
+
+_SCHEMA: Final = "SCHEMA_VALIDATION_ERROR"
+_TREE: Final = "DATA_NODE_TREE_ERROR"
+_MODIFICATION: Final = "MODIFICATION_NOT_ALLOWED"
+_APPLICATION: Final = "APPLICATION_LAYER_ERROR"
+
+
+class Fault(NamedTuple):
+    """What is wrong with a value, by the model alone: ``pointer`` leads from the attributes down."""
+
+    reason: str
+    detail: str
+    pointer: tuple[str | int, ...] = ()
+
+
+NAME_INVALID: Final = "NEW_DATA_NODE_NAME_INVALID"
+VALUE_INVALID: Final = "NEW_DATA_NODE_VALUE_INVALID"
+FINAL_VALUE_INVALID: Final = "FINAL_DATA_NODE_VALUE_INVALID"
+NOT_UNIQUE: Final = "FINAL_DATA_NODE_UNIQUENESS_INVALID"
+MULTIPLICITY: Final = "FINAL_DATA_NODE_MULTIPLICITY_INVALID"
+
+_TITLES: Final = {
+    NAME_INVALID: "The name is not in the model",
+    VALUE_INVALID: "The value is not allowed",
+    FINAL_VALUE_INVALID: "The values do not fit together",
+    NOT_UNIQUE: "A value stands twice in a list of distinct values",
+    MULTIPLICITY: "A value is missing, or there are too many",
+}
+
+
+def node(key: str, pointer: tuple[str | int, ...] | None = None) -> str:
+    """How an error names a managed object, or a place in its attributes."""
+    if pointer is None:
+        return "/" + key
+    tokens = "".join("/" + str(token).replace("~", "~0").replace("/", "~1") for token in pointer)
+    return f"/{key}#/attributes{tokens}"
+
+
+def refused_value(key: str, fault: Fault) -> ErrorDetail:
+    """A value that the model does not allow."""
+    return ErrorDetail(_SCHEMA, node(key, fault.pointer), fault.reason, _TITLES[fault.reason], fault.detail)
+
+
+def object_not_found(key: str) -> ErrorDetail:
+    """There is no such managed object."""
+    return ErrorDetail(_TREE, node(key), "TARGET_DATA_NODE_NOT_FOUND", "The managed object does not exist")
+
+
+def parent_not_found(key: str, parent: str) -> ErrorDetail:
+    """The object that should contain the new one does not exist."""
+    return ErrorDetail(
+        _TREE,
+        node(key),
+        "TARGET_DATA_NODE_PARENT_NOT_FOUND",
+        "The parent does not exist",
+        f"/{parent} does not exist",
+    )
+
+
+def attribute_not_found(key: str, pointer: tuple[str | int, ...], detail: str = "") -> ErrorDetail:
+    """The attribute, or the place in it, has no value."""
+    return ErrorDetail(
+        _TREE, node(key, pointer), "TARGET_DATA_NODE_NOT_FOUND", "The attribute has no value", detail
+    )
+
+
+def object_found(key: str, detail: str) -> ErrorDetail:
+    """The operation is not for managed objects."""
+    return ErrorDetail(
+        _MODIFICATION, node(key), "TARGET_DATA_NODE_FOUND", "Not applicable to a managed object", detail
+    )
+
+
+def has_children(key: str, child: str) -> ErrorDetail:
+    """Only a leaf can be deleted."""
+    return ErrorDetail(
+        _MODIFICATION,
+        node(key),
+        "TARGET_DATA_NODE_DELETION_NOT_ALLOWED",
+        "The managed object has children",
+        f"delete its children first, for example /{child}",
+    )
+
+
+def not_deletable(key: str, pointer: tuple[str | int, ...], detail: str) -> ErrorDetail:
+    """The data node cannot be removed."""
+    return ErrorDetail(
+        _MODIFICATION,
+        node(key, pointer),
+        "TARGET_DATA_NODE_DELETION_NOT_ALLOWED",
+        "Removing is not allowed",
+        detail,
+    )
+
+
+def not_writable(key: str, pointer: tuple[str | int, ...]) -> ErrorDetail:
+    """The attribute is read-only."""
+    return ErrorDetail(
+        _MODIFICATION, node(key, pointer), "TARGET_DATA_NODE_NOT_WRITABLE", "The attribute is read-only"
+    )
+
+
+def invariant(key: str, pointer: tuple[str | int, ...]) -> ErrorDetail:
+    """The attribute is set at creation only."""
+    return ErrorDetail(
+        _MODIFICATION,
+        node(key, pointer),
+        "TARGET_DATA_NODE_INVARIANT",
+        "The attribute can be set at creation only",
+    )
+
+
+def not_contained(key: str, detail: str) -> ErrorDetail:
+    """The model does not allow this object there."""
+    return ErrorDetail(
+        _SCHEMA,
+        node(key),
+        "NEW_DATA_NODE_CONTAINMENT_INVALID",
+        "The managed object cannot be contained there",
+        detail,
+    )
+
+
+def unknown_class(key: str, class_name: str) -> ErrorDetail:
+    """The model has no such class."""
+    return ErrorDetail(_SCHEMA, node(key), NAME_INVALID, _TITLES[NAME_INVALID], f"no class {class_name}")
+
+
+def wrong_name(key: str, detail: str) -> ErrorDetail:
+    """The value of a creation names another object than its path."""
+    return ErrorDetail(_SCHEMA, node(key), NAME_INVALID, "The value and the path differ", detail)
+
+
+def one_only(key: str, other: str) -> ErrorDetail:
+    """The parent can have one child of this class."""
+    return ErrorDetail(
+        _SCHEMA,
+        node(key),
+        "FINAL_DATA_NODE_CARDINALITY_INVALID",
+        "At most one object of this class",
+        f"there is /{other} already",
+    )
+
+
+def malformed(path: str, detail: str) -> ErrorDetail:
+    """The operation itself cannot be read."""
+    return ErrorDetail("OTHER", path, "OTHER", "The operation is malformed", detail)
+
+
+def different(key: str, pointer: tuple[str | int, ...]) -> ErrorDetail:
+    """A test found another value than expected."""
+    return ErrorDetail(
+        _APPLICATION, node(key, pointer), "OTHER", "The test failed", "the attribute has another value"
+    )
+
+
+def unknown_action(key: str, name: str) -> ErrorDetail:
+    """The class has no such action."""
+    return ErrorDetail(
+        _APPLICATION, f"/{key}#{name}", "OTHER", "The action is unknown", f"no action {name!r} here"
+    )
+
+
+def action_failed(key: str, name: str, detail: str) -> ErrorDetail:
+    """The action's input or the object's state does not allow it."""
+    return ErrorDetail(_APPLICATION, f"/{key}#{name}", "OTHER", "The action failed", detail)

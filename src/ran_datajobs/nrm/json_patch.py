@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RFC 6902 (JSON Patch) and RFC 7396 (JSON Merge Patch) on JSON values. Pure.
+
+Values are never changed: each function gives a new document that shares what it did not touch, or a
+:class:`Misfit` that says why it could not. Pointers come as tokens, already unescaped (RFC 6901).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+
+MAX_DEPTH: Final = 200
+"""Deepest nesting of a value that is worked on."""
+
+END: Final = "-"
+"""The token for the place after the last item of an array."""
+
+
+class Why(enum.Enum):
+    """Why a patch does not fit a document."""
+
+    MISSING = "missing"  # the target, or what should contain it, is not there
+    INDEX = "index"  # not an index of that array
+    DIFFERENT = "different"  # a test found another value
+    ROOT = "root"  # the whole document cannot be removed
+    INSIDE = "inside"  # a value cannot be moved into itself
+
+
+class Misfit(Struct, frozen=True):
+    """Why a patch does not fit; ``at`` are the tokens down to the place in question."""
+
+    why: Why
+    at: tuple[str, ...]
+
+
+Tokens = Sequence[str]
+
+
+def find(document: Any, tokens: Tokens) -> Any:
+    """The value at ``tokens``, or a Misfit."""
+    value = document
+    for depth, token in enumerate(tokens):
+        if type(value) is dict:
+            if token not in value:
+                return Misfit(Why.MISSING, tuple(tokens[: depth + 1]))
+            value = value[token]
+        elif type(value) is list:
+            index = _index(token)
+            if index is None:
+                return Misfit(Why.INDEX, tuple(tokens[: depth + 1]))
+            if index >= len(value):
+                return Misfit(Why.MISSING, tuple(tokens[: depth + 1]))
+            value = value[index]
+        else:
+            return Misfit(Why.MISSING, tuple(tokens[: depth + 1]))
+    return value
+
+
+def add(document: Any, tokens: Tokens, value: Any) -> Any:
+    """Set a member, or insert into an array (RFC 6902 §4.1)."""
+
+    def leaf(holder: Any, token: str) -> Any:
+        if type(holder) is dict:
+            return {**holder, token: value}
+        if type(holder) is list:
+            index = len(holder) if token == END else _index(token)
+            if index is None or index > len(holder):
+                return Misfit(Why.INDEX, tuple(tokens))
+            return [*holder[:index], value, *holder[index:]]
+        return Misfit(Why.MISSING, tuple(tokens))
+
+    return value if not tokens else _changed(document, tokens, leaf)
+
+
+def remove(document: Any, tokens: Tokens) -> Any:
+    """Remove a member or an item, which must exist (RFC 6902 §4.2)."""
+
+    def leaf(holder: Any, token: str) -> Any:
+        if type(holder) is dict:
+            if token not in holder:
+                return Misfit(Why.MISSING, tuple(tokens))
+            return {name: item for name, item in holder.items() if name != token}
+        if type(holder) is list:
+            index = _index(token)
+            if index is None:
+                return Misfit(Why.INDEX, tuple(tokens))
+            if index >= len(holder):
+                return Misfit(Why.MISSING, tuple(tokens))
+            return [*holder[:index], *holder[index + 1 :]]
+        return Misfit(Why.MISSING, tuple(tokens))
+
+    return Misfit(Why.ROOT, ()) if not tokens else _changed(document, tokens, leaf)
+
+
+def replace(document: Any, tokens: Tokens, value: Any) -> Any:
+    """Give a member or an item, which must exist, a new value (RFC 6902 §4.3)."""
+
+    def leaf(holder: Any, token: str) -> Any:
+        if type(holder) is dict:
+            if token not in holder:
+                return Misfit(Why.MISSING, tuple(tokens))
+            return {**holder, token: value}
+        if type(holder) is list:
+            index = _index(token)
+            if index is None:
+                return Misfit(Why.INDEX, tuple(tokens))
+            if index >= len(holder):
+                return Misfit(Why.MISSING, tuple(tokens))
+            return [*holder[:index], value, *holder[index + 1 :]]
+        return Misfit(Why.MISSING, tuple(tokens))
+
+    return value if not tokens else _changed(document, tokens, leaf)
+
+
+def move(document: Any, source: Tokens, target: Tokens) -> Any:
+    """Remove at ``source`` and add at ``target`` (RFC 6902 §4.4)."""
+    value = find(document, source)
+    if isinstance(value, Misfit):
+        return value
+    if len(target) > len(source) and list(target[: len(source)]) == list(source):
+        return Misfit(Why.INSIDE, tuple(target))
+    if list(source) == list(target):
+        return document
+    without = remove(document, source)
+    return without if isinstance(without, Misfit) else add(without, target, value)
+
+
+def copy(document: Any, source: Tokens, target: Tokens) -> Any:
+    """Add at ``target`` what stands at ``source`` (RFC 6902 §4.5)."""
+    value = find(document, source)
+    return value if isinstance(value, Misfit) else add(document, target, value)
+
+
+def test(document: Any, tokens: Tokens, value: Any) -> Any:
+    """The document itself when ``value`` stands at ``tokens`` (RFC 6902 §4.6)."""
+    found = find(document, tokens)
+    if isinstance(found, Misfit):
+        return found
+    return document if same(found, value) else Misfit(Why.DIFFERENT, tuple(tokens))
+
+
+def merge(target: Any, patch: Any) -> Any:
+    """Merge (RFC 7396 §2): objects member by member, null removes, all else replaces."""
+    if type(patch) is not dict:
+        return patch
+    merged = dict(target) if type(target) is dict else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge(merged.get(name), value)
+    return merged
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equality of JSON values (RFC 6902 §4.6): 1 and 1.0 are equal, 1 and true are not."""
+    if type(one) is dict:
+        return (
+            type(other) is dict
+            and one.keys() == other.keys()
+            and all(same(value, other[name]) for name, value in one.items())
+        )
+    if type(one) is list:
+        return type(other) is list and len(one) == len(other) and all(map(same, one, other))
+    if type(one) is bool or type(other) is bool:
+        return one is other
+    return bool(one == other)
+
+
+def tokens_of(pointer: str) -> tuple[str, ...] | None:
+    """The tokens of a JSON Pointer (RFC 6901); None when it is none."""
+    if not pointer:
+        return ()
+    if not pointer.startswith("/"):
+        return None
+    tokens = pointer[1:].split("/")
+    if "~" not in pointer:
+        return tuple(tokens)
+    if any(token.replace("~0", "").replace("~1", "").count("~") for token in tokens):
+        return None
+    return tuple(token.replace("~1", "/").replace("~0", "~") for token in tokens)
+
+
+def too_deep(value: Any) -> bool:
+    """True when a value is nested more than MAX_DEPTH deep."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for each in level:
+            if type(each) is dict:
+                below.extend(item for item in each.values() if type(item) in (dict, list))
+            elif type(each) is list:
+                below.extend(item for item in each if type(item) in (dict, list))
+        if not below:
+            return False
+        level = below
+    return True
+
+
+def _index(token: str) -> int | None:
+    """An array index: digits without a leading zero."""
+    if not token.isascii() or not token.isdigit() or len(token) > 9:
+        return None
+    if len(token) > 1 and token.startswith("0"):
+        return None
+    return int(token)
+
+
+def _changed(document: Any, tokens: Tokens, leaf: Callable[[Any, str], Any]) -> Any:
+    """``document`` with what ``leaf`` makes of the container at ``tokens[:-1]`` in its place."""
+    holders = [document]
+    for depth in range(1, len(tokens)):
+        holder = find(holders[-1], tokens[depth - 1 : depth])
+        if isinstance(holder, Misfit):
+            return Misfit(holder.why, tuple(tokens[:depth]))
+        holders.append(holder)
+    made = leaf(holders.pop(), tokens[-1])
+    if isinstance(made, Misfit):
+        return made
+    for depth in range(len(tokens) - 2, -1, -1):
+        holder, token = holders[depth], tokens[depth]
+        if type(holder) is dict:
+            made = {**holder, token: made}
+        else:
+            index = int(token)
+            made = [*holder[:index], made, *holder[index + 1 :]]
+    return made

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The class model: which managed objects contain which, and what their attributes may be. Pure.
+
+``classes.json`` holds facts of 3GPP TS 28.541 (NR NRM) and TS 28.622: names, types, ranges, which attributes
+are read-only, invariant or mandatory (the tables of clause 4.3), and the other spellings that the OpenAPI
+generations use. Names are those of stage 2 (``NRCellDU``, ``nRPCI``).
+
+Mandatory is what stage 2 calls M and a client can set. A class that is contained somewhere but has no entry
+of its own is open: any attribute is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from importlib import resources
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from ran_datajobs import fdn
+from ran_datajobs.errors import InvalidFdn
+from ran_datajobs.nrm.faults import MULTIPLICITY, NAME_INVALID, NOT_UNIQUE, VALUE_INVALID, Fault
+
+MAX_STRING: Final = 65_536
+"""Longest string that an attribute takes, in characters."""
+
+_MAX_SHOWN: Final = 60
+
+Kind = Literal["integer", "number", "boolean", "string", "enum", "dn", "list", "object"]
+
+
+class Attribute(Struct, frozen=True):
+    """What one attribute, list item or field may be. ``ranges`` are inclusive pairs, ``length`` one pair."""
+
+    type: Kind
+    ranges: tuple[tuple[float, float], ...] = ()
+    values: tuple[str, ...] = ()
+    pattern: str = ""
+    length: tuple[int, int] | None = None
+    items: Attribute | None = None
+    fields: dict[str, Attribute] = {}
+    min_items: int = 0
+    max_items: int | None = None
+    unique: bool = False
+    mandatory: bool = False
+    read_only: bool = False
+    invariant: bool = False
+    default: Any = UNSET
+    unit: str = ""
+    aliases: tuple[str, ...] = ()
+
+    def fault(self, value: Any, at: tuple[str | int, ...] = ()) -> Fault | None:
+        """What is wrong with ``value``, which stands at ``at`` below the attributes; None when it fits."""
+        return _CHECKS[self.type](self, value, at)
+
+
+class ManagedClass(Struct, frozen=True):
+    """A class of managed objects. ``single``: the children of which there is at most one."""
+
+    children: frozenset[str] = frozenset()
+    single: frozenset[str] = frozenset()
+    attributes: dict[str, Attribute] = {}
+    aliases: tuple[str, ...] = ()
+    managed_function: bool = False
+    open: bool = False
+
+    def defaults(self) -> dict[str, Any]:
+        """The values that a new object has when its creator gives none."""
+        return {
+            name: attribute.default
+            for name, attribute in self.attributes.items()
+            if not isinstance(attribute.default, UnsetType)
+        }
+
+
+class _Facts(Struct, frozen=True):
+    managed_function: dict[str, Attribute]
+    classes: dict[str, ManagedClass]
+
+
+OPEN_CLASS: Final = ManagedClass(open=True)
+"""Stands for a class that is contained somewhere but not described: any attribute is taken."""
+
+_ROOTS: Final = frozenset({"SubNetwork", "MeContext", "ManagedElement"})
+
+
+class Model:
+    """The classes by their stage-2 names.
+
+    Not ``strict``: a class with another name is a vendor's own, open and contained anywhere.
+    """
+
+    def __init__(self, classes: Mapping[str, ManagedClass], *, strict: bool = True) -> None:
+        self._classes = dict(classes)
+        self._strict = strict
+        self._known = {child for each in classes.values() for child in each.children}
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the described classes."""
+        return iter(self._classes)
+
+    def managed_class(self, name: str) -> ManagedClass | None:
+        """The class, the open class for one that is only contained, None for an unknown name."""
+        found = self._classes.get(name)
+        if found is None and (name in self._known or not self._strict):
+            return OPEN_CLASS
+        return found
+
+    def vendors_own(self, name: str) -> bool:
+        """True for a class that only a vendor knows, where the model lets vendors have them."""
+        return not self._strict and name not in self._classes and name not in self._known
+
+    def contains(self, parent: str, child: str) -> bool:
+        """True when an object of ``parent`` (empty: the root) can contain one of ``child``."""
+        if not parent:
+            return child in _ROOTS
+        if self.vendors_own(child) or self.vendors_own(parent):
+            return True
+        holder = self._classes.get(parent)
+        return holder is not None and child in holder.children
+
+    def attribute_spellings(self, class_name: str) -> dict[str, tuple[str, ...]]:
+        """Per attribute that has them, its other spellings in the OpenAPI generations, the oldest first."""
+        found = self._classes.get(class_name, OPEN_CLASS)
+        return {name: each.aliases for name, each in found.attributes.items() if each.aliases}
+
+
+def load(*, strict: bool = True) -> Model:
+    """The model that this package ships; not ``strict``: with classes of vendors, see :class:`Model`."""
+    text = resources.files("ran_datajobs.nrm").joinpath("classes.json").read_bytes()
+    facts = msgspec.json.decode(text, type=_Facts)
+    return Model(
+        {
+            name: msgspec.structs.replace(each, attributes={**facts.managed_function, **each.attributes})
+            if each.managed_function
+            else each
+            for name, each in facts.classes.items()
+        },
+        strict=strict,
+    )
+
+
+# --- one check per type ------------------------------------------------------------------------------
+
+_At = tuple[str | int, ...]
+
+
+def _integer(attribute: Attribute, value: Any, at: _At) -> Fault | None:
+    if type(value) is not int:
+        return Fault(VALUE_INVALID, f"{_shown(value)} is not an integer", at)
+    return _in_ranges(attribute, value, at)
+
+
+def _number(attribute: Attribute, value: Any, at: _At) -> Fault | None:
+    if type(value) not in (int, float):
+        return Fault(VALUE_INVALID, f"{_shown(value)} is not a number", at)
+    return _in_ranges(attribute, value, at)
+
+
+def _in_ranges(attribute: Attribute, value: float, at: _At) -> Fault | None:
+    if not attribute.ranges or any(low <= value <= high for low, high in attribute.ranges):
+        return None
+    allowed = ", ".join(
+        f"{low:g}" if low == high else f"{_plain(low)}..{_plain(high)}" for low, high in attribute.ranges
+    )
+    return Fault(VALUE_INVALID, f"{_shown(value)} is not in {allowed}", at)
+
+
+def _boolean(_: Attribute, value: Any, at: _At) -> Fault | None:
+    return None if type(value) is bool else Fault(VALUE_INVALID, f"{_shown(value)} is not true or false", at)
+
+
+def _string(attribute: Attribute, value: Any, at: _At) -> Fault | None:
+    if type(value) is not str:
+        return Fault(VALUE_INVALID, f"{_shown(value)} is not a string", at)
+    if len(value) > MAX_STRING:
+        return Fault(VALUE_INVALID, f"a string has at most {MAX_STRING} characters", at)
+    if attribute.length is not None and not attribute.length[0] <= len(value) <= attribute.length[1]:
+        low, high = attribute.length
+        return Fault(VALUE_INVALID, f"{len(value)} characters, allowed are {low} to {high}", at)
+    if attribute.pattern and not re.fullmatch(attribute.pattern, value):
+        return Fault(VALUE_INVALID, f"{_shown(value)} is not of the form {attribute.pattern}", at)
+    return None
+
+
+def _enum(attribute: Attribute, value: Any, at: _At) -> Fault | None:
+    if type(value) is str and value in attribute.values:
+        return None
+    return Fault(VALUE_INVALID, f"{_shown(value)} is not one of {', '.join(attribute.values)}", at)
+
+
+def _dn(_: Attribute, value: Any, at: _At) -> Fault | None:
+    if type(value) is not str:
+        return Fault(VALUE_INVALID, f"{_shown(value)} is not a distinguished name", at)
+    try:
+        fdn.parse(value)
+    except InvalidFdn as error:
+        return Fault(VALUE_INVALID, f"not a distinguished name: {error}", at)
+    return None
+
+
+def _list(attribute: Attribute, value: Any, at: _At) -> Fault | None:
+    if type(value) is not list:
+        return Fault(VALUE_INVALID, f"{_shown(value)} is not a list", at)
+    if len(value) < attribute.min_items:
+        return Fault(MULTIPLICITY, f"{len(value)} values, at least {attribute.min_items} are needed", at)
+    if attribute.max_items is not None and len(value) > attribute.max_items:
+        return Fault(MULTIPLICITY, f"{len(value)} values, at most {attribute.max_items} are allowed", at)
+    if attribute.items is not None:
+        for index, item in enumerate(value):
+            if fault := attribute.items.fault(item, (*at, index)):
+                return fault
+    if attribute.unique and len(set(value)) < len(value):
+        return Fault(NOT_UNIQUE, "the values of this list are distinct", at)
+    return None
+
+
+def _object(attribute: Attribute, value: Any, at: _At) -> Fault | None:
+    if type(value) is not dict:
+        return Fault(VALUE_INVALID, f"{_shown(value)} is not an object", at)
+    for name, item in value.items():
+        field = attribute.fields.get(name)
+        if field is None:
+            return Fault(NAME_INVALID, f"{_shown(name)} is not a field of this attribute", (*at, name))
+        if fault := field.fault(item, (*at, name)):
+            return fault
+    for name, field in attribute.fields.items():
+        if field.mandatory and name not in value:
+            return Fault(MULTIPLICITY, f"the field {name} is missing", (*at, name))
+    return None
+
+
+_CHECKS: Final[dict[Kind, Callable[[Attribute, Any, _At], Fault | None]]] = {
+    "integer": _integer,
+    "number": _number,
+    "boolean": _boolean,
+    "string": _string,
+    "enum": _enum,
+    "dn": _dn,
+    "list": _list,
+    "object": _object,
+}
+
+
+def _shown(value: Any) -> str:
+    text = msgspec.json.encode(value).decode(errors="replace") if not isinstance(value, str) else repr(value)
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else str(number)

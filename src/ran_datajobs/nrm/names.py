@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of managed objects, from their keys (:func:`ran_datajobs.fdn.key`). Pure.
+
+A key is the normal form ``Class=value/Class=value``; the empty key stands for the NRM root.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import unquote
+
+from ran_datajobs import fdn
+
+# Nothing in it has a meaning of its own in a comma-separated name.
+_PLAIN: Final = re.compile(
+    r"[A-Za-z0-9_.:-]+=[A-Za-z0-9_.: ()@&'!-]+(?:/[A-Za-z0-9_.:-]+=[A-Za-z0-9_.: ()@&'!-]+)*"
+)
+_RESERVED: Final = re.compile(r'[,=+<>#;\\"\x00-\x1f\x7f*/%]')
+
+
+def parent_of(key: str) -> str:
+    """The key of the object that contains it; empty for an object at the root."""
+    return key.rpartition("/")[0]
+
+
+def class_of(key: str) -> str:
+    """The class of the object: what stands before the ``=`` of the last RDN."""
+    return key.rpartition("/")[2].partition("=")[0]
+
+
+def id_of(key: str) -> str:
+    """The id of the object: the value of the last RDN, unescaped."""
+    value = key.rpartition("/")[2].partition("=")[2]
+    return unquote(value) if "%" in value else value
+
+
+def child_key(parent: str, class_name: str, object_id: str) -> str:
+    """The key of an object by its parent's key, its class and its id. Raises InvalidFdn."""
+    rdn = fdn.render(((class_name, object_id),))
+    return fdn.key(f"/{parent}{rdn}" if parent else rdn)
+
+
+def distinguished_name(key: str) -> str:
+    """The name in comma form (3GPP TS 32.300 §7.3), reserved characters escaped as ``\\2C``."""
+    if _PLAIN.fullmatch(key):
+        return key.replace("/", ",")
+    return ",".join(f"{name}={_RESERVED.sub(_escaped, value)}" for name, value in fdn.parse("/" + key))
+
+
+def key_of_name(name: str) -> str:
+    """The key of an object by its distinguished name in comma form, or in slash form. Raises InvalidFdn."""
+    if "/" in name or "," in name:
+        return fdn.key(name)
+    # A single RDN has no separator that tells the forms apart.
+    return fdn.key(f"{name},End=1").removesuffix("/End=1")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\{ord(found[0]):02X}"

@@ -1,0 +1,379 @@
+# SPDX-License-Identifier: Apache-2.0
+"""3GPP JSON Patch on managed objects, checked against the class model. Pure.
+
+One operation changes one object or nothing (3GPP TS 32.158 §6.4.3). ``add`` of an object that exists replaces
+its attributes; ``replace`` is for attributes only; ``merge`` goes to the attributes by RFC 7396; ``remove``
+deletes a leaf, or an attribute; ``test`` changes nothing; ``action`` calls what the element knows. Within the
+attributes RFC 6902 holds. A refusal is a TS 28.572 ErrorDetail that names the data node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from ran_datajobs import fdn
+from ran_datajobs.errors import InvalidFdn
+from ran_datajobs.job import ErrorDetail, Op
+from ran_datajobs.nrm import faults, json_patch
+from ran_datajobs.nrm.faults import Fault
+from ran_datajobs.nrm.json_patch import Misfit, Why
+from ran_datajobs.nrm.model import ManagedClass, Model
+from ran_datajobs.nrm.names import class_of, id_of, parent_of
+from ran_datajobs.nrm.rules import together
+from ran_datajobs.nrm.tree import Attributes, Before, Objects, Staged
+
+_IDENTIFIERS: Final = frozenset({"id", "objectClass", "objectInstance"})
+_EMPTY: Final[Attributes] = {}
+
+ActionFailed = str
+"""Why an action could not be done."""
+
+Action = Callable[[Attributes, Any], Attributes | ActionFailed]
+"""From an object's attributes and the action's input to its attributes afterwards."""
+
+Actions = Mapping[tuple[str, str], Action]
+"""What an element can do, by (class, action name)."""
+
+
+class Rejected(Struct, frozen=True):
+    """A document was refused because of the operation at ``position``; nothing has changed."""
+
+    position: int
+    error: ErrorDetail
+
+
+class Patch(Struct, frozen=True):
+    """One operation, read. ``pointer``: the tokens below the attributes, None for the object itself.
+
+    ``source``: an ``add`` takes the value from there (``copy`` of RFC 6902), and away when ``moving``.
+    """
+
+    op: Op
+    key: str
+    pointer: tuple[str, ...] | None = None
+    action: str = ""
+    value: Any = UNSET
+    source: tuple[str, ...] | None = None
+    moving: bool = False
+
+
+def read_patch(op: Op, path: str, value: Raw | UnsetType, base: str = "") -> Patch | ErrorDetail:
+    """The operation on ``path``, in any spelling, or why it cannot be read.
+
+    ``base`` is the key of the target URI that a ProvMnS path is an offset to: its FDN may then be empty.
+    """
+    fdn_text, fragment = fdn.split_path(path)
+    try:
+        if not base:
+            key = fdn.key(fdn_text)
+        else:
+            key = base if fdn_text in ("", "/") else f"{base}/{fdn.key(fdn_text)}"
+        pointer = None
+        if fragment is not None and op is not Op.ACTION:
+            pointer = fdn.attribute_pointer(fragment)[1:]
+    except InvalidFdn as error:
+        return faults.malformed(path, str(error))
+    try:
+        decoded = UNSET if isinstance(value, UnsetType) else msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return faults.malformed(path, f"the value is not JSON: {error}")
+    if json_patch.too_deep(decoded):
+        return faults.malformed(path, f"the value is nested more than {json_patch.MAX_DEPTH} deep")
+    return Patch(op, key, pointer, (fragment or "") if op is Op.ACTION else "", decoded)
+
+
+def apply(patch: Patch, objects: Objects, model: Model, actions: Actions) -> ErrorDetail | None:
+    """Do ``patch``. None when it is done, else why it was refused; then nothing has changed."""
+    if patch.value is UNSET and patch.op is not Op.REMOVE and patch.source is None:
+        return faults.malformed(faults.node(patch.key, patch.pointer), "the value is missing")
+    if patch.op is Op.ACTION:
+        return _act(patch, objects, model, actions)
+    if patch.pointer is None and patch.op is not Op.MERGE:
+        return _on_object(patch, objects, model)
+    return _on_attributes(patch, objects, model)
+
+
+def apply_atomically(
+    patches: Iterable[Patch], objects: Objects, model: Model, actions: Actions
+) -> Before | Rejected:
+    """Do all of ``patches`` in order, or none of them (RFC 5789: a patch document is atomic).
+
+    Gives what :func:`ran_datajobs.nrm.tree.restore` needs to undo it.
+    """
+    staged = Staged(objects)
+    for position, patch in enumerate(patches):
+        refused = apply(patch, staged, model, actions)
+        if refused is not None:
+            return Rejected(position, refused)
+    return staged.commit()
+
+
+# --- the object itself -------------------------------------------------------------------------------
+
+
+def _on_object(patch: Patch, objects: Objects, model: Model) -> ErrorDetail | None:
+    match patch.op:
+        case Op.ADD:
+            return _put(patch, objects, model)
+        case Op.REMOVE:
+            return _delete(patch.key, objects)
+        case _:
+            hint = "name an attribute, #/attributes/name"
+            return faults.object_found(patch.key, f"{patch.op.value} is not for objects: {hint}")
+
+
+def _put(patch: Patch, objects: Objects, model: Model) -> ErrorDetail | None:
+    key = patch.key
+    given = _resource(key, patch.value)
+    if isinstance(given, ErrorDetail):
+        return given
+    managed = model.managed_class(class_of(key))
+    if managed is None:
+        return faults.unknown_class(key, class_of(key))
+    old = objects.attributes(key)
+    if old is None:
+        refused = _not_placed(key, objects, model)
+        if refused is not None:
+            return refused
+        new = {**managed.defaults(), **given}
+    else:
+        new = {**managed.defaults(), **_kept(managed, old), **given}
+    refused = _refused(managed, key, old, new, objects)
+    if refused is None:
+        objects.put(key, new)
+    return refused
+
+
+def _resource(key: str, value: Any) -> Attributes | ErrorDetail:
+    """The attributes that a value gives: of a Resource, or of an object that has attributes only."""
+    if type(value) is not dict:
+        return faults.malformed(faults.node(key), "the value of an object is an object")
+    if value.get("id", id_of(key)) != id_of(key):
+        return faults.wrong_name(key, "the id in the value is another than in the path")
+    if value.get("objectClass", class_of(key)) != class_of(key):
+        return faults.wrong_name(key, "the objectClass in the value is another than in the path")
+    rest = {name: item for name, item in value.items() if name not in _IDENTIFIERS}
+    if "attributes" not in rest:
+        return rest
+    attributes = rest.pop("attributes")
+    if rest:
+        return faults.not_contained(key, f"one operation creates one object: send {min(rest)} by itself")
+    if attributes is None:
+        return {}
+    if type(attributes) is not dict:
+        return faults.malformed(faults.node(key, ()), "attributes is an object")
+    return attributes
+
+
+def _not_placed(key: str, objects: Objects, model: Model) -> ErrorDetail | None:
+    """Why no object can be created at ``key``."""
+    parent = parent_of(key)
+    if parent and objects.attributes(parent) is None:
+        return faults.parent_not_found(key, parent)
+    name = class_of(key)
+    if not model.contains(class_of(parent), name):
+        return faults.not_contained(key, f"{class_of(parent) or 'the root'} does not contain {name}")
+    holder = model.managed_class(class_of(parent)) if parent else None
+    if holder is not None and name in holder.single:
+        for sibling in objects.children(parent):
+            if class_of(sibling) == name:
+                return faults.one_only(key, sibling)
+    return None
+
+
+def _kept(managed: ManagedClass, old: Attributes) -> Attributes:
+    """What replacing the attributes leaves alone: clients cannot set it."""
+    return {
+        name: value
+        for name, value in old.items()
+        if (attribute := managed.attributes.get(name)) is not None
+        and (attribute.read_only or attribute.invariant)
+    }
+
+
+def _delete(key: str, objects: Objects) -> ErrorDetail | None:
+    if objects.attributes(key) is None:
+        return faults.object_not_found(key)
+    child = next(iter(objects.children(key)), None)
+    if child is not None:
+        return faults.has_children(key, child)
+    objects.delete(key)
+    return None
+
+
+# --- its attributes ----------------------------------------------------------------------------------
+
+
+def _on_attributes(patch: Patch, objects: Objects, model: Model) -> ErrorDetail | None:
+    key, pointer = patch.key, patch.pointer or ()
+    old = objects.attributes(key)
+    lacking: list[str] = []
+    if old is None:
+        lacking = _vendors_way(key, objects, model) if patch.op is Op.MERGE else []
+        if not lacking:
+            return faults.object_not_found(key)
+        old = {}
+    managed = model.managed_class(class_of(key))
+    if managed is None:
+        return faults.unknown_class(key, class_of(key))
+    if pointer and not managed.open and pointer[0] not in managed.attributes:
+        return faults.refused_value(
+            key, Fault(faults.NAME_INVALID, f"{class_of(key)} has no such attribute", pointer[:1])
+        )
+    new = _patched(patch, managed, old, pointer)
+    if isinstance(new, ErrorDetail):
+        return new
+    if new is old:
+        return None
+    refused = _refused(managed, key, old, new, objects)
+    if refused is None:
+        for above in lacking[:-1]:
+            objects.put(above, {})
+        objects.put(key, new)
+    return refused
+
+
+def _vendors_way(key: str, objects: Objects, model: Model) -> list[str]:
+    """The missing objects down to ``key``, itself included, when all are of a vendor's own classes.
+
+    Those spring up where something is merged into them. Empty when one is of another class.
+    """
+    missing: list[str] = []
+    while key and objects.attributes(key) is None:
+        if not model.vendors_own(class_of(key)):
+            return []
+        missing.insert(0, key)
+        key = parent_of(key)
+    return missing if key else []
+
+
+def _patched(
+    patch: Patch, managed: ManagedClass, old: Attributes, pointer: tuple[str, ...]
+) -> Attributes | ErrorDetail:
+    """The attributes after the operation, not yet checked; ``old`` itself after a test."""
+    key, value = patch.key, patch.value
+    made: Any
+    match patch.op:
+        case Op.MERGE:
+            made = _merged(patch, old, pointer)
+        case Op.TEST:
+            made = json_patch.test(old, pointer, value)
+        case Op.REMOVE if not pointer:
+            return faults.not_deletable(key, (), "name one attribute, or remove the object")
+        case Op.REMOVE:
+            made = json_patch.remove(old, pointer)
+        case Op.ADD if patch.source is not None and pointer:
+            take = json_patch.move if patch.moving else json_patch.copy
+            made = take(old, patch.source, pointer)
+        case Op.ADD | Op.REPLACE if not pointer:
+            if type(value) is not dict:
+                return faults.malformed(faults.node(key, ()), "attributes is an object")
+            made = {**_kept(managed, old), **value}
+        case Op.ADD:
+            made = json_patch.add(old, pointer, value)
+        case _:
+            made = json_patch.replace(old, pointer, value)
+    if isinstance(made, Misfit):
+        return _misfit(key, made)
+    result: Attributes | ErrorDetail = made
+    return result
+
+
+def _merged(patch: Patch, old: Attributes, pointer: tuple[str, ...]) -> Any:
+    value = patch.value
+    if patch.pointer is None and type(value) is dict and type(value.get("attributes")) is dict:
+        value = _resource(patch.key, value)
+        if isinstance(value, ErrorDetail):
+            return value
+    if pointer:
+        return faults.malformed(faults.node(patch.key, pointer), "merge is for all attributes")
+    if type(value) is not dict:
+        return faults.malformed(faults.node(patch.key, ()), "the value of a merge is an object")
+    return json_patch.merge(old, value)
+
+
+def _misfit(key: str, misfit: Misfit) -> ErrorDetail:
+    match misfit.why:
+        case Why.DIFFERENT:
+            return faults.different(key, misfit.at)
+        case Why.INDEX:
+            detail = "not an index of this list"
+            return faults.refused_value(key, Fault(faults.NAME_INVALID, detail, misfit.at))
+        case _:
+            return faults.attribute_not_found(key, misfit.at)
+
+
+def _refused(
+    managed: ManagedClass, key: str, old: Attributes | None, new: Attributes, objects: Objects
+) -> ErrorDetail | None:
+    """Why ``new`` cannot be the attributes of the object, whose attributes were ``old`` (None: it is new)."""
+    if managed.open:
+        return None
+    before = _EMPTY if old is None else old
+    for name, value in new.items():
+        was = before.get(name, UNSET)
+        if was is value:
+            continue
+        attribute = managed.attributes.get(name)
+        if attribute is None:
+            detail = f"{class_of(key)} has no such attribute"
+            return faults.refused_value(key, Fault(faults.NAME_INVALID, detail, (name,)))
+        if was is not UNSET and json_patch.same(was, value):
+            continue
+        if attribute.read_only:
+            return faults.not_writable(key, (name,))
+        if attribute.invariant and old is not None:
+            return faults.invariant(key, (name,))
+        if fault := attribute.fault(value, (name,)):
+            return faults.refused_value(key, fault)
+    if refused := _lacking(managed, key, old, new):
+        return refused
+    fault = together(objects, key, new)
+    return faults.refused_value(key, fault) if fault else None
+
+
+def _lacking(managed: ManagedClass, key: str, old: Attributes | None, new: Attributes) -> ErrorDetail | None:
+    """Why what ``new`` has not cannot be missing. An object is never asked for more than it had."""
+    names = managed.attributes if old is None else old.keys() - new.keys()
+    for name in names:
+        attribute = managed.attributes.get(name)
+        if attribute is None or name in new:
+            continue
+        if old is not None and attribute.read_only:
+            return faults.not_writable(key, (name,))
+        if old is not None and attribute.invariant:
+            return faults.invariant(key, (name,))
+        if attribute.mandatory:
+            detail = f"{class_of(key)} needs {name}"
+            return faults.refused_value(key, Fault(faults.MULTIPLICITY, detail, (name,)))
+    return None
+
+
+# --- actions -----------------------------------------------------------------------------------------
+
+
+def _act(patch: Patch, objects: Objects, model: Model, actions: Actions) -> ErrorDetail | None:
+    old = objects.attributes(patch.key)
+    if old is None:
+        return faults.object_not_found(patch.key)
+    if type(patch.value) is not dict or "input" not in patch.value:
+        return faults.malformed(f"/{patch.key}#{patch.action}", 'the value of an action has "input"')
+    action = actions.get((class_of(patch.key), patch.action))
+    if action is None:
+        return faults.unknown_action(patch.key, patch.action)
+    new = action(old, patch.value["input"])
+    if isinstance(new, ActionFailed):
+        return faults.action_failed(patch.key, patch.action, new)
+    managed = model.managed_class(class_of(patch.key))
+    if managed is not None and not managed.open:
+        for name, value in new.items():
+            attribute = managed.attributes.get(name)
+            if attribute is None or (fault := attribute.fault(value, (name,))):
+                detail = fault.detail if attribute is not None and fault else f"no attribute {name}"
+                return faults.action_failed(patch.key, patch.action, detail)
+    objects.put(patch.key, new)
+    return None

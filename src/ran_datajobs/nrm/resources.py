@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results as documents: flat objects to a hierarchical tree and back (3GPP TS 32.158 §7.6, A.2). Pure.
+
+Hierarchical: the base object is the document; children stand in arrays under their class name. A selected
+object has ``attributes``; an object that only leads to selected ones has its id and nothing else of its own.
+``objectClass`` and ``objectInstance`` are what the place in the tree says. Below the NRM root (an empty base)
+the document has the class names of the top objects. What selects nothing is an empty document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from ran_datajobs import fdn
+from ran_datajobs.errors import InvalidFdn
+from ran_datajobs.nrm.names import child_key, class_of, distinguished_name, id_of, key_of_name, parent_of
+
+FlatObject = dict[str, Any]
+Document = dict[str, Any]
+
+_OWN: Final = frozenset({"id", "objectClass", "objectInstance", "attributes"})
+
+
+def to_hierarchical(objects: Iterable[FlatObject], base_fdn: str) -> Document:
+    """One document from ``base_fdn`` (any spelling; empty: the root) down to ``objects``.
+
+    ``objects`` are flat and each lies at or below the base. Those with the same parent keep their order.
+    Raises InvalidFdn for a name that cannot be read, or does not lie there.
+    """
+    base = fdn.key(base_fdn) if base_fdn else ""
+    document: Document = {"id": id_of(base)} if base else {}
+    placed: dict[str, Document] = {base: document}
+    count = 0
+    for count, each in enumerate(objects, 1):  # noqa: B007 - tells an empty selection
+        place = _place(key_of_name(each["objectInstance"]), placed)
+        place["attributes"] = each.get("attributes", {})
+    if not count:
+        return {}
+    return document
+
+
+def to_flat(document: Document, base_fdn: str) -> list[FlatObject]:
+    """The selected objects of a hierarchical document in pre-order: :func:`to_hierarchical` undone."""
+    base = fdn.key(base_fdn) if base_fdn else ""
+    found: list[FlatObject] = []
+    if document:
+        _collect(document, base, found)
+    return found
+
+
+def _place(key: str, placed: dict[str, Document]) -> Document:
+    """The object's document, made with everything that leads to it."""
+    missing: list[str] = []
+    while key not in placed:
+        if not key:
+            raise InvalidFdn(f"/{missing[0]} does not lie at or below the base")
+        missing.append(key)
+        key = parent_of(key)
+    place = placed[key]
+    for lower in reversed(missing):
+        made: Document = {"id": id_of(lower)}
+        place.setdefault(class_of(lower), []).append(made)
+        placed[lower] = place = made
+    return place
+
+
+def _collect(document: Document, key: str, found: list[FlatObject]) -> None:
+    if "attributes" in document:
+        found.append(
+            {
+                "id": id_of(key),
+                "objectClass": class_of(key),
+                "objectInstance": distinguished_name(key),
+                "attributes": document["attributes"],
+            }
+        )
+    for name, children in document.items():
+        if name not in _OWN:
+            for child in children:
+                _collect(child, child_key(key, name, child["id"]), found)

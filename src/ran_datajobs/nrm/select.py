@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a read selects: scope, filter, attributes and fields (3GPP TS 32.158 §6.1 and §6.2). Pure.
+
+Objects come flat, in pre-order, the base first: ``id``, ``objectClass``, ``objectInstance`` (the full
+distinguished name in comma form) and ``attributes`` with what was selected of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from msgspec import Struct, UnsetType
+
+from ran_datajobs.job import Operation, Scope, ScopeType
+from ran_datajobs.nrm import filter as nrm_filter
+from ran_datajobs.nrm import json_patch
+from ran_datajobs.nrm.json_patch import Misfit
+from ran_datajobs.nrm.names import class_of, distinguished_name, id_of
+from ran_datajobs.nrm.tree import Attributes, Objects, walk
+
+FlatObject = dict[str, Any]
+
+Scoped = tuple[str, int, Attributes | None]
+"""An object's key, its level below the base, and its attributes (None: not to be selected)."""
+
+_IDENTIFIERS: Final = frozenset({"id", "objectClass", "objectInstance"})
+
+
+class Selection(Struct, frozen=True):
+    """Which objects, and what of them.
+
+    ``deepest`` None: no limit. ``pointers`` None: all attributes; otherwise the tokens below the attributes
+    of each selected place, and () for all of them. ``nothing``: no attributes were asked for, only names.
+    """
+
+    shallowest: int = 0
+    deepest: int | None = 0
+    filter: nrm_filter.Filter | None = None
+    pointers: tuple[tuple[str, ...], ...] | None = None
+    nothing: bool = False
+
+    def reaches(self, level: int) -> bool:
+        """True when objects ``level`` levels below the base are in scope."""
+        return level >= self.shallowest and (self.deepest is None or level <= self.deepest)
+
+    def picked(self, class_name: str, attributes: Attributes) -> Attributes | None:
+        """What is selected of an object in scope; None when it is not selected, or nothing of it is."""
+        if self.filter is not None and not self.filter.selects(class_name, attributes):
+            return None
+        if self.nothing:
+            return {}
+        if self.pointers is None:
+            return attributes
+        chosen: Attributes = {}
+        for pointer in self.pointers:
+            _pick(chosen, attributes, pointer)
+        return chosen or None
+
+
+def selection(
+    base_class: str,
+    scope: Scope | UnsetType | None,
+    filters: str | Sequence[str] | UnsetType | None,
+    attributes: Sequence[str] | UnsetType | None,
+    fields: Sequence[str] | UnsetType | None,
+) -> Selection:
+    """What a read asks for; each part may be left out.
+
+    Without a scope, a filter that names another class than the base's reaches the whole subtree.
+    Raises InvalidFilter.
+    """
+    texts = [filters] if isinstance(filters, str) else list(filters or ())
+    wanted = nrm_filter.all_of([nrm_filter.parse(text) for text in texts]) if texts else None
+    shallowest, deepest = _levels(base_class, scope or None, wanted)
+    named = None if isinstance(attributes, UnsetType) else attributes
+    pointed = None if isinstance(fields, UnsetType) else fields
+    if named is None and pointed is None:
+        return Selection(shallowest, deepest, wanted)
+    pointers = tuple((name,) for name in named or ()) + tuple(
+        pointer for field in pointed or () if (pointer := _pointer(field)) is not None
+    )
+    return Selection(shallowest, deepest, wanted, pointers, nothing=not named and not pointed)
+
+
+def selection_of(operation: Operation, base_class: str) -> Selection:
+    """What a read operation asks for. Raises InvalidFilter."""
+    return selection(base_class, operation.scope, operation.filter, operation.attributes, operation.fields)
+
+
+def selected(objects: Objects, base: str, wanted: Selection) -> Iterator[FlatObject]:
+    """The selected objects below and at ``base`` (the empty key: the root); none when it does not exist."""
+    return select_from(scoped(objects, base, wanted), wanted)
+
+
+def select_from(objects: Iterable[Scoped], wanted: Selection) -> Iterator[FlatObject]:
+    """The selected ones of ``objects``, as flat resources."""
+    return flat_objects(picks(objects, wanted))
+
+
+def scoped(objects: Objects, base: str, wanted: Selection) -> Iterator[Scoped]:
+    """The objects from ``base`` down to the deepest level, in pre-order, without the classes that a filter
+    does not name."""
+    classes = wanted.filter.classes if wanted.filter is not None else None
+    for key, level in walk(objects, base, wanted.deepest):
+        if classes is None or class_of(key) in classes:
+            yield key, level, objects.attributes(key)
+
+
+def picks(objects: Iterable[Scoped], wanted: Selection) -> Iterator[tuple[str, Attributes]]:
+    """The selected ones of ``objects`` with what is selected of them; one without attributes never is."""
+    for key, level, attributes in objects:
+        if attributes is not None and wanted.reaches(level):
+            picked = wanted.picked(class_of(key), attributes)
+            if picked is not None:
+                yield key, picked
+
+
+def flat_objects(picked: Iterable[tuple[str, Attributes]]) -> Iterator[FlatObject]:
+    """Flat resources from keys and attributes."""
+    for key, attributes in picked:
+        yield {
+            "id": id_of(key),
+            "objectClass": class_of(key),
+            "objectInstance": distinguished_name(key),
+            "attributes": attributes,
+        }
+
+
+def _levels(
+    base_class: str, scope: Scope | UnsetType | None, wanted: nrm_filter.Filter | None
+) -> tuple[int, int | None]:
+    if scope is None or isinstance(scope, UnsetType):
+        below = wanted is not None and wanted.classes != {base_class}
+        return 0, None if below else 0
+    match scope.scope_type:
+        case ScopeType.BASE_ONLY:
+            return 0, 0
+        case ScopeType.BASE_ALL:
+            return 0, None
+        case ScopeType.BASE_NTH_LEVEL:
+            level = scope.scope_level or 0
+            return level, level
+        case ScopeType.BASE_SUBTREE:
+            return 0, scope.scope_level
+
+
+def _pointer(field: str) -> tuple[str, ...] | None:
+    """The tokens below the attributes; None for what names no attribute (an identifier, or no pointer)."""
+    tokens = json_patch.tokens_of(field if field.startswith("/") else "/" + field)
+    if tokens is None or tokens[0] in _IDENTIFIERS:
+        return None
+    return tokens[1:] if tokens[0] == "attributes" else tokens
+
+
+def _pick(chosen: Attributes, attributes: Attributes, pointer: tuple[str, ...]) -> None:
+    """Copy the value at ``pointer``, and nothing beside it, from ``attributes`` into ``chosen``."""
+    value = json_patch.find(attributes, pointer)
+    if isinstance(value, Misfit):
+        return
+    if not pointer:
+        chosen.update(attributes)
+        return
+    place: Any = attributes
+    made: Any = value
+    for depth in range(len(pointer) - 1, 0, -1):
+        holder = json_patch.find(place, pointer[:depth])
+        made = [made] if type(holder) is list else {pointer[depth]: made}
+    chosen[pointer[0]] = _joined(chosen[pointer[0]], made) if pointer[0] in chosen else made
+
+
+def _joined(one: Any, other: Any) -> Any:
+    """Two pieces of one value, together."""
+    if type(one) is dict and type(other) is dict:
+        joined = dict(one)
+        for name, value in other.items():
+            joined[name] = _joined(joined[name], value) if name in joined else value
+        return joined
+    if type(one) is list and type(other) is list:
+        return [*one, *(item for item in other if item not in one)]
+    return other

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong with a body: (JSON pointer, detail) pairs, the first hundred kept, all counted."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ran_datajobs.errors import InvalidRequest
+
+MAX_SHOWN: Final = 100
+"""How many problems an answer lists; the others are only counted."""
+
+
+class Problems:
+    """Collects the problems of one body, in order."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._shown: list[tuple[str, str]] = []
+
+    def add(self, pointer: str, detail: str) -> None:
+        """Note that the value at ``pointer`` (``#/data/17/path``) is wrong, and why."""
+        self.count += 1
+        if self.count <= MAX_SHOWN:
+            self._shown.append((pointer, detail))
+
+    def raise_if_any(self) -> None:
+        """Raise InvalidRequest when something was noted."""
+        if self.count:
+            pointer, detail = self._shown[0]
+            more = f" (and {self.count - 1} more)" if self.count > 1 else ""
+            raise InvalidRequest(f"{pointer}: {detail}{more}", tuple(self._shown), self.count)

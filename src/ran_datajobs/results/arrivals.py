@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes the result messages of plugins from the internal topic and keeps them as objects.
+
+Everything a message says is untrusted. It is taken only for an active read sub-job, and becomes the object
+``{jobId}/{subJobId}/{sequence}.json`` of that job, wherever the message itself wants to go. A message that
+comes twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import hashlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from typing import Final, cast
+from uuid import UUID
+
+import msgspec
+import zstandard
+from msgspec import Raw, Struct
+
+from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
+from ran_datajobs.errors import DataJobsError
+from ran_datajobs.job import OperationState, Response
+from ran_datajobs.messaging import events
+from ran_datajobs.messaging.bus import Bus, Message, Received
+from ran_datajobs.messaging.topics import INTERNAL_TOPIC
+from ran_datajobs.results.objects import ObjectStore
+from ran_datajobs.results.parts import keep_part
+from ran_datajobs.results.responses import (
+    Document,
+    document_of,
+    read_responses,
+    state_of,
+    worst,
+)
+from ran_datajobs.store import arrivals as store
+from ran_datajobs.store.arrivals import ActiveRead, Arrival, Claimed, MaybeSoon
+from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.parts import ADDED_SEQUENCE
+
+CONSUMER: Final = "ran-datajobs-results"
+"""Name under which the service reads the internal topic."""
+
+MAX_VALUE_BYTES: Final = 16 * 1024 * 1024
+"""A larger message is dropped."""
+
+_MAX_OUTCOMES: Final = 1 << 28
+_MAX_NAME: Final = 1000
+_PARALLEL: Final = 8
+_SOON_TRIES: Final = 10
+_SOON_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 10.0
+
+
+class Dropped(enum.StrEnum):
+    """Why a message was not taken."""
+
+    TOO_LARGE = "TOO_LARGE"  # over MAX_VALUE_BYTES
+    NOT_A_RESULT = "NOT_A_RESULT"  # no {"data": {"responses": […]}}
+    BAD_COUNT = "BAD_COUNT"  # ce_sequence or ce_total is no sane number
+    NO_ACTIVE_READ = "NO_ACTIVE_READ"  # it belongs to no read under way, or to no single one
+
+
+class _Data(Struct, frozen=True):
+    data: Raw
+
+
+_DATA: Final = msgspec.json.Decoder(_Data)
+_STATES: Final = msgspec.json.Decoder(dict[str, OperationState])
+
+
+class _Usable(Struct, frozen=True):
+    """A message that makes sense; whom it belongs to is still to be found out."""
+
+    claimed: Claimed
+    sequence: int | None
+    total: int | None
+    document: Document
+
+
+class Arrivals:
+    """The service's consumer of the internal topic."""
+
+    def __init__(
+        self,
+        database: Database,
+        bus: Bus,
+        objects: ObjectStore,
+        wake: Callable[[Connection, Sequence[int]], Awaitable[None]],
+        *,
+        dropped: Callable[[Dropped, Received], None] = lambda *_: None,
+        troubled: Callable[[DataJobsError], None] = lambda _: None,
+        reached: Reached = pass_by,
+    ) -> None:
+        """``wake`` is called in the transaction that records messages, with the lanes that wait for them.
+
+        ``dropped`` is told each message that is not taken, ``troubled`` each error before it tries again.
+        """
+        self._database = database
+        self._bus = bus
+        self._objects = objects
+        self._wake = wake
+        self._dropped = dropped
+        self._troubled = troubled
+        self._reached = reached
+
+    async def run(self) -> None:
+        """Take messages until cancelled. Whatever is away is asked again, with growing pauses."""
+        pause = 0.1
+        while True:
+            try:
+                stream = cast(
+                    "AsyncGenerator[list[Received], None]", self._bus.receive(INTERNAL_TOPIC, CONSUMER)
+                )
+                async with contextlib.aclosing(stream):
+                    async for batch in stream:
+                        await self.take(batch)
+                        await self._bus.passed(CONSUMER, batch[-1])
+                        pause = 0.1
+            except DataJobsError as error:
+                self._troubled(error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def take(self, batch: Sequence[Received]) -> None:
+        """Keep what belongs to active reads, durably on return; drop the rest.
+
+        A message that may belong to a sub-job whose create is just being answered is tried for 2 s.
+        """
+        waiting: list[tuple[Received, _Usable]] = []
+        for received in batch:
+            usable = usable_message(received)
+            if isinstance(usable, Dropped):
+                self._dropped(usable, received)
+            else:
+                waiting.append((received, usable))
+        for attempt in range(_SOON_TRIES + 1):
+            waiting = await self._keep(waiting)
+            if not waiting:
+                return
+            if attempt < _SOON_TRIES:
+                await asyncio.sleep(_SOON_PAUSE)
+        for received, _ in waiting:
+            self._dropped(Dropped.NO_ACTIVE_READ, received)
+
+    async def _keep(self, messages: Sequence[tuple[Received, _Usable]]) -> list[tuple[Received, _Usable]]:
+        """Keep what has its read; the messages whose read may turn up soon."""
+        if not messages:
+            return []
+        async with self._database.connection() as connection:
+            reads = await store.find(connection, [usable.claimed for _, usable in messages])
+        later: list[tuple[Received, _Usable]] = []
+        found: list[tuple[ActiveRead, _Usable]] = []
+        for (received, usable), read in zip(messages, reads, strict=True):
+            match read:
+                case ActiveRead():
+                    found.append((read, usable))
+                case MaybeSoon():
+                    later.append((received, usable))
+                case None:
+                    self._dropped(Dropped.NO_ACTIVE_READ, received)
+        if found:
+            written = await self._write(await self._numbered(found))
+            await self._reached(Checkpoint.ARRIVAL_WRITTEN)
+            async with self._database.transaction() as connection:
+                lanes = await store.record(connection, written)
+                if lanes:
+                    await self._wake(connection, lanes)
+            await self._reached(Checkpoint.ARRIVAL_STORED)
+        return later
+
+    async def _numbered(
+        self, found: Sequence[tuple[ActiveRead, _Usable]]
+    ) -> list[tuple[ActiveRead, int, _Usable]]:
+        """Messages without a sequence get the next one of their read; bytes that are in already, theirs."""
+        digests: dict[UUID, dict[str, int]] = {}
+        numbered: list[tuple[ActiveRead, int, _Usable]] = []
+        for read, usable in found:
+            sequence = usable.sequence
+            if sequence is None:
+                if read.sub_job_id not in digests:
+                    async with self._database.connection() as connection:
+                        digests[read.sub_job_id] = await store.known_digests(connection, read)
+                known = digests[read.sub_job_id]
+                digest = hashlib.sha256(usable.document.body).hexdigest()
+                sequence = known.setdefault(digest, max(known.values(), default=-1) + 1)
+            numbered.append((read, sequence, usable))
+        return numbered
+
+    async def _write(self, numbered: Sequence[tuple[ActiveRead, int, _Usable]]) -> list[Arrival]:
+        """Write the objects, a few at a time."""
+        slots = asyncio.Semaphore(_PARALLEL)
+
+        async def write(read: ActiveRead, sequence: int, usable: _Usable) -> Arrival:
+            async with slots:
+                part, body = await keep_part(
+                    self._objects,
+                    read.bucket,
+                    str(read.job_id),
+                    str(read.sub_job_id),
+                    sequence,
+                    usable.document,
+                )
+            return Arrival(read, part, pack_outcomes(read_responses(body)[0]), usable.total)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(write(*each)) for each in numbered]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+        return [task.result() for task in tasks]
+
+
+def usable_message(received: Received) -> _Usable | Dropped:
+    """What an untrusted message says, in our terms, or why it is of no use (pure)."""
+    message = received.message
+    if len(message.value) > MAX_VALUE_BYTES:
+        return Dropped.TOO_LARGE
+    sequence = _count(message, events.SEQUENCE)
+    total = _count(message, events.TOTAL)
+    if isinstance(sequence, Dropped) or isinstance(total, Dropped) or total == 0:
+        return Dropped.BAD_COUNT
+    try:
+        responses, _ = read_responses(_DATA.decode(message.value).data)
+    except msgspec.DecodeError:
+        return Dropped.NOT_A_RESULT
+    return _Usable(
+        _claimed(message.headers, received.topic),
+        sequence,
+        total,
+        document_of(responses),
+    )
+
+
+def pack_outcomes(responses: Sequence[Response]) -> bytes:
+    """``{operation id: state}`` of a message, small enough to stand beside its row."""
+    states: dict[str, OperationState] = {}
+    for response in responses:
+        state = state_of(response)
+        operation = str(response.operation_id)
+        states[operation] = worst((state, states.get(operation, state)))
+    return zstandard.compress(msgspec.json.encode(states), 1)
+
+
+def unpack_outcomes(packed: bytes) -> dict[str, OperationState]:
+    """What :func:`pack_outcomes` packed."""
+    return _STATES.decode(zstandard.decompress(packed, max_output_size=_MAX_OUTCOMES))
+
+
+def _claimed(headers: Mapping[str, str], topic: str) -> Claimed:
+    return Claimed(
+        _uuid(headers.get(events.CORRELATION_ID, "")),
+        _uuid(headers.get(events.SUB_JOB_ID, "")),
+        headers.get(events.DATA_PRODUCER_JOB_ID, "")[:_MAX_NAME],
+        headers.get(events.DATA_PRODUCER_ID, "")[:_MAX_NAME],
+        topic,
+    )
+
+
+def _uuid(text: str) -> UUID | None:
+    with contextlib.suppress(ValueError):
+        return UUID(text)
+    return None
+
+
+def _count(message: Message, name: str) -> int | Dropped | None:
+    """A counting header; ``None`` when it is not there. What would reach ADDED_SEQUENCE is refused."""
+    if name not in message.headers:
+        return None
+    number = events.count_in(message.headers, name)
+    return Dropped.BAD_COUNT if number is None or number >= ADDED_SEQUENCE else number

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A job and a sub-job as everybody outside sees them: in answers, in events, on the status topic.
+
+The spelling of FINISHED on the wire is decided here alone. Source: ONAP CPS-NCMP data jobs; ProcessMonitor
+of TS 28.622.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final, Literal
+from uuid import UUID
+
+from msgspec import UNSET, Struct, UnsetType
+
+from ran_datajobs.job import Counts, Status, wire_status
+from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.store.jobs import JobRow, SubJobRow
+
+WireStatus = Literal[
+    "NOT_STARTED", "RUNNING", "FINSHED", "FINISHED", "FAILED", "PARTIALLY_FAILED", "CANCELLING", "CANCELLED"
+]
+"""FINISHED goes out in one of its two spellings: ``FINSHED`` unless the service is set otherwise."""
+
+_TELL_REASON: Final = frozenset({Status.FAILED, Status.PARTIALLY_FAILED})
+
+
+class OperationCounts(Struct, frozen=True, rename="camel"):
+    """Operations by state: disjoint, they add up to ``total``."""
+
+    total: int
+    succeeded: int
+    failed: int
+    unmatched: int
+    not_started: int
+    unknown: int
+    pending: int
+
+
+class JobAnswer(Struct, frozen=True, rename="camel"):
+    """A data job. ``reason`` is there when it is FAILED or PARTIALLY_FAILED. Times are RFC 3339, UTC."""
+
+    job_id: UUID
+    status: WireStatus
+    statusuri: str
+    resultsuri: str
+    type: Literal["READ", "WRITE"]
+    name: str | None
+    destination: str | None
+    priority: int
+    retry_of: UUID | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    progress_percentage: int
+    operations: OperationCounts
+    sub_jobs: dict[str, int]
+    delivery_state: Literal["PENDING", "DELIVERED", "FAILED"]
+    reason: str | UnsetType = UNSET
+
+
+class SubJobAnswer(Struct, frozen=True, rename="camel"):
+    """The part of a job for one (DMI plugin, data producer)."""
+
+    sub_job_id: UUID
+    dmi_service_name: str
+    data_producer_id: str
+    data_producer_job_id: str | None
+    status: WireStatus
+    operations: OperationCounts
+    attempts: int
+    last_error: str | None
+
+
+class JobView(Struct, frozen=True):
+    """Turns stored rows into what goes over the wire."""
+
+    addresses: Addresses
+    finished: str
+
+    def status(self, status: Status) -> WireStatus:
+        """The spelling of ``status`` that goes over the wire."""
+        return wire_status(status, self.finished)  # type: ignore[return-value]  # the settings allow two spellings
+
+    def job(self, row: JobRow, sub_jobs: Mapping[Status, int]) -> JobAnswer:
+        """The job as GET shows it. ``sub_jobs``: how many are in which status."""
+        return JobAnswer(
+            job_id=row.job_id,
+            status=self.status(row.status),
+            statusuri=self.addresses.job(row.job_id),
+            resultsuri=self.addresses.results(row.results_bucket, row.job_id),
+            type=row.type.value,
+            name=row.name,
+            destination=row.destination,
+            priority=row.priority,
+            retry_of=row.retry_of,
+            created_at=row.created_at,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            progress_percentage=progress(row.counts, terminal=row.status.terminal),
+            operations=_counts(row.counts),
+            sub_jobs={self.status(status): count for status, count in sub_jobs.items()},
+            delivery_state=row.delivery_state.value,
+            reason=(row.reason or "") if row.status in _TELL_REASON else UNSET,
+        )
+
+    def sub_job(self, row: SubJobRow) -> SubJobAnswer:
+        """The sub-job as the list shows it."""
+        return SubJobAnswer(
+            sub_job_id=row.sub_job_id,
+            dmi_service_name=row.url,
+            data_producer_id=row.data_producer_id,
+            data_producer_job_id=row.data_producer_job_id,
+            status=self.status(row.status),
+            operations=_counts(row.counts),
+            attempts=row.attempts,
+            last_error=row.last_error,
+        )
+
+
+def progress(counts: Counts, *, terminal: bool) -> int:
+    """``progressPercentage`` (TS 28.622 ProcessMonitor): 0 to 100, and 100 in a terminal job only."""
+    if terminal:
+        return 100
+    if counts.total == 0:
+        return 0
+    return min(99, (counts.total - counts.pending) * 100 // counts.total)
+
+
+def _counts(counts: Counts) -> OperationCounts:
+    return OperationCounts(
+        counts.total,
+        counts.succeeded,
+        counts.failed,
+        counts.unmatched,
+        counts.not_started,
+        counts.unknown,
+        counts.pending,
+    )

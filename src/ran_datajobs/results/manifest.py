@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manifest of a job: what it ended with, and every result object with its check sum (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from ran_datajobs.job import DEFAULT_FINISHED_SPELLING, UNMATCHED_PART, Counts, Status, wire_status
+from ran_datajobs.store.jobs import JobRow
+from ran_datajobs.store.parts import FOREIGN_SEQUENCE, Part
+
+
+class ManifestObject(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """One result object: ``bytes`` long, with this SHA-256 (hex), telling about so many operations.
+
+    Without ``subJobId``: operations that no sub-job got. ``foreign``: a plugin's own result body, kept as it
+    came.
+    """
+
+    key: str
+    bytes: int
+    sha256: str
+    operations: int
+    failed: int
+    sub_job_id: str | None = None
+    foreign: bool = False
+
+
+class Manifest(Struct, frozen=True, rename="camel"):
+    """Written last: when it is there, every object it names is."""
+
+    job_id: str
+    status: str
+    operations: Counts
+    objects: tuple[ManifestObject, ...]
+
+
+def manifest(
+    job: JobRow,
+    status: Status,
+    operations: Counts,
+    parts: Sequence[Part],
+    finished: str = DEFAULT_FINISHED_SPELLING,
+) -> bytes:
+    """The JSON of the manifest of ``job``, which ends with ``status``; ``parts`` in order."""
+    listed = tuple(
+        ManifestObject(
+            part.key,
+            part.size,
+            part.sha256,
+            part.operations,
+            part.failed,
+            None if part.sub_job == UNMATCHED_PART else part.sub_job,
+            part.sequence == FOREIGN_SEQUENCE,
+        )
+        for part in parts
+    )
+    return msgspec.json.encode(Manifest(str(job.job_id), wire_status(status, finished), operations, listed))

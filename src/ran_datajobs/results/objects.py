@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Result objects in a folder or in any S3 service, through obstore.
+
+Layout: ``{bucket}/{jobId}/{subJobId}/{sequence}.json`` and, last, ``{bucket}/{jobId}/manifest.json``.
+Bucket names follow the S3 rules; a key is made of plain segments. A name that breaks them is never looked up:
+it reads as absent, and writing it is an :class:`~ran_datajobs.errors.InvalidRequest`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import obstore
+from msgspec import Struct
+from obstore.exceptions import BaseError, GenericError, NotFoundError, PermissionDeniedError
+from obstore.store import LocalStore, S3Store
+
+from ran_datajobs.errors import InvalidRequest, StorageUnavailable
+from ran_datajobs.job import UNMATCHED_PART
+
+if TYPE_CHECKING:
+    from obstore import PutMode
+    from obstore.store import S3Config
+
+MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
+"""An object is one conditional put: a multipart upload would drop the condition."""
+
+JSON_CONTENT_TYPE: Final = "application/json"
+
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_FOUR_NUMBERS: Final = re.compile(r"\d+\.\d+\.\d+\.\d+")
+_RESERVED_STARTS: Final = ("xn--", "sthree-", "amzn-s3-demo-")
+_RESERVED_ENDS: Final = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
+_KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199})*")
+_MAX_KEY: Final = 1024
+_MAX_OPEN_BUCKETS: Final = 64
+_DELETED_AT_ONCE: Final = 100
+_MISSING: Final = (FileNotFoundError, NotFoundError)
+_NO_SUCH_BUCKET: Final = "NoSuchBucket"
+_AWAY: Final = (BaseError, OSError)
+
+
+def bucket_problem(name: str) -> str | None:
+    """What is wrong with ``name`` as a bucket name, in words; ``None`` when it is valid.
+
+    Source: "General purpose bucket naming rules" of Amazon S3.
+    """
+    if not _BUCKET.fullmatch(name):
+        return (
+            "a bucket name has 3 to 63 lower-case letters, digits, dots and hyphens, "
+            "and begins and ends with a letter or a digit"
+        )
+    if ".." in name or _FOUR_NUMBERS.fullmatch(name):
+        return "a bucket name has no two dots side by side and does not look like an IP address"
+    if name.startswith(_RESERVED_STARTS) or name.endswith(_RESERVED_ENDS):
+        return "this beginning or ending of a bucket name is reserved by S3"
+    return None
+
+
+def valid_key(key: str) -> bool:
+    """True for plain segments joined by single slashes.
+
+    Refuses ``..``, a leading slash, hidden names, control characters, ``%`` (encoded slashes) and all else
+    that one store could read differently from another.
+    """
+    return len(key) <= _MAX_KEY and _KEY.fullmatch(key) is not None
+
+
+def part_key(job_id: str, sub_job: str, sequence: int) -> str:
+    """Key of one result object. ``sub_job`` is a sub-job id or ``unmatched``; ``sequence`` counts from 0."""
+    return f"{job_id}/{sub_job}/{sequence}.json"
+
+
+def unmatched_key(job_id: str, sequence: int) -> str:
+    """Key of one object of operations that no sub-job got."""
+    return part_key(job_id, UNMATCHED_PART, sequence)
+
+
+def foreign_key(job_id: str, sub_job: str) -> str:
+    """Key of a plugin's own result body, kept as it came."""
+    return f"{job_id}/{sub_job}/plugin-result"
+
+
+def manifest_key(job_id: str) -> str:
+    """Key of the manifest, the last object of a job."""
+    return f"{job_id}/manifest.json"
+
+
+class ObjectHead(Struct, frozen=True):
+    """What is known of an object without its bytes."""
+
+    size: int
+    etag: str | None
+
+
+class ObjectStore:
+    """Buckets of small objects (at most :data:`MAX_OBJECT_BYTES`).
+
+    A put is atomic: readers see all of it or nothing, also when the writer is killed. Every call raises
+    StorageUnavailable when the store is away or refuses.
+    """
+
+    def __init__(self, open_bucket: Callable[[str], LocalStore | S3Store], *, in_folder: bool) -> None:
+        self.open_bucket: Final = open_bucket
+        self.in_folder: Final = in_folder
+        self._stores: OrderedDict[str, LocalStore | S3Store] = OrderedDict()
+
+    async def put(self, bucket: str, key: str, data: bytes, *, only_if_absent: bool = False) -> bool:
+        """Write one object, durable on return; False when ``only_if_absent`` and one was there already.
+
+        Raises InvalidRequest for a name that is not allowed or data over the limit.
+        """
+        if (problem := bucket_problem(bucket)) is not None:
+            raise InvalidRequest(f"bucket {bucket!r}: {problem}")
+        if not valid_key(key):
+            raise InvalidRequest(f"{key!r} is not an object key: plain segments joined by '/' are")
+        if len(data) > MAX_OBJECT_BYTES:
+            raise InvalidRequest(
+                f"an object holds at most {MAX_OBJECT_BYTES} bytes, this one has {len(data)}"
+            )
+        mode: PutMode = "create" if only_if_absent else "overwrite"
+        with _storage_errors(f"cannot write to bucket {bucket!r}"):
+            try:
+                await obstore.put_async(
+                    self._store(bucket),
+                    self._path(bucket, key),
+                    data,
+                    mode=mode,
+                    use_multipart=False,
+                    attributes=None if self.in_folder else {"Content-Type": JSON_CONTENT_TYPE},
+                )
+            except obstore.exceptions.AlreadyExistsError:
+                return False
+        return True
+
+    async def get(self, bucket: str, key: str) -> bytes | None:
+        """The bytes of an object; ``None`` when there is none."""
+        if not self._possible(bucket, key):
+            return None
+        with _storage_errors(f"cannot read from bucket {bucket!r}"):
+            try:
+                found = await obstore.get_async(self._store(bucket), self._path(bucket, key))
+                return bytes(await found.bytes_async())
+            except _MISSING:
+                return None
+
+    async def stream(
+        self, bucket: str, key: str, *, chunk: int = 256 * 1024
+    ) -> tuple[ObjectHead, AsyncIterator[bytes]] | None:
+        """Head and bytes of an object, in pieces of about ``chunk`` bytes; ``None`` when there is none."""
+        if not self._possible(bucket, key):
+            return None
+        with _storage_errors(f"cannot read from bucket {bucket!r}"):
+            try:
+                found = await obstore.get_async(self._store(bucket), self._path(bucket, key))
+            except _MISSING:
+                return None
+        return ObjectHead(found.meta["size"], found.meta["e_tag"]), _pieces(bucket, found, chunk)
+
+    async def head(self, bucket: str, key: str) -> ObjectHead | None:
+        """Size and etag of an object; ``None`` when there is none."""
+        if not self._possible(bucket, key):
+            return None
+        with _storage_errors(f"cannot read from bucket {bucket!r}"):
+            try:
+                meta = await obstore.head_async(self._store(bucket), self._path(bucket, key))
+            except _MISSING:
+                return None
+        return ObjectHead(meta["size"], meta["e_tag"])
+
+    async def copy(self, source: str, target: str, key: str) -> bool:
+        """Have an object of bucket ``source`` in ``target`` as well; False when neither has it."""
+        data = await ObjectStore.get(self, source, key)
+        if data is None:
+            return await ObjectStore.head(self, target, key) is not None
+        await ObjectStore.put(self, target, key, data)
+        return True
+
+    async def delete(self, bucket: str, keys: list[str]) -> None:
+        """Remove objects; one that is not there is no error."""
+        paths = [self._path(bucket, key) for key in keys if self._possible(bucket, key)]
+        with _storage_errors(f"cannot delete in bucket {bucket!r}"):
+            for path in paths:
+                with contextlib.suppress(*_MISSING):
+                    await obstore.delete_async(self._store(bucket), path)
+
+    async def delete_all(self, bucket: str, job_id: str) -> None:
+        """Remove every object of a job, recorded or not; none is no error."""
+        if not self._possible(bucket, job_id):
+            return
+        with _storage_errors(f"cannot delete in bucket {bucket!r}"):
+            store = self._store(bucket)
+            async for some in obstore.list(store, self._path(bucket, job_id), chunk_size=_DELETED_AT_ONCE):
+                with contextlib.suppress(*_MISSING):
+                    await obstore.delete_async(store, [found["path"] for found in some])
+
+    async def bucket_exists(self, bucket: str) -> bool:
+        """True when objects can be listed in ``bucket``; in a folder, for every valid name.
+
+        A bucket of somebody else, which S3 forbids to list, does not exist for us.
+        """
+        if bucket_problem(bucket) is not None:
+            return False
+        if self.in_folder:
+            return True
+        with _storage_errors(f"cannot look for bucket {bucket!r}"):
+            try:
+                async for _ in obstore.list(self._store(bucket), chunk_size=1):
+                    break
+            except (*_MISSING, PermissionDeniedError):
+                return False
+            except GenericError as error:  # a listing's 404 has no class of its own
+                if _NO_SUCH_BUCKET in str(error):
+                    return False
+                raise
+        return True
+
+    async def presigned(self, bucket: str, key: str, lifetime: timedelta) -> str | None:
+        """An address from which anybody can read the object for ``lifetime``; ``None`` for a folder."""
+        store = self._store(bucket) if self._possible(bucket, key) else None
+        if not isinstance(store, S3Store):
+            return None
+        with _storage_errors(f"cannot sign for bucket {bucket!r}"):
+            return await obstore.sign_async(store, "GET", key, lifetime)
+
+    async def ready(self, bucket: str) -> None:
+        """Return when ``bucket``, the service's own, can be listed; raise StorageUnavailable otherwise."""
+        if not await self.bucket_exists(bucket):
+            raise StorageUnavailable(f"there is no bucket {bucket!r} at the object store: create it")
+
+    def _possible(self, bucket: str, key: str) -> bool:
+        return bucket_problem(bucket) is None and valid_key(key)
+
+    def _path(self, bucket: str, key: str) -> str:
+        return f"{bucket}/{key}" if self.in_folder else key
+
+    def _store(self, bucket: str) -> LocalStore | S3Store:
+        """One client per bucket; the least recently used ones are let go."""
+        name = "" if self.in_folder else bucket
+        store = self._stores.get(name) or self.open_bucket(name)
+        self._stores[name] = store
+        self._stores.move_to_end(name)
+        if len(self._stores) > _MAX_OPEN_BUCKETS:
+            self._stores.popitem(last=False)
+        return store
+
+
+def open_folder(path: Path) -> ObjectStore:
+    """An object store in a local folder, made with mode 0700 when missing: one sub-folder per bucket.
+
+    Nothing is ever written outside it. Raises StorageUnavailable when it cannot be made.
+    """
+    with _storage_errors(f"cannot use the folder {path}"):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        store = LocalStore(path.resolve(), automatic_cleanup=True)  # empty folders go with their last object
+    return ObjectStore(lambda _bucket: store, in_folder=True)
+
+
+def open_s3(
+    endpoint: str | None,
+    *,
+    region: str = "us-east-1",
+    access_key_id: str | None = None,
+    secret_access_key: str | None = None,
+    session_token: str | None = None,
+    virtual_hosted: bool = False,
+    give_up: timedelta = timedelta(seconds=15),
+) -> ObjectStore:
+    """An object store at any S3 service. ``endpoint`` is its http or https address; ``None`` is Amazon's.
+
+    Without keys the AWS chain applies (``AWS_…`` variables, web identity, instance role). A call is
+    repeated for at most ``give_up``.
+    """
+    config: S3Config = {"region": region, "virtual_hosted_style_request": virtual_hosted}
+    if endpoint is not None:
+        config["endpoint"] = endpoint
+    if access_key_id is not None and secret_access_key is not None:
+        config["access_key_id"] = access_key_id
+        config["secret_access_key"] = secret_access_key
+        if session_token is not None:
+            config["session_token"] = session_token
+
+    def open_bucket(bucket: str) -> S3Store:
+        return S3Store(
+            bucket,
+            config=config,
+            client_options={
+                "allow_http": endpoint is not None and endpoint.startswith("http://"),
+                "connect_timeout": timedelta(seconds=5),
+                "timeout": timedelta(seconds=60),
+            },
+            retry_config={
+                "max_retries": 3,
+                "retry_timeout": give_up,
+                "backoff": {
+                    "init_backoff": timedelta(milliseconds=100),
+                    "max_backoff": timedelta(seconds=2),
+                    "base": 2,
+                },
+            },
+        )
+
+    return ObjectStore(open_bucket, in_folder=False)
+
+
+async def _pieces(bucket: str, found: obstore.GetResult, chunk: int) -> AsyncIterator[bytes]:
+    with _storage_errors(f"cannot read from bucket {bucket!r}"):
+        async for piece in found.stream(min_chunk_size=chunk):
+            yield bytes(piece)
+
+
+@contextlib.contextmanager
+def _storage_errors(what: str) -> Iterator[None]:
+    """Turn every error of the object store into StorageUnavailable, with the first line of its text."""
+    try:
+        yield
+    except _AWAY as error:
+        first_line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise StorageUnavailable(f"{what}: {first_line}") from error

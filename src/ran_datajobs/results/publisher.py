@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Brings the outbox out to the bus, each shard in its one order, each message once.
+
+The bus takes the messages and the shard's new position in one atomic step; the outbox rows are removed after
+it. A publisher that dies in between is followed by one that asks the bus for the position first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Final
+from uuid import UUID
+
+from msgspec import Struct
+
+from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
+from ran_datajobs.errors import BusUnavailable, Fenced, StorageUnavailable, TopicRefused
+from ran_datajobs.messaging.bus import Bus, Message, OutboxMessage
+from ran_datajobs.results.bringing_home import bring_home
+from ran_datajobs.results.objects import ObjectStore
+from ran_datajobs.results.responses import message_value
+from ran_datajobs.store import outbox
+from ran_datajobs.store.database import Connection, Database
+
+_BATCH: Final = 2000
+_BATCH_BYTES: Final = 8 * 1024 * 1024
+_PARALLEL_READS: Final = 8
+_PARALLEL_SHARDS: Final = 2
+_BUSY_RETRY: Final = 0.5
+
+
+class DeliveryPatience(Struct, frozen=True):
+    """Seconds: between tries (doubled from the first to the longest), and until a delivery is given up."""
+
+    first_retry: float = 0.5
+    longest_retry: float = 30.0
+    give_up: float = 3600.0
+
+
+class _NotAtHand(Exception):
+    """The result object of an outbox row is gone, or its store is away; or a bucket takes no results."""
+
+    def __init__(self, row: outbox.Waiting, cause: str) -> None:
+        super().__init__(cause)
+        self.row = row
+        self.cause = cause
+
+
+class Publisher:
+    """Publishes shards of the outbox. Any number may run in any processes: one at a time has a shard."""
+
+    def __init__(
+        self,
+        database: Database,
+        bus: Bus,
+        objects: ObjectStore,
+        object_uri: Callable[[str, str], str],
+        patience: DeliveryPatience | None = None,
+        given_up: Callable[[outbox.Undeliverable], None] = lambda _: None,
+        reached: Reached = pass_by,
+        *,
+        own_bucket: str = "",
+    ) -> None:
+        """``object_uri`` gives the absolute address of (bucket, key), for objects too large for a message.
+
+        ``given_up`` is told each destination that did not take a job's results in time. ``own_bucket`` is
+        the service's: there results wait for a bucket that cannot be written.
+        """
+        self._database = database
+        self._bus = bus
+        self._objects = objects
+        self._object_uri = object_uri
+        self._patience = patience or DeliveryPatience()
+        self._given_up = given_up
+        self._own_bucket = own_bucket
+        self._reached = reached
+        self._slots = asyncio.Semaphore(_PARALLEL_SHARDS)
+        self._held: set[int] = set()
+        self._failures: dict[int, int] = {}
+
+    async def publish(self, shard: int) -> float | None:
+        """Publish all that waits in ``shard``.
+
+        Answers with the seconds after which to call again: another publisher has the shard, the bus is away,
+        or a topic refused. ``None``: nothing is left. Memory is bounded by a batch (8 MiB and one message).
+        """
+        async with self._slots, self._database.connection() as connection:
+            if not await outbox.claim(connection, shard):
+                return _BUSY_RETRY
+            for each in await outbox.give_up(connection, shard, self._patience.give_up):
+                self._given_up(each)
+            await outbox.unpark_due(connection, shard)
+            try:
+                while await self._publish_batch(connection, shard):
+                    pass
+            except BusUnavailable as away:
+                return await self._wait(connection, shard, away)
+            self._failures.pop(shard, None)
+            return await outbox.next_retry(connection, shard)
+
+    async def _publish_batch(self, connection: Connection, shard: int) -> bool:
+        """One step in order; False when nothing waits."""
+        try:
+            if shard not in self._held:
+                position = await self._bus.published_up_to(shard)
+                await outbox.published_up_to(connection, shard, position)
+                self._held.add(shard)
+            batch = await outbox.next_messages(connection, shard, limit=_BATCH, max_bytes=_BATCH_BYTES)
+            if not batch:
+                return False
+            messages = await self._messages(batch)
+            await self._reached(Checkpoint.DELIVER_READ)
+            if messages:
+                await self._bus.publish_shard(shard, messages)
+            await self._reached(Checkpoint.DELIVER_PUBLISHED)
+            await outbox.published(
+                connection,
+                shard,
+                [row.position for row in batch],
+                list({(row.job_id, row.topic) for row in batch}),
+            )
+            await self._reached(Checkpoint.DELIVER_STORED)
+        except Fenced:
+            self._held.discard(shard)
+        except TopicRefused as refusal:
+            await self._park(connection, shard, refusal.topic, None, str(refusal))
+        except _NotAtHand as missing:
+            await self._park(connection, shard, missing.row.topic, missing.row.job_id, missing.cause)
+        except BusUnavailable:
+            self._held.discard(shard)  # whether it was published is for the bus to tell
+            raise
+        return True
+
+    async def _messages(self, batch: Sequence[outbox.Waiting]) -> list[OutboxMessage]:
+        """The messages of ``batch``; the objects that some of them are, are read side by side.
+
+        What waits for a bucket is brought there first: a mark is out when its results are where they belong.
+        """
+        for row in batch:
+            if row.bucket is not None and not row.is_message:
+                await self._bring_home(row)
+        reads = asyncio.Semaphore(_PARALLEL_READS)
+
+        async def message_of(row: outbox.Waiting) -> OutboxMessage:
+            if row.value is not None:
+                value = row.value
+            else:
+                async with reads:
+                    value = await self._object_message(row)
+            return OutboxMessage(row.position, row.topic, Message(row.key, row.headers, value))
+
+        rows = [row for row in batch if row.is_message]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(message_of(row)) for row in rows]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+        return [task.result() for task in tasks]
+
+    async def _bring_home(self, row: outbox.Waiting) -> None:
+        try:
+            await bring_home(self._database, self._objects, row.job_id, self._own_bucket)
+        except StorageUnavailable as away:
+            raise _NotAtHand(row, str(away)) from away
+
+    async def _object_message(self, row: outbox.Waiting) -> bytes:
+        bucket, key = row.bucket or "", row.object_key or ""
+        try:
+            body = await self._objects.get(bucket, key)
+        except StorageUnavailable as away:
+            raise _NotAtHand(row, str(away)) from away
+        if body is None:
+            raise _NotAtHand(row, f"the result object {bucket}/{key} is gone")
+        return message_value(body, self._object_uri(bucket, key), lambda: hashlib.sha256(body).hexdigest())
+
+    async def _park(
+        self, connection: Connection, shard: int, topic: str, job_id: UUID | None, cause: str
+    ) -> None:
+        await outbox.note_trouble(
+            connection,
+            shard,
+            cause,
+            topic=topic,
+            job_id=job_id,
+            park=True,
+            retry_after=self._patience.first_retry,
+            retry_at_most=self._patience.longest_retry,
+        )
+
+    async def _wait(self, connection: Connection, shard: int, away: BusUnavailable) -> float:
+        """The bus as a whole is away: everything waits in its place, and remembers since when."""
+        await outbox.note_trouble(
+            connection,
+            shard,
+            str(away),
+            topic=None,
+            park=False,
+            retry_after=0,
+            retry_at_most=0,
+        )
+        failures = self._failures.get(shard, 0)
+        self._failures[shard] = failures + 1
+        return min(self._patience.first_retry * 2.0 ** min(failures, 20), self._patience.longest_retry)

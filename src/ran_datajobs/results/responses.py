@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From outcomes to result documents ``{"responses": […]}``, each whole and of bounded size (pure).
+
+A document is what one result object holds, and, wrapped in ``{"data": …}``, what one bus message holds
+(ONAP's DataJobEvent, CPS-2154). It is cut between operations; a single larger result between its objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
+
+import msgspec
+from msgspec import UNSET, Raw, Struct
+
+from ran_datajobs.job import (
+    MAX_MESSAGE_BYTES,
+    Operation,
+    OperationState,
+    Reason,
+    Response,
+)
+
+MAX_DOCUMENT_BYTES: Final = MAX_MESSAGE_BYTES - len(b'{"data":}')
+"""Largest document that still fits a bus message as it is."""
+
+_MAX_RESULT_BYTES: Final = 60 * 1024 * 1024
+_MAX_TEXT: Final = 1000
+_MAX_ERRORS: Final = 10
+_START: Final = b'{"responses":['
+_END: Final = b"]}"
+
+APPLIED: Final = 0
+NOT_OWNED: Final = 100
+NOT_RESPONDING: Final = 102
+CANNOT_READ: Final = 103
+BUSY: Final = 107
+UNKNOWN_ERROR: Final = 108
+TOO_LARGE: Final = 112
+
+_CODE_OF: Final[Mapping[str, int]] = {
+    Reason.UNMATCHED: NOT_OWNED,
+    Reason.NO_DATA_PRODUCER: UNKNOWN_ERROR,
+    Reason.DMI_UNREACHABLE: NOT_RESPONDING,
+    Reason.DMI_LOST_JOB: NOT_RESPONDING,
+    Reason.OUTCOME_UNKNOWN: UNKNOWN_ERROR,
+    Reason.RESULT_INCOMPLETE: CANNOT_READ,
+    Reason.MODE_NOT_SUPPORTED: UNKNOWN_ERROR,
+    Reason.CANCELLED: UNKNOWN_ERROR,
+    Reason.NOT_STARTED: UNKNOWN_ERROR,
+}
+"""Codes of ONAP's NcmpResponseStatus for the causes that are ours."""
+
+
+class Document(Struct, frozen=True):
+    """One ``{"responses": […]}``. ``operations`` counts its responses, ``failed`` those not SUCCEEDED."""
+
+    body: bytes
+    operations: int
+    failed: int
+
+
+class _RequestEcho(Struct, frozen=True, omit_defaults=True):
+    """All that a result keeps of the request: never a plugin's echo of private properties."""
+
+    op: str = ""
+    path: str = ""
+
+
+class _RequestOf(Struct, frozen=True):
+    op: str
+    path: str
+
+
+class _Responses(Struct, frozen=True):
+    responses: list[Raw]
+
+
+_ENCODER: Final = msgspec.json.Encoder()
+_ECHO: Final = msgspec.json.Decoder(_RequestEcho)
+_RESPONSE: Final = msgspec.json.Decoder(Response, strict=False)
+_RESPONSES: Final = msgspec.json.Decoder(_Responses)
+_ITEMS: Final = msgspec.json.Decoder(list[Raw])
+
+
+def state_of(response: Response) -> OperationState:
+    """What became of the operation: the plugin's word, else by ``statusCode`` (0-99 is success)."""
+    if response.state is not UNSET:
+        return response.state
+    return OperationState.SUCCEEDED if 0 <= response.status_code <= 99 else OperationState.FAILED
+
+
+def worst(states: Iterable[OperationState]) -> OperationState:
+    """The one state of an operation that several responses tell about; SUCCEEDED when all say so."""
+    return max(states, key=_BADNESS.__getitem__, default=OperationState.SUCCEEDED)
+
+
+_BADNESS: Final = {
+    OperationState.SUCCEEDED: 0,
+    OperationState.NOT_STARTED: 1,
+    OperationState.UNKNOWN: 2,
+    OperationState.FAILED: 3,
+}
+
+
+def synthesised(
+    operations: Iterable[Operation], state: OperationState, reason: str, detail: str
+) -> Iterator[Response]:
+    """A response for every operation whose outcome no plugin told.
+
+    ``reason`` is a :class:`~ran_datajobs.job.Reason` or empty, ``detail`` a sentence for people.
+    """
+    code = APPLIED if state is OperationState.SUCCEEDED else _CODE_OF.get(reason, UNKNOWN_ERROR)
+    for operation in operations:
+        yield Response(
+            operation_id=operation.operation_id,
+            status_code=code,
+            status_message=detail,
+            request=Raw(_ENCODER.encode(_RequestOf(operation.op, operation.path))),
+            state=state,
+            reason=reason,
+        )
+
+
+def cleaned(response: Response) -> Response:
+    """The same outcome with its ``state`` spelt out and the request cut down to ``op`` and ``path``."""
+    try:
+        request = _ENCODER.encode(_ECHO.decode(response.request))
+    except msgspec.DecodeError:
+        request = b"{}"
+    return Response(
+        response.operation_id,
+        response.status_code,
+        response.status_message,
+        Raw(request),
+        response.result,
+        state_of(response),
+        response.reason,
+        response.errors,
+    )
+
+
+def documents(responses: Iterable[Response], limit: int = MAX_DOCUMENT_BYTES) -> Iterator[Document]:
+    """``responses`` in order as documents of at most ``limit`` bytes, each cut as late as possible.
+
+    Nothing is yielded for no responses. Only a single managed object over the limit makes a larger
+    document; it stands there alone. Responses come out as :func:`cleaned`.
+    """
+    room = limit - len(_START) - len(_END)
+    pieces: list[bytes] = []
+    size = failed = 0
+    for response in responses:
+        clean = cleaned(response)
+        encoded = _ENCODER.encode(clean)
+        if len(encoded) > room:
+            clean, cut = _cut(clean, room)
+        else:
+            cut = iter((encoded,))
+        is_failed = clean.state is not OperationState.SUCCEEDED
+        for piece in cut:
+            if pieces and size + len(piece) + len(pieces) > room:
+                yield _document(pieces, failed)
+                pieces, size, failed = [], 0, 0
+            pieces.append(piece)
+            size += len(piece)
+            failed += is_failed
+    if pieces:
+        yield _document(pieces, failed)
+
+
+def document_of(responses: Iterable[Response]) -> Document:
+    """``responses`` as one document, however large. Responses come out as :func:`cleaned`."""
+    clean = [cleaned(response) for response in responses]
+    failed = sum(response.state is not OperationState.SUCCEEDED for response in clean)
+    return _document([_ENCODER.encode(response) for response in clean], failed)
+
+
+def message_value(body: bytes, object_uri: str, sha256: Callable[[], str]) -> bytes:
+    """The value of the bus message for one result object ``body``.
+
+    An object over the limit is named instead of carried: its responses keep all but their ``result``,
+    which becomes ``{"dataref": object_uri, "sha256": sha256()}``. Where even that is too much, the data is
+    the reference alone.
+    """
+    if len(body) <= MAX_DOCUMENT_BYTES:
+        return b'{"data":%b}' % body
+    reference = Raw(_ENCODER.encode({"dataref": object_uri, "sha256": sha256()}))
+    found = [_RESPONSE.decode(raw) for raw in _RESPONSES.decode(body).responses]
+    value = _ENCODER.encode(
+        {
+            "data": {
+                "responses": [
+                    each if each.result is UNSET else msgspec.structs.replace(each, result=reference)
+                    for each in found
+                ]
+            }
+        }
+    )
+    return value if len(value) <= MAX_MESSAGE_BYTES else b'{"data":%b}' % bytes(reference)
+
+
+def read_responses(body: bytes) -> tuple[list[Response], int]:
+    """The responses of an untrusted document, and how many of its entries were of no use.
+
+    Unknown keys are dropped; codes may be numbers or strings. Raises msgspec.DecodeError for what is not
+    ``{"responses": […]}``.
+    """
+    usable: list[Response] = []
+    useless = 0
+    for raw in _RESPONSES.decode(body).responses:
+        try:
+            usable.append(_RESPONSE.decode(raw))
+        except msgspec.DecodeError:
+            useless += 1
+    return usable, useless
+
+
+def _document(pieces: list[bytes], failed: int) -> Document:
+    return Document(_START + b",".join(pieces) + _END, len(pieces), failed)
+
+
+def _cut(response: Response, room: int) -> tuple[Response, Iterator[bytes]]:
+    """An oversize response in pieces of ``room`` bytes, cut between the items of its result list.
+
+    Answers with what the response became: an object that no result can hold makes it a failed one.
+    """
+    head = _bounded(msgspec.structs.replace(response, result=UNSET), room)
+    if response.result is UNSET:
+        return head, iter((_ENCODER.encode(head),))
+    try:
+        items = [bytes(item) for item in _ITEMS.decode(response.result)]
+    except msgspec.DecodeError:  # a tree: one object for us
+        items = []
+    largest = max(map(len, items), default=len(response.result))
+    if largest > _MAX_RESULT_BYTES:
+        failed = Response(
+            head.operation_id,
+            TOO_LARGE,
+            f"a single object of {largest} bytes is more than a result can hold",
+            head.request,
+            state=OperationState.FAILED,
+        )
+        return failed, iter((_ENCODER.encode(failed),))
+    results = _grouped(items, room - len(_with_result(head, Raw(b"[]")))) if items else (response.result,)
+    return head, (_with_result(head, result) for result in results)
+
+
+def _grouped(items: list[bytes], room: int) -> Iterator[Raw]:
+    """JSON arrays of ``items`` in order, as many in each as fit ``room`` bytes, but at least one."""
+    group: list[bytes] = []
+    size = 0
+    for item in items:
+        if group and size + len(item) + len(group) > room:
+            yield Raw(b"[%b]" % b",".join(group))
+            group, size = [], 0
+        group.append(item)
+        size += len(item)
+    yield Raw(b"[%b]" % b",".join(group))
+
+
+def _with_result(head: Response, result: Raw) -> bytes:
+    return _ENCODER.encode(msgspec.structs.replace(head, result=result))
+
+
+def _bounded(head: Response, room: int) -> Response:
+    """``head`` (without its result) in less than half of ``room``: texts and errors are shortened."""
+    if len(_ENCODER.encode(head)) * 2 <= room:
+        return head
+    short = msgspec.structs.replace(
+        head,
+        status_message=head.status_message[:_MAX_TEXT],
+        reason=head.reason[:_MAX_TEXT],
+        errors=tuple(
+            msgspec.structs.replace(
+                each,
+                type=each.type[:_MAX_TEXT],
+                bad_data_node=each.bad_data_node[:_MAX_TEXT],
+                reason=each.reason[:_MAX_TEXT],
+                title=each.title[:_MAX_TEXT],
+                detail=each.detail[:_MAX_TEXT],
+            )
+            for each in head.errors[:_MAX_ERRORS]
+        ),
+    )
+    if len(_ENCODER.encode(short)) * 2 <= room:
+        return short
+    return msgspec.structs.replace(short, request=Raw(b"{}"), errors=())

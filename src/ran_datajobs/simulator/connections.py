@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Close a client's connection as a broken network would: without an answer."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from pathlib import Path
+from typing import Final
+
+_DESCRIPTORS: Final = Path("/proc/self/fd")
+
+
+def close_connection_of(client: tuple[str, int]) -> bool:
+    """Close this process's TCP connection to ``client`` (address, port). False when there is none.
+
+    An ASGI application cannot do this through its server; Linux lists the descriptors of a process.
+    """
+    for descriptor in _DESCRIPTORS.iterdir():
+        with contextlib.suppress(OSError):
+            if _is_connection_to(int(descriptor.name), client):
+                return True
+    return False
+
+
+def _is_connection_to(descriptor: int, client: tuple[str, int]) -> bool:
+    if not _DESCRIPTORS.joinpath(str(descriptor)).readlink().name.startswith("socket:"):
+        return False
+    with socket.socket(fileno=os.dup(descriptor)) as connection:
+        peer = connection.getpeername()
+        if isinstance(peer, tuple) and peer[:2] == client:
+            connection.shutdown(socket.SHUT_RDWR)
+            return True
+    return False

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one data producer has of a network: its elements, and of what stands above them only the way down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from ran_datajobs import fdn
+from ran_datajobs.nrm.names import parent_of
+from ran_datajobs.nrm.select import Scoped, Selection, scoped
+from ran_datajobs.nrm.tree import Attributes, Objects
+
+_ELEMENT: Final = "ManagedElement="
+
+
+def element_of(key: str) -> str:
+    """The key of the topmost ManagedElement that an object is, or lies in; empty above the elements."""
+    at = key.find(_ELEMENT)
+    while at > 0 and key[at - 1] != "/":
+        at = key.find(_ELEMENT, at + 1)
+    if at < 0:
+        return ""
+    end = key.find("/", at)
+    return key if end < 0 else key[:end]
+
+
+class ProducerView:
+    """A store that holds the elements of one data producer and nothing beside them.
+
+    The objects above them exist, since the way to an element leads through them, but are not the producer's:
+    :meth:`owns` is False for them, and a read does not select them.
+    """
+
+    def __init__(self, network: Objects, elements: Iterable[str]) -> None:
+        self._network = network
+        self._elements = frozenset(elements)
+        self._latest = ""
+        self._above: dict[str, dict[str, None]] = {}
+        for element in elements:
+            for each in fdn.ancestors(element):
+                self._above.setdefault(parent_of(each), {})[each] = None
+
+    def owns(self, key: str) -> bool:
+        """True for the producer's elements and for all that lies in them."""
+        if key in self._elements or (self._latest and key.startswith(self._latest)):
+            return True
+        for each in fdn.ancestors(key):
+            if each in self._elements:
+                self._latest = f"{each}/"  # what follows is mostly in the same element
+                return True
+        return False
+
+    def attributes(self, key: str) -> Attributes | None:
+        """The attributes of an object, not to be changed; None when it does not exist for the producer."""
+        return self._network.attributes(key) if key in self._above or self.owns(key) else None
+
+    def children(self, key: str) -> Iterable[str]:
+        """The keys of the objects directly below, in a stable order."""
+        if key not in self._above:
+            return self._network.children(key) if self.owns(key) else ()
+        return tuple(child for child in self._above[key] if self._network.attributes(child) is not None)
+
+    def put(self, key: str, attributes: Attributes) -> None:
+        """Create an object of the producer, whose parent exists, or give it other attributes."""
+        self._network.put(key, attributes)
+
+    def delete(self, key: str) -> None:
+        """Delete an object of the producer that exists and has no children."""
+        self._network.delete(key)
+
+    def scoped(self, base: str, wanted: Selection) -> Iterator[Scoped]:
+        """The objects from ``base`` down to the deepest level, in pre-order; only its own can be selected."""
+        for key, level, attributes in scoped(self, base, wanted):
+            yield key, level, attributes if self.owns(key) else None

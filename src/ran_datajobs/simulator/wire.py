@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes over the wire of a ProvMnS server: paths, media types, queries, documents, errors. Pure.
+
+Sources: 3GPP TS 28.532 (OpenAPI), TS 32.158 (REST solution sets), TS 28.623 (error bodies). Media types and
+query spellings of every generation are read; the first of each is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from ran_datajobs import fdn
+from ran_datajobs.errors import InvalidFdn, InvalidFilter, InvalidRequest
+from ran_datajobs.job import ErrorDetail, Op, Scope, ScopeType
+from ran_datajobs.nrm import json_patch
+from ran_datajobs.nrm.names import class_of, distinguished_name, id_of
+from ran_datajobs.nrm.patch import Patch, read_patch
+from ran_datajobs.nrm.select import Selection, selection
+from ran_datajobs.nrm.tree import Attributes
+
+PROVMNS: Final = "/ProvMnS/v1"
+FAULTS: Final = "/faults"
+NOTIFICATIONS: Final = "/notifications"
+HEALTHZ: Final = "/healthz"
+OPENAPI: Final = "/schema/openapi.json"
+
+JSON: Final = "application/json"
+HIERARCHICAL: Final = "application/vnd.3gpp.object-tree-hierarchical+json"
+FLAT: Final = "application/vnd.3gpp.object-tree-flat+json"
+JSON_PATCH: Final = "application/json-patch+json"
+THREE_GPP_PATCHES: Final = ("application/3gpp-json-patch+json", "application/vnd.3gpp.json-patch+json")
+MERGE_PATCH: Final = "application/merge-patch+json"
+FORM: Final = "application/x-www-form-urlencoded"
+
+MAX_BODY: Final = 64 * 1024 * 1024
+"""Longest body, in bytes."""
+
+MAX_OPERATIONS: Final = 10_000
+"""Most operations of a patch document."""
+
+MAX_QUERY: Final = 64 * 1024
+"""Longest query, in characters."""
+
+_NO_ACCEPT: Final = ("", "*/*", "application/*", JSON, HIERARCHICAL)
+
+
+class ErrorBody(Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """ErrorResponseDefault, -Get or -Patch of TS 28.623 (19.1); ``errors`` are TS 28.572 ErrorDetails.
+
+    ``bad_op`` points at the operation of a patch document to blame.
+    """
+
+    status: str
+    type: str
+    reason: str = ""
+    title: str = ""
+    bad_op: str = ""
+    bad_objects: tuple[str, ...] = ()
+    bad_attributes: tuple[str, ...] = ()
+    bad_query_params: tuple[str, ...] = ()
+    errors: tuple[ErrorDetail, ...] = ()
+
+
+_TYPES: Final = {
+    400: "VALIDATION_ERROR",
+    404: "IE_NOT_FOUND",
+    413: "SERVER_LIMITATION",
+    422: "SERVER_LIMITATION",
+}
+
+
+def error_body(status: int, title: str, **more: Any) -> ErrorBody:
+    """An error answer; its type follows from the status, as in ONAP's implementation."""
+    return ErrorBody(str(status), _TYPES.get(status, "APPLICATION_LAYER_ERROR"), title=title, **more)
+
+
+_STATUS_OF: Final = {
+    "TARGET_DATA_NODE_NOT_FOUND": 404,
+    "TARGET_DATA_NODE_PARENT_NOT_FOUND": 404,
+    "TARGET_DATA_NODE_DELETION_NOT_ALLOWED": 409,
+    "ACCESS_DENIED": 403,
+}
+
+
+def refusal(error: ErrorDetail, position: int | None = None) -> ErrorBody:
+    """The answer to what an object refused; ``position``: of the operation in its document."""
+    status = 400 if error.type == "OTHER" else _STATUS_OF.get(error.reason, 422)
+    title = f"{error.title}: {error.detail}" if error.detail else error.title
+    attribute = "#" in error.bad_data_node
+    return ErrorBody(
+        str(status),
+        _TYPES.get(status, "APPLICATION_LAYER_ERROR"),
+        error.reason,
+        title,
+        "" if position is None else f"/{position}",
+        () if attribute else (error.bad_data_node,),
+        (error.bad_data_node,) if attribute else (),
+        errors=(error,),
+    )
+
+
+def resource(key: str, attributes: Attributes) -> dict[str, Any]:
+    """One object, as answers show it."""
+    return {
+        "id": id_of(key),
+        "objectClass": class_of(key),
+        "objectInstance": distinguished_name(key),
+        "attributes": attributes,
+    }
+
+
+def etag(key: str, attributes: Attributes) -> str:
+    """The entity tag of an object in this state."""
+    return f'"{hashlib.sha256(msgspec.json.encode((key, attributes), order="sorted")).hexdigest()[:24]}"'
+
+
+def tag_matches(condition: str, tag: str | None) -> bool:
+    """Whether If-Match or If-None-Match names the tag (None: there is no such object)."""
+    if tag is None:
+        return False
+    return condition.strip() == "*" or tag in (each.strip() for each in condition.split(","))
+
+
+def media_type_for(accept: str) -> str | None:
+    """The media type of a read answer; None when none is acceptable (406)."""
+    offered = [each.partition(";")[0].strip().lower() for each in accept.split(",")]
+    for each in offered:
+        if each == FLAT:
+            return FLAT
+        if each in _NO_ACCEPT:
+            return HIERARCHICAL if each == HIERARCHICAL else JSON
+    return None
+
+
+# --- queries of reads --------------------------------------------------------------------------------
+
+
+class BadQuery(Struct, frozen=True):
+    """A query that cannot be read, and the parameter to blame."""
+
+    parameter: str
+    detail: str
+
+
+class _WireScope(Struct, frozen=True, rename="camel"):
+    scope_type: ScopeType = ScopeType.BASE_ONLY
+    scope_level: int | None = None
+
+
+_scope_decoder: Final = msgspec.json.Decoder(_WireScope)
+
+
+def read_query(query: str, base: str) -> Selection | BadQuery:
+    """What a read asks for: scope exploded or as JSON (TS 28.532 from 19.2), filter, attributes, fields."""
+    if len(query) > MAX_QUERY:
+        return BadQuery("", f"a query has at most {MAX_QUERY} characters")
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=1_000)
+    except ValueError as error:
+        return BadQuery("", str(error))
+    asked: dict[str, list[str]] = {}
+    for name, value in pairs:
+        asked.setdefault(name, []).append(value)
+    if "dataNodeSelector" in asked:
+        return BadQuery("dataNodeSelector", "not offered: use scope, filter, attributes and fields")
+    scope = _scope(asked)
+    if isinstance(scope, BadQuery):
+        return scope
+    fields = _listed(asked.get("fields"))
+    for each in fields or ():
+        if json_patch.tokens_of(each if each.startswith("/") else "/" + each) is None:
+            return BadQuery("fields", f"{each!r} is no JSON Pointer")
+    try:
+        return selection(class_of(base), scope, asked.get("filter"), _listed(asked.get("attributes")), fields)
+    except InvalidFilter as error:
+        return BadQuery("filter", str(error))
+
+
+def _scope(asked: Mapping[str, Sequence[str]]) -> Scope | BadQuery | None:
+    if "scope" in asked:
+        try:
+            found = _scope_decoder.decode(asked["scope"][-1])
+        except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+            return BadQuery("scope", str(error))
+        kind, level = found.scope_type, found.scope_level
+    elif "scopeType" in asked or "scopeLevel" in asked:
+        try:
+            kind = ScopeType(asked.get("scopeType", [ScopeType.BASE_ONLY])[-1])
+        except ValueError:
+            return BadQuery("scopeType", f"one of {', '.join(ScopeType)}")
+        text = asked.get("scopeLevel", [""])[-1]
+        if text and not (text.isascii() and text.isdigit() and len(text) <= 4):
+            return BadQuery("scopeLevel", "a number from 0")
+        level = int(text) if text else None
+    else:
+        return None
+    if level is None and kind is ScopeType.BASE_NTH_LEVEL:
+        return BadQuery("scopeLevel", "BASE_NTH_LEVEL needs it")
+    if level is not None and not 0 <= level <= fdn.MAX_RDNS:
+        return BadQuery("scopeLevel", f"a number from 0 to {fdn.MAX_RDNS}")
+    return Scope(kind, level)
+
+
+def _listed(values: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Comma-separated names; an empty value is an empty list."""
+    if values is None:
+        return None
+    return tuple(name for value in values for part in value.split(",") if (name := part.strip()))
+
+
+# --- patch documents ---------------------------------------------------------------------------------
+
+
+class _Item(Struct, frozen=True):
+    op: str
+    path: str = ""
+    value: Raw | UnsetType = UNSET
+    from_: str | UnsetType = msgspec.field(default=UNSET, name="from")
+
+
+_items: Final = msgspec.json.Decoder(list[_Item])
+
+
+class BadOp(Struct, frozen=True):
+    """The operation of a document to blame, and the answer's status."""
+
+    position: int
+    detail: str
+    status: int = 400
+
+
+def read_document(kind: str, body: bytes, target: str) -> list[Patch] | BadOp | ErrorBody:
+    """The operations of a patch document of media type ``kind`` for the object ``target``."""
+    if kind == MERGE_PATCH:
+        read = read_patch(Op.MERGE, f"/{target}", Raw(body))
+        return refusal(read) if isinstance(read, ErrorDetail) else [read]
+    try:
+        items = _items.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(str(error)) from None
+    if len(items) > MAX_OPERATIONS:
+        return error_body(413, f"at most {MAX_OPERATIONS} operations in a document")
+    patches: list[Patch] = []
+    for position, item in enumerate(items):
+        read_item = _attribute_patch if kind == JSON_PATCH else _three_gpp_patch
+        patch = read_item(position, item, target)
+        if isinstance(patch, ErrorDetail):
+            return refusal(patch, position)
+        if isinstance(patch, BadOp):
+            return patch
+        patches.append(patch)
+    return patches
+
+
+_THREE_GPP_OPS: Final = {op.value: op for op in Op if op is not Op.READ}
+
+
+def _three_gpp_patch(position: int, item: _Item, target: str) -> Patch | BadOp | ErrorDetail:
+    op = _THREE_GPP_OPS.get(item.op)
+    if op is None:
+        return BadOp(position, f"the operation {item.op[:40]!r} is not offered", 422)
+    patch = read_patch(op, item.path, item.value, target)
+    if isinstance(patch, Patch) and op is Op.MERGE and patch.pointer != ():
+        return BadOp(position, "merge needs a path that ends with #/attributes", 422)
+    return patch
+
+
+_PLAIN_OPS: Final = {"add": Op.ADD, "remove": Op.REMOVE, "replace": Op.REPLACE, "test": Op.TEST}
+
+
+def _attribute_patch(position: int, item: _Item, target: str) -> Patch | BadOp | ErrorDetail:
+    """RFC 6902: pointers into the target resource, of which only the attributes can change."""
+    pointer = _below_attributes(item.path)
+    if pointer is None:
+        return BadOp(position, f"with {JSON_PATCH} a path is a JSON Pointer below /attributes")
+    if item.op in ("copy", "move"):
+        source = None if isinstance(item.from_, UnsetType) else _below_attributes(item.from_)
+        if not source:
+            return BadOp(position, f"{item.op} needs from, a JSON Pointer below /attributes")
+        return Patch(Op.ADD, target, pointer, source=source, moving=item.op == "move")
+    op = _PLAIN_OPS.get(item.op)
+    if op is None:
+        return BadOp(position, f"the operation {item.op[:40]!r} is not one of RFC 6902")
+    read = read_patch(op, f"/{target}", item.value)
+    return read if isinstance(read, ErrorDetail) else msgspec.structs.replace(read, pointer=pointer)
+
+
+def _below_attributes(path: str) -> tuple[str, ...] | None:
+    tokens = json_patch.tokens_of(path)
+    return tokens[1:] if tokens and tokens[0] == "attributes" else None
+
+
+def read_key(path: str) -> str:
+    """The key of the object that the URI's part after the base names; empty for the root.
+
+    Raises InvalidFdn.
+    """
+    name = path.strip("/")
+    if "*" in name:
+        raise InvalidFdn("wildcards are not offered")
+    return fdn.key("/" + name) if name else ""

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One bounded HTTP exchange with a peer that is not trusted.
+
+Every outcome is a value. The one distinction that matters to a caller is kept exactly: whether it is
+proven that nothing was sent.
+"""
+
+from __future__ import annotations
+
+import io
+import ssl
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+from msgspec import Struct
+from yarl import URL
+
+MIB: Final = 1024 * 1024
+_WHOLE_UP_TO: Final = 512 * 1024
+
+
+class HttpBounds(Struct, frozen=True):
+    """Bounds of the exchanges of one :class:`PeerHttp`. Times in seconds, sizes in bytes.
+
+    A result may have ``result_bytes``, or ``operation_bytes`` for each of its operations if that is more.
+
+    ``idle``: how long an unused connection is kept. It is shorter than what servers usually grant
+    (5 s and more), so that a create rarely meets a connection that is just being closed.
+    """
+
+    connect: float = 5.0
+    total: float = 60.0
+    result_total: float = 300.0
+    answer_bytes: int = MIB
+    result_bytes: int = 64 * MIB
+    operation_bytes: int = 1024
+    per_host: int = 64
+    connections: int = 1024
+    idle: float = 3.0
+
+    def result_limit(self, operations: int) -> int:
+        """Most bytes of a result about so many operations."""
+        return max(self.result_bytes, operations * self.operation_bytes)
+
+
+class Answered(Struct, frozen=True):
+    """The peer answered in full. ``body`` is ``None`` when it was larger than the bound."""
+
+    status: int
+    body: bytes | None
+    content_type: str = ""
+    retry_after: str | None = None
+
+
+class NotSent(Struct, frozen=True):
+    """It is proven that no byte of the request reached the peer."""
+
+    cause: str
+
+
+class Broken(Struct, frozen=True):
+    """The exchange ended without a full answer; the request may have arrived."""
+
+    cause: str
+
+
+Exchange = Answered | NotSent | Broken
+
+# Raised by aiohttp before it has a connection, so before a byte is written: no slot or no connection in
+# time; refused, unreachable, no such host; certificate or TLS handshake refused; not an http address.
+_NOTHING_SENT: Final = (
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.InvalidURL,
+)
+
+
+class PeerHttp:
+    """The shared HTTP client of all peers: no redirects, no cookies, no proxies from the environment,
+    certificates verified, connections bounded per host. Use as an async context manager."""
+
+    def __init__(self, bounds: HttpBounds | None = None, trust: ssl.SSLContext | None = None) -> None:
+        self.bounds = bounds or HttpBounds()
+        self._trust = trust
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self.bounds.connections,
+                limit_per_host=self.bounds.per_host,
+                keepalive_timeout=self.bounds.idle,
+                ssl=True if self._trust is None else self._trust,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            raise_for_status=False,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        result: bool = False,
+        operations: int = 0,
+    ) -> Exchange:
+        """Send one request and read its whole answer.
+
+        ``url`` is taken as it is, already percent-encoded. ``result`` chooses the larger bounds, of which
+        the size grows with the ``operations`` that the result is about.
+        """
+        if self._session is None:
+            return NotSent("the client is closed")
+        bounds = self.bounds
+        limit = bounds.result_limit(operations) if result else bounds.answer_bytes
+        total = bounds.result_total if result else bounds.total
+        timeout = aiohttp.ClientTimeout(total=total, connect=bounds.connect, sock_connect=bounds.connect)
+        try:
+            address = URL(url, encoded=True)
+        except ValueError:
+            return NotSent("not a usable address")
+        try:
+            async with self._session.request(
+                method, address, data=_sendable(body), headers=headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                return Answered(
+                    response.status,
+                    await _bounded(response, limit),
+                    response.content_type if "Content-Type" in response.headers else "",
+                    response.headers.get("Retry-After"),
+                )
+        except _NOTHING_SENT as error:
+            return NotSent(_cause(error))
+        except TimeoutError:
+            return Broken(f"no answer within {total:g} s")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return Broken(_cause(error))
+
+
+def _sendable(body: bytes | None) -> bytes | io.BytesIO | None:
+    """A large body is written in pieces, so that the loop goes on meanwhile."""
+    return io.BytesIO(body) if body is not None and len(body) > _WHOLE_UP_TO else body
+
+
+async def _bounded(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
+    """The body; ``None``, and the connection dropped, once it exceeds ``limit`` bytes after decompression."""
+    if response.content_length is not None and response.content_length > limit:
+        response.close()
+        return None
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > limit:
+            response.close()
+            return None
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _cause(error: BaseException) -> str:
+    """A cause for people, without the address: it may hold credentials."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return "no connection in time"
+        case aiohttp.ClientConnectorDNSError():
+            return "no such host"
+        case aiohttp.ClientConnectorCertificateError():
+            return "its certificate is not trusted"
+        case aiohttp.ClientConnectorSSLError():
+            return "TLS handshake failed"
+        case aiohttp.ClientConnectorError():
+            return (
+                "connection refused" if isinstance(error.os_error, ConnectionRefusedError) else "unreachable"
+            )
+        case aiohttp.InvalidURL():
+            return "not a usable address"
+        case aiohttp.ServerDisconnectedError() | ConnectionResetError():
+            return "connection closed before the answer"
+        case aiohttp.ClientPayloadError():
+            return "connection closed within the answer"
+        case aiohttp.ClientResponseError():
+            return "the answer is not HTTP"
+        case _:
+            return f"connection failed ({type(error).__name__})"

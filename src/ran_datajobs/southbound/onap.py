@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A DMI plugin that speaks ONAP's DMI interface (``cmwriteJob``, ``cmreadJob``)."""
+
+from __future__ import annotations
+
+from ran_datajobs.southbound import wire
+from ran_datajobs.southbound.answers import cancel_answer, create_answer, result_answer, status_answer
+from ran_datajobs.southbound.http import PeerHttp
+from ran_datajobs.southbound.plugin import (
+    CancelAnswer,
+    CreateAnswer,
+    CreateCall,
+    JobAddress,
+    ResultAnswer,
+    StatusAnswer,
+)
+
+
+class OnapPlugin:
+    """:class:`~ran_datajobs.southbound.plugin.DmiPlugin` over HTTP; ``url`` is the plugin's base address.
+
+    Status, result and cancel of reads use the ``cmwriteJob`` paths too, as ONAP's do.
+    """
+
+    def __init__(self, url: str, http: PeerHttp) -> None:
+        self._url = url.rstrip("/")
+        self._http = http
+
+    async def create(self, call: CreateCall) -> CreateAnswer:
+        template = wire.ONAP_CREATE_READ if call.is_read else wire.ONAP_CREATE_WRITE
+        exchange = await self._http.exchange(
+            "POST",
+            self._url + wire.path_of(template, {wire.DESTINATION: call.destination}),
+            body=wire.create_body(
+                wire.Dialect.ONAP,
+                job_id=call.job_id,
+                data_producer_id=call.data_producer_id,
+                accept_type=call.accept_type,
+                content_type=call.content_type,
+                activation_mode=call.activation_mode,
+                operations=call.operations,
+            ),
+            headers=wire.create_headers(wire.Dialect.ONAP, call.sub_job_id),
+        )
+        return create_answer(wire.Dialect.ONAP, exchange, call.operations)
+
+    async def status(self, address: JobAddress) -> StatusAnswer:
+        return status_answer(await self._http.exchange("GET", self._of(wire.ONAP_STATUS, address)))
+
+    async def result(self, address: JobAddress) -> ResultAnswer:
+        url = self._of(wire.ONAP_RESULT, address, {wire.DESTINATION: address.destination})
+        exchange = await self._http.exchange("GET", url, result=True, operations=address.operations)
+        return result_answer(exchange, address.is_read)
+
+    async def cancel(self, address: JobAddress) -> CancelAnswer:
+        return cancel_answer(await self._http.exchange("DELETE", self._of(wire.ONAP_JOB, address)))
+
+    def _of(self, template: str, address: JobAddress, query: dict[str, str] | None = None) -> str:
+        return self._url + wire.path_of(
+            template,
+            query,
+            data_producer_id=address.data_producer_id,
+            data_producer_job_id=address.data_producer_job_id,
+        )

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The port to a DMI plugin: create, status, result, cancel of one data-producer job.
+
+Every call answers with a value; a bad peer is data, never an exception. Sources: the seed page's DMI calls
+(ONAP CPS-NCMP data jobs), ONAP's DMI OpenAPI.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from ran_datajobs.job import ActivationMode, Response, Status
+
+
+class PluginProfile(Struct, frozen=True):
+    """What the inventory knows of one DMI plugin.
+
+    ``give_up`` and ``sub_job_timeout`` are seconds. ``idempotent``: honours ``Idempotency-Key``.
+    ``stop_on_error``: honours ``activationMode``.
+    """
+
+    plugin_id: int
+    url: str
+    dialect: str = "seed"
+    idempotent: bool = False
+    stop_on_error: bool = False
+    give_up: float = 120.0
+    sub_job_timeout: float = 3600.0
+    read_slots: int = 4
+
+
+class CreateCall(Struct, frozen=True):
+    """One sub-job to start. ``operations`` is the JSON array that goes into ``data``, already encoded."""
+
+    job_id: str
+    sub_job_id: str
+    data_producer_id: str
+    destination: str
+    accept_type: str
+    content_type: str
+    activation_mode: ActivationMode
+    is_read: bool
+    operations: bytes
+
+
+class JobAddress(Struct, frozen=True):
+    """Names one data-producer job at its plugin.
+
+    ``operations``: how many the sub-job has, where known; the bound of its result grows with them.
+    """
+
+    job_id: str
+    data_producer_id: str
+    data_producer_job_id: str
+    destination: str
+    is_read: bool
+    operations: int = 0
+
+
+class Created(Struct, frozen=True):
+    """The plugin took the sub-job under this id (200, 201 or 202)."""
+
+    data_producer_job_id: str
+
+
+class Refused(Struct, frozen=True):
+    """The plugin said no for good (4xx but 408, 425, 429); nothing was executed."""
+
+    cause: str
+
+
+class NotArrived(Struct, frozen=True):
+    """The call provably did not arrive (connection refused, 429, 503): a repeat is safe.
+
+    ``retry_after`` is the plugin's wish in seconds. ``answered``: the plugin itself said so.
+    """
+
+    cause: str
+    retry_after: float | None = None
+    answered: bool = False
+
+
+class OutcomeUnknown(Struct, frozen=True):
+    """Time-out, reset after sending, 500, 502, 504, or a 2xx without a usable id: it may have arrived.
+
+    ``answered``: there was an answer, of no use.
+    """
+
+    cause: str
+    answered: bool = False
+
+
+class Polled(Struct, frozen=True):
+    """The plugin told this status."""
+
+    status: Status
+
+
+class Lost(Struct, frozen=True):
+    """404 or 410: the plugin does not know the job (any more)."""
+
+    cause: str
+
+
+class NoAnswer(Struct, frozen=True):
+    """A poll, fetch or cancel without a usable answer; a repeat is safe.
+
+    ``answered``: there was one, of no use.
+    """
+
+    cause: str
+    retry_after: float | None = None
+    answered: bool = False
+
+
+class Responses(Struct, frozen=True):
+    """The outcomes of the operations, as the plugin listed them."""
+
+    responses: tuple[Response, ...]
+
+
+class OnTopic(Struct, frozen=True):
+    """The objects of a read follow as messages on this internal topic."""
+
+    topic: str
+
+
+class ForeignBody(Struct, frozen=True):
+    """A result of no known shape, kept as it came (NCMP's rule: treat results as data)."""
+
+    body: bytes
+    content_type: str
+
+
+class CancelTaken(Struct, frozen=True):
+    """The plugin took the DELETE; the status tells how it ends."""
+
+
+class CannotCancel(Struct, frozen=True):
+    """404, 405 or 501: the plugin cannot cancel; the sub-job runs to its end."""
+
+    cause: str
+
+
+CreateAnswer = Created | Refused | NotArrived | OutcomeUnknown
+StatusAnswer = Polled | Lost | NoAnswer
+ResultAnswer = Responses | OnTopic | ForeignBody | Lost | NoAnswer
+CancelAnswer = CancelTaken | CannotCancel | NoAnswer
+
+
+class DmiPlugin(Protocol):
+    """One DMI plugin in one dialect. Answers are bounded in size and time; redirects are not followed."""
+
+    async def create(self, call: CreateCall) -> CreateAnswer:
+        """Start a sub-job. ``Idempotency-Key`` is its id: a repeat is safe where that is honoured."""
+        ...
+
+    async def status(self, address: JobAddress) -> StatusAnswer:
+        """Ask for the status of a started sub-job."""
+        ...
+
+    async def result(self, address: JobAddress) -> ResultAnswer:
+        """Fetch the result of a sub-job that is terminal at the plugin."""
+        ...
+
+    async def cancel(self, address: JobAddress) -> CancelAnswer:
+        """Ask the plugin to stop a started sub-job."""
+        ...

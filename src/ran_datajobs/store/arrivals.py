@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which reads under way the messages of plugins belong to, and what came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+
+from ran_datajobs.store.database import Connection
+from ran_datajobs.store.parts import Part
+from ran_datajobs.store.queries import named_queries
+
+_SQL = named_queries("arrivals")
+
+
+class Claimed(Struct, frozen=True):
+    """What a message says of where it belongs; ``None`` or empty where it says nothing."""
+
+    job_id: UUID | None
+    sub_job_id: UUID | None
+    data_producer_job_id: str
+    data_producer_id: str
+    topic: str
+
+
+class ActiveRead(Struct, frozen=True):
+    """A read sub-job that was sent to its plugin and is not settled."""
+
+    sub_job_id: UUID
+    job_id: UUID
+    lane_id: int
+    bucket: str
+
+
+class MaybeSoon(Struct, frozen=True):
+    """No read is known for the message, but one that is being started may turn out to be its own."""
+
+
+class Arrival(Struct, frozen=True):
+    """A stored message. ``outcomes`` is packed; ``total``: how many messages the sub-job has, if told."""
+
+    read: ActiveRead
+    part: Part
+    outcomes: bytes
+    total: int | None
+
+
+async def find(connection: Connection, claims: Sequence[Claimed]) -> list[ActiveRead | MaybeSoon | None]:
+    """For each message the one active read it belongs to; ``None`` when there is none, or no single one.
+
+    A named sub-job comes first, then the data producer's job, then the topic.
+    """
+    rows = await connection.fetch(
+        _SQL["find_reads"],
+        [claim.job_id for claim in claims],
+        [claim.sub_job_id for claim in claims],
+        [claim.data_producer_job_id for claim in claims],
+        [claim.data_producer_id for claim in claims],
+        [claim.topic for claim in claims],
+    )
+    found: list[ActiveRead | MaybeSoon | None] = [None] * len(claims)
+    for row in rows:
+        if row["sub_job_id"] is not None:
+            found[row["place"] - 1] = ActiveRead(
+                row["sub_job_id"], row["job_id"], row["lane_id"], row["results_bucket"]
+            )
+        elif row["maybe_soon"]:
+            found[row["place"] - 1] = MaybeSoon()
+    return found
+
+
+async def known_digests(connection: Connection, read: ActiveRead) -> dict[str, int]:
+    """The sequence of each part of a read by the SHA-256 of its object."""
+    rows = await connection.fetch(_SQL["known_digests"], read.job_id, str(read.sub_job_id))
+    return {row["sha256"]: row["sequence"] for row in rows}
+
+
+async def record(connection: Connection, arrivals: Sequence[Arrival]) -> list[int]:
+    """Record messages of reads that are still active, in the caller's transaction; the lanes to wake.
+
+    A message that is recorded already changes nothing.
+    """
+    wanted = sorted({arrival.read.sub_job_id for arrival in arrivals})
+    active = {row["sub_job_id"] for row in await connection.fetch(_SQL["lock_reads"], wanted)}
+    taken = [arrival for arrival in arrivals if arrival.read.sub_job_id in active]
+    if not taken:
+        return []
+    columns: list[list[Any]] = [
+        [arrival.read.job_id for arrival in taken],
+        [arrival.part.sub_job for arrival in taken],
+        [arrival.part.sequence for arrival in taken],
+        [arrival.part.key for arrival in taken],
+        [arrival.part.size for arrival in taken],
+        [arrival.part.sha256 for arrival in taken],
+        [arrival.part.operations for arrival in taken],
+        [arrival.part.failed for arrival in taken],
+        [arrival.outcomes for arrival in taken],
+    ]
+    await connection.execute(_SQL["record_arrivals"], *columns)
+    totals: dict[UUID, int | None] = {}
+    for arrival in taken:
+        totals[arrival.read.sub_job_id] = arrival.total or totals.get(arrival.read.sub_job_id)
+    await connection.execute(_SQL["touch_reads"], list(totals), list(totals.values()))
+    lanes = sorted({arrival.read.lane_id for arrival in taken})
+    await connection.execute(_SQL["want_lanes"], lanes)
+    return lanes
+
+
+async def plugin_of(connection: Connection, sub_job_id: UUID) -> tuple[str, UUID] | None:
+    """The address of the plugin that has a sub-job, and its job; ``None`` when there is no such sub-job."""
+    row = await connection.fetchrow(_SQL["plugin_of_sub_job"], sub_job_id)
+    return None if row is None else (row["url"], row["job_id"])

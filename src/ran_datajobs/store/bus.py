@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Topics as rows: what the embedded bus keeps in the store, in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+from uuid import UUID
+
+from msgspec import Struct
+
+from ran_datajobs.store.database import Connection
+from ran_datajobs.store.queries import named_queries
+
+_SQL = named_queries("bus")
+
+BUS_CHANNEL: Final = "datajobs_bus"
+"""Notified with the name of a topic that has new messages."""
+
+
+class NewMessage(Struct, frozen=True):
+    """A message to append. ``job_id``: the job whose client may read it."""
+
+    job_id: UUID | None
+    key: str
+    headers: Mapping[str, str]
+    value: bytes
+
+
+class StoredMessage(Struct, frozen=True):
+    """A message as it stands in its topic."""
+
+    offset: int
+    key: str
+    headers: dict[str, str]
+    value: bytes
+
+
+async def topics(connection: Connection) -> list[str]:
+    """Every topic, by name."""
+    return [row["topic"] for row in await connection.fetch(_SQL["topics"])]
+
+
+async def append(connection: Connection, topic: str, messages: Sequence[NewMessage]) -> int:
+    """Append ``messages`` in order and wake the receivers at the commit; the offset of the first one.
+
+    Holds the topic until the commit: whoever appends to several topics takes them in order of name.
+    """
+    first: int | None = await connection.fetchval(_SQL["take_offsets"], topic, len(messages))
+    if first is None:
+        await connection.execute(_SQL["add_topic"], topic)
+        first = await connection.fetchval(_SQL["take_offsets"], topic, len(messages))
+    await connection.execute(
+        _SQL["add_messages"],
+        topic,
+        first,
+        [message.job_id for message in messages],
+        [message.key for message in messages],
+        [dict(message.headers) for message in messages],
+        [message.value for message in messages],
+    )
+    await connection.execute(_SQL["wake_receivers"], topic)
+    return int(first or 0)
+
+
+async def messages_from(
+    connection: Connection, topic: str, offset: int, *, limit: int, max_bytes: int, client: str | None = None
+) -> list[StoredMessage]:
+    """Messages from ``offset`` on: at most ``limit`` and about ``max_bytes``, but one if there is one.
+
+    With ``client``, only those of that client's jobs.
+    """
+    if client is None:
+        rows = await connection.fetch(_SQL["messages_from"], topic, offset, limit, max_bytes)
+    else:
+        rows = await connection.fetch(_SQL["messages_of_client"], topic, offset, limit, max_bytes, client)
+    return [
+        StoredMessage(row["message_offset"], row["key"] or "", row["headers"], row["value"]) for row in rows
+    ]
+
+
+async def position_of(connection: Connection, consumer: str, topic: str) -> int:
+    """The offset at which ``consumer`` goes on; 0 at first."""
+    return int(await connection.fetchval(_SQL["position_of"], consumer, topic) or 0)
+
+
+async def set_position(connection: Connection, consumer: str, topic: str, next_offset: int) -> None:
+    """Let ``consumer`` go on at ``next_offset``; it never goes back."""
+    await connection.execute(_SQL["set_position"], consumer, topic, next_offset)
+
+
+async def claim_receiving(connection: Connection, consumer: str, topic: str) -> bool:
+    """True when this connection is, until it closes, the only one that receives for ``consumer``."""
+    return bool(await connection.fetchval(_SQL["claim_receiving"], consumer, topic))
+
+
+async def fence_shard(connection: Connection, shard: int) -> tuple[int, int]:
+    """A new epoch for ``shard``, which ends the earlier ones, and its position."""
+    row = await connection.fetchrow(_SQL["fence_shard"], shard)
+    assert row is not None  # noqa: S101 - "returning" of an upsert gives a row
+    return row["epoch"], row["position"]
+
+
+async def lock_shard(connection: Connection, shard: int) -> tuple[int, int] | None:
+    """Epoch and position of ``shard``, held until the commit; ``None`` before the first fence."""
+    row = await connection.fetchrow(_SQL["lock_shard"], shard)
+    return None if row is None else (row["epoch"], row["position"])
+
+
+async def move_shard(connection: Connection, shard: int, position: int) -> None:
+    """Set the position of a shard that this transaction holds."""
+    await connection.execute(_SQL["move_shard"], shard, position)

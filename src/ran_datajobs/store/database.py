@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The connection pool, transactions, and the schema's migrations."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from pgqueuer import AsyncpgDriver, Queries
+
+from ran_datajobs.errors import StoreUnavailable, WrongUse
+from ran_datajobs.store.queries import migrations, named_queries
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection  # a name to import; what may follow it in brackets only types know
+
+_SQL = named_queries("database")
+
+Answer = TypeVar("Answer")
+
+_SESSION_NAME = "ran-datajobs "
+_DEADLOCK_TRIES = 4
+_MIGRATION_TRIES = 20
+_MIGRATION_PAUSE = 0.5
+_MIGRATION_SECONDS = 3600.0
+
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the driver's own words for a session that was cut between two calls
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.DiskFullError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+
+@contextlib.contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn the driver's "away" errors into :class:`StoreUnavailable`."""
+    try:
+        yield
+    except _AWAY as error:
+        raise StoreUnavailable(f"the database does not answer: {error or type(error).__name__}") from error
+
+
+_UNUSABLE = (
+    asyncpg.InvalidAuthorizationSpecificationError,  # wrong user or password
+    asyncpg.InvalidCatalogNameError,  # no such database
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.exceptions.ClientConfigurationError,  # not an address of a database
+)
+
+
+@contextlib.contextmanager
+def _address_errors() -> Iterator[None]:
+    """Turn what only another address can cure into :class:`WrongUse`; the address itself stays unsaid."""
+    try:
+        yield
+    except _UNUSABLE as error:
+        raise WrongUse(f"DATAJOBS_DATABASE_URL cannot be used: {error}") from error
+
+
+def _to_jsonb(value: object) -> bytes:
+    return b"\x01" + (value.encode() if isinstance(value, str) else msgspec.json.encode(value))
+
+
+def _from_jsonb(data: bytes) -> Any:
+    return msgspec.json.decode(data[1:])
+
+
+async def _prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    await connection.set_type_codec(
+        "jsonb", encoder=_to_jsonb, decoder=_from_jsonb, schema="pg_catalog", format="binary"
+    )
+
+
+class Database:
+    """A pool of connections to the store.
+
+    ``jsonb`` columns are Python values both ways; a ``str`` given for one is taken as JSON text.
+    """
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], url: str, name: str) -> None:
+        self.pool = pool
+        self._url = url
+        self._name = name
+
+    @classmethod
+    async def open(cls, url: str, *, size: int = 8, worker_id: UUID | None = None) -> Database:
+        """Connect. Raises StoreUnavailable when the database is away, WrongUse when the address is wrong.
+
+        The sessions bear the name of the worker, if it is one: see :meth:`end_sessions_of_dead_workers`.
+        """
+        name = _SESSION_NAME + (str(worker_id) if worker_id else "api")
+        with store_errors(), _address_errors():
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=1,
+                max_size=size,
+                init=_prepare,
+                command_timeout=60,
+                server_settings={"application_name": name, "timezone": "UTC"},
+            )
+        return cls(pool, url, name)
+
+    async def close(self) -> None:
+        """Close every connection; calls still running are cut after 2 s."""
+        try:
+            async with asyncio.timeout(2):
+                await self.pool.close()
+        except TimeoutError:
+            self.pool.terminate()
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """One connection outside any transaction."""
+        with store_errors():
+            async with self.pool.acquire(timeout=10) as connection:
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One connection in one transaction: committed at the end, rolled back by an exception."""
+        with store_errors():
+            async with self.pool.acquire(timeout=10) as connection, connection.transaction():
+                yield connection
+
+    async def retried(self, write: Callable[[Connection], Awaitable[Answer]]) -> Answer:
+        """``write`` in a transaction; again when PostgreSQL ended it to resolve a deadlock."""
+        for left in reversed(range(_DEADLOCK_TRIES)):
+            try:
+                async with self.transaction() as connection:
+                    return await write(connection)
+            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
+                if not left:
+                    raise StoreUnavailable(f"the database could not resolve a deadlock: {error}") from error
+        raise AssertionError("unreachable")
+
+    async def listen_connection(self) -> asyncpg.Connection[asyncpg.Record]:
+        """A connection of its own, for LISTEN; the caller closes it."""
+        with store_errors():
+            return await asyncpg.connect(self._url, server_settings={"application_name": self._name})
+
+    async def plain_pool(self, *, size: int) -> asyncpg.Pool[asyncpg.Record]:
+        """A pool of its own for the task engine, without our codecs; the caller closes it."""
+        with store_errors():
+            return await asyncpg.create_pool(
+                self._url,
+                min_size=2,
+                max_size=size,
+                server_settings={"application_name": self._name, "timezone": "UTC"},
+            )
+
+    async def end_sessions_of_dead_workers(self) -> None:
+        """Cut the sessions of workers that are not alive by the database's clock, but still connected.
+
+        A worker that is frozen, or cut off, would keep what its sessions hold: the right to publish a shard
+        and the right to receive. When it wakes up it connects again.
+        """
+        async with self.connection() as connection:
+            await connection.execute(_SQL["end_sessions_of_dead_workers"], _SESSION_NAME)
+
+    async def ready(self) -> None:
+        """Return when the database answers; raise StoreUnavailable otherwise."""
+        async with self.connection() as connection:
+            await connection.fetchval(_SQL["ready"], timeout=5)
+
+    async def migrate(self) -> None:
+        """Bring the schema up to date, one process at a time (advisory lock), in one transaction.
+
+        Others may work meanwhile: a table that is busy is waited for a moment, and tried again, so that
+        nobody queues behind the migration for long. Raises WrongUse when the database is newer than this
+        code, StoreUnavailable when tables stay busy.
+        """
+        for left in reversed(range(_MIGRATION_TRIES)):
+            try:
+                await self._migrate()
+            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+                if not left:
+                    raise StoreUnavailable(f"the schema cannot be brought up to date: {error}") from error
+                await asyncio.sleep(_MIGRATION_PAUSE)
+            else:
+                return
+
+    async def _migrate(self) -> None:
+        known = migrations()
+        async with self.transaction() as connection:
+            await connection.execute(_SQL["lock_migrations"])
+            await connection.execute(_SQL["wait_for_locks_briefly"])
+            await connection.execute(_SQL["create_schema_version"])
+            current: int = await connection.fetchval(_SQL["schema_version"])
+            if current > len(known):
+                raise WrongUse(
+                    f"the database has schema {current}, this version knows only {len(known)}: "
+                    "install the newer ran-datajobs, or use another database"
+                )
+            queries = Queries(AsyncpgDriver(_plain(connection)))
+            if not await queries.schema_is_installed():
+                await queries.install(create_schema=False)
+            for number, name, text in known[current:]:
+                await connection.execute(text, timeout=_MIGRATION_SECONDS)
+                await connection.execute(_SQL["record_migration"], number, name)
+
+
+def _plain(connection: Connection) -> Any:
+    """PgQueuer's driver takes a pool's proxy as well; its type says only Connection."""
+    return connection

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The inventory's rows: CM handles and DMI plugins.
+
+Every change takes a new version under one lock, so that versions commit in order: whoever has seen version
+n has seen everything up to n. A removed handle stays as a tombstone without its data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Final
+
+import msgspec
+from asyncpg import Record
+from msgspec import Struct
+
+from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.queries import named_queries
+
+_SQL = named_queries("handles")
+
+_BATCH: Final = 10_000
+
+
+class PluginRow(Struct, frozen=True):
+    """A DMI plugin as registered; None stands for the service's setting. ``plugin_id`` 0: not stored yet."""
+
+    url: str
+    dialect: str = "seed"
+    idempotent: bool = False
+    stop_on_error: bool = False
+    give_up: float | None = None
+    sub_job_timeout: float | None = None
+    read_slots: int | None = None
+    plugin_id: int = 0
+
+
+class HandleRow(Struct, frozen=True):
+    """A CM handle. ``alternate_key`` is the normal form of ``alternate_id``; both None when it has none."""
+
+    cm_handle: str
+    plugin_id: int
+    alternate_id: str | None = None
+    alternate_key: str | None = None
+    data_producer_id: str = ""
+    module_set_tag: str = ""
+    private_properties: dict[str, str] = {}
+    public_properties: dict[str, str] = {}
+    trust_level: str = ""
+
+
+async def lock_inventory(connection: Connection) -> None:
+    """Wait for, and hold to the end of the transaction, the right to change the inventory."""
+    await connection.execute(_SQL["lock_inventory"])
+
+
+async def next_version(connection: Connection) -> int:
+    """A new version. Call it under :func:`lock_inventory`."""
+    version: int = await connection.fetchval(_SQL["next_version"])
+    return version
+
+
+async def plugin_by_url(connection: Connection, url: str) -> PluginRow | None:
+    """The plugin that was registered under ``url``."""
+    record = await connection.fetchrow(_SQL["plugin_by_url"], url)
+    return None if record is None else plugin_row(record)
+
+
+def plugin_row(record: Record) -> PluginRow:
+    """The plugin of one row of ``dmi_plugin``."""
+    return PluginRow(**{name: record[name] for name in PluginRow.__struct_fields__})
+
+
+async def save_plugin(connection: Connection, plugin: PluginRow, version: int) -> int:
+    """Insert or change a plugin, by its URL; its id."""
+    plugin_id: int = await connection.fetchval(
+        _SQL["save_plugin"],
+        plugin.url,
+        plugin.dialect,
+        plugin.idempotent,
+        plugin.stop_on_error,
+        plugin.give_up,
+        plugin.sub_job_timeout,
+        plugin.read_slots,
+        version,
+    )
+    return plugin_id
+
+
+async def handles_by_id(connection: Connection, ids: Iterable[str]) -> dict[str, HandleRow]:
+    """Those of ``ids`` that are registered."""
+    records = await connection.fetch(_SQL["handles_by_id"], list(ids))
+    return {record["cm_handle"]: HandleRow(**dict(record)) for record in records}
+
+
+async def holders_of(connection: Connection, alternate_keys: Iterable[str]) -> dict[str, str]:
+    """Which handle holds each of ``alternate_keys``; free ones are absent."""
+    records = await connection.fetch(_SQL["holders_of"], list(alternate_keys))
+    return {record["alternate_key"]: record["cm_handle"] for record in records}
+
+
+async def remove_handles(connection: Connection, ids: Sequence[str], version: int) -> None:
+    """Turn handles into tombstones: their alternate ids are free, their properties gone."""
+    await connection.execute(_SQL["remove_handles"], ids, version)
+
+
+async def save_handles(connection: Connection, rows: Sequence[HandleRow], version: int) -> None:
+    """Insert or overwrite handles. They may trade alternate ids among themselves."""
+    await connection.execute(_SQL["release_alternate_keys"], [row.cm_handle for row in rows])
+    for start in range(0, len(rows), _BATCH):
+        await _save_batch(connection, rows[start : start + _BATCH], version)
+
+
+async def _save_batch(connection: Connection, rows: Sequence[HandleRow], version: int) -> None:
+    await connection.execute(
+        _SQL["save_handles"],
+        [row.cm_handle for row in rows],
+        [row.alternate_id for row in rows],
+        [row.alternate_key for row in rows],
+        [row.plugin_id for row in rows],
+        [row.data_producer_id for row in rows],
+        [row.module_set_tag for row in rows],
+        [msgspec.json.encode(row.private_properties).decode() for row in rows],
+        [msgspec.json.encode(row.public_properties).decode() for row in rows],
+        [row.trust_level for row in rows],
+        version,
+    )
+
+
+class InventoryChanges(Struct, frozen=True):
+    """What changed since a version, as of ``version``: plugins, and handles in batches.
+
+    Of a handle: cm_handle, alternate_key (None for a tombstone), plugin_id, data_producer_id,
+    module_set_tag, private_properties (JSON bytes).
+    """
+
+    version: int
+    plugins: list[PluginRow]
+    handles: AsyncIterator[list[Record]]
+
+
+@contextlib.asynccontextmanager
+async def changes_since(database: Database, version: int) -> AsyncIterator[InventoryChanges | None]:
+    """Everything that was committed after ``version``, in one snapshot; None when nothing was."""
+    async with database.connection() as connection:
+        if await connection.fetchval(_SQL["newest_version"]) == version:
+            yield None
+            return
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            newest: int = await connection.fetchval(_SQL["newest_version"])
+            plugins = await connection.fetch(_SQL["plugins_since"], version)
+            handles = _batches(connection, version)
+            yield InventoryChanges(newest, [plugin_row(record) for record in plugins], handles)
+
+
+async def _batches(connection: Connection, version: int) -> AsyncIterator[list[Record]]:
+    cursor = await connection.cursor(_SQL["owners_since"], version)
+    while batch := await cursor.fetch(_BATCH):
+        yield batch

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data jobs as clients see them: accept, ask, cancel, redeliver. Rows in, frozen values out.
+
+Where a function takes ``client``, it sees only that client's jobs; ``None`` sees everybody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+
+from ran_datajobs.job import Counts, DeliveryState, JobType, Status
+from ran_datajobs.store.database import Connection
+from ran_datajobs.store.queries import named_queries
+
+_SQL = named_queries("jobs")
+
+TOPIC, BUCKET = "TOPIC", "BUCKET"
+
+LAST_POSITION = 2**31 - 1
+"""Behind every sub-job of a job."""
+
+
+class NewJob(Struct, frozen=True):
+    """A checked request that is to become a job. ``request``: its bytes, zstd."""
+
+    job_id: UUID
+    client: str
+    type: JobType
+    name: str | None
+    destination: str | None
+    destination_kind: str
+    results_bucket: str
+    accept_type: str
+    content_type: str
+    activation_mode: str
+    priority: int
+    after_jobs: tuple[UUID, ...]
+    retry_of: UUID | None
+    operations: int
+    request: bytes
+
+
+class JobRow(Struct, frozen=True):
+    """A job as it stands. ``version`` is raised by every visible change."""
+
+    job_id: UUID
+    seq: int
+    client: str
+    type: JobType
+    name: str | None
+    destination: str | None
+    destination_kind: str
+    results_bucket: str
+    activation_mode: str
+    priority: int
+    retry_of: UUID | None
+    status: Status
+    planned: bool
+    operations: int
+    succeeded: int
+    failed: int
+    unmatched: int
+    not_started: int
+    unknown: int
+    reason: str | None
+    delivery: int
+    delivery_state: DeliveryState
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    version: int
+
+    @property
+    def counts(self) -> Counts:
+        """The operations by state; what no state claims is pending."""
+        settled = self.succeeded + self.failed + self.unmatched + self.not_started + self.unknown
+        return Counts(
+            total=self.operations,
+            succeeded=self.succeeded,
+            failed=self.failed,
+            unmatched=self.unmatched,
+            not_started=self.not_started,
+            unknown=self.unknown,
+            pending=max(0, self.operations - settled),
+        )
+
+
+class SubJobRow(Struct, frozen=True):
+    """A sub-job as it stands; ``version`` is the job's at the sub-job's last visible change."""
+
+    sub_job_id: UUID
+    position: int
+    url: str
+    data_producer_id: str
+    data_producer_job_id: str | None
+    status: Status
+    operations: int
+    succeeded: int
+    failed: int
+    not_started: int
+    unknown: int
+    attempts: int
+    last_error: str | None
+    version: int
+
+    @property
+    def counts(self) -> Counts:
+        """The operations by state; what no state claims is pending."""
+        settled = self.succeeded + self.failed + self.not_started + self.unknown
+        return Counts(
+            total=self.operations,
+            succeeded=self.succeeded,
+            failed=self.failed,
+            not_started=self.not_started,
+            unknown=self.unknown,
+            pending=max(0, self.operations - settled),
+        )
+
+
+class KeptAnswer(Struct, frozen=True):
+    """The job that an Idempotency-Key stands for, and the digest of the request that made it."""
+
+    digest: bytes
+    job_id: UUID
+    results_bucket: str
+
+
+class Admission(Struct, frozen=True):
+    """What decides whether a client may submit: open jobs (counted up to a limit), and its key's job."""
+
+    open_jobs: int
+    kept: KeptAnswer | None
+
+
+class UnknownAfter(Struct, frozen=True):
+    """These ``after`` ids are no jobs that the client can see; nothing was written."""
+
+    job_ids: tuple[UUID, ...]
+
+
+class KeyTaken(Struct, frozen=True):
+    """The Idempotency-Key stands for another job already; the transaction must be rolled back."""
+
+
+class Inserted(Struct, frozen=True):
+    """The job is written; it exists when the transaction commits."""
+
+    job_id: UUID
+
+
+class PushedSubJob(Struct, frozen=True):
+    """What a status push is checked against."""
+
+    stage: str
+    lane_id: int
+    data_producer_job_id: str | None
+    url: str
+
+
+_Row = TypeVar("_Row", JobRow, SubJobRow, PushedSubJob)
+
+
+def _read(kind: type[_Row], row: Any) -> _Row:
+    return msgspec.convert({name: row[name] for name in kind.__struct_fields__}, kind)
+
+
+async def admission(connection: Connection, client: str, key: str | None, limit: int) -> Admission:
+    """How many jobs ``client`` has open, counted up to ``limit``, and the job behind its ``key``."""
+    row = await connection.fetchrow(_SQL["admission"], client, key, limit)
+    assert row is not None  # noqa: S101 - the query selects from one constant row
+    kept = None
+    if row["job_id"] is not None:
+        kept = KeptAnswer(row["digest"], row["job_id"], row["results_bucket"])
+    return Admission(row["open_jobs"], kept)
+
+
+async def insert(
+    connection: Connection, job: NewJob, *, sees: str | None, key: tuple[str, bytes] | None = None
+) -> Inserted | UnknownAfter | KeyTaken:
+    """Write a job and its request in the caller's transaction. ``key``: Idempotency-Key and digest.
+
+    ``sees``: whose jobs ``after`` may name. Who writes the same key meanwhile is waited for.
+    """
+    blocked = False
+    if job.after_jobs:
+        found = await connection.fetch(_SQL["lock_after"], job.after_jobs, sees)
+        missing = set(job.after_jobs) - {row["job_id"] for row in found}
+        if missing:
+            return UnknownAfter(tuple(sorted(missing)))
+        blocked = any(row["open"] for row in found)
+    await connection.execute(
+        _SQL["insert_job"],
+        job.job_id,
+        job.client,
+        job.type,
+        job.name,
+        job.destination,
+        job.destination_kind,
+        job.results_bucket,
+        job.accept_type,
+        job.content_type,
+        job.activation_mode,
+        job.priority,
+        job.after_jobs,
+        blocked,
+        job.retry_of,
+        job.operations,
+        job.request,
+    )
+    if key is not None:
+        taken = await connection.fetchval(_SQL["take_idempotency_key"], job.client, *key, job.job_id)
+        if taken is None:
+            return KeyTaken()
+    return Inserted(job.job_id)
+
+
+async def find(connection: Connection, job_id: UUID, client: str | None) -> JobRow | None:
+    """The job, or ``None`` when there is none that ``client`` may see."""
+    row = await connection.fetchrow(_SQL["find_job"], job_id, client)
+    return None if row is None else _read(JobRow, row)
+
+
+async def newest(
+    connection: Connection,
+    client: str | None,
+    *,
+    status: Status | None,
+    type: JobType | None,
+    before: int | None,
+    limit: int,
+) -> list[JobRow]:
+    """Up to ``limit`` jobs, newest first, submitted before the one whose ``seq`` is ``before``."""
+    rows = await connection.fetch(_SQL["list_jobs"], client, status, type, before, limit)
+    return [_read(JobRow, row) for row in rows]
+
+
+async def count_sub_jobs(connection: Connection, job_ids: Sequence[UUID]) -> dict[UUID, dict[Status, int]]:
+    """For each job, how many of its sub-jobs are in which status."""
+    counts: dict[UUID, dict[Status, int]] = {job_id: {} for job_id in job_ids}
+    for row in await connection.fetch(_SQL["count_sub_jobs"], job_ids):
+        counts[row["job_id"]][Status(row["status"])] = row["sub_jobs"]
+    return counts
+
+
+async def sub_jobs(connection: Connection, job_id: UUID, *, after: int, limit: int) -> list[SubJobRow]:
+    """Up to ``limit`` sub-jobs in order, behind position ``after`` (-1: from the first)."""
+    return [
+        _read(SubJobRow, row) for row in await connection.fetch(_SQL["list_sub_jobs"], job_id, after, limit)
+    ]
+
+
+async def changed_sub_jobs(
+    connection: Connection, job_id: UUID, *, behind: tuple[int, int], until: int, limit: int
+) -> list[SubJobRow]:
+    """Up to ``limit`` sub-jobs by (version of the last change, position), behind one and up to one."""
+    rows = await connection.fetch(_SQL["changed_sub_jobs"], job_id, *behind, until, limit)
+    return [_read(SubJobRow, row) for row in rows]
+
+
+async def has_part(connection: Connection, job_id: UUID, key: str) -> bool:
+    """True when ``key`` is one of the job's result objects."""
+    return bool(await connection.fetchval(_SQL["has_part"], job_id, key))
+
+
+async def request_of(connection: Connection, job_id: UUID) -> bytes | None:
+    """The bytes of the job's request, zstd."""
+    body: bytes | None = await connection.fetchval(_SQL["request_of"], job_id)
+    return body
+
+
+async def lock(connection: Connection, job_id: UUID, client: str | None) -> JobRow | None:
+    """The job, its row locked until the transaction ends; ``None`` when ``client`` may see none."""
+    row = await connection.fetchrow(_SQL["lock_job"], job_id, client)
+    return None if row is None else _read(JobRow, row)
+
+
+async def cancel(connection: Connection, job_id: UUID) -> tuple[JobRow, list[int]]:
+    """Move a locked, open job to CANCELLING and ask the same of its open sub-jobs.
+
+    Returns the new row and the lanes that have something to do now; they are marked wanted.
+    """
+    job = _read(JobRow, await connection.fetchrow(_SQL["cancel_job"], job_id))
+    rows = await connection.fetch(_SQL["cancel_sub_jobs"], job_id, job.version)
+    lanes = sorted({row["lane_id"] for row in rows})
+    await connection.execute(_SQL["want_lanes"], lanes)
+    return job, lanes
+
+
+async def pushed_sub_job(connection: Connection, sub_job_id: UUID) -> PushedSubJob | None:
+    """What a status push for this sub-job is checked against."""
+    row = await connection.fetchrow(_SQL["pushed_sub_job"], sub_job_id)
+    return None if row is None else _read(PushedSubJob, row)
+
+
+async def poll_now(connection: Connection, sub_job_id: UUID, data_producer_job_id: str) -> int | None:
+    """Make the sub-job's next poll due and its lane wanted; the lane, or ``None`` when it is not tracked."""
+    lane: int | None = await connection.fetchval(_SQL["poll_now"], sub_job_id, data_producer_job_id)
+    if lane is not None:
+        await connection.execute(_SQL["want_lanes"], [lane])
+    return lane
+
+
+async def plugins_of_sub_jobs(connection: Connection, sub_job_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """The URL of the DMI plugin that has each sub-job; unknown ids are absent."""
+    rows = await connection.fetch(_SQL["plugins_of_sub_jobs"], sub_job_ids)
+    return {row["sub_job_id"]: row["url"] for row in rows}
+
+
+async def plugins_of_producer_jobs(connection: Connection, ids: Sequence[str]) -> dict[str, set[str]]:
+    """The URLs of the DMI plugins that have an active sub-job under each ``dataProducerJobId``."""
+    urls: dict[str, set[str]] = {}
+    for row in await connection.fetch(_SQL["plugins_of_producer_jobs"], ids):
+        urls.setdefault(row["data_producer_job_id"], set()).add(row["url"])
+    return urls
+
+
+async def has_topic(connection: Connection, topic: str, client: str | None) -> bool:
+    """True when a job that ``client`` may see has ``topic`` as its destination."""
+    return bool(await connection.fetchval(_SQL["has_topic"], topic, client))

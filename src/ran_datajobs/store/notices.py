@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Being woken by the database: LISTEN on a connection of its own, over lost connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+from ran_datajobs.errors import StoreUnavailable
+from ran_datajobs.store.database import Database, store_errors
+
+OUTBOX_CHANNEL: Final = "datajobs_outbox"
+"""Notified, with the shard, whenever messages were added to the outbox."""
+
+_FIRST_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 5.0
+
+
+async def follow(database: Database, channel: str, news: Callable[[str | None], None]) -> None:
+    """Call ``news`` with the payload of every notice of ``channel``, for ever; end it by cancelling.
+
+    After each connect it is called with ``None``: notices may have been missed.
+    """
+    pause = _FIRST_PAUSE
+    while True:
+        with contextlib.suppress(StoreUnavailable):
+            await _until_lost(database, channel, news)
+            pause = _FIRST_PAUSE
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+async def _until_lost(database: Database, channel: str, news: Callable[[str | None], None]) -> None:
+    connection = await database.listen_connection()
+    lost = asyncio.Event()
+    connection.add_termination_listener(lambda _connection: lost.set())
+    try:
+        with store_errors():
+            await connection.add_listener(channel, lambda _c, _pid, _channel, payload: news(str(payload)))
+        news(None)
+        await lost.wait()
+    finally:
+        connection.terminate()

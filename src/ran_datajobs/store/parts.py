@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which result objects a job has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from msgspec import Struct
+
+from ran_datajobs.store.database import Connection
+from ran_datajobs.store.queries import named_queries
+
+_SQL = named_queries("parts")
+
+FOREIGN_SEQUENCE: Final = -1
+"""Stands in place of a sequence for a plugin's own result body, kept as it came: it is no message."""
+
+ADDED_SEQUENCE: Final = 1_000_000
+"""First sequence of what the service adds to the messages of a read: no message of a plugin gets there."""
+
+
+class Part(Struct, frozen=True):
+    """One result object. ``sub_job`` is a sub-job id or ``unmatched``; ``sequence`` counts from 0 in it.
+
+    ``operations`` counts its responses, ``failed`` those that did not succeed; ``size`` is in bytes.
+    """
+
+    sub_job: str
+    sequence: int
+    key: str
+    size: int
+    sha256: str
+    operations: int
+    failed: int
+
+
+async def record(connection: Connection, job_id: UUID, parts: Sequence[Part]) -> None:
+    """Record ``parts``, the last that their sub-jobs have: rows of an earlier, longer attempt go."""
+    if not parts:
+        return
+    ends: dict[str, int] = {}
+    for part in parts:
+        ends[part.sub_job] = max(ends.get(part.sub_job, 0), part.sequence + 1)
+    await connection.execute(_SQL["drop_surplus"], job_id, list(ends), list(ends.values()))
+    columns: list[list[Any]] = [
+        [part.sub_job for part in parts],
+        [part.sequence for part in parts],
+        [part.key for part in parts],
+        [part.size for part in parts],
+        [part.sha256 for part in parts],
+        [part.operations for part in parts],
+        [part.failed for part in parts],
+    ]
+    await connection.execute(_SQL["record_parts"], job_id, *columns)
+
+
+async def listing(connection: Connection, job_id: UUID) -> list[Part]:
+    """Every part of a job: its sub-jobs in their order, the unmatched operations last."""
+    return [
+        Part(
+            row["sub_job"],
+            row["sequence"],
+            row["key"],
+            row["bytes"],
+            row["sha256"],
+            row["operations"],
+            row["failed"],
+        )
+        for row in await connection.fetch(_SQL["parts_of_job"], job_id)
+    ]
+
+
+async def arrived(connection: Connection, job_id: UUID, sub_job: str) -> int:
+    """How many result messages of a sub-job are in."""
+    return int(await connection.fetchval(_SQL["arrived"], job_id, sub_job))
+
+
+async def arrived_outcomes(connection: Connection, job_id: UUID, sub_job: str) -> list[bytes]:
+    """What the result messages of a sub-job told, as :mod:`ran_datajobs.results.arrivals` packed it."""
+    rows = await connection.fetch(_SQL["arrived_outcomes"], job_id, sub_job)
+    return [row["outcomes"] for row in rows]

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Planning and finishing: the transactions that turn a request into sub-jobs, and those into a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import zstandard
+from msgspec import Struct
+
+from ran_datajobs.job import Counts, JobType, Status
+from ran_datajobs.store.database import Connection
+from ran_datajobs.store.queries import named_queries
+
+_SQL = named_queries("planning")
+
+
+class JobToPlan(Struct, frozen=True):
+    """A job with the bytes of its request (zstd)."""
+
+    job_id: UUID
+    type: JobType
+    results_bucket: str
+    planned: bool
+    body: bytes
+
+
+class NewSubJob(Struct, frozen=True):
+    """A sub-job to insert. ``body``: the operations for the plugin, zstd."""
+
+    sub_job_id: UUID
+    plugin_id: int
+    data_producer_id: str
+    body: bytes
+    operations: int
+
+
+async def job_to_plan(connection: Connection, job_id: UUID) -> JobToPlan | None:
+    """The job and its request; ``None`` when there is no such job."""
+    row = await connection.fetchrow(_SQL["job_to_plan"], job_id)
+    if row is None:
+        return None
+    return JobToPlan(row["job_id"], JobType(row["type"]), row["results_bucket"], row["planned"], row["body"])
+
+
+async def lock_job(connection: Connection, job_id: UUID) -> Any:
+    """Lock the job's row; what planning and finishing need of it."""
+    return await connection.fetchrow(_SQL["lock_job"], job_id)
+
+
+async def still_blocked(connection: Connection, job_id: UUID) -> bool:
+    """True while a job named in ``after`` is not terminal."""
+    return bool(await connection.fetchval(_SQL["still_blocked"], job_id))
+
+
+async def insert_sub_jobs(connection: Connection, job_id: UUID, sub_jobs: Sequence[NewSubJob]) -> list[int]:
+    """Insert the sub-jobs in order, with their lanes; the lanes that need somebody to look at them.
+
+    A lane that is held, or that somebody was told to look at, needs nobody else: its holder looks again
+    before it gives the lane back.
+    """
+    pairs = sorted({(s.plugin_id, s.data_producer_id) for s in sub_jobs})
+    rows = await connection.fetch(_SQL["upsert_lanes"], [p for p, _ in pairs], [d for _, d in pairs])
+    lanes = {(row["plugin_id"], row["data_producer_id"]): row["lane_id"] for row in rows}
+    await connection.execute(
+        _SQL["insert_sub_jobs"],
+        job_id,
+        [s.sub_job_id for s in sub_jobs],
+        list(range(len(sub_jobs))),
+        [lanes[s.plugin_id, s.data_producer_id] for s in sub_jobs],
+        [s.body for s in sub_jobs],
+        [s.operations for s in sub_jobs],
+        [zstandard.frame_content_size(s.body) for s in sub_jobs],
+    )
+    return sorted(row["lane_id"] for row in rows if not row["attended"])
+
+
+async def mark_planned(
+    connection: Connection,
+    job_id: UUID,
+    *,
+    sub_jobs: int,
+    unmatched: int,
+    failed: int,
+    fanned_out: bool,
+    blocked: bool,
+) -> None:
+    """Record the plan's figures on the job."""
+    await connection.execute(_SQL["mark_planned"], job_id, sub_jobs, unmatched, failed, fanned_out, blocked)
+
+
+async def finish_facts(connection: Connection, job_id: UUID) -> tuple[bool, bool]:
+    """(operations have several parts, a cancel stopped a sub-job) of an existing job."""
+    row = await connection.fetchrow(_SQL["finish_facts"], job_id)
+    return (False, False) if row is None else (row["fanned_out"], row["cancelled"])
+
+
+async def cancel_arrow(connection: Connection, job_id: UUID) -> bool:
+    """Move the job to CANCELLING when it is open; whether it was."""
+    return await connection.fetchval(_SQL["cancel_arrow"], job_id) is not None
+
+
+async def finish(
+    connection: Connection, job_id: UUID, status: Status, reason: str | None, counts: Counts
+) -> bool:
+    """Make the job terminal. False when it was terminal already, or is not ready."""
+    found = await connection.fetchval(
+        _SQL["finish"],
+        job_id,
+        status.value,
+        reason,
+        counts.succeeded,
+        counts.failed,
+        counts.unmatched,
+        counts.not_started,
+        counts.unknown,
+    )
+    return found is not None
+
+
+async def unblock_after(connection: Connection, job_id: UUID) -> list[int]:
+    """Free the jobs that waited for this one alone; the lanes that have something to do now."""
+    freed = [row["job_id"] for row in await connection.fetch(_SQL["unblock_after"], job_id)]
+    if not freed:
+        return []
+    return sorted({row["lane_id"] for row in await connection.fetch(_SQL["unblock_sub_jobs"], freed)})
+
+
+async def forgotten_jobs(connection: Connection) -> list[tuple[UUID, bool]]:
+    """Up to 1000 jobs that wait for their plan (False) or their verdict (True) without any task for it."""
+    return [(row["job_id"], row["planned"]) for row in await connection.fetch(_SQL["forgotten_jobs"])]
+
+
+async def forgotten_lanes(connection: Connection) -> list[int]:
+    """Up to 1000 lanes with something to do that nobody holds and no task is for."""
+    return [row["lane_id"] for row in await connection.fetch(_SQL["forgotten_lanes"])]

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Removes what is older than the retention, a bounded number of rows at a time. Ages are in seconds, by the
+database's clock. Open jobs, and those whose delivery is under way, are never touched."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from msgspec import Struct
+
+from ran_datajobs.store.database import Connection
+from ran_datajobs.store.outbox import shard_of
+from ran_datajobs.store.queries import named_queries
+
+_SQL = named_queries("retention")
+
+
+class ExpiredJob(Struct, frozen=True):
+    """A job to remove. ``in_own_bucket``: its objects were delivered to a bucket that the client named."""
+
+    job_id: UUID
+    bucket: str
+    in_own_bucket: bool
+
+
+async def claim(connection: Connection) -> bool:
+    """True when ``connection`` is the only one that prunes, until it goes back to its pool or is lost."""
+    return bool(await connection.fetchval(_SQL["claim_pruning"]))
+
+
+async def expired_jobs(connection: Connection, older_than: float, limit: int) -> list[ExpiredJob]:
+    """Up to ``limit`` jobs that ended longer ago, the oldest first."""
+    rows = await connection.fetch(_SQL["expired_jobs"], older_than, limit)
+    return [ExpiredJob(row["job_id"], row["results_bucket"], row["in_own_bucket"]) for row in rows]
+
+
+async def is_expired(connection: Connection, job_id: UUID, older_than: float) -> bool:
+    """True while the job is one of :func:`expired_jobs`."""
+    return bool(await connection.fetchval(_SQL["is_expired"], job_id, older_than))
+
+
+async def remove_job(connection: Connection, job_id: UUID, limit: int) -> bool:
+    """Remove the rows of an expired job, at most ``limit`` of a kind at once and the job's own last.
+
+    False when it is to be called again: more is left, or the job is being delivered once more.
+    """
+    for name in ("delete_parts", "delete_sub_jobs"):
+        if len(await connection.fetch(_SQL[name], job_id, limit)) == limit:
+            return False
+    await connection.execute(_SQL["delete_outbox"], job_id, shard_of(job_id))
+    return await connection.fetchval(_SQL["delete_job"], job_id) is not None
+
+
+async def remove_keys(connection: Connection, older_than: float, limit: int) -> int:
+    """Remove Idempotency-Keys; how many it were."""
+    return len(await connection.fetch(_SQL["delete_keys"], older_than, limit))
+
+
+async def remove_messages(connection: Connection, older_than: float, limit: int) -> int:
+    """Remove messages of the embedded bus, but for those of open jobs; how many it were."""
+    return len(await connection.fetch(_SQL["delete_messages"], older_than, limit))
+
+
+async def remove_lost_outbox(connection: Connection, limit: int) -> int:
+    """Remove what was still to be published for jobs that are gone; how many it were."""
+    return len(await connection.fetch(_SQL["delete_lost_outbox"], limit))

@@ -1,0 +1,67 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- The embedded bus. Offsets are given out under the topic's row lock, which is held until the commit: a reader
+-- that sees an offset has seen, or can see, every smaller one.
+
+-- name: add_topic
+insert into bus_topic (topic) values ($1) on conflict do nothing;
+
+-- name: topics
+select topic from bus_topic order by topic;
+
+-- name: take_offsets
+update bus_topic set head = head + $2 where topic = $1 returning head - $2;
+
+-- name: add_messages
+insert into bus_message (topic, message_offset, job_id, key, headers, value)
+select $1, $2 + m.place - 1, m.job_id, m.key, m.headers, m.value
+from unnest($3::uuid[], $4::text[], $5::jsonb[], $6::bytea[]) with ordinality
+     as m (job_id, key, headers, value, place);
+
+-- name: wake_receivers
+select pg_notify('datajobs_bus', $1);
+
+-- name: messages_from
+with page as (
+    select message_offset, key, headers, value,
+           sum(length(value)) over (order by message_offset) - length(value) as bytes_before
+    from (
+        select message_offset, key, headers, value from bus_message
+        where topic = $1 and message_offset >= $2
+        order by message_offset limit $3
+    ) first_ones
+)
+select message_offset, key, headers, value from page where bytes_before < $4 order by message_offset;
+
+-- name: messages_of_client
+with page as (
+    select message_offset, key, headers, value,
+           sum(length(value)) over (order by message_offset) - length(value) as bytes_before
+    from (
+        select m.message_offset, m.key, m.headers, m.value
+        from bus_message m join data_job j using (job_id)
+        where m.topic = $1 and m.message_offset >= $2 and j.client = $5
+        order by m.message_offset limit $3
+    ) first_ones
+)
+select message_offset, key, headers, value from page where bytes_before < $4 order by message_offset;
+
+-- name: position_of
+select next_offset from bus_position where consumer = $1 and topic = $2;
+
+-- name: set_position
+insert into bus_position (consumer, topic, next_offset) values ($1, $2, $3)
+on conflict (consumer, topic) do update set next_offset = greatest(bus_position.next_offset, excluded.next_offset);
+
+-- name: claim_receiving
+select pg_try_advisory_lock(7263402, hashtext($1 || '/' || $2));
+
+-- name: fence_shard
+insert into bus_shard (shard, epoch) values ($1, 1)
+on conflict (shard) do update set epoch = bus_shard.epoch + 1
+returning epoch, position;
+
+-- name: lock_shard
+select epoch, position from bus_shard where shard = $1 for update;
+
+-- name: move_shard
+update bus_shard set position = $2 where shard = $1;

@@ -1,0 +1,65 @@
+-- SPDX-License-Identifier: Apache-2.0
+
+-- name: lock_inventory
+select pg_advisory_xact_lock(7012002);
+
+-- name: next_version
+select nextval('inventory_version');
+
+-- name: plugin_by_url
+select plugin_id, url, dialect, idempotent, stop_on_error, give_up, sub_job_timeout, read_slots
+from dmi_plugin where url = $1;
+
+-- name: save_plugin
+insert into dmi_plugin (url, dialect, idempotent, stop_on_error, give_up, sub_job_timeout, read_slots, version)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
+on conflict (url) do update
+set dialect = excluded.dialect, idempotent = excluded.idempotent, stop_on_error = excluded.stop_on_error,
+    give_up = excluded.give_up, sub_job_timeout = excluded.sub_job_timeout, read_slots = excluded.read_slots,
+    version = excluded.version
+returning plugin_id;
+
+-- name: handles_by_id
+select cm_handle, alternate_id, alternate_key, plugin_id, data_producer_id, module_set_tag,
+       private_properties, public_properties, trust_level
+from cm_handle where not removed and cm_handle = any ($1::text[]);
+
+-- name: holders_of
+select alternate_key, cm_handle from cm_handle where not removed and alternate_key = any ($1::text[]);
+
+-- name: release_alternate_keys
+update cm_handle set alternate_key = null
+where not removed and alternate_key is not null and cm_handle = any ($1::text[]);
+
+-- name: remove_handles
+update cm_handle
+set removed = true, alternate_id = null, alternate_key = null, private_properties = '{}', public_properties = '{}',
+    version = $2
+where cm_handle = any ($1::text[]);
+
+-- name: save_handles
+insert into cm_handle (cm_handle, alternate_id, alternate_key, plugin_id, data_producer_id, module_set_tag,
+                       private_properties, public_properties, trust_level, version)
+select h.cm_handle, h.alternate_id, h.alternate_key, h.plugin_id, h.data_producer_id, h.module_set_tag,
+       h.private_properties::jsonb, h.public_properties::jsonb, h.trust_level, $10
+from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[],
+            $9::text[])
+     as h (cm_handle, alternate_id, alternate_key, plugin_id, data_producer_id, module_set_tag,
+           private_properties, public_properties, trust_level)
+on conflict (cm_handle) do update
+set alternate_id = excluded.alternate_id, alternate_key = excluded.alternate_key, plugin_id = excluded.plugin_id,
+    data_producer_id = excluded.data_producer_id, module_set_tag = excluded.module_set_tag,
+    private_properties = excluded.private_properties, public_properties = excluded.public_properties,
+    trust_level = excluded.trust_level, version = excluded.version, removed = false;
+
+-- name: newest_version
+select greatest((select max(version) from cm_handle), (select max(version) from dmi_plugin), 0);
+
+-- name: owners_since
+select cm_handle, alternate_key, plugin_id, data_producer_id, module_set_tag,
+       convert_to(private_properties::text, 'UTF8') as private_properties
+from cm_handle where version > $1;
+
+-- name: plugins_since
+select plugin_id, url, dialect, idempotent, stop_on_error, give_up, sub_job_timeout, read_slots
+from dmi_plugin where version > $1;

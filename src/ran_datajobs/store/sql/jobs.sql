@@ -1,0 +1,108 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- What the northbound API asks and changes. Locks are taken in one order everywhere: data_job, sub_job, lane.
+
+-- name: admission
+select (select count(*) from (
+            select 1 from data_job
+            where client = $1 and status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') limit $3) o) as open_jobs,
+       k.digest, k.job_id, j.results_bucket
+from (select 1) one
+left join idempotency_key k
+    on k.client = $1 and k.key = $2 and k.created_at > clock_timestamp() - interval '24 hours'
+left join data_job j on j.job_id = k.job_id;
+
+-- name: lock_after
+select job_id, status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') as open
+from data_job
+where job_id = any ($1::uuid[]) and ($2::text is null or client = $2)
+order by job_id for share;
+
+-- name: insert_job
+with job as (
+    insert into data_job (job_id, client, type, name, destination, destination_kind, results_bucket, accept_type,
+                          content_type, activation_mode, priority, after_jobs, blocked, retry_of, operations)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+)
+insert into job_request (job_id, body) values ($1, $16);
+
+-- name: take_idempotency_key
+insert into idempotency_key as k (client, key, digest, job_id) values ($1, $2, $3, $4)
+on conflict (client, key) do update
+set digest = excluded.digest, job_id = excluded.job_id, created_at = clock_timestamp()
+where k.created_at <= clock_timestamp() - interval '24 hours'
+returning true;
+
+-- name: find_job
+select * from data_job where job_id = $1 and ($2::text is null or client = $2);
+
+-- name: list_jobs
+select * from data_job
+where ($1::text is null or client = $1)
+  and ($2::job_status is null or status = $2)
+  and ($3::job_type is null or type = $3)
+  and ($4::bigint is null or seq < $4)
+order by seq desc limit $5;
+
+-- name: count_sub_jobs
+select job_id, status, count(*) as sub_jobs from sub_job where job_id = any ($1::uuid[]) group by job_id, status;
+
+-- name: list_sub_jobs
+select s.*, l.data_producer_id, p.url
+from sub_job s join lane l using (lane_id) join dmi_plugin p using (plugin_id)
+where s.job_id = $1 and s.position > $2
+order by s.position limit $3;
+
+-- name: changed_sub_jobs
+select s.*, l.data_producer_id, p.url
+from sub_job s join lane l using (lane_id) join dmi_plugin p using (plugin_id)
+where s.job_id = $1 and s.version >= $2 and (s.version, s.position) > ($2, $3) and s.version <= $4
+order by s.version, s.position limit $5;
+
+-- name: has_part
+select exists (select 1 from result_part where job_id = $1 and key = $2);
+
+-- name: request_of
+select body from job_request where job_id = $1;
+
+-- name: lock_job
+select * from data_job where job_id = $1 and ($2::text is null or client = $2) for no key update;
+
+-- name: cancel_job
+update data_job set status = 'CANCELLING', cancel_asked = true, version = version + 1
+where job_id = $1 returning *;
+
+-- name: cancel_sub_jobs
+update sub_job
+set cancel_asked = true, version = $2,
+    status = case when status in ('NOT_STARTED', 'RUNNING') then 'CANCELLING'::job_status else status end
+where job_id = $1 and stage <> 'SETTLED'
+returning lane_id;
+
+-- name: want_lanes
+update lane set wanted = true
+where lane_id in (select lane_id from lane where lane_id = any ($1::bigint[]) order by lane_id for no key update);
+
+-- name: pushed_sub_job
+select s.stage, s.lane_id, s.data_producer_job_id, p.url
+from sub_job s join lane l using (lane_id) join dmi_plugin p using (plugin_id)
+where s.sub_job_id = $1;
+
+-- name: poll_now
+update sub_job set due_at = clock_timestamp()
+where sub_job_id = $1 and stage = 'TRACKING' and data_producer_job_id = $2
+returning lane_id;
+
+-- name: plugins_of_sub_jobs
+select s.sub_job_id, p.url
+from sub_job s join lane l using (lane_id) join dmi_plugin p using (plugin_id)
+where s.sub_job_id = any ($1::uuid[]);
+
+-- name: plugins_of_producer_jobs
+select s.data_producer_job_id, p.url
+from sub_job s join lane l using (lane_id) join dmi_plugin p using (plugin_id)
+where s.data_producer_job_id = any ($1::text[]) and s.stage in ('TRACKING', 'COLLECTING');
+
+-- name: has_topic
+select exists (
+    select 1 from data_job
+    where destination_kind = 'TOPIC' and destination = $1 and ($2::text is null or client = $2));

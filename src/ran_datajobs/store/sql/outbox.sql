@@ -1,0 +1,147 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Messages on their way out. Positions are given out under the shard's row lock, which is held until the commit:
+-- whoever sees a position has seen, or can see, every smaller one of the shard. Its lock comes after all others.
+
+-- name: installation
+select installation_id from installation;
+
+-- name: given_up
+select job_id, destination from data_job
+where job_id = any ($1::uuid[]) and delivery_state = 'FAILED' and destination_kind = 'TOPIC';
+
+-- name: take_positions
+update outbox_shard set head = head + $2 where shard = $1 returning head - $2;
+
+-- name: add_messages
+insert into outbox (shard, position, job_id, topic, key, headers, value, object_key, bucket, bytes, delivery, ends_delivery)
+select $1, $2 + m.place, m.job_id, m.topic, m.key, m.headers, m.value, m.object_key, m.bucket, m.bytes, m.delivery,
+       m.ends_delivery
+from unnest($3::uuid[], $4::text[], $5::text[], $6::jsonb[], $7::bytea[], $8::text[], $9::text[], $10::bigint[],
+            $11::integer[], $12::boolean[]) with ordinality
+     as m (job_id, topic, key, headers, value, object_key, bucket, bytes, delivery, ends_delivery, place);
+
+-- name: claim_shard
+select pg_try_advisory_lock(7263403, $1::integer);
+
+-- name: next_messages
+with page as (
+    select *, sum(bytes) over (order by position) - bytes as bytes_before
+    from (
+        select o.position, o.job_id, o.topic, o.key, o.headers, o.value, o.object_key, o.bucket, o.bytes
+        from outbox o
+        where o.shard = $1
+          and not exists (select 1 from delivery_trouble t
+                          where t.parked and t.job_id = o.job_id and t.topic = o.topic)
+        order by o.position limit $2
+    ) first_ones
+)
+select position, job_id, topic, key, headers, value, object_key, bucket from page where bytes_before < $3 order by position;
+
+-- name: target_of
+select destination_kind, destination, results_bucket, delivery from data_job where job_id = $1 for no key update;
+
+-- name: lock_delivered_jobs
+select j.job_id, o.delivery
+from outbox o join data_job j using (job_id)
+where o.shard = $1 and o.position = any ($2::bigint[]) and o.ends_delivery
+order by j.job_id for no key update of j;
+
+-- name: mark_delivered
+update data_job j set delivery_state = 'DELIVERED', version = j.version + 1
+from unnest($1::uuid[], $2::integer[]) as d (job_id, delivery)
+where j.job_id = d.job_id and j.delivery = d.delivery and j.delivery_state = 'PENDING';
+
+-- name: remove_published
+delete from outbox where shard = $1 and position = any ($2::bigint[]);
+
+-- name: positions_up_to
+select o.position from outbox o
+where o.shard = $1 and o.position <= $2
+  and not exists (select 1 from delivery_trouble t where t.parked and t.job_id = o.job_id and t.topic = o.topic);
+
+-- name: end_trouble
+delete from delivery_trouble t using unnest($1::uuid[], $2::text[]) as d (job_id, topic)
+where t.job_id = d.job_id and t.topic = d.topic;
+
+-- name: move_published
+update outbox_shard set published = greatest(published, $2) where shard = $1;
+
+-- name: move_head
+update outbox_shard set head = $2 where shard = $1 and head < $2;
+
+-- name: note_trouble
+insert into delivery_trouble (job_id, topic, shard, retry_at, parked, cause)
+select w.job_id, w.topic, $1, clock_timestamp() + make_interval(secs => $3), $4::boolean, $5
+from (
+    select distinct o.job_id, o.topic from outbox o
+    where o.shard = $1 and ($2::text is null or o.topic = $2) and ($6::uuid is null or o.job_id = $6)
+    order by o.job_id, o.topic
+) w
+on conflict (job_id, topic) do update
+set tries = delivery_trouble.tries + 1, cause = excluded.cause, parked = delivery_trouble.parked or excluded.parked,
+    retry_at = clock_timestamp() + make_interval(secs => least($7, $3 * power(2, least(delivery_trouble.tries, 20))));
+
+-- name: lock_hopeless
+select t.job_id, t.topic, t.cause from delivery_trouble t join data_job j using (job_id)
+where t.shard = $1 and t.since < clock_timestamp() - make_interval(secs => $2)
+order by t.job_id for no key update of j;
+
+-- name: mark_failed
+update data_job j set delivery_state = 'FAILED', version = j.version + 1
+from unnest($1::uuid[], $2::text[]) as d (job_id, topic)
+where j.job_id = d.job_id and j.delivery_state = 'PENDING'
+  and d.topic = case j.destination_kind when 'TOPIC' then j.destination else 's3:' || j.destination end;
+
+-- name: drop_messages
+delete from outbox o using unnest($2::uuid[], $3::text[]) as d (job_id, topic)
+where o.shard = $1 and o.job_id = d.job_id and o.topic = d.topic;
+
+-- name: lock_due
+select job_id, topic from delivery_trouble
+where shard = $1 and parked and retry_at <= clock_timestamp() order by job_id, topic for update;
+
+-- name: waiting_again
+select o.position from outbox o join unnest($2::uuid[], $3::text[]) as d (job_id, topic) using (job_id, topic)
+where o.shard = $1 order by o.position;
+
+-- name: reposition
+update outbox o set position = $3 + m.place
+from unnest($2::bigint[]) with ordinality as m (position, place)
+where o.shard = $1 and o.position = m.position;
+
+-- name: unpark
+update delivery_trouble t set parked = false from unnest($1::uuid[], $2::text[]) as d (job_id, topic)
+where t.job_id = d.job_id and t.topic = d.topic;
+
+-- name: next_retry
+select extract(epoch from min(t.retry_at) - clock_timestamp())::float8 from delivery_trouble t
+where t.shard = $1 and t.parked;
+
+-- name: due_shards
+select o.shard from outbox_shard o
+where exists (
+        select 1 from outbox m
+        where m.shard = o.shard
+          and not exists (select 1 from delivery_trouble t where t.job_id = m.job_id and t.topic = m.topic
+                          and t.retry_at > clock_timestamp()))
+order by o.shard;
+
+-- name: parts_to_deliver
+select p.job_id, p.sub_job, p.key, p.bytes,
+       row_number() over (partition by p.job_id, p.sub_job order by p.sequence)::integer - 1 as sequence,
+       count(*) over (partition by p.job_id, p.sub_job) as total,
+       j.destination, j.results_bucket, j.delivery,
+       coalesce(l.data_producer_id, '') as data_producer_id,
+       coalesce(s.data_producer_job_id, '') as data_producer_job_id
+from result_part p
+join data_job j on j.job_id = p.job_id
+left join sub_job s on s.job_id = p.job_id and s.sub_job_id::text = p.sub_job
+left join lane l on l.lane_id = s.lane_id
+where j.destination_kind = 'TOPIC' and p.sequence >= 0 and p.job_id = any ($1::uuid[])
+  and ($2::text[] is null or p.sub_job = any ($2::text[]))
+order by p.job_id, s.position nulls first, p.sequence;
+
+-- name: deliver_again
+update data_job set delivery = delivery + 1, delivery_state = 'PENDING', version = version + 1
+where job_id = $1 and delivery_state in ('FAILED', 'DELIVERED')
+returning delivery;

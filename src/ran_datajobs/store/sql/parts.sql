@@ -1,0 +1,28 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- One row per result object. Objects lie under fixed keys: writing and recording them again changes nothing.
+
+-- name: record_parts
+insert into result_part (job_id, sub_job, sequence, key, bytes, sha256, operations, failed)
+select $1, * from unnest($2::text[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::integer[], $8::integer[])
+on conflict (job_id, sub_job, sequence) do update
+set key = excluded.key, bytes = excluded.bytes, sha256 = excluded.sha256, operations = excluded.operations,
+    failed = excluded.failed, outcomes = null;
+
+-- name: drop_surplus
+delete from result_part p
+using unnest($2::text[], $3::integer[]) as kept (sub_job, sequences)
+where p.job_id = $1 and p.sub_job = kept.sub_job and p.sequence >= kept.sequences;
+
+-- name: parts_of_job
+select p.sub_job, p.sequence, p.key, p.bytes, p.sha256, p.operations, p.failed
+from result_part p left join sub_job s on s.job_id = p.job_id and s.sub_job_id::text = p.sub_job
+where p.job_id = $1
+order by s.position nulls last, p.sequence;
+
+-- name: arrived
+select count(*)
+from result_part where job_id = $1 and sub_job = $2 and outcomes is not null;
+
+-- name: arrived_outcomes
+select outcomes from result_part
+where job_id = $1 and sub_job = $2 and outcomes is not null order by sequence;

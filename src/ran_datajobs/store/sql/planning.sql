@@ -1,0 +1,94 @@
+-- SPDX-License-Identifier: Apache-2.0
+
+-- name: job_to_plan
+select j.job_id, j.seq, j.client, j.type, j.priority, j.results_bucket, j.planned, j.cancel_asked, j.blocked,
+       j.status, r.body
+from data_job j join job_request r using (job_id) where j.job_id = $1;
+
+-- name: lock_job
+select planned, cancel_asked, blocked, seq, delivery, destination, destination_kind, results_bucket
+from data_job where job_id = $1 for no key update;
+
+-- name: still_blocked
+select exists (
+    select 1 from data_job j join data_job a on a.job_id = any (j.after_jobs)
+    where j.job_id = $1 and a.status in ('NOT_STARTED', 'RUNNING', 'CANCELLING'));
+
+-- name: upsert_lanes
+with named as (
+    select * from unnest($1::bigint[], $2::text[]) as n (plugin_id, data_producer_id)
+), before as (
+    select l.lane_id, l.held_by is not null or l.wanted as attended
+    from lane l join named using (plugin_id, data_producer_id) order by l.lane_id for update of l
+), now as (
+    insert into lane (plugin_id, data_producer_id, wanted)
+    select n.plugin_id, n.data_producer_id, true from named n left join (select count(*) from before) b on true
+    order by 1, 2
+    on conflict (plugin_id, data_producer_id) do update set wanted = true
+    returning lane_id, plugin_id, data_producer_id
+)
+select now.lane_id, now.plugin_id, now.data_producer_id, coalesce(before.attended, false) as attended
+from now left join before using (lane_id);
+
+-- name: insert_sub_jobs
+insert into sub_job (sub_job_id, job_id, position, lane_id, type, job_seq, client, priority, blocked, cancel_asked,
+                     body, body_bytes, operations, version)
+select s.sub_job_id, j.job_id, s.position, s.lane_id, j.type, j.seq, j.client, j.priority, j.blocked, j.cancel_asked,
+       s.body, s.body_bytes, s.operations, j.version
+from unnest($2::uuid[], $3::integer[], $4::bigint[], $5::bytea[], $6::integer[], $7::bigint[])
+     as s (sub_job_id, position, lane_id, body, operations, body_bytes), data_job j
+where j.job_id = $1;
+
+-- name: mark_planned
+update data_job
+set planned = true, version = version + 1, sub_jobs = $2, sub_jobs_open = $2, unmatched = $3, failed = $4,
+    fanned_out = $5, blocked = $6
+where job_id = $1;
+
+-- name: fail_plan
+update data_job set planned = true, reason = $2, version = version + 1, failed = operations where job_id = $1 and not planned;
+
+-- name: finish_facts
+select fanned_out, cancelled_sub_jobs > 0 as cancelled from data_job where job_id = $1;
+
+-- name: cancel_arrow
+update data_job set status = 'CANCELLING', version = version + 1
+where job_id = $1 and status in ('NOT_STARTED', 'RUNNING') returning job_id;
+
+-- name: finish
+update data_job
+set status = $2::job_status, reason = $3, ended_at = clock_timestamp(), version = version + 1,
+    succeeded = $4, failed = $5, unmatched = $6, not_started = $7, unknown = $8
+where job_id = $1 and status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') and planned and sub_jobs_open = 0
+returning job_id;
+
+-- name: unblock_after
+update data_job j set blocked = false
+where j.blocked and j.after_jobs @> array[$1::uuid]
+  and not exists (select 1 from data_job a where a.job_id = any (j.after_jobs) and a.job_id <> $1
+                  and a.status in ('NOT_STARTED', 'RUNNING', 'CANCELLING'))
+returning j.job_id;
+
+-- name: unblock_sub_jobs
+with freed as (
+    update sub_job set blocked = false where job_id = any ($1::uuid[]) and blocked returning lane_id
+)
+update lane set wanted = true where lane_id in (select lane_id from freed) returning lane_id;
+
+-- name: forgotten_jobs
+-- The tasks are a list that is hashed once: with thousands of rows that came since the last statistics, a join may
+-- compare every one with every other.
+select j.job_id, j.planned from data_job j
+where j.status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') and (not j.planned or j.sub_jobs_open = 0)
+  and j.created_at < clock_timestamp() - interval '5 seconds'
+  and convert_to(j.job_id::text, 'UTF8') not in (
+      select q.payload from pgqueuer q where q.entrypoint in ('plan', 'finish') and q.payload is not null)
+limit 1000;
+
+-- name: forgotten_lanes
+select l.lane_id from lane l
+where l.held_by is null
+  and l.lane_id in (select s.lane_id from sub_job s where s.stage <> 'SETTLED' and (not s.blocked or s.cancel_asked))
+  and convert_to(l.lane_id::text, 'UTF8') not in (
+      select q.payload from pgqueuer q where q.entrypoint = 'lane' and q.payload is not null)
+limit 1000;

@@ -1,0 +1,58 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- What is older than the retention, a bounded number of rows at a time. A job that is open, or whose delivery is
+-- still under way, is never touched, and neither are its messages.
+
+-- name: claim_pruning
+select pg_try_advisory_lock(7263404);
+
+-- name: expired_jobs
+select job_id, results_bucket, destination_kind = 'BUCKET' and destination is not distinct from results_bucket as in_own_bucket
+from data_job
+where ended_at < clock_timestamp() - make_interval(secs => $1) and delivery_state <> 'PENDING'
+order by ended_at limit $2;
+
+-- name: is_expired
+select exists (
+    select 1 from data_job
+    where job_id = $1 and ended_at < clock_timestamp() - make_interval(secs => $2) and delivery_state <> 'PENDING');
+
+-- name: delete_sub_jobs
+delete from sub_job where sub_job_id in (select sub_job_id from sub_job where job_id = $1 limit $2)
+returning 1;
+
+-- name: delete_parts
+delete from result_part where (job_id, sub_job, sequence) in (
+    select job_id, sub_job, sequence from result_part where job_id = $1 limit $2)
+returning 1;
+
+-- name: delete_outbox
+delete from outbox where shard = $2 and job_id = $1
+  and exists (select 1 from data_job j where j.job_id = $1 and j.delivery_state <> 'PENDING');
+
+-- name: delete_job
+delete from data_job
+where job_id = $1 and delivery_state <> 'PENDING' and ended_at is not null
+returning 1;
+
+-- name: delete_keys
+delete from idempotency_key where (client, key) in (
+    select client, key from idempotency_key
+    where created_at < clock_timestamp() - make_interval(secs => $1)
+    order by created_at limit $2 for update skip locked)
+returning 1;
+
+-- name: delete_messages
+delete from bus_message where (topic, message_offset) in (
+    select m.topic, m.message_offset from bus_message m
+    where m.at < clock_timestamp() - make_interval(secs => $1)
+      and not exists (select 1 from data_job j
+                      where j.job_id = m.job_id and (j.ended_at is null or j.delivery_state = 'PENDING'))
+    order by m.at limit $2)
+returning 1;
+
+-- name: delete_lost_outbox
+delete from outbox o where (o.shard, o.position) in (
+    select l.shard, l.position from outbox l
+    where not exists (select 1 from data_job j where j.job_id = l.job_id)
+    order by l.shard, l.position limit $1 for update skip locked)
+returning 1;

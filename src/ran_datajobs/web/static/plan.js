@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a dry run answered: who would get what, and which operations nobody would get.
+
+import { h, longTable, notice } from "./elements.js";
+import { number, path, plural } from "./format.js";
+
+const producers = [
+  { label: "Data producer", kind: "name", cell: (subJob) => String(subJob.dataProducerId ?? "") },
+  { label: "DMI plugin", kind: "path wide", cell: (subJob) => String(subJob.dmiServiceName ?? "") },
+  { label: "Operations", kind: "figure", cell: (subJob) => number(subJob.operations) },
+];
+const unmatchedColumns = [
+  { label: "Operation", kind: "narrow", cell: (one) => String(one.operationId ?? "") },
+  { label: "Path", kind: "path wide", cell: (one) => path(one.path) },
+  { label: "Reason", kind: "narrow", cell: (one) => h("code", {}, String(one.reason ?? "")) },
+];
+
+/** Operations that would run. */
+export const runnable = (plan) => (plan.operations?.total ?? 0) - (plan.operations?.unmatched ?? 0);
+
+export function planBox(plan) {
+  const subJobs = plan.subJobs ?? [];
+  const unmatched = plan.unmatched ?? [];
+  const lost = plan.operations?.unmatched ?? unmatched.length;
+  return h("section", { class: "plan", "aria-labelledby": "plan-title" },
+    h("h2", { id: "plan-title", tabindex: "-1" }, "The plan"),
+    h("p", {}, `${plural(runnable(plan), "operation")} of ${number(plan.operations?.total ?? 0)} would go to `,
+      `${plural(subJobs.length, "data producer")}, each in the order of the request. Nothing was sent.`),
+    subJobs.length ? h("div", { class: "sheet" }, longTable("Sub-jobs of the plan", producers, subJobs, 20))
+      : notice("No data producer would get anything: every operation would fail.", "error"),
+    lost ? h("div", {},
+      h("h3", {}, `${plural(lost, "operation")} would fail`),
+      h("p", { class: "hint" }, "The others run all the same."),
+      h("div", { class: "sheet" }, longTable("Operations without a data producer", unmatchedColumns, unmatched, 20)))
+      : notice("Every operation has a data producer.", "good"));
+}

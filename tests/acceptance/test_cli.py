@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client's commands, run as processes against a running service and a DMI plugin behind real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
+from ran_datajobs.job import OperationState
+from tests.acceptance.commands import datajobs, environment, json_lines, started
+
+_COMMANDS = [
+    (),
+    ("demo",),
+    ("serve",),
+    ("dmi",),
+    ("simulate",),
+    ("submit",),
+    ("list",),
+    ("status",),
+    ("watch",),
+    ("results",),
+    ("failures",),
+    ("cancel",),
+    ("retry",),
+    ("redeliver",),
+    ("inventory",),
+    ("inventory", "load"),
+    ("tail",),
+    ("token",),
+    ("token", "add"),
+    ("token", "list"),
+    ("token", "revoke"),
+    ("config",),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of one service for the tests of this module."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("service")
+    url = f"http://127.0.0.1:{port}"
+    with started(
+        "serve", "--port", str(port), "--data-dir", folder / "data", lines=folder / "lines"
+    ) as running:
+        running.until_ready(url)
+        yield url
+
+
+class Network:
+    """Managed elements that a scripted plugin serves, registered through the command line."""
+
+    def __init__(self, server: str, plugin: ScriptedPlugin, address: str) -> None:
+        self.server = server
+        self.plugin = plugin
+        self.address = address
+        self._tag = uuid.uuid4().hex[:8]
+
+    async def run(self, *arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+        """Run a command against the service, while the plugin answers in this process."""
+        return await asyncio.to_thread(datajobs, *arguments, stdin=stdin, DATAJOBS_SERVER=self.server)
+
+    def fdn(self, name: str) -> str:
+        """A managed element of this test alone."""
+        return f"/ManagedElement={name}-{self._tag}"
+
+    async def register(self, *names: str) -> subprocess.CompletedProcess[str]:
+        """Register a handle, with a data producer of its own, for each name."""
+        handles = [
+            {
+                "cmHandle": f"{name}-{self._tag}",
+                "alternateId": self.fdn(name),
+                "dataProducerIdentifier": f"{name}-{self._tag}",
+            }
+            for name in names
+        ]
+        body = {"dmiPlugin": self.address, "createdCmHandles": handles}
+        return await self.run("inventory", "load", "-", stdin=json.dumps(body).encode())
+
+    def script(self, name: str, script: Script) -> None:
+        """How the plugin treats one data producer."""
+        self.plugin.script(f"{name}-{self._tag}", script)
+
+    def request(self, *names: str) -> bytes:
+        """A write job with one operation for each name."""
+        operations = [
+            {
+                "op": "replace",
+                "path": f"{self.fdn(name)}#/attributes/userLabel",
+                "operationId": name,
+                "value": "x",
+            }
+            for name in names
+        ]
+        return json.dumps({"name": "labels", "data": operations}).encode()
+
+    async def submit(self, *names: str) -> str:
+        """Submit such a job; its id."""
+        done = await self.run("submit", "-", "--output", "json", stdin=self.request(*names))
+        assert done.returncode == 0, done.stderr
+        job_id: str = json.loads(done.stdout)["jobId"]
+        return job_id
+
+
+@pytest.fixture
+async def network(server: str) -> AsyncIterator[Network]:
+    """A network behind a plugin that obeys."""
+    plugin = ScriptedPlugin()
+    async with plugin.serving() as address:
+        yield Network(server, plugin, address)
+
+
+@pytest.mark.parametrize("command", _COMMANDS, ids=lambda command: " ".join(command) or "datajobs")
+def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
+    """``--help`` tells what a command does; a command that does something shows an example."""
+    done = datajobs(*command, "--help")
+    assert done.returncode == 0
+    assert "Usage:" in done.stdout
+    if command not in ((), ("inventory",), ("token",)):
+        assert "Example" in done.stdout
+        assert f"datajobs {' '.join(command)}" in " ".join(done.stdout.replace("│", " ").split())
+
+
+def test_the_version_is_told() -> None:
+    """``--version`` prints name and version."""
+    assert datajobs("--version").stdout.startswith("datajobs 0.")
+
+
+async def test_a_job_that_finishes_ends_with_0(network: Network) -> None:
+    """Submit and watch: progress, the end in words, exit status 0."""
+    assert (await network.register("a", "b")).stdout == "all were taken\n"
+    done = await network.run("submit", "-", "--watch", stdin=network.request("a", "b"))
+    assert done.returncode == 0, done.stderr
+    assert "finished" in done.stdout
+    assert "FINSHED" not in done.stdout
+    assert "2 operations: 2 succeeded" in done.stdout
+
+
+async def test_a_job_that_does_not_finish_well_ends_with_1_and_says_why(network: Network) -> None:
+    """Each operation that failed is listed with its reason, in a table and as JSON lines."""
+    await network.register("good", "bad")
+    network.script("bad", Script(statuses=("FAILED",), outcome=OperationState.FAILED))
+    done = await network.run("submit", "-", "--watch", stdin=network.request("good", "bad", "nowhere"))
+    assert done.returncode == 1
+    assert "partially failed" in done.stdout
+    job_id = json_lines(await network.run("list", "--limit", "1", "--output", "json"))[0]["jobId"]
+    failures = await network.run("failures", job_id, "--output", "json")
+    assert failures.returncode == 0
+    found = {f["operationId"]: f["reason"] for f in json_lines(failures)}
+    assert set(found) == {"bad", "nowhere"}
+    assert found["nowhere"] == "UNMATCHED"
+    table = (await network.run("failures", job_id)).stdout
+    assert table.splitlines()[0].split("\t")[0] == "OPERATION"
+    assert network.fdn("nowhere") in table
+
+
+async def test_a_dry_run_shows_the_plan_and_does_nothing(network: Network) -> None:
+    """The plan names plugin, producer and what nobody owns; the plugin hears nothing."""
+    await network.register("a")
+    done = await network.run("submit", "-", "--dry-run", stdin=network.request("a", "nowhere"))
+    assert done.returncode == 0
+    assert network.address in done.stdout
+    assert "2 operations in 1 sub-jobs, 1 unmatched" in done.stdout
+    assert list(network.plugin.calls) == []
+
+
+async def test_results_are_printed_or_kept(network: Network, tmp_path: Path) -> None:
+    """One line for each operation, or the very objects of the manifest as files."""
+    await network.register("a", "b")
+    job_id = await network.submit("a", "b", "nowhere")
+    printed = await network.run("results", job_id, "--follow", "--output", "json")
+    assert printed.returncode == 1
+    assert {r["operationId"]: r["state"] for r in json_lines(printed)} == {
+        "a": "SUCCEEDED",
+        "b": "SUCCEEDED",
+        "nowhere": "FAILED",
+    }
+    kept = await network.run("results", job_id, "--dir", tmp_path)
+    assert kept.returncode == 0, kept.stderr
+    files = sorted(tmp_path.rglob("*.json"))
+    assert len(files) == 3
+    outcomes = [r for file in files for r in json.loads(file.read_bytes())["responses"]]
+    assert {r["operationId"] for r in outcomes} == {"a", "b", "nowhere"}
+    stamps = [file.stat().st_mtime_ns for file in files]
+    await network.run("results", job_id, "--dir", tmp_path)
+    assert [file.stat().st_mtime_ns for file in files] == stamps
+
+
+async def test_results_of_a_running_job_are_not_there_yet(network: Network) -> None:
+    """Status 2, and what helps; after a cancel the job ends as cancelled, with status 1."""
+    await network.register("slow")
+    network.script("slow", Script(statuses=("RUNNING",)))
+    job_id = await network.submit("slow")
+    done = await network.run("results", job_id)
+    assert done.returncode == 2
+    assert "--follow" in done.stderr
+    assert (await network.run("cancel", job_id)).returncode == 0
+    network.script("slow", Script(statuses=("CANCELLED",), outcome=OperationState.NOT_STARTED))
+    assert (await network.run("watch", job_id)).returncode == 1
+    again = await network.run("cancel", job_id)
+    assert again.returncode == 2
+    assert "Traceback" not in again.stderr
+
+
+async def test_a_retry_takes_what_did_not_succeed(network: Network) -> None:
+    """The new job has only the operations that failed, and says whose retry it is."""
+    await network.register("good")
+    job_id = await network.submit("good", "late")
+    assert (await network.run("watch", job_id)).returncode == 1
+    await network.register("late")
+    done = await network.run("retry", job_id, "--output", "json")
+    assert done.returncode == 0, done.stderr
+    retried = json.loads(done.stdout)["jobId"]
+    assert (await network.run("watch", retried)).returncode == 0
+    shown = json.loads((await network.run("status", retried, "--output", "json")).stdout)
+    assert shown["retryOf"] == job_id
+    assert shown["operations"]["total"] == 1
+
+
+async def test_status_and_list_show_jobs_in_words_and_as_json(network: Network) -> None:
+    """A table for people, one document a line for programs; the job's address is as good as its id."""
+    await network.register("a")
+    job_id = await network.submit("a")
+    assert (await network.run("watch", job_id)).returncode == 0
+    shown = await network.run("status", f"{network.server}/ranoam/cm/v1/dataJob/{job_id}")
+    assert "Status      finished" in shown.stdout
+    listed = json_lines(await network.run("list", "--output", "json", "--type", "write"))
+    assert listed[0]["jobId"] == job_id
+    assert f"{job_id}\tlabels\tWRITE\tfinished\t100%" in (await network.run("list")).stdout
+
+
+async def test_a_handle_that_is_not_taken_is_named(network: Network) -> None:
+    """Status 1 and ONAP's code for each handle that was refused; the others are in."""
+    await network.register("a")
+    handles = [
+        {"cmHandle": "thief", "alternateId": network.fdn("a"), "dataProducerIdentifier": "t"},
+        {"cmHandle": f"h-{uuid.uuid4()}", "alternateId": network.fdn("b"), "dataProducerIdentifier": "t"},
+    ]
+    body = json.dumps({"dmiPlugin": network.address, "createdCmHandles": handles}).encode()
+    done = await network.run("inventory", "load", "-", "--output", "json", stdin=body)
+    assert done.returncode == 1
+    assert [entry["cmHandle"] for entry in json_lines(done)] == ["thief"]
+
+
+async def test_a_topic_can_be_read(network: Network) -> None:
+    """``tail`` prints the messages of a destination topic, from any place on."""
+    await network.register("a")
+    topic = f"t{uuid.uuid4().hex[:8]}"
+    done = await network.run(
+        "submit", "-", "--watch", "--destination", f"kafka:{topic}", stdin=network.request("a")
+    )
+    assert done.returncode == 0, done.stderr
+    messages = await network.run("tail", topic, "--no-follow")
+    assert messages.returncode == 0, messages.stderr
+    [message] = json_lines(messages)
+    assert message["value"]["data"]["responses"][0]["operationId"] == "a"
+    assert (await network.run("tail", topic, "--no-follow", "--from", "1")).stdout == ""
+
+
+async def test_a_refused_request_shows_where_it_is_wrong(network: Network) -> None:
+    """Status 2 and the place in the request; one line, no traceback."""
+    bad = {"data": [{"op": "copy", "path": "/A=1", "operationId": "1"}]}
+    done = await network.run("submit", "-", stdin=json.dumps(bad).encode())
+    assert done.returncode == 2
+    assert "/data/0" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status", "not-an-id"),
+        ("submit", "/no/such/file"),
+        ("status", "6a1c2b6e-0000-4000-8000-000000000000"),
+        ("tail", "a b"),
+    ],
+    ids=lambda arguments: " ".join(arguments)[:20],
+)
+def test_wrong_use_ends_with_2_and_one_line(server: str, arguments: tuple[str, ...]) -> None:
+    """What cannot be is said in one line on standard error."""
+    done = datajobs(*arguments, DATAJOBS_SERVER=server)
+    assert done.returncode == 2
+    assert done.stderr.startswith("datajobs: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["list", "status", "cancel"])
+def test_a_service_that_is_not_there_ends_with_3(free_port: int, command: str) -> None:
+    """The message names the address and how to start one."""
+    arguments = () if command == "list" else (str(uuid.uuid4()),)
+    done = datajobs(command, *arguments, "--server", f"http://127.0.0.1:{free_port}")
+    assert done.returncode == 3
+    assert f"http://127.0.0.1:{free_port}" in done.stderr
+    assert "datajobs serve" in done.stderr
+
+
+class _SomethingElse(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<h1>hello \x1b[31m</h1>")
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing is printed."""
+
+
+def test_something_else_at_the_address_ends_with_3() -> None:
+    """An answer that is not ours is no traceback."""
+    with HTTPServer(("127.0.0.1", 0), _SomethingElse) as other:
+        serving = Thread(target=other.serve_forever)
+        serving.start()
+        try:
+            done = datajobs("list", "--server", f"http://127.0.0.1:{other.server_port}")
+        finally:
+            other.shutdown()
+            serving.join()
+    assert done.returncode == 3
+    assert "not this service" in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(server: str) -> None:
+    """Output that nobody reads to its end (``| head``) ends quietly."""
+
+    pipe = f"{sys.executable} -m ran_datajobs config --markdown | head -1"
+    done = subprocess.run(
+        ["bash", "-c", f"{pipe}; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        check=False,
+        env=environment(),
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_tokens_are_made_listed_and_taken_back(tmp_path: Path) -> None:
+    """A token is printed once; the list shows names and roles only; a revoked client is gone."""
+    file = tmp_path / "tokens.json"
+    made = datajobs("token", "add", "planner", "--role", "submit", "--tokens-file", file)
+    token = made.stdout.strip()
+    assert made.returncode == 0
+    assert len(token) > 30
+    listed = datajobs("token", "list", "--tokens-file", file)
+    assert "planner\tsubmit" in listed.stdout
+    assert token not in listed.stdout + file.read_text()
+    assert datajobs("token", "revoke", "planner", DATAJOBS_TOKENS_FILE=str(file)).returncode == 0
+    assert datajobs("token", "revoke", "planner", "--tokens-file", file).returncode == 2
+    assert datajobs("token", "add", "x", "--role", "king", "--tokens-file", file).returncode == 2
+    assert datajobs("token", "list").returncode == 2
+
+
+def test_a_guarded_service_wants_a_token(tmp_path: Path, free_port: int) -> None:
+    """Without a token status 2 and where to put it; with one, from the variable or a file, all is well."""
+    file, url = tmp_path / "tokens.json", f"http://127.0.0.1:{free_port}"
+    token = datajobs("token", "add", "planner", "--role", "read", "--tokens-file", file).stdout.strip()
+    serve = ("serve", "--port", str(free_port), "--data-dir", tmp_path / "data", "--tokens-file", file)
+    with started(*serve, lines=tmp_path / "lines") as running:
+        running.until_ready(url)
+        without = datajobs("list", "--server", url)
+        assert without.returncode == 2
+        assert "DATAJOBS_TOKEN" in without.stderr
+        assert datajobs("list", "--server", url, DATAJOBS_TOKEN=token).returncode == 0
+        (tmp_path / "token").write_text(token)
+        assert datajobs("list", "--server", url, DATAJOBS_TOKEN_FILE=str(tmp_path / "token")).returncode == 0
+        assert datajobs("token", "revoke", "planner", "--tokens-file", file).returncode == 0
+        assert datajobs("list", "--server", url, DATAJOBS_TOKEN=token).returncode == 2
+        assert token not in running.text()
+
+
+def test_the_effective_settings_are_shown_without_secrets() -> None:
+    """``config`` shows what holds, wherever it comes from."""
+    done = datajobs("config", DATAJOBS_PORT="9000", DATAJOBS_TOKEN="s3cret")
+    assert "DATAJOBS_PORT\t9000" in done.stdout
+    assert "DATAJOBS_TOKEN\t***" in done.stdout

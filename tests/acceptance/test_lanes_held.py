@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Holding a lane, on a real database: what is asked for meanwhile is not lost, and nothing stays held."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import zstandard
+from msgspec import Struct
+
+from ran_datajobs.dispatch.announce import Announcer
+from ran_datajobs.dispatch.circuit import Circuits
+from ran_datajobs.dispatch.flight import Flights
+from ran_datajobs.dispatch.steps import LaneSteps, Release
+from ran_datajobs.dispatch.sub_jobs import DispatchLimits, SubJobRunner
+from ran_datajobs.dispatch.turn import Done, LaneTurns
+from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
+from ran_datajobs.job import JobType, Status
+from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.results.collection import ResultObjects
+from ran_datajobs.results.job_view import JobView
+from ran_datajobs.results.objects import open_folder
+from ran_datajobs.southbound.plugin import (
+    CancelAnswer,
+    CannotCancel,
+    CreateAnswer,
+    CreateCall,
+    Created,
+    JobAddress,
+    NotArrived,
+    Polled,
+    Responses,
+    ResultAnswer,
+    StatusAnswer,
+)
+from ran_datajobs.store import jobs, lanes, planning
+from ran_datajobs.store.database import Database
+from ran_datajobs.store.lanes import ClaimedLane, Held, HeldElsewhere, Waiting
+from ran_datajobs.store.planning import NewSubJob
+
+OPERATIONS = b'[{"op":"merge","path":"/A=1","operationId":1,"value":{"a":1}}]'
+
+
+class Lane(Struct, frozen=True):
+    """A lane with one waiting write."""
+
+    lane_id: int
+    job_id: UUID
+    sub_job_id: UUID
+
+
+@pytest.fixture
+async def lane(database: Database) -> Lane:
+    async with database.transaction() as connection:
+        plugin_id = await connection.fetchval(
+            "insert into dmi_plugin (url) values ('http://p') returning plugin_id"
+        )
+        job = jobs.NewJob(
+            uuid4(),
+            "c",
+            JobType.WRITE,
+            None,
+            None,
+            jobs.BUCKET,
+            "results",
+            "",
+            "",
+            "BEST_EFFORT",
+            4,
+            (),
+            None,
+            1,
+            b"",
+        )
+        await jobs.insert(connection, job, sees=None)
+        await planning.mark_planned(
+            connection, job.job_id, sub_jobs=1, unmatched=0, failed=0, fanned_out=False, blocked=False
+        )
+        sub_job = NewSubJob(uuid4(), plugin_id, "ems", zstandard.compress(OPERATIONS), 1)
+        (lane_id,) = await planning.insert_sub_jobs(connection, job.job_id, [sub_job])
+    return Lane(lane_id, job.job_id, sub_job.sub_job_id)
+
+
+class Plugin:
+    """Counts creates; answers as it is told, after what it is given to wait for."""
+
+    def __init__(self) -> None:
+        self.creates = 0
+        self.answers: list[CreateAnswer] = [Created("x")]
+        self.before: asyncio.Event | None = None
+
+    async def create(self, _call: CreateCall) -> CreateAnswer:
+        self.creates += 1
+        if self.before is not None:
+            await self.before.wait()
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    async def status(self, _address: JobAddress) -> StatusAnswer:
+        return Polled(Status.FINISHED)
+
+    async def result(self, _address: JobAddress) -> ResultAnswer:
+        return Responses(())
+
+    async def cancel(self, _address: JobAddress) -> CancelAnswer:
+        return CannotCancel("405")
+
+
+class Worker:
+    """What one worker has to work in lanes."""
+
+    def __init__(self, database: Database, folder: Any, plugin: Plugin) -> None:
+        worker_id = uuid4()
+        self.worker_id = worker_id
+        announcer = Announcer(JobView(Addresses("http://x"), "FINSHED"))
+        self.steps = LaneSteps(database, worker_id, announcer, aging=600)
+        self.stopping = asyncio.Event()
+        circuits = Circuits(lambda _: plugin, Random(1))
+        self.runner = SubJobRunner(
+            self.steps,
+            circuits.guarded,
+            ResultObjects(database, open_folder(folder)),
+            DispatchLimits(),
+            Random(1),
+            Flights(self.stopping),
+            circuits,
+        )
+        self.turns = LaneTurns(
+            self.steps, self.runner, worker_id, default_read_slots=4, stopping=self.stopping
+        )
+
+
+@pytest.fixture
+async def plugin() -> Plugin:
+    return Plugin()
+
+
+@pytest.fixture
+async def worker(database: Database, tmp_path: Any, plugin: Plugin) -> AsyncIterator[Worker]:
+    made = Worker(database, tmp_path, plugin)
+    async with database.connection() as connection:
+        await lanes.worker_alive(connection, made.worker_id, 600)
+    yield made
+
+
+async def status_of(database: Database, lane: Lane) -> tuple[str, str]:
+    async with database.connection() as connection:
+        row = await connection.fetchrow(
+            "select stage, status from sub_job where sub_job_id = $1", lane.sub_job_id
+        )
+    assert row is not None
+    return row["stage"], row["status"]
+
+
+async def test_a_push_that_comes_while_the_lane_is_given_back_is_not_lost(
+    database: Database, worker: Worker, lane: Lane
+) -> None:
+    """The plugin pushes after the holder's last look and before it notes when it will poll next: the holder
+    does not get rid of the lane, and the poll is due now and not when the holder thought."""
+    claimed = await worker.steps.claim((lane.lane_id, 1))
+    assert isinstance(claimed, ClaimedLane)
+    held = Held(lane.sub_job_id, lane.job_id, lane.lane_id, claimed.epoch)
+    await worker.steps.starting(held)
+    await worker.steps.started((held, "x"))
+    look = await worker.steps.look((lane.lane_id, claimed.epoch, 4))
+    assert look is not None
+    async with database.transaction() as connection:
+        assert await jobs.poll_now(connection, lane.sub_job_id, "x") == lane.lane_id
+    waiting = Waiting(held, 3600.0, 9, look.sub_jobs[0].due_at)
+    assert not await worker.steps.release(Release(lane.lane_id, claimed.epoch, (waiting,), 3600.0))
+    again = await worker.steps.look((lane.lane_id, claimed.epoch, 4))
+    assert again is not None
+    assert again.wanted
+    assert again.sub_jobs[0].due_in == 0
+    waiting = Waiting(held, 3600.0, 9, again.sub_jobs[0].due_at)
+    assert await worker.steps.release(Release(lane.lane_id, claimed.epoch, (waiting,), 3600.0))
+    async with database.connection() as connection:
+        due = await connection.fetchval("select extract(epoch from due_at - now()) from sub_job")
+    assert due > 3000
+
+
+async def test_a_lane_that_a_failed_turn_left_behind_is_taken_again(
+    database: Database, worker: Worker, lane: Lane
+) -> None:
+    """While somebody in this worker is in the lane, a second task does not get it; once nobody is, it does,
+    though the store still says that this worker holds it."""
+    first = await worker.steps.claim((lane.lane_id, 1))
+    assert isinstance(first, ClaimedLane)
+    assert isinstance(await worker.steps.claim((lane.lane_id, 2)), HeldElsewhere)
+    worker.steps.leave(first)
+    second = await worker.steps.claim((lane.lane_id, 2))
+    assert isinstance(second, ClaimedLane)
+    assert second.epoch == first.epoch + 1
+    worker.steps.leave(first)
+    assert isinstance(await worker.steps.claim((lane.lane_id, 3)), HeldElsewhere)
+
+
+async def test_a_turn_whose_step_breaks_gives_its_error_and_the_next_one_goes_on(
+    database: Database, worker: Worker, lane: Lane, plugin: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unexpected error ends the turn, for its task to be repeated; nothing stays held, and nothing that
+    may have been executed is sent again."""
+
+    async def broken(*_args: Any) -> None:
+        raise RuntimeError("a fault of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.steps, "started", broken)
+        with pytest.raises(RuntimeError, match="a fault of ours"):
+            await worker.turns.take(lane.lane_id, 1)
+    assert plugin.creates == 1
+    assert await worker.turns.take(lane.lane_id, 1) == Done()
+    assert plugin.creates == 1
+    assert await status_of(database, lane) == ("SETTLED", "FAILED")
+    async with database.connection() as connection:
+        assert await connection.fetchval("select unknown from sub_job") == 1
+        assert await connection.fetchval("select held_by from lane") is None
+
+
+async def test_an_answer_that_cannot_be_recorded_is_kept_and_not_asked_for_again(
+    database: Database, worker: Worker, lane: Lane, plugin: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is away just after a create of a plugin without idempotency was answered: the id is recorded
+    when the store is back, and the create was sent once."""
+    real, failures = worker.steps.started, [StoreUnavailable("away"), StoreUnavailable("still away")]
+
+    async def flaky(started: tuple[Held, str]) -> bool:
+        if failures:
+            raise failures.pop()
+        return await real(started)
+
+    monkeypatch.setattr(worker.steps, "started", flaky)
+    assert await worker.turns.take(lane.lane_id, 1) == Done()
+    assert not failures
+    assert plugin.creates == 1
+    stage, _ = await status_of(database, lane)
+    assert stage == "SETTLED"
+
+
+async def test_a_store_of_objects_that_is_away_is_not_the_plugins_trouble(
+    database: Database, worker: Worker, lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result cannot be written at first: it is fetched and written again, and nobody is given up."""
+    objects = worker.runner._objects
+    real, failures = objects.write, [StorageUnavailable("away")] * 2
+
+    async def flaky(*args: Any, **kwargs: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await real(*args, **kwargs)
+
+    monkeypatch.setattr(objects, "write", flaky)
+    assert await worker.turns.take(lane.lane_id, 1) == Done()
+    assert not failures
+    assert (await status_of(database, lane))[0] == "SETTLED"
+    async with database.connection() as connection:
+        assert await connection.fetchval("select trouble_since from sub_job") is None
+
+
+async def test_a_cancel_during_a_create_that_does_not_arrive_ends_it(
+    database: Database, worker: Worker, lane: Lane, plugin: Plugin
+) -> None:
+    """The job is cancelled while its create is under way, which then turns out not to have arrived: the
+    sub-job is not started again."""
+    plugin.answers, plugin.before = [NotArrived("connection refused")], asyncio.Event()
+    turn = asyncio.create_task(worker.turns.take(lane.lane_id, 1))
+    async with asyncio.timeout(10):
+        while not plugin.creates:
+            await asyncio.sleep(0)
+    async with database.transaction() as connection:
+        await jobs.lock(connection, lane.job_id, None)
+        await jobs.cancel(connection, lane.job_id)
+    plugin.before.set()
+    async with asyncio.timeout(30):
+        assert await turn == Done()
+    assert plugin.creates == 1
+    assert await status_of(database, lane) == ("SETTLED", "CANCELLED")
+
+
+async def test_who_is_stopped_during_a_create_still_records_it(
+    database: Database, worker: Worker, lane: Lane, plugin: Plugin
+) -> None:
+    """The worker is told to stop while a create is under way: its id is recorded before the lane is given
+    back, nothing more is asked, and somebody is told to go on."""
+    plugin.before = asyncio.Event()
+    turn = asyncio.create_task(worker.turns.take(lane.lane_id, 1))
+    async with asyncio.timeout(10):
+        while not plugin.creates:
+            await asyncio.sleep(0)
+    worker.stopping.set()
+    plugin.before.set()
+    async with asyncio.timeout(30):
+        assert await turn == Done()
+    assert await status_of(database, lane) == ("TRACKING", "RUNNING")
+    async with database.connection() as connection:
+        assert await connection.fetchval("select held_by from lane") is None
+        tasks = await connection.fetchval("select count(*) from pgqueuer where entrypoint = 'lane'")
+    assert tasks == 1

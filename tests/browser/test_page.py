@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page in a real browser, over a real service. Every test also shows what :func:`watched` asserts."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import Counter
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
+from tests.browser.conftest import Watched
+from tests.browser.running import Service, example, example_path
+from tests.browser.scripted import UNDER_WAY
+
+pytestmark = pytest.mark.browser
+
+SETTLES = 60_000
+"""Milliseconds in which a job of the demo has ended, on a slow and shared machine."""
+
+ENDED = re.compile(r"^(finished|partially failed|failed|cancelled)$")
+
+
+def labels(*elements: str) -> dict[str, Any]:
+    """A write of one label for each of these elements of the scripted plugin."""
+    operations = [
+        {
+            "op": "replace",
+            "path": f"/SubNetwork=1/ManagedElement={element}#/attributes/userLabel",
+            "operationId": element,
+            "value": "north",
+        }
+        for element in elements
+    ]
+    return {"name": "labels", "data": operations}
+
+
+def with_token(page: Page, service: Service) -> None:
+    """As if the reader had entered the token in this tab."""
+    page.add_init_script(f"sessionStorage.setItem('datajobs.token', {json.dumps(service.token)})")
+
+
+def job_of_type(service: Service, kind: str) -> dict[str, Any]:
+    """The oldest job of a type: the one that the demo itself submitted."""
+    items: list[dict[str, Any]] = service.get(f"dataJob?type={kind}&limit=1000")["items"]
+    return items[-1]
+
+
+def open_job(page: Page, job_id: str) -> None:
+    """Go to a job by its address, as a link would."""
+    page.goto(f"#/jobs/{job_id}")
+    expect(page.locator("main p.id")).to_have_text(job_id)
+
+
+def status(page: Page) -> Any:
+    """The status mark of the job that is shown."""
+    return page.locator(".state .status")
+
+
+def plain(text: str) -> int:
+    """A number as it stands on the page."""
+    return int(re.sub(r"\s", "", text))
+
+
+def test_lists_the_jobs(watched: Watched, running_service: Service) -> None:
+    """The list has every job of the service with its status in words, its name and its operations."""
+    page = watched.page
+    page.goto("")
+    job = job_of_type(running_service, "WRITE")
+    row = page.locator(f'tr[data-key="{job["jobId"]}"]')
+    expect(row.get_by_role("link")).to_have_text(job["name"] or f"Data job {job['jobId'][:8]}")
+    expect(row.locator(".status")).to_have_text("partially failed")
+    assert plain(row.locator('td[data-label="Operations"]').inner_text()) == job["operations"]["total"]
+
+
+def test_the_list_follows_the_jobs(watched: Watched, running_service: Service) -> None:
+    """A job that is submitted elsewhere appears in a list that is open, and comes to its end there."""
+    page = watched.page
+    page.goto("#/jobs")
+    expect(page.get_by_role("table")).to_be_visible()
+    row = page.locator(f'tr[data-key="{running_service.submit(example("read-cells"))}"]')
+    expect(row.locator(".status")).to_have_text("finished", timeout=SETTLES)
+
+
+def test_filters_the_list_by_type(watched: Watched, running_service: Service) -> None:
+    """A filter is part of the address, and leaves only what it names."""
+    page = watched.page
+    page.goto("#/jobs")
+    page.get_by_label("Type").select_option("read")
+    expect(page).to_have_url(re.compile(r"#/jobs\?type=READ$"))
+    expect(page.locator(f'tr[data-key="{job_of_type(running_service, "WRITE")["jobId"]}"]')).to_have_count(0)
+    expect(page.locator(f'tr[data-key="{job_of_type(running_service, "READ")["jobId"]}"]')).to_have_count(1)
+
+
+def test_finished_is_spelt_for_people(watched: Watched, running_service: Service) -> None:
+    """The wire's FINSHED is shown as "finished"."""
+    open_job(watched.page, job_of_type(running_service, "READ")["jobId"])
+    expect(status(watched.page)).to_have_text("finished")
+    expect(watched.page.locator("body")).not_to_contain_text("FINSHED")
+
+
+def test_submits_after_a_dry_run(watched: Watched, running_service: Service) -> None:
+    """The submit button is armed by a dry run alone, for exactly that text; then the job runs to its end."""
+    page = watched.page
+    request = example("read-cells")
+    page.goto("#/submit")
+    submit = page.get_by_role("button", name="Submit")
+    expect(submit).to_be_disabled()
+    page.get_by_label("Request (JSON)").fill(json.dumps(request))
+    expect(submit).to_be_disabled()
+
+    page.get_by_role("button", name="Dry run").click()
+    expect(page.get_by_role("heading", name="The plan")).to_be_visible()
+    expect(submit).to_be_enabled()
+    before = running_service.get("dataJob?limit=1")["items"][0]["jobId"]
+
+    page.get_by_label("Destination").fill("elsewhere")
+    expect(submit).to_be_disabled()
+    page.get_by_label("Destination").fill("")
+    page.get_by_role("button", name="Dry run").click()
+    expect(submit).to_be_enabled()
+    assert running_service.get("dataJob?limit=1")["items"][0]["jobId"] == before, "a dry run keeps nothing"
+
+    submit.click()
+    expect(page).to_have_url(re.compile(r"#/jobs/[0-9a-f-]{36}$"))
+    expect(status(page)).to_have_text("finished", timeout=SETTLES)
+    expect(page.get_by_role("progressbar", name="Progress of this job")).to_have_attribute(
+        "aria-valuenow", "100"
+    )
+    assert page.url.rpartition("/")[2] == running_service.get("dataJob?limit=1")["items"][0]["jobId"]
+
+
+def test_submits_a_file(watched: Watched, running_service: Service) -> None:
+    """A file can be chosen in place of a text; the plan names what nobody owns, with the reason."""
+    page = watched.page
+    page.goto("#/submit")
+    page.get_by_label("Choose a file").set_input_files(example_path("retune-pci"))
+    page.get_by_role("button", name="Dry run").click()
+    plan = page.get_by_role("region", name="The plan")
+    expect(plan.get_by_role("table", name="Operations without a data producer")).to_contain_text("UNMATCHED")
+    page.get_by_role("button", name="Submit").click()
+    expect(status(page)).to_have_text(ENDED, timeout=SETTLES)
+    job = running_service.get(f"dataJob/{page.url.rpartition('/')[2]}")
+    assert job["operations"]["total"] == len(example("retune-pci")["data"])
+
+
+def test_shows_where_a_request_is_wrong(watched: Watched) -> None:
+    """A refused dry run shows each error with its JSON pointer and what stands there; the submit is off."""
+    page = watched.page
+    page.goto("#/submit")
+    wrong = {"data": [{"op": "frobnicate", "path": "/SubNetwork=1", "operationId": "1"}]}
+    page.get_by_label("Request (JSON)").fill(json.dumps(wrong))
+    page.get_by_role("button", name="Dry run").click()
+    problem = page.get_by_role("alert")
+    expect(problem).to_contain_text("400")
+    expect(problem.get_by_role("row").nth(1)).to_contain_text("#/data/0/op")
+    expect(problem.get_by_role("row").nth(1)).to_contain_text('"frobnicate"')
+    expect(page.get_by_role("button", name="Submit")).to_be_disabled()
+    assert [text for text in watched.errors if "400" not in text] == []
+    watched.errors.clear()  # Chromium writes every refused request to the console
+
+
+def test_groups_failures_by_reason(watched: Watched, running_service: Service) -> None:
+    """Every reason is shown with the number of its operations, and the CSV has all of them."""
+    page = watched.page
+    job = job_of_type(running_service, "WRITE")
+    failures = running_service.get(f"dataJob/{job['jobId']}/failures")["items"]
+    wanted = Counter(failure["reason"] for failure in failures)
+    open_job(page, job["jobId"])
+    groups = page.locator("details.group")
+    expect(groups).to_have_count(len(wanted))
+    shown = {
+        group.locator("summary code").inner_text(): plain(group.locator("summary .count").inner_text())
+        for group in groups.all()
+    }
+    assert shown == wanted
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download as CSV").click()
+    with download.value.path().open(newline="", encoding="utf-8") as rows:
+        assert len(list(csv.DictReader(rows))) == len(failures)
+
+
+def test_shows_the_sub_jobs(watched: Watched, running_service: Service) -> None:
+    """The first sub-jobs are there, with their data producers and how they ended."""
+    page = watched.page
+    job = job_of_type(running_service, "WRITE")
+    first = running_service.get(f"dataJob/{job['jobId']}/subJobs?limit=1")["items"][0]
+    open_job(page, job["jobId"])
+    row = page.get_by_role("table", name="Sub-jobs").locator(f'tr[data-key="{first["subJobId"]}"]')
+    expect(row).to_contain_text(first["dataProducerId"])
+    assert plain(row.locator('td[data-label="Operations"]').inner_text()) == first["operations"]["total"]
+
+
+def test_lists_the_result_objects(watched: Watched, running_service: Service) -> None:
+    """Every object of the manifest is listed, and its link opens it."""
+    page = watched.page
+    job = job_of_type(running_service, "READ")
+    objects = page.request.get(job["resultsuri"]).json()["objects"]
+    open_job(page, job["jobId"])
+    results = page.get_by_role("region", name="Results")
+    expect(results.get_by_role("table", name="Result objects")).to_be_visible()
+    more = results.get_by_role("button", name=re.compile("^Show"))
+    while more.is_visible():
+        more.click()
+    links = results.get_by_role("table").get_by_role("link")
+    expect(links).to_have_text([one["key"].partition("/")[2] for one in objects])
+    answer = page.request.get(links.first.get_attribute("href") or "")
+    assert answer.ok
+    assert answer.json()["responses"]
+
+
+def test_events_are_read_in_any_pieces(watched: Watched) -> None:
+    """Wherever a stream of events is cut on its way, the page reads the same events out of it."""
+    watched.page.goto("")
+    stream = (
+        "retry: 2000\n\n: still here\n\nid: 1\nevent: progress\ndata: {}\n\n"
+        'id: 2\r\nevent: status\r\ndata: {"status":\r\ndata: "FINSHED"}\r\n\r\ndata: cut off'
+    )
+    read: list[list[dict[str, str]]] = watched.page.evaluate(
+        """async (stream) => {
+            const { eventParser } = await import("./events.js");
+            return Array.from(stream, (_, cut) => {
+                const feed = eventParser();
+                return [stream.slice(0, cut), stream.slice(cut)].flatMap((piece) => [...feed(piece)]);
+            });
+        }""",
+        stream,
+    )
+    assert len(read) == len(stream)
+    for events in read:
+        assert events == [
+            {"type": "progress", "id": "1", "data": "{}"},
+            {"type": "status", "id": "2", "data": '{"status":\n"FINSHED"}'},
+        ]
+
+
+def test_follows_a_job_without_its_events(watched: Watched, running_service: Service) -> None:
+    """When the stream of events cannot be had, the page polls, and comes to the same end."""
+    page = watched.page
+    page.route("**/events", lambda route: route.abort())
+    open_job(page, running_service.submit(example("retune-pci")))
+    expect(status(page)).to_have_text(ENDED, timeout=SETTLES)
+    assert [text for text in watched.errors if "ERR_FAILED" not in text] == []
+    watched.errors.clear()  # the streams that were cut off
+
+
+def test_retries_what_did_not_succeed(watched: Watched, running_service: Service) -> None:
+    """Retry leads to the new job, which names the first one."""
+    page = watched.page
+    first = job_of_type(running_service, "WRITE")
+    open_job(page, first["jobId"])
+    page.get_by_role("button", name=re.compile("^Retry")).click()
+    expect(page.get_by_role("link", name=first["jobId"][:8])).to_be_visible()
+    expect(status(page)).to_have_text(ENDED, timeout=SETTLES)
+    retried = running_service.get(f"dataJob/{page.url.rpartition('/')[2]}")
+    assert retried["retryOf"] == first["jobId"]
+
+
+def test_names_are_text(watched: Watched, running_service: Service) -> None:
+    """Markup in the name of a job is shown as it is written, in the list, on the job and in the title."""
+    page = watched.page
+    name = "<img src=x onerror=\"document.title='owned'\">"
+    job_id = running_service.submit(example("read-cells") | {"name": name})
+    page.goto("#/jobs")
+    expect(page.locator(f'tr[data-key="{job_id}"]').get_by_role("link")).to_have_text(name)
+    open_job(page, job_id)
+    expect(page.get_by_role("heading", level=1)).to_have_text(name)
+    expect(status(page)).to_have_text("finished", timeout=SETTLES)
+    assert page.locator("main img").count() == 0
+    assert page.title().startswith(name)
+
+
+def test_progress_moves_by_itself(
+    watched_guarded: Watched, guarded_service: Service, plugin: tuple[ScriptedPlugin, str]
+) -> None:
+    """A page that is only looked at follows the job: half of it done, its sub-jobs, and its end."""
+    page = watched_guarded.page
+    plugin[0].script("B", UNDER_WAY)
+    with_token(page, guarded_service)
+    open_job(page, guarded_service.submit(labels("A", "B")))
+    bar = page.get_by_role("progressbar", name="Progress of this job")
+    expect(bar).to_have_attribute("aria-valuenow", "50", timeout=SETTLES)
+    expect(status(page)).to_have_text("running")
+    sub_jobs = page.get_by_role("table", name="Sub-jobs").locator(".status")
+    expect(sub_jobs).to_have_text(["finished", "running"])
+    plugin[0].script("B", Script())
+    expect(bar).to_have_attribute("aria-valuenow", "100", timeout=SETTLES)
+    expect(status(page)).to_have_text("finished")
+    expect(sub_jobs).to_have_text(["finished", "finished"])
+
+
+def test_asks_for_a_token(
+    watched_guarded: Watched, guarded_service: Service, plugin: tuple[ScriptedPlugin, str]
+) -> None:
+    """After a 401 the page asks for a token, until one is right; it sends it with every call, events too."""
+    page = watched_guarded.page
+    plugin[0].script("C", UNDER_WAY)
+    job_id = guarded_service.submit(labels("C"))
+    page.goto("")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("asks for a token")
+    page.get_by_label("Bearer token").fill("not-the-token")
+    page.keyboard.press("Enter")
+    expect(dialog).to_contain_text("refused")
+    page.get_by_label("Bearer token").fill(str(guarded_service.token))
+    page.keyboard.press("Enter")
+    expect(dialog).to_be_hidden()
+    with page.expect_request("**/events") as events:
+        page.locator(f'tr[data-key="{job_id}"]').get_by_role("link").click()
+    assert events.value.header_value("authorization") == f"Bearer {guarded_service.token}"
+    expect(page.locator("#link-state")).to_have_text("live")
+    assert page.evaluate("localStorage.length") == 0
+    page.get_by_role("button", name="Forget token").click()
+    expect(dialog).to_contain_text("asks for a token")
+    assert page.evaluate("sessionStorage.length") == 0
+    assert [text for text in watched_guarded.errors if "401" not in text] == []
+    watched_guarded.errors.clear()  # Chromium writes every refused request to the console
+    plugin[0].script("C", Script())
+
+
+def test_cancels_after_a_question(
+    watched_guarded: Watched, guarded_service: Service, plugin: tuple[ScriptedPlugin, str]
+) -> None:
+    """Cancel asks first; then the job goes to its end as cancelled, and can be retried."""
+    page = watched_guarded.page
+    plugin[0].script("D", UNDER_WAY)
+    with_token(page, guarded_service)
+    open_job(page, guarded_service.submit(labels("D")))
+    expect(status(page)).to_have_text("running", timeout=SETTLES)
+    cancel = page.get_by_role("button", name="Cancel …")
+    cancel.click()
+    page.get_by_role("button", name="Let it run").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(status(page)).to_have_text("running")
+    cancel.click()
+    page.get_by_role("button", name="Cancel the job").click()
+    expect(status(page)).to_have_text("cancelled", timeout=SETTLES)
+    expect(cancel).to_be_hidden()
+    expect(page.get_by_role("button", name=re.compile("^Retry"))).to_be_visible()
+
+
+def test_unknown_job(watched: Watched) -> None:
+    """The address of a job that does not exist says so."""
+    watched.page.goto("#/jobs/00000000-0000-4000-8000-000000000000")
+    expect(watched.page.get_by_role("alert")).to_contain_text("no such job")
+    assert [text for text in watched.errors if "404" not in text] == []
+    watched.errors.clear()  # Chromium writes every refused request to the console
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_fits_a_narrow_screen(watched: Watched, running_service: Service, scheme: Any) -> None:
+    """At 390 pixels no view has to be moved sideways, and every button can be reached."""
+    page = watched.page
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.emulate_media(color_scheme=scheme)
+    job_id = job_of_type(running_service, "WRITE")["jobId"]
+    for address, landmark in (
+        ("#/jobs", f'tr[data-key="{job_id}"]'),
+        (f"#/jobs/{job_id}", "details.group"),
+        ("#/submit", "textarea"),
+    ):
+        page.goto(address)
+        expect(page.locator(landmark).first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
+        for button in page.get_by_role("button").all():
+            box = button.bounding_box()
+            assert box is None or (box["x"] >= 0 and box["x"] + box["width"] <= 390), address
+
+
+def test_works_with_the_keyboard(watched: Watched, running_service: Service) -> None:
+    """The form is filled, tried and sent without a mouse; the plan gets the focus once it is there."""
+    page = watched.page
+    page.goto("#/submit")
+    page.get_by_label("Request (JSON)").focus()
+    page.keyboard.insert_text(json.dumps(example("read-cells")))
+    page.get_by_role("button", name="Dry run").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="The plan")).to_be_focused()
+    page.get_by_role("button", name="Submit").focus()
+    page.keyboard.press("Enter")
+    expect(status(page)).to_have_text("finished", timeout=SETTLES)
+    assert running_service.get("dataJob?limit=1")["items"][0]["type"] == "READ"

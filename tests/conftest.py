@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test can ask for: a real PostgreSQL, a database of its own, a free port, and a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+from hypothesis import settings
+
+from ran_datajobs.store.database import Database
+from ran_datajobs.store.embedded import EmbeddedPostgres
+from tests.peers.kafka import kafka_broker as kafka_broker
+from tests.peers.s3 import s3_service as s3_service
+
+# A busy machine is no fault of what is tested.
+settings.register_profile("without-clock", deadline=None)
+settings.load_profile("without-clock")
+
+_OWN_FOLDER = f"ran-datajobs-tests-{os.getpid()}-"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail the session that leaves a child process or a temporary folder of its own behind."""
+    yield
+    assert not _children(), "child processes were left"
+    assert not list(Path(tempfile.gettempdir()).glob(f"{_OWN_FOLDER}*")), "temporary folders were left"
+
+
+def _children() -> dict[int, str]:
+    """Our living child processes: id and command line."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                if int(parent) == os.getpid() and state != "Z":
+                    found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+    return found
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """URL of a PostgreSQL server of this test process; ``DATAJOBS_TEST_SERVER`` names another one."""
+    if url := os.environ.get("DATAJOBS_TEST_SERVER"):
+        yield url
+        return
+    folder = Path(tempfile.mkdtemp(prefix=_OWN_FOLDER))
+    server = EmbeddedPostgres(folder, durable=False)
+    try:
+        yield asyncio.run(server.start())
+    finally:
+        asyncio.run(server.stop())
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def database_url(postgres_url: str) -> AsyncIterator[str]:
+    """URL of a new, empty database; it is dropped afterwards."""
+    name = f"test_{secrets.token_hex(8)}"
+    parts = urlsplit(postgres_url)
+    await _on_server(postgres_url, f'create database "{name}"')
+    try:
+        yield urlunsplit(parts._replace(path=f"/{name}"))
+    finally:
+        await _on_server(postgres_url, f'drop database "{name}" with (force)')
+
+
+async def _on_server(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """An open database with the whole schema."""
+    opened = await Database.open(database_url)
+    try:
+        await opened.migrate()
+        yield opened
+    finally:
+        await opened.close()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A loopback port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

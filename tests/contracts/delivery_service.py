@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of results and delivery over one store, for the tests of both buses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+from msgspec import Raw
+
+from ran_datajobs.job import OperationState, Response
+from ran_datajobs.messaging import events
+from ran_datajobs.messaging.bus import Bus, Received
+from ran_datajobs.results import delivery
+from ran_datajobs.results.collection import ResultObjects
+from ran_datajobs.results.objects import ObjectStore
+from ran_datajobs.results.publisher import DeliveryPatience, Publisher
+from ran_datajobs.store import outbox, parts
+from ran_datajobs.store.database import Database
+from ran_datajobs.store.outbox import Undeliverable
+from ran_datajobs.store.parts import Part
+
+BUCKET = "datajobs-results"
+TOPIC = "rapp-topic"
+NOW = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
+
+
+class Service:
+    """The parts of results and delivery, over one database."""
+
+    def __init__(self, database: Database, objects: ObjectStore, bus: Bus) -> None:
+        self.database = database
+        self.objects = objects
+        self.bus = bus
+        self.given_up: list[Undeliverable] = []
+        self.results = ResultObjects(database, objects)
+
+    def publisher(self, give_up: float = 3600.0) -> Publisher:
+        """A publisher as in another process: it remembers nothing."""
+        return Publisher(
+            self.database,
+            self.bus,
+            self.objects,
+            lambda bucket, key: f"http://host/s3-bucket/{bucket}/{key}",
+            DeliveryPatience(first_retry=0.01, longest_retry=0.05, give_up=give_up),
+            self.given_up.append,
+        )
+
+    async def job(self, *, destination: str | None = TOPIC, kind: str = "WRITE") -> UUID:
+        """A new job."""
+        job_id = uuid4()
+        await self.execute(
+            "insert into data_job (job_id, client, type, destination, destination_kind, results_bucket, "
+            "accept_type, content_type, activation_mode, priority, operations, status) "
+            "values ($1, 'rapp', $2, $3, $4, $5, '', '', 'BEST_EFFORT', 4, 3, 'RUNNING')",
+            job_id,
+            kind,
+            destination,
+            "TOPIC" if destination else "BUCKET",
+            BUCKET,
+        )
+        return job_id
+
+    async def sub_job(
+        self,
+        job_id: UUID,
+        *,
+        position: int = 0,
+        stage: str = "TRACKING",
+        producer: str = "ems-1",
+        producer_job: str | None = "pj-1",
+    ) -> UUID:
+        """A new sub-job that was sent to its plugin once, on a lane of its own producer."""
+        sub_job_id = uuid4()
+        await self.execute(
+            "insert into dmi_plugin (url) values ('http://127.0.0.1:1') on conflict do nothing"
+        )
+        await self.execute(
+            "insert into lane (plugin_id, data_producer_id) select plugin_id, $1 from dmi_plugin "
+            "on conflict do nothing",
+            producer,
+        )
+        await self.execute(
+            "insert into sub_job (sub_job_id, job_id, position, lane_id, type, job_seq, client, priority, "
+            "stage, operations, data_producer_job_id, attempts) "
+            "select $1, job_id, $3, lane_id, type, seq, client, 4, $4, 3, $5, 1 from data_job, lane "
+            "where job_id = $2 and lane.data_producer_id = $6",
+            sub_job_id,
+            job_id,
+            position,
+            stage,
+            producer_job,
+            producer,
+        )
+        return sub_job_id
+
+    async def settle(self, job_id: UUID, sub_job: UUID, responses: Sequence[Response]) -> list[Part]:
+        """Write a sub-job's results and send them."""
+        written = await self.results.write(BUCKET, job_id, str(sub_job), responses)
+        async with self.database.transaction() as connection:
+            await parts.record(connection, job_id, written)
+            await delivery.send_sub_jobs(connection, [job_id], [sub_job], NOW)
+        return written
+
+    async def finish(self, job_id: UUID) -> None:
+        """End the job's delivery after what was sent."""
+        async with self.database.transaction() as connection:
+            await delivery.finish_delivery(connection, job_id, NOW)
+
+    async def publish(self, job_id: UUID, publisher: Publisher | None = None) -> float | None:
+        """Let a publisher have the job's shard."""
+        return await (publisher or self.publisher()).publish(outbox.shard_of(job_id))
+
+    async def publish_all(
+        self, job_id: UUID, publisher: Publisher | None = None, within: float = 30.0
+    ) -> None:
+        """Publish until nothing waits."""
+        publisher = publisher or self.publisher()
+        async with asyncio.timeout(within):
+            while (pause := await self.publish(job_id, publisher)) is not None:
+                await asyncio.sleep(pause)
+
+    async def state(self, job_id: UUID) -> str:
+        """The job's deliveryState."""
+        return str(await self.value("select delivery_state from data_job where job_id = $1", job_id))
+
+    async def execute(self, statement: str, *values: Any) -> None:
+        """One statement."""
+        async with self.database.connection() as connection:
+            await connection.execute(statement, *values)
+
+    async def value(self, statement: str, *values: Any) -> Any:
+        """One value."""
+        async with self.database.connection() as connection:
+            return await connection.fetchval(statement, *values)
+
+
+def responses(
+    *operations: int, size: int = 10, state: OperationState = OperationState.SUCCEEDED
+) -> list[Response]:
+    """One response per operation id, each with a result of about ``size`` bytes."""
+    return [
+        Response(each, 0, "read", result=Raw(msgspec.json.encode([{"x": "y" * size}])), state=state)
+        for each in operations
+    ]
+
+
+def identity(received: Received) -> tuple[str, str, int, int]:
+    """What identifies a message for good."""
+    headers = received.message.headers
+    return (
+        headers[events.CORRELATION_ID],
+        headers[events.SUB_JOB_ID],
+        int(headers[events.SEQUENCE]),
+        int(headers[events.DELIVERY]),
+    )

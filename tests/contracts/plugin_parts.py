@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of the DMI plugin share: elements that can be watched, calls, and a served plugin."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from msgspec import Raw
+
+from ran_datajobs.dmi.element import Element, Outcome, ReadChunk
+from ran_datajobs.dmi.publisher import Publisher, StatusNews
+from ran_datajobs.dmi.server import serve
+from ran_datajobs.dmi.settings import PluginSettings
+from ran_datajobs.errors import BusUnavailable
+from ran_datajobs.job import (
+    ActivationMode,
+    ErrorDetail,
+    Op,
+    Operation,
+    OperationState,
+    Scope,
+    ScopeType,
+    Status,
+)
+from ran_datajobs.messaging.bus import Message
+from ran_datajobs.southbound import wire
+from ran_datajobs.southbound.plugin import (
+    CreateCall,
+    Created,
+    DmiPlugin,
+    JobAddress,
+    Polled,
+    StatusAnswer,
+)
+
+DEADLINE = 30.0
+PRIVATE = Raw(b'{"netconf-password":"s3cr3t-of-the-element","user":"adm1n-of-the-element"}')
+SECRETS = (b"s3cr3t-of-the-element", b"adm1n-of-the-element", b"netconf-password", b"privateProperties")
+REFUSED = ErrorDetail(
+    type="DATA_NODE_TREE_ERROR",
+    bad_data_node="/SubNetwork=X/Refused=1",
+    reason="TARGET_DATA_NODE_NOT_FOUND",
+    title="No such object",
+)
+
+
+class WatchedElement:
+    """Applies everything whose path does not contain ``Refused``, and writes down what it was handed.
+
+    With ``gate`` closed, a write waits until it is opened. ``log``: a file that gets one line per operation,
+    on the disk before the operation counts as done.
+    """
+
+    def __init__(self, log: Path | None = None) -> None:
+        self.executed: list[str | int] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.waiting = asyncio.Event()
+        self._log = log
+
+    async def write(self, operations: Sequence[Operation], mode: ActivationMode) -> Sequence[Outcome]:
+        outcomes: list[Outcome] = []
+        failed = False
+        for operation in operations:
+            self.waiting.set()
+            await self.gate.wait()
+            if failed and mode is ActivationMode.STOP_ON_ERROR:
+                outcomes.append(Outcome(OperationState.NOT_STARTED))
+                continue
+            self._note(operation)
+            failed = "Refused" in operation.path
+            outcomes.append(
+                Outcome(OperationState.FAILED, (REFUSED,)) if failed else Outcome(OperationState.SUCCEEDED)
+            )
+        return outcomes
+
+    async def read(self, operation: Operation) -> AsyncIterator[ReadChunk]:
+        self.executed.append(operation.operation_id)
+        if "Refused" in operation.path:
+            yield ReadChunk((), True, (REFUSED,))
+            return
+        count = 0 if "Empty" in operation.path else 3 if "Small" in operation.path else 4_000
+        size = 1_000_000 if "Oversized" in operation.path else 400
+        for first in range(0, max(count, 1), 500):
+            rows = [flat_object(number, size) for number in range(first, min(first + 500, count))]
+            yield ReadChunk(tuple(rows), first + 500 >= count)
+
+    def _note(self, operation: Operation) -> None:
+        self.executed.append(operation.operation_id)
+        if self._log is not None:
+            with self._log.open("ab") as log:
+                log.write(f"{operation.operation_id}\n".encode())
+                log.flush()
+                os.fsync(log.fileno())
+
+
+def flat_object(number: int, size: int) -> dict[str, Any]:
+    return {
+        "id": str(number),
+        "objectClass": "NRCellDU",
+        "objectInstance": f"SubNetwork=X,ManagedElement=1,GNBDUFunction=1,NRCellDU={number}",
+        "attributes": {"userLabel": "x" * size, "nRPCI": number},
+    }
+
+
+class KeptMessages:
+    """A publisher that keeps what it got; it fails ``failures`` times first."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.messages: list[tuple[str, Message]] = []
+        self._failures = failures
+
+    async def publish(self, topic: str, messages: Sequence[Message]) -> None:
+        if self._failures:
+            self._failures -= 1
+            raise BusUnavailable("away, as the test wants it")
+        self.messages += [(topic, message) for message in messages]
+
+
+@contextlib.asynccontextmanager
+async def served_plugin(
+    settings: PluginSettings,
+    element_of: Callable[[str], Element | None],
+    publisher: Publisher | None = None,
+    news: StatusNews | None = None,
+) -> AsyncIterator[str]:
+    """The reference plugin on a free port; gives its base address."""
+    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(
+        serve(
+            "127.0.0.1",
+            0,
+            settings,
+            element_of,
+            publisher or KeptMessages(),
+            news=news,
+            ready=ready.set_result,
+        )
+    )
+    try:
+        await asyncio.wait({serving, ready}, timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()
+        yield ready.result()
+    finally:
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+
+
+def writes(count: int, first: int = 0, refused: frozenset[int] = frozenset()) -> list[Operation]:
+    return [
+        Operation(
+            Op.REPLACE,
+            f"/SubNetwork=X/{'Refused' if number in refused else 'Known'}={number}#/attributes/userLabel",
+            number,
+            Raw(b'"new \xc3\xa9 label"'),
+        )
+        for number in range(first, first + count)
+    ]
+
+
+def reads(*names: str) -> list[Operation]:
+    return [
+        Operation(
+            Op.READ,
+            f"/SubNetwork={name}",
+            number,
+            attributes=("userLabel",),
+            filter=("NRCellDU/attributes/nRPCI >= 0",),
+            scope=Scope(ScopeType.BASE_ALL),
+        )
+        for number, name in enumerate(names)
+    ]
+
+
+def call_for(
+    dialect: str,
+    operations: Sequence[Operation],
+    *,
+    data_producer_id: str = "producer-1",
+    mode: ActivationMode = ActivationMode.BEST_EFFORT,
+    sub_job_id: str | None = None,
+    job_id: str | None = None,
+    accept_type: str = wire.TREE_FLAT,
+) -> CreateCall:
+    spoken = wire.Dialect(dialect)
+    return CreateCall(
+        job_id=job_id or str(uuid4()),
+        sub_job_id=sub_job_id or str(uuid4()),
+        data_producer_id=data_producer_id,
+        destination="results-of-the-rapp",
+        accept_type=accept_type,
+        content_type=wire.JSON_PATCH_3GPP,
+        activation_mode=mode,
+        is_read=operations[0].op is Op.READ,
+        operations=wire.encode_operations(
+            [wire.peer_operation(spoken, one, "tag-1", PRIVATE) for one in operations]  # type: ignore[arg-type]
+        ),
+    )
+
+
+def address_of(call: CreateCall, created: object) -> JobAddress:
+    assert isinstance(created, Created), created
+    return JobAddress(
+        call.job_id, call.data_producer_id, created.data_producer_job_id, call.destination, call.is_read
+    )
+
+
+async def until_terminal(plugin: DmiPlugin, address: JobAddress) -> list[Status]:
+    """Every status in the order in which it was seen first, up to a terminal one."""
+    seen: list[Status] = []
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            answer: StatusAnswer = await plugin.status(address)
+            assert isinstance(answer, Polled), answer
+            if answer.status not in seen:
+                seen.append(answer.status)
+            if answer.status.terminal:
+                return seen
+            await asyncio.sleep(0.01)  # the pause between two polls, as a client makes it

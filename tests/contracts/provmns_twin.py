@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A ProvMnS server without a network: answers exchanges from a tree, in any generation's manners, and loses
+answers when it is told to."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+from msgspec import Raw
+
+from ran_datajobs import fdn
+from ran_datajobs.job import ErrorDetail, Op, Scope, ScopeType
+from ran_datajobs.nrm.model import ManagedClass, Model
+from ran_datajobs.nrm.names import class_of
+from ran_datajobs.nrm.patch import Patch, Rejected, apply, apply_atomically, read_patch
+from ran_datajobs.nrm.resources import to_hierarchical
+from ran_datajobs.nrm.select import selected, selection
+from ran_datajobs.nrm.tree import Tree
+from ran_datajobs.southbound.http import Answered, Broken, Exchange, NotSent
+from ran_datajobs.southbound.wire import JSON
+
+ROOT = "http://element.test/ProvMnS/v1"
+_CLASSES = ("SubNetwork", "MeContext", "ManagedElement", "GNBDUFunction", "GnbDuFunction", "NRCellDU")
+OPEN = Model({name: ManagedClass(children=frozenset(_CLASSES), open=True) for name in _CLASSES})
+"""A few classes that may contain one another and have any attributes."""
+
+
+class Errors(enum.Enum):
+    """The three generations of error bodies, and none."""
+
+    FIRST = "18.1"
+    SECOND = "18.3"
+    THIRD = "TS 28.572 in it"
+    EMPTY = "empty"
+
+
+class Hint(enum.Enum):
+    """What a refusal says of the operation to blame."""
+
+    TRUE = "badOp"
+    UPPER = "badOP"
+    NONE = "nothing"
+    LIE = "another one"
+
+
+class Mishap(enum.Enum):
+    """What happens to one request."""
+
+    AWAY = "connection refused"
+    BUSY = "503"
+    LOST_BEFORE = "dropped before it was done"
+    LOST_AFTER = "done, and the answer dropped"
+    ERROR_BEFORE = "500, nothing done"
+    ERROR_AFTER = "done, and 500"
+
+
+class Line(msgspec.Struct, frozen=True):
+    op: Op
+    path: str
+    value: Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class ProvMnsTwin:
+    """Stands where :class:`~ran_datajobs.southbound.http.PeerHttp` stands. ``requests`` counts writes."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        model: Model = OPEN,
+        *,
+        errors: Errors = Errors.SECOND,
+        hint: Hint = Hint.TRUE,
+        flat: bool = True,
+        only_vnd: bool = False,
+        most_bytes: int | None = None,
+    ) -> None:
+        self.tree = tree
+        self.mishaps: deque[Mishap | None] = deque()
+        self.requests: list[tuple[str, str]] = []
+        self.reads: list[str] = []
+        self._model = model
+        self._errors = errors
+        self._hint = hint
+        self._flat = flat
+        self._only_vnd = only_vnd
+        self._most_bytes = most_bytes
+
+    async def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        result: bool = False,
+    ) -> Exchange:
+        assert url.startswith(ROOT)
+        split = urlsplit(url[len(ROOT) :])
+        if method == "GET":
+            self.reads.append(url)
+            return self._get(split.path, split.query)
+        self.requests.append((method, split.path))
+        mishap = self.mishaps.popleft() if self.mishaps else None
+        match mishap:
+            case Mishap.AWAY:
+                return NotSent("connection refused")
+            case Mishap.BUSY:
+                return Answered(503, b"", "", "0")
+            case Mishap.LOST_BEFORE:
+                return Broken("connection reset")
+            case Mishap.ERROR_BEFORE:
+                return Answered(500, b"")
+        answer = self._write(method, split.path, body or b"", headers or {})
+        match mishap:
+            case Mishap.LOST_AFTER:
+                return Broken("connection reset")
+            case Mishap.ERROR_AFTER:
+                return Answered(500, b"")
+        return answer
+
+    def _write(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Exchange:
+        key = fdn.key(path)
+        if method == "PATCH":
+            if self._only_vnd and "vnd." not in headers["Content-Type"]:
+                return Answered(415, b"")
+            return self._patch(key, msgspec.json.decode(body, type=list[Line]))
+        value = msgspec.json.decode(body) if method == "PUT" else None
+        op = Op.ADD if method == "PUT" else Op.REMOVE
+        refused = apply(Patch(op, key, None, "", value), self.tree, self._model, {})
+        return Answered(204, b"") if refused is None else self._refuse(Rejected(0, refused))
+
+    def _patch(self, base: str, lines: list[Line]) -> Exchange:
+        if self.tree.attributes(base) is None:
+            return Answered(404, b"")
+        patches: list[Patch] = []
+        for place, line in enumerate(lines):
+            patch = read_patch(line.op, line.path, line.value, base)
+            if isinstance(patch, ErrorDetail):
+                return self._refuse(Rejected(place, patch))
+            patches.append(patch)
+        done = apply_atomically(patches, self.tree, self._model, {})
+        return self._refuse(done) if isinstance(done, Rejected) else Answered(204, b"")
+
+    def _refuse(self, rejected: Rejected) -> Exchange:
+        error = rejected.error
+        body: dict[str, Any] = {}
+        match self._errors:
+            case Errors.FIRST:
+                body = {"error": {"errorInfo": error.title}}
+            case Errors.SECOND:
+                body = {"status": "422", "type": "VALIDATION_ERROR", "title": error.title}
+                body["badAttributes"] = [error.bad_data_node]
+            case Errors.THIRD:
+                body = msgspec.to_builtins(error)
+        match self._hint:
+            case Hint.TRUE:
+                body["badOp"] = f"/{rejected.position}"
+            case Hint.UPPER:
+                body["badOP"] = f"/{rejected.position}/path"
+            case Hint.LIE:
+                body["badOp"] = f"/{rejected.position * 7 + 3}"
+        status = 404 if error.reason == "TARGET_DATA_NODE_NOT_FOUND" else 422
+        return Answered(status, b"" if self._errors is Errors.EMPTY else msgspec.json.encode(body), JSON)
+
+    def _get(self, path: str, query: str) -> Exchange:
+        key = fdn.key(path)
+        if self.tree.attributes(key) is None:
+            return Answered(404, b'{"status":"404","type":"IE_NOT_FOUND","title":"no such object"}')
+        asked = {name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()}
+        if "scope" in asked:
+            asked |= {name: str(value) for name, value in msgspec.json.decode(asked["scope"]).items()}
+        level = asked.get("scopeLevel")
+        scope = Scope(ScopeType(asked.get("scopeType", "BASE_ONLY")), None if level is None else int(level))
+        names = None
+        if "attributes" in asked:
+            names = tuple(name for name in asked["attributes"].split(",") if name)
+        found = list(selected(self.tree, key, selection(class_of(key), scope, None, names, None)))
+        if not found:
+            return Answered(404, b"") if names else Answered(204, b"")
+        body = msgspec.json.encode(found if self._flat else to_hierarchical(found, path))
+        if self._most_bytes is not None and len(body) > self._most_bytes:
+            return Answered(200, None, JSON)
+        return Answered(200, body, JSON)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A publisher in a process of its own, which waits at a named checkpoint to be killed.
+
+Arguments: database URL, Kafka bootstrap servers, folder of the objects, checkpoint. It prints the checkpoint
+when it gets there, or ``done`` when nothing is left to publish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ran_datajobs.messaging.bus import OutboxMessage
+from ran_datajobs.messaging.kafka import KafkaBus
+from ran_datajobs.messaging.kafka_producer import TransactionalProducer
+from ran_datajobs.results.objects import open_folder
+from ran_datajobs.results.publisher import DeliveryPatience, Publisher
+from ran_datajobs.store import outbox
+from ran_datajobs.store.database import Database
+
+CHECKPOINTS = (
+    "before the fence",
+    "after the fence",
+    "before the transaction",
+    "transaction open",
+    "messages at the broker",
+    "after the commit",
+)
+NONE = "none"
+
+
+class Checkpoints:
+    """Stops the whole process where it was told to."""
+
+    def __init__(self, stop_at: str) -> None:
+        self._stop_at = stop_at
+
+    def __call__(self, name: str) -> None:
+        if name == self._stop_at:
+            print(name, flush=True)
+            signal.pause()
+
+
+class CheckedProducer(TransactionalProducer):
+    """Stops inside a transaction."""
+
+    checkpoint: Checkpoints
+
+    def _flush(self) -> None:
+        self.checkpoint("transaction open")
+        super()._flush()
+        self.checkpoint("messages at the broker")
+
+
+class CheckedBus(KafkaBus):
+    """Stops around the steps of a bus."""
+
+    checkpoint: Checkpoints
+
+    async def published_up_to(self, shard: int) -> int:
+        """Stop before or after the fence."""
+        self.checkpoint("before the fence")
+        position = await super().published_up_to(shard)
+        self.checkpoint("after the fence")
+        return position
+
+    async def publish_shard(self, shard: int, messages: Sequence[OutboxMessage]) -> None:
+        """Stop before the transaction or after its commit."""
+        self.checkpoint("before the transaction")
+        await super().publish_shard(shard, messages)
+        self.checkpoint("after the commit")
+
+    def _producer(self, transactional_id: str) -> TransactionalProducer:
+        producer = CheckedProducer(self._settings, transactional_id, self._patience)
+        producer.checkpoint = self.checkpoint
+        return producer
+
+
+async def main(url: str, bootstrap: str, folder: str, stop_at: str) -> None:
+    """Publish all shards until nothing is left."""
+    database = await Database.open(url)
+    async with database.connection() as connection:
+        installation = str(await outbox.installation(connection))
+    bus = CheckedBus(bootstrap, installation=installation)
+    bus.checkpoint = Checkpoints(stop_at)
+    publisher = Publisher(
+        database,
+        bus,
+        open_folder(Path(folder)),
+        lambda bucket, key: f"http://host/{bucket}/{key}",
+        DeliveryPatience(first_retry=0.05, longest_retry=0.2),
+    )
+    for shard in range(outbox.SHARDS):
+        while (pause := await publisher.publish(shard)) is not None:
+            await asyncio.sleep(pause)
+    await bus.close()
+    await database.close()
+    print("done", flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

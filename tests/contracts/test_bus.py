@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One suite for every message bus: the embedded one on PostgreSQL, and a real Apache Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import subprocess
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from ran_datajobs.errors import BusUnavailable, Fenced, TopicRefused
+from ran_datajobs.messaging.bus import Bus, Message, OutboxMessage, Received
+from ran_datajobs.messaging.kafka import KafkaBus
+from ran_datajobs.messaging.postgres import PostgresBus
+from ran_datajobs.store.database import Database
+from tests.peers.kafka import KafkaBroker
+from tests.peers.program import free_ports
+
+CONSUMER = "a-consumer"
+
+
+class BusUnderTest:
+    """A way to open any number of clients of one bus, each with its own memory."""
+
+    def __init__(
+        self, open_bus: Callable[[], Bus], close: Callable[[Bus], Awaitable[None]], topic: Callable[[], str]
+    ) -> None:
+        self._open = open_bus
+        self._close = close
+        self._opened: list[Bus] = []
+        self.new_topic = topic
+
+    def client(self) -> Bus:
+        """A client that knows nothing of the others."""
+        bus = self._open()
+        self._opened.append(bus)
+        return bus
+
+    async def close(self) -> None:
+        """Close every client."""
+        for bus in self._opened:
+            await self._close(bus)
+
+
+@pytest.fixture
+async def postgres_buses(database: Database) -> AsyncIterator[BusUnderTest]:
+    """The embedded bus, with no topic."""
+    under_test = BusUnderTest(lambda: PostgresBus(database, poll_interval=0.2), _nothing_to_close, _any_topic)
+    yield under_test
+    await under_test.close()
+
+
+@pytest.fixture
+async def kafka_buses(kafka_broker: KafkaBroker) -> AsyncIterator[BusUnderTest]:
+    """A real broker, as an installation that it does not know yet."""
+    installation = secrets.token_hex(4)
+
+    def new_topic() -> str:
+        kafka_broker.create_topic(topic := _any_topic())
+        return topic
+
+    under_test = BusUnderTest(
+        lambda: KafkaBus(kafka_broker.bootstrap, installation=installation), _close_kafka, new_topic
+    )
+    yield under_test
+    await under_test.close()
+
+
+@pytest.fixture(params=["postgres", pytest.param("kafka", marks=pytest.mark.kafka)])
+def buses(request: pytest.FixtureRequest) -> BusUnderTest:
+    """Each kind of bus in turn."""
+    return cast("BusUnderTest", request.getfixturevalue(f"{request.param}_buses"))
+
+
+async def _nothing_to_close(_: Bus) -> None:
+    """The embedded bus has nothing of its own."""
+
+
+async def _close_kafka(bus: Bus) -> None:
+    await cast("KafkaBus", bus).close()
+
+
+def _any_topic() -> str:
+    return f"topic-{secrets.token_hex(4)}"
+
+
+def message(number: int, size: int = 0) -> Message:
+    """A message that says its number."""
+    return Message(
+        f"key-{number % 3}", {"ce_id": str(number), "content-type": "x"}, b"%d" % number + bytes(size)
+    )
+
+
+def outgoing(topic: str, *positions: int) -> list[OutboxMessage]:
+    """Messages that say their positions."""
+    return [OutboxMessage(position, topic, message(position)) for position in positions]
+
+
+@contextlib.asynccontextmanager
+async def receiving(
+    bus: Bus, topic: str, consumer: str = CONSUMER
+) -> AsyncIterator[AsyncIterator[list[Received]]]:
+    """Batches of a topic, with the end of the receiver."""
+    stream = cast("AsyncGenerator[list[Received], None]", bus.receive(topic, consumer))
+    async with contextlib.aclosing(stream):
+        yield stream
+
+
+async def received(bus: Bus, topic: str, count: int, consumer: str | None = None) -> list[Received]:
+    """The first ``count`` messages of a topic for a consumer that has seen none."""
+    found: list[Received] = []
+    async with (
+        asyncio.timeout(30),
+        receiving(bus, topic, consumer or f"reader-{secrets.token_hex(4)}") as stream,
+    ):
+        async for batch in stream:
+            found += batch
+            if len(found) >= count:
+                return found
+    raise AssertionError("the stream ended")
+
+
+def numbers(messages: list[Received]) -> list[int]:
+    """The ids of messages, in their order."""
+    return [int(each.message.headers["ce_id"]) for each in messages]
+
+
+async def test_topics_are_listed(buses: BusUnderTest) -> None:
+    """A topic with a message is among those that there are."""
+    bus, topic = buses.client(), buses.new_topic()
+    await bus.publish(topic, [message(0)])
+    assert topic in await bus.topics()
+
+
+async def test_it_answers(buses: BusUnderTest) -> None:
+    """``ready`` returns when the bus is there."""
+    await buses.client().ready()
+
+
+async def test_a_topic_is_looked_for_and_never_made(buses: BusUnderTest) -> None:
+    """A topic that was made exists; asking about another one does not create it; a bad name never exists."""
+    bus = buses.client()
+    assert await bus.topic_exists(buses.new_topic())
+    if isinstance(bus, KafkaBus):
+        name = _any_topic()
+        assert not await bus.topic_exists(name)
+        assert not await bus.topic_exists(name)
+    assert not await bus.topic_exists("no/topic")
+    assert not await bus.topic_exists("")
+
+
+async def test_messages_arrive_in_order_and_whole(buses: BusUnderTest) -> None:
+    """Key, headers, bytes and order of messages are those that were published."""
+    bus, topic = buses.client(), buses.new_topic()
+    sent = [message(number, size=number * 50) for number in range(50)]
+    await bus.publish(topic, sent[:20])
+    await bus.publish(topic, sent[20:])
+    found = await received(bus, topic, 50)
+    assert [each.message for each in found] == sent
+    assert [each.topic for each in found] == [topic] * 50
+    offsets = [each.offset for each in found]
+    assert offsets == sorted(set(offsets))
+
+
+async def test_a_message_of_900_kb_gets_through(buses: BusUnderTest) -> None:
+    """The largest message that we make is taken."""
+    bus, topic = buses.client(), buses.new_topic()
+    await bus.publish(topic, [message(1, size=899_000)])
+    (only,) = await received(bus, topic, 1)
+    assert len(only.message.value) > 899_000
+
+
+async def test_a_waiting_receiver_is_woken(buses: BusUnderTest) -> None:
+    """A message that is published while a receiver waits reaches it."""
+    bus, topic = buses.client(), buses.new_topic()
+    await bus.publish(topic, [message(0)])
+    async with asyncio.timeout(30), receiving(bus, topic) as stream:
+        assert numbers(await anext(stream)) == [0]
+        waiting = asyncio.ensure_future(anext(stream))
+        await buses.client().publish(topic, [message(1)])
+        assert numbers(await waiting) == [1]
+
+
+async def test_a_receiver_goes_on_after_what_was_passed(buses: BusUnderTest) -> None:
+    """What was passed is not seen again by that consumer; what was only received is."""
+    bus, topic = buses.client(), buses.new_topic()
+    await bus.publish(topic, [message(number) for number in range(5)])
+    async with asyncio.timeout(30), receiving(bus, topic) as stream:
+        batch = await anext(stream)
+        await bus.passed(CONSUMER, batch[2])
+        await bus.publish(topic, [message(5)])
+    again = await received(buses.client(), topic, 3, CONSUMER)
+    assert numbers(again) == [3, 4, 5]
+
+
+async def test_two_consumers_do_not_disturb_each_other(buses: BusUnderTest) -> None:
+    """Each consumer has a place of its own in the topic."""
+    bus, topic = buses.client(), buses.new_topic()
+    await bus.publish(topic, [message(number) for number in range(3)])
+    first = await received(bus, topic, 3, "one")
+    second = await received(bus, topic, 3, "two")
+    assert numbers(first) == numbers(second) == [0, 1, 2]
+
+
+async def test_a_second_receiver_takes_over(buses: BusUnderTest) -> None:
+    """Of two receivers of one consumer one works; when it ends, the other goes on after what was passed."""
+    topic = buses.new_topic()
+    first, second = buses.client(), buses.client()
+    await first.publish(topic, [message(0)])
+    async with asyncio.timeout(60):
+        async with receiving(first, topic) as one:
+            batch = await anext(one)
+            await first.passed(CONSUMER, batch[-1])
+        async with receiving(second, topic) as two:
+            next_batch = asyncio.ensure_future(anext(two))
+            await first.publish(topic, [message(1)])
+            assert numbers(await next_batch) == [1]
+
+
+async def test_a_shard_starts_at_nothing(buses: BusUnderTest) -> None:
+    """Before anything was published, the position of a shard is -1."""
+    assert await buses.client().published_up_to(3) == -1
+
+
+async def test_the_position_follows_what_readers_see(buses: BusUnderTest) -> None:
+    """After a publish the shard's position is that of its last message, also for a new client."""
+    bus, topic = buses.client(), buses.new_topic()
+    await bus.published_up_to(0)
+    await bus.publish_shard(0, outgoing(topic, 4, 5, 9))
+    await bus.publish_shard(0, outgoing(topic, 12))
+    assert numbers(await received(bus, topic, 4)) == [4, 5, 9, 12]
+    assert await buses.client().published_up_to(0) == 12
+    assert await buses.client().published_up_to(1) == -1
+
+
+async def test_what_was_published_is_left_out(buses: BusUnderTest) -> None:
+    """A publisher that starts again from an older place does not publish anything twice."""
+    first, topic = buses.client(), buses.new_topic()
+    await first.published_up_to(0)
+    await first.publish_shard(0, outgoing(topic, 1, 2, 3))
+    second = buses.client()
+    assert await second.published_up_to(0) == 3
+    await second.publish_shard(0, outgoing(topic, 2, 3, 4))
+    await second.publish_shard(0, outgoing(topic, 5))
+    assert numbers(await received(second, topic, 5)) == [1, 2, 3, 4, 5]
+
+
+async def test_an_overtaken_publisher_is_fenced(buses: BusUnderTest) -> None:
+    """Once another client has asked for the position, the older one publishes nothing more."""
+    topic = buses.new_topic()
+    old, new = buses.client(), buses.client()
+    await old.published_up_to(0)
+    await old.publish_shard(0, outgoing(topic, 1))
+    await new.published_up_to(0)
+    with pytest.raises(Fenced):
+        await old.publish_shard(0, outgoing(topic, 2))
+    await new.publish_shard(0, outgoing(topic, 2, 3))
+    assert numbers(await received(new, topic, 3)) == [1, 2, 3]
+    assert await old.published_up_to(0) == 3
+    await old.publish_shard(0, outgoing(topic, 4))
+    assert numbers(await received(new, topic, 4)) == [1, 2, 3, 4]
+
+
+async def test_shards_and_topics_mix(buses: BusUnderTest) -> None:
+    """One step may hold several topics, and shards publish side by side to the same topic."""
+    bus, first, second = buses.client(), buses.new_topic(), buses.new_topic()
+    await bus.published_up_to(0)
+    await bus.published_up_to(1)
+    mixed = [*outgoing(first, 1), *outgoing(second, 2), *outgoing(first, 3)]
+    await asyncio.gather(bus.publish_shard(0, mixed), bus.publish_shard(1, outgoing(first, 101, 102)))
+    seen = numbers(await received(bus, first, 4))
+    assert sorted(seen) == [1, 3, 101, 102]
+    assert [each for each in seen if each < 100] == [1, 3]
+    assert [each for each in seen if each > 100] == [101, 102]
+    assert numbers(await received(bus, second, 1)) == [2]
+
+
+async def test_a_refused_topic_publishes_nothing_of_its_step(buses: BusUnderTest) -> None:
+    """The error names the topic; the other messages of the step are not out and can be published next."""
+    bus, good = buses.client(), buses.new_topic()
+    bad = _any_topic() if isinstance(bus, KafkaBus) else "no/topic"
+    await bus.published_up_to(0)
+    with pytest.raises(TopicRefused) as caught:
+        await bus.publish_shard(0, [*outgoing(good, 1), *outgoing(bad, 2)])
+    assert caught.value.topic == bad
+    await bus.published_up_to(0)
+    await bus.publish_shard(0, outgoing(good, 3))
+    assert numbers(await received(bus, good, 1)) == [3]
+    with pytest.raises(TopicRefused):
+        await bus.publish(bad, [message(1)])
+
+
+async def test_a_kafka_that_is_away() -> None:
+    """Every call says BusUnavailable within its time."""
+    (port,) = free_ports(1)
+    bus = KafkaBus(f"127.0.0.1:{port}", installation="x", patience=0.5)
+    try:
+        for call in (
+            bus.ready(),
+            bus.topic_exists("some-topic"),
+            bus.published_up_to(0),
+            bus.publish("some-topic", [message(1)]),
+        ):
+            with pytest.raises(BusUnavailable):
+                await call
+    finally:
+        await bus.close()
+
+
+@pytest.mark.kafka
+async def test_settings_of_tls_and_sasl_pass_through(kafka_broker: KafkaBroker, tmp_path: Path) -> None:
+    """A broker that speaks TLS and wants a password lets in a client with the right settings, and no other
+    one: not without TLS, not with another password, not one that trusts another certificate."""
+    settings = {
+        "security.protocol": "sasl_ssl",
+        "ssl.ca.location": str(kafka_broker.certificate),
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": kafka_broker.user,
+        "sasl.password": kafka_broker.password,
+    }
+    kafka_broker.create_topic(topic := _any_topic())
+    bus = KafkaBus(kafka_broker.sasl_bootstrap, settings, installation=secrets.token_hex(4))
+    try:
+        await bus.ready()
+        await bus.publish(topic, [message(1)])
+        assert numbers(await received(bus, topic, 1)) == [1]
+        await bus.published_up_to(0)
+        await bus.publish_shard(0, outgoing(topic, 2))
+    finally:
+        await bus.close()
+    another = tmp_path / "another.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    files = ["-subj", "/CN=127.0.0.1", "-keyout", str(tmp_path / "key.pem"), "-out", str(another)]
+    subprocess.run([*make, *files], check=True, capture_output=True)
+    for wrong in ({}, settings | {"sasl.password": "another"}, settings | {"ssl.ca.location": str(another)}):
+        bus = KafkaBus(kafka_broker.sasl_bootstrap, wrong, installation="x", patience=1.0)
+        try:
+            with pytest.raises(BusUnavailable) as caught:
+                await bus.ready()
+        finally:
+            await bus.close()
+        assert kafka_broker.password not in str(caught.value)

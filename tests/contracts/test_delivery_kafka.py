@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Delivery to a real Kafka: once for a reader of committed messages, whatever is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+import pytest
+from cloudevents.core.bindings.kafka import KafkaMessage, from_binary_event
+from confluent_kafka import Consumer, TopicPartition
+
+from ran_datajobs.messaging import events
+from ran_datajobs.messaging.kafka import KafkaBus
+from ran_datajobs.results.objects import open_folder
+from ran_datajobs.store import outbox
+from ran_datajobs.store.database import Database
+from tests.contracts.delivery_service import Service, responses
+from tests.contracts.publishing_process import CHECKPOINTS, NONE
+from tests.peers.kafka import KafkaBroker
+
+pytestmark = pytest.mark.kafka
+
+KILLS = 12
+
+
+class KafkaService(Service):
+    """Delivery to a topic of its own on a real broker."""
+
+    def __init__(
+        self, database: Database, folder: Path, broker: KafkaBroker, bus: KafkaBus, topic: str
+    ) -> None:
+        super().__init__(database, open_folder(folder), bus)
+        self.folder = folder
+        self.broker = broker
+        self.topic = topic
+
+    async def sent_job(self, sub_jobs: int) -> UUID:
+        """A job whose sub-jobs have three messages each, all in the outbox."""
+        job_id = await self.job(destination=self.topic)
+        for position in range(sub_jobs):
+            sub_job = await self.sub_job(job_id, position=position, producer=f"ems-{position}")
+            await self.settle(job_id, sub_job, responses(*range(6), size=400_000))
+        await self.finish(job_id)
+        return job_id
+
+    def published_by_a_process(self, url: str, stop_at: str) -> str:
+        """What a publisher in a process of its own said before it was killed or had ended."""
+        command = [sys.executable, "-m", "tests.contracts.publishing_process"]
+        arguments = [url, self.broker.bootstrap, str(self.folder), stop_at]
+        with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            said = process.stdout.readline().strip()
+            process.kill()
+            process.wait()
+        return said
+
+
+@pytest.fixture
+async def service(
+    database: Database, tmp_path: Path, kafka_broker: KafkaBroker
+) -> AsyncIterator[KafkaService]:
+    """A service with an empty store and an empty topic of three partitions."""
+    topic = f"rapp-{secrets.token_hex(4)}"
+    kafka_broker.create_topic(topic, partitions=3)
+    async with database.connection() as connection:
+        installation = str(await outbox.installation(connection))
+    bus = KafkaBus(kafka_broker.bootstrap, installation=installation, patience=5.0)
+    yield KafkaService(database, tmp_path / "objects", kafka_broker, bus, topic)
+    await bus.close()
+
+
+def committed(broker: KafkaBroker, topic: str) -> list[KafkaMessage]:
+    """Every message of a topic that a ``read_committed`` consumer sees, with plain confluent-kafka."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": broker.bootstrap,
+            "group.id": "a-reader",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
+    )
+    try:
+        partitions = list(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        found: list[KafkaMessage] = []
+        ends, deadline = 0, time.monotonic() + 60
+        while ends < len(partitions):
+            assert time.monotonic() < deadline, "the topic was not read to its end"
+            record = consumer.poll(1.0)
+            if record is None:
+                continue
+            if record.error() is not None:
+                ends += 1
+                continue
+            headers = {name: value or b"" for name, value in record.headers() or ()}
+            found.append(KafkaMessage(headers=headers, key=record.key(), value=record.value() or b""))
+        return found
+    finally:
+        consumer.close()
+
+
+def identities(messages: list[KafkaMessage]) -> list[tuple[str, str, int, int]]:
+    """What identifies each message for good."""
+    return [
+        (
+            message.headers[events.CORRELATION_ID].decode(),
+            message.headers[events.SUB_JOB_ID].decode(),
+            int(message.headers[events.SEQUENCE]),
+            int(message.headers[events.DELIVERY]),
+        )
+        for message in messages
+    ]
+
+
+def whole(messages: list[KafkaMessage], jobs: dict[UUID, int]) -> None:
+    """Assert that every sub-job of ``jobs`` has its three messages, each once, in order, and nothing else."""
+    seen = identities(messages)
+    assert len(seen) == len(set(seen))
+    of_sub_job: dict[tuple[str, str], list[int]] = {}
+    for job_id, sub_job, sequence, delivery in seen:
+        assert delivery == 1
+        of_sub_job.setdefault((job_id, sub_job), []).append(sequence)
+    assert all(sequences == [0, 1, 2] for sequences in of_sub_job.values())
+    assert {UUID(job_id) for job_id, _ in of_sub_job} == set(jobs)
+    for job_id, sub_jobs in jobs.items():
+        assert sum(UUID(job) == job_id for job, _ in of_sub_job) == sub_jobs
+
+
+async def test_once_across_kills_at_every_checkpoint(service: KafkaService, database_url: str) -> None:
+    """SIGKILL of the publisher at each of its steps, over and over: nothing is lost, nothing comes twice."""
+    jobs: dict[UUID, int] = {}
+    for kill in range(KILLS):
+        jobs[await service.sent_job(2)] = 2
+        checkpoint = CHECKPOINTS[kill % len(CHECKPOINTS)]
+        said = await asyncio.to_thread(service.published_by_a_process, database_url, checkpoint)
+        assert said == checkpoint
+    assert await asyncio.to_thread(service.published_by_a_process, database_url, NONE) == "done"
+    whole(await asyncio.to_thread(committed, service.broker, service.topic), jobs)
+    for job_id in jobs:
+        assert await service.state(job_id) == "DELIVERED"
+    assert await service.value("select count(*) from outbox") == 0
+
+
+async def test_once_across_a_broker_that_is_killed(service: KafkaService) -> None:
+    """The broker is SIGKILLed while there is something to publish; when it is back, all comes, once."""
+    first = await service.sent_job(2)
+    publisher = service.publisher()
+    await service.publish_all(first, publisher)
+    service.broker.kill()
+    try:
+        second = await service.sent_job(2)
+        assert await service.publish(second, publisher) is not None
+        assert await service.state(second) == "PENDING"
+    finally:
+        service.broker.start()
+    await service.publish_all(second, publisher, within=90)
+    whole(await asyncio.to_thread(committed, service.broker, service.topic), {first: 2, second: 2})
+    assert await service.state(second) == "DELIVERED"
+
+
+async def test_a_destination_topic_that_is_missing(service: KafkaService) -> None:
+    """A topic that is not there is not created, holds up its own jobs alone, and gets all once it is."""
+    lost = await service.job(destination="never-created")
+    sub_job = await service.sub_job(lost)
+    await service.settle(lost, sub_job, responses(1))
+    await service.finish(lost)
+    made = await service.sent_job(1)
+    publisher = service.publisher()
+    assert await service.publish(lost, publisher) is not None
+    assert await service.state(lost) == "PENDING"
+    await service.publish_all(made, publisher)
+    assert await service.state(made) == "DELIVERED"
+    service.broker.create_topic("never-created")
+    await service.publish_all(lost, publisher)
+    assert await service.state(lost) == "DELIVERED"
+    assert len(await asyncio.to_thread(committed, service.broker, "never-created")) == 1
+
+
+async def test_a_consumer_can_read_the_events_with_the_cloudevents_package(service: KafkaService) -> None:
+    """Each message is a CloudEvent 1.0 in binary mode, with ONAP's type, source and schema."""
+    job_id = await service.sent_job(1)
+    await service.publish_all(job_id)
+    (message, *_) = await asyncio.to_thread(committed, service.broker, service.topic)
+    event = from_binary_event(message)
+    assert event.get_type() == events.RESULT_TYPE
+    assert event.get_source() == f"ncmp.{job_id}"
+    assert event.get_dataschema() == events.RESULT_SCHEMA
+    assert event.get_specversion() == "1.0"
+    assert event.get_extension("correlationid") == str(job_id)
+    assert event.get_extension("destination") == service.topic
+    data = event.get_data()
+    body = data if isinstance(data, dict) else msgspec.json.decode(data)
+    assert len(body["data"]["responses"]) == 2

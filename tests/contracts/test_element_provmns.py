@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ProvMnS element: documents are a matter of speed alone, and what cannot be known is not claimed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import UNSET, Raw
+
+from ran_datajobs.dmi.element import Outcome
+from ran_datajobs.dmi.provmns import ProvMnsElement, ProvMnsServer
+from ran_datajobs.dmi.provmns_documents import Aliases, Span
+from ran_datajobs.dmi.provmns_read import ScopeSpelling
+from ran_datajobs.job import ActivationMode, ErrorDetail, Op, Operation, OperationState, Scope, ScopeType
+from ran_datajobs.nrm.names import class_of
+from ran_datajobs.nrm.patch import apply, read_patch
+from ran_datajobs.nrm.select import selected, selection_of
+from ran_datajobs.nrm.tree import Tree
+
+from .provmns_twin import OPEN, ROOT, Errors, Hint, Mishap, ProvMnsTwin
+
+SUCCEEDED, FAILED, NOT_STARTED, UNKNOWN = (
+    OperationState.SUCCEEDED,
+    OperationState.FAILED,
+    OperationState.NOT_STARTED,
+    OperationState.UNKNOWN,
+)
+BEST_EFFORT, STOP_ON_ERROR = ActivationMode.BEST_EFFORT, ActivationMode.STOP_ON_ERROR
+ELEMENTS = ("SubNetwork=X/ManagedElement=1", "SubNetwork=X/MeContext=2/ManagedElement=2")
+
+
+def network() -> Tree:
+    """Two elements with two functions each, below one subnetwork."""
+    tree = Tree([("SubNetwork=X", {"userLabel": "x"}), ("SubNetwork=X/MeContext=2", {})])
+    for element in ELEMENTS:
+        tree.put(element, {"userLabel": "label", "list": [1, 2]})
+        for number in (1, 2):
+            tree.put(f"{element}/GNBDUFunction={number}", {"gNBId": number, "nested": {"a": 1}})
+    return tree
+
+
+objects = st.sampled_from(
+    [
+        "SubNetwork=X",
+        "SubNetwork=Y",
+        *ELEMENTS,
+        *(f"{element}/GNBDUFunction={number}" for element in ELEMENTS for number in (1, 2, 3)),
+        f"{ELEMENTS[0]}/GNBDUFunction=3/NRCellDU=1",
+    ]
+)
+pointers = st.sampled_from(["userLabel", "gNBId", "nested/a", "nested/b", "list/0", "list/-", "missing/x"])
+values = st.sampled_from([b"1", b'"text"', b"[1,2]", b'{"a":2}', b"null", b"1.5"]).map(Raw)
+
+
+@st.composite
+def write_operations(draw: st.DrawFn) -> list[Operation]:
+    """A few writes of every kind, good and bad, in both spellings of a path."""
+    operations: list[Operation] = []
+    for number in range(draw(st.integers(1, 12))):
+        op = draw(st.sampled_from([Op.ADD, Op.ADD, Op.REPLACE, Op.REPLACE, Op.MERGE, Op.REMOVE, Op.TEST]))
+        path = draw(st.sampled_from(["/", ""])) + draw(objects)
+        value: Any = draw(values)
+        if op is Op.MERGE:
+            path += draw(st.sampled_from(["", "#/attributes", "/#/attributes"]))
+            value = draw(st.sampled_from([b'{"gNBId":7}', b'{"nested":null,"n":[]}', b"3"]).map(Raw))
+        elif op in {Op.ADD, Op.REMOVE} and draw(st.booleans()):
+            value = Raw(
+                draw(
+                    st.sampled_from(
+                        [
+                            b'{"attributes":{"gNBId":9}}',
+                            b'{"gNBId":9}',
+                            b'{"id":"3","attributes":{}}',
+                            b'{"id":"3","objectClass":"GNBDUFunction","attributes":{"u":1}}',
+                            b"7",
+                        ]
+                    )
+                )
+            )
+        else:
+            path += draw(st.sampled_from(["#/attributes/", "/#/attributes/", "#"])) + draw(pointers)
+        operations.append(Operation(op, path, number, UNSET if op is Op.REMOVE else value))
+    return operations
+
+
+def one_by_one(tree: Tree, operations: Sequence[Operation], mode: ActivationMode) -> list[OperationState]:
+    """What each operation does by itself, in order."""
+    states: list[OperationState] = []
+    for operation in operations:
+        if mode is STOP_ON_ERROR and FAILED in states:
+            states.append(NOT_STARTED)
+            continue
+        patch = read_patch(operation.op, operation.path, operation.value)
+        refused = patch if isinstance(patch, ErrorDetail) else apply(patch, tree, OPEN, {})
+        states.append(SUCCEEDED if refused is None else FAILED)
+    return states
+
+
+def element_over(twin: ProvMnsTwin, aliases: Aliases | None = None, **server: Any) -> ProvMnsElement:
+    return ProvMnsElement(ProvMnsServer(ROOT, **server), twin, aliases)
+
+
+def states_of(outcomes: Sequence[Outcome]) -> list[OperationState]:
+    return [outcome.state for outcome in outcomes]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    write_operations(),
+    st.sampled_from(ActivationMode),
+    st.sampled_from(Span),
+    st.sampled_from(Errors),
+    st.sampled_from(Hint),
+    st.sampled_from([1, 2, 5, 200]),
+    st.booleans(),
+)
+def test_documents_have_the_outcomes_of_single_operations(
+    operations: list[Operation],
+    mode: ActivationMode,
+    span: Span,
+    errors: Errors,
+    hint: Hint,
+    most: int,
+    only_vnd: bool,
+) -> None:
+    """Whatever goes into one document, and whatever a refusal says or lies: states and objects afterwards
+    are those of sending each operation by itself."""
+    alone, together = network(), network()
+    expected = one_by_one(alone, operations, mode)
+    twin = ProvMnsTwin(together, errors=errors, hint=hint, only_vnd=only_vnd)
+    outcomes = asyncio.run(element_over(twin, span=span, document=most).write(operations, mode))
+    assert states_of(outcomes) == expected
+    assert dict(together.items()) == dict(alone.items())
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    write_operations(),
+    st.sampled_from(ActivationMode),
+    st.lists(
+        st.none() | st.sampled_from([Mishap.LOST_BEFORE, Mishap.LOST_AFTER, Mishap.ERROR_AFTER]), max_size=8
+    ),
+)
+def test_lost_answers_are_never_told_wrong(
+    operations: list[Operation], mode: ActivationMode, mishaps: list[Mishap | None]
+) -> None:
+    """When answers get lost, every write is sent at most once, and what is told as not started was not."""
+    tree = network()
+    twin = ProvMnsTwin(tree)
+    twin.mishaps.extend(mishaps)
+    before = dict(tree.items())
+    outcomes = asyncio.run(element_over(twin, document=1).write(operations, mode))
+    sent = [outcome for outcome in outcomes if outcome.state is not NOT_STARTED]
+    assert len(outcomes) == len(operations)
+    assert len(twin.requests) <= len(sent), "a write whose answer was lost was sent again"
+    if not twin.requests:
+        assert dict(tree.items()) == before
+
+
+def replaces(count: int, element: str = ELEMENTS[0]) -> list[Operation]:
+    return [
+        Operation(Op.REPLACE, f"/{element}#/attributes/userLabel", number, Raw(f'"new {number}"'.encode()))
+        for number in range(count)
+    ]
+
+
+async def test_consecutive_operations_of_one_element_share_a_document() -> None:
+    """One request per element and run; a span of the whole producer needs one."""
+    operations = [*replaces(50), *replaces(50, ELEMENTS[1])]
+    twin = ProvMnsTwin(network())
+    assert states_of(await element_over(twin).write(operations, BEST_EFFORT)) == [SUCCEEDED] * 100
+    assert twin.requests == [("PATCH", f"/{element}") for element in ELEMENTS]
+    twin = ProvMnsTwin(network())
+    assert states_of(await element_over(twin, span=Span.PRODUCER).write(operations, BEST_EFFORT))
+    assert twin.requests == [("PATCH", "/SubNetwork=X")]
+
+
+async def test_interleaved_operations_are_gathered_per_element() -> None:
+    """Under BEST_EFFORT one request per element, however they are mixed, each in its own order; what
+    concerns all elements stays where it is. STOP_ON_ERROR keeps the order of the request."""
+    mixed = [each for pair in zip(replaces(20), replaces(20, ELEMENTS[1]), strict=True) for each in pair]
+    above = [Operation(Op.REPLACE, "/SubNetwork=X#/attributes/userLabel", 99, Raw(b'"above"'))]
+    unreadable = [Operation(Op.REMOVE, "no name", 98)]
+    operations = [*mixed, *unreadable, *mixed, *above, *mixed]
+    expected = [SUCCEEDED] * 40 + [FAILED] + [SUCCEEDED] * 81
+    tree = network()
+    twin = ProvMnsTwin(tree)
+    assert states_of(await element_over(twin).write(operations, BEST_EFFORT)) == expected
+    both = [("PATCH", f"/{element}") for element in ELEMENTS]
+    assert twin.requests == [*both, ("PATCH", "/SubNetwork=X"), *both]
+    assert [(tree.attributes(element) or {})["userLabel"] for element in ELEMENTS] == ["new 19"] * 2
+    twin = ProvMnsTwin(network())
+    assert states_of(await element_over(twin).write(mixed, STOP_ON_ERROR)) == [SUCCEEDED] * 40
+    assert twin.requests == both * 20
+
+
+async def test_one_bad_operation_costs_three_requests_more() -> None:
+    """A refusal that names the operation is cut around it."""
+    operations = replaces(100)
+    operations[40] = Operation(Op.REMOVE, f"/{ELEMENTS[0]}#/attributes/missing", 40)
+    twin = ProvMnsTwin(network())
+    outcomes = await element_over(twin).write(operations, BEST_EFFORT)
+    assert states_of(outcomes) == [SUCCEEDED] * 40 + [FAILED] + [SUCCEEDED] * 59
+    assert len(twin.requests) == 4
+    assert outcomes[40].errors[0].reason == "TARGET_DATA_NODE_NOT_FOUND"
+
+
+async def test_what_lies_below_the_root_is_put_and_deleted() -> None:
+    """There is no resource to patch a top object in: it is created with PUT and deleted with DELETE."""
+    operations = [
+        Operation(Op.ADD, "/SubNetwork=Y", 1, Raw(b'{"attributes":{"userLabel":"y"}}')),
+        Operation(Op.REPLACE, "/SubNetwork=Y#/attributes/userLabel", 2, Raw(b'"z"')),
+        Operation(Op.REMOVE, "/SubNetwork=Y", 3),
+    ]
+    twin = ProvMnsTwin(network())
+    assert states_of(await element_over(twin).write(operations, BEST_EFFORT)) == [SUCCEEDED] * 3
+    assert twin.requests == [
+        ("PUT", "/SubNetwork=Y"),
+        ("PATCH", "/SubNetwork=Y"),
+        ("DELETE", "/SubNetwork=Y"),
+    ]
+
+
+@pytest.mark.parametrize("errors", Errors)
+async def test_every_generation_of_errors_becomes_an_error_detail(errors: Errors) -> None:
+    """Type and reason are of TS 28.572, and the data node is named, whatever the server sends."""
+    twin = ProvMnsTwin(network(), errors=errors)
+    operation = Operation(Op.REPLACE, f"/{ELEMENTS[0]}/GNBDUFunction=9#/attributes/gNBId", 1, Raw(b"1"))
+    [outcome] = await element_over(twin).write([operation], BEST_EFFORT)
+    assert outcome.state is FAILED
+    [error] = outcome.errors
+    assert (error.type, error.reason) == ("DATA_NODE_TREE_ERROR", "TARGET_DATA_NODE_NOT_FOUND")
+    assert error.bad_data_node.startswith(f"/{ELEMENTS[0]}/GNBDUFunction=9")
+
+
+@pytest.mark.parametrize(
+    ("mishap", "settled", "unsettled"),
+    [
+        (Mishap.LOST_AFTER, SUCCEEDED, UNKNOWN),
+        (Mishap.LOST_BEFORE, UNKNOWN, UNKNOWN),
+        (Mishap.ERROR_AFTER, SUCCEEDED, UNKNOWN),
+        (Mishap.ERROR_BEFORE, FAILED, UNKNOWN),
+        (Mishap.BUSY, SUCCEEDED, SUCCEEDED),
+        (Mishap.AWAY, SUCCEEDED, SUCCEEDED),
+    ],
+)
+async def test_a_lost_answer_is_looked_for_in_the_objects(
+    mishap: Mishap, settled: OperationState, unsettled: OperationState
+) -> None:
+    """Done and visible: SUCCEEDED. Not visible after a finished 500: FAILED. Else, and for what leaves no
+    mark: UNKNOWN. What provably did not arrive is sent again. Nothing is sent twice otherwise."""
+    for operations, expected in (
+        (replaces(3), settled),
+        ([Operation(Op.ADD, f"/{ELEMENTS[0]}#/attributes/list/-", 1, Raw(b"3"))], unsettled),
+    ):
+        twin = ProvMnsTwin(network())
+        twin.mishaps.append(mishap)
+        outcomes = await element_over(twin).write(operations, BEST_EFFORT)
+        assert states_of(outcomes) == [expected] * len(operations)
+        assert len(twin.requests) == (2 if mishap in {Mishap.BUSY, Mishap.AWAY} else 1)
+
+
+async def test_a_server_that_stays_away_fails_everything_within_its_patience() -> None:
+    """Nothing was executed: FAILED, and NOT_STARTED behind it under STOP_ON_ERROR."""
+    for mode, expected in ((BEST_EFFORT, [FAILED] * 3), (STOP_ON_ERROR, [FAILED, NOT_STARTED, NOT_STARTED])):
+        twin = ProvMnsTwin(network())
+        twin.mishaps.extend([Mishap.AWAY] * 100)
+        outcomes = await element_over(twin, patience=0.0).write(replaces(3), mode)
+        assert states_of(outcomes) == expected
+        assert len(twin.requests) == 1
+
+
+async def test_actions_are_refused_where_the_server_has_none() -> None:
+    """ProvMnS has no actions; the operation fails and says so."""
+    operation = Operation(Op.ACTION, f"/{ELEMENTS[0]}#Restart", 1, Raw(b'{"input":{}}'))
+    twin = ProvMnsTwin(network())
+    [outcome] = await element_over(twin).write([operation], BEST_EFFORT)
+    assert outcome.state is FAILED
+    assert "no actions" in outcome.errors[0].detail or "ProvMnS has none" in outcome.errors[0].detail
+    assert not twin.requests
+
+
+async def read(
+    element: ProvMnsElement, operation: Operation
+) -> tuple[list[dict[str, Any]], tuple[ErrorDetail, ...]]:
+    found: list[dict[str, Any]] = []
+    last = False
+    async for chunk in element.read(operation):
+        assert not last, "nothing comes after the last chunk"
+        if chunk.errors:
+            return found, chunk.errors
+        found += chunk.objects
+        last = chunk.last
+    assert last
+    return found, ()
+
+
+scopes = st.just(UNSET) | st.builds(Scope, st.sampled_from(ScopeType), st.integers(0, 3))
+filters = st.just(UNSET) | st.sampled_from(
+    [
+        "GNBDUFunction/attributes/gNBId == 1",
+        "ManagedElement/attributes/userLabel == label",
+        "Nothing/attributes/x == 1",
+    ]
+)
+names = st.just(UNSET) | st.lists(
+    st.sampled_from(["userLabel", "gNBId", "nested", "absent"]), max_size=3
+).map(tuple)
+fields = st.just(UNSET) | st.just(("/attributes/nested/a",)) | st.just(("attributes/gNBId",))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    objects.filter(lambda key: "=3" not in key and "=Y" not in key),
+    scopes,
+    filters,
+    names,
+    fields,
+    st.booleans(),
+    st.sampled_from(ScopeSpelling),
+    st.sampled_from([None, 150, 400]),
+)
+def test_reads_select_what_the_objects_themselves_would(
+    base: str,
+    scope: Any,
+    wanted: Any,
+    attributes: Any,
+    pointers: Any,
+    flat: bool,
+    spelling: ScopeSpelling,
+    most_bytes: int | None,
+) -> None:
+    """Scope, filter, attributes and fields through a server, in either of its shapes and spellings, and in
+    parts where an answer is too large, give the same objects in the same order as without one."""
+    operation = Operation(
+        Op.READ, "/" + base, 1, attributes=attributes, fields=pointers, filter=wanted, scope=scope
+    )
+    tree = network()
+    expected = list(selected(tree, base, selection_of(operation, class_of(base))))
+    twin = ProvMnsTwin(tree, flat=flat, most_bytes=most_bytes)
+    found, errors = asyncio.run(read(element_over(twin, scope_spelling=spelling), operation))
+    if errors:
+        assert most_bytes is not None, errors
+        assert errors[0].title == "The object is larger than an answer may be"
+    else:
+        assert found == expected
+
+
+async def test_a_read_of_nothing_is_told_from_a_read_of_no_object() -> None:
+    """A 404 of a server can mean either; the element finds out."""
+    element = element_over(ProvMnsTwin(network()))
+    there = Operation(Op.READ, "/" + ELEMENTS[0], 1, attributes=("absent",))
+    assert await read(element, there) == ([], ())
+    gone = Operation(Op.READ, "/SubNetwork=none", 1, attributes=("absent",))
+    found, errors = await read(element, gone)
+    assert found == []
+    assert errors[0].reason == "TARGET_DATA_NODE_NOT_FOUND"
+
+
+async def test_names_of_another_generation_are_translated_both_ways() -> None:
+    """With aliases the server sees its own class and attribute names, and we see ours."""
+    aliases = Aliases({"GNBDUFunction": "GnbDuFunction"}, {"GNBDUFunction": {"gNBId": "gnbId"}})
+    theirs = Tree([("SubNetwork=X", {}), ("SubNetwork=X/ManagedElement=1", {})])
+    theirs.put("SubNetwork=X/ManagedElement=1/GnbDuFunction=1", {"gnbId": 1})
+    twin = ProvMnsTwin(theirs)
+    element = element_over(twin, aliases)
+    ours = "/SubNetwork=X/ManagedElement=1/GNBDUFunction"
+    operations = [
+        Operation(Op.REPLACE, f"{ours}=1#/attributes/gNBId", 1, Raw(b"5")),
+        Operation(Op.ADD, f"{ours}=2", 2, Raw(b'{"id":"2","attributes":{"gNBId":6}}')),
+        Operation(Op.MERGE, f"{ours}=2", 3, Raw(b'{"gNBId":7}')),
+    ]
+    assert states_of(await element.write(operations, BEST_EFFORT)) == [SUCCEEDED] * 3
+    assert theirs.attributes("SubNetwork=X/ManagedElement=1/GnbDuFunction=1") == {"gnbId": 5}
+    assert theirs.attributes("SubNetwork=X/ManagedElement=1/GnbDuFunction=2") == {"gnbId": 7}
+    read_all = Operation(
+        Op.READ,
+        "/SubNetwork=X/ManagedElement=1",
+        4,
+        attributes=("gNBId",),
+        filter="GNBDUFunction/attributes/gNBId == 5",
+        scope=Scope(ScopeType.BASE_ALL),
+    )
+    found, _ = await read(element, read_all)
+    assert found == [
+        {
+            "id": "1",
+            "objectClass": "GNBDUFunction",
+            "objectInstance": "SubNetwork=X,ManagedElement=1,GNBDUFunction=1",
+            "attributes": {"gNBId": 5},
+        }
+    ]
+
+
+async def test_an_answer_that_cannot_be_read_fails_the_read() -> None:
+    """A server that answers nonsense is an error of that read, told as such."""
+
+    class Nonsense(ProvMnsTwin):
+        def _get(self, path: str, query: str) -> Any:
+            from ran_datajobs.southbound.http import Answered
+
+            return Answered(200, msgspec.json.encode([{"objectInstance": 7}]))
+
+    found, errors = await read(element_over(Nonsense(network())), Operation(Op.READ, "/SubNetwork=X", 1))
+    assert found == []
+    assert errors[0].title == "The element's answer cannot be read"

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Registrations in a real PostgreSQL, and the lookup indexes that follow them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from typing import Any
+
+import msgspec
+import pytest
+
+from ran_datajobs.errors import InvalidRequest
+from ran_datajobs.inventory.index import OwnerIndex
+from ran_datajobs.inventory.owners import Owner
+from ran_datajobs.inventory.registration import RegistrationOutcome
+from ran_datajobs.inventory.registry import Registry
+from ran_datajobs.southbound.plugin import PluginProfile
+from ran_datajobs.store.database import Database
+
+ADDRESS = "http://127.0.0.1:9001"
+
+
+@pytest.fixture
+def registry(database: Database) -> Registry:
+    return Registry(database, ("127.0.0.0/8",))
+
+
+def body(**fields: Any) -> bytes:
+    return json.dumps({"dmiPlugin": ADDRESS, **fields}).encode()
+
+
+def handle(name: str, alternate_id: str | None = None, **fields: Any) -> dict[str, Any]:
+    return {"cmHandle": name, "alternateId": alternate_id, "dataProducerIdentifier": "p1", **fields}
+
+
+async def fresh(database: Database) -> dict[str, Owner]:
+    """What an index that starts now holds."""
+    index = OwnerIndex(database)
+    await index.catch_up()
+    return {owner.alternate_key: owner for owner in index}
+
+
+async def test_a_registered_handle_is_found_by_every_index(database: Database, registry: Registry) -> None:
+    """An index that catches up after the answer has the handle with all that planning needs."""
+    index = OwnerIndex(database)
+    await index.catch_up()
+    outcome = await registry.register(
+        body(
+            dmiDialect="onap",
+            stopOnError=True,
+            dmiGiveUp=7,
+            readSlots=2,
+            createdCmHandles=[
+                handle("ch-1", "/SN=1/ME=1", moduleSetTag="t", cmHandleProperties={"user": "rö\u2028ot"}),
+                handle("ch-2"),
+            ],
+        )
+    )
+    assert outcome.complete
+    await index.catch_up()
+    owner = index.owner_of("SN=1/ME=1/Cell=1")
+    assert owner is not None
+    assert (owner.cm_handle, owner.data_producer_id, owner.module_set_tag) == ("ch-1", "p1", "t")
+    assert json.loads(owner.private_properties) == {"user": "rö\u2028ot"}
+    assert owner.plugin == PluginProfile(
+        owner.plugin.plugin_id, ADDRESS, "onap", stop_on_error=True, give_up=7.0, read_slots=2
+    )
+    assert len(index) == 1
+    assert {key: one.cm_handle for key, one in (await fresh(database)).items()} == {"SN=1/ME=1": "ch-1"}
+
+
+async def test_the_service_settings_fill_what_a_plugin_leaves_open(
+    database: Database, registry: Registry
+) -> None:
+    """give_up, sub_job_timeout and read_slots come from the index's defaults."""
+    await registry.register(body(subJobTimeout=9, createdCmHandles=[handle("a", "/ME=1")]))
+    index = OwnerIndex(database, PluginProfile(0, "", give_up=1.5, sub_job_timeout=2.5, read_slots=3))
+    await index.catch_up()
+    owner = index.owner_of("ME=1")
+    assert owner is not None
+    assert (owner.plugin.give_up, owner.plugin.sub_job_timeout, owner.plugin.read_slots) == (1.5, 9.0, 3)
+
+
+async def test_the_same_registration_again_changes_nothing(database: Database, registry: Registry) -> None:
+    """A repeat succeeds, and what an index holds is the same afterwards."""
+    registration = body(
+        idempotent=True, createdCmHandles=[handle("a", "/ME=1", cmHandleProperties={"b": "1", "a": "2"})]
+    )
+    assert (await registry.register(registration)).complete
+    index = OwnerIndex(database)
+    await index.catch_up()
+    (before,) = index
+    assert (await registry.register(registration)).complete
+    await index.catch_up()
+    (after,) = index
+    assert after is before
+
+
+async def test_what_fails_is_listed_in_onaps_shape_and_the_rest_is_kept(
+    database: Database, registry: Registry
+) -> None:
+    """The outcome encodes to ONAP's error lists; good handles of the same body are registered."""
+    await registry.register(body(createdCmHandles=[handle("a", "/ME=1")]))
+    outcome = await registry.register(
+        body(
+            createdCmHandles=[
+                handle("a", "/ME=9"),
+                handle("b", "ME=1"),
+                handle("c!", "/ME=3"),
+                handle("d", "/ME=4"),
+            ],
+            updatedCmHandles=[handle("nobody")],
+            removedCmHandles=["nobody"],
+        )
+    )
+    lists = json.loads(msgspec.json.encode(outcome))
+    assert {key: [(e["cmHandle"], e["errorCode"]) for e in entries] for key, entries in lists.items()} == {
+        "failedCreatedCmHandles": [("a", "109"), ("b", "111"), ("c!", "110")],
+        "failedUpdatedCmHandles": [("nobody", "100")],
+        "failedRemovedCmHandles": [("nobody", "100")],
+        "failedUpgradeCmHandles": [],
+    }
+    assert all(entry["errorText"] for entries in lists.values() for entry in entries)
+    assert {key: one.cm_handle for key, one in (await fresh(database)).items()} == {"ME=1": "a", "ME=4": "d"}
+
+
+async def test_removed_handles_leave_the_indexes_and_can_come_back(
+    database: Database, registry: Registry
+) -> None:
+    """A tombstone takes the handle out of an index that had it; a new create puts it in again."""
+    await registry.register(body(createdCmHandles=[handle("a", "/ME=1"), handle("b", "/ME=2")]))
+    index = OwnerIndex(database)
+    await index.catch_up()
+    await registry.register(body(removedCmHandles=["a"]))
+    await index.catch_up()
+    assert [one.cm_handle for one in index] == ["b"]
+    assert index.owner_of("ME=1") is None
+    await registry.register(body(createdCmHandles=[handle("a", "/ME=3"), handle("c", "/ME=1")]))
+    await index.catch_up()
+    assert sorted((one.cm_handle, one.alternate_key) for one in index) == [
+        ("a", "ME=3"),
+        ("b", "ME=2"),
+        ("c", "ME=1"),
+    ]
+
+
+async def test_handles_trade_alternate_ids_in_one_registration(
+    database: Database, registry: Registry
+) -> None:
+    """Removed, created and updated handles can pass alternate ids on within one transaction."""
+    await registry.register(
+        body(createdCmHandles=[handle("a", "/ME=1"), handle("b", "/ME=2"), handle("c", "/ME=3")])
+    )
+    index = OwnerIndex(database)
+    await index.catch_up()
+    outcome = await registry.register(
+        body(
+            removedCmHandles=["c"],
+            updatedCmHandles=[handle("a", "/ME=3"), handle("b", "/ME=1")],
+            createdCmHandles=[handle("d", "/ME=4")],
+        )
+    )
+    assert outcome.complete
+    await index.catch_up()
+    expected = {"ME=3": "a", "ME=1": "b", "ME=4": "d"}
+    assert {one.alternate_key: one.cm_handle for one in index} == expected
+    assert {key: one.cm_handle for key, one in (await fresh(database)).items()} == expected
+
+
+async def test_a_changed_plugin_reaches_the_handles_that_it_has(
+    database: Database, registry: Registry
+) -> None:
+    """What a later registration says of the plugin is seen with every handle; what it does not say stays."""
+    await registry.register(body(idempotent=True, createdCmHandles=[handle("a", "/ME=1")]))
+    index = OwnerIndex(database)
+    await index.catch_up()
+    await registry.register(body(dmiDialect="onap"))
+    await index.catch_up()
+    owner = index.owner_of("ME=1")
+    assert owner is not None
+    assert (owner.plugin.dialect, owner.plugin.idempotent) == ("onap", True)
+
+
+@pytest.mark.parametrize("address", ["http://10.0.0.1:80", "ftp://127.0.0.1", "http://u:hunter2@127.0.0.1"])
+async def test_a_plugin_that_is_not_allowed_gets_no_handles(
+    database: Database, registry: Registry, address: str
+) -> None:
+    """Its handles fail one by one, nothing is stored, and no password is repeated."""
+    outcome = await registry.register(body(dmiPlugin=address, createdCmHandles=[handle("a", "/ME=1")]))
+    (failure,) = outcome.failed_created_cm_handles
+    assert (failure.cm_handle, failure.error_code) == ("a", "108")
+    assert "hunter2" not in failure.error_text
+    assert await fresh(database) == {}
+
+
+async def test_a_wrong_shape_takes_nothing(database: Database, registry: Registry) -> None:
+    """One wrong type refuses the whole body."""
+    with pytest.raises(InvalidRequest):
+        await registry.register(body(createdCmHandles=[handle("a", "/ME=1"), handle("b", 7)]))  # type: ignore[arg-type]
+    assert await fresh(database) == {}
+
+
+async def test_private_properties_stay_out_of_every_answer(registry: Registry) -> None:
+    """Neither the outcome of a clash nor its representation holds a private property."""
+    secret = {"password": "hunter2"}
+    await registry.register(body(createdCmHandles=[handle("a", "/ME=1", cmHandleProperties=secret)]))
+    outcome = await registry.register(
+        body(createdCmHandles=[handle("a", "/ME=2", cmHandleProperties=secret)])
+    )
+    assert not outcome.complete
+    assert "hunter2" not in repr(outcome) + msgspec.json.encode(outcome).decode()
+
+
+async def test_many_handles_register_in_bulk(database: Database, registry: Registry) -> None:
+    """Thousands of handles are a handful of statements; all are there afterwards."""
+    handles = [handle(f"ch-{n}", f"/SN=1/ME={n}", dataProducerIdentifier=f"p{n % 7}") for n in range(5_000)]
+    assert (await registry.register(body(createdCmHandles=handles))).complete
+    owners = await fresh(database)
+    assert len(owners) == 5_000
+    assert owners["SN=1/ME=4999"].data_producer_id == "p1"
+    assert len({id(one.plugin) for one in owners.values()}) == 1
+
+
+async def test_an_index_misses_nothing_of_registrations_at_the_same_time(
+    database: Database, registry: Registry
+) -> None:
+    """Versions commit in order: an index that catches up all the while ends with every handle."""
+    index = OwnerIndex(database)
+    registrations = [
+        asyncio.create_task(registry.register(body(createdCmHandles=[handle(f"ch-{n}", f"/ME={n}")])))
+        for n in range(40)
+    ]
+    while not all(task.done() for task in registrations):
+        await index.catch_up()
+        answered = {f"ch-{n}" for n, task in enumerate(registrations) if task.done()}
+        await index.catch_up()
+        assert answered <= {one.cm_handle for one in index}
+    outcomes: list[RegistrationOutcome] = await asyncio.gather(*registrations)
+    assert all(outcome.complete for outcome in outcomes)
+    await index.catch_up()
+    assert len(index) == 40
+
+
+async def test_one_of_two_claims_on_an_alternate_id_wins(database: Database, registry: Registry) -> None:
+    """Registrations that race for an alternate id: one has it, the others are told."""
+    outcomes = await asyncio.gather(
+        *(registry.register(body(createdCmHandles=[handle(f"ch-{n}", "/ME=1")])) for n in range(8))
+    )
+    failures = [
+        outcome.failed_created_cm_handles[0].error_code for outcome in outcomes if not outcome.complete
+    ]
+    assert failures == ["111"] * 7
+    assert len(await fresh(database)) == 1
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_following_equals_starting_anew(database: Database, registry: Registry, seed: int) -> None:
+    """After any run of registrations an index that followed holds what a new one loads."""
+    rng = random.Random(seed)
+    index = OwnerIndex(database)
+    for _ in range(25):
+        names = rng.sample(["a", "b", "c", "d", "e", "f"], 4)
+        fields = {
+            "removedCmHandles": names[:1] if rng.random() < 0.6 else [],
+            "createdCmHandles": [
+                handle(names[1], f"/SN=1/ME={rng.randrange(6)}", moduleSetTag=str(rng.random()))
+            ],
+            "updatedCmHandles": [handle(names[2], f"/SN=1/ME={rng.randrange(6)}"), {"cmHandle": names[3]}],
+            "dmiDialect": rng.choice(["seed", "onap"]),
+            "dmiPlugin": rng.choice([ADDRESS, "http://127.0.0.2:1"]),
+        }
+        await registry.register(body(**fields))
+        if rng.random() < 0.5:
+            await index.catch_up()
+    await index.catch_up()
+    anew = OwnerIndex(database)
+    await anew.catch_up()
+    assert {one.alternate_key: one for one in index} == {one.alternate_key: one for one in anew}
+    assert index.owners_below("SN=1") == anew.owners_below("SN=1") != []

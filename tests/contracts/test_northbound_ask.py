@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asking about data jobs over HTTP: status, lists, sub-jobs, failures, result objects."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+
+from ran_datajobs.job import OperationState, Status
+from ran_datajobs.northbound import paths
+from ran_datajobs.results.objects import manifest_key
+from ran_datajobs.store.database import Database
+from tests.contracts.northbound_api import READ, Api, end_job, northbound_api, outcome, plan, register, writes
+
+S, F, U = OperationState.SUCCEEDED, OperationState.FAILED, OperationState.UNKNOWN
+
+
+@pytest.fixture
+async def api(database: Database, tmp_path: Path, free_port: int) -> AsyncIterator[Api]:
+    """The API of a service on one machine."""
+    async with northbound_api(database, tmp_path, free_port) as running:
+        yield running
+
+
+def job_path(job_id: UUID, what: str = "") -> str:
+    """Address of a job, or of something below it."""
+    return f"{paths.JOBS}/{job_id}{what}"
+
+
+async def test_a_new_job_shows_every_field(api: Api) -> None:
+    """GET has the four published fields and ours; nothing is counted yet, all operations are pending."""
+    job_id = await api.accepted(writes(3))
+    job = (await api.get(job_path(job_id))).json()
+    created = job.pop("createdAt")
+    assert created.endswith("Z")
+    assert job == {
+        "jobId": str(job_id),
+        "status": "NOT_STARTED",
+        "statusuri": f"{api.root}{job_path(job_id)}",
+        "resultsuri": f"{api.root}/s3-bucket/datajobs-results?jobId={job_id}",
+        "type": "WRITE",
+        "name": None,
+        "destination": None,
+        "priority": 4,
+        "retryOf": None,
+        "startedAt": None,
+        "endedAt": None,
+        "progressPercentage": 0,
+        "operations": {
+            "total": 3,
+            "succeeded": 0,
+            "failed": 0,
+            "unmatched": 0,
+            "notStarted": 0,
+            "unknown": 0,
+            "pending": 3,
+        },
+        "subJobs": {},
+        "deliveryState": "PENDING",
+    }
+
+
+async def test_a_finished_job_is_spelt_as_the_standard_spells_it(api: Api) -> None:
+    """FINSHED on the wire, 100 per cent, nothing pending, delivered to its bucket."""
+    job_id = await api.accepted()
+    await end_job(api, job_id, Status.FINISHED, [outcome("1", S)])
+    job = (await api.get(job_path(job_id))).json()
+    assert job["status"] == "FINSHED"
+    assert job["progressPercentage"] == 100
+    assert job["operations"]["succeeded"] == job["operations"]["total"] == 1
+    assert job["operations"]["pending"] == 0
+    assert job["deliveryState"] == "DELIVERED"
+    assert job["endedAt"] is not None
+    assert "reason" not in job
+
+
+async def test_the_spelling_of_finished_is_a_setting(
+    database: Database, tmp_path: Path, free_port: int
+) -> None:
+    """Where it is set to FINISHED, it is written so; a filter reads both spellings."""
+    async with northbound_api(database, tmp_path, free_port, finished_spelling="FINISHED") as api:
+        job_id = await api.accepted()
+        await end_job(api, job_id, Status.FINISHED, [outcome("1", S)])
+        assert (await api.get(job_path(job_id))).json()["status"] == "FINISHED"
+        for spelling in ("FINSHED", "FINISHED"):
+            assert len((await api.get(f"{paths.JOBS}?status={spelling}")).json()["items"]) == 1
+
+
+async def test_a_job_that_failed_in_part_says_why(api: Api) -> None:
+    """reason is there when the job is FAILED or PARTIALLY_FAILED; the counts add up to the total."""
+    job_id = await api.accepted(writes(3))
+    await end_job(api, job_id, Status.PARTIALLY_FAILED, [outcome(0, S), outcome(1, F), outcome(2, U)])
+    job = (await api.get(job_path(job_id))).json()
+    assert job["status"] == "PARTIALLY_FAILED"
+    assert job["reason"] == "it is a test"
+    counts = job["operations"]
+    assert counts.pop("total") == sum(counts.values()) == 3
+
+
+async def test_unknown_jobs_are_a_404_everywhere(api: Api) -> None:
+    """An id that never was, and one that is no id, are the same."""
+    for job_id in (str(uuid4()), "no-id"):
+        for what in ("", "/subJobs", "/failures", "/events"):
+            assert (await api.get(f"{paths.JOBS}/{job_id}{what}")).problem["status"] == 404
+        for what in ("/cancel", "/retry", "/redeliver"):
+            assert (await api.post(f"{paths.JOBS}/{job_id}{what}")).problem["status"] == 404
+        assert (await api.get(f"/s3-bucket/datajobs-results/{job_id}/manifest.json")).problem["status"] == 404
+
+
+async def test_the_list_is_newest_first_and_pages_without_gap(api: Api) -> None:
+    """Following next gives every job once, newest first, also when jobs are added meanwhile."""
+    submitted = [await api.accepted() for _ in range(5)]
+    first = (await api.get(f"{paths.JOBS}?limit=2")).json()
+    await api.accepted()
+    second = (await api.get(f"{paths.JOBS}?limit=2&cursor={first['next']}")).json()
+    third = (await api.get(f"{paths.JOBS}?limit=2&cursor={second['next']}")).json()
+    listed = [UUID(job["jobId"]) for page in (first, second, third) for job in page["items"]]
+    assert listed == submitted[::-1]
+    assert third["next"] is None
+
+
+async def test_the_list_is_filtered_by_status_and_type(api: Api) -> None:
+    """Only jobs in that status, only jobs of that type, and both."""
+    write, read = await api.accepted(), await api.accepted(READ)
+    await end_job(api, write, Status.FAILED, [outcome("1", F)])
+
+    async def listed(query: str) -> list[str]:
+        return [job["jobId"] for job in (await api.get(f"{paths.JOBS}?{query}")).json()["items"]]
+
+    assert await listed("type=READ") == [str(read)]
+    assert await listed("status=FAILED") == [str(write)]
+    assert await listed("status=FAILED&type=READ") == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "limit=1001",
+        "limit=x",
+        "limit=" + "9" * 40,
+        "cursor=nonsense",
+        "cursor=cw",
+        "status=DONE",
+        "type=BOTH",
+        "cursor=%00",
+        "cursor=" + "x" * 100,
+    ],
+)
+async def test_a_parameter_that_is_wrong_is_a_400(api: Api, query: str) -> None:
+    """The problem names the parameter."""
+    answer = await api.get(f"{paths.JOBS}?{query}")
+    assert answer.problem["status"] == 400
+    assert answer.problem["errors"][0]["pointer"] == query.partition("=")[0]
+
+
+async def test_sub_jobs_are_listed_in_order_and_paged(api: Api) -> None:
+    """Each has its plugin, producer, status and counts; private properties are nowhere."""
+    await register(api, *range(5))
+    job_id = await api.accepted(writes(5))
+    await plan(api, job_id)
+    first = await api.get(job_path(job_id, "/subJobs?limit=3"))
+    second = await api.get(job_path(job_id, f"/subJobs?limit=3&cursor={first.json()['next']}"))
+    sub_jobs = first.json()["items"] + second.json()["items"]
+    assert [sub["dataProducerId"] for sub in sub_jobs] == [f"producer-{n}" for n in range(5)]
+    assert second.json()["next"] is None
+    sub_job = sub_jobs[0]
+    assert UUID(sub_job.pop("subJobId"))
+    assert sub_job == {
+        "dmiServiceName": "http://127.0.0.1:9",
+        "dataProducerId": "producer-0",
+        "dataProducerJobId": None,
+        "status": "NOT_STARTED",
+        "operations": {
+            "total": 1,
+            "succeeded": 0,
+            "failed": 0,
+            "unmatched": 0,
+            "notStarted": 0,
+            "unknown": 0,
+            "pending": 1,
+        },
+        "attempts": 0,
+        "lastError": None,
+    }
+    assert (await api.get(job_path(job_id))).json()["subJobs"] == {"NOT_STARTED": 5}
+    assert b"a-private-property" not in first.body
+
+
+FAILING = [
+    outcome(0, S),
+    outcome(1, F, "/A=1#/attributes/x", "out of range", "NEW_DATA_NODE_VALUE_INVALID"),
+    outcome("2", U, "=cmd()", "-1", "OUTCOME_UNKNOWN"),
+]
+
+
+async def test_failures_are_every_operation_that_did_not_succeed(api: Api) -> None:
+    """Each with its id in its own JSON type, path, op, state, reason and detail."""
+    job_id = await api.accepted(writes(3))
+    await end_job(api, job_id, Status.PARTIALLY_FAILED, FAILING)
+    answer = await api.get(job_path(job_id, "/failures"))
+    assert answer.headers["Content-Type"].startswith("application/json")
+    assert answer.json() == {
+        "items": [
+            {
+                "operationId": 1,
+                "path": "/A=1#/attributes/x",
+                "op": "replace",
+                "state": "FAILED",
+                "reason": "NEW_DATA_NODE_VALUE_INVALID",
+                "detail": "out of range",
+            },
+            {
+                "operationId": "2",
+                "path": "=cmd()",
+                "op": "replace",
+                "state": "UNKNOWN",
+                "reason": "OUTCOME_UNKNOWN",
+                "detail": "-1",
+            },
+        ]
+    }
+
+
+async def test_failures_come_as_lines_and_as_csv(api: Api) -> None:
+    """Accept chooses; in CSV no cell is a formula."""
+    job_id = await api.accepted(writes(3))
+    await end_job(api, job_id, Status.PARTIALLY_FAILED, FAILING)
+    lines = await api.get(job_path(job_id, "/failures"), headers={"Accept": "application/x-ndjson"})
+    assert [msgspec.json.decode(line)["operationId"] for line in lines.body.splitlines()] == [1, "2"]
+    table = await api.get(job_path(job_id, "/failures"), headers={"Accept": "text/csv"})
+    assert table.headers["Content-Type"].startswith("text/csv")
+    rows = list(csv.reader(io.StringIO(table.body.decode(), newline="")))
+    assert rows[0] == ["operationId", "path", "op", "state", "reason", "detail"]
+    assert rows[2] == ["2", "'=cmd()", "replace", "UNKNOWN", "OUTCOME_UNKNOWN", "'-1"]
+    refused = await api.get(job_path(job_id, "/failures"), headers={"Accept": "image/png"})
+    assert refused.problem["status"] == 406
+
+
+async def test_a_job_without_failures_has_an_empty_list(api: Api) -> None:
+    """In each format."""
+    job_id = await api.accepted()
+    assert (await api.get(job_path(job_id, "/failures"))).json() == {"items": []}
+    lines = await api.get(job_path(job_id, "/failures"), headers={"Accept": "application/x-ndjson"})
+    assert lines.body == b""
+
+
+async def test_failures_of_many_objects_are_one_document(api: Api) -> None:
+    """The list is streamed from all objects and stays one valid document; planning's failures are in it."""
+    await register(api, 0)
+    job_id = await api.accepted(writes(2))
+    await plan(api, job_id)
+    detail = "x" * 400
+    await end_job(api, job_id, Status.PARTIALLY_FAILED, [outcome(n, F, "/A=1", detail) for n in range(5000)])
+    items = (await api.get(job_path(job_id, "/failures"))).json()["items"]
+    assert len(items) == 5001
+    assert {item["reason"] for item in items} == {"", "UNMATCHED"}
+
+
+async def test_the_manifest_is_not_there_before_the_end(api: Api) -> None:
+    """404 with Retry-After, also when an object lies there already: it is shown with the terminal status."""
+    job_id = await api.accepted()
+    results = f"/s3-bucket/datajobs-results?jobId={job_id}"
+    await api.parts.objects.put("datajobs-results", manifest_key(str(job_id)), b"{}")
+    answer = await api.get(results)
+    assert answer.problem["status"] == 404
+    assert int(answer.headers["Retry-After"]) > 0
+    await end_job(api, job_id, Status.FINISHED, [outcome("1", S)])
+    assert (await api.get(results)).json() == {"status": "FINISHED"}
+
+
+async def test_result_objects_can_be_read_and_nothing_else_in_any_bucket(api: Api) -> None:
+    """Each recorded object and the manifest; no other key, no other bucket, no other job's."""
+    job_id, other = await api.accepted(), await api.accepted()
+    await end_job(api, job_id, Status.FINISHED, [outcome("1", S)])
+    (part,) = await api.rows("select key from result_part")
+    found = await api.get(f"/s3-bucket/datajobs-results/{part['key']}")
+    assert found.status == 200
+    assert found.json()["responses"][0]["operationId"] == "1"
+    assert (await api.get(f"/s3-bucket/datajobs-results/{job_id}/manifest.json")).status == 200
+    await api.parts.objects.put("datajobs-results", f"{job_id}/planted.json", b"{}")
+    await api.parts.objects.put("datajobs-results", "planted.json", b"{}")
+    tail = part["key"].partition("/")[2]
+    for path in (
+        f"datajobs-results/{job_id}/planted.json",
+        "datajobs-results/planted.json",
+        f"other-bucket/{part['key']}",
+        f"datajobs-results/{other}/{tail}",
+        f"datajobs-results/{job_id}/x/../{tail}",
+        f"datajobs-results/{job_id}/%2e%2e/{job_id}/{tail}",
+        f"datajobs-results/{job_id}/%00",
+        f"..%2f..%2fetc/{job_id}/passwd",
+    ):
+        answer = await api.get(f"/s3-bucket/{path}")
+        assert answer.problem["status"] == 404, path
+    assert (await api.get(f"/s3-bucket/other-bucket?jobId={job_id}")).problem["status"] == 404
+    assert (await api.get("/s3-bucket/datajobs-results")).problem["status"] == 400
+    assert (await api.get("/s3-bucket/datajobs-results?jobId=x")).problem["status"] == 400
+
+
+async def test_probes_and_metrics(api: Api) -> None:
+    """The process is alive, its parts can be reached, and its figures can be read."""
+    assert (await api.get(paths.HEALTHZ)).json() == {"status": "ok"}
+    assert (await api.get(paths.READYZ)).json() == {"status": "ok"}
+    await api.accepted()
+    figures = (await api.get(paths.METRICS)).body.decode()
+    assert 'datajobs_jobs_accepted_total{type="WRITE"} 1.0' in figures
+    assert 'route="/ranoam/cm/v1/dataJob",status="202"' in figures
+    assert "datajobs_body_bytes_in_flight 0.0" in figures
+    api.parts.stopping.set()
+    assert (await api.get(paths.READYZ)).problem["status"] == 503
+    assert (await api.get(paths.HEALTHZ)).status == 200
+
+
+async def test_unknown_places_and_methods_are_problems(api: Api) -> None:
+    """404 and 405 come as problems like every error."""
+    assert (await api.get("/nowhere")).problem["status"] == 404
+    assert (await api.get("/ranoam/cm/v1/nowhere")).problem["instance"] == "/ranoam/cm/v1/nowhere"
+    refused = await api.call("DELETE", paths.JOBS)
+    assert refused.problem["status"] == 405
+    assert "POST" in refused.headers["Allow"]
+
+
+async def test_an_answer_that_is_not_wanted_is_a_406(api: Api) -> None:
+    """A client that takes no JSON gets a 406; a browser's Accept gets its JSON."""
+    assert (await api.get(paths.JOBS, headers={"Accept": "text/html"})).problem["status"] == 406
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    assert (await api.get(paths.JOBS, headers=browser)).status == 200
+
+
+async def test_the_page_is_served_with_its_files(database: Database, tmp_path: Path, free_port: int) -> None:
+    """index.html at /, its files beside it, checked again with their ETag; nothing outside the folder."""
+    folder = tmp_path / "static"
+    folder.mkdir()
+    (folder / "index.html").write_text("<!doctype html>")
+    (folder / "page.js").write_text("export {}")
+    (tmp_path / "secret").write_text("secret")
+    async with northbound_api(database, tmp_path, free_port, static=folder) as api:
+        index = await api.get("/")
+        assert (index.status, index.body) == (200, b"<!doctype html>")
+        assert index.headers["Content-Type"].startswith("text/html")
+        assert "default-src 'none'" in index.headers["Content-Security-Policy"]
+        script = await api.get("/page.js")
+        assert script.headers["Content-Type"].startswith("text/javascript")
+        again = await api.get("/page.js", headers={"If-None-Match": script.headers["ETag"]})
+        assert (again.status, again.body) == (304, b"")
+        for path in ("/other.js", "/..%2fsecret", "/%2e%2e/secret", "/static/page.js"):
+            assert (await api.get(path)).problem["status"] == 404
+
+
+async def test_the_schema_is_openapi_and_names_every_call(api: Api) -> None:
+    """/schema is one OpenAPI 3.1 document with every route of the API."""
+    answer = await api.get(paths.SCHEMA)
+    assert answer.headers["Content-Type"].startswith("application/json")
+    document = answer.json()
+    assert document["openapi"].startswith("3.1")
+    submit = document["paths"][paths.JOBS]["post"]
+    assert {"200", "202", "400", "409", "413", "415", "422", "429", "503"} <= set(submit["responses"])
+    assert submit["requestBody"]["required"] is True
+    assert {parameter["name"] for parameter in submit["parameters"]} == {
+        "destination",
+        "dryRun",
+        "Idempotency-Key",
+    }
+    assert {
+        paths.template(path)
+        for path in (
+            paths.JOBS,
+            paths.JOB,
+            paths.SUB_JOBS,
+            paths.FAILURES,
+            paths.EVENTS,
+            paths.CANCEL,
+            paths.RETRY,
+            paths.REDELIVER,
+            paths.BUCKET,
+            paths.OBJECT,
+            paths.TOPIC_MESSAGES,
+            paths.INVENTORY,
+            paths.STATUS_PUSH,
+            paths.HEALTHZ,
+            paths.READYZ,
+            paths.METRICS,
+        )
+    } == set(document["paths"])

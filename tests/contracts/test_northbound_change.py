@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changing a data job over HTTP: cancel, retry, redeliver; and what DMI plugins call."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+import zstandard
+
+from ran_datajobs.job import MAX_MESSAGE_BYTES, OperationState, Status
+from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
+from ran_datajobs.northbound import paths
+from ran_datajobs.plan.request import read_request
+from ran_datajobs.store.database import Database
+from tests.contracts.northbound_api import (
+    PLUGIN,
+    READ,
+    Api,
+    end_job,
+    northbound_api,
+    outcome,
+    plan,
+    publish,
+    register,
+    writes,
+)
+
+S, F, N, U = (
+    OperationState.SUCCEEDED,
+    OperationState.FAILED,
+    OperationState.NOT_STARTED,
+    OperationState.UNKNOWN,
+)
+INTERNAL = paths.fill(paths.TOPIC_MESSAGES, topic=INTERNAL_TOPIC)
+
+
+@pytest.fixture
+async def api(database: Database, tmp_path: Path, free_port: int) -> AsyncIterator[Api]:
+    """The API of a service on one machine."""
+    async with northbound_api(database, tmp_path, free_port) as running:
+        yield running
+
+
+def job_path(job_id: UUID, what: str = "") -> str:
+    """Address of a job, or of something below it."""
+    return f"{paths.JOBS}/{job_id}{what}"
+
+
+async def messages(api: Api, topic: str, query: str = "") -> list[dict[str, Any]]:
+    """What can be read from a topic."""
+    answer = await api.get(paths.fill(paths.TOPIC_MESSAGES, topic=topic) + query)
+    assert answer.status == 200, answer.body
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+async def test_a_cancel_asks_for_the_end_and_wakes_every_lane(api: Api) -> None:
+    """The job is CANCELLING at once, its open sub-jobs too, and each lane has a task and is wanted."""
+    await register(api, 0, 1)
+    job_id = await api.accepted(writes(2))
+    await plan(api, job_id)
+    await api.rows("update sub_job set stage = 'SETTLED', status = 'FINISHED' where position = 0 returning 1")
+    await api.rows("update lane set wanted = false returning 1")
+    await api.rows("delete from pgqueuer returning 1")
+    answer = await api.post(job_path(job_id, "/cancel"))
+    assert (answer.status, answer.json()["status"]) == (202, "CANCELLING")
+    assert answer.json()["subJobs"] == {"FINSHED": 1, "CANCELLING": 1}
+    sub_jobs = await api.rows(
+        "select s.status, s.cancel_asked, l.wanted, l.lane_id, s.version, j.version as job_version"
+        " from sub_job s join lane l using (lane_id) join data_job j using (job_id) order by s.position"
+    )
+    assert [(sub["status"], sub["cancel_asked"], sub["wanted"]) for sub in sub_jobs] == [
+        ("FINISHED", False, False),
+        ("CANCELLING", True, True),
+    ]
+    assert sub_jobs[1]["version"] == sub_jobs[1]["job_version"]
+    tasks = {(row["entrypoint"], row["payload"]) for row in await api.rows("select * from pgqueuer")}
+    assert ("lane", str(sub_jobs[1]["lane_id"]).encode()) in tasks
+    assert (await api.get(job_path(job_id))).json()["status"] == "CANCELLING"
+
+
+async def test_a_cancel_again_is_a_202_and_changes_nothing(api: Api) -> None:
+    """While CANCELLING the answer is the same and the version stays."""
+    job_id = await api.accepted()
+    await api.post(job_path(job_id, "/cancel"))
+    before = await api.rows("select version from data_job")
+    again = await api.post(job_path(job_id, "/cancel"))
+    assert (again.status, again.json()["status"]) == (202, "CANCELLING")
+    assert await api.rows("select version from data_job") == before
+
+
+@pytest.mark.parametrize(
+    "status", [Status.FINISHED, Status.FAILED, Status.PARTIALLY_FAILED, Status.CANCELLED]
+)
+async def test_a_terminal_job_cannot_be_cancelled(api: Api, status: Status) -> None:
+    """409, and the job stays as it is."""
+    job_id = await api.accepted()
+    await api.rows("update data_job set status = $1 returning 1", status)
+    assert (await api.post(job_path(job_id, "/cancel"))).problem["status"] == 409
+    assert (await api.rows("select status, cancel_asked from data_job")) == [
+        {"status": status.value, "cancel_asked": False}
+    ]
+
+
+async def test_a_cancel_is_told_on_the_status_topic(api: Api) -> None:
+    """The event's data is the body of GET at that change."""
+    job_id = await api.accepted()
+    shown = (await api.post(job_path(job_id, "/cancel"))).json()
+    await publish(api)
+    (told,) = await messages(api, STATUS_TOPIC)
+    assert told["value"] == {"data": shown}
+    assert told["headers"]["ce_correlationid"] == str(job_id)
+
+
+async def test_a_retry_is_a_new_job_of_what_did_not_succeed(api: Api) -> None:
+    """Same ids, order, values, destination, name and mode; retryOf names the old one."""
+    body = b"""{"activationMode": "STOP_ON_ERROR", "name": "nightly", "priority": 7, "data": [
+        {"op": "add", "path": "/A=1", "operationId": 7, "value": {"id": "1", "attributes": {"x": 1.50}}},
+        {"op": "remove", "path": "/A=2"},
+        {"op": "replace", "path": "/A=3#/attributes/x", "operationId": "b", "value": null},
+        {"op": "merge", "path": "/A=4", "operationId": "c", "value": {}},
+        {"op": "merge", "path": "/A=5", "operationId": "d", "value": {}}]}"""
+    job_id = await api.accepted(body, "?destination=kafka:My_Topic")
+    outcomes = [outcome("d", N), outcome(7, F), outcome("1", F), outcome("b", S), outcome("c", U)]
+    await end_job(api, job_id, Status.PARTIALLY_FAILED, outcomes)
+    answer = await api.post(job_path(job_id, "/retry"))
+    assert answer.status == 202, answer.body
+    assert set(answer.json()) == {"jobId", "status", "statusuri", "resultsuri"}
+    assert answer.headers["Location"] == answer.json()["statusuri"]
+    retried = UUID(answer.json()["jobId"])
+    job = (await api.get(job_path(retried))).json()
+    assert (job["retryOf"], job["name"], job["priority"]) == (str(job_id), "nightly", 7)
+    assert (job["destination"], job["operations"]["total"]) == ("My_Topic", 3)
+    (stored,) = await api.rows(
+        "select r.body, j.activation_mode, j.destination_kind"
+        " from job_request r join data_job j using (job_id) where job_id = $1",
+        retried,
+    )
+    assert (stored["activation_mode"], stored["destination_kind"]) == ("STOP_ON_ERROR", "TOPIC")
+    read = read_request(zstandard.decompress(stored["body"]))
+    first = read_request(body)
+    assert read.operations == [first.operations[0], first.operations[1], first.operations[4]]
+    assert (read.activation_mode, read.accept_type, read.content_type) == (
+        first.activation_mode,
+        first.accept_type,
+        first.content_type,
+    )
+    tasks = await api.rows("select payload from pgqueuer where entrypoint = 'plan'")
+    assert {row["payload"] for row in tasks} == {str(job_id).encode(), str(retried).encode()}
+
+
+async def test_a_read_is_retried_as_it_was_asked(api: Api) -> None:
+    """Scope, filter, attributes and fields are those of the first job."""
+    read = READ["data"][0] | {
+        "attributes": ["userLabel"],
+        "fields": ["/attributes/x"],
+        "filter": ["NRCellDU/attributes/administrativeState==LOCKED"],
+        "scope": {"scopeType": "BASE_SUBTREE", "scopeLevel": 2},
+    }
+    job_id = await api.accepted({"data": [read]})
+    await end_job(api, job_id, Status.FAILED, [outcome("1", F)])
+    retried = UUID((await api.post(job_path(job_id, "/retry"))).json()["jobId"])
+    rows = await api.rows("select body from job_request where job_id = any ($1)", [job_id, retried])
+    first, second = (read_request(zstandard.decompress(row["body"])) for row in rows)
+    assert first == second
+
+
+async def test_unknown_operations_are_retried_only_when_asked(api: Api) -> None:
+    """Without includeUnknown they are left alone, for they may have been executed."""
+    job_id = await api.accepted(writes(2))
+    await end_job(api, job_id, Status.PARTIALLY_FAILED, [outcome(0, S), outcome(1, U)])
+    refused = await api.post(job_path(job_id, "/retry"))
+    assert refused.problem["status"] == 409
+    assert "includeUnknown" in refused.problem["detail"]
+    assert (await api.post(job_path(job_id, "/retry?includeUnknown=true"))).status == 202
+
+
+async def test_a_retry_of_a_running_or_a_finished_job_is_a_409(api: Api) -> None:
+    """There is nothing to retry yet, or nothing at all; no job is made."""
+    running, finished = await api.accepted(), await api.accepted()
+    await end_job(api, finished, Status.FINISHED, [outcome("1", S)])
+    for job_id in (running, finished):
+        assert (await api.post(job_path(job_id, "/retry"))).problem["status"] == 409
+    assert (await api.left_behind())["data_job"] == 2
+
+
+async def test_a_redeliver_sends_everything_again_with_the_next_number(api: Api) -> None:
+    """409 while the delivery is pending; then every message comes again, ce_delivery raised."""
+    job_id = await api.accepted(query="?destination=kafka:My_Topic")
+    assert (await api.post(job_path(job_id, "/redeliver"))).problem["status"] == 409
+    await end_job(api, job_id, Status.FINISHED, [outcome("1", S)])
+    await redelivered(api, job_id)
+    await publish(api)
+    before = await messages(api, "My_Topic")
+    assert (await api.get(job_path(job_id))).json()["deliveryState"] == "DELIVERED"
+    answer = await api.post(job_path(job_id, "/redeliver"))
+    assert (answer.status, answer.json()["deliveryState"]) == (202, "PENDING")
+    assert (await api.post(job_path(job_id, "/redeliver"))).problem["status"] == 409
+    await publish(api)
+    after = await messages(api, "My_Topic", f"?from={len(before)}")
+    assert [m["value"] for m in after] == [m["value"] for m in before]
+    assert {m["headers"]["ce_delivery"] for m in after} == {str(int(before[0]["headers"]["ce_delivery"]) + 1)}
+    assert (await api.get(job_path(job_id))).json()["deliveryState"] == "DELIVERED"
+
+
+async def redelivered(api: Api, job_id: UUID) -> None:
+    """Publish the first delivery and ask for another one, so that the results themselves are on the topic."""
+    await publish(api)
+    assert (await api.post(job_path(job_id, "/redeliver"))).status == 202
+
+
+async def test_a_bucket_has_everything_already(api: Api) -> None:
+    """A redeliver of a job with a bucket destination is taken and changes nothing."""
+    job_id = await api.accepted()
+    await end_job(api, job_id, Status.FINISHED, [outcome("1", S)])
+    answer = await api.post(job_path(job_id, "/redeliver"))
+    assert (answer.status, answer.json()["deliveryState"]) == (202, "DELIVERED")
+
+
+async def test_topic_messages_are_paged_by_offset(api: Api) -> None:
+    """from and limit choose; each item has offset, headers, key and value."""
+    job_id = await api.accepted(query="?destination=kafka:My_Topic")
+    outcomes = [outcome(n, F, detail="x" * 900) for n in range(2500)]
+    await end_job(api, job_id, Status.PARTIALLY_FAILED, outcomes)
+    await redelivered(api, job_id)
+    await publish(api)
+    everything = await messages(api, "My_Topic")
+    assert len(everything) > 2
+    assert [m["offset"] for m in everything] == list(range(len(everything)))
+    assert set(everything[0]) == {"offset", "headers", "key", "value"}
+    assert await messages(api, "My_Topic", "?from=1&limit=1") == [everything[1]]
+    assert await messages(api, "My_Topic", "?from=999999") == []
+
+
+async def test_only_topics_of_known_jobs_can_be_read(api: Api) -> None:
+    """Internal topics, unknown ones and impossible names are a 404; a bad offset a 400."""
+    await api.accepted(query="?destination=kafka:My_Topic")
+    for topic in ("Other", INTERNAL_TOPIC, "__ran-datajobs-positions", "a%00b", "x" * 300):
+        answer = await api.get(f"/ranoam/cm/v1/topics/{topic}/messages")
+        assert answer.problem["status"] == 404, topic
+    for query in ("from=-1", "from=x", "from=" + "9" * 30, "limit=0"):
+        answer = await api.get(f"/ranoam/cm/v1/topics/My_Topic/messages?{query}")
+        assert answer.problem["status"] == 400, query
+
+
+MESSAGE = {
+    "headers": {"CE_SubJobId": "s", "ce_type": "t"},
+    "key": "k",
+    "value": {"data": {"responses": [1.50]}},
+}
+
+
+async def test_an_outside_plugin_publishes_to_the_internal_topic(api: Api) -> None:
+    """204; the messages are on the bus in order, header names in lower case, the value token by token."""
+    body = b"""{"messages": [{"headers": {"CE_Type": "t"}, "key": "k", "value": {"x": 1.50}},
+                             {"headers": {}, "value": 1}]}"""
+    answer = await api.post(INTERNAL, body)
+    assert (answer.status, answer.body) == (204, b"")
+    assert api.parts.embedded_bus is not None
+    first, second = await api.parts.embedded_bus.read(INTERNAL_TOPIC, 0, 10)
+    assert (first.message.headers, first.message.key) == ({"ce_type": "t"}, "k")
+    assert first.message.value == b'{"x": 1.50}'
+    assert second.message.value == b"1"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{", 400),
+        (b"[]", 400),
+        ({"messages": [{"headers": {"a": 1}, "value": 1}]}, 400),
+        ({"messages": [{"headers": {"a b": "x"}, "value": 1}]}, 400),
+        ({"messages": [{"headers": {"a": "x\ny"}, "value": 1}]}, 400),
+        ({"messages": [{"headers": {"a": "x\0y"}, "value": 1}]}, 400),
+        ({"messages": [{"headers": {}}]}, 400),
+        ({"messages": [{"headers": {}, "key": "a\0", "value": 1}]}, 400),
+        ({"messages": [MESSAGE, MESSAGE | {"value": "x" * MAX_MESSAGE_BYTES}]}, 413),
+    ],
+)
+async def test_what_is_no_message_is_refused_as_a_whole(api: Api, body: Any, status: int) -> None:
+    """All messages or none: nothing is on the topic."""
+    assert (await api.post(INTERNAL, body)).problem["status"] == status
+    assert api.parts.embedded_bus is not None
+    assert await api.parts.embedded_bus.read(INTERNAL_TOPIC, 0, 10) == []
+
+
+async def test_other_topics_cannot_be_written(api: Api) -> None:
+    """Only the internal topic takes messages from outside."""
+    for topic in ("My_Topic", STATUS_TOPIC, "__ran-datajobs-positions"):
+        path = paths.fill(paths.TOPIC_MESSAGES, topic=topic)
+        assert (await api.post(path, {"messages": [MESSAGE]})).problem["status"] == 404
+
+
+async def running_sub_job(api: Api) -> UUID:
+    """A sub-job that its plugin has under the id dp-1, its lane held by nobody and not wanted."""
+    await register(api, 0)
+    job_id = await api.accepted(writes(1))
+    await plan(api, job_id)
+    (row,) = await api.rows(
+        "update sub_job set stage = 'TRACKING', data_producer_job_id = 'dp-1',"
+        " due_at = now() + interval '1 hour' returning sub_job_id"
+    )
+    await api.rows("update lane set wanted = false returning 1")
+    await api.rows("delete from pgqueuer returning 1")
+    found: UUID = row["sub_job_id"]
+    return found
+
+
+def push_path(sub_job_id: UUID) -> str:
+    """Address of the status push."""
+    return paths.fill(paths.STATUS_PUSH, sub_job_id=sub_job_id)
+
+
+async def test_a_status_push_makes_the_sub_job_due_at_once(api: Api) -> None:
+    """204; the next poll is due, the lane is wanted and has a task; the pushed word itself is not taken."""
+    sub_job = await running_sub_job(api)
+    for status in ("RUNNING", "FINSHED", "FINISHED"):
+        answer = await api.post(push_path(sub_job), {"dataProducerJobId": "dp-1", "status": status})
+        assert answer.status == 204, answer.body
+    (row,) = await api.rows(
+        "select s.status, s.due_at <= now() as due, l.wanted from sub_job s join lane l using (lane_id)"
+    )
+    assert row == {"status": "NOT_STARTED", "due": True, "wanted": True}
+    assert {row["entrypoint"] for row in await api.rows("select entrypoint from pgqueuer")} == {"lane"}
+
+
+async def test_a_status_push_that_does_not_fit_changes_nothing(api: Api) -> None:
+    """Unknown sub-job 404, another id or a settled sub-job 409, an unknown status or a bad body 400."""
+    sub_job = await running_sub_job(api)
+    good = {"dataProducerJobId": "dp-1", "status": "RUNNING"}
+    assert (await api.post(push_path(uuid4()), good)).problem["status"] == 404
+    assert (await api.post(push_path(sub_job), good | {"dataProducerJobId": "dp-2"})).problem["status"] == 409
+    assert (await api.post(push_path(sub_job), good | {"status": "DONE"})).problem["status"] == 400
+    assert (await api.post(push_path(sub_job), good | {"dataProducerJobId": "a\0"})).problem["status"] == 400
+    assert (await api.post(push_path(sub_job), {"status": "RUNNING"})).problem["status"] == 400
+    assert (await api.post(push_path(sub_job), b"{")).problem["status"] == 400
+    await api.rows("update sub_job set stage = 'SETTLED' returning 1")
+    assert (await api.post(push_path(sub_job), good)).problem["status"] == 409
+    (row,) = await api.rows(
+        "select s.due_at > now() as later, l.wanted from sub_job s join lane l using (lane_id)"
+    )
+    assert row == {"later": True, "wanted": False}
+    assert await api.rows("select * from pgqueuer") == []
+
+
+async def test_a_registration_that_is_taken_has_no_body(api: Api) -> None:
+    """200 without a body, and the same again."""
+    await register(api, 1, 2)
+    await register(api, 1, 2)
+    body = {"dmiPlugin": PLUGIN, "removedCmHandles": ["ch-1"]}
+    answer = await api.post(paths.INVENTORY, body)
+    assert (answer.status, answer.body) == (200, b"")
+
+
+async def test_what_was_not_taken_is_listed_as_onap_lists_it(
+    database: Database, tmp_path: Path, free_port: int
+) -> None:
+    """207 with ONAP's lists, or ONAP's 500 where that is set; the good handles are kept."""
+    body = {
+        "dmiPlugin": PLUGIN,
+        "createdCmHandles": [{"cmHandle": "good", "alternateId": "/A=1"}, {"cmHandle": "not good"}],
+        "removedCmHandles": ["never-there"],
+    }
+    for onap_status, status in ((False, 207), (True, 500)):
+        async with northbound_api(database, tmp_path, free_port, onap_status=onap_status) as api:
+            answer = await api.post(paths.INVENTORY, body)
+            assert answer.status == status, answer.body
+            assert [failed["cmHandle"] for failed in answer.json()["failedCreatedCmHandles"]] == ["not good"]
+            assert [failed["cmHandle"] for failed in answer.json()["failedRemovedCmHandles"]] == [
+                "never-there"
+            ]
+            assert set(answer.json()["failedCreatedCmHandles"][0]) == {"cmHandle", "errorCode", "errorText"}
+            kept = await api.rows("select cm_handle from cm_handle where not removed")
+            assert kept == [{"cm_handle": "good"}]
+            wrong = await api.post(paths.INVENTORY, {"dmiPlugin": PLUGIN, "createdCmHandles": {}})
+            assert wrong.problem["status"] == 400
+            assert wrong.problem["errors"][0]["pointer"] == "#/createdCmHandles"
+
+
+async def test_a_body_is_needed(api: Api) -> None:
+    """An empty body is told as such, at every call that takes one."""
+    for path in (paths.JOBS, paths.INVENTORY, INTERNAL, push_path(uuid4())):
+        assert (await api.post(path, b"")).problem["status"] == 400
+        assert msgspec.json.decode((await api.post(path, b"")).body)["title"] == "Bad Request"

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One suite for every place that keeps result objects: a folder and a real S3 service."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ran_datajobs.errors import InvalidRequest, StorageUnavailable
+from ran_datajobs.results.objects import (
+    MAX_OBJECT_BYTES,
+    ObjectStore,
+    bucket_problem,
+    open_folder,
+    open_s3,
+    valid_key,
+)
+from tests.peers.program import free_ports
+from tests.peers.s3 import S3Service
+
+BUCKET = S3Service.bucket
+
+
+def s3_objects(service: S3Service) -> ObjectStore:
+    """The real service through our client."""
+    return open_s3(
+        service.endpoint,
+        access_key_id=service.access_key_id,
+        secret_access_key=service.secret_access_key,
+        give_up=timedelta(seconds=2),
+    )
+
+
+@pytest.fixture(params=["folder", "s3"])
+def objects(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    """Each kind of object store in turn."""
+    if request.param == "folder":
+        return open_folder(tmp_path / "objects")
+    return s3_objects(request.getfixturevalue("s3_service"))
+
+
+async def test_what_was_put_is_read_back(objects: ObjectStore) -> None:
+    """Bytes, size and pieces of an object are what was written."""
+    data = os.urandom(700_000)
+    assert await objects.put(BUCKET, "job/a/0.json", data)
+    assert await objects.get(BUCKET, "job/a/0.json") == data
+    head = await objects.head(BUCKET, "job/a/0.json")
+    assert head is not None
+    assert head.size == len(data)
+    found = await objects.stream(BUCKET, "job/a/0.json", chunk=100_000)
+    assert found is not None
+    pieces = [piece async for piece in found[1]]
+    assert len(pieces) > 1
+    assert b"".join(pieces) == data
+    assert found[0].size == len(data)
+
+
+async def test_what_is_not_there_is_none(objects: ObjectStore) -> None:
+    """A missing key reads as absent, in every way of reading."""
+    assert await objects.get(BUCKET, "job/none/0.json") is None
+    assert await objects.head(BUCKET, "job/none/0.json") is None
+    assert await objects.stream(BUCKET, "job/none/0.json") is None
+
+
+async def test_a_put_replaces_and_a_conditional_put_does_not(objects: ObjectStore) -> None:
+    """Without a condition the last write stands; with ``only_if_absent`` the first one does."""
+    assert await objects.put(BUCKET, "job/b/0.json", b"first", only_if_absent=True)
+    assert not await objects.put(BUCKET, "job/b/0.json", b"second", only_if_absent=True)
+    assert await objects.get(BUCKET, "job/b/0.json") == b"first"
+    assert await objects.put(BUCKET, "job/b/0.json", b"third")
+    assert await objects.get(BUCKET, "job/b/0.json") == b"third"
+
+
+async def test_a_large_object_keeps_its_condition(objects: ObjectStore) -> None:
+    """20 MB go as one conditional put, not as a multipart upload that would drop the condition."""
+    large = bytes(20_000_000)
+    assert await objects.put(BUCKET, "job/large/0.json", large, only_if_absent=True)
+    assert not await objects.put(BUCKET, "job/large/0.json", b"x", only_if_absent=True)
+    head = await objects.head(BUCKET, "job/large/0.json")
+    assert head is not None
+    assert head.size == len(large)
+
+
+async def test_deleting_twice_is_no_error(objects: ObjectStore) -> None:
+    """A deleted object is gone, and deleting it again does nothing."""
+    await objects.put(BUCKET, "job/c/0.json", b"x")
+    await objects.delete(BUCKET, ["job/c/0.json", "job/c/1.json"])
+    await objects.delete(BUCKET, ["job/c/0.json"])
+    assert await objects.get(BUCKET, "job/c/0.json") is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "/a",
+        "a/",
+        "a//b",
+        "../a",
+        "a/../b",
+        "a/..",
+        "a/%2e%2e/b",
+        "a%2Fb",
+        "a\\b",
+        "a\nb",
+        "a\0b",
+        ".a",
+        "ä",
+    ],
+)
+async def test_a_key_that_escapes_is_refused(objects: ObjectStore, key: str) -> None:
+    """Such a key cannot be written, and nothing is there when it is read."""
+    with pytest.raises(InvalidRequest):
+        await objects.put(BUCKET, key, b"x")
+    assert await objects.get(BUCKET, key) is None
+    assert await objects.head(BUCKET, key) is None
+    assert await objects.stream(BUCKET, key) is None
+    await objects.delete(BUCKET, [key])
+
+
+@pytest.mark.parametrize(
+    "bucket", ["", "ab", "..", "a..b", "Upper", "a/b", "192.168.0.1", "xn--abc", "-abc", "a" * 64]
+)
+async def test_a_bucket_name_against_the_rules_is_refused(objects: ObjectStore, bucket: str) -> None:
+    """Such a bucket does not exist and cannot be written."""
+    assert not await objects.bucket_exists(bucket)
+    assert await objects.get(bucket, "a") is None
+    with pytest.raises(InvalidRequest):
+        await objects.put(bucket, "a", b"x")
+
+
+async def test_too_much_for_one_object_is_refused(objects: ObjectStore) -> None:
+    """The limit is checked before anything is sent."""
+    with pytest.raises(InvalidRequest):
+        await objects.put(BUCKET, "job/huge/0.json", bytes(MAX_OBJECT_BYTES + 1))
+    assert await objects.head(BUCKET, "job/huge/0.json") is None
+
+
+async def test_its_own_bucket_is_ready(objects: ObjectStore) -> None:
+    """``ready`` returns for a bucket that can be listed."""
+    await objects.ready(BUCKET)
+    assert await objects.bucket_exists(BUCKET)
+
+
+async def test_in_a_folder_every_valid_bucket_exists(tmp_path: Path) -> None:
+    """Embedded, a bucket need not be made first; asking makes nothing."""
+    objects = open_folder(tmp_path / "objects")
+    assert await objects.bucket_exists("never-heard-of")
+    assert await objects.presigned("never-heard-of", "a", timedelta(minutes=1)) is None
+    assert list((tmp_path / "objects").iterdir()) == []
+
+
+async def test_an_s3_bucket_that_is_not_there(s3_service: S3Service) -> None:
+    """A missing bucket is told by name, and nothing can be put into it."""
+    objects = s3_objects(s3_service)
+    assert not await objects.bucket_exists("no-such-bucket")
+    with pytest.raises(StorageUnavailable, match="no-such-bucket"):
+        await objects.ready("no-such-bucket")
+    with pytest.raises(StorageUnavailable, match="no-such-bucket"):
+        await objects.put("no-such-bucket", "a", b"x")
+
+
+async def test_a_presigned_address_reads_without_credentials(s3_service: S3Service) -> None:
+    """For a while anybody with the address can read the one object."""
+    objects = s3_objects(s3_service)
+    await objects.put(BUCKET, "job/signed/0.json", b"signed")
+    address = await objects.presigned(BUCKET, "job/signed/0.json", timedelta(minutes=5))
+    assert address is not None
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        assert answer.read() == b"signed"
+
+
+async def test_wrong_credentials_are_no_missing_bucket(s3_service: S3Service) -> None:
+    """A store that does not let us in is unavailable: nobody should create a bucket because of it."""
+    objects = open_s3(s3_service.endpoint, access_key_id="someone", secret_access_key="else")
+    with pytest.raises(StorageUnavailable):
+        await objects.put(BUCKET, "a", b"x")
+
+
+async def test_an_s3_service_that_is_away() -> None:
+    """Every call says StorageUnavailable, without the secret key in its text."""
+    (port,) = free_ports(1)
+    objects = open_s3(
+        f"http://127.0.0.1:{port}",
+        access_key_id="k",
+        secret_access_key="very-secret",
+        give_up=timedelta(seconds=1),
+    )
+    for call in (objects.put(BUCKET, "a", b"x"), objects.get(BUCKET, "a"), objects.bucket_exists(BUCKET)):
+        with pytest.raises(StorageUnavailable) as caught:
+            await call
+        assert "very-secret" not in str(caught.value)
+
+
+def test_a_killed_writer_leaves_no_torn_object(tmp_path: Path) -> None:
+    """SIGKILL while a process overwrites an object: a reader finds one of its versions, whole."""
+    root = tmp_path / "objects"
+    writer = (
+        "import asyncio, pathlib, sys\n"
+        "from ran_datajobs.results.objects import open_folder\n"
+        "async def main():\n"
+        "    objects = open_folder(pathlib.Path(sys.argv[1]))\n"
+        "    for number in range(10**9):\n"
+        "        await objects.put('torn-bucket', 'job/0.json', bytes([number % 251]) * 3_000_000)\n"
+        "        print(number, flush=True)\n"
+        "asyncio.run(main())\n"
+    )
+    for _ in range(5):
+        with subprocess.Popen([sys.executable, "-c", writer, str(root)], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        left = (root / "torn-bucket" / "job" / "0.json").read_bytes()
+        assert len(left) == 3_000_000
+        assert len(set(left)) == 1
+
+
+@given(st.text(max_size=80))
+def test_a_valid_key_stays_below_its_bucket(key: str) -> None:
+    """Whatever passes as a key names a place inside the bucket's folder."""
+    if valid_key(key):
+        inside = Path("/root-folder/bucket") / key
+        assert Path(os.path.normpath(inside)) == inside
+        assert "%" not in key
+
+
+@given(st.text(alphabet="ab9.-/%_A\n", max_size=70))
+def test_a_valid_bucket_name_is_one_plain_folder_name(name: str) -> None:
+    """Whatever passes as a bucket name is one path segment that is not special."""
+    if bucket_problem(name) is None:
+        assert Path(name).name == name
+        assert 3 <= len(name) <= 63
+        assert name == name.lower()

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the clients make of a DMI plugin that misbehaves: every fault over real HTTP, in both dialects."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+
+import pytest
+from msgspec import structs
+
+from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
+from ran_datajobs.job import OperationState, Status
+from ran_datajobs.southbound.http import HttpBounds, PeerHttp
+from ran_datajobs.southbound.peers import Peers
+from ran_datajobs.southbound.plugin import (
+    CancelTaken,
+    CannotCancel,
+    Created,
+    DmiPlugin,
+    ForeignBody,
+    JobAddress,
+    Lost,
+    NoAnswer,
+    NotArrived,
+    OutcomeUnknown,
+    PluginProfile,
+    Polled,
+    Refused,
+    Responses,
+)
+
+from .plugin_parts import DEADLINE, SECRETS, address_of, call_for, writes
+
+SHORT = HttpBounds(total=0.3, result_total=0.3, answer_bytes=100_000, result_bytes=200_000)
+
+
+def _once(step: Step) -> tuple[Step, ...]:
+    """``step``, then obedience. A GET on a kept connection that is dropped is sent once more at once."""
+    return (step, step, Step.OBEY) if step is Step.DROP else (step, Step.OBEY)
+
+
+@pytest.fixture(params=["seed", "onap"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    """Each dialect in turn."""
+    spoken: str = request.param
+    return spoken
+
+
+@pytest.fixture
+async def twin(dialect: str) -> AsyncIterator[tuple[ScriptedPlugin, DmiPlugin]]:
+    """A scripted plugin and a client with short bounds."""
+    scripted = ScriptedPlugin()
+    async with scripted.serving() as url, PeerHttp(SHORT) as http:
+        yield scripted, Peers(http).plugin(PluginProfile(1, url, dialect))
+    gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (Step.REFUSE, Refused),
+        (Step.NOT_IMPLEMENTED, Refused),
+        (Step.LOSE, Refused),
+        (Step.REDIRECT, Refused),
+        (Step.BUSY, NotArrived),
+        (Step.ERROR, OutcomeUnknown),
+        (Step.WRONG_SHAPE, OutcomeUnknown),
+        (Step.NOT_JSON, OutcomeUnknown),
+        (Step.HUGE, OutcomeUnknown),
+        (Step.STALL, OutcomeUnknown),
+        (Step.DROP, OutcomeUnknown),
+        (Step.CUT, OutcomeUnknown),
+        (Step.GARBAGE, OutcomeUnknown),
+    ],
+)
+async def test_a_create_that_fails_tells_whether_it_can_have_arrived(
+    dialect: str, twin: tuple[ScriptedPlugin, DmiPlugin], step: Step, expected: type
+) -> None:
+    """Only a 503 counts as not arrived and only an outright refusal as refused; all else is unknown."""
+    scripted, client = twin
+    scripted.script("producer-1", Script(create=(step, Step.OBEY)))
+    call = call_for(dialect, writes(2))
+    assert isinstance(await client.create(call), expected)
+    assert isinstance(await client.create(call), Created)
+    executed = {Refused: 1, NotArrived: 1, OutcomeUnknown: 1}[expected]
+    assert len(scripted.history) == executed, "the repeat with the same key executed nothing more"
+
+
+async def test_a_busy_plugin_may_say_when_to_come_back(
+    dialect: str, twin: tuple[ScriptedPlugin, DmiPlugin]
+) -> None:
+    """Retry-After of a 503 is passed on in seconds."""
+    scripted, client = twin
+    scripted.script("producer-1", Script(create=(Step.BUSY,)))
+    answer = await client.create(call_for(dialect, writes(1)))
+    assert isinstance(answer, NotArrived)
+    assert (answer.cause, answer.retry_after) == ("HTTP 503: busy by its script", 1.0)
+
+
+async def test_nobody_listens(dialect: str, free_port: int) -> None:
+    """A refused connection proves that a create did not arrive."""
+    async with PeerHttp(SHORT) as http:
+        client = Peers(http).plugin(PluginProfile(1, f"http://127.0.0.1:{free_port}", dialect))
+        assert await client.create(call_for(dialect, writes(1))) == NotArrived("connection refused")
+        assert await client.status(JobAddress("j", "p", "d", "", False)) == NoAnswer("connection refused")
+
+
+async def test_no_such_host(dialect: str) -> None:
+    """A name that does not resolve proves that a create did not arrive."""
+    async with PeerHttp(SHORT) as http:
+        client = Peers(http).plugin(PluginProfile(1, "http://no-such-host.invalid:1", dialect))
+        assert isinstance(await client.create(call_for(dialect, writes(1))), NotArrived)
+
+
+async def test_no_free_connection_means_not_arrived(
+    dialect: str, twin: tuple[ScriptedPlugin, DmiPlugin]
+) -> None:
+    """A create that found all connections to its host in use did not leave; it does not count as sent."""
+    scripted, _ = twin
+    scripted.script("stalling", Script(create=(Step.STALL,)))
+    bounds = HttpBounds(connect=0.2, total=5.0, per_host=1)
+    async with scripted.serving() as url, PeerHttp(bounds) as http:
+        client = Peers(http).plugin(PluginProfile(1, url, dialect))
+        scripted.changed.clear()
+        stalled = asyncio.create_task(
+            client.create(call_for(dialect, writes(1), data_producer_id="stalling"))
+        )
+        async with asyncio.timeout(DEADLINE):
+            await scripted.changed.wait()
+        assert await client.create(call_for(dialect, writes(1))) == NotArrived("no connection in time")
+        stalled.cancel()
+        await asyncio.gather(stalled, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (Step.LOSE, Lost),
+        (Step.REFUSE, NoAnswer),
+        (Step.BUSY, NoAnswer),
+        (Step.ERROR, NoAnswer),
+        (Step.WRONG_SHAPE, NoAnswer),
+        (Step.NOT_JSON, NoAnswer),
+        (Step.HUGE, NoAnswer),
+        (Step.STALL, NoAnswer),
+        (Step.DROP, NoAnswer),
+        (Step.CUT, NoAnswer),
+        (Step.GARBAGE, NoAnswer),
+        (Step.REDIRECT, NoAnswer),
+    ],
+)
+async def test_a_poll_that_fails_is_no_answer_unless_the_job_is_gone(
+    dialect: str, twin: tuple[ScriptedPlugin, DmiPlugin], step: Step, expected: type
+) -> None:
+    """Only 404 says that the job is lost; after any other fault the next poll works."""
+    scripted, client = twin
+    scripted.script("producer-1", Script(status=_once(step)))
+    call = call_for(dialect, writes(1))
+    address = address_of(call, await client.create(call))
+    assert isinstance(await client.status(address), expected)
+    assert await client.status(address) == Polled(Status.FINISHED)
+
+
+async def test_statuses_are_read_in_both_spellings_and_nonsense_is_no_answer(
+    dialect: str, twin: tuple[ScriptedPlugin, DmiPlugin]
+) -> None:
+    """FINSHED and FINISHED are finished; a status that nobody knows counts as no answer."""
+    scripted, client = twin
+    scripted.script("producer-1", Script(statuses=("RUNNING", "DONE", "finished", "FINISHED", "FINSHED")))
+    call = call_for(dialect, writes(1))
+    address = address_of(call, await client.create(call))
+    assert await client.status(address) == Polled(Status.RUNNING)
+    assert isinstance(await client.status(address), NoAnswer)
+    assert isinstance(await client.status(address), NoAnswer)
+    assert await client.status(address) == Polled(Status.FINISHED)
+    assert await client.status(address) == Polled(Status.FINISHED)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (Step.LOSE, Lost),
+        (Step.WRONG_SHAPE, ForeignBody),
+        (Step.NOT_JSON, ForeignBody),
+        (Step.REFUSE, NoAnswer),
+        (Step.BUSY, NoAnswer),
+        (Step.ERROR, NoAnswer),
+        (Step.HUGE, NoAnswer),
+        (Step.STALL, NoAnswer),
+        (Step.DROP, NoAnswer),
+        (Step.CUT, NoAnswer),
+        (Step.GARBAGE, NoAnswer),
+    ],
+)
+async def test_a_fetch_that_fails_can_be_repeated_and_a_foreign_body_is_kept(
+    dialect: str, twin: tuple[ScriptedPlugin, DmiPlugin], step: Step, expected: type
+) -> None:
+    """A body of no known shape comes back as it is; every other fault leaves the result to be fetched."""
+    scripted, client = twin
+    scripted.script("producer-1", Script(result=_once(step), outcome=OperationState.FAILED))
+    call = call_for(dialect, writes(2))
+    address = address_of(call, await client.create(call))
+    answer = await client.result(address)
+    assert isinstance(answer, expected)
+    if isinstance(answer, ForeignBody):
+        assert answer.body in {b'{"verdict":["fine"]}', b"\xff\xfe{"}
+        assert answer.content_type == "application/json"
+    result = await client.result(address)
+    assert isinstance(result, Responses)
+    assert [one.state for one in result.responses] == [OperationState.FAILED] * 2
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (Step.OBEY, CancelTaken),
+        (Step.LOSE, CannotCancel),
+        (Step.NOT_IMPLEMENTED, CannotCancel),
+        (Step.REFUSE, CannotCancel),
+        (Step.BUSY, NoAnswer),
+        (Step.ERROR, NoAnswer),
+        (Step.STALL, NoAnswer),
+        (Step.GARBAGE, NoAnswer),
+    ],
+)
+async def test_a_cancel_that_fails_tells_whether_to_ask_again(
+    dialect: str, twin: tuple[ScriptedPlugin, DmiPlugin], step: Step, expected: type
+) -> None:
+    """A plugin that cannot cancel says so for good; a fault leaves the question open."""
+    scripted, client = twin
+    scripted.script("producer-1", Script(cancel=(step,)))
+    call = call_for(dialect, writes(1))
+    address = address_of(call, await client.create(call))
+    assert isinstance(await client.cancel(address), expected)
+
+
+async def test_a_refusal_that_repeats_private_properties_is_told_without_its_words(
+    dialect: str, twin: tuple[ScriptedPlugin, DmiPlugin]
+) -> None:
+    """What a plugin says in a refusal is passed on, but not when a private property stands in it."""
+    scripted, client = twin
+    scripted.script("producer-1", Script(create=(Step.REFUSE, Step.ECHO)))
+    call = call_for(dialect, writes(1))
+    assert await client.create(call) == Refused("HTTP 400: refused by its script")
+    assert await client.create(call) == Refused("HTTP 400")
+    assert SECRETS[0] in call.operations, "the request did hold one"
+
+
+async def test_the_bound_of_a_result_grows_with_its_operations(dialect: str) -> None:
+    """A result that is too large for its number of operations is not read; a large job's large one is."""
+    scripted = ScriptedPlugin()
+    bounds = HttpBounds(result_bytes=1_000)
+    async with scripted.serving() as url, PeerHttp(bounds) as http:
+        client = Peers(http).plugin(PluginProfile(1, url, dialect))
+        call = call_for(dialect, writes(500))
+        address = address_of(call, await client.create(call))
+        assert await client.result(address) == NoAnswer("the result is larger than the bound", answered=True)
+        assert isinstance(await client.result(structs.replace(address, operations=500)), Responses)

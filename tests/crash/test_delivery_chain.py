@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workers are killed at every step of collect, finish and deliver, on a real Kafka and a real S3."""
+
+from __future__ import annotations
+
+import os
+from itertools import cycle, islice
+from pathlib import Path
+
+import pytest
+
+from ran_datajobs.checkpoints import Checkpoint
+from tests.acceptance.kafka_chain import kafka_chain, reads, writes
+from tests.peers.kafka import KafkaBroker
+from tests.peers.s3 import S3Service
+
+pytestmark = pytest.mark.kafka
+
+KILLS = int(os.environ.get("DELIVERY_KILLS", "10"))
+MOMENTS = (
+    Checkpoint.ARRIVAL_WRITTEN,
+    Checkpoint.DELIVER_PUBLISHED,
+    Checkpoint.COLLECT_FETCHED,
+    Checkpoint.ARRIVAL_STORED,
+    Checkpoint.DELIVER_READ,
+    Checkpoint.COLLECT_WRITTEN,
+    Checkpoint.FINISH_WRITTEN,
+    Checkpoint.DELIVER_STORED,
+    Checkpoint.COLLECT_SETTLED,
+    Checkpoint.FINISH_STORED,
+)
+READS = 5
+
+
+@pytest.mark.timeout(120 + 20 * KILLS)
+async def test_every_message_comes_once_whenever_workers_are_killed(
+    database_url: str, tmp_path: Path, kafka_broker: KafkaBroker, s3_service: S3Service
+) -> None:
+    """Each worker is killed at its moment while a write and two reads are under way, for a topic and for a
+    bucket. A reader of committed messages then sees each (job, sub-job, sequence, delivery) once, without a
+    gap, with the digests of the manifest; the buckets hold exactly what the manifests name; and every
+    operation succeeded."""
+    async with kafka_chain(database_url, tmp_path, kafka_broker, s3_service) as chain:
+        to_topic: list[str] = []
+        to_bucket: list[str] = []
+        for kill, moment in enumerate(islice(cycle(MOMENTS), KILLS)):
+            to_topic += [
+                await chain.send(writes(f"kill {kill}")[:-1], chain.topic),
+                await chain.send(reads(READS), chain.topic),
+            ]
+            to_bucket.append(await chain.send(reads(1), f"s3:{s3_service.other_bucket}"))
+            await chain.killed_at(moment, 1 + kill // len(MOMENTS) % 2)
+        async with chain.worker():
+            topic_jobs = [await chain.delivered(job_id) for job_id in to_topic]
+            bucket_jobs = [await chain.delivered(job_id) for job_id in to_bucket]
+        messages = await chain.messages()
+        manifests = {job["jobId"]: await chain.manifest(job) for job in topic_jobs}
+        for job in bucket_jobs:
+            there = await chain.in_bucket(s3_service.other_bucket, job["jobId"])
+            del there[f"{job['jobId']}/manifest.json"]
+            assert there == await chain.objects(job)
+
+    assert messages == manifests
+    jobs = topic_jobs + bucket_jobs
+    assert {job["status"] for job in jobs} == {"FINSHED"}
+    assert {job["operations"]["succeeded"] - job["operations"]["total"] for job in jobs} == {0}

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real Apache Kafka broker (KRaft, one node) for the tests that need one."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.peers.program import Program, free_ports, not_installed
+
+JARS = Path(__file__).parents[2] / ".deps" / "kafka"
+
+_JAVA = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
+_CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
+_PROPERTIES = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL:SASL_SSL,CONTROLLER:PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+  user_{user}="{password}";
+listener.name.sasl.ssl.keystore.type=PKCS12
+listener.name.sasl.ssl.keystore.location={folder}/broker.p12
+listener.name.sasl.ssl.keystore.password={password}
+listener.name.sasl.ssl.key.password={password}
+log.dirs={folder}/data
+num.partitions=3
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=500
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+"""
+
+
+class KafkaBroker:
+    """One broker. It creates a topic that a client asks for, as brokers do by default.
+
+    ``sasl_bootstrap`` is the address of a second listener, which speaks TLS with ``certificate`` (PEM) and
+    lets in only the user below.
+    """
+
+    user = "tests"
+    password = "only-for-tests"
+
+    def __init__(self, folder: Path) -> None:
+        port, sasl, controller = free_ports(3)
+        self.sasl_bootstrap = f"127.0.0.1:{sasl}"
+        self.bootstrap = f"127.0.0.1:{port}"
+        self.certificate = folder / "broker.pem"
+        self._make_certificate(folder / "broker.p12")
+        properties = folder / "server.properties"
+        properties.write_text(
+            _PROPERTIES.format(
+                port=port,
+                sasl=sasl,
+                controller=controller,
+                folder=folder,
+                user=self.user,
+                password=self.password,
+            )
+        )
+        java = ("java", *_JAVA, "-cp", f"{JARS}/*")
+        subprocess.run(
+            [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(properties)],
+            check=True,
+            capture_output=True,
+        )
+        self._program = Program([*java, "kafka.Kafka", str(properties)], folder, {})
+        self._admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+
+    def _make_certificate(self, store: Path) -> None:
+        """A key for this machine with a certificate that it signed itself."""
+        common = ["-alias", "broker", "-keystore", str(store), "-storepass", self.password]
+        new = ["-genkeypair", "-keyalg", "EC", "-dname", "CN=127.0.0.1", "-ext", "san=ip:127.0.0.1"]
+        for command in (new, ["-exportcert", "-rfc", "-file", str(self.certificate)]):
+            subprocess.run(["keytool", *command, *common], check=True, capture_output=True)
+
+    def start(self) -> None:
+        """Start it, again after :meth:`kill` or :meth:`stop` with all it had."""
+        self._program.start(self._answers)
+
+    def stop(self) -> None:
+        """End it in order."""
+        self._program.stop()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._program.kill()
+
+    def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
+        """Create a topic and wait until it is there."""
+        topic = NewTopic(name, partitions, 1, config=dict(config or {}))
+        self._admin.create_topics([topic])[name].result(30)
+        while not self._is_known(name):  # the broker learns of it a moment later than its controller
+            pass
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic and wait until it is gone."""
+        self._admin.delete_topics([name])[name].result(30)
+
+    def _is_known(self, topic: str) -> bool:
+        try:
+            self._admin.describe_topics(TopicCollection([topic]))[topic].result(30)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return False
+            raise
+        return True
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self._admin.list_topics(timeout=1).brokers)
+        except KafkaException:
+            return False
+
+
+@pytest.fixture(scope="session")
+def kafka_broker() -> Iterator[KafkaBroker]:
+    """A running broker of this test process."""
+    if shutil.which("java") is None or not list(JARS.glob("kafka_*.jar")):
+        not_installed("Apache Kafka (a JDK and the broker's jars)")
+    folder = Path(tempfile.mkdtemp(prefix="ran-datajobs-kafka-"))
+    try:
+        broker = KafkaBroker(folder)
+        try:
+            broker.start()
+            yield broker
+        finally:
+            broker.stop()
+    finally:
+        shutil.rmtree(folder)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A program that a fixture runs: its ports, its folder, its log, and its certain end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from ran_datajobs.lifeline import tied_to_parent
+
+
+def free_ports(count: int) -> list[int]:
+    """So many different loopback ports on which nobody listens."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def not_installed(what: str) -> NoReturn:
+    """Skip, and say in one line what would help; where a skip is not allowed (``CI``), fail."""
+    text = f"{what} is not installed: run `make deps`"
+    if os.environ.get("CI"):
+        pytest.fail(text)
+    pytest.skip(text)
+
+
+class Program:
+    """A child process that cannot outlive the tests, even when they are killed."""
+
+    def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+        self._command = list(command)
+        self._log = folder / "log"
+        self._environment = {**os.environ, **environment}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, is_ready: Callable[[], bool], *, within: float = 60.0) -> None:
+        """Start it and return when ``is_ready`` says so; fails with its log when it ends or is slow.
+
+        Call it on the main thread: a child ends with the thread that started it.
+        """
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                preexec_fn=tied_to_parent(signal.SIGKILL),
+            )
+        deadline = time.monotonic() + within
+        while not is_ready():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.1)
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"{self._command[0]} did not start:\n{self._log.read_text()[-4000:]}")
+
+    def stop(self) -> None:
+        """End it politely, by force after 15 s."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.kill()
+            self._process = None
+
+    def kill(self) -> None:
+        """SIGKILL, and its end."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None

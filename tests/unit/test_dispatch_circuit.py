@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The circuit of a plugin: opened by silence alone, probed one call at a time, closed by any answer."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from ran_datajobs.dispatch.circuit import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    OPENS_AFTER,
+    PROBE_LASTS,
+    Circuit,
+    Circuits,
+    ask,
+    heard,
+    unheard,
+)
+from ran_datajobs.job import ActivationMode, Status
+from ran_datajobs.southbound.plugin import (
+    CancelAnswer,
+    CancelTaken,
+    CannotCancel,
+    CreateAnswer,
+    CreateCall,
+    Created,
+    JobAddress,
+    Lost,
+    NoAnswer,
+    NotArrived,
+    OutcomeUnknown,
+    PluginProfile,
+    Polled,
+    Refused,
+    Responses,
+    ResultAnswer,
+    StatusAnswer,
+)
+
+CALL = CreateCall("j", "s", "p", "d", "", "", ActivationMode.BEST_EFFORT, False, b"[]")
+ADDRESS = JobAddress("j", "p", "x", "d", False)
+
+
+class CircuitCalls(RuleBasedStateMachine):
+    """Many callers with calls under way at once, on a clock that moves as it likes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.circuit = Circuit()
+        self.now = 0.0
+        self.under_way: deque[bool] = deque()  # probe or not
+        self.silences = 0
+        self.probe_ends = 0.0
+
+    @rule(seconds=st.floats(0, 40))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def call(self) -> None:
+        was_open = self.circuit.shut_until is not None
+        self.circuit, wait = ask(self.circuit, self.now)
+        if wait == 0.0:
+            assert not was_open or True not in self.under_way or self.now >= self.probe_ends
+            if was_open:
+                self.probe_ends = self.now + PROBE_LASTS
+            self.under_way.append(was_open)
+        else:
+            assert was_open
+            assert self.silences >= OPENS_AFTER
+            assert wait <= max(LONGEST_PAUSE, PROBE_LASTS) * 1.001
+
+    @precondition(lambda self: self.under_way)
+    @rule()
+    def answer(self) -> None:
+        self.under_way.popleft()
+        self.under_way = deque(False for _ in self.under_way)  # no probes of what opens later
+        self.circuit = heard(self.circuit)
+        self.silences = 0
+        assert ask(self.circuit, self.now)[1] == 0.0
+
+    @precondition(lambda self: self.under_way)
+    @rule(chance=st.floats(0, 1, exclude_max=True))
+    def silence(self, chance: float) -> None:
+        probe = self.under_way.popleft()
+        before = self.circuit
+        self.circuit = unheard(before, self.now, chance, "refused", probe=probe)
+        self.silences += 1
+        if before.shut_until is not None and not probe:
+            assert self.circuit == before
+        elif self.circuit.shut_until is not None:
+            pause = self.circuit.shut_until - self.now
+            wished = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(before.probes, 16))
+            assert 0.74 * wished <= pause <= wished * 1.001
+
+    @invariant()
+    def only_a_row_of_silences_opens(self) -> None:
+        assert (self.circuit.shut_until is not None) <= (self.silences >= OPENS_AFTER)
+
+
+TestCircuitCalls = CircuitCalls.TestCase
+TestCircuitCalls.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
+
+
+@given(st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=40))
+def test_probes_come_at_growing_intervals_up_to_a_bound(chances: list[float]) -> None:
+    """However long a plugin is dead, it is probed once per pause, each about twice the last, 30 s at most."""
+    circuit, now, pauses = Circuit(), 0.0, []
+    for _ in range(OPENS_AFTER - 1):
+        circuit = unheard(circuit, now, 0.0, "x", probe=False)
+    assert ask(circuit, now)[1] == 0.0
+    circuit = unheard(circuit, now, 0.0, "x", probe=False)
+    for chance in chances:
+        circuit, wait = ask(circuit, now)
+        assert 0.0 < wait <= LONGEST_PAUSE * 1.001
+        pauses.append(wait)
+        now += wait
+        circuit, allowed = ask(circuit, now)
+        assert allowed == 0.0
+        assert ask(circuit, now)[1] > 0.0
+        circuit = unheard(circuit, now, chance, "x", probe=True)
+    assert all(later >= 0.7 * earlier for earlier, later in pairwise(pauses))
+    assert len(pauses) < 7 or pauses[-1] >= 0.74 * LONGEST_PAUSE
+
+
+class _Told:
+    """A plugin that gives the same answer to every call of a kind, and counts the calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.create_answer: CreateAnswer = NotArrived("connection refused")
+        self.status_answer: StatusAnswer = NoAnswer("no answer within 60 s")
+        self.result_answer: ResultAnswer = NoAnswer("connection closed before the answer")
+        self.cancel_answer: CancelAnswer = NoAnswer("connection refused")
+
+    async def create(self, _call: CreateCall) -> CreateAnswer:
+        self.calls += 1
+        return self.create_answer
+
+    async def status(self, _address: JobAddress) -> StatusAnswer:
+        self.calls += 1
+        return self.status_answer
+
+    async def result(self, _address: JobAddress) -> ResultAnswer:
+        self.calls += 1
+        return self.result_answer
+
+    async def cancel(self, _address: JobAddress) -> CancelAnswer:
+        self.calls += 1
+        return self.cancel_answer
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_a_dead_plugin_is_not_called_and_probed_and_let_in_again_by_its_first_answer() -> None:
+    """After a row of silences every kind of call is answered here, with the time to wait; one probe goes
+    out when that is over; its answer closes the circuit. Another plugin is called as ever."""
+    dead, alive, clock = _Told(), _Told(), _Clock()
+    alive.create_answer = Created("1")
+    circuits = Circuits(lambda p: dead if p.plugin_id == 1 else alive, Random(1), clock)
+    plugin, other = circuits.guarded(PluginProfile(1, "")), circuits.guarded(PluginProfile(2, ""))
+
+    for _ in range(OPENS_AFTER):
+        assert circuits.shut(1) is None
+        await plugin.create(CALL)
+    assert dead.calls == OPENS_AFTER
+
+    shut = await plugin.create(CALL)
+    assert isinstance(shut, NotArrived)
+    assert shut.retry_after is not None
+    assert shut.retry_after > 0
+    assert "not called" in shut.cause
+    assert "connection refused" in shut.cause
+    for answer in (await plugin.status(ADDRESS), await plugin.result(ADDRESS), await plugin.cancel(ADDRESS)):
+        assert isinstance(answer, NoAnswer)
+        assert answer.retry_after is not None
+    assert circuits.shut(1) is not None
+    assert dead.calls == OPENS_AFTER
+    assert await other.create(CALL) == Created("1")
+
+    clock.now += FIRST_PAUSE
+    await plugin.create(CALL)
+    await plugin.create(CALL)
+    assert dead.calls == OPENS_AFTER + 1
+    clock.now += 2 * FIRST_PAUSE
+    dead.status_answer = Polled(Status.RUNNING)
+    assert await plugin.status(ADDRESS) == Polled(Status.RUNNING)
+    assert circuits.shut(1) is None
+    await plugin.create(CALL)
+    assert dead.calls == OPENS_AFTER + 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Refused("HTTP 400"),
+        Created("x"),
+        NotArrived("HTTP 503", 1.0, answered=True),
+        OutcomeUnknown("HTTP 500", answered=True),
+    ],
+)
+async def test_whoever_answers_is_not_dead(answer: CreateAnswer) -> None:
+    """Refusals, 503 and 500 are answers: they are passed on as they are and never open a circuit."""
+    told = _Told()
+    told.create_answer = answer
+    plugin = Circuits(lambda _: told, Random(1)).guarded(PluginProfile(1, ""))
+    assert [await plugin.create(CALL) for _ in range(3 * OPENS_AFTER)] == [answer] * (3 * OPENS_AFTER)
+    assert told.calls == 3 * OPENS_AFTER
+
+
+async def test_every_kind_of_answer_ends_a_row_of_silences() -> None:
+    """Four silences, an answer, four silences: the circuit stays closed, whichever call was answered."""
+    told = _Told()
+    circuits = Circuits(lambda _: told, Random(1))
+    plugin = circuits.guarded(PluginProfile(1, ""))
+    told.result_answer, told.cancel_answer, told.status_answer = Responses(()), CancelTaken(), Lost("404")
+    for call in (plugin.result, plugin.cancel, plugin.status):
+        for _ in range(OPENS_AFTER - 1):
+            await plugin.create(CALL)
+        assert not isinstance(await call(ADDRESS), NoAnswer)
+    told.cancel_answer = CannotCancel("405")
+    assert await plugin.cancel(ADDRESS) == CannotCancel("405")
+    assert circuits.shut(1) is None
+    assert told.calls == 3 * OPENS_AFTER + 1

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dispatch, the pure half: what may run now, how long to wait, and one outcome per operation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ran_datajobs.dispatch import outcomes
+from ran_datajobs.dispatch.backoff import FIRST_POLL, LONGEST_POLL, until_next_poll, until_repeat
+from ran_datajobs.dispatch.batch import Batched
+from ran_datajobs.dispatch.progress import Progress
+from ran_datajobs.dispatch.turn import choose
+from ran_datajobs.job import JobType, Op, Operation, OperationState, Reason, Response, Status
+from ran_datajobs.store.lanes import COLLECTING, READY, STARTING, TRACKING, Look, OpenSubJob
+
+
+def sub_job(type_: JobType, stage: str, *, cancel: bool = False, job: UUID | None = None) -> OpenSubJob:
+    return OpenSubJob(
+        sub_job_id=uuid4(),
+        job_id=job or uuid4(),
+        lane_id=1,
+        type=type_,
+        stage=stage,
+        status=Status.NOT_STARTED,
+        operations=1,
+        data_producer_job_id=None,
+        cancel_asked=cancel,
+        attempts=0,
+        polls=0,
+        result_topic=None,
+        result_total=None,
+        due_at=None,
+        due_in=None,
+        in_trouble_for=None,
+        running_for=None,
+        idle_for=None,
+        accept_type="",
+        content_type="",
+        activation_mode="BEST_EFFORT",
+        destination=None,
+        results_bucket="b",
+        destination_kind="BUCKET",
+        job_cancel_asked=False,
+    )
+
+
+open_sub_jobs = st.lists(
+    st.builds(
+        sub_job,
+        st.sampled_from(JobType),
+        st.sampled_from([READY, STARTING, TRACKING, COLLECTING]),
+        cancel=st.booleans(),
+    )
+)
+
+
+@given(open_sub_jobs, st.integers(1, 5), st.booleans())
+def test_one_write_at_a_time_and_reads_up_to_the_slots(
+    found: list[OpenSubJob], slots: int, closed: bool
+) -> None:
+    """No waiting write is chosen beside a started one, nor in a closed lane; reads fill the free slots."""
+    chosen = choose(Look(5.0 if closed else 0.0, tuple(found)), slots)
+    started = [s for s in found if s.stage != READY]
+    new = [s for s in chosen if s.stage == READY and not s.cancel_asked]
+    writes_started = sum(s.type is JobType.WRITE for s in started)
+    reads_started = sum(s.type is JobType.READ for s in started)
+    new_writes = sum(s.type is JobType.WRITE for s in new)
+    waiting_reads = sum(s.type is JobType.READ and s.stage == READY and not s.cancel_asked for s in found)
+    waiting_writes = sum(s.type is JobType.WRITE and s.stage == READY and not s.cancel_asked for s in found)
+    assert all(s in chosen for s in started)
+    assert all(s in chosen for s in found if s.cancel_asked)
+    assert new_writes == (1 if waiting_writes and not writes_started and not closed else 0)
+    assert len(new) - new_writes == min(waiting_reads, max(0, slots - reads_started))
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
+def test_polls_start_at_a_fifth_of_a_second_and_never_wait_longer_than_half_a_minute(
+    polls: int, chance: float
+) -> None:
+    """Polling intervals stay within 0.2 s … 30 s, whatever the count."""
+    delay = until_next_poll(polls, chance)
+    assert FIRST_POLL <= delay <= LONGEST_POLL
+    assert until_next_poll(polls + 1, chance) >= delay
+
+
+@given(st.integers(0, 200), st.floats(0, 1, exclude_max=True), st.floats(0, 1e9))
+def test_a_peers_wish_is_honoured_up_to_a_minute(failures: int, chance: float, asked: float) -> None:
+    """Retry-After makes the wait longer, never shorter, and never more than 60 s."""
+    delay = until_repeat(failures, chance, asked)
+    assert delay >= min(asked, 60.0)
+    assert delay <= max(60.0, 18.0)
+
+
+operations = st.lists(
+    st.builds(
+        Operation,
+        st.sampled_from([op for op in Op if op is not Op.READ]),
+        st.just("/A=1"),
+        st.integers(0, 30) | st.text(min_size=1, max_size=3),
+    ),
+    min_size=1,
+    unique_by=lambda o: o.id_text,
+)
+
+
+@given(operations, st.data())
+def test_every_operation_gets_exactly_one_outcome_in_order(
+    asked: list[Operation], data: st.DataObject
+) -> None:
+    """Whatever subset, order and strangers a plugin lists, each operation has one response, in order."""
+    listed = data.draw(
+        st.lists(
+            st.builds(
+                Response,
+                st.sampled_from([o.operation_id for o in asked]) | st.just("stranger-id"),
+                st.sampled_from([0, 1, 99, 100, 108]),
+                st.just("words"),
+            )
+        )
+    )
+    told = data.draw(st.sampled_from([s for s in Status if s.terminal]))
+    outcome = outcomes.from_responses(asked, listed, told)
+    assert [r.operation_id for r in outcome.responses] == [o.operation_id for o in asked]
+    assert outcome.counts.total == len(asked)
+    named = {str(r.operation_id) for r in listed}
+    silent = sum(o.id_text not in named for o in asked)
+    assert (outcome.counts.not_started if told is Status.CANCELLED else outcome.counts.unknown) == silent
+
+
+def test_outcomes_win_over_the_status() -> None:
+    """A plugin that says finished and lists a failure has a sub-job that failed in part."""
+    asked = [Operation(Op.ADD, "/A=1", 1), Operation(Op.ADD, "/A=2", "2")]
+    listed = [Response("1", 0, "ok"), Response(2, 108, "no")]
+    outcome = outcomes.from_responses(asked, listed, Status.FINISHED)
+    assert outcome.status is Status.PARTIALLY_FAILED
+    assert [r.reason for r in outcome.responses] == ["", "STATUS_108"]
+
+
+@pytest.mark.parametrize(
+    ("told", "state", "status"),
+    [
+        (Status.FINISHED, OperationState.SUCCEEDED, Status.FINISHED),
+        (Status.FAILED, OperationState.FAILED, Status.FAILED),
+        (Status.PARTIALLY_FAILED, OperationState.UNKNOWN, Status.FAILED),
+        (Status.CANCELLED, OperationState.NOT_STARTED, Status.CANCELLED),
+    ],
+)
+def test_a_result_of_no_known_shape_is_counted_by_its_status(
+    told: Status, state: OperationState, status: Status
+) -> None:
+    """FINISHED counts all as succeeded, FAILED all as failed, anything else all as unknown."""
+    outcome = outcomes.from_status([Operation(Op.ADD, "/A=1", 1)], told)
+    assert [r.state for r in outcome.responses] == [state]
+    assert outcome.status is status
+
+
+def test_a_read_with_missing_messages_has_failed_as_a_whole() -> None:
+    """What came is kept, but nobody can tell what is missing: every operation counts as failed."""
+    asked = [Operation(Op.READ, "/A=1", 1), Operation(Op.READ, "/A=2", 2)]
+    whole = outcomes.from_states(
+        asked, {"1": OperationState.SUCCEEDED, "2": OperationState.SUCCEEDED}, complete=True
+    )
+    torn = outcomes.from_states(asked, {"1": OperationState.SUCCEEDED}, complete=False)
+    silent = outcomes.from_states(asked, {"1": OperationState.SUCCEEDED}, complete=True)
+    assert (whole.status, whole.responses) == (Status.FINISHED, ())
+    assert torn.status is Status.FAILED
+    assert {r.reason for r in torn.responses} == {Reason.RESULT_INCOMPLETE}
+    assert silent.status is Status.PARTIALLY_FAILED
+    assert [r.operation_id for r in silent.responses] == [2]
+
+
+def test_stored_operations_come_back_without_their_values() -> None:
+    """The stored array is what goes to the plugin; ids keep their JSON type."""
+    array = msgspec.json.encode(
+        [
+            {
+                "op": "add",
+                "path": "/A=1",
+                "operationId": 7,
+                "value": {"id": "1"},
+                "privateProperties": {"k": "v"},
+            }
+        ]
+    )
+    assert outcomes.unpack(zstandard.compress(array)) == array
+    assert outcomes.operations_of(array) == [Operation(Op.ADD, "/A=1", 7)]
+
+
+async def test_calls_gather_while_one_batch_is_under_way() -> None:
+    """A lone call is flushed alone; what comes meanwhile is flushed together; each gets its own answer."""
+    batches: list[list[int]] = []
+    gate = asyncio.Event()
+
+    async def flush(calls: Sequence[int]) -> Sequence[int]:
+        batches.append(list(calls))
+        await gate.wait()
+        return [call * 2 for call in calls]
+
+    batched = Batched(flush)
+    first = asyncio.create_task(batched(1))
+    while not batches:
+        await asyncio.sleep(0)
+    rest = [asyncio.create_task(batched(n)) for n in (2, 3, 4)]
+    await asyncio.sleep(0)
+    gate.set()
+    assert await asyncio.gather(first, *rest) == [2, 4, 6, 8]
+    assert batches == [[1], [2, 3, 4]]
+
+
+async def test_an_error_is_every_callers_error_and_the_next_batch_works() -> None:
+    """A batch that fails fails all its callers; the batcher goes on."""
+    fail = True
+
+    async def flush(calls: Sequence[int]) -> Sequence[int]:
+        if fail:
+            raise OSError("away")
+        return calls
+
+    batched = Batched(flush)
+    results = await asyncio.gather(batched(1), batched(2), return_exceptions=True)
+    assert [type(r) for r in results] == [OSError, OSError]
+    fail = False
+    assert await batched(3) == 3
+
+
+def test_trouble_is_counted_from_its_first_failure() -> None:
+    """The time budget runs from the first of a row of failed calls and ends with a good one."""
+    progress = Progress.of(sub_job(JobType.WRITE, TRACKING), 100.0)
+    progress.stumbled("refused", 101.0, 0.5)
+    progress.stumbled("refused", 104.0, 0.5)
+    assert progress.in_trouble_for(111.0) == 10.0
+    progress.recovered()
+    assert progress.in_trouble_for(112.0) == 0.0

@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pure parts of the ProvMnS element: documents, error bodies, and the look at a lost answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from msgspec import UNSET, Raw
+
+from ran_datajobs.dmi.provmns_documents import (
+    Aliases,
+    Edit,
+    Span,
+    document,
+    documents,
+    independent,
+    openapi_aliases,
+    read_edit,
+    target_of,
+    uri_of,
+)
+from ran_datajobs.dmi.provmns_errors import TYPES, read_refusal
+from ran_datajobs.dmi.provmns_settle import is_applied, settles
+from ran_datajobs.job import ErrorDetail, Op, Operation
+from ran_datajobs.nrm.model import ManagedClass, Model, load
+from ran_datajobs.nrm.patch import Rejected, apply_atomically, read_patch
+from ran_datajobs.nrm.tree import Tree
+
+BASE = "SubNetwork=X/ManagedElement=1"
+CLASSES = ("SubNetwork", "ManagedElement", "GNBDUFunction")
+OPEN = Model({name: ManagedClass(children=frozenset(CLASSES), open=True) for name in CLASSES})
+
+
+def edit(op: Op, path: str, value: bytes | None = None) -> Edit:
+    found = read_edit(Operation(op, path, 1, UNSET if value is None else Raw(value)))
+    assert isinstance(found, Edit), found
+    return found
+
+
+def test_a_document_looks_as_ts_32_158_prints_it() -> None:
+    """Paths are offsets to the target with the attribute behind ``#``; a created object names its class."""
+    edits = [
+        edit(Op.REPLACE, f"/{BASE}#/attributes/userLabel", b'"Berlin NW-1"'),
+        edit(Op.MERGE, f"{BASE}", b'{"attributes":{"a":1}}'),
+        edit(Op.ADD, f"/{BASE}/GNBDUFunction=1", b'{"id":"1","attributes":{"gNBId":1.0}}'),
+        edit(Op.ADD, f"/{BASE}/GNBDUFunction=2", b'{"gNBId":2}'),
+        edit(Op.TEST, f"/{BASE}/GNBDUFunction=1/#attributes/a~1b", b"1"),
+        edit(Op.REMOVE, f"/{BASE}/GNBDUFunction=1"),
+    ]
+    target = target_of(edits)
+    assert target == BASE
+    assert msgspec.json.decode(document(edits, target, Aliases())) == [
+        {"op": "replace", "path": "#/attributes/userLabel", "value": "Berlin NW-1"},
+        {"op": "merge", "path": "#/attributes", "value": {"a": 1}},
+        {
+            "op": "add",
+            "path": "/GNBDUFunction=1",
+            "value": {"id": "1", "objectClass": "GNBDUFunction", "attributes": {"gNBId": 1.0}},
+        },
+        {
+            "op": "add",
+            "path": "/GNBDUFunction=2",
+            "value": {"id": "2", "objectClass": "GNBDUFunction", "attributes": {"gNBId": 2}},
+        },
+        {"op": "test", "path": "/GNBDUFunction=1#/attributes/a~1b", "value": 1},
+        {"op": "remove", "path": "/GNBDUFunction=1"},
+    ]
+
+
+def test_values_keep_their_tokens() -> None:
+    """What goes to an attribute goes as it was written: 1.50 stays 1.50."""
+    one = edit(Op.REPLACE, f"/{BASE}#/attributes/x", b'{"a": 1.50}')
+    assert b'{"a": 1.50}' in document([one], BASE, Aliases())
+
+
+def test_names_are_percent_encoded_in_addresses() -> None:
+    """A slash or a question mark within an id does not end the path."""
+    key = edit(Op.REMOVE, "SubNetwork=a%2Fb/ManagedElement=c%3Fd")
+    assert uri_of(key.key, Aliases()) in {"/SubNetwork=a%2Fb/ManagedElement=c%3Fd"}
+
+
+@given(
+    st.lists(
+        st.sampled_from([f"/{BASE}", "/SubNetwork=X", "/SubNetwork=X/ManagedElement=2", "/SubNetwork=Y"]),
+        max_size=30,
+    ),
+    st.sampled_from(Span),
+    st.integers(1, 7),
+)
+def test_documents_cover_everything_once_in_order(paths: list[str], span: Span, most: int) -> None:
+    """The pieces follow one another without a gap, none is empty or too long, and each has a target."""
+    edits = [edit(Op.REMOVE, path + "#/attributes/x") for path in paths]
+    pieces = list(documents(edits, span, most))
+    assert [place for first, end in pieces for place in range(first, end)] == list(range(len(edits)))
+    for first, end in pieces:
+        assert 0 < end - first <= most
+        target = target_of(edits[first:end])
+        assert all(one.key == target or one.key.startswith(target + "/") for one in edits[first:end])
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                (Op.REMOVE, "/SubNetwork=X#/attributes/x"),
+                (Op.REMOVE, f"/{BASE}"),
+                (Op.REMOVE, f"/{BASE}#/attributes/x"),
+                (Op.REMOVE, f"/{BASE}/ManagedElement=9"),
+                (Op.REMOVE, "/SubNetwork=X/ManagedElement=2/GNBDUFunction=1"),
+                (Op.REMOVE, "no name"),
+            ]
+        ),
+        max_size=20,
+    ),
+    st.sampled_from(Span),
+)
+def test_only_what_cannot_concern_one_another_changes_its_order(
+    lines: list[tuple[Op, str]], span: Span
+) -> None:
+    """Every readable operation is in one group of one step. Within a group the order is that of the request,
+    and what concerns everybody overtakes nothing and is overtaken by nothing."""
+    edits = [read_edit(Operation(op, path, 1)) for op, path in lines]
+    steps = list(independent(edits, span))
+    order = [place for step in steps for group in step for place in group]
+    assert sorted(order) == [place for place, each in enumerate(edits) if isinstance(each, Edit)]
+
+    def concerns_all(place: int) -> bool:
+        return lines[place] in {(Op.REMOVE, "/SubNetwork=X#/attributes/x"), (Op.REMOVE, f"/{BASE}")}
+
+    for at, place in enumerate(order):
+        for later in order[at + 1 :]:
+            if later < place:
+                assert span is Span.ELEMENT
+                one, other = edits[place], edits[later]
+                assert isinstance(one, Edit)
+                assert isinstance(other, Edit)
+                assert one.element != other.element
+                assert not concerns_all(place)
+                assert not concerns_all(later)
+
+
+@pytest.mark.parametrize(
+    ("op", "path", "value"),
+    [
+        (Op.REPLACE, f"/{BASE}", b"1"),
+        (Op.TEST, f"/{BASE}", b"1"),
+        (Op.ADD, "no fdn", b"1"),
+        (Op.ADD, f"/{BASE}#/other/x", b"1"),
+    ],
+)
+def test_what_cannot_be_sent_says_why(op: Op, path: str, value: bytes) -> None:
+    """An operation that no server could understand is an ErrorDetail at once."""
+    assert isinstance(read_edit(Operation(op, path, 1, Raw(value))), ErrorDetail)
+
+
+def test_the_aliases_of_the_model_are_those_of_the_openapi() -> None:
+    """``GNBDUFunction`` and ``nRPCI`` are spelt differently in the OpenAPI of TS 28.541, both ways."""
+    aliases = openapi_aliases(load())
+    key = "SubNetwork=X/ManagedElement=1/GNBDUFunction=1/NRCellDU=2"
+    theirs = aliases.their_key(key)
+    assert theirs == "SubNetwork=X/ManagedElement=1/GnbDuFunction=1/NrCellDu=2"
+    assert aliases.our_key(theirs) == key
+    assert aliases.their_attribute("NRCellDU", "nRPCI") == "nrPci"
+    assert aliases.our_attributes("NRCellDU", {"nrPci": 7, "userLabel": "x"}) == {
+        "nRPCI": 7,
+        "userLabel": "x",
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected", "bad"),
+    [
+        (422, {"error": {"errorInfo": "why"}}, ("SCHEMA_VALIDATION_ERROR", "/n", "why"), None),
+        (
+            404,
+            {"status": "404", "type": "IE_NOT_FOUND", "title": "t"},
+            ("DATA_NODE_TREE_ERROR", "/n", ""),
+            None,
+        ),
+        (409, {"type": "X", "badObjects": ["/A=1"]}, ("MODIFICATION_NOT_ALLOWED", "/A=1", ""), None),
+        (400, {"type": "X", "badAttributes": [{"name": "/b"}]}, ("SCHEMA_VALIDATION_ERROR", "/b", ""), None),
+        (400, {"type": "X", "badQueryParams": ["scope"]}, ("SCHEMA_VALIDATION_ERROR", "scope", ""), None),
+        (
+            422,
+            {"type": "X", "badOp": "/3", "otherProblems": ["a", 7, "b"]},
+            ("SCHEMA_VALIDATION_ERROR", "/n", "a; b"),
+            3,
+        ),
+        (422, {"type": "X", "badOP": "#/4/path"}, ("SCHEMA_VALIDATION_ERROR", "/n", ""), 4),
+        (422, {"badOp": "-1"}, ("SCHEMA_VALIDATION_ERROR", "/n", ""), None),
+        (422, {"badOp": True}, ("SCHEMA_VALIDATION_ERROR", "/n", ""), None),
+        (
+            409,
+            {"type": "X", "badOp": "/1", "errors": [{"type": "OTHER", "badDataNode": "/D=1", "detail": "d"}]},
+            ("OTHER", "/D=1", "d"),
+            1,
+        ),
+        (403, {}, ("ACCESS_CONTROL_CONFLICT", "/n", ""), None),
+        (500, {}, ("SERVER_ERROR", "/n", ""), None),
+        (
+            422,
+            {
+                "type": "DATA_NODE_TREE_ERROR",
+                "reason": "TARGET_DATA_NODE_PARENT_NOT_FOUND",
+                "badDataNode": "/C=1",
+            },
+            ("DATA_NODE_TREE_ERROR", "/C=1", ""),
+            None,
+        ),
+    ],
+)
+def test_error_bodies(status: int, body: Any, expected: tuple[str, str, str], bad: int | None) -> None:
+    """Each generation's members end up where TS 28.572 has them."""
+    refusal = read_refusal(status, msgspec.json.encode(body), "/n")
+    assert (refusal.error.type, refusal.error.bad_data_node, refusal.error.detail) == expected
+    assert refusal.bad == bad
+
+
+@given(
+    st.integers(400, 599),
+    st.none()
+    | st.binary(max_size=60)
+    | st.dictionaries(
+        st.sampled_from(
+            ["error", "errors", "type", "reason", "title", "badOp", "badAttributes", "otherProblems"]
+        ),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2)
+            ),
+        ),
+    ).map(msgspec.json.encode),
+)
+def test_no_error_body_makes_the_reader_fail(status: int, body: bytes | None) -> None:
+    """Whatever a server sends becomes an ErrorDetail with a type of TS 28.572."""
+    assert read_refusal(status, body, "/n").error.type in TYPES
+
+
+KEYS = (BASE, f"{BASE}/GNBDUFunction=1", f"{BASE}/GNBDUFunction=2")
+operations = st.lists(
+    st.one_of(
+        st.builds(
+            lambda op, key, name, value: Operation(op, f"/{key}#/attributes/{name}", 1, Raw(value)),
+            st.sampled_from([Op.ADD, Op.REPLACE, Op.TEST]),
+            st.sampled_from(KEYS),
+            st.sampled_from(["a", "b", "nested/c", "list/0", "list/-"]),
+            st.sampled_from([b"1", b"2", b"[]", b'{"c":1}']),
+        ),
+        st.builds(
+            lambda key, name: Operation(Op.REMOVE, f"/{key}#/attributes/{name}", 1),
+            st.sampled_from(KEYS),
+            st.sampled_from(["a", "nested/c", "list/0"]),
+        ),
+        st.builds(
+            lambda key, value: Operation(Op.MERGE, f"/{key}", 1, Raw(value)),
+            st.sampled_from(KEYS),
+            st.sampled_from([b'{"a":null}', b'{"a":2,"nested":{"c":null}}']),
+        ),
+        st.builds(lambda key: Operation(Op.REMOVE, f"/{key}", 1), st.sampled_from(KEYS[1:])),
+        st.builds(
+            lambda key: Operation(Op.ADD, f"/{key}", 1, Raw(b'{"attributes":{"a":1}}')),
+            st.sampled_from(KEYS[1:]),
+        ),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def network() -> Tree:
+    attributes = {"a": 1, "b": 1, "nested": {"c": 1}, "list": [1, 2]}
+    return Tree([("SubNetwork=X", {}), (BASE, attributes), (f"{BASE}/GNBDUFunction=1", attributes)])
+
+
+def found(tree: Tree, edits: list[Edit]) -> dict[str, Any]:
+    return {one.key: tree.attributes(one.key) for one in edits}
+
+
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
+@given(operations)
+def test_an_applied_document_is_recognised(given_operations: list[Operation]) -> None:
+    """What a document leaves behind that does one thing to each object is taken for what it is."""
+    edits = [one for one in map(read_edit, given_operations) if isinstance(one, Edit)]
+    assume(settles(edits) and len({one.key for one in edits}) == len(edits))
+    tree = network()
+    patches = [read_patch(one.op, one.path, one.value) for one in given_operations]
+    done = apply_atomically([one for one in patches if not isinstance(one, ErrorDetail)], tree, OPEN, {})
+    assume(not isinstance(done, Rejected))
+    assert is_applied(edits, found(tree, edits))
+
+
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
+@given(operations)
+def test_what_looks_applied_has_nothing_left_to_change(given_operations: list[Operation]) -> None:
+    """A document is not taken for applied while doing it would still change an attribute that it sets."""
+    edits = [one for one in map(read_edit, given_operations) if isinstance(one, Edit)]
+    assume(settles(edits) and not any(one.op is Op.ADD and one.pointer is None for one in edits))
+    tree = network()
+    assume(is_applied(edits, found(tree, edits)))
+    before = dict(tree.items())
+    patches = [read_patch(one.op, one.path, one.value) for one in given_operations if one.op is not Op.TEST]
+    apply_atomically([one for one in patches if not isinstance(one, ErrorDetail)], tree, OPEN, {})
+    assert dict(tree.items()) == before
+
+
+@pytest.mark.parametrize(
+    ("op", "fragment", "value"),
+    [
+        (Op.ADD, "#/attributes/list/-", b"1"),
+        (Op.ADD, "#/attributes/list/0", b"1"),
+        (Op.REMOVE, "#/attributes/list/0", None),
+        (Op.ACTION, "#Restart", b'{"input":{}}'),
+        (Op.TEST, "#/attributes/a", b"1"),
+    ],
+)
+def test_what_leaves_no_mark_cannot_be_told(op: Op, fragment: str, value: bytes | None) -> None:
+    """An action, a test alone, and a list that grows or shrinks by one are left UNKNOWN."""
+    assert not settles([edit(op, f"/{BASE}{fragment}", value)])

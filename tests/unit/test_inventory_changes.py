@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a registration changes, handle by handle."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ran_datajobs.inventory.changes import Changes, alternate_keys_named, changes_of, handles_named
+from ran_datajobs.inventory.registration import Failure, read_registration
+from ran_datajobs.store.handles import HandleRow
+
+PLUGIN = 7
+
+
+def row(cm_handle: str, alternate_id: str | None = None, **fields: Any) -> HandleRow:
+    key = alternate_id.removeprefix("/") if alternate_id else None
+    return HandleRow(cm_handle, PLUGIN, alternate_id, key, **fields)
+
+
+def changes(known: list[HandleRow], address_fault: str | None = None, **body: Any) -> Changes:
+    """The changes of a registration, with of the known handles only what the registration names."""
+    registration = read_registration(json.dumps({"dmiPlugin": "http://dmi", **body}).encode())
+    named, keys = handles_named(registration), alternate_keys_named(registration)
+    return changes_of(
+        registration,
+        {one.cm_handle: one for one in known if one.cm_handle in named},
+        {
+            one.alternate_key: one.cm_handle
+            for one in known
+            if one.alternate_key and one.alternate_key in keys
+        },
+        PLUGIN,
+        address_fault,
+    )
+
+
+def codes(failures: list[Failure]) -> list[tuple[str, str]]:
+    return [(failure.cm_handle, failure.error_code) for failure in failures]
+
+
+def test_a_new_handle_is_saved_with_its_key() -> None:
+    """The alternate id is kept as written, its normal form beside it."""
+    given = {
+        "cmHandle": "ch-1",
+        "alternateId": "SN=1, ME=a\\2Fb",
+        "dataProducerIdentifier": "p1",
+        "moduleSetTag": "t",
+        "trustLevel": "COMPLETE",
+        "cmHandleProperties": {"a": "1", "gone": None},
+        "publicCmHandleProperties": {"b": "2"},
+    }
+    found = changes([], createdCmHandles=[given])
+    assert found.outcome.complete
+    assert found.save == [
+        HandleRow(
+            "ch-1", PLUGIN, "SN=1, ME=a\\2Fb", "SN=1/ME=a%2Fb", "p1", "t", {"a": "1"}, {"b": "2"}, "COMPLETE"
+        )
+    ]
+
+
+def test_the_same_create_again_changes_nothing() -> None:
+    """A repeat succeeds, also within one registration; a differing one fails with 109."""
+    known = [row("ch-1", "/ME=1", data_producer_id="p1")]
+    again = {"cmHandle": "ch-1", "alternateId": "/ME=1", "dataProducerIdentifier": "p1"}
+    assert changes(known, createdCmHandles=[again, again]) == changes(known)
+    other = changes(known, createdCmHandles=[again, {**again, "dataProducerIdentifier": "p2"}])
+    assert codes(other.outcome.failed_created_cm_handles) == [("ch-1", "109")]
+    assert other.save == []
+
+
+def test_an_alternate_id_has_one_holder() -> None:
+    """In another spelling, from the store or from the same registration, it is taken: 111."""
+    known = [row("ch-1", "/SN=1/ME=1")]
+    created = [
+        {"cmHandle": "ch-2", "alternateId": "SN=1,ME=1"},
+        {"cmHandle": "ch-3", "alternateId": "/ME=3"},
+        {"cmHandle": "ch-4", "alternateId": "\u2003ME=3 "},
+        {"cmHandle": "ch-5", "alternateId": " "},
+        {"cmHandle": "ch-6"},
+    ]
+    found = changes(known, createdCmHandles=created)
+    assert codes(found.outcome.failed_created_cm_handles) == [("ch-2", "111"), ("ch-4", "111")]
+    assert [one.cm_handle for one in found.save] == ["ch-3", "ch-5", "ch-6"]
+
+
+def test_removing_comes_first() -> None:
+    """One registration can hand an alternate id from a removed handle to a new one, and replace a handle."""
+    known = [row("old", "/ME=1"), row("same", "/ME=2")]
+    found = changes(
+        known,
+        removedCmHandles=["old", "same"],
+        createdCmHandles=[
+            {"cmHandle": "new", "alternateId": "/ME=1"},
+            {"cmHandle": "same", "alternateId": "/ME=2", "dataProducerIdentifier": "p2"},
+        ],
+    )
+    assert found.outcome.complete
+    assert found.remove == ["old"]
+    assert {one.cm_handle: one.data_producer_id for one in found.save} == {"new": "", "same": "p2"}
+
+
+def test_an_update_changes_what_it_names() -> None:
+    """Absent and empty fields stay, properties are merged, null ones go; the plugin stays."""
+    known = [
+        row("ch-1", "/ME=1", module_set_tag="t", private_properties={"a": "1", "b": "2"}, trust_level="NONE")
+    ]
+    updated = {
+        "cmHandle": "ch-1",
+        "alternateId": "",
+        "dataProducerIdentifier": "p1",
+        "cmHandleProperties": {"a": None, "c": "3"},
+    }
+    found = changes(known, updatedCmHandles=[updated])
+    assert found.outcome.complete
+    assert found.save == [
+        row(
+            "ch-1",
+            "/ME=1",
+            data_producer_id="p1",
+            module_set_tag="t",
+            private_properties={"b": "2", "c": "3"},
+            trust_level="NONE",
+        )
+    ]
+
+
+def test_an_update_can_move_an_alternate_id_only_where_it_is_free() -> None:
+    """Another handle's alternate id is taken; one that was given up in the same registration is free."""
+    known = [row("a", "/ME=1"), row("b", "/ME=2")]
+    taken = changes(known, updatedCmHandles=[{"cmHandle": "a", "alternateId": "/ME=2"}])
+    assert codes(taken.outcome.failed_updated_cm_handles) == [("a", "111")]
+    moved = changes(
+        known,
+        updatedCmHandles=[
+            {"cmHandle": "b", "alternateId": "/ME=3"},
+            {"cmHandle": "a", "alternateId": "/ME=2"},
+        ],
+    )
+    assert moved.outcome.complete
+    assert {one.cm_handle: one.alternate_key for one in moved.save} == {"b": "ME=3", "a": "ME=2"}
+
+
+def test_an_upgrade_changes_the_module_set_tag() -> None:
+    """ONAP's upgrade of many handles at once; unknown ones are listed."""
+    found = changes(
+        [row("a"), row("b")], upgradedCmHandles={"cmHandles": ["a", "b", "c"], "moduleSetTag": "new"}
+    )
+    assert [(one.cm_handle, one.module_set_tag) for one in found.save] == [("a", "new"), ("b", "new")]
+    assert codes(found.outcome.failed_upgrade_cm_handles) == [("c", "100")]
+
+
+def test_unknown_handles_are_listed_once() -> None:
+    """Updating or removing what is not there fails with 100, and the rest goes on."""
+    found = changes(
+        [row("a")],
+        removedCmHandles=["x", "x", "a", "a"],
+        updatedCmHandles=[{"cmHandle": "y"}, {"cmHandle": "a"}],
+    )
+    assert codes(found.outcome.failed_removed_cm_handles) == [("x", "100")]
+    assert codes(found.outcome.failed_updated_cm_handles) == [("y", "100"), ("a", "100")]
+    assert found.remove == ["a"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"cmHandle": "a b"},
+        {"cmHandle": "a/b"},
+        {"cmHandle": ""},
+        {"cmHandle": "x" * 256},
+        {"cmHandle": "a\0"},
+        {"alternateId": "/ME"},
+        {"alternateId": "/ME=1#/attributes/x"},
+        {"alternateId": "/ME=" + "é" * 1500},
+        {"dataProducerIdentifier": "p\n"},
+        {"dataProducerIdentifier": " p"},
+        {"dataProducerIdentifier": "x" * 513},
+        {"moduleSetTag": "a\0b"},
+        {"cmHandleProperties": {"hunter2": "hunter2\0"}},
+        {"cmHandleProperties": {"hunter2": "x" * 70_000}},
+        {"publicCmHandleProperties": {"a\0": "1"}},
+    ],
+)
+def test_what_cannot_be_kept_fails_its_handle_alone(fields: dict[str, Any]) -> None:
+    """A character or a length that is not allowed is 110; the text tells no private property."""
+    bad = {"cmHandle": "bad", **fields}
+    found = changes([row("bad")], createdCmHandles=[bad, {"cmHandle": "good"}], updatedCmHandles=[bad])
+    assert codes(found.outcome.failed_created_cm_handles) == [(bad["cmHandle"], "110")]
+    assert codes(found.outcome.failed_updated_cm_handles) == [(bad["cmHandle"], "110")]
+    assert [one.cm_handle for one in found.save] == ["good"]
+    assert "hunter2" not in repr(found.outcome)
+
+
+def test_a_refused_address_fails_every_created_handle() -> None:
+    """The text says why; updates and removals do not need the address."""
+    found = changes(
+        [row("a"), row("b")],
+        "the host 'evil' is not allowed",
+        createdCmHandles=[{"cmHandle": "c"}],
+        updatedCmHandles=[{"cmHandle": "a", "dataProducerIdentifier": "p"}],
+        removedCmHandles=["b"],
+    )
+    assert codes(found.outcome.failed_created_cm_handles) == [("c", "108")]
+    assert "evil" in found.outcome.failed_created_cm_handles[0].error_text
+    assert [one.cm_handle for one in found.save] == ["a"]
+    assert found.remove == ["b"]

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The registration body: what refuses it as a whole, and which plugin addresses are taken."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ran_datajobs.errors import InvalidRequest
+from ran_datajobs.inventory.addresses import AddressRefused, AllowList
+from ran_datajobs.inventory.registration import read_registration
+
+SECRET = "hunter2"
+HANDLE = {"cmHandle": "ch-1", "cmHandleProperties": {"password": SECRET}}
+
+
+def refused(body: Any) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as refusal:
+        read_registration(body if isinstance(body, bytes) else json.dumps(body).encode())
+    return refusal.value
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ([], "#"),
+        ({"dmiPlugin": 7}, "#/dmiPlugin"),
+        ({"createdCmHandles": {}}, "#/createdCmHandles"),
+        ({"createdCmHandles": [HANDLE, "ch-2"]}, "#/createdCmHandles/1"),
+        ({"createdCmHandles": [{"alternateId": "/A=1"}]}, "#/createdCmHandles/0"),
+        ({"createdCmHandles": [{**HANDLE, "alternateId": 7}]}, "#/createdCmHandles/0/alternateId"),
+        ({"updatedCmHandles": [{**HANDLE, "trustLevel": "SOME"}]}, "#/updatedCmHandles/0/trustLevel"),
+        (
+            {"createdCmHandles": [{"cmHandle": "a", "cmHandleProperties": {SECRET: 7}}]},
+            "#/createdCmHandles/0/cmHandleProperties",
+        ),
+        ({"removedCmHandles": [7]}, "#/removedCmHandles/0"),
+        ({"upgradedCmHandles": {}}, "#/upgradedCmHandles"),
+        ({"dmiDialect": "esperanto"}, "#/dmiDialect"),
+        ({"idempotent": "yes"}, "#/idempotent"),
+        ({"dmiGiveUp": 0}, "#/dmiGiveUp"),
+        ({"subJobTimeout": -1}, "#/subJobTimeout"),
+        ({"readSlots": 0}, "#/readSlots"),
+        ({"createdCmHandles": [HANDLE]}, "#/dmiPlugin"),
+        ({"dmiPlugin": " ", "createdCmHandles": [HANDLE]}, "#/dmiPlugin"),
+    ],
+)
+def test_a_wrong_shape_or_type_refuses_the_body(body: Any, pointer: str) -> None:
+    """The pointer names the place; no property's name or value stands in the message."""
+    refusal = refused(body)
+    assert [where for where, _ in refusal.problems] == [pointer]
+    assert SECRET not in str(refusal) and SECRET not in repr(refusal.problems)
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_are_a_registration_or_an_error(body: bytes) -> None:
+    """Nothing but InvalidRequest comes out of garbage."""
+    try:
+        read_registration(body)
+    except InvalidRequest as error:
+        assert error.detail
+
+
+def test_deep_nesting_and_bad_utf8_are_errors() -> None:
+    """Neither recursion nor broken text gets past the border."""
+    assert "deep" in refused(b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}").detail
+    assert "UTF-8" in refused(b'{"x": "\xff"}').detail
+
+
+def test_unknown_keys_are_ignored_and_the_data_plugin_stands_in() -> None:
+    """ONAP's other keys are let pass; dmiDataPlugin is the address where dmiPlugin is empty."""
+    body = {"dmiPlugin": "", "dmiDataPlugin": "http://dmi:1", "dmiModelPlugin": "http://m", "x": 1}
+    assert read_registration(json.dumps(body).encode()).address == "http://dmi:1"
+
+
+def test_private_properties_do_not_show() -> None:
+    """A handle's representation, as a traceback or a log might print it, holds no property."""
+    registration = read_registration(
+        json.dumps({"dmiPlugin": "http://dmi", "createdCmHandles": [HANDLE]}).encode()
+    )
+    assert SECRET not in repr(registration)
+
+
+ALLOWED = AllowList(
+    ("localhost", "127.0.0.0/8", "::1", "*.ran.example", "dmi.example", "https://only.example:8443")
+)
+
+
+@pytest.mark.parametrize(
+    ("address", "normal"),
+    [
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("HTTP://LocalHost:8080/", "http://localhost:8080"),
+        ("http://127.1.2.3:9", "http://127.1.2.3:9"),
+        ("http://[::1]:9/dmi/", "http://[::1]:9/dmi"),
+        ("https://a.b.ran.example", "https://a.b.ran.example"),
+        ("https://dmi.example/Base/Path", "https://dmi.example/Base/Path"),
+        ("https://only.example:8443", "https://only.example:8443"),
+    ],
+)
+def test_allowed_addresses_have_one_normal_form(address: str, normal: str) -> None:
+    """Host names, sub-domains, networks and origins of the list are taken; the path is kept."""
+    assert ALLOWED.checked(address) == normal
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://10.0.0.1:80",
+        "http://169.254.169.254/latest",
+        "http://[::2]:80",
+        "http://ran.example",
+        "http://evilran.example",
+        "http://dmi.example.evil",
+        "http://only.example:8443",
+        "https://only.example",
+        "http://127.0.0.1@evil.example/",
+        "http://user:secret@localhost/",
+        "http://localhost/?x=1",
+        "http://localhost/#x",
+        "http://localhost:/",
+        "http://localhost:0/",
+        "http://localhost:99999/",
+        "http://localhost/a/../b",
+        "http://localhost\\@evil.example/",
+        "http://2130706433/",
+        "ftp://localhost/",
+        "file:///etc/passwd",
+        "localhost:8080",
+        "http://",
+        "http://[::1",
+        "http://local host/",
+        "http://localhost/\n",
+        "http://localh\u00f6st/",
+        "http://localhost/" + "x" * 2000,
+    ],
+)
+def test_other_addresses_are_refused(address: str) -> None:
+    """What is not on the list, or not a plain http address, is refused without showing a password."""
+    with pytest.raises(AddressRefused) as refusal:
+        ALLOWED.checked(address)
+    assert "secret" not in str(refusal.value)

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a destination names where a topic and a bucket are two different services."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from ran_datajobs.errors import BusUnavailable, InvalidRequest, StorageUnavailable
+from ran_datajobs.messaging.bus import Bus
+from ran_datajobs.northbound.destination import Destination, DestinationRules, near_names, resolve
+from ran_datajobs.results.objects import ObjectStore
+from ran_datajobs.store.jobs import BUCKET, TOPIC
+
+EVERY_ONE = DestinationRules()
+
+
+class ScriptedNames:
+    """Stands for both services: some names exist, and either can be away."""
+
+    def __init__(
+        self, topics: tuple[str, ...] = (), buckets: tuple[str, ...] = (), *, away: bool = False
+    ) -> None:
+        self.topics_there = topics
+        self.buckets = buckets
+        self.away = away
+        self.asked: list[str] = []
+
+    async def topic_exists(self, topic: str) -> bool:
+        """As scripted."""
+        self.asked.append(topic)
+        if self.away:
+            raise BusUnavailable("away")
+        return topic in self.topics_there
+
+    async def topics(self) -> list[str]:
+        """Those that exist, and the service's own."""
+        if self.away:
+            raise BusUnavailable("away")
+        return [*self.topics_there, "ncmp-async-m2m", "__consumer_offsets"]
+
+    async def bucket_exists(self, bucket: str) -> bool:
+        """As scripted."""
+        self.asked.append(bucket)
+        if self.away:
+            raise StorageUnavailable("away")
+        return bucket in self.buckets
+
+
+async def resolved(
+    text: str | None, names: ScriptedNames, rules: DestinationRules = EVERY_ONE
+) -> Destination:
+    """The destination, with Kafka and S3."""
+
+    async def known_buckets() -> list[str]:
+        return ["own", *names.buckets]
+
+    return await resolve(
+        text,
+        bus=cast(Bus, names),
+        objects=cast(ObjectStore, names),
+        own_bucket="own",
+        embedded=False,
+        rules=rules,
+        known_buckets=known_buckets,
+    )
+
+
+async def test_without_a_destination_results_stay_in_the_own_bucket() -> None:
+    """Nobody is asked."""
+    names = ScriptedNames(away=True)
+    assert await resolved(None, names) == Destination(None, BUCKET, "own")
+    assert names.asked == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("results", Destination("results", BUCKET, "results")),
+        ("s3:results", Destination("results", BUCKET, "results")),
+        ("Events", Destination("Events", TOPIC, "own")),
+        ("kafka:Events", Destination("Events", TOPIC, "own")),
+        ("s3:both", Destination("both", BUCKET, "both")),
+        ("kafka:both", Destination("both", TOPIC, "own")),
+    ],
+)
+async def test_a_name_is_what_exists_under_it(text: str, found: Destination) -> None:
+    """A bare name is the one thing that exists, a prefix says which; the name goes on without it."""
+    names = ScriptedNames(topics=("Events", "both"), buckets=("results", "both"))
+    assert await resolved(text, names) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("both", "both a topic and a bucket"),
+        ("nothing", "neither a topic nor a bucket"),
+        ("kafka:results", "no topic"),
+        ("s3:events-topic", "no bucket"),
+    ],
+)
+async def test_a_name_that_is_not_clear_says_what_was_found(text: str, said: str) -> None:
+    """The refusal tells which of the two exist."""
+    names = ScriptedNames(topics=("both", "events-topic"), buckets=("both", "results"))
+    with pytest.raises(InvalidRequest, match=said):
+        await resolved(text, names)
+
+
+@pytest.mark.parametrize("text", ["name", "kafka:name", "s3:name"])
+async def test_a_service_that_cannot_be_asked_is_told_as_away(text: str) -> None:
+    """Nobody guesses what exists: the client comes again later (503)."""
+    with pytest.raises((BusUnavailable, StorageUnavailable)):
+        await resolved(text, ScriptedNames(away=True))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ncmp-async-m2m", "kafka:ncmp-data-job-status", "__x", "kafka:__x", "a/b", "s3:A", "kafka:", "\0"],
+)
+async def test_names_that_cannot_be_are_never_looked_up(text: str) -> None:
+    """Reserved and impossible names are refused before any service hears of them."""
+    names = ScriptedNames(topics=(text, text.partition(":")[2]), buckets=(text,))
+    with pytest.raises(InvalidRequest):
+        await resolved(text, names)
+    assert names.asked == []
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("rapp-result", "kafka:rapp-results, s3:rapp-results-2"),
+        ("kafka:Rapp-Results", "kafka:rapp-results"),
+        ("s3:rapp-results", "s3:rapp-results-2"),
+    ],
+)
+async def test_an_unknown_name_is_answered_with_near_ones(text: str, near: str) -> None:
+    """The refusal lists what may have been meant, with its prefix, of the kind that was asked for."""
+    names = ScriptedNames(topics=("rapp-results", "alarms"), buckets=("rapp-results-2",))
+    with pytest.raises(InvalidRequest) as refusal:
+        await resolved(text, names)
+    assert refusal.value.detail.endswith(f"; near names: {near}")
+
+
+async def test_near_names_are_only_those_that_may_be_named() -> None:
+    """Neither a topic of the service nor one that the operator denies is told."""
+    names = ScriptedNames(topics=("ncmp-async-secret",))
+    with pytest.raises(InvalidRequest) as refusal:
+        await resolved("ncmp-async-m2n", names, DestinationRules(deny=("*-secret",)))
+    assert "near names" not in refusal.value.detail
+
+
+def test_no_more_than_five_names_are_near() -> None:
+    """However many there are."""
+    assert len(near_names("topic", [f"kafka:topic{n}" for n in range(50)])) == 5
+
+
+@pytest.mark.parametrize(
+    ("rules", "taken"),
+    [
+        (DestinationRules(), {"kafka:ran-a", "kafka:x", "s3:ran-b"}),
+        (DestinationRules(allow=("ran-*",)), {"kafka:ran-a", "s3:ran-b"}),
+        (DestinationRules(allow=("kafka:ran-*", "s3:y")), {"kafka:ran-a"}),
+        (DestinationRules(deny=("kafka:*",)), {"s3:ran-b"}),
+        (DestinationRules(allow=("ran-*",), deny=("ran-a",)), {"s3:ran-b"}),
+    ],
+)
+async def test_operators_allow_and_deny_by_pattern(rules: DestinationRules, taken: set[str]) -> None:
+    """A pattern without a prefix means both kinds; what is denied is refused even where it is allowed."""
+    names = ScriptedNames(topics=("ran-a", "x"), buckets=("ran-b",))
+    for text in ("kafka:ran-a", "kafka:x", "s3:ran-b"):
+        for spelling in (text, text.partition(":")[2]):
+            if text in taken:
+                assert (await resolved(spelling, names, rules)).name == text.partition(":")[2]
+            else:
+                with pytest.raises(InvalidRequest, match="does not allow"):
+                    await resolved(spelling, names, rules)
+
+
+async def test_without_a_destination_no_rule_applies() -> None:
+    """The service's own bucket is not a destination that somebody named."""
+    assert (await resolved(None, ScriptedNames(), DestinationRules(deny=("*",)))).results_bucket == "own"

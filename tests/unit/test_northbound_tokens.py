@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tokens file."""
+
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ran_datajobs.errors import WrongUse
+from ran_datajobs.northbound.tokens import Client, Role, TokenTable, add, listing, revoke
+
+
+def test_a_token_lets_its_client_in(tmp_path: Path) -> None:
+    """The token that was printed is known, with client, role and plugin; any other is not."""
+    path = tmp_path / "tokens"
+    token = add(path, "rapp-1", Role.SUBMIT)
+    plugin = add(path, "dmi-1", Role.PLUGIN, "http://dmi.example.org/")
+    table = TokenTable(path)
+    assert table.client_of(token) == Client("rapp-1", Role.SUBMIT)
+    assert table.client_of(plugin) == Client("dmi-1", Role.PLUGIN, "http://dmi.example.org")
+    assert table.client_of(token + "x") is None
+    assert table.client_of("") is None
+    assert table.client_of("x" * 10_000) is None
+
+
+def test_the_file_holds_no_token_and_only_its_owner_reads_it(tmp_path: Path) -> None:
+    """A stolen file lets nobody in."""
+    path = tmp_path / "tokens"
+    token = add(path, "rapp-1", Role.READ)
+    assert token not in path.read_text()
+    assert token.removeprefix("rdj_") not in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_table_follows_its_file(tmp_path: Path) -> None:
+    """Added and revoked tokens count at once, without a restart."""
+    path = tmp_path / "tokens"
+    table = TokenTable(path)
+    assert table.client_of("rdj_nobody") is None
+    first = add(path, "a", Role.READ)
+    assert table.client_of(first) == Client("a", Role.READ)
+    second = add(path, "a", Role.ADMIN)
+    assert table.client_of(second) == Client("a", Role.ADMIN)
+    assert revoke(path, "a") == 2
+    assert table.client_of(first) is None
+    assert table.client_of(second) is None
+
+
+def test_a_broken_or_missing_file_lets_nobody_in(tmp_path: Path) -> None:
+    """Who cannot be checked is not let in, and is let in again once the file is whole."""
+    path = tmp_path / "tokens"
+    token = add(path, "a", Role.READ)
+    table = TokenTable(path)
+    assert table.client_of(token) is not None
+    whole = path.read_bytes()
+    path.write_bytes(b"not json")
+    assert table.client_of(token) is None
+    path.write_bytes(whole)
+    assert table.client_of(token) is not None
+    path.unlink()
+    assert table.client_of(token) is None
+
+
+def test_listing_shows_clients_and_no_secret(tmp_path: Path) -> None:
+    """One line for each token, in the order of adding."""
+    path = tmp_path / "tokens"
+    add(path, "b", Role.ADMIN)
+    add(path, "a", Role.READ)
+    assert listing(path) == [Client("b", Role.ADMIN), Client("a", Role.READ)]
+    assert listing(tmp_path / "missing") == []
+
+
+def test_revoking_an_unknown_client_changes_nothing(tmp_path: Path) -> None:
+    """0 tokens were there, and the others stay."""
+    path = tmp_path / "tokens"
+    token = add(path, "a", Role.READ)
+    assert revoke(path, "b") == 0
+    assert TokenTable(path).client_of(token) is not None
+
+
+def test_tokens_added_at_once_all_stay(tmp_path: Path) -> None:
+    """No addition overwrites another one."""
+    path = tmp_path / "tokens"
+    with ThreadPoolExecutor(8) as pool:
+        tokens = list(pool.map(lambda n: add(path, f"client-{n}", Role.READ), range(24)))
+    table = TokenTable(path)
+    assert {table.client_of(token) for token in tokens} == {
+        Client(f"client-{n}", Role.READ) for n in range(24)
+    }
+
+
+@pytest.mark.parametrize(
+    ("client", "role", "dmi_url"),
+    [
+        ("", Role.READ, None),
+        ("with blank", Role.READ, None),
+        ("x" * 101, Role.READ, None),
+        ("line\nbreak", Role.READ, None),
+        ("dmi", Role.PLUGIN, None),
+        ("rapp", Role.SUBMIT, "http://dmi.example.org"),
+    ],
+)
+def test_what_cannot_be_a_token_is_refused(
+    tmp_path: Path, client: str, role: Role, dmi_url: str | None
+) -> None:
+    """A bad client name, a plugin without address, or an address without that role writes nothing."""
+    path = tmp_path / "tokens"
+    with pytest.raises(WrongUse):
+        add(path, client, role, dmi_url)
+    assert not path.exists()
+
+
+def test_a_file_that_is_no_tokens_file_is_never_overwritten(tmp_path: Path) -> None:
+    """A wrong path given by mistake loses nothing."""
+    path = tmp_path / "notes"
+    path.write_text("precious")
+    with pytest.raises(WrongUse):
+        add(path, "a", Role.READ)
+    assert path.read_text() == "precious"

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pure parts of the northbound API."""
+
+from __future__ import annotations
+
+import csv
+import io
+from uuid import uuid4
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from litestar.exceptions import ValidationException
+
+from ran_datajobs.job import Counts, OperationState, Response
+from ran_datajobs.northbound import paths
+from ran_datajobs.northbound.access import choose
+from ran_datajobs.northbound.bodies import is_json
+from ran_datajobs.northbound.cursors import cursor, place_of
+from ran_datajobs.northbound.failures import cell, failure
+from ran_datajobs.northbound.gate import host_name, known_hosts
+from ran_datajobs.northbound.retry import to_repeat
+from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.results.job_view import progress
+
+
+@given(st.integers(0, 10**17), st.sampled_from("js"))
+def test_a_cursor_names_its_place_again(place: int, kind: str) -> None:
+    """Whatever the place is, the cursor that was given out leads back to it."""
+    assert place_of(kind, cursor(kind, place)) == place
+
+
+@given(st.text(max_size=40))
+def test_a_cursor_of_somebody_else_is_refused(text: str) -> None:
+    """Any other text is a place of the list or a ValidationException; nothing else can come out."""
+    try:
+        place = place_of("j", text)
+    except ValidationException:
+        return
+    assert place is not None
+    assert cursor("j", place).rstrip("=") == text.rstrip("=")
+
+
+def test_a_cursor_of_another_list_is_refused() -> None:
+    """A sub-job cursor does not page through jobs."""
+    with pytest.raises(ValidationException):
+        place_of("j", cursor("s", 7))
+
+
+@pytest.mark.parametrize(
+    ("accept", "chosen"),
+    [
+        ("*/*", "application/json"),
+        ("", "application/json"),
+        ("text/csv", "text/csv"),
+        ("text/*", "text/csv"),
+        ("text/csv;q=0.5, application/x-ndjson", "application/x-ndjson"),
+        ("TEXT/CSV", "text/csv"),
+        ("application/json;q=0, */*", "application/x-ndjson"),
+        ("text/html, */*;q=0.1", "application/json"),
+        ("image/png", None),
+        ("*/*;q=0", None),
+        ("text/csv;q=oops", None),
+    ],
+)
+def test_the_format_follows_accept(accept: str, chosen: str | None) -> None:
+    """The best weight wins, the most specific range counts, and nothing wanted means none."""
+    assert choose(accept, ("application/json", "application/x-ndjson", "text/csv")) == chosen
+
+
+@pytest.mark.parametrize(
+    ("content_type", "json"),
+    [
+        ("application/json", True),
+        ("Application/JSON; charset=utf-8", True),
+        ("application/3gpp-json-patch+json", True),
+        ("text/plain", False),
+        ("application/jsonx", False),
+        ("+json", False),
+        ("application/+json", False),
+        ("", False),
+    ],
+)
+def test_json_media_types(content_type: str, json: bool) -> None:
+    """application/json and every +json type are JSON; nothing else is."""
+    assert is_json(content_type) is json
+
+
+@pytest.mark.parametrize(
+    ("authority", "host"),
+    [
+        ("Example.ORG:8080", "example.org"),
+        ("example.org.", "example.org"),
+        ("[::1]:80", "[::1]"),
+        ("[::1]", "[::1]"),
+        ("[::1", ""),
+        ("[::1]x", ""),
+        ("localhost:http", ""),
+        ("127.0.0.1", "127.0.0.1"),
+        ("evil.test:80@localhost", ""),
+        ("", ""),
+    ],
+)
+def test_the_name_in_a_host_header(authority: str, host: str) -> None:
+    """Case, port and the final dot do not matter; what is no authority has no host."""
+    assert host_name(authority) == host
+
+
+def test_known_hosts_are_loopback_the_root_and_the_allowed_ones() -> None:
+    """Loopback names, the host of the API root and the configured names are known, and nothing else."""
+    assert known_hosts("https://API.example.org:8443/x", ("Other.example.org", "")) == {
+        "localhost",
+        "127.0.0.1",
+        "[::1]",
+        "api.example.org",
+        "other.example.org",
+    }
+
+
+@given(st.text(max_size=20))
+def test_no_cell_is_a_formula(text: str) -> None:
+    """After a round trip through CSV no cell begins with what a spreadsheet calculates."""
+    file = io.StringIO(newline="")
+    csv.writer(file).writerow([cell(text)])
+    (row,) = csv.reader(io.StringIO(file.getvalue(), newline="")) if text else ([""],)
+    assert not row[0].startswith(("=", "+", "-", "@"))
+    assert row[0].removeprefix("'") == text.removeprefix("'")
+
+
+def test_a_failure_tells_the_plugins_word_when_we_have_no_reason() -> None:
+    """Without a reason of ours the error's own reason, title and detail are told."""
+    response = msgspec.json.decode(
+        b'{"operationId": 7, "statusCode": 108, "statusMessage": "no", "state": "FAILED",'
+        b'"request": {"op": "merge", "path": "/A=1"},'
+        b'"errors": [{"type": "APPLICATION_LAYER_ERROR", "badDataNode": "/A=1", "title": "read only"}]}',
+        type=Response,
+    )
+    told = failure(response, OperationState.FAILED)
+    assert told.operation_id == 7
+    assert (told.op, told.path, told.state) == ("merge", "/A=1", "FAILED")
+    assert told.reason == "APPLICATION_LAYER_ERROR"
+    assert told.detail == "read only"
+
+
+def test_a_failure_without_a_readable_request_is_told_anyway() -> None:
+    """A plugin's odd echo of the request hides no failure."""
+    response = Response(operation_id="1", status_code=108, status_message="no", request=msgspec.Raw(b"[1]"))
+    assert failure(response, OperationState.UNKNOWN).path == ""
+
+
+def test_only_known_failures_are_repeated_unless_asked() -> None:
+    """UNKNOWN operations may have been executed: they are repeated only when the client says so."""
+    states = {"a": OperationState.FAILED, "b": OperationState.NOT_STARTED, "c": OperationState.UNKNOWN}
+    assert to_repeat(states, include_unknown=False) == {"a", "b"}
+    assert to_repeat(states, include_unknown=True) == {"a", "b", "c"}
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6))
+def test_progress_is_100_in_a_terminal_job_only(total: int, pending: int) -> None:
+    """progressPercentage is between 0 and 99 while the job runs, whatever the counts are."""
+    counts = Counts(total=total, pending=min(pending, total))
+    assert 0 <= progress(counts, terminal=False) <= 99
+    assert progress(counts, terminal=True) == 100
+
+
+def test_addresses_are_made_from_the_root() -> None:
+    """statusuri and resultsuri are absolute and follow the published form."""
+    job_id = uuid4()
+    addresses = Addresses("https://api.example.org/base")
+    assert addresses.job(job_id) == f"https://api.example.org/base/ranoam/cm/v1/dataJob/{job_id}"
+    assert addresses.results("b", job_id) == f"https://api.example.org/base/s3-bucket/b?jobId={job_id}"
+
+
+def test_paths_are_filled_and_encoded() -> None:
+    """A value cannot leave its place in a path."""
+    assert paths.fill(paths.TOPIC_MESSAGES, topic="a?b#c") == "/ranoam/cm/v1/topics/a%3Fb%23c/messages"
+    assert paths.template(paths.OBJECT) == "/s3-bucket/{bucket_id}/{job_id}/{part}"

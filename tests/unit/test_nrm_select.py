@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What reads select, and the two shapes of their results."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ran_datajobs.errors import InvalidFdn
+from ran_datajobs.job import Op, Operation, Scope, ScopeType
+from ran_datajobs.nrm import select
+from ran_datajobs.nrm.names import child_key, class_of, key_of_name
+from ran_datajobs.nrm.resources import to_flat, to_hierarchical
+from ran_datajobs.nrm.tree import Tree, walk
+from ran_datajobs.simulator import streams
+
+ME = "SubNetwork=SN1/ManagedElement=ME1"
+TREE = Tree(
+    [
+        ("SubNetwork=SN1", {"userLabel": "Berlin NW", "plmnId": {"mcc": 456, "mnc": 789}}),
+        (ME, {"userLabel": "Berlin NW 1", "location": "Grunewald", "list": ["a", {"b": 1, "c": 2}, "d"]}),
+        (f"{ME}/XyzFunction=X1", {"attrA": "xyz", "attrB": 551}),
+        (f"{ME}/XyzFunction=X2", {"attrA": "abc", "attrB": 552}),
+        (f"{ME}/Other=1", {"attrA": "o"}),
+        ("SubNetwork=SN1/ManagedElement=ME2", {"userLabel": "Berlin NW 2", "location": "Spandau"}),
+        ("SubNetwork=SN1/ManagedElement=ME2/XyzFunction=X1", {"attrA": "xyz"}),
+    ]
+)
+
+
+def read(base: str, **asked: Any) -> list[dict[str, Any]]:
+    operation = Operation(Op.READ, base, "1", **asked)
+    return list(select.selected(TREE, base, select.selection_of(operation, class_of(base))))
+
+
+def names(objects: list[dict[str, Any]]) -> list[str]:
+    return [each["objectInstance"].removeprefix("SubNetwork=SN1").removeprefix(",") for each in objects]
+
+
+ALL = [
+    "",
+    "ManagedElement=ME1",
+    "ManagedElement=ME1,XyzFunction=X1",
+    "ManagedElement=ME1,XyzFunction=X2",
+    "ManagedElement=ME1,Other=1",
+    "ManagedElement=ME2",
+    "ManagedElement=ME2,XyzFunction=X1",
+]
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        (Scope(ScopeType.BASE_ONLY), [ALL[0]]),
+        (Scope(ScopeType.BASE_ALL), ALL),
+        (Scope(ScopeType.BASE_SUBTREE), ALL),
+        (Scope(ScopeType.BASE_SUBTREE, 0), [ALL[0]]),
+        (Scope(ScopeType.BASE_SUBTREE, 1), [ALL[0], ALL[1], ALL[5]]),
+        (Scope(ScopeType.BASE_NTH_LEVEL, 0), [ALL[0]]),
+        (Scope(ScopeType.BASE_NTH_LEVEL, 1), [ALL[1], ALL[5]]),
+        (Scope(ScopeType.BASE_NTH_LEVEL, 2), [ALL[2], ALL[3], ALL[4], ALL[6]]),
+        (Scope(ScopeType.BASE_NTH_LEVEL, 3), []),
+    ],
+)
+def test_scopes_reach_their_levels_in_pre_order(scope: Scope, expected: list[str]) -> None:
+    """The four scope types of TS 32.158 §6.1, the base being level 0."""
+    assert names(read("SubNetwork=SN1", scope=scope)) == expected
+
+
+def test_an_object_is_named_in_full() -> None:
+    """id, objectClass, objectInstance in comma form, and all attributes without a selection."""
+    assert read(f"{ME}/XyzFunction=X1") == [
+        {
+            "id": "X1",
+            "objectClass": "XyzFunction",
+            "objectInstance": "SubNetwork=SN1,ManagedElement=ME1,XyzFunction=X1",
+            "attributes": {"attrA": "xyz", "attrB": 551},
+        }
+    ]
+
+
+def test_a_filter_without_scope_reaches_the_subtree_for_another_class_only() -> None:
+    """It selects below the base when it names another class; of the base's own class it stays there."""
+    below = "XyzFunction/attributes/attrA==xyz"
+    assert names(read("SubNetwork=SN1", filter=below)) == [ALL[2], ALL[6]]
+    assert read("SubNetwork=SN1", filter=below, scope=Scope(ScopeType.BASE_ONLY)) == []
+    own = ('SubNetwork/attributes/userLabel=="Berlin NW"', "SubNetwork/attributes/plmnId/mcc==456")
+    assert names(read("SubNetwork=SN1", filter=own)) == [ALL[0]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"attributes": ("userLabel",)}, {"userLabel": "Berlin NW 1"}),
+        ({"attributes": ()}, {}),
+        ({"fields": ("/attributes",)}, TREE.attributes(ME)),
+        ({"fields": ("attributes/list/0",)}, {"list": ["a"]}),
+        ({"fields": ("/attributes/list/1/c", "/attributes/list/2")}, {"list": [{"c": 2}, "d"]}),
+        ({"fields": ("location",), "attributes": ("userLabel",)},
+         {"userLabel": "Berlin NW 1", "location": "Grunewald"}),
+        ({"fields": ("/id",), "attributes": ("userLabel", "nope")}, {"userLabel": "Berlin NW 1"}),
+    ],
+)  # fmt: skip
+def test_attributes_and_fields_select_parts(asked: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Names and JSON Pointers add up; nothing beside what they name is there."""
+    assert read(ME, **asked)[0]["attributes"] == expected
+
+
+def test_objects_with_nothing_selected_are_dropped() -> None:
+    """An object that has none of the selected attributes is not in the result (TS 32.158 §6.2.3)."""
+    found = read("SubNetwork=SN1", scope=Scope(ScopeType.BASE_ALL), attributes=("location", "attrB"))
+    assert names(found) == [ALL[1], ALL[2], ALL[3], ALL[5]]
+    assert read(ME, attributes=("nope",)) == []
+
+
+def test_unselected_ancestors_are_there_by_id_only() -> None:
+    """The document starts at the base; what only leads to a selected object has its id, other branches
+    are absent (TS 32.158 A.2)."""
+    found = read(
+        "SubNetwork=SN1", filter="XyzFunction/attributes/attrB==552", scope=Scope(ScopeType.BASE_ALL)
+    )
+    assert to_hierarchical(found, "/SubNetwork=SN1") == {
+        "id": "SN1",
+        "ManagedElement": [
+            {"id": "ME1", "XyzFunction": [{"id": "X2", "attributes": {"attrA": "abc", "attrB": 552}}]}
+        ],
+    }
+
+
+def test_an_empty_selection_is_an_empty_document() -> None:
+    """Nothing selected, nothing there."""
+    assert to_hierarchical([], "SubNetwork=SN1") == {}
+    assert to_flat({}, "SubNetwork=SN1") == []
+
+
+def test_below_the_root_the_class_names_come_first() -> None:
+    """Without a base the document is that of the NRM root."""
+    found = read("SubNetwork=SN1")
+    assert to_hierarchical(found, "") == {"SubNetwork": [{"id": "SN1", "attributes": found[0]["attributes"]}]}
+
+
+def test_an_object_outside_the_base_is_refused() -> None:
+    """A document holds what lies at or below its base."""
+    with pytest.raises(InvalidFdn):
+        to_hierarchical(read("SubNetwork=SN1"), f"/{ME}")
+
+
+IDS = st.text(alphabet="ab1/,=%#\\*é +", min_size=1, max_size=4).filter(
+    lambda text: text == text.strip() and "*" not in text
+)
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> Tree:
+    """A tree with odd ids, a few classes, and objects without attributes."""
+    tree = Tree([("SubNetwork=root", {})])
+    keys = ["SubNetwork=root"]
+    for _ in range(draw(st.integers(0, 12))):
+        parent = draw(st.sampled_from(keys))
+        key = child_key(parent, draw(st.sampled_from("ABC")), draw(IDS))
+        if tree.attributes(key) is None:
+            attributes = draw(st.dictionaries(st.sampled_from(["x", "y"]), st.integers(0, 2)))
+            tree.put(key, attributes)
+            keys.append(key)
+    return tree
+
+
+def sorted_by_name(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(objects, key=lambda each: str(each["objectInstance"]))
+
+
+SELECTIONS = st.builds(
+    lambda kind, level, text, attributes: select.selection(
+        "SubNetwork", Scope(kind, level), text, attributes, None
+    ),
+    st.sampled_from(ScopeType),
+    st.integers(0, 4),
+    st.none() | st.sampled_from(["A/attributes/x==1", "B/attributes/y>0 || A/attributes/x in (0, 2)"]),
+    st.none() | st.sampled_from([(), ("x",), ("x", "y")]),
+)
+
+
+@given(trees(), SELECTIONS)
+def test_flat_and_hierarchical_are_the_same_result(tree: Tree, wanted: select.Selection) -> None:
+    """A hierarchical document turned flat has exactly the selected objects; turned back it is itself."""
+    found = list(select.selected(tree, "SubNetwork=root", wanted))
+    document = to_hierarchical(found, "SubNetwork=root")
+    again = to_flat(document, "SubNetwork=root")
+    assert sorted_by_name(again) == sorted_by_name(found)
+    assert to_hierarchical(again, "SubNetwork=root") == document
+
+
+@given(trees(), SELECTIONS, st.sampled_from(["", "SubNetwork=root"]))
+def test_streamed_answers_are_the_documents(tree: Tree, wanted: select.Selection, base: str) -> None:
+    """The streams of a server give the same flat and hierarchical documents, without holding them."""
+    found = list(select.selected(streams.ByClass(tree), base, wanted))
+    assert json.loads(b"".join(streams.flat(found))) == found
+    if found:
+        picked = ((key_of_name(each["objectInstance"]), each["attributes"]) for each in found)
+        streamed = json.loads(b"".join(streams.hierarchical(picked, base)))
+        assert streamed == to_hierarchical(found, base)
+
+
+@given(trees())
+def test_a_walk_meets_every_object_once_in_pre_order(tree: Tree) -> None:
+    """Parents come before their children, and a subtree is one run."""
+    keys = [key for key, _ in walk(tree, "SubNetwork=root")]
+    assert sorted(keys) == sorted(key for key, _ in tree.items())
+    for index, key in enumerate(keys):
+        below = [other for other in keys if other.startswith(key + "/")]
+        assert keys[index + 1 : index + 1 + len(below)] == below

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The quick ways of checking and planning many operations say what the exact ways say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ran_datajobs import fdn
+from ran_datajobs.errors import Impossible, InvalidRequest, TooManyOperations
+from ran_datajobs.inventory.owners import Owner, Owners
+from ran_datajobs.job import Reason
+from ran_datajobs.plan.envelope import cut_open
+from ran_datajobs.plan.lines import PIECE, in_pieces, lines_decoder
+from ran_datajobs.plan.matching import owners_of
+from ran_datajobs.plan.packing import Packer, unpacked
+from ran_datajobs.plan.request import RequestHead, check_request, read_request
+from ran_datajobs.plan.rules import judged
+from ran_datajobs.plan.split import split, split_accepted
+from ran_datajobs.plan.usual import all_usual
+from ran_datajobs.southbound.plugin import PluginProfile
+
+SEED = PluginProfile(1, "http://127.0.0.1:9001", "seed", stop_on_error=True)
+ONAP = PluginProfile(2, "http://127.0.0.1:9002", "onap")
+
+FDNS = st.sampled_from(
+    [
+        "/A=1",
+        "A=1/B=2",
+        "/A=1/B=2/C=3",
+        "A=1,B=2",
+        "/A=%31/B=2",
+        "/A=1/B=b c",
+        "/A=1/B=ü",
+        "/A",
+        "/A=1//B=2",
+        "",
+    ]
+)
+FRAGMENTS = st.sampled_from(
+    [
+        "",
+        "",
+        "#/attributes",
+        "#/attributes/x",
+        "/#/attributes/x/1/-",
+        "#x",
+        "#Go",
+        "#/attributes/~2",
+        "#",
+        "#\n",
+    ]
+)
+VALUES = st.sampled_from([b"{}", b'{"id":"1"}', b"7", b"null", b"[" * 201 + b"]" * 201, b'{"input":{}}'])
+OPS = st.sampled_from(["add", "merge", "replace", "remove", "action", "test", "read"])
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> bytes:
+    """One operation's JSON, mostly nearly right."""
+    fields = [
+        b'"op":%b' % json.dumps(draw(OPS)).encode(),
+        b'"path":%b' % json.dumps(draw(FDNS) + draw(FRAGMENTS)).encode(),
+    ]
+    if draw(st.booleans()):
+        fields.append(b'"value":%b' % draw(VALUES))
+    if draw(st.booleans()):
+        operation_id = draw(st.integers(0, 3) | st.sampled_from(["a", "b", "", "\t", "é", "0"]))
+        fields.append(b'"operationId":%b' % json.dumps(operation_id).encode())
+    fields += draw(st.lists(st.sampled_from([b'"x":1', b'"scope":{}', b'"moduleSetTag":"t"']), max_size=1))
+    return b"{%b}" % b", ".join(fields)
+
+
+ENVELOPES = st.sampled_from(
+    [
+        (b'{"data":[', b"]}"),
+        (b' { "priority" : 3 , "name":"n", "data" :\n[', b'] , "x":null}\n'),
+        (b'{"activationMode":"STOP_ON_ERROR","data":[', b"]}"),
+        (b'{"activationMode":"ATOMIC","data":[', b"]}"),
+        (b'{"priority":3,"Priority":4,"data":[', b"]}"),
+        (b'{"data":[', b'],"data":7}'),
+        (b'{"data":[', b'],"after":[]}'),
+        (b'{"data":[', b'],"name":"a]"}'),
+        (b'{"data":{"data":[', b"]}}"),
+        (b'{"priority":01,"data":[', b"]}"),
+        (b'{"data":[', b"]"),
+        (b'{"data":[', b",]}"),
+        (b'{"name":"\xff","data":[', b"]}"),
+    ]
+)
+BODIES = st.builds(
+    lambda ends, operations: ends[0] + b",".join(operations) + ends[1],
+    ENVELOPES,
+    st.lists(lines(), max_size=6),
+)
+
+
+def outcome(check: Any, body: bytes, **settings: Any) -> object:
+    """What a check says: the head of the request, or everything that is wrong with it."""
+    try:
+        head = check(body, **settings)
+    except InvalidRequest as error:
+        return error.detail, error.problems, error.count
+    except (TooManyOperations, Impossible) as error:
+        return type(error), str(error)
+    return tuple(getattr(head, field) for field in RequestHead.__struct_fields__)
+
+
+def with_care(body: bytes, **settings: Any) -> RequestHead:
+    """The same request read the slow way: a key of another case cannot be told at a glance."""
+    return read_request(body.replace(b'"data"', b'"dATA"', 1), **settings)
+
+
+@given(BODIES)
+def test_the_quick_check_says_what_the_exact_one_says(body: bytes) -> None:
+    """Good requests have one head; bad ones the same problems at the same places."""
+    if body.count(b'"data"') == 1:
+        quick, exact = outcome(check_request, body), outcome(with_care, body)
+        assert quick == exact or b'"priority":01' in body  # the JSON error names another byte
+        assert outcome(read_request, body) == quick
+
+
+@given(st.lists(lines(), min_size=1, max_size=6))
+def test_usual_lines_have_no_fault(texts: list[bytes]) -> None:
+    """What is judged good at once, every rule finds good one by one."""
+    try:
+        read = lines_decoder.decode(b"[%b]" % b",".join(texts))
+    except msgspec.ValidationError:
+        return
+    assert not (all_usual(read) and any(judged(line) for line in read))
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"op": "add", "path": "/A=1/B=2", "value": {"id": "2"}},
+        {"op": "merge", "path": "A=1/B=2#/attributes", "value": {}},
+        {"op": "replace", "path": "/A=1#/attributes/x", "value": None},
+        {"op": "test", "path": "/A=1/#/attributes/x/y", "value": 1},
+        {"op": "remove", "path": "/A=1"},
+        {"op": "remove", "path": "/A=1#/attributes/x"},
+    ],
+)
+def test_the_usual_writes_are_usual(operation: dict[str, Any]) -> None:
+    """Each kind of write that load jobs are made of is judged at once, also when kinds are mixed."""
+    other = {"op": "add", "path": "/A=1", "value": {}}
+    assert all_usual(lines_decoder.decode(msgspec.json.encode([operation, other, operation])))
+
+
+def test_too_many_operations_are_refused_by_the_quick_check() -> None:
+    """One more than the limit is refused as such; the limit itself is not."""
+    body = b'{"data":[%b]}' % b",".join([b'{"op":"remove","path":"/A=1"}'] * 100)
+    assert check_request(body, max_operations=100).count == 100
+    with pytest.raises(TooManyOperations, match="99"):
+        check_request(body, max_operations=99)
+
+
+# --- in pieces ---------------------------------------------------------------------------------------
+
+DECEIVING = '},{"op":"add","path":"/A=9","value":{}}'
+
+
+@pytest.mark.parametrize("value", [DECEIVING, [{"op": 1}, {"op": 2}], {"x": [[{"a": {}}, {"op": {}}]]}])
+def test_a_value_that_looks_like_operations_is_a_value(value: Any) -> None:
+    """However a body is cut into pieces, nothing inside a value is ever taken for an operation."""
+    large = [{"op": "replace", "path": f"/A={n}#/attributes/x", "value": [value] * 2000} for n in range(60)]
+    body = msgspec.json.encode({"data": large})
+    assert len(body) > 4 * PIECE
+    assert check_request(body).count == 60
+    assert [one.path for one in read_request(body).operations] == [one["path"] for one in large]
+
+
+def test_pieces_are_all_operations_in_order() -> None:
+    """The pieces of a large body put together are its operations."""
+    large = [{"op": "add", "path": f"/A={n}", "value": {"x": "y" * 100}} for n in range(20_000)]
+    body = msgspec.json.encode({"name": "n", "data": large})
+    cut = cut_open(body)
+    assert cut is not None
+    pieces = list(in_pieces(body, cut, lines_decoder))
+    assert len(pieces) > 3
+    assert [line.path for piece in pieces for line in piece] == [one["path"] for one in large]
+
+
+@given(st.lists(st.binary(min_size=1, max_size=5).map(lambda raw: json.dumps(raw.hex()).encode())))
+def test_a_packed_array_is_the_array(pieces: list[bytes]) -> None:
+    """Small or large, what was packed comes out again."""
+    large = [b'"%b"' % (b"x" * 300_000)] * 4
+    assert json.loads(unpacked(Packer().packed(pieces))) == [json.loads(piece) for piece in pieces]
+    assert unpacked(Packer().packed([*pieces, *large])) == b"[%b]" % b",".join([*pieces, *large])
+
+
+# --- owners and plans --------------------------------------------------------------------------------
+
+KEYS = st.lists(st.sampled_from(["A=1", "A=10", "B=%2C", "C=x y", "D=ü"]), min_size=1, max_size=4).map(
+    "/".join
+)
+PATHS = st.builds(
+    lambda slash, key, fragment: slash + key + fragment,
+    st.sampled_from(["", "/"]),
+    KEYS | st.sampled_from(["A=1,A=1", "A=%31/A=1", "A=1/Q=?"]),
+    st.sampled_from(["", "#/attributes/x", "/#/attributes/x,%?"]),
+)
+
+
+def owner(key: str, plugin: PluginProfile = SEED, producer: str = "p1", tag: str = "t") -> Owner:
+    return Owner(key.replace("/", "_"), key, plugin, producer, tag, b'{"secret":1}')
+
+
+OWNERS = st.lists(
+    st.builds(
+        owner,
+        KEYS,
+        st.sampled_from([SEED, ONAP]),
+        st.sampled_from(["", "p1", "p2"]),
+        st.sampled_from(["", "t"]),
+    ),
+    max_size=8,
+    unique_by=lambda one: one.alternate_key,
+).map(Owners)
+PLAIN_PATHS = KEYS.filter(lambda key: key.isascii() and "%" not in key).map("/{}".format)
+
+
+@given(OWNERS, st.lists(PATHS, min_size=1, max_size=9) | st.lists(PLAIN_PATHS, min_size=1, max_size=9))
+def test_owners_told_together_are_those_told_one_by_one(owners: Owners, paths: list[str]) -> None:
+    """Many paths at once have the owners that each has alone."""
+    many = paths * 65
+    assert owners_of(many, owners) == [owners.owner_of(fdn.key_of_path(path)) for path in many]
+
+
+def test_owners_are_told_together_at_several_depths() -> None:
+    """The deepest handle wins, and what it does not own goes to the one above it."""
+    owners = Owners([owner("A=1"), owner("A=1/B=1"), owner("A=2/B=1/C=1")])
+    paths = ["/A=1/B=1/C=1", "/A=1/B=2", "A=1", "/A=2/B=1", "/A=2/B=1/C=1/#/attributes/x", "/A=3"] * 20
+    found = [one and one.alternate_key for one in owners_of(paths, owners)]
+    assert found == ["A=1/B=1", "A=1", "A=1", None, "A=2/B=1/C=1", None] * 20
+
+
+def test_the_depths_follow_the_inventory() -> None:
+    """A handle at a depth that no other has is found at once; a snapshot keeps what it had."""
+    owners = Owners([owner("A=1")])
+    before = owners.snapshot()
+    assert before.depths == {1}
+    owners.change(["A=1"], [owner("A=1/B=1")])
+    assert (owners.depths, before.depths) == (frozenset({2}), frozenset({1}))
+
+
+@given(OWNERS, BODIES)
+def test_an_accepted_body_is_planned_as_its_request(owners: Owners, body: bytes) -> None:
+    """The plan of the bytes is the plan of the checked operations, byte for byte."""
+    try:
+        request = read_request(body)
+    except (InvalidRequest, Impossible):
+        return
+    assert split_accepted(body, owners) == split(request, owners)
+
+
+@given(OWNERS, st.lists(PATHS, min_size=1, max_size=9))
+def test_an_accepted_load_job_is_planned_as_its_request(owners: Owners, paths: list[str]) -> None:
+    """The same for many plain writes with ids."""
+    operations = [
+        {"op": "remove" if n % 3 else "replace", "path": path, "operationId": n}
+        | ({} if n % 3 else {"value": n})
+        for n, path in enumerate(path.partition("#")[0] + "#/attributes/x" for path in paths * 70)
+    ]
+    body = msgspec.json.encode({"data": operations})
+    assert split_accepted(body, owners) == split(read_request(body), owners)
+
+
+@pytest.mark.parametrize("plugin", [SEED, ONAP])
+def test_what_a_client_says_about_a_handle_never_reaches_the_plugin(plugin: PluginProfile) -> None:
+    """moduleSetTag and private properties are the inventory's alone; null for no value is dropped."""
+    body = (
+        b'{"data":[{"op":"remove","path":"/A=1","operationId":"1","value":null,"moduleSetTag":"evil",'
+        b'"privateProperties":{"evil":1},"cmHandleProperties":{"evil":1}},'
+        b'{"op":"remove","path":"/A=1","operationId":"2","moduleSetTag":"evil","privateProperties":{"evil":1}}]}'
+    )
+    for text in (body, body.replace(b',"cmHandleProperties":{"evil":1}', b"")):
+        (sub_job,) = split_accepted(text, Owners([owner("A=1", plugin, tag="")])).sub_jobs
+        sent = unpacked(sub_job.body)
+        assert b"evil" not in sent
+        assert b"value" not in sent
+        assert sent.count(b'{"secret":1}') == 2
+
+
+def test_a_refused_operation_bears_nothing_of_a_handle() -> None:
+    """What nobody owns is reported as it was asked."""
+    body = b'{"data":[{"op":"remove","path":"/B=1","operationId":"1","value":null,"moduleSetTag":"evil"}]}'
+    (refused,) = split_accepted(body, Owners()).refused
+    assert refused == split(read_request(body), Owners()).refused[0]
+    assert (refused.reason, refused.operation.value) == (Reason.UNMATCHED, msgspec.UNSET)
+
+
+def test_a_job_accepted_under_a_larger_limit_is_planned() -> None:
+    """Planning sets no limit of its own: what got its 202 has a plan."""
+    operation = b'{"op":"remove","path":"A=1","operationId":1}'
+    body = b'{"data":[%b]}' % b",".join([operation] * 1_000_001)
+    (sub_job,) = split_accepted(body, Owners([owner("A=1")])).sub_jobs
+    assert sub_job.operations == 1_000_001

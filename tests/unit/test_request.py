@@ -1,0 +1,403 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The body of a submit: what is accepted, what is refused and where the blame goes."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ran_datajobs import fdn
+from ran_datajobs.errors import Impossible, InvalidRequest, TooManyOperations
+from ran_datajobs.job import ActivationMode, JobType, Op, Operation, Scope, ScopeType
+from ran_datajobs.plan.request import JobRequest, read_request
+
+CELL = "/SubNetwork=SN1/ManagedElement=ME1/NRCellDU=1"
+ADD = {"op": "add", "path": CELL, "value": {"id": "1", "attributes": {"nRPCI": 7}}}
+READ = {"op": "read", "path": CELL}
+
+SEED_READ = b"""
+{"dataaccepttype": "application/vnd.3gpp.object-tree-hierarchical+json",
+ "datacontenttype": "application/3gpp-json-patch+json",
+ "data": [
+  {"op": "read", "operationId": 1, "path": "SubNetwork=Europe/SubNetwork=Ireland/MeContext=NR03gNodeBRadio00003/ManagedElement=NR03gNodeBRadio00003/GNBCUCPFunction=2",
+   "attributes": "userLabel", "scope": {"scopeType": "BASE_ONLY"}},
+  {"op": "read", "operationId": 2, "path": "SubNetwork=Europe/SubNetwork=Ireland/MeContext=NR01gNodeBRadio00001/ManagedElement=NR01gNodeBRadio00001/GNBDUFunction=1",
+   "filter": "NRCellDU/attributes/administrativeState==LOCKED"},
+  {"op": "read", "operationId": 3, "path": "SubNetwork=Europe/SubNetwork=Ireland/MeContext=NR03gNodeBRadio00003/ManagedElement=NR03gNodeBRadio00003/GNBCUCPFunction=1",
+   "attributes ": "cellId"}]}
+"""  # noqa: E501 - as the DCM Study prints it
+
+
+def body(*operations: Any, **envelope: Any) -> bytes:
+    return json.dumps({**envelope, "data": list(operations)}).encode()
+
+
+def read(*operations: Any, **envelope: Any) -> JobRequest:
+    return read_request(body(*operations, **envelope))
+
+
+def refused(text: bytes) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as refusal:
+        read_request(text)
+    return refusal.value
+
+
+def pointers(text: bytes) -> list[str]:
+    return [pointer for pointer, _ in refused(text).problems]
+
+
+def test_the_published_read_example_is_accepted_as_printed() -> None:
+    """Lower-case envelope keys, a string of attributes, and a key with a blank at its end are all read."""
+    request = read_request(SEED_READ)
+    assert request.type is JobType.READ
+    assert [operation.operation_id for operation in request.operations] == [1, 2, 3]
+    assert [operation.attributes for operation in request.operations][::2] == [("userLabel",), ("cellId",)]
+    assert request.operations[0].scope == Scope(ScopeType.BASE_ONLY)
+    assert request.operations[1].filter == "NRCellDU/attributes/administrativeState==LOCKED"
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    """An envelope of data alone is a hierarchical, best-effort write of priority 4 after nothing."""
+    request = read(ADD)
+    assert request.type is JobType.WRITE
+    assert request.accept_type == "application/vnd.3gpp.object-tree-hierarchical+json"
+    assert request.content_type == "application/3gpp-json-patch+json"
+    assert request.activation_mode is ActivationMode.BEST_EFFORT
+    assert (request.name, request.priority, request.after) == (None, 4, ())
+
+
+@pytest.mark.parametrize("change", [str.lower, str.upper, str.title])
+def test_envelope_keys_match_without_regard_to_case(change: Any) -> None:
+    """The sources differ in the case of the envelope's keys: every case is read."""
+    job = str(uuid.uuid4())
+    given = {
+        "dataAcceptType": "application/vnd.3gpp.object-tree-flat+json",
+        "dataContentType": "application/vnd.3gpp.json-patch+json",
+        "name": "night shift",
+        "activationMode": "STOP_ON_ERROR",
+        "priority": 9,
+        "after": [job, job],
+        "data": [ADD],
+    }
+    request = read_request(json.dumps({change(key): value for key, value in given.items()}).encode())
+    assert request.accept_type == given["dataAcceptType"]
+    assert request.content_type == given["dataContentType"]
+    assert request.activation_mode is ActivationMode.STOP_ON_ERROR
+    assert (request.name, request.priority, request.after) == ("night shift", 9, (uuid.UUID(job),))
+
+
+@pytest.mark.parametrize(
+    "keys", [("data", "data"), ("data", "DATA"), ("name", "Name"), ("priority", "priority")]
+)
+def test_an_envelope_key_that_stands_twice_is_refused(keys: tuple[str, str]) -> None:
+    """The same key twice, in whatever case, is a fault of that key."""
+    values = {"data": json.dumps([ADD]), "name": '"a"', "priority": "4"}
+    members = ['"data": ' + values["data"]] if keys[0] != "data" else []
+    members += [f'"{key}": {values[key.lower()]}' for key in keys]
+    assert pointers(("{" + ", ".join(members) + "}").encode()) == [f"#/{keys[0]}"]
+
+
+@pytest.mark.parametrize(
+    ("envelope", "pointer"),
+    [
+        ({"dataAcceptType": "application/json"}, "#/dataAcceptType"),
+        ({"dataContentType": 7}, "#/dataContentType"),
+        ({"activationMode": "MAYBE"}, "#/activationMode"),
+        ({"activationMode": ["ATOMIC"]}, "#/activationMode"),
+        ({"name": 7}, "#/name"),
+        ({"name": "x" * 257}, "#/name"),
+        ({"name": "a\nb"}, "#/name"),
+        ({"priority": 10}, "#/priority"),
+        ({"priority": -1}, "#/priority"),
+        ({"priority": True}, "#/priority"),
+        ({"priority": 4.0}, "#/priority"),
+        ({"after": "job"}, "#/after"),
+        ({"after": {}}, "#/after"),
+        ({"after": [str(uuid.uuid4()), "job"]}, "#/after/1"),
+        ({"after": [7]}, "#/after/0"),
+    ],
+)
+def test_a_wrong_envelope_field_is_named(envelope: dict[str, Any], pointer: str) -> None:
+    """Each field has its rule, and its pointer when the rule is broken."""
+    assert pointers(body(ADD, **envelope)) == [pointer]
+
+
+def test_unknown_keys_and_nulls_are_ignored() -> None:
+    """Unknown keys anywhere, and null for what is left out, change nothing."""
+    operation = {**ADD, "x": 1, "operationId": None, "scope": None}
+    request = read(operation, extra=[1], name=None, priority=None, after=None, activationMode=None)
+    expected = read(ADD)
+    assert request.operations[0].path == expected.operations[0].path
+    assert msgspec.json.encode(request.operations) == msgspec.json.encode(expected.operations)
+
+
+def test_the_atomic_mode_is_impossible() -> None:
+    """ATOMIC is understood and not offered; a fault elsewhere is told first."""
+    with pytest.raises(Impossible, match="BEST_EFFORT"):
+        read(ADD, activationMode="ATOMIC")
+    assert pointers(body({**ADD, "op": "move"}, activationMode="ATOMIC")) == ["#/data/0/op"]
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        ADD,
+        {"op": "add", "path": CELL, "value": {"nRPCI": 7}},
+        {"op": "add", "path": f"{CELL}#/attributes/pLMNInfoList/-", "value": {"mcc": "262"}},
+        {"op": "add", "path": f"{CELL}#/attributes/userLabel", "value": None},
+        {"op": "replace", "path": f"{CELL}#/attributes/nRPCI", "value": 7},
+        {"op": "replace", "path": f"{CELL}#nRPCI", "value": None},
+        {"op": "merge", "path": CELL, "value": {"nRPCI": 7}},
+        {"op": "merge", "path": f"{CELL}#/attributes", "value": {}},
+        {"op": "merge", "path": f"{CELL}/#attributes", "value": {}},
+        {"op": "remove", "path": CELL},
+        {"op": "remove", "path": CELL, "value": None},
+        {"op": "remove", "path": f"{CELL}/#/attributes/userLabel"},
+        {"op": "action", "path": f"{CELL}#Restart", "value": {"input": {"cold": True}}},
+        {"op": "action", "path": f"{CELL}/#Restart", "value": {"input": None}},
+        {"op": "test", "path": f"{CELL}#/attributes/nRPCI", "value": 7},
+        READ,
+        {**READ, "attributes": ["a", "b"], "fields": ["/attributes/plmnId/mcc"]},
+        {
+            **READ,
+            "attributes": "a, b",
+            "filter": ["NRCellDU/attributes/x == 1", "NRCellDU/attributes/y == 2"],
+        },
+        {**READ, "attributes": []},
+        {**READ, "scope": {"scopeType": "BASE_NTH_LEVEL", "scopeLevel": 2}},
+        {**READ, "scope": {"scopeType": "BASE_SUBTREE"}},
+        {**READ, "scope": {"scopeType": "BASE_ALL", "scopeLevel": 1}},
+        {**READ, "path": "DC=example.org,SubNetwork=SN1"},
+    ],
+)
+def test_well_formed_operations_are_accepted(operation: dict[str, Any]) -> None:
+    """Every form of every operation of the contract is read, with its path as it was written."""
+    (read_one,) = read(operation).operations
+    assert (read_one.op, read_one.path) == (Op(operation["op"]), operation["path"])
+
+
+@pytest.mark.parametrize(
+    ("operation", "field"),
+    [
+        ({"path": CELL, "value": {}}, "/op"),
+        ({"op": None, "path": CELL}, "/op"),
+        ({"op": "copy", "path": CELL}, "/op"),
+        ({"op": "Add", "path": CELL, "value": {}}, "/op"),
+        ({"op": "add", "value": {}}, "/path"),
+        ({"op": "add", "path": 7, "value": {}}, "/path"),
+        ({"op": "add", "path": "/NRCellDU", "value": {}}, "/path"),
+        ({"op": "add", "path": "", "value": {}}, "/path"),
+        ({"op": "add", "path": f"{CELL}#/attributes/x\n", "value": 1}, "/path"),
+        ({"op": "add", "path": CELL}, "/value"),
+        ({"op": "add", "path": CELL, "value": None}, "/value"),
+        ({"op": "add", "path": CELL, "value": [1]}, "/value"),
+        ({"op": "add", "path": f"{CELL}#/attributes", "value": {}}, "/path"),
+        ({"op": "replace", "path": CELL, "value": {}}, "/path"),
+        ({"op": "replace", "path": f"{CELL}#/attributes", "value": {}}, "/path"),
+        ({"op": "replace", "path": f"{CELL}#/id", "value": "2"}, "/path"),
+        ({"op": "replace", "path": f"{CELL}#/attributes/x"}, "/value"),
+        ({"op": "merge", "path": CELL}, "/value"),
+        ({"op": "merge", "path": CELL, "value": 7}, "/value"),
+        ({"op": "merge", "path": f"{CELL}#/attributes/x", "value": {}}, "/path"),
+        ({"op": "remove", "path": CELL, "value": {}}, "/value"),
+        ({"op": "remove", "path": f"{CELL}#/attributes"}, "/path"),
+        ({"op": "action", "path": CELL, "value": {"input": {}}}, "/path"),
+        ({"op": "action", "path": f"{CELL}#/attributes/x", "value": {"input": {}}}, "/path"),
+        ({"op": "action", "path": f"{CELL}#Restart", "value": {}}, "/value"),
+        ({"op": "action", "path": f"{CELL}#Restart"}, "/value"),
+        ({"op": "test", "path": CELL, "value": 7}, "/path"),
+        ({"op": "test", "path": f"{CELL}#/attributes/x"}, "/value"),
+        ({**ADD, "operationId": True}, "/operationId"),
+        ({**ADD, "operationId": 1.5}, "/operationId"),
+        ({**ADD, "operationId": ""}, "/operationId"),
+        ({**ADD, "operationId": "a\n"}, "/operationId"),
+        ({**ADD, "operationId": "x" * 1025}, "/operationId"),
+        ({**ADD, "operationId": 2**64}, "/operationId"),
+        ({**READ, "path": f"{CELL}#/attributes/x"}, "/path"),
+        ({**READ, "value": 7}, "/value"),
+        ({**READ, "attributes": [7]}, "/attributes"),
+        ({**READ, "attributes": ["a", ""]}, "/attributes"),
+        ({**READ, "fields": {"a": 1}}, "/fields"),
+        ({**READ, "fields": ["/attributes/~2"]}, "/fields"),
+        ({**READ, "filter": "NRCellDU"}, "/filter"),
+        ({**READ, "filter": ["NRCellDU/attributes/x == 1", "&&"]}, "/filter/1"),
+        ({**READ, "filter": ["NRCellDU/attributes/x == 1", "GNBDUFunction/attributes/y == 2"]}, "/filter"),
+        ({**READ, "filter": 7}, "/filter"),
+        ({**READ, "scope": "BASE_ALL"}, "/scope"),
+        ({**READ, "scope": {"scopeType": "EVERYTHING"}}, "/scope"),
+        ({**READ, "scope": {"scopeType": "BASE_NTH_LEVEL"}}, "/scope/scopeLevel"),
+        ({**READ, "scope": {"scopeType": "BASE_SUBTREE", "scopeLevel": -1}}, "/scope/scopeLevel"),
+        ({**READ, "scope": {"scopeType": "BASE_SUBTREE", "scopeLevel": "1"}}, "/scope"),
+        (7, ""),
+        (None, ""),
+        ([], ""),
+    ],
+)
+def test_a_malformed_operation_is_refused_at_its_field(operation: Any, field: str) -> None:
+    """Each rule of the operations refuses the request with the pointer of the field to blame."""
+    good = READ if isinstance(operation, dict) and operation.get("op") == "read" else ADD
+    assert pointers(body({**good, "operationId": "good"}, operation)) == [f"#/data/1{field}"]
+
+
+def test_a_key_is_trimmed_but_never_taken_twice() -> None:
+    """Blanks around a key are dropped; a key that then stands twice is a fault."""
+    trimmed = {" op": "add", "path ": CELL, "value": {"id": "1"}}
+    assert read(trimmed).operations[0].path == CELL
+    assert pointers(body({**trimmed, "op": "remove"})) == ["#/data/0/op"]
+
+
+@pytest.mark.parametrize(
+    "value", [b"1.0", b"1e2", b'{"b": 1,  "a":[ 2 ]}', b'"\\u00e9"', b"9007199254740993"]
+)
+def test_values_keep_their_tokens(value: bytes) -> None:
+    """A value's JSON text is kept: number formats, order, blanks and escapes."""
+    text = b'{"data": [{"op": "replace", "path": "%s#/attributes/x", "value": %s}]}' % (CELL.encode(), value)
+    (operation,) = read_request(text).operations
+    assert isinstance(operation.value, msgspec.Raw)
+    assert bytes(operation.value) == value
+
+
+def test_paths_keep_their_code_points_and_have_a_key() -> None:
+    """The path is not touched; only the lookup uses its normal form."""
+    path = "ManagedElement=M\\2C1, NRCellDU=1"
+    request = read({"op": "remove", "path": path})
+    assert request.operations == [Operation(Op.REMOVE, path, "0")]
+    assert fdn.key_of_path(request.operations[0].path) == "ManagedElement=M%2C1/NRCellDU=1"
+
+
+def test_operation_ids_are_unique_as_strings() -> None:
+    """An integer and a string of the same digits are one id; without an id the position is taken."""
+    request = read(ADD, {**ADD, "operationId": 7}, {**ADD, "operationId": "x"})
+    assert [operation.operation_id for operation in request.operations] == ["0", 7, "x"]
+    assert pointers(body({**ADD, "operationId": 7}, {**ADD, "operationId": "7"})) == ["#/data/1/operationId"]
+    assert pointers(body({**ADD, "operationId": "1"}, ADD)) == ["#/data/0/operationId"]
+    assert pointers(body(ADD, {**ADD, "operationId": 0})) == ["#/data/1/operationId"]
+
+
+def test_reads_and_writes_do_not_mix() -> None:
+    """The first operation of the other kind is named."""
+    assert pointers(body(ADD, ADD, READ, ADD)) == ["#/data/2/op"]
+    assert pointers(body(READ, ADD)) == ["#/data/1/op"]
+
+
+@pytest.mark.parametrize("text", [b'{"data": []}', b"{}", b'{"data": null}', b'{"data": {}}', b'{"data": 7}'])
+def test_a_job_has_a_list_of_operations(text: bytes) -> None:
+    """No list, or an empty one, is a fault of data."""
+    assert pointers(text) == ["#/data"]
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"7", b"[]", b"null", b"{", b'{"data": [}', b'{"data": [7', b"\xff", b'{"name": "\xff"}']
+)
+def test_what_is_no_json_object_in_utf8_is_refused(text: bytes) -> None:
+    """Anything but one JSON object in UTF-8 is refused as a whole."""
+    assert refused(text).detail
+
+
+def test_a_hundred_faults_are_listed_and_all_are_counted() -> None:
+    """The answer stays short, its count is right."""
+    refusal = refused(body(*[{"op": "add", "path": "x", "value": {}}] * 250))
+    assert len(refusal.problems) == 100
+    assert refusal.count == 250
+    assert refusal.problems[99][0] == "#/data/99/path"
+
+
+@pytest.mark.parametrize(
+    "element", ['{"op":"remove","path":"A=1"}', "{}", "0", '{"\\u006fp":"add","path":"A=1"}']
+)
+def test_too_many_operations_are_told_before_they_are_built(element: str) -> None:
+    """More operations than allowed are refused as such, whatever they look like; the limit itself is not."""
+    text = '{"data": [' + ",".join([element] * 101) + "]}"
+    with pytest.raises(TooManyOperations, match="100"):
+        read_request(text.encode(), max_operations=100)
+
+
+def test_the_limit_itself_is_allowed() -> None:
+    """Exactly as many operations as allowed make a job."""
+    request = read_request(body(*[{"op": "remove", "path": CELL}] * 100), max_operations=100)
+    assert len(request.operations) == 100
+
+
+@pytest.mark.parametrize("depth", [201, 100_000])
+def test_deep_nesting_is_an_error(depth: int) -> None:
+    """A value nested too deeply is refused, on the fast way and on the careful one."""
+    nested = "[" * depth + "]" * depth
+    for key in ("op", " op"):
+        text = f'{{"data": [{{"{key}": "replace", "path": "{CELL}#x", "value": {nested}}}]}}'
+        assert "deep" in refused(text.encode()).detail
+    assert "deep" in refused(f'{{"name": {"[" * 100_000}{"]" * 100_000}, "data": []}}'.encode()).detail
+
+
+def test_brackets_in_strings_are_no_nesting() -> None:
+    """Only real nesting counts."""
+    value = {"text": "[" * 1000, "quoted": '\\"[' * 300, "list": [[1]] * 300}
+    assert read({"op": "merge", "path": CELL, "value": value}).type is JobType.WRITE
+
+
+def test_an_oversized_envelope_is_refused() -> None:
+    """What stands beside data is bounded."""
+    assert "beside its data" in refused(body(ADD, extra="x" * 2_000_000)).detail
+
+
+def survives(text: bytes) -> None:
+    try:
+        request = read_request(text, max_operations=50)
+    except (InvalidRequest, Impossible) as error:
+        assert str(error)
+    else:
+        assert request.count == len(request.operations) > 0
+
+
+@given(st.binary(max_size=200))
+@example(b'{"data":[{"op":"read","path":"A=1","operationId":' + b"9" * 5000 + b"}]}")
+@example(b'{"priority":' + b"9" * 5000 + b',"data":[]}')
+@example(b'{"data":"\\ud800"}')
+def test_any_bytes_are_a_request_or_an_error(text: bytes) -> None:
+    """Nothing but the named errors comes out, whatever goes in."""
+    survives(text)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=10,
+)
+KEYS = st.sampled_from(
+    ["op", "path", "operationId", "value", "attributes", "fields", "filter", "scope", "op ", "scopeType", "x"]
+)
+WORDS = st.sampled_from(
+    [
+        *Op,
+        "copy",
+        CELL,
+        f"{CELL}#/attributes/x",
+        f"{CELL}#Go",
+        "A=1,B=2",
+        "NRCellDU/attributes/x==1",
+        "BASE_ALL",
+    ]
+)
+LINES = st.dictionaries(KEYS, WORDS | JSON, max_size=8)
+ENVELOPE = st.sampled_from(
+    ["dataAcceptType", "dataContentType", "name", "activationMode", "priority", "after", "DATA"]
+)
+
+
+@given(st.dictionaries(ENVELOPE, JSON | WORDS, max_size=3), st.lists(LINES, max_size=4) | JSON)
+def test_any_json_is_a_request_or_an_error(envelope: dict[str, Any], data: Any) -> None:
+    """Nothing but the named errors comes out of bodies that nearly look right."""
+    survives(json.dumps({**envelope, "data": data}).encode())
+
+
+@given(st.lists(st.sampled_from([ADD, {"op": "remove", "path": CELL}]), min_size=1, max_size=5))
+def test_both_ways_of_reading_agree(operations: list[dict[str, Any]]) -> None:
+    """The fast way and the careful way (an unknown key forces it) give the same operations."""
+    fast = read(*operations)
+    careful = read(*[{**operation, "unknown": 1} for operation in operations])
+    assert msgspec.json.encode(fast.operations) == msgspec.json.encode(careful.operations)

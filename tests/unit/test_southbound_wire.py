@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both dialects' paths and bodies: what goes out is what the other side reads."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET, Raw
+
+from ran_datajobs.job import ActivationMode, Op, Operation, Scope, ScopeType
+from ran_datajobs.northbound import paths
+from ran_datajobs.southbound import wire
+
+names = st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable())
+words = st.text(max_size=30)
+levels = st.none() | st.integers(0, 9)
+write_operations = st.builds(
+    Operation,
+    op=st.sampled_from([Op.ADD, Op.REPLACE, Op.MERGE, Op.ACTION, Op.TEST]),
+    path=words,
+    operation_id=words | st.integers(),
+    value=st.sampled_from([Raw(b"1.0"), Raw(b'{"a": [1,2 ]}'), Raw(b"null"), Raw(b'"\\u00e9"')]),
+)
+read_operations = st.builds(
+    Operation,
+    op=st.just(Op.READ),
+    path=words,
+    operation_id=words | st.integers(),
+    attributes=st.just(UNSET) | st.lists(words.filter(lambda text: "," not in text), max_size=3).map(tuple),
+    fields=st.just(UNSET) | st.lists(words, max_size=3).map(tuple),
+    filter=st.just(UNSET) | words,
+    scope=st.just(UNSET) | st.builds(Scope, st.sampled_from(ScopeType), levels),
+)
+
+
+@given(st.lists(write_operations | read_operations, max_size=5))
+def test_seed_operations_come_back_as_they_were(operations: list[Operation]) -> None:
+    """What a plugin reads of the seed dialect is the operation itself, value tokens and id type included."""
+    body = wire.encode_operations([wire.seed_operation(one, "tag", Raw(b'{"k":1}')) for one in operations])
+    decoded = msgspec.json.decode(body, type=list[wire.SeedOperation])
+    assert [_shown(wire.job_operation(one)) for one in decoded] == [_shown(one) for one in operations]
+
+
+@given(st.lists(write_operations | read_operations, max_size=5))
+def test_onap_operations_come_back_with_string_ids(operations: list[Operation]) -> None:
+    """The same in ONAP's dialect, whose operation ids are strings."""
+    body = wire.encode_operations([wire.onap_operation(one, "tag", Raw(b'{"k":1}')) for one in operations])
+    decoded = msgspec.json.decode(body, type=list[wire.OnapOperation])
+    expected = [_shown(one) | {"operationId": one.id_text} for one in operations]
+    assert [_shown(wire.job_operation(one)) for one in decoded] == expected
+
+
+def _shown(operation: Operation) -> dict[str, Any]:
+    shown: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(operation))
+    shown["value"] = None if operation.value is UNSET else bytes(operation.value)
+    return shown
+
+
+def test_the_operations_look_as_the_contract_prints_them() -> None:
+    """The keys of both dialects, spelt exactly."""
+    read = Operation(
+        Op.READ,
+        "/SubNetwork=X",
+        7,
+        attributes=("a", "b"),
+        fields=("/attributes/c",),
+        filter=("A/attributes/x==1", "A/attributes/y==2"),
+        scope=Scope(ScopeType.BASE_SUBTREE, 2),
+    )
+    private = Raw(b'{"user":"u"}')
+    shared = {
+        "op": "read",
+        "path": "/SubNetwork=X",
+        "attributes": ["a", "b"],
+        "fields": ["/attributes/c"],
+        "moduleSetTag": "tag",
+    }
+    assert msgspec.to_builtins(_decoded(wire.seed_operation(read, "tag", private))) == shared | {
+        "operationId": 7,
+        "filter": ["A/attributes/x==1", "A/attributes/y==2"],
+        "scope": {"scopeType": "BASE_SUBTREE", "scopeLevel": 2},
+        "privateProperties": {"user": "u"},
+    }
+    assert msgspec.to_builtins(_decoded(wire.onap_operation(read, "tag", private))) == shared | {
+        "operationId": "7",
+        "filter": "(A/attributes/x==1) && (A/attributes/y==2)",
+        "scopeType": "BASE_SUBTREE",
+        "scopeLevel": 2,
+        "cmHandleProperties": {"user": "u"},
+    }
+
+
+def _decoded(operation: object) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(operation))
+
+
+@pytest.mark.parametrize(("dialect", "id_key"), [("seed", "requestId"), ("onap", "dataJobId")])
+def test_a_create_body_holds_the_operations_byte_by_byte(dialect: str, id_key: str) -> None:
+    """The array goes in as it is; around it stand the envelope's keys."""
+    operations = b'[{"op":"add", "path":"x","operationId":"1","value": 1.50}]'
+    body = wire.create_body(
+        wire.Dialect(dialect),
+        job_id="j",
+        data_producer_id="p",
+        accept_type="a",
+        content_type="c",
+        activation_mode=ActivationMode.STOP_ON_ERROR,
+        operations=operations,
+    )
+    assert operations in body
+    assert msgspec.json.decode(body) == {
+        "dataAcceptType": "a",
+        "dataContentType": "c",
+        "dataProducerId": "p",
+        id_key: "j",
+        "activationMode": "STOP_ON_ERROR",
+        "data": msgspec.json.decode(operations),
+    }
+
+
+@given(names, names, names)
+def test_names_survive_the_path_and_never_climb(job: str, producer: str, destination: str) -> None:
+    """Every name is one path segment, whatever its characters; none of them is a dot segment."""
+    path = wire.path_of(
+        wire.SEED_STATUS,
+        {wire.DATA_PRODUCER_ID: producer, wire.DESTINATION: destination},
+        request_id=job,
+        data_producer_job_id=producer,
+    )
+    assert path.isascii()
+    split = urlsplit("http://host" + path)
+    segments = split.path.split("/")
+    assert [unquote(one) for one in segments] == [
+        "",
+        "dmi",
+        "v1",
+        "dataJob",
+        job,
+        "dataProducerJob",
+        producer,
+        "status",
+    ]
+    assert not {".", ".."} & set(segments)
+    assert parse_qs(split.query, strict_parsing=True, keep_blank_values=True) == {
+        "dataProducerId": [producer],
+        "destination": [destination],
+    }
+
+
+@pytest.mark.parametrize(
+    "value", ["", " a", "a ", "a\nb", "a\x00", ".", "..", "x" * 513, None, True, 1.5, [], {}]
+)
+def test_an_unusable_id_is_none(value: object) -> None:
+    """An id that no path, log or table should hold is not taken from a plugin."""
+    assert wire.usable_id(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("a/b", "a/b"), (17, "17"), ("é ü", "é ü"), ("x" * 512, "x" * 512)]
+)
+def test_a_usable_id_is_text(value: object, expected: str) -> None:
+    """Integers become text; everything printable is taken."""
+    assert wire.usable_id(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "seed", "onap"),
+    [
+        (b'{"dataProducerJobId":"a"}', "a", None),
+        (b'{"subJobId":"b"}', None, "b"),
+        (b'{"dataProducerJobId":7,"subJobId":8,"more":1}', "7", "8"),
+        (b"{}", None, None),
+        (b"[]", None, None),
+        (b"", None, None),
+        (b'{"dataProducerJobId":".."}', None, None),
+        (b"[" * 100_000, None, None),
+    ],
+)
+def test_the_id_of_a_create_answer(body: bytes, seed: str | None, onap: str | None) -> None:
+    """Each dialect reads its own key; anything else holds no usable id."""
+    assert wire.created_id(wire.Dialect.SEED, body) == seed
+    assert wire.created_id(wire.Dialect.ONAP, body) == onap
+
+
+def test_what_a_plugin_calls_is_what_the_service_serves() -> None:
+    """The addresses that a plugin uses are those of the northbound API."""
+    assert paths.template(wire.STATUS_PUSH) == paths.template(paths.STATUS_PUSH)
+    assert paths.template(wire.TOPIC_MESSAGES) == paths.template(paths.TOPIC_MESSAGES)

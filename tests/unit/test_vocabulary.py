@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The closed sets: statuses with their arrows, the verdict rule, and the package's public names."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ran_datajobs
+from ran_datajobs.job import ALLOWED, Counts, OperationState, Status, read_status, wire_status
+from ran_datajobs.results.verdict import count, verdict, why
+from ran_datajobs.store.queries import migrations
+
+
+def test_public_names_are_few_and_pinned() -> None:
+    """The package offers at most twelve names, and exactly these."""
+    assert ran_datajobs.__all__ == [
+        "ActivationMode",
+        "DataJobsError",
+        "JobType",
+        "Op",
+        "Operation",
+        "OperationState",
+        "Response",
+        "Status",
+        "ancestors",
+        "key",
+        "parse",
+    ]
+    assert all(hasattr(ran_datajobs, name) for name in ran_datajobs.__all__)
+
+
+def test_terminal_states_have_no_arrow_out() -> None:
+    """FINISHED, FAILED, PARTIALLY_FAILED and CANCELLED never change; the others lead on."""
+    assert {s for s in Status if s.terminal} == {
+        Status.FINISHED,
+        Status.FAILED,
+        Status.PARTIALLY_FAILED,
+        Status.CANCELLED,
+    }
+    assert set(ALLOWED) == set(Status)
+
+
+def test_running_cannot_be_cancelled_in_one_step() -> None:
+    """A running job passes through CANCELLING, one that never ran need not."""
+    assert Status.CANCELLED not in ALLOWED[Status.RUNNING]
+    assert Status.CANCELLED in ALLOWED[Status.NOT_STARTED]
+
+
+@pytest.mark.parametrize("spelling", ["FINSHED", "FINISHED"])
+def test_both_spellings_are_read_and_the_standards_literal_is_written(spelling: str) -> None:
+    """FINSHED is the literal of TS 28.623; FINISHED is read as well; a setting chooses what is written."""
+    assert read_status(spelling) is Status.FINISHED
+    assert wire_status(Status.FINISHED) == "FINSHED"
+    assert wire_status(Status.FINISHED, spelling) == spelling
+
+
+@pytest.mark.parametrize("word", ["finished", "", "DONE", None, 7, ["FINSHED"]])
+def test_an_unknown_status_is_no_answer(word: object) -> None:
+    """What is none of the seven words reads as nothing."""
+    assert read_status(word) is None
+
+
+def test_enum_of_the_database_is_the_enum_of_the_code() -> None:
+    """job_status in the schema lists exactly the members of Status."""
+    schema = migrations()[0][2]
+    listed = schema.split("create type job_status as enum (", 1)[1].split(")", 1)[0]
+    assert [word.strip().strip("'") for word in listed.split(",")] == [s.value for s in Status]
+
+
+@given(st.lists(st.sampled_from(OperationState), min_size=1), st.booleans())
+def test_verdict_takes_the_first_rule_that_holds(states: list[OperationState], cancelled: bool) -> None:
+    """All succeeded: finished, also after a cancel; then cancelled; none succeeded: failed; else partial."""
+    counts = count(states)
+    assert counts.total == len(states)
+    assert counts.succeeded + counts.failed + counts.not_started + counts.unknown == counts.total
+    good = [s is OperationState.SUCCEEDED for s in states]
+    expected = (
+        Status.FINISHED
+        if all(good)
+        else Status.CANCELLED
+        if cancelled
+        else Status.PARTIALLY_FAILED
+        if any(good)
+        else Status.FAILED
+    )
+    assert verdict(counts, cancelled=cancelled) is expected
+
+
+def test_an_unmatched_operation_never_fails_the_job_alone() -> None:
+    """One unmatched FDN beside a success makes a job PARTIALLY_FAILED, and the reason counts it."""
+    counts = Counts(total=2, succeeded=1, unmatched=1)
+    assert verdict(counts, cancelled=False) is Status.PARTIALLY_FAILED
+    assert why(counts, Status.PARTIALLY_FAILED) == "of 2 operations: 1 matched no CM handle"
+    assert why(Counts(total=1, succeeded=1), Status.FINISHED) is None
