@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A DMI plugin that does nothing, quickly: what remains of a measurement is the service's own cost.
+"""A DMI plugin that does nothing, quickly: what remains of a measurement is the service's own cost. Its
+results are as the contract has them, one response for each operation.
 
 ``GET /acknowledged`` tells how many creates were answered and when the last one was, by the machine's
 monotonic clock.
@@ -10,30 +11,62 @@ from __future__ import annotations
 import sys
 import time
 
+import msgspec
+import uvloop
 from aiohttp import web
 
 
+class Line(msgspec.Struct, rename="camel"):
+    """What is kept of an operation."""
+
+    operation_id: str | int
+
+
+class Create(msgspec.Struct):
+    """What is read of a create."""
+
+    data: list[Line]
+
+
+_CREATE = msgspec.json.Decoder(Create)
+
+
 class Bench:
-    """Counts creates; every job is finished at once, with a result of no known shape."""
+    """Counts creates; every job is finished at once, and all its operations have succeeded."""
 
     def __init__(self) -> None:
         self.creates = 0
         self.last = 0.0
+        self.bodies: dict[str, bytes] = {}
 
     async def create(self, request: web.Request) -> web.Response:
-        await request.read()
+        body = await request.read()
         self.creates += 1
         self.last = time.monotonic()
-        return web.json_response({"dataProducerJobId": f"job-{self.creates}"}, status=202)
+        job = f"job-{self.creates}"
+        self.bodies[job] = body
+        return _json({"dataProducerJobId": job}, status=202)
 
     async def status(self, _request: web.Request) -> web.Response:
-        return web.json_response({"status": "FINSHED"})
+        return _json({"status": "FINSHED"})
 
-    async def result(self, _request: web.Request) -> web.Response:
-        return web.json_response({})
+    async def result(self, request: web.Request) -> web.Response:
+        lines = _CREATE.decode(self.bodies.pop(request.match_info["job"])).data
+        return _json(
+            {
+                "responses": [
+                    {"operationId": line.operation_id, "statusCode": 0, "state": "SUCCEEDED"}
+                    for line in lines
+                ]
+            }
+        )
 
     async def acknowledged(self, _request: web.Request) -> web.Response:
-        return web.json_response({"creates": self.creates, "last": self.last})
+        return _json({"creates": self.creates, "last": self.last})
+
+
+def _json(answer: object, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(answer), status=status, content_type="application/json")
 
 
 def plugin_app() -> web.Application:
@@ -50,7 +83,9 @@ def plugin_app() -> web.Application:
 
 def main(port: int) -> None:
     """Serve until a signal."""
-    web.run_app(plugin_app(), host="127.0.0.1", port=port, print=None, access_log=None)
+    web.run_app(
+        plugin_app(), host="127.0.0.1", port=port, print=None, access_log=None, loop=uvloop.new_event_loop()
+    )
 
 
 if __name__ == "__main__":

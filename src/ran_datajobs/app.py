@@ -54,6 +54,7 @@ from ran_datajobs.southbound.peers import Peers
 from ran_datajobs.southbound.plugin import PluginProfile
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
+from ran_datajobs.store.notices import LANE_CHANNEL, follow
 from ran_datajobs.store.outbox import Undeliverable
 from ran_datajobs.telemetry import Event, Logger, Metrics, logger
 from ran_datajobs.web import STATIC
@@ -202,7 +203,13 @@ async def run_worker(
     )
     async with shared_parts(settings, WORKER_POOL, worker_id) as shared, PeerHttp(bounds) as http:
         announcer = Announcer(shared.view)
-        steps = LaneSteps(shared.database, worker_id, announcer, aging=settings.priority_aging)
+        steps = LaneSteps(
+            shared.database,
+            worker_id,
+            announcer,
+            aging=settings.priority_aging,
+            read_slots=settings.read_slots,
+        )
         flights = Flights(stopping)
         chance = Random()  # noqa: S311 - spreads polls, keeps no secret
         circuits = Circuits(Peers(http).plugin, chance)
@@ -221,7 +228,7 @@ async def run_worker(
             circuits,
             reached,
         )
-        turns = LaneTurns(steps, runner, worker_id, default_read_slots=settings.read_slots, stopping=stopping)
+        turns = LaneTurns(steps, runner, worker_id, stopping=stopping)
         worker = Worker(
             shared.database,
             worker_id,
@@ -235,6 +242,7 @@ async def run_worker(
             stopping,
             log,
             grace=settings.shutdown_grace,
+            hurry=turns.hurry,
         )
         arrivals = Arrivals(
             shared.database,
@@ -266,6 +274,7 @@ async def run_worker(
                 group.create_task(arrivals.run()),
                 group.create_task(PublishLoop(shared.database, publisher, log).run()),
                 group.create_task(pruner.run()),
+                group.create_task(follow(shared.database, LANE_CHANNEL, turns.changed)),
             ]
             log.info(Event.SERVICE_STARTED, role="worker")
             await worker.run(lambda: ready("worker"))

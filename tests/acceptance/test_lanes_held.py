@@ -16,8 +16,9 @@ from msgspec import Struct
 from ran_datajobs.dispatch.announce import Announcer
 from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.flight import Flights
-from ran_datajobs.dispatch.steps import LaneSteps, Release
+from ran_datajobs.dispatch.steps import LaneSteps, Release, Taken
 from ran_datajobs.dispatch.sub_jobs import DispatchLimits, SubJobRunner
+from ran_datajobs.dispatch.tasks import LaneTask
 from ran_datajobs.dispatch.turn import Done, LaneTurns
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
 from ran_datajobs.job import JobType, Status
@@ -40,7 +41,7 @@ from ran_datajobs.southbound.plugin import (
 )
 from ran_datajobs.store import jobs, lanes, planning
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.lanes import ClaimedLane, Held, HeldElsewhere, Waiting
+from ran_datajobs.store.lanes import Held, HeldElsewhere, Waiting
 from ran_datajobs.store.planning import NewSubJob
 
 OPERATIONS = b'[{"op":"merge","path":"/A=1","operationId":1,"value":{"a":1}}]'
@@ -49,9 +50,14 @@ OPERATIONS = b'[{"op":"merge","path":"/A=1","operationId":1,"value":{"a":1}}]'
 class Lane(Struct, frozen=True):
     """A lane with one waiting write."""
 
+    plugin_id: int
     lane_id: int
     job_id: UUID
     sub_job_id: UUID
+
+    @property
+    def task(self) -> LaneTask:
+        return LaneTask(self.plugin_id, (self.lane_id,))
 
 
 @pytest.fixture
@@ -83,7 +89,7 @@ async def lane(database: Database) -> Lane:
         )
         sub_job = NewSubJob(uuid4(), plugin_id, "ems", zstandard.compress(OPERATIONS), 1)
         (lane_id,) = await planning.insert_sub_jobs(connection, job.job_id, [sub_job])
-    return Lane(lane_id, job.job_id, sub_job.sub_job_id)
+    return Lane(plugin_id, lane_id, job.job_id, sub_job.sub_job_id)
 
 
 class Plugin:
@@ -117,7 +123,7 @@ class Worker:
         worker_id = uuid4()
         self.worker_id = worker_id
         announcer = Announcer(JobView(Addresses("http://x"), "FINSHED"))
-        self.steps = LaneSteps(database, worker_id, announcer, aging=600)
+        self.steps = LaneSteps(database, worker_id, announcer, aging=600, read_slots=4)
         self.stopping = asyncio.Event()
         circuits = Circuits(lambda _: plugin, Random(1))
         self.runner = SubJobRunner(
@@ -129,9 +135,7 @@ class Worker:
             Flights(self.stopping),
             circuits,
         )
-        self.turns = LaneTurns(
-            self.steps, self.runner, worker_id, default_read_slots=4, stopping=self.stopping
-        )
+        self.turns = LaneTurns(self.steps, self.runner, worker_id, stopping=self.stopping)
 
 
 @pytest.fixture
@@ -161,8 +165,10 @@ async def test_a_push_that_comes_while_the_lane_is_given_back_is_not_lost(
 ) -> None:
     """The plugin pushes after the holder's last look and before it notes when it will poll next: the holder
     does not get rid of the lane, and the poll is due now and not when the holder thought."""
-    claimed = await worker.steps.claim((lane.lane_id, 1))
-    assert isinstance(claimed, ClaimedLane)
+    taken = await worker.steps.claim((lane.lane_id, 1))
+    assert isinstance(taken, Taken)
+    assert [s.sub_job_id for s in taken.look.sub_jobs] == [lane.sub_job_id]
+    claimed = taken.lane
     held = Held(lane.sub_job_id, lane.job_id, lane.lane_id, claimed.epoch)
     await worker.steps.starting(held)
     await worker.steps.started((held, "x"))
@@ -189,13 +195,13 @@ async def test_a_lane_that_a_failed_turn_left_behind_is_taken_again(
     """While somebody in this worker is in the lane, a second task does not get it; once nobody is, it does,
     though the store still says that this worker holds it."""
     first = await worker.steps.claim((lane.lane_id, 1))
-    assert isinstance(first, ClaimedLane)
+    assert isinstance(first, Taken)
     assert isinstance(await worker.steps.claim((lane.lane_id, 2)), HeldElsewhere)
-    worker.steps.leave(first)
+    worker.steps.leave(first.lane)
     second = await worker.steps.claim((lane.lane_id, 2))
-    assert isinstance(second, ClaimedLane)
-    assert second.epoch == first.epoch + 1
-    worker.steps.leave(first)
+    assert isinstance(second, Taken)
+    assert second.lane.epoch == first.lane.epoch + 1
+    worker.steps.leave(first.lane)
     assert isinstance(await worker.steps.claim((lane.lane_id, 3)), HeldElsewhere)
 
 
@@ -211,9 +217,9 @@ async def test_a_turn_whose_step_breaks_gives_its_error_and_the_next_one_goes_on
     with monkeypatch.context() as patch:
         patch.setattr(worker.steps, "started", broken)
         with pytest.raises(RuntimeError, match="a fault of ours"):
-            await worker.turns.take(lane.lane_id, 1)
+            await worker.turns.take(lane.task, 1)
     assert plugin.creates == 1
-    assert await worker.turns.take(lane.lane_id, 1) == Done()
+    assert await worker.turns.take(lane.task, 1) == Done()
     assert plugin.creates == 1
     assert await status_of(database, lane) == ("SETTLED", "FAILED")
     async with database.connection() as connection:
@@ -234,7 +240,7 @@ async def test_an_answer_that_cannot_be_recorded_is_kept_and_not_asked_for_again
         return await real(started)
 
     monkeypatch.setattr(worker.steps, "started", flaky)
-    assert await worker.turns.take(lane.lane_id, 1) == Done()
+    assert await worker.turns.take(lane.task, 1) == Done()
     assert not failures
     assert plugin.creates == 1
     stage, _ = await status_of(database, lane)
@@ -254,7 +260,7 @@ async def test_a_store_of_objects_that_is_away_is_not_the_plugins_trouble(
         return await real(*args, **kwargs)
 
     monkeypatch.setattr(objects, "write", flaky)
-    assert await worker.turns.take(lane.lane_id, 1) == Done()
+    assert await worker.turns.take(lane.task, 1) == Done()
     assert not failures
     assert (await status_of(database, lane))[0] == "SETTLED"
     async with database.connection() as connection:
@@ -267,7 +273,7 @@ async def test_a_cancel_during_a_create_that_does_not_arrive_ends_it(
     """The job is cancelled while its create is under way, which then turns out not to have arrived: the
     sub-job is not started again."""
     plugin.answers, plugin.before = [NotArrived("connection refused")], asyncio.Event()
-    turn = asyncio.create_task(worker.turns.take(lane.lane_id, 1))
+    turn = asyncio.create_task(worker.turns.take(lane.task, 1))
     async with asyncio.timeout(10):
         while not plugin.creates:
             await asyncio.sleep(0)
@@ -287,7 +293,7 @@ async def test_who_is_stopped_during_a_create_still_records_it(
     """The worker is told to stop while a create is under way: its id is recorded before the lane is given
     back, nothing more is asked, and somebody is told to go on."""
     plugin.before = asyncio.Event()
-    turn = asyncio.create_task(worker.turns.take(lane.lane_id, 1))
+    turn = asyncio.create_task(worker.turns.take(lane.task, 1))
     async with asyncio.timeout(10):
         while not plugin.creates:
             await asyncio.sleep(0)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
 from ran_datajobs.dispatch.announce import Announcer
-from ran_datajobs.dispatch.tasks import Task, TaskKind, enqueue
+from ran_datajobs.dispatch.tasks import enqueue_lanes_now
 from ran_datajobs.dispatch.turn import Again, Done
 from ran_datajobs.job import Counts, OperationState, Status
 from ran_datajobs.results.manifest import manifest
@@ -85,5 +85,4 @@ class Finisher:
         if not await planning.finish(connection, job_id, status, why(counts, status), counts):
             return
         await self._announcer.job_ended(connection, job_id)
-        lane_ids = await planning.unblock_after(connection, job_id)
-        await enqueue(connection, [Task(TaskKind.LANE, str(lane_id)) for lane_id in lane_ids])
+        await enqueue_lanes_now(connection, await planning.unblock_after(connection, job_id))

@@ -27,8 +27,11 @@ from ran_datajobs.southbound.plugin import (
 BODY_BYTES: Final = 256 * 1024 * 1024
 """Operations that one worker holds uncompressed, on their way to plugins or to be told apart by outcome."""
 
-CALLS_PER_PLUGIN: Final = 32
+CALLS_PER_PLUGIN: Final = 64
 """Creates, and as many other calls beside them, that one worker has under way at one plugin."""
+
+CALLS_BESIDE_CREATES: Final = 8
+"""So many of the other calls while creates wait: what has not been sent goes before news of what has."""
 
 
 class Allowance:
@@ -43,6 +46,11 @@ class Allowance:
     def out(self) -> int:
         """What is out now."""
         return self._out
+
+    def allow(self, capacity: int) -> None:
+        """Let so much be out from now on; what is out stays out."""
+        self._capacity = capacity
+        self._admit()
 
     @contextlib.asynccontextmanager
     async def take(self, share: int = 1) -> AsyncIterator[None]:
@@ -99,20 +107,29 @@ class Flights:
         self._calls_per_plugin = calls_per_plugin
         self._bytes_of: dict[str, Allowance] = {}
         self._creates_of: dict[str, Allowance] = {}
+        self._creates_wanted: dict[str, int] = {}
         self._calls_of: dict[str, Allowance] = {}
 
     @contextlib.asynccontextmanager
     async def create(self, plugin: str, size: int) -> AsyncIterator[bool]:
         """Clearance for one create of ``size`` bytes, while the block runs. False: the worker is about to
         stop, nothing new may be sent."""
-        creates = self._creates_of.setdefault(plugin, Allowance(self._calls_per_plugin))
-        async with creates.take(), self.operations(plugin, size):
-            yield not self._stopping.is_set()
+        creates = self._creates_of.get(plugin)
+        if creates is None:
+            creates = self._creates_of[plugin] = Allowance(self._calls_per_plugin)
+        self._want_creates(plugin, 1)
+        try:
+            async with creates.take(), self.operations(plugin, size):
+                yield not self._stopping.is_set()
+        finally:
+            self._want_creates(plugin, -1)
 
     @contextlib.asynccontextmanager
     async def operations(self, plugin: str, size: int) -> AsyncIterator[None]:
         """Hold ``size`` bytes of operations in memory while the block runs."""
-        own = self._bytes_of.setdefault(plugin, Allowance(self._bytes_per_plugin))
+        own = self._bytes_of.get(plugin)
+        if own is None:
+            own = self._bytes_of[plugin] = Allowance(self._bytes_per_plugin)
         async with own.take(size), self._bytes.take(size):
             yield
 
@@ -122,10 +139,23 @@ class Flights:
         """The same plugins, with a bounded number of calls under way beside the creates."""
 
         def bounded_plugin(profile: PluginProfile) -> DmiPlugin:
-            calls = self._calls_of.setdefault(profile.url, Allowance(self._calls_per_plugin))
-            return _BoundedPlugin(plugin_for(profile), calls)
+            return _BoundedPlugin(plugin_for(profile), self._calls(profile.url))
 
         return bounded_plugin
+
+    def _calls(self, plugin: str) -> Allowance:
+        calls = self._calls_of.get(plugin)
+        if calls is None:
+            calls = self._calls_of[plugin] = Allowance(self._calls_per_plugin)
+        return calls
+
+    def _want_creates(self, plugin: str, more: int) -> None:
+        """Count the creates that wait or are under way; while some wait, other calls have fewer places."""
+        before = self._creates_wanted.get(plugin, 0)
+        wanted = self._creates_wanted[plugin] = before + more
+        if (before > self._calls_per_plugin) is not (wanted > self._calls_per_plugin):
+            few = min(CALLS_BESIDE_CREATES, self._calls_per_plugin)
+            self._calls(plugin).allow(few if wanted > self._calls_per_plugin else self._calls_per_plugin)
 
 
 class _BoundedPlugin:

@@ -10,7 +10,7 @@ from uuid import UUID, uuid5
 import zstandard
 
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
-from ran_datajobs.dispatch.tasks import Task, TaskKind, enqueue
+from ran_datajobs.dispatch.tasks import Task, TaskKind, enqueue, enqueue_lanes_now
 from ran_datajobs.dispatch.turn import Again, Done
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.job import UNMATCHED_PART, OperationState, Reason, Response
@@ -103,13 +103,14 @@ class Planner:
             fanned_out=bool(plan.parts_of),
             blocked=blocked,
         )
-        lane_ids = await planning.insert_sub_jobs(connection, job_id, sub_jobs) if sub_jobs else []
         if refused:
             await parts.record(connection, job_id, refused)
-        tasks = [
-            Task(TaskKind.LANE, str(lane_id)) for lane_id in lane_ids if not blocked or row["cancel_asked"]
-        ]
-        await enqueue(connection, tasks if sub_jobs else [Task(TaskKind.FINISH, str(job_id))])
+        if not sub_jobs:
+            await enqueue(connection, [Task(TaskKind.FINISH, str(job_id))])
+            return
+        wake = not blocked or row["cancel_asked"]
+        lane_ids = await planning.insert_sub_jobs(connection, job_id, sub_jobs, wake=wake)
+        await enqueue_lanes_now(connection, lane_ids)
 
 
 def refusals(refused: Iterable[RefusedOperation]) -> Iterable[Response]:

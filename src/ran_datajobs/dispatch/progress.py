@@ -7,10 +7,29 @@ import math
 from dataclasses import dataclass
 from datetime import datetime
 
+from msgspec import Struct
+
 from ran_datajobs.dispatch.backoff import until_repeat
 from ran_datajobs.job import Status
 from ran_datajobs.southbound.plugin import CancelAnswer, CreateAnswer
 from ran_datajobs.store.lanes import COLLECTING, READY, STARTING, OpenSubJob
+
+
+class Moved(Struct, frozen=True):
+    """A step is over, and its sub-job stands in the store as it does here."""
+
+    sub_job: OpenSubJob
+
+
+class Settled(Struct, frozen=True):
+    """A step is over, and its sub-job with it."""
+
+
+class Unsure(Struct, frozen=True):
+    """A step is over; the store says where its sub-job stands."""
+
+
+StepEnd = Moved | Settled | Unsure
 
 
 @dataclass
@@ -27,6 +46,7 @@ class Progress:
     told: Status | None = None  # the terminal status that the plugin told
     stopped: CancelAnswer | None = None  # what the plugin said to the cancel of a time-out
     seen_due: datetime | None = None  # due_at in the store when the holder looked
+    body: bytes | None = None  # its operations for the plugin, where they are small
     touched: bool = False
 
     @classmethod

@@ -6,18 +6,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from msgspec import Struct
 
 from ran_datajobs.dispatch.announce import Announcer
 from ran_datajobs.dispatch.batch import Batched
-from ran_datajobs.dispatch.tasks import Task, TaskKind, enqueue
+from ran_datajobs.dispatch.tasks import Task, TaskKind, enqueue, enqueue_lanes
 from ran_datajobs.job import Status
 from ran_datajobs.store import lanes, parts
 from ran_datajobs.store.database import Connection, Database
-from ran_datajobs.store.lanes import ClaimedLane, Held, HeldElsewhere, Look, Settlement, Waiting
+from ran_datajobs.store.lanes import ClaimedLane, Closed, Held, HeldElsewhere, Look, Settlement, Waiting
 from ran_datajobs.store.parts import Part
 
 
@@ -26,6 +26,13 @@ class Settling(Struct, frozen=True):
 
     settlement: Settlement
     parts: tuple[Part, ...]
+
+
+class Taken(Struct, frozen=True):
+    """A lane that the caller holds now, and what there is to do in it."""
+
+    lane: ClaimedLane
+    look: Look
 
 
 class Release(Struct, frozen=True):
@@ -40,13 +47,24 @@ class Release(Struct, frozen=True):
 class LaneSteps:
     """Every write of a lane's turn. Safe to call from many turns at once; each call joins a batch."""
 
-    def __init__(self, database: Database, worker_id: UUID, announcer: Announcer, *, aging: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        worker_id: UUID,
+        announcer: Announcer,
+        *,
+        aging: float,
+        read_slots: int,
+    ) -> None:
+        """``aging``: seconds of waiting that raise a sub-job's priority by one. ``read_slots``: reads beside
+        the one write of a lane, where its plugin registered no number."""
         self._database = database
         self._worker_id = worker_id
         self._announcer = announcer
         self._aging = aging
+        self._read_slots = read_slots
         self._attended: dict[int, int] = {}  # lane → epoch of those that this process works in
-        self.claim: Batched[tuple[int, int], ClaimedLane | HeldElsewhere | None] = Batched(self._claim)
+        self.claim: Batched[tuple[int, int], Taken | HeldElsewhere | None] = Batched(self._claim)
         self.look: Batched[tuple[int, int, int], Look | None] = Batched(self._look)
         self.starting: Batched[Held, bytes | None] = Batched(self._starting)
         self.started: Batched[tuple[Held, str], bool] = Batched(self._started)
@@ -55,6 +73,7 @@ class LaneSteps:
         self.cancelling: Batched[Held, bool] = Batched(self._cancelling)
         self.settle: Batched[Settling, bool] = Batched(self._settle)
         self.release: Batched[Release, bool] = Batched(self._release)
+        self.poke_holder: Batched[int, None] = Batched(self._poke_holders)
         self.reopen: Batched[tuple[int, int, UUID], bool] = Batched(self._reopen)
 
     def leave(self, lane: ClaimedLane) -> None:
@@ -72,21 +91,46 @@ class LaneSteps:
         async with self._database.connection() as connection:
             return await lanes.holds(connection, held)
 
-    async def _claim(self, wishes: Sequence[tuple[int, int]]) -> list[ClaimedLane | HeldElsewhere | None]:
+    async def _claim(self, wishes: Sequence[tuple[int, int]]) -> list[Taken | HeldElsewhere | None]:
         unique = dict(wishes)
-        found = await self._database.retried(
-            lambda c: lanes.claim(c, sorted(unique.items()), self._worker_id, list(self._attended))
-        )
+        found = await self._database.retried(lambda c: self._take(c, unique))
         for taken in found.values():
-            if isinstance(taken, ClaimedLane):
-                self._attended[taken.lane_id] = taken.epoch
-        answers: list[ClaimedLane | HeldElsewhere | None] = []
+            if isinstance(taken, Taken):
+                self._attended[taken.lane.lane_id] = taken.lane.epoch
+        answers: list[Taken | HeldElsewhere | None] = []
         for lane_id, task_id in wishes:
             answer = found.get(lane_id)
-            if isinstance(answer, ClaimedLane) and unique[lane_id] != task_id:
+            if isinstance(answer, Taken) and unique[lane_id] != task_id:
                 answer = HeldElsewhere(lane_id, self._worker_id, unique[lane_id])
             answers.append(answer)
         return answers
+
+    async def _take(
+        self, connection: Connection, wishes: Mapping[int, int]
+    ) -> dict[int, Taken | HeldElsewhere]:
+        found = await lanes.claim(
+            connection,
+            sorted(wishes.items()),
+            self._worker_id,
+            [lane_id for lane_id in wishes if lane_id in self._attended],
+            read_slots=self._read_slots,
+        )
+        closed: dict[int, Closed] = {}
+        taken: dict[int, ClaimedLane] = {}
+        answers: dict[int, Taken | HeldElsewhere] = {}
+        for lane_id, answer in found.items():
+            if isinstance(answer, HeldElsewhere):
+                answers[lane_id] = answer
+            else:
+                taken[lane_id], closed[lane_id] = answer
+        slots = {lane_id: lane.read_slots for lane_id, lane in taken.items()}
+        for lane_id, look in (await lanes.looks(connection, slots, closed, self._aging)).items():
+            answers[lane_id] = Taken(taken[lane_id], look)
+        return answers
+
+    async def _poke_holders(self, lane_ids: Sequence[int]) -> list[None]:
+        await self._database.retried(lambda c: lanes.poke_holders(c, lane_ids))
+        return [None] * len(lane_ids)
 
     async def _look(self, held: Sequence[tuple[int, int, int]]) -> list[Look | None]:
         found = await self._database.retried(lambda c: lanes.look(c, held, self._aging))
@@ -124,7 +168,7 @@ class LaneSteps:
 
     async def _settle(self, settling: Sequence[Settling]) -> list[bool]:
         async def write(connection: Connection) -> set[UUID]:
-            job_ids = await lanes.lock_jobs(connection, [s.settlement.held.job_id for s in settling])
+            job_ids = {s.settlement.held.job_id for s in settling}
             settled, done_jobs = await lanes.settle(connection, [s.settlement for s in settling])
             for job_id in sorted(job_ids):
                 written = [
@@ -151,14 +195,8 @@ class LaneSteps:
             if waiting:
                 await lanes.mark_waiting(connection, waiting)
             given = await lanes.release(connection, sorted((r.lane_id, r.epoch) for r in releases))
-            await enqueue(
-                connection,
-                [
-                    Task(TaskKind.LANE, str(r.lane_id), delay=r.again_in)
-                    for r in releases
-                    if r.lane_id in given and r.again_in is not None
-                ],
-            )
+            again = {r.lane_id: r.again_in for r in releases if r.lane_id in given and r.again_in is not None}
+            await enqueue_lanes(connection, again)
             return given
 
         given = await self._database.retried(write)

@@ -14,6 +14,7 @@ from random import Random
 from typing import Final, TypeVar, assert_never
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
 from ran_datajobs.dispatch import outcomes
@@ -21,7 +22,7 @@ from ran_datajobs.dispatch.backoff import until_next_poll
 from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.flight import Flights
 from ran_datajobs.dispatch.outcomes import Outcome
-from ran_datajobs.dispatch.progress import Progress
+from ran_datajobs.dispatch.progress import Moved, Progress, Settled, StepEnd, Unsure
 from ran_datajobs.dispatch.steps import LaneSteps, Settling
 from ran_datajobs.errors import Fenced
 from ran_datajobs.job import ActivationMode, JobType, Operation, OperationState, Reason, Status
@@ -65,6 +66,10 @@ THREAD_OVER: Final = 1000
 """Operations from which on outcomes are worked out on a thread, so that the loop goes on."""
 
 
+KEPT_UP_TO: Final = 8192
+"""Bytes of operations that a turn keeps between the create and the result, so that they are read once."""
+
+
 class DispatchLimits(Struct, frozen=True):
     """Time limits in seconds, where the registration of a plugin does not say otherwise."""
 
@@ -97,8 +102,8 @@ class SubJobRunner:
         self._limits = limits
         self._chance = chance
 
-    async def step(self, lane: ClaimedLane, sub_job: OpenSubJob, progress: Progress) -> None:
-        """Bring ``sub_job`` one step on. Raises Fenced when the lane was lost."""
+    async def step(self, lane: ClaimedLane, sub_job: OpenSubJob, progress: Progress) -> StepEnd:
+        """Bring ``sub_job`` one step on; where it stands then. Raises Fenced when the lane was lost."""
         progress.touched = True
         visit = _Visit(self, lane, sub_job, progress)
         if sub_job.stage == READY and sub_job.cancel_asked:
@@ -113,6 +118,7 @@ class SubJobRunner:
             await visit.track()
         elif sub_job.stage == COLLECTING:
             await visit.gather()
+        return visit.end
 
     async def has_ended(self, lane: ClaimedLane, write: ClosingWrite) -> bool:
         """Whether a write that was given up has ended at its plugin, or is unknown there."""
@@ -152,11 +158,15 @@ class SubJobRunner:
 
 
 class _Visit:
-    """One step's view of a sub-job: its lane, its plugin, and what the turn remembers."""
+    """One step's view of a sub-job: its lane, its plugin, and what the turn remembers.
+
+    ``end``: where the sub-job stands after the step.
+    """
 
     def __init__(
         self, runner: SubJobRunner, lane: ClaimedLane, sub_job: OpenSubJob, progress: Progress
     ) -> None:
+        self.end: StepEnd = Unsure()
         self._steps = runner._steps
         self._objects = runner._objects
         self._limits = runner._limits
@@ -215,7 +225,10 @@ class _Visit:
         if body is None:
             raise Fenced("the sub-job was taken over or cancelled")
         await self._reached(Checkpoint.START_MARKED)
-        answer = await self._plugin.create(self._call(outcomes.unpack(body)))
+        operations = outcomes.unpack(body)
+        if len(operations) <= KEPT_UP_TO:
+            self._progress.body = operations
+        answer = await self._plugin.create(self._call(operations))
         await self._reached(Checkpoint.START_SENT)
         return answer
 
@@ -228,6 +241,7 @@ class _Visit:
                 await self._reached(Checkpoint.START_RECORDED)
                 progress.recovered()
                 self._wait_for_next_poll()
+                self.end = Moved(_started(self._sub_job, producer_job))
             case Refused(cause=cause):
                 await self._end_all(OperationState.FAILED, Reason.DMI_REFUSED, cause)
             case NotArrived(cause=cause, retry_after=asked) if progress.create_lost:
@@ -272,6 +286,8 @@ class _Visit:
                     await self._collect(status)
                 else:
                     self._wait_for_next_poll()
+                    if self._sub_job.in_trouble_for is None:
+                        self.end = Moved(self._sub_job)
             case Lost(cause=cause):
                 await self._end_lost(cause)
             case NoAnswer(cause=cause, retry_after=asked):
@@ -431,6 +447,8 @@ class _Visit:
         await self._end(outcome, error=cause, close_lane=close_lane)
 
     async def _operations(self) -> list[Operation]:
+        if self._progress.body is not None:
+            return outcomes.operations_of(self._progress.body)
         body = await self._steps.body_of(self._held.sub_job_id)
         if body is None:
             raise Fenced("the sub-job was settled by somebody else")
@@ -468,7 +486,24 @@ class _Visit:
         )
         if not await self._steps.settle(Settling(settlement, (*parts, *kept))):
             raise Fenced("the sub-job was settled by somebody else")
+        self.end = Settled()
         await self._reached(Checkpoint.COLLECT_SETTLED)
+
+
+def _started(sub_job: OpenSubJob, data_producer_job_id: str) -> OpenSubJob:
+    """``sub_job`` as it stands once its create is recorded."""
+    return replace(
+        sub_job,
+        stage=TRACKING,
+        status=Status.RUNNING if sub_job.status is Status.NOT_STARTED else sub_job.status,
+        data_producer_job_id=data_producer_job_id,
+        attempts=sub_job.attempts + 1,
+        polls=0,
+        due_at=None,
+        due_in=None,
+        in_trouble_for=None,
+        running_for=sub_job.running_for or 0.0,
+    )
 
 
 async def _worked_out(size: int, work: Callable[[], T]) -> T:

@@ -7,9 +7,10 @@ A task only says that there is something to do: every handler can run twice and 
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from msgspec import Struct
 from pgqueuer import AsyncpgDriver, Queries
@@ -17,17 +18,24 @@ from pgqueuer import AsyncpgDriver, Queries
 from ran_datajobs.store import lanes
 from ran_datajobs.store.database import Connection
 
+LANES_PER_TASK: Final = 50
+"""Most lanes that one task names. A task costs about as much as a turn of a lane."""
+
+_SHARES: Final = 16
+"""Into about so many tasks the lanes of one plugin are divided, so that several workers find some."""
+
 
 class TaskKind(enum.StrEnum):
     """The entrypoints of the task engine."""
 
     PLAN = "plan"  # a job was accepted: split it
-    LANE = "lane"  # a lane has something to do: take a turn
+    LANE = "lane"  # lanes of one plugin have something to do: take a turn in each
     FINISH = "finish"  # the last sub-job of a job was settled: manifest, verdict
 
 
 class Task(Struct, frozen=True):
-    """One task. ``subject`` is a job id or a lane id. Not before ``delay`` seconds from now."""
+    """One task. ``subject`` is a job id or names lanes (:class:`LaneTask`). Not before ``delay`` seconds from
+    now."""
 
     kind: TaskKind
     subject: str
@@ -47,7 +55,53 @@ async def enqueue(connection: Connection, tasks: Sequence[Task]) -> None:
     )
 
 
+class LaneTask(Struct, frozen=True):
+    """The subject of a :attr:`TaskKind.LANE`: lanes of one plugin."""
+
+    plugin_id: int
+    lane_ids: tuple[int, ...]
+
+    @property
+    def subject(self) -> str:
+        """Its text in a task: ``plugin:lane,lane``."""
+        return f"{self.plugin_id}:{','.join(map(str, self.lane_ids))}"
+
+    @classmethod
+    def of(cls, subject: str) -> LaneTask:
+        """The task with this subject."""
+        plugin_id, _, lane_ids = subject.partition(":")
+        return cls(int(plugin_id), tuple(map(int, lane_ids.split(","))))
+
+
+def lane_tasks(plugins: Mapping[int, int], delays: Mapping[int, float]) -> list[Task]:
+    """Tasks for the lanes of ``delays`` (lane id → seconds) whose plugin ``plugins`` knows. Pure."""
+    together: defaultdict[tuple[int, float], list[int]] = defaultdict(list)
+    for lane_id in sorted(delays):
+        if lane_id in plugins:
+            together[plugins[lane_id], delays[lane_id]].append(lane_id)
+    tasks = []
+    for (plugin_id, delay), lane_ids in together.items():
+        size = min(LANES_PER_TASK, -(-len(lane_ids) // _SHARES))
+        for first in range(0, len(lane_ids), size):
+            named = LaneTask(plugin_id, tuple(lane_ids[first : first + size]))
+            tasks.append(Task(TaskKind.LANE, named.subject, delay))
+    return tasks
+
+
+async def enqueue_lanes(connection: Connection, delays: Mapping[int, float]) -> None:
+    """Have somebody look at these lanes (lane id → not before so many seconds from now), in the caller's
+    transaction. Who has marked them as wanted before reaches their holders, too."""
+    if delays:
+        plugins = await lanes.plugins_of(connection, sorted(delays))
+        await enqueue(connection, lane_tasks(plugins, delays))
+
+
+async def enqueue_lanes_now(connection: Connection, lane_ids: Iterable[int]) -> None:
+    """:func:`enqueue_lanes` without any delay."""
+    await enqueue_lanes(connection, dict.fromkeys(lane_ids, 0.0))
+
+
 async def wake_lanes(connection: Connection, lane_ids: Sequence[int]) -> None:
     """Have somebody look at these lanes, in the caller's transaction: whoever holds one looks again."""
     await lanes.want(connection, lane_ids)
-    await enqueue(connection, [Task(TaskKind.LANE, str(lane_id)) for lane_id in lane_ids])
+    await enqueue_lanes_now(connection, lane_ids)

@@ -9,24 +9,26 @@ own.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Collection, Coroutine
 from random import random
-from typing import Final
+from typing import Final, assert_never
 from uuid import UUID
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ran_datajobs.dispatch.backoff import until_next_look
-from ran_datajobs.dispatch.progress import Progress
-from ran_datajobs.dispatch.steps import LaneSteps, Release
+from ran_datajobs.dispatch.places import Places
+from ran_datajobs.dispatch.progress import Moved, Progress, Settled, StepEnd, Unsure
+from ran_datajobs.dispatch.steps import LaneSteps, Release, Taken
 from ran_datajobs.dispatch.sub_jobs import SubJobRunner
+from ran_datajobs.dispatch.tasks import LaneTask
 from ran_datajobs.errors import DataJobsError, Fenced, StoreUnavailable
 from ran_datajobs.job import JobType
 from ran_datajobs.store.lanes import (
     READY,
-    ClaimedLane,
     ClosingWrite,
     Held,
     HeldElsewhere,
@@ -36,11 +38,20 @@ from ran_datajobs.store.lanes import (
 )
 
 HOLD_FOR: Final = 1.0
-"""Seconds that a lane is held while nothing of it is due; more is left to a delayed task. Also how often a
-holder looks for something new while calls are under way."""
+"""Seconds that a lane is held while nothing of it is due; more is left to a delayed task."""
+
+LOOK_EVERY: Final = 10.0
+"""Seconds after which a holder looks even when nobody said that there is something new."""
 
 SOON: Final = 0.1
 """Seconds until a sub-job is looked at again whose step found it changed."""
+
+
+TASKS_OF_ONE: Final = 1000
+"""Tasks for one plugin's lanes that a process has at a time. What is more goes back for a while: a task that
+waits is one of those that the process may have in all."""
+
+BACK_FOR: Final = 5.0
 
 
 class Done(Struct, frozen=True):
@@ -62,18 +73,62 @@ class LaneTurns:
         runner: SubJobRunner,
         worker_id: UUID,
         *,
-        default_read_slots: int,
         stopping: asyncio.Event,
+        places: Places | None = None,
     ) -> None:
         self._steps = steps
         self._runner = runner
         self._worker_id = worker_id
-        self._default_read_slots = default_read_slots
         self._stopping = stopping
+        self._places = places or Places()
         self._held: dict[int, _HeldLane] = {}
+        self._tasks_of: defaultdict[int, int] = defaultdict(int)
 
-    async def take(self, lane_id: int, task_id: int) -> Done | Again:
-        """Take a turn for one task. Raises only what a later repeat can cure."""
+    def changed(self, lane_id: str | None) -> None:
+        """Somebody says that something changed in this lane, or (None) in any: whoever holds it looks."""
+        if lane_id is None:
+            self.hurry()
+        elif held := self._held.get(int(lane_id)):
+            held.poke()
+
+    def hurry(self) -> None:
+        """All holders look again; lanes that only wait are given back when the worker is about to stop."""
+        for held in self._held.values():
+            held.poke()
+
+    async def take(self, named: LaneTask, task_id: int) -> Done | Again:
+        """Take a turn in each lane of one task. Raises only what a later repeat can cure."""
+        if self._tasks_of[named.plugin_id] >= TASKS_OF_ONE:
+            return Again(BACK_FOR * (1.0 + random()))  # noqa: S311 - spreads repeats, no secret
+        self._tasks_of[named.plugin_id] += 1
+        try:
+            return await self._take_lanes(named, task_id)
+        finally:
+            self._tasks_of[named.plugin_id] -= 1
+
+    async def _take_lanes(self, named: LaneTask, task_id: int) -> Done | Again:
+        if len(named.lane_ids) == 1:
+            async with self._places.one(named.plugin_id):
+                return await self._take_lane(named.lane_ids[0], task_id)
+        turns: list[asyncio.Task[Done | Again]] = []
+        try:
+            for lane_id in named.lane_ids:
+                await self._places.take(named.plugin_id)
+                turn = asyncio.create_task(self._take_lane(lane_id, task_id))
+                turn.add_done_callback(lambda _: self._places.give_back(named.plugin_id))
+                turns.append(turn)
+            ends = await asyncio.gather(*turns, return_exceptions=True)
+        except asyncio.CancelledError:
+            for turn in turns:
+                turn.cancel()
+            await asyncio.gather(*turns, return_exceptions=True)
+            raise
+        failed = [end for end in ends if isinstance(end, BaseException)]
+        if failed:
+            raise failed[0]
+        return next((end for end in ends if isinstance(end, Again)), Done())
+
+    async def _take_lane(self, lane_id: int, task_id: int) -> Done | Again:
         if self._stopping.is_set():
             return Again(0.0)
         claimed = await self._steps.claim((lane_id, task_id))
@@ -84,14 +139,16 @@ class LaneTurns:
                 if worker_id == self._worker_id and lane_id in self._held:
                     self._held[lane_id].poke()
                     return Done()
-                return Again(1.0) if holder == task_id or worker_id == self._worker_id else Done()
-            case ClaimedLane():
+                if holder == task_id or worker_id == self._worker_id:
+                    return Again(1.0)
+                await self._steps.poke_holder(lane_id)
+                return Done()
+            case Taken():
                 return await self._hold(claimed)
 
-    async def _hold(self, lane: ClaimedLane) -> Done | Again:
-        held = self._held[lane.lane_id] = _HeldLane(
-            self._steps, self._runner, lane, lane.read_slots or self._default_read_slots, self._stopping
-        )
+    async def _hold(self, taken: Taken) -> Done | Again:
+        lane = taken.lane
+        held = self._held[lane.lane_id] = _HeldLane(self._steps, self._runner, taken, self._stopping)
         try:
             await held.work()
         except Fenced:
@@ -104,20 +161,20 @@ class LaneTurns:
 
 
 class _HeldLane:
-    """A lane while this process holds it: what of it is under way, and when the rest goes on."""
+    """A lane while this process holds it: what of it is under way, and when the rest goes on.
 
-    def __init__(
-        self,
-        steps: LaneSteps,
-        runner: SubJobRunner,
-        lane: ClaimedLane,
-        slots: int,
-        stopping: asyncio.Event,
-    ) -> None:
+    What the lane's own steps change is known without asking. Others say so in the store and with a task: the
+    holder looks when it is poked, and at least every :data:`LOOK_EVERY`; and a lane in which something
+    changed cannot be given back.
+    """
+
+    def __init__(self, steps: LaneSteps, runner: SubJobRunner, taken: Taken, stopping: asyncio.Event) -> None:
         self._steps = steps
         self._runner = runner
-        self._lane = lane
-        self._slots = slots
+        self._lane = taken.lane
+        self._seen = taken.look
+        self._seen_at = time.monotonic()
+        self._stale = False
         self._stopping = stopping
         self._poked = False
         self._steps_over = 0
@@ -141,39 +198,62 @@ class _HeldLane:
                 if self._failures:
                     raise min(self._failures, key=lambda failure: isinstance(failure, Exception))
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._tasks:
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _round(self) -> bool:
-        """Look, start what is due, wait for news; True when the lane was given back."""
+        """See what there is, start what is due, wait for news; True when the lane was given back."""
         self._news.clear()
-        steps_over = self._steps_over
-        look = await self._look()
-        if look is None:
-            raise Fenced(f"lane {self._lane.lane_id}")
-        self._poked = self._poked or look.wanted
-        if steps_over != self._steps_over:
-            return False  # what was seen may be older than what a step has just written
         now = time.monotonic()
-        chosen = choose(look, self._slots, self._under_way.values())
+        if self._must_look(now):
+            steps_over = self._steps_over
+            look = await self._look()
+            if look is None:
+                raise Fenced(f"lane {self._lane.lane_id}")
+            self._poked = self._poked or look.wanted
+            if steps_over != self._steps_over:
+                return False  # what was seen may be older than what a step has just written
+            self._seen, self._seen_at, self._stale = look, now, False
+            now = time.monotonic()
+        look = self._seen
+        chosen = choose(look, self._lane.read_slots, self._under_way.values())
         self._remember(chosen, now, woken=self._poked)
         self._poked = False
         self._start_due(look, chosen, now)
         wait = self._until_next(look, chosen, now)
-        if self._tasks:
-            await _until(self._news, min(HOLD_FOR, HOLD_FOR if wait is None else wait))
+        if self._tasks or (wait is not None and wait <= HOLD_FOR and not self._stopping.is_set()):
+            await _until(self._news, min(LOOK_EVERY, LOOK_EVERY if wait is None else wait))
             return False
-        if wait is not None and wait <= HOLD_FOR and not self._stopping.is_set():
-            await _until(self._news, wait, self._stopping)
-            return False
-        return await self._give_back(chosen, wait, now)
+        if await self._give_back(chosen, wait, now):
+            return True
+        self._stale = True
+        return False
+
+    def _must_look(self, now: float) -> bool:
+        return self._stale or self._poked or self._seen.closed_for > 0 or now - self._seen_at >= LOOK_EVERY
+
+    def _learn(self, sub_job: OpenSubJob, end: StepEnd) -> None:
+        """Take in what a step has made of ``sub_job``."""
+        match end:
+            case Moved(sub_job=moved):
+                others = (moved if s.sub_job_id == moved.sub_job_id else s for s in self._seen.sub_jobs)
+                self._seen = replace(self._seen, sub_jobs=tuple(others))
+            case Settled():
+                left = (s for s in self._seen.sub_jobs if s.sub_job_id != sub_job.sub_job_id)
+                self._seen = replace(self._seen, sub_jobs=tuple(left))
+                self._stale = self._stale or self._seen.more
+            case Unsure():
+                self._stale = True
+            case _:
+                assert_never(end)
 
     async def _look(self) -> Look | None:
         """What there is to do. While the store is away, whoever has an answer that is not recorded waits."""
         while True:
             try:
-                return await self._steps.look((self._lane.lane_id, self._lane.epoch, self._slots))
+                return await self._steps.look((self._lane.lane_id, self._lane.epoch, self._lane.read_slots))
             except StoreUnavailable:
                 if not self._tasks and all(p.answer is None for p in self._progress.values()):
                     raise
@@ -198,7 +278,7 @@ class _HeldLane:
                 continue
             if progress.due_at <= now:
                 self._under_way[sub_job.sub_job_id] = sub_job
-                self._start(self._step(sub_job, progress))
+                self._start(self._step(_older(sub_job, now - self._seen_at), progress))
         write = look.closed_by
         if write is None or self._asking or stopping or self._reopen_at > now or not _next_write_waits(look):
             return
@@ -218,8 +298,9 @@ class _HeldLane:
             self._failures.append(failure)
 
     async def _step(self, sub_job: OpenSubJob, progress: Progress) -> None:
+        end: StepEnd = Unsure()
         try:
-            await self._runner.step(self._lane, sub_job, progress)
+            end = await self._runner.step(self._lane, sub_job, progress)
         except Fenced:
             progress.due_at = time.monotonic() + SOON  # the next look says whether the lane was lost
         except DataJobsError as error:
@@ -228,6 +309,7 @@ class _HeldLane:
             progress.paused(time.monotonic(), random())  # noqa: S311 - spreads repeats, no secret
         finally:
             del self._under_way[sub_job.sub_job_id]
+            self._learn(sub_job, end)
 
     async def _ask_for_reopening(self, write: ClosingWrite) -> None:
         """Let writes start again once the one that closed the lane has ended at its plugin."""
@@ -303,17 +385,21 @@ def _next_write_waits(look: Look) -> bool:
     return any(s.type is JobType.WRITE and s.stage == READY and not s.cancel_asked for s in look.sub_jobs)
 
 
-async def _until(news: asyncio.Event, seconds: float, other: asyncio.Event | None = None) -> None:
-    """Wait for ``news``, or for the ``other`` event, ``seconds`` at most."""
-    if other is None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(seconds, 0.001)):
-                await news.wait()
-        return
-    waits = [asyncio.ensure_future(news.wait()), asyncio.ensure_future(other.wait())]
+def _older(sub_job: OpenSubJob, seconds: float) -> OpenSubJob:
+    """``sub_job`` as it stands so many seconds after it was seen."""
+    if sub_job.running_for is None and sub_job.idle_for is None:
+        return sub_job
+    return replace(
+        sub_job,
+        running_for=None if sub_job.running_for is None else sub_job.running_for + seconds,
+        idle_for=None if sub_job.idle_for is None else sub_job.idle_for + seconds,
+    )
+
+
+async def _until(news: asyncio.Event, seconds: float) -> None:
+    """Wait for ``news``, ``seconds`` at most; they are told as news, too."""
+    alarm = asyncio.get_running_loop().call_later(max(seconds, 0.001), news.set)
     try:
-        await asyncio.wait(waits, timeout=max(seconds, 0.001), return_when=asyncio.FIRST_COMPLETED)
+        await news.wait()
     finally:
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
+        alarm.cancel()

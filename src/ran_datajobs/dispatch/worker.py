@@ -22,7 +22,7 @@ from uuid import UUID
 from pgqueuer import Job, PgQueuer, RetryRequested
 
 from ran_datajobs.dispatch.backoff import until_repeat
-from ran_datajobs.dispatch.tasks import Task, TaskKind, enqueue
+from ran_datajobs.dispatch.tasks import LaneTask, Task, TaskKind, enqueue, enqueue_lanes_now
 from ran_datajobs.dispatch.turn import Again, Done, LaneTurns
 from ran_datajobs.errors import DataJobsError, StoreUnavailable
 from ran_datajobs.store import lanes, planning
@@ -39,9 +39,18 @@ FORGOTTEN_EVERY: Final = 3
 
 HEARTBEAT: Final = timedelta(seconds=6)
 DEQUEUE_TIMEOUT: Final = timedelta(seconds=2)
-BATCH: Final = 200
-MAX_TASKS: Final = 500
-"""Tasks that one worker has at a time: more lanes wait in the database, and not in its memory."""
+
+LANE_TASKS: Final = 2000
+"""Tasks for lanes that one worker has at a time; more wait in the database, and not in its memory."""
+
+LANE_BATCH: Final = 10
+"""Such tasks that are taken at once. Each names up to fifty lanes: other workers find some, too."""
+
+JOB_TASKS: Final = 100
+"""Tasks for whole jobs, plans and verdicts, that one worker has at a time: however many lanes wait, these
+have an engine of their own."""
+
+JOB_BATCH: Final = 20
 
 Handler = Callable[[str, int], Awaitable[Done | Again]]
 """(subject, task id) → whether the task is done."""
@@ -59,15 +68,17 @@ class Worker:
         log: Logger,
         *,
         grace: float = 4.0,
+        hurry: Callable[[], None] = lambda: None,
     ) -> None:
-        """``grace``: seconds that tasks under way get once ``stopping`` is set."""
+        """``grace``: seconds that tasks under way get once ``stopping`` is set; ``hurry`` is called then."""
         self._database = database
         self._worker_id = worker_id
         self._handlers = handlers
         self._stopping = stopping
         self._log = log
         self._grace = grace
-        self._engine: PgQueuer | None = None
+        self._hurry = hurry
+        self._engines: list[PgQueuer] = []
         self._under_way: set[asyncio.Timeout] = set()
 
     async def run(self, started: Callable[[], None] = lambda: None) -> None:
@@ -76,9 +87,9 @@ class Worker:
         logging.getLogger("pgqueuer").setLevel(logging.CRITICAL)  # our own events say it better
         while not self._stopping.is_set():
             try:
-                async with self._engine_running() as engine:
+                async with self._engines_running() as engines:
                     started()
-                    await engine
+                    await engines
                 failures = 0
             except Exception as error:  # whatever it was, the work goes on when it is over
                 failures += 1
@@ -86,39 +97,46 @@ class Worker:
                 await self._pause(until_repeat(failures, 0.5))
 
     @contextlib.asynccontextmanager
-    async def _engine_running(self) -> AsyncIterator[asyncio.Task[None]]:
-        pool = await self._database.plain_pool(size=4)
+    async def _engines_running(self) -> AsyncIterator[asyncio.Future[tuple[None, None]]]:
+        pool = await self._database.plain_pool(size=6)
         try:
             await self._sign_of_life()
-            self._engine = PgQueuer.from_asyncpg_pool(pool)
+            lane_engine, job_engine = PgQueuer.from_asyncpg_pool(pool), PgQueuer.from_asyncpg_pool(pool)
+            self._engines = [lane_engine, job_engine]
             for kind, handler in self._handlers.items():
-                self._register(self._engine, kind, handler)
+                self._register(lane_engine if kind is TaskKind.LANE else job_engine, kind, handler)
             async with asyncio.TaskGroup() as group:
-                alive = group.create_task(self._stay_alive())
-                rescue = group.create_task(self._rescue())
-                stop = group.create_task(self._stop_engine())
-                yield group.create_task(self._run_engine(self._engine))
-                for task in (alive, rescue, stop):
+                beside = [
+                    group.create_task(self._stay_alive()),
+                    group.create_task(self._rescue()),
+                    group.create_task(self._stop_engines()),
+                ]
+                yield asyncio.gather(
+                    group.create_task(self._run_engine(lane_engine, LANE_BATCH, LANE_TASKS)),
+                    group.create_task(self._run_engine(job_engine, JOB_BATCH, JOB_TASKS)),
+                )
+                for task in beside:
                     task.cancel()
         finally:
-            self._engine = None
+            self._engines = []
             await self._leave()
             await pool.close()
 
-    async def _run_engine(self, engine: PgQueuer) -> None:
+    async def _run_engine(self, engine: PgQueuer, batch: int, most: int) -> None:
         await engine.qm.run(
-            batch_size=BATCH,
-            max_concurrent_tasks=MAX_TASKS,
+            batch_size=batch,
+            max_concurrent_tasks=most,
             dequeue_timeout=DEQUEUE_TIMEOUT,
             heartbeat_timeout=HEARTBEAT,
             log_aggregation_interval=timedelta(0),
         )
 
-    async def _stop_engine(self) -> None:
+    async def _stop_engines(self) -> None:
         """Take no more tasks, and after the grace put those still under way back into the queue."""
         await self._stopping.wait()
-        if self._engine is not None:
-            self._engine.shutdown.set()
+        for engine in self._engines:
+            engine.shutdown.set()
+        self._hurry()
         await asyncio.sleep(self._grace)
         now = asyncio.get_running_loop().time()
         for limit in tuple(self._under_way):
@@ -176,15 +194,15 @@ class Worker:
                         lane_ids.update(await planning.forgotten_lanes(connection))
                         for job_id, planned in await planning.forgotten_jobs(connection):
                             tasks.append(Task(TaskKind.FINISH if planned else TaskKind.PLAN, str(job_id)))
-                    tasks += [Task(TaskKind.LANE, str(lane_id)) for lane_id in sorted(lane_ids)]
                     await enqueue(connection, tasks)
+                    await enqueue_lanes_now(connection, lane_ids)
 
     async def _leave(self) -> None:
         """Give back the lanes at once instead of waiting until they are missed."""
         with contextlib.suppress(DataJobsError):
             async with self._database.transaction() as connection:
                 left = await lanes.worker_gone(connection, self._worker_id)
-                await enqueue(connection, [Task(TaskKind.LANE, str(lane_id)) for lane_id in left])
+                await enqueue_lanes_now(connection, left)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -196,6 +214,6 @@ def lane_handler(turns: LaneTurns) -> Handler:
     """The handler of :attr:`TaskKind.LANE`."""
 
     async def handle(subject: str, task_id: int) -> Done | Again:
-        return await turns.take(int(subject), task_id)
+        return await turns.take(LaneTask.of(subject), task_id)
 
     return handle

@@ -11,7 +11,7 @@ from litestar import get, post
 from litestar.exceptions import HTTPException, NotFoundException, ValidationException
 from litestar.params import FromPath, QueryParameter
 
-from ran_datajobs.dispatch.tasks import Task, TaskKind, enqueue
+from ran_datajobs.dispatch.tasks import enqueue_lanes_now
 from ran_datajobs.job import DeliveryState, JobType, Status, read_status
 from ran_datajobs.northbound import paths
 from ran_datajobs.northbound.cursors import cursor, place_of
@@ -106,7 +106,7 @@ async def cancel_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAns
             )
         if row.status is not Status.CANCELLING:
             row, lanes = await jobs.cancel(connection, job_id)
-            await enqueue(connection, [Task(TaskKind.LANE, str(lane_id)) for lane_id in lanes])
+            await enqueue_lanes_now(connection, lanes)
             await api.announcer.jobs_changed(connection, [job_id])
             api.parts.log.info(Event.JOB_CANCEL_ASKED, job_id=str(job_id), client=caller.name)
     return await _answer(api, row)

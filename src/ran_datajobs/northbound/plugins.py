@@ -16,7 +16,7 @@ from litestar.exceptions import HTTPException, NotFoundException, PermissionDeni
 from litestar.params import FromPath
 from msgspec import Meta, Raw, Struct
 
-from ran_datajobs.dispatch.tasks import Task, TaskKind, enqueue
+from ran_datajobs.dispatch.tasks import enqueue_lanes_now
 from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.job import MAX_MESSAGE_BYTES, read_status
 from ran_datajobs.messaging.bus import Message
@@ -79,7 +79,7 @@ async def push_status(sub_job_id: FromPath[UUID], request: AnyRequest, api: Api,
         _check_active(found, push.data_producer_job_id)
         lane = await jobs.poll_now(connection, sub_job_id, push.data_producer_job_id)
         if lane is not None:
-            await enqueue(connection, [Task(TaskKind.LANE, str(lane))])
+            await enqueue_lanes_now(connection, [lane])
 
 
 @post(

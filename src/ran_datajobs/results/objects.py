@@ -8,6 +8,7 @@ it reads as absent, and writing it is an :class:`~ran_datajobs.errors.InvalidReq
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from collections import OrderedDict
@@ -41,6 +42,7 @@ _KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(?:/[A-Za-z0-9_-][A
 _MAX_KEY: Final = 1024
 _MAX_OPEN_BUCKETS: Final = 64
 _DELETED_AT_ONCE: Final = 100
+_WRITTEN_AT_ONCE: Final = 16
 _MISSING: Final = (FileNotFoundError, NotFoundError)
 _NO_SUCH_BUCKET: Final = "NoSuchBucket"
 _AWAY: Final = (BaseError, OSError)
@@ -110,6 +112,8 @@ class ObjectStore:
         self.open_bucket: Final = open_bucket
         self.in_folder: Final = in_folder
         self._stores: OrderedDict[str, LocalStore | S3Store] = OrderedDict()
+        # Each put into a folder has a thread of obstore's: thousands only stand in each other's way.
+        self._writing = asyncio.Semaphore(_WRITTEN_AT_ONCE)
 
     async def put(self, bucket: str, key: str, data: bytes, *, only_if_absent: bool = False) -> bool:
         """Write one object, durable on return; False when ``only_if_absent`` and one was there already.
@@ -127,14 +131,15 @@ class ObjectStore:
         mode: PutMode = "create" if only_if_absent else "overwrite"
         with _storage_errors(f"cannot write to bucket {bucket!r}"):
             try:
-                await obstore.put_async(
-                    self._store(bucket),
-                    self._path(bucket, key),
-                    data,
-                    mode=mode,
-                    use_multipart=False,
-                    attributes=None if self.in_folder else {"Content-Type": JSON_CONTENT_TYPE},
-                )
+                async with self._writing:
+                    await obstore.put_async(
+                        self._store(bucket),
+                        self._path(bucket, key),
+                        data,
+                        mode=mode,
+                        use_multipart=False,
+                        attributes=None if self.in_folder else {"Content-Type": JSON_CONTENT_TYPE},
+                    )
             except obstore.exceptions.AlreadyExistsError:
                 return False
         return True

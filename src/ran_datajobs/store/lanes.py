@@ -7,10 +7,12 @@ a write under an older epoch changes nothing, and its sub-job is absent from wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
+from asyncpg import Record
 from msgspec import Struct
 
 from ran_datajobs.job import JobType, Status
@@ -20,6 +22,10 @@ from ran_datajobs.store.queries import named_queries
 _SQL = named_queries("lanes")
 
 READY, STARTING, TRACKING, COLLECTING = "READY", "STARTING", "TRACKING", "COLLECTING"
+
+_CANCELLED_SHOWN: Final = 200
+_TYPES: Final = {each.value: each for each in JobType}
+_STATUSES: Final = {each.name: each for each in Status}
 
 
 class ClaimedLane(Struct, frozen=True):
@@ -35,7 +41,7 @@ class ClaimedLane(Struct, frozen=True):
     stop_on_error: bool
     give_up: float | None
     sub_job_timeout: float | None
-    read_slots: int | None
+    read_slots: int
 
 
 class HeldElsewhere(Struct, frozen=True):
@@ -97,12 +103,22 @@ class Look(Struct, frozen=True):
     """What a holder finds in its lane; the waiting sub-jobs in the order of their turns.
 
     No write may be started for ``closed_for`` seconds, or until ``closed_by`` has ended at its plugin.
-    ``wanted``: somebody changed something since the last look.
+    ``wanted``: somebody changed something since the last look. ``more``: others wait behind these.
     """
 
     closed_for: float
     sub_jobs: tuple[OpenSubJob, ...]
     closed_by: ClosingWrite | None = None
+    wanted: bool = False
+    more: bool = False
+
+
+class Closed(Struct, frozen=True):
+    """Whether writes may start in a lane: not for ``closed_for`` seconds, while ``closed_by`` may be running.
+    ``wanted`` as in :class:`Look`."""
+
+    closed_for: float
+    closed_by: UUID | None
     wanted: bool = False
 
 
@@ -162,21 +178,25 @@ async def claim(
     wishes: Sequence[tuple[int, int]],
     worker_id: UUID,
     attended: Sequence[int] = (),
-) -> dict[int, ClaimedLane | HeldElsewhere]:
+    *,
+    read_slots: int,
+) -> dict[int, tuple[ClaimedLane, Closed] | HeldElsewhere]:
     """Take the lanes of ``wishes`` (lane id, task id) that no living worker holds, by lane id.
 
     ``attended``: the lanes that somebody in this very worker works in. What else it still holds was left
-    behind by a turn that failed, and is taken again.
+    behind by a turn that failed, and is taken again. ``read_slots``: where a plugin registered none.
     """
     rows = await connection.fetch(
         _SQL["claim"], [lane for lane, _ in wishes], [task for _, task in wishes], worker_id, attended
     )
-    found: dict[int, ClaimedLane | HeldElsewhere] = {}
+    found: dict[int, tuple[ClaimedLane, Closed] | HeldElsewhere] = {}
     for row in rows:
         if row["epoch"] is None:
             found[row["lane_id"]] = HeldElsewhere(row["lane_id"], row["held_by"], row["holder_task"])
         else:
-            found[row["lane_id"]] = ClaimedLane(**{name: row[name] for name in ClaimedLane.__struct_fields__})
+            fields = {name: row[name] for name in ClaimedLane.__struct_fields__}
+            fields["read_slots"] = row["read_slots"] or read_slots
+            found[row["lane_id"]] = ClaimedLane(**fields), Closed(row["closed_for"] or 0.0, row["closed_by"])
     return found
 
 
@@ -188,24 +208,47 @@ async def look(
     ``aging``: seconds of waiting that raise a sub-job's priority by one.
     """
     rows = await connection.fetch(_SQL["look"], [lane[0] for lane in lanes], [lane[1] for lane in lanes])
-    held = {row["lane_id"]: row for row in rows}
-    slots = {lane[0]: lane[2] for lane in lanes}
-    closed = {i: row["closed_by"] for i, row in held.items() if row["closed_for"] and row["closed_by"]}
-    closing = await _closing_writes(connection, list(closed.values())) if closed else {}
-    rows = await connection.fetch(
-        _SQL["open_sub_jobs"], list(held), [slots[lane_id] for lane_id in held], aging
-    )
-    open_by_lane: dict[int, list[OpenSubJob]] = {lane_id: [] for lane_id in held}
+    closed = {
+        row["lane_id"]: Closed(row["closed_for"] or 0.0, row["closed_by"], row["wanted"]) for row in rows
+    }
+    slots = {lane_id: read_slots for lane_id, _, read_slots in lanes if lane_id in closed}
+    return await looks(connection, slots, closed, aging)
+
+
+async def looks(
+    connection: Connection, slots: Mapping[int, int], closed: Mapping[int, Closed], aging: float
+) -> dict[int, Look]:
+    """The open sub-jobs of lanes that the caller holds; ``slots``: how many reads may run in each."""
+    by_whom = [each.closed_by for each in closed.values() if each.closed_for and each.closed_by]
+    closing = await _closing_writes(connection, by_whom) if by_whom else {}
+    rows = await connection.fetch(_SQL["open_sub_jobs"], list(slots), list(slots.values()), aging)
+    open_by_lane: dict[int, list[OpenSubJob]] = {lane_id: [] for lane_id in slots}
     for row in rows:
-        fields = {name: row[name] for name in OpenSubJob.__struct_fields__}
-        fields["type"], fields["status"] = JobType(row["type"]), Status(row["status"])
-        open_by_lane[row["lane_id"]].append(OpenSubJob(**fields))
+        open_by_lane[row["lane_id"]].append(_open_sub_job(row))
     return {
         lane_id: Look(
-            held[lane_id]["closed_for"] or 0.0, tuple(found), closing.get(lane_id), held[lane_id]["wanted"]
+            closed[lane_id].closed_for,
+            tuple(found),
+            closing.get(lane_id),
+            closed[lane_id].wanted,
+            _are_more(found, slots[lane_id]),
         )
         for lane_id, found in open_by_lane.items()
     }
+
+
+def _open_sub_job(row: Record) -> OpenSubJob:
+    values = dict(row.items())
+    values["type"], values["status"] = _TYPES[values["type"]], _STATUSES[values["status"]]
+    return OpenSubJob(**values)
+
+
+def _are_more(found: Sequence[OpenSubJob], read_slots: int) -> bool:
+    """Whether as many wait as a look shows at the most."""
+    waiting = [s for s in found if s.stage == READY]
+    cancelled = sum(s.cancel_asked for s in waiting)
+    reads = sum(s.type is JobType.READ and not s.cancel_asked for s in waiting)
+    return cancelled >= _CANCELLED_SHOWN or reads > read_slots or len(waiting) - cancelled - reads > 1
 
 
 async def _closing_writes(connection: Connection, sub_jobs: Sequence[UUID]) -> dict[int, ClosingWrite]:
@@ -247,6 +290,7 @@ async def body_of(connection: Connection, sub_job_id: UUID) -> bytes | None:
 
 
 async def _bump(connection: Connection, held: Sequence[Held]) -> tuple[list[UUID], list[int]]:
+    """Lock the jobs of ``held`` and raise their versions: job ids and versions."""
     job_ids = sorted({h.job_id for h in held})
     await lock_jobs(connection, job_ids)
     rows = await connection.fetch(_SQL["bump_jobs"], job_ids)
@@ -314,10 +358,11 @@ async def mark_cancelling(connection: Connection, held: Sequence[Held]) -> set[U
 
 
 async def settle(connection: Connection, settlements: Sequence[Settlement]) -> tuple[set[UUID], list[UUID]]:
-    """End sub-jobs and count them. The caller has locked their jobs.
+    """End sub-jobs and count them.
 
     Returns the ids of the sub-jobs that were settled by this call, and the jobs that have none open any more.
     """
+    job_ids, versions = await _bump(connection, [s.held for s in settlements])
     cancelled = [s.held for s in settlements if s.status is Status.CANCELLED]
     if cancelled:
         await connection.execute(
@@ -333,6 +378,8 @@ async def settle(connection: Connection, settlements: Sequence[Settlement]) -> t
         [s.not_started for s in settlements],
         [s.unknown for s in settlements],
         [s.error for s in settlements],
+        job_ids,
+        versions,
     )
     settled = {row["sub_job_id"] for row in rows}
     done = [s for s in settlements if s.held.sub_job_id in settled]
@@ -361,12 +408,6 @@ async def _count(connection: Connection, done: Sequence[Settlement]) -> list[UUI
     rows = await connection.fetch(
         _SQL["count_settled"], job_ids, *([sums[job_id][i] for job_id in job_ids] for i in range(6))
     )
-    await connection.execute(
-        _SQL["stamp_sub_jobs"],
-        [s.held.sub_job_id for s in done],
-        [row["job_id"] for row in rows],
-        [row["version"] for row in rows],
-    )
     return [row["job_id"] for row in rows if row["sub_jobs_open"] == 0]
 
 
@@ -385,3 +426,14 @@ async def reopen(connection: Connection, ended: Sequence[tuple[int, int, UUID]])
 async def want(connection: Connection, lane_ids: Sequence[int]) -> None:
     """Note that something changed in these lanes. Their holders look again before they give them back."""
     await connection.execute(_SQL["want_lanes"], sorted(lane_ids))
+
+
+async def plugins_of(connection: Connection, lane_ids: Sequence[int]) -> dict[int, int]:
+    """The plugin of each of these lanes that there is."""
+    rows = await connection.fetch(_SQL["plugins_of"], lane_ids)
+    return {row["lane_id"]: row["plugin_id"] for row in rows}
+
+
+async def poke_holders(connection: Connection, lane_ids: Sequence[int]) -> None:
+    """Tell the workers that hold these lanes that somebody wants something of them."""
+    await connection.execute(_SQL["poke_holders"], sorted(set(lane_ids)))

@@ -14,6 +14,9 @@ from ran_datajobs.store.database import Database, store_errors
 OUTBOX_CHANNEL: Final = "datajobs_outbox"
 """Notified, with the shard, whenever messages were added to the outbox."""
 
+LANE_CHANNEL: Final = "datajobs_lane"
+"""Notified, with the lane, whenever another worker than its holder was told that something changed in it."""
+
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
 

@@ -55,15 +55,16 @@ async def still_blocked(connection: Connection, job_id: UUID) -> bool:
     return bool(await connection.fetchval(_SQL["still_blocked"], job_id))
 
 
-async def insert_sub_jobs(connection: Connection, job_id: UUID, sub_jobs: Sequence[NewSubJob]) -> list[int]:
+async def insert_sub_jobs(
+    connection: Connection, job_id: UUID, sub_jobs: Sequence[NewSubJob], *, wake: bool = True
+) -> list[int]:
     """Insert the sub-jobs in order, with their lanes; the lanes that need somebody to look at them.
 
     A lane that is held, or that somebody was told to look at, needs nobody else: its holder looks again
-    before it gives the lane back.
+    before it gives the lane back. Without ``wake`` nothing of it can be started yet, and nobody need look.
     """
-    pairs = sorted({(s.plugin_id, s.data_producer_id) for s in sub_jobs})
-    rows = await connection.fetch(_SQL["upsert_lanes"], [p for p, _ in pairs], [d for _, d in pairs])
-    lanes = {(row["plugin_id"], row["data_producer_id"]): row["lane_id"] for row in rows}
+    found = await _lanes_of(connection, {(s.plugin_id, s.data_producer_id) for s in sub_jobs}, wake)
+    lanes = {pair: lane_id for pair, (lane_id, _) in found.items()}
     await connection.execute(
         _SQL["insert_sub_jobs"],
         job_id,
@@ -74,7 +75,26 @@ async def insert_sub_jobs(connection: Connection, job_id: UUID, sub_jobs: Sequen
         [s.operations for s in sub_jobs],
         [zstandard.frame_content_size(s.body) for s in sub_jobs],
     )
-    return sorted(row["lane_id"] for row in rows if not row["attended"])
+    if not wake:
+        return []
+    await connection.execute(_SQL["want_lanes"], sorted(lanes.values()))
+    return sorted(lane_id for lane_id, attended in found.values() if not attended)
+
+
+async def _lanes_of(
+    connection: Connection, pairs: set[tuple[int, str]], wanted: bool
+) -> dict[tuple[int, str], tuple[int, bool]]:
+    """Lock or make the lanes of (plugin, data producer): their ids, and whether somebody attends to them."""
+    found: dict[tuple[int, str], tuple[int, bool]] = {}
+    query: str = "lock_lanes"
+    more: tuple[bool, ...] = ()
+    while missing := sorted(pairs - found.keys()):
+        columns = [plugin for plugin, _ in missing], [producer for _, producer in missing]
+        for row in await connection.fetch(_SQL[query], *columns, *more):
+            found[row["plugin_id"], row["data_producer_id"]] = row["lane_id"], row["attended"]
+        # One that somebody else makes at this moment is neither seen nor made: it is locked once it is there.
+        query, more = ("add_lanes", (wanted,)) if query == "lock_lanes" else ("lock_lanes", ())
+    return found
 
 
 async def mark_planned(

@@ -35,9 +35,10 @@ with wish as (
            or k.lane_id <> all ($4::bigint[])
               and (k.held_by = $3 or not exists (
                   select 1 from worker w where w.worker_id = k.held_by and w.alive_until > clock_timestamp())))
-    returning l.lane_id, l.epoch, l.plugin_id, l.data_producer_id
+    returning l.lane_id, l.epoch, l.plugin_id, l.data_producer_id, l.closed_until, l.closed_by
 )
-select k.lane_id, k.held_by, k.holder_task, t.epoch, t.data_producer_id,
+select k.lane_id, k.held_by, k.holder_task, t.epoch, t.data_producer_id, t.closed_by,
+       greatest(extract(epoch from t.closed_until - clock_timestamp()), 0)::float8 as closed_for,
        p.plugin_id, p.url, p.dialect, p.idempotent, p.stop_on_error, p.give_up, p.sub_job_timeout, p.read_slots
 from locked k
 left join taken t using (lane_id)
@@ -64,7 +65,7 @@ from sub_job s join data_job j using (job_id)
 where s.sub_job_id = any ($1::uuid[]) and s.data_producer_job_id is not null;
 
 -- Whose turn it is among those that wait: what was tried already, then by priority, then the client that was
--- served the longest ago, then by submission.
+-- served the longest ago, then by submission. One more of each kind than can be started tells that there are more.
 -- name: open_sub_jobs
 select s.sub_job_id, s.job_id, s.lane_id, s.type, s.stage, s.status, s.operations, s.data_producer_job_id,
        s.cancel_asked, s.attempts, s.polls, s.result_topic, s.result_total, s.due_at,
@@ -83,13 +84,14 @@ cross join lateral (
     (select o.sub_job_id, 0 from sub_job o
      where o.lane_id = h.lane_id and o.stage = 'READY' and o.cancel_asked limit 200)
     union all
-    (select o.sub_job_id, 1
+    (select o.sub_job_id,
+            row_number() over (
+                order by o.attempts > 0 desc,
+                         least(9, o.priority + floor(extract(epoch from now() - o.created_at) / $3)) desc,
+                         c.served_at nulls first, o.job_seq)
      from sub_job o left join lane_client c on c.lane_id = o.lane_id and c.client = o.client
      where o.lane_id = h.lane_id and o.type = 'WRITE' and o.stage = 'READY' and not o.blocked and not o.cancel_asked
-     order by o.attempts > 0 desc,
-              least(9, o.priority + floor(extract(epoch from now() - o.created_at) / $3)) desc,
-              c.served_at nulls first, o.job_seq
-     limit 1)
+     order by 2 limit 2)
     union all
     (select r.sub_job_id,
             row_number() over (order by r.tried desc, r.priority desc, r.nth, r.served_at nulls first, r.job_seq)
@@ -101,7 +103,7 @@ cross join lateral (
            left join lane_client c on c.lane_id = o.lane_id and c.client = o.client
            where o.lane_id = h.lane_id and o.type = 'READ' and o.stage = 'READY' and not o.blocked
              and not o.cancel_asked) r
-     order by 2 limit h.read_slots)
+     order by 2 limit h.read_slots + 1)
 ) t
 join sub_job s using (sub_job_id)
 join data_job j on j.job_id = s.job_id
@@ -110,6 +112,8 @@ order by t.turn, s.job_seq;
 -- name: lock_jobs
 select job_id, status from data_job where job_id = any ($1::uuid[]) order by job_id for no key update;
 
+-- When a client was served is remembered where others wait, here or until it is settled: a lane with nobody else in
+-- it has no turns to give.
 -- name: mark_starting
 with starting as (
     update sub_job s
@@ -120,7 +124,10 @@ with starting as (
     returning s.sub_job_id, s.lane_id, s.client, s.attempts, s.body
 ), served as (
     insert into lane_client (lane_id, client, served_at)
-    select lane_id, client, clock_timestamp() from starting where attempts = 1 group by lane_id, client order by 1, 2
+    select s.lane_id, s.client, clock_timestamp() from starting s
+    where s.attempts = 1 and exists (
+        select 1 from sub_job o where o.lane_id = s.lane_id and o.stage = 'READY' and o.sub_job_id <> s.sub_job_id)
+    group by 1, 2 order by 1, 2
     on conflict (lane_id, client) do update set served_at = excluded.served_at
 )
 select sub_job_id, body from starting;
@@ -197,14 +204,26 @@ where s.sub_job_id = h.sub_job_id and l.lane_id = s.lane_id and l.epoch = h.epoc
   and s.status = 'RUNNING';
 
 -- name: settle
-update sub_job s
-set stage = 'SETTLED', status = h.status::job_status, body = null, ended_at = clock_timestamp(),
-    succeeded = h.succeeded, failed = h.failed, not_started = h.not_started, unknown = h.unknown,
-    last_error = nullif(h.error, ''), cancel_asked = false, trouble_since = null
-from unnest($1::uuid[], $2::bigint[], $3::text[], $4::integer[], $5::integer[], $6::integer[], $7::integer[], $8::text[])
-     as h (sub_job_id, epoch, status, succeeded, failed, not_started, unknown, error), lane l
-where s.sub_job_id = h.sub_job_id and l.lane_id = s.lane_id and l.epoch = h.epoch and s.stage <> 'SETTLED'
-returning s.sub_job_id, s.job_id;
+with settled as (
+    update sub_job s
+    set stage = 'SETTLED', status = h.status::job_status, body = null, ended_at = clock_timestamp(),
+        succeeded = h.succeeded, failed = h.failed, not_started = h.not_started, unknown = h.unknown,
+        last_error = nullif(h.error, ''), cancel_asked = false, trouble_since = null, version = v.version
+    from unnest($1::uuid[], $2::bigint[], $3::text[], $4::integer[], $5::integer[], $6::integer[], $7::integer[], $8::text[])
+         as h (sub_job_id, epoch, status, succeeded, failed, not_started, unknown, error), lane l,
+         unnest($9::uuid[], $10::bigint[]) as v (job_id, version)
+    where s.sub_job_id = h.sub_job_id and l.lane_id = s.lane_id and l.epoch = h.epoch and s.stage <> 'SETTLED'
+      and v.job_id = s.job_id
+    returning s.sub_job_id, s.job_id, s.lane_id, s.client, s.started_at
+), served as (
+    insert into lane_client (lane_id, client, served_at)
+    select s.lane_id, s.client, max(s.started_at) from settled s
+    where s.started_at is not null and exists (
+        select 1 from sub_job o where o.lane_id = s.lane_id and o.stage = 'READY' and o.sub_job_id <> s.sub_job_id)
+    group by 1, 2 order by 1, 2
+    on conflict (lane_id, client) do update set served_at = greatest(lane_client.served_at, excluded.served_at)
+)
+select sub_job_id from settled;
 
 -- name: close_lanes
 update lane l set closed_until = clock_timestamp() + make_interval(secs => h.seconds), closed_by = h.sub_job_id
@@ -223,23 +242,23 @@ set succeeded = j.succeeded + case when j.fanned_out then 0 else c.succeeded end
     failed = j.failed + case when j.fanned_out then 0 else c.failed end,
     not_started = j.not_started + case when j.fanned_out then 0 else c.not_started end,
     unknown = j.unknown + case when j.fanned_out then 0 else c.unknown end,
-    sub_jobs_open = j.sub_jobs_open - c.settled, cancelled_sub_jobs = j.cancelled_sub_jobs + c.cancelled,
-    version = j.version + 1
+    sub_jobs_open = j.sub_jobs_open - c.settled, cancelled_sub_jobs = j.cancelled_sub_jobs + c.cancelled
 from unnest($1::uuid[], $2::integer[], $3::integer[], $4::integer[], $5::integer[], $6::integer[], $7::integer[])
      as c (job_id, settled, succeeded, failed, not_started, unknown, cancelled)
 where j.job_id = c.job_id
-returning j.job_id, j.version, j.sub_jobs_open;
-
--- name: stamp_sub_jobs
-update sub_job s set version = v.version
-from unnest($1::uuid[]) as h (sub_job_id), unnest($2::uuid[], $3::bigint[]) as v (job_id, version)
-where s.sub_job_id = h.sub_job_id and v.job_id = s.job_id;
+returning j.job_id, j.sub_jobs_open;
 
 -- name: release
 update lane l set held_by = null, task_id = null
 from unnest($1::bigint[], $2::bigint[]) as h (lane_id, epoch)
 where l.lane_id = h.lane_id and l.epoch = h.epoch and not l.wanted
 returning l.lane_id;
+
+-- name: poke_holders
+select pg_notify('datajobs_lane', lane_id::text) from unnest($1::bigint[]) as p (lane_id);
+
+-- name: plugins_of
+select lane_id, plugin_id from lane where lane_id = any ($1::bigint[]);
 
 -- name: want_lanes
 update lane set wanted = true where lane_id = any ($1::bigint[]);

@@ -14,21 +14,20 @@ select exists (
     select 1 from data_job j join data_job a on a.job_id = any (j.after_jobs)
     where j.job_id = $1 and a.status in ('NOT_STARTED', 'RUNNING', 'CANCELLING'));
 
--- name: upsert_lanes
-with named as (
-    select * from unnest($1::bigint[], $2::text[]) as n (plugin_id, data_producer_id)
-), before as (
-    select l.lane_id, l.held_by is not null or l.wanted as attended
-    from lane l join named using (plugin_id, data_producer_id) order by l.lane_id for update of l
-), now as (
-    insert into lane (plugin_id, data_producer_id, wanted)
-    select n.plugin_id, n.data_producer_id, true from named n left join (select count(*) from before) b on true
-    order by 1, 2
-    on conflict (plugin_id, data_producer_id) do update set wanted = true
-    returning lane_id, plugin_id, data_producer_id
-)
-select now.lane_id, now.plugin_id, now.data_producer_id, coalesce(before.attended, false) as attended
-from now left join before using (lane_id);
+-- name: lock_lanes
+select l.lane_id, l.plugin_id, l.data_producer_id, l.held_by is not null or l.wanted as attended
+from lane l join unnest($1::bigint[], $2::text[]) as n (plugin_id, data_producer_id) using (plugin_id, data_producer_id)
+order by l.lane_id for no key update of l;
+
+-- name: add_lanes
+insert into lane (plugin_id, data_producer_id, wanted)
+select n.plugin_id, n.data_producer_id, $3 from unnest($1::bigint[], $2::text[]) as n (plugin_id, data_producer_id)
+order by 1, 2
+on conflict do nothing
+returning lane_id, plugin_id, data_producer_id, false as attended;
+
+-- name: want_lanes
+update lane set wanted = true where lane_id = any ($1::bigint[]) and not wanted;
 
 -- name: insert_sub_jobs
 insert into sub_job (sub_job_id, job_id, position, lane_id, type, job_seq, client, priority, blocked, cancel_asked,
@@ -89,6 +88,9 @@ limit 1000;
 select l.lane_id from lane l
 where l.held_by is null
   and l.lane_id in (select s.lane_id from sub_job s where s.stage <> 'SETTLED' and (not s.blocked or s.cancel_asked))
-  and convert_to(l.lane_id::text, 'UTF8') not in (
-      select q.payload from pgqueuer q where q.entrypoint = 'lane' and q.payload is not null)
+  and l.lane_id not in (
+      select named.lane_id::bigint
+      from pgqueuer q,
+           string_to_table(regexp_replace(convert_from(q.payload, 'UTF8'), '^\d+:', ''), ',') as named (lane_id)
+      where q.entrypoint = 'lane' and q.payload is not null)
 limit 1000;
