@@ -164,8 +164,8 @@ class ProvMnS:
     ) -> None:
         """Do all of ``patches`` or none; ends the request when they are refused or the answer is lost.
 
-        ``condition_on``: the object whose entity tag If-Match names; it is looked at before anything else,
-        and again right before the changes, since an element may take its time.
+        ``condition_on``: the object whose entity tag If-Match or If-None-Match names; it is looked at before
+        anything else, and again right before the changes, since an element may take its time.
         """
         check = partial(self._check_condition, request, part, condition_on)
         check()
@@ -227,13 +227,15 @@ class ProvMnS:
         return Response(None, status_code=204)
 
     def _check_condition(self, request: _Request, part: _Part, key: str) -> None:
-        condition = request.headers.get("If-Match")
-        if condition is None:
+        wanted, unwanted = request.headers.get("If-Match"), request.headers.get("If-None-Match")
+        if wanted is None and unwanted is None:
             return
         attributes = part.objects.attributes(key)
         tag = None if attributes is None else wire.etag(key, attributes)
-        if not wire.tag_matches(condition, tag):
+        if wanted is not None and not wire.tag_matches(wanted, tag):
             raise _Refused(wire.error_body(412, "the object has another entity tag than If-Match names"))
+        if unwanted is not None and wire.tag_matches(unwanted, tag):
+            raise _Refused(wire.error_body(412, "the object is there, which If-None-Match excludes"))
 
     def _written(self, request: _Request, part: _Part, key: str) -> Response[Any]:
         """204, or 200 with the object when the client prefers so."""
@@ -248,7 +250,7 @@ class ProvMnS:
     def _created(self, request: _Request, part: _Part, key: str) -> Response[Any]:
         attributes: Attributes = part.objects.attributes(key) or {}
         root = request.scope["path"].partition(wire.PROVMNS)[0]
-        headers = {"Location": f"{root}{wire.PROVMNS}/{key}", "ETag": wire.etag(key, attributes)}
+        headers = {"Location": wire.location(root, key), "ETag": wire.etag(key, attributes)}
         return Response(
             wire.resource(key, attributes), status_code=201, media_type=wire.JSON, headers=headers
         )
