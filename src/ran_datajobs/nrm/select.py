@@ -100,12 +100,12 @@ def select_from(objects: Iterable[Scoped], wanted: Selection) -> Iterator[FlatOb
 
 
 def scoped(objects: Objects, base: str, wanted: Selection) -> Iterator[Scoped]:
-    """The objects from ``base`` down to the deepest level, in pre-order, without the classes that a filter
-    does not name."""
+    """The objects from ``base`` down to the deepest level, in pre-order; those of classes that a filter does
+    not name are not to be selected."""
     classes = wanted.filter.classes if wanted.filter is not None else None
     for key, level in walk(objects, base, wanted.deepest):
-        if classes is None or class_of(key) in classes:
-            yield key, level, objects.attributes(key)
+        named = classes is None or class_of(key) in classes
+        yield key, level, objects.attributes(key) if named else None
 
 
 def picks(objects: Iterable[Scoped], wanted: Selection) -> Iterator[tuple[str, Attributes]]:
