@@ -231,7 +231,7 @@ async def _cancel(trial: Trial) -> Finding:
         case CannotCancel(cause) if cause.endswith((" 404", " 405", " 501")):
             return Skipped(f"the plugin cannot cancel ({cause}): its jobs run to their end")
         case CannotCancel(cause) if cause.endswith(" 409"):
-            return _ended_before(await trial.plugin.status(address))
+            return ended_before(await trial.plugin.status(address))
         case _:
             return Fails(asked.cause)
     after = await trial.plugin.status(address)
@@ -248,7 +248,7 @@ async def _cancel(trial: Trial) -> Finding:
     return stopped(seen, states)
 
 
-def _ended_before(answer: StatusAnswer) -> Finding:
+def ended_before(answer: StatusAnswer) -> Finding:
     """After a DELETE that was answered with 409: the job has an end to show."""
     if isinstance(answer, Polled) and answer.status.terminal:
         return Holds(f"409: the job had ended {answer.status.value} before")
