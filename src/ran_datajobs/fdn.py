@@ -27,11 +27,13 @@ MAX_LENGTH: Final = 4000
 MAX_RDNS: Final = 64
 """Deepest FDN that is read, in RDNs."""
 
-_CLASS: Final = r"[A-Za-z_][A-Za-z0-9_.:-]*+"
-_CLASS_NAME: Final = re.compile(_CLASS)
+CLASS: Final = r"[A-Za-z_][A-Za-z0-9_.:-]*+"
+"""A regular expression for the name of a class."""
+
+_CLASS_NAME: Final = re.compile(CLASS)
 # A slash form that is its own normal form: printable ASCII, nothing encoded, no blank and none of % * # ? and
 # the comma. It is what nearly every path looks like; all else takes the long way.
-_PLAIN_RDN: Final = rf"{_CLASS}=[!\"$&-)+\-.0->@-~]++"
+_PLAIN_RDN: Final = rf"{CLASS}=[!\"$&-)+\-.0->@-~]++"
 PLAIN: Final = rf"/?{_PLAIN_RDN}(?:/{_PLAIN_RDN}){{0,{MAX_RDNS - 1}}}+"
 """A regular expression for the FDNs that need no care: without its leading slash each is its own key."""
 

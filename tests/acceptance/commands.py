@@ -72,7 +72,11 @@ class Started:
 
     def until_ready(self, url: str, within: float = READY_WITHIN) -> None:
         """Return once the service at ``url`` says that it is ready."""
-        self._until(lambda: _is_ready(url), f"{url} never got ready", within)
+        self.until_it_answers(f"{url}/readyz", within)
+
+    def until_it_answers(self, url: str, within: float = READY_WITHIN) -> None:
+        """Return once a GET of ``url`` is answered well."""
+        self._until(lambda: _answers(url), f"{url} never answered", within)
 
     def _until(self, holds: Any, complaint: str, within: float) -> None:
         deadline = time.monotonic() + within
@@ -118,9 +122,9 @@ def started(*arguments: str | Path, lines: Path, **settings: str) -> Iterator[St
         process.wait()
 
 
-def _is_ready(url: str) -> bool:
+def _answers(url: str) -> bool:
     try:
-        with urlopen(f"{url}/readyz", timeout=5) as answer:
+        with urlopen(url, timeout=5) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

@@ -26,18 +26,24 @@ from .plugin_parts import WatchedElement
 
 
 class FilePublisher:
-    """Appends each message as a line."""
+    """Appends each message as a line. A message is published when its line is whole.
+
+    A process that is killed while it writes leaves a torn line: that message never was published, nobody
+    was told that it was, and the next process drops it before it writes its own.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        written = path.read_bytes()
+        os.ftruncate(self._file, written.rfind(b"\n") + 1)
 
     async def publish(self, topic: str, messages: Sequence[Message]) -> None:
-        with self._path.open("ab") as file:
-            for message in messages:
-                line = {"topic": topic, "headers": message.headers, "value": message.value.decode()}
-                file.write(msgspec.json.encode(line) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+        for message in messages:
+            line = {"topic": topic, "headers": message.headers, "value": message.value.decode()}
+            rest = memoryview(msgspec.json.encode(line) + b"\n")
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            os.fsync(self._file)
 
 
 async def main(folder: Path, port: int, batch: int) -> None:

@@ -14,11 +14,13 @@ from pathlib import Path
 import msgspec
 
 from ran_datajobs.job import OperationState, Status
+from ran_datajobs.messaging.bus import Message
 from ran_datajobs.southbound.http import PeerHttp
 from ran_datajobs.southbound.peers import Peers
 from ran_datajobs.southbound.plugin import PluginProfile, Responses
 
 from .plugin_parts import DEADLINE, address_of, call_for, reads, until_terminal, writes
+from .plugin_process import FilePublisher
 
 BATCH = 20
 
@@ -101,6 +103,22 @@ async def test_writes_are_executed_at_most_once_across_kills(tmp_path: Path, fre
     assert succeeded | unknown == set(states), "nothing may have failed or be left out"
     assert succeeded <= set(done) <= succeeded | unknown
     assert 0 < len(unknown) <= BATCH * len(kills)
+
+
+async def test_a_torn_line_is_a_message_that_was_not_published(tmp_path: Path) -> None:
+    """What a killed process left half written is dropped by the next one; whole lines stay as they are."""
+    path = tmp_path / "published.log"
+    message = Message("key", {"ce_sequence": "0"}, b"{}")
+    await FilePublisher(path).publish("topic", [message, message])
+    whole = path.read_bytes()
+    assert whole.count(b"\n") == 2
+    for torn in (b'{"topic":"to', whole.splitlines()[0], b""):
+        path.write_bytes(whole + torn)
+        FilePublisher(path)
+        assert path.read_bytes() == whole
+    path.write_bytes(b'{"topic')
+    await FilePublisher(path).publish("topic", [message])
+    assert path.read_bytes() == whole.splitlines(keepends=True)[0]
 
 
 async def test_a_read_comes_whole_across_kills(tmp_path: Path, free_port: int) -> None:

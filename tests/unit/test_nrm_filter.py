@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ran_datajobs import fdn
 from ran_datajobs.errors import InvalidFilter
 from ran_datajobs.nrm import filter as nrm_filter
 from ran_datajobs.nrm.filter import all_of, parse
@@ -23,6 +24,8 @@ CELL = {
     "code": "007",
     "label": "a b",
     "none": None,
+    "pair": [1, "b"],
+    "slice": {"sst": 1, "sd": "a b"},
 }
 
 
@@ -55,6 +58,19 @@ CELL = {
         ("NRCellDU/attributes/nRPCI==8 || NRCellDU/attributes/on==true && NRCellDU/attributes/x==1", False),
         ("(NRCellDU/attributes/nRPCI==8||NRCellDU/attributes/on==true)&&NRCellDU/attributes/share<1", True),
         ("BWP/attributes/x==1 || NRCellDU/attributes/nRPCI==7", True),
+        ('NRCellDU/attributes/pair==[1,"b"]', True),
+        ('NRCellDU/attributes/pair == [ 1, "b" ] && NRCellDU/attributes/nRPCI==7', True),
+        ('NRCellDU/attributes/pair=="[1,\\"b\\"]"', True),
+        ('NRCellDU/attributes/pair!=["b",1]', True),
+        ('NRCellDU/attributes/pair in ([], {"a":1}, [1,"b"])', True),
+        ('NRCellDU/attributes/slice=={"sd":"a b","sst":1}', True),
+        ('NRCellDU/attributes/slice == { "sst" : 1, "sd" : "a b" }', True),
+        ('NRCellDU/attributes/slice=={"sst":1,"sd":"a)b"}', False),
+        ('NRCellDU/attributes/pLMNInfoList==[{"plmnId":{"mcc":"272","mnc":"01"}}]', True),
+        ("NRCellDU/attributes/label==a[0]", False),
+        ("NRCellDU/attributes/code!=NaN", True),
+        (f"NRCellDU/attributes/pLMNInfoList/{'9' * 5_000}==1", False),
+        (f"NRCellDU/attributes/nRPCI=={'9' * 5_000}", False),
     ],
 )  # fmt: skip
 def test_a_filter_selects_what_its_terms_say(text: str, selected: bool) -> None:
@@ -81,6 +97,17 @@ def test_a_filter_selects_what_its_terms_say(text: str, selected: bool) -> None:
         ('NRCellDU/attributes/x=="\\q"', 23),
         ('NRCellDU/attributes/x=="open', 23),
         ("NRCellDU/attributes/nRPCI==7 && BWP/attributes/x==1", 32),
+        ("NRCellDU/attributes/x==[1,2", 27),
+        ("NRCellDU/attributes/x==[1,]", 26),
+        ("NRCellDU/attributes/x=={a:1}", 24),
+        ("NRCellDU/attributes/x == [NaN]", 25),
+        ("NRCellDU/attributes/x==[1]x", 26),
+        ("NRCellDU/attributes/x==[1] && NRCellDU/attributes/y={}", 51),
+        ("NRCellDU/attributes/x in ([1], {}", 33),
+        ("NRCellDU/attributes/x==" + "[" * 5_000, 23),
+        ("NRCellDU/attributes/x==" + "[" * 250 + "]" * 250, 23),
+        (f"NRCellDU/attributes/x==[{'9' * 5_000}]", 23),
+        ("[1] == NRCellDU/attributes/x", 0),
     ],
 )
 def test_a_wrong_filter_says_where(text: str, position: int) -> None:
@@ -88,6 +115,13 @@ def test_a_wrong_filter_says_where(text: str, position: int) -> None:
     with pytest.raises(InvalidFilter) as refused:
         parse(text)
     assert refused.value.position == position
+
+
+@pytest.mark.parametrize("name", ["Vs.D", "urn:Vs-D_1", "_X"])
+def test_every_class_of_an_fdn_can_be_named(name: str) -> None:
+    """What stands before the '=' of an RDN can stand before /attributes."""
+    assert fdn.parse(f"/{name}=1") == ((name, "1"),)
+    assert parse(f"{name}/attributes/x==1").selects(name, {"x": 1})
 
 
 def test_a_filter_is_bounded() -> None:
@@ -111,7 +145,7 @@ def test_several_filters_must_all_hold() -> None:
         all_of([parse("A/attributes/x==1"), parse("B/attributes/x==1")])
 
 
-@given(st.text(alphabet='AB/attributesx01.=!<>&|()" in,\\', max_size=60))
+@given(st.text(alphabet='AB/attributesx01.=!<>&|()" in,\\[]{}:', max_size=60))
 def test_any_text_is_a_filter_or_says_where_it_is_not(text: str) -> None:
     """No text breaks the parser; a position lies in the text or just behind it."""
     try:

@@ -100,6 +100,10 @@ def test_a_filter_without_scope_reaches_the_subtree_for_another_class_only() -> 
         ({"fields": ("/attributes",)}, TREE.attributes(ME)),
         ({"fields": ("attributes/list/0",)}, {"list": ["a"]}),
         ({"fields": ("/attributes/list/1/c", "/attributes/list/2")}, {"list": [{"c": 2}, "d"]}),
+        ({"fields": ("/list/2", "/list/1/c", "/list/0", "/list/1/b")},
+         {"list": ["a", {"b": 1, "c": 2}, "d"]}),
+        ({"fields": ("/list/1/c", "/list/1", "/list/1/b", "/list/7", "/list/01")},
+         {"list": [{"b": 1, "c": 2}]}),
         ({"fields": ("location",), "attributes": ("userLabel",)},
          {"userLabel": "Berlin NW 1", "location": "Grunewald"}),
         ({"fields": ("/id",), "attributes": ("userLabel", "nope")}, {"userLabel": "Berlin NW 1"}),
@@ -108,6 +112,50 @@ def test_a_filter_without_scope_reaches_the_subtree_for_another_class_only() -> 
 def test_attributes_and_fields_select_parts(asked: dict[str, Any], expected: dict[str, Any]) -> None:
     """Names and JSON Pointers add up; nothing beside what they name is there."""
     assert read(ME, **asked)[0]["attributes"] == expected
+
+
+JSON = st.recursive(
+    st.integers(0, 2) | st.none(),
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=4)
+        | st.dictionaries(st.sampled_from(["a", "b", "0", "1"]), inner, min_size=1, max_size=3)
+    ),
+    max_leaves=12,
+)
+POINTERS = st.lists(
+    st.lists(st.sampled_from(["a", "b", "0", "1", "2", "3", "01", "-"]), min_size=1, max_size=4).map(tuple),
+    max_size=6,
+)
+
+
+def parts(value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return list(value.items())
+    return [(str(index), item) for index, item in enumerate(value)] if isinstance(value, list) else []
+
+
+def kept(value: Any, path: tuple[str, ...], pointers: list[tuple[str, ...]]) -> Any:
+    """By definition: what is at or below a pointer, and what only leads there."""
+    if path in pointers:
+        return value
+    below = [(name, kept(item, (*path, name), pointers)) for name, item in parts(value)]
+    there = [(name, item) for name, item in below if item is not ...]
+    if not there:
+        return ...
+    return dict(there) if isinstance(value, dict) else [item for _, item in there]
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b"]), JSON, min_size=1), POINTERS, st.randoms())
+def test_fields_select_what_they_name_whatever_their_order(
+    attributes: dict[str, Any], pointers: list[tuple[str, ...]], chance: Any
+) -> None:
+    """Several fields into one array or object give each item once, whole and in its place; neither their
+    order nor a repetition changes the result."""
+    expected = kept(attributes, (), pointers)
+    chance.shuffle(again := [*pointers, *pointers[:2]])
+    for each in (pointers, again):
+        picked = select.Selection(pointers=tuple(each)).picked("A", attributes)
+        assert picked == (None if expected is ... else expected)
 
 
 def test_objects_with_nothing_selected_are_dropped() -> None:

@@ -92,6 +92,8 @@ REAL_PLACES = st.sampled_from(
         f"/{ELEMENT}/GNBDUFunction=1/NRCellDU=9",
         f"/{ELEMENT}/GNBCUCPFunction=1/NRCellCU=1/NRFreqRelation=1",
         f"/{ELEMENT}/VsDataContainer=1",
+        f"/SubNetwork={quote('日本')}",
+        f"/{ELEMENT}/GNBCUCPFunction=1/EUtranFrequency={quote('é 🗼')}",
     ]
 )
 ODD_PLACES = st.sampled_from(
@@ -137,6 +139,10 @@ WORDS = st.sampled_from(
         "NRCellDU/attributes/nRPCI in (1, 2) && NRCellDU/attributes/userLabel==x",
         "(" * 200,
         "a/attributes/x==1 || " * 300,
+        f"NRCellDU/attributes/bWPRef/{'9' * 5_000} == 1",
+        f"NRCellDU/attributes/nRPCI == {'9' * 5_000}",
+        f"NRCellDU/attributes/pLMNInfoList == [{'9' * 5_000}]",
+        "NRCellDU/attributes/x == " + "[" * 2_000,
         "/attributes/pLMNInfoList/0",
         "nRPCI,userLabel",
         "~2",
@@ -205,6 +211,7 @@ BODIES = (
             b'[{"op":"add","path":"","value":' + b"[" * 5_000,
             b"\xff" * 10,
             b"",
+            b"{}",
         ]
     )
 )

@@ -162,6 +162,9 @@ async def test_one_producer_has_its_own_root(client: Client) -> None:
         (f"{ME}?filter=%FF", {}, 400),
         (ME, {"Accept": "text/html"}, 406),
         (ME, {"Accept": "text/html, application/json;q=0.5"}, 200),
+        (ME, {"Accept": "*/*;q=0"}, 406),
+        (ME, {"Accept": "application/json;q=0.0, text/html"}, 406),
+        (ME, {"Accept": "application/*;q=0, */*"}, 406),
         (wire.PROVMNS, {}, 204),
     ],
 )
@@ -174,6 +177,24 @@ async def test_reads_that_give_nothing_say_why(
     if status >= 400:
         assert read.json["status"] == str(status)
         assert read.json["title"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("", wire.JSON),
+        ("*/*", wire.JSON),
+        (f"{wire.FLAT}, */*", wire.FLAT),
+        (f"{wire.FLAT};q=0.2, {wire.HIERARCHICAL};q=0.5", wire.HIERARCHICAL),
+        (f"{wire.FLAT};q=0, {wire.JSON}", wire.JSON),
+        ("application/json;q=0, */*", wire.HIERARCHICAL),
+        (f"{wire.JSON};q=0, {wire.HIERARCHICAL};q=0, application/*;q=0.1", wire.FLAT),
+        (f"{wire.FLAT};q=many", wire.FLAT),
+    ],
+)
+def test_the_best_acceptable_media_type_is_taken(accept: str, kind: str) -> None:
+    """By quality, then in the order of the client; one with a quality of 0 is not acceptable."""
+    assert wire.media_type_for(accept) == kind
 
 
 async def test_a_long_query_comes_as_a_form(client: Client) -> None:
@@ -331,6 +352,21 @@ async def test_a_condition_guards_a_write(client: Client) -> None:
     assert missing.status == 412
 
 
+async def test_a_put_can_be_for_new_objects_only(client: Client) -> None:
+    """With If-None-Match: * an object that is there is left alone (412), and a new one is created once."""
+    body = {"id": "12", "attributes": {"userLabel": "mine"}}
+    once = {"If-None-Match": "*"}
+    assert (await client.call("PUT", NEW, json=body, headers=once)).status == 201
+    theirs = {"id": "12", "attributes": {"userLabel": "theirs"}}
+    refused = await client.call("PUT", NEW, json=theirs, headers=once)
+    assert (refused.status, refused.json["status"]) == (412, "412")
+    tag = (await client.call("GET", NEW)).headers["etag"]
+    assert (await client.call("PUT", NEW, json=theirs, headers={"If-None-Match": tag})).status == 412
+    assert client.attributes(NEW) == {"userLabel": "mine"}
+    assert (await client.call("PUT", NEW, json=theirs, headers={"If-None-Match": '"x"'})).status == 204
+    assert client.attributes(NEW) == {"userLabel": "theirs"}
+
+
 async def test_ids_with_slashes_stay_one_name(client: Client) -> None:
     """A percent-encoded slash within an id is no separator."""
     key = f"{CP}/EUtranFrequency=a%2Fb%20c"
@@ -338,6 +374,24 @@ async def test_ids_with_slashes_stay_one_name(client: Client) -> None:
         await client.call("PUT", key, json={"id": "a/b c", "attributes": {"userLabel": "x"}})
     ).status == 201
     assert (await client.call("GET", key)).json == {"id": "a/b c", "attributes": {"userLabel": "x"}}
+
+
+@pytest.mark.parametrize("name", ["日本", "Zürich", 'a"<b>{c}|^`\\', "100% a+b&c", "🗼"])
+async def test_any_id_can_be_created(client: Client, name: str) -> None:
+    """Location leads to the new object whatever its id is made of, and is plain ASCII."""
+    key = f"{CP}/EUtranFrequency={quote(name, safe='')}"
+    created = await client.call("PUT", key, json={"id": name, "attributes": {"userLabel": "x"}})
+    assert (created.status, created.json["id"]) == (201, name)
+    place = created.headers["location"]
+    assert place.isascii()
+    assert " " not in place
+    assert (await client.call("GET", place)).json == {"id": name, "attributes": {"userLabel": "x"}}
+    top = await client.call("PUT", f"SubNetwork={quote(name, safe='')}", json={"id": name})
+    assert top.status == 201, top
+    below = await client.call(
+        "POST", top.headers["location"], json={"objectClass": "NRFrequency", "attributes": {}}
+    )
+    assert below.status < 500, below
 
 
 async def test_a_body_has_a_limit(client: Client) -> None:

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -13,6 +16,7 @@ from ran_datajobs.errors import InvalidFdn, WrongUse
 
 if TYPE_CHECKING:
     from ran_datajobs.dmi.conformance import Line
+    from ran_datajobs.dmi.conformance_bus import Topics
     from ran_datajobs.dmi.conformance_trial import Subject
 
 PRODUCER = "dmi-check"
@@ -38,8 +42,16 @@ def dmi_check(
     patience: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="how long a job may take")
     ] = 30.0,
+    bus: Annotated[
+        str,
+        typer.Option(metavar="BUS", help="where the plugin publishes: Kafka servers, or a free address"),
+    ] = "",
 ) -> None:
     """Check whether a DMI plugin keeps the contract. Nothing is changed at its elements.
+
+    With --bus the messages of a read are awaited and checked: on Kafka, or, for a plugin that publishes to
+    its service, at an address like http://127.0.0.1:8080, where this command stands in for that service:
+    start the plugin with the same --bus, and no service there.
 
     Every line says what was promised and whether it holds; what was not tried says why. Ends with 1 when
     something does not hold, and with 3 when nobody answers.
@@ -53,7 +65,8 @@ def dmi_check(
         raise WrongUse(f"--dialect is one of {', '.join(Dialect)}, not {dialect!r}")
     if not url.startswith(("http://", "https://")):
         raise WrongUse(f"{url!r} is no address of a plugin: it begins with http:// or https://")
-    lines = asyncio.run(_checked(url, Subject(Dialect(dialect), data_producer, _slashed(fdn), patience)))
+    subject = Subject(Dialect(dialect), data_producer, _slashed(fdn), patience)
+    lines = asyncio.run(_checked(url, subject, bus, settings))
     _show(lines, settings.output)
     if any(isinstance(line.finding, Fails) for line in lines):
         raise typer.Exit(1)
@@ -69,16 +82,51 @@ def _slashed(fdn: str) -> str:
         raise WrongUse(f"--fdn: {error}") from error
 
 
-async def _checked(url: str, subject: Subject) -> list[Line]:
+async def _checked(url: str, subject: Subject, bus: str, settings: Settings) -> list[Line]:
     from ran_datajobs.dmi.conformance import check_plugin
     from ran_datajobs.dmi.conformance_trial import Trial
+    from ran_datajobs.errors import BusUnavailable, ServerUnreachable
     from ran_datajobs.southbound.http import PeerHttp
     from ran_datajobs.southbound.peers import Peers
     from ran_datajobs.southbound.plugin import PluginProfile
 
-    async with PeerHttp() as http:
-        plugin = Peers(http).plugin(PluginProfile(0, url, subject.dialect))
-        return [line async for line in check_plugin(Trial(plugin, subject))]
+    try:
+        async with PeerHttp() as http, _topics(bus, settings) as topics:
+            plugin = Peers(http).plugin(PluginProfile(0, url, subject.dialect))
+            return [line async for line in check_plugin(Trial(plugin, subject, topics))]
+    except BusUnavailable as error:
+        raise ServerUnreachable(str(error)) from error
+
+
+@contextlib.asynccontextmanager
+async def _topics(bus: str, settings: Settings) -> AsyncIterator[Topics | None]:
+    """Where what the plugin publishes is read; None without a bus. Raises BusUnavailable."""
+    from ran_datajobs.dmi.conformance_bus import StandIn, TopicsOfBus
+
+    if not bus:
+        yield None
+    elif "://" in bus:
+        host, port = _listening(bus)
+        stand_in = StandIn()
+        async with stand_in.serving(host, port):
+            yield stand_in
+    else:
+        from ran_datajobs.messaging.kafka import open_kafka
+
+        async with open_kafka(bus, settings.kafka_properties, installation="dmi-check") as kafka:
+            yield TopicsOfBus(kafka)
+
+
+def _listening(address: str) -> tuple[str, int]:
+    """Host and port of the address at which the plugin believes its service."""
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise WrongUse(f"--bus: {address!r}: {error}") from error
+    if parts.scheme != "http" or not host or not port or parts.path not in ("", "/"):
+        raise WrongUse(f"--bus is Kafka servers, or an address like http://127.0.0.1:8080, not {address!r}")
+    return host, port
 
 
 def _show(lines: list[Line], output: str) -> None:

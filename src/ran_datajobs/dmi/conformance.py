@@ -13,6 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from ran_datajobs.dmi.conformance_reads import read_messages, read_result
 from ran_datajobs.dmi.conformance_trial import (
     Ended,
     Fails,
@@ -40,6 +41,7 @@ from ran_datajobs.southbound.plugin import (
     Polled,
     Refused,
     Responses,
+    StatusAnswer,
 )
 
 OVERSIZE: Final = 8 * 1024 * 1024
@@ -187,21 +189,6 @@ async def _another_key(trial: Trial) -> Finding:
     return Holds() if one != two else Fails(f"both are {one.data_producer_job_id}")
 
 
-async def _read(trial: Trial) -> Finding:
-    ended = await trial.run(trial.call([trial.subject.read()]))
-    if isinstance(ended, NotEnded):
-        return Fails(ended.why) if "no end within" in ended.why else Skipped(ended.why)
-    match await trial.plugin.result(ended.address):
-        case OnTopic(topic):
-            return Holds(f"its objects go to topic {topic}, which is not read here")
-        case Responses(responses):
-            return Holds(f"{len(responses)} responses in the answer itself")
-        case ForeignBody():
-            return Fails("neither resulturi nor responses")
-        case answer:
-            return Fails(answer.cause)
-
-
 async def _unknown_job(trial: Trial) -> Finding:
     address = trial.elsewhere()
     status, result = await trial.plugin.status(address), await trial.plugin.result(address)
@@ -244,15 +231,48 @@ async def _cancel(trial: Trial) -> Finding:
         case CannotCancel(cause) if cause.endswith((" 404", " 405", " 501")):
             return Skipped(f"the plugin cannot cancel ({cause}): its jobs run to their end")
         case CannotCancel(cause) if cause.endswith(" 409"):
-            return Holds("the job had ended before")
+            return ended_before(await trial.plugin.status(address))
         case _:
             return Fails(asked.cause)
+    after = await trial.plugin.status(address)
     ended = await trial.until_ended(address)
     if isinstance(ended, NotEnded):
-        return Fails(ended.why)
-    if wrong := step_outside(ended.statuses):
+        return Fails(f"DELETE was taken, then {ended.why}")
+    seen = ended.statuses[1:]
+    if isinstance(after, Polled) and after.status is not seen[0]:
+        seen = (after.status, *seen)
+    if wrong := step_outside((Status.NOT_STARTED, *seen)):
         return Fails(f"no arrow leads {wrong}")
-    return Holds(f"ended {ended.statuses[-1].value}")
+    responses = await _responses(trial, ended)
+    states = () if isinstance(responses, Fails) else tuple(each.state for each in responses)
+    return stopped(seen, states)
+
+
+def ended_before(answer: StatusAnswer) -> Finding:
+    """After a DELETE that was answered with 409: the job has an end to show."""
+    if isinstance(answer, Polled) and answer.status.terminal:
+        return Holds(f"409: the job had ended {answer.status.value} before")
+    told = answer.status.value if isinstance(answer, Polled) else answer.cause
+    return Fails(f"409 to DELETE, yet the job has not ended: {told}")
+
+
+def stopped(seen: Sequence[Status], outcomes: Sequence[object]) -> Finding:
+    """Whether a DELETE that was taken had its effect: ``seen`` are the statuses after it, the last terminal.
+
+    CANCELLED it may be; or the end that the job had before, which the first poll shows; or the end to which
+    CANCELLING came when nothing was left to stop. ``outcomes`` of the operations, where they are told, must
+    not say that some were never started without a CANCELLED.
+    """
+    told = "DELETE was taken, then " + " → ".join(each.value for each in seen)
+    if seen[-1] is Status.CANCELLED:
+        return Holds(told)
+    if OperationState.NOT_STARTED in outcomes:
+        return Fails(f"{told}, though operations were not started")
+    if len(seen) == 1:
+        return Holds(f"{told}: the job had ended before")
+    if seen[-2] is Status.CANCELLING:
+        return Holds(f"{told}: nothing was left to stop")
+    return Fails(f"{told}: the job ran on as if nobody had asked")
 
 
 CHECKS: Final[dict[str, tuple[str, Callable[[Trial], Awaitable[Finding]]]]] = {
@@ -266,11 +286,12 @@ CHECKS: Final[dict[str, tuple[str, Callable[[Trial], Awaitable[Finding]]]]] = {
     "repeat": ("a repeated create with its Idempotency-Key is the same job", _repeat),
     "key-conflict": ("a key that stands for another body is refused", _key_conflict),
     "another-key": ("a create with another key is another job", _another_key),
-    "read": ("a read ends, and its result names a topic or has the responses", _read),
+    "read": ("a read ends, and its result names NCMP's topic or has the responses", read_result),
+    "read-messages": ("a read's messages come on its topic, whole and with their headers", read_messages),
     "unknown-job": ("status and result of an unknown job are 404 or 410", _unknown_job),
     "bad-body": ("a create that cannot be read is refused with a 4xx", _bad_body),
     "oversize": (f"a create of {OVERSIZE >> 20} MiB is taken or refused, not dropped", _oversize),
-    "cancel": ("DELETE ends a job along the arrows, or says that it cannot", _cancel),
+    "cancel": ("DELETE stops a job, or says that it cannot or that it has ended", _cancel),
 }
 """The checks by name, in their order, with the promise that each tries."""
 

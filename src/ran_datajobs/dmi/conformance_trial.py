@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec import UNSET, Raw, Struct, UnsetType, structs
 
+from ran_datajobs.dmi.conformance_bus import Topics
 from ran_datajobs.job import ALLOWED, ActivationMode, Op, Operation, Scope, ScopeType, Status
 from ran_datajobs.southbound import wire
 from ran_datajobs.southbound.plugin import (
@@ -93,10 +94,13 @@ class NotEnded(Struct, frozen=True):
 class Trial:
     """Talks to one plugin. Every job has an id and a key of its own."""
 
-    def __init__(self, plugin: DmiPlugin, subject: Subject) -> None:
+    def __init__(self, plugin: DmiPlugin, subject: Subject, topics: Topics | None = None) -> None:
+        """``topics``: where what the plugin publishes is read; None: it is not."""
         self.plugin = plugin
         self.subject = subject
+        self.topics = topics
         self._first: tuple[JobAddress, Ended | NotEnded] | Fails | None = None
+        self._first_read: tuple[CreateCall, Ended | NotEnded] | None = None
 
     def call(
         self,
@@ -140,6 +144,13 @@ class Trial:
             else:
                 self._first = Fails(words(created))
         return self._first
+
+    async def first_read(self) -> tuple[CreateCall, Ended | NotEnded]:
+        """A read of one object, run to its end once for all checks that look at it."""
+        if self._first_read is None:
+            call = self.call([self.subject.read()])
+            self._first_read = call, await self.run(call)
+        return self._first_read
 
     async def run(self, call: CreateCall) -> Ended | NotEnded:
         """Create a job and follow it to its end. Not tried when the plugin ended no job before."""

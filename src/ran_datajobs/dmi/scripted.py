@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import re
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, TypeVar
@@ -29,7 +28,6 @@ from ran_datajobs.southbound.responses import encode_responses
 MAX_HISTORY: Final = 100_000
 MAX_OPERATIONS: Final = 1_000_000
 _MAX_BODY: Final = 512 * 1024 * 1024
-_PLACEHOLDER: Final = re.compile(r":str\}")
 _OPERATIONS: Final = msgspec.json.Decoder(list[Operation])
 _CODES: Final = {OperationState.SUCCEEDED: 0}
 _T = TypeVar("_T")
@@ -147,15 +145,15 @@ class ScriptedPlugin:
         app = web.Application(client_max_size=_MAX_BODY)
         app.add_routes(
             [
-                web.post(_route(wire.SEED_CREATE), self._create),
-                web.post(_route(wire.ONAP_CREATE_WRITE), self._create),
-                web.post(_route(wire.ONAP_CREATE_READ), self._create),
-                web.get(_route(wire.SEED_STATUS), self._status),
-                web.get(_route(wire.ONAP_STATUS), self._status),
-                web.get(_route(wire.SEED_RESULT), self._result),
-                web.get(_route(wire.ONAP_RESULT), self._result),
-                web.delete(_route(wire.SEED_JOB), self._cancel),
-                web.delete(_route(wire.ONAP_JOB), self._cancel),
+                web.post(wire.aiohttp_route(wire.SEED_CREATE), self._create),
+                web.post(wire.aiohttp_route(wire.ONAP_CREATE_WRITE), self._create),
+                web.post(wire.aiohttp_route(wire.ONAP_CREATE_READ), self._create),
+                web.get(wire.aiohttp_route(wire.SEED_STATUS), self._status),
+                web.get(wire.aiohttp_route(wire.ONAP_STATUS), self._status),
+                web.get(wire.aiohttp_route(wire.SEED_RESULT), self._result),
+                web.get(wire.aiohttp_route(wire.ONAP_RESULT), self._result),
+                web.delete(wire.aiohttp_route(wire.SEED_JOB), self._cancel),
+                web.delete(wire.aiohttp_route(wire.ONAP_JOB), self._cancel),
             ]
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -289,10 +287,6 @@ class ScriptedPlugin:
 
 def _taken(steps: deque[_T]) -> _T:
     return steps.popleft() if len(steps) > 1 else steps[0]
-
-
-def _route(template: str) -> str:
-    return _PLACEHOLDER.sub("}", template)
 
 
 async def _new_job(request: web.Request) -> NewJob:

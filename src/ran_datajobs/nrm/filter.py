@@ -7,9 +7,10 @@
     term   := Class/attributes/path op literal
     op     := == != < <= > >=  or  in (a, b)
 
-Literals are JSON, or bare words. Numbers compare as numbers, all else as strings; a missing attribute makes
-every comparison false. All terms of one ``&&`` group name one class; an object of that class is selected when
-it satisfies all of them. Source: ONAP CPS-NCMP data jobs; the grammar is this project's.
+Literals are JSON, or bare words; what begins with ``[`` or ``{`` is JSON. Numbers compare as numbers, all
+else as strings, arrays and objects by their JSON text without blanks and with sorted members. A missing
+attribute makes every comparison false. All terms of one ``&&`` group name one class; an object of that class
+is selected when it satisfies all of them. Source: ONAP CPS-NCMP data jobs; the grammar is this project's.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from typing import Any, Final, NamedTuple
 from msgspec import Struct
 
 from ran_datajobs.errors import InvalidFilter
+from ran_datajobs.fdn import CLASS
+from ran_datajobs.nrm.json_patch import MAX_DEPTH, index_of, too_deep
 
 MAX_FILTER: Final = 10_000
 """Longest filter in characters."""
@@ -38,11 +41,19 @@ _TOKEN: Final = re.compile(
     | (?P<op>==|!=|<=|>=|<|>)
     | (?P<mark>[(),])
     | (?P<string>"(?:[^"\\\x00-\x1f]|\\.)*")
+    | (?P<json>[\[{])
     | (?P<word>[^\s&|=!<>(),"]+)
     )""",
     re.VERBOSE,
 )
-_PATH: Final = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)/attributes((?:/[^/]+)+)")
+_PATH: Final = re.compile(rf"({CLASS})/attributes((?:/[^/]+)+)")
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+_JSON: Final = json.JSONDecoder(parse_constant=_no_constant)
 _COMPARE: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -67,8 +78,8 @@ class Term(Struct, frozen=True):
         for step in self.path:
             if isinstance(value, Mapping) and step in value:
                 value = value[step]
-            elif isinstance(value, list) and step.isascii() and step.isdigit() and int(step) < len(value):
-                value = value[int(step)]
+            elif isinstance(value, list) and (index := index_of(step)) is not None and index < len(value):
+                value = value[index]
             else:
                 return False
         if self.op == "in":
@@ -141,9 +152,25 @@ def _tokens(text: str) -> list[_Token]:
         if match is None or match.lastgroup is None:
             at += len(text[at:]) - len(text[at:].lstrip())
             raise InvalidFilter(f"{text[at]!r} is not expected here", at)
-        found.append(_Token(match.lastgroup, match[match.lastgroup], match.start(match.lastgroup)))
-        at = match.end()
+        start = match.start(match.lastgroup)
+        at = _end_of_json(text, start) if match.lastgroup == "json" else match.end()
+        found.append(_Token(match.lastgroup, text[start:at], start))
     return found
+
+
+def _end_of_json(text: str, start: int) -> int:
+    """Where the array or object that begins at ``start`` ends."""
+    try:
+        value, end = _JSON.raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        raise InvalidFilter(f"this is not JSON: {error.msg}", error.pos) from None
+    except ValueError as error:
+        raise InvalidFilter(f"this is not JSON: {error}", start) from None
+    except RecursionError:
+        value, end = None, None
+    if end is None or too_deep(value):
+        raise InvalidFilter(f"a literal is nested more than {MAX_DEPTH} deep", start)
+    return end
 
 
 class _Parser:
@@ -204,18 +231,15 @@ class _Parser:
 
     def _literal(self) -> Any:
         token = self._peek()
-        if token is None or token.kind not in ("word", "string"):
-            raise InvalidFilter(
-                "a literal is expected here: a number, a word or a JSON string", self._position()
-            )
+        if token is None or token.kind not in ("word", "string", "json"):
+            raise InvalidFilter("a literal is expected here: JSON or a word", self._position())
         self._at += 1
         try:
-            value = json.loads(token.text, parse_constant=str)
+            return _JSON.decode(token.text)
         except ValueError:
             if token.kind == "string":
                 raise InvalidFilter(f"{token.text} is not a JSON string", token.position) from None
             return token.text
-        return token.text if isinstance(value, list | dict) else value
 
     def _peek(self) -> _Token | None:
         return self._tokens[self._at] if self._at < len(self._tokens) else None
@@ -275,4 +299,4 @@ def _compare(op: str, value: Any, literal: Any) -> bool:
 def _as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=True)

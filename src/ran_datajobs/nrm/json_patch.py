@@ -49,7 +49,7 @@ def find(document: Any, tokens: Tokens) -> Any:
                 return Misfit(Why.MISSING, tuple(tokens[: depth + 1]))
             value = value[token]
         elif type(value) is list:
-            index = _index(token)
+            index = index_of(token)
             if index is None:
                 return Misfit(Why.INDEX, tuple(tokens[: depth + 1]))
             if index >= len(value):
@@ -67,7 +67,7 @@ def add(document: Any, tokens: Tokens, value: Any) -> Any:
         if type(holder) is dict:
             return {**holder, token: value}
         if type(holder) is list:
-            index = len(holder) if token == END else _index(token)
+            index = len(holder) if token == END else index_of(token)
             if index is None or index > len(holder):
                 return Misfit(Why.INDEX, tuple(tokens))
             return [*holder[:index], value, *holder[index:]]
@@ -85,7 +85,7 @@ def remove(document: Any, tokens: Tokens) -> Any:
                 return Misfit(Why.MISSING, tuple(tokens))
             return {name: item for name, item in holder.items() if name != token}
         if type(holder) is list:
-            index = _index(token)
+            index = index_of(token)
             if index is None:
                 return Misfit(Why.INDEX, tuple(tokens))
             if index >= len(holder):
@@ -105,7 +105,7 @@ def replace(document: Any, tokens: Tokens, value: Any) -> Any:
                 return Misfit(Why.MISSING, tuple(tokens))
             return {**holder, token: value}
         if type(holder) is list:
-            index = _index(token)
+            index = index_of(token)
             if index is None:
                 return Misfit(Why.INDEX, tuple(tokens))
             if index >= len(holder):
@@ -185,6 +185,15 @@ def tokens_of(pointer: str) -> tuple[str, ...] | None:
     return tuple(token.replace("~1", "/").replace("~0", "~") for token in tokens)
 
 
+def index_of(token: str) -> int | None:
+    """An array index: digits without a leading zero."""
+    if not token.isascii() or not token.isdigit() or len(token) > 9:
+        return None
+    if len(token) > 1 and token.startswith("0"):
+        return None
+    return int(token)
+
+
 def too_deep(value: Any) -> bool:
     """True when a value is nested more than MAX_DEPTH deep."""
     level = [value]
@@ -199,15 +208,6 @@ def too_deep(value: Any) -> bool:
             return False
         level = below
     return True
-
-
-def _index(token: str) -> int | None:
-    """An array index: digits without a leading zero."""
-    if not token.isascii() or not token.isdigit() or len(token) > 9:
-        return None
-    if len(token) > 1 and token.startswith("0"):
-        return None
-    return int(token)
 
 
 def _changed(document: Any, tokens: Tokens, leaf: Callable[[Any, str], Any]) -> Any:

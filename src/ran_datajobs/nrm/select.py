@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from msgspec import Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from ran_datajobs.job import Operation, Scope, ScopeType
 from ran_datajobs.nrm import filter as nrm_filter
 from ran_datajobs.nrm import json_patch
-from ran_datajobs.nrm.json_patch import Misfit
+from ran_datajobs.nrm.json_patch import index_of
 from ran_datajobs.nrm.names import class_of, distinguished_name, id_of
 from ran_datajobs.nrm.tree import Attributes, Objects, walk
 
@@ -23,6 +23,9 @@ FlatObject = dict[str, Any]
 
 Scoped = tuple[str, int, Attributes | None]
 """An object's key, its level below the base, and its attributes (None: not to be selected)."""
+
+_Places = dict[str, Any]
+"""Places in a JSON value by token: what is selected below each; None: all of it."""
 
 _IDENTIFIERS: Final = frozenset({"id", "objectClass", "objectInstance"})
 
@@ -52,10 +55,8 @@ class Selection(Struct, frozen=True):
             return {}
         if self.pointers is None:
             return attributes
-        chosen: Attributes = {}
-        for pointer in self.pointers:
-            _pick(chosen, attributes, pointer)
-        return chosen or None
+        picked = _picked(attributes, _places(self.pointers))
+        return None if picked is UNSET or not picked else picked
 
 
 def selection(
@@ -99,12 +100,12 @@ def select_from(objects: Iterable[Scoped], wanted: Selection) -> Iterator[FlatOb
 
 
 def scoped(objects: Objects, base: str, wanted: Selection) -> Iterator[Scoped]:
-    """The objects from ``base`` down to the deepest level, in pre-order, without the classes that a filter
-    does not name."""
+    """The objects from ``base`` down to the deepest level, in pre-order; those of classes that a filter does
+    not name are not to be selected."""
     classes = wanted.filter.classes if wanted.filter is not None else None
     for key, level in walk(objects, base, wanted.deepest):
-        if classes is None or class_of(key) in classes:
-            yield key, level, objects.attributes(key)
+        named = classes is None or class_of(key) in classes
+        yield key, level, objects.attributes(key) if named else None
 
 
 def picks(objects: Iterable[Scoped], wanted: Selection) -> Iterator[tuple[str, Attributes]]:
@@ -153,29 +154,40 @@ def _pointer(field: str) -> tuple[str, ...] | None:
     return tokens[1:] if tokens[0] == "attributes" else tokens
 
 
-def _pick(chosen: Attributes, attributes: Attributes, pointer: tuple[str, ...]) -> None:
-    """Copy the value at ``pointer``, and nothing beside it, from ``attributes`` into ``chosen``."""
-    value = json_patch.find(attributes, pointer)
-    if isinstance(value, Misfit):
-        return
-    if not pointer:
-        chosen.update(attributes)
-        return
-    place: Any = attributes
-    made: Any = value
-    for depth in range(len(pointer) - 1, 0, -1):
-        holder = json_patch.find(place, pointer[:depth])
-        made = [made] if type(holder) is list else {pointer[depth]: made}
-    chosen[pointer[0]] = _joined(chosen[pointer[0]], made) if pointer[0] in chosen else made
+def _places(pointers: Iterable[tuple[str, ...]]) -> _Places | None:
+    """The places that the pointers name, as a tree; None: everything."""
+    root: _Places = {}
+    for pointer in pointers:
+        if not pointer:
+            return None
+        at = root
+        for token in pointer[:-1]:
+            below: _Places | None = at.setdefault(token, {})
+            if below is None:
+                break  # all of it was named before
+            at = below
+        else:
+            at[pointer[-1]] = None
+    return root
 
 
-def _joined(one: Any, other: Any) -> Any:
-    """Two pieces of one value, together."""
-    if type(one) is dict and type(other) is dict:
-        joined = dict(one)
-        for name, value in other.items():
-            joined[name] = _joined(joined[name], value) if name in joined else value
-        return joined
-    if type(one) is list and type(other) is list:
-        return [*one, *(item for item in other if item not in one)]
-    return other
+def _picked(value: Any, places: _Places | None) -> Any:
+    """Of a value what stands at the places and nothing beside it, items in their order; UNSET: nothing."""
+    if places is None:
+        return value
+    if type(value) is dict:
+        members = {
+            name: picked
+            for name, below in places.items()
+            if name in value and (picked := _picked(value[name], below)) is not UNSET
+        }
+        return members or UNSET
+    if type(value) is list:
+        found = {index: below for token, below in places.items() if (index := index_of(token)) is not None}
+        items = [
+            picked
+            for index in sorted(found)
+            if index < len(value) and (picked := _picked(value[index], found[index])) is not UNSET
+        ]
+        return items or UNSET
+    return UNSET

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The elements of a network at work: documents of patches are done as a whole, faults included.
 
-A document is atomic (RFC 5789). An element saves what it was told a little later: its latest UNSAVED
-documents are lost when it restarts.
+A document is atomic (RFC 5789). An element saves what it was told a little later: what its latest UNSAVED
+documents did in it is lost when it restarts; what they did in other elements stays.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from msgspec import Struct
 
 from ran_datajobs.job import ErrorDetail
 from ran_datajobs.nrm.model import Model
+from ran_datajobs.nrm.names import parent_of
 from ran_datajobs.nrm.patch import Actions, Patch, Rejected, apply_atomically
-from ran_datajobs.nrm.tree import Before, Objects, restore
+from ran_datajobs.nrm.tree import Attributes, Before, Objects, restore
 from ran_datajobs.simulator.faults import Fault, FaultScripts, Step
 from ran_datajobs.simulator.producers import element_of
 
@@ -89,8 +90,7 @@ class Elements:
         done = apply_atomically(patches, objects or self._network, self._model, self._actions)
         if isinstance(done, Rejected):
             return done if step.fault is not Fault.DROP else Dropped()
-        if len(elements) == 1:
-            self._remember(elements[0], done)
+        self._remember(done)
         self._changed(done)
         if step.fault is Fault.RESTART:
             self._restart(element)
@@ -116,16 +116,31 @@ class Elements:
         steps = [(self._scripts.next_step(element), element) for element in elements]
         return next((each for each in steps if each[0].fault is not Fault.APPLY), steps[0])
 
-    def _remember(self, element: str, before: Before) -> None:
-        latest = self._unsaved.setdefault(element, deque(maxlen=UNSAVED))
-        latest.append(before)
-        self._unsaved.move_to_end(element)
-        if len(self._unsaved) > _REMEMBERED:
-            self._unsaved.popitem(last=False)
+    def _remember(self, done: Before) -> None:
+        """Each element remembers its own part."""
+        parts: dict[str, Before] = {}
+        for key, attributes in done:
+            parts.setdefault(element_of(key), []).append((key, attributes))
+        for element, part in parts.items():
+            self._unsaved.setdefault(element, deque(maxlen=UNSAVED)).append(part)
+            self._unsaved.move_to_end(element)
+            if len(self._unsaved) > _REMEMBERED:
+                self._unsaved.popitem(last=False)
 
     def _restart(self, element: str) -> None:
-        for before in reversed(self._unsaved.pop(element, ())):
-            restore(self._network, before)
+        for part in reversed(self._unsaved.pop(element, ())):
+            for key, attributes in part:
+                if _fits(self._network, key, attributes):
+                    restore(self._network, [(key, attributes)])
+
+
+def _fits(objects: Objects, key: str, attributes: Attributes | None) -> bool:
+    """Whether the object can be so again: what stands above an element has a history of its own."""
+    there = objects.attributes(key) is not None
+    if attributes is None:
+        return there and next(iter(objects.children(key)), None) is None
+    parent = parent_of(key)
+    return there or not parent or objects.attributes(parent) is not None
 
 
 def _refusal(element: str, step: Step) -> ErrorDetail:

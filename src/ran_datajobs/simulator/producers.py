@@ -72,4 +72,4 @@ class ProducerView:
     def scoped(self, base: str, wanted: Selection) -> Iterator[Scoped]:
         """The objects from ``base`` down to the deepest level, in pre-order; only its own can be selected."""
         for key, level, attributes in scoped(self, base, wanted):
-            yield key, level, attributes if self.owns(key) else None
+            yield key, level, attributes if attributes is not None and self.owns(key) else None

@@ -8,9 +8,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar, assert_never
+from itertools import chain
+from typing import Any, Final, assert_never
 
 from litestar import Litestar, Request, Response, delete, get, patch, post, put
 from litestar.di import NamedDependency, Provide
@@ -26,7 +27,7 @@ from ran_datajobs.nrm.patch import Patch, Rejected, read_patch
 from ran_datajobs.nrm.select import Scoped, Selection
 from ran_datajobs.nrm.tree import Attributes, Objects
 from ran_datajobs.serving import serving
-from ran_datajobs.simulator import openapi, streams, wire
+from ran_datajobs.simulator import openapi, streams, turns, wire
 from ran_datajobs.simulator.connections import close_connection_of
 from ran_datajobs.simulator.creation import NewObject, read_new_object
 from ran_datajobs.simulator.elements import Done, Dropped, Elements
@@ -37,7 +38,6 @@ from ran_datajobs.simulator.producers import ProducerView
 
 _Request = Request[Any, Any, Any]
 _Answer = Response[Any] | Stream
-_T = TypeVar("_T")
 
 _PATHS: Final = [
     wire.PROVMNS,
@@ -69,7 +69,8 @@ class _Part:
     def scoped(self, base: str, wanted: Selection, by_class: bool) -> Iterator[Scoped]:
         objects: Objects = streams.ByClass(self.objects) if by_class else self.objects
         for key, level, attributes in select.scoped(objects, base, wanted):
-            yield key, level, attributes if self._view is None or self._view.owns(key) else None
+            own = attributes is not None and (self._view is None or self._view.owns(key))
+            yield key, level, attributes if own else None
 
     def foreign(self, patches: Sequence[Patch]) -> Rejected | None:
         """Refuses a document that would change what is not the producer's: the objects above its elements."""
@@ -128,23 +129,23 @@ class ProvMnS:
             headers["ETag"] = tag = wire.etag(base, attributes)
             if wire.tag_matches(request.headers.get("If-None-Match", ""), tag):
                 return Response(None, status_code=304, headers=headers)
-        return self._selected(part, base, wanted, kind, headers)
+        return await self._selected(part, base, wanted, kind, headers)
 
-    def _selected(
+    async def _selected(
         self, part: _Part, base: str, wanted: Selection, kind: str, headers: dict[str, str]
     ) -> _Answer:
-        picked = select.picks(part.scoped(base, wanted, by_class=kind != wire.FLAT), wanted)
-        first = next(picked, None)
+        picked = turns.picks_with_marks(part.scoped(base, wanted, by_class=kind != wire.FLAT), wanted)
+        first = await turns.first_of(picked)
         if first is None:
             if wanted.pointers is None or wanted.filter is not None or not base:
                 return Response(None, status_code=204)
             raise _Refused(_nothing_selected(base))
-        found = _with(first, picked)
+        found = chain((first,), picked)
         if kind == wire.FLAT:
-            pieces = streams.flat(select.flat_objects(found))
+            pieces = streams.flat(None if each is None else wire.resource(*each) for each in found)
         else:
             pieces = streams.hierarchical(found, base)
-        return Stream(_unhurried(pieces), media_type=kind, headers=headers)
+        return Stream(turns.unhurried(pieces), media_type=kind, headers=headers)
 
     async def _before_read(self, request: _Request, base: str) -> None:
         match await self._elements.read(base):
@@ -164,8 +165,8 @@ class ProvMnS:
     ) -> None:
         """Do all of ``patches`` or none; ends the request when they are refused or the answer is lost.
 
-        ``condition_on``: the object whose entity tag If-Match names; it is looked at before anything else,
-        and again right before the changes, since an element may take its time.
+        ``condition_on``: the object whose entity tag If-Match or If-None-Match names; it is looked at before
+        anything else, and again right before the changes, since an element may take its time.
         """
         check = partial(self._check_condition, request, part, condition_on)
         check()
@@ -227,13 +228,15 @@ class ProvMnS:
         return Response(None, status_code=204)
 
     def _check_condition(self, request: _Request, part: _Part, key: str) -> None:
-        condition = request.headers.get("If-Match")
-        if condition is None:
+        wanted, unwanted = request.headers.get("If-Match"), request.headers.get("If-None-Match")
+        if wanted is None and unwanted is None:
             return
         attributes = part.objects.attributes(key)
         tag = None if attributes is None else wire.etag(key, attributes)
-        if not wire.tag_matches(condition, tag):
+        if wanted is not None and not wire.tag_matches(wanted, tag):
             raise _Refused(wire.error_body(412, "the object has another entity tag than If-Match names"))
+        if unwanted is not None and wire.tag_matches(unwanted, tag):
+            raise _Refused(wire.error_body(412, "the object is there, which If-None-Match excludes"))
 
     def _written(self, request: _Request, part: _Part, key: str) -> Response[Any]:
         """204, or 200 with the object when the client prefers so."""
@@ -248,7 +251,7 @@ class ProvMnS:
     def _created(self, request: _Request, part: _Part, key: str) -> Response[Any]:
         attributes: Attributes = part.objects.attributes(key) or {}
         root = request.scope["path"].partition(wire.PROVMNS)[0]
-        headers = {"Location": f"{root}{wire.PROVMNS}/{key}", "ETag": wire.etag(key, attributes)}
+        headers = {"Location": wire.location(root, key), "ETag": wire.etag(key, attributes)}
         return Response(
             wire.resource(key, attributes), status_code=201, media_type=wire.JSON, headers=headers
         )
@@ -393,15 +396,3 @@ def _nothing_selected(base: str) -> wire.ErrorBody:
     return wire.error_body(
         404, f"no object at or below /{base} has the attributes", bad_query_params=("attributes", "fields")
     )
-
-
-def _with(first: _T, rest: Iterator[_T]) -> Iterator[_T]:
-    yield first
-    yield from rest
-
-
-async def _unhurried(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """The pieces; between two of them other requests have their turn."""
-    for piece in pieces:
-        yield piece
-        await asyncio.sleep(0)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read answers as streams of bytes, in little memory however long they are (3GPP TS 32.158 A.2). Pure."""
+"""Read answers as streams of bytes, in little memory however long they are (3GPP TS 32.158 A.2). Pure.
+
+Where a None stands among the objects, an empty piece stands at once in the stream.
+"""
 
 from __future__ import annotations
 
@@ -43,12 +46,15 @@ class ByClass:
         self._objects.delete(key)
 
 
-def flat(objects: Iterable[FlatObject]) -> Iterator[bytes]:
+def flat(objects: Iterable[FlatObject | None]) -> Iterator[bytes]:
     """A JSON array of the objects."""
 
     def pieces() -> Iterator[bytes]:
         separator = b"["
         for each in objects:
+            if each is None:
+                yield b""
+                continue
             yield separator + _encode(each)
             separator = b","
         yield b"[]" if separator == b"[" else b"]"
@@ -56,7 +62,7 @@ def flat(objects: Iterable[FlatObject]) -> Iterator[bytes]:
     return _gathered(pieces())
 
 
-def hierarchical(objects: Iterable[tuple[str, Attributes]], base: str) -> Iterator[bytes]:
+def hierarchical(objects: Iterable[tuple[str, Attributes] | None], base: str) -> Iterator[bytes]:
     """A document from the base (empty: the root) down to ``objects``.
 
     They come as (key, selected attributes) in pre-order, the children of one class next to each other.
@@ -64,12 +70,16 @@ def hierarchical(objects: Iterable[tuple[str, Attributes]], base: str) -> Iterat
     return _gathered(_hierarchical(objects, base))
 
 
-def _hierarchical(objects: Iterable[tuple[str, Attributes]], base: str) -> Iterator[bytes]:
+def _hierarchical(objects: Iterable[tuple[str, Attributes] | None], base: str) -> Iterator[bytes]:
     yield b"{" + _id(base) if base else b"{"
     comma = bool(base)  # the object that is open has a member
     open_keys = [base]
     open_class = [""]  # per open object the class whose array is open in it
-    for key, attributes in objects:
+    for each in objects:
+        if each is None:
+            yield b""
+            continue
+        key, attributes = each
         way = []
         while key != open_keys[-1] and not _within(key, open_keys[-1]):
             yield (b"]" if open_class[-1] else b"") + b"}"
@@ -80,15 +90,15 @@ def _hierarchical(objects: Iterable[tuple[str, Attributes]], base: str) -> Itera
         while above != open_keys[-1]:
             way.append(above)
             above = parent_of(above)
-        for each in reversed(way):
-            name = class_of(each)
+        for step in reversed(way):
+            name = class_of(step)
             if open_class[-1] == name:
-                yield b",{" + _id(each)
+                yield b",{" + _id(step)
             else:
                 end = b"]" if open_class[-1] else b""
-                yield end + (b"," if comma or end else b"") + _encode(name) + b":[{" + _id(each)
+                yield end + (b"," if comma or end else b"") + _encode(name) + b":[{" + _id(step)
                 open_class[-1] = name
-            open_keys.append(each)
+            open_keys.append(step)
             open_class.append("")
             comma = True
         yield b',"attributes":' + _encode(attributes)
@@ -106,10 +116,13 @@ def _id(key: str) -> bytes:
 
 
 def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of some size."""
+    """The same bytes in pieces of some size, and the empty pieces where they were."""
     waiting: list[bytes] = []
     size = 0
     for piece in pieces:
+        if not piece:
+            yield piece
+            continue
         waiting.append(piece)
         size += len(piece)
         if size >= _PIECE:

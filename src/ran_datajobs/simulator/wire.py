@@ -8,9 +8,10 @@ query spellings of every generation are read; the first of each is written.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -47,7 +48,11 @@ MAX_OPERATIONS: Final = 10_000
 MAX_QUERY: Final = 64 * 1024
 """Longest query, in characters."""
 
-_NO_ACCEPT: Final = ("", "*/*", "application/*", JSON, HIERARCHICAL)
+_OFFERED: Final = (JSON, HIERARCHICAL, FLAT)
+"""Media types of read answers, the first is taken where any will do."""
+
+_QUALITY: Final = re.compile(r"q\s*=\s*([01](?:\.[0-9]{0,3})?)")
+_ANY: Final = ("*/*", "application/*")
 
 
 class ErrorBody(Struct, frozen=True, omit_defaults=True, rename="camel"):
@@ -127,15 +132,39 @@ def tag_matches(condition: str, tag: str | None) -> bool:
     return condition.strip() == "*" or tag in (each.strip() for each in condition.split(","))
 
 
+def location(root: str, key: str) -> str:
+    """The address of an object below ``root``: plain ASCII, whatever its id is made of."""
+    return root + PROVMNS + quote(fdn.render(fdn.parse(f"/{key}")), safe="!$&'()+,;=:@/%")
+
+
 def media_type_for(accept: str) -> str | None:
-    """The media type of a read answer; None when none is acceptable (406)."""
-    offered = [each.partition(";")[0].strip().lower() for each in accept.split(",")]
-    for each in offered:
-        if each == FLAT:
-            return FLAT
-        if each in _NO_ACCEPT:
-            return HIERARCHICAL if each == HIERARCHICAL else JSON
+    """The media type of a read answer; None when none is acceptable (406).
+
+    The best by its quality, then the first; what has a quality of 0 is never taken (RFC 9110 §12.5.1).
+    """
+    ranges = [_media_range(each) for each in accept.lower().split(",") if each.strip()]
+    if not ranges:
+        return JSON
+    refused = {name for name, quality in ranges if quality == 0}
+    for name, quality in sorted(ranges, key=lambda each: -each[1]):
+        if quality == 0:
+            continue
+        if name in _OFFERED and name not in refused:
+            return name
+        if name in _ANY and not (name == _ANY[0] and _ANY[1] in refused):
+            left = [each for each in _OFFERED if each not in refused]
+            if left:
+                return left[0]
     return None
+
+
+def _media_range(text: str) -> tuple[str, float]:
+    """A media range and its quality; 1 where none can be read."""
+    name, *parameters = (each.strip() for each in text.split(";"))
+    for each in parameters:
+        if found := _QUALITY.fullmatch(each):
+            return name, float(found[1])
+    return name, 1.0
 
 
 # --- queries of reads --------------------------------------------------------------------------------

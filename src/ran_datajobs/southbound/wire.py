@@ -89,6 +89,11 @@ def path_of(template: str, query: dict[str, str] | None = None, **names: str) ->
     return path + "?" + "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
 
 
+def aiohttp_route(template: str) -> str:
+    """``template`` with its placeholders as the router of aiohttp reads them."""
+    return _PLACEHOLDER.sub(r"{\1}", template)
+
+
 MAX_PEER_ID: Final = 512
 """Longest data-producer-job id, in characters, that is taken from a plugin."""
 
