@@ -121,8 +121,26 @@ async def finish(
 
 
 async def unblock_after(connection: Connection, job_id: UUID) -> list[int]:
-    """Free the jobs that waited for this one alone; the lanes that have something to do now."""
-    freed = [row["job_id"] for row in await connection.fetch(_SQL["unblock_after"], job_id)]
+    """Free the jobs that waited for this one alone; the lanes that have something to do now.
+
+    The job is terminal in this transaction already. Of jobs that end at the same time the last one to get
+    here frees those that waited for all of them.
+    """
+    waiting = [row["job_id"] for row in await connection.fetch(_SQL["lock_waiting"], job_id)]
+    return await _unblock(connection, waiting)
+
+
+async def unblock_forgotten(connection: Connection) -> list[int]:
+    """Free up to 1000 jobs that wait although all they waited for is terminal or gone; the lanes that have
+    something to do now."""
+    waiting = [row["job_id"] for row in await connection.fetch(_SQL["lock_waiting_in_vain"])]
+    return await _unblock(connection, waiting)
+
+
+async def _unblock(connection: Connection, locked: list[UUID]) -> list[int]:
+    if not locked:
+        return []
+    freed = [row["job_id"] for row in await connection.fetch(_SQL["unblock_jobs"], locked)]
     if not freed:
         return []
     return sorted({row["lane_id"] for row in await connection.fetch(_SQL["unblock_sub_jobs"], freed)})
