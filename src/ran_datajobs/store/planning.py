@@ -10,7 +10,7 @@ from uuid import UUID
 import zstandard
 from msgspec import Struct
 
-from ran_datajobs.job import Counts, JobType, Status
+from ran_datajobs.job import Counts, Status
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.queries import named_queries
 
@@ -18,12 +18,10 @@ _SQL = named_queries("planning")
 
 
 class JobToPlan(Struct, frozen=True):
-    """A job with the bytes of its request (zstd)."""
+    """A job that waits for its plan, with the bytes of its request (zstd)."""
 
     job_id: UUID
-    type: JobType
     results_bucket: str
-    planned: bool
     body: bytes
 
 
@@ -38,11 +36,16 @@ class NewSubJob(Struct, frozen=True):
 
 
 async def job_to_plan(connection: Connection, job_id: UUID) -> JobToPlan | None:
-    """The job and its request; ``None`` when there is no such job."""
+    """The job and its request; ``None`` when it is planned already or gone."""
     row = await connection.fetchrow(_SQL["job_to_plan"], job_id)
     if row is None:
         return None
-    return JobToPlan(row["job_id"], JobType(row["type"]), row["results_bucket"], row["planned"], row["body"])
+    return JobToPlan(row["job_id"], row["results_bucket"], row["body"])
+
+
+async def is_unplanned(connection: Connection, job_id: UUID) -> bool:
+    """True while the job waits for its plan."""
+    return bool(await connection.fetchval(_SQL["is_unplanned"], job_id))
 
 
 async def lock_job(connection: Connection, job_id: UUID) -> Any:

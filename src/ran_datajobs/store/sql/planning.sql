@@ -1,9 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
 
 -- name: job_to_plan
-select j.job_id, j.seq, j.client, j.type, j.priority, j.results_bucket, j.planned, j.cancel_asked, j.blocked,
-       j.status, r.body
-from data_job j join job_request r using (job_id) where j.job_id = $1;
+select j.job_id, j.results_bucket, r.body
+from data_job j join job_request r using (job_id) where j.job_id = $1 and not j.planned;
+
+-- name: is_unplanned
+select exists (select 1 from data_job where job_id = $1 and not planned);
 
 -- name: lock_job
 select planned, cancel_asked, blocked, seq, delivery, destination, destination_kind, results_bucket
