@@ -169,7 +169,7 @@ class Settings:
     )
     max_open_jobs: int = _setting(Kind.COUNT, Group.LIMITS, 10_000, "most open jobs of a client", at_least=1)
     max_body_bytes_in_flight: int = _setting(
-        Kind.SIZE, Group.LIMITS, _GIB, "all request bodies being received together", at_least=1
+        Kind.SIZE, Group.LIMITS, _GIB, "all request bodies being received or worked on together", at_least=1
     )
     min_free_disk: int = _setting(Kind.SIZE, Group.LIMITS, _GIB, "free disk below which no job is taken")
     read_slots: int = _setting(

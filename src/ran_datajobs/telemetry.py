@@ -206,7 +206,7 @@ class Metrics:
         )
         self.body_bytes_in_flight = Gauge(
             "datajobs_body_bytes_in_flight",
-            "Bytes of request bodies being received",
+            "Bytes of request bodies being received or worked on",
             registry=own,
             multiprocess_mode="livesum",
         )

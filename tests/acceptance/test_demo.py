@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +88,24 @@ def test_after_a_sigkill_nothing_is_left_and_the_next_one_goes_as_planned(
         assert alive == []
     again = datajobs(*arguments, "--once")
     assert again.returncode == 0, again.stdout + again.stderr
+
+
+def test_a_demo_whose_plugin_port_was_taken_meanwhile_goes_as_planned(tmp_path: Path, free_port: int) -> None:
+    """The next demo on the data dir has its plugin elsewhere: the CM handles move there."""
+    arguments = ("demo", "--once", "--port", str(free_port), "--data-dir", tmp_path / "data")
+    first = datajobs(*arguments)
+    assert first.returncode == 0, first.stdout + first.stderr
+    before = _plugin_port(first.stdout)
+    with socket.create_server(("127.0.0.1", before)):
+        second = datajobs(*arguments)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert _plugin_port(second.stdout) != before
+
+
+def _plugin_port(said: str) -> int:
+    found = re.search(r"^DMI plugin +http://127\.0\.0\.1:(\d+)", said, re.MULTILINE)
+    assert found is not None, said
+    return int(found[1])
 
 
 def test_the_default_data_dir_is_emptied_for_each_demo(tmp_path: Path, free_port: int) -> None:

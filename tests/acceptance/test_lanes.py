@@ -191,6 +191,52 @@ async def test_clients_take_turns(
     assert set(turns[12:]) == {"greedy"}
 
 
+CROWD = 1000
+
+
+@pytest.mark.parametrize("operations", [write, read], ids=["writes", "reads"])
+async def test_a_thousand_jobs_of_one_client_do_not_starve_another_one(
+    database_url: str, tmp_path: Path, plugin: tuple[ScriptedPlugin, str], operations: Any
+) -> None:
+    """One client has 1,000 jobs waiting in a lane when another one submits a single one: it is served before
+    the second of them that starts from then on."""
+    scripted, address = plugin
+    file = tmp_path / "tokens"
+    token = {name: tokens.add(file, name, Role.SUBMIT) for name in ("greedy", "modest")}
+    admin = tokens.add(file, "boss", Role.ADMIN)
+    scripted.script(EMS, Script(statuses=NEVER))
+    async with whole_service(database_url, tmp_path / "data", tokens_file=str(file), read_slots="1") as root:
+        await root.of(admin).register(address, HANDLES)
+        greedy, modest = root.of(token["greedy"]), root.of(token["modest"])
+        first = await greedy.submit(operations())
+        await called(scripted, "status")
+        crowd = await greedy.submit(operations(1))
+        await planned(root, [crowd])
+        await multiply(root, crowd, CROWD)
+        other = await modest.submit(operations(2))
+        await planned(root, [other])
+        scripted.script(EMS, Script())
+        assert (await modest.ended(other))["status"] == "FINSHED"
+    order = [e.request_id for e in scripted.history]
+    assert order[0] == first
+    assert order.index(other) <= 2
+
+
+async def multiply(service: Service, job_id: str, times: int) -> None:
+    """Let the planned job wait ``times`` times, as if it had been submitted so often."""
+    async with service.database.transaction() as connection:
+        for statement in (
+            """insert into data_job overriding user value
+               select (jsonb_populate_record(j, jsonb_build_object('job_id', md5('job' || n)::uuid))).*
+               from data_job j, generate_series(2, $2::integer) n where j.job_id = $1::text::uuid""",
+            """insert into sub_job
+               select (jsonb_populate_record(s, jsonb_build_object(
+                   'sub_job_id', md5('sub-job' || n)::uuid, 'job_id', md5('job' || n)::uuid))).*
+               from sub_job s, generate_series(2, $2::integer) n where s.job_id = $1::text::uuid""",
+        ):
+            assert await connection.execute(statement, job_id, times) == f"INSERT 0 {times - 1}"
+
+
 @pytest.mark.parametrize("end", ["finishes", "fails", "is cancelled"])
 async def test_a_job_starts_only_after_the_ones_it_names(
     service: Service, plugin: tuple[ScriptedPlugin, str], end: str

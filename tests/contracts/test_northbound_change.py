@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import msgspec
 import pytest
 import zstandard
 
+from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.job import MAX_MESSAGE_BYTES, OperationState, Status
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
 from ran_datajobs.northbound import paths
+from ran_datajobs.northbound.bodies import Limits
 from ran_datajobs.plan.request import read_request
 from ran_datajobs.store.database import Database
 from tests.contracts.northbound_api import (
@@ -178,6 +181,40 @@ async def test_unknown_operations_are_retried_only_when_asked(api: Api) -> None:
     assert refused.problem["status"] == 409
     assert "includeUnknown" in refused.problem["detail"]
     assert (await api.post(job_path(job_id, "/retry?includeUnknown=true"))).status == 202
+
+
+async def test_retries_count_among_the_bodies_in_flight(
+    database: Database, tmp_path: Path, free_port: int
+) -> None:
+    """While one retry works on its stored request, another one that would be too much is a 429; it is taken
+    later, and nothing stays counted."""
+    body = msgspec.json.encode(writes(100))
+    working, go_on = asyncio.Event(), asyncio.Event()
+    go_on.set()
+
+    async def reached(checkpoint: Checkpoint) -> None:
+        if checkpoint is Checkpoint.ACCEPT_CHECKED:
+            working.set()
+            await go_on.wait()
+
+    limits = Limits(max_bodies_in_flight=2 * len(body) - 1)
+    async with northbound_api(database, tmp_path, free_port, limits=limits, reached=reached) as api:
+        job_id = await api.accepted(body)
+        await end_job(api, job_id, Status.FAILED, [outcome(n, F) for n in range(100)])
+        working.clear()
+        go_on.clear()
+        first = asyncio.create_task(api.post(job_path(job_id, "/retry")))
+        async with asyncio.timeout(20):
+            await working.wait()
+        in_flight = f"datajobs_body_bytes_in_flight {float(len(body))}".encode()
+        assert in_flight in (await api.get(paths.METRICS)).body
+        refused = await api.post(job_path(job_id, "/retry"))
+        assert refused.problem["status"] == 429
+        assert int(refused.headers["Retry-After"]) > 0
+        go_on.set()
+        assert (await first).status == 202
+        assert (await api.post(job_path(job_id, "/retry"))).status == 202
+        assert b"datajobs_body_bytes_in_flight 0.0" in (await api.get(paths.METRICS)).body
 
 
 async def test_a_retry_of_a_running_or_a_finished_job_is_a_409(api: Api) -> None:

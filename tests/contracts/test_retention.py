@@ -7,8 +7,15 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ran_datajobs.dispatch.pruner import Pruner, Retention
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
+from ran_datajobs.inventory.index import OwnerIndex
+from ran_datajobs.inventory.registry import Registry
+from ran_datajobs.messaging.bus import Message
+from ran_datajobs.messaging.postgres import PostgresBus
+from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.results.objects import open_folder
 from ran_datajobs.store.database import Database
 from ran_datajobs.telemetry import logger
@@ -23,6 +30,10 @@ EMPTIED = (
     "outbox",
     "bus_message",
     "delivery_trouble",
+    "bus_topic where topic <> 'ncmp-data-job-status'",
+    "lane",
+    "lane_client",
+    "cm_handle",
     "pgqueuer",
     "pgqueuer_log",
     "pgqueuer_statistics",
@@ -79,6 +90,11 @@ async def test_everything_that_is_too_old_goes(database_url: str, tmp_path: Path
         assert full["pgqueuer_log"] == 0
         assert full["sub_job"] == 12
         assert full["bus_message"] > 0
+        assert (full["lane"], full["lane_client"]) == (2, 2)
+        await service.register(address, {"/ManagedElement=9": "ems-9"})
+        removed = {"dmiPlugin": address, "removedCmHandles": ["_ManagedElement-9"]}
+        await service.call("POST", "/ncmpInventory/v1/ch", removed, expect=200)
+        assert (await counts(service.database))["cm_handle"] == before["cm_handle"] + 1
         pruner = Pruner(service.database, open_folder(tmp_path / "objects"), NOTHING, logger())
         assert await pruner.prune() == len(job_ids)
         assert await counts(service.database) == before
@@ -143,3 +159,87 @@ async def test_a_young_job_stays_and_one_pruner_works_at_a_time(database: Databa
         assert await pruner.prune() == 0
     assert await pruner.prune() == 2
     assert (await counts(database))["data_job"] == 2
+
+
+async def test_offsets_of_a_topic_that_comes_again_go_on(database: Database, tmp_path: Path) -> None:
+    """A topic without messages and jobs is removed, but not one that a consumer of ours reads. When it comes
+    again, a reader that remembers its place sees what is new, and so does one that starts anew."""
+    bus = PostgresBus(database)
+    message = Message("k", {}, b"1")
+    for topic in ("rapp", "read", INTERNAL_TOPIC):
+        await bus.publish(topic, [message] * 3)
+    await bus.passed("us", (await bus.read("read", 0, 10))[-1])
+    pruner = Pruner(database, open_folder(tmp_path), NOTHING, logger())
+    await pruner.prune()
+    assert set(await bus.topics()) == {"read", INTERNAL_TOPIC}
+    await bus.publish("rapp", [message])
+    (found,) = await bus.read("rapp", 3, 10)
+    assert [found] == await bus.read("rapp", 0, 10)
+    assert found.offset >= 3
+    await pruner.prune()
+    await bus.publish("rapp", [message])
+    assert await bus.read("rapp", found.offset + 1, 10)
+
+
+async def test_an_index_that_slept_through_a_removal_forgets_the_handle(
+    database: Database, tmp_path: Path
+) -> None:
+    """What was removed, and whose tombstone is gone by the time that an index follows again, is gone from the
+    index, too; so it is when the handle came again elsewhere."""
+    registry = Registry(database, ("127.0.0.0/8",))
+    sleeping, awake = OwnerIndex(database), OwnerIndex(database)
+
+    async def register(**fields: Any) -> None:
+        body = {"dmiPlugin": "http://127.0.0.1:9001", **fields}
+        assert (await registry.register(msgspec.json.encode(body))).complete
+        await awake.catch_up()
+
+    await register(
+        createdCmHandles=[
+            {"cmHandle": f"ch-{n}", "alternateId": f"/ME={n}", "dataProducerIdentifier": "p"}
+            for n in range(3)
+        ]
+    )
+    await sleeping.catch_up()
+    await register(removedCmHandles=["ch-1", "ch-2"])
+    await Pruner(database, open_folder(tmp_path), NOTHING, logger()).prune()
+    assert (await counts(database))["cm_handle"] == 1
+    await register(
+        createdCmHandles=[{"cmHandle": "ch-2", "alternateId": "/ME=7", "dataProducerIdentifier": "p"}]
+    )
+    expected = {"ch-0": "ME=0", "ch-2": "ME=7"}
+    for index in (sleeping, awake):
+        await index.catch_up()
+        assert {owner.cm_handle: owner.alternate_key for owner in index} == expected
+
+
+async def test_young_traces_and_lanes_in_use_stay(database: Database, tmp_path: Path) -> None:
+    """Tombstones and turns that are younger than the retention stay; so do lanes that are held or closed."""
+    async with database.connection() as connection:
+        await connection.execute(
+            """
+            insert into dmi_plugin (url) values ('http://127.0.0.1:1');
+            insert into lane (plugin_id, data_producer_id, held_by, closed_until)
+            select plugin_id, producer, held_by, closed_until
+            from dmi_plugin, (values
+                ('held', gen_random_uuid(), null), ('closed', null, clock_timestamp() + interval '1 h'),
+                ('open again', null, clock_timestamp() - interval '1 h'), ('free', null, null)
+            ) as l (producer, held_by, closed_until);
+            insert into lane_client
+            select lane_id, client, clock_timestamp() - make_interval(days => days)
+            from lane, (values ('young', 1), ('old', 8)) as c (client, days)
+            where data_producer_id = 'closed';
+            insert into cm_handle (cm_handle, plugin_id, version, removed, removed_at)
+            select name, plugin_id, 1, true, clock_timestamp() - make_interval(days => days)
+            from dmi_plugin,
+                 (values ('young', 1), ('old', 8), ('of an older version', null)) as h (name, days);
+            """
+        )
+    await Pruner(database, open_folder(tmp_path), Retention(), logger()).prune()
+    async with database.connection() as connection:
+        lanes = await connection.fetch("select data_producer_id from lane order by 1")
+        clients = await connection.fetch("select client from lane_client")
+        handles = await connection.fetch("select cm_handle from cm_handle order by 1")
+    assert [row[0] for row in lanes] == ["closed", "held"]
+    assert [row[0] for row in clients] == ["young"]
+    assert [row[0] for row in handles] == ["of an older version", "young"]

@@ -7,6 +7,8 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import aiohttp
 import asyncpg
@@ -21,7 +23,9 @@ from ran_datajobs.store.database import Database
 from ran_datajobs.store.queries import migrations
 from tests.acceptance.whole_service import whole_service
 
-SCHEMA_1 = Path(__file__).parents[1] / "data" / "schema-1.sql"
+DATA = Path(__file__).parents[1] / "data"
+SCHEMA_1 = DATA / "schema-1.sql"
+OLDER = range(1, len(migrations()))
 PATIENCE = 30.0
 
 
@@ -30,6 +34,24 @@ async def load_schema_1(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute(SCHEMA_1.read_text(encoding="utf-8"))
+    finally:
+        await connection.close()
+
+
+async def load_older(database_url: str, schema: int) -> None:
+    """Fill the database with the kept one, as it is at ``schema``.
+
+    The kept one is what pg_dump said of a service of schema 1 with open jobs. A migration is never changed,
+    so that a later schema is made of it as the version of that time did.
+    """
+    await load_schema_1(database_url)
+    connection = await asyncpg.connect(database_url)
+    try:
+        for number, name, text in migrations()[1:schema]:
+            await connection.execute(text)
+            await connection.execute(
+                "insert into schema_version (number, name) values ($1, $2)", number, name
+            )
     finally:
         await connection.close()
 
@@ -63,10 +85,14 @@ async def take_again(plugin: ScriptedPlugin, address: str, database: Database) -
                 assert (await answer.json())["dataProducerJobId"] == row["data_producer_job_id"]
 
 
-async def test_open_jobs_of_an_older_schema_are_finished(database_url: str, tmp_path: Path) -> None:
-    """A kept database of schema 1, with jobs that are tracked, waiting and not planned, is migrated by two
-    processes at once; then all its jobs end, with every operation executed once."""
-    await load_schema_1(database_url)
+@pytest.mark.parametrize("schema", OLDER)
+async def test_open_jobs_of_an_older_schema_are_finished(
+    database_url: str, tmp_path: Path, schema: int
+) -> None:
+    """A database of an older schema, with jobs that are tracked, waiting and not planned, is migrated by two
+    processes at once; then all its jobs end, with every operation executed once. Those that the plugin was
+    given long ago are asked for before their time is called out."""
+    await load_older(database_url, schema)
     first, second = await Database.open(database_url, size=2), await Database.open(database_url, size=2)
     await asyncio.gather(first.migrate(), second.migrate())
     assert await schema_version(first) == len(migrations())
@@ -79,6 +105,66 @@ async def test_open_jobs_of_an_older_schema_are_finished(database_url: str, tmp_
             jobs = [await service.ended(job_id) for job_id in job_ids]
     await first.close()
     await second.close()
+    assert_whole(jobs, plugin)
+
+
+async def test_a_worker_of_the_schema_before_goes_on_under_the_migration(
+    database_url: str, tmp_path: Path
+) -> None:
+    """A worker of schema 2 holds the lanes. It looks into them during and after the migration, settles a
+    sub-job with the statements of its time, and leaves; a new worker ends what is left."""
+    old = named(DATA / "statements-2.sql")
+    await load_older(database_url, 2)
+    database = await Database.open(database_url, size=4)
+    plugin = ScriptedPlugin(Script())
+    worker = uuid4()
+    migrated = asyncio.Event()
+    async with plugin.serving() as address, database.connection() as connection:
+        await take_again(plugin, address, database)
+        await connection.execute("insert into worker values ($1, clock_timestamp() + interval '1 h')", worker)
+        claimed = await connection.fetch(old["claim"], [1, 2], [2, 3], worker)
+        lanes = [row["lane_id"] for row in claimed], [row["epoch"] for row in claimed]
+        assert lanes[0] == [1, 2]
+
+        async def look() -> int:
+            looks = 0
+            while not migrated.is_set() or not looks:
+                assert len(await connection.fetch(old["look"], *lanes)) == 2
+                looks += 1
+            return looks
+
+        looking = asyncio.create_task(look())
+        await database.migrate()
+        migrated.set()
+        assert await looking > 0
+        assert len(await connection.fetch(old["look"], *lanes)) == 2
+        mine = await connection.fetchrow(
+            "select sub_job_id, job_id, operations from sub_job where stage = 'TRACKING' and lane_id = 1"
+        )
+        assert mine is not None
+        settled = [[mine["sub_job_id"]], [lanes[1][0]], ["FINISHED"], [mine["operations"]]]
+        async with connection.transaction():
+            assert len(await connection.fetch(old["settle"], *settled, [0], [0], [0], [""])) == 1
+            left = await connection.fetchval(
+                old["count_settled"], [mine["job_id"]], [1], [mine["operations"]]
+            )
+        assert left == 1
+        assert len(await connection.fetch(old["leave"], worker)) == 2
+        job_ids = [str(row["job_id"]) for row in await connection.fetch("select job_id from data_job")]
+        async with whole_service(database_url, tmp_path) as service:
+            jobs = [await service.ended(job_id) for job_id in job_ids]
+    await database.close()
+    assert_whole(jobs, plugin)
+
+
+def named(path: Path) -> dict[str, str]:
+    """The statements of a file, by name."""
+    pieces = path.read_text(encoding="utf-8").split("-- name: ")[1:]
+    return {name: text for name, _, text in (piece.partition("\n") for piece in pieces)}
+
+
+def assert_whole(jobs: list[Any], plugin: ScriptedPlugin) -> None:
+    """The kept jobs have succeeded but for an operation each that nobody owns, everything executed once."""
     assert len(jobs) == 3
     assert {(job["operations"]["succeeded"], job["operations"]["unmatched"]) for job in jobs} == {(11, 1)}
     executed = [(e.request_id, o.operation_id) for e in plugin.history for o in e.operations]

@@ -14,7 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ran_datajobs.dispatch import outcomes
-from ran_datajobs.dispatch.backoff import FIRST_POLL, LONGEST_POLL, until_next_poll, until_repeat
+from ran_datajobs.dispatch.backoff import (
+    FIRST_POLL,
+    LONGEST_POLL,
+    until_next_look,
+    until_next_poll,
+    until_repeat,
+)
 from ran_datajobs.dispatch.batch import Batched
 from ran_datajobs.dispatch.progress import Progress
 from ran_datajobs.dispatch.turn import choose
@@ -89,6 +95,17 @@ def test_polls_start_at_a_fifth_of_a_second_and_never_wait_longer_than_half_a_mi
     delay = until_next_poll(polls, chance)
     assert FIRST_POLL <= delay <= LONGEST_POLL
     assert until_next_poll(polls + 1, chance) >= delay
+
+
+@given(st.integers(0, 200), st.floats(0, 1e6))
+def test_polls_and_repeats_are_spread(times: int, ended_for: float) -> None:
+    """Two that wait for the same reason wait differently, by a fifth at least: they do not come in step."""
+    for earliest, latest in (
+        (until_next_poll(times, 0.0), until_next_poll(times, 0.99)),
+        (until_repeat(times, 0.0), until_repeat(times, 0.99)),
+        (until_next_look(ended_for, 0.99), until_next_look(ended_for, 0.0)),
+    ):
+        assert latest > 1.2 * earliest
 
 
 @given(st.integers(0, 200), st.floats(0, 1, exclude_max=True), st.floats(0, 1e9))

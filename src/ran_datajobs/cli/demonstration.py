@@ -34,6 +34,7 @@ from ran_datajobs.cli.supervisor import program_of, running_service
 from ran_datajobs.config import Settings, default_data_dir
 from ran_datajobs.dmi.provmns_servers import DATA_PRODUCER
 from ran_datajobs.errors import WrongUse
+from ran_datajobs.inventory.registration import ALREADY_EXISTS
 from ran_datajobs.job import OperationState, Status, read_status
 from ran_datajobs.northbound import paths
 from ran_datajobs.processes import claim_port, signals_stop
@@ -152,7 +153,7 @@ def _show_jobs(stage: Stage, out: Console, began: float) -> bool:
     inventory = registration(
         stage.settings.seed, stage.settings.sites, stage.plugin, idempotent=True, stopOnError=True
     )
-    if refused := register(api, json.dumps(inventory).encode()):
+    if refused := take_over(api, inventory):
         raise WrongUse(
             f"{len(refused)} CM handles were not taken, the first because {refused[0]['errorText']}"
         )
@@ -166,6 +167,16 @@ def _show_jobs(stage: Stage, out: Console, began: float) -> bool:
     well = [_show_outcome(api, out, job, outcome) for job, outcome in ended]
     _show_addresses(stage, out, [outcome for _, outcome in ended])
     return all(well)
+
+
+def take_over(api: Api, inventory: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Register the network, also where an earlier demo on the same data dir registered it with a plugin at
+    another port: those handles move. The entries that were not taken."""
+    refused = register(api, json.dumps(inventory).encode())
+    known = [entry["cmHandle"] for entry in refused if entry["errorCode"] == ALREADY_EXISTS]
+    if known:
+        refused = register(api, json.dumps({**inventory, "removedCmHandles": known}).encode())
+    return refused
 
 
 def _show_outcome(api: Api, out: Console, demo_job: DemoJob, job: dict[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from typing import Final
 from uuid import UUID, uuid5
 
 import zstandard
@@ -23,7 +24,10 @@ from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.parts import Part
 from ran_datajobs.store.planning import JobToPlan, NewSubJob
 
-_MAX_REQUEST = 1 << 31
+_MAX_REQUEST: Final = 1 << 31
+
+PLANS_IN_MEMORY: Final = 4
+"""Jobs whose request or plan one worker has in memory at a time; thousands may wait for theirs."""
 
 
 class Planner:
@@ -36,16 +40,20 @@ class Planner:
         self._index = index
         self._objects = objects
         self._reached = reached
+        self._in_memory = asyncio.Semaphore(PLANS_IN_MEMORY)
         self._one_at_a_time = asyncio.Lock()  # the index must stand still while it is read on a thread
 
     async def handle(self, subject: str, _task_id: int) -> Done | Again:
         """Plan the job ``subject``; nothing when it is planned already or gone."""
-        job_id = UUID(subject)
-        async with self._database.connection() as connection:
-            job = await planning.job_to_plan(connection, job_id)
-        if job is None or job.planned:
-            return Done()
-        async with self._one_at_a_time:
+        async with self._in_memory:
+            return await self._plan(UUID(subject))
+
+    async def _plan(self, job_id: UUID) -> Done:
+        async with self._one_at_a_time:  # whoever waits for it has no request in memory yet
+            async with self._database.connection() as connection:
+                job = await planning.job_to_plan(connection, job_id)
+            if job is None:
+                return Done()
             await self._index.catch_up()
             plan, sub_jobs = await asyncio.to_thread(self._split, job)
         await self._reached(Checkpoint.PLAN_SPLIT)
@@ -64,8 +72,7 @@ class Planner:
 
     async def _is_unplanned(self, job_id: UUID) -> bool:
         async with self._database.connection() as connection:
-            job = await planning.job_to_plan(connection, job_id)
-        return job is not None and not job.planned
+            return await planning.is_unplanned(connection, job_id)
 
     def _split(self, job: JobToPlan) -> tuple[Plan, list[NewSubJob]]:
         body = zstandard.ZstdDecompressor().decompress(job.body, max_output_size=_MAX_REQUEST)

@@ -15,6 +15,7 @@ from typing import Final
 from msgspec import Struct
 
 from ran_datajobs.errors import DataJobsError
+from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.store import retention
 from ran_datajobs.store.database import Connection, Database
@@ -26,11 +27,12 @@ LOOK_EVERY: Final = 60.0
 
 _JOBS: Final = 50
 _ROWS: Final = 2000
+_OWN_TOPICS: Final = (INTERNAL_TOPIC, STATUS_TOPIC)
 
 
 class Retention(Struct, frozen=True):
-    """How long things are kept, in seconds: ended jobs with all that is theirs, messages of the embedded bus,
-    and Idempotency-Keys."""
+    """How long things are kept, in seconds: ended jobs with all that is theirs and the traces of removed CM
+    handles, messages of the embedded bus, and Idempotency-Keys."""
 
     jobs: float = 7 * 86400.0
     messages: float = 7 * 86400.0
@@ -64,6 +66,10 @@ class Pruner:
             await self._in_steps(lambda c: retention.remove_keys(c, self._kept.keys, _ROWS))
             await self._in_steps(lambda c: retention.remove_messages(c, self._kept.messages, _ROWS))
             await self._in_steps(lambda c: retention.remove_lost_outbox(c, _ROWS))
+            await self._in_steps(lambda c: retention.remove_topics(c, _OWN_TOPICS, _ROWS))
+            await self._in_steps(lambda c: retention.remove_lanes(c, _ROWS))
+            await self._in_steps(lambda c: retention.remove_lane_clients(c, self._kept.jobs, _ROWS))
+            await self._in_steps(lambda c: retention.remove_tombstones(c, self._kept.jobs, _ROWS))
         if removed:
             self._log.info(Event.JOBS_PRUNED, jobs=removed)
         return removed

@@ -371,8 +371,18 @@ class _Visit:
         self._progress.due_at = time.monotonic()
 
     async def time_out(self) -> None:
-        """Cancel once, then give up. Unless the plugin took the DELETE it may still be executing: the lane is
-        closed to other writes until its status says that it has ended."""
+        """Cancel once, then give up, unless it turns out to have ended: nobody may have asked for long.
+
+        Unless the plugin took the DELETE it may still be executing: the lane is closed to other writes until
+        its status says that it has ended.
+        """
+        if self._sub_job.stage == TRACKING and self._progress.told is None and self._progress.stopped is None:
+            answer = await self._plugin.status(self._address())
+            if isinstance(answer, Polled) and answer.status.terminal:
+                self._progress.told = answer.status
+        if self._progress.told is not None:
+            await self._collect(self._progress.told)
+            return
         if self._progress.stopped is None:
             self._progress.stopped = await self._plugin.cancel(self._address())
         taken = isinstance(self._progress.stopped, CancelTaken)

@@ -187,6 +187,8 @@ class Worker:
             await asyncio.sleep(RESCUE_EVERY)
             with contextlib.suppress(StoreUnavailable):
                 await self._database.end_sessions_of_dead_workers()
+                if look % FORGOTTEN_EVERY == 0:
+                    await self._database.retried(planning.unblock_forgotten)
                 async with self._database.transaction() as connection:
                     lane_ids = set(await lanes.orphan_lanes(connection))
                     tasks = []

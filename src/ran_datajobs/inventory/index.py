@@ -48,11 +48,11 @@ class OwnerIndex(Owners):
                     self._owner(record, shared) for record in batch if record["alternate_key"] is not None
                 )
             anew = {plugin.plugin_id for plugin in changes.plugins}
-            gone = [owner.alternate_key for owner in self if owner.cm_handle in seen]
+            gone = [owner.alternate_key for owner in self if changes.anew or owner.cm_handle in seen]
             come += [
                 self._with_plugin(owner)
                 for owner in self
-                if owner.plugin.plugin_id in anew and owner.cm_handle not in seen
+                if not changes.anew and owner.plugin.plugin_id in anew and owner.cm_handle not in seen
             ]
             self.change(gone, come)
             self._version = changes.version

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 import msgspec
 
@@ -13,6 +14,9 @@ from ran_datajobs.inventory.registration import Registration, RegistrationOutcom
 from ran_datajobs.store import handles
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.handles import PluginRow
+
+_LONGEST_REGISTRATION: Final = 60.0
+"""Seconds that the changes of a large registration may take to work out; only other registrations wait."""
 
 
 class Registry:
@@ -34,7 +38,7 @@ class Registry:
         """
         registration = await asyncio.to_thread(read_registration, body)
         address, address_fault = self._address(registration)
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(idle=_LONGEST_REGISTRATION) as connection:
             await handles.lock_inventory(connection)
             version = await handles.next_version(connection)
             plugin_id = 0

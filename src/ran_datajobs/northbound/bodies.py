@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 from litestar import Request
@@ -37,7 +37,10 @@ class Limits(Struct, frozen=True):
 
 
 class Bodies:
-    """Receives bodies and counts the bytes in flight: from their arrival until the request is answered."""
+    """Receives bodies and counts the bytes in flight: from their arrival until the request is answered.
+
+    A stored body that a request makes us work on again counts like one that arrives.
+    """
 
     def __init__(self, limits: Limits, shown: Gauge) -> None:
         """``shown`` follows the bytes in flight."""
@@ -81,6 +84,15 @@ class Bodies:
             yield bytes(body)
         finally:
             self._count(-reserved)
+
+    @contextlib.contextmanager
+    def held(self, size: int) -> Iterator[None]:
+        """Count ``size`` bytes as in flight until the block ends; 429 while too many are."""
+        self._reserve(size)
+        try:
+            yield
+        finally:
+            self._count(-size)
 
     def _reserve(self, size: int) -> None:
         if self._in_flight + size > self._limits.max_bodies_in_flight:

@@ -66,18 +66,19 @@ async def retry(
         if not row.status.terminal:
             raise HTTPException(status_code=409, detail="the data job is still under way: cancel it or wait")
         written = await parts.listing(connection, job_id)
-        stored = await jobs.request_of(connection, job_id)
-    states = await failed_operations(api.parts.objects, row.results_bucket, written)
-    wanted = to_repeat(states, include_unknown=include_unknown)
-    if not wanted or stored is None:
-        raise HTTPException(
-            status_code=409, detail="there is nothing to retry" + ("" if include_unknown else _UNKNOWN_HINT)
-        )
-    size = row.operations * 100
-    read, body = await off_loop(size, _left_over, stored, wanted, api.parts.limits.max_operations)
-    destination = Destination(row.destination, row.destination_kind, row.results_bucket)
-    job = await new_job(caller, read, destination, body, retry_of=job_id)
-    return await accept(api, caller, job)
+        size = await jobs.request_size(connection, job_id)
+    with api.bodies.held(size):
+        states = await failed_operations(api.parts.objects, row.results_bucket, written)
+        wanted = to_repeat(states, include_unknown=include_unknown)
+        async with api.parts.database.connection() as connection:
+            stored = await jobs.request_of(connection, job_id) if wanted else None
+        if stored is None:
+            hint = "" if include_unknown else _UNKNOWN_HINT
+            raise HTTPException(status_code=409, detail=f"there is nothing to retry{hint}")
+        read, body = await off_loop(size, _left_over, stored, wanted, api.parts.limits.max_operations)
+        destination = Destination(row.destination, row.destination_kind, row.results_bucket)
+        job = await new_job(caller, read, destination, body, retry_of=job_id)
+        return await accept(api, caller, job)
 
 
 _UNKNOWN_HINT: Final = ": operations of unknown outcome are repeated with ?includeUnknown=true only"

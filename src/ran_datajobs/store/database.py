@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -35,6 +35,19 @@ _MIGRATION_TRIES = 20
 _MIGRATION_PAUSE = 0.5
 _MIGRATION_SECONDS = 3600.0
 
+IDLE_IN_TRANSACTION: Final = 5.0
+"""Seconds that a transaction may wait for its client before the database ends it, and frees its locks."""
+
+_SESSION: Final = {
+    "timezone": "UTC",
+    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION * 1000:.0f}",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+"""What a session is told at its start: one that is frozen or cut off while it holds a row holds up nobody."""
+
 _AWAY = (
     OSError,
     TimeoutError,
@@ -43,6 +56,7 @@ _AWAY = (
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.DiskFullError,
@@ -115,7 +129,7 @@ class Database:
                 max_size=size,
                 init=_prepare,
                 command_timeout=60,
-                server_settings={"application_name": name, "timezone": "UTC"},
+                server_settings=_SESSION | {"application_name": name},
             )
         return cls(pool, url, name)
 
@@ -135,10 +149,16 @@ class Database:
                 yield connection
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """One connection in one transaction: committed at the end, rolled back by an exception."""
+    async def transaction(self, *, idle: float | None = None) -> AsyncIterator[Connection]:
+        """One connection in one transaction: committed at the end, rolled back by an exception.
+
+        The database ends it when it waits for us between two statements for more than ``idle`` seconds
+        (default: :data:`IDLE_IN_TRANSACTION`). One that computes for longer holds no row that others need.
+        """
         with store_errors():
             async with self.pool.acquire(timeout=10) as connection, connection.transaction():
+                if idle is not None:
+                    await connection.execute(_SQL["wait_for_client"], f"{idle * 1000:.0f}")
                 yield connection
 
     async def retried(self, write: Callable[[Connection], Awaitable[Answer]]) -> Answer:
@@ -155,7 +175,9 @@ class Database:
     async def listen_connection(self) -> asyncpg.Connection[asyncpg.Record]:
         """A connection of its own, for LISTEN; the caller closes it."""
         with store_errors():
-            return await asyncpg.connect(self._url, server_settings={"application_name": self._name})
+            return await asyncpg.connect(
+                self._url, server_settings=_SESSION | {"application_name": self._name}
+            )
 
     async def plain_pool(self, *, size: int) -> asyncpg.Pool[asyncpg.Record]:
         """A pool of its own for the task engine, without our codecs; the caller closes it."""
@@ -164,7 +186,7 @@ class Database:
                 self._url,
                 min_size=2,
                 max_size=size,
-                server_settings={"application_name": self._name, "timezone": "UTC"},
+                server_settings=_SESSION | {"application_name": self._name},
             )
 
     async def end_sessions_of_dead_workers(self) -> None:
@@ -200,7 +222,7 @@ class Database:
 
     async def _migrate(self) -> None:
         known = migrations()
-        async with self.transaction() as connection:
+        async with self.transaction(idle=_MIGRATION_SECONDS) as connection:
             await connection.execute(_SQL["lock_migrations"])
             await connection.execute(_SQL["wait_for_locks_briefly"])
             await connection.execute(_SQL["create_schema_version"])

@@ -131,6 +131,8 @@ async def _save_batch(connection: Connection, rows: Sequence[HandleRow], version
 class InventoryChanges(Struct, frozen=True):
     """What changed since a version, as of ``version``: plugins, and handles in batches.
 
+    ``anew``: it is all there is, and what is not in it is gone: removals since then are forgotten already.
+
     Of a handle: cm_handle, alternate_key (None for a tombstone), plugin_id, data_producer_id,
     module_set_tag, private_properties (JSON bytes).
     """
@@ -138,6 +140,7 @@ class InventoryChanges(Struct, frozen=True):
     version: int
     plugins: list[PluginRow]
     handles: AsyncIterator[list[Record]]
+    anew: bool
 
 
 @contextlib.asynccontextmanager
@@ -149,9 +152,11 @@ async def changes_since(database: Database, version: int) -> AsyncIterator[Inven
             return
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             newest: int = await connection.fetchval(_SQL["newest_version"])
-            plugins = await connection.fetch(_SQL["plugins_since"], version)
-            handles = _batches(connection, version)
-            yield InventoryChanges(newest, [plugin_row(record) for record in plugins], handles)
+            anew = version < await connection.fetchval(_SQL["pruned_version"])
+            since = -1 if anew else version
+            plugins = await connection.fetch(_SQL["plugins_since"], since)
+            handles = _batches(connection, since)
+            yield InventoryChanges(newest, [plugin_row(record) for record in plugins], handles, anew)
 
 
 async def _batches(connection: Connection, version: int) -> AsyncIterator[list[Record]]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
+import zstandard
 from msgspec import Struct
 
 from ran_datajobs.job import Counts, DeliveryState, JobType, Status
@@ -266,6 +267,12 @@ async def changed_sub_jobs(
 async def has_part(connection: Connection, job_id: UUID, key: str) -> bool:
     """True when ``key`` is one of the job's result objects."""
     return bool(await connection.fetchval(_SQL["has_part"], job_id, key))
+
+
+async def request_size(connection: Connection, job_id: UUID) -> int:
+    """Bytes of the job's request, uncompressed, without loading it; 0 when it is gone."""
+    head: bytes | None = await connection.fetchval(_SQL["request_head_of"], job_id)
+    return max(zstandard.frame_content_size(head), 0) if head else 0
 
 
 async def request_of(connection: Connection, job_id: UUID) -> bytes | None:

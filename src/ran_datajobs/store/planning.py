@@ -10,7 +10,7 @@ from uuid import UUID
 import zstandard
 from msgspec import Struct
 
-from ran_datajobs.job import Counts, JobType, Status
+from ran_datajobs.job import Counts, Status
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.queries import named_queries
 
@@ -18,12 +18,10 @@ _SQL = named_queries("planning")
 
 
 class JobToPlan(Struct, frozen=True):
-    """A job with the bytes of its request (zstd)."""
+    """A job that waits for its plan, with the bytes of its request (zstd)."""
 
     job_id: UUID
-    type: JobType
     results_bucket: str
-    planned: bool
     body: bytes
 
 
@@ -38,11 +36,16 @@ class NewSubJob(Struct, frozen=True):
 
 
 async def job_to_plan(connection: Connection, job_id: UUID) -> JobToPlan | None:
-    """The job and its request; ``None`` when there is no such job."""
+    """The job and its request; ``None`` when it is planned already or gone."""
     row = await connection.fetchrow(_SQL["job_to_plan"], job_id)
     if row is None:
         return None
-    return JobToPlan(row["job_id"], JobType(row["type"]), row["results_bucket"], row["planned"], row["body"])
+    return JobToPlan(row["job_id"], row["results_bucket"], row["body"])
+
+
+async def is_unplanned(connection: Connection, job_id: UUID) -> bool:
+    """True while the job waits for its plan."""
+    return bool(await connection.fetchval(_SQL["is_unplanned"], job_id))
 
 
 async def lock_job(connection: Connection, job_id: UUID) -> Any:
@@ -141,8 +144,26 @@ async def finish(
 
 
 async def unblock_after(connection: Connection, job_id: UUID) -> list[int]:
-    """Free the jobs that waited for this one alone; the lanes that have something to do now."""
-    freed = [row["job_id"] for row in await connection.fetch(_SQL["unblock_after"], job_id)]
+    """Free the jobs that waited for this one alone; the lanes that have something to do now.
+
+    The job is terminal in this transaction already. Of jobs that end at the same time the last one to get
+    here frees those that waited for all of them.
+    """
+    waiting = [row["job_id"] for row in await connection.fetch(_SQL["lock_waiting"], job_id)]
+    return await _unblock(connection, waiting)
+
+
+async def unblock_forgotten(connection: Connection) -> list[int]:
+    """Free up to 1000 jobs that wait although all they waited for is terminal or gone; the lanes that have
+    something to do now."""
+    waiting = [row["job_id"] for row in await connection.fetch(_SQL["lock_waiting_in_vain"])]
+    return await _unblock(connection, waiting)
+
+
+async def _unblock(connection: Connection, locked: list[UUID]) -> list[int]:
+    if not locked:
+        return []
+    freed = [row["job_id"] for row in await connection.fetch(_SQL["unblock_jobs"], locked)]
     if not freed:
         return []
     return sorted({row["lane_id"] for row in await connection.fetch(_SQL["unblock_sub_jobs"], freed)})

@@ -4,6 +4,7 @@ database's clock. Open jobs, and those whose delivery is under way, are never to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from msgspec import Struct
@@ -64,3 +65,28 @@ async def remove_messages(connection: Connection, older_than: float, limit: int)
 async def remove_lost_outbox(connection: Connection, limit: int) -> int:
     """Remove what was still to be published for jobs that are gone; how many it were."""
     return len(await connection.fetch(_SQL["delete_lost_outbox"], limit))
+
+
+async def remove_topics(connection: Connection, kept: Sequence[str], limit: int) -> int:
+    """Remove topics of the embedded bus, but for ``kept``, that have neither messages nor readers of ours nor
+    jobs; how many it were. One that comes again goes on behind the offsets that it had."""
+    rows = await connection.fetch(_SQL["lock_unused_topics"], kept, limit)
+    return int(await connection.fetchval(_SQL["delete_unused_topics"], [row["topic"] for row in rows]))
+
+
+async def remove_lanes(connection: Connection, limit: int) -> int:
+    """Remove lanes without sub-jobs that nobody holds and that are not closed; how many it were."""
+    rows = await connection.fetch(_SQL["lock_unused_lanes"], limit)
+    return len(await connection.fetch(_SQL["delete_unused_lanes"], [row["lane_id"] for row in rows]))
+
+
+async def remove_lane_clients(connection: Connection, older_than: float, limit: int) -> int:
+    """Forget who was served in a lane longer ago; how many it were."""
+    return len(await connection.fetch(_SQL["delete_lane_clients"], older_than, limit))
+
+
+async def remove_tombstones(connection: Connection, older_than: float, limit: int) -> int:
+    """Remove CM handles that were removed longer ago; how many it were. A lookup index that has not followed
+    for so long reads all handles anew."""
+    await connection.execute(_SQL["date_tombstones"], limit)
+    return int(await connection.fetchval(_SQL["delete_tombstones"], older_than, limit))

@@ -2,8 +2,9 @@
 -- The embedded bus. Offsets are given out under the topic's row lock, which is held until the commit: a reader
 -- that sees an offset has seen, or can see, every smaller one.
 
+-- A topic that was removed and comes again must not give out an offset twice.
 -- name: add_topic
-insert into bus_topic (topic) values ($1) on conflict do nothing;
+insert into bus_topic (topic, head) select $1, bus_head from pruned on conflict do nothing;
 
 -- name: topics
 select topic from bus_topic order by topic;

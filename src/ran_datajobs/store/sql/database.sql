@@ -15,6 +15,9 @@ select pg_advisory_xact_lock(7263401);
 -- name: wait_for_locks_briefly
 set local lock_timeout = '2s';
 
+-- name: wait_for_client
+select set_config('idle_in_transaction_session_timeout', $1, true);
+
 -- name: end_sessions_of_dead_workers
 select pg_terminate_backend(a.pid)
 from worker w join pg_stat_activity a on a.application_name = $1 || w.worker_id

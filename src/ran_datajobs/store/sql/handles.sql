@@ -33,7 +33,7 @@ where not removed and alternate_key is not null and cm_handle = any ($1::text[])
 
 -- name: remove_handles
 update cm_handle
-set removed = true, alternate_id = null, alternate_key = null, private_properties = '{}', public_properties = '{}',
+set removed = true, removed_at = clock_timestamp(), alternate_id = null, alternate_key = null, private_properties = '{}', public_properties = '{}',
     version = $2
 where cm_handle = any ($1::text[]);
 
@@ -50,10 +50,15 @@ on conflict (cm_handle) do update
 set alternate_id = excluded.alternate_id, alternate_key = excluded.alternate_key, plugin_id = excluded.plugin_id,
     data_producer_id = excluded.data_producer_id, module_set_tag = excluded.module_set_tag,
     private_properties = excluded.private_properties, public_properties = excluded.public_properties,
-    trust_level = excluded.trust_level, version = excluded.version, removed = false;
+    trust_level = excluded.trust_level, version = excluded.version, removed = false,
+    removed_at = null;
 
 -- name: newest_version
-select greatest((select max(version) from cm_handle), (select max(version) from dmi_plugin), 0);
+select greatest((select max(version) from cm_handle), (select max(version) from dmi_plugin),
+                (select inventory_version from pruned));
+
+-- name: pruned_version
+select inventory_version from pruned;
 
 -- name: owners_since
 select cm_handle, alternate_key, plugin_id, data_producer_id, module_set_tag,

@@ -1,9 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
 
 -- name: job_to_plan
-select j.job_id, j.seq, j.client, j.type, j.priority, j.results_bucket, j.planned, j.cancel_asked, j.blocked,
-       j.status, r.body
-from data_job j join job_request r using (job_id) where j.job_id = $1;
+select j.job_id, j.results_bucket, r.body
+from data_job j join job_request r using (job_id) where j.job_id = $1 and not j.planned;
+
+-- name: is_unplanned
+select exists (select 1 from data_job where job_id = $1 and not planned);
 
 -- name: lock_job
 select planned, cancel_asked, blocked, seq, delivery, destination, destination_kind, results_bucket
@@ -61,10 +63,22 @@ set status = $2::job_status, reason = $3, ended_at = clock_timestamp(), version 
 where job_id = $1 and status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') and planned and sub_jobs_open = 0
 returning job_id;
 
--- name: unblock_after
+-- name: lock_waiting
+-- Those that wait for one job. Two jobs that end at once meet here: the second one goes on when the first is committed,
+-- and a statement after this one sees both.
+select job_id from data_job where blocked and after_jobs @> array[$1::uuid] order by job_id for no key update;
+
+-- name: lock_waiting_in_vain
+select j.job_id from data_job j
+where j.blocked and j.status in ('NOT_STARTED', 'RUNNING', 'CANCELLING')
+  and not exists (select 1 from data_job a where a.job_id = any (j.after_jobs)
+                  and a.status in ('NOT_STARTED', 'RUNNING', 'CANCELLING'))
+order by j.job_id limit 1000 for no key update skip locked;
+
+-- name: unblock_jobs
 update data_job j set blocked = false
-where j.blocked and j.after_jobs @> array[$1::uuid]
-  and not exists (select 1 from data_job a where a.job_id = any (j.after_jobs) and a.job_id <> $1
+where j.job_id = any ($1::uuid[]) and j.blocked
+  and not exists (select 1 from data_job a where a.job_id = any (j.after_jobs)
                   and a.status in ('NOT_STARTED', 'RUNNING', 'CANCELLING'))
 returning j.job_id;
 
@@ -72,7 +86,9 @@ returning j.job_id;
 with freed as (
     update sub_job set blocked = false where job_id = any ($1::uuid[]) and blocked returning lane_id
 )
-update lane set wanted = true where lane_id in (select lane_id from freed) returning lane_id;
+update lane set wanted = true
+where lane_id in (select lane_id from lane where lane_id in (select lane_id from freed) order by lane_id for no key update)
+returning lane_id;
 
 -- name: forgotten_jobs
 -- The tasks are a list that is hashed once: with thousands of rows that came since the last statistics, a join may

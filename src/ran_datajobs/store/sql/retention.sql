@@ -56,3 +56,61 @@ delete from outbox o where (o.shard, o.position) in (
     where not exists (select 1 from data_job j where j.job_id = l.job_id)
     order by l.shard, l.position limit $1 for update skip locked)
 returning 1;
+
+-- What follows is locked by one statement and removed by the next one, which sees what was committed until the lock.
+
+-- name: lock_unused_topics
+select t.topic from bus_topic t
+where t.topic <> all ($1::text[])
+  and not exists (select 1 from bus_message m where m.topic = t.topic)
+  and not exists (select 1 from bus_position p where p.topic = t.topic)
+  and not exists (select 1 from data_job j where j.destination_kind = 'TOPIC' and j.destination = t.topic)
+order by t.topic limit $2 for update skip locked;
+
+-- name: delete_unused_topics
+with gone as (
+    delete from bus_topic t
+    where t.topic = any ($1::text[])
+      and not exists (select 1 from bus_message m where m.topic = t.topic)
+      and not exists (select 1 from bus_position p where p.topic = t.topic)
+      and not exists (select 1 from data_job j where j.destination_kind = 'TOPIC' and j.destination = t.topic)
+    returning t.head
+), floor as (
+    update pruned set bus_head = greatest(bus_head, (select max(head) from gone))
+)
+select count(*) from gone;
+
+-- name: lock_unused_lanes
+select l.lane_id from lane l
+where l.held_by is null and (l.closed_until is null or l.closed_until < clock_timestamp())
+  and not exists (select 1 from sub_job s where s.lane_id = l.lane_id)
+order by l.lane_id limit $1 for update skip locked;
+
+-- name: delete_unused_lanes
+delete from lane l
+where l.lane_id = any ($1::bigint[]) and not exists (select 1 from sub_job s where s.lane_id = l.lane_id)
+returning 1;
+
+-- name: delete_lane_clients
+delete from lane_client where (lane_id, client) in (
+    select lane_id, client from lane_client
+    where served_at < clock_timestamp() - make_interval(secs => $1) limit $2 for update skip locked)
+returning 1;
+
+-- A tombstone of an older version has no time: its time begins when it is seen.
+-- name: date_tombstones
+update cm_handle set removed_at = clock_timestamp() where cm_handle in (
+    select cm_handle from cm_handle where removed and removed_at is null limit $1 for update skip locked)
+returning 1;
+
+-- name: delete_tombstones
+with gone as (
+    delete from cm_handle where cm_handle in (
+        select cm_handle from cm_handle
+        where removed and removed_at < clock_timestamp() - make_interval(secs => $1)
+        order by removed_at limit $2 for update skip locked)
+    returning version
+), newest as (
+    update pruned set inventory_version = greatest(inventory_version, (select max(version) from gone))
+)
+select count(*) from gone;
