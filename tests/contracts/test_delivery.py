@@ -28,7 +28,7 @@ from ran_datajobs.results.objects import ObjectStore, open_folder
 from ran_datajobs.store import outbox, parts
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.parts import Part
-from tests.contracts.delivery_service import BUCKET, NOW, TOPIC, Service, identity, responses
+from tests.contracts.delivery_service import BUCKET, NOW, TOPIC, Service, identity, responses, same_shard_as
 
 
 class FaultyBus(PostgresBus):
@@ -170,16 +170,10 @@ async def test_a_bus_that_is_away_is_waited_for(service: EmbeddedService) -> Non
     assert await service.value("select count(*) from delivery_trouble") == 0
 
 
-def same_shard_as(job_id: UUID) -> UUID:
-    """Another job id of the same shard."""
-    return next(other for other in iter(uuid4, None) if outbox.shard_of(other) == outbox.shard_of(job_id))
-
-
 async def test_a_broken_topic_holds_up_nobody_else(service: EmbeddedService) -> None:
     """A topic that refuses is set aside, other jobs are delivered; later it gets all, in order."""
     broken = await service.job(destination="broken-topic")
-    well = same_shard_as(broken)
-    await service.execute("update data_job set job_id = $2 where job_id = $1", await service.job(), well)
+    well = await service.job(job_id=same_shard_as(broken))
     broken_sub, well_sub = await service.sub_job(broken), await service.sub_job(well, producer="ems-2")
     service.bus.refused = {"broken-topic"}
     await service.settle(broken, broken_sub, responses(*range(4), size=400_000))
@@ -266,8 +260,7 @@ async def test_a_status_event_says_what_the_job_is(service: EmbeddedService) -> 
 async def test_an_object_that_is_gone_holds_up_its_job_alone(service: EmbeddedService) -> None:
     """A result object that somebody removed is retried for its own job, and others go on."""
     gone = await service.job()
-    well = same_shard_as(gone)
-    await service.execute("update data_job set job_id = $2 where job_id = $1", await service.job(), well)
+    well = await service.job(job_id=same_shard_as(gone))
     gone_sub, well_sub = await service.sub_job(gone), await service.sub_job(well, producer="ems-2")
     (part,) = await service.settle(gone, gone_sub, responses(1))
     await service.settle(well, well_sub, responses(2))

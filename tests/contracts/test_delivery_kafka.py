@@ -22,7 +22,7 @@ from ran_datajobs.messaging.kafka import KafkaBus
 from ran_datajobs.results.objects import open_folder
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
-from tests.contracts.delivery_service import Service, responses
+from tests.contracts.delivery_service import Service, id_in_shard, responses
 from tests.contracts.publishing_process import CHECKPOINTS, NONE
 from tests.peers.kafka import KafkaBroker
 
@@ -42,9 +42,9 @@ class KafkaService(Service):
         self.broker = broker
         self.topic = topic
 
-    async def sent_job(self, sub_jobs: int) -> UUID:
+    async def sent_job(self, sub_jobs: int, job_id: UUID | None = None) -> UUID:
         """A job whose sub-jobs have three messages each, all in the outbox."""
-        job_id = await self.job(destination=self.topic)
+        job_id = await self.job(destination=self.topic, job_id=job_id)
         for position in range(sub_jobs):
             sub_job = await self.sub_job(job_id, position=position, producer=f"ems-{position}")
             await self.settle(job_id, sub_job, responses(*range(6), size=400_000))
@@ -167,22 +167,26 @@ async def test_once_across_a_broker_that_is_killed(service: KafkaService) -> Non
     assert await service.state(second) == "DELIVERED"
 
 
-async def test_a_destination_topic_that_is_missing(service: KafkaService) -> None:
+@pytest.mark.parametrize("same_shard", [True, False])
+async def test_a_destination_topic_that_is_missing(service: KafkaService, same_shard: bool) -> None:
     """A topic that is not there is not created, holds up its own jobs alone, and gets all once it is."""
-    lost = await service.job(destination="never-created")
+    missing = f"missing-{secrets.token_hex(4)}"
+    lost = await service.job(destination=missing)
     sub_job = await service.sub_job(lost)
     await service.settle(lost, sub_job, responses(1))
     await service.finish(lost)
-    made = await service.sent_job(1)
+    shard = outbox.shard_of(lost) if same_shard else (outbox.shard_of(lost) + 1) % outbox.SHARDS
+    made = await service.sent_job(1, id_in_shard(shard))
     publisher = service.publisher()
     assert await service.publish(lost, publisher) is not None
     assert await service.state(lost) == "PENDING"
-    await service.publish_all(made, publisher)
+    await service.deliver(made, publisher)
     assert await service.state(made) == "DELIVERED"
-    service.broker.create_topic("never-created")
-    await service.publish_all(lost, publisher)
+    assert await service.state(lost) == "PENDING"
+    service.broker.create_topic(missing)
+    await service.deliver(lost, publisher)
     assert await service.state(lost) == "DELIVERED"
-    assert len(await asyncio.to_thread(committed, service.broker, "never-created")) == 1
+    assert len(await asyncio.to_thread(committed, service.broker, missing)) == 1
 
 
 async def test_a_consumer_can_read_the_events_with_the_cloudevents_package(service: KafkaService) -> None:
