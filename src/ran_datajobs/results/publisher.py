@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
@@ -173,7 +174,12 @@ class Publisher:
             raise _NotAtHand(row, str(away)) from away
         if body is None:
             raise _NotAtHand(row, f"the result object {bucket}/{key} is gone")
-        return message_value(body, self._object_uri(bucket, key), lambda: hashlib.sha256(body).hexdigest())
+        try:
+            return message_value(
+                body, self._object_uri(bucket, key), lambda: hashlib.sha256(body).hexdigest()
+            )
+        except msgspec.DecodeError as error:
+            raise _NotAtHand(row, f"the result object {bucket}/{key} was spoilt") from error
 
     async def _park(
         self, connection: Connection, shard: int, topic: str, job_id: UUID | None, cause: str

@@ -7,7 +7,7 @@ A document is what one result object holds, and, wrapped in ``{"data": …}``, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -168,11 +168,9 @@ def documents(responses: Iterable[Response], limit: int = MAX_DOCUMENT_BYTES) ->
         yield _document(pieces, failed)
 
 
-def document_of(responses: Iterable[Response]) -> Document:
-    """``responses`` as one document, however large. Responses come out as :func:`cleaned`."""
-    clean = [cleaned(response) for response in responses]
-    failed = sum(response.state is not OperationState.SUCCEEDED for response in clean)
-    return _document([_ENCODER.encode(response) for response in clean], failed)
+def cut(responses: Sequence[Response]) -> tuple[Document, ...]:
+    """:func:`documents` of a whole message: at least one, for no responses one without any."""
+    return tuple(documents(responses)) or (_document([], 0),)
 
 
 def message_value(body: bytes, object_uri: str, sha256: Callable[[], str]) -> bytes:
@@ -203,11 +201,17 @@ def read_responses(body: bytes) -> tuple[list[Response], int]:
     """The responses of an untrusted document, and how many of its entries were of no use.
 
     Unknown keys are dropped; codes may be numbers or strings. Raises msgspec.DecodeError for what is not
-    ``{"responses": […]}``.
+    ``{"responses": […]}`` in UTF-8, or is nested too deeply.
     """
     usable: list[Response] = []
     useless = 0
-    for raw in _RESPONSES.decode(body).responses:
+    try:
+        if not body.isascii():  # a Raw member is skipped over without a look at its characters
+            body.decode()
+        entries = _RESPONSES.decode(body).responses
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(f"no JSON that is of use: {error}") from error
+    for raw in entries:
         try:
             usable.append(_RESPONSE.decode(raw))
         except msgspec.DecodeError:
@@ -284,4 +288,7 @@ def _bounded(head: Response, room: int) -> Response:
     )
     if len(_ENCODER.encode(short)) * 2 <= room:
         return short
-    return msgspec.structs.replace(short, request=Raw(b"{}"), errors=())
+    shorter = msgspec.structs.replace(short, request=Raw(b"{}"), errors=())
+    if len(_ENCODER.encode(shorter)) * 2 <= room:
+        return shorter
+    return msgspec.structs.replace(shorter, status_message="", reason="")
