@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary_event
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AclOperation
 
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.kafka import KafkaBus
@@ -187,6 +188,48 @@ async def test_a_destination_topic_that_is_missing(service: KafkaService, same_s
     await service.deliver(lost, publisher)
     assert await service.state(lost) == "DELIVERED"
     assert len(await asyncio.to_thread(committed, service.broker, missing)) == 1
+
+
+async def test_a_forbidden_and_a_deleted_topic_hold_up_nobody_else(service: KafkaService) -> None:
+    """A topic that may only be described and one that is deleted while jobs wait fail their own deliveries;
+    a job of the same shard, in the same batches, is delivered."""
+    broker = service.broker
+    forbidden, deleted = f"forbidden-{secrets.token_hex(4)}", f"deleted-{secrets.token_hex(4)}"
+    broker.create_topic(forbidden)
+    broker.create_topic(deleted)
+    broker.allow_only(forbidden, AclOperation.DESCRIBE)
+    async with service.database.connection() as connection:
+        installation = str(await outbox.installation(connection))
+    service.bus = bus = KafkaBus(
+        broker.sasl_bootstrap, broker.sasl_settings, installation=installation, patience=5.0
+    )
+    jobs: dict[str, UUID] = {}
+    for number, topic in enumerate((deleted, forbidden, service.topic)):
+        jobs[topic] = await service.job(destination=topic, job_id=id_in_shard(5))
+        await service.settle(
+            jobs[topic],
+            await service.sub_job(jobs[topic], producer=f"ems-{number}"),
+            responses(*range(6), size=400_000),
+        )
+    try:
+        publisher = service.publisher()
+        broker.delete_topic(deleted)
+        for job_id in jobs.values():
+            await service.finish(job_id)
+        await service.deliver(jobs[service.topic], publisher)
+        assert [await service.state(job_id) for job_id in jobs.values()] == [
+            "PENDING",
+            "PENDING",
+            "DELIVERED",
+        ]
+        hopeless = service.publisher(give_up=0.0)
+        await service.deliver(jobs[forbidden], hopeless)
+        await service.deliver(jobs[deleted], hopeless)
+        assert [await service.state(job_id) for job_id in jobs.values()] == ["FAILED", "FAILED", "DELIVERED"]
+        assert {each.topic for each in service.given_up} == {forbidden, deleted}
+    finally:
+        await bus.close()
+    whole(await asyncio.to_thread(committed, broker, service.topic), {jobs[service.topic]: 1})
 
 
 async def test_a_consumer_can_read_the_events_with_the_cloudevents_package(service: KafkaService) -> None:
