@@ -733,3 +733,18 @@ async def test_every_store_has_a_name_of_its_own(service: EmbeddedService) -> No
     async with service.database.connection() as connection:
         first = await outbox.installation(connection)
         assert await outbox.installation(connection) == first
+
+
+async def test_a_long_delivery_takes_turns_with_others(
+    service: EmbeddedService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its time a shard with more to publish gives its place to others, and asks to be called again."""
+    monkeypatch.setattr("ran_datajobs.results.publisher._LONGEST_TURN", 0.0)
+    monkeypatch.setattr("ran_datajobs.results.publisher._BATCH", 1)
+    job_id = await service.job()
+    await service.settle(job_id, await service.sub_job(job_id), responses(*range(4), size=400_000))
+    publisher = service.publisher()
+    assert await service.publish(job_id, publisher) == 0.0
+    assert len(await service.delivered()) == 1
+    await service.publish_all(job_id, publisher)
+    assert [identity(each)[2] for each in await service.delivered()] == [0, 1]

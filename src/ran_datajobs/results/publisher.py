@@ -28,8 +28,9 @@ from ran_datajobs.store.database import Connection, Database
 _BATCH: Final = 2000
 _BATCH_BYTES: Final = 8 * 1024 * 1024
 _PARALLEL_READS: Final = 8
-_PARALLEL_SHARDS: Final = 2
+_PARALLEL_SHARDS: Final = 4
 _BUSY_RETRY: Final = 0.5
+_LONGEST_TURN: Final = 5.0
 
 
 class DeliveryPatience(Struct, frozen=True):
@@ -82,10 +83,11 @@ class Publisher:
         self._failures: dict[int, int] = {}
 
     async def publish(self, shard: int) -> float | None:
-        """Publish all that waits in ``shard``.
+        """Publish what waits in ``shard``, for about five seconds; then it is the turn of others.
 
-        Answers with the seconds after which to call again: another publisher has the shard, the bus is away,
-        or a topic refused. ``None``: nothing is left. Memory is bounded by a batch (8 MiB and one message).
+        Answers with the seconds after which to call again: there is more, another publisher has the shard,
+        the bus is away, or a topic refused. ``None``: nothing is left. Memory is bounded by a batch of each
+        of four shards (8 MiB and one message).
         """
         async with self._slots, self._database.connection() as connection:
             if not await outbox.claim(connection, shard):
@@ -94,8 +96,10 @@ class Publisher:
                 self._given_up(each)
             await outbox.unpark_due(connection, shard)
             try:
+                end = asyncio.get_running_loop().time() + _LONGEST_TURN
                 while await self._publish_batch(connection, shard):
-                    pass
+                    if asyncio.get_running_loop().time() > end:
+                        return 0.0
             except BusUnavailable as away:
                 return await self._wait(connection, shard, away)
             self._failures.pop(shard, None)
