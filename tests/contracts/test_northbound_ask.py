@@ -265,8 +265,8 @@ async def test_failures_of_many_objects_are_one_document(api: Api) -> None:
 
 @pytest.mark.parametrize("results", ["?jobId={}", "/{}/manifest.json"])
 async def test_the_manifest_is_not_there_before_the_end(api: Api, results: str) -> None:
-    """404 with Retry-After, also when an object lies there already: it is shown with the terminal status. That
-    holds for both of its addresses, and neither may be cached for good."""
+    """404 with Retry-After, also when an object lies there already: it is shown with the terminal status.
+    Both of its addresses are alike, and neither answer may be cached for good."""
     job_id = await api.accepted()
     results = "/s3-bucket/datajobs-results" + results.format(job_id)
     await api.parts.objects.put("datajobs-results", manifest_key(str(job_id)), b"{}")
