@@ -67,7 +67,10 @@ class Bus(Protocol):
         ...
 
     async def passed(self, consumer: str, last: Received) -> None:
-        """Remember that ``consumer`` is done with everything up to and with ``last`` (at least once)."""
+        """Remember that ``consumer`` is done with everything up to and with ``last`` (at least once).
+
+        ``last`` is of the batch that came last, or of the one before it.
+        """
         ...
 
     async def published_up_to(self, shard: int) -> int:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -34,6 +36,8 @@ _BATCH: Final = 500
 _BATCH_BYTES: Final = 8 * 1024 * 1024
 _AT_HAND: Final = 16
 _POLL: Final = 0.5
+_REMEMBERED_BATCHES: Final = 2
+"""What can be passed: the batch that came last, and the one that is worked on while that was fetched."""
 _MOVED_ON: Final = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,
@@ -51,11 +55,20 @@ _POSITION_TOPIC_CONFIG: Final = {
 
 
 class _Receiving:
-    """A consumer at work, and the messages of its batches that were not passed yet."""
+    """A consumer at work, and the partitions of the messages in its last batches."""
 
     def __init__(self, consumer: AIOConsumer) -> None:
         self.consumer = consumer
-        self.batch: list[tuple[Received, int]] = []
+        self.batches: deque[list[tuple[Received, int]]] = deque(maxlen=_REMEMBERED_BATCHES)
+
+    def places_up_to(self, last: Received) -> dict[int, int]:
+        """By partition the offset after ``last`` and all before it; none when ``last`` is too long ago."""
+        places: dict[int, int] = {}
+        for received, partition in itertools.chain.from_iterable(self.batches):
+            places[partition] = received.offset + 1
+            if received is last:
+                return places
+        return {}
 
 
 class KafkaBus:
@@ -171,9 +184,10 @@ class KafkaBus:
                 if first is None:
                     continue
                 records = await _more(receiving.consumer, first)
-                receiving.batch = [_received(record) for record in records if _usable(topic, record)]
-                if receiving.batch:
-                    yield [received for received, _ in receiving.batch]
+                batch = [_received(record) for record in records if _usable(topic, record)]
+                if batch:
+                    receiving.batches.append(batch)
+                    yield [received for received, _ in batch]
         except KafkaException as error:
             raise meaning(f"cannot read topic {topic!r}", error.args[0]) from error
         finally:
@@ -181,18 +195,16 @@ class KafkaBus:
             await receiving.consumer.close()
 
     async def passed(self, consumer: str, last: Received) -> None:
-        """Commit the place after ``last``, and after all before it in its batch.
+        """Commit the place after ``last``, and after all before it in its batch and the ones before.
 
         Nothing happens when the partition went to another member of the group: that one sees them again.
         """
         receiving = self._receiving.get((last.topic, consumer))
         if receiving is None:
             return
-        places: dict[int, int] = {}
-        for received, partition in receiving.batch:
-            places[partition] = received.offset + 1
-            if received is last:
-                break
+        places = receiving.places_up_to(last)
+        if not places:
+            return
         offsets = [TopicPartition(last.topic, partition, place) for partition, place in places.items()]
         try:
             await receiving.consumer.commit(offsets=offsets, asynchronous=False)

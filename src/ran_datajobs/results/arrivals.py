@@ -18,7 +18,7 @@ from uuid import UUID
 
 import msgspec
 import zstandard
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
 from ran_datajobs.job import OperationState, Response
@@ -30,6 +30,7 @@ from ran_datajobs.results.parts import keep_part
 from ran_datajobs.results.responses import (
     Document,
     cut,
+    read_message,
     read_responses,
     state_of,
     worst,
@@ -63,11 +64,6 @@ class Dropped(enum.StrEnum):
     NO_ACTIVE_READ = "NO_ACTIVE_READ"  # it belongs to no read under way, or to no single one
 
 
-class _Data(Struct, frozen=True):
-    data: Raw
-
-
-_DATA: Final = msgspec.json.Decoder(_Data)
 _STATES: Final = msgspec.json.Decoder(dict[str, OperationState])
 
 
@@ -79,6 +75,8 @@ class _Usable(Struct, frozen=True):
     total: int | None
     documents: tuple[Document, ...]
     """What becomes an object each: more than one where the message is larger than an object may be."""
+    outcomes: tuple[bytes, ...]
+    """Of each of these documents, packed."""
 
     @property
     def sha256(self) -> str:
@@ -123,8 +121,8 @@ class Arrivals:
                 stream = cast(
                     "AsyncGenerator[list[Received], None]", self._bus.receive(INTERNAL_TOPIC, CONSUMER)
                 )
-                async with contextlib.aclosing(stream):
-                    async for batch in stream:
+                async with contextlib.aclosing(stream), contextlib.aclosing(_one_ahead(stream)) as batches:
+                    async for batch in batches:
                         await self.take(batch)
                         await self._bus.passed(CONSUMER, batch[-1])
                         pause = 0.1
@@ -207,10 +205,11 @@ class Arrivals:
         async def write(read: ActiveRead, sequence: int, usable: _Usable) -> Arrival:
             async with slots:
                 pieces = [
-                    await self._kept_piece(read, sequence, place, document)
-                    for place, document in enumerate(usable.documents)
+                    await self._kept_piece(read, sequence, place, usable)
+                    for place in range(len(usable.documents))
                 ]
-            return Arrival(read, sequence, usable.sha256, tuple(pieces), usable.total)
+            whole = usable.sha256 if len(pieces) > 1 else None
+            return Arrival(read, sequence, whole, tuple(pieces), usable.total)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -219,11 +218,31 @@ class Arrivals:
             raise failures.exceptions[0] from failures
         return [task.result() for task in tasks]
 
-    async def _kept_piece(self, read: ActiveRead, message: int, place: int, document: Document) -> Piece:
+    async def _kept_piece(self, read: ActiveRead, message: int, place: int, usable: _Usable) -> Piece:
+        document = usable.documents[place]
         part, body = await keep_part(
             self._objects, read.bucket, str(read.job_id), str(read.sub_job_id), message, place, document
         )
+        if body is document.body:
+            return Piece(part, usable.outcomes[place])
         return Piece(part, pack_outcomes(read_responses(body)[0]))
+
+
+async def _one_ahead(
+    stream: AsyncGenerator[list[Received], None],
+) -> AsyncGenerator[list[Received], None]:
+    """The batches of ``stream``; while one is being worked on, the next one is being fetched."""
+    coming = asyncio.ensure_future(anext(stream))
+    try:
+        while True:
+            batch = await coming
+            coming = asyncio.ensure_future(anext(stream))
+            yield batch
+    except StopAsyncIteration:
+        return
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
 
 
 def usable_message(received: Received) -> _Usable | Dropped:
@@ -239,13 +258,14 @@ def usable_message(received: Received) -> _Usable | Dropped:
     if not (_storable(claimed.data_producer_job_id) and _storable(claimed.data_producer_id)):
         return Dropped.BAD_NAME
     try:
-        responses, _ = read_responses(bytes(_DATA.decode(message.value).data))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        responses, _ = read_message(message.value)
+    except msgspec.DecodeError:
         return Dropped.NOT_A_RESULT
     documents = cut(responses)
     if len(documents) > MAX_PIECES:
         return Dropped.TOO_LARGE
-    return _Usable(claimed, sequence, total, documents)
+    told = [responses] if len(documents) == 1 else [read_responses(each.body)[0] for each in documents]
+    return _Usable(claimed, sequence, total, documents, tuple(map(pack_outcomes, told)))
 
 
 def pack_outcomes(responses: Sequence[Response]) -> bytes:

@@ -7,8 +7,9 @@ A document is what one result object holds, and, wrapped in ``{"data": …}``, w
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
@@ -76,10 +77,25 @@ class _Responses(Struct, frozen=True):
     responses: list[Raw]
 
 
+class _Message(Struct, frozen=True):
+    data: _Responses
+
+
+class _Usable(Struct, frozen=True):
+    responses: list[Response]
+
+
+class _UsableMessage(Struct, frozen=True):
+    data: _Usable
+
+
 _ENCODER: Final = msgspec.json.Encoder()
 _ECHO: Final = msgspec.json.Decoder(_RequestEcho)
 _RESPONSE: Final = msgspec.json.Decoder(Response, strict=False)
 _RESPONSES: Final = msgspec.json.Decoder(_Responses)
+_MESSAGE: Final = msgspec.json.Decoder(_Message)
+_USABLE: Final = msgspec.json.Decoder(_Usable, strict=False)
+_USABLE_MESSAGE: Final = msgspec.json.Decoder(_UsableMessage, strict=False)
 _ITEMS: Final = msgspec.json.Decoder(list[Raw])
 
 
@@ -203,20 +219,39 @@ def read_responses(body: bytes) -> tuple[list[Response], int]:
     Unknown keys are dropped; codes may be numbers or strings. Raises msgspec.DecodeError for what is not
     ``{"responses": […]}`` in UTF-8, or is nested too deeply.
     """
-    usable: list[Response] = []
-    useless = 0
+    return _read(body, _USABLE, _RESPONSES)
+
+
+def read_message(value: bytes) -> tuple[list[Response], int]:
+    """The same of an untrusted message ``{"data": {"responses": […]}}``."""
+    return _read(value, _USABLE_MESSAGE, _MESSAGE)
+
+
+def _read(
+    body: bytes, usable_decoder: msgspec.json.Decoder[Any], raw_decoder: msgspec.json.Decoder[Any]
+) -> tuple[list[Response], int]:
+    """With the first decoder in one go where every entry is of use, else one by one with the second."""
     try:
         if not body.isascii():  # a Raw member is skipped over without a look at its characters
             body.decode()
-        entries = _RESPONSES.decode(body).responses
+        with contextlib.suppress(msgspec.ValidationError):
+            return _entries(usable_decoder.decode(body)), 0
+        entries = _entries(raw_decoder.decode(body))
     except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(f"no JSON that is of use: {error}") from error
+    usable: list[Response] = []
+    useless = 0
     for raw in entries:
         try:
             usable.append(_RESPONSE.decode(raw))
         except msgspec.DecodeError:
             useless += 1
     return usable, useless
+
+
+def _entries(decoded: Any) -> list[Any]:
+    entries: list[Any] = getattr(decoded, "data", decoded).responses
+    return entries
 
 
 def _document(pieces: list[bytes], failed: int) -> Document:

@@ -49,12 +49,13 @@ class Piece(Struct, frozen=True):
 class Arrival(Struct, frozen=True):
     """A stored message with its pieces in order, usually one. ``number`` is its place among the sub-job's.
 
-    ``sha256`` is of the whole message; ``total``: how many messages the sub-job has, if told.
+    ``sha256`` is of the whole message where it has several; ``total``: how many messages the sub-job has, if
+    told.
     """
 
     read: ActiveRead
     number: int
-    sha256: str
+    sha256: str | None
     pieces: tuple[Piece, ...]
     total: int | None
 
@@ -112,7 +113,7 @@ async def record(connection: Connection, arrivals: Sequence[Arrival]) -> list[in
         [piece.outcomes for _, _, piece in rows],
         [arrival.number for arrival, _, _ in rows],
         [place for _, place, _ in rows],
-        [arrival.sha256 if len(arrival.pieces) > 1 else None for arrival, _, _ in rows],
+        [arrival.sha256 for arrival, _, _ in rows],
     ]
     await connection.execute(_SQL["record_arrivals"], *columns)
     totals: dict[UUID, int | None] = {}
