@@ -69,7 +69,7 @@ class Bus(Protocol):
     async def passed(self, consumer: str, last: Received) -> None:
         """Remember that ``consumer`` is done with everything up to and with ``last`` (at least once).
 
-        ``last`` is of the batch that came last, or of the one before it.
+        ``last`` is of one of the three batches that came last.
         """
         ...
 

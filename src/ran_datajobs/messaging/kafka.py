@@ -36,8 +36,9 @@ _BATCH: Final = 500
 _BATCH_BYTES: Final = 8 * 1024 * 1024
 _AT_HAND: Final = 16
 _POLL: Final = 0.5
-_REMEMBERED_BATCHES: Final = 2
-"""What can be passed: the batch that came last, and the one that is worked on while that was fetched."""
+_REMEMBERED_BATCHES: Final = 3
+"""What can be passed: the batch that came last and the two before it, of which one is worked on and one is
+just being passed."""
 _MOVED_ON: Final = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,

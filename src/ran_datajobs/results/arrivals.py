@@ -121,11 +121,20 @@ class Arrivals:
                 stream = cast(
                     "AsyncGenerator[list[Received], None]", self._bus.receive(INTERNAL_TOPIC, CONSUMER)
                 )
-                async with contextlib.aclosing(stream), contextlib.aclosing(_one_ahead(stream)) as batches:
+                async with (
+                    contextlib.aclosing(stream),
+                    contextlib.aclosing(_one_ahead(stream)) as batches,
+                    asyncio.TaskGroup() as group,
+                ):
+                    passing: asyncio.Task[None] | None = None
                     async for batch in batches:
                         await self.take(batch)
-                        await self._bus.passed(CONSUMER, batch[-1])
+                        if passing is not None:
+                            await passing
+                        passing = group.create_task(self._bus.passed(CONSUMER, batch[-1]))
                         pause = 0.1
+            except ExceptionGroup as failures:
+                self._troubled(failures.exceptions[0])
             except Exception as error:  # a fault of ours too: dying would help nobody
                 self._troubled(error)
             await asyncio.sleep(pause)

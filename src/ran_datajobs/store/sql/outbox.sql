@@ -29,7 +29,7 @@ with page as (
     from (
         select o.position, o.job_id, o.topic, o.key, o.headers, o.value, o.object_key, o.bucket, o.bytes
         from outbox o
-        where o.shard = $1
+        where o.shard = $1 and o.position > $4
           and not exists (select 1 from delivery_trouble t
                           where t.parked and t.job_id = o.job_id and t.topic = o.topic)
         order by o.position limit $2
