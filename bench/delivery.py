@@ -2,8 +2,10 @@
 """Results of a large read on Kafka and S3: bounded memory, and how far it is from the bare clients.
 
 ``python -m bench delivery[=MIB]`` (default 1024). A plugin publishes messages of nearly 900 kB; the service
-takes them into S3, and then delivers them to a topic. Beside that, in the same run and with the same bytes: a
-bare put of each object to S3, and a bare producer with the service's own settings.
+takes them into S3, and then delivers them to a topic. Beside that, with the same bytes: a bare put of each
+object to S3, and a bare producer with the service's own settings. All four take turns, so that whatever else
+the machine does slows all of them. The median ratio of a run of the service to the bare run before it must be
+at least 0.5; else the status is 1.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -23,6 +26,7 @@ import msgspec
 import obstore
 from aiohttp import web
 from confluent_kafka import Producer
+from msgspec import Struct
 from obstore.store import S3Store
 from tests.peers.kafka import JARS, KafkaBroker
 from tests.peers.s3 import S3Service
@@ -35,6 +39,8 @@ from ran_datajobs.serving import free_port
 
 MIB: Final = 1 << 20
 DEFAULT_MIB: Final = 1024
+ROUNDS: Final = 3
+LEAST_RATIO: Final = 0.5
 PARALLEL_PUTS: Final = 8
 TOPIC, BARE_TOPIC = "bench-results", "bench-bare"
 NODE = "/SubNetwork=Bench/ManagedElement=1"
@@ -60,7 +66,6 @@ class Plugin:
         self._producer = Producer({"bootstrap.servers": bootstrap, **PRODUCER_SETTINGS, "log_level": 0})
         self._values = values
         self._done: dict[str, asyncio.Task[None]] = {}
-        self.published_at = 0.0
 
     async def create(self, request: web.Request) -> web.Response:
         """Accept the read and start to publish."""
@@ -91,7 +96,6 @@ class Plugin:
                 "ce_total": str(len(self._values)),
             },
         )
-        self.published_at = time.monotonic()
 
 
 def produce(
@@ -112,12 +116,16 @@ def produce(
     producer.flush(300)
 
 
-def bare_producer(bootstrap: str, values: list[bytes], batch_bytes: int = 8 * MIB) -> float:
-    """Seconds that the client alone takes, in transactions as large as the service's."""
-    producer = Producer(
-        {"bootstrap.servers": bootstrap, **PRODUCER_SETTINGS, "transactional.id": "bench", "log_level": 0}
-    )
+def open_producer(bootstrap: str) -> Producer:
+    """A producer as the service has one."""
+    settings = {"bootstrap.servers": bootstrap, "transactional.id": "bench", "log_level": 0}
+    producer = Producer({**settings, **PRODUCER_SETTINGS})
     producer.init_transactions(30)
+    return producer
+
+
+def bare_producer(producer: Producer, values: list[bytes], batch_bytes: int = 8 * MIB) -> float:
+    """Seconds that the client alone takes, in transactions as large as the service's."""
     each = max(1, batch_bytes // len(values[0]))
     started = time.monotonic()
     for start in range(0, len(values), each):
@@ -127,7 +135,7 @@ def bare_producer(bootstrap: str, values: list[bytes], batch_bytes: int = 8 * MI
     return time.monotonic() - started
 
 
-async def bare_puts(s3: S3Service, values: list[bytes]) -> float:
+async def bare_puts(s3: S3Service, values: list[bytes], prefix: str) -> float:
     """Seconds that the S3 client alone takes, with as many puts at a time as the service has."""
     store = S3Store(
         s3.bucket,
@@ -140,7 +148,9 @@ async def bare_puts(s3: S3Service, values: list[bytes]) -> float:
 
     async def put(number: int, value: bytes) -> None:
         async with slots:
-            await obstore.put_async(store, f"bare/{number}.json", value, use_multipart=False, mode="create")
+            await obstore.put_async(
+                store, f"{prefix}/{number}.json", value, use_multipart=False, mode="create"
+            )
 
     started = time.monotonic()
     await asyncio.gather(*(put(number, value) for number, value in enumerate(values)))
@@ -176,23 +186,22 @@ async def delivered(machine: Machine, address: str) -> Any:
             await asyncio.sleep(0.02)
 
 
+class Timed(Struct, frozen=True):
+    """Seconds of one round."""
+
+    bare_s3: float
+    to_s3: float
+    bare_kafka: float
+    to_kafka: float
+
+
 async def run(mib: str = str(DEFAULT_MIB)) -> None:
-    """Print the figures of one run."""
+    """Print the figures of one run; status 1 when the service is too far from the bare clients."""
     if shutil.which("java") is None or not list(JARS.glob("kafka_*.jar")):
         print("delivery: Apache Kafka is not installed: run `make deps`")
         return
-    first = full_value()
-    values = [first] * max(1, int(mib) * MIB // len(first))
-    size = sum(map(len, values)) / 1e6
-    print(f"A read whose results are {size:,.0f} MB in {len(values):,} messages")
-
-    def say(what: str, seconds: float, bare: float | None = None) -> float:
-        ratio = "" if bare is None else f", {bare / seconds:.2f} of the bare client"
-        print(
-            f"  {what}: {seconds:6.1f} s, {size / seconds:6.1f} MB/s, {len(values) / seconds:5.0f}/s{ratio}"
-        )
-        return seconds
-
+    value = full_value()
+    values = [value] * max(1, int(mib) * MIB // len(value))
     with tempfile.TemporaryDirectory(prefix="ran-datajobs-bench-") as folder:
         for name in ("kafka", "s3"):
             Path(folder, name).mkdir()
@@ -208,47 +217,82 @@ async def run(mib: str = str(DEFAULT_MIB)) -> None:
                 "AWS_ACCESS_KEY_ID": s3.access_key_id,
                 "AWS_SECRET_ACCESS_KEY": s3.secret_access_key,
             }
-            with ThreadPoolExecutor(1) as thread:
-                loop = asyncio.get_running_loop()
-                producing = await loop.run_in_executor(thread, bare_producer, kafka.bootstrap, values)
-            say("bare producer, transactions of 8 MiB", producing)
-            putting = say(f"bare puts, {PARALLEL_PUTS} at a time", await bare_puts(s3, values))
             plugin = Plugin(kafka.bootstrap, values)
             async with serving(plugin) as root, running_machine() as machine:
-                await _measure(machine, root, plugin, say, producing, putting)
-                peaks = ", ".join(f"{name} {peak} MiB" for name, peak in sorted(machine.peak_rss().items()))
-                print(f"  peak memory: {peaks}")
+                handle = {"cmHandle": "bench", "alternateId": NODE, "dataProducerIdentifier": "bench"}
+                await machine.register({"dmiPlugin": root, "createdCmHandles": [handle]})
+                rounds = await _rounds(machine, kafka, s3, values)
+                peaks = machine.peak_rss()
         finally:
             s3.stop()
             kafka.stop()
+    ratios = _tell(rounds, values)
+    print("  peak memory: " + ", ".join(f"{name} {peak} MiB" for name, peak in sorted(peaks.items())))
+    if min(ratios) < LEAST_RATIO:
+        raise SystemExit(1)
 
 
-async def _measure(
-    machine: Machine,
-    root: str,
-    plugin: Plugin,
-    say: Callable[[str, float, float | None], float],
-    producing: float,
-    putting: float,
-) -> None:
-    handle = {"cmHandle": "bench", "alternateId": NODE, "dataProducerIdentifier": "bench"}
-    await machine.register({"dmiPlugin": root, "createdCmHandles": [handle]})
+async def _rounds(machine: Machine, kafka: KafkaBroker, s3: S3Service, values: list[bytes]) -> list[Timed]:
+    """What each kind of run takes, one after another, over and over."""
+    rounds: list[Timed] = []
+    with ThreadPoolExecutor(1) as thread:
+        loop = asyncio.get_running_loop()
+        producer = await loop.run_in_executor(thread, open_producer, kafka.bootstrap)
+        for number in range(ROUNDS):
+            bare_s3 = await bare_puts(s3, values, f"bare/{number}")
+            started = time.monotonic()
+            address = await _read(machine)
+            to_s3 = time.monotonic() - started
+            await delivered(machine, address)
+            bare_kafka = await loop.run_in_executor(thread, bare_producer, producer, values)
+            async with machine.session.post(address + "/redeliver") as response:
+                if response.status != 202:
+                    raise SystemExit(f"redeliver: {response.status}")
+            started = time.monotonic()
+            await delivered(machine, address)
+            rounds.append(Timed(bare_s3, to_s3, bare_kafka, time.monotonic() - started))
+    return rounds
+
+
+async def _read(machine: Machine) -> str:
+    """The address of a read for the topic that has ended: its results are in S3."""
     body = msgspec.json.encode({"data": [{"op": "read", "operationId": 1, "path": NODE}]})
-    started = time.monotonic()
-    address = await machine.submit(body)
+    address = await machine.submit(body, f"kafka:{TOPIC}")
     job = await machine.ended(address)
     if job["status"] != "FINSHED":
         async with machine.session.get(address + "/subJobs") as response:
             raise SystemExit(f"the read did not end well: {await response.json()}")
-    say("plugin → Kafka → S3, with the plugin's own publishing", time.monotonic() - started, putting)
-    say("  of that, after the plugin's last message", time.monotonic() - plugin.published_at, None)
-    started = time.monotonic()
-    address = await machine.submit(body, f"kafka:{TOPIC}")
-    await delivered(machine, address)
-    say("plugin → Kafka → S3 → Kafka, end to end", time.monotonic() - started, None)
-    async with machine.session.post(address + "/redeliver") as response:
-        if response.status != 202:
-            raise SystemExit(f"redeliver: {response.status}")
-    started = time.monotonic()
-    await delivered(machine, address)
-    say("S3 → Kafka, the delivery alone", time.monotonic() - started, producing)
+    return address
+
+
+def _tell(rounds: list[Timed], values: list[bytes]) -> tuple[float, float]:
+    """Print medians; the median ratios to S3 and to Kafka."""
+    size = sum(map(len, values)) / 1e6
+    print(f"A read of {size:,.0f} MB in {len(values):,} messages: medians of {len(rounds)} rounds")
+
+    def say(what: str, seconds: list[float], bare: list[float] | None = None) -> float:
+        median = statistics.median(seconds)
+        ratios = sorted(b / s for b, s in zip(bare or seconds, seconds, strict=True))
+        compared = (
+            f", {statistics.median(ratios):.2f} of the bare client ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+            if bare
+            else ""
+        )
+        print(
+            f"  {what}: {median:5.1f} s, {size / median:6.1f} MB/s, {len(values) / median:5.0f}/s{compared}"
+        )
+        return statistics.median(ratios)
+
+    say(f"bare puts, {PARALLEL_PUTS} at a time", [each.bare_s3 for each in rounds])
+    s3 = say(
+        "plugin → Kafka → S3, with the plugin's own publishing",
+        [each.to_s3 for each in rounds],
+        [each.bare_s3 for each in rounds],
+    )
+    say("bare producer, transactions of 8 MiB", [each.bare_kafka for each in rounds])
+    kafka = say(
+        "S3 → Kafka, the delivery alone",
+        [each.to_kafka for each in rounds],
+        [each.bare_kafka for each in rounds],
+    )
+    return s3, kafka

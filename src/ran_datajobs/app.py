@@ -36,6 +36,7 @@ from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Bus, Received
 from ran_datajobs.messaging.postgres import PostgresBus
+from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.northbound.application import build
 from ran_datajobs.northbound.bodies import Limits
 from ran_datajobs.northbound.destination import DestinationRules
@@ -250,7 +251,7 @@ async def run_worker(
             shared.objects,
             wake_lanes,
             dropped=_tells_dropped(log),
-            troubled=_tells_bus_away(log),
+            troubled=_tells_arrivals_in_trouble(log),
             reached=reached,
         )
         publisher = Publisher(
@@ -288,8 +289,16 @@ def _tells_dropped(log: Logger) -> Callable[[Dropped, Received], None]:
     )
 
 
-def _tells_bus_away(log: Logger) -> Callable[[DataJobsError], None]:
-    return lambda error: log.warning(Event.BUS_AWAY, cause=str(error))
+def _tells_arrivals_in_trouble(log: Logger) -> Callable[[Exception], None]:
+    def tell(error: Exception) -> None:
+        if isinstance(error, DataJobsError):
+            log.warning(Event.BUS_AWAY, cause=str(error))
+        else:
+            log.error(
+                Event.TASK_FAILED, kind="arrivals", subject=INTERNAL_TOPIC, cause=repr(error), exc_info=True
+            )
+
+    return tell
 
 
 def _tells_sheltered(log: Logger) -> Callable[[UUID, str], None]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
+from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.job import OperationState
 from tests.acceptance.commands import datajobs, environment, json_lines, started
 
@@ -199,6 +199,21 @@ async def test_results_are_printed_or_kept(network: Network, tmp_path: Path) -> 
     stamps = [file.stat().st_mtime_ns for file in files]
     await network.run("results", job_id, "--dir", tmp_path)
     assert [file.stat().st_mtime_ns for file in files] == stamps
+
+
+async def test_a_plugins_own_result_body_is_kept_but_is_no_outcome(network: Network, tmp_path: Path) -> None:
+    """A result of no known shape is an object of its own: ``--dir`` keeps it as it came, and what is printed
+    are the outcomes that follow from the status."""
+    network.script("odd", Script(result=(Step.WRONG_SHAPE,)))
+    await network.register("odd")
+    job_id = await network.submit("odd")
+    printed = await network.run("results", job_id, "--follow", "--output", "json")
+    assert printed.returncode == 0, printed.stderr
+    assert [(r["operationId"], r["state"]) for r in json_lines(printed)] == [("odd", "SUCCEEDED")]
+    kept = await network.run("results", job_id, "--dir", tmp_path / "kept")
+    assert kept.returncode == 0, kept.stderr
+    (foreign,) = (tmp_path / "kept").rglob("plugin-result")
+    assert "responses" not in json.loads(foreign.read_bytes())
 
 
 async def test_results_of_a_running_job_are_not_there_yet(network: Network) -> None:

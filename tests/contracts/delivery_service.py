@@ -50,9 +50,11 @@ class Service:
             self.given_up.append,
         )
 
-    async def job(self, *, destination: str | None = TOPIC, kind: str = "WRITE") -> UUID:
+    async def job(
+        self, *, destination: str | None = TOPIC, kind: str = "WRITE", job_id: UUID | None = None
+    ) -> UUID:
         """A new job."""
-        job_id = uuid4()
+        job_id = job_id or uuid4()
         await self.execute(
             "insert into data_job (job_id, client, type, destination, destination_kind, results_bucket, "
             "accept_type, content_type, activation_mode, priority, operations, status) "
@@ -118,11 +120,17 @@ class Service:
     async def publish_all(
         self, job_id: UUID, publisher: Publisher | None = None, within: float = 30.0
     ) -> None:
-        """Publish until nothing waits."""
+        """Publish until nothing of the job's shard waits, parked messages of other jobs included."""
         publisher = publisher or self.publisher()
         async with asyncio.timeout(within):
             while (pause := await self.publish(job_id, publisher)) is not None:
                 await asyncio.sleep(pause)
+
+    async def deliver(self, job_id: UUID, publisher: Publisher, within: float = 30.0) -> None:
+        """Publish until this job's delivery has ended; others of its shard may still wait."""
+        async with asyncio.timeout(within):
+            while await self.state(job_id) == "PENDING":
+                await asyncio.sleep(await self.publish(job_id, publisher) or 0.01)
 
     async def state(self, job_id: UUID) -> str:
         """The job's deliveryState."""
@@ -137,6 +145,16 @@ class Service:
         """One value."""
         async with self.database.connection() as connection:
             return await connection.fetchval(statement, *values)
+
+
+def id_in_shard(shard: int) -> UUID:
+    """A new job id whose messages join ``shard``."""
+    return next(job_id for job_id in iter(uuid4, None) if outbox.shard_of(job_id) == shard)
+
+
+def same_shard_as(job_id: UUID) -> UUID:
+    """Another job id of the same shard."""
+    return id_in_shard(outbox.shard_of(job_id))
 
 
 def responses(

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AclOperation
 
 from ran_datajobs.errors import BusUnavailable, Fenced, TopicRefused
 from ran_datajobs.messaging.bus import Bus, Message, OutboxMessage, Received
 from ran_datajobs.messaging.kafka import KafkaBus
 from ran_datajobs.messaging.postgres import PostgresBus
+from ran_datajobs.messaging.topics import POSITION_TOPIC
 from ran_datajobs.store.database import Database
 from tests.peers.kafka import KafkaBroker
 from tests.peers.program import free_ports
@@ -313,16 +316,76 @@ async def test_a_kafka_that_is_away() -> None:
 
 
 @pytest.mark.kafka
+async def test_an_open_transaction_of_another_installation_hides_no_position(
+    kafka_broker: KafkaBroker,
+) -> None:
+    """Installations share the topic of positions. While one has a transaction open there, what another one
+    committed after it is not to be seen yet: its next publisher waits, and takes no older position for it."""
+    topic, shard, ours = _any_topic(), 3, secrets.token_hex(4)
+    kafka_broker.create_topic(topic)
+    first = KafkaBus(kafka_broker.bootstrap, installation=ours)
+    hasty = KafkaBus(kafka_broker.bootstrap, installation=ours, patience=1.0)
+    patient = KafkaBus(kafka_broker.bootstrap, installation=ours)
+    other = Producer(
+        {
+            "bootstrap.servers": kafka_broker.bootstrap,
+            "transactional.id": f"{secrets.token_hex(4)}.shard.{shard}",
+        }
+    )
+    try:
+        await first.published_up_to(shard)
+        await first.publish_shard(shard, outgoing(topic, 1))
+        await asyncio.to_thread(other.init_transactions, 30)
+        other.begin_transaction()
+        other.produce(POSITION_TOPIC, key=b"other/3", value=b"77", partition=shard)
+        assert await asyncio.to_thread(other.flush, 30) == 0
+        await first.publish_shard(shard, outgoing(topic, 2))
+        with pytest.raises(BusUnavailable):
+            await hasty.published_up_to(shard)
+        waiting = asyncio.ensure_future(patient.published_up_to(shard))
+        await asyncio.to_thread(other.abort_transaction, 30)
+        assert await waiting == 2
+        await patient.publish_shard(shard, outgoing(topic, 2, 3))
+        assert numbers(await received(patient, topic, 3)) == [1, 2, 3]
+    finally:
+        for bus in (first, hasty, patient):
+            await bus.close()
+
+
+@pytest.mark.kafka
+async def test_a_topic_that_may_only_be_described(kafka_broker: KafkaBroker) -> None:
+    """It is no destination, and in a step with others it is the one that is refused: they are out next."""
+    good, forbidden, gone = (_any_topic() for _ in range(3))
+    for topic in (good, forbidden, gone):
+        kafka_broker.create_topic(topic)
+    kafka_broker.allow_only(forbidden, AclOperation.DESCRIBE)
+    bus = KafkaBus(kafka_broker.sasl_bootstrap, kafka_broker.sasl_settings, installation=secrets.token_hex(4))
+    try:
+        assert await bus.topic_exists(good)
+        with pytest.raises(TopicRefused):
+            await bus.topic_exists(forbidden)
+        with pytest.raises(TopicRefused):
+            await bus.publish(forbidden, [message(1)])
+        await bus.publish(good, [message(0)])
+        await bus.published_up_to(0)
+        await bus.publish_shard(0, outgoing(gone, 1))
+        kafka_broker.delete_topic(gone)
+        for bad, position in ((forbidden, 2), (gone, 4), (forbidden, 6)):
+            with pytest.raises(TopicRefused) as caught:
+                await bus.publish_shard(0, [*outgoing(bad, position), *outgoing(good, position + 1)])
+            assert caught.value.topic == bad
+            assert await bus.published_up_to(0) < position
+            await bus.publish_shard(0, outgoing(good, position + 1))
+        assert numbers(await received(bus, good, 4)) == [0, 3, 5, 7]
+    finally:
+        await bus.close()
+
+
+@pytest.mark.kafka
 async def test_settings_of_tls_and_sasl_pass_through(kafka_broker: KafkaBroker, tmp_path: Path) -> None:
     """A broker that speaks TLS and wants a password lets in a client with the right settings, and no other
     one: not without TLS, not with another password, not one that trusts another certificate."""
-    settings = {
-        "security.protocol": "sasl_ssl",
-        "ssl.ca.location": str(kafka_broker.certificate),
-        "sasl.mechanism": "PLAIN",
-        "sasl.username": kafka_broker.user,
-        "sasl.password": kafka_broker.password,
-    }
+    settings = kafka_broker.sasl_settings
     kafka_broker.create_topic(topic := _any_topic())
     bus = KafkaBus(kafka_broker.sasl_bootstrap, settings, installation=secrets.token_hex(4))
     try:

@@ -14,21 +14,27 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec import Raw
 
+from ran_datajobs.dispatch.announce import Announcer
+from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.errors import BusUnavailable, TopicRefused
-from ran_datajobs.job import UNMATCHED_PART, OperationState, Response
+from ran_datajobs.job import UNMATCHED_PART, OperationState, Response, Status
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Message, OutboxMessage, Received
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
 from ran_datajobs.results import delivery
+from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.arrivals import CONSUMER, Arrivals, Dropped
+from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder
-from ran_datajobs.store import outbox, parts
+from ran_datajobs.store import jobs, outbox, parts
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.parts import Part
-from tests.contracts.delivery_service import BUCKET, NOW, TOPIC, Service, identity, responses
+from tests.contracts.delivery_service import BUCKET, NOW, TOPIC, Service, identity, responses, same_shard_as
 
 
 class FaultyBus(PostgresBus):
@@ -170,16 +176,10 @@ async def test_a_bus_that_is_away_is_waited_for(service: EmbeddedService) -> Non
     assert await service.value("select count(*) from delivery_trouble") == 0
 
 
-def same_shard_as(job_id: UUID) -> UUID:
-    """Another job id of the same shard."""
-    return next(other for other in iter(uuid4, None) if outbox.shard_of(other) == outbox.shard_of(job_id))
-
-
 async def test_a_broken_topic_holds_up_nobody_else(service: EmbeddedService) -> None:
     """A topic that refuses is set aside, other jobs are delivered; later it gets all, in order."""
     broken = await service.job(destination="broken-topic")
-    well = same_shard_as(broken)
-    await service.execute("update data_job set job_id = $2 where job_id = $1", await service.job(), well)
+    well = await service.job(job_id=same_shard_as(broken))
     broken_sub, well_sub = await service.sub_job(broken), await service.sub_job(well, producer="ems-2")
     service.bus.refused = {"broken-topic"}
     await service.settle(broken, broken_sub, responses(*range(4), size=400_000))
@@ -266,8 +266,7 @@ async def test_a_status_event_says_what_the_job_is(service: EmbeddedService) -> 
 async def test_an_object_that_is_gone_holds_up_its_job_alone(service: EmbeddedService) -> None:
     """A result object that somebody removed is retried for its own job, and others go on."""
     gone = await service.job()
-    well = same_shard_as(gone)
-    await service.execute("update data_job set job_id = $2 where job_id = $1", await service.job(), well)
+    well = await service.job(job_id=same_shard_as(gone))
     gone_sub, well_sub = await service.sub_job(gone), await service.sub_job(well, producer="ems-2")
     (part,) = await service.settle(gone, gone_sub, responses(1))
     await service.settle(well, well_sub, responses(2))
@@ -480,6 +479,12 @@ async def test_what_belongs_to_no_active_read_is_dropped(service: EmbeddedServic
     assert taking.woken == []
 
 
+def response_with(member: bytes) -> Message:
+    """A message with one response that has such a member."""
+    known = b'"operationId":1,"statusCode":0,"statusMessage":""'
+    return Message("", {}, b'{"data":{"responses":[{%b,%b}]}}' % (known, member))
+
+
 @pytest.mark.parametrize(
     ("message", "why"),
     [
@@ -492,6 +497,18 @@ async def test_what_belongs_to_no_active_read_is_dropped(service: EmbeddedServic
         (Message("", {"ce_sequence": "\u0663"}, b'{"data":{"responses":[]}}'), Dropped.BAD_COUNT),
         (Message("", {"ce_total": "0"}, b'{"data":{"responses":[]}}'), Dropped.BAD_COUNT),
         (Message("", {}, bytes(17_000_000)), Dropped.TOO_LARGE),
+        (Message("", {}, b'{"data":' + b"[" * 3000 + b"]" * 3000 + b"}"), Dropped.NOT_A_RESULT),
+        (response_with(b'"result":' + b"[" * 3000 + b"]" * 3000), Dropped.NOT_A_RESULT),
+        (response_with(b'"request":' + b'{"a":' * 3000 + b"1" + b"}" * 3000), Dropped.NOT_A_RESULT),
+        (response_with(b'"result":["\xff\xfe"]'), Dropped.NOT_A_RESULT),
+        (response_with(b'"request":{"op":"\xed\xa0\x80"}'), Dropped.NOT_A_RESULT),
+        (Message("", {"ce_dataproducerjobid": "a\0b"}, b'{"data":{"responses":[]}}'), Dropped.BAD_NAME),
+        (
+            Message(
+                "", {"ce_dataproducerjobid": "a", "ce_dataproducerid": "\0"}, b'{"data":{"responses":[]}}'
+            ),
+            Dropped.BAD_NAME,
+        ),
     ],
 )
 async def test_a_message_that_makes_no_sense_is_dropped(
@@ -504,6 +521,137 @@ async def test_a_message_that_makes_no_sense_is_dropped(
     await taking.take(message, event(responses(1), subjobid=str(sub_job), sequence="0"))
     assert taking.dropped == [why]
     assert len(await listing(service, job_id)) == 1
+
+
+_NAMES = st.sampled_from([events.CORRELATION_ID, events.SUB_JOB_ID, events.SEQUENCE, events.TOTAL, "other"])
+_PRODUCER = st.sampled_from([events.DATA_PRODUCER_JOB_ID, events.DATA_PRODUCER_ID])
+_TEXTS = st.text(st.characters(codec=None), max_size=12)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    value=st.one_of(
+        st.binary(max_size=60),
+        st.binary(max_size=60).map(lambda junk: b'{"data":{"responses":[%b]}}' % junk),
+        st.binary(max_size=60).map(lambda junk: response_with(b'"result":"%b"' % junk).value),
+        st.integers(0, 5000).map(lambda deep: response_with(b'"result":' + b"[" * deep + b"]" * deep).value),
+    ),
+    headers=st.dictionaries(st.one_of(_NAMES, _PRODUCER, _TEXTS), _TEXTS, max_size=4),
+)
+async def test_no_bytes_and_no_headers_stop_the_consumer(
+    service: EmbeddedService, value: bytes, headers: dict[str, str]
+) -> None:
+    """Whatever is on the topic is taken or dropped; nothing is raised."""
+    await Taking(service).take(Message("key", headers, value))
+
+
+async def test_a_fault_of_ours_does_not_end_the_consumer(service: EmbeddedService) -> None:
+    """An error that nobody expected is told, and the same messages are tried again after a pause."""
+    job_id = await service.job(kind="READ")
+    sub_job = await service.sub_job(job_id)
+    told: list[Exception] = []
+    woken = asyncio.Event()
+
+    async def wake(_: Connection, __: Sequence[int]) -> None:
+        if not told:
+            raise RuntimeError("as the test wants it")
+        woken.set()
+
+    arrivals = Arrivals(service.database, service.bus, service.objects, wake, troubled=told.append)
+    running = asyncio.create_task(arrivals.run())
+    try:
+        async with asyncio.timeout(20):
+            await service.bus.publish(
+                INTERNAL_TOPIC, [event(responses(1), subjobid=str(sub_job), sequence="0")]
+            )
+            await woken.wait()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert [str(error) for error in told] == ["as the test wants it"]
+
+
+async def test_what_somebody_else_wrote_under_a_key_is_replaced(service: EmbeddedService) -> None:
+    """The owner of a bucket can write anything there: what is no result does not stand, and stops nothing."""
+    job_id = await service.job(kind="READ")
+    sub_job = await service.sub_job(job_id)
+    for number, spoilt in enumerate((b"garbage", b'{"responses":["\xff"]}')):
+        await service.objects.put(BUCKET, f"{job_id}/{sub_job}/{number}.json", spoilt)
+        await Taking(service).take(event(responses(1), subjobid=str(sub_job), sequence=str(number)))
+    found = await listing(service, job_id)
+    assert len(found) == 2
+    for part in found:
+        body = await service.objects.get(BUCKET, part.key)
+        assert body is not None
+        assert hashlib.sha256(body).hexdigest() == part.sha256
+        assert msgspec.json.decode(body)["responses"][0]["operationId"] == 1
+
+
+@pytest.mark.parametrize("spoilt", [b"garbage", b'{"responses":["\xff"]}', None])
+async def test_a_job_ends_whatever_became_of_its_objects(
+    service: EmbeddedService, spoilt: bytes | None
+) -> None:
+    """Failures in an object that the owner of the bucket spoilt or removed count as failed operations."""
+    job_id = await service.job(kind="READ")
+    first, second = await service.sub_job(job_id), await service.sub_job(job_id, position=1, producer="ems-2")
+    (part,) = await service.settle(job_id, first, responses(1, state=OperationState.FAILED))
+    await service.settle(job_id, second, responses(2, state=OperationState.UNKNOWN))
+    await service.execute("update data_job set fanned_out = true, planned = true")
+    if spoilt is None:
+        await service.objects.delete(BUCKET, [part.key])
+    else:
+        await service.objects.put(BUCKET, part.key, spoilt)
+    announcer = Announcer(JobView(Addresses("http://host"), "FINSHED"))
+    finisher = Finisher(service.database, service.objects, announcer, "FINSHED")
+    await finisher.handle(str(job_id), 1)
+    async with service.database.connection() as connection:
+        row = await jobs.find(connection, job_id, None)
+    assert row is not None
+    assert row.status is Status.PARTIALLY_FAILED
+    assert (row.counts.succeeded, row.counts.failed, row.counts.unknown) == (1, 1, 1)
+
+
+async def test_a_large_message_becomes_several_objects(service: EmbeddedService) -> None:
+    """A message over the size of an object is cut between operations and between the objects of a result, and
+    counts as one message. What goes out is in order, whole, and names no object."""
+    job_id = await service.job(kind="READ")
+    sub_job = await service.sub_job(job_id)
+    taking = Taking(service)
+    names = {"correlationid": str(job_id), "subjobid": str(sub_job)}
+    long_list = Raw(msgspec.json.encode([{"x": "y" * 300_000}] * 5))
+    first = event(responses(1, 2, 3, size=600_000), **names, sequence="0")
+    await taking.take(first, event(responses(9), **names, sequence="0"))
+    await taking.take(first)
+    assert await service.results.arrived(sub_job, job_id) == 1
+    await taking.take(event([Response(4, 0, "read", result=long_list)], **names, sequence="1", total="2"))
+    assert await service.results.arrived(sub_job, job_id) == 2
+    assert set(await service.results.states(job_id, sub_job)) == {"1", "2", "3", "4"}
+    found = await listing(service, job_id)
+    assert [part.key.rpartition("/")[2] for part in found] == [
+        *("0.json", "0-1.json", "0-2.json"),
+        *("1.json", "1-1.json", "1-2.json"),
+    ]
+    async with service.database.transaction() as connection:
+        await delivery.send_sub_jobs(connection, [job_id], [sub_job], NOW)
+    await service.publish_all(job_id)
+    got = await service.delivered()
+    assert [identity(each)[2] for each in got] == list(range(6))
+    assert {each.message.headers[events.TOTAL] for each in got} == {"6"}
+    told = [msgspec.json.decode(each.message.value)["data"]["responses"] for each in got]
+    assert [[one["operationId"] for one in some] for some in told] == [[1], [2], [3], [4], [4], [4]]
+    assert sum(len(one["result"]) for some in told[3:] for one in some) == 5
+
+
+async def test_a_large_message_without_a_sequence_is_kept_once(service: EmbeddedService) -> None:
+    """Equal bytes count as a repeat, also where a message was cut; others that begin alike do not."""
+    job_id = await service.job(kind="READ")
+    sub_job = await service.sub_job(job_id)
+    plain = event(responses(1, 2, size=600_000), subjobid=str(sub_job))
+    other = event(responses(1, 3, size=600_000), subjobid=str(sub_job))
+    for _ in range(2):
+        await Taking(service).take(plain, other)
+    assert await service.results.arrived(sub_job, job_id) == 2
+    assert len(await listing(service, job_id)) == 4
 
 
 async def test_an_empty_read_is_one_message_with_nothing_in_it(service: EmbeddedService) -> None:
@@ -585,3 +733,18 @@ async def test_every_store_has_a_name_of_its_own(service: EmbeddedService) -> No
     async with service.database.connection() as connection:
         first = await outbox.installation(connection)
         assert await outbox.installation(connection) == first
+
+
+async def test_a_long_delivery_takes_turns_with_others(
+    service: EmbeddedService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its time a shard with more to publish gives its place to others, and asks to be called again."""
+    monkeypatch.setattr("ran_datajobs.results.publisher._LONGEST_TURN", 0.0)
+    monkeypatch.setattr("ran_datajobs.results.publisher._BATCH", 1)
+    job_id = await service.job()
+    await service.settle(job_id, await service.sub_job(job_id), responses(*range(4), size=400_000))
+    publisher = service.publisher()
+    assert await service.publish(job_id, publisher) == 0.0
+    assert len(await service.delivered()) == 1
+    await service.publish_all(job_id, publisher)
+    assert [identity(each)[2] for each in await service.delivered()] == [0, 1]

@@ -16,13 +16,14 @@ import msgspec
 import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary_event
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AclOperation
 
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.kafka import KafkaBus
 from ran_datajobs.results.objects import open_folder
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
-from tests.contracts.delivery_service import Service, responses
+from tests.contracts.delivery_service import Service, id_in_shard, responses
 from tests.contracts.publishing_process import CHECKPOINTS, NONE
 from tests.peers.kafka import KafkaBroker
 
@@ -42,9 +43,9 @@ class KafkaService(Service):
         self.broker = broker
         self.topic = topic
 
-    async def sent_job(self, sub_jobs: int) -> UUID:
+    async def sent_job(self, sub_jobs: int, job_id: UUID | None = None) -> UUID:
         """A job whose sub-jobs have three messages each, all in the outbox."""
-        job_id = await self.job(destination=self.topic)
+        job_id = await self.job(destination=self.topic, job_id=job_id)
         for position in range(sub_jobs):
             sub_job = await self.sub_job(job_id, position=position, producer=f"ems-{position}")
             await self.settle(job_id, sub_job, responses(*range(6), size=400_000))
@@ -167,22 +168,68 @@ async def test_once_across_a_broker_that_is_killed(service: KafkaService) -> Non
     assert await service.state(second) == "DELIVERED"
 
 
-async def test_a_destination_topic_that_is_missing(service: KafkaService) -> None:
+@pytest.mark.parametrize("same_shard", [True, False])
+async def test_a_destination_topic_that_is_missing(service: KafkaService, same_shard: bool) -> None:
     """A topic that is not there is not created, holds up its own jobs alone, and gets all once it is."""
-    lost = await service.job(destination="never-created")
+    missing = f"missing-{secrets.token_hex(4)}"
+    lost = await service.job(destination=missing)
     sub_job = await service.sub_job(lost)
     await service.settle(lost, sub_job, responses(1))
     await service.finish(lost)
-    made = await service.sent_job(1)
+    shard = outbox.shard_of(lost) if same_shard else (outbox.shard_of(lost) + 1) % outbox.SHARDS
+    made = await service.sent_job(1, id_in_shard(shard))
     publisher = service.publisher()
     assert await service.publish(lost, publisher) is not None
     assert await service.state(lost) == "PENDING"
-    await service.publish_all(made, publisher)
+    await service.deliver(made, publisher)
     assert await service.state(made) == "DELIVERED"
-    service.broker.create_topic("never-created")
-    await service.publish_all(lost, publisher)
+    assert await service.state(lost) == "PENDING"
+    service.broker.create_topic(missing)
+    await service.deliver(lost, publisher)
     assert await service.state(lost) == "DELIVERED"
-    assert len(await asyncio.to_thread(committed, service.broker, "never-created")) == 1
+    assert len(await asyncio.to_thread(committed, service.broker, missing)) == 1
+
+
+async def test_a_forbidden_and_a_deleted_topic_hold_up_nobody_else(service: KafkaService) -> None:
+    """A topic that may only be described and one that is deleted while jobs wait fail their own deliveries;
+    a job of the same shard, in the same batches, is delivered."""
+    broker = service.broker
+    forbidden, deleted = f"forbidden-{secrets.token_hex(4)}", f"deleted-{secrets.token_hex(4)}"
+    broker.create_topic(forbidden)
+    broker.create_topic(deleted)
+    broker.allow_only(forbidden, AclOperation.DESCRIBE)
+    async with service.database.connection() as connection:
+        installation = str(await outbox.installation(connection))
+    service.bus = bus = KafkaBus(
+        broker.sasl_bootstrap, broker.sasl_settings, installation=installation, patience=5.0
+    )
+    jobs: dict[str, UUID] = {}
+    for number, topic in enumerate((deleted, forbidden, service.topic)):
+        jobs[topic] = await service.job(destination=topic, job_id=id_in_shard(5))
+        await service.settle(
+            jobs[topic],
+            await service.sub_job(jobs[topic], producer=f"ems-{number}"),
+            responses(*range(6), size=400_000),
+        )
+    try:
+        publisher = service.publisher()
+        broker.delete_topic(deleted)
+        for job_id in jobs.values():
+            await service.finish(job_id)
+        await service.deliver(jobs[service.topic], publisher)
+        assert [await service.state(job_id) for job_id in jobs.values()] == [
+            "PENDING",
+            "PENDING",
+            "DELIVERED",
+        ]
+        hopeless = service.publisher(give_up=0.0)
+        await service.deliver(jobs[forbidden], hopeless)
+        await service.deliver(jobs[deleted], hopeless)
+        assert [await service.state(job_id) for job_id in jobs.values()] == ["FAILED", "FAILED", "DELIVERED"]
+        assert {each.topic for each in service.given_up} == {forbidden, deleted}
+    finally:
+        await bus.close()
+    whole(await asyncio.to_thread(committed, broker, service.topic), {jobs[service.topic]: 1})
 
 
 async def test_a_consumer_can_read_the_events_with_the_cloudevents_package(service: KafkaService) -> None:

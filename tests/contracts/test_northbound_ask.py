@@ -263,16 +263,20 @@ async def test_failures_of_many_objects_are_one_document(api: Api) -> None:
     assert {item["reason"] for item in items} == {"", "UNMATCHED"}
 
 
-async def test_the_manifest_is_not_there_before_the_end(api: Api) -> None:
-    """404 with Retry-After, also when an object lies there already: it is shown with the terminal status."""
+@pytest.mark.parametrize("results", ["?jobId={}", "/{}/manifest.json"])
+async def test_the_manifest_is_not_there_before_the_end(api: Api, results: str) -> None:
+    """404 with Retry-After, also when an object lies there already: it is shown with the terminal status.
+    Both of its addresses are alike, and neither answer may be cached for good."""
     job_id = await api.accepted()
-    results = f"/s3-bucket/datajobs-results?jobId={job_id}"
+    results = "/s3-bucket/datajobs-results" + results.format(job_id)
     await api.parts.objects.put("datajobs-results", manifest_key(str(job_id)), b"{}")
     answer = await api.get(results)
     assert answer.problem["status"] == 404
     assert int(answer.headers["Retry-After"]) > 0
     await end_job(api, job_id, Status.FINISHED, [outcome("1", S)])
-    assert (await api.get(results)).json() == {"status": "FINISHED"}
+    shown = await api.get(results)
+    assert shown.json() == {"status": "FINISHED"}
+    assert "immutable" not in shown.headers.get("Cache-Control", "")
 
 
 async def test_result_objects_can_be_read_and_nothing_else_in_any_bucket(api: Api) -> None:

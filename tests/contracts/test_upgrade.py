@@ -30,10 +30,13 @@ PATIENCE = 30.0
 
 
 async def load_schema_1(database_url: str) -> None:
-    """Fill the database with the kept one of schema 1."""
+    """Fill the database with the kept one of schema 1, as if its sub-jobs had been started right now."""
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute(SCHEMA_1.read_text(encoding="utf-8"))
+        await connection.execute(
+            "set search_path to public; update sub_job set started_at = now() where started_at is not null"
+        )
     finally:
         await connection.close()
 

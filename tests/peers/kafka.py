@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
 
 from tests.peers.program import Program, free_ports, not_installed
 
@@ -43,6 +51,9 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=1
 group.initial.rebalance.delay.ms=0
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+allow.everyone.if.no.acl.found=true
 group.min.session.timeout.ms=500
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
@@ -53,7 +64,7 @@ class KafkaBroker:
     """One broker. It creates a topic that a client asks for, as brokers do by default.
 
     ``sasl_bootstrap`` is the address of a second listener, which speaks TLS with ``certificate`` (PEM) and
-    lets in only the user below.
+    lets in only the user below. That one may do what no :meth:`allow_only` forbids; all others, everything.
     """
 
     user = "tests"
@@ -114,6 +125,38 @@ class KafkaBroker:
     def delete_topic(self, name: str) -> None:
         """Delete a topic and wait until it is gone."""
         self._admin.delete_topics([name])[name].result(30)
+
+    def allow_only(self, topic: str, operation: AclOperation) -> None:
+        """From now on the user may do nothing but ``operation`` with a topic, and the broker knows it."""
+        rule = AclBinding(
+            ResourceType.TOPIC,
+            topic,
+            ResourcePatternType.LITERAL,
+            f"User:{self.user}",
+            "*",
+            operation,
+            AclPermissionType.ALLOW,
+        )
+        self._admin.create_acls([rule])[rule].result(30)
+        of_user = AdminClient(
+            {"bootstrap.servers": self.sasl_bootstrap, "log_level": 0, **self.sasl_settings}
+        )
+        asked = TopicCollection([topic])
+        while True:
+            described = of_user.describe_topics(asked, include_authorized_operations=True)[topic]
+            if described.result(30).authorized_operations == [operation]:
+                return
+
+    @property
+    def sasl_settings(self) -> dict[str, str]:
+        """What a client needs at ``sasl_bootstrap``."""
+        return {
+            "security.protocol": "sasl_ssl",
+            "ssl.ca.location": str(self.certificate),
+            "sasl.mechanism": "PLAIN",
+            "sasl.username": self.user,
+            "sasl.password": self.password,
+        }
 
     def _is_known(self, topic: str) -> bool:
         try:

@@ -152,6 +152,33 @@ def test_every_operation_gets_exactly_one_outcome_in_order(
     assert (outcome.counts.not_started if told is Status.CANCELLED else outcome.counts.unknown) == silent
 
 
+def test_every_response_of_a_read_is_kept_and_the_worst_counts() -> None:
+    """A plugin may spread the result of one operation over several responses: none is lost, and one failure
+    among them is the operation's. Of two responses for a write the first counts."""
+    asked = [Operation(Op.READ, "/A=1", 1), Operation(Op.READ, "/A=2", 2), Operation(Op.READ, "/A=3", 3)]
+    listed = [
+        Response("2", 0, "second, one"),
+        Response(1, 0, "first, one"),
+        Response(1, 0, "first, two"),
+        Response("1", 108, "first, three"),
+        Response(2, 0, "second, two"),
+        Response(9, 0, "nobody asked"),
+    ]
+    read = outcomes.from_responses(asked, listed, Status.FINISHED, is_read=True)
+    assert [(r.operation_id, r.status_message) for r in read.responses[:5]] == [
+        (1, "first, one"),
+        (1, "first, two"),
+        (1, "first, three"),
+        (2, "second, one"),
+        (2, "second, two"),
+    ]
+    assert [r.operation_id for r in read.responses[5:]] == [3]
+    assert (read.counts.total, read.counts.succeeded, read.counts.failed, read.counts.unknown) == (3, 1, 1, 1)
+    assert read.status is Status.PARTIALLY_FAILED
+    written = outcomes.from_responses(asked, listed, Status.FINISHED)
+    assert [r.status_message for r in written.responses[:2]] == ["first, one", "second, one"]
+
+
 def test_outcomes_win_over_the_status() -> None:
     """A plugin that says finished and lists a failure has a sub-job that failed in part."""
     asked = [Operation(Op.ADD, "/A=1", 1), Operation(Op.ADD, "/A=2", "2")]

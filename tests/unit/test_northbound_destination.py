@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from ran_datajobs.errors import BusUnavailable, InvalidRequest, StorageUnavailable
+from ran_datajobs.errors import BusUnavailable, InvalidRequest, StorageUnavailable, TopicRefused
 from ran_datajobs.messaging.bus import Bus
 from ran_datajobs.northbound.destination import Destination, DestinationRules, near_names, resolve
 from ran_datajobs.results.objects import ObjectStore
@@ -20,11 +20,17 @@ class ScriptedNames:
     """Stands for both services: some names exist, and either can be away."""
 
     def __init__(
-        self, topics: tuple[str, ...] = (), buckets: tuple[str, ...] = (), *, away: bool = False
+        self,
+        topics: tuple[str, ...] = (),
+        buckets: tuple[str, ...] = (),
+        *,
+        away: bool = False,
+        forbidden: tuple[str, ...] = (),
     ) -> None:
         self.topics_there = topics
         self.buckets = buckets
         self.away = away
+        self.forbidden = forbidden
         self.asked: list[str] = []
 
     async def topic_exists(self, topic: str) -> bool:
@@ -32,6 +38,8 @@ class ScriptedNames:
         self.asked.append(topic)
         if self.away:
             raise BusUnavailable("away")
+        if topic in self.forbidden:
+            raise TopicRefused(topic, "not ours")
         return topic in self.topics_there
 
     async def topics(self) -> list[str]:
@@ -175,6 +183,46 @@ async def test_operators_allow_and_deny_by_pattern(rules: DestinationRules, take
             else:
                 with pytest.raises(InvalidRequest, match="does not allow"):
                     await resolved(spelling, names, rules)
+
+
+@pytest.mark.parametrize("text", ["kafka:secret", "s3:secret", "secret"])
+async def test_a_denied_name_tells_nothing_of_what_exists(text: str) -> None:
+    """The answer is the same whether or not there is a topic or bucket of that name, and nobody is asked."""
+    rules = DestinationRules(deny=("secret",))
+    details = set()
+    for names in (
+        ScriptedNames(),
+        ScriptedNames(topics=("secret",)),
+        ScriptedNames(buckets=("secret",)),
+        ScriptedNames(away=True),
+    ):
+        with pytest.raises(InvalidRequest, match="does not allow") as refusal:
+            await resolved(text, names, rules)
+        assert names.asked == []
+        details.add(refusal.value.detail)
+    assert len(details) == 1
+
+
+async def test_a_name_that_is_denied_as_one_kind_may_be_the_other() -> None:
+    """Only the kind that is allowed is looked up, and the answer does not tell of the other."""
+    rules = DestinationRules(deny=("kafka:*",))
+    both = ScriptedNames(topics=("ran",), buckets=("ran",))
+    assert (await resolved("ran", both, rules)).kind == BUCKET
+    details = set()
+    for names in (ScriptedNames(topics=("ran",)), ScriptedNames()):
+        with pytest.raises(
+            InvalidRequest, match=r"there is no bucket 'ran'; .* does not allow kafka:ran"
+        ) as no:
+            await resolved("ran", names, rules)
+        details.add(no.value.detail)
+    assert len(details) == 1
+
+
+@pytest.mark.parametrize("text", ["kafka:theirs", "theirs"])
+async def test_a_topic_that_cannot_be_written_is_refused_with_the_reason(text: str) -> None:
+    """It exists, but the service may not write to it."""
+    with pytest.raises(InvalidRequest, match="topic 'theirs': not ours"):
+        await resolved(text, ScriptedNames(topics=("theirs",), forbidden=("theirs",)))
 
 
 async def test_without_a_destination_no_rule_applies() -> None:

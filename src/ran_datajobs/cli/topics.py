@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncGenerator
@@ -69,7 +70,7 @@ def _of_service(api: Api, topic: str, first: int, follow: bool) -> None:
 async def _of_kafka(settings: Settings, topic: str, first: int, follow: bool) -> None:
     """Read as a consumer that nobody else is, and that remembers nothing."""
     from ran_datajobs.cli.show import json_line
-    from ran_datajobs.errors import BusUnavailable, ServerUnreachable, WrongUse
+    from ran_datajobs.errors import BusUnavailable, ServerUnreachable, TopicRefused, WrongUse
     from ran_datajobs.messaging.kafka import open_kafka
 
     me = f"tail-{uuid4()}"
@@ -77,8 +78,9 @@ async def _of_kafka(settings: Settings, topic: str, first: int, follow: bool) ->
         async with open_kafka(
             settings.kafka_bootstrap or "", settings.kafka_properties, installation=me
         ) as bus:
-            if not await bus.topic_exists(topic):
-                raise WrongUse(f"Kafka has no topic {topic!r}, or you may not read it")
+            with contextlib.suppress(TopicRefused):  # who may not write may read
+                if not await bus.topic_exists(topic):
+                    raise WrongUse(f"Kafka has no topic {topic!r}, or you may not read it")
             stream = cast("AsyncGenerator[list[Received], None]", bus.receive(topic, me))
             try:
                 while True:

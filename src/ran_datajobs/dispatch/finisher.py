@@ -12,7 +12,7 @@ from ran_datajobs.dispatch.turn import Again, Done
 from ran_datajobs.job import Counts, OperationState, Status
 from ran_datajobs.results.manifest import manifest
 from ran_datajobs.results.objects import ObjectStore, manifest_key
-from ran_datajobs.results.parts import failed_operations
+from ran_datajobs.results.parts import known_failures
 from ran_datajobs.results.verdict import verdict, why
 from ran_datajobs.store import jobs, parts, planning
 from ran_datajobs.store.database import Connection, Database
@@ -61,9 +61,13 @@ class Finisher:
         return Done()
 
     async def _counts_by_operation(self, job: JobRow, listed: list[parts.Part]) -> Counts:
-        """A read of several parts has succeeded when every part did: count operations, not parts."""
-        worst = await failed_operations(self._objects, job.results_bucket, listed)
-        states = list(worst.values())
+        """A read of several parts has succeeded when every part did: count operations, not parts.
+
+        A failure in an object that was removed or spoilt counts as an operation that failed.
+        """
+        failures = await known_failures(self._objects, job.results_bucket, listed)
+        states = list(failures.states.values())
+        states += [OperationState.FAILED] * min(failures.lost, job.operations - len(states))
         failed = sum(state is OperationState.FAILED for state in states) - job.unmatched
         unknown = sum(state is OperationState.UNKNOWN for state in states)
         not_started = sum(state is OperationState.NOT_STARTED for state in states)

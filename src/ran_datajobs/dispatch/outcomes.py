@@ -21,7 +21,7 @@ from ran_datajobs.job import (
     Response,
     Status,
 )
-from ran_datajobs.results.responses import state_of, synthesised
+from ran_datajobs.results.responses import state_of, synthesised, worst
 from ran_datajobs.results.verdict import count, verdict
 
 MAX_BODY_BYTES = 1 << 31
@@ -68,21 +68,39 @@ def all_the_same(
     return _outcome(tuple(synthesised(operations, state, reason, detail)), cancelled=cancelled)
 
 
-def from_responses(operations: Sequence[Operation], responses: Iterable[Response], told: Status) -> Outcome:
-    """One response per operation, in the request's order, out of what a plugin listed.
+def from_responses(
+    operations: Sequence[Operation],
+    responses: Iterable[Response],
+    told: Status,
+    *,
+    is_read: bool = False,
+) -> Outcome:
+    """The outcome of every operation, in the request's order, out of what a plugin listed.
 
-    Ids are compared as strings. Of two responses for one operation the first counts; ids that were not asked
-    for are dropped. An operation without a response is NOT_STARTED in a cancelled sub-job, else UNKNOWN.
+    Ids are compared as strings; ids that were not asked for are dropped. Of two responses for one write the
+    first counts. The result of a read may be spread over several responses: all are kept, in their order, and
+    the worst state counts. An operation without a response is NOT_STARTED in a cancelled sub-job, else
+    UNKNOWN.
     """
-    by_id: dict[str, Response] = {}
+    by_id: dict[str, list[Response]] = {}
     for response in responses:
-        by_id.setdefault(str(response.operation_id), response)
+        found = by_id.setdefault(str(response.operation_id), [])
+        if is_read or not found:
+            found.append(response)
     missing_state, reason, detail = _missing(told)
-    matched = tuple(
-        _completed(operation, by_id.get(operation.id_text), missing_state, reason, detail)
-        for operation in operations
-    )
-    return _outcome(matched, cancelled=told is Status.CANCELLED)
+    matched: list[Response] = []
+    states: list[OperationState] = []
+    for operation in operations:
+        listed = by_id.get(operation.id_text)
+        completed = (
+            [_completed(operation, response) for response in listed]
+            if listed
+            else list(synthesised([operation], missing_state, reason, detail))
+        )
+        matched += completed
+        states.append(worst(map(state_of, completed)))
+    counts = count(states)
+    return Outcome(tuple(matched), counts, verdict(counts, cancelled=told is Status.CANCELLED))
 
 
 def from_status(operations: Sequence[Operation], told: Status) -> Outcome:
@@ -145,11 +163,7 @@ def _missing(told: Status) -> tuple[OperationState, Reason, str]:
     )
 
 
-def _completed(
-    operation: Operation, response: Response | None, state: OperationState, reason: Reason, detail: str
-) -> Response:
-    if response is None:
-        return next(synthesised([operation], state, reason, detail))
+def _completed(operation: Operation, response: Response) -> Response:
     told = state_of(response)
     fallback = "" if told is OperationState.SUCCEEDED else _plugin_reason(response, told)
     return msgspec.structs.replace(

@@ -40,7 +40,10 @@ class Bus(Protocol):
     """What the service needs of a bus."""
 
     async def topic_exists(self, topic: str) -> bool:
-        """True when ``topic`` can be written to. Never creates one. Raises BusUnavailable."""
+        """True when there is such a topic. Never creates one.
+
+        Raises TopicRefused when it is there but not ours to write, BusUnavailable when nobody answers.
+        """
         ...
 
     async def topics(self) -> list[str]:
@@ -64,7 +67,10 @@ class Bus(Protocol):
         ...
 
     async def passed(self, consumer: str, last: Received) -> None:
-        """Remember that ``consumer`` is done with everything up to and with ``last`` (at least once)."""
+        """Remember that ``consumer`` is done with everything up to and with ``last`` (at least once).
+
+        ``last`` is of one of the three batches that came last.
+        """
         ...
 
     async def published_up_to(self, shard: int) -> int:
@@ -79,6 +85,7 @@ class Bus(Protocol):
 
         Call :meth:`published_up_to` once before the first. Messages at or before the shard's position are
         left out. Raises Fenced after a newer :meth:`published_up_to` elsewhere, TopicRefused when one topic
-        is to blame, BusUnavailable when it may be retried. After any of them nothing was published, or all.
+        is to blame, BusUnavailable when it may be retried. After any of them nothing was published, or all;
+        after a TopicRefused nothing. A Fenced may follow it, where the producer was of no more use.
         """
         ...

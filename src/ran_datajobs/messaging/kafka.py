@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+import itertools
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.aio import AIOConsumer
 from confluent_kafka.cimpl import NewTopic
 
 from ran_datajobs.errors import BusUnavailable, Fenced, TopicRefused
 from ran_datajobs.messaging.bus import Message, OutboxMessage, Received
 from ran_datajobs.messaging.kafka_producer import Record, TransactionalProducer, last_value, meaning
+from ran_datajobs.messaging.kafka_topics import KafkaTopics
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, POSITION_TOPIC, STATUS_TOPIC, topic_problem
 
 T = TypeVar("T")
@@ -34,10 +36,9 @@ _BATCH: Final = 500
 _BATCH_BYTES: Final = 8 * 1024 * 1024
 _AT_HAND: Final = 16
 _POLL: Final = 0.5
-_NOT_OURS: Final = frozenset(
-    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.TOPIC_AUTHORIZATION_FAILED}
-)
-_THERE_ALREADY: Final = frozenset({KafkaError.TOPIC_ALREADY_EXISTS})
+_REMEMBERED_BATCHES: Final = 3
+"""What can be passed: the batch that came last and the two before it, of which one is worked on and one is
+just being passed."""
 _MOVED_ON: Final = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,
@@ -55,11 +56,20 @@ _POSITION_TOPIC_CONFIG: Final = {
 
 
 class _Receiving:
-    """A consumer at work, and the messages of its batches that were not passed yet."""
+    """A consumer at work, and the partitions of the messages in its last batches."""
 
     def __init__(self, consumer: AIOConsumer) -> None:
         self.consumer = consumer
-        self.batch: list[tuple[Received, int]] = []
+        self.batches: deque[list[tuple[Received, int]]] = deque(maxlen=_REMEMBERED_BATCHES)
+
+    def places_up_to(self, last: Received) -> dict[int, int]:
+        """By partition the offset after ``last`` and all before it; none when ``last`` is too long ago."""
+        places: dict[int, int] = {}
+        for received, partition in itertools.chain.from_iterable(self.batches):
+            places[partition] = received.offset + 1
+            if received is last:
+                return places
+        return {}
 
 
 class KafkaBus:
@@ -94,7 +104,7 @@ class KafkaBus:
         self._locks: dict[str, asyncio.Lock] = {}
         self._receiving: dict[tuple[str, str], _Receiving] = {}
         self._prepared = False
-        self._admin: AdminClient | None = None
+        self._topics = KafkaTopics(self._settings, patience)
 
     async def close(self) -> None:
         """Let go of every connection; calls still under way are waited for."""
@@ -106,19 +116,22 @@ class KafkaBus:
         await asyncio.to_thread(self._threads.shutdown)
 
     async def topic_exists(self, topic: str) -> bool:
-        """True when ``topic`` can be described: it is there, and we may know it."""
+        """True when ``topic`` can be described: it is there, and we may know it.
+
+        Raises TopicRefused when we may not write it.
+        """
         if topic_problem(topic) is not None:
             return False
-        return await self._run(lambda: self._describe(topic))
+        return await self._run(lambda: self._topics.exists(topic))
 
     async def topics(self) -> list[str]:
         """The topics that the cluster tells us of."""
-        return await self._run(self._list)
+        return await self._run(self._topics.names)
 
     async def ready(self) -> None:
         """Return when the cluster answers and the service's own topics are there."""
         await self._run(self._prepare)
-        await self._run(lambda: self._describe(INTERNAL_TOPIC))
+        await self._run(lambda: self._topics.refusing([INTERNAL_TOPIC]))
 
     async def publish(self, topic: str, messages: Sequence[Message]) -> None:
         """Publish in one transaction, under an id that no other client has."""
@@ -140,6 +153,8 @@ class KafkaBus:
                 await self._dispose(producer)
                 if isinstance(error, Fenced):
                     raise BusUnavailable("the broker has forgotten this client") from error
+                if (refusal := await self._blamed(producer, [topic], error)) is not None:
+                    raise refusal from error
                 raise
 
     async def receive(self, topic: str, consumer: str) -> AsyncIterator[list[Received]]:
@@ -170,9 +185,10 @@ class KafkaBus:
                 if first is None:
                     continue
                 records = await _more(receiving.consumer, first)
-                receiving.batch = [_received(record) for record in records if _usable(topic, record)]
-                if receiving.batch:
-                    yield [received for received, _ in receiving.batch]
+                batch = [_received(record) for record in records if _usable(topic, record)]
+                if batch:
+                    receiving.batches.append(batch)
+                    yield [received for received, _ in batch]
         except KafkaException as error:
             raise meaning(f"cannot read topic {topic!r}", error.args[0]) from error
         finally:
@@ -180,18 +196,16 @@ class KafkaBus:
             await receiving.consumer.close()
 
     async def passed(self, consumer: str, last: Received) -> None:
-        """Commit the place after ``last``, and after all before it in its batch.
+        """Commit the place after ``last``, and after all before it in its batch and the ones before.
 
         Nothing happens when the partition went to another member of the group: that one sees them again.
         """
         receiving = self._receiving.get((last.topic, consumer))
         if receiving is None:
             return
-        places: dict[int, int] = {}
-        for received, partition in receiving.batch:
-            places[partition] = received.offset + 1
-            if received is last:
-                break
+        places = receiving.places_up_to(last)
+        if not places:
+            return
         offsets = [TopicPartition(last.topic, partition, place) for partition, place in places.items()]
         try:
             await receiving.consumer.commit(offsets=offsets, asynchronous=False)
@@ -238,9 +252,12 @@ class KafkaBus:
                 await self._run(lambda: producer.publish(records))
             except TopicRefused:
                 raise
-            except BaseException:
+            except BaseException as error:
                 self._shards.pop(shard, None)
                 await self._dispose(producer)
+                topics = {each.topic for each in new}
+                if (refusal := await self._blamed(producer, topics, error)) is not None:
+                    raise refusal from error
                 raise
             self._positions[shard] = new[-1].position
 
@@ -250,50 +267,32 @@ class KafkaBus:
     def _producer(self, transactional_id: str) -> TransactionalProducer:
         return TransactionalProducer(self._settings, transactional_id, self._patience)
 
-    def _administering(self) -> AdminClient:
-        """The one client for topics; its answers are lost when it is let go of too early."""
-        if self._admin is None:
-            self._admin = AdminClient(self._settings)
-        return self._admin
-
-    def _describe(self, topic: str) -> bool:
-        described = self._administering().describe_topics(
-            TopicCollection([topic]), request_timeout=self._patience
-        )
-        return self._answered(described[topic], "the broker does not answer", _NOT_OURS)
-
-    def _list(self) -> list[str]:
-        try:
-            return list(self._administering().list_topics(timeout=self._patience).topics)
-        except KafkaException as error:
-            raise meaning("the broker does not answer", error.args[0]) from error
-
     def _prepare(self) -> None:
         """Create the service's own topics where they are missing, once."""
         if self._prepared:
             return
-        wanted = [
-            NewTopic(POSITION_TOPIC, _SHARDS, -1, config=_POSITION_TOPIC_CONFIG),
-            *(NewTopic(name, -1, -1) for name in (INTERNAL_TOPIC, STATUS_TOPIC)),
-        ]
-        missing = [topic for topic in wanted if not self._describe(topic.topic)]
-        if missing:
-            created = self._administering().create_topics(missing, request_timeout=self._patience)
-            for name, outcome in created.items():
-                self._answered(outcome, f"topic {name!r} is missing", _THERE_ALREADY)
+        self._topics.create_missing(
+            [
+                NewTopic(POSITION_TOPIC, _SHARDS, -1, config=_POSITION_TOPIC_CONFIG),
+                *(NewTopic(name, -1, -1) for name in (INTERNAL_TOPIC, STATUS_TOPIC)),
+            ]
+        )
         self._prepared = True
 
-    def _answered(self, answer: Future[Any], what: str, expected: Container[int]) -> bool:
-        """Wait for an answer; False when it is one of the ``expected`` errors."""
+    async def _blamed(
+        self, producer: TransactionalProducer, topics: Collection[str], error: BaseException
+    ) -> TopicRefused | None:
+        """The topic that made ``error``, once that has ended the producer.
+
+        A topic that may not be written spoils the whole transaction, and the error does not say which one.
+        What may have been published is left for the position to tell.
+        """
+        if not isinstance(error, BusUnavailable) or producer.may_have_published:
+            return None
         try:
-            answer.result(self._patience)
-        except KafkaException as error:
-            if error.args[0].code() in expected:
-                return False
-            raise meaning(what, error.args[0]) from error
-        except TimeoutError as error:
-            raise BusUnavailable(f"{what}: nothing came in {self._patience:g} s") from error
-        return True
+            return await self._run(lambda: self._topics.refusing(topics))
+        except BusUnavailable:
+            return None
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())

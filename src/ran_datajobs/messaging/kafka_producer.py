@@ -68,6 +68,8 @@ class TransactionalProducer:
         """
         self._patience = patience
         self._failed: dict[str, KafkaError] = {}
+        self.may_have_published = False
+        """After an error: whether the broker was asked to commit, so that readers may see all of it."""
         with _kafka_errors("cannot open a producer"):
             self._producer = Producer(
                 {
@@ -89,11 +91,13 @@ class TransactionalProducer:
         """
         with _kafka_errors("cannot publish"):
             self._failed.clear()
+            self.may_have_published = False
             self._producer.begin_transaction()
             try:
                 for record in records:
                     self._produce(record)
                 self._flush()
+                self.may_have_published = True
                 self._until_it_works(self._producer.commit_transaction)
             except KafkaException as error:
                 self._abort(error)
@@ -149,6 +153,7 @@ class TransactionalProducer:
         """Abort where that is still possible, and raise what ``error`` means."""
         cause: KafkaError = error.args[0]
         if cause.txn_requires_abort():
+            self.may_have_published = False
             self._until_it_works(self._producer.abort_transaction)
             for topic, failure in self._failed.items():
                 if (refusal := _refusal(topic, failure)) is not None:
@@ -175,24 +180,19 @@ def last_value(
 ) -> bytes | None:
     """Value of the last committed record with ``key`` in a partition; ``None`` when there is none.
 
-    Looks at the end first, and further back only while it has not found one. Raises BusUnavailable.
+    Looks at the end first, and further back only while it has not found one. A transaction of somebody else
+    that is open in the partition hides what was committed after it: its end is waited for. Raises
+    BusUnavailable.
     """
     with _kafka_errors(f"cannot read topic {topic!r}"):
-        consumer = Consumer(
-            {
-                **settings,
-                "group.id": "unused",
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-            }
-        )
+        place = TopicPartition(topic, partition)
+        low, high = _ends(settings, place, patience)
+        consumer = _consumer(settings, "read_committed")
         try:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=patience)
             back = _NEAR_THE_END
             while True:
                 start = max(low, high - back)
-                found = _last_from(consumer, TopicPartition(topic, partition, start), key, patience)
+                found = _last_from(consumer, TopicPartition(topic, partition, start), high, key, patience)
                 if found is not None or start == low:
                     return found
                 back *= 8
@@ -200,7 +200,32 @@ def last_value(
             consumer.close()
 
 
-def _last_from(consumer: Consumer, start: TopicPartition, key: str, patience: float) -> bytes | None:
+def _consumer(settings: Mapping[str, Any], isolation: str) -> Consumer:
+    return Consumer(
+        {
+            **settings,
+            "group.id": "unused",
+            "enable.auto.commit": False,
+            "isolation.level": isolation,
+            "enable.partition.eof": True,
+        }
+    )
+
+
+def _ends(settings: Mapping[str, Any], place: TopicPartition, patience: float) -> tuple[int, int]:
+    """The first offset of a partition and the one after its last, open transactions included."""
+    consumer = _consumer(settings, "read_uncommitted")
+    try:
+        low, high = consumer.get_watermark_offsets(place, timeout=patience)
+        return low, high
+    finally:
+        consumer.close()
+
+
+def _last_from(
+    consumer: Consumer, start: TopicPartition, end: int, key: str, patience: float
+) -> bytes | None:
+    """Value of the last committed record with ``key`` from ``start`` on, once all before ``end`` is known."""
     consumer.assign([start])
     deadline = time.monotonic() + patience
     found: bytes | None = None
@@ -213,7 +238,8 @@ def _last_from(consumer: Consumer, start: TopicPartition, key: str, patience: fl
             if record.key() == key.encode():
                 found = record.value()
         elif error.code() == KafkaError._PARTITION_EOF:
-            return found
+            if (record.offset() or 0) >= end:
+                return found
         elif not error.retriable():
             raise KafkaException(error)
     raise BusUnavailable(f"topic {start.topic!r} was not read to its end in {patience:g} s")

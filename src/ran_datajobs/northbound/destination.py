@@ -16,7 +16,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ran_datajobs.errors import BusUnavailable, InvalidRequest
+from ran_datajobs.errors import BusUnavailable, InvalidRequest, TopicRefused
 from ran_datajobs.messaging.bus import Bus
 from ran_datajobs.messaging.topics import reserved_topic, topic_problem
 from ran_datajobs.results.objects import ObjectStore, bucket_problem
@@ -25,6 +25,7 @@ from ran_datajobs.store.jobs import BUCKET, TOPIC
 _KAFKA: Final = "kafka:"
 _S3: Final = "s3:"
 _PREFIX: Final = {TOPIC: _KAFKA, BUCKET: _S3}
+_WORD: Final = {TOPIC: "topic", BUCKET: "bucket"}
 _POINTER: Final = "destination"
 _NEAR_NAMES: Final = 5
 _NEAR_ENOUGH: Final = 0.6
@@ -83,7 +84,8 @@ async def resolve(
     """The destination that ``text`` names. ``embedded``: every valid name exists, and a bare one is a bucket.
 
     ``known_buckets`` tells names to compare with one that does not exist: a bucket store lists none. Raises
-    InvalidRequest with what was found, and with near names where nothing was; BusUnavailable and
+    InvalidRequest with what was found, and with near names where nothing was, the same for all that the
+    operator does not allow, and for a topic that the service may not write to; BusUnavailable and
     StorageUnavailable when it cannot be asked.
     """
     among = _Among(bus, objects, own_bucket, embedded, rules, known_buckets)
@@ -92,42 +94,70 @@ async def resolve(
     if text.startswith(_KAFKA):
         name = text.removeprefix(_KAFKA)
         _check_topic(name)
-        if not await among.bus.topic_exists(name):
-            raise await _unknown(f"there is no topic {name!r}", name, among, TOPIC)
-        found = Destination(name, TOPIC, among.own_bucket)
-    elif text.startswith(_S3):
+        return await _named(TOPIC, name, among)
+    if text.startswith(_S3):
         name = text.removeprefix(_S3)
         _check_bucket(name)
-        if not await among.objects.bucket_exists(name):
-            raise await _unknown(f"there is no bucket {name!r}", name, among, BUCKET)
-        found = Destination(name, BUCKET, name)
-    else:
-        name = text
-        found = await _bare(text, among)
-    if not among.rules.take(found.kind, name):
-        raise _refused(f"the operator of this service does not allow {_PREFIX[found.kind]}{name}")
-    return found
+        return await _named(BUCKET, name, among)
+    return await _bare(text, among)
+
+
+async def _named(kind: str, name: str, among: _Among) -> Destination:
+    """A destination whose kind is told. What the operator does not allow is not even looked up."""
+    if not among.rules.take(kind, name):
+        raise _refused(_not_allowed(kind, name))
+    if await _exists(kind, name, among):
+        return _destination(kind, name, among)
+    raise await _unknown(f"there is no {_WORD[kind]} {name!r}", name, among, kind)
 
 
 async def _bare(name: str, among: _Among) -> Destination:
-    bucket_fault, topic_fault = bucket_problem(name), topic_problem(name)
+    faults = {BUCKET: bucket_problem(name), TOPIC: topic_problem(name)}
     if reserved_topic(name):
         raise _refused("this topic is the service's own: name another one")
-    if bucket_fault is not None and topic_fault is not None:
-        raise _refused(f"neither the name of a topic ({topic_fault}) nor of a bucket ({bucket_fault})")
+    if faults[BUCKET] is not None and faults[TOPIC] is not None:
+        raise _refused(f"neither the name of a topic ({faults[TOPIC]}) nor of a bucket ({faults[BUCKET]})")
     if among.embedded:
         _check_bucket(name)
-        return Destination(name, BUCKET, name)
-    is_bucket, is_topic = await asyncio.gather(
-        _exists_bucket(among.objects, name, bucket_fault), _exists_topic(among.bus, name, topic_fault)
-    )
-    if is_bucket and is_topic:
-        raise _refused(f"both a topic and a bucket are called {name!r}: say kafka:{name} or s3:{name}")
-    if is_bucket:
-        return Destination(name, BUCKET, name)
-    if is_topic:
-        return Destination(name, TOPIC, among.own_bucket)
-    raise await _unknown(f"there is neither a topic nor a bucket {name!r}", name, among, TOPIC, BUCKET)
+        return await _named(BUCKET, name, among)
+    possible = [kind for kind in (TOPIC, BUCKET) if faults[kind] is None]
+    allowed = [kind for kind in possible if among.rules.take(kind, name)]
+    there = await asyncio.gather(*(_exists(kind, name, among) for kind in allowed))
+    found = [kind for kind, exists in zip(allowed, there, strict=True) if exists]
+    match found:
+        case [kind]:
+            return _destination(kind, name, among)
+        case []:
+            denied = [kind for kind in possible if kind not in allowed]
+            nothing = f"there is neither a topic nor a bucket {name!r}"
+            if denied:
+                nothing = "; ".join(
+                    [
+                        *(f"there is no {_WORD[kind]} {name!r}" for kind in allowed),
+                        *(_not_allowed(kind, name) for kind in denied),
+                    ]
+                )
+            raise await _unknown(nothing, name, among, *allowed)
+        case _:
+            raise _refused(f"both a topic and a bucket are called {name!r}: say kafka:{name} or s3:{name}")
+
+
+def _destination(kind: str, name: str, among: _Among) -> Destination:
+    return Destination(name, kind, name if kind == BUCKET else among.own_bucket)
+
+
+async def _exists(kind: str, name: str, among: _Among) -> bool:
+    """True when results can go there. A topic that the service may not write to is refused."""
+    if kind == BUCKET:
+        return await among.objects.bucket_exists(name)
+    try:
+        return await among.bus.topic_exists(name)
+    except TopicRefused as refusal:
+        raise _refused(str(refusal)) from refusal
+
+
+def _not_allowed(kind: str, name: str) -> str:
+    return f"the operator of this service does not allow {_PREFIX[kind]}{name}"
 
 
 async def _unknown(detail: str, name: str, among: _Among, *kinds: str) -> InvalidRequest:
@@ -156,14 +186,6 @@ def near_names(name: str, known: Iterable[str]) -> list[str]:
 
 def _may_be_named(rules: DestinationRules, kind: str, name: str) -> bool:
     return rules.take(kind, name) and not (kind == TOPIC and reserved_topic(name))
-
-
-async def _exists_bucket(objects: ObjectStore, name: str, fault: str | None) -> bool:
-    return fault is None and await objects.bucket_exists(name)
-
-
-async def _exists_topic(bus: Bus, name: str, fault: str | None) -> bool:
-    return fault is None and await bus.topic_exists(name)
 
 
 def _any_matches(patterns: tuple[str, ...], spellings: tuple[str, ...]) -> bool:

@@ -84,7 +84,11 @@ async def failures_in(api: Running, bucket: str, written: Iterable[Part]) -> Asy
         body = await api.parts.objects.get(bucket, part.key)
         if body is None:
             raise StorageUnavailable(f"the result object {bucket}/{part.key} is gone")
-        told = ((response, state_of(response)) for response in read_responses(body)[0])
+        try:
+            responses, _ = read_responses(body)
+        except msgspec.DecodeError as error:
+            raise StorageUnavailable(f"the result object {bucket}/{part.key} was spoilt") from error
+        told = ((response, state_of(response)) for response in responses)
         yield [failure(response, state) for response, state in told if state is not OperationState.SUCCEEDED]
 
 

@@ -49,16 +49,7 @@ async def get_manifest(
 ) -> Response[Raw] | Response[None]:
     """The manifest of a data job: status, counts and the list of its result objects. Written last."""
     row = await _job_in(api, caller.sees, bucket_id, job_id)
-    manifest = await _manifest(api, row)
-    if manifest is None:
-        raise HTTPException(
-            status_code=404,
-            detail="the manifest is not written yet: it is the last object of a data job",
-            headers={"Retry-After": str(RETRY_AFTER)},
-        )
-    if presigned and (elsewhere := await _signed(api, row, manifest_key(str(job_id)))):
-        return elsewhere
-    return Response(Raw(manifest), media_type=JSON_CONTENT_TYPE)
+    return await _manifest(api, row, presigned)
 
 
 @get(paths.OBJECT, responses=_ANSWERS, tags=["results"])
@@ -69,14 +60,15 @@ async def get_object(
     api: Api,
     caller: Caller,
     presigned: _Presigned = False,
-) -> Stream | Response[None]:
+) -> Stream | Response[Raw] | Response[None]:
     """One result object of a data job: `{"responses": [...]}`."""
     row = await _job_in(api, caller.sees, bucket_id, job_id)
     key = f"{job_id}{part}"
-    if key != manifest_key(str(job_id)):
-        async with api.parts.database.connection() as connection:
-            if "\0" in key or not await jobs.has_part(connection, job_id, key):
-                raise _no_such_object()
+    if key == manifest_key(str(job_id)):
+        return await _manifest(api, row, presigned)
+    async with api.parts.database.connection() as connection:
+        if "\0" in key or not await jobs.has_part(connection, job_id, key):
+            raise _no_such_object()
     if presigned and (elsewhere := await _signed(api, row, key)):
         return elsewhere
     found = await api.parts.objects.stream(row.results_bucket, key)
@@ -111,11 +103,20 @@ def _buckets_of(row: JobRow) -> set[str]:
     return {row.results_bucket, *named}
 
 
-async def _manifest(api: Running, row: JobRow) -> bytes | None:
-    """The manifest once the job is terminal: before that, one that is there is not shown yet."""
-    if not row.status.terminal:
-        return None
-    return await api.parts.objects.get(row.results_bucket, manifest_key(str(row.job_id)))
+async def _manifest(api: Running, row: JobRow, presigned: bool) -> Response[Raw] | Response[None]:
+    """The manifest once the job is terminal: before that, one that is there is not shown yet. A redelivery to
+    a bucket may write it anew, so it is not told to be immutable."""
+    key = manifest_key(str(row.job_id))
+    manifest = await api.parts.objects.get(row.results_bucket, key) if row.status.terminal else None
+    if manifest is None:
+        raise HTTPException(
+            status_code=404,
+            detail="the manifest is not written yet: it is the last object of a data job",
+            headers={"Retry-After": str(RETRY_AFTER)},
+        )
+    if presigned and (elsewhere := await _signed(api, row, key)):
+        return elsewhere
+    return Response(Raw(manifest), media_type=JSON_CONTENT_TYPE)
 
 
 def _no_such_object() -> NotFoundException:

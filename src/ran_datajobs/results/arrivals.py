@@ -3,7 +3,7 @@
 
 Everything a message says is untrusted. It is taken only for an active read sub-job, and becomes the object
 ``{jobId}/{subJobId}/{sequence}.json`` of that job, wherever the message itself wants to go. A message that
-comes twice changes nothing.
+comes twice changes nothing. One that is larger than an object may be becomes several.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from uuid import UUID
 
 import msgspec
 import zstandard
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
-from ran_datajobs.errors import DataJobsError
 from ran_datajobs.job import OperationState, Response
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Bus, Message, Received
@@ -30,15 +29,16 @@ from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.results.parts import keep_part
 from ran_datajobs.results.responses import (
     Document,
-    document_of,
+    cut,
+    read_message,
     read_responses,
     state_of,
     worst,
 )
 from ran_datajobs.store import arrivals as store
-from ran_datajobs.store.arrivals import ActiveRead, Arrival, Claimed, MaybeSoon
+from ran_datajobs.store.arrivals import ActiveRead, Arrival, Claimed, MaybeSoon, Piece
 from ran_datajobs.store.database import Connection, Database
-from ran_datajobs.store.parts import ADDED_SEQUENCE
+from ran_datajobs.store.parts import ADDED_SEQUENCE, MAX_PIECES
 
 CONSUMER: Final = "ran-datajobs-results"
 """Name under which the service reads the internal topic."""
@@ -59,15 +59,11 @@ class Dropped(enum.StrEnum):
 
     TOO_LARGE = "TOO_LARGE"  # over MAX_VALUE_BYTES
     NOT_A_RESULT = "NOT_A_RESULT"  # no {"data": {"responses": […]}}
+    BAD_NAME = "BAD_NAME"  # a name in a header that no store can hold
     BAD_COUNT = "BAD_COUNT"  # ce_sequence or ce_total is no sane number
     NO_ACTIVE_READ = "NO_ACTIVE_READ"  # it belongs to no read under way, or to no single one
 
 
-class _Data(Struct, frozen=True):
-    data: Raw
-
-
-_DATA: Final = msgspec.json.Decoder(_Data)
 _STATES: Final = msgspec.json.Decoder(dict[str, OperationState])
 
 
@@ -77,7 +73,18 @@ class _Usable(Struct, frozen=True):
     claimed: Claimed
     sequence: int | None
     total: int | None
-    document: Document
+    documents: tuple[Document, ...]
+    """What becomes an object each: more than one where the message is larger than an object may be."""
+    outcomes: tuple[bytes, ...]
+    """Of each of these documents, packed."""
+
+    @property
+    def sha256(self) -> str:
+        """The same for equal messages."""
+        digest = hashlib.sha256()
+        for document in self.documents:
+            digest.update(document.body)
+        return digest.hexdigest()
 
 
 class Arrivals:
@@ -91,7 +98,7 @@ class Arrivals:
         wake: Callable[[Connection, Sequence[int]], Awaitable[None]],
         *,
         dropped: Callable[[Dropped, Received], None] = lambda *_: None,
-        troubled: Callable[[DataJobsError], None] = lambda _: None,
+        troubled: Callable[[Exception], None] = lambda _: None,
         reached: Reached = pass_by,
     ) -> None:
         """``wake`` is called in the transaction that records messages, with the lanes that wait for them.
@@ -114,12 +121,21 @@ class Arrivals:
                 stream = cast(
                     "AsyncGenerator[list[Received], None]", self._bus.receive(INTERNAL_TOPIC, CONSUMER)
                 )
-                async with contextlib.aclosing(stream):
-                    async for batch in stream:
+                async with (
+                    contextlib.aclosing(stream),
+                    contextlib.aclosing(_one_ahead(stream)) as batches,
+                    asyncio.TaskGroup() as group,
+                ):
+                    passing: asyncio.Task[None] | None = None
+                    async for batch in batches:
                         await self.take(batch)
-                        await self._bus.passed(CONSUMER, batch[-1])
+                        if passing is not None:
+                            await passing
+                        passing = group.create_task(self._bus.passed(CONSUMER, batch[-1]))
                         pause = 0.1
-            except DataJobsError as error:
+            except ExceptionGroup as failures:
+                self._troubled(failures.exceptions[0])
+            except Exception as error:  # a fault of ours too: dying would help nobody
                 self._troubled(error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
@@ -174,9 +190,12 @@ class Arrivals:
     async def _numbered(
         self, found: Sequence[tuple[ActiveRead, _Usable]]
     ) -> list[tuple[ActiveRead, int, _Usable]]:
-        """Messages without a sequence get the next one of their read; bytes that are in already, theirs."""
+        """Messages without a sequence get the next one of their read; bytes that are in already, theirs.
+
+        Of several with one sequence the first stands.
+        """
         digests: dict[UUID, dict[str, int]] = {}
-        numbered: list[tuple[ActiveRead, int, _Usable]] = []
+        numbered: dict[tuple[UUID, int], tuple[ActiveRead, int, _Usable]] = {}
         for read, usable in found:
             sequence = usable.sequence
             if sequence is None:
@@ -184,10 +203,9 @@ class Arrivals:
                     async with self._database.connection() as connection:
                         digests[read.sub_job_id] = await store.known_digests(connection, read)
                 known = digests[read.sub_job_id]
-                digest = hashlib.sha256(usable.document.body).hexdigest()
-                sequence = known.setdefault(digest, max(known.values(), default=-1) + 1)
-            numbered.append((read, sequence, usable))
-        return numbered
+                sequence = known.setdefault(usable.sha256, max(known.values(), default=-1) + 1)
+            numbered.setdefault((read.sub_job_id, sequence), (read, sequence, usable))
+        return list(numbered.values())
 
     async def _write(self, numbered: Sequence[tuple[ActiveRead, int, _Usable]]) -> list[Arrival]:
         """Write the objects, a few at a time."""
@@ -195,15 +213,12 @@ class Arrivals:
 
         async def write(read: ActiveRead, sequence: int, usable: _Usable) -> Arrival:
             async with slots:
-                part, body = await keep_part(
-                    self._objects,
-                    read.bucket,
-                    str(read.job_id),
-                    str(read.sub_job_id),
-                    sequence,
-                    usable.document,
-                )
-            return Arrival(read, part, pack_outcomes(read_responses(body)[0]), usable.total)
+                pieces = [
+                    await self._kept_piece(read, sequence, place, usable)
+                    for place in range(len(usable.documents))
+                ]
+            whole = usable.sha256 if len(pieces) > 1 else None
+            return Arrival(read, sequence, whole, tuple(pieces), usable.total)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -211,6 +226,32 @@ class Arrivals:
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
         return [task.result() for task in tasks]
+
+    async def _kept_piece(self, read: ActiveRead, message: int, place: int, usable: _Usable) -> Piece:
+        document = usable.documents[place]
+        part, body = await keep_part(
+            self._objects, read.bucket, str(read.job_id), str(read.sub_job_id), message, place, document
+        )
+        if body is document.body:
+            return Piece(part, usable.outcomes[place])
+        return Piece(part, pack_outcomes(read_responses(body)[0]))
+
+
+async def _one_ahead(
+    stream: AsyncGenerator[list[Received], None],
+) -> AsyncGenerator[list[Received], None]:
+    """The batches of ``stream``; while one is being worked on, the next one is being fetched."""
+    coming = asyncio.ensure_future(anext(stream))
+    try:
+        while True:
+            batch = await coming
+            coming = asyncio.ensure_future(anext(stream))
+            yield batch
+    except StopAsyncIteration:
+        return
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
 
 
 def usable_message(received: Received) -> _Usable | Dropped:
@@ -222,16 +263,18 @@ def usable_message(received: Received) -> _Usable | Dropped:
     total = _count(message, events.TOTAL)
     if isinstance(sequence, Dropped) or isinstance(total, Dropped) or total == 0:
         return Dropped.BAD_COUNT
+    claimed = _claimed(message.headers, received.topic)
+    if not (_storable(claimed.data_producer_job_id) and _storable(claimed.data_producer_id)):
+        return Dropped.BAD_NAME
     try:
-        responses, _ = read_responses(_DATA.decode(message.value).data)
+        responses, _ = read_message(message.value)
     except msgspec.DecodeError:
         return Dropped.NOT_A_RESULT
-    return _Usable(
-        _claimed(message.headers, received.topic),
-        sequence,
-        total,
-        document_of(responses),
-    )
+    documents = cut(responses)
+    if len(documents) > MAX_PIECES:
+        return Dropped.TOO_LARGE
+    told = [responses] if len(documents) == 1 else [read_responses(each.body)[0] for each in documents]
+    return _Usable(claimed, sequence, total, documents, tuple(map(pack_outcomes, told)))
 
 
 def pack_outcomes(responses: Sequence[Response]) -> bytes:
@@ -257,6 +300,11 @@ def _claimed(headers: Mapping[str, str], topic: str) -> Claimed:
         headers.get(events.DATA_PRODUCER_ID, "")[:_MAX_NAME],
         topic,
     )
+
+
+def _storable(name: str) -> bool:
+    """False for what PostgreSQL has no text for: a NUL, half of a surrogate pair."""
+    return "\0" not in name and not any("\ud800" <= each <= "\udfff" for each in name)
 
 
 def _uuid(text: str) -> UUID | None:

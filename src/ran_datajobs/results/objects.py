@@ -74,9 +74,13 @@ def valid_key(key: str) -> bool:
     return len(key) <= _MAX_KEY and _KEY.fullmatch(key) is not None
 
 
-def part_key(job_id: str, sub_job: str, sequence: int) -> str:
-    """Key of one result object. ``sub_job`` is a sub-job id or ``unmatched``; ``sequence`` counts from 0."""
-    return f"{job_id}/{sub_job}/{sequence}.json"
+def part_key(job_id: str, sub_job: str, sequence: int, piece: int = 0) -> str:
+    """Key of one result object. ``sub_job`` is a sub-job id or ``unmatched``; ``sequence`` counts from 0.
+
+    ``piece`` counts the objects of a plugin's message that was cut.
+    """
+    name = f"{sequence}-{piece}" if piece else f"{sequence}"
+    return f"{job_id}/{sub_job}/{name}.json"
 
 
 def unmatched_key(job_id: str, sequence: int) -> str:

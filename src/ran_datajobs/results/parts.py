@@ -9,11 +9,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from itertools import islice
 from typing import Final
 
+import msgspec
+from msgspec import Struct
+
 from ran_datajobs.errors import Fenced, StorageUnavailable
 from ran_datajobs.job import OperationState, Response
 from ran_datajobs.results.objects import ObjectStore, part_key
-from ran_datajobs.results.responses import Document, document_of, documents, read_responses, state_of, worst
-from ran_datajobs.store.parts import Part
+from ran_datajobs.results.responses import Document, documents, read_responses, state_of, worst
+from ran_datajobs.store.parts import Part, piece_sequence
 
 _PARALLEL: Final = 8
 
@@ -78,18 +81,33 @@ async def write_part(
 
 
 async def keep_part(
-    objects: ObjectStore, bucket: str, job_id: str, sub_job: str, sequence: int, document: Document
+    objects: ObjectStore, bucket: str, job_id: str, sub_job: str, message: int, piece: int, document: Document
 ) -> tuple[Part, bytes]:
-    """Write one document unless its key has an object already, which then stands; its row and its bytes."""
-    key = part_key(job_id, sub_job, sequence)
+    """Write one piece of a plugin's message unless its key has results already, which then stand; its row
+    and its bytes.
+
+    Whoever owns the bucket can write there too: what is no result document is replaced.
+    """
+    key = part_key(job_id, sub_job, message, piece)
+    sequence = piece_sequence(message, piece)
     if not await objects.put(bucket, key, document.body, only_if_absent=True):
         there = await objects.get(bucket, key)
         if there is None:
             raise StorageUnavailable(f"the result object {bucket}/{key} came and went")
         if there != document.body:
-            document = document_of(read_responses(there)[0])
-            return _part(key, sub_job, sequence, there, document), there
+            if (told := _responses_in(there)) is not None:
+                failed = sum(state_of(response) is not OperationState.SUCCEEDED for response in told)
+                return _part(key, sub_job, sequence, there, Document(there, len(told), failed)), there
+            await objects.put(bucket, key, document.body)
     return _part(key, sub_job, sequence, document.body, document), document.body
+
+
+def _responses_in(body: bytes) -> list[Response] | None:
+    """The responses of a result object; ``None`` when somebody else made something else of it."""
+    try:
+        return read_responses(body)[0]
+    except msgspec.DecodeError:
+        return None
 
 
 def _part(key: str, sub_job: str, sequence: int, body: bytes, document: Document) -> Part:
@@ -97,23 +115,44 @@ def _part(key: str, sub_job: str, sequence: int, body: bytes, document: Document
     return Part(sub_job, sequence, key, len(body), digest, document.operations, document.failed)
 
 
+class Failures(Struct, frozen=True):
+    """The operations that did not succeed somewhere: the worst state of each, by its id as a string.
+
+    ``lost``: how many more outcomes there were in objects that somebody removed or spoilt.
+    """
+
+    states: dict[str, OperationState]
+    lost: int
+
+
 async def failed_operations(
     objects: ObjectStore, bucket: str, parts: Iterable[Part]
 ) -> dict[str, OperationState]:
     """The worst state of every operation that did not succeed somewhere, by operation id as a string.
 
-    Reads only the objects that hold a failure. Raises StorageUnavailable when one of them is gone.
+    Reads only the objects that hold a failure. Raises StorageUnavailable when one of them is gone or spoilt.
     """
+    failures = await known_failures(objects, bucket, parts)
+    if failures.lost:
+        raise StorageUnavailable(f"result objects in bucket {bucket} are gone or spoilt")
+    return failures.states
+
+
+async def known_failures(objects: ObjectStore, bucket: str, parts: Iterable[Part]) -> Failures:
+    """What the objects of a job that hold a failure still tell of failures. Raises StorageUnavailable."""
     found: dict[str, OperationState] = {}
+    lost = 0
     for part in parts:
         if part.failed == 0:
             continue
         body = await objects.get(bucket, part.key)
-        if body is None:
-            raise StorageUnavailable(f"the result object {bucket}/{part.key} is gone")
-        for response in read_responses(body)[0]:
+        told = None if body is None else _responses_in(body)
+        if told is None:
+            lost += part.failed
+            continue
+        for response in told:
             state = state_of(response)
             if state is not OperationState.SUCCEEDED:
                 operation = str(response.operation_id)
                 found[operation] = worst((state, found.get(operation, state)))
-    return found
+    return Failures(found, lost)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
@@ -27,8 +28,9 @@ from ran_datajobs.store.database import Connection, Database
 _BATCH: Final = 2000
 _BATCH_BYTES: Final = 8 * 1024 * 1024
 _PARALLEL_READS: Final = 8
-_PARALLEL_SHARDS: Final = 2
+_PARALLEL_SHARDS: Final = 4
 _BUSY_RETRY: Final = 0.5
+_LONGEST_TURN: Final = 5.0
 
 
 class DeliveryPatience(Struct, frozen=True):
@@ -46,6 +48,47 @@ class _NotAtHand(Exception):
         super().__init__(cause)
         self.row = row
         self.cause = cause
+
+
+class _Reading:
+    """The messages of outbox rows; the objects that some of them are, are read side by side, and ahead."""
+
+    def __init__(self, message_of: Callable[[outbox.Waiting], Awaitable[OutboxMessage]]) -> None:
+        self._message_of = message_of
+        self._reads = asyncio.Semaphore(_PARALLEL_READS)
+        self._tasks: dict[int, asyncio.Task[OutboxMessage]] = {}
+
+    async def __aenter__(self) -> _Reading:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._drop()
+
+    def start(self, rows: Sequence[outbox.Waiting]) -> None:
+        """Read the messages among ``rows`` from now on."""
+        for row in rows:
+            if row.is_message and row.position not in self._tasks:
+                self._tasks[row.position] = asyncio.create_task(self._read(row))
+
+    async def messages(self, rows: Sequence[outbox.Waiting]) -> list[OutboxMessage]:
+        """The messages among ``rows``; what was read ahead beside them is dropped."""
+        wanted = {row.position for row in rows}
+        await self._drop(set(self._tasks) - wanted)
+        self.start(rows)
+        try:
+            return [await self._tasks[row.position] for row in rows if row.is_message]
+        finally:
+            await self._drop()
+
+    async def _read(self, row: outbox.Waiting) -> OutboxMessage:
+        async with self._reads:
+            return await self._message_of(row)
+
+    async def _drop(self, positions: Iterable[int] | None = None) -> None:
+        dropped = [self._tasks.pop(each) for each in list(self._tasks if positions is None else positions)]
+        for task in dropped:
+            task.cancel()
+        await asyncio.gather(*dropped, return_exceptions=True)
 
 
 class Publisher:
@@ -81,10 +124,11 @@ class Publisher:
         self._failures: dict[int, int] = {}
 
     async def publish(self, shard: int) -> float | None:
-        """Publish all that waits in ``shard``.
+        """Publish what waits in ``shard``, for about five seconds; then it is the turn of others.
 
-        Answers with the seconds after which to call again: another publisher has the shard, the bus is away,
-        or a topic refused. ``None``: nothing is left. Memory is bounded by a batch (8 MiB and one message).
+        Answers with the seconds after which to call again: there is more, another publisher has the shard,
+        the bus is away, or a topic refused. ``None``: nothing is left. Memory is bounded by two batches of
+        each of four shards (8 MiB and one message each).
         """
         async with self._slots, self._database.connection() as connection:
             if not await outbox.claim(connection, shard):
@@ -93,15 +137,18 @@ class Publisher:
                 self._given_up(each)
             await outbox.unpark_due(connection, shard)
             try:
-                while await self._publish_batch(connection, shard):
-                    pass
+                end = asyncio.get_running_loop().time() + _LONGEST_TURN
+                async with _Reading(self._message_of) as reading:
+                    while await self._publish_batch(connection, shard, reading):
+                        if asyncio.get_running_loop().time() > end:
+                            return 0.0
             except BusUnavailable as away:
                 return await self._wait(connection, shard, away)
             self._failures.pop(shard, None)
             return await outbox.next_retry(connection, shard)
 
-    async def _publish_batch(self, connection: Connection, shard: int) -> bool:
-        """One step in order; False when nothing waits."""
+    async def _publish_batch(self, connection: Connection, shard: int, reading: _Reading) -> bool:
+        """One step in order, while the objects of the next one are read; False when nothing waits."""
         try:
             if shard not in self._held:
                 position = await self._bus.published_up_to(shard)
@@ -110,7 +157,16 @@ class Publisher:
             batch = await outbox.next_messages(connection, shard, limit=_BATCH, max_bytes=_BATCH_BYTES)
             if not batch:
                 return False
-            messages = await self._messages(batch)
+            for row in batch:
+                if row.bucket is not None and not row.is_message:
+                    await self._bring_home(row)
+            messages = await reading.messages(batch)
+            if any(row.is_message and row.value is None for row in batch):
+                reading.start(
+                    await outbox.next_messages(
+                        connection, shard, limit=_BATCH, max_bytes=_BATCH_BYTES, after=batch[-1].position
+                    )
+                )
             await self._reached(Checkpoint.DELIVER_READ)
             if messages:
                 await self._bus.publish_shard(shard, messages)
@@ -133,31 +189,9 @@ class Publisher:
             raise
         return True
 
-    async def _messages(self, batch: Sequence[outbox.Waiting]) -> list[OutboxMessage]:
-        """The messages of ``batch``; the objects that some of them are, are read side by side.
-
-        What waits for a bucket is brought there first: a mark is out when its results are where they belong.
-        """
-        for row in batch:
-            if row.bucket is not None and not row.is_message:
-                await self._bring_home(row)
-        reads = asyncio.Semaphore(_PARALLEL_READS)
-
-        async def message_of(row: outbox.Waiting) -> OutboxMessage:
-            if row.value is not None:
-                value = row.value
-            else:
-                async with reads:
-                    value = await self._object_message(row)
-            return OutboxMessage(row.position, row.topic, Message(row.key, row.headers, value))
-
-        rows = [row for row in batch if row.is_message]
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(message_of(row)) for row in rows]
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from failures
-        return [task.result() for task in tasks]
+    async def _message_of(self, row: outbox.Waiting) -> OutboxMessage:
+        value = await self._object_message(row) if row.value is None else row.value
+        return OutboxMessage(row.position, row.topic, Message(row.key, row.headers, value))
 
     async def _bring_home(self, row: outbox.Waiting) -> None:
         try:
@@ -173,7 +207,12 @@ class Publisher:
             raise _NotAtHand(row, str(away)) from away
         if body is None:
             raise _NotAtHand(row, f"the result object {bucket}/{key} is gone")
-        return message_value(body, self._object_uri(bucket, key), lambda: hashlib.sha256(body).hexdigest())
+        try:
+            return message_value(
+                body, self._object_uri(bucket, key), lambda: hashlib.sha256(body).hexdigest()
+            )
+        except msgspec.DecodeError as error:
+            raise _NotAtHand(row, f"the result object {bucket}/{key} was spoilt") from error
 
     async def _park(
         self, connection: Connection, shard: int, topic: str, job_id: UUID | None, cause: str

@@ -7,8 +7,9 @@ A document is what one result object holds, and, wrapped in ``{"data": …}``, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
@@ -76,10 +77,25 @@ class _Responses(Struct, frozen=True):
     responses: list[Raw]
 
 
+class _Message(Struct, frozen=True):
+    data: _Responses
+
+
+class _Usable(Struct, frozen=True):
+    responses: list[Response]
+
+
+class _UsableMessage(Struct, frozen=True):
+    data: _Usable
+
+
 _ENCODER: Final = msgspec.json.Encoder()
 _ECHO: Final = msgspec.json.Decoder(_RequestEcho)
 _RESPONSE: Final = msgspec.json.Decoder(Response, strict=False)
 _RESPONSES: Final = msgspec.json.Decoder(_Responses)
+_MESSAGE: Final = msgspec.json.Decoder(_Message)
+_USABLE: Final = msgspec.json.Decoder(_Usable, strict=False)
+_USABLE_MESSAGE: Final = msgspec.json.Decoder(_UsableMessage, strict=False)
 _ITEMS: Final = msgspec.json.Decoder(list[Raw])
 
 
@@ -168,11 +184,9 @@ def documents(responses: Iterable[Response], limit: int = MAX_DOCUMENT_BYTES) ->
         yield _document(pieces, failed)
 
 
-def document_of(responses: Iterable[Response]) -> Document:
-    """``responses`` as one document, however large. Responses come out as :func:`cleaned`."""
-    clean = [cleaned(response) for response in responses]
-    failed = sum(response.state is not OperationState.SUCCEEDED for response in clean)
-    return _document([_ENCODER.encode(response) for response in clean], failed)
+def cut(responses: Sequence[Response]) -> tuple[Document, ...]:
+    """:func:`documents` of a whole message: at least one, for no responses one without any."""
+    return tuple(documents(responses)) or (_document([], 0),)
 
 
 def message_value(body: bytes, object_uri: str, sha256: Callable[[], str]) -> bytes:
@@ -203,16 +217,41 @@ def read_responses(body: bytes) -> tuple[list[Response], int]:
     """The responses of an untrusted document, and how many of its entries were of no use.
 
     Unknown keys are dropped; codes may be numbers or strings. Raises msgspec.DecodeError for what is not
-    ``{"responses": […]}``.
+    ``{"responses": […]}`` in UTF-8, or is nested too deeply.
     """
+    return _read(body, _USABLE, _RESPONSES)
+
+
+def read_message(value: bytes) -> tuple[list[Response], int]:
+    """The same of an untrusted message ``{"data": {"responses": […]}}``."""
+    return _read(value, _USABLE_MESSAGE, _MESSAGE)
+
+
+def _read(
+    body: bytes, usable_decoder: msgspec.json.Decoder[Any], raw_decoder: msgspec.json.Decoder[Any]
+) -> tuple[list[Response], int]:
+    """With the first decoder in one go where every entry is of use, else one by one with the second."""
+    try:
+        if not body.isascii():  # a Raw member is skipped over without a look at its characters
+            body.decode()
+        with contextlib.suppress(msgspec.ValidationError):
+            return _entries(usable_decoder.decode(body)), 0
+        entries = _entries(raw_decoder.decode(body))
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(f"no JSON that is of use: {error}") from error
     usable: list[Response] = []
     useless = 0
-    for raw in _RESPONSES.decode(body).responses:
+    for raw in entries:
         try:
             usable.append(_RESPONSE.decode(raw))
         except msgspec.DecodeError:
             useless += 1
     return usable, useless
+
+
+def _entries(decoded: Any) -> list[Any]:
+    entries: list[Any] = getattr(decoded, "data", decoded).responses
+    return entries
 
 
 def _document(pieces: list[bytes], failed: int) -> Document:
@@ -284,4 +323,7 @@ def _bounded(head: Response, room: int) -> Response:
     )
     if len(_ENCODER.encode(short)) * 2 <= room:
         return short
-    return msgspec.structs.replace(short, request=Raw(b"{}"), errors=())
+    shorter = msgspec.structs.replace(short, request=Raw(b"{}"), errors=())
+    if len(_ENCODER.encode(shorter)) * 2 <= room:
+        return shorter
+    return msgspec.structs.replace(shorter, status_message="", reason="")

@@ -39,12 +39,24 @@ class MaybeSoon(Struct, frozen=True):
     """No read is known for the message, but one that is being started may turn out to be its own."""
 
 
-class Arrival(Struct, frozen=True):
-    """A stored message. ``outcomes`` is packed; ``total``: how many messages the sub-job has, if told."""
+class Piece(Struct, frozen=True):
+    """One result object of a message. ``outcomes`` is packed."""
 
-    read: ActiveRead
     part: Part
     outcomes: bytes
+
+
+class Arrival(Struct, frozen=True):
+    """A stored message with its pieces in order, usually one. ``number`` is its place among the sub-job's.
+
+    ``sha256`` is of the whole message where it has several; ``total``: how many messages the sub-job has, if
+    told.
+    """
+
+    read: ActiveRead
+    number: int
+    sha256: str | None
+    pieces: tuple[Piece, ...]
     total: int | None
 
 
@@ -73,31 +85,35 @@ async def find(connection: Connection, claims: Sequence[Claimed]) -> list[Active
 
 
 async def known_digests(connection: Connection, read: ActiveRead) -> dict[str, int]:
-    """The sequence of each part of a read by the SHA-256 of its object."""
+    """The number of each message of a read by its SHA-256."""
     rows = await connection.fetch(_SQL["known_digests"], read.job_id, str(read.sub_job_id))
-    return {row["sha256"]: row["sequence"] for row in rows}
+    return {row["digest"]: row["sequence"] for row in rows}
 
 
 async def record(connection: Connection, arrivals: Sequence[Arrival]) -> list[int]:
     """Record messages of reads that are still active, in the caller's transaction; the lanes to wake.
 
-    A message that is recorded already changes nothing.
+    No two of them are the same message; one that is recorded already changes nothing.
     """
     wanted = sorted({arrival.read.sub_job_id for arrival in arrivals})
     active = {row["sub_job_id"] for row in await connection.fetch(_SQL["lock_reads"], wanted)}
     taken = [arrival for arrival in arrivals if arrival.read.sub_job_id in active]
     if not taken:
         return []
+    rows = [(arrival, place, piece) for arrival in taken for place, piece in enumerate(arrival.pieces)]
     columns: list[list[Any]] = [
-        [arrival.read.job_id for arrival in taken],
-        [arrival.part.sub_job for arrival in taken],
-        [arrival.part.sequence for arrival in taken],
-        [arrival.part.key for arrival in taken],
-        [arrival.part.size for arrival in taken],
-        [arrival.part.sha256 for arrival in taken],
-        [arrival.part.operations for arrival in taken],
-        [arrival.part.failed for arrival in taken],
-        [arrival.outcomes for arrival in taken],
+        [arrival.read.job_id for arrival, _, _ in rows],
+        [piece.part.sub_job for _, _, piece in rows],
+        [piece.part.sequence for _, _, piece in rows],
+        [piece.part.key for _, _, piece in rows],
+        [piece.part.size for _, _, piece in rows],
+        [piece.part.sha256 for _, _, piece in rows],
+        [piece.part.operations for _, _, piece in rows],
+        [piece.part.failed for _, _, piece in rows],
+        [piece.outcomes for _, _, piece in rows],
+        [arrival.number for arrival, _, _ in rows],
+        [place for _, place, _ in rows],
+        [arrival.sha256 for arrival, _, _ in rows],
     ]
     await connection.execute(_SQL["record_arrivals"], *columns)
     totals: dict[UUID, int | None] = {}

@@ -189,9 +189,12 @@ async def claim(connection: Connection, shard: int) -> bool:
     return bool(await connection.fetchval(_SQL["claim_shard"], shard))
 
 
-async def next_messages(connection: Connection, shard: int, *, limit: int, max_bytes: int) -> list[Waiting]:
-    """The next rows in order that are not parked: at most ``limit`` and about ``max_bytes``."""
-    rows = await connection.fetch(_SQL["next_messages"], shard, limit, max_bytes)
+async def next_messages(
+    connection: Connection, shard: int, *, limit: int, max_bytes: int, after: int = -1
+) -> list[Waiting]:
+    """The next rows in order, behind position ``after``, that are not parked: at most ``limit`` and about
+    ``max_bytes``."""
+    rows = await connection.fetch(_SQL["next_messages"], shard, limit, max_bytes, after)
     return [
         Waiting(
             row["position"],

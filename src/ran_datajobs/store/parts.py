@@ -21,8 +21,19 @@ ADDED_SEQUENCE: Final = 1_000_000
 """First sequence of what the service adds to the messages of a read: no message of a plugin gets there."""
 
 
+MAX_PIECES: Final = 2_000
+"""A message that would be cut into more result objects is not taken."""
+
+
+def piece_sequence(message: int, piece: int) -> int:
+    """Sequence of one piece of a plugin's message: the first one has the message's number, the others have
+    negative ones below :data:`FOREIGN_SEQUENCE` that nothing else has."""
+    return message if piece == 0 else FOREIGN_SEQUENCE - message * MAX_PIECES - piece
+
+
 class Part(Struct, frozen=True):
-    """One result object. ``sub_job`` is a sub-job id or ``unmatched``; ``sequence`` counts from 0 in it.
+    """One result object. ``sub_job`` is a sub-job id or ``unmatched``; ``sequence`` counts from 0 in it, but
+    see :func:`piece_sequence`.
 
     ``operations`` counts its responses, ``failed`` those that did not succeed; ``size`` is in bytes.
     """

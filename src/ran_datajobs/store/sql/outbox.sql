@@ -29,7 +29,7 @@ with page as (
     from (
         select o.position, o.job_id, o.topic, o.key, o.headers, o.value, o.object_key, o.bucket, o.bytes
         from outbox o
-        where o.shard = $1
+        where o.shard = $1 and o.position > $4
           and not exists (select 1 from delivery_trouble t
                           where t.parked and t.job_id = o.job_id and t.topic = o.topic)
         order by o.position limit $2
@@ -128,7 +128,7 @@ order by o.shard;
 
 -- name: parts_to_deliver
 select p.job_id, p.sub_job, p.key, p.bytes,
-       row_number() over (partition by p.job_id, p.sub_job order by p.sequence)::integer - 1 as sequence,
+       row_number() over (partition by p.job_id, p.sub_job order by coalesce(p.message, p.sequence), p.piece)::integer - 1 as sequence,
        count(*) over (partition by p.job_id, p.sub_job) as total,
        j.destination, j.results_bucket, j.delivery,
        coalesce(l.data_producer_id, '') as data_producer_id,
@@ -137,9 +137,9 @@ from result_part p
 join data_job j on j.job_id = p.job_id
 left join sub_job s on s.job_id = p.job_id and s.sub_job_id::text = p.sub_job
 left join lane l on l.lane_id = s.lane_id
-where j.destination_kind = 'TOPIC' and p.sequence >= 0 and p.job_id = any ($1::uuid[])
+where j.destination_kind = 'TOPIC' and p.sequence <> -1 and p.job_id = any ($1::uuid[])
   and ($2::text[] is null or p.sub_job = any ($2::text[]))
-order by p.job_id, s.position nulls first, p.sequence;
+order by p.job_id, s.position nulls first, coalesce(p.message, p.sequence), p.piece;
 
 -- name: deliver_again
 update data_job set delivery = delivery + 1, delivery_state = 'PENDING', version = version + 1

@@ -17,12 +17,12 @@ where p.job_id = $1 and p.sub_job = kept.sub_job and p.sequence >= kept.sequence
 select p.sub_job, p.sequence, p.key, p.bytes, p.sha256, p.operations, p.failed
 from result_part p left join sub_job s on s.job_id = p.job_id and s.sub_job_id::text = p.sub_job
 where p.job_id = $1
-order by s.position nulls last, p.sequence;
+order by s.position nulls last, coalesce(p.message, p.sequence), p.piece;
 
 -- name: arrived
-select count(*)
+select count(distinct coalesce(message, sequence))
 from result_part where job_id = $1 and sub_job = $2 and outcomes is not null;
 
 -- name: arrived_outcomes
 select outcomes from result_part
-where job_id = $1 and sub_job = $2 and outcomes is not null order by sequence;
+where job_id = $1 and sub_job = $2 and outcomes is not null;
