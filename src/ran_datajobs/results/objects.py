@@ -22,7 +22,6 @@ from obstore.exceptions import BaseError, GenericError, NotFoundError, Permissio
 from obstore.store import LocalStore, S3Store
 
 from ran_datajobs.errors import InvalidRequest, StorageUnavailable
-from ran_datajobs.job import UNMATCHED_PART
 
 if TYPE_CHECKING:
     from obstore import PutMode
@@ -75,11 +74,6 @@ def valid_key(key: str) -> bool:
 def part_key(job_id: str, sub_job: str, sequence: int) -> str:
     """Key of one result object. ``sub_job`` is a sub-job id or ``unmatched``; ``sequence`` counts from 0."""
     return f"{job_id}/{sub_job}/{sequence}.json"
-
-
-def unmatched_key(job_id: str, sequence: int) -> str:
-    """Key of one object of operations that no sub-job got."""
-    return part_key(job_id, UNMATCHED_PART, sequence)
 
 
 def foreign_key(job_id: str, sub_job: str) -> str:
