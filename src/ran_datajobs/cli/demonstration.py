@@ -13,20 +13,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from datetime import datetime
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-import msgspec
 from msgspec import Struct
 from rich.console import Console
 from rich.text import Text
 
-import ran_datajobs
 from ran_datajobs.cli import show
 from ran_datajobs.cli.api import Api
+from ran_datajobs.cli.demo_jobs import DemoJob, Planned, demo_jobs
 from ran_datajobs.cli.follow import Bars, follow
 from ran_datajobs.cli.inventory import register
 from ran_datajobs.cli.results import manifest_objects, responses
@@ -68,36 +65,6 @@ class Stage(Struct, frozen=True):
             bus=self.settings.effective_api_root,
         )
         return (program_of("simulate", network, self.output), program_of("dmi", plugin, self.output))
-
-
-class Planned(Struct, frozen=True):
-    """How a job of the examples must end: executed on such a network, it does."""
-
-    status: Status
-    operations: dict[str, int]
-    reasons: dict[str, int] = {}
-
-
-class DemoJob(Struct, frozen=True):
-    """A job of the demo: its name among the examples, and what people see."""
-
-    name: str
-    label: str
-
-    @property
-    def body(self) -> bytes:
-        """The request."""
-        return examples().joinpath(f"{self.name}.json").read_bytes()
-
-    @property
-    def planned(self) -> Planned:
-        """What must come of it."""
-        text = examples().joinpath(f"{self.name}.expected.json").read_bytes()
-        return msgspec.json.decode(text, type=Planned)
-
-
-JOBS: Final = (DemoJob("retune-pci", "Write job retune-pci"), DemoJob("read-cells", "Read job read-cells"))
-"""In this order."""
 
 
 async def run(settings: Settings, *, once: bool) -> int:
@@ -160,7 +127,7 @@ def _show_jobs(stage: Stage, out: Console, began: float) -> bool:
     _say(out, f"Registered {handles} CM handles in {time.monotonic() - began:.2f} s")
     ended = []
     with Bars(out) as bars:
-        for job in JOBS:
+        for job in demo_jobs(stage.settings.sites, stage.settings.seed):
             accepted = api.post(paths.JOBS, job.body)
             ended.append((job, follow(api, accepted["jobId"], label=job.label, bars=bars)))
     well = [_show_outcome(api, out, job, outcome) for job, outcome in ended]
@@ -244,14 +211,6 @@ def _show_addresses(stage: Stage, out: Console, jobs: list[Mapping[str, Any]]) -
         ("Try", f"datajobs failures {jobs[0]['jobId']} --server {root}"),
     ):
         out.print(Text(f"{name:<18}", style="bold") + Text(str(address)))
-
-
-def examples() -> Traversable:
-    """The folder of examples: in the package when it was installed, beside it in a checkout."""
-    installed = resources.files(ran_datajobs) / "examples"
-    if installed.is_dir():
-        return installed
-    return Path(ran_datajobs.__file__).resolve().parents[2] / "examples"
 
 
 async def _port_near(wanted: int) -> int:
