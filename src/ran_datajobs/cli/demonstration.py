@@ -33,7 +33,7 @@ from ran_datajobs.dmi.provmns_servers import DATA_PRODUCER
 from ran_datajobs.errors import WrongUse
 from ran_datajobs.job import OperationState, Status, read_status
 from ran_datajobs.northbound import paths
-from ran_datajobs.processes import claim_port, signals_stop
+from ran_datajobs.processes import check_unowned, claim_port, signals_stop
 from ran_datajobs.simulator.registration import registration
 from ran_datajobs.telemetry import logger
 
@@ -73,6 +73,7 @@ async def run(settings: Settings, *, once: bool) -> int:
     own = settings.data_dir == default_data_dir(os.environ)
     if own:
         settings = settings.with_changes(data_dir=settings.data_dir / "demo")
+    check_unowned(settings.data_dir)
     with signals_stop() as stop:
         settings = settings.with_changes(port=await claim_port(settings.host, settings.port))
         network = await _port_near(settings.port + 1)
