@@ -275,6 +275,14 @@ class Settings:
         """A copy with other values."""
         return dataclasses.replace(self, **changes)
 
+    def only(self, *kept: Group | str) -> tuple[Settings, tuple[str, ...]]:
+        """These settings with all but ``kept`` (a group, or one by name) at their declared defaults, and the
+        variables of those that were something else."""
+        others = [about for about in declarations() if not (about.name in kept or about.group in kept)]
+        changed = [about for about in others if getattr(self, about.name) != about.default]
+        defaults = {about.name: about.default for about in others}
+        return self.with_changes(**defaults), tuple(about.variable for about in changed)
+
     def environment(self) -> dict[str, str]:
         """The variables that give another process these settings: those that are not the default."""
         return {

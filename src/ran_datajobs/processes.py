@@ -122,6 +122,24 @@ def owned(data_dir: Path) -> Iterator[bool]:
 
     The kernel gives the lock back however we end. Raises WrongUse that names the present owner.
     """
+    with _locked(data_dir) as file:
+        unclean = bool(file.read(1))
+        _write(file, _Owner(os.getpid(), shlex.join(sys.argv), time.strftime("%FT%TZ", time.gmtime())))
+        try:
+            yield unclean
+        finally:
+            _write(file, None)
+
+
+def check_unowned(data_dir: Path) -> None:
+    """Raise WrongUse that names the owner of ``data_dir``, when it has one at this moment."""
+    with _locked(data_dir):
+        pass
+
+
+@contextlib.contextmanager
+def _locked(data_dir: Path) -> Iterator[IO[bytes]]:
+    """The file of the owner, locked while the block runs; the data dir is made where it is missing."""
     try:
         data_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         handle = os.open(data_dir / OWNER_FILE, os.O_RDWR | os.O_CREAT, 0o644)
@@ -138,12 +156,7 @@ def owned(data_dir: Path) -> Iterator[bool]:
             raise WrongUse(
                 f"the data dir {data_dir} belongs to {_owner_in(file)}; stop it, or choose another --data-dir"
             ) from error
-        unclean = bool(file.read(1))
-        _write(file, _Owner(os.getpid(), shlex.join(sys.argv), time.strftime("%FT%TZ", time.gmtime())))
-        try:
-            yield unclean
-        finally:
-            _write(file, None)
+        yield file
 
 
 def _write(file: IO[bytes], owner: _Owner | None) -> None:

@@ -84,6 +84,35 @@ async def test_a_running_sub_job_is_deleted_at_its_plugin(
     await service.call("POST", f"{JOBS}/{job_id}/cancel", expect=409)
 
 
+async def test_a_cancel_does_not_wait_for_the_next_poll(
+    service: Service, plugin: ScriptedPlugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sub-job that has run for long is asked for rarely: its DELETE is sent at once all the same, and its
+    polls are frequent again."""
+    waits: list[int] = []
+
+    def an_hour_at_first(polls: int, _chance: float) -> float:
+        waits.append(polls)
+        return 3600.0 if len(waits) == 1 else 0.2
+
+    monkeypatch.setattr("ran_datajobs.dispatch.sub_jobs.until_next_poll", an_hour_at_first)
+    plugin.script(EMS, Script(statuses=NEVER, cancel=(Step.NOT_IMPLEMENTED,)))
+    job_id = await service.submit(write())
+    await called(plugin, "create")
+    async with service.database.connection() as connection, asyncio.timeout(30):
+        while not await connection.fetchval(
+            "select held_by is null and due_at is not null from lane join sub_job using (lane_id)"
+        ):
+            await asyncio.sleep(0.02)
+        await connection.execute("update sub_job set polls = 40")
+    await cancel(service, job_id)
+    await called(plugin, "cancel")
+    await called(plugin, "status", 2)
+    assert waits[1] == 0
+    plugin.script(EMS, Script())
+    assert (await service.ended(job_id))["status"] == "FINSHED"
+
+
 @pytest.mark.parametrize("step", [Step.NOT_IMPLEMENTED, Step.REFUSE, Step.LOSE, Step.ERROR, Step.DROP])
 async def test_a_plugin_that_cannot_cancel_runs_to_its_end(
     service: Service, plugin: ScriptedPlugin, step: Step

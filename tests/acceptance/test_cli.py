@@ -374,6 +374,11 @@ def test_tokens_are_made_listed_and_taken_back(tmp_path: Path) -> None:
     assert datajobs("token", "revoke", "planner", DATAJOBS_TOKENS_FILE=str(file)).returncode == 0
     assert datajobs("token", "revoke", "planner", "--tokens-file", file).returncode == 2
     assert datajobs("token", "add", "x", "--role", "king", "--tokens-file", file).returncode == 2
+    plugin = ("token", "add", "x", "--role", "plugin", "--tokens-file", file, "--dmi")
+    assert datajobs(*plugin, "not a url").returncode == 2
+    assert datajobs(*plugin, "HTTP://DMI.example.org:8081/").returncode == 0
+    listed = datajobs("token", "list", "--tokens-file", file)
+    assert "http://dmi.example.org:8081" in listed.stdout.split()
     assert datajobs("token", "list").returncode == 2
 
 

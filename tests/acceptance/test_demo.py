@@ -16,6 +16,7 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
+from ran_datajobs.processes import owned
 from tests.acceptance.commands import ENDED_WITHIN, Started, datajobs, environment, json_lines, started
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -72,6 +73,59 @@ def test_a_signal_while_it_starts_ends_it_as_well(tmp_path: Path, free_port: int
     with started(*arguments, lines=tmp_path / "lines") as demo:
         demo.until_it_says("Starting")
         demo.end(signal.SIGINT)
+
+
+@pytest.mark.parametrize("sites", ["10", "300"])
+def test_another_network_goes_as_planned_as_well(tmp_path: Path, free_port: int, sites: str) -> None:
+    """The jobs and what must come of them follow the size and the seed of the network."""
+    data = ("--port", str(free_port), "--data-dir", tmp_path / "data")
+    done = datajobs("demo", "--once", *data, "--sites", sites, "--seed", "7")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("That is exactly what was planned.") == 2
+    assert "UNMATCHED" in done.stdout
+
+
+def test_it_stays_on_this_machine_whatever_the_service_is_set_to(tmp_path: Path, free_port: int) -> None:
+    """The operator's host, address, database, tokens and bounds are not used, and it says so; what a demo has
+    of its own still counts."""
+    tokens = tmp_path / "tokens.json"
+    datajobs("token", "add", "someone", "--role", "admin", "--tokens-file", tokens)
+    settings = {
+        "DATAJOBS_HOST": "0.0.0.0",
+        "DATAJOBS_API_ROOT": "https://jobs.example.org",
+        "DATAJOBS_DATABASE_URL": "postgresql://someone@192.0.2.1/production",
+        "DATAJOBS_KAFKA_BOOTSTRAP": "192.0.2.1:9092",
+        "DATAJOBS_S3_ENDPOINT": "http://192.0.2.1:8333",
+        "DATAJOBS_TOKENS_FILE": str(tokens),
+        "DATAJOBS_MAX_OPERATIONS": "1",
+        "DATAJOBS_SITES": "10",
+    }
+    arguments = ("demo", "--port", str(free_port), "--data-dir", tmp_path / "data")
+    with started(*arguments, lines=tmp_path / "lines", **settings) as demo:
+        demo.until_it_says(_UP, _UP_WITHIN)
+        listening = {
+            connection.laddr.ip
+            for process in demo.tree()
+            for connection in process.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert listening == {"127.0.0.1"}
+        text = demo.text()
+        assert demo.end(signal.SIGINT) == 0
+    assert text.count("That is exactly what was planned.") == 2
+    assert "Starting 10 simulated sites" in text
+    (line,) = (line for line in text.splitlines() if line.startswith("Not used by a demo: "))
+    assert set(line.removeprefix("Not used by a demo: ").split(", ")) == set(settings) - {"DATAJOBS_SITES"}
+    assert f"http://127.0.0.1:{free_port}/" in text
+    assert "example.org" not in text
+
+
+def test_a_second_one_on_the_same_data_dir_starts_nothing(tmp_path: Path, free_port: int) -> None:
+    """It names the owner at once and ends with 2."""
+    with owned(tmp_path / "data"):
+        done = datajobs("demo", "--port", str(free_port), "--data-dir", tmp_path / "data")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "belongs to process" in done.stderr
 
 
 def test_after_a_sigkill_nothing_is_left_and_the_next_one_goes_as_planned(

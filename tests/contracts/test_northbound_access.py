@@ -270,6 +270,31 @@ async def test_a_plugin_reaches_its_own_sub_jobs_only(callers: Callers) -> None:
     assert len(await api.parts.embedded_bus.read(INTERNAL_TOPIC, 0, 10)) == 2
 
 
+async def test_a_plugin_is_known_however_its_address_was_written(
+    database: Database, tmp_path: Path, free_port: int
+) -> None:
+    """Its token and its registration may spell scheme and host in any case, with or without a slash."""
+    path = tmp_path / "tokens"
+    plugin, admin = add(path, "p", Role.PLUGIN, "HTTP://LocalHost:9/Dmi/"), add(path, "a", Role.ADMIN)
+    async with northbound_api(
+        database, tmp_path, free_port, {"Authorization": f"Bearer {admin}"}, tokens=TokenTable(path)
+    ) as api:
+        await register(api, 0, plugin="http://LOCALHOST:9/Dmi")
+        await plan(api, await api.accepted(writes(1)))
+        (row,) = await api.rows(
+            "update sub_job set stage = 'TRACKING', data_producer_job_id = 'dp-1' returning sub_job_id"
+        )
+        push = paths.fill(paths.STATUS_PUSH, sub_job_id=row["sub_job_id"])
+        body = {"dataProducerJobId": "dp-1", "status": "RUNNING"}
+        answer = await api.post(push, body, headers={"Authorization": f"Bearer {plugin}"})
+        assert answer.status == 204, answer.body
+        message = {"headers": {"ce_subjobid": str(row["sub_job_id"])}, "value": {}}
+        answer = await api.post(
+            INTERNAL, {"messages": [message]}, headers={"Authorization": f"Bearer {plugin}"}
+        )
+        assert answer.status == 204, answer.body
+
+
 async def test_an_unknown_host_is_a_400(database: Database, tmp_path: Path, free_port: int) -> None:
     """Names of other sites that lead here are refused, but for the probes; the known ones are not."""
     async with northbound_api(database, tmp_path, free_port, allowed_hosts=("jobs.example.org",)) as api:

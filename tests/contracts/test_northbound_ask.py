@@ -304,8 +304,9 @@ async def test_result_objects_can_be_read_and_nothing_else_in_any_bucket(api: Ap
         answer = await api.get(f"/s3-bucket/{path}")
         assert answer.problem["status"] == 404, path
     assert (await api.get(f"/s3-bucket/other-bucket?jobId={job_id}")).problem["status"] == 404
-    assert (await api.get("/s3-bucket/datajobs-results")).problem["status"] == 400
-    assert (await api.get("/s3-bucket/datajobs-results?jobId=x")).problem["status"] == 400
+    for query in ("", "?jobId=x"):
+        problem = (await api.get(f"/s3-bucket/datajobs-results{query}")).problem
+        assert (problem["status"], problem["errors"][0]["pointer"]) == (400, "jobId")
 
 
 async def test_probes_and_metrics(api: Api) -> None:
@@ -313,7 +314,9 @@ async def test_probes_and_metrics(api: Api) -> None:
     assert (await api.get(paths.HEALTHZ)).json() == {"status": "ok"}
     assert (await api.get(paths.READYZ)).json() == {"status": "ok"}
     await api.accepted()
-    figures = (await api.get(paths.METRICS)).body.decode()
+    answer = await api.get(paths.METRICS)
+    assert answer.headers["Content-Type"].lower().count("charset=utf-8") == 1
+    figures = answer.body.decode()
     assert 'datajobs_jobs_accepted_total{type="WRITE"} 1.0' in figures
     assert 'route="/ranoam/cm/v1/dataJob",status="202"' in figures
     assert "datajobs_body_bytes_in_flight 0.0" in figures
@@ -326,9 +329,37 @@ async def test_unknown_places_and_methods_are_problems(api: Api) -> None:
     """404 and 405 come as problems like every error."""
     assert (await api.get("/nowhere")).problem["status"] == 404
     assert (await api.get("/ranoam/cm/v1/nowhere")).problem["instance"] == "/ranoam/cm/v1/nowhere"
+    for path in ("/schema/nowhere", "/schema/swagger", "/schema/a/b"):
+        assert (await api.get(path)).problem["status"] == 404
     refused = await api.call("DELETE", paths.JOBS)
     assert refused.problem["status"] == 405
-    assert "POST" in refused.headers["Allow"]
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        (paths.JOBS, "GET, OPTIONS, POST"),
+        ("/ranoam/cm/v1/topics/t/messages", "GET, OPTIONS, POST"),
+        (paths.METRICS, "GET, OPTIONS"),
+        ("/schema", "GET, OPTIONS"),
+    ],
+)
+async def test_a_path_tells_all_its_methods(api: Api, path: str, methods: str) -> None:
+    """OPTIONS and the 405 for any other method name the same ones."""
+    told = await api.call("OPTIONS", path)
+    assert (told.status, told.headers["Allow"]) == (204, methods)
+    refused = await api.call("DELETE", path)
+    assert (refused.problem["status"], refused.headers["Allow"]) == (405, methods)
+
+
+async def test_a_query_parameter_that_stands_twice_is_a_400(api: Api) -> None:
+    """Nobody can tell which one was meant. What no call knows is ignored, however often it stands."""
+    for query, name in (("destination=a&destination=b", "destination"), ("dryRun=1&dryRun=1", "dryRun")):
+        problem = (await api.submit(query=f"?{query}")).problem
+        assert (problem["status"], problem["errors"]) == (400, [{"pointer": name, "detail": "stands twice"}])
+    assert (await api.get(f"{paths.JOBS}?limit=1&limit=2")).problem["errors"][0]["pointer"] == "limit"
+    assert await api.left_behind() == dict.fromkeys(await api.left_behind(), 0)
+    assert (await api.get(f"{paths.JOBS}?limit=1&x=1&x=2")).status == 200
 
 
 async def test_an_answer_that_is_not_wanted_is_a_406(api: Api) -> None:

@@ -306,22 +306,27 @@ async def test_an_outside_plugin_publishes_to_the_internal_topic(api: Api) -> No
 
 
 @pytest.mark.parametrize(
-    ("body", "status"),
+    ("body", "status", "pointers"),
     [
-        (b"{", 400),
-        (b"[]", 400),
-        ({"messages": [{"headers": {"a": 1}, "value": 1}]}, 400),
-        ({"messages": [{"headers": {"a b": "x"}, "value": 1}]}, 400),
-        ({"messages": [{"headers": {"a": "x\ny"}, "value": 1}]}, 400),
-        ({"messages": [{"headers": {"a": "x\0y"}, "value": 1}]}, 400),
-        ({"messages": [{"headers": {}}]}, 400),
-        ({"messages": [{"headers": {}, "key": "a\0", "value": 1}]}, 400),
-        ({"messages": [MESSAGE, MESSAGE | {"value": "x" * MAX_MESSAGE_BYTES}]}, 413),
+        (b"{", 400, []),
+        (b"[]", 400, ["#"]),
+        ({}, 400, ["#/messages"]),
+        ({"messages": [{"headers": {"a": 1}, "value": 1}]}, 400, ["#/messages/0/headers"]),
+        ({"messages": [{"headers": {"a b": "x"}, "value": 1}]}, 400, ["#/messages/0/headers"]),
+        ({"messages": [{"headers": {"a": "x\ny"}, "value": 1}]}, 400, ["#/messages/0/headers"]),
+        ({"messages": [{"headers": {"a": "x\0y"}, "value": 1}]}, 400, ["#/messages/0/headers"]),
+        ({"messages": [MESSAGE, {"headers": {}}]}, 400, ["#/messages/1/value"]),
+        ({"messages": [{"headers": {}, "key": "a\0", "value": 1}]}, 400, ["#/messages/0/key"]),
+        ({"messages": [MESSAGE, MESSAGE | {"value": "x" * MAX_MESSAGE_BYTES}]}, 413, []),
     ],
 )
-async def test_what_is_no_message_is_refused_as_a_whole(api: Api, body: Any, status: int) -> None:
-    """All messages or none: nothing is on the topic."""
-    assert (await api.post(INTERNAL, body)).problem["status"] == status
+async def test_what_is_no_message_is_refused_as_a_whole(
+    api: Api, body: Any, status: int, pointers: list[str]
+) -> None:
+    """All messages or none: nothing is on the topic, and the answer points at the place."""
+    problem = (await api.post(INTERNAL, body)).problem
+    assert problem["status"] == status
+    assert [error["pointer"] for error in problem.get("errors", ())] == pointers
     assert api.parts.embedded_bus is not None
     assert await api.parts.embedded_bus.read(INTERNAL_TOPIC, 0, 10) == []
 
@@ -374,7 +379,10 @@ async def test_a_status_push_that_does_not_fit_changes_nothing(api: Api) -> None
     assert (await api.post(push_path(sub_job), good | {"dataProducerJobId": "dp-2"})).problem["status"] == 409
     assert (await api.post(push_path(sub_job), good | {"status": "DONE"})).problem["status"] == 400
     assert (await api.post(push_path(sub_job), good | {"dataProducerJobId": "a\0"})).problem["status"] == 400
-    assert (await api.post(push_path(sub_job), {"status": "RUNNING"})).problem["status"] == 400
+    problem = (await api.post(push_path(sub_job), {"status": "RUNNING"})).problem
+    assert problem["errors"] == [{"pointer": "#/dataProducerJobId", "detail": "is missing"}]
+    problem = (await api.post(push_path(sub_job), good | {"status": 7})).problem
+    assert (problem["status"], problem["errors"][0]["pointer"]) == (400, "#/status")
     assert (await api.post(push_path(sub_job), b"{")).problem["status"] == 400
     await api.rows("update sub_job set stage = 'SETTLED' returning 1")
     assert (await api.post(push_path(sub_job), good)).problem["status"] == 409

@@ -164,6 +164,19 @@ def test_the_environment_gives_another_process_the_same_settings() -> None:
     assert load(settings.environment()) == settings
 
 
+def test_a_command_can_leave_all_but_its_own_settings_aside() -> None:
+    """What is not kept has its declared default again, and is named when it had been changed."""
+    given = {
+        "DATAJOBS_HOST": "0.0.0.0",
+        "DATAJOBS_PORT": "9",
+        "DATAJOBS_TOKEN": "t",
+        "DATAJOBS_LOG_LEVEL": "error",
+    }
+    settings, unused = load(given).only("port", "data_dir", Group.LOGGING)
+    assert unused == ("DATAJOBS_HOST", "DATAJOBS_TOKEN")
+    assert settings == load({"DATAJOBS_PORT": "9", "DATAJOBS_LOG_LEVEL": "error"})
+
+
 def test_another_listen_address_names_everything_that_is_missing() -> None:
     """Nobody is served unknown to us: address, tokens and TLS are needed together."""
     with pytest.raises(WrongUse) as refused:

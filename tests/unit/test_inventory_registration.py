@@ -31,7 +31,7 @@ def refused(body: Any) -> InvalidRequest:
         ({"dmiPlugin": 7}, "#/dmiPlugin"),
         ({"createdCmHandles": {}}, "#/createdCmHandles"),
         ({"createdCmHandles": [HANDLE, "ch-2"]}, "#/createdCmHandles/1"),
-        ({"createdCmHandles": [{"alternateId": "/A=1"}]}, "#/createdCmHandles/0"),
+        ({"createdCmHandles": [{"alternateId": "/A=1"}]}, "#/createdCmHandles/0/cmHandle"),
         ({"createdCmHandles": [{**HANDLE, "alternateId": 7}]}, "#/createdCmHandles/0/alternateId"),
         ({"updatedCmHandles": [{**HANDLE, "trustLevel": "SOME"}]}, "#/updatedCmHandles/0/trustLevel"),
         (
@@ -39,7 +39,7 @@ def refused(body: Any) -> InvalidRequest:
             "#/createdCmHandles/0/cmHandleProperties",
         ),
         ({"removedCmHandles": [7]}, "#/removedCmHandles/0"),
-        ({"upgradedCmHandles": {}}, "#/upgradedCmHandles"),
+        ({"upgradedCmHandles": {}}, "#/upgradedCmHandles/cmHandles"),
         ({"dmiDialect": "esperanto"}, "#/dmiDialect"),
         ({"idempotent": "yes"}, "#/idempotent"),
         ({"dmiGiveUp": 0}, "#/dmiGiveUp"),

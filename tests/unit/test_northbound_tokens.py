@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ran_datajobs.errors import WrongUse
+from ran_datajobs.inventory.addresses import AllowList
 from ran_datajobs.northbound.tokens import Client, Role, TokenTable, add, listing, revoke
 
 
@@ -24,6 +25,32 @@ def test_a_token_lets_its_client_in(tmp_path: Path) -> None:
     assert table.client_of(token + "x") is None
     assert table.client_of("") is None
     assert table.client_of("x" * 10_000) is None
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "HTTP://DMI.Example.org:8081/Base/",
+        "http://dmi.example.org:8081/Base",
+        " http://dmi.EXAMPLE.org:8081/Base//",
+    ],
+)
+def test_the_address_of_a_plugin_is_kept_as_the_inventory_keeps_it(tmp_path: Path, written: str) -> None:
+    """However it is written, a token is for the plugin that the same address registers."""
+    path = tmp_path / "tokens"
+    client = TokenTable(path).client_of(add(path, "dmi-1", Role.PLUGIN, written))
+    assert client == Client("dmi-1", Role.PLUGIN, AllowList(("dmi.example.org",)).checked(written.strip()))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["not a url", "", "dmi.example.org:8081", "ftp://dmi.example.org", "http://a:b@dmi", "http://x?y"],
+)
+def test_no_token_is_made_for_what_is_no_address(tmp_path: Path, address: str) -> None:
+    """Such a token could never work: nothing is written."""
+    with pytest.raises(WrongUse, match="--dmi"):
+        add(tmp_path / "tokens", "dmi-1", Role.PLUGIN, address)
+    assert listing(tmp_path / "tokens") == []
 
 
 def test_the_file_holds_no_token_and_only_its_owner_reads_it(tmp_path: Path) -> None:

@@ -60,6 +60,16 @@ VALUES = st.sampled_from([b"{}", b'{"id":"1"}', b"7", b"null", b"[" * 201 + b"]"
 OPS = st.sampled_from(["add", "merge", "replace", "remove", "action", "test", "read"])
 
 
+OFTEN_DOUBLED = [
+    b'"op":"add"',
+    b'"\\u006fp": "remove"',
+    b'"value":null',
+    b'"scope": {"scopeType":"BASE_ALL","scopeLevel":1,"scopeType":"BASE_ONLY"}',
+    b'"attributes":null',
+    b'"x":{"op":1,"op":2}',
+]
+
+
 @st.composite
 def lines(draw: st.DrawFn) -> bytes:
     """One operation's JSON, mostly nearly right."""
@@ -73,7 +83,10 @@ def lines(draw: st.DrawFn) -> bytes:
         operation_id = draw(st.integers(0, 3) | st.sampled_from(["a", "b", "", "\t", "é", "0"]))
         fields.append(b'"operationId":%b' % json.dumps(operation_id).encode())
     fields += draw(st.lists(st.sampled_from([b'"x":1', b'"scope":{}', b'"moduleSetTag":"t"']), max_size=1))
-    return b"{%b}" % b", ".join(fields)
+    if draw(st.integers(0, 4)) == 0:
+        place = draw(st.integers(0, len(fields)))
+        fields.insert(place, draw(st.sampled_from([*fields, *OFTEN_DOUBLED])))
+    return b"{%b}" % draw(st.sampled_from([b",", b", ", b" ,\n"])).join(fields)
 
 
 ENVELOPES = st.sampled_from(
@@ -123,6 +136,67 @@ def test_the_quick_check_says_what_the_exact_one_says(body: bytes) -> None:
         quick, exact = outcome(check_request, body), outcome(with_care, body)
         assert quick == exact or b'"priority":01' in body  # the JSON error names another byte
         assert outcome(read_request, body) == quick
+
+
+@given(BODIES)
+def test_a_key_that_stands_twice_in_an_operation_is_told(body: bytes) -> None:
+    """Exactly the operations that have a key twice, or one within their scope, are blamed for it."""
+    try:
+        data = dict(json.loads(body, object_pairs_hook=Pairs))["data"]
+    except (ValueError, UnicodeDecodeError):
+        return
+    if not isinstance(data, list) or isinstance(data, Pairs):
+        return
+    doubled = {f"#/data/{n}{place}" for n, operation in enumerate(data) for place in doubles_of(operation)}
+    for check in (check_request, read_request, with_care):
+        try:
+            check(body)
+        except InvalidRequest as error:
+            assert doubled == {
+                where
+                for where, what in error.problems
+                if what.startswith("stands twice") and "/data/" in where
+            }
+        except Impossible:
+            assert not doubled
+        else:
+            assert not doubled
+
+
+class Pairs(list[tuple[str, Any]]):
+    """The members of a JSON object."""
+
+
+def doubles_of(operation: Pairs) -> set[str]:
+    """Pointers of what stands twice, below the operation."""
+    keys = [key for key, _ in operation]
+    found = {f"/{key}" for key in keys if keys.count(key) > 1}
+    for within in (value for key, value in operation if key == "scope"):
+        names = [name for name, _ in within]
+        found |= {f"/scope/{name}" for name in names if names.count(name) > 1}
+    return found
+
+
+@pytest.mark.parametrize("key", ["op", "path", "operationId", "value"])
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" , ", " : ")])
+def test_one_doubled_key_among_many_good_operations_is_told(key: str, separators: tuple[str, str]) -> None:
+    """However the body is written: compact, as Python writes it, or with blanks everywhere."""
+    good = {"op": "add", "path": "/A=1", "value": {"op": "x", "y": "\\"}}
+    comma, colon = separators
+    texts = [json.dumps(good | {"operationId": n}, separators=separators) for n in range(3000)]
+    assert check_request(f'{{"data":[{comma.join(texts)}]}}'.encode()).count == 3000
+    again = f"{json.dumps(key)}{colon}{json.dumps(good.get(key, 9))}{comma}"
+    texts[1776] = "{" + again + texts[1776][1:]
+    with pytest.raises(InvalidRequest) as refused:
+        check_request(f'{{"data":[{comma.join(texts)}]}}'.encode())
+    assert [where for where, _ in refused.value.problems] == [f"#/data/1776/{key}"]
+
+
+def test_a_body_with_nulls_and_escapes_is_checked_as_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is longer than it must be is no fault, and not read line by line."""
+    line = b'{"op":"add","path":"\\/A=\\u0031","attributes":null,"scope":null,"value":{"x":"\\u00fc"}}'
+    monkeypatch.setattr("ran_datajobs.plan.request.read_lines", lambda *_: pytest.fail("read line by line"))
+    assert check_request(b'{"data":[%b]}' % b",".join([line] * 3000)).count == 3000
 
 
 @given(st.lists(lines(), min_size=1, max_size=6))

@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Final
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import ran_datajobs
-from ran_datajobs.job import ALLOWED, Counts, OperationState, Status, read_status, wire_status
+from ran_datajobs.job import ALLOWED, Counts, OperationState, Reason, Status, read_status, wire_status
 from ran_datajobs.results.verdict import count, verdict, why
 from ran_datajobs.store.queries import migrations
+
+LIFECYCLE: Final = Path(__file__).parents[2] / "docs/lifecycle.md"
 
 
 def test_public_names_are_few_and_pinned() -> None:
@@ -67,6 +73,51 @@ def test_enum_of_the_database_is_the_enum_of_the_code() -> None:
     schema = migrations()[0][2]
     listed = schema.split("create type job_status as enum (", 1)[1].split(")", 1)[0]
     assert [word.strip().strip("'") for word in listed.split(",")] == [s.value for s in Status]
+
+
+ARROWS: Final = {
+    "NOT_STARTED": {"RUNNING", "FAILED", "CANCELLING", "CANCELLED"},
+    "RUNNING": {"FINISHED", "FAILED", "PARTIALLY_FAILED", "CANCELLING"},
+    "CANCELLING": {"CANCELLED", "FINISHED", "PARTIALLY_FAILED", "FAILED"},
+    "FINISHED": set(),
+    "FAILED": set(),
+    "PARTIALLY_FAILED": set(),
+    "CANCELLED": set(),
+}
+
+
+def test_the_arrows_are_exactly_these() -> None:
+    """The code allows the twelve arrows written out here, and no other."""
+    assert {state.value: {to.value for to in allowed} for state, allowed in ALLOWED.items()} == ARROWS
+
+
+def test_the_lifecycle_page_has_the_states_and_arrows_of_the_code() -> None:
+    """Both tables about statuses list each one once; the second one lists its arrows."""
+    meanings = table_below("| status | means |")
+    arrows = table_below("| from | allowed arrows |")
+    assert [state for state, _ in meanings] == [[s.value] for s in Status]
+    assert {state: set(allowed) for [state], allowed in arrows} == ARROWS
+    assert len(arrows) == len(ARROWS)
+    assert sum(len(allowed) for _, allowed in arrows) == sum(map(len, ARROWS.values()))
+
+
+def test_the_lifecycle_page_has_the_other_sets_of_the_code() -> None:
+    """The states of an operation, the reasons, and the stages of a sub-job in the database's enum."""
+    stages = migrations()[0][2].partition("create type sub_job_stage as enum (")[2].partition(");")[0]
+    for heading, words in (
+        ("| state | means |", [state.value for state in OperationState]),
+        ("| reason | why |", [reason.value for reason in Reason]),
+        ("| stage | means | left by |", re.findall("'([A-Z]+)'", stages)),
+    ):
+        assert [first for first, *_ in table_below(heading)] == [[word] for word in words]
+
+
+def table_below(heading: str) -> list[list[list[str]]]:
+    """The rows of a table of the lifecycle page: of each cell the words in code spelling."""
+    _, _, below = LIFECYCLE.read_text(encoding="utf-8").partition(f"\n{heading}\n")
+    assert below, f"the page has no table {heading}"
+    rows = [line.strip("|").split("|") for line in below.partition("\n\n")[0].splitlines()[1:]]
+    return [[re.findall("`([^`]+)`", cell) for cell in row] for row in rows]
 
 
 @given(st.lists(st.sampled_from(OperationState), min_size=1), st.booleans())

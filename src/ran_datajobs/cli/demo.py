@@ -16,7 +16,11 @@ def add_to(app: typer.Typer) -> None:
     app.command(rich_help_panel="Run")(demo)
 
 
-@takes_settings("port", "sites", "seed", "data_dir", Group.LOGGING, log_level="warning")
+_OWN = ("port", "sites", "seed", "data_dir", Group.LOGGING)
+"""The settings that a demo has; all others are the embedded defaults, so that it is on this machine alone."""
+
+
+@takes_settings(*_OWN, log_level="warning")
 def demo(
     settings: Settings,
     once: Annotated[
@@ -27,7 +31,8 @@ def demo(
     """Show everything on this machine: a simulated network, the reference plugin, the service and its page.
 
     A write job and a read job run with live progress; then the page and the API stay until Ctrl-C. Unless
-    --data-dir is given, the demo has a data dir of its own and empties it at each start.
+    --data-dir is given, the demo has a data dir of its own and empties it at each start. It listens on this
+    machine only and uses no other settings than those below.
 
     Examples: `datajobs demo` · `datajobs demo --once --port 9000`
     """
@@ -36,5 +41,8 @@ def demo(
     from ran_datajobs import telemetry
     from ran_datajobs.cli.demonstration import run
 
+    settings, unused = settings.only(*_OWN)
+    if unused:
+        typer.echo(f"Not used by a demo: {', '.join(unused)}")
     telemetry.configure(level=settings.log_level, form=settings.log_format)
     raise typer.Exit(asyncio.run(run(settings, once=once)))

@@ -13,20 +13,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from datetime import datetime
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-import msgspec
 from msgspec import Struct
 from rich.console import Console
 from rich.text import Text
 
-import ran_datajobs
 from ran_datajobs.cli import show
 from ran_datajobs.cli.api import Api
+from ran_datajobs.cli.demo_jobs import DemoJob, Planned, demo_jobs
 from ran_datajobs.cli.follow import Bars, follow
 from ran_datajobs.cli.inventory import register
 from ran_datajobs.cli.results import manifest_objects, responses
@@ -37,7 +34,7 @@ from ran_datajobs.errors import WrongUse
 from ran_datajobs.inventory.registration import ALREADY_EXISTS
 from ran_datajobs.job import OperationState, Status, read_status
 from ran_datajobs.northbound import paths
-from ran_datajobs.processes import claim_port, signals_stop
+from ran_datajobs.processes import check_unowned, claim_port, signals_stop
 from ran_datajobs.simulator.registration import registration
 from ran_datajobs.telemetry import logger
 
@@ -71,42 +68,13 @@ class Stage(Struct, frozen=True):
         return (program_of("simulate", network, self.output), program_of("dmi", plugin, self.output))
 
 
-class Planned(Struct, frozen=True):
-    """How a job of the examples must end: executed on such a network, it does."""
-
-    status: Status
-    operations: dict[str, int]
-    reasons: dict[str, int] = {}
-
-
-class DemoJob(Struct, frozen=True):
-    """A job of the demo: its name among the examples, and what people see."""
-
-    name: str
-    label: str
-
-    @property
-    def body(self) -> bytes:
-        """The request."""
-        return examples().joinpath(f"{self.name}.json").read_bytes()
-
-    @property
-    def planned(self) -> Planned:
-        """What must come of it."""
-        text = examples().joinpath(f"{self.name}.expected.json").read_bytes()
-        return msgspec.json.decode(text, type=Planned)
-
-
-JOBS: Final = (DemoJob("retune-pci", "Write job retune-pci"), DemoJob("read-cells", "Read job read-cells"))
-"""In this order."""
-
-
 async def run(settings: Settings, *, once: bool) -> int:
     """Run the demo until both jobs have ended (``once``), or until a signal. The exit status."""
     out = show.console()
     own = settings.data_dir == default_data_dir(os.environ)
     if own:
         settings = settings.with_changes(data_dir=settings.data_dir / "demo")
+    check_unowned(settings.data_dir)
     with signals_stop() as stop:
         settings = settings.with_changes(port=await claim_port(settings.host, settings.port))
         network = await _port_near(settings.port + 1)
@@ -161,7 +129,7 @@ def _show_jobs(stage: Stage, out: Console, began: float) -> bool:
     _say(out, f"Registered {handles} CM handles in {time.monotonic() - began:.2f} s")
     ended = []
     with Bars(out) as bars:
-        for job in JOBS:
+        for job in demo_jobs(stage.settings.sites, stage.settings.seed):
             accepted = api.post(paths.JOBS, job.body)
             ended.append((job, follow(api, accepted["jobId"], label=job.label, bars=bars)))
     well = [_show_outcome(api, out, job, outcome) for job, outcome in ended]
@@ -255,14 +223,6 @@ def _show_addresses(stage: Stage, out: Console, jobs: list[Mapping[str, Any]]) -
         ("Try", f"datajobs failures {jobs[0]['jobId']} --server {root}"),
     ):
         out.print(Text(f"{name:<18}", style="bold") + Text(str(address)))
-
-
-def examples() -> Traversable:
-    """The folder of examples: in the package when it was installed, beside it in a checkout."""
-    installed = resources.files(ran_datajobs) / "examples"
-    if installed.is_dir():
-        return installed
-    return Path(ran_datajobs.__file__).resolve().parents[2] / "examples"
 
 
 async def _port_near(wanted: int) -> int:

@@ -18,7 +18,15 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 
 class AddressRefused(ValueError):
-    """Why an address cannot be a DMI plugin; caught where the registration is applied."""
+    """Why an address cannot be a DMI plugin; caught where the address was given."""
+
+
+def normal_form(address: str) -> str:
+    """``address`` with a lower-case origin and no slash at its end: how a plugin's address is kept.
+
+    Raises AddressRefused for anything but an http or https address without user, query and fragment.
+    """
+    return _written(_split(address))
 
 
 class AllowList:
@@ -39,18 +47,12 @@ class AllowList:
             self._hosts.add(entry)
 
     def checked(self, address: str) -> str:
-        """``address`` in normal form: lower-case origin, no slash at the end.
-
-        Raises AddressRefused for anything but an allowed http or https address without user, query and
-        fragment.
-        """
+        """:func:`normal_form` of an allowed ``address``. Raises AddressRefused for every other."""
         parts = _split(address)
         host = parts.hostname or ""
         if not (_origin(parts) in self._origins or self._host_allowed(host)):
             raise AddressRefused(f"the host {host!r} is not in the list of allowed DMI plugins")
-        shown_host = f"[{host}]" if ":" in host else host
-        port = "" if parts.port is None else f":{parts.port}"
-        return f"{parts.scheme}://{shown_host}{port}{parts.path.rstrip('/')}"
+        return _written(parts)
 
     def _host_allowed(self, host: str) -> bool:
         try:
@@ -82,6 +84,13 @@ def _split(address: str) -> SplitResult:
     if any(part in {".", ".."} for part in parts.path.split("/")):
         raise AddressRefused("an address has no '.' or '..' in its path")
     return parts
+
+
+def _written(parts: SplitResult) -> str:
+    host = parts.hostname or ""
+    shown_host = f"[{host}]" if ":" in host else host
+    port = "" if parts.port is None else f":{parts.port}"
+    return f"{parts.scheme}://{shown_host}{port}{parts.path.rstrip('/')}"
 
 
 def _origin(parts: SplitResult) -> tuple[str, str, int]:

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 
 from ran_datajobs import fdn
 from ran_datajobs.errors import InvalidFdn, InvalidRequest
+from ran_datajobs.json_body import decoded
 from ran_datajobs.southbound.wire import Dialect
 
 # ONAP's codes (NcmpResponseStatus of CPS) that a registration can answer.
@@ -32,7 +33,6 @@ MAX_PROPERTIES: Final = 64 * 1024
 a module set tag, bytes of all properties of a handle as JSON."""
 
 _HANDLE_ID: Final = re.compile(r"[\w-]+")
-_PATH_STEP: Final = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")
 
 _Seconds = Annotated[float, Meta(gt=0, le=7 * 24 * 3600)]
 _Slots = Annotated[int, Meta(ge=1, le=1000)]
@@ -125,30 +125,11 @@ _decoder: Final = msgspec.json.Decoder(Registration)
 
 def read_registration(body: bytes) -> Registration:
     """Decode a registration. Raises InvalidRequest, with a pointer, for a wrong shape or type."""
-    try:
-        registration = _decoder.decode(body)
-        if not body.isascii():
-            body.decode()
-    except UnicodeDecodeError:
-        raise InvalidRequest("the body is not UTF-8") from None
-    except RecursionError:
-        raise InvalidRequest("the body is nested too deeply") from None
-    except msgspec.ValidationError as error:
-        detail, _, place = str(error).partition(" - at `")
-        pointer = _pointer(place.rstrip("`"))
-        raise InvalidRequest(f"{pointer}: {detail}", ((pointer, detail),)) from None
-    except msgspec.DecodeError as error:
-        raise InvalidRequest(str(error)) from None
+    registration = decoded(body, _decoder)
     if registration.created_cm_handles and not registration.address:
         detail = "is missing: the address of the plugin that the created handles belong to"
         raise InvalidRequest(f"#/dmiPlugin: {detail}", (("#/dmiPlugin", detail),))
     return registration
-
-
-def _pointer(place: str) -> str:
-    """msgspec's ``$.createdCmHandles[0].alternateId`` as a JSON pointer; a property's name stays unsaid."""
-    steps = (name or number for name, number in _PATH_STEP.findall(place))
-    return "#" + "".join(f"/{step}" for step in steps if step != "...")
 
 
 def id_fault(cm_handle: str) -> str | None:

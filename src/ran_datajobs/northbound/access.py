@@ -57,6 +57,15 @@ ROUTES: Final = {(method, paths.template(path)): roles for (method, path), roles
 """The roles of each (method, path). A route that is missing here keeps the application from being built."""
 
 
+def allowed(method_names: str, path_template: str | None) -> str:
+    """The value of an ``Allow`` header: ``method_names``, and whatever else the path answers, in one order.
+
+    The router's own answer to OPTIONS names only the methods that were added to a path first.
+    """
+    known = {method for method, template in ROUTES if template == path_template}
+    return ", ".join(sorted(known.union(method_names.split(", "))))
+
+
 def uncovered(app: Litestar) -> list[tuple[str, str]]:
     """The routes of ``app`` that the table does not name."""
     return sorted(

@@ -48,11 +48,6 @@ class Bodies:
         self._shown = shown
         self._in_flight = 0
 
-    @property
-    def in_flight(self) -> int:
-        """Bytes of the bodies that are being received or worked on."""
-        return self._in_flight
-
     @contextlib.asynccontextmanager
     async def json(
         self, request: Request[Any, Any, Any], *, limit: int | None = None

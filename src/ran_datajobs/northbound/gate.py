@@ -18,6 +18,7 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
 
 from ran_datajobs.northbound import paths
+from ran_datajobs.northbound.access import allowed
 from ran_datajobs.problem import respond
 from ran_datajobs.telemetry import Metrics
 
@@ -88,6 +89,8 @@ class Gate:
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
                 headers.setdefault("Cache-Control", "no-store")
+                if "Allow" in headers:
+                    headers["Allow"] = allowed(headers["Allow"], scope.get("path_template"))
             await send(message)
 
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}

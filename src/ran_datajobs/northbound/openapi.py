@@ -7,9 +7,11 @@ The routes read their bodies themselves, within bounds; the router therefore can
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from litestar import Request, Router
 from litestar.enums import MediaType
+from litestar.exceptions import NotFoundException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import (
@@ -193,6 +195,12 @@ class StatusPushOperation(Operation):
         self.request_body = _body(_STATUS_PUSH)
 
 
+def _refuse_other_documents(request: Request[Any, Any, Any]) -> None:
+    """The router has a page of its own for what is not there; here it is a problem like everywhere."""
+    if request.scope["path_template"] == paths.template(paths.SCHEMA_OTHER):
+        raise NotFoundException(detail=f"the only document is {paths.SCHEMA}")
+
+
 def openapi_config(api_root: str, version: str) -> OpenAPIConfig:
     """How the document is made, and where it is served."""
     return OpenAPIConfig(
@@ -217,6 +225,8 @@ def openapi_config(api_root: str, version: str) -> OpenAPIConfig:
         ),
         security=[{}, {"bearer": []}],
         use_handler_docstrings=True,
-        path=paths.SCHEMA,
+        openapi_router=Router(
+            paths.SCHEMA, route_handlers=[], include_in_schema=False, before_request=_refuse_other_documents
+        ),
         render_plugins=[JsonRenderPlugin(path="/", media_type=MediaType.JSON)],
     )

@@ -7,7 +7,7 @@ A caller with the role ``plugin`` reaches the sub-jobs of its own plugin only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
@@ -19,6 +19,7 @@ from msgspec import Meta, Raw, Struct
 from ran_datajobs.dispatch.tasks import enqueue_lanes_now
 from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.job import MAX_MESSAGE_BYTES, read_status
+from ran_datajobs.json_body import decoded
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.messaging.events import DATA_PRODUCER_JOB_ID, SUB_JOB_ID
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
@@ -39,7 +40,6 @@ _ACTIVE: Final = frozenset({"TRACKING", "COLLECTING"})
 _Word = Annotated[str, Meta(max_length=1024)]
 _HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 _HeaderValue = Annotated[str, Meta(max_length=2048, pattern=r"^[^\x00-\x08\x0a-\x1f\x7f]*$")]
-_Body = TypeVar("_Body")
 
 
 class _Push(Struct, frozen=True, rename="camel"):
@@ -57,6 +57,10 @@ class _Publish(Struct, frozen=True):
     messages: Annotated[list[_NewMessage], Meta(max_length=_MAX_MESSAGES)]
 
 
+_push_decoder: Final = msgspec.json.Decoder(_Push)
+_publish_decoder: Final = msgspec.json.Decoder(_Publish)
+
+
 @post(
     paths.STATUS_PUSH,
     status_code=204,
@@ -67,7 +71,7 @@ class _Publish(Struct, frozen=True):
 async def push_status(sub_job_id: FromPath[UUID], request: AnyRequest, api: Api, caller: Caller) -> None:
     """A plugin says that a sub-job's status changed: it is polled at once, and its own word is not taken."""
     async with api.bodies.json(request, limit=_MAX_PUSH) as body:
-        push = _decoded(body, _Push)
+        push = decoded(body, _push_decoder)
     if read_status(push.status) is None:
         raise _invalid("#/status", "is not a status of a data job")
     if "\0" in push.data_producer_job_id:
@@ -99,7 +103,9 @@ async def publish(
     if topic != INTERNAL_TOPIC or api.parts.embedded_bus is None:
         raise NotFoundException(detail="messages can be published here to the embedded internal topic only")
     async with api.bodies.json(request, limit=_MAX_PUBLISH) as body:
-        messages = [_message(place, new) for place, new in enumerate(_decoded(body, _Publish).messages)]
+        messages = [
+            _message(place, new) for place, new in enumerate(decoded(body, _publish_decoder).messages)
+        ]
         if caller.role is Role.PLUGIN:
             await _check_own(api, caller, messages)
         await api.parts.embedded_bus.publish(topic, messages)
@@ -161,19 +167,6 @@ def _is_of(caller: Client, url: str) -> bool:
 def _check_active(found: PushedSubJob, data_producer_job_id: str) -> None:
     if found.stage not in _ACTIVE or found.data_producer_job_id != data_producer_job_id:
         raise HTTPException(status_code=409, detail="the sub-job is not active under this dataProducerJobId")
-
-
-def _decoded(body: bytes, kind: type[_Body]) -> _Body:
-    try:
-        if not body.isascii():
-            body.decode()
-        return msgspec.json.decode(body, type=kind)
-    except UnicodeDecodeError:
-        raise InvalidRequest("the body is not UTF-8") from None
-    except RecursionError:
-        raise InvalidRequest("the body is nested too deeply") from None
-    except msgspec.DecodeError as error:
-        raise InvalidRequest(str(error)) from None
 
 
 def _invalid(pointer: str, detail: str) -> InvalidRequest:

@@ -18,6 +18,8 @@ from ran_datajobs.northbound.wire import Alive
 from ran_datajobs.problem import RETRY_AFTER
 
 _PATIENCE: Final = 5.0
+_EXPOSITION: Final = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
+"""The media type of the Prometheus text format; the charset of text is added with the answer."""
 
 
 @get(paths.HEALTHZ, responses=documented(406), tags=["operations"])
@@ -53,7 +55,7 @@ async def readyz(api: Api) -> Alive:
 )
 async def metrics(api: Api) -> Response[bytes]:
     """All figures in the Prometheus text format."""
-    return Response(api.parts.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    return Response(api.parts.metrics.exposition(), media_type=_EXPOSITION)
 
 
 def _not_ready(cause: str) -> HTTPException:

@@ -23,6 +23,7 @@ from ran_datajobs.errors import (
     StoreUnavailable,
     TooManyOperations,
 )
+from ran_datajobs.northbound import parameters
 from ran_datajobs.problem import PROBLEM_JSON, RETRY_AFTER, Problem, ProblemError, errors_of, respond
 from ran_datajobs.telemetry import Event, Logger
 
@@ -78,10 +79,7 @@ def _answer_to(error: Exception, request: Request[Any, Any, Any]) -> _Answer | N
         case DataJobsError():
             return None
         case ValidationException():
-            errors = tuple(
-                _parameter_error(extra, request) for extra in error.extra or () if isinstance(extra, dict)
-            )
-            return _Answer(400, "a parameter is not as it must be", errors=errors)
+            return _Answer(400, "a parameter is not as it must be", errors=_parameter_errors(error, request))
         case HTTPException() if error.status_code < 500 or error.status_code == 503:
             status = error.status_code
             return _Answer(status, error.detail or HTTPStatus(status).phrase, error.headers or {})
@@ -89,9 +87,14 @@ def _answer_to(error: Exception, request: Request[Any, Any, Any]) -> _Answer | N
             return None
 
 
-def _parameter_error(extra: Mapping[str, Any], request: Request[Any, Any, Any]) -> ProblemError:
-    """The router names a parameter as the function does; the caller knows it by its name on the wire."""
-    name = str(extra.get("key", ""))
-    field = request.route_handler.parsed_fn_signature.parameters.get(name)
-    wire_name = getattr(field.kwarg_definition, "name", None) if field is not None else None
-    return ProblemError(wire_name or name, str(extra.get("message", "")))
+def _parameter_errors(
+    error: ValidationException, request: Request[Any, Any, Any]
+) -> tuple[ProblemError, ...]:
+    """The router names a parameter as the function does, and one that is missing in its words alone."""
+    told = [extra for extra in error.extra or () if isinstance(extra, dict)]
+    if not told:
+        return tuple(ProblemError(name, "is missing") for name in parameters.missing(request))
+    return tuple(
+        ProblemError(parameters.wire_name(request, str(extra.get("key", ""))), str(extra.get("message", "")))
+        for extra in told
+    )

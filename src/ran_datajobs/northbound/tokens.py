@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from ran_datajobs.errors import WrongUse
+from ran_datajobs.inventory.addresses import AddressRefused, normal_form
 
 _CLIENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 _PREFIX: Final = "rdj_"
@@ -68,14 +69,16 @@ class _File(Struct, frozen=True):
 def add(path: Path, client: str, role: Role, dmi_url: str | None = None) -> str:
     """Add a token for ``client`` and return it: it can be read here and now only.
 
-    Durable on return; the file is replaced in one step and has mode 0600. Raises WrongUse.
+    ``dmi_url`` is kept in the normal form in which the inventory keeps it. Durable on return; the file is
+    replaced in one step and has mode 0600. Raises WrongUse.
     """
     if not _CLIENT.fullmatch(client):
         raise WrongUse("a client name is 1 to 100 letters, digits, dots, hyphens, '_' and '@'")
     if (role is Role.PLUGIN) != (dmi_url is not None):
         raise WrongUse("the role 'plugin', and no other, needs the address of its DMI plugin (--dmi URL)")
+    url = None if dmi_url is None else _plugin_address(dmi_url)
     token = _PREFIX + secrets.token_urlsafe(32)
-    entry = _Entry(client, role, _digest(token), dmi_url.rstrip("/") if dmi_url else None)
+    entry = _Entry(client, role, _digest(token), url)
     with _exclusive(path):
         _write(path, (*_read(path), entry))
     return token
@@ -124,6 +127,13 @@ class TokenTable:
             return
         self._clients = {entry.sha256: Client(entry.client, entry.role, entry.dmi_url) for entry in entries}
         self._seen = seen
+
+
+def _plugin_address(text: str) -> str:
+    try:
+        return normal_form(text.strip())
+    except AddressRefused as refusal:
+        raise WrongUse(f"--dmi: {text!r} is not the address of a DMI plugin: {refusal}") from refusal
 
 
 def _digest(token: str) -> str:

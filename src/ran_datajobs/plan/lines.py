@@ -3,13 +3,14 @@
 
 Clean input takes one typed pass. Where a line has a key that is not known exactly as it is spelt, or a value
 of the wrong type, all are read again key by key: blanks around keys are trimmed (a published example has
-one), unknown keys are ignored, and every wrong field is named.
+one), unknown keys are ignored, and every wrong field is named. A key that stands twice is a wrong field: a
+typed pass would take the last one and say nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -21,7 +22,7 @@ from ran_datajobs.plan.envelope import Cut
 from ran_datajobs.plan.problems import Problems
 
 
-class Line(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
+class Line(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel", gc=False):
     """One operation as it was written, types checked, rules not."""
 
     op: Op
@@ -44,14 +45,29 @@ _BETWEEN: Final = re.compile(rb'\}[ \t\n\r]*+,(?=[ \t\n\r]*+\{[ \t\n\r]*+"op")')
 _SHORTEST_LINE: Final = len('{"op":"add","path":""}')
 lines_decoder: Final = msgspec.json.Decoder(list[Line])
 _elements_decoder: Final = msgspec.json.Decoder(list[Raw])
-_keys_decoder: Final = msgspec.json.Decoder(dict[str, Raw])
+_encoder: Final = msgspec.json.Encoder()
 
 
-def in_pieces(body: bytes, cut: Cut, decoder: msgspec.json.Decoder[list[T]]) -> Iterator[list[T]]:
-    """The operations of ``body`` in order, about a thousand at a time: nobody waits long for the interpreter.
+class _Key:
+    """A key of an object as it is spelt. No two are equal: all members of an object are kept."""
 
-    Raises msgspec.DecodeError, or RecursionError, when what ``cut`` found is not the inside of a JSON list,
-    or has an element that is not of the decoder's type.
+    __slots__ = ("spelt",)
+
+    def __init__(self, spelt: str) -> None:
+        self.spelt = spelt
+
+
+_members_decoder: Final = msgspec.json.Decoder(dict[_Key, Raw], dec_hook=lambda _type, spelt: _Key(spelt))
+_members_of_each_decoder: Final = msgspec.json.Decoder(
+    list[dict[_Key, Raw]], dec_hook=lambda _type, spelt: _Key(spelt)
+)
+
+
+def pieces(body: bytes, cut: Cut) -> Iterator[bytes]:
+    """The operations of ``body`` in order as JSON lists of about a thousand: nobody waits long for the
+    interpreter.
+
+    What ``cut`` found is the inside of a JSON list exactly if every piece is a JSON list.
     """
     start = cut.start
     while start < cut.end:
@@ -59,8 +75,44 @@ def in_pieces(body: bytes, cut: Cut, decoder: msgspec.json.Decoder[list[T]]) -> 
         # the piece does not decode, so nothing is ever taken for an operation that is none.
         between = _BETWEEN.search(body, start + PIECE, cut.end)
         stop, after = (between.start() + 1, between.end()) if between else (cut.end, cut.end)
-        yield decoder.decode(b"[%b]" % body[start:stop])
+        yield b"[%b]" % body[start:stop]
         start = after
+
+
+def in_pieces(body: bytes, cut: Cut, decoder: msgspec.json.Decoder[list[T]]) -> Iterator[list[T]]:
+    """The same, decoded.
+
+    Raises msgspec.DecodeError, or RecursionError, when what ``cut`` found is not the inside of a JSON list,
+    or has an element that is not of the decoder's type.
+    """
+    return map(decoder.decode, pieces(body, cut))
+
+
+def each_key_stands_once(piece: bytes, lines: Sequence[Line | None]) -> bool:
+    """True when no operation of ``piece`` has a key twice; ``lines`` is what it decodes to.
+
+    No JSON text of the lines is shorter than the encoder's. One that is no longer, blanks aside, has no room
+    for a second key; any other is looked at key by key.
+    """
+    shortest = _encoder.encode(lines)
+    if len(piece) == len(shortest) or len(_without_blanks(piece)) == len(_without_blanks(shortest)):
+        return True
+    return all(map(_has_each_key_once, _members_of_each_decoder.decode(piece)))
+
+
+def _without_blanks(text: bytes) -> bytes:
+    return msgspec.json.format(text, indent=-1)
+
+
+def _has_each_key_once(members: dict[_Key, Raw]) -> bool:
+    scopes = [raw for key, raw in members.items() if key.spelt == "scope"]
+    return len({key.spelt for key in members}) == len(members) and not any(map(_doubled_in, scopes))
+
+
+def _doubled_in(scope: Raw) -> str | None:
+    """The first key that stands twice in a scope; ``null`` has none."""
+    members = [] if bytes(scope) == b"null" else [key.spelt for key in _members_decoder.decode(scope)]
+    return next((key for place, key in enumerate(members) if key in members[:place]), None)
 
 
 def read_lines(data: bytes, max_operations: int, problems: Problems) -> list[Line | None]:
@@ -73,11 +125,19 @@ def read_lines(data: bytes, max_operations: int, problems: Problems) -> list[Lin
         _count_at_most(data, max_operations)
     try:
         lines: list[Line | None] = lines_decoder.decode(data)  # type: ignore[assignment] # a list of its own
+        _refuse_doubled_keys(data, lines, problems)
     except (msgspec.ValidationError, RecursionError):
         lines = _read_with_care(data, max_operations, problems)
     if len(lines) > max_operations:
         raise TooManyOperations(max_operations)
     return lines
+
+
+def _refuse_doubled_keys(data: bytes, lines: list[Line | None], problems: Problems) -> None:
+    """Note the operations with a key that stands twice, and drop their lines."""
+    for number, element in enumerate(_elements_decoder.decode(data)):
+        if not each_key_stands_once(b"[%b]" % element, lines[number : number + 1]):
+            lines[number] = _line(element, f"#/data/{number}", problems)
 
 
 def _most_lines(data: bytes) -> int:
@@ -127,14 +187,14 @@ def _read_with_care(data: bytes, max_operations: int, problems: Problems) -> lis
 
 def _line(element: Raw, pointer: str, problems: Problems) -> Line | None:
     try:
-        keys = _keys_decoder.decode(element)
+        members = _members_decoder.decode(element)
     except msgspec.ValidationError:
         problems.add(pointer, "must be an object")
         return None
     before = problems.count
     trimmed: dict[str, Raw] = {}
-    for spelt, raw in keys.items():
-        key = spelt.strip()
+    for member, raw in members.items():
+        key = member.spelt.strip()
         if key in trimmed:
             problems.add(f"{pointer}/{key}", "stands twice; blanks around keys are dropped")
         trimmed[key] = raw
@@ -162,7 +222,10 @@ def _field(trimmed: dict[str, Raw], key: str, pointer: str, problems: Problems) 
         return None
     decoder, wanted = _FIELDS[key]
     try:
-        return decoder.decode(raw)
+        value = decoder.decode(raw)
+        if isinstance(value, Scope) and (doubled := _doubled_in(raw)):
+            problems.add(f"{pointer}/{key}/{doubled}", "stands twice")
+        return value
     except msgspec.ValidationError as error:
         problems.add(f"{pointer}/{key}", wanted(raw, error))
     except RecursionError:

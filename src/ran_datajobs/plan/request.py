@@ -18,7 +18,7 @@ from msgspec import UNSET, Struct, UnsetType
 from ran_datajobs.errors import Impossible
 from ran_datajobs.job import ActivationMode, JobType, Op, Operation
 from ran_datajobs.plan.envelope import Envelope, cut_open, open_envelope, read_envelope
-from ran_datajobs.plan.lines import Line, in_pieces, lines_decoder, read_lines
+from ran_datajobs.plan.lines import Line, each_key_stands_once, lines_decoder, pieces, read_lines
 from ran_datajobs.plan.problems import Problems
 from ran_datajobs.plan.rules import judged, names
 from ran_datajobs.plan.usual import all_usual
@@ -104,14 +104,17 @@ def _checked_quickly(body: bytes, max_operations: int, kept: list[Line] | None =
     kinds: set[bool] = set()
     count = 0
     try:
-        for lines in in_pieces(body, cut, lines_decoder):
+        for piece in pieces(body, cut):
+            lines = lines_decoder.decode(piece)
+            if not each_key_stands_once(piece, lines):
+                return None
             if not all_usual(lines) and any(judged(line) for line in lines):
                 return None
             texts = _good_ids(lines, count)
             if texts is None:
                 return None
             ids.update(texts)
-            kinds.update({line.op is Op.READ for line in lines})
+            kinds.update(op is Op.READ for op in {line.op for line in lines})
             count += len(lines)
             if kept is not None:
                 kept += lines

@@ -23,7 +23,6 @@ from obstore.exceptions import BaseError, GenericError, NotFoundError, Permissio
 from obstore.store import LocalStore, S3Store
 
 from ran_datajobs.errors import InvalidRequest, StorageUnavailable
-from ran_datajobs.job import UNMATCHED_PART
 
 if TYPE_CHECKING:
     from obstore import PutMode
@@ -81,11 +80,6 @@ def part_key(job_id: str, sub_job: str, sequence: int, piece: int = 0) -> str:
     """
     name = f"{sequence}-{piece}" if piece else f"{sequence}"
     return f"{job_id}/{sub_job}/{name}.json"
-
-
-def unmatched_key(job_id: str, sequence: int) -> str:
-    """Key of one object of operations that no sub-job got."""
-    return part_key(job_id, UNMATCHED_PART, sequence)
 
 
 def foreign_key(job_id: str, sub_job: str) -> str:

@@ -123,9 +123,3 @@ async def record(connection: Connection, arrivals: Sequence[Arrival]) -> list[in
     lanes = sorted({arrival.read.lane_id for arrival in taken})
     await connection.execute(_SQL["want_lanes"], lanes)
     return lanes
-
-
-async def plugin_of(connection: Connection, sub_job_id: UUID) -> tuple[str, UUID] | None:
-    """The address of the plugin that has a sub-job, and its job; ``None`` when there is no such sub-job."""
-    row = await connection.fetchrow(_SQL["plugin_of_sub_job"], sub_job_id)
-    return None if row is None else (row["url"], row["job_id"])

@@ -61,7 +61,3 @@ where s.sub_job_id = t.sub_job_id;
 -- name: want_lanes
 update lane set wanted = true
 where lane_id in (select lane_id from lane where lane_id = any ($1::bigint[]) order by lane_id for update);
-
--- name: plugin_of_sub_job
-select p.url, s.job_id from sub_job s join lane l using (lane_id) join dmi_plugin p using (plugin_id)
-where s.sub_job_id = $1;

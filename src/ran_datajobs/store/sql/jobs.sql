@@ -75,9 +75,12 @@ select * from data_job where job_id = $1 and ($2::text is null or client = $2) f
 update data_job set status = 'CANCELLING', cancel_asked = true, version = version + 1
 where job_id = $1 returning *;
 
+-- What is tracked is told at once, and then polled as if it had just been started.
 -- name: cancel_sub_jobs
 update sub_job
 set cancel_asked = true, version = $2,
+    due_at = case when stage = 'TRACKING' then clock_timestamp() else due_at end,
+    polls = case when stage = 'TRACKING' then 0 else polls end,
     status = case when status in ('NOT_STARTED', 'RUNNING') then 'CANCELLING'::job_status else status end
 where job_id = $1 and stage <> 'SETTLED'
 returning lane_id;

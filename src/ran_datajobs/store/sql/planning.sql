@@ -46,9 +46,6 @@ set planned = true, version = version + 1, sub_jobs = $2, sub_jobs_open = $2, un
     fanned_out = $5, blocked = $6
 where job_id = $1;
 
--- name: fail_plan
-update data_job set planned = true, reason = $2, version = version + 1, failed = operations where job_id = $1 and not planned;
-
 -- name: finish_facts
 select fanned_out, cancelled_sub_jobs > 0 as cancelled from data_job where job_id = $1;
 
