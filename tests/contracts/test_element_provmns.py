@@ -410,3 +410,29 @@ async def test_an_answer_that_cannot_be_read_fails_the_read() -> None:
     found, errors = await read(element_over(Nonsense(network())), Operation(Op.READ, "/SubNetwork=X", 1))
     assert found == []
     assert errors[0].title == "The element's answer cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("op", "fragment", "value"),
+    [
+        (Op.ADD, "/GNBDUFunction=3", b'{"attributes":{"a":1e400}}'),
+        (Op.MERGE, "", b'{"a":1e400}'),
+        (Op.MERGE, "#/attributes", b'{"a":1e400}'),
+        (Op.REPLACE, "#/attributes/userLabel", b"1e400"),
+        (Op.REPLACE, "#/attributes/userLabel", b"[" * 300 + b"]" * 300),
+    ],
+)
+@pytest.mark.parametrize("aliases", [None, Aliases({}, {"ManagedElement": {"other": "another"}})])
+@pytest.mark.parametrize("mode", ActivationMode)
+async def test_a_value_that_cannot_be_read_fails_its_own_operation(
+    op: Op, fragment: str, value: bytes, aliases: Aliases | None, mode: ActivationMode
+) -> None:
+    """The others of the batch are executed, and the error names the operation's path."""
+    path = f"/{ELEMENTS[0]}{fragment}"
+    operations = [*replaces(3), Operation(op, path, 3, Raw(value)), *replaces(2)]
+    twin = ProvMnsTwin(network())
+    outcomes = await element_over(twin, aliases).write(operations, mode)
+    rest = [NOT_STARTED] * 2 if mode is STOP_ON_ERROR else [SUCCEEDED] * 2
+    assert states_of(outcomes) == [SUCCEEDED] * 3 + [FAILED] + rest
+    [error] = outcomes[3].errors
+    assert (error.title, error.bad_data_node) == ("The operation is malformed", path)

@@ -139,17 +139,11 @@ class ProvMnsElement:
         self, edits: Sequence[Edit | ErrorDetail], deadline: float
     ) -> list[Outcome]:
         """In the order of the operations, whatever they concern."""
-        outcomes: list[Outcome] = []
-        first = 0
-        for place, edit in enumerate((*edits, None)):
-            if isinstance(edit, Edit):
-                continue
-            readable = [each for each in edits[first:place] if isinstance(each, Edit)]
-            outcomes += await self._run(readable, True, deadline)
-            if edit is None or not _all_succeeded(outcomes):
-                break
-            outcomes.append(Outcome(OperationState.FAILED, (edit,)))
-            first = place + 1
+        place = next((at for at, each in enumerate(edits) if isinstance(each, ErrorDetail)), len(edits))
+        readable = [each for each in edits[:place] if isinstance(each, Edit)]
+        outcomes = await self._run(readable, True, deadline)
+        if place < len(edits) and _all_succeeded(outcomes) and isinstance(bad := edits[place], ErrorDetail):
+            outcomes.append(Outcome(OperationState.FAILED, (bad,)))
         return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
 
     async def _by_element(self, edits: Sequence[Edit | ErrorDetail], deadline: float) -> list[Outcome]:
