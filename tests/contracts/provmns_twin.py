@@ -59,6 +59,15 @@ class Mishap(enum.Enum):
     ERROR_AFTER = "done, and 500"
 
 
+class Shape(enum.Enum):
+    """How an answer to a read is written."""
+
+    FLAT = "an array"
+    TREE = "a document from the base down"
+    FROM_ROOT = "a document from the root down"
+    PREFIXED = "an array, with a DC prefix in its names"
+
+
 class Line(msgspec.Struct, frozen=True):
     op: Op
     path: str
@@ -66,7 +75,11 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class ProvMnsTwin:
-    """Stands where :class:`~ran_datajobs.southbound.http.PeerHttp` stands. ``requests`` counts writes."""
+    """Stands where :class:`~ran_datajobs.southbound.http.PeerHttp` stands. ``requests`` counts writes.
+
+    ``read_mishaps`` are answered to reads first. ``beside``: attributes stand beside the identifiers;
+    ``sparse``: an object without any selected has no member ``attributes``.
+    """
 
     def __init__(
         self,
@@ -75,7 +88,9 @@ class ProvMnsTwin:
         *,
         errors: Errors = Errors.SECOND,
         hint: Hint = Hint.TRUE,
-        flat: bool = True,
+        shape: Shape = Shape.FLAT,
+        beside: bool = False,
+        sparse: bool = False,
         only_vnd: bool = False,
         most_bytes: int | None = None,
     ) -> None:
@@ -83,10 +98,13 @@ class ProvMnsTwin:
         self.mishaps: deque[Mishap | None] = deque()
         self.requests: list[tuple[str, str]] = []
         self.reads: list[str] = []
+        self.read_mishaps: deque[Exchange] = deque()
         self._model = model
         self._errors = errors
         self._hint = hint
-        self._flat = flat
+        self._shape = shape
+        self._beside = beside
+        self._sparse = sparse
         self._only_vnd = only_vnd
         self._most_bytes = most_bytes
 
@@ -103,7 +121,7 @@ class ProvMnsTwin:
         split = urlsplit(url[len(ROOT) :])
         if method == "GET":
             self.reads.append(url)
-            return self._get(split.path, split.query)
+            return self.read_mishaps.popleft() if self.read_mishaps else self._get(split.path, split.query)
         self.requests.append((method, split.path))
         mishap = self.mishaps.popleft() if self.mishaps else None
         match mishap:
@@ -182,7 +200,32 @@ class ProvMnsTwin:
         found = list(selected(self.tree, key, selection(class_of(key), scope, None, names, None)))
         if not found:
             return Answered(404, b"") if names else Answered(204, b"")
-        body = msgspec.json.encode(found if self._flat else to_hierarchical(found, path))
+        body = msgspec.json.encode(self._shaped(found, path))
         if self._most_bytes is not None and len(body) > self._most_bytes:
             return Answered(200, None, JSON)
         return Answered(200, body, JSON)
+
+    def _shaped(self, found: list[dict[str, Any]], path: str) -> Any:
+        match self._shape:
+            case Shape.FLAT:
+                shaped: Any = found
+            case Shape.PREFIXED:
+                shaped = [
+                    each | {"objectInstance": "DC=example.org," + each["objectInstance"]} for each in found
+                ]
+            case Shape.TREE:
+                shaped = to_hierarchical(found, path)
+            case Shape.FROM_ROOT:
+                shaped = to_hierarchical(found, "")
+        return self._written(shaped)
+
+    def _written(self, shaped: Any) -> Any:
+        if isinstance(shaped, list):
+            return [self._written(each) for each in shaped]
+        if not isinstance(shaped, dict):
+            return shaped
+        own = shaped.get("attributes", {})
+        rest = {name: self._written(value) for name, value in shaped.items() if name != "attributes"}
+        if self._beside:
+            return rest | own
+        return rest | {"attributes": own} if own or ("attributes" in shaped and not self._sparse) else rest

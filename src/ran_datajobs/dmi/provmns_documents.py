@@ -66,6 +66,12 @@ class Aliases:
         """The server's name of an attribute of a stage-2 class."""
         return self._attributes.get(class_name, {}).get(name, name)
 
+    def their_names(self, class_name: str | None, name: str) -> frozenset[str]:
+        """How the server may call an attribute of a class; None: of any class."""
+        if class_name is not None:
+            return frozenset((self.their_attribute(class_name, name),))
+        return frozenset((name, *(self.their_attribute(each, name) for each in self._attributes)))
+
     def their_attributes(self, class_name: str, attributes: Any) -> Any:
         """Attributes in the server's names, where they are an object."""
         return _keys_renamed(attributes, self._attributes.get(class_name))
