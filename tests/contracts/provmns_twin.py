@@ -7,7 +7,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -68,6 +68,16 @@ class Shape(enum.Enum):
     PREFIXED = "an array, with a DC prefix in its names"
 
 
+class Write(NamedTuple):
+    """What became of one write: the objects before and after it, and whether its answer was lost."""
+
+    operations: int
+    before: dict[str, Any]
+    after: dict[str, Any]
+    lost: bool
+    refused: bool
+
+
 class Line(msgspec.Struct, frozen=True):
     op: Op
     path: str
@@ -75,7 +85,8 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class ProvMnsTwin:
-    """Stands where :class:`~ran_datajobs.southbound.http.PeerHttp` stands. ``requests`` counts writes.
+    """Stands where :class:`~ran_datajobs.southbound.http.PeerHttp` stands. ``requests`` counts writes,
+    ``writes`` says what they did.
 
     ``read_mishaps`` are answered to reads first. ``beside``: attributes stand beside the identifiers;
     ``sparse``: an object without any selected has no member ``attributes``.
@@ -97,6 +108,7 @@ class ProvMnsTwin:
         self.tree = tree
         self.mishaps: deque[Mishap | None] = deque()
         self.requests: list[tuple[str, str]] = []
+        self.writes: list[Write] = []
         self.reads: list[str] = []
         self.read_mishaps: deque[Exchange] = deque()
         self._model = model
@@ -129,15 +141,17 @@ class ProvMnsTwin:
                 return NotSent("connection refused")
             case Mishap.BUSY:
                 return Answered(503, b"", "", "0")
-            case Mishap.LOST_BEFORE:
-                return Broken("connection reset")
-            case Mishap.ERROR_BEFORE:
-                return Answered(500, b"")
-        answer = self._write(method, split.path, body or b"", headers or {})
+        before = dict(self.tree.items())
+        answer: Exchange = Answered(204, b"")
+        if mishap not in {Mishap.LOST_BEFORE, Mishap.ERROR_BEFORE}:
+            answer = self._write(method, split.path, body or b"", headers or {})
+        refused = isinstance(answer, Answered) and answer.status >= 400
+        operations = len(msgspec.json.decode(body or b"")) if method == "PATCH" else 1
+        self.writes.append(Write(operations, before, dict(self.tree.items()), mishap is not None, refused))
         match mishap:
-            case Mishap.LOST_AFTER:
+            case Mishap.LOST_BEFORE | Mishap.LOST_AFTER:
                 return Broken("connection reset")
-            case Mishap.ERROR_AFTER:
+            case Mishap.ERROR_BEFORE | Mishap.ERROR_AFTER:
                 return Answered(500, b"")
         return answer
 

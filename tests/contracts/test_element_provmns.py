@@ -15,11 +15,11 @@ from msgspec import UNSET, Raw
 
 from ran_datajobs.dmi.element import Outcome
 from ran_datajobs.dmi.provmns import ProvMnsElement, ProvMnsServer
-from ran_datajobs.dmi.provmns_documents import Aliases, Span
+from ran_datajobs.dmi.provmns_documents import Aliases, Edit, Span, read_edit
 from ran_datajobs.dmi.provmns_read import ScopeSpelling
 from ran_datajobs.job import ActivationMode, ErrorDetail, Op, Operation, OperationState, Scope, ScopeType
 from ran_datajobs.nrm.names import class_of
-from ran_datajobs.nrm.patch import apply, read_patch
+from ran_datajobs.nrm.patch import Patch, Rejected, apply, apply_atomically, read_patch
 from ran_datajobs.nrm.select import selected, selection_of
 from ran_datajobs.nrm.tree import Tree
 from ran_datajobs.southbound.http import Answered, Broken, Exchange, NotSent
@@ -162,6 +162,82 @@ def test_lost_answers_are_never_told_wrong(
     assert len(twin.requests) <= len(sent), "a write whose answer was lost was sent again"
     if not twin.requests:
         assert dict(tree.items()) == before
+
+
+@st.composite
+def settling_operations(draw: st.DrawFn) -> list[Operation]:
+    """Writes of a few attributes and objects to values that they often have already, or to others."""
+    operations: list[Operation] = []
+    for number in range(draw(st.integers(1, 5))):
+        key = f"{ELEMENTS[0]}/GNBDUFunction={draw(st.integers(1, 3))}"
+        op = draw(st.sampled_from([Op.ADD, Op.REPLACE, Op.MERGE, Op.REMOVE, Op.TEST]))
+        if op in {Op.ADD, Op.REMOVE} and draw(st.booleans()):
+            given = st.sampled_from(
+                [
+                    b'{"attributes":{}}',
+                    b'{"attributes":{"gNBId":1,"nested":{"a":1}}}',
+                    b'{"attributes":{"gNBId":2,"nested":{"a":1},"x":1}}',
+                    b'{"id":"1","gNBId":1,"nested":{"a":1}}',
+                    b"7",
+                ]
+            )
+            operations.append(
+                Operation(op, "/" + key, number, UNSET if op is Op.REMOVE else Raw(draw(given)))
+            )
+        elif op is Op.MERGE:
+            value = draw(st.sampled_from([b'{"gNBId":1}', b'{"gNBId":null}', b'{"x":null}', b"3"]))
+            operations.append(Operation(op, "/" + key, number, Raw(value)))
+        else:
+            pointer = draw(
+                st.sampled_from(["/gNBId", "/x", "/nested/a", "/nested/b", "/nested", "/list/0", ""])
+            )
+            value = draw(st.sampled_from([b"1", b"2", b'{"a":1}', b'{"gNBId":1,"nested":{"a":1}}']))
+            path = f"/{key}#/attributes{pointer}"
+            operations.append(Operation(op, path, number, UNSET if op is Op.REMOVE else Raw(value)))
+    return operations
+
+
+@settings(max_examples=800, deadline=None)
+@given(
+    settling_operations() | write_operations(),
+    st.sampled_from(ActivationMode),
+    st.sampled_from([1, 3, 200]),
+    st.lists(
+        st.none()
+        | st.sampled_from([Mishap.LOST_BEFORE, Mishap.LOST_AFTER, Mishap.ERROR_BEFORE, Mishap.ERROR_AFTER]),
+        min_size=1,
+        max_size=8,
+    ),
+)
+def test_what_is_told_of_a_lost_answer_is_what_the_server_did(
+    operations: list[Operation], mode: ActivationMode, most: int, mishaps: list[Mishap | None]
+) -> None:
+    """SUCCEEDED: the document can be applied to the objects as they were before, and what that makes of them
+    is there. FAILED: nothing has changed."""
+    twin = ProvMnsTwin(network())
+    twin.mishaps.extend(mishaps)
+    element = element_over(twin, span=Span.PRODUCER, document=most)
+    outcomes = asyncio.run(element.write(operations, mode))
+    sent = [
+        (read_patch(operation.op, operation.path, operation.value), outcome.state)
+        for operation, outcome in zip(operations, outcomes, strict=True)
+        if isinstance(read_edit(operation), Edit)
+    ]
+    for write in twin.writes:
+        if write.refused and not write.lost and write.operations > 1:
+            continue  # it was taken apart
+        mine, sent = sent[: write.operations], sent[write.operations :]
+        states = {state for _, state in mine}
+        if SUCCEEDED in states:
+            assert states == {SUCCEEDED}
+            tree = Tree(write.before.items())
+            patches = [patch for patch, _ in mine if isinstance(patch, Patch)]
+            assert len(patches) == len(mine)
+            assert not isinstance(apply_atomically(patches, tree, OPEN, {}), Rejected)
+            assert dict(tree.items()) == write.after
+        elif FAILED in states:
+            assert write.after == write.before
+    assert all(state is NOT_STARTED for _, state in sent)
 
 
 def replaces(count: int, element: str = ELEMENTS[0]) -> list[Operation]:

@@ -34,9 +34,10 @@ from ran_datajobs.dmi.provmns_documents import (
 from ran_datajobs.dmi.provmns_errors import Refusal, read_refusal
 from ran_datajobs.dmi.provmns_patience import Patience, Sleep
 from ran_datajobs.dmi.provmns_read import ProvMnsReader, ScopeSpelling
-from ran_datajobs.dmi.provmns_settle import Found, is_applied, settles
+from ran_datajobs.dmi.provmns_settle import Found, Settled, settled
 from ran_datajobs.job import ActivationMode, ErrorDetail, Op, Operation, OperationState
 from ran_datajobs.nrm import faults
+from ran_datajobs.nrm.model import Model, load
 from ran_datajobs.southbound.answers import NOT_PROCESSED, seconds_of
 from ran_datajobs.southbound.http import Answered, Broken, Exchange, NotSent
 from ran_datajobs.southbound.wire import JSON, JSON_PATCH_3GPP, JSON_PATCH_VND_3GPP
@@ -110,9 +111,16 @@ class ProvMnsElement:
     """An :class:`~ran_datajobs.dmi.element.Element` over HTTP; ``http`` may be shared by many."""
 
     def __init__(
-        self, server: ProvMnsServer, http: Http, aliases: Aliases | None = None, sleep: Sleep = asyncio.sleep
+        self,
+        server: ProvMnsServer,
+        http: Http,
+        aliases: Aliases | None = None,
+        model: Model | None = None,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
+        """``model``: what the classes are, by stage 2; the one of this package where none is given."""
         self._server = server
+        self._model = model or load()
         self._sleep = sleep
         self._http = http
         self._aliases = aliases or Aliases()
@@ -213,14 +221,16 @@ class ProvMnsElement:
         return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
 
     async def _look(self, edits: Sequence[Edit], cause: str, done_with: bool, stop: bool) -> list[Outcome]:
-        """A document whose answer was lost: SUCCEEDED when the objects show it; FAILED when they do not and
-        the server is no longer at it; else UNKNOWN."""
-        found = await self._found(edits) if settles(edits) else None
-        if found is not None and is_applied(edits, found):
-            return [_SUCCEEDED] * len(edits)
-        if found is not None and done_with:
-            return self._failed(edits, cause, stop)
-        return [Outcome(OperationState.UNKNOWN, (_away(edit, cause),)) for edit in edits]
+        """A document whose answer was lost: SUCCEEDED when the objects show it; FAILED when they show that
+        it was not applied and the server is no longer at it; else UNKNOWN."""
+        found = await self._found(edits)
+        match Settled.OPEN if found is None else settled(edits, found, self._model):
+            case Settled.DONE:
+                return [_SUCCEEDED] * len(edits)
+            case Settled.NOT_DONE if done_with:
+                return self._failed(edits, cause, stop)
+            case _:
+                return [Outcome(OperationState.UNKNOWN, (_away(edit, cause),)) for edit in edits]
 
     async def _found(self, edits: Sequence[Edit]) -> Found | None:
         found: dict[str, dict[str, object] | None] = {}
