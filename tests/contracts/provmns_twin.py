@@ -7,7 +7,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -59,6 +59,25 @@ class Mishap(enum.Enum):
     ERROR_AFTER = "done, and 500"
 
 
+class Shape(enum.Enum):
+    """How an answer to a read is written."""
+
+    FLAT = "an array"
+    TREE = "a document from the base down"
+    FROM_ROOT = "a document from the root down"
+    PREFIXED = "an array, with a DC prefix in its names"
+
+
+class Write(NamedTuple):
+    """What became of one write: the objects before and after it, and whether its answer was lost."""
+
+    operations: int
+    before: dict[str, Any]
+    after: dict[str, Any]
+    lost: bool
+    refused: bool
+
+
 class Line(msgspec.Struct, frozen=True):
     op: Op
     path: str
@@ -66,7 +85,12 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class ProvMnsTwin:
-    """Stands where :class:`~ran_datajobs.southbound.http.PeerHttp` stands. ``requests`` counts writes."""
+    """Stands where :class:`~ran_datajobs.southbound.http.PeerHttp` stands. ``requests`` counts writes,
+    ``writes`` says what they did.
+
+    ``read_mishaps`` are answered to reads first. ``beside``: attributes stand beside the identifiers;
+    ``sparse``: an object without any selected has no member ``attributes``.
+    """
 
     def __init__(
         self,
@@ -75,18 +99,24 @@ class ProvMnsTwin:
         *,
         errors: Errors = Errors.SECOND,
         hint: Hint = Hint.TRUE,
-        flat: bool = True,
+        shape: Shape = Shape.FLAT,
+        beside: bool = False,
+        sparse: bool = False,
         only_vnd: bool = False,
         most_bytes: int | None = None,
     ) -> None:
         self.tree = tree
         self.mishaps: deque[Mishap | None] = deque()
         self.requests: list[tuple[str, str]] = []
+        self.writes: list[Write] = []
         self.reads: list[str] = []
+        self.read_mishaps: deque[Exchange] = deque()
         self._model = model
         self._errors = errors
         self._hint = hint
-        self._flat = flat
+        self._shape = shape
+        self._beside = beside
+        self._sparse = sparse
         self._only_vnd = only_vnd
         self._most_bytes = most_bytes
 
@@ -103,7 +133,7 @@ class ProvMnsTwin:
         split = urlsplit(url[len(ROOT) :])
         if method == "GET":
             self.reads.append(url)
-            return self._get(split.path, split.query)
+            return self.read_mishaps.popleft() if self.read_mishaps else self._get(split.path, split.query)
         self.requests.append((method, split.path))
         mishap = self.mishaps.popleft() if self.mishaps else None
         match mishap:
@@ -111,15 +141,17 @@ class ProvMnsTwin:
                 return NotSent("connection refused")
             case Mishap.BUSY:
                 return Answered(503, b"", "", "0")
-            case Mishap.LOST_BEFORE:
-                return Broken("connection reset")
-            case Mishap.ERROR_BEFORE:
-                return Answered(500, b"")
-        answer = self._write(method, split.path, body or b"", headers or {})
+        before = dict(self.tree.items())
+        answer: Exchange = Answered(204, b"")
+        if mishap not in {Mishap.LOST_BEFORE, Mishap.ERROR_BEFORE}:
+            answer = self._write(method, split.path, body or b"", headers or {})
+        refused = isinstance(answer, Answered) and answer.status >= 400
+        operations = len(msgspec.json.decode(body or b"")) if method == "PATCH" else 1
+        self.writes.append(Write(operations, before, dict(self.tree.items()), mishap is not None, refused))
         match mishap:
-            case Mishap.LOST_AFTER:
+            case Mishap.LOST_BEFORE | Mishap.LOST_AFTER:
                 return Broken("connection reset")
-            case Mishap.ERROR_AFTER:
+            case Mishap.ERROR_BEFORE | Mishap.ERROR_AFTER:
                 return Answered(500, b"")
         return answer
 
@@ -182,7 +214,32 @@ class ProvMnsTwin:
         found = list(selected(self.tree, key, selection(class_of(key), scope, None, names, None)))
         if not found:
             return Answered(404, b"") if names else Answered(204, b"")
-        body = msgspec.json.encode(found if self._flat else to_hierarchical(found, path))
+        body = msgspec.json.encode(self._shaped(found, path))
         if self._most_bytes is not None and len(body) > self._most_bytes:
             return Answered(200, None, JSON)
         return Answered(200, body, JSON)
+
+    def _shaped(self, found: list[dict[str, Any]], path: str) -> Any:
+        match self._shape:
+            case Shape.FLAT:
+                shaped: Any = found
+            case Shape.PREFIXED:
+                shaped = [
+                    each | {"objectInstance": "DC=example.org," + each["objectInstance"]} for each in found
+                ]
+            case Shape.TREE:
+                shaped = to_hierarchical(found, path)
+            case Shape.FROM_ROOT:
+                shaped = to_hierarchical(found, "")
+        return self._written(shaped)
+
+    def _written(self, shaped: Any) -> Any:
+        if isinstance(shaped, list):
+            return [self._written(each) for each in shaped]
+        if not isinstance(shaped, dict):
+            return shaped
+        own = shaped.get("attributes", {})
+        rest = {name: self._written(value) for name, value in shaped.items() if name != "attributes"}
+        if self._beside:
+            return rest | own
+        return rest | {"attributes": own} if own or ("attributes" in shaped and not self._sparse) else rest

@@ -15,15 +15,16 @@ from msgspec import UNSET, Raw
 
 from ran_datajobs.dmi.element import Outcome
 from ran_datajobs.dmi.provmns import ProvMnsElement, ProvMnsServer
-from ran_datajobs.dmi.provmns_documents import Aliases, Span
+from ran_datajobs.dmi.provmns_documents import Aliases, Edit, Span, read_edit
 from ran_datajobs.dmi.provmns_read import ScopeSpelling
 from ran_datajobs.job import ActivationMode, ErrorDetail, Op, Operation, OperationState, Scope, ScopeType
 from ran_datajobs.nrm.names import class_of
-from ran_datajobs.nrm.patch import apply, read_patch
+from ran_datajobs.nrm.patch import Patch, Rejected, apply, apply_atomically, read_patch
 from ran_datajobs.nrm.select import selected, selection_of
 from ran_datajobs.nrm.tree import Tree
+from ran_datajobs.southbound.http import Answered, Broken, Exchange, NotSent
 
-from .provmns_twin import OPEN, ROOT, Errors, Hint, Mishap, ProvMnsTwin
+from .provmns_twin import OPEN, ROOT, Errors, Hint, Mishap, ProvMnsTwin, Shape
 
 SUCCEEDED, FAILED, NOT_STARTED, UNKNOWN = (
     OperationState.SUCCEEDED,
@@ -161,6 +162,82 @@ def test_lost_answers_are_never_told_wrong(
     assert len(twin.requests) <= len(sent), "a write whose answer was lost was sent again"
     if not twin.requests:
         assert dict(tree.items()) == before
+
+
+@st.composite
+def settling_operations(draw: st.DrawFn) -> list[Operation]:
+    """Writes of a few attributes and objects to values that they often have already, or to others."""
+    operations: list[Operation] = []
+    for number in range(draw(st.integers(1, 5))):
+        key = f"{ELEMENTS[0]}/GNBDUFunction={draw(st.integers(1, 3))}"
+        op = draw(st.sampled_from([Op.ADD, Op.REPLACE, Op.MERGE, Op.REMOVE, Op.TEST]))
+        if op in {Op.ADD, Op.REMOVE} and draw(st.booleans()):
+            given = st.sampled_from(
+                [
+                    b'{"attributes":{}}',
+                    b'{"attributes":{"gNBId":1,"nested":{"a":1}}}',
+                    b'{"attributes":{"gNBId":2,"nested":{"a":1},"x":1}}',
+                    b'{"id":"1","gNBId":1,"nested":{"a":1}}',
+                    b"7",
+                ]
+            )
+            operations.append(
+                Operation(op, "/" + key, number, UNSET if op is Op.REMOVE else Raw(draw(given)))
+            )
+        elif op is Op.MERGE:
+            value = draw(st.sampled_from([b'{"gNBId":1}', b'{"gNBId":null}', b'{"x":null}', b"3"]))
+            operations.append(Operation(op, "/" + key, number, Raw(value)))
+        else:
+            pointer = draw(
+                st.sampled_from(["/gNBId", "/x", "/nested/a", "/nested/b", "/nested", "/list/0", ""])
+            )
+            value = draw(st.sampled_from([b"1", b"2", b'{"a":1}', b'{"gNBId":1,"nested":{"a":1}}']))
+            path = f"/{key}#/attributes{pointer}"
+            operations.append(Operation(op, path, number, UNSET if op is Op.REMOVE else Raw(value)))
+    return operations
+
+
+@settings(max_examples=800, deadline=None)
+@given(
+    settling_operations() | write_operations(),
+    st.sampled_from(ActivationMode),
+    st.sampled_from([1, 3, 200]),
+    st.lists(
+        st.none()
+        | st.sampled_from([Mishap.LOST_BEFORE, Mishap.LOST_AFTER, Mishap.ERROR_BEFORE, Mishap.ERROR_AFTER]),
+        min_size=1,
+        max_size=8,
+    ),
+)
+def test_what_is_told_of_a_lost_answer_is_what_the_server_did(
+    operations: list[Operation], mode: ActivationMode, most: int, mishaps: list[Mishap | None]
+) -> None:
+    """SUCCEEDED: the document can be applied to the objects as they were before, and what that makes of them
+    is there. FAILED: nothing has changed."""
+    twin = ProvMnsTwin(network())
+    twin.mishaps.extend(mishaps)
+    element = element_over(twin, span=Span.PRODUCER, document=most)
+    outcomes = asyncio.run(element.write(operations, mode))
+    sent = [
+        (read_patch(operation.op, operation.path, operation.value), outcome.state)
+        for operation, outcome in zip(operations, outcomes, strict=True)
+        if isinstance(read_edit(operation), Edit)
+    ]
+    for write in twin.writes:
+        if write.refused and not write.lost and write.operations > 1:
+            continue  # it was taken apart
+        mine, sent = sent[: write.operations], sent[write.operations :]
+        states = {state for _, state in mine}
+        if SUCCEEDED in states:
+            assert states == {SUCCEEDED}
+            tree = Tree(write.before.items())
+            patches = [patch for patch, _ in mine if isinstance(patch, Patch)]
+            assert len(patches) == len(mine)
+            assert not isinstance(apply_atomically(patches, tree, OPEN, {}), Rejected)
+            assert dict(tree.items()) == write.after
+        elif FAILED in states:
+            assert write.after == write.before
+    assert all(state is NOT_STARTED for _, state in sent)
 
 
 def replaces(count: int, element: str = ELEMENTS[0]) -> list[Operation]:
@@ -322,6 +399,8 @@ fields = st.just(UNSET) | st.just(("/attributes/nested/a",)) | st.just(("attribu
     filters,
     names,
     fields,
+    st.sampled_from(Shape),
+    st.booleans(),
     st.booleans(),
     st.sampled_from(ScopeSpelling),
     st.sampled_from([None, 150, 400]),
@@ -332,24 +411,123 @@ def test_reads_select_what_the_objects_themselves_would(
     wanted: Any,
     attributes: Any,
     pointers: Any,
-    flat: bool,
+    shape: Shape,
+    beside: bool,
+    sparse: bool,
     spelling: ScopeSpelling,
     most_bytes: int | None,
 ) -> None:
-    """Scope, filter, attributes and fields through a server, in either of its shapes and spellings, and in
+    """Scope, filter, attributes and fields through a server, in any of its shapes and spellings, and in
     parts where an answer is too large, give the same objects in the same order as without one."""
     operation = Operation(
         Op.READ, "/" + base, 1, attributes=attributes, fields=pointers, filter=wanted, scope=scope
     )
     tree = network()
     expected = list(selected(tree, base, selection_of(operation, class_of(base))))
-    twin = ProvMnsTwin(tree, flat=flat, most_bytes=most_bytes)
+    twin = ProvMnsTwin(tree, shape=shape, beside=beside, sparse=sparse, most_bytes=most_bytes)
     found, errors = asyncio.run(read(element_over(twin, scope_spelling=spelling), operation))
     if errors:
         assert most_bytes is not None, errors
         assert errors[0].title == "The object is larger than an answer may be"
     else:
         assert found == expected
+
+
+@pytest.mark.parametrize("shape", Shape)
+async def test_a_removal_that_did_not_happen_is_seen(shape: Shape) -> None:
+    """However a server writes the names in its answer, an object that is still there is found."""
+    twin = ProvMnsTwin(network(), shape=shape)
+    twin.mishaps.append(Mishap.ERROR_BEFORE)
+    operation = Operation(Op.REMOVE, f"/{ELEMENTS[0]}/GNBDUFunction=1", 1)
+    assert states_of(await element_over(twin).write([operation], BEST_EFFORT)) == [FAILED]
+
+
+async def test_an_answer_without_the_object_asked_for_settles_nothing() -> None:
+    """It is no proof that there is no such object: a read fails, a lost write is UNKNOWN."""
+    other = msgspec.json.encode([{"objectInstance": "SubNetwork=X,ManagedElement=1,GNBDUFunction=1"}])
+    for body in (b"[]", b"{}", other):
+        for op, fragment in ((Op.REMOVE, ""), (Op.ADD, "#/attributes/userLabel")):
+            twin = ProvMnsTwin(network())
+            twin.mishaps.append(Mishap.ERROR_BEFORE)
+            twin.read_mishaps.append(Answered(200, body))
+            value = UNSET if op is Op.REMOVE else Raw(b"1")
+            operation = Operation(op, f"/{ELEMENTS[0]}{fragment}", 1, value)
+            assert states_of(await element_over(twin).write([operation], BEST_EFFORT)) == [UNKNOWN]
+        twin.read_mishaps.append(Answered(200, body))
+        found, errors = await read(element_over(twin), Operation(Op.READ, "/" + ELEMENTS[0], 1))
+        assert found == []
+        assert errors[0].title == "The element's answer cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("mishaps", "pauses"),
+    [
+        ([Answered(503, b"", "", "1")] * 2, [1.0, 1.0]),
+        ([Answered(429, b"")] * 4, [0.2, 0.4, 0.8, 1.6]),
+        ([NotSent("connection refused")] * 4, [0.2, 0.4, 0.8, 1.6]),
+        ([Broken("connection reset"), Answered(502, b"")], [0.2, 0.4]),
+    ],
+)
+async def test_a_read_waits_for_a_server_that_is_away_or_busy(
+    mishaps: list[Exchange], pauses: list[float]
+) -> None:
+    """As a write does: with growing pauses, as long as the server wishes, while patience lasts."""
+    paused: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        paused.append(seconds)
+
+    twin = ProvMnsTwin(network())
+    twin.read_mishaps.extend(mishaps)
+    element = ProvMnsElement(ProvMnsServer(ROOT), twin, sleep=sleep)
+    found, errors = await read(element, Operation(Op.READ, "/" + ELEMENTS[0], 1))
+    assert (len(found), errors) == (1, ())
+    assert paused == pauses
+    assert len(twin.reads) == len(mishaps) + 1
+
+
+@pytest.mark.parametrize(
+    ("mishap", "patience", "requests"),
+    [(NotSent("connection refused"), 0.0, 1), (Answered(500, b""), 20.0, 3), (Broken("reset"), 20.0, 3)],
+)
+async def test_a_read_that_cannot_be_answered_ends(mishap: Exchange, patience: float, requests: int) -> None:
+    """When patience ends, or when its answer broke three times; the error names the object."""
+
+    async def sleep(_: float) -> None: ...
+
+    twin = ProvMnsTwin(network())
+    twin.read_mishaps.extend([mishap] * 10)
+    element = ProvMnsElement(ProvMnsServer(ROOT, patience=patience), twin, sleep=sleep)
+    found, [error] = await read(element, Operation(Op.READ, "/" + ELEMENTS[0], 1))
+    assert found == []
+    assert error.bad_data_node == "/" + ELEMENTS[0]
+    assert len(twin.reads) == requests
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ({"attributes": ("gNBId", "userLabel")}, "attributes=gnbId,userLabel"),
+        ({"fields": ("/attributes/gNBId/0",)}, "attributes=gnbId"),
+        ({"attributes": ()}, "attributes="),
+        ({"attributes": ("userLabel",), "filter": "GNBDUFunction/attributes/gNBId == 1"},
+         "attributes=gnbId,userLabel"),
+        ({"attributes": (), "filter": "GNBDUFunction/attributes/gNBId == 1"}, "attributes=gnbId"),
+        ({"filter": "GNBDUFunction/attributes/gNBId == 1"}, ""),
+        ({"fields": ("/attributes",)}, ""),
+        ({"fields": ("/id",)}, ""),
+        ({"attributes": ("gNBId",), "scope": Scope(ScopeType.BASE_ALL)},
+         "scopeType=BASE_ALL&attributes=gNBId,gnbId"),
+    ],
+)  # fmt: skip
+async def test_the_server_is_asked_for_what_is_needed_alone(asked: dict[str, Any], sent: str) -> None:
+    """Attributes go in the server's names, with those that the filter looks at; below the base in every
+    spelling that a class may have."""
+    aliases = Aliases({"GNBDUFunction": "GnbDuFunction"}, {"GNBDUFunction": {"gNBId": "gnbId"}})
+    twin = ProvMnsTwin(network())
+    path = "/SubNetwork=X/GNBDUFunction=1"
+    await read(element_over(twin, aliases), Operation(Op.READ, path, 1, **asked))
+    assert twin.reads[0].removeprefix(ROOT + "/SubNetwork=X/GnbDuFunction=1").removeprefix("?") == sent
 
 
 async def test_a_read_of_nothing_is_told_from_a_read_of_no_object() -> None:
@@ -403,10 +581,34 @@ async def test_an_answer_that_cannot_be_read_fails_the_read() -> None:
 
     class Nonsense(ProvMnsTwin):
         def _get(self, path: str, query: str) -> Any:
-            from ran_datajobs.southbound.http import Answered
-
             return Answered(200, msgspec.json.encode([{"objectInstance": 7}]))
 
     found, errors = await read(element_over(Nonsense(network())), Operation(Op.READ, "/SubNetwork=X", 1))
     assert found == []
     assert errors[0].title == "The element's answer cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("op", "fragment", "value"),
+    [
+        (Op.ADD, "/GNBDUFunction=3", b'{"attributes":{"a":1e400}}'),
+        (Op.MERGE, "", b'{"a":1e400}'),
+        (Op.MERGE, "#/attributes", b'{"a":1e400}'),
+        (Op.REPLACE, "#/attributes/userLabel", b"1e400"),
+        (Op.REPLACE, "#/attributes/userLabel", b"[" * 300 + b"]" * 300),
+    ],
+)
+@pytest.mark.parametrize("aliases", [None, Aliases({}, {"ManagedElement": {"other": "another"}})])
+@pytest.mark.parametrize("mode", ActivationMode)
+async def test_a_value_that_cannot_be_read_fails_its_own_operation(
+    op: Op, fragment: str, value: bytes, aliases: Aliases | None, mode: ActivationMode
+) -> None:
+    """The others of the batch are executed, and the error names the operation's path."""
+    path = f"/{ELEMENTS[0]}{fragment}"
+    operations = [*replaces(3), Operation(op, path, 3, Raw(value)), *replaces(2)]
+    twin = ProvMnsTwin(network())
+    outcomes = await element_over(twin, aliases).write(operations, mode)
+    rest = [NOT_STARTED] * 2 if mode is STOP_ON_ERROR else [SUCCEEDED] * 2
+    assert states_of(outcomes) == [SUCCEEDED] * 3 + [FAILED] + rest
+    [error] = outcomes[3].errors
+    assert (error.title, error.bad_data_node) == ("The operation is malformed", path)

@@ -11,6 +11,7 @@ import pytest
 from ran_datajobs.dmi.provmns_servers import ProvMnsElements, ServerEntry, aliases_of, read_servers
 from ran_datajobs.errors import WrongUse
 from ran_datajobs.job import ActivationMode, Op, Operation, OperationState
+from ran_datajobs.nrm.model import load
 from ran_datajobs.southbound.http import Answered, Exchange
 
 
@@ -92,7 +93,7 @@ def test_a_data_producer_without_an_entry_has_no_element(tmp_path: Path) -> None
 def test_own_names_come_on_top_of_the_generations(tmp_path: Path) -> None:
     """An entry may correct single names, both ways."""
     text = '{"a": {"address": "http://a", "names": "openapi", "aliases": {"classes": {"NRCellDU": "Cell"}}}}'
-    aliases = aliases_of(servers(tmp_path, text)["a"])
+    aliases = aliases_of(servers(tmp_path, text)["a"], load())
     assert aliases.their_key("GNBDUFunction=1/NRCellDU=2") == "GnbDuFunction=1/Cell=2"
     assert aliases.our_key("GnbDuFunction=1/Cell=2") == "GNBDUFunction=1/NRCellDU=2"
     assert aliases.their_attribute("NRCellDU", "nRPCI") == "nrPci"

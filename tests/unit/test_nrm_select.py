@@ -14,7 +14,7 @@ from ran_datajobs.errors import InvalidFdn
 from ran_datajobs.job import Op, Operation, Scope, ScopeType
 from ran_datajobs.nrm import select
 from ran_datajobs.nrm.names import child_key, class_of, key_of_name
-from ran_datajobs.nrm.resources import to_flat, to_hierarchical
+from ran_datajobs.nrm.resources import objects_of, shown_attributes, to_flat, to_hierarchical
 from ran_datajobs.nrm.tree import Tree, walk
 from ran_datajobs.simulator import streams
 
@@ -261,3 +261,32 @@ def test_a_walk_meets_every_object_once_in_pre_order(tree: Tree) -> None:
     for index, key in enumerate(keys):
         below = [other for other in keys if other.startswith(key + "/")]
         assert keys[index + 1 : index + 1 + len(below)] == below
+
+
+def test_attributes_may_stand_beside_the_identifiers() -> None:
+    """Some generations write them there. Lists of objects with an id are children, as are empty lists under
+    the name of a class; all else is an attribute."""
+    document = {
+        "id": "1",
+        "objectClass": "SubNetwork",
+        "userLabel": "x",
+        "setOfMcc": ["262"],
+        "empty": [],
+        "attributes": {"own": 1},
+        "MeContext": [],
+        "ManagedElement": [{"id": "a", "priorityLabel": 7}, {"id": "b"}, {"id": "c", "attributes": None}],
+    }
+    assert objects_of(document, "SubNetwork=1") == [
+        ("SubNetwork=1", {"userLabel": "x", "setOfMcc": ["262"], "empty": [], "own": 1}),
+        ("SubNetwork=1/ManagedElement=a", {"priorityLabel": 7}),
+        ("SubNetwork=1/ManagedElement=b", None),
+        ("SubNetwork=1/ManagedElement=c", {}),
+    ]
+
+
+def test_attributes_that_are_no_object_are_refused() -> None:
+    """They are not taken for none."""
+    with pytest.raises(TypeError):
+        shown_attributes({"id": "1", "attributes": [1]})
+    with pytest.raises(TypeError):
+        objects_of([], "SubNetwork=1")  # type: ignore[arg-type]

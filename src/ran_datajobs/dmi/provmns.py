@@ -32,18 +32,18 @@ from ran_datajobs.dmi.provmns_documents import (
     uri_of,
 )
 from ran_datajobs.dmi.provmns_errors import Refusal, read_refusal
+from ran_datajobs.dmi.provmns_patience import Patience, Sleep
 from ran_datajobs.dmi.provmns_read import ProvMnsReader, ScopeSpelling
-from ran_datajobs.dmi.provmns_settle import Found, is_applied, settles
+from ran_datajobs.dmi.provmns_settle import Found, Settled, settled
 from ran_datajobs.job import ActivationMode, ErrorDetail, Op, Operation, OperationState
 from ran_datajobs.nrm import faults
+from ran_datajobs.nrm.model import Model, load
 from ran_datajobs.southbound.answers import NOT_PROCESSED, seconds_of
 from ran_datajobs.southbound.http import Answered, Broken, Exchange, NotSent
 from ran_datajobs.southbound.wire import JSON, JSON_PATCH_3GPP, JSON_PATCH_VND_3GPP
 
 _SUCCEEDED: Final = Outcome(OperationState.SUCCEEDED)
 _NOT_STARTED: Final = Outcome(OperationState.NOT_STARTED)
-_FIRST_WAIT: Final = 0.2
-_LONGEST_WAIT: Final = 5.0
 
 
 class ProvMnsServer(Struct, frozen=True):
@@ -110,25 +110,38 @@ _Sent = _Applied | _Refused | _Away | _AnswerLost
 class ProvMnsElement:
     """An :class:`~ran_datajobs.dmi.element.Element` over HTTP; ``http`` may be shared by many."""
 
-    def __init__(self, server: ProvMnsServer, http: Http, aliases: Aliases | None = None) -> None:
+    def __init__(
+        self,
+        server: ProvMnsServer,
+        http: Http,
+        aliases: Aliases | None = None,
+        model: Model | None = None,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        """``model``: what the classes are, by stage 2; the one of this package where none is given."""
         self._server = server
+        self._model = model or load()
+        self._sleep = sleep
         self._http = http
         self._aliases = aliases or Aliases()
         self._slots = asyncio.Semaphore(server.concurrency)
         self._patch_type = JSON_PATCH_3GPP
-        self._reader = ProvMnsReader(server.root, self._ask, self._aliases, server.scope_spelling)
+        self._reader = ProvMnsReader(self._ask, self._aliases, server.scope_spelling, self._patience)
 
     async def write(self, operations: Sequence[Operation], mode: ActivationMode) -> Sequence[Outcome]:
         """See :class:`~ran_datajobs.dmi.element.Element`."""
-        deadline = asyncio.get_running_loop().time() + self._server.patience
+        patience = self._patience()
         edits = [self._edit(operation) for operation in operations]
         if mode is ActivationMode.STOP_ON_ERROR:
-            return await self._up_to_the_first_failure(edits, deadline)
-        return await self._by_element(edits, deadline)
+            return await self._up_to_the_first_failure(edits, patience)
+        return await self._by_element(edits, patience)
 
     def read(self, operation: Operation) -> AsyncIterator[ReadChunk]:
         """See :class:`~ran_datajobs.dmi.element.Element`."""
         return self._reader.read(operation)
+
+    def _patience(self) -> Patience:
+        return Patience(self._server.patience, self._sleep)
 
     def _edit(self, operation: Operation) -> Edit | ErrorDetail:
         if operation.op is Op.ACTION and not self._server.actions:
@@ -136,23 +149,17 @@ class ProvMnsElement:
         return read_edit(operation)
 
     async def _up_to_the_first_failure(
-        self, edits: Sequence[Edit | ErrorDetail], deadline: float
+        self, edits: Sequence[Edit | ErrorDetail], patience: Patience
     ) -> list[Outcome]:
         """In the order of the operations, whatever they concern."""
-        outcomes: list[Outcome] = []
-        first = 0
-        for place, edit in enumerate((*edits, None)):
-            if isinstance(edit, Edit):
-                continue
-            readable = [each for each in edits[first:place] if isinstance(each, Edit)]
-            outcomes += await self._run(readable, True, deadline)
-            if edit is None or not _all_succeeded(outcomes):
-                break
-            outcomes.append(Outcome(OperationState.FAILED, (edit,)))
-            first = place + 1
+        place = next((at for at, each in enumerate(edits) if isinstance(each, ErrorDetail)), len(edits))
+        readable = [each for each in edits[:place] if isinstance(each, Edit)]
+        outcomes = await self._run(readable, True, patience)
+        if place < len(edits) and _all_succeeded(outcomes) and isinstance(bad := edits[place], ErrorDetail):
+            outcomes.append(Outcome(OperationState.FAILED, (bad,)))
         return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
 
-    async def _by_element(self, edits: Sequence[Edit | ErrorDetail], deadline: float) -> list[Outcome]:
+    async def _by_element(self, edits: Sequence[Edit | ErrorDetail], patience: Patience) -> list[Outcome]:
         """What concerns one ManagedElement in its order, and beside it what concerns others."""
         outcomes = [
             Outcome(OperationState.FAILED, (each,)) if isinstance(each, ErrorDetail) else _NOT_STARTED
@@ -161,7 +168,7 @@ class ProvMnsElement:
 
         async def run(places: Sequence[int]) -> None:
             group = [each for place in places if isinstance(each := edits[place], Edit)]
-            for place, outcome in zip(places, await self._run(group, False, deadline), strict=True):
+            for place, outcome in zip(places, await self._run(group, False, patience), strict=True):
                 outcomes[place] = outcome
 
         for step in independent(edits, self._server.span):
@@ -170,23 +177,23 @@ class ProvMnsElement:
                     group.create_task(run(places))
         return outcomes
 
-    async def _run(self, edits: Sequence[Edit], stop: bool, deadline: float) -> list[Outcome]:
+    async def _run(self, edits: Sequence[Edit], stop: bool, patience: Patience) -> list[Outcome]:
         """The outcomes of consecutive operations, in as few documents as may be."""
         outcomes: list[Outcome] = []
         for first, end in documents(edits, self._server.span, self._server.document):
-            outcomes += await self._document(edits[first:end], stop, deadline)
+            outcomes += await self._document(edits[first:end], stop, patience)
             if stop and not _all_succeeded(outcomes):
                 break
         return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
 
-    async def _document(self, edits: Sequence[Edit], stop: bool, deadline: float) -> list[Outcome]:
-        match await self._send(edits, deadline):
+    async def _document(self, edits: Sequence[Edit], stop: bool, patience: Patience) -> list[Outcome]:
+        match await self._send(edits, patience):
             case _Applied():
                 return [_SUCCEEDED] * len(edits)
             case _Refused(refusal) if len(edits) == 1:
                 return [Outcome(OperationState.FAILED, (refusal.error,))]
             case _Refused(refusal):
-                return await self._apart(edits, refusal.bad, stop, deadline)
+                return await self._apart(edits, refusal.bad, stop, patience)
             case _Away(cause):
                 return self._failed(edits, cause, stop)
             case _AnswerLost(cause, done_with):
@@ -195,13 +202,13 @@ class ProvMnsElement:
                 assert_never(sent)
 
     async def _apart(
-        self, edits: Sequence[Edit], bad: int | None, stop: bool, deadline: float
+        self, edits: Sequence[Edit], bad: int | None, stop: bool, patience: Patience
     ) -> list[Outcome]:
         """A refused document, cut around the operation to blame; in halves where none is named."""
         cuts = {bad, bad + 1} if bad is not None and bad < len(edits) else {len(edits) // 2}
         outcomes: list[Outcome] = []
         for end in sorted({*cuts, len(edits)} - {0}):
-            outcomes += await self._document(edits[len(outcomes) : end], stop, deadline)
+            outcomes += await self._document(edits[len(outcomes) : end], stop, patience)
             if stop and not _all_succeeded(outcomes):
                 break
         return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
@@ -214,14 +221,16 @@ class ProvMnsElement:
         return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
 
     async def _look(self, edits: Sequence[Edit], cause: str, done_with: bool, stop: bool) -> list[Outcome]:
-        """A document whose answer was lost: SUCCEEDED when the objects show it; FAILED when they do not and
-        the server is no longer at it; else UNKNOWN."""
-        found = await self._found(edits) if settles(edits) else None
-        if found is not None and is_applied(edits, found):
-            return [_SUCCEEDED] * len(edits)
-        if found is not None and done_with:
-            return self._failed(edits, cause, stop)
-        return [Outcome(OperationState.UNKNOWN, (_away(edit, cause),)) for edit in edits]
+        """A document whose answer was lost: SUCCEEDED when the objects show it; FAILED when they show that
+        it was not applied and the server is no longer at it; else UNKNOWN."""
+        found = await self._found(edits)
+        match Settled.OPEN if found is None else settled(edits, found, self._model):
+            case Settled.DONE:
+                return [_SUCCEEDED] * len(edits)
+            case Settled.NOT_DONE if done_with:
+                return self._failed(edits, cause, stop)
+            case _:
+                return [Outcome(OperationState.UNKNOWN, (_away(edit, cause),)) for edit in edits]
 
     async def _found(self, edits: Sequence[Edit]) -> Found | None:
         found: dict[str, dict[str, object] | None] = {}
@@ -232,10 +241,9 @@ class ProvMnsElement:
             found[key] = attributes
         return found
 
-    async def _send(self, edits: Sequence[Edit], deadline: float) -> _Sent:
+    async def _send(self, edits: Sequence[Edit], patience: Patience) -> _Sent:
         """One document, again while it provably was not looked at and patience lasts."""
-        clock = asyncio.get_running_loop()
-        wait = _FIRST_WAIT
+        waits = patience.waits()
         while True:
             exchange = await self._call(edits)
             match exchange:
@@ -254,11 +262,8 @@ class ProvMnsElement:
                     return _Refused(read_refusal(status, body, faults.node(edits[0].key, edits[0].pointer)))
                 case Answered(status):
                     return _AnswerLost(f"it answers {status}", done_with=status == 500)
-            pause = wait if wish is None else max(wait, wish)
-            if clock.time() + pause > deadline:
+            if not await waits.pause(wish):
                 return _Away(away)
-            await asyncio.sleep(pause)
-            wait = min(wait * 2, _LONGEST_WAIT)
 
     async def _call(self, edits: Sequence[Edit]) -> Exchange:
         target = target_of(edits)

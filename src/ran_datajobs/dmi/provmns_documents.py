@@ -14,6 +14,7 @@ from msgspec import Raw, Struct, UnsetType
 from ran_datajobs import fdn
 from ran_datajobs.errors import InvalidFdn
 from ran_datajobs.job import ErrorDetail, Op, Operation
+from ran_datajobs.nrm import json_patch
 from ran_datajobs.nrm.faults import malformed
 from ran_datajobs.nrm.model import Model
 from ran_datajobs.nrm.names import class_of, id_of, parent_of
@@ -64,6 +65,12 @@ class Aliases:
     def their_attribute(self, class_name: str, name: str) -> str:
         """The server's name of an attribute of a stage-2 class."""
         return self._attributes.get(class_name, {}).get(name, name)
+
+    def their_names(self, class_name: str | None, name: str) -> frozenset[str]:
+        """How the server may call an attribute of a class; None: of any class."""
+        if class_name is not None:
+            return frozenset((self.their_attribute(class_name, name),))
+        return frozenset((name, *(self.their_attribute(each, name) for each in self._attributes)))
 
     def their_attributes(self, class_name: str, attributes: Any) -> Any:
         """Attributes in the server's names, where they are an object."""
@@ -131,23 +138,33 @@ class Edit(Struct, frozen=True, gc=False):
 
 
 def read_edit(operation: Operation) -> Edit | ErrorDetail:
-    """The operation as it goes to a server, or why it cannot go."""
+    """The operation as it goes to a server, or why it cannot go. A value that is taken can be decoded."""
     try:
         text, fragment = fdn.split_path(operation.path)
         key = fdn.key(text)
         element = element_of(key)
-        if operation.op is Op.ACTION:
-            return Edit(operation.op, key, element, None, _raw(operation.value), fragment or "")
-        pointer = None if fragment is None else fdn.attribute_pointer(fragment)[1:]
+        pointer = None
+        if fragment is not None and operation.op is not Op.ACTION:
+            pointer = fdn.attribute_pointer(fragment)[1:]
     except InvalidFdn as error:
         return malformed(operation.path, str(error))
+    value = _raw(operation.value)
+    try:
+        decoded = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return malformed(operation.path, f"the value is not JSON: {error}")
+    if json_patch.too_deep(decoded):
+        return malformed(operation.path, f"the value is nested more than {json_patch.MAX_DEPTH} deep")
+    if operation.op is Op.ACTION:
+        return Edit(operation.op, key, element, None, value, fragment or "")
     if operation.op is Op.MERGE:
-        return Edit(operation.op, key, element, pointer or (), _merge_value(operation.value, pointer))
+        merged = value if pointer is not None else _merged_by(decoded, value)
+        return Edit(operation.op, key, element, pointer or (), merged)
     if pointer is None and operation.op is Op.ADD:
-        return Edit(operation.op, key, element, None, _resource_of(key, operation.value))
+        return Edit(operation.op, key, element, None, _resource_of(key, decoded))
     if pointer is None and operation.op is not Op.REMOVE:
         return malformed(operation.path, f"{operation.op.value} needs an attribute, #/attributes/name")
-    return Edit(operation.op, key, element, pointer, _raw(operation.value))
+    return Edit(operation.op, key, element, pointer, value)
 
 
 def documents(edits: Sequence[Edit], span: Span, most: int) -> Iterator[tuple[int, int]]:
@@ -271,10 +288,9 @@ def element_of(key: str) -> str:
     return key if end < 0 else key[:end]
 
 
-def _resource_of(key: str, value: Raw | UnsetType) -> Any:
+def _resource_of(key: str, given: Any) -> Any:
     """The value of an ``add`` as a Resource: it may also be the attributes alone. Another kind of value, and
     an id or a class that contradicts the path, stay for the server to refuse."""
-    given = _decoded(_raw(value))
     if not isinstance(given, dict):
         return given
     named = {"id": id_of(key), "objectClass": class_of(key)}
@@ -285,18 +301,15 @@ def _resource_of(key: str, value: Raw | UnsetType) -> Any:
     return named | own | {"attributes": rest}
 
 
-def _merge_value(value: Raw | UnsetType, pointer: tuple[str, ...] | None) -> Any:
-    """What is merged into the attributes: on the bare name of an object also a Resource."""
-    if pointer is not None:
-        return _raw(value)
-    given = _decoded(_raw(value))
+def _merged_by(given: Any, tokens: Raw) -> Any:
+    """What a merge on the bare name of an object puts into its attributes: a Resource is taken too."""
     if (
         isinstance(given, dict)
         and isinstance(given.get("attributes"), dict)
         and not given.keys() - _OF_RESOURCE
     ):
         return given["attributes"]
-    return _raw(value)
+    return tokens
 
 
 _OF_RESOURCE: Final = _IDENTIFIERS | {"attributes"}

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
@@ -13,23 +13,22 @@ from msgspec import Struct
 
 from ran_datajobs import fdn
 from ran_datajobs.dmi.element import ReadChunk
+from ran_datajobs.dmi.provmns_answers import Placed, objects_in
 from ran_datajobs.dmi.provmns_documents import Aliases, uri_of
 from ran_datajobs.dmi.provmns_errors import read_refusal
+from ran_datajobs.dmi.provmns_patience import Patience
 from ran_datajobs.errors import InvalidFdn, InvalidFilter
 from ran_datajobs.job import ErrorDetail, Operation, ScopeType
 from ran_datajobs.nrm import faults
-from ran_datajobs.nrm.names import class_of, key_of_name
-from ran_datajobs.nrm.resources import to_flat
+from ran_datajobs.nrm.names import class_of
 from ran_datajobs.nrm.select import FlatObject, Selection, flat_objects, picks, selection_of
+from ran_datajobs.southbound.answers import NOT_PROCESSED, seconds_of
 from ran_datajobs.southbound.http import Answered, Broken, Exchange, NotSent
 from ran_datajobs.southbound.wire import JSON, TREE_FLAT, TREE_HIERARCHICAL
 
 ACCEPT: Final = f"{TREE_FLAT}, {TREE_HIERARCHICAL};q=0.9, {JSON};q=0.8"
 _TRIES: Final = 3
 _CHUNK: Final = 500
-
-Placed = tuple[str, dict[str, Any]]
-"""A key in stage-2 names, and the attributes."""
 
 
 class ScopeSpelling(enum.StrEnum):
@@ -65,11 +64,14 @@ class _TooMuch(Struct, frozen=True):
 class ProvMnsReader:
     """Gets objects of one server."""
 
-    def __init__(self, root: str, ask: Ask, aliases: Aliases, spelling: ScopeSpelling) -> None:
-        self._root = root
+    def __init__(
+        self, ask: Ask, aliases: Aliases, spelling: ScopeSpelling, patience: Callable[[], Patience]
+    ) -> None:
+        """``patience`` is made anew for each request."""
         self._ask = ask
         self._aliases = aliases
         self._spelling = spelling
+        self._patience = patience
 
     async def read(self, operation: Operation) -> AsyncIterator[ReadChunk]:
         """The selected objects in pre-order, in chunks."""
@@ -94,7 +96,10 @@ class ProvMnsReader:
             return _too_much(key)
         if isinstance(found, ErrorDetail):
             return None if found.reason == "TARGET_DATA_NODE_NOT_FOUND" else found
-        return next((attributes for each, attributes in found if each == key), None)
+        for each, attributes in found:
+            if each == key:
+                return attributes
+        return _unread(key, "The element's answer cannot be read", "it lacks the object asked for")
 
     async def _subtree(
         self, base: str, top: str, wanted: Selection
@@ -134,14 +139,17 @@ class ProvMnsReader:
                 yield part
 
     async def _get(self, base: str, wanted: Selection) -> list[Placed] | _TooMuch | ErrorDetail:
-        """The objects that the server gives for a scope; nothing of it is selected here."""
+        """The objects that the server gives for a scope; nothing else of it is selected here."""
         path = uri_of(base, self._aliases)
-        names = self._attributes_query(wanted)
-        for left in reversed(range(_TRIES)):
+        names = self._names(base, wanted)
+        waits = self._patience().waits()
+        unfinished = 0
+        while True:
             exchange = await self._ask("GET", path + self._query(wanted, names), accept=ACCEPT, result=True)
+            wish = None
             match exchange:
                 case Answered(200, body) if body is not None:
-                    return self._objects(base, body)
+                    return self._objects(base, wanted, body, whole=names is None)
                 case Answered(200 | 413):
                     return _TooMuch()
                 case Answered(204):
@@ -150,22 +158,27 @@ class ProvMnsReader:
                     # Nothing of what was asked for, or no such object: ask for its name alone.
                     there = await self._get(base, Selection())
                     return there if isinstance(there, ErrorDetail) else []
-                case Answered(status, body) if status < 500 and status not in {408, 425, 429}:
+                case NotSent(cause):
+                    pass
+                case Answered(status) if status in NOT_PROCESSED:
+                    cause, wish = f"it answers {status}", seconds_of(exchange.retry_after)
+                case Answered(status, body) if status < 500 and status != 408:
                     return read_refusal(status, body, faults.node(base)).error
                 case Answered(status):
                     cause = f"it answers {status}"
-                case NotSent(cause) | Broken(cause):
-                    pass
-            if not left:
-                return ErrorDetail(
-                    "SERVER_ERROR", faults.node(base), "OTHER", "The element did not answer", cause
-                )
-        return []
+                    unfinished += 1
+                case Broken(cause):
+                    unfinished += 1
+            if unfinished == _TRIES or not await waits.pause(wish):
+                return _unread(base, "The element did not answer", cause)
 
-    def _objects(self, base: str, body: bytes) -> list[Placed] | ErrorDetail:
+    def _objects(
+        self, base: str, wanted: Selection, body: bytes, *, whole: bool
+    ) -> list[Placed] | ErrorDetail:
+        """The objects of an answer at the levels that were asked for. ``whole``: with all attributes, so
+        that a base that is asked for alone cannot be missing."""
         try:
-            document = msgspec.json.decode(body)
-            return list(self._placed(document, base))
+            placed = objects_in(msgspec.json.decode(body), base, self._aliases)
         except (
             msgspec.DecodeError,
             UnicodeDecodeError,
@@ -174,24 +187,14 @@ class ProvMnsReader:
             LookupError,
             TypeError,
         ) as error:
-            return ErrorDetail(
-                "SERVER_ERROR",
-                faults.node(base),
-                "OTHER",
-                "The element's answer cannot be read",
-                repr(error)[:300],
-            )
+            return _unread(base, "The element's answer cannot be read", repr(error)[:300])
+        level = _depth(base)
+        found = [each for each in placed if wanted.reaches(_depth(each[0]) - level)]
+        if whole and wanted.deepest == 0 and not any(key == base for key, _ in found):
+            return _unread(base, "The element's answer cannot be read", "it lacks the object asked for")
+        return found
 
-    def _placed(self, document: Any, base: str) -> Iterator[Placed]:
-        """Objects of a flat or a hierarchical answer, in stage-2 names."""
-        theirs = self._aliases.their_key(base)
-        flat: Sequence[Any] = document if isinstance(document, list) else to_flat(document, "/" + theirs)
-        for each in flat:
-            key = self._aliases.our_key(_key_within(key_of_name(each["objectInstance"]), theirs))
-            attributes = each.get("attributes") or {}
-            yield key, self._aliases.our_attributes(class_of(key), attributes)
-
-    def _query(self, wanted: Selection, names: str) -> str:
+    def _query(self, wanted: Selection, names: list[str] | None) -> str:
         scope = _scope(wanted)
         parts: list[str] = []
         if scope.scope_type is not ScopeType.BASE_ONLY:
@@ -201,16 +204,20 @@ class ProvMnsReader:
                 parts.append(f"scopeType={scope.scope_type}")
                 if scope.scope_level is not None:
                     parts.append(f"scopeLevel={scope.scope_level}")
-        if names or (wanted.nothing and wanted.filter is None):
-            parts.append("attributes=" + names)
+        if names is not None:
+            parts.append("attributes=" + ",".join(quote(name, safe="") for name in names))
         return "?" + "&".join(parts) if parts else ""
 
-    def _attributes_query(self, wanted: Selection) -> str:
-        """The names to ask for, where that is enough: a filter needs more than what is selected."""
-        if wanted.filter is not None or wanted.pointers is None or self._aliases:
-            return ""
-        names = {pointer[0] if pointer else "" for pointer in wanted.pointers}
-        return "" if "" in names else ",".join(quote(name, safe="") for name in sorted(names))
+    def _names(self, base: str, wanted: Selection) -> list[str] | None:
+        """The attributes to ask for, in the server's names: what is selected and what the filter looks at.
+        None: all. None of them: the names of objects alone."""
+        names = set(wanted.filter.attributes) if wanted.filter is not None else set()
+        if not wanted.nothing:
+            if not wanted.pointers or () in wanted.pointers:
+                return None
+            names.update(pointer[0] for pointer in wanted.pointers)
+        only = class_of(base) if wanted.deepest == 0 else None
+        return sorted({theirs for name in names for theirs in self._aliases.their_names(only, name)})
 
 
 def _scope(wanted: Selection) -> _Scope:
@@ -232,23 +239,13 @@ def _from(wanted: Selection, level: int) -> Selection:
     )
 
 
-def _key_within(key: str, base: str) -> str:
-    """``key`` with the RDNs before it that some servers leave out: a DC prefix, or all down to the base."""
-    if not base or key == base or key.startswith(base + "/"):
-        return key
-    first = key.partition("/")[0]
-    for ancestor in fdn.ancestors(base):
-        if ancestor.rpartition("/")[2] == first:
-            above = ancestor.rpartition("/")[0]
-            return f"{above}/{key}" if above else key
-    return key
-
-
 def _depth(key: str) -> int:
     return key.count("/") + 1 if key else 0
 
 
 def _too_much(key: str) -> ErrorDetail:
-    return ErrorDetail(
-        "SERVER_ERROR", faults.node(key), "OTHER", "The object is larger than an answer may be"
-    )
+    return _unread(key, "The object is larger than an answer may be")
+
+
+def _unread(key: str, title: str, detail: str = "") -> ErrorDetail:
+    return ErrorDetail("SERVER_ERROR", faults.node(key), "OTHER", title, detail)

@@ -24,7 +24,7 @@ from ran_datajobs.dmi.provmns import Http, ProvMnsElement, ProvMnsServer
 from ran_datajobs.dmi.provmns_documents import Aliases, Span, openapi_aliases
 from ran_datajobs.dmi.provmns_read import ScopeSpelling
 from ran_datajobs.errors import WrongUse
-from ran_datajobs.nrm.model import load
+from ran_datajobs.nrm.model import Model, load
 
 DATA_PRODUCER: Final = "{dataProducerId}"
 """Stands in an address for the id of the data producer."""
@@ -82,6 +82,7 @@ class ProvMnsElements:
         self._servers = servers
         self._http = http
         self._elements: dict[str, ProvMnsElement] = {}
+        self._model = load()
 
     def element_of(self, data_producer_id: str) -> ProvMnsElement | None:
         """The element behind a data producer; None when no entry is about it."""
@@ -103,10 +104,10 @@ class ProvMnsElements:
             actions=entry.actions,
             scope_spelling=entry.scope,
         )
-        return ProvMnsElement(server, self._http, aliases_of(entry))
+        return ProvMnsElement(server, self._http, aliases_of(entry, self._model), self._model)
 
 
-def aliases_of(entry: ServerEntry) -> Aliases:
+def aliases_of(entry: ServerEntry, model: Model) -> Aliases:
     """The names of a server: its generation's, and its own on top of them."""
     own = Aliases(entry.aliases.classes, entry.aliases.attributes)
-    return own if entry.names is Names.STAGE_2 else openapi_aliases(load()).with_those_of(own)
+    return own if entry.names is Names.STAGE_2 else openapi_aliases(model).with_those_of(own)

@@ -97,6 +97,11 @@ class Filter(Struct, frozen=True):
         """The classes whose objects can be selected."""
         return frozenset(group[0].class_name for group in self.groups)
 
+    @property
+    def attributes(self) -> frozenset[str]:
+        """The attributes that it looks at, of any of its classes."""
+        return frozenset(term.path[0] for group in self.groups for term in group)
+
     def selects(self, class_name: str, attributes: Mapping[str, Any]) -> bool:
         """True when an object of ``class_name`` with these attributes is selected."""
         return any(

@@ -18,6 +18,7 @@ from ran_datajobs.nrm.names import child_key, class_of, distinguished_name, id_o
 
 FlatObject = dict[str, Any]
 Document = dict[str, Any]
+Attributes = dict[str, Any]
 
 _OWN: Final = frozenset({"id", "objectClass", "objectInstance", "attributes"})
 
@@ -43,10 +44,43 @@ def to_hierarchical(objects: Iterable[FlatObject], base_fdn: str) -> Document:
 def to_flat(document: Document, base_fdn: str) -> list[FlatObject]:
     """The selected objects of a hierarchical document in pre-order: :func:`to_hierarchical` undone."""
     base = fdn.key(base_fdn) if base_fdn else ""
-    found: list[FlatObject] = []
-    if document:
-        _collect(document, base, found)
+    return [
+        {
+            "id": id_of(key),
+            "objectClass": class_of(key),
+            "objectInstance": distinguished_name(key),
+            "attributes": attributes,
+        }
+        for key, attributes in (objects_of(document, base) if document else ())
+        if attributes is not None
+    ]
+
+
+def objects_of(document: Document, key: str) -> list[tuple[str, Attributes | None]]:
+    """Every object of a hierarchical document whose top is ``key``, in pre-order, with what it shows.
+
+    Raises TypeError, LookupError or InvalidFdn for what is no such document.
+    """
+    found: list[tuple[str, Attributes | None]] = []
+    _collect(document, key, found)
     return found
+
+
+def shown_attributes(resource: Document) -> Attributes | None:
+    """The attributes that a resource shows; None when it has nothing but identifiers and children.
+
+    Some generations write attributes beside the identifiers and not under ``attributes``: both are taken.
+    Raises TypeError when they are no object.
+    """
+    given = resource.get("attributes")
+    if given is not None and type(given) is not dict:
+        raise TypeError(f"attributes is {type(given).__name__}, not an object")
+    beside = {
+        name: value for name, value in resource.items() if name not in _OWN and not _are_children(name, value)
+    }
+    if not beside:
+        return given if given is not None or "attributes" not in resource else {}
+    return {**beside, **(given or {})}
 
 
 def _place(key: str, placed: dict[str, Document]) -> Document:
@@ -65,17 +99,18 @@ def _place(key: str, placed: dict[str, Document]) -> Document:
     return place
 
 
-def _collect(document: Document, key: str, found: list[FlatObject]) -> None:
-    if "attributes" in document:
-        found.append(
-            {
-                "id": id_of(key),
-                "objectClass": class_of(key),
-                "objectInstance": distinguished_name(key),
-                "attributes": document["attributes"],
-            }
-        )
-    for name, children in document.items():
-        if name not in _OWN:
-            for child in children:
+def _collect(document: Document, key: str, found: list[tuple[str, Attributes | None]]) -> None:
+    if type(document) is not dict:
+        raise TypeError(f"a resource is {type(document).__name__}, not an object")
+    found.append((key, shown_attributes(document)))
+    for name, members in document.items():
+        if name not in _OWN and _are_children(name, members):
+            for child in members:
                 _collect(child, child_key(key, name, child["id"]), found)
+
+
+def _are_children(name: str, value: Any) -> bool:
+    """True for objects of the class ``name``, and for none of a class: those begin with a capital letter."""
+    if type(value) is not list:
+        return False
+    return all(type(each) is dict and "id" in each for each in value) if value else name[:1].isupper()
