@@ -31,7 +31,6 @@ EMPTIED = (
     "bus_message",
     "delivery_trouble",
     "bus_topic where topic <> 'ncmp-data-job-status'",
-    "lane",
     "lane_client",
     "cm_handle",
     "pgqueuer",
@@ -90,7 +89,6 @@ async def test_everything_that_is_too_old_goes(database_url: str, tmp_path: Path
         assert full["pgqueuer_log"] == 0
         assert full["sub_job"] == 12
         assert full["bus_message"] > 0
-        assert (full["lane"], full["lane_client"]) == (2, 2)
         await service.register(address, {"/ManagedElement=9": "ems-9"})
         removed = {"dmiPlugin": address, "removedCmHandles": ["_ManagedElement-9"]}
         await service.call("POST", "/ncmpInventory/v1/ch", removed, expect=200)
@@ -213,22 +211,16 @@ async def test_an_index_that_slept_through_a_removal_forgets_the_handle(
         assert {owner.cm_handle: owner.alternate_key for owner in index} == expected
 
 
-async def test_young_traces_and_lanes_in_use_stay(database: Database, tmp_path: Path) -> None:
-    """Tombstones and turns that are younger than the retention stay; so do lanes that are held or closed."""
+async def test_young_traces_stay(database: Database, tmp_path: Path) -> None:
+    """Tombstones and turns that are younger than the retention stay."""
     async with database.connection() as connection:
         await connection.execute(
             """
             insert into dmi_plugin (url) values ('http://127.0.0.1:1');
-            insert into lane (plugin_id, data_producer_id, held_by, closed_until)
-            select plugin_id, producer, held_by, closed_until
-            from dmi_plugin, (values
-                ('held', gen_random_uuid(), null), ('closed', null, clock_timestamp() + interval '1 h'),
-                ('open again', null, clock_timestamp() - interval '1 h'), ('free', null, null)
-            ) as l (producer, held_by, closed_until);
+            insert into lane (plugin_id, data_producer_id) select plugin_id, 'ems' from dmi_plugin;
             insert into lane_client
             select lane_id, client, clock_timestamp() - make_interval(days => days)
-            from lane, (values ('young', 1), ('old', 8)) as c (client, days)
-            where data_producer_id = 'closed';
+            from lane, (values ('young', 1), ('old', 8)) as c (client, days);
             insert into cm_handle (cm_handle, plugin_id, version, removed, removed_at)
             select name, plugin_id, 1, true, clock_timestamp() - make_interval(days => days)
             from dmi_plugin,
@@ -237,9 +229,7 @@ async def test_young_traces_and_lanes_in_use_stay(database: Database, tmp_path: 
         )
     await Pruner(database, open_folder(tmp_path), Retention(), logger()).prune()
     async with database.connection() as connection:
-        lanes = await connection.fetch("select data_producer_id from lane order by 1")
         clients = await connection.fetch("select client from lane_client")
         handles = await connection.fetch("select cm_handle from cm_handle order by 1")
-    assert [row[0] for row in lanes] == ["closed", "held"]
     assert [row[0] for row in clients] == ["young"]
     assert [row[0] for row in handles] == ["of an older version", "young"]

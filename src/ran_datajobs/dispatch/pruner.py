@@ -67,7 +67,6 @@ class Pruner:
             await self._in_steps(lambda c: retention.remove_messages(c, self._kept.messages, _ROWS))
             await self._in_steps(lambda c: retention.remove_lost_outbox(c, _ROWS))
             await self._in_steps(lambda c: retention.remove_topics(c, _OWN_TOPICS, _ROWS))
-            await self._in_steps(lambda c: retention.remove_lanes(c, _ROWS))
             await self._in_steps(lambda c: retention.remove_lane_clients(c, self._kept.jobs, _ROWS))
             await self._in_steps(lambda c: retention.remove_tombstones(c, self._kept.jobs, _ROWS))
         if removed:

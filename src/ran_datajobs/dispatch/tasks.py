@@ -24,6 +24,9 @@ LANES_PER_TASK: Final = 50
 _SHARES: Final = 16
 """Into about so many tasks the lanes of one plugin are divided, so that several workers find some."""
 
+BEGUN: Final = 0
+"""Stands for the id of a task that was begun before the engine gave it out; it is in the queue as well."""
+
 
 class TaskKind(enum.StrEnum):
     """The entrypoints of the task engine."""
@@ -68,8 +71,10 @@ class LaneTask(Struct, frozen=True):
 
     @classmethod
     def of(cls, subject: str) -> LaneTask:
-        """The task with this subject."""
-        plugin_id, _, lane_ids = subject.partition(":")
+        """The task with this subject. One of an older version names a lane alone; its plugin counts as 0."""
+        plugin_id, named, lane_ids = subject.partition(":")
+        if not named:
+            return cls(0, (int(subject),))
         return cls(int(plugin_id), tuple(map(int, lane_ids.split(","))))
 
 
@@ -88,17 +93,19 @@ def lane_tasks(plugins: Mapping[int, int], delays: Mapping[int, float]) -> list[
     return tasks
 
 
-async def enqueue_lanes(connection: Connection, delays: Mapping[int, float]) -> None:
+async def enqueue_lanes(connection: Connection, delays: Mapping[int, float]) -> tuple[Task, ...]:
     """Have somebody look at these lanes (lane id → not before so many seconds from now), in the caller's
-    transaction. Who has marked them as wanted before reaches their holders, too."""
-    if delays:
-        plugins = await lanes.plugins_of(connection, sorted(delays))
-        await enqueue(connection, lane_tasks(plugins, delays))
+    transaction; the tasks. Holders are reached where the caller has marked the lanes as wanted."""
+    if not delays:
+        return ()
+    tasks = lane_tasks(await lanes.plugins_of(connection, sorted(delays)), delays)
+    await enqueue(connection, tasks)
+    return tuple(tasks)
 
 
-async def enqueue_lanes_now(connection: Connection, lane_ids: Iterable[int]) -> None:
+async def enqueue_lanes_now(connection: Connection, lane_ids: Iterable[int]) -> tuple[Task, ...]:
     """:func:`enqueue_lanes` without any delay."""
-    await enqueue_lanes(connection, dict.fromkeys(lane_ids, 0.0))
+    return await enqueue_lanes(connection, dict.fromkeys(lane_ids, 0.0))
 
 
 async def wake_lanes(connection: Connection, lane_ids: Sequence[int]) -> None:

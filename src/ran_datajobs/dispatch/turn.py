@@ -24,7 +24,7 @@ from ran_datajobs.dispatch.places import Places
 from ran_datajobs.dispatch.progress import Moved, Progress, Settled, StepEnd, Unsure
 from ran_datajobs.dispatch.steps import LaneSteps, Release, Taken
 from ran_datajobs.dispatch.sub_jobs import SubJobRunner
-from ran_datajobs.dispatch.tasks import LaneTask
+from ran_datajobs.dispatch.tasks import BEGUN, LaneTask, Task
 from ran_datajobs.errors import DataJobsError, Fenced, StoreUnavailable
 from ran_datajobs.job import JobType
 from ran_datajobs.store.lanes import (
@@ -55,7 +55,10 @@ BACK_FOR: Final = 5.0
 
 
 class Done(Struct, frozen=True):
-    """The turn is over, and whatever is left has a task of its own."""
+    """The task is done, and whatever is left has a task of its own. ``next``: of those some that this worker
+    may as well begin at once."""
+
+    next: tuple[Task, ...] = ()
 
 
 class Again(Struct, frozen=True):
@@ -135,9 +138,13 @@ class LaneTurns:
         match claimed:
             case None:
                 return Done()
-            case HeldElsewhere(worker_id=worker_id, task_id=holder):
-                if worker_id == self._worker_id and lane_id in self._held:
-                    self._held[lane_id].poke()
+            case HeldElsewhere(worker_id=worker_id, task_id=holder, wanted=wanted):
+                held = self._held.get(lane_id)
+                if worker_id == self._worker_id and held is not None:
+                    if wanted:
+                        held.poke()
+                    if holder == BEGUN and await held.is_broken_off():
+                        return Again(0.0)
                     return Done()
                 if holder == task_id or worker_id == self._worker_id:
                     return Again(1.0)
@@ -149,14 +156,17 @@ class LaneTurns:
     async def _hold(self, taken: Taken) -> Done | Again:
         lane = taken.lane
         held = self._held[lane.lane_id] = _HeldLane(self._steps, self._runner, taken, self._stopping)
+        broken_off = True
         try:
             await held.work()
+            broken_off = False
         except Fenced:
-            pass  # whoever took the lane over has a task for it
+            broken_off = False  # whoever took the lane over has a task for it
         finally:
             self._steps.leave(lane)
             if self._held.get(lane.lane_id) is held:
                 del self._held[lane.lane_id]
+            held.over(broken_off=broken_off)
         return Done()
 
 
@@ -185,6 +195,18 @@ class _HeldLane:
         self._failures: list[BaseException] = []
         self._reopen_at = 0.0  # when the write that closed the lane is asked for again
         self._asking = False
+        self._over = asyncio.Event()
+        self._broken_off = False
+
+    def over(self, *, broken_off: bool) -> None:
+        """The turn is over; ``broken_off``: by an error or a cancellation, and the lane may still be held."""
+        self._broken_off = broken_off
+        self._over.set()
+
+    async def is_broken_off(self) -> bool:
+        """Whether the turn was broken off, once it is over."""
+        await self._over.wait()
+        return self._broken_off
 
     def poke(self) -> None:
         """Somebody says that there is something new: look again."""

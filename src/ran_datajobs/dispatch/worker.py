@@ -22,7 +22,7 @@ from uuid import UUID
 from pgqueuer import Job, PgQueuer, RetryRequested
 
 from ran_datajobs.dispatch.backoff import until_repeat
-from ran_datajobs.dispatch.tasks import LaneTask, Task, TaskKind, enqueue, enqueue_lanes_now
+from ran_datajobs.dispatch.tasks import BEGUN, LaneTask, Task, TaskKind, enqueue, enqueue_lanes_now
 from ran_datajobs.dispatch.turn import Again, Done, LaneTurns
 from ran_datajobs.errors import DataJobsError, StoreUnavailable
 from ran_datajobs.store import lanes, planning
@@ -80,6 +80,8 @@ class Worker:
         self._hurry = hurry
         self._engines: list[PgQueuer] = []
         self._under_way: set[asyncio.Timeout] = set()
+        self._begun: set[asyncio.Task[None]] = set()
+        self._stop_by = 0.0
 
     async def run(self, started: Callable[[], None] = lambda: None) -> None:
         """Work until stopped, and over every outage of the database."""
@@ -119,6 +121,7 @@ class Worker:
                     task.cancel()
         finally:
             self._engines = []
+            await self._end_begun()
             await self._leave()
             await pool.close()
 
@@ -134,6 +137,7 @@ class Worker:
     async def _stop_engines(self) -> None:
         """Take no more tasks, and after the grace put those still under way back into the queue."""
         await self._stopping.wait()
+        self._stop_by = asyncio.get_running_loop().time() + self._grace
         for engine in self._engines:
             engine.shutdown.set()
         self._hurry()
@@ -170,6 +174,26 @@ class Worker:
             self._under_way.discard(limit)
         if isinstance(ended, Again):
             raise RetryRequested(timedelta(seconds=ended.delay))
+        for task in ended.next:
+            begun = asyncio.create_task(self._begin(task))
+            self._begun.add(begun)
+            begun.add_done_callback(self._begun.discard)
+
+    async def _begin(self, task: Task) -> None:
+        """Do what a task says that is in the queue as well: the engine sees to it that it is done."""
+        if not self._stopping.is_set():
+            with contextlib.suppress(Exception):
+                await self._handlers[task.kind](task.subject, BEGUN)
+
+    async def _end_begun(self) -> None:
+        """Let what was begun end in the grace of a worker that stops; cut it where the database is away."""
+        if self._begun and self._stopping.is_set():
+            await asyncio.wait(
+                self._begun, timeout=max(0.0, self._stop_by - asyncio.get_running_loop().time())
+            )
+        for begun in self._begun:
+            begun.cancel()
+        await asyncio.gather(*self._begun, return_exceptions=True)
 
     async def _sign_of_life(self) -> None:
         async with self._database.connection() as connection:

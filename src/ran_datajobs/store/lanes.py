@@ -45,11 +45,12 @@ class ClaimedLane(Struct, frozen=True):
 
 
 class HeldElsewhere(Struct, frozen=True):
-    """Another living worker holds the lane, for ``task_id``."""
+    """Another living worker holds the lane, for ``task_id``. ``wanted``: it has not seen what changed."""
 
     lane_id: int
     worker_id: UUID
     task_id: int | None
+    wanted: bool = True
 
 
 class OpenSubJob(Struct, frozen=True):
@@ -192,7 +193,9 @@ async def claim(
     found: dict[int, tuple[ClaimedLane, Closed] | HeldElsewhere] = {}
     for row in rows:
         if row["epoch"] is None:
-            found[row["lane_id"]] = HeldElsewhere(row["lane_id"], row["held_by"], row["holder_task"])
+            found[row["lane_id"]] = HeldElsewhere(
+                row["lane_id"], row["held_by"], row["holder_task"], row["wanted"]
+            )
         else:
             fields = {name: row[name] for name in ClaimedLane.__struct_fields__}
             fields["read_slots"] = row["read_slots"] or read_slots

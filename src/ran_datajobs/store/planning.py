@@ -25,6 +25,17 @@ class JobToPlan(Struct, frozen=True):
     body: bytes
 
 
+class PlaceInLine(Struct, frozen=True):
+    """A job that waits for its plan. ``size``: bytes of its request as they are stored. ``behind``: the same
+    client submitted one before it, of no lower priority, that waits as well."""
+
+    client: str
+    seq: int
+    priority: int
+    size: int
+    behind: bool
+
+
 class NewSubJob(Struct, frozen=True):
     """A sub-job to insert. ``body``: the operations for the plugin, zstd."""
 
@@ -41,6 +52,12 @@ async def job_to_plan(connection: Connection, job_id: UUID) -> JobToPlan | None:
     if row is None:
         return None
     return JobToPlan(row["job_id"], row["results_bucket"], row["body"])
+
+
+async def place_in_line(connection: Connection, job_id: UUID) -> PlaceInLine | None:
+    """Where a job stands that waits for its plan; ``None`` when it is planned already or gone."""
+    row = await connection.fetchrow(_SQL["place_in_line"], job_id)
+    return None if row is None else PlaceInLine(**dict(row.items()))
 
 
 async def is_unplanned(connection: Connection, job_id: UUID) -> bool:

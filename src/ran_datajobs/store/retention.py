@@ -74,12 +74,6 @@ async def remove_topics(connection: Connection, kept: Sequence[str], limit: int)
     return int(await connection.fetchval(_SQL["delete_unused_topics"], [row["topic"] for row in rows]))
 
 
-async def remove_lanes(connection: Connection, limit: int) -> int:
-    """Remove lanes without sub-jobs that nobody holds and that are not closed; how many it were."""
-    rows = await connection.fetch(_SQL["lock_unused_lanes"], limit)
-    return len(await connection.fetch(_SQL["delete_unused_lanes"], [row["lane_id"] for row in rows]))
-
-
 async def remove_lane_clients(connection: Connection, older_than: float, limit: int) -> int:
     """Forget who was served in a lane longer ago; how many it were."""
     return len(await connection.fetch(_SQL["delete_lane_clients"], older_than, limit))

@@ -24,7 +24,7 @@ limit 1000;
 with wish as (
     select * from unnest($1::bigint[], $2::bigint[]) as w (lane_id, task_id)
 ), locked as (
-    select l.lane_id, wish.task_id, l.held_by, l.task_id as holder_task
+    select l.lane_id, wish.task_id, l.held_by, l.task_id as holder_task, l.wanted
     from lane l join wish using (lane_id)
     order by l.lane_id for update of l
 ), taken as (
@@ -37,7 +37,7 @@ with wish as (
                   select 1 from worker w where w.worker_id = k.held_by and w.alive_until > clock_timestamp())))
     returning l.lane_id, l.epoch, l.plugin_id, l.data_producer_id, l.closed_until, l.closed_by
 )
-select k.lane_id, k.held_by, k.holder_task, t.epoch, t.data_producer_id, t.closed_by,
+select k.lane_id, k.held_by, k.holder_task, k.wanted, t.epoch, t.data_producer_id, t.closed_by,
        greatest(extract(epoch from t.closed_until - clock_timestamp()), 0)::float8 as closed_for,
        p.plugin_id, p.url, p.dialect, p.idempotent, p.stop_on_error, p.give_up, p.sub_job_timeout, p.read_slots
 from locked k

@@ -4,6 +4,14 @@
 select j.job_id, j.results_bucket, r.body
 from data_job j join job_request r using (job_id) where j.job_id = $1 and not j.planned;
 
+-- One that cannot be planned for so long that something must be wrong with it holds up nobody any more.
+-- name: place_in_line
+select j.client, j.seq, j.priority, octet_length(r.body) as size, exists (
+    select 1 from data_job e
+    where e.client = j.client and e.seq < j.seq and not e.planned and e.priority >= j.priority and not e.cancel_asked
+      and e.created_at > clock_timestamp() - interval '10 minutes') as behind
+from data_job j join job_request r using (job_id) where j.job_id = $1 and not j.planned;
+
 -- name: is_unplanned
 select exists (select 1 from data_job where job_id = $1 and not planned);
 

@@ -80,17 +80,6 @@ with gone as (
 )
 select count(*) from gone;
 
--- name: lock_unused_lanes
-select l.lane_id from lane l
-where l.held_by is null and (l.closed_until is null or l.closed_until < clock_timestamp())
-  and not exists (select 1 from sub_job s where s.lane_id = l.lane_id)
-order by l.lane_id limit $1 for update skip locked;
-
--- name: delete_unused_lanes
-delete from lane l
-where l.lane_id = any ($1::bigint[]) and not exists (select 1 from sub_job s where s.lane_id = l.lane_id)
-returning 1;
-
 -- name: delete_lane_clients
 delete from lane_client where (lane_id, client) in (
     select lane_id, client from lane_client

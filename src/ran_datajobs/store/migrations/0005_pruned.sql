@@ -11,6 +11,3 @@ insert into pruned default values;
 
 alter table cm_handle add column removed_at timestamptz;  -- null in a tombstone: the pruner has not seen it yet
 create index cm_handle_removed on cm_handle (removed_at) where removed;
-
--- Without it, the removal of a lane would read all sub-jobs.
-create index sub_job_lane on sub_job (lane_id);
