@@ -12,18 +12,17 @@ from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
 from ran_datajobs.dmi.provmns_documents import (
-    Aliases,
     Edit,
     Span,
     document,
     documents,
     independent,
-    openapi_aliases,
     read_edit,
     target_of,
     uri_of,
 )
 from ran_datajobs.dmi.provmns_errors import TYPES, read_refusal
+from ran_datajobs.dmi.provmns_names import Aliases, openapi_aliases
 from ran_datajobs.dmi.provmns_settle import Settled, settled
 from ran_datajobs.job import ErrorDetail, Op, Operation
 from ran_datajobs.nrm.model import ManagedClass, Model, load

@@ -20,7 +20,6 @@ from msgspec import Struct
 
 from ran_datajobs.dmi.element import Outcome, ReadChunk
 from ran_datajobs.dmi.provmns_documents import (
-    Aliases,
     Edit,
     Span,
     document,
@@ -32,6 +31,7 @@ from ran_datajobs.dmi.provmns_documents import (
     uri_of,
 )
 from ran_datajobs.dmi.provmns_errors import Refusal, read_refusal
+from ran_datajobs.dmi.provmns_names import Aliases
 from ran_datajobs.dmi.provmns_patience import Patience, Sleep
 from ran_datajobs.dmi.provmns_read import ProvMnsReader, ScopeSpelling
 from ran_datajobs.dmi.provmns_settle import Found, Settled, settled

@@ -14,8 +14,9 @@ from msgspec import Struct
 from ran_datajobs import fdn
 from ran_datajobs.dmi.element import ReadChunk
 from ran_datajobs.dmi.provmns_answers import Placed, objects_in
-from ran_datajobs.dmi.provmns_documents import Aliases, uri_of
+from ran_datajobs.dmi.provmns_documents import uri_of
 from ran_datajobs.dmi.provmns_errors import read_refusal
+from ran_datajobs.dmi.provmns_names import Aliases
 from ran_datajobs.dmi.provmns_patience import Patience
 from ran_datajobs.errors import InvalidFdn, InvalidFilter
 from ran_datajobs.job import ErrorDetail, Operation, ScopeType
