@@ -14,17 +14,15 @@ from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
 from ran_datajobs.dmi.element import Outcome
-from ran_datajobs.dmi.provmns import ProvMnsElement, ProvMnsServer
-from ran_datajobs.dmi.provmns_documents import Aliases, Edit, Span, read_edit
-from ran_datajobs.dmi.provmns_read import ScopeSpelling
+from ran_datajobs.dmi.provmns_documents import Edit, Span, read_edit
+from ran_datajobs.dmi.provmns_names import Aliases
 from ran_datajobs.job import ActivationMode, ErrorDetail, Op, Operation, OperationState, Scope, ScopeType
-from ran_datajobs.nrm.names import class_of
 from ran_datajobs.nrm.patch import Patch, Rejected, apply, apply_atomically, read_patch
-from ran_datajobs.nrm.select import selected, selection_of
 from ran_datajobs.nrm.tree import Tree
-from ran_datajobs.southbound.http import Answered, Broken, Exchange, NotSent
+from ran_datajobs.southbound.http import Answered
 
-from .provmns_twin import OPEN, ROOT, Errors, Hint, Mishap, ProvMnsTwin, Shape
+from .provmns_network import ELEMENTS, element_over, network, objects, read
+from .provmns_twin import OPEN, Errors, Hint, Mishap, ProvMnsTwin, Shape
 
 SUCCEEDED, FAILED, NOT_STARTED, UNKNOWN = (
     OperationState.SUCCEEDED,
@@ -33,28 +31,8 @@ SUCCEEDED, FAILED, NOT_STARTED, UNKNOWN = (
     OperationState.UNKNOWN,
 )
 BEST_EFFORT, STOP_ON_ERROR = ActivationMode.BEST_EFFORT, ActivationMode.STOP_ON_ERROR
-ELEMENTS = ("SubNetwork=X/ManagedElement=1", "SubNetwork=X/MeContext=2/ManagedElement=2")
 
 
-def network() -> Tree:
-    """Two elements with two functions each, below one subnetwork."""
-    tree = Tree([("SubNetwork=X", {"userLabel": "x"}), ("SubNetwork=X/MeContext=2", {})])
-    for element in ELEMENTS:
-        tree.put(element, {"userLabel": "label", "list": [1, 2]})
-        for number in (1, 2):
-            tree.put(f"{element}/GNBDUFunction={number}", {"gNBId": number, "nested": {"a": 1}})
-    return tree
-
-
-objects = st.sampled_from(
-    [
-        "SubNetwork=X",
-        "SubNetwork=Y",
-        *ELEMENTS,
-        *(f"{element}/GNBDUFunction={number}" for element in ELEMENTS for number in (1, 2, 3)),
-        f"{ELEMENTS[0]}/GNBDUFunction=3/NRCellDU=1",
-    ]
-)
 pointers = st.sampled_from(["userLabel", "gNBId", "nested/a", "nested/b", "list/0", "list/-", "missing/x"])
 values = st.sampled_from([b"1", b'"text"', b"[1,2]", b'{"a":2}', b"null", b"1.5"]).map(Raw)
 
@@ -101,10 +79,6 @@ def one_by_one(tree: Tree, operations: Sequence[Operation], mode: ActivationMode
         refused = patch if isinstance(patch, ErrorDetail) else apply(patch, tree, OPEN, {})
         states.append(SUCCEEDED if refused is None else FAILED)
     return states
-
-
-def element_over(twin: ProvMnsTwin, aliases: Aliases | None = None, **server: Any) -> ProvMnsElement:
-    return ProvMnsElement(ProvMnsServer(ROOT, **server), twin, aliases)
 
 
 def states_of(outcomes: Sequence[Outcome]) -> list[OperationState]:
@@ -363,76 +337,6 @@ async def test_actions_are_refused_where_the_server_has_none() -> None:
     assert not twin.requests
 
 
-async def read(
-    element: ProvMnsElement, operation: Operation
-) -> tuple[list[dict[str, Any]], tuple[ErrorDetail, ...]]:
-    found: list[dict[str, Any]] = []
-    last = False
-    async for chunk in element.read(operation):
-        assert not last, "nothing comes after the last chunk"
-        if chunk.errors:
-            return found, chunk.errors
-        found += chunk.objects
-        last = chunk.last
-    assert last
-    return found, ()
-
-
-scopes = st.just(UNSET) | st.builds(Scope, st.sampled_from(ScopeType), st.integers(0, 3))
-filters = st.just(UNSET) | st.sampled_from(
-    [
-        "GNBDUFunction/attributes/gNBId == 1",
-        "ManagedElement/attributes/userLabel == label",
-        "Nothing/attributes/x == 1",
-    ]
-)
-names = st.just(UNSET) | st.lists(
-    st.sampled_from(["userLabel", "gNBId", "nested", "absent"]), max_size=3
-).map(tuple)
-fields = st.just(UNSET) | st.just(("/attributes/nested/a",)) | st.just(("attributes/gNBId",))
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    objects.filter(lambda key: "=3" not in key and "=Y" not in key),
-    scopes,
-    filters,
-    names,
-    fields,
-    st.sampled_from(Shape),
-    st.booleans(),
-    st.booleans(),
-    st.sampled_from(ScopeSpelling),
-    st.sampled_from([None, 150, 400]),
-)
-def test_reads_select_what_the_objects_themselves_would(
-    base: str,
-    scope: Any,
-    wanted: Any,
-    attributes: Any,
-    pointers: Any,
-    shape: Shape,
-    beside: bool,
-    sparse: bool,
-    spelling: ScopeSpelling,
-    most_bytes: int | None,
-) -> None:
-    """Scope, filter, attributes and fields through a server, in any of its shapes and spellings, and in
-    parts where an answer is too large, give the same objects in the same order as without one."""
-    operation = Operation(
-        Op.READ, "/" + base, 1, attributes=attributes, fields=pointers, filter=wanted, scope=scope
-    )
-    tree = network()
-    expected = list(selected(tree, base, selection_of(operation, class_of(base))))
-    twin = ProvMnsTwin(tree, shape=shape, beside=beside, sparse=sparse, most_bytes=most_bytes)
-    found, errors = asyncio.run(read(element_over(twin, scope_spelling=spelling), operation))
-    if errors:
-        assert most_bytes is not None, errors
-        assert errors[0].title == "The object is larger than an answer may be"
-    else:
-        assert found == expected
-
-
 @pytest.mark.parametrize("shape", Shape)
 async def test_a_removal_that_did_not_happen_is_seen(shape: Shape) -> None:
     """However a server writes the names in its answer, an object that is still there is found."""
@@ -457,88 +361,6 @@ async def test_an_answer_without_the_object_asked_for_settles_nothing() -> None:
         found, errors = await read(element_over(twin), Operation(Op.READ, "/" + ELEMENTS[0], 1))
         assert found == []
         assert errors[0].title == "The element's answer cannot be read"
-
-
-@pytest.mark.parametrize(
-    ("mishaps", "pauses"),
-    [
-        ([Answered(503, b"", "", "1")] * 2, [1.0, 1.0]),
-        ([Answered(429, b"")] * 4, [0.2, 0.4, 0.8, 1.6]),
-        ([NotSent("connection refused")] * 4, [0.2, 0.4, 0.8, 1.6]),
-        ([Broken("connection reset"), Answered(502, b"")], [0.2, 0.4]),
-    ],
-)
-async def test_a_read_waits_for_a_server_that_is_away_or_busy(
-    mishaps: list[Exchange], pauses: list[float]
-) -> None:
-    """As a write does: with growing pauses, as long as the server wishes, while patience lasts."""
-    paused: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        paused.append(seconds)
-
-    twin = ProvMnsTwin(network())
-    twin.read_mishaps.extend(mishaps)
-    element = ProvMnsElement(ProvMnsServer(ROOT), twin, sleep=sleep)
-    found, errors = await read(element, Operation(Op.READ, "/" + ELEMENTS[0], 1))
-    assert (len(found), errors) == (1, ())
-    assert paused == pauses
-    assert len(twin.reads) == len(mishaps) + 1
-
-
-@pytest.mark.parametrize(
-    ("mishap", "patience", "requests"),
-    [(NotSent("connection refused"), 0.0, 1), (Answered(500, b""), 20.0, 3), (Broken("reset"), 20.0, 3)],
-)
-async def test_a_read_that_cannot_be_answered_ends(mishap: Exchange, patience: float, requests: int) -> None:
-    """When patience ends, or when its answer broke three times; the error names the object."""
-
-    async def sleep(_: float) -> None: ...
-
-    twin = ProvMnsTwin(network())
-    twin.read_mishaps.extend([mishap] * 10)
-    element = ProvMnsElement(ProvMnsServer(ROOT, patience=patience), twin, sleep=sleep)
-    found, [error] = await read(element, Operation(Op.READ, "/" + ELEMENTS[0], 1))
-    assert found == []
-    assert error.bad_data_node == "/" + ELEMENTS[0]
-    assert len(twin.reads) == requests
-
-
-@pytest.mark.parametrize(
-    ("asked", "sent"),
-    [
-        ({"attributes": ("gNBId", "userLabel")}, "attributes=gnbId,userLabel"),
-        ({"fields": ("/attributes/gNBId/0",)}, "attributes=gnbId"),
-        ({"attributes": ()}, "attributes="),
-        ({"attributes": ("userLabel",), "filter": "GNBDUFunction/attributes/gNBId == 1"},
-         "attributes=gnbId,userLabel"),
-        ({"attributes": (), "filter": "GNBDUFunction/attributes/gNBId == 1"}, "attributes=gnbId"),
-        ({"filter": "GNBDUFunction/attributes/gNBId == 1"}, ""),
-        ({"fields": ("/attributes",)}, ""),
-        ({"fields": ("/id",)}, ""),
-        ({"attributes": ("gNBId",), "scope": Scope(ScopeType.BASE_ALL)},
-         "scopeType=BASE_ALL&attributes=gNBId,gnbId"),
-    ],
-)  # fmt: skip
-async def test_the_server_is_asked_for_what_is_needed_alone(asked: dict[str, Any], sent: str) -> None:
-    """Attributes go in the server's names, with those that the filter looks at; below the base in every
-    spelling that a class may have."""
-    aliases = Aliases({"GNBDUFunction": "GnbDuFunction"}, {"GNBDUFunction": {"gNBId": "gnbId"}})
-    twin = ProvMnsTwin(network())
-    path = "/SubNetwork=X/GNBDUFunction=1"
-    await read(element_over(twin, aliases), Operation(Op.READ, path, 1, **asked))
-    assert twin.reads[0].removeprefix(ROOT + "/SubNetwork=X/GnbDuFunction=1").removeprefix("?") == sent
-
-
-async def test_a_read_of_nothing_is_told_from_a_read_of_no_object() -> None:
-    """A 404 of a server can mean either; the element finds out."""
-    element = element_over(ProvMnsTwin(network()))
-    there = Operation(Op.READ, "/" + ELEMENTS[0], 1, attributes=("absent",))
-    assert await read(element, there) == ([], ())
-    gone = Operation(Op.READ, "/SubNetwork=none", 1, attributes=("absent",))
-    found, errors = await read(element, gone)
-    assert found == []
-    assert errors[0].reason == "TARGET_DATA_NODE_NOT_FOUND"
 
 
 async def test_names_of_another_generation_are_translated_both_ways() -> None:
@@ -574,18 +396,6 @@ async def test_names_of_another_generation_are_translated_both_ways() -> None:
             "attributes": {"gNBId": 5},
         }
     ]
-
-
-async def test_an_answer_that_cannot_be_read_fails_the_read() -> None:
-    """A server that answers nonsense is an error of that read, told as such."""
-
-    class Nonsense(ProvMnsTwin):
-        def _get(self, path: str, query: str) -> Any:
-            return Answered(200, msgspec.json.encode([{"objectInstance": 7}]))
-
-    found, errors = await read(element_over(Nonsense(network())), Operation(Op.READ, "/SubNetwork=X", 1))
-    assert found == []
-    assert errors[0].title == "The element's answer cannot be read"
 
 
 @pytest.mark.parametrize(

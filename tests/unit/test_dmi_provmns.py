@@ -12,20 +12,21 @@ from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
 from ran_datajobs.dmi.provmns_documents import (
-    Aliases,
     Edit,
     Span,
     document,
     documents,
     independent,
-    openapi_aliases,
     read_edit,
     target_of,
     uri_of,
 )
 from ran_datajobs.dmi.provmns_errors import TYPES, read_refusal
+from ran_datajobs.dmi.provmns_names import Aliases, openapi_aliases
+from ran_datajobs.dmi.provmns_nodes import Asked
 from ran_datajobs.dmi.provmns_settle import Settled, settled
 from ran_datajobs.job import ErrorDetail, Op, Operation
+from ran_datajobs.nrm.faults import REASONS
 from ran_datajobs.nrm.model import ManagedClass, Model, load
 from ran_datajobs.nrm.patch import Rejected, apply_atomically, read_patch
 from ran_datajobs.nrm.tree import Tree
@@ -220,6 +221,72 @@ def test_error_bodies(status: int, body: Any, expected: tuple[str, str, str], ba
     assert refusal.bad == bad
 
 
+CELL = f"{BASE}/GNBDUFunction=1/NRCellDU=1"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("/attributes/nrPci", f"/{CELL}#/attributes/nRPCI"),
+        ("#/attributes/nrPci", f"/{CELL}#/attributes/nRPCI"),
+        ("nrPci", f"/{CELL}#/attributes/nRPCI"),
+        ("/attributes/npnIdentityList/0/nidList", f"/{CELL}#/attributes/nPNIdentityList/0/nIDList"),
+        ("/GnbDuFunction=1#/attributes/gnbDuId", f"/{BASE}/GNBDUFunction=1#/attributes/gNBDUId"),
+        (f"/{BASE}/GnbDuFunction=1#/attributes/gnbDuId", f"/{BASE}/GNBDUFunction=1#/attributes/gNBDUId"),
+        ("DC=example.org,SubNetwork=X,ManagedElement=1,GnbDuFunction=1", f"/{BASE}/GNBDUFunction=1"),
+        ("/SubNetwork=X", "/SubNetwork=X"),
+        ("/SubNetwork=Y/ManagedElement=2", "/SubNetwork=Y/ManagedElement=2"),
+        ("/GnbDuFunction=1/NrCellDu=1", f"/{CELL}"),
+    ],
+)
+def test_nodes_are_named_in_full_and_in_stage_2(words: str, expected: str) -> None:
+    """A server may name them as offsets, with a DC prefix, by their attribute alone, and in its own names."""
+    asked = Asked(CELL, BASE, openapi_aliases(load()), ("userLabel",))
+    for body in (
+        {"badAttributes": [words]},
+        {"type": "X", "badObjects": [{"name": words}]},
+        {"type": "DATA_NODE_TREE_ERROR", "badDataNode": words},
+        {"type": "X", "otherProblems": [{"title": "t", "badAttributes": [words]}]},
+    ):
+        assert read_refusal(422, msgspec.json.encode(body), asked).error.bad_data_node == expected
+
+
+def test_what_names_no_node_is_kept_as_words() -> None:
+    """The node is then that of the request, an action's too."""
+    asked = Asked(CELL, BASE, Aliases(), ("a",))
+    for body in ({"badObjects": ["the cell = bad"]}, {"badQueryParams": ["the cell = bad"]}):
+        error = read_refusal(422, msgspec.json.encode(body), asked).error
+        assert (error.bad_data_node, error.detail) == (f"/{CELL}#/attributes/a", "the cell = bad")
+    action = Asked(CELL, BASE, Aliases(), action="Restart")
+    assert read_refusal(422, b"", action).error.bad_data_node == f"/{CELL}#Restart"
+    named = b'{"badAttributes": ["/GNBDUFunction=1/NRCellDU=1#Restart"]}'
+    assert read_refusal(422, named, action).error.bad_data_node == f"/{CELL}#Restart"
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected", "detail"),
+    [
+        ("something free", "OTHER", "something free"),
+        ("TARGET_DATA_NODE_INVARIANT", "TARGET_DATA_NODE_INVARIANT", ""),
+        (None, "NEW_DATA_NODE_VALUE_INVALID", ""),
+    ],
+)
+def test_a_reason_is_one_of_the_standards(reason: str | None, expected: str, detail: str) -> None:
+    """Other words are not lost: they are in the detail."""
+    error = read_refusal(422, msgspec.json.encode({"reason": reason}), "/n").error
+    assert (error.reason, error.detail) == (expected, detail)
+
+
+def test_other_problems_may_be_objects() -> None:
+    """Their words are kept, and the operation that they blame where the answer blames none."""
+    problems = [{"type": "X", "title": "one"}, {"title": "two", "badOp": "/2"}, "three"]
+    refusal = read_refusal(422, msgspec.json.encode({"otherProblems": problems}), "/n")
+    assert refusal.bad == 2
+    assert set(refusal.error.detail.split("; ")) == {"one", "two", "three"}
+    first = read_refusal(422, msgspec.json.encode({"badOp": "/0", "otherProblems": problems}), "/n")
+    assert first.bad == 0
+
+
 @given(
     st.integers(400, 599),
     st.none()
@@ -238,7 +305,11 @@ def test_error_bodies(status: int, body: Any, expected: tuple[str, str, str], ba
 )
 def test_no_error_body_makes_the_reader_fail(status: int, body: bytes | None) -> None:
     """Whatever a server sends becomes an ErrorDetail with a type of TS 28.572."""
-    assert read_refusal(status, body, "/n").error.type in TYPES
+    for asked in ("/n", Asked(BASE, "", Aliases())):
+        error = read_refusal(status, body, asked).error
+        assert error.type in TYPES
+        assert error.reason in REASONS
+        assert error.bad_data_node or asked == "/n"
 
 
 KEYS = (BASE, f"{BASE}/GNBDUFunction=1", f"{BASE}/GNBDUFunction=2")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ran_datajobs.dmi.provmns_answers import key_within, objects_in
-from ran_datajobs.dmi.provmns_documents import Aliases
+from ran_datajobs.dmi.provmns_names import Aliases
 from ran_datajobs.errors import InvalidFdn
 
 BASE = "SubNetwork=X/ManagedElement=1"

@@ -33,8 +33,8 @@ ALIVE_FOR: Final = 5.0
 """Seconds that a worker counts as alive after its last sign of life, by the database's clock."""
 
 SIGN_OF_LIFE: Final = 1.5
-RESCUE_EVERY: Final = 3.0
-FORGOTTEN_EVERY: Final = 3
+RESCUE_EVERY: Final = 1.0
+FORGOTTEN_EVERY: Final = 9
 """Every so many rescues look at all open lanes and jobs for one that has lost its task."""
 
 HEARTBEAT: Final = timedelta(seconds=6)

@@ -20,12 +20,12 @@ from msgspec import structs
 from ran_datajobs.dmi.element import Element, Outcome
 from ran_datajobs.dmi.journal import Executed, Executing, Journal
 from ran_datajobs.dmi.messages import MessageCutter, render_of
-from ran_datajobs.dmi.outcomes import NOT_STARTED, UNCERTAIN, encode_ids, encode_members
+from ran_datajobs.dmi.outcomes import NOT_STARTED, broken_element, encode_ids, encode_members, uncertain
 from ran_datajobs.dmi.publisher import Publisher
 from ran_datajobs.dmi.records import AcceptedJob, JobState, ended, running, undeliverable
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.errors import BusUnavailable, StoreUnavailable, WrongUse
-from ran_datajobs.job import ActivationMode, ErrorDetail, Operation, OperationState
+from ran_datajobs.job import ActivationMode, Operation, OperationState
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.messaging.events import (
     PLUGIN,
@@ -45,10 +45,6 @@ _LONGEST_WAIT: Final = 10.0
 
 JOURNAL_AWAY: Final = 1.0
 """Seconds between two tries to write to a disk that refuses."""
-
-BROKEN_ELEMENT: Final = ErrorDetail(
-    type="SERVER_ERROR", bad_data_node="", reason="OTHER", title="The plugin could not talk to the element"
-)
 
 
 class Standing:
@@ -142,7 +138,7 @@ class Executor:
         if not state.uncertain:
             return []
         lost = operations[state.done : state.started]
-        outcomes = [UNCERTAIN] * len(lost)
+        outcomes = [uncertain(operation) for operation in lost]
         standing.state = _counted(state, outcomes, state.started)
         return [Executed(state.done, encode_members(lost, outcomes))]
 
@@ -158,7 +154,7 @@ class Executor:
         except Exception as error:
             cause = repr(error)
         self._log.error(Event.DMI_ELEMENT_BROKEN, data_producer_job_id=job.job_id, cause=cause)
-        return [Outcome(OperationState.UNKNOWN, (BROKEN_ELEMENT,))] * len(batch)
+        return [Outcome(OperationState.UNKNOWN, (broken_element(operation),)) for operation in batch]
 
     async def _end_write(
         self, standing: Standing, operations: Sequence[Operation], executed: list[Executed]
@@ -216,7 +212,7 @@ class Executor:
             cutter.end(operation)
         except Exception as error:
             self._log.error(Event.DMI_ELEMENT_BROKEN, data_producer_job_id=job.job_id, cause=repr(error))
-            cutter.end(operation, (BROKEN_ELEMENT,))
+            cutter.end(operation, (broken_element(operation),))
 
     async def _publish(self, standing: Standing) -> None:
         """Publish what the journal has and the bus has not, in order, with growing waits when it is away."""

@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 
 from ran_datajobs.dmi.element import Outcome
 from ran_datajobs.job import ErrorDetail, Operation, OperationState, Reason, Response
+from ran_datajobs.nrm.faults import no_answer, node_of
 
 APPLIED: Final = 0
 CANNOT_READ: Final = 103
@@ -25,23 +26,22 @@ _ENCODER: Final = msgspec.json.Encoder()
 NOT_STARTED: Final = Outcome(OperationState.NOT_STARTED)
 """Of an operation that a cancel or an earlier failure kept from being executed."""
 
-UNCERTAIN: Final = Outcome(
-    OperationState.UNKNOWN,
-    (
-        ErrorDetail(
-            type="SERVER_ERROR",
-            bad_data_node="",
-            reason="OTHER",
-            title="The plugin ended while it was executing this operation",
-        ),
-    ),
-)
-"""Of an operation that was being executed when the plugin was killed: it is not repeated."""
-
 
 class _Request(Struct, frozen=True):
     op: str
     path: str
+
+
+def uncertain(operation: Operation) -> Outcome:
+    """Of an operation that was being executed when the plugin was killed: it is not repeated."""
+    node = node_of(operation)
+    error = no_answer(node, "The plugin ended while it was executing this operation")
+    return Outcome(OperationState.UNKNOWN, (error,))
+
+
+def broken_element(operation: Operation) -> ErrorDetail:
+    """The element broke its promise."""
+    return no_answer(node_of(operation), "The plugin could not talk to the element")
 
 
 def request_of(operation: Operation) -> Raw:

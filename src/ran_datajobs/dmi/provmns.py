@@ -20,7 +20,6 @@ from msgspec import Struct
 
 from ran_datajobs.dmi.element import Outcome, ReadChunk
 from ran_datajobs.dmi.provmns_documents import (
-    Aliases,
     Edit,
     Span,
     document,
@@ -32,6 +31,8 @@ from ran_datajobs.dmi.provmns_documents import (
     uri_of,
 )
 from ran_datajobs.dmi.provmns_errors import Refusal, read_refusal
+from ran_datajobs.dmi.provmns_names import Aliases
+from ran_datajobs.dmi.provmns_nodes import Asked
 from ran_datajobs.dmi.provmns_patience import Patience, Sleep
 from ran_datajobs.dmi.provmns_read import ProvMnsReader, ScopeSpelling
 from ran_datajobs.dmi.provmns_settle import Found, Settled, settled
@@ -259,11 +260,15 @@ class ProvMnsElement:
                     self._patch_type = JSON_PATCH_VND_3GPP
                     continue
                 case Answered(status, body) if (400 <= status < 500 and status != 408) or status == 501:
-                    return _Refused(read_refusal(status, body, faults.node(edits[0].key, edits[0].pointer)))
+                    return _Refused(read_refusal(status, body, self._asked(edits)))
                 case Answered(status):
                     return _AnswerLost(f"it answers {status}", done_with=status == 500)
             if not await waits.pause(wish):
                 return _Away(away)
+
+    def _asked(self, edits: Sequence[Edit]) -> Asked:
+        first = edits[0]
+        return Asked(first.key, target_of(edits), self._aliases, first.pointer, first.fragment)
 
     async def _call(self, edits: Sequence[Edit]) -> Exchange:
         target = target_of(edits)

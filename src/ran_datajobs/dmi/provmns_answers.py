@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ran_datajobs import fdn
-from ran_datajobs.dmi.provmns_documents import Aliases
+from ran_datajobs.dmi.provmns_names import Aliases
 from ran_datajobs.errors import InvalidFdn
 from ran_datajobs.nrm.names import class_of, id_of, key_of_name
 from ran_datajobs.nrm.resources import objects_of, shown_attributes

@@ -5,100 +5,23 @@ what the document says, where it is sent (pure)."""
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import Raw, Struct, UnsetType
 
 from ran_datajobs import fdn
+from ran_datajobs.dmi.provmns_names import Aliases
 from ran_datajobs.errors import InvalidFdn
 from ran_datajobs.job import ErrorDetail, Op, Operation
 from ran_datajobs.nrm import json_patch
 from ran_datajobs.nrm.faults import malformed
-from ran_datajobs.nrm.model import Model
 from ran_datajobs.nrm.names import class_of, id_of, parent_of
 
 _MANAGED_ELEMENT: Final = "ManagedElement="
 _IDENTIFIERS: Final = frozenset({"id", "objectClass", "objectInstance"})
 _ENCODER: Final = msgspec.json.Encoder()
-
-
-class Aliases:
-    """The names of another generation of the model, by their stage-2 names (TS 28.541).
-
-    ``classes``: stage-2 class to the server's; ``attributes``: per stage-2 class, stage-2 attribute to the
-    server's. Names that are not listed are the same on both sides.
-    """
-
-    def __init__(
-        self,
-        classes: Mapping[str, str] | None = None,
-        attributes: Mapping[str, Mapping[str, str]] | None = None,
-    ) -> None:
-        self._classes = dict(classes or {})
-        self._attributes = {name: dict(table) for name, table in (attributes or {}).items()}
-        self._classes_back = {theirs: ours for ours, theirs in self._classes.items()}
-        self._attributes_back = {
-            name: {theirs: ours for ours, theirs in table.items()} for name, table in self._attributes.items()
-        }
-
-    def __bool__(self) -> bool:
-        return bool(self._classes or self._attributes)
-
-    def with_those_of(self, other: Aliases) -> Aliases:
-        """Both tables; where they differ, the other's name."""
-        names = dict.fromkeys((*self._attributes, *other._attributes))
-        return Aliases(
-            self._classes | other._classes,
-            {name: self._attributes.get(name, {}) | other._attributes.get(name, {}) for name in names},
-        )
-
-    def their_key(self, key: str) -> str:
-        """A key in the server's class names."""
-        return self._renamed(key, self._classes)
-
-    def our_key(self, key: str) -> str:
-        """A key in stage-2 class names."""
-        return self._renamed(key, self._classes_back)
-
-    def their_attribute(self, class_name: str, name: str) -> str:
-        """The server's name of an attribute of a stage-2 class."""
-        return self._attributes.get(class_name, {}).get(name, name)
-
-    def their_names(self, class_name: str | None, name: str) -> frozenset[str]:
-        """How the server may call an attribute of a class; None: of any class."""
-        if class_name is not None:
-            return frozenset((self.their_attribute(class_name, name),))
-        return frozenset((name, *(self.their_attribute(each, name) for each in self._attributes)))
-
-    def their_attributes(self, class_name: str, attributes: Any) -> Any:
-        """Attributes in the server's names, where they are an object."""
-        return _keys_renamed(attributes, self._attributes.get(class_name))
-
-    def our_attributes(self, class_name: str, attributes: Any) -> Any:
-        """Attributes in stage-2 names, where they are an object."""
-        return _keys_renamed(attributes, self._attributes_back.get(class_name))
-
-    def _renamed(self, key: str, table: Mapping[str, str]) -> str:
-        if not table or not key:
-            return key
-        parts = (part.partition("=") for part in key.split("/"))
-        return "/".join(f"{table.get(name, name)}={value}" for name, _, value in parts)
-
-
-def openapi_aliases(model: Model) -> Aliases:
-    """The names of the OpenAPI of TS 28.541 up to 19.1: ``GnbDuFunction``, ``nrPci`` and so on."""
-    classes: dict[str, str] = {}
-    attributes: dict[str, dict[str, str]] = {}
-    for name in model:
-        managed = model.managed_class(name)
-        if managed is not None and managed.aliases:
-            classes[name] = managed.aliases[0]
-        spellings = {ours: theirs[0] for ours, theirs in model.attribute_spellings(name).items()}
-        if spellings:
-            attributes[name] = spellings
-    return Aliases(classes, attributes)
 
 
 class Span(enum.StrEnum):
@@ -238,18 +161,15 @@ def _offset(key: str, target: str, aliases: Aliases) -> str:
 
 
 def _item(edit: Edit, path: str, aliases: Aliases) -> dict[str, Any]:
-    class_name = class_of(edit.key)
     value = edit.value
     if edit.op is Op.ACTION:
         path += f"#{edit.fragment}"
     elif edit.pointer is None:
         value = _their_resource(edit, aliases)
     else:
-        tokens = list(edit.pointer)
-        if tokens:
-            tokens[0] = aliases.their_attribute(class_name, tokens[0])
-        elif aliases:
-            value = aliases.their_attributes(class_name, _decoded(value))
+        tokens, there = aliases.their_pointer(class_of(edit.key), edit.pointer)
+        if there.theirs or there.below:
+            value = there.in_theirs(_decoded(value))
         path += "#/attributes" + "".join(
             "/" + token.replace("~", "~0").replace("/", "~1") for token in tokens
         )
@@ -321,9 +241,3 @@ def _raw(value: Raw | UnsetType) -> Raw:
 
 def _decoded(value: Any) -> Any:
     return msgspec.json.decode(value) if isinstance(value, Raw) else value
-
-
-def _keys_renamed(attributes: Any, table: Mapping[str, str] | None) -> Any:
-    if not table or not isinstance(attributes, dict):
-        return attributes
-    return {table.get(name, name): value for name, value in attributes.items()}

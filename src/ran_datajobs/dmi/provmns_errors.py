@@ -8,12 +8,15 @@ know TS 28.572 send its ``type``, ``reason`` and ``badDataNode``, or a list ``er
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
+from ran_datajobs.dmi.provmns_nodes import Asked
 from ran_datajobs.job import ErrorDetail
+from ran_datajobs.nrm.faults import REASONS
 from ran_datajobs.southbound.responses import MAX_TEXT
 
 TYPES: Final = frozenset(
@@ -63,38 +66,70 @@ class _Body(Struct, frozen=True, rename="camel"):
     bad_op_upper: Any = msgspec.field(default=None, name="badOP")
 
 
-def read_refusal(status: int, body: bytes | None, node: str) -> Refusal:
-    """What a 4xx or 5xx answer says; ``node`` is to blame where it names nothing."""
+def read_refusal(status: int, body: bytes | None, asked: str | Asked) -> Refusal:
+    """What a 4xx or 5xx answer says of what was ``asked``, which is to blame where it names nothing. With
+    only a node for that, the server's own names stay as they are."""
     try:
         given = msgspec.json.decode(body or b"", type=_Body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         given = _Body()
-    place = _place(given.bad_op if given.bad_op is not None else given.bad_op_upper)
+    others = [msgspec.convert(each, _Body) for each in _items(given.other_problems) if isinstance(each, dict)]
+    place = next((at for each in (given, *others) if (at := _bad_operation(each)) is not None), None)
     kind, reason = _BY_STATUS.get(status, ("SERVER_ERROR" if status >= 500 else "OTHER", "OTHER"))
     if _member(_first(given.errors), "type") in TYPES:
         given = msgspec.convert(_first(given.errors), _Body)
-    told = _text(given.type)
-    detail = _text(given.detail) or _text(_member(given.error, "errorInfo"))
-    more = [each for each in _items(given.other_problems) if isinstance(each, str)]
+    told, why = _text(given.type), _text(given.reason)
+    if why:
+        reason = why if why in REASONS else "OTHER"
+    node, unread = _node((given, *others), asked)
+    words = [
+        _text(given.detail) or _text(_member(given.error, "errorInfo")),
+        "" if why == reason else why,
+        *unread,
+        *(each for each in _items(given.other_problems) if isinstance(each, str)),
+        *(_text(each.title) or _text(each.detail) or _text(each.reason) for each in others),
+    ]
     return Refusal(
         ErrorDetail(
             type=told if told in TYPES else kind,
-            bad_data_node=_text(given.bad_data_node) or _named(given) or node,
-            reason=_text(given.reason) or reason,
+            bad_data_node=node,
+            reason=reason,
             title=_text(given.title) or f"The element answered {status}",
-            detail="; ".join(part for part in (detail, *more) if part)[:MAX_TEXT],
+            detail="; ".join(word for word in words if word)[:MAX_TEXT],
         ),
         place,
     )
 
 
-def _named(given: _Body) -> str:
-    """The first of what the answer calls bad."""
-    for group in (given.bad_attributes, given.bad_objects, given.bad_query_params):
-        for each in _items(group):
-            if text := _text(each) or _text(_member(each, "name")) or _text(_member(each, "path")):
-                return text
-    return ""
+def _node(problems: Sequence[_Body], asked: str | Asked) -> tuple[str, list[str]]:
+    """The first node that is called bad, and words that name none."""
+    if isinstance(asked, str):
+        first = problems[0]
+        return _text(first.bad_data_node) or next(_named(first, first.bad_query_params), asked), []
+    unread: list[str] = []
+    for each in problems:
+        for text in (_text(each.bad_data_node), *_named(each)):
+            if text and (node := asked.named(text)):
+                return node, unread
+            unread += [text] if text else []
+        unread += _texts(each.bad_query_params)
+    return asked.node, unread
+
+
+def _named(given: _Body, *more: Any) -> Iterator[str]:
+    """What an answer calls bad."""
+    for group in (given.bad_attributes, given.bad_objects, *more):
+        yield from _texts(group)
+
+
+def _texts(group: Any) -> Iterator[str]:
+    for each in _items(group):
+        if text := _text(each) or _text(_member(each, "name")) or _text(_member(each, "path")):
+            yield text
+
+
+def _bad_operation(given: _Body) -> int | None:
+    return _place(given.bad_op if given.bad_op is not None else given.bad_op_upper)
 
 
 def _place(pointer: Any) -> int | None:

@@ -14,8 +14,10 @@ from msgspec import Struct
 from ran_datajobs import fdn
 from ran_datajobs.dmi.element import ReadChunk
 from ran_datajobs.dmi.provmns_answers import Placed, objects_in
-from ran_datajobs.dmi.provmns_documents import Aliases, uri_of
+from ran_datajobs.dmi.provmns_documents import uri_of
 from ran_datajobs.dmi.provmns_errors import read_refusal
+from ran_datajobs.dmi.provmns_names import Aliases
+from ran_datajobs.dmi.provmns_nodes import Asked
 from ran_datajobs.dmi.provmns_patience import Patience
 from ran_datajobs.errors import InvalidFdn, InvalidFilter
 from ran_datajobs.job import ErrorDetail, Operation, ScopeType
@@ -163,7 +165,7 @@ class ProvMnsReader:
                 case Answered(status) if status in NOT_PROCESSED:
                     cause, wish = f"it answers {status}", seconds_of(exchange.retry_after)
                 case Answered(status, body) if status < 500 and status != 408:
-                    return read_refusal(status, body, faults.node(base)).error
+                    return read_refusal(status, body, Asked(base, base, self._aliases)).error
                 case Answered(status):
                     cause = f"it answers {status}"
                     unfinished += 1

@@ -21,7 +21,8 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from ran_datajobs.dmi.provmns import Http, ProvMnsElement, ProvMnsServer
-from ran_datajobs.dmi.provmns_documents import Aliases, Span, openapi_aliases
+from ran_datajobs.dmi.provmns_documents import Span
+from ran_datajobs.dmi.provmns_names import Aliases, openapi_aliases
 from ran_datajobs.dmi.provmns_read import ScopeSpelling
 from ran_datajobs.errors import WrongUse
 from ran_datajobs.nrm.model import Model, load

@@ -34,9 +34,7 @@ WRITES_AT_ONCE: Final = 50
 
 _SUCCEEDED: Final = Outcome(OperationState.SUCCEEDED)
 _NOT_STARTED: Final = Outcome(OperationState.NOT_STARTED)
-_NO_ANSWER: Final = ErrorDetail(
-    type="SERVER_ERROR", bad_data_node="", reason="OTHER", title="The element closed the connection"
-)
+_CLOSED: Final = "The element closed the connection"
 
 
 class SimulatedElement:
@@ -82,7 +80,10 @@ class SimulatedElement:
             case Rejected():
                 return _failed(answer.error)
             case Dropped():
-                return Outcome(OperationState.UNKNOWN, (_NO_ANSWER,))
+                return Outcome(
+                    OperationState.UNKNOWN,
+                    (faults.no_answer(faults.node(patch.key, patch.pointer), _CLOSED),),
+                )
             case _:
                 assert_never(answer)
 
@@ -101,7 +102,7 @@ class SimulatedElement:
             case Rejected():
                 return answer.error
             case Dropped():
-                return _NO_ANSWER
+                return faults.no_answer(faults.node(base), _CLOSED)
             case _:
                 assert_never(answer)
 

@@ -8,12 +8,36 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from ran_datajobs.job import ErrorDetail
+from ran_datajobs import fdn
+from ran_datajobs.errors import InvalidFdn
+from ran_datajobs.job import ErrorDetail, Op, Operation
 
 _SCHEMA: Final = "SCHEMA_VALIDATION_ERROR"
 _TREE: Final = "DATA_NODE_TREE_ERROR"
 _MODIFICATION: Final = "MODIFICATION_NOT_ALLOWED"
 _APPLICATION: Final = "APPLICATION_LAYER_ERROR"
+
+REASONS: Final = frozenset(
+    {
+        "NEW_DATA_NODE_NAME_INVALID",
+        "NEW_DATA_NODE_VALUE_INVALID",
+        "NEW_DATA_NODE_CONTAINMENT_INVALID",
+        "FINAL_DATA_NODE_VALUE_INVALID",
+        "FINAL_DATA_NODE_UNIQUENESS_INVALID",
+        "FINAL_DATA_NODE_MULTIPLICITY_INVALID",
+        "FINAL_DATA_NODE_CARDINALITY_INVALID",
+        "TARGET_DATA_NODE_NOT_FOUND",
+        "TARGET_DATA_NODE_PARENT_NOT_FOUND",
+        "TARGET_DATA_NODE_FOUND",
+        "TARGET_DATA_NODE_NOT_WRITABLE",
+        "TARGET_DATA_NODE_INVARIANT",
+        "TARGET_DATA_NODE_CREATION_NOT_ALLOWED",
+        "TARGET_DATA_NODE_DELETION_NOT_ALLOWED",
+        "ACCESS_DENIED",
+        "OTHER",
+    }
+)
+"""Every reason that TS 28.572 has."""
 
 
 class Fault(NamedTuple):
@@ -45,6 +69,25 @@ def node(key: str, pointer: tuple[str | int, ...] | None = None) -> str:
         return "/" + key
     tokens = "".join("/" + str(token).replace("~", "~0").replace("/", "~1") for token in pointer)
     return f"/{key}#/attributes{tokens}"
+
+
+def node_of(operation: Operation) -> str:
+    """How an error names what an operation is about; its path where that cannot be read."""
+    text, fragment = fdn.split_path(operation.path)
+    try:
+        key = fdn.key(text)
+        if fragment is None or operation.op is Op.READ:
+            return node(key)
+        if operation.op is Op.ACTION:
+            return f"/{key}#{fragment}"
+        return node(key, fdn.attribute_pointer(fragment)[1:])
+    except InvalidFdn:
+        return operation.path
+
+
+def no_answer(bad_data_node: str, title: str, detail: str = "") -> ErrorDetail:
+    """The element or what stands before it did not say what became of an operation."""
+    return ErrorDetail("SERVER_ERROR", bad_data_node, "OTHER", title, detail)
 
 
 def refused_value(key: str, fault: Fault) -> ErrorDetail:

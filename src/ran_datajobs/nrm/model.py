@@ -32,7 +32,11 @@ Kind = Literal["integer", "number", "boolean", "string", "enum", "dn", "list", "
 
 
 class Attribute(Struct, frozen=True):
-    """What one attribute, list item or field may be. ``ranges`` are inclusive pairs, ``length`` one pair."""
+    """What one attribute, list item or field may be. ``ranges`` are inclusive pairs, ``length`` one pair.
+
+    ``openapi``: its name in the OpenAPI up to 19.1 where that is another one; ``aliases``: every spelling
+    of it that is known beside its name.
+    """
 
     type: Kind
     ranges: tuple[tuple[float, float], ...] = ()
@@ -49,6 +53,7 @@ class Attribute(Struct, frozen=True):
     invariant: bool = False
     default: Any = UNSET
     unit: str = ""
+    openapi: str = ""
     aliases: tuple[str, ...] = ()
 
     def fault(self, value: Any, at: tuple[str | int, ...] = ()) -> Fault | None:
@@ -122,7 +127,7 @@ class Model:
         return holder is not None and child in holder.children
 
     def attribute_spellings(self, class_name: str) -> dict[str, tuple[str, ...]]:
-        """Per attribute that has them, its other spellings in the OpenAPI generations, the oldest first."""
+        """Per attribute that has them, its other spellings in YANG and in the OpenAPI generations."""
         found = self._classes.get(class_name, OPEN_CLASS)
         return {name: each.aliases for name, each in found.attributes.items() if each.aliases}
 

@@ -15,6 +15,7 @@ from typing import Final
 from msgspec import Struct
 
 from ran_datajobs.job import ErrorDetail
+from ran_datajobs.nrm.faults import REASONS
 from ran_datajobs.nrm.model import Model
 from ran_datajobs.nrm.names import parent_of
 from ran_datajobs.nrm.patch import Actions, Patch, Rejected, apply_atomically
@@ -145,4 +146,6 @@ def _fits(objects: Objects, key: str, attributes: Attributes | None) -> bool:
 
 def _refusal(element: str, step: Step) -> ErrorDetail:
     kind = "ACCESS_CONTROL_CONFLICT" if step.reason == "ACCESS_DENIED" else "APPLICATION_LAYER_ERROR"
-    return ErrorDetail(kind, f"/{element}", step.reason, "The element refuses")
+    known = step.reason in REASONS
+    reason, detail = (step.reason, "") if known else ("OTHER", step.reason)
+    return ErrorDetail(kind, f"/{element}", reason, "The element refuses", detail)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Failures that nobody explained still say which data node they are about."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import Raw
+
+from ran_datajobs.dmi.outcomes import broken_element, uncertain
+from ran_datajobs.dmi.simulated import simulated_elements
+from ran_datajobs.job import ActivationMode, Op, Operation, OperationState
+from ran_datajobs.nrm.faults import REASONS
+from ran_datajobs.nrm.model import load
+from ran_datajobs.nrm.tree import Tree
+from ran_datajobs.simulator.faults import EVERYWHERE, Fault, FaultScripts, Script, Step
+
+ELEMENT = "SubNetwork=X/ManagedElement=1"
+
+
+@pytest.mark.parametrize(
+    ("op", "path", "node"),
+    [
+        (Op.REPLACE, "SubNetwork=X,ManagedElement=1#userLabel", f"/{ELEMENT}#/attributes/userLabel"),
+        (Op.REMOVE, ELEMENT, f"/{ELEMENT}"),
+        (Op.ACTION, f"/{ELEMENT}#Restart", f"/{ELEMENT}#Restart"),
+        (Op.READ, f"/{ELEMENT}", f"/{ELEMENT}"),
+        (Op.REMOVE, "no name", "no name"),
+    ],
+)
+def test_what_a_broken_element_leaves_open_names_its_node(op: Op, path: str, node: str) -> None:
+    """So does what was being executed when the plugin was killed."""
+    operation = Operation(op, path, 1)
+    assert broken_element(operation).bad_data_node == node
+    [error] = uncertain(operation).errors
+    assert error.bad_data_node == node
+
+
+def scripted(step: Step) -> FaultScripts:
+    return FaultScripts((Script(EVERYWHERE, (step,), repeat=True),))
+
+
+async def test_a_dropped_connection_names_its_node() -> None:
+    """Of a read and of a write."""
+    tree = Tree([("SubNetwork=X", {}), (ELEMENT, {})])
+    scripts = scripted(Step(Fault.DROP))
+    element = simulated_elements(tree, load(), {}, {"ems": [ELEMENT]}, scripts)["ems"]
+    operation = Operation(Op.REPLACE, f"/{ELEMENT}#/attributes/userLabel", 1, Raw(b'"x"'))
+    [outcome] = await element.write([operation], ActivationMode.BEST_EFFORT)
+    assert outcome.state is OperationState.UNKNOWN
+    assert outcome.errors[0].bad_data_node == f"/{ELEMENT}#/attributes/userLabel"
+    [chunk] = [each async for each in element.read(Operation(Op.READ, f"/{ELEMENT}", 1))]
+    assert chunk.errors[0].bad_data_node == f"/{ELEMENT}"
+
+
+async def test_a_scripted_refusal_has_a_reason_of_the_standard() -> None:
+    """Free words of a script go to the detail."""
+    tree = Tree([("SubNetwork=X", {}), (ELEMENT, {})])
+    scripts = scripted(Step(Fault.REFUSE, reason="out of coffee"))
+    element = simulated_elements(tree, load(), {}, {"ems": [ELEMENT]}, scripts)["ems"]
+    [chunk] = [each async for each in element.read(Operation(Op.READ, f"/{ELEMENT}", 1))]
+    [error] = chunk.errors
+    assert error.reason in REASONS
+    assert (error.reason, error.detail) == ("OTHER", "out of coffee")
