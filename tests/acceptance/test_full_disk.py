@@ -18,6 +18,7 @@ import pytest
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
 from tests.acceptance.whole_service import DEADLINE, JOBS, whole_service
+from tests.peers.program import not_possible
 
 MIB = 1024 * 1024
 HANDLES = {f"/ManagedElement={n}": f"ems-{n}" for n in range(2)}
@@ -44,7 +45,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         check=False,
     )
     if done.returncode != 0:
-        pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.strip()}")
+        not_possible(f"a tmpfs cannot be mounted here: {done.stderr.strip()}")
     try:
         yield folder
     finally:
