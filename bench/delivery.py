@@ -41,6 +41,7 @@ MIB: Final = 1 << 20
 DEFAULT_MIB: Final = 1024
 ROUNDS: Final = 3
 LEAST_RATIO: Final = 0.5
+POLL: Final = 0.1
 PARALLEL_PUTS: Final = 8
 TOPIC, BARE_TOPIC = "bench-results", "bench-bare"
 NODE = "/SubNetwork=Bench/ManagedElement=1"
@@ -183,7 +184,7 @@ async def delivered(machine: Machine, address: str) -> Any:
                 job = await response.json()
             if job["deliveryState"] == "DELIVERED":
                 return job
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(POLL)
 
 
 class Timed(Struct, frozen=True):
@@ -258,7 +259,7 @@ async def _read(machine: Machine) -> str:
     """The address of a read for the topic that has ended: its results are in S3."""
     body = msgspec.json.encode({"data": [{"op": "read", "operationId": 1, "path": NODE}]})
     address = await machine.submit(body, f"kafka:{TOPIC}")
-    job = await machine.ended(address)
+    job = await machine.ended(address, every=POLL)
     if job["status"] != "FINSHED":
         async with machine.session.get(address + "/subJobs") as response:
             raise SystemExit(f"the read did not end well: {await response.json()}")

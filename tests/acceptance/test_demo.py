@@ -18,6 +18,7 @@ import pytest
 
 from ran_datajobs.processes import owned
 from tests.acceptance.commands import ENDED_WITHIN, Started, datajobs, environment, json_lines, started
+from tests.peers.program import not_installed
 
 _ROOT = Path(__file__).resolve().parents[2]
 _UP = "Serving until Ctrl-C"
@@ -175,7 +176,7 @@ def test_a_wheel_in_an_empty_directory_runs_the_demo(tmp_path: Path, free_port: 
     """What is built holds everything: code, SQL, page and examples."""
     uv = Path(sys.executable).with_name("uv")
     if not uv.exists():
-        uv = Path(shutil.which("uv") or pytest.skip("there is no uv to build with"))
+        uv = Path(shutil.which("uv") or not_installed("uv, to build with,"))
     build = [uv, "build", "--quiet", "--wheel", "--no-build-isolation", "--python", sys.executable]
     subprocess.run([*build, "--out-dir", tmp_path / "dist", _ROOT], check=True, timeout=120)
     [wheel] = (tmp_path / "dist").glob("*.whl")

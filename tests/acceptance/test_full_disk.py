@@ -23,6 +23,7 @@ import pytest
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
 from tests.acceptance.whole_service import DEADLINE, JOBS, whole_service
 from tests.crash.killable import killable_service
+from tests.peers.program import not_possible
 
 MIB = 1024 * 1024
 HANDLES = {f"/ManagedElement={n}": f"ems-{n}" for n in range(2)}
@@ -68,7 +69,7 @@ def file_system(folder: Path, mebibytes: int) -> Iterator[Path]:
         check=False,
     )
     if done.returncode != 0:
-        pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.strip()}")
+        not_possible(f"a tmpfs cannot be mounted here: {done.stderr.strip()}")
     try:
         yield folder
     finally:

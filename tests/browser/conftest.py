@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from ran_datajobs.serving import free_port
 from tests.browser import chromium
 from tests.browser.running import Service, new_token, started
 from tests.browser.scripted import scripted_plugin
+from tests.peers.program import not_installed
 
 STARTS_WITHIN = 120.0
 
@@ -80,9 +80,7 @@ def browser() -> Iterator[Browser]:
     """Chromium."""
     path = chromium.program()
     if path is None:
-        if os.environ.get("CI"):
-            pytest.fail("Chromium is missing: make deps")
-        pytest.skip("Chromium is missing: make deps")
+        not_installed("Chromium")
     with chromium.chromium(path) as running:
         yield running
 

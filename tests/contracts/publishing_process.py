@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A publisher in a process of its own, which waits at a named checkpoint to be killed.
+"""A publisher in a process of its own, which freezes at a named checkpoint, to be killed or to go on.
 
 Arguments: database URL, Kafka bootstrap servers, folder of the objects, checkpoint. It prints the checkpoint
 when it gets there, or ``done`` when nothing is left to publish.
@@ -8,6 +8,7 @@ when it gets there, or ``done`` when nothing is left to publish.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -33,15 +34,16 @@ NONE = "none"
 
 
 class Checkpoints:
-    """Stops the whole process where it was told to."""
+    """Stops the whole process where it was told to, the first time."""
 
     def __init__(self, stop_at: str) -> None:
         self._stop_at = stop_at
 
     def __call__(self, name: str) -> None:
         if name == self._stop_at:
+            self._stop_at = NONE
             print(name, flush=True)
-            signal.pause()
+            os.kill(os.getpid(), signal.SIGSTOP)
 
 
 class CheckedProducer(TransactionalProducer):

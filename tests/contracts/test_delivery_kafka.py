@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -20,10 +22,12 @@ from confluent_kafka.admin import AclOperation
 
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.kafka import KafkaBus
+from ran_datajobs.messaging.topics import STATUS_TOPIC
+from ran_datajobs.results import delivery
 from ran_datajobs.results.objects import open_folder
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
-from tests.contracts.delivery_service import Service, id_in_shard, responses
+from tests.contracts.delivery_service import BUCKET, NOW, Service, id_in_shard, responses
 from tests.contracts.publishing_process import CHECKPOINTS, NONE
 from tests.peers.kafka import KafkaBroker
 
@@ -52,11 +56,17 @@ class KafkaService(Service):
         await self.finish(job_id)
         return job_id
 
-    def published_by_a_process(self, url: str, stop_at: str) -> str:
-        """What a publisher in a process of its own said before it was killed or had ended."""
+    def publishing(self, url: str, stop_at: str) -> subprocess.Popen[str]:
+        """A publisher in a process of its own."""
         command = [sys.executable, "-m", "tests.contracts.publishing_process"]
         arguments = [url, self.broker.bootstrap, str(self.folder), stop_at]
-        with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        return subprocess.Popen(
+            [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def published_by_a_process(self, url: str, stop_at: str) -> str:
+        """What a publisher in a process of its own said before it was killed or had ended."""
+        with self.publishing(url, stop_at) as process:
             assert process.stdout is not None
             said = process.stdout.readline().strip()
             process.kill()
@@ -127,8 +137,8 @@ def whole(messages: list[KafkaMessage], jobs: dict[UUID, int]) -> None:
     seen = identities(messages)
     assert len(seen) == len(set(seen))
     of_sub_job: dict[tuple[str, str], list[int]] = {}
-    for job_id, sub_job, sequence, delivery in seen:
-        assert delivery == 1
+    for job_id, sub_job, sequence, delivered in seen:
+        assert delivered == 1
         of_sub_job.setdefault((job_id, sub_job), []).append(sequence)
     assert all(sequences == [0, 1, 2] for sequences in of_sub_job.values())
     assert {UUID(job_id) for job_id, _ in of_sub_job} == set(jobs)
@@ -149,6 +159,67 @@ async def test_once_across_kills_at_every_checkpoint(service: KafkaService, data
     for job_id in jobs:
         assert await service.state(job_id) == "DELIVERED"
     assert await service.value("select count(*) from outbox") == 0
+
+
+@pytest.mark.parametrize(
+    "checkpoint", ["before the transaction", "transaction open", "messages at the broker"]
+)
+async def test_a_frozen_publisher_spoils_nothing(
+    service: KafkaService, database_url: str, checkpoint: str
+) -> None:
+    """A publisher that is frozen before or in its transaction and cut off from the database is overtaken;
+    when it goes on, nothing of it gets out."""
+    job_id = await service.sent_job(2)
+    process = service.publishing(database_url, checkpoint)
+    try:
+        assert process.stdout is not None
+        assert (await asyncio.to_thread(process.stdout.readline)).strip() == checkpoint
+        await service.execute(
+            "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' "
+            "and database = (select oid from pg_database where datname = current_database())"
+        )
+        await service.deliver(job_id, service.publisher())
+        process.send_signal(signal.SIGCONT)
+        await asyncio.to_thread(process.wait, 60)
+    finally:
+        process.kill()
+        process.communicate()
+    whole(await asyncio.to_thread(committed, service.broker, service.topic), {job_id: 2})
+
+
+async def test_an_object_too_large_for_a_message_is_referred_to(service: KafkaService) -> None:
+    """A single object over the limit goes out as the address and the check sum of its result object."""
+    job_id = await service.job(destination=service.topic)
+    (part,) = await service.settle(job_id, await service.sub_job(job_id), responses(1, size=1_500_000))
+    await service.publish_all(job_id)
+    (message,) = await asyncio.to_thread(committed, service.broker, service.topic)
+    assert message.value is not None
+    (entry,) = msgspec.json.decode(message.value)["data"]["responses"]
+    assert entry["result"]["sha256"] == part.sha256
+    assert entry["result"]["dataref"].endswith(part.key)
+    stored = await service.objects.get(BUCKET, part.key)
+    assert stored is not None
+    assert hashlib.sha256(stored).hexdigest() == part.sha256
+
+
+async def test_a_status_event_is_a_cloud_event(service: KafkaService) -> None:
+    """The cloudevents package reads a change of status, with its own type and schema and the job as data."""
+    job_id = await service.job(destination=service.topic)
+    async with service.database.transaction() as connection:
+        await outbox.add(
+            connection, [delivery.status_message(job_id, service.topic, 3, b'{"status":"RUNNING"}', NOW)]
+        )
+    await service.publish_all(job_id)
+    everything = await asyncio.to_thread(committed, service.broker, STATUS_TOPIC)
+    (message,) = [each for each in everything if each.headers[events.CORRELATION_ID] == str(job_id).encode()]
+    event = from_binary_event(message)
+    assert event.get_type() == events.STATUS_TYPE
+    assert event.get_dataschema() == events.STATUS_SCHEMA
+    assert event.get_source() == f"ncmp.{job_id}"
+    assert event.get_specversion() == "1.0"
+    data = event.get_data()
+    body = data if isinstance(data, dict) else msgspec.json.decode(data)
+    assert body == {"data": {"status": "RUNNING"}}
 
 
 async def test_once_across_a_broker_that_is_killed(service: KafkaService) -> None:

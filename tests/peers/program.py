@@ -30,7 +30,11 @@ def free_ports(count: int) -> list[int]:
 
 def not_installed(what: str) -> NoReturn:
     """Skip, and say in one line what would help; where a skip is not allowed (``CI``), fail."""
-    text = f"{what} is not installed: run `make deps`"
+    not_possible(f"{what} is not installed: run `make deps`")
+
+
+def not_possible(text: str) -> NoReturn:
+    """Skip for the reason ``text``; where a skip is not allowed (``CI``), fail."""
     if os.environ.get("CI"):
         pytest.fail(text)
     pytest.skip(text)

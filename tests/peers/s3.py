@@ -62,6 +62,7 @@ class S3Service:
             "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
             "S3_BUCKET": f"{self.bucket},{self.other_bucket}",
             "HOME": str(folder),
+            "TMPDIR": str(folder),
         }
         self._program = Program([str(WEED), "mini", *flags], folder, environment)
 

@@ -332,10 +332,11 @@ async def _more(consumer: AIOConsumer, first: Any) -> list[Any]:
     they can be many times what the client counts."""
     records, size = [first], len(first)
     while len(records) < _BATCH and size < _BATCH_BYTES:
-        some = await consumer.consume(_AT_HAND, 0.0)
+        wanted = _AT_HAND - len(records) % _AT_HAND  # a full number of what is worked on side by side
+        some = await consumer.consume(wanted, 0.0)
         records += some
         size += sum(map(len, some))
-        if len(some) < _AT_HAND:
+        if len(some) < wanted:
             break
     return records
 
