@@ -7,7 +7,7 @@ import asyncio
 import importlib
 import sys
 
-NAMES = ("accept", "size", "network", "plan", "peers", "nrm", "read", "delivery")
+NAMES = ("accept", "size", "network", "simulator", "plan", "peers", "nrm", "read", "delivery")
 
 
 def main() -> None:

@@ -104,10 +104,15 @@ class Machine:
                 name = next((w for w in words if w.startswith("serve")), None)
                 if name is None:
                     continue
-                status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
-                peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-                peaks[name] = max(peaks.get(name, 0), int(peak.split()[1]) // 1024)
+                peaks[name] = max(peaks.get(name, 0), peak_rss_of(process))
         return peaks
+
+
+def peak_rss_of(process: psutil.Process) -> int:
+    """Largest resident memory so far of one process, in MiB."""
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(peak.split()[1]) // 1024
 
 
 @contextlib.asynccontextmanager

@@ -121,6 +121,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="seed of the simulated network")
     parser.add_argument("--dir", type=Path, default=Path(__file__).parent, help="folder to write to")
     given = parser.parse_args()
+    given.dir.mkdir(parents=True, exist_ok=True)
     write_examples(given.dir, given.sites, given.seed)
 
 

@@ -306,7 +306,8 @@ class _Visit:
             case Responses(responses=responses):
                 operations = await self._operations()
                 outcome = await _worked_out(
-                    len(operations), lambda: outcomes.from_responses(operations, responses, told)
+                    len(operations),
+                    lambda: outcomes.from_responses(operations, responses, told, is_read=self._is_read),
                 )
                 await self._end(outcome)
             case OnTopic(topic=topic):
