@@ -144,7 +144,7 @@ def test_every_operation_gets_exactly_one_outcome_in_order(
         )
     )
     told = data.draw(st.sampled_from([s for s in Status if s.terminal]))
-    outcome = outcomes.from_responses(asked, listed, told)
+    outcome = outcomes.from_responses(asked, listed, told, is_read=False)
     assert [r.operation_id for r in outcome.responses] == [o.operation_id for o in asked]
     assert outcome.counts.total == len(asked)
     named = {str(r.operation_id) for r in listed}
@@ -175,7 +175,7 @@ def test_every_response_of_a_read_is_kept_and_the_worst_counts() -> None:
     assert [r.operation_id for r in read.responses[5:]] == [3]
     assert (read.counts.total, read.counts.succeeded, read.counts.failed, read.counts.unknown) == (3, 1, 1, 1)
     assert read.status is Status.PARTIALLY_FAILED
-    written = outcomes.from_responses(asked, listed, Status.FINISHED)
+    written = outcomes.from_responses(asked, listed, Status.FINISHED, is_read=False)
     assert [r.status_message for r in written.responses[:2]] == ["first, one", "second, one"]
 
 
@@ -183,7 +183,7 @@ def test_outcomes_win_over_the_status() -> None:
     """A plugin that says finished and lists a failure has a sub-job that failed in part."""
     asked = [Operation(Op.ADD, "/A=1", 1), Operation(Op.ADD, "/A=2", "2")]
     listed = [Response("1", 0, "ok"), Response(2, 108, "no")]
-    outcome = outcomes.from_responses(asked, listed, Status.FINISHED)
+    outcome = outcomes.from_responses(asked, listed, Status.FINISHED, is_read=False)
     assert outcome.status is Status.PARTIALLY_FAILED
     assert [r.reason for r in outcome.responses] == ["", "STATUS_108"]
 

@@ -73,7 +73,7 @@ def from_responses(
     responses: Iterable[Response],
     told: Status,
     *,
-    is_read: bool = False,
+    is_read: bool,
 ) -> Outcome:
     """The outcome of every operation, in the request's order, out of what a plugin listed.
 
