@@ -61,7 +61,7 @@ async def _one_wide_job(machine: Machine, plugin: str) -> str:
         while (seen := await _creates(machine, plugin))[0] < before + PRODUCERS:
             await asyncio.sleep(0.02)
     acknowledged = seen[1] - start
-    await machine.ended(address)
+    await machine.ended(address, every=0.1)
     terminal = time.monotonic() - start
     return (
         f"{PRODUCERS} producers x 1 operation: {PRODUCERS / acknowledged:,.0f} sub-jobs/s acknowledged, "

@@ -18,7 +18,7 @@ from ran_datajobs.config import Group, load
 if TYPE_CHECKING:
     from ran_datajobs.telemetry import Logger
 
-_COLLECT_AFTER: Final = (50_000, 20, 20)
+_COLLECT_AFTER: Final = (100_000, 50, 100)
 """Objects after which Python looks for cycles. A worker has thousands of turns under way that all go on for a
 while: looking at them after every 700 new objects, the default, took a quarter of its time."""
 

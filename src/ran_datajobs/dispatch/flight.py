@@ -27,10 +27,14 @@ from ran_datajobs.southbound.plugin import (
 BODY_BYTES: Final = 256 * 1024 * 1024
 """Operations that one worker holds uncompressed, on their way to plugins or to be told apart by outcome."""
 
-CALLS_PER_PLUGIN: Final = 64
-"""Creates, and as many other calls beside them, that one worker has under way at one plugin."""
+CREATES_PER_PLUGIN: Final = 128
+"""Creates that one worker has marked and not heard of at one plugin. The HTTP client sends half as many at a
+time: the others are on their way through the database."""
 
-CALLS_BESIDE_CREATES: Final = 8
+CALLS_PER_PLUGIN: Final = 64
+"""Other calls that one worker has under way at one plugin beside them."""
+
+CALLS_BESIDE_CREATES: Final = 2
 """So many of the other calls while creates wait: what has not been sent goes before news of what has."""
 
 
@@ -99,11 +103,13 @@ class Flights:
         stopping: asyncio.Event,
         *,
         body_bytes: int = BODY_BYTES,
+        creates_per_plugin: int = CREATES_PER_PLUGIN,
         calls_per_plugin: int = CALLS_PER_PLUGIN,
     ) -> None:
         self._stopping = stopping
         self._bytes = Allowance(body_bytes)
         self._bytes_per_plugin = body_bytes // 2
+        self._creates_per_plugin = creates_per_plugin
         self._calls_per_plugin = calls_per_plugin
         self._bytes_of: dict[str, Allowance] = {}
         self._creates_of: dict[str, Allowance] = {}
@@ -116,7 +122,7 @@ class Flights:
         stop, nothing new may be sent."""
         creates = self._creates_of.get(plugin)
         if creates is None:
-            creates = self._creates_of[plugin] = Allowance(self._calls_per_plugin)
+            creates = self._creates_of[plugin] = Allowance(self._creates_per_plugin)
         self._want_creates(plugin, 1)
         try:
             async with creates.take(), self.operations(plugin, size):
@@ -153,9 +159,10 @@ class Flights:
         """Count the creates that wait or are under way; while some wait, other calls have fewer places."""
         before = self._creates_wanted.get(plugin, 0)
         wanted = self._creates_wanted[plugin] = before + more
-        if (before > self._calls_per_plugin) is not (wanted > self._calls_per_plugin):
+        some_wait = wanted > self._creates_per_plugin
+        if some_wait is not (before > self._creates_per_plugin):
             few = min(CALLS_BESIDE_CREATES, self._calls_per_plugin)
-            self._calls(plugin).allow(few if wanted > self._calls_per_plugin else self._calls_per_plugin)
+            self._calls(plugin).allow(few if some_wait else self._calls_per_plugin)
 
 
 class _BoundedPlugin:

@@ -14,7 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator
 from typing import Final
 
-LANES_HELD: Final = 8192
+LANES_HELD: Final = 24576
 """Lanes that one worker holds at a time. One costs about 8 KiB while its sub-job is small."""
 
 

@@ -14,7 +14,6 @@ from msgspec import Struct
 from ran_datajobs.dispatch.announce import Announcer
 from ran_datajobs.dispatch.batch import Batched
 from ran_datajobs.dispatch.tasks import Task, TaskKind, enqueue, enqueue_lanes
-from ran_datajobs.job import Status
 from ran_datajobs.store import lanes, parts
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.lanes import ClaimedLane, Closed, Held, HeldElsewhere, Look, Settlement, Waiting
@@ -138,13 +137,15 @@ class LaneSteps:
 
     async def _starting(self, held: Sequence[Held]) -> list[bytes | None]:
         async def write(connection: Connection) -> dict[UUID, bytes]:
-            jobs = await lanes.lock_jobs(connection, [h.job_id for h in held])
-            bodies = await lanes.mark_starting(connection, held)
-            first = [
-                h.job_id for h in held if h.sub_job_id in bodies and jobs[h.job_id] is Status.NOT_STARTED
-            ]
+            job_ids = {h.job_id for h in held}
+            first = await lanes.jobs_not_started(connection, job_ids)  # no other needs its row locked
             if first:
-                await self._announcer.jobs_changed(connection, await lanes.jobs_running(connection, first))
+                await lanes.lock_jobs(connection, first)
+            bodies = await lanes.mark_starting(connection, held)
+            begun = {h.job_id for h in held if h.sub_job_id in bodies}
+            running = await lanes.jobs_running(connection, [job_id for job_id in first if job_id in begun])
+            if running:
+                await self._announcer.jobs_changed(connection, running)
             return bodies
 
         bodies = await self._database.retried(write)

@@ -40,7 +40,7 @@ from ran_datajobs.store.lanes import (
 HOLD_FOR: Final = 1.0
 """Seconds that a lane is held while nothing of it is due; more is left to a delayed task."""
 
-LOOK_EVERY: Final = 10.0
+LOOK_EVERY: Final = 60.0
 """Seconds after which a holder looks even when nobody said that there is something new."""
 
 SOON: Final = 0.1

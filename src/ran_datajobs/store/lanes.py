@@ -7,7 +7,7 @@ a write under an older epoch changes nothing, and its sub-job is absent from wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -262,10 +262,14 @@ async def _closing_writes(connection: Connection, sub_jobs: Sequence[UUID]) -> d
     }
 
 
-async def lock_jobs(connection: Connection, job_ids: Sequence[UUID]) -> dict[UUID, Status]:
-    """Lock the jobs' rows, in order; their states."""
-    rows = await connection.fetch(_SQL["lock_jobs"], sorted(set(job_ids)))
-    return {row["job_id"]: Status(row["status"]) for row in rows}
+async def lock_jobs(connection: Connection, job_ids: Iterable[UUID]) -> None:
+    """Lock the jobs' rows, in order."""
+    await connection.execute(_SQL["lock_jobs"], sorted(set(job_ids)))
+
+
+async def jobs_not_started(connection: Connection, job_ids: Iterable[UUID]) -> list[UUID]:
+    """Those of these jobs that are NOT_STARTED; once one is not, it never is again."""
+    return [row["job_id"] for row in await connection.fetch(_SQL["jobs_not_started"], list(job_ids))]
 
 
 async def holds(connection: Connection, held: Held) -> bool:
@@ -283,6 +287,8 @@ async def mark_starting(connection: Connection, held: Sequence[Held]) -> dict[UU
 
 async def jobs_running(connection: Connection, job_ids: Sequence[UUID]) -> list[UUID]:
     """Move the jobs that were NOT_STARTED to RUNNING; those that moved."""
+    if not job_ids:
+        return []
     return [row["job_id"] for row in await connection.fetch(_SQL["jobs_running"], sorted(set(job_ids)))]
 
 

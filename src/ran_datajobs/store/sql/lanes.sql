@@ -110,10 +110,10 @@ join data_job j on j.job_id = s.job_id
 order by t.turn, s.job_seq;
 
 -- name: lock_jobs
-select job_id, status from data_job where job_id = any ($1::uuid[]) order by job_id for no key update;
+select from data_job where job_id = any ($1::uuid[]) order by job_id for no key update;
 
 -- When a client was served is remembered where others wait, here or until it is settled: a lane with nobody else in
--- it has no turns to give.
+-- it has no turns to give. The limits make PostgreSQL look into these few lanes, whatever its statistics say.
 -- name: mark_starting
 with starting as (
     update sub_job s
@@ -124,9 +124,10 @@ with starting as (
     returning s.sub_job_id, s.lane_id, s.client, s.attempts, s.body
 ), served as (
     insert into lane_client (lane_id, client, served_at)
-    select s.lane_id, s.client, clock_timestamp() from starting s
-    where s.attempts = 1 and exists (
-        select 1 from sub_job o where o.lane_id = s.lane_id and o.stage = 'READY' and o.sub_job_id <> s.sub_job_id)
+    select s.lane_id, s.client, clock_timestamp()
+    from starting s cross join lateral (
+        select from sub_job o where o.lane_id = s.lane_id and o.stage = 'READY' and o.sub_job_id <> s.sub_job_id limit 1) other
+    where s.attempts = 1
     group by 1, 2 order by 1, 2
     on conflict (lane_id, client) do update set served_at = excluded.served_at
 )
@@ -147,6 +148,9 @@ select exists (
 
 -- name: body_of
 select body from sub_job where sub_job_id = $1;
+
+-- name: jobs_not_started
+select job_id from data_job where job_id = any ($1::uuid[]) and status = 'NOT_STARTED';
 
 -- name: jobs_running
 update data_job set status = 'RUNNING', started_at = clock_timestamp(), version = version + 1
@@ -217,9 +221,10 @@ with settled as (
     returning s.sub_job_id, s.job_id, s.lane_id, s.client, s.started_at
 ), served as (
     insert into lane_client (lane_id, client, served_at)
-    select s.lane_id, s.client, max(s.started_at) from settled s
-    where s.started_at is not null and exists (
-        select 1 from sub_job o where o.lane_id = s.lane_id and o.stage = 'READY' and o.sub_job_id <> s.sub_job_id)
+    select s.lane_id, s.client, max(s.started_at)
+    from settled s cross join lateral (
+        select from sub_job o where o.lane_id = s.lane_id and o.stage = 'READY' and o.sub_job_id <> s.sub_job_id limit 1) other
+    where s.started_at is not null
     group by 1, 2 order by 1, 2
     on conflict (lane_id, client) do update set served_at = greatest(lane_client.served_at, excluded.served_at)
 )

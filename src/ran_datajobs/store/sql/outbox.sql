@@ -135,7 +135,7 @@ select p.job_id, p.sub_job, p.key, p.bytes,
        coalesce(s.data_producer_job_id, '') as data_producer_job_id
 from result_part p
 join data_job j on j.job_id = p.job_id
-left join sub_job s on s.job_id = p.job_id and s.sub_job_id::text = p.sub_job
+left join sub_job s on s.sub_job_id = nullif(p.sub_job, 'unmatched')::uuid
 left join lane l on l.lane_id = s.lane_id
 where j.destination_kind = 'TOPIC' and p.sequence <> -1 and p.job_id = any ($1::uuid[])
   and ($2::text[] is null or p.sub_job = any ($2::text[]))

@@ -13,9 +13,11 @@ delete from result_part p
 using unnest($2::text[], $3::integer[]) as kept (sub_job, sequences)
 where p.job_id = $1 and p.sub_job = kept.sub_job and p.sequence >= kept.sequences;
 
+-- A part's sub-job is found by its key: with thousands of parts a comparison of texts compares every one with every
+-- other.
 -- name: parts_of_job
 select p.sub_job, p.sequence, p.key, p.bytes, p.sha256, p.operations, p.failed
-from result_part p left join sub_job s on s.job_id = p.job_id and s.sub_job_id::text = p.sub_job
+from result_part p left join sub_job s on s.sub_job_id = nullif(p.sub_job, 'unmatched')::uuid
 where p.job_id = $1
 order by s.position nulls last, coalesce(p.message, p.sequence), p.piece;
 
