@@ -339,3 +339,31 @@ async def test_a_cancel_leaves_what_was_not_started_unsent(
     await service.call("POST", f"{JOBS}/{running}/cancel", expect=202)
     assert (await service.ended(running))["status"] == "CANCELLED"
     await service.call("POST", f"{JOBS}/{running}/cancel", expect=409)
+
+
+async def test_a_plugin_that_stalls_with_many_producers_stops_nobody(
+    database_url: str, tmp_path: Path, plugin: tuple[ScriptedPlugin, str]
+) -> None:
+    """One plugin answers no create, and has more lanes than a worker tries at once: a job of another plugin
+    is planned, executed and ended while all of them still wait for their first answer."""
+    _, well_address = plugin
+    stalled, producers = ScriptedPlugin(Script(create=(Step.STALL,))), 700
+    elements = {f"/SubNetwork=S/ManagedElement={n}": f"ems-{n}" for n in range(producers)}
+    lines = [{"op": "merge", "path": f"{fdn}/C=1", "value": {"a": 1}, "operationId": fdn} for fdn in elements]
+    async with (
+        stalled.serving() as stalled_address,
+        whole_service(database_url, tmp_path, dmi_timeout="30", dmi_give_up="1") as service,
+    ):
+        await service.register(stalled_address, elements)
+        await service.register(well_address, HANDLES)
+        waiting = await service.submit(lines)
+        async with asyncio.timeout(30):
+            while sum(call.kind == "create" for call in stalled.calls) < 10:
+                stalled.changed.clear()
+                await stalled.changed.wait()
+        for _ in range(5):
+            job = await service.ended(await service.submit(write("good")))
+            assert job["status"] == "FINSHED"
+        stuck = await service.job(waiting)
+        assert stuck["operations"]["pending"] == producers
+        await service.call("POST", f"{JOBS}/{waiting}/cancel", expect=202)
