@@ -75,11 +75,13 @@ class Planner:
             return Again(_BACK_FOR * (1.0 + random()))  # noqa: S311 - spreads repeats, no secret
         for _ in range(_BEHIND_LOOKS):
             async with self._clients.turn(line, place.seq):
-                now = await self._place(job_id)
-                if now is None:
-                    return Done()
-                if not now.behind:
-                    async with self._large if now.size >= LARGE else self._small:
+                if place.behind:
+                    again = await self._place(job_id)
+                    if again is None:
+                        return Done()
+                    place = again
+                if not place.behind:  # nobody gets before it any more
+                    async with self._large if place.size >= LARGE else self._small:
                         return await self._plan(job_id)
             await asyncio.sleep(_BEHIND_PAUSE)  # the one before is on its way here, or another worker has it
         return Again(_BEHIND_PAUSE)
@@ -122,6 +124,7 @@ class Planner:
         sub_jobs: list[NewSubJob],
         refused: list[Part],
     ) -> tuple[Task, ...]:
+        await planning.commit_lazily(connection)
         row = await planning.lock_job(connection, job_id)
         if row is None or row["planned"]:
             return ()

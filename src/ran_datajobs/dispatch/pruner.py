@@ -59,7 +59,7 @@ class Pruner:
 
     async def prune(self) -> int:
         """Remove everything that is too old now; how many jobs it were. 0 when another worker is at it."""
-        async with self._database.connection() as claimed:
+        async with self._database.session() as claimed:
             if not await retention.claim(claimed):
                 return 0
             removed = await self._prune_jobs()

@@ -137,10 +137,7 @@ class LaneSteps:
 
     async def _starting(self, held: Sequence[Held]) -> list[bytes | None]:
         async def write(connection: Connection) -> dict[UUID, bytes]:
-            job_ids = {h.job_id for h in held}
-            first = await lanes.jobs_not_started(connection, job_ids)  # no other needs its row locked
-            if first:
-                await lanes.lock_jobs(connection, first)
+            first = await lanes.lock_jobs_not_started(connection, {h.job_id for h in held})
             bodies = await lanes.mark_starting(connection, held)
             begun = {h.job_id for h in held if h.sub_job_id in bodies}
             running = await lanes.jobs_running(connection, [job_id for job_id in first if job_id in begun])

@@ -130,7 +130,7 @@ class Publisher:
         the bus is away, or a topic refused. ``None``: nothing is left. Memory is bounded by two batches of
         each of four shards (8 MiB and one message each).
         """
-        async with self._slots, self._database.connection() as connection:
+        async with self._slots, self._database.session() as connection:
             if not await outbox.claim(connection, shard):
                 return _BUSY_RETRY
             for each in await outbox.give_up(connection, shard, self._patience.give_up):

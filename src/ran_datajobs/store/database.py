@@ -110,10 +110,12 @@ class Database:
     ``jsonb`` columns are Python values both ways; a ``str`` given for one is taken as JSON text.
     """
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], url: str, name: str) -> None:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], url: str, name: str, unchanged: set[int]) -> None:
+        """``unchanged``: processes of sessions that need no reset when they come back to the pool."""
         self.pool = pool
         self._url = url
         self._name = name
+        self._unchanged = unchanged
 
     @classmethod
     async def open(cls, url: str, *, size: int = 8, worker_id: UUID | None = None) -> Database:
@@ -122,16 +124,25 @@ class Database:
         The sessions bear the name of the worker, if it is one: see :meth:`end_sessions_of_dead_workers`.
         """
         name = _SESSION_NAME + (str(worker_id) if worker_id else "api")
+        unchanged: set[int] = set()
+
+        async def reset(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+            if connection.get_server_pid() in unchanged:
+                unchanged.discard(connection.get_server_pid())
+            else:
+                await connection.reset()
+
         with store_errors(), _address_errors():
             pool = await asyncpg.create_pool(
                 url,
                 min_size=1,
                 max_size=size,
                 init=_prepare,
+                reset=reset,
                 command_timeout=60,
                 server_settings=_SESSION | {"application_name": name},
             )
-        return cls(pool, url, name)
+        return cls(pool, url, name, unchanged)
 
     async def close(self) -> None:
         """Close every connection; calls still running are cut after 2 s."""
@@ -142,11 +153,18 @@ class Database:
             self.pool.terminate()
 
     @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """One connection outside any transaction."""
+    async def session(self) -> AsyncIterator[Connection]:
+        """One connection; what its session takes, an advisory lock, is given back at the end."""
         with store_errors():
             async with self.pool.acquire(timeout=10) as connection:
                 yield connection
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """One connection outside any transaction; nothing of its session may be changed."""
+        async with self.session() as connection:
+            yield connection
+            self._unchanged.add(connection.get_server_pid())  # saves a round trip
 
     @contextlib.asynccontextmanager
     async def transaction(self, *, idle: float | None = None) -> AsyncIterator[Connection]:
@@ -155,11 +173,10 @@ class Database:
         The database ends it when it waits for us between two statements for more than ``idle`` seconds
         (default: :data:`IDLE_IN_TRANSACTION`). One that computes for longer holds no row that others need.
         """
-        with store_errors():
-            async with self.pool.acquire(timeout=10) as connection, connection.transaction():
-                if idle is not None:
-                    await connection.execute(_SQL["wait_for_client"], f"{idle * 1000:.0f}")
-                yield connection
+        async with self.connection() as connection, connection.transaction():
+            if idle is not None:
+                await connection.execute(_SQL["wait_for_client"], f"{idle * 1000:.0f}")
+            yield connection
 
     async def retried(self, write: Callable[[Connection], Awaitable[Answer]]) -> Answer:
         """``write`` in a transaction; again when PostgreSQL ended it to resolve a deadlock."""

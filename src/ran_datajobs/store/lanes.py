@@ -267,9 +267,10 @@ async def lock_jobs(connection: Connection, job_ids: Iterable[UUID]) -> None:
     await connection.execute(_SQL["lock_jobs"], sorted(set(job_ids)))
 
 
-async def jobs_not_started(connection: Connection, job_ids: Iterable[UUID]) -> list[UUID]:
-    """Those of these jobs that are NOT_STARTED; once one is not, it never is again."""
-    return [row["job_id"] for row in await connection.fetch(_SQL["jobs_not_started"], list(job_ids))]
+async def lock_jobs_not_started(connection: Connection, job_ids: Iterable[UUID]) -> list[UUID]:
+    """Lock those of these jobs that are NOT_STARTED; once one is not, it never is again."""
+    rows = await connection.fetch(_SQL["lock_jobs_not_started"], list(job_ids))
+    return [row["job_id"] for row in rows]
 
 
 async def holds(connection: Connection, held: Held) -> bool:

@@ -65,6 +65,12 @@ async def is_unplanned(connection: Connection, job_id: UUID) -> bool:
     return bool(await connection.fetchval(_SQL["is_unplanned"], job_id))
 
 
+async def commit_lazily(connection: Connection) -> None:
+    """Let the caller's transaction end before it is on disk. A plan that is lost with the database is made
+    again, the same; and whatever is built on it, the start of a sub-job, is on disk only after it."""
+    await connection.execute(_SQL["commit_lazily"])
+
+
 async def lock_job(connection: Connection, job_id: UUID) -> Any:
     """Lock the job's row; what planning and finishing need of it."""
     return await connection.fetchrow(_SQL["lock_job"], job_id)

@@ -149,8 +149,8 @@ select exists (
 -- name: body_of
 select body from sub_job where sub_job_id = $1;
 
--- name: jobs_not_started
-select job_id from data_job where job_id = any ($1::uuid[]) and status = 'NOT_STARTED';
+-- name: lock_jobs_not_started
+select job_id from data_job where job_id = any ($1::uuid[]) and status = 'NOT_STARTED' order by job_id for no key update;
 
 -- name: jobs_running
 update data_job set status = 'RUNNING', started_at = clock_timestamp(), version = version + 1

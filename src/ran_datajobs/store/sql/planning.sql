@@ -15,6 +15,9 @@ from data_job j join job_request r using (job_id) where j.job_id = $1 and not j.
 -- name: is_unplanned
 select exists (select 1 from data_job where job_id = $1 and not planned);
 
+-- name: commit_lazily
+set local synchronous_commit = off;
+
 -- name: lock_job
 select planned, cancel_asked, blocked, seq, delivery, destination, destination_kind, results_bucket
 from data_job where job_id = $1 for no key update;
