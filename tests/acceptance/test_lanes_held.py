@@ -18,8 +18,8 @@ from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.flight import Flights
 from ran_datajobs.dispatch.steps import LaneSteps, Release, Taken
 from ran_datajobs.dispatch.sub_jobs import DispatchLimits, SubJobRunner
-from ran_datajobs.dispatch.tasks import LaneTask
-from ran_datajobs.dispatch.turn import Done, LaneTurns
+from ran_datajobs.dispatch.tasks import Done, LaneTask
+from ran_datajobs.dispatch.turn import LaneTurns
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
 from ran_datajobs.job import JobType, Status
 from ran_datajobs.results.addresses import Addresses

@@ -14,7 +14,7 @@ import pytest
 from ran_datajobs.checkpoints import Checkpoint, pass_by
 from ran_datajobs.dispatch import planner as planner_module
 from ran_datajobs.dispatch.planner import PLANS_IN_MEMORY, Planner
-from ran_datajobs.dispatch.turn import Again, Done
+from ran_datajobs.dispatch.tasks import Again, Done
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.store import planning
 from ran_datajobs.store.database import Connection, Database

@@ -22,8 +22,8 @@ from ran_datajobs.dispatch.backoff import (
     until_repeat,
 )
 from ran_datajobs.dispatch.batch import Batched
+from ran_datajobs.dispatch.held import choose
 from ran_datajobs.dispatch.progress import Progress
-from ran_datajobs.dispatch.turn import choose
 from ran_datajobs.job import JobType, Op, Operation, OperationState, Reason, Response, Status
 from ran_datajobs.store.lanes import COLLECTING, READY, STARTING, TRACKING, Look, OpenSubJob
 

@@ -7,8 +7,7 @@ from uuid import UUID
 
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
 from ran_datajobs.dispatch.announce import Announcer
-from ran_datajobs.dispatch.tasks import enqueue_lanes_now
-from ran_datajobs.dispatch.turn import Again, Done
+from ran_datajobs.dispatch.tasks import Again, Done, enqueue_lanes_now
 from ran_datajobs.job import Counts, OperationState, Status
 from ran_datajobs.results.manifest import manifest
 from ran_datajobs.results.objects import ObjectStore, manifest_key

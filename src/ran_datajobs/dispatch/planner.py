@@ -13,8 +13,7 @@ import zstandard
 
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
 from ran_datajobs.dispatch.lines import Lines
-from ran_datajobs.dispatch.tasks import Task, TaskKind, enqueue, enqueue_lanes_now
-from ran_datajobs.dispatch.turn import Again, Done
+from ran_datajobs.dispatch.tasks import Again, Done, Task, TaskKind, enqueue, enqueue_lanes_now
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.owners import Owners
 from ran_datajobs.job import UNMATCHED_PART, OperationState, Reason, Response

@@ -58,6 +58,19 @@ async def enqueue(connection: Connection, tasks: Sequence[Task]) -> None:
     )
 
 
+class Done(Struct, frozen=True):
+    """The task is done, and whatever is left has a task of its own. ``next``: of those some that this worker
+    may as well begin at once."""
+
+    next: tuple[Task, ...] = ()
+
+
+class Again(Struct, frozen=True):
+    """The same task is needed once more after ``delay`` seconds."""
+
+    delay: float
+
+
 class LaneTask(Struct, frozen=True):
     """The subject of a :attr:`TaskKind.LANE`: lanes of one plugin."""
 

@@ -22,8 +22,17 @@ from uuid import UUID
 from pgqueuer import Job, PgQueuer, RetryRequested
 
 from ran_datajobs.dispatch.backoff import until_repeat
-from ran_datajobs.dispatch.tasks import BEGUN, LaneTask, Task, TaskKind, enqueue, enqueue_lanes_now
-from ran_datajobs.dispatch.turn import Again, Done, LaneTurns
+from ran_datajobs.dispatch.tasks import (
+    BEGUN,
+    Again,
+    Done,
+    LaneTask,
+    Task,
+    TaskKind,
+    enqueue,
+    enqueue_lanes_now,
+)
+from ran_datajobs.dispatch.turn import LaneTurns
 from ran_datajobs.errors import DataJobsError, StoreUnavailable
 from ran_datajobs.store import lanes, planning
 from ran_datajobs.store.database import Database
