@@ -13,8 +13,8 @@ import asyncio
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
@@ -181,10 +181,10 @@ class KafkaBus:
         try:
             await receiving.consumer.subscribe([topic])
             while True:
-                first = await receiving.consumer.poll(_POLL)
+                first = await _to_its_end(receiving.consumer.poll(_POLL))
                 if first is None:
                     continue
-                records = await _more(receiving.consumer, first)
+                records = await _to_its_end(_more(receiving.consumer, first))
                 batch = [_received(record) for record in records if _usable(topic, record)]
                 if batch:
                     receiving.batches.append(batch)
@@ -208,7 +208,7 @@ class KafkaBus:
             return
         offsets = [TopicPartition(last.topic, partition, place) for partition, place in places.items()]
         try:
-            await receiving.consumer.commit(offsets=offsets, asynchronous=False)
+            await _to_its_end(receiving.consumer.commit(offsets=offsets, asynchronous=False))
         except KafkaException as error:
             if error.args[0].code() not in _MOVED_ON:
                 raise meaning("cannot commit the place in a topic", error.args[0]) from error
@@ -302,7 +302,7 @@ class KafkaBus:
 
     async def _run(self, call: Callable[[], T]) -> T:
         """``call`` on a thread of ours; when we are cancelled meanwhile, it ends before we do."""
-        return await _to_its_end(self._threads, call)
+        return await _to_its_end(asyncio.get_running_loop().run_in_executor(self._threads, call))
 
 
 @contextlib.asynccontextmanager
@@ -317,13 +317,14 @@ async def open_kafka(
         await bus.close()
 
 
-async def _to_its_end(threads: Executor, call: Callable[[], T]) -> T:
-    running = asyncio.get_running_loop().run_in_executor(threads, call)
+async def _to_its_end(call: Awaitable[T]) -> T:
+    """The answer of ``call``. Who is cancelled meanwhile waits for its end first: a call of the client goes
+    on in its thread, and closing the client beside a call would never end."""
+    running = asyncio.ensure_future(call)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        with contextlib.suppress(Exception):
-            await running
+        await asyncio.wait((running,))
         raise
 
 

@@ -137,6 +137,8 @@ class Arrivals:
                 self._troubled(failures.exceptions[0])
             except Exception as error:  # a fault of ours too: dying would help nobody
                 self._troubled(error)
+            if _is_being_cancelled():
+                raise asyncio.CancelledError  # an error on the way out hid it
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -237,6 +239,11 @@ class Arrivals:
         return Piece(part, pack_outcomes(read_responses(body)[0]))
 
 
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def _one_ahead(
     stream: AsyncGenerator[list[Received], None],
 ) -> AsyncGenerator[list[Received], None]:
@@ -244,7 +251,8 @@ async def _one_ahead(
     coming = asyncio.ensure_future(anext(stream))
     try:
         while True:
-            batch = await coming
+            await asyncio.wait((coming,))  # not itself: how it ends must not stand for our own cancellation
+            batch = coming.result()
             coming = asyncio.ensure_future(anext(stream))
             yield batch
     except StopAsyncIteration:

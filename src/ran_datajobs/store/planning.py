@@ -11,6 +11,7 @@ import zstandard
 from msgspec import Struct
 
 from ran_datajobs.job import Counts, Status
+from ran_datajobs.store import lanes
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.queries import named_queries
 
@@ -86,38 +87,49 @@ async def insert_sub_jobs(
 ) -> list[int]:
     """Insert the sub-jobs in order, with their lanes; the lanes that need somebody to look at them.
 
-    A lane that is held, or that somebody was told to look at, needs nobody else: its holder looks again
-    before it gives the lane back. Without ``wake`` nothing of it can be started yet, and nobody need look.
+    The holder of a lane is told; a lane that somebody was told to look at already needs nobody else. Without
+    ``wake`` nothing of the job can be started yet, and nobody need look.
     """
     found = await _lanes_of(connection, {(s.plugin_id, s.data_producer_id) for s in sub_jobs}, wake)
-    lanes = {pair: lane_id for pair, (lane_id, _) in found.items()}
     await connection.execute(
         _SQL["insert_sub_jobs"],
         job_id,
         [s.sub_job_id for s in sub_jobs],
         list(range(len(sub_jobs))),
-        [lanes[s.plugin_id, s.data_producer_id] for s in sub_jobs],
+        [found[s.plugin_id, s.data_producer_id].lane_id for s in sub_jobs],
         [s.body for s in sub_jobs],
         [s.operations for s in sub_jobs],
         [zstandard.frame_content_size(s.body) for s in sub_jobs],
     )
     if not wake:
         return []
-    await connection.execute(_SQL["want_lanes"], sorted(lanes.values()))
-    return sorted(lane_id for lane_id, attended in found.values() if not attended)
+    await connection.execute(_SQL["want_lanes"], sorted(lane.lane_id for lane in found.values()))
+    if held := [lane.lane_id for lane in found.values() if lane.held]:
+        await lanes.poke_holders(connection, held)
+    return sorted(lane.lane_id for lane in found.values() if not lane.held and not lane.wanted)
+
+
+class _Lane(Struct, frozen=True):
+    """A lane as it was found: whether somebody holds it, and whether somebody was told to look at it."""
+
+    lane_id: int
+    held: bool
+    wanted: bool
 
 
 async def _lanes_of(
     connection: Connection, pairs: set[tuple[int, str]], wanted: bool
-) -> dict[tuple[int, str], tuple[int, bool]]:
-    """Lock or make the lanes of (plugin, data producer): their ids, and whether somebody attends to them."""
-    found: dict[tuple[int, str], tuple[int, bool]] = {}
+) -> dict[tuple[int, str], _Lane]:
+    """Lock or make the lanes of (plugin, data producer)."""
+    found: dict[tuple[int, str], _Lane] = {}
     query: str = "lock_lanes"
     more: tuple[bool, ...] = ()
     while missing := sorted(pairs - found.keys()):
         columns = [plugin for plugin, _ in missing], [producer for _, producer in missing]
         for row in await connection.fetch(_SQL[query], *columns, *more):
-            found[row["plugin_id"], row["data_producer_id"]] = row["lane_id"], row["attended"]
+            found[row["plugin_id"], row["data_producer_id"]] = _Lane(
+                row["lane_id"], row["held"], row["wanted"]
+            )
         # One that somebody else makes at this moment is neither seen nor made: it is locked once it is there.
         query, more = ("add_lanes", (wanted,)) if query == "lock_lanes" else ("lock_lanes", ())
     return found

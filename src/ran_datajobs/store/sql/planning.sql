@@ -28,7 +28,7 @@ select exists (
     where j.job_id = $1 and a.status in ('NOT_STARTED', 'RUNNING', 'CANCELLING'));
 
 -- name: lock_lanes
-select l.lane_id, l.plugin_id, l.data_producer_id, l.held_by is not null or l.wanted as attended
+select l.lane_id, l.plugin_id, l.data_producer_id, l.held_by is not null as held, l.wanted
 from lane l join unnest($1::bigint[], $2::text[]) as n (plugin_id, data_producer_id) using (plugin_id, data_producer_id)
 order by l.lane_id for no key update of l;
 
@@ -37,7 +37,7 @@ insert into lane (plugin_id, data_producer_id, wanted)
 select n.plugin_id, n.data_producer_id, $3 from unnest($1::bigint[], $2::text[]) as n (plugin_id, data_producer_id)
 order by 1, 2
 on conflict do nothing
-returning lane_id, plugin_id, data_producer_id, false as attended;
+returning lane_id, plugin_id, data_producer_id, false as held, false as wanted;
 
 -- name: want_lanes
 update lane set wanted = true where lane_id = any ($1::bigint[]) and not wanted;
