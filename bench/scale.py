@@ -119,7 +119,7 @@ def picture(by_operations: Sequence[Cost], by_handles: Sequence[Cost], registere
         )
 
     handles = [cost.handles for cost in by_handles]
-    registration = Line("handles registered", tuple(zip(handles, registered, strict=True)))
+    registration = Line("registration", tuple(zip(handles, registered, strict=True)))
     return log_log(
         (
             Panel(
