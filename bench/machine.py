@@ -68,6 +68,13 @@ class Machine:
         self.session = session
         self._process = process
 
+    @contextlib.asynccontextmanager
+    async def as_client(self, token: str) -> AsyncIterator[Machine]:
+        """The same service, asked with ``token``."""
+        headers = {"Authorization": f"Bearer {token}"}
+        async with aiohttp.ClientSession(timeout=self.session.timeout, headers=headers) as session:
+            yield Machine(self.root, session, self._process)
+
     async def register(self, body: Any) -> None:
         """Register an inventory."""
         async with self.session.post(self.root + "/ncmpInventory/v1/ch", json=body) as response:
@@ -95,6 +102,14 @@ class Machine:
                     return job
                 await asyncio.sleep(every)
 
+    def database_url(self) -> str:
+        """The address of the embedded database, as the processes of the service have it."""
+        for process in self._process.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if url := process.environ().get("DATAJOBS_DATABASE_URL"):
+                    return url
+        raise SystemExit("no process of the service has the address of a database")
+
     def peak_rss(self) -> dict[str, int]:
         """Largest resident memory so far of each process of the service, in MiB."""
         peaks: dict[str, int] = {}
@@ -116,10 +131,12 @@ def peak_rss_of(process: psutil.Process) -> int:
 
 
 @contextlib.asynccontextmanager
-async def running_machine(*beside: tuple[str, ...], port: int = 0) -> AsyncIterator[Machine]:
+async def running_machine(
+    *beside: tuple[str, ...], port: int = 0, **environment: str
+) -> AsyncIterator[Machine]:
     """The service with embedded defaults in a folder of its own; ``beside``: programs to run meanwhile.
 
-    ``port`` 0: a free one.
+    ``port`` 0: a free one. ``environment``: more variables of the service.
     """
     with folder() as data, contextlib.ExitStack() as stack:
         port = port or free_port()
@@ -129,6 +146,7 @@ async def running_machine(*beside: tuple[str, ...], port: int = 0) -> AsyncItera
             program(
                 "-m", "ran_datajobs", "serve", "--port", str(port), "--data-dir", str(data),
                 "--log-level", "warning", "--min-free-disk", "0",
+                **environment,
             )
         )  # fmt: skip
         timeout = aiohttp.ClientTimeout(total=300)
