@@ -42,6 +42,7 @@ from ran_datajobs.southbound.plugin import (
 from ran_datajobs.store import jobs, lanes, planning
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.lanes import Held, HeldElsewhere, Waiting
+from ran_datajobs.store.notices import LANE_CHANNEL, follow
 from ran_datajobs.store.planning import NewSubJob
 
 OPERATIONS = b'[{"op":"merge","path":"/A=1","operationId":1,"value":{"a":1}}]'
@@ -306,3 +307,37 @@ async def test_who_is_stopped_during_a_create_still_records_it(
         assert await connection.fetchval("select held_by from lane") is None
         tasks = await connection.fetchval("select count(*) from pgqueuer where entrypoint = 'lane'")
     assert tasks == 1
+
+
+async def test_a_job_planned_into_a_held_lane_reaches_its_holder(
+    database: Database, worker: Worker, lane: Lane, plugin: Plugin
+) -> None:
+    """Somebody plans a read into a lane while its holder waits for a plugin that does not answer: no task is
+    left, since the holder is told, and looks."""
+    plugin.before = asyncio.Event()
+    turn = asyncio.create_task(worker.turns.take(lane.task, 1))
+    async with asyncio.timeout(30):
+        while not plugin.creates:
+            await asyncio.sleep(0)
+        told: list[str | None] = []
+        heard = asyncio.Event()
+
+        def hear(lane_id: str | None) -> None:
+            told.append(lane_id)
+            worker.turns.changed(lane_id)
+            heard.set()
+
+        following = asyncio.create_task(follow(database, LANE_CHANNEL, hear))
+        await heard.wait()
+        async with database.transaction() as connection:
+            second = uuid4()
+            new = NewSubJob(second, lane.plugin_id, "ems", zstandard.compress(OPERATIONS), 1)
+            await connection.execute("update sub_job set position = 1")
+            assert await planning.insert_sub_jobs(connection, lane.job_id, [new]) == []
+            await connection.execute("update sub_job set type = 'READ' where sub_job_id = $1", second)
+        while plugin.creates < 2:
+            await asyncio.sleep(0)
+        plugin.before.set()
+        assert await turn == Done()
+    following.cancel()
+    assert told == [None, str(lane.lane_id)]

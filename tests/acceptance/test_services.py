@@ -7,21 +7,30 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A temporary folder whose path leaves room for that of a socket."""
+    with tempfile.TemporaryDirectory(prefix="s-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.kafka
 @pytest.mark.usefixtures("kafka_broker")
-def test_services_start_say_where_they_are_and_leave_nothing(tmp_path: Path) -> None:
+def test_services_start_say_where_they_are_and_leave_nothing(short_path: Path) -> None:
     """It prints the settings to export, ends with 0 on SIGTERM, and leaves no process and no file."""
     with subprocess.Popen(
         [sys.executable, "-m", "deploy.services"],
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"TMPDIR": str(tmp_path)},
+        env=os.environ | {"TMPDIR": str(short_path)},
     ) as process:
         try:
             assert process.stdout is not None
@@ -41,4 +50,4 @@ def test_services_start_say_where_they_are_and_leave_nothing(tmp_path: Path) -> 
     gone, left = psutil.wait_procs(children, timeout=30)
     assert left == []
     assert len(gone) == len(children)
-    assert list(tmp_path.iterdir()) == []
+    assert list(short_path.iterdir()) == []

@@ -14,6 +14,7 @@ import pytest
 import zstandard
 
 from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.dispatch.tasks import LaneTask
 from ran_datajobs.job import MAX_MESSAGE_BYTES, OperationState, Status
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
 from ran_datajobs.northbound import paths
@@ -74,7 +75,8 @@ async def test_a_cancel_asks_for_the_end_and_wakes_every_lane(api: Api) -> None:
     assert (answer.status, answer.json()["status"]) == (202, "CANCELLING")
     assert answer.json()["subJobs"] == {"FINSHED": 1, "CANCELLING": 1}
     sub_jobs = await api.rows(
-        "select s.status, s.cancel_asked, l.wanted, l.lane_id, s.version, j.version as job_version"
+        "select s.status, s.cancel_asked, l.wanted, l.lane_id, l.plugin_id, s.version,"
+        " j.version as job_version"
         " from sub_job s join lane l using (lane_id) join data_job j using (job_id) order by s.position"
     )
     assert [(sub["status"], sub["cancel_asked"], sub["wanted"]) for sub in sub_jobs] == [
@@ -83,7 +85,8 @@ async def test_a_cancel_asks_for_the_end_and_wakes_every_lane(api: Api) -> None:
     ]
     assert sub_jobs[1]["version"] == sub_jobs[1]["job_version"]
     tasks = {(row["entrypoint"], row["payload"]) for row in await api.rows("select * from pgqueuer")}
-    assert ("lane", str(sub_jobs[1]["lane_id"]).encode()) in tasks
+    named = LaneTask(sub_jobs[1]["plugin_id"], (sub_jobs[1]["lane_id"],))
+    assert ("lane", named.subject.encode()) in tasks
     assert (await api.get(job_path(job_id))).json()["status"] == "CANCELLING"
 
 
