@@ -90,48 +90,36 @@ async def insert_sub_jobs(
     The holder of a lane is told; a lane that somebody was told to look at already needs nobody else. Without
     ``wake`` nothing of the job can be started yet, and nobody need look.
     """
-    found = await _lanes_of(connection, {(s.plugin_id, s.data_producer_id) for s in sub_jobs}, wake)
+    lane_ids = await _lanes_of(connection, {(s.plugin_id, s.data_producer_id) for s in sub_jobs})
     await connection.execute(
         _SQL["insert_sub_jobs"],
         job_id,
         [s.sub_job_id for s in sub_jobs],
         list(range(len(sub_jobs))),
-        [found[s.plugin_id, s.data_producer_id].lane_id for s in sub_jobs],
+        [lane_ids[s.plugin_id, s.data_producer_id] for s in sub_jobs],
         [s.body for s in sub_jobs],
         [s.operations for s in sub_jobs],
         [zstandard.frame_content_size(s.body) for s in sub_jobs],
     )
     if not wake:
         return []
-    await connection.execute(_SQL["want_lanes"], sorted(lane.lane_id for lane in found.values()))
-    if held := [lane.lane_id for lane in found.values() if lane.held]:
+    # Last, since from here on others who want the same lanes wait for this transaction.
+    before = await connection.fetch(_SQL["want_lanes"], sorted(lane_ids.values()))
+    if held := [row["lane_id"] for row in before if row["held"]]:
         await lanes.poke_holders(connection, held)
-    return sorted(lane.lane_id for lane in found.values() if not lane.held and not lane.wanted)
+    return [row["lane_id"] for row in before if not row["held"] and not row["wanted"]]
 
 
-class _Lane(Struct, frozen=True):
-    """A lane as it was found: whether somebody holds it, and whether somebody was told to look at it."""
-
-    lane_id: int
-    held: bool
-    wanted: bool
-
-
-async def _lanes_of(
-    connection: Connection, pairs: set[tuple[int, str]], wanted: bool
-) -> dict[tuple[int, str], _Lane]:
-    """Lock or make the lanes of (plugin, data producer)."""
-    found: dict[tuple[int, str], _Lane] = {}
-    query: str = "lock_lanes"
-    more: tuple[bool, ...] = ()
+async def _lanes_of(connection: Connection, pairs: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
+    """Find or make the lanes of (plugin, data producer)."""
+    found: dict[tuple[int, str], int] = {}
+    query = "find_lanes"
     while missing := sorted(pairs - found.keys()):
         columns = [plugin for plugin, _ in missing], [producer for _, producer in missing]
-        for row in await connection.fetch(_SQL[query], *columns, *more):
-            found[row["plugin_id"], row["data_producer_id"]] = _Lane(
-                row["lane_id"], row["held"], row["wanted"]
-            )
-        # One that somebody else makes at this moment is neither seen nor made: it is locked once it is there.
-        query, more = ("add_lanes", (wanted,)) if query == "lock_lanes" else ("lock_lanes", ())
+        for row in await connection.fetch(_SQL[query], *columns):
+            found[row["plugin_id"], row["data_producer_id"]] = row["lane_id"]
+        # One that somebody else makes at this moment is neither found nor made: it is found once it is there.
+        query = "add_lanes" if query == "find_lanes" else "find_lanes"
     return found
 
 

@@ -27,20 +27,26 @@ select exists (
     select 1 from data_job j join data_job a on a.job_id = any (j.after_jobs)
     where j.job_id = $1 and a.status in ('NOT_STARTED', 'RUNNING', 'CANCELLING'));
 
--- name: lock_lanes
-select l.lane_id, l.plugin_id, l.data_producer_id, l.held_by is not null as held, l.wanted
-from lane l join unnest($1::bigint[], $2::text[]) as n (plugin_id, data_producer_id) using (plugin_id, data_producer_id)
-order by l.lane_id for no key update of l;
+-- name: find_lanes
+select l.lane_id, l.plugin_id, l.data_producer_id
+from lane l join unnest($1::bigint[], $2::text[]) as n (plugin_id, data_producer_id) using (plugin_id, data_producer_id);
 
 -- name: add_lanes
-insert into lane (plugin_id, data_producer_id, wanted)
-select n.plugin_id, n.data_producer_id, $3 from unnest($1::bigint[], $2::text[]) as n (plugin_id, data_producer_id)
+insert into lane (plugin_id, data_producer_id)
+select n.plugin_id, n.data_producer_id from unnest($1::bigint[], $2::text[]) as n (plugin_id, data_producer_id)
 order by 1, 2
 on conflict do nothing
-returning lane_id, plugin_id, data_producer_id, false as held, false as wanted;
+returning lane_id, plugin_id, data_producer_id;
 
+-- What each lane was like before it was wanted: whether somebody holds it, and whether somebody was told to look.
 -- name: want_lanes
-update lane set wanted = true where lane_id = any ($1::bigint[]) and not wanted;
+with locked as (
+    select lane_id, held_by is not null as held, wanted
+    from lane where lane_id = any ($1::bigint[]) order by lane_id for no key update
+), now as (
+    update lane l set wanted = true from locked k where l.lane_id = k.lane_id and not k.wanted
+)
+select lane_id, held, wanted from locked;
 
 -- name: insert_sub_jobs
 insert into sub_job (sub_job_id, job_id, position, lane_id, type, job_seq, client, priority, blocked, cancel_asked,
