@@ -66,6 +66,9 @@ THREAD_OVER: Final = 1000
 """Operations from which on outcomes are worked out on a thread, so that the loop goes on."""
 
 
+LARGE_AT_ONCE: Final = 2
+"""Such sub-jobs that are collected at a time: every thread that is busy holds up the loop, and small jobs."""
+
 KEPT_UP_TO: Final = 8192
 """Bytes of operations that a turn keeps between the create and the result, so that they are read once."""
 
@@ -96,6 +99,7 @@ class SubJobRunner:
         self.reached = reached
         self.flights = flights
         self.circuits = circuits
+        self.large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._steps = steps
         self._plugin_for = plugin_for
         self._objects = objects
@@ -173,6 +177,7 @@ class _Visit:
         self._chance = runner._chance
         self._reached = runner.reached
         self._flights = runner.flights
+        self._large = runner.large
         self._circuits = runner.circuits
         self.profile = runner.profile(lane)
         self._plugin = runner._plugin_for(self.profile)
@@ -297,7 +302,11 @@ class _Visit:
 
     async def _collect(self, told: Status) -> None:
         async with self._flights.operations(self.profile.url, self._sub_job.body_bytes):
-            await self._fetch_and_end(told)
+            if self._sub_job.operations <= THREAD_OVER:
+                await self._fetch_and_end(told)
+                return
+            async with self._large:
+                await self._fetch_and_end(told)
 
     async def _fetch_and_end(self, told: Status) -> None:
         answer = await self._plugin.result(self._address())

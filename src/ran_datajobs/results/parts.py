@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sized
 from itertools import islice
 from typing import Final
 
@@ -19,6 +19,7 @@ from ran_datajobs.results.responses import Document, documents, read_responses, 
 from ran_datajobs.store.parts import Part, piece_sequence
 
 _PARALLEL: Final = 8
+_AT_ONCE: Final = 1000
 
 
 async def always() -> bool:
@@ -44,7 +45,10 @@ async def write_parts(
     """
     parts: list[Part] = []
     numbered = enumerate(documents(responses), start=first_sequence)
-    while some := list(islice(numbered, _PARALLEL)):
+    are_many = isinstance(responses, Sized) and len(responses) > _AT_ONCE
+    while some := (
+        await asyncio.to_thread(_next, numbered) if are_many else _next(numbered)
+    ):  # so that the loop goes on
         try:
             async with asyncio.TaskGroup() as group:
                 puts = [
@@ -57,6 +61,10 @@ async def write_parts(
             raise failures.exceptions[0] from failures
         parts += [put.result() for put in puts]
     return parts
+
+
+def _next(numbered: Iterator[tuple[int, Document]]) -> list[tuple[int, Document]]:
+    return list(islice(numbered, _PARALLEL))
 
 
 async def write_part(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an HTTP exchange with a plugin means. Pure; the same for both dialects.
+"""What an HTTP exchange with a plugin means. Pure, but for where it is done; the same for both dialects.
 
 The table (status codes of the answer):
 
@@ -21,6 +21,7 @@ broken off              OutcomeUnknown     NoAnswer        NoAnswer        NoAns
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import email.utils
 from typing import Any, Final, TypeVar, assert_never
@@ -59,6 +60,7 @@ MAX_RETRY_AFTER: Final = 3600.0
 """Longest wish of a peer, in seconds, that is passed on."""
 
 _MAX_WORDS: Final = 300
+_AT_ONCE: Final = 128 * 1024
 _T = TypeVar("_T")
 
 
@@ -120,6 +122,13 @@ def status_answer(exchange: Exchange) -> StatusAnswer:
             return NoAnswer(_told(exchange), seconds_of(exchange.retry_after), answered=True)
         case _:
             assert_never(exchange)
+
+
+async def read_result(exchange: Exchange, is_read: bool) -> ResultAnswer:
+    """:func:`result_answer`; a large body is read on a thread, so that the loop goes on."""
+    if isinstance(exchange, Answered) and exchange.body is not None and len(exchange.body) > _AT_ONCE:
+        return await asyncio.to_thread(result_answer, exchange, is_read)
+    return result_answer(exchange, is_read)
 
 
 def result_answer(exchange: Exchange, is_read: bool) -> ResultAnswer:

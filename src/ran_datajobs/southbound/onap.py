@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ran_datajobs.southbound import wire
-from ran_datajobs.southbound.answers import cancel_answer, create_answer, result_answer, status_answer
+from ran_datajobs.southbound.answers import cancel_answer, create_answer, read_result, status_answer
 from ran_datajobs.southbound.http import PeerHttp
 from ran_datajobs.southbound.plugin import (
     CancelAnswer,
@@ -50,7 +50,7 @@ class OnapPlugin:
     async def result(self, address: JobAddress) -> ResultAnswer:
         url = self._of(wire.ONAP_RESULT, address, {wire.DESTINATION: address.destination})
         exchange = await self._http.exchange("GET", url, result=True, operations=address.operations)
-        return result_answer(exchange, address.is_read)
+        return await read_result(exchange, address.is_read)
 
     async def cancel(self, address: JobAddress) -> CancelAnswer:
         return cancel_answer(await self._http.exchange("DELETE", self._of(wire.ONAP_JOB, address)))
