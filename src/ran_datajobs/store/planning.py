@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 from uuid import UUID
 
 import zstandard
@@ -16,6 +16,7 @@ from ran_datajobs.store.database import Connection
 from ran_datajobs.store.queries import named_queries
 
 _SQL = named_queries("planning")
+_PIECE_BYTES: Final = 2 << 20
 
 
 class JobToPlan(Struct, frozen=True):
@@ -91,16 +92,17 @@ async def insert_sub_jobs(
     ``wake`` nothing of the job can be started yet, and nobody need look.
     """
     lane_ids = await _lanes_of(connection, {(s.plugin_id, s.data_producer_id) for s in sub_jobs})
-    await connection.execute(
-        _SQL["insert_sub_jobs"],
-        job_id,
-        [s.sub_job_id for s in sub_jobs],
-        list(range(len(sub_jobs))),
-        [lane_ids[s.plugin_id, s.data_producer_id] for s in sub_jobs],
-        [s.body for s in sub_jobs],
-        [s.operations for s in sub_jobs],
-        [zstandard.frame_content_size(s.body) for s in sub_jobs],
-    )
+    for first, some in _in_pieces(sub_jobs):
+        await connection.execute(
+            _SQL["insert_sub_jobs"],
+            job_id,
+            [s.sub_job_id for s in some],
+            list(range(first, first + len(some))),
+            [lane_ids[s.plugin_id, s.data_producer_id] for s in some],
+            [s.body for s in some],
+            [s.operations for s in some],
+            [zstandard.frame_content_size(s.body) for s in some],
+        )
     if not wake:
         return []
     # Last, since from here on others who want the same lanes wait for this transaction.
@@ -108,6 +110,20 @@ async def insert_sub_jobs(
     if held := [row["lane_id"] for row in before if row["held"]]:
         await lanes.poke_holders(connection, held)
     return [row["lane_id"] for row in before if not row["held"] and not row["wanted"]]
+
+
+def _in_pieces(sub_jobs: Sequence[NewSubJob]) -> Iterator[tuple[int, list[NewSubJob]]]:
+    """(position of the first, sub-jobs): a few MiB of bodies at a time, so that the loop goes on between."""
+    some: list[NewSubJob] = []
+    size = 0
+    for position, sub_job in enumerate(sub_jobs):
+        if some and size + len(sub_job.body) > _PIECE_BYTES:
+            yield position - len(some), some
+            some, size = [], 0
+        some.append(sub_job)
+        size += len(sub_job.body)
+    if some:
+        yield len(sub_jobs) - len(some), some
 
 
 async def _lanes_of(connection: Connection, pairs: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
