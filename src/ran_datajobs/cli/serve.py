@@ -24,8 +24,8 @@ _COLLECT_AFTER: Final = (100_000, 50, 100)
 while: looking at them after every 700 new objects, the default, took a quarter of its time."""
 
 _SWITCH_AFTER: Final = 0.0005
-"""Seconds after which a thread that plans or counts gives the interpreter to the event loop: a small job needs
-it some thirty times, and would wait 5 ms each time."""
+"""Seconds after which a thread that plans or counts gives the interpreter to the event loop. A small job
+needs it some thirty times, and would wait 5 ms each time."""
 
 
 def add_to(app: typer.Typer) -> None:
