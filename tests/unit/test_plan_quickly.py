@@ -168,10 +168,10 @@ class Pairs(list[tuple[str, Any]]):
 
 
 def doubles_of(operation: Pairs) -> set[str]:
-    """Pointers of what stands twice, below the operation."""
+    """Pointers of what stands twice, below the operation; of two scopes the last one is looked into."""
     keys = [key for key, _ in operation]
     found = {f"/{key}" for key in keys if keys.count(key) > 1}
-    for within in (value for key, value in operation if key == "scope"):
+    for within in [value for key, value in operation if key == "scope"][-1:]:
         names = [name for name, _ in within]
         found |= {f"/scope/{name}" for name in names if names.count(name) > 1}
     return found
