@@ -132,7 +132,11 @@ class Worker:
             self._engines = []
             await self._end_begun()
             await self._leave()
-            await pool.close()
+            try:
+                async with asyncio.timeout(2):
+                    await pool.close()
+            except TimeoutError:  # an engine that was cut off may keep a session for good
+                pool.terminate()
 
     async def _run_engine(self, engine: PgQueuer, batch: int, most: int) -> None:
         await engine.qm.run(
