@@ -35,7 +35,7 @@ from ran_datajobs.dispatch.tasks import (
 from ran_datajobs.dispatch.turn import LaneTurns
 from ran_datajobs.errors import DataJobsError, StoreUnavailable
 from ran_datajobs.store import lanes, planning
-from ran_datajobs.store.database import Database
+from ran_datajobs.store.database import Database, close_pool
 from ran_datajobs.telemetry import Event, Logger
 
 ALIVE_FOR: Final = 5.0
@@ -132,11 +132,7 @@ class Worker:
             self._engines = []
             await self._end_begun()
             await self._leave()
-            try:
-                async with asyncio.timeout(2):
-                    await pool.close()
-            except TimeoutError:  # an engine that was cut off may keep a session for good
-                pool.terminate()
+            await close_pool(pool)  # an engine that was cut off may keep a session for good
 
     async def _run_engine(self, engine: PgQueuer, batch: int, most: int) -> None:
         await engine.qm.run(

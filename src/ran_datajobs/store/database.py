@@ -104,6 +104,15 @@ async def _prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     )
 
 
+async def close_pool(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    """Close every connection of ``pool``; what is still in use is cut after 2 s."""
+    try:
+        async with asyncio.timeout(2):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
 class Database:
     """A pool of connections to the store.
 
@@ -146,11 +155,7 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection; calls still running are cut after 2 s."""
-        try:
-            async with asyncio.timeout(2):
-                await self.pool.close()
-        except TimeoutError:
-            self.pool.terminate()
+        await close_pool(self.pool)
 
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator[Connection]:
