@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import shutil
 import statistics
 import tempfile
@@ -43,21 +44,55 @@ ROUNDS: Final = 3
 LEAST_RATIO: Final = 0.5
 POLL: Final = 0.1
 PARALLEL_PUTS: Final = 8
+DIFFERENT: Final = 16
 TOPIC, BARE_TOPIC = "bench-results", "bench-bare"
 NODE = "/SubNetwork=Bench/ManagedElement=1"
 
 
-def full_value() -> bytes:
-    """A message with one response whose result nearly fills it."""
-    cell = {"id": "1", "attributes": {"userLabel": "a cell", "pLMNInfoList": ["0123456789"] * 4}}
-    one = msgspec.json.encode(cell) + b","
+def full_values(count: int) -> list[bytes]:
+    """Messages with one response each, whose result nearly fills it with cells of many values."""
+    chance = random.Random(count)
+    return [_full_value(chance) for _ in range(count)]
+
+
+def _full_value(chance: random.Random) -> bytes:
     head = (
         b'{"data":{"responses":[{"operationId":1,"statusCode":0,"statusMessage":"read","state":"SUCCEEDED",'
     )
     head += b'"request":{"op":"read","path":"%s"},"result":[' % NODE.encode()
     tail = b"]}]}}"
-    count = (MAX_MESSAGE_BYTES - len(head) - len(tail) - 100) // len(one)
-    return head + (one * count).removesuffix(b",") + tail
+    cells: list[bytes] = []
+    size = len(head) + len(tail) + 100
+    while size + len(cell := _cell(chance, len(cells) + 1)) < MAX_MESSAGE_BYTES:
+        cells.append(cell)
+        size += len(cell) + 1
+    return head + b",".join(cells) + tail
+
+
+def _cell(chance: random.Random, number: int) -> bytes:
+    """A cell as a plugin tells it, about 500 bytes."""
+    network = {"mcc": "262", "mnc": f"{chance.randrange(1, 90):02}"}
+    slices = [{"sst": chance.randrange(1, 5), "sd": f"{chance.getrandbits(24):06X}"} for _ in range(3)]
+    return msgspec.json.encode(
+        {
+            "id": str(number),
+            "objectClass": "NRCellDU",
+            "objectInstance": f"{NODE}/GNBDUFunction={chance.randrange(1, 1000)}/NRCellDU={number}",
+            "attributes": {
+                "userLabel": f"sector {chance.randrange(100000)}",
+                "administrativeState": chance.choice(("LOCKED", "UNLOCKED", "SHUTTINGDOWN")),
+                "operationalState": chance.choice(("ENABLED", "DISABLED")),
+                "cellLocalId": chance.randrange(16384),
+                "nRPCI": chance.randrange(1008),
+                "nRTAC": chance.randrange(1 << 24),
+                "arfcnDL": chance.randrange(3_279_166),
+                "arfcnUL": chance.randrange(3_279_166),
+                "bSChannelBwDL": chance.choice((20, 40, 60, 100)),
+                "ssbFrequency": chance.randrange(3_279_166),
+                "pLMNInfoList": [{"pLMNId": network, "sNSSAI": each} for each in slices],
+            },
+        }
+    )
 
 
 class Plugin:
@@ -201,8 +236,8 @@ async def run(mib: str = str(DEFAULT_MIB)) -> None:
     if shutil.which("java") is None or not list(JARS.glob("kafka_*.jar")):
         print("delivery: Apache Kafka is not installed: run `make deps`")
         return
-    value = full_value()
-    values = [value] * max(1, int(mib) * MIB // len(value))
+    some = full_values(DIFFERENT)
+    values = [some[n % DIFFERENT] for n in range(max(1, int(mib) * MIB // len(some[0])))]
     with tempfile.TemporaryDirectory(prefix="ran-datajobs-bench-") as folder:
         for name in ("kafka", "s3"):
             Path(folder, name).mkdir()

@@ -166,6 +166,7 @@ class KafkaBus:
                 {
                     "queued.max.messages.kbytes": 16_384,
                     "fetch.wait.max.ms": 100,
+                    "fetch.queue.backoff.ms": 10,
                     "session.timeout.ms": 10_000,
                     "topic.metadata.refresh.interval.ms": 10_000,
                     **self._settings,
