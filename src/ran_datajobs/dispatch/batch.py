@@ -23,10 +23,16 @@ class Batched(Generic[Call, Answer]):
     """
 
     def __init__(
-        self, flush: Callable[[Sequence[Call]], Awaitable[Sequence[Answer]]], *, most: int = 500
+        self,
+        flush: Callable[[Sequence[Call]], Awaitable[Sequence[Answer]]],
+        *,
+        most: int = 500,
+        unheard: Callable[[Answer], None] = lambda _: None,
     ) -> None:
+        """``unheard`` gets every answer whose caller was cancelled before it heard it."""
         self._flush = flush
         self._most = most
+        self._unheard = unheard
         self._waiting: list[tuple[Call, asyncio.Future[Answer]]] = []
         self._runner: asyncio.Task[None] | None = None
 
@@ -36,7 +42,12 @@ class Batched(Generic[Call, Answer]):
         self._waiting.append((call, answer))
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                self._unheard(answer.result())
+            raise
 
     async def _run(self) -> None:
         try:
@@ -59,5 +70,7 @@ class Batched(Generic[Call, Answer]):
                 raise
         else:
             for (_, future), answer in zip(batch, answers, strict=True):
-                if not future.done():
+                if future.done():
+                    self._unheard(answer)
+                else:
                     future.set_result(answer)

@@ -63,7 +63,9 @@ class LaneSteps:
         self._aging = aging
         self._read_slots = read_slots
         self._attended: dict[int, int] = {}  # lane → epoch of those that this process works in
-        self.claim: Batched[tuple[int, int], Taken | HeldElsewhere | None] = Batched(self._claim)
+        self.claim: Batched[tuple[int, int], Taken | HeldElsewhere | None] = Batched(
+            self._claim, unheard=self._leave_unheard
+        )
         self.look: Batched[tuple[int, int, int], Look | None] = Batched(self._look)
         self.starting: Batched[Held, bytes | None] = Batched(self._starting)
         self.started: Batched[tuple[Held, str], bool] = Batched(self._started)
@@ -79,6 +81,11 @@ class LaneSteps:
         """Nobody in this process works in ``lane`` any more: if it is still held, it can be taken again."""
         if self._attended.get(lane.lane_id) == lane.epoch:
             del self._attended[lane.lane_id]
+
+    def _leave_unheard(self, answer: Taken | HeldElsewhere | None) -> None:
+        """Nobody works in a lane that was taken for a turn that is over: the next task may take it."""
+        if isinstance(answer, Taken):
+            self.leave(answer.lane)
 
     async def body_of(self, sub_job_id: UUID) -> bytes | None:
         """The stored operations of a sub-job that is not settled."""

@@ -22,6 +22,7 @@ from uuid import UUID
 from pgqueuer import Job, PgQueuer, RetryRequested
 
 from ran_datajobs.dispatch.backoff import until_repeat
+from ran_datajobs.dispatch.patient import PatientDriver, pause
 from ran_datajobs.dispatch.tasks import (
     BEGUN,
     Again,
@@ -35,7 +36,7 @@ from ran_datajobs.dispatch.tasks import (
 from ran_datajobs.dispatch.turn import LaneTurns
 from ran_datajobs.errors import DataJobsError, StoreUnavailable
 from ran_datajobs.store import lanes, planning
-from ran_datajobs.store.database import Database, close_pool
+from ran_datajobs.store.database import Database
 from ran_datajobs.telemetry import Event, Logger
 
 ALIVE_FOR: Final = 5.0
@@ -104,35 +105,37 @@ class Worker:
                 failures = 0
             except Exception as error:  # whatever it was, the work goes on when it is over
                 failures += 1
-                self._log.warning(Event.WORKER_INTERRUPTED, cause=str(error))
-                await self._pause(until_repeat(failures, 0.5))
+                self._interrupted(error)
+                await pause(until_repeat(failures, 0.5), self._stopping)
 
     @contextlib.asynccontextmanager
     async def _engines_running(self) -> AsyncIterator[asyncio.Future[tuple[None, None]]]:
-        pool = await self._database.plain_pool(size=6)
-        try:
+        async with PatientDriver.opened(self._database, self._stopping, self._interrupted) as driver:
             await self._sign_of_life()
-            lane_engine, job_engine = PgQueuer.from_asyncpg_pool(pool), PgQueuer.from_asyncpg_pool(pool)
+            lane_engine, job_engine = PgQueuer(driver), PgQueuer(driver)
             self._engines = [lane_engine, job_engine]
             for kind, handler in self._handlers.items():
                 self._register(lane_engine if kind is TaskKind.LANE else job_engine, kind, handler)
-            async with asyncio.TaskGroup() as group:
-                beside = [
-                    group.create_task(self._stay_alive()),
-                    group.create_task(self._rescue()),
-                    group.create_task(self._stop_engines()),
-                ]
-                yield asyncio.gather(
-                    group.create_task(self._run_engine(lane_engine, LANE_BATCH, LANE_TASKS)),
-                    group.create_task(self._run_engine(job_engine, JOB_BATCH, JOB_TASKS)),
-                )
-                for task in beside:
-                    task.cancel()
-        finally:
-            self._engines = []
-            await self._end_begun()
-            await self._leave()
-            await close_pool(pool)  # an engine that was cut off may keep a session for good
+            try:
+                async with asyncio.TaskGroup() as group:
+                    beside = [
+                        group.create_task(self._stay_alive()),
+                        group.create_task(self._rescue()),
+                        group.create_task(self._stop_engines()),
+                    ]
+                    yield asyncio.gather(
+                        group.create_task(self._run_engine(lane_engine, LANE_BATCH, LANE_TASKS)),
+                        group.create_task(self._run_engine(job_engine, JOB_BATCH, JOB_TASKS)),
+                    )
+                    for task in beside:
+                        task.cancel()
+            finally:
+                self._engines = []
+                await self._end_begun()
+                await self._leave()
+
+    def _interrupted(self, cause: Exception) -> None:
+        self._log.warning(Event.WORKER_INTERRUPTED, cause=str(cause))
 
     async def _run_engine(self, engine: PgQueuer, batch: int, most: int) -> None:
         await engine.qm.run(
@@ -238,11 +241,6 @@ class Worker:
             async with self._database.transaction() as connection:
                 left = await lanes.worker_gone(connection, self._worker_id)
                 await enqueue_lanes_now(connection, left)
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
 
 
 def lane_handler(turns: LaneTurns) -> Handler:

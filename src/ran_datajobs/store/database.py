@@ -208,6 +208,7 @@ class Database:
                 self._url,
                 min_size=2,
                 max_size=size,
+                command_timeout=60,
                 server_settings=_SESSION | {"application_name": self._name},
             )
 
