@@ -206,6 +206,19 @@ async def test_a_lane_that_a_failed_turn_left_behind_is_taken_again(
     assert isinstance(await worker.steps.claim((lane.lane_id, 3)), HeldElsewhere)
 
 
+async def test_a_lane_that_was_taken_for_a_cancelled_turn_is_taken_again(worker: Worker, lane: Lane) -> None:
+    """A turn is cancelled while its lane is being taken: the store says that this worker holds it, nobody
+    works in it, and the next task takes it."""
+    claims = asyncio.create_task(worker.steps.claim((lane.lane_id, 1)))
+    await asyncio.sleep(0)
+    claims.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await claims
+    taken = await worker.steps.claim((lane.lane_id, 2))
+    assert isinstance(taken, Taken)
+    assert taken.lane.epoch == 2
+
+
 async def test_a_turn_whose_step_breaks_gives_its_error_and_the_next_one_goes_on(
     database: Database, worker: Worker, lane: Lane, plugin: Plugin, monkeypatch: pytest.MonkeyPatch
 ) -> None:

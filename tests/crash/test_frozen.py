@@ -45,11 +45,14 @@ USUAL = [
 
 
 async def everything(service: Client, folder: Path, job_ids: list[str]) -> Any:
-    """What clients can see of jobs: their rows, sub-jobs, objects and messages."""
+    """What clients can see of jobs: their rows, sub-jobs, objects and messages.
+
+    A file with a # in its name is no object: the frozen worker was writing it.
+    """
     objects = {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted((folder / "objects").rglob("*"))
-        if path.is_file()
+        if path.is_file() and "#" not in path.name
     }
     return (
         [await service.job(job_id) for job_id in job_ids],
