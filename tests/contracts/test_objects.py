@@ -98,6 +98,30 @@ async def test_deleting_twice_is_no_error(objects: ObjectStore) -> None:
     assert await objects.get(BUCKET, "job/c/0.json") is None
 
 
+async def test_all_objects_of_a_job_go_and_those_of_others_stay(objects: ObjectStore) -> None:
+    """Nothing of the job is left, whatever it is called; one whose name begins alike keeps its objects."""
+    for key in ("gone/a/0.json", "gone/b/0-1.json", "gone/manifest.json", "gone-not/a/0.json"):
+        await objects.put(BUCKET, key, b"x")
+    for _ in range(2):
+        await objects.delete_all(BUCKET, "gone")
+    assert await objects.get(BUCKET, "gone/a/0.json") is None
+    assert await objects.get(BUCKET, "gone/b/0-1.json") is None
+    assert await objects.get(BUCKET, "gone/manifest.json") is None
+    assert await objects.get(BUCKET, "gone-not/a/0.json") == b"x"
+    await objects.delete_all(BUCKET, "..")
+    assert await objects.get(BUCKET, "gone-not/a/0.json") == b"x"
+
+
+async def test_what_a_killed_writer_had_begun_goes_with_its_job(tmp_path: Path) -> None:
+    """A half-written file beside the objects in a folder goes with them."""
+    objects = open_folder(tmp_path)
+    await objects.put(BUCKET, "job/a/0.json", b"x")
+    half = tmp_path / BUCKET / "job" / "a" / "1.json#1"
+    half.write_bytes(b"half")
+    await objects.delete_all(BUCKET, "job")
+    assert not (tmp_path / BUCKET / "job").exists()
+
+
 @pytest.mark.parametrize(
     "key",
     [

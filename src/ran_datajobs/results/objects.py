@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import shutil
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
@@ -106,12 +107,20 @@ class ObjectStore:
     StorageUnavailable when the store is away or refuses.
     """
 
-    def __init__(self, open_bucket: Callable[[str], LocalStore | S3Store], *, in_folder: bool) -> None:
+    def __init__(
+        self, open_bucket: Callable[[str], LocalStore | S3Store], *, folder: Path | None = None
+    ) -> None:
+        """``folder``: where the buckets are sub-folders of it; ``None`` where they are at an S3 service."""
         self.open_bucket: Final = open_bucket
-        self.in_folder: Final = in_folder
+        self.folder: Final = folder
         self._stores: OrderedDict[str, LocalStore | S3Store] = OrderedDict()
         # Each put into a folder has a thread of obstore's: thousands only stand in each other's way.
         self._writing = asyncio.Semaphore(_WRITTEN_AT_ONCE)
+
+    @property
+    def in_folder(self) -> bool:
+        """Whether the buckets are local folders."""
+        return self.folder is not None
 
     async def put(self, bucket: str, key: str, data: bytes, *, only_if_absent: bool = False) -> bool:
         """Write one object, durable on return; False when ``only_if_absent`` and one was there already.
@@ -194,10 +203,16 @@ class ObjectStore:
                     await obstore.delete_async(self._store(bucket), path)
 
     async def delete_all(self, bucket: str, job_id: str) -> None:
-        """Remove every object of a job, recorded or not; none is no error."""
+        """Remove every object of a job, recorded or not; none is no error.
+
+        In a folder also what a killed writer had begun, which is no object and is not listed.
+        """
         if not self._possible(bucket, job_id):
             return
         with _storage_errors(f"cannot delete in bucket {bucket!r}"):
+            if self.folder is not None:
+                await asyncio.to_thread(_remove_folder, self.folder / bucket / job_id)
+                return
             store = self._store(bucket)
             async for some in obstore.list(store, self._path(bucket, job_id), chunk_size=_DELETED_AT_ONCE):
                 with contextlib.suppress(*_MISSING):
@@ -261,8 +276,9 @@ def open_folder(path: Path) -> ObjectStore:
     """
     with _storage_errors(f"cannot use the folder {path}"):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        store = LocalStore(path.resolve(), automatic_cleanup=True)  # empty folders go with their last object
-    return ObjectStore(lambda _bucket: store, in_folder=True)
+        folder = path.resolve()
+        store = LocalStore(folder, automatic_cleanup=True)  # empty folders go with their last object
+    return ObjectStore(lambda _bucket: store, folder=folder)
 
 
 def open_s3(
@@ -309,7 +325,15 @@ def open_s3(
             },
         )
 
-    return ObjectStore(open_bucket, in_folder=False)
+    return ObjectStore(open_bucket)
+
+
+def _remove_folder(path: Path) -> None:
+    """Remove a folder with all it has, and the one above it when that is empty then."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
 
 
 async def _pieces(bucket: str, found: obstore.GetResult, chunk: int) -> AsyncIterator[bytes]:

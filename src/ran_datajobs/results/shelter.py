@@ -39,7 +39,7 @@ class ShelteredObjects(ObjectStore):
         sheltered: Callable[[UUID, str], None] = lambda *_: None,
     ) -> None:
         """``sheltered`` is told each job whose results are kept back, and why."""
-        super().__init__(objects.open_bucket, in_folder=objects.in_folder)
+        super().__init__(objects.open_bucket, folder=objects.folder)
         self._database = database
         self._own_bucket = own_bucket
         self._look_again_after = look_again_after
