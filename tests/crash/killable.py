@@ -22,32 +22,12 @@ from tests.acceptance.whole_service import JOBS, TERMINAL
 DEADLINE = 120.0
 
 
-class Killable:
-    """A running ``datajobs serve``; its workers and APIs are restarted by their supervisor."""
+class Patient:
+    """A client of a service that may be away for a while."""
 
-    def __init__(self, root: str, process: psutil.Process, session: aiohttp.ClientSession) -> None:
+    def __init__(self, root: str, session: aiohttp.ClientSession) -> None:
         self.root = root
-        self.process = process
         self._session = session
-
-    def children(self, role: str) -> list[psutil.Process]:
-        """Living processes of a role, ``serve-api`` or ``serve-worker``."""
-        found = []
-        for child in self.process.children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                if role in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
-                    found.append(child)
-        return found
-
-    async def signal(self, role: str, number: signal.Signals) -> None:
-        """Send a signal to the process of ``role``, once there is one."""
-        async with asyncio.timeout(DEADLINE):
-            while True:
-                for child in self.children(role):
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        child.send_signal(number)
-                        return
-                await asyncio.sleep(0.02)
 
     async def call(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         """One request, repeated for as long as nobody answers or the answer is 5xx."""
@@ -77,6 +57,33 @@ class Killable:
                 if job["status"] in TERMINAL:
                     return job
                 await asyncio.sleep(0.1)
+
+
+class Killable(Patient):
+    """A running ``datajobs serve``; its workers and APIs are restarted by their supervisor."""
+
+    def __init__(self, root: str, process: psutil.Process, session: aiohttp.ClientSession) -> None:
+        super().__init__(root, session)
+        self.process = process
+
+    def children(self, role: str) -> list[psutil.Process]:
+        """Living processes of a role, ``serve-api`` or ``serve-worker``."""
+        found = []
+        for child in self.process.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if role in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+                    found.append(child)
+        return found
+
+    async def signal(self, role: str, number: signal.Signals) -> None:
+        """Send a signal to the process of ``role``, once there is one."""
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                for child in self.children(role):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        child.send_signal(number)
+                        return
+                await asyncio.sleep(0.02)
 
 
 @contextlib.asynccontextmanager

@@ -1,20 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGKILL at random moments under load: every accepted job ends, nothing is lost, nothing is done twice."""
+"""SIGKILL at random moments under load: every accepted job ends, nothing is lost, nothing is done twice.
+
+No supervisor pauses here between a kill and the next start: the kills fall on processes that start, and on
+those that are at work.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-import signal
 from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
-from tests.crash.killable import Killable, killable_service
+from ran_datajobs.store.database import Database
+from tests.crash.killable import Patient
 from tests.crash.scale import KILLS
+from tests.crash.stage import process, variables
 
 pytestmark = pytest.mark.timeout(180 + 15 * KILLS)
 
@@ -35,7 +43,7 @@ def request(number: int, chance: random.Random) -> list[dict[str, Any]]:
     ]
 
 
-async def register(service: Killable, plugin: str, **fields: Any) -> None:
+async def register(service: Patient, plugin: str, **fields: Any) -> None:
     handles = [
         {"cmHandle": f"ch-{n}", "alternateId": fdn, "dataProducerIdentifier": producer}
         for n, (fdn, producer) in enumerate(HANDLES.items())
@@ -46,6 +54,70 @@ async def register(service: Killable, plugin: str, **fields: Any) -> None:
     assert status == 200, answer
 
 
+class Fire:
+    """The service as one API and one worker; each is killed over and over, its last one is left alone."""
+
+    def __init__(self, service: Patient, environ: dict[str, str], chance: random.Random) -> None:
+        self.service = service
+        self.over = asyncio.Event()
+        self._environ = environ
+        self._chance = chance
+
+    async def run(self, *, workers: int, apis: int) -> None:
+        """Kill so many of each at a random moment of their first seconds; run until cancelled.
+
+        ``over`` is set once all kills are, or when something is wrong.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                kills = [
+                    group.create_task(self._killed("serve-worker", workers, 2.5)),
+                    group.create_task(self._killed("serve-api", apis, 5.0)),
+                ]
+                await asyncio.gather(*kills)
+                group.create_task(self._run("serve-worker"))
+                group.create_task(self._run("serve-api"))
+                self.over.set()
+        finally:
+            self.over.set()
+
+    async def _killed(self, role: str, times: int, longest: float) -> None:
+        for _ in range(times):
+            async with process(self._environ, "ran_datajobs", role) as victim:
+                await asyncio.sleep(self._chance.uniform(0.0, longest))
+                assert victim.returncode is None, f"{role} ended by itself"
+                victim.kill()
+                await victim.wait()
+
+    async def _run(self, role: str) -> None:
+        async with process(self._environ, "ran_datajobs", role) as last:
+            await last.wait()
+            raise AssertionError(f"{role} ended by itself")
+
+
+@contextlib.asynccontextmanager
+async def under_fire(
+    database_url: str, folder: Path, plugin: str, chance: random.Random, *, kills: int, **fields: Any
+) -> AsyncIterator[Fire]:
+    """A service with ``plugin``, under fire as soon as that is registered."""
+    environ = variables(database_url, folder, lane_quarantine="0.5")
+    database = await Database.open(database_url)
+    await database.migrate()
+    await database.close()
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+        service = Patient(f"http://127.0.0.1:{environ['DATAJOBS_PORT']}", session)
+        async with process(environ, "ran_datajobs", "serve-api"):
+            await register(service, plugin, dmiGiveUp=60, **fields)
+        fire = Fire(service, environ, chance)
+        running = asyncio.create_task(fire.run(workers=kills - kills // 4, apis=kills // 4))
+        try:
+            yield fire
+        finally:
+            running.cancel()
+            ended = (await asyncio.gather(running, return_exceptions=True))[0]
+        assert isinstance(ended, asyncio.CancelledError), ended
+
+
 async def test_no_operation_is_lost_or_done_twice_when_processes_are_killed(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -53,23 +125,17 @@ async def test_no_operation_is_lost_or_done_twice_when_processes_are_killed(
     once, in the order of each request, and every job that got its 202 ends with its every operation told."""
     chance = random.Random(KILLS)
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED")))
-    async with plugin.serving() as address, killable_service(database_url, tmp_path) as service:
-        await register(service, address, idempotent=True, dmiGiveUp=60)
+    async with (
+        plugin.serving() as address,
+        under_fire(database_url, tmp_path, address, chance, kills=KILLS, idempotent=True) as fire,
+    ):
         submitted: dict[str, list[dict[str, Any]]] = {}
-
-        async def kill_now_and_then() -> None:
-            for _ in range(KILLS):
-                await asyncio.sleep(chance.uniform(0.2, 1.2))
-                role = "serve-api" if chance.random() < 0.25 else "serve-worker"
-                await service.signal(role, signal.SIGKILL)
-
-        killing = asyncio.create_task(kill_now_and_then())
-        for number in range(2 * KILLS):
+        while not fire.over.is_set():
+            number = len(submitted)
             lines = request(number, chance)
-            submitted[await service.submit(lines, f"key-{number}")] = lines
+            submitted[await fire.service.submit(lines, f"key-{number}")] = lines
             await asyncio.sleep(chance.uniform(0.0, 0.6))
-        await killing
-        jobs = {job_id: await service.ended(job_id) for job_id in submitted}
+        jobs = {job_id: await fire.service.ended(job_id) for job_id in submitted}
 
     for job_id, lines in submitted.items():
         unmatched = sum("SubNetwork=Y" in line["path"] for line in lines)
@@ -103,23 +169,21 @@ async def test_a_plugin_without_idempotency_never_gets_a_write_twice(
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED"), honours_key=False))
     async with (
         plugin.serving() as address,
-        killable_service(database_url, tmp_path, lane_quarantine="0.5") as service,
+        under_fire(database_url, tmp_path, address, chance, kills=max(4, KILLS // 2)) as fire,
     ):
-        await register(service, address, dmiGiveUp=60)
         submitted: dict[str, list[dict[str, Any]]] = {}
-        for number in range(20):
+        while not fire.over.is_set():
+            number = len(submitted)
             lines = [line for line in request(number, chance) if "=Y" not in line["path"]]
-            submitted[await service.submit(lines, f"key-{number}")] = lines
-        for _ in range(max(3, KILLS // 4)):
-            await asyncio.sleep(chance.uniform(0.2, 1.0))
-            await service.signal("serve-worker", signal.SIGKILL)
-        jobs = {job_id: await service.ended(job_id) for job_id in submitted}
+            submitted[await fire.service.submit(lines, f"key-{number}")] = lines
+            await asyncio.sleep(chance.uniform(0.0, 0.6))
+        jobs = {job_id: await fire.service.ended(job_id) for job_id in submitted}
         failures = {
-            job_id: (await service.call("GET", f"{job['statusuri']}/failures"))[1]["items"]
+            job_id: (await fire.service.call("GET", f"{job['statusuri']}/failures"))[1]["items"]
             for job_id, job in jobs.items()
         }
     executed = Counter(str(o.operation_id) for e in plugin.history for o in e.operations)
-    assert not executed or set(executed.values()) == {1}
+    assert set(executed.values()) == {1}
     for job_id, lines in submitted.items():
         unknown = {f["operationId"] for f in failures[job_id]}
         assert {f["reason"] for f in failures[job_id]} <= {"OUTCOME_UNKNOWN"}
