@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What 49 good plugins notice of a dead one: p99 of the time that their sub-jobs take, with and without it.
+"""What 49 good plugins notice of a dead one: p99 of the time that their sub-jobs take.
 
-The dead one takes connections and never answers, and has 1,000 data producers with an operation each. All
-plugins are one process with a port for each; every job of a good one is one operation, so that a job's time
-is its sub-job's. Times are those of the service's rows. Each pair of figures has a service of its own: what
-the dead plugin leaves behind is not in the next figure without it.
+The fiftieth has 1,000 data producers, and a job with an operation for each. It is dead (it takes connections
+and never answers) or, for comparison, as good as the others: a job of that size is work for the service in
+any case. All good plugins are one process with a port for each; every job of the 49 is one operation, so that
+a job's time is its sub-job's. Times are those of the service's rows. Each comparison has a service of its
+own: what the dead plugin leaves behind is not in the next figure without it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from msgspec import Struct
 
 from bench.machine import Machine, answers, running_machine
 from bench.plugin import plugin_app
@@ -25,8 +27,9 @@ from ran_datajobs.serving import free_port
 
 GOOD = 49
 ROUNDS = 10
-PAIRS = 2
-DEAD, DEAD_PRODUCERS = "dead", 1_000
+PAIRS = 3
+FIFTIETH, PRODUCERS = "fiftieth", 1_000
+SETTLED_AFTER = 5.0
 
 
 def alternate_id(plugin: object, element: int) -> str:
@@ -82,44 +85,65 @@ async def _measure(machine: Machine) -> list[float]:
     return took
 
 
-async def _pair() -> tuple[list[float], list[float]]:
-    """The times without and then with the dead plugin, which has its job from before the first round on."""
-    ports = [free_port() for _ in range(GOOD)]
+class Times(Struct, frozen=True):
+    """Seconds of the sub-jobs of the 49, before the fiftieth has its job, from then on, and later."""
+
+    before: list[float]
+    beside: list[float]
+    later: list[float]
+
+
+async def _compare(*, dead: bool) -> Times:
+    """The times of a service whose fiftieth plugin is dead, or is not."""
+    ports = [free_port() for _ in range(GOOD + 1)]
     silent = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)  # never answers
     async with silent, running_machine(("-m", "bench.peers", *map(str, ports))) as machine:
         await answers(machine.session, f"http://127.0.0.1:{ports[-1]}/acknowledged")
-        for plugin, port in enumerate(ports):
+        for plugin, port in enumerate(ports[:GOOD]):
             await machine.register(inventory(plugin, port, ROUNDS))
-        await machine.register(inventory(DEAD, silent.sockets[0].getsockname()[1], DEAD_PRODUCERS))
+        fiftieth = silent.sockets[0].getsockname()[1] if dead else ports[GOOD]
+        await machine.register(inventory(FIFTIETH, fiftieth, PRODUCERS))
         await _measure(machine)  # warms up
-        without = await _measure(machine)
-        address = await machine.submit(writes(DEAD, range(DEAD_PRODUCERS)))
+        before = await _measure(machine)
+        address = await machine.submit(writes(FIFTIETH, range(PRODUCERS)))
         beside = await _measure(machine)
+        await asyncio.sleep(SETTLED_AFTER)
+        later = await _measure(machine)
         async with machine.session.get(address) as response:
             waiting = (await response.json())["operations"]["pending"]
-        if waiting != DEAD_PRODUCERS:  # they must have been there all the time
-            raise SystemExit(
-                f"only {waiting} sub-jobs of the dead plugin were still waiting for it at the end"
-            )
-        return without, beside
+        if waiting != (PRODUCERS if dead else 0):
+            raise SystemExit(f"{waiting} sub-jobs of the fiftieth plugin were waiting for it at the end")
+        return Times(before, beside, later)
 
 
 async def run() -> None:
-    """Print the figures: without and with the dead plugin, in turns."""
+    """Print the figures, of a dead fiftieth plugin and of a good one in turns."""
     print(
-        f"{GOOD} good plugins, {ROUNDS} rounds of a sub-job each, without and with a dead one"
-        f" of {GOOD + 1} that has {DEAD_PRODUCERS:,} sub-jobs"
+        f"{GOOD} good plugins, {ROUNDS} rounds of a sub-job each, beside a fiftieth with {PRODUCERS:,}:"
+        f" p99 of the time of a sub-job, and median"
     )
-    without: list[float] = []
-    beside: list[float] = []
+    good: list[Times] = []
+    dead: list[Times] = []
     for _ in range(PAIRS):
-        pair = await _pair()
-        for name, took, all_of_it in zip(("without", "with"), pair, (without, beside), strict=True):
-            all_of_it += took
-            middle = statistics.median(took)
-            print(f"  {name:>7}: p99 {percentile(took, 0.99) * 1000:.0f} ms, median {middle * 1000:.0f} ms")
-    ratio = percentile(beside, 0.99) / percentile(without, 0.99)
-    print(f"  p99 with a dead plugin is {ratio:.2f} times the p99 without; {len(beside)} sub-jobs each")
+        good.append(await _compare(dead=False))
+        dead.append(await _compare(dead=True))
+    before = [seconds for times in (*good, *dead) for seconds in times.before]
+    _tell("before the fiftieth has them", before, before)
+    _tell("beside a good fiftieth, from their submission on", _all(good, "beside"), before)
+    _tell("beside a dead fiftieth, from their submission on", _all(dead, "beside"), before)
+    _tell(f"beside a dead fiftieth, {SETTLED_AFTER:g} s later", _all(dead, "later"), before)
+
+
+def _all(times: list[Times], name: str) -> list[float]:
+    return [seconds for each in times for seconds in getattr(each, name)]
+
+
+def _tell(what: str, took: list[float], before: list[float]) -> None:
+    p99, ratio = percentile(took, 0.99), percentile(took, 0.99) / percentile(before, 0.99)
+    print(
+        f"  {what}: {p99 * 1000:.0f} ms ({ratio:.2f} times),"
+        f" {statistics.median(took) * 1000:.0f} ms; {len(took)} sub-jobs"
+    )
 
 
 async def _serve(ports: list[int]) -> None:

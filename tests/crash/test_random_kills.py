@@ -62,6 +62,7 @@ class Fire:
         self.over = asyncio.Event()
         self._environ = environ
         self._chance = chance
+        self._left = 2
 
     async def run(self, *, workers: int, apis: int) -> None:
         """Kill so many of each at a random moment of their first seconds; run until cancelled.
@@ -70,14 +71,8 @@ class Fire:
         """
         try:
             async with asyncio.TaskGroup() as group:
-                kills = [
-                    group.create_task(self._killed("serve-worker", workers, 2.5)),
-                    group.create_task(self._killed("serve-api", apis, 5.0)),
-                ]
-                await asyncio.gather(*kills)
-                group.create_task(self._run("serve-worker"))
-                group.create_task(self._run("serve-api"))
-                self.over.set()
+                group.create_task(self._killed("serve-worker", workers, 2.5))
+                group.create_task(self._killed("serve-api", apis, 5.0))
         finally:
             self.over.set()
 
@@ -88,9 +83,10 @@ class Fire:
                 assert victim.returncode is None, f"{role} ended by itself"
                 victim.kill()
                 await victim.wait()
-
-    async def _run(self, role: str) -> None:
         async with process(self._environ, "ran_datajobs", role) as last:
+            self._left -= 1
+            if not self._left:
+                self.over.set()
             await last.wait()
             raise AssertionError(f"{role} ended by itself")
 
