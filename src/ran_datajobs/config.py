@@ -97,6 +97,13 @@ class Settings:
         "what this process group does",
         choices=("api", "worker"),
     )
+    workers: int = _setting(
+        Kind.COUNT,
+        Group.SERVICE,
+        1,
+        "worker processes of this process group: more than one where several processors are idle",
+        at_least=1,
+    )
     data_dir: Path = _setting(
         Kind.PATH,
         Group.SERVICE,

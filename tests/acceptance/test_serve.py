@@ -119,6 +119,22 @@ def test_a_process_that_dies_is_started_again(service: Started, url: str, role: 
     assert datajobs("watch", job_id, "--server", url).returncode == 1
 
 
+def test_a_service_has_as_many_workers_as_it_is_told(tmp_path: Path, free_port: int, url: str) -> None:
+    """Two workers; while one is frozen, jobs end all the same; both stop in time."""
+    arguments = ("serve", "--workers", "2", "--port", str(free_port), "--data-dir", tmp_path / "data")
+    with started(*arguments, lines=tmp_path / "lines") as service:
+        service.until_ready(url)
+        workers = [p for p in service.tree()[1:] if "serve-worker" in p.cmdline()]
+        assert len(workers) == 2
+        for frozen in workers:
+            frozen.suspend()
+            try:
+                assert datajobs("watch", _a_job(url), "--server", url).returncode == 1
+            finally:
+                frozen.resume()
+        assert service.end() == 0
+
+
 def test_the_database_is_started_again_when_it_dies(service: Started, url: str) -> None:
     """A crash of the embedded database costs a short pause, and nothing that was promised."""
     job_id = _a_job(url)

@@ -101,7 +101,8 @@ async def running_service(
             metrics = str(_fresh(settings.data_dir / "metrics"))
             for role in settings.roles:
                 program = program_of(f"serve-{role}", settings, output, PROMETHEUS_MULTIPROC_DIR=metrics)
-                service.keep(keep_running(program, log, grace=settings.shutdown_grace))
+                for _ in range(settings.workers if role == "worker" else 1):
+                    service.keep(keep_running(program, log, grace=settings.shutdown_grace))
             if "api" in settings.roles:
                 await service.until(_answers(settings, stop))
             log.info(Event.SERVICE_STARTED, role=",".join(settings.roles), address=service.address)
