@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 
 class Checkpoint(enum.StrEnum):
-    """The edges of accept, plan, start, track, collect, finish and deliver, in the order of a job's life."""
+    """The edges of accept, plan, start, track, cancel, collect, finish and deliver, in the order of a job's
+    life."""
 
     ACCEPT_CHECKED = "accept.checked"  # the request is good; nothing is stored
     ACCEPT_STORED = "accept.stored"  # the job is durable; the 202 is not sent
@@ -24,12 +25,15 @@ class Checkpoint(enum.StrEnum):
     START_SENT = "start.sent"  # the create was answered; the id is not recorded
     START_RECORDED = "start.recorded"  # the id is durable
     TRACK_TOLD = "track.told"  # the plugin told a terminal status; nothing is stored
+    CANCEL_SENT = "cancel.sent"  # the plugin answered the DELETE; nothing is stored
+    CANCEL_RECORDED = "cancel.recorded"  # that it was told is durable
     COLLECT_FETCHED = "collect.fetched"  # the result is here; no object is written
     COLLECT_WRITTEN = "collect.written"  # the objects are written; the sub-job is not settled
     COLLECT_SETTLED = "collect.settled"  # the sub-job is settled
     FINISH_COUNTED = "finish.counted"  # the verdict is known; no manifest is written
     FINISH_WRITTEN = "finish.written"  # the manifest is written; the job is not terminal
     FINISH_STORED = "finish.stored"  # the job is terminal; the task is not ended
+    ARRIVAL_AWAITED = "arrival.awaited"  # that a read's messages come over a topic is durable
     ARRIVAL_WRITTEN = "arrival.written"  # a read's message is an object; it is not recorded
     ARRIVAL_STORED = "arrival.stored"  # it is recorded; the bus was not told
     DELIVER_READ = "deliver.read"  # the messages are ready; none is published

@@ -30,6 +30,7 @@ from tests.crash.stage import (
     assert_whole,
     process,
     signalled,
+    until_frozen,
     variables,
 )
 
@@ -55,6 +56,8 @@ USUAL = [
 TOPICS = [c for c in Checkpoint if c.split(".")[0] in ("arrival", "deliver")]
 """Each of them is killed at in every run of the tests, as is each of the workers' at least once."""
 
+CANCELS = [Checkpoint.CANCEL_SENT, Checkpoint.CANCEL_RECORDED]
+
 RECOVERY_WITHIN = 10.0
 """Seconds in which a worker that was started takes up what a killed one left."""
 
@@ -62,7 +65,7 @@ RECOVERY_WITHIN = 10.0
 def test_every_checkpoint_is_killed_at_in_every_run() -> None:
     """Whoever adds a checkpoint adds it to the usual ones."""
     accepting = {Checkpoint.ACCEPT_CHECKED, Checkpoint.ACCEPT_STORED}
-    assert {where for where, _ in USUAL} | set(TOPICS) | accepting == set(Checkpoint)
+    assert {where for where, _ in USUAL} | set(TOPICS) | set(CANCELS) | accepting == set(Checkpoint)
 
 
 async def standing(service: Client) -> list[Any]:
@@ -146,6 +149,45 @@ async def test_a_topic_gets_every_message_once_when_a_worker_dies(
         messages = await service.messages(TOPIC)
     for job_id, lines in submitted.items():
         assert_whole(messages, job_id, {line["operationId"] for line in lines})
+
+
+@pytest.mark.parametrize("where", CANCELS)
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_cancel_is_carried_out_when_the_worker_that_tells_it_dies(
+    database_url: str, tmp_path: Path, where: Checkpoint, signum: signal.Signals
+) -> None:
+    """A running job of two producers is cancelled; the worker dies, or is frozen and woken up when all is
+    over, as it tells one of their plugins. The next one tells both and ends the job CANCELLED, no operation
+    done; nothing was executed twice and nothing changes afterwards."""
+    environ = variables(database_url, tmp_path)
+    plugin = ScriptedPlugin(Script(statuses=("RUNNING",), honours_key=False))
+    async with plugin.serving() as address, api(environ) as service:
+        await service.register(address, HANDLES)
+        async with process(environ, *signalled("worker", signum, where)) as lost:
+            job_id = await service.submit(WRITES)
+            async with asyncio.timeout(PATIENCE):
+                while (
+                    sum(each["dataProducerJobId"] is not None for each in await service.sub_jobs(job_id)) < 2
+                ):
+                    await asyncio.sleep(0.02)
+            await service.call("POST", f"{JOBS}/{job_id}/cancel", expect=202)
+            if signum is signal.SIGKILL:
+                assert await asyncio.wait_for(lost.wait(), PATIENCE) == -signum
+            else:
+                await until_frozen(lost.pid)
+            async with process(environ, "ran_datajobs", "serve-worker"):
+                job = await service.ended(job_id)
+                if signum is signal.SIGSTOP:
+                    lost.send_signal(signal.SIGCONT)
+                    lost.terminate()
+                    assert await asyncio.wait_for(lost.wait(), PATIENCE) == 0
+            assert await service.job(job_id) == job
+    assert job["status"] == "CANCELLED"
+    assert job["operations"]["notStarted"] == len(WRITES) - 1
+    assert len(plugin.history) == 2
+    cancelled = Counter(call.data_producer_id for call in plugin.calls if call.kind == "cancel")
+    assert set(cancelled) == set(HANDLES.values())
+    assert max(cancelled.values()) <= 2
 
 
 @pytest.mark.parametrize("where", [Checkpoint.ACCEPT_CHECKED, Checkpoint.ACCEPT_STORED])

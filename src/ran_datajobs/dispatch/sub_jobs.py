@@ -325,6 +325,7 @@ class _Visit:
                 elif not await self._steps.collecting((self._held, topic)):
                     raise Fenced("the sub-job was taken over while its result was fetched")
                 else:
+                    await self._reached(Checkpoint.ARRIVAL_AWAITED)
                     self._progress.recovered()
                     self._progress.due_at = time.monotonic()
             case ForeignBody(body=body):
@@ -375,8 +376,10 @@ class _Visit:
                     return
             case _:
                 assert_never(answer)
+        await self._reached(Checkpoint.CANCEL_SENT)
         if not await self._steps.cancelling(self._held):
             raise Fenced("the sub-job was taken over while it was being cancelled")
+        await self._reached(Checkpoint.CANCEL_RECORDED)
         self._progress.recovered()
         self._progress.due_at = time.monotonic()
 
