@@ -123,7 +123,9 @@ class ObjectStore:
         return self.folder is not None
 
     async def put(self, bucket: str, key: str, data: bytes, *, only_if_absent: bool = False) -> bool:
-        """Write one object, durable on return; False when ``only_if_absent`` and one was there already.
+        """Write one object; False when ``only_if_absent`` and one was there already.
+
+        It is there on return, whoever is killed then. In a folder the system decides when it is on the disk.
 
         Raises InvalidRequest for a name that is not allowed or data over the limit.
         """
