@@ -9,7 +9,8 @@ the rest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -78,15 +79,22 @@ class Pruner:
         while True:
             async with self._database.connection() as connection:
                 expired = await retention.expired_jobs(connection, self._kept.jobs, _JOBS)
-            gone = [await self._remove(job) for job in expired]
+            await self._remove_objects(expired)
+            gone = [await self._remove_rows(job) for job in expired]
             removed += sum(gone)
             if len(expired) < _JOBS or not any(gone):
                 return removed
 
-    async def _remove(self, job: ExpiredJob) -> bool:
-        """Remove one job; False when it is being delivered once more meanwhile."""
-        if not job.in_own_bucket or self._objects.in_folder:
-            await self._objects.delete_all(job.bucket, str(job.job_id))
+    async def _remove_objects(self, expired: Sequence[ExpiredJob]) -> None:
+        together: defaultdict[str, list[str]] = defaultdict(list)
+        for job in expired:
+            if not job.in_own_bucket or self._objects.in_folder:
+                together[job.bucket].append(str(job.job_id))
+        for bucket, job_ids in together.items():
+            await self._objects.delete_all(bucket, job_ids)
+
+    async def _remove_rows(self, job: ExpiredJob) -> bool:
+        """Remove the rows of one job; False when it is being delivered once more meanwhile."""
         while True:
             async with self._database.transaction() as connection:
                 if await retention.remove_job(connection, job.job_id, _ROWS):
