@@ -22,7 +22,7 @@ from ran_datajobs.errors import StoreUnavailable
 from ran_datajobs.store.database import Database, close_pool, store_errors
 from ran_datajobs.store.notices import follow
 
-_SESSIONS: Final = 6
+_SESSIONS: Final = 4
 _LONGEST_PAUSE: Final = 2.0
 
 Answer = TypeVar("Answer")
@@ -31,21 +31,22 @@ Answer = TypeVar("Answer")
 class PatientDriver:
     """A driver for PgQueuer. Several engines can share one.
 
-    Every call is repeated until it works, or until the worker stops. All statements of PgQueuer bear that: a
-    task that was given out without anybody hearing of it is given out again after its heartbeat.
+    Every call is repeated until it works, or until nobody waits any more. All statements of PgQueuer bear
+    that: a task that was given out without anybody hearing of it is given out again after its heartbeat.
     """
 
     def __init__(
         self,
         database: Database,
         pool: asyncpg.Pool[asyncpg.Record],
-        stopping: asyncio.Event,
+        over: asyncio.Event,
         away: Callable[[StoreUnavailable], None],
     ) -> None:
-        """``away`` is told when the database is found away for the first time since it answered."""
+        """``over``: no call is repeated any more. ``away`` is told when the database is found away for the
+        first time since it answered."""
         self._database = database
         self._pool = pool
-        self._stopping = stopping
+        self._over = over
         self._away = away
         self._answers = True
         self._following: list[asyncio.Task[None]] = []
@@ -55,11 +56,11 @@ class PatientDriver:
     @classmethod
     @contextlib.asynccontextmanager
     async def opened(
-        cls, database: Database, stopping: asyncio.Event, away: Callable[[StoreUnavailable], None]
+        cls, database: Database, over: asyncio.Event, away: Callable[[StoreUnavailable], None]
     ) -> AsyncIterator[PatientDriver]:
         """One with a pool of its own."""
         pool = await database.plain_pool(size=_SESSIONS)
-        driver = cls(database, pool, stopping, away)
+        driver = cls(database, pool, over, away)
         try:
             yield driver
         finally:
@@ -115,20 +116,21 @@ class PatientDriver:
                 with store_errors():
                     answer = await call()
             except StoreUnavailable as error:
-                if self._stopping.is_set():
+                if self._over.is_set():
                     raise
                 if self._answers:
                     self._answers = False
                     self._away(error)
                 failures += 1
-                await pause(min(until_repeat(failures, random()), _LONGEST_PAUSE), self._stopping)  # noqa: S311 - spreads repeats, no secret
+                delay = until_repeat(failures, random())  # noqa: S311 - spreads repeats, no secret
+                await pause(min(delay, _LONGEST_PAUSE), self._over)
             else:
                 self._answers = True
                 return answer
 
 
-async def pause(seconds: float, stopping: asyncio.Event) -> None:
-    """Wait, but not once the worker stops."""
+async def pause(seconds: float, over: asyncio.Event) -> None:
+    """Wait so long, or until ``over`` is set."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await stopping.wait()
+            await over.wait()

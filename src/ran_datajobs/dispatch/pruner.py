@@ -26,7 +26,7 @@ from ran_datajobs.telemetry import Event, Logger
 LOOK_EVERY: Final = 60.0
 """Seconds between two looks for something to remove."""
 
-_JOBS: Final = 50
+_JOBS: Final = 10
 _ROWS: Final = 2000
 _OWN_TOPICS: Final = (INTERNAL_TOPIC, STATUS_TOPIC)
 

@@ -92,6 +92,7 @@ class Worker:
         self._under_way: set[asyncio.Timeout] = set()
         self._begun: set[asyncio.Task[None]] = set()
         self._stop_by = 0.0
+        self._grace_over = asyncio.Event()
 
     async def run(self, started: Callable[[], None] = lambda: None) -> None:
         """Work until stopped, and over every outage of the database."""
@@ -110,7 +111,7 @@ class Worker:
 
     @contextlib.asynccontextmanager
     async def _engines_running(self) -> AsyncIterator[asyncio.Future[tuple[None, None]]]:
-        async with PatientDriver.opened(self._database, self._stopping, self._interrupted) as driver:
+        async with PatientDriver.opened(self._database, self._grace_over, self._interrupted) as driver:
             await self._sign_of_life()
             lane_engine, job_engine = PgQueuer(driver), PgQueuer(driver)
             self._engines = [lane_engine, job_engine]
@@ -154,6 +155,7 @@ class Worker:
             engine.shutdown.set()
         self._hurry()
         await asyncio.sleep(self._grace)
+        self._grace_over.set()
         now = asyncio.get_running_loop().time()
         for limit in tuple(self._under_way):
             if not limit.expired():
