@@ -168,6 +168,7 @@ def configure(*, level: str, form: str, stream: TextIO | None = None) -> None:
     root.setLevel(level.upper())
     for chatty in ("pgqueuer", "aiohttp.access", "httpx", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger("asyncpg").setLevel(logging.ERROR)  # tells each failed try, with a traceback
 
 
 def redact(_sink: object, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
