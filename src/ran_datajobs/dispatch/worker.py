@@ -136,6 +136,8 @@ class Worker:
                 await self._leave()
 
     def _interrupted(self, cause: Exception) -> None:
+        while isinstance(cause, ExceptionGroup):
+            cause = cause.exceptions[0]
         self._log.warning(Event.WORKER_INTERRUPTED, cause=str(cause))
 
     async def _run_engine(self, engine: PgQueuer, batch: int, most: int) -> None:
