@@ -130,6 +130,7 @@ async def run() -> None:
     before = [seconds for times in (*good, *dead) for seconds in times.before]
     _tell("before the fiftieth has them", before, before)
     _tell("beside a good fiftieth, from their submission on", _all(good, "beside"), before)
+    _tell(f"beside a good fiftieth, {SETTLED_AFTER:g} s later", _all(good, "later"), before)
     _tell("beside a dead fiftieth, from their submission on", _all(dead, "beside"), before)
     _tell(f"beside a dead fiftieth, {SETTLED_AFTER:g} s later", _all(dead, "later"), before)
 

@@ -49,10 +49,6 @@ async def write_parts(
     while some := (
         await asyncio.to_thread(_next, numbered) if are_many else _next(numbered)
     ):  # so that the loop goes on
-        if len(some) == 1:  # the usual case, and a group of tasks costs as much as the rest
-            sequence, document = some[0]
-            parts.append(await write_part(objects, bucket, job_id, sub_job, sequence, document, may_replace))
-            continue
         try:
             async with asyncio.TaskGroup() as group:
                 puts = [
