@@ -16,7 +16,7 @@ from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.job import OperationState
 from ran_datajobs.serving import free_port
 from tests.acceptance.arrows import forbidden_arrows, record_arrows
-from tests.acceptance.whole_service import JOBS, Service, whole_service
+from tests.acceptance.whole_service import JOBS, Service, called, whole_service
 
 GOOD, BAD = "ems-good", "ems-bad"
 HANDLES = {"/SubNetwork=X/ManagedElement=good": GOOD, "/SubNetwork=X/ManagedElement=bad": BAD}
@@ -357,10 +357,7 @@ async def test_a_plugin_that_stalls_with_many_producers_stops_nobody(
         await service.register(stalled_address, elements)
         await service.register(well_address, HANDLES)
         waiting = await service.submit(lines)
-        async with asyncio.timeout(30):
-            while sum(call.kind == "create" for call in stalled.calls) < 10:
-                stalled.changed.clear()
-                await stalled.changed.wait()
+        await called(stalled, "create", 10)
         for _ in range(5):
             job = await service.ended(await service.submit(write("good")))
             assert job["status"] == "FINSHED"

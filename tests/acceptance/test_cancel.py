@@ -13,7 +13,7 @@ import pytest
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.job import OperationState, Status
 from tests.acceptance.arrows import arrows, forbidden_arrows, record_arrows
-from tests.acceptance.whole_service import JOBS, Service, whole_service
+from tests.acceptance.whole_service import JOBS, Service, called, whole_service
 
 EMS = "ems-1"
 HANDLES = {"/SubNetwork=X/ManagedElement=1": EMS, "/SubNetwork=X/ManagedElement=2": "ems-2"}
@@ -47,14 +47,6 @@ async def plugin(service: Service) -> AsyncIterator[ScriptedPlugin]:
     async with scripted.serving() as address:
         await service.register(address, HANDLES)
         yield scripted
-
-
-async def called(plugin: ScriptedPlugin, kind: str, times: int = 1) -> None:
-    """Wait until the plugin was called."""
-    async with asyncio.timeout(30):
-        while sum(call.kind == kind for call in plugin.calls) < times:
-            plugin.changed.clear()
-            await plugin.changed.wait()
 
 
 async def cancel(service: Service, job_id: str) -> None:

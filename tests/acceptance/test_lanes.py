@@ -15,7 +15,7 @@ from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.northbound import tokens
 from ran_datajobs.northbound.tokens import Role
 from tests.acceptance.arrows import forbidden_arrows, record_arrows
-from tests.acceptance.whole_service import JOBS, Service, whole_service
+from tests.acceptance.whole_service import JOBS, Service, called, whole_service
 
 EMS = "ems-1"
 HANDLES = {"/SubNetwork=X/ManagedElement=1": EMS}
@@ -49,14 +49,6 @@ async def service(
         await running.register(plugin[1], HANDLES)
         yield running
         assert await forbidden_arrows(running.database) == []
-
-
-async def called(plugin: ScriptedPlugin, kind: str, times: int = 1) -> None:
-    """Wait until the plugin was called."""
-    async with asyncio.timeout(30):
-        while sum(call.kind == kind for call in plugin.calls) < times:
-            plugin.changed.clear()
-            await plugin.changed.wait()
 
 
 async def planned(service: Service, jobs: list[str]) -> None:

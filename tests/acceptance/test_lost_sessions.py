@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
-from tests.acceptance.whole_service import DEADLINE, Service, whole_service
+from tests.acceptance.whole_service import DEADLINE, Service, called, whole_service
 
 ELEMENTS = [f"/ManagedElement={n}" for n in range(5)]
 
@@ -57,15 +57,11 @@ async def test_no_create_under_way_is_cut_off_with_them(
         await service.register(address, {fdn: f"ems-{n}" for n, fdn in enumerate(ELEMENTS)})
         write = [{"op": "merge", "path": f"{fdn}/Cell=1", "value": {}} for fdn in ELEMENTS]
         job_ids = [await service.submit(write[:-1])]
-        async with asyncio.timeout(DEADLINE):
-            while len(plugin.history) < len(write) - 1:
-                await asyncio.sleep(0.02)
+        await called(plugin, "create", len(write) - 1)
         for _ in range(times):
             await cut_sessions(service)
         job_ids.append(await service.submit(write[-1:]))
-        async with asyncio.timeout(DEADLINE):
-            while len(plugin.history) < len(write):
-                await asyncio.sleep(0.02)
+        await called(plugin, "create", len(write))
         plugin.may_answer.set()
         jobs = [await service.ended(job_id) for job_id in job_ids]
     assert [job["status"] for job in jobs] == ["FINSHED", "FINSHED"]

@@ -108,6 +108,14 @@ class Service:
         return found
 
 
+async def called(plugin: ScriptedPlugin, kind: str, times: int = 1) -> None:
+    """Wait until the plugin was called so many times."""
+    async with asyncio.timeout(30):
+        while sum(call.kind == kind for call in plugin.calls) < times:
+            plugin.changed.clear()
+            await plugin.changed.wait()
+
+
 @contextlib.asynccontextmanager
 async def whole_service(database_url: str, folder: Path, **settings: str) -> AsyncIterator[Service]:
     """Run the API and a worker while the block runs; ``settings`` by variable name without its prefix."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -65,25 +64,6 @@ class Killable(Patient):
     def __init__(self, root: str, process: psutil.Process, session: aiohttp.ClientSession) -> None:
         super().__init__(root, session)
         self.process = process
-
-    def children(self, role: str) -> list[psutil.Process]:
-        """Living processes of a role, ``serve-api`` or ``serve-worker``."""
-        found = []
-        for child in self.process.children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                if role in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
-                    found.append(child)
-        return found
-
-    async def signal(self, role: str, number: signal.Signals) -> None:
-        """Send a signal to the process of ``role``, once there is one."""
-        async with asyncio.timeout(DEADLINE):
-            while True:
-                for child in self.children(role):
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        child.send_signal(number)
-                        return
-                await asyncio.sleep(0.02)
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,15 @@ class Fire:
         finally:
             self.over.set()
 
+    async def submitted(self, lines_of: Callable[[int], list[dict[str, Any]]]) -> dict[str, Any]:
+        """Submit one job after the other until the kills are over; what each was given, by its id."""
+        jobs: dict[str, Any] = {}
+        while not self.over.is_set():
+            lines = lines_of(len(jobs))
+            jobs[await self.service.submit(lines, f"key-{len(jobs)}")] = lines
+            await asyncio.sleep(self._chance.uniform(0.0, 0.6))
+        return jobs
+
     async def _killed(self, role: str, times: int, longest: float) -> None:
         for _ in range(times):
             async with process(self._environ, "ran_datajobs", role) as victim:
@@ -125,12 +134,7 @@ async def test_no_operation_is_lost_or_done_twice_when_processes_are_killed(
         plugin.serving() as address,
         under_fire(database_url, tmp_path, address, chance, kills=KILLS, idempotent=True) as fire,
     ):
-        submitted: dict[str, list[dict[str, Any]]] = {}
-        while not fire.over.is_set():
-            number = len(submitted)
-            lines = request(number, chance)
-            submitted[await fire.service.submit(lines, f"key-{number}")] = lines
-            await asyncio.sleep(chance.uniform(0.0, 0.6))
+        submitted = await fire.submitted(lambda number: request(number, chance))
         jobs = {job_id: await fire.service.ended(job_id) for job_id in submitted}
 
     for job_id, lines in submitted.items():
@@ -167,12 +171,9 @@ async def test_a_plugin_without_idempotency_never_gets_a_write_twice(
         plugin.serving() as address,
         under_fire(database_url, tmp_path, address, chance, kills=max(4, KILLS // 2)) as fire,
     ):
-        submitted: dict[str, list[dict[str, Any]]] = {}
-        while not fire.over.is_set():
-            number = len(submitted)
-            lines = [line for line in request(number, chance) if "=Y" not in line["path"]]
-            submitted[await fire.service.submit(lines, f"key-{number}")] = lines
-            await asyncio.sleep(chance.uniform(0.0, 0.6))
+        submitted = await fire.submitted(
+            lambda number: [line for line in request(number, chance) if "=Y" not in line["path"]]
+        )
         jobs = {job_id: await fire.service.ended(job_id) for job_id in submitted}
         failures = {
             job_id: (await fire.service.call("GET", f"{job['statusuri']}/failures"))[1]["items"]
