@@ -32,7 +32,8 @@ class HeldPlugin(ScriptedPlugin):
 async def cut_sessions(service: Service) -> None:
     """End every session of the service, once both task engines of the worker are in the middle of a call.
 
-    Each asks for tasks every 2 s at least.
+    Each asks for tasks every 2 s at least. On return the sessions are gone: the API answers 503 to whoever
+    is served in one that is just ending.
     """
     ours = "pid <> pg_backend_pid() and application_name like 'ran-datajobs %'"
     async with service.database.transaction(idle=DEADLINE) as connection:
@@ -42,7 +43,14 @@ async def cut_sessions(service: Service) -> None:
             f"select count(*) from pg_stat_activity where {ours} and wait_event_type = 'Lock'"
         )
         assert waiting >= 2
-        await connection.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where {ours}")
+        cut = await connection.fetch(
+            f"select pid, pg_terminate_backend(pid) from pg_stat_activity where {ours}"
+        )
+    async with service.database.connection() as connection, asyncio.timeout(DEADLINE):
+        while await connection.fetchval(
+            "select count(*) from pg_stat_activity where pid = any ($1::int[])", [row["pid"] for row in cut]
+        ):
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("times", [1, 4])
