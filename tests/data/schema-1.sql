@@ -1,6 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
--- A database of schema 1 (pg_dump --inserts): one job is tracked at its plugin by a worker that is gone, one waits
--- behind it in the same lanes, and one is not planned yet.
+-- A database of schema 1, kept by tests/data/keep.py.
 SET statement_timeout = 0;
 SET lock_timeout = 0;
 SET idle_in_transaction_session_timeout = 0;
