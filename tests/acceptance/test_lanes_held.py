@@ -21,8 +21,9 @@ from ran_datajobs.dispatch.sub_jobs import DispatchLimits, SubJobRunner
 from ran_datajobs.dispatch.tasks import Done, LaneTask
 from ran_datajobs.dispatch.turn import LaneTurns
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
-from ran_datajobs.job import JobType, Status
+from ran_datajobs.job import JobType, OperationState, Response, Status
 from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.results.arrivals import pack_outcomes
 from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import open_folder
@@ -34,15 +35,18 @@ from ran_datajobs.southbound.plugin import (
     Created,
     JobAddress,
     NotArrived,
+    OnTopic,
     Polled,
     Responses,
     ResultAnswer,
     StatusAnswer,
 )
-from ran_datajobs.store import jobs, lanes, planning
+from ran_datajobs.store import arrivals, jobs, lanes, planning
+from ran_datajobs.store.arrivals import ActiveRead, Arrival, Piece
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.lanes import Held, HeldElsewhere, Waiting
 from ran_datajobs.store.notices import LANE_CHANNEL, follow
+from ran_datajobs.store.parts import Part
 from ran_datajobs.store.planning import NewSubJob
 
 OPERATIONS = b'[{"op":"merge","path":"/A=1","operationId":1,"value":{"a":1}}]'
@@ -100,6 +104,10 @@ class Plugin:
         self.creates = 0
         self.answers: list[CreateAnswer] = [Created("x")]
         self.before: asyncio.Event | None = None
+        self.asked: list[str] = []  # the calls after the create
+        self.polled = Polled(Status.FINISHED)
+        self.results: ResultAnswer = Responses(())
+        self.before_poll: asyncio.Event | None = None
 
     async def create(self, _call: CreateCall) -> CreateAnswer:
         self.creates += 1
@@ -108,12 +116,18 @@ class Plugin:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     async def status(self, _address: JobAddress) -> StatusAnswer:
-        return Polled(Status.FINISHED)
+        self.asked.append("status")
+        polled = self.polled
+        if self.before_poll is not None:
+            await self.before_poll.wait()
+        return polled
 
     async def result(self, _address: JobAddress) -> ResultAnswer:
-        return Responses(())
+        return self.results
 
     async def cancel(self, _address: JobAddress) -> CancelAnswer:
+        self.asked.append("cancel")
+        self.polled = Polled(Status.CANCELLED)
         return CannotCancel("405")
 
 
@@ -354,3 +368,69 @@ async def test_a_job_planned_into_a_held_lane_reaches_its_holder(
         assert await turn == Done()
     following.cancel()
     assert told == [None, str(lane.lane_id)]
+
+
+async def looked_again(worker: Worker, lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poke the holder of the lane, and wait until it has looked."""
+    looked, look = asyncio.Event(), worker.steps.look
+
+    async def seen(wanted: Any) -> Any:
+        answer = await look(wanted)
+        looked.set()
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.steps, "look", seen)
+        worker.turns.changed(str(lane.lane_id))
+        await looked.wait()
+    await asyncio.sleep(0)
+
+
+async def test_a_message_that_comes_while_the_holder_counts_messages_is_not_lost(
+    database: Database, worker: Worker, lane: Lane, plugin: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only message of a read comes after its holder has counted none and before it notes how long it will
+    wait for one: it does not wait."""
+    worker.runner._limits = DispatchLimits(result_idle=3600)
+    plugin.results = OnTopic("results")
+    objects = worker.runner._objects
+    count, counted = objects.arrived, list[int]()
+
+    async def arrived(sub_job_id: UUID, job_id: UUID) -> int:
+        counted.append(await count(sub_job_id, job_id))
+        if len(counted) == 1:
+            read = ActiveRead(sub_job_id, job_id, lane.lane_id, "results")
+            part = Part(str(sub_job_id), 0, "key", 1, "digest", 1, 0)
+            piece = Piece(part, pack_outcomes([Response(1, 0, "", state=OperationState.SUCCEEDED)]))
+            async with database.transaction() as connection:
+                assert await arrivals.record(connection, [Arrival(read, 0, None, (piece,), 1)])
+            await looked_again(worker, lane, monkeypatch)
+        return counted[-1]
+
+    monkeypatch.setattr(objects, "arrived", arrived)
+    async with database.connection() as connection:
+        await connection.execute("update sub_job set type = 'READ'")
+    async with asyncio.timeout(30):
+        assert await worker.turns.take(lane.task, 1) == Done()
+    assert counted == [0, 1]
+    assert await status_of(database, lane) == ("SETTLED", "FINISHED")
+
+
+async def test_a_cancel_that_comes_during_a_poll_is_sent_after_it(
+    database: Database, worker: Worker, lane: Lane, plugin: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job is cancelled while the plugin is asked for the status, and the holder looks meanwhile: what the
+    poll says does not hide the cancel, which is sent next."""
+    plugin.polled, plugin.before_poll = Polled(Status.RUNNING), asyncio.Event()
+    turn = asyncio.create_task(worker.turns.take(lane.task, 1))
+    async with asyncio.timeout(30):
+        while not plugin.asked:
+            await asyncio.sleep(0)
+        async with database.transaction() as connection:
+            await jobs.lock(connection, lane.job_id, None)
+            await jobs.cancel(connection, lane.job_id)
+        await looked_again(worker, lane, monkeypatch)
+        plugin.before_poll.set()
+        assert await turn == Done()
+    assert plugin.asked[:2] == ["status", "cancel"]
+    assert await status_of(database, lane) == ("SETTLED", "CANCELLED")

@@ -35,7 +35,7 @@ class HeldLane:
 
     What the lane's own steps change is known without asking. Others say so in the store and with a task: the
     holder looks when it is poked, and at least every :data:`LOOK_EVERY`; and a lane in which something
-    changed cannot be given back.
+    changed cannot be given back. What others change during a step counts after it.
     """
 
     def __init__(self, steps: LaneSteps, runner: SubJobRunner, taken: Taken, stopping: asyncio.Event) -> None:
@@ -143,6 +143,8 @@ class HeldLane:
 
     def _remember(self, chosen: list[OpenSubJob], now: float, *, woken: bool) -> None:
         kept = {i: p for i, p in self._progress.items() if i in self._under_way}
+        for progress in kept.values():
+            progress.woken = progress.woken or woken
         for sub_job in chosen:
             known = self._progress.get(sub_job.sub_job_id)
             if known is None:
@@ -191,7 +193,7 @@ class HeldLane:
             progress.paused(time.monotonic(), random())  # noqa: S311 - spreads repeats, no secret
         finally:
             del self._under_way[sub_job.sub_job_id]
-            self._learn(sub_job, end)
+            self._learn(sub_job, Unsure() if progress.woken and isinstance(end, Moved) else end)
 
     async def _ask_for_reopening(self, write: ClosingWrite) -> None:
         """Let writes start again once the one that closed the lane has ended at its plugin."""

@@ -48,6 +48,7 @@ class Progress:
     seen_due: datetime | None = None  # due_at in the store when the holder looked
     body: bytes | None = None  # its operations for the plugin, where they are small
     touched: bool = False
+    woken: bool = False  # somebody changed something in the lane during a step that is not over
 
     @classmethod
     def of(cls, sub_job: OpenSubJob, now: float) -> Progress:
@@ -66,6 +67,7 @@ class Progress:
         """The holder looked again. ``woken``: somebody changed something in the lane: a message of a read
         came, a plugin pushed, a cancel was asked. What waits for that goes on at once."""
         pushed = sub_job.due_at is not None and sub_job.due_at != self.seen_due and not sub_job.due_in
+        woken, self.woken = woken or self.woken, False
         self.seen_due = sub_job.due_at
         if sub_job.cancel_asked and sub_job.stage == READY:
             self.due_at = min(self.due_at, now)  # nobody needs to be asked
