@@ -434,3 +434,32 @@ async def test_a_cancel_that_comes_during_a_poll_is_sent_after_it(
         assert await turn == Done()
     assert plugin.asked[:2] == ["status", "cancel"]
     assert await status_of(database, lane) == ("SETTLED", "CANCELLED")
+
+
+async def test_who_is_told_to_look_while_taking_a_lane_looks(
+    database: Database, worker: Worker, lane: Lane, plugin: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job is planned into a lane after it was taken in the store, and before the worker knows that: no task
+    is left, so that the worker looks by itself, while its first sub-job is still being created."""
+    plugin.before = asyncio.Event()
+    claim = worker.steps.claim
+    second = NewSubJob(uuid4(), lane.plugin_id, "ems", zstandard.compress(OPERATIONS), 1)
+
+    async def claimed(wish: Any) -> Any:
+        answer = await claim(wish)
+        async with database.transaction() as connection:
+            await connection.execute("update sub_job set position = 1")
+            assert await planning.insert_sub_jobs(connection, lane.job_id, [second]) == []
+            await connection.execute(
+                "update sub_job set type = 'READ' where sub_job_id = $1", second.sub_job_id
+            )
+        worker.turns.changed(str(lane.lane_id))
+        return answer
+
+    monkeypatch.setattr(worker.steps, "claim", claimed)
+    turn = asyncio.create_task(worker.turns.take(lane.task, 1))
+    async with asyncio.timeout(30):
+        while plugin.creates < 2:
+            await asyncio.sleep(0)
+        plugin.before.set()
+        assert await turn == Done()

@@ -29,6 +29,12 @@ waits is one of those that the process may have in all."""
 BACK_FOR: Final = 5.0
 
 
+class _Claim:
+    """A lane is being taken. ``poked``: meanwhile somebody told its holder, who may be us, to look."""
+
+    poked = False
+
+
 class LaneTurns:
     """Takes turns in lanes. ``stopping`` ends them at the next sensible point, with nothing lost."""
 
@@ -47,19 +53,26 @@ class LaneTurns:
         self._stopping = stopping
         self._places = places or Places()
         self._held: dict[int, HeldLane] = {}
+        self._claiming: defaultdict[int, set[_Claim]] = defaultdict(set)
         self._tasks_of: defaultdict[int, int] = defaultdict(int)
 
     def changed(self, lane_id: str | None) -> None:
         """Somebody says that something changed in this lane, or (None) in any: whoever holds it looks."""
         if lane_id is None:
             self.hurry()
-        elif held := self._held.get(int(lane_id)):
+            return
+        if held := self._held.get(int(lane_id)):
             held.poke()
+        for claim in self._claiming.get(int(lane_id), ()):
+            claim.poked = True
 
     def hurry(self) -> None:
         """All holders look again; lanes that only wait are given back when the worker is about to stop."""
         for held in self._held.values():
             held.poke()
+        for claims in self._claiming.values():
+            for claim in claims:
+                claim.poked = True
 
     async def take(self, named: LaneTask, task_id: int) -> Done | Again:
         """Take a turn in each lane of one task. Raises only what a later repeat can cure."""
@@ -96,7 +109,14 @@ class LaneTurns:
     async def _take_lane(self, lane_id: int, task_id: int) -> Done | Again:
         if self._stopping.is_set():
             return Again(0.0)
-        claimed = await self._steps.claim((lane_id, task_id))
+        claim = _Claim()
+        self._claiming[lane_id].add(claim)
+        try:
+            claimed = await self._steps.claim((lane_id, task_id))
+        finally:
+            self._claiming[lane_id].discard(claim)
+            if not self._claiming[lane_id]:
+                del self._claiming[lane_id]
         match claimed:
             case None:
                 return Done()
@@ -113,11 +133,13 @@ class LaneTurns:
                 await self._steps.poke_holder(lane_id)
                 return Done()
             case Taken():
-                return await self._hold(claimed)
+                return await self._hold(claimed, poked=claim.poked)
 
-    async def _hold(self, taken: Taken) -> Done | Again:
+    async def _hold(self, taken: Taken, *, poked: bool) -> Done | Again:
         lane = taken.lane
         held = self._held[lane.lane_id] = HeldLane(self._steps, self._runner, taken, self._stopping)
+        if poked:
+            held.poke()
         broken_off = True
         try:
             await held.work()
