@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Final
@@ -62,6 +63,9 @@ have an engine of their own."""
 
 JOB_BATCH: Final = 20
 
+FAILING_TASKS: Final = 10_000
+"""Tasks of which a worker remembers how often they failed; another one may have ended them."""
+
 Handler = Callable[[str, int], Awaitable[Done | Again]]
 """(subject, task id) → whether the task is done."""
 
@@ -91,6 +95,7 @@ class Worker:
         self._engines: list[PgQueuer] = []
         self._under_way: set[asyncio.Timeout] = set()
         self._begun: set[asyncio.Task[None]] = set()
+        self._failures: OrderedDict[int, int] = OrderedDict()
         self._stop_by = 0.0
         self._grace_over = asyncio.Event()
 
@@ -185,15 +190,24 @@ class Worker:
             self._log.warning(
                 Event.TASK_FAILED, kind=kind.value, subject=subject, cause=str(error), exc_info=not expected
             )
-            raise RetryRequested(timedelta(seconds=until_repeat(job.attempts, 0.5))) from error
+            raise RetryRequested(timedelta(seconds=self._pause_after_failure(int(job.id)))) from error
         finally:
             self._under_way.discard(limit)
+        self._failures.pop(int(job.id), None)
         if isinstance(ended, Again):
             raise RetryRequested(timedelta(seconds=ended.delay))
         for task in ended.next:
             begun = asyncio.create_task(self._begin(task))
             self._begun.add(begun)
             begun.add_done_callback(self._begun.discard)
+
+    def _pause_after_failure(self, task_id: int) -> float:
+        """Seconds until a task that failed is run again: growing with its failures, not with its repeats."""
+        failures = self._failures.pop(task_id, 0)
+        self._failures[task_id] = failures + 1
+        if len(self._failures) > FAILING_TASKS:
+            self._failures.popitem(last=False)
+        return until_repeat(failures, 0.5)
 
     async def _begin(self, task: Task) -> None:
         """Do what a task says that is in the queue as well: the engine sees to it that it is done."""
