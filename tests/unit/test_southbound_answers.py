@@ -98,6 +98,8 @@ def test_a_topic_is_the_answer_to_a_read_alone() -> None:
         ("Tue, 24 Nov 2026 12:00:30 GMT", 30.0),
         ("Tue, 24 Nov 2026 11:00:00 GMT", 0.0),
         ("Wed, 25 Nov 2026 12:00:00 GMT", MAX_RETRY_AFTER),
+        ("Tue, 24 Nov 99999999999999999999 12:00:30 GMT", None),
+        ("Tue, 24 Nov 2026 12:00:30 +99999999999999999999", None),
     ],
 )
 def test_retry_after_in_both_forms(text: str | None, expected: float | None) -> None:

@@ -178,7 +178,7 @@ def seconds_of(retry_after: str | None, now: datetime.datetime | None = None) ->
         return min(float(text[:9]), MAX_RETRY_AFTER)
     try:
         moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
