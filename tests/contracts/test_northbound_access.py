@@ -343,6 +343,7 @@ async def test_a_page_of_another_origin_writes_nothing(
         for headers in (
             {"Origin": "https://evil.example.org"},
             {"Origin": "null"},
+            {"Origin": "http://["},
             {"Origin": f"http://127.0.0.1:{free_port + 1}"},
             {"Sec-Fetch-Site": "cross-site"},
             {"Sec-Fetch-Site": "same-site"},

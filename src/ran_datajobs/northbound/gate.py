@@ -130,5 +130,9 @@ class Gate:
 
 
 def _origin(address: str) -> str:
-    parts = urlsplit(address)
+    """Scheme and authority of ``address``; "" when it is no address."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return ""
     return f"{parts.scheme}://{parts.netloc}".lower()
