@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from itertools import pairwise
 from random import Random
@@ -131,10 +132,13 @@ def test_probes_come_at_growing_intervals_up_to_a_bound(chances: list[float]) ->
 
 
 class _Told:
-    """A plugin that gives the same answer to every call of a kind, and counts the calls."""
+    """A plugin that gives the same answer to every call of a kind, and counts the calls; while it ``hangs``,
+    it gives no status."""
 
     def __init__(self) -> None:
         self.calls = 0
+        self.hangs = False
+        self.called = asyncio.Event()
         self.create_answer: CreateAnswer = NotArrived("connection refused")
         self.status_answer: StatusAnswer = NoAnswer("no answer within 60 s")
         self.result_answer: ResultAnswer = NoAnswer("connection closed before the answer")
@@ -146,6 +150,9 @@ class _Told:
 
     async def status(self, _address: JobAddress) -> StatusAnswer:
         self.calls += 1
+        if self.hangs:
+            self.called.set()
+            await asyncio.Event().wait()
         return self.status_answer
 
     async def result(self, _address: JobAddress) -> ResultAnswer:
@@ -201,6 +208,28 @@ async def test_a_dead_plugin_is_not_called_and_probed_and_let_in_again_by_its_fi
     assert circuits.shut(1) is None
     await plugin.create(CALL)
     assert dead.calls == OPENS_AFTER + 3
+
+
+async def test_a_probe_whose_caller_is_cancelled_leaves_its_place_to_the_next_call() -> None:
+    """A lane that is lost takes its calls with it: the plugin is probed again by whoever comes next."""
+    told, clock = _Told(), _Clock()
+    circuits = Circuits(lambda _: told, Random(1), clock)
+    plugin = circuits.guarded(PluginProfile(1, ""))
+    for _ in range(OPENS_AFTER):
+        await plugin.create(CALL)
+    clock.now += FIRST_PAUSE
+
+    told.hangs = True
+    probe = asyncio.create_task(plugin.status(ADDRESS))
+    await told.called.wait()
+    assert circuits.shut(1) is not None
+    probe.cancel()
+    await asyncio.gather(probe, return_exceptions=True)
+
+    told.hangs = False
+    told.status_answer = Polled(Status.RUNNING)
+    assert circuits.shut(1) is None
+    assert await plugin.status(ADDRESS) == Polled(Status.RUNNING)
 
 
 @pytest.mark.parametrize(

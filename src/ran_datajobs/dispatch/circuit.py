@@ -111,14 +111,19 @@ class Circuits:
         return self._not_made(circuit, circuit.shut_until - self._clock())
 
     async def call(self, plugin_id: int, made: Callable[[], Awaitable[Answer]]) -> Answer | NotArrived:
-        """What the plugin answers, or why it was not called."""
+        """What the plugin answers, or why it was not called. A probe that is cancelled was none."""
         circuit = self._circuits.get(plugin_id, Circuit())
         asked, wait = ask(circuit, self._clock())
         if wait > 0.0:
             return self._not_made(circuit, wait)
         if asked != circuit:
             self._circuits[plugin_id] = asked
-        answer = await made()
+        try:
+            answer = await made()
+        except BaseException:
+            if asked != circuit and self._circuits.get(plugin_id) == asked:
+                self._circuits[plugin_id] = circuit
+            raise
         if isinstance(answer, NotArrived | NoAnswer | OutcomeUnknown) and not answer.answered:
             self._circuits[plugin_id] = unheard(
                 self._circuits.get(plugin_id, Circuit()),
