@@ -78,7 +78,8 @@ class Allowance:
             if turn.done() and not turn.cancelled():
                 self._give_back(share)
             else:
-                self._waiting.remove((share, turn))
+                with contextlib.suppress(ValueError):  # passed over already
+                    self._waiting.remove((share, turn))
                 self._admit()
             raise
 
