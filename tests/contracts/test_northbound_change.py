@@ -90,6 +90,26 @@ async def test_a_cancel_asks_for_the_end_and_wakes_every_lane(api: Api) -> None:
     assert (await api.get(job_path(job_id))).json()["status"] == "CANCELLING"
 
 
+async def test_a_cancel_that_meets_a_worker_the_other_way_round_comes_through(api: Api) -> None:
+    """A worker that marks sub-jobs of the job in another order makes a deadlock, which ends in a 202."""
+    await register(api, 0, 1)
+    job_id = await api.accepted(writes(2))
+    await plan(api, job_id)
+    mark = "update sub_job set attempts = attempts + 1 where position = $1"
+    async with api.parts.database.transaction() as worker:
+        await worker.execute(mark, 1)
+        cancel = asyncio.create_task(api.post(job_path(job_id, "/cancel")))
+        while not await api.rows("select 1 from pg_locks where not granted"):
+            await asyncio.sleep(0.01)
+        await worker.execute(mark, 0)
+    answer = await cancel
+    assert (answer.status, answer.json().get("status")) == (202, "CANCELLING")
+    assert (
+        await api.rows("select attempts, cancel_asked from sub_job order by position")
+        == [{"attempts": 1, "cancel_asked": True}] * 2
+    )
+
+
 async def test_a_cancel_again_is_a_202_and_changes_nothing(api: Api) -> None:
     """While CANCELLING the answer is the same and the version stays."""
     job_id = await api.accepted()

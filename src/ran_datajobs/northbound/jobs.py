@@ -22,6 +22,7 @@ from ran_datajobs.northbound.wire import JobPage, SubJobPage
 from ran_datajobs.results import delivery
 from ran_datajobs.results.job_view import JobAnswer
 from ran_datajobs.store import jobs
+from ran_datajobs.store.database import Connection
 from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.telemetry import Event
 
@@ -98,17 +99,23 @@ async def list_sub_jobs(
 )
 async def cancel_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnswer:
     """Ask for the end of a data job: sub-jobs that were not started never start, the others are told."""
-    async with api.parts.database.transaction() as connection:
+
+    async def ask(connection: Connection) -> tuple[JobRow, bool]:
         row = existing(await jobs.lock(connection, job_id, caller.sees))
         if row.status.terminal:
             raise HTTPException(
                 status_code=409, detail=f"the data job is over: its status is {api.view.status(row.status)}"
             )
-        if row.status is not Status.CANCELLING:
-            row, lanes = await jobs.cancel(connection, job_id)
-            await enqueue_lanes_now(connection, lanes)
-            await api.announcer.jobs_changed(connection, [job_id])
-            api.parts.log.info(Event.JOB_CANCEL_ASKED, job_id=str(job_id), client=caller.name)
+        if row.status is Status.CANCELLING:
+            return row, False
+        row, lanes = await jobs.cancel(connection, job_id)
+        await enqueue_lanes_now(connection, lanes)
+        await api.announcer.jobs_changed(connection, [job_id])
+        return row, True
+
+    row, is_new = await api.parts.database.retried(ask)
+    if is_new:
+        api.parts.log.info(Event.JOB_CANCEL_ASKED, job_id=str(job_id), client=caller.name)
     return await _answer(api, row)
 
 
