@@ -404,3 +404,17 @@ async def test_the_syntax_is_checked_before_the_destination(api: Api) -> None:
     """A body that is wrong is told first."""
     answer = await api.submit({"data": []}, "?destination=kafka:__x")
     assert answer.problem["errors"][0]["pointer"] == "#/data"
+
+
+async def test_a_job_after_two_comes_through_while_one_ends_that_the_other_waits_for(api: Api) -> None:
+    """Who ends a job frees those that wait for it: meeting it the other way round ends in a 202."""
+    first, last = sorted([await api.accepted(), await api.accepted()])
+    lock = "select from data_job where job_id = $1 for no key update"
+    body = writes(1) | {"after": [str(first), str(last)]}
+    async with api.parts.database.transaction() as finisher:
+        await finisher.execute(lock, last)
+        submit = asyncio.create_task(api.submit(body))
+        while not await api.rows("select 1 from pg_locks where not granted"):
+            await asyncio.sleep(0.01)
+        await finisher.execute(lock, first)
+    assert (await submit).status == 202

@@ -33,6 +33,7 @@ from ran_datajobs.northbound.wire import Plan, SubmitAnswer, submit_answer
 from ran_datajobs.plan.request import JobRequest, RequestHead, check_request, read_request
 from ran_datajobs.problem import RETRY_AFTER
 from ran_datajobs.store import buckets, jobs
+from ran_datajobs.store.database import Connection
 from ran_datajobs.store.jobs import Inserted, KeptAnswer, KeyTaken, NewJob, UnknownAfter
 from ran_datajobs.telemetry import Event
 
@@ -152,15 +153,18 @@ async def accept(
 ) -> Response[SubmitAnswer]:
     """Write the job and its plan task in one transaction, and answer with 202 after it."""
     await api.parts.reached(Checkpoint.ACCEPT_CHECKED)
+
+    async def write(connection: Connection) -> None:
+        match await jobs.insert(connection, job, sees=caller.sees, key=key):
+            case UnknownAfter(job_ids):
+                raise _unknown_after(job, job_ids)
+            case KeyTaken():
+                raise _Overtaken
+            case Inserted():
+                await enqueue(connection, [Task(TaskKind.PLAN, str(job.job_id))])
+
     try:
-        async with api.parts.database.transaction() as connection:
-            match await jobs.insert(connection, job, sees=caller.sees, key=key):
-                case UnknownAfter(job_ids):
-                    raise _unknown_after(job, job_ids)
-                case KeyTaken():
-                    raise _Overtaken
-                case Inserted():
-                    await enqueue(connection, [Task(TaskKind.PLAN, str(job.job_id))])
+        await api.parts.database.retried(write)
     except _Overtaken:
         return await _first_answer(api, caller, key)
     await api.parts.reached(Checkpoint.ACCEPT_STORED)
