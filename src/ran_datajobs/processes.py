@@ -55,12 +55,13 @@ async def keep_running(program: Program, log: Logger, *, grace: float) -> None:
     """Start ``program`` and start it again whenever it ends, until cancelled; then end it.
 
     It gets SIGTERM and ``grace`` seconds, then SIGKILL. When we die, the kernel kills it. Raises
-    WrongUse when it ends with status 2. Call it from the main thread.
+    WrongUse when it ends with status 2, and what kept it from being started the first time: later the
+    machine may be short of something, and it is tried again. Call it from the main thread.
     """
     pause = _FIRST_PAUSE
+    process = _start(program)
     while True:
         began = time.monotonic()
-        process = _start(program)
         log.info(Event.PROCESS_STARTED, role=program.name, pid=process.pid)
         try:
             status = await exit_of(process)
@@ -71,9 +72,16 @@ async def keep_running(program: Program, log: Logger, *, grace: float) -> None:
             raise WrongUse(f"the {program.name} process cannot run: see its message above")
         if time.monotonic() - began > _STEADY_AFTER:
             pause = _FIRST_PAUSE
-        await asyncio.sleep(pause)
-        log.info(Event.PROCESS_RESTARTED, role=program.name, pause=pause)
-        pause = min(pause * 2, _LONGEST_PAUSE)
+        started = None
+        while started is None:
+            await asyncio.sleep(pause)
+            log.info(Event.PROCESS_RESTARTED, role=program.name, pause=pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            try:
+                started = _start(program)
+            except (OSError, subprocess.SubprocessError) as error:
+                log.warning(Event.PROCESS_NOT_STARTED, role=program.name, cause=str(error))
+        process = started
 
 
 def _start(program: Program) -> subprocess.Popen[bytes]:

@@ -27,6 +27,7 @@ class Event(enum.StrEnum):
     PROCESS_STARTED = "process.started"
     PROCESS_ENDED = "process.ended"
     PROCESS_RESTARTED = "process.restarted"
+    PROCESS_NOT_STARTED = "process.not_started"
     DATABASE_EMBEDDED = "database.embedded"
     DATABASE_AWAY = "database.away"
     SCHEMA_MIGRATED = "schema.migrated"
@@ -64,6 +65,7 @@ FIELDS: Final[Mapping[Event, frozenset[str]]] = {
     Event.PROCESS_STARTED: frozenset({"role", "pid"}),
     Event.PROCESS_ENDED: frozenset({"role", "pid", "status"}),
     Event.PROCESS_RESTARTED: frozenset({"role", "pid", "pause"}),
+    Event.PROCESS_NOT_STARTED: frozenset({"role", "cause"}),
     Event.DATABASE_EMBEDDED: frozenset({"line"}),
     Event.DATABASE_AWAY: frozenset({"cause", "pause"}),
     Event.SCHEMA_MIGRATED: frozenset({"version"}),

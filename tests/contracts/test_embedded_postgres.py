@@ -140,6 +140,29 @@ async def test_a_server_that_dies_is_started_again_under_the_same_address(server
         await asyncio.gather(watching, return_exceptions=True)
 
 
+async def test_a_server_that_cannot_be_started_for_a_while_is_tried_again(data_dir: Path) -> None:
+    """The system refuses it a file (as it refuses one when it has none left) until it does not any more."""
+    said: list[str] = []
+    server = EmbeddedPostgres(data_dir, durable=False, say=said.append)
+    url = await server.start()
+    watching = asyncio.create_task(server.watch())
+    log = data_dir / "postgresql.log"
+    try:
+        log.unlink()
+        log.mkdir()
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        async with asyncio.timeout(_DEADLINE):
+            while not any("next try" in line for line in said):
+                await asyncio.sleep(0.02)
+        log.rmdir()
+        await _until_it_answers(url)
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await server.stop()
+
+
 async def test_a_server_that_a_killed_owner_left_is_stopped_first(data_dir: Path) -> None:
     """The next owner gets the cluster at once, whoever still worked in it."""
     left, now = EmbeddedPostgres(data_dir, durable=False), EmbeddedPostgres(data_dir, durable=False)

@@ -60,6 +60,29 @@ async def test_a_program_that_ends_is_started_again(tmp_path: Path, lines: io.St
     assert '"process.restarted"' in lines.getvalue()
 
 
+async def test_a_program_that_cannot_be_started_for_a_while_is_tried_again(
+    tmp_path: Path, lines: io.StringIO
+) -> None:
+    """The machine may be short of memory or of files at that moment: here, there is no file for its lines."""
+    output = tmp_path / "folder" / "lines"
+    output.parent.mkdir()
+    program = Program("short", ("--version",), dict(os.environ), output)
+    keeping = asyncio.create_task(keep_running(program, telemetry.logger(), grace=1))
+    async with asyncio.timeout(60):
+        while not lines.getvalue().count('"process.started"'):
+            await asyncio.sleep(0.02)
+        output.parent.rename(tmp_path / "elsewhere")
+        while '"process.not_started"' not in lines.getvalue():
+            await asyncio.sleep(0.02)
+        output.parent.mkdir()
+        so_far = lines.getvalue().count('"process.started"')
+        while lines.getvalue().count('"process.started"') <= so_far:
+            await asyncio.sleep(0.02)
+    keeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+
+
 @pytest.mark.usefixtures("lines")
 async def test_a_program_that_does_not_listen_is_killed(tmp_path: Path) -> None:
     """SIGTERM first; who is still there after the grace is killed."""

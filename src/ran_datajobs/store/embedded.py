@@ -123,7 +123,11 @@ class EmbeddedPostgres:
                 await self._stop_leftovers()
                 await self._launch()
                 pause = 0.1
-            except StoreUnavailable as error:
+            except (
+                StoreUnavailable,
+                OSError,
+                subprocess.SubprocessError,
+            ) as error:  # also: no memory, no file
                 self._say(f"{error}; next try in {pause:g} s")
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
