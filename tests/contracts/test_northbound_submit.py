@@ -250,6 +250,16 @@ async def test_too_little_free_disk_is_a_503(database: Database, tmp_path: Path,
         assert (await api.get(paths.JOBS)).status == 200
 
 
+async def test_a_disk_that_is_not_there_is_a_503(database: Database, tmp_path: Path, free_port: int) -> None:
+    """The data dir is on a file system that is not mounted any more: new jobs are refused with the reason."""
+    async with northbound_api(database, tmp_path, free_port, disk=tmp_path / "unmounted") as api:
+        refused = await api.submit()
+        assert refused.problem["status"] == 503
+        assert "data dir" in refused.problem["detail"]
+        assert int(refused.headers["Retry-After"]) > 0
+        assert await api.left_behind() == NOTHING
+
+
 async def test_a_store_that_is_away_is_a_503(database_url: str, tmp_path: Path, free_port: int) -> None:
     """Without its store the service says so, everywhere, and when to come again."""
     away = await Database.open(database_url)

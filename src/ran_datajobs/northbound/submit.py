@@ -224,17 +224,18 @@ async def admit(api: Running, caller: Client, key: str | None) -> KeptAnswer | N
 
 
 async def check_disk(api: Running) -> None:
-    """503 when the disk has too little room for new jobs."""
+    """503 when the disk has too little room for new jobs, or is not there."""
     disk, wanted = api.parts.disk, api.parts.limits.min_free_disk
     if disk is None:
         return
-    free = (await asyncio.to_thread(shutil.disk_usage, disk)).free
-    if free < wanted:
-        raise HTTPException(
-            status_code=503,
-            detail=f"the service's disk has {free} bytes free, new jobs need {wanted}",
-            headers={"Retry-After": str(RETRY_AFTER)},
-        )
+    try:
+        free = (await asyncio.to_thread(shutil.disk_usage, disk)).free
+    except OSError as error:
+        problem = f"the service's data dir cannot be reached: {error.strerror}"
+    else:
+        problem = f"the service's disk has {free} bytes free, new jobs need {wanted}" if free < wanted else ""
+    if problem:
+        raise HTTPException(status_code=503, detail=problem, headers={"Retry-After": str(RETRY_AFTER)})
 
 
 def _check_key(key: str | None) -> None:
