@@ -463,3 +463,33 @@ async def test_who_is_told_to_look_while_taking_a_lane_looks(
             await asyncio.sleep(0)
         plugin.before.set()
         assert await turn == Done()
+
+
+async def test_a_lane_of_a_task_is_taken_again_while_another_one_of_it_waits_for_its_plugin(
+    database: Database, worker: Worker, lane: Lane, plugin: Plugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task names two lanes; the store is away as the first one is taken, and the plugin does not answer in
+    the second one: the first one does not wait for that."""
+    async with database.transaction() as connection:
+        other = NewSubJob(uuid4(), lane.plugin_id, "other", zstandard.compress(OPERATIONS), 1)
+        await connection.execute("update sub_job set position = 1")
+        (other_lane,) = await planning.insert_sub_jobs(connection, lane.job_id, [other])
+    plugin.before = asyncio.Event()
+    real, failures = worker.steps.claim, [StoreUnavailable("away")]
+
+    async def flaky(wish: tuple[int, int]) -> Any:
+        if wish[0] == lane.lane_id and failures:
+            raise failures.pop()
+        return await real(wish)
+
+    monkeypatch.setattr(worker.steps, "claim", flaky)
+    turns = asyncio.create_task(
+        worker.turns.take(LaneTask(lane.plugin_id, (lane.lane_id, other_lane)), task_id=1)
+    )
+    async with asyncio.timeout(30):
+        while plugin.creates < 2:
+            await asyncio.sleep(0)
+        assert not turns.done()
+        plugin.before.set()
+        assert await turns == Done()
+    assert not failures

@@ -9,17 +9,20 @@ own.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import defaultdict
 from random import random
 from typing import Final
 from uuid import UUID
 
+from ran_datajobs.dispatch.backoff import until_repeat
 from ran_datajobs.dispatch.held import HeldLane
+from ran_datajobs.dispatch.patient import pause
 from ran_datajobs.dispatch.places import Places
 from ran_datajobs.dispatch.steps import LaneSteps, Taken
 from ran_datajobs.dispatch.sub_jobs import SubJobRunner
 from ran_datajobs.dispatch.tasks import BEGUN, Again, Done, LaneTask
-from ran_datajobs.errors import Fenced
+from ran_datajobs.errors import DataJobsError, Fenced
 from ran_datajobs.store.lanes import HeldElsewhere
 
 TASKS_OF_ONE: Final = 1000
@@ -92,7 +95,7 @@ class LaneTurns:
         try:
             for lane_id in named.lane_ids:
                 await self._places.take(named.plugin_id)
-                turn = asyncio.create_task(self._take_lane(lane_id, task_id))
+                turn = asyncio.create_task(self._take_lane_of_many(lane_id, task_id))
                 turn.add_done_callback(lambda _: self._places.give_back(named.plugin_id))
                 turns.append(turn)
             ends = await asyncio.gather(*turns, return_exceptions=True)
@@ -105,6 +108,21 @@ class LaneTurns:
         if failed:
             raise failed[0]
         return next((end for end in ends if isinstance(end, Again)), Done())
+
+    async def _take_lane_of_many(self, lane_id: int, task_id: int) -> Done | Again:
+        """A turn in one lane of a task, taken again here where that helps: the task itself is repeated only
+        when the turns in its other lanes are over."""
+        for failures in itertools.count():
+            try:
+                end = await self._take_lane(lane_id, task_id)
+            except DataJobsError as error:
+                if self._stopping.is_set() or not error.retry_helps:
+                    raise
+                end = Again(until_repeat(failures, random()))  # noqa: S311 - spreads repeats, no secret
+            if isinstance(end, Done) or self._stopping.is_set():
+                return end
+            await pause(end.delay, self._stopping)
+        raise AssertionError("unreachable")
 
     async def _take_lane(self, lane_id: int, task_id: int) -> Done | Again:
         if self._stopping.is_set():
