@@ -99,6 +99,25 @@ async def test_a_lost_answer_publishes_nothing_twice(service: EmbeddedService) -
     assert await service.state(job_id) == "DELIVERED"
 
 
+async def test_a_lost_answer_fails_no_delivery_that_goes_on(service: EmbeddedService) -> None:
+    """A topic that took all of it has no trouble: a job that sends more only much later is not given up."""
+    job_id = await service.job()
+    sub_job = await service.sub_job(job_id)
+    await service.settle(job_id, sub_job, responses(1))
+    service.bus.dies_after_publishing = True
+    publisher = service.publisher()
+    await service.publish(job_id, publisher)
+    await service.publish_all(job_id, publisher)
+    assert len(await service.delivered()) == 1
+    later = await service.sub_job(job_id, position=1)
+    await service.settle(job_id, later, responses(2))
+    await service.finish(job_id)
+    await service.publish_all(job_id, service.publisher(give_up=0.0))
+    assert service.given_up == []
+    assert await service.state(job_id) == "DELIVERED"
+    assert len(await service.delivered()) == 2
+
+
 async def test_publishers_take_turns(service: EmbeddedService) -> None:
     """Publishers in several processes at once publish everything once."""
     job_id = await service.job()

@@ -216,7 +216,8 @@ async def published_up_to(connection: Connection, shard: int, position: int) -> 
     New positions come after ``position`` in any case: the store may have been restored from an older copy.
     """
     rows = await connection.fetch(_SQL["positions_up_to"], shard, position)
-    await published(connection, shard, [row["position"] for row in rows], ())
+    topics = list({(row["job_id"], row["topic"]) for row in rows})
+    await published(connection, shard, [row["position"] for row in rows], topics)
     await connection.execute(_SQL["move_head"], shard, position)
 
 

@@ -55,7 +55,7 @@ where j.job_id = d.job_id and j.delivery = d.delivery and j.delivery_state = 'PE
 delete from outbox where shard = $1 and position = any ($2::bigint[]);
 
 -- name: positions_up_to
-select o.position from outbox o
+select o.position, o.job_id, o.topic from outbox o
 where o.shard = $1 and o.position <= $2
   and not exists (select 1 from delivery_trouble t where t.parked and t.job_id = o.job_id and t.topic = o.topic);
 
