@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import msgspec
 from msgspec import Raw
 
+from ran_datajobs.checkpoints import Reached, pass_by
 from ran_datajobs.job import OperationState, Response
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Bus, Received
@@ -39,7 +40,7 @@ class Service:
         self.given_up: list[Undeliverable] = []
         self.results = ResultObjects(database, objects)
 
-    def publisher(self, give_up: float = 3600.0) -> Publisher:
+    def publisher(self, give_up: float = 3600.0, reached: Reached = pass_by) -> Publisher:
         """A publisher as in another process: it remembers nothing."""
         return Publisher(
             self.database,
@@ -48,6 +49,7 @@ class Service:
             lambda bucket, key: f"http://host/s3-bucket/{bucket}/{key}",
             DeliveryPatience(first_retry=0.01, longest_retry=0.05, give_up=give_up),
             self.given_up.append,
+            reached,
         )
 
     async def job(

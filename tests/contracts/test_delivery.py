@@ -14,6 +14,8 @@ import msgspec
 import pytest
 from msgspec import Raw
 
+from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.errors import StoreUnavailable
 from ran_datajobs.job import UNMATCHED_PART, OperationState, Response
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.topics import STATUS_TOPIC
@@ -116,6 +118,32 @@ async def test_a_lost_answer_fails_no_delivery_that_goes_on(service: EmbeddedSer
     assert service.given_up == []
     assert await service.state(job_id) == "DELIVERED"
     assert len(await service.delivered()) == 2
+
+
+async def test_a_store_that_was_away_after_publishing_repeats_nothing(service: EmbeddedService) -> None:
+    """What is out is not sent again, even when its object cannot be read when the outbox is seen again."""
+    job_id = await service.job()
+    (part,) = await service.settle(job_id, await service.sub_job(job_id), responses(1))
+    await service.finish(job_id)
+
+    async def lose_the_session(checkpoint: Checkpoint) -> None:
+        if checkpoint is Checkpoint.DELIVER_PUBLISHED and await service.objects.get(BUCKET, part.key):
+            await service.execute(
+                "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' "
+                "and classid = 7263403"
+            )
+
+    publisher = service.publisher(reached=lose_the_session)
+    with pytest.raises(StoreUnavailable):
+        await service.publish(job_id, publisher)
+    body = await service.objects.get(BUCKET, part.key)
+    assert body is not None
+    await service.objects.delete(BUCKET, [part.key])
+    await service.publish(job_id, publisher)
+    await service.objects.put(BUCKET, part.key, body)
+    await service.publish_all(job_id)
+    assert [identity(each)[2] for each in await service.delivered()] == [0]
+    assert await service.state(job_id) == "DELIVERED"
 
 
 async def test_publishers_take_turns(service: EmbeddedService) -> None:

@@ -184,7 +184,7 @@ class Publisher:
             await self._park(connection, shard, refusal.topic, None, str(refusal))
         except _NotAtHand as missing:
             await self._park(connection, shard, missing.row.topic, missing.row.job_id, missing.cause)
-        except BusUnavailable:
+        except BaseException:
             self._held.discard(shard)  # whether it was published is for the bus to tell
             raise
         return True
