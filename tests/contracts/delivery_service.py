@@ -40,14 +40,16 @@ class Service:
         self.given_up: list[Undeliverable] = []
         self.results = ResultObjects(database, objects)
 
-    def publisher(self, give_up: float = 3600.0, reached: Reached = pass_by) -> Publisher:
+    def publisher(
+        self, give_up: float = 3600.0, reached: Reached = pass_by, *, first_retry: float = 0.01
+    ) -> Publisher:
         """A publisher as in another process: it remembers nothing."""
         return Publisher(
             self.database,
             self.bus,
             self.objects,
             lambda bucket, key: f"http://host/s3-bucket/{bucket}/{key}",
-            DeliveryPatience(first_retry=0.01, longest_retry=0.05, give_up=give_up),
+            DeliveryPatience(first_retry, longest_retry=0.05, give_up=give_up),
             self.given_up.append,
             reached,
         )

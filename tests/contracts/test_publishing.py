@@ -7,14 +7,18 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID
 
 from ran_datajobs.dispatch.publishing import PublishLoop
 from ran_datajobs.results import delivery
+from ran_datajobs.results.objects import open_folder
+from ran_datajobs.results.publisher import Publisher
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
 from ran_datajobs.telemetry import logger
-from tests.contracts.delivery_service import id_in_shard
+from tests.contracts.delivery_service import id_in_shard, responses, same_shard_as
+from tests.contracts.embedded_delivery import EmbeddedService
 
 HUNG, WELL, BROKEN = 1, 2, 3
 
@@ -102,6 +106,41 @@ async def test_a_fault_in_one_shard_is_tried_again_and_spoils_no_other(database:
         await publisher.ended[WELL].wait()
         await publisher.ended.setdefault(BROKEN, asyncio.Event()).wait()
         assert publisher.started.count(BROKEN) == 2
+
+
+class NotedPublisher:
+    """A real publisher; says when it has looked at a shard."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self.looked = asyncio.Event()
+
+    async def publish(self, shard: int) -> float | None:
+        """As the real one."""
+        pause = await self._publisher.publish(shard)
+        self.looked.set()
+        return pause
+
+
+async def test_a_parked_message_holds_up_no_other_of_its_shard(database: Database, tmp_path: Path) -> None:
+    """What comes for a topic that works goes out at once, however long the pause of one that does not."""
+    service = EmbeddedService(database, open_folder(tmp_path))
+    broken = await service.job(destination="broken-topic")
+    well = await service.job(job_id=same_shard_as(broken))
+    service.bus.refused = {"broken-topic"}
+    publisher = NotedPublisher(service.publisher(first_retry=3600.0))
+    await service.settle(broken, await service.sub_job(broken), responses(1))
+    running = asyncio.create_task(PublishLoop(database, publisher, logger()).run())
+    try:
+        async with asyncio.timeout(30):
+            await publisher.looked.wait()
+            await service.settle(well, await service.sub_job(well), responses(2))
+            await service.finish(well)
+            while await service.state(well) != "DELIVERED":
+                await asyncio.sleep(0.05)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_stop_ends_what_is_under_way(database: Database) -> None:

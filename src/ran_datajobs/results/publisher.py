@@ -145,7 +145,8 @@ class Publisher:
             except BusUnavailable as away:
                 return await self._wait(connection, shard, away)
             self._failures.pop(shard, None)
-            return await outbox.next_retry(connection, shard)
+            parked = await outbox.next_retry(connection, shard)
+            return None if parked is None else min(parked, _BUSY_RETRY)  # others' messages may come before
 
     async def _publish_batch(self, connection: Connection, shard: int, reading: _Reading) -> bool:
         """One step in order, while the objects of the next one are read; False when nothing waits."""
