@@ -112,6 +112,11 @@ async def test_all_objects_of_a_job_go_and_those_of_others_stay(objects: ObjectS
     assert await objects.get(BUCKET, "gone-not/a/0.json") == b"x"
 
 
+async def test_in_a_bucket_that_is_gone_nothing_is_left(objects: ObjectStore) -> None:
+    """Jobs whose bucket somebody removed have no objects any more: whoever removes them can go on."""
+    await objects.delete_all("no-such-bucket", ["gone"])
+
+
 async def test_what_a_killed_writer_had_begun_goes_with_its_job(tmp_path: Path) -> None:
     """A half-written file beside the objects in a folder goes with them."""
     objects = open_folder(tmp_path)

@@ -212,7 +212,7 @@ class ObjectStore:
                     await obstore.delete_async(self._store(bucket), path)
 
     async def delete_all(self, bucket: str, job_ids: Sequence[str]) -> None:
-        """Remove every object of these jobs, recorded or not; none is no error.
+        """Remove every object of these jobs, recorded or not; none is no error, and neither is no bucket.
 
         In a folder also what a killed writer had begun, which is no object and is not listed.
         """
@@ -224,10 +224,14 @@ class ObjectStore:
                 await asyncio.to_thread(_remove_folders, [self.folder / bucket / name for name in possible])
                 return
             store = self._store(bucket)
-            for job_id in possible:
-                async for some in obstore.list(store, job_id, chunk_size=_DELETED_AT_ONCE):
-                    with contextlib.suppress(*_MISSING):
-                        await obstore.delete_async(store, [found["path"] for found in some])
+            try:
+                for job_id in possible:
+                    async for some in obstore.list(store, job_id, chunk_size=_DELETED_AT_ONCE):
+                        with contextlib.suppress(*_MISSING):
+                            await obstore.delete_async(store, [found["path"] for found in some])
+            except (*_MISSING, GenericError) as error:
+                if not _is_missing(error):
+                    raise
 
     async def bucket_exists(self, bucket: str) -> bool:
         """True when objects can be listed in ``bucket``; in a folder, for every valid name.
@@ -242,10 +246,10 @@ class ObjectStore:
             try:
                 async for _ in obstore.list(self._store(bucket), chunk_size=1):
                     break
-            except (*_MISSING, PermissionDeniedError):
+            except PermissionDeniedError:
                 return False
-            except GenericError as error:  # a listing's 404 has no class of its own
-                if _NO_SUCH_BUCKET in str(error):
+            except (*_MISSING, GenericError) as error:
+                if _is_missing(error):
                     return False
                 raise
         return True
@@ -351,6 +355,11 @@ def _remove_folders(paths: Sequence[Path]) -> None:
         raise OSError(last_line or f"it was ended by signal {-done.returncode}")
     with contextlib.suppress(OSError):
         paths[0].parent.rmdir()
+
+
+def _is_missing(error: Exception) -> bool:
+    """True when a listing found no bucket: its 404 has no class of its own."""
+    return isinstance(error, _MISSING) or _NO_SUCH_BUCKET in str(error)
 
 
 async def _pieces(bucket: str, found: obstore.GetResult, chunk: int) -> AsyncIterator[bytes]:
