@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 
@@ -16,7 +18,9 @@ from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
+from ran_datajobs.results.delivery import status_message
 from ran_datajobs.results.objects import open_folder
+from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
 from ran_datajobs.telemetry import logger
 from tests.acceptance.whole_service import DEADLINE, JOBS, Service, whole_service
@@ -157,6 +161,38 @@ async def test_a_young_job_stays_and_one_pruner_works_at_a_time(database: Databa
         assert await pruner.prune() == 0
     assert await pruner.prune() == 2
     assert (await counts(database))["data_job"] == 2
+
+
+async def test_a_deadlock_with_a_publisher_does_not_end_the_pruner(
+    database: Database, tmp_path: Path
+) -> None:
+    """Who gives up messages of an expired job has its row and wants its messages; the pruner has them and
+    wants the row. PostgreSQL ends what the pruner does, and the pruner does it again."""
+    job_id = uuid4()
+    async with database.transaction() as connection:
+        await connection.execute(
+            """
+            insert into data_job (job_id, client, type, destination_kind, results_bucket, accept_type,
+                                  content_type, activation_mode, priority, status, operations,
+                                  delivery_state, ended_at)
+            values ($1, 'c', 'WRITE', 'BUCKET', 'datajobs-results', '', '', 'BEST_EFFORT', 4, 'FINISHED', 1,
+                    'DELIVERED', clock_timestamp() - make_interval(days => 8))
+            """,
+            job_id,
+        )
+        await outbox.add(connection, [status_message(job_id, None, 1, b"{}", datetime.now(UTC))])
+    pruner = Pruner(database, open_folder(tmp_path), Retention(), logger())
+    async with asyncio.timeout(DEADLINE):
+        async with database.transaction() as publishing:
+            await publishing.execute("set local deadlock_timeout = '60s'")
+            await publishing.execute("select 1 from data_job where job_id = $1 for no key update", job_id)
+            pruning = asyncio.create_task(pruner.prune())
+            async with database.connection() as connection:
+                while not await connection.fetchval("select count(*) from pg_locks where not granted"):
+                    await asyncio.sleep(0.01)
+            await publishing.execute("delete from outbox where job_id = $1", job_id)
+        assert await pruning == 1
+    assert (await counts(database))["data_job"] == 0
 
 
 async def test_offsets_of_a_topic_that_comes_again_go_on(database: Database, tmp_path: Path) -> None:

@@ -95,15 +95,16 @@ class Pruner:
 
     async def _remove_rows(self, job: ExpiredJob) -> bool:
         """Remove the rows of one job; False when it is being delivered once more meanwhile."""
-        while True:
-            async with self._database.transaction() as connection:
-                if await retention.remove_job(connection, job.job_id, _ROWS):
-                    return True
-                if not await retention.is_expired(connection, job.job_id, self._kept.jobs):
-                    return False
+
+        async def step(connection: Connection) -> bool | None:
+            if await retention.remove_job(connection, job.job_id, _ROWS):
+                return True
+            return None if await retention.is_expired(connection, job.job_id, self._kept.jobs) else False
+
+        while (gone := await self._database.retried(step)) is None:
+            pass
+        return gone
 
     async def _in_steps(self, step: Callable[[Connection], Awaitable[int]]) -> None:
-        while True:
-            async with self._database.transaction() as connection:
-                if await step(connection) < _ROWS:
-                    return
+        while await self._database.retried(step) >= _ROWS:
+            pass
