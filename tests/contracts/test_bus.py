@@ -353,6 +353,37 @@ async def test_an_open_transaction_of_another_installation_hides_no_position(
 
 
 @pytest.mark.kafka
+async def test_a_topic_of_positions_that_is_gone_comes_again(kafka_broker: KafkaBroker) -> None:
+    """The bus is away until somebody who asks for the position has made the topic anew."""
+    kafka_broker.create_topic(topic := _any_topic())
+    bus = KafkaBus(kafka_broker.bootstrap, installation=secrets.token_hex(4), patience=5.0)
+    try:
+        await bus.published_up_to(0)
+        await bus.publish_shard(0, outgoing(topic, 1))
+        kafka_broker.delete_topic(POSITION_TOPIC)
+        with pytest.raises(BusUnavailable):
+            await bus.publish_shard(0, outgoing(topic, 2))
+        await _until_it_works(lambda: bus.published_up_to(0))
+        await bus.publish_shard(0, outgoing(topic, 2))
+        assert numbers(await received(bus, topic, 2)) == [1, 2]
+        assert await bus.published_up_to(0) == 2
+    finally:
+        await bus.close()
+
+
+async def _until_it_works(call: Callable[[], Awaitable[object]]) -> None:
+    """Repeat ``call`` while the broker still tells of a topic that is just going or coming."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await call()
+            except BusUnavailable:
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+
+@pytest.mark.kafka
 async def test_a_topic_that_may_only_be_described(kafka_broker: KafkaBroker) -> None:
     """It is no destination, and in a step with others it is the one that is refused: they are out next."""
     good, forbidden, gone = (_any_topic() for _ in range(3))

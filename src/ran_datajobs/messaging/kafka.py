@@ -223,11 +223,19 @@ class KafkaBus:
             transactional_id = f"{self._installation}.shard.{shard}"
             producer = await self._run(lambda: self._producer(transactional_id))
             self._shards[shard] = producer
-            value = await self._run(
-                lambda: last_value(
-                    self._settings, POSITION_TOPIC, shard % _SHARDS, self._position_key(shard), self._patience
+            try:
+                value = await self._run(
+                    lambda: last_value(
+                        self._settings,
+                        POSITION_TOPIC,
+                        shard % _SHARDS,
+                        self._position_key(shard),
+                        self._patience,
+                    )
                 )
-            )
+            except BusUnavailable:
+                self._prepared = False  # the topic may be gone
+                raise
             self._positions[shard] = -1 if value is None else int(value)
             return self._positions[shard]
 
@@ -269,7 +277,7 @@ class KafkaBus:
         return TransactionalProducer(self._settings, transactional_id, self._patience)
 
     def _prepare(self) -> None:
-        """Create the service's own topics where they are missing, once."""
+        """Create the service's own topics where they are missing, unless that was done."""
         if self._prepared:
             return
         self._topics.create_missing(
