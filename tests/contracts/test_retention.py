@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
+import pytest
 
 from ran_datajobs.dispatch.pruner import Pruner, Retention
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
@@ -193,6 +194,31 @@ async def test_a_deadlock_with_a_publisher_does_not_end_the_pruner(
             await publishing.execute("delete from outbox where job_id = $1", job_id)
         assert await pruning == 1
     assert (await counts(database))["data_job"] == 0
+
+
+async def test_a_cancelled_statement_does_not_end_the_pruner(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever cancels a statement, or limits its time, ends one look: the next one goes on."""
+    monkeypatch.setattr("ran_datajobs.dispatch.pruner.LOOK_EVERY", 0.05)
+    async with database.connection() as connection:
+        await connection.execute("insert into bus_topic (topic) values ('unused')")
+    pruner = Pruner(database, open_folder(tmp_path), Retention(), logger())
+    async with asyncio.timeout(DEADLINE):
+        async with database.transaction() as other:
+            await other.execute("lock table bus_message in access exclusive mode")
+            running = asyncio.create_task(pruner.run())
+            async with database.connection() as connection:
+                while not await connection.fetchval(
+                    "select count(pg_cancel_backend(pid)) from pg_locks "
+                    "where relation = 'bus_message'::regclass and not granted"
+                ):
+                    await asyncio.sleep(0.01)
+        while (await counts(database))["bus_topic where topic <> 'ncmp-data-job-status'"]:
+            assert not running.done()
+            await asyncio.sleep(0.05)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_offsets_of_a_topic_that_comes_again_go_on(database: Database, tmp_path: Path) -> None:

@@ -56,6 +56,10 @@ class Pruner:
                 await self.prune()
             except DataJobsError as error:
                 self._log.warning(Event.PRUNING_INTERRUPTED, cause=str(error))
+            except Exception as error:  # a cancelled statement, a fault of ours: the worker's jobs are well
+                self._log.error(
+                    Event.TASK_FAILED, kind="prune", subject="retention", cause=repr(error), exc_info=True
+                )
             await asyncio.sleep(LOOK_EVERY)
 
     async def prune(self) -> int:
