@@ -64,3 +64,40 @@ async def test_a_task_that_fails_waits_by_its_failures_and_not_by_its_repeats(
     assert calls == REPEATS + FAILURES + 1
     expected = [until_repeat(failures, 0.5) for failures in range(FAILURES)]
     assert waits == pytest.approx(expected, abs=0.01)
+
+
+async def test_a_cancelled_sign_of_life_costs_no_task(database: Database) -> None:
+    """Somebody cancels two of the worker's own statements while it runs a task: that goes on to its end."""
+    telemetry.configure(level="critical", form="json")
+    begun, ended = 0, asyncio.Event()
+
+    async def handle(_subject: str, _task_id: int) -> Done | Again:
+        nonlocal begun
+        begun += 1
+        async with database.connection() as connection:
+            await connection.execute(
+                """create sequence cancelled;
+                   create function cancel_it() returns trigger language plpgsql as $$
+                   begin
+                       if nextval('cancelled') > 2 then
+                           return new;
+                       end if;
+                       raise exception 'canceling statement due to user request' using errcode = '57014';
+                   end $$;
+                   create trigger cancel_it before update on worker for each row
+                       execute function cancel_it()"""
+            )
+            while await connection.fetchval("select last_value from cancelled") < 3:
+                await asyncio.sleep(0.05)
+        ended.set()
+        return Done()
+
+    async with database.transaction() as connection:
+        await enqueue(connection, [Task(TaskKind.PLAN, "a job")])
+    stopping = asyncio.Event()
+    worker = Worker(database, uuid4(), {TaskKind.PLAN: handle}, stopping, telemetry.logger())
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(worker.run())
+        await ended.wait()
+        stopping.set()
+    assert begun == 1

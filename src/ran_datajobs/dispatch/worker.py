@@ -15,7 +15,7 @@ import contextlib
 import itertools
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -145,6 +145,16 @@ class Worker:
             cause = cause.exceptions[0]
         self._log.warning(Event.WORKER_INTERRUPTED, cause=str(cause))
 
+    @contextlib.contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """What goes wrong in the block costs no task under way, a statement that somebody cancelled, say."""
+        try:
+            yield
+        except StoreUnavailable:
+            pass
+        except Exception as error:
+            self._interrupted(error)
+
     async def _run_engine(self, engine: PgQueuer, batch: int, most: int) -> None:
         await engine.qm.run(
             batch_size=batch,
@@ -232,14 +242,14 @@ class Worker:
     async def _stay_alive(self) -> None:
         while True:
             await asyncio.sleep(SIGN_OF_LIFE)
-            with contextlib.suppress(StoreUnavailable):
+            with self._going_on():
                 await self._sign_of_life()
 
     async def _rescue(self) -> None:
         """Wake what a dead worker left behind; less often, what was cut off and lost its task."""
         for look in itertools.count(1):
             await asyncio.sleep(RESCUE_EVERY)
-            with contextlib.suppress(StoreUnavailable):
+            with self._going_on():
                 await self._database.end_sessions_of_dead_workers()
                 if look % FORGOTTEN_EVERY == 0:
                     await self._database.retried(planning.unblock_forgotten)
