@@ -143,6 +143,21 @@ async def test_a_parked_message_holds_up_no_other_of_its_shard(database: Databas
         await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_a_cancelled_statement_does_not_end_the_loop(database: Database) -> None:
+    """Whoever cancels a statement, or limits its time, ends one look: the next one goes on."""
+    async with publishing(database) as publisher:
+        async with database.transaction() as other:
+            await other.execute("lock table outbox in access exclusive mode")
+            async with database.connection() as connection:
+                while not await connection.fetchval(
+                    "select count(pg_cancel_backend(pid)) from pg_locks "
+                    "where relation = 'outbox'::regclass and not granted"
+                ):
+                    await asyncio.sleep(0.01)
+        await send(database, WELL)
+        await publisher.ended[WELL].wait()
+
+
 async def test_a_stop_ends_what_is_under_way(database: Database) -> None:
     """When the loop is cancelled, so is every shard's task, before the loop ends."""
     async with publishing(database) as publisher:

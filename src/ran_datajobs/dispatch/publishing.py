@@ -58,6 +58,12 @@ class PublishLoop:
                 self._log.warning(Event.BUS_AWAY, cause=str(error), pause=LOOK_EVERY)
                 await asyncio.sleep(LOOK_EVERY)
                 continue
+            except Exception as error:  # a cancelled statement, a fault of ours: the worker's jobs are well
+                self._log.error(
+                    Event.TASK_FAILED, kind="publish", subject="outbox", cause=repr(error), exc_info=True
+                )
+                await asyncio.sleep(LOOK_EVERY)
+                continue
             for shard in due:
                 if shard not in self._busy and self._again.get(shard, 0.0) <= _now():
                     self._busy.add(shard)
