@@ -113,7 +113,8 @@ class EmbeddedPostgres:
         return self.url
 
     async def watch(self) -> None:
-        """Restart the server whenever it dies, under the same URL. Runs until cancelled."""
+        """Restart the server whenever it dies, under the same URL, until cancelled; also where the machine
+        has no memory or no file left for it meanwhile."""
         pause = 0.1
         while True:
             if self._process is not None:
@@ -123,11 +124,7 @@ class EmbeddedPostgres:
                 await self._stop_leftovers()
                 await self._launch()
                 pause = 0.1
-            except (
-                StoreUnavailable,
-                OSError,
-                subprocess.SubprocessError,
-            ) as error:  # also: no memory, no file
+            except (StoreUnavailable, OSError, subprocess.SubprocessError) as error:
                 self._say(f"{error}; next try in {pause:g} s")
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)

@@ -8,8 +8,13 @@ import contextlib
 from collections.abc import Callable
 from typing import Final
 
+import asyncpg
+
 from ran_datajobs.errors import StoreUnavailable
 from ran_datajobs.store.database import Database, store_errors
+from ran_datajobs.store.queries import named_queries
+
+_SQL = named_queries("database")
 
 OUTBOX_CHANNEL: Final = "datajobs_outbox"
 """Notified, with the shard, whenever messages were added to the outbox."""
@@ -17,6 +22,11 @@ OUTBOX_CHANNEL: Final = "datajobs_outbox"
 LANE_CHANNEL: Final = "datajobs_lane"
 """Notified, with the lane, whenever another worker than its holder was told that something changed in it."""
 
+ASKED_EVERY: Final = 15.0
+"""Seconds after which a silent connection is asked whether the database is still at its other end: a machine
+that vanished says nothing."""
+
+_ANSWER_WITHIN: Final = 5.0
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
 
@@ -28,9 +38,11 @@ async def follow(database: Database, channel: str, news: Callable[[str | None], 
     """
     pause = _FIRST_PAUSE
     while True:
-        with contextlib.suppress(StoreUnavailable):
+        try:
             await _until_lost(database, channel, news)
             pause = _FIRST_PAUSE
+        except (StoreUnavailable, asyncpg.PostgresError):  # a password that is being changed, say
+            pass
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -43,6 +55,11 @@ async def _until_lost(database: Database, channel: str, news: Callable[[str | No
         with store_errors():
             await connection.add_listener(channel, lambda _c, _pid, _channel, payload: news(str(payload)))
         news(None)
-        await lost.wait()
+        while not lost.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(lost.wait(), ASKED_EVERY)
+            if not lost.is_set():
+                with store_errors():
+                    await connection.fetchval(_SQL["ready"], timeout=_ANSWER_WITHIN)
     finally:
         connection.terminate()
