@@ -78,11 +78,12 @@ class Notifications:
             yield {"notificationId": self._number + 1, **change, "sourceIndicator": "RESOURCE_OPERATION"}
 
     async def _tell(self) -> None:
-        async with PeerHttp() as http:
-            while self._waiting and self.consumer is not None:
-                body = self._waiting.popleft()
-                headers = {"Content-Type": wire.JSON}
-                await http.exchange("POST", self.consumer.consumer, body=body, headers=headers)
+        headers = {"Content-Type": wire.JSON}
+        while self._waiting and self.consumer is not None:  # some may have come while the client closed
+            async with PeerHttp() as http:
+                while self._waiting and self.consumer is not None:
+                    body = self._waiting.popleft()
+                    await http.exchange("POST", self.consumer.consumer, body=body, headers=headers)
 
 
 def moi_changes(key: str, old: Attributes | None, new: Attributes | None) -> Iterator[dict[str, Any]]:
