@@ -11,10 +11,21 @@ import pytest
 from ran_datajobs import telemetry
 from ran_datajobs.dispatch.backoff import until_repeat
 from ran_datajobs.dispatch.tasks import Again, Done, Task, TaskKind, enqueue
-from ran_datajobs.dispatch.worker import Worker
+from ran_datajobs.dispatch.worker import Handler, Worker
 from ran_datajobs.store.database import Database
 
 REPEATS, FAILURES = 12, 3
+
+
+async def work_until(over: asyncio.Event, database: Database, handle: Handler) -> None:
+    """Run a worker with this handler of plans until ``over`` is set, and stop it in order."""
+    telemetry.configure(level="critical", form="json")
+    stopping = asyncio.Event()
+    worker = Worker(database, uuid4(), {TaskKind.PLAN: handle}, stopping, telemetry.logger())
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(worker.run())
+        await over.wait()
+        stopping.set()
 
 
 async def test_a_task_that_fails_waits_by_its_failures_and_not_by_its_repeats(
@@ -22,7 +33,6 @@ async def test_a_task_that_fails_waits_by_its_failures_and_not_by_its_repeats(
 ) -> None:
     """A task that was needed again and again fails three times: it waits as long as one that was never
     needed again does, a little longer each time; and it is done in the end."""
-    telemetry.configure(level="critical", form="json")
     calls, waits = 0, list[float]()
     over = asyncio.Event()
 
@@ -55,12 +65,7 @@ async def test_a_task_that_fails_waits_by_its_failures_and_not_by_its_repeats(
                    execute function note_wait()"""
         )
         await enqueue(connection, [Task(TaskKind.PLAN, "a job")])
-    stopping = asyncio.Event()
-    worker = Worker(database, uuid4(), {TaskKind.PLAN: handle}, stopping, telemetry.logger())
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-        group.create_task(worker.run())
-        await over.wait()
-        stopping.set()
+    await work_until(over, database, handle)
     assert calls == REPEATS + FAILURES + 1
     expected = [until_repeat(failures, 0.5) for failures in range(FAILURES)]
     assert waits == pytest.approx(expected, abs=0.01)
@@ -68,7 +73,6 @@ async def test_a_task_that_fails_waits_by_its_failures_and_not_by_its_repeats(
 
 async def test_a_cancelled_sign_of_life_costs_no_task(database: Database) -> None:
     """Somebody cancels two of the worker's own statements while it runs a task: that goes on to its end."""
-    telemetry.configure(level="critical", form="json")
     begun, ended = 0, asyncio.Event()
 
     async def handle(_subject: str, _task_id: int) -> Done | Again:
@@ -94,10 +98,5 @@ async def test_a_cancelled_sign_of_life_costs_no_task(database: Database) -> Non
 
     async with database.transaction() as connection:
         await enqueue(connection, [Task(TaskKind.PLAN, "a job")])
-    stopping = asyncio.Event()
-    worker = Worker(database, uuid4(), {TaskKind.PLAN: handle}, stopping, telemetry.logger())
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-        group.create_task(worker.run())
-        await ended.wait()
-        stopping.set()
+    await work_until(ended, database, handle)
     assert begun == 1
