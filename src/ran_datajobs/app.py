@@ -19,18 +19,14 @@ from msgspec import Struct
 
 from ran_datajobs.checkpoints import Reached, pass_by
 from ran_datajobs.config import Settings
-from ran_datajobs.dispatch.announce import Announcer
 from ran_datajobs.dispatch.circuit import Circuits
+from ran_datajobs.dispatch.executor import DispatchTimes, Executor
 from ran_datajobs.dispatch.finisher import Finisher
-from ran_datajobs.dispatch.flight import Flights
+from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.planner import Planner
 from ran_datajobs.dispatch.pruner import Pruner, Retention
-from ran_datajobs.dispatch.publishing import PublishLoop
-from ran_datajobs.dispatch.steps import LaneSteps
-from ran_datajobs.dispatch.sub_jobs import DispatchLimits, SubJobRunner
-from ran_datajobs.dispatch.tasks import TaskKind, wake_lanes
-from ran_datajobs.dispatch.turn import LaneTurns
-from ran_datajobs.dispatch.worker import Worker, lane_handler
+from ran_datajobs.dispatch.transitions import TransitionWriter
+from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.errors import DataJobsError, WrongUse
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
@@ -43,11 +39,13 @@ from ran_datajobs.northbound.destination import DestinationRules
 from ran_datajobs.northbound.parts import NorthboundParts
 from ran_datajobs.northbound.tokens import TokenTable
 from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.results.announce import Announcer
 from ran_datajobs.results.arrivals import Arrivals, Dropped
 from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder, open_s3
 from ran_datajobs.results.publisher import DeliveryPatience, Publisher
+from ran_datajobs.results.publishing import PublishLoop
 from ran_datajobs.results.shelter import LOOK_AGAIN_AFTER, ShelteredObjects
 from ran_datajobs.serving import serving
 from ran_datajobs.southbound.http import HttpBounds, PeerHttp
@@ -55,8 +53,8 @@ from ran_datajobs.southbound.peers import Peers
 from ran_datajobs.southbound.plugin import PluginProfile
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.notices import LANE_CHANNEL, follow
 from ran_datajobs.store.outbox import Undeliverable
+from ran_datajobs.store.sub_jobs import Admission
 from ran_datajobs.telemetry import Event, Logger, Metrics, logger
 from ran_datajobs.web import STATIC
 
@@ -204,52 +202,45 @@ async def run_worker(
     )
     async with shared_parts(settings, WORKER_POOL, worker_id) as shared, PeerHttp(bounds) as http:
         announcer = Announcer(shared.view)
-        steps = LaneSteps(
-            shared.database,
-            worker_id,
-            announcer,
-            aging=settings.priority_aging,
-            read_slots=settings.read_slots,
-        )
-        flights = Flights(stopping)
         chance = Random()  # noqa: S311 - spreads polls, keeps no secret
-        circuits = Circuits(Peers(http).plugin, chance)
-        runner = SubJobRunner(
-            steps,
-            flights.bounded(circuits.guarded),
+        limits = DispatchLimits()
+        admission = Admission(aging=settings.priority_aging, read_slots=settings.read_slots)
+        write = TransitionWriter(shared.database, announcer, admission, log, chance)
+        executor = Executor(
+            write,
+            Circuits(Peers(http).plugin, chance),
             ResultObjects(shared.database, shared.objects),
-            DispatchLimits(
+            limits,
+            DispatchTimes(
                 give_up=settings.dmi_give_up,
                 sub_job_timeout=settings.sub_job_timeout,
                 lane_quarantine=settings.lane_quarantine,
                 result_idle=settings.result_idle,
             ),
             chance,
-            flights,
-            circuits,
+            stopping,
             reached,
         )
-        turns = LaneTurns(steps, runner, worker_id, stopping=stopping)
         worker = Worker(
             shared.database,
             worker_id,
-            {
-                TaskKind.PLAN: Planner(shared.database, shared.owners, shared.objects, reached).handle,
-                TaskKind.LANE: lane_handler(turns),
-                TaskKind.FINISH: Finisher(
-                    shared.database, shared.objects, announcer, settings.finished_spelling, reached
-                ).handle,
-            },
+            Planner(shared.database, shared.owners, shared.objects, write, limits, worker_id, reached),
+            Finisher(
+                shared.database, shared.objects, announcer, admission, settings.finished_spelling, reached
+            ),
+            executor,
+            write,
+            limits,
             stopping,
             log,
+            chance,
             grace=settings.shutdown_grace,
-            hurry=turns.hurry,
         )
+        write.due = worker.due_in
         arrivals = Arrivals(
             shared.database,
             shared.bus,
             shared.objects,
-            wake_lanes,
             dropped=_tells_dropped(log),
             troubled=_tells_arrivals_in_trouble(log),
             reached=reached,
@@ -275,7 +266,6 @@ async def run_worker(
                 group.create_task(arrivals.run()),
                 group.create_task(PublishLoop(shared.database, publisher, log).run()),
                 group.create_task(pruner.run()),
-                group.create_task(follow(shared.database, LANE_CHANNEL, turns.changed)),
             ]
             log.info(Event.SERVICE_STARTED, role="worker")
             await worker.run(lambda: ready("worker"))

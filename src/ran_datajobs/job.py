@@ -46,6 +46,56 @@ ALLOWED: Final[dict[Status, frozenset[Status]]] = {
 }
 """The only arrows between states. A terminal state has none."""
 
+
+class Stage(enum.StrEnum):
+    """Where a sub-job stands in its lane, one (DMI plugin, data producer)."""
+
+    WAITING = "WAITING"  # waits for a place in its lane
+    ADMITTED = "ADMITTED"  # has its place; the create is to be sent
+    STARTING = "STARTING"  # the create is being sent: after a crash its outcome is unknown
+    TRACKING = "TRACKING"  # the plugin has it; its status is polled
+    COLLECTING = "COLLECTING"  # terminal at the plugin; the result is being fetched
+    QUARANTINED = (
+        "QUARANTINED"  # counted; its plugin may still be executing it: the lane starts no other write
+    )
+    SETTLED = "SETTLED"  # counted; nothing more happens
+
+
+STAGES: Final[dict[Stage, frozenset[Stage]]] = {
+    Stage.WAITING: frozenset({Stage.ADMITTED, Stage.SETTLED}),
+    Stage.ADMITTED: frozenset({Stage.STARTING, Stage.SETTLED}),
+    Stage.STARTING: frozenset({Stage.ADMITTED, Stage.TRACKING, Stage.QUARANTINED, Stage.SETTLED}),
+    Stage.TRACKING: frozenset({Stage.COLLECTING, Stage.QUARANTINED, Stage.SETTLED}),
+    Stage.COLLECTING: frozenset({Stage.QUARANTINED, Stage.SETTLED}),
+    Stage.QUARANTINED: frozenset({Stage.SETTLED}),
+    Stage.SETTLED: frozenset(),
+}
+"""The only arrows between stages."""
+
+
+class LaneState(enum.StrEnum):
+    """Whether a lane starts a write. It follows from the stages of the lane's writes and is stored nowhere else."""
+
+    FREE = "FREE"  # no write of it is active: the next one is admitted
+    OCCUPIED = "OCCUPIED"  # one write is ADMITTED, STARTING, TRACKING or COLLECTING
+    QUARANTINED = "QUARANTINED"  # one write is QUARANTINED
+
+
+LANES: Final[dict[LaneState, frozenset[LaneState]]] = {
+    LaneState.FREE: frozenset({LaneState.OCCUPIED}),
+    LaneState.OCCUPIED: frozenset({LaneState.FREE, LaneState.QUARANTINED}),
+    LaneState.QUARANTINED: frozenset({LaneState.FREE, LaneState.OCCUPIED}),
+}
+"""The only arrows between states of a lane. One transaction may end a write and admit the next: OCCUPIED stays."""
+
+
+def lane_state(active_write: Stage | None) -> LaneState:
+    """The state of a lane, by the stage of its one write that is neither WAITING nor SETTLED."""
+    if active_write is None:
+        return LaneState.FREE
+    return LaneState.QUARANTINED if active_write is Stage.QUARANTINED else LaneState.OCCUPIED
+
+
 DEFAULT_FINISHED_SPELLING: Final = "FINSHED"
 """The literal of ProcessMonitor in every version of TS 28.623 up to 19.7, and of ONAP's pages."""
 
@@ -107,12 +157,26 @@ class OperationState(enum.StrEnum):
     UNKNOWN = "UNKNOWN"  # may have been executed: nobody can tell
 
 
+OPERATIONS: Final[dict[OperationState, frozenset[OperationState]]] = {
+    state: frozenset() for state in OperationState
+}
+"""An operation has no state until its outcome is known; no arrow leads from one outcome to another."""
+
+
 class DeliveryState(enum.StrEnum):
     """How far the results got on their way to the destination."""
 
     PENDING = "PENDING"  # not there yet, or being retried
     DELIVERED = "DELIVERED"  # the destination has everything
     FAILED = "FAILED"  # given up; the objects stay readable at resultsuri
+
+
+DELIVERIES: Final[dict[DeliveryState, frozenset[DeliveryState]]] = {
+    DeliveryState.PENDING: frozenset({DeliveryState.DELIVERED, DeliveryState.FAILED}),
+    DeliveryState.DELIVERED: frozenset({DeliveryState.PENDING}),
+    DeliveryState.FAILED: frozenset({DeliveryState.PENDING}),
+}
+"""The only arrows of a delivery. A redeliver makes it PENDING again."""
 
 
 class Reason(enum.StrEnum):

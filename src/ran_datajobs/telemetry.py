@@ -40,8 +40,9 @@ class Event(enum.StrEnum):
     SUB_JOB_STARTED = "sub_job.started"
     SUB_JOB_ENDED = "sub_job.ended"
     SUB_JOB_IN_TROUBLE = "sub_job.in_trouble"
-    LANE_CLOSED = "lane.closed"
-    LANE_FENCED = "lane.fenced"
+    LANE_QUARANTINED = "lane.quarantined"
+    LANE_ADMISSION_REFUSED = "lane.admission_refused"
+    TRANSITION_REFUSED = "sub_job.transition_refused"
     MESSAGE_DROPPED = "message.dropped"
     DELIVERY_ENDED = "delivery.ended"
     DELIVERY_IN_TROUBLE = "delivery.in_trouble"
@@ -78,8 +79,9 @@ FIELDS: Final[Mapping[Event, frozenset[str]]] = {
     Event.SUB_JOB_STARTED: frozenset({"job_id", "sub_job_id", "plugin", "data_producer_id"}),
     Event.SUB_JOB_ENDED: frozenset({"job_id", "sub_job_id", "status", "cause"}),
     Event.SUB_JOB_IN_TROUBLE: frozenset({"job_id", "sub_job_id", "cause", "pause"}),
-    Event.LANE_CLOSED: frozenset({"lane_id", "sub_job_id", "seconds"}),
-    Event.LANE_FENCED: frozenset({"lane_id", "worker_id"}),
+    Event.LANE_QUARANTINED: frozenset({"lane_id", "sub_job_id", "seconds"}),
+    Event.LANE_ADMISSION_REFUSED: frozenset({"lane_id", "cause"}),
+    Event.TRANSITION_REFUSED: frozenset({"sub_job_id", "cause"}),
     Event.MESSAGE_DROPPED: frozenset({"topic", "offset", "why"}),
     Event.DELIVERY_ENDED: frozenset({"job_id", "state", "cause"}),
     Event.DELIVERY_IN_TROUBLE: frozenset({"job_id", "shard", "cause", "pause"}),

@@ -13,7 +13,7 @@ import pytest
 import zstandard
 from msgspec import Struct
 
-from ran_datajobs.dispatch.announce import Announcer
+from ran_datajobs.results.announce import Announcer
 from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.flight import Flights
 from ran_datajobs.dispatch.steps import LaneSteps, Release, Taken

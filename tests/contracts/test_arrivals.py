@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from ran_datajobs.dispatch.announce import Announcer
+from ran_datajobs.results.announce import Announcer
 from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.errors import BusUnavailable
 from ran_datajobs.job import OperationState, Response, Status

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from ran_datajobs.dispatch.announce import Announcer
+from ran_datajobs.results.announce import Announcer
 from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.job import DEFAULT_FINISHED_SPELLING, OperationState
 from ran_datajobs.northbound import paths

@@ -13,7 +13,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs.dispatch import outcomes
+from ran_datajobs.results import outcomes
 from ran_datajobs.dispatch.backoff import (
     FIRST_POLL,
     LONGEST_POLL,
@@ -21,7 +21,7 @@ from ran_datajobs.dispatch.backoff import (
     until_next_poll,
     until_repeat,
 )
-from ran_datajobs.dispatch.batch import Batched
+from ran_datajobs.store.batch import Batched
 from ran_datajobs.dispatch.held import choose
 from ran_datajobs.dispatch.progress import Progress
 from ran_datajobs.job import JobType, Op, Operation, OperationState, Reason, Response, Status

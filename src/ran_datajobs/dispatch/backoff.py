@@ -30,5 +30,17 @@ def until_next_look(ended_for: float, chance: float) -> float:
 
 
 def until_repeat(failures: int, chance: float, asked: float | None = None) -> float:
-    """Seconds until a failed call is repeated; at least what the peer asked for, at most 60 s."""
+    """Seconds until something that failed ``failures`` times before is tried again; at least what the peer
+    asked for, at most 60 s."""
     return max(_grown(0.25, 15.0, failures, chance), min(asked or 0.0, 60.0))
+
+
+def until_next_call(in_trouble_for: float, chance: float, asked: float | None = None) -> float:
+    """Seconds until a failed call of a plugin is repeated whose first failure was ``in_trouble_for`` seconds
+    ago; at least what the peer asked for, at most 60 s.
+
+    About half as long again as the trouble has lasted, between 0.25 and 15 s: the pause grows by itself, and
+    nothing has to be counted.
+    """
+    pause = min(15.0, max(0.25, in_trouble_for / 2)) * (1 + 0.5 * chance)
+    return max(min(pause, 15.0), min(asked or 0.0, 60.0))

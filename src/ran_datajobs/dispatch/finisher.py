@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The finish task: count, write the manifest, and only then show the verdict."""
+"""The finish step of a job: count, write the manifest, and only then show the final status."""
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
-from ran_datajobs.dispatch.announce import Announcer
-from ran_datajobs.dispatch.tasks import Again, Done, enqueue_lanes_now
+from ran_datajobs.errors import Fenced
 from ran_datajobs.job import Counts, OperationState, Status
+from ran_datajobs.results.announce import Announcer
 from ran_datajobs.results.manifest import manifest
 from ran_datajobs.results.objects import ObjectStore, manifest_key
 from ran_datajobs.results.parts import known_failures
@@ -16,6 +14,8 @@ from ran_datajobs.results.verdict import verdict, why
 from ran_datajobs.store import jobs, parts, planning
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.jobs import JobRow
+from ran_datajobs.store.planning import LeasedJob
+from ran_datajobs.store.sub_jobs import Admission
 
 
 class Finisher:
@@ -26,22 +26,25 @@ class Finisher:
         database: Database,
         objects: ObjectStore,
         announcer: Announcer,
+        admission: Admission,
         finished_spelling: str,
         reached: Reached = pass_by,
     ) -> None:
         self._database = database
         self._objects = objects
         self._announcer = announcer
+        self._admission = admission
         self._finished = finished_spelling
         self._reached = reached
 
-    async def handle(self, subject: str, _task_id: int) -> Done | Again:
-        """Finish the job ``subject``; nothing when it is terminal already or gone."""
-        job_id = UUID(subject)
+    async def finish(self, leased: LeasedJob) -> None:
+        """Finish the job; its lease ends. Raises Fenced when another worker has claimed it."""
+        job_id = leased.job_id
         async with self._database.connection() as connection:
             job = await jobs.find(connection, job_id, None)
             if job is None or job.status.terminal:
-                return Done()
+                await planning.step_over(connection, leased)
+                return
             listed = await parts.listing(connection, job_id)
             fanned_out, cancelled = await planning.finish_facts(connection, job_id)
         counts = job.counts
@@ -55,9 +58,8 @@ class Finisher:
             manifest(job, status, counts, listed, self._finished),
         )
         await self._reached(Checkpoint.FINISH_WRITTEN)
-        await self._database.retried(lambda c: self._record(c, job_id, status, counts))
+        await self._database.retried(lambda c: self._record(c, leased, status, counts))
         await self._reached(Checkpoint.FINISH_STORED)
-        return Done()
 
     async def _counts_by_operation(self, job: JobRow, listed: list[parts.Part]) -> Counts:
         """A read of several parts has succeeded when every part did: count operations, not parts.
@@ -79,13 +81,19 @@ class Finisher:
             unknown=unknown,
         )
 
-    async def _record(self, connection: Connection, job_id: UUID, status: Status, counts: Counts) -> None:
+    async def _record(
+        self, connection: Connection, leased: LeasedJob, status: Status, counts: Counts
+    ) -> None:
+        job_id = leased.job_id
         job = await planning.lock_job(connection, job_id)
         if job is None:
             return
+        if job["lease"] != leased.lease:
+            raise Fenced(f"job {job_id} was claimed by another worker")
         if status is Status.CANCELLED and await planning.cancel_arrow(connection, job_id):
             await self._announcer.jobs_changed(connection, [job_id])
         if not await planning.finish(connection, job_id, status, why(counts, status), counts):
+            await planning.step_over(connection, leased)
             return
         await self._announcer.job_ended(connection, job_id)
-        await enqueue_lanes_now(connection, await planning.unblock_after(connection, job_id))
+        await planning.unblock_after(connection, job_id, self._admission)

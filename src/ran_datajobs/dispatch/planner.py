@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan task: split an accepted job by who owns each managed object, durably and repeatably."""
+"""The plan step of a job: split it by who owns each managed object, durably and repeatably."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from random import random
 from typing import Final
 from uuid import UUID, uuid5
 
 import zstandard
 
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
-from ran_datajobs.dispatch.lines import Lines
-from ran_datajobs.dispatch.tasks import Again, Done, Task, TaskKind, enqueue, enqueue_lanes_now
+from ran_datajobs.dispatch.limits import DispatchLimits
+from ran_datajobs.dispatch.transitions import TransitionWriter
+from ran_datajobs.errors import Fenced
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.owners import Owners
 from ran_datajobs.job import UNMATCHED_PART, OperationState, Reason, Response
@@ -21,136 +21,124 @@ from ran_datajobs.plan.split import Plan, RefusedOperation, split_accepted
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.results.parts import write_parts
 from ran_datajobs.results.responses import synthesised
-from ran_datajobs.store import parts, planning
+from ran_datajobs.store import parts, planning, sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.parts import Part
-from ran_datajobs.store.planning import JobToPlan, NewSubJob, PlaceInLine
+from ran_datajobs.store.planning import LeasedJob
+from ran_datajobs.store.sub_jobs import Admitted, LeasedSubJob, NewSubJob
 
 _MAX_REQUEST: Final = 1 << 31
 
-PLANS_IN_MEMORY: Final = 4
-"""Small jobs whose request or plan one worker has in memory at a time, beside one large one; thousands may
-wait for theirs."""
-
-LARGE: Final = 256 * 1024
-"""Bytes of a stored request from which on a job is large: of those one is planned at a time."""
-
-LINE: Final = 100
-"""Jobs of one client that wait in a worker for their turn. The tasks of more go back for a while: others'
-need room."""
-
-_BACK_FOR: Final = 1.0
-_BEHIND_LOOKS: Final = 40
-_BEHIND_PAUSE: Final = 0.05
-_LANES_AT_ONCE: Final = 200
-
 
 class Planner:
-    """Plans jobs. Planning the same job twice gives the same sub-jobs and the same objects.
-
-    Jobs of one client are planned in the order of their submission, since their sub-jobs start in that order;
-    one of a higher priority does not wait for those of a lower one. No client waits for another one's.
-    """
+    """Plans jobs. Planning the same job twice gives the same sub-jobs and the same objects."""
 
     def __init__(
-        self, database: Database, index: OwnerIndex, objects: ObjectStore, reached: Reached = pass_by
+        self,
+        database: Database,
+        index: OwnerIndex,
+        objects: ObjectStore,
+        write: TransitionWriter,
+        limits: DispatchLimits,
+        worker_id: UUID,
+        reached: Reached = pass_by,
     ) -> None:
         self._database = database
         self._index = index
         self._objects = objects
+        self._write = write
+        self._limits = limits
+        self._worker_id = worker_id
         self._reached = reached
-        self._clients = Lines()
-        self._small = asyncio.Semaphore(PLANS_IN_MEMORY)
-        self._large = asyncio.Semaphore(1)
 
-    async def handle(self, subject: str, _task_id: int) -> Done | Again:
-        """Plan the job ``subject``; nothing when it is planned already or gone."""
-        job_id = UUID(subject)
-        place = await self._place(job_id)
-        if place is None:
-            return Done()
-        line = f"{place.priority} {place.client}"
-        if self._clients.length(line) >= LINE:
-            return Again(_BACK_FOR * (1.0 + random()))  # noqa: S311 - spreads repeats, no secret
-        for _ in range(_BEHIND_LOOKS):
-            async with self._clients.turn(line, place.seq):
-                if place.behind:
-                    again = await self._place(job_id)
-                    if again is None:
-                        return Done()
-                    place = again
-                if not place.behind:  # nobody gets before it any more
-                    async with self._large if place.size >= LARGE else self._small:
-                        return await self._plan(job_id)
-            await asyncio.sleep(_BEHIND_PAUSE)  # the one before is on its way here, or another worker has it
-        return Again(_BEHIND_PAUSE)
-
-    async def _place(self, job_id: UUID) -> PlaceInLine | None:
-        async with self._database.connection() as connection:
-            return await planning.place_in_line(connection, job_id)
-
-    async def _plan(self, job_id: UUID) -> Done:
-        async with self._database.connection() as connection:
-            job = await planning.job_to_plan(connection, job_id)
-        if job is None:
-            return Done()
+    async def plan(self, job: LeasedJob, token: UUID) -> list[LeasedSubJob]:
+        """Plan the job; of its sub-jobs those that this worker has leased under ``token`` in the same
+        transaction, and counted in the limits. Raises Fenced when the lease of the job is void."""
         await self._index.catch_up()
         owners = self._index.snapshot()
-        plan, sub_jobs = await asyncio.to_thread(_split, job, owners)
+        plan, new = await asyncio.to_thread(_split, job, owners)
         await self._reached(Checkpoint.PLAN_SPLIT)
         refused = await write_parts(
             self._objects,
             job.results_bucket,
-            str(job_id),
+            str(job.job_id),
             UNMATCHED_PART,
             refusals(plan.refused),
-            may_replace=lambda: self._is_unplanned(job_id),
+            may_replace=lambda: self._is_leased(job),
         )
         await self._reached(Checkpoint.PLAN_WRITTEN)
-        tasks = await self._database.retried(lambda c: self._record(c, job_id, plan, sub_jobs, refused))
+        counted: list[Admitted] = []
+        try:
+            leased = await self._database.retried(
+                lambda c: self._record(c, job, plan, new, refused, token, counted)
+            )
+        except BaseException:
+            self._uncount(counted)
+            raise
         await self._reached(Checkpoint.PLAN_STORED)
-        return Done(tasks if len(sub_jobs) <= _LANES_AT_ONCE else ())
+        return leased
 
-    async def _is_unplanned(self, job_id: UUID) -> bool:
+    async def _is_leased(self, job: LeasedJob) -> bool:
         async with self._database.connection() as connection:
-            return await planning.is_unplanned(connection, job_id)
+            return await planning.is_leased(connection, job)
 
     async def _record(
         self,
         connection: Connection,
-        job_id: UUID,
+        job: LeasedJob,
         plan: Plan,
-        sub_jobs: list[NewSubJob],
+        new: list[NewSubJob],
         refused: list[Part],
-    ) -> tuple[Task, ...]:
-        await planning.commit_lazily(connection)
-        row = await planning.lock_job(connection, job_id)
-        if row is None or row["planned"]:
-            return ()
-        blocked = await planning.still_blocked(connection, job_id)
+        token: UUID,
+        counted: list[Admitted],
+    ) -> list[LeasedSubJob]:
+        """Write the plan, admit what may start, and lease of that what this worker can send at once."""
+        self._uncount(counted)
+        row = await planning.lock_job(connection, job.job_id)
+        if row is None or row["planned"] or row["lease"] != job.lease:
+            raise Fenced(f"job {job.job_id} was claimed by another worker")
+        blocked = row["has_after"] and await planning.still_blocked(connection, job.job_id)
         unmatched = sum(r.reason is Reason.UNMATCHED for r in plan.refused)
         await planning.mark_planned(
             connection,
-            job_id,
-            sub_jobs=len(sub_jobs),
+            job.job_id,
+            sub_jobs=len(new),
             unmatched=unmatched,
             failed=0 if plan.parts_of else len(plan.refused) - unmatched,
             fanned_out=bool(plan.parts_of),
             blocked=blocked,
         )
         if refused:
-            await parts.record(connection, job_id, refused)
-        if not sub_jobs:
-            finish = Task(TaskKind.FINISH, str(job_id))
-            await enqueue(connection, [finish])
-            return (finish,)
-        wake = not blocked or row["cancel_asked"]
-        lane_ids = await planning.insert_sub_jobs(connection, job_id, sub_jobs, wake=wake)
-        return await enqueue_lanes_now(connection, lane_ids)
+            await parts.record(connection, job.job_id, refused)
+        if not new:
+            await sub_jobs.notify_due(connection, "job")
+            return []
+        lanes = await sub_jobs.insert(connection, job.job_id, new)
+        if row["cancel_asked"]:
+            await sub_jobs.notify_due(connection, "sub_job")
+        admitted: list[Admitted] = []
+        if not blocked and not row["cancel_asked"]:
+            await sub_jobs.lock_lanes(connection, lanes)
+            admitted = await self._write.admit(connection, lanes)
+        counted += self._limits.fitting(admitted)
+        for each in counted:
+            self._limits.add(each.plugin_id, each.size, creates=True)
+        if not counted:
+            await planning.commit_lazily(connection)
+            return []
+        return await sub_jobs.claim_admitted(
+            connection, [each.sub_job_id for each in counted], token, self._worker_id
+        )
+
+    def _uncount(self, counted: list[Admitted]) -> None:
+        for each in counted:
+            self._limits.created(each.plugin_id, each.size)
+            self._limits.remove(each.plugin_id)
+        counted.clear()
 
 
-def _split(job: JobToPlan, owners: Owners) -> tuple[Plan, list[NewSubJob]]:
-    body = zstandard.ZstdDecompressor().decompress(job.body, max_output_size=_MAX_REQUEST)
+def _split(job: LeasedJob, owners: Owners) -> tuple[Plan, list[NewSubJob]]:
+    body = zstandard.ZstdDecompressor().decompress(job.body or b"", max_output_size=_MAX_REQUEST)
     plan = split_accepted(body, owners)
     return plan, [
         NewSubJob(

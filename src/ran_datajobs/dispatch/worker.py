@@ -1,280 +1,394 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker: takes durable tasks off PgQueuer and runs their handlers, for as long as it is alive.
+"""The one loop of a worker: claim rows that are due, run a step of each, renew the leases, sleep until due.
 
-A handler that fails is run again after a while: no task is dropped because something went wrong. PgQueuer
-takes the tasks of a dead worker over after :data:`HEARTBEAT`; what its handlers write is fenced by epochs.
-
-A worker that is told to stop takes no more tasks; those under way get a grace, and what is left after it goes
-back to the queue at once.
+The rows are the queue. A worker keeps nothing of a row but while it has its lease, and renews exactly the leases
+of the rows that it works on now; the rows of a worker that is gone are claimed by another one when their leases
+are void. A notice of the database only shortens a wait: without it the loop looks once a second.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import logging
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from datetime import timedelta
-from typing import Final
-from uuid import UUID
-
-from pgqueuer import Job, PgQueuer, RetryRequested
+import heapq
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any, Final
+from uuid import UUID, uuid4
 
 from ran_datajobs.dispatch.backoff import until_repeat
-from ran_datajobs.dispatch.patient import PatientDriver, pause
-from ran_datajobs.dispatch.tasks import (
-    BEGUN,
-    Again,
-    Done,
-    LaneTask,
-    Task,
-    TaskKind,
-    enqueue,
-    enqueue_lanes_now,
-)
-from ran_datajobs.dispatch.turn import LaneTurns
-from ran_datajobs.errors import DataJobsError, StoreUnavailable
-from ran_datajobs.store import lanes, planning
+from ran_datajobs.dispatch.executor import Attempt, Executor, attempt_of
+from ran_datajobs.dispatch.finisher import Finisher
+from ran_datajobs.dispatch.limits import DispatchLimits, is_create
+from ran_datajobs.dispatch.planner import Planner
+from ran_datajobs.dispatch.transitions import TransitionWriter
+from ran_datajobs.errors import DataJobsError, Fenced, StoreUnavailable
+from ran_datajobs.store import planning, sub_jobs
 from ran_datajobs.store.database import Database
+from ran_datajobs.store.notices import DUE_CHANNEL, SUB_JOB_CHANNEL, follow
+from ran_datajobs.store.planning import LARGE, LeasedJob
+from ran_datajobs.store.sub_jobs import LEASE_SECONDS, LeasedSubJob, Postponement
 from ran_datajobs.telemetry import Event, Logger
 
-ALIVE_FOR: Final = 5.0
-"""Seconds that a worker counts as alive after its last sign of life, by the database's clock."""
+LOOK_EVERY: Final = 1.0
+"""Seconds after which a worker looks for due rows without any notice."""
 
-SIGN_OF_LIFE: Final = 1.5
-RESCUE_EVERY: Final = 1.0
-FORGOTTEN_EVERY: Final = 9
-"""Every so many rescues look at all open lanes and jobs for one that has lost its task."""
+RENEW_EVERY: Final = 3.0
+"""Seconds between two renewals of the leases of what the worker works on."""
 
-HEARTBEAT: Final = timedelta(seconds=6)
-DEQUEUE_TIMEOUT: Final = timedelta(seconds=2)
+CLAIM_PAUSE: Final = 0.004
+"""Minimum number of seconds between two claims, so that what becomes due meanwhile is claimed together."""
 
-LANE_TASKS: Final = 2000
-"""Tasks for lanes that one worker has at a time; more wait in the database, and not in its memory."""
-
-LANE_BATCH: Final = 10
-"""Such tasks that are taken at once. Each names up to fifty lanes: other workers find some, too."""
-
-JOB_TASKS: Final = 100
-"""Tasks for whole jobs, plans and verdicts, that one worker has at a time: however many lanes wait, these
-have an engine of their own."""
-
-JOB_BATCH: Final = 20
-
-FAILING_TASKS: Final = 10_000
-"""Tasks of which a worker remembers how often they failed; another one may have ended them."""
-
-Handler = Callable[[str, int], Awaitable[Done | Again]]
-"""(subject, task id) → whether the task is done."""
+_JOB, _SUB_JOB = "job", "sub_job"
+_LONGEST_PAUSE: Final = 1.0
 
 
 class Worker:
-    """Runs tasks until :meth:`stop`. ``handlers`` covers every :class:`TaskKind`."""
+    """Works until ``stopping`` is set, over every outage of the database.
+
+    A worker that is told to stop claims nothing more; what is under way gets ``grace`` seconds, and the leases
+    of the rest are given back.
+    """
 
     def __init__(
         self,
         database: Database,
         worker_id: UUID,
-        handlers: Mapping[TaskKind, Handler],
+        planner: Planner,
+        finisher: Finisher,
+        executor: Executor,
+        write: TransitionWriter,
+        limits: DispatchLimits,
         stopping: asyncio.Event,
         log: Logger,
+        chance: Random,
         *,
         grace: float = 4.0,
-        hurry: Callable[[], None] = lambda: None,
+        new_token: Callable[[], UUID] = uuid4,
     ) -> None:
-        """``grace``: seconds that tasks under way get once ``stopping`` is set; ``hurry`` is called then."""
         self._database = database
         self._worker_id = worker_id
-        self._handlers = handlers
+        self._planner = planner
+        self._finisher = finisher
+        self._executor = executor
+        self._write = write
+        self._limits = limits
         self._stopping = stopping
         self._log = log
+        self._chance = chance
         self._grace = grace
-        self._hurry = hurry
-        self._engines: list[PgQueuer] = []
-        self._under_way: set[asyncio.Timeout] = set()
-        self._begun: set[asyncio.Task[None]] = set()
-        self._failures: OrderedDict[int, int] = OrderedDict()
-        self._stop_by = 0.0
-        self._grace_over = asyncio.Event()
+        self._new_token = new_token
+        self._news = asyncio.Event()
+        self._due = {_JOB, _SUB_JOB}
+        self._alarms: list[float] = []
+        self._hungry = False
+        self._answers = True
+        self._unanswered: set[UUID] = set()  # tokens of claims whose answers were lost
+        self._attempts: dict[UUID, Attempt] = {}
+        self._jobs: dict[UUID, LeasedJob] = {}
+        self._tasks: dict[UUID, asyncio.Task[None]] = {}
+
+    def due_in(self, seconds: float) -> None:
+        """A sub-job or a job is due in so many seconds: look then."""
+        if seconds <= 0:
+            self._look(_JOB, _SUB_JOB)
+        elif seconds < 60:
+            heapq.heappush(self._alarms, self._now() + seconds)
 
     async def run(self, started: Callable[[], None] = lambda: None) -> None:
-        """Work until stopped, and over every outage of the database."""
+        """Work until stopped."""
+        async with asyncio.TaskGroup() as group:
+            beside = [
+                group.create_task(follow(self._database, DUE_CHANNEL, self._noticed)),
+                group.create_task(follow(self._database, SUB_JOB_CHANNEL, self._noticed_sub_job)),
+                group.create_task(self._renew_forever()),
+                group.create_task(self._watch_stopping()),
+            ]
+            started()
+            await self._claim_until_stopped()
+            await self._let_end()
+            for task in beside:
+                task.cancel()
+
+    # --- the loop ------------------------------------------------------------------------------------
+
+    async def _claim_until_stopped(self) -> None:
         failures = 0
-        logging.getLogger("pgqueuer").setLevel(logging.CRITICAL)  # our own events say it better
         while not self._stopping.is_set():
+            self._news.clear()
             try:
-                async with self._engines_running() as engines:
-                    started()
-                    await engines
-                failures = 0
+                if not self._answers:
+                    await self._renew()  # before others, and this loop, claim what the worker still works on
+                await self._claim_due()
+                self._answers, failures = True, 0
             except Exception as error:  # whatever it was, the work goes on when it is over
+                if self._answers or not isinstance(error, StoreUnavailable):
+                    self._log.warning(Event.WORKER_INTERRUPTED, cause=str(error) or type(error).__name__)
+                self._answers = False
                 failures += 1
-                self._interrupted(error)
-                await pause(until_repeat(failures, 0.5), self._stopping)
+                self._due |= {_JOB, _SUB_JOB}
+                await self._wait(min(_LONGEST_PAUSE, until_repeat(failures, self._chance.random())))
+                continue
+            await asyncio.sleep(CLAIM_PAUSE)
+            if not self._due:
+                await self._wait(min(LOOK_EVERY, self._until_alarm()))
 
-    @contextlib.asynccontextmanager
-    async def _engines_running(self) -> AsyncIterator[asyncio.Future[tuple[None, None]]]:
-        async with PatientDriver.opened(self._database, self._grace_over, self._interrupted) as driver:
-            await self._sign_of_life()
-            lane_engine, job_engine = PgQueuer(driver), PgQueuer(driver)
-            self._engines = [lane_engine, job_engine]
-            for kind, handler in self._handlers.items():
-                self._register(lane_engine if kind is TaskKind.LANE else job_engine, kind, handler)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    beside = [
-                        group.create_task(self._stay_alive()),
-                        group.create_task(self._rescue()),
-                        group.create_task(self._stop_engines()),
-                    ]
-                    yield asyncio.gather(
-                        group.create_task(self._run_engine(lane_engine, LANE_BATCH, LANE_TASKS)),
-                        group.create_task(self._run_engine(job_engine, JOB_BATCH, JOB_TASKS)),
-                    )
-                    for task in beside:
-                        task.cancel()
-            finally:
-                self._engines = []
-                await self._end_begun()
-                await self._leave()
+    async def _claim_due(self) -> None:
+        await self._recover()
+        due, self._due = self._due, set()
+        claims: list[Coroutine[Any, Any, None]] = []
+        if _JOB in due:
+            claims.append(self._claim_jobs())
+        if _SUB_JOB in due:
+            claims.append(self._claim_sub_jobs())
+        ends = await asyncio.gather(*claims, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
 
-    def _interrupted(self, cause: Exception) -> None:
-        while isinstance(cause, ExceptionGroup):
-            cause = cause.exceptions[0]
-        self._log.warning(Event.WORKER_INTERRUPTED, cause=str(cause))
-
-    @contextlib.contextmanager
-    def _going_on(self) -> Iterator[None]:
-        """What goes wrong in the block costs no task under way, a statement that somebody cancelled, say."""
+    async def _claim_sub_jobs(self) -> None:
+        room = self._limits.room()
+        if not room.rows:
+            self._hungry = True
+            return
+        token, sent = self._new_token(), self._now()
         try:
-            yield
-        except StoreUnavailable:
+            async with self._database.connection() as connection:
+                claimed = await sub_jobs.claim(connection, room, token, self._worker_id)
+        except BaseException:
+            self._unanswered.add(token)
+            raise
+        self._hungry = bool(claimed) or self._limits.is_full()
+        self._begin_sub_jobs(claimed, sent)
+
+    async def _claim_jobs(self) -> None:
+        room = self._limits.job_room()
+        token = self._new_token()
+        try:
+            async with self._database.connection() as connection:
+                claimed = await planning.claim(connection, room, token, self._worker_id)
+        except BaseException:
+            self._unanswered.add(token)
+            raise
+        self._begin_jobs(claimed)
+
+    async def _recover(self) -> None:
+        """Take up what was leased by claims whose answers were lost. None of it was worked on."""
+        for token in tuple(self._unanswered):
+            sent = self._now()
+            async with self._database.connection() as connection:
+                found = await sub_jobs.leased_under(connection, token)
+                found_jobs = await planning.leased_under(connection, token)
+                kept = await sub_jobs.renew(connection, {each.sub_job_id: token for each in found})
+            self._begin_sub_jobs([each for each in found if each.sub_job_id in kept], sent)
+            self._begin_jobs(found_jobs)
+            self._unanswered.discard(token)
+
+    def _begin_sub_jobs(self, claimed: list[LeasedSubJob], sent: float, *, counted: bool = False) -> None:
+        for sub_job in claimed:
+            attempt = attempt_of(sub_job, sent)
+            attempt.creating = is_create(sub_job)
+            if not counted:
+                self._limits.add(sub_job.plugin_id, sub_job.body_bytes, creates=attempt.creating)
+            self._attempts[sub_job.sub_job_id] = attempt
+            self._begin(sub_job.sub_job_id, self._work_on(attempt))
+
+    def _begin_jobs(self, claimed: list[LeasedJob]) -> None:
+        for job in claimed:
+            self._jobs[job.job_id] = job
+            self._limits.jobs[_kind(job)] += 1
+            self._begin(job.job_id, self._take_step(job))
+
+    def _begin(self, subject: UUID, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks[subject] = task
+        task.add_done_callback(lambda done: self._tasks.get(subject) is done and self._tasks.pop(subject))
+
+    # --- one row -------------------------------------------------------------------------------------
+
+    async def _work_on(self, attempt: Attempt) -> None:
+        """Run the executor on a leased sub-job; what it cannot cope with is tried again after a pause."""
+        sub_job_id = attempt.sub_job.sub_job_id
+        try:
+            await self._executor.run(attempt)
+        except Fenced:
             pass
         except Exception as error:
-            self._interrupted(error)
-
-    async def _run_engine(self, engine: PgQueuer, batch: int, most: int) -> None:
-        await engine.qm.run(
-            batch_size=batch,
-            max_concurrent_tasks=most,
-            dequeue_timeout=DEQUEUE_TIMEOUT,
-            heartbeat_timeout=HEARTBEAT,
-            log_aggregation_interval=timedelta(0),
-        )
-
-    async def _stop_engines(self) -> None:
-        """Take no more tasks, and after the grace put those still under way back into the queue."""
-        await self._stopping.wait()
-        self._stop_by = asyncio.get_running_loop().time() + self._grace
-        for engine in self._engines:
-            engine.shutdown.set()
-        self._hurry()
-        await asyncio.sleep(self._grace)
-        self._grace_over.set()
-        now = asyncio.get_running_loop().time()
-        for limit in tuple(self._under_way):
-            if not limit.expired():
-                limit.reschedule(now)
-
-    def _register(self, engine: PgQueuer, kind: TaskKind, handler: Handler) -> None:
-        async def run(job: Job) -> None:
-            await self._handle(kind, handler, job)
-
-        engine.entrypoint(kind.value)(run)
-
-    async def _handle(self, kind: TaskKind, handler: Handler, job: Job) -> None:
-        subject = (job.payload or b"").decode("utf-8", "replace")
-        limit = asyncio.timeout(None)  # ends it when the worker stops; nothing else does
-        try:
-            async with limit:
-                self._under_way.add(limit)
-                ended = await handler(subject, int(job.id))
-        except RetryRequested:
-            raise
-        except Exception as error:
-            if limit.expired():
-                raise RetryRequested(timedelta(0)) from error
             expected = isinstance(error, DataJobsError) and error.retry_helps
             self._log.warning(
-                Event.TASK_FAILED, kind=kind.value, subject=subject, cause=str(error), exc_info=not expected
+                Event.TASK_FAILED,
+                kind=_SUB_JOB,
+                subject=str(sub_job_id),
+                cause=str(error),
+                exc_info=not expected,
             )
-            raise RetryRequested(timedelta(seconds=self._pause_after_failure(int(job.id)))) from error
-        finally:
-            self._under_way.discard(limit)
-        self._failures.pop(int(job.id), None)
-        if isinstance(ended, Again):
-            raise RetryRequested(timedelta(seconds=ended.delay))
-        for task in ended.next:
-            begun = asyncio.create_task(self._begin(task))
-            self._begun.add(begun)
-            begun.add_done_callback(self._begun.discard)
-
-    def _pause_after_failure(self, task_id: int) -> float:
-        """Seconds until a task that failed is run again: growing with its failures, not with its repeats."""
-        failures = self._failures.pop(task_id, 0)
-        self._failures[task_id] = failures + 1
-        if len(self._failures) > FAILING_TASKS:
-            self._failures.popitem(last=False)
-        return until_repeat(failures, 0.5)
-
-    async def _begin(self, task: Task) -> None:
-        """Do what a task says that is in the queue as well: the engine sees to it that it is done."""
-        if not self._stopping.is_set():
+            delay = until_repeat(attempt.sub_job.polls, self._chance.random())
             with contextlib.suppress(Exception):
-                await self._handlers[task.kind](task.subject, BEGUN)
+                await self._write(Postponement(attempt.leased, delay, attempt.sub_job.polls))
+        finally:
+            if attempt.creating:
+                attempt.creating = False
+                self._limits.created(attempt.sub_job.plugin_id, attempt.sub_job.body_bytes)
+            self._limits.remove(attempt.sub_job.plugin_id)
+            if self._attempts.get(sub_job_id) is attempt:
+                del self._attempts[sub_job_id]
+            if self._hungry:
+                self._look(_SUB_JOB)
 
-    async def _end_begun(self) -> None:
-        """Let what was begun end in the grace of a worker that stops; cut it where the database is away."""
-        if self._begun and self._stopping.is_set():
-            await asyncio.wait(
-                self._begun, timeout=max(0.0, self._stop_by - asyncio.get_running_loop().time())
+    async def _take_step(self, job: LeasedJob) -> None:
+        """Plan or finish a leased job; a step that failed is due again after a growing pause."""
+        token, sent = self._new_token(), self._now()
+        try:
+            if job.planned:
+                await self._finisher.finish(job)
+            else:
+                self._begin_sub_jobs(await self._planner.plan(job, token), sent, counted=True)
+        except Fenced:
+            pass
+        except Exception as error:
+            self._unanswered.add(token)
+            expected = isinstance(error, DataJobsError) and error.retry_helps
+            self._log.warning(
+                Event.TASK_FAILED,
+                kind="finish" if job.planned else "plan",
+                subject=str(job.job_id),
+                cause=str(error),
+                exc_info=not expected,
             )
-        for begun in self._begun:
-            begun.cancel()
-        await asyncio.gather(*self._begun, return_exceptions=True)
+            await self._step_failed(job, until_repeat(job.step_failures, self._chance.random()))
+        finally:
+            self._limits.jobs[_kind(job)] -= 1
+            if self._jobs.get(job.job_id) is job:
+                del self._jobs[job.job_id]
+            self._look(_JOB)
 
-    async def _sign_of_life(self) -> None:
-        async with self._database.connection() as connection:
-            await lanes.worker_alive(connection, self._worker_id, ALIVE_FOR)
-
-    async def _stay_alive(self) -> None:
+    async def _step_failed(self, job: LeasedJob, delay: float) -> None:
+        failures = 0
         while True:
-            await asyncio.sleep(SIGN_OF_LIFE)
-            with self._going_on():
-                await self._sign_of_life()
+            try:
+                async with self._database.connection() as connection:
+                    await planning.step_failed(connection, job, delay)
+            except StoreUnavailable:
+                failures += 1
+                await asyncio.sleep(min(_LONGEST_PAUSE, until_repeat(failures, self._chance.random())))
+            else:
+                self.due_in(delay)
+                return
 
-    async def _rescue(self) -> None:
-        """Wake what a dead worker left behind; less often, what was cut off and lost its task."""
-        for look in itertools.count(1):
-            await asyncio.sleep(RESCUE_EVERY)
-            with self._going_on():
-                await self._database.end_sessions_of_dead_workers()
-                if look % FORGOTTEN_EVERY == 0:
-                    await self._database.retried(planning.unblock_forgotten)
-                async with self._database.transaction() as connection:
-                    lane_ids = set(await lanes.orphan_lanes(connection))
-                    tasks = []
-                    if look % FORGOTTEN_EVERY == 0:
-                        lane_ids.update(await planning.forgotten_lanes(connection))
-                        for job_id, planned in await planning.forgotten_jobs(connection):
-                            tasks.append(Task(TaskKind.FINISH if planned else TaskKind.PLAN, str(job_id)))
-                    await enqueue(connection, tasks)
-                    await enqueue_lanes_now(connection, lane_ids)
+    # --- leases --------------------------------------------------------------------------------------
 
-    async def _leave(self) -> None:
-        """Give back the lanes at once instead of waiting until they are missed."""
+    async def _renew_forever(self) -> None:
+        """Renew the leases every :data:`RENEW_EVERY` seconds; look for lost notices every second."""
+        next_renewal = self._now() + RENEW_EVERY
+        while True:
+            await asyncio.sleep(min(LOOK_EVERY, max(0.05, next_renewal - self._now())))
+            try:
+                await self._look_for_attention()
+                if self._now() >= next_renewal:
+                    await self._renew()
+                    await self._database.end_sessions_of_silent_workers()
+                    next_renewal = self._now() + RENEW_EVERY
+            except StoreUnavailable:
+                pass  # the loop tells of it
+            except Exception as error:
+                self._log.warning(Event.WORKER_INTERRUPTED, cause=str(error) or type(error).__name__)
+
+    async def _renew(self) -> None:
+        """Renew what the worker works on now. What was claimed by another worker is dropped."""
+        attempts = dict(self._attempts)
+        jobs = dict(self._jobs)
+        sent = self._now()
+        async with self._database.connection() as connection:
+            if attempts:
+                leases = {sub_job_id: each.sub_job.lease for sub_job_id, each in attempts.items()}
+                kept = await sub_jobs.renew(connection, leases)
+                for sub_job_id, attempt in attempts.items():
+                    if sub_job_id in kept:
+                        attempt.valid_until = sent + LEASE_SECONDS
+                    elif self._attempts.get(sub_job_id) is attempt and sent >= attempt.valid_until:
+                        self._drop(sub_job_id)
+            if jobs:
+                await planning.renew(connection, {job_id: each.lease for job_id, each in jobs.items()})
+
+    def _drop(self, subject: UUID) -> None:
+        if task := self._tasks.get(subject):
+            task.cancel()
+
+    async def _look_for_attention(self) -> None:
+        if not self._attempts:
+            return
+        async with self._database.connection() as connection:
+            for sub_job_id in await sub_jobs.with_attention(connection, list(self._attempts)):
+                self._noticed_sub_job(str(sub_job_id))
+
+    # --- notices and waits ---------------------------------------------------------------------------
+
+    def _noticed(self, payload: str | None) -> None:
+        if payload is None:
+            self._look(_JOB, _SUB_JOB)
+        else:
+            self._look(payload)
+
+    def _noticed_sub_job(self, payload: str | None) -> None:
+        if payload is not None and (attempt := self._attempts.get(UUID(payload))):
+            attempt.attention.set()
+
+    def _look(self, *kinds: str) -> None:
+        self._due.update(kinds)
+        self._news.set()
+
+    def _until_alarm(self) -> float:
+        now = self._now()
+        while self._alarms and self._alarms[0] <= now:
+            heapq.heappop(self._alarms)
+            self._due.add(_SUB_JOB)
+            self._due.add(_JOB)
+        if self._due:
+            return 0.0
+        return self._alarms[0] - now + 0.001 if self._alarms else LOOK_EVERY
+
+    async def _wait(self, seconds: float) -> None:
+        """Return at the next news, or after ``seconds``, when everything is looked for."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            self._due |= {_JOB, _SUB_JOB}
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    # --- the end -------------------------------------------------------------------------------------
+
+    async def _watch_stopping(self) -> None:
+        await self._stopping.wait()
+        self._news.set()
+        for attempt in self._attempts.values():
+            attempt.attention.set()
+
+    async def _let_end(self) -> None:
+        """Wait for what is under way, and give back the leases of what does not end within the grace."""
+        until = self._now() + self._grace
+        while (tasks := set(self._tasks.values())) and self._now() < until:
+            for attempt in self._attempts.values():
+                attempt.attention.set()
+            await asyncio.wait(tasks, timeout=until - self._now(), return_when=asyncio.FIRST_COMPLETED)
+        leases = {sub_job_id: each.sub_job.lease for sub_job_id, each in self._attempts.items()}
+        jobs = {job_id: each.lease for job_id, each in self._jobs.items()}
+        tasks = set(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(DataJobsError):
             async with self._database.transaction() as connection:
-                left = await lanes.worker_gone(connection, self._worker_id)
-                await enqueue_lanes_now(connection, left)
+                await sub_jobs.give_back(connection, leases)
+                await planning.give_back(connection, jobs)
+                await sub_jobs.notify_due(connection, _SUB_JOB)
+                await sub_jobs.notify_due(connection, _JOB)
 
 
-def lane_handler(turns: LaneTurns) -> Handler:
-    """The handler of :attr:`TaskKind.LANE`."""
-
-    async def handle(subject: str, task_id: int) -> Done | Again:
-        return await turns.take(LaneTask.of(subject), task_id)
-
-    return handle
+def _kind(job: LeasedJob) -> str:
+    if job.planned:
+        return "finish"
+    return "large" if len(job.body or b"") >= LARGE else "small"

@@ -11,7 +11,6 @@ from litestar import get, post
 from litestar.exceptions import HTTPException, NotFoundException, ValidationException
 from litestar.params import FromPath, QueryParameter
 
-from ran_datajobs.dispatch.tasks import enqueue_lanes_now
 from ran_datajobs.job import DeliveryState, JobType, Status, read_status
 from ran_datajobs.northbound import paths
 from ran_datajobs.northbound.cursors import cursor, place_of
@@ -108,8 +107,7 @@ async def cancel_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAns
             )
         if row.status is Status.CANCELLING:
             return row, False
-        row, lanes = await jobs.cancel(connection, job_id)
-        await enqueue_lanes_now(connection, lanes)
+        row = await jobs.cancel(connection, job_id)
         await api.announcer.jobs_changed(connection, [job_id])
         return row, True
 

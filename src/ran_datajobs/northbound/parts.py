@@ -14,7 +14,6 @@ from litestar.params import SkipValidation
 from msgspec import Struct
 
 from ran_datajobs.checkpoints import Reached, pass_by
-from ran_datajobs.dispatch.announce import Announcer
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Bus
@@ -24,6 +23,7 @@ from ran_datajobs.northbound.destination import DestinationRules
 from ran_datajobs.northbound.page_files import StaticFile, static_files
 from ran_datajobs.northbound.tokens import Client, TokenTable
 from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.results.announce import Announcer
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.store.changes import JobChanges

@@ -16,7 +16,6 @@ from litestar.exceptions import HTTPException, NotFoundException, PermissionDeni
 from litestar.params import FromPath
 from msgspec import Meta, Raw, Struct
 
-from ran_datajobs.dispatch.tasks import enqueue_lanes_now
 from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.job import MAX_MESSAGE_BYTES, read_status
 from ran_datajobs.json_body import decoded
@@ -29,7 +28,7 @@ from ran_datajobs.northbound.openapi import PublishOperation, StatusPushOperatio
 from ran_datajobs.northbound.parts import AnyRequest, Api, Caller, Running
 from ran_datajobs.northbound.problems import documented
 from ran_datajobs.northbound.tokens import Client, Role
-from ran_datajobs.store import jobs
+from ran_datajobs.store import jobs, sub_jobs
 from ran_datajobs.store.jobs import PushedSubJob
 
 _MAX_PUSH: Final = 64 * 1024
@@ -81,9 +80,7 @@ async def push_status(sub_job_id: FromPath[UUID], request: AnyRequest, api: Api,
         if found is None or not _is_of(caller, found.url):
             raise NotFoundException(detail="there is no such sub-job")
         _check_active(found, push.data_producer_job_id)
-        lane = await jobs.poll_now(connection, sub_job_id, push.data_producer_job_id)
-        if lane is not None:
-            await enqueue_lanes_now(connection, [lane])
+        await sub_jobs.poll_now(connection, sub_job_id, push.data_producer_job_id)
 
 
 @post(

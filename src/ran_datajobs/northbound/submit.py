@@ -21,7 +21,6 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, QueryParameter
 
 from ran_datajobs.checkpoints import Checkpoint
-from ran_datajobs.dispatch.tasks import Task, TaskKind, enqueue
 from ran_datajobs.errors import InvalidRequest, StoreUnavailable
 from ran_datajobs.northbound import dry_run, paths
 from ran_datajobs.northbound.destination import Destination, resolve
@@ -151,7 +150,7 @@ async def new_job(
 async def accept(
     api: Running, caller: Client, job: NewJob, key: tuple[str, bytes] | None = None
 ) -> Response[SubmitAnswer]:
-    """Write the job and its plan task in one transaction, and answer with 202 after it."""
+    """Write the job, due for its plan, in one transaction, and answer with 202 after it."""
     await api.parts.reached(Checkpoint.ACCEPT_CHECKED)
 
     async def write(connection: Connection) -> None:
@@ -161,7 +160,7 @@ async def accept(
             case KeyTaken():
                 raise _Overtaken
             case Inserted():
-                await enqueue(connection, [Task(TaskKind.PLAN, str(job.job_id))])
+                pass
 
     try:
         await api.parts.database.retried(write)

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import enum
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Final, cast
 from uuid import UUID
 
@@ -37,7 +37,7 @@ from ran_datajobs.results.responses import (
 )
 from ran_datajobs.store import arrivals as store
 from ran_datajobs.store.arrivals import ActiveRead, Arrival, Claimed, MaybeSoon, Piece
-from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.database import Database
 from ran_datajobs.store.parts import ADDED_SEQUENCE, MAX_PIECES
 
 CONSUMER: Final = "ran-datajobs-results"
@@ -95,20 +95,15 @@ class Arrivals:
         database: Database,
         bus: Bus,
         objects: ObjectStore,
-        wake: Callable[[Connection, Sequence[int]], Awaitable[None]],
         *,
         dropped: Callable[[Dropped, Received], None] = lambda *_: None,
         troubled: Callable[[Exception], None] = lambda _: None,
         reached: Reached = pass_by,
     ) -> None:
-        """``wake`` is called in the transaction that records messages, with the lanes that wait for them.
-
-        ``dropped`` is told each message that is not taken, ``troubled`` each error before it tries again.
-        """
+        """``dropped`` is told each message that is not taken, ``troubled`` each error before it tries again."""
         self._database = database
         self._bus = bus
         self._objects = objects
-        self._wake = wake
         self._dropped = dropped
         self._troubled = troubled
         self._reached = reached
@@ -182,10 +177,7 @@ class Arrivals:
         if found:
             written = await self._write(await self._numbered(found))
             await self._reached(Checkpoint.ARRIVAL_WRITTEN)
-            async with self._database.transaction() as connection:
-                lanes = await store.record(connection, written)
-                if lanes:
-                    await self._wake(connection, lanes)
+            await self._database.retried(lambda c: store.record(c, written))
             await self._reached(Checkpoint.ARRIVAL_STORED)
         return later
 

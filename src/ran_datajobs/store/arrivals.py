@@ -9,6 +9,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.parts import Part
 from ran_datajobs.store.queries import named_queries
@@ -31,7 +32,6 @@ class ActiveRead(Struct, frozen=True):
 
     sub_job_id: UUID
     job_id: UUID
-    lane_id: int
     bucket: str
 
 
@@ -76,9 +76,7 @@ async def find(connection: Connection, claims: Sequence[Claimed]) -> list[Active
     found: list[ActiveRead | MaybeSoon | None] = [None] * len(claims)
     for row in rows:
         if row["sub_job_id"] is not None:
-            found[row["place"] - 1] = ActiveRead(
-                row["sub_job_id"], row["job_id"], row["lane_id"], row["results_bucket"]
-            )
+            found[row["place"] - 1] = ActiveRead(row["sub_job_id"], row["job_id"], row["results_bucket"])
         elif row["maybe_soon"]:
             found[row["place"] - 1] = MaybeSoon()
     return found
@@ -90,16 +88,16 @@ async def known_digests(connection: Connection, read: ActiveRead) -> dict[str, i
     return {row["digest"]: row["sequence"] for row in rows}
 
 
-async def record(connection: Connection, arrivals: Sequence[Arrival]) -> list[int]:
-    """Record messages of reads that are still active, in the caller's transaction; the lanes to wake.
+async def record(connection: Connection, arrivals: Sequence[Arrival]) -> None:
+    """Record messages of reads that are still active, in the caller's transaction.
 
-    No two of them are the same message; one that is recorded already changes nothing.
+    No two of them are the same message; one that is recorded already changes nothing. A read that has all its
+    messages is due at once.
     """
-    wanted = sorted({arrival.read.sub_job_id for arrival in arrivals})
-    active = {row["sub_job_id"] for row in await connection.fetch(_SQL["lock_reads"], wanted)}
+    active = await sub_jobs.lock_reads(connection, sorted({arrival.read.sub_job_id for arrival in arrivals}))
     taken = [arrival for arrival in arrivals if arrival.read.sub_job_id in active]
     if not taken:
-        return []
+        return
     rows = [(arrival, place, piece) for arrival in taken for place, piece in enumerate(arrival.pieces)]
     columns: list[list[Any]] = [
         [arrival.read.job_id for arrival, _, _ in rows],
@@ -115,11 +113,10 @@ async def record(connection: Connection, arrivals: Sequence[Arrival]) -> list[in
         [place for _, place, _ in rows],
         [arrival.sha256 for arrival, _, _ in rows],
     ]
-    await connection.execute(_SQL["record_arrivals"], *columns)
+    recorded = await connection.fetch(_SQL["record_arrivals"], *columns)
+    new = {(UUID(row["sub_job"]), row["message"]) for row in recorded}
     totals: dict[UUID, int | None] = {}
     for arrival in taken:
         totals[arrival.read.sub_job_id] = arrival.total or totals.get(arrival.read.sub_job_id)
-    await connection.execute(_SQL["touch_reads"], list(totals), list(totals.values()))
-    lanes = sorted({arrival.read.lane_id for arrival in taken})
-    await connection.execute(_SQL["want_lanes"], lanes)
-    return lanes
+    counts = {read: sum(sub_job == read for sub_job, _ in new) for read in totals}
+    await sub_jobs.count_messages(connection, counts, totals)

@@ -11,7 +11,6 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-from pgqueuer import AsyncpgDriver, Queries
 
 from ran_datajobs.errors import StoreUnavailable, WrongUse
 from ran_datajobs.store.queries import migrations, named_queries
@@ -34,6 +33,11 @@ _DEADLOCK_TRIES = 4
 _MIGRATION_TRIES = 20
 _MIGRATION_PAUSE = 0.5
 _MIGRATION_SECONDS = 3600.0
+_RETIRED_TABLES_UNTIL = 2
+_WORKER_TABLE_UNTIL = 8
+
+OLD_WORKERS_LEAVE_WITHIN: Final = 30.0
+"""Seconds that a migration waits for living workers of the schema that it replaces."""
 
 IDLE_IN_TRANSACTION: Final = 5.0
 """Seconds that a transaction may wait for its client before the database ends it, and frees its locks."""
@@ -130,7 +134,7 @@ class Database:
     async def open(cls, url: str, *, size: int = 8, worker_id: UUID | None = None) -> Database:
         """Connect. Raises StoreUnavailable when the database is away, WrongUse when the address is wrong.
 
-        The sessions bear the name of the worker, if it is one: see :meth:`end_sessions_of_dead_workers`.
+        The sessions bear the name of the worker, if it is one: see :meth:`end_sessions_of_silent_workers`.
         """
         name = _SESSION_NAME + (str(worker_id) if worker_id else "api")
         unchanged: set[int] = set()
@@ -201,25 +205,14 @@ class Database:
                 self._url, server_settings=_SESSION | {"application_name": self._name}
             )
 
-    async def plain_pool(self, *, size: int) -> asyncpg.Pool[asyncpg.Record]:
-        """A pool of its own for the task engine, without our codecs; the caller closes it."""
-        with store_errors():
-            return await asyncpg.create_pool(
-                self._url,
-                min_size=2,
-                max_size=size,
-                command_timeout=60,
-                server_settings=_SESSION | {"application_name": self._name},
-            )
-
-    async def end_sessions_of_dead_workers(self) -> None:
-        """Cut the sessions of workers that are not alive by the database's clock, but still connected.
+    async def end_sessions_of_silent_workers(self) -> None:
+        """Cut the sessions of workers that are connected and have asked for nothing for 12 s.
 
         A worker that is frozen, or cut off, would keep what its sessions hold: the right to publish a shard
         and the right to receive. When it wakes up it connects again.
         """
         async with self.connection() as connection:
-            await connection.execute(_SQL["end_sessions_of_dead_workers"], _SESSION_NAME)
+            await connection.execute(_SQL["end_sessions_of_silent_workers"], _SESSION_NAME)
 
     async def ready(self) -> None:
         """Return when the database answers; raise StoreUnavailable otherwise."""
@@ -230,18 +223,24 @@ class Database:
         """Bring the schema up to date, one process at a time (advisory lock), in one transaction.
 
         Others may work meanwhile: a table that is busy is waited for a moment, and tried again, so that
-        nobody queues behind the migration for long. Raises WrongUse when the database is newer than this
-        code, StoreUnavailable when tables stay busy.
+        nobody queues behind the migration for long. Workers of a schema before 8 get 30 s to end. Raises
+        WrongUse when the database is newer than this code, or when such workers stay; StoreUnavailable when
+        tables stay busy.
         """
-        for left in reversed(range(_MIGRATION_TRIES)):
+        tries, until = 0, asyncio.get_running_loop().time() + OLD_WORKERS_LEAVE_WITHIN
+        while True:
             try:
                 await self._migrate()
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
-                if not left:
+                tries += 1
+                if tries >= _MIGRATION_TRIES:
                     raise StoreUnavailable(f"the schema cannot be brought up to date: {error}") from error
-                await asyncio.sleep(_MIGRATION_PAUSE)
+            except _OldWorkers as error:
+                if asyncio.get_running_loop().time() >= until:
+                    raise WrongUse(str(error)) from error
             else:
                 return
+            await asyncio.sleep(_MIGRATION_PAUSE)
 
     async def _migrate(self) -> None:
         known = migrations()
@@ -255,14 +254,28 @@ class Database:
                     f"the database has schema {current}, this version knows only {len(known)}: "
                     "install the newer ran-datajobs, or use another database"
                 )
-            queries = Queries(AsyncpgDriver(_plain(connection)))
-            if not await queries.schema_is_installed():
-                await queries.install(create_schema=False)
+            if current < _RETIRED_TABLES_UNTIL:
+                await connection.execute(_SQL["create_retired_tables"])
+            if 0 < current < _WORKER_TABLE_UNTIL:
+                await self._check_old_workers(connection)
             for number, name, text in known[current:]:
                 await connection.execute(text, timeout=_MIGRATION_SECONDS)
                 await connection.execute(_SQL["record_migration"], number, name)
 
+    async def _check_old_workers(self, connection: Connection) -> None:
+        """Raise while a worker of an older schema is alive: it would go on with rows that it misreads."""
+        await connection.execute(_SQL["lock_old_workers"])
+        living = [
+            f"{row['worker_id']} at {row['address'] or 'this machine'}"
+            for row in await connection.fetch(_SQL["old_workers"], _SESSION_NAME)
+        ]
+        if living:
+            raise _OldWorkers(
+                "workers of an older version still use this database: "
+                + ", ".join(living)
+                + "; stop them, then start again"
+            )
 
-def _plain(connection: Connection) -> Any:
-    """PgQueuer's driver takes a pool's proxy as well; its type says only Connection."""
-    return connection
+
+class _OldWorkers(Exception):
+    """Workers of a schema that this version migrates are alive."""

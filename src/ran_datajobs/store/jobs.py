@@ -16,6 +16,7 @@ import zstandard
 from msgspec import Struct
 
 from ran_datajobs.job import Counts, DeliveryState, JobType, Status
+from ran_datajobs.store import sub_jobs as store_sub_jobs
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.queries import named_queries
 
@@ -159,7 +160,6 @@ class PushedSubJob(Struct, frozen=True):
     """What a status push is checked against."""
 
     stage: str
-    lane_id: int
     data_producer_job_id: str | None
     url: str
 
@@ -287,30 +287,17 @@ async def lock(connection: Connection, job_id: UUID, client: str | None) -> JobR
     return None if row is None else _read(JobRow, row)
 
 
-async def cancel(connection: Connection, job_id: UUID) -> tuple[JobRow, list[int]]:
-    """Move a locked, open job to CANCELLING and ask the same of its open sub-jobs.
-
-    Returns the new row and the lanes that have something to do now; they are marked wanted.
-    """
+async def cancel(connection: Connection, job_id: UUID) -> JobRow:
+    """Move a locked, open job to CANCELLING and ask the same of its open sub-jobs; the new row."""
     job = _read(JobRow, await connection.fetchrow(_SQL["cancel_job"], job_id))
-    rows = await connection.fetch(_SQL["cancel_sub_jobs"], job_id, job.version)
-    lanes = sorted({row["lane_id"] for row in rows})
-    await connection.execute(_SQL["want_lanes"], lanes)
-    return job, lanes
+    await store_sub_jobs.cancel(connection, job_id, job.version)
+    return job
 
 
 async def pushed_sub_job(connection: Connection, sub_job_id: UUID) -> PushedSubJob | None:
     """What a status push for this sub-job is checked against."""
     row = await connection.fetchrow(_SQL["pushed_sub_job"], sub_job_id)
     return None if row is None else _read(PushedSubJob, row)
-
-
-async def poll_now(connection: Connection, sub_job_id: UUID, data_producer_job_id: str) -> int | None:
-    """Make the sub-job's next poll due and its lane wanted; the lane, or ``None`` when it is not tracked."""
-    lane: int | None = await connection.fetchval(_SQL["poll_now"], sub_job_id, data_producer_job_id)
-    if lane is not None:
-        await connection.execute(_SQL["want_lanes"], [lane])
-    return lane
 
 
 async def plugins_of_sub_jobs(connection: Connection, sub_job_ids: Sequence[UUID]) -> dict[UUID, str]:

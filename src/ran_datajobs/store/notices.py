@@ -19,8 +19,11 @@ _SQL = named_queries("database")
 OUTBOX_CHANNEL: Final = "datajobs_outbox"
 """Notified, with the shard, whenever messages were added to the outbox."""
 
-LANE_CHANNEL: Final = "datajobs_lane"
-"""Notified, with the lane, whenever another worker than its holder was told that something changed in it."""
+DUE_CHANNEL: Final = "datajobs_due"
+"""Notified, with ``job`` or ``sub_job``, whenever a row of that kind became due."""
+
+SUB_JOB_CHANNEL: Final = "datajobs_sub_job"
+"""Notified, with the sub-job's id, whenever another process changed a sub-job that a worker has leased."""
 
 ASKED_EVERY: Final = 15.0
 """Seconds after which a silent connection is asked whether the database is still at its other end: a machine

@@ -3,29 +3,29 @@
 -- plugin may publish before its answer to the create is recorded.
 
 -- name: find_reads
-select m.place::integer as place, s.sub_job_id, s.job_id, s.lane_id, j.results_bucket, coalesce(s.maybe_soon, false) as maybe_soon
+select m.place::integer as place, s.sub_job_id, s.job_id, j.results_bucket, coalesce(s.maybe_soon, false) as maybe_soon
 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[]) with ordinality
      as m (job_id, sub_job_id, producer_job, producer, topic, place)
 left join lateral (
-    (select r.sub_job_id, r.job_id, r.lane_id, 1 as rule, 1::bigint as candidates, false as maybe_soon
+    (select r.sub_job_id, r.job_id, 1 as rule, 1::bigint as candidates, false as maybe_soon
      from sub_job r
      where m.sub_job_id is not null and r.sub_job_id = m.sub_job_id and (m.job_id is null or r.job_id = m.job_id)
        and r.type = 'READ' and r.stage <> 'SETTLED' and r.attempts > 0)
     union all
-    (select r.sub_job_id, r.job_id, r.lane_id, 2, count(*) over (), false
+    (select r.sub_job_id, r.job_id, 2, count(*) over (), false
      from sub_job r join lane l using (lane_id)
      where m.sub_job_id is null and m.producer_job <> '' and r.data_producer_job_id = m.producer_job
        and r.stage in ('TRACKING', 'COLLECTING') and r.type = 'READ'
        and (m.job_id is null or r.job_id = m.job_id) and (m.producer = '' or l.data_producer_id = m.producer)
      limit 2)
     union all
-    (select null, null, null, 3, 1, true
+    (select null, null, 3, 1, true
      from sub_job r
      where m.sub_job_id is null and m.producer_job <> '' and m.job_id is not null and r.job_id = m.job_id
        and r.type = 'READ' and r.stage = 'STARTING'
      limit 1)
     union all
-    (select r.sub_job_id, r.job_id, r.lane_id, 4, count(*) over (), false
+    (select r.sub_job_id, r.job_id, 4, count(*) over (), false
      from sub_job r
      where m.sub_job_id is null and m.producer_job = '' and r.type = 'READ' and r.stage <> 'SETTLED' and r.attempts > 0
        and coalesce(r.result_topic, m.topic) = m.topic and (m.job_id is null or r.job_id = m.job_id)
@@ -33,11 +33,6 @@ left join lateral (
     order by rule limit 1
 ) s on s.candidates = 1
 left join data_job j on j.job_id = s.job_id;
-
--- name: lock_reads
-select sub_job_id from sub_job
-where sub_job_id = any ($1::uuid[]) and stage <> 'SETTLED'
-order by sub_job_id for no key update;
 
 -- name: known_digests
 select sequence, coalesce(message_sha256, sha256) as digest from result_part
@@ -50,14 +45,5 @@ select a.* from unnest($1::uuid[], $2::text[], $3::integer[], $4::text[], $5::bi
     as a (job_id, sub_job, sequence, key, bytes, sha256, operations, failed, outcomes, message, piece, message_sha256)
 where not exists (
     select 1 from result_part p where p.job_id = a.job_id and p.sub_job = a.sub_job and p.sequence = a.message)
-on conflict do nothing;
-
--- name: touch_reads
-update sub_job s
-set last_part_at = clock_timestamp(), result_total = coalesce(t.total, s.result_total)
-from unnest($1::uuid[], $2::integer[]) as t (sub_job_id, total)
-where s.sub_job_id = t.sub_job_id;
-
--- name: want_lanes
-update lane set wanted = true
-where lane_id in (select lane_id from lane where lane_id = any ($1::bigint[]) order by lane_id for update);
+on conflict do nothing
+returning sub_job, message;

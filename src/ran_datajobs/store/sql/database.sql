@@ -18,10 +18,32 @@ set local lock_timeout = '2s';
 -- name: wait_for_client
 select set_config('idle_in_transaction_session_timeout', $1, true);
 
--- name: end_sessions_of_dead_workers
+-- Until schema 8 a task engine had tables of its own, which its library made. A new database needs them for as long
+-- as the migrations take that change and remove them.
+-- name: create_retired_tables
+create table if not exists pgqueuer (id bigint);
+create table if not exists pgqueuer_log (id bigint);
+
+-- Workers of a schema before 8 say here that they live. The lock keeps another one from saying so meanwhile.
+-- name: lock_old_workers
+lock table worker in exclusive mode;
+
+-- name: old_workers
+select w.worker_id::text as worker_id, min(host(a.client_addr)) as address
+from worker w left join pg_stat_activity a on a.application_name = $1 || w.worker_id
+where w.alive_until > clock_timestamp()
+group by w.worker_id order by w.worker_id;
+
+-- A worker asks for due rows every second. One that has not asked for 12 s is frozen or cut off.
+-- name: end_sessions_of_silent_workers
 select pg_terminate_backend(a.pid)
-from worker w join pg_stat_activity a on a.application_name = $1 || w.worker_id
-where w.alive_until < clock_timestamp() and a.datname = current_database() and a.pid <> pg_backend_pid();
+from pg_stat_activity a
+where a.datname = current_database() and a.usename = current_user and a.application_name in (
+    select w.application_name from pg_stat_activity w
+    where w.datname = current_database() and w.usename = current_user
+      and starts_with(w.application_name, $1) and w.application_name not in ($1 || 'api', current_setting('application_name'))
+    group by w.application_name
+    having max(w.state_change) < clock_timestamp() - interval '12 seconds');
 
 -- name: ready
 select 1;

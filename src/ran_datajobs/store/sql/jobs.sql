@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
--- What the northbound API asks and changes. Locks are taken in one order everywhere: data_job, sub_job, lane.
+-- What the northbound API asks and changes of jobs. A new job is due for its plan, and the workers are notified.
 
 -- name: admission
 select (select count(*) from (
@@ -20,10 +20,12 @@ order by job_id for share;
 -- name: insert_job
 with job as (
     insert into data_job (job_id, client, type, name, destination, destination_kind, results_bucket, accept_type,
-                          content_type, activation_mode, priority, after_jobs, blocked, retry_of, operations)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                          content_type, activation_mode, priority, after_jobs, blocked, retry_of, operations, due_at)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, clock_timestamp())
+), request as (
+    insert into job_request (job_id, body) values ($1, $16)
 )
-insert into job_request (job_id, body) values ($1, $16);
+select pg_notify('datajobs_due', 'job');
 
 -- name: take_idempotency_key
 insert into idempotency_key as k (client, key, digest, job_id) values ($1, $2, $3, $4)
@@ -48,13 +50,13 @@ select job_id, status, count(*) as sub_jobs from sub_job where job_id = any ($1:
 
 -- name: list_sub_jobs
 select s.*, l.data_producer_id, p.url
-from sub_job s join lane l using (lane_id) join dmi_plugin p using (plugin_id)
+from sub_job s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id
 where s.job_id = $1 and s.position > $2
 order by s.position limit $3;
 
 -- name: changed_sub_jobs
 select s.*, l.data_producer_id, p.url
-from sub_job s join lane l using (lane_id) join dmi_plugin p using (plugin_id)
+from sub_job s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id
 where s.job_id = $1 and s.version >= $2 and (s.version, s.position) > ($2, $3) and s.version <= $4
 order by s.version, s.position limit $5;
 
@@ -75,38 +77,19 @@ select * from data_job where job_id = $1 and ($2::text is null or client = $2) f
 update data_job set status = 'CANCELLING', cancel_asked = true, version = version + 1
 where job_id = $1 returning *;
 
--- What is tracked is told at once, and then polled as if it had just been started.
--- name: cancel_sub_jobs
-update sub_job
-set cancel_asked = true, version = $2,
-    due_at = case when stage = 'TRACKING' then clock_timestamp() else due_at end,
-    polls = case when stage = 'TRACKING' then 0 else polls end,
-    status = case when status in ('NOT_STARTED', 'RUNNING') then 'CANCELLING'::job_status else status end
-where job_id = $1 and stage <> 'SETTLED'
-returning lane_id;
-
--- name: want_lanes
-update lane set wanted = true
-where lane_id in (select lane_id from lane where lane_id = any ($1::bigint[]) order by lane_id for no key update);
-
 -- name: pushed_sub_job
-select s.stage, s.lane_id, s.data_producer_job_id, p.url
-from sub_job s join lane l using (lane_id) join dmi_plugin p using (plugin_id)
+select s.stage, s.data_producer_job_id, p.url
+from sub_job s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id
 where s.sub_job_id = $1;
-
--- name: poll_now
-update sub_job set due_at = clock_timestamp()
-where sub_job_id = $1 and stage = 'TRACKING' and data_producer_job_id = $2
-returning lane_id;
 
 -- name: plugins_of_sub_jobs
 select s.sub_job_id, p.url
-from sub_job s join lane l using (lane_id) join dmi_plugin p using (plugin_id)
+from sub_job s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id
 where s.sub_job_id = any ($1::uuid[]);
 
 -- name: plugins_of_producer_jobs
 select s.data_producer_job_id, p.url
-from sub_job s join lane l using (lane_id) join dmi_plugin p using (plugin_id)
+from sub_job s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id
 where s.data_producer_job_id = any ($1::text[]) and s.stage in ('TRACKING', 'COLLECTING');
 
 -- name: has_topic

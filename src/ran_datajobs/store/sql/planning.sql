@@ -1,25 +1,84 @@
 -- SPDX-License-Identifier: Apache-2.0
+-- A data job's own steps: its plan, and its finish once no sub-job is open. A job is due and leased like a sub-job.
 
--- name: job_to_plan
-select j.job_id, j.results_bucket, r.body
-from data_job j join job_request r using (job_id) where j.job_id = $1 and not j.planned;
+-- The steps that this worker may take. Plans of one client are made in the order of submission, but for those of a
+-- higher priority, those that were cancelled, and behind one that has failed three times. $1, $2: small and large
+-- plans; $3: bytes of a stored request from which on it is large; $4: finish steps.
+-- name: claim_jobs
+with recursive line as (
+    (select client, priority from data_job
+     where not planned and not cancel_asked and step_failures < 3
+     order by client, priority limit 1)
+    union all
+    select n.client, n.priority
+    from line l cross join lateral (
+        select j.client, j.priority from data_job j
+        where not j.planned and not j.cancel_asked and j.step_failures < 3 and (j.client, j.priority) > (l.client, l.priority)
+        order by j.client, j.priority limit 1) n
+), head as (
+    select h.* from line l cross join lateral (
+        select j.job_id, j.client, j.priority, j.seq, j.due_at, j.lease, j.leased_until from data_job j
+        where not j.planned and not j.cancel_asked and j.step_failures < 3 and j.client = l.client and j.priority = l.priority
+        order by j.seq limit 1) h
+), ready as (
+    select job_id from head h
+    where (lease is null and due_at <= now() or leased_until < now())
+      and not exists (select 1 from head e where e.client = h.client and e.priority > h.priority and e.seq < h.seq)
+    union
+    select job_id from data_job
+    where (due_at <= now() and lease is null or leased_until < now()) and (planned or cancel_asked or step_failures >= 3)
+), numbered as (
+    select j.job_id, row_number() over (partition by j.planned, coalesce(octet_length(r.body), 0) >= $3::integer order by j.priority desc, j.seq) as nth,
+           case when j.planned then $4::integer when coalesce(octet_length(r.body), 0) >= $3::integer then $2::integer else $1::integer end as room
+    from ready join data_job j using (job_id) left join job_request r on r.job_id = j.job_id and not j.planned
+), picked as (
+    select j.job_id from data_job j join numbered n using (job_id)
+    where n.nth <= n.room and (j.lease is null and j.due_at <= now() or j.leased_until < now())
+    for update of j skip locked
+), lazily as materialized (
+    -- Lost with the database, this claim is made again under another token.
+    select set_config('synchronous_commit', 'off', true)
+), leased as (
+    update data_job j
+    set lease = $5, leased_by = $6, leased_until = clock_timestamp() + make_interval(secs => $7)
+    from picked where j.job_id = picked.job_id
+    returning j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket
+)
+select l.job_id, l.lease, l.planned, l.step_failures, l.results_bucket, case when not l.planned then r.body end as body
+from leased l cross join lazily left join job_request r using (job_id);
 
--- One that cannot be planned for so long that something must be wrong with it holds up nobody any more.
--- name: place_in_line
-select j.client, j.seq, j.priority, octet_length(r.body) as size, exists (
-    select 1 from data_job e
-    where e.client = j.client and e.seq < j.seq and not e.planned and e.priority >= j.priority and not e.cancel_asked
-      and e.created_at > clock_timestamp() - interval '10 minutes') as behind
-from data_job j join job_request r using (job_id) where j.job_id = $1 and not j.planned;
+-- name: jobs_leased_under
+select j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket, case when not j.planned then r.body end as body
+from data_job j left join job_request r using (job_id)
+where j.leased_until is not null and j.lease = $1;
 
--- name: is_unplanned
-select exists (select 1 from data_job where job_id = $1 and not planned);
-
+-- Commit before it is on disk. A plan that is lost with the database is made again, the same; and what is built on it,
+-- the start of a sub-job, is on disk only after it.
 -- name: commit_lazily
 set local synchronous_commit = off;
 
+-- name: renew_jobs
+update data_job j set leased_until = clock_timestamp() + make_interval(secs => $3)
+from unnest($1::uuid[], $2::uuid[]) as h (job_id, lease)
+where j.job_id = h.job_id and j.lease = h.lease
+returning j.job_id;
+
+-- name: step_failed
+update data_job set due_at = clock_timestamp() + make_interval(secs => $3), step_failures = step_failures + 1,
+    lease = null, leased_by = null, leased_until = null
+where job_id = $1 and lease = $2;
+
+-- name: give_back_jobs
+update data_job j set lease = null, leased_by = null, leased_until = null, due_at = clock_timestamp()
+from unnest($1::uuid[], $2::uuid[]) as h (job_id, lease)
+where j.job_id = h.job_id and j.lease = h.lease;
+
+-- name: is_leased
+select exists (select 1 from data_job where job_id = $1 and lease = $2);
+
+-- What is locked is read again after the lock is taken: a cancel may have come meanwhile.
 -- name: lock_job
-select planned, cancel_asked, blocked, seq, delivery, destination, destination_kind, results_bucket
+select planned, cancel_asked, destination, destination_kind, results_bucket, cardinality(after_jobs) > 0 as has_after, lease
 from data_job where job_id = $1 for no key update;
 
 -- name: still_blocked
@@ -27,40 +86,11 @@ select exists (
     select 1 from data_job j join data_job a on a.job_id = any (j.after_jobs)
     where j.job_id = $1 and a.status in ('NOT_STARTED', 'RUNNING', 'CANCELLING'));
 
--- name: find_lanes
-select l.lane_id, l.plugin_id, l.data_producer_id
-from lane l join unnest($1::bigint[], $2::text[]) as n (plugin_id, data_producer_id) using (plugin_id, data_producer_id);
-
--- name: add_lanes
-insert into lane (plugin_id, data_producer_id)
-select n.plugin_id, n.data_producer_id from unnest($1::bigint[], $2::text[]) as n (plugin_id, data_producer_id)
-order by 1, 2
-on conflict do nothing
-returning lane_id, plugin_id, data_producer_id;
-
--- What each lane was like before it was wanted: whether somebody holds it, and whether somebody was told to look.
--- name: want_lanes
-with locked as (
-    select lane_id, held_by is not null as held, wanted
-    from lane where lane_id = any ($1::bigint[]) order by lane_id for no key update
-), now as (
-    update lane l set wanted = true from locked k where l.lane_id = k.lane_id and not k.wanted
-)
-select lane_id, held, wanted from locked;
-
--- name: insert_sub_jobs
-insert into sub_job (sub_job_id, job_id, position, lane_id, type, job_seq, client, priority, blocked, cancel_asked,
-                     body, body_bytes, operations, version)
-select s.sub_job_id, j.job_id, s.position, s.lane_id, j.type, j.seq, j.client, j.priority, j.blocked, j.cancel_asked,
-       s.body, s.body_bytes, s.operations, j.version
-from unnest($2::uuid[], $3::integer[], $4::bigint[], $5::bytea[], $6::integer[], $7::bigint[])
-     as s (sub_job_id, position, lane_id, body, operations, body_bytes), data_job j
-where j.job_id = $1;
-
 -- name: mark_planned
 update data_job
 set planned = true, version = version + 1, sub_jobs = $2, sub_jobs_open = $2, unmatched = $3, failed = $4,
-    fanned_out = $5, blocked = $6
+    fanned_out = $5, blocked = $6, step_failures = 0, lease = null, leased_by = null, leased_until = null,
+    due_at = case when $2 = 0 then clock_timestamp() end
 where job_id = $1;
 
 -- name: finish_facts
@@ -73,21 +103,18 @@ where job_id = $1 and status in ('NOT_STARTED', 'RUNNING') returning job_id;
 -- name: finish
 update data_job
 set status = $2::job_status, reason = $3, ended_at = clock_timestamp(), version = version + 1,
-    succeeded = $4, failed = $5, unmatched = $6, not_started = $7, unknown = $8
+    succeeded = $4, failed = $5, unmatched = $6, not_started = $7, unknown = $8,
+    due_at = null, step_failures = 0, lease = null, leased_by = null, leased_until = null
 where job_id = $1 and status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') and planned and sub_jobs_open = 0
 returning job_id;
+
+-- name: step_over
+update data_job set due_at = null, lease = null, leased_by = null, leased_until = null where job_id = $1 and lease = $2;
 
 -- name: lock_waiting
 -- Those that wait for one job. Two jobs that end at once meet here: the second one goes on when the first is committed,
 -- and a statement after this one sees both.
 select job_id from data_job where blocked and after_jobs @> array[$1::uuid] order by job_id for no key update;
-
--- name: lock_waiting_in_vain
-select j.job_id from data_job j
-where j.blocked and j.status in ('NOT_STARTED', 'RUNNING', 'CANCELLING')
-  and not exists (select 1 from data_job a where a.job_id = any (j.after_jobs)
-                  and a.status in ('NOT_STARTED', 'RUNNING', 'CANCELLING'))
-order by j.job_id limit 1000 for no key update skip locked;
 
 -- name: unblock_jobs
 update data_job j set blocked = false
@@ -95,32 +122,3 @@ where j.job_id = any ($1::uuid[]) and j.blocked
   and not exists (select 1 from data_job a where a.job_id = any (j.after_jobs)
                   and a.status in ('NOT_STARTED', 'RUNNING', 'CANCELLING'))
 returning j.job_id;
-
--- name: unblock_sub_jobs
-with freed as (
-    update sub_job set blocked = false where job_id = any ($1::uuid[]) and blocked returning lane_id
-)
-update lane set wanted = true
-where lane_id in (select lane_id from lane where lane_id in (select lane_id from freed) order by lane_id for no key update)
-returning lane_id;
-
--- name: forgotten_jobs
--- The tasks are a list that is hashed once: with thousands of rows that came since the last statistics, a join may
--- compare every one with every other.
-select j.job_id, j.planned from data_job j
-where j.status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') and (not j.planned or j.sub_jobs_open = 0)
-  and j.created_at < clock_timestamp() - interval '5 seconds'
-  and convert_to(j.job_id::text, 'UTF8') not in (
-      select q.payload from pgqueuer q where q.entrypoint in ('plan', 'finish') and q.payload is not null)
-limit 1000;
-
--- name: forgotten_lanes
-select l.lane_id from lane l
-where l.held_by is null
-  and l.lane_id in (select s.lane_id from sub_job s where s.stage <> 'SETTLED' and (not s.blocked or s.cancel_asked))
-  and l.lane_id not in (
-      select named.lane_id::bigint
-      from pgqueuer q,
-           string_to_table(regexp_replace(convert_from(q.payload, 'UTF8'), '^\d+:', ''), ',') as named (lane_id)
-      where q.entrypoint = 'lane' and q.payload is not null)
-limit 1000;

@@ -1,0 +1,643 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Works on one leased sub-job: start it at its plugin, poll it, collect its result, cancel it, time it out.
+
+One function per stage; each ends in a transition. What a plugin does wrong becomes an outcome. The rules for
+repeats are those of the southbound contract: polls and fetches are repeated inside a time budget; a create only
+where a second one does no harm. Nothing that is needed after a crash is kept in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final, TypeVar, assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
+from ran_datajobs.dispatch.backoff import until_next_call, until_next_look, until_next_poll
+from ran_datajobs.dispatch.circuit import Circuits
+from ran_datajobs.dispatch.limits import DispatchLimits
+from ran_datajobs.dispatch.transitions import (
+    CancelTold,
+    Ended,
+    QuarantineOver,
+    Started,
+    TransitionWriter,
+)
+from ran_datajobs.errors import Fenced, StorageUnavailable
+from ran_datajobs.job import ActivationMode, JobType, Operation, OperationState, Reason, Stage, Status
+from ran_datajobs.results import outcomes
+from ran_datajobs.results.collection import ResultObjects
+from ran_datajobs.results.outcomes import Outcome
+from ran_datajobs.southbound.plugin import (
+    CancelTaken,
+    CannotCancel,
+    CreateAnswer,
+    CreateCall,
+    Created,
+    DmiPlugin,
+    ForeignBody,
+    JobAddress,
+    Lost,
+    NoAnswer,
+    NotArrived,
+    OnTopic,
+    OutcomeUnknown,
+    PluginProfile,
+    Polled,
+    Refused,
+    Responses,
+)
+from ran_datajobs.store.parts import Part
+from ran_datajobs.store.sub_jobs import (
+    LEASE_SECONDS,
+    Collecting,
+    Leased,
+    LeasedSubJob,
+    Postponement,
+    Settlement,
+)
+
+T = TypeVar("T")
+
+HOLD_FOR: Final = 1.0
+"""Maximum number of seconds that a lease is held until the next poll; a later one is left to another claim."""
+
+THREAD_OVER: Final = 1000
+"""Number of operations from which on outcomes are computed on a thread, so that the event loop goes on."""
+
+LARGE_AT_ONCE: Final = 2
+"""Maximum number of such results processed at a time: threads compete with the event loop for the GIL."""
+
+KEPT_UP_TO: Final = 8192
+"""Maximum size, in bytes, of operations that are kept from the create to the result, so that they are read once."""
+
+_ERROR_LENGTH: Final = 2000
+
+
+class DispatchTimes(Struct, frozen=True):
+    """Time limits in seconds, where the registration of a plugin does not say otherwise."""
+
+    give_up: float = 120.0
+    sub_job_timeout: float = 3600.0
+    lane_quarantine: float = 300.0
+    result_idle: float = 30.0
+
+
+@dataclass(eq=False)
+class Attempt:
+    """A leased sub-job while this process works on it. Lost on a crash without harm.
+
+    ``claimed_at``, ``valid_until``: on the clock of :class:`Executor`; a renewal moves the second one.
+    ``creating``: its create is counted as under way.
+    """
+
+    sub_job: LeasedSubJob
+    claimed_at: float
+    valid_until: float
+    attention: asyncio.Event = field(default_factory=asyncio.Event)
+    operations: bytes | None = None
+    creating: bool = False
+
+    @property
+    def leased(self) -> Leased:
+        """Names the row and its lease."""
+        sub_job = self.sub_job
+        return Leased(sub_job.sub_job_id, sub_job.job_id, sub_job.lane_id, sub_job.lease)
+
+    @property
+    def is_read(self) -> bool:
+        """True for a read sub-job."""
+        return self.sub_job.type is JobType.READ
+
+
+class Executor:
+    """Works on leased sub-jobs; one of these per worker, safe for many attempts at once."""
+
+    def __init__(
+        self,
+        write: TransitionWriter,
+        circuits: Circuits,
+        objects: ResultObjects,
+        limits: DispatchLimits,
+        times: DispatchTimes,
+        chance: Random,
+        stopping: asyncio.Event,
+        reached: Reached = pass_by,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.clock = clock
+        self._write = write
+        self._circuits = circuits
+        self._objects = objects
+        self._limits = limits
+        self._times = times
+        self._chance = chance
+        self._stopping = stopping
+        self._reached = reached
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+
+    async def run(self, attempt: Attempt) -> None:
+        """Work until the lease ends. Raises Fenced when another worker has claimed the sub-job."""
+        while (delay := await self._step(attempt)) is not None:
+            if delay <= HOLD_FOR and not self._stopping.is_set():
+                await _until(attempt.attention, delay)
+            if delay > HOLD_FOR or attempt.attention.is_set() or self._stopping.is_set():
+                later = 0.0 if attempt.attention.is_set() else delay
+                await self._write(Postponement(attempt.leased, later, attempt.sub_job.polls))
+                return
+
+    async def _step(self, attempt: Attempt) -> float | None:
+        """One step; the seconds until the next one, or ``None`` when the lease has ended."""
+        sub_job = attempt.sub_job
+        match sub_job.stage:
+            case Stage.WAITING | Stage.ADMITTED:
+                return await self._end_unsent(attempt)
+            case Stage.STARTING:
+                return await self._start(attempt)
+            case Stage.TRACKING | Stage.COLLECTING if sub_job.cancel_asked:
+                return await self._cancel(attempt)
+            case Stage.COLLECTING if sub_job.result_topic is None:
+                return await self._collect(attempt, sub_job.told or Status.FAILED)
+            case Stage.TRACKING | Stage.COLLECTING if self._time_left(attempt) <= 0:
+                return await self._time_out(attempt)
+            case Stage.TRACKING:
+                return await self._track(attempt)
+            case Stage.COLLECTING:
+                return await self._gather(attempt)
+            case Stage.QUARANTINED:
+                return await self._probe(attempt)
+            case Stage.SETTLED:
+                raise Fenced("the sub-job is settled")
+            case _:
+                assert_never(sub_job.stage)
+
+    # --- start ---------------------------------------------------------------------------------------
+
+    async def _start(self, attempt: Attempt) -> float | None:
+        """Send the create, unless an earlier one may have arrived and a second could do harm."""
+        lost = attempt.sub_job.was is not Stage.ADMITTED
+        if lost and not self._repeat_is_safe(attempt):
+            return await self._end_unknown(attempt, "the create was under way when its worker ended")
+        try:
+            answer: CreateAnswer = self._circuits.shut(attempt.sub_job.plugin_id) or await self._create(
+                attempt
+            )
+        finally:
+            self._create_answered(attempt)
+        return await self._take(attempt, answer, lost=lost)
+
+    async def _create(self, attempt: Attempt) -> CreateAnswer:
+        sub_job = attempt.sub_job
+        async with self._limits.operations(sub_job.plugin_id, sub_job.body_bytes):
+            await self._reached(Checkpoint.START_MARKED)
+            operations = await self._operations_array(attempt)
+            if self.clock() >= attempt.valid_until:
+                raise Fenced("the lease ended before the create was sent")
+            answer = await self._plugin(attempt).create(
+                CreateCall(
+                    job_id=str(sub_job.job_id),
+                    sub_job_id=str(sub_job.sub_job_id),
+                    data_producer_id=sub_job.data_producer_id,
+                    destination=sub_job.destination or sub_job.results_bucket,
+                    accept_type=sub_job.accept_type,
+                    content_type=sub_job.content_type,
+                    activation_mode=ActivationMode(sub_job.activation_mode),
+                    is_read=attempt.is_read,
+                    operations=operations,
+                )
+            )
+            await self._reached(Checkpoint.START_SENT)
+            return answer
+
+    async def _take(self, attempt: Attempt, answer: CreateAnswer, *, lost: bool) -> float | None:
+        """Record what the create's answer says. ``lost``: an earlier create may have arrived."""
+        match answer:
+            case Created(data_producer_job_id=producer_job):
+                if await self._write(Started(attempt.leased, producer_job)):
+                    attempt.attention.set()
+                await self._reached(Checkpoint.START_RECORDED)
+                attempt.sub_job = _started(attempt.sub_job, producer_job)
+                return self._until_next_poll(attempt)
+            case Refused(cause=cause):
+                return await self._end_all(attempt, OperationState.FAILED, Reason.DMI_REFUSED, cause)
+            case NotArrived(cause=cause, retry_after=asked) if lost:
+                return await self._again(attempt, cause, asked, _unfinished(attempt))
+            case NotArrived(cause=cause, retry_after=asked):
+                return await self._again(attempt, cause, asked, OperationState.FAILED, unsent=True)
+            case OutcomeUnknown(cause=cause):
+                if self._repeat_is_safe(attempt):
+                    return await self._again(attempt, cause, None, _unfinished(attempt))
+                return await self._end_unknown(attempt, cause)
+            case _:
+                assert_never(answer)
+
+    def _create_answered(self, attempt: Attempt) -> None:
+        if attempt.creating:
+            attempt.creating = False
+            self._limits.created(attempt.sub_job.plugin_id, attempt.sub_job.body_bytes)
+
+    # --- track and collect ---------------------------------------------------------------------------
+
+    async def _track(self, attempt: Attempt) -> float | None:
+        """Ask the plugin for the status; a terminal one is followed by the result at once."""
+        async with self._limits.call(attempt.sub_job.plugin_id):
+            answer = await self._plugin(attempt).status(self._address(attempt))
+        match answer:
+            case Polled(status=status) if status.terminal:
+                await self._reached(Checkpoint.TRACK_TOLD)
+                return await self._collect(attempt, status)
+            case Polled():
+                recovered = attempt.sub_job.in_trouble_for is not None
+                delay = self._until_next_poll(attempt)
+                if not recovered:
+                    return delay
+                await self._write(Postponement(attempt.leased, delay, attempt.sub_job.polls))
+                return None
+            case Lost(cause=cause):
+                return await self._end_lost(attempt, cause)
+            case NoAnswer(cause=cause, retry_after=asked):
+                return await self._again(attempt, cause, asked, _unfinished(attempt))
+            case _:
+                assert_never(answer)
+
+    async def _collect(self, attempt: Attempt, told: Status) -> float | None:
+        async with self._limits.operations(attempt.sub_job.plugin_id, attempt.sub_job.body_bytes):
+            if attempt.sub_job.operations <= THREAD_OVER:
+                return await self._fetch(attempt, told)
+            async with self._large:
+                return await self._fetch(attempt, told)
+
+    async def _fetch(self, attempt: Attempt, told: Status) -> float | None:
+        """Fetch the result of a sub-job that is terminal at its plugin, and end the sub-job with it."""
+        async with self._limits.call(attempt.sub_job.plugin_id):
+            answer = await self._plugin(attempt).result(self._address(attempt))
+        await self._reached(Checkpoint.COLLECT_FETCHED)
+        match answer:
+            case Responses(responses=responses):
+                operations = await self._operations(attempt)
+                outcome = await _computed(
+                    len(operations),
+                    lambda: outcomes.from_responses(operations, responses, told, is_read=attempt.is_read),
+                )
+                return await self._end(attempt, outcome, told=told)
+            case OnTopic(topic=topic) if attempt.is_read:
+                delay = max(0.05, min(self._times.result_idle + 0.05, self._time_left(attempt)))
+                await self._write(Collecting(attempt.leased, topic, told, delay))
+                await self._reached(Checkpoint.ARRIVAL_AWAITED)
+                return None
+            case ForeignBody(body=body):
+                kept = await self._objects.keep_foreign(
+                    attempt.sub_job.results_bucket, attempt.sub_job.job_id, attempt.sub_job.sub_job_id, body
+                )
+                outcome = outcomes.from_status(await self._operations(attempt), told)
+                return await self._end(attempt, outcome, kept, told=told)
+            case Lost() if told is Status.CANCELLED:
+                outcome = outcomes.from_status(await self._operations(attempt), told)
+                return await self._end(attempt, outcome, told=told)
+            case OnTopic():
+                outcome = outcomes.from_status(await self._operations(attempt), told)
+                return await self._end(attempt, outcome, told=told)
+            case Lost(cause=cause):
+                return await self._end_lost(attempt, cause)
+            case NoAnswer(cause=cause, retry_after=asked):
+                return await self._again(attempt, cause, asked, _unfinished(attempt), told=told)
+            case _:
+                assert_never(answer)
+
+    async def _gather(self, attempt: Attempt) -> float | None:
+        """End a read whose messages are all in, or that has waited for more for long enough."""
+        sub_job = attempt.sub_job
+        arrived = await self._objects.arrived(sub_job.sub_job_id, sub_job.job_id)
+        total, idle = sub_job.result_total, sub_job.idle_for or 0.0
+        if (total is None or arrived < total) and idle <= self._times.result_idle:
+            delay = max(0.05, min(self._times.result_idle - idle + 0.05, self._time_left(attempt)))
+            await self._write(Postponement(attempt.leased, delay, sub_job.polls))
+            return None
+        complete = arrived >= total if total is not None else arrived > 0
+        states = await self._objects.states(sub_job.job_id, sub_job.sub_job_id)
+        outcome = outcomes.from_states(await self._operations(attempt), states, complete=complete)
+        error = f"{arrived} of {'unknown' if total is None else total} result messages came"
+        return await self._end(attempt, outcome, error="" if complete else error)
+
+    # --- cancel, time-out, quarantine ----------------------------------------------------------------
+
+    async def _cancel(self, attempt: Attempt) -> float | None:
+        """Tell the plugin once; how the sub-job ends is its status's word, as ever.
+
+        A plugin that does not answer the DELETE within the budget counts as one that cannot cancel; its polls
+        then have a budget of their own.
+        """
+        async with self._limits.call(attempt.sub_job.plugin_id):
+            answer = await self._plugin(attempt).cancel(self._address(attempt))
+        match answer:
+            case CancelTaken() | CannotCancel():
+                pass
+            case NoAnswer(cause=cause, retry_after=asked):
+                if not self._gave_up(attempt):
+                    await self._postpone(attempt, cause, asked)
+                    return None
+            case _:
+                assert_never(answer)
+        await self._reached(Checkpoint.CANCEL_SENT)
+        if await self._write(CancelTold(attempt.leased)):
+            attempt.attention.set()
+        await self._reached(Checkpoint.CANCEL_RECORDED)
+        attempt.sub_job = replace(attempt.sub_job, cancel_asked=False, in_trouble_for=None)
+        return 0.0
+
+    async def _time_out(self, attempt: Attempt) -> float | None:
+        """Cancel once, then give up, unless it turns out to have ended: it may not have been polled for long.
+
+        Unless the plugin took the DELETE it may still be executing a write: that goes into quarantine.
+        """
+        plugin = self._plugin(attempt)
+        if attempt.sub_job.stage is Stage.TRACKING:
+            async with self._limits.call(attempt.sub_job.plugin_id):
+                answer = await plugin.status(self._address(attempt))
+            if isinstance(answer, Polled) and answer.status.terminal:
+                return await self._collect(attempt, answer.status)
+        async with self._limits.call(attempt.sub_job.plugin_id):
+            stopped = await plugin.cancel(self._address(attempt))
+        return await self._end_all(
+            attempt,
+            OperationState.UNKNOWN,
+            Reason.OUTCOME_UNKNOWN,
+            f"not terminal after {self._profile(attempt).sub_job_timeout:g} s",
+            quarantine=not attempt.is_read and not isinstance(stopped, CancelTaken),
+        )
+
+    async def _probe(self, attempt: Attempt) -> float | None:
+        """End the quarantine of a write once its plugin does not execute it any more, or its time is up."""
+        sub_job = attempt.sub_job
+        left = sub_job.quarantined_for or 0.0
+        over = left <= 0
+        if not over and sub_job.data_producer_job_id is not None:
+            async with self._limits.call(sub_job.plugin_id):
+                answer = await self._plugin(attempt).status(self._address(attempt))
+            over = isinstance(answer, Lost) or (isinstance(answer, Polled) and answer.status.terminal)
+        if over:
+            await self._write(QuarantineOver(attempt.leased))
+            return None
+        delay = until_next_look(sub_job.ended_for or 0.0, self._chance.random())
+        if sub_job.data_producer_job_id is None:
+            delay = left
+        await self._write(Postponement(attempt.leased, min(delay, left + 0.01), sub_job.polls))
+        return None
+
+    # --- repeats and ends ----------------------------------------------------------------------------
+
+    async def _again(
+        self,
+        attempt: Attempt,
+        cause: str,
+        asked: float | None,
+        state: OperationState,
+        *,
+        unsent: bool = False,
+        told: Status | None = None,
+    ) -> float | None:
+        """A call failed: once more after a while, or the end where its time budget is used up.
+
+        ``unsent``: it was a create that did not arrive. ``told``: it was a fetch of the result, which has a
+        budget of its own.
+        """
+        if not self._gave_up(attempt, told):
+            await self._postpone(attempt, cause, asked, unsent=unsent, told=told)
+            return None
+        return await self._end_all(
+            attempt,
+            state,
+            Reason.DMI_UNREACHABLE,
+            f"given up after {self._profile(attempt).give_up:g} s: {cause}",
+            quarantine=state is OperationState.UNKNOWN and told is None,
+        )
+
+    async def _postpone(
+        self,
+        attempt: Attempt,
+        cause: str,
+        asked: float | None,
+        *,
+        unsent: bool = False,
+        told: Status | None = None,
+    ) -> None:
+        trouble = self._in_trouble_for(attempt, told)
+        left = self._profile(attempt).give_up - trouble
+        delay = min(until_next_call(trouble, self._chance.random(), asked), max(0.05, left))
+        if attempt.sub_job.stage in (Stage.TRACKING, Stage.COLLECTING):
+            delay = min(delay, max(0.05, self._time_left(attempt)))
+        await self._write(
+            Postponement(
+                attempt.leased, delay, attempt.sub_job.polls, cause[:_ERROR_LENGTH], unsent=unsent, told=told
+            )
+        )
+
+    async def _end_unsent(self, attempt: Attempt) -> float | None:
+        """A cancel came before the start: no operation was sent."""
+        outcome = outcomes.all_the_same(
+            await self._operations(attempt),
+            OperationState.NOT_STARTED,
+            Reason.CANCELLED,
+            "cancelled before it was sent",
+            cancelled=True,
+        )
+        return await self._end(attempt, outcome)
+
+    async def _end_unknown(self, attempt: Attempt, cause: str) -> float | None:
+        return await self._end_all(
+            attempt,
+            OperationState.UNKNOWN,
+            Reason.OUTCOME_UNKNOWN,
+            cause,
+            quarantine=not attempt.is_read,
+        )
+
+    async def _end_lost(self, attempt: Attempt, cause: str) -> float | None:
+        return await self._end_all(attempt, _unfinished(attempt), Reason.DMI_LOST_JOB, cause)
+
+    async def _end_all(
+        self,
+        attempt: Attempt,
+        state: OperationState,
+        reason: Reason,
+        cause: str,
+        *,
+        quarantine: bool = False,
+    ) -> float | None:
+        """End the sub-job with all operations in one state."""
+        operations = await self._operations(attempt)
+        outcome = await _computed(
+            len(operations), lambda: outcomes.all_the_same(operations, state, reason, cause)
+        )
+        return await self._end(attempt, outcome, error=cause, quarantine=quarantine)
+
+    async def _end(
+        self,
+        attempt: Attempt,
+        outcome: Outcome,
+        kept: tuple[Part, ...] = (),
+        *,
+        error: str = "",
+        quarantine: bool = False,
+        told: Status | None = None,
+    ) -> float | None:
+        """Write the result objects, then settle the sub-job."""
+        written = await self._written(attempt, outcome, told)
+        if written is None:
+            return None
+        await self._reached(Checkpoint.COLLECT_WRITTEN)
+        counts = outcome.counts
+        settlement = Settlement(
+            attempt.leased,
+            outcome.status,
+            counts.succeeded,
+            counts.failed,
+            counts.not_started,
+            counts.unknown,
+            error[:_ERROR_LENGTH].replace("\0", " "),
+            self._times.lane_quarantine if quarantine else 0.0,
+        )
+        await self._write(Ended(settlement, (*written, *kept)))
+        await self._reached(Checkpoint.COLLECT_SETTLED)
+        return None
+
+    async def _written(self, attempt: Attempt, outcome: Outcome, told: Status | None) -> list[Part] | None:
+        """The objects that were written; ``None`` when the object store is away and the row is postponed.
+
+        The answer to a create is known here alone: it is kept until the store is back. Everything else is
+        found out anew.
+        """
+        failures = 0
+        while True:
+            try:
+                return await self._objects.write(
+                    attempt.sub_job.results_bucket,
+                    attempt.sub_job.job_id,
+                    str(attempt.sub_job.sub_job_id),
+                    outcome.responses,
+                    beside_messages=attempt.is_read,
+                    may_replace=lambda: self._write.is_leased(attempt.leased),
+                )
+            except StorageUnavailable:
+                delay = until_next_call(float(failures), self._chance.random())
+                failures += 1
+                if attempt.sub_job.stage is not Stage.STARTING:
+                    await self._write(Postponement(attempt.leased, delay, attempt.sub_job.polls, told=told))
+                    return None
+            await asyncio.sleep(delay)
+
+    # --- what is known of an attempt -----------------------------------------------------------------
+
+    def _profile(self, attempt: Attempt) -> PluginProfile:
+        sub_job, times = attempt.sub_job, self._times
+        return PluginProfile(
+            plugin_id=sub_job.plugin_id,
+            url=sub_job.url,
+            dialect=sub_job.dialect,
+            idempotent=sub_job.idempotent,
+            stop_on_error=sub_job.stop_on_error,
+            give_up=times.give_up if sub_job.give_up is None else sub_job.give_up,
+            sub_job_timeout=(
+                times.sub_job_timeout if sub_job.sub_job_timeout is None else sub_job.sub_job_timeout
+            ),
+        )
+
+    def _plugin(self, attempt: Attempt) -> DmiPlugin:
+        return self._circuits.guarded(self._profile(attempt))
+
+    def _address(self, attempt: Attempt) -> JobAddress:
+        sub_job = attempt.sub_job
+        return JobAddress(
+            str(sub_job.job_id),
+            sub_job.data_producer_id,
+            sub_job.data_producer_job_id or "",
+            sub_job.destination or sub_job.results_bucket,
+            attempt.is_read,
+            sub_job.operations,
+        )
+
+    def _repeat_is_safe(self, attempt: Attempt) -> bool:
+        return attempt.sub_job.idempotent or attempt.is_read
+
+    def _since_claim(self, attempt: Attempt) -> float:
+        return self.clock() - attempt.claimed_at
+
+    def _in_trouble_for(self, attempt: Attempt, told: Status | None = None) -> float:
+        """Seconds since the first of the failed calls; a fetch counts its own failures alone."""
+        known = attempt.sub_job.in_trouble_for
+        if known is None or (told is not None and attempt.sub_job.told is None):
+            return 0.0
+        return known + self._since_claim(attempt)
+
+    def _gave_up(self, attempt: Attempt, told: Status | None = None) -> bool:
+        return self._in_trouble_for(attempt, told) >= self._profile(attempt).give_up
+
+    def _time_left(self, attempt: Attempt) -> float:
+        """Seconds until the sub-job times out."""
+        running = (attempt.sub_job.running_for or 0.0) + self._since_claim(attempt)
+        return self._profile(attempt).sub_job_timeout - running
+
+    def _until_next_poll(self, attempt: Attempt) -> float:
+        delay = until_next_poll(attempt.sub_job.polls, self._chance.random())
+        attempt.sub_job = replace(attempt.sub_job, polls=attempt.sub_job.polls + 1)
+        return max(0.0, min(delay, self._time_left(attempt) + 0.01))
+
+    async def _operations_array(self, attempt: Attempt) -> bytes:
+        """The operations as the JSON array that goes to the plugin."""
+        if attempt.operations is not None:
+            return attempt.operations
+        body = attempt.sub_job.body
+        if body is None:
+            body = await self._write.body_of(attempt.sub_job.sub_job_id)
+        if body is None:
+            raise Fenced("the sub-job was ended by another worker")
+        array = await _computed(attempt.sub_job.operations, lambda: outcomes.unpack(body))
+        if len(array) <= KEPT_UP_TO:
+            attempt.operations = array
+        return array
+
+    async def _operations(self, attempt: Attempt) -> list[Operation]:
+        array = await self._operations_array(attempt)
+        return await _computed(attempt.sub_job.operations, lambda: outcomes.operations_of(array))
+
+
+def attempt_of(sub_job: LeasedSubJob, claimed_at: float) -> Attempt:
+    """An attempt at a sub-job that was leased by a claim sent at ``claimed_at``."""
+    return Attempt(sub_job, claimed_at, claimed_at + LEASE_SECONDS)
+
+
+def _unfinished(attempt: Attempt) -> OperationState:
+    """What is known of an operation that was sent and has no outcome."""
+    return OperationState.FAILED if attempt.is_read else OperationState.UNKNOWN
+
+
+def _started(sub_job: LeasedSubJob, data_producer_job_id: str) -> LeasedSubJob:
+    """``sub_job`` as it stands once its create is recorded."""
+    return replace(
+        sub_job,
+        stage=Stage.TRACKING,
+        status=Status.RUNNING if sub_job.status is Status.NOT_STARTED else sub_job.status,
+        data_producer_job_id=data_producer_job_id,
+        polls=0,
+        in_trouble_for=None,
+        running_for=sub_job.running_for or 0.0,
+        body=None,
+    )
+
+
+async def _computed(size: int, work: Callable[[], T]) -> T:
+    return await asyncio.to_thread(work) if size > THREAD_OVER else work()
+
+
+async def _until(event: asyncio.Event, seconds: float) -> None:
+    """Return when ``event`` is set, or after ``seconds``."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

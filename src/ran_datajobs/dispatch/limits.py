@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one worker may have under way: sub-jobs in memory, bytes of operations, and calls of each plugin.
+
+A claim takes no more than :meth:`DispatchLimits.room` says, so that what cannot be sent yet stays in the database, not
+marked as started. However many sub-jobs one plugin has, it gets at most as many places as it leaves free: one
+plugin gets half of all, two get a third each. Source: Choudhury and Hahne, "Dynamic Queue Length Thresholds for
+Shared-Memory Packet Switches", 1998.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from typing import Final
+
+from ran_datajobs.job import Stage
+from ran_datajobs.store.planning import JobRoom
+from ran_datajobs.store.sub_jobs import Admitted, LeasedSubJob, PluginRoom, Room
+
+ROWS: Final = 8192
+"""Maximum number of sub-jobs that one worker has leased. One costs about 8 KiB while its operations are few."""
+
+BODY_BYTES: Final = 256 * 1024 * 1024
+"""Maximum size of the operations that one worker holds uncompressed, in bytes. One plugin gets half of it."""
+
+CREATES_PER_PLUGIN: Final = 128
+"""Maximum number of creates that one worker has marked at one plugin and has no answer to. The HTTP client sends
+half as many at a time; the others are on their way through the database."""
+
+CALLS_PER_PLUGIN: Final = 64
+"""Maximum number of other calls that one worker has under way at one plugin."""
+
+CALLS_BESIDE_CREATES: Final = 2
+"""The same while more creates are due than may be sent: what was not sent yet goes before polls."""
+
+SMALL_PLANS: Final = 4
+LARGE_PLANS: Final = 1
+FINISHES: Final = 32
+"""Maximum number of steps of jobs that one worker has under way, of each kind."""
+
+
+class Allowance:
+    """A counted semaphore whose shares may be larger than one. First come, first served."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._out = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def out(self) -> int:
+        """What is taken now."""
+        return self._out
+
+    def allow(self, capacity: int) -> None:
+        """Change the capacity; what is taken stays taken."""
+        self._capacity = capacity
+        self._admit()
+
+    @contextlib.asynccontextmanager
+    async def take(self, share: int = 1) -> AsyncIterator[None]:
+        """Hold ``share`` while the block runs; a share above the capacity counts as the capacity."""
+        share = min(share, self._capacity)
+        await self._acquire(share)
+        try:
+            yield
+        finally:
+            self._give_back(share)
+
+    async def _acquire(self, share: int) -> None:
+        if not self._waiting and self._out + share <= self._capacity:
+            self._out += share
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((share, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._give_back(share)
+            else:
+                with contextlib.suppress(ValueError):  # passed over already
+                    self._waiting.remove((share, turn))
+                self._admit()
+            raise
+
+    def _give_back(self, share: int) -> None:
+        self._out -= share
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and self._out + self._waiting[0][0] <= self._capacity:
+            share, turn = self._waiting.popleft()
+            if not turn.done():
+                self._out += share
+                turn.set_result(None)
+
+
+class _OfPlugin:
+    """What one plugin has under way in this worker."""
+
+    def __init__(self, calls: int, size: int) -> None:
+        self.rows = 0
+        self.creates = 0
+        self.create_bytes = 0
+        self.calls = Allowance(calls)
+        self.bytes = Allowance(size)
+
+
+class DispatchLimits:
+    """Counts what one worker has under way. A leased sub-job is counted from :meth:`add` to :meth:`remove`."""
+
+    def __init__(
+        self,
+        *,
+        rows: int = ROWS,
+        body_bytes: int = BODY_BYTES,
+        creates_per_plugin: int = CREATES_PER_PLUGIN,
+        calls_per_plugin: int = CALLS_PER_PLUGIN,
+    ) -> None:
+        self._rows = rows
+        self._body_bytes = body_bytes
+        self._creates_per_plugin = creates_per_plugin
+        self._calls_per_plugin = calls_per_plugin
+        self._taken = 0
+        self._create_bytes = 0
+        self._bytes = Allowance(body_bytes)
+        self._plugins: dict[int, _OfPlugin] = {}
+        self.jobs = {"small": 0, "large": 0, "finish": 0}
+
+    def room(self) -> Room:
+        """How much more may be claimed now."""
+        free = max(0, self._rows - self._taken)
+        fair = max(1, free // 2) if free else 0
+        bytes_free = self._body_bytes - self._create_bytes
+        return Room(
+            rows=free,
+            size=max(0, bytes_free),
+            other=PluginRoom(
+                min(fair, self._creates_per_plugin), fair, max(0, min(bytes_free, self._body_bytes // 2))
+            ),
+            plugins={plugin_id: self._room_of(each, free) for plugin_id, each in self._plugins.items()},
+        )
+
+    def _room_of(self, plugin: _OfPlugin, free: int) -> PluginRoom:
+        fair = max(0, (free - plugin.rows) // 2 + 1) if free else 0
+        creates = max(0, self._creates_per_plugin - plugin.creates)
+        size = min(self._body_bytes - self._create_bytes, self._body_bytes // 2 - plugin.create_bytes)
+        return PluginRoom(
+            min(fair, creates), fair if creates else min(fair, CALLS_BESIDE_CREATES), max(0, size)
+        )
+
+    def job_room(self) -> JobRoom:
+        """How many steps of jobs may be claimed now."""
+        return JobRoom(
+            SMALL_PLANS - self.jobs["small"], LARGE_PLANS - self.jobs["large"], FINISHES - self.jobs["finish"]
+        )
+
+    def is_full(self) -> bool:
+        """True when something due may be left unclaimed for want of room."""
+        return self._taken >= self._rows or any(
+            plugin.creates >= self._creates_per_plugin or 2 * plugin.rows >= self._rows
+            for plugin in self._plugins.values()
+        )
+
+    def fitting(self, admitted: Iterable[Admitted]) -> list[Admitted]:
+        """Those of newly admitted sub-jobs, from the first on, for whose creates there is room."""
+        room = self.room()
+        rows, size = room.rows, room.size
+        of_plugin: dict[int, list[int]] = {}
+        found: list[Admitted] = []
+        for each in admitted:
+            own = room.plugins.get(each.plugin_id, room.other)
+            left = of_plugin.setdefault(each.plugin_id, [own.creates, own.size])
+            if rows <= 0 or size <= 0 or left[0] <= 0 or left[1] <= 0:
+                continue
+            found.append(each)
+            rows, size = rows - 1, size - each.size
+            left[0], left[1] = left[0] - 1, left[1] - each.size
+        return found
+
+    def add(self, plugin_id: int, size: int, *, creates: bool) -> None:
+        """Count a leased sub-job, and its create while that has no answer."""
+        plugin = self._of(plugin_id)
+        plugin.rows += 1
+        self._taken += 1
+        if creates:
+            plugin.creates += 1
+            plugin.create_bytes += size
+            self._create_bytes += size
+            self._adjust(plugin)
+
+    def created(self, plugin_id: int, size: int) -> None:
+        """The create has its answer, or is not sent after all."""
+        plugin = self._of(plugin_id)
+        plugin.creates -= 1
+        plugin.create_bytes -= size
+        self._create_bytes -= size
+        self._adjust(plugin)
+
+    def remove(self, plugin_id: int) -> None:
+        """The worker has no lease of the sub-job any more."""
+        plugin = self._of(plugin_id)
+        plugin.rows -= 1
+        self._taken -= 1
+        if not plugin.rows:
+            del self._plugins[plugin_id]
+
+    @contextlib.asynccontextmanager
+    async def call(self, plugin_id: int) -> AsyncIterator[None]:
+        """Hold a place for one call that is no create."""
+        async with self._of(plugin_id).calls.take():
+            yield
+
+    @contextlib.asynccontextmanager
+    async def operations(self, plugin_id: int, size: int) -> AsyncIterator[None]:
+        """Hold ``size`` bytes of operations in memory while the block runs."""
+        async with self._of(plugin_id).bytes.take(size), self._bytes.take(size):
+            yield
+
+    def _of(self, plugin_id: int) -> _OfPlugin:
+        plugin = self._plugins.get(plugin_id)
+        if plugin is None:
+            plugin = self._plugins[plugin_id] = _OfPlugin(self._calls_per_plugin, self._body_bytes // 2)
+        return plugin
+
+    def _adjust(self, plugin: _OfPlugin) -> None:
+        full = plugin.creates >= self._creates_per_plugin
+        plugin.calls.allow(
+            min(CALLS_BESIDE_CREATES, self._calls_per_plugin) if full else self._calls_per_plugin
+        )
+
+
+def is_create(sub_job: LeasedSubJob) -> bool:
+    """True when the next call of a leased sub-job is its create."""
+    return sub_job.stage is Stage.STARTING

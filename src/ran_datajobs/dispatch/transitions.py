@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The transitions of sub-jobs, as values, and the one writer that makes them durable.
+
+The executor decides on a transition; the writer gathers what several executors decide into one transaction
+(group commit). Each transition names the lease of its sub-job. It raises Fenced when another worker has
+claimed the sub-job since, and changes nothing then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from random import Random
+from typing import Final, TypeVar
+from uuid import UUID
+
+import asyncpg
+from msgspec import Struct
+
+from ran_datajobs.dispatch.backoff import until_repeat
+from ran_datajobs.errors import Fenced, StoreUnavailable
+from ran_datajobs.results.announce import Announcer
+from ran_datajobs.store import parts, sub_jobs
+from ran_datajobs.store.batch import Batched
+from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.parts import Part
+from ran_datajobs.store.sub_jobs import (
+    ONE_WRITE_PER_LANE,
+    Admission,
+    Collecting,
+    Leased,
+    Postponement,
+    Settlement,
+)
+from ran_datajobs.telemetry import Event, Logger
+
+_LONGEST_PAUSE: Final = 1.0
+_AT_ONCE: Final = 500
+
+
+class Started(Struct, frozen=True):
+    """STARTING → TRACKING: the plugin took the sub-job under this id. The lease stays."""
+
+    leased: Leased
+    data_producer_job_id: str
+
+
+class CancelTold(Struct, frozen=True):
+    """The plugin was told to cancel, or cannot. The lease stays."""
+
+    leased: Leased
+
+
+class Ended(Struct, frozen=True):
+    """→ SETTLED or QUARANTINED, with the result objects that were written for it. The lease ends."""
+
+    settlement: Settlement
+    parts: tuple[Part, ...]
+
+    @property
+    def leased(self) -> Leased:
+        """The sub-job and its lease."""
+        return self.settlement.leased
+
+
+class QuarantineOver(Struct, frozen=True):
+    """QUARANTINED → SETTLED: the plugin does not execute the write any more, or its time is up."""
+
+    leased: Leased
+
+
+Transition = Started | CancelTold | Postponement | Collecting | Ended | QuarantineOver
+"""What may become of a leased sub-job. A :class:`Postponement` and a :class:`Collecting` end the lease too."""
+
+_T = TypeVar("_T")
+
+
+class TransitionWriter:
+    """Makes transitions durable, many in one transaction."""
+
+    def __init__(
+        self,
+        database: Database,
+        announcer: Announcer,
+        admission: Admission,
+        log: Logger,
+        chance: Random,
+        *,
+        due: Callable[[float], None] = lambda _delay: None,
+    ) -> None:
+        """``due`` is told, after a commit, in how many seconds a row that it wrote is due."""
+        self.admission = admission
+        self.due = due
+        self._database = database
+        self._announcer = announcer
+        self._log = log
+        self._chance = chance
+        self._batched: Batched[Transition, bool | None] = Batched(self._flush, most=_AT_ONCE)
+
+    async def __call__(self, transition: Transition) -> bool:
+        """Write ``transition``; True when another process changed the sub-job while it was leased.
+
+        While the database is away it is tried again. Raises Fenced when the lease is void.
+        """
+        failures = 0
+        while True:
+            try:
+                attention = await self._batched(transition)
+            except StoreUnavailable:
+                failures += 1
+                await asyncio.sleep(min(_LONGEST_PAUSE, until_repeat(failures, self._chance.random())))
+                continue
+            if attention is None:
+                raise Fenced(f"sub-job {transition.leased.sub_job_id} was claimed by another worker")
+            return attention
+
+    async def is_leased(self, leased: Leased) -> bool:
+        """True while the lease is the row's."""
+        async with self._database.connection() as connection:
+            return await sub_jobs.is_leased(connection, leased)
+
+    async def body_of(self, sub_job_id: UUID) -> bytes | None:
+        """The stored operations of a sub-job that is not counted yet."""
+        async with self._database.connection() as connection:
+            return await sub_jobs.body_of(connection, sub_job_id)
+
+    async def _flush(self, transitions: Sequence[Transition]) -> list[bool | None]:
+        """Write the batch; one by one where the database refuses something in it for good."""
+        try:
+            return await self._committed(transitions)
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name != ONE_WRITE_PER_LANE:
+                raise
+            return await self._committed(transitions, each_lane_alone=True)
+        except asyncpg.PostgresError:
+            if len(transitions) == 1:
+                raise
+        return [await self._alone(transition) for transition in transitions]
+
+    async def _alone(self, transition: Transition) -> bool | None:
+        try:
+            return (await self._committed([transition], each_lane_alone=True))[0]
+        except asyncpg.PostgresError as error:
+            self._log.error(
+                Event.TRANSITION_REFUSED, sub_job_id=str(transition.leased.sub_job_id), cause=str(error)
+            )
+            return None
+
+    async def _committed(
+        self, transitions: Sequence[Transition], *, each_lane_alone: bool = False
+    ) -> list[bool | None]:
+        done, delays = await self._database.retried(
+            lambda c: self._write(c, transitions, each_lane_alone=each_lane_alone)
+        )
+        for delay in delays:
+            self.due(delay)
+        return [done.get(transition.leased.sub_job_id) for transition in transitions]
+
+    async def _write(
+        self, connection: Connection, transitions: Sequence[Transition], *, each_lane_alone: bool
+    ) -> tuple[dict[UUID, bool], list[float]]:
+        """(attention of each sub-job that was written, seconds until rows are due). Locks are taken in the
+        order of ``sub_jobs.sql``."""
+        started = _only(Started, transitions)
+        told = _only(CancelTold, transitions)
+        postponed = _only(Postponement, transitions)
+        collecting = _only(Collecting, transitions)
+        ended = _only(Ended, transitions)
+        over = _only(QuarantineOver, transitions)
+        versions: dict[UUID, int] = {}
+        changed = (
+            [each.leased for each in started] + [each.leased for each in told] + [e.leased for e in ended]
+        )
+        if changed:
+            versions = await sub_jobs.bump_jobs(connection, {each.job_id for each in changed})
+        lanes = {each.leased.lane_id for each in ended} | {each.leased.lane_id for each in over}
+        if lanes:
+            await sub_jobs.lock_lanes(connection, lanes)
+        done: dict[UUID, bool] = {}
+        delays: list[float] = []
+        if started:
+            marked, running = await sub_jobs.mark_started(
+                connection, [(each.leased, each.data_producer_job_id) for each in started], versions
+            )
+            done |= marked
+            if running:
+                await self._announcer.jobs_changed(connection, running)
+        if told:
+            done |= await sub_jobs.mark_cancelling(connection, [each.leased for each in told], versions)
+        if postponed:
+            done |= dict.fromkeys(await sub_jobs.postpone(connection, postponed), False)
+            delays += [each.delay for each in postponed]
+        if collecting:
+            done |= dict.fromkeys(await sub_jobs.mark_collecting(connection, collecting), False)
+            delays += [0.0, *(each.delay for each in collecting)]
+        if ended:
+            settled, finished = await self._settle(connection, ended, versions)
+            done |= dict.fromkeys(settled, False)
+            if finished:
+                delays.append(0.0)
+        if over:
+            done |= dict.fromkeys(
+                await sub_jobs.end_quarantine(connection, [each.leased for each in over]), False
+            )
+        if lanes and await self.admit(connection, lanes, each_lane_alone=each_lane_alone):
+            delays.append(0.0)
+        return done, delays
+
+    async def _settle(
+        self, connection: Connection, ended: Sequence[Ended], versions: dict[UUID, int]
+    ) -> tuple[set[UUID], list[UUID]]:
+        settled, finished = await sub_jobs.settle(connection, [each.settlement for each in ended], versions)
+        written: dict[UUID, list[Part]] = {}
+        for each in ended:
+            if each.leased.sub_job_id in settled:
+                written.setdefault(each.leased.job_id, []).extend(each.parts)
+        for job_id in sorted(written):
+            await parts.record(connection, job_id, written[job_id])
+        await self._announcer.sub_jobs_settled(connection, sorted(written), sorted(settled))
+        if finished:
+            await sub_jobs.notify_due(connection, "job")
+        for each in ended:
+            if each.settlement.quarantine and each.leased.sub_job_id in settled:
+                self._log.warning(
+                    Event.LANE_QUARANTINED,
+                    lane_id=each.leased.lane_id,
+                    sub_job_id=str(each.leased.sub_job_id),
+                    seconds=each.settlement.quarantine,
+                )
+        return settled, finished
+
+    async def admit(
+        self, connection: Connection, lanes: Collection[int], *, each_lane_alone: bool = False
+    ) -> list[sub_jobs.Admitted]:
+        """Admit what may start in these locked lanes, and notify the workers.
+
+        ``each_lane_alone``: a lane in which the database refuses a second write is left as it is and logged.
+        """
+        if not each_lane_alone:
+            admitted = await sub_jobs.admit(connection, lanes, self.admission)
+        else:
+            admitted = []
+            for lane_id in sorted(lanes):
+                try:
+                    async with connection.transaction():
+                        admitted += await sub_jobs.admit(connection, [lane_id], self.admission)
+                except asyncpg.UniqueViolationError as error:
+                    self._log.error(Event.LANE_ADMISSION_REFUSED, lane_id=lane_id, cause=str(error))
+        if admitted:
+            await sub_jobs.notify_due(connection, "sub_job")
+        return admitted
+
+
+def _only(kind: type[_T], transitions: Sequence[Transition]) -> list[_T]:
+    return [each for each in transitions if isinstance(each, kind)]

@@ -1,0 +1,108 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- The rows themselves are the queue. A sub-job, and a data job's own steps (plan and finish), is due at a time and
+-- leased by the worker that works on it; the lease is a token that every write of that worker names. The stages and
+-- their arrows are in docs/lifecycle.md and in job.py.
+--
+-- No worker of an older schema may be alive: the caller has checked that.
+
+-- A lane keeps nothing but its name; whether a write may start follows from the stages of its sub-jobs.
+create type sub_job_stage_now as enum (
+    'WAITING',      -- waits for a place in its lane
+    'ADMITTED',     -- has its place; the create is to be sent
+    'STARTING',     -- the create is being sent: after a crash its outcome is unknown
+    'TRACKING',     -- the plugin has it; its status is polled
+    'COLLECTING',   -- terminal at the plugin; the result is being fetched
+    'QUARANTINED',  -- counted; its plugin may still be executing it, so its lane starts no other write
+    'SETTLED'       -- counted; nothing more happens
+);
+
+drop index sub_job_open;
+drop index sub_job_producer_job;
+
+alter table sub_job
+    add column plugin_id bigint references dmi_plugin,
+    add column lease uuid,                              -- token of the current lease; null: nobody works on it
+    add column leased_by uuid,                          -- the worker that holds the lease
+    add column leased_until timestamptz,                -- the lease is void afterwards
+    add column attention boolean not null default false, -- changed by another process while it was leased
+    add column told job_status,                         -- the terminal status that the plugin told
+    add column messages integer not null default 0,     -- READ: messages taken
+    add column quarantined_until timestamptz,           -- QUARANTINED: until then at the latest
+    alter column stage drop default,
+    alter column stage type sub_job_stage_now using (case stage::text when 'READY' then 'WAITING' else stage::text end)::sub_job_stage_now,
+    alter column stage set default 'WAITING';
+drop type sub_job_stage;
+alter type sub_job_stage_now rename to sub_job_stage;
+
+alter table data_job
+    add column due_at timestamptz,                      -- when its plan or its finish step is due; null: neither is
+    add column lease uuid,
+    add column leased_by uuid,
+    add column leased_until timestamptz,
+    add column step_failures integer not null default 0; -- of its present step, in a row
+
+-- Open sub-jobs of the old schema. A write that closed its lane holds it in quarantine; of several active writes
+-- of a lane (there should be none) the oldest stays active, the others wait.
+update sub_job s set plugin_id = l.plugin_id from lane l where l.lane_id = s.lane_id;
+alter table sub_job alter column plugin_id set not null;
+update sub_job s
+set messages = (select count(distinct coalesce(p.message, p.sequence)) from result_part p
+                where p.job_id = s.job_id and p.sub_job = s.sub_job_id::text and p.outcomes is not null)
+where s.type = 'READ' and s.stage in ('STARTING', 'TRACKING', 'COLLECTING');
+update sub_job set due_at = null where stage in ('WAITING', 'SETTLED');
+update sub_job set due_at = now() where stage in ('STARTING', 'TRACKING', 'COLLECTING') or stage = 'WAITING' and cancel_asked;
+update sub_job set last_part_at = coalesce(last_part_at, now()) where stage = 'COLLECTING';
+update sub_job s
+set stage = 'QUARANTINED', quarantined_until = l.closed_until, due_at = now()
+from lane l
+where l.lane_id = s.lane_id and l.closed_until > now() and s.stage = 'SETTLED' and s.type = 'WRITE'
+  and s.sub_job_id = coalesce(l.closed_by, (
+      select c.sub_job_id from sub_job c where c.lane_id = l.lane_id and c.type = 'WRITE' and c.stage = 'SETTLED' and c.unknown > 0
+      order by c.ended_at desc limit 1))
+  and not exists (select 1 from sub_job a where a.lane_id = l.lane_id and a.type = 'WRITE' and a.stage in ('STARTING', 'TRACKING', 'COLLECTING'));
+-- What may start in each lane is admitted once here; afterwards whoever makes room admits the next.
+update sub_job s set stage = 'ADMITTED', due_at = now()
+from (
+    select distinct on (w.lane_id) w.sub_job_id
+    from sub_job w
+    where w.type = 'WRITE' and w.stage = 'WAITING' and not w.blocked and not w.cancel_asked
+      and not exists (select 1 from sub_job a where a.lane_id = w.lane_id and a.type = 'WRITE' and a.stage not in ('WAITING', 'SETTLED'))
+    order by w.lane_id, w.attempts > 0 desc, w.priority desc, w.job_seq
+) next
+where s.sub_job_id = next.sub_job_id;
+update sub_job s set stage = 'ADMITTED', due_at = now()
+from (
+    select w.sub_job_id, row_number() over (partition by w.lane_id order by w.attempts > 0 desc, w.priority desc, w.job_seq) as nth,
+           (select count(*) from sub_job a where a.lane_id = w.lane_id and a.type = 'READ' and a.stage not in ('WAITING', 'SETTLED')) as active
+    from sub_job w
+    where w.type = 'READ' and w.stage = 'WAITING' and not w.blocked and not w.cancel_asked
+) next
+where s.sub_job_id = next.sub_job_id and next.nth + next.active <= 4;
+update data_job set due_at = now()
+where status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') and (not planned or sub_jobs_open = 0);
+
+alter table sub_job add constraint sub_job_lease check ((lease is null) = (leased_until is null));
+alter table data_job add constraint data_job_lease check ((lease is null) = (leased_until is null));
+
+-- One write at a time in a lane: admission that would break this is an error of the database.
+create unique index one_write_per_lane on sub_job (lane_id) where type = 'WRITE' and stage not in ('WAITING', 'SETTLED');
+create index sub_job_lane on sub_job (lane_id, type, stage) where stage <> 'SETTLED';
+create index sub_job_producer_job on sub_job (data_producer_job_id) where stage in ('TRACKING', 'COLLECTING');
+create index sub_job_due_create on sub_job (plugin_id, due_at) where stage = 'ADMITTED' and lease is null;
+create index sub_job_due_call on sub_job (plugin_id, due_at) where stage <> 'ADMITTED' and lease is null and due_at is not null;
+create index sub_job_leased on sub_job (leased_until) where leased_until is not null;
+
+-- Plans of one client are made in the order of their submission: the first of each priority is looked up.
+drop index data_job_unplanned;
+create index data_job_plan_order on data_job (client, priority, seq) where not planned and not cancel_asked and step_failures < 3;
+create index data_job_due on data_job (due_at) where due_at is not null;
+create index data_job_leased on data_job (leased_until) where leased_until is not null;
+
+alter table lane
+    drop column wanted, drop column epoch, drop column held_by, drop column task_id, drop column closed_until, drop column closed_by;
+drop table worker;
+
+drop table pgqueuer, pgqueuer_log;
+drop table if exists pgqueuer_statistics, pgqueuer_schedules;
+drop function if exists fn_pgqueuer_changed(), keep_no_row();
+drop type if exists pgqueuer_status;

@@ -1,0 +1,360 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- The life of a sub-job, from WAITING to SETTLED. These statements alone write the tables sub_job and lane.
+--
+-- A row is claimed when it is due and not leased, or when its lease is void. Every write of a worker names the lease
+-- under which it works: a row that another worker has claimed since is left as it is, and its id is not returned.
+-- Locks are taken in one order everywhere: data_job, lane, sub_job, outbox_shard. A claim locks only rows that nobody
+-- else has locked, and waits for nothing.
+
+-- name: find_lanes
+select l.lane_id, l.plugin_id, l.data_producer_id
+from lane l join unnest($1::bigint[], $2::text[]) as n (plugin_id, data_producer_id) using (plugin_id, data_producer_id);
+
+-- name: add_lanes
+insert into lane (plugin_id, data_producer_id)
+select n.plugin_id, n.data_producer_id from unnest($1::bigint[], $2::text[]) as n (plugin_id, data_producer_id)
+order by 1, 2
+on conflict do nothing
+returning lane_id, plugin_id, data_producer_id;
+
+-- name: insert_sub_jobs
+insert into sub_job (sub_job_id, job_id, position, lane_id, plugin_id, type, job_seq, client, priority, blocked, cancel_asked,
+                     due_at, body, body_bytes, operations, version)
+select s.sub_job_id, j.job_id, s.position, s.lane_id, s.plugin_id, j.type, j.seq, j.client, j.priority, j.blocked, j.cancel_asked,
+       case when j.cancel_asked then clock_timestamp() end, s.body, s.body_bytes, s.operations, j.version
+from unnest($2::uuid[], $3::integer[], $4::bigint[], $5::bytea[], $6::integer[], $7::bigint[], $8::bigint[])
+     as s (sub_job_id, position, lane_id, body, operations, body_bytes, plugin_id), data_job j
+where j.job_id = $1;
+
+-- name: lock_lanes
+select from lane where lane_id = any ($1::bigint[]) order by lane_id for no key update;
+
+-- Admission: what of the waiting sub-jobs of these lanes has its place now. The next write, if no other one is active
+-- or in quarantine; as many reads as slots are free. Whose turn it is: what was tried already, then priority, which
+-- waiting raises, then the client that was served the longest ago, then submission. The caller has locked the lanes.
+-- $2: read slots where a plugin registered none; $3: seconds of waiting that raise the priority by one.
+-- name: admit
+with here as (
+    select l.lane_id, coalesce(p.read_slots, $2::integer) as read_slots
+    from lane l join dmi_plugin p using (plugin_id) where l.lane_id = any ($1::bigint[])
+), next as (
+    select n.sub_job_id from here cross join lateral (
+        select o.sub_job_id
+        from sub_job o left join lane_client c on c.lane_id = o.lane_id and c.client = o.client
+        where o.lane_id = here.lane_id and o.type = 'WRITE' and o.stage = 'WAITING' and not o.blocked and not o.cancel_asked
+          and not exists (
+              select 1 from sub_job a
+              where a.lane_id = here.lane_id and a.type = 'WRITE' and a.stage not in ('WAITING', 'SETTLED'))
+        order by o.attempts > 0 desc,
+                 least(9, o.priority + floor(extract(epoch from now() - o.created_at) / $3::float8)) desc,
+                 c.served_at nulls first, o.job_seq
+        limit 1) n
+    union all
+    select n.sub_job_id from here cross join lateral (
+        select r.sub_job_id
+        from (select o.sub_job_id, o.job_seq, o.attempts > 0 as tried, p.priority, c.served_at,
+                     row_number() over (partition by o.client, p.priority order by o.job_seq) as nth
+              from sub_job o
+              cross join lateral (
+                  select least(9, o.priority + floor(extract(epoch from now() - o.created_at) / $3::float8)) as priority) p
+              left join lane_client c on c.lane_id = o.lane_id and c.client = o.client
+              where o.lane_id = here.lane_id and o.type = 'READ' and o.stage = 'WAITING' and not o.blocked
+                and not o.cancel_asked) r
+        order by r.tried desc, r.priority desc, r.nth, r.served_at nulls first, r.job_seq
+        limit greatest(0, here.read_slots - (
+            select count(*) from sub_job a
+            where a.lane_id = here.lane_id and a.type = 'READ' and a.stage not in ('WAITING', 'SETTLED')))) n
+), admitted as (
+    update sub_job s set stage = 'ADMITTED', due_at = clock_timestamp()
+    from next where s.sub_job_id = next.sub_job_id and s.stage = 'WAITING'
+    returning s.sub_job_id, s.lane_id, s.client, s.plugin_id, s.position,
+              coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as body_bytes
+), served as (
+    -- Where others wait it is remembered whose turn this was. A lane with nobody else in it has no turns to give.
+    insert into lane_client (lane_id, client, served_at)
+    select a.lane_id, a.client, clock_timestamp()
+    from admitted a cross join lateral (
+        select from sub_job o
+        where o.lane_id = a.lane_id and o.type in ('READ', 'WRITE') and o.stage = 'WAITING' and o.sub_job_id <> a.sub_job_id
+        limit 1) other
+    group by 1, 2 order by 1, 2
+    on conflict (lane_id, client) do update set served_at = excluded.served_at
+)
+select sub_job_id, plugin_id, body_bytes from admitted order by position;
+
+-- The workers listen here; the payload says what is due: 'sub_job' or 'job'.
+-- name: notify_due
+select pg_notify('datajobs_due', $1);
+
+-- What a worker needs of a row that it has leased; it stands in the statements below for :columns. Durations are
+-- seconds by the database's clock.
+-- name: columns
+s.sub_job_id, s.job_id, s.lane_id, s.lease, s.type, s.stage, s.was, s.status, s.operations, s.data_producer_job_id,
+s.cancel_asked, s.attempts, s.polls, s.result_topic, s.result_total, s.messages, s.told,
+extract(epoch from clock_timestamp() - s.trouble_since)::float8 as in_trouble_for,
+extract(epoch from clock_timestamp() - s.started_at)::float8 as running_for,
+extract(epoch from clock_timestamp() - s.last_part_at)::float8 as idle_for,
+extract(epoch from clock_timestamp() - s.ended_at)::float8 as ended_for,
+extract(epoch from s.quarantined_until - clock_timestamp())::float8 as quarantined_for,
+coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as body_bytes, case when s.stage = 'STARTING' then s.body end as body,
+j.accept_type, j.content_type, j.activation_mode, j.destination, j.results_bucket, l.data_producer_id,
+s.plugin_id, p.url, p.dialect, p.idempotent, p.stop_on_error, p.give_up, p.sub_job_timeout
+
+-- What this worker may take: of each plugin at most so many creates and other steps ($1 to $4 for the plugins that have
+-- some already, $5 to $7 for the others), $8 rows and $9 bytes of operations in all. Leases that are void come first.
+-- $10: token, $11: worker, $12: seconds. Answers with the stage that each row had.
+-- name: claim
+with room as materialized (
+    select p.plugin_id, coalesce(r.creates, $5::integer) as creates, coalesce(r.calls, $6::integer) as calls,
+           coalesce(r.bytes, $7::bigint) as bytes
+    from dmi_plugin p
+    left join unnest($1::bigint[], $2::integer[], $3::integer[], $4::bigint[]) as r (plugin_id, creates, calls, bytes)
+        using (plugin_id)
+), creates as materialized (
+    select d.*, room.plugin_id, room.bytes from room cross join lateral (
+        select s.sub_job_id, s.stage, s.due_at, coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as size
+        from sub_job s
+        where s.plugin_id = room.plugin_id and s.stage = 'ADMITTED' and s.lease is null and s.due_at <= now()
+        order by s.due_at limit room.creates for update skip locked) d
+), calls as materialized (
+    select d.* from room cross join lateral (
+        select s.sub_job_id, s.stage, s.due_at
+        from sub_job s
+        where s.plugin_id = room.plugin_id and s.stage <> 'ADMITTED' and s.lease is null and s.due_at <= now()
+        order by s.due_at limit room.calls for update skip locked) d
+), expired as materialized (
+    select s.sub_job_id, s.stage from sub_job s
+    where s.leased_until < now() order by s.leased_until limit $8 for update skip locked
+), picked as (
+    select sub_job_id, stage from expired
+    union all
+    select sub_job_id, stage from (
+        select sub_job_id, stage, row_number() over (order by due_at, sub_job_id) as nth
+        from (
+            select sub_job_id, stage, due_at from (
+                select sub_job_id, stage, due_at, bytes,
+                       sum(size) over (partition by plugin_id order by due_at, sub_job_id) - size as before_of_plugin,
+                       sum(size) over (order by due_at, sub_job_id) - size as before
+                from creates) c
+            where before_of_plugin < bytes and before < $9
+            union all
+            select sub_job_id, stage, due_at from calls) r) n
+    where nth <= $8
+), leased as (
+    update sub_job s
+    set lease = $10, leased_by = $11, leased_until = clock_timestamp() + make_interval(secs => $12), attention = false,
+        stage = case when s.stage = 'ADMITTED' and not s.cancel_asked then 'STARTING' else s.stage end,
+        attempts = s.attempts + case when s.stage = 'ADMITTED' and not s.cancel_asked then 1 else 0 end,
+        started_at = case when s.stage = 'ADMITTED' and not s.cancel_asked then coalesce(s.started_at, clock_timestamp())
+                          else s.started_at end
+    from picked where s.sub_job_id = picked.sub_job_id
+    returning s.*, picked.stage as was
+)
+select :columns
+from leased s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
+
+-- The same for sub-jobs that this transaction has admitted, so that the worker that plans a job starts it at once.
+-- name: claim_admitted
+with leased as (
+    update sub_job s
+    set lease = $2, leased_by = $3, leased_until = clock_timestamp() + make_interval(secs => $4), attention = false,
+        stage = 'STARTING', attempts = s.attempts + 1, started_at = coalesce(s.started_at, clock_timestamp())
+    where s.sub_job_id = any ($1::uuid[]) and s.stage = 'ADMITTED' and s.lease is null and not s.cancel_asked
+    returning s.*, 'ADMITTED'::sub_job_stage as was
+)
+select :columns
+from leased s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
+
+-- What was leased under a token whose claim had no answer: the claim was committed, and nothing was sent since.
+-- name: leased_under
+select :columns
+from (select o.*, case when o.stage = 'STARTING' then 'ADMITTED'::sub_job_stage else o.stage end as was
+      from sub_job o where o.leased_until is not null and o.lease = $1) s
+join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
+
+-- name: renew
+update sub_job s set leased_until = clock_timestamp() + make_interval(secs => $3)
+from unnest($1::uuid[], $2::uuid[]) as h (sub_job_id, lease)
+where s.sub_job_id = h.sub_job_id and s.lease = h.lease
+returning s.sub_job_id;
+
+-- name: with_attention
+select sub_job_id from sub_job where sub_job_id = any ($1::uuid[]) and attention;
+
+-- name: is_leased
+select exists (select 1 from sub_job where sub_job_id = $1 and lease = $2);
+
+-- name: body_of
+select body from sub_job where sub_job_id = $1;
+
+-- name: give_back
+update sub_job s set lease = null, leased_by = null, leased_until = null, due_at = clock_timestamp(), attention = false
+from unnest($1::uuid[], $2::uuid[]) as h (sub_job_id, lease)
+where s.sub_job_id = h.sub_job_id and s.lease = h.lease;
+
+-- name: bump_jobs
+with locked as (
+    select job_id from data_job where job_id = any ($1::uuid[]) order by job_id for no key update
+)
+update data_job j set version = j.version + 1 from locked where j.job_id = locked.job_id returning j.job_id, j.version;
+
+-- name: jobs_running
+update data_job
+set status = 'RUNNING', started_at = coalesce(started_at, clock_timestamp())
+where job_id = any ($1::uuid[]) and status = 'NOT_STARTED'
+returning job_id;
+
+-- name: mark_started
+update sub_job s
+set stage = 'TRACKING', data_producer_job_id = h.producer_job, version = v.version, polls = 0, trouble_since = null, last_error = null,
+    status = case when s.status = 'NOT_STARTED' then 'RUNNING'::job_status else s.status end
+from unnest($1::uuid[], $2::uuid[], $3::text[]) as h (sub_job_id, lease, producer_job),
+     unnest($4::uuid[], $5::bigint[]) as v (job_id, version)
+where s.sub_job_id = h.sub_job_id and s.lease = h.lease and v.job_id = s.job_id
+  and (s.stage = 'STARTING' or s.stage = 'TRACKING' and s.data_producer_job_id = h.producer_job)
+returning s.sub_job_id, s.attention;
+
+-- A row that another process changed meanwhile is due at once. An empty error: nothing is wrong.
+-- $5 unsent: the create provably did not arrive. $7: the terminal status that the plugin told, once it has.
+-- name: postpone
+update sub_job s
+set due_at = case when s.attention then clock_timestamp() else clock_timestamp() + make_interval(secs => h.delay) end,
+    lease = null, leased_by = null, leased_until = null, attention = false,
+    polls = h.polls, last_error = case when s.stage = 'QUARANTINED' then s.last_error else nullif(h.error, '') end,
+    stage = case when h.unsent and s.stage = 'STARTING' then 'ADMITTED'
+                 when h.told is not null and s.stage = 'TRACKING' then 'COLLECTING' else s.stage end,
+    told = coalesce(h.told::job_status, s.told),
+    trouble_since = case when h.error = '' then null
+                         when h.told is not null and s.told is null then clock_timestamp()
+                         else coalesce(s.trouble_since, clock_timestamp()) end
+from unnest($1::uuid[], $2::uuid[], $3::float8[], $4::integer[], $5::boolean[], $6::text[], $7::text[])
+     as h (sub_job_id, lease, delay, polls, unsent, error, told)
+where s.sub_job_id = h.sub_job_id and s.lease = h.lease
+returning s.sub_job_id;
+
+-- A read whose messages are all in already is due at once.
+-- name: mark_collecting
+update sub_job s
+set stage = 'COLLECTING', result_topic = h.topic, told = coalesce(s.told, h.told::job_status), trouble_since = null, last_error = null,
+    last_part_at = coalesce(s.last_part_at, clock_timestamp()),
+    due_at = case when s.attention or s.messages >= s.result_total then clock_timestamp()
+                  else clock_timestamp() + make_interval(secs => h.delay) end,
+    lease = null, leased_by = null, leased_until = null, attention = false
+from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::float8[]) as h (sub_job_id, lease, topic, told, delay)
+where s.sub_job_id = h.sub_job_id and s.lease = h.lease and s.stage in ('TRACKING', 'COLLECTING')
+returning s.sub_job_id;
+
+-- name: mark_cancelling
+update sub_job s
+set cancel_asked = false, version = v.version, trouble_since = null, last_error = null,
+    status = case when s.status in ('NOT_STARTED', 'RUNNING') then 'CANCELLING'::job_status else s.status end
+from unnest($1::uuid[], $2::uuid[]) as h (sub_job_id, lease),
+     unnest($3::uuid[], $4::bigint[]) as v (job_id, version)
+where s.sub_job_id = h.sub_job_id and s.lease = h.lease and v.job_id = s.job_id
+returning s.sub_job_id, s.attention;
+
+-- A running sub-job that its plugin cancelled unasked goes through CANCELLING.
+-- name: through_cancelling
+update sub_job s set status = 'CANCELLING'
+from unnest($1::uuid[], $2::uuid[]) as h (sub_job_id, lease)
+where s.sub_job_id = h.sub_job_id and s.lease = h.lease and s.status = 'RUNNING';
+
+-- A write that its plugin may still be executing is counted, and stays in quarantine.
+-- name: settle
+with settled as (
+    update sub_job s
+    set stage = case when h.quarantine > 0 then 'QUARANTINED' else 'SETTLED' end::sub_job_stage,
+        quarantined_until = case when h.quarantine > 0 then clock_timestamp() + make_interval(secs => h.quarantine) end,
+        due_at = case when h.quarantine > 0 then clock_timestamp() + make_interval(secs =>
+            case when s.data_producer_job_id is null then h.quarantine else least(h.quarantine, $12::float8) end) end,
+        lease = null, leased_by = null, leased_until = null, attention = false,
+        status = h.status::job_status, body = null, ended_at = clock_timestamp(),
+        succeeded = h.succeeded, failed = h.failed, not_started = h.not_started, unknown = h.unknown,
+        last_error = nullif(h.error, ''), cancel_asked = false, trouble_since = null, version = v.version
+    from unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::integer[], $6::integer[], $7::integer[], $8::text[], $9::float8[])
+         as h (sub_job_id, lease, status, succeeded, failed, not_started, unknown, error, quarantine),
+         unnest($10::uuid[], $11::bigint[]) as v (job_id, version)
+    where s.sub_job_id = h.sub_job_id and s.lease = h.lease and s.stage not in ('QUARANTINED', 'SETTLED') and v.job_id = s.job_id
+    returning s.sub_job_id, s.lane_id, s.client, s.started_at
+), served as (
+    insert into lane_client (lane_id, client, served_at)
+    select s.lane_id, s.client, max(s.started_at)
+    from settled s cross join lateral (
+        select from sub_job o where o.lane_id = s.lane_id and o.type in ('READ', 'WRITE') and o.stage = 'WAITING' limit 1) other
+    where s.started_at is not null
+    group by 1, 2 order by 1, 2
+    on conflict (lane_id, client) do update set served_at = greatest(lane_client.served_at, excluded.served_at)
+)
+select sub_job_id from settled;
+
+-- name: count_settled
+update data_job j
+set succeeded = j.succeeded + case when j.fanned_out then 0 else c.succeeded end,
+    failed = j.failed + case when j.fanned_out then 0 else c.failed end,
+    not_started = j.not_started + case when j.fanned_out then 0 else c.not_started end,
+    unknown = j.unknown + case when j.fanned_out then 0 else c.unknown end,
+    sub_jobs_open = j.sub_jobs_open - c.settled, cancelled_sub_jobs = j.cancelled_sub_jobs + c.cancelled,
+    due_at = case when j.sub_jobs_open = c.settled then clock_timestamp() else j.due_at end
+from unnest($1::uuid[], $2::integer[], $3::integer[], $4::integer[], $5::integer[], $6::integer[], $7::integer[])
+     as c (job_id, settled, succeeded, failed, not_started, unknown, cancelled)
+where j.job_id = c.job_id
+returning j.job_id, j.sub_jobs_open;
+
+-- name: end_quarantine
+update sub_job s
+set stage = 'SETTLED', due_at = null, lease = null, leased_by = null, leased_until = null, attention = false
+from unnest($1::uuid[], $2::uuid[]) as h (sub_job_id, lease)
+where s.sub_job_id = h.sub_job_id and s.lease = h.lease and s.stage = 'QUARANTINED'
+returning s.sub_job_id;
+
+-- name: lanes_of_job
+select distinct lane_id from sub_job where job_id = $1 and stage not in ('QUARANTINED', 'SETTLED');
+
+-- What is not leased is due at once; who works on the rest is told. What is tracked is polled anew as if it had just started.
+-- name: cancel_job
+with asked as (
+    update sub_job
+    set cancel_asked = true, version = $2, attention = lease is not null,
+        due_at = case when lease is null then clock_timestamp() else due_at end,
+        polls = case when stage = 'TRACKING' then 0 else polls end,
+        status = case when status in ('NOT_STARTED', 'RUNNING') then 'CANCELLING'::job_status else status end
+    where job_id = $1 and stage not in ('QUARANTINED', 'SETTLED')
+    returning sub_job_id, lease
+)
+select pg_notify('datajobs_sub_job', sub_job_id::text) from asked where lease is not null;
+
+-- name: poll_now
+with pushed as (
+    update sub_job
+    set attention = lease is not null, due_at = case when lease is null then clock_timestamp() else due_at end
+    where sub_job_id = $1 and stage = 'TRACKING' and data_producer_job_id = $2
+    returning sub_job_id, lease
+)
+select sub_job_id, case when lease is not null then pg_notify('datajobs_sub_job', sub_job_id::text) end from pushed;
+
+-- name: unblock
+update sub_job set blocked = false where job_id = any ($1::uuid[]) and blocked returning lane_id;
+
+-- name: lanes_of_blocked
+select distinct lane_id from sub_job where job_id = any ($1::uuid[]) and blocked;
+
+-- name: lock_reads
+select sub_job_id from sub_job
+where sub_job_id = any ($1::uuid[]) and stage <> 'SETTLED'
+order by sub_job_id for no key update;
+
+-- Counts new messages of reads; a read that has all of them is due at once.
+-- name: count_messages
+with counted as (
+    update sub_job s
+    set last_part_at = clock_timestamp(), result_total = coalesce(t.total, s.result_total), messages = s.messages + t.messages,
+        attention = s.attention or s.lease is not null and s.messages + t.messages >= coalesce(t.total, s.result_total),
+        due_at = case when s.lease is null and s.stage = 'COLLECTING'
+                           and s.messages + t.messages >= coalesce(t.total, s.result_total)
+                      then clock_timestamp() else s.due_at end
+    from unnest($1::uuid[], $2::integer[], $3::integer[]) as t (sub_job_id, total, messages)
+    where s.sub_job_id = t.sub_job_id
+    returning s.sub_job_id, s.lease, s.attention, s.due_at <= clock_timestamp() as due
+)
+select sub_job_id, due, case when lease is not null and attention then pg_notify('datajobs_sub_job', sub_job_id::text) end
+from counted;

@@ -1,0 +1,480 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sub-jobs and lanes: insert, admit, claim, renew, and one function per transition.
+
+A lane is one (DMI plugin, data producer). Functions take many rows at once, in the caller's transaction. A
+write names the lease under which its worker has the row; where that lease is not the row's any more, nothing
+is changed and the sub-job is absent from what the function returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import zstandard
+from asyncpg import Record
+from msgspec import Struct
+
+from ran_datajobs.job import JobType, Stage, Status
+from ran_datajobs.store.database import Connection
+from ran_datajobs.store.queries import named_queries
+
+_SQL = named_queries("sub_jobs")
+_CLAIM: Final = _SQL["claim"].replace(":columns", _SQL["columns"])
+_CLAIM_ADMITTED: Final = _SQL["claim_admitted"].replace(":columns", _SQL["columns"])
+_LEASED_UNDER: Final = _SQL["leased_under"].replace(":columns", _SQL["columns"])
+
+LEASE_SECONDS: Final = 10.0
+"""Seconds that a lease holds after it was taken or renewed, by the database's clock."""
+
+FIRST_PROBE: Final = 0.2
+"""Seconds until the first status request for a write in quarantine."""
+
+ONE_WRITE_PER_LANE: Final = "one_write_per_lane"
+"""The unique index that a second active write of a lane would break."""
+
+_PIECE_BYTES: Final = 2 << 20
+_TYPES: Final = {each.value: each for each in JobType}
+_STATUSES: Final = {each.name: each for each in Status}
+_STAGES: Final = {each.value: each for each in Stage}
+
+
+class NewSubJob(Struct, frozen=True):
+    """A sub-job to insert. ``body``: the operations for the plugin, zstd."""
+
+    sub_job_id: UUID
+    plugin_id: int
+    data_producer_id: str
+    body: bytes
+    operations: int
+
+
+class Admission(Struct, frozen=True):
+    """How admission chooses. ``aging``: seconds of waiting that raise the priority by one. ``read_slots``:
+    reads beside the one write of a lane, where its plugin registered no number."""
+
+    aging: float = 600.0
+    read_slots: int = 4
+
+
+class Admitted(Struct, frozen=True):
+    """A sub-job that has its place in its lane now. ``size``: bytes of its operations."""
+
+    sub_job_id: UUID
+    plugin_id: int
+    size: int
+
+
+class PluginRoom(Struct, frozen=True):
+    """How much of one plugin a worker may claim: creates, other steps, and bytes of operations."""
+
+    creates: int
+    calls: int
+    size: int
+
+
+class Room(Struct, frozen=True):
+    """How much a worker may claim: ``rows`` and bytes in all, and what of each plugin. ``other`` holds for
+    the plugins that ``plugins`` does not name."""
+
+    rows: int
+    size: int
+    other: PluginRoom
+    plugins: Mapping[int, PluginRoom]
+
+
+class LeasedSubJob(Struct, frozen=True):
+    """A sub-job that the caller has leased. Durations are seconds by the database's clock.
+
+    ``was``: its stage before the claim. ``told``: the terminal status that its plugin told. ``body``: its
+    operations for the plugin, zstd, where the create is to be sent. Settings that a plugin did not register
+    are ``None``.
+    """
+
+    sub_job_id: UUID
+    job_id: UUID
+    lane_id: int
+    lease: UUID
+    type: JobType
+    stage: Stage
+    was: Stage
+    status: Status
+    operations: int
+    data_producer_job_id: str | None
+    cancel_asked: bool
+    attempts: int
+    polls: int
+    result_topic: str | None
+    result_total: int | None
+    messages: int
+    told: Status | None
+    in_trouble_for: float | None
+    running_for: float | None
+    idle_for: float | None
+    ended_for: float | None
+    quarantined_for: float | None
+    body_bytes: int
+    body: bytes | None
+    accept_type: str
+    content_type: str
+    activation_mode: str
+    destination: str | None
+    results_bucket: str
+    data_producer_id: str
+    plugin_id: int
+    url: str
+    dialect: str
+    idempotent: bool
+    stop_on_error: bool
+    give_up: float | None
+    sub_job_timeout: float | None
+
+
+class Leased(Struct, frozen=True):
+    """Names a sub-job and the lease under which it is worked on."""
+
+    sub_job_id: UUID
+    job_id: UUID
+    lane_id: int
+    lease: UUID
+
+
+class Postponement(Struct, frozen=True):
+    """The sub-job is due again after ``delay`` seconds; its lease ends. ``error``: what is wrong, or empty.
+
+    ``unsent``: its create provably did not arrive. ``told``: the terminal status that the plugin told, when
+    its result could not be had yet.
+    """
+
+    leased: Leased
+    delay: float
+    polls: int = 0
+    error: str = ""
+    unsent: bool = False
+    told: Status | None = None
+
+
+class Collecting(Struct, frozen=True):
+    """The messages of a read come on ``topic``. It is due after ``delay`` seconds, or when all are in."""
+
+    leased: Leased
+    topic: str
+    told: Status | None
+    delay: float
+
+
+class Settlement(Struct, frozen=True):
+    """The end of a sub-job. ``quarantine`` seconds: its plugin may still be executing it for so long."""
+
+    leased: Leased
+    status: Status
+    succeeded: int = 0
+    failed: int = 0
+    not_started: int = 0
+    unknown: int = 0
+    error: str = ""
+    quarantine: float = 0.0
+
+
+async def insert(connection: Connection, job_id: UUID, sub_jobs: Sequence[NewSubJob]) -> list[int]:
+    """Insert the sub-jobs of a job in order, with their lanes; the ids of these lanes, in order."""
+    lane_ids = await _lanes_of(connection, {(s.plugin_id, s.data_producer_id) for s in sub_jobs})
+    for first, some in _in_pieces(sub_jobs):
+        await connection.execute(
+            _SQL["insert_sub_jobs"],
+            job_id,
+            [s.sub_job_id for s in some],
+            list(range(first, first + len(some))),
+            [lane_ids[s.plugin_id, s.data_producer_id] for s in some],
+            [s.body for s in some],
+            [s.operations for s in some],
+            [zstandard.frame_content_size(s.body) for s in some],
+            [s.plugin_id for s in some],
+        )
+    return sorted(lane_ids.values())
+
+
+def _in_pieces(sub_jobs: Sequence[NewSubJob]) -> Iterator[tuple[int, list[NewSubJob]]]:
+    """(position of the first, sub-jobs): a few MiB of bodies at a time, so that the loop goes on between."""
+    some: list[NewSubJob] = []
+    size = 0
+    for position, sub_job in enumerate(sub_jobs):
+        if some and size + len(sub_job.body) > _PIECE_BYTES:
+            yield position - len(some), some
+            some, size = [], 0
+        some.append(sub_job)
+        size += len(sub_job.body)
+    if some:
+        yield len(sub_jobs) - len(some), some
+
+
+async def _lanes_of(connection: Connection, pairs: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
+    """Find or make the lanes of (plugin, data producer)."""
+    found: dict[tuple[int, str], int] = {}
+    query = "find_lanes"
+    while missing := sorted(pairs - found.keys()):
+        columns = [plugin for plugin, _ in missing], [producer for _, producer in missing]
+        for row in await connection.fetch(_SQL[query], *columns):
+            found[row["plugin_id"], row["data_producer_id"]] = row["lane_id"]
+        # One that another transaction makes right now is neither found nor made: it is found once it is there.
+        query = "add_lanes" if query == "find_lanes" else "find_lanes"
+    return found
+
+
+async def lock_lanes(connection: Connection, lane_ids: Collection[int]) -> None:
+    """Lock lanes until the transaction ends, before any sub-job of theirs is locked."""
+    await connection.execute(_SQL["lock_lanes"], sorted(set(lane_ids)))
+
+
+async def admit(connection: Connection, lane_ids: Collection[int], how: Admission) -> list[Admitted]:
+    """Give what waits in these lanes the places that are free; the caller has locked the lanes.
+
+    Raises asyncpg.UniqueViolationError (:data:`ONE_WRITE_PER_LANE`) rather than admitting a second write.
+    """
+    rows = await connection.fetch(_SQL["admit"], sorted(set(lane_ids)), how.read_slots, how.aging)
+    return [Admitted(row["sub_job_id"], row["plugin_id"], row["body_bytes"]) for row in rows]
+
+
+async def notify_due(connection: Connection, kind: str) -> None:
+    """Tell the workers, when the transaction commits, that a ``sub_job`` or a ``job`` is due."""
+    await connection.execute(_SQL["notify_due"], kind)
+
+
+async def claim(connection: Connection, room: Room, token: UUID, worker_id: UUID) -> list[LeasedSubJob]:
+    """Lease what is due, within ``room``, under ``token``; an ADMITTED sub-job becomes STARTING."""
+    plugins = list(room.plugins.items())
+    rows = await connection.fetch(
+        _CLAIM,
+        [plugin_id for plugin_id, _ in plugins],
+        [each.creates for _, each in plugins],
+        [each.calls for _, each in plugins],
+        [each.size for _, each in plugins],
+        room.other.creates,
+        room.other.calls,
+        room.other.size,
+        room.rows,
+        room.size,
+        token,
+        worker_id,
+        LEASE_SECONDS,
+    )
+    return [_leased_sub_job(row) for row in rows]
+
+
+async def claim_admitted(
+    connection: Connection, sub_job_ids: Sequence[UUID], token: UUID, worker_id: UUID
+) -> list[LeasedSubJob]:
+    """Lease these sub-jobs, which the same transaction has admitted, for their creates."""
+    rows = await connection.fetch(_CLAIM_ADMITTED, sub_job_ids, token, worker_id, LEASE_SECONDS)
+    return [_leased_sub_job(row) for row in rows]
+
+
+async def leased_under(connection: Connection, token: UUID) -> list[LeasedSubJob]:
+    """What a claim under ``token`` leased whose answer was lost: nothing was done with it since."""
+    return [_leased_sub_job(row) for row in await connection.fetch(_LEASED_UNDER, token)]
+
+
+def _leased_sub_job(row: Record) -> LeasedSubJob:
+    values = dict(row.items())
+    values["type"], values["status"] = _TYPES[values["type"]], _STATUSES[values["status"]]
+    values["stage"], values["was"] = _STAGES[values["stage"]], _STAGES[values["was"]]
+    values["told"] = None if values["told"] is None else _STATUSES[values["told"]]
+    return LeasedSubJob(**values)
+
+
+async def renew(connection: Connection, leases: Mapping[UUID, UUID]) -> set[UUID]:
+    """Renew the leases (sub-job id → token); the sub-jobs that the caller still has."""
+    rows = await connection.fetch(_SQL["renew"], list(leases), list(leases.values()), LEASE_SECONDS)
+    return {row["sub_job_id"] for row in rows}
+
+
+async def with_attention(connection: Connection, sub_job_ids: Sequence[UUID]) -> list[UUID]:
+    """Which of these leased sub-jobs another process has changed."""
+    return [row["sub_job_id"] for row in await connection.fetch(_SQL["with_attention"], sub_job_ids)]
+
+
+async def is_leased(connection: Connection, leased: Leased) -> bool:
+    """True while the lease is the row's."""
+    return bool(await connection.fetchval(_SQL["is_leased"], leased.sub_job_id, leased.lease))
+
+
+async def give_back(connection: Connection, leases: Mapping[UUID, UUID]) -> None:
+    """End these leases (sub-job id → token) now; the rows are due at once."""
+    await connection.execute(_SQL["give_back"], list(leases), list(leases.values()))
+
+
+async def body_of(connection: Connection, sub_job_id: UUID) -> bytes | None:
+    """The stored operations of a sub-job that is not counted yet."""
+    body: bytes | None = await connection.fetchval(_SQL["body_of"], sub_job_id)
+    return body
+
+
+async def bump_jobs(connection: Connection, job_ids: Collection[UUID]) -> dict[UUID, int]:
+    """Lock the jobs, in order, and raise their versions; the versions by job id."""
+    rows = await connection.fetch(_SQL["bump_jobs"], sorted(set(job_ids)))
+    return {row["job_id"]: row["version"] for row in rows}
+
+
+async def mark_started(
+    connection: Connection, started: Sequence[tuple[Leased, str]], versions: Mapping[UUID, int]
+) -> tuple[dict[UUID, bool], list[UUID]]:
+    """Record the ``dataProducerJobId`` of each started sub-job; the leases stay. A repeat changes nothing.
+
+    ``versions``: of their jobs, which :func:`bump_jobs` has locked. Returns whether another process changed
+    the row meanwhile, by sub-job id, and the jobs that are RUNNING from now on.
+    """
+    rows = await connection.fetch(
+        _SQL["mark_started"],
+        [leased.sub_job_id for leased, _ in started],
+        [leased.lease for leased, _ in started],
+        [producer_job for _, producer_job in started],
+        list(versions),
+        list(versions.values()),
+    )
+    done = {row["sub_job_id"]: row["attention"] for row in rows}
+    begun = {leased.job_id for leased, _ in started if leased.sub_job_id in done}
+    running = await connection.fetch(_SQL["jobs_running"], sorted(begun))
+    return done, [row["job_id"] for row in running]
+
+
+async def postpone(connection: Connection, postponed: Sequence[Postponement]) -> set[UUID]:
+    """End the leases of these sub-jobs and record when each is due again."""
+    rows = await connection.fetch(
+        _SQL["postpone"],
+        [p.leased.sub_job_id for p in postponed],
+        [p.leased.lease for p in postponed],
+        [p.delay for p in postponed],
+        [p.polls for p in postponed],
+        [p.unsent for p in postponed],
+        [p.error for p in postponed],
+        [None if p.told is None else p.told.value for p in postponed],
+    )
+    return {row["sub_job_id"] for row in rows}
+
+
+async def mark_collecting(connection: Connection, collecting: Sequence[Collecting]) -> set[UUID]:
+    """Record the topic on which each read's messages come, and end the leases."""
+    rows = await connection.fetch(
+        _SQL["mark_collecting"],
+        [c.leased.sub_job_id for c in collecting],
+        [c.leased.lease for c in collecting],
+        [c.topic for c in collecting],
+        [None if c.told is None else c.told.value for c in collecting],
+        [c.delay for c in collecting],
+    )
+    return {row["sub_job_id"] for row in rows}
+
+
+async def mark_cancelling(
+    connection: Connection, leased: Sequence[Leased], versions: Mapping[UUID, int]
+) -> dict[UUID, bool]:
+    """Record that the plugin was told to cancel these sub-jobs; the leases stay. Answers as
+    :func:`mark_started` does."""
+    rows = await connection.fetch(
+        _SQL["mark_cancelling"],
+        [h.sub_job_id for h in leased],
+        [h.lease for h in leased],
+        list(versions),
+        list(versions.values()),
+    )
+    return {row["sub_job_id"]: row["attention"] for row in rows}
+
+
+async def settle(
+    connection: Connection, settlements: Sequence[Settlement], versions: Mapping[UUID, int]
+) -> tuple[set[UUID], list[UUID]]:
+    """End sub-jobs and count them. Their jobs and lanes are locked; the caller admits what waits in them.
+
+    Returns the ids of the sub-jobs that this call settled, and the jobs that have none open any more: their
+    finish step is due.
+    """
+    cancelled = [s.leased for s in settlements if s.status is Status.CANCELLED]
+    if cancelled:
+        await connection.execute(
+            _SQL["through_cancelling"], [h.sub_job_id for h in cancelled], [h.lease for h in cancelled]
+        )
+    rows = await connection.fetch(
+        _SQL["settle"],
+        [s.leased.sub_job_id for s in settlements],
+        [s.leased.lease for s in settlements],
+        [s.status.value for s in settlements],
+        [s.succeeded for s in settlements],
+        [s.failed for s in settlements],
+        [s.not_started for s in settlements],
+        [s.unknown for s in settlements],
+        [s.error for s in settlements],
+        [s.quarantine for s in settlements],
+        list(versions),
+        list(versions.values()),
+        FIRST_PROBE,
+    )
+    settled = {row["sub_job_id"] for row in rows}
+    done = [s for s in settlements if s.leased.sub_job_id in settled]
+    return settled, await _count(connection, done) if done else []
+
+
+async def _count(connection: Connection, done: Sequence[Settlement]) -> list[UUID]:
+    sums: dict[UUID, list[int]] = {}
+    for s in done:
+        of_job = sums.setdefault(s.leased.job_id, [0] * 6)
+        cancelled = int(s.status is Status.CANCELLED)
+        for i, n in enumerate((1, s.succeeded, s.failed, s.not_started, s.unknown, cancelled)):
+            of_job[i] += n
+    job_ids = sorted(sums)
+    rows = await connection.fetch(
+        _SQL["count_settled"], job_ids, *([sums[job_id][i] for job_id in job_ids] for i in range(6))
+    )
+    return [row["job_id"] for row in rows if row["sub_jobs_open"] == 0]
+
+
+async def end_quarantine(connection: Connection, leased: Sequence[Leased]) -> set[UUID]:
+    """Let the lanes of these writes start others again. The caller has locked the lanes, and admits."""
+    rows = await connection.fetch(
+        _SQL["end_quarantine"], [h.sub_job_id for h in leased], [h.lease for h in leased]
+    )
+    return {row["sub_job_id"] for row in rows}
+
+
+async def cancel(connection: Connection, job_id: UUID, version: int) -> None:
+    """Ask for the cancellation of every open sub-job of a job whose row the caller has locked."""
+    lanes = [row["lane_id"] for row in await connection.fetch(_SQL["lanes_of_job"], job_id)]
+    await lock_lanes(connection, lanes)
+    await connection.execute(_SQL["cancel_job"], job_id, version)
+    await notify_due(connection, "sub_job")
+
+
+async def poll_now(connection: Connection, sub_job_id: UUID, data_producer_job_id: str) -> bool:
+    """Make the next poll of a tracked sub-job due; False when it is not tracked."""
+    found = await connection.fetchrow(_SQL["poll_now"], sub_job_id, data_producer_job_id)
+    if found is not None:
+        await notify_due(connection, "sub_job")
+    return found is not None
+
+
+async def unblock(connection: Connection, job_ids: Sequence[UUID], how: Admission) -> None:
+    """Admit what may start of jobs that waited for others, whose rows the caller has locked."""
+    lanes = [row["lane_id"] for row in await connection.fetch(_SQL["lanes_of_blocked"], job_ids)]
+    await lock_lanes(connection, lanes)
+    await connection.execute(_SQL["unblock"], job_ids)
+    if await admit(connection, lanes, how):
+        await notify_due(connection, "sub_job")
+
+
+async def lock_reads(connection: Connection, sub_job_ids: Sequence[UUID]) -> set[UUID]:
+    """Lock those of these reads that are not settled."""
+    return {row["sub_job_id"] for row in await connection.fetch(_SQL["lock_reads"], sub_job_ids)}
+
+
+async def count_messages(
+    connection: Connection, messages: Mapping[UUID, int], totals: Mapping[UUID, int | None]
+) -> None:
+    """Count new messages of locked reads; ``totals``: how many there will be, where a message told."""
+    rows: list[Any] = await connection.fetch(
+        _SQL["count_messages"],
+        list(messages),
+        [totals.get(each) for each in messages],
+        list(messages.values()),
+    )
+    if any(row["due"] for row in rows):
+        await notify_due(connection, "sub_job")
