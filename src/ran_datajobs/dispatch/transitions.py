@@ -95,6 +95,7 @@ class TransitionWriter:
         self._announcer = announcer
         self._log = log
         self._chance = chance
+        self._begun: Batched[UUID, None] = Batched(self._flush_begun, most=_AT_ONCE)
         self._batched: Batched[Transition, bool | None] = Batched(self._flush, most=_AT_ONCE)
 
     async def __call__(self, transition: Transition) -> bool:
@@ -113,6 +114,19 @@ class TransitionWriter:
             if attention is None:
                 raise Fenced(f"sub-job {transition.leased.sub_job_id} was claimed by another worker")
             return attention
+
+    async def begun(self, job_id: UUID) -> None:
+        """Record that a create of the job is being sent: it is RUNNING from now on. Raises StoreUnavailable."""
+        await self._begun(job_id)
+
+    async def _flush_begun(self, job_ids: Sequence[UUID]) -> list[None]:
+        async def write(connection: Connection) -> None:
+            await sub_jobs.bump_jobs(connection, job_ids)
+            if running := await sub_jobs.jobs_running(connection, job_ids):
+                await self._announcer.jobs_changed(connection, running)
+
+        await self._database.retried(write)
+        return [None] * len(job_ids)
 
     async def is_leased(self, leased: Leased) -> bool:
         """True while the lease is the row's."""

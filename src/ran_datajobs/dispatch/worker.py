@@ -23,6 +23,7 @@ from ran_datajobs.dispatch.limits import DispatchLimits, is_create
 from ran_datajobs.dispatch.planner import Planner
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.errors import DataJobsError, Fenced, StoreUnavailable
+from ran_datajobs.job import Stage, Status
 from ran_datajobs.store import planning, sub_jobs
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.notices import DUE_CHANNEL, SUB_JOB_CHANNEL, follow
@@ -87,6 +88,7 @@ class Worker:
         self._attempts: dict[UUID, Attempt] = {}
         self._jobs: dict[UUID, LeasedJob] = {}
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
+        self._begun: set[asyncio.Task[None]] = set()
 
     def due_in(self, seconds: float) -> None:
         """A sub-job or a job is due in so many seconds: look then."""
@@ -192,6 +194,16 @@ class Worker:
                 self._limits.add(sub_job.plugin_id, sub_job.body_bytes, creates=attempt.creating)
             self._attempts[sub_job.sub_job_id] = attempt
             self._begin(sub_job.sub_job_id, self._work_on(attempt))
+        begun = {s.job_id for s in claimed if s.stage is Stage.STARTING and s.job_status is Status.NOT_STARTED}
+        for job_id in begun:
+            task = asyncio.create_task(self._job_begun(job_id))
+            self._begun.add(task)
+            task.add_done_callback(self._begun.discard)
+
+    async def _job_begun(self, job_id: UUID) -> None:
+        """Show the job as RUNNING while its first creates are sent; the first answer does so at the latest."""
+        with contextlib.suppress(StoreUnavailable):
+            await self._write.begun(job_id)
 
     def _begin_jobs(self, claimed: list[LeasedJob]) -> None:
         for job in claimed:
@@ -376,7 +388,7 @@ class Worker:
             await asyncio.wait(tasks, timeout=until - self._now(), return_when=asyncio.FIRST_COMPLETED)
         leases = {sub_job_id: each.sub_job.lease for sub_job_id, each in self._attempts.items()}
         jobs = {job_id: each.lease for job_id, each in self._jobs.items()}
-        tasks = set(self._tasks.values())
+        tasks = {*self._tasks.values(), *self._begun}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

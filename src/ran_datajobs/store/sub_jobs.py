@@ -116,6 +116,7 @@ class LeasedSubJob(Struct, frozen=True):
     quarantined_for: float | None
     body_bytes: int
     body: bytes | None
+    job_status: Status
     accept_type: str
     content_type: str
     activation_mode: str
@@ -279,6 +280,7 @@ def _leased_sub_job(row: Record) -> LeasedSubJob:
     values = dict(row.items())
     values["type"], values["status"] = _TYPES[values["type"]], _STATUSES[values["status"]]
     values["stage"], values["was"] = _STAGES[values["stage"]], _STAGES[values["was"]]
+    values["job_status"] = _STATUSES[values["job_status"]]
     values["told"] = None if values["told"] is None else _STATUSES[values["told"]]
     return LeasedSubJob(**values)
 
@@ -334,8 +336,13 @@ async def mark_started(
     )
     done = {row["sub_job_id"]: row["attention"] for row in rows}
     begun = {leased.job_id for leased, _ in started if leased.sub_job_id in done}
-    running = await connection.fetch(_SQL["jobs_running"], sorted(begun))
-    return done, [row["job_id"] for row in running]
+    return done, await jobs_running(connection, begun)
+
+
+async def jobs_running(connection: Connection, job_ids: Collection[UUID]) -> list[UUID]:
+    """Move those of the jobs that are NOT_STARTED to RUNNING; which they are. Their rows are locked."""
+    rows = await connection.fetch(_SQL["jobs_running"], sorted(set(job_ids)))
+    return [row["job_id"] for row in rows]
 
 
 async def postpone(connection: Connection, postponed: Sequence[Postponement]) -> set[UUID]:

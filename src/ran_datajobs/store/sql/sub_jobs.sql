@@ -97,7 +97,7 @@ extract(epoch from clock_timestamp() - s.last_part_at)::float8 as idle_for,
 extract(epoch from clock_timestamp() - s.ended_at)::float8 as ended_for,
 extract(epoch from s.quarantined_until - clock_timestamp())::float8 as quarantined_for,
 coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as body_bytes, case when s.stage = 'STARTING' then s.body end as body,
-j.accept_type, j.content_type, j.activation_mode, j.destination, j.results_bucket, l.data_producer_id,
+j.status as job_status, j.accept_type, j.content_type, j.activation_mode, j.destination, j.results_bucket, l.data_producer_id,
 s.plugin_id, p.url, p.dialect, p.idempotent, p.stop_on_error, p.give_up, p.sub_job_timeout
 
 -- What this worker may take: of each plugin at most so many creates and other steps ($1 to $4 for the plugins that have
