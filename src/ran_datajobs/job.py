@@ -74,7 +74,7 @@ STAGES: Final[dict[Stage, frozenset[Stage]]] = {
 
 
 class LaneState(enum.StrEnum):
-    """Whether a lane starts a write. It follows from the stages of the lane's writes and is stored nowhere else."""
+    """Whether a lane starts a write; derived from the stages of its writes, and not stored."""
 
     FREE = "FREE"  # no write of it is active: the next one is admitted
     OCCUPIED = "OCCUPIED"  # one write is ADMITTED, STARTING, TRACKING or COLLECTING
@@ -86,7 +86,7 @@ LANES: Final[dict[LaneState, frozenset[LaneState]]] = {
     LaneState.OCCUPIED: frozenset({LaneState.FREE, LaneState.QUARANTINED}),
     LaneState.QUARANTINED: frozenset({LaneState.FREE, LaneState.OCCUPIED}),
 }
-"""The only arrows between states of a lane. One transaction may end a write and admit the next: OCCUPIED stays."""
+"""The only arrows between states of a lane. It stays OCCUPIED where a write that ends admits the next."""
 
 
 def lane_state(active_write: Stage | None) -> LaneState:

@@ -1,14 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dispatch: durable tasks and lanes.
+"""Dispatch: one queue, one fence, one loop.
+
+The rows are the queue. A sub-job, and a data job for its own steps (plan, finish), is due at a time; a worker
+claims what is due, leases it under a token, and renews the leases of what it works on. Every write names the
+token: a worker that lost its lease changes nothing.
 
 ::
 
-    tasks ──► worker ──► planner    split an accepted job into sub-jobs; each client's in order (lines)
-                    ├──► turn       take lanes for a task, as there is room (places)
-                    │     └► held       a lane while it is held; choose what may run
-                    │         └► sub_jobs   start · track · collect · cancel one sub-job
-                    └──► finisher   manifest, then the verdict
+    worker ──claim──► planner    plan step of a job: its sub-jobs, admitted and partly leased at once
+           ├────────► finisher   finish step of a job: manifest, final status
+           └────────► executor   one leased sub-job: start · track · collect · cancel · time out · probe
+                          │
+                          └► transitions   what became of it, many in one transaction; admission
 
-``publishing`` keeps the outbox moving beside it. ``steps`` are the durable writes, gathered by ``batch``;
-``flight`` and ``circuit`` bound what is on its way to plugins; ``outcomes`` and ``backoff`` are pure.
+``limits`` and ``circuit`` bound what is under way at plugins; ``backoff`` is pure; ``pruner`` removes what is old.
+
+One sub-job, from its admission to its settlement:
+
+1. ``TransitionWriter.admit`` → ``sub_jobs.sql: admit``: WAITING → ADMITTED, in the transaction that makes room
+2. ``Worker._claim_sub_jobs`` → ``sub_jobs.sql: claim``: ADMITTED → STARTING, leased
+3. ``Worker._work_on``: runs the executor while the lease holds
+4. ``Executor.run``: steps until the lease ends
+5. ``Executor._step``: chooses by the stage
+6. ``Executor._start``: sends the create
+7. ``Executor._take``: records the answer, STARTING → TRACKING
+8. ``Executor._track``: polls
+9. ``Executor._fetch``: fetches the result
+10. ``Executor._end``: writes the result objects
+11. ``TransitionWriter._write``: one transaction for many transitions
+12. ``TransitionWriter._settle`` → ``sub_jobs.sql: settle``: → SETTLED, counted, announced
 """

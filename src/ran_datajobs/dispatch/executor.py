@@ -2,8 +2,8 @@
 """Works on one leased sub-job: start it at its plugin, poll it, collect its result, cancel it, time it out.
 
 One function per stage; each ends in a transition. What a plugin does wrong becomes an outcome. The rules for
-repeats are those of the southbound contract: polls and fetches are repeated inside a time budget; a create only
-where a second one does no harm. Nothing that is needed after a crash is kept in memory.
+repeats are those of the southbound contract: polls and fetches are repeated inside a time budget; a create
+only where a second one does no harm. Nothing that is needed after a crash is kept in memory.
 """
 
 from __future__ import annotations
@@ -67,16 +67,16 @@ from ran_datajobs.store.sub_jobs import (
 T = TypeVar("T")
 
 HOLD_FOR: Final = 1.0
-"""Maximum number of seconds that a lease is held until the next poll; a later one is left to another claim."""
+"""Maximum number of seconds that a lease is held until the next poll; a later one needs another claim."""
 
 THREAD_OVER: Final = 1000
-"""Number of operations from which on outcomes are computed on a thread, so that the event loop goes on."""
+"""Operations from which on outcomes are computed on a thread, so that the event loop goes on."""
 
 LARGE_AT_ONCE: Final = 2
 """Maximum number of such results processed at a time: threads compete with the event loop for the GIL."""
 
 KEPT_UP_TO: Final = 8192
-"""Maximum size, in bytes, of operations that are kept from the create to the result, so that they are read once."""
+"""Maximum size, in bytes, of operations that are kept from the create to the result, to be read once."""
 
 _ERROR_LENGTH: Final = 2000
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one worker may have under way: sub-jobs in memory, bytes of operations, and calls of each plugin.
 
-A claim takes no more than :meth:`DispatchLimits.room` says, so that what cannot be sent yet stays in the database, not
-marked as started. However many sub-jobs one plugin has, it gets at most as many places as it leaves free: one
-plugin gets half of all, two get a third each. Source: Choudhury and Hahne, "Dynamic Queue Length Thresholds for
-Shared-Memory Packet Switches", 1998.
+A claim takes no more than :meth:`DispatchLimits.room` says, so that what cannot be sent yet stays in the
+database, not marked as started. However many sub-jobs one plugin has, it gets at most as many places as it
+leaves free: one plugin gets half of all, two get a third each. Source: Choudhury and Hahne, "Dynamic Queue
+Length Thresholds for Shared-Memory Packet Switches", 1998.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final
 
 from ran_datajobs.job import Stage
@@ -20,14 +20,14 @@ from ran_datajobs.store.planning import JobRoom
 from ran_datajobs.store.sub_jobs import Admitted, LeasedSubJob, PluginRoom, Room
 
 ROWS: Final = 8192
-"""Maximum number of sub-jobs that one worker has leased. One costs about 8 KiB while its operations are few."""
+"""Maximum number of sub-jobs that one worker has leased. One costs about 8 KiB if its operations are few."""
 
 BODY_BYTES: Final = 256 * 1024 * 1024
 """Maximum size of the operations that one worker holds uncompressed, in bytes. One plugin gets half of it."""
 
 CREATES_PER_PLUGIN: Final = 128
-"""Maximum number of creates that one worker has marked at one plugin and has no answer to. The HTTP client sends
-half as many at a time; the others are on their way through the database."""
+"""Maximum number of creates that one worker has marked at one plugin and has no answer to. The HTTP client
+sends half as many at a time; the others are on their way through the database."""
 
 CALLS_PER_PLUGIN: Final = 64
 """Maximum number of other calls that one worker has under way at one plugin."""
@@ -110,7 +110,7 @@ class _OfPlugin:
 
 
 class DispatchLimits:
-    """Counts what one worker has under way. A leased sub-job is counted from :meth:`add` to :meth:`remove`."""
+    """Counts what one worker has under way: a leased sub-job from :meth:`add` to :meth:`remove`."""
 
     def __init__(
         self,
@@ -129,6 +129,8 @@ class DispatchLimits:
         self._bytes = Allowance(body_bytes)
         self._plugins: dict[int, _OfPlugin] = {}
         self.jobs = {"small": 0, "large": 0, "finish": 0}
+        self.freed: Callable[[], None] = lambda: None
+        """Called whenever something more may be claimed."""
 
     def room(self) -> Room:
         """How much more may be claimed now."""
@@ -199,6 +201,7 @@ class DispatchLimits:
         plugin.create_bytes -= size
         self._create_bytes -= size
         self._adjust(plugin)
+        self.freed()
 
     def remove(self, plugin_id: int) -> None:
         """The worker has no lease of the sub-job any more."""
@@ -207,6 +210,7 @@ class DispatchLimits:
         self._taken -= 1
         if not plugin.rows:
             del self._plugins[plugin_id]
+        self.freed()
 
     @contextlib.asynccontextmanager
     async def call(self, plugin_id: int) -> AsyncIterator[None]:

@@ -70,7 +70,7 @@ class QuarantineOver(Struct, frozen=True):
 
 
 Transition = Started | CancelTold | Postponement | Collecting | Ended | QuarantineOver
-"""What may become of a leased sub-job. A :class:`Postponement` and a :class:`Collecting` end the lease too."""
+"""What may become of a leased sub-job. A :class:`Postponement` and a :class:`Collecting` end the lease."""
 
 _T = TypeVar("_T")
 
@@ -116,7 +116,7 @@ class TransitionWriter:
             return attention
 
     async def begun(self, job_id: UUID) -> None:
-        """Record that a create of the job is being sent: it is RUNNING from now on. Raises StoreUnavailable."""
+        """Record that a create of the job is being sent: it is RUNNING now. Raises StoreUnavailable."""
         await self._begun(job_id)
 
     async def _flush_begun(self, job_ids: Sequence[UUID]) -> list[None]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one loop of a worker: claim rows that are due, run a step of each, renew the leases, sleep until due.
 
-The rows are the queue. A worker keeps nothing of a row but while it has its lease, and renews exactly the leases
-of the rows that it works on now; the rows of a worker that is gone are claimed by another one when their leases
-are void. A notice of the database only shortens a wait: without it the loop looks once a second.
+The rows are the queue. A worker keeps nothing of a row but while it has its lease, and renews exactly the
+leases of the rows that it works on now; the rows of a worker that is gone are claimed by another one when
+their leases are void. A notice of the database only shortens a wait: without it the loop looks once a second.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ _LONGEST_PAUSE: Final = 1.0
 class Worker:
     """Works until ``stopping`` is set, over every outage of the database.
 
-    A worker that is told to stop claims nothing more; what is under way gets ``grace`` seconds, and the leases
-    of the rest are given back.
+    A worker that is told to stop claims nothing more; what is under way gets ``grace`` seconds, and the
+    leases of the rest are given back.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class Worker:
         self._jobs: dict[UUID, LeasedJob] = {}
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
         self._begun: set[asyncio.Task[None]] = set()
+        limits.freed = self._room_freed
 
     def due_in(self, seconds: float) -> None:
         """A sub-job or a job is due in so many seconds: look then."""
@@ -194,14 +195,16 @@ class Worker:
                 self._limits.add(sub_job.plugin_id, sub_job.body_bytes, creates=attempt.creating)
             self._attempts[sub_job.sub_job_id] = attempt
             self._begin(sub_job.sub_job_id, self._work_on(attempt))
-        begun = {s.job_id for s in claimed if s.stage is Stage.STARTING and s.job_status is Status.NOT_STARTED}
+        begun = {
+            s.job_id for s in claimed if s.stage is Stage.STARTING and s.job_status is Status.NOT_STARTED
+        }
         for job_id in begun:
             task = asyncio.create_task(self._job_begun(job_id))
             self._begun.add(task)
             task.add_done_callback(self._begun.discard)
 
     async def _job_begun(self, job_id: UUID) -> None:
-        """Show the job as RUNNING while its first creates are sent; the first answer does so at the latest."""
+        """Show the job as RUNNING while its first creates are sent; their first answer does so as well."""
         with contextlib.suppress(StoreUnavailable):
             await self._write.begun(job_id)
 
@@ -244,8 +247,6 @@ class Worker:
             self._limits.remove(attempt.sub_job.plugin_id)
             if self._attempts.get(sub_job_id) is attempt:
                 del self._attempts[sub_job_id]
-            if self._hungry:
-                self._look(_SUB_JOB)
 
     async def _take_step(self, job: LeasedJob) -> None:
         """Plan or finish a leased job; a step that failed is due again after a growing pause."""
@@ -348,6 +349,10 @@ class Worker:
     def _look(self, *kinds: str) -> None:
         self._due.update(kinds)
         self._news.set()
+
+    def _room_freed(self) -> None:
+        if self._hungry:
+            self._look(_SUB_JOB)
 
     def _until_alarm(self) -> float:
         now = self._now()

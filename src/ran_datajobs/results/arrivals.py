@@ -100,7 +100,7 @@ class Arrivals:
         troubled: Callable[[Exception], None] = lambda _: None,
         reached: Reached = pass_by,
     ) -> None:
-        """``dropped`` is told each message that is not taken, ``troubled`` each error before it tries again."""
+        """``dropped`` gets each message that is not taken, ``troubled`` each error before the next try."""
         self._database = database
         self._bus = bus
         self._objects = objects

@@ -218,7 +218,7 @@ async def _lanes_of(connection: Connection, pairs: set[tuple[int, str]]) -> dict
         columns = [plugin for plugin, _ in missing], [producer for _, producer in missing]
         for row in await connection.fetch(_SQL[query], *columns):
             found[row["plugin_id"], row["data_producer_id"]] = row["lane_id"]
-        # One that another transaction makes right now is neither found nor made: it is found once it is there.
+        # One that another transaction is making is neither found nor made: it is found once it is there.
         query = "add_lanes" if query == "find_lanes" else "find_lanes"
     return found
 
