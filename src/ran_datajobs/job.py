@@ -116,7 +116,10 @@ class DeliveryState(enum.StrEnum):
 
 
 class Reason(enum.StrEnum):
-    """Why an operation did not succeed, where the cause is ours and not the plugin's."""
+    """Why an operation did not succeed, where the cause is ours and not the plugin's.
+
+    :mod:`ran_datajobs.reasons` explains these and the plugins' words.
+    """
 
     UNMATCHED = "UNMATCHED"  # no CM handle owns the FDN
     NO_DATA_PRODUCER = "NO_DATA_PRODUCER"  # the handle has no dataProducerIdentifier
@@ -125,6 +128,7 @@ class Reason(enum.StrEnum):
     DMI_LOST_JOB = "DMI_LOST_JOB"  # the plugin answered 404 or 410 for a job it had accepted
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"  # the plugin may have executed it
     RESULT_INCOMPLETE = "RESULT_INCOMPLETE"  # fewer result messages came than were announced
+    RESULT_UNREADABLE = "RESULT_UNREADABLE"  # the result cannot be had, or tells no outcomes
     MODE_NOT_SUPPORTED = "MODE_NOT_SUPPORTED"  # the plugin does not honour STOP_ON_ERROR
     CANCELLED = "CANCELLED"  # a cancel came first
     NOT_STARTED = "NOT_STARTED"  # an earlier failure stopped the sub-job
@@ -174,7 +178,8 @@ class Response(Struct, frozen=True, omit_defaults=True, rename="camel"):
 
     ``status_code``: 0-99 success, 100-199 failure. ``result`` is a read's objects, in the job's
     ``dataAcceptType``. ``reason`` says why an operation did not succeed (:class:`Reason`, else the
-    plugin's word). Keys that a plugin adds are dropped, among them any echo of private properties.
+    plugin's word); :func:`ran_datajobs.reasons.reason_of` finds it where it is empty. Keys that a plugin
+    adds are dropped, among them any echo of private properties.
     """
 
     operation_id: str | int

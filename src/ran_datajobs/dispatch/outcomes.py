@@ -21,6 +21,7 @@ from ran_datajobs.job import (
     Response,
     Status,
 )
+from ran_datajobs.reasons import reason_of
 from ran_datajobs.results.responses import state_of, synthesised, worst
 from ran_datajobs.results.verdict import count, verdict
 
@@ -165,28 +166,13 @@ def _missing(told: Status) -> tuple[OperationState, Reason, str]:
 
 def _completed(operation: Operation, response: Response) -> Response:
     told = state_of(response)
-    fallback = "" if told is OperationState.SUCCEEDED else _plugin_reason(response, told)
     return msgspec.structs.replace(
         response,
         operation_id=operation.operation_id,
         request=msgspec.Raw(msgspec.json.encode({"op": operation.op, "path": operation.path})),
         state=told,
-        reason=response.reason or fallback,
+        reason=response.reason if told is OperationState.SUCCEEDED else reason_of(response, told),
     )
-
-
-def _plugin_reason(response: Response, told: OperationState) -> str:
-    if response.errors and response.errors[0].reason:
-        return response.errors[0].reason
-    if response.errors:
-        return response.errors[0].type
-    match told:
-        case OperationState.NOT_STARTED:
-            return Reason.NOT_STARTED
-        case OperationState.UNKNOWN:
-            return Reason.OUTCOME_UNKNOWN
-        case _:
-            return f"STATUS_{response.status_code}"
 
 
 def _outcome(responses: tuple[Response, ...], *, cancelled: bool) -> Outcome:

@@ -21,6 +21,7 @@ from ran_datajobs.job import (
     Reason,
     Response,
 )
+from ran_datajobs.reasons import reason_of, with_reason
 
 MAX_DOCUMENT_BYTES: Final = MAX_MESSAGE_BYTES - len(b'{"data":}')
 """Largest document that still fits a bus message as it is."""
@@ -46,6 +47,7 @@ _CODE_OF: Final[Mapping[str, int]] = {
     Reason.DMI_LOST_JOB: NOT_RESPONDING,
     Reason.OUTCOME_UNKNOWN: UNKNOWN_ERROR,
     Reason.RESULT_INCOMPLETE: CANNOT_READ,
+    Reason.RESULT_UNREADABLE: CANNOT_READ,
     Reason.MODE_NOT_SUPPORTED: UNKNOWN_ERROR,
     Reason.CANCELLED: UNKNOWN_ERROR,
     Reason.NOT_STARTED: UNKNOWN_ERROR,
@@ -139,19 +141,20 @@ def synthesised(
 
 
 def cleaned(response: Response) -> Response:
-    """The same outcome with its ``state`` spelt out and the request cut down to ``op`` and ``path``."""
+    """The same outcome with ``state`` and ``reason`` spelt out, its request cut to ``op`` and ``path``."""
     try:
         request = _ENCODER.encode(_ECHO.decode(response.request))
     except msgspec.DecodeError:
         request = b"{}"
+    state = state_of(response)
     return Response(
         response.operation_id,
         response.status_code,
         response.status_message,
         Raw(request),
         response.result,
-        state_of(response),
-        response.reason,
+        state,
+        response.reason if state is OperationState.SUCCEEDED else reason_of(response, state),
         response.errors,
     )
 
@@ -216,10 +219,12 @@ def message_value(body: bytes, object_uri: str, sha256: Callable[[], str]) -> by
 def read_responses(body: bytes) -> tuple[list[Response], int]:
     """The responses of an untrusted document, and how many of its entries were of no use.
 
-    Unknown keys are dropped; codes may be numbers or strings. Raises msgspec.DecodeError for what is not
+    Unknown keys are dropped; codes may be numbers or strings. A failure has a reason, also where the document
+    was written without one. Raises msgspec.DecodeError for what is not
     ``{"responses": […]}`` in UTF-8, or is nested too deeply.
     """
-    return _read(body, _USABLE, _RESPONSES)
+    usable, useless = _read(body, _USABLE, _RESPONSES)
+    return [with_reason(each, state_of(each)) for each in usable], useless
 
 
 def read_message(value: bytes) -> tuple[list[Response], int]:
@@ -272,12 +277,14 @@ def _cut(response: Response, room: int) -> tuple[Response, Iterator[bytes]]:
         items = []
     largest = max(map(len, items), default=len(response.result))
     if largest > _MAX_RESULT_BYTES:
-        failed = Response(
-            head.operation_id,
-            TOO_LARGE,
-            f"a single object of {largest} bytes is more than a result can hold",
-            head.request,
-            state=OperationState.FAILED,
+        failed = cleaned(
+            Response(
+                head.operation_id,
+                TOO_LARGE,
+                f"a single object of {largest} bytes is more than a result can hold",
+                head.request,
+                state=OperationState.FAILED,
+            )
         )
         return failed, iter((_ENCODER.encode(failed),))
     results = _grouped(items, room - len(_with_result(head, Raw(b"[]")))) if items else (response.result,)
@@ -326,4 +333,4 @@ def _bounded(head: Response, room: int) -> Response:
     shorter = msgspec.structs.replace(short, request=Raw(b"{}"), errors=())
     if len(_ENCODER.encode(shorter)) * 2 <= room:
         return shorter
-    return msgspec.structs.replace(shorter, status_message="", reason="")
+    return cleaned(msgspec.structs.replace(shorter, status_message="", reason=""))
