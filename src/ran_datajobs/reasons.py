@@ -30,8 +30,10 @@ class Explanation(Struct, frozen=True):
     pattern: str | None = None
 
 
-_SAFE_BUT_VAIN: Final = "a retry is safe, but fails again until then."
-_LOOK_FIRST: Final = "look at the object of a write first, because it may have been changed."
+_UNTIL_THEN: Final = "a retry is safe, but fails again until then."
+_SAME_AGAIN: Final = "a retry is safe, but sends the same again and fails."
+_NOTHING_SENT: Final = "a retry is safe, because nothing was sent."
+_LOOK_FIRST: Final = "before you retry a write, look at its object, because it may have been changed."
 _READS_AT_ONCE: Final = f"Retry reads at once; {_LOOK_FIRST}"
 
 OURS: Final = (
@@ -39,27 +41,27 @@ OURS: Final = (
         Reason.UNMATCHED,
         "No CM handle owns the object",
         "No registered CM handle covers the name of the object, so that the operation was sent to nobody.",
-        f"Correct the name, or have the CM handle registered; {_SAFE_BUT_VAIN}",
+        f"Have the CM handle registered and retry, or correct the name in a new job; {_NOTHING_SENT}",
     ),
     Explanation(
         Reason.NO_DATA_PRODUCER,
         "The CM handle has no data producer",
         "A CM handle owns the object, but its registration has no dataProducerIdentifier, so that the "
         "operation was not sent.",
-        f"Have the registration of the CM handle completed; {_SAFE_BUT_VAIN}",
+        f"Have the registration of the CM handle completed, then retry; {_NOTHING_SENT}",
     ),
     Explanation(
         Reason.DMI_UNREACHABLE,
         "The DMI plugin does not answer",
         "The DMI plugin was never reached, or stopped answering, until the time budget was used up.",
-        "Bring back the plugin, or the network to it; a retry of what has FAILED is then safe, but look at "
-        "the object of a write that is UNKNOWN first, because it may have been changed.",
+        "Have the plugin, and the network to it, checked; a retry of what has FAILED is safe, but before you "
+        "retry a write that is UNKNOWN, look at its object, because it may have been changed.",
     ),
     Explanation(
         Reason.DMI_REFUSED,
         "The DMI plugin refused the job",
         "The DMI plugin answered the create with a refusal, and executed nothing of it.",
-        f"Read the refusal in the detail, and correct the request or the plugin; {_SAFE_BUT_VAIN}",
+        f"Act on the refusal, which stands in the detail; {_UNTIL_THEN}",
     ),
     Explanation(
         Reason.DMI_LOST_JOB,
@@ -93,8 +95,8 @@ OURS: Final = (
         "The DMI plugin cannot stop at a failure",
         "The job asks for STOP_ON_ERROR, and the DMI plugin is registered without stopOnError, so that the "
         "operation was not sent.",
-        "Submit it as BEST_EFFORT, or have the plugin registered with stopOnError; a retry keeps the mode, "
-        "is safe, and fails again until then.",
+        "Have the plugin registered with stopOnError and retry, or submit a new job as BEST_EFFORT; "
+        f"{_NOTHING_SENT}",
     ),
     Explanation(
         Reason.CANCELLED,
@@ -107,14 +109,14 @@ OURS: Final = (
         "An earlier failure stopped it",
         "An earlier operation of the same data producer failed, and the rest of the sub-job, this operation "
         "included, was not started.",
-        "Correct what failed first, then retry; a retry is safe, because this operation changed nothing.",
+        f"Remove the cause of that failure; {_UNTIL_THEN}",
     ),
 )
 """The causes that the service itself finds."""
 
 OTHER: Final = Explanation(
     "OTHER",
-    "A cause without a word of its own",
+    "Another cause: see the detail",
     "The plugin or the element failed the operation for a cause that TS 28.572 has no word for, such as a "
     "test that found another value, an action that was refused, or an element that did not answer.",
     "Read the detail, which tells the cause; a retry of what has FAILED is safe, because it changed nothing, "
@@ -127,91 +129,91 @@ TS_28572: Final = (
         "The name is not in the model",
         "The element knows no class or attribute of this name, or the name in the value is another than in "
         "the path.",
-        f"Correct the name in the request; {_SAFE_BUT_VAIN}",
+        f"Correct the name in a new job; {_SAME_AGAIN}",
     ),
     Explanation(
         "NEW_DATA_NODE_VALUE_INVALID",
         "The value is not allowed",
         "The new value has the wrong type, or is not in the range that the model allows.",
-        f"Correct the value (the detail says what is allowed); {_SAFE_BUT_VAIN}",
+        f"Correct the value, as the detail says, in a new job; {_SAME_AGAIN}",
     ),
     Explanation(
         "NEW_DATA_NODE_CONTAINMENT_INVALID",
         "The object cannot be contained there",
         "The model allows no object of this class below this parent.",
-        f"Correct the path of the new object; {_SAFE_BUT_VAIN}",
+        f"Correct the path of the object in a new job; {_SAME_AGAIN}",
     ),
     Explanation(
         "FINAL_DATA_NODE_VALUE_INVALID",
         "The values do not fit together",
         "The new value is allowed by itself, but not beside the other values that the object has.",
-        f"Change the values that belong together in one operation; {_SAFE_BUT_VAIN}",
+        f"Change the values that belong together in one operation of a new job; {_SAME_AGAIN}",
     ),
     Explanation(
         "FINAL_DATA_NODE_UNIQUENESS_INVALID",
         "A value stands twice in a list of distinct values",
         "The change would make a value stand twice where every value has to be distinct.",
-        f"Leave out what is there already; {_SAFE_BUT_VAIN}",
+        f"Leave out the value that is there already; {_SAME_AGAIN}",
     ),
     Explanation(
         "FINAL_DATA_NODE_MULTIPLICITY_INVALID",
         "A value is missing, or there are too many",
         "The change would leave an attribute with fewer or more values than the model allows.",
-        f"Give as many values as the detail says; {_SAFE_BUT_VAIN}",
+        f"Give as many values as the detail says, in a new job; {_SAME_AGAIN}",
     ),
     Explanation(
         "FINAL_DATA_NODE_CARDINALITY_INVALID",
         "Too few or too many objects of the class",
         "The change would leave the parent with fewer or more objects of this class than the model allows.",
-        f"Change the object that is there, or remove it first; {_SAFE_BUT_VAIN}",
+        f"Change the object that is there, or have it removed; {_UNTIL_THEN}",
     ),
     Explanation(
         "TARGET_DATA_NODE_NOT_FOUND",
         "The target does not exist",
         "The element has no such object, or the object has no such attribute.",
-        f"Correct the name, or create the target first; {_SAFE_BUT_VAIN}",
+        f"Create the target and retry, or correct the name in a new job; {_UNTIL_THEN}",
     ),
     Explanation(
         "TARGET_DATA_NODE_PARENT_NOT_FOUND",
         "The parent does not exist",
         "The object that should contain the new one does not exist at the element.",
-        f"Create the parent first, or correct the path; {_SAFE_BUT_VAIN}",
+        f"Create the parent and retry, or correct the path in a new job; {_UNTIL_THEN}",
     ),
     Explanation(
         "TARGET_DATA_NODE_FOUND",
         "The target exists already",
         "The operation cannot be applied to an object that exists, such as a replace of it as a whole.",
-        f"Name an attribute in the path, or merge attributes into the object; {_SAFE_BUT_VAIN}",
+        f"Name an attribute in the path, or merge attributes into the object; {_SAME_AGAIN}",
     ),
     Explanation(
         "TARGET_DATA_NODE_NOT_WRITABLE",
         "The attribute is read-only",
         "The model does not let anybody write this attribute.",
-        "Leave the operation out; a retry is safe, but always fails again.",
+        f"Leave the operation out; {_SAME_AGAIN}",
     ),
     Explanation(
         "TARGET_DATA_NODE_INVARIANT",
         "The attribute can be set at creation only",
         "The model lets this attribute be given with a new object, and never be changed.",
-        f"Remove the object and create it anew, or leave the operation out; {_SAFE_BUT_VAIN}",
+        f"Leave the operation out, or plan to create the object anew; {_SAME_AGAIN}",
     ),
     Explanation(
         "TARGET_DATA_NODE_CREATION_NOT_ALLOWED",
         "The object cannot be created",
         "The element does not let objects of this class be created.",
-        f"Ask who maintains the element how such objects come about; {_SAFE_BUT_VAIN}",
+        f"Ask who maintains the element how such objects are made; {_UNTIL_THEN}",
     ),
     Explanation(
         "TARGET_DATA_NODE_DELETION_NOT_ALLOWED",
         "The target cannot be removed",
         "The object still has children, or the model requires what should be removed.",
-        f"Remove the children first, or leave the operation out; {_SAFE_BUT_VAIN}",
+        f"Remove the children first, or leave the operation out; {_UNTIL_THEN}",
     ),
     Explanation(
         "ACCESS_DENIED",
         "The element denies access",
         "The account with which the plugin reaches the element may not do this.",
-        f"Have the rights of that account checked; {_SAFE_BUT_VAIN}",
+        f"Have the rights of that account checked; {_UNTIL_THEN}",
     ),
     OTHER,
 )
@@ -222,38 +224,38 @@ TS_28572_TYPES: Final = (
         "SCHEMA_VALIDATION_ERROR",
         "The request does not fit the model",
         "The element refused the operation, because a name, a value or a place in it is not in the model.",
-        f"Correct the request as the detail says; {_SAFE_BUT_VAIN}",
+        f"Correct the request, as the detail says, in a new job; {_SAME_AGAIN}",
     ),
     Explanation(
         "DATA_NODE_TREE_ERROR",
         "The tree of objects does not allow it",
         "The element refused the operation, because its target or the parent does not exist, or the target "
         "exists already.",
-        f"Compare the path with the objects that exist; {_SAFE_BUT_VAIN}",
+        f"Compare the path with the objects that exist; {_UNTIL_THEN}",
     ),
     Explanation(
         "MODIFICATION_NOT_ALLOWED",
         "The change is not allowed",
         "The element refused the operation, because its target may not be changed so.",
-        f"Leave the operation out, or change what stands in its way; {_SAFE_BUT_VAIN}",
+        f"Leave the operation out, or change what stands in its way; {_UNTIL_THEN}",
     ),
     Explanation(
         "ACCESS_CONTROL_CONFLICT",
         "Access control forbids it",
         "The element refused the operation, because the account of the plugin may not do this.",
-        f"Have the rights of that account checked; {_SAFE_BUT_VAIN}",
+        f"Have the rights of that account checked; {_UNTIL_THEN}",
     ),
     Explanation(
         "APPLICATION_LAYER_ERROR",
         "The application refused it",
         "The element understood the operation, and its application could not do it.",
-        f"Read the detail, and have the state of the element checked; {_SAFE_BUT_VAIN}",
+        f"Read the detail, and have the state of the element checked; {_UNTIL_THEN}",
     ),
     Explanation(
         "SERVER_ERROR",
         "An error inside the element or the plugin",
         "The element or the plugin failed by itself while it executed the operation.",
-        f"Have the element and the plugin checked, then retry; {_LOOK_FIRST}",
+        f"Have the element and the plugin checked; {_LOOK_FIRST}",
     ),
 )
 """The types of ErrorDetail: each stands as the reason where an error has no reason. OTHER is both."""
@@ -263,19 +265,19 @@ CODES: Final = (
         "STATUS_100",
         "The DMI plugin knows no such CM handle",
         "The DMI plugin answered the code 100 of ONAP's list: it owns no CM handle for the object.",
-        f"Compare the CM handles of the plugin with those that are registered; {_SAFE_BUT_VAIN}",
+        f"Compare the CM handles of the plugin with those that are registered; {_UNTIL_THEN}",
     ),
     Explanation(
         "STATUS_102",
         "The DMI plugin got no answer",
         "The DMI plugin answered the code 102 of ONAP's list: what executes the operation did not respond.",
-        f"Have the element and the plugin checked, then retry; {_LOOK_FIRST}",
+        f"Have the element and the plugin checked; {_LOOK_FIRST}",
     ),
     Explanation(
         "STATUS_103",
         "The DMI plugin cannot read the data",
         "The DMI plugin answered the code 103 of ONAP's list: the data could not be read.",
-        f"Have the name, the element and the plugin checked, then retry; {_LOOK_FIRST}",
+        f"Have the name, the element and the plugin checked; {_LOOK_FIRST}",
     ),
     Explanation(
         "STATUS_107",
@@ -287,20 +289,20 @@ CODES: Final = (
         "STATUS_108",
         "The DMI plugin told no cause",
         "The DMI plugin reported a failure without a cause: with code 108 of ONAP's list, or without a code.",
-        f"Look into the log of the plugin, then retry; {_LOOK_FIRST}",
+        f"Look into the log of the plugin; {_LOOK_FIRST}",
     ),
     Explanation(
         "STATUS_112",
         "The data is too large",
         "A single object is larger than a message or a result may be: code 112 of ONAP's list.",
-        f"Ask for fewer attributes, or for a smaller scope; {_SAFE_BUT_VAIN}",
+        f"Ask for fewer attributes, or for a smaller scope; {_UNTIL_THEN}",
     ),
     Explanation(
         "STATUS_<code>",
         "The DMI plugin told a code alone",
         "The DMI plugin reported a failure with a status code that is not in ONAP's list, and without a "
         "reason.",
-        f"Look the code up in the documentation of the plugin, then retry; {_LOOK_FIRST}",
+        f"Look the code up in the documentation of the plugin; {_LOOK_FIRST}",
         pattern="^STATUS_-?[0-9]+$",
     ),
 )
@@ -310,7 +312,7 @@ PLUGINS_OWN: Final = Explanation(
     "<word of the plugin>",
     "A word of the DMI plugin",
     "The DMI plugin gave a reason of its own, which stands in no list of ran-datajobs, 3GPP or ONAP.",
-    f"Look the word up in the documentation of the plugin, then retry; {_LOOK_FIRST}",
+    f"Look the word up in the documentation of the plugin; {_LOOK_FIRST}",
     pattern=r"\S",
 )
 

@@ -96,8 +96,8 @@ def job_list(jobs: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def job(job: Mapping[str, Any]) -> None:
-    """One job, all that is known of it."""
+def job(job: Mapping[str, Any], causes: Sequence[str] = ()) -> None:
+    """One job, all that is known of it; ``causes``: a line for each reason why operations failed."""
     subs = ", ".join(f"{n} {in_words(status)}" for status, n in job["subJobs"].items()) or "none"
     lines: list[tuple[str, object]] = [
         ("Job", job["jobId"]),
@@ -108,6 +108,7 @@ def job(job: Mapping[str, Any]) -> None:
         ("Counts", counts_in_words(job["operations"])),
         ("Sub-jobs", subs),
         ("Reason", job.get("reason")),
+        *(("" if position else "Failures", cause) for position, cause in enumerate(causes)),
         ("Priority", job["priority"]),
         ("Retry of", job.get("retryOf")),
         ("Destination", job.get("destination")),

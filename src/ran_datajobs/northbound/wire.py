@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
+from ran_datajobs.northbound import paths
+from ran_datajobs.reasons import REASONS, Explanation
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.job_view import JobAnswer, SubJobAnswer, WireStatus
 
@@ -35,6 +37,16 @@ class SubJobPage(Struct, frozen=True):
     next: str | None
 
 
+ReasonWord = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        description=f"One of those that `GET {paths.REASONS}` explains, or a word of the DMI plugin.",
+        examples=[each.reason for each in REASONS if each.pattern is None],
+    ),
+]
+
+
 class Failure(Struct, frozen=True, rename="camel"):
     """An operation that did not succeed, and why."""
 
@@ -42,8 +54,14 @@ class Failure(Struct, frozen=True, rename="camel"):
     path: str
     op: str
     state: str
-    reason: str
+    reason: ReasonWord
     detail: str
+
+
+class ReasonList(Struct, frozen=True):
+    """Every reason of a failed operation, and what it means."""
+
+    items: list[Explanation]
 
 
 class FailureList(Struct, frozen=True):
