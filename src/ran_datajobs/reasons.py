@@ -300,8 +300,8 @@ CODES: Final = (
     Explanation(
         "STATUS_<code>",
         "The DMI plugin told a code alone",
-        "The DMI plugin reported a failure with a status code that is not in ONAP's list, and without a "
-        "reason.",
+        "The DMI plugin reported a failure, and told nothing but a status code that is no failure in ONAP's "
+        "list.",
         f"Look the code up in the documentation of the plugin; {_LOOK_FIRST}",
         pattern="^STATUS_-?[0-9]+$",
     ),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ran_datajobs
-from ran_datajobs.job import ALLOWED, Counts, OperationState, Reason, Status, read_status, wire_status
+from ran_datajobs.job import ALLOWED, Counts, OperationState, Status, read_status, wire_status
 from ran_datajobs.results.verdict import count, verdict, why
 from ran_datajobs.store.queries import migrations
 
@@ -102,11 +102,10 @@ def test_the_lifecycle_page_has_the_states_and_arrows_of_the_code() -> None:
 
 
 def test_the_lifecycle_page_has_the_other_sets_of_the_code() -> None:
-    """The states of an operation, the reasons, and the stages of a sub-job in the database's enum."""
+    """The states of an operation, and the stages of a sub-job in the database's enum."""
     stages = migrations()[0][2].partition("create type sub_job_stage as enum (")[2].partition(");")[0]
     for heading, words in (
         ("| state | means |", [state.value for state in OperationState]),
-        ("| reason | why |", [reason.value for reason in Reason]),
         ("| stage | means | left by |", re.findall("'([A-Z]+)'", stages)),
     ):
         assert [first for first, *_ in table_below(heading)] == [[word] for word in words]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -51,9 +51,11 @@ def by_reason(lines: Iterable[bytes]) -> list[Cause]:
     return sorted(causes.values(), key=lambda cause: -cause.states.total())
 
 
-def show_causes(causes: Iterable[Cause]) -> None:
+def show_causes(causes: Sequence[Cause]) -> None:
     """Each reason with what it means and what to do, and below it its operations."""
     out = show.console()
+    if not causes:
+        out.print("no operation has failed")
     for position, cause in enumerate(causes):
         words = explanation_of(cause.reason)
         states = ", ".join(f"{count} {show.in_words(state)}" for state, count in cause.states.most_common())
