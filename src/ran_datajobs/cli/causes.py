@@ -58,8 +58,11 @@ def show_causes(causes: Sequence[Cause]) -> None:
         out.print("no operation has failed")
     for position, cause in enumerate(causes):
         words = explanation_of(cause.reason)
-        states = ", ".join(f"{count} {show.in_words(state)}" for state, count in cause.states.most_common())
-        out.print("" if position == 0 else "\n", end="")
+        states = ", ".join(
+            f"{count} {state.lower().replace('_', ' ')}" for state, count in cause.states.most_common()
+        )
+        if position:
+            out.print()
         out.print(Text(f"{cause.states.total()} × {show.clean(cause.reason)}", style="bold"), end="")
         out.print(Text(f" – {words.title} ({show.clean(states)})"))
         out.print(Text(words.meaning))
