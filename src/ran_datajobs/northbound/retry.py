@@ -21,9 +21,9 @@ from ran_datajobs.northbound.destination import Destination
 from ran_datajobs.northbound.jobs import existing
 from ran_datajobs.northbound.parts import Api, Caller
 from ran_datajobs.northbound.problems import documented
-from ran_datajobs.northbound.submit import accept, admit, check_disk, new_job, off_loop, read_request_within
+from ran_datajobs.northbound.submit import accept, admit, check_disk, new_job, off_loop
 from ran_datajobs.northbound.wire import SubmitAnswer
-from ran_datajobs.plan.request import JobRequest
+from ran_datajobs.plan.request import JobRequest, read_accepted
 from ran_datajobs.results.parts import failed_operations
 from ran_datajobs.store import jobs, parts
 
@@ -100,7 +100,7 @@ def left_over(read: JobRequest, wanted: set[str]) -> JobRequest:
 
 
 def _left_over(stored: bytes, wanted: set[str], max_operations: int) -> tuple[JobRequest, bytes]:
-    read = left_over(read_request_within(zstandard.decompress(stored), max_operations), wanted)
+    read = left_over(read_accepted(zstandard.decompress(stored)), wanted)
     body = _Body(
         data_accept_type=read.accept_type,
         data_content_type=read.content_type,
