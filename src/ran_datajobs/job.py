@@ -160,8 +160,8 @@ class Operation(Struct, frozen=True, omit_defaults=True, rename="camel", gc=Fals
 
 
 class IgnoredKey(Struct, frozen=True, omit_defaults=True):
-    """A key of a request that means nothing here: the JSON ``pointer`` of one in the envelope, or the ``name``
-    of one in operations and the ``count`` of operations that have it."""
+    """A key of a request that means nothing here: the JSON ``pointer`` of one in the envelope, or the
+    ``name`` of one in operations and the ``count`` of operations that have it."""
 
     pointer: str | UnsetType = UNSET
     name: str | UnsetType = UNSET
@@ -171,11 +171,8 @@ class IgnoredKey(Struct, frozen=True, omit_defaults=True):
 class Ignored(Struct, frozen=True):
     """The keys of a request that were ignored: the first of them, and how many there are."""
 
-    keys: tuple[IgnoredKey, ...] = ()
-    count: int = 0
-
-
-NOTHING_IGNORED: Final = Ignored()
+    keys: tuple[IgnoredKey, ...]
+    count: int
 
 
 class ErrorDetail(Struct, frozen=True, omit_defaults=True, rename="camel"):

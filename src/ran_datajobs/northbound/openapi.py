@@ -40,7 +40,12 @@ _ANY: Final = Schema()
 _FLAG: Final = Schema(type=OpenAPIType.BOOLEAN)
 _NUMBER: Final = Schema(type=OpenAPIType.NUMBER, exclusive_minimum=0)
 _WORDS: Final = Schema(
-    type=OpenAPIType.OBJECT, additional_properties=Schema(type=[OpenAPIType.STRING, OpenAPIType.NULL])
+    type=OpenAPIType.OBJECT,
+    description="Texts; a number or a boolean becomes its JSON text. null is none, and in an update "
+    'removes the property, as "~" does.',
+    additional_properties=Schema(
+        type=[OpenAPIType.STRING, OpenAPIType.NUMBER, OpenAPIType.BOOLEAN, OpenAPIType.NULL]
+    ),
 )
 
 _OPERATION: Final = Schema(

@@ -9,12 +9,12 @@ from litestar import Request, Response, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
-from ran_datajobs.northbound import paths
+from ran_datajobs.northbound import parameters, paths
 from ran_datajobs.northbound.page_files import StaticFile
 from ran_datajobs.northbound.parts import AnyRequest, Api
 
 _INDEX: Final = "index.html"
-_ANY: Final = {"produces": ("*/*",)}
+_ANY: Final = {"produces": ("*/*",), parameters.ANY: True}
 
 
 @get(paths.PAGE, include_in_schema=False, opt=_ANY)

@@ -75,9 +75,10 @@ async def retry(
         if stored is None:
             hint = "" if include_unknown else _UNKNOWN_HINT
             raise HTTPException(status_code=409, detail=f"there is nothing to retry{hint}")
-        read, body = await off_loop(size, _left_over, stored, wanted, api.parts.limits.max_operations)
+        read, body = await off_loop(size, _left_over, stored, wanted)
         destination = Destination(row.destination, row.destination_kind, row.results_bucket)
-        job = await new_job(caller, read, destination, body, retry_of=job_id)
+        head = msgspec.structs.replace(read, ignored=row.ignored)  # as the first answer told them
+        job = await new_job(caller, head, destination, body, retry_of=job_id)
         return await accept(api, caller, job)
 
 
@@ -99,7 +100,7 @@ def left_over(read: JobRequest, wanted: set[str]) -> JobRequest:
     return msgspec.structs.replace(read, operations=operations, count=len(operations), after=())
 
 
-def _left_over(stored: bytes, wanted: set[str], max_operations: int) -> tuple[JobRequest, bytes]:
+def _left_over(stored: bytes, wanted: set[str]) -> tuple[JobRequest, bytes]:
     read = left_over(read_accepted(zstandard.decompress(stored)), wanted)
     body = _Body(
         data_accept_type=read.accept_type,

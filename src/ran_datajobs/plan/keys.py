@@ -72,12 +72,12 @@ class UnknownKeys:
         return bool(self.not_offered.count or self.slips.count)
 
     @property
-    def ignored(self) -> Ignored:
+    def ignored(self) -> Ignored | None:
         """The keys that are ignored: those of the envelope, then those of operations, as they came."""
         keys = [IgnoredKey(pointer=pointer) for pointer in self._pointers[:MAX_TOLD]]
         keys += [IgnoredKey(name=name, count=count) for name, count in self._names.items()]
         count = len(self._pointers) + len(self._names) + len(self._other_names)
-        return Ignored(tuple(keys[:MAX_TOLD]), count)
+        return Ignored(tuple(keys[:MAX_TOLD]), count) if count else None
 
     def in_envelope(self, pairs: Sequence[tuple[str, Any]]) -> None:
         """Judge every key of an envelope that is not in :data:`ENVELOPE`. ``pairs``: all keys and values."""

@@ -40,7 +40,10 @@ _INTEGER_IDS: Final = range(-(2**63), 2**64)
 
 
 class RequestHead(Struct, frozen=True):
-    """What a checked request says about the job as a whole. ``count``: its operations."""
+    """What a checked request says about the job as a whole. ``count``: its operations.
+
+    ``ignored``: its keys that mean nothing here; None when there are none.
+    """
 
     type: JobType
     name: str | None
@@ -50,7 +53,7 @@ class RequestHead(Struct, frozen=True):
     priority: int
     after: tuple[uuid.UUID, ...]
     count: int
-    ignored: Ignored
+    ignored: Ignored | None
 
 
 class JobRequest(RequestHead, frozen=True):
@@ -210,7 +213,7 @@ def _id_fault(operation_id: str | int) -> str | None:
     return None
 
 
-def _head(envelope: Envelope, count: int, ignored: Ignored, *, is_read: bool) -> RequestHead:
+def _head(envelope: Envelope, count: int, ignored: Ignored | None, *, is_read: bool) -> RequestHead:
     return RequestHead(
         type=JobType.READ if is_read else JobType.WRITE,
         name=envelope.name,

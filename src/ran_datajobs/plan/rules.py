@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from msgspec import Raw, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from ran_datajobs import fdn
 from ran_datajobs.errors import InvalidFdn, InvalidFilter
@@ -58,10 +58,8 @@ def _judged_without_fdn(line: WriteLine, fragment: str | None) -> Findings:
         return (("path", f"what follows '#' must be printable, with at most {MAX_FRAGMENT} characters"),)
     if line.op is Op.READ and isinstance(line, Line):
         return _read(line, fragment)
-    if isinstance(line.value, UnsetType) or line.op is Op.REMOVE:
-        value = _NO_VALUE
-    else:
-        value = memoryview(line.value)
+    written = UNSET if line.op is Op.REMOVE else line.value
+    value = _NO_VALUE if isinstance(written, UnsetType) else memoryview(written)
     if len(value) > 2 * MAX_DEPTH and too_deep(bytes(value)):
         return (("value", f"is nested deeper than {MAX_DEPTH}"),)
     return _WRITES[line.op](fragment, value)
