@@ -22,11 +22,13 @@ _TOLD_STEPS: Final = 3
 MOST_STEPS: Final = 16
 """So far a pointer leads at all."""
 
-# The escapes of a JSON text, one after the other; the group is half of a surrogate pair.
-_ESCAPE: Final = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+# Everything up to half of a surrogate pair, which is the group: whole pairs go with the rest.
+_HALF_A_PAIR: Final = re.compile(
+    rb"(?:[^\\]++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\(?!u[dD][89a-fA-F]).)*+"
+    rb"(\\u[dD][89a-fA-F][0-9a-fA-F]{2})",
     re.DOTALL,
 )
+_MOST_HALVES: Final = 1000
 _OTHER_MARKS: Final = (
     (codecs.BOM_UTF32_LE, "UTF-32 LE"),
     (codecs.BOM_UTF32_BE, "UTF-32 BE"),
@@ -122,15 +124,19 @@ def _other_encoding(start: bytes) -> str | None:
 
 def _place_of_half_a_pair(body: bytes, most_steps: int) -> str | None:
     """The pointer of the first half of a surrogate pair that stands alone; of the object where it is in a
-    name. None when there is none, or the body is no JSON besides."""
-    if not any(found[1] for found in _ESCAPE.finditer(body)):
+    name. None when there is none, when there are very many, and when the body is no JSON besides."""
+    halves: list[int] = []
+    while len(halves) < _MOST_HALVES and (half := _HALF_A_PAIR.match(body, halves[-1] + 6 if halves else 0)):
+        halves.append(half.start(1))
+    if not halves:
         return None
     # The first one becomes an escape that the body has not got: whatever contains it is on the way.
     unused = next((code for code in range(0xE000, 0xF900) if b"\\u%04x" % code not in body), 0xFFFD)
     marker = b"\\u%04x" % unused
-    replacements = iter((marker,))
-    text = _ESCAPE.sub(lambda found: found[0] if found[1] is None else next(replacements, b"\\ufffd"), body)
-    steps = ""
+    mended = bytearray(body)
+    for at in halves:
+        mended[at : at + 6] = b"\\ufffd" if at > halves[0] else marker
+    steps, text = "", bytes(mended)
     try:
         for _ in range(most_steps):
             found = next(((step, raw) for step, raw in _inside(text) if marker in raw), None)

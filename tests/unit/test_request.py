@@ -269,7 +269,7 @@ def test_the_value_of_a_remove_is_ignored(value: bytes) -> None:
     text = b'{"data": [{"op": "remove", "path": "%s", "value": %s}]}' % (CELL.encode(), value)
     request = read_request(text)
     assert request.operations == [Operation(Op.REMOVE, CELL, "0")]
-    assert (request.ignored.count, check_request(text).count) == (0, 1)
+    assert (request.ignored, check_request(text).ignored) == (None, None)
 
 
 @pytest.mark.parametrize("fragment", ["#/attributes", "/#/attributes", "#attributes"])
