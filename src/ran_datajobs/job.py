@@ -163,6 +163,22 @@ class Operation(Struct, frozen=True, omit_defaults=True, rename="camel", gc=Fals
         return str(self.operation_id)
 
 
+class IgnoredKey(Struct, frozen=True, omit_defaults=True):
+    """A key of a request that means nothing here: the JSON ``pointer`` of one in the envelope, or the
+    ``name`` of one in operations and the ``count`` of operations that have it."""
+
+    pointer: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+    count: int | UnsetType = UNSET
+
+
+class Ignored(Struct, frozen=True):
+    """The keys of a request that were ignored: the first of them, and how many there are."""
+
+    keys: tuple[IgnoredKey, ...]
+    count: int
+
+
 class ErrorDetail(Struct, frozen=True, omit_defaults=True, rename="camel"):
     """ErrorDetail of TS 28.572: why one operation failed and which data node is to blame."""
 

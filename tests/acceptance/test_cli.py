@@ -331,6 +331,37 @@ async def test_a_topic_can_be_read(network: Network) -> None:
     assert (await network.run("tail", topic, "--no-follow", "--from", "1")).stdout == ""
 
 
+async def test_files_with_a_byte_order_mark_are_taken(network: Network, tmp_path: Path) -> None:
+    """A registration and a job, as Windows' editors save them; another encoding is told by its name."""
+    file = tmp_path / "file.json"
+    handles = [{"cmHandle": f"h-{uuid.uuid4()}", "cmHandleProperties": {"id": 1}}]
+    body = json.dumps({"dmiPlugin": network.address, "createdCmHandles": handles})
+    file.write_text(body, encoding="utf-8-sig")
+    assert (await network.run("inventory", "load", file)).stdout == "all were taken\n"
+    file.write_text(network.request("nowhere").decode(), encoding="utf-8-sig")
+    assert (await network.run("submit", file)).returncode == 0
+    file.write_text(network.request("nowhere").decode(), encoding="utf-16")
+    done = await network.run("submit", file)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "UTF-8" in done.stderr and "UTF-16 LE" in done.stderr
+
+
+async def test_ignored_keys_are_shown(network: Network) -> None:
+    """By the submit and the dry run on standard error, and by the job; programs read them in the JSON."""
+    request = json.loads(network.request("a", "b")) | {"notBefore": "x"}
+    request["data"] = [one | {"note": 1} for one in request["data"]]
+    body = json.dumps(request).encode()
+    said = "#/notBefore, note (2 operations)"
+    submitted = await network.run("submit", "-", stdin=body)
+    assert said in submitted.stderr
+    assert said in (await network.run("submit", "-", "--dry-run", stdin=body)).stderr
+    assert said in (await network.run("submit", "-", "--watch", stdin=body)).stderr
+    job_id = submitted.stdout.splitlines()[1].split("\t")[0]
+    assert f"Ignored     {said}" in (await network.run("status", job_id)).stdout
+    as_json = await network.run("submit", "-", "--output", "json", stdin=body)
+    assert (as_json.stderr, json.loads(as_json.stdout)["ignoredCount"]) == ("", 2)
+
+
 async def test_a_refused_request_shows_where_it_is_wrong(network: Network) -> None:
     """Status 2 and the place in the request; one line, no traceback."""
     bad = {"data": [{"op": "copy", "path": "/A=1", "operationId": "1"}]}
@@ -437,11 +468,28 @@ def test_a_guarded_service_wants_a_token(tmp_path: Path, free_port: int) -> None
         assert without.returncode == 2
         assert "DATAJOBS_TOKEN" in without.stderr
         assert datajobs("list", "--server", url, DATAJOBS_TOKEN=token).returncode == 0
-        (tmp_path / "token").write_text(token)
-        assert datajobs("list", "--server", url, DATAJOBS_TOKEN_FILE=str(tmp_path / "token")).returncode == 0
+        kept = tmp_path / "token"
+        for text in (token, f"\ufeff{token}\r\n", f" \ufeff {token} \n"):
+            kept.write_text(text, encoding="utf-8")
+            assert datajobs("list", "--server", url, DATAJOBS_TOKEN_FILE=str(kept)).returncode == 0
+        assert datajobs("list", "--server", url, DATAJOBS_TOKEN=f"\ufeff{token} ").returncode == 0
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+        assert datajobs("list", "--server", url, DATAJOBS_TOKEN=token).returncode == 0
         assert datajobs("token", "revoke", "planner", "--tokens-file", file).returncode == 0
         assert datajobs("list", "--server", url, DATAJOBS_TOKEN=token).returncode == 2
         assert token not in running.text()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_what_is_no_token_is_told_in_one_line(tmp_path: Path, encoding: str) -> None:
+    """Status 2 and where it stands; what stands there is not shown."""
+    file = tmp_path / "token"
+    for text in ("rdj_secret", "rdj_secret\nrdj_other"):
+        file.write_text(text, encoding=encoding if text == "rdj_secret" else "utf-8")
+        done = datajobs("list", DATAJOBS_TOKEN_FILE=str(file))
+        assert done.returncode == 2
+        assert done.stderr.startswith("datajobs: ") and done.stderr.count("\n") == 1
+        assert "DATAJOBS_TOKEN_FILE" in done.stderr and "secret" not in done.stderr
 
 
 def test_the_effective_settings_are_shown_without_secrets() -> None:

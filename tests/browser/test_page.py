@@ -134,6 +134,22 @@ def test_submits_after_a_dry_run(watched: Watched, running_service: Service) -> 
     assert page.url.rpartition("/")[2] == running_service.get("dataJob?limit=1")["items"][0]["jobId"]
 
 
+def test_tells_what_was_ignored(watched: Watched, running_service: Service) -> None:
+    """Keys that mean nothing are named by the plan, and by the job; a key is text, whatever it is."""
+    page = watched.page
+    request = labels("nowhere") | {"notBefore": "x", "<b>&": 1}
+    request["data"] = [one | {"note": 1} for one in request["data"]]
+    said = "#/notBefore, #/<b>&, note in 1\u00a0operation"
+    page.goto("#/submit")
+    page.get_by_label("Request (JSON)").fill(json.dumps(request))
+    page.get_by_role("button", name="Dry run").click()
+    expect(page.locator(".plan .ignored")).to_contain_text(said)
+    page.get_by_role("button", name=re.compile("^Submit")).click()
+    expect(page.locator("main > div > .ignored")).to_contain_text(said)
+    open_job(page, job_of_type(running_service, "WRITE")["jobId"])
+    expect(page.locator(".ignored")).to_have_count(0)
+
+
 def test_submits_a_file(watched: Watched, running_service: Service) -> None:
     """A file can be chosen in place of a text; the plan names what nobody owns, with the reason."""
     page = watched.page

@@ -408,13 +408,12 @@ async def test_a_path_tells_all_its_methods(api: Api, path: str, methods: str) -
 
 
 async def test_a_query_parameter_that_stands_twice_is_a_400(api: Api) -> None:
-    """Nobody can tell which one was meant. What no call knows is ignored, however often it stands."""
-    for query, name in (("destination=a&destination=b", "destination"), ("dryRun=1&dryRun=1", "dryRun")):
+    """Nobody can tell which one was meant; in whatever case the two are spelt."""
+    for query, name in (("destination=a&destination=b", "destination"), ("dryRun=1&dryrun=1", "dryRun")):
         problem = (await api.submit(query=f"?{query}")).problem
         assert (problem["status"], problem["errors"]) == (400, [{"pointer": name, "detail": "stands twice"}])
     assert (await api.get(f"{paths.JOBS}?limit=1&limit=2")).problem["errors"][0]["pointer"] == "limit"
     assert await api.left_behind() == dict.fromkeys(await api.left_behind(), 0)
-    assert (await api.get(f"{paths.JOBS}?limit=1&x=1&x=2")).status == 200
 
 
 async def test_an_answer_that_is_not_wanted_is_a_406(api: Api) -> None:

@@ -54,6 +54,7 @@ def submit(
     if not watch:
         _show_accepted(settings, accepted)
         return
+    _show_ignored(settings, accepted)
     _watch(settings, api, accepted["jobId"])
 
 
@@ -215,6 +216,16 @@ def _show_accepted(settings: Settings, accepted: dict[str, Any]) -> None:
         ("JOB", "STATUS", "RESULTS"),
         [(accepted["jobId"], show.status_text(accepted["status"]), accepted["resultsuri"])],
     )
+    _show_ignored(settings, accepted)
+
+
+def _show_ignored(settings: Settings, answer: dict[str, Any]) -> None:
+    from ran_datajobs.cli import show
+
+    if settings.output != "json" and (told := show.ignored_in_words(answer)):
+        show.console(stderr=True).print(
+            f"These keys mean nothing here and were ignored: {told}", markup=False
+        )
 
 
 def _show_plan(settings: Settings, plan: dict[str, Any]) -> None:
@@ -240,3 +251,4 @@ def _show_plan(settings: Settings, plan: dict[str, Any]) -> None:
         for reason in sorted({lost["reason"] for lost in plan["unmatched"]}):
             words = explanation_of(reason)
             show.console().print(f"{show.clean(reason)}: {words.meaning} {words.advice}", markup=False)
+    _show_ignored(settings, plan)

@@ -9,12 +9,17 @@ from litestar import Response, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
+<<<<<<< HEAD
 from ran_datajobs.northbound import paths
 from ran_datajobs.northbound.cacheable import CacheableBody, unless_cached
+=======
+from ran_datajobs.northbound import parameters, paths
+from ran_datajobs.northbound.page_files import StaticFile
+>>>>>>> northbound
 from ran_datajobs.northbound.parts import AnyRequest, Api
 
 _INDEX: Final = "index.html"
-_ANY: Final = {"produces": ("*/*",)}
+_ANY: Final = {"produces": ("*/*",), parameters.ANY: True}
 
 
 @get(paths.PAGE, include_in_schema=False, opt=_ANY)

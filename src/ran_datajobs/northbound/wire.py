@@ -6,21 +6,32 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from uuid import UUID
 
+<<<<<<< HEAD
 from msgspec import Meta, Raw, Struct
 
 from ran_datajobs.northbound import paths
 from ran_datajobs.reasons import REASONS, Explanation
+=======
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from ran_datajobs.job import Ignored, IgnoredKey
+>>>>>>> northbound
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.job_view import JobAnswer, SubJobAnswer, WireStatus
 
 
 class SubmitAnswer(Struct, frozen=True):
-    """The promise of a 202: the job is durable (ONAP CPS-NCMP data jobs)."""
+    """The promise of a 202: the job is durable (ONAP CPS-NCMP data jobs).
+
+    ``ignored`` is there when keys of the request mean nothing here: the first 100 of ``ignoredCount``.
+    """
 
     jobId: UUID  # noqa: N815 - the wire's spelling
     status: WireStatus
     statusuri: str
     resultsuri: str
+    ignored: tuple[IgnoredKey, ...] | UnsetType = UNSET
+    ignoredCount: int | UnsetType = UNSET  # noqa: N815
 
 
 class JobPage(Struct, frozen=True):
@@ -94,11 +105,16 @@ class UnmatchedOperation(Struct, frozen=True, rename="camel"):
 
 
 class Plan(Struct, frozen=True, rename="camel"):
-    """What a submit would do: the answer to ``dryRun``. Nothing of it was sent or kept."""
+    """What a submit would do: the answer to ``dryRun``. Nothing of it was sent or kept.
+
+    ``ignored`` as in the answer to a submit.
+    """
 
     sub_jobs: list[PlannedSubJob]
     operations: PlannedOperations
     unmatched: list[UnmatchedOperation]
+    ignored: tuple[IgnoredKey, ...] | UnsetType = UNSET
+    ignored_count: int | UnsetType = UNSET
 
 
 class TopicMessage(Struct, frozen=True):
@@ -122,6 +138,13 @@ class Alive(Struct, frozen=True):
     status: Literal["ok"] = "ok"
 
 
-def submit_answer(job_id: UUID, bucket: str, addresses: Addresses) -> SubmitAnswer:
+def submit_answer(job_id: UUID, bucket: str, addresses: Addresses, ignored: Ignored | None) -> SubmitAnswer:
     """The answer to a submit: the same bytes whenever it is given again."""
-    return SubmitAnswer(job_id, "NOT_STARTED", addresses.job(job_id), addresses.results(bucket, job_id))
+    return SubmitAnswer(
+        job_id,
+        "NOT_STARTED",
+        addresses.job(job_id),
+        addresses.results(bucket, job_id),
+        ignored.keys if ignored else UNSET,
+        ignored.count if ignored else UNSET,
+    )

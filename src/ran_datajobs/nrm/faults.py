@@ -6,6 +6,7 @@ One function per word; each names the data node to blame: ``/Class=id/Class=id#/
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from ran_datajobs import fdn, reasons
@@ -146,6 +147,12 @@ def not_contained(key: str, detail: str) -> ErrorDetail:
         "The managed object cannot be contained there",
         detail,
     )
+
+
+def unknown_member(key: str, name: str, known: Iterable[str]) -> ErrorDetail:
+    """The value of a creation has a member beside the attributes that a Resource has not."""
+    detail = f"{name[:64]!r} is not a member of a Resource, which are {', '.join(known)}"
+    return ErrorDetail(_SCHEMA, node(key), NAME_INVALID, "The member is unknown", detail)
 
 
 def unknown_class(key: str, class_name: str) -> ErrorDetail:

@@ -2,8 +2,12 @@
 // What a dry run answered: who would get what, and which operations nobody would get.
 
 import { h, longTable, notice } from "./elements.js";
+<<<<<<< HEAD
 import { number, path, plural } from "./format.js";
 import { explanations } from "./reasons.js";
+=======
+import { ignoredKeys, number, path, plural } from "./format.js";
+>>>>>>> northbound
 
 const producers = [
   { label: "Data producer", kind: "name", cell: (subJob) => String(subJob.dataProducerId ?? "") },
@@ -40,6 +44,7 @@ export function planBox(plan) {
       `${plural(subJobs.length, "data producer")}, each in the order of the request. Nothing was sent.`),
     subJobs.length ? h("div", { class: "sheet" }, longTable("Sub-jobs of the plan", producers, subJobs, 20))
       : notice("No data producer would get anything: every operation would fail.", "error"),
+    ignoredKeys(plan),
     lost ? h("div", {},
       h("h3", {}, `${plural(lost, "operation")} would fail`),
       h("p", { class: "hint" }, "The others run all the same."),
