@@ -9,13 +9,8 @@ from litestar import Response, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
-<<<<<<< HEAD
-from ran_datajobs.northbound import paths
-from ran_datajobs.northbound.cacheable import CacheableBody, unless_cached
-=======
 from ran_datajobs.northbound import parameters, paths
-from ran_datajobs.northbound.page_files import StaticFile
->>>>>>> northbound
+from ran_datajobs.northbound.cacheable import CacheableBody, unless_cached
 from ran_datajobs.northbound.parts import AnyRequest, Api
 
 _INDEX: Final = "index.html"

@@ -6,16 +6,11 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from uuid import UUID
 
-<<<<<<< HEAD
-from msgspec import Meta, Raw, Struct
-
-from ran_datajobs.northbound import paths
-from ran_datajobs.reasons import REASONS, Explanation
-=======
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ran_datajobs.job import Ignored, IgnoredKey
->>>>>>> northbound
+from ran_datajobs.northbound import paths
+from ran_datajobs.reasons import REASONS, Explanation
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.job_view import JobAnswer, SubJobAnswer, WireStatus
 

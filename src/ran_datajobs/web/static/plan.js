@@ -2,12 +2,8 @@
 // What a dry run answered: who would get what, and which operations nobody would get.
 
 import { h, longTable, notice } from "./elements.js";
-<<<<<<< HEAD
-import { number, path, plural } from "./format.js";
-import { explanations } from "./reasons.js";
-=======
 import { ignoredKeys, number, path, plural } from "./format.js";
->>>>>>> northbound
+import { explanations } from "./reasons.js";
 
 const producers = [
   { label: "Data producer", kind: "name", cell: (subJob) => String(subJob.dataProducerId ?? "") },
