@@ -10,6 +10,7 @@ activation modes of TS 28.572.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -107,6 +108,22 @@ class OperationState(enum.StrEnum):
     UNKNOWN = "UNKNOWN"  # may have been executed: nobody can tell
 
 
+_FROM_BEST_TO_WORST: Final = {
+    OperationState.SUCCEEDED: 0,
+    OperationState.NOT_STARTED: 1,
+    OperationState.FAILED: 2,
+    OperationState.UNKNOWN: 3,
+}
+
+
+def worst(states: Iterable[OperationState]) -> OperationState:
+    """The one state of an operation of which several are told; SUCCEEDED when all say so, or none is told.
+
+    The order is SUCCEEDED, NOT_STARTED, FAILED, UNKNOWN: what nobody can tell is worse than a failure.
+    """
+    return max(states, key=_FROM_BEST_TO_WORST.__getitem__, default=OperationState.SUCCEEDED)
+
+
 class DeliveryState(enum.StrEnum):
     """How far the results got on their way to the destination."""
 
@@ -125,6 +142,7 @@ class Reason(enum.StrEnum):
     DMI_LOST_JOB = "DMI_LOST_JOB"  # the plugin answered 404 or 410 for a job it had accepted
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"  # the plugin may have executed it
     RESULT_INCOMPLETE = "RESULT_INCOMPLETE"  # fewer result messages came than were announced
+    RESULT_UNREADABLE = "RESULT_UNREADABLE"  # the result cannot be had, or tells no outcomes
     MODE_NOT_SUPPORTED = "MODE_NOT_SUPPORTED"  # the plugin does not honour STOP_ON_ERROR
     CANCELLED = "CANCELLED"  # a cancel came first
     NOT_STARTED = "NOT_STARTED"  # an earlier failure stopped the sub-job
