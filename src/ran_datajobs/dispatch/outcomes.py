@@ -150,28 +150,30 @@ def from_responses(
     The worst of several responses counts, and of a write it alone is kept. The result of a read may be spread
     over several: all are kept, in their order.
     """
-    list_ = told_of([operation.id_text for operation in operations], entries)
-    cancelled = told is Status.CANCELLED
+    told_by = told_of([operation.id_text for operation in operations], entries)
     missing = _missing(told)
+    cancelled = told is Status.CANCELLED
     matched: list[Response] = []
     states: list[OperationState] = []
     for operation in operations:
-        listed = list_.responses.get(operation.id_text, ())
-        state = worst(map(state_of, listed))
-        doubt = list_.why_not(operation.id_text)
-        completed: list[Response] = []
+        id_text = operation.id_text
+        doubt = told_by.why_not(id_text)
+        listed = [
+            _completed(operation, each, cancelled or cancel_asked)
+            for each in told_by.responses.get(id_text, ())
+        ]
+        state = state_of(listed[0]) if len(listed) == 1 else worst(map(state_of, listed))
         if not listed:
-            completed += synthesised([operation], *missing)
+            state = missing[0]
+            listed = list(synthesised([operation], *missing))
         elif doubt and state is OperationState.SUCCEEDED:
-            kept = listed if is_read else ()
             state = OperationState.FAILED if is_read else OperationState.UNKNOWN
-            completed += [_completed(operation, response, cancelled) for response in kept]
-            completed += synthesised([operation], state, Reason.RESULT_UNREADABLE, doubt)
-        else:
-            kept = listed if is_read else [next(each for each in listed if state_of(each) is state)]
-            completed += [_completed(operation, each, cancelled or cancel_asked) for each in kept]
-        matched += completed
-        states.append(worst(map(state_of, completed)))
+            added = synthesised([operation], state, Reason.RESULT_UNREADABLE, doubt)
+            listed = [*listed, *added] if is_read else list(added)
+        elif len(listed) > 1 and not is_read:
+            listed = [next(each for each in listed if each.state is state)]
+        matched += listed
+        states.append(state)
     counts = count(states)
     return Outcome(tuple(matched), counts, verdict(counts, cancelled=cancelled))
 
@@ -218,9 +220,7 @@ def from_messages(
     reason, error = Reason.RESULT_INCOMPLETE, ""
     if arrived.unreadable:
         reason = Reason.RESULT_UNREADABLE
-        error = (
-            f"{arrived.unreadable} of {arrived.messages} result messages cannot be read; they are kept"
-        )
+        error = f"{arrived.unreadable} of {arrived.messages} result messages cannot be read; they are kept"
     elif not arrived.complete:
         error = f"{arrived.messages} of {arrived.total or 'unknown'} result messages came"
         if arrived.messages > arrived.below_total or (arrived.total is None and arrived.messages):

@@ -219,20 +219,23 @@ def _usual_entries(text: bytes, is_read: bool) -> tuple[Entry, ...] | None:
 
 
 def _usual(given: _Entry, is_read: bool) -> Entry:
-    codes = () if isinstance(given.status_code, UnsetType) else (given.status_code,)
-    states = () if isinstance(given.state, UnsetType) else (given.state,)
-    judged = _judged(codes, states)
-    if judged is None:
-        return Untold(given.operation_id)
-    state, code = judged
+    code, state = given.status_code, given.state
+    if state is not OperationState.SUCCEEDED or not isinstance(code, int) or code not in _SUCCESS_CODES:
+        judged = _judged(
+            () if isinstance(code, UnsetType) else (code,), () if isinstance(state, UnsetType) else (state,)
+        )
+        if judged is None:
+            return Untold(given.operation_id)
+        state, code = judged
     response = Response(
-        operation_id=given.operation_id,
-        status_code=code,
-        status_message=(given.status_message or "")[:MAX_TEXT],
-        request=_NO_REQUEST if given.request is None else Raw(_ENCODER.encode(given.request)),
-        state=state,
-        reason=(given.reason or "")[:MAX_TEXT],
-        errors=tuple(_usual_error(error) for error in (given.errors or ())[:MAX_ERRORS]),
+        given.operation_id,
+        code,
+        (given.status_message or "")[:MAX_TEXT],
+        _NO_REQUEST if given.request is None else Raw(_ENCODER.encode(given.request)),
+        UNSET,
+        state,
+        (given.reason or "")[:MAX_TEXT],
+        tuple(map(_usual_error, given.errors[:MAX_ERRORS])) if given.errors else (),
     )
     return (
         response if isinstance(given.result, UnsetType) else _with_result(response, (given.result,), is_read)
@@ -344,7 +347,7 @@ def _judged(codes: Sequence[int], states: Sequence[OperationState]) -> tuple[Ope
     """
     if not codes and not states:
         return None
-    state = worst(states)
+    state = states[0] if len(states) == 1 else worst(states)
     failing = next((code for code in codes if code not in _SUCCESS_CODES), None)
     if failing is not None:
         if state is OperationState.SUCCEEDED:
@@ -448,7 +451,11 @@ def told_of(operations: Sequence[str], entries: Sequence[Entry]) -> Told:
     for place, entry in enumerate(entries):
         match entry:
             case Response():
-                responses.setdefault(str(entry.operation_id), []).append(entry)
+                name = str(entry.operation_id)
+                if name in responses:
+                    responses[name].append(entry)
+                else:
+                    responses[name] = [entry]
             case Nameless(response):
                 nameless.append((place, response))
             case Untold(operation_id) if operation_id is not None:
