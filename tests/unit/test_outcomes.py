@@ -10,7 +10,7 @@ from ran_datajobs.job import Op, Operation, OperationState, Reason, Status
 from ran_datajobs.results.responses import documents, reason_of
 from ran_datajobs.southbound.answers import result_answer
 from ran_datajobs.southbound.http import Answered
-from ran_datajobs.southbound.plugin import NoAnswer, Unfetchable
+from ran_datajobs.southbound.plugin import Lost, NoAnswer, Unfetchable
 from ran_datajobs.store.parts import Arrived
 
 WRITES = [Operation(Op.MERGE, "/A=1", "1"), Operation(Op.MERGE, "/A=2", 2)]
@@ -31,9 +31,9 @@ def ended(
     body: bytes, told: Status, *, status: int = 200, is_read: bool = False, cancel_asked: bool = False
 ) -> outcomes.Outcome:
     answer = result_answer(Answered(status, body), is_read)
-    assert not isinstance(answer, NoAnswer)
+    assert not isinstance(answer, NoAnswer | Lost)
     operations = READS if is_read else WRITES
-    return outcomes.of_result(  # type: ignore[arg-type] # a lost job has no outcome of its own
+    return outcomes.of_result(
         operations, answer, told, is_read=is_read, cancel_asked=cancel_asked, kept_as="here"
     )
 
@@ -90,9 +90,15 @@ WRITTEN: dict[str, tuple[bytes, list[tuple[str, str]]]] = {
         + b',{"operationId":1,"state":"UNKNOWN"},{"operationId":1,"state":"NOT_STARTED"}]}',
         [UNSURE, GOOD],
     ),
-    "a reason": (both('"statusCode":108,"reason":"R"', '"statusCode":108,"reason":" "'), [("FAILED", "R"), BAD]),
+    "a reason": (
+        both('"statusCode":108,"reason":"R"', '"statusCode":108,"reason":" "'),
+        [("FAILED", "R"), BAD],
+    ),
     "errors": (
-        both('"statusCode":108,"errors":[{"type":"T","reason":"R"}]', '"statusCode":108,"errors":{"type":"T"}'),
+        both(
+            '"statusCode":108,"errors":[{"type":"T","reason":"R"}]',
+            '"statusCode":108,"errors":{"type":"T"}',
+        ),
         [("FAILED", "R"), ("FAILED", "T")],
     ),
     "not started": (

@@ -435,16 +435,17 @@ def states(operations: str, *listed: Entry) -> list[str]:
 
 
 def test_entries_find_their_operations_by_name_and_else_by_place() -> None:
-    """By place only where there are as many entries as operations, all named ones stand in their places, and
-    so none names that operation."""
+    """By place only where there are as many entries as operations, all named ones stand in their places, so
+    that none names that operation, and no other one says nothing."""
     assert states("ab", bad("b"), good("a")) == ["S", "F"]
     assert states("ab", Nameless(bad("")), Nameless(good(""))) == ["F", "S"]
     assert states("ab", good("a"), Nameless(bad(""))) == ["S", "F"]
     assert states("ab", Nameless(bad("")), good("a")) == ["S", ""]
     assert states("ab", Nameless(good(""))) == ["", ""]
     assert states("abc", good("b"), Nameless(good("")), Nameless(bad(""))) == ["", "S", ""]
-    assert states("ab", good("x"), Nameless(good(""))) == ["", "S"]
-    assert states("ab", Untold(), Nameless(good(""))) == ["", "S"]
+    assert states("ab", good("x"), Nameless(good(""))) == ["", ""]
+    assert states("ab", Untold(), Nameless(good(""))) == ["", ""]
+    assert states("ab", Untold("a"), Nameless(good(""))) == ["?", "S"]
     assert states("ab", good("a"), bad("a"), good("x")) == ["SF", ""]
 
 

@@ -441,8 +441,9 @@ def told_of(operations: Sequence[str], entries: Sequence[Entry]) -> Told:
     """What ``entries`` say of each of ``operations`` (ids as strings, in the order of the request).
 
     What names an operation that was not asked for is dropped. An outcome without a name counts by its place
-    where there are as many entries as operations, each that has a name stands in the place of its operation,
-    and so none names that one. One that is no success and finds no operation may be anybody's: where more of
+    where there are as many entries as operations, each that has a name stands in the place of its operation
+    (so that none names that one), and all others tell an outcome: else the list is not the list of these
+    operations in their order. One that is no success and finds no operation may be anybody's: where more of
     these are left than operations without an entry, one of those that seem to have succeeded has not.
     """
     responses: dict[str, list[Response]] = {}
@@ -480,12 +481,11 @@ def told_of(operations: Sequence[str], entries: Sequence[Entry]) -> Told:
 
 
 def _keep_their_places(operations: Sequence[str], entries: Iterable[Entry]) -> bool:
-    asked = set(operations)
     for operation, entry in zip(operations, entries, strict=True):
         match entry:
-            case Response(operation_id=name) | Untold(operation_id=name) if name is not None:
-                if str(name) != operation and str(name) in asked:
+            case Response(operation_id=name) | Untold(operation_id=name):
+                if name is None or str(name) != operation:
                     return False
-            case _:
+            case Nameless():
                 pass
     return True
