@@ -10,6 +10,7 @@ activation modes of TS 28.572.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -105,6 +106,22 @@ class OperationState(enum.StrEnum):
     FAILED = "FAILED"  # refused by us, by the plugin or by the element; nothing was changed
     NOT_STARTED = "NOT_STARTED"  # never sent, or never reached by the plugin
     UNKNOWN = "UNKNOWN"  # may have been executed: nobody can tell
+
+
+_FROM_BEST_TO_WORST: Final = {
+    OperationState.SUCCEEDED: 0,
+    OperationState.NOT_STARTED: 1,
+    OperationState.FAILED: 2,
+    OperationState.UNKNOWN: 3,
+}
+
+
+def worst(states: Iterable[OperationState]) -> OperationState:
+    """The one state of an operation of which several are told; SUCCEEDED when all say so, or none is told.
+
+    The order is SUCCEEDED, NOT_STARTED, FAILED, UNKNOWN: what nobody can tell is worse than a failure.
+    """
+    return max(states, key=_FROM_BEST_TO_WORST.__getitem__, default=OperationState.SUCCEEDED)
 
 
 class DeliveryState(enum.StrEnum):

@@ -33,7 +33,7 @@ from ran_datajobs.southbound.plugin import (
     Refused,
     Responses,
 )
-from ran_datajobs.southbound.responses import decode_responses
+from ran_datajobs.southbound.responses import read_outcomes
 
 from .plugin_parts import (
     DEADLINE,
@@ -256,7 +256,8 @@ async def test_a_read_is_published_as_data_job_events(tmp_path: Path, dialect: s
             "ce_sequence": str(number),
             "ce_total": str(len(messages)),
         }
-    responses = [one for message in messages for one in decode_responses(message.value) or ()]
+    read = [read_outcomes(message.value, is_read=True) for message in messages]
+    responses = [one for each in read if isinstance(each, Responses) for one in each.responses]
     objects: dict[int, int] = {}
     for response in responses:
         if response.state is SUCCEEDED:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from msgspec import Struct
 
@@ -31,6 +32,10 @@ class Unsure(Struct, frozen=True):
 
 StepEnd = Moved | Settled | Unsure
 
+FETCHING: Final = -1
+"""Stands in place of the number of polls once the plugin has told a terminal status: ``trouble_since`` is
+then that of the result, and no poll ends it."""
+
 
 @dataclass
 class Progress:
@@ -43,7 +48,7 @@ class Progress:
     failures: int = 0
     create_lost: bool = False  # a create was sent whose outcome nobody knows
     answer: CreateAnswer | None = None  # to the create, until it is recorded: it is never asked for twice
-    told: Status | None = None  # the terminal status that the plugin told
+    told: Status | None = None  # the terminal status that the plugin told, where this process heard it
     stopped: CancelAnswer | None = None  # what the plugin said to the cancel of a time-out
     seen_due: datetime | None = None  # due_at in the store when the holder looked
     body: bytes | None = None  # its operations for the plugin, where they are small
@@ -62,6 +67,18 @@ class Progress:
             create_lost=sub_job.stage == STARTING,
             seen_due=sub_job.due_at,
         )
+
+    @property
+    def fetching(self) -> bool:
+        """Whether the plugin has told a terminal status."""
+        return self.polls == FETCHING
+
+    def ended(self, told: Status, now: float) -> None:
+        """The plugin told a terminal status. From the first one on, its result has the budget to itself."""
+        self.told = told
+        if not self.fetching:
+            self.recovered()
+            self.polls, self.trouble_since = FETCHING, now
 
     def seen(self, sub_job: OpenSubJob, now: float, *, woken: bool) -> None:
         """The holder looked again. ``woken``: somebody changed something in the lane: a message of a read

@@ -44,7 +44,7 @@ from ran_datajobs.southbound.plugin import (
     PluginProfile,
     Polled,
     Refused,
-    Responses,
+    UnreadableBody,
 )
 from ran_datajobs.store.lanes import (
     COLLECTING,
@@ -68,6 +68,9 @@ THREAD_OVER: Final = 1000
 
 LARGE_AT_ONCE: Final = 2
 """Such sub-jobs that are collected at a time: every thread that is busy holds up the loop, and small jobs."""
+
+LEAST_PATIENCE: Final = 1.0
+"""Seconds that a fetch may stand still, however little is left of its budget."""
 
 KEPT_UP_TO: Final = 8192
 """Bytes of operations that a turn keeps between the create and the result, so that they are read once."""
@@ -116,7 +119,7 @@ class SubJobRunner:
             await visit.start()
         elif sub_job.cancel_asked:
             await visit.cancel()
-        elif (sub_job.running_for or 0.0) > visit.profile.sub_job_timeout:
+        elif (sub_job.running_for or 0.0) > visit.profile.sub_job_timeout and not progress.fetching:
             await visit.time_out()
         elif sub_job.stage == TRACKING:
             await visit.track()
@@ -277,24 +280,30 @@ class _Visit:
         )
 
     async def track(self) -> None:
-        """Ask the plugin for the status; a terminal one is followed by the result at once."""
+        """Ask the plugin for the status; a terminal one is followed by the result at once.
+
+        Once it has told a terminal one, the time budget is the result's, whatever it answers to polls then.
+        """
         if self._progress.told is not None:
             await self._collect(self._progress.told)
             return
         answer = await self._plugin.status(self._address())
         match answer:
-            case Polled(status=status):
+            case Polled(status=status) if status.terminal:
+                self._progress.ended(status, time.monotonic())
+                await self._reached(Checkpoint.TRACK_TOLD)
+                await self._collect(status)
+            case Polled(status=status) if self._progress.fetching:
+                await self._fetch_again_or_end(f"after its end the plugin says {status.value}", None)
+            case Polled():
                 self._progress.recovered()
-                if status.terminal:
-                    self._progress.told = status
-                    await self._reached(Checkpoint.TRACK_TOLD)
-                    await self._collect(status)
-                else:
-                    self._wait_for_next_poll()
-                    if self._sub_job.in_trouble_for is None:
-                        self.end = Moved(self._sub_job)
+                self._wait_for_next_poll()
+                if self._sub_job.in_trouble_for is None:
+                    self.end = Moved(self._sub_job)
             case Lost(cause=cause):
                 await self._end_lost(cause)
+            case NoAnswer(cause=cause, retry_after=asked) if self._progress.fetching:
+                await self._fetch_again_or_end(cause, asked)
             case NoAnswer(cause=cause, retry_after=asked):
                 await self._repeat_or_end(cause, asked, self._unfinished)
             case _:
@@ -309,56 +318,59 @@ class _Visit:
                 await self._fetch_and_end(told)
 
     async def _fetch_and_end(self, told: Status) -> None:
-        answer = await self._plugin.result(self._address())
+        left = self.profile.give_up - self._progress.in_trouble_for(time.monotonic())
+        address = replace(self._address(), patience=max(left, LEAST_PATIENCE))
+        answer = await self._plugin.result(address)
         await self._reached(Checkpoint.COLLECT_FETCHED)
         match answer:
-            case Responses(responses=responses):
-                operations = await self._operations()
-                outcome = await _worked_out(
-                    len(operations),
-                    lambda: outcomes.from_responses(operations, responses, told, is_read=self._is_read),
-                )
-                await self._end(outcome)
-            case OnTopic(topic=topic):
-                if not self._is_read:
-                    await self._end(outcomes.from_status(await self._operations(), told))
-                elif not await self._steps.collecting((self._held, topic)):
+            case OnTopic(topic=topic) if self._is_read:
+                if not await self._steps.collecting((self._held, topic)):
                     raise Fenced("the sub-job was taken over while its result was fetched")
-                else:
-                    await self._reached(Checkpoint.ARRIVAL_AWAITED)
-                    self._progress.recovered()
-                    self._progress.due_at = time.monotonic()
-            case ForeignBody(body=body):
-                kept = await self._objects.keep_foreign(
-                    self._sub_job.results_bucket, self._held.job_id, self._held.sub_job_id, body
-                )
-                await self._end(outcomes.from_status(await self._operations(), told), kept)
+                await self._reached(Checkpoint.ARRIVAL_AWAITED)
+                self._progress.recovered()
+                self._progress.polls = 0
+                self._progress.due_at = time.monotonic()
             case Lost() if told is Status.CANCELLED:
                 await self._end(outcomes.from_status(await self._operations(), told))
             case Lost(cause=cause):
                 await self._end_lost(cause)
             case NoAnswer(cause=cause, retry_after=asked):
-                await self._repeat_or_end(cause, asked, self._unfinished)
+                await self._fetch_again_or_end(cause, asked)
             case _:
-                assert_never(answer)
+                await self._end_with(answer, told)
+
+    async def _end_with(self, result: outcomes.Result, told: Status) -> None:
+        """End with what came, a body that has no outcomes kept as it is."""
+        kept: tuple[Part, ...] = ()
+        if isinstance(result, ForeignBody | UnreadableBody):
+            kept = await self._objects.keep_foreign(
+                self._sub_job.results_bucket, self._held.job_id, self._held.sub_job_id, result.body
+            )
+        operations = await self._operations()
+        outcome = await _worked_out(
+            len(operations),
+            lambda: outcomes.of_result(
+                operations,
+                result,
+                told,
+                is_read=self._is_read,
+                cancel_asked=self._sub_job.job_cancel_asked,
+                kept_as=kept[0].key if kept else "",
+            ),
+        )
+        await self._end(outcome, kept)
 
     async def gather(self) -> None:
         """See whether all messages of a read are in; the messages themselves are taken elsewhere."""
-        arrived = await self._objects.arrived(self._held.sub_job_id, self._held.job_id)
-        total = self._sub_job.result_total
-        idle = (self._sub_job.idle_for or 0.0) > self._limits.result_idle
-        if (total is None or arrived < total) and not idle:
-            left = self._limits.result_idle - (self._sub_job.idle_for or 0.0)
-            self._progress.due_at = time.monotonic() + max(0.05, left + 0.05)
+        arrived = await self._objects.arrived(
+            self._held.sub_job_id, self._held.job_id, self._sub_job.result_total
+        )
+        left = self._limits.result_idle - (self._sub_job.idle_for or 0.0)
+        if not arrived.all_in and left >= 0.0:
+            self._progress.due_at = time.monotonic() + left + 0.05
             return
-        complete = arrived >= total if total is not None else arrived > 0
         states = await self._objects.states(self._held.job_id, self._held.sub_job_id)
-        outcome = outcomes.from_states(await self._operations(), states, complete=complete)
-        if not complete:
-            error = f"{arrived} of {'unknown' if total is None else total} result messages came"
-            await self._end(outcome, error=error)
-        else:
-            await self._end(outcome)
+        await self._end(outcomes.from_messages(await self._operations(), states, arrived))
 
     async def cancel(self) -> None:
         """Tell the plugin once; how the sub-job ends is its status's word, as ever.
@@ -380,7 +392,8 @@ class _Visit:
         if not await self._steps.cancelling(self._held):
             raise Fenced("the sub-job was taken over while it was being cancelled")
         await self._reached(Checkpoint.CANCEL_RECORDED)
-        self._progress.recovered()
+        if not self._progress.fetching:
+            self._progress.recovered()
         self._progress.due_at = time.monotonic()
 
     async def time_out(self) -> None:
@@ -392,7 +405,7 @@ class _Visit:
         if self._sub_job.stage == TRACKING and self._progress.told is None and self._progress.stopped is None:
             answer = await self._plugin.status(self._address())
             if isinstance(answer, Polled) and answer.status.terminal:
-                self._progress.told = answer.status
+                self._progress.ended(answer.status, time.monotonic())
         if self._progress.told is not None:
             await self._collect(self._progress.told)
             return
@@ -427,6 +440,16 @@ class _Visit:
         delay = until_next_poll(self._progress.polls, self._chance.random())
         self._progress.due_at = time.monotonic() + delay
         self._progress.polls += 1
+
+    async def _fetch_again_or_end(self, cause: str, asked: float | None) -> None:
+        """The result could not be had: once more after a while, or the end. The plugin has told that it is
+        over, so the lane goes on."""
+        if not self._gave_up:
+            self._stumble(cause, asked)
+            return
+        error = f"the plugin's result was not to be had within {self.profile.give_up:g} s: {cause}"
+        operations = await self._operations()
+        await self._end(outcomes.unreadable(operations, error, self._progress.told))
 
     async def _repeat_or_end(
         self, cause: str, asked: float | None, state: OperationState, *, unsent: bool = False
@@ -504,7 +527,7 @@ class _Visit:
             counts.failed,
             counts.not_started,
             counts.unknown,
-            error[:2000],
+            (error or outcome.error)[:2000],
             self._limits.lane_quarantine if close_lane else 0.0,
         )
         if not await self._steps.settle(Settling(settlement, (*parts, *kept))):

@@ -118,7 +118,8 @@ async def record(connection: Connection, arrivals: Sequence[Arrival]) -> list[in
     await connection.execute(_SQL["record_arrivals"], *columns)
     totals: dict[UUID, int | None] = {}
     for arrival in taken:
-        totals[arrival.read.sub_job_id] = arrival.total or totals.get(arrival.read.sub_job_id)
+        told = (arrival.total, totals.get(arrival.read.sub_job_id))
+        totals[arrival.read.sub_job_id] = max((each for each in told if each is not None), default=None)
     await connection.execute(_SQL["touch_reads"], list(totals), list(totals.values()))
     lanes = sorted({arrival.read.lane_id for arrival in taken})
     await connection.execute(_SQL["want_lanes"], lanes)

@@ -40,8 +40,8 @@ where sub_job_id = any ($1::uuid[]) and stage <> 'SETTLED'
 order by sub_job_id for no key update;
 
 -- name: known_digests
-select sequence, coalesce(message_sha256, sha256) as digest from result_part
-where job_id = $1 and sub_job = $2 and piece = 0;
+select coalesce(message, sequence) as sequence, coalesce(message_sha256, sha256) as digest from result_part
+where job_id = $1 and sub_job = $2 and piece = 0 and sequence <> -1;
 
 -- name: record_arrivals
 insert into result_part (job_id, sub_job, sequence, key, bytes, sha256, operations, failed, outcomes, message, piece, message_sha256)
@@ -52,9 +52,10 @@ where not exists (
     select 1 from result_part p where p.job_id = a.job_id and p.sub_job = a.sub_job and p.sequence = a.message)
 on conflict do nothing;
 
+-- Of several totals the greatest holds: no read is whole while one of its messages announces more.
 -- name: touch_reads
 update sub_job s
-set last_part_at = clock_timestamp(), result_total = coalesce(t.total, s.result_total)
+set last_part_at = clock_timestamp(), result_total = greatest(t.total, s.result_total)
 from unnest($1::uuid[], $2::integer[]) as t (sub_job_id, total)
 where s.sub_job_id = t.sub_job_id;
 

@@ -171,21 +171,26 @@ where s.sub_job_id = h.sub_job_id and l.lane_id = s.lane_id and l.epoch = h.epoc
   and v.job_id = s.job_id
 returning s.sub_job_id;
 
--- A time that somebody else wrote since the holder looked is a push: it stays.
+-- A time that somebody else wrote since the holder looked is a push: it stays. Polls below 0 say that the plugin has
+-- told its end: the trouble is that of the result, whatever trouble its polls were in before.
 -- name: mark_waiting
 update sub_job s
 set due_at = case when s.due_at is distinct from h.seen_due then s.due_at
                   else clock_timestamp() + make_interval(secs => h.delay) end,
     polls = h.polls, last_error = nullif(h.error, ''),
-    trouble_since = case when h.error = '' then null else coalesce(s.trouble_since, clock_timestamp()) end
+    trouble_since = case when h.error = '' then null
+                         when h.polls < 0 and s.polls >= 0 then clock_timestamp()
+                         else coalesce(s.trouble_since, clock_timestamp()) end
 from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::float8[], $5::integer[], $6::text[])
      as h (sub_job_id, epoch, seen_due, delay, polls, error), lane l
 where s.sub_job_id = h.sub_job_id and l.lane_id = s.lane_id and l.epoch = h.epoch and s.stage <> 'SETTLED'
 returning s.sub_job_id;
 
+-- How long no message came counts from the end that the plugin told: messages before it say nothing of the last one.
 -- name: mark_collecting
 update sub_job s
-set stage = 'COLLECTING', result_topic = h.topic, last_part_at = coalesce(s.last_part_at, clock_timestamp())
+set stage = 'COLLECTING', result_topic = h.topic,
+    last_part_at = case when s.stage = 'TRACKING' then clock_timestamp() else coalesce(s.last_part_at, clock_timestamp()) end
 from unnest($1::uuid[], $2::bigint[], $3::text[]) as h (sub_job_id, epoch, topic), lane l
 where s.sub_job_id = h.sub_job_id and l.lane_id = s.lane_id and l.epoch = h.epoch and s.stage in ('TRACKING', 'COLLECTING')
 returning s.sub_job_id;
