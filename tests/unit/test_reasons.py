@@ -186,10 +186,6 @@ def test_the_code_writes_no_reason_that_is_not_in_the_list() -> None:
     assert {each for each in written if each[0] not in names(REASONS)} == set()
 
 
-PRODUCED_ELSEWHERE: Final = {"RESULT_UNREADABLE"}
-"""Reasons that the reader of results produces."""
-
-
 def test_every_cause_of_the_service_is_produced_by_its_code() -> None:
     """Each member of Reason is used where outcomes are made, not only where it is declared and described."""
     used = {
@@ -199,7 +195,7 @@ def test_every_cause_of_the_service_is_produced_by_its_code() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Reason"
     }
-    assert {reason.name for reason in Reason} - used <= PRODUCED_ELSEWHERE
+    assert {reason.name for reason in Reason} - used == set()
 
 
 PLUGIN: Final = [

@@ -88,7 +88,7 @@ from ran_datajobs.job import Status, read_status
 from ran_datajobs.messaging.topics import topic_problem
 from ran_datajobs.southbound import peer_json
 from ran_datajobs.southbound.http import Answered, Broken, Exchange, NotSent
-from ran_datajobs.southbound.peer_json import NOT_JSON, Fault
+from ran_datajobs.southbound.peer_json import NOT_JSON, Defect
 from ran_datajobs.southbound.plugin import (
     CancelAnswer,
     CancelTaken,
@@ -243,23 +243,23 @@ def seconds_of(retry_after: str | None, now: datetime.datetime | None = None) ->
     return min(max(wait, 0.0), MAX_RETRY_AFTER)
 
 
-def _status(body: bytes) -> Status | Fault:
+def _status(body: bytes) -> Status | Defect:
     """The status in a poll's answer, or what is wrong with it."""
     text = peer_json.text_of(body)
-    if isinstance(text, Fault):
-        return Fault(f"the plugin's status cannot be read: {text.cause}")
+    if isinstance(text, Defect):
+        return Defect(f"the plugin's status cannot be read: {text.cause}")
     try:
         given = peer_json.members(text) if peer_json.is_object(text) else []
     except NOT_JSON as error:
-        return Fault(f"the plugin's status cannot be read: {peer_json.fault_of(error).cause}")
+        return Defect(f"the plugin's status cannot be read: {peer_json.defect_of(error).cause}")
     told = {peer_json.shown(value): value for name, value in given if name == "status"}
     if not told:
-        return Fault("the plugin's answer tells no status")
+        return Defect("the plugin's answer tells no status")
     if len(told) > 1:
-        return Fault(f"the plugin tells several statuses: {', '.join(told)}"[:_MAX_WORDS])
+        return Defect(f"the plugin tells several statuses: {', '.join(told)}"[:_MAX_WORDS])
     quoted, value = next(iter(told.items()))
     status = read_status(peer_json.value_of(value))
-    return Fault(f"the plugin's status {quoted} is not known") if status is None else status
+    return Defect(f"the plugin's status {quoted} is not known") if status is None else status
 
 
 def _topic(body: bytes) -> str | None:
@@ -272,7 +272,7 @@ def _topic(body: bytes) -> str | None:
 def _members(body: bytes, wanted: str) -> list[Any]:
     """The value of every member of this name in the object that ``body`` is; none where it is none."""
     text = peer_json.text_of(body)
-    if isinstance(text, Fault) or not peer_json.is_object(text):
+    if isinstance(text, Defect) or not peer_json.is_object(text):
         return []
     try:
         return [peer_json.value_of(value) for name, value in peer_json.members(text) if name == wanted]

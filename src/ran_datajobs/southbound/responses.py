@@ -15,7 +15,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.job import ErrorDetail, OperationState, Reason, Response, worst
 from ran_datajobs.southbound import peer_json
-from ran_datajobs.southbound.peer_json import NOT_JSON, Fault
+from ran_datajobs.southbound.peer_json import NOT_JSON, Defect
 from ran_datajobs.southbound.plugin import Entry, ForeignBody, Nameless, Responses, UnreadableBody, Untold
 
 MAX_TEXT: Final = 2_000
@@ -104,32 +104,32 @@ def read_outcomes(
     ``is_read``: a success without a readable ``result`` is none where the member is there: the data is lost.
     """
     text = peer_json.text_of(body)
-    if isinstance(text, Fault):
+    if isinstance(text, Defect):
         return UnreadableBody(body, content_type, text.cause)
     usual = _usual_entries(text, is_read)
     if usual is not None:
         return Responses(usual)
     try:
         listed = _listed(text)
-        if isinstance(listed, Fault):
+        if isinstance(listed, Defect):
             return UnreadableBody(body, content_type, listed.cause)
         if listed is not None:
             return Responses(tuple(_entry(raw, is_read) for raw in listed))
         fault = _why_not_foreign(text, content_type)
     except NOT_JSON as error:
-        fault = peer_json.fault_of(error)
+        fault = peer_json.defect_of(error)
     return (
         ForeignBody(body, content_type) if fault is None else UnreadableBody(body, content_type, fault.cause)
     )
 
 
-def _listed(text: bytes) -> list[Raw] | Fault | None:
+def _listed(text: bytes) -> list[Raw] | Defect | None:
     """The entries of every list of responses in the document; ``None`` when it has none."""
     if peer_json.is_list(text):
         return peer_json.items(text)
     if not peer_json.is_object(text):
         msgspec.json.decode(text, type=Raw)  # whether it is JSON at all
-        return Fault("it is neither an object nor a list")
+        return Defect("it is neither an object nor a list")
     found: list[Raw] = []
     for name, value in peer_json.members(text):
         if name == _RESPONSES:
@@ -145,7 +145,7 @@ def _listed(text: bytes) -> list[Raw] | Fault | None:
         elif _looks_like_an_entry(value):
             entries.append(value)
         else:
-            return Fault("its responses are no list")
+            return Defect("its responses are no list")
     return entries
 
 
@@ -156,18 +156,18 @@ def _looks_like_an_entry(value: Raw) -> bool:
     )
 
 
-def _why_not_foreign(text: bytes, content_type: str) -> Fault | None:
+def _why_not_foreign(text: bytes, content_type: str) -> Defect | None:
     """Why an object without a list of responses is no data of the plugin's own; ``None`` when it is."""
     given = peer_json.members(text)
     if not given:
-        return Fault("it is an empty object")
+        return Defect("it is an empty object")
     lower = text.lower()
     if any(hint in lower for hint in _HINTS):
         for name in peer_json.names_in(text):
             if peer_json.folded(name) in OUTCOME_NAMES:
-                return Fault(f"it has no list of responses, but a member {peer_json.shown(name.encode())}")
+                return Defect(f"it has no list of responses, but a member {peer_json.shown(name.encode())}")
     if _is_problem(given, content_type):
-        return Fault("it is an error and no result")
+        return Defect("it is an error and no result")
     return None
 
 
