@@ -26,7 +26,7 @@ _FLOAT_IS_EXACT: Final = 2.0**53
 _STRINGS: Final = re.compile(rb'"((?:[^"\\]|\\.)*+)"([ \t\r\n]*+:)?', re.DOTALL)
 
 
-class Fault(Struct, frozen=True):
+class Defect(Struct, frozen=True):
     """Why bytes cannot be read, in words that complete "it cannot be read: …"."""
 
     cause: str
@@ -45,25 +45,25 @@ _MEMBERS: Final = msgspec.json.Decoder(dict[_Name, Raw], dec_hook=lambda _type, 
 _ITEMS: Final = msgspec.json.Decoder(list[Raw])
 
 
-def text_of(body: bytes) -> bytes | Fault:
+def text_of(body: bytes) -> bytes | Defect:
     """``body`` without one byte order mark at its start; whether it is JSON shows when it is decoded."""
     text = body.removeprefix(BYTE_ORDER_MARK)
     if not text or text.isspace():
-        return Fault("it is empty")
+        return Defect("it is empty")
     try:
         # A Raw member is skipped over without a look at its characters, so the whole is checked first.
         if not text.isascii():
             text.decode()
     except UnicodeDecodeError as error:
-        return Fault(f"it is not UTF-8 (byte {error.start})")
+        return Defect(f"it is not UTF-8 (byte {error.start})")
     return text
 
 
-def fault_of(error: Exception) -> Fault:
+def defect_of(error: Exception) -> Defect:
     """What one of :data:`NOT_JSON` says."""
     if isinstance(error, RecursionError):
-        return Fault("it is nested too deeply")
-    return Fault(f"it is no JSON document ({error})")
+        return Defect("it is nested too deeply")
+    return Defect(f"it is no JSON document ({error})")
 
 
 def is_object(text: bytes | Raw) -> bool:
