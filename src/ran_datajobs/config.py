@@ -23,6 +23,8 @@ from ran_datajobs.errors import WrongUse
 
 PREFIX: Final = "DATAJOBS_"
 MASK: Final = "***"
+_BYTE_ORDER_MARK: Final = "\ufeff"
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 
 class Kind(enum.Enum):
@@ -359,6 +361,11 @@ def load(
     settings = Settings(**values)
     if settings.port > 65535:
         raise WrongUse(f"'{settings.port}' is not a port: ports end at 65535")
+    if settings.token is not None and not _TOKEN.fullmatch(settings.token):
+        raise WrongUse(
+            "what DATAJOBS_TOKEN, or the file of DATAJOBS_TOKEN_FILE, holds is no token: it is the one line "
+            "that `datajobs token add` printed"
+        )
     return settings
 
 
@@ -374,7 +381,7 @@ def default_data_dir(environ: Mapping[str, str]) -> Path:
 
 def read(about: Declaration, text: str, source: str) -> Any:
     """The value that ``text`` means; ``source`` (a flag or a variable) is named in a WrongUse."""
-    text = text.strip()
+    text = text.strip().strip(_BYTE_ORDER_MARK).strip()
     value: Any
     match about.kind:
         case Kind.TEXT | Kind.SECRET:
@@ -436,7 +443,7 @@ def _variable(environ: Mapping[str, str], about: Declaration) -> str | None:
     if file is None:
         return text
     try:
-        return Path(file).expanduser().read_text(encoding="utf-8").strip()
+        return Path(file).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise WrongUse(f"{about.variable}_FILE: {file} cannot be read: {error}") from error
 

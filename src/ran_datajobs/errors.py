@@ -69,7 +69,14 @@ class InvalidFilter(DataJobsError):
 
 
 class Impossible(DataJobsError):
-    """A valid request for something that is not offered."""
+    """A valid request for something that is not offered. ``problems`` holds (JSON pointer, detail) pairs."""
+
+    def __init__(
+        self, detail: str, problems: tuple[tuple[str, str], ...] = (), count: int | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.problems = problems
+        self.count = len(problems) if count is None else count
 
 
 class StoreUnavailable(DataJobsError):

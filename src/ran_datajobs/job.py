@@ -10,6 +10,7 @@ activation modes of TS 28.572.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -163,6 +164,22 @@ OPERATIONS: Final[dict[OperationState, frozenset[OperationState]]] = {
 """An operation has no state until its outcome is known; no arrow leads from one outcome to another."""
 
 
+_FROM_BEST_TO_WORST: Final = {
+    OperationState.SUCCEEDED: 0,
+    OperationState.NOT_STARTED: 1,
+    OperationState.FAILED: 2,
+    OperationState.UNKNOWN: 3,
+}
+
+
+def worst(states: Iterable[OperationState]) -> OperationState:
+    """The one state of an operation of which several are told; SUCCEEDED when all say so, or none is told.
+
+    The order is SUCCEEDED, NOT_STARTED, FAILED, UNKNOWN: what nobody can tell is worse than a failure.
+    """
+    return max(states, key=_FROM_BEST_TO_WORST.__getitem__, default=OperationState.SUCCEEDED)
+
+
 class DeliveryState(enum.StrEnum):
     """How far the results got on their way to the destination."""
 
@@ -180,7 +197,10 @@ DELIVERIES: Final[dict[DeliveryState, frozenset[DeliveryState]]] = {
 
 
 class Reason(enum.StrEnum):
-    """Why an operation did not succeed, where the cause is ours and not the plugin's."""
+    """Why an operation did not succeed, where the cause is ours and not the plugin's.
+
+    :mod:`ran_datajobs.reasons` explains these and the plugins' words.
+    """
 
     UNMATCHED = "UNMATCHED"  # no CM handle owns the FDN
     NO_DATA_PRODUCER = "NO_DATA_PRODUCER"  # the handle has no dataProducerIdentifier
@@ -189,6 +209,7 @@ class Reason(enum.StrEnum):
     DMI_LOST_JOB = "DMI_LOST_JOB"  # the plugin answered 404 or 410 for a job it had accepted
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"  # the plugin may have executed it
     RESULT_INCOMPLETE = "RESULT_INCOMPLETE"  # fewer result messages came than were announced
+    RESULT_UNREADABLE = "RESULT_UNREADABLE"  # the result cannot be had, or tells no outcomes
     MODE_NOT_SUPPORTED = "MODE_NOT_SUPPORTED"  # the plugin does not honour STOP_ON_ERROR
     CANCELLED = "CANCELLED"  # a cancel came first
     NOT_STARTED = "NOT_STARTED"  # an earlier failure stopped the sub-job
@@ -223,6 +244,22 @@ class Operation(Struct, frozen=True, omit_defaults=True, rename="camel", gc=Fals
         return str(self.operation_id)
 
 
+class IgnoredKey(Struct, frozen=True, omit_defaults=True):
+    """A key of a request that means nothing here: the JSON ``pointer`` of one in the envelope, or the
+    ``name`` of one in operations and the ``count`` of operations that have it."""
+
+    pointer: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+    count: int | UnsetType = UNSET
+
+
+class Ignored(Struct, frozen=True):
+    """The keys of a request that were ignored: the first of them, and how many there are."""
+
+    keys: tuple[IgnoredKey, ...]
+    count: int
+
+
 class ErrorDetail(Struct, frozen=True, omit_defaults=True, rename="camel"):
     """ErrorDetail of TS 28.572: why one operation failed and which data node is to blame."""
 
@@ -238,7 +275,8 @@ class Response(Struct, frozen=True, omit_defaults=True, rename="camel"):
 
     ``status_code``: 0-99 success, 100-199 failure. ``result`` is a read's objects, in the job's
     ``dataAcceptType``. ``reason`` says why an operation did not succeed (:class:`Reason`, else the
-    plugin's word). Keys that a plugin adds are dropped, among them any echo of private properties.
+    plugin's word); :func:`ran_datajobs.reasons.reason_of` finds it where it is empty. Keys that a plugin
+    adds are dropped, among them any echo of private properties.
     """
 
     operation_id: str | int

@@ -3,17 +3,75 @@
 
 from __future__ import annotations
 
+import codecs
 import re
+from collections.abc import Iterator
 from typing import Final, TypeVar
 
 import msgspec
+from msgspec import Raw
 
 from ran_datajobs.errors import InvalidRequest
 
 _PATH_STEP: Final = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")
 _MISSING: Final = re.compile(r"Object missing required field `([^`]+)`")
+_LONGEST_NAME: Final = 128
+_TOLD_STEPS: Final = 3
+"""So far a pointer leads into a typed body: below may be the names of private properties."""
+
+MOST_STEPS: Final = 16
+"""So far a pointer leads at all."""
+
+# Everything up to half of a surrogate pair, which is the group: whole pairs go with the rest.
+_HALF_A_PAIR: Final = re.compile(
+    rb"(?:[^\\]++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\(?!u[dD][89a-fA-F]).)*+"
+    rb"(\\u[dD][89a-fA-F][0-9a-fA-F]{2})",
+    re.DOTALL,
+)
+_MOST_HALVES: Final = 1000
+_OTHER_MARKS: Final = (
+    (codecs.BOM_UTF32_LE, "UTF-32 LE"),
+    (codecs.BOM_UTF32_BE, "UTF-32 BE"),
+    (codecs.BOM_UTF16_LE, "UTF-16 LE"),
+    (codecs.BOM_UTF16_BE, "UTF-16 BE"),
+)
+_OTHER_STARTS: Final = (
+    (re.compile(rb"\0\0\0[^\0]"), "UTF-32 BE"),
+    (re.compile(rb"[^\0]\0\0\0"), "UTF-32 LE"),
+    (re.compile(rb"\0[^\0]"), "UTF-16 BE"),
+    (re.compile(rb"[^\0]\0"), "UTF-16 LE"),
+)
+"""How a JSON text begins in another encoding, without a mark: its first character is ASCII (RFC 4627 §3)."""
 
 _Body = TypeVar("_Body")
+
+
+class Key:
+    """A name in an object as it is spelt. No two are equal: all members of an object are kept."""
+
+    __slots__ = ("spelt",)
+
+    def __init__(self, spelt: str) -> None:
+        self.spelt = spelt
+
+
+members_decoder: Final = msgspec.json.Decoder(dict[Key, Raw], dec_hook=lambda _type, spelt: Key(spelt))
+"""Reads the members of an object, in order and undecoded; a name can stand twice."""
+
+elements_decoder: Final = msgspec.json.Decoder(list[Raw])
+"""Reads the elements of a list, undecoded."""
+
+
+def json_text(body: bytes | bytearray) -> bytes:
+    """The JSON text that a client sent, without a byte order mark at its start (RFC 8259 §8.1).
+
+    Raises InvalidRequest when it begins like UTF-16 or UTF-32; whether the rest is UTF-8 is not looked at.
+    """
+    if body.startswith(codecs.BOM_UTF8):
+        return bytes(memoryview(body)[len(codecs.BOM_UTF8) :])
+    if encoding := _other_encoding(bytes(body[:4])):
+        raise InvalidRequest(f"the body must be UTF-8, and it is {encoding}")
+    return bytes(body)
 
 
 def decoded(body: bytes, decoder: msgspec.json.Decoder[_Body]) -> _Body:
@@ -31,7 +89,76 @@ def decoded(body: bytes, decoder: msgspec.json.Decoder[_Body]) -> _Body:
         pointer, detail = _fault(error)
         raise InvalidRequest(f"{pointer}: {detail}", ((pointer, detail),)) from None
     except msgspec.DecodeError as error:
-        raise InvalidRequest(str(error)) from None
+        raise malformed(body, error, _TOLD_STEPS) from None
+
+
+def malformed(body: bytes, error: msgspec.DecodeError, most_steps: int = MOST_STEPS) -> InvalidRequest:
+    """What to say of a ``body`` that is not JSON, as ``error`` has it.
+
+    Half of a surrogate pair is well-formed by JSON's grammar, and no text: it is told with its place, at most
+    ``most_steps`` deep.
+    """
+    pointer = _place_of_half_a_pair(body, most_steps)
+    if pointer is None:
+        return InvalidRequest(str(error))
+    detail = "is not a Unicode text: it has half of a surrogate pair"
+    return InvalidRequest(f"{pointer}: {detail}", ((pointer, detail),))
+
+
+def shortened(name: str) -> str:
+    """A name that a client made up, as it is told: cut where it is very long."""
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+
+
+def pointer_step(name: str) -> str:
+    """The same as one step of a JSON pointer (RFC 6901)."""
+    return shortened(name).replace("~", "~0").replace("/", "~1")
+
+
+def _other_encoding(start: bytes) -> str | None:
+    for mark, name in _OTHER_MARKS:
+        if start.startswith(mark):
+            return name
+    return next((name for begins, name in _OTHER_STARTS if begins.match(start)), None)
+
+
+def _place_of_half_a_pair(body: bytes, most_steps: int) -> str | None:
+    """The pointer of the first half of a surrogate pair that stands alone; of the object where it is in a
+    name. None when there is none, when there are very many, and when the body is no JSON besides."""
+    halves: list[int] = []
+    while len(halves) < _MOST_HALVES and (half := _HALF_A_PAIR.match(body, halves[-1] + 6 if halves else 0)):
+        halves.append(half.start(1))
+    if not halves:
+        return None
+    # The first one becomes an escape that the body has not got: whatever contains it is on the way.
+    unused = next((code for code in range(0xE000, 0xF900) if b"\\u%04x" % code not in body), 0xFFFD)
+    marker = b"\\u%04x" % unused
+    mended = bytearray(body)
+    for at in halves:
+        mended[at : at + 6] = b"\\ufffd" if at > halves[0] else marker
+    steps, text = "", bytes(mended)
+    try:
+        for _ in range(most_steps):
+            found = next(((step, raw) for step, raw in _inside(text) if marker in raw), None)
+            if found is None:
+                break
+            steps, text = f"{steps}/{found[0]}", found[1]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return "#" + steps
+
+
+def _inside(text: bytes) -> Iterator[tuple[str, bytes]]:
+    """The step to each value inside an object or a list, and its text; nothing for other values."""
+    match text.lstrip(b" \t\r\n")[:1]:
+        case b"{":
+            for key, raw in members_decoder.decode(text).items():
+                yield pointer_step(key.spelt), bytes(raw)
+        case b"[":
+            for place, raw in enumerate(elements_decoder.decode(text)):
+                yield str(place), bytes(raw)
+        case _:
+            msgspec.json.Decoder(Raw).decode(text)
 
 
 def _fault(error: msgspec.ValidationError) -> tuple[str, str]:

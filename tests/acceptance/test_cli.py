@@ -19,6 +19,7 @@ import pytest
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.job import OperationState
+from ran_datajobs.reasons import explanation_of
 from tests.acceptance.commands import datajobs, environment, json_lines, started
 
 _COMMANDS = [
@@ -152,7 +153,7 @@ async def test_a_job_that_finishes_ends_with_0(network: Network) -> None:
 
 
 async def test_a_job_that_does_not_finish_well_ends_with_1_and_says_why(network: Network) -> None:
-    """Each operation that failed is listed with its reason, in a table and as JSON lines."""
+    """Operations that failed are grouped by their reason, with what to do; as JSON they are lines."""
     await network.register("good", "bad")
     network.script("bad", Script(statuses=("FAILED",), outcome=OperationState.FAILED))
     done = await network.run("submit", "-", "--watch", stdin=network.request("good", "bad", "nowhere"))
@@ -161,12 +162,49 @@ async def test_a_job_that_does_not_finish_well_ends_with_1_and_says_why(network:
     job_id = json_lines(await network.run("list", "--limit", "1", "--output", "json"))[0]["jobId"]
     failures = await network.run("failures", job_id, "--output", "json")
     assert failures.returncode == 0
-    found = {f["operationId"]: f["reason"] for f in json_lines(failures)}
-    assert set(found) == {"bad", "nowhere"}
-    assert found["nowhere"] == "UNMATCHED"
-    table = (await network.run("failures", job_id)).stdout
-    assert table.splitlines()[0].split("\t")[0] == "OPERATION"
-    assert network.fdn("nowhere") in table
+    found = {f["operationId"]: f for f in json_lines(failures)}
+    assert {name: f["reason"] for name, f in found.items()} == {"bad": "STATUS_108", "nowhere": "UNMATCHED"}
+    assert set(found["bad"]) == {"operationId", "path", "op", "state", "reason", "detail"}
+
+
+async def test_failures_are_grouped_by_reason_and_explained(network: Network) -> None:
+    """The most frequent reason first: how often, its title, what happened, what to do, its operations."""
+    await network.register("good", "bad")
+    network.script("bad", Script(statuses=("FAILED",), outcome=OperationState.FAILED))
+    job_id = await network.submit("good", "bad", "nowhere", "elsewhere")
+    watched = (await network.run("watch", job_id)).stdout
+    done = await network.run("failures", job_id)
+    assert done.returncode == 0, done.stderr
+    unmatched, code = explanation_of("UNMATCHED"), explanation_of("STATUS_108")
+    groups = [group.splitlines() for group in done.stdout.split("\n\n")]
+    columns = "OPERATION\tOP\tSTATE\tPATH\tDETAIL"
+    assert [group[:4] for group in groups] == [
+        [
+            f"2 × UNMATCHED – {unmatched.title} (2 failed)",
+            unmatched.meaning,
+            f"What to do: {unmatched.advice}",
+            columns,
+        ],
+        [f"1 × STATUS_108 – {code.title} (1 failed)", code.meaning, f"What to do: {code.advice}", columns],
+    ]
+    assert [[row.split("\t")[:3] for row in group[4:]] for group in groups] == [
+        [["nowhere", "replace", "FAILED"], ["elsewhere", "replace", "FAILED"]],
+        [["bad", "replace", "FAILED"]],
+    ]
+    status = (await network.run("status", job_id)).stdout
+    for text in (watched, status):
+        lines = text.splitlines()
+        place = lines.index(f"Failures    2 × UNMATCHED: {unmatched.title}")
+        assert lines[place + 1].split(maxsplit=2) == ["1", "×", f"STATUS_108: {code.title}"]
+
+
+async def test_a_job_without_failures_says_so(network: Network) -> None:
+    """One line where there is nothing to group, and no line about failures in the job."""
+    await network.register("a")
+    job_id = await network.submit("a")
+    assert "Failures" not in (await network.run("watch", job_id)).stdout
+    assert (await network.run("failures", job_id)).stdout == "no operation has failed\n"
+    assert (await network.run("failures", job_id, "--output", "json")).stdout == ""
 
 
 async def test_a_dry_run_shows_the_plan_and_does_nothing(network: Network) -> None:
@@ -176,6 +214,7 @@ async def test_a_dry_run_shows_the_plan_and_does_nothing(network: Network) -> No
     assert done.returncode == 0
     assert network.address in done.stdout
     assert "2 operations in 1 sub-jobs, 1 unmatched" in done.stdout
+    assert f"UNMATCHED: {explanation_of('UNMATCHED').meaning}" in done.stdout
     assert list(network.plugin.calls) == []
 
 
@@ -190,6 +229,11 @@ async def test_results_are_printed_or_kept(network: Network, tmp_path: Path) -> 
         "b": "SUCCEEDED",
         "nowhere": "FAILED",
     }
+    table = (await network.run("results", job_id)).stdout.splitlines()
+    assert table[0] == "OPERATION\tSTATE\tOP\tPATH\tOUTCOME"
+    states = {row[0]: (row[1], row[-1]) for row in (line.split("\t") for line in table[1:])}
+    assert states["nowhere"] == ("failed", "UNMATCHED")
+    assert [states[name][0] for name in "ab"] == ["succeeded"] * 2
     kept = await network.run("results", job_id, "--dir", tmp_path)
     assert kept.returncode == 0, kept.stderr
     files = sorted(tmp_path.rglob("*.json"))
@@ -285,6 +329,37 @@ async def test_a_topic_can_be_read(network: Network) -> None:
     [message] = json_lines(messages)
     assert message["value"]["data"]["responses"][0]["operationId"] == "a"
     assert (await network.run("tail", topic, "--no-follow", "--from", "1")).stdout == ""
+
+
+async def test_files_with_a_byte_order_mark_are_taken(network: Network, tmp_path: Path) -> None:
+    """A registration and a job, as Windows' editors save them; another encoding is told by its name."""
+    file = tmp_path / "file.json"
+    handles = [{"cmHandle": f"h-{uuid.uuid4()}", "cmHandleProperties": {"id": 1}}]
+    body = json.dumps({"dmiPlugin": network.address, "createdCmHandles": handles})
+    file.write_text(body, encoding="utf-8-sig")
+    assert (await network.run("inventory", "load", file)).stdout == "all were taken\n"
+    file.write_text(network.request("nowhere").decode(), encoding="utf-8-sig")
+    assert (await network.run("submit", file)).returncode == 0
+    file.write_text(network.request("nowhere").decode(), encoding="utf-16")
+    done = await network.run("submit", file)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "UTF-8" in done.stderr and "UTF-16 LE" in done.stderr
+
+
+async def test_ignored_keys_are_shown(network: Network) -> None:
+    """By the submit and the dry run on standard error, and by the job; programs read them in the JSON."""
+    request = json.loads(network.request("a", "b")) | {"notBefore": "x"}
+    request["data"] = [one | {"note": 1} for one in request["data"]]
+    body = json.dumps(request).encode()
+    said = "#/notBefore, note (2 operations)"
+    submitted = await network.run("submit", "-", stdin=body)
+    assert said in submitted.stderr
+    assert said in (await network.run("submit", "-", "--dry-run", stdin=body)).stderr
+    assert said in (await network.run("submit", "-", "--watch", stdin=body)).stderr
+    job_id = submitted.stdout.splitlines()[1].split("\t")[0]
+    assert f"Ignored     {said}" in (await network.run("status", job_id)).stdout
+    as_json = await network.run("submit", "-", "--output", "json", stdin=body)
+    assert (as_json.stderr, json.loads(as_json.stdout)["ignoredCount"]) == ("", 2)
 
 
 async def test_a_refused_request_shows_where_it_is_wrong(network: Network) -> None:
@@ -393,11 +468,28 @@ def test_a_guarded_service_wants_a_token(tmp_path: Path, free_port: int) -> None
         assert without.returncode == 2
         assert "DATAJOBS_TOKEN" in without.stderr
         assert datajobs("list", "--server", url, DATAJOBS_TOKEN=token).returncode == 0
-        (tmp_path / "token").write_text(token)
-        assert datajobs("list", "--server", url, DATAJOBS_TOKEN_FILE=str(tmp_path / "token")).returncode == 0
+        kept = tmp_path / "token"
+        for text in (token, f"\ufeff{token}\r\n", f" \ufeff {token} \n"):
+            kept.write_text(text, encoding="utf-8")
+            assert datajobs("list", "--server", url, DATAJOBS_TOKEN_FILE=str(kept)).returncode == 0
+        assert datajobs("list", "--server", url, DATAJOBS_TOKEN=f"\ufeff{token} ").returncode == 0
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+        assert datajobs("list", "--server", url, DATAJOBS_TOKEN=token).returncode == 0
         assert datajobs("token", "revoke", "planner", "--tokens-file", file).returncode == 0
         assert datajobs("list", "--server", url, DATAJOBS_TOKEN=token).returncode == 2
         assert token not in running.text()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_what_is_no_token_is_told_in_one_line(tmp_path: Path, encoding: str) -> None:
+    """Status 2 and where it stands; what stands there is not shown."""
+    file = tmp_path / "token"
+    for text in ("rdj_secret", "rdj_secret\nrdj_other"):
+        file.write_text(text, encoding=encoding if text == "rdj_secret" else "utf-8")
+        done = datajobs("list", DATAJOBS_TOKEN_FILE=str(file))
+        assert done.returncode == 2
+        assert done.stderr.startswith("datajobs: ") and done.stderr.count("\n") == 1
+        assert "DATAJOBS_TOKEN_FILE" in done.stderr and "secret" not in done.stderr
 
 
 def test_the_effective_settings_are_shown_without_secrets() -> None:

@@ -132,10 +132,14 @@ KEYS = st.sampled_from(
         "after",
         "name",
         "priority",
+        "prioritty",
+        "undoable",
+        "expect",
         "dmiPlugin",
         "createdCmHandles",
         "cmHandle",
         "alternateId",
+        "cmHandleProperties",
         "removedCmHandles",
         "messages",
         "headers",
@@ -198,6 +202,7 @@ async def test_no_path_query_or_header_makes_a_500(api: Api) -> None:
             "/schema/",
             f"{paths.JOBS}?",
             f"{paths.JOBS}?cursor=",
+            f"{paths.JOBS}?limit=1&",
             "/ranoam/cm/v1/topics/x/messages?from=",
         ]
     )

@@ -23,9 +23,8 @@ def picture(page: Page, url: str) -> bytes:
     page.goto(f"{url.rstrip('/')}/#/jobs?type=WRITE")
     page.get_by_role("table").get_by_role("link").last.click()
     expect(page.locator(".state .status")).to_have_text("partially failed", timeout=60_000)
-    expect(page.locator("details.group").first).to_be_visible()
+    expect(page.locator("article.group").first).to_be_visible()
     expect(page.get_by_role("table", name="Sub-jobs")).to_be_visible()
-    page.locator("details.group[open]").first.evaluate("group => { group.open = false; }")
     page.mouse.move(0, 0)
     return page.screenshot(animations="disabled")
 

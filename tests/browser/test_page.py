@@ -134,6 +134,22 @@ def test_submits_after_a_dry_run(watched: Watched, running_service: Service) -> 
     assert page.url.rpartition("/")[2] == running_service.get("dataJob?limit=1")["items"][0]["jobId"]
 
 
+def test_tells_what_was_ignored(watched: Watched, running_service: Service) -> None:
+    """Keys that mean nothing are named by the plan, and by the job; a key is text, whatever it is."""
+    page = watched.page
+    request = labels("nowhere") | {"notBefore": "x", "<b>&": 1}
+    request["data"] = [one | {"note": 1} for one in request["data"]]
+    said = "#/notBefore, #/<b>&, note in 1\u00a0operation"
+    page.goto("#/submit")
+    page.get_by_label("Request (JSON)").fill(json.dumps(request))
+    page.get_by_role("button", name="Dry run").click()
+    expect(page.locator(".plan .ignored")).to_contain_text(said)
+    page.get_by_role("button", name=re.compile("^Submit")).click()
+    expect(page.locator("main > div > .ignored")).to_contain_text(said)
+    open_job(page, job_of_type(running_service, "WRITE")["jobId"])
+    expect(page.locator(".ignored")).to_have_count(0)
+
+
 def test_submits_a_file(watched: Watched, running_service: Service) -> None:
     """A file can be chosen in place of a text; the plan names what nobody owns, with the reason."""
     page = watched.page
@@ -142,6 +158,10 @@ def test_submits_a_file(watched: Watched, running_service: Service) -> None:
     page.get_by_role("button", name="Dry run").click()
     plan = page.get_by_role("region", name="The plan")
     expect(plan.get_by_role("table", name="Operations without a data producer")).to_contain_text("UNMATCHED")
+    (unmatched,) = (e for e in running_service.get("reasons")["items"] if e["reason"] == "UNMATCHED")
+    expect(plan.get_by_role("listitem")).to_have_text(
+        f"UNMATCHED: {unmatched['meaning']} {unmatched['advice']}"
+    )
     page.get_by_role("button", name="Submit").click()
     expect(status(page)).to_have_text(ENDED, timeout=SETTLES)
     job = running_service.get(f"dataJob/{page.url.rpartition('/')[2]}")
@@ -165,23 +185,126 @@ def test_shows_where_a_request_is_wrong(watched: Watched) -> None:
 
 
 def test_groups_failures_by_reason(watched: Watched, running_service: Service) -> None:
-    """Every reason is shown with the number of its operations, and the CSV has all of them."""
+    """Every reason is shown with the number of its operations, the most frequent one first, and explained in
+    the words of the service; the CSV has all operations."""
     page = watched.page
     job = job_of_type(running_service, "WRITE")
     failures = running_service.get(f"dataJob/{job['jobId']}/failures")["items"]
     wanted = Counter(failure["reason"] for failure in failures)
+    explained = {each["reason"]: each for each in running_service.get("reasons")["items"]}
+    assert len(wanted) > 5
     open_job(page, job["jobId"])
-    groups = page.locator("details.group")
+    groups = page.locator("article.group")
     expect(groups).to_have_count(len(wanted))
     shown = {
-        group.locator("summary code").inner_text(): plain(group.locator("summary .count").inner_text())
+        group.locator("h3 code").inner_text(): plain(group.locator("h3 .count").inner_text())
         for group in groups.all()
     }
     assert shown == wanted
+    assert list(shown.values()) == sorted(wanted.values(), reverse=True)
+    for reason in wanted:
+        group = page.locator(f'article.group[data-reason="{reason}"]')
+        expect(group.locator("h3")).to_contain_text(explained[reason]["title"])
+        expect(group.locator(".meaning")).to_have_text(explained[reason]["meaning"])
+        expect(group.locator(".advice")).to_have_text(f"What to do: {explained[reason]['advice']}")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download as CSV").click()
     with download.value.path().open(newline="", encoding="utf-8") as rows:
         assert len(list(csv.DictReader(rows))) == len(failures)
+
+
+def test_the_operations_of_a_reason_open_on_demand(watched: Watched, running_service: Service) -> None:
+    """Closed they tell their states; opened, each stands there with its detail."""
+    page = watched.page
+    job = job_of_type(running_service, "WRITE")
+    failures = running_service.get(f"dataJob/{job['jobId']}/failures")["items"]
+    others = [failure for failure in failures if failure["reason"] == "OTHER"]
+    open_job(page, job["jobId"])
+    group = page.locator('article.group[data-reason="OTHER"]')
+    rows = group.get_by_role("table", name="Operations with OTHER").get_by_role("row")
+    expect(rows).to_have_count(0)
+    group.get_by_text(f"Operations: {len(others)} failed").click()
+    expect(rows).to_have_count(1 + len(others))
+    for row, failure in zip(rows.all()[1:], others, strict=True):
+        expect(row).to_contain_text(failure["operationId"])
+        expect(row).to_contain_text(failure["detail"])
+
+
+def test_many_failures_are_shown_in_steps(watched: Watched, running_service: Service) -> None:
+    """Of 3,000 operations with one reason ten are shown, more on each wish, never more than 500."""
+    page = watched.page
+    operations = [
+        {"op": "remove", "operationId": n, "path": f"/SubNetwork=Nowhere/ManagedElement={n}"}
+        for n in range(3_000)
+    ]
+    open_job(page, running_service.submit({"name": "nowhere", "data": operations}))
+    expect(status(page)).to_have_text("failed", timeout=SETTLES)
+    group = page.locator('article.group[data-reason="UNMATCHED"]')
+    expect(group.locator(".count")).to_have_text(re.compile(r"^3\s000$"))
+    rows = group.locator("tbody tr")
+    expect(rows).to_have_count(10)
+    more = group.get_by_role("button", name=re.compile("^Show"))
+    more.click()
+    expect(rows).to_have_count(60)
+    while more.is_visible():
+        more.click()
+    expect(rows).to_have_count(500)
+    expect(group.locator(".more .hint")).to_have_text(
+        re.compile(r"^500 of 3\s000 are shown; the CSV has them all\.$")
+    )
+
+
+def test_failures_are_counted_by_reason_and_state(watched: Watched) -> None:
+    """Failures are counted by reason and state, whatever pieces the stream comes in."""
+    page = watched.page
+    page.goto("")
+    failures = [
+        {"operationId": n, "reason": reason, "state": state}
+        for n, (reason, state) in enumerate(
+            [("DMI_UNREACHABLE", "FAILED")] * 3
+            + [("DMI_UNREACHABLE", "UNKNOWN")]
+            + [("CANCELLED", "NOT_STARTED")] * 2
+        )
+    ]
+    counted = page.evaluate(
+        """async (text) => {
+            const { groupByReason } = await import("./failures.js");
+            const bytes = new TextEncoder().encode(text);
+            const pieces = new ReadableStream({
+                start(stream) {
+                    for (let at = 0; at < bytes.length; at += 7) stream.enqueue(bytes.slice(at, at + 7));
+                    stream.close();
+                },
+            });
+            const { groups, total, complete } = await groupByReason(pieces);
+            const told = [...groups].map(([reason, { count, states }]) => [reason, count, [...states]]);
+            return { total, complete, groups: told };
+        }""",
+        "".join(json.dumps(failure) + "\n" for failure in failures),
+    )
+    assert counted == {
+        "total": 6,
+        "complete": True,
+        "groups": [
+            ["DMI_UNREACHABLE", 4, [["FAILED", 3], ["UNKNOWN", 1]]],
+            ["CANCELLED", 2, [["NOT_STARTED", 2]]],
+        ],
+    }
+
+
+def test_failures_are_shown_when_their_explanation_cannot_be_had(
+    watched: Watched, running_service: Service
+) -> None:
+    """Without the list of reasons, the groups have their reason, their count and their operations."""
+    page = watched.page
+    page.route("**/reasons", lambda route: route.abort())
+    job = job_of_type(running_service, "WRITE")
+    open_job(page, job["jobId"])
+    group = page.locator('article.group[data-reason="UNMATCHED"]')
+    expect(group.locator("h3")).to_have_text(f"{job['operations']['unmatched']}UNMATCHED")
+    expect(group.locator(".advice")).to_have_count(0)
+    assert [text for text in watched.errors if "ERR_FAILED" not in text] == []
+    watched.errors.clear()  # the list that was cut off
 
 
 def test_shows_the_sub_jobs(watched: Watched, running_service: Service) -> None:
@@ -360,7 +483,7 @@ def test_fits_a_narrow_screen(watched: Watched, running_service: Service, scheme
     job_id = job_of_type(running_service, "WRITE")["jobId"]
     for address, landmark in (
         ("#/jobs", f'tr[data-key="{job_id}"]'),
-        (f"#/jobs/{job_id}", "details.group"),
+        (f"#/jobs/{job_id}", "article.group .advice"),
         ("#/submit", "textarea"),
     ):
         page.goto(address)

@@ -113,6 +113,32 @@ async def test_a_message_of_a_read_becomes_its_object(service: EmbeddedService) 
     }
 
 
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ({"statusCode": 103}, "STATUS_103"),
+        ({"statusCode": 108, "errors": [{"type": "SERVER_ERROR", "badDataNode": "/A=1"}]}, "SERVER_ERROR"),
+        ({"statusCode": 108, "state": "NOT_STARTED"}, "NOT_STARTED"),
+        ({"statusCode": 108, "reason": "EMS-4711"}, "EMS-4711"),
+    ],
+)
+async def test_a_read_that_failed_by_a_message_has_a_reason(
+    service: EmbeddedService, told: dict[str, object], reason: str
+) -> None:
+    """The rule is the one of writes: a plugin that tells ONAP's code alone gets it as the reason."""
+    job_id = await service.job(kind="READ")
+    sub_job = await service.sub_job(job_id)
+    response = {"operationId": "1", "statusMessage": "unable to read resource data"} | told
+    value = msgspec.json.encode({"data": {"responses": [response]}})
+    headers = {"ce_correlationid": str(job_id), "ce_subjobid": str(sub_job), "ce_total": "1"}
+    await Taking(service).take(Message("key", headers, value))
+    (part,) = await listing(service, job_id)
+    body = await service.objects.get(BUCKET, part.key)
+    assert body is not None
+    assert [each["reason"] for each in msgspec.json.decode(body)["responses"]] == [reason]
+    assert part.failed == 1
+
+
 async def test_the_same_message_again_changes_nothing(service: EmbeddedService) -> None:
     """A message that comes twice, with or without a sequence, is kept once; the first one stands."""
     job_id = await service.job(kind="READ")

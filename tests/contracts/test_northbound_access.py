@@ -80,6 +80,7 @@ EXPECTED = {
     ("GET", paths.SUB_JOBS): {"read", "submit", "admin"},
     ("GET", paths.FAILURES): {"read", "submit", "admin"},
     ("GET", paths.EVENTS): {"read", "submit", "admin"},
+    ("GET", paths.REASONS): {"read", "submit", "admin"},
     ("POST", paths.CANCEL): {"submit", "admin"},
     ("POST", paths.RETRY): {"submit", "admin"},
     ("POST", paths.REDELIVER): {"submit", "admin"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -14,6 +15,7 @@ import pytest
 
 from ran_datajobs.job import OperationState, Status
 from ran_datajobs.northbound import paths
+from ran_datajobs.reasons import REASONS
 from ran_datajobs.results.objects import manifest_key
 from ran_datajobs.store.database import Database
 from tests.contracts.northbound_api import READ, Api, end_job, northbound_api, outcome, plan, register, writes
@@ -260,7 +262,60 @@ async def test_failures_of_many_objects_are_one_document(api: Api) -> None:
     await end_job(api, job_id, Status.PARTIALLY_FAILED, [outcome(n, F, "/A=1", detail) for n in range(5000)])
     items = (await api.get(job_path(job_id, "/failures"))).json()["items"]
     assert len(items) == 5001
-    assert {item["reason"] for item in items} == {"", "UNMATCHED"}
+    assert Counter(item["reason"] for item in items) == {"STATUS_108": 5000, "UNMATCHED": 1}
+
+
+async def test_a_result_of_an_earlier_version_has_a_reason(api: Api) -> None:
+    """An object that lies there without reasons is shown with those that follow, in each format."""
+    job_id = await api.accepted(writes(4))
+    await end_job(api, job_id, Status.FAILED, [outcome(n, F) for n in range(4)])
+    (part,) = await api.rows("select key from result_part")
+    told: list[dict[str, object]] = [
+        {"statusCode": 103, "state": "FAILED"},
+        {"statusCode": 108, "state": "FAILED", "errors": [{"type": "SERVER_ERROR", "badDataNode": "/A=1"}]},
+        {"statusCode": 108, "state": "NOT_STARTED", "reason": ""},
+        {"statusCode": 108, "state": "UNKNOWN", "reason": " "},
+    ]
+    old = [{"operationId": n, "statusMessage": "no", "request": {}} | each for n, each in enumerate(told)]
+    await api.parts.objects.put("datajobs-results", part["key"], msgspec.json.encode({"responses": old}))
+    wanted = ["STATUS_103", "SERVER_ERROR", "NOT_STARTED", "OUTCOME_UNKNOWN"]
+    path = job_path(job_id, "/failures")
+    assert [item["reason"] for item in (await api.get(path)).json()["items"]] == wanted
+    lines = await api.get(path, headers={"Accept": "application/x-ndjson"})
+    assert [msgspec.json.decode(line)["reason"] for line in lines.body.splitlines()] == wanted
+    table = await api.get(path, headers={"Accept": "text/csv"})
+    rows = csv.DictReader(io.StringIO(table.body.decode(), newline=""))
+    assert [row["reason"] for row in rows] == wanted
+
+
+async def test_every_reason_is_explained(api: Api) -> None:
+    """The list is the one of the code, with what explains all other words last; a client can keep it."""
+    answer = await api.get(paths.REASONS)
+    assert answer.headers["Content-Type"] == "application/json"
+    items = answer.json()["items"]
+    assert items == msgspec.to_builtins(list(REASONS))
+    assert [item["reason"] for item in items if item["pattern"]] == ["STATUS_<code>", "<word of the plugin>"]
+    assert answer.headers["Cache-Control"] == "no-cache"
+    kept = await api.get(paths.REASONS, headers={"If-None-Match": answer.headers["ETag"]})
+    assert (kept.status, kept.body, kept.headers["ETag"]) == (304, b"", answer.headers["ETag"])
+    assert (await api.get(paths.REASONS, headers={"If-None-Match": '"another"'})).body == answer.body
+    assert (await api.get(paths.REASONS, headers={"Accept": "text/csv"})).problem["status"] == 406
+
+
+async def test_the_schema_names_the_reasons_and_the_call_that_explains_them(api: Api) -> None:
+    """OpenAPI's ``reason`` of a failure lists every word of the list, and the list has a shape of its own."""
+    schema = (await api.get(paths.SCHEMA)).json()
+    answer = schema["paths"][paths.REASONS]["get"]["responses"]["200"]["content"]["application/json"]
+    shapes = schema["components"]["schemas"]
+    assert answer["schema"]["$ref"].endswith("/ReasonList")
+    assert set(shapes["Explanation"]["properties"]) == {"reason", "title", "meaning", "advice", "pattern"}
+    failures = schema["paths"][paths.template(paths.FAILURES)]["get"]["responses"]["200"]["content"]
+    listed = shapes[failures["application/json"]["schema"]["$ref"].rpartition("/")[2]]
+    failure = shapes[listed["properties"]["items"]["items"]["$ref"].rpartition("/")[2]]
+    reason = failure["properties"]["reason"]
+    assert reason["minLength"] == 1
+    assert reason["examples"] == [each.reason for each in REASONS if each.pattern is None]
+    assert paths.REASONS in reason["description"]
 
 
 @pytest.mark.parametrize("results", ["?jobId={}", "/{}/manifest.json"])
@@ -353,13 +408,12 @@ async def test_a_path_tells_all_its_methods(api: Api, path: str, methods: str) -
 
 
 async def test_a_query_parameter_that_stands_twice_is_a_400(api: Api) -> None:
-    """Nobody can tell which one was meant. What no call knows is ignored, however often it stands."""
-    for query, name in (("destination=a&destination=b", "destination"), ("dryRun=1&dryRun=1", "dryRun")):
+    """Nobody can tell which one was meant; in whatever case the two are spelt."""
+    for query, name in (("destination=a&destination=b", "destination"), ("dryRun=1&dryrun=1", "dryRun")):
         problem = (await api.submit(query=f"?{query}")).problem
         assert (problem["status"], problem["errors"]) == (400, [{"pointer": name, "detail": "stands twice"}])
     assert (await api.get(f"{paths.JOBS}?limit=1&limit=2")).problem["errors"][0]["pointer"] == "limit"
     assert await api.left_behind() == dict.fromkeys(await api.left_behind(), 0)
-    assert (await api.get(f"{paths.JOBS}?limit=1&x=1&x=2")).status == 200
 
 
 async def test_an_answer_that_is_not_wanted_is_a_406(api: Api) -> None:
@@ -414,6 +468,7 @@ async def test_the_schema_is_openapi_and_names_every_call(api: Api) -> None:
             paths.CANCEL,
             paths.RETRY,
             paths.REDELIVER,
+            paths.REASONS,
             paths.BUCKET,
             paths.OBJECT,
             paths.TOPIC_MESSAGES,

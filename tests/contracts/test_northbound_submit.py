@@ -90,7 +90,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a malformed FDN": (one(op="add", path="/SubNetwork", value={}), "#/data/0/path"),
     "no path": (one(op="add", value={}), "#/data/0/path"),
     "a missing value": (one(op="replace", path=PATH + "#/attributes/x"), "#/data/0/value"),
-    "a superfluous value": (one(op="remove", path=PATH, value=1), "#/data/0/value"),
+    "a superfluous value": (one(op="read", path=PATH, value=1), "#/data/0/value"),
     "a bad filter": (one(op="read", path=PATH, filter="&&"), "#/data/0/filter"),
     "reads and writes": ({"data": [READ["data"][0], WRITE["data"][0] | {"operationId": "2"}]}, "#/data/1/op"),
     "an id twice": (
@@ -102,7 +102,15 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "an unknown after": (WRITE | {"after": [str(uuid4())]}, "#/after/0"),
     "an after that is no id": (WRITE | {"after": ["x"]}, "#/after/0"),
     "a name with NUL": (WRITE | {"name": "a\0b"}, "#/name"),
-    "a lone surrogate": (b'{"name": "\\ud800", "data": []}', ""),
+    "a lone surrogate in a name": (b'{"name": "\\ud800", "data": []}', "#/name"),
+    "a lone surrogate in a path": (b'{"data": [{"op":"remove","path":"/A=\\udfff"}]}', "#/data/0/path"),
+    "a lone surrogate in a value": (
+        b'{"data": [{"op":"merge","path":"/A=1","value":{"x":["\\ud800"]}}]}',
+        "#/data/0/value/x/0",
+    ),
+    "all attributes replaced": (one(op="replace", path=PATH + "#/attributes", value={}), "#/data/0/path"),
+    "a slip of the pen": (WRITE | {"prioritty": 9}, "#/prioritty"),
+    "a dry run in the body": (WRITE | {"dryrun": True}, "#/dryrun"),
 }
 
 
@@ -126,10 +134,19 @@ async def test_one_hundred_errors_are_listed_and_all_are_counted(api: Api) -> No
     assert answer.problem["errorCount"] == 250
 
 
-async def test_a_mode_that_is_not_offered_is_a_422(api: Api) -> None:
-    """ATOMIC is valid, and impossible here."""
-    answer = await api.submit(WRITE | {"activationMode": "ATOMIC"})
-    assert answer.problem["status"] == 422
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        (WRITE | {"activationMode": "ATOMIC"}, "#/activationMode"),
+        (WRITE | {"validation": "STRICT"}, "#/validation"),
+        (WRITE | {"Undoable": True}, "#/Undoable"),
+        ({"data": [WRITE["data"][0] | {"expect": {"exists": True}}]}, "#/data/0/expect"),
+    ],
+)
+async def test_what_is_not_offered_is_a_422_that_names_it(api: Api, body: Any, pointer: str) -> None:
+    """It is valid, and impossible here: nobody believes in a brake that is not there."""
+    problem = (await api.submit(body)).problem
+    assert (problem["status"], problem["errors"][0]["pointer"]) == (422, pointer)
     assert await api.left_behind() == NOTHING
 
 

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from msgspec import structs
 
+from ran_datajobs.dmi.bodies import onap_job, seed_job
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.errors import WrongUse
 from ran_datajobs.job import MAX_MESSAGE_BYTES, ActivationMode, OperationState, Status
@@ -32,7 +33,7 @@ from ran_datajobs.southbound.plugin import (
     Refused,
     Responses,
 )
-from ran_datajobs.southbound.responses import decode_responses
+from ran_datajobs.southbound.responses import read_outcomes
 
 from .plugin_parts import (
     DEADLINE,
@@ -255,7 +256,8 @@ async def test_a_read_is_published_as_data_job_events(tmp_path: Path, dialect: s
             "ce_sequence": str(number),
             "ce_total": str(len(messages)),
         }
-    responses = [one for message in messages for one in decode_responses(message.value) or ()]
+    read = [read_outcomes(message.value, is_read=True) for message in messages]
+    responses = [one for each in read if isinstance(each, Responses) for one in each.responses]
     objects: dict[int, int] = {}
     for response in responses:
         if response.state is SUCCEEDED:
@@ -375,7 +377,6 @@ async def test_bad_bodies_get_a_problem_that_says_where(
         ({"activationMode": "ATOMIC"}, "#/activationMode"),
         ({"data": []}, "#/data"),
         ({"data": [{"op": "add", "path": "/A=1", "operationId": "1"}]}, "#/data/0/value"),
-        ({"data": [{"op": "remove", "path": "/A=1", "operationId": "1", "value": 1}]}, "#/data/0/value"),
         ({"data": [{"op": "remove", "path": "", "operationId": "1"}]}, "#/data/0/path"),
         ({"data": [{"op": "remove", "path": "/A=1", "operationId": "1"}] * 2}, "#/data/1/operationId"),
         ({"data": [{"op": "copy", "path": "/A=1", "operationId": "1"}]}, "#/data/0/op"),
@@ -406,6 +407,25 @@ async def test_every_rule_of_a_create_is_checked(
             assert answer.status == 400
             problem = await answer.json(content_type=None)
             assert pointer in [error["pointer"] for error in problem["errors"]]
+
+
+@pytest.mark.parametrize("value", [{}, None, "x"])
+def test_the_value_of_a_remove_is_ignored(dialect: str, value: Any) -> None:
+    """RFC 6902 §4 lets a reader ignore it, and ONAP's load job sends one: the job is taken without it."""
+    body = {
+        "dataAcceptType": wire.TREE_FLAT,
+        "dataContentType": wire.JSON_PATCH_3GPP,
+        "dataProducerId": "producer-1",
+        "requestId": "job-1",
+        "dataJobId": "job-1",
+        "data": [{"op": "remove", "path": "/A=1", "operationId": "1", "value": value}],
+    }
+    text = msgspec.json.encode(body)
+    if dialect == "seed":
+        job = seed_job("job-1", "x", "key", text, 10)
+    else:
+        job = onap_job(False, "x", "key", text, 10)
+    assert json.loads(job.operations) == [{"op": "remove", "path": "/A=1", "operationId": "1"}]
 
 
 async def test_bounds_and_kinds_of_bodies(tmp_path: Path, dialect: str) -> None:

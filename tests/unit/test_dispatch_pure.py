@@ -12,6 +12,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ran_datajobs.results import outcomes
 from ran_datajobs.dispatch.backoff import (
@@ -26,6 +27,7 @@ from ran_datajobs.dispatch.held import choose
 from ran_datajobs.dispatch.progress import Progress
 from ran_datajobs.job import JobType, Op, Operation, OperationState, Reason, Response, Status
 from ran_datajobs.store.lanes import COLLECTING, READY, STARTING, TRACKING, Look, OpenSubJob
+from ran_datajobs.store.parts import Arrived
 
 
 def sub_job(type_: JobType, stage: str, *, cancel: bool = False, job: UUID | None = None) -> OpenSubJob:
@@ -154,7 +156,7 @@ def test_every_operation_gets_exactly_one_outcome_in_order(
 
 def test_every_response_of_a_read_is_kept_and_the_worst_counts() -> None:
     """A plugin may spread the result of one operation over several responses: none is lost, and one failure
-    among them is the operation's. Of two responses for a write the first counts."""
+    among them is the operation's. Of two responses for a write the worse counts."""
     asked = [Operation(Op.READ, "/A=1", 1), Operation(Op.READ, "/A=2", 2), Operation(Op.READ, "/A=3", 3)]
     listed = [
         Response("2", 0, "second, one"),
@@ -176,7 +178,7 @@ def test_every_response_of_a_read_is_kept_and_the_worst_counts() -> None:
     assert (read.counts.total, read.counts.succeeded, read.counts.failed, read.counts.unknown) == (3, 1, 1, 1)
     assert read.status is Status.PARTIALLY_FAILED
     written = outcomes.from_responses(asked, listed, Status.FINISHED, is_read=False)
-    assert [r.status_message for r in written.responses[:2]] == ["first, one", "second, one"]
+    assert [r.status_message for r in written.responses[:2]] == ["first, three", "second, one"]
 
 
 def test_outcomes_win_over_the_status() -> None:
@@ -209,11 +211,12 @@ def test_a_result_of_no_known_shape_is_counted_by_its_status(
 def test_a_read_with_missing_messages_has_failed_as_a_whole() -> None:
     """What came is kept, but nobody can tell what is missing: every operation counts as failed."""
     asked = [Operation(Op.READ, "/A=1", 1), Operation(Op.READ, "/A=2", 2)]
-    whole = outcomes.from_states(
-        asked, {"1": OperationState.SUCCEEDED, "2": OperationState.SUCCEEDED}, complete=True
+    all_in, torn_apart = Arrived(2, 2, 1, total=2), Arrived(1, 1, 0, total=2)
+    whole = outcomes.from_messages(
+        asked, {"1": OperationState.SUCCEEDED, "2": OperationState.SUCCEEDED}, all_in
     )
-    torn = outcomes.from_states(asked, {"1": OperationState.SUCCEEDED}, complete=False)
-    silent = outcomes.from_states(asked, {"1": OperationState.SUCCEEDED}, complete=True)
+    torn = outcomes.from_messages(asked, {"1": OperationState.SUCCEEDED}, torn_apart)
+    silent = outcomes.from_messages(asked, {"1": OperationState.SUCCEEDED}, all_in)
     assert (whole.status, whole.responses) == (Status.FINISHED, ())
     assert torn.status is Status.FAILED
     assert {r.reason for r in torn.responses} == {Reason.RESULT_INCOMPLETE}
@@ -317,3 +320,19 @@ def test_trouble_is_counted_from_its_first_failure() -> None:
     assert progress.in_trouble_for(111.0) == 10.0
     progress.recovered()
     assert progress.in_trouble_for(112.0) == 0.0
+
+
+def test_a_result_has_the_time_budget_to_itself() -> None:
+    """It starts with the first terminal status, whatever trouble the polls were in before; neither another
+    poll nor a worker that starts anew sets it back."""
+    progress = Progress.of(replace(sub_job(JobType.WRITE, TRACKING), in_trouble_for=90.0), 100.0)
+    assert progress.in_trouble_for(100.0) == 90.0
+    progress.ended(Status.FINISHED, 101.0)
+    progress.stumbled("HTTP 501", 103.0, 0.5)
+    assert progress.in_trouble_for(105.0) == 4.0
+    progress.ended(Status.FINISHED, 106.0)
+    assert progress.in_trouble_for(107.0) == 6.0
+    again = replace(sub_job(JobType.WRITE, TRACKING), polls=progress.polls, in_trouble_for=6.0)
+    resumed = Progress.of(again, 1007.0)
+    resumed.ended(Status.FINISHED, 1008.0)
+    assert resumed.in_trouble_for(1009.0) == 8.0

@@ -14,7 +14,8 @@ from ran_datajobs.dmi.messages import MessageCutter, flat, hierarchical, render_
 from ran_datajobs.dmi.records import AcceptedJob, JobState, cancelling, ended, running
 from ran_datajobs.job import ALLOWED, ActivationMode, ErrorDetail, Op, Operation, Status
 from ran_datajobs.nrm.resources import to_flat
-from ran_datajobs.southbound.responses import decode_responses
+from ran_datajobs.southbound.plugin import Responses
+from ran_datajobs.southbound.responses import read_outcomes
 from ran_datajobs.southbound.wire import TREE_FLAT, TREE_HIERARCHICAL
 
 LIMIT = 2_000
@@ -54,9 +55,10 @@ def test_messages_hold_every_object_once_within_the_limit(
     states: dict[int, set[str]] = {}
     for message in messages:
         assert len(message) <= LIMIT
-        responses = decode_responses(message)
-        assert responses
-        for response in responses:
+        read = read_outcomes(message, is_read=True)
+        assert isinstance(read, Responses)
+        assert len(read.responses) == len(read.entries) > 0
+        for response in read.responses:
             number = int(response.operation_id)
             states.setdefault(number, set()).add(str(response.state))
             if response.state == "SUCCEEDED":

@@ -72,6 +72,26 @@ def test_a_document_looks_as_ts_32_158_prints_it() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"id":null,"objectClass":null,"attributes":{"gNBId":2}}',
+        b'{"id":null,"attributes":null,"gNBId":2}',
+        b'{"objectInstance":null,"gNBId":2}',
+    ],
+)
+def test_null_for_a_member_of_a_resource_is_left_out(value: bytes) -> None:
+    """The server gets the id and the class of the path, and the attributes."""
+    one = edit(Op.ADD, f"/{BASE}/GNBDUFunction=2", value)
+    assert one.value == {"id": "2", "objectClass": "GNBDUFunction", "attributes": {"gNBId": 2}}
+
+
+def test_an_unknown_member_of_a_resource_is_left_to_the_server() -> None:
+    """It knows what it takes."""
+    one = edit(Op.ADD, f"/{BASE}/GNBDUFunction=2", b'{"class":"x","attributes":{"gNBId":2}}')
+    assert one.value["class"] == "x"
+
+
 def test_values_keep_their_tokens() -> None:
     """What goes to an attribute goes as it was written: 1.50 stays 1.50."""
     one = edit(Op.REPLACE, f"/{BASE}#/attributes/x", b'{"a": 1.50}')

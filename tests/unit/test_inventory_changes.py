@@ -49,14 +49,22 @@ def test_a_new_handle_is_saved_with_its_key() -> None:
         "dataProducerIdentifier": "p1",
         "moduleSetTag": "t",
         "trustLevel": "COMPLETE",
-        "cmHandleProperties": {"a": "1", "gone": None},
+        "cmHandleProperties": {"a": 1, "gone": None, "c": "~"},
         "publicCmHandleProperties": {"b": "2"},
     }
     found = changes([], createdCmHandles=[given])
     assert found.outcome.complete
     assert found.save == [
         HandleRow(
-            "ch-1", PLUGIN, "SN=1, ME=a\\2Fb", "SN=1/ME=a%2Fb", "p1", "t", {"a": "1"}, {"b": "2"}, "COMPLETE"
+            "ch-1",
+            PLUGIN,
+            "SN=1, ME=a\\2Fb",
+            "SN=1/ME=a%2Fb",
+            "p1",
+            "t",
+            {"a": "1", "c": "~"},
+            {"b": "2"},
+            "COMPLETE",
         )
     ]
 
@@ -103,15 +111,21 @@ def test_removing_comes_first() -> None:
 
 
 def test_an_update_changes_what_it_names() -> None:
-    """Absent and empty fields stay, properties are merged, null ones go; the plugin stays."""
+    """Absent and empty fields stay, properties are merged, null ones and "~" go; the plugin stays."""
     known = [
-        row("ch-1", "/ME=1", module_set_tag="t", private_properties={"a": "1", "b": "2"}, trust_level="NONE")
+        row(
+            "ch-1",
+            "/ME=1",
+            module_set_tag="t",
+            private_properties={"a": "1", "b": "2", "d": "4"},
+            trust_level="NONE",
+        )
     ]
     updated = {
         "cmHandle": "ch-1",
         "alternateId": "",
         "dataProducerIdentifier": "p1",
-        "cmHandleProperties": {"a": None, "c": "3"},
+        "cmHandleProperties": {"a": None, "c": 3, "d": "~", "never": "~"},
     }
     found = changes(known, updatedCmHandles=[updated])
     assert found.outcome.complete

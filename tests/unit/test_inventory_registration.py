@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs.errors import InvalidRequest
+from ran_datajobs.errors import Impossible, InvalidRequest
 from ran_datajobs.inventory.addresses import AddressRefused, AllowList
 from ran_datajobs.inventory.registration import read_registration
 
@@ -35,8 +35,24 @@ def refused(body: Any) -> InvalidRequest:
         ({"createdCmHandles": [{**HANDLE, "alternateId": 7}]}, "#/createdCmHandles/0/alternateId"),
         ({"updatedCmHandles": [{**HANDLE, "trustLevel": "SOME"}]}, "#/updatedCmHandles/0/trustLevel"),
         (
-            {"createdCmHandles": [{"cmHandle": "a", "cmHandleProperties": {SECRET: 7}}]},
+            {"createdCmHandles": [{"cmHandle": "a", "cmHandleProperties": {SECRET: {}}}]},
             "#/createdCmHandles/0/cmHandleProperties",
+        ),
+        (
+            {"createdCmHandles": [{"cmHandle": "a", "cmHandleProperties": {"n": 1, SECRET: [SECRET]}}]},
+            "#/createdCmHandles/0/cmHandleProperties",
+        ),
+        (
+            {"createdCmHandles": [{"cmHandle": "a", "cmHandleProperties": {"n": 1}}, {"alternateId": 7}]},
+            "#/createdCmHandles/1/alternateId",
+        ),
+        (
+            {"createdCmHandles": [{"cmHandle": "a", "cmHandleProperties": 7}]},
+            "#/createdCmHandles/0/cmHandleProperties",
+        ),
+        (
+            {"createdCmHandles": [{"cmHandle": 7, "cmHandleProperties": {"n": 1}}]},
+            "#/createdCmHandles/0/cmHandle",
         ),
         ({"removedCmHandles": [7]}, "#/removedCmHandles/0"),
         ({"upgradedCmHandles": {}}, "#/upgradedCmHandles/cmHandles"),
@@ -54,6 +70,33 @@ def test_a_wrong_shape_or_type_refuses_the_body(body: Any, pointer: str) -> None
     refusal = refused(body)
     assert [where for where, _ in refusal.problems] == [pointer]
     assert SECRET not in str(refusal) and SECRET not in repr(refusal.problems)
+
+
+@pytest.mark.parametrize("key", ["createdCmHandles", "updatedCmHandles"])
+@pytest.mark.parametrize("properties", ["cmHandleProperties", "publicCmHandleProperties"])
+def test_numbers_and_booleans_become_the_text_that_they_are(key: str, properties: str) -> None:
+    """The token as it came: ONAP takes it so, and its load test sends numbers."""
+    tokens = ["123", "-0", "1.0", "1E+3", "0.10", "9" * 40, "true", "false"]
+    members = ",".join(f'"{token}": {token}' for token in tokens)
+    handle = f'{{"cmHandle": "a", "{properties}": {{{members}, "text": "1", "none": null}}}}'
+    body = (
+        f'{{"dmiPlugin": "http://dmi", "{key}": [{handle}, {{"cmHandle": "b"}}], "removedCmHandles": ["c"]}}'
+    )
+    registration = read_registration(body.encode())
+    handles = registration.created_cm_handles or registration.updated_cm_handles or []
+    found = [getattr(handles[0], name) for name in ("cm_handle_properties", "public_cm_handle_properties")]
+    expected = {token: token for token in tokens} | {"text": "1", "none": None}
+    assert found == ([expected, None] if properties == "cmHandleProperties" else [None, expected])
+    assert (handles[1].cm_handle, registration.removed_cm_handles) == ("b", ["c"])
+
+
+def test_a_promise_that_is_not_offered_yet_is_refused() -> None:
+    """No plugin believes that it guards; null and false differ: the second asks for something."""
+    for key in ("guards", "beforeImages"):
+        for asked in (True, False, "x"):
+            with pytest.raises(Impossible, match=key):
+                read_registration(json.dumps({"dmiPlugin": "http://dmi", key: asked}).encode())
+        read_registration(json.dumps({"dmiPlugin": "http://dmi", key: None}).encode())
 
 
 @given(st.binary(max_size=100))

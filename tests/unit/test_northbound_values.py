@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+from urllib.parse import parse_qsl
 from uuid import uuid4
 
 import msgspec
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from litestar.exceptions import ValidationException
 
+from ran_datajobs.errors import Impossible, InvalidRequest
 from ran_datajobs.job import Counts, OperationState, Response
 from ran_datajobs.northbound import paths
 from ran_datajobs.northbound.access import choose
@@ -20,6 +22,7 @@ from ran_datajobs.northbound.bodies import is_json
 from ran_datajobs.northbound.cursors import cursor, place_of
 from ran_datajobs.northbound.failures import cell, failure
 from ran_datajobs.northbound.gate import host_name, known_hosts
+from ran_datajobs.northbound.parameters import as_known
 from ran_datajobs.northbound.retry import to_repeat
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.job_view import progress
@@ -105,6 +108,40 @@ def test_json_media_types(content_type: str, json: bool) -> None:
 def test_the_name_in_a_host_header(authority: str, host: str) -> None:
     """Case, port and the final dot do not matter; what is no authority has no host."""
     assert host_name(authority) == host
+
+
+PARAMETERS = ("destination", "dryRun")
+ONE_DAY = {"preview": "preview"}
+SPELLINGS = st.sampled_from(
+    ["dryRun", "dryrun", "DRYRUN", "%64ryRun", "dryRun+", "d+ryRun", "Destination", "x", ""]
+)
+VALUES = st.sampled_from(["", "=", "=true", "=a%26b", "=a=b", "=%C3%BC", "=\u00fc"])
+
+
+@given(st.lists(st.tuples(SPELLINGS, VALUES).map("".join), max_size=4))
+def test_a_query_is_spelt_as_the_route_knows_it_or_refused(pieces: list[str]) -> None:
+    """Each name is known in some case and stands once, its value untouched; else the query is refused."""
+    query = "&".join(pieces).encode("latin-1")
+    given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    known = {name.lower(): name for name in PARAMETERS}
+    spelt = [(known.get(name.lower()), value) for name, value in given]
+    try:
+        found = as_known(query, PARAMETERS, {})
+    except InvalidRequest as error:
+        names = [name for name, _ in spelt]
+        assert error.problems
+        assert None in names or len(set(names)) < len(names)
+    else:
+        assert parse_qsl(found.decode("latin-1"), keep_blank_values=True) == spelt
+        assert len(dict(spelt)) == len(spelt)
+
+
+def test_what_is_not_offered_yet_is_told_where_it_is_asked_for() -> None:
+    """Only by the call that will have it; any other knows no such parameter."""
+    with pytest.raises(Impossible, match="preview"):
+        as_known(b"PREVIEW=true&dryRun=true", PARAMETERS, ONE_DAY)
+    with pytest.raises(InvalidRequest, match="parameter"):
+        as_known(b"preview=true", PARAMETERS, {})
 
 
 def test_known_hosts_are_loopback_the_root_and_the_allowed_ones() -> None:

@@ -269,6 +269,73 @@ def test_a_refusal_says_why_and_names_the_node(
     assert snapshot(tree) == before
 
 
+@pytest.mark.parametrize("op", ["replace", "add", "merge"])
+@pytest.mark.parametrize("stored", [12, 7])
+def test_an_integer_written_as_a_float_is_the_integer(op: str, stored: int) -> None:
+    """12.0 is stored and answered as 12, also where 12 stands; 12.5 is refused, and true is no number."""
+    tree = network()
+    assert do(tree, "replace", f"/{CELL}#/attributes/nRPCI", stored) is None
+    fragment, bare = ("", True) if op == "merge" else ("#/attributes/nRPCI", False)
+
+    def write(value: Any) -> ErrorDetail | None:
+        return do(tree, op, f"/{CELL}{fragment}", {"nRPCI": value} if bare else value)
+
+    assert write(12.0) is None
+    after = tree.attributes(CELL)
+    assert after is not None
+    assert (type(after["nRPCI"]), after["nRPCI"]) == (int, 12)
+    for wrong in (12.5, 1008.0, True, 1e300):
+        refused = write(wrong)
+        assert refused is not None
+        assert (refused.reason, refused.bad_data_node) == (
+            "NEW_DATA_NODE_VALUE_INVALID",
+            f"/{CELL}#/attributes/nRPCI",
+        )
+    assert tree.attributes(CELL) == after
+
+
+def test_an_integer_deep_in_a_value_is_an_integer() -> None:
+    """Also in a field of a list's item, and in the value of an object that is created."""
+    tree = network()
+    assert do(tree, "replace", f"/{CELL}#/attributes/pLMNInfoList/0/snssai/sst", 2.0) is None
+    assert (
+        do(tree, "add", f"/{ME}/GNBDUFunction=2", {"gNBId": 1.0, "gNBIdLength": 22.0, "gNBDUId": 2}) is None
+    )
+    texts = [msgspec.json.encode(tree.attributes(key)) for key in (CELL, f"{ME}/GNBDUFunction=2")]
+    assert b'"sst":2}' in texts[0]
+    assert texts[1] == b'{"gNBId":1,"gNBIdLength":22,"gNBDUId":2}'
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"id": None, "objectClass": None, "attributes": {"userLabel": "x"}},
+        {"id": None, "objectInstance": None, "attributes": None, "userLabel": "x"},
+        {"objectClass": None, "userLabel": "x"},
+    ],
+)
+def test_null_for_a_member_of_a_resource_is_as_if_absent(value: dict[str, Any]) -> None:
+    """Some clients write null for what they leave out of the object that an ``add`` creates."""
+    tree = network()
+    assert do(tree, "add", f"/{CP}/EUtranFrequency=2", value) is None
+    assert tree.attributes(f"{CP}/EUtranFrequency=2") == {"userLabel": "x"}
+
+
+def test_an_unknown_member_beside_the_attributes_is_named() -> None:
+    """``class`` is not ``objectClass``; a list of children is told as what it is."""
+    tree = network()
+    refused = do(tree, "add", f"/{CELL}", {"id": "1", "class": "NRCellDU", "attributes": {"nRPCI": 8}})
+    assert refused is not None
+    assert (refused.reason, refused.bad_data_node) == ("NEW_DATA_NODE_NAME_INVALID", f"/{CELL}")
+    assert "'class'" in refused.detail and "objectClass" in refused.detail
+    nested = do(tree, "add", f"/{DU}", {"attributes": {}, "NRCellDU": [{"id": "1"}]})
+    assert nested is not None
+    assert (nested.reason, nested.detail) == (
+        "NEW_DATA_NODE_CONTAINMENT_INVALID",
+        "one operation creates one object: send NRCellDU by itself",
+    )
+
+
 def test_policies_under_one_parent_share_what_there_is() -> None:
     """The minimum ratios of all RRMPolicyRatio of one parent add up to 100 at most (TS 28.541 §4.3.36)."""
     tree = network()

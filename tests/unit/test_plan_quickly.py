@@ -68,6 +68,15 @@ OFTEN_DOUBLED = [
     b'"attributes":null',
     b'"x":{"op":1,"op":2}',
 ]
+BESIDE = [
+    b'"x":1',
+    b'"scope":{}',
+    b'"moduleSetTag":"t"',
+    b'"filter":"A/attributes/x==1"',
+    b'"fields":null',
+    b'"expect":{"absent":true}',
+    b'"expect":null',
+]
 
 
 @st.composite
@@ -82,7 +91,7 @@ def lines(draw: st.DrawFn) -> bytes:
     if draw(st.booleans()):
         operation_id = draw(st.integers(0, 3) | st.sampled_from(["a", "b", "", "\t", "é", "0"]))
         fields.append(b'"operationId":%b' % json.dumps(operation_id).encode())
-    fields += draw(st.lists(st.sampled_from([b'"x":1', b'"scope":{}', b'"moduleSetTag":"t"']), max_size=1))
+    fields += draw(st.lists(st.sampled_from(BESIDE), max_size=1))
     if draw(st.integers(0, 4)) == 0:
         place = draw(st.integers(0, len(fields)))
         fields.insert(place, draw(st.sampled_from([*fields, *OFTEN_DOUBLED])))
@@ -95,6 +104,10 @@ ENVELOPES = st.sampled_from(
         (b' { "priority" : 3 , "name":"n", "data" :\n[', b'] , "x":null}\n'),
         (b'{"activationMode":"STOP_ON_ERROR","data":[', b"]}"),
         (b'{"activationMode":"ATOMIC","data":[', b"]}"),
+        (b'{"notBefore":"x","data":[', b'],"foo":1,"Date":null}'),
+        (b'{"prioritty":3,"data":[', b"]}"),
+        (b'{"foo":1,"data":[', b'],"FOO":1}'),
+        (b'{"undoable":1,"data":[', b"]}"),
         (b'{"priority":3,"Priority":4,"data":[', b"]}"),
         (b'{"data":[', b'],"data":7}'),
         (b'{"data":[', b'],"after":[]}'),
@@ -117,10 +130,10 @@ def outcome(check: Any, body: bytes, **settings: Any) -> object:
     """What a check says: the head of the request, or everything that is wrong with it."""
     try:
         head = check(body, **settings)
-    except InvalidRequest as error:
-        return error.detail, error.problems, error.count
-    except (TooManyOperations, Impossible) as error:
+    except TooManyOperations as error:
         return type(error), str(error)
+    except (InvalidRequest, Impossible) as error:
+        return type(error), str(error), error.problems, error.count
     return tuple(getattr(head, field) for field in RequestHead.__struct_fields__)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ran_datajobs import fdn
 from ran_datajobs.errors import Impossible, InvalidRequest, TooManyOperations
 from ran_datajobs.job import ActivationMode, JobType, Op, Operation, Scope, ScopeType
-from ran_datajobs.plan.request import JobRequest, read_request
+from ran_datajobs.plan.request import JobRequest, check_request, read_request
 
 CELL = "/SubNetwork=SN1/ManagedElement=ME1/NRCellDU=1"
 ADD = {"op": "add", "path": CELL, "value": {"id": "1", "attributes": {"nRPCI": 7}}}
@@ -128,8 +128,8 @@ def test_a_wrong_envelope_field_is_named(envelope: dict[str, Any], pointer: str)
     assert pointers(body(ADD, **envelope)) == [pointer]
 
 
-def test_unknown_keys_and_nulls_are_ignored() -> None:
-    """Unknown keys anywhere, and null for what is left out, change nothing."""
+def test_unknown_keys_and_nulls_change_nothing() -> None:
+    """Unknown keys anywhere, and null for what is left out."""
     operation = {**ADD, "x": 1, "operationId": None, "scope": None}
     request = read(operation, extra=[1], name=None, priority=None, after=None, activationMode=None)
     expected = read(ADD)
@@ -158,6 +158,7 @@ def test_the_atomic_mode_is_impossible() -> None:
         {"op": "merge", "path": f"{CELL}/#attributes", "value": {}},
         {"op": "remove", "path": CELL},
         {"op": "remove", "path": CELL, "value": None},
+        {"op": "remove", "path": CELL, "value": {}},
         {"op": "remove", "path": f"{CELL}/#/attributes/userLabel"},
         {"op": "action", "path": f"{CELL}#Restart", "value": {"input": {"cold": True}}},
         {"op": "action", "path": f"{CELL}/#Restart", "value": {"input": None}},
@@ -205,7 +206,6 @@ def test_well_formed_operations_are_accepted(operation: dict[str, Any]) -> None:
         ({"op": "merge", "path": CELL}, "/value"),
         ({"op": "merge", "path": CELL, "value": 7}, "/value"),
         ({"op": "merge", "path": f"{CELL}#/attributes/x", "value": {}}, "/path"),
-        ({"op": "remove", "path": CELL, "value": {}}, "/value"),
         ({"op": "remove", "path": f"{CELL}#/attributes"}, "/path"),
         ({"op": "action", "path": CELL, "value": {"input": {}}}, "/path"),
         ({"op": "action", "path": f"{CELL}#/attributes/x", "value": {"input": {}}}, "/path"),
@@ -261,6 +261,54 @@ def test_values_keep_their_tokens(value: bytes) -> None:
     (operation,) = read_request(text).operations
     assert isinstance(operation.value, msgspec.Raw)
     assert bytes(operation.value) == value
+
+
+@pytest.mark.parametrize("value", [b"{}", b"null", b'"x"', b"[" * 250 + b"]" * 250])
+def test_the_value_of_a_remove_is_ignored(value: bytes) -> None:
+    """It is taken, whatever it is, and goes nowhere: RFC 6902 §4 lets a reader ignore it."""
+    text = b'{"data": [{"op": "remove", "path": "%s", "value": %s}]}' % (CELL.encode(), value)
+    request = read_request(text)
+    assert request.operations == [Operation(Op.REMOVE, CELL, "0")]
+    assert (request.ignored, check_request(text).ignored) == (None, None)
+
+
+@pytest.mark.parametrize("fragment", ["#/attributes", "/#/attributes", "#attributes"])
+def test_a_replace_of_all_attributes_names_merge(fragment: str) -> None:
+    """TS 32.158 has it for one attribute; the refusal says what changes several at once."""
+    refusal = refused(body({"op": "replace", "path": CELL + fragment, "value": {"nRPCI": 7}}))
+    assert refusal.problems[0][0] == "#/data/0/path"
+    assert "merge" in refusal.detail
+
+
+LONE_SURROGATES = {
+    b'{"data": [{"op": "remove", "path": "/A=\\ud800"}]}': "#/data/0/path",
+    b'{"data": [{"op": "remove", "path": "/A=1"}, {"op": "merge", "path": "/A=1", '
+    b'"value": {"a": ["\\ud83d\\ude00", {"b/c": "\\\\ud800 \\uDFFF"}]}}]}': "#/data/1/value/a/1/b~1c",
+    b'{"data": [{"op": "merge", "path": "/A=1", "value": {"x": {"\\ud800\\u0041": 1}}}]}': "#/data/0/value/x",
+    b'{"data": [{"op": "remove", "path": "/A=1", "note": "\\udc00"}]}': "#/data/0/note",
+    b'{"name": "\\ud800", "data": [{"op": "remove", "path": "/A=1"}]}': "#/name",
+    b'{"\\ud800": 1, "data": [{"op": "remove", "path": "/A=1"}]}': "#",
+    b'{"data": [{"op": "remove", "path": "/A=1"}], "x": [1, "\\ud800"]}': "#/x/1",
+    b'"\\ud800"': "#",
+    b'{"data": ' + b"[" * 300 + b'"\\ud800"' + b"]" * 300 + b"}": "#/data" + "/0" * 15,
+}
+
+
+@pytest.mark.parametrize("text", LONE_SURROGATES)
+def test_half_of_a_surrogate_pair_is_refused_where_it_stands(text: bytes) -> None:
+    """JSON's grammar has it, Unicode has not: the pointer leads to the text, or to the object of a name."""
+    refusal = refused(text)
+    assert refusal.problems == (
+        (LONE_SURROGATES[text], "is not a Unicode text: it has half of a surrogate pair"),
+    )
+    with pytest.raises(InvalidRequest, match="not a Unicode text"):
+        check_request(text)
+
+
+def test_whole_surrogate_pairs_are_text() -> None:
+    """So is a backslash before what looks like one."""
+    text = b'{"data": [{"op": "merge", "path": "/A=1", "value": {"a": "\\ud83d\\ude00 \\\\ud800"}}]}'
+    assert read_request(text).count == 1
 
 
 def test_paths_keep_their_code_points_and_have_a_key() -> None:

@@ -211,10 +211,3 @@ def test_what_is_no_document_is_a_decode_error(body: bytes) -> None:
     """Anything else than ``{"responses": […]}`` is refused as a whole."""
     with pytest.raises(msgspec.DecodeError):
         results.read_responses(body)
-
-
-def test_the_worst_of_several_states_stands() -> None:
-    """An operation whose result came in several messages succeeded only when all of them say so."""
-    assert results.worst([]) is OperationState.SUCCEEDED
-    assert results.worst([OperationState.SUCCEEDED, OperationState.UNKNOWN]) is OperationState.UNKNOWN
-    assert results.worst([OperationState.UNKNOWN, OperationState.FAILED]) is OperationState.FAILED

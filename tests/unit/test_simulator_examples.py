@@ -18,7 +18,6 @@ from msgspec import Raw
 
 from ran_datajobs import fdn
 from ran_datajobs.dmi.element import ReadChunk
-from ran_datajobs.dmi.outcomes import reason_of
 from ran_datajobs.dmi.provmns import ProvMnsElement, ProvMnsServer
 from ran_datajobs.dmi.simulated import SimulatedElement, simulated_elements
 from ran_datajobs.inventory.registration import handle_fault, read_registration
@@ -26,6 +25,7 @@ from ran_datajobs.job import ActivationMode, JobType, Op, Operation, OperationSt
 from ran_datajobs.nrm.model import load
 from ran_datajobs.nrm.tree import Tree
 from ran_datajobs.plan.request import JobRequest, read_request
+from ran_datajobs.reasons import reason_of_errors
 from ran_datajobs.serving import serving
 from ran_datajobs.simulator.network import Network
 from ran_datajobs.simulator.producers import element_of
@@ -98,7 +98,7 @@ async def test_the_write_job_has_every_kind_of_operation_and_failure() -> None:
     for name, lane in lanes.items():
         for outcome in await elements[name].write(lane, ActivationMode.BEST_EFFORT):
             if outcome.state is not OperationState.SUCCEEDED:
-                reasons[reason_of(outcome.errors)] += 1
+                reasons[reason_of_errors(outcome.errors)] += 1
     assert dict(reasons) == wanted["reasons"]
     failed = reasons.total() - reasons["UNMATCHED"]
     assert wanted["operations"] == {
@@ -119,7 +119,7 @@ async def test_the_write_job_ends_the_same_over_http() -> None:
             element = ProvMnsElement(ProvMnsServer(f"{address}/{name}{PROVMNS}", actions=True), http)
             for outcome in await element.write(lane, ActivationMode.BEST_EFFORT):
                 if outcome.state is not OperationState.SUCCEEDED:
-                    reasons[reason_of(outcome.errors)] += 1
+                    reasons[reason_of_errors(outcome.errors)] += 1
     assert dict(reasons) == expected("retune-pci.expected.json")["reasons"]
 
 

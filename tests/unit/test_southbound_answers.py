@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ran_datajobs.job import Status
 from ran_datajobs.southbound.answers import (
     MAX_RETRY_AFTER,
     cancel_answer,
     create_answer,
+    created_id,
     result_answer,
     seconds_of,
     status_answer,
@@ -26,11 +28,14 @@ from ran_datajobs.southbound.plugin import (
     ForeignBody,
     Lost,
     NoAnswer,
+    NoOutcomes,
     NotArrived,
     OnTopic,
     OutcomeUnknown,
+    Polled,
     Refused,
     Responses,
+    Unfetchable,
 )
 from ran_datajobs.southbound.wire import Dialect
 
@@ -54,13 +59,20 @@ def test_every_status_code_of_a_create_has_one_meaning(status: int) -> None:
 
 @given(st.integers(100, 599))
 def test_every_status_code_of_the_other_calls_has_one_meaning(status: int) -> None:
-    """404 and 410 lose the job; nothing but a 200 tells a status; a 2xx body of any shape is a result."""
+    """404 and 410 lose the job; nothing but a 200 tells a status. A 202 is a result that is to come, a 204
+    one without outcomes, any other 2xx what its body says, and a 4xx about the call one that is refused."""
     gone = status in {404, 410}
     good = 200 <= status < 300
-    answered = Answered(status, b"{}", "application/json")
+    refused = 400 <= status < 500 and status not in {408, 425, 429}
+    answered = Answered(status, b'{"verdict":"fine"}', "application/json")
     assert type(status_answer(answered)) is (Lost if gone else NoAnswer)
-    assert type(result_answer(answered, False)) is (Lost if gone else ForeignBody if good else NoAnswer)
-    cannot = (400 <= status < 500 and status not in {408, 425, 429}) or status in {501, 505}
+    polled = status_answer(Answered(status, b'{"status":"RUNNING"}'))
+    assert (polled == Polled(Status.RUNNING)) is (status == 200)
+    of_result = {202: NoAnswer, 204: NoOutcomes, 404: Lost, 410: Lost}.get(status)
+    if of_result is None:
+        of_result = ForeignBody if good else Unfetchable if refused else NoAnswer
+    assert type(result_answer(answered, False)) is of_result
+    cannot = refused or status in {501, 505}
     assert type(cancel_answer(answered)) is (CancelTaken if good else CannotCancel if cannot else NoAnswer)
 
 
@@ -74,13 +86,94 @@ def test_what_was_not_sent_did_not_arrive_and_what_broke_may_have() -> None:
         assert cancel_answer(exchange) == NoAnswer("x")
 
 
+@pytest.mark.parametrize(
+    ("body", "seed", "onap"),
+    [
+        (b'{"dataProducerJobId":"a"}', "a", None),
+        (b'{"subJobId":"b"}', None, "b"),
+        (b'\xef\xbb\xbf{"dataProducerJobId":"a","subJobId":"b"}', "a", "b"),
+        (b'{"dataProducerJobId":7,"subJobId":8,"more":1}', "7", "8"),
+        (b'{"dataProducerJobId":7.0,"subJobId":8.5}', "7", None),
+        (b'{"dataProducerJobId":"a","subJobId":"b","dataProducerJobId":"c"}', None, "b"),
+        (b'{"dataProducerJobId":"a","subJobId":"b","subJobId":"b"}', "a", "b"),
+        (b'{"dataProducerJobId":null,"subJobId":[]}', None, None),
+        (b'{"dataproducerjobid":"a","subJobID":"b"}', None, None),
+        (b'[{"dataProducerJobId":"a","subJobId":"b"}]', None, None),
+        (b'{"dataProducerJobId":"a","subJobId":"b"}{}', None, None),
+        (b"{}", None, None),
+        (b"[]", None, None),
+        (b"", None, None),
+        (b'{"dataProducerJobId":".."}', None, None),
+        (b"[" * 100_000, None, None),
+        ('{"dataProducerJobId":"a","subJobId":"b"}'.encode("utf-16"), None, None),
+    ],
+)
+def test_the_id_of_a_create_answer(body: bytes, seed: str | None, onap: str | None) -> None:
+    """Each dialect reads its own key; anything else holds no usable id, also an answer with two of them."""
+    assert created_id(Dialect.SEED, body) == seed
+    assert created_id(Dialect.ONAP, body) == onap
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"status":"FINSHED"}', Status.FINISHED),
+        (b'\xef\xbb\xbf {"status":"FINISHED","more":{"status":"FAILED"}}', Status.FINISHED),
+        (b'{"status":"RUNNING","status":"RUNNING"}', Status.RUNNING),
+        (b'{"status":"DONE"}', """the plugin's status "DONE" is not known"""),
+        (b'{"status":"finished"}', """the plugin's status "finished" is not known"""),
+        (b'{"status":7}', "the plugin's status 7 is not known"),
+        (b'{"status":null}', "the plugin's status null is not known"),
+        (b'{"status":{"password":"hush"}}', "the plugin's status an object is not known"),
+        (b'{"status":"FAILED","status":"FINSHED"}', 'the plugin tells several statuses: "FAILED", "FINSHED"'),
+        (b'{"Status":"FINSHED"}', "the plugin's answer tells no status"),
+        (b'["FINSHED"]', "the plugin's answer tells no status"),
+        (b"", "the plugin's status cannot be read: it is empty"),
+        (
+            b'{"status":"FINSHED"',
+            "the plugin's status cannot be read: it is no JSON document (Input data was truncated)",
+        ),
+        (
+            '{"status":"FINSHED"}'.encode("utf-16"),
+            "the plugin's status cannot be read: it is not UTF-8 (byte 0)",
+        ),
+    ],
+)
+def test_a_status_is_a_known_word_or_is_quoted(body: bytes, expected: Status | str) -> None:
+    """A value that is not understood counts as no answer, and its cause says what it was."""
+    answer = status_answer(Answered(200, body))
+    assert answer == (Polled(expected) if isinstance(expected, Status) else NoAnswer(expected, answered=True))
+
+
+def test_a_long_status_is_quoted_in_part_and_on_one_line() -> None:
+    """What a plugin says reaches logs and tables as one printable line of bounded length."""
+    body = msgspec.json.encode({"status": "a\nb\u202ec" + "d" * 5000})
+    answer = status_answer(Answered(200, body))
+    assert isinstance(answer, NoAnswer)
+    assert answer.cause.isprintable()
+    assert len(answer.cause) < 120
+
+
+def test_an_answer_over_a_bound_is_told_as_one() -> None:
+    """A create, a status and a result that are too large say so, with the bound."""
+    too_large = Answered(200, None, bound=1000)
+    for answer in (
+        create_answer(Dialect.SEED, too_large, b"[]"),
+        status_answer(too_large),
+        result_answer(too_large, False),
+    ):
+        assert isinstance(answer, OutcomeUnknown | NoAnswer)
+        assert "larger than the bound of 1000 bytes" in answer.cause
+
+
 def test_a_topic_is_the_answer_to_a_read_alone() -> None:
     """``resulturi`` of a write, or one that is no topic name, is a foreign body."""
     body = b'{"resulturi":"ncmp-async-m2m"}'
     assert result_answer(Answered(200, body), True) == OnTopic("ncmp-async-m2m")
     assert result_answer(Answered(200, body, "a/b"), False) == ForeignBody(body, "a/b")
-    for name in (b"", b"..", b"a b", b"x" * 250, b"../x"):
+    for name in (b"", b"..", b"a b", b"x" * 250, b"../x", b'a","resulturi":"b'):
         assert isinstance(result_answer(Answered(200, b'{"resulturi":"' + name + b'"}'), True), ForeignBody)
+    assert result_answer(Answered(200, b'\xef\xbb\xbf{"resulturi":"t","x":1}'), True) == OnTopic("t")
     inline = b'{"responses":[{"operationId":1,"statusCode":0}]}'
     assert isinstance(result_answer(Answered(200, inline), True), Responses)
 
@@ -126,8 +219,9 @@ def test_no_body_makes_the_mapping_fail(body: bytes, status: int) -> None:
 
 def test_the_words_of_a_refusal_are_one_printable_line() -> None:
     """Control characters and line breaks of a plugin do not reach logs and tables."""
-    answer = create_answer(Dialect.SEED, Answered(400, b'{"detail":"a\\nb\\u001b[31mc"}'), b"[]")
-    assert answer == Refused("HTTP 400: a b [31mc")
+    for mark in (b"", b"\xef\xbb\xbf"):
+        body = mark + b'{"detail":"a\\nb\\u001b[31mc"}'
+        assert create_answer(Dialect.SEED, Answered(400, body), b"[]") == Refused("HTTP 400: a b [31mc")
 
 
 @pytest.mark.parametrize("private", ["hush", 4711, ["x", {"deep": "hush"}]])

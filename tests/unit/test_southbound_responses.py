@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading what plugins say about operations."""
+"""Reading what plugins say about operations: bodies, entries, and what they say together."""
 
 from __future__ import annotations
 
@@ -10,8 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs.job import OperationState
-from ran_datajobs.southbound.responses import MAX_ERRORS, MAX_TEXT, decode_responses, encode_responses
+from ran_datajobs.job import OperationState, Response
+from ran_datajobs.southbound.plugin import Entry, ForeignBody, Nameless, Responses, UnreadableBody, Untold
+from ran_datajobs.southbound.responses import (
+    MAX_ERRORS,
+    MAX_TEXT,
+    encode_responses,
+    read_outcomes,
+    told_of,
+)
+
+MARK = b"\xef\xbb\xbf"
+SUCCEEDED, FAILED = OperationState.SUCCEEDED, OperationState.FAILED
+NOT_STARTED, UNKNOWN = OperationState.NOT_STARTED, OperationState.UNKNOWN
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
@@ -24,117 +35,429 @@ def one(**members: Any) -> bytes:
     return msgspec.json.encode({"responses": [{"operationId": "1", **members}]})
 
 
-@pytest.mark.parametrize(
-    ("members", "code", "state"),
-    [
-        ({"statusCode": 0}, 0, OperationState.SUCCEEDED),
-        ({"statusCode": "0"}, 0, OperationState.SUCCEEDED),
-        ({"statusCode": "099 "}, 99, OperationState.SUCCEEDED),
-        ({"statusCode": 100}, 100, OperationState.FAILED),
-        ({"statusCode": "199"}, 199, OperationState.FAILED),
-        ({"statusCode": 200}, 200, OperationState.UNKNOWN),
-        ({"statusCode": -1}, -1, OperationState.UNKNOWN),
-        ({"statusCode": 108, "state": "NOT_STARTED"}, 108, OperationState.NOT_STARTED),
-        ({"statusCode": 103, "state": "whatever"}, 103, OperationState.FAILED),
-        ({"state": "SUCCEEDED"}, 0, OperationState.SUCCEEDED),
-        ({"state": "UNKNOWN"}, 108, OperationState.UNKNOWN),
-        ({"statusCode": "OK", "state": "FAILED"}, 108, OperationState.FAILED),
-    ],
-)
-def test_the_state_is_the_peers_or_follows_from_its_code(
-    members: dict[str, Any], code: int, state: OperationState
+def entries(body: bytes, *, is_read: bool = False) -> tuple[Entry, ...]:
+    read = read_outcomes(body, is_read=is_read)
+    assert isinstance(read, Responses), read
+    return read.entries
+
+
+def entry(members: str, *, is_read: bool = False) -> Entry:
+    (found,) = entries(b'{"responses":[{%b}]}' % members.encode(), is_read=is_read)
+    return found
+
+
+# --- bodies ------------------------------------------------------------------------------------------
+
+ENTRY = '{"operationId":"1","statusCode":108}'
+
+LISTS: dict[str, bytes] = {
+    "a list of responses": f'{{"responses":[{ENTRY}]}}'.encode(),
+    "the data of an event": f'{{"data":{{"responses":[{ENTRY}]}}}}'.encode(),
+    "a list": f"[{ENTRY}]".encode(),
+    "one response for a list": f'{{"responses":{ENTRY}}}'.encode(),
+    "one response for a list in the data": f'{{"data":{{"responses":{ENTRY}}}}}'.encode(),
+    "a byte order mark": MARK + f'{{"responses":[{ENTRY}]}}'.encode(),
+    "blanks around it": f'\r\n {{ "responses" : [ {ENTRY} ] }} \t'.encode(),
+    "other members beside it": f'{{"error":1,"responses":[{ENTRY}],"status":500,"title":"t"}}'.encode(),
+    "other members in the event": f'{{"state":1,"data":{{"errors":[],"responses":[{ENTRY}]}}}}'.encode(),
+    "data that is something else": f'{{"data":[],"responses":[{ENTRY}]}}'.encode(),
+    "an escaped name": f'{{"respons\\u0065s":[{ENTRY}]}}'.encode(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", LISTS.values(), ids=LISTS)
+def test_a_list_of_responses_is_read_in_any_of_its_wrappings(body: bytes) -> None:
+    """Each of these tells that operation 1 has failed, and nothing else."""
+    (found,) = entries(body)
+    assert isinstance(found, Response)
+    assert (found.operation_id, found.status_code, found.state) == ("1", 108, FAILED)
+
+
+def test_all_lists_of_one_document_count() -> None:
+    """A member that stands twice, and both wrappings at once, hide no response."""
+    good, bad = '{"operationId":"1","statusCode":0}', ENTRY
+    for body in (
+        f'{{"responses":[{bad}],"responses":[{good}]}}',
+        f'{{"data":{{"responses":[{bad}]}},"responses":[{good}]}}',
+        f'{{"data":{{"responses":[{bad}]}},"data":{{"responses":[{good}]}}}}',
+        f'{{"data":{{"responses":[{bad}],"responses":[{good}]}}}}',
+    ):
+        found = entries(body.encode())
+        assert [each.state for each in found if isinstance(each, Response)] == [FAILED, SUCCEEDED]
+
+
+UNREADABLE: dict[str, tuple[bytes, str]] = {
+    "nothing": (b"", "it is empty"),
+    "blanks": (b" \r\n", "it is empty"),
+    "a byte order mark alone": (MARK, "it is empty"),
+    "two byte order marks": (MARK * 2 + b"[]", "it is no JSON document"),
+    "no JSON": (b"<html>500</html>", "it is no JSON document"),
+    "cut off": (b'{"responses":[{"operationId":"1","statusCode":0}', "it is no JSON document"),
+    "two documents": (b'{"responses":[]}\n{"responses":[]}', "it is no JSON document"),
+    "a trailing comma": (b'{"responses":[],}', "it is no JSON document"),
+    "Latin-1": ('{"responses":[],"é":1}'.encode("latin-1"), "it is not UTF-8 (byte 17)"),
+    "UTF-16": ('{"responses":[]}'.encode("utf-16"), "it is not UTF-8 (byte 0)"),
+    "UTF-16 without a mark": ('{"responses":[]}'.encode("utf-16-le"), "it is no JSON document"),
+    "half a character in a result": (one(result=["x"]).replace(b"x", b"\xff"), "it is not UTF-8"),
+    "half a surrogate pair": (b'{"responses":[],"a":"\\ud800"}', "it is no JSON document"),
+    "nested too deeply": (one(result=[]).replace(b"[]", b"[" * 9_000 + b"]" * 9_000), "nested too deeply"),
+    "a text": (b'"FINISHED"', "it is neither an object nor a list"),
+    "a number": (b"0", "it is neither an object nor a list"),
+    "null": (b"null", "it is neither an object nor a list"),
+    "an empty object": (b"{}", "it is an empty object"),
+    "responses that are null": (b'{"responses":null}', "its responses are no list"),
+    "responses that are a text": (b'{"responses":"none"}', "its responses are no list"),
+    "responses by operation": (b'{"responses":{"1":{"statusCode":0}}}', "its responses are no list"),
+    "a second list that is none": (b'{"responses":[],"responses":0}', "its responses are no list"),
+    "a problem of RFC 9457": (b'{"status":500,"title":"x"}', "it is an error and no result"),
+    "a problem without a status": (b'{"type":"about:blank","title":"x"}', "it is an error and no result"),
+    "a status code of HTTP": (b'{"status":"503","message":"x"}', "it is an error and no result"),
+    "an error": (b'{"error":"x"}', "a member error"),
+    "errors somewhere": (b'{"a":[{"b":{"Errors":[]}}]}', "a member Errors"),
+    "a misspelt list": (b'{"Responses":[{"operationId":"1","statusCode":0}]}', "a member Responses"),
+    "a list in another wrapping": (b'{"payload":{"responses":[]}}', "a member responses"),
+    "outcomes under another name": (b'{"results":[{"id":"1","status_code":0}]}', "a member status_code"),
+    "a member that the next one hides": (b'{"a":{"statusCode":108},"a":1}', "a member statusCode"),
+    "an escaped member": (b'{"a":{"st\\u0061te":"FAILED"}}', "a member state"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "cause"), UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("is_read", [False, True])
+def test_a_body_that_cannot_be_read_comes_back_as_it_is_with_its_cause(
+    body: bytes, cause: str, is_read: bool
 ) -> None:
-    """Codes come as integers or strings; a state stands before a code."""
-    responses = decode_responses(one(**members))
-    assert responses is not None
-    assert (responses[0].status_code, responses[0].state) == (code, state)
+    """No outcome is taken from it, and what came can be kept."""
+    read = read_outcomes(body, "text/plain", is_read=is_read)
+    assert isinstance(read, UnreadableBody)
+    assert (read.body, read.content_type) == (body, "text/plain")
+    assert cause in read.cause
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        b"",
-        b"{}",
-        b"[]",
-        b"null",
-        b'{"responses":{}}',
-        b'{"responses":[{}]}',
-        b'{"responses":[{"operationId":"1"}]}',
-        b'{"responses":[{"operationId":"1","statusCode":"OK"}]}',
-        b'{"responses":[{"operationId":null,"statusCode":0}]}',
-        b'{"responses":[{"operationId":true,"statusCode":0}]}',
-        b'{"data":{"answers":[]}}',
-        b'{"responses":[{"operationId":"1","statusCode":0,"result":"\xff"}]}',
-        b'{"responses":[{"operationId":"1","statusCode":0,"result":' + b"[" * 100_000,
-        b'{"responses":[]} trailing',
+        b'{"result":"done"}',
+        b'{"verdict":["fine"],"when":{"stat":1}}',
+        b'{"a":"responses","b":["statusCode"],"c":"\\"error\\":"}',
+        b'{"statement":1,"errorless":2,"responsesOf":3,"statusCodes":4}',
+        b'{"status":"ok"}',
+        b'{"title":"a book"}',
+        MARK + b'{"resulturi":"topic"}',
     ],
 )
-def test_another_shape_is_none(body: bytes) -> None:
-    """Whatever is not a list of responses that say something is no such list."""
-    assert decode_responses(body) is None
+def test_a_foreign_body_has_no_member_that_could_be_an_outcome(body: bytes) -> None:
+    """Values do not matter, only the names of members; what came can be kept."""
+    assert read_outcomes(body, "a/b", is_read=False) == ForeignBody(body, "a/b")
 
 
-def test_both_envelopes_are_read() -> None:
-    """``{"responses"}`` and ``{"data": {"responses"}}`` are the same."""
-    inner = one(statusCode=0)
-    assert decode_responses(inner) is not None
-    assert _plain(decode_responses(b'{"data":' + inner + b"}")) == _plain(decode_responses(inner))
+def test_a_problem_is_one_by_its_content_type_too() -> None:
+    """RFC 9457 leaves every member out if it likes."""
+    read = read_outcomes(b'{"title":"x"}', "application/problem+json; charset=utf-8", is_read=False)
+    assert isinstance(read, UnreadableBody)
 
 
-def test_the_count_must_match_where_it_is_known() -> None:
-    """A list that is too short or too long is no answer to the question."""
-    body = one(statusCode=0)
-    assert decode_responses(body, 1) is not None
-    assert decode_responses(body, 2) is None
-    assert decode_responses(body, 0) is None
+# --- entries -----------------------------------------------------------------------------------------
+
+OUTCOMES: dict[str, tuple[int, OperationState]] = {
+    '"statusCode":0': (0, SUCCEEDED),
+    '"statusCode":99': (99, SUCCEEDED),
+    '"statusCode":"0"': (0, SUCCEEDED),
+    '"statusCode":" 099 "': (99, SUCCEEDED),
+    '"statusCode":0.0': (0, SUCCEEDED),
+    '"statusCode":100': (100, FAILED),
+    '"statusCode":108.0': (108, FAILED),
+    '"statusCode":1.08e2': (108, FAILED),
+    '"statusCode":"108"': (108, FAILED),
+    '"statusCode":"108.0"': (108, FAILED),
+    '"statusCode":200': (200, FAILED),
+    '"statusCode":-1': (-1, FAILED),
+    '"statusCode":99999999999999999999999999': (108, FAILED),
+    '"state":"SUCCEEDED"': (0, SUCCEEDED),
+    '"state":" succeeded "': (0, SUCCEEDED),
+    '"state":"Failed"': (108, FAILED),
+    '"state":"not_started"': (108, NOT_STARTED),
+    '"state":"UNKNOWN"': (108, UNKNOWN),
+    '"statusCode":108,"state":"NOT_STARTED"': (108, NOT_STARTED),
+    '"statusCode":108,"state":"UNKNOWN"': (108, UNKNOWN),
+    '"statusCode":108,"state":"SUCCEEDED"': (108, FAILED),
+    '"statusCode":0,"state":"FAILED"': (108, FAILED),
+    '"statusCode":0,"state":"NOT_STARTED"': (108, NOT_STARTED),
+    '"statusCode":0,"state":"UNKNOWN"': (108, UNKNOWN),
+    '"statusCode":0,"state":null': (0, SUCCEEDED),
+    '"statusCode":0,"state":"DONE"': (108, UNKNOWN),
+    '"statusCode":0,"state":"\u017fUCCEEDED"': (108, UNKNOWN),
+    '"statusCode":0,"state":true': (108, UNKNOWN),
+    '"statusCode":108,"state":"DONE"': (108, FAILED),
+    '"statusCode":"abc","state":"SUCCEEDED"': (108, UNKNOWN),
+    '"statusCode":null,"state":"SUCCEEDED"': (108, UNKNOWN),
+    '"statusCode":true,"state":"SUCCEEDED"': (108, UNKNOWN),
+    '"statusCode":0.5,"state":"SUCCEEDED"': (108, UNKNOWN),
+    '"statusCode":1e999,"state":"SUCCEEDED"': (108, UNKNOWN),
+    '"statusCode":{"code":0},"state":"SUCCEEDED"': (108, UNKNOWN),
+    '"statusCode":"OK","state":"FAILED"': (108, FAILED),
+    '"statusCode":"OK","state":"NOT_STARTED"': (108, NOT_STARTED),
+    '"statusCode":0,"statusCode":108': (108, FAILED),
+    '"statusCode":108,"statusCode":0': (108, FAILED),
+    '"statusCode":108,"status\\u0043ode":0': (108, FAILED),
+    '"statusCode":0,"statusCode":"abc"': (108, UNKNOWN),
+    '"state":"FAILED","state":"SUCCEEDED"': (108, FAILED),
+    '"state":"SUCCEEDED","state":"SUCCEEDED"': (0, SUCCEEDED),
+    '"statusCode":0,"StatusCode":108': (108, UNKNOWN),
+    '"statusCode":0,"status_code":0': (0, SUCCEEDED),
+    '"state":"SUCCEEDED","statuscode":108': (108, UNKNOWN),
+    '"statusCode":0,"State":"FAILED"': (108, UNKNOWN),
+    '"statusCode":108,"State":"SUCCEEDED"': (108, FAILED),
+    '"statusCode":0,"operation_id":"2"': (0, SUCCEEDED),
+    '"statusCode":0,"operationId":"1"': (0, SUCCEEDED),
+    '"statusCode":0,"status":"FAILED","code":500': (0, SUCCEEDED),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("members", "expected"), OUTCOMES.items(), ids=OUTCOMES)
+def test_an_entry_tells_the_worst_that_its_members_say(
+    members: str, expected: tuple[int, OperationState]
+) -> None:
+    """Codes and states in every spelling, in doubles and in contradiction; a code that goes out never says
+    success where the state does not."""
+    found = entry(f'"operationId":"1",{members}')
+    assert isinstance(found, Response)
+    assert (found.status_code, found.state) == expected
+    assert (found.state is SUCCEEDED) is (0 <= found.status_code <= 99)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        "",
+        '"statusMessage":"applied"',
+        '"statusCode":null',
+        '"statusCode":"abc"',
+        '"statusCode":[0]',
+        '"state":"DONE"',
+        '"state":7',
+        '"StatusCode":0',
+        '"status_code":0,"State":"SUCCEEDED"',
+        '"status":0',
+        '"errors":[],"result":[]',
+        '"response":{"statusCode":0}',
+    ],
+)
+def test_an_entry_without_code_and_state_tells_nothing(members: str) -> None:
+    """It names its operation and is no outcome."""
+    found = entry(f'"operationId":"1"{"," if members else ""}{members}')
+    assert found == Untold("1")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [('"a"', "a"), ('""', ""), ("7", 7), ("7.0", 7), ("-7", -7), ('"7.0"', "7.0")],
+)
+def test_an_operation_is_named_by_a_text_or_a_whole_number(name: str, expected: str | int) -> None:
+    """A whole number with a fraction of zero is that number."""
+    found = entry(f'"operationId":{name},"statusCode":0')
+    assert isinstance(found, Response)
+    assert found.operation_id == expected
+
+
+@pytest.mark.parametrize(
+    ("members", "state"),
+    [
+        ('"statusCode":0', SUCCEEDED),
+        ('"operationId":null,"statusCode":0', SUCCEEDED),
+        ('"operationId":true,"statusCode":0', SUCCEEDED),
+        ('"operationId":["1"],"statusCode":108', FAILED),
+        ('"operationId":1.5,"statusCode":108', FAILED),
+        ('"operationid":"1","statusCode":0', UNKNOWN),
+        ('"operation_id":"1","statusCode":108', FAILED),
+        ('"operationId":"1","operationId":"2","statusCode":0', UNKNOWN),
+        ('"operationId":"1","operationId":"2","statusCode":108', FAILED),
+    ],
+)
+def test_an_entry_that_names_no_single_operation_is_nameless(members: str, state: OperationState) -> None:
+    """A misspelt name, or two of them, make no success."""
+    found = entry(members)
+    assert isinstance(found, Nameless)
+    assert (found.response.operation_id, found.response.state) == ("", state)
+
+
+def test_what_is_no_entry_tells_nothing() -> None:
+    """Items that are no objects, and objects that say nothing at all."""
+    assert entries(b'[null,5,"x",[{"operationId":"1","statusCode":0}],{},{"a":1}]') == (Untold(),) * 6
+
+
+ODD: dict[str, dict[str, Any]] = {
+    '"statusMessage":17': {"statusMessage": "17"},
+    '"statusMessage":1.5': {"statusMessage": "1.5"},
+    '"statusMessage":null': {},
+    '"statusMessage":{"a":1}': {},
+    '"errors":"none"': {},
+    '"errors":null': {},
+    '"errors":{"type":"T","reason":5}': {"errors": [{"type": "T", "badDataNode": "", "reason": "5"}]},
+    '"errors":[7,{"type":null,"title":"x"}]': {
+        "errors": [{"type": "OTHER", "badDataNode": "", "title": "x"}]
+    },
+    '"request":null': {},
+    '"request":"merge"': {},
+    '"request":{"op":7,"path":null,"value":"hush"}': {"request": {"op": "7"}},
+    '"result":""': {},
+    '"result":null': {},
+    '"result":17': {},
+    '"reason":108': {"reason": "108"},
+    '"reason":[]': {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("member", "kept"), ODD.items(), ids=ODD)
+@pytest.mark.parametrize("code", [0, 108])
+def test_an_odd_member_costs_itself_and_no_more(member: str, kept: dict[str, Any], code: int) -> None:
+    """The outcome stands; what can be read of the member is kept."""
+    found = entry(f'"operationId":"1","statusCode":{code},{member}')
+    assert isinstance(found, Response)
+    (encoded,) = msgspec.json.decode(encode_responses([found]))["responses"]
+    usual = {"operationId": "1", "statusCode": code, "statusMessage": "", "request": {}}
+    encoded.setdefault("request", {})
+    assert encoded == {**usual, "state": "FAILED" if code else "SUCCEEDED"} | kept
+
+
+@pytest.mark.parametrize(
+    ("result", "state"),
+    [
+        ('"result":[]', SUCCEEDED),
+        ('"result":{}', SUCCEEDED),
+        ('"result":null', SUCCEEDED),
+        ('"statusMessage":""', SUCCEEDED),
+        ('"result":""', FAILED),
+        ('"result":7', FAILED),
+        ('"result":"[]"', FAILED),
+        ('"result":[{"id":"1"}],"result":[]', FAILED),
+    ],
+)
+def test_a_read_that_lost_its_result_has_not_succeeded(result: str, state: OperationState) -> None:
+    """A result that is no object and no list, or that stands twice, is data that nobody can read."""
+    found = entry(f'"operationId":"1","statusCode":0,{result}', is_read=True)
+    assert isinstance(found, Response)
+    assert found.state is state
+    assert found.reason == ("" if state is SUCCEEDED else "RESULT_UNREADABLE")
 
 
 def test_an_echo_of_private_properties_does_not_survive() -> None:
-    """Keys that nobody asked for are dropped on every level."""
-    body = one(
-        statusCode=108,
-        privateProperties={"password": "hush"},
-        request={"op": "add", "path": "/A=1", "privateProperties": {"password": "hush"}, "value": "hush"},
-        errors=[{"type": "OTHER", "badDataNode": "", "errorInfo": {"password": "hush"}}],
-    )
-    assert b"hush" in body
-    responses = decode_responses(body)
-    assert responses is not None
-    assert b"hush" not in encode_responses(responses)
-    assert msgspec.json.decode(responses[0].request) == {"op": "add", "path": "/A=1"}
+    """Keys that nobody asked for are dropped on every level, whichever way the body is read."""
+    secret = {"password": "hush"}
+    members = {
+        "statusCode": 108,
+        "privateProperties": secret,
+        "request": {"op": "add", "path": "/A=1", "privateProperties": secret, "value": "hush"},
+        "errors": [{"type": "OTHER", "badDataNode": "", "errorInfo": secret}],
+    }
+    known = {name: each for name, each in members.items() if name != "privateProperties"}
+    for body in (one(**members), one(**known)):
+        assert b"hush" in body
+        (found,) = entries(body)
+        assert isinstance(found, Response)
+        assert b"hush" not in encode_responses([found])
+        assert msgspec.json.decode(found.request) == {"op": "add", "path": "/A=1"}
 
 
 def test_texts_and_lists_are_cut() -> None:
     """A plugin cannot make a log or a table grow at will."""
     long = "x" * (MAX_TEXT + 1)
     errors = [{"type": long, "detail": long}] * (MAX_ERRORS + 1)
-    responses = decode_responses(one(statusCode=108, statusMessage=long, reason=long, errors=errors))
-    assert responses is not None
-    assert len(responses[0].status_message) == len(responses[0].reason) == MAX_TEXT
-    assert len(responses[0].errors) == MAX_ERRORS
-    assert len(responses[0].errors[0].type) == len(responses[0].errors[0].detail) == MAX_TEXT
+    for more in ({}, {"more": 1}):
+        (found,) = entries(one(statusCode=108, statusMessage=long, reason=long, errors=errors, **more))
+        assert isinstance(found, Response)
+        assert len(found.status_message) == len(found.reason) == MAX_TEXT
+        assert len(found.errors) == MAX_ERRORS
+        assert len(found.errors[0].type) == len(found.errors[0].detail) == MAX_TEXT
 
 
-@given(json_values)
+@given(st.lists(json_values, max_size=3) | st.dictionaries(st.text(max_size=8), json_values, max_size=3))
 def test_results_keep_their_value(result: Any) -> None:
-    """The objects of a read come out as they went in."""
-    responses = decode_responses(one(statusCode=0, result=result))
-    assert responses is not None
-    assert msgspec.json.decode(encode_responses(responses))["responses"][0]["result"] == result
+    """The objects of a read come out as they went in, whichever way the body is read."""
+    for more in ({}, {"more": 1}):
+        (found,) = entries(one(statusCode=0, result=result, **more), is_read=True)
+        assert isinstance(found, Response)
+        assert msgspec.json.decode(encode_responses([found]))["responses"][0]["result"] == result
 
 
 @given(json_values | st.dictionaries(st.just("responses"), json_values))
-def test_any_json_is_read_or_none(value: Any) -> None:
+def test_any_json_is_read(value: Any) -> None:
     """No JSON document makes the reader fail."""
-    decode_responses(msgspec.json.encode(value))
+    read_outcomes(msgspec.json.encode(value), is_read=True)
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_read_or_none(body: bytes) -> None:
+def test_any_bytes_are_read(body: bytes) -> None:
     """No bytes make the reader fail."""
-    decode_responses(body)
-    decode_responses(b'{"responses":[' + body + b"]}")
+    read_outcomes(body, is_read=False)
+    read_outcomes(b'{"responses":[' + body + b"]}", is_read=False)
 
 
-def _plain(responses: Any) -> Any:
-    return msgspec.json.decode(encode_responses(responses))
+def test_a_usual_body_is_read_in_the_same_way_as_any_other() -> None:
+    """There is a quick way for the usual spelling: it says the same as the careful one."""
+    usual = [
+        {"operationId": "1", "statusCode": 0, "statusMessage": "ok", "request": {"op": "add", "path": "/A"}},
+        {"operationId": 2, "statusCode": 108, "state": "NOT_STARTED", "errors": [{"type": "T"}]},
+        {"operationId": "3", "state": "SUCCEEDED", "result": [{"id": "1"}]},
+        {"operationId": "4", "statusCode": 0, "state": "FAILED"},
+        {"operationId": "5", "statusMessage": "?"},
+    ]  # fmt: skip
+    with_care = [{**each, "another": "member"} for each in usual]
+    quick, careful = (
+        entries(msgspec.json.encode({"responses": each}), is_read=True) for each in (usual, with_care)
+    )
+    assert quick[-1] == careful[-1] == Untold("5")
+    for one_way, other_way in zip(quick[:-1], careful[:-1], strict=True):
+        assert isinstance(one_way, Response)
+        assert isinstance(other_way, Response)
+        assert encode_responses([one_way]) == encode_responses([other_way])
+
+
+# --- operations --------------------------------------------------------------------------------------
+
+
+def good(name: str) -> Response:
+    return Response(name, 0, "", state=SUCCEEDED)
+
+
+def bad(name: str) -> Response:
+    return Response(name, 108, "", state=FAILED)
+
+
+def states(operations: str, *listed: Entry) -> list[str]:
+    """Of each operation: the states that are told, and ``?`` where something speaks against a success."""
+    told = told_of(list(operations), listed)
+    return [
+        "".join(each.state.value[0] for each in told.responses.get(name, ()) if each.state)
+        + ("?" if told.why_not(name) else "")
+        for name in operations
+    ]
+
+
+def test_entries_find_their_operations_by_name_and_else_by_place() -> None:
+    """By place only where there are as many entries as operations, all named ones stand in their places, so
+    that none names that operation, and no other one says nothing."""
+    assert states("ab", bad("b"), good("a")) == ["S", "F"]
+    assert states("ab", Nameless(bad("")), Nameless(good(""))) == ["F", "S"]
+    assert states("ab", good("a"), Nameless(bad(""))) == ["S", "F"]
+    assert states("ab", Nameless(bad("")), good("a")) == ["S", ""]
+    assert states("ab", Nameless(good(""))) == ["", ""]
+    assert states("abc", good("b"), Nameless(good("")), Nameless(bad(""))) == ["", "S", ""]
+    assert states("ab", good("x"), Nameless(good(""))) == ["", ""]
+    assert states("ab", Untold(), Nameless(good(""))) == ["", ""]
+    assert states("ab", Untold("a"), Nameless(good(""))) == ["?", "S"]
+    assert states("ab", good("a"), bad("a"), good("x")) == ["SF", ""]
+
+
+def test_an_entry_that_tells_nothing_costs_its_operation_the_success() -> None:
+    """It counts for no outcome, but whatever it wanted to say was no success that anybody could read."""
+    assert states("ab", good("a"), Untold("a"), good("b")) == ["S?", "S"]
+    assert states("ab", Untold("a"), bad("b")) == ["?", "F"]
+
+
+def test_a_failure_that_finds_no_operation_may_be_anybodys() -> None:
+    """Where no operation is left that it could be of, no success of this list is to be relied on."""
+    assert states("ab", good("a"), good("b"), Nameless(bad(""))) == ["S?", "S?"]
+    assert states("ab", good("a"), good("b"), Nameless(good(""))) == ["S", "S"]
+    assert states("abc", good("a"), good("b"), Nameless(bad("")), good("a")) == ["SS", "S", ""]
+    assert states("abc", good("a"), good("b"), Nameless(bad("")), Nameless(bad(""))) == ["S?", "S?", "?"]

@@ -168,25 +168,6 @@ def test_a_usable_id_is_text(value: object, expected: str) -> None:
     assert wire.usable_id(value) == expected
 
 
-@pytest.mark.parametrize(
-    ("body", "seed", "onap"),
-    [
-        (b'{"dataProducerJobId":"a"}', "a", None),
-        (b'{"subJobId":"b"}', None, "b"),
-        (b'{"dataProducerJobId":7,"subJobId":8,"more":1}', "7", "8"),
-        (b"{}", None, None),
-        (b"[]", None, None),
-        (b"", None, None),
-        (b'{"dataProducerJobId":".."}', None, None),
-        (b"[" * 100_000, None, None),
-    ],
-)
-def test_the_id_of_a_create_answer(body: bytes, seed: str | None, onap: str | None) -> None:
-    """Each dialect reads its own key; anything else holds no usable id."""
-    assert wire.created_id(wire.Dialect.SEED, body) == seed
-    assert wire.created_id(wire.Dialect.ONAP, body) == onap
-
-
 def test_what_a_plugin_calls_is_what_the_service_serves() -> None:
     """The addresses that a plugin uses are those of the northbound API."""
     assert paths.template(wire.STATUS_PUSH) == paths.template(paths.STATUS_PUSH)

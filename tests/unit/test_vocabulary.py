@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ran_datajobs
-from ran_datajobs.job import ALLOWED, Counts, OperationState, Reason, Status, read_status, wire_status
+from ran_datajobs.job import ALLOWED, Counts, OperationState, Status, read_status, wire_status, worst
 from ran_datajobs.results.verdict import count, verdict, why
 from ran_datajobs.store.queries import migrations
 
@@ -102,11 +102,10 @@ def test_the_lifecycle_page_has_the_states_and_arrows_of_the_code() -> None:
 
 
 def test_the_lifecycle_page_has_the_other_sets_of_the_code() -> None:
-    """The states of an operation, the reasons, and the stages of a sub-job in the database's enum."""
+    """The states of an operation, and the stages of a sub-job in the database's enum."""
     stages = migrations()[0][2].partition("create type sub_job_stage as enum (")[2].partition(");")[0]
     for heading, words in (
         ("| state | means |", [state.value for state in OperationState]),
-        ("| reason | why |", [reason.value for reason in Reason]),
         ("| stage | means | left by |", re.findall("'([A-Z]+)'", stages)),
     ):
         assert [first for first, *_ in table_below(heading)] == [[word] for word in words]
@@ -137,6 +136,15 @@ def test_verdict_takes_the_first_rule_that_holds(states: list[OperationState], c
         else Status.FAILED
     )
     assert verdict(counts, cancelled=cancelled) is expected
+
+
+@given(st.permutations(OperationState), st.integers(0, 4))
+def test_the_worst_of_several_states_stands(states: list[OperationState], count: int) -> None:
+    """SUCCEEDED, NOT_STARTED, FAILED, UNKNOWN: each is worse than the ones before it, in whatever order they
+    are told."""
+    order = ["SUCCEEDED", "NOT_STARTED", "FAILED", "UNKNOWN"]
+    told = states[:count]
+    assert worst(told) == max(told, key=lambda state: order.index(state.value), default="SUCCEEDED")
 
 
 def test_an_unmatched_operation_never_fails_the_job_alone() -> None:

@@ -35,6 +35,7 @@ from ran_datajobs.inventory.registration import ALREADY_EXISTS
 from ran_datajobs.job import OperationState, Status, read_status
 from ran_datajobs.northbound import paths
 from ran_datajobs.processes import check_unowned, claim_port, signals_stop
+from ran_datajobs.reasons import explanation_of
 from ran_datajobs.simulator.registration import registration
 from ran_datajobs.telemetry import logger
 
@@ -151,7 +152,7 @@ def _show_outcome(api: Api, out: Console, demo_job: DemoJob, job: dict[str, Any]
     """Print how a job ended; True when that is what was planned."""
     found = list(responses(api, job, manifest_objects(api, job)))
     failed = [response for response in found if response.get("state") != OperationState.SUCCEEDED]
-    reasons = Counter(_why(response) for response in failed)
+    reasons = Counter(str(response["reason"]) for response in failed)
     came = Planned(
         read_status(job["status"]) or Status.RUNNING,
         {name: count for name, count in job["operations"].items() if count},
@@ -181,19 +182,13 @@ def _seconds(job: Mapping[str, Any]) -> float:
     return (datetime.fromisoformat(job["endedAt"]) - datetime.fromisoformat(job["createdAt"])).total_seconds()
 
 
-def _why(response: Mapping[str, Any]) -> str:
-    return str(response.get("reason") or response["statusMessage"])
-
-
 def _show_failures(out: Console, failed: list[dict[str, Any]], reasons: Counter[str]) -> None:
     if failed:
         _say(out, "What did not succeed, by reason, each with an example:")
     for reason, count in reasons.most_common(_SHOWN_REASONS):
-        request = next(response["request"] for response in failed if _why(response) == reason)
-        _say(
-            out,
-            f"{count:>5} × {show.clean(reason)}: {show.clean(request['op'])} {show.clean(request['path'])}",
-        )
+        request = next(response["request"] for response in failed if response["reason"] == reason)
+        _say(out, f"{count:>5} × {show.clean(reason)}: {explanation_of(reason).title}")
+        _say(out, f"        {show.clean(request['op'])} {show.clean(request['path'])}")
 
 
 def _show_a_result(out: Console, found: list[dict[str, Any]]) -> None:

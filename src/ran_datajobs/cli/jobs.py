@@ -54,6 +54,7 @@ def submit(
     if not watch:
         _show_accepted(settings, accepted)
         return
+    _show_ignored(settings, accepted)
     _watch(settings, api, accepted["jobId"])
 
 
@@ -103,7 +104,8 @@ def status(settings: Settings, job_id: JobId) -> None:
     """
     from ran_datajobs.northbound import paths
 
-    _show_job(settings, Api(settings).get(paths.fill(paths.JOB, job_id=job_id_of(job_id))))
+    api = Api(settings)
+    _show_job(settings, api, api.get(paths.fill(paths.JOB, job_id=job_id_of(job_id))))
 
 
 @takes_settings(*CLIENT)
@@ -125,30 +127,24 @@ def _watch(settings: Settings, api: Api, job_id: str) -> None:
     else:
         with Bars() as bars:
             ended = follow(api, job_id, label=f"job {job_id[:8]}", bars=bars)
-        _show_job(settings, ended)
+        _show_job(settings, api, ended)
     raise typer.Exit(exit_status(ended))
 
 
 @takes_settings(*CLIENT)
 def failures(settings: Settings, job_id: JobId) -> None:
-    """List every operation of a job that did not succeed, and why.
+    """List every operation of a job that did not succeed, by reason, with what to do about it.
 
-    Example: `datajobs failures 3f0c… --output json | jq -r .path`
+    Examples: `datajobs failures 3f0c…` · `datajobs failures 3f0c… --output json | jq -r .path`
     """
-    from ran_datajobs.cli import show
-    from ran_datajobs.northbound import paths
+    from ran_datajobs.cli import causes, show
 
-    path = paths.fill(paths.FAILURES, job_id=job_id_of(job_id))
-    with Api(settings).open("GET", path, headers={"Accept": "application/x-ndjson"}) as answer:
-        found = (json.loads(line) for line in answer if line.strip())
-        if settings.output == "json":
-            for failure in found:
-                show.json_line(failure)
-            return
-        show.table(
-            ("OPERATION", "OP", "STATE", "REASON", "PATH", "DETAIL"),
-            ([f[k] for k in ("operationId", "op", "state", "reason", "path", "detail")] for f in found),
-        )
+    found = causes.failures(Api(settings), job_id_of(job_id))
+    if settings.output == "json":
+        for line in found:
+            show.json_line(json.loads(line))
+    else:
+        causes.show_causes(causes.by_reason(found))
 
 
 @takes_settings(*CLIENT)
@@ -159,7 +155,8 @@ def cancel(settings: Settings, job_id: JobId) -> None:
     """
     from ran_datajobs.northbound import paths
 
-    _show_job(settings, Api(settings).post(paths.fill(paths.CANCEL, job_id=job_id_of(job_id))))
+    api = Api(settings)
+    _show_job(settings, api, api.post(paths.fill(paths.CANCEL, job_id=job_id_of(job_id))))
 
 
 @takes_settings(*CLIENT)
@@ -188,7 +185,8 @@ def redeliver(settings: Settings, job_id: JobId) -> None:
     """
     from ran_datajobs.northbound import paths
 
-    _show_job(settings, Api(settings).post(paths.fill(paths.REDELIVER, job_id=job_id_of(job_id))))
+    api = Api(settings)
+    _show_job(settings, api, api.post(paths.fill(paths.REDELIVER, job_id=job_id_of(job_id))))
 
 
 def read_input(file: str) -> bytes:
@@ -199,13 +197,13 @@ def read_input(file: str) -> bytes:
         raise WrongUse(f"{file} cannot be read: {error.strerror}") from error
 
 
-def _show_job(settings: Settings, job: dict[str, Any]) -> None:
-    from ran_datajobs.cli import show
+def _show_job(settings: Settings, api: Api, job: dict[str, Any]) -> None:
+    from ran_datajobs.cli import causes, show
 
     if settings.output == "json":
         show.json_line(job)
     else:
-        show.job(job)
+        show.job(job, causes.in_brief(api, job))
 
 
 def _show_accepted(settings: Settings, accepted: dict[str, Any]) -> None:
@@ -218,10 +216,21 @@ def _show_accepted(settings: Settings, accepted: dict[str, Any]) -> None:
         ("JOB", "STATUS", "RESULTS"),
         [(accepted["jobId"], show.status_text(accepted["status"]), accepted["resultsuri"])],
     )
+    _show_ignored(settings, accepted)
+
+
+def _show_ignored(settings: Settings, answer: dict[str, Any]) -> None:
+    from ran_datajobs.cli import show
+
+    if settings.output != "json" and (told := show.ignored_in_words(answer)):
+        show.console(stderr=True).print(
+            f"These keys mean nothing here and were ignored: {told}", markup=False
+        )
 
 
 def _show_plan(settings: Settings, plan: dict[str, Any]) -> None:
     from ran_datajobs.cli import show
+    from ran_datajobs.reasons import explanation_of
 
     if settings.output == "json":
         show.json_line(plan)
@@ -239,3 +248,7 @@ def _show_plan(settings: Settings, plan: dict[str, Any]) -> None:
             ("OPERATION", "PATH", "REASON"),
             [(lost["operationId"], lost["path"], lost["reason"]) for lost in plan["unmatched"]],
         )
+        for reason in sorted({lost["reason"] for lost in plan["unmatched"]}):
+            words = explanation_of(reason)
+            show.console().print(f"{show.clean(reason)}: {words.meaning} {words.advice}", markup=False)
+    _show_ignored(settings, plan)

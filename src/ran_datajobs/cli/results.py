@@ -12,12 +12,14 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
+from msgspec import UNSET
 
 from ran_datajobs.cli.api import Api, exit_status, job_id_of
 from ran_datajobs.cli.jobs import JobId
 from ran_datajobs.cli.options import CLIENT, Settings, takes_settings
 from ran_datajobs.errors import ServerUnreachable, WrongUse
-from ran_datajobs.job import read_status
+from ran_datajobs.job import Response, read_status
+from ran_datajobs.results.responses import read_responses, state_of
 
 
 def add_to(app: typer.Typer) -> None:
@@ -65,7 +67,8 @@ def results(
         for response in responses(api, job, objects):
             show.json_line(response)
     else:
-        show.table(("OPERATION", "STATE", "OP", "PATH", "OUTCOME"), map(_row, responses(api, job, objects)))
+        told = (each for body in _bodies(api, job, objects) for each in read_responses(body)[0])
+        show.table(("OPERATION", "STATE", "OP", "PATH", "OUTCOME"), map(_row, told))
     if follow:
         raise typer.Exit(exit_status(job))
 
@@ -86,10 +89,12 @@ def manifest_objects(api: Api, job: dict[str, Any]) -> list[dict[str, Any]]:
 
 def responses(api: Api, job: dict[str, Any], objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The outcome of each operation; one object is held at a time. Plugins' own bodies have another shape."""
-    for entry in objects:
-        if entry.get("foreign"):
-            continue
-        yield from json.loads(_fetch(api, bucket_of(job), entry))["responses"]
+    for body in _bodies(api, job, objects):
+        yield from json.loads(body)["responses"]
+
+
+def _bodies(api: Api, job: dict[str, Any], objects: list[dict[str, Any]]) -> Iterator[bytes]:
+    return (_fetch(api, bucket_of(job), entry) for entry in objects if not entry.get("foreign"))
 
 
 def _fetch(api: Api, bucket: str, entry: dict[str, Any]) -> bytes:
@@ -120,11 +125,9 @@ def _keep(api: Api, folder: Path, bucket: str, entry: dict[str, Any]) -> int:
     return len(data)
 
 
-def _row(response: dict[str, Any]) -> tuple[object, ...]:
-    request = response.get("request", {})
-    state = response.get("state", "")
-    if "result" in response:
-        outcome = json.dumps(response["result"], ensure_ascii=False, separators=(",", ":"))
-    else:
-        outcome = str(response.get("reason") or response.get("statusMessage"))
-    return response["operationId"], state.lower(), request.get("op"), request.get("path"), outcome
+def _row(response: Response) -> tuple[object, ...]:
+    request = json.loads(bytes(response.request))
+    outcome = response.reason or response.status_message
+    if response.result is not UNSET:
+        outcome = json.dumps(json.loads(bytes(response.result)), ensure_ascii=False, separators=(",", ":"))
+    return response.operation_id, state_of(response).lower(), request.get("op"), request.get("path"), outcome

@@ -62,6 +62,20 @@ def counts_in_words(counts: Mapping[str, Any]) -> str:
     return f"{counts.get('total', 0)} operations" + (f": {', '.join(said)}" if said else "")
 
 
+def ignored_in_words(answer: Mapping[str, Any]) -> str:
+    """For example ``#/notBefore, note (2 operations) and 7 more``; empty when nothing was ignored."""
+    keys = answer.get("ignored") or []
+    more = answer.get("ignoredCount", len(keys)) - len(keys)
+    said = [
+        key.get("pointer") or f"{key.get('name')} ({_plural(key.get('count'), 'operation')})" for key in keys
+    ]
+    return clean(", ".join(said) + (f" and {more} more" if more > 0 else ""))
+
+
+def _plural(count: Any, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on standard output; without a terminal, tab-separated lines under one of headings."""
     out = console()
@@ -96,8 +110,8 @@ def job_list(jobs: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def job(job: Mapping[str, Any]) -> None:
-    """One job, all that is known of it."""
+def job(job: Mapping[str, Any], causes: Sequence[str] = ()) -> None:
+    """One job, all that is known of it; ``causes``: a line for each reason why operations failed."""
     subs = ", ".join(f"{n} {in_words(status)}" for status, n in job["subJobs"].items()) or "none"
     lines: list[tuple[str, object]] = [
         ("Job", job["jobId"]),
@@ -108,8 +122,10 @@ def job(job: Mapping[str, Any]) -> None:
         ("Counts", counts_in_words(job["operations"])),
         ("Sub-jobs", subs),
         ("Reason", job.get("reason")),
+        *(("" if position else "Failures", cause) for position, cause in enumerate(causes)),
         ("Priority", job["priority"]),
         ("Retry of", job.get("retryOf")),
+        ("Ignored", ignored_in_words(job)),
         ("Destination", job.get("destination")),
         ("Delivery", in_words(job["deliveryState"]).lower()),
         ("Created", job["createdAt"]),

@@ -13,11 +13,12 @@ token: a worker that lost its lease changes nothing.
                           │
                           └► transitions   what became of it, many in one transaction; admission
 
-``limits`` and ``circuit`` bound what is under way at plugins; ``backoff`` is pure; ``pruner`` removes what is old.
+``limits`` and ``circuit`` bound what is under way at plugins; ``backoff`` is pure; ``pruner`` removes what is
+old.
 
 One sub-job, from its admission to its settlement:
 
-1. ``TransitionWriter.admit`` → ``sub_jobs.sql: admit``: WAITING → ADMITTED, in the transaction that makes room
+1. ``TransitionWriter.admit`` → ``sub_jobs.sql: admit``: WAITING → ADMITTED, where room is made
 2. ``Worker._claim_sub_jobs`` → ``sub_jobs.sql: claim``: ADMITTED → STARTING, leased
 3. ``Worker._work_on``: runs the executor while the lease holds
 4. ``Executor.run``: steps until the lease ends

@@ -52,7 +52,7 @@ from ran_datajobs.southbound.plugin import (
     PluginProfile,
     Polled,
     Refused,
-    Responses,
+    UnreadableBody,
 )
 from ran_datajobs.store.parts import Part
 from ran_datajobs.store.sub_jobs import (
@@ -74,6 +74,9 @@ THREAD_OVER: Final = 1000
 
 LARGE_AT_ONCE: Final = 2
 """Maximum number of such results processed at a time: threads compete with the event loop for the GIL."""
+
+LEAST_PATIENCE: Final = 1.0
+"""Minimum number of seconds that a fetch may stand still, however little is left of its budget."""
 
 KEPT_UP_TO: Final = 8192
 """Maximum size, in bytes, of operations that are kept from the create to the result, to be read once."""
@@ -276,55 +279,75 @@ class Executor:
 
     async def _fetch(self, attempt: Attempt, told: Status) -> float | None:
         """Fetch the result of a sub-job that is terminal at its plugin, and end the sub-job with it."""
+        left = self._profile(attempt).give_up - self._in_trouble_for(attempt, told)
+        address = replace(self._address(attempt), patience=max(left, LEAST_PATIENCE))
         async with self._limits.call(attempt.sub_job.plugin_id):
-            answer = await self._plugin(attempt).result(self._address(attempt))
+            answer = await self._plugin(attempt).result(address)
         await self._reached(Checkpoint.COLLECT_FETCHED)
         match answer:
-            case Responses(responses=responses):
-                operations = await self._operations(attempt)
-                outcome = await _computed(
-                    len(operations),
-                    lambda: outcomes.from_responses(operations, responses, told, is_read=attempt.is_read),
-                )
-                return await self._end(attempt, outcome, told=told)
             case OnTopic(topic=topic) if attempt.is_read:
                 delay = max(0.05, min(self._times.result_idle + 0.05, self._time_left(attempt)))
                 await self._write(Collecting(attempt.leased, topic, told, delay))
                 await self._reached(Checkpoint.ARRIVAL_AWAITED)
                 return None
-            case ForeignBody(body=body):
-                kept = await self._objects.keep_foreign(
-                    attempt.sub_job.results_bucket, attempt.sub_job.job_id, attempt.sub_job.sub_job_id, body
-                )
-                outcome = outcomes.from_status(await self._operations(attempt), told)
-                return await self._end(attempt, outcome, kept, told=told)
             case Lost() if told is Status.CANCELLED:
-                outcome = outcomes.from_status(await self._operations(attempt), told)
-                return await self._end(attempt, outcome, told=told)
-            case OnTopic():
                 outcome = outcomes.from_status(await self._operations(attempt), told)
                 return await self._end(attempt, outcome, told=told)
             case Lost(cause=cause):
                 return await self._end_lost(attempt, cause)
             case NoAnswer(cause=cause, retry_after=asked):
-                return await self._again(attempt, cause, asked, _unfinished(attempt), told=told)
+                return await self._fetch_again(attempt, cause, asked, told)
             case _:
-                assert_never(answer)
+                return await self._end_with(attempt, answer, told)
+
+    async def _fetch_again(
+        self, attempt: Attempt, cause: str, asked: float | None, told: Status
+    ) -> float | None:
+        """The result could not be had: once more after a while, or the end. The plugin has told that it is
+        over, so the lane goes on."""
+        if not self._gave_up(attempt, told):
+            await self._postpone(attempt, cause, asked, told=told)
+            return None
+        give_up = self._profile(attempt).give_up
+        error = f"the plugin's result was not to be had within {give_up:g} s: {cause}"
+        outcome = outcomes.unreadable(await self._operations(attempt), error, told)
+        return await self._end(attempt, outcome, told=told)
+
+    async def _end_with(self, attempt: Attempt, result: outcomes.Result, told: Status) -> float | None:
+        """End with what came; a body without outcomes is kept as it is."""
+        sub_job = attempt.sub_job
+        kept: tuple[Part, ...] = ()
+        if isinstance(result, ForeignBody | UnreadableBody):
+            kept = await self._objects.keep_foreign(
+                sub_job.results_bucket, sub_job.job_id, sub_job.sub_job_id, result.body
+            )
+        operations = await self._operations(attempt)
+        outcome = await _computed(
+            len(operations),
+            lambda: outcomes.of_result(
+                operations,
+                result,
+                told,
+                is_read=attempt.is_read,
+                cancel_asked=sub_job.job_cancel_asked,
+                kept_as=kept[0].key if kept else "",
+            ),
+        )
+        return await self._end(attempt, outcome, kept, told=told)
 
     async def _gather(self, attempt: Attempt) -> float | None:
         """End a read whose messages are all in, or that has waited for more for long enough."""
         sub_job = attempt.sub_job
-        arrived = await self._objects.arrived(sub_job.sub_job_id, sub_job.job_id)
-        total, idle = sub_job.result_total, sub_job.idle_for or 0.0
-        if (total is None or arrived < total) and idle <= self._times.result_idle:
-            delay = max(0.05, min(self._times.result_idle - idle + 0.05, self._time_left(attempt)))
+        arrived = await self._objects.arrived(sub_job.sub_job_id, sub_job.job_id, sub_job.result_total)
+        left = self._times.result_idle - (sub_job.idle_for or 0.0)
+        if not arrived.all_in and left >= 0.0:
+            delay = max(0.05, min(left + 0.05, self._time_left(attempt)))
             await self._write(Postponement(attempt.leased, delay, sub_job.polls))
             return None
-        complete = arrived >= total if total is not None else arrived > 0
         states = await self._objects.states(sub_job.job_id, sub_job.sub_job_id)
-        outcome = outcomes.from_states(await self._operations(attempt), states, complete=complete)
-        error = f"{arrived} of {'unknown' if total is None else total} result messages came"
-        return await self._end(attempt, outcome, error="" if complete else error)
+        return await self._end(
+            attempt, outcomes.from_messages(await self._operations(attempt), states, arrived)
+        )
 
     # --- cancel, time-out, quarantine ----------------------------------------------------------------
 
@@ -401,22 +424,20 @@ class Executor:
         state: OperationState,
         *,
         unsent: bool = False,
-        told: Status | None = None,
     ) -> float | None:
         """A call failed: once more after a while, or the end where its time budget is used up.
 
-        ``unsent``: it was a create that did not arrive. ``told``: it was a fetch of the result, which has a
-        budget of its own.
+        ``unsent``: it was a create that did not arrive.
         """
-        if not self._gave_up(attempt, told):
-            await self._postpone(attempt, cause, asked, unsent=unsent, told=told)
+        if not self._gave_up(attempt):
+            await self._postpone(attempt, cause, asked, unsent=unsent)
             return None
         return await self._end_all(
             attempt,
             state,
             Reason.DMI_UNREACHABLE,
             f"given up after {self._profile(attempt).give_up:g} s: {cause}",
-            quarantine=state is OperationState.UNKNOWN and told is None,
+            quarantine=state is OperationState.UNKNOWN,
         )
 
     async def _postpone(
@@ -501,7 +522,7 @@ class Executor:
             counts.failed,
             counts.not_started,
             counts.unknown,
-            error[:_ERROR_LENGTH].replace("\0", " "),
+            (error or outcome.error)[:_ERROR_LENGTH].replace("\0", " "),
             self._times.lane_quarantine if quarantine else 0.0,
         )
         await self._write(Ended(settlement, (*written, *kept)))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.dmi.jobs import NewJob
 from ran_datajobs.errors import InvalidRequest
@@ -78,7 +78,7 @@ def _new_job(
     body: bytes,
     most: int,
 ) -> NewJob:
-    operations = [job_operation(operation) for operation in create.data]
+    operations = [_taken(job_operation(operation)) for operation in create.data]
     problems = list(
         _problems(
             create, {"request id": request_id, "destination": destination, "key": key}, operations, most
@@ -98,6 +98,11 @@ def _new_job(
         msgspec.json.encode(operations),
         _fingerprint(request_id, destination, body),
     )
+
+
+def _taken(operation: Operation) -> Operation:
+    """The operation as it is carried out: the value of a ``remove`` is ignored (RFC 6902 §4)."""
+    return msgspec.structs.replace(operation, value=UNSET) if operation.op is Op.REMOVE else operation
 
 
 def _problems(

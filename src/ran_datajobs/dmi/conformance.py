@@ -35,6 +35,7 @@ from ran_datajobs.southbound.plugin import (
     Created,
     ForeignBody,
     Lost,
+    NoOutcomes,
     NotArrived,
     OnTopic,
     OutcomeUnknown,
@@ -303,9 +304,11 @@ async def _first_end(trial: Trial) -> Ended | None:
 
 async def _responses(trial: Trial, ended: Ended) -> tuple[Response, ...] | Fails:
     match await trial.plugin.result(ended.address):
-        case Responses(responses):
-            return responses
-        case ForeignBody():
+        case Responses(entries) as answer:
+            if len(answer.responses) < len(entries):
+                return Fails("the result has a response without its operationId or its outcome")
+            return answer.responses
+        case ForeignBody() | NoOutcomes():
             return Fails("the result has no responses: its outcomes would follow from the status alone")
         case OnTopic(topic):
             return Fails(f"the result of a write names topic {topic}")

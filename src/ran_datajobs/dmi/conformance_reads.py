@@ -27,8 +27,8 @@ from ran_datajobs.messaging.bus import Message
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.nrm.names import key_of_name
 from ran_datajobs.southbound import wire
-from ran_datajobs.southbound.plugin import CreateCall, ForeignBody, OnTopic, Responses
-from ran_datajobs.southbound.responses import decode_responses
+from ran_datajobs.southbound.plugin import CreateCall, ForeignBody, NoOutcomes, OnTopic, Responses
+from ran_datajobs.southbound.responses import read_outcomes
 
 QUIET: Final = 5.0
 """Seconds after a message that tells no total: then the read counts as whole."""
@@ -48,10 +48,13 @@ async def read_result(trial: Trial) -> Finding:
             return Holds(f"its objects go to topic {topic}")
         case OnTopic(topic):
             return Fails(f"its objects go to topic {topic}: NCMP reads {INTERNAL_TOPIC} alone")
-        case Responses(responses):
+        case Responses(entries) as answer:
+            responses = answer.responses
+            if len(responses) < len(entries):
+                return Fails("a response without its operationId or its outcome")
             wrong = _wrong_ids(trial, responses)
             return Fails(wrong) if wrong else Holds(f"{len(responses)} responses in the answer itself")
-        case ForeignBody():
+        case ForeignBody() | NoOutcomes():
             return Fails("neither resulturi nor responses")
         case answer:
             return Fails(answer.cause)
@@ -130,7 +133,8 @@ def wrong_value(value: bytes) -> str:
     """What is wrong with the value as a whole document; empty when nothing is."""
     if len(value) > MAX_MESSAGE_BYTES:
         return f"{len(value)} bytes, at most {MAX_MESSAGE_BYTES}"
-    if decode_responses(value) is None:
+    read = read_outcomes(value, is_read=True)
+    if not isinstance(read, Responses) or len(read.responses) < len(read.entries):
         return 'no {"data": {"responses": […]}} with an outcome per response'
     try:
         msgspec.json.decode(value, type=_Enveloped)
@@ -192,7 +196,12 @@ def _wrong_object(given: Any, asked: str) -> str:
 
 def _told(trial: Trial, topic: str, messages: Sequence[Message], ended: Ended) -> Finding:
     """What the responses of all messages say together, and whether the status fits."""
-    responses = [each for message in messages for each in decode_responses(message.value) or ()]
+    responses = [
+        response
+        for message in messages
+        if isinstance(read := read_outcomes(message.value, is_read=True), Responses)
+        for response in read.responses
+    ]
     if wrong := _wrong_ids(trial, responses):
         return Fails(wrong)
     good = all(each.state is OperationState.SUCCEEDED for each in responses)

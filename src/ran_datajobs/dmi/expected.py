@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from ran_datajobs import fdn
-from ran_datajobs.dmi.outcomes import reason_of
 from ran_datajobs.dmi.simulated import simulated_elements
 from ran_datajobs.job import ActivationMode, Operation, OperationState, Reason
+from ran_datajobs.reasons import reason_of_errors
 from ran_datajobs.simulator.network import Network
 from ran_datajobs.simulator.producers import element_of
 
@@ -33,7 +33,7 @@ async def expected_of_write(network: Network, job: dict[str, Any]) -> dict[str, 
     for name, lane in lanes.items():
         for outcome in await elements[name].write(lane, ActivationMode.BEST_EFFORT):
             if outcome.state is not OperationState.SUCCEEDED:
-                reasons[reason_of(outcome.errors)] += 1
+                reasons[reason_of_errors(outcome.errors)] += 1
     total, failed = len(operations), reasons.total() - unmatched
     counts = {
         "total": total,

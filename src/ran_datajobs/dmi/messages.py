@@ -19,12 +19,12 @@ from ran_datajobs.dmi.outcomes import (
     TOO_LARGE,
     UNKNOWN_ERROR,
     message_of,
-    reason_of,
     request_of,
 )
 from ran_datajobs.fdn import split_path
-from ran_datajobs.job import MAX_MESSAGE_BYTES, ErrorDetail, Operation, OperationState, Reason, Response
+from ran_datajobs.job import MAX_MESSAGE_BYTES, ErrorDetail, Operation, OperationState, Response
 from ran_datajobs.nrm.resources import to_hierarchical
+from ran_datajobs.reasons import with_reason
 from ran_datajobs.southbound.wire import TREE_FLAT
 
 FlatObject = dict[str, Any]
@@ -121,20 +121,15 @@ class MessageCutter:
     def _fail(
         self, operation: Operation, code: int, state: OperationState, errors: tuple[ErrorDetail, ...]
     ) -> None:
-        never = state is OperationState.NOT_STARTED
-        self._append(
-            _ENCODER.encode(
-                Response(
-                    operation.operation_id,
-                    code,
-                    "not started" if never else message_of(errors),
-                    request_of(operation),
-                    state=state,
-                    reason=Reason.NOT_STARTED.value if never else reason_of(errors),
-                    errors=errors,
-                )
-            )
+        response = Response(
+            operation.operation_id,
+            code,
+            "not started" if state is OperationState.NOT_STARTED else message_of(errors),
+            request_of(operation),
+            state=state,
+            errors=errors,
         )
+        self._append(_ENCODER.encode(with_reason(response, state)))
 
     def _append(self, response: bytes) -> None:
         if self._responses and self._size + len(response) + 1 > self._room:

@@ -15,6 +15,7 @@ from msgspec import Raw, Struct
 from ran_datajobs.dmi.element import Outcome
 from ran_datajobs.job import ErrorDetail, Operation, OperationState, Reason, Response
 from ran_datajobs.nrm.faults import no_answer, node_of
+from ran_datajobs.reasons import with_reason
 
 APPLIED: Final = 0
 CANNOT_READ: Final = 103
@@ -57,25 +58,21 @@ def response_of(operation: Operation, outcome: Outcome) -> Response:
                 operation.operation_id, APPLIED, "applied", request_of(operation), state=outcome.state
             )
         case OperationState.NOT_STARTED:
-            code, message, reason = UNKNOWN_ERROR, "not started", Reason.NOT_STARTED.value
+            message, reason = "not started", Reason.NOT_STARTED.value
         case OperationState.UNKNOWN:
-            code, message, reason = UNKNOWN_ERROR, _message(outcome), Reason.OUTCOME_UNKNOWN.value
+            message, reason = _message(outcome), Reason.OUTCOME_UNKNOWN.value
         case OperationState.FAILED:
-            code, message, reason = UNKNOWN_ERROR, _message(outcome), reason_of(outcome.errors)
-    return Response(
+            message, reason = _message(outcome), ""
+    response = Response(
         operation.operation_id,
-        code,
+        UNKNOWN_ERROR,
         message,
         request_of(operation),
         state=outcome.state,
         reason=reason,
         errors=outcome.errors,
     )
-
-
-def reason_of(errors: Sequence[ErrorDetail]) -> str:
-    """One word for why: the first error's reason, else its type."""
-    return (errors[0].reason or errors[0].type) if errors else "OTHER"
+    return with_reason(response, outcome.state)
 
 
 def message_of(errors: Sequence[ErrorDetail]) -> str:

@@ -18,9 +18,9 @@ from ran_datajobs.job import ErrorDetail, Op, Operation
 from ran_datajobs.nrm import json_patch
 from ran_datajobs.nrm.faults import malformed
 from ran_datajobs.nrm.names import class_of, id_of, parent_of
+from ran_datajobs.nrm.patch import RESOURCE
 
 _MANAGED_ELEMENT: Final = "ManagedElement="
-_IDENTIFIERS: Final = frozenset({"id", "objectClass", "objectInstance"})
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -210,15 +210,14 @@ def element_of(key: str) -> str:
 
 def _resource_of(key: str, given: Any) -> Any:
     """The value of an ``add`` as a Resource: it may also be the attributes alone. Another kind of value, and
-    an id or a class that contradicts the path, stay for the server to refuse."""
+    an id or a class that contradicts the path, stay for the server to refuse. Members of a Resource that are
+    null are as if absent."""
     if not isinstance(given, dict):
         return given
-    named = {"id": id_of(key), "objectClass": class_of(key)}
-    if "attributes" in given:
-        return named | given
-    own = {name: item for name, item in given.items() if name in _IDENTIFIERS}
-    rest = {name: item for name, item in given.items() if name not in _IDENTIFIERS}
-    return named | own | {"attributes": rest}
+    own = {"id": id_of(key), "objectClass": class_of(key)}
+    own |= {name: given[name] for name in RESOURCE if given.get(name) is not None}
+    rest = {name: item for name, item in given.items() if name not in RESOURCE}
+    return own | rest if "attributes" in own else own | {"attributes": rest}
 
 
 def _merged_by(given: Any, tokens: Raw) -> Any:
@@ -226,13 +225,10 @@ def _merged_by(given: Any, tokens: Raw) -> Any:
     if (
         isinstance(given, dict)
         and isinstance(given.get("attributes"), dict)
-        and not given.keys() - _OF_RESOURCE
+        and not given.keys() - set(RESOURCE)
     ):
         return given["attributes"]
     return tokens
-
-
-_OF_RESOURCE: Final = _IDENTIFIERS | {"attributes"}
 
 
 def _raw(value: Raw | UnsetType) -> Raw:

@@ -14,22 +14,14 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from ran_datajobs import reasons
 from ran_datajobs.dmi.provmns_nodes import Asked
 from ran_datajobs.job import ErrorDetail
 from ran_datajobs.nrm.faults import REASONS
 from ran_datajobs.southbound.responses import MAX_TEXT
 
-TYPES: Final = frozenset(
-    {
-        "SCHEMA_VALIDATION_ERROR",
-        "DATA_NODE_TREE_ERROR",
-        "MODIFICATION_NOT_ALLOWED",
-        "ACCESS_CONTROL_CONFLICT",
-        "APPLICATION_LAYER_ERROR",
-        "SERVER_ERROR",
-        "OTHER",
-    }
-)
+TYPES: Final = frozenset(each.reason for each in (*reasons.TS_28572_TYPES, reasons.OTHER))
+"""Every type that TS 28.572 has."""
 
 _BY_STATUS: Final = {
     400: ("SCHEMA_VALIDATION_ERROR", "NEW_DATA_NODE_VALUE_INVALID"),

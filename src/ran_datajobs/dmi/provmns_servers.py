@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import codecs
 import enum
 from pathlib import Path
 from typing import Annotated, Final
@@ -69,7 +70,8 @@ def read_servers(file: Path) -> dict[str, ServerEntry]:
     try:
         if file.stat().st_size > MAX_FILE:
             raise WrongUse(f"{file}: has more than {MAX_FILE} bytes")
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, ServerEntry])
+        text = file.read_bytes().removeprefix(codecs.BOM_UTF8)
+        return msgspec.json.decode(text, type=dict[str, ServerEntry])
     except OSError as error:
         raise WrongUse(f"{file} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -51,6 +51,8 @@ class Step(enum.StrEnum):
     CUT = "cut"  # the connection is closed within the answer's body
     GARBAGE = "garbage"  # bytes that are no HTTP
     REDIRECT = "redirect"  # 307 to another path
+    NOT_YET = "not yet"  # 202 without a body
+    NOTHING = "nothing"  # 204
 
 
 class Script(Struct, frozen=True):
@@ -62,7 +64,8 @@ class Script(Struct, frozen=True):
     busy). ``honours_key``: a repeat with the same ``Idempotency-Key`` is the same job, and refused when it
     has another body; ``stops``: STOP_ON_ERROR is honoured. ``outcome`` is what the result says of every
     operation, but of one whose path holds ``refuses`` (not empty) it says FAILED; the word for finished is
-    then the verdict that follows.
+    then the verdict that follows. ``result_body`` stands in place of the result that is obeyed, and ``mark``
+    before each JSON answer: a byte order mark, as some stacks write it.
     """
 
     create: tuple[Step, ...] = (Step.OBEY,)
@@ -75,6 +78,8 @@ class Script(Struct, frozen=True):
     honours_key: bool = True
     stops: bool = True
     refuses: str = ""
+    result_body: bytes | None = None
+    mark: bytes = b""
 
 
 class Executed(Struct, frozen=True):
@@ -176,14 +181,15 @@ class ScriptedPlugin:
         step = progress.step("create")
         self._called(Call("create", new.data_producer_id, new.sub_job_id))
         if step in {Step.REFUSE, Step.ECHO, Step.BUSY, Step.NOT_IMPLEMENTED, Step.LOSE, Step.REDIRECT}:
-            return await self._misbehave(request, step)
+            return await self._misbehave(request, step, progress.script.mark)
         if self._contradicts(new, progress):
             return _problem(409, "the key stands for another request")
         job_id = self._take(new, progress) if progress.script.executes or step is Step.OBEY else ""
         if step is not Step.OBEY:
             return await self._misbehave(request, step)
         seed = request.path.startswith("/dmi/v1/dataJob/")
-        return _json(wire.SeedCreated(job_id) if seed else wire.OnapCreated(job_id), 201)
+        created = wire.SeedCreated(job_id) if seed else wire.OnapCreated(job_id)
+        return _json(created, 201, progress.script.mark)
 
     async def _status(self, request: web.Request) -> web.StreamResponse:
         job, step = self._asked("status", request)
@@ -194,17 +200,20 @@ class ScriptedPlugin:
         word = "CANCELLED" if cancelled else progress.word()
         if progress.script.refuses and not cancelled and read_status(word) is Status.FINISHED:
             word = _verdict(_outcomes(job, progress.script), word)
-        return _json(wire.StatusBody(word), 200)
+        return _json(wire.StatusBody(word), 200, progress.script.mark)
 
     async def _result(self, request: web.Request) -> web.StreamResponse:
         job, step = self._asked("result", request)
         if step is not Step.OBEY or job is None:
             return await self._misbehave(request, step if job else Step.LOSE)
-        outcomes = _outcomes(job, self._of(job.data_producer_id).script)
+        script = self._of(job.data_producer_id).script
+        outcomes = _outcomes(job, script)
         if job.data_producer_job_id in self._cancelled:
             outcomes = [OperationState.NOT_STARTED] * len(outcomes)
-        body = encode_responses(_responses(job.operations, outcomes))
-        return web.Response(body=body, content_type=wire.JSON)
+        body = script.result_body
+        if body is None:
+            body = encode_responses(_responses(job.operations, outcomes))
+        return web.Response(body=script.mark + body, content_type=wire.JSON)
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
         job, step = self._asked("cancel", request)
@@ -249,10 +258,10 @@ class ScriptedPlugin:
         self.history.append(job)
         return job.data_producer_job_id
 
-    async def _misbehave(self, request: web.Request, step: Step) -> web.StreamResponse:
+    async def _misbehave(self, request: web.Request, step: Step, mark: bytes = b"") -> web.StreamResponse:
         match step:
             case Step.REFUSE:
-                return _problem(400, "refused by its script")
+                return _problem(400, "refused by its script", mark=mark)
             case Step.ECHO:
                 return _problem(400, (await request.read()).decode(errors="replace"))
             case Step.BUSY:
@@ -263,6 +272,10 @@ class ScriptedPlugin:
                 return _problem(404, "no such job")
             case Step.REDIRECT:
                 return web.Response(status=307, headers={"Location": "/elsewhere"})
+            case Step.NOT_YET:
+                return web.Response(status=202)
+            case Step.NOTHING:
+                return web.Response(status=204)
             case Step.WRONG_SHAPE:
                 return web.Response(body=b'{"verdict":["fine"]}', content_type=wire.JSON)
             case Step.NOT_JSON:
@@ -327,12 +340,14 @@ def _responses(operations: Sequence[Operation], outcomes: Sequence[OperationStat
     ]
 
 
-def _json(body: object, status: int) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), status=status, content_type=wire.JSON)
+def _json(body: object, status: int, mark: bytes = b"") -> web.Response:
+    return web.Response(body=mark + msgspec.json.encode(body), status=status, content_type=wire.JSON)
 
 
-def _problem(status: int, detail: str, headers: dict[str, str] | None = None) -> web.Response:
-    body = msgspec.json.encode({"title": "scripted", "status": status, "detail": detail})
+def _problem(
+    status: int, detail: str, headers: dict[str, str] | None = None, mark: bytes = b""
+) -> web.Response:
+    body = mark + msgspec.json.encode({"title": "scripted", "status": status, "detail": detail})
     return web.Response(body=body, status=status, headers=headers, content_type=wire.PROBLEM_JSON)
 
 

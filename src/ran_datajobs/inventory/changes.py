@@ -19,6 +19,7 @@ from ran_datajobs.inventory.registration import (
     ALTERNATE_ID_TAKEN,
     INVALID_CHARACTER,
     NOT_FOUND,
+    REMOVED,
     UNKNOWN_ERROR,
     CmHandle,
     Failure,
@@ -192,14 +193,14 @@ def _created_row(handle: CmHandle, plugin_id: int) -> HandleRow:
         alternate_key=fdn.key(alternate_id) if alternate_id else None,
         data_producer_id=handle.data_producer_identifier or "",
         module_set_tag=handle.module_set_tag or "",
-        private_properties=_merged({}, handle.cm_handle_properties),
-        public_properties=_merged({}, handle.public_cm_handle_properties),
+        private_properties=_created(handle.cm_handle_properties),
+        public_properties=_created(handle.public_cm_handle_properties),
         trust_level=handle.trust_level or "",
     )
 
 
 def _updated_row(existing: HandleRow, handle: CmHandle) -> HandleRow:
-    """What is absent or empty stays; a property that is null goes."""
+    """What is absent or empty stays; a property that is null or "~" goes."""
     alternate_id = handle.name
     return msgspec.structs.replace(
         existing,
@@ -213,9 +214,14 @@ def _updated_row(existing: HandleRow, handle: CmHandle) -> HandleRow:
     )
 
 
+def _created(given: Properties | None) -> dict[str, str]:
+    return {name: value for name, value in (given or {}).items() if value is not None}
+
+
 def _merged(existing: Mapping[str, str], given: Properties | None) -> dict[str, str]:
-    merged = {**existing, **(given or {})}
-    return {name: value for name, value in merged.items() if value is not None}
+    changed = given or {}
+    kept = {name: value for name, value in existing.items() if name not in changed}
+    return kept | {name: value for name, value in changed.items() if value is not None and value != REMOVED}
 
 
 def _not_found(cm_handle: str) -> Failure:

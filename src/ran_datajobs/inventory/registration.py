@@ -8,13 +8,13 @@ handle. Private properties (``cmHandleProperties``) stand in no message.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from ran_datajobs import fdn
-from ran_datajobs.errors import InvalidFdn, InvalidRequest
+from ran_datajobs.errors import Impossible, InvalidFdn, InvalidRequest
 from ran_datajobs.json_body import decoded
 from ran_datajobs.southbound.wire import Dialect
 
@@ -38,9 +38,12 @@ _Seconds = Annotated[float, Meta(gt=0, le=7 * 24 * 3600)]
 _Slots = Annotated[int, Meta(ge=1, le=1000)]
 Properties = dict[str, str | None]
 
+REMOVED: Final = "~"
+"""Removes a property in an update like null, as ONAP's OpenAPI says; in a create it is a text."""
+
 
 class CmHandle(Struct, frozen=True, rename="camel"):
-    """A CM handle as a registration writes it. A property that is null is dropped."""
+    """A CM handle as a registration writes it. A property that is null is none."""
 
     cm_handle: str
     cm_handle_properties: Properties | None = None
@@ -70,7 +73,8 @@ class Upgrade(Struct, frozen=True, rename="camel"):
 class Registration(Struct, frozen=True, rename="camel"):
     """A DMI plugin and the changes to its CM handles: removed first, then created, updated, upgraded.
 
-    The fields from ``dmi_dialect`` on are this project's; None leaves what was registered before.
+    The fields from ``dmi_dialect`` on are this project's; None leaves what was registered before. The last
+    two are not offered yet.
     """
 
     dmi_plugin: str | None = None
@@ -86,6 +90,8 @@ class Registration(Struct, frozen=True, rename="camel"):
     dmi_give_up: _Seconds | None = None
     sub_job_timeout: _Seconds | None = None
     read_slots: _Slots | None = None
+    guards: Any = None
+    before_images: Any = None
 
     @property
     def address(self) -> str:
@@ -121,15 +127,58 @@ class RegistrationOutcome(Struct, frozen=True, rename="camel"):
 
 
 _decoder: Final = msgspec.json.Decoder(Registration)
+_members: Final = msgspec.json.Decoder(dict[str, Raw] | None)
+_elements: Final = msgspec.json.Decoder(list[Raw] | None)
+_SCALARS: Final = frozenset(b"-0123456789tf")
+"""How a number, ``true`` and ``false`` begin."""
 
 
 def read_registration(body: bytes) -> Registration:
-    """Decode a registration. Raises InvalidRequest, with a pointer, for a wrong shape or type."""
-    registration = decoded(body, _decoder)
+    """Decode a registration. A property that is a number, true or false becomes its JSON text, as in ONAP.
+
+    Raises InvalidRequest, with a pointer, for a wrong shape or type, and Impossible for what is not offered.
+    """
+    try:
+        registration = decoded(body, _decoder)
+    except InvalidRequest:
+        registration = decoded(_with_texts(body), _decoder)
     if registration.created_cm_handles and not registration.address:
         detail = "is missing: the address of the plugin that the created handles belong to"
         raise InvalidRequest(f"#/dmiPlugin: {detail}", (("#/dmiPlugin", detail),))
+    for key, asked in (("guards", registration.guards), ("beforeImages", registration.before_images)):
+        if asked is not None:
+            detail = f"{key} is not offered yet: take it out, nothing would come of it"
+            raise Impossible(detail, ((f"#/{key}", detail),))
     return registration
+
+
+def _with_texts(body: bytes) -> bytes:
+    """A registration with its properties as texts where they have one; the body as it is where it is none."""
+    try:
+        fields = _members.decode(body) or {}
+        for name in ("createdCmHandles", "updatedCmHandles"):
+            if name in fields and (handles := _elements.decode(fields[name])):
+                fields[name] = Raw(msgspec.json.encode([_handle_with_texts(handle) for handle in handles]))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body
+    return msgspec.json.encode(fields)
+
+
+def _handle_with_texts(handle: Raw) -> Raw:
+    try:
+        fields = _members.decode(handle) or {}
+        for name in ("cmHandleProperties", "publicCmHandleProperties"):
+            if name in fields and (given := _members.decode(fields[name])):
+                texts = {key: _text(value) for key, value in given.items()}
+                fields[name] = Raw(msgspec.json.encode(texts))
+    except msgspec.ValidationError:
+        return handle
+    return Raw(msgspec.json.encode(fields))
+
+
+def _text(value: Raw) -> Raw:
+    token = bytes(value)
+    return Raw(b'"%b"' % token) if token[0] in _SCALARS else value
 
 
 def id_fault(cm_handle: str) -> str | None:

@@ -34,6 +34,7 @@ _TABLE: Final = {
     ("GET", paths.SUB_JOBS): _READERS,
     ("GET", paths.FAILURES): _READERS,
     ("GET", paths.EVENTS): _READERS,
+    ("GET", paths.REASONS): _READERS,
     ("POST", paths.CANCEL): _SUBMITTERS,
     ("POST", paths.RETRY): _SUBMITTERS,
     ("POST", paths.REDELIVER): _SUBMITTERS,

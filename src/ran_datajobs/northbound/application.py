@@ -20,6 +20,7 @@ from ran_datajobs.northbound import (
     page,
     plugins,
     probes,
+    reasons,
     results,
     retry,
     submit,
@@ -27,7 +28,7 @@ from ran_datajobs.northbound import (
 )
 from ran_datajobs.northbound.gate import Gate, known_hosts
 from ran_datajobs.northbound.openapi import openapi_config
-from ran_datajobs.northbound.parameters import check_each_once
+from ran_datajobs.northbound.parameters import check_names
 from ran_datajobs.northbound.parts import NorthboundParts, Running
 from ran_datajobs.northbound.problems import problem_answers
 from ran_datajobs.northbound.tokens import Client
@@ -40,6 +41,7 @@ ROUTES = (
     jobs.cancel_job,
     jobs.redeliver,
     failures.list_failures,
+    reasons.list_reasons,
     events.job_events,
     retry.retry,
     results.get_manifest,
@@ -66,7 +68,7 @@ def build(parts: NorthboundParts) -> Litestar:
             "caller": Provide(_caller, sync_to_thread=False),
         },
         guards=[access.guard_by(parts.tokens)],
-        before_request=check_each_once,
+        before_request=check_names,
         exception_handlers={Exception: problem_answers(parts.log)},
         openapi_config=openapi_config(api.addresses.api_root, parts.version),
         lifespan=[lambda _app: _watching(api)],

@@ -13,6 +13,7 @@ from litestar.exceptions import ClientException, HTTPException
 from msgspec import Struct
 from prometheus_client import Gauge
 
+from ran_datajobs.json_body import json_text
 from ran_datajobs.problem import RETRY_AFTER
 
 _MIB: Final = 1024 * 1024
@@ -52,10 +53,10 @@ class Bodies:
     async def json(
         self, request: Request[Any, Any, Any], *, limit: int | None = None
     ) -> AsyncIterator[bytes]:
-        """The bytes of a JSON body; they count as in flight until the block ends.
+        """The JSON text of a body, without a byte order mark; it counts as in flight until the block ends.
 
         415 when it is no JSON media type, 413 over ``limit`` (default: the largest body), 429 while too many
-        bytes are in flight, 408 when the client pauses too long.
+        bytes are in flight, 408 when the client pauses too long, 400 when it is UTF-16 or UTF-32.
         """
         _check_media_type(request)
         largest = min(limit or self._limits.max_body, self._limits.max_body)
@@ -76,7 +77,7 @@ class Bodies:
                 if len(body) > reserved:
                     self._reserve(len(body) - reserved)
                     reserved = len(body)
-            yield bytes(body)
+            yield json_text(body)
         finally:
             self._count(-reserved)
 

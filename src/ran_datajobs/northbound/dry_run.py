@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 
+from msgspec import UNSET
+
 from ran_datajobs.job import Reason
 from ran_datajobs.northbound.parts import Running
 from ran_datajobs.northbound.wire import Plan, PlannedOperations, PlannedSubJob, UnmatchedOperation
@@ -33,4 +35,6 @@ def _plan(api: Running, read: JobRequest) -> Plan:
             UnmatchedOperation(each.operation.operation_id, each.operation.path, each.reason.value)
             for each in refused
         ],
+        ignored=read.ignored.keys if read.ignored else UNSET,
+        ignored_count=read.ignored.count if read.ignored else UNSET,
     )

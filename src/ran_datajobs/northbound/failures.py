@@ -25,6 +25,7 @@ from ran_datajobs.northbound.jobs import visible_job
 from ran_datajobs.northbound.parts import AnyRequest, Api, Caller, Running
 from ran_datajobs.northbound.problems import documented
 from ran_datajobs.northbound.wire import Failure, FailureList
+from ran_datajobs.reasons import reason_of
 from ran_datajobs.results.responses import read_responses, state_of
 from ran_datajobs.store import parts
 from ran_datajobs.store.parts import Part
@@ -104,7 +105,7 @@ def failure(response: Response, state: OperationState) -> Failure:
         path=asked.path,
         op=asked.op,
         state=state.value,
-        reason=response.reason or (error.reason or error.type if error else ""),
+        reason=reason_of(response, state),
         detail=(error.detail or error.title if error else "") or response.status_message,
     )
 

@@ -21,7 +21,7 @@ _ONAP_NOT_ALL: Final = 500
 @post(
     paths.INVENTORY,
     status_code=200,
-    responses=documented(400, 401, 403, 406, 408, 413, 415, 429, 503)
+    responses=documented(400, 401, 403, 406, 408, 413, 415, 422, 429, 503)
     | {
         200: ResponseSpec(None, generate_examples=False, description="All were taken."),
         _NOT_ALL: ResponseSpec(

@@ -30,6 +30,7 @@ from litestar.openapi.spec import (
 
 from ran_datajobs.job import ActivationMode, Op, ScopeType
 from ran_datajobs.northbound import paths
+from ran_datajobs.plan.keys import NOT_OFFERED
 from ran_datajobs.southbound.wire import ACCEPT_TYPES, CONTENT_TYPES
 
 JSON: Final = "application/json"
@@ -40,12 +41,19 @@ _ANY: Final = Schema()
 _FLAG: Final = Schema(type=OpenAPIType.BOOLEAN)
 _NUMBER: Final = Schema(type=OpenAPIType.NUMBER, exclusive_minimum=0)
 _WORDS: Final = Schema(
-    type=OpenAPIType.OBJECT, additional_properties=Schema(type=[OpenAPIType.STRING, OpenAPIType.NULL])
+    type=OpenAPIType.OBJECT,
+    description="Texts; a number or a boolean becomes its JSON text. null is none, and in an update "
+    'removes the property, as "~" does.',
+    additional_properties=Schema(
+        type=[OpenAPIType.STRING, OpenAPIType.NUMBER, OpenAPIType.BOOLEAN, OpenAPIType.NULL]
+    ),
 )
 
 _OPERATION: Final = Schema(
     title="Operation",
     type=OpenAPIType.OBJECT,
+    description="Keys are exact. Other keys, and a read's in a write, are ignored and told in `ignored`; "
+    f"{', '.join(NOT_OFFERED.values())} are not offered yet: 422.",
     required=["op", "path"],
     properties={
         "op": Schema(type=OpenAPIType.STRING, enum=[op.value for op in Op]),
@@ -58,7 +66,7 @@ _OPERATION: Final = Schema(
             one_of=[_TEXT, Schema(type=OpenAPIType.INTEGER)],
             description="Unique as a string; absent: the position from 0.",
         ),
-        "value": Schema(description='What is written; an action\'s {"input": ...}.'),
+        "value": Schema(description="What is written; an action's {\"input\": ...}. A remove's is ignored."),
         "attributes": Schema(one_of=[_TEXTS, _TEXT], description="Read: names of attributes."),
         "fields": Schema(one_of=[_TEXTS, _TEXT], description="Read: JSON Pointers."),
         "filter": Schema(one_of=[_TEXT, _TEXTS], description="Read: conditions that must all hold."),
@@ -75,6 +83,9 @@ _OPERATION: Final = Schema(
 _SUBMIT: Final = Schema(
     title="Submit",
     type=OpenAPIType.OBJECT,
+    description="Keys count in any case; one that stands twice is a 400. Other keys are ignored and told in "
+    "`ignored`, unless one edit away from a key that is missing: 400. "
+    f"{', '.join(NOT_OFFERED.values())} are not offered yet: 422.",
     required=["data"],
     properties={
         "dataAcceptType": Schema(type=OpenAPIType.STRING, enum=sorted(ACCEPT_TYPES)),
@@ -206,7 +217,8 @@ def openapi_config(api_root: str, version: str) -> OpenAPIConfig:
     return OpenAPIConfig(
         title="ran-datajobs",
         version=version,
-        description="Data jobs for radio networks (ONAP CPS-NCMP). Errors are problems of RFC 9457.",
+        description="Data jobs for radio networks (ONAP CPS-NCMP). Errors are problems of RFC 9457. Names of "
+        "query parameters count in any case; an unknown one is a 400.",
         license=License(name="Apache-2.0", identifier="Apache-2.0"),
         servers=[Server(url=api_root)],
         tags=[

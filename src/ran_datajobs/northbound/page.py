@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-from litestar import Request, Response, get
+from litestar import Response, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
-from ran_datajobs.northbound import paths
-from ran_datajobs.northbound.page_files import StaticFile
+from ran_datajobs.northbound import parameters, paths
+from ran_datajobs.northbound.cacheable import CacheableBody, unless_cached
 from ran_datajobs.northbound.parts import AnyRequest, Api
 
 _INDEX: Final = "index.html"
-_ANY: Final = {"produces": ("*/*",)}
+_ANY: Final = {"produces": ("*/*",), parameters.ANY: True}
 
 
 @get(paths.PAGE, include_in_schema=False, opt=_ANY)
@@ -29,10 +29,7 @@ async def get_page_file(file: FromPath[str], request: AnyRequest, api: Api) -> R
     return _answer(request, api.static.get(file))
 
 
-def _answer(request: Request[Any, Any, Any], file: StaticFile | None) -> Response[bytes]:
+def _answer(request: AnyRequest, file: CacheableBody | None) -> Response[bytes]:
     if file is None:
         raise NotFoundException(detail="there is nothing here")
-    headers = {"ETag": file.etag, "Cache-Control": "no-cache"}
-    if file.etag in request.headers.get("if-none-match", ""):
-        return Response(b"", status_code=304, headers=headers, media_type=file.media_type)
-    return Response(file.body, headers=headers, media_type=file.media_type)
+    return unless_cached(request, file)

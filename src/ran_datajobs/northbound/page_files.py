@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import mimetypes
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct
+from ran_datajobs.northbound.cacheable import CacheableBody
 
 # The charset of text is added with the answer.
 _TYPES: Final[Mapping[str, str]] = {
@@ -20,22 +19,13 @@ _TYPES: Final[Mapping[str, str]] = {
 }
 
 
-class StaticFile(Struct, frozen=True):
-    """A file of the page, as it is sent."""
-
-    body: bytes
-    media_type: str
-    etag: str
-
-
-def static_files(folder: Path | None) -> dict[str, StaticFile]:
+def static_files(folder: Path | None) -> dict[str, CacheableBody]:
     """The files of ``folder`` by name, those below it left out; none without a folder."""
     if folder is None:
         return {}
     return {path.name: _static_file(path) for path in sorted(folder.iterdir()) if path.is_file()}
 
 
-def _static_file(path: Path) -> StaticFile:
-    body = path.read_bytes()
+def _static_file(path: Path) -> CacheableBody:
     media_type = _TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return StaticFile(body, media_type, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+    return CacheableBody.of(path.read_bytes(), media_type)

@@ -19,8 +19,9 @@ from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Bus
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.northbound.bodies import Bodies, Limits
+from ran_datajobs.northbound.cacheable import CacheableBody
 from ran_datajobs.northbound.destination import DestinationRules
-from ran_datajobs.northbound.page_files import StaticFile, static_files
+from ran_datajobs.northbound.page_files import static_files
 from ran_datajobs.northbound.tokens import Client, TokenTable
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.announce import Announcer
@@ -71,7 +72,7 @@ class Running(Struct, frozen=True):
     view: JobView
     bodies: Bodies
     changes: JobChanges
-    static: Mapping[str, StaticFile]
+    static: Mapping[str, CacheableBody]
     announcer: Announcer
     planning: asyncio.Lock
 

@@ -22,13 +22,13 @@ _EXPOSITION: Final = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
 """The media type of the Prometheus text format; the charset of text is added with the answer."""
 
 
-@get(paths.HEALTHZ, responses=documented(406), tags=["operations"])
+@get(paths.HEALTHZ, responses=documented(400, 406), tags=["operations"])
 async def healthz() -> Alive:
     """The process is alive."""
     return Alive()
 
 
-@get(paths.READYZ, responses=documented(406, 503), tags=["operations"])
+@get(paths.READYZ, responses=documented(400, 406, 503), tags=["operations"])
 async def readyz(api: Api) -> Alive:
     """Store, bus and objects can be reached, and the service is not about to stop."""
     if api.parts.stopping.is_set():
@@ -49,7 +49,7 @@ async def readyz(api: Api) -> Alive:
     paths.METRICS,
     media_type="text/plain",
     opt={"produces": ("text/plain", "application/openmetrics-text")},
-    responses=documented(401, 403, 406)
+    responses=documented(400, 401, 403, 406)
     | {200: ResponseSpec(str, media_type="text/plain", generate_examples=False, description="Prometheus.")},
     tags=["operations"],
 )

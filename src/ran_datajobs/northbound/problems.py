@@ -73,7 +73,7 @@ def _answer_to(error: Exception, request: Request[Any, Any, Any]) -> _Answer | N
         case InvalidFdn() | InvalidFilter():
             return _Answer(400, str(error))
         case Impossible():
-            return _Answer(422, str(error))
+            return _Answer(422, str(error), errors=errors_of(error.problems), count=error.count)
         case StoreUnavailable() | StorageUnavailable() | BusUnavailable():
             return _Answer(503, str(error), {"Retry-After": str(RETRY_AFTER)})
         case DataJobsError():

@@ -21,9 +21,9 @@ from ran_datajobs.northbound.destination import Destination
 from ran_datajobs.northbound.jobs import existing
 from ran_datajobs.northbound.parts import Api, Caller
 from ran_datajobs.northbound.problems import documented
-from ran_datajobs.northbound.submit import accept, admit, check_disk, new_job, off_loop, read_request_within
+from ran_datajobs.northbound.submit import accept, admit, check_disk, new_job, off_loop
 from ran_datajobs.northbound.wire import SubmitAnswer
-from ran_datajobs.plan.request import JobRequest
+from ran_datajobs.plan.request import JobRequest, read_accepted
 from ran_datajobs.results.parts import failed_operations
 from ran_datajobs.store import jobs, parts
 
@@ -75,9 +75,10 @@ async def retry(
         if stored is None:
             hint = "" if include_unknown else _UNKNOWN_HINT
             raise HTTPException(status_code=409, detail=f"there is nothing to retry{hint}")
-        read, body = await off_loop(size, _left_over, stored, wanted, api.parts.limits.max_operations)
+        read, body = await off_loop(size, _left_over, stored, wanted)
         destination = Destination(row.destination, row.destination_kind, row.results_bucket)
-        job = await new_job(caller, read, destination, body, retry_of=job_id)
+        head = msgspec.structs.replace(read, ignored=row.ignored)  # as the first answer told them
+        job = await new_job(caller, head, destination, body, retry_of=job_id)
         return await accept(api, caller, job)
 
 
@@ -99,8 +100,8 @@ def left_over(read: JobRequest, wanted: set[str]) -> JobRequest:
     return msgspec.structs.replace(read, operations=operations, count=len(operations), after=())
 
 
-def _left_over(stored: bytes, wanted: set[str], max_operations: int) -> tuple[JobRequest, bytes]:
-    read = left_over(read_request_within(zstandard.decompress(stored), max_operations), wanted)
+def _left_over(stored: bytes, wanted: set[str]) -> tuple[JobRequest, bytes]:
+    read = left_over(read_accepted(zstandard.decompress(stored)), wanted)
     body = _Body(
         data_accept_type=read.accept_type,
         data_content_type=read.content_type,

@@ -22,9 +22,11 @@ from litestar.params import HeaderParameter, QueryParameter
 
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.errors import InvalidRequest, StoreUnavailable
+from ran_datajobs.job import Ignored
 from ran_datajobs.northbound import dry_run, paths
 from ran_datajobs.northbound.destination import Destination, resolve
 from ran_datajobs.northbound.openapi import SubmitOperation
+from ran_datajobs.northbound.parameters import OFFERED_ONE_DAY
 from ran_datajobs.northbound.parts import AnyRequest, Api, Caller, Running
 from ran_datajobs.northbound.problems import documented
 from ran_datajobs.northbound.tokens import Client
@@ -53,6 +55,7 @@ _KEY: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
         202: ResponseSpec(SubmitAnswer, generate_examples=False, description="Accepted and durable."),
     },
     operation_class=SubmitOperation,
+    opt={OFFERED_ONE_DAY: True},
     tags=["data jobs"],
 )
 async def submit(
@@ -144,6 +147,7 @@ async def new_job(
         retry_of=retry_of,
         operations=read.count,
         request=await off_loop(len(body), _compressed, body),
+        ignored=read.ignored,
     )
 
 
@@ -176,7 +180,7 @@ async def accept(
         operations=job.operations,
         destination=job.destination,
     )
-    return _accepted(api, job.job_id, job.results_bucket)
+    return _accepted(api, job.job_id, job.results_bucket, job.ignored)
 
 
 class _Overtaken(Exception):
@@ -194,8 +198,8 @@ async def _first_answer(
     return _repeated(api, kept, digest)
 
 
-def _accepted(api: Running, job_id: UUID, bucket: str) -> Response[SubmitAnswer]:
-    answer = submit_answer(job_id, bucket, api.addresses)
+def _accepted(api: Running, job_id: UUID, bucket: str, ignored: Ignored | None) -> Response[SubmitAnswer]:
+    answer = submit_answer(job_id, bucket, api.addresses, ignored)
     return Response(answer, status_code=202, headers={"Location": answer.statusuri})
 
 
@@ -205,7 +209,7 @@ def _repeated(api: Running, kept: KeptAnswer, digest: bytes) -> Response[SubmitA
             status_code=409,
             detail="this Idempotency-Key was sent with another request before: take a new key for a new job",
         )
-    return _accepted(api, kept.job_id, kept.results_bucket)
+    return _accepted(api, kept.job_id, kept.results_bucket, kept.ignored)
 
 
 async def admit(api: Running, caller: Client, key: str | None) -> KeptAnswer | None:

@@ -6,6 +6,7 @@ A plain SHA-256 is enough because a token is 256 random bits: there is nothing t
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import enum
 import fcntl
@@ -142,7 +143,7 @@ def _digest(token: str) -> str:
 
 def _read(path: Path) -> tuple[_Entry, ...]:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_File).tokens
+        return msgspec.json.decode(path.read_bytes().removeprefix(codecs.BOM_UTF8), type=_File).tokens
     except FileNotFoundError:
         return ()
     except OSError as error:

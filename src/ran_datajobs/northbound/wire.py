@@ -3,22 +3,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-from msgspec import Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from ran_datajobs.job import Ignored, IgnoredKey
+from ran_datajobs.northbound import paths
+from ran_datajobs.reasons import REASONS, Explanation
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.job_view import JobAnswer, SubJobAnswer, WireStatus
 
 
 class SubmitAnswer(Struct, frozen=True):
-    """The promise of a 202: the job is durable (ONAP CPS-NCMP data jobs)."""
+    """The promise of a 202: the job is durable (ONAP CPS-NCMP data jobs).
+
+    ``ignored`` is there when keys of the request mean nothing here: the first 100 of ``ignoredCount``.
+    """
 
     jobId: UUID  # noqa: N815 - the wire's spelling
     status: WireStatus
     statusuri: str
     resultsuri: str
+    ignored: tuple[IgnoredKey, ...] | UnsetType = UNSET
+    ignoredCount: int | UnsetType = UNSET  # noqa: N815
 
 
 class JobPage(Struct, frozen=True):
@@ -35,6 +43,16 @@ class SubJobPage(Struct, frozen=True):
     next: str | None
 
 
+ReasonWord = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        description=f"One of those that `GET {paths.REASONS}` explains, or a word of the DMI plugin.",
+        examples=[each.reason for each in REASONS if each.pattern is None],
+    ),
+]
+
+
 class Failure(Struct, frozen=True, rename="camel"):
     """An operation that did not succeed, and why."""
 
@@ -42,8 +60,14 @@ class Failure(Struct, frozen=True, rename="camel"):
     path: str
     op: str
     state: str
-    reason: str
+    reason: ReasonWord
     detail: str
+
+
+class ReasonList(Struct, frozen=True):
+    """Every reason of a failed operation, and what it means."""
+
+    items: list[Explanation]
 
 
 class FailureList(Struct, frozen=True):
@@ -76,11 +100,16 @@ class UnmatchedOperation(Struct, frozen=True, rename="camel"):
 
 
 class Plan(Struct, frozen=True, rename="camel"):
-    """What a submit would do: the answer to ``dryRun``. Nothing of it was sent or kept."""
+    """What a submit would do: the answer to ``dryRun``. Nothing of it was sent or kept.
+
+    ``ignored`` as in the answer to a submit.
+    """
 
     sub_jobs: list[PlannedSubJob]
     operations: PlannedOperations
     unmatched: list[UnmatchedOperation]
+    ignored: tuple[IgnoredKey, ...] | UnsetType = UNSET
+    ignored_count: int | UnsetType = UNSET
 
 
 class TopicMessage(Struct, frozen=True):
@@ -104,6 +133,13 @@ class Alive(Struct, frozen=True):
     status: Literal["ok"] = "ok"
 
 
-def submit_answer(job_id: UUID, bucket: str, addresses: Addresses) -> SubmitAnswer:
+def submit_answer(job_id: UUID, bucket: str, addresses: Addresses, ignored: Ignored | None) -> SubmitAnswer:
     """The answer to a submit: the same bytes whenever it is given again."""
-    return SubmitAnswer(job_id, "NOT_STARTED", addresses.job(job_id), addresses.results(bucket, job_id))
+    return SubmitAnswer(
+        job_id,
+        "NOT_STARTED",
+        addresses.job(job_id),
+        addresses.results(bucket, job_id),
+        ignored.keys if ignored else UNSET,
+        ignored.count if ignored else UNSET,
+    )

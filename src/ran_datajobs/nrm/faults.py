@@ -6,9 +6,10 @@ One function per word; each names the data node to blame: ``/Class=id/Class=id#/
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from ran_datajobs import fdn
+from ran_datajobs import fdn, reasons
 from ran_datajobs.errors import InvalidFdn
 from ran_datajobs.job import ErrorDetail, Op, Operation
 
@@ -17,26 +18,7 @@ _TREE: Final = "DATA_NODE_TREE_ERROR"
 _MODIFICATION: Final = "MODIFICATION_NOT_ALLOWED"
 _APPLICATION: Final = "APPLICATION_LAYER_ERROR"
 
-REASONS: Final = frozenset(
-    {
-        "NEW_DATA_NODE_NAME_INVALID",
-        "NEW_DATA_NODE_VALUE_INVALID",
-        "NEW_DATA_NODE_CONTAINMENT_INVALID",
-        "FINAL_DATA_NODE_VALUE_INVALID",
-        "FINAL_DATA_NODE_UNIQUENESS_INVALID",
-        "FINAL_DATA_NODE_MULTIPLICITY_INVALID",
-        "FINAL_DATA_NODE_CARDINALITY_INVALID",
-        "TARGET_DATA_NODE_NOT_FOUND",
-        "TARGET_DATA_NODE_PARENT_NOT_FOUND",
-        "TARGET_DATA_NODE_FOUND",
-        "TARGET_DATA_NODE_NOT_WRITABLE",
-        "TARGET_DATA_NODE_INVARIANT",
-        "TARGET_DATA_NODE_CREATION_NOT_ALLOWED",
-        "TARGET_DATA_NODE_DELETION_NOT_ALLOWED",
-        "ACCESS_DENIED",
-        "OTHER",
-    }
-)
+REASONS: Final = frozenset(each.reason for each in reasons.TS_28572)
 """Every reason that TS 28.572 has."""
 
 
@@ -53,14 +35,6 @@ VALUE_INVALID: Final = "NEW_DATA_NODE_VALUE_INVALID"
 FINAL_VALUE_INVALID: Final = "FINAL_DATA_NODE_VALUE_INVALID"
 NOT_UNIQUE: Final = "FINAL_DATA_NODE_UNIQUENESS_INVALID"
 MULTIPLICITY: Final = "FINAL_DATA_NODE_MULTIPLICITY_INVALID"
-
-_TITLES: Final = {
-    NAME_INVALID: "The name is not in the model",
-    VALUE_INVALID: "The value is not allowed",
-    FINAL_VALUE_INVALID: "The values do not fit together",
-    NOT_UNIQUE: "A value stands twice in a list of distinct values",
-    MULTIPLICITY: "A value is missing, or there are too many",
-}
 
 
 def node(key: str, pointer: tuple[str | int, ...] | None = None) -> str:
@@ -92,7 +66,7 @@ def no_answer(bad_data_node: str, title: str, detail: str = "") -> ErrorDetail:
 
 def refused_value(key: str, fault: Fault) -> ErrorDetail:
     """A value that the model does not allow."""
-    return ErrorDetail(_SCHEMA, node(key, fault.pointer), fault.reason, _TITLES[fault.reason], fault.detail)
+    return ErrorDetail(_SCHEMA, node(key, fault.pointer), fault.reason, _title(fault.reason), fault.detail)
 
 
 def object_not_found(key: str) -> ErrorDetail:
@@ -175,9 +149,15 @@ def not_contained(key: str, detail: str) -> ErrorDetail:
     )
 
 
+def unknown_member(key: str, name: str, known: Iterable[str]) -> ErrorDetail:
+    """The value of a creation has a member beside the attributes that a Resource has not."""
+    detail = f"{name[:64]!r} is not a member of a Resource, which are {', '.join(known)}"
+    return ErrorDetail(_SCHEMA, node(key), NAME_INVALID, "The member is unknown", detail)
+
+
 def unknown_class(key: str, class_name: str) -> ErrorDetail:
     """The model has no such class."""
-    return ErrorDetail(_SCHEMA, node(key), NAME_INVALID, _TITLES[NAME_INVALID], f"no class {class_name}")
+    return ErrorDetail(_SCHEMA, node(key), NAME_INVALID, _title(NAME_INVALID), f"no class {class_name}")
 
 
 def wrong_name(key: str, detail: str) -> ErrorDetail:
@@ -218,3 +198,7 @@ def unknown_action(key: str, name: str) -> ErrorDetail:
 def action_failed(key: str, name: str, detail: str) -> ErrorDetail:
     """The action's input or the object's state does not allow it."""
     return ErrorDetail(_APPLICATION, f"/{key}#{name}", "OTHER", "The action failed", detail)
+
+
+def _title(reason: str) -> str:
+    return reasons.explanation_of(reason).title

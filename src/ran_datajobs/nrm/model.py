@@ -27,6 +27,8 @@ MAX_STRING: Final = 65_536
 """Longest string that an attribute takes, in characters."""
 
 _MAX_SHOWN: Final = 60
+_EXACT: Final = 2.0**53
+"""Up to here every integer that is written as a float is the one that was meant."""
 
 Kind = Literal["integer", "number", "boolean", "string", "enum", "dn", "list", "object"]
 
@@ -59,6 +61,24 @@ class Attribute(Struct, frozen=True):
     def fault(self, value: Any, at: tuple[str | int, ...] = ()) -> Fault | None:
         """What is wrong with ``value``, which stands at ``at`` below the attributes; None when it fits."""
         return _CHECKS[self.type](self, value, at)
+
+    def normal(self, value: Any) -> Any:
+        """``value`` with integers where the model wants integers: ``12.0`` is the integer 12 (JSON Schema).
+
+        The same object when nothing changes.
+        """
+        if self.type == "integer":
+            return int(value) if type(value) is float and _is_integer(value) else value
+        if type(value) is list and self.items is not None:
+            items = [self.items.normal(item) for item in value]
+            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        if type(value) is dict and self.fields:
+            fields = {
+                name: self.fields[name].normal(item) if name in self.fields else item
+                for name, item in value.items()
+            }
+            return fields if any(fields[name] is not item for name, item in value.items()) else value
+        return value
 
 
 class ManagedClass(Struct, frozen=True):
@@ -162,6 +182,10 @@ def _number(attribute: Attribute, value: Any, at: _At) -> Fault | None:
     if type(value) not in (int, float):
         return Fault(VALUE_INVALID, f"{_shown(value)} is not a number", at)
     return _in_ranges(attribute, value, at)
+
+
+def _is_integer(value: float) -> bool:
+    return value.is_integer() and abs(value) <= _EXACT
 
 
 def _in_ranges(attribute: Attribute, value: float, at: _At) -> Fault | None:

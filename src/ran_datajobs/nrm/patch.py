@@ -23,10 +23,13 @@ from ran_datajobs.nrm.faults import Fault
 from ran_datajobs.nrm.json_patch import Misfit, Why
 from ran_datajobs.nrm.model import ManagedClass, Model
 from ran_datajobs.nrm.names import class_of, id_of, parent_of
+from ran_datajobs.nrm.resources import are_children
 from ran_datajobs.nrm.rules import together
 from ran_datajobs.nrm.tree import Attributes, Before, Objects, Staged
 
-_IDENTIFIERS: Final = frozenset({"id", "objectClass", "objectInstance"})
+RESOURCE: Final = ("id", "objectClass", "objectInstance", "attributes")
+"""The members of a Resource beside its children (TS 32.158 §4.3)."""
+
 _EMPTY: Final[Attributes] = {}
 
 ActionFailed = str
@@ -142,28 +145,33 @@ def _put(patch: Patch, objects: Objects, model: Model) -> ErrorDetail | None:
         new = {**managed.defaults(), **given}
     else:
         new = {**managed.defaults(), **_kept(managed, old), **given}
-    refused = _refused(managed, key, old, new, objects)
-    if refused is None:
-        objects.put(key, new)
-    return refused
+    final = _checked(managed, key, old, new, objects)
+    if isinstance(final, ErrorDetail):
+        return final
+    objects.put(key, final)
+    return None
 
 
 def _resource(key: str, value: Any) -> Attributes | ErrorDetail:
-    """The attributes that a value gives: of a Resource, or of an object that has attributes only."""
+    """The attributes that a value gives: of a Resource, or of an object that has attributes only.
+
+    Members of a Resource that are null are as if absent.
+    """
     if type(value) is not dict:
         return faults.malformed(faults.node(key), "the value of an object is an object")
-    if value.get("id", id_of(key)) != id_of(key):
+    own = {name: value[name] for name in RESOURCE if value.get(name) is not None}
+    rest = {name: item for name, item in value.items() if name not in RESOURCE}
+    if own.get("id", id_of(key)) != id_of(key):
         return faults.wrong_name(key, "the id in the value is another than in the path")
-    if value.get("objectClass", class_of(key)) != class_of(key):
+    if own.get("objectClass", class_of(key)) != class_of(key):
         return faults.wrong_name(key, "the objectClass in the value is another than in the path")
-    rest = {name: item for name, item in value.items() if name not in _IDENTIFIERS}
-    if "attributes" not in rest:
+    if "attributes" not in own:
         return rest
-    attributes = rest.pop("attributes")
-    if rest:
-        return faults.not_contained(key, f"one operation creates one object: send {min(rest)} by itself")
-    if attributes is None:
-        return {}
+    for name, item in rest.items():
+        if are_children(name, item):
+            return faults.not_contained(key, f"one operation creates one object: send {name} by itself")
+        return faults.unknown_member(key, name, RESOURCE)
+    attributes = own["attributes"]
     if type(attributes) is not dict:
         return faults.malformed(faults.node(key, ()), "attributes is an object")
     return attributes
@@ -229,12 +237,13 @@ def _on_attributes(patch: Patch, objects: Objects, model: Model) -> ErrorDetail 
         return new
     if new is old:
         return None
-    refused = _refused(managed, key, old, new, objects)
-    if refused is None:
-        for above in lacking[:-1]:
-            objects.put(above, {})
-        objects.put(key, new)
-    return refused
+    final = _checked(managed, key, old, new, objects)
+    if isinstance(final, ErrorDetail):
+        return final
+    for above in lacking[:-1]:
+        objects.put(above, {})
+    objects.put(key, final)
+    return None
 
 
 def _vendors_way(key: str, objects: Objects, model: Model) -> list[str]:
@@ -307,21 +316,26 @@ def _misfit(key: str, misfit: Misfit) -> ErrorDetail:
             return faults.attribute_not_found(key, misfit.at)
 
 
-def _refused(
+def _checked(
     managed: ManagedClass, key: str, old: Attributes | None, new: Attributes, objects: Objects
-) -> ErrorDetail | None:
-    """Why ``new`` cannot be the attributes of the object, whose attributes were ``old`` (None: it is new)."""
+) -> Attributes | ErrorDetail:
+    """``new`` in its normal form, or why it cannot be the attributes of the object, whose attributes were
+    ``old`` (None: it is new)."""
     if managed.open:
-        return None
+        return new
     before = _EMPTY if old is None else old
-    for name, value in new.items():
+    normal = new
+    for name, given in new.items():
         was = before.get(name, UNSET)
-        if was is value:
+        if was is given:
             continue
         attribute = managed.attributes.get(name)
         if attribute is None:
             detail = f"{class_of(key)} has no such attribute"
             return faults.refused_value(key, Fault(faults.NAME_INVALID, detail, (name,)))
+        value = attribute.normal(given)
+        if value is not given:
+            normal = {**normal, name: value}
         if was is not UNSET and json_patch.same(was, value):
             continue
         if attribute.read_only:
@@ -330,10 +344,10 @@ def _refused(
             return faults.invariant(key, (name,))
         if fault := attribute.fault(value, (name,)):
             return faults.refused_value(key, fault)
-    if refused := _lacking(managed, key, old, new):
+    if refused := _lacking(managed, key, old, normal):
         return refused
-    fault = together(objects, key, new)
-    return faults.refused_value(key, fault) if fault else None
+    fault = together(objects, key, normal)
+    return faults.refused_value(key, fault) if fault else normal
 
 
 def _lacking(managed: ManagedClass, key: str, old: Attributes | None, new: Attributes) -> ErrorDetail | None:

@@ -76,7 +76,7 @@ def shown_attributes(resource: Document) -> Attributes | None:
     if given is not None and type(given) is not dict:
         raise TypeError(f"attributes is {type(given).__name__}, not an object")
     beside = {
-        name: value for name, value in resource.items() if name not in _OWN and not _are_children(name, value)
+        name: value for name, value in resource.items() if name not in _OWN and not are_children(name, value)
     }
     if not beside:
         return given if given is not None or "attributes" not in resource else {}
@@ -104,12 +104,12 @@ def _collect(document: Document, key: str, found: list[tuple[str, Attributes | N
         raise TypeError(f"a resource is {type(document).__name__}, not an object")
     found.append((key, shown_attributes(document)))
     for name, members in document.items():
-        if name not in _OWN and _are_children(name, members):
+        if name not in _OWN and are_children(name, members):
             for child in members:
                 _collect(child, child_key(key, name, child["id"]), found)
 
 
-def _are_children(name: str, value: Any) -> bool:
+def are_children(name: str, value: Any) -> bool:
     """True for objects of the class ``name``, and for none of a class: those begin with a capital letter."""
     if type(value) is not list:
         return False

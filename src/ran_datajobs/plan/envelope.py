@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The envelope of a submit body: everything but the operations.
 
-Its keys are matched without regard to case, because the published examples differ; a key that stands twice
-is refused, and unknown keys are ignored. The list of operations stays undecoded here.
+Its keys are matched without regard to case, because the published examples differ; what becomes of a key that
+is not known is said in :mod:`ran_datajobs.plan.keys`. The list of operations stays undecoded here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.job import ActivationMode
+from ran_datajobs.json_body import malformed
+from ran_datajobs.plan.keys import ENVELOPE, STANDS_TWICE, UnknownKeys
 from ran_datajobs.plan.problems import Problems
 from ran_datajobs.southbound.wire import (
     ACCEPT_TYPES,
@@ -36,10 +38,6 @@ HIGHEST_PRIORITY: Final = 9
 ATOMIC: Final = "ATOMIC"
 """The activation mode of TS 28.572 that is understood but not offered."""
 
-_KEYS: Final = {
-    key.lower(): key
-    for key in ("dataAcceptType", "dataContentType", "name", "activationMode", "priority", "after", "data")
-}
 _SPELLINGS_OF_DATA: Final = ["".join(way) for way in itertools.product(*((c, c.upper()) for c in "data"))]
 # Skips the whole body but for its "data", however that is spelt: nothing else is built.
 _Data: Final = msgspec.defstruct(
@@ -54,12 +52,11 @@ _data_decoder: Final = msgspec.json.Decoder(_Data)
 
 
 class Envelope(Struct, frozen=True):
-    """What a submit says about the job as a whole. ``atomic``: it asks for the mode that is not offered."""
+    """What a submit says about the job as a whole."""
 
     accept_type: str = TREE_HIERARCHICAL
     content_type: str = JSON_PATCH_3GPP
     activation_mode: ActivationMode = ActivationMode.BEST_EFFORT
-    atomic: bool = False
     name: str | None = None
     priority: int = DEFAULT_PRIORITY
     after: tuple[uuid.UUID, ...] = ()
@@ -104,28 +101,28 @@ def cut_open(body: bytes) -> Cut | None:
     return Cut(body[: head.end()] + body[end:], head.end(), end)
 
 
-def open_envelope(body: bytes, problems: Problems) -> tuple[Envelope, bytes | None]:
+def open_envelope(body: bytes, problems: Problems, unknown: UnknownKeys) -> tuple[Envelope, bytes | None]:
     """The envelope, and the undecoded JSON value of ``data`` (None when it is missing).
 
-    What is wrong with a field goes to ``problems``. Raises InvalidRequest when ``body`` is not one JSON
-    object in UTF-8, or when its envelope is longer than MAX_ENVELOPE.
+    What is wrong with a field goes to ``problems``, what is not known or not offered to ``unknown``. Raises
+    InvalidRequest when ``body`` is not one JSON object in UTF-8, or when its envelope is longer than
+    MAX_ENVELOPE.
     """
     data = _data_of(body)
-    return read_envelope(_without(data, body), problems), data
+    return read_envelope(_without(data, body), problems, unknown), data
 
 
-def read_envelope(text: bytes, problems: Problems) -> Envelope:
-    """The envelope from a body whose ``data`` was taken out. What is wrong with it goes to ``problems``.
+def read_envelope(text: bytes, problems: Problems, unknown: UnknownKeys) -> Envelope:
+    """The envelope from a body whose ``data`` was taken out. What is wrong with it goes to ``problems``, what
+    is not known or not offered to ``unknown``.
 
     Raises InvalidRequest when ``text`` is longer than MAX_ENVELOPE.
     """
-    fields = _fields_of(text, problems)
-    mode, atomic = _activation_mode(fields, problems)
+    fields = _fields_of(text, problems, unknown)
     return Envelope(
         accept_type=_one_of(fields, "dataAcceptType", ACCEPT_TYPES, TREE_HIERARCHICAL, problems),
         content_type=_one_of(fields, "dataContentType", CONTENT_TYPES, JSON_PATCH_3GPP, problems),
-        activation_mode=mode,
-        atomic=atomic,
+        activation_mode=_activation_mode(fields, problems, unknown),
         name=_name(fields, problems),
         priority=_priority(fields, problems),
         after=_after(fields, problems),
@@ -144,7 +141,7 @@ def _data_of(body: bytes) -> bytes | None:
     except msgspec.ValidationError:
         raise InvalidRequest("the body is not a JSON object") from None
     except msgspec.DecodeError as error:
-        raise InvalidRequest(str(error)) from None
+        raise malformed(body, error) from None
     values = (getattr(found, f"spelt_{word}") for word in _SPELLINGS_OF_DATA)
     return next((bytes(value) for value in values if not isinstance(value, UnsetType)), None)
 
@@ -159,7 +156,7 @@ def _without(data: bytes | None, body: bytes) -> bytes:
     return body[:start] + b"null" + body[start + len(data) :]
 
 
-def _fields_of(rest: bytes, problems: Problems) -> dict[str, Any]:
+def _fields_of(rest: bytes, problems: Problems, unknown: UnknownKeys) -> dict[str, Any]:
     """The fields by their spelling in the contract, ``null`` ones left out."""
     if len(rest) > MAX_ENVELOPE:
         raise InvalidRequest(
@@ -173,12 +170,14 @@ def _fields_of(rest: bytes, problems: Problems) -> dict[str, Any]:
         raise InvalidRequest(f"JSON is malformed: {error}") from None
     fields: dict[str, Any] = {}
     for spelt, value in pairs:
-        key = _KEYS.get(spelt.lower())
+        key = ENVELOPE.get(spelt.lower())
         if key is None:
             continue
         if key in fields:
-            problems.add(f"#/{key}", "stands twice; keys are matched without regard to case")
+            problems.add(f"#/{key}", STANDS_TWICE)
         fields[key] = value
+    if len(pairs) > len(fields):
+        unknown.in_envelope(pairs)
     return {key: value for key, value in fields.items() if value is not None}
 
 
@@ -196,14 +195,16 @@ def _one_of(
     return default
 
 
-def _activation_mode(fields: dict[str, Any], problems: Problems) -> tuple[ActivationMode, bool]:
+def _activation_mode(fields: dict[str, Any], problems: Problems, unknown: UnknownKeys) -> ActivationMode:
     value = fields.get("activationMode", ActivationMode.BEST_EFFORT)
-    if value == ATOMIC:
-        return ActivationMode.BEST_EFFORT, True
     if isinstance(value, str) and value in ActivationMode.__members__:
-        return ActivationMode(value), False
-    problems.add("#/activationMode", f"must be one of {', '.join(ActivationMode)}")
-    return ActivationMode.BEST_EFFORT, False
+        return ActivationMode(value)
+    allowed = ", ".join(ActivationMode)
+    if value == ATOMIC:
+        unknown.not_offered.add("#/activationMode", f"ATOMIC is not offered: use one of {allowed}")
+    else:
+        problems.add("#/activationMode", f"must be one of {allowed}")
+    return ActivationMode.BEST_EFFORT
 
 
 def _name(fields: dict[str, Any], problems: Problems) -> str | None:

@@ -3,12 +3,13 @@
 
 Clean input takes one typed pass. Where a line has a key that is not known exactly as it is spelt, or a value
 of the wrong type, all are read again key by key: blanks around keys are trimmed (a published example has
-one), unknown keys are ignored, and every wrong field is named. A key that stands twice is a wrong field: a
-typed pass would take the last one and say nothing.
+one), keys that mean nothing are counted, and every wrong field is named. A key that stands twice is a wrong
+field: a typed pass would take the last one and say nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
@@ -18,17 +19,26 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.errors import InvalidRequest, TooManyOperations
 from ran_datajobs.job import Op, Scope, ScopeType
+from ran_datajobs.json_body import Key, elements_decoder, members_decoder, pointer_step
 from ran_datajobs.plan.envelope import Cut
+from ran_datajobs.plan.keys import UnknownKeys
 from ran_datajobs.plan.problems import Problems
 
 
-class Line(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel", gc=False):
-    """One operation as it was written, types checked, rules not."""
+class WriteLine(
+    Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel", gc=False
+):
+    """One operation as it was written, with the keys of a write; types checked, rules not."""
 
     op: Op
     path: str
     operation_id: str | int | None = None
     value: Raw | UnsetType = UNSET
+
+
+class Line(WriteLine, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel", gc=False):
+    """One operation as it was written, with every key; a read is always one of these."""
+
     attributes: list[str] | str | None = None
     fields: list[str] | str | None = None
     filter: list[str] | str | None = None
@@ -44,22 +54,10 @@ PIECE: Final = 256 * 1024
 _BETWEEN: Final = re.compile(rb'\}[ \t\n\r]*+,(?=[ \t\n\r]*+\{[ \t\n\r]*+"op")')
 _SHORTEST_LINE: Final = len('{"op":"add","path":""}')
 lines_decoder: Final = msgspec.json.Decoder(list[Line])
-_elements_decoder: Final = msgspec.json.Decoder(list[Raw])
+_write_lines_decoder: Final = msgspec.json.Decoder(list[WriteLine])
 _encoder: Final = msgspec.json.Encoder()
-
-
-class _Key:
-    """A key of an object as it is spelt. No two are equal: all members of an object are kept."""
-
-    __slots__ = ("spelt",)
-
-    def __init__(self, spelt: str) -> None:
-        self.spelt = spelt
-
-
-_members_decoder: Final = msgspec.json.Decoder(dict[_Key, Raw], dec_hook=lambda _type, spelt: _Key(spelt))
 _members_of_each_decoder: Final = msgspec.json.Decoder(
-    list[dict[_Key, Raw]], dec_hook=lambda _type, spelt: _Key(spelt)
+    list[dict[Key, Raw]], dec_hook=lambda _type, spelt: Key(spelt)
 )
 
 
@@ -88,7 +86,32 @@ def in_pieces(body: bytes, cut: Cut, decoder: msgspec.json.Decoder[list[T]]) -> 
     return map(decoder.decode, pieces(body, cut))
 
 
-def each_key_stands_once(piece: bytes, lines: Sequence[Line | None]) -> bool:
+def quick_lines(piece: bytes) -> Sequence[WriteLine] | None:
+    """The operations of a piece, when each has only keys that mean something there; else None.
+
+    Raises msgspec.DecodeError, or RecursionError, when it is no list of operations.
+    """
+    with contextlib.suppress(msgspec.ValidationError):
+        writes = _write_lines_decoder.decode(piece)
+        if Op.READ not in ops_of(writes):
+            return writes
+    lines = lines_decoder.decode(piece)
+    return None if any(map(_meaningless, lines)) else lines
+
+
+def ops_of(lines: Sequence[WriteLine]) -> set[Op]:
+    """The kinds of operations that are among ``lines``."""
+    return {line.op for line in lines}
+
+
+def _meaningless(line: Line) -> list[str]:
+    """The keys of a line that are a read's, where it is a write and has them."""
+    if line.op is Op.READ:
+        return []
+    return [key for key in _READ_KEYS if getattr(line, key) is not None]
+
+
+def each_key_stands_once(piece: bytes, lines: Sequence[WriteLine | None]) -> bool:
     """True when no operation of ``piece`` has a key twice; ``lines`` is what it decodes to.
 
     No JSON text of the lines is shorter than the encoder's. One that is no longer, blanks aside, has no room
@@ -104,19 +127,22 @@ def _without_blanks(text: bytes) -> bytes:
     return msgspec.json.format(text, indent=-1)
 
 
-def _has_each_key_once(members: dict[_Key, Raw]) -> bool:
+def _has_each_key_once(members: dict[Key, Raw]) -> bool:
     scopes = [raw for key, raw in members.items() if key.spelt == "scope"]
     return len({key.spelt for key in members}) == len(members) and not any(map(_doubled_in, scopes))
 
 
 def _doubled_in(scope: Raw) -> str | None:
     """The first key that stands twice in a scope; ``null`` has none."""
-    members = [] if bytes(scope) == b"null" else [key.spelt for key in _members_decoder.decode(scope)]
+    members = [] if bytes(scope) == b"null" else [key.spelt for key in members_decoder.decode(scope)]
     return next((key for place, key in enumerate(members) if key in members[:place]), None)
 
 
-def read_lines(data: bytes, max_operations: int, problems: Problems) -> list[Line | None]:
-    """The lines in order; None stands for one whose problems were noted.
+def read_lines(
+    data: bytes, max_operations: int, problems: Problems, unknown: UnknownKeys
+) -> list[Line | None]:
+    """The lines in order; None stands for one whose problems were noted. Keys that mean nothing go to
+    ``unknown``.
 
     Raises TooManyOperations before more than ``max_operations`` are built, InvalidRequest when ``data`` is
     not a list.
@@ -124,20 +150,27 @@ def read_lines(data: bytes, max_operations: int, problems: Problems) -> list[Lin
     if len(data) > max_operations * _SHORTEST_LINE and _most_lines(data) > 2 * max_operations:
         _count_at_most(data, max_operations)
     try:
-        lines: list[Line | None] = lines_decoder.decode(data)  # type: ignore[assignment] # a list of its own
-        _refuse_doubled_keys(data, lines, problems)
+        decoded = lines_decoder.decode(data)
     except (msgspec.ValidationError, RecursionError):
-        lines = _read_with_care(data, max_operations, problems)
+        lines = _read_with_care(data, max_operations, problems, unknown)
+    else:
+        lines = _without_doubled_keys(data, decoded, problems, unknown)
     if len(lines) > max_operations:
         raise TooManyOperations(max_operations)
     return lines
 
 
-def _refuse_doubled_keys(data: bytes, lines: list[Line | None], problems: Problems) -> None:
-    """Note the operations with a key that stands twice, and drop their lines."""
-    for number, element in enumerate(_elements_decoder.decode(data)):
-        if not each_key_stands_once(b"[%b]" % element, lines[number : number + 1]):
-            lines[number] = _line(element, f"#/data/{number}", problems)
+def _without_doubled_keys(
+    data: bytes, decoded: list[Line], problems: Problems, unknown: UnknownKeys
+) -> list[Line | None]:
+    """The lines, but for those with a key that stands twice, which are noted."""
+    lines: list[Line | None] = []
+    for number, (element, line) in enumerate(zip(elements_decoder.decode(data), decoded, strict=True)):
+        if _meaningless(line) or not each_key_stands_once(b"[%b]" % element, [line]):
+            lines.append(_line(element, f"#/data/{number}", problems, unknown))
+        else:
+            lines.append(line)
+    return lines
 
 
 def _most_lines(data: bytes) -> int:
@@ -173,21 +206,23 @@ class _Counted:
 _COUNTED: Final = _Counted()
 
 
-def _read_with_care(data: bytes, max_operations: int, problems: Problems) -> list[Line | None]:
+def _read_with_care(
+    data: bytes, max_operations: int, problems: Problems, unknown: UnknownKeys
+) -> list[Line | None]:
     if len(data) > 2 * max_operations:
         _count_at_most(data, max_operations)
     try:
-        elements = _elements_decoder.decode(data)
+        elements = elements_decoder.decode(data)
     except (msgspec.ValidationError, RecursionError):
         raise InvalidRequest(
             "#/data: must be a list of operations", (("#/data", "must be a list"),)
         ) from None
-    return [_line(element, f"#/data/{number}", problems) for number, element in enumerate(elements)]
+    return [_line(element, f"#/data/{number}", problems, unknown) for number, element in enumerate(elements)]
 
 
-def _line(element: Raw, pointer: str, problems: Problems) -> Line | None:
+def _line(element: Raw, pointer: str, problems: Problems, unknown: UnknownKeys) -> Line | None:
     try:
-        members = _members_decoder.decode(element)
+        members = members_decoder.decode(element)
     except msgspec.ValidationError:
         problems.add(pointer, "must be an object")
         return None
@@ -196,7 +231,7 @@ def _line(element: Raw, pointer: str, problems: Problems) -> Line | None:
     for member, raw in members.items():
         key = member.spelt.strip()
         if key in trimmed:
-            problems.add(f"{pointer}/{key}", "stands twice; blanks around keys are dropped")
+            problems.add(f"{pointer}/{pointer_step(key)}", "stands twice; blanks around keys are dropped")
         trimmed[key] = raw
     values = {key: _field(trimmed, key, pointer, problems) for key in _FIELDS}
     for key in ("op", "path"):
@@ -204,6 +239,11 @@ def _line(element: Raw, pointer: str, problems: Problems) -> Line | None:
             problems.add(f"{pointer}/{key}", "is missing")
     if problems.count > before:
         return None
+    is_read = values["op"] is Op.READ
+    for key, raw in trimmed.items():
+        is_null = bytes(raw) == b"null"
+        if key not in _KEYS or (key in _READ_KEYS and not is_read and not is_null):
+            unknown.in_operation(pointer, key, is_null=is_null)
     return Line(
         values["op"],
         values["path"],
@@ -263,3 +303,5 @@ _FIELDS: Final[dict[str, _Field]] = {
     "filter": (msgspec.json.Decoder(list[str] | str | None), _words("must be a string or a list of strings")),
     "scope": (msgspec.json.Decoder(Scope | None), _scope_problem),
 }
+_READ_KEYS: Final = ("attributes", "fields", "filter", "scope")
+_KEYS: Final = frozenset({*_FIELDS, "value"})

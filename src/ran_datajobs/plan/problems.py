@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ran_datajobs.errors import InvalidRequest
+from ran_datajobs.errors import Impossible, InvalidRequest
 
 MAX_SHOWN: Final = 100
 """How many problems an answer lists; the others are only counted."""
@@ -24,9 +24,14 @@ class Problems:
         if self.count <= MAX_SHOWN:
             self._shown.append((pointer, detail))
 
-    def raise_if_any(self) -> None:
-        """Raise InvalidRequest when something was noted."""
+    def extend(self, others: Problems) -> None:
+        """Note what ``others`` have noted."""
+        self._shown += others._shown[: MAX_SHOWN - len(self._shown)]
+        self.count += others.count
+
+    def raise_if_any(self, kind: type[InvalidRequest | Impossible] = InvalidRequest) -> None:
+        """Raise an error of this ``kind`` when something was noted."""
         if self.count:
             pointer, detail = self._shown[0]
             more = f" (and {self.count - 1} more)" if self.count > 1 else ""
-            raise InvalidRequest(f"{pointer}: {detail}{more}", tuple(self._shown), self.count)
+            raise kind(f"{pointer}: {detail}{more}", tuple(self._shown), self.count)

@@ -16,9 +16,18 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from ran_datajobs.errors import Impossible
-from ran_datajobs.job import ActivationMode, JobType, Op, Operation
+from ran_datajobs.job import ActivationMode, Ignored, JobType, Op, Operation
 from ran_datajobs.plan.envelope import Envelope, cut_open, open_envelope, read_envelope
-from ran_datajobs.plan.lines import Line, each_key_stands_once, lines_decoder, pieces, read_lines
+from ran_datajobs.plan.keys import UnknownKeys
+from ran_datajobs.plan.lines import (
+    Line,
+    WriteLine,
+    each_key_stands_once,
+    ops_of,
+    pieces,
+    quick_lines,
+    read_lines,
+)
 from ran_datajobs.plan.problems import Problems
 from ran_datajobs.plan.rules import judged, names
 from ran_datajobs.plan.usual import all_usual
@@ -31,7 +40,10 @@ _INTEGER_IDS: Final = range(-(2**63), 2**64)
 
 
 class RequestHead(Struct, frozen=True):
-    """What a checked request says about the job as a whole. ``count``: its operations."""
+    """What a checked request says about the job as a whole. ``count``: its operations.
+
+    ``ignored``: its keys that mean nothing here; None when there are none.
+    """
 
     type: JobType
     name: str | None
@@ -41,6 +53,7 @@ class RequestHead(Struct, frozen=True):
     priority: int
     after: tuple[uuid.UUID, ...]
     count: int
+    ignored: Ignored | None
 
 
 class JobRequest(RequestHead, frozen=True):
@@ -62,33 +75,45 @@ def read_request(body: bytes, *, max_operations: int = MAX_OPERATIONS) -> JobReq
     """Decode and check the whole body of a submit.
 
     Paths keep their code points and values their JSON tokens. Raises InvalidRequest with (pointer, detail)
-    pairs, TooManyOperations, or Impossible for the ATOMIC mode; nothing else, whatever the bytes are.
+    pairs, TooManyOperations, or Impossible for what is not offered; nothing else, whatever the bytes are.
     """
-    lines: list[Line] = []
+    lines: list[WriteLine] = []
     head = _checked_quickly(body, max_operations, lines)
     return _read_with_care(body, max_operations) if head is None else _request(head, lines)
 
 
-def _read_with_care(body: bytes, max_operations: int) -> JobRequest:
+def read_accepted(body: bytes) -> JobRequest:
+    """:func:`read_request` of a body that was accepted, maybe by an older version: keys that are refused
+    today are left alone."""
+    lines: list[WriteLine] = []
+    head = _checked_quickly(body, len(body), lines)
+    return _read_with_care(body, len(body), accepted=True) if head is None else _request(head, lines)
+
+
+def _read_with_care(body: bytes, max_operations: int, *, accepted: bool = False) -> JobRequest:
     """The request, or everything that is wrong with it."""
-    problems = Problems()
-    envelope, data = open_envelope(body, problems)
+    problems, unknown = Problems(), UnknownKeys()
+    envelope, data = open_envelope(body, problems, unknown)
+    if not accepted:
+        problems.extend(unknown.slips)
     lines: list[Line | None] = []
     if data is None or data == b"null":
         problems.add("#/data", "is missing: the list of operations")
     else:
-        lines = read_lines(data, max_operations, problems)
+        lines = read_lines(data, max_operations, problems, unknown)
         if not lines:
             problems.add("#/data", "is empty: a job has at least one operation")
     _check(lines, problems)
     problems.raise_if_any()
-    if envelope.atomic:
-        raise Impossible("activationMode ATOMIC is not offered: use BEST_EFFORT or STOP_ON_ERROR")
+    if not accepted:
+        unknown.not_offered.raise_if_any(Impossible)
     good = [line for line in lines if line is not None]
-    return _request(_head(envelope, len(good), is_read=good[0].op is Op.READ), good)
+    return _request(_head(envelope, len(good), unknown.ignored, is_read=good[0].op is Op.READ), good)
 
 
-def _checked_quickly(body: bytes, max_operations: int, kept: list[Line] | None = None) -> RequestHead | None:
+def _checked_quickly(
+    body: bytes, max_operations: int, kept: list[WriteLine] | None = None
+) -> RequestHead | None:
     """The head of a good request that looks like most do; None for all others, whatever they are.
 
     The lines go to ``kept``; without it they are dropped as soon as they are judged.
@@ -96,17 +121,17 @@ def _checked_quickly(body: bytes, max_operations: int, kept: list[Line] | None =
     cut = cut_open(body)
     if cut is None:
         return None
-    problems = Problems()
-    envelope = read_envelope(cut.envelope, problems)
-    if problems.count or envelope.atomic:
+    problems, unknown = Problems(), UnknownKeys()
+    envelope = read_envelope(cut.envelope, problems, unknown)
+    if problems.count or unknown.refused:
         return None
     ids: set[str] = set()
     kinds: set[bool] = set()
     count = 0
     try:
         for piece in pieces(body, cut):
-            lines = lines_decoder.decode(piece)
-            if not each_key_stands_once(piece, lines):
+            lines = quick_lines(piece)
+            if lines is None or not each_key_stands_once(piece, lines):
                 return None
             if not all_usual(lines) and any(judged(line) for line in lines):
                 return None
@@ -114,7 +139,7 @@ def _checked_quickly(body: bytes, max_operations: int, kept: list[Line] | None =
             if texts is None:
                 return None
             ids.update(texts)
-            kinds.update(op is Op.READ for op in {line.op for line in lines})
+            kinds.update(op is Op.READ for op in ops_of(lines))
             count += len(lines)
             if kept is not None:
                 kept += lines
@@ -124,10 +149,10 @@ def _checked_quickly(body: bytes, max_operations: int, kept: list[Line] | None =
         return None
     if len(kinds) != 1 or len(ids) < count:
         return None
-    return _head(envelope, count, is_read=kinds.pop())
+    return _head(envelope, count, unknown.ignored, is_read=kinds.pop())
 
 
-def _good_ids(lines: list[Line], first: int) -> Sequence[str] | None:
+def _good_ids(lines: Sequence[WriteLine], first: int) -> Sequence[str] | None:
     """The operation ids of lines from position ``first`` on, as texts; None when one is not good."""
     ids: list[Any] = [line.operation_id for line in lines]
     try:
@@ -188,7 +213,7 @@ def _id_fault(operation_id: str | int) -> str | None:
     return None
 
 
-def _head(envelope: Envelope, count: int, *, is_read: bool) -> RequestHead:
+def _head(envelope: Envelope, count: int, ignored: Ignored | None, *, is_read: bool) -> RequestHead:
     return RequestHead(
         type=JobType.READ if is_read else JobType.WRITE,
         name=envelope.name,
@@ -198,6 +223,7 @@ def _head(envelope: Envelope, count: int, *, is_read: bool) -> RequestHead:
         priority=envelope.priority,
         after=envelope.after,
         count=count,
+        ignored=ignored,
     )
 
 
@@ -205,14 +231,14 @@ def _head_of(request: JobRequest) -> RequestHead:
     return RequestHead(*(getattr(request, field) for field in RequestHead.__struct_fields__))
 
 
-def _request(head: RequestHead, lines: list[Line]) -> JobRequest:
+def _request(head: RequestHead, lines: Sequence[WriteLine]) -> JobRequest:
     operations = [_operation(number, line) for number, line in enumerate(lines)]
     return JobRequest(**msgspec.structs.asdict(head), operations=operations)
 
 
-def _operation(number: int, line: Line) -> Operation:
+def _operation(number: int, line: WriteLine) -> Operation:
     operation_id = str(number) if line.operation_id is None else line.operation_id
-    if line.op is Op.READ:
+    if line.op is Op.READ and isinstance(line, Line):
         return _read(operation_id, line)
     value = UNSET if line.op is Op.REMOVE else line.value
     return Operation(line.op, line.path, operation_id, value)

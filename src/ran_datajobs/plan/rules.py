@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from msgspec import Raw, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from ran_datajobs import fdn
 from ran_datajobs.errors import InvalidFdn, InvalidFilter
 from ran_datajobs.job import Op, Scope, ScopeType
 from ran_datajobs.nrm import filter as nrm_filter
-from ran_datajobs.plan.lines import Line
+from ran_datajobs.plan.lines import Line, WriteLine
 
 MAX_FRAGMENT: Final = 4000
 """Longest fragment of a path, in characters."""
@@ -34,6 +34,7 @@ Findings = tuple[tuple[str, str], ...]
 """(field, detail) of everything that is wrong with an operation."""
 
 _NONE: Final[Findings] = ()
+_ALL_ATTRIBUTES: Final = frozenset({"/attributes", "attributes"})
 _NO_VALUE: Final = memoryview(b"")
 _OPENING_BRACE: Final = ord("{")
 _ACTION_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -42,7 +43,7 @@ _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
 _members: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
-def judged(line: Line) -> Findings:
+def judged(line: WriteLine) -> Findings:
     """What is wrong with a line."""
     fdn_text, fragment = fdn.split_path(line.path)
     try:
@@ -52,12 +53,13 @@ def judged(line: Line) -> Findings:
     return _judged_without_fdn(line, fragment)
 
 
-def _judged_without_fdn(line: Line, fragment: str | None) -> Findings:
+def _judged_without_fdn(line: WriteLine, fragment: str | None) -> Findings:
     if fragment is not None and (len(fragment) > MAX_FRAGMENT or not fragment.isprintable()):
         return (("path", f"what follows '#' must be printable, with at most {MAX_FRAGMENT} characters"),)
-    if line.op is Op.READ:
+    if line.op is Op.READ and isinstance(line, Line):
         return _read(line, fragment)
-    value = _NO_VALUE if isinstance(line.value, UnsetType) else memoryview(line.value)
+    written = UNSET if line.op is Op.REMOVE else line.value
+    value = _NO_VALUE if isinstance(written, UnsetType) else memoryview(written)
     if len(value) > 2 * MAX_DEPTH and too_deep(bytes(value)):
         return (("value", f"is nested deeper than {MAX_DEPTH}"),)
     return _WRITES[line.op](fragment, value)
@@ -93,9 +95,12 @@ def _add(fragment: str | None, value: memoryview) -> Findings:
 def _replace(fragment: str | None, value: memoryview) -> Findings:
     if fragment is None:
         return (("path", "replace is not for objects: name an attribute, #/attributes/name, or use merge"),)
+    attribute = _attribute(fragment)
+    if fragment in _ALL_ATTRIBUTES:
+        attribute = (("path", "replace is for one attribute: name it, #/attributes/name, or use merge"),)
     if not value:
-        return (("value", "is missing: the attribute's new value"), *_attribute(fragment))
-    return _attribute(fragment)
+        return (("value", "is missing: the attribute's new value"), *attribute)
+    return attribute
 
 
 def _merge(fragment: str | None, value: memoryview) -> Findings:
@@ -105,11 +110,9 @@ def _merge(fragment: str | None, value: memoryview) -> Findings:
     return attributes
 
 
-def _remove(fragment: str | None, value: memoryview) -> Findings:
-    attribute = _NONE if fragment is None else _attribute(fragment)
-    if bytes(value) not in {b"", b"null"}:  # some clients write null for what they leave out
-        return (("value", "is superfluous: remove takes none"), *attribute)
-    return attribute
+def _remove(fragment: str | None, _: memoryview) -> Findings:
+    """A value is ignored: RFC 6902 §4 lets a reader, and ONAP's clients send one."""
+    return _NONE if fragment is None else _attribute(fragment)
 
 
 def _action(fragment: str | None, value: memoryview) -> Findings:

@@ -20,11 +20,12 @@ from ran_datajobs.inventory.owners import Owner, Owners
 from ran_datajobs.job import ActivationMode, JobType, Op, Operation, Reason, ScopeType
 from ran_datajobs.nrm import filter as nrm_filter
 from ran_datajobs.plan.envelope import cut_open, read_envelope
+from ran_datajobs.plan.keys import UnknownKeys
 from ran_datajobs.plan.lines import in_pieces
 from ran_datajobs.plan.matching import owners_of
 from ran_datajobs.plan.packing import Packer
 from ran_datajobs.plan.problems import Problems
-from ran_datajobs.plan.request import JobRequest, read_request
+from ran_datajobs.plan.request import JobRequest, read_accepted
 from ran_datajobs.southbound.plugin import PluginProfile
 from ran_datajobs.southbound.wire import (
     Dialect,
@@ -240,9 +241,7 @@ def split_accepted(body: bytes, owners: Owners) -> Plan:
     Nothing is checked again, and writes of the usual kind are only decoded: some thousand at a time, each
     encoded for its plugin soon after.
     """
-    return _split_usual_writes(body, owners.snapshot()) or split(
-        read_request(body, max_operations=len(body)), owners
-    )
+    return _split_usual_writes(body, owners.snapshot()) or split(read_accepted(body), owners)
 
 
 def _split_usual_writes(body: bytes, owners: Owners) -> Plan | None:
@@ -250,7 +249,8 @@ def _split_usual_writes(body: bytes, owners: Owners) -> Plan | None:
     cut = cut_open(body)
     if cut is None:
         return None
-    splitting = _Splitting(read_envelope(cut.envelope, Problems()).activation_mode, owners)
+    mode = read_envelope(cut.envelope, Problems(), UnknownKeys()).activation_mode
+    splitting = _Splitting(mode, owners)
     try:
         for lines in in_pieces(body, cut, _writes):
             if lines[0].op is Op.READ:

@@ -12,11 +12,9 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import AnyStr, Final, assert_never
 
-from msgspec import UNSET
-
 from ran_datajobs import fdn
 from ran_datajobs.job import Op
-from ran_datajobs.plan.lines import Line
+from ran_datajobs.plan.lines import WriteLine, ops_of
 from ran_datajobs.plan.rules import MAX_DEPTH, MAX_FRAGMENT
 
 _FRAGMENT: Final = r"/?#/attributes(?:/[A-Za-z0-9_.-]++)++"
@@ -35,18 +33,17 @@ _CREATING: Final = frozenset({Op.ADD, Op.MERGE})
 _Matches = Callable[[AnyStr], re.Match[AnyStr] | None]
 _path: Final = attrgetter("path")
 _value: Final = attrgetter("value")
-_op: Final = attrgetter("op")
 
 
-def all_usual(lines: Sequence[Line]) -> bool:
+def all_usual(lines: Sequence[WriteLine]) -> bool:
     """True only when :func:`ran_datajobs.plan.rules.judged` finds no fault with any of ``lines``."""
-    ops = set(map(_op, lines))
+    ops = ops_of(lines)
     if ops <= _CREATING and _good_paths(lines, _objects) and _good_values(lines, _object_values):
         return True
     return all(_all_usual_of(op, [line for line in lines if line.op is op]) for op in ops)
 
 
-def _all_usual_of(op: Op, lines: list[Line]) -> bool:
+def _all_usual_of(op: Op, lines: list[WriteLine]) -> bool:
     """The same for lines that all have this ``op``."""
     match op:
         case Op.ADD:
@@ -55,16 +52,15 @@ def _all_usual_of(op: Op, lines: list[Line]) -> bool:
             return _good_paths(lines, _all_attributes) and _good_values(lines, _object_values)
         case Op.REPLACE | Op.TEST:
             return _good_paths(lines, _attributes) and _good_values(lines, _values)
-        case Op.REMOVE:
-            values_missing = all(line.value is UNSET for line in lines)
-            return values_missing and _good_paths(lines, _objects_or_attributes)
+        case Op.REMOVE:  # a value is ignored
+            return _good_paths(lines, _objects_or_attributes)
         case Op.READ | Op.ACTION:
             return False
         case never:
             assert_never(never)
 
 
-def _good_paths(lines: Sequence[Line], all_match: _Matches[str]) -> bool:
+def _good_paths(lines: Sequence[WriteLine], all_match: _Matches[str]) -> bool:
     paths = list(map(_path, lines))
     text = "\n".join(paths) + "\n"
     return (
@@ -74,7 +70,7 @@ def _good_paths(lines: Sequence[Line], all_match: _Matches[str]) -> bool:
     )
 
 
-def _good_values(lines: Sequence[Line], all_match: _Matches[bytes]) -> bool:
+def _good_values(lines: Sequence[WriteLine], all_match: _Matches[bytes]) -> bool:
     try:
         # No JSON text has a zero byte: it stands between the values.
         text = b"\0".join((b"", *map(_value, lines)))

@@ -3,7 +3,8 @@
 
 Everything a message says is untrusted. It is taken only for an active read sub-job, and becomes the object
 ``{jobId}/{subJobId}/{sequence}.json`` of that job, wherever the message itself wants to go. A message that
-comes twice changes nothing. One that is larger than an object may be becomes several.
+comes twice changes nothing. One that is larger than an object may be becomes several. One that cannot be
+read, or not whole, is kept as it came as well: its read does not succeed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import contextlib
 import enum
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Final, cast
+from typing import Final, assert_never, cast
 from uuid import UUID
 
 import msgspec
@@ -21,30 +22,25 @@ import zstandard
 from msgspec import Struct
 
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
-from ran_datajobs.job import OperationState, Response
+from ran_datajobs.job import OperationState, Reason, Response, worst
 from ran_datajobs.messaging import events
-from ran_datajobs.messaging.bus import Bus, Message, Received
+from ran_datajobs.messaging.bus import Bus, Received
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from ran_datajobs.results.objects import ObjectStore
-from ran_datajobs.results.parts import keep_part
-from ran_datajobs.results.responses import (
-    Document,
-    cut,
-    read_message,
-    read_responses,
-    state_of,
-    worst,
-)
+from ran_datajobs.results.objects import ObjectStore, unreadable_key
+from ran_datajobs.results.parts import keep_part, keep_raw
+from ran_datajobs.results.responses import CANNOT_READ, Document, cut, read_responses, state_of
+from ran_datajobs.southbound.plugin import ForeignBody, Nameless, Responses, UnreadableBody, Untold
+from ran_datajobs.southbound.responses import read_outcomes
 from ran_datajobs.store import arrivals as store
 from ran_datajobs.store.arrivals import ActiveRead, Arrival, Claimed, MaybeSoon, Piece
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.parts import ADDED_SEQUENCE, MAX_PIECES
+from ran_datajobs.store.parts import ADDED_SEQUENCE, MAX_PIECES, unreadable_sequence
 
 CONSUMER: Final = "ran-datajobs-results"
 """Name under which the service reads the internal topic."""
 
 MAX_VALUE_BYTES: Final = 16 * 1024 * 1024
-"""A larger message is dropped."""
+"""A larger message is not read."""
 
 _MAX_OUTCOMES: Final = 1 << 28
 _MAX_NAME: Final = 1000
@@ -55,33 +51,40 @@ _LONGEST_PAUSE: Final = 10.0
 
 
 class Dropped(enum.StrEnum):
-    """Why a message was not taken."""
+    """Why a message was not taken; all but the last two: why it could not be read, or not whole."""
 
-    TOO_LARGE = "TOO_LARGE"  # over MAX_VALUE_BYTES
-    NOT_A_RESULT = "NOT_A_RESULT"  # no {"data": {"responses": […]}}
-    BAD_NAME = "BAD_NAME"  # a name in a header that no store can hold
+    TOO_LARGE = "TOO_LARGE"  # over MAX_VALUE_BYTES, or more than MAX_PIECES objects
+    NOT_A_RESULT = "NOT_A_RESULT"  # no list of responses, or one that tells of no operation
     BAD_COUNT = "BAD_COUNT"  # ce_sequence or ce_total is no sane number
+    BAD_NAME = "BAD_NAME"  # a name in a header that no store can hold
     NO_ACTIVE_READ = "NO_ACTIVE_READ"  # it belongs to no read under way, or to no single one
 
 
 _STATES: Final = msgspec.json.Decoder(dict[str, OperationState])
 
 
-class _Usable(Struct, frozen=True):
-    """A message that makes sense; whom it belongs to is still to be found out."""
+class _Arrived(Struct, frozen=True):
+    """A message that may belong to a read; to which one is still to be found out.
+
+    ``fault``: why it cannot be read, or not whole; ``None`` when nothing is wrong with it.
+    """
 
     claimed: Claimed
     sequence: int | None
     total: int | None
     documents: tuple[Document, ...]
-    """What becomes an object each: more than one where the message is larger than an object may be."""
+    """What becomes an object each: more than one where the message is larger than an object may be, and none
+    where nothing of it can be read."""
     outcomes: tuple[bytes, ...]
     """Of each of these documents, packed."""
+    fault: Dropped | None = None
+    value: bytes = b""
+    """The message as it came, where something is wrong with it."""
 
     @property
     def sha256(self) -> str:
         """The same for equal messages."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(self.value)
         for document in self.documents:
             digest.update(document.body)
         return digest.hexdigest()
@@ -142,30 +145,30 @@ class Arrivals:
 
         A message that may belong to a sub-job whose create is just being answered is tried for 2 s.
         """
-        waiting: list[tuple[Received, _Usable]] = []
+        waiting: list[tuple[Received, _Arrived]] = []
         for received in batch:
-            usable = usable_message(received)
-            if isinstance(usable, Dropped):
-                self._dropped(usable, received)
+            message = read_message(received)
+            if isinstance(message, Dropped):
+                self._dropped(message, received)
             else:
-                waiting.append((received, usable))
+                waiting.append((received, message))
         for attempt in range(_SOON_TRIES + 1):
             waiting = await self._keep(waiting)
             if not waiting:
                 return
             if attempt < _SOON_TRIES:
                 await asyncio.sleep(_SOON_PAUSE)
-        for received, _ in waiting:
-            self._dropped(Dropped.NO_ACTIVE_READ, received)
+        for received, message in waiting:
+            self._dropped(message.fault or Dropped.NO_ACTIVE_READ, received)
 
-    async def _keep(self, messages: Sequence[tuple[Received, _Usable]]) -> list[tuple[Received, _Usable]]:
+    async def _keep(self, messages: Sequence[tuple[Received, _Arrived]]) -> list[tuple[Received, _Arrived]]:
         """Keep what has its read; the messages whose read may turn up soon."""
         if not messages:
             return []
         async with self._database.connection() as connection:
             reads = await store.find(connection, [usable.claimed for _, usable in messages])
-        later: list[tuple[Received, _Usable]] = []
-        found: list[tuple[ActiveRead, _Usable]] = []
+        later: list[tuple[Received, _Arrived]] = []
+        found: list[tuple[ActiveRead, _Arrived]] = []
         for (received, usable), read in zip(messages, reads, strict=True):
             match read:
                 case ActiveRead():
@@ -173,7 +176,7 @@ class Arrivals:
                 case MaybeSoon():
                     later.append((received, usable))
                 case None:
-                    self._dropped(Dropped.NO_ACTIVE_READ, received)
+                    self._dropped(usable.fault or Dropped.NO_ACTIVE_READ, received)
         if found:
             written = await self._write(await self._numbered(found))
             await self._reached(Checkpoint.ARRIVAL_WRITTEN)
@@ -182,14 +185,14 @@ class Arrivals:
         return later
 
     async def _numbered(
-        self, found: Sequence[tuple[ActiveRead, _Usable]]
-    ) -> list[tuple[ActiveRead, int, _Usable]]:
+        self, found: Sequence[tuple[ActiveRead, _Arrived]]
+    ) -> list[tuple[ActiveRead, int, _Arrived]]:
         """Messages without a sequence get the next one of their read; bytes that are in already, theirs.
 
         Of several with one sequence the first stands.
         """
         digests: dict[UUID, dict[str, int]] = {}
-        numbered: dict[tuple[UUID, int], tuple[ActiveRead, int, _Usable]] = {}
+        numbered: dict[tuple[UUID, int], tuple[ActiveRead, int, _Arrived]] = {}
         for read, usable in found:
             sequence = usable.sequence
             if sequence is None:
@@ -201,17 +204,19 @@ class Arrivals:
             numbered.setdefault((read.sub_job_id, sequence), (read, sequence, usable))
         return list(numbered.values())
 
-    async def _write(self, numbered: Sequence[tuple[ActiveRead, int, _Usable]]) -> list[Arrival]:
+    async def _write(self, numbered: Sequence[tuple[ActiveRead, int, _Arrived]]) -> list[Arrival]:
         """Write the objects, a few at a time."""
         slots = asyncio.Semaphore(_PARALLEL)
 
-        async def write(read: ActiveRead, sequence: int, usable: _Usable) -> Arrival:
+        async def write(read: ActiveRead, sequence: int, usable: _Arrived) -> Arrival:
             async with slots:
                 pieces = [
                     await self._kept_piece(read, sequence, place, usable)
                     for place in range(len(usable.documents))
                 ]
-            whole = usable.sha256 if len(pieces) > 1 else None
+                if usable.fault is not None:
+                    pieces.append(await self._kept_raw(read, sequence, usable))
+            whole = usable.sha256 if len(pieces) > 1 or usable.fault is not None else None
             return Arrival(read, sequence, whole, tuple(pieces), usable.total)
 
         try:
@@ -221,7 +226,7 @@ class Arrivals:
             raise failures.exceptions[0] from failures
         return [task.result() for task in tasks]
 
-    async def _kept_piece(self, read: ActiveRead, message: int, place: int, usable: _Usable) -> Piece:
+    async def _kept_piece(self, read: ActiveRead, message: int, place: int, usable: _Arrived) -> Piece:
         document = usable.documents[place]
         part, body = await keep_part(
             self._objects, read.bucket, str(read.job_id), str(read.sub_job_id), message, place, document
@@ -229,6 +234,13 @@ class Arrivals:
         if body is document.body:
             return Piece(part, usable.outcomes[place])
         return Piece(part, pack_outcomes(read_responses(body)[0]))
+
+    async def _kept_raw(self, read: ActiveRead, message: int, usable: _Arrived) -> Piece:
+        job, sub_job = str(read.job_id), str(read.sub_job_id)
+        key = unreadable_key(job, sub_job, message)
+        sequence = unreadable_sequence(message)
+        part = await keep_raw(self._objects, read.bucket, key, sub_job, sequence, usable.value)
+        return Piece(part, pack_outcomes(()))
 
 
 def _is_being_cancelled() -> bool:
@@ -254,27 +266,80 @@ async def _one_ahead(
         await asyncio.gather(coming, return_exceptions=True)
 
 
-def usable_message(received: Received) -> _Usable | Dropped:
-    """What an untrusted message says, in our terms, or why it is of no use (pure)."""
+def read_message(received: Received) -> _Arrived | Dropped:
+    """What an untrusted message says, in our terms, or why it can belong to no read (pure)."""
     message = received.message
-    if len(message.value) > MAX_VALUE_BYTES:
-        return Dropped.TOO_LARGE
-    sequence = _count(message, events.SEQUENCE)
-    total = _count(message, events.TOTAL)
-    if isinstance(sequence, Dropped) or isinstance(total, Dropped) or total == 0:
-        return Dropped.BAD_COUNT
     claimed = _claimed(message.headers, received.topic)
-    if not (_storable(claimed.data_producer_job_id) and _storable(claimed.data_producer_id)):
+    if claimed is None:
         return Dropped.BAD_NAME
-    try:
-        responses, _ = read_message(message.value)
-    except msgspec.DecodeError:
-        return Dropped.NOT_A_RESULT
+    faults: list[Dropped] = []
+    counts: list[int | None] = []
+    for name, least, below in ((events.SEQUENCE, 0, ADDED_SEQUENCE), (events.TOTAL, 1, ADDED_SEQUENCE)):
+        count = events.count_in(message.headers, name)
+        sane = count is not None and least <= count < below
+        counts.append(count if sane else None)
+        if not sane and name in message.headers:
+            faults.append(Dropped.BAD_COUNT)
+    sequence, total = counts
+    documents: tuple[Document, ...] = ()
+    outcomes: tuple[bytes, ...] = ()
+    if len(message.value) > MAX_VALUE_BYTES:
+        faults.append(Dropped.TOO_LARGE)
+    else:
+        responses, whole = _responses(message.value)
+        if not whole:
+            faults.append(Dropped.NOT_A_RESULT)
+        if whole or responses:
+            documents, outcomes = _cut(responses)
+        if len(documents) > MAX_PIECES:
+            faults.append(Dropped.TOO_LARGE)
+            documents, outcomes = (), ()
+    if not faults:
+        return _Arrived(claimed, sequence, total, documents, outcomes)
+    return _Arrived(claimed, sequence, total, documents, outcomes, faults[0], message.value)
+
+
+def _responses(value: bytes) -> tuple[list[Response], bool]:
+    """The outcomes that a message tells, and whether it tells nothing else that belongs to some operation.
+
+    An operation that is named without an outcome has failed: its data cannot be found in the message.
+    """
+    read = read_outcomes(value, is_read=True)
+    match read:
+        case ForeignBody() | UnreadableBody():
+            return [], False
+        case Responses(entries):
+            pass
+        case _:
+            assert_never(read)
+    told: list[Response] = []
+    whole = True
+    for entry in entries:
+        match entry:
+            case Response():
+                told.append(entry)
+            case Untold(operation_id) if operation_id is not None:
+                told.append(
+                    Response(
+                        operation_id,
+                        CANNOT_READ,
+                        "the plugin's message tells no outcome of this operation",
+                        state=OperationState.FAILED,
+                        reason=Reason.RESULT_UNREADABLE.value,
+                    )
+                )
+            case Nameless() | Untold():
+                whole = False
+            case _:
+                assert_never(entry)
+    return told, whole
+
+
+def _cut(responses: Sequence[Response]) -> tuple[tuple[Document, ...], tuple[bytes, ...]]:
+    """``responses`` as documents, and of each what it tells, packed."""
     documents = cut(responses)
-    if len(documents) > MAX_PIECES:
-        return Dropped.TOO_LARGE
     told = [responses] if len(documents) == 1 else [read_responses(each.body)[0] for each in documents]
-    return _Usable(claimed, sequence, total, documents, tuple(map(pack_outcomes, told)))
+    return documents, tuple(map(pack_outcomes, told))
 
 
 def pack_outcomes(responses: Sequence[Response]) -> bytes:
@@ -292,14 +357,17 @@ def unpack_outcomes(packed: bytes) -> dict[str, OperationState]:
     return _STATES.decode(zstandard.decompress(packed, max_output_size=_MAX_OUTCOMES))
 
 
-def _claimed(headers: Mapping[str, str], topic: str) -> Claimed:
-    return Claimed(
-        _uuid(headers.get(events.CORRELATION_ID, "")),
-        _uuid(headers.get(events.SUB_JOB_ID, "")),
-        headers.get(events.DATA_PRODUCER_JOB_ID, "")[:_MAX_NAME],
-        headers.get(events.DATA_PRODUCER_ID, "")[:_MAX_NAME],
-        topic,
-    )
+def _claimed(headers: Mapping[str, str], topic: str) -> Claimed | None:
+    """Whom the message claims to belong to; ``None`` where that hangs on a name that no store can hold."""
+    sub_job = _uuid(headers.get(events.SUB_JOB_ID, ""))
+    names = [
+        headers.get(name, "")[:_MAX_NAME] for name in (events.DATA_PRODUCER_JOB_ID, events.DATA_PRODUCER_ID)
+    ]
+    if not all(map(_storable, names)):
+        if sub_job is None:
+            return None
+        names = ["", ""]
+    return Claimed(_uuid(headers.get(events.CORRELATION_ID, "")), sub_job, names[0], names[1], topic)
 
 
 def _storable(name: str) -> bool:
@@ -311,11 +379,3 @@ def _uuid(text: str) -> UUID | None:
     with contextlib.suppress(ValueError):
         return UUID(text)
     return None
-
-
-def _count(message: Message, name: str) -> int | Dropped | None:
-    """A counting header; ``None`` when it is not there. What would reach ADDED_SEQUENCE is refused."""
-    if name not in message.headers:
-        return None
-    number = events.count_in(message.headers, name)
-    return Dropped.BAD_COUNT if number is None or number >= ADDED_SEQUENCE else number

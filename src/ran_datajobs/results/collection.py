@@ -3,22 +3,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
 from uuid import UUID
 
-from ran_datajobs.job import OperationState, Response
+from ran_datajobs.job import OperationState, Response, worst
 from ran_datajobs.results.arrivals import unpack_outcomes
 from ran_datajobs.results.objects import ObjectStore, foreign_key
-from ran_datajobs.results.parts import always, write_parts
-from ran_datajobs.results.responses import worst
+from ran_datajobs.results.parts import always, keep_raw, write_parts
 from ran_datajobs.store import parts
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.parts import ADDED_SEQUENCE, FOREIGN_SEQUENCE, Part
-
-MAX_FOREIGN_BYTES: Final = 32 * 1024 * 1024
-"""More of a plugin's own result body is not kept."""
+from ran_datajobs.store.parts import ADDED_SEQUENCE, FOREIGN_SEQUENCE, Arrived, Part
 
 
 class ResultObjects:
@@ -52,17 +46,14 @@ class ResultObjects:
     async def keep_foreign(
         self, bucket: str, job_id: UUID, sub_job_id: UUID, body: bytes
     ) -> tuple[Part, ...]:
-        """Keep a plugin's result of no known shape as it came; the row to record."""
-        kept = body[:MAX_FOREIGN_BYTES]
+        """Keep a plugin's result body as it came; the row to record."""
         key = foreign_key(str(job_id), str(sub_job_id))
-        await self._objects.put(bucket, key, kept)
-        digest = hashlib.sha256(kept).hexdigest()
-        return (Part(str(sub_job_id), FOREIGN_SEQUENCE, key, len(kept), digest, 0, 0),)
+        return (await keep_raw(self._objects, bucket, key, str(sub_job_id), FOREIGN_SEQUENCE, body),)
 
-    async def arrived(self, sub_job_id: UUID, job_id: UUID) -> int:
-        """How many result messages of a sub-job are in, durably."""
+    async def arrived(self, sub_job_id: UUID, job_id: UUID, total: int | None) -> Arrived:
+        """The result messages of a sub-job that are in, durably; ``total``: how many it has, if known."""
         async with self._database.connection() as connection:
-            return await parts.arrived(connection, job_id, str(sub_job_id))
+            return await parts.arrived(connection, job_id, str(sub_job_id), total)
 
     async def states(self, job_id: UUID, sub_job_id: UUID) -> dict[str, OperationState]:
         """The worst state that the arrived messages told, by operation id as a string."""

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType
 
-from ran_datajobs.job import Counts, Status, wire_status
+from ran_datajobs.job import Counts, IgnoredKey, Status, wire_status
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.store.jobs import JobRow, SubJobRow
 
@@ -39,7 +39,10 @@ class OperationCounts(Struct, frozen=True, rename="camel"):
 
 
 class JobAnswer(Struct, frozen=True, rename="camel"):
-    """A data job. ``reason`` is there when it is FAILED or PARTIALLY_FAILED. Times are RFC 3339, UTC."""
+    """A data job. ``reason`` is there when it is FAILED or PARTIALLY_FAILED. Times are RFC 3339, UTC.
+
+    ``ignored`` is there when keys of the request mean nothing here: the first 100 of ``ignored_count``.
+    """
 
     job_id: UUID
     status: WireStatus
@@ -58,6 +61,8 @@ class JobAnswer(Struct, frozen=True, rename="camel"):
     sub_jobs: dict[str, int]
     delivery_state: Literal["PENDING", "DELIVERED", "FAILED"]
     reason: str | UnsetType = UNSET
+    ignored: tuple[IgnoredKey, ...] | UnsetType = UNSET
+    ignored_count: int | UnsetType = UNSET
 
 
 class SubJobAnswer(Struct, frozen=True, rename="camel"):
@@ -103,6 +108,8 @@ class JobView(Struct, frozen=True):
             sub_jobs={self.status(status): count for status, count in sub_jobs.items()},
             delivery_state=row.delivery_state.value,
             reason=(row.reason or "") if row.status in _TELL_REASON else UNSET,
+            ignored=row.ignored.keys if row.ignored else UNSET,
+            ignored_count=row.ignored.count if row.ignored else UNSET,
         )
 
     def sub_job(self, row: SubJobRow) -> SubJobAnswer:

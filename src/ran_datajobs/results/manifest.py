@@ -10,14 +10,14 @@ from msgspec import Struct
 
 from ran_datajobs.job import DEFAULT_FINISHED_SPELLING, UNMATCHED_PART, Counts, Status, wire_status
 from ran_datajobs.store.jobs import JobRow
-from ran_datajobs.store.parts import FOREIGN_SEQUENCE, Part
+from ran_datajobs.store.parts import Part, is_foreign
 
 
 class ManifestObject(Struct, frozen=True, rename="camel", omit_defaults=True):
     """One result object: ``bytes`` long, with this SHA-256 (hex), telling about so many operations.
 
-    Without ``subJobId``: operations that no sub-job got. ``foreign``: a plugin's own result body, kept as it
-    came.
+    Without ``subJobId``: operations that no sub-job got. ``foreign``: a plugin's own result body or message,
+    kept as it came.
     """
 
     key: str
@@ -54,7 +54,7 @@ def manifest(
             part.operations,
             part.failed,
             None if part.sub_job == UNMATCHED_PART else part.sub_job,
-            part.sequence == FOREIGN_SEQUENCE,
+            is_foreign(part.sequence),
         )
         for part in parts
     )

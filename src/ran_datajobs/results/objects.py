@@ -95,6 +95,11 @@ def foreign_key(job_id: str, sub_job: str) -> str:
     return f"{job_id}/{sub_job}/plugin-result"
 
 
+def unreadable_key(job_id: str, sub_job: str, message: int) -> str:
+    """Key of a plugin's result message that cannot be read, kept as it came."""
+    return f"{job_id}/{sub_job}/plugin-message-{message}"
+
+
 def manifest_key(job_id: str) -> str:
     """Key of the manifest, the last object of a job."""
     return f"{job_id}/manifest.json"

@@ -1,12 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """From what a plugin said to one outcome per operation of a sub-job. Pure.
 
-Where outcomes and the plugin's status differ, outcomes win. An operation without an outcome gets one of ours.
+What a body and its entries mean is in :mod:`ran_datajobs.southbound.answers`. Here it meets the status that
+the plugin told, and the operations that were asked for:
+
+=============================  ======================================================================
+result of a write              operations
+=============================  ======================================================================
+Responses                      the worst of what is told of each; where outcomes and status differ,
+                               outcomes win. Without an entry: UNKNOWN, RESULT_INCOMPLETE; in a
+                               cancelled sub-job NOT_STARTED, CANCELLED
+NoOutcomes, ForeignBody        FINISHED: SUCCEEDED; FAILED: FAILED; CANCELLED: NOT_STARTED, CANCELLED;
+                               anything else: UNKNOWN, OUTCOME_UNKNOWN
+UnreadableBody, Unfetchable    UNKNOWN, RESULT_UNREADABLE
+=============================  ======================================================================
+
+A read is never finished without its data: NoOutcomes, ForeignBody and UnreadableBody make it FAILED,
+RESULT_UNREADABLE, and so does a message that cannot be read; missing messages, RESULT_INCOMPLETE.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import assert_never
 
 import msgspec
 import zstandard
@@ -20,11 +36,29 @@ from ran_datajobs.job import (
     Reason,
     Response,
     Status,
+    worst,
 )
-from ran_datajobs.results.responses import state_of, synthesised, worst
+from ran_datajobs.reasons import reason_of
+from ran_datajobs.results.responses import state_of, synthesised
 from ran_datajobs.results.verdict import count, verdict
+from ran_datajobs.southbound.plugin import (
+    Entry,
+    ForeignBody,
+    NoOutcomes,
+    OnTopic,
+    Responses,
+    Unfetchable,
+    UnreadableBody,
+)
+from ran_datajobs.southbound.responses import told_of
+from ran_datajobs.store.parts import Arrived
 
 MAX_BODY_BYTES = 1 << 31
+
+Result = Responses | OnTopic | NoOutcomes | ForeignBody | UnreadableBody | Unfetchable
+"""An answer to a fetch after which nothing more is asked."""
+
+NO_OUTCOMES = "the plugin gave no outcomes"
 
 
 class _Line(Struct, frozen=True, rename="camel"):
@@ -39,11 +73,15 @@ _LINES = msgspec.json.Decoder(list[_Line])
 
 
 class Outcome(Struct, frozen=True):
-    """How a sub-job ended, and the responses to be written as its result objects, in order."""
+    """How a sub-job ended, and the responses to be written as its result objects, in order.
+
+    ``error``: what went wrong with the sub-job as a whole, for its ``lastError``; empty when nothing did.
+    """
 
     responses: tuple[Response, ...]
     counts: Counts
     status: Status
+    error: str = ""
 
 
 def unpack(body: bytes) -> bytes:
@@ -63,57 +101,91 @@ def all_the_same(
     detail: str,
     *,
     cancelled: bool = False,
+    error: str = "",
 ) -> Outcome:
     """Every operation of a sub-job in one state, for one reason."""
-    return _outcome(tuple(synthesised(operations, state, reason, detail)), cancelled=cancelled)
+    responses = tuple(synthesised(operations, state, reason, detail))
+    return _outcome(responses, cancelled=cancelled, error=error)
+
+
+def of_result(
+    operations: Sequence[Operation],
+    result: Result,
+    told: Status,
+    *,
+    is_read: bool,
+    cancel_asked: bool = False,
+    kept_as: str = "",
+) -> Outcome:
+    """The outcome of every operation, out of the ``result`` that followed the terminal status ``told``.
+
+    ``cancel_asked``: the client has cancelled the job. ``kept_as``: the object that has a body without
+    outcomes.
+    """
+    match result:
+        case Responses(entries):
+            return from_responses(operations, entries, told, is_read=is_read, cancel_asked=cancel_asked)
+        case NoOutcomes() | ForeignBody() | OnTopic():
+            if is_read:
+                return unreadable(operations, f"{NO_OUTCOMES}{_named(kept_as)}", told, is_read=True)
+            return from_status(operations, told)
+        case UnreadableBody(cause=cause):
+            error = f"the plugin's result cannot be read: {cause}{_named(kept_as)}"
+            return unreadable(operations, error, told, is_read=is_read)
+        case Unfetchable(cause=cause):
+            return unreadable(operations, f"the plugin refuses the result: {cause}", told)
+        case _:
+            assert_never(result)
 
 
 def from_responses(
     operations: Sequence[Operation],
-    responses: Iterable[Response],
+    entries: Sequence[Entry],
     told: Status,
     *,
     is_read: bool,
+    cancel_asked: bool = False,
 ) -> Outcome:
     """The outcome of every operation, in the request's order, out of what a plugin listed.
 
-    Ids are compared as strings; ids that were not asked for are dropped. Of two responses for one write the
-    first counts. The result of a read may be spread over several responses: all are kept, in their order, and
-    the worst state counts. An operation without a response is NOT_STARTED in a cancelled sub-job, else
-    UNKNOWN.
+    The worst of several responses counts, and of a write it alone is kept. The result of a read may be spread
+    over several: all are kept, in their order.
     """
-    by_id: dict[str, list[Response]] = {}
-    for response in responses:
-        found = by_id.setdefault(str(response.operation_id), [])
-        if is_read or not found:
-            found.append(response)
-    missing_state, reason, detail = _missing(told)
+    told_by = told_of([operation.id_text for operation in operations], entries)
+    missing = _missing(told)
+    cancelled = told is Status.CANCELLED
     matched: list[Response] = []
     states: list[OperationState] = []
     for operation in operations:
-        listed = by_id.get(operation.id_text)
-        completed = (
-            [_completed(operation, response) for response in listed]
-            if listed
-            else list(synthesised([operation], missing_state, reason, detail))
-        )
-        matched += completed
-        states.append(worst(map(state_of, completed)))
+        id_text = operation.id_text
+        doubt = told_by.why_not(id_text)
+        listed = [
+            _completed(operation, each, cancelled or cancel_asked)
+            for each in told_by.responses.get(id_text, ())
+        ]
+        state = state_of(listed[0]) if len(listed) == 1 else worst(map(state_of, listed))
+        if not listed:
+            state = missing[0]
+            listed = list(synthesised([operation], *missing))
+        elif doubt and state is OperationState.SUCCEEDED:
+            state = OperationState.FAILED if is_read else OperationState.UNKNOWN
+            added = synthesised([operation], state, Reason.RESULT_UNREADABLE, doubt)
+            listed = [*listed, *added] if is_read else list(added)
+        elif len(listed) > 1 and not is_read:
+            listed = [next(each for each in listed if each.state is state)]
+        matched += listed
+        states.append(state)
     counts = count(states)
-    return Outcome(tuple(matched), counts, verdict(counts, cancelled=told is Status.CANCELLED))
+    return Outcome(tuple(matched), counts, verdict(counts, cancelled=cancelled))
 
 
 def from_status(operations: Sequence[Operation], told: Status) -> Outcome:
-    """Outcomes out of the status alone, for a result of no known shape.
-
-    FINISHED counts all operations as succeeded, FAILED all as failed, a cancel all as not started, anything
-    else all as unknown.
-    """
+    """Outcomes of a write out of the status alone: its plugin gave none."""
     match told:
         case Status.FINISHED:
             return all_the_same(operations, OperationState.SUCCEEDED, "", "the plugin says finished")
         case Status.FAILED:
-            return all_the_same(operations, OperationState.FAILED, "", "the plugin says failed")
+            return all_the_same(operations, OperationState.FAILED, "", NO_OUTCOMES, error=NO_OUTCOMES)
         case Status.CANCELLED:
             return all_the_same(
                 operations,
@@ -123,34 +195,47 @@ def from_status(operations: Sequence[Operation], told: Status) -> Outcome:
                 cancelled=True,
             )
         case _:
+            detail = f"{NO_OUTCOMES}: it says {told.value}"
             return all_the_same(
-                operations,
-                OperationState.UNKNOWN,
-                Reason.OUTCOME_UNKNOWN,
-                f"the plugin says {told.value} and lists no outcomes",
+                operations, OperationState.UNKNOWN, Reason.OUTCOME_UNKNOWN, detail, error=NO_OUTCOMES
             )
 
 
-def from_states(
-    operations: Sequence[Operation], states: Mapping[str, OperationState], *, complete: bool
+def unreadable(
+    operations: Sequence[Operation], error: str, told: Status | None, *, is_read: bool = False
+) -> Outcome:
+    """Outcomes for a result that cannot be read or fetched: of a read that came and says nothing, FAILED."""
+    state = OperationState.FAILED if is_read else OperationState.UNKNOWN
+    cancelled = told is Status.CANCELLED
+    return all_the_same(operations, state, Reason.RESULT_UNREADABLE, error, cancelled=cancelled, error=error)
+
+
+def from_messages(
+    operations: Sequence[Operation], states: Mapping[str, OperationState], arrived: Arrived
 ) -> Outcome:
     """The outcome of a read whose objects came as messages; its responses are only those still to be added.
 
     ``states``: the worst state that the messages told, by operation id as a string. An operation that no
-    message told about has failed; where messages are missing, every operation has.
+    message told about has failed; where a message is missing or cannot be read, every operation has.
     """
-    lacking = [o for o in operations if not complete or o.id_text not in states]
-    added = tuple(
-        synthesised(
-            lacking,
-            OperationState.FAILED,
-            Reason.RESULT_INCOMPLETE,
-            "result messages of the plugin are missing",
-        )
-    )
-    told = [states[o.id_text] for o in operations if complete and o.id_text in states]
+    reason, error = Reason.RESULT_INCOMPLETE, ""
+    if arrived.unreadable:
+        reason = Reason.RESULT_UNREADABLE
+        error = f"{arrived.unreadable} of {arrived.messages} result messages cannot be read; they are kept"
+    elif not arrived.complete:
+        error = f"{arrived.messages} of {arrived.total or 'unknown'} result messages came"
+        if arrived.messages > arrived.below_total or (arrived.total is None and arrived.messages):
+            error += f", numbered up to {arrived.last} with a gap"
+    lacking = [o for o in operations if error or o.id_text not in states]
+    detail = error or "no result message tells of this operation"
+    added = tuple(synthesised(lacking, OperationState.FAILED, reason, detail))
+    told = [states[o.id_text] for o in operations if not error and o.id_text in states]
     counts = count([*told, *(state_of(response) for response in added)])
-    return Outcome(added, counts, verdict(counts, cancelled=False))
+    return Outcome(added, counts, verdict(counts, cancelled=False), error)
+
+
+def _named(kept_as: str) -> str:
+    return f"; it is kept as {kept_as}" if kept_as else ""
 
 
 def _missing(told: Status) -> tuple[OperationState, Reason, str]:
@@ -159,36 +244,26 @@ def _missing(told: Status) -> tuple[OperationState, Reason, str]:
     return (
         OperationState.UNKNOWN,
         Reason.RESULT_INCOMPLETE,
-        "the plugin's result does not list this operation",
+        "the plugin's result tells no outcome of this operation",
     )
 
 
-def _completed(operation: Operation, response: Response) -> Response:
-    told = state_of(response)
-    fallback = "" if told is OperationState.SUCCEEDED else _plugin_reason(response, told)
+def _completed(operation: Operation, response: Response, cancelled: bool) -> Response:
+    state = state_of(response)
+    reason = response.reason
+    if cancelled and state is OperationState.NOT_STARTED:
+        reason = Reason.CANCELLED.value  # whoever stopped it
+    elif state is not OperationState.SUCCEEDED:
+        reason = reason_of(response, state)
     return msgspec.structs.replace(
         response,
         operation_id=operation.operation_id,
         request=msgspec.Raw(msgspec.json.encode({"op": operation.op, "path": operation.path})),
-        state=told,
-        reason=response.reason or fallback,
+        state=state,
+        reason=reason,
     )
 
 
-def _plugin_reason(response: Response, told: OperationState) -> str:
-    if response.errors and response.errors[0].reason:
-        return response.errors[0].reason
-    if response.errors:
-        return response.errors[0].type
-    match told:
-        case OperationState.NOT_STARTED:
-            return Reason.NOT_STARTED
-        case OperationState.UNKNOWN:
-            return Reason.OUTCOME_UNKNOWN
-        case _:
-            return f"STATUS_{response.status_code}"
-
-
-def _outcome(responses: tuple[Response, ...], *, cancelled: bool) -> Outcome:
+def _outcome(responses: tuple[Response, ...], *, cancelled: bool, error: str = "") -> Outcome:
     counts = count(state_of(response) for response in responses)
-    return Outcome(responses, counts, verdict(counts, cancelled=cancelled))
+    return Outcome(responses, counts, verdict(counts, cancelled=cancelled), error)

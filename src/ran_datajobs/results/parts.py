@@ -13,10 +13,13 @@ import msgspec
 from msgspec import Struct
 
 from ran_datajobs.errors import Fenced, StorageUnavailable
-from ran_datajobs.job import OperationState, Response
+from ran_datajobs.job import OperationState, Response, worst
 from ran_datajobs.results.objects import ObjectStore, part_key
-from ran_datajobs.results.responses import Document, documents, read_responses, state_of, worst
+from ran_datajobs.results.responses import Document, documents, read_responses, state_of
 from ran_datajobs.store.parts import Part, piece_sequence
+
+MAX_RAW_BYTES: Final = 32 * 1024 * 1024
+"""More of a body that cannot be read is not kept."""
 
 _PARALLEL: Final = 8
 _AT_ONCE: Final = 1000
@@ -108,6 +111,15 @@ async def keep_part(
                 return _part(key, sub_job, sequence, there, Document(there, len(told), failed)), there
             await objects.put(bucket, key, document.body)
     return _part(key, sub_job, sequence, document.body, document), document.body
+
+
+async def keep_raw(
+    objects: ObjectStore, bucket: str, key: str, sub_job: str, sequence: int, body: bytes
+) -> Part:
+    """Keep what a plugin said as it came, :data:`MAX_RAW_BYTES` of it at most; its row."""
+    kept = body[:MAX_RAW_BYTES]
+    await objects.put(bucket, key, kept)
+    return Part(sub_job, sequence, key, len(kept), hashlib.sha256(kept).hexdigest(), 0, 0)
 
 
 def _responses_in(body: bytes) -> list[Response] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
@@ -21,6 +21,7 @@ from ran_datajobs.job import (
     Reason,
     Response,
 )
+from ran_datajobs.reasons import reason_of, with_reason
 
 MAX_DOCUMENT_BYTES: Final = MAX_MESSAGE_BYTES - len(b'{"data":}')
 """Largest document that still fits a bus message as it is."""
@@ -46,6 +47,7 @@ _CODE_OF: Final[Mapping[str, int]] = {
     Reason.DMI_LOST_JOB: NOT_RESPONDING,
     Reason.OUTCOME_UNKNOWN: UNKNOWN_ERROR,
     Reason.RESULT_INCOMPLETE: CANNOT_READ,
+    Reason.RESULT_UNREADABLE: CANNOT_READ,
     Reason.MODE_NOT_SUPPORTED: UNKNOWN_ERROR,
     Reason.CANCELLED: UNKNOWN_ERROR,
     Reason.NOT_STARTED: UNKNOWN_ERROR,
@@ -77,25 +79,15 @@ class _Responses(Struct, frozen=True):
     responses: list[Raw]
 
 
-class _Message(Struct, frozen=True):
-    data: _Responses
-
-
 class _Usable(Struct, frozen=True):
     responses: list[Response]
-
-
-class _UsableMessage(Struct, frozen=True):
-    data: _Usable
 
 
 _ENCODER: Final = msgspec.json.Encoder()
 _ECHO: Final = msgspec.json.Decoder(_RequestEcho)
 _RESPONSE: Final = msgspec.json.Decoder(Response, strict=False)
 _RESPONSES: Final = msgspec.json.Decoder(_Responses)
-_MESSAGE: Final = msgspec.json.Decoder(_Message)
 _USABLE: Final = msgspec.json.Decoder(_Usable, strict=False)
-_USABLE_MESSAGE: Final = msgspec.json.Decoder(_UsableMessage, strict=False)
 _ITEMS: Final = msgspec.json.Decoder(list[Raw])
 
 
@@ -104,19 +96,6 @@ def state_of(response: Response) -> OperationState:
     if response.state is not UNSET:
         return response.state
     return OperationState.SUCCEEDED if 0 <= response.status_code <= 99 else OperationState.FAILED
-
-
-def worst(states: Iterable[OperationState]) -> OperationState:
-    """The one state of an operation that several responses tell about; SUCCEEDED when all say so."""
-    return max(states, key=_BADNESS.__getitem__, default=OperationState.SUCCEEDED)
-
-
-_BADNESS: Final = {
-    OperationState.SUCCEEDED: 0,
-    OperationState.NOT_STARTED: 1,
-    OperationState.UNKNOWN: 2,
-    OperationState.FAILED: 3,
-}
 
 
 def synthesised(
@@ -139,19 +118,20 @@ def synthesised(
 
 
 def cleaned(response: Response) -> Response:
-    """The same outcome with its ``state`` spelt out and the request cut down to ``op`` and ``path``."""
+    """The same outcome with ``state`` and ``reason`` spelt out, its request cut to ``op`` and ``path``."""
     try:
         request = _ENCODER.encode(_ECHO.decode(response.request))
     except msgspec.DecodeError:
         request = b"{}"
+    state = state_of(response)
     return Response(
         response.operation_id,
         response.status_code,
         response.status_message,
         Raw(request),
         response.result,
-        state_of(response),
-        response.reason,
+        state,
+        response.reason if state is OperationState.SUCCEEDED else reason_of(response, state),
         response.errors,
     )
 
@@ -214,29 +194,18 @@ def message_value(body: bytes, object_uri: str, sha256: Callable[[], str]) -> by
 
 
 def read_responses(body: bytes) -> tuple[list[Response], int]:
-    """The responses of an untrusted document, and how many of its entries were of no use.
+    """The responses of a result object, and how many of its entries were of no use.
 
-    Unknown keys are dropped; codes may be numbers or strings. Raises msgspec.DecodeError for what is not
-    ``{"responses": […]}`` in UTF-8, or is nested too deeply.
+    It is not trusted: whoever owns the bucket can write there too. A failure has a reason, also where the
+    document was written without one. Raises msgspec.DecodeError for what is not ``{"responses": […]}`` in
+    UTF-8, or is nested too deeply.
     """
-    return _read(body, _USABLE, _RESPONSES)
-
-
-def read_message(value: bytes) -> tuple[list[Response], int]:
-    """The same of an untrusted message ``{"data": {"responses": […]}}``."""
-    return _read(value, _USABLE_MESSAGE, _MESSAGE)
-
-
-def _read(
-    body: bytes, usable_decoder: msgspec.json.Decoder[Any], raw_decoder: msgspec.json.Decoder[Any]
-) -> tuple[list[Response], int]:
-    """With the first decoder in one go where every entry is of use, else one by one with the second."""
     try:
         if not body.isascii():  # a Raw member is skipped over without a look at its characters
             body.decode()
         with contextlib.suppress(msgspec.ValidationError):
-            return _entries(usable_decoder.decode(body)), 0
-        entries = _entries(raw_decoder.decode(body))
+            return _explained(_USABLE.decode(body).responses), 0
+        entries = _RESPONSES.decode(body).responses
     except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(f"no JSON that is of use: {error}") from error
     usable: list[Response] = []
@@ -246,12 +215,11 @@ def _read(
             usable.append(_RESPONSE.decode(raw))
         except msgspec.DecodeError:
             useless += 1
-    return usable, useless
+    return _explained(usable), useless
 
 
-def _entries(decoded: Any) -> list[Any]:
-    entries: list[Any] = getattr(decoded, "data", decoded).responses
-    return entries
+def _explained(responses: list[Response]) -> list[Response]:
+    return [with_reason(each, state_of(each)) for each in responses]
 
 
 def _document(pieces: list[bytes], failed: int) -> Document:
@@ -272,12 +240,14 @@ def _cut(response: Response, room: int) -> tuple[Response, Iterator[bytes]]:
         items = []
     largest = max(map(len, items), default=len(response.result))
     if largest > _MAX_RESULT_BYTES:
-        failed = Response(
-            head.operation_id,
-            TOO_LARGE,
-            f"a single object of {largest} bytes is more than a result can hold",
-            head.request,
-            state=OperationState.FAILED,
+        failed = cleaned(
+            Response(
+                head.operation_id,
+                TOO_LARGE,
+                f"a single object of {largest} bytes is more than a result can hold",
+                head.request,
+                state=OperationState.FAILED,
+            )
         )
         return failed, iter((_ENCODER.encode(failed),))
     results = _grouped(items, room - len(_with_result(head, Raw(b"[]")))) if items else (response.result,)
@@ -326,4 +296,4 @@ def _bounded(head: Response, room: int) -> Response:
     shorter = msgspec.structs.replace(short, request=Raw(b"{}"), errors=())
     if len(_ENCODER.encode(shorter)) * 2 <= room:
         return shorter
-    return msgspec.structs.replace(shorter, status_message="", reason="")
+    return cleaned(msgspec.structs.replace(shorter, status_message="", reason=""))

@@ -1,22 +1,77 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an HTTP exchange with a plugin means. Pure, but for where it is done; the same for both dialects.
+"""What a plugin says: HTTP exchanges, bodies, and the outcomes in them. Pure, but for where it is done; the
+same for both dialects. Nothing else reads a plugin's words.
 
-The table (status codes of the answer):
+Read generously, judged strictly: **a failed operation never counts as succeeded.**
 
-======================  =================  ==============  ==============  ===============
-exchange                create             status          result          cancel
-======================  =================  ==============  ==============  ===============
-2xx, usable body        Created            Polled          by its shape    CancelTaken
-2xx, anything else      OutcomeUnknown     NoAnswer        by its shape    CancelTaken
-404, 410                Refused            Lost            Lost            CannotCancel
-425, 429, 503           NotArrived         NoAnswer        NoAnswer        NoAnswer
-408                     OutcomeUnknown     NoAnswer        NoAnswer        NoAnswer
-other 4xx, 501, 505     Refused            NoAnswer        NoAnswer        CannotCancel
-301, 307, 308           Refused            NoAnswer        NoAnswer        NoAnswer
-other 3xx, other 5xx    OutcomeUnknown     NoAnswer        NoAnswer        NoAnswer
-nothing was sent        NotArrived         NoAnswer        NoAnswer        NoAnswer
-broken off              OutcomeUnknown     NoAnswer        NoAnswer        NoAnswer
-======================  =================  ==============  ==============  ===============
+What an exchange means (status codes of the answer):
+
+======================  =================  ==============  =================  ===============
+exchange                create             status          result             cancel
+======================  =================  ==============  =================  ===============
+200                     by its body        by its body     by its body        CancelTaken
+202                     by its body        NoAnswer        NoAnswer: not yet  CancelTaken
+204                     OutcomeUnknown     NoAnswer        NoOutcomes         CancelTaken
+other 2xx               by its body        NoAnswer        by its body        CancelTaken
+404, 410                Refused            Lost            Lost               CannotCancel
+425, 429                NotArrived         NoAnswer        NoAnswer           NoAnswer
+503                     NotArrived         NoAnswer        NoAnswer           NoAnswer
+408                     OutcomeUnknown     NoAnswer        NoAnswer           NoAnswer
+other 4xx               Refused            NoAnswer        Unfetchable        CannotCancel
+501, 505                Refused            NoAnswer        NoAnswer           CannotCancel
+301, 307, 308           Refused            NoAnswer        NoAnswer           NoAnswer
+other 3xx, other 5xx    OutcomeUnknown     NoAnswer        NoAnswer           NoAnswer
+over a bound            as an unusable     NoAnswer        NoAnswer           as its status
+                        body
+nothing was sent        NotArrived         NoAnswer        NoAnswer           NoAnswer
+broken off              OutcomeUnknown     NoAnswer        NoAnswer           NoAnswer
+======================  =================  ==============  =================  ===============
+
+What a body means. One UTF-8 byte order mark at its start is skipped. "Result" is also the value of a message
+on the internal topic:
+
+================================================  =========  =============================================
+body                                              of         meaning
+================================================  =========  =============================================
+an object with one usable id for the dialect      create     Created
+anything else                                     create     OutcomeUnknown
+an object with one known ``status``               status     Polled
+anything else                                     status     NoAnswer, which quotes the value
+``{"responses": …}``, ``{"data": {"responses":    result     Responses: the entries of all lists in it. An
+…}}``, a list; a single entry for a list                     object elsewhere in it does not matter
+``{"resulturi": topic}``                          a read's   OnTopic
+                                                  result
+an object that is not empty and has no member at  result     ForeignBody
+any depth that is called like responses,
+response, operationId, statusCode, state, error
+or errors, and is no problem of RFC 9457
+no JSON, cut off, two documents, empty, not       result     UnreadableBody
+UTF-8, neither object nor list, an error,
+``responses`` of another type, ``{}``, outcomes
+in any other wrapping
+================================================  =========  =============================================
+
+What an entry means. 108, 108.0 and "108" are one code; a state is read without regard to case. The worst that
+an entry tells counts, in the order SUCCEEDED, NOT_STARTED, FAILED, UNKNOWN, also of members with one name:
+
+===============================================  =========================================================
+entry                                            meaning
+===============================================  =========================================================
+code 0 to 99, or state SUCCEEDED, or both        SUCCEEDED
+code 0 to 99 and another state                   the state
+another code, alone or with state SUCCEEDED      FAILED
+another code and another state                   the state: it says which failure it is
+neither a readable code nor a known state        Untold
+a success beside an unreadable code, an unknown  UNKNOWN, RESULT_UNREADABLE
+state, or a misspelt member that says otherwise
+a failure beside these                           the failure
+no usable operationId, several, or a misspelt    Nameless; Untold where it tells no outcome
+one; no object at all
+any other member that is odd                     costs that member; a read's ``result`` costs the success
+===============================================  =========================================================
+
+What becomes of an operation is in :func:`ran_datajobs.southbound.responses.told_of`, and of the sub-job, with
+its status, in :mod:`ran_datajobs.results.outcomes`.
 """
 
 from __future__ import annotations
@@ -24,23 +79,25 @@ from __future__ import annotations
 import asyncio
 import datetime
 import email.utils
-from typing import Any, Final, TypeVar, assert_never
+from typing import Any, Final, assert_never
 
 import msgspec
 from msgspec import Struct
 
-from ran_datajobs.job import read_status
+from ran_datajobs.job import Status, read_status
 from ran_datajobs.messaging.topics import topic_problem
+from ran_datajobs.southbound import peer_json
 from ran_datajobs.southbound.http import Answered, Broken, Exchange, NotSent
+from ran_datajobs.southbound.peer_json import NOT_JSON, Defect
 from ran_datajobs.southbound.plugin import (
     CancelAnswer,
     CancelTaken,
     CannotCancel,
     CreateAnswer,
     Created,
-    ForeignBody,
     Lost,
     NoAnswer,
+    NoOutcomes,
     NotArrived,
     OnTopic,
     OutcomeUnknown,
@@ -49,9 +106,10 @@ from ran_datajobs.southbound.plugin import (
     Responses,
     ResultAnswer,
     StatusAnswer,
+    Unfetchable,
 )
-from ran_datajobs.southbound.responses import decode_responses
-from ran_datajobs.southbound.wire import Dialect, created_id
+from ran_datajobs.southbound.responses import read_outcomes
+from ran_datajobs.southbound.wire import Dialect, usable_id
 
 NOT_PROCESSED: Final = frozenset({425, 429, 503})
 """The peer says that it did not process the request and that a repeat may work."""
@@ -61,21 +119,8 @@ MAX_RETRY_AFTER: Final = 3600.0
 
 _MAX_WORDS: Final = 300
 _AT_ONCE: Final = 128 * 1024
-_T = TypeVar("_T")
-
-
-class _Problem(Struct, frozen=True):
-    detail: str | None = None
-    title: str | None = None
-    message: str | None = None
-
-
-class _Status(Struct, frozen=True):
-    status: Any = None
-
-
-class _ResultUri(Struct, frozen=True):
-    resulturi: str
+_PASSING: Final = frozenset({408, 425, 429})
+"""Of the 4xx, those that say nothing of the call itself."""
 
 
 class _Handle(Struct, frozen=True, rename="camel"):
@@ -93,12 +138,8 @@ def create_answer(dialect: Dialect, exchange: Exchange, operations: bytes) -> Cr
             return OutcomeUnknown(cause)
         case Answered(status, body, _, retry_after):
             if 200 <= status < 300:
-                found = created_id(dialect, body) if body is not None else None
-                return (
-                    OutcomeUnknown(f"{status} without a usable id", answered=True)
-                    if found is None
-                    else Created(found)
-                )
+                found = None if body is None else created_id(dialect, body)
+                return _without_id(exchange) if found is None else Created(found)
             if status in NOT_PROCESSED:
                 return NotArrived(_words(exchange, operations), seconds_of(retry_after), answered=True)
             if (400 <= status < 500 and status != 408) or status in {301, 307, 308, 501, 505}:
@@ -108,14 +149,24 @@ def create_answer(dialect: Dialect, exchange: Exchange, operations: bytes) -> Cr
             assert_never(exchange)
 
 
+def created_id(dialect: Dialect, body: bytes) -> str | None:
+    """The data-producer-job id of a create answer; ``None`` when it holds no usable one, or several."""
+    name = "subJobId" if dialect is Dialect.ONAP else "dataProducerJobId"
+    given = (peer_json.name_of(value) for value in _members(body, name))
+    found = {usable for value in given if (usable := usable_id(value)) is not None}
+    return found.pop() if len(found) == 1 else None
+
+
 def status_answer(exchange: Exchange) -> StatusAnswer:
-    """What a poll told. An unknown status value counts as no answer."""
+    """What a poll told. An unknown status value counts as no answer, and is quoted."""
     match exchange:
         case NotSent(cause) | Broken(cause):
             return NoAnswer(cause)
-        case Answered(200, body):
-            status = read_status(_decoded(body, _Status()).status)
-            return NoAnswer("200 without a known status", answered=True) if status is None else Polled(status)
+        case Answered(200, None):
+            return NoAnswer(f"the plugin's status is {_over(exchange)}", answered=True)
+        case Answered(200, bytes(body)):
+            status = _status(body)
+            return Polled(status) if isinstance(status, Status) else NoAnswer(status.cause, answered=True)
         case Answered(404 | 410):
             return Lost(_told(exchange))
         case Answered():
@@ -132,16 +183,25 @@ async def read_result(exchange: Exchange, is_read: bool) -> ResultAnswer:
 
 
 def result_answer(exchange: Exchange, is_read: bool) -> ResultAnswer:
-    """What a fetch brought. A 2xx body of no known shape is kept as it came."""
+    """What a fetch brought. A body that cannot be read as outcomes comes as it is."""
     match exchange:
         case NotSent(cause) | Broken(cause):
             return NoAnswer(cause)
-        case Answered(status, None) if status < 300:
-            return NoAnswer("the result is larger than the bound", answered=True)
-        case Answered(status, body, content_type) if 200 <= status < 300 and body is not None:
-            return _result(body, content_type, is_read)
+        case Answered(202):
+            wait = seconds_of(exchange.retry_after)
+            return NoAnswer("HTTP 202: the result is not there yet", wait, answered=True)
+        case Answered(204):
+            return NoOutcomes()
+        case Answered(status, None) if 200 <= status < 300:
+            return NoAnswer(f"the result is {_over(exchange)}", answered=True)
+        case Answered(status, bytes(body), content_type) if 200 <= status < 300:
+            read = read_outcomes(body, content_type, is_read=is_read)
+            topic = None if isinstance(read, Responses) or not is_read else _topic(body)
+            return read if topic is None else OnTopic(topic)
         case Answered(404 | 410):
             return Lost(_told(exchange))
+        case Answered(status) if 400 <= status < 500 and status not in _PASSING:
+            return Unfetchable(_told(exchange))
         case Answered():
             return NoAnswer(_told(exchange), seconds_of(exchange.retry_after), answered=True)
         case _:
@@ -155,10 +215,7 @@ def cancel_answer(exchange: Exchange) -> CancelAnswer:
             return NoAnswer(cause)
         case Answered(status) if 200 <= status < 300:
             return CancelTaken()
-        case Answered(status) if (400 <= status < 500 and status not in {408, 425, 429}) or status in {
-            501,
-            505,
-        }:
+        case Answered(status) if (400 <= status < 500 and status not in _PASSING) or status in {501, 505}:
             return CannotCancel(_told(exchange))
         case Answered():
             return NoAnswer(_told(exchange), seconds_of(exchange.retry_after), answered=True)
@@ -186,25 +243,50 @@ def seconds_of(retry_after: str | None, now: datetime.datetime | None = None) ->
     return min(max(wait, 0.0), MAX_RETRY_AFTER)
 
 
-def _result(body: bytes, content_type: str, is_read: bool) -> ResultAnswer:
-    responses = decode_responses(body)
-    if responses is not None:
-        return Responses(responses)
-    if is_read:
-        topic = _decoded(body, _ResultUri("")).resulturi
-        if topic_problem(topic) is None:
-            return OnTopic(topic)
-    return ForeignBody(body, content_type)
-
-
-def _decoded(body: bytes | None, otherwise: _T) -> _T:
-    """``body`` as the type of ``otherwise``, which stands in when it is anything else."""
-    if body is None:
-        return otherwise
+def _status(body: bytes) -> Status | Defect:
+    """The status in a poll's answer, or what is wrong with it."""
+    text = peer_json.text_of(body)
+    if isinstance(text, Defect):
+        return Defect(f"the plugin's status cannot be read: {text.cause}")
     try:
-        return msgspec.json.decode(body, type=type(otherwise))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return otherwise
+        given = peer_json.members(text) if peer_json.is_object(text) else []
+    except NOT_JSON as error:
+        return Defect(f"the plugin's status cannot be read: {peer_json.defect_of(error).cause}")
+    told = {peer_json.shown(value): value for name, value in given if name == "status"}
+    if not told:
+        return Defect("the plugin's answer tells no status")
+    if len(told) > 1:
+        return Defect(f"the plugin tells several statuses: {', '.join(told)}"[:_MAX_WORDS])
+    quoted, value = next(iter(told.items()))
+    status = read_status(peer_json.value_of(value))
+    return Defect(f"the plugin's status {quoted} is not known") if status is None else status
+
+
+def _topic(body: bytes) -> str | None:
+    """The topic that the result of a read names; ``None`` when it names none, or several."""
+    topics = {peer_json.words_of(value) for value in _members(body, "resulturi")}
+    topic = topics.pop() if len(topics) == 1 else ""
+    return topic if topic_problem(topic) is None else None
+
+
+def _members(body: bytes, wanted: str) -> list[Any]:
+    """The value of every member of this name in the object that ``body`` is; none where it is none."""
+    text = peer_json.text_of(body)
+    if isinstance(text, Defect) or not peer_json.is_object(text):
+        return []
+    try:
+        return [peer_json.value_of(value) for name, value in peer_json.members(text) if name == wanted]
+    except NOT_JSON:
+        return []
+
+
+def _without_id(answer: Answered) -> OutcomeUnknown:
+    why = f", its answer is {_over(answer)}" if answer.body is None else ""
+    return OutcomeUnknown(f"{answer.status} without a usable id{why}", answered=True)
+
+
+def _over(answer: Answered) -> str:
+    return f"larger than the bound of {answer.bound} bytes"
 
 
 def _told(answer: Answered) -> str:
@@ -215,12 +297,20 @@ def _told(answer: Answered) -> str:
 def _words(answer: Answered, operations: bytes) -> str:
     """The status code and the peer's own words on one line, without them when they repeat a private
     property of ``operations``."""
-    problem = _decoded(answer.body, _Problem())
-    words = problem.detail or problem.message or problem.title or ""
+    words = "" if answer.body is None else _problem_words(answer.body)
     if not words or any(secret in words for secret in _private_values(operations)):
         return _told(answer)
     printable = "".join(char if char.isprintable() else " " for char in words)
     return f"{_told(answer)}: {' '.join(printable.split())[:_MAX_WORDS]}"
+
+
+def _problem_words(body: bytes) -> str:
+    """What an error body says to people: RFC 9457's ``detail``, ONAP's ``message``, else the ``title``."""
+    for name in ("detail", "message", "title"):
+        words = next((each for each in _members(body, name) if isinstance(each, str) and each), "")
+        if words:
+            return words
+    return ""
 
 
 def _private_values(operations: bytes) -> set[str]:
@@ -245,5 +335,5 @@ def _private_values(operations: bytes) -> set[str]:
 def _decoded_handles(operations: bytes) -> list[_Handle]:
     try:
         return msgspec.json.decode(operations, type=list[_Handle])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return []

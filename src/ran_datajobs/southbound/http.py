@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
+from aiohttp.http_exceptions import ContentEncodingError
 from msgspec import Struct
 from yarl import URL
 
@@ -24,7 +25,8 @@ _WHOLE_UP_TO: Final = 512 * 1024
 class HttpBounds(Struct, frozen=True):
     """Bounds of the exchanges of one :class:`PeerHttp`. Times in seconds, sizes in bytes.
 
-    A result may have ``result_bytes``, or ``operation_bytes`` for each of its operations if that is more.
+    A result may have ``result_bytes``, or ``operation_bytes`` for each of its operations if that is more. No
+    line of an answer's head is longer than ``header_bytes``, and no head has more than ``headers`` of them.
 
     ``idle``: how long an unused connection is kept. It is shorter than what servers usually grant
     (5 s and more), so that a create rarely meets a connection that is just being closed.
@@ -36,6 +38,8 @@ class HttpBounds(Struct, frozen=True):
     answer_bytes: int = MIB
     result_bytes: int = 64 * MIB
     operation_bytes: int = 1024
+    header_bytes: int = 64 * 1024
+    headers: int = 256
     per_host: int = 64
     connections: int = 1024
     idle: float = 3.0
@@ -46,12 +50,13 @@ class HttpBounds(Struct, frozen=True):
 
 
 class Answered(Struct, frozen=True):
-    """The peer answered in full. ``body`` is ``None`` when it was larger than the bound."""
+    """The peer answered in full. ``body`` is ``None`` when it was larger than ``bound`` bytes."""
 
     status: int
     body: bytes | None
     content_type: str = ""
     retry_after: str | None = None
+    bound: int = 0
 
 
 class NotSent(Struct, frozen=True):
@@ -99,6 +104,9 @@ class PeerHttp:
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             raise_for_status=False,
+            max_line_size=self.bounds.header_bytes,
+            max_field_size=self.bounds.header_bytes,
+            max_headers=self.bounds.headers,
         )
         return self
 
@@ -121,18 +129,22 @@ class PeerHttp:
         headers: Mapping[str, str] | None = None,
         result: bool = False,
         operations: int = 0,
+        patience: float | None = None,
     ) -> Exchange:
         """Send one request and read its whole answer.
 
         ``url`` is taken as it is, already percent-encoded. ``result`` chooses the larger bounds, of which
-        the size grows with the ``operations`` that the result is about.
+        the size grows with the ``operations`` that the result is about. ``patience``: seconds that may pass
+        until the answer begins, and then without a byte of it.
         """
         if self._session is None:
             return NotSent("the client is closed")
         bounds = self.bounds
         limit = bounds.result_limit(operations) if result else bounds.answer_bytes
         total = bounds.result_total if result else bounds.total
-        timeout = aiohttp.ClientTimeout(total=total, connect=bounds.connect, sock_connect=bounds.connect)
+        timeout = aiohttp.ClientTimeout(
+            total=total, connect=bounds.connect, sock_connect=bounds.connect, sock_read=patience
+        )
         try:
             address = URL(url, encoded=True)
         except ValueError:
@@ -146,13 +158,16 @@ class PeerHttp:
                     await _bounded(response, limit),
                     response.content_type if "Content-Type" in response.headers else "",
                     response.headers.get("Retry-After"),
+                    limit,
                 )
         except _NOTHING_SENT as error:
-            return NotSent(_cause(error))
+            return NotSent(_cause(error, bounds))
+        except aiohttp.SocketTimeoutError:
+            return Broken(f"nothing came for {patience or total:.3g} s")
         except TimeoutError:
-            return Broken(f"no answer within {total:g} s")
+            return Broken(f"no whole answer within {total:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Broken(_cause(error))
+            return Broken(_cause(error, bounds))
 
 
 def _sendable(body: bytes | None) -> bytes | io.BytesIO | None:
@@ -176,7 +191,7 @@ async def _bounded(response: aiohttp.ClientResponse, limit: int) -> bytes | None
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _cause(error: BaseException) -> str:
+def _cause(error: BaseException, bounds: HttpBounds) -> str:
     """A cause for people, without the address: it may hold credentials."""
     match error:
         case aiohttp.ConnectionTimeoutError():
@@ -195,8 +210,14 @@ def _cause(error: BaseException) -> str:
             return "not a usable address"
         case aiohttp.ServerDisconnectedError() | ConnectionResetError():
             return "connection closed before the answer"
+        case aiohttp.ClientPayloadError(__cause__=ContentEncodingError()):
+            return "the answer's body is not compressed as its head says"
         case aiohttp.ClientPayloadError():
             return "connection closed within the answer"
+        case aiohttp.ClientResponseError(message=message) if message.startswith("Got more than"):
+            return f"a line of the answer's head is longer than {bounds.header_bytes} bytes"
+        case aiohttp.ClientResponseError(message=message) if message.startswith("Too many headers"):
+            return f"the answer's head has more than {bounds.headers} lines"
         case aiohttp.ClientResponseError():
             return "the answer is not HTTP"
         case _:

@@ -49,7 +49,9 @@ class OnapPlugin:
 
     async def result(self, address: JobAddress) -> ResultAnswer:
         url = self._of(wire.ONAP_RESULT, address, {wire.DESTINATION: address.destination})
-        exchange = await self._http.exchange("GET", url, result=True, operations=address.operations)
+        exchange = await self._http.exchange(
+            "GET", url, result=True, operations=address.operations, patience=address.patience
+        )
         return await read_result(exchange, address.is_read)
 
     async def cancel(self, address: JobAddress) -> CancelAnswer:

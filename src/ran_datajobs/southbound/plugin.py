@@ -49,6 +49,7 @@ class JobAddress(Struct, frozen=True):
     """Names one data-producer job at its plugin.
 
     ``operations``: how many the sub-job has, where known; the bound of its result grows with them.
+    ``patience``: seconds that a fetch of its result may stand still, where that is bounded.
     """
 
     job_id: str
@@ -57,6 +58,7 @@ class JobAddress(Struct, frozen=True):
     destination: str
     is_read: bool
     operations: int = 0
+    patience: float | None = None
 
 
 class Created(Struct, frozen=True):
@@ -115,10 +117,34 @@ class NoAnswer(Struct, frozen=True):
     answered: bool = False
 
 
+class Nameless(Struct, frozen=True):
+    """An entry of a plugin's list that tells an outcome and does not say of which operation.
+
+    The ``operation_id`` of ``response`` is empty.
+    """
+
+    response: Response
+
+
+class Untold(Struct, frozen=True):
+    """An entry of a plugin's list that tells no outcome. ``operation_id``: of the operation that it names."""
+
+    operation_id: str | int | None = None
+
+
+Entry = Response | Nameless | Untold
+"""One entry of a plugin's list: an outcome with its operation, or what is left of one."""
+
+
 class Responses(Struct, frozen=True):
     """The outcomes of the operations, as the plugin listed them."""
 
-    responses: tuple[Response, ...]
+    entries: tuple[Entry, ...]
+
+    @property
+    def responses(self) -> tuple[Response, ...]:
+        """The entries that name their operation and tell its outcome."""
+        return tuple(entry for entry in self.entries if isinstance(entry, Response))
 
 
 class OnTopic(Struct, frozen=True):
@@ -127,11 +153,29 @@ class OnTopic(Struct, frozen=True):
     topic: str
 
 
+class NoOutcomes(Struct, frozen=True):
+    """204: the plugin gives no outcomes; its status alone tells."""
+
+
 class ForeignBody(Struct, frozen=True):
-    """A result of no known shape, kept as it came (NCMP's rule: treat results as data)."""
+    """A result in which nothing looks like an outcome, kept as it came (NCMP's rule: results are data)."""
 
     body: bytes
     content_type: str
+
+
+class UnreadableBody(Struct, frozen=True):
+    """A result that cannot be read as outcomes, kept as it came; ``cause`` in words."""
+
+    body: bytes
+    content_type: str
+    cause: str
+
+
+class Unfetchable(Struct, frozen=True):
+    """The plugin refuses the result for good (a 4xx but 404, 408, 410, 425, 429)."""
+
+    cause: str
 
 
 class CancelTaken(Struct, frozen=True):
@@ -146,7 +190,7 @@ class CannotCancel(Struct, frozen=True):
 
 CreateAnswer = Created | Refused | NotArrived | OutcomeUnknown
 StatusAnswer = Polled | Lost | NoAnswer
-ResultAnswer = Responses | OnTopic | ForeignBody | Lost | NoAnswer
+ResultAnswer = Responses | OnTopic | NoOutcomes | ForeignBody | UnreadableBody | Unfetchable | Lost | NoAnswer
 CancelAnswer = CancelTaken | CannotCancel | NoAnswer
 
 

@@ -46,7 +46,9 @@ class SeedPlugin:
 
     async def result(self, address: JobAddress) -> ResultAnswer:
         url = self._of(wire.SEED_RESULT, address, {wire.DESTINATION: address.destination})
-        exchange = await self._http.exchange("GET", url, result=True, operations=address.operations)
+        exchange = await self._http.exchange(
+            "GET", url, result=True, operations=address.operations, patience=address.patience
+        )
         return await read_result(exchange, address.is_read)
 
     async def cancel(self, address: JobAddress) -> CancelAnswer:

@@ -114,6 +114,20 @@ def usable_id(value: object) -> str | None:
 # --- operations --------------------------------------------------------------------------------------
 
 
+def _base_only() -> ScopeType:
+    return ScopeType.BASE_ONLY
+
+
+class SeedScope(Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """The scope of a read as the seed dialect carries it.
+
+    Its ``scopeType`` always stands in what is sent: a factory's default is never left out.
+    """
+
+    scope_type: ScopeType = msgspec.field(default_factory=_base_only)
+    scope_level: int | None = None
+
+
 class SeedOperation(Struct, frozen=True, omit_defaults=True, rename="camel"):
     """One operation as the seed dialect carries it.
 
@@ -128,7 +142,7 @@ class SeedOperation(Struct, frozen=True, omit_defaults=True, rename="camel"):
     attributes: tuple[str, ...] | str | UnsetType = UNSET
     fields: tuple[str, ...] | str | UnsetType = UNSET
     filter: str | tuple[str, ...] | UnsetType = UNSET
-    scope: Scope | UnsetType = UNSET
+    scope: SeedScope | UnsetType = UNSET
     module_set_tag: str | None = None
     private_properties: Raw | UnsetType = UNSET
 
@@ -168,6 +182,7 @@ def seed_operation(
     operation: Operation, module_set_tag: str | None = None, private_properties: Raw | UnsetType = UNSET
 ) -> SeedOperation:
     """``operation`` with what the plugin needs of its CM handle, in the seed dialect."""
+    scope = operation.scope
     return SeedOperation(
         operation.op,
         operation.path,
@@ -176,7 +191,7 @@ def seed_operation(
         operation.attributes,
         operation.fields,
         operation.filter,
-        operation.scope,
+        UNSET if isinstance(scope, UnsetType) else SeedScope(scope.scope_type, scope.scope_level),
         module_set_tag or None,
         private_properties,
     )
@@ -234,8 +249,14 @@ def _names(value: tuple[str, ...] | str | UnsetType) -> tuple[str, ...] | UnsetT
 
 def job_operation(operation: SeedOperation | OnapOperation) -> Operation:
     """What the plugin executes: ``operation`` without the data of its CM handle."""
+    scope: Scope | UnsetType
     if isinstance(operation, SeedOperation):
-        scope = operation.scope
+        given_scope = operation.scope
+        scope = (
+            UNSET
+            if isinstance(given_scope, UnsetType)
+            else Scope(given_scope.scope_type, given_scope.scope_level)
+        )
     elif isinstance(operation.scope_type, UnsetType) and operation.scope_level is None:
         scope = UNSET
     else:
@@ -326,20 +347,6 @@ class OnapCreated(Struct, frozen=True, rename="camel"):
     """The create answer of ONAP's dialect."""
 
     sub_job_id: str
-
-
-class _CreateAnswer(Struct, frozen=True, rename="camel"):
-    data_producer_job_id: str | int | None = None
-    sub_job_id: str | int | None = None
-
-
-def created_id(dialect: Dialect, body: bytes) -> str | None:
-    """The data-producer-job id of a create answer; ``None`` when it holds no usable one."""
-    try:
-        answer = msgspec.json.decode(body, type=_CreateAnswer)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return usable_id(answer.sub_job_id if dialect is Dialect.ONAP else answer.data_producer_job_id)
 
 
 # --- status ------------------------------------------------------------------------------------------

@@ -117,6 +117,7 @@ async def record(connection: Connection, arrivals: Sequence[Arrival]) -> None:
     new = {(UUID(row["sub_job"]), row["message"]) for row in recorded}
     totals: dict[UUID, int | None] = {}
     for arrival in taken:
-        totals[arrival.read.sub_job_id] = arrival.total or totals.get(arrival.read.sub_job_id)
+        told = (arrival.total, totals.get(arrival.read.sub_job_id))
+        totals[arrival.read.sub_job_id] = max((each for each in told if each is not None), default=None)
     counts = {read: sum(sub_job == read for sub_job, _ in new) for read in totals}
     await sub_jobs.count_messages(connection, counts, totals)

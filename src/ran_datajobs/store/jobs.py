@@ -15,7 +15,7 @@ import msgspec
 import zstandard
 from msgspec import Struct
 
-from ran_datajobs.job import Counts, DeliveryState, JobType, Status
+from ran_datajobs.job import Counts, DeliveryState, Ignored, JobType, Status
 from ran_datajobs.store import sub_jobs as store_sub_jobs
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.queries import named_queries
@@ -46,10 +46,14 @@ class NewJob(Struct, frozen=True):
     retry_of: UUID | None
     operations: int
     request: bytes
+    ignored: Ignored | None = None
 
 
 class JobRow(Struct, frozen=True):
-    """A job as it stands. ``version`` is raised by every visible change."""
+    """A job as it stands. ``version`` is raised by every visible change.
+
+    ``ignored``: the keys of its request that mean nothing here; ``None`` when there are none.
+    """
 
     job_id: UUID
     seq: int
@@ -77,6 +81,7 @@ class JobRow(Struct, frozen=True):
     started_at: datetime | None
     ended_at: datetime | None
     version: int
+    ignored: Ignored | None = None
 
     @property
     def counts(self) -> Counts:
@@ -131,6 +136,7 @@ class KeptAnswer(Struct, frozen=True):
     digest: bytes
     job_id: UUID
     results_bucket: str
+    ignored: Ignored | None
 
 
 class Admission(Struct, frozen=True):
@@ -164,11 +170,22 @@ class PushedSubJob(Struct, frozen=True):
     url: str
 
 
-_Row = TypeVar("_Row", JobRow, SubJobRow, PushedSubJob)
+_Row = TypeVar("_Row", SubJobRow, PushedSubJob)
 
 
 def _read(kind: type[_Row], row: Any) -> _Row:
     return msgspec.convert({name: row[name] for name in kind.__struct_fields__}, kind)
+
+
+def _read_job(row: Any) -> JobRow:
+    values = {name: row[name] for name in JobRow.__struct_fields__}
+    if values["ignored"] is not None:
+        values["ignored"] = msgspec.json.decode(values["ignored"])
+    return msgspec.convert(values, JobRow)
+
+
+def _ignored(text: str | None) -> Ignored | None:
+    return None if text is None else msgspec.json.decode(text, type=Ignored)
 
 
 async def admission(connection: Connection, client: str, key: str | None, limit: int) -> Admission:
@@ -177,7 +194,8 @@ async def admission(connection: Connection, client: str, key: str | None, limit:
     assert row is not None  # noqa: S101 - the query selects from one constant row
     kept = None
     if row["job_id"] is not None:
-        kept = KeptAnswer(row["digest"], row["job_id"], row["results_bucket"])
+        ignored = _ignored(row["ignored"])
+        kept = KeptAnswer(row["digest"], row["job_id"], row["results_bucket"], ignored)
     return Admission(row["open_jobs"], kept)
 
 
@@ -213,6 +231,7 @@ async def insert(
         job.retry_of,
         job.operations,
         job.request,
+        None if job.ignored is None else msgspec.json.encode(job.ignored).decode(),
     )
     if key is not None:
         taken = await connection.fetchval(_SQL["take_idempotency_key"], job.client, *key, job.job_id)
@@ -224,7 +243,7 @@ async def insert(
 async def find(connection: Connection, job_id: UUID, client: str | None) -> JobRow | None:
     """The job, or ``None`` when there is none that ``client`` may see."""
     row = await connection.fetchrow(_SQL["find_job"], job_id, client)
-    return None if row is None else _read(JobRow, row)
+    return None if row is None else _read_job(row)
 
 
 async def newest(
@@ -238,7 +257,7 @@ async def newest(
 ) -> list[JobRow]:
     """Up to ``limit`` jobs, newest first, submitted before the one whose ``seq`` is ``before``."""
     rows = await connection.fetch(_SQL["list_jobs"], client, status, type, before, limit)
-    return [_read(JobRow, row) for row in rows]
+    return [_read_job(row) for row in rows]
 
 
 async def count_sub_jobs(connection: Connection, job_ids: Sequence[UUID]) -> dict[UUID, dict[Status, int]]:
@@ -284,12 +303,12 @@ async def request_of(connection: Connection, job_id: UUID) -> bytes | None:
 async def lock(connection: Connection, job_id: UUID, client: str | None) -> JobRow | None:
     """The job, its row locked until the transaction ends; ``None`` when ``client`` may see none."""
     row = await connection.fetchrow(_SQL["lock_job"], job_id, client)
-    return None if row is None else _read(JobRow, row)
+    return None if row is None else _read_job(row)
 
 
 async def cancel(connection: Connection, job_id: UUID) -> JobRow:
     """Move a locked, open job to CANCELLING and ask the same of its open sub-jobs; the new row."""
-    job = _read(JobRow, await connection.fetchrow(_SQL["cancel_job"], job_id))
+    job = _read_job(await connection.fetchrow(_SQL["cancel_job"], job_id))
     await store_sub_jobs.cancel(connection, job_id, job.version)
     return job
 

@@ -15,6 +15,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from ran_datajobs.store.database import Connection
+from ran_datajobs.store.parts import FOREIGN_SEQUENCE, MAX_PIECES
 from ran_datajobs.store.queries import named_queries
 
 _SQL = named_queries("outbox")
@@ -129,7 +130,11 @@ async def parts_to_deliver(
 ) -> list[Part]:
     """The result objects of jobs with a topic destination, in order; with ``sub_jobs`` only theirs."""
     rows = await connection.fetch(
-        _SQL["parts_to_deliver"], list(job_ids), None if sub_jobs is None else list(sub_jobs)
+        _SQL["parts_to_deliver"],
+        list(job_ids),
+        None if sub_jobs is None else list(sub_jobs),
+        FOREIGN_SEQUENCE,
+        MAX_PIECES,
     )
     return [
         Part(

@@ -25,6 +25,16 @@ MAX_PIECES: Final = 2_000
 """A message that would be cut into more result objects is not taken."""
 
 
+def unreadable_sequence(message: int) -> int:
+    """Stands in place of a sequence for a plugin's message that cannot be read, kept as it came."""
+    return FOREIGN_SEQUENCE - (message + 1) * MAX_PIECES
+
+
+def is_foreign(sequence: int) -> bool:
+    """Whether the part is a plugin's own body or message, kept as it came, and no result document."""
+    return sequence < 0 and (FOREIGN_SEQUENCE - sequence) % MAX_PIECES == 0
+
+
 def piece_sequence(message: int, piece: int) -> int:
     """Sequence of one piece of a plugin's message: the first one has the message's number, the others have
     negative ones below :data:`FOREIGN_SEQUENCE` that nothing else has."""
@@ -45,6 +55,30 @@ class Part(Struct, frozen=True):
     sha256: str
     operations: int
     failed: int
+
+
+class Arrived(Struct, frozen=True):
+    """How many result messages of a read are in, durably. Each has a number, from 0.
+
+    ``below_total``: of the ``messages``, those whose number is below the ``total``, where that is known.
+    ``last``: the highest number; -1 when none is in. ``unreadable``: those that cannot be read, or not whole.
+    """
+
+    messages: int
+    below_total: int
+    last: int
+    unreadable: int = 0
+    total: int | None = None
+
+    @property
+    def all_in(self) -> bool:
+        """Whether as many are in as the plugin announced."""
+        return self.total is not None and self.below_total >= self.total
+
+    @property
+    def complete(self) -> bool:
+        """Whether none is missing, as far as their numbers and the total tell."""
+        return self.all_in if self.total is not None else 0 < self.messages == self.last + 1
 
 
 async def record(connection: Connection, job_id: UUID, parts: Sequence[Part]) -> None:
@@ -83,9 +117,10 @@ async def listing(connection: Connection, job_id: UUID) -> list[Part]:
     ]
 
 
-async def arrived(connection: Connection, job_id: UUID, sub_job: str) -> int:
-    """How many result messages of a sub-job are in."""
-    return int(await connection.fetchval(_SQL["arrived"], job_id, sub_job))
+async def arrived(connection: Connection, job_id: UUID, sub_job: str, total: int | None) -> Arrived:
+    """The result messages of a sub-job that are in; ``total``: how many it has, where that is known."""
+    (row,) = await connection.fetch(_SQL["arrived"], job_id, sub_job, total, FOREIGN_SEQUENCE, MAX_PIECES)
+    return Arrived(row["messages"], row["below_total"], row["last"], row["unreadable"], total)
 
 
 async def arrived_outcomes(connection: Connection, job_id: UUID, sub_job: str) -> list[bytes]:

@@ -117,6 +117,7 @@ class LeasedSubJob(Struct, frozen=True):
     body_bytes: int
     body: bytes | None
     job_status: Status
+    job_cancel_asked: bool
     accept_type: str
     content_type: str
     activation_mode: str

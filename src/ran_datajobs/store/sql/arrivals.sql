@@ -35,8 +35,8 @@ left join lateral (
 left join data_job j on j.job_id = s.job_id;
 
 -- name: known_digests
-select sequence, coalesce(message_sha256, sha256) as digest from result_part
-where job_id = $1 and sub_job = $2 and piece = 0;
+select coalesce(message, sequence) as sequence, coalesce(message_sha256, sha256) as digest from result_part
+where job_id = $1 and sub_job = $2 and piece = 0 and sequence <> -1;
 
 -- name: record_arrivals
 insert into result_part (job_id, sub_job, sequence, key, bytes, sha256, operations, failed, outcomes, message, piece, message_sha256)

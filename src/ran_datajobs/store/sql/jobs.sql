@@ -5,7 +5,7 @@
 select (select count(*) from (
             select 1 from data_job
             where client = $1 and status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') limit $3) o) as open_jobs,
-       k.digest, k.job_id, j.results_bucket
+       k.digest, k.job_id, j.results_bucket, j.ignored
 from (select 1) one
 left join idempotency_key k
     on k.client = $1 and k.key = $2 and k.created_at > clock_timestamp() - interval '24 hours'
@@ -20,8 +20,9 @@ order by job_id for share;
 -- name: insert_job
 with job as (
     insert into data_job (job_id, client, type, name, destination, destination_kind, results_bucket, accept_type,
-                          content_type, activation_mode, priority, after_jobs, blocked, retry_of, operations, due_at)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, clock_timestamp())
+                          content_type, activation_mode, priority, after_jobs, blocked, retry_of, operations,
+                          ignored, due_at)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $17, clock_timestamp())
 ), request as (
     insert into job_request (job_id, body) values ($1, $16)
 )

@@ -22,8 +22,12 @@ where p.job_id = $1
 order by s.position nulls last, coalesce(p.message, p.sequence), p.piece;
 
 -- name: arrived
-select count(distinct coalesce(message, sequence))
-from result_part where job_id = $1 and sub_job = $2 and outcomes is not null;
+select count(distinct p.number)::integer as messages,
+       (count(distinct p.number) filter (where $3::integer is null or p.number < $3))::integer as below_total,
+       coalesce(max(p.number), -1)::integer as last,
+       (count(*) filter (where p.sequence < 0 and ($4::integer - p.sequence) % $5::integer = 0))::integer as unreadable
+from (select sequence, coalesce(message, sequence) as number
+      from result_part where job_id = $1 and sub_job = $2 and outcomes is not null) p;
 
 -- name: arrived_outcomes
 select outcomes from result_part

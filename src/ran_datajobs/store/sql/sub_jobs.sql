@@ -97,7 +97,7 @@ extract(epoch from clock_timestamp() - s.last_part_at)::float8 as idle_for,
 extract(epoch from clock_timestamp() - s.ended_at)::float8 as ended_for,
 extract(epoch from s.quarantined_until - clock_timestamp())::float8 as quarantined_for,
 coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as body_bytes, case when s.stage = 'STARTING' then s.body end as body,
-j.status as job_status, j.accept_type, j.content_type, j.activation_mode, j.destination, j.results_bucket, l.data_producer_id,
+j.status as job_status, j.cancel_asked as job_cancel_asked, j.accept_type, j.content_type, j.activation_mode, j.destination, j.results_bucket, l.data_producer_id,
 s.plugin_id, p.url, p.dialect, p.idempotent, p.stop_on_error, p.give_up, p.sub_job_timeout
 
 -- What this worker may take: of each plugin at most so many creates and other steps ($1 to $4 for the plugins that have
@@ -232,11 +232,12 @@ from unnest($1::uuid[], $2::uuid[], $3::float8[], $4::integer[], $5::boolean[], 
 where s.sub_job_id = h.sub_job_id and s.lease = h.lease
 returning s.sub_job_id;
 
--- A read whose messages are all in already is due at once.
+-- A read whose messages are all in already is due at once. How long no message came counts from the end that the
+-- plugin told: messages before it say nothing of the last one.
 -- name: mark_collecting
 update sub_job s
 set stage = 'COLLECTING', result_topic = h.topic, told = coalesce(s.told, h.told::job_status), trouble_since = null, last_error = null,
-    last_part_at = coalesce(s.last_part_at, clock_timestamp()),
+    last_part_at = case when s.stage = 'TRACKING' then clock_timestamp() else coalesce(s.last_part_at, clock_timestamp()) end,
     due_at = case when s.attention or s.messages >= s.result_total then clock_timestamp()
                   else clock_timestamp() + make_interval(secs => h.delay) end,
     lease = null, leased_by = null, leased_until = null, attention = false
@@ -343,14 +344,15 @@ select sub_job_id from sub_job
 where sub_job_id = any ($1::uuid[]) and stage <> 'SETTLED'
 order by sub_job_id for no key update;
 
--- Counts new messages of reads; a read that has all of them is due at once.
+-- Counts new messages of reads; a read that has all of them is due at once. Of several totals the greatest holds: no
+-- read is whole while one of its messages announces more.
 -- name: count_messages
 with counted as (
     update sub_job s
-    set last_part_at = clock_timestamp(), result_total = coalesce(t.total, s.result_total), messages = s.messages + t.messages,
-        attention = s.attention or s.lease is not null and s.messages + t.messages >= coalesce(t.total, s.result_total),
+    set last_part_at = clock_timestamp(), result_total = greatest(t.total, s.result_total), messages = s.messages + t.messages,
+        attention = s.attention or s.lease is not null and s.messages + t.messages >= greatest(t.total, s.result_total),
         due_at = case when s.lease is null and s.stage = 'COLLECTING'
-                           and s.messages + t.messages >= coalesce(t.total, s.result_total)
+                           and s.messages + t.messages >= greatest(t.total, s.result_total)
                       then clock_timestamp() else s.due_at end
     from unnest($1::uuid[], $2::integer[], $3::integer[]) as t (sub_job_id, total, messages)
     where s.sub_job_id = t.sub_job_id

@@ -37,6 +37,7 @@ export const addresses = {
   cancel: (jobId) => ofJob(jobId, "cancel"),
   retry: (jobId, includeUnknown) => ofJob(jobId, "retry", { includeUnknown: includeUnknown ? "true" : "" }),
   redeliver: (jobId) => ofJob(jobId, "redeliver"),
+  reasons: () => address("reasons"),
   /** The manifest at a `resultsuri`. Its host is not used: what is shown comes from the page's own origin. */
   manifest: (resultsuri) => {
     const { pathname, search } = new URL(resultsuri, ROOT);
@@ -88,7 +89,7 @@ export async function call(url, options = {}) {
     if (used !== null) headers.Authorization = `Bearer ${used}`;
     let response;
     try {
-      response = await fetch(url, { ...options, headers, cache: "no-store", redirect: "error" });
+      response = await fetch(url, { cache: "no-store", ...options, headers, redirect: "error" });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new Problem(0, { detail: "No answer came." });

@@ -4,28 +4,23 @@
 import { addresses, call } from "./api.js";
 import { h, notice, saveAs, settle, table } from "./elements.js";
 import { number, path, plural } from "./format.js";
+import { explanations } from "./reasons.js";
 
-const FIRST = 10; // shown of each reason
+const FIRST = 10; // operations of a reason that are shown at first
+const STEP = 50; // shown more on each wish
+const KEPT = 500; // of each reason; the CSV has them all
 const MOST = 200_000; // counted at most
 const MOST_REASONS = 200;
 
-const MEANINGS = {
-  UNMATCHED: "no CM handle owns the object",
-  NO_DATA_PRODUCER: "the CM handle has no data producer",
-  DMI_UNREACHABLE: "the DMI plugin was not reached, or stopped answering",
-  DMI_LOST_JOB: "the DMI plugin lost a job that it had accepted",
-  OUTCOME_UNKNOWN: "may have been executed: nobody can tell",
-  RESULT_INCOMPLETE: "fewer results came than were announced",
-  MODE_NOT_SUPPORTED: "the DMI plugin does not stop at the first error",
-  CANCELLED: "a cancel came first",
-  NOT_STARTED: "an earlier failure stopped the sub-job",
-};
+const REST = "other reasons"; // the group of every reason beyond MOST_REASONS
+
+const stateLabel = (state) => String(state ?? "").toLowerCase().replace("_", " ");
 
 const columns = [
   { label: "Operation", kind: "narrow", cell: (failure) => String(failure.operationId ?? "") },
   { label: "Op", kind: "narrow", cell: (failure) => String(failure.op ?? "") },
   { label: "Path", kind: "path wide", cell: (failure) => path(failure.path) },
-  { label: "State", kind: "narrow", cell: (failure) => String(failure.state ?? "").toLowerCase().replace("_", " ") },
+  { label: "State", kind: "narrow", cell: (failure) => stateLabel(failure.state) },
   { label: "Detail", kind: "wide", cell: (failure) => String(failure.detail ?? "") },
 ];
 
@@ -47,7 +42,7 @@ async function* lines(body) {
   }
 }
 
-/** `{groups, total, complete}`: per reason how many, and the first few. */
+/** `{groups, total, complete}`: per reason how many, how many in which state, and the first ones. */
 export async function groupByReason(body) {
   const groups = new Map();
   let total = 0;
@@ -55,11 +50,12 @@ export async function groupByReason(body) {
     if (!line.trim()) continue;
     if (total === MOST) return { groups, total, complete: false };
     const failure = JSON.parse(line);
-    const named = String(failure.reason || "no reason given");
-    const reason = groups.has(named) || groups.size < MOST_REASONS ? named : "other reasons";
-    const group = groups.get(reason) ?? { count: 0, first: [] };
+    const named = String(failure.reason);
+    const reason = groups.has(named) || groups.size < MOST_REASONS ? named : REST;
+    const group = groups.get(reason) ?? { count: 0, states: new Map(), first: [] };
     group.count += 1;
-    if (group.first.length < FIRST) group.first.push(failure);
+    group.states.set(failure.state, (group.states.get(failure.state) ?? 0) + 1);
+    if (group.first.length < KEPT) group.first.push(failure);
     groups.set(reason, group);
     total += 1;
   }
@@ -72,7 +68,8 @@ export function failuresSection(jobId, signal) {
   const place = h("div", { class: "groups" });
   const download = h("button", { type: "button", class: "quiet", hidden: true, onclick: save }, "Download as CSV");
   const trouble = h("div", {});
-  const shown = new Map(); // reason → its parts on the page, kept open or closed as the reader left them
+  const shown = new Map(); // reason → its part of the page, kept open or closed as the reader left it
+  let explain = null;
 
   async function save() {
     download.disabled = true;
@@ -88,12 +85,40 @@ export function failuresSection(jobId, signal) {
 
   function group(reason) {
     const list = table(`Operations with ${reason}`, columns, (failure) => failure.operationId);
-    const count = h("span", { class: "count figure" });
-    const more = h("p", { class: "hint" });
-    const element = h("details", { class: "group" },
-      h("summary", {}, count, h("code", {}, reason), h("span", { class: "hint" }, MEANINGS[reason] ?? "")),
-      list.element, more);
-    return { element, count, more, list };
+    const states = h("summary", {});
+    const words = h("div", {});
+    const rest = h("span", { class: "hint" });
+    const more = h("button", { type: "button", class: "quiet", onclick: () => { limit += STEP; fill(); } });
+    const operations = h("details", {}, states, list.element, h("div", { class: "more" }, more, rest));
+    const element = h("article", { class: "group", "data-reason": reason }, words, operations);
+    let limit = FIRST;
+    let all = null;
+
+    function fill() {
+      const here = Math.min(limit, all.first.length);
+      list.show(all.first.slice(0, here));
+      const left = all.first.length - here;
+      more.textContent = `Show ${number(Math.min(STEP, left))} more`;
+      more.hidden = left === 0;
+      rest.textContent = here < all.count ? `${number(here)} of ${number(all.count)} are shown; the CSV has them all.` : "";
+      more.parentElement.hidden = here === all.count;
+    }
+
+    return {
+      element, operations,
+      show(found) {
+        all = found;
+        const count = h("span", { class: "count figure", "data-state": [...all.states.keys()].sort().join(" ") }, number(all.count));
+        const meant = reason === REST ? null : explain?.(reason);
+        settle(words, [
+          h("h3", {}, count, h("span", {}, meant?.title ?? ""), h("code", {}, reason)),
+          meant && h("p", { class: "meaning" }, meant.meaning),
+          meant && h("p", { class: "advice" }, h("strong", {}, "What to do: "), meant.advice),
+        ]);
+        states.textContent = `Operations: ${[...all.states].map(([state, times]) => `${number(times)} ${stateLabel(state)}`).join(", ")}`;
+        fill();
+      },
+    };
   }
 
   async function load() {
@@ -105,18 +130,16 @@ export function failuresSection(jobId, signal) {
       if (!signal.aborted) trouble.replaceChildren(notice(`The failures cannot be shown: ${error.message}`, "error"));
       return;
     }
+    explain ??= await explanations(signal).catch(() => null);
+    if (signal.aborted) return;
     trouble.replaceChildren();
     const ordered = [...answer.groups].sort(([, one], [, other]) => other.count - one.count);
-    const unread = shown.size === 0;
-    for (const [reason, { count, first }] of ordered) {
-      const parts = shown.get(reason) ?? group(reason);
-      shown.set(reason, parts);
-      if (unread && shown.size === 1) parts.element.open = true;
-      parts.count.textContent = number(count);
-      parts.list.show(first);
-      parts.more.textContent = count > first.length
-        ? `The first ${number(first.length)} of ${number(count)}. The CSV has them all.` : "";
-      parts.more.hidden = count <= first.length;
+    for (const [reason, found] of ordered) {
+      const isNew = !shown.has(reason);
+      const part = shown.get(reason) ?? group(reason);
+      shown.set(reason, part);
+      if (ordered.length === 1 && isNew) part.operations.open = true;
+      part.show(found);
     }
     const elements = ordered.map(([reason]) => shown.get(reason).element);
     const same = elements.length === place.children.length && elements.every((one, at) => place.children[at] === one);

@@ -71,6 +71,17 @@ export function path(text) {
   return h("span", {}, parts.flatMap((part, at) => (at ? [h("wbr"), part] : [part])));
 }
 
+/** The keys of a request that the service ignored, as one paragraph; null when there are none. */
+export function ignoredKeys(answer) {
+  const keys = Array.isArray(answer.ignored) ? answer.ignored : [];
+  if (!keys.length) return null;
+  const said = keys.flatMap((key, at) => [at ? ", " : "", h("code", {}, String(key.pointer ?? key.name ?? "")),
+    key.pointer === undefined ? ` in ${plural(Number(key.count), "operation")}` : ""]);
+  const more = (answer.ignoredCount ?? keys.length) - keys.length;
+  return h("p", { class: "ignored" }, h("strong", {}, "Ignored, because these keys mean nothing here: "), said,
+    more > 0 ? ` and ${number(more)} more` : "");
+}
+
 export const jobTitle = (job) => job.name || `Data job ${String(job.jobId).slice(0, 8)}`;
 export const jobLink = (jobId) => `#/jobs/${encodeURIComponent(jobId)}`;
 

@@ -6,7 +6,7 @@ import { h, notice, settle } from "./elements.js";
 import { follow } from "./events.js";
 import { failuresSection } from "./failures.js";
 import {
-  COUNTS, duration, isTerminal, jobLink, jobTitle, moment, notSucceeded, number, percent, progressBar, statusMark,
+  COUNTS, duration, ignoredKeys, isTerminal, jobLink, jobTitle, moment, notSucceeded, number, percent, progressBar, statusMark,
 } from "./format.js";
 import { jobActions } from "./job-actions.js";
 import { paced, pause } from "./pace.js";
@@ -65,6 +65,7 @@ export async function showJob(main, jobId, { signal, linkState, title }) {
   const state = h("div", { class: "state" });
   const bar = h("div", {});
   const reason = h("p", { class: "reason" });
+  const ignored = h("div", {});
   const tiles = h("dl", { class: "tiles" });
   const list = h("dl", { class: "facts" });
   const trouble = h("div", {});
@@ -75,7 +76,7 @@ export async function showJob(main, jobId, { signal, linkState, title }) {
   main.replaceChildren(
     h("p", { class: "crumb" }, h("a", { href: "#/jobs" }, "← All jobs")),
     h("div", { class: "head" }, h("div", {}, heading, h("p", { class: "id" }, jobId)), state),
-    bar, reason, tiles, actions.element, trouble, list, failures.element, subJobs.element, results.element);
+    bar, reason, ignored, tiles, actions.element, trouble, list, failures.element, subJobs.element, results.element);
 
   let failed = null; // how many failures there were when they were last read
   const ended = () => isTerminal(job.status);
@@ -94,6 +95,7 @@ export async function showJob(main, jobId, { signal, linkState, title }) {
     settle(bar, [progressBar(job, "Progress of this job")]);
     settle(reason, [h("strong", {}, "Reason: "), String(job.reason ?? "")]);
     reason.hidden = !job.reason;
+    settle(ignored, [ignoredKeys(job)]);
     settle(tiles, countTiles(job.operations));
     settle(list, facts(job));
     actions.show(job);

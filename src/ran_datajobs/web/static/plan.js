@@ -2,7 +2,8 @@
 // What a dry run answered: who would get what, and which operations nobody would get.
 
 import { h, longTable, notice } from "./elements.js";
-import { number, path, plural } from "./format.js";
+import { ignoredKeys, number, path, plural } from "./format.js";
+import { explanations } from "./reasons.js";
 
 const producers = [
   { label: "Data producer", kind: "name", cell: (subJob) => String(subJob.dataProducerId ?? "") },
@@ -18,6 +19,17 @@ const unmatchedColumns = [
 /** Operations that would run. */
 export const runnable = (plan) => (plan.operations?.total ?? 0) - (plan.operations?.unmatched ?? 0);
 
+/** The reasons in words: a list that fills itself. */
+function reasonsOf(unmatched) {
+  const list = h("ul", { class: "reasons" });
+  explanations().then((explain) => {
+    const reasons = [...new Set(unmatched.map((one) => String(one.reason)))];
+    list.replaceChildren(...reasons.map((reason) =>
+      h("li", {}, h("code", {}, reason), `: ${explain(reason).meaning} ${explain(reason).advice}`)));
+  }, () => {});
+  return list;
+}
+
 export function planBox(plan) {
   const subJobs = plan.subJobs ?? [];
   const unmatched = plan.unmatched ?? [];
@@ -28,9 +40,11 @@ export function planBox(plan) {
       `${plural(subJobs.length, "data producer")}, each in the order of the request. Nothing was sent.`),
     subJobs.length ? h("div", { class: "sheet" }, longTable("Sub-jobs of the plan", producers, subJobs, 20))
       : notice("No data producer would get anything: every operation would fail.", "error"),
+    ignoredKeys(plan),
     lost ? h("div", {},
       h("h3", {}, `${plural(lost, "operation")} would fail`),
       h("p", { class: "hint" }, "The others run all the same."),
+      reasonsOf(unmatched),
       h("div", { class: "sheet" }, longTable("Operations without a data producer", unmatchedColumns, unmatched, 20)))
       : notice("Every operation has a data producer.", "good"));
 }

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operations of a job that did not succeed, grouped by reason and explained."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+from rich.text import Text
+
+from ran_datajobs.cli import show
+from ran_datajobs.cli.api import Api
+from ran_datajobs.northbound import paths
+from ran_datajobs.reasons import explanation_of
+
+NDJSON: Final = "application/x-ndjson"
+
+_COUNTED_UP_TO: Final = 10_000
+"""Failures of a job that :func:`in_brief` reads; of more it names the command that groups them."""
+
+_SHOWN: Final = 5
+
+
+class Cause(Struct):
+    """The operations with one reason: how many in which state, and each as the line that came."""
+
+    reason: str
+    states: Counter[str]
+    lines: list[bytes]
+
+
+def failures(api: Api, job_id: str) -> Iterator[bytes]:
+    """The operations that did not succeed, one JSON document each, as they come in."""
+    path = paths.fill(paths.FAILURES, job_id=job_id)
+    with api.open("GET", path, headers={"Accept": NDJSON}) as answer:
+        yield from (line for line in answer if line.strip())
+
+
+def by_reason(lines: Iterable[bytes]) -> list[Cause]:
+    """The causes of failures, the most frequent first."""
+    causes: dict[str, Cause] = {}
+    for line in lines:
+        failure = json.loads(line)
+        reason = str(failure["reason"])
+        cause = causes.setdefault(reason, Cause(reason, Counter(), []))
+        cause.states[str(failure["state"])] += 1
+        cause.lines.append(line)
+    return sorted(causes.values(), key=lambda cause: -cause.states.total())
+
+
+def show_causes(causes: Sequence[Cause]) -> None:
+    """Each reason with what it means and what to do, and below it its operations."""
+    out = show.console()
+    if not causes:
+        out.print("no operation has failed")
+    for position, cause in enumerate(causes):
+        words = explanation_of(cause.reason)
+        states = ", ".join(
+            f"{count} {state.lower().replace('_', ' ')}" for state, count in cause.states.most_common()
+        )
+        if position:
+            out.print()
+        out.print(Text(f"{cause.states.total()} × {show.clean(cause.reason)}", style="bold"), end="")
+        out.print(Text(f" – {words.title} ({show.clean(states)})"))
+        out.print(Text(words.meaning))
+        out.print(Text(f"What to do: {words.advice}"))
+        show.table(
+            ("OPERATION", "OP", "STATE", "PATH", "DETAIL"),
+            (
+                [f[k] for k in ("operationId", "op", "state", "path", "detail")]
+                for f in map(json.loads, cause.lines)
+            ),
+        )
+
+
+def in_brief(api: Api, job: Mapping[str, Any]) -> list[str]:
+    """One line for each of the most frequent reasons of a job's failures; none where all went well."""
+    counts = job["operations"]
+    failed = counts["total"] - counts["succeeded"] - counts["pending"]
+    command = f"datajobs failures {job['jobId']}"
+    if failed == 0:
+        return []
+    if failed > _COUNTED_UP_TO:
+        return [f"{failed} operations: {command} groups them by reason"]
+    counted = Counter(str(json.loads(line)["reason"]) for line in failures(api, str(job["jobId"])))
+    brief = [
+        f"{count} × {reason}: {explanation_of(reason).title}" for reason, count in counted.most_common(_SHOWN)
+    ]
+    more = len(counted) - _SHOWN
+    return [*brief, f"and {more} more reasons: {command}"] if more > 0 else brief

@@ -1,0 +1,359 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every reason why an operation did not succeed, in words, and the one rule that finds it. Pure.
+
+API, page, commands and docs/reasons.md take their words from :data:`REASONS`. Sources: ErrorDetail of 3GPP
+TS 28.572; NcmpResponseStatus of ONAP CPS-NCMP.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct, structs
+
+from ran_datajobs.job import ErrorDetail, OperationState, Reason, Response
+
+
+class Explanation(Struct, frozen=True):
+    """What a reason means to the people who meet it: a short title, what happened, and what to do next.
+
+    ``pattern``, a regular expression (ECMA 262): this explains every reason in which it is found, unless an
+    explanation has the reason itself, or one with a pattern stands before. ``reason`` is then a placeholder.
+    """
+
+    reason: str
+    title: str
+    meaning: str
+    advice: str
+    pattern: str | None = None
+
+
+_UNTIL_THEN: Final = "a retry is safe, but fails again until then."
+_SAME_AGAIN: Final = "a retry is safe, but sends the same again and fails."
+_NOTHING_SENT: Final = "a retry is safe, because nothing was sent."
+_LOOK_FIRST: Final = "before you retry a write, look at its object, because it may have been changed."
+_READS_AT_ONCE: Final = f"Retry reads at once; {_LOOK_FIRST}"
+
+OURS: Final = (
+    Explanation(
+        Reason.UNMATCHED,
+        "No CM handle owns the object",
+        "No registered CM handle covers the name of the object, so that the operation was sent to nobody.",
+        f"Have the CM handle registered and retry, or correct the name in a new job; {_NOTHING_SENT}",
+    ),
+    Explanation(
+        Reason.NO_DATA_PRODUCER,
+        "The CM handle has no data producer",
+        "A CM handle owns the object, but its registration has no dataProducerIdentifier, so that the "
+        "operation was not sent.",
+        f"Have the registration of the CM handle completed, then retry; {_NOTHING_SENT}",
+    ),
+    Explanation(
+        Reason.DMI_UNREACHABLE,
+        "The DMI plugin does not answer",
+        "The DMI plugin was never reached, or stopped answering, until the time budget was used up.",
+        "Have the plugin, and the network to it, checked; a retry of what has FAILED is safe, but before you "
+        "retry a write that is UNKNOWN, look at its object, because it may have been changed.",
+    ),
+    Explanation(
+        Reason.DMI_REFUSED,
+        "The DMI plugin refused the job",
+        "The DMI plugin answered the create with a refusal, and executed nothing of it.",
+        f"Act on the refusal, which stands in the detail; {_UNTIL_THEN}",
+    ),
+    Explanation(
+        Reason.DMI_LOST_JOB,
+        "The DMI plugin lost the job",
+        "The DMI plugin accepted the operation, and later answered 404 or 410: it does not know the job any "
+        "more.",
+        _READS_AT_ONCE,
+    ),
+    Explanation(
+        Reason.OUTCOME_UNKNOWN,
+        "The outcome is unknown",
+        "The operation was sent, or was about to be, and no answer told whether it was executed.",
+        _READS_AT_ONCE,
+    ),
+    Explanation(
+        Reason.RESULT_INCOMPLETE,
+        "The result is incomplete",
+        "The DMI plugin reported the end, but its result leaves the operation out, or messages of it are "
+        "missing.",
+        _READS_AT_ONCE,
+    ),
+    Explanation(
+        Reason.RESULT_UNREADABLE,
+        "The result cannot be read",
+        "The DMI plugin reported the end, but its result could not be fetched, or tells no outcomes; what "
+        "came is kept with the results.",
+        _READS_AT_ONCE,
+    ),
+    Explanation(
+        Reason.MODE_NOT_SUPPORTED,
+        "The DMI plugin cannot stop at a failure",
+        "The job asks for STOP_ON_ERROR, and the DMI plugin is registered without stopOnError, so that the "
+        "operation was not sent.",
+        "Have the plugin registered with stopOnError and retry, or submit a new job as BEST_EFFORT; "
+        f"{_NOTHING_SENT}",
+    ),
+    Explanation(
+        Reason.CANCELLED,
+        "The job was cancelled first",
+        "The job was cancelled before the operation was started, so that it changed nothing.",
+        "Retry it if it is wanted after all; a retry is safe.",
+    ),
+    Explanation(
+        Reason.NOT_STARTED,
+        "An earlier failure stopped it",
+        "An earlier operation of the same data producer failed, and the rest of the sub-job, this operation "
+        "included, was not started.",
+        f"Remove the cause of that failure; {_UNTIL_THEN}",
+    ),
+)
+"""The causes that the service itself finds."""
+
+OTHER: Final = Explanation(
+    "OTHER",
+    "Another cause: see the detail",
+    "The plugin or the element failed the operation for a cause that TS 28.572 has no word for, such as a "
+    "test that found another value, an action that was refused, or an element that did not answer.",
+    "Read the detail, which tells the cause; a retry of what has FAILED is safe, because it changed nothing, "
+    "and what is UNKNOWN may have been executed.",
+)
+
+TS_28572: Final = (
+    Explanation(
+        "NEW_DATA_NODE_NAME_INVALID",
+        "The name is not in the model",
+        "The element knows no class or attribute of this name, or the name in the value is another than in "
+        "the path.",
+        f"Correct the name in a new job; {_SAME_AGAIN}",
+    ),
+    Explanation(
+        "NEW_DATA_NODE_VALUE_INVALID",
+        "The value is not allowed",
+        "The new value has the wrong type, or is not in the range that the model allows.",
+        f"Correct the value, as the detail says, in a new job; {_SAME_AGAIN}",
+    ),
+    Explanation(
+        "NEW_DATA_NODE_CONTAINMENT_INVALID",
+        "The object cannot be contained there",
+        "The model allows no object of this class below this parent.",
+        f"Correct the path of the object in a new job; {_SAME_AGAIN}",
+    ),
+    Explanation(
+        "FINAL_DATA_NODE_VALUE_INVALID",
+        "The values do not fit together",
+        "The new value is allowed by itself, but not beside the other values that the object has.",
+        f"Change the values that belong together in one operation of a new job; {_SAME_AGAIN}",
+    ),
+    Explanation(
+        "FINAL_DATA_NODE_UNIQUENESS_INVALID",
+        "A value stands twice in a list of distinct values",
+        "The change would make a value stand twice where every value has to be distinct.",
+        f"Leave out the value that is there already; {_SAME_AGAIN}",
+    ),
+    Explanation(
+        "FINAL_DATA_NODE_MULTIPLICITY_INVALID",
+        "A value is missing, or there are too many",
+        "The change would leave an attribute with fewer or more values than the model allows.",
+        f"Give as many values as the detail says, in a new job; {_SAME_AGAIN}",
+    ),
+    Explanation(
+        "FINAL_DATA_NODE_CARDINALITY_INVALID",
+        "Too few or too many objects of the class",
+        "The change would leave the parent with fewer or more objects of this class than the model allows.",
+        f"Change the object that is there, or have it removed; {_UNTIL_THEN}",
+    ),
+    Explanation(
+        "TARGET_DATA_NODE_NOT_FOUND",
+        "The target does not exist",
+        "The element has no such object, or the object has no such attribute.",
+        f"Create the target and retry, or correct the name in a new job; {_UNTIL_THEN}",
+    ),
+    Explanation(
+        "TARGET_DATA_NODE_PARENT_NOT_FOUND",
+        "The parent does not exist",
+        "The object that should contain the new one does not exist at the element.",
+        f"Create the parent and retry, or correct the path in a new job; {_UNTIL_THEN}",
+    ),
+    Explanation(
+        "TARGET_DATA_NODE_FOUND",
+        "The target exists already",
+        "The operation cannot be applied to an object that exists, such as a replace of it as a whole.",
+        f"Name an attribute in the path, or merge attributes into the object; {_SAME_AGAIN}",
+    ),
+    Explanation(
+        "TARGET_DATA_NODE_NOT_WRITABLE",
+        "The attribute is read-only",
+        "The model does not let anybody write this attribute.",
+        f"Leave the operation out; {_SAME_AGAIN}",
+    ),
+    Explanation(
+        "TARGET_DATA_NODE_INVARIANT",
+        "The attribute can be set at creation only",
+        "The model lets this attribute be given with a new object, and never be changed.",
+        f"Leave the operation out, or plan to create the object anew; {_SAME_AGAIN}",
+    ),
+    Explanation(
+        "TARGET_DATA_NODE_CREATION_NOT_ALLOWED",
+        "The object cannot be created",
+        "The element does not let objects of this class be created.",
+        f"Ask who maintains the element how such objects are made; {_UNTIL_THEN}",
+    ),
+    Explanation(
+        "TARGET_DATA_NODE_DELETION_NOT_ALLOWED",
+        "The target cannot be removed",
+        "The object still has children, or the model requires what should be removed.",
+        f"Remove the children first, or leave the operation out; {_UNTIL_THEN}",
+    ),
+    Explanation(
+        "ACCESS_DENIED",
+        "The element denies access",
+        "The account with which the plugin reaches the element may not do this.",
+        f"Have the rights of that account checked; {_UNTIL_THEN}",
+    ),
+    OTHER,
+)
+"""The reasons of ErrorDetail, in the order of TS 28.572: what plugins and elements send."""
+
+TS_28572_TYPES: Final = (
+    Explanation(
+        "SCHEMA_VALIDATION_ERROR",
+        "The request does not fit the model",
+        "The element refused the operation, because a name, a value or a place in it is not in the model.",
+        f"Correct the request, as the detail says, in a new job; {_SAME_AGAIN}",
+    ),
+    Explanation(
+        "DATA_NODE_TREE_ERROR",
+        "The tree of objects does not allow it",
+        "The element refused the operation, because its target or the parent does not exist, or the target "
+        "exists already.",
+        f"Compare the path with the objects that exist; {_UNTIL_THEN}",
+    ),
+    Explanation(
+        "MODIFICATION_NOT_ALLOWED",
+        "The change is not allowed",
+        "The element refused the operation, because its target may not be changed so.",
+        f"Leave the operation out, or change what stands in its way; {_UNTIL_THEN}",
+    ),
+    Explanation(
+        "ACCESS_CONTROL_CONFLICT",
+        "Access control forbids it",
+        "The element refused the operation, because the account of the plugin may not do this.",
+        f"Have the rights of that account checked; {_UNTIL_THEN}",
+    ),
+    Explanation(
+        "APPLICATION_LAYER_ERROR",
+        "The application refused it",
+        "The element understood the operation, and its application could not do it.",
+        f"Read the detail, and have the state of the element checked; {_UNTIL_THEN}",
+    ),
+    Explanation(
+        "SERVER_ERROR",
+        "An error inside the element or the plugin",
+        "The element or the plugin failed by itself while it executed the operation.",
+        f"Have the element and the plugin checked; {_LOOK_FIRST}",
+    ),
+)
+"""The types of ErrorDetail: each stands as the reason where an error has no reason. OTHER is both."""
+
+CODES: Final = (
+    Explanation(
+        "STATUS_100",
+        "The DMI plugin knows no such CM handle",
+        "The DMI plugin answered the code 100 of ONAP's list: it owns no CM handle for the object.",
+        f"Compare the CM handles of the plugin with those that are registered; {_UNTIL_THEN}",
+    ),
+    Explanation(
+        "STATUS_102",
+        "The DMI plugin got no answer",
+        "The DMI plugin answered the code 102 of ONAP's list: what executes the operation did not respond.",
+        f"Have the element and the plugin checked; {_LOOK_FIRST}",
+    ),
+    Explanation(
+        "STATUS_103",
+        "The DMI plugin cannot read the data",
+        "The DMI plugin answered the code 103 of ONAP's list: the data could not be read.",
+        f"Have the name, the element and the plugin checked; {_LOOK_FIRST}",
+    ),
+    Explanation(
+        "STATUS_107",
+        "The data producer is busy",
+        "The DMI plugin answered the code 107 of ONAP's list: the system behind it is busy.",
+        "Retry after a while; a retry is safe, because the operation was turned away.",
+    ),
+    Explanation(
+        "STATUS_108",
+        "The DMI plugin told no cause",
+        "The DMI plugin reported a failure without a cause: with code 108 of ONAP's list, or without a code.",
+        f"Look into the log of the plugin; {_LOOK_FIRST}",
+    ),
+    Explanation(
+        "STATUS_112",
+        "The data is too large",
+        "A single object is larger than a message or a result may be: code 112 of ONAP's list.",
+        f"Ask for fewer attributes, or for a smaller scope; {_UNTIL_THEN}",
+    ),
+    Explanation(
+        "STATUS_<code>",
+        "The DMI plugin told a code alone",
+        "The DMI plugin reported a failure, and told nothing but a status code that is no failure in ONAP's "
+        "list.",
+        f"Look the code up in the documentation of the plugin; {_LOOK_FIRST}",
+        pattern="^STATUS_-?[0-9]+$",
+    ),
+)
+"""What stands where a plugin told nothing but ``statusCode``."""
+
+PLUGINS_OWN: Final = Explanation(
+    "<word of the plugin>",
+    "A word of the DMI plugin",
+    "The DMI plugin gave a reason of its own, which stands in no list of ran-datajobs, 3GPP or ONAP.",
+    f"Look the word up in the documentation of the plugin; {_LOOK_FIRST}",
+    pattern=r"\S",
+)
+
+REASONS: Final = (*OURS, *TS_28572, *TS_28572_TYPES, *CODES, PLUGINS_OWN)
+"""Every reason there can be: :data:`PLUGINS_OWN` explains whatever the others do not."""
+
+_BY_REASON: Final = {each.reason: each for each in REASONS if each.pattern is None}
+_PATTERNS: Final = tuple((re.compile(each.pattern), each) for each in REASONS if each.pattern is not None)
+
+
+def explanation_of(reason: str) -> Explanation:
+    """What ``reason`` means, which may be any word at all."""
+    if (known := _BY_REASON.get(reason)) is not None:
+        return known
+    return next((each for pattern, each in _PATTERNS if pattern.search(reason)), PLUGINS_OWN)
+
+
+def reason_of(response: Response, state: OperationState) -> str:
+    """Why the operation of ``response`` is in ``state``, one of those that are no success; never empty.
+
+    The response's reason, else what :func:`reason_of_errors` finds, else NOT_STARTED or OUTCOME_UNKNOWN where
+    the state says it, else ``STATUS_<statusCode>``. A reason of blanks alone is none.
+    """
+    if reason := response.reason.strip() or reason_of_errors(response.errors):
+        return reason
+    match state:
+        case OperationState.NOT_STARTED:
+            return Reason.NOT_STARTED
+        case OperationState.UNKNOWN:
+            return Reason.OUTCOME_UNKNOWN
+        case OperationState.FAILED | OperationState.SUCCEEDED:
+            return f"STATUS_{response.status_code}"
+
+
+def reason_of_errors(errors: Sequence[ErrorDetail]) -> str:
+    """The reason of the first error, else its type; empty without errors."""
+    return (errors[0].reason.strip() or errors[0].type.strip()) if errors else ""
+
+
+def with_reason(response: Response, state: OperationState) -> Response:
+    """``response`` with its reason filled in, unless it tells a success."""
+    if state is OperationState.SUCCEEDED or (reason := reason_of(response, state)) == response.reason:
+        return response
+    return structs.replace(response, reason=reason)

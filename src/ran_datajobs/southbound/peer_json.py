@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON documents as peers write them: taken generously, with every member in view. Pure.
+
+A decoder keeps the last of two members with one name; here both are seen, so that a contradiction shows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+"""Some stacks write it in front of every UTF-8 text; RFC 8259 §8.1 lets a reader skip it."""
+
+NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding a text that is not trusted can raise."""
+
+_SHOWN: Final = 60
+_BLANKS: Final = b" \t\r\n"
+_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,15}(?:\.0*)?")
+_FLOAT_IS_EXACT: Final = 2.0**53
+_STRINGS: Final = re.compile(rb'"((?:[^"\\]|\\.)*+)"([ \t\r\n]*+:)?', re.DOTALL)
+
+
+class Defect(Struct, frozen=True):
+    """Why bytes cannot be read, in words that complete "it cannot be read: …"."""
+
+    cause: str
+
+
+class _Name:
+    """The name of a member. No two are equal: all members of an object are kept."""
+
+    __slots__ = ("spelt",)
+
+    def __init__(self, spelt: str) -> None:
+        self.spelt = spelt
+
+
+_MEMBERS: Final = msgspec.json.Decoder(dict[_Name, Raw], dec_hook=lambda _type, spelt: _Name(spelt))
+_ITEMS: Final = msgspec.json.Decoder(list[Raw])
+
+
+def text_of(body: bytes) -> bytes | Defect:
+    """``body`` without one byte order mark at its start; whether it is JSON shows when it is decoded."""
+    text = body.removeprefix(BYTE_ORDER_MARK)
+    if not text or text.isspace():
+        return Defect("it is empty")
+    try:
+        # A Raw member is skipped over without a look at its characters, so the whole is checked first.
+        if not text.isascii():
+            text.decode()
+    except UnicodeDecodeError as error:
+        return Defect(f"it is not UTF-8 (byte {error.start})")
+    return text
+
+
+def defect_of(error: Exception) -> Defect:
+    """What one of :data:`NOT_JSON` says."""
+    if isinstance(error, RecursionError):
+        return Defect("it is nested too deeply")
+    return Defect(f"it is no JSON document ({error})")
+
+
+def is_object(text: bytes | Raw) -> bool:
+    """Whether the JSON ``text`` is an object, by its first character."""
+    return _first(text) == b"{"
+
+
+def is_list(text: bytes | Raw) -> bool:
+    """Whether the JSON ``text`` is a list, by its first character."""
+    return _first(text) == b"["
+
+
+def is_null(text: bytes | Raw) -> bool:
+    """Whether the JSON ``text`` is ``null``, by its first character."""
+    return _first(text) == b"n"
+
+
+def _first(text: bytes | Raw) -> bytes:
+    start = bytes(memoryview(text)[:1])
+    return bytes(text).lstrip(_BLANKS)[:1] if start and start in _BLANKS else start
+
+
+def members(text: bytes | Raw) -> list[tuple[str, Raw]]:
+    """The members of an object in their order, all that have one name. Raises one of :data:`NOT_JSON`."""
+    return [(name.spelt, value) for name, value in _MEMBERS.decode(text).items()]
+
+
+def items(text: bytes | Raw) -> list[Raw]:
+    """The items of a list. Raises one of :data:`NOT_JSON`."""
+    return _ITEMS.decode(text)
+
+
+def value_of(text: bytes | Raw) -> Any:
+    """A member's value; an empty object where it is nested too deeply or a number without bounds."""
+    try:
+        return msgspec.json.decode(text)
+    except NOT_JSON:
+        return {}
+
+
+def whole_number(value: object) -> int | None:
+    """A whole number however it is written: ``108``, ``108.0``, ``"108"``; ``None`` for everything else."""
+    if isinstance(value, str):
+        text = value.strip()
+        return int(text.partition(".")[0]) if text.isascii() and _WHOLE.fullmatch(text) else None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) <= _FLOAT_IS_EXACT else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def words_of(value: object) -> str:
+    """A text, also where a peer wrote a number for it; empty for everything else."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else ""
+
+
+def name_of(value: object) -> str | int | None:
+    """An identifier: a text, or a whole number; ``None`` for everything else."""
+    return value if isinstance(value, str) else whole_number(value)
+
+
+def folded(name: str) -> str:
+    """``name`` without what spellings differ in: case and everything but letters and digits."""
+    return "".join(char for char in name.casefold() if char.isalnum())
+
+
+def names_in(text: bytes) -> Iterator[str]:
+    """The name of every member at any depth of a valid JSON ``text``."""
+    for found in _STRINGS.finditer(text):
+        if found[2] is not None:
+            yield str(value_of(b'"%b"' % found[1])) if b"\\" in found[1] else found[1].decode()
+
+
+def shown(value: bytes | Raw) -> str:
+    """A JSON value for people: on one line, printable, and at most 60 characters of it. Of an object and of a
+    list it says no more than that: what a peer repeats in them may be meant for nobody else."""
+    if is_object(value):
+        return "an object"
+    if is_list(value):
+        return "a list"
+    line = bytes(memoryview(value)[: 8 * _SHOWN]).decode(errors="replace")
+    line = " ".join("".join(char if char.isprintable() else " " for char in line).split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
