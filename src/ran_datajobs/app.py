@@ -225,9 +225,7 @@ async def run_worker(
             shared.database,
             worker_id,
             Planner(shared.database, shared.owners, shared.objects, write, limits, worker_id, reached),
-            Finisher(
-                shared.database, shared.objects, announcer, admission, settings.finished_spelling, reached
-            ),
+            Finisher(shared.database, shared.objects, announcer, write, settings.finished_spelling, reached),
             executor,
             write,
             limits,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
+from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.errors import Fenced
 from ran_datajobs.job import Counts, OperationState, Status
 from ran_datajobs.results.announce import Announcer
@@ -15,7 +16,6 @@ from ran_datajobs.store import jobs, parts, planning
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.planning import LeasedJob
-from ran_datajobs.store.sub_jobs import Admission
 
 
 class Finisher:
@@ -26,14 +26,14 @@ class Finisher:
         database: Database,
         objects: ObjectStore,
         announcer: Announcer,
-        admission: Admission,
+        write: TransitionWriter,
         finished_spelling: str,
         reached: Reached = pass_by,
     ) -> None:
         self._database = database
         self._objects = objects
         self._announcer = announcer
-        self._admission = admission
+        self._write = write
         self._finished = finished_spelling
         self._reached = reached
 
@@ -58,7 +58,9 @@ class Finisher:
             manifest(job, status, counts, listed, self._finished),
         )
         await self._reached(Checkpoint.FINISH_WRITTEN)
-        await self._database.retried(lambda c: self._record(c, leased, status, counts))
+        await self._write.admitting(
+            lambda c, alone: self._record(c, leased, status, counts, each_lane_alone=alone)
+        )
         await self._reached(Checkpoint.FINISH_STORED)
 
     async def _counts_by_operation(self, job: JobRow, listed: list[parts.Part]) -> Counts:
@@ -82,7 +84,13 @@ class Finisher:
         )
 
     async def _record(
-        self, connection: Connection, leased: LeasedJob, status: Status, counts: Counts
+        self,
+        connection: Connection,
+        leased: LeasedJob,
+        status: Status,
+        counts: Counts,
+        *,
+        each_lane_alone: bool,
     ) -> None:
         job_id = leased.job_id
         job = await planning.lock_job(connection, job_id)
@@ -96,4 +104,5 @@ class Finisher:
             await planning.step_over(connection, leased)
             return
         await self._announcer.job_ended(connection, job_id)
-        await planning.unblock_after(connection, job_id, self._admission)
+        if lanes := await planning.unblock_after(connection, job_id):
+            await self._write.admit(connection, lanes, each_lane_alone=each_lane_alone)

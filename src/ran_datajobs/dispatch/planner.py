@@ -25,7 +25,7 @@ from ran_datajobs.store import parts, planning, sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.parts import Part
 from ran_datajobs.store.planning import LeasedJob
-from ran_datajobs.store.sub_jobs import Admitted, LeasedSubJob, NewSubJob
+from ran_datajobs.store.sub_jobs import JOB, SUB_JOB, Admitted, LeasedSubJob, NewSubJob
 
 _MAX_REQUEST: Final = 1 << 31
 
@@ -69,8 +69,10 @@ class Planner:
         await self._reached(Checkpoint.PLAN_WRITTEN)
         counted: list[Admitted] = []
         try:
-            leased = await self._database.retried(
-                lambda c: self._record(c, job, plan, new, refused, token, counted)
+            leased = await self._write.admitting(
+                lambda c, alone: self._record(
+                    c, job, plan, new, refused, token, counted, each_lane_alone=alone
+                )
             )
         except BaseException:
             self._uncount(counted)
@@ -91,6 +93,8 @@ class Planner:
         refused: list[Part],
         token: UUID,
         counted: list[Admitted],
+        *,
+        each_lane_alone: bool,
     ) -> list[LeasedSubJob]:
         """Write the plan, admit what may start, and lease of that what this worker can send at once."""
         self._uncount(counted)
@@ -111,16 +115,20 @@ class Planner:
         if refused:
             await parts.record(connection, job.job_id, refused)
         if not new:
-            await sub_jobs.notify_due(connection, "job")
+            await sub_jobs.notify_due(connection, JOB)
             return []
         lanes = await sub_jobs.insert(connection, job.job_id, new)
         if row["cancel_asked"]:
-            await sub_jobs.notify_due(connection, "sub_job")
+            await sub_jobs.notify_due(connection, SUB_JOB)
         admitted: list[Admitted] = []
         if not blocked and not row["cancel_asked"]:
             await sub_jobs.lock_lanes(connection, lanes)
-            admitted = await self._write.admit(connection, lanes)
+            admitted = await self._write.admit(
+                connection, lanes, each_lane_alone=each_lane_alone, notify=False
+            )
         counted += self._limits.fitting(admitted)
+        if len(counted) < len(admitted):
+            await sub_jobs.notify_due(connection, SUB_JOB)
         for each in counted:
             self._limits.add(each.plugin_id, each.size, creates=True)
         if not counted:

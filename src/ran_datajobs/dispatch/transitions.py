@@ -9,7 +9,7 @@ claimed the sub-job since, and changes nothing then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from random import Random
 from typing import Final, TypeVar
 from uuid import UUID
@@ -25,7 +25,9 @@ from ran_datajobs.store.batch import Batched
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.parts import Part
 from ran_datajobs.store.sub_jobs import (
+    JOB,
     ONE_WRITE_PER_LANE,
+    SUB_JOB,
     Admission,
     Collecting,
     Leased,
@@ -86,9 +88,9 @@ class TransitionWriter:
         log: Logger,
         chance: Random,
         *,
-        due: Callable[[float], None] = lambda _delay: None,
+        due: Callable[[str, float], None] = lambda _kind, _delay: None,
     ) -> None:
-        """``due`` is told, after a commit, in how many seconds a row that it wrote is due."""
+        """``due`` gets, after a commit, what is due (``sub_job`` or ``job``) and in how many seconds."""
         self.admission = admission
         self.due = due
         self._database = database
@@ -142,39 +144,42 @@ class TransitionWriter:
         """Write the batch; one by one where the database refuses something in it for good."""
         try:
             return await self._committed(transitions)
-        except asyncpg.UniqueViolationError as error:
-            if error.constraint_name != ONE_WRITE_PER_LANE:
-                raise
-            return await self._committed(transitions, each_lane_alone=True)
         except asyncpg.PostgresError:
-            if len(transitions) == 1:
-                raise
-        return [await self._alone(transition) for transition in transitions]
+            return [await self._alone(transition) for transition in transitions]
 
     async def _alone(self, transition: Transition) -> bool | None:
         try:
-            return (await self._committed([transition], each_lane_alone=True))[0]
+            return (await self._committed([transition]))[0]
         except asyncpg.PostgresError as error:
             self._log.error(
                 Event.TRANSITION_REFUSED, sub_job_id=str(transition.leased.sub_job_id), cause=str(error)
             )
             return None
 
-    async def _committed(
-        self, transitions: Sequence[Transition], *, each_lane_alone: bool = False
-    ) -> list[bool | None]:
-        done, delays = await self._database.retried(
-            lambda c: self._write(c, transitions, each_lane_alone=each_lane_alone)
-        )
-        for delay in delays:
-            self.due(delay)
+    async def _committed(self, transitions: Sequence[Transition]) -> list[bool | None]:
+        done, dues = await self.admitting(lambda c, alone: self._write(c, transitions, each_lane_alone=alone))
+        for kind, delay in dues:
+            self.due(kind, delay)
         return [done.get(transition.leased.sub_job_id) for transition in transitions]
+
+    async def admitting(self, write: Callable[[Connection, bool], Awaitable[_T]]) -> _T:
+        """The answer of ``write``, a transaction that calls :meth:`admit` and passes its second argument on.
+
+        Where the database refuses a second active write of a lane, the transaction is repeated with each lane
+        admitted alone: that lane is left as it is, and nothing else is held up.
+        """
+        try:
+            return await self._database.retried(lambda c: write(c, False))
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name != ONE_WRITE_PER_LANE:
+                raise
+        return await self._database.retried(lambda c: write(c, True))
 
     async def _write(
         self, connection: Connection, transitions: Sequence[Transition], *, each_lane_alone: bool
-    ) -> tuple[dict[UUID, bool], list[float]]:
-        """(attention of each sub-job that was written, seconds until rows are due). Locks are taken in the
-        order of ``sub_jobs.sql``."""
+    ) -> tuple[dict[UUID, bool], list[tuple[str, float]]]:
+        """(attention of each sub-job that was written; what is due, and in how many seconds). Locks are taken
+        in the order of ``sub_jobs.sql``."""
         started = _only(Started, transitions)
         told = _only(CancelTold, transitions)
         postponed = _only(Postponement, transitions)
@@ -191,7 +196,7 @@ class TransitionWriter:
         if lanes:
             await sub_jobs.lock_lanes(connection, lanes)
         done: dict[UUID, bool] = {}
-        delays: list[float] = []
+        dues: list[tuple[str, float]] = []
         if started:
             marked, running = await sub_jobs.mark_started(
                 connection, [(each.leased, each.data_producer_job_id) for each in started], versions
@@ -203,22 +208,22 @@ class TransitionWriter:
             done |= await sub_jobs.mark_cancelling(connection, [each.leased for each in told], versions)
         if postponed:
             done |= dict.fromkeys(await sub_jobs.postpone(connection, postponed), False)
-            delays += [each.delay for each in postponed]
+            dues += [(SUB_JOB, each.delay) for each in postponed]
         if collecting:
             done |= dict.fromkeys(await sub_jobs.mark_collecting(connection, collecting), False)
-            delays += [0.0, *(each.delay for each in collecting)]
+            dues += [(SUB_JOB, 0.0), *((SUB_JOB, each.delay) for each in collecting)]
         if ended:
             settled, finished = await self._settle(connection, ended, versions)
             done |= dict.fromkeys(settled, False)
             if finished:
-                delays.append(0.0)
+                dues.append((JOB, 0.0))
         if over:
             done |= dict.fromkeys(
                 await sub_jobs.end_quarantine(connection, [each.leased for each in over]), False
             )
         if lanes and await self.admit(connection, lanes, each_lane_alone=each_lane_alone):
-            delays.append(0.0)
-        return done, delays
+            dues.append((SUB_JOB, 0.0))
+        return done, dues
 
     async def _settle(
         self, connection: Connection, ended: Sequence[Ended], versions: dict[UUID, int]
@@ -232,7 +237,7 @@ class TransitionWriter:
             await parts.record(connection, job_id, written[job_id])
         await self._announcer.sub_jobs_settled(connection, sorted(written), sorted(settled))
         if finished:
-            await sub_jobs.notify_due(connection, "job")
+            await sub_jobs.notify_due(connection, JOB)
         for each in ended:
             if each.settlement.quarantine and each.leased.sub_job_id in settled:
                 self._log.warning(
@@ -244,9 +249,9 @@ class TransitionWriter:
         return settled, finished
 
     async def admit(
-        self, connection: Connection, lanes: Collection[int], *, each_lane_alone: bool = False
+        self, connection: Connection, lanes: Collection[int], *, each_lane_alone: bool, notify: bool = True
     ) -> list[sub_jobs.Admitted]:
-        """Admit what may start in these locked lanes, and notify the workers.
+        """Admit what may start in these locked lanes, and ``notify`` the workers.
 
         ``each_lane_alone``: a lane in which the database refuses a second write is left as it is and logged.
         """
@@ -260,8 +265,8 @@ class TransitionWriter:
                         admitted += await sub_jobs.admit(connection, [lane_id], self.admission)
                 except asyncpg.UniqueViolationError as error:
                     self._log.error(Event.LANE_ADMISSION_REFUSED, lane_id=lane_id, cause=str(error))
-        if admitted:
-            await sub_jobs.notify_due(connection, "sub_job")
+        if admitted and notify:
+            await sub_jobs.notify_due(connection, SUB_JOB)
         return admitted
 
 

@@ -28,7 +28,7 @@ from ran_datajobs.store import planning, sub_jobs
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.notices import DUE_CHANNEL, SUB_JOB_CHANNEL, follow
 from ran_datajobs.store.planning import LARGE, LeasedJob
-from ran_datajobs.store.sub_jobs import LEASE_SECONDS, LeasedSubJob, Postponement
+from ran_datajobs.store.sub_jobs import JOB, LEASE_SECONDS, SUB_JOB, LeasedSubJob, Postponement
 from ran_datajobs.telemetry import Event, Logger
 
 LOOK_EVERY: Final = 1.0
@@ -40,7 +40,6 @@ RENEW_EVERY: Final = 3.0
 CLAIM_PAUSE: Final = 0.004
 """Minimum number of seconds between two claims, so that what becomes due meanwhile is claimed together."""
 
-_JOB, _SUB_JOB = "job", "sub_job"
 _LONGEST_PAUSE: Final = 1.0
 
 
@@ -80,8 +79,8 @@ class Worker:
         self._grace = grace
         self._new_token = new_token
         self._news = asyncio.Event()
-        self._due = {_JOB, _SUB_JOB}
-        self._alarms: list[float] = []
+        self._due = {JOB, SUB_JOB}
+        self._alarms: list[tuple[float, str]] = []
         self._hungry = False
         self._answers = True
         self._unanswered: set[UUID] = set()  # tokens of claims whose answers were lost
@@ -91,12 +90,12 @@ class Worker:
         self._begun: set[asyncio.Task[None]] = set()
         limits.freed = self._room_freed
 
-    def due_in(self, seconds: float) -> None:
-        """A sub-job or a job is due in so many seconds: look then."""
+    def due_in(self, kind: str, seconds: float) -> None:
+        """Something of this kind is due in so many seconds: look then."""
         if seconds <= 0:
-            self._look(_JOB, _SUB_JOB)
+            self._look(kind)
         elif seconds < 60:
-            heapq.heappush(self._alarms, self._now() + seconds)
+            heapq.heappush(self._alarms, (self._now() + seconds, kind))
 
     async def run(self, started: Callable[[], None] = lambda: None) -> None:
         """Work until stopped."""
@@ -129,7 +128,7 @@ class Worker:
                     self._log.warning(Event.WORKER_INTERRUPTED, cause=str(error) or type(error).__name__)
                 self._answers = False
                 failures += 1
-                self._due |= {_JOB, _SUB_JOB}
+                self._due |= {JOB, SUB_JOB}
                 await self._wait(min(_LONGEST_PAUSE, until_repeat(failures, self._chance.random())))
                 continue
             await asyncio.sleep(CLAIM_PAUSE)
@@ -140,9 +139,9 @@ class Worker:
         await self._recover()
         due, self._due = self._due, set()
         claims: list[Coroutine[Any, Any, None]] = []
-        if _JOB in due:
+        if JOB in due:
             claims.append(self._claim_jobs())
-        if _SUB_JOB in due:
+        if SUB_JOB in due:
             claims.append(self._claim_sub_jobs())
         ends = await asyncio.gather(*claims, return_exceptions=True)
         for end in ends:
@@ -232,7 +231,7 @@ class Worker:
             expected = isinstance(error, DataJobsError) and error.retry_helps
             self._log.warning(
                 Event.TASK_FAILED,
-                kind=_SUB_JOB,
+                kind=SUB_JOB,
                 subject=str(sub_job_id),
                 cause=str(error),
                 exc_info=not expected,
@@ -273,7 +272,7 @@ class Worker:
             self._limits.jobs[_kind(job)] -= 1
             if self._jobs.get(job.job_id) is job:
                 del self._jobs[job.job_id]
-            self._look(_JOB)
+            self._look(JOB)
 
     async def _step_failed(self, job: LeasedJob, delay: float) -> None:
         failures = 0
@@ -285,7 +284,7 @@ class Worker:
                 failures += 1
                 await asyncio.sleep(min(_LONGEST_PAUSE, until_repeat(failures, self._chance.random())))
             else:
-                self.due_in(delay)
+                self.due_in(JOB, delay)
                 return
 
     # --- leases --------------------------------------------------------------------------------------
@@ -338,7 +337,7 @@ class Worker:
 
     def _noticed(self, payload: str | None) -> None:
         if payload is None:
-            self._look(_JOB, _SUB_JOB)
+            self._look(JOB, SUB_JOB)
         else:
             self._look(payload)
 
@@ -352,17 +351,15 @@ class Worker:
 
     def _room_freed(self) -> None:
         if self._hungry:
-            self._look(_SUB_JOB)
+            self._look(SUB_JOB)
 
     def _until_alarm(self) -> float:
         now = self._now()
-        while self._alarms and self._alarms[0] <= now:
-            heapq.heappop(self._alarms)
-            self._due.add(_SUB_JOB)
-            self._due.add(_JOB)
+        while self._alarms and self._alarms[0][0] <= now:
+            self._due.add(heapq.heappop(self._alarms)[1])
         if self._due:
             return 0.0
-        return self._alarms[0] - now + 0.001 if self._alarms else LOOK_EVERY
+        return self._alarms[0][0] - now + 0.001 if self._alarms else LOOK_EVERY
 
     async def _wait(self, seconds: float) -> None:
         """Return at the next news, or after ``seconds``, when everything is looked for."""
@@ -370,7 +367,7 @@ class Worker:
             async with asyncio.timeout(seconds):
                 await self._news.wait()
         except TimeoutError:
-            self._due |= {_JOB, _SUB_JOB}
+            self._due |= {JOB, SUB_JOB}
 
     @staticmethod
     def _now() -> float:
@@ -401,8 +398,8 @@ class Worker:
             async with self._database.transaction() as connection:
                 await sub_jobs.give_back(connection, leases)
                 await planning.give_back(connection, jobs)
-                await sub_jobs.notify_due(connection, _SUB_JOB)
-                await sub_jobs.notify_due(connection, _JOB)
+                await sub_jobs.notify_due(connection, SUB_JOB)
+                await sub_jobs.notify_due(connection, JOB)
 
 
 def _kind(job: LeasedJob) -> str:

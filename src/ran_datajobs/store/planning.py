@@ -13,7 +13,7 @@ from ran_datajobs.job import Counts, Status
 from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.queries import named_queries
-from ran_datajobs.store.sub_jobs import LEASE_SECONDS, Admission
+from ran_datajobs.store.sub_jobs import LEASE_SECONDS
 
 _SQL = named_queries("planning")
 
@@ -150,15 +150,14 @@ async def finish(
     return found is not None
 
 
-async def unblock_after(connection: Connection, job_id: UUID, how: Admission) -> None:
-    """Free the jobs that waited for this one alone, and admit what may start of them.
+async def unblock_after(connection: Connection, job_id: UUID) -> list[int]:
+    """Free the jobs that waited for this one alone; their lanes, locked, for the caller to admit.
 
     The job is terminal in this transaction already. Of jobs that end at the same time the last one to get
     here frees those that waited for all of them.
     """
     waiting = [row["job_id"] for row in await connection.fetch(_SQL["lock_waiting"], job_id)]
     if not waiting:
-        return
+        return []
     freed = [row["job_id"] for row in await connection.fetch(_SQL["unblock_jobs"], waiting)]
-    if freed:
-        await sub_jobs.unblock(connection, freed, how)
+    return await sub_jobs.unblock(connection, freed) if freed else []

@@ -34,6 +34,9 @@ FIRST_PROBE: Final = 0.2
 ONE_WRITE_PER_LANE: Final = "one_write_per_lane"
 """The unique index that a second active write of a lane would break."""
 
+JOB, SUB_JOB = "job", "sub_job"
+"""What may be due: a step of a data job, or a sub-job."""
+
 _PIECE_BYTES: Final = 2 << 20
 _TYPES: Final = {each.value: each for each in JobType}
 _STATUSES: Final = {each.name: each for each in Status}
@@ -239,7 +242,7 @@ async def admit(connection: Connection, lane_ids: Collection[int], how: Admissio
 
 
 async def notify_due(connection: Connection, kind: str) -> None:
-    """Tell the workers, when the transaction commits, that a ``sub_job`` or a ``job`` is due."""
+    """Tell the workers, when the transaction commits, that a :data:`SUB_JOB` or a :data:`JOB` is due."""
     await connection.execute(_SQL["notify_due"], kind)
 
 
@@ -449,24 +452,24 @@ async def cancel(connection: Connection, job_id: UUID, version: int) -> None:
     lanes = [row["lane_id"] for row in await connection.fetch(_SQL["lanes_of_job"], job_id)]
     await lock_lanes(connection, lanes)
     await connection.execute(_SQL["cancel_job"], job_id, version)
-    await notify_due(connection, "sub_job")
+    await notify_due(connection, SUB_JOB)
 
 
 async def poll_now(connection: Connection, sub_job_id: UUID, data_producer_job_id: str) -> bool:
     """Make the next poll of a tracked sub-job due; False when it is not tracked."""
     found = await connection.fetchrow(_SQL["poll_now"], sub_job_id, data_producer_job_id)
     if found is not None:
-        await notify_due(connection, "sub_job")
+        await notify_due(connection, SUB_JOB)
     return found is not None
 
 
-async def unblock(connection: Connection, job_ids: Sequence[UUID], how: Admission) -> None:
-    """Admit what may start of jobs that waited for others, whose rows the caller has locked."""
+async def unblock(connection: Connection, job_ids: Sequence[UUID]) -> list[int]:
+    """Let the sub-jobs of jobs that waited for others be admitted; their lanes, locked, for the caller to
+    admit. The jobs' rows are locked."""
     lanes = [row["lane_id"] for row in await connection.fetch(_SQL["lanes_of_blocked"], job_ids)]
     await lock_lanes(connection, lanes)
     await connection.execute(_SQL["unblock"], job_ids)
-    if await admit(connection, lanes, how):
-        await notify_due(connection, "sub_job")
+    return lanes
 
 
 async def lock_reads(connection: Connection, sub_job_ids: Sequence[UUID]) -> set[UUID]:
@@ -485,4 +488,4 @@ async def count_messages(
         list(messages.values()),
     )
     if any(row["due"] for row in rows):
-        await notify_due(connection, "sub_job")
+        await notify_due(connection, SUB_JOB)

@@ -220,7 +220,8 @@ returning s.sub_job_id, s.attention;
 update sub_job s
 set due_at = case when s.attention then clock_timestamp() else clock_timestamp() + make_interval(secs => h.delay) end,
     lease = null, leased_by = null, leased_until = null, attention = false,
-    polls = h.polls, last_error = case when s.stage = 'QUARANTINED' then s.last_error else nullif(h.error, '') end,
+    polls = case when s.attention then s.polls else h.polls end,
+    last_error = case when s.stage = 'QUARANTINED' then s.last_error else nullif(h.error, '') end,
     stage = case when h.unsent and s.stage = 'STARTING' then 'ADMITTED'
                  when h.told is not null and s.stage = 'TRACKING' then 'COLLECTING' else s.stage end,
     told = coalesce(h.told::job_status, s.told),
