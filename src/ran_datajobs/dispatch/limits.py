@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final
 
@@ -105,6 +105,7 @@ class _OfPlugin:
         self.rows = 0
         self.creates = 0
         self.create_bytes = 0
+        self.waiting = False  # more creates are due than may be sent
         self.calls = Allowance(calls)
         self.bytes = Allowance(size)
 
@@ -177,11 +178,21 @@ class DispatchLimits:
             own = room.plugins.get(each.plugin_id, room.other)
             left = of_plugin.setdefault(each.plugin_id, [own.creates, own.size])
             if rows <= 0 or size <= 0 or left[0] <= 0 or left[1] <= 0:
+                self._of(each.plugin_id).waiting = True
                 continue
             found.append(each)
             rows, size = rows - 1, size - each.size
             left[0], left[1] = left[0] - 1, left[1] - each.size
         return found
+
+    def note(self, room: Room, claimed: Iterable[LeasedSubJob]) -> None:
+        """Note which plugins may have more creates due than a claim within ``room`` could take."""
+        creates = Counter(each.plugin_id for each in claimed if is_create(each))
+        for plugin_id, plugin in self._plugins.items():
+            taken = room.plugins.get(plugin_id, room.other).creates
+            if taken:
+                plugin.waiting = creates[plugin_id] >= taken
+                self._adjust(plugin)
 
     def add(self, plugin_id: int, size: int, *, creates: bool) -> None:
         """Count a leased sub-job, and its create while that has no answer."""
@@ -231,7 +242,7 @@ class DispatchLimits:
         return plugin
 
     def _adjust(self, plugin: _OfPlugin) -> None:
-        full = plugin.creates >= self._creates_per_plugin
+        full = plugin.waiting or plugin.creates >= self._creates_per_plugin
         plugin.calls.allow(
             min(CALLS_BESIDE_CREATES, self._calls_per_plugin) if full else self._calls_per_plugin
         )

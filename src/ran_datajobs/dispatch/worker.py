@@ -149,9 +149,9 @@ class Worker:
                 raise end
 
     async def _claim_sub_jobs(self) -> None:
-        room = self._limits.room()
+        room, full = self._limits.room(), self._limits.is_full()
+        self._hungry = True  # what is freed while the claim is under way may be claimed by the next one
         if not room.rows:
-            self._hungry = True
             return
         token, sent = self._new_token(), self._now()
         try:
@@ -160,8 +160,9 @@ class Worker:
         except BaseException:
             self._unanswered.add(token)
             raise
-        self._hungry = bool(claimed) or self._limits.is_full()
+        self._hungry = full or bool(claimed)
         self._begin_sub_jobs(claimed, sent)
+        self._limits.note(room, claimed)
 
     async def _claim_jobs(self) -> None:
         room = self._limits.job_room()
