@@ -19,7 +19,7 @@ from ran_datajobs.job import Stage
 from ran_datajobs.store.planning import JobRoom
 from ran_datajobs.store.sub_jobs import Admitted, LeasedSubJob, PluginRoom, Room
 
-ROWS: Final = 8192
+ROWS: Final = 24576
 """Maximum number of sub-jobs that one worker has leased. One costs about 8 KiB if its operations are few."""
 
 BODY_BYTES: Final = 256 * 1024 * 1024
