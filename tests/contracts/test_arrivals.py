@@ -35,9 +35,8 @@ from ran_datajobs.results.objects import open_folder
 from ran_datajobs.store import jobs, parts
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.parts import Part
-from tests.contracts.delivery_service import BUCKET, NOW, Service, identity, responses
+from tests.contracts.delivery_service import BUCKET, NOW, identity, responses
 from tests.contracts.embedded_delivery import EmbeddedService
-
 
 READ = Operation(Op.READ, "/A=1", 1)
 
