@@ -204,7 +204,7 @@ async def test_statuses_are_read_in_both_spellings_and_nonsense_is_no_answer(
 async def test_a_fetch_that_fails_can_be_repeated_and_a_body_without_outcomes_is_kept(
     dialect: str, twin: tuple[ScriptedPlugin, DmiPlugin], step: Step, expected: type
 ) -> None:
-    """A body without outcomes comes back as it is, a refusal is final; other faults leave the result there."""
+    """A body without outcomes comes back as it is, a refusal is final; all else leaves the result there."""
     scripted, client = twin
     scripted.script("producer-1", Script(result=_once(step), outcome=OperationState.FAILED))
     call = call_for(dialect, writes(2))
