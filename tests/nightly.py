@@ -51,7 +51,11 @@ def pytest_step(name: str, *arguments: str, **environment: str) -> Step:
 
 
 STEPS: Final = (
-    pytest_step("answers", "tests/unit/test_damaged_answers.py", HYPOTHESIS_EXAMPLES="10000"),
+    pytest_step(
+        "answers",
+        *("tests/unit/test_damaged_answers.py", "--timeout", "3600"),
+        HYPOTHESIS_EXAMPLES="10000",
+    ),
     pytest_step(
         "crash",
         *("tests/crash", "--timeout", "3600"),
