@@ -134,7 +134,7 @@ async def test_what_is_over_a_bound_or_no_http_is_told_in_its_own_words(raw: byt
     ids=["a body", "a length alone", "chunks", "a compressed body"],
 )
 async def test_a_body_over_its_bound_is_not_read(pieces: tuple[bytes, ...]) -> None:
-async def test_what_is_over_a_bound_or_no_http_is_told_in_its_words(raw: bytes, expected: Broken) -> None:
+    """The status counts, the body does not; the bound is told. A compressed body counts as what it holds."""
     found = await exchanged(*pieces)
     assert isinstance(found, Answered)
     assert (found.status, found.body, found.bound) == (200, None, 10_000)
