@@ -165,6 +165,8 @@ SAME_CODE: Final[list[Callable[[str], str]]] = [
     lambda text: f"{text}e0",
 ]
 ODD: Final = ["null", "true", "false", "0.5", "1e999", '"abc"', '""', "[]", "{}", "[0]", '{"value":0}', "-"]
+HALF: Final = '"a\\ud83d"'
+"""A text that was cut within a character: half of a surrogate pair."""
 MISSPELT: Final[list[Callable[[str], str]]] = [
     str.lower,
     str.upper,
@@ -180,7 +182,7 @@ BROKEN: Final[list[Callable[[str], str]]] = [lambda name: name[:-1], lambda name
 def spoil_other(draw: st.DrawFn, entry: Entry) -> None:
     """One member that tells no outcome is odd, lost, misspelt or doubled."""
     name = draw(st.sampled_from([each for each in OTHER if each != "result" or not entry.is_read]))
-    value = draw(st.sampled_from([*ODD[:-1], "17", '"none"', '[{"type":5},7]', '{"op":1}']))
+    value = draw(st.sampled_from([*ODD[:-1], "17", '"none"', '[{"type":5},7]', '{"op":1}', HALF]))
     places = entry.find(name)
     match draw(st.sampled_from(["odd", "lost", "misspelt", "doubled"])):
         case "odd" if places:
@@ -194,10 +196,16 @@ def spoil_other(draw: st.DrawFn, entry: Entry) -> None:
 
 
 def lose_data(draw: st.DrawFn, entry: Entry) -> None:
-    """The result of a read is of a type that no data has, or stands twice."""
+    """The result of a read is of a type that no data has, stands twice, or has a misspelt name."""
     for place in entry.find("result"):
         entry.has_data = False
-        if draw(st.booleans()):
+        how = draw(st.sampled_from(["odd", "twice", "misspelt"]))
+        if how == "misspelt" and entry.members[place][1] != "null":
+            entry.members[place] = (
+                quoted(draw(st.sampled_from(MISSPELT[1:]))("result")),
+                entry.members[place][1],
+            )
+        elif how == "odd":
             odd = draw(st.sampled_from(["true", "17", '""', '"[]"', "0.5"]))
             entry.members[place] = (quoted("result"), odd)
         else:
