@@ -41,6 +41,10 @@ crash: .venv/dev.stamp ## The tests that kill processes at every step of a job
 	CRASH_KILLS=$${CRASH_KILLS:-500} CRASH_RESTARTS=$${CRASH_RESTARTS:-100} DELIVERY_KILLS=$${DELIVERY_KILLS:-100} \
 		$(BIN)/python -m pytest tests/crash --timeout 3600 $(ARGS)
 
+.PHONY: nightly
+nightly: .venv/dev.stamp ## The long tests, step by step; what has passed for this commit is not run again (ARGS=--again)
+	@$(BIN)/python -m tests.nightly $(ARGS)
+
 .PHONY: bench
 bench: $(RUN_ENV) ## Measure: time to 202, time until all is acknowledged, operations per second, memory
 	$(BIN)/python -m bench $(ARGS)
@@ -60,7 +64,7 @@ wheel: .venv/dev.stamp ## Build the wheel into dist/
 
 .PHONY: clean
 clean: ## Remove what these commands made: environment, caches, builds
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	rm -rf .venv dist build .nightly .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the environment: exactly what the lock files say, every file checked by its hash -----------------

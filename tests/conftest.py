@@ -27,7 +27,7 @@ from tests.peers.s3 import s3_service as s3_service
 settings.register_profile("without-clock", deadline=None)
 settings.load_profile("without-clock")
 # More examples than usual, for those tests that take as many as there are: `make nightly`.
-if examples := os.environ.get("PROPERTY_EXAMPLES"):
+if examples := os.environ.get("HYPOTHESIS_EXAMPLES"):
     settings.register_profile("many", settings.get_profile("without-clock"), max_examples=int(examples))
     settings.load_profile("many")
 

@@ -88,11 +88,17 @@ BAD_WRITES: dict[str, tuple[Script, str, str, int]] = {
     "status of no shape": (Script(status=(Step.WRONG_SHAPE,)), "UNKNOWN", "DMI_UNREACHABLE", 1),
     "unknown word": (Script(statuses=("DONE",)), "UNKNOWN", "DMI_UNREACHABLE", 1),
     "never ends": (Script(statuses=("RUNNING",)), "UNKNOWN", "OUTCOME_UNKNOWN", 1),
-    "result 500": (Script(result=(Step.ERROR,)), "UNKNOWN", "DMI_UNREACHABLE", 1),
-    "result stalls": (Script(result=(Step.STALL,)), "UNKNOWN", "DMI_UNREACHABLE", 1),
-    "result cut": (Script(result=(Step.CUT,)), "UNKNOWN", "DMI_UNREACHABLE", 1),
-    "result garbage": (Script(result=(Step.GARBAGE,)), "UNKNOWN", "DMI_UNREACHABLE", 1),
-    "result endless": (Script(result=(Step.HUGE,)), "UNKNOWN", "DMI_UNREACHABLE", 1),
+    "result 500": (Script(result=(Step.ERROR,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
+    "result stalls": (Script(result=(Step.STALL,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
+    "result cut": (Script(result=(Step.CUT,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
+    "result garbage": (Script(result=(Step.GARBAGE,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
+    "result endless": (Script(result=(Step.HUGE,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
+    "result 501": (Script(result=(Step.NOT_IMPLEMENTED,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
+    "result never there": (Script(result=(Step.NOT_YET,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
+    "result drops": (Script(result=(Step.DROP,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
+    "result redirects": (Script(result=(Step.REDIRECT,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
+    "result refused": (Script(result=(Step.REFUSE,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
+    "result no JSON": (Script(result=(Step.NOT_JSON,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
     "result lost": (Script(result=(Step.LOSE,)), "UNKNOWN", "DMI_LOST_JOB", 1),
     "lists failed": (Script(outcome=OperationState.FAILED), "FAILED", "STATUS_108", 1),
     "lists not started": (Script(outcome=OperationState.NOT_STARTED), "NOT_STARTED", "NOT_STARTED", 1),
@@ -113,8 +119,13 @@ BAD_READS: dict[str, tuple[Script, str, str, int]] = {
     "status stalls": (Script(status=(Step.STALL,)), "FAILED", "DMI_UNREACHABLE", 1),
     "unknown word": (Script(statuses=("DONE",)), "FAILED", "DMI_UNREACHABLE", 1),
     "never ends": (Script(statuses=("RUNNING",)), "UNKNOWN", "OUTCOME_UNKNOWN", 1),
-    "result cut": (Script(result=(Step.CUT,)), "FAILED", "DMI_UNREACHABLE", 1),
-    "result endless": (Script(result=(Step.HUGE,)), "FAILED", "DMI_UNREACHABLE", 1),
+    "result cut": (Script(result=(Step.CUT,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
+    "result endless": (Script(result=(Step.HUGE,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
+    "result 501": (Script(result=(Step.NOT_IMPLEMENTED,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
+    "result refused": (Script(result=(Step.REFUSE,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
+    "result no JSON": (Script(result=(Step.NOT_JSON,)), "FAILED", "RESULT_UNREADABLE", 1),
+    "result of no shape": (Script(result=(Step.WRONG_SHAPE,)), "FAILED", "RESULT_UNREADABLE", 1),
+    "no result": (Script(result=(Step.NOTHING,)), "FAILED", "RESULT_UNREADABLE", 1),
     "lists failed": (Script(outcome=OperationState.FAILED), "FAILED", "STATUS_108", 1),
 }
 """The same with reads: repeated where a write would not be; FAILED, for nothing was changed. The twin honours
@@ -193,20 +204,6 @@ async def test_what_a_slow_flapping_or_lying_peer_has_done_is_told_as_done(
     assert {name: len(peer.history) for name, peer in odd.items()} == dict.fromkeys(ODD, 1)
 
 
-@pytest.mark.parametrize("step", [Step.WRONG_SHAPE, Step.NOT_JSON])
-async def test_a_result_of_no_known_shape_is_kept_as_it_came(
-    service: Service, plugin: tuple[ScriptedPlugin, str], step: Step
-) -> None:
-    """The plugin says finished and its result means nothing to us: all succeeded, and the body is kept."""
-    scripted, address = plugin
-    scripted.script(BAD, Script(result=(step,)))
-    await service.register(address, HANDLES)
-    job = await service.ended(await service.submit(write("bad")))
-    assert (job["status"], job["operations"]["succeeded"]) == ("FINSHED", 2)
-    manifest = await service.call("GET", job["resultsuri"], expect=200)
-    assert sum(entry["operations"] == 0 for entry in manifest["objects"]) == 1
-
-
 async def test_a_dead_plugin_is_not_hammered_and_its_neighbour_does_not_notice(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
@@ -278,7 +275,7 @@ async def test_polls_are_repeated_within_the_budget(
         Script(
             status=(Step.ERROR, Step.GARBAGE, Step.OBEY),
             statuses=("RUNNING", "FINSHED"),
-            result=(Step.BUSY, Step.NOT_JSON, Step.OBEY),
+            result=(Step.BUSY, Step.NOT_YET, Step.NOT_IMPLEMENTED, Step.OBEY),
         ),
     )
     await service.register(address, HANDLES, dmiGiveUp=30)

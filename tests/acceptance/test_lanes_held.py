@@ -13,7 +13,6 @@ import pytest
 import zstandard
 from msgspec import Struct
 
-from ran_datajobs.results.announce import Announcer
 from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.flight import Flights
 from ran_datajobs.dispatch.steps import LaneSteps, Release, Taken
@@ -23,6 +22,7 @@ from ran_datajobs.dispatch.turn import LaneTurns
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
 from ran_datajobs.job import JobType, OperationState, Response, Status
 from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.results.announce import Announcer
 from ran_datajobs.results.arrivals import pack_outcomes
 from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.job_view import JobView

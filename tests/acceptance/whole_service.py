@@ -103,9 +103,27 @@ class Service:
         base = job["resultsuri"].split("?")[0]
         found: list[Any] = []
         for entry in manifest["objects"]:
+            if entry.get("foreign"):
+                continue
             document = await self.call("GET", f"{base}/{entry['key']}", expect=200)
             found += document["responses"]
         return found
+
+    async def bytes_of(self, url: str) -> bytes:
+        """The bytes at an address."""
+        async with self._session.get(url, headers=self._headers) as response:
+            assert response.status == 200, response.status
+            return await response.read()
+
+    async def foreign_bodies(self, job: Any) -> list[bytes]:
+        """What the manifest of a terminal job names as a plugin's own, as it came."""
+        manifest = await self.call("GET", job["resultsuri"], expect=200)
+        base = job["resultsuri"].split("?")[0]
+        return [
+            await self.bytes_of(f"{base}/{each['key']}")
+            for each in manifest["objects"]
+            if each.get("foreign")
+        ]
 
 
 async def called(plugin: ScriptedPlugin, kind: str, times: int = 1) -> None:

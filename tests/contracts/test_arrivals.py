@@ -18,24 +18,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from ran_datajobs.results.announce import Announcer
 from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.errors import BusUnavailable
-from ran_datajobs.job import OperationState, Response, Status
+from ran_datajobs.job import Op, Operation, OperationState, Response, Status
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Message, Received
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from ran_datajobs.results import delivery
+from ran_datajobs.results import delivery, outcomes
 from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.results.announce import Announcer
 from ran_datajobs.results.arrivals import CONSUMER, Arrivals, Dropped
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import open_folder
 from ran_datajobs.store import jobs, parts
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.parts import Part
-from tests.contracts.delivery_service import BUCKET, NOW, Service, identity, responses
+from tests.contracts.delivery_service import BUCKET, NOW, identity, responses
 from tests.contracts.embedded_delivery import EmbeddedService
+
+READ = Operation(Op.READ, "/A=1", 1)
 
 
 @pytest.fixture
@@ -78,6 +80,11 @@ async def listing(service: EmbeddedService, job_id: UUID) -> list[Part]:
         return await parts.listing(connection, job_id)
 
 
+async def arrived(service: EmbeddedService, job_id: UUID, sub_job: UUID) -> int:
+    """How many messages of a read are in."""
+    return (await service.results.arrived(sub_job, job_id, None)).messages
+
+
 async def test_a_message_of_a_read_becomes_its_object(service: EmbeddedService) -> None:
     """The message is kept under its key with its outcomes, and the lane is woken in the same transaction."""
     job_id = await service.job(kind="READ")
@@ -106,7 +113,7 @@ async def test_a_message_of_a_read_becomes_its_object(service: EmbeddedService) 
     assert await service.value("select last_part_at is not null from sub_job")
     assert await service.value("select wanted from lane")
     assert len(taking.woken) == 1
-    assert await service.results.arrived(sub_job, job_id) == 2
+    assert await arrived(service, job_id, sub_job) == 2
     assert await service.results.states(job_id, sub_job) == {
         "1": OperationState.SUCCEEDED,
         "2": OperationState.FAILED,
@@ -239,42 +246,86 @@ def response_with(member: bytes) -> Message:
     return Message("", {}, b'{"data":{"responses":[{%b,%b}]}}' % (known, member))
 
 
-@pytest.mark.parametrize(
-    ("message", "why"),
-    [
-        (Message("", {}, b"not json"), Dropped.NOT_A_RESULT),
-        (Message("", {}, b'{"data":5}'), Dropped.NOT_A_RESULT),
-        (Message("", {}, b'{"responses":[]}'), Dropped.NOT_A_RESULT),
-        (Message("", {}, b"\xff\xfe"), Dropped.NOT_A_RESULT),
-        (Message("", {"ce_sequence": "-1"}, b'{"data":{"responses":[]}}'), Dropped.BAD_COUNT),
-        (Message("", {"ce_sequence": "1000000"}, b'{"data":{"responses":[]}}'), Dropped.BAD_COUNT),
-        (Message("", {"ce_sequence": "\u0663"}, b'{"data":{"responses":[]}}'), Dropped.BAD_COUNT),
-        (Message("", {"ce_total": "0"}, b'{"data":{"responses":[]}}'), Dropped.BAD_COUNT),
-        (Message("", {}, bytes(17_000_000)), Dropped.TOO_LARGE),
-        (Message("", {}, b'{"data":' + b"[" * 3000 + b"]" * 3000 + b"}"), Dropped.NOT_A_RESULT),
-        (response_with(b'"result":' + b"[" * 3000 + b"]" * 3000), Dropped.NOT_A_RESULT),
-        (response_with(b'"request":' + b'{"a":' * 3000 + b"1" + b"}" * 3000), Dropped.NOT_A_RESULT),
-        (response_with(b'"result":["\xff\xfe"]'), Dropped.NOT_A_RESULT),
-        (response_with(b'"request":{"op":"\xed\xa0\x80"}'), Dropped.NOT_A_RESULT),
-        (Message("", {"ce_dataproducerjobid": "a\0b"}, b'{"data":{"responses":[]}}'), Dropped.BAD_NAME),
-        (
-            Message(
-                "", {"ce_dataproducerjobid": "a", "ce_dataproducerid": "\0"}, b'{"data":{"responses":[]}}'
-            ),
-            Dropped.BAD_NAME,
-        ),
-    ],
-)
-async def test_a_message_that_makes_no_sense_is_dropped(
-    service: Service, message: Message, why: Dropped
+UNREADABLE: dict[str, tuple[Message, int]] = {
+    "no JSON": (Message("", {}, b"not json"), 0),
+    "two documents": (Message("", {}, b'{"data":{"responses":[]}}' * 2), 0),
+    "data of another type": (Message("", {}, b'{"data":5}'), 0),
+    "data of its own": (Message("", {}, b'{"result":"x"}'), 0),
+    "an error": (Message("", {}, b'{"type":"about:blank","title":"no","status":500}'), 0),
+    "nothing": (Message("", {}, b""), 0),
+    "no UTF-8": (Message("", {}, b"\xff\xfe"), 0),
+    "too large": (Message("", {}, bytes(17_000_000)), 0),
+    "nested too deeply": (Message("", {}, b'{"data":' + b"[" * 3000 + b"]" * 3000 + b"}"), 0),
+    "a result nested too deeply": (response_with(b'"result":' + b"[" * 3000 + b"]" * 3000), 0),
+    "a request nested too deeply": (response_with(b'"request":' + b'{"a":' * 3000 + b"1" + b"}" * 3000), 0),
+    "a result that is no UTF-8": (response_with(b'"result":["\xff\xfe"]'), 0),
+    "half of a surrogate pair": (response_with(b'"request":{"op":"\xed\xa0\x80"}'), 0),
+    "a number below 0": (Message("", {"ce_sequence": "-1"}, b'{"data":{"responses":[]}}'), 1),
+    "a number too high": (Message("", {"ce_sequence": "1000000"}, b'{"data":{"responses":[]}}'), 1),
+    "a number in other digits": (Message("", {"ce_sequence": "\u0663"}, b'{"data":{"responses":[]}}'), 1),
+    "a total of none": (Message("", {"ce_total": "0"}, b'{"data":{"responses":[]}}'), 1),
+    "entries without use": (Message("", {}, b'{"responses":[null,{"statusCode":0}]}'), 0),
+    "one entry without use": (
+        Message("", {}, b'{"responses":[{"operationId":1,"statusCode":0},{"statusCode":0}]}'),
+        1,
+    ),
+}
+"""A message, and how many result documents are in it all the same."""
+
+
+@pytest.mark.parametrize(("message", "readable"), UNREADABLE.values(), ids=UNREADABLE)
+async def test_a_message_that_cannot_be_read_is_kept_as_it_came(
+    service: EmbeddedService, message: Message, readable: int
 ) -> None:
-    """Untrusted bytes and headers are checked before anything is looked up, and stop nothing."""
+    """It counts as a message of its read, which cannot succeed any more; what is readable in it and what else
+    comes is kept as results."""
+    job_id = await service.job(kind="READ")
+    sub_job = await service.sub_job(job_id)
+    names = {"ce_subjobid": str(sub_job)}
+    taking = Taking(service)
+    spoilt = Message("", message.headers | names, message.value)
+    await taking.take(spoilt, event(responses(1), subjobid=str(sub_job), sequence="0"))
+    await taking.take(spoilt)
+    assert taking.dropped == []
+    found = await listing(service, job_id)
+    (raw,) = (part for part in found if parts.is_foreign(part.sequence))
+    assert await service.objects.get(BUCKET, raw.key) == message.value
+    assert raw.key.startswith(f"{job_id}/{sub_job}/plugin-message-")
+    assert len(found) == 1 + readable + 1
+    state = await service.results.arrived(sub_job, job_id, None)
+    assert (state.messages, state.unreadable) == (2, 1)
+    outcome = outcomes.from_messages([READ], await service.results.states(job_id, sub_job), state)
+    assert (outcome.status, outcome.counts.failed) == (Status.FAILED, 1)
+    assert [response.reason for response in outcome.responses] == ["RESULT_UNREADABLE"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"ce_dataproducerjobid": "a\0b"}, {"ce_dataproducerjobid": "a", "ce_dataproducerid": "\0"}],
+)
+async def test_a_message_whose_names_no_store_can_hold_belongs_to_nobody(
+    service: EmbeddedService, headers: dict[str, str]
+) -> None:
+    """Headers are checked before anything is looked up, and stop nothing; a sub-job that is named counts."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id)
     taking = Taking(service)
-    await taking.take(message, event(responses(1), subjobid=str(sub_job), sequence="0"))
-    assert taking.dropped == [why]
+    value = msgspec.json.encode({"data": {"responses": responses(1)}})
+    await taking.take(Message("", headers, value))
+    assert (taking.dropped, await listing(service, job_id)) == ([Dropped.BAD_NAME], [])
+    await taking.take(Message("", headers | {"ce_subjobid": str(sub_job)}, value))
     assert len(await listing(service, job_id)) == 1
+
+
+async def test_a_message_without_a_number_takes_no_other_ones(service: EmbeddedService) -> None:
+    """In one batch, numbered messages have their numbers and the others come after them: none is lost."""
+    job_id = await service.job(kind="READ")
+    sub_job = await service.sub_job(job_id)
+    name = {"subjobid": str(sub_job)}
+    numbered = [event(responses(n), **name, sequence=str(n)) for n in range(2)]
+    await Taking(service).take(event(responses(7), **name), numbered[1], numbered[0], event([], **name))
+    assert await arrived(service, job_id, sub_job) == 4
+    assert set(await service.results.states(job_id, sub_job)) == {"0", "1", "7"}
 
 
 _NAMES = st.sampled_from([events.CORRELATION_ID, events.SUB_JOB_ID, events.SEQUENCE, events.TOTAL, "other"])
@@ -376,9 +427,9 @@ async def test_a_large_message_becomes_several_objects(service: EmbeddedService)
     first = event(responses(1, 2, 3, size=600_000), **names, sequence="0")
     await taking.take(first, event(responses(9), **names, sequence="0"))
     await taking.take(first)
-    assert await service.results.arrived(sub_job, job_id) == 1
+    assert await arrived(service, job_id, sub_job) == 1
     await taking.take(event([Response(4, 0, "read", result=long_list)], **names, sequence="1", total="2"))
-    assert await service.results.arrived(sub_job, job_id) == 2
+    assert await arrived(service, job_id, sub_job) == 2
     assert set(await service.results.states(job_id, sub_job)) == {"1", "2", "3", "4"}
     found = await listing(service, job_id)
     assert [part.key.rpartition("/")[2] for part in found] == [
@@ -404,7 +455,7 @@ async def test_a_large_message_without_a_sequence_is_kept_once(service: Embedded
     other = event(responses(1, 3, size=600_000), subjobid=str(sub_job))
     for _ in range(2):
         await Taking(service).take(plain, other)
-    assert await service.results.arrived(sub_job, job_id) == 2
+    assert await arrived(service, job_id, sub_job) == 2
     assert len(await listing(service, job_id)) == 4
 
 

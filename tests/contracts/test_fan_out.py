@@ -10,11 +10,11 @@ from uuid import UUID
 
 import pytest
 
-from ran_datajobs.results.announce import Announcer
 from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.job import DEFAULT_FINISHED_SPELLING, OperationState
 from ran_datajobs.northbound import paths
 from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.results.announce import Announcer
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.parts import write_parts
 from ran_datajobs.store import parts

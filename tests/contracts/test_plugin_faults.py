@@ -23,12 +23,15 @@ from ran_datajobs.southbound.plugin import (
     JobAddress,
     Lost,
     NoAnswer,
+    NoOutcomes,
     NotArrived,
     OutcomeUnknown,
     PluginProfile,
     Polled,
     Refused,
     Responses,
+    Unfetchable,
+    UnreadableBody,
 )
 
 from .plugin_parts import DEADLINE, SECRETS, address_of, call_for, writes
@@ -183,8 +186,12 @@ async def test_statuses_are_read_in_both_spellings_and_nonsense_is_no_answer(
     [
         (Step.LOSE, Lost),
         (Step.WRONG_SHAPE, ForeignBody),
-        (Step.NOT_JSON, ForeignBody),
-        (Step.REFUSE, NoAnswer),
+        (Step.NOT_JSON, UnreadableBody),
+        (Step.NOTHING, NoOutcomes),
+        (Step.REFUSE, Unfetchable),
+        (Step.NOT_YET, NoAnswer),
+        (Step.NOT_IMPLEMENTED, NoAnswer),
+        (Step.REDIRECT, NoAnswer),
         (Step.BUSY, NoAnswer),
         (Step.ERROR, NoAnswer),
         (Step.HUGE, NoAnswer),
@@ -194,18 +201,18 @@ async def test_statuses_are_read_in_both_spellings_and_nonsense_is_no_answer(
         (Step.GARBAGE, NoAnswer),
     ],
 )
-async def test_a_fetch_that_fails_can_be_repeated_and_a_foreign_body_is_kept(
+async def test_a_fetch_that_fails_can_be_repeated_and_a_body_without_outcomes_is_kept(
     dialect: str, twin: tuple[ScriptedPlugin, DmiPlugin], step: Step, expected: type
 ) -> None:
-    """A body of no known shape comes back as it is; every other fault leaves the result to be fetched."""
+    """A body without outcomes comes back as it is, a refusal is final; all else leaves the result there."""
     scripted, client = twin
     scripted.script("producer-1", Script(result=_once(step), outcome=OperationState.FAILED))
     call = call_for(dialect, writes(2))
     address = address_of(call, await client.create(call))
     answer = await client.result(address)
     assert isinstance(answer, expected)
-    if isinstance(answer, ForeignBody):
-        assert answer.body in {b'{"verdict":["fine"]}', b"\xff\xfe{"}
+    if isinstance(answer, ForeignBody | UnreadableBody):
+        assert answer.body == (b'{"verdict":["fine"]}' if expected is ForeignBody else b"\xff\xfe{")
         assert answer.content_type == "application/json"
     result = await client.result(address)
     assert isinstance(result, Responses)
@@ -256,5 +263,6 @@ async def test_the_bound_of_a_result_grows_with_its_operations(dialect: str) -> 
         client = Peers(http).plugin(PluginProfile(1, url, dialect))
         call = call_for(dialect, writes(500))
         address = address_of(call, await client.create(call))
-        assert await client.result(address) == NoAnswer("the result is larger than the bound", answered=True)
+        answer = await client.result(address)
+        assert answer == NoAnswer("the result is larger than the bound of 1000 bytes", answered=True)
         assert isinstance(await client.result(structs.replace(address, operations=500)), Responses)

@@ -21,10 +21,10 @@ import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
-from ran_datajobs.results import outcomes
 from ran_datajobs.job import JobType, Op, Operation, OperationState, Response, Status
 from ran_datajobs.messaging.bus import Message, Received
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
+from ran_datajobs.results import outcomes
 from ran_datajobs.results.arrivals import Dropped, read_message, unpack_outcomes
 from ran_datajobs.results.responses import documents
 from ran_datajobs.southbound.answers import result_answer
@@ -165,6 +165,8 @@ SAME_CODE: Final[list[Callable[[str], str]]] = [
     lambda text: f"{text}e0",
 ]
 ODD: Final = ["null", "true", "false", "0.5", "1e999", '"abc"', '""', "[]", "{}", "[0]", '{"value":0}', "-"]
+HALF: Final = '"a\\ud83d"'
+"""A text that was cut within a character: half of a surrogate pair."""
 MISSPELT: Final[list[Callable[[str], str]]] = [
     str.lower,
     str.upper,
@@ -180,7 +182,7 @@ BROKEN: Final[list[Callable[[str], str]]] = [lambda name: name[:-1], lambda name
 def spoil_other(draw: st.DrawFn, entry: Entry) -> None:
     """One member that tells no outcome is odd, lost, misspelt or doubled."""
     name = draw(st.sampled_from([each for each in OTHER if each != "result" or not entry.is_read]))
-    value = draw(st.sampled_from([*ODD[:-1], "17", '"none"', '[{"type":5},7]', '{"op":1}']))
+    value = draw(st.sampled_from([*ODD[:-1], "17", '"none"', '[{"type":5},7]', '{"op":1}', HALF]))
     places = entry.find(name)
     match draw(st.sampled_from(["odd", "lost", "misspelt", "doubled"])):
         case "odd" if places:
@@ -194,10 +196,16 @@ def spoil_other(draw: st.DrawFn, entry: Entry) -> None:
 
 
 def lose_data(draw: st.DrawFn, entry: Entry) -> None:
-    """The result of a read is of a type that no data has, or stands twice."""
+    """The result of a read is of a type that no data has, stands twice, or has a misspelt name."""
     for place in entry.find("result"):
         entry.has_data = False
-        if draw(st.booleans()):
+        how = draw(st.sampled_from(["odd", "twice", "misspelt"]))
+        if how == "misspelt" and entry.members[place][1] != "null":
+            entry.members[place] = (
+                quoted(draw(st.sampled_from(MISSPELT[1:]))("result")),
+                entry.members[place][1],
+            )
+        elif how == "odd":
             odd = draw(st.sampled_from(["true", "17", '""', '"[]"', "0.5"]))
             entry.members[place] = (quoted("result"), odd)
         else:
@@ -282,6 +290,15 @@ def erase(draw: st.DrawFn, entry: Entry) -> None:
 # --- damage to the document and its bytes ------------------------------------------------------------
 
 
+def looks_like_an_entry(text: str) -> bool:
+    """Whether it has a member that is called like an operation's id or like what tells its outcome."""
+    names = json.loads(text, object_pairs_hook=lambda pairs: {name for name, _ in pairs})
+    spelt = (
+        {"".join(filter(str.isalnum, name)).lower() for name in names} if isinstance(names, set) else set()
+    )
+    return bool(spelt & {"operationid", "statuscode", "state"})
+
+
 @st.composite
 def document(draw: st.DrawFn, texts: list[str]) -> tuple[str, bool]:
     """The entries in a document, and whether a list of responses can be found in it."""
@@ -289,7 +306,6 @@ def document(draw: st.DrawFn, texts: list[str]) -> tuple[str, bool]:
     good = [
         f'{{"responses":{listed}}}',
         f'{{"data":{{"responses":{listed}}}}}',
-        listed,
         f'{{"error":1,"errors":[],"responses":{listed},"status":500,"title":"t","state":"SUCCEEDED"}}',
         f'{{"result":[],"data":{{"state":"SUCCEEDED","responses":{listed},"statusCode":0}},"responsesOf":7}}',
         f"{{{escaped('responses')}:{listed}}}",
@@ -298,6 +314,8 @@ def document(draw: st.DrawFn, texts: list[str]) -> tuple[str, bool]:
         f'{{"responses":{listed},"data":{{"responses":[]}}}}',
         f'{{"data":{{"responses":{listed}}},"data":null}}',
     ]
+    if any(map(looks_like_an_entry, texts)):
+        good.append(listed)
     if len(texts) == 1 and texts[0].startswith('{"operationId"'):
         good.append(f'{{"responses":{texts[0]}}}')
     bad = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from ran_datajobs.results import outcomes
 from ran_datajobs.job import Op, Operation, OperationState, Reason, Status
+from ran_datajobs.results import outcomes
 from ran_datajobs.results.responses import documents, reason_of
 from ran_datajobs.southbound.answers import result_answer
 from ran_datajobs.southbound.http import Answered
@@ -22,6 +22,7 @@ FINISHED, PARTLY, FAILED, CANCELLED = (
     Status.CANCELLED,
 )
 GOOD, BAD = ("SUCCEEDED", ""), ("FAILED", "STATUS_108")
+LACKING = ("FAILED", "RESULT_INCOMPLETE")
 UNREADABLE, MISSING = ("UNKNOWN", "RESULT_UNREADABLE"), ("UNKNOWN", "RESULT_INCOMPLETE")
 NOT_READ = ("FAILED", "RESULT_UNREADABLE")
 STOPPED, UNSURE = ("NOT_STARTED", "CANCELLED"), ("UNKNOWN", "OUTCOME_UNKNOWN")
@@ -72,6 +73,8 @@ WRITTEN: dict[str, tuple[bytes, list[tuple[str, str]]]] = {
     "another operation": (both('"statusCode":0').replace(b'"1"', b'"9"'), [MISSING, GOOD]),
     "no ids": (b'[{"statusCode":108},{"statusCode":0}]', [BAD, GOOD]),
     "no code": (both('"statusMessage":"ok"'), [MISSING, GOOD]),
+    "half a character in a message": (both('"statusCode":108,"statusMessage":"\\ud83d"'), [BAD, GOOD]),
+    "a code that is null": (both('"statusCode":null', '"statusCode":0,"state":null'), [MISSING, GOOD]),
     "a misspelt code": (both('"StatusCode":0', '"status_code":0'), [MISSING, MISSING]),
     "misspelt ids": (
         b'[{"operationid":"1","statusCode":0},{"operationid":"2","statusCode":108}]',
@@ -164,7 +167,19 @@ READ: dict[str, tuple[int, bytes, list[tuple[str, str]]]] = {
     "two topics": (200, b'{"resulturi":"a","resulturi":"b"}', [NOT_READ] * 2),
     "no JSON": (200, b"<html>", [NOT_READ] * 2),
     "nothing": (200, b"", [NOT_READ] * 2),
-    "no responses": (200, b'{"responses":[]}', [MISSING] * 2),
+    "no responses": (200, b'{"responses":[]}', [LACKING] * 2),
+    "entries without use": (200, b'{"responses":[null,7,{"a":1}]}', [LACKING] * 2),
+    "managed objects": (200, b'[{"id":"1","attributes":{"a":1}}]', [NOT_READ] * 2),
+    "data under another name": (
+        200,
+        b'[{"operationId":"1","statusCode":0,"Result":[1]},{"operationId":"2","statusCode":0,"result":[]}]',
+        [NOT_READ, GOOD],
+    ),
+    "an operation left out": (
+        200,
+        b'[{"operationId":"2","statusCode":0,"result":[]}]',
+        [LACKING, GOOD],
+    ),
     "responses": (
         200,
         b'[{"operationId":"1","statusCode":0,"result":[]},{"operationId":"2","statusCode":103}]',
@@ -188,6 +203,13 @@ def test_a_read_is_never_finished_without_its_data(
     assert told(outcome) == expected
     assert outcome.counts.succeeded == expected.count(GOOD)
     assert bool(outcome.error) is (expected == [NOT_READ] * 2)
+
+
+@pytest.mark.parametrize(("code", "body"), [(204, b""), (200, b'{"result":"x"}')], ids=["204", "foreign"])
+def test_a_cancelled_read_without_outcomes_was_not_started(code: int, body: bytes) -> None:
+    """The rule is that of a write: the plugin stopped it, and has nothing to tell."""
+    outcome = ended(body, CANCELLED, status=code, is_read=True)
+    assert (told(outcome), outcome.status) == ([STOPPED] * 2, CANCELLED)
 
 
 def test_a_read_whose_entry_tells_nothing_keeps_its_other_data() -> None:

@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ran_datajobs
-from ran_datajobs.results import outcomes
 from ran_datajobs.dmi import provmns_errors
 from ran_datajobs.job import ErrorDetail, Op, Operation, OperationState, Reason, Response, Status
 from ran_datajobs.northbound.failures import failure
@@ -31,6 +30,7 @@ from ran_datajobs.reasons import (
     explanation_of,
     reason_of,
 )
+from ran_datajobs.results import outcomes
 from ran_datajobs.results.responses import documents, read_responses, state_of
 
 SOURCE: Final = Path(ran_datajobs.__file__).parent

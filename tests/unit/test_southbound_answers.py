@@ -174,6 +174,8 @@ def test_a_topic_is_the_answer_to_a_read_alone() -> None:
     for name in (b"", b"..", b"a b", b"x" * 250, b"../x", b'a","resulturi":"b'):
         assert isinstance(result_answer(Answered(200, b'{"resulturi":"' + name + b'"}'), True), ForeignBody)
     assert result_answer(Answered(200, b'\xef\xbb\xbf{"resulturi":"t","x":1}'), True) == OnTopic("t")
+    empty = b'{"responses":[],"resulturi":"t"}'
+    assert result_answer(Answered(200, empty), True) == OnTopic("t")
     inline = b'{"responses":[{"operationId":1,"statusCode":0}]}'
     assert isinstance(result_answer(Answered(200, inline), True), Responses)
 

@@ -99,7 +99,8 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "UTF-16": ('{"responses":[]}'.encode("utf-16"), "it is not UTF-8 (byte 0)"),
     "UTF-16 without a mark": ('{"responses":[]}'.encode("utf-16-le"), "it is no JSON document"),
     "half a character in a result": (one(result=["x"]).replace(b"x", b"\xff"), "it is not UTF-8"),
-    "half a surrogate pair": (b'{"responses":[],"a":"\\ud800"}', "it is no JSON document"),
+    "a list of other things": (b'[1,null,"x",{"id":"1"}]', "it is a list, but none of responses"),
+    "a list of lists": (b'[[{"operationId":"1","statusCode":0}]]', "it is a list, but none of responses"),
     "nested too deeply": (one(result=[]).replace(b"[]", b"[" * 9_000 + b"]" * 9_000), "nested too deeply"),
     "a text": (b'"FINISHED"', "it is neither an object nor a list"),
     "a number": (b"0", "it is neither an object nor a list"),
@@ -283,7 +284,8 @@ def test_an_entry_that_names_no_single_operation_is_nameless(members: str, state
 
 def test_what_is_no_entry_tells_nothing() -> None:
     """Items that are no objects, and objects that say nothing at all."""
-    assert entries(b'[null,5,"x",[{"operationId":"1","statusCode":0}],{},{"a":1}]') == (Untold(),) * 6
+    nothing = b'[null,5,"x",[{"operationId":"1","statusCode":0}],{},{"a":1}]'
+    assert entries(b'{"responses":%b}' % nothing) == (Untold(),) * 6
 
 
 ODD: dict[str, dict[str, Any]] = {
@@ -297,6 +299,12 @@ ODD: dict[str, dict[str, Any]] = {
     '"errors":[7,{"type":null,"title":"x"}]': {
         "errors": [{"type": "OTHER", "badDataNode": "", "title": "x"}]
     },
+    '"errors":[{"\\udc00":1,"type":"T"}]': {"errors": [{"type": "T", "badDataNode": ""}]},
+    '"statusMessage":"x\\ud83d"': {"statusMessage": "x\ufffd"},
+    '"statusMessage":"\\uDE00\\uD83D"': {"statusMessage": "\ufffd\ufffd"},
+    '"statusMessage":"\\uD83D\\uDE00"': {"statusMessage": "\U0001f600"},
+    '"statusMessage":"\\\\ud83d"': {"statusMessage": "\\ud83d"},
+    '"\\ud83d":1': {},
     '"request":null': {},
     '"request":"merge"': {},
     '"request":{"op":7,"path":null,"value":"hush"}': {"request": {"op": "7"}},
@@ -327,6 +335,10 @@ def test_an_odd_member_costs_itself_and_no_more(member: str, kept: dict[str, Any
         ('"result":{}', SUCCEEDED),
         ('"result":null', SUCCEEDED),
         ('"statusMessage":""', SUCCEEDED),
+        ('"Result":null', SUCCEEDED),
+        ('"result":[],"Result":[1]', SUCCEEDED),
+        ('"Result":[1]', FAILED),
+        ('"re-sult":"x"', FAILED),
         ('"result":""', FAILED),
         ('"result":7', FAILED),
         ('"result":"[]"', FAILED),

@@ -189,19 +189,29 @@ class Arrivals:
     ) -> list[tuple[ActiveRead, int, _Arrived]]:
         """Messages without a sequence get the next one of their read; bytes that are in already, theirs.
 
-        Of several with one sequence the first stands.
+        Of several with one sequence the first stands, and what has none does not take one of another.
         """
-        digests: dict[UUID, dict[str, int]] = {}
         numbered: dict[tuple[UUID, int], tuple[ActiveRead, int, _Arrived]] = {}
+        without: list[tuple[ActiveRead, _Arrived]] = []
         for read, usable in found:
-            sequence = usable.sequence
-            if sequence is None:
-                if read.sub_job_id not in digests:
-                    async with self._database.connection() as connection:
-                        digests[read.sub_job_id] = await store.known_digests(connection, read)
-                known = digests[read.sub_job_id]
-                sequence = known.setdefault(usable.sha256, max(known.values(), default=-1) + 1)
-            numbered.setdefault((read.sub_job_id, sequence), (read, sequence, usable))
+            if usable.sequence is None:
+                without.append((read, usable))
+            else:
+                numbered.setdefault((read.sub_job_id, usable.sequence), (read, usable.sequence, usable))
+        digests: dict[UUID, dict[str, int]] = {}
+        last: dict[UUID, int] = {}
+        for sub_job_id, sequence in numbered:
+            last[sub_job_id] = max(sequence, last.get(sub_job_id, -1))
+        for read, usable in without:
+            sub_job_id = read.sub_job_id
+            if sub_job_id not in digests:
+                async with self._database.connection() as connection:
+                    digests[sub_job_id] = await store.known_digests(connection, read)
+                highest = max(digests[sub_job_id].values(), default=-1)
+                last[sub_job_id] = max(highest, last.get(sub_job_id, -1))
+            sequence = digests[sub_job_id].setdefault(usable.sha256, last[sub_job_id] + 1)
+            last[sub_job_id] = max(sequence, last[sub_job_id])
+            numbered.setdefault((sub_job_id, sequence), (read, sequence, usable))
         return list(numbered.values())
 
     async def _write(self, numbered: Sequence[tuple[ActiveRead, int, _Arrived]]) -> list[Arrival]:

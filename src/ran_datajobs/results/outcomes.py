@@ -16,7 +16,8 @@ UnreadableBody, Unfetchable    UNKNOWN, RESULT_UNREADABLE
 =============================  ======================================================================
 
 A read is never finished without its data: NoOutcomes, ForeignBody and UnreadableBody make it FAILED,
-RESULT_UNREADABLE, and so does a message that cannot be read; missing messages, RESULT_INCOMPLETE.
+RESULT_UNREADABLE, and so does a message that cannot be read; missing messages and missing entries,
+RESULT_INCOMPLETE. Without outcomes, those of a cancelled read are NOT_STARTED, CANCELLED.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def of_result(
         case Responses(entries):
             return from_responses(operations, entries, told, is_read=is_read, cancel_asked=cancel_asked)
         case NoOutcomes() | ForeignBody() | OnTopic():
-            if is_read:
+            if is_read and told is not Status.CANCELLED:
                 return unreadable(operations, f"{NO_OUTCOMES}{_named(kept_as)}", told, is_read=True)
             return from_status(operations, told)
         case UnreadableBody(cause=cause):
@@ -152,7 +153,7 @@ def from_responses(
     over several: all are kept, in their order.
     """
     told_by = told_of([operation.id_text for operation in operations], entries)
-    missing = _missing(told)
+    missing = _missing(told, is_read)
     cancelled = told is Status.CANCELLED
     matched: list[Response] = []
     states: list[OperationState] = []
@@ -180,7 +181,7 @@ def from_responses(
 
 
 def from_status(operations: Sequence[Operation], told: Status) -> Outcome:
-    """Outcomes of a write out of the status alone: its plugin gave none."""
+    """Outcomes out of the status alone: the plugin gave none. A read is told so only when it is cancelled."""
     match told:
         case Status.FINISHED:
             return all_the_same(operations, OperationState.SUCCEEDED, "", "the plugin says finished")
@@ -238,11 +239,11 @@ def _named(kept_as: str) -> str:
     return f"; it is kept as {kept_as}" if kept_as else ""
 
 
-def _missing(told: Status) -> tuple[OperationState, Reason, str]:
+def _missing(told: Status, is_read: bool) -> tuple[OperationState, Reason, str]:
     if told is Status.CANCELLED:
         return OperationState.NOT_STARTED, Reason.CANCELLED, "cancelled before it was started"
     return (
-        OperationState.UNKNOWN,
+        OperationState.FAILED if is_read else OperationState.UNKNOWN,
         Reason.RESULT_INCOMPLETE,
         "the plugin's result tells no outcome of this operation",
     )

@@ -14,11 +14,11 @@ from msgspec import Struct
 
 from ran_datajobs.errors import Fenced, StorageUnavailable
 from ran_datajobs.job import OperationState, Response, worst
-from ran_datajobs.results.objects import ObjectStore, part_key
+from ran_datajobs.results.objects import MAX_OBJECT_BYTES, ObjectStore, part_key
 from ran_datajobs.results.responses import Document, documents, read_responses, state_of
 from ran_datajobs.store.parts import Part, piece_sequence
 
-MAX_RAW_BYTES: Final = 32 * 1024 * 1024
+MAX_RAW_BYTES: Final = MAX_OBJECT_BYTES
 """More of a body that cannot be read is not kept."""
 
 _PARALLEL: Final = 8

@@ -39,16 +39,17 @@ an object with one known ``status``               status     Polled
 anything else                                     status     NoAnswer, which quotes the value
 ``{"responses": …}``, ``{"data": {"responses":    result     Responses: the entries of all lists in it. An
 …}}``, a list; a single entry for a list                     object elsewhere in it does not matter
-``{"resulturi": topic}``                          a read's   OnTopic
+``{"resulturi": topic}`` and no responses         a read's   OnTopic
                                                   result
 an object that is not empty and has no member at  result     ForeignBody
 any depth that is called like responses,
 response, operationId, statusCode, state, error
 or errors, and is no problem of RFC 9457
 no JSON, cut off, two documents, empty, not       result     UnreadableBody
-UTF-8, neither object nor list, an error,
-``responses`` of another type, ``{}``, outcomes
-in any other wrapping
+UTF-8, neither object nor list, a list of
+anything else, an error, ``responses`` of
+another type, ``{}``, outcomes in any other
+wrapping
 ================================================  =========  =============================================
 
 What an entry means. 108, 108.0 and "108" are one code; a state is read without regard to case. The worst that
@@ -67,7 +68,8 @@ state, or a misspelt member that says otherwise
 a failure beside these                           the failure
 no usable operationId, several, or a misspelt    Nameless; Untold where it tells no outcome
 one; no object at all
-any other member that is odd                     costs that member; a read's ``result`` costs the success
+any other member that is odd                     costs that member; a read's ``result``, also a misspelt one,
+                                                 costs the success
 ===============================================  =========================================================
 
 What becomes of an operation is in :func:`ran_datajobs.southbound.responses.told_of`, and of the sub-job, with
@@ -196,7 +198,8 @@ def result_answer(exchange: Exchange, is_read: bool) -> ResultAnswer:
             return NoAnswer(f"the result is {_over(exchange)}", answered=True)
         case Answered(status, bytes(body), content_type) if 200 <= status < 300:
             read = read_outcomes(body, content_type, is_read=is_read)
-            topic = None if isinstance(read, Responses) or not is_read else _topic(body)
+            tells = isinstance(read, Responses) and read.entries
+            topic = _topic(body) if is_read and not tells else None
             return read if topic is None else OnTopic(topic)
         case Answered(404 | 410):
             return Lost(_told(exchange))

@@ -38,7 +38,7 @@ class HttpBounds(Struct, frozen=True):
     answer_bytes: int = MIB
     result_bytes: int = 64 * MIB
     operation_bytes: int = 1024
-    header_bytes: int = 64 * 1024
+    header_bytes: int = 128 * 1024
     headers: int = 256
     per_host: int = 64
     connections: int = 1024
@@ -218,6 +218,8 @@ def _cause(error: BaseException, bounds: HttpBounds) -> str:
             return f"a line of the answer's head is longer than {bounds.header_bytes} bytes"
         case aiohttp.ClientResponseError(message=message) if message.startswith("Too many headers"):
             return f"the answer's head has more than {bounds.headers} lines"
+        case aiohttp.ClientResponseError(message=message) if message.startswith("Can not decode"):
+            return "the answer's body is compressed in a way that was not offered"
         case aiohttp.ClientResponseError():
             return "the answer is not HTTP"
         case _:

@@ -23,6 +23,11 @@ _SHOWN: Final = 60
 _BLANKS: Final = b" \t\r\n"
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,15}(?:\.0*)?")
 _FLOAT_IS_EXACT: Final = 2.0**53
+_ESCAPES: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+_REPLACEMENT: Final = rb"\ufffd"
 _STRINGS: Final = re.compile(rb'"((?:[^"\\]|\\.)*+)"([ \t\r\n]*+:)?', re.DOTALL)
 
 
@@ -46,7 +51,11 @@ _ITEMS: Final = msgspec.json.Decoder(list[Raw])
 
 
 def text_of(body: bytes) -> bytes | Defect:
-    """``body`` without one byte order mark at its start; whether it is JSON shows when it is decoded."""
+    """``body`` without one byte order mark at its start; whether it is JSON shows when it is decoded.
+
+    Half of a surrogate pair, as a text has it that was cut at a fixed length, becomes U+FFFD: a decoder
+    would refuse the whole document for it.
+    """
     text = body.removeprefix(BYTE_ORDER_MARK)
     if not text or text.isspace():
         return Defect("it is empty")
@@ -56,6 +65,8 @@ def text_of(body: bytes) -> bytes | Defect:
             text.decode()
     except UnicodeDecodeError as error:
         return Defect(f"it is not UTF-8 (byte {error.start})")
+    if b"\\ud" in text or b"\\uD" in text:
+        return _ESCAPES.sub(lambda found: _REPLACEMENT if found[1] else found[0], text)
     return text
 
 

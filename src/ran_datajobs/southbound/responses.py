@@ -126,7 +126,10 @@ def read_outcomes(
 def _listed(text: bytes) -> list[Raw] | Defect | None:
     """The entries of every list of responses in the document; ``None`` when it has none."""
     if peer_json.is_list(text):
-        return peer_json.items(text)
+        alone = peer_json.items(text)
+        if alone and not any(map(_looks_like_an_entry, alone)):
+            return Defect("it is a list, but none of responses")
+        return alone
     if not peer_json.is_object(text):
         msgspec.json.decode(text, type=Raw)  # whether it is JSON at all
         return Defect("it is neither an object nor a list")
@@ -265,6 +268,7 @@ class _Evidence:
         self.message = self.reason = ""
         self.request = _NO_REQUEST
         self.errors: tuple[ErrorDetail, ...] = ()
+        self.misspelt_result = ""
 
     def take(self, name: str, value: Raw) -> None:
         """Take in one member."""
@@ -294,6 +298,8 @@ class _Evidence:
                 self.errors = _errors(value)
             case _ if peer_json.folded(name) in {"operationid", "statuscode", "state"}:
                 self.alike.append((name, value))
+            case _ if peer_json.folded(name) == "result" and not peer_json.is_null(value):
+                self.misspelt_result = name
 
     def settle(self) -> None:
         """Doubt a success that a misspelt member may contradict, and a name that is told twice."""
@@ -335,6 +341,9 @@ def _entry(raw: Raw, is_read: bool) -> Entry:
         errors=said.errors,
     )
     response = _with_result(response, said.results, is_read)
+    if is_read and said.misspelt_result and not said.results and response.state is OperationState.SUCCEEDED:
+        why = f"its data stands in a member {peer_json.shown(said.misspelt_result.encode())}"
+        response = _unreadable(response, OperationState.FAILED, why)
     if said.doubts and response.state is OperationState.SUCCEEDED:
         response = _unreadable(response, OperationState.UNKNOWN, said.doubts[0])
     return Nameless(response) if named is None else response

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The long tests, step by step: ``make nightly``.
+
+A step that has passed for the commit and the changes beside it is not run again: its figures are kept in
+``.nightly/``, one file per step, and its output beside it. So an interrupted night goes on where it stopped.
+Exit status: 0 when every step has passed, 1 when one has failed, 2 for wrong use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+FOLDER: Final = ROOT / ".nightly"
+_CLOSING: Final = re.compile(r"^=*\s*((?:\d+ \w+(?:, )?)+ in [\d.]+s.*?)\s*=*$")
+
+
+class Step(Struct, frozen=True):
+    """A command, run in the root of the project. What stands in the environment already goes before its
+    ``environment``."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = {}
+
+
+class Figures(Struct, frozen=True):
+    """What came of a step: ``seconds`` by the clock, and the line with which pytest closed."""
+
+    commit: str
+    passed: bool
+    seconds: float
+    closing: str
+
+
+def pytest_step(name: str, *arguments: str, **environment: str) -> Step:
+    """A step that runs tests with the interpreter of this process."""
+    return Step(name, (sys.executable, "-m", "pytest", "-q", *arguments), environment)
+
+
+STEPS: Final = (
+    pytest_step(
+        "answers",
+        *("tests/unit/test_damaged_answers.py", "--timeout", "3600"),
+        HYPOTHESIS_EXAMPLES="10000",
+    ),
+    pytest_step(
+        "crash",
+        *("tests/crash", "--timeout", "3600"),
+        CRASH_KILLS="500",
+        CRASH_RESTARTS="100",
+        DELIVERY_KILLS="100",
+    ),
+)
+
+
+def main(arguments: Sequence[str], steps: Sequence[Step] = STEPS, folder: Path = FOLDER) -> int:
+    """Run what has not passed yet; one line per step on standard output."""
+    parser = argparse.ArgumentParser(prog="python -m tests.nightly", description="Run the long tests.")
+    parser.add_argument("--again", action="store_true", help="run steps that have passed, too")
+    parser.add_argument("--only", action="append", metavar="NAME", choices=[step.name for step in steps])
+    chosen = parser.parse_args(arguments)
+    commit = state_of_tree(ROOT)
+    folder.mkdir(exist_ok=True)
+    all_passed = True
+    for step in steps:
+        if chosen.only and step.name not in chosen.only:
+            continue
+        kept = folder / f"{step.name}.json"
+        figures = None if chosen.again else figures_in(kept)
+        how = "passed before"
+        if figures is None or figures.commit != commit or not figures.passed:
+            figures = run(step, commit, folder / f"{step.name}.log")
+            kept.write_bytes(msgspec.json.format(msgspec.json.encode(figures)))
+            how = "passed" if figures.passed else "FAILED"
+        print(f"{step.name}: {how}, {figures.seconds:.0f} s, {figures.closing}", flush=True)
+        all_passed &= figures.passed
+    return 0 if all_passed else 1
+
+
+def run(step: Step, commit: str, log: Path) -> Figures:
+    """Run one step, its output into ``log``."""
+    began = time.monotonic()
+    with log.open("wb") as output:
+        ended = subprocess.run(
+            step.command,
+            cwd=ROOT,
+            env={**step.environment, **os.environ},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    closing = closing_line(log.read_text(errors="replace")) or f"exit status {ended.returncode}"
+    return Figures(commit, ended.returncode == 0, round(time.monotonic() - began, 1), closing)
+
+
+def closing_line(output: str) -> str:
+    """The counts of the last line that closes a pytest session; empty when there is none."""
+    found = (_CLOSING.match(line.strip()) for line in reversed(output.splitlines()))
+    return next((match[1] for match in found if match), "")
+
+
+def figures_in(file: Path) -> Figures | None:
+    """What an earlier run wrote; ``None`` when there was none, or an interrupted one."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Figures)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def state_of_tree(root: Path) -> str:
+    """The commit, and a digest of what was changed since: equal names mean equal files."""
+    commit = _git(root, "rev-parse", "HEAD").decode().strip()
+    changed = _git(root, "diff", "--binary", "HEAD")
+    new = _git(root, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")
+    if not changed and new == [b""]:
+        return commit
+    digest = hashlib.sha256(changed)
+    for name in filter(None, new):
+        digest.update(name + b"\0" + (root / os.fsdecode(name)).read_bytes())
+    return f"{commit}+{digest.hexdigest()[:12]}"
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    return subprocess.run(("git", *arguments), cwd=root, capture_output=True, check=True).stdout
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

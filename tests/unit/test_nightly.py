@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runner of the long tests: what has passed is not run again, what failed is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.nightly import Step, closing_line, main, state_of_tree
+
+
+def step(name: str, log: Path, code: str = "") -> Step:
+    """A step that notes that it was run, and says what pytest says at its end."""
+    told = f"print({name!r}, file=open({str(log)!r}, 'a')); print('==== 3 passed, 1 skipped in 0.12s ====')"
+    return Step(name, (sys.executable, "-c", f"{told}; {code}"))
+
+
+def test_a_step_that_has_passed_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that failed is, and one that is asked for again; each has a line with its figures."""
+    log, folder = tmp_path / "log", tmp_path / "figures"
+    steps = [step("first", log), step("second", log, "raise SystemExit(1)")]
+    assert main([], steps, folder) == 1
+    assert main([], steps, folder) == 1
+    assert log.read_text().split() == ["first", "second", "second"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(",")[0] for line in lines] == [
+        "first: passed",
+        "second: FAILED",
+        "first: passed before",
+        "second: FAILED",
+    ]
+    assert all(line.endswith(" s, 3 passed, 1 skipped in 0.12s") for line in lines)
+    assert main(["--only", "first"], steps, folder) == 0
+    assert main(["--only", "first", "--again"], steps, folder) == 0
+    assert log.read_text().split()[3:] == ["first"]
+
+
+def test_figures_of_another_commit_or_of_an_interrupted_run_do_not_count(tmp_path: Path) -> None:
+    """Then the step is run as if it had never been."""
+    log, folder = tmp_path / "log", tmp_path / "figures"
+    steps = [step("only", log)]
+    assert main([], steps, folder) == 0
+    kept = folder / "only.json"
+    kept.write_bytes(kept.read_bytes().replace(b'"commit": "', b'"commit": "0'))
+    assert main([], steps, folder) == 0
+    kept.write_bytes(kept.read_bytes()[:20])
+    assert main([], steps, folder) == 0
+    assert main([], steps, folder) == 0
+    assert log.read_text().split() == ["only"] * 3
+
+
+def test_changes_that_are_not_committed_make_another_state(tmp_path: Path) -> None:
+    """Changed and new files count; what git ignores does not."""
+
+    def git(*arguments: str) -> None:
+        subprocess.run(("git", *arguments), cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "--quiet")
+    (tmp_path / ".gitignore").write_text("ignored\n")
+    (tmp_path / "file").write_text("1")
+    git("add", ".")
+    git("-c", "user.name=x", "-c", "user.email=x@localhost", "commit", "--quiet", "-m", "x")
+    states = [state_of_tree(tmp_path)]
+    (tmp_path / "ignored").write_text("1")
+    assert state_of_tree(tmp_path) == states[0]
+    for name, text in (("file", "2"), ("new", "1"), ("new", "2")):
+        (tmp_path / name).write_text(text)
+        states.append(state_of_tree(tmp_path))
+    assert len(set(states)) == 4
+
+
+@pytest.mark.parametrize(
+    ("output", "closing"),
+    [
+        ("...\n3 passed in 1.20s\n", "3 passed in 1.20s"),
+        ("x\n=== 1 failed, 2 passed, 1 warning in 63.10s (0:01:03) ===\n", None),
+        ("usage: pytest\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_closing_line_of_pytest_is_found(output: str, closing: str | None) -> None:
+    """With and without its rulers."""
+    expected = "1 failed, 2 passed, 1 warning in 63.10s (0:01:03)" if closing is None else closing
+    assert closing_line(output) == expected
