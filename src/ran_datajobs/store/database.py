@@ -224,8 +224,8 @@ class Database:
 
         Others may work meanwhile: a table that is busy is waited for a moment, and tried again, so that
         nobody queues behind the migration for long. Workers of a schema before 8 get 30 s to end. Raises
-        WrongUse when the database is newer than this code, or when such workers stay; StoreUnavailable when
-        tables stay busy.
+        WrongUse when the database is newer than this code, when such workers stay, or when a migration finds
+        what only the older version can end; StoreUnavailable when tables stay busy.
         """
         tries, until = 0, asyncio.get_running_loop().time() + OLD_WORKERS_LEAVE_WITHIN
         while True:
@@ -235,6 +235,8 @@ class Database:
                 tries += 1
                 if tries >= _MIGRATION_TRIES:
                     raise StoreUnavailable(f"the schema cannot be brought up to date: {error}") from error
+            except asyncpg.RaiseError as error:
+                raise WrongUse(f"the schema cannot be brought up to date: {error}") from error
             except _OldWorkers as error:
                 if asyncio.get_running_loop().time() >= until:
                     raise WrongUse(str(error)) from error
