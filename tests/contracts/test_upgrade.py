@@ -22,10 +22,7 @@ from ran_datajobs.southbound import wire
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.queries import migrations
 from tests.acceptance.whole_service import whole_service
-
-DATA = Path(__file__).parents[1] / "data"
-KEPT = {int(path.stem.split("-")[1]): path for path in DATA.glob("schema-*.sql")}
-"""Databases with open jobs that services of older schemas have left (see ``tests/data/keep.py``)."""
+from tests.data.kept import DATA, KEPT
 
 OLDER = range(1, len(migrations()))
 PATIENCE = 30.0

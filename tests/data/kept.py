@@ -72,7 +72,7 @@ async def load_stages(database_url: str, schema: int) -> Stages:
 
 @asynccontextmanager
 async def plugins_again(database_url: str, stages: Stages) -> AsyncIterator[Mapping[str, NotingPlugin]]:
-    """The plugins at new addresses, while the block runs. They have the jobs that they had, under the same ids,
+    """The plugins at new addresses while the block runs: they have the jobs that they had, under their ids,
     and obey from now on."""
     async with AsyncExitStack() as stack:
         plugins: dict[str, NotingPlugin] = {}
