@@ -96,8 +96,8 @@ def expected(name: str, total: int) -> tuple[str, dict[str, int]]:
 @pytest.mark.parametrize("schema", STAGES)
 async def test_jobs_in_every_stage_end(database_url: str, tmp_path: Path, schema: int) -> None:
     """Two processes migrate at once. Then every job ends and is delivered: what was cancelled is not started,
-    what a plugin that is not idempotent may have executed is unknown, everything else has succeeded. Nothing is
-    executed twice, no lane stays closed, and reads get the messages that come after the upgrade."""
+    what a plugin that is not idempotent may have executed is unknown, everything else has succeeded. Nothing
+    is executed twice, no lane stays closed, and reads get the messages that come after the upgrade."""
     stages = await load_stages(database_url, schema)
     stages.write_objects(tmp_path)
     database = await migrated_by_two(database_url)
@@ -145,9 +145,9 @@ async def delivered(service: Service, job_id: str) -> Any:
 
 @pytest.mark.parametrize("schema", STAGES)
 async def test_the_migration_leaves_every_sub_job_in_its_place(database_url: str, schema: int) -> None:
-    """After the migration, before any worker: one write at most is at work in a lane, and no more reads than the
-    plugin takes; what is at work is due; what waits has something before it in its lane, or waits for a job;
-    the two closed lanes are in quarantine; jobs without open sub-jobs are due for their own step."""
+    """After the migration, before any worker: one write at most is at work in a lane, and no more reads than
+    the plugin takes; what is at work is due; what waits has something before it in its lane, or waits for a
+    job; the two closed lanes are in quarantine; jobs without open sub-jobs are due for their own step."""
     await load_stages(database_url, schema)
     database = await migrated_by_two(database_url)
     async with database.connection() as connection:

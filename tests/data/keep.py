@@ -48,14 +48,8 @@ async def dump(database_url: str, left: Left) -> str:
         )
     finally:
         await connection.close()
-    printed = await asyncio.to_thread(
-        subprocess.run,
-        [PG_DUMP, "--inserts", "--no-owner", "--no-privileges", database_url],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    statements = [line for line in printed.stdout.splitlines() if not line.startswith(("--", "\\"))]
+    printed = await asyncio.to_thread(_dumped, database_url)
+    statements = [line for line in printed.splitlines() if not line.startswith(("--", "\\"))]
     return "\n".join(
         [
             "-- SPDX-License-Identifier: Apache-2.0",
@@ -64,6 +58,11 @@ async def dump(database_url: str, left: Left) -> str:
             "",
         ]
     )
+
+
+def _dumped(database_url: str) -> str:
+    command = [PG_DUMP, "--inserts", "--no-owner", "--no-privileges", database_url]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 async def main(source: Path) -> None:
