@@ -53,7 +53,9 @@ async def dump(database_url: str, left: Left) -> str:
     return "\n".join(
         [
             "-- SPDX-License-Identifier: Apache-2.0",
-            f"-- A database of schema {schema}, kept by tests/data/keep.py.",
+            f"-- A database of schema {schema}, kept by tests/data/keep.py: jobs that the real service left open in every",
+            "-- stage (tests/data/stages.py) when its worker was killed. By hand were only a folder in the way of one",
+            "-- manifest, and a trigger that refused the messages of one topic.",
             *(line for line in statements if line),
             "",
         ]
@@ -61,8 +63,8 @@ async def dump(database_url: str, left: Left) -> str:
 
 
 def _dumped(database_url: str) -> str:
-    command = [PG_DUMP, "--inserts", "--no-owner", "--no-privileges", database_url]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    command = [str(PG_DUMP), "--inserts", "--no-owner", "--no-privileges", database_url]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.decode()
 
 
 async def main(source: Path) -> None:

@@ -233,8 +233,8 @@ class _Scene:
 
     async def tried(self, name: str) -> bool:
         """True when the job's create was sent and did not arrive."""
-        return await self.stages(name, "WAITING") and await self.holds(
-            """select attempts > 0 and trouble_since is not null
+        return await self.holds(
+            """select stage::text in ('READY', 'ADMITTED') and attempts > 0 and trouble_since is not null
                from sub_job join data_job using (job_id) where name = $1""",
             name,
         )
