@@ -67,7 +67,8 @@ async def shorten_quarantines(database: Database) -> int:
     """Let the quarantines that only time ends be over in a moment; how many there are."""
     async with database.connection() as connection:
         changed = await connection.fetch(
-            """update sub_job set quarantined_until = clock_timestamp() + interval '1 s', due_at = clock_timestamp()
+            """update sub_job
+               set quarantined_until = clock_timestamp() + interval '1 s', due_at = clock_timestamp()
                where stage = 'QUARANTINED' and data_producer_job_id is null returning sub_job_id"""
         )
     return len(changed)
