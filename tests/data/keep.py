@@ -35,6 +35,12 @@ insert into kept_at values (clock_timestamp());
 """
 
 
+HEAD = (
+    "-- The real service left its jobs open in every stage (tests/data/stages.py) when its worker was killed.",
+    "-- By hand were only a folder in the way of one manifest, and a trigger that refused one topic's messages.",
+)
+
+
 async def dump(database_url: str, left: Left) -> str:
     """The whole database as statements, with what is to be kept beside it."""
     connection = await asyncpg.connect(database_url)
@@ -53,9 +59,8 @@ async def dump(database_url: str, left: Left) -> str:
     return "\n".join(
         [
             "-- SPDX-License-Identifier: Apache-2.0",
-            f"-- A database of schema {schema}, kept by tests/data/keep.py: jobs that the real service left open",
-            "-- in every stage (tests/data/stages.py) when its worker was killed. By hand were only a folder in",
-            "-- the way of one manifest, and a trigger that refused the messages of one topic.",
+            f"-- A database of schema {schema}, kept by tests/data/keep.py.",
+            *HEAD,
             *(line for line in statements if line),
             "",
         ]
