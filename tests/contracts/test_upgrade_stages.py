@@ -64,8 +64,8 @@ async def names(database: Database) -> dict[str, str]:
 
 
 async def shorten_waits(database: Database) -> int:
-    """Let the quarantines that only time ends be over in a moment; how many there are. Reads wait for their next
-    message from now on."""
+    """Let the quarantines that only time ends be over in a moment; how many there are. Reads wait for their
+    next message from now on."""
     async with database.connection() as connection:
         await connection.execute(
             "update sub_job set last_part_at = clock_timestamp() where stage = 'COLLECTING'"

@@ -36,8 +36,8 @@ insert into kept_at values (clock_timestamp());
 
 
 HEAD = (
-    "-- The real service left its jobs open in every stage (tests/data/stages.py) when its worker was killed.",
-    "-- By hand were only a folder in the way of one manifest, and a trigger that refused one topic's messages.",
+    "-- The real service left jobs in every stage (tests/data/stages.py) when its worker was killed.",
+    "-- By hand: a folder in the way of one manifest, a trigger that refused one topic's messages.",
 )
 
 

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- A database of schema 6, kept by tests/data/keep.py.
--- The real service left its jobs open in every stage (tests/data/stages.py) when its worker was killed.
--- By hand were only a folder in the way of one manifest, and a trigger that refused one topic's messages.
+-- The real service left jobs in every stage (tests/data/stages.py) when its worker was killed.
+-- By hand: a folder in the way of one manifest, a trigger that refused one topic's messages.
 SET statement_timeout = 0;
 SET lock_timeout = 0;
 SET idle_in_transaction_session_timeout = 0;
