@@ -30,6 +30,7 @@ class Event(enum.StrEnum):
     PROCESS_NOT_STARTED = "process.not_started"
     DATABASE_EMBEDDED = "database.embedded"
     DATABASE_AWAY = "database.away"
+    SCHEMA_WAITS = "schema.waits"
     SCHEMA_MIGRATED = "schema.migrated"
     INVENTORY_REGISTERED = "inventory.registered"
     INDEX_BUILT = "inventory.index_built"
@@ -69,6 +70,7 @@ FIELDS: Final[Mapping[Event, frozenset[str]]] = {
     Event.PROCESS_NOT_STARTED: frozenset({"role", "cause"}),
     Event.DATABASE_EMBEDDED: frozenset({"line"}),
     Event.DATABASE_AWAY: frozenset({"cause", "pause"}),
+    Event.SCHEMA_WAITS: frozenset({"cause"}),
     Event.SCHEMA_MIGRATED: frozenset({"version"}),
     Event.INVENTORY_REGISTERED: frozenset({"plugin", "created", "updated", "removed", "failed"}),
     Event.INDEX_BUILT: frozenset({"handles", "seconds"}),

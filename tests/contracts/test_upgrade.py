@@ -8,7 +8,6 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import aiohttp
 import asyncpg
@@ -22,10 +21,7 @@ from ran_datajobs.southbound import wire
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.queries import migrations
 from tests.acceptance.whole_service import whole_service
-
-DATA = Path(__file__).parents[1] / "data"
-KEPT = {int(path.stem.split("-")[1]): path for path in DATA.glob("schema-*.sql")}
-"""Databases with open jobs that services of older schemas have left (see ``tests/data/keep.py``)."""
+from tests.data.kept import KEPT
 
 OLDER = range(1, len(migrations()))
 PATIENCE = 30.0
@@ -102,60 +98,6 @@ async def test_open_jobs_of_an_older_schema_are_finished(
     await first.close()
     await second.close()
     assert_whole(jobs, plugin)
-
-
-async def test_a_worker_of_the_schema_before_goes_on_under_the_migration(
-    database_url: str, tmp_path: Path
-) -> None:
-    """A worker of schema 3 holds the lanes. It looks into them during and after the migration, settles a
-    sub-job with the statements of its time, and leaves; a new worker ends what is left."""
-    old = named(DATA / "statements-3.sql")
-    await load_older(database_url, 3)
-    database = await Database.open(database_url, size=4)
-    plugin = ScriptedPlugin(Script())
-    worker = uuid4()
-    migrated = asyncio.Event()
-    async with plugin.serving() as address, database.connection() as connection:
-        await take_again(plugin, address, database)
-        await connection.execute("insert into worker values ($1, clock_timestamp() + interval '1 h')", worker)
-        claimed = await connection.fetch(old["claim"], [1, 2], [2, 3], worker, [])
-        lanes = [row["lane_id"] for row in claimed], [row["epoch"] for row in claimed]
-        assert sorted(lanes[0]) == [1, 2]
-        epochs = dict(zip(*lanes, strict=True))
-
-        async def look() -> int:
-            looks = 0
-            while not migrated.is_set() or not looks:
-                assert len(await connection.fetch(old["look"], *lanes)) == 2
-                looks += 1
-            return looks
-
-        looking = asyncio.create_task(look())
-        await database.migrate()
-        migrated.set()
-        assert await looking > 0
-        assert len(await connection.fetch(old["look"], *lanes)) == 2
-        mine = await connection.fetchrow(
-            "select sub_job_id, job_id, operations from sub_job where stage = 'TRACKING' and lane_id = 1"
-        )
-        assert mine is not None
-        settled = [[mine["sub_job_id"]], [epochs[1]], ["FINISHED"], [mine["operations"]]]
-        async with connection.transaction():
-            assert len(await connection.fetch(old["settle"], *settled, [0], [0], [0], [""])) == 1
-            counted = [[mine["job_id"]], [1], [mine["operations"]], [0], [0], [0], [0]]
-            assert (await connection.fetchrow(old["count_settled"], *counted))["sub_jobs_open"] == 1
-        assert len(await connection.fetch(old["leave"], worker)) == 2
-        job_ids = [str(row["job_id"]) for row in await connection.fetch("select job_id from data_job")]
-        async with whole_service(database_url, tmp_path) as service:
-            jobs = [await service.ended(job_id) for job_id in job_ids]
-    await database.close()
-    assert_whole(jobs, plugin)
-
-
-def named(path: Path) -> dict[str, str]:
-    """The statements of a file, by name."""
-    pieces = path.read_text(encoding="utf-8").split("-- name: ")[1:]
-    return {name: text for name, _, text in (piece.partition("\n") for piece in pieces)}
 
 
 def assert_whole(jobs: list[Any], plugin: ScriptedPlugin) -> None:

@@ -137,7 +137,7 @@ async def _database(data_dir: Path, log: Logger) -> AsyncIterator[str]:
 
 
 async def _migrate(url: str, log: Logger, stop: asyncio.Event) -> None:
-    """Bring the schema up to date; wait for a database that is away, until ``stop``."""
+    """Bring the schema up to date; wait for a database that is away and for older workers until ``stop``."""
     from ran_datajobs.store.database import Database
 
     pause = 0.2
@@ -145,7 +145,9 @@ async def _migrate(url: str, log: Logger, stop: asyncio.Event) -> None:
         try:
             database = await Database.open(url, size=2)
             try:
-                await database.migrate()
+                await _unless(
+                    stop, database.migrate(lambda cause: log.warning(Event.SCHEMA_WAITS, cause=cause))
+                )
             finally:
                 await database.close()
         except StoreUnavailable as error:
@@ -155,6 +157,19 @@ async def _migrate(url: str, log: Logger, stop: asyncio.Event) -> None:
             pause = min(pause * 2, _LONGEST_PAUSE)
         else:
             return
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Return when ``work`` is done; cancel it when ``stop`` comes first."""
+    tasks = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _answers(settings: Settings, stop: asyncio.Event) -> None:

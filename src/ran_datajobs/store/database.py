@@ -219,15 +219,16 @@ class Database:
         async with self.connection() as connection:
             await connection.fetchval(_SQL["ready"], timeout=5)
 
-    async def migrate(self) -> None:
+    async def migrate(self, waits: Callable[[str], None] = lambda _cause: None) -> None:
         """Bring the schema up to date, one process at a time (advisory lock), in one transaction.
 
         Others may work meanwhile: a table that is busy is waited for a moment, and tried again, so that
         nobody queues behind the migration for long. Workers of a schema before 8 get 30 s to end. Raises
-        WrongUse when the database is newer than this code, or when such workers stay; StoreUnavailable when
-        tables stay busy.
+        WrongUse when the database is newer than this code, when such workers stay, or when a migration finds
+        what only the older version can end; StoreUnavailable when tables stay busy. ``waits`` is told once
+        which workers are waited for.
         """
-        tries, until = 0, asyncio.get_running_loop().time() + OLD_WORKERS_LEAVE_WITHIN
+        tries, told, until = 0, False, asyncio.get_running_loop().time() + OLD_WORKERS_LEAVE_WITHIN
         while True:
             try:
                 await self._migrate()
@@ -235,9 +236,14 @@ class Database:
                 tries += 1
                 if tries >= _MIGRATION_TRIES:
                     raise StoreUnavailable(f"the schema cannot be brought up to date: {error}") from error
+            except asyncpg.RaiseError as error:
+                raise WrongUse(f"the schema cannot be brought up to date: {error}") from error
             except _OldWorkers as error:
                 if asyncio.get_running_loop().time() >= until:
-                    raise WrongUse(str(error)) from error
+                    raise WrongUse(f"{error}; stop them, then start again") from error
+                if not told:
+                    waits(str(error))
+                    told = True
             else:
                 return
             await asyncio.sleep(_MIGRATION_PAUSE)
@@ -270,11 +276,7 @@ class Database:
             for row in await connection.fetch(_SQL["old_workers"], _SESSION_NAME)
         ]
         if living:
-            raise _OldWorkers(
-                "workers of an older version still use this database: "
-                + ", ".join(living)
-                + "; stop them, then start again"
-            )
+            raise _OldWorkers("workers of an older version still use this database: " + ", ".join(living))
 
 
 class _OldWorkers(Exception):

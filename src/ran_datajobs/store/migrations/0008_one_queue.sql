@@ -41,17 +41,31 @@ alter table data_job
     add column leased_until timestamptz,
     add column step_failures integer not null default 0; -- of its present step, in a row
 
--- Open sub-jobs of the old schema. A write that closed its lane holds it in quarantine; of several active writes
--- of a lane (there should be none) the oldest stays active, the others wait.
+-- Two writes that are under way in one lane are not for this version to tell apart: the older one ends them.
+do $$
+declare
+    producer text;
+begin
+    select l.data_producer_id into producer from sub_job s join lane l using (lane_id)
+    where s.type = 'WRITE' and s.stage in ('STARTING', 'TRACKING', 'COLLECTING')
+    group by l.lane_id having count(*) > 1 limit 1;
+    if found then
+        raise exception 'the older version left several writes under way at the data producer %: start it again until they have ended', producer;
+    end if;
+end
+$$;
+
+-- Open sub-jobs of the old schema. A write that closed its lane holds it in quarantine. Reads that collect their
+-- messages wait for them anew: some may have come while nobody took them.
 update sub_job s set plugin_id = l.plugin_id from lane l where l.lane_id = s.lane_id;
 alter table sub_job alter column plugin_id set not null;
 update sub_job s
 set messages = (select count(distinct coalesce(p.message, p.sequence)) from result_part p
                 where p.job_id = s.job_id and p.sub_job = s.sub_job_id::text and p.outcomes is not null)
-where s.type = 'READ' and s.stage in ('STARTING', 'TRACKING', 'COLLECTING');
+where s.type = 'READ' and s.stage <> 'SETTLED' and s.attempts > 0;
 update sub_job set due_at = null where stage in ('WAITING', 'SETTLED');
 update sub_job set due_at = now() where stage in ('STARTING', 'TRACKING', 'COLLECTING') or stage = 'WAITING' and cancel_asked;
-update sub_job set last_part_at = coalesce(last_part_at, now()) where stage = 'COLLECTING';
+update sub_job set last_part_at = now() where stage = 'COLLECTING';
 update sub_job s
 set stage = 'QUARANTINED', quarantined_until = l.closed_until, due_at = now()
 from lane l
@@ -60,7 +74,13 @@ where l.lane_id = s.lane_id and l.closed_until > now() and s.stage = 'SETTLED' a
       select c.sub_job_id from sub_job c where c.lane_id = l.lane_id and c.type = 'WRITE' and c.stage = 'SETTLED' and c.unknown > 0
       order by c.ended_at desc limit 1))
   and not exists (select 1 from sub_job a where a.lane_id = l.lane_id and a.type = 'WRITE' and a.stage in ('STARTING', 'TRACKING', 'COLLECTING'));
--- What may start in each lane is admitted once here; afterwards whoever makes room admits the next.
+-- Who waits for jobs that have ended waits no longer: an older version looked for such jobs now and then.
+update data_job j set blocked = false
+where j.blocked and not exists (
+    select 1 from data_job a where a.job_id = any (j.after_jobs) and a.status in ('NOT_STARTED', 'RUNNING', 'CANCELLING'));
+update sub_job s set blocked = false from data_job j where j.job_id = s.job_id and s.blocked and not j.blocked;
+-- What may start in each lane is admitted once here; afterwards whoever makes room admits the next. The service's
+-- setting of read slots is not known here: where a plugin registered none, one read is admitted.
 update sub_job s set stage = 'ADMITTED', due_at = now()
 from (
     select distinct on (w.lane_id) w.sub_job_id
@@ -73,11 +93,12 @@ where s.sub_job_id = next.sub_job_id;
 update sub_job s set stage = 'ADMITTED', due_at = now()
 from (
     select w.sub_job_id, row_number() over (partition by w.lane_id order by w.attempts > 0 desc, w.priority desc, w.job_seq) as nth,
-           (select count(*) from sub_job a where a.lane_id = w.lane_id and a.type = 'READ' and a.stage not in ('WAITING', 'SETTLED')) as active
-    from sub_job w
+           (select count(*) from sub_job a where a.lane_id = w.lane_id and a.type = 'READ' and a.stage not in ('WAITING', 'SETTLED')) as active,
+           coalesce(p.read_slots, 1) as slots
+    from sub_job w join dmi_plugin p using (plugin_id)
     where w.type = 'READ' and w.stage = 'WAITING' and not w.blocked and not w.cancel_asked
 ) next
-where s.sub_job_id = next.sub_job_id and next.nth + next.active <= 4;
+where s.sub_job_id = next.sub_job_id and next.nth + next.active <= next.slots;
 update data_job set due_at = now()
 where status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') and (not planned or sub_jobs_open = 0);
 
