@@ -99,7 +99,7 @@ BAD_WRITES: dict[str, tuple[Script, str, str, int]] = {
     "result redirects": (Script(result=(Step.REDIRECT,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
     "result refused": (Script(result=(Step.REFUSE,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
     "result no JSON": (Script(result=(Step.NOT_JSON,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
-    "result lost": (Script(result=(Step.LOSE,)), "UNKNOWN", "DMI_LOST_JOB", 1),
+    "result lost": (Script(result=(Step.LOSE,)), "UNKNOWN", "RESULT_UNREADABLE", 1),
     "lists failed": (Script(outcome=OperationState.FAILED), "FAILED", "STATUS_108", 1),
     "lists not started": (Script(outcome=OperationState.NOT_STARTED), "NOT_STARTED", "NOT_STARTED", 1),
 }

@@ -294,7 +294,7 @@ class Executor:
                 outcome = outcomes.from_status(await self._operations(attempt), told)
                 return await self._end(attempt, outcome, told=told)
             case Lost(cause=cause):
-                return await self._end_lost(attempt, cause)
+                return await self._fetch_again(attempt, cause, None, told)
             case NoAnswer(cause=cause, retry_after=asked):
                 return await self._fetch_again(attempt, cause, asked, told)
             case _:
