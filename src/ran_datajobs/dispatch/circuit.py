@@ -137,9 +137,11 @@ class Circuits:
         return answer
 
     def _not_made(self, circuit: Circuit, wait: float) -> NotArrived:
-        """Whoever waits for a probe does not come back all at once."""
+        """Callers that wait for a probe do not come back all at once, and soon where it is under way: its
+        answer may open the circuit to all of them."""
         cause = f"not called: {circuit.silent} calls in a row had no answer ({circuit.cause})"
-        return NotArrived(cause, min(wait, LONGEST_PAUSE) * (1.0 + 0.5 * self._chance.random()))
+        pause = FIRST_PAUSE if wait > LONGEST_PAUSE else wait
+        return NotArrived(cause, pause * (1.0 + 0.5 * self._chance.random()))
 
 
 class _GuardedPlugin:
