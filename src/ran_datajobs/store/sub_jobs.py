@@ -313,9 +313,12 @@ async def is_leased(connection: Connection, leased: Leased) -> bool:
     return bool(await connection.fetchval(_SQL["is_leased"], leased.sub_job_id, leased.lease))
 
 
-async def give_back(connection: Connection, leases: Mapping[UUID, UUID]) -> None:
-    """End these leases (sub-job id → token) now; the rows are due at once."""
-    await connection.execute(_SQL["give_back"], list(leases), list(leases.values()))
+async def give_back(
+    connection: Connection, leases: Mapping[UUID, UUID], unsent: Collection[UUID] = ()
+) -> None:
+    """End these leases (sub-job id → token) now; the rows are due at once. ``unsent``: those that are
+    STARTING and were not sent are ADMITTED again."""
+    await connection.execute(_SQL["give_back"], list(leases), list(leases.values()), list(unsent))
 
 
 async def body_of(connection: Connection, sub_job_id: UUID) -> bytes | None:

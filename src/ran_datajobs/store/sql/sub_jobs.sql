@@ -188,8 +188,11 @@ select exists (select 1 from sub_job where sub_job_id = $1 and lease = $2);
 -- name: body_of
 select body from sub_job where sub_job_id = $1;
 
+-- $3: those whose create was not sent.
 -- name: give_back
-update sub_job s set lease = null, leased_by = null, leased_until = null, due_at = clock_timestamp(), attention = false
+update sub_job s
+set lease = null, leased_by = null, leased_until = null, due_at = clock_timestamp(), attention = false,
+    stage = case when s.stage = 'STARTING' and s.sub_job_id = any ($3::uuid[]) then 'ADMITTED' else s.stage end
 from unnest($1::uuid[], $2::uuid[]) as h (sub_job_id, lease)
 where s.sub_job_id = h.sub_job_id and s.lease = h.lease;
 
