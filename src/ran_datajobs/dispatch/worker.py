@@ -237,9 +237,10 @@ class Worker:
                 cause=str(error),
                 exc_info=not expected,
             )
-            delay = until_repeat(attempt.sub_job.polls, self._chance.random())
+            polls = attempt.sub_job.polls
+            delay = until_repeat(polls, self._chance.random())
             with contextlib.suppress(Exception):
-                await self._write(Postponement(attempt.leased, delay, attempt.sub_job.polls))
+                await self._write(Postponement(attempt.leased, delay, polls + 1))
         finally:
             if attempt.creating:
                 attempt.creating = False
