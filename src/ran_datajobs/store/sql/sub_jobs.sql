@@ -115,13 +115,13 @@ with room as materialized (
         select s.sub_job_id, s.stage, s.due_at, coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as size
         from sub_job s
         where s.plugin_id = room.plugin_id and s.stage = 'ADMITTED' and s.lease is null and s.due_at <= now()
-        order by s.due_at limit room.creates for update skip locked) d
+        order by s.due_at limit least(room.creates, $8) for update skip locked) d
 ), calls as materialized (
     select d.* from room cross join lateral (
         select s.sub_job_id, s.stage, s.due_at
         from sub_job s
         where s.plugin_id = room.plugin_id and s.stage <> 'ADMITTED' and s.lease is null and s.due_at <= now()
-        order by s.due_at limit room.calls for update skip locked) d
+        order by s.due_at limit least(room.calls, $8) for update skip locked) d
 ), expired as materialized (
     select s.sub_job_id, s.stage from sub_job s
     where s.leased_until < now() order by s.leased_until limit $8 for update skip locked
@@ -139,7 +139,7 @@ with room as materialized (
             where before_of_plugin < bytes and before < $9
             union all
             select sub_job_id, stage, due_at from calls) r) n
-    where nth <= $8
+    where nth <= $8 - (select count(*) from expired)
 ), leased as (
     update sub_job s
     set lease = case when s.stage = 'STARTING' then $13::uuid else $10::uuid end, leased_by = $11, leased_until = clock_timestamp() + make_interval(secs => $12), attention = false,
