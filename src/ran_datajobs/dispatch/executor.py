@@ -98,7 +98,7 @@ class Attempt:
     """A leased sub-job while this process works on it. Lost on a crash without harm.
 
     ``claimed_at``, ``valid_until``: on the clock of :class:`Executor`; a renewal moves the second one.
-    ``creating``: its create is counted as under way.
+    ``creating``: its create is counted as under way. ``sent``: its create may have been sent.
     """
 
     sub_job: LeasedSubJob
@@ -107,6 +107,12 @@ class Attempt:
     attention: asyncio.Event = field(default_factory=asyncio.Event)
     operations: bytes | None = None
     creating: bool = False
+    sent: bool = False
+
+    @property
+    def is_unsent(self) -> bool:
+        """True when the sub-job is STARTING and no create of it was sent."""
+        return self.sub_job.stage is Stage.STARTING and self.sub_job.was is Stage.ADMITTED and not self.sent
 
     @property
     def leased(self) -> Leased:
@@ -203,6 +209,7 @@ class Executor:
             operations = await self._operations_array(attempt)
             if self.clock() >= attempt.valid_until:
                 raise Fenced("the lease ended before the create was sent")
+            attempt.sent = True
             answer = await self._plugin(attempt).create(
                 CreateCall(
                     job_id=str(sub_job.job_id),

@@ -141,6 +141,14 @@ class TransitionWriter:
             return await sub_jobs.body_of(connection, sub_job_id)
 
     async def _flush(self, transitions: Sequence[Transition]) -> list[bool | None]:
+        """Write the batch. Of two attempts at one sub-job the later transition has a transaction of its own:
+        what the earlier one's lease is worth is seen apart."""
+        answers: list[bool | None] = []
+        while rest := transitions[len(answers) :]:
+            answers += await self._flush_distinct(rest[: _until_repeat(rest)])
+        return answers
+
+    async def _flush_distinct(self, transitions: Sequence[Transition]) -> list[bool | None]:
         """Write the batch; one by one where the database refuses something in it for good."""
         try:
             return await self._committed(transitions)
@@ -268,6 +276,16 @@ class TransitionWriter:
         if admitted and notify:
             await sub_jobs.notify_due(connection, SUB_JOB)
         return admitted
+
+
+def _until_repeat(transitions: Sequence[Transition]) -> int:
+    """How many of these, from the first on, are of different sub-jobs."""
+    seen: set[UUID] = set()
+    for count, each in enumerate(transitions):
+        if each.leased.sub_job_id in seen:
+            return count
+        seen.add(each.leased.sub_job_id)
+    return len(transitions)
 
 
 def _only(kind: type[_T], transitions: Sequence[Transition]) -> list[_T]:

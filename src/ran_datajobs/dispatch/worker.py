@@ -47,7 +47,7 @@ class Worker:
     """Works until ``stopping`` is set, over every outage of the database.
 
     A worker that is told to stop claims nothing more; what is under way gets ``grace`` seconds, and the
-    leases of the rest are given back.
+    leases of the rest are given back, with the knowledge of what was not sent.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class Worker:
             async with self._database.connection() as connection:
                 found = await sub_jobs.leased_under(connection, token)
                 found_jobs = await planning.leased_under(connection, token)
-                kept = await sub_jobs.renew(connection, {each.sub_job_id: token for each in found})
+                kept = await sub_jobs.renew(connection, {each.sub_job_id: each.lease for each in found})
             self._begin_sub_jobs([each for each in found if each.sub_job_id in kept], sent)
             self._begin_jobs(found_jobs)
             self._unanswered.discard(token)
@@ -237,9 +237,10 @@ class Worker:
                 cause=str(error),
                 exc_info=not expected,
             )
-            delay = until_repeat(attempt.sub_job.polls, self._chance.random())
+            polls = attempt.sub_job.polls
+            delay = until_repeat(polls, self._chance.random())
             with contextlib.suppress(Exception):
-                await self._write(Postponement(attempt.leased, delay, attempt.sub_job.polls))
+                await self._write(Postponement(attempt.leased, delay, polls + 1))
         finally:
             if attempt.creating:
                 attempt.creating = False
@@ -258,6 +259,9 @@ class Worker:
                 self._begin_sub_jobs(await self._planner.plan(job, token), sent, counted=True)
         except Fenced:
             pass
+        except asyncio.CancelledError:
+            self._unanswered.add(token)
+            raise
         except Exception as error:
             self._unanswered.add(token)
             expected = isinstance(error, DataJobsError) and error.retry_helps
@@ -389,16 +393,22 @@ class Worker:
             for attempt in self._attempts.values():
                 attempt.attention.set()
             await asyncio.wait(tasks, timeout=until - self._now(), return_when=asyncio.FIRST_COMPLETED)
-        leases = {sub_job_id: each.sub_job.lease for sub_job_id, each in self._attempts.items()}
-        jobs = {job_id: each.lease for job_id, each in self._jobs.items()}
+        attempts, jobs = list(self._attempts.values()), list(self._jobs.values())
         tasks = {*self._tasks.values(), *self._begun}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(DataJobsError):
             async with self._database.transaction() as connection:
-                await sub_jobs.give_back(connection, leases)
-                await planning.give_back(connection, jobs)
+                for token in self._unanswered:
+                    attempts += [attempt_of(s, 0.0) for s in await sub_jobs.leased_under(connection, token)]
+                    jobs += await planning.leased_under(connection, token)
+                await sub_jobs.give_back(
+                    connection,
+                    {each.sub_job.sub_job_id: each.sub_job.lease for each in attempts},
+                    [each.sub_job.sub_job_id for each in attempts if each.is_unsent],
+                )
+                await planning.give_back(connection, {each.job_id: each.lease for each in jobs})
                 await sub_jobs.notify_due(connection, SUB_JOB)
                 await sub_jobs.notify_due(connection, JOB)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import zstandard
 from asyncpg import Record
@@ -247,7 +247,10 @@ async def notify_due(connection: Connection, kind: str) -> None:
 
 
 async def claim(connection: Connection, room: Room, token: UUID, worker_id: UUID) -> list[LeasedSubJob]:
-    """Lease what is due, within ``room``, under ``token``; an ADMITTED sub-job becomes STARTING."""
+    """Lease what is due, within ``room``; an ADMITTED sub-job becomes STARTING.
+
+    ``token`` is the lease of each, or leads to it: :func:`leased_under`.
+    """
     plugins = list(room.plugins.items())
     rows = await connection.fetch(
         _CLAIM,
@@ -263,8 +266,15 @@ async def claim(connection: Connection, room: Room, token: UUID, worker_id: UUID
         token,
         worker_id,
         LEASE_SECONDS,
+        _taken_over(token),
     )
     return [_leased_sub_job(row) for row in rows]
+
+
+def _taken_over(token: UUID) -> UUID:
+    """The lease, under a claim's ``token``, of what is STARTING already: its create may have arrived, which
+    :func:`leased_under` must know."""
+    return uuid5(token, "taken over")
 
 
 async def claim_admitted(
@@ -277,7 +287,8 @@ async def claim_admitted(
 
 async def leased_under(connection: Connection, token: UUID) -> list[LeasedSubJob]:
     """What a claim under ``token`` leased whose answer was lost: nothing was done with it since."""
-    return [_leased_sub_job(row) for row in await connection.fetch(_LEASED_UNDER, token)]
+    rows = await connection.fetch(_LEASED_UNDER, token, _taken_over(token))
+    return [_leased_sub_job(row) for row in rows]
 
 
 def _leased_sub_job(row: Record) -> LeasedSubJob:
@@ -305,9 +316,12 @@ async def is_leased(connection: Connection, leased: Leased) -> bool:
     return bool(await connection.fetchval(_SQL["is_leased"], leased.sub_job_id, leased.lease))
 
 
-async def give_back(connection: Connection, leases: Mapping[UUID, UUID]) -> None:
-    """End these leases (sub-job id → token) now; the rows are due at once."""
-    await connection.execute(_SQL["give_back"], list(leases), list(leases.values()))
+async def give_back(
+    connection: Connection, leases: Mapping[UUID, UUID], unsent: Collection[UUID] = ()
+) -> None:
+    """End these leases (sub-job id → token) now; the rows are due at once. ``unsent``: those that are
+    STARTING and were not sent are ADMITTED again."""
+    await connection.execute(_SQL["give_back"], list(leases), list(leases.values()), list(unsent))
 
 
 async def body_of(connection: Connection, sub_job_id: UUID) -> bytes | None:

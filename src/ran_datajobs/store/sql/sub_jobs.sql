@@ -102,7 +102,7 @@ s.plugin_id, p.url, p.dialect, p.idempotent, p.stop_on_error, p.give_up, p.sub_j
 
 -- What this worker may take: of each plugin at most so many creates and other steps ($1 to $4 for the plugins that have
 -- some already, $5 to $7 for the others), $8 rows and $9 bytes of operations in all. Leases that are void come first.
--- $10: token, $11: worker, $12: seconds. Answers with the stage that each row had.
+-- $10: token, $11: worker, $12: seconds, $13: token of what is STARTING already. Answers with the stage that each row had.
 -- name: claim
 with room as materialized (
     select p.plugin_id, coalesce(r.creates, $5::integer) as creates, coalesce(r.calls, $6::integer) as calls,
@@ -115,13 +115,13 @@ with room as materialized (
         select s.sub_job_id, s.stage, s.due_at, coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as size
         from sub_job s
         where s.plugin_id = room.plugin_id and s.stage = 'ADMITTED' and s.lease is null and s.due_at <= now()
-        order by s.due_at limit room.creates for update skip locked) d
+        order by s.due_at limit least(room.creates, $8) for update skip locked) d
 ), calls as materialized (
     select d.* from room cross join lateral (
         select s.sub_job_id, s.stage, s.due_at
         from sub_job s
         where s.plugin_id = room.plugin_id and s.stage <> 'ADMITTED' and s.lease is null and s.due_at <= now()
-        order by s.due_at limit room.calls for update skip locked) d
+        order by s.due_at limit least(room.calls, $8) for update skip locked) d
 ), expired as materialized (
     select s.sub_job_id, s.stage from sub_job s
     where s.leased_until < now() order by s.leased_until limit $8 for update skip locked
@@ -139,10 +139,10 @@ with room as materialized (
             where before_of_plugin < bytes and before < $9
             union all
             select sub_job_id, stage, due_at from calls) r) n
-    where nth <= $8
+    where nth <= $8 - (select count(*) from expired)
 ), leased as (
     update sub_job s
-    set lease = $10, leased_by = $11, leased_until = clock_timestamp() + make_interval(secs => $12), attention = false,
+    set lease = case when s.stage = 'STARTING' then $13::uuid else $10::uuid end, leased_by = $11, leased_until = clock_timestamp() + make_interval(secs => $12), attention = false,
         stage = case when s.stage = 'ADMITTED' and not s.cancel_asked then 'STARTING' else s.stage end,
         attempts = s.attempts + case when s.stage = 'ADMITTED' and not s.cancel_asked then 1 else 0 end,
         started_at = case when s.stage = 'ADMITTED' and not s.cancel_asked then coalesce(s.started_at, clock_timestamp())
@@ -165,11 +165,12 @@ with leased as (
 select :columns
 from leased s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
 
--- What was leased under a token whose claim had no answer: the claim was committed, and nothing was sent since.
+-- What was leased under a token whose claim had no answer: the claim was committed, and nothing was sent since. What is
+-- leased under $2 was STARTING before: an earlier create of it may have arrived.
 -- name: leased_under
 select :columns
-from (select o.*, case when o.stage = 'STARTING' then 'ADMITTED'::sub_job_stage else o.stage end as was
-      from sub_job o where o.leased_until is not null and o.lease = $1) s
+from (select o.*, case when o.stage = 'STARTING' and o.lease = $1 then 'ADMITTED'::sub_job_stage else o.stage end as was
+      from sub_job o where o.leased_until is not null and o.lease in ($1::uuid, $2::uuid)) s
 join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
 
 -- name: renew
@@ -187,8 +188,11 @@ select exists (select 1 from sub_job where sub_job_id = $1 and lease = $2);
 -- name: body_of
 select body from sub_job where sub_job_id = $1;
 
+-- $3: those whose create was not sent.
 -- name: give_back
-update sub_job s set lease = null, leased_by = null, leased_until = null, due_at = clock_timestamp(), attention = false
+update sub_job s
+set lease = null, leased_by = null, leased_until = null, due_at = clock_timestamp(), attention = false,
+    stage = case when s.stage = 'STARTING' and s.sub_job_id = any ($3::uuid[]) then 'ADMITTED' else s.stage end
 from unnest($1::uuid[], $2::uuid[]) as h (sub_job_id, lease)
 where s.sub_job_id = h.sub_job_id and s.lease = h.lease;
 

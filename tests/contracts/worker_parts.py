@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker's parts over a real database and a folder of objects, with DMI plugins in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import msgspec
+import structlog
+import zstandard
+
+from ran_datajobs import telemetry
+from ran_datajobs.checkpoints import Reached, pass_by
+from ran_datajobs.dispatch.circuit import Circuits
+from ran_datajobs.dispatch.executor import DispatchTimes, Executor
+from ran_datajobs.dispatch.finisher import Finisher
+from ran_datajobs.dispatch.limits import DispatchLimits
+from ran_datajobs.dispatch.planner import Planner
+from ran_datajobs.dispatch.transitions import TransitionWriter
+from ran_datajobs.dispatch.worker import Worker
+from ran_datajobs.inventory.index import OwnerIndex
+from ran_datajobs.job import DEFAULT_FINISHED_SPELLING, JobType, OperationState, Response, Status
+from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.results.announce import Announcer
+from ran_datajobs.results.collection import ResultObjects
+from ran_datajobs.results.job_view import JobView
+from ran_datajobs.results.objects import ObjectStore, open_folder
+from ran_datajobs.southbound.plugin import (
+    CancelAnswer,
+    CancelTaken,
+    CreateAnswer,
+    CreateCall,
+    Created,
+    JobAddress,
+    Polled,
+    Responses,
+    ResultAnswer,
+    StatusAnswer,
+)
+from ran_datajobs.store import jobs, planning, sub_jobs
+from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.planning import JobRoom, LeasedJob
+from ran_datajobs.store.sub_jobs import Admission, LeasedSubJob, NewSubJob, PluginRoom, Room
+
+DEADLINE: Final = 60.0
+BUCKET: Final = "results"
+OPERATIONS: Final = b'[{"op":"merge","path":"/A=1","operationId":1,"value":{"a":1}}]'
+ADMISSION: Final = Admission(aging=600.0, read_slots=4)
+SUCCEEDED: Final = Responses((Response(1, 0, "", state=OperationState.SUCCEEDED),))
+
+
+class InProcessPlugin:
+    """A DMI plugin that notes every call and answers as it is told.
+
+    ``create_answers``, ``polled``: the answers in order; the last one stays. A call waits for ``before_…``
+    where that is set.
+    """
+
+    def __init__(self) -> None:
+        self.creates: list[CreateCall] = []
+        self.calls: list[str] = []  # other than creates
+        self.create_answers: list[CreateAnswer] = [Created("producer-job")]
+        self.polled: list[StatusAnswer] = [Polled(Status.FINISHED)]
+        self.results: ResultAnswer = SUCCEEDED
+        self.cancelled: CancelAnswer = CancelTaken()
+        self.before_create: asyncio.Event | None = None
+        self.before_poll: asyncio.Event | None = None
+
+    async def create(self, call: CreateCall) -> CreateAnswer:
+        """Note the call, wait, answer."""
+        self.creates.append(call)
+        if self.before_create is not None:
+            await self.before_create.wait()
+        return _next(self.create_answers)
+
+    async def status(self, _address: JobAddress) -> StatusAnswer:
+        """Note the call, wait, answer."""
+        self.calls.append("status")
+        answer = _next(self.polled)
+        if self.before_poll is not None:
+            await self.before_poll.wait()
+        return answer
+
+    async def result(self, _address: JobAddress) -> ResultAnswer:
+        """Note the call, answer."""
+        self.calls.append("result")
+        return self.results
+
+    async def cancel(self, _address: JobAddress) -> CancelAnswer:
+        """Note the call; nothing more is executed, and the status is CANCELLED."""
+        self.calls.append("cancel")
+        self.polled, self.results = [Polled(Status.CANCELLED)], Responses(())
+        return self.cancelled
+
+    @property
+    def created(self) -> list[str]:
+        """The data producers of the creates, in order."""
+        return [call.data_producer_id for call in self.creates]
+
+
+def _next(answers: list[Any]) -> Any:
+    return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
+@dataclass
+class Parts:
+    """What one worker is made of, and the worker."""
+
+    database: Database
+    plugin: InProcessPlugin
+    worker_id: UUID
+    stopping: asyncio.Event
+    limits: DispatchLimits
+    objects: ObjectStore
+    results: ResultObjects
+    write: TransitionWriter
+    executor: Executor
+    planner: Planner
+    finisher: Finisher
+    worker: Worker
+
+    @contextlib.asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Run the worker while the block runs, then stop it in order."""
+        async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
+            task = group.create_task(self.worker.run())
+            try:
+                yield
+            except BaseException:
+                task.cancel()
+                raise
+            self.stopping.set()
+
+
+def worker_parts(
+    database: Database,
+    folder: Path,
+    plugin: InProcessPlugin | None = None,
+    *,
+    times: DispatchTimes | None = None,
+    limits: DispatchLimits | None = None,
+    index: OwnerIndex | None = None,
+    reached: Reached = pass_by,
+    grace: float = 4.0,
+) -> Parts:
+    """The parts of a worker, wired as in production; ``plugin`` answers for every plugin."""
+    plugin = plugin or InProcessPlugin()
+    worker_id, stopping, chance = uuid4(), asyncio.Event(), Random(1)
+    limits = limits or DispatchLimits()
+    objects = open_folder(folder / "objects")
+    results = ResultObjects(database, objects)
+    announcer = Announcer(JobView(Addresses("http://127.0.0.1"), DEFAULT_FINISHED_SPELLING))
+    log = telemetry.logger()
+    write = TransitionWriter(database, announcer, ADMISSION, log, chance)
+    executor = Executor(
+        write,
+        Circuits(lambda _: plugin, chance),
+        results,
+        limits,
+        times or DispatchTimes(),
+        chance,
+        stopping,
+        reached,
+    )
+    planner = Planner(database, index or OwnerIndex(database), objects, write, limits, worker_id, reached)
+    finisher = Finisher(database, objects, announcer, ADMISSION, DEFAULT_FINISHED_SPELLING, reached)
+    worker = Worker(
+        database,
+        worker_id,
+        planner,
+        finisher,
+        executor,
+        write,
+        limits,
+        stopping,
+        log,
+        chance,
+        grace=grace,
+    )
+    write.due = worker.due_in
+    return Parts(
+        database,
+        plugin,
+        worker_id,
+        stopping,
+        limits,
+        objects,
+        results,
+        write,
+        executor,
+        planner,
+        finisher,
+        worker,
+    )
+
+
+async def add_plugin(connection: Connection, url: str = "http://p", *, idempotent: bool = False) -> int:
+    """A registered plugin; its id."""
+    plugin_id: int = await connection.fetchval(
+        "insert into dmi_plugin (url, idempotent) values ($1, $2)"
+        " on conflict (url) do update set url = excluded.url returning plugin_id",
+        url,
+        idempotent,
+    )
+    return plugin_id
+
+
+@dataclass
+class PlannedJob:
+    """A job whose sub-jobs are stored: one for each of its data producers, in order."""
+
+    job_id: UUID
+    sub_job_ids: list[UUID] = field(default_factory=list)
+    lane_ids: list[int] = field(default_factory=list)
+
+    @property
+    def sub_job_id(self) -> UUID:
+        """The only sub-job."""
+        (only,) = self.sub_job_ids
+        return only
+
+
+async def add_job(
+    connection: Connection,
+    *,
+    client: str = "client",
+    kind: JobType = JobType.WRITE,
+    priority: int = 4,
+    after: tuple[UUID, ...] = (),
+    operations: bytes = OPERATIONS,
+) -> UUID:
+    """An accepted job that is due for its plan."""
+    request = zstandard.compress(b'{"data":%b}' % operations)
+    new = jobs.NewJob(
+        uuid4(), client, kind, None, None, jobs.BUCKET, BUCKET, "", "", "BEST_EFFORT", priority, after, None,
+        len(msgspec.json.decode(operations)), request,
+    )  # fmt: skip
+    assert isinstance(await jobs.insert(connection, new, sees=None), jobs.Inserted)
+    return new.job_id
+
+
+async def planned_job(
+    connection: Connection,
+    *producers: str,
+    plugin_id: int | None = None,
+    client: str = "client",
+    kind: JobType = JobType.WRITE,
+    priority: int = 4,
+    operations: bytes = OPERATIONS,
+    admitted: bool = True,
+) -> PlannedJob:
+    """A job with a sub-job for each data producer (default: ``ems``), in the caller's transaction; what may
+    start of it is admitted."""
+    if plugin_id is None:
+        plugin_id = await add_plugin(connection)
+    producers = producers or ("ems",)
+    job = PlannedJob(
+        await add_job(connection, client=client, kind=kind, priority=priority, operations=operations)
+    )
+    await planning.lock_job(connection, job.job_id)
+    await planning.mark_planned(
+        connection, job.job_id, sub_jobs=len(producers), unmatched=0, failed=0, fanned_out=False, blocked=False
+    )
+    count = len(msgspec.json.decode(operations))
+    new = [
+        NewSubJob(uuid4(), plugin_id, producer, zstandard.compress(operations), count)
+        for producer in producers
+    ]
+    job.sub_job_ids = [each.sub_job_id for each in new]
+    job.lane_ids = await sub_jobs.insert(connection, job.job_id, new)
+    if admitted:
+        await sub_jobs.lock_lanes(connection, job.lane_ids)
+        await sub_jobs.admit(connection, job.lane_ids, ADMISSION)
+        await sub_jobs.notify_due(connection, "sub_job")
+    return job
+
+
+PLENTY: Final = Room(1000, 1 << 30, PluginRoom(1000, 1000, 1 << 30), {})
+EVERY_STEP: Final = JobRoom(1000, 1000, 1000)
+
+
+async def claim(database: Database, room: Room = PLENTY, worker_id: UUID | None = None) -> list[LeasedSubJob]:
+    """What a worker with such room claims now."""
+    async with database.connection() as connection:
+        return await sub_jobs.claim(connection, room, uuid4(), worker_id or uuid4())
+
+
+async def claim_jobs(database: Database, room: JobRoom = EVERY_STEP) -> list[LeasedJob]:
+    """The steps of jobs that a worker with such room claims now."""
+    async with database.connection() as connection:
+        return await planning.claim(connection, room, uuid4(), uuid4())
+
+
+async def void_leases(database: Database) -> None:
+    """Let every lease end, as if its worker had been gone for long."""
+    async with database.connection() as connection:
+        for table in ("sub_job", "data_job"):
+            await connection.execute(
+                f"update {table} set leased_until = now() - interval '1 second' where lease is not null"
+            )
+
+
+async def rows(database: Database, query: str, *args: Any) -> list[dict[str, Any]]:
+    """Rows straight from the store."""
+    async with database.connection() as connection:
+        return [dict(row) for row in await connection.fetch(query, *args)]
+
+
+async def sub_job_row(database: Database, sub_job_id: UUID) -> dict[str, Any]:
+    """One sub-job as it stands."""
+    (row,) = await rows(database, "select * from sub_job where sub_job_id = $1", sub_job_id)
+    return row
+
+
+async def until(condition: Callable[[], Awaitable[object] | object]) -> None:
+    """Return once ``condition`` holds."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            holds = condition()
+            if isinstance(holds, Awaitable):
+                holds = await holds
+            if holds:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def until_stage(database: Database, sub_job_id: UUID, *stages: str) -> None:
+    """Return once the sub-job is in one of these stages."""
+
+    async def reached() -> bool:
+        return (await sub_job_row(database, sub_job_id))["stage"] in stages
+
+    await until(reached)
+
+
+async def until_ended(database: Database, *job_ids: UUID) -> None:
+    """Return once these jobs are terminal."""
+
+    async def ended() -> bool:
+        found = await rows(database, "select status from data_job where job_id = any($1)", list(job_ids))
+        return all(Status[row["status"]].terminal for row in found)
+
+    await until(ended)
+
+
+@contextlib.contextmanager
+def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Log lines of this process as JSON, for the block; logging is as before afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    telemetry.configure(level="info", form="json", stream=stream)
+    try:
+        yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    finally:
+        structlog.reset_defaults()
+        root.handlers[:] = handlers
+        root.setLevel(level)
