@@ -221,7 +221,9 @@ class DispatchLimits:
 
     @contextlib.asynccontextmanager
     async def operations(self, plugin_id: int, size: int) -> AsyncIterator[None]:
-        """Hold ``size`` bytes of operations in memory while the block runs."""
+        """Hold ``size`` bytes of operations in memory while the block runs. More than half of all count as
+        half: a plugin that does not answer leaves the others theirs."""
+        size = min(size, self._body_bytes // 2)
         async with self._of(plugin_id).bytes.take(size), self._bytes.take(size):
             yield
 
