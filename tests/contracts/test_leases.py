@@ -16,6 +16,7 @@ from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.dispatch import executor as executor_module
 from ran_datajobs.dispatch import worker as worker_module
 from ran_datajobs.dispatch.executor import DispatchTimes, attempt_of
+from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.transitions import CancelTold, Ended, QuarantineOver, Started, Transition
 from ran_datajobs.errors import Fenced, StorageUnavailable, StoreUnavailable
 from ran_datajobs.job import JobType, OperationState, Response, Stage, Status
@@ -629,18 +630,18 @@ async def test_the_step_of_a_job_whose_claim_lost_its_answer_is_taken_up(
 async def test_a_worker_that_is_stopped_during_a_create_still_records_it(
     database: Database, parts: Parts, job: PlannedJob, plugin: InProcessPlugin
 ) -> None:
-    """Its id is recorded before the lease is given back, nothing more is asked, and the row is due for the
-    next worker at once."""
+    """Its id is recorded before the lease is given back, and the row is due for the next worker at once; a
+    claim that was under way at the stop may still be worked on."""
     plugin.before_create = asyncio.Event()
     async with parts.working():
         await until(lambda: plugin.creates)
         parts.stopping.set()
         plugin.before_create.set()
     row = await sub_job_row(database, job.sub_job_id)
-    assert (row["stage"], row["status"], row["lease"]) == ("TRACKING", "RUNNING", None)
-    assert plugin.calls == []
-    (due,) = await claim(database)
-    assert due.sub_job_id == job.sub_job_id
+    assert (row["data_producer_job_id"], row["lease"]) == ("producer-job", None)
+    assert len(plugin.creates) == 1
+    due = await claim(database)
+    assert [each.sub_job_id for each in due] == ([job.sub_job_id] if row["stage"] == "TRACKING" else [])
 
 
 async def test_a_worker_that_is_stopped_gives_back_what_does_not_end_in_time(
@@ -677,6 +678,29 @@ async def test_a_worker_that_is_stopped_before_it_sent_a_create_leaves_it_to_the
         await until_ended(database, job.job_id)
     assert len(plugin.creates) == 1
     assert (await sub_job_row(database, job.sub_job_id))["succeeded"] == 1
+
+
+async def test_a_worker_that_is_stopped_sends_no_create_any_more(
+    database: Database, tmp_path: Path, plugin: InProcessPlugin
+) -> None:
+    """One of two creates waits for the bytes that the other one holds; the worker is told to stop before it
+    has them: the other one is recorded, and this one is due for the next worker, not sent."""
+    plugin.before_create = asyncio.Event()
+    parts = worker_parts(database, tmp_path, plugin, limits=DispatchLimits(body_bytes=1000))
+    large = b'[{"op":"merge","path":"/A=1","operationId":1,"value":"%b"}]' % (b"x" * 350)
+    async with database.transaction() as connection:
+        job = await planned_job(connection, "a", "b", operations=large)
+    async with parts.working():
+        await until(lambda: plugin.creates)
+        await until(lambda: len(parts.worker._attempts) == 2)
+        parts.stopping.set()
+        plugin.before_create.set()
+    sent = UUID(plugin.creates[0].sub_job_id)
+    (unsent,) = set(job.sub_job_ids) - {sent}
+    assert (await sub_job_row(database, sent))["data_producer_job_id"] == "producer-job"
+    assert (await sub_job_row(database, unsent))["stage"] == "ADMITTED"
+    assert len(plugin.creates) == 1
+    assert unsent in {each.sub_job_id for each in await claim(database)}
 
 
 async def test_a_worker_that_is_stopped_gives_back_what_a_claim_without_an_answer_leased(

@@ -173,7 +173,7 @@ def worker_parts(
         reached,
     )
     planner = Planner(database, index or OwnerIndex(database), objects, write, limits, worker_id, reached)
-    finisher = Finisher(database, objects, announcer, ADMISSION, DEFAULT_FINISHED_SPELLING, reached)
+    finisher = Finisher(database, objects, announcer, write, DEFAULT_FINISHED_SPELLING, reached)
     worker = Worker(
         database,
         worker_id,

@@ -1,92 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dispatch, the pure half: what may run now, how long to wait, and one outcome per operation."""
+"""Dispatch, the pure half: how long to wait, one outcome per operation, and calls that gather."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from uuid import UUID, uuid4
 
 import msgspec
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from ran_datajobs.dispatch.backoff import (
     FIRST_POLL,
     LONGEST_POLL,
+    until_next_call,
     until_next_look,
     until_next_poll,
     until_repeat,
 )
+<<<<<<< HEAD
 from ran_datajobs.dispatch.held import choose
 from ran_datajobs.dispatch.progress import Progress
 from ran_datajobs.job import JobType, Op, Operation, OperationState, Reason, Response, Status
 from ran_datajobs.results import outcomes
 from ran_datajobs.store.batch import Batched
 from ran_datajobs.store.lanes import COLLECTING, READY, STARTING, TRACKING, Look, OpenSubJob
+=======
+from ran_datajobs.store.batch import Batched
+from ran_datajobs.job import Op, Operation, OperationState, Reason, Response, Status
+>>>>>>> t-unit
 from ran_datajobs.store.parts import Arrived
-
-
-def sub_job(type_: JobType, stage: str, *, cancel: bool = False, job: UUID | None = None) -> OpenSubJob:
-    return OpenSubJob(
-        sub_job_id=uuid4(),
-        job_id=job or uuid4(),
-        lane_id=1,
-        type=type_,
-        stage=stage,
-        status=Status.NOT_STARTED,
-        operations=1,
-        data_producer_job_id=None,
-        cancel_asked=cancel,
-        attempts=0,
-        polls=0,
-        result_topic=None,
-        result_total=None,
-        due_at=None,
-        due_in=None,
-        in_trouble_for=None,
-        running_for=None,
-        idle_for=None,
-        accept_type="",
-        content_type="",
-        activation_mode="BEST_EFFORT",
-        destination=None,
-        results_bucket="b",
-        destination_kind="BUCKET",
-        job_cancel_asked=False,
-    )
-
-
-open_sub_jobs = st.lists(
-    st.builds(
-        sub_job,
-        st.sampled_from(JobType),
-        st.sampled_from([READY, STARTING, TRACKING, COLLECTING]),
-        cancel=st.booleans(),
-    )
-)
-
-
-@given(open_sub_jobs, st.integers(1, 5), st.booleans())
-def test_one_write_at_a_time_and_reads_up_to_the_slots(
-    found: list[OpenSubJob], slots: int, closed: bool
-) -> None:
-    """No waiting write is chosen beside a started one, nor in a closed lane; reads fill the free slots."""
-    chosen = choose(Look(5.0 if closed else 0.0, tuple(found)), slots)
-    started = [s for s in found if s.stage != READY]
-    new = [s for s in chosen if s.stage == READY and not s.cancel_asked]
-    writes_started = sum(s.type is JobType.WRITE for s in started)
-    reads_started = sum(s.type is JobType.READ for s in started)
-    new_writes = sum(s.type is JobType.WRITE for s in new)
-    waiting_reads = sum(s.type is JobType.READ and s.stage == READY and not s.cancel_asked for s in found)
-    waiting_writes = sum(s.type is JobType.WRITE and s.stage == READY and not s.cancel_asked for s in found)
-    assert all(s in chosen for s in started)
-    assert all(s in chosen for s in found if s.cancel_asked)
-    assert new_writes == (1 if waiting_writes and not writes_started and not closed else 0)
-    assert len(new) - new_writes == min(waiting_reads, max(0, slots - reads_started))
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
@@ -116,6 +61,28 @@ def test_a_peers_wish_is_honoured_up_to_a_minute(failures: int, chance: float, a
     delay = until_repeat(failures, chance, asked)
     assert delay >= min(asked, 60.0)
     assert delay <= max(60.0, 18.0)
+
+
+@given(st.floats(0, 1e9), st.floats(0, 1, exclude_max=True), st.floats(0, 1e9) | st.none())
+def test_a_call_that_fails_again_and_again_is_repeated_after_growing_pauses(
+    trouble: float, chance: float, asked: float | None
+) -> None:
+    """The pause is half to three quarters of what the trouble has lasted, between 0.25 and 15 s; a peer's
+    wish makes it longer, up to a minute."""
+    own = until_next_call(trouble, chance)
+    assert 0.25 <= own <= 15.0
+    assert min(15.0, trouble / 2) <= own <= max(0.375, 0.75 * trouble)
+    assert until_next_call(trouble, chance, asked) == max(own, min(asked or 0.0, 60.0))
+
+
+def test_a_plugin_that_stays_away_is_called_a_bounded_number_of_times() -> None:
+    """In the two minutes of the time budget it is called some twenty times, and not hundreds."""
+    for chance in (0.0, 0.5, 0.99):
+        trouble, calls = 0.0, 0
+        while trouble < 120.0:
+            trouble += until_next_call(trouble, chance)
+            calls += 1
+        assert 10 <= calls <= 25
 
 
 operations = st.lists(
@@ -310,29 +277,3 @@ async def test_an_answer_that_nobody_waits_for_is_told() -> None:
         await after
     assert answered.is_set()
     assert unheard == [3]
-
-
-def test_trouble_is_counted_from_its_first_failure() -> None:
-    """The time budget runs from the first of a row of failed calls and ends with a good one."""
-    progress = Progress.of(sub_job(JobType.WRITE, TRACKING), 100.0)
-    progress.stumbled("refused", 101.0, 0.5)
-    progress.stumbled("refused", 104.0, 0.5)
-    assert progress.in_trouble_for(111.0) == 10.0
-    progress.recovered()
-    assert progress.in_trouble_for(112.0) == 0.0
-
-
-def test_a_result_has_the_time_budget_to_itself() -> None:
-    """It starts with the first terminal status, whatever trouble the polls were in before; neither another
-    poll nor a worker that starts anew sets it back."""
-    progress = Progress.of(replace(sub_job(JobType.WRITE, TRACKING), in_trouble_for=90.0), 100.0)
-    assert progress.in_trouble_for(100.0) == 90.0
-    progress.ended(Status.FINISHED, 101.0)
-    progress.stumbled("HTTP 501", 103.0, 0.5)
-    assert progress.in_trouble_for(105.0) == 4.0
-    progress.ended(Status.FINISHED, 106.0)
-    assert progress.in_trouble_for(107.0) == 6.0
-    again = replace(sub_job(JobType.WRITE, TRACKING), polls=progress.polls, in_trouble_for=6.0)
-    resumed = Progress.of(again, 1007.0)
-    resumed.ended(Status.FINISHED, 1008.0)
-    assert resumed.in_trouble_for(1009.0) == 8.0

@@ -50,7 +50,7 @@ def test_a_line_is_an_event_with_its_fields(lines: io.StringIO) -> None:
 
 def test_lines_below_the_level_are_not_written(lines: io.StringIO) -> None:
     """Debug lines cost nothing when the level is info."""
-    telemetry.logger().debug(Event.LANE_FENCED, lane_id=1, worker_id="w")
+    telemetry.logger().debug(Event.SUB_JOB_STARTED, job_id="j", sub_job_id="s")
     assert lines.getvalue() == ""
 
 

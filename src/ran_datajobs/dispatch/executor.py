@@ -195,16 +195,22 @@ class Executor:
         if lost and not self._repeat_is_safe(attempt):
             return await self._end_unknown(attempt, "the create was under way when its worker ended")
         try:
-            answer: CreateAnswer = self._circuits.shut(attempt.sub_job.plugin_id) or await self._create(
-                attempt
-            )
+            answer = self._circuits.shut(attempt.sub_job.plugin_id) or await self._create(attempt)
         finally:
             self._create_answered(attempt)
+        if answer is None:
+            cause = "" if attempt.sub_job.in_trouble_for is None else "not sent again: the worker was stopped"
+            polls = attempt.sub_job.polls
+            await self._write(Postponement(attempt.leased, 0.0, polls, cause, unsent=not lost))
+            return None
         return await self._take(attempt, answer, lost=lost)
 
-    async def _create(self, attempt: Attempt) -> CreateAnswer:
+    async def _create(self, attempt: Attempt) -> CreateAnswer | None:
+        """The answer to the create; ``None``: the worker is about to stop, and nothing new is sent."""
         sub_job = attempt.sub_job
         async with self._limits.operations(sub_job.plugin_id, sub_job.body_bytes):
+            if self._stopping.is_set():
+                return None
             await self._reached(Checkpoint.START_MARKED)
             operations = await self._operations_array(attempt)
             if self.clock() >= attempt.valid_until:

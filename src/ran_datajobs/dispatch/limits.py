@@ -163,10 +163,11 @@ class DispatchLimits:
 
     def is_full(self) -> bool:
         """True when something due may be left unclaimed for want of room."""
-        return self._taken >= self._rows or any(
-            plugin.creates >= self._creates_per_plugin or 2 * plugin.rows >= self._rows
-            for plugin in self._plugins.values()
-        )
+        free = max(0, self._rows - self._taken)
+        if not free or self._create_bytes >= self._body_bytes:
+            return True
+        rooms = (self._room_of(plugin, free) for plugin in self._plugins.values())
+        return any(not (room.creates and room.calls and room.size) for room in rooms)
 
     def fitting(self, admitted: Iterable[Admitted]) -> list[Admitted]:
         """Those of newly admitted sub-jobs, from the first on, for whose creates there is room."""
@@ -231,7 +232,9 @@ class DispatchLimits:
 
     @contextlib.asynccontextmanager
     async def operations(self, plugin_id: int, size: int) -> AsyncIterator[None]:
-        """Hold ``size`` bytes of operations in memory while the block runs."""
+        """Hold ``size`` bytes of operations in memory while the block runs. More than half of all count as
+        half: a plugin that does not answer leaves the others theirs."""
+        size = min(size, self._body_bytes // 2)
         async with self._of(plugin_id).bytes.take(size), self._bytes.take(size):
             yield
 

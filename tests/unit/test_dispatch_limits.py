@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one worker may have under way: how much it claims, who gets how much, and who leaves its place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ran_datajobs.dispatch.limits import (
+    CALLS_BESIDE_CREATES,
+    FINISHES,
+    LARGE_PLANS,
+    SMALL_PLANS,
+    Allowance,
+    DispatchLimits,
+)
+from ran_datajobs.store.planning import JobRoom
+from ran_datajobs.store.sub_jobs import Admitted, PluginRoom
+
+MUCH = 1 << 40
+
+
+async def settled() -> None:
+    """Let everything that can go on go on."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def of(limits: DispatchLimits, plugin_id: int) -> PluginRoom:
+    """The room that a plugin has now."""
+    room = limits.room()
+    return room.plugins.get(plugin_id, room.other)
+
+
+def fill(limits: DispatchLimits, plugin_id: int, size: int = 0, *, creates: bool = False) -> int:
+    """Claim one row at a time for a plugin until there is no room; how many."""
+    count = 0
+    while (of(limits, plugin_id).creates if creates else of(limits, plugin_id).calls) > 0:
+        limits.add(plugin_id, size, creates=creates)
+        count += 1
+    return count
+
+
+# --- rows ------------------------------------------------------------------------------------------------
+
+
+def test_one_plugin_gets_half_of_the_rows_and_the_next_one_finds_some() -> None:
+    """However many sub-jobs of one plugin are due, it gets as many rows as it leaves free; another one then
+    gets as many as are left, and rows that are given back go to both."""
+    limits = DispatchLimits(rows=100)
+    assert fill(limits, 1) == pytest.approx(50, abs=1)
+    second = fill(limits, 2)
+    assert second == pytest.approx(25, abs=1)
+    for _ in range(40):
+        limits.remove(1)
+    assert of(limits, 1).calls > 0
+    assert of(limits, 2).calls > 0
+    assert fill(limits, 2) + second == pytest.approx(45, abs=2)
+
+
+@given(st.lists(st.integers(1, 5), max_size=300), st.integers(1, 64))
+def test_no_claim_takes_more_than_there_is(plugins: list[int], rows: int) -> None:
+    """Whatever plugins claim in whatever order: all rows together are never exceeded, the last row is never
+    one plugin's alone, and when all is given back all is free again."""
+    limits = DispatchLimits(rows=rows)
+    taken: Counter[int] = Counter()
+    for plugin_id in plugins:
+        if limits.room().rows > 0 and of(limits, plugin_id).calls > 0:
+            limits.add(plugin_id, 0, creates=False)
+            taken[plugin_id] += 1
+        assert limits.room().rows == rows - taken.total()
+        assert taken[plugin_id] <= max(1, rows // 2 + 1)
+    for plugin_id in taken.elements():
+        limits.remove(plugin_id)
+    assert limits.room() == DispatchLimits(rows=rows).room()
+
+
+def test_a_single_claim_takes_no_more_of_a_new_plugin_than_half_of_what_is_free() -> None:
+    """The room of a plugin that has nothing yet is that of the dynamic threshold, too."""
+    limits = DispatchLimits(rows=100)
+    assert limits.room().other.calls == 50
+    fill(limits, 1)
+    assert limits.room().other.calls == limits.room().rows // 2
+
+
+# --- creates ---------------------------------------------------------------------------------------------
+
+
+def test_creates_of_a_plugin_are_bounded_and_their_answers_make_room() -> None:
+    """No more are marked than may be sent; an answer makes room for the next one while the row stays."""
+    limits = DispatchLimits(rows=100, creates_per_plugin=4)
+    assert fill(limits, 1, creates=True) == 4
+    assert of(limits, 1) == PluginRoom(0, CALLS_BESIDE_CREATES, of(limits, 1).size)
+    assert of(limits, 2).creates == 4
+    limits.created(1, 0)
+    assert of(limits, 1).creates == 1
+    assert of(limits, 1).calls > CALLS_BESIDE_CREATES
+    assert limits.room().rows == 96
+
+
+def test_bytes_of_creates_are_bounded_in_all_and_half_of_them_for_one_plugin() -> None:
+    """A plugin with large operations leaves half of the bytes to others; an answer gives the bytes back."""
+    limits = DispatchLimits(rows=100, body_bytes=1000)
+    assert of(limits, 1).size == 500
+    limits.add(1, 400, creates=True)
+    assert (limits.room().size, of(limits, 1).size, of(limits, 2).size) == (600, 100, 500)
+    limits.add(1, 400, creates=True)
+    assert (limits.room().size, of(limits, 1).size, of(limits, 2).size) == (200, 0, 200)
+    limits.created(1, 400)
+    assert (limits.room().size, of(limits, 1).size, of(limits, 2).size) == (600, 100, 500)
+    limits.remove(1)
+    assert (limits.room().size, of(limits, 1).size) == (600, 100)
+
+
+def test_a_step_that_is_no_create_holds_no_bytes_of_the_room() -> None:
+    """Polls are claimed beside large creates."""
+    limits = DispatchLimits(body_bytes=1000)
+    limits.add(1, 1 << 30, creates=False)
+    assert limits.room().size == 1000
+
+
+def test_what_fits_of_newly_admitted_sub_jobs_is_what_a_claim_would_take() -> None:
+    """From the first on, by rows, creates and bytes of each plugin; what does not fit is left to the queue,
+    and keeps what is behind it of another plugin from nothing."""
+    limits = DispatchLimits(rows=8, creates_per_plugin=2, body_bytes=1000)
+    admitted = [Admitted(uuid4(), plugin_id, size) for plugin_id, size in (
+        (1, 10), (1, 10), (1, 10), (2, 600), (2, 10), (3, 10), (4, 500), (5, 10),
+    )]  # fmt: skip
+    fits = limits.fitting(admitted)
+    assert [admitted.index(each) for each in fits] == [0, 1, 3, 5, 6]
+    assert limits.room() == DispatchLimits(rows=8, creates_per_plugin=2, body_bytes=1000).room()
+    for each in fits:
+        limits.add(each.plugin_id, each.size, creates=True)
+    assert limits.fitting(admitted) == []
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 300)), max_size=60))
+def test_what_fits_never_exceeds_the_room(wishes: list[tuple[int, int]]) -> None:
+    """Rows and creates are kept to exactly, bytes but for the one sub-job that goes over the edge."""
+    limits = DispatchLimits(rows=16, creates_per_plugin=3, body_bytes=1000)
+    for plugin_id, size in wishes[:5]:
+        limits.add(plugin_id, size, creates=True)
+    room = limits.room()
+    fits = limits.fitting([Admitted(uuid4(), plugin_id, size) for plugin_id, size in wishes])
+    assert len(fits) <= room.rows
+    for plugin_id in range(1, 5):
+        own = [each.size for each in fits if each.plugin_id == plugin_id]
+        assert len(own) <= of(limits, plugin_id).creates
+        assert sum(own[:-1]) < max(1, of(limits, plugin_id).size)
+    assert sum(each.size for each in fits[:-1]) < max(1, room.size)
+
+
+# --- news --------------------------------------------------------------------------------------------------
+
+
+def test_room_that_is_made_is_told() -> None:
+    """After an answer to a create, and after a row is given up; not for what takes room."""
+    limits, told = DispatchLimits(), list[int]()
+    limits.freed = lambda: told.append(limits.room().rows)
+    limits.add(1, 10, creates=True)
+    assert told == []
+    limits.created(1, 10)
+    limits.remove(1)
+    assert told == [limits.room().rows - 1, limits.room().rows]
+
+
+@pytest.mark.parametrize("lack", ["rows", "the rows of two plugins", "creates", "bytes", "the bytes of a plugin"])
+def test_a_worker_that_left_something_due_for_want_of_room_knows_it(lack: str) -> None:
+    """Whatever is lacking, for whichever plugin: what was not claimed is claimed as soon as there is room."""
+    limits = DispatchLimits(rows=100, creates_per_plugin=10, body_bytes=1000)
+    assert not limits.is_full()
+    match lack:
+        case "rows":
+            for plugin_id in range(100):
+                limits.add(plugin_id, 0, creates=False)
+        case "the rows of two plugins":
+            while of(limits, 1).calls > 0 or of(limits, 2).calls > 0:
+                for plugin_id in (1, 2):
+                    if of(limits, plugin_id).calls > 0:
+                        limits.add(plugin_id, 0, creates=False)
+            assert limits.room().rows > 30
+        case "creates":
+            fill(limits, 1, creates=True)
+        case "bytes":
+            for plugin_id in range(4):
+                limits.add(plugin_id, 250, creates=True)
+        case _:
+            limits.add(1, 500, creates=True)
+    assert limits.is_full()
+
+
+def test_steps_of_jobs_are_bounded_by_kind() -> None:
+    """Plans of small requests, of large ones, and finish steps do not take each other's room."""
+    limits = DispatchLimits()
+    assert limits.job_room() == JobRoom(SMALL_PLANS, LARGE_PLANS, FINISHES)
+    limits.jobs["large"] += 1
+    limits.jobs["finish"] += 2
+    assert limits.job_room() == JobRoom(SMALL_PLANS, LARGE_PLANS - 1, FINISHES - 2)
+
+
+# --- calls ---------------------------------------------------------------------------------------------------
+
+
+async def test_while_creates_wait_other_calls_have_fewer_places() -> None:
+    """With as many creates marked as may be, two other calls are let through at a time, and all that may be
+    once a create has its answer; nothing is starved for good."""
+    limits = DispatchLimits(creates_per_plugin=4, calls_per_plugin=8)
+    fill(limits, 1, creates=True)
+    under_way, answered = 0, asyncio.Event()
+
+    async def call() -> None:
+        nonlocal under_way
+        async with limits.call(1):
+            under_way += 1
+            await answered.wait()
+
+    calls = [asyncio.create_task(call()) for _ in range(20)]
+    await settled()
+    assert under_way == CALLS_BESIDE_CREATES
+    limits.created(1, 0)
+    await settled()
+    assert under_way == 8
+    answered.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*calls)
+    assert under_way == 20
+
+
+async def test_operations_in_memory_are_bounded_for_a_plugin_and_in_all() -> None:
+    """One plugin holds at most half of the bytes; what is larger counts as half, so that it goes alone at its
+    plugin and beside others; what does not fit waits, and comes in the end."""
+    limits = DispatchLimits(body_bytes=1000)
+    for plugin_id in (1, 2, 3):
+        limits.add(plugin_id, 0, creates=False)
+    holding: Counter[int] = Counter()
+    go = asyncio.Event()
+
+    async def hold(plugin_id: int, size: int) -> None:
+        async with limits.operations(plugin_id, size):
+            holding[plugin_id] += size
+            await go.wait()
+            holding[plugin_id] -= size
+
+    tasks = [asyncio.create_task(hold(*each)) for each in ((1, 300), (1, 300), (2, 5000), (2, 1), (3, 300))]
+    await settled()
+    assert holding == {1: 300, 2: 5000}
+    go.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*tasks)
+    assert holding.total() == 0
+
+
+# --- the allowance --------------------------------------------------------------------------------------------
+
+
+async def test_who_has_a_place_and_who_waits_for_one_can_be_cancelled_together() -> None:
+    """All of them end cancelled, whichever is woken first, and everything is free afterwards."""
+    places = Allowance(1)
+
+    async def stay() -> None:
+        async with places.take():
+            await asyncio.Event().wait()
+
+    staying = [asyncio.create_task(stay()) for _ in range(3)]
+    await asyncio.sleep(0)
+    for task in staying:
+        task.cancel()
+    ends = await asyncio.gather(*staying, return_exceptions=True)
+
+    assert [type(end) for end in ends] == [asyncio.CancelledError] * 3
+    assert places.out == 0
+    async with places.take():
+        assert places.out == 1
+
+
+async def test_places_are_given_in_the_order_in_which_they_were_asked_for() -> None:
+    """A large share is not overtaken by small ones for ever, and who stops waiting keeps nobody waiting."""
+    places = Allowance(4)
+    order: list[str] = []
+    release = {name: asyncio.Event() for name in ("first", "large", "small", "last")}
+
+    async def take(name: str, share: int) -> None:
+        async with places.take(share):
+            order.append(name)
+            await release[name].wait()
+
+    wishes = (("first", 1), ("large", 4), ("small", 1), ("last", 3))
+    tasks = {name: asyncio.create_task(take(name, share)) for name, share in wishes}
+    await settled()
+    assert order == ["first"]
+    tasks["large"].cancel()
+    await settled()
+    assert order == ["first", "small"]
+    release["first"].set()
+    await settled()
+    assert order == ["first", "small", "last"]
+    release["small"].set()
+    release["last"].set()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+    assert places.out == 0
+
+
+async def test_a_smaller_allowance_takes_nothing_away() -> None:
+    """What is taken stays taken; nothing more is given until it is under the new capacity."""
+    places = Allowance(3)
+    async with places.take(), places.take():
+        places.allow(1)
+        waiting = asyncio.create_task(places._acquire(1))
+        await settled()
+        assert not waiting.done()
+        places.allow(3)
+        await settled()
+        assert waiting.done()
+    places._give_back(1)
+    assert places.out == 0
