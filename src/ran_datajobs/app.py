@@ -19,12 +19,12 @@ from msgspec import Struct
 
 from ran_datajobs.checkpoints import Reached, pass_by
 from ran_datajobs.config import Settings
+from ran_datajobs.dispatch.attempt import DispatchTimes
 from ran_datajobs.dispatch.circuit import Circuits
-from ran_datajobs.dispatch.executor import DispatchTimes, Executor
+from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.planner import Planner
-from ran_datajobs.dispatch.pruner import Pruner, Retention
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.errors import DataJobsError, WrongUse
@@ -44,6 +44,7 @@ from ran_datajobs.results.arrivals import Arrivals, Dropped
 from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder, open_s3
+from ran_datajobs.results.pruner import Pruner, Retention
 from ran_datajobs.results.publisher import DeliveryPatience, Publisher
 from ran_datajobs.results.publishing import PublishLoop
 from ran_datajobs.results.shelter import LOOK_AGAIN_AFTER, ShelteredObjects

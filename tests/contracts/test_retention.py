@@ -12,7 +12,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from ran_datajobs.dispatch.pruner import Pruner, Retention
+from ran_datajobs.results.pruner import Pruner, Retention
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
@@ -200,7 +200,7 @@ async def test_a_cancelled_statement_does_not_end_the_pruner(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever cancels a statement, or limits its time, ends one look: the next one goes on."""
-    monkeypatch.setattr("ran_datajobs.dispatch.pruner.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("ran_datajobs.results.pruner.LOOK_EVERY", 0.05)
     async with database.connection() as connection:
         await connection.execute("insert into bus_topic (topic) values ('unused')")
     pruner = Pruner(database, open_folder(tmp_path), Retention(), logger())

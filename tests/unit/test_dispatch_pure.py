@@ -12,6 +12,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ran_datajobs.results import outcomes
 from ran_datajobs.dispatch.backoff import (
     FIRST_POLL,
     LONGEST_POLL,
@@ -20,17 +21,8 @@ from ran_datajobs.dispatch.backoff import (
     until_next_poll,
     until_repeat,
 )
-<<<<<<< HEAD
-from ran_datajobs.dispatch.held import choose
-from ran_datajobs.dispatch.progress import Progress
-from ran_datajobs.job import JobType, Op, Operation, OperationState, Reason, Response, Status
-from ran_datajobs.results import outcomes
-from ran_datajobs.store.batch import Batched
-from ran_datajobs.store.lanes import COLLECTING, READY, STARTING, TRACKING, Look, OpenSubJob
-=======
 from ran_datajobs.store.batch import Batched
 from ran_datajobs.job import Op, Operation, OperationState, Reason, Response, Status
->>>>>>> t-unit
 from ran_datajobs.store.parts import Arrived
 
 

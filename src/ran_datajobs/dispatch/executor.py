@@ -12,14 +12,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from random import Random
 from typing import Final, TypeVar, assert_never
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
+from ran_datajobs.dispatch.attempt import Attempt, DispatchTimes
 from ran_datajobs.dispatch.backoff import until_next_call, until_next_look, until_next_poll
 from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.limits import DispatchLimits
@@ -31,7 +30,7 @@ from ran_datajobs.dispatch.transitions import (
     TransitionWriter,
 )
 from ran_datajobs.errors import Fenced, StorageUnavailable
-from ran_datajobs.job import ActivationMode, JobType, Operation, OperationState, Reason, Stage, Status
+from ran_datajobs.job import ActivationMode, Operation, OperationState, Reason, Stage, Status
 from ran_datajobs.results import outcomes
 from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.outcomes import Outcome
@@ -43,23 +42,18 @@ from ran_datajobs.southbound.plugin import (
     Created,
     DmiPlugin,
     ForeignBody,
-    JobAddress,
     Lost,
     NoAnswer,
     NotArrived,
     OnTopic,
     OutcomeUnknown,
-    PluginProfile,
     Polled,
     Refused,
     UnreadableBody,
 )
 from ran_datajobs.store.parts import Part
 from ran_datajobs.store.sub_jobs import (
-    LEASE_SECONDS,
     Collecting,
-    Leased,
-    LeasedSubJob,
     Postponement,
     Settlement,
 )
@@ -82,48 +76,6 @@ KEPT_UP_TO: Final = 8192
 """Maximum size, in bytes, of operations that are kept from the create to the result, to be read once."""
 
 _ERROR_LENGTH: Final = 2000
-
-
-class DispatchTimes(Struct, frozen=True):
-    """Time limits in seconds, where the registration of a plugin does not say otherwise."""
-
-    give_up: float = 120.0
-    sub_job_timeout: float = 3600.0
-    lane_quarantine: float = 300.0
-    result_idle: float = 30.0
-
-
-@dataclass(eq=False)
-class Attempt:
-    """A leased sub-job while this process works on it. Lost on a crash without harm.
-
-    ``claimed_at``, ``valid_until``: on the clock of :class:`Executor`; a renewal moves the second one.
-    ``creating``: its create is counted as under way. ``sent``: its create may have been sent.
-    """
-
-    sub_job: LeasedSubJob
-    claimed_at: float
-    valid_until: float
-    attention: asyncio.Event = field(default_factory=asyncio.Event)
-    operations: bytes | None = None
-    creating: bool = False
-    sent: bool = False
-
-    @property
-    def is_unsent(self) -> bool:
-        """True when the sub-job is STARTING and no create of it was sent."""
-        return self.sub_job.stage is Stage.STARTING and self.sub_job.was is Stage.ADMITTED and not self.sent
-
-    @property
-    def leased(self) -> Leased:
-        """Names the row and its lease."""
-        sub_job = self.sub_job
-        return Leased(sub_job.sub_job_id, sub_job.job_id, sub_job.lane_id, sub_job.lease)
-
-    @property
-    def is_read(self) -> bool:
-        """True for a read sub-job."""
-        return self.sub_job.type is JobType.READ
 
 
 class Executor:
@@ -192,7 +144,7 @@ class Executor:
     async def _start(self, attempt: Attempt) -> float | None:
         """Send the create, unless an earlier one may have arrived and a second could do harm."""
         lost = attempt.sub_job.was is not Stage.ADMITTED
-        if lost and not self._repeat_is_safe(attempt):
+        if lost and not attempt.repeat_is_safe:
             return await self._end_unknown(attempt, "the create was under way when its worker ended")
         try:
             answer = self._circuits.shut(attempt.sub_job.plugin_id) or await self._create(attempt)
@@ -239,17 +191,17 @@ class Executor:
                 if await self._write(Started(attempt.leased, producer_job)):
                     attempt.attention.set()
                 await self._reached(Checkpoint.START_RECORDED)
-                attempt.sub_job = _started(attempt.sub_job, producer_job)
+                attempt.started(producer_job)
                 return self._until_next_poll(attempt)
             case Refused(cause=cause):
                 return await self._end_all(attempt, OperationState.FAILED, Reason.DMI_REFUSED, cause)
             case NotArrived(cause=cause, retry_after=asked) if lost:
-                return await self._again(attempt, cause, asked, _unfinished(attempt))
+                return await self._again(attempt, cause, asked, attempt.unfinished)
             case NotArrived(cause=cause, retry_after=asked):
                 return await self._again(attempt, cause, asked, OperationState.FAILED, unsent=True)
             case OutcomeUnknown(cause=cause):
-                if self._repeat_is_safe(attempt):
-                    return await self._again(attempt, cause, None, _unfinished(attempt))
+                if attempt.repeat_is_safe:
+                    return await self._again(attempt, cause, None, attempt.unfinished)
                 return await self._end_unknown(attempt, cause)
             case _:
                 assert_never(answer)
@@ -264,7 +216,7 @@ class Executor:
     async def _track(self, attempt: Attempt) -> float | None:
         """Ask the plugin for the status; a terminal one is followed by the result at once."""
         async with self._limits.call(attempt.sub_job.plugin_id):
-            answer = await self._plugin(attempt).status(self._address(attempt))
+            answer = await self._plugin(attempt).status(attempt.address)
         match answer:
             case Polled(status=status) if status.terminal:
                 await self._reached(Checkpoint.TRACK_TOLD)
@@ -279,7 +231,7 @@ class Executor:
             case Lost(cause=cause):
                 return await self._end_lost(attempt, cause)
             case NoAnswer(cause=cause, retry_after=asked):
-                return await self._again(attempt, cause, asked, _unfinished(attempt))
+                return await self._again(attempt, cause, asked, attempt.unfinished)
             case _:
                 assert_never(answer)
 
@@ -292,8 +244,8 @@ class Executor:
 
     async def _fetch(self, attempt: Attempt, told: Status) -> float | None:
         """Fetch the result of a sub-job that is terminal at its plugin, and end the sub-job with it."""
-        left = self._profile(attempt).give_up - self._in_trouble_for(attempt, told)
-        address = replace(self._address(attempt), patience=max(left, LEAST_PATIENCE))
+        left = attempt.profile(self._times).give_up - self._in_trouble_for(attempt, told)
+        address = replace(attempt.address, patience=max(left, LEAST_PATIENCE))
         async with self._limits.call(attempt.sub_job.plugin_id):
             answer = await self._plugin(attempt).result(address)
         await self._reached(Checkpoint.COLLECT_FETCHED)
@@ -321,7 +273,7 @@ class Executor:
         if not self._gave_up(attempt, told):
             await self._postpone(attempt, cause, asked, told=told)
             return None
-        give_up = self._profile(attempt).give_up
+        give_up = attempt.profile(self._times).give_up
         error = f"the plugin's result was not to be had within {give_up:g} s: {cause}"
         outcome = outcomes.unreadable(await self._operations(attempt), error, told)
         return await self._end(attempt, outcome, told=told)
@@ -371,7 +323,7 @@ class Executor:
         then have a budget of their own.
         """
         async with self._limits.call(attempt.sub_job.plugin_id):
-            answer = await self._plugin(attempt).cancel(self._address(attempt))
+            answer = await self._plugin(attempt).cancel(attempt.address)
         match answer:
             case CancelTaken() | CannotCancel():
                 pass
@@ -396,16 +348,16 @@ class Executor:
         plugin = self._plugin(attempt)
         if attempt.sub_job.stage is Stage.TRACKING:
             async with self._limits.call(attempt.sub_job.plugin_id):
-                answer = await plugin.status(self._address(attempt))
+                answer = await plugin.status(attempt.address)
             if isinstance(answer, Polled) and answer.status.terminal:
                 return await self._collect(attempt, answer.status)
         async with self._limits.call(attempt.sub_job.plugin_id):
-            stopped = await plugin.cancel(self._address(attempt))
+            stopped = await plugin.cancel(attempt.address)
         return await self._end_all(
             attempt,
             OperationState.UNKNOWN,
             Reason.OUTCOME_UNKNOWN,
-            f"not terminal after {self._profile(attempt).sub_job_timeout:g} s",
+            f"not terminal after {attempt.profile(self._times).sub_job_timeout:g} s",
             quarantine=not attempt.is_read and not isinstance(stopped, CancelTaken),
         )
 
@@ -416,7 +368,7 @@ class Executor:
         over = left <= 0
         if not over and sub_job.data_producer_job_id is not None:
             async with self._limits.call(sub_job.plugin_id):
-                answer = await self._plugin(attempt).status(self._address(attempt))
+                answer = await self._plugin(attempt).status(attempt.address)
             over = isinstance(answer, Lost) or (isinstance(answer, Polled) and answer.status.terminal)
         if over:
             await self._write(QuarantineOver(attempt.leased))
@@ -449,7 +401,7 @@ class Executor:
             attempt,
             state,
             Reason.DMI_UNREACHABLE,
-            f"given up after {self._profile(attempt).give_up:g} s: {cause}",
+            f"given up after {attempt.profile(self._times).give_up:g} s: {cause}",
             quarantine=state is OperationState.UNKNOWN,
         )
 
@@ -463,7 +415,7 @@ class Executor:
         told: Status | None = None,
     ) -> None:
         trouble = self._in_trouble_for(attempt, told)
-        left = self._profile(attempt).give_up - trouble
+        left = attempt.profile(self._times).give_up - trouble
         delay = min(until_next_call(trouble, self._chance.random(), asked), max(0.05, left))
         if attempt.sub_job.stage in (Stage.TRACKING, Stage.COLLECTING):
             delay = min(delay, max(0.05, self._time_left(attempt)))
@@ -494,7 +446,7 @@ class Executor:
         )
 
     async def _end_lost(self, attempt: Attempt, cause: str) -> float | None:
-        return await self._end_all(attempt, _unfinished(attempt), Reason.DMI_LOST_JOB, cause)
+        return await self._end_all(attempt, attempt.unfinished, Reason.DMI_LOST_JOB, cause)
 
     async def _end_all(
         self,
@@ -569,54 +521,18 @@ class Executor:
 
     # --- what is known of an attempt -----------------------------------------------------------------
 
-    def _profile(self, attempt: Attempt) -> PluginProfile:
-        sub_job, times = attempt.sub_job, self._times
-        return PluginProfile(
-            plugin_id=sub_job.plugin_id,
-            url=sub_job.url,
-            dialect=sub_job.dialect,
-            idempotent=sub_job.idempotent,
-            stop_on_error=sub_job.stop_on_error,
-            give_up=times.give_up if sub_job.give_up is None else sub_job.give_up,
-            sub_job_timeout=(
-                times.sub_job_timeout if sub_job.sub_job_timeout is None else sub_job.sub_job_timeout
-            ),
-        )
-
-    def _plugin(self, attempt: Attempt) -> DmiPlugin:
-        return self._circuits.guarded(self._profile(attempt))
-
-    def _address(self, attempt: Attempt) -> JobAddress:
-        sub_job = attempt.sub_job
-        return JobAddress(
-            str(sub_job.job_id),
-            sub_job.data_producer_id,
-            sub_job.data_producer_job_id or "",
-            sub_job.destination or sub_job.results_bucket,
-            attempt.is_read,
-            sub_job.operations,
-        )
-
-    def _repeat_is_safe(self, attempt: Attempt) -> bool:
-        return attempt.sub_job.idempotent or attempt.is_read
-
-    def _since_claim(self, attempt: Attempt) -> float:
-        return self.clock() - attempt.claimed_at
-
     def _in_trouble_for(self, attempt: Attempt, told: Status | None = None) -> float:
-        """Seconds since the first of the failed calls; a fetch counts its own failures alone."""
-        known = attempt.sub_job.in_trouble_for
-        if known is None or (told is not None and attempt.sub_job.told is None):
-            return 0.0
-        return known + self._since_claim(attempt)
+        return attempt.in_trouble_for(self.clock(), told)
 
     def _gave_up(self, attempt: Attempt, told: Status | None = None) -> bool:
-        return self._in_trouble_for(attempt, told) >= self._profile(attempt).give_up
+        return self._in_trouble_for(attempt, told) >= attempt.profile(self._times).give_up
 
     def _time_left(self, attempt: Attempt) -> float:
         """Seconds until the sub-job times out."""
-        running = (attempt.sub_job.running_for or 0.0) + self._since_claim(attempt)
-        return self._profile(attempt).sub_job_timeout - running
+        return attempt.profile(self._times).sub_job_timeout - attempt.running_for(self.clock())
+
+    def _plugin(self, attempt: Attempt) -> DmiPlugin:
+        return self._circuits.guarded(attempt.profile(self._times))
 
     def _until_next_poll(self, attempt: Attempt) -> float:
         delay = until_next_poll(attempt.sub_job.polls, self._chance.random())
@@ -640,30 +556,6 @@ class Executor:
     async def _operations(self, attempt: Attempt) -> list[Operation]:
         array = await self._operations_array(attempt)
         return await _computed(attempt.sub_job.operations, lambda: outcomes.operations_of(array))
-
-
-def attempt_of(sub_job: LeasedSubJob, claimed_at: float) -> Attempt:
-    """An attempt at a sub-job that was leased by a claim sent at ``claimed_at``."""
-    return Attempt(sub_job, claimed_at, claimed_at + LEASE_SECONDS)
-
-
-def _unfinished(attempt: Attempt) -> OperationState:
-    """What is known of an operation that was sent and has no outcome."""
-    return OperationState.FAILED if attempt.is_read else OperationState.UNKNOWN
-
-
-def _started(sub_job: LeasedSubJob, data_producer_job_id: str) -> LeasedSubJob:
-    """``sub_job`` as it stands once its create is recorded."""
-    return replace(
-        sub_job,
-        stage=Stage.TRACKING,
-        status=Status.RUNNING if sub_job.status is Status.NOT_STARTED else sub_job.status,
-        data_producer_job_id=data_producer_job_id,
-        polls=0,
-        in_trouble_for=None,
-        running_for=sub_job.running_for or 0.0,
-        body=None,
-    )
 
 
 async def _computed(size: int, work: Callable[[], T]) -> T:

@@ -105,7 +105,6 @@ class _OfPlugin:
         self.rows = 0
         self.creates = 0
         self.create_bytes = 0
-        self.waiting = False  # more creates are due than may be sent
         self.calls = Allowance(calls)
         self.bytes = Allowance(size)
 
@@ -129,6 +128,7 @@ class DispatchLimits:
         self._create_bytes = 0
         self._bytes = Allowance(body_bytes)
         self._plugins: dict[int, _OfPlugin] = {}
+        self._waiting: set[int] = set()  # plugins that have more creates due than may be sent
         self.jobs = {"small": 0, "large": 0, "finish": 0}
         self.freed: Callable[[], None] = lambda: None
         """Called whenever something more may be claimed."""
@@ -144,10 +144,10 @@ class DispatchLimits:
             other=PluginRoom(
                 min(fair, self._creates_per_plugin), fair, max(0, min(bytes_free, self._body_bytes // 2))
             ),
-            plugins={plugin_id: self._room_of(each, free) for plugin_id, each in self._plugins.items()},
+            plugins={of: self._room_of(of, plugin, free) for of, plugin in self._plugins.items()},
         )
 
-    def _room_of(self, plugin: _OfPlugin, free: int) -> PluginRoom:
+    def _room_of(self, plugin_id: int, plugin: _OfPlugin, free: int) -> PluginRoom:
         fair = max(0, (free - plugin.rows) // 2 + 1) if free else 0
         creates = max(0, self._creates_per_plugin - plugin.creates)
         size = min(self._body_bytes - self._create_bytes, self._body_bytes // 2 - plugin.create_bytes)
@@ -166,7 +166,7 @@ class DispatchLimits:
         free = max(0, self._rows - self._taken)
         if not free or self._create_bytes >= self._body_bytes:
             return True
-        rooms = (self._room_of(plugin, free) for plugin in self._plugins.values())
+        rooms = (self._room_of(plugin_id, each, free) for plugin_id, each in self._plugins.items())
         return any(not (room.creates and room.calls and room.size) for room in rooms)
 
     def fitting(self, admitted: Iterable[Admitted]) -> list[Admitted]:
@@ -179,7 +179,7 @@ class DispatchLimits:
             own = room.plugins.get(each.plugin_id, room.other)
             left = of_plugin.setdefault(each.plugin_id, [own.creates, own.size])
             if rows <= 0 or size <= 0 or left[0] <= 0 or left[1] <= 0:
-                self._of(each.plugin_id).waiting = True
+                self._waiting.add(each.plugin_id)
                 continue
             found.append(each)
             rows, size = rows - 1, size - each.size
@@ -192,8 +192,11 @@ class DispatchLimits:
         for plugin_id, plugin in self._plugins.items():
             taken = room.plugins.get(plugin_id, room.other).creates
             if taken:
-                plugin.waiting = creates[plugin_id] >= taken
-                self._adjust(plugin)
+                if creates[plugin_id] >= taken:
+                    self._waiting.add(plugin_id)
+                else:
+                    self._waiting.discard(plugin_id)
+                self._adjust(plugin_id, plugin)
 
     def add(self, plugin_id: int, size: int, *, creates: bool) -> None:
         """Count a leased sub-job, and its create while that has no answer."""
@@ -204,7 +207,7 @@ class DispatchLimits:
             plugin.creates += 1
             plugin.create_bytes += size
             self._create_bytes += size
-            self._adjust(plugin)
+            self._adjust(plugin_id, plugin)
 
     def created(self, plugin_id: int, size: int) -> None:
         """The create has its answer, or is not sent after all."""
@@ -212,7 +215,7 @@ class DispatchLimits:
         plugin.creates -= 1
         plugin.create_bytes -= size
         self._create_bytes -= size
-        self._adjust(plugin)
+        self._adjust(plugin_id, plugin)
         self.freed()
 
     def remove(self, plugin_id: int) -> None:
@@ -222,6 +225,7 @@ class DispatchLimits:
         self._taken -= 1
         if not plugin.rows:
             del self._plugins[plugin_id]
+            self._waiting.discard(plugin_id)
         self.freed()
 
     @contextlib.asynccontextmanager
@@ -244,8 +248,8 @@ class DispatchLimits:
             plugin = self._plugins[plugin_id] = _OfPlugin(self._calls_per_plugin, self._body_bytes // 2)
         return plugin
 
-    def _adjust(self, plugin: _OfPlugin) -> None:
-        full = plugin.waiting or plugin.creates >= self._creates_per_plugin
+    def _adjust(self, plugin_id: int, plugin: _OfPlugin) -> None:
+        full = plugin_id in self._waiting or plugin.creates >= self._creates_per_plugin
         plugin.calls.allow(
             min(CALLS_BESIDE_CREATES, self._calls_per_plugin) if full else self._calls_per_plugin
         )

@@ -16,8 +16,9 @@ from random import Random
 from typing import Any, Final
 from uuid import UUID, uuid4
 
+from ran_datajobs.dispatch.attempt import Attempt, attempt_of
 from ran_datajobs.dispatch.backoff import until_repeat
-from ran_datajobs.dispatch.executor import Attempt, Executor, attempt_of
+from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.dispatch.limits import DispatchLimits, is_create
 from ran_datajobs.dispatch.planner import Planner

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A leased sub-job while a worker works on it: what the row said, and what is known since."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ran_datajobs.job import JobType, OperationState, Stage, Status
+from ran_datajobs.southbound.plugin import JobAddress, PluginProfile
+from ran_datajobs.store.sub_jobs import LEASE_SECONDS, Leased, LeasedSubJob
+
+
+class DispatchTimes(Struct, frozen=True):
+    """Time limits in seconds, where the registration of a plugin does not say otherwise."""
+
+    give_up: float = 120.0
+    sub_job_timeout: float = 3600.0
+    lane_quarantine: float = 300.0
+    result_idle: float = 30.0
+
+
+@dataclass(eq=False)
+class Attempt:
+    """A leased sub-job while this process works on it. Lost on a crash without harm.
+
+    ``claimed_at``, ``valid_until``: on the clock of the executor; a renewal moves the second one.
+    ``creating``: its create is counted as under way. ``sent``: its create may have been sent.
+    """
+
+    sub_job: LeasedSubJob
+    claimed_at: float
+    valid_until: float
+    attention: asyncio.Event = field(default_factory=asyncio.Event)
+    operations: bytes | None = None
+    creating: bool = False
+    sent: bool = False
+
+    @property
+    def is_unsent(self) -> bool:
+        """True when the sub-job is STARTING and no create of it was sent."""
+        return self.sub_job.stage is Stage.STARTING and self.sub_job.was is Stage.ADMITTED and not self.sent
+
+    @property
+    def leased(self) -> Leased:
+        """Names the row and its lease."""
+        sub_job = self.sub_job
+        return Leased(sub_job.sub_job_id, sub_job.job_id, sub_job.lane_id, sub_job.lease)
+
+    @property
+    def is_read(self) -> bool:
+        """True for a read sub-job."""
+        return self.sub_job.type is JobType.READ
+
+    @property
+    def repeat_is_safe(self) -> bool:
+        """True where a second create does no harm."""
+        return self.sub_job.idempotent or self.is_read
+
+    @property
+    def unfinished(self) -> OperationState:
+        """What is known of an operation that was sent and has no outcome."""
+        return OperationState.FAILED if self.is_read else OperationState.UNKNOWN
+
+    @property
+    def address(self) -> JobAddress:
+        """Names the data-producer job at its plugin."""
+        sub_job = self.sub_job
+        return JobAddress(
+            str(sub_job.job_id),
+            sub_job.data_producer_id,
+            sub_job.data_producer_job_id or "",
+            sub_job.destination or sub_job.results_bucket,
+            self.is_read,
+            sub_job.operations,
+        )
+
+    def profile(self, times: DispatchTimes) -> PluginProfile:
+        """The plugin, with the limits that hold for it."""
+        sub_job = self.sub_job
+        return PluginProfile(
+            plugin_id=sub_job.plugin_id,
+            url=sub_job.url,
+            dialect=sub_job.dialect,
+            idempotent=sub_job.idempotent,
+            stop_on_error=sub_job.stop_on_error,
+            give_up=times.give_up if sub_job.give_up is None else sub_job.give_up,
+            sub_job_timeout=(
+                times.sub_job_timeout if sub_job.sub_job_timeout is None else sub_job.sub_job_timeout
+            ),
+        )
+
+    def in_trouble_for(self, now: float, told: Status | None = None) -> float:
+        """Seconds since the first of the failed calls; a fetch (``told``) counts its own failures alone."""
+        known = self.sub_job.in_trouble_for
+        if known is None or (told is not None and self.sub_job.told is None):
+            return 0.0
+        return known + now - self.claimed_at
+
+    def running_for(self, now: float) -> float:
+        """Seconds since the first create was marked."""
+        return (self.sub_job.running_for or 0.0) + now - self.claimed_at
+
+    def started(self, data_producer_job_id: str) -> None:
+        """The create is recorded: take over what the row says now."""
+        sub_job = self.sub_job
+        self.sub_job = replace(
+            sub_job,
+            stage=Stage.TRACKING,
+            status=Status.RUNNING if sub_job.status is Status.NOT_STARTED else sub_job.status,
+            data_producer_job_id=data_producer_job_id,
+            polls=0,
+            in_trouble_for=None,
+            running_for=sub_job.running_for or 0.0,
+            body=None,
+        )
+
+
+def attempt_of(sub_job: LeasedSubJob, claimed_at: float) -> Attempt:
+    """An attempt at a sub-job that was leased by a claim sent at ``claimed_at``."""
+    return Attempt(sub_job, claimed_at, claimed_at + LEASE_SECONDS)
