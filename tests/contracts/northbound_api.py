@@ -18,7 +18,7 @@ from granian.constants import Interfaces
 from granian.server.embed import Server
 from yarl import URL
 
-from ran_datajobs.dispatch.planner import Planner
+from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.job import Counts, OperationState, Response, Status
@@ -33,7 +33,9 @@ from ran_datajobs.results.publisher import Publisher
 from ran_datajobs.store import parts, planning
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.outbox import SHARDS
+from ran_datajobs.store.planning import LeasedJob
 from ran_datajobs.telemetry import Metrics, logger
+from tests.contracts.worker_parts import worker_parts
 
 JSON = {"Content-Type": "application/json"}
 PLUGIN = "http://127.0.0.1:9"
@@ -100,7 +102,7 @@ class Api:
 
     async def left_behind(self) -> dict[str, int]:
         """How many rows a submit left in each table that it writes."""
-        tables = ("data_job", "job_request", "idempotency_key", "pgqueuer")
+        tables = ("data_job", "job_request", "idempotency_key")
         return {table: (await self.rows(f"select count(*) as n from {table}"))[0]["n"] for table in tables}
 
 
@@ -206,9 +208,17 @@ async def register(api: Api, *elements: int, plugin: str = PLUGIN, producer: str
 
 
 async def plan(api: Api, job_id: UUID) -> None:
-    """Plan the job as a worker does."""
-    planner = Planner(api.parts.database, api.parts.owners, api.parts.objects)
-    assert await planner.handle(str(job_id), 0) is not None
+    """Plan the job as a worker does that has no room for its sub-jobs: they are left to the queue."""
+    worker = worker_parts(
+        api.parts.database, api.parts.objects, limits=DispatchLimits(rows=0), index=api.parts.owners
+    )
+    (row,) = await api.rows(
+        "update data_job j set lease = gen_random_uuid(), leased_until = now() + interval '1 minute'"
+        " from job_request r where r.job_id = j.job_id and j.job_id = $1"
+        " returning j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket, r.body",
+        job_id,
+    )
+    assert await worker.planner.plan(LeasedJob(**row), uuid4()) == []
 
 
 async def end_job(api: Api, job_id: UUID, status: Status, responses: Sequence[Response] = ()) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ import pytest
 import zstandard
 
 from ran_datajobs.checkpoints import Checkpoint
-from ran_datajobs.dispatch.tasks import LaneTask
 from ran_datajobs.job import MAX_MESSAGE_BYTES, OperationState, Status
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
 from ran_datajobs.northbound import paths
 from ran_datajobs.northbound.bodies import Limits
 from ran_datajobs.plan.request import read_request
 from ran_datajobs.store.database import Database
+from ran_datajobs.store.notices import DUE_CHANNEL, SUB_JOB_CHANNEL, follow
 from tests.contracts.northbound_api import (
     PLUGIN,
     READ,
@@ -33,6 +34,7 @@ from tests.contracts.northbound_api import (
     register,
     writes,
 )
+from tests.contracts.worker_parts import claim_jobs
 
 S, F, N, U = (
     OperationState.SUCCEEDED,
@@ -63,31 +65,53 @@ async def messages(api: Api, topic: str, query: str = "") -> list[dict[str, Any]
     return items
 
 
-async def test_a_cancel_asks_for_the_end_and_wakes_every_lane(api: Api) -> None:
-    """The job is CANCELLING at once, its open sub-jobs too, and each lane has a task and is wanted."""
-    await register(api, 0, 1)
-    job_id = await api.accepted(writes(2))
+async def test_a_cancel_asks_for_the_end_and_makes_every_open_sub_job_due(api: Api) -> None:
+    """The job is CANCELLING at once, its open sub-jobs too; those that nobody works on are due now, and who
+    works on another one is told."""
+    await register(api, 0, 1, 2)
+    job_id = await api.accepted(writes(3))
     await plan(api, job_id)
     await api.rows("update sub_job set stage = 'SETTLED', status = 'FINISHED' where position = 0 returning 1")
-    await api.rows("update lane set wanted = false returning 1")
-    await api.rows("delete from pgqueuer returning 1")
-    answer = await api.post(job_path(job_id, "/cancel"))
-    assert (answer.status, answer.json()["status"]) == (202, "CANCELLING")
-    assert answer.json()["subJobs"] == {"FINSHED": 1, "CANCELLING": 1}
-    sub_jobs = await api.rows(
-        "select s.status, s.cancel_asked, l.wanted, l.lane_id, l.plugin_id, s.version,"
-        " j.version as job_version"
-        " from sub_job s join lane l using (lane_id) join data_job j using (job_id) order by s.position"
+    await api.rows(
+        "update sub_job set stage = 'TRACKING', due_at = now() + interval '1 hour', polls = 9"
+        " where position = 1 returning 1"
     )
-    assert [(sub["status"], sub["cancel_asked"], sub["wanted"]) for sub in sub_jobs] == [
-        ("FINISHED", False, False),
-        ("CANCELLING", True, True),
+    (leased,) = await api.rows(
+        "update sub_job set stage = 'STARTING', lease = gen_random_uuid(), leased_until = now() + interval '1 hour'"
+        " where position = 2 returning sub_job_id"
+    )
+    async with heard(api, DUE_CHANNEL) as due, heard(api, SUB_JOB_CHANNEL) as told:
+        answer = await api.post(job_path(job_id, "/cancel"))
+        assert (answer.status, answer.json()["status"]) == (202, "CANCELLING")
+        assert answer.json()["subJobs"] == {"FINSHED": 1, "CANCELLING": 2}
+        assert await due.get() == "sub_job"
+        assert await told.get() == str(leased["sub_job_id"])
+    sub_jobs = await api.rows(
+        "select s.status, s.cancel_asked, s.attention, s.due_at <= now() as due, s.polls,"
+        " s.version = j.version as shown"
+        " from sub_job s join data_job j using (job_id) order by s.position"
+    )
+    assert [(sub["status"], sub["cancel_asked"], sub["attention"], sub["shown"]) for sub in sub_jobs] == [
+        ("FINISHED", False, False, False),
+        ("CANCELLING", True, False, True),
+        ("CANCELLING", True, True, True),
     ]
-    assert sub_jobs[1]["version"] == sub_jobs[1]["job_version"]
-    tasks = {(row["entrypoint"], row["payload"]) for row in await api.rows("select * from pgqueuer")}
-    named = LaneTask(sub_jobs[1]["plugin_id"], (sub_jobs[1]["lane_id"],))
-    assert ("lane", named.subject.encode()) in tasks
+    assert (sub_jobs[1]["due"], sub_jobs[1]["polls"]) == (True, 0)
     assert (await api.get(job_path(job_id))).json()["status"] == "CANCELLING"
+
+
+@contextlib.asynccontextmanager
+async def heard(api: Api, channel: str) -> AsyncIterator[asyncio.Queue[str | None]]:
+    """The payloads of a channel's notices, from now on, while the block runs."""
+    payloads: asyncio.Queue[str | None] = asyncio.Queue()
+    following = asyncio.create_task(follow(api.parts.database, channel, payloads.put_nowait))
+    try:
+        async with asyncio.timeout(30):
+            assert await payloads.get() is None  # it listens
+            yield payloads
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
 
 
 async def test_a_cancel_that_meets_a_worker_the_other_way_round_comes_through(api: Api) -> None:
@@ -176,8 +200,7 @@ async def test_a_retry_is_a_new_job_of_what_did_not_succeed(api: Api) -> None:
         first.accept_type,
         first.content_type,
     )
-    tasks = await api.rows("select payload from pgqueuer where entrypoint = 'plan'")
-    assert {row["payload"] for row in tasks} == {str(job_id).encode(), str(retried).encode()}
+    assert [step.job_id for step in await claim_jobs(api.parts.database)] == [retried]
 
 
 async def test_a_read_is_retried_as_it_was_asked(api: Api) -> None:
@@ -362,7 +385,7 @@ async def test_other_topics_cannot_be_written(api: Api) -> None:
 
 
 async def running_sub_job(api: Api) -> UUID:
-    """A sub-job that its plugin has under the id dp-1, its lane held by nobody and not wanted."""
+    """A sub-job that its plugin has under the id dp-1, on which nobody works."""
     await register(api, 0)
     job_id = await api.accepted(writes(1))
     await plan(api, job_id)
@@ -370,8 +393,6 @@ async def running_sub_job(api: Api) -> UUID:
         "update sub_job set stage = 'TRACKING', data_producer_job_id = 'dp-1',"
         " due_at = now() + interval '1 hour' returning sub_job_id"
     )
-    await api.rows("update lane set wanted = false returning 1")
-    await api.rows("delete from pgqueuer returning 1")
     found: UUID = row["sub_job_id"]
     return found
 
@@ -382,16 +403,29 @@ def push_path(sub_job_id: UUID) -> str:
 
 
 async def test_a_status_push_makes_the_sub_job_due_at_once(api: Api) -> None:
-    """204; the next poll is due, the lane is wanted and has a task; the pushed word itself is not taken."""
+    """204; the next poll is due, and the workers are told; the pushed word itself is not taken."""
     sub_job = await running_sub_job(api)
-    for status in ("RUNNING", "FINSHED", "FINISHED"):
-        answer = await api.post(push_path(sub_job), {"dataProducerJobId": "dp-1", "status": status})
-        assert answer.status == 204, answer.body
-    (row,) = await api.rows(
-        "select s.status, s.due_at <= now() as due, l.wanted from sub_job s join lane l using (lane_id)"
+    async with heard(api, DUE_CHANNEL) as due:
+        for status in ("RUNNING", "FINSHED", "FINISHED"):
+            answer = await api.post(push_path(sub_job), {"dataProducerJobId": "dp-1", "status": status})
+            assert answer.status == 204, answer.body
+            assert await due.get() == "sub_job"
+    (row,) = await api.rows("select status, stage, due_at <= now() as due, attention from sub_job")
+    assert row == {"status": "NOT_STARTED", "stage": "TRACKING", "due": True, "attention": False}
+
+
+async def test_a_status_push_during_a_lease_is_told_to_its_worker(api: Api) -> None:
+    """Somebody works on the sub-job: it is marked, so that it is not put off, and its worker gets a notice."""
+    sub_job = await running_sub_job(api)
+    await api.rows(
+        "update sub_job set lease = gen_random_uuid(), leased_until = now() + interval '1 hour' returning 1"
     )
-    assert row == {"status": "NOT_STARTED", "due": True, "wanted": True}
-    assert {row["entrypoint"] for row in await api.rows("select entrypoint from pgqueuer")} == {"lane"}
+    async with heard(api, SUB_JOB_CHANNEL) as told:
+        answer = await api.post(push_path(sub_job), {"dataProducerJobId": "dp-1", "status": "FINISHED"})
+        assert answer.status == 204, answer.body
+        assert await told.get() == str(sub_job)
+    (row,) = await api.rows("select due_at > now() as later, attention from sub_job")
+    assert row == {"later": True, "attention": True}
 
 
 async def test_a_status_push_that_does_not_fit_changes_nothing(api: Api) -> None:
@@ -409,11 +443,8 @@ async def test_a_status_push_that_does_not_fit_changes_nothing(api: Api) -> None
     assert (await api.post(push_path(sub_job), b"{")).problem["status"] == 400
     await api.rows("update sub_job set stage = 'SETTLED' returning 1")
     assert (await api.post(push_path(sub_job), good)).problem["status"] == 409
-    (row,) = await api.rows(
-        "select s.due_at > now() as later, l.wanted from sub_job s join lane l using (lane_id)"
-    )
-    assert row == {"later": True, "wanted": False}
-    assert await api.rows("select * from pgqueuer") == []
+    (row,) = await api.rows("select due_at > now() as later, attention from sub_job")
+    assert row == {"later": True, "attention": False}
 
 
 async def test_a_registration_that_is_taken_has_no_body(api: Api) -> None:

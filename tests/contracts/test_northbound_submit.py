@@ -18,9 +18,10 @@ from ran_datajobs.northbound import paths
 from ran_datajobs.northbound.bodies import Limits
 from ran_datajobs.store.database import Database
 from tests.contracts.northbound_api import JSON, READ, WRITE, Api, northbound_api, register, writes
+from tests.contracts.worker_parts import claim_jobs
 
-NOTHING = {"data_job": 0, "job_request": 0, "idempotency_key": 0, "pgqueuer": 0}
-ONE = {"data_job": 1, "job_request": 1, "idempotency_key": 0, "pgqueuer": 1}
+NOTHING = {"data_job": 0, "job_request": 0, "idempotency_key": 0}
+ONE = {"data_job": 1, "job_request": 1, "idempotency_key": 0}
 PATH = "/SubNetwork=A/ManagedElement=1"
 
 
@@ -46,14 +47,14 @@ async def test_a_submit_is_answered_with_202_and_the_four_fields(api: Api) -> No
 
 
 async def test_the_202_comes_after_the_job_is_durable(api: Api) -> None:
-    """When the answer is there, the job, its bytes and its plan task are in the store."""
+    """When the answer is there, the job and its bytes are in the store, and its plan is due."""
     body = b'{"data": [{"op":"add","path":"/A=1","value":{"attributes":{"x": 1.0}}}]}'
     job_id = await api.accepted(body)
     assert await api.left_behind() == ONE
     (stored,) = await api.rows("select body from job_request where job_id = $1", job_id)
     assert zstandard.decompress(stored["body"]) == body
-    (task,) = await api.rows("select entrypoint, payload from pgqueuer")
-    assert (task["entrypoint"], task["payload"]) == ("plan", str(job_id).encode())
+    (step,) = await claim_jobs(api.parts.database)
+    assert (step.job_id, step.planned, step.body) == (job_id, False, stored["body"])
 
 
 async def test_what_the_envelope_says_is_kept(api: Api) -> None:

@@ -34,7 +34,7 @@ from tests.contracts.northbound_api import (
     writes,
 )
 
-NOTHING = {"data_job": 0, "job_request": 0, "idempotency_key": 0, "pgqueuer": 0}
+NOTHING = {"data_job": 0, "job_request": 0, "idempotency_key": 0}
 NOTED = {
     "data": [one | {"note": "x", "filter": "X/attributes/x==1"} for one in writes(2)["data"]],
     "notBefore": "2027-01-01T00:00:00Z",

@@ -144,7 +144,7 @@ class Parts:
 
 def worker_parts(
     database: Database,
-    folder: Path,
+    objects: ObjectStore | Path,
     plugin: InProcessPlugin | None = None,
     *,
     times: DispatchTimes | None = None,
@@ -153,11 +153,15 @@ def worker_parts(
     reached: Reached = pass_by,
     grace: float = 4.0,
 ) -> Parts:
-    """The parts of a worker, wired as in production; ``plugin`` answers for every plugin."""
+    """The parts of a worker, wired as in production; ``plugin`` answers for every plugin.
+
+    ``objects``: where results go, or a folder to keep them in.
+    """
     plugin = plugin or InProcessPlugin()
     worker_id, stopping, chance = uuid4(), asyncio.Event(), Random(1)
     limits = limits or DispatchLimits()
-    objects = open_folder(folder / "objects")
+    if isinstance(objects, Path):
+        objects = open_folder(objects / "objects")
     results = ResultObjects(database, objects)
     announcer = Announcer(JobView(Addresses("http://127.0.0.1"), DEFAULT_FINISHED_SPELLING))
     log = telemetry.logger()
