@@ -30,19 +30,18 @@ class HeldPlugin(ScriptedPlugin):
 
 
 async def cut_sessions(service: Service) -> None:
-    """End every session of the service, once both task engines of the worker are in the middle of a call.
+    """End every session of the service, once both claims of the worker are in the middle of a statement.
 
-    Each asks for tasks every 2 s at least. On return the sessions are gone: the API answers 503 to whoever
-    is served in one that is just ending.
+    On return the sessions are gone: the API answers 503 to a client that is served in one that is just ending.
     """
     ours = "pid <> pg_backend_pid() and application_name like 'ran-datajobs %'"
     async with service.database.transaction(idle=DEADLINE) as connection:
-        await connection.execute("lock table pgqueuer in access exclusive mode")
-        await asyncio.sleep(3)
-        waiting = await connection.fetchval(
-            f"select count(*) from pg_stat_activity where {ours} and wait_event_type = 'Lock'"
-        )
-        assert waiting >= 2
+        await connection.execute("lock table data_job, sub_job in access exclusive mode")
+        async with asyncio.timeout(DEADLINE):
+            while not await connection.fetchval(
+                f"select count(*) >= 2 from pg_stat_activity where {ours} and wait_event_type = 'Lock'"
+            ):
+                await asyncio.sleep(0.05)
         cut = await connection.fetch(
             f"select pid, pg_terminate_backend(pid) from pg_stat_activity where {ours}"
         )
