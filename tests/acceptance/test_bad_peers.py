@@ -293,25 +293,25 @@ async def test_a_plugin_that_is_not_there_is_given_up_and_nothing_was_sent(servi
     assert "given up" in sub_job["lastError"]
 
 
-async def test_a_lane_of_unknown_outcome_stays_closed_for_the_quarantine(
+async def test_a_write_of_unknown_outcome_is_in_quarantine_before_the_next_one_starts(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """After a write of unknown outcome the next write of that producer waits; no other lane is closed."""
+    """The next write of that producer starts when the quarantine is over; another producer's is not held up."""
     scripted, address = plugin
     scripted.script(BAD, Script(create=(Step.DROP, Step.OBEY)))
     await service.register(address, HANDLES)
     first = await service.ended(await service.submit(write("bad", 1)))
     assert first["operations"]["unknown"] == 1
     async with service.database.connection() as connection:
-        closed = await connection.fetch("select closed_until from lane where closed_until is not null")
-    (closed_until,) = (row["closed_until"] for row in closed)
+        rows = await connection.fetch("select quarantined_until from sub_job where stage = 'QUARANTINED'")
+    (quarantined_until,) = (row["quarantined_until"] for row in rows)
     second = await service.submit(write("bad", 1))
     third = await service.submit(write("good", 1))
     for job_id in (second, third):
         assert (await service.ended(job_id))["status"] == "FINSHED"
     async with service.database.connection() as connection:
         started = await connection.fetchval("select started_at from sub_job where job_id = $1", UUID(second))
-    assert started >= closed_until
+    assert started >= quarantined_until
 
 
 async def test_a_cancel_leaves_what_was_not_started_unsent(

@@ -87,14 +87,12 @@ async def test_a_cancel_does_not_wait_for_the_next_poll(
         waits.append(polls)
         return 3600.0 if len(waits) == 1 else 0.2
 
-    monkeypatch.setattr("ran_datajobs.dispatch.sub_jobs.until_next_poll", an_hour_at_first)
+    monkeypatch.setattr("ran_datajobs.dispatch.executor.until_next_poll", an_hour_at_first)
     plugin.script(EMS, Script(statuses=NEVER, cancel=(Step.NOT_IMPLEMENTED,)))
     job_id = await service.submit(write())
     await called(plugin, "create")
     async with service.database.connection() as connection, asyncio.timeout(30):
-        while not await connection.fetchval(
-            "select held_by is null and due_at is not null from lane join sub_job using (lane_id)"
-        ):
+        while not await connection.fetchval("select lease is null and due_at > now() from sub_job"):
             await asyncio.sleep(0.02)
         await connection.execute("update sub_job set polls = 40")
     await cancel(service, job_id)

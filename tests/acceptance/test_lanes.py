@@ -280,6 +280,61 @@ async def test_a_lane_closed_by_a_time_out_opens_when_the_write_has_ended(
     assert [c.kind for c in scripted.calls].count("cancel") == 1
 
 
+@pytest.mark.parametrize("behind", [1, 2])
+async def test_a_write_that_waits_behind_one_that_times_out_does_not_start_beside_it(
+    service: Service, plugin: tuple[ScriptedPlugin, str], behind: int
+) -> None:
+    """Writes wait in a lane when the one before them times out and its DELETE is answered 501: it may still
+    run. It is asked for its status on and on; the next one starts only when that status is terminal, and then
+    each in its turn."""
+    scripted, address = plugin
+    await service.register(address, HANDLES, subJobTimeout=2)
+    scripted.script(EMS, Script(statuses=NEVER, cancel=(Step.NOT_IMPLEMENTED,)))
+    first = await service.submit(write())
+    await called(scripted, "create")
+    waiting = [await service.submit(write(n + 1)) for n in range(behind)]
+    await planned(service, waiting)
+    assert [c.kind for c in scripted.calls].count("cancel") == 0
+    ended = await service.ended(first)
+    assert (ended["status"], ended["operations"]["unknown"]) == ("FAILED", 1)
+    await called(scripted, "status", [c.kind for c in scripted.calls].count("status") + 3)
+    assert [(await service.job(job_id))["status"] for job_id in waiting] == ["NOT_STARTED"] * behind
+    assert [e.request_id for e in scripted.history] == [first]
+    scripted.script(EMS, Script())
+    for job_id in waiting:
+        assert (await service.ended(job_id))["status"] == "FINSHED"
+    assert [e.request_id for e in scripted.history] == [first, *waiting]
+    assert [c.kind for c in scripted.calls].count("cancel") == 1
+    of_first, *others = [e.sub_job_id for e in scripted.history]
+    order = [c.sub_job_id for c in scripted.calls]
+    assert min(map(order.index, others)) > max(n for n, each in enumerate(order) if each == of_first)
+
+
+async def test_a_write_that_waits_behind_one_that_may_still_run_starts_after_the_quarantine(
+    database_url: str, tmp_path: Path, plugin: tuple[ScriptedPlugin, str]
+) -> None:
+    """The same where the status of the first one never becomes terminal: the second one, which waits in the
+    lane already, starts when the quarantine is over."""
+    scripted, address = plugin
+    scripted.script(EMS, Script(statuses=NEVER, cancel=(Step.NOT_IMPLEMENTED,)))
+    async with whole_service(database_url, tmp_path, lane_quarantine="1", sub_job_timeout="2") as service:
+        await service.register(address, HANDLES)
+        first = await service.submit(write())
+        await called(scripted, "create")
+        second = await service.submit(write(1))
+        await planned(service, [second])
+        assert [c.kind for c in scripted.calls].count("cancel") == 0
+        assert (await service.ended(first))["operations"]["unknown"] == 1
+        await called(scripted, "create", 2)
+        scripted.script(EMS, Script())
+        assert (await service.ended(second))["status"] == "FINSHED"
+        async with service.database.connection() as connection:
+            started = await connection.fetchval("select started_at from sub_job where job_id = $1", second)
+            over = await connection.fetchval("select quarantined_until from sub_job where job_id = $1", first)
+    assert started >= over
+    assert [e.request_id for e in scripted.history] == [first, second]
+
+
 async def test_a_time_out_whose_delete_was_taken_leaves_the_lane_open(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
@@ -329,20 +384,11 @@ async def test_a_status_push_makes_it_poll_at_once(
 
 
 async def _put_off(service: Service, job_id: str) -> None:
-    """Let the next poll be due in an hour, once the lane was given back."""
-    async with asyncio.timeout(30):
-        while True:
-            async with service.database.transaction() as connection:
-                free = await connection.fetchval(
-                    "select l.lane_id from lane l join sub_job s using (lane_id)"
-                    " where s.job_id = $1 and l.held_by is null and s.due_at > now() for update of l",
-                    UUID(job_id),
-                )
-                if free is not None:
-                    await connection.execute("delete from pgqueuer where entrypoint = 'lane'")
-                    await connection.execute(
-                        "update sub_job set due_at = now() + interval '1 hour' where job_id = $1",
-                        UUID(job_id),
-                    )
-                    return
+    """Let the next poll be due in an hour, once nobody works on the sub-job."""
+    put_off = (
+        "update sub_job set due_at = due_at + interval '1 hour'"
+        " where job_id = $1 and lease is null and due_at > now() returning due_at"
+    )
+    async with asyncio.timeout(30), service.database.connection() as connection:
+        while await connection.fetchval(put_off, UUID(job_id)) is None:
             await asyncio.sleep(0.02)

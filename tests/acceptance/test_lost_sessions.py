@@ -30,7 +30,7 @@ class HeldPlugin(ScriptedPlugin):
 
 
 async def cut_sessions(service: Service) -> None:
-    """End every session of the service, once both claims of the worker are in the middle of a statement.
+    """End every session of the service, once the worker is in the middle of a statement.
 
     On return the sessions are gone: the API answers 503 to a client that is served in one that is just ending.
     """
@@ -39,7 +39,7 @@ async def cut_sessions(service: Service) -> None:
         await connection.execute("lock table data_job, sub_job in access exclusive mode")
         async with asyncio.timeout(DEADLINE):
             while not await connection.fetchval(
-                f"select count(*) >= 2 from pg_stat_activity where {ours} and wait_event_type = 'Lock'"
+                f"select count(*) >= 1 from pg_stat_activity where {ours} and wait_event_type = 'Lock'"
             ):
                 await asyncio.sleep(0.05)
         cut = await connection.fetch(
