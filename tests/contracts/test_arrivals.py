@@ -18,24 +18,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from ran_datajobs.results.announce import Announcer
-from ran_datajobs.dispatch.finisher import Finisher
+from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.errors import BusUnavailable
-from ran_datajobs.job import OperationState, Response, Status
+from ran_datajobs.job import Op, Operation, OperationState, Response, Status
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Message, Received
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from ran_datajobs.results import delivery
-from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.results import delivery, outcomes
 from ran_datajobs.results.arrivals import CONSUMER, Arrivals, Dropped
-from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import open_folder
 from ran_datajobs.store import jobs, parts
-from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.database import Database
 from ran_datajobs.store.parts import Part
-from tests.contracts.delivery_service import BUCKET, NOW, Service, identity, responses
+from tests.contracts.delivery_service import BUCKET, NOW, identity, responses
 from tests.contracts.embedded_delivery import EmbeddedService
+from tests.contracts.worker_parts import claim_jobs, worker_parts
+
+READ = Operation(Op.READ, "/A=1", 1)
 
 
 @pytest.fixture
@@ -48,18 +48,13 @@ class Taking:
     """The consumer of plugins' messages, with what it told."""
 
     def __init__(self, service: EmbeddedService) -> None:
-        self.woken: list[int] = []
         self.dropped: list[Dropped] = []
         self.arrivals = Arrivals(
             service.database,
             service.bus,
             service.objects,
-            self._wake,
             dropped=lambda why, _: self.dropped.append(why),
         )
-
-    async def _wake(self, _: Connection, lanes: Sequence[int]) -> None:
-        self.woken += lanes
 
     async def take(self, *messages: Message) -> None:
         """Take messages as if they came in one batch."""
@@ -78,8 +73,13 @@ async def listing(service: EmbeddedService, job_id: UUID) -> list[Part]:
         return await parts.listing(connection, job_id)
 
 
+async def arrived(service: EmbeddedService, job_id: UUID, sub_job: UUID) -> int:
+    """How many messages of a read are in."""
+    return (await service.results.arrived(sub_job, job_id, None)).messages
+
+
 async def test_a_message_of_a_read_becomes_its_object(service: EmbeddedService) -> None:
-    """The message is kept under its key with its outcomes, and the lane is woken in the same transaction."""
+    """Each message is kept under its key with its outcomes, and counted."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id)
     taking = Taking(service)
@@ -104,13 +104,51 @@ async def test_a_message_of_a_read_becomes_its_object(service: EmbeddedService) 
     assert hashlib.sha256(body).hexdigest() == found[0].sha256
     assert await service.value("select result_total from sub_job") == 2
     assert await service.value("select last_part_at is not null from sub_job")
-    assert await service.value("select wanted from lane")
-    assert len(taking.woken) == 1
-    assert await service.results.arrived(sub_job, job_id) == 2
+    assert await service.value("select messages from sub_job") == 2
+    assert await arrived(service, job_id, sub_job) == 2
     assert await service.results.states(job_id, sub_job) == {
         "1": OperationState.SUCCEEDED,
         "2": OperationState.FAILED,
     }
+
+
+@pytest.mark.parametrize("totals", [("2", "2"), (None, "2"), ("2", None), ("1", "2")])
+async def test_a_read_that_has_all_its_messages_is_due_at_once(
+    service: EmbeddedService, totals: tuple[str | None, str | None]
+) -> None:
+    """Whichever message tells how many there are; of several totals the greatest holds. A message that comes
+    twice counts once."""
+    job_id = await service.job(kind="READ")
+    sub_job = await service.sub_job(job_id, stage="COLLECTING")
+    await service.execute("update sub_job set due_at = now() + interval '1 hour'")
+    names = {"correlationid": str(job_id), "subjobid": str(sub_job)}
+    first, second = [
+        event(responses(n), **names, sequence=str(n), **({} if total is None else {"total": total}))
+        for n, total in enumerate(totals)
+    ]
+    due = "select due_at <= now() from sub_job"
+    await Taking(service).take(first, first)
+    await Taking(service).take(first)
+    assert await service.value("select messages from sub_job") == 1
+    assert await service.value(due) is (totals[0] == "1")
+    await service.execute("update sub_job set due_at = now() + interval '1 hour'")
+    await Taking(service).take(second)
+    assert await service.value("select messages from sub_job") == 2
+    assert await service.value(due) is True
+
+
+@pytest.mark.parametrize("stage", ["STARTING", "TRACKING"])
+async def test_messages_of_a_read_that_is_not_terminal_yet_do_not_end_its_lease(
+    service: EmbeddedService, stage: str
+) -> None:
+    """They are counted; who works on the read is told that all are in."""
+    job_id = await service.job(kind="READ")
+    sub_job = await service.sub_job(job_id, stage=stage)
+    await service.execute(
+        "update sub_job set lease = gen_random_uuid(), leased_until = now() + interval '1 hour'"
+    )
+    await Taking(service).take(event(responses(1), subjobid=str(sub_job), sequence="0", total="1"))
+    assert await service.value("select lease is not null and attention and stage = $1::sub_job_stage from sub_job", stage)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +259,7 @@ async def test_what_belongs_to_no_active_read_is_dropped(service: EmbeddedServic
     """A settled sub-job, a write, a read that was never sent, and an unknown id take no message."""
     read = await service.job(kind="READ")
     settled = await service.sub_job(read, stage="SETTLED")
-    unsent = await service.sub_job(read, position=1, stage="READY")
+    unsent = await service.sub_job(read, position=1, stage="WAITING")
     await service.execute("update sub_job set attempts = 0 where sub_job_id = $1", unsent)
     write = await service.sub_job(await service.job())
     taking = Taking(service)
@@ -230,7 +268,6 @@ async def test_what_belongs_to_no_active_read_is_dropped(service: EmbeddedServic
     await taking.take(event(responses(1), correlationid=str(uuid4()), subjobid=str(settled)))
     assert taking.dropped == [Dropped.NO_ACTIVE_READ] * 5
     assert await listing(service, read) == []
-    assert taking.woken == []
 
 
 def response_with(member: bytes) -> Message:
@@ -239,42 +276,86 @@ def response_with(member: bytes) -> Message:
     return Message("", {}, b'{"data":{"responses":[{%b,%b}]}}' % (known, member))
 
 
-@pytest.mark.parametrize(
-    ("message", "why"),
-    [
-        (Message("", {}, b"not json"), Dropped.NOT_A_RESULT),
-        (Message("", {}, b'{"data":5}'), Dropped.NOT_A_RESULT),
-        (Message("", {}, b'{"responses":[]}'), Dropped.NOT_A_RESULT),
-        (Message("", {}, b"\xff\xfe"), Dropped.NOT_A_RESULT),
-        (Message("", {"ce_sequence": "-1"}, b'{"data":{"responses":[]}}'), Dropped.BAD_COUNT),
-        (Message("", {"ce_sequence": "1000000"}, b'{"data":{"responses":[]}}'), Dropped.BAD_COUNT),
-        (Message("", {"ce_sequence": "\u0663"}, b'{"data":{"responses":[]}}'), Dropped.BAD_COUNT),
-        (Message("", {"ce_total": "0"}, b'{"data":{"responses":[]}}'), Dropped.BAD_COUNT),
-        (Message("", {}, bytes(17_000_000)), Dropped.TOO_LARGE),
-        (Message("", {}, b'{"data":' + b"[" * 3000 + b"]" * 3000 + b"}"), Dropped.NOT_A_RESULT),
-        (response_with(b'"result":' + b"[" * 3000 + b"]" * 3000), Dropped.NOT_A_RESULT),
-        (response_with(b'"request":' + b'{"a":' * 3000 + b"1" + b"}" * 3000), Dropped.NOT_A_RESULT),
-        (response_with(b'"result":["\xff\xfe"]'), Dropped.NOT_A_RESULT),
-        (response_with(b'"request":{"op":"\xed\xa0\x80"}'), Dropped.NOT_A_RESULT),
-        (Message("", {"ce_dataproducerjobid": "a\0b"}, b'{"data":{"responses":[]}}'), Dropped.BAD_NAME),
-        (
-            Message(
-                "", {"ce_dataproducerjobid": "a", "ce_dataproducerid": "\0"}, b'{"data":{"responses":[]}}'
-            ),
-            Dropped.BAD_NAME,
-        ),
-    ],
-)
-async def test_a_message_that_makes_no_sense_is_dropped(
-    service: Service, message: Message, why: Dropped
+UNREADABLE: dict[str, tuple[Message, int]] = {
+    "no JSON": (Message("", {}, b"not json"), 0),
+    "two documents": (Message("", {}, b'{"data":{"responses":[]}}' * 2), 0),
+    "data of another type": (Message("", {}, b'{"data":5}'), 0),
+    "data of its own": (Message("", {}, b'{"result":"x"}'), 0),
+    "an error": (Message("", {}, b'{"type":"about:blank","title":"no","status":500}'), 0),
+    "nothing": (Message("", {}, b""), 0),
+    "no UTF-8": (Message("", {}, b"\xff\xfe"), 0),
+    "too large": (Message("", {}, bytes(17_000_000)), 0),
+    "nested too deeply": (Message("", {}, b'{"data":' + b"[" * 3000 + b"]" * 3000 + b"}"), 0),
+    "a result nested too deeply": (response_with(b'"result":' + b"[" * 3000 + b"]" * 3000), 0),
+    "a request nested too deeply": (response_with(b'"request":' + b'{"a":' * 3000 + b"1" + b"}" * 3000), 0),
+    "a result that is no UTF-8": (response_with(b'"result":["\xff\xfe"]'), 0),
+    "half of a surrogate pair": (response_with(b'"request":{"op":"\xed\xa0\x80"}'), 0),
+    "a number below 0": (Message("", {"ce_sequence": "-1"}, b'{"data":{"responses":[]}}'), 1),
+    "a number too high": (Message("", {"ce_sequence": "1000000"}, b'{"data":{"responses":[]}}'), 1),
+    "a number in other digits": (Message("", {"ce_sequence": "\u0663"}, b'{"data":{"responses":[]}}'), 1),
+    "a total of none": (Message("", {"ce_total": "0"}, b'{"data":{"responses":[]}}'), 1),
+    "entries without use": (Message("", {}, b'{"responses":[null,{"statusCode":0}]}'), 0),
+    "one entry without use": (
+        Message("", {}, b'{"responses":[{"operationId":1,"statusCode":0},{"statusCode":0}]}'),
+        1,
+    ),
+}
+"""A message, and how many result documents are in it all the same."""
+
+
+@pytest.mark.parametrize(("message", "readable"), UNREADABLE.values(), ids=UNREADABLE)
+async def test_a_message_that_cannot_be_read_is_kept_as_it_came(
+    service: EmbeddedService, message: Message, readable: int
 ) -> None:
-    """Untrusted bytes and headers are checked before anything is looked up, and stop nothing."""
+    """It counts as a message of its read, which cannot succeed any more; what is readable in it and what else
+    comes is kept as results."""
+    job_id = await service.job(kind="READ")
+    sub_job = await service.sub_job(job_id)
+    names = {"ce_subjobid": str(sub_job)}
+    taking = Taking(service)
+    spoilt = Message("", message.headers | names, message.value)
+    await taking.take(spoilt, event(responses(1), subjobid=str(sub_job), sequence="0"))
+    await taking.take(spoilt)
+    assert taking.dropped == []
+    found = await listing(service, job_id)
+    (raw,) = (part for part in found if parts.is_foreign(part.sequence))
+    assert await service.objects.get(BUCKET, raw.key) == message.value
+    assert raw.key.startswith(f"{job_id}/{sub_job}/plugin-message-")
+    assert len(found) == 1 + readable + 1
+    state = await service.results.arrived(sub_job, job_id, None)
+    assert (state.messages, state.unreadable) == (2, 1)
+    outcome = outcomes.from_messages([READ], await service.results.states(job_id, sub_job), state)
+    assert (outcome.status, outcome.counts.failed) == (Status.FAILED, 1)
+    assert [response.reason for response in outcome.responses] == ["RESULT_UNREADABLE"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"ce_dataproducerjobid": "a\0b"}, {"ce_dataproducerjobid": "a", "ce_dataproducerid": "\0"}],
+)
+async def test_a_message_whose_names_no_store_can_hold_belongs_to_nobody(
+    service: EmbeddedService, headers: dict[str, str]
+) -> None:
+    """Headers are checked before anything is looked up, and stop nothing; a sub-job that is named counts."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id)
     taking = Taking(service)
-    await taking.take(message, event(responses(1), subjobid=str(sub_job), sequence="0"))
-    assert taking.dropped == [why]
+    value = msgspec.json.encode({"data": {"responses": responses(1)}})
+    await taking.take(Message("", headers, value))
+    assert (taking.dropped, await listing(service, job_id)) == ([Dropped.BAD_NAME], [])
+    await taking.take(Message("", headers | {"ce_subjobid": str(sub_job)}, value))
     assert len(await listing(service, job_id)) == 1
+
+
+async def test_a_message_without_a_number_takes_no_other_ones(service: EmbeddedService) -> None:
+    """In one batch, numbered messages have their numbers and the others come after them: none is lost."""
+    job_id = await service.job(kind="READ")
+    sub_job = await service.sub_job(job_id)
+    name = {"subjobid": str(sub_job)}
+    numbered = [event(responses(n), **name, sequence=str(n)) for n in range(2)]
+    await Taking(service).take(event(responses(7), **name), numbered[1], numbered[0], event([], **name))
+    assert await arrived(service, job_id, sub_job) == 4
+    assert set(await service.results.states(job_id, sub_job)) == {"0", "1", "7"}
 
 
 _NAMES = st.sampled_from([events.CORRELATION_ID, events.SUB_JOB_ID, events.SEQUENCE, events.TOTAL, "other"])
@@ -304,25 +385,29 @@ async def test_a_fault_of_ours_does_not_end_the_consumer(service: EmbeddedServic
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id)
     told: list[Exception] = []
-    woken = asyncio.Event()
+    stored = asyncio.Event()
 
-    async def wake(_: Connection, __: Sequence[int]) -> None:
-        if not told:
+    async def reached(checkpoint: Checkpoint) -> None:
+        if checkpoint is Checkpoint.ARRIVAL_WRITTEN and not told:
             raise RuntimeError("as the test wants it")
-        woken.set()
+        if checkpoint is Checkpoint.ARRIVAL_STORED:
+            stored.set()
 
-    arrivals = Arrivals(service.database, service.bus, service.objects, wake, troubled=told.append)
+    arrivals = Arrivals(
+        service.database, service.bus, service.objects, troubled=told.append, reached=reached
+    )
     running = asyncio.create_task(arrivals.run())
     try:
         async with asyncio.timeout(20):
             await service.bus.publish(
                 INTERNAL_TOPIC, [event(responses(1), subjobid=str(sub_job), sequence="0")]
             )
-            await woken.wait()
+            await stored.wait()
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     assert [str(error) for error in told] == ["as the test wants it"]
+    assert len(await listing(service, job_id)) == 1
 
 
 async def test_what_somebody_else_wrote_under_a_key_is_replaced(service: EmbeddedService) -> None:
@@ -355,9 +440,10 @@ async def test_a_job_ends_whatever_became_of_its_objects(
         await service.objects.delete(BUCKET, [part.key])
     else:
         await service.objects.put(BUCKET, part.key, spoilt)
-    announcer = Announcer(JobView(Addresses("http://host"), "FINSHED"))
-    finisher = Finisher(service.database, service.objects, announcer, "FINSHED")
-    await finisher.handle(str(job_id), 1)
+    await service.execute("update sub_job set stage = 'SETTLED', due_at = null")
+    await service.execute("update data_job set due_at = now()")
+    (step,) = await claim_jobs(service.database)
+    await worker_parts(service.database, service.objects).finisher.finish(step)
     async with service.database.connection() as connection:
         row = await jobs.find(connection, job_id, None)
     assert row is not None
@@ -376,9 +462,9 @@ async def test_a_large_message_becomes_several_objects(service: EmbeddedService)
     first = event(responses(1, 2, 3, size=600_000), **names, sequence="0")
     await taking.take(first, event(responses(9), **names, sequence="0"))
     await taking.take(first)
-    assert await service.results.arrived(sub_job, job_id) == 1
+    assert await arrived(service, job_id, sub_job) == 1
     await taking.take(event([Response(4, 0, "read", result=long_list)], **names, sequence="1", total="2"))
-    assert await service.results.arrived(sub_job, job_id) == 2
+    assert await arrived(service, job_id, sub_job) == 2
     assert set(await service.results.states(job_id, sub_job)) == {"1", "2", "3", "4"}
     found = await listing(service, job_id)
     assert [part.key.rpartition("/")[2] for part in found] == [
@@ -404,7 +490,7 @@ async def test_a_large_message_without_a_sequence_is_kept_once(service: Embedded
     other = event(responses(1, 3, size=600_000), subjobid=str(sub_job))
     for _ in range(2):
         await Taking(service).take(plain, other)
-    assert await service.results.arrived(sub_job, job_id) == 2
+    assert await arrived(service, job_id, sub_job) == 2
     assert len(await listing(service, job_id)) == 4
 
 
@@ -445,10 +531,11 @@ async def test_the_consumer_takes_messages_from_the_bus_and_goes_on(service: Emb
     sub_job = await service.sub_job(job_id)
     arrived = asyncio.Event()
 
-    async def wake(_: Connection, __: Sequence[int]) -> None:
-        arrived.set()
+    async def reached(checkpoint: Checkpoint) -> None:
+        if checkpoint is Checkpoint.ARRIVAL_STORED:
+            arrived.set()
 
-    arrivals = Arrivals(service.database, service.bus, service.objects, wake)
+    arrivals = Arrivals(service.database, service.bus, service.objects, reached=reached)
     running = asyncio.create_task(arrivals.run())
     try:
         async with asyncio.timeout(20):
@@ -502,11 +589,8 @@ async def test_a_consumer_that_is_told_to_end_ends_whatever_fails_meanwhile(
         if received.offset == 1:
             second.set()
 
-    async def wake(_connection: Connection, _lanes: Sequence[int]) -> None:
-        raise AssertionError("nothing is taken")
-
     running = asyncio.create_task(
-        Arrivals(service.database, bus, service.objects, wake, dropped=note, troubled=lambda _: None).run()
+        Arrivals(service.database, bus, service.objects, dropped=note, troubled=lambda _: None).run()
     )
     async with asyncio.timeout(20):
         await second.wait()
