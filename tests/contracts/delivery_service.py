@@ -91,9 +91,9 @@ class Service:
             producer,
         )
         await self.execute(
-            "insert into sub_job (sub_job_id, job_id, position, lane_id, type, job_seq, client, priority, "
+            "insert into sub_job (sub_job_id, job_id, position, lane_id, plugin_id, type, job_seq, client, priority, "
             "stage, operations, data_producer_job_id, attempts) "
-            "select $1, job_id, $3, lane_id, type, seq, client, 4, $4, 3, $5, 1 from data_job, lane "
+            "select $1, job_id, $3, lane_id, plugin_id, type, seq, client, 4, $4, 3, $5, 1 from data_job, lane "
             "where job_id = $2 and lane.data_producer_id = $6",
             sub_job_id,
             job_id,
@@ -105,9 +105,12 @@ class Service:
         return sub_job_id
 
     async def settle(self, job_id: UUID, sub_job: UUID, responses: Sequence[Response]) -> list[Part]:
-        """Write a sub-job's results and send them."""
+        """Write a sub-job's results, settle it and send them."""
         written = await self.results.write(BUCKET, job_id, str(sub_job), responses)
         async with self.database.transaction() as connection:
+            await connection.execute(
+                "update sub_job set stage = 'SETTLED', due_at = null where sub_job_id = $1", sub_job
+            )
             await parts.record(connection, job_id, written)
             await delivery.send_sub_jobs(connection, [job_id], [sub_job], NOW)
         return written

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import pytest
+import zstandard
 
 from ran_datajobs.job import Counts, Status
-from ran_datajobs.store import planning
+from ran_datajobs.southbound.plugin import Created, Refused
+from ran_datajobs.store import planning, sub_jobs
 from ran_datajobs.store.database import Connection, Database
-from ran_datajobs.store.planning import NewSubJob
+from ran_datajobs.store.sub_jobs import NewSubJob
+from tests.contracts.worker_parts import OPERATIONS, InProcessPlugin, planned_job, until_ended, worker_parts
+from tests.contracts.worker_parts import add_job as new_job
 
 DONE = Counts(total=1, succeeded=1, failed=0, unmatched=0, not_started=0, unknown=0)
 PATIENCE = 20
@@ -38,7 +42,7 @@ async def add_job(database: Database, *after: UUID, planned: bool = True) -> UUI
 
 
 async def plan(connection: Connection, job_id: UUID) -> list[int]:
-    """What the planner records of a job with one sub-job; the lanes that have something to do."""
+    """What the planner records of a job with one sub-job; the lanes in which it may be admitted."""
     await connection.execute(
         "insert into dmi_plugin (url) values ('http://127.0.0.1:1') on conflict (url) do nothing"
     )
@@ -48,8 +52,8 @@ async def plan(connection: Connection, job_id: UUID) -> list[int]:
     await planning.mark_planned(
         connection, job_id, sub_jobs=1, unmatched=0, failed=0, fanned_out=False, blocked=blocked
     )
-    sub_job = NewSubJob(uuid4(), plugin_id, "ems-1", b"(\xb5/\xfd \x00\x01\x00\x00", 1)
-    lanes = await planning.insert_sub_jobs(connection, job_id, [sub_job])
+    sub_job = NewSubJob(uuid4(), plugin_id, "ems-1", zstandard.compress(OPERATIONS), 1)
+    lanes = await sub_jobs.insert(connection, job_id, [sub_job])
     return [] if blocked else lanes
 
 
@@ -127,16 +131,25 @@ async def test_a_plan_after_the_end_is_not_blocked(database: Database) -> None:
     assert await is_blocked(database, waiting) == {False}
 
 
-@pytest.mark.parametrize("others_open", [False, True])
-async def test_rescue_frees_what_waits_in_vain(database: Database, others_open: bool) -> None:
-    """A job that stayed blocked although all it waits for is terminal is freed; no other one is."""
+async def test_a_job_that_waits_for_an_open_one_stays_blocked(database: Database) -> None:
+    """It waits for two; one of them ends: nothing is freed, and no lane is to be admitted."""
     first, second = await add_job(database), await add_job(database)
     waiting = await add_job(database, first, second, planned=False)
     async with database.transaction() as connection:
-        await plan(connection, waiting)
+        assert await plan(connection, waiting) == []
         await end(connection, first)
-        if not others_open:
-            await end(connection, second)
-    lanes = await database.retried(planning.unblock_forgotten)
-    assert len(lanes) == (0 if others_open else 1)
-    assert await is_blocked(database, waiting) == {others_open}
+        assert await planning.unblock_after(connection, first) == []
+    assert await is_blocked(database, waiting) == {True}
+
+
+async def test_the_end_of_a_job_starts_the_one_that_waits_for_it(database: Database, tmp_path: Path) -> None:
+    """However the first one ends: the finish step admits what waited, and a worker starts it."""
+    async with database.transaction() as connection:
+        first = await planned_job(connection)
+        waiting_id = await new_job(connection, after=(first.job_id,))
+        assert await plan(connection, waiting_id) == []
+    plugin = InProcessPlugin()
+    plugin.create_answers = [Refused("400"), Created("x")]
+    async with worker_parts(database, tmp_path, plugin).working():
+        await until_ended(database, first.job_id, waiting_id)
+    assert [UUID(call.job_id) for call in plugin.creates] == [first.job_id, waiting_id]

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from ran_datajobs.dispatch.finisher import Finisher
+from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.errors import BusUnavailable
 from ran_datajobs.job import Op, Operation, OperationState, Response, Status
 from ran_datajobs.messaging import events
@@ -26,16 +26,14 @@ from ran_datajobs.messaging.bus import Message, Received
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.results import delivery, outcomes
-from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.announce import Announcer
 from ran_datajobs.results.arrivals import CONSUMER, Arrivals, Dropped
-from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import open_folder
 from ran_datajobs.store import jobs, parts
-from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.database import Database
 from ran_datajobs.store.parts import Part
 from tests.contracts.delivery_service import BUCKET, NOW, identity, responses
 from tests.contracts.embedded_delivery import EmbeddedService
+from tests.contracts.worker_parts import claim_jobs, worker_parts
 
 READ = Operation(Op.READ, "/A=1", 1)
 
@@ -50,18 +48,13 @@ class Taking:
     """The consumer of plugins' messages, with what it told."""
 
     def __init__(self, service: EmbeddedService) -> None:
-        self.woken: list[int] = []
         self.dropped: list[Dropped] = []
         self.arrivals = Arrivals(
             service.database,
             service.bus,
             service.objects,
-            self._wake,
             dropped=lambda why, _: self.dropped.append(why),
         )
-
-    async def _wake(self, _: Connection, lanes: Sequence[int]) -> None:
-        self.woken += lanes
 
     async def take(self, *messages: Message) -> None:
         """Take messages as if they came in one batch."""
@@ -86,7 +79,7 @@ async def arrived(service: EmbeddedService, job_id: UUID, sub_job: UUID) -> int:
 
 
 async def test_a_message_of_a_read_becomes_its_object(service: EmbeddedService) -> None:
-    """The message is kept under its key with its outcomes, and the lane is woken in the same transaction."""
+    """Each message is kept under its key with its outcomes, and counted."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id)
     taking = Taking(service)
@@ -111,13 +104,51 @@ async def test_a_message_of_a_read_becomes_its_object(service: EmbeddedService) 
     assert hashlib.sha256(body).hexdigest() == found[0].sha256
     assert await service.value("select result_total from sub_job") == 2
     assert await service.value("select last_part_at is not null from sub_job")
-    assert await service.value("select wanted from lane")
-    assert len(taking.woken) == 1
+    assert await service.value("select messages from sub_job") == 2
     assert await arrived(service, job_id, sub_job) == 2
     assert await service.results.states(job_id, sub_job) == {
         "1": OperationState.SUCCEEDED,
         "2": OperationState.FAILED,
     }
+
+
+@pytest.mark.parametrize("totals", [("2", "2"), (None, "2"), ("2", None), ("1", "2")])
+async def test_a_read_that_has_all_its_messages_is_due_at_once(
+    service: EmbeddedService, totals: tuple[str | None, str | None]
+) -> None:
+    """Whichever message tells how many there are; of several totals the greatest holds. A message that comes
+    twice counts once."""
+    job_id = await service.job(kind="READ")
+    sub_job = await service.sub_job(job_id, stage="COLLECTING")
+    await service.execute("update sub_job set due_at = now() + interval '1 hour'")
+    names = {"correlationid": str(job_id), "subjobid": str(sub_job)}
+    first, second = [
+        event(responses(n), **names, sequence=str(n), **({} if total is None else {"total": total}))
+        for n, total in enumerate(totals)
+    ]
+    due = "select due_at <= now() from sub_job"
+    await Taking(service).take(first, first)
+    await Taking(service).take(first)
+    assert await service.value("select messages from sub_job") == 1
+    assert await service.value(due) is (totals[0] == "1")
+    await service.execute("update sub_job set due_at = now() + interval '1 hour'")
+    await Taking(service).take(second)
+    assert await service.value("select messages from sub_job") == 2
+    assert await service.value(due) is True
+
+
+@pytest.mark.parametrize("stage", ["STARTING", "TRACKING"])
+async def test_messages_of_a_read_that_is_not_terminal_yet_do_not_end_its_lease(
+    service: EmbeddedService, stage: str
+) -> None:
+    """They are counted; who works on the read is told that all are in."""
+    job_id = await service.job(kind="READ")
+    sub_job = await service.sub_job(job_id, stage=stage)
+    await service.execute(
+        "update sub_job set lease = gen_random_uuid(), leased_until = now() + interval '1 hour'"
+    )
+    await Taking(service).take(event(responses(1), subjobid=str(sub_job), sequence="0", total="1"))
+    assert await service.value("select lease is not null and attention and stage = $1::sub_job_stage from sub_job", stage)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +259,7 @@ async def test_what_belongs_to_no_active_read_is_dropped(service: EmbeddedServic
     """A settled sub-job, a write, a read that was never sent, and an unknown id take no message."""
     read = await service.job(kind="READ")
     settled = await service.sub_job(read, stage="SETTLED")
-    unsent = await service.sub_job(read, position=1, stage="READY")
+    unsent = await service.sub_job(read, position=1, stage="WAITING")
     await service.execute("update sub_job set attempts = 0 where sub_job_id = $1", unsent)
     write = await service.sub_job(await service.job())
     taking = Taking(service)
@@ -237,7 +268,6 @@ async def test_what_belongs_to_no_active_read_is_dropped(service: EmbeddedServic
     await taking.take(event(responses(1), correlationid=str(uuid4()), subjobid=str(settled)))
     assert taking.dropped == [Dropped.NO_ACTIVE_READ] * 5
     assert await listing(service, read) == []
-    assert taking.woken == []
 
 
 def response_with(member: bytes) -> Message:
@@ -355,25 +385,29 @@ async def test_a_fault_of_ours_does_not_end_the_consumer(service: EmbeddedServic
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id)
     told: list[Exception] = []
-    woken = asyncio.Event()
+    stored = asyncio.Event()
 
-    async def wake(_: Connection, __: Sequence[int]) -> None:
-        if not told:
+    async def reached(checkpoint: Checkpoint) -> None:
+        if checkpoint is Checkpoint.ARRIVAL_WRITTEN and not told:
             raise RuntimeError("as the test wants it")
-        woken.set()
+        if checkpoint is Checkpoint.ARRIVAL_STORED:
+            stored.set()
 
-    arrivals = Arrivals(service.database, service.bus, service.objects, wake, troubled=told.append)
+    arrivals = Arrivals(
+        service.database, service.bus, service.objects, troubled=told.append, reached=reached
+    )
     running = asyncio.create_task(arrivals.run())
     try:
         async with asyncio.timeout(20):
             await service.bus.publish(
                 INTERNAL_TOPIC, [event(responses(1), subjobid=str(sub_job), sequence="0")]
             )
-            await woken.wait()
+            await stored.wait()
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     assert [str(error) for error in told] == ["as the test wants it"]
+    assert len(await listing(service, job_id)) == 1
 
 
 async def test_what_somebody_else_wrote_under_a_key_is_replaced(service: EmbeddedService) -> None:
@@ -406,9 +440,10 @@ async def test_a_job_ends_whatever_became_of_its_objects(
         await service.objects.delete(BUCKET, [part.key])
     else:
         await service.objects.put(BUCKET, part.key, spoilt)
-    announcer = Announcer(JobView(Addresses("http://host"), "FINSHED"))
-    finisher = Finisher(service.database, service.objects, announcer, "FINSHED")
-    await finisher.handle(str(job_id), 1)
+    await service.execute("update sub_job set stage = 'SETTLED', due_at = null")
+    await service.execute("update data_job set due_at = now()")
+    (step,) = await claim_jobs(service.database)
+    await worker_parts(service.database, service.objects).finisher.finish(step)
     async with service.database.connection() as connection:
         row = await jobs.find(connection, job_id, None)
     assert row is not None
@@ -496,10 +531,11 @@ async def test_the_consumer_takes_messages_from_the_bus_and_goes_on(service: Emb
     sub_job = await service.sub_job(job_id)
     arrived = asyncio.Event()
 
-    async def wake(_: Connection, __: Sequence[int]) -> None:
-        arrived.set()
+    async def reached(checkpoint: Checkpoint) -> None:
+        if checkpoint is Checkpoint.ARRIVAL_STORED:
+            arrived.set()
 
-    arrivals = Arrivals(service.database, service.bus, service.objects, wake)
+    arrivals = Arrivals(service.database, service.bus, service.objects, reached=reached)
     running = asyncio.create_task(arrivals.run())
     try:
         async with asyncio.timeout(20):
@@ -553,11 +589,8 @@ async def test_a_consumer_that_is_told_to_end_ends_whatever_fails_meanwhile(
         if received.offset == 1:
             second.set()
 
-    async def wake(_connection: Connection, _lanes: Sequence[int]) -> None:
-        raise AssertionError("nothing is taken")
-
     running = asyncio.create_task(
-        Arrivals(service.database, bus, service.objects, wake, dropped=note, troubled=lambda _: None).run()
+        Arrivals(service.database, bus, service.objects, dropped=note, troubled=lambda _: None).run()
     )
     async with asyncio.timeout(20):
         await second.wait()

@@ -10,16 +10,13 @@ from uuid import UUID
 
 import pytest
 
-from ran_datajobs.dispatch.finisher import Finisher
-from ran_datajobs.job import DEFAULT_FINISHED_SPELLING, OperationState
+from ran_datajobs.job import OperationState
 from ran_datajobs.northbound import paths
-from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.announce import Announcer
-from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.parts import write_parts
 from ran_datajobs.store import parts
 from ran_datajobs.store.database import Database
 from tests.contracts.northbound_api import Api, northbound_api, outcome, plan, register
+from tests.contracts.worker_parts import claim_jobs, worker_parts
 
 WIDE = {
     "op": "read",
@@ -60,13 +57,12 @@ async def settle(api: Api, job_id: UUID, state: OperationState) -> None:
         async with database.transaction() as connection:
             await parts.record(connection, job_id, written)
     await api.rows(
-        "with ended as (update sub_job set stage = 'SETTLED', status = 'FINISHED' where job_id = $1)"
-        " update data_job set sub_jobs_open = 0, status = 'RUNNING' where job_id = $1 returning 1",
+        "with ended as (update sub_job set stage = 'SETTLED', status = 'FINISHED', due_at = null where job_id = $1)"
+        " update data_job set sub_jobs_open = 0, status = 'RUNNING', due_at = now() where job_id = $1 returning 1",
         job_id,
     )
-    announcer = Announcer(JobView(Addresses(api.root), DEFAULT_FINISHED_SPELLING))
-    finisher = Finisher(database, objects, announcer, DEFAULT_FINISHED_SPELLING)
-    assert await finisher.handle(str(job_id), 0) is not None
+    (step,) = await claim_jobs(database)
+    await worker_parts(database, objects).finisher.finish(step)
 
 
 async def job_of(api: Api, job_id: UUID) -> Any:

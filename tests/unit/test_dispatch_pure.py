@@ -12,7 +12,6 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs.results import outcomes
 from ran_datajobs.dispatch.backoff import (
     FIRST_POLL,
     LONGEST_POLL,
@@ -21,8 +20,9 @@ from ran_datajobs.dispatch.backoff import (
     until_next_poll,
     until_repeat,
 )
-from ran_datajobs.store.batch import Batched
 from ran_datajobs.job import Op, Operation, OperationState, Reason, Response, Status
+from ran_datajobs.results import outcomes
+from ran_datajobs.store.batch import Batched
 from ran_datajobs.store.parts import Arrived
 
 
