@@ -182,7 +182,7 @@ class Worker:
             async with self._database.connection() as connection:
                 found = await sub_jobs.leased_under(connection, token)
                 found_jobs = await planning.leased_under(connection, token)
-                kept = await sub_jobs.renew(connection, {each.sub_job_id: token for each in found})
+                kept = await sub_jobs.renew(connection, {each.sub_job_id: each.lease for each in found})
             self._begin_sub_jobs([each for each in found if each.sub_job_id in kept], sent)
             self._begin_jobs(found_jobs)
             self._unanswered.discard(token)

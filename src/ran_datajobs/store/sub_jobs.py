@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import zstandard
 from asyncpg import Record
@@ -243,7 +243,11 @@ async def notify_due(connection: Connection, kind: str) -> None:
 
 
 async def claim(connection: Connection, room: Room, token: UUID, worker_id: UUID) -> list[LeasedSubJob]:
-    """Lease what is due, within ``room``, under ``token``; an ADMITTED sub-job becomes STARTING."""
+    """Lease what is due, within ``room``; an ADMITTED sub-job becomes STARTING.
+
+    Its lease is ``token``, that of all others another one, which follows from it: :func:`leased_under` tells
+    them apart.
+    """
     plugins = list(room.plugins.items())
     rows = await connection.fetch(
         _CLAIM,
@@ -259,8 +263,14 @@ async def claim(connection: Connection, room: Room, token: UUID, worker_id: UUID
         token,
         worker_id,
         LEASE_SECONDS,
+        _token_of_others(token),
     )
     return [_leased_sub_job(row) for row in rows]
+
+
+def _token_of_others(token: UUID) -> UUID:
+    """The token of what the claim with ``token`` found in another stage than ADMITTED."""
+    return uuid5(token, "not ADMITTED")
 
 
 async def claim_admitted(
@@ -273,7 +283,8 @@ async def claim_admitted(
 
 async def leased_under(connection: Connection, token: UUID) -> list[LeasedSubJob]:
     """What a claim under ``token`` leased whose answer was lost: nothing was done with it since."""
-    return [_leased_sub_job(row) for row in await connection.fetch(_LEASED_UNDER, token)]
+    rows = await connection.fetch(_LEASED_UNDER, token, _token_of_others(token))
+    return [_leased_sub_job(row) for row in rows]
 
 
 def _leased_sub_job(row: Record) -> LeasedSubJob:
