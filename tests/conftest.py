@@ -71,12 +71,12 @@ def empty_database(postgres_url: str) -> Iterator[str]:
     """Name of an empty database that is copied for each test: its copies guard the rules of dispatch by
     themselves once they have the newest schema (see :mod:`tests.invariants`)."""
     name = f"test_empty_{secrets.token_hex(8)}"
-    asyncio.run(_on_server(postgres_url, f'create database "{name}"'))
-    asyncio.run(_on_server(address_of(postgres_url, name), invariants.preparation()))
+    asyncio.run(on_server(postgres_url, f'create database "{name}"'))
+    asyncio.run(on_server(address_of(postgres_url, name), invariants.preparation()))
     try:
         yield name
     finally:
-        asyncio.run(_on_server(postgres_url, f'drop database "{name}" with (force)'))
+        asyncio.run(on_server(postgres_url, f'drop database "{name}" with (force)'))
 
 
 @pytest.fixture
@@ -85,12 +85,12 @@ async def database_url(
 ) -> AsyncIterator[str]:
     """URL of a new, empty database; it is dropped afterwards, when it has told which rules its rows break."""
     name = f"test_{secrets.token_hex(8)}"
-    await _on_server(postgres_url, f'create database "{name}" template "{empty_database}"')
+    await on_server(postgres_url, f'create database "{name}" template "{empty_database}"')
     try:
         yield address_of(postgres_url, name)
         broken = await _broken_rules(address_of(postgres_url, name))
     finally:
-        await _on_server(postgres_url, f'drop database "{name}" with (force)')
+        await on_server(postgres_url, f'drop database "{name}" with (force)')
     if request.node.get_closest_marker("damages_rows") is None:
         assert not broken, "\n".join(["the rows of dispatch break rules of tests/invariants:", *broken])
 
@@ -108,7 +108,8 @@ async def _broken_rules(url: str) -> list[str]:
         await connection.close()
 
 
-async def _on_server(url: str, statement: str) -> None:
+async def on_server(url: str, statement: str) -> None:
+    """Execute a statement, or several, on a connection of its own."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement)
