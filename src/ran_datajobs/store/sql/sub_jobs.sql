@@ -145,7 +145,10 @@ with room as materialized (
     set lease = case when picked.stage = 'ADMITTED' then $10::uuid else $13::uuid end, leased_by = $11,
         leased_until = clock_timestamp() + make_interval(secs => $12), attention = false,
         stage = case when s.stage = 'ADMITTED' and not s.cancel_asked then 'STARTING' else s.stage end,
-        attempts = s.attempts + case when s.stage = 'ADMITTED' and not s.cancel_asked then 1 else 0 end,
+        attempts = s.attempts + case when s.stage = 'ADMITTED' and not s.cancel_asked then 1
+                                     when s.stage = 'STARTING' and (s.type = 'READ' or (
+                                         select p.idempotent from dmi_plugin p where p.plugin_id = s.plugin_id)) then 1
+                                     else 0 end,
         started_at = case when s.stage = 'ADMITTED' and not s.cancel_asked then coalesce(s.started_at, clock_timestamp())
                           else s.started_at end
     from picked where s.sub_job_id = picked.sub_job_id
