@@ -95,5 +95,5 @@ class Finisher:
         if not await planning.finish(connection, job_id, status, why(counts, status), counts):
             await planning.step_over(connection, leased)
             return
-        await self._announcer.job_ended(connection, job_id)
-        await planning.unblock_after(connection, job_id, self._admission)
+        await planning.unblock_after(connection, job_id, self._admission)  # it locks lanes
+        await self._announcer.job_ended(connection, job_id)  # it locks a shard of the outbox

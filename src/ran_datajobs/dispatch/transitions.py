@@ -192,13 +192,12 @@ class TransitionWriter:
             await sub_jobs.lock_lanes(connection, lanes)
         done: dict[UUID, bool] = {}
         delays: list[float] = []
+        running: list[UUID] = []
         if started:
             marked, running = await sub_jobs.mark_started(
                 connection, [(each.leased, each.data_producer_job_id) for each in started], versions
             )
             done |= marked
-            if running:
-                await self._announcer.jobs_changed(connection, running)
         if told:
             done |= await sub_jobs.mark_cancelling(connection, [each.leased for each in told], versions)
         if postponed:
@@ -207,6 +206,8 @@ class TransitionWriter:
         if collecting:
             done |= dict.fromkeys(await sub_jobs.mark_collecting(connection, collecting), False)
             delays += [0.0, *(each.delay for each in collecting)]
+        if running:
+            await self._announcer.jobs_changed(connection, running)
         if ended:
             settled, finished = await self._settle(connection, ended, versions)
             done |= dict.fromkeys(settled, False)
