@@ -20,6 +20,7 @@ from hypothesis import settings
 
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.embedded import EmbeddedPostgres
+from tests import invariants
 from tests.peers.kafka import kafka_broker as kafka_broker
 from tests.peers.s3 import s3_service as s3_service
 
@@ -69,19 +70,50 @@ def postgres_url() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture
-async def database_url(postgres_url: str) -> AsyncIterator[str]:
-    """URL of a new, empty database; it is dropped afterwards."""
-    name = f"test_{secrets.token_hex(8)}"
-    parts = urlsplit(postgres_url)
-    await _on_server(postgres_url, f'create database "{name}"')
+@pytest.fixture(scope="session")
+def empty_database(postgres_url: str) -> Iterator[str]:
+    """Name of an empty database that is copied for each test: its copies guard the rules of dispatch by
+    themselves once they have the newest schema (see :mod:`tests.invariants`)."""
+    name = f"test_empty_{secrets.token_hex(8)}"
+    asyncio.run(on_server(postgres_url, f'create database "{name}"'))
+    asyncio.run(on_server(address_of(postgres_url, name), invariants.preparation()))
     try:
-        yield urlunsplit(parts._replace(path=f"/{name}"))
+        yield name
     finally:
-        await _on_server(postgres_url, f'drop database "{name}" with (force)')
+        asyncio.run(on_server(postgres_url, f'drop database "{name}" with (force)'))
 
 
-async def _on_server(url: str, statement: str) -> None:
+@pytest.fixture
+async def database_url(
+    postgres_url: str, empty_database: str, request: pytest.FixtureRequest
+) -> AsyncIterator[str]:
+    """URL of a new, empty database; it is dropped afterwards, when it has told which rules its rows break."""
+    name = f"test_{secrets.token_hex(8)}"
+    await on_server(postgres_url, f'create database "{name}" template "{empty_database}"')
+    try:
+        yield address_of(postgres_url, name)
+        broken = await _broken_rules(address_of(postgres_url, name))
+    finally:
+        await on_server(postgres_url, f'drop database "{name}" with (force)')
+    if request.node.get_closest_marker("damages_rows") is None:
+        assert not broken, "\n".join(["the rows of dispatch break rules of tests/invariants:", *broken])
+
+
+def address_of(url: str, database: str) -> str:
+    """Address of another database of the same server."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
+
+
+async def _broken_rules(url: str) -> list[str]:
+    connection = await asyncpg.connect(url)
+    try:
+        return await invariants.violations(connection)
+    finally:
+        await connection.close()
+
+
+async def on_server(url: str, statement: str) -> None:
+    """Execute a statement, or several, on a connection of its own."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement)

@@ -32,6 +32,8 @@ from tests.contracts.northbound_api import (
     writes,
 )
 
+pytestmark = pytest.mark.damages_rows  # jobs are ended by hand, no worker runs
+
 INTERNAL = paths.fill(paths.TOPIC_MESSAGES, topic=INTERNAL_TOPIC)
 
 

@@ -20,6 +20,8 @@ from ran_datajobs.results.objects import manifest_key
 from ran_datajobs.store.database import Database
 from tests.contracts.northbound_api import READ, Api, end_job, northbound_api, outcome, plan, register, writes
 
+pytestmark = pytest.mark.damages_rows  # jobs are ended by hand, no worker runs
+
 S, F, U = OperationState.SUCCEEDED, OperationState.FAILED, OperationState.UNKNOWN
 
 

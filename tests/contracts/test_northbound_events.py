@@ -20,6 +20,8 @@ from ran_datajobs.northbound.bodies import Limits
 from ran_datajobs.store.database import Database
 from tests.contracts.northbound_api import Api, end_job, northbound_api, outcome, plan, register, writes
 
+pytestmark = pytest.mark.damages_rows  # jobs are ended by hand, no worker runs
+
 DONE = [outcome("1", OperationState.SUCCEEDED)]
 
 

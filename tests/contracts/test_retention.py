@@ -12,7 +12,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
+from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Message
@@ -291,3 +291,27 @@ async def test_young_traces_stay(database: Database, tmp_path: Path) -> None:
         handles = await connection.fetch("select cm_handle from cm_handle order by 1")
     assert [row[0] for row in clients] == ["young"]
     assert [row[0] for row in handles] == ["of an older version", "young"]
+
+
+async def test_a_job_stays_while_a_write_of_its_is_in_quarantine(database_url: str, tmp_path: Path) -> None:
+    """A write of unknown outcome has ended, and with it its job, and keeps its lane shut: the pruner leaves it.
+    When the quarantine is over the next write starts, and both jobs go."""
+    plugin = ScriptedPlugin(Script(create=(Step.DROP, Step.OBEY)))
+    async with (
+        plugin.serving() as address,
+        whole_service(database_url, tmp_path, lane_quarantine="600") as service,
+    ):
+        await service.register(address, {"/ManagedElement=0": "ems-0"})
+        unknown, waiting = [await service.submit(LINES[:1]) for _ in range(2)]
+        assert (await service.ended(unknown))["operations"]["unknown"] == 1
+        pruner = Pruner(service.database, open_folder(tmp_path / "objects"), NOTHING, logger())
+        assert await pruner.prune() == 0
+        assert (await service.job(waiting))["status"] == "NOT_STARTED"
+        async with service.database.connection() as connection:
+            await connection.execute(
+                "update sub_job set quarantined_until = clock_timestamp(), due_at = clock_timestamp()"
+                " where stage = 'QUARANTINED'"
+            )
+        assert (await service.ended(waiting))["status"] == "FINSHED"
+        assert await pruner.prune() == 2
+    assert len(plugin.history) == 2

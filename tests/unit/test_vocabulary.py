@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Set
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -12,9 +14,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ran_datajobs
-from ran_datajobs.job import ALLOWED, Counts, OperationState, Status, read_status, wire_status, worst
+from ran_datajobs.job import (
+    ALLOWED,
+    DELIVERIES,
+    LANES,
+    OPERATIONS,
+    STAGES,
+    Counts,
+    DeliveryState,
+    JobType,
+    LaneState,
+    OperationState,
+    Stage,
+    Status,
+    lane_state,
+    read_status,
+    wire_status,
+    worst,
+)
 from ran_datajobs.results.verdict import count, verdict, why
-from ran_datajobs.store.queries import migrations
+from ran_datajobs.store.database import Database
 
 LIFECYCLE: Final = Path(__file__).parents[2] / "docs/lifecycle.md"
 
@@ -68,11 +87,26 @@ def test_an_unknown_status_is_no_answer(word: object) -> None:
     assert read_status(word) is None
 
 
-def test_enum_of_the_database_is_the_enum_of_the_code() -> None:
-    """job_status in the schema lists exactly the members of Status."""
-    schema = migrations()[0][2]
-    listed = schema.split("create type job_status as enum (", 1)[1].split(")", 1)[0]
-    assert [word.strip().strip("'") for word in listed.split(",")] == [s.value for s in Status]
+ENUMS: Final = {
+    "job_status": Status,
+    "sub_job_stage": Stage,
+    "delivery_state": DeliveryState,
+    "job_type": JobType,
+}
+"""Enums of the database with the code's own: same words in the same order."""
+
+
+async def test_enums_of_the_database_are_the_enums_of_the_code(database: Database) -> None:
+    """A database of the newest schema has exactly the members of the code's enums, in their order."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(
+            "select t.typname, array_agg(e.enumlabel::text order by e.enumsortorder) as words"
+            " from pg_enum e join pg_type t on t.oid = e.enumtypid group by t.typname"
+        )
+    found = {row["typname"]: row["words"] for row in rows}
+    assert {name: found.get(name) for name in ENUMS} == {
+        name: [member.value for member in words] for name, words in ENUMS.items()
+    }
 
 
 ARROWS: Final = {
@@ -86,36 +120,77 @@ ARROWS: Final = {
 }
 
 
-def test_the_arrows_are_exactly_these() -> None:
-    """The code allows the twelve arrows written out here, and no other."""
+def test_the_arrows_of_a_status_are_exactly_these() -> None:
+    """The code allows the twelve arrows of the contract, written out here, and no other."""
     assert {state.value: {to.value for to in allowed} for state, allowed in ALLOWED.items()} == ARROWS
 
 
-def test_the_lifecycle_page_has_the_states_and_arrows_of_the_code() -> None:
-    """Both tables about statuses list each one once; the second one lists its arrows."""
-    meanings = table_below("| status | means |")
-    arrows = table_below("| from | allowed arrows |")
-    assert [state for state, _ in meanings] == [[s.value] for s in Status]
-    assert {state: set(allowed) for [state], allowed in arrows} == ARROWS
-    assert len(arrows) == len(ARROWS)
-    assert sum(len(allowed) for _, allowed in arrows) == sum(map(len, ARROWS.values()))
+TABLES: Final[Mapping[str, tuple[str, str, Mapping[StrEnum, Set[StrEnum]]]]] = {
+    "status": ("| status | means | left by |", "| from | allowed arrows |", dict(ALLOWED)),
+    "stage": ("| stage | means | left by |", "| from stage | allowed arrows |", dict(STAGES)),
+    "lane": ("| lane | means | left by |", "| from lane | allowed arrows |", dict(LANES)),
+    "operation": ("| state | means |", "| from operation | allowed arrows |", dict(OPERATIONS)),
+    "delivery": ("| delivery | means | left by |", "| from delivery | allowed arrows |", dict(DELIVERIES)),
+}
+"""Of each kind of state: the heads of its two tables on the lifecycle page, and its arrows in the code."""
 
 
-def test_the_lifecycle_page_has_the_other_sets_of_the_code() -> None:
-    """The states of an operation, and the stages of a sub-job in the database's enum."""
-    stages = migrations()[0][2].partition("create type sub_job_stage as enum (")[2].partition(");")[0]
-    for heading, words in (
-        ("| state | means |", [state.value for state in OperationState]),
-        ("| stage | means | left by |", re.findall("'([A-Z]+)'", stages)),
-    ):
-        assert [first for first, *_ in table_below(heading)] == [[word] for word in words]
+@pytest.mark.parametrize("kind", TABLES)
+def test_the_lifecycle_page_has_the_states_and_arrows_of_the_code(kind: str) -> None:
+    """One table lists each state once, in the order of the code, and says who leaves it where anybody does;
+    the other one lists its arrows, each once."""
+    states, arrows, table = TABLES[kind]
+    members = type(next(iter(table)))
+    assert set(table) == set(members)
+    meanings = table_below(states)
+    assert [row[0] for row in words_of(meanings)] == [[state.value] for state in members]
+    if "left by" in states:
+        left = {row[0].strip(" `"): row[2].strip() != "–" for row in meanings}
+        assert left == {state.value: bool(allowed) for state, allowed in table.items()}
+    listed = words_of(table_below(arrows))
+    assert [state for state, _ in listed] == [[state.value] for state in table]
+    for [state], allowed in listed:
+        assert len(allowed) == len(set(allowed))
+        assert set(allowed) == {to.value for to in table[members(state)]}
 
 
-def table_below(heading: str) -> list[list[list[str]]]:
-    """The rows of a table of the lifecycle page: of each cell the words in code spelling."""
+def test_the_arrows_of_a_lane_follow_from_those_of_its_writes() -> None:
+    """The state of a lane is that of its one active write. Each arrow of a stage moves it, and one that
+    settles the write may admit the next one in the same transaction; nothing else moves it."""
+
+    def state_at(stage: Stage) -> LaneState:
+        return lane_state(None if stage in (Stage.WAITING, Stage.SETTLED) else stage)
+
+    moves = {(state_at(stage), state_at(to)) for stage, followers in STAGES.items() for to in followers}
+    moves |= {(state, LaneState.OCCUPIED) for state, to in moves if to is LaneState.FREE}
+    assert {(state, to) for state, to in moves if state is not to} == {
+        (state, to) for state, followers in LANES.items() for to in followers
+    }
+    assert {lane_state(stage) for stage in Stage if stage not in (Stage.WAITING, Stage.SETTLED)} == {
+        LaneState.OCCUPIED,
+        LaneState.QUARANTINED,
+    }
+
+
+def test_every_stage_can_be_reached_and_left() -> None:
+    """From WAITING every stage is reached, and from every stage SETTLED is; that one has no arrow out."""
+    reached = {Stage.WAITING}
+    while more := {to for stage in reached for to in STAGES[stage]} - reached:
+        reached |= more
+    assert reached == set(Stage)
+    assert [stage for stage, followers in STAGES.items() if Stage.SETTLED not in followers] == [Stage.SETTLED]
+    assert STAGES[Stage.SETTLED] == frozenset()
+
+
+def table_below(heading: str) -> list[list[str]]:
+    """The rows of a table of the lifecycle page, cell by cell."""
     _, _, below = LIFECYCLE.read_text(encoding="utf-8").partition(f"\n{heading}\n")
     assert below, f"the page has no table {heading}"
-    rows = [line.strip("|").split("|") for line in below.partition("\n\n")[0].splitlines()[1:]]
+    return [line.strip("|").split("|") for line in below.partition("\n\n")[0].splitlines()[1:]]
+
+
+def words_of(rows: list[list[str]]) -> list[list[list[str]]]:
+    """Of each cell the words in code spelling."""
     return [[re.findall("`([^`]+)`", cell) for cell in row] for row in rows]
 
 

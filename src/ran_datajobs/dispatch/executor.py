@@ -142,7 +142,10 @@ class Executor:
     # --- start ---------------------------------------------------------------------------------------
 
     async def _start(self, attempt: Attempt) -> float | None:
-        """Send the create, unless an earlier one may have arrived and a second could do harm."""
+        """Send the create, unless an earlier one may have arrived and a second could do harm.
+
+        A create that is not sent before the lease is void counts as one that did not arrive.
+        """
         lost = attempt.sub_job.was is not Stage.ADMITTED
         if lost and not attempt.repeat_is_safe:
             return await self._end_unknown(attempt, "the create was under way when its worker ended")
@@ -166,7 +169,7 @@ class Executor:
             await self._reached(Checkpoint.START_MARKED)
             operations = await self._operations_array(attempt)
             if self.clock() >= attempt.valid_until:
-                raise Fenced("the lease ended before the create was sent")
+                return NotArrived("not sent: the lease of its worker had ended")
             attempt.sent = True
             answer = await self._plugin(attempt).create(
                 CreateCall(

@@ -103,6 +103,6 @@ class Finisher:
         if not await planning.finish(connection, job_id, status, why(counts, status), counts):
             await planning.step_over(connection, leased)
             return
-        await self._announcer.job_ended(connection, job_id)
         if lanes := await planning.unblock_after(connection, job_id):
             await self._write.admit(connection, lanes, each_lane_alone=each_lane_alone)
+        await self._announcer.job_ended(connection, job_id)  # it locks a shard of the outbox

@@ -205,13 +205,12 @@ class TransitionWriter:
             await sub_jobs.lock_lanes(connection, lanes)
         done: dict[UUID, bool] = {}
         dues: list[tuple[str, float]] = []
+        running: list[UUID] = []
         if started:
             marked, running = await sub_jobs.mark_started(
                 connection, [(each.leased, each.data_producer_job_id) for each in started], versions
             )
             done |= marked
-            if running:
-                await self._announcer.jobs_changed(connection, running)
         if told:
             done |= await sub_jobs.mark_cancelling(connection, [each.leased for each in told], versions)
         if postponed:
@@ -220,6 +219,7 @@ class TransitionWriter:
         if collecting:
             done |= dict.fromkeys(await sub_jobs.mark_collecting(connection, collecting), False)
             dues += [(SUB_JOB, 0.0), *((SUB_JOB, each.delay) for each in collecting)]
+        settled: set[UUID] = set()
         if ended:
             settled, finished = await self._settle(connection, ended, versions)
             done |= dict.fromkeys(settled, False)
@@ -231,6 +231,12 @@ class TransitionWriter:
             )
         if lanes and await self.admit(connection, lanes, each_lane_alone=each_lane_alone):
             dues.append((SUB_JOB, 0.0))
+        # Last, since a message locks a shard of the outbox.
+        if running:
+            await self._announcer.jobs_changed(connection, running)
+        if settled:
+            job_ids = {each.leased.job_id for each in ended if each.leased.sub_job_id in settled}
+            await self._announcer.sub_jobs_settled(connection, sorted(job_ids), sorted(settled))
         return done, dues
 
     async def _settle(
@@ -243,7 +249,6 @@ class TransitionWriter:
                 written.setdefault(each.leased.job_id, []).extend(each.parts)
         for job_id in sorted(written):
             await parts.record(connection, job_id, written[job_id])
-        await self._announcer.sub_jobs_settled(connection, sorted(written), sorted(settled))
         if finished:
             await sub_jobs.notify_due(connection, JOB)
         for each in ended:

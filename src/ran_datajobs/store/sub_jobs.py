@@ -249,7 +249,8 @@ async def notify_due(connection: Connection, kind: str) -> None:
 async def claim(connection: Connection, room: Room, token: UUID, worker_id: UUID) -> list[LeasedSubJob]:
     """Lease what is due, within ``room``; an ADMITTED sub-job becomes STARTING.
 
-    ``token`` is the lease of each, or leads to it: :func:`leased_under`.
+    Its lease is ``token``, that of all others another one, which follows from it: :func:`leased_under` tells
+    them apart.
     """
     plugins = list(room.plugins.items())
     rows = await connection.fetch(
@@ -266,15 +267,14 @@ async def claim(connection: Connection, room: Room, token: UUID, worker_id: UUID
         token,
         worker_id,
         LEASE_SECONDS,
-        _taken_over(token),
+        _token_of_others(token),
     )
     return [_leased_sub_job(row) for row in rows]
 
 
-def _taken_over(token: UUID) -> UUID:
-    """The lease, under a claim's ``token``, of what is STARTING already: its create may have arrived, which
-    :func:`leased_under` must know."""
-    return uuid5(token, "taken over")
+def _token_of_others(token: UUID) -> UUID:
+    """The token of what the claim with ``token`` found in another stage than ADMITTED."""
+    return uuid5(token, "not ADMITTED")
 
 
 async def claim_admitted(
@@ -287,7 +287,7 @@ async def claim_admitted(
 
 async def leased_under(connection: Connection, token: UUID) -> list[LeasedSubJob]:
     """What a claim under ``token`` leased whose answer was lost: nothing was done with it since."""
-    rows = await connection.fetch(_LEASED_UNDER, token, _taken_over(token))
+    rows = await connection.fetch(_LEASED_UNDER, token, _token_of_others(token))
     return [_leased_sub_job(row) for row in rows]
 
 

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- What is older than the retention, a bounded number of rows at a time. A job that is open, or whose delivery is
--- still under way, is never touched, and neither are its messages.
+-- still under way, is never touched, and neither are its messages. One with a write in quarantine stays until that is over:
+-- the write keeps its lane shut.
 
 -- name: claim_pruning
 select pg_try_advisory_lock(7263404);
@@ -9,6 +10,7 @@ select pg_try_advisory_lock(7263404);
 select job_id, results_bucket, destination_kind = 'BUCKET' and destination is not distinct from results_bucket as in_own_bucket
 from data_job
 where ended_at < clock_timestamp() - make_interval(secs => $1) and delivery_state <> 'PENDING'
+  and not exists (select 1 from sub_job s where s.job_id = data_job.job_id and s.stage = 'QUARANTINED')
 order by ended_at limit $2;
 
 -- name: is_expired

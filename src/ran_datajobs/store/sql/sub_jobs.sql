@@ -102,7 +102,7 @@ s.plugin_id, p.url, p.dialect, p.idempotent, p.stop_on_error, p.give_up, p.sub_j
 
 -- What this worker may take: of each plugin at most so many creates and other steps ($1 to $4 for the plugins that have
 -- some already, $5 to $7 for the others), $8 rows and $9 bytes of operations in all. Leases that are void come first.
--- $10: token, $11: worker, $12: seconds, $13: token of what is STARTING already. Answers with the stage that each row had.
+-- $10: token of the creates, $11: worker, $12: seconds, $13: token of all else. Answers with the stage that each row had.
 -- name: claim
 with room as materialized (
     select p.plugin_id, coalesce(r.creates, $5::integer) as creates, coalesce(r.calls, $6::integer) as calls,
@@ -142,9 +142,13 @@ with room as materialized (
     where nth <= $8 - (select count(*) from expired)
 ), leased as (
     update sub_job s
-    set lease = case when s.stage = 'STARTING' then $13::uuid else $10::uuid end, leased_by = $11, leased_until = clock_timestamp() + make_interval(secs => $12), attention = false,
+    set lease = case when picked.stage = 'ADMITTED' then $10::uuid else $13::uuid end, leased_by = $11,
+        leased_until = clock_timestamp() + make_interval(secs => $12), attention = false,
         stage = case when s.stage = 'ADMITTED' and not s.cancel_asked then 'STARTING' else s.stage end,
-        attempts = s.attempts + case when s.stage = 'ADMITTED' and not s.cancel_asked then 1 else 0 end,
+        attempts = s.attempts + case when s.stage = 'ADMITTED' and not s.cancel_asked then 1
+                                     when s.stage = 'STARTING' and (s.type = 'READ' or (
+                                         select p.idempotent from dmi_plugin p where p.plugin_id = s.plugin_id)) then 1
+                                     else 0 end,
         started_at = case when s.stage = 'ADMITTED' and not s.cancel_asked then coalesce(s.started_at, clock_timestamp())
                           else s.started_at end
     from picked where s.sub_job_id = picked.sub_job_id
@@ -165,12 +169,12 @@ with leased as (
 select :columns
 from leased s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
 
--- What was leased under a token whose claim had no answer: the claim was committed, and nothing was sent since. What is
--- leased under $2 was STARTING before: an earlier create of it may have arrived.
+-- What was leased by a claim that had no answer: it was committed, and nothing was sent since. $1, $2: its two tokens. What
+-- is STARTING under the second one was so before the claim: a create of it may have been sent.
 -- name: leased_under
 select :columns
 from (select o.*, case when o.stage = 'STARTING' and o.lease = $1 then 'ADMITTED'::sub_job_stage else o.stage end as was
-      from sub_job o where o.leased_until is not null and o.lease in ($1::uuid, $2::uuid)) s
+      from sub_job o where o.leased_until is not null and o.lease in ($1, $2)) s
 join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
 
 -- name: renew
