@@ -57,14 +57,15 @@ $$;
 
 -- Open sub-jobs of the old schema. A write that closed its lane holds it in quarantine. Reads that collect their
 -- messages wait for them anew: some may have come while nobody took them.
-update sub_job s set plugin_id = l.plugin_id from lane l where l.lane_id = s.lane_id;
+update sub_job s
+set plugin_id = l.plugin_id,
+    due_at = case when s.stage in ('STARTING', 'TRACKING', 'COLLECTING') or s.stage = 'WAITING' and s.cancel_asked then now() end
+from lane l where l.lane_id = s.lane_id;
 alter table sub_job alter column plugin_id set not null;
 update sub_job s
 set messages = (select count(distinct coalesce(p.message, p.sequence)) from result_part p
                 where p.job_id = s.job_id and p.sub_job = s.sub_job_id::text and p.outcomes is not null)
 where s.type = 'READ' and s.stage <> 'SETTLED' and s.attempts > 0;
-update sub_job set due_at = null where stage in ('WAITING', 'SETTLED');
-update sub_job set due_at = now() where stage in ('STARTING', 'TRACKING', 'COLLECTING') or stage = 'WAITING' and cancel_asked;
 update sub_job set last_part_at = now() where stage = 'COLLECTING';
 update sub_job s
 set stage = 'QUARANTINED', quarantined_until = l.closed_until, due_at = now()
@@ -93,9 +94,12 @@ where s.sub_job_id = next.sub_job_id;
 update sub_job s set stage = 'ADMITTED', due_at = now()
 from (
     select w.sub_job_id, row_number() over (partition by w.lane_id order by w.attempts > 0 desc, w.priority desc, w.job_seq) as nth,
-           (select count(*) from sub_job a where a.lane_id = w.lane_id and a.type = 'READ' and a.stage not in ('WAITING', 'SETTLED')) as active,
+           coalesce(a.active, 0) as active,
            coalesce(p.read_slots, 1) as slots
     from sub_job w join dmi_plugin p using (plugin_id)
+    left join (
+        select lane_id, count(*) as active from sub_job
+        where type = 'READ' and stage not in ('WAITING', 'SETTLED') group by lane_id) a using (lane_id)
     where w.type = 'READ' and w.stage = 'WAITING' and not w.blocked and not w.cancel_asked
 ) next
 where s.sub_job_id = next.sub_job_id and next.nth + next.active <= next.slots;
