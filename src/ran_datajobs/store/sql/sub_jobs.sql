@@ -365,7 +365,7 @@ with counted as (
                       then clock_timestamp() else s.due_at end
     from unnest($1::uuid[], $2::integer[], $3::integer[]) as t (sub_job_id, total, messages)
     where s.sub_job_id = t.sub_job_id
-    returning s.sub_job_id, s.lease, s.attention, s.due_at <= clock_timestamp() as due
+    returning s.sub_job_id, s.lease, s.attention, s.lease is null and s.due_at <= clock_timestamp() as due
 )
 select sub_job_id, due, case when lease is not null and attention then pg_notify('datajobs_sub_job', sub_job_id::text) end
 from counted;
