@@ -193,7 +193,7 @@ async def run_worker(
     ready: Callable[[str], None] = lambda _address: None,
     reached: Reached = pass_by,
 ) -> None:
-    """Plan, dispatch, collect and deliver until ``stopping``; ``ready`` is told when tasks are taken."""
+    """Plan, dispatch, collect and deliver until ``stopping``; ``ready`` is called when it claims."""
     log = logger()
     worker_id = uuid4()
     bounds = HttpBounds(

@@ -20,7 +20,7 @@ class Checkpoint(enum.StrEnum):
     ACCEPT_STORED = "accept.stored"  # the job is durable; the 202 is not sent
     PLAN_SPLIT = "plan.split"  # the sub-jobs are known; nothing is stored
     PLAN_WRITTEN = "plan.written"  # the objects of refused operations are written
-    PLAN_STORED = "plan.stored"  # the sub-jobs are durable; the task is not ended
+    PLAN_STORED = "plan.stored"  # the sub-jobs are durable; none is started
     START_MARKED = "start.marked"  # STARTING is durable; the create is not sent
     START_SENT = "start.sent"  # the create was answered; the id is not recorded
     START_RECORDED = "start.recorded"  # the id is durable
@@ -32,7 +32,7 @@ class Checkpoint(enum.StrEnum):
     COLLECT_SETTLED = "collect.settled"  # the sub-job is settled
     FINISH_COUNTED = "finish.counted"  # the verdict is known; no manifest is written
     FINISH_WRITTEN = "finish.written"  # the manifest is written; the job is not terminal
-    FINISH_STORED = "finish.stored"  # the job is terminal; the task is not ended
+    FINISH_STORED = "finish.stored"  # the job is terminal
     ARRIVAL_AWAITED = "arrival.awaited"  # that a read's messages come over a topic is durable
     ARRIVAL_WRITTEN = "arrival.written"  # a read's message is an object; it is not recorded
     ARRIVAL_STORED = "arrival.stored"  # it is recorded; the bus was not told

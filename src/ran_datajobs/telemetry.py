@@ -172,7 +172,7 @@ def configure(*, level: str, form: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [lines]
     root.setLevel(level.upper())
-    for chatty in ("pgqueuer", "aiohttp.access", "httpx", "asyncio"):
+    for chatty in ("aiohttp.access", "httpx", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
     logging.getLogger("asyncpg").setLevel(logging.ERROR)  # tells each failed try, with a traceback
 
