@@ -27,12 +27,9 @@ class Batched(Generic[Call, Answer]):
         flush: Callable[[Sequence[Call]], Awaitable[Sequence[Answer]]],
         *,
         most: int = 500,
-        unheard: Callable[[Answer], None] = lambda _: None,
     ) -> None:
-        """``unheard`` gets every answer whose caller was cancelled before it heard it."""
         self._flush = flush
         self._most = most
-        self._unheard = unheard
         self._waiting: list[tuple[Call, asyncio.Future[Answer]]] = []
         self._runner: asyncio.Task[None] | None = None
 
@@ -42,12 +39,7 @@ class Batched(Generic[Call, Answer]):
         self._waiting.append((call, answer))
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            if answer.done() and not answer.cancelled() and answer.exception() is None:
-                self._unheard(answer.result())
-            raise
+        return await answer
 
     async def _run(self) -> None:
         try:
@@ -70,7 +62,5 @@ class Batched(Generic[Call, Answer]):
                 raise
         else:
             for (_, future), answer in zip(batch, answers, strict=True):
-                if future.done():
-                    self._unheard(answer)
-                else:
+                if not future.done():
                     future.set_result(answer)
