@@ -372,7 +372,9 @@ async def test_a_claim_keeps_to_the_bytes_of_operations(database: Database) -> N
     in_all = await claim(database, room(size=2 * size))
     assert sorted(each.stage for each in in_all) == [Stage.STARTING] * 2 + [Stage.TRACKING]
     assert all(each.body_bytes == size for each in in_all if each.stage is Stage.STARTING)
-    of_plugin = await claim(database, Room(1000, MUCH, PluginRoom(9, 9, MUCH), {plugin_id: PluginRoom(9, 9, 1)}))
+    of_plugin = await claim(
+        database, Room(1000, MUCH, PluginRoom(9, 9, MUCH), {plugin_id: PluginRoom(9, 9, 1)})
+    )
     assert len(of_plugin) == 1
     assert await claim(database, room(size=0)) == []
     assert len(await claim(database)) == 2

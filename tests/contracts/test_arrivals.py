@@ -148,7 +148,9 @@ async def test_messages_of_a_read_that_is_not_terminal_yet_do_not_end_its_lease(
         "update sub_job set lease = gen_random_uuid(), leased_until = now() + interval '1 hour'"
     )
     await Taking(service).take(event(responses(1), subjobid=str(sub_job), sequence="0", total="1"))
-    assert await service.value("select lease is not null and attention and stage = $1::sub_job_stage from sub_job", stage)
+    assert await service.value(
+        "select lease is not null and attention and stage = $1::sub_job_stage from sub_job", stage
+    )
 
 
 @pytest.mark.parametrize(
@@ -393,9 +395,7 @@ async def test_a_fault_of_ours_does_not_end_the_consumer(service: EmbeddedServic
         if checkpoint is Checkpoint.ARRIVAL_STORED:
             stored.set()
 
-    arrivals = Arrivals(
-        service.database, service.bus, service.objects, troubled=told.append, reached=reached
-    )
+    arrivals = Arrivals(service.database, service.bus, service.objects, troubled=told.append, reached=reached)
     running = asyncio.create_task(arrivals.run())
     try:
         async with asyncio.timeout(20):

@@ -132,7 +132,9 @@ async def test_no_transition_under_a_lease_that_is_gone_changes_anything(
         if holder == "nobody":
             await sub_jobs.give_back(connection, {new.sub_job_id: new.lease})
     before = await sub_job_row(database, job.sub_job_id)
-    job_before = await rows(database, "select status, sub_jobs_open, succeeded, unknown, due_at from data_job")
+    job_before = await rows(
+        database, "select status, sub_jobs_open, succeeded, unknown, due_at from data_job"
+    )
     for transition in transitions(name(old)):
         with pytest.raises(Fenced):
             await parts.write(transition)
@@ -513,7 +515,9 @@ async def test_a_step_that_breaks_is_tried_again_and_sends_no_second_create(
     """A fault of ours between the answer to a create and its record: it is logged, the row is not left
     leased, and at a plugin without idempotency nothing that may have been executed is sent again."""
     with log_lines() as lines:
-        monkeypatch.setattr(sub_jobs, "mark_started", await flaky(sub_jobs.mark_started, [RuntimeError("a fault")]))
+        monkeypatch.setattr(
+            sub_jobs, "mark_started", await flaky(sub_jobs.mark_started, [RuntimeError("a fault")])
+        )
         async with parts.working():
             await until_ended(database, job.job_id)
     assert len(plugin.creates) == 1
@@ -889,7 +893,9 @@ async def test_a_write_that_may_still_run_keeps_the_next_one_back(
                         "update sub_job set quarantined_until = now() where stage = 'QUARANTINED'"
                     )
             await until(lambda: len(plugin.creates) == 2)
-    assert [line["lane_id"] for line in lines() if line["event"] == "lane.quarantined"][0] == first.lane_ids[0]
+    assert [line["lane_id"] for line in lines() if line["event"] == "lane.quarantined"][0] == first.lane_ids[
+        0
+    ]
     assert (await sub_job_row(database, first.sub_job_id))["unknown"] == 1
 
 

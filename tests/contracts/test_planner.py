@@ -66,7 +66,9 @@ async def planned(api: Api, *job_ids: UUID) -> list[bool]:
     """Which of these jobs have their plan."""
     found = {
         row["job_id"]: row["planned"]
-        for row in await api.rows("select job_id, planned from data_job where job_id = any($1)", list(job_ids))
+        for row in await api.rows(
+            "select job_id, planned from data_job where job_id = any($1)", list(job_ids)
+        )
     }
     return [found[job_id] for job_id in job_ids]
 
@@ -74,9 +76,7 @@ async def planned(api: Api, *job_ids: UUID) -> list[bool]:
 # --- the order of plans ----------------------------------------------------------------------------------
 
 
-async def test_jobs_of_a_client_are_planned_in_the_order_of_their_submission(
-    api: Api, parts: Parts
-) -> None:
+async def test_jobs_of_a_client_are_planned_in_the_order_of_their_submission(api: Api, parts: Parts) -> None:
     """A worker is offered one job of a client at a time, whoever plans the one before it."""
     job_ids = [await submit(api) for _ in range(4)]
     order = []
@@ -91,9 +91,7 @@ async def test_jobs_of_a_client_are_planned_in_the_order_of_their_submission(
 async def test_a_more_urgent_job_and_other_clients_do_not_wait_for_the_head_of_a_line(api: Api) -> None:
     """While a worker plans a client's job, its next one waits; a more urgent one of the same client, and
     another client's, are planned beside it. A less urgent one that came later waits for both."""
-    first, second, urgent, last = [
-        await submit(api, priority=priority) for priority in (4, 4, 5, 3)
-    ]
+    first, second, urgent, last = [await submit(api, priority=priority) for priority in (4, 4, 5, 3)]
     others = await submit(api, client="other")
     database = api.parts.database
     assert set(await claimed(database)) == {first, urgent, others}
@@ -298,9 +296,7 @@ async def test_a_plan_whose_commit_had_no_answer_is_executed_once(
     assert row == {"succeeded": 1, "unknown": 0}
 
 
-async def test_a_plan_that_fails_is_made_after_a_pause(
-    api: Api, database: Database, tmp_path: Path
-) -> None:
+async def test_a_plan_that_fails_is_made_after_a_pause(api: Api, database: Database, tmp_path: Path) -> None:
     """Whatever went wrong: it is logged, the job is not left leased, its pauses grow, and it gets its plan."""
     job_id = await submit(api)
     failures = 3

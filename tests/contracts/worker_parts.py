@@ -273,7 +273,13 @@ async def planned_job(
     )
     await planning.lock_job(connection, job.job_id)
     await planning.mark_planned(
-        connection, job.job_id, sub_jobs=len(producers), unmatched=0, failed=0, fanned_out=False, blocked=False
+        connection,
+        job.job_id,
+        sub_jobs=len(producers),
+        unmatched=0,
+        failed=0,
+        fanned_out=False,
+        blocked=False,
     )
     count = len(msgspec.json.decode(operations))
     new = [

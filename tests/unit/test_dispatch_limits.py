@@ -169,7 +169,9 @@ def test_room_that_is_made_is_told() -> None:
     assert told == [limits.room().rows - 1, limits.room().rows]
 
 
-@pytest.mark.parametrize("lack", ["rows", "the rows of two plugins", "creates", "bytes", "the bytes of a plugin"])
+@pytest.mark.parametrize(
+    "lack", ["rows", "the rows of two plugins", "creates", "bytes", "the bytes of a plugin"]
+)
 def test_a_worker_that_left_something_due_for_want_of_room_knows_it(lack: str) -> None:
     """Whatever is lacking, for whichever plugin: what was not claimed is claimed as soon as there is room."""
     limits = DispatchLimits(rows=100, creates_per_plugin=10, body_bytes=1000)
