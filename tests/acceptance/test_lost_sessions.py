@@ -32,7 +32,7 @@ class HeldPlugin(ScriptedPlugin):
 async def cut_sessions(service: Service) -> None:
     """End every session of the service, once the worker is in the middle of a statement.
 
-    On return the sessions are gone: the API answers 503 to a client that is served in one that is just ending.
+    On return the sessions are gone: the API answers 503 to a client that is served in one that ends.
     """
     ours = "pid <> pg_backend_pid() and application_name like 'ran-datajobs %'"
     async with service.database.transaction(idle=DEADLINE) as connection:

@@ -91,9 +91,10 @@ class Service:
             producer,
         )
         await self.execute(
-            "insert into sub_job (sub_job_id, job_id, position, lane_id, plugin_id, type, job_seq, client, priority, "
-            "stage, operations, data_producer_job_id, attempts) "
-            "select $1, job_id, $3, lane_id, plugin_id, type, seq, client, 4, $4, 3, $5, 1 from data_job, lane "
+            "insert into sub_job (sub_job_id, job_id, position, lane_id, plugin_id, type, job_seq, client, "
+            "priority, stage, operations, data_producer_job_id, attempts) "
+            "select $1, job_id, $3, lane_id, plugin_id, type, seq, client, 4, $4, 3, $5, 1 "
+            "from data_job, lane "
             "where job_id = $2 and lane.data_producer_id = $6",
             sub_job_id,
             job_id,

@@ -88,7 +88,7 @@ async def order_of(parts: Parts, first: PlannedJob, others: Sequence[PlannedJob]
     return found
 
 
-# --- the order of admission --------------------------------------------------------------------------------
+# --- the order of admission ----------------------------------------------------------------------------
 
 
 async def test_writes_of_a_lane_start_by_trial_then_priority_then_submission(
@@ -203,7 +203,7 @@ async def test_quarantine_keeps_writes_back_and_its_end_admits_the_next(
     assert await active(database) == {second.sub_job_id, read.sub_job_id}
 
 
-# --- one write per lane --------------------------------------------------------------------------------------
+# --- one write per lane --------------------------------------------------------------------------------
 
 
 async def test_a_second_active_write_is_an_error_of_the_database(database: Database) -> None:
@@ -232,7 +232,7 @@ async def test_a_lane_in_which_admission_is_refused_stops_no_other_lane(
         ended = {name: await planned_job(connection, name) for name in ("broken", "well")}
         later = {name: await planned_job(connection, name, admitted=False) for name in ended}
         extra = await planned_job(connection, "broken", admitted=False)
-        # A second active write of the lane, made by hand: the index does not see it as one until it is a write.
+        # A second active write of the lane, made by hand: the index does not see it until it is a write.
         await connection.execute(
             "update sub_job set type = 'READ', stage = 'TRACKING' where sub_job_id = $1", extra.sub_job_id
         )
@@ -243,7 +243,8 @@ async def test_a_lane_in_which_admission_is_refused_stops_no_other_lane(
                    return null;
                end $$;
                create trigger make_it_a_write after update of stage on sub_job for each row
-                   when (old.stage = 'WAITING' and new.stage = 'ADMITTED') execute function make_it_a_write()"""
+                   when (old.stage = 'WAITING' and new.stage = 'ADMITTED')
+                   execute function make_it_a_write()"""
         )
     settlements = [
         Ended(Settlement(await leased(database, job), Status.FINISHED, succeeded=1), ())
@@ -296,7 +297,7 @@ async def test_a_transition_that_the_database_refuses_stops_no_other_one(
     assert stages == ["SETTLED", "ADMITTED", "SETTLED"]
 
 
-# --- what a worker claims ------------------------------------------------------------------------------------
+# --- what a worker claims ------------------------------------------------------------------------------
 
 
 def room(rows: int = 1000, size: int = MUCH, other: PluginRoom | None = None, **of: PluginRoom) -> Room:
@@ -381,7 +382,7 @@ async def test_a_claim_keeps_to_the_bytes_of_operations(database: Database) -> N
 
 
 async def test_void_leases_are_claimed_and_valid_ones_are_not(database: Database) -> None:
-    """A row under a void lease is taken over, whatever it is due, before what is due; the token is a new one."""
+    """A row under a void lease is taken over before what is due, under a new token."""
     async with database.transaction() as connection:
         job = await planned_job(connection, "a", "b")
     first = await claim(database)

@@ -57,8 +57,9 @@ async def settle(api: Api, job_id: UUID, state: OperationState) -> None:
         async with database.transaction() as connection:
             await parts.record(connection, job_id, written)
     await api.rows(
-        "with ended as (update sub_job set stage = 'SETTLED', status = 'FINISHED', due_at = null where job_id = $1)"
-        " update data_job set sub_jobs_open = 0, status = 'RUNNING', due_at = now() where job_id = $1 returning 1",
+        "with ended as (update sub_job set stage = 'SETTLED', status = 'FINISHED', due_at = null"
+        " where job_id = $1) update data_job set sub_jobs_open = 0, status = 'RUNNING', due_at = now()"
+        " where job_id = $1 returning 1",
         job_id,
     )
     (step,) = await claim_jobs(database)

@@ -294,7 +294,7 @@ async def test_young_traces_stay(database: Database, tmp_path: Path) -> None:
 
 
 async def test_a_job_stays_while_a_write_of_its_is_in_quarantine(database_url: str, tmp_path: Path) -> None:
-    """A write of unknown outcome has ended, and with it its job, and keeps its lane shut: the pruner leaves it.
+    """A write of unknown outcome has ended with its job, and keeps its lane shut: the pruner leaves it.
     When the quarantine is over the next write starts, and both jobs go."""
     plugin = ScriptedPlugin(Script(create=(Step.DROP, Step.OBEY)))
     async with (

@@ -59,8 +59,8 @@ TOPICS = [c for c in Checkpoint if c.split(".")[0] in ("arrival", "deliver")]
 CANCELS = [Checkpoint.CANCEL_SENT, Checkpoint.CANCEL_RECORDED]
 
 RECOVERY_WITHIN = 40.0
-"""Seconds in which a worker that was started takes up what a killed one left: 12 s after the last renewal of a
-lease, and as much again for a busy machine."""
+"""Seconds in which a worker that was started takes up what a killed one left: 12 s after the last renewal of
+a lease, and as much again for a busy machine."""
 
 
 def test_every_checkpoint_is_killed_at_in_every_run() -> None:

@@ -46,7 +46,7 @@ def fill(limits: DispatchLimits, plugin_id: int, size: int = 0, *, creates: bool
     return count
 
 
-# --- rows ------------------------------------------------------------------------------------------------
+# --- rows ------------------------------------------------------------------------------------------
 
 
 def test_one_plugin_gets_half_of_the_rows_and_the_next_one_finds_some() -> None:
@@ -88,7 +88,7 @@ def test_a_single_claim_takes_no_more_of_a_new_plugin_than_half_of_what_is_free(
     assert limits.room().other.calls == limits.room().rows // 2
 
 
-# --- creates ---------------------------------------------------------------------------------------------
+# --- creates ------------------------------------------------------------------------------------------
 
 
 def test_creates_of_a_plugin_are_bounded_and_their_answers_make_room() -> None:
@@ -155,7 +155,7 @@ def test_what_fits_never_exceeds_the_room(wishes: list[tuple[int, int]]) -> None
     assert sum(each.size for each in fits[:-1]) < max(1, room.size)
 
 
-# --- news --------------------------------------------------------------------------------------------------
+# --- news ------------------------------------------------------------------------------------------
 
 
 def test_room_that_is_made_is_told() -> None:
@@ -205,7 +205,7 @@ def test_steps_of_jobs_are_bounded_by_kind() -> None:
     assert limits.job_room() == JobRoom(SMALL_PLANS, LARGE_PLANS - 1, FINISHES - 2)
 
 
-# --- calls ---------------------------------------------------------------------------------------------------
+# --- calls ------------------------------------------------------------------------------------------
 
 
 async def test_while_creates_wait_other_calls_have_fewer_places() -> None:
@@ -257,7 +257,7 @@ async def test_operations_in_memory_are_bounded_for_a_plugin_and_in_all() -> Non
     assert holding.total() == 0
 
 
-# --- the allowance --------------------------------------------------------------------------------------------
+# --- the allowance -------------------------------------------------------------------------------------
 
 
 async def test_who_has_a_place_and_who_waits_for_one_can_be_cancelled_together() -> None:
