@@ -296,7 +296,7 @@ async def test_a_plugin_that_is_not_there_is_given_up_and_nothing_was_sent(servi
 async def test_a_write_of_unknown_outcome_is_in_quarantine_before_the_next_one_starts(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """The next write of that producer starts when the quarantine is over; another producer's is not held up."""
+    """The next write of that producer starts after the quarantine; another producer's does not wait."""
     scripted, address = plugin
     scripted.script(BAD, Script(create=(Step.DROP, Step.OBEY)))
     await service.register(address, HANDLES)
