@@ -29,13 +29,13 @@ WHO_WORKED = """
 create table worked (worker_id uuid primary key);
 create function note_worker() returns trigger language plpgsql as $$
 begin
-    insert into worked values (new.held_by) on conflict do nothing;
+    insert into worked values (new.leased_by) on conflict do nothing;
     return null;
 end $$;
-create trigger note_worker after update on lane for each row when (new.held_by is not null)
+create trigger note_worker after update on sub_job for each row when (new.leased_by is not null)
     execute function note_worker();
 """
-"""Remembers every worker that ever held a lane."""
+"""Remembers every worker that ever leased a sub-job."""
 
 
 def matched(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -97,7 +97,7 @@ async def test_any_machine_can_be_killed(database_url: str, tmp_path: Path) -> N
                 lines = request(len(submitted), chance)
                 job_id = await submit_at_any(apis, lines, f"key-{len(submitted)}")
                 submitted[job_id] = lines
-                await apis[0].ended(job_id)  # its lanes are free again for whoever is first
+                await apis[0].ended(job_id)  # the next one is for whoever is first
                 async with database.connection() as connection:
                     at_work = await connection.fetchval("select count(*) from worked")
         for _ in range(20):
