@@ -97,7 +97,7 @@ async def test_any_machine_can_be_killed(database_url: str, tmp_path: Path) -> N
                 lines = request(len(submitted), chance)
                 job_id = await submit_at_any(apis, lines, f"key-{len(submitted)}")
                 submitted[job_id] = lines
-                await apis[0].ended(job_id)  # its lanes are free again for whoever is first
+                await apis[0].ended(job_id)  # the next one is for whoever is first
                 async with database.connection() as connection:
                     at_work = await connection.fetchval("select count(*) from worked")
         for _ in range(20):
