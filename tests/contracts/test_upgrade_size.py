@@ -14,28 +14,33 @@ from tests.data.kept import load_stages
 
 SUB_JOBS: Final = 3000
 PASSES: Final = 60
-"""Times that the migrations may read the sub-jobs; one that compares all with all reads them thousands of times."""
+"""Times that the migrations may read the sub-jobs. What compares each with each other reads them thousands
+of times."""
 
 MULTIPLY = """
 with job as (
     insert into data_job overriding system value
-    select (jsonb_populate_record(j, jsonb_build_object('job_id', gen_random_uuid(), 'seq', j.seq + 1000000, 'sub_jobs', $2::integer,
-                                                        'sub_jobs_open', $2::integer))).*
+    select (jsonb_populate_record(j, jsonb_build_object(
+        'job_id', gen_random_uuid(), 'seq', j.seq + 1000000,
+        'sub_jobs', $2::integer, 'sub_jobs_open', $2::integer))).*
     from data_job j where j.name = $1
     returning job_id, seq
 ), lanes as (
     insert into lane overriding system value
-    select (jsonb_populate_record(l, jsonb_build_object('lane_id', 1000000 + n, 'data_producer_id', 'many-' || n,
-                                                     'closed_by', null))).*
-    from sub_job s join data_job j using (job_id) join lane l using (lane_id), generate_series(1, $3::integer) n
+    select (jsonb_populate_record(l, jsonb_build_object(
+        'lane_id', 1000000 + n, 'data_producer_id', 'many-' || n, 'closed_by', null))).*
+    from sub_job s join data_job j using (job_id) join lane l using (lane_id),
+         generate_series(1, $3::integer) n
     where j.name = $1
     on conflict do nothing
     returning lane_id
 )
 insert into sub_job
-select (jsonb_populate_record(s, jsonb_build_object('sub_job_id', gen_random_uuid(), 'job_id', job.job_id, 'job_seq', job.seq,
-                                                    'position', n, 'lane_id', 1000001 + n % $3::integer))).*
-from sub_job s join data_job j using (job_id), job, generate_series(1, $2::integer) n, (select count(*) from lanes)
+select (jsonb_populate_record(s, jsonb_build_object(
+    'sub_job_id', gen_random_uuid(), 'job_id', job.job_id, 'job_seq', job.seq,
+    'position', n, 'lane_id', 1000001 + n % $3::integer))).*
+from sub_job s join data_job j using (job_id), job,
+     generate_series(1, $2::integer) n, (select count(*) from lanes)
 where j.name = $1
 """
 """Another job like $1 with $2 sub-jobs in $3 lanes of their own."""
