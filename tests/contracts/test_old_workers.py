@@ -239,9 +239,40 @@ async def test_a_worker_that_was_frozen_over_the_migration_changes_nothing(datab
             "settle": [ids, epochs, ["FINISHED"] * n, zeros, zeros, zeros, zeros, words, jobs, zeros],
             "release": [lanes, epochs],
         }
-        assert woken.keys() | {"count_settled"} == OLD.keys()
+        assert woken.keys() | {"count_settled", "finish"} == OLD.keys()
         for name, arguments in woken.items():
             with pytest.raises((asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)):
                 await worker.connection.execute(OLD[name], *arguments)
         assert await everything(worker.connection) == before
+    await database.close()
+
+
+async def test_a_worker_that_was_frozen_over_the_migration_may_finish_a_job_once(
+    database_url: str, tmp_path: Path
+) -> None:
+    """An old worker has counted what became of a job whose sub-jobs are all settled when it freezes. It wakes
+    up in a database of the new schema and ends the job, which nothing forbids. The new worker's finish step
+    changes nothing of that, and the job is not due any more."""
+    stages = await load_stages(database_url, 6)
+    stages.write_objects(tmp_path)
+    database = await Database.open(database_url, size=2)
+    job = "select * from data_job where name = 'settled'"
+    async with old_worker(database_url) as worker:
+        await worker.sign_of_life(-1.0)
+        await database.migrate()
+        counted = await worker.connection.fetchrow(job)
+        assert counted is not None
+        assert counted["due_at"] is not None
+        counts = [counted[name] for name in ("succeeded", "failed", "unmatched", "not_started", "unknown")]
+        finish = OLD["finish"], counted["job_id"], "FINISHED", None, *counts
+        assert len(await worker.connection.fetch(*finish)) == 1
+        ended = await worker.connection.fetchrow(job)
+        async with whole_service(database_url, tmp_path), asyncio.timeout(PATIENCE):
+            while await worker.connection.fetchval(f"select due_at is not null from ({job})"):
+                await asyncio.sleep(0.02)
+        after = await worker.connection.fetchrow(job)
+        assert ended is not None
+        assert after is not None
+        assert dict(after) == dict(ended) | {"due_at": None}
+        assert await worker.connection.fetch(*finish) == []
     await database.close()

@@ -143,3 +143,10 @@ from unnest($1::uuid[], $2::integer[], $3::integer[], $4::integer[], $5::integer
      as c (job_id, settled, succeeded, failed, not_started, unknown, cancelled)
 where j.job_id = c.job_id
 returning j.job_id, j.sub_jobs_open;
+
+-- name: finish
+update data_job
+set status = $2::job_status, reason = $3, ended_at = clock_timestamp(), version = version + 1,
+    succeeded = $4, failed = $5, unmatched = $6, not_started = $7, unknown = $8
+where job_id = $1 and status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') and planned and sub_jobs_open = 0
+returning job_id;

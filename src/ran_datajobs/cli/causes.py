@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ran_datajobs.cli import show
 from ran_datajobs.cli.api import Api
+from ran_datajobs.errors import ServerUnreachable
 from ran_datajobs.northbound import paths
 from ran_datajobs.reasons import explanation_of
 
@@ -77,7 +78,10 @@ def show_causes(causes: Sequence[Cause]) -> None:
 
 
 def in_brief(api: Api, job: Mapping[str, Any]) -> list[str]:
-    """One line for each of the most frequent reasons of a job's failures; none where all went well."""
+    """One line for each of the most frequent reasons of a job's failures; none where all went well.
+
+    A service that cannot read its result objects answers all the same how the job stands: one line says so.
+    """
     counts = job["operations"]
     failed = counts["total"] - counts["succeeded"] - counts["pending"]
     command = f"datajobs failures {job['jobId']}"
@@ -85,7 +89,10 @@ def in_brief(api: Api, job: Mapping[str, Any]) -> list[str]:
         return []
     if failed > _COUNTED_UP_TO:
         return [f"{failed} operations: {command} groups them by reason"]
-    counted = Counter(str(json.loads(line)["reason"]) for line in failures(api, str(job["jobId"])))
+    try:
+        counted = Counter(str(json.loads(line)["reason"]) for line in failures(api, str(job["jobId"])))
+    except ServerUnreachable as error:
+        return [f"{failed} operations; their reasons cannot be read now: {error}"]
     brief = [
         f"{count} × {reason}: {explanation_of(reason).title}" for reason, count in counted.most_common(_SHOWN)
     ]

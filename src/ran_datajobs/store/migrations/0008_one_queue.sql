@@ -55,26 +55,31 @@ begin
 end
 $$;
 
--- Open sub-jobs of the old schema. A write that closed its lane holds it in quarantine. Reads that collect their
--- messages wait for them anew: some may have come while nobody took them.
+-- Open sub-jobs of the old schema. Reads that collect their messages wait for them anew: some may have come while
+-- nobody took them. PostgreSQL knows nothing of the new stages and may take a table for empty: what looks for other
+-- sub-jobs of a lane reads them once for all lanes.
 update sub_job s
 set plugin_id = l.plugin_id,
-    due_at = case when s.stage in ('STARTING', 'TRACKING', 'COLLECTING') or s.stage = 'WAITING' and s.cancel_asked then now() end
+    due_at = case when s.stage in ('STARTING', 'TRACKING', 'COLLECTING') or s.stage = 'WAITING' and s.cancel_asked then now() end,
+    last_part_at = case when s.stage = 'COLLECTING' then now() else s.last_part_at end
 from lane l where l.lane_id = s.lane_id;
 alter table sub_job alter column plugin_id set not null;
 update sub_job s
 set messages = (select count(distinct coalesce(p.message, p.sequence)) from result_part p
                 where p.job_id = s.job_id and p.sub_job = s.sub_job_id::text and p.outcomes is not null)
 where s.type = 'READ' and s.stage <> 'SETTLED' and s.attempts > 0;
-update sub_job set last_part_at = now() where stage = 'COLLECTING';
+-- A write that closed its lane holds it in quarantine.
 update sub_job s
-set stage = 'QUARANTINED', quarantined_until = l.closed_until, due_at = now()
-from lane l
-where l.lane_id = s.lane_id and l.closed_until > now() and s.stage = 'SETTLED' and s.type = 'WRITE'
-  and s.sub_job_id = coalesce(l.closed_by, (
-      select c.sub_job_id from sub_job c where c.lane_id = l.lane_id and c.type = 'WRITE' and c.stage = 'SETTLED' and c.unknown > 0
-      order by c.ended_at desc limit 1))
-  and not exists (select 1 from sub_job a where a.lane_id = l.lane_id and a.type = 'WRITE' and a.stage in ('STARTING', 'TRACKING', 'COLLECTING'));
+set stage = 'QUARANTINED', quarantined_until = closed.closed_until, due_at = now()
+from (
+    select distinct on (l.lane_id) c.sub_job_id, l.closed_until
+    from lane l join sub_job c using (lane_id)
+    where l.closed_until > now() and c.type = 'WRITE' and c.stage = 'SETTLED'
+      and (c.sub_job_id = l.closed_by or l.closed_by is null and c.unknown > 0)
+      and l.lane_id not in (select lane_id from sub_job where type = 'WRITE' and stage in ('STARTING', 'TRACKING', 'COLLECTING'))
+    order by l.lane_id, c.ended_at desc
+) closed
+where s.sub_job_id = closed.sub_job_id;
 -- Who waits for jobs that have ended waits no longer: an older version looked for such jobs now and then.
 update data_job j set blocked = false
 where j.blocked and not exists (
@@ -87,16 +92,16 @@ from (
     select distinct on (w.lane_id) w.sub_job_id
     from sub_job w
     where w.type = 'WRITE' and w.stage = 'WAITING' and not w.blocked and not w.cancel_asked
-      and not exists (select 1 from sub_job a where a.lane_id = w.lane_id and a.type = 'WRITE' and a.stage not in ('WAITING', 'SETTLED'))
+      and w.lane_id not in (select lane_id from sub_job where type = 'WRITE' and stage not in ('WAITING', 'SETTLED'))
     order by w.lane_id, w.attempts > 0 desc, w.priority desc, w.job_seq
 ) next
 where s.sub_job_id = next.sub_job_id;
 update sub_job s set stage = 'ADMITTED', due_at = now()
 from (
-    select w.sub_job_id, row_number() over (partition by w.lane_id order by w.attempts > 0 desc, w.priority desc, w.job_seq) as nth,
-           coalesce(a.active, 0) as active,
-           coalesce(p.read_slots, 1) as slots
-    from sub_job w join dmi_plugin p using (plugin_id)
+    select w.sub_job_id, coalesce(a.active, 0) as active, coalesce(p.read_slots, 1) as slots,
+           row_number() over (partition by w.lane_id order by w.attempts > 0 desc, w.priority desc, w.job_seq) as nth
+    from sub_job w
+    join dmi_plugin p using (plugin_id)
     left join (
         select lane_id, count(*) as active from sub_job
         where type = 'READ' and stage not in ('WAITING', 'SETTLED') group by lane_id) a using (lane_id)
