@@ -118,6 +118,7 @@ async def test_a_worker_that_stays_ends_the_migration(
     await database.close()
 
 
+@pytest.mark.damages_rows
 async def test_a_worker_that_leaves_in_time_lets_the_migration_go_on(
     database_url: str, tmp_path: Path
 ) -> None:
