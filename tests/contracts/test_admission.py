@@ -91,7 +91,7 @@ async def order_of(parts: Parts, first: PlannedJob, others: Sequence[PlannedJob]
     return found
 
 
-# --- the order of admission --------------------------------------------------------------------------------
+# --- the order of admission ----------------------------------------------------------------------------
 
 
 async def test_writes_of_a_lane_start_by_trial_then_priority_then_submission(
@@ -208,7 +208,7 @@ async def test_quarantine_keeps_writes_back_and_its_end_admits_the_next(
     assert await active(database) == {second.sub_job_id, read.sub_job_id}
 
 
-# --- one write per lane --------------------------------------------------------------------------------------
+# --- one write per lane --------------------------------------------------------------------------------
 
 
 async def test_a_second_active_write_is_an_error_of_the_database(database: Database) -> None:
@@ -246,13 +246,13 @@ async def test_a_lane_in_which_admission_is_refused_stops_no_other_lane(
                    return null;
                end $$;
                create trigger make_it_a_write after update of stage on sub_job for each row
-                   when (old.stage = 'WAITING' and new.stage = 'ADMITTED') execute function make_it_a_write()"""
+                   when (old.stage = 'WAITING' and new.stage = 'ADMITTED')
+                   execute function make_it_a_write()"""
         )
-    # A second active write, made by hand: the index sees it as one only when the trigger makes it a write.
+    # A second active write, made by hand: the index does not see it until the trigger makes it a write.
     await by_hand(
         database,
-        "update sub_job set type = 'READ', stage = 'TRACKING', due_at = now() where sub_job_id = $1"
-        " returning 1",
+        "update sub_job set type = 'READ', stage = 'TRACKING', due_at = now() where sub_job_id = $1",
         extra.sub_job_id,
     )
     settlements = [
@@ -306,7 +306,7 @@ async def test_a_transition_that_the_database_refuses_stops_no_other_one(
     assert stages == ["SETTLED", "ADMITTED", "SETTLED"]
 
 
-# --- what a worker claims ------------------------------------------------------------------------------------
+# --- what a worker claims ------------------------------------------------------------------------------
 
 
 def room(rows: int = 1000, size: int = MUCH, other: PluginRoom | None = None, **of: PluginRoom) -> Room:
@@ -392,7 +392,7 @@ async def test_a_claim_keeps_to_the_bytes_of_operations(database: Database) -> N
 
 
 async def test_void_leases_are_claimed_and_valid_ones_are_not(database: Database) -> None:
-    """A row under a void lease is taken over, whatever it is due, before what is due; the token is a new one."""
+    """A row under a void lease is taken over before what is due, under a new token."""
     async with database.transaction() as connection:
         job = await planned_job(connection, "a", "b")
     first = await claim(database)

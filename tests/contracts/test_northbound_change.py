@@ -423,10 +423,10 @@ async def test_a_status_push_makes_the_sub_job_due_at_once(api: Api) -> None:
 
 
 async def test_a_status_push_during_a_lease_is_told_to_its_worker(api: Api) -> None:
-    """Somebody works on the sub-job: it is marked, so that it is not put off, and its worker gets a notice."""
+    """The sub-job is leased: it is marked, so that it is not postponed, and its worker gets a notice."""
     sub_job = await running_sub_job(api)
     await api.rows(
-        "update sub_job set lease = gen_random_uuid(), leased_until = now() + interval '1 hour' returning job_id"
+        "update sub_job set lease = gen_random_uuid(), leased_until = now() + interval '1 hour' returning 1"
     )
     async with heard(api, SUB_JOB_CHANNEL) as told:
         answer = await api.post(push_path(sub_job), {"dataProducerJobId": "dp-1", "status": "FINISHED"})

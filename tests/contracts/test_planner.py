@@ -21,7 +21,6 @@ from ran_datajobs.store.database import Database
 from ran_datajobs.store.planning import JobRoom, LeasedJob
 from tests.contracts.northbound_api import WRITE, Api, northbound_api, register
 from tests.contracts.worker_parts import (
-    EVERY_STEP,
     InProcessPlugin,
     Parts,
     by_hand,
@@ -59,9 +58,9 @@ async def submit(api: Api, client: str = "local", priority: int = 4) -> UUID:
     return job_id
 
 
-async def claimed(database: Database, room: JobRoom = EVERY_STEP) -> list[UUID]:
+async def claimed(database: Database, room: JobRoom | None = None) -> list[UUID]:
     """The jobs whose steps a worker claims now."""
-    return [job.job_id for job in await claim_jobs(database, room)]
+    return [job.job_id for job in await claim_jobs(database, room or JobRoom(1000, 1000, 1000))]
 
 
 async def planned(api: Api, *job_ids: UUID) -> list[bool]:
@@ -161,7 +160,7 @@ async def test_a_plan_whose_worker_is_gone_is_made_by_another_one(api: Api, part
 async def test_room_for_small_and_for_large_plans_is_kept_apart(
     api: Api, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large request does not keep a small one waiting, nor the other way round; the urgent ones come first."""
+    """A large request does not keep a small one waiting, nor the reverse; urgent ones come first."""
     monkeypatch.setattr(planning, "LARGE", 200)
     large = {"data": [WRITE["data"][0] | {"operationId": str(n), "value": str(uuid4())} for n in range(9)]}
     made = {}
@@ -299,7 +298,7 @@ async def test_a_plan_whose_commit_had_no_answer_is_executed_once(
 
 
 async def test_a_plan_that_fails_is_made_after_a_pause(api: Api, database: Database, tmp_path: Path) -> None:
-    """Whatever went wrong: it is logged, the job is not left leased, its pauses grow, and it gets its plan."""
+    """It is logged, the job is not left leased, its pauses grow, and it gets its plan."""
     job_id = await submit(api)
     failures = 3
     pauses: list[float] = []
@@ -340,7 +339,6 @@ async def test_a_step_of_a_job_that_fails_waits_by_the_failures_of_that_step(
     assert (finish.planned, finish.step_failures, finish.body) == (True, 0, None)
 
 
-@pytest.mark.damages_rows
 async def test_a_plan_is_the_same_whoever_makes_it(api: Api, parts: Parts) -> None:
     """The same job planned twice has the same sub-job ids: a plan that was lost with the database is made
     again, and what was sent of it is recognised."""

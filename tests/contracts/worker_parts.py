@@ -338,6 +338,16 @@ async def by_hand(database: Database, statement: str, *args: Any) -> list[dict[s
         return [dict(row) for row in await connection.fetch(statement, *args)]
 
 
+async def all_settled(database: Database) -> None:
+    """Every operation succeeded; the finish steps of the jobs are due."""
+    await by_hand(
+        database, "update sub_job set stage = 'SETTLED', due_at = null, status = 'FINISHED', succeeded = 1"
+    )
+    await by_hand(
+        database, "update data_job set status = 'RUNNING', sub_jobs_open = 0, succeeded = 1, due_at = now()"
+    )
+
+
 async def rows(database: Database, query: str, *args: Any) -> list[dict[str, Any]]:
     """Rows straight from the store."""
     async with database.connection() as connection:
