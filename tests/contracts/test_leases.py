@@ -14,7 +14,7 @@ import pytest
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.dispatch import executor as executor_module
 from ran_datajobs.dispatch import worker as worker_module
-from ran_datajobs.dispatch.executor import DispatchTimes, attempt_of
+from ran_datajobs.dispatch.attempt import DispatchTimes, attempt_of
 from ran_datajobs.dispatch.transitions import CancelTold, Ended, QuarantineOver, Started, Transition
 from ran_datajobs.errors import Fenced
 from ran_datajobs.job import JobType, OperationState, Response, Stage, Status
@@ -30,6 +30,8 @@ from tests.contracts.worker_parts import (
     Parts,
     PlannedJob,
     add_plugin,
+    all_settled,
+    by_hand,
     claim,
     claim_jobs,
     planned_job,
@@ -113,6 +115,7 @@ def transitions(leased: Leased) -> list[Transition]:
     ]
 
 
+@pytest.mark.damages_rows
 @pytest.mark.parametrize("stage", ["STARTING", "TRACKING", "COLLECTING", "QUARANTINED"])
 @pytest.mark.parametrize("holder", ["nobody", "another"])
 async def test_no_transition_under_a_lease_that_is_gone_changes_anything(
@@ -124,9 +127,9 @@ async def test_no_transition_under_a_lease_that_is_gone_changes_anything(
     await void_leases(database)
     (new,) = await claim(database)
     assert old.lease != new.lease
-    async with database.transaction() as connection:
-        await connection.execute("update sub_job set stage = $1::sub_job_stage, due_at = now()", stage)
-        if holder == "nobody":
+    await by_hand(database, "update sub_job set stage = $1::sub_job_stage, due_at = now()", stage)
+    if holder == "nobody":
+        async with database.connection() as connection:
             await sub_jobs.give_back(connection, {new.sub_job_id: new.lease})
     before = await sub_job_row(database, job.sub_job_id)
     job_before = await rows(
@@ -169,6 +172,7 @@ async def test_no_store_function_answers_for_a_lease_that_is_gone(
         assert await sub_jobs.renew(connection, {new.sub_job_id: new.lease}) == {new.sub_job_id}
 
 
+@pytest.mark.damages_rows
 async def test_a_stale_settlement_in_one_batch_with_the_valid_one_is_not_counted(
     database: Database, parts: Parts, job: PlannedJob
 ) -> None:
@@ -201,16 +205,13 @@ async def test_a_stale_settlement_in_one_batch_with_the_valid_one_is_not_counted
     assert (await sub_job_row(database, job.sub_job_id))["status"] == "FINISHED"
 
 
+@pytest.mark.damages_rows
 async def test_no_step_of_a_job_under_a_lease_that_is_gone_changes_anything(
     database: Database, parts: Parts, job: PlannedJob
 ) -> None:
     """A job whose finish step another worker has claimed meanwhile is not finished, not put back and not
     given back by the first one."""
-    async with database.connection() as connection:
-        await connection.execute("update sub_job set stage = 'SETTLED'")
-        await connection.execute(
-            "update data_job set status = 'RUNNING', sub_jobs_open = 0, succeeded = 1, due_at = now()"
-        )
+    await all_settled(database)
     (old,) = await claim_jobs(database)
     await void_leases(database)
     (new,) = await claim_jobs(database)
@@ -229,29 +230,35 @@ async def test_no_step_of_a_job_under_a_lease_that_is_gone_changes_anything(
     assert (await rows(database, "select status from data_job"))[0]["status"] == "FINISHED"
 
 
+@pytest.mark.parametrize("meanwhile", ["nobody", "another"])
 async def test_a_worker_that_wakes_after_its_lease_is_void_sends_no_create(
-    database: Database, tmp_path: Path, plugin: InProcessPlugin, job: PlannedJob
+    database: Database, tmp_path: Path, plugin: InProcessPlugin, job: PlannedJob, meanwhile: str
 ) -> None:
     """It was frozen between the mark and the create: by its own clock the lease is void, and it sends
-    nothing, whether another worker has claimed the sub-job since or not."""
+    nothing. Where nobody has claimed the sub-job since, it is ADMITTED again; another worker that has claimed
+    it cannot know, and the first one writes nothing."""
     now = 0.0
 
     async def freeze(checkpoint: Checkpoint) -> None:
         nonlocal now
         if checkpoint is Checkpoint.START_MARKED:
             now += sub_jobs.LEASE_SECONDS
+            await void_leases(database)
+            if meanwhile == "another":
+                (other,) = await claim(database)
+                assert (other.stage, other.was) == (Stage.STARTING, Stage.STARTING)
 
     parts = worker_parts(database, tmp_path, plugin, reached=freeze)
     parts.executor.clock = lambda: now
     (claimed,) = await claim(database)
-    with pytest.raises(Fenced):
+    if meanwhile == "another":
+        with pytest.raises(Fenced):
+            await parts.executor.run(attempt_of(claimed, 0.0))
+    else:
         await parts.executor.run(attempt_of(claimed, 0.0))
+        row = await sub_job_row(database, job.sub_job_id)
+        assert (row["stage"], row["lease"]) == ("ADMITTED", None)
     assert plugin.creates == []
-    await void_leases(database)
-    await run_once(worker_parts(database, tmp_path, plugin))
-    assert plugin.creates == []
-    row = await sub_job_row(database, job.sub_job_id)
-    assert (row["stage"], row["unknown"]) == ("QUARANTINED", 1)
 
 
 @pytest.mark.parametrize(

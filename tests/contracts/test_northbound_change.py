@@ -34,7 +34,9 @@ from tests.contracts.northbound_api import (
     register,
     writes,
 )
-from tests.contracts.worker_parts import claim_jobs
+from tests.contracts.worker_parts import by_hand, claim_jobs
+
+pytestmark = pytest.mark.damages_rows  # jobs are ended by hand
 
 S, F, N, U = (
     OperationState.SUCCEEDED,
@@ -71,14 +73,19 @@ async def test_a_cancel_asks_for_the_end_and_makes_every_open_sub_job_due(api: A
     await register(api, 0, 1, 2)
     job_id = await api.accepted(writes(3))
     await plan(api, job_id)
-    await api.rows("update sub_job set stage = 'SETTLED', status = 'FINISHED' where position = 0 returning 1")
-    await api.rows(
-        "update sub_job set stage = 'TRACKING', due_at = now() + interval '1 hour', polls = 9"
-        " where position = 1 returning 1"
+    database = api.parts.database
+    await by_hand(
+        database, "update sub_job set stage = 'SETTLED', status = 'FINISHED', due_at = null where position = 0"
     )
-    (leased,) = await api.rows(
+    await by_hand(
+        database,
+        "update sub_job set stage = 'TRACKING', due_at = now() + interval '1 hour', polls = 9"
+        " where position = 1",
+    )
+    (leased,) = await by_hand(
+        database,
         "update sub_job set stage = 'STARTING', lease = gen_random_uuid(),"
-        " leased_until = now() + interval '1 hour' where position = 2 returning sub_job_id"
+        " leased_until = now() + interval '1 hour' where position = 2 returning sub_job_id",
     )
     async with heard(api, DUE_CHANNEL) as due, heard(api, SUB_JOB_CHANNEL) as told:
         answer = await api.post(job_path(job_id, "/cancel"))
@@ -389,9 +396,10 @@ async def running_sub_job(api: Api) -> UUID:
     await register(api, 0)
     job_id = await api.accepted(writes(1))
     await plan(api, job_id)
-    (row,) = await api.rows(
+    (row,) = await by_hand(
+        api.parts.database,
         "update sub_job set stage = 'TRACKING', data_producer_job_id = 'dp-1',"
-        " due_at = now() + interval '1 hour' returning sub_job_id"
+        " due_at = now() + interval '1 hour' returning sub_job_id",
     )
     found: UUID = row["sub_job_id"]
     return found

@@ -23,6 +23,7 @@ from tests.contracts.northbound_api import WRITE, Api, northbound_api, register
 from tests.contracts.worker_parts import (
     InProcessPlugin,
     Parts,
+    by_hand,
     claim,
     claim_jobs,
     log_lines,
@@ -315,6 +316,7 @@ async def test_a_plan_that_fails_is_made_after_a_pause(api: Api, database: Datab
     assert failed == [("plan", str(job_id))] * failures
 
 
+@pytest.mark.damages_rows
 async def test_a_step_of_a_job_that_fails_waits_by_the_failures_of_that_step(
     api: Api, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,7 +331,9 @@ async def test_a_step_of_a_job_that_fails_waits_by_the_failures_of_that_step(
             await planning.step_failed(connection, job, 0.0)
     (job,) = await claim_jobs(database)
     await parts.planner.plan(job, uuid4())
-    await api.rows("update sub_job set stage = 'SETTLED', lease = null, leased_until = null returning 1")
+    await by_hand(
+        database, "update sub_job set stage = 'SETTLED', lease = null, leased_until = null, due_at = null"
+    )
     await api.rows("update data_job set sub_jobs_open = 0, due_at = now() returning 1")
     (finish,) = await claim_jobs(database)
     assert (finish.planned, finish.step_failures, finish.body) == (True, 0, None)

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from ran_datajobs.checkpoints import Checkpoint
-from ran_datajobs.dispatch.executor import DispatchTimes, attempt_of
+from ran_datajobs.dispatch.attempt import DispatchTimes, attempt_of
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.transitions import Started
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
@@ -30,6 +30,7 @@ from tests.contracts.worker_parts import (
     InProcessPlugin,
     Parts,
     PlannedJob,
+    all_settled,
     claim,
     log_lines,
     planned_job,
@@ -250,16 +251,14 @@ async def test_a_create_of_unknown_outcome_stays_one_when_the_claim_s_answer_is_
     assert (await sub_job_row(database, job.sub_job_id))["unknown"] == 1
 
 
+@pytest.mark.damages_rows
 async def test_the_step_of_a_job_whose_claim_lost_its_answer_is_taken_up(
     database: Database, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same for the plan of a job, and for its finish."""
     async with database.transaction() as connection:
         job = await planned_job(connection)
-        await connection.execute("update sub_job set stage = 'SETTLED', due_at = null")
-        await connection.execute(
-            "update data_job set status = 'RUNNING', sub_jobs_open = 0, succeeded = 1, due_at = now()"
-        )
+    await all_settled(database)
     lost = await lose_answers(monkeypatch, planning, "claim")
     async with parts.working():
         await until_ended(database, job.job_id)
