@@ -256,8 +256,7 @@ async def test_a_lane_in_which_admission_is_refused_stops_no_other_lane(
         extra.sub_job_id,
     )
     settlements = [
-        Ended(Settlement(await leased(database, job), Status.FAILED, failed=1), ())
-        for job in ended.values()
+        Ended(Settlement(await leased(database, job), Status.FAILED, failed=1), ()) for job in ended.values()
     ]
     with log_lines() as lines:
         await asyncio.gather(parts.write.begun(ended["well"].job_id), *map(parts.write, settlements))

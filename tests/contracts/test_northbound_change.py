@@ -75,7 +75,8 @@ async def test_a_cancel_asks_for_the_end_and_makes_every_open_sub_job_due(api: A
     await plan(api, job_id)
     database = api.parts.database
     await by_hand(
-        database, "update sub_job set stage = 'SETTLED', status = 'FINISHED', due_at = null where position = 0"
+        database,
+        "update sub_job set stage = 'SETTLED', status = 'FINISHED', due_at = null where position = 0",
     )
     await by_hand(
         database,

@@ -1,0 +1,429 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A service of two worker processes in virtual time: what clients, plugins and time do to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Iterable, Sequence
+from hashlib import sha256
+from typing import Any, Final, TypeVar, cast
+from uuid import UUID, uuid5
+
+import msgspec
+import zstandard
+
+from ran_datajobs.inventory.registry import Registry
+from ran_datajobs.job import DEFAULT_FINISHED_SPELLING, JobType, Status
+from ran_datajobs.messaging.bus import Bus, Message, Received
+from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.results.announce import Announcer
+from ran_datajobs.results.arrivals import Arrivals
+from ran_datajobs.results.job_view import JobView
+from ran_datajobs.results.objects import ObjectStore
+from ran_datajobs.store import jobs, sub_jobs
+from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.jobs import NewJob
+from ran_datajobs.telemetry import Logger
+from tests import invariants
+from tests.invariants.creates import executed_twice
+from tests.machine.plugins import TOPIC, Call, How, Plugin
+from tests.machine.process import ADMISSION, Process, remember_task
+from tests.machine.virtual_time import CLOCK, MOVE, VirtualLoop
+
+T = TypeVar("T")
+
+BUCKET: Final = "datajobs-results"
+PLUGINS: Final = {"I": "http://127.0.0.1:1", "N": "http://127.0.0.1:2"}
+"""The plugin that honours Idempotency-Key, and the one that does not, by the SubNetwork that they serve."""
+
+LANES: Final = ("I0", "I1", "N0", "N1")
+"""Two data producers at each plugin."""
+
+NOBODY: Final = "U0"
+"""Stands where a lane stands, for what no CM handle owns."""
+
+STEP: Final = 3.0
+"""Seconds between two renewals of a living worker."""
+
+ROUNDS: Final = 200
+"""Turns within which everything has ended once nothing fails any more."""
+
+_NAMES: Final = UUID(int=1)
+_EMPTY: Final = """
+delete from data_job; delete from outbox; delete from lane; update outbox_shard set head = 0;
+alter sequence ticks restart; alter sequence invariants.refused restart; update clock set at = '2026-02-01';
+"""
+
+
+class LogLines:
+    """What the workers log at level warning and above."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, dict[str, Any]]] = []
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Keep it."""
+        self.lines.append((event, fields))
+
+    error = warning
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Nobody asks for it."""
+
+    debug = info
+
+
+class Service:
+    """Everything that is not a worker process. One at a time over one database, which it finds empty."""
+
+    def __init__(self, loop: VirtualLoop, database: Database) -> None:
+        self.loop = loop
+        self.database = database
+        self.plugins = {url: Plugin(url, idempotent=name == "I") for name, url in PLUGINS.items()}
+        self.calls: list[Call] = []
+        self.stored: dict[str, bytes] = {}
+        self.objects_away = False
+        self.faults: list[str] = []
+        self.log_lines = LogLines()
+        self.log = Logger(self.log_lines)
+        self.submitted: list[UUID] = []
+        self.operations: dict[UUID, list[str]] = {}
+        self._announcer = Announcer(JobView(Addresses("http://service"), DEFAULT_FINISHED_SPELLING))
+        self._started = 0
+        self.processes = [self.new_process(), self.new_process()]
+        loop.born = remember_task
+
+    @classmethod
+    async def prepare(cls, database: Database) -> None:
+        """Register the plugins, once in a database."""
+        registry = Registry(database, ("127.0.0.1",))
+        for name, url in PLUGINS.items():
+            handles = [
+                {
+                    "cmHandle": f"{name}-{n}",
+                    "alternateId": f"/SubNetwork={name}/ManagedElement={n}",
+                    "dataProducerIdentifier": f"ems-{n}",
+                }
+                for n in range(2)
+            ]
+            body = {"dmiPlugin": url, "createdCmHandles": handles, "idempotent": name == "I"}
+            outcome = await registry.register(msgspec.json.encode(body))
+            assert outcome.complete, outcome
+
+    async def empty(self) -> None:
+        """Remove every job, lane and message."""
+        async with self.database.connection() as connection:
+            await connection.execute(_EMPTY)
+
+    def new_process(self) -> Process:
+        """A worker process that has just started."""
+        self._started += 1
+        return Process(self, self._started)
+
+    async def rows(self, query: str, *args: Any) -> list[dict[str, Any]]:
+        """Rows straight from the store."""
+        async with self.database.connection() as connection:
+            return [dict(row) for row in await connection.fetch(query, *args)]
+
+    # --- what clients do ---------------------------------------------------------------------------
+
+    async def submit(
+        self, kind: JobType, lanes: Sequence[str], client: str, priority: int, after: Sequence[UUID]
+    ) -> UUID:
+        """A job with two operations in each lane; it is stored."""
+        job_id = uuid5(_NAMES, str(len(self.submitted)))
+        lines = [self._line(kind, lane, n) for lane in lanes for n in range(2)]
+        job = NewJob(
+            job_id,
+            client,
+            kind,
+            None,
+            None,
+            jobs.BUCKET,
+            BUCKET,
+            "application/vnd.3gpp.object-tree-hierarchical+json",
+            "application/3gpp-json-patch+json",
+            "BEST_EFFORT",
+            priority,
+            tuple(after),
+            None,
+            len(lines),
+            zstandard.compress(msgspec.json.encode({"data": lines})),
+        )
+        async with self.database.transaction() as connection:
+            assert isinstance(await jobs.insert(connection, job, sees=None), jobs.Inserted)
+        self.submitted.append(job_id)
+        self.operations[job_id] = [str(line["operationId"]) for line in lines]
+        return job_id
+
+    def _line(self, kind: JobType, lane: str, n: int) -> dict[str, Any]:
+        line: dict[str, Any] = {
+            "op": "merge",
+            "path": f"/SubNetwork={lane[0]}/ManagedElement={lane[1]}/Cell={n}",
+            "operationId": f"{lane}-{n}",
+            "value": {"a": n},
+        }
+        if kind is JobType.READ:
+            del line["value"]
+            line["op"] = "read"
+        return line
+
+    async def cancel(self, job_id: UUID) -> bool:
+        """Ask for the end of a job; False when it was asked already, or is over."""
+
+        async def ask(connection: Connection) -> bool:
+            row = await jobs.lock(connection, job_id, None)
+            assert row is not None
+            if row.status.terminal or row.status is Status.CANCELLING:
+                return False
+            await jobs.cancel(connection, job_id)
+            await self._announcer.jobs_changed(connection, [job_id])
+            return True
+
+        return await self.database.retried(ask)
+
+    # --- what plugins do ---------------------------------------------------------------------------
+
+    async def answer(self, call: Call, how: How) -> None:
+        """Let a call arrive and be answered, and the worker go on with it."""
+        self.calls.remove(call)
+        call.end(how)
+        await self.loop.settle()
+
+    async def push(self, executed_at: Plugin, job_id: str) -> bool:
+        """A plugin tells that a status has changed; whether the sub-job was tracked."""
+        executed = executed_at.jobs[job_id].executed
+        async with self.database.transaction() as connection:
+            return await sub_jobs.poll_now(connection, UUID(executed.sub_job_id), job_id)
+
+    async def publish(self, plugin: Plugin, job_id: str) -> None:
+        """A plugin publishes the next one of the two messages of a read."""
+        job = plugin.jobs[job_id]
+        executed, sequence = job.executed, job.published % 2
+        job.published += 1
+        lines = executed.operations[sequence::2]
+        headers = {
+            "ce_correlationid": executed.request_id,
+            "ce_subjobid": executed.sub_job_id,
+            "ce_sequence": str(sequence),
+            "ce_total": "2",
+        }
+        responses = [
+            {"operationId": o.operation_id, "statusCode": 0, "statusMessage": "read", "state": "SUCCEEDED"}
+            for o in lines
+        ]
+        message = Message("", headers, msgspec.json.encode({"data": {"responses": responses}}))
+        arrivals = Arrivals(self.database, cast("Bus", None), cast("ObjectStore", _Objects(self.stored)))
+        await arrivals.take([Received(TOPIC, 0, message)])
+
+    # --- what time does ----------------------------------------------------------------------------
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass, for the database and the processes alike. Those that live keep up their leases."""
+        while seconds > 0:
+            step = min(STEP, seconds)
+            seconds -= step
+            async with self.database.connection() as connection:
+                await connection.execute(MOVE, step + self.loop.ahead)
+            self.loop.ahead = 0.0
+            self.loop.move(step)
+            await self.loop.settle()
+            for process in self.processes:
+                if not process.frozen:
+                    await process.keep_up()
+
+    async def let_go(self) -> None:
+        """Nothing fails any more, and plugins answer well."""
+        self.objects_away = False
+        for process in self.processes:
+            process.losses, process.cut_off, process.stands_still_at = [], False, None
+            process.goes_on.set()
+        for _ in range(ROUNDS):
+            for process in self.processes:
+                await process.claim()
+            while self.calls:
+                await self.answer(self.calls[0], How.WELL)
+            if not await self.rows(
+                "select 1 from data_job where status in ('NOT_STARTED', 'RUNNING', 'CANCELLING')"
+                " union all select 1 from sub_job where stage <> 'SETTLED'"
+            ) and not any(process.worker._tasks for process in self.processes):
+                return
+            await self.pass_time(STEP)
+        raise AssertionError(
+            f"open after {ROUNDS} rounds: "
+            + str(await self.rows("select to_jsonb(s) - 'body' from sub_job s where stage <> 'SETTLED'"))
+            + str(await self.rows("select to_jsonb(j) from data_job j where ended_at is null"))
+        )
+
+    # --- what must hold ----------------------------------------------------------------------------
+
+    async def broken_rules(self) -> list[str]:
+        """What must not be, in the rows, at the plugins and in the log of the workers."""
+        async with self.database.pool.acquire() as connection:
+            found = await invariants.violations(cast("Any", connection))
+        found += self.faults
+        for plugin in self.plugins.values():
+            twice = executed_twice(plugin.record)
+            found += [f"{plugin.url} executed write {each} {times} times" for each, times in twice.items()]
+            found += [
+                f"{plugin.url} was sent write {each.begun} while it executed {each.executing}"
+                for each in plugin.overlaps
+                if not await self._is_over(each.executing)
+            ]
+        found += [
+            f"logged: {event} {fields}"
+            for event, fields in self.log_lines.lines
+            if fields.get("exc_info") or event.endswith("refused")
+        ]
+        return found + await self._untrue_ends()
+
+    async def _is_over(self, sub_job_id: UUID) -> bool:
+        """Whether nobody need wait for a write any more: its quarantine went on for all its time."""
+        rows = await self.rows(
+            "select 1 from sub_job"
+            " where sub_job_id = $1 and stage = 'SETTLED' and quarantined_until <= now()",
+            sub_job_id,
+        )
+        return bool(rows)
+
+    async def _untrue_ends(self) -> list[str]:
+        """Writes that were executed and are said not to have been sent, and the other way round."""
+        rows = await self.rows(
+            "select sub_job_id, status, succeeded, failed, not_started, unknown, data_producer_job_id"
+            " from sub_job"
+            " where type = 'WRITE' and stage in ('QUARANTINED', 'SETTLED')"
+        )
+        executed = {UUID(each.sub_job_id) for plugin in self.plugins.values() for each in plugin.record}
+        return [
+            f"write {row['sub_job_id']} was {'' if row['sub_job_id'] in executed else 'not '}executed: {row}"
+            for row in rows
+            if (row["succeeded"] and row["sub_job_id"] not in executed)
+            or (row["data_producer_job_id"] is None and not row["unknown"] and row["sub_job_id"] in executed)
+        ]
+
+    async def lost(self, process: Process) -> dict[UUID, Any]:
+        """What a process works on in memory and has no lease of any more, as it is in the store."""
+        held = {key: each.sub_job.lease for key, each in process.worker._attempts.items()}
+        leases = held | {key: each.lease for key, each in process.worker._jobs.items()}
+        return {
+            key: row
+            for key, row in (await self.as_they_are(leases)).items()
+            if row is None or row["lease"] != str(leases[key])
+        }
+
+    async def as_they_are(self, ids: Iterable[UUID]) -> dict[UUID, Any]:
+        """The rows of sub-jobs and jobs with these ids; of a job what only its own steps change."""
+        found: dict[UUID, Any] = dict.fromkeys(ids)
+        for row in await self.rows(
+            """
+            select sub_job_id as id, to_jsonb(s) as row from sub_job s where sub_job_id = any ($1::uuid[])
+            union all
+            select job_id, jsonb_build_object('lease', lease, 'planned', planned, 'ended_at', ended_at)
+            from data_job where job_id = any ($1::uuid[])
+            """,
+            list(found),
+        ):
+            found[row["id"]] = row["row"]
+        return found
+
+    async def missing_ends(self) -> list[str]:
+        """What is wrong once everything has ended: each operation has one outcome, in one object."""
+        found: list[str] = []
+        for job_id in self.submitted:
+            (job,) = await self.rows(
+                "select type, status, fanned_out from data_job where job_id = $1", job_id
+            )
+            parts = await self.rows(
+                "select key, sha256 from result_part where job_id = $1 and sequence <> -1"
+                " order by sub_job, sequence",
+                job_id,
+            )
+            keys = [f"{BUCKET}/{part['key']}" for part in parts]
+            found += [
+                f"object {key} is not the one that was recorded"
+                for key, part in zip(keys, parts, strict=True)
+                if sha256(self.stored[key]).hexdigest() != part["sha256"]
+            ]
+            told = Counter(
+                str(response["operationId"])
+                for key in keys
+                for response in msgspec.json.decode(self.stored[key])["responses"]
+            )
+            expected = Counter(self.operations[job_id])
+            if told != expected and (job["type"] == "WRITE" or set(told) != set(expected)):
+                found.append(f"job {job_id} tells of {told}, not of {expected}")
+            if f"{BUCKET}/{job_id}/manifest.json" not in self.stored:
+                found.append(f"job {job_id} is {job['status']} and has no manifest")
+        return found
+
+
+class _Objects(ObjectStore):
+    """The objects as the consumer of messages reaches them."""
+
+    def __init__(self, stored: dict[str, bytes]) -> None:
+        self._stored = stored
+
+    async def put(self, bucket: str, key: str, data: bytes, *, only_if_absent: bool = False) -> bool:
+        if only_if_absent and f"{bucket}/{key}" in self._stored:
+            return False
+        self._stored[f"{bucket}/{key}"] = data
+        return True
+
+    async def get(self, bucket: str, key: str) -> bytes | None:
+        return self._stored.get(f"{bucket}/{key}")
+
+
+class Virtual:
+    """A database in virtual time, prepared, and the loop in which everything runs."""
+
+    def __init__(self, runner: asyncio.Runner, url: str) -> None:
+        loop = runner.get_loop()
+        assert isinstance(loop, VirtualLoop)
+        self.loop = loop
+        self._runner = runner
+        self._database = runner.run(Database.open(url, size=1))
+        runner.run(self._database.migrate())
+        runner.run(Service.prepare(self._database))
+
+    def run(self, work: Awaitable[T]) -> T:
+        """Do it, and let everything go on that can."""
+
+        async def and_settle() -> T:
+            done = await work
+            await self.loop.settle()
+            return done
+
+        return self._runner.run(and_settle())
+
+    def service(self) -> Service:
+        """A service that has no job yet. What was left of the one before is removed."""
+        self._runner.run(cancel_all(self.loop))
+        service = Service(self.loop, self._database)
+        self.run(service.empty())
+        self.loop.ahead = 0.0
+        return service
+
+    def close(self) -> None:
+        """End what runs, and close the database."""
+        self._runner.run(cancel_all(self.loop))
+        self._runner.run(self._database.close())
+
+
+def preparation(name: str) -> str:
+    """The statements that prepare an empty database for virtual time and for the rules of the machine."""
+    return f"""
+        alter database "{name}" set search_path = public, pg_catalog;
+        alter database "{name}" set "invariants.aging" = '{ADMISSION.aging}';
+        alter database "{name}" set "invariants.read_slots" = '{ADMISSION.read_slots}';
+        {CLOCK}
+        {invariants.preparation()}
+    """
+
+
+async def cancel_all(loop: VirtualLoop) -> None:
+    """End every task of an example that is over."""
+    tasks = asyncio.all_tasks(loop) - {cast("asyncio.Task[Any]", asyncio.current_task())}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dispatch under everything that clients, plugins, time and failures do to it, drawn by hypothesis.
+
+Real workers work over a real PostgreSQL, one step at a time. After each step the rules of
+``tests/invariants`` hold; at the end everything is let go, and every job ends, each of its operations once.
+The environment variable ``HYPOTHESIS_EXAMPLES`` says how many examples are tried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+import sys
+from typing import Final
+
+import pytest
+from hypothesis import HealthCheck, event, note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.job import JobType
+from ran_datajobs.store.sub_jobs import LEASE_SECONDS
+from tests.machine.plugins import How, Plugin
+from tests.machine.process import Loss, Process
+from tests.machine.service import LANES, NOBODY, STEP, Virtual
+
+EXAMPLES: Final = int(os.environ.get("HYPOTHESIS_EXAMPLES", "40"))
+STEPS: Final = 40
+MOST_JOBS: Final = 6
+
+which = st.integers(0, 1)
+pick = st.integers(0, 15)
+
+
+class Fault(enum.StrEnum):
+    """What can happen to a worker."""
+
+    CRASH = "crash"  # it is killed, and another one started in its place
+    STOP = "stop"  # it is told to stop, and another one started in its place
+    FREEZE = "freeze"  # it stands still, and its leases are not renewed
+    CUT_OFF = "cut off"  # it does not reach the database; it reaches the plugins
+    LOST_BEFORE = "lost before"  # one of its next sessions is lost before its commit
+    LOST_AFTER = "lost after"  # one is lost after its commit
+    OBJECTS_AWAY = "objects away"  # nobody reaches the objects
+
+
+class Machine(RuleBasedStateMachine):
+    """The rules. ``pick`` chooses one of what there is at that moment."""
+
+    def __init__(self, virtual: Virtual) -> None:
+        super().__init__()
+        self.run = virtual.run
+        self.service = virtual.service()
+
+    # --- clients -----------------------------------------------------------------------------------
+
+    @initialize(lane=st.sampled_from(("N0", "I0")))
+    def two_writes_in_a_lane(self, lane: str) -> None:
+        """Something to do, and something that waits for it."""
+        for _ in range(2):
+            self.run(self.service.submit(JobType.WRITE, [lane], "a", 4, []))
+
+    @precondition(lambda self: len(self.service.submitted) < MOST_JOBS)
+    @rule(
+        kind=st.sampled_from((JobType.WRITE, JobType.WRITE, JobType.READ)),
+        lanes=st.lists(st.sampled_from((*LANES, NOBODY)), min_size=1, max_size=3, unique=True),
+        client=st.sampled_from("ab"),
+        priority=st.sampled_from((4, 3, 9)),
+        after=st.lists(pick, max_size=1),
+    )
+    def submit(self, kind: JobType, lanes: list[str], client: str, priority: int, after: list[int]) -> None:
+        """A client submits a job."""
+        known = self.service.submitted
+        self.run(
+            self.service.submit(kind, lanes, client, priority, [known[each % len(known)] for each in after])
+        )
+
+    @rule(pick=pick)
+    def cancel(self, pick: int) -> None:
+        """A client cancels a job."""
+        job_id = self.service.submitted[pick % len(self.service.submitted)]
+        note(f"cancel {job_id}: {self.run(self.service.cancel(job_id))}")
+
+    # --- workers -----------------------------------------------------------------------------------
+
+    @rule(which=which, hows=st.lists(st.sampled_from(How), max_size=4))
+    def work(self, which: int, hows: list[How]) -> None:
+        """A worker looks for what is due: plans, finishes and sub-jobs. Then some calls are answered."""
+        if not self.process(which).frozen:
+            self.run(self.process(which).claim())
+        for how in hows:
+            if self.service.calls:
+                self.answer(len(self.service.calls) - 1, how)
+
+    @rule(hows=st.lists(st.sampled_from(How), max_size=4))
+    def work_after_a_while(self, hows: list[How]) -> None:
+        """Each worker does, after what is to be repeated has become due."""
+        self.pass_time(1.0)
+        self.work(0, hows)
+        self.work(1, hows)
+
+    @rule(
+        which=which,
+        hows=st.lists(st.sampled_from(How), max_size=2),
+        fault=st.sampled_from(Fault),
+        arrived=st.booleans(),
+        behind=st.integers(0, 2),
+        at=st.sampled_from((None, *Checkpoint)),
+    )
+    def fail(
+        self, which: int, hows: list[How], fault: Fault, arrived: bool, behind: int, at: Checkpoint | None
+    ) -> None:
+        """Something happens to a worker that is at work. ``arrived``: the creates that it had under way did,
+        where it ends; ``behind``: so many sessions before the one that is lost; ``at``: where it stands still
+        first."""
+        event(fault)
+        process = self.process(which)
+        process.stands_still_at = at if fault in (Fault.FREEZE, Fault.CRASH) else None
+        self.work(which, hows)
+        process.executes_at_the_end = arrived
+        match fault:
+            case Fault.CRASH:
+                self.run(process.crash())
+                self.service.processes[which] = self.service.new_process()
+            case Fault.STOP if not process.frozen:
+                self.run(process.stop())
+                self.service.processes[which] = self.service.new_process()
+            case Fault.FREEZE | Fault.STOP:
+                process.goes_on.clear()
+            case Fault.CUT_OFF:
+                process.cut_off = True
+            case Fault.LOST_BEFORE | Fault.LOST_AFTER:
+                loss = Loss.BEFORE_COMMIT if fault is Fault.LOST_BEFORE else Loss.AFTER_COMMIT
+                process.losses = [(behind, loss)]
+            case Fault.OBJECTS_AWAY:
+                self.service.objects_away = True
+
+    @rule(which=which, hows=st.lists(st.sampled_from(How), max_size=4))
+    def take_over(self, which: int, hows: list[How]) -> None:
+        """Time goes on until what nobody has renewed can be claimed, and a worker claims it."""
+        self.pass_time(LEASE_SECONDS + 1)
+        self.work(which, hows)
+
+    @rule(which=which)
+    def recover(self, which: int) -> None:
+        """A worker goes on, and reaches everything. What it lost meanwhile it does not change."""
+        process = self.process(which)
+        process.cut_off = self.service.objects_away = False
+        process.stands_still_at = None
+        lost = self.run(self.service.lost(process))
+        process.goes_on.set()
+        self.run(asyncio.sleep(0))
+        assert self.run(self.service.as_they_are(lost)) == lost
+
+    # --- plugins and time ----------------------------------------------------------------------------
+
+    @precondition(lambda self: self.service.calls)
+    @rule(pick=pick, how=st.sampled_from(How))
+    def answer(self, pick: int, how: How) -> None:
+        """A call arrives and is answered."""
+        call = self.service.calls[pick % len(self.service.calls)]
+        note(f"{call.kind} at {call.plugin.url}: {how}")
+        event(f"{call.kind}: {how}")
+        lost = self.run(self.service.lost(call.process))
+        self.run(self.service.answer(call, how))
+        assert self.run(self.service.as_they_are(lost)) == lost
+
+    @precondition(lambda self: self.service.calls)
+    @rule(how=st.sampled_from((How.WELL, How.RUNNING)))
+    def answer_all(self, how: How) -> None:
+        """Every call that is under way arrives and is answered."""
+        for _ in tuple(self.service.calls):
+            self.answer(0, how)
+
+    @precondition(lambda self: self.at_plugins())
+    @rule(pick=pick, how_many=st.integers(0, 2))
+    def tell(self, pick: int, how_many: int) -> None:
+        """A plugin pushes that a status has changed, and publishes so many messages of a read."""
+        at_plugins = self.at_plugins()
+        plugin, job_id = at_plugins[pick % len(at_plugins)]
+        self.run(self.service.push(plugin, job_id))
+        if plugin.jobs[job_id].executed.is_read:
+            for _ in range(how_many):
+                self.run(self.service.publish(plugin, job_id))
+
+    @rule(seconds=st.sampled_from((1.0, STEP, 16.0)))
+    def pass_time(self, seconds: float) -> None:
+        """Time goes on."""
+        self.run(self.service.pass_time(seconds))
+
+    # --- what must hold ------------------------------------------------------------------------------
+
+    @invariant()
+    def no_rule_is_broken(self) -> None:
+        """The rules of ``tests/invariants``, and what the plugins saw."""
+        assert self.run(self.service.broken_rules()) == []
+
+    def teardown(self) -> None:
+        """Let everything go, unless it has failed already: every job ends, and each operation once."""
+        if sys.exc_info()[0] is not None:
+            return
+        self.run(self.service.let_go())
+        self.no_rule_is_broken()
+        assert self.run(self.service.missing_ends()) == []
+        for process in self.service.processes:
+            assert process.limits.room() == self.service.new_process().limits.room()
+
+    # --- what there is -------------------------------------------------------------------------------
+
+    def process(self, which: int) -> Process:
+        """One of the two worker processes."""
+        return self.service.processes[which]
+
+    def at_plugins(self) -> list[tuple[Plugin, str]]:
+        """The jobs that plugins know."""
+        return [(plugin, job_id) for plugin in self.service.plugins.values() for job_id in plugin.jobs]
+
+
+@pytest.mark.timeout(3600)
+def test_dispatch_keeps_its_rules_whatever_happens(virtual: Virtual) -> None:
+    """Jobs, plans, claims, answers, crashes, freezes, lost sessions, cancels, time-outs, quarantines,
+    messages and pushes in any order: at most one write is at work at a producer, none starts in quarantine,
+    none is executed twice, they start in their order, and each operation ends once."""
+    run_state_machine_as_test(
+        lambda: Machine(virtual),
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        ),
+    )

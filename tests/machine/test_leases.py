@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Leases that end, and claims whose answers are lost: what was sent is not sent again, what was not is."""
+
+from __future__ import annotations
+
+import pytest
+
+from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.job import JobType
+from ran_datajobs.store.sub_jobs import LEASE_SECONDS
+from tests.machine.plugins import How
+from tests.machine.process import Loss
+from tests.machine.service import STEP, Service, Virtual
+
+
+def of_sub_job(virtual: Virtual, service: Service, *columns: str) -> dict[str, object]:
+    """Columns of the one sub-job."""
+    (row,) = virtual.run(service.rows(f"select {', '.join(columns)} from sub_job"))
+    return row
+
+
+def claim_of_sub_jobs_is_lost(service: Service) -> None:
+    """Of the next turn of the second worker the answer to the claim of sub-jobs is lost, that of jobs not."""
+    service.processes[1].losses = [(1, Loss.AFTER_COMMIT)]
+
+
+@pytest.mark.parametrize(("lane", "creates"), [("N0", 1), ("I0", 2)])
+def test_an_unknown_create_stays_unknown_when_its_next_claim_is_lost(
+    virtual: Virtual, lane: str, creates: int
+) -> None:
+    """A worker dies amid a create. The answer to the next claim of it is lost, and what that had leased is
+    found by its token: the create is sent again where that does no harm, and nowhere else."""
+    service = virtual.service()
+    first, second = service.processes
+    virtual.run(service.submit(JobType.WRITE, [lane], "a", 4, []))
+    virtual.run(first.claim())
+    virtual.run(first.crash())
+    virtual.run(service.pass_time(LEASE_SECONDS + 1))
+    claim_of_sub_jobs_is_lost(service)
+    virtual.run(second.claim())
+    assert second.losses == []
+    virtual.run(second.claim())
+    virtual.run(second.claim())
+    assert len(service.calls) == creates - 1
+    assert virtual.run(service.broken_rules()) == []
+    virtual.run(service.let_go())
+    assert virtual.run(service.broken_rules()) == []
+    assert of_sub_job(virtual, service, "unknown > 0 as unknown") == {"unknown": creates == 1}
+
+
+def test_a_create_that_was_never_sent_is_sent_when_its_claim_is_lost(virtual: Virtual) -> None:
+    """The claim of a new sub-job is lost. What it had leased is found by its token and is sent, once, at a
+    plugin that is not idempotent too: nothing had been sent."""
+    service = virtual.service()
+    first, second = service.processes
+    virtual.run(service.submit(JobType.WRITE, ["N0"], "a", 4, []))
+    virtual.run(service.submit(JobType.WRITE, ["N0"], "a", 4, []))
+    virtual.run(first.claim())
+    virtual.run(first.claim())
+    (create,) = service.calls
+    virtual.run(service.answer(create, How.WELL))
+    virtual.run(first.stop())
+    service.processes[0] = service.new_process()
+    virtual.run(second.claim())
+    while service.calls:
+        virtual.run(service.answer(service.calls[0], How.WELL))
+    claim_of_sub_jobs_is_lost(service)
+    virtual.run(second.claim())
+    assert (second.losses, service.calls) == ([], [])
+    virtual.run(second.claim())
+    (create,) = service.calls
+    assert create.kind == "create"
+    virtual.run(service.let_go())
+    assert virtual.run(service.broken_rules()) == []
+    rows = virtual.run(service.rows("select distinct status::text as status from data_job"))
+    assert rows == [{"status": "FINISHED"}]
+
+
+def test_a_create_that_its_worker_did_not_send_in_time_is_sent_later(virtual: Virtual) -> None:
+    """A worker stands still before a create until its lease is void, and nobody else is there. It sees that
+    it may not send it any more, says that it did not, and sends it under another lease."""
+    service = virtual.service()
+    worker = service.processes[0]
+    virtual.run(service.submit(JobType.WRITE, ["N0"], "a", 4, []))
+    worker.stands_still_at = Checkpoint.START_MARKED
+    virtual.run(worker.claim())
+    assert worker.frozen
+    virtual.run(service.pass_time(LEASE_SECONDS + 1))
+    worker.goes_on.set()
+    virtual.run(service.pass_time(0))
+    assert service.calls == []
+    assert of_sub_job(virtual, service, "stage::text", "lease") == {"stage": "ADMITTED", "lease": None}
+    virtual.run(service.let_go())
+    assert virtual.run(service.broken_rules()) == []
+    assert of_sub_job(virtual, service, "status::text", "attempts") == {"status": "FINISHED", "attempts": 2}
+
+
+def test_every_create_that_is_sent_counts_as_an_attempt(virtual: Virtual) -> None:
+    """At an idempotent plugin a create without an answer is sent again: that is told as two attempts."""
+    service = virtual.service()
+    worker = service.processes[0]
+    virtual.run(service.submit(JobType.WRITE, ["I0"], "a", 4, []))
+    virtual.run(worker.claim())
+    (create,) = service.calls
+    virtual.run(service.answer(create, How.UNHEARD))
+    virtual.run(service.pass_time(STEP))
+    virtual.run(worker.claim())
+    (create,) = service.calls
+    assert create.kind == "create"
+    virtual.run(service.answer(create, How.WELL))
+    assert of_sub_job(virtual, service, "stage::text", "attempts") == {"stage": "TRACKING", "attempts": 2}
+    virtual.run(service.let_go())
+    assert virtual.run(service.broken_rules()) == []
