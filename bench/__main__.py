@@ -7,7 +7,19 @@ import asyncio
 import importlib
 import sys
 
-NAMES = ("accept", "size", "network", "simulator", "plan", "peers", "nrm", "read", "beside", "delivery")
+NAMES = (
+    "accept",
+    "size",
+    "cost",
+    "network",
+    "simulator",
+    "plan",
+    "peers",
+    "nrm",
+    "read",
+    "beside",
+    "delivery",
+)
 ONLY_WHEN_NAMED = ("scale", "tables")
 """What takes many minutes."""
 

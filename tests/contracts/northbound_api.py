@@ -231,12 +231,20 @@ async def end_job(api: Api, job_id: UUID, status: Status, responses: Sequence[Re
     states = Counter(response.state for response in responses)
     async with database.transaction() as connection:
         await parts.record(connection, job_id, written)
+        on_the_way = Status.CANCELLING if status is Status.CANCELLED else Status.RUNNING
+        for passed in (on_the_way, status):
+            await connection.execute(
+                "update sub_job set status = $2 where job_id = $1 and status <> $2", job_id, passed
+            )
         await connection.execute(
-            "update sub_job set stage = 'SETTLED', status = $2 where job_id = $1", job_id, status
+            "update sub_job set stage = 'SETTLED', due_at = null where job_id = $1", job_id
         )
         await connection.execute(
-            "update data_job set planned = true, sub_jobs_open = 0, status = 'RUNNING' where job_id = $1",
+            "update data_job set planned = true, sub_jobs_open = 0,"
+            " status = case when status in ('NOT_STARTED', 'RUNNING') then $2 else status end"
+            " where job_id = $1",
             job_id,
+            on_the_way,
         )
         counts = Counts(
             succeeded=states[OperationState.SUCCEEDED],

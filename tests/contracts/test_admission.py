@@ -202,6 +202,9 @@ async def test_quarantine_keeps_writes_back_and_its_end_admits_the_next(
     async with database.transaction() as connection:
         first, second = await planned_job(connection), await waiting(connection)
         read = await waiting(connection, kind=JobType.READ)
+        await connection.execute(
+            "update sub_job set stage = 'STARTING' where sub_job_id = $1", first.sub_job_id
+        )
     await end(parts, first, quarantine=300.0)
     assert await active(database) == {first.sub_job_id, read.sub_job_id}
     await parts.write(QuarantineOver(await leased(database, first)))

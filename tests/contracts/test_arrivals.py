@@ -37,6 +37,9 @@ from tests.contracts.worker_parts import claim_jobs, worker_parts
 
 READ = Operation(Op.READ, "/A=1", 1)
 
+pytestmark = pytest.mark.damages_rows
+"""Sub-jobs are brought to their stages by hand, without a due time or a lease."""
+
 
 @pytest.fixture
 def service(database: Database, tmp_path: Path) -> EmbeddedService:

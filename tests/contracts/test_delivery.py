@@ -302,6 +302,7 @@ async def test_a_large_object_is_referred_to(service: EmbeddedService) -> None:
     assert hashlib.sha256(stored).hexdigest() == part.sha256
 
 
+@pytest.mark.damages_rows
 async def test_writing_a_shorter_result_again_leaves_no_surplus(service: EmbeddedService) -> None:
     """A repeat of a collect stands for all of it: rows of a longer attempt go."""
     job_id = await service.job()

@@ -249,6 +249,7 @@ async def test_a_plugin_reaches_its_own_sub_jobs_only(callers: Callers) -> None:
     await register(api, 0)
     job_id = await api.accepted(writes(1))
     await plan(api, job_id)
+    await api.rows("update sub_job set stage = 'STARTING' returning 1")
     (row,) = await api.rows(
         "update sub_job set stage = 'TRACKING', data_producer_job_id = 'dp-1' returning sub_job_id"
     )
@@ -284,6 +285,7 @@ async def test_a_plugin_is_known_however_its_address_was_written(
     ) as api:
         await register(api, 0, plugin="http://LOCALHOST:9/Dmi")
         await plan(api, await api.accepted(writes(1)))
+        await api.rows("update sub_job set stage = 'STARTING' returning 1")
         (row,) = await api.rows(
             "update sub_job set stage = 'TRACKING', data_producer_job_id = 'dp-1' returning sub_job_id"
         )

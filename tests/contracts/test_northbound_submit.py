@@ -242,6 +242,7 @@ async def test_a_client_that_pauses_too_long_is_a_408(
         assert await api.left_behind() == NOTHING
 
 
+@pytest.mark.damages_rows
 async def test_too_many_open_jobs_are_a_429(database: Database, tmp_path: Path, free_port: int) -> None:
     """The limit counts open jobs only: when one ends, another one is taken."""
     async with northbound_api(database, tmp_path, free_port, limits=Limits(max_open_jobs=2)) as api:
@@ -368,6 +369,7 @@ async def test_a_dry_run_is_checked_like_a_submit(api: Api) -> None:
     assert (await api.submit(query="?dryRun=perhaps")).problem["status"] == 400
 
 
+@pytest.mark.damages_rows
 async def test_after_waits_for_open_jobs_only(api: Api) -> None:
     """A job that names an open one is blocked, one that names a finished one is not."""
     first = await api.accepted()
