@@ -72,7 +72,7 @@ class Process:
         self.goes_on.set()
         self.dead = False
         self.cut_off = False
-        self.losses: list[tuple[int, Loss]] = []
+        self.losses: list[tuple[Loss, int]] = []
         self.stands_still_at: Checkpoint | None = None
         self.executes_at_the_end = True
         self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
@@ -191,11 +191,11 @@ class Process:
 
     def loses(self, loss: Loss) -> bool:
         """Whether the session that is at this point is lost; each loss lets so many sessions pass before."""
-        if not self.losses or self.losses[0][1] is not loss:
+        if not self.losses or self.losses[0][0] is not loss:
             return False
-        left = self.losses[0][0]
+        left = self.losses[0][1]
         if left:
-            self.losses[0] = (left - 1, loss)
+            self.losses[0] = (loss, left - 1)
             return False
         del self.losses[0]
         return True

@@ -39,6 +39,21 @@ MOST_JOBS: Final = 6
 
 which = st.integers(0, 1)
 pick = st.integers(0, 15)
+hows = st.lists(st.sampled_from(How), max_size=3)
+lost = st.none() | st.tuples(st.sampled_from((Loss.AFTER_COMMIT, Loss.BEFORE_COMMIT)), st.integers(0, 2))
+places = st.sampled_from(
+    (
+        None,
+        Checkpoint.START_MARKED,
+        Checkpoint.PLAN_SPLIT,
+        Checkpoint.START_SENT,
+        Checkpoint.START_RECORDED,
+        Checkpoint.COLLECT_WRITTEN,
+        Checkpoint.FINISH_COUNTED,
+        Checkpoint.FINISH_WRITTEN,
+        Checkpoint.CANCEL_SENT,
+    )
+)
 
 
 class Fault(enum.StrEnum):
@@ -48,8 +63,6 @@ class Fault(enum.StrEnum):
     STOP = "stop"  # it is told to stop, and another one started in its place
     FREEZE = "freeze"  # it stands still, and its leases are not renewed
     CUT_OFF = "cut off"  # it does not reach the database; it reaches the plugins
-    LOST_BEFORE = "lost before"  # one of its next sessions is lost before its commit
-    LOST_AFTER = "lost after"  # one is lost after its commit
     OBJECTS_AWAY = "objects away"  # nobody reaches the objects
 
 
@@ -72,7 +85,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.service.submitted) < MOST_JOBS)
     @rule(
         kind=st.sampled_from((JobType.WRITE, JobType.WRITE, JobType.READ)),
-        lanes=st.lists(st.sampled_from((*LANES, NOBODY)), min_size=1, max_size=3, unique=True),
+        lanes=st.lists(st.sampled_from(("N0", "I0", *LANES, NOBODY)), min_size=1, max_size=3, unique=True),
         client=st.sampled_from("ab"),
         priority=st.sampled_from((4, 3, 9)),
         after=st.lists(pick, max_size=1),
@@ -92,40 +105,36 @@ class Machine(RuleBasedStateMachine):
 
     # --- workers -----------------------------------------------------------------------------------
 
-    @rule(which=which, hows=st.lists(st.sampled_from(How), max_size=4))
-    def work(self, which: int, hows: list[How]) -> None:
-        """A worker looks for what is due: plans, finishes and sub-jobs. Then some calls are answered."""
-        if not self.process(which).frozen:
-            self.run(self.process(which).claim())
+    @rule(which=which, lost=lost, hows=hows)
+    def work(self, which: int, lost: tuple[Loss, int] | None, hows: list[How]) -> None:
+        """A worker looks for what is due: plans, finishes and sub-jobs. Then some calls are answered.
+        ``lost``: one of the sessions for it is, behind so many others."""
+        process = self.process(which)
+        if lost is not None:
+            process.losses = [lost]
+        if not process.frozen:
+            self.run(process.claim())
         for how in hows:
             if self.service.calls:
                 self.answer(len(self.service.calls) - 1, how)
 
-    @rule(hows=st.lists(st.sampled_from(How), max_size=4))
-    def work_after_a_while(self, hows: list[How]) -> None:
-        """Each worker does, after what is to be repeated has become due."""
-        self.pass_time(1.0)
-        self.work(0, hows)
-        self.work(1, hows)
+    @rule(seconds=st.sampled_from((1.0, STEP, LEASE_SECONDS + 1)), which=which, lost=lost, hows=hows)
+    def work_later(self, seconds: float, which: int, lost: tuple[Loss, int] | None, hows: list[How]) -> None:
+        """Both workers do, after what is to be repeated has become due, or what nobody renewed is void."""
+        self.pass_time(seconds)
+        self.work(which, lost, hows)
+        self.work(1 - which, None, hows)
 
-    @rule(
-        which=which,
-        hows=st.lists(st.sampled_from(How), max_size=2),
-        fault=st.sampled_from(Fault),
-        arrived=st.booleans(),
-        behind=st.integers(0, 2),
-        at=st.sampled_from((None, *Checkpoint)),
-    )
-    def fail(
-        self, which: int, hows: list[How], fault: Fault, arrived: bool, behind: int, at: Checkpoint | None
-    ) -> None:
+    @precondition(lambda self: self.is_well())
+    @rule(which=which, fault=st.sampled_from(Fault), arrived=st.booleans(), at=places, hows=hows)
+    def fail(self, which: int, fault: Fault, arrived: bool, at: Checkpoint | None, hows: list[How]) -> None:
         """Something happens to a worker that is at work. ``arrived``: the creates that it had under way did,
-        where it ends; ``behind``: so many sessions before the one that is lost; ``at``: where it stands still
-        first."""
+        where it ends; ``at``: where it stands still first."""
         event(fault)
         process = self.process(which)
-        process.stands_still_at = at if fault in (Fault.FREEZE, Fault.CRASH) else None
-        self.work(which, hows)
+        if fault in (Fault.FREEZE, Fault.CRASH):
+            process.stands_still_at = at
+        self.work(which, None, hows)
         process.executes_at_the_end = arrived
         match fault:
             case Fault.CRASH:
@@ -134,22 +143,14 @@ class Machine(RuleBasedStateMachine):
             case Fault.STOP if not process.frozen:
                 self.run(process.stop())
                 self.service.processes[which] = self.service.new_process()
-            case Fault.FREEZE | Fault.STOP:
+            case Fault.FREEZE if at is None:
                 process.goes_on.clear()
             case Fault.CUT_OFF:
                 process.cut_off = True
-            case Fault.LOST_BEFORE | Fault.LOST_AFTER:
-                loss = Loss.BEFORE_COMMIT if fault is Fault.LOST_BEFORE else Loss.AFTER_COMMIT
-                process.losses = [(behind, loss)]
             case Fault.OBJECTS_AWAY:
                 self.service.objects_away = True
 
-    @rule(which=which, hows=st.lists(st.sampled_from(How), max_size=4))
-    def take_over(self, which: int, hows: list[How]) -> None:
-        """Time goes on until what nobody has renewed can be claimed, and a worker claims it."""
-        self.pass_time(LEASE_SECONDS + 1)
-        self.work(which, hows)
-
+    @precondition(lambda self: not self.is_well())
     @rule(which=which)
     def recover(self, which: int) -> None:
         """A worker goes on, and reaches everything. What it lost meanwhile it does not change."""
@@ -220,6 +221,12 @@ class Machine(RuleBasedStateMachine):
         """One of the two worker processes."""
         return self.service.processes[which]
 
+    def is_well(self) -> bool:
+        """Whether both worker processes go on and reach everything."""
+        return not self.service.objects_away and not any(
+            process.frozen or process.cut_off for process in self.service.processes
+        )
+
     def at_plugins(self) -> list[tuple[Plugin, str]]:
         """The jobs that plugins know."""
         return [(plugin, job_id) for plugin in self.service.plugins.values() for job_id in plugin.jobs]
@@ -227,9 +234,9 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.timeout(3600)
 def test_dispatch_keeps_its_rules_whatever_happens(virtual: Virtual) -> None:
-    """Jobs, plans, claims, answers, crashes, freezes, lost sessions, cancels, time-outs, quarantines,
-    messages and pushes in any order: at most one write is at work at a producer, none starts in quarantine,
-    none is executed twice, they start in their order, and each operation ends once."""
+    """Jobs, plans, claims, answers, crashes, freezes, lost sessions, cancels, time-outs, quarantines, pushes
+    and messages in any order: at most one write is at work at a producer, none starts in quarantine, none is
+    executed twice, they start in their order, and each operation ends once."""
     run_state_machine_as_test(
         lambda: Machine(virtual),
         settings=settings(

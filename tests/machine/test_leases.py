@@ -21,7 +21,7 @@ def of_sub_job(virtual: Virtual, service: Service, *columns: str) -> dict[str, o
 
 def claim_of_sub_jobs_is_lost(service: Service) -> None:
     """Of the next turn of the second worker the answer to the claim of sub-jobs is lost, that of jobs not."""
-    service.processes[1].losses = [(1, Loss.AFTER_COMMIT)]
+    service.processes[1].losses = [(Loss.AFTER_COMMIT, 1)]
 
 
 @pytest.mark.parametrize(("lane", "creates"), [("N0", 1), ("I0", 2)])
