@@ -36,9 +36,7 @@ from tests.contracts.embedded_delivery import EmbeddedService
 from tests.contracts.worker_parts import claim_jobs, worker_parts
 
 READ = Operation(Op.READ, "/A=1", 1)
-
-pytestmark = pytest.mark.damages_rows
-"""Sub-jobs are brought to their stages by hand, without a due time or a lease."""
+pytestmark = pytest.mark.damages_rows  # sub-jobs are brought to their stages by hand
 
 
 @pytest.fixture

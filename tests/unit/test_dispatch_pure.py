@@ -235,37 +235,3 @@ async def test_an_error_is_every_callers_error_and_the_next_batch_works() -> Non
     assert [type(r) for r in results] == [OSError, OSError]
     fail = False
     assert await batched(3) == 3
-
-
-async def test_an_answer_that_nobody_waits_for_is_told() -> None:
-    """Whoever is cancelled before its answer is there, or after it and before it goes on: somebody hears of
-    the answer, once. What was heard is not told."""
-    gate = asyncio.Event()
-    unheard: list[int] = []
-
-    async def flush(calls: Sequence[int]) -> Sequence[int]:
-        await gate.wait()
-        return [call * 2 for call in calls]
-
-    batched = Batched(flush, unheard=unheard.append)
-    before, heard = asyncio.create_task(batched(1)), asyncio.create_task(batched(2))
-    await asyncio.sleep(0)
-    before.cancel()
-    gate.set()
-    assert await heard == 4
-    assert unheard == [2]
-
-    answered = asyncio.Event()
-
-    async def flush_and_cancel(calls: Sequence[int]) -> Sequence[int]:
-        asyncio.get_running_loop().call_soon(after.cancel)  # runs when the answer is there, before the task
-        answered.set()
-        return calls
-
-    unheard.clear()
-    batched = Batched(flush_and_cancel, unheard=unheard.append)
-    after = asyncio.create_task(batched(3))
-    with pytest.raises(asyncio.CancelledError):
-        await after
-    assert answered.is_set()
-    assert unheard == [3]
