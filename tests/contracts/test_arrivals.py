@@ -577,9 +577,7 @@ class StumblingBus(PostgresBus):
             raise BusUnavailable("the client is being closed") from None
 
 
-async def test_a_consumer_that_is_told_to_end_ends_whatever_fails_meanwhile(
-    service: EmbeddedService,
-) -> None:
+async def test_a_consumer_that_is_told_to_end_ends_whatever_fails(service: EmbeddedService) -> None:
     """A cancellation that turns into an error on its way is a cancellation all the same: the worker stops."""
     bus = StumblingBus(service.database)
     dropped: list[Received] = []
