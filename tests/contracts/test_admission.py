@@ -23,6 +23,7 @@ from tests.contracts.worker_parts import (
     Parts,
     PlannedJob,
     add_plugin,
+    all_settled,
     by_hand,
     claim,
     log_lines,
@@ -485,3 +486,37 @@ async def test_two_transactions_that_make_room_in_a_lane_admit_one_write(
         assert admitted.sub_job_id == second.sub_job_id
     await ending
     assert await active(database) == {second.sub_job_id}
+
+
+LANES = 300
+READS_OF_A_LANE = 20
+"""Rows that admission may read for each lane. What compares lanes with each other reads hundreds."""
+
+
+async def test_admission_reads_no_more_for_a_lane_where_many_are_admitted_at_once(
+    database: Database,
+) -> None:
+    """The statistics of the database are of a moment at which nothing waited; then a job comes whose sub-jobs
+    wait in hundreds of lanes. What their admission reads grows with the lanes, and not with their square."""
+    producers = [f"ems-{n}" for n in range(LANES)]
+    async with database.transaction() as connection:
+        await planned_job(connection, *producers)
+    await all_settled(database)
+    async with database.transaction() as connection:
+        await connection.execute("analyze sub_job")
+    async with database.transaction() as connection:
+        job = await planned_job(connection, *producers, admitted=False)
+        await sub_jobs.lock_lanes(connection, job.lane_ids)
+        before = await _rows_read(connection)
+        admitted = await sub_jobs.admit(connection, job.lane_ids, ADMISSION)
+        read = await _rows_read(connection) - before
+    assert [each.sub_job_id for each in admitted] == job.sub_job_ids
+    assert 0 < read <= READS_OF_A_LANE * LANES
+
+
+async def _rows_read(connection: Connection) -> int:
+    """How many rows of sub-jobs this transaction has read."""
+    number: int = await connection.fetchval(
+        "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relname = 'sub_job'"
+    )
+    return number

@@ -65,8 +65,10 @@ with here as (
             select count(*) from sub_job a
             where a.lane_id = here.lane_id and a.type = 'READ' and a.stage not in ('WAITING', 'SETTLED')))) n
 ), admitted as (
+    -- Found by their ids, in an array: after the last statistics, when nothing waited, a join would compare each with each.
+    -- That they still wait follows from the lock of their lanes.
     update sub_job s set stage = 'ADMITTED', due_at = clock_timestamp()
-    from next where s.sub_job_id = next.sub_job_id and s.stage = 'WAITING'
+    where s.sub_job_id = any (array(select sub_job_id from next))
     returning s.sub_job_id, s.lane_id, s.client, s.plugin_id, s.position,
               coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as body_bytes
 ), served as (
