@@ -30,18 +30,20 @@ class HeldPlugin(ScriptedPlugin):
 
 
 async def cut_sessions(service: Service) -> None:
-    """End every session of the service, once the worker is in the middle of a statement.
+    """End every session of the service, once two of the worker's wait for a lock in the middle of a call.
 
-    On return the sessions are gone: the API answers 503 to a client that is served in one that ends.
+    On return the sessions are gone: the API answers 503 to whoever is served in one that is just ending.
     """
     ours = "pid <> pg_backend_pid() and application_name like 'ran-datajobs %'"
-    async with service.database.transaction(idle=DEADLINE) as connection:
-        await connection.execute("lock table data_job, sub_job in access exclusive mode")
-        async with asyncio.timeout(DEADLINE):
-            while not await connection.fetchval(
-                f"select count(*) >= 1 from pg_stat_activity where {ours} and wait_event_type = 'Lock'"
-            ):
-                await asyncio.sleep(0.05)
+    waiting = (
+        f"select count(*) from pg_stat_activity where {ours}"
+        " and application_name <> 'ran-datajobs api' and wait_event_type = 'Lock'"
+    )
+    async with service.database.transaction(idle=DEADLINE) as connection, asyncio.timeout(DEADLINE):
+        for table in ("sub_job", "data_job"):  # in the order in which a claim takes them
+            await connection.execute(f"lock table {table} in access exclusive mode")
+        while await connection.fetchval(waiting) < 2:
+            await asyncio.sleep(0.02)
         cut = await connection.fetch(
             f"select pid, pg_terminate_backend(pid) from pg_stat_activity where {ours}"
         )

@@ -68,7 +68,8 @@ async def test_a_worker_that_was_frozen_spoils_nothing(
 ) -> None:
     """Frozen anywhere, overtaken, and woken up: neither the store nor the objects nor the topic change any
     more, a plugin with Idempotency-Key executes everything once, and any other at most once, told as UNKNOWN
-    where it was the late create. The woken worker goes on to serve."""
+    where its create was under way. A worker that was frozen before it sent a create does not send it any more
+    when it wakes up: its lease is void. The woken worker goes on to serve."""
     environ = variables(database_url, tmp_path)
     plugin = TopicPlugin(Script(statuses=("RUNNING", "FINSHED"), honours_key=idempotent))
     async with plugin.serving() as address, api(environ) as service:
@@ -107,3 +108,7 @@ async def test_a_worker_that_was_frozen_spoils_nothing(
     unknown = [f for f in failures if f["reason"] == "OUTCOME_UNKNOWN"]
     assert len(unknown) + 1 == len(failures)
     assert not (idempotent and unknown)
+    if where is Checkpoint.START_MARKED and not idempotent:
+        assert unknown
+        sent = {str(operation) for job_id, operation in executed if job_id in submitted}
+        assert sent.isdisjoint(str(f["operationId"]) for f in unknown)
