@@ -30,9 +30,9 @@ class HeldPlugin(ScriptedPlugin):
 
 
 async def cut_sessions(service: Service) -> None:
-    """End every session of the service, once two of the worker's wait for a lock in the middle of a call.
+    """End every session of the service, once both claims of the worker wait for the table of jobs.
 
-    On return the sessions are gone: the API answers 503 to whoever is served in one that is just ending.
+    On return the sessions are gone: the API answers 503 to a client that is served in one that ends.
     """
     ours = "pid <> pg_backend_pid() and application_name like 'ran-datajobs %'"
     waiting = (
@@ -40,10 +40,10 @@ async def cut_sessions(service: Service) -> None:
         " and application_name <> 'ran-datajobs api' and wait_event_type = 'Lock'"
     )
     async with service.database.transaction(idle=DEADLINE) as connection, asyncio.timeout(DEADLINE):
-        for table in ("sub_job", "data_job"):  # in the order in which a claim takes them
-            await connection.execute(f"lock table {table} in access exclusive mode")
+        await connection.execute("lock table data_job in access exclusive mode")
         while await connection.fetchval(waiting) < 2:
             await asyncio.sleep(0.02)
+            await connection.execute("select pg_stat_clear_snapshot()")
         cut = await connection.fetch(
             f"select pid, pg_terminate_backend(pid) from pg_stat_activity where {ours}"
         )
