@@ -75,6 +75,7 @@ async def known_places(api: Api) -> list[dict[str, str]]:
     ]
 
 
+@pytest.mark.damages_rows  # jobs are ended by hand, no worker runs
 async def test_the_served_openapi_holds_for_generated_requests(api: Api) -> None:
     """Valid and invalid requests of every call, to places that exist and to ones that do not."""
     places = await known_places(api)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -217,10 +218,16 @@ async def test_a_result_that_is_never_there_ends_its_write_and_the_lane_goes_on(
     await service.register(address, handles, dmiDialect=dialect)
     first = {name: await service.submit(operations("merge", ems)) for name, ems in producers.items()}
     second = {name: await service.submit(operations("merge", ems)) for name, ems in producers.items()}
-    for name, (_, cause) in UNFETCHABLE.items():
+
+    async def ended(name: str) -> Any:
+        """The first job of the producer, which from then on gives its results."""
         job = await service.ended(first[name])
-        assert (job["status"], job["operations"]["unknown"]) == ("FAILED", 2)
         scripted.script(producers[name], Script())
+        return job
+
+    jobs = await asyncio.gather(*map(ended, UNFETCHABLE))
+    for (name, (_, cause)), job in zip(UNFETCHABLE.items(), jobs, strict=True):
+        assert (job["status"], job["operations"]["unknown"]) == ("FAILED", 2)
         (sub_job,) = await service.sub_jobs(first[name])
         failures = await service.failures(first[name])
         assert {failure["reason"] for failure in failures} == {"RESULT_UNREADABLE"}
