@@ -62,7 +62,8 @@ async def test_a_job_that_ends_waits_for_lanes_before_it_announces(
     """The end of a job frees another one, in a lane that somebody else has locked. While it waits for that
     lane, the other one can announce: neither waits for the other."""
     announcer = Announcer(JobView(Addresses("http://service"), DEFAULT_FINISHED_SPELLING))
-    finisher = Finisher(database, open_folder(tmp_path), announcer, Admission(), DEFAULT_FINISHED_SPELLING)
+    write = TransitionWriter(database, announcer, Admission(), logger(), Random(1))
+    finisher = Finisher(database, open_folder(tmp_path), announcer, write, DEFAULT_FINISHED_SPELLING)
     async with database.transaction() as connection:
         job, lane_id = await two_jobs(connection)
     async with asyncio.timeout(30):

@@ -108,7 +108,7 @@ class Plugin:
 
     def _execute(self, call: CreateCall, *, late: bool) -> str:
         executed = Executed(
-            f"job-{len(self.record)}",
+            f"{call.sub_job_id}/{len(self.record)}",
             call.job_id,
             call.sub_job_id,
             call.data_producer_id,
@@ -186,6 +186,15 @@ class Call:
     kind: str
     attempt: Attempt | None
     answer: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def subject(self) -> str:
+        """The sub-job that it is about."""
+        match self.request:
+            case CreateCall() as call:
+                return call.sub_job_id
+            case JobAddress() as address:
+                return address.data_producer_job_id
 
     def end(self, how: How) -> None:
         """Let it arrive and be answered."""

@@ -11,7 +11,6 @@ from contextvars import Context, ContextVar, copy_context
 from random import Random
 from typing import Any, Protocol
 from uuid import UUID, uuid5
-from weakref import WeakSet
 
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.dispatch.circuit import Circuits
@@ -75,7 +74,7 @@ class Process:
         self.losses: list[tuple[Loss, int]] = []
         self.stands_still_at: Checkpoint | None = None
         self.executes_at_the_end = True
-        self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self.tasks: dict[asyncio.Task[Any], None] = {}  # in the order in which they began
         self.stopping = asyncio.Event()
         self._tokens = 0
         self._id = uuid5(_NAMES, str(number))
@@ -101,7 +100,7 @@ class Process:
             database,
             self._id,
             Planner(database, OwnerIndex(database), objects, write, self.limits, self._id, self._reached),
-            Finisher(database, objects, announcer, ADMISSION, DEFAULT_FINISHED_SPELLING, self._reached),
+            Finisher(database, objects, announcer, write, DEFAULT_FINISHED_SPELLING, self._reached),
             executor,
             write,
             self.limits,
@@ -204,7 +203,8 @@ class Process:
 def remember_task(task: asyncio.Task[Any], context: Context) -> None:
     """Note whose task it is (:attr:`VirtualLoop.born`)."""
     if (process := context.get(running_in)) is not None:
-        process.tasks.add(task)
+        process.tasks[task] = None
+        task.add_done_callback(lambda done: process.tasks.pop(done, None))
 
 
 class _Database(Database):

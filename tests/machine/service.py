@@ -51,8 +51,21 @@ ROUNDS: Final = 200
 
 _NAMES: Final = UUID(int=1)
 _EMPTY: Final = """
-delete from data_job; delete from outbox; delete from lane; update outbox_shard set head = 0;
+truncate data_job, lane, outbox restart identity cascade; update outbox_shard set head = 0;
 alter sequence ticks restart; alter sequence invariants.refused restart; update clock set at = '2026-02-01';
+"""
+
+
+_NO_STATISTICS: Final = """
+do $$
+declare
+    name regclass;
+begin
+    for name in select oid from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace loop
+        execute format('alter table %s set (autovacuum_enabled = off)', name);
+    end loop;
+end
+$$
 """
 
 
@@ -110,6 +123,8 @@ class Service:
             body = {"dmiPlugin": url, "createdCmHandles": handles, "idempotent": name == "I"}
             outcome = await registry.register(msgspec.json.encode(body))
             assert outcome.complete, outcome
+        async with database.connection() as connection:
+            await connection.execute(_NO_STATISTICS)
 
     async def empty(self) -> None:
         """Remove every job, lane and message."""
@@ -250,11 +265,13 @@ class Service:
             ) and not any(process.worker._tasks for process in self.processes):
                 return
             await self.pass_time(STEP)
-        raise AssertionError(
-            f"open after {ROUNDS} rounds: "
-            + str(await self.rows("select to_jsonb(s) - 'body' from sub_job s where stage <> 'SETTLED'"))
-            + str(await self.rows("select to_jsonb(j) from data_job j where ended_at is null"))
+        still_open = await self.rows(
+            "select format('%s %s of job %s', stage, sub_job_id, job_id) as what from sub_job"
+            " where stage <> 'SETTLED' union all"
+            " select format('job %s is %s, its step failed %s times', job_id, status, step_failures)"
+            " from data_job where ended_at is null"
         )
+        raise AssertionError([f"open after {ROUNDS} rounds", *(row["what"] for row in still_open)])
 
     # --- what must hold ----------------------------------------------------------------------------
 
@@ -411,9 +428,14 @@ class Virtual:
 
 
 def preparation(name: str) -> str:
-    """The statements that prepare an empty database for virtual time and for the rules of the machine."""
+    """The statements that prepare an empty database for virtual time and for the rules of the machine.
+
+    A plan of the database follows from the tables and the parameters alone: the same steps find the same rows
+    in the same order.
+    """
     return f"""
         alter database "{name}" set search_path = public, pg_catalog;
+        alter database "{name}" set plan_cache_mode = force_custom_plan;
         alter database "{name}" set "invariants.aging" = '{ADMISSION.aging}';
         alter database "{name}" set "invariants.read_slots" = '{ADMISSION.read_slots}';
         {CLOCK}

@@ -29,11 +29,11 @@ from hypothesis.stateful import (
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.job import JobType
 from ran_datajobs.store.sub_jobs import LEASE_SECONDS
-from tests.machine.plugins import How, Plugin
+from tests.machine.plugins import Call, How, Plugin
 from tests.machine.process import Loss, Process
 from tests.machine.service import LANES, NOBODY, STEP, Virtual
 
-EXAMPLES: Final = int(os.environ.get("HYPOTHESIS_EXAMPLES", "40"))
+EXAMPLES: Final = int(os.environ.get("HYPOTHESIS_EXAMPLES", "100"))
 STEPS: Final = 40
 MOST_JOBS: Final = 6
 
@@ -116,7 +116,7 @@ class Machine(RuleBasedStateMachine):
             self.run(process.claim())
         for how in hows:
             if self.service.calls:
-                self.answer(len(self.service.calls) - 1, how)
+                self.answer(-1, how)
 
     @rule(seconds=st.sampled_from((1.0, STEP, LEASE_SECONDS + 1)), which=which, lost=lost, hows=hows)
     def work_later(self, seconds: float, which: int, lost: tuple[Loss, int] | None, hows: list[How]) -> None:
@@ -162,13 +162,37 @@ class Machine(RuleBasedStateMachine):
         self.run(asyncio.sleep(0))
         assert self.run(self.service.as_they_are(lost)) == lost
 
+    @precondition(lambda self: self.is_well())
+    @rule(which=which, cut_off=st.booleans(), lost=lost, hows=hows, late=st.sampled_from(How))
+    def overtake(
+        self, which: int, cut_off: bool, lost: tuple[Loss, int] | None, hows: list[How], late: How
+    ) -> None:
+        """A worker freezes, or is cut off, amid its work; the other one takes that over. Then its calls are
+        answered, and it goes on."""
+        event("overtaken")
+        process = self.process(which)
+        self.work(which, None, hows)
+        process.cut_off = cut_off
+        if not cut_off:
+            process.goes_on.clear()
+        self.pass_time(LEASE_SECONDS + 1)
+        self.work(1 - which, lost, [])
+        for call in self.calls():
+            if call.process is process and call in self.service.calls:
+                self.end(call, late)
+        self.recover(which)
+
     # --- plugins and time ----------------------------------------------------------------------------
 
     @precondition(lambda self: self.service.calls)
     @rule(pick=pick, how=st.sampled_from(How))
     def answer(self, pick: int, how: How) -> None:
         """A call arrives and is answered."""
-        call = self.service.calls[pick % len(self.service.calls)]
+        calls = self.calls()
+        self.end(calls[pick % len(calls)], how)
+
+    def end(self, call: Call, how: How) -> None:
+        """Let a call arrive and be answered. What its worker has lost meanwhile that does not change."""
         note(f"{call.kind} at {call.plugin.url}: {how}")
         event(f"{call.kind}: {how}")
         lost = self.run(self.service.lost(call.process))
@@ -179,8 +203,9 @@ class Machine(RuleBasedStateMachine):
     @rule(how=st.sampled_from((How.WELL, How.RUNNING)))
     def answer_all(self, how: How) -> None:
         """Every call that is under way arrives and is answered."""
-        for _ in tuple(self.service.calls):
-            self.answer(0, how)
+        for call in self.calls():
+            if call in self.service.calls:
+                self.end(call, how)
 
     @precondition(lambda self: self.at_plugins())
     @rule(pick=pick, how_many=st.integers(0, 2))
@@ -228,8 +253,17 @@ class Machine(RuleBasedStateMachine):
         )
 
     def at_plugins(self) -> list[tuple[Plugin, str]]:
-        """The jobs that plugins know."""
-        return [(plugin, job_id) for plugin in self.service.plugins.values() for job_id in plugin.jobs]
+        """The jobs that plugins know, in an order that does not depend on that of their creates."""
+        return [
+            (plugin, job_id) for plugin in self.service.plugins.values() for job_id in sorted(plugin.jobs)
+        ]
+
+    def calls(self) -> list[Call]:
+        """The calls that wait for an answer, likewise."""
+        return sorted(
+            self.service.calls,
+            key=lambda call: (call.kind, self.service.processes.index(call.process), call.subject),
+        )
 
 
 @pytest.mark.timeout(3600)
