@@ -76,11 +76,15 @@ class Machine(RuleBasedStateMachine):
 
     # --- clients -----------------------------------------------------------------------------------
 
-    @initialize(lane=st.sampled_from(("N0", "I0")))
-    def two_writes_in_a_lane(self, lane: str) -> None:
-        """Something to do, and something that waits for it."""
-        for _ in range(2):
-            self.run(self.service.submit(JobType.WRITE, [lane], "a", 4, []))
+    @initialize(lane=st.sampled_from(("N0", "I0")), answered=st.integers(0, 3))
+    def writes_in_a_lane(self, lane: str, answered: int) -> None:
+        """Three writes of two clients. So many calls for the first one were answered; after three it has
+        ended, and the next one is to be sent."""
+        for client in "aab":
+            self.run(self.service.submit(JobType.WRITE, [lane], client, 4, []))
+        for _ in range(answered):
+            self.work(0, None, [How.WELL])
+            self.run(self.service.pass_time(0.5))
 
     @precondition(lambda self: len(self.service.submitted) < MOST_JOBS)
     @rule(

@@ -68,6 +68,7 @@ def test_a_create_that_was_never_sent_is_sent_when_its_claim_is_lost(virtual: Vi
     virtual.run(second.claim())
     assert (second.losses, service.calls) == ([], [])
     virtual.run(second.claim())
+    virtual.run(second.claim())
     (create,) = service.calls
     assert create.kind == "create"
     virtual.run(service.let_go())
