@@ -129,6 +129,14 @@ class Machine(RuleBasedStateMachine):
         self.work(which, lost, hows)
         self.work(1 - which, None, hows)
 
+    @rule(which=which, behind=st.sampled_from((1, 1, 0, 2)), hows=hows)
+    def lose_a_claim(self, which: int, behind: int, hows: list[How]) -> None:
+        """A worker claims what nobody has renewed, and has no answer. It finds what it had leased."""
+        self.pass_time(LEASE_SECONDS + 1)
+        self.work(which, (Loss.AFTER_COMMIT, behind), [])
+        self.work(which, None, [])
+        self.work(which, None, hows)
+
     @precondition(lambda self: self.is_well())
     @rule(which=which, fault=st.sampled_from(Fault), arrived=st.booleans(), at=places, hows=hows)
     def fail(self, which: int, fault: Fault, arrived: bool, at: Checkpoint | None, hows: list[How]) -> None:
