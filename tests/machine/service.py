@@ -262,7 +262,7 @@ class Service:
             if not await self.rows(
                 "select 1 from data_job where status in ('NOT_STARTED', 'RUNNING', 'CANCELLING')"
                 " union all select 1 from sub_job where stage <> 'SETTLED'"
-            ) and not any(process.worker._tasks for process in self.processes):
+            ) and not any(process.tasks for process in self.processes):
                 return
             await self.pass_time(STEP)
         still_open = await self.rows(
