@@ -92,8 +92,10 @@ class Service:
         )
         await self.execute(
             "insert into sub_job (sub_job_id, job_id, position, lane_id, plugin_id, type, job_seq, client, "
-            "priority, stage, operations, data_producer_job_id, attempts) "
-            "select $1, job_id, $3, lane_id, plugin_id, type, seq, client, 4, $4, 3, $5, 1 "
+            "priority, stage, operations, data_producer_job_id, attempts, due_at) "
+            "select $1, job_id, $3, lane_id, plugin_id, type, seq, client, "
+            "4, $4::text::sub_job_stage, 3, $5, 1, "
+            "case when $4::text in ('WAITING', 'SETTLED') then null else now() + interval '1 hour' end "
             "from data_job, lane "
             "where job_id = $2 and lane.data_producer_id = $6",
             sub_job_id,

@@ -16,7 +16,9 @@ from ran_datajobs.results.parts import write_parts
 from ran_datajobs.store import parts
 from ran_datajobs.store.database import Database
 from tests.contracts.northbound_api import Api, northbound_api, outcome, plan, register
-from tests.contracts.worker_parts import claim_jobs, worker_parts
+from tests.contracts.worker_parts import by_hand, claim_jobs, worker_parts
+
+pytestmark = pytest.mark.damages_rows  # sub-jobs are ended by hand
 
 WIDE = {
     "op": "read",
@@ -56,10 +58,11 @@ async def settle(api: Api, job_id: UUID, state: OperationState) -> None:
         )
         async with database.transaction() as connection:
             await parts.record(connection, job_id, written)
-    await api.rows(
+    await by_hand(
+        database,
         "with ended as (update sub_job set stage = 'SETTLED', status = 'FINISHED', due_at = null"
         " where job_id = $1) update data_job set sub_jobs_open = 0, status = 'RUNNING', due_at = now()"
-        " where job_id = $1 returning 1",
+        " where job_id = $1",
         job_id,
     )
     (step,) = await claim_jobs(database)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -216,26 +217,26 @@ async def test_a_small_job_is_planned_and_executed_while_a_large_one_is_planned(
 ) -> None:
     """Another client's small job does not wait for a large one in the same worker."""
     large, small = await submit(api), await submit(api, client="other")
-    stopped = Stopped()
-    stopping_large = [large]
+    go = asyncio.Event()
+    planned_here: ContextVar[UUID | None] = ContextVar("planned_here", default=None)
 
     async def reached(checkpoint: Checkpoint) -> None:
-        if checkpoint is Checkpoint.PLAN_SPLIT and stopping_large:
-            stopping_large.clear()
-            await stopped.go.wait()
+        if checkpoint is Checkpoint.PLAN_SPLIT and planned_here.get() == large:
+            await go.wait()
 
     parts = worker_parts(database, tmp_path, reached=reached)
     assert LARGE_PLANS == 1
-    real = planning.claim
+    real = parts.planner.plan
 
-    async def large_first(*args: Any) -> list[LeasedJob]:
-        return sorted(await real(*args), key=lambda job: job.job_id != large)
+    async def plan_in_sight(job: LeasedJob, token: UUID) -> Any:
+        planned_here.set(job.job_id)
+        return await real(job, token)
 
-    monkeypatch.setattr(planning, "claim", large_first)
+    monkeypatch.setattr(parts.planner, "plan", plan_in_sight)
     async with parts.working():
         await until_ended(database, small)
         assert await planned(api, large) == [False]
-        stopped.go.set()
+        go.set()
         await until_ended(database, large)
 
 

@@ -486,7 +486,8 @@ async def test_a_statement_of_the_worker_that_is_cancelled_costs_no_work(
         async with parts.working():
 
             async def both_cancelled() -> bool:
-                return (await rows(database, "select last_value from cancelled"))[0]["last_value"] >= 3
+                (row,) = await rows(database, "select last_value from cancelled")
+                return int(row["last_value"]) >= 3
 
             await until(lambda: plugin.creates)
             await until(both_cancelled)
