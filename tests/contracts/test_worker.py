@@ -203,8 +203,8 @@ async def lose_answers(
     """Let the next ``losses`` answers of a committed claim be lost; what was claimed by these."""
     real, lost = getattr(where, function), list[Any]()
 
-    async def call(*args: Any) -> Any:
-        answer = await real(*args)
+    async def call(*args: Any, **options: Any) -> Any:
+        answer = await real(*args, **options)
         if len(lost) < losses and answer:
             lost.append(answer)
             raise StoreUnavailable("the session was cut before the answer")
@@ -356,8 +356,8 @@ async def test_a_worker_that_is_stopped_gives_back_what_a_claim_without_an_answe
     first = worker_parts(database, tmp_path, plugin, grace=0.0)
     real = sub_jobs.claim
 
-    async def lost(*args: Any) -> Any:
-        if answer := await real(*args):
+    async def lost(*args: Any, **options: Any) -> Any:
+        if answer := await real(*args, **options):
             first.stopping.set()
             raise StoreUnavailable("the session was cut before the answer")
         return answer

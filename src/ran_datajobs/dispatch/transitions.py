@@ -203,6 +203,9 @@ class TransitionWriter:
         lanes = {each.leased.lane_id for each in ended} | {each.leased.lane_id for each in over}
         if lanes:
             await sub_jobs.lock_lanes(connection, lanes)
+        alone = [each.leased.sub_job_id for each in (*postponed, *collecting)]
+        if len(alone) > 1:
+            await sub_jobs.lock_sub_jobs(connection, alone)
         done: dict[UUID, bool] = {}
         dues: list[tuple[str, float]] = []
         running: list[UUID] = []

@@ -81,6 +81,7 @@ class Worker:
         self._new_token = new_token
         self._news = asyncio.Event()
         self._due = {JOB, SUB_JOB}
+        self._look_at = 0.0  # when to look for everything, whatever the notices say
         self._alarms: list[tuple[float, str]] = []
         self._hungry = False
         self._answers = True
@@ -134,22 +135,27 @@ class Worker:
                 continue
             await asyncio.sleep(CLAIM_PAUSE)
             if not self._due:
-                await self._wait(min(LOOK_EVERY, self._until_alarm()))
+                await self._wait(min(self._look_at - self._now(), self._until_alarm()))
 
     async def _claim_due(self) -> None:
         await self._recover()
         due, self._due = self._due, set()
+        now = self._now()
+        if everything := now >= self._look_at:
+            due, self._look_at = {JOB, SUB_JOB}, now + LOOK_EVERY
         claims: list[Coroutine[Any, Any, None]] = []
         if JOB in due:
             claims.append(self._claim_jobs())
         if SUB_JOB in due:
-            claims.append(self._claim_sub_jobs())
+            claims.append(self._claim_sub_jobs(void=everything))
         ends = await asyncio.gather(*claims, return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException):
+                self._look_at = 0.0
                 raise end
 
-    async def _claim_sub_jobs(self) -> None:
+    async def _claim_sub_jobs(self, *, void: bool) -> None:
+        """``void``: look for void leases, too, which costs more the more is leased."""
         room, full = self._limits.room(), self._limits.is_full()
         self._hungry = True  # what is freed while the claim is under way may be claimed by the next one
         if not room.rows:
@@ -157,7 +163,7 @@ class Worker:
         token, sent = self._new_token(), self._now()
         try:
             async with self._database.connection() as connection:
-                claimed = await sub_jobs.claim(connection, room, token, self._worker_id)
+                claimed = await sub_jobs.claim(connection, room, token, self._worker_id, void=void)
         except BaseException:
             self._unanswered.add(token)
             raise
@@ -181,12 +187,23 @@ class Worker:
         for token in tuple(self._unanswered):
             sent = self._now()
             async with self._database.connection() as connection:
-                found = await sub_jobs.leased_under(connection, token)
+                found = [
+                    each
+                    for each in await sub_jobs.leased_under(connection, token)
+                    if not self._works_on(each)
+                ]
                 found_jobs = await planning.leased_under(connection, token)
                 kept = await sub_jobs.renew(connection, {each.sub_job_id: each.lease for each in found})
             self._begin_sub_jobs([each for each in found if each.sub_job_id in kept], sent)
-            self._begin_jobs(found_jobs)
-            self._unanswered.discard(token)
+            self._begin_jobs([job for job in found_jobs if job.job_id not in self._jobs])
+            if len(kept) == len(found):
+                self._unanswered.discard(token)
+            else:
+                self._look(SUB_JOB)  # the others are locked at this moment, or another worker has them
+
+    def _works_on(self, sub_job: LeasedSubJob) -> bool:
+        attempt = self._attempts.get(sub_job.sub_job_id)
+        return attempt is not None and attempt.sub_job.lease == sub_job.lease
 
     def _begin_sub_jobs(self, claimed: list[LeasedSubJob], sent: float, *, counted: bool = False) -> None:
         for sub_job in claimed:
@@ -404,12 +421,12 @@ class Worker:
                 for token in self._unanswered:
                     attempts += [attempt_of(s, 0.0) for s in await sub_jobs.leased_under(connection, token)]
                     jobs += await planning.leased_under(connection, token)
+                await planning.give_back(connection, {each.job_id: each.lease for each in jobs})
                 await sub_jobs.give_back(
                     connection,
                     {each.sub_job.sub_job_id: each.sub_job.lease for each in attempts},
                     [each.sub_job.sub_job_id for each in attempts if each.is_unsent],
                 )
-                await planning.give_back(connection, {each.job_id: each.lease for each in jobs})
                 await sub_jobs.notify_due(connection, SUB_JOB)
                 await sub_jobs.notify_due(connection, JOB)
 

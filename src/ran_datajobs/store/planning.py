@@ -65,10 +65,9 @@ async def leased_under(connection: Connection, token: UUID) -> list[LeasedJob]:
     ]
 
 
-async def renew(connection: Connection, leases: Mapping[UUID, UUID]) -> set[UUID]:
-    """Renew the leases (job id → token); the jobs that the caller still has."""
-    rows = await connection.fetch(_SQL["renew_jobs"], list(leases), list(leases.values()), LEASE_SECONDS)
-    return {row["job_id"] for row in rows}
+async def renew(connection: Connection, leases: Mapping[UUID, UUID]) -> None:
+    """Renew the leases (job id → token). What another transaction has locked now is passed over."""
+    await connection.execute(_SQL["renew_jobs"], list(leases), list(leases.values()), LEASE_SECONDS)
 
 
 async def step_failed(connection: Connection, job: LeasedJob, delay: float) -> None:

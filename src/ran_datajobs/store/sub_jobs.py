@@ -21,9 +21,9 @@ from ran_datajobs.store.database import Connection
 from ran_datajobs.store.queries import named_queries
 
 _SQL = named_queries("sub_jobs")
-_CLAIM: Final = _SQL["claim"].replace(":columns", _SQL["columns"])
-_CLAIM_ADMITTED: Final = _SQL["claim_admitted"].replace(":columns", _SQL["columns"])
-_LEASED_UNDER: Final = _SQL["leased_under"].replace(":columns", _SQL["columns"])
+_CLAIM: Final = _SQL["claim"].replace(":columns", _SQL["columns"]).replace(":token", "$10")
+_CLAIM_ADMITTED: Final = _SQL["claim_admitted"].replace(":columns", _SQL["columns"]).replace(":token", "$2")
+_LEASED_UNDER: Final = _SQL["leased_under"].replace(":columns", _SQL["columns"]).replace(":token", "$1")
 
 LEASE_SECONDS: Final = 10.0
 """Seconds that a lease holds after it was taken or renewed, by the database's clock."""
@@ -232,6 +232,11 @@ async def lock_lanes(connection: Connection, lane_ids: Collection[int]) -> None:
     await connection.execute(_SQL["lock_lanes"], sorted(set(lane_ids)))
 
 
+async def lock_sub_jobs(connection: Connection, sub_job_ids: Collection[UUID]) -> None:
+    """Lock sub-jobs until the transaction ends, in the order of their ids, before any of them is written."""
+    await connection.execute(_SQL["lock_sub_jobs"], list(sub_job_ids))
+
+
 async def admit(connection: Connection, lane_ids: Collection[int], how: Admission) -> list[Admitted]:
     """Give what waits in these lanes the places that are free; the caller has locked the lanes.
 
@@ -246,8 +251,11 @@ async def notify_due(connection: Connection, kind: str) -> None:
     await connection.execute(_SQL["notify_due"], kind)
 
 
-async def claim(connection: Connection, room: Room, token: UUID, worker_id: UUID) -> list[LeasedSubJob]:
-    """Lease what is due, within ``room``; an ADMITTED sub-job becomes STARTING.
+async def claim(
+    connection: Connection, room: Room, token: UUID, worker_id: UUID, *, void: bool = True
+) -> list[LeasedSubJob]:
+    """Lease what is due, within ``room``; an ADMITTED sub-job becomes STARTING. ``void``: what others have
+    leased and did not renew in time, too.
 
     Its lease is ``token``, that of all others another one, which follows from it: :func:`leased_under` tells
     them apart.
@@ -268,6 +276,7 @@ async def claim(connection: Connection, room: Room, token: UUID, worker_id: UUID
         worker_id,
         LEASE_SECONDS,
         _token_of_others(token),
+        void,
     )
     return [_leased_sub_job(row) for row in rows]
 
@@ -301,7 +310,8 @@ def _leased_sub_job(row: Record) -> LeasedSubJob:
 
 
 async def renew(connection: Connection, leases: Mapping[UUID, UUID]) -> set[UUID]:
-    """Renew the leases (sub-job id → token); the sub-jobs that the caller still has."""
+    """Renew the leases (sub-job id → token); the sub-jobs that the caller still has. What another transaction
+    has locked at this moment is passed over."""
     rows = await connection.fetch(_SQL["renew"], list(leases), list(leases.values()), LEASE_SECONDS)
     return {row["sub_job_id"] for row in rows}
 
@@ -321,6 +331,7 @@ async def give_back(
 ) -> None:
     """End these leases (sub-job id → token) now; the rows are due at once. ``unsent``: those that are
     STARTING and were not sent are ADMITTED again."""
+    await lock_sub_jobs(connection, leases)
     await connection.execute(_SQL["give_back"], list(leases), list(leases.values()), list(unsent))
 
 

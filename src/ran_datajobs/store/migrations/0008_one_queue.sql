@@ -120,7 +120,8 @@ create index sub_job_lane on sub_job (lane_id, type, stage) where stage <> 'SETT
 create index sub_job_producer_job on sub_job (data_producer_job_id) where stage in ('TRACKING', 'COLLECTING');
 create index sub_job_due_create on sub_job (plugin_id, due_at) where stage = 'ADMITTED' and lease is null;
 create index sub_job_due_call on sub_job (plugin_id, due_at) where stage <> 'ADMITTED' and lease is null and due_at is not null;
-create index sub_job_leased on sub_job (leased_until) where leased_until is not null;
+create index sub_job_leased on sub_job (lease) where lease is not null; -- no leased_until: renewals stay on their pages
+alter table sub_job set (fillfactor = 70);
 
 -- Plans of one client are made in the order of their submission: the first of each priority is looked up.
 drop index data_job_unplanned;

@@ -57,11 +57,14 @@ where j.leased_until is not null and j.lease = $1;
 -- name: commit_lazily
 set local synchronous_commit = off;
 
+-- What a transaction has locked now is passed over until the next time.
 -- name: renew_jobs
+with held as materialized (
+    select j.job_id from data_job j join unnest($1::uuid[], $2::uuid[]) as h (job_id, lease) using (job_id, lease)
+    for no key update of j skip locked
+)
 update data_job j set leased_until = clock_timestamp() + make_interval(secs => $3)
-from unnest($1::uuid[], $2::uuid[]) as h (job_id, lease)
-where j.job_id = h.job_id and j.lease = h.lease
-returning j.job_id;
+where j.job_id = any (array(select job_id from held));
 
 -- name: step_failed
 update data_job set due_at = clock_timestamp() + make_interval(secs => $3), step_failures = step_failures + 1,
@@ -69,9 +72,12 @@ update data_job set due_at = clock_timestamp() + make_interval(secs => $3), step
 where job_id = $1 and lease = $2;
 
 -- name: give_back_jobs
+with held as materialized (
+    select j.job_id from data_job j join unnest($1::uuid[], $2::uuid[]) as h (job_id, lease) using (job_id, lease)
+    order by j.job_id for no key update of j
+)
 update data_job j set lease = null, leased_by = null, leased_until = null, due_at = clock_timestamp()
-from unnest($1::uuid[], $2::uuid[]) as h (job_id, lease)
-where j.job_id = h.job_id and j.lease = h.lease;
+where j.job_id = any (array(select job_id from held));
 
 -- name: is_leased
 select exists (select 1 from data_job where job_id = $1 and lease = $2);

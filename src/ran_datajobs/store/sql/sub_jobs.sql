@@ -3,8 +3,9 @@
 --
 -- A row is claimed when it is due and not leased, or when its lease is void. Every write of a worker names the lease
 -- under which it works: a row that another worker has claimed since is left as it is, and its id is not returned.
--- Locks are taken in one order everywhere: data_job, lane, sub_job, outbox_shard. A claim locks only rows that nobody
--- else has locked, and waits for nothing.
+-- Locks are taken in one order everywhere: data_job, lane, sub_job, outbox_shard. Who writes several sub-jobs has locked
+-- their jobs or their lanes, or locks them in the order of their ids first. A claim and a renewal lock only rows that
+-- nobody else has locked, and wait for nothing.
 
 -- name: find_lanes
 select l.lane_id, l.plugin_id, l.data_producer_id
@@ -28,6 +29,9 @@ where j.job_id = $1;
 
 -- name: lock_lanes
 select from lane where lane_id = any ($1::bigint[]) order by lane_id for no key update;
+
+-- name: lock_sub_jobs
+select from sub_job where sub_job_id = any ($1::uuid[]) order by sub_job_id for no key update;
 
 -- Admission: what of the waiting sub-jobs of these lanes has its place now. The next write, if no other one is active
 -- or in quarantine; as many reads as slots are free. Whose turn it is: what was tried already, then priority, which
@@ -88,10 +92,11 @@ select sub_job_id, plugin_id, body_bytes from admitted order by position;
 -- name: notify_due
 select pg_notify('datajobs_due', $1);
 
--- What a worker needs of a row that it has leased; it stands in the statements below for :columns. Durations are
--- seconds by the database's clock.
+-- What a worker needs of a row that it has leased; it stands in the statements below for :columns. What is leased under
+-- the first token of a claim, :token, was ADMITTED before. Durations are seconds by the database's clock.
 -- name: columns
-s.sub_job_id, s.job_id, s.lane_id, s.lease, s.type, s.stage, s.was, s.status, s.operations, s.data_producer_job_id,
+s.sub_job_id, s.job_id, s.lane_id, s.lease, s.type, s.stage,
+case when s.lease = :token then 'ADMITTED'::sub_job_stage else s.stage end as was, s.status, s.operations, s.data_producer_job_id,
 s.cancel_asked, s.attempts, s.polls, s.result_topic, s.result_total, s.messages, s.told,
 extract(epoch from clock_timestamp() - s.trouble_since)::float8 as in_trouble_for,
 extract(epoch from clock_timestamp() - s.started_at)::float8 as running_for,
@@ -103,8 +108,8 @@ j.status as job_status, j.cancel_asked as job_cancel_asked, j.accept_type, j.con
 s.plugin_id, p.url, p.dialect, p.idempotent, p.stop_on_error, p.give_up, p.sub_job_timeout
 
 -- What this worker may take: of each plugin at most so many creates and other steps ($1 to $4 for the plugins that have
--- some already, $5 to $7 for the others), $8 rows and $9 bytes of operations in all. Leases that are void come first.
--- $10: token of the creates, $11: worker, $12: seconds, $13: token of all else. Answers with the stage that each row had.
+-- some already, $5 to $7 for the others), $8 rows and $9 bytes of operations in all. $14: void leases, too, and first.
+-- $10: token of what is ADMITTED, $11: worker, $12: seconds, $13: token of all else.
 -- name: claim
 with room as materialized (
     select p.plugin_id, coalesce(r.creates, $5::integer) as creates, coalesce(r.calls, $6::integer) as calls,
@@ -114,37 +119,38 @@ with room as materialized (
         using (plugin_id)
 ), creates as materialized (
     select d.*, room.plugin_id, room.bytes from room cross join lateral (
-        select s.sub_job_id, s.stage, s.due_at, coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as size
+        select s.sub_job_id, s.due_at, coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as size
         from sub_job s
         where s.plugin_id = room.plugin_id and s.stage = 'ADMITTED' and s.lease is null and s.due_at <= now()
         order by s.due_at limit least(room.creates, $8) for update skip locked) d
 ), calls as materialized (
     select d.* from room cross join lateral (
-        select s.sub_job_id, s.stage, s.due_at
+        select s.sub_job_id, s.due_at
         from sub_job s
         where s.plugin_id = room.plugin_id and s.stage <> 'ADMITTED' and s.lease is null and s.due_at <= now()
         order by s.due_at limit least(room.calls, $8) for update skip locked) d
 ), expired as materialized (
-    select s.sub_job_id, s.stage from sub_job s
-    where s.leased_until < now() order by s.leased_until limit $8 for update skip locked
+    select s.sub_job_id from sub_job s
+    where $14 and s.lease is not null and s.leased_until < now() limit $8 for update skip locked
 ), picked as (
-    select sub_job_id, stage from expired
+    select sub_job_id from expired
     union all
-    select sub_job_id, stage from (
-        select sub_job_id, stage, row_number() over (order by due_at, sub_job_id) as nth
+    select sub_job_id from (
+        select sub_job_id, row_number() over (order by due_at, sub_job_id) as nth
         from (
-            select sub_job_id, stage, due_at from (
-                select sub_job_id, stage, due_at, bytes,
+            select sub_job_id, due_at from (
+                select sub_job_id, due_at, bytes,
                        sum(size) over (partition by plugin_id order by due_at, sub_job_id) - size as before_of_plugin,
                        sum(size) over (order by due_at, sub_job_id) - size as before
                 from creates) c
             where before_of_plugin < bytes and before < $9
             union all
-            select sub_job_id, stage, due_at from calls) r) n
+            select sub_job_id, due_at from calls) r) n
     where nth <= $8 - (select count(*) from expired)
 ), leased as (
+    -- Found by their ids, in an array: however many rows the planner expects, it reads these alone.
     update sub_job s
-    set lease = case when picked.stage = 'ADMITTED' then $10::uuid else $13::uuid end, leased_by = $11,
+    set lease = case when s.stage = 'ADMITTED' then $10::uuid else $13::uuid end, leased_by = $11,
         leased_until = clock_timestamp() + make_interval(secs => $12), attention = false,
         stage = case when s.stage = 'ADMITTED' and not s.cancel_asked then 'STARTING' else s.stage end,
         attempts = s.attempts + case when s.stage = 'ADMITTED' and not s.cancel_asked then 1
@@ -153,8 +159,8 @@ with room as materialized (
                                      else 0 end,
         started_at = case when s.stage = 'ADMITTED' and not s.cancel_asked then coalesce(s.started_at, clock_timestamp())
                           else s.started_at end
-    from picked where s.sub_job_id = picked.sub_job_id
-    returning s.*, picked.stage as was
+    where s.sub_job_id = any (array(select sub_job_id from picked))
+    returning s.*
 )
 select :columns
 from leased s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
@@ -166,7 +172,7 @@ with leased as (
     set lease = $2, leased_by = $3, leased_until = clock_timestamp() + make_interval(secs => $4), attention = false,
         stage = 'STARTING', attempts = s.attempts + 1, started_at = coalesce(s.started_at, clock_timestamp())
     where s.sub_job_id = any ($1::uuid[]) and s.stage = 'ADMITTED' and s.lease is null and not s.cancel_asked
-    returning s.*, 'ADMITTED'::sub_job_stage as was
+    returning s.*
 )
 select :columns
 from leased s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
@@ -175,14 +181,18 @@ from leased s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.p
 -- is STARTING under the second one was so before the claim: a create of it may have been sent.
 -- name: leased_under
 select :columns
-from (select o.*, case when o.stage = 'STARTING' and o.lease = $1 then 'ADMITTED'::sub_job_stage else o.stage end as was
-      from sub_job o where o.leased_until is not null and o.lease in ($1, $2)) s
+from (select o.* from sub_job o where o.lease is not null and o.lease in ($1, $2)) s
 join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
 
+-- What a transaction has locked now is passed over until the next time: it may wait for a lock of this one. No index
+-- contains leased_until, so that the rows stay on their pages.
 -- name: renew
+with held as materialized (
+    select s.sub_job_id from sub_job s join unnest($1::uuid[], $2::uuid[]) as h (sub_job_id, lease) using (sub_job_id, lease)
+    for no key update of s skip locked
+)
 update sub_job s set leased_until = clock_timestamp() + make_interval(secs => $3)
-from unnest($1::uuid[], $2::uuid[]) as h (sub_job_id, lease)
-where s.sub_job_id = h.sub_job_id and s.lease = h.lease
+where s.sub_job_id = any (array(select sub_job_id from held))
 returning s.sub_job_id;
 
 -- name: with_attention
@@ -324,13 +334,16 @@ select distinct lane_id from sub_job where job_id = $1 and stage not in ('QUARAN
 
 -- What is not leased is due at once; who works on the rest is told. What is tracked is polled anew as if it had just started.
 -- name: cancel_job
-with asked as (
+with open as materialized (
+    select sub_job_id from sub_job where job_id = $1 and stage not in ('QUARANTINED', 'SETTLED')
+    order by sub_job_id for no key update
+), asked as (
     update sub_job
     set cancel_asked = true, version = $2, attention = lease is not null,
         due_at = case when lease is null then clock_timestamp() else due_at end,
         polls = case when stage = 'TRACKING' then 0 else polls end,
         status = case when status in ('NOT_STARTED', 'RUNNING') then 'CANCELLING'::job_status else status end
-    where job_id = $1 and stage not in ('QUARANTINED', 'SETTLED')
+    where sub_job_id = any (array(select sub_job_id from open))
     returning sub_job_id, lease
 )
 select pg_notify('datajobs_sub_job', sub_job_id::text) from asked where lease is not null;
