@@ -203,9 +203,9 @@ class TransitionWriter:
         lanes = {each.leased.lane_id for each in ended} | {each.leased.lane_id for each in over}
         if lanes:
             await sub_jobs.lock_lanes(connection, lanes)
-        alone = [each.leased.sub_job_id for each in (*postponed, *collecting)]
-        if len(alone) > 1:
-            await sub_jobs.lock_sub_jobs(connection, alone)
+        of_no_lane = [p.leased.sub_job_id for p in postponed] + [c.leased.sub_job_id for c in collecting]
+        if len(of_no_lane) > 1:
+            await sub_jobs.lock_sub_jobs(connection, of_no_lane)
         done: dict[UUID, bool] = {}
         dues: list[tuple[str, float]] = []
         running: list[UUID] = []
