@@ -56,6 +56,7 @@ STEPS: Final = (
         *("tests/unit/test_damaged_answers.py", "--timeout", "3600"),
         HYPOTHESIS_EXAMPLES="10000",
     ),
+    pytest_step("machine", "tests/machine", "--timeout", "3600", HYPOTHESIS_EXAMPLES="1000"),
     pytest_step(
         "crash",
         *("tests/crash", "--timeout", "3600"),
