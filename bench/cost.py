@@ -20,7 +20,7 @@ import msgspec
 
 from bench import accept, size
 from bench.machine import Machine, answers, folder, running_machine
-from ran_datajobs.serving import free_port
+from ran_datajobs.ports import free_port
 from ran_datajobs.store.embedded import EmbeddedPostgres
 
 SOME_PRODUCERS = 200

@@ -36,7 +36,7 @@ from bench.machine import Machine, running_machine
 from ran_datajobs.job import MAX_MESSAGE_BYTES
 from ran_datajobs.messaging.kafka_producer import PRODUCER_SETTINGS
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from ran_datajobs.serving import free_port
+from ran_datajobs.ports import free_port
 
 MIB: Final = 1 << 20
 DEFAULT_MIB: Final = 1024

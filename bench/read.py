@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from bench.machine import Machine, answers, folder, running_machine
-from ran_datajobs.serving import free_port
+from ran_datajobs.ports import free_port
 from ran_datajobs.simulator.registration import registration
 from ran_datajobs.southbound.wire import TREE_FLAT, TREE_HIERARCHICAL
 

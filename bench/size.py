@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from bench.machine import Machine, answers, running_machine
-from ran_datajobs.serving import free_port
+from ran_datajobs.ports import free_port
 
 PRODUCERS = 10_000
 OPEN_JOBS, OPEN_OVER = 1_000, 100

@@ -15,8 +15,8 @@ import asyncpg
 
 from bench.machine import Machine, answers, running_machine
 from bench.size import PRODUCERS, inventory, one_for_each
+from ran_datajobs.ports import free_port
 from ran_datajobs.results.pruner import LOOK_EVERY
-from ran_datajobs.serving import free_port
 
 SUB_JOBS, STEP = 1_000_000, 100_000
 RETENTION = 60

@@ -8,7 +8,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import asyncpg
 import pytest
 from hypothesis import settings
 
+from ran_datajobs import ports
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.embedded import EmbeddedPostgres
 from tests import invariants
@@ -135,7 +135,4 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 def free_port() -> int:
     """A loopback port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    return ports.free_port()

@@ -131,7 +131,10 @@ def state_of_tree(root: Path) -> str:
         return commit
     digest = hashlib.sha256(changed)
     for name in filter(None, new):
-        digest.update(name + b"\0" + (root / os.fsdecode(name)).read_bytes())
+        path = root / os.fsdecode(name)
+        digest.update(
+            name + b"\0" + (os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes())
+        )
     return f"{commit}+{digest.hexdigest()[:12]}"
 
 

@@ -16,6 +16,7 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from ran_datajobs.errors import WrongUse
+from ran_datajobs.ports import free_port
 
 _START_DEADLINE: Final = 15.0
 _STOP_DEADLINE: Final = 3.0
@@ -59,14 +60,6 @@ async def serving(
         if not task.done():
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def check_bindable(host: str, port: int) -> None:

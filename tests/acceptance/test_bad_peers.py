@@ -14,7 +14,7 @@ import pytest
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.job import OperationState
-from ran_datajobs.serving import free_port
+from ran_datajobs.ports import free_port
 from tests.acceptance.arrows import forbidden_arrows, record_arrows
 from tests.acceptance.whole_service import JOBS, Service, called, whole_service
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from ran_datajobs.errors import StoreUnavailable, WrongUse
-from ran_datajobs.serving import free_port
+from ran_datajobs.ports import free_port
 from ran_datajobs.store.database import Database
 
 

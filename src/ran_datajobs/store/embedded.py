@@ -18,7 +18,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from typing import Final
 
 from ran_datajobs.errors import StoreUnavailable, WrongUse
 from ran_datajobs.lifeline import end, exit_of, tied_to_parent
+from ran_datajobs.ports import free_port
 
 SYSTEM_USER: Final = "ran-datajobs"
 """Under this user the server runs when we are root."""
@@ -108,7 +108,7 @@ class EmbeddedPostgres:
         await self._stop_leftovers()
         if not (self._home / "data").exists():
             self._create_cluster()
-        self._port = self._port or _free_port()
+        self._port = self._port or free_port()
         await self._launch()
         return self.url
 
@@ -313,13 +313,6 @@ def _write_private(file: Path, text: str, owner: pwd.struct_passwd | None = None
         opened.write(text + "\n")
         if owner is not None:
             os.fchown(opened.fileno(), owner.pw_uid, owner.pw_gid)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _user_name(uid: int) -> str:

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ports on which nobody listens."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from typing import Final
+
+_FIRST, _LAST = 10_240, 32_767
+"""Below these a system has its services; above them Linux takes ports for outgoing connections, which may get
+a port between the moment it is found free and the moment somebody listens on it."""
+
+_TRIES: Final = 200
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on at this moment, and that no outgoing connection is given by default."""
+    for _ in range(_TRIES):
+        port = _FIRST + secrets.randbelow(_LAST - _FIRST + 1)
+        if _is_free(host, port):
+            return port
+    with _socket(host) as probe:
+        probe.bind((host, 0))
+        chosen: int = probe.getsockname()[1]
+        return chosen
+
+
+def _is_free(host: str, port: int) -> bool:
+    with _socket(host) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _socket(host: str) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
