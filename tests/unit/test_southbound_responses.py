@@ -425,6 +425,33 @@ def test_a_usual_body_is_read_in_the_same_way_as_any_other() -> None:
         assert encode_responses([one_way]) == encode_responses([other_way])
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        '"state":"SUCCEEDED","result":[{"state":"FAILED","operationId":"9","result":[{"statusCode":108}]}]',
+        '"state":"SUCCEEDED","result" : \n[{"id":"\\u0041"}]',
+        '"state":"SUCCEEDED","statusMessage":"result","result":{"id":"1"}',
+        '"state":"SUCCEEDED","request":{"op":"read","result":[1]},"result":[1]',
+        '"state":"SUCCEEDED","result":[1],"result":[1]',
+        '"state":"SUCCEEDED","result":[1],"result":[2]',
+        '"state":"SUCCEEDED","result":[1],"state":"FAILED"',
+        '"state":"SUCCEEDED","result":[1],"st\\u0061te":"FAILED"',
+        '"result":[{"state":"FAILED"}],"state":"SUCCEEDED","result":[{"state":"FAILED"}]',
+    ],
+)
+def test_a_result_is_stepped_over_and_nothing_beside_it(members: str) -> None:
+    """The quick way counts names outside the results alone: it says what the careful one says."""
+    one = '{"operationId":"1",' + members
+    quick, careful = (
+        entries(
+            f'{{"responses":[{{"operationId":"0","result":[1],"state":"SUCCEEDED"}},{text}]}}'.encode(),
+            is_read=True,
+        )
+        for text in (one + "}", one + ',"another":"member"}')
+    )
+    assert quick == careful
+
+
 # --- operations --------------------------------------------------------------------------------------
 
 

@@ -13,8 +13,8 @@ token: a worker that lost its lease changes nothing.
                           │
                           └► transitions   what became of it, many in one transaction; admission
 
-``limits`` and ``circuit`` bound what is under way at plugins; ``backoff`` is pure; ``pruner`` removes what is
-old.
+``limits`` and ``circuit`` bound what is under way at plugins; ``backoff`` is pure; an ``attempt`` is a leased
+sub-job in memory.
 
 One sub-job, from its admission to its settlement:
 

@@ -65,7 +65,7 @@ def text_of(body: bytes) -> bytes | Defect:
             text.decode()
     except UnicodeDecodeError as error:
         return Defect(f"it is not UTF-8 (byte {error.start})")
-    if b"\\ud" in text or b"\\uD" in text:
+    if b"\\" in text and (b"\\ud" in text or b"\\uD" in text):  # one byte is found the fastest
         return _ESCAPES.sub(lambda found: _REPLACEMENT if found[1] else found[0], text)
     return text
 

@@ -7,6 +7,7 @@ among them any echo of private properties, and texts are cut. Source: ONAP's Dat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -86,6 +87,7 @@ _LIST: Final = msgspec.json.Decoder(tuple[_Entry, ...])
 _ENCODER: Final = msgspec.json.Encoder()
 _STATES: Final = {state.value: state for state in OperationState}
 _NO_REQUEST: Final = Raw(b"{}")
+_RESULT_NAME: Final = re.compile(rb'"result"[ \t\r\n]*+:[ \t\r\n]*+')
 
 
 def encode_responses(responses: Sequence[Response]) -> bytes:
@@ -190,14 +192,12 @@ def _is_problem(given: Sequence[tuple[str, Raw]], content_type: str) -> bool:
 def _usual_entries(text: bytes, is_read: bool) -> tuple[Entry, ...] | None:
     """The entries of a document in the usual spelling, quickly; ``None`` where it has to be read with care.
 
-    A decoder keeps the last of two members with one name. So every name must stand in the text as often as a
-    member was decoded, and none may be spelt with an escape.
+    A decoder keeps the last of two members with one name. So outside the values of ``result`` every name must
+    stand in the text as often as a member was decoded, and none may be spelt with an escape.
     """
-    if b"\\u" in text:
-        return None
     try:
         if peer_json.is_list(text):
-            given = _LIST.decode(text)
+            given, documents = _LIST.decode(text), 0
         else:
             document = _DOCUMENT.decode(text)
             if isinstance(document.data, UnsetType) and not isinstance(document.responses, UnsetType):
@@ -206,19 +206,38 @@ def _usual_entries(text: bytes, is_read: bool) -> tuple[Entry, ...] | None:
                 given = document.data.responses
             else:
                 return None
-            if text.count(b'"responses"') != 1:
-                return None
+            documents = 1
     except NOT_JSON:
         return None
+    results = [one.result for one in given if not isinstance(one.result, UnsetType)]
+    rest = _without_results(text, results)
+    if rest is None or b"\\u" in rest:
+        return None
     told = {
+        b'"responses"': documents,
         b'"operationId"': len(given),
         b'"statusCode"': sum(one.status_code is not UNSET for one in given),
         b'"state"': sum(one.state is not UNSET for one in given),
-        b'"result"': sum(one.result is not UNSET for one in given),
+        b'"result"': len(results),
     }
-    if any(text.count(name) != times for name, times in told.items()):
+    if any(rest.count(name) != times for name, times in told.items()):
         return None
     return tuple(_usual(one, is_read) for one in given)
+
+
+def _without_results(text: bytes, results: Sequence[Raw]) -> bytes | None:
+    """``text`` without the values of these members ``result``, which are in order; ``None`` where one of them
+    does not stand where its name is found."""
+    pieces: list[bytes] = []
+    at = 0
+    for value in results:
+        named = _RESULT_NAME.search(text, at)
+        if named is None or not text.startswith(value, named.end()):
+            return None
+        pieces.append(text[at : named.end()])
+        at = named.end() + len(memoryview(value))
+    pieces.append(text[at:])
+    return b"".join(pieces)
 
 
 def _usual(given: _Entry, is_read: bool) -> Entry:
