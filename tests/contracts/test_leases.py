@@ -460,3 +460,40 @@ async def test_messages_that_were_all_in_before_the_result_named_its_topic_end_t
     await parts.write(Collecting(name(claimed), "results", Status.FINISHED, 3600.0))
     await run_once(parts)
     assert (await sub_job_row(database, job.sub_job_id))["stage"] == "SETTLED"
+
+
+async def collecting_read(database: Database, parts: Parts) -> PlannedJob:
+    """A read whose plugin has told the topic of its messages, and that is due."""
+    async with database.transaction() as connection:
+        job = await planned_job(connection, kind=JobType.READ)
+    (claimed,) = await claim(database)
+    await parts.write(Started(name(claimed), "producer-job"))
+    await parts.write(Collecting(name(claimed), "results", Status.FINISHED, 0.0))
+    return job
+
+
+async def test_messages_that_come_after_an_outage_are_waited_for(
+    database: Database, parts: Parts, plugin: InProcessPlugin
+) -> None:
+    """The service was away for an hour amid a read: that no message came meanwhile says nothing."""
+    job = await collecting_read(database, parts)
+    await by_hand(database, "update sub_job set last_part_at = now() - interval '1 hour'")
+    await run_once(parts)
+    assert (await sub_job_row(database, job.sub_job_id))["stage"] == "COLLECTING"
+    await arrive(database, job.job_id, job.sub_job_id)
+    await run_once(parts)
+    row = await sub_job_row(database, job.sub_job_id)
+    assert (row["stage"], row["status"]) == ("SETTLED", "FINISHED")
+
+
+async def test_a_read_whose_messages_are_all_in_does_not_time_out(
+    database: Database, parts: Parts, plugin: InProcessPlugin
+) -> None:
+    """However late a worker looks."""
+    job = await collecting_read(database, parts)
+    await arrive(database, job.job_id, job.sub_job_id)
+    await by_hand(database, "update sub_job set started_at = now() - interval '1 day'")
+    await run_once(parts)
+    row = await sub_job_row(database, job.sub_job_id)
+    assert (row["stage"], row["status"], row["succeeded"]) == ("SETTLED", "FINISHED", row["operations"])
+    assert "cancel" not in plugin.calls

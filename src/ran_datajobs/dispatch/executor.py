@@ -94,6 +94,8 @@ class Executor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock = clock
+        self.listening_since = clock()
+        """When the worker began to take messages, or to take them again after an outage."""
         self._write = write
         self._circuits = circuits
         self._objects = objects
@@ -126,7 +128,7 @@ class Executor:
                 return await self._cancel(attempt)
             case Stage.COLLECTING if sub_job.result_topic is None:
                 return await self._collect(attempt, sub_job.told or Status.FAILED)
-            case Stage.TRACKING | Stage.COLLECTING if self._time_left(attempt) <= 0:
+            case Stage.TRACKING if self._time_left(attempt) <= 0:
                 return await self._time_out(attempt)
             case Stage.TRACKING:
                 return await self._track(attempt)
@@ -304,10 +306,17 @@ class Executor:
         return await self._end(attempt, outcome, kept, told=told)
 
     async def _gather(self, attempt: Attempt) -> float | None:
-        """End a read whose messages are all in, or that has waited for more for long enough."""
+        """End a read whose messages are all in, or that has waited for more for long enough.
+
+        Only the time counts in which this worker could have taken messages: what was sent while the service
+        or its database was away comes afterwards.
+        """
         sub_job = attempt.sub_job
         arrived = await self._objects.arrived(sub_job.sub_job_id, sub_job.job_id, sub_job.result_total)
-        left = self._times.result_idle - (sub_job.idle_for or 0.0)
+        if not arrived.all_in and self._time_left(attempt) <= 0:
+            return await self._time_out(attempt)
+        idle = min(sub_job.idle_for or 0.0, self.clock() - self.listening_since)
+        left = self._times.result_idle - idle
         if not arrived.all_in and left >= 0.0:
             delay = max(0.05, min(left + 0.05, self._time_left(attempt)))
             await self._write(Postponement(attempt.leased, delay, sub_job.polls))

@@ -123,6 +123,7 @@ class Worker:
             try:
                 if not self._answers:
                     await self._renew()  # before others, and this loop, claim what the worker still works on
+                    self._executor.listening_since = self._executor.clock()
                 await self._claim_due()
                 self._answers, failures = True, 0
             except Exception as error:  # whatever it was, the work goes on when it is over
@@ -233,6 +234,7 @@ class Worker:
             self._begin(job.job_id, self._take_step(job))
 
     def _begin(self, subject: UUID, work: Coroutine[Any, Any, None]) -> None:
+        self._drop(subject)  # its lease was void: this worker has claimed the row anew
         task = asyncio.create_task(work)
         self._tasks[subject] = task
         task.add_done_callback(lambda done: self._tasks.get(subject) is done and self._tasks.pop(subject))
