@@ -369,6 +369,9 @@ def load(
     return settings
 
 
+_UNKNOWN_HOME: Final = Path("~")
+
+
 def default_data_dir(environ: Mapping[str, str]) -> Path:
     """Where data goes by default: below XDG_STATE_HOME, else the system's place for root, the user's else."""
     state = environ.get("XDG_STATE_HOME", "")
@@ -376,7 +379,20 @@ def default_data_dir(environ: Mapping[str, str]) -> Path:
         return Path(state) / "ran-datajobs"
     if os.geteuid() == 0:
         return Path("/var/lib/ran-datajobs/data")
-    return Path.home() / ".local/state/ran-datajobs"
+    try:
+        home = Path.home()
+    except RuntimeError:  # neither HOME nor an entry in the passwd file
+        home = _UNKNOWN_HOME
+    return home / ".local/state/ran-datajobs"
+
+
+def check_home(data_dir: Path) -> None:
+    """Raise WrongUse where ``data_dir`` is the default one of a user without a home directory."""
+    if data_dir.is_relative_to(_UNKNOWN_HOME):
+        raise WrongUse(
+            "this user has no home directory (neither HOME nor an entry in /etc/passwd): "
+            "say where data goes, with --data-dir or DATAJOBS_DATA_DIR"
+        )
 
 
 def read(about: Declaration, text: str, source: str) -> Any:

@@ -25,6 +25,7 @@ from typing import IO, Final
 import msgspec
 from msgspec import Struct
 
+from ran_datajobs.config import check_home
 from ran_datajobs.errors import WrongUse
 from ran_datajobs.lifeline import end, exit_of, tied_to_parent
 from ran_datajobs.telemetry import Event, Logger
@@ -148,6 +149,7 @@ def check_unowned(data_dir: Path) -> None:
 @contextlib.contextmanager
 def _locked(data_dir: Path) -> Iterator[IO[bytes]]:
     """The file of the owner, locked while the block runs; the data dir is made where it is missing."""
+    check_home(data_dir)
     try:
         data_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         handle = os.open(data_dir / OWNER_FILE, os.O_RDWR | os.O_CREAT, 0o644)

@@ -262,3 +262,29 @@ def test_a_copy_of_the_binaries_runs_by_itself(tmp_path: Path) -> None:
         assert "PostgreSQL" in done.stdout
     everything = [path for path in copy.rglob("*") if not path.is_symlink()]
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in everything)
+
+
+FULL_DISK = """
+creating directory /d ... ok
+2026-01-01 00:00:00.000 UTC [1] FATAL:  could not write
+2026-01-01 00:00:00.000 UTC [1] HINT:  Check free disk space.
+child process exited with exit code 1
+initdb: removing data directory "/d"
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "cause"),
+    [
+        (FULL_DISK, "FATAL:  could not write (HINT:  Check free disk space.): No space left on device"),
+        (
+            'initdb: error: could not create directory "/d": No space left on device\ninitdb: removing\n',
+            'error: could not create directory "/d": No space left on device',
+        ),
+        ("something else\nthe last line\n", "the last line"),
+        ("", "no message"),
+    ],
+)
+def test_the_cause_of_a_failed_initdb_is_its_first_error(output: str, cause: str) -> None:
+    """Its last line is about cleaning up, and says nothing of what happened."""
+    assert embedded._cause(output) == cause

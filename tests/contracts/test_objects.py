@@ -218,6 +218,27 @@ async def test_a_presigned_address_reads_without_credentials(s3_service: S3Servi
         assert answer.read() == b"signed"
 
 
+async def test_what_is_set_for_the_service_beats_the_shell(
+    s3_service: S3Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Variables of other programs change neither address nor keys, nor whether requests are signed."""
+    for name, value in {
+        "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_ENDPOINT": "http://127.0.0.1:1",
+        "AWS_ACCESS_KEY_ID": "somebody",
+        "AWS_SECRET_ACCESS_KEY": "else",
+        "AWS_SESSION_TOKEN": "of-somebody-else",
+        "AWS_REGION": "eu-north-1",
+        "AWS_SKIP_SIGNATURE": "true",
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    objects = s3_objects(s3_service)
+    await objects.put(BUCKET, "job/shell/0.json", b"ours")
+    assert await objects.get(BUCKET, "job/shell/0.json") == b"ours"
+
+
 async def test_wrong_credentials_are_no_missing_bucket(s3_service: S3Service) -> None:
     """A store that does not let us in is unavailable: nobody should create a bucket because of it."""
     objects = open_s3(s3_service.endpoint, access_key_id="someone", secret_access_key="else")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ran_datajobs.config import (
     settings_table,
 )
 from ran_datajobs.errors import WrongUse
+from ran_datajobs.processes import check_unowned
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -220,6 +222,26 @@ def test_the_state_folder_holds_the_data_dir() -> None:
     assert default_data_dir({"XDG_STATE_HOME": "/srv/state"}) == Path("/srv/state/ran-datajobs")
     assert default_data_dir({"XDG_STATE_HOME": "relative"}) == default_data_dir({})
     assert default_data_dir({}).is_absolute()
+
+
+def test_a_user_without_a_home_is_asked_for_a_data_directory_where_one_is_needed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A container under an id that no passwd file knows: commands that keep nothing work, the others say what
+    to name; nothing is made in a folder of the name ``~``."""
+
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    monkeypatch.setattr(os, "geteuid", lambda: 123456)
+    monkeypatch.chdir(tmp_path)
+    settings = load({})
+    with pytest.raises(WrongUse, match=r"no home directory.*--data-dir"):
+        check_unowned(settings.data_dir)
+    assert list(tmp_path.iterdir()) == []
+    named = load({"DATAJOBS_DATA_DIR": str(tmp_path / "data")})
+    check_unowned(named.data_dir)
 
 
 def test_the_settings_page_is_up_to_date() -> None:

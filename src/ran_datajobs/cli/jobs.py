@@ -191,6 +191,8 @@ def redeliver(settings: Settings, job_id: JobId) -> None:
 
 def read_input(file: str) -> bytes:
     """The bytes of a file, or of standard input for ``-``. Raises WrongUse."""
+    if file == "-" and sys.stdin is None:
+        raise WrongUse("standard input is closed: name a file, or pipe the operations in")
     try:
         return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:

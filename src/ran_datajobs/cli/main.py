@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """``datajobs``: the list of commands, and how errors become one line and an exit status.
 
-0 done · 1 the job did not finish well · 2 wrong use · 3 the service cannot be reached.
+0 done · 1 the job did not finish well · 2 wrong use · 3 the service cannot be reached · 4 the output cannot
+be written.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import metadata
 from typing import Annotated, NoReturn
 
 import typer
 
+from ran_datajobs.cli import streams
 from ran_datajobs.errors import DataJobsError
 
 DONE = 0
 WRONG_USE = 2
 UNREACHABLE = 3
+UNWRITABLE = 4
 INTERRUPTED = 130
 
 
@@ -38,7 +40,8 @@ def build() -> typer.Typer:
 
     app = typer.Typer(
         help="Data jobs for radio networks: submit one job of many operations, and see it to its end.",
-        epilog="Exit status: 0 done · 1 the job did not finish well · 2 wrong use · 3 service not reached.",
+        epilog="Exit status: 0 done · 1 the job did not finish well · 2 wrong use · 3 service not reached · "
+        "4 output not written.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -67,15 +70,21 @@ def _tell_version(asked: bool) -> None:
 
 def main() -> NoReturn:
     """Run the command that the arguments name, and exit."""
+    streams.prepare()
     try:
-        build()()
+        try:
+            build()()
+        finally:
+            sys.stdout.flush()
     except DataJobsError as error:
         _complain(str(error))
         sys.exit(UNREACHABLE if error.retry_helps else WRONG_USE)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except streams.OutputFailed as error:
+        _complain(str(error))
+        sys.exit(UNWRITABLE)
+    except streams.NobodyReads:  # whoever read our output has seen enough
         sys.exit(DONE)
     sys.exit(DONE)
 

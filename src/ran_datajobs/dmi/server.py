@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from ran_datajobs.config import check_home
 from ran_datajobs.dmi.execution import Executor
 from ran_datajobs.dmi.jobs import ElementOf, PluginJobs
 from ran_datajobs.dmi.journal import Journal
@@ -38,6 +39,7 @@ async def serve(
     log = log or logger()
     if port:
         check_bindable(host, port)
+    check_home(settings.data_dir)
     journal = Journal(settings.data_dir)
     executor = Executor(journal, publisher, settings, log)
     jobs = PluginJobs(journal, executor, element_of, settings, log, news)

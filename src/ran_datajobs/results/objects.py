@@ -28,7 +28,7 @@ from ran_datajobs.errors import InvalidRequest, StorageUnavailable
 
 if TYPE_CHECKING:
     from obstore import PutMode
-    from obstore.store import S3Config
+    from obstore.store import S3Config, S3Credential
 
 MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
 """An object is one conditional put: a multipart upload would drop the condition."""
@@ -316,19 +316,28 @@ def open_s3(
     Without keys the AWS chain applies (``AWS_…`` variables, web identity, instance role). A call is
     repeated for at most ``give_up``.
     """
+    # The client reads the AWS variables of the environment. What is given here must beat each of them.
     config: S3Config = {"region": region, "virtual_hosted_style_request": virtual_hosted}
+    keys: Callable[[], S3Credential] | None = None
     if endpoint is not None:
-        config["endpoint"] = endpoint
+        config["endpoint"] = config["aws_endpoint_url_s3"] = endpoint
     if access_key_id is not None and secret_access_key is not None:
-        config["access_key_id"] = access_key_id
-        config["secret_access_key"] = secret_access_key
-        if session_token is not None:
-            config["session_token"] = session_token
+        credential: S3Credential = {
+            "access_key_id": access_key_id,
+            "secret_access_key": secret_access_key,
+            "token": session_token,
+            "expires_at": None,
+        }
+        config["skip_signature"] = False
+
+        def keys() -> S3Credential:
+            return credential
 
     def open_bucket(bucket: str) -> S3Store:
         return S3Store(
             bucket,
             config=config,
+            credential_provider=keys,
             client_options={
                 "allow_http": endpoint is not None and endpoint.startswith("http://"),
                 "connect_timeout": timedelta(seconds=5),

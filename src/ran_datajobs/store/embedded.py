@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -188,8 +190,7 @@ class EmbeddedPostgres:
         finally:
             for_initdb.unlink()
         if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise WrongUse(f"no database could be created in {self._home}: {last}")
+            raise WrongUse(f"no database could be created in {self._home}: {_cause(done.stderr)}")
         fresh.rename(self._home / "data")
 
     @contextlib.contextmanager
@@ -313,6 +314,19 @@ def _write_private(file: Path, text: str, owner: pwd.struct_passwd | None = None
         opened.write(text + "\n")
         if owner is not None:
             os.fchown(opened.fileno(), owner.pw_uid, owner.pw_gid)
+
+
+def _cause(output: str) -> str:
+    """What ``initdb`` failed for: its first error and the hint to it, not what it says of cleaning up."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    for place, line in enumerate(lines):
+        if error := re.search(r"\b(?:error|FATAL|PANIC): .*", line):
+            hint = re.search(r"\bHINT: .*", lines[place + 1]) if place + 1 < len(lines) else None
+            told = f"{error[0]} ({hint[0]})" if hint else error[0]
+            # A write that was cut short has no error number of its own.
+            full = "free disk space" in told and os.strerror(errno.ENOSPC) not in told
+            return f"{told}: {os.strerror(errno.ENOSPC)}" if full else told
+    return lines[-1] if lines else "no message"
 
 
 def _user_name(uid: int) -> str:

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Standard streams that may be closed, full, or read by nobody any more."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+class OutputFailed(Exception):
+    """Standard output cannot be written: a full disk, a closed stream."""
+
+
+class NobodyReads(Exception):
+    """The reader of standard output has closed it."""
+
+
+def prepare() -> None:
+    """Let what goes wrong with standard output be told by :class:`OutputFailed` or :class:`NobodyReads`.
+
+    A standard error that is closed becomes one that takes everything. No file that is opened later gets the
+    number of a closed stream.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    given = sys.stdout
+    if given is None:
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(_Closed()), encoding="utf-8", write_through=True)
+        return
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(_Output(given.fileno(), "w", closefd=False)),
+        encoding=given.encoding,
+        errors=given.errors,
+        line_buffering=bool(given.line_buffering),
+    )
+
+
+class _Output(io.FileIO):
+    def write(self, data: Any) -> int:
+        """Write; after an error nothing more is tried, so that the end of the process is quiet."""
+        try:
+            return super().write(data) or 0
+        except BrokenPipeError:
+            _silence(self.fileno())
+            raise NobodyReads from None
+        except OSError as error:
+            _silence(self.fileno())
+            raise OutputFailed(f"the output cannot be written: {error.strerror}") from error
+
+
+class _Closed(io.RawIOBase):
+    _told = False
+
+    def writable(self) -> bool:
+        """True: whoever writes is told."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Tell once that nothing can be written, so that the end of the process is quiet."""
+        if self._told:
+            return len(data)
+        self._told = True
+        raise OutputFailed("the output cannot be written: standard output is closed")
+
+
+def _silence(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
