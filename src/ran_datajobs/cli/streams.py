@@ -14,12 +14,12 @@ class OutputFailed(Exception):
     """Standard output cannot be written: a full disk, a closed stream."""
 
 
-class NobodyReads(Exception):
+class PipeClosed(Exception):
     """The reader of standard output has closed it."""
 
 
 def prepare() -> None:
-    """Let what goes wrong with standard output be told by :class:`OutputFailed` or :class:`NobodyReads`.
+    """Let what goes wrong with standard output be told by :class:`OutputFailed` or :class:`PipeClosed`.
 
     A standard error that is closed becomes one that takes everything. No file that is opened later gets the
     number of a closed stream.
@@ -50,7 +50,7 @@ class _Output(io.FileIO):
             return super().write(data) or 0
         except BrokenPipeError:
             _silence(self.fileno())
-            raise NobodyReads from None
+            raise PipeClosed from None
         except OSError as error:
             _silence(self.fileno())
             raise OutputFailed(f"the output cannot be written: {error.strerror}") from error
