@@ -83,37 +83,13 @@ def empty_database(postgres_url: str) -> Iterator[str]:
         asyncio.run(on_server(postgres_url, f'drop database "{name}" with (force)'))
 
 
-@pytest.fixture(scope="session")
-def whole_database(postgres_url: str, empty_database: str) -> Iterator[str]:
-    """Name of a database with the newest schema, that is copied for each test that opens one."""
-    name = f"test_whole_{secrets.token_hex(8)}"
-
-    async def make() -> None:
-        await on_server(postgres_url, f'create database "{name}" template "{empty_database}"')
-        opened = await Database.open(address_of(postgres_url, name))
-        try:
-            await opened.migrate()
-        finally:
-            await opened.close()
-
-    asyncio.run(make())
-    try:
-        yield name
-    finally:
-        asyncio.run(on_server(postgres_url, f'drop database "{name}" with (force)'))
-
-
 @pytest.fixture
 async def database_url(
-    postgres_url: str, empty_database: str, whole_database: str, request: pytest.FixtureRequest
+    postgres_url: str, empty_database: str, request: pytest.FixtureRequest
 ) -> AsyncIterator[str]:
-    """URL of a new, empty database; it is dropped afterwards, when it has told which rules its rows break.
-
-    Where the test opens it by ``database``, which migrates it, it has its schema from the start.
-    """
-    template = whole_database if "database" in request.fixturenames else empty_database
+    """URL of a new, empty database; it is dropped afterwards, when it has told which rules its rows break."""
     name = f"test_{secrets.token_hex(8)}"
-    await on_server(postgres_url, f'create database "{name}" template "{template}"')
+    await on_server(postgres_url, f'create database "{name}" template "{empty_database}"')
     try:
         yield address_of(postgres_url, name)
         broken = await _broken_rules(address_of(postgres_url, name))
