@@ -8,8 +8,8 @@ import socket
 from typing import Final
 
 _FIRST, _LAST = 10_240, 32_767
-"""Below these a system has its services; above them Linux takes ports for outgoing connections, which may get
-a port between the moment it is found free and the moment somebody listens on it."""
+"""Above the well-known services and below Linux's default ``ip_local_port_range``: an outgoing connection cannot
+take the port before it is bound."""
 
 _TRIES: Final = 200
 

@@ -84,7 +84,7 @@ def main() -> NoReturn:
     except streams.OutputFailed as error:
         _complain(str(error))
         sys.exit(UNWRITABLE)
-    except streams.PipeClosed:  # whoever read our output has seen enough
+    except streams.PipeClosed:
         sys.exit(DONE)
     sys.exit(DONE)
 

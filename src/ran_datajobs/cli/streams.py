@@ -60,7 +60,7 @@ class _Closed(io.RawIOBase):
     _told = False
 
     def writable(self) -> bool:
-        """True: whoever writes is told."""
+        """True: a write raises, so that it is not lost in silence."""
         return True
 
     def write(self, data: Any) -> int:
