@@ -8,8 +8,8 @@ import socket
 from typing import Final
 
 _FIRST, _LAST = 10_240, 32_767
-"""Above the well-known services and below Linux's default ``ip_local_port_range``: an outgoing connection cannot
-take the port before it is bound."""
+"""Above the well-known services and below Linux's default ``ip_local_port_range``: no outgoing connection
+takes the port before it is bound."""
 
 _TRIES: Final = 200
 
