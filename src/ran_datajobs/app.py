@@ -27,7 +27,7 @@ from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.planner import Planner
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
-from ran_datajobs.errors import DataJobsError, WrongUse
+from ran_datajobs.errors import DataJobsError, StorageUnavailable, WrongUse
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Bus, Received
@@ -42,12 +42,12 @@ from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.announce import Announcer
 from ran_datajobs.results.arrivals import Arrivals, Dropped
 from ran_datajobs.results.collection import ResultObjects
+from ran_datajobs.results.copier import Copier
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder, open_s3
 from ran_datajobs.results.pruner import Pruner, Retention
 from ran_datajobs.results.publisher import DeliveryPatience, Publisher
 from ran_datajobs.results.publishing import PublishLoop
-from ran_datajobs.results.shelter import LOOK_AGAIN_AFTER, ShelteredObjects
 from ran_datajobs.serving import serving
 from ran_datajobs.southbound.http import HttpBounds, PeerHttp
 from ran_datajobs.southbound.peers import Peers
@@ -60,7 +60,8 @@ from ran_datajobs.telemetry import Event, Logger, Metrics, logger
 from ran_datajobs.web import STATIC
 
 API_POOL = 12
-WORKER_POOL = 16
+WORKER_POOL = 20
+_MOST_BUCKETS_TOLD = 1000
 
 
 class Shared(Struct, frozen=True):
@@ -85,13 +86,7 @@ async def shared_parts(
         stack.push_async_callback(database.close)
         yield Shared(
             database,
-            ShelteredObjects(
-                object_store(settings),
-                database,
-                settings.results_bucket,
-                look_again_after=min(LOOK_AGAIN_AFTER, settings.delivery_give_up / 10),
-                sheltered=_tells_sheltered(logger()),
-            ),
+            object_store(settings),
             await stack.enter_async_context(message_bus(settings, database)),
             OwnerIndex(
                 database,
@@ -202,6 +197,9 @@ async def run_worker(
         result_total=settings.dmi_result_timeout,
     )
     async with shared_parts(settings, WORKER_POOL, worker_id) as shared, PeerHttp(bounds) as http:
+        shared.objects.written = _tells_written(log)
+        with contextlib.suppress(StorageUnavailable):  # it is told; everything else can be done
+            await shared.objects.ready(settings.results_bucket)
         announcer = Announcer(shared.view)
         chance = Random()  # noqa: S311 - spreads polls, keeps no secret
         limits = DispatchLimits()
@@ -244,16 +242,17 @@ async def run_worker(
             troubled=_tells_arrivals_in_trouble(log),
             reached=reached,
         )
+        patience = DeliveryPatience(give_up=settings.delivery_give_up)
         publisher = Publisher(
             shared.database,
             shared.bus,
             shared.objects,
             shared.view.addresses.object,
-            DeliveryPatience(give_up=settings.delivery_give_up),
+            patience,
             _tells_given_up(log),
             reached,
-            own_bucket=settings.results_bucket,
         )
+        copier = Copier(shared.database, shared.objects, patience, _tells_given_up(log), reached)
         pruner = Pruner(
             shared.database,
             shared.objects,
@@ -263,7 +262,7 @@ async def run_worker(
         async with asyncio.TaskGroup() as group:
             beside = [
                 group.create_task(arrivals.run()),
-                group.create_task(PublishLoop(shared.database, publisher, log).run()),
+                group.create_task(PublishLoop(shared.database, publisher, copier, log).run()),
                 group.create_task(pruner.run()),
             ]
             log.info(Event.SERVICE_STARTED, role="worker")
@@ -280,6 +279,8 @@ def _tells_dropped(log: Logger) -> Callable[[Dropped, Received], None]:
 
 def _tells_arrivals_in_trouble(log: Logger) -> Callable[[Exception], None]:
     def tell(error: Exception) -> None:
+        if isinstance(error, StorageUnavailable):
+            return  # it is told once
         if isinstance(error, DataJobsError):
             log.warning(Event.BUS_AWAY, cause=str(error))
         else:
@@ -290,8 +291,20 @@ def _tells_arrivals_in_trouble(log: Logger) -> Callable[[Exception], None]:
     return tell
 
 
-def _tells_sheltered(log: Logger) -> Callable[[UUID, str], None]:
-    return lambda job_id, cause: log.warning(Event.RESULTS_SHELTERED, job_id=str(job_id), cause=cause)
+def _tells_written(log: Logger) -> Callable[[str, StorageUnavailable | None], None]:
+    """Tells once that a bucket takes no objects, and once that it takes them again."""
+    away: set[str] = set()
+
+    def tell(bucket: str, failure: StorageUnavailable | None) -> None:
+        if failure is None:
+            if bucket in away:
+                away.discard(bucket)
+                log.info(Event.STORAGE_BACK, bucket=bucket)
+        elif bucket not in away and len(away) < _MOST_BUCKETS_TOLD:
+            away.add(bucket)
+            log.error(Event.STORAGE_AWAY, bucket=bucket, cause=str(failure))
+
+    return tell
 
 
 def _tells_given_up(log: Logger) -> Callable[[Undeliverable], None]:

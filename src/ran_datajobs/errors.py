@@ -12,6 +12,7 @@
     ├── Impossible             valid but not offered here                         (422)
     ├── StoreUnavailable       the database is away or refuses writes             (503, retry)
     ├── StorageUnavailable     the object store is away                           (503, retry)
+    │   └── StorageRefused     it answers, and refuses: a repeat cannot cure it
     ├── BusUnavailable         the message bus is away                            (503, retry)
     │   └── TopicRefused       the bus works, but refuses one topic
     ├── ServerUnreachable      the command line cannot reach the service          (exit status 3)
@@ -89,6 +90,10 @@ class StorageUnavailable(DataJobsError):
     """The object store is away, or refuses writes."""
 
     retry_helps = True
+
+
+class StorageRefused(StorageUnavailable):
+    """The object store answers and refuses the request: a repeat cannot cure that."""
 
 
 class BusUnavailable(DataJobsError):

@@ -47,9 +47,9 @@ class Event(enum.StrEnum):
     MESSAGE_DROPPED = "message.dropped"
     DELIVERY_ENDED = "delivery.ended"
     DELIVERY_IN_TROUBLE = "delivery.in_trouble"
-    RESULTS_SHELTERED = "results.sheltered"
     BUS_AWAY = "bus.away"
     STORAGE_AWAY = "storage.away"
+    STORAGE_BACK = "storage.back"
     WORKER_INTERRUPTED = "worker.interrupted"
     TASK_FAILED = "task.failed"
     REQUEST_FAILED = "request.failed"
@@ -87,9 +87,9 @@ FIELDS: Final[Mapping[Event, frozenset[str]]] = {
     Event.MESSAGE_DROPPED: frozenset({"topic", "offset", "why"}),
     Event.DELIVERY_ENDED: frozenset({"job_id", "state", "cause"}),
     Event.DELIVERY_IN_TROUBLE: frozenset({"job_id", "shard", "cause", "pause"}),
-    Event.RESULTS_SHELTERED: frozenset({"job_id", "cause"}),
     Event.BUS_AWAY: frozenset({"cause", "pause"}),
-    Event.STORAGE_AWAY: frozenset({"cause", "pause"}),
+    Event.STORAGE_AWAY: frozenset({"bucket", "cause"}),
+    Event.STORAGE_BACK: frozenset({"bucket"}),
     Event.WORKER_INTERRUPTED: frozenset({"cause"}),
     Event.TASK_FAILED: frozenset({"kind", "subject", "cause"}),
     Event.REQUEST_FAILED: frozenset({"method", "path", "cause"}),

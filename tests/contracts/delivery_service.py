@@ -18,6 +18,7 @@ from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Bus, Received
 from ran_datajobs.results import delivery
 from ran_datajobs.results.collection import ResultObjects
+from ran_datajobs.results.copier import Copier
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.results.publisher import DeliveryPatience, Publisher
 from ran_datajobs.store import outbox, parts
@@ -54,10 +55,26 @@ class Service:
             reached,
         )
 
+    def copier(
+        self, give_up: float = 3600.0, reached: Reached = pass_by, *, give_up_refused: float = 30.0
+    ) -> Copier:
+        """A copier as in another process."""
+        patience = DeliveryPatience(0.01, 0.05, give_up, give_up_refused)
+        return Copier(self.database, self.objects, patience, self.given_up.append, reached)
+
+    async def copy(self, bucket: str, copier: Copier | None = None) -> float | None:
+        """Let a copier have the shard of the bucket."""
+        return await (copier or self.copier()).publish(outbox.copy_shard_of(bucket))
+
     async def job(
-        self, *, destination: str | None = TOPIC, kind: str = "WRITE", job_id: UUID | None = None
+        self,
+        *,
+        destination: str | None = TOPIC,
+        kind: str = "WRITE",
+        job_id: UUID | None = None,
+        bucket: str | None = None,
     ) -> UUID:
-        """A new job."""
+        """A new job for a topic, for none, or for a ``bucket``."""
         job_id = job_id or uuid4()
         await self.execute(
             "insert into data_job (job_id, client, type, destination, destination_kind, results_bucket, "
@@ -65,8 +82,8 @@ class Service:
             "values ($1, 'rapp', $2, $3, $4, $5, '', '', 'BEST_EFFORT', 4, 3, 'RUNNING')",
             job_id,
             kind,
-            destination,
-            "TOPIC" if destination else "BUCKET",
+            bucket or destination,
+            "TOPIC" if destination and not bucket else "BUCKET",
             BUCKET,
         )
         return job_id
@@ -141,6 +158,11 @@ class Service:
         async with asyncio.timeout(within):
             while await self.state(job_id) == "PENDING":
                 await asyncio.sleep(await self.publish(job_id, publisher) or 0.01)
+
+    async def detail(self, job_id: UUID) -> str | None:
+        """The job's deliveryDetail."""
+        found = await self.value("select delivery_detail from data_job where job_id = $1", job_id)
+        return None if found is None else str(found)
 
     async def state(self, job_id: UUID) -> str:
         """The job's deliveryState."""

@@ -383,8 +383,8 @@ async def test_after_waits_for_open_jobs_only(api: Api) -> None:
 
 
 DESTINATIONS = {
-    "my-bucket": ("my-bucket", "BUCKET", "my-bucket"),
-    "s3:my-bucket": ("my-bucket", "BUCKET", "my-bucket"),
+    "my-bucket": ("my-bucket", "BUCKET", "datajobs-results"),
+    "s3:my-bucket": ("my-bucket", "BUCKET", "datajobs-results"),
     "kafka:My_Topic": ("My_Topic", "TOPIC", "datajobs-results"),
 }
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from ran_datajobs.errors import InvalidRequest, StorageUnavailable
 from ran_datajobs.results.objects import (
     MAX_OBJECT_BYTES,
+    READY_KEY,
     ObjectStore,
     bucket_problem,
     open_folder,
@@ -38,6 +39,11 @@ def s3_objects(service: S3Service) -> ObjectStore:
         secret_access_key=service.secret_access_key,
         give_up=timedelta(seconds=2),
     )
+
+
+def replaced(objects: ObjectStore) -> ObjectStore:
+    """The same store in another process: it remembers nothing."""
+    return ObjectStore(objects.open_bucket, folder=objects.folder)
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -98,23 +104,24 @@ async def test_deleting_twice_is_no_error(objects: ObjectStore) -> None:
     assert await objects.get(BUCKET, "job/c/0.json") is None
 
 
-async def test_all_objects_of_a_job_go_and_those_of_others_stay(objects: ObjectStore) -> None:
+async def test_all_objects_of_a_job_go_and_those_of_others_stay(tmp_path: Path) -> None:
     """Nothing of the job is left, whatever it is called; one whose name begins alike keeps its objects."""
+    objects = open_folder(tmp_path)
     for key in ("gone/a/0.json", "gone/b/0-1.json", "gone/manifest.json", "gone-not/a/0.json"):
         await objects.put(BUCKET, key, b"x")
     for _ in range(2):
-        await objects.delete_all(BUCKET, ["gone", "never-there"])
+        await objects.delete_folders(BUCKET, ["gone", "never-there"])
     assert await objects.get(BUCKET, "gone/a/0.json") is None
     assert await objects.get(BUCKET, "gone/b/0-1.json") is None
     assert await objects.get(BUCKET, "gone/manifest.json") is None
     assert await objects.get(BUCKET, "gone-not/a/0.json") == b"x"
-    await objects.delete_all(BUCKET, [".."])
+    await objects.delete_folders(BUCKET, [".."])
     assert await objects.get(BUCKET, "gone-not/a/0.json") == b"x"
 
 
 async def test_in_a_bucket_that_is_gone_nothing_is_left(objects: ObjectStore) -> None:
     """Jobs whose bucket somebody removed have no objects any more: whoever removes them can go on."""
-    await objects.delete_all("no-such-bucket", ["gone"])
+    await objects.delete("no-such-bucket", ["gone/a/0.json"])
 
 
 async def test_what_a_killed_writer_had_begun_goes_with_its_job(tmp_path: Path) -> None:
@@ -123,7 +130,7 @@ async def test_what_a_killed_writer_had_begun_goes_with_its_job(tmp_path: Path) 
     await objects.put(BUCKET, "job/a/0.json", b"x")
     half = tmp_path / BUCKET / "job" / "a" / "1.json#1"
     half.write_bytes(b"half")
-    await objects.delete_all(BUCKET, ["job"])
+    await objects.delete_folders(BUCKET, ["job"])
     assert not (tmp_path / BUCKET).exists()
 
 
@@ -133,7 +140,7 @@ async def test_a_folder_that_cannot_be_removed_is_told(tmp_path: Path) -> None:
     await objects.put(BUCKET, "job/a/0.json", b"x")
     (tmp_path / BUCKET / "link").symlink_to(tmp_path / BUCKET / "job")
     with pytest.raises(StorageUnavailable, match="symbolic link"):
-        await objects.delete_all(BUCKET, ["link"])
+        await objects.delete_folders(BUCKET, ["link"])
     assert await objects.get(BUCKET, "job/a/0.json") == b"x"
 
 
@@ -185,9 +192,13 @@ async def test_too_much_for_one_object_is_refused(objects: ObjectStore) -> None:
 
 
 async def test_its_own_bucket_is_ready(objects: ObjectStore) -> None:
-    """``ready`` returns for a bucket that can be listed."""
-    await objects.ready(BUCKET)
-    assert await objects.bucket_exists(BUCKET)
+    """``ready`` returns for a bucket that takes objects, again and again."""
+    for _ in range(2):
+        await objects.ready(BUCKET)
+        assert await objects.get(BUCKET, READY_KEY) == b"{}"
+        await objects.delete(BUCKET, [READY_KEY])
+        assert await objects.bucket_exists(BUCKET)
+        objects = replaced(objects)
 
 
 async def test_in_a_folder_every_valid_bucket_exists(tmp_path: Path) -> None:

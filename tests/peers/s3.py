@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
@@ -26,6 +27,8 @@ class S3Service:
     other_bucket = "rapp-results"
     access_key_id = "tests"
     secret_access_key = "only-for-tests"
+    without_list = ("without-list", "secret-without-list")
+    """Keys that may read and write objects of both buckets, and list none."""
 
     def __init__(self, folder: Path) -> None:
         s3, s3_grpc, master, master_grpc, filer, filer_grpc, volume, volume_grpc, admin, admin_grpc = (
@@ -34,11 +37,13 @@ class S3Service:
         self.endpoint = f"http://127.0.0.1:{s3}"
         data = folder / "data"
         data.mkdir()
+        (folder / "identities.json").write_text(json.dumps({"identities": self._identities()}))
         flags = [
             f"-dir={data}",
             "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1",
             f"-s3.port={s3}",
+            f"-s3.config={folder}/identities.json",
             f"-s3.port.grpc={s3_grpc}",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
@@ -65,6 +70,17 @@ class S3Service:
             "TMPDIR": str(folder),
         }
         self._program = Program([str(WEED), "mini", *flags], folder, environment)
+
+    def _identities(self) -> list[dict[str, object]]:
+        """Who may do what."""
+        buckets = (self.bucket, self.other_bucket)
+        return [
+            {"name": key, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
+            for (key, secret), actions in (
+                ((self.access_key_id, self.secret_access_key), ["Admin", "Read", "List", "Write", "Tagging"]),
+                (self.without_list, [f"{may}:{bucket}" for may in ("Read", "Write") for bucket in buckets]),
+            )
+        ]
 
     def start(self) -> None:
         """Start it, again after :meth:`kill` or :meth:`stop` with all it had."""

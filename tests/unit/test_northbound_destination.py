@@ -68,7 +68,6 @@ async def resolved(
         text,
         bus=cast(Bus, names),
         objects=cast(ObjectStore, names),
-        own_bucket="own",
         embedded=False,
         rules=rules,
         known_buckets=known_buckets,
@@ -78,19 +77,19 @@ async def resolved(
 async def test_without_a_destination_results_stay_in_the_own_bucket() -> None:
     """Nobody is asked."""
     names = ScriptedNames(away=True)
-    assert await resolved(None, names) == Destination(None, BUCKET, "own")
+    assert await resolved(None, names) == Destination(None, BUCKET)
     assert names.asked == []
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("results", Destination("results", BUCKET, "results")),
-        ("s3:results", Destination("results", BUCKET, "results")),
-        ("Events", Destination("Events", TOPIC, "own")),
-        ("kafka:Events", Destination("Events", TOPIC, "own")),
-        ("s3:both", Destination("both", BUCKET, "both")),
-        ("kafka:both", Destination("both", TOPIC, "own")),
+        ("results", Destination("results", BUCKET)),
+        ("s3:results", Destination("results", BUCKET)),
+        ("Events", Destination("Events", TOPIC)),
+        ("kafka:Events", Destination("Events", TOPIC)),
+        ("s3:both", Destination("both", BUCKET)),
+        ("kafka:both", Destination("both", TOPIC)),
     ],
 )
 async def test_a_name_is_what_exists_under_it(text: str, found: Destination) -> None:
@@ -227,4 +226,4 @@ async def test_a_topic_that_cannot_be_written_is_refused_with_the_reason(text: s
 
 async def test_without_a_destination_no_rule_applies() -> None:
     """The service's own bucket is not a destination that somebody named."""
-    assert (await resolved(None, ScriptedNames(), DestinationRules(deny=("*",)))).results_bucket == "own"
+    assert await resolved(None, ScriptedNames(), DestinationRules(deny=("*",))) == Destination(None, BUCKET)

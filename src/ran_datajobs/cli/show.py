@@ -110,6 +110,21 @@ def job_list(jobs: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
+def delivery_in_words(job: Mapping[str, Any]) -> str:
+    """How the delivery of a job's results stands, and why it waits or has failed."""
+    state, detail = in_words(job["deliveryState"]).lower(), job.get("deliveryDetail")
+    return f"{state}: {detail}" if detail else state
+
+
+def waits_in_words(job: Mapping[str, Any]) -> str:
+    """What a job waits for, why, and since when; empty when it waits for nothing."""
+    waiting = job.get("waitingFor")
+    if not waiting:
+        return ""
+    what = "the bucket of the results" if waiting["code"] == "OBJECTS" else waiting["code"]
+    return f"{what}, since {waiting['since']}: {waiting['detail']}"
+
+
 def job(job: Mapping[str, Any], causes: Sequence[str] = ()) -> None:
     """One job, all that is known of it; ``causes``: a line for each reason why operations failed."""
     subs = ", ".join(f"{n} {in_words(status)}" for status, n in job["subJobs"].items()) or "none"
@@ -122,12 +137,13 @@ def job(job: Mapping[str, Any], causes: Sequence[str] = ()) -> None:
         ("Counts", counts_in_words(job["operations"])),
         ("Sub-jobs", subs),
         ("Reason", job.get("reason")),
+        ("Waits for", waits_in_words(job)),
         *(("" if position else "Failures", cause) for position, cause in enumerate(causes)),
         ("Priority", job["priority"]),
         ("Retry of", job.get("retryOf")),
         ("Ignored", ignored_in_words(job)),
         ("Destination", job.get("destination")),
-        ("Delivery", in_words(job["deliveryState"]).lower()),
+        ("Delivery", delivery_in_words(job)),
         ("Created", job["createdAt"]),
         ("Started", job.get("startedAt")),
         ("Ended", job.get("endedAt")),

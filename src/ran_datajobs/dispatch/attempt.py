@@ -28,7 +28,8 @@ class Attempt:
     """A leased sub-job while this process works on it. Lost on a crash without harm.
 
     ``claimed_at``, ``valid_until``: on the clock of the executor; a renewal moves the second one.
-    ``creating``: its create is counted as under way. ``sent``: its create may have been sent.
+    ``creating``: its create is counted as under way. ``sent``: its create may have been sent. ``told``: the
+    terminal status that its plugin told this process.
     """
 
     sub_job: LeasedSubJob
@@ -38,6 +39,7 @@ class Attempt:
     operations: bytes | None = None
     creating: bool = False
     sent: bool = False
+    told: Status | None = None
 
     @property
     def is_unsent(self) -> bool:

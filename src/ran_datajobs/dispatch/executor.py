@@ -107,7 +107,20 @@ class Executor:
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def run(self, attempt: Attempt) -> None:
-        """Work until the lease ends. Raises Fenced when another worker has claimed the sub-job."""
+        """Work until the lease ends. Raises Fenced when another worker has claimed the sub-job.
+
+        Where result objects cannot be written the row says so, and the step is taken again later. A read then
+        waits anew for messages: they could not be taken either.
+        """
+        try:
+            await self._run(attempt)
+        except StorageUnavailable as away:
+            self.listening_since = self.clock()
+            await self._write.wait_for_objects(attempt.leased, str(away)[:_ERROR_LENGTH])
+            delay = until_next_call(attempt.sub_job.no_objects_for or 0.0, self._chance.random())
+            await self._write(Postponement(attempt.leased, delay, attempt.sub_job.polls, told=attempt.told))
+
+    async def _run(self, attempt: Attempt) -> None:
         while (delay := await self._step(attempt)) is not None:
             if delay <= HOLD_FOR and not self._stopping.is_set():
                 await _until(attempt.attention, delay)
@@ -241,6 +254,7 @@ class Executor:
                 assert_never(answer)
 
     async def _collect(self, attempt: Attempt, told: Status) -> float | None:
+        attempt.told = told
         async with self._limits.operations(attempt.sub_job.plugin_id, attempt.sub_job.body_bytes):
             if attempt.sub_job.operations <= THREAD_OVER:
                 return await self._fetch(attempt, told)
@@ -262,7 +276,7 @@ class Executor:
                 return None
             case Lost() if told is Status.CANCELLED:
                 outcome = outcomes.from_status(await self._operations(attempt), told)
-                return await self._end(attempt, outcome, told=told)
+                return await self._end(attempt, outcome)
             case Lost(cause=cause):
                 return await self._fetch_again(attempt, cause, None, told)
             case NoAnswer(cause=cause, retry_after=asked):
@@ -281,7 +295,7 @@ class Executor:
         give_up = attempt.profile(self._times).give_up
         error = f"the plugin's result was not to be had within {give_up:g} s: {cause}"
         outcome = outcomes.unreadable(await self._operations(attempt), error, told)
-        return await self._end(attempt, outcome, told=told)
+        return await self._end(attempt, outcome)
 
     async def _end_with(self, attempt: Attempt, result: outcomes.Result, told: Status) -> float | None:
         """End with what came; a body without outcomes is kept as it is."""
@@ -303,7 +317,7 @@ class Executor:
                 kept_as=kept[0].key if kept else "",
             ),
         )
-        return await self._end(attempt, outcome, kept, told=told)
+        return await self._end(attempt, outcome, kept)
 
     async def _gather(self, attempt: Attempt) -> float | None:
         """End a read whose messages are all in, or that has waited for more for long enough.
@@ -484,12 +498,9 @@ class Executor:
         *,
         error: str = "",
         quarantine: bool = False,
-        told: Status | None = None,
     ) -> float | None:
         """Write the result objects, then settle the sub-job."""
-        written = await self._written(attempt, outcome, told)
-        if written is None:
-            return None
+        written = await self._written(attempt, outcome)
         await self._reached(Checkpoint.COLLECT_WRITTEN)
         counts = outcome.counts
         settlement = Settlement(
@@ -506,11 +517,11 @@ class Executor:
         await self._reached(Checkpoint.COLLECT_SETTLED)
         return None
 
-    async def _written(self, attempt: Attempt, outcome: Outcome, told: Status | None) -> list[Part] | None:
-        """The objects that were written; ``None`` when the object store is away and the row is postponed.
+    async def _written(self, attempt: Attempt, outcome: Outcome) -> list[Part]:
+        """The objects that were written.
 
-        The answer to a create is known here alone: it is kept until the store is back. Everything else is
-        found out anew.
+        The answer to a create is known here alone: it is kept until the object store is back. Everything else
+        is found out anew.
         """
         failures = 0
         while True:
@@ -523,13 +534,12 @@ class Executor:
                     beside_messages=attempt.is_read,
                     may_replace=lambda: self._write.is_leased(attempt.leased),
                 )
-            except StorageUnavailable:
-                delay = until_next_call(float(failures), self._chance.random())
-                failures += 1
+            except StorageUnavailable as away:
                 if attempt.sub_job.stage is not Stage.STARTING:
-                    await self._write(Postponement(attempt.leased, delay, attempt.sub_job.polls, told=told))
-                    return None
-            await asyncio.sleep(delay)
+                    raise
+                await self._write.wait_for_objects(attempt.leased, str(away)[:_ERROR_LENGTH])
+            await asyncio.sleep(until_next_call(float(failures), self._chance.random()))
+            failures += 1
 
     # --- what is known of an attempt -----------------------------------------------------------------
 

@@ -130,6 +130,12 @@ class TransitionWriter:
         await self._database.retried(write)
         return [None] * len(job_ids)
 
+    async def wait_for_objects(self, leased: Leased, cause: str) -> None:
+        """Record why the result objects of a sub-job cannot be written; the lease stays."""
+        await self._database.retried(
+            lambda c: sub_jobs.wait_for_objects(c, [leased.sub_job_id], cause, [leased.lease])
+        )
+
     async def is_leased(self, leased: Leased) -> bool:
         """True while the lease is the row's."""
         async with self._database.connection() as connection:

@@ -23,7 +23,7 @@ from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.dispatch.limits import DispatchLimits, is_create
 from ran_datajobs.dispatch.planner import Planner
 from ran_datajobs.dispatch.transitions import TransitionWriter
-from ran_datajobs.errors import DataJobsError, Fenced, StoreUnavailable
+from ran_datajobs.errors import DataJobsError, Fenced, StorageUnavailable, StoreUnavailable
 from ran_datajobs.job import Stage, Status
 from ran_datajobs.store import planning, sub_jobs
 from ran_datajobs.store.database import Database
@@ -285,26 +285,28 @@ class Worker:
         except Exception as error:
             self._unanswered.add(token)
             expected = isinstance(error, DataJobsError) and error.retry_helps
-            self._log.warning(
-                Event.TASK_FAILED,
-                kind="finish" if job.planned else "plan",
-                subject=str(job.job_id),
-                cause=str(error),
-                exc_info=not expected,
-            )
-            await self._step_failed(job, until_repeat(job.step_failures, self._chance.random()))
+            no_objects = str(error) if isinstance(error, StorageUnavailable) else None
+            if no_objects is None:  # the object store's trouble is logged once
+                self._log.warning(
+                    Event.TASK_FAILED,
+                    kind="finish" if job.planned else "plan",
+                    subject=str(job.job_id),
+                    cause=str(error),
+                    exc_info=not expected,
+                )
+            await self._step_failed(job, until_repeat(job.step_failures, self._chance.random()), no_objects)
         finally:
             self._limits.jobs[_kind(job)] -= 1
             if self._jobs.get(job.job_id) is job:
                 del self._jobs[job.job_id]
             self._look(JOB)
 
-    async def _step_failed(self, job: LeasedJob, delay: float) -> None:
+    async def _step_failed(self, job: LeasedJob, delay: float, objects_cause: str | None) -> None:
         failures = 0
         while True:
             try:
                 async with self._database.connection() as connection:
-                    await planning.step_failed(connection, job, delay)
+                    await planning.step_failed(connection, job, delay, objects_cause)
             except StoreUnavailable:
                 failures += 1
                 await asyncio.sleep(min(_LONGEST_PAUSE, until_repeat(failures, self._chance.random())))

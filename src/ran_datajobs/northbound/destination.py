@@ -37,7 +37,6 @@ class Destination(Struct, frozen=True):
 
     name: str | None
     kind: str
-    results_bucket: str
 
 
 class DestinationRules(Struct, frozen=True):
@@ -65,7 +64,6 @@ class _Among(Struct, frozen=True):
 
     bus: Bus
     objects: ObjectStore
-    own_bucket: str
     embedded: bool
     rules: DestinationRules
     known_buckets: Callable[[], Awaitable[list[str]]]
@@ -76,7 +74,6 @@ async def resolve(
     *,
     bus: Bus,
     objects: ObjectStore,
-    own_bucket: str,
     embedded: bool,
     rules: DestinationRules = DestinationRules(),  # noqa: B008 - frozen
     known_buckets: Callable[[], Awaitable[list[str]]] = _no_buckets,
@@ -88,9 +85,9 @@ async def resolve(
     operator does not allow, and for a topic that the service may not write to; BusUnavailable and
     StorageUnavailable when it cannot be asked.
     """
-    among = _Among(bus, objects, own_bucket, embedded, rules, known_buckets)
+    among = _Among(bus, objects, embedded, rules, known_buckets)
     if text is None:
-        return Destination(None, BUCKET, among.own_bucket)
+        return Destination(None, BUCKET)
     if text.startswith(_KAFKA):
         name = text.removeprefix(_KAFKA)
         _check_topic(name)
@@ -107,7 +104,7 @@ async def _named(kind: str, name: str, among: _Among) -> Destination:
     if not among.rules.take(kind, name):
         raise _refused(_not_allowed(kind, name))
     if await _exists(kind, name, among):
-        return _destination(kind, name, among)
+        return Destination(name, kind)
     raise await _unknown(f"there is no {_WORD[kind]} {name!r}", name, among, kind)
 
 
@@ -126,7 +123,7 @@ async def _bare(name: str, among: _Among) -> Destination:
     found = [kind for kind, exists in zip(allowed, there, strict=True) if exists]
     match found:
         case [kind]:
-            return _destination(kind, name, among)
+            return Destination(name, kind)
         case []:
             denied = [kind for kind in possible if kind not in allowed]
             nothing = f"there is neither a topic nor a bucket {name!r}"
@@ -140,10 +137,6 @@ async def _bare(name: str, among: _Among) -> Destination:
             raise await _unknown(nothing, name, among, *allowed)
         case _:
             raise _refused(f"both a topic and a bucket are called {name!r}: say kafka:{name} or s3:{name}")
-
-
-def _destination(kind: str, name: str, among: _Among) -> Destination:
-    return Destination(name, kind, name if kind == BUCKET else among.own_bucket)
 
 
 async def _exists(kind: str, name: str, among: _Among) -> bool:

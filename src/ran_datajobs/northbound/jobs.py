@@ -126,14 +126,13 @@ async def cancel_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAns
 async def redeliver(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnswer:
     """Deliver the results of a finished data job to its destination once more.
 
-    A bucket that has them already gets nothing again.
+    A topic gets everything again, a bucket what is missing there or differs.
     """
     async with api.parts.database.transaction() as connection:
         row = existing(await jobs.lock(connection, job_id, caller.sees))
         if row.delivery_state is DeliveryState.PENDING or not row.status.terminal:
             raise HTTPException(status_code=409, detail="the delivery of this data job is still under way")
-        if row.destination_kind == jobs.TOPIC or row.delivery_state is DeliveryState.FAILED:
-            await delivery.redeliver(connection, job_id, datetime.now(UTC))
+        await delivery.redeliver(connection, job_id, datetime.now(UTC))
         row = existing(await jobs.find(connection, job_id, caller.sees))
     return await _answer(api, row)
 

@@ -20,7 +20,7 @@ from ran_datajobs.northbound.problems import documented
 from ran_datajobs.problem import RETRY_AFTER
 from ran_datajobs.results.objects import JSON_CONTENT_TYPE, manifest_key
 from ran_datajobs.store import jobs
-from ran_datajobs.store.jobs import BUCKET, JobRow
+from ran_datajobs.store.jobs import JobRow
 
 _ANSWERS: Final = documented(400, 401, 403, 404, 406, 503) | {
     200: ResponseSpec(
@@ -98,14 +98,12 @@ async def _job_in(api: Running, sees: str | None, bucket: str, job_id: UUID) -> 
 
 
 def _buckets_of(row: JobRow) -> set[str]:
-    """The bucket with the results, and the one that was named: they differ while that cannot be written."""
-    named = {row.destination} if row.destination_kind == BUCKET and row.destination else set()
-    return {row.results_bucket, *named}
+    """The own bucket, which has the results, and the one that the client named."""
+    return {row.results_bucket, row.bucket_named}
 
 
 async def _manifest(api: Running, row: JobRow, presigned: bool) -> Response[Raw] | Response[None]:
-    """The manifest once the job is terminal: before that, one that is there is not shown yet. A redelivery to
-    a bucket may write it anew, so it is not told to be immutable."""
+    """The manifest once the job is terminal: before that, one that is there is not shown yet."""
     key = manifest_key(str(row.job_id))
     manifest = await api.parts.objects.get(row.results_bucket, key) if row.status.terminal else None
     if manifest is None:

@@ -76,9 +76,9 @@ async def retry(
             hint = "" if include_unknown else _UNKNOWN_HINT
             raise HTTPException(status_code=409, detail=f"there is nothing to retry{hint}")
         read, body = await off_loop(size, _left_over, stored, wanted)
-        destination = Destination(row.destination, row.destination_kind, row.results_bucket)
+        destination = Destination(row.destination, row.destination_kind)
         head = msgspec.structs.replace(read, ignored=row.ignored)  # as the first answer told them
-        job = await new_job(caller, head, destination, body, retry_of=job_id)
+        job = await new_job(api, caller, head, destination, body, retry_of=job_id)
         return await accept(api, caller, job)
 
 

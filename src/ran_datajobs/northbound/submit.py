@@ -33,9 +33,9 @@ from ran_datajobs.northbound.tokens import Client
 from ran_datajobs.northbound.wire import Plan, SubmitAnswer, submit_answer
 from ran_datajobs.plan.request import JobRequest, RequestHead, check_request, read_request
 from ran_datajobs.problem import RETRY_AFTER
-from ran_datajobs.store import buckets, jobs
+from ran_datajobs.store import jobs
 from ran_datajobs.store.database import Connection
-from ran_datajobs.store.jobs import Inserted, KeptAnswer, KeyTaken, NewJob, UnknownAfter
+from ran_datajobs.store.jobs import Inserted, KeptAnswer, KeyTaken, NewJob, UnknownAfter, bucket_named
 from ran_datajobs.telemetry import Event
 
 LARGE_BODY: Final = 256 * 1024
@@ -90,14 +90,13 @@ async def submit(
             destination,
             bus=api.parts.bus,
             objects=api.parts.objects,
-            own_bucket=api.parts.results_bucket,
             embedded=api.parts.embedded_bus is not None,
             rules=api.parts.destination_rules,
             known_buckets=lambda: _known_buckets(api, caller),
         )
         if dry:
             return Response(await dry_run.plan(api, head), status_code=200)
-        job = await new_job(caller, head, resolved, body)
+        job = await new_job(api, caller, head, resolved, body)
         return await accept(api, caller, job, (key, digest) if key else None)
 
 
@@ -106,7 +105,7 @@ async def _known_buckets(api: Running, caller: Client) -> list[str]:
     async with api.parts.database.connection() as connection:
         return [
             api.parts.results_bucket,
-            *await buckets.named_by(connection, caller.name, _NEAR_BUCKETS),
+            *await jobs.buckets_named_by(connection, caller.name, _NEAR_BUCKETS),
         ]
 
 
@@ -128,7 +127,13 @@ def read_request_within(body: bytes, max_operations: int) -> JobRequest:
 
 
 async def new_job(
-    caller: Client, read: RequestHead, destination: Destination, body: bytes, *, retry_of: UUID | None = None
+    api: Running,
+    caller: Client,
+    read: RequestHead,
+    destination: Destination,
+    body: bytes,
+    *,
+    retry_of: UUID | None = None,
 ) -> NewJob:
     """A job of ``caller``'s from a checked request and its bytes."""
     return NewJob(
@@ -138,7 +143,7 @@ async def new_job(
         name=read.name,
         destination=destination.name,
         destination_kind=destination.kind,
-        results_bucket=destination.results_bucket,
+        results_bucket=api.parts.results_bucket,
         accept_type=read.accept_type,
         content_type=read.content_type,
         activation_mode=read.activation_mode,
@@ -180,7 +185,8 @@ async def accept(
         operations=job.operations,
         destination=job.destination,
     )
-    return _accepted(api, job.job_id, job.results_bucket, job.ignored)
+    named = bucket_named(job.destination_kind, job.destination, job.results_bucket)
+    return _accepted(api, job.job_id, named, job.ignored)
 
 
 class _Overtaken(Exception):
@@ -209,7 +215,7 @@ def _repeated(api: Running, kept: KeptAnswer, digest: bytes) -> Response[SubmitA
             status_code=409,
             detail="this Idempotency-Key was sent with another request before: take a new key for a new job",
         )
-    return _accepted(api, kept.job_id, kept.results_bucket, kept.ignored)
+    return _accepted(api, kept.job_id, kept.bucket_named, kept.ignored)
 
 
 async def admit(api: Running, caller: Client, key: str | None) -> KeptAnswer | None:

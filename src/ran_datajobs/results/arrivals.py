@@ -22,6 +22,7 @@ import zstandard
 from msgspec import Struct
 
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
+from ran_datajobs.errors import StorageUnavailable
 from ran_datajobs.job import OperationState, Reason, Response, worst
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Bus, Received
@@ -32,6 +33,7 @@ from ran_datajobs.results.responses import CANNOT_READ, Document, cut, read_resp
 from ran_datajobs.southbound.plugin import ForeignBody, Nameless, Responses, UnreadableBody, Untold
 from ran_datajobs.southbound.responses import read_outcomes
 from ran_datajobs.store import arrivals as store
+from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.arrivals import ActiveRead, Arrival, Claimed, MaybeSoon, Piece
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.parts import ADDED_SEQUENCE, MAX_PIECES, unreadable_sequence
@@ -178,7 +180,12 @@ class Arrivals:
                 case None:
                     self._dropped(usable.fault or Dropped.NO_ACTIVE_READ, received)
         if found:
-            written = await self._write(await self._numbered(found))
+            try:
+                written = await self._write(await self._numbered(found))
+            except StorageUnavailable as away:
+                cause, waiting = str(away), {read.sub_job_id for read, _ in found}
+                await self._database.retried(lambda c: sub_jobs.wait_for_objects(c, sorted(waiting), cause))
+                raise
             await self._reached(Checkpoint.ARRIVAL_WRITTEN)
             await self._database.retried(lambda c: store.record(c, written))
             await self._reached(Checkpoint.ARRIVAL_STORED)

@@ -38,9 +38,19 @@ class OperationCounts(Struct, frozen=True, rename="camel"):
     pending: int
 
 
+class WaitingFor(Struct, frozen=True):
+    """What a job or sub-job waits for, why, and since when (RFC 3339, UTC). OBJECTS: the bucket that is to
+    take its result objects does not."""
+
+    code: Literal["OBJECTS"]
+    detail: str
+    since: datetime
+
+
 class JobAnswer(Struct, frozen=True, rename="camel"):
     """A data job. ``reason`` is there when it is FAILED or PARTIALLY_FAILED. Times are RFC 3339, UTC.
 
+    ``delivery_detail`` is why the delivery waits or has failed, and ``waiting_for`` what the job waits for.
     ``ignored`` is there when keys of the request mean nothing here: the first 100 of ``ignored_count``.
     """
 
@@ -60,6 +70,8 @@ class JobAnswer(Struct, frozen=True, rename="camel"):
     operations: OperationCounts
     sub_jobs: dict[str, int]
     delivery_state: Literal["PENDING", "DELIVERED", "FAILED"]
+    delivery_detail: str | UnsetType = UNSET
+    waiting_for: WaitingFor | UnsetType = UNSET
     reason: str | UnsetType = UNSET
     ignored: tuple[IgnoredKey, ...] | UnsetType = UNSET
     ignored_count: int | UnsetType = UNSET
@@ -76,6 +88,7 @@ class SubJobAnswer(Struct, frozen=True, rename="camel"):
     operations: OperationCounts
     attempts: int
     last_error: str | None
+    waiting_for: WaitingFor | UnsetType = UNSET
 
 
 class JobView(Struct, frozen=True):
@@ -94,7 +107,7 @@ class JobView(Struct, frozen=True):
             job_id=row.job_id,
             status=self.status(row.status),
             statusuri=self.addresses.job(row.job_id),
-            resultsuri=self.addresses.results(row.results_bucket, row.job_id),
+            resultsuri=self.addresses.results(row.bucket_named, row.job_id),
             type=row.type.value,
             name=row.name,
             destination=row.destination,
@@ -107,6 +120,8 @@ class JobView(Struct, frozen=True):
             operations=_counts(row.counts),
             sub_jobs={self.status(status): count for status, count in sub_jobs.items()},
             delivery_state=row.delivery_state.value,
+            delivery_detail=row.delivery_detail or UNSET,
+            waiting_for=_waiting(row.waits_cause, row.waits_since),
             reason=(row.reason or "") if row.status in _TELL_REASON else UNSET,
             ignored=row.ignored.keys if row.ignored else UNSET,
             ignored_count=row.ignored.count if row.ignored else UNSET,
@@ -123,6 +138,7 @@ class JobView(Struct, frozen=True):
             operations=_counts(row.counts),
             attempts=row.attempts,
             last_error=row.last_error,
+            waiting_for=_waiting(row.objects_cause, row.objects_since),
         )
 
 
@@ -133,6 +149,10 @@ def progress(counts: Counts, *, terminal: bool) -> int:
     if counts.total == 0:
         return 0
     return min(99, (counts.total - counts.pending) * 100 // counts.total)
+
+
+def _waiting(cause: str | None, since: datetime | None) -> WaitingFor | UnsetType:
+    return UNSET if cause is None or since is None else WaitingFor("OBJECTS", cause, since)
 
 
 def _counts(counts: Counts) -> OperationCounts:

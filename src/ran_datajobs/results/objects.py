@@ -21,10 +21,17 @@ from typing import TYPE_CHECKING, Final
 
 import obstore
 from msgspec import Struct
-from obstore.exceptions import BaseError, GenericError, NotFoundError, PermissionDeniedError
+from obstore.exceptions import (
+    BaseError,
+    NotFoundError,
+    NotSupportedError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
 from obstore.store import LocalStore, S3Store
 
-from ran_datajobs.errors import InvalidRequest, StorageUnavailable
+from ran_datajobs.errors import InvalidRequest, StorageRefused, StorageUnavailable
 
 if TYPE_CHECKING:
     from obstore import PutMode
@@ -53,6 +60,24 @@ for path in sys.argv[1:]:
 _MISSING: Final = (FileNotFoundError, NotFoundError)
 _NO_SUCH_BUCKET: Final = "NoSuchBucket"
 _AWAY: Final = (BaseError, OSError)
+_REFUSALS: Final = (
+    NotFoundError,
+    NotSupportedError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+_STATUS: Final = re.compile(r"status code: (\d{3}) ?([^:\n]*)")
+_CODE: Final = re.compile(r"<Code>([^<]{1,100})</Code>")
+_MESSAGE: Final = re.compile(r"<Message>([^<]{1,500})</Message>")
+_ENDPOINT: Final = re.compile(r"Error performing \w+ (https?://[^/\s]+)")
+_CURED_BY_A_REPEAT: Final = frozenset({408, 425, 429})
+
+READY_KEY: Final = "ran-datajobs/ready"
+"""Key of the object that is written to see whether a bucket takes objects."""
+
+TRY_EVERY: Final = 30.0
+"""Seconds after which :meth:`ObjectStore.ready` writes again."""
 
 
 def bucket_problem(name: str) -> str | None:
@@ -116,7 +141,8 @@ class ObjectStore:
     """Buckets of small objects (at most :data:`MAX_OBJECT_BYTES`).
 
     A put is atomic: readers see all of it or nothing, also when the writer is killed. Every call raises
-    StorageUnavailable when the store is away or refuses.
+    StorageUnavailable when the store is away, and StorageRefused when an S3 service answers that it refuses.
+    No call needs the right to list a bucket.
     """
 
     def __init__(
@@ -128,6 +154,9 @@ class ObjectStore:
         self._stores: OrderedDict[str, LocalStore | S3Store] = OrderedDict()
         # Each put into a folder has a thread of obstore's: thousands only stand in each other's way.
         self._writing = asyncio.Semaphore(_WRITTEN_AT_ONCE)
+        self._written_at: dict[str, float] = {}
+        self.written: Callable[[str, StorageUnavailable | None], None] = lambda _bucket, _failure: None
+        """Is told each put, and why it failed."""
 
     @property
     def in_folder(self) -> bool:
@@ -149,27 +178,35 @@ class ObjectStore:
             raise InvalidRequest(
                 f"an object holds at most {MAX_OBJECT_BYTES} bytes, this one has {len(data)}"
             )
-        mode: PutMode = "create" if only_if_absent else "overwrite"
-        with _storage_errors(f"cannot write to bucket {bucket!r}"):
-            try:
-                async with self._writing:
-                    await obstore.put_async(
-                        self._store(bucket),
-                        self._path(bucket, key),
-                        data,
-                        mode=mode,
-                        use_multipart=False,
-                        attributes=None if self.in_folder else {"Content-Type": JSON_CONTENT_TYPE},
-                    )
-            except obstore.exceptions.AlreadyExistsError:
-                return False
+        try:
+            with self._errors(f"cannot write to bucket {bucket!r}"):
+                new = await self._put(bucket, key, data, "create" if only_if_absent else "overwrite")
+        except StorageUnavailable as failure:
+            self.written(bucket, failure)
+            raise
+        self.written(bucket, None)
+        return new
+
+    async def _put(self, bucket: str, key: str, data: bytes, mode: PutMode) -> bool:
+        try:
+            async with self._writing if self.in_folder else contextlib.nullcontext():
+                await obstore.put_async(
+                    self._store(bucket),
+                    self._path(bucket, key),
+                    data,
+                    mode=mode,
+                    use_multipart=False,
+                    attributes=None if self.in_folder else {"Content-Type": JSON_CONTENT_TYPE},
+                )
+        except obstore.exceptions.AlreadyExistsError:
+            return False
         return True
 
     async def get(self, bucket: str, key: str) -> bytes | None:
         """The bytes of an object; ``None`` when there is none."""
         if not self._possible(bucket, key):
             return None
-        with _storage_errors(f"cannot read from bucket {bucket!r}"):
+        with self._errors(f"cannot read from bucket {bucket!r}"):
             try:
                 found = await obstore.get_async(self._store(bucket), self._path(bucket, key))
                 return bytes(await found.bytes_async())
@@ -182,81 +219,65 @@ class ObjectStore:
         """Head and bytes of an object, in pieces of about ``chunk`` bytes; ``None`` when there is none."""
         if not self._possible(bucket, key):
             return None
-        with _storage_errors(f"cannot read from bucket {bucket!r}"):
+        with self._errors(f"cannot read from bucket {bucket!r}"):
             try:
                 found = await obstore.get_async(self._store(bucket), self._path(bucket, key))
             except _MISSING:
                 return None
-        return ObjectHead(found.meta["size"], found.meta["e_tag"]), _pieces(bucket, found, chunk)
+        return ObjectHead(found.meta["size"], found.meta["e_tag"]), self._pieces(bucket, found, chunk)
+
+    async def _pieces(self, bucket: str, found: obstore.GetResult, chunk: int) -> AsyncIterator[bytes]:
+        with self._errors(f"cannot read from bucket {bucket!r}"):
+            async for piece in found.stream(min_chunk_size=chunk):
+                yield bytes(piece)
 
     async def head(self, bucket: str, key: str) -> ObjectHead | None:
         """Size and etag of an object; ``None`` when there is none."""
         if not self._possible(bucket, key):
             return None
-        with _storage_errors(f"cannot read from bucket {bucket!r}"):
+        with self._errors(f"cannot read from bucket {bucket!r}"):
             try:
                 meta = await obstore.head_async(self._store(bucket), self._path(bucket, key))
             except _MISSING:
                 return None
         return ObjectHead(meta["size"], meta["e_tag"])
 
-    async def copy(self, source: str, target: str, key: str) -> bool:
-        """Have an object of bucket ``source`` in ``target`` as well; False when neither has it."""
-        data = await ObjectStore.get(self, source, key)
-        if data is None:
-            return await ObjectStore.head(self, target, key) is not None
-        await ObjectStore.put(self, target, key, data)
-        return True
-
-    async def delete(self, bucket: str, keys: list[str]) -> None:
-        """Remove objects; one that is not there is no error."""
+    async def delete(self, bucket: str, keys: Sequence[str]) -> None:
+        """Remove objects; one that is not there is no error, and neither is no bucket."""
         paths = [self._path(bucket, key) for key in keys if self._possible(bucket, key)]
-        with _storage_errors(f"cannot delete in bucket {bucket!r}"):
-            for path in paths:
-                with contextlib.suppress(*_MISSING):
-                    await obstore.delete_async(self._store(bucket), path)
+        with self._errors(f"cannot delete in bucket {bucket!r}"):
+            for first in range(0, len(paths), _DELETED_AT_ONCE):
+                try:
+                    await obstore.delete_async(self._store(bucket), paths[first : first + _DELETED_AT_ONCE])
+                except (*_MISSING, BaseError) as error:
+                    if not _is_missing(error):
+                        raise
 
-    async def delete_all(self, bucket: str, job_ids: Sequence[str]) -> None:
-        """Remove every object of these jobs, recorded or not; none is no error, and neither is no bucket.
-
-        In a folder also what a killed writer had begun, which is no object and is not listed.
-        """
+    async def delete_folders(self, bucket: str, job_ids: Sequence[str]) -> None:
+        """Remove everything of these jobs from a bucket that is a folder, also what a killed writer had
+        begun, which is no object; nothing there is no error."""
         possible = [job_id for job_id in job_ids if self._possible(bucket, job_id)]
-        if not possible:
+        if self.folder is None or not possible:
             return
-        with _storage_errors(f"cannot delete in bucket {bucket!r}"):
-            if self.folder is not None:
-                await asyncio.to_thread(_remove_folders, [self.folder / bucket / name for name in possible])
-                return
-            store = self._store(bucket)
-            try:
-                for job_id in possible:
-                    async for some in obstore.list(store, job_id, chunk_size=_DELETED_AT_ONCE):
-                        with contextlib.suppress(*_MISSING):
-                            await obstore.delete_async(store, [found["path"] for found in some])
-            except (*_MISSING, GenericError) as error:
-                if not _is_missing(error):
-                    raise
+        with self._errors(f"cannot delete in bucket {bucket!r}"):
+            await asyncio.to_thread(_remove_folders, [self.folder / bucket / name for name in possible])
 
     async def bucket_exists(self, bucket: str) -> bool:
-        """True when objects can be listed in ``bucket``; in a folder, for every valid name.
+        """False when the S3 service says that there is no such bucket; in a folder every valid name exists.
 
-        A bucket of somebody else, which S3 forbids to list, does not exist for us.
+        Whether anything can be written there is not known before it is tried.
         """
         if bucket_problem(bucket) is not None:
             return False
         if self.in_folder:
             return True
-        with _storage_errors(f"cannot look for bucket {bucket!r}"):
+        with self._errors(f"cannot look for bucket {bucket!r}"):
             try:
-                async for _ in obstore.list(self._store(bucket), chunk_size=1):
-                    break
+                await obstore.get_async(self._store(bucket), READY_KEY)
             except PermissionDeniedError:
-                return False
-            except (*_MISSING, GenericError) as error:
-                if _is_missing(error):
-                    return False
-                raise
+                return True
+            except _MISSING as error:
+                return _NO_SUCH_BUCKET not in str(error)
         return True
 
     async def presigned(self, bucket: str, key: str, lifetime: timedelta) -> str | None:
@@ -264,13 +285,25 @@ class ObjectStore:
         store = self._store(bucket) if self._possible(bucket, key) else None
         if not isinstance(store, S3Store):
             return None
-        with _storage_errors(f"cannot sign for bucket {bucket!r}"):
+        with self._errors(f"cannot sign for bucket {bucket!r}"):
             return await obstore.sign_async(store, "GET", key, lifetime)
 
     async def ready(self, bucket: str) -> None:
-        """Return when ``bucket``, the service's own, can be listed; raise StorageUnavailable otherwise."""
+        """Return when ``bucket``, the service's own, is there and takes objects; raise StorageUnavailable
+        otherwise.
+
+        It is written with the condition that result objects are written with, at most once in
+        :data:`TRY_EVERY` seconds while that works.
+        """
         if not await self.bucket_exists(bucket):
-            raise StorageUnavailable(f"there is no bucket {bucket!r} at the object store: create it")
+            raise StorageRefused(f"there is no bucket {bucket!r} at the object store: create it")
+        now = asyncio.get_running_loop().time()
+        if now - self._written_at.get(bucket, -TRY_EVERY) >= TRY_EVERY:
+            await self.put(bucket, READY_KEY, b"{}", only_if_absent=True)
+            self._written_at[bucket] = now
+
+    def _errors(self, what: str) -> contextlib.AbstractContextManager[None]:
+        return _storage_errors(what, s3=not self.in_folder)
 
     def _possible(self, bucket: str, key: str) -> bool:
         return bucket_problem(bucket) is None and valid_key(key)
@@ -294,7 +327,7 @@ def open_folder(path: Path) -> ObjectStore:
 
     Nothing is ever written outside it. Raises StorageUnavailable when it cannot be made.
     """
-    with _storage_errors(f"cannot use the folder {path}"):
+    with _storage_errors(f"cannot use the folder {path}", s3=False):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = path.resolve()
         store = LocalStore(folder, automatic_cleanup=True)  # empty folders go with their last object
@@ -372,21 +405,35 @@ def _remove_folders(paths: Sequence[Path]) -> None:
 
 
 def _is_missing(error: Exception) -> bool:
-    """True when a listing found no bucket: its 404 has no class of its own."""
+    """True when there was no such object or bucket: some answers have no class of their own."""
     return isinstance(error, _MISSING) or _NO_SUCH_BUCKET in str(error)
 
 
-async def _pieces(bucket: str, found: obstore.GetResult, chunk: int) -> AsyncIterator[bytes]:
-    with _storage_errors(f"cannot read from bucket {bucket!r}"):
-        async for piece in found.stream(min_chunk_size=chunk):
-            yield bytes(piece)
+def _is_refusal(error: Exception) -> bool:
+    """True for an answer of an S3 service that a repeat does not change: a 4xx but 408, 425, 429; a 501."""
+    if isinstance(error, _REFUSALS):
+        return True
+    status = int(found[1]) if (found := _STATUS.search(str(error))) else 0
+    return status == 501 or (400 <= status < 500 and status not in _CURED_BY_A_REPEAT)
 
 
 @contextlib.contextmanager
-def _storage_errors(what: str) -> Iterator[None]:
-    """Turn every error of the object store into StorageUnavailable, with the first line of its text."""
+def _storage_errors(what: str, *, s3: bool) -> Iterator[None]:
+    """Turn every error of the object store into StorageUnavailable, with its cause in one line."""
     try:
         yield
     except _AWAY as error:
-        first_line = next(iter(str(error).splitlines()), type(error).__name__)
-        raise StorageUnavailable(f"{what}: {first_line}") from error
+        kind = StorageRefused if s3 and _is_refusal(error) else StorageUnavailable
+        raise kind(f"{what}: {_cause(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong: the same words for every object that it happens to."""
+    text = str(error)
+    place = found[1] if (found := _ENDPOINT.search(text)) else "the S3 service"
+    if status := _STATUS.search(text):
+        told = [found[1] for each in (_CODE, _MESSAGE) if (found := each.search(text))]
+        return f"{place} answered {status[1]} {': '.join(told) or status[2]}"
+    first_line = next(iter(text.splitlines()), type(error).__name__)
+    before, separator, why = first_line.partition(" - ")
+    return f"no answer of {place}: {why}" if separator and _ENDPOINT.search(before) else first_line

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from ran_datajobs.errors import DataJobsError
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
-from ran_datajobs.results.objects import ObjectStore
+from ran_datajobs.results.objects import ObjectStore, manifest_key
 from ran_datajobs.store import retention
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.retention import ExpiredJob
@@ -90,12 +90,29 @@ class Pruner:
                 return removed
 
     async def _remove_objects(self, expired: Sequence[ExpiredJob]) -> None:
+        """Remove the own objects of these jobs, and in a folder, which is the service's, copies, too."""
+        if not self._objects.in_folder:
+            for job in expired:
+                if job.bucket != job.named:
+                    await self._remove_own_objects(job)
+            return
         together: defaultdict[str, list[str]] = defaultdict(list)
         for job in expired:
-            if not job.in_own_bucket or self._objects.in_folder:
-                together[job.bucket].append(str(job.job_id))
+            for bucket in {job.bucket, job.named or job.bucket}:
+                together[bucket].append(str(job.job_id))
         for bucket, job_ids in together.items():
-            await self._objects.delete_all(bucket, job_ids)
+            await self._objects.delete_folders(bucket, job_ids)
+
+    async def _remove_own_objects(self, job: ExpiredJob) -> None:
+        behind = ""
+        while True:
+            async with self._database.connection() as connection:
+                keys = await retention.objects_of(connection, job.job_id, behind, _ROWS)
+            if not keys:
+                break
+            await self._objects.delete(job.bucket, keys)
+            behind = keys[-1]
+        await self._objects.delete(job.bucket, [manifest_key(str(job.job_id))])
 
     async def _remove_rows(self, job: ExpiredJob) -> bool:
         """Remove the rows of one job; False when it is being delivered once more meanwhile."""

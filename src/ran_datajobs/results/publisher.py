@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings the outbox out to the bus, each shard in its one order, each message once.
+"""Publishes the messages of the outbox on the bus, each shard in its one order, each message once.
 
 The bus takes the messages and the shard's new position in one atomic step; the outbox rows are removed after
 it. A publisher that dies in between is followed by one that asks the bus for the position first.
@@ -19,7 +19,6 @@ from msgspec import Struct
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
 from ran_datajobs.errors import BusUnavailable, Fenced, StorageUnavailable, TopicRefused
 from ran_datajobs.messaging.bus import Bus, Message, OutboxMessage
-from ran_datajobs.results.bringing_home import bring_home
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.results.responses import message_value
 from ran_datajobs.store import outbox
@@ -34,15 +33,67 @@ _LONGEST_TURN: Final = 5.0
 
 
 class DeliveryPatience(Struct, frozen=True):
-    """Seconds: between tries (doubled from the first to the longest), and until a delivery is given up."""
+    """Seconds: between tries (doubled from the first to the longest), and until a delivery is given up.
+
+    ``give_up_refused``: until one is given up that a repeat cannot cure.
+    """
 
     first_retry: float = 0.5
     longest_retry: float = 30.0
     give_up: float = 3600.0
+    give_up_refused: float = 30.0
+
+
+async def take_turn(
+    connection: Connection,
+    shard: int,
+    patience: DeliveryPatience,
+    given_up: Callable[[outbox.Undeliverable], None],
+    step: Callable[[], Awaitable[bool]],
+) -> float | None:
+    """Claim ``shard`` and deliver from it for about five seconds; ``step`` is False when nothing waits.
+
+    Answers with the seconds after which to call again; ``None``: nothing is left.
+    """
+    if not await outbox.claim(connection, shard):
+        return _BUSY_RETRY
+    for each in await outbox.give_up(connection, shard, patience.give_up, patience.give_up_refused):
+        given_up(each)
+    await outbox.unpark_due(connection, shard)
+    end = asyncio.get_running_loop().time() + _LONGEST_TURN
+    while await step():
+        if asyncio.get_running_loop().time() > end:
+            return 0.0
+    parked = await outbox.next_retry(connection, shard)
+    return None if parked is None else min(parked, _BUSY_RETRY)  # others' messages may come before
+
+
+async def park(
+    connection: Connection,
+    shard: int,
+    patience: DeliveryPatience,
+    cause: str,
+    *,
+    topic: str,
+    job_id: UUID | None = None,
+    refused: bool = False,
+) -> None:
+    """Pass over what goes to ``topic`` (with ``job_id``: of one job) until the time of its next try."""
+    await outbox.note_trouble(
+        connection,
+        shard,
+        cause,
+        topic=topic,
+        job_id=job_id,
+        park=True,
+        retry_after=patience.first_retry,
+        retry_at_most=patience.longest_retry,
+        refused=refused,
+    )
 
 
 class _NotAtHand(Exception):
-    """The result object of an outbox row is gone, or its store is away; or a bucket takes no results."""
+    """The result object of an outbox row is gone or spoilt, or its store is away."""
 
     def __init__(self, row: outbox.Waiting, cause: str) -> None:
         super().__init__(cause)
@@ -103,13 +154,10 @@ class Publisher:
         patience: DeliveryPatience | None = None,
         given_up: Callable[[outbox.Undeliverable], None] = lambda _: None,
         reached: Reached = pass_by,
-        *,
-        own_bucket: str = "",
     ) -> None:
         """``object_uri`` gives the absolute address of (bucket, key), for objects too large for a message.
 
-        ``given_up`` is told each destination that did not take a job's results in time. ``own_bucket`` is
-        the service's: there results wait for a bucket that cannot be written.
+        ``given_up`` is told each topic that did not take a job's messages in time.
         """
         self._database = database
         self._bus = bus
@@ -117,7 +165,6 @@ class Publisher:
         self._object_uri = object_uri
         self._patience = patience or DeliveryPatience()
         self._given_up = given_up
-        self._own_bucket = own_bucket
         self._reached = reached
         self._slots = asyncio.Semaphore(_PARALLEL_SHARDS)
         self._held: set[int] = set()
@@ -130,23 +177,19 @@ class Publisher:
         the bus is away, or a topic refused. ``None``: nothing is left. Memory is bounded by two batches of
         each of four shards (8 MiB and one message each).
         """
-        async with self._slots, self._database.session() as connection:
-            if not await outbox.claim(connection, shard):
-                return _BUSY_RETRY
-            for each in await outbox.give_up(connection, shard, self._patience.give_up):
-                self._given_up(each)
-            await outbox.unpark_due(connection, shard)
+        async with self._slots, self._database.session() as connection, _Reading(self._message_of) as reading:
             try:
-                end = asyncio.get_running_loop().time() + _LONGEST_TURN
-                async with _Reading(self._message_of) as reading:
-                    while await self._publish_batch(connection, shard, reading):
-                        if asyncio.get_running_loop().time() > end:
-                            return 0.0
+                wait = await take_turn(
+                    connection,
+                    shard,
+                    self._patience,
+                    self._given_up,
+                    lambda: self._publish_batch(connection, shard, reading),
+                )
             except BusUnavailable as away:
                 return await self._wait(connection, shard, away)
             self._failures.pop(shard, None)
-            parked = await outbox.next_retry(connection, shard)
-            return None if parked is None else min(parked, _BUSY_RETRY)  # others' messages may come before
+            return wait
 
     async def _publish_batch(self, connection: Connection, shard: int, reading: _Reading) -> bool:
         """One step in order, while the objects of the next one are read; False when nothing waits."""
@@ -158,9 +201,6 @@ class Publisher:
             batch = await outbox.next_messages(connection, shard, limit=_BATCH, max_bytes=_BATCH_BYTES)
             if not batch:
                 return False
-            for row in batch:
-                if row.bucket is not None and not row.is_message:
-                    await self._bring_home(row)
             messages = await reading.messages(batch)
             if any(row.is_message and row.value is None for row in batch):
                 reading.start(
@@ -182,9 +222,10 @@ class Publisher:
         except Fenced:
             self._held.discard(shard)
         except TopicRefused as refusal:
-            await self._park(connection, shard, refusal.topic, None, str(refusal))
+            await park(connection, shard, self._patience, str(refusal), topic=refusal.topic)
         except _NotAtHand as missing:
-            await self._park(connection, shard, missing.row.topic, missing.row.job_id, missing.cause)
+            row = missing.row
+            await park(connection, shard, self._patience, missing.cause, topic=row.topic, job_id=row.job_id)
         except BaseException:
             self._held.discard(shard)  # whether it was published is for the bus to tell
             raise
@@ -193,12 +234,6 @@ class Publisher:
     async def _message_of(self, row: outbox.Waiting) -> OutboxMessage:
         value = await self._object_message(row) if row.value is None else row.value
         return OutboxMessage(row.position, row.topic, Message(row.key, row.headers, value))
-
-    async def _bring_home(self, row: outbox.Waiting) -> None:
-        try:
-            await bring_home(self._database, self._objects, row.job_id, self._own_bucket)
-        except StorageUnavailable as away:
-            raise _NotAtHand(row, str(away)) from away
 
     async def _object_message(self, row: outbox.Waiting) -> bytes:
         bucket, key = row.bucket or "", row.object_key or ""
@@ -214,20 +249,6 @@ class Publisher:
             )
         except msgspec.DecodeError as error:
             raise _NotAtHand(row, f"the result object {bucket}/{key} was spoilt") from error
-
-    async def _park(
-        self, connection: Connection, shard: int, topic: str, job_id: UUID | None, cause: str
-    ) -> None:
-        await outbox.note_trouble(
-            connection,
-            shard,
-            cause,
-            topic=topic,
-            job_id=job_id,
-            park=True,
-            retry_after=self._patience.first_retry,
-            retry_at_most=self._patience.longest_retry,
-        )
 
     async def _wait(self, connection: Connection, shard: int, away: BusUnavailable) -> float:
         """The bus as a whole is away: everything waits in its place, and remembers since when."""

@@ -18,7 +18,8 @@ LOOK_EVERY: Final = 1.0
 
 
 class ShardPublisher(Protocol):
-    """What brings a shard of the outbox out: :class:`~ran_datajobs.results.publisher.Publisher`."""
+    """What brings a shard of the outbox out: :class:`~ran_datajobs.results.publisher.Publisher` to topics,
+    :class:`~ran_datajobs.results.copier.Copier` to buckets."""
 
     async def publish(self, shard: int) -> float | None:
         """Publish what waits; the seconds after which to call again, ``None`` when nothing is left."""
@@ -31,9 +32,12 @@ class PublishLoop:
     Each shard has a task of its own: one that takes long, or waits for a bucket that hangs, delays no other.
     """
 
-    def __init__(self, database: Database, publisher: ShardPublisher, log: Logger) -> None:
+    def __init__(
+        self, database: Database, publisher: ShardPublisher, copier: ShardPublisher, log: Logger
+    ) -> None:
         self._database = database
         self._publisher = publisher
+        self._copier = copier
         self._log = log
         self._news = asyncio.Event()
         self._busy: set[int] = set()
@@ -72,7 +76,8 @@ class PublishLoop:
     async def _publish(self, shard: int) -> None:
         wait: float | None = LOOK_EVERY
         try:
-            wait = await self._publisher.publish(shard)
+            outlet = self._publisher if shard < outbox.SHARDS else self._copier
+            wait = await outlet.publish(shard)
         except DataJobsError as error:
             self._log.warning(Event.BUS_AWAY, cause=str(error), pause=LOOK_EVERY)
         except Exception as error:  # a fault of ours: the other shards are well

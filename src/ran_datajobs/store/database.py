@@ -223,7 +223,7 @@ class Database:
         """Bring the schema up to date, one process at a time (advisory lock), in one transaction.
 
         Others may work meanwhile: a table that is busy is waited for a moment, and tried again, so that
-        nobody queues behind the migration for long. Workers of a schema before 8 get 30 s to end. Raises
+        nobody queues behind the migration for long. Workers of the older schema get 30 s to end. Raises
         WrongUse when the database is newer than this code, when such workers stay, or when a migration finds
         what only the older version can end; StoreUnavailable when tables stay busy. ``waits`` is told once
         which workers are waited for.
@@ -262,18 +262,21 @@ class Database:
                 )
             if current < _RETIRED_TABLES_UNTIL:
                 await connection.execute(_SQL["create_retired_tables"])
-            if 0 < current < _WORKER_TABLE_UNTIL:
-                await self._check_old_workers(connection)
+            if 0 < current < len(known):
+                await self._check_old_workers(connection, current)
             for number, name, text in known[current:]:
                 await connection.execute(text, timeout=_MIGRATION_SECONDS)
                 await connection.execute(_SQL["record_migration"], number, name)
 
-    async def _check_old_workers(self, connection: Connection) -> None:
-        """Raise while a worker of an older schema is alive: it would go on with rows that it misreads."""
-        await connection.execute(_SQL["lock_old_workers"])
+    async def _check_old_workers(self, connection: Connection, schema: int) -> None:
+        """Raise while a worker of the older schema is alive: it would go on with rows that it misreads."""
+        query = "workers_with_sessions"
+        if schema < _WORKER_TABLE_UNTIL:
+            await connection.execute(_SQL["lock_old_workers"])
+            query = "old_workers"
         living = [
             f"{row['worker_id']} at {row['address'] or 'this machine'}"
-            for row in await connection.fetch(_SQL["old_workers"], _SESSION_NAME)
+            for row in await connection.fetch(_SQL[query], _SESSION_NAME)
         ]
         if living:
             raise _OldWorkers("workers of an older version still use this database: " + ", ".join(living))

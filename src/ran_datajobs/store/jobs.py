@@ -21,8 +21,16 @@ from ran_datajobs.store.database import Connection
 from ran_datajobs.store.queries import named_queries
 
 _SQL = named_queries("jobs")
+_FIND = _SQL["find_job"].replace(":waits", _SQL["waits"])
+_LIST = _SQL["list_jobs"].replace(":waits", _SQL["waits"])
 
 TOPIC, BUCKET = "TOPIC", "BUCKET"
+
+
+def bucket_named(destination_kind: str, destination: str | None, results_bucket: str) -> str:
+    """The bucket in the address of a job's results: its destination if that is a bucket, else the own one."""
+    return destination if destination_kind == BUCKET and destination else results_bucket
+
 
 LAST_POSITION = 2**31 - 1
 """Behind every sub-job of a job."""
@@ -52,6 +60,8 @@ class NewJob(Struct, frozen=True):
 class JobRow(Struct, frozen=True):
     """A job as it stands. ``version`` is raised by every visible change.
 
+    ``delivery_detail``: why its delivery waits or has failed. ``waits_cause``: why it, or one of its
+    sub-jobs, cannot write result objects, since ``waits_since``.
     ``ignored``: the keys of its request that mean nothing here; ``None`` when there are none.
     """
 
@@ -77,11 +87,19 @@ class JobRow(Struct, frozen=True):
     reason: str | None
     delivery: int
     delivery_state: DeliveryState
+    delivery_detail: str | None
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
     version: int
     ignored: Ignored | None = None
+    waits_cause: str | None = None
+    waits_since: datetime | None = None
+
+    @property
+    def bucket_named(self) -> str:
+        """The bucket in the address of the job's results."""
+        return bucket_named(self.destination_kind, self.destination, self.results_bucket)
 
     @property
     def counts(self) -> Counts:
@@ -114,6 +132,8 @@ class SubJobRow(Struct, frozen=True):
     unknown: int
     attempts: int
     last_error: str | None
+    objects_cause: str | None
+    objects_since: datetime | None
     version: int
 
     @property
@@ -135,7 +155,7 @@ class KeptAnswer(Struct, frozen=True):
 
     digest: bytes
     job_id: UUID
-    results_bucket: str
+    bucket_named: str
     ignored: Ignored | None
 
 
@@ -178,7 +198,7 @@ def _read(kind: type[_Row], row: Any) -> _Row:
 
 
 def _read_job(row: Any) -> JobRow:
-    values = {name: row[name] for name in JobRow.__struct_fields__}
+    values = {name: row.get(name) for name in JobRow.__struct_fields__}
     if values["ignored"] is not None:
         values["ignored"] = msgspec.json.decode(values["ignored"])
     return msgspec.convert(values, JobRow)
@@ -195,7 +215,8 @@ async def admission(connection: Connection, client: str, key: str | None, limit:
     kept = None
     if row["job_id"] is not None:
         ignored = _ignored(row["ignored"])
-        kept = KeptAnswer(row["digest"], row["job_id"], row["results_bucket"], ignored)
+        named = bucket_named(row["destination_kind"], row["destination"], row["results_bucket"])
+        kept = KeptAnswer(row["digest"], row["job_id"], named, ignored)
     return Admission(row["open_jobs"], kept)
 
 
@@ -242,7 +263,7 @@ async def insert(
 
 async def find(connection: Connection, job_id: UUID, client: str | None) -> JobRow | None:
     """The job, or ``None`` when there is none that ``client`` may see."""
-    row = await connection.fetchrow(_SQL["find_job"], job_id, client)
+    row = await connection.fetchrow(_FIND, job_id, client)
     return None if row is None else _read_job(row)
 
 
@@ -256,7 +277,7 @@ async def newest(
     limit: int,
 ) -> list[JobRow]:
     """Up to ``limit`` jobs, newest first, submitted before the one whose ``seq`` is ``before``."""
-    rows = await connection.fetch(_SQL["list_jobs"], client, status, type, before, limit)
+    rows = await connection.fetch(_LIST, client, status, type, before, limit)
     return [_read_job(row) for row in rows]
 
 
@@ -317,6 +338,11 @@ async def pushed_sub_job(connection: Connection, sub_job_id: UUID) -> PushedSubJ
     """What a status push for this sub-job is checked against."""
     row = await connection.fetchrow(_SQL["pushed_sub_job"], sub_job_id)
     return None if row is None else _read(PushedSubJob, row)
+
+
+async def buckets_named_by(connection: Connection, client: str, limit: int) -> list[str]:
+    """The buckets that jobs of ``client`` named as their destination, at most ``limit`` of them."""
+    return [row["destination"] for row in await connection.fetch(_SQL["buckets_named_by"], client, limit)]
 
 
 async def plugins_of_sub_jobs(connection: Connection, sub_job_ids: Sequence[UUID]) -> dict[UUID, str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is still to be published, in one total order per shard of jobs.
+"""What is still to be delivered: messages to topics and copies to buckets, in one total order per shard.
 
 :func:`add` joins the transaction that makes the news: both are durable together. All else is for the one
 publisher of a shard, on the connection on which it holds :func:`claim`; when that connection is lost, so is
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
+from zlib import crc32
 
 from msgspec import Struct
 
@@ -21,14 +22,20 @@ from ran_datajobs.store.queries import named_queries
 _SQL = named_queries("outbox")
 
 SHARDS: Final = 8
-"""Jobs are spread over so many shards, each published in one order by one publisher."""
+"""Messages are spread by their jobs over so many shards, each published in one order by one publisher."""
+
+COPY_SHARDS: Final = 8
+"""Copies are spread by their buckets over as many other shards."""
+
+_S3: Final = "s3:"
 
 
 class Outgoing(Struct, frozen=True):
-    """One row of the outbox: a message with its ``value``, or the result object that is the message.
+    """One row of the outbox: a message with its ``value``, or the result object that is the message, or that
+    is copied where the ``topic`` is a :func:`bucket_topic`.
 
-    With neither it is no message: it marks, by ``ends_delivery``, that the delivery is complete once all
-    before it is out; with a ``bucket``, once the job's results are in that bucket. ``size`` is in bytes.
+    With neither it is no message. By ``ends_delivery`` it marks that the delivery is complete once it and all
+    before it are out. ``bucket`` is the one that has the object; ``size`` is in bytes.
     """
 
     job_id: UUID
@@ -41,6 +48,7 @@ class Outgoing(Struct, frozen=True):
     size: int = 0
     delivery: int = 1
     ends_delivery: bool = False
+    sha256: str | None = None
 
 
 class Waiting(Struct, frozen=True):
@@ -54,24 +62,37 @@ class Waiting(Struct, frozen=True):
     value: bytes | None
     bucket: str | None
     object_key: str | None
+    delivery: int
+    ends_delivery: bool
+    sha256: str | None
 
     @property
     def is_message(self) -> bool:
         """False for a mark."""
         return self.value is not None or self.object_key is not None
 
+    @property
+    def target(self) -> str:
+        """The bucket that gets the copy."""
+        return self.topic.removeprefix(_S3)
+
 
 class Target(Struct, frozen=True):
-    """Where a delivery of a job goes: to ``topic``, to ``bucket`` (where not all results are yet), or to
-    neither, because they are where they belong."""
+    """Where a delivery of a job goes: to a ``topic`` (which may be a :func:`bucket_topic`), or to none,
+    because the results are where they belong, in ``bucket``."""
 
     delivery: int
+    bucket: str
     topic: str | None = None
-    bucket: str | None = None
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether the results are copied to another bucket."""
+        return self.topic is not None and self.topic.startswith(_S3)
 
 
 class Undeliverable(Struct, frozen=True):
-    """A job's messages that a topic did not take for too long."""
+    """What of a job a topic, or a bucket, did not take for too long."""
 
     job_id: UUID
     topic: str
@@ -79,16 +100,18 @@ class Undeliverable(Struct, frozen=True):
 
 
 class Part(Struct, frozen=True):
-    """A result object that goes to a topic. ``total``: how many its sub-job has; ``sequence`` counts them
-    from 0 without a gap."""
+    """A result object that goes to ``destination``, a topic or (``is_copied``) a bucket. ``total``: how many
+    its sub-job has; ``sequence`` counts them from 0 without a gap."""
 
     job_id: UUID
     sub_job: str
     sequence: int
     key: str
     size: int
+    sha256: str
     total: int
     destination: str
+    is_copied: bool
     bucket: str
     delivery: int
     data_producer_id: str
@@ -98,6 +121,22 @@ class Part(Struct, frozen=True):
 def shard_of(job_id: UUID) -> int:
     """The shard whose order the job's messages join; the same for ever."""
     return job_id.int % SHARDS
+
+
+def copy_shard_of(bucket: str) -> int:
+    """The shard of the copies that go to ``bucket``; the same for ever."""
+    return SHARDS + crc32(bucket.encode()) % COPY_SHARDS
+
+
+def bucket_topic(bucket: str) -> str:
+    """What stands in place of a topic where ``bucket`` gets copies; never the name of a topic."""
+    return _S3 + bucket
+
+
+def _shard(message: Outgoing) -> int:
+    if message.topic.startswith(_S3):
+        return copy_shard_of(message.topic.removeprefix(_S3))
+    return shard_of(message.job_id)
 
 
 async def installation(connection: Connection) -> UUID:
@@ -115,11 +154,11 @@ async def add(connection: Connection, messages: Sequence[Outgoing]) -> list[int]
     if not messages:
         return []
     rows = await connection.fetch(_SQL["given_up"], list({message.job_id for message in messages}))
-    given_up = {(row["job_id"], row["destination"]) for row in rows}
+    given_up = {(row["job_id"], row["topic"]) for row in rows}
     shards: dict[int, list[Outgoing]] = {}
     for message in messages:
         if (message.job_id, message.topic) not in given_up:
-            shards.setdefault(shard_of(message.job_id), []).append(message)
+            shards.setdefault(_shard(message), []).append(message)
     for shard in sorted(shards):
         await _add_to(connection, shard, shards[shard])
     return sorted(shards)
@@ -128,7 +167,7 @@ async def add(connection: Connection, messages: Sequence[Outgoing]) -> list[int]
 async def parts_to_deliver(
     connection: Connection, job_ids: Sequence[UUID], sub_jobs: Sequence[str] | None = None
 ) -> list[Part]:
-    """The result objects of jobs with a topic destination, in order; with ``sub_jobs`` only theirs."""
+    """The result objects of jobs that go somewhere else, in order; with ``sub_jobs`` only theirs."""
     rows = await connection.fetch(
         _SQL["parts_to_deliver"],
         list(job_ids),
@@ -143,8 +182,10 @@ async def parts_to_deliver(
             row["sequence"],
             row["key"],
             row["bytes"],
+            row["sha256"],
             row["total"],
             row["destination"],
+            row["is_copied"],
             row["results_bucket"],
             row["delivery"],
             row["data_producer_id"],
@@ -159,15 +200,10 @@ async def target_of(connection: Connection, job_id: UUID) -> Target | None:
     row = await connection.fetchrow(_SQL["target_of"], job_id)
     if row is None:
         return None
-    destination, delivery = row["destination"], row["delivery"]
+    delivery, bucket, destination = row["delivery"], row["results_bucket"], row["destination"]
     if row["destination_kind"] == "TOPIC":
-        return Target(delivery, topic=destination)
-    return Target(delivery, bucket=destination if row["results_bucket"] != destination else None)
-
-
-def bucket_topic(bucket: str) -> str:
-    """What stands in place of a topic for a mark that waits for ``bucket``; never the name of a topic."""
-    return f"s3:{bucket}"
+        return Target(delivery, bucket, destination)
+    return Target(delivery, bucket, None if destination in (None, bucket) else bucket_topic(destination))
 
 
 async def deliver_again(connection: Connection, job_id: UUID) -> int | None:
@@ -210,6 +246,9 @@ async def next_messages(
             row["value"],
             row["bucket"],
             row["object_key"],
+            row["delivery"],
+            row["ends_delivery"],
+            row["sha256"],
         )
         for row in rows
     ]
@@ -250,26 +289,33 @@ async def note_trouble(
     park: bool,
     retry_after: float,
     retry_at_most: float,
+    refused: bool = False,
 ) -> None:
-    """Remember since when messages wait for ``topic`` (``None``: for any; with ``job_id``: one job's).
+    """Remember since when messages or copies wait for ``topic`` (``None``: for any; with ``job_id``: one
+    job's), and tell it at the jobs whose destination it is. ``refused``: a repeat cannot cure it.
 
     With ``park``, the shard passes them over until the time of the retry: ``retry_after`` seconds, doubled
     with each try up to ``retry_at_most``.
     """
-    await connection.execute(
-        _SQL["note_trouble"], shard, topic, retry_after, park, cause, job_id, retry_at_most
-    )
-
-
-async def give_up(connection: Connection, shard: int, after: float) -> list[Undeliverable]:
-    """Drop what waits for longer than ``after`` seconds; where it was for a job's destination, its delivery
-    is FAILED."""
     async with connection.transaction():
-        rows = await connection.fetch(_SQL["lock_hopeless"], shard, after)
+        await connection.execute(_SQL["lock_waiting_jobs"], shard, topic, job_id)
+        await connection.execute(
+            _SQL["note_trouble"], shard, topic, retry_after, park, cause, job_id, retry_at_most, refused
+        )
+        await connection.execute(_SQL["tell_trouble"], shard)
+
+
+async def give_up(
+    connection: Connection, shard: int, after: float, refused_after: float
+) -> list[Undeliverable]:
+    """Drop what waits for longer than ``after`` seconds, or was refused for longer than ``refused_after``;
+    where it was for a job's destination, its delivery is FAILED."""
+    async with connection.transaction():
+        rows = await connection.fetch(_SQL["lock_hopeless"], shard, after, refused_after)
         found = [Undeliverable(row["job_id"], row["topic"], row["cause"]) for row in rows]
         if found:
             columns = _columns([(each.job_id, each.topic) for each in found])
-            await connection.execute(_SQL["mark_failed"], *columns)
+            await connection.execute(_SQL["mark_failed"], *columns, [each.cause for each in found])
             await connection.execute(_SQL["drop_messages"], shard, *columns)
             await connection.execute(_SQL["end_trouble"], *columns)
     return found
@@ -308,6 +354,7 @@ async def _add_to(connection: Connection, shard: int, messages: Sequence[Outgoin
         [message.size for message in messages],
         [message.delivery for message in messages],
         [message.ends_delivery for message in messages],
+        [message.sha256 for message in messages],
     ]
     await connection.execute(_SQL["add_messages"], shard, base, *columns)
 

@@ -70,9 +70,12 @@ async def renew(connection: Connection, leases: Mapping[UUID, UUID]) -> None:
     await connection.execute(_SQL["renew_jobs"], list(leases), list(leases.values()), LEASE_SECONDS)
 
 
-async def step_failed(connection: Connection, job: LeasedJob, delay: float) -> None:
-    """End the lease after a failure; the step is due again after ``delay`` seconds."""
-    await connection.execute(_SQL["step_failed"], job.job_id, job.lease, delay)
+async def step_failed(
+    connection: Connection, job: LeasedJob, delay: float, objects_cause: str | None = None
+) -> None:
+    """End the lease after a failure; the step is due again after ``delay`` seconds. ``objects_cause``: why it
+    could not write result objects."""
+    await connection.execute(_SQL["step_failed"], job.job_id, job.lease, delay, objects_cause)
 
 
 async def step_over(connection: Connection, job: LeasedJob) -> None:

@@ -17,11 +17,12 @@ _SQL = named_queries("retention")
 
 
 class ExpiredJob(Struct, frozen=True):
-    """A job to remove. ``in_own_bucket``: its objects were delivered to a bucket that the client named."""
+    """A job to remove. ``bucket`` has its objects; ``named`` is the bucket that the client named, if it named
+    one: what is there is the client's."""
 
     job_id: UUID
     bucket: str
-    in_own_bucket: bool
+    named: str | None
 
 
 async def claim(connection: Connection) -> bool:
@@ -32,7 +33,12 @@ async def claim(connection: Connection) -> bool:
 async def expired_jobs(connection: Connection, older_than: float, limit: int) -> list[ExpiredJob]:
     """Up to ``limit`` jobs that ended longer ago, the oldest first."""
     rows = await connection.fetch(_SQL["expired_jobs"], older_than, limit)
-    return [ExpiredJob(row["job_id"], row["results_bucket"], row["in_own_bucket"]) for row in rows]
+    return [ExpiredJob(row["job_id"], row["results_bucket"], row["named"]) for row in rows]
+
+
+async def objects_of(connection: Connection, job_id: UUID, behind: str, limit: int) -> list[str]:
+    """Up to ``limit`` keys of the result objects of a job, in their order, behind the key ``behind``."""
+    return [row["key"] for row in await connection.fetch(_SQL["objects_of"], job_id, behind, limit)]
 
 
 async def is_expired(connection: Connection, job_id: UUID, older_than: float) -> bool:

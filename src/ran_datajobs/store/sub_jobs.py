@@ -113,6 +113,7 @@ class LeasedSubJob(Struct, frozen=True):
     messages: int
     told: Status | None
     in_trouble_for: float | None
+    no_objects_for: float | None
     running_for: float | None
     idle_for: float | None
     ended_for: float | None
@@ -314,6 +315,14 @@ async def renew(connection: Connection, leases: Mapping[UUID, UUID]) -> set[UUID
     has locked at this moment is passed over."""
     rows = await connection.fetch(_SQL["renew"], list(leases), list(leases.values()), LEASE_SECONDS)
     return {row["sub_job_id"] for row in rows}
+
+
+async def wait_for_objects(
+    connection: Connection, sub_job_ids: Sequence[UUID], cause: str, leases: Sequence[UUID] | None = None
+) -> None:
+    """Record why the result objects of these open sub-jobs cannot be written; with ``leases`` only where one
+    of these is the row's."""
+    await connection.execute(_SQL["wait_for_objects"], list(sub_job_ids), leases, cause)
 
 
 async def with_attention(connection: Connection, sub_job_ids: Sequence[UUID]) -> list[UUID]:

@@ -34,6 +34,16 @@ from worker w left join pg_stat_activity a on a.application_name = $1 || w.worke
 where w.alive_until > clock_timestamp()
 group by w.worker_id order by w.worker_id;
 
+-- Since then their sessions tell: a worker asks for due rows every second.
+-- name: workers_with_sessions
+select substr(application_name, length($1) + 1) as worker_id, min(host(client_addr)) as address
+from pg_stat_activity
+where datname = current_database() and starts_with(application_name, $1)
+  and application_name not in ($1 || 'api', current_setting('application_name'))
+group by 1
+having max(state_change) > clock_timestamp() - interval '12 seconds'
+order by 1;
+
 -- A worker asks for due rows every second. One that has not asked for 12 s is frozen or cut off.
 -- name: end_sessions_of_silent_workers
 select pg_terminate_backend(a.pid)

@@ -5,7 +5,7 @@
 select (select count(*) from (
             select 1 from data_job
             where client = $1 and status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') limit $3) o) as open_jobs,
-       k.digest, k.job_id, j.results_bucket, j.ignored
+       k.digest, k.job_id, j.destination_kind, j.destination, j.results_bucket, j.ignored
 from (select 1) one
 left join idempotency_key k
     on k.client = $1 and k.key = $2 and k.created_at > clock_timestamp() - interval '24 hours'
@@ -36,15 +36,27 @@ where k.created_at <= clock_timestamp() - interval '24 hours'
 returning true;
 
 -- name: find_job
-select * from data_job where job_id = $1 and ($2::text is null or client = $2);
+select j.*, o.waits_cause, o.waits_since from data_job j left join lateral (:waits) o on true
+where j.job_id = $1 and ($2::text is null or j.client = $2);
 
 -- name: list_jobs
-select * from data_job
-where ($1::text is null or client = $1)
-  and ($2::job_status is null or status = $2)
-  and ($3::job_type is null or type = $3)
-  and ($4::bigint is null or seq < $4)
-order by seq desc limit $5;
+select j.*, o.waits_cause, o.waits_since from (
+    select * from data_job
+    where ($1::text is null or client = $1)
+      and ($2::job_status is null or status = $2)
+      and ($3::job_type is null or type = $3)
+      and ($4::bigint is null or seq < $4)
+    order by seq desc limit $5) j left join lateral (:waits) o on true
+order by j.seq desc;
+
+-- name: waits
+-- Why, and since when, a job or one of its sub-jobs cannot write result objects: a part of the statements above.
+select w.cause as waits_cause, w.since as waits_since
+from (select j.objects_cause as cause, j.objects_since as since where j.objects_cause is not null
+      union all
+      (select s.objects_cause, s.objects_since from sub_job s
+       where s.job_id = j.job_id and s.objects_cause is not null order by s.objects_since limit 1)) w
+order by w.since limit 1
 
 -- name: count_sub_jobs
 select job_id, status, count(*) as sub_jobs from sub_job where job_id = any ($1::uuid[]) group by job_id, status;
@@ -92,6 +104,10 @@ where s.sub_job_id = any ($1::uuid[]);
 select s.data_producer_job_id, p.url
 from sub_job s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id
 where s.data_producer_job_id = any ($1::text[]) and s.stage in ('TRACKING', 'COLLECTING');
+
+-- name: buckets_named_by
+select distinct destination from data_job
+where client = $1 and destination_kind = 'BUCKET' and destination is not null limit $2;
 
 -- name: has_topic
 select exists (

@@ -1,24 +1,25 @@
 -- SPDX-License-Identifier: Apache-2.0
--- Messages on their way out. Positions are given out under the shard's row lock, which is held until the commit:
+-- Messages and copies on their way out. A message goes to a topic, a copy of a result object to a bucket: its topic is
+-- 's3:' and the name of the bucket. Positions are given out under the shard's row lock, which is held until the commit:
 -- whoever sees a position has seen, or can see, every smaller one of the shard. Its lock comes after all others.
 
 -- name: installation
 select installation_id from installation;
 
 -- name: given_up
-select job_id, destination from data_job
-where job_id = any ($1::uuid[]) and delivery_state = 'FAILED' and destination_kind = 'TOPIC';
+select job_id, case destination_kind when 'TOPIC' then destination else 's3:' || destination end as topic from data_job
+where job_id = any ($1::uuid[]) and delivery_state = 'FAILED' and destination is not null;
 
 -- name: take_positions
 update outbox_shard set head = head + $2 where shard = $1 returning head - $2;
 
 -- name: add_messages
-insert into outbox (shard, position, job_id, topic, key, headers, value, object_key, bucket, bytes, delivery, ends_delivery)
+insert into outbox (shard, position, job_id, topic, key, headers, value, object_key, bucket, bytes, delivery, ends_delivery, sha256)
 select $1, $2 + m.place, m.job_id, m.topic, m.key, m.headers, m.value, m.object_key, m.bucket, m.bytes, m.delivery,
-       m.ends_delivery
+       m.ends_delivery, m.sha256
 from unnest($3::uuid[], $4::text[], $5::text[], $6::jsonb[], $7::bytea[], $8::text[], $9::text[], $10::bigint[],
-            $11::integer[], $12::boolean[]) with ordinality
-     as m (job_id, topic, key, headers, value, object_key, bucket, bytes, delivery, ends_delivery, place);
+            $11::integer[], $12::boolean[], $13::text[]) with ordinality
+     as m (job_id, topic, key, headers, value, object_key, bucket, bytes, delivery, ends_delivery, sha256, place);
 
 -- name: claim_shard
 select pg_try_advisory_lock(7263403, $1::integer);
@@ -27,7 +28,8 @@ select pg_try_advisory_lock(7263403, $1::integer);
 with page as (
     select *, sum(bytes) over (order by position) - bytes as bytes_before
     from (
-        select o.position, o.job_id, o.topic, o.key, o.headers, o.value, o.object_key, o.bucket, o.bytes
+        select o.position, o.job_id, o.topic, o.key, o.headers, o.value, o.object_key, o.bucket, o.bytes, o.delivery,
+               o.ends_delivery, o.sha256
         from outbox o
         where o.shard = $1 and o.position > $4
           and not exists (select 1 from delivery_trouble t
@@ -35,7 +37,8 @@ with page as (
         order by o.position limit $2
     ) first_ones
 )
-select position, job_id, topic, key, headers, value, object_key, bucket from page where bytes_before < $3 order by position;
+select position, job_id, topic, key, headers, value, object_key, bucket, delivery, ends_delivery, sha256
+from page where bytes_before < $3 order by position;
 
 -- name: target_of
 select destination_kind, destination, results_bucket, delivery from data_job where job_id = $1 for no key update;
@@ -47,7 +50,7 @@ where o.shard = $1 and o.position = any ($2::bigint[]) and o.ends_delivery
 order by j.job_id for no key update of j;
 
 -- name: mark_delivered
-update data_job j set delivery_state = 'DELIVERED', version = j.version + 1
+update data_job j set delivery_state = 'DELIVERED', delivery_detail = null, version = j.version + 1
 from unnest($1::uuid[], $2::integer[]) as d (job_id, delivery)
 where j.job_id = d.job_id and j.delivery = d.delivery and j.delivery_state = 'PENDING';
 
@@ -60,8 +63,13 @@ where o.shard = $1 and o.position <= $2
   and not exists (select 1 from delivery_trouble t where t.parked and t.job_id = o.job_id and t.topic = o.topic);
 
 -- name: end_trouble
-delete from delivery_trouble t using unnest($1::uuid[], $2::text[]) as d (job_id, topic)
-where t.job_id = d.job_id and t.topic = d.topic;
+with ended as (
+    delete from delivery_trouble t using unnest($1::uuid[], $2::text[]) as d (job_id, topic)
+    where t.job_id = d.job_id and t.topic = d.topic
+    returning t.job_id
+)
+update data_job j set delivery_detail = null, version = j.version + 1
+where j.job_id in (select job_id from ended) and j.delivery_state = 'PENDING' and j.delivery_detail is not null;
 
 -- name: move_published
 update outbox_shard set published = greatest(published, $2) where shard = $1;
@@ -69,9 +77,17 @@ update outbox_shard set published = greatest(published, $2) where shard = $1;
 -- name: move_head
 update outbox_shard set head = $2 where shard = $1 and head < $2;
 
+-- name: lock_waiting_jobs
+select j.job_id from data_job j
+where j.job_id in (
+    select o.job_id from outbox o
+    where o.shard = $1 and ($2::text is null or o.topic = $2) and ($3::uuid is null or o.job_id = $3))
+order by j.job_id for no key update;
+
+-- A refusal that a repeat cannot cure counts from the first one in a row.
 -- name: note_trouble
-insert into delivery_trouble (job_id, topic, shard, retry_at, parked, cause)
-select w.job_id, w.topic, $1, clock_timestamp() + make_interval(secs => $3), $4::boolean, $5
+insert into delivery_trouble (job_id, topic, shard, retry_at, parked, cause, refused)
+select w.job_id, w.topic, $1, clock_timestamp() + make_interval(secs => $3), $4::boolean, $5, $8::boolean
 from (
     select distinct o.job_id, o.topic from outbox o
     where o.shard = $1 and ($2::text is null or o.topic = $2) and ($6::uuid is null or o.job_id = $6)
@@ -79,16 +95,24 @@ from (
 ) w
 on conflict (job_id, topic) do update
 set tries = delivery_trouble.tries + 1, cause = excluded.cause, parked = delivery_trouble.parked or excluded.parked,
+    refused = excluded.refused,
+    since = case when excluded.refused and not delivery_trouble.refused then clock_timestamp() else delivery_trouble.since end,
     retry_at = clock_timestamp() + make_interval(secs => least($7, $3 * power(2, least(delivery_trouble.tries, 20))));
+
+-- name: tell_trouble
+update data_job j set delivery_detail = t.cause, version = j.version + 1
+from delivery_trouble t
+where t.shard = $1 and j.job_id = t.job_id and j.delivery_state = 'PENDING' and j.delivery_detail is distinct from t.cause
+  and t.topic = case j.destination_kind when 'TOPIC' then j.destination else 's3:' || j.destination end;
 
 -- name: lock_hopeless
 select t.job_id, t.topic, t.cause from delivery_trouble t join data_job j using (job_id)
-where t.shard = $1 and t.since < clock_timestamp() - make_interval(secs => $2)
+where t.shard = $1 and t.since < clock_timestamp() - make_interval(secs => case when t.refused then least($2::float8, $3::float8) else $2::float8 end)
 order by t.job_id for no key update of j;
 
 -- name: mark_failed
-update data_job j set delivery_state = 'FAILED', version = j.version + 1
-from unnest($1::uuid[], $2::text[]) as d (job_id, topic)
+update data_job j set delivery_state = 'FAILED', delivery_detail = d.cause, version = j.version + 1
+from unnest($1::uuid[], $2::text[], $3::text[]) as d (job_id, topic, cause)
 where j.job_id = d.job_id and j.delivery_state = 'PENDING'
   and d.topic = case j.destination_kind when 'TOPIC' then j.destination else 's3:' || j.destination end;
 
@@ -127,7 +151,7 @@ where exists (
 order by o.shard;
 
 -- name: parts_to_deliver
-select p.job_id, p.sub_job, p.key, p.bytes,
+select p.job_id, p.sub_job, p.key, p.bytes, p.sha256, j.destination_kind = 'BUCKET' as is_copied,
        row_number() over (partition by p.job_id, p.sub_job order by coalesce(p.message, p.sequence), p.piece)::integer - 1 as sequence,
        count(*) over (partition by p.job_id, p.sub_job) as total,
        j.destination, j.results_bucket, j.delivery,
@@ -137,12 +161,14 @@ from result_part p
 join data_job j on j.job_id = p.job_id
 left join sub_job s on s.sub_job_id = nullif(p.sub_job, 'unmatched')::uuid
 left join lane l on l.lane_id = s.lane_id
-where j.destination_kind = 'TOPIC' and p.job_id = any ($1::uuid[])
-  and not (p.sequence < 0 and ($3::integer - p.sequence) % $4::integer = 0)  -- what a plugin said, as it came
+where p.job_id = any ($1::uuid[]) and j.destination is not null
+  and (j.destination_kind = 'BUCKET' and j.destination <> j.results_bucket
+       or j.destination_kind = 'TOPIC'
+          and not (p.sequence < 0 and ($3::integer - p.sequence) % $4::integer = 0))  -- what a plugin said, as it came
   and ($2::text[] is null or p.sub_job = any ($2::text[]))
 order by p.job_id, s.position nulls first, coalesce(p.message, p.sequence), p.piece;
 
 -- name: deliver_again
-update data_job set delivery = delivery + 1, delivery_state = 'PENDING', version = version + 1
+update data_job set delivery = delivery + 1, delivery_state = 'PENDING', delivery_detail = null, version = version + 1
 where job_id = $1 and delivery_state in ('FAILED', 'DELIVERED')
 returning delivery;

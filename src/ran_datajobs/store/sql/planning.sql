@@ -68,6 +68,7 @@ where j.job_id = any (array(select job_id from held));
 
 -- name: step_failed
 update data_job set due_at = clock_timestamp() + make_interval(secs => $3), step_failures = step_failures + 1,
+    objects_cause = $4, objects_since = case when $4::text is not null then coalesce(objects_since, clock_timestamp()) end,
     lease = null, leased_by = null, leased_until = null
 where job_id = $1 and lease = $2;
 
@@ -95,7 +96,7 @@ select exists (
 -- name: mark_planned
 update data_job
 set planned = true, version = version + 1, sub_jobs = $2, sub_jobs_open = $2, unmatched = $3, failed = $4,
-    fanned_out = $5, blocked = $6, step_failures = 0, lease = null, leased_by = null, leased_until = null,
+    fanned_out = $5, blocked = $6, step_failures = 0, objects_cause = null, objects_since = null, lease = null, leased_by = null, leased_until = null,
     due_at = case when $2 = 0 then clock_timestamp() end
 where job_id = $1;
 
@@ -110,7 +111,8 @@ where job_id = $1 and status in ('NOT_STARTED', 'RUNNING') returning job_id;
 update data_job
 set status = $2::job_status, reason = $3, ended_at = clock_timestamp(), version = version + 1,
     succeeded = $4, failed = $5, unmatched = $6, not_started = $7, unknown = $8,
-    due_at = null, step_failures = 0, lease = null, leased_by = null, leased_until = null
+    due_at = null, step_failures = 0, objects_cause = null, objects_since = null,
+    lease = null, leased_by = null, leased_until = null
 where job_id = $1 and status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') and planned and sub_jobs_open = 0
 returning job_id;
 

@@ -7,11 +7,14 @@
 select pg_try_advisory_lock(7263404);
 
 -- name: expired_jobs
-select job_id, results_bucket, destination_kind = 'BUCKET' and destination is not distinct from results_bucket as in_own_bucket
+select job_id, results_bucket, case destination_kind when 'BUCKET' then destination end as named
 from data_job
 where ended_at < clock_timestamp() - make_interval(secs => $1) and delivery_state <> 'PENDING'
   and not exists (select 1 from sub_job s where s.job_id = data_job.job_id and s.stage = 'QUARANTINED')
 order by ended_at limit $2;
+
+-- name: objects_of
+select key from result_part where job_id = $1 and key > $2 order by key limit $3;
 
 -- name: is_expired
 select exists (

@@ -99,6 +99,7 @@ s.sub_job_id, s.job_id, s.lane_id, s.lease, s.type, s.stage,
 case when s.lease = :token then 'ADMITTED'::sub_job_stage else s.stage end as was, s.status, s.operations, s.data_producer_job_id,
 s.cancel_asked, s.attempts, s.polls, s.result_topic, s.result_total, s.messages, s.told,
 extract(epoch from clock_timestamp() - s.trouble_since)::float8 as in_trouble_for,
+extract(epoch from clock_timestamp() - s.objects_since)::float8 as no_objects_for,
 extract(epoch from clock_timestamp() - s.started_at)::float8 as running_for,
 extract(epoch from clock_timestamp() - s.last_part_at)::float8 as idle_for,
 extract(epoch from clock_timestamp() - s.ended_at)::float8 as ended_for,
@@ -195,6 +196,17 @@ update sub_job s set leased_until = clock_timestamp() + make_interval(secs => $3
 where s.sub_job_id = any (array(select sub_job_id from held))
 returning s.sub_job_id;
 
+-- Result objects of these sub-jobs cannot be written. $2: their leases, where the caller works on them.
+-- name: wait_for_objects
+with open as (
+    select s.sub_job_id from sub_job s
+    where s.sub_job_id = any ($1::uuid[]) and s.stage not in ('QUARANTINED', 'SETTLED')
+      and ($2::uuid[] is null or s.lease = any ($2)) and s.objects_cause is distinct from $3
+    order by s.sub_job_id for no key update
+)
+update sub_job s set objects_cause = $3, objects_since = coalesce(s.objects_since, clock_timestamp())
+where s.sub_job_id = any (array(select sub_job_id from open));
+
 -- name: with_attention
 select sub_job_id from sub_job where sub_job_id = any ($1::uuid[]) and attention;
 
@@ -247,7 +259,9 @@ set due_at = case when s.attention then clock_timestamp() else clock_timestamp()
     told = coalesce(h.told::job_status, s.told),
     trouble_since = case when h.error = '' then null
                          when h.told is not null and s.told is null then clock_timestamp()
-                         else coalesce(s.trouble_since, clock_timestamp()) end
+                         else coalesce(s.trouble_since, clock_timestamp()) end,
+    objects_cause = case when h.error = '' then s.objects_cause end,
+    objects_since = case when h.error = '' then s.objects_since end
 from unnest($1::uuid[], $2::uuid[], $3::float8[], $4::integer[], $5::boolean[], $6::text[], $7::text[])
      as h (sub_job_id, lease, delay, polls, unsent, error, told)
 where s.sub_job_id = h.sub_job_id and s.lease = h.lease
@@ -292,7 +306,8 @@ with settled as (
         lease = null, leased_by = null, leased_until = null, attention = false,
         status = h.status::job_status, body = null, ended_at = clock_timestamp(),
         succeeded = h.succeeded, failed = h.failed, not_started = h.not_started, unknown = h.unknown,
-        last_error = nullif(h.error, ''), cancel_asked = false, trouble_since = null, version = v.version
+        last_error = nullif(h.error, ''), cancel_asked = false, trouble_since = null, version = v.version,
+        objects_cause = null, objects_since = null
     from unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::integer[], $6::integer[], $7::integer[], $8::text[], $9::float8[])
          as h (sub_job_id, lease, status, succeeded, failed, not_started, unknown, error, quarantine),
          unnest($10::uuid[], $11::bigint[]) as v (job_id, version)
@@ -374,6 +389,7 @@ order by sub_job_id for no key update;
 with counted as (
     update sub_job s
     set last_part_at = clock_timestamp(), result_total = greatest(t.total, s.result_total), messages = s.messages + t.messages,
+        objects_cause = null, objects_since = null,
         attention = s.attention or s.lease is not null and s.messages + t.messages >= greatest(t.total, s.result_total),
         due_at = case when s.lease is null and s.stage = 'COLLECTING'
                            and s.messages + t.messages >= greatest(t.total, s.result_total)

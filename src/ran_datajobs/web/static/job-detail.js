@@ -15,6 +15,7 @@ import { resultsSection } from "./result-objects.js";
 import { subJobsSection } from "./sub-jobs.js";
 
 const TOLD = ["status", "progressPercentage", "operations", "subJobs", "startedAt", "endedAt", "deliveryState", "reason"];
+const LOOK_EVERY = 10; // seconds: what a job waits for is told by no event
 const MANY = 10_000; // above this many, failures are read once, at the end
 
 function facts(job) {
@@ -26,7 +27,10 @@ function facts(job) {
     ["Type", String(job.type ?? "–").toLowerCase()],
     ["Priority", String(job.priority ?? "–")],
     ["Destination", job.destination ? h("code", {}, String(job.destination)) : "the service’s own bucket"],
-    ["Delivery", h("span", { class: "delivery", "data-delivery": job.deliveryState }, String(job.deliveryState ?? "–").toLowerCase())],
+    ["Delivery", [
+      h("span", { class: "delivery", "data-delivery": job.deliveryState }, String(job.deliveryState ?? "–").toLowerCase()),
+      job.deliveryDetail ? h("span", { class: "cause" }, `: ${job.deliveryDetail}`) : "",
+    ]],
     ["Created", moment(job.createdAt)],
     ["Started", moment(job.startedAt)],
     ["Ended", moment(job.endedAt)],
@@ -34,7 +38,14 @@ function facts(job) {
     ["Throughput", rate],
   ];
   if (job.retryOf) rows.push(["Retry of", h("a", { href: jobLink(job.retryOf) }, String(job.retryOf).slice(0, 8))]);
-  return rows.map(([label, value]) => h("div", {}, h("dt", {}, label), h("dd", {}, value)));
+  return rows.map(([label, value]) => h("div", {}, h("dt", {}, label), h("dd", {}, ...[value].flat())));
+}
+
+/** What the job waits for, or an empty line. */
+function waits({ waitingFor }) {
+  if (!waitingFor) return [];
+  const what = waitingFor.code === "OBJECTS" ? "the bucket of the results" : waitingFor.code;
+  return [h("strong", {}, `Waits for ${what}: `), `${waitingFor.detail} (since `, moment(waitingFor.since), ")"];
 }
 
 function countTiles(counts = {}) {
@@ -65,6 +76,7 @@ export async function showJob(main, jobId, { signal, linkState, title }) {
   const state = h("div", { class: "state" });
   const bar = h("div", {});
   const reason = h("p", { class: "reason" });
+  const waiting = h("p", { class: "reason waiting", role: "status" });
   const ignored = h("div", {});
   const tiles = h("dl", { class: "tiles" });
   const list = h("dl", { class: "facts" });
@@ -76,7 +88,7 @@ export async function showJob(main, jobId, { signal, linkState, title }) {
   main.replaceChildren(
     h("p", { class: "crumb" }, h("a", { href: "#/jobs" }, "← All jobs")),
     h("div", { class: "head" }, h("div", {}, heading, h("p", { class: "id" }, jobId)), state),
-    bar, reason, ignored, tiles, actions.element, trouble, list, failures.element, subJobs.element, results.element);
+    bar, reason, waiting, ignored, tiles, actions.element, trouble, list, failures.element, subJobs.element, results.element);
 
   let failed = null; // how many failures there were when they were last read
   const ended = () => isTerminal(job.status);
@@ -95,6 +107,8 @@ export async function showJob(main, jobId, { signal, linkState, title }) {
     settle(bar, [progressBar(job, "Progress of this job")]);
     settle(reason, [h("strong", {}, "Reason: "), String(job.reason ?? "")]);
     reason.hidden = !job.reason;
+    settle(waiting, waits(job));
+    waiting.hidden = !job.waitingFor;
     settle(ignored, [ignoredKeys(job)]);
     settle(tiles, countTiles(job.operations));
     settle(list, facts(job));
@@ -128,7 +142,12 @@ export async function showJob(main, jobId, { signal, linkState, title }) {
 
   show();
   askSubJobs();
-  ticking(() => { if (!ended()) settle(list, facts(job)); }, signal);
+  let seconds = 0;
+  ticking(() => {
+    if (ended()) return;
+    settle(list, facts(job));
+    if (++seconds % LOOK_EVERY === 0) ask();
+  }, signal);
   await follow(jobId, {
     signal, over: ended, state: linkState,
     tick(type, data) {
