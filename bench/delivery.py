@@ -2,8 +2,9 @@
 """Results of a large read on Kafka and S3: bounded memory, and how far it is from the bare clients.
 
 ``python -m bench delivery[=MIB]`` (default 1024). A plugin publishes messages of nearly 900 kB; the service
-takes them into S3, and then delivers them to a topic. Beside that, with the same bytes: a bare put of each
-object to S3, and a bare producer with the service's own settings. All four take turns, so that whatever else
+takes them into S3, and then delivers them to a topic, or to another bucket. Beside that, with the same bytes:
+a bare put of each object to S3, a bare producer with the service's own settings, and a bare get and put of
+each object. All six take turns, so that whatever else
 the machine does slows all of them. The median ratio of a run of the service to the bare run before it must be
 at least 0.5; else the status is 1.
 """
@@ -173,13 +174,7 @@ def bare_producer(producer: Producer, values: list[bytes], batch_bytes: int = 8 
 
 async def bare_puts(s3: S3Service, values: list[bytes], prefix: str) -> float:
     """Seconds that the S3 client alone takes, with as many puts at a time as the service has."""
-    store = S3Store(
-        s3.bucket,
-        endpoint=s3.endpoint,
-        access_key_id=s3.access_key_id,
-        secret_access_key=s3.secret_access_key,
-        client_options={"allow_http": True},
-    )
+    store = bare_store(s3, s3.bucket)
     slots = asyncio.Semaphore(PARALLEL_PUTS)
 
     async def put(number: int, value: bytes) -> None:
@@ -190,6 +185,33 @@ async def bare_puts(s3: S3Service, values: list[bytes], prefix: str) -> float:
 
     started = time.monotonic()
     await asyncio.gather(*(put(number, value) for number, value in enumerate(values)))
+    return time.monotonic() - started
+
+
+def bare_store(s3: S3Service, bucket: str) -> S3Store:
+    """The S3 client alone."""
+    return S3Store(
+        bucket,
+        endpoint=s3.endpoint,
+        access_key_id=s3.access_key_id,
+        secret_access_key=s3.secret_access_key,
+        client_options={"allow_http": True},
+    )
+
+
+async def bare_copies(s3: S3Service, count: int, prefix: str) -> float:
+    """Seconds that the S3 client alone takes to copy what :func:`bare_puts` put, to the other bucket."""
+    source, target = bare_store(s3, s3.bucket), bare_store(s3, s3.other_bucket)
+    slots = asyncio.Semaphore(PARALLEL_PUTS)
+
+    async def copy(number: int) -> None:
+        async with slots:
+            key = f"{prefix}/{number}.json"
+            body = await (await obstore.get_async(source, key)).bytes_async()
+            await obstore.put_async(target, key, body, use_multipart=False)
+
+    started = time.monotonic()
+    await asyncio.gather(*map(copy, range(count)))
     return time.monotonic() - started
 
 
@@ -229,6 +251,8 @@ class Timed(Struct, frozen=True):
     to_s3: float
     bare_kafka: float
     to_kafka: float
+    bare_copies: float
+    to_bucket: float
 
 
 async def run(mib: str = str(DEFAULT_MIB)) -> None:
@@ -286,14 +310,20 @@ async def _rounds(machine: Machine, kafka: KafkaBroker, s3: S3Service, values: l
                     raise SystemExit(f"redeliver: {response.status}")
             started = time.monotonic()
             await delivered(machine, address)
-            rounds.append(Timed(bare_s3, to_s3, bare_kafka, time.monotonic() - started))
+            to_kafka = time.monotonic() - started
+            copied = await bare_copies(s3, len(values), f"bare/{number}")
+            address = await _read(machine, f"s3:{s3.other_bucket}")
+            started = time.monotonic()
+            await delivered(machine, address)
+            to_bucket = time.monotonic() - started
+            rounds.append(Timed(bare_s3, to_s3, bare_kafka, to_kafka, copied, to_bucket))
     return rounds
 
 
-async def _read(machine: Machine) -> str:
-    """The address of a read for the topic that has ended: its results are in S3."""
+async def _read(machine: Machine, destination: str = f"kafka:{TOPIC}") -> str:
+    """The address of a read that has ended: its results are in S3."""
     body = msgspec.json.encode({"data": [{"op": "read", "operationId": 1, "path": NODE}]})
-    address = await machine.submit(body, f"kafka:{TOPIC}")
+    address = await machine.submit(body, destination)
     job = await machine.ended(address, every=POLL)
     if job["status"] != "FINSHED":
         async with machine.session.get(address + "/subJobs") as response:
@@ -301,8 +331,8 @@ async def _read(machine: Machine) -> str:
     return address
 
 
-def _tell(rounds: list[Timed], values: list[bytes]) -> tuple[float, float]:
-    """Print medians; the median ratios to S3 and to Kafka."""
+def _tell(rounds: list[Timed], values: list[bytes]) -> tuple[float, float, float]:
+    """Print medians; the median ratios to S3, to Kafka and to another bucket."""
     size = sum(map(len, values)) / 1e6
     print(f"A read of {size:,.0f} MB in {len(values):,} messages: medians of {len(rounds)} rounds")
 
@@ -331,4 +361,10 @@ def _tell(rounds: list[Timed], values: list[bytes]) -> tuple[float, float]:
         [each.to_kafka for each in rounds],
         [each.bare_kafka for each in rounds],
     )
-    return s3, kafka
+    say(f"bare get and put, {PARALLEL_PUTS} at a time", [each.bare_copies for each in rounds])
+    bucket = say(
+        "S3 → another bucket, the delivery alone",
+        [each.to_bucket for each in rounds],
+        [each.bare_copies for each in rounds],
+    )
+    return s3, kafka, bucket

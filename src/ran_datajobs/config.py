@@ -134,7 +134,7 @@ class Settings:
         "folder of the results where there is no S3; default: in the data dir. Several machines share one",
     )
     results_bucket: str = _setting(
-        Kind.TEXT, Group.SERVICE, "datajobs-results", "bucket of jobs that name no destination"
+        Kind.TEXT, Group.SERVICE, "datajobs-results", "the service's own bucket: all results are in it"
     )
     finished_spelling: str = _setting(
         Kind.TEXT,
