@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,9 @@ from ran_datajobs.results.pruner import Pruner, Retention
 from ran_datajobs.telemetry import logger
 from tests.acceptance.commands import datajobs
 from tests.acceptance.whole_service import DEADLINE, JOBS, Service, whole_service
+from tests.browser.chromium import chromium, program
 from tests.contracts.worker_parts import log_lines
+from tests.peers.program import not_installed
 from tests.peers.s3 import S3Service
 from tests.peers.s3_gateway import Gateway
 
@@ -120,6 +123,42 @@ async def test_a_bucket_that_stays_away_fails_the_delivery_alone(database_url: s
         delivered = await until_delivery(service, job_id, "DELIVERED")
         assert "deliveryDetail" not in delivered
     assert files(tmp_path, NAMED, job_id) == files(tmp_path, OWN, job_id)
+
+
+def paragraphs(root: str, job_id: str) -> list[str]:
+    """What the page of a job says that it waits for, and of its delivery."""
+    path = program()
+    if path is None:
+        not_installed("Chromium")
+    with chromium(path) as browser:
+        page = browser.new_page()
+        page.goto(f"{root}/#/jobs/{job_id}")
+        delivery = page.locator("dl.facts .delivery").locator("xpath=..")
+        page.locator("dl.facts").wait_for()
+        return [page.locator("p.waiting").inner_text(), delivery.inner_text()]
+
+
+@pytest.mark.browser
+async def test_the_page_says_what_a_job_waits_for(database_url: str, tmp_path: Path) -> None:
+    """Both buckets are in the way of their objects: the page of the job names each with its cause."""
+    blocked(tmp_path)
+    plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED")))
+    async with plugin.serving() as address, whole_service(database_url, tmp_path) as service:
+        job_id = await submitted(service, address)
+        await until(service, job_id, lambda job: "deliveryDetail" in job)
+        shutil.rmtree(tmp_path / "objects" / OWN)
+        obstacle = tmp_path / "objects" / OWN
+        obstacle.write_text("in the way")
+        waiting = await service.submit(LINES)
+        await until(service, waiting, lambda job: "waitingFor" in job)
+        said, delivery = await asyncio.to_thread(paragraphs, service.root, waiting)
+        assert said.startswith(f"Waits for the bucket of the results: cannot write to bucket '{OWN}'")
+        assert delivery == "pending"
+        _, delivery = await asyncio.to_thread(paragraphs, service.root, job_id)
+        assert delivery.startswith("pending: cannot ")
+        assert str(tmp_path) not in said + delivery
+        obstacle.unlink()
+        await service.ended(waiting)
 
 
 @pytest.fixture

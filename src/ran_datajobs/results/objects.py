@@ -70,6 +70,7 @@ _REFUSALS: Final = (
 _STATUS: Final = re.compile(r"status code: (\d{3}) ?([^:\n]*)")
 _CODE: Final = re.compile(r"<Code>([^<]{1,100})</Code>")
 _MESSAGE: Final = re.compile(r"<Message>([^<]{1,500})</Message>")
+_IN_FOLDER: Final = "LocalFileSystem error"
 _ENDPOINT: Final = re.compile(r"Error performing \w+ (https?://[^/\s]+)")
 _CURED_BY_A_REPEAT: Final = frozenset({408, 425, 429})
 
@@ -435,5 +436,7 @@ def _cause(error: Exception) -> str:
         told = [found[1] for each in (_CODE, _MESSAGE) if (found := each.search(text))]
         return f"{place} answered {status[1]} {': '.join(told) or status[2]}"
     first_line = next(iter(text.splitlines()), type(error).__name__)
+    if _IN_FOLDER in text:
+        return first_line.rpartition(": ")[2]
     before, separator, why = first_line.partition(" - ")
     return f"no answer of {place}: {why}" if separator and _ENDPOINT.search(before) else first_line
