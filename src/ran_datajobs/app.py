@@ -239,7 +239,7 @@ async def run_worker(
             shared.bus,
             shared.objects,
             dropped=_tells_dropped(log),
-            troubled=_tells_arrivals_in_trouble(log),
+            troubled=_tells_arrivals_in_trouble(log, executor),
             reached=reached,
         )
         patience = DeliveryPatience(give_up=settings.delivery_give_up)
@@ -277,8 +277,9 @@ def _tells_dropped(log: Logger) -> Callable[[Dropped, Received], None]:
     )
 
 
-def _tells_arrivals_in_trouble(log: Logger) -> Callable[[Exception], None]:
+def _tells_arrivals_in_trouble(log: Logger, executor: Executor) -> Callable[[Exception], None]:
     def tell(error: Exception) -> None:
+        executor.listening_since = executor.clock()
         if isinstance(error, StorageUnavailable):
             return  # it is told once
         if isinstance(error, DataJobsError):

@@ -10,21 +10,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
+from ran_datajobs.messaging import events
+from ran_datajobs.messaging.bus import Message
+from ran_datajobs.messaging.postgres import PostgresBus
+from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.results.objects import manifest_key, open_s3
 from ran_datajobs.results.pruner import Pruner, Retention
 from ran_datajobs.telemetry import logger
 from tests.acceptance.commands import datajobs
-from tests.acceptance.whole_service import DEADLINE, JOBS, Service, whole_service
+from tests.acceptance.whole_service import DEADLINE, JOBS, Service, called, whole_service
 from tests.browser.chromium import chromium, program
 from tests.contracts.worker_parts import log_lines
 from tests.peers.program import not_installed
 from tests.peers.s3 import S3Service
 from tests.peers.s3_gateway import Gateway
 
+IDLE = 6.0
 OWN, NAMED = S3Service.bucket, S3Service.other_bucket
 HANDLES = {f"/SubNetwork=X/ManagedElement={n}": f"ems-{n}" for n in range(3)}
 LINES = [
@@ -298,3 +304,50 @@ async def test_an_own_bucket_that_refuses_is_told_and_waited_for(
             await service.call("GET", "/readyz", expect=200)
     events = [line["event"] for line in lines() if str(line["event"]).startswith("storage.")]
     assert events == ["storage.away", "storage.back"]
+
+
+async def test_a_read_waits_for_its_messages_until_the_own_bucket_takes_them(
+    database_url: str, tmp_path: Path, without_list: S3Service
+) -> None:
+    """Its messages come while the bucket refuses, for longer than a read waits for the next one, and tell no
+    total: the read is not ended without them, says what it waits for, and finishes with all of them."""
+    plugin = ScriptedPlugin(Script(statuses=("FINSHED",), result_body=b'{"resulturi":"ncmp-async-m2m"}'))
+    gateway = Gateway()
+
+    def refuse(request: web.Request) -> tuple[int, str] | None:
+        return (501, "NotImplemented") if "If-None-Match" in request.headers else None
+
+    gateway.answers = refuse
+    async with (
+        gateway.before(without_list) as store,
+        plugin.serving() as address,
+        whole_service(database_url, tmp_path, s3_endpoint=store.endpoint, result_idle=f"{IDLE}") as service,
+    ):
+        await service.register(address, HANDLES)
+        path = "/SubNetwork=X/ManagedElement=1"
+        job_id = await service.submit([{"op": "read", "operationId": "1", "path": path}])
+        await called(plugin, "create")
+        (taken,) = plugin.history
+        headers = {events.CORRELATION_ID: job_id, events.SUB_JOB_ID: taken.sub_job_id}
+        bus = PostgresBus(service.database)
+        for sequence in range(2):
+            told = [{"operationId": "1", "statusCode": 0, "result": [{"id": str(sequence)}]}]
+            await bus.publish(
+                INTERNAL_TOPIC,
+                [
+                    Message(
+                        job_id,
+                        headers | {events.SEQUENCE: str(sequence)},
+                        msgspec.json.encode({"data": {"responses": told}}),
+                    )
+                ],
+            )
+        await until(service, job_id, lambda job: "waitingFor" in job)
+        await asyncio.sleep(1.5 * IDLE)
+        (sub_job,) = await service.sub_jobs(job_id)
+        assert sub_job["waitingFor"]["code"] == "OBJECTS"
+        gateway.answers = lambda _request: None
+        job = await service.ended(job_id)
+        assert job["status"] == "FINSHED"
+        served = [each["id"] for one in await service.responses(job) for each in one["result"]]
+        assert served == ["0", "1"]

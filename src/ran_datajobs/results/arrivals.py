@@ -49,7 +49,8 @@ _MAX_NAME: Final = 1000
 _PARALLEL: Final = 8
 _SOON_TRIES: Final = 10
 _SOON_PAUSE: Final = 0.2
-_LONGEST_PAUSE: Final = 10.0
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 3.0
 
 
 class Dropped(enum.StrEnum):
@@ -112,35 +113,43 @@ class Arrivals:
         self._dropped = dropped
         self._troubled = troubled
         self._reached = reached
+        self._pause = _FIRST_PAUSE
 
     async def run(self) -> None:
-        """Take messages until cancelled. Whatever is away is asked again, with growing pauses."""
-        pause = 0.1
+        """Take messages until cancelled. Whatever is away is asked again, with growing pauses.
+
+        Each try is a task of its own: a group of tasks in which one failed can leave its parent marked as
+        cancelled (CPython 3.11), which must not end the consumer.
+        """
         while True:
+            taking = asyncio.create_task(self._take_until_it_fails())
             try:
-                stream = cast(
-                    "AsyncGenerator[list[Received], None]", self._bus.receive(INTERNAL_TOPIC, CONSUMER)
-                )
-                async with (
-                    contextlib.aclosing(stream),
-                    contextlib.aclosing(_one_ahead(stream)) as batches,
-                    asyncio.TaskGroup() as group,
-                ):
-                    passing: asyncio.Task[None] | None = None
-                    async for batch in batches:
-                        await self.take(batch)
-                        if passing is not None:
-                            await passing
-                        passing = group.create_task(self._bus.passed(CONSUMER, batch[-1]))
-                        pause = 0.1
-            except ExceptionGroup as failures:
-                self._troubled(failures.exceptions[0])
-            except Exception as error:  # a fault of ours too: dying would help nobody
-                self._troubled(error)
-            if _is_being_cancelled():
-                raise asyncio.CancelledError  # an error on the way out hid it
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+                await asyncio.wait((taking,))
+            finally:
+                taking.cancel()
+                (end,) = await asyncio.gather(taking, return_exceptions=True)
+            match end:
+                case ExceptionGroup():
+                    self._troubled(end.exceptions[0])
+                case Exception():
+                    self._troubled(end)  # a fault of ours too: dying would help nobody
+            await asyncio.sleep(self._pause)
+            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    async def _take_until_it_fails(self) -> None:
+        stream = cast("AsyncGenerator[list[Received], None]", self._bus.receive(INTERNAL_TOPIC, CONSUMER))
+        async with (
+            contextlib.aclosing(stream),
+            contextlib.aclosing(_one_ahead(stream)) as batches,
+            asyncio.TaskGroup() as group,
+        ):
+            passing: asyncio.Task[None] | None = None
+            async for batch in batches:
+                await self.take(batch)
+                if passing is not None:
+                    await passing
+                passing = group.create_task(self._bus.passed(CONSUMER, batch[-1]))
+                self._pause = _FIRST_PAUSE
 
     async def take(self, batch: Sequence[Received]) -> None:
         """Keep what belongs to active reads, durably on return; drop the rest.
@@ -258,11 +267,6 @@ class Arrivals:
         sequence = unreadable_sequence(message)
         part = await keep_raw(self._objects, read.bucket, key, sub_job, sequence, usable.value)
         return Piece(part, pack_outcomes(()))
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 async def _one_ahead(

@@ -272,7 +272,8 @@ async def published(
     if not positions:
         return
     async with connection.transaction():
-        ended = await connection.fetch(_SQL["lock_delivered_jobs"], shard, positions)
+        await connection.execute(_SQL["lock_told_jobs"], shard, positions, *_columns(topics))
+        ended = await connection.fetch(_SQL["ended_deliveries"], shard, positions)
         await mark_delivered(connection, [(row["job_id"], row["delivery"]) for row in ended])
         await connection.execute(_SQL["remove_published"], shard, positions)
         await connection.execute(_SQL["end_trouble"], *_columns(topics))

@@ -321,7 +321,7 @@ async def wait_for_objects(
     connection: Connection, sub_job_ids: Sequence[UUID], cause: str, leases: Sequence[UUID] | None = None
 ) -> None:
     """Record why the result objects of these open sub-jobs cannot be written; with ``leases`` only where one
-    of these is the row's."""
+    of these is the row's. Without, it is messages of reads that cannot be kept: the reads go on waiting."""
     await connection.execute(_SQL["wait_for_objects"], list(sub_job_ids), leases, cause)
 
 

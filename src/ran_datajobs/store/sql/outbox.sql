@@ -43,11 +43,17 @@ from page where bytes_before < $3 order by position;
 -- name: target_of
 select destination_kind, destination, results_bucket, delivery from data_job where job_id = $1 for no key update;
 
--- name: lock_delivered_jobs
-select j.job_id, o.delivery
-from outbox o join data_job j using (job_id)
-where o.shard = $1 and o.position = any ($2::bigint[]) and o.ends_delivery
-order by j.job_id for no key update of j;
+-- name: lock_told_jobs
+select from data_job
+where job_id in (
+    select o.job_id from outbox o where o.shard = $1 and o.position = any ($2::bigint[]) and o.ends_delivery
+    union
+    select t.job_id from delivery_trouble t join unnest($3::uuid[], $4::text[]) as d (job_id, topic) using (job_id, topic))
+order by job_id for no key update;
+
+-- name: ended_deliveries
+select o.job_id, o.delivery from outbox o
+where o.shard = $1 and o.position = any ($2::bigint[]) and o.ends_delivery;
 
 -- name: mark_delivered
 update data_job j set delivery_state = 'DELIVERED', delivery_detail = null, version = j.version + 1

@@ -196,15 +196,18 @@ update sub_job s set leased_until = clock_timestamp() + make_interval(secs => $3
 where s.sub_job_id = any (array(select sub_job_id from held))
 returning s.sub_job_id;
 
--- Result objects of these sub-jobs cannot be written. $2: their leases, where the caller works on them.
+-- Result objects of these sub-jobs cannot be written. $2: their leases, where the caller works on them; without, they
+-- are messages of reads that have come: how long no message came counts anew.
 -- name: wait_for_objects
 with open as (
     select s.sub_job_id from sub_job s
     where s.sub_job_id = any ($1::uuid[]) and s.stage not in ('QUARANTINED', 'SETTLED')
-      and ($2::uuid[] is null or s.lease = any ($2)) and s.objects_cause is distinct from $3
+      and ($2::uuid[] is null or s.lease = any ($2) and s.objects_cause is distinct from $3)
     order by s.sub_job_id for no key update
 )
-update sub_job s set objects_cause = $3, objects_since = coalesce(s.objects_since, clock_timestamp())
+update sub_job s
+set objects_cause = $3, objects_since = coalesce(s.objects_since, clock_timestamp()),
+    last_part_at = case when $2::uuid[] is null then clock_timestamp() else s.last_part_at end
 where s.sub_job_id = any (array(select sub_job_id from open));
 
 -- name: with_attention
