@@ -254,9 +254,14 @@ async def newest(
     type: JobType | None,
     before: int | None,
     limit: int,
+    ids: tuple[UUID, UUID] | None = None,
 ) -> list[JobRow]:
-    """Up to ``limit`` jobs, newest first, submitted before the one whose ``seq`` is ``before``."""
-    rows = await connection.fetch(_SQL["list_jobs"], client, status, type, before, limit)
+    """Up to ``limit`` jobs, newest first, submitted before the one whose ``seq`` is ``before``.
+
+    ``ids``: only those from one id to the other.
+    """
+    name, bounds = ("list_jobs", ()) if ids is None else ("list_jobs_by_id", ids)
+    rows = await connection.fetch(_SQL[name], client, status, type, before, limit, *bounds)
     return [_read_job(row) for row in rows]
 
 

@@ -46,6 +46,16 @@ where ($1::text is null or client = $1)
   and ($4::bigint is null or seq < $4)
 order by seq desc limit $5;
 
+-- name: list_jobs_by_id
+-- The range comes first, whatever the planner knows of it: few jobs are in it.
+with named as materialized (select * from data_job where job_id between $6 and $7)
+select * from named
+where ($1::text is null or client = $1)
+  and ($2::job_status is null or status = $2)
+  and ($3::job_type is null or type = $3)
+  and ($4::bigint is null or seq < $4)
+order by seq desc limit $5;
+
 -- name: count_sub_jobs
 select job_id, status, count(*) as sub_jobs from sub_job where job_id = any ($1::uuid[]) group by job_id, status;
 
