@@ -148,8 +148,8 @@ def _read(path: Path) -> tuple[_Entry, ...]:
         return ()
     except OSError as error:
         raise WrongUse(f"the tokens file {path} cannot be read: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise WrongUse(f"{path} is not a tokens file: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WrongUse(f"{path} is not a tokens file, as `datajobs token add` makes one: {error}") from error
 
 
 def _write(path: Path, entries: tuple[_Entry, ...]) -> None:
