@@ -307,7 +307,8 @@ class Settings:
     def check_exposure(self) -> None:
         """Raise WrongUse when others than this machine could ask unknown to us, naming what is missing."""
         if bool(self.tls_cert) != bool(self.tls_key):
-            raise WrongUse("TLS needs both DATAJOBS_TLS_CERT and DATAJOBS_TLS_KEY")
+            there, other = ("CERT", "KEY") if self.tls_cert else ("KEY", "CERT")
+            raise WrongUse(f"TLS needs DATAJOBS_TLS_{other} as well as DATAJOBS_TLS_{there}, which is set")
         if is_loopback(self.host):
             return
         missing = []
@@ -360,7 +361,7 @@ def load(
             values[about.name] = read(about, text, about.variable)
     settings = Settings(**values)
     if settings.port > 65535:
-        raise WrongUse(f"'{settings.port}' is not a port: ports end at 65535")
+        raise WrongUse(f"--port or DATAJOBS_PORT: '{settings.port}' is not a port: ports end at 65535")
     if settings.token is not None and not _TOKEN.fullmatch(settings.token):
         raise WrongUse(
             "what DATAJOBS_TOKEN, or the file of DATAJOBS_TOKEN_FILE, holds is no token: it is the one line "
@@ -436,7 +437,7 @@ def read(about: Declaration, text: str, source: str) -> Any:
         case _:
             assert_never(about.kind)
     if isinstance(value, int | float) and value < about.at_least:
-        raise WrongUse(f"{source}: {text!r} is less than {about.at_least:g}")
+        raise WrongUse(f"{source}: {text!r} is less than {about.at_least:g}, the least that is possible")
     _refuse_other_words(about, value, source)
     return value
 

@@ -141,7 +141,11 @@ async def redeliver(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnsw
     async with api.parts.database.transaction() as connection:
         row = existing(await jobs.lock(connection, job_id, caller.sees))
         if row.delivery_state is DeliveryState.PENDING or not row.status.terminal:
-            raise HTTPException(status_code=409, detail="the delivery of this data job is still under way")
+            raise HTTPException(
+                status_code=409,
+                detail="the delivery of this data job is still under way: it can be repeated once "
+                "deliveryState is DELIVERED or FAILED",
+            )
         if row.destination_kind == jobs.TOPIC or row.delivery_state is DeliveryState.FAILED:
             await delivery.redeliver(connection, job_id, datetime.now(UTC))
         row = existing(await jobs.find(connection, job_id, caller.sees))
