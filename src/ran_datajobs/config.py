@@ -307,7 +307,8 @@ class Settings:
     def check_exposure(self) -> None:
         """Raise WrongUse when others than this machine could ask unknown to us, naming what is missing."""
         if bool(self.tls_cert) != bool(self.tls_key):
-            raise WrongUse("TLS needs both DATAJOBS_TLS_CERT and DATAJOBS_TLS_KEY")
+            there, other = ("CERT", "KEY") if self.tls_cert else ("KEY", "CERT")
+            raise WrongUse(f"TLS needs DATAJOBS_TLS_{other} as well as DATAJOBS_TLS_{there}, which is set")
         if is_loopback(self.host):
             return
         missing = []
@@ -360,7 +361,7 @@ def load(
             values[about.name] = read(about, text, about.variable)
     settings = Settings(**values)
     if settings.port > 65535:
-        raise WrongUse(f"'{settings.port}' is not a port: ports end at 65535")
+        raise WrongUse(f"--port or DATAJOBS_PORT: '{settings.port}' is not a port: ports end at 65535")
     if settings.token is not None and not _TOKEN.fullmatch(settings.token):
         raise WrongUse(
             "what DATAJOBS_TOKEN, or the file of DATAJOBS_TOKEN_FILE, holds is no token: it is the one line "
@@ -404,8 +405,10 @@ def read(about: Declaration, text: str, source: str) -> Any:
             value = text
         case Kind.URL:
             value = text.rstrip("/")
-            if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname:
-                raise WrongUse(f"{source}: {text!r} is not an http or https address")
+            if not _is_address(value):
+                raise WrongUse(
+                    f"{source}: {text!r} is not an http or https address, such as http://127.0.0.1:8080"
+                )
         case Kind.COUNT | Kind.SIZE:
             if not re.fullmatch(r"[0-9]{1,18}", text):
                 raise WrongUse(f"{source}: {text!r} is not a whole number of at least {about.at_least:g}")
@@ -430,13 +433,33 @@ def read(about: Declaration, text: str, source: str) -> Any:
         case Kind.WORDS:
             value = tuple(word for word in re.split(r"[,\s]+", text) if word)
         case Kind.PATH:
-            value = Path(text).expanduser().absolute()
+            value = _path(text, source)
         case _:
             assert_never(about.kind)
     if isinstance(value, int | float) and value < about.at_least:
-        raise WrongUse(f"{source}: {text!r} is less than {about.at_least:g}")
+        raise WrongUse(f"{source}: {text!r} is less than {about.at_least:g}, the least that is possible")
     _refuse_other_words(about, value, source)
     return value
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        host, _ = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:  # among them a port that is none, and a host that no name server could know
+        return False
+    return parts.scheme in ("http", "https") and bool(host)
+
+
+def _path(text: str, source: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise WrongUse(f"{source}: {text!r} begins with the home directory of nobody") from error
+    except OSError as error:
+        raise WrongUse(
+            f"{source}: {text!r} is relative to a folder that is gone: give a whole path"
+        ) from error
 
 
 def _refuse_other_words(about: Declaration, value: Any, source: str) -> None:
@@ -459,9 +482,11 @@ def _variable(environ: Mapping[str, str], about: Declaration) -> str | None:
     if file is None:
         return text
     try:
-        return Path(file).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise WrongUse(f"{about.variable}_FILE: {file} cannot be read: {error}") from error
+        return _path(file, f"{about.variable}_FILE").read_text(encoding="utf-8")
+    except OSError as error:
+        raise WrongUse(f"{about.variable}_FILE: {file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise WrongUse(f"{about.variable}_FILE: {file} is not UTF-8 (byte {error.start})") from error
 
 
 def _refuse_unknown(environ: Mapping[str, str], known: Mapping[str, Declaration]) -> None:

@@ -33,7 +33,13 @@ class DataJobsError(Exception):
 
 
 class WrongUse(DataJobsError):
-    """A setting, a flag or a file that cannot be used; the text says what to do."""
+    """A setting, a flag or a file that cannot be used; the text says what to do.
+
+    Several texts are several faults.
+    """
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.args))
 
 
 class InvalidRequest(DataJobsError):

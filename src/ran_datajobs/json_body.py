@@ -115,6 +115,12 @@ def pointer_step(name: str) -> str:
     return shortened(name).replace("~", "~0").replace("/", "~1")
 
 
+def half_of_a_pair(body: bytes) -> int | None:
+    """Where the first half of a surrogate pair stands alone; None when there is none."""
+    found = _HALF_A_PAIR.match(body)
+    return found.start(1) if found else None
+
+
 def _other_encoding(start: bytes) -> str | None:
     for mark, name in _OTHER_MARKS:
         if start.startswith(mark):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -46,6 +47,16 @@ _COMMANDS = [
     ("token", "revoke"),
     ("config",),
 ]
+
+
+NO_JSON = {
+    b'{"data": [\n  1,\n]}': "3:1: got ']', needed a value behind the comma, or no comma",
+    b'{"name": "\xc3\xa9" "data": []}': "1:14: got '\"', needed ',' or '}'",
+    b'{"data": [1\n': "1:12: got the end of the file, needed what closes the objects, lists and texts that "
+    "are open",
+    b'{"name":\n "\xff"}': "2:3: got the byte 0xff, which is no UTF-8: save the file as UTF-8",
+}
+"""Files that are no JSON, and what is told of them."""
 
 
 @pytest.fixture(scope="module")
@@ -176,21 +187,16 @@ async def test_failures_are_grouped_by_reason_and_explained(network: Network) ->
     done = await network.run("failures", job_id)
     assert done.returncode == 0, done.stderr
     unmatched, code = explanation_of("UNMATCHED"), explanation_of("STATUS_108")
-    groups = [group.splitlines() for group in done.stdout.split("\n\n")]
-    columns = "OPERATION\tOP\tSTATE\tPATH\tDETAIL"
-    assert [group[:4] for group in groups] == [
-        [
-            f"2 × UNMATCHED – {unmatched.title} (2 failed)",
-            unmatched.meaning,
-            f"What to do: {unmatched.advice}",
-            columns,
-        ],
-        [f"1 × STATUS_108 – {code.title} (1 failed)", code.meaning, f"What to do: {code.advice}", columns],
+    columns = "OPERATION OP STATE PATH DETAIL"
+    groups = [" ".join(group.split()) for group in done.stdout.split("\n\n")]
+    assert [group.split(columns)[0] for group in groups] == [
+        f"2 × UNMATCHED – {unmatched.title} (2 failed) {unmatched.meaning} What to do: {unmatched.advice} ",
+        f"1 × STATUS_108 – {code.title} (1 failed) {code.meaning} What to do: {code.advice} ",
     ]
-    assert [[row.split("\t")[:3] for row in group[4:]] for group in groups] == [
-        [["nowhere", "replace", "FAILED"], ["elsewhere", "replace", "FAILED"]],
-        [["bad", "replace", "FAILED"]],
-    ]
+    rows = [" ".join(group.split(columns)[1].split()) for group in groups]
+    assert [row.count("replace FAILED") for row in rows] == [2, 1]
+    assert "nowhere replace FAILED /" in rows[0] and "elsewhere replace FAILED /" in rows[0]
+    assert "bad replace FAILED /" in rows[1]
     status = (await network.run("status", job_id)).stdout
     for text in (watched, status):
         lines = text.splitlines()
@@ -230,8 +236,8 @@ async def test_results_are_printed_or_kept(network: Network, tmp_path: Path) -> 
         "nowhere": "FAILED",
     }
     table = (await network.run("results", job_id)).stdout.splitlines()
-    assert table[0] == "OPERATION\tSTATE\tOP\tPATH\tOUTCOME"
-    states = {row[0]: (row[1], row[-1]) for row in (line.split("\t") for line in table[1:])}
+    assert table[0].split() == ["OPERATION", "STATE", "OP", "PATH", "OUTCOME"]
+    states = {row[0]: (row[1], row[-1]) for row in (line.split() for line in table[1:])}
     assert states["nowhere"] == ("failed", "UNMATCHED")
     assert [states[name][0] for name in "ab"] == ["succeeded"] * 2
     kept = await network.run("results", job_id, "--dir", tmp_path)
@@ -300,7 +306,104 @@ async def test_status_and_list_show_jobs_in_words_and_as_json(network: Network) 
     assert "Status      finished" in shown.stdout
     listed = json_lines(await network.run("list", "--output", "json", "--type", "write"))
     assert listed[0]["jobId"] == job_id
-    assert f"{job_id}\tlabels\tWRITE\tfinished\t100%" in (await network.run("list")).stdout
+    rows = [row.split() for row in (await network.run("list")).stdout.splitlines()]
+    assert rows[0] == ["JOB", "NAME", "TYPE", "STATUS", "OPS", "AGE"]
+    assert rows[1][:5] == [job_id, "labels", "WRITE", "finished", "1"]
+
+
+async def test_what_people_read_fits_80_columns(network: Network) -> None:
+    """Wherever a text is too long it goes on below; ids of jobs are whole."""
+    names = ["a" * 70, "bad"]
+    await network.register(*names)
+    network.script("bad", Script(statuses=("FAILED",), outcome=OperationState.FAILED))
+    request = json.loads(network.request(*names, "nowhere" * 20)) | {"name": "a name of a job " * 10}
+    narrow = {"stdin": json.dumps(request).encode(), "DATAJOBS_SERVER": network.server, "COLUMNS": ""}
+    done = await asyncio.to_thread(datajobs, "submit", "-", "--watch", **narrow)
+    assert done.returncode == 1, done.stderr
+    job_id = done.stdout.split("Job ")[1].split()[0]
+    shown = {"submit": done.stdout}
+    for command in (("list",), ("status", job_id), ("failures", job_id), ("results", job_id), ("config",)):
+        shown[command[0]] = (await asyncio.to_thread(datajobs, *command, **narrow)).stdout
+    for command in ("submit", "retry"):
+        arguments = ("-", "--dry-run") if command == "submit" else (job_id,)
+        done = await asyncio.to_thread(datajobs, command, *arguments, **narrow)
+        shown[f"{command} {arguments[0]}"] = done.stdout
+    widest = {command: max(map(len, text.splitlines())) for command, text in shown.items()}
+    assert {command: width for command, width in widest.items() if not 40 < width <= 80} == {}
+    (row,) = [line for line in shown["list"].splitlines() if line.startswith(job_id)]
+    assert row.split()[1:3] == ["a", "name"]
+    assert len(json_lines(await network.run("status", job_id, "--output", "json"))[0]["name"]) == 160
+
+
+async def test_the_beginning_of_an_id_is_as_good_as_the_id(network: Network) -> None:
+    """For every command that takes one; several jobs, or none, are status 2 and told."""
+    await network.register("a")
+    job_id = await network.submit("a")
+    short = job_id[:8]
+    for command in ("watch", "status", "failures", "results"):
+        done = await network.run(command, short, "--output", "json")
+        assert (done.returncode, done.stderr) == (0, "")
+    assert json_lines(await network.run("status", short.upper(), "--output", "json"))[0]["jobId"] == job_id
+    for command, cause in (("cancel", "is over"), ("retry", "nothing to retry")):
+        done = await network.run(command, short)
+        assert (done.returncode, cause in done.stderr) == (2, True), done.stderr
+    assert (await network.run("redeliver", short, "--output", "json")).returncode == 0
+    ids = [job_id, *[await network.submit("nowhere") for _ in range(16)]]  # of 17 two begin alike
+    first = next(digit for digit in "0123456789abcdef" if sum(each[0] == digit for each in ids) > 1)
+    done = await network.run("status", first)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    told = done.stderr.partition(": several data jobs have ids that begin with ")[2].split()
+    assert told[0] == f"'{first}':"
+    assert len(told) > 2 and all(each.startswith(first) for each in told[1:6] if len(each) >= 36)
+    unused = next(p for n in range(256) if not any(each.startswith(p := f"{n:02x}") for each in ids))
+    other = await network.run("status", f"{unused}00000000-0000")
+    assert (other.returncode, other.stderr.count("\n")) == (2, 1)
+
+
+async def test_a_list_that_ends_early_says_how_it_goes_on(network: Network) -> None:
+    """On standard error, so that what is listed stays what it is; the last part says nothing."""
+    ids = [await network.submit("nowhere") for _ in range(3)]
+    first = await network.run("list", "--limit", "2", "--output", "json")
+    assert [job["jobId"] for job in json_lines(first)] == ids[:0:-1]
+    how = first.stderr.split("add: ")[1].split()
+    second = json_lines(await network.run("list", "--limit", "1", "--output", "json", *how))
+    assert [job["jobId"] for job in second] == ids[:1]
+    assert "--cursor" in (await network.run("list", "--limit", "1")).stderr
+    assert (await network.run("list", "--limit", "1000")).stderr == ""
+
+
+async def test_what_is_shown_of_jobs_ends_with_4_where_it_cannot_be_written(
+    network: Network, tmp_path: Path
+) -> None:
+    """A full disk, a folder for results that is none; a reader that went away is no error."""
+    await network.register("a")
+    job_id = await network.submit("a", "nowhere")
+    assert (await network.run("watch", job_id)).returncode == 1
+    (tmp_path / "file").write_text("x")
+    for folder in ("/dev/full", "/proc/nowhere", tmp_path / "file"):
+        done = await network.run("results", job_id, "--dir", folder)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (4, "", 1)
+        assert f"datajobs: {folder}" in done.stderr and "cannot be written: " in done.stderr
+    reading, gone = os.pipe()
+    os.close(reading)
+    with open("/dev/full", "wb") as full, open(gone, "wb") as unread:
+        for command in ("list", "status", "watch", "failures", "results", "redeliver", "retry"):
+            arguments = (command, *(() if command == "list" else (job_id,)))
+            for stdout, form, status in ((full, "table", 4), (unread, "json", 0)):
+                done = await asyncio.to_thread(_into, stdout, network.server, *arguments, form)
+                assert (done.returncode, done.stderr.count(b"\n")) == (status, status // 4), command
+
+
+def _into(stdout: Any, server: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    *command, form = arguments
+    return subprocess.run(
+        [sys.executable, "-m", "ran_datajobs", *command, "--output", form, "--server", server],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        check=False,
+        env=environment(),
+        timeout=60,
+    )
 
 
 async def test_a_handle_that_is_not_taken_is_named(network: Network) -> None:
@@ -356,19 +459,42 @@ async def test_ignored_keys_are_shown(network: Network) -> None:
     assert said in submitted.stderr
     assert said in (await network.run("submit", "-", "--dry-run", stdin=body)).stderr
     assert said in (await network.run("submit", "-", "--watch", stdin=body)).stderr
-    job_id = submitted.stdout.splitlines()[1].split("\t")[0]
+    job_id = submitted.stdout.split()[1]
     assert f"Ignored     {said}" in (await network.run("status", job_id)).stdout
     as_json = await network.run("submit", "-", "--output", "json", stdin=body)
     assert (as_json.stderr, json.loads(as_json.stdout)["ignoredCount"]) == ("", 2)
 
 
-async def test_a_refused_request_shows_where_it_is_wrong(network: Network) -> None:
-    """Status 2 and the place in the request; one line, no traceback."""
-    bad = {"data": [{"op": "copy", "path": "/A=1", "operationId": "1"}]}
-    done = await network.run("submit", "-", stdin=json.dumps(bad).encode())
-    assert done.returncode == 2
-    assert "/data/0" in done.stderr
-    assert done.stderr.count("\n") == 1
+async def test_a_refused_request_shows_where_it_is_wrong(network: Network, tmp_path: Path) -> None:
+    """Status 2, and each fault once with its line and column in the file; in a registration as well."""
+    bad = b'{"data": [\n {"op": "copy", "path": "/A=1"},\n {"path": "/A=\xc3\xa9", "op": "add"}]}\n'
+    done = await network.run("submit", "-", stdin=bad)
+    assert (done.returncode, done.stdout) == (2, "")
+    copied, added = done.stderr.splitlines()
+    assert copied.startswith("datajobs: <stdin>:2:9: #/data/0/op: copy and move are not offered")
+    assert added.startswith("datajobs: <stdin>:3:2: #/data/1/value: is missing")
+    handles = b'\xef\xbb\xbf{"dmiPlugin": "http://127.0.0.1:1",\n"createdCmHandles": [{"cmHandle": 1}]}'
+    (tmp_path / "handles.json").write_bytes(handles)
+    done = await network.run("inventory", "load", tmp_path / "handles.json")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert done.stderr.startswith(f"datajobs: {tmp_path}/handles.json:2:35: #/createdCmHandles/0/cmHandle: ")
+
+
+@pytest.mark.parametrize("command", [("submit",), ("inventory", "load")], ids=" ".join)
+def test_a_file_that_is_no_json_is_told_without_the_service(
+    tmp_path: Path, free_port: int, command: tuple[str, ...]
+) -> None:
+    """Line, column, what is there and what should be; a file and standard input alike."""
+    nobody = f"http://127.0.0.1:{free_port}"
+    for number, (text, told) in enumerate(NO_JSON.items()):
+        file = tmp_path / f"{number}.json"
+        file.write_bytes(text)
+        for name, done in (
+            (str(file), datajobs(*command, file, DATAJOBS_SERVER=nobody)),
+            ("<stdin>", datajobs(*command, "-", stdin=text, DATAJOBS_SERVER=nobody)),
+        ):
+            assert (done.returncode, done.stdout) == (2, "")
+            assert done.stderr == f"datajobs: {name}:{told}\n"
 
 
 @pytest.mark.parametrize(
@@ -436,64 +562,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(server: str) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_tokens_are_made_listed_and_taken_back(tmp_path: Path) -> None:
-    """A token is printed once; the list shows names and roles only; a revoked client is gone."""
-    file = tmp_path / "tokens.json"
-    made = datajobs("token", "add", "planner", "--role", "submit", "--tokens-file", file)
-    token = made.stdout.strip()
-    assert made.returncode == 0
-    assert len(token) > 30
-    listed = datajobs("token", "list", "--tokens-file", file)
-    assert "planner\tsubmit" in listed.stdout
-    assert token not in listed.stdout + file.read_text()
-    assert datajobs("token", "revoke", "planner", DATAJOBS_TOKENS_FILE=str(file)).returncode == 0
-    assert datajobs("token", "revoke", "planner", "--tokens-file", file).returncode == 2
-    assert datajobs("token", "add", "x", "--role", "king", "--tokens-file", file).returncode == 2
-    plugin = ("token", "add", "x", "--role", "plugin", "--tokens-file", file, "--dmi")
-    assert datajobs(*plugin, "not a url").returncode == 2
-    assert datajobs(*plugin, "HTTP://DMI.example.org:8081/").returncode == 0
-    listed = datajobs("token", "list", "--tokens-file", file)
-    assert "http://dmi.example.org:8081" in listed.stdout.split()
-    assert datajobs("token", "list").returncode == 2
-
-
-def test_a_guarded_service_wants_a_token(tmp_path: Path, free_port: int) -> None:
-    """Without a token status 2 and where to put it; with one, from the variable or a file, all is well."""
-    file, url = tmp_path / "tokens.json", f"http://127.0.0.1:{free_port}"
-    token = datajobs("token", "add", "planner", "--role", "read", "--tokens-file", file).stdout.strip()
-    serve = ("serve", "--port", str(free_port), "--data-dir", tmp_path / "data", "--tokens-file", file)
-    with started(*serve, lines=tmp_path / "lines") as running:
-        running.until_ready(url)
-        without = datajobs("list", "--server", url)
-        assert without.returncode == 2
-        assert "DATAJOBS_TOKEN" in without.stderr
-        assert datajobs("list", "--server", url, DATAJOBS_TOKEN=token).returncode == 0
-        kept = tmp_path / "token"
-        for text in (token, f"\ufeff{token}\r\n", f" \ufeff {token} \n"):
-            kept.write_text(text, encoding="utf-8")
-            assert datajobs("list", "--server", url, DATAJOBS_TOKEN_FILE=str(kept)).returncode == 0
-        assert datajobs("list", "--server", url, DATAJOBS_TOKEN=f"\ufeff{token} ").returncode == 0
-        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
-        assert datajobs("list", "--server", url, DATAJOBS_TOKEN=token).returncode == 0
-        assert datajobs("token", "revoke", "planner", "--tokens-file", file).returncode == 0
-        assert datajobs("list", "--server", url, DATAJOBS_TOKEN=token).returncode == 2
-        assert token not in running.text()
-
-
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
-def test_what_is_no_token_is_told_in_one_line(tmp_path: Path, encoding: str) -> None:
-    """Status 2 and where it stands; what stands there is not shown."""
-    file = tmp_path / "token"
-    for text in ("rdj_secret", "rdj_secret\nrdj_other"):
-        file.write_text(text, encoding=encoding if text == "rdj_secret" else "utf-8")
-        done = datajobs("list", DATAJOBS_TOKEN_FILE=str(file))
-        assert done.returncode == 2
-        assert done.stderr.startswith("datajobs: ") and done.stderr.count("\n") == 1
-        assert "DATAJOBS_TOKEN_FILE" in done.stderr and "secret" not in done.stderr
-
-
 def test_the_effective_settings_are_shown_without_secrets() -> None:
     """``config`` shows what holds, wherever it comes from."""
     done = datajobs("config", DATAJOBS_PORT="9000", DATAJOBS_TOKEN="s3cret")
-    assert "DATAJOBS_PORT\t9000" in done.stdout
-    assert "DATAJOBS_TOKEN\t***" in done.stdout
+    shown = [row.split() for row in done.stdout.splitlines()]
+    assert ["DATAJOBS_PORT", "9000"] in shown
+    assert ["DATAJOBS_TOKEN", "***"] in shown

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -47,6 +48,61 @@ def test_a_stream_that_cannot_be_used_is_told_in_one_line(
     assert (done.returncode, done.stdout) == (status, "")
     assert done.stderr.splitlines() == [done.stderr.strip()]
     assert line in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("datajobs list 2> /dev/full", 3),
+        ("datajobs nonsense 2> /dev/full", 2),
+        ("datajobs status nonsense 2> /dev/full", 2),
+        ("datajobs config <&- 2>&- >&-", 4),
+        ("datajobs token list --tokens-file none > /dev/full 2> /dev/full", 4),
+    ],
+)
+def test_complaints_that_cannot_be_written_change_no_status(
+    tmp_path: Path, command: str, status: int
+) -> None:
+    """What standard error does not take is lost, and nothing else."""
+    done = shell(command, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("submit .", ". cannot be read: Is a directory"),
+        ("inventory load none", "none cannot be read: No such file or directory"),
+        ("submit - 0> written", "standard input cannot be read: Bad file descriptor"),
+        ("token list --tokens-file .", "cannot be read: Is a directory"),
+        ("token list --tokens-file latin", "is not a tokens file"),
+        ("list --server 'http://[::1'", "--server: 'http://[::1' is not an http or https address"),
+        ("list --server http://a..b", "--server: 'http://a..b' is not an http or https address"),
+        ("list --server http://a:70000", "--server: 'http://a:70000' is not an http or https address"),
+        ("serve --data-dir '~nobody-here/x'", "--data-dir: '~nobody-here/x' begins with the home directory"),
+        ("serve --data-dir latin", "the data dir"),
+        ("dmi --port 0 --data-dir latin", "the data dir"),
+        ("dmi --port 0 --elements-file .", " cannot be read: Is a directory"),
+        ("dmi --port 0 --elements-file latin", "latin"),
+    ],
+)
+def test_a_file_or_an_address_that_is_none_ends_with_2_and_one_line(
+    tmp_path: Path, command: str, line: str
+) -> None:
+    """The line says which one, and what is wrong with it."""
+    (tmp_path / "latin").write_bytes(b'{"tokens": "\xe9"}')
+    done = shell(f"datajobs {command}", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [done.stderr.strip()]
+    assert line in done.stderr
+
+
+def test_letters_that_the_output_lacks_are_written_as_escapes(tmp_path: Path) -> None:
+    """In JSON as JSON has them."""
+    settings = "PYTHONIOENCODING=ascii DATAJOBS_RESULTS_BUCKET=f\u00fcr"
+    shown = json.loads(shell(f"{settings} datajobs config --output json", tmp_path).stdout)
+    assert shown["DATAJOBS_RESULTS_BUCKET"] == "f\u00fcr"
+    assert "f\\xfcr" in shell(f"{settings} datajobs config", tmp_path).stdout
 
 
 def test_a_reader_that_has_seen_enough_is_told_nothing(tmp_path: Path) -> None:

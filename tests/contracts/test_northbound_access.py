@@ -205,6 +205,11 @@ async def test_a_client_sees_and_touches_its_own_jobs_only(callers: Callers) -> 
     async def listed(caller: str) -> set[str]:
         return {job["jobId"] for job in (await callers.get(caller, paths.JOBS)).json()["items"]}
 
+    async def begun_as_theirs(caller: str) -> list[str]:
+        page = await callers.get(caller, f"{paths.JOBS}?idPrefix={str(theirs)[:18]}")
+        return [job["jobId"] for job in page.json()["items"]]
+
+    assert (await begun_as_theirs("submit"), await begun_as_theirs("other")) == ([], [str(theirs)])
     assert await listed("submit") == {str(mine)}
     assert await listed("other") == {str(theirs)}
     assert await listed("read") == set()

@@ -129,6 +129,29 @@ async def test_the_list_is_newest_first_and_pages_without_gap(api: Api) -> None:
     assert third["next"] is None
 
 
+async def test_the_list_is_found_by_the_beginning_of_an_id(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of jobs with the same beginning all, newest first and in pages; in any case, up to the whole id."""
+    ids = [
+        "3f0c1a2b-0000-4000-8000-000000000001",
+        "3f0c1a2b-ffff-4fff-bfff-fffffffffffe",
+        "3f0c1a2c-0000-4000-8000-000000000000",
+    ]
+    monkeypatch.setattr("ran_datajobs.northbound.submit.uuid4", map(UUID, ids).__next__)
+    for _ in ids:
+        await api.accepted(READ)
+
+    async def listed(query: str) -> list[str]:
+        return [job["jobId"] for job in (await api.get(f"{paths.JOBS}?{query}")).json()["items"]]
+
+    assert await listed("idPrefix=3f0c1a2b") == ids[1::-1]
+    assert await listed("idPrefix=3F0C1A2B-F") == await listed("idPrefix=3f0c1a2bffff") == [ids[1]]
+    assert await listed(f"idPrefix={ids[0]}") == [ids[0]]
+    assert await listed("idPrefix=3f0c1a2d") == await listed("idPrefix=3&type=WRITE") == []
+    first = (await api.get(f"{paths.JOBS}?idPrefix=3&limit=2")).json()
+    assert [job["jobId"] for job in first["items"]] == ids[:0:-1]
+    assert await listed(f"idPrefix=3&cursor={first['next']}") == [ids[0]]
+
+
 async def test_the_list_is_filtered_by_status_and_type(api: Api) -> None:
     """Only jobs in that status, only jobs of that type, and both."""
     write, read = await api.accepted(), await api.accepted(READ)
@@ -154,6 +177,10 @@ async def test_the_list_is_filtered_by_status_and_type(api: Api) -> None:
         "status=DONE",
         "type=BOTH",
         "cursor=%00",
+        "idPrefix=",
+        "idPrefix=x",
+        "idPrefix=3f0c-1a2b",
+        "idPrefix=%00",
         "cursor=" + "x" * 100,
     ],
 )

@@ -195,7 +195,7 @@ def test_another_listen_address_names_everything_that_is_missing() -> None:
 
 def test_a_certificate_needs_its_key() -> None:
     """Half a TLS set-up is refused, on loopback too."""
-    with pytest.raises(WrongUse, match="both"):
+    with pytest.raises(WrongUse, match="needs DATAJOBS_TLS_KEY"):
         load({"DATAJOBS_TLS_CERT": "/c"}).check_exposure()
 
 

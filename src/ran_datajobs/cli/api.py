@@ -6,21 +6,24 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
 from ran_datajobs.config import Settings
-from ran_datajobs.errors import ServerUnreachable, WrongUse
+from ran_datajobs.errors import DataJobsError, ServerUnreachable, WrongUse
 from ran_datajobs.job import Status, read_status
 
 JSON: Final = "application/json"
 _SILENCE: Final = 60.0
 _MAX_ANSWER: Final = 256 << 20
 _SHOWN_PROBLEMS: Final = 5
+_SHOWN_JOBS: Final = 5
+_BEGINNING: Final = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{0,35}")
 _NOT_NOW: Final = frozenset({429, 502, 503, 504})
 
 
@@ -82,7 +85,11 @@ class Api:
         if self._token is not None:
             sent["Authorization"] = f"Bearer {self._token}"
         given = {name: value for name, value in (query or {}).items() if value is not None}
-        target = self._parts.path + path + (("&" if "?" in path else "?") + urlencode(given) if given else "")
+        target = (
+            self._parts.path
+            + path
+            + (("&" if "?" in path else "?") + urlencode(given, errors="surrogateescape") if given else "")
+        )
         connection = self._connection()
         try:
             try:
@@ -181,30 +188,54 @@ def _unreachable(server: str, error: Exception) -> ServerUnreachable:
     return ServerUnreachable(f"no answer from {server}: {cause}. Is it running (datajobs serve)?")
 
 
-def _refusal(status: int, body: bytes, server: str) -> Exception:
-    """What the service says is wrong (RFC 9457), in one line."""
+class Refused(WrongUse):
+    """What the service says is wrong (RFC 9457). ``faults``: (place in the body, what is wrong with it)."""
+
+    def __init__(self, detail: str, faults: Sequence[tuple[str, str]] = (), more: int = 0) -> None:
+        self.faults = faults
+        self.more = [f"and {more} more"] if more > 0 else []
+        told = [f"{pointer}: {fault}" for pointer, fault in faults]
+        if not (told and detail.startswith(told[0])):  # which is the first of them, and how many there are
+            told.insert(0, detail)
+        super().__init__("; ".join([*told, *self.more]))
+
+
+def _refusal(status: int, body: bytes, server: str) -> DataJobsError:
     try:
         problem = json.loads(body)
         detail = str(problem.get("detail") or problem.get("title") or "")
         errors = problem.get("errors") or []
-        listed = [f"{error['pointer']}: {error['detail']}" for error in errors[:_SHOWN_PROBLEMS]]
-        more = int(problem.get("errorCount") or len(errors)) - len(listed)
+        faults = [(str(error["pointer"]), str(error["detail"])) for error in errors[:_SHOWN_PROBLEMS]]
+        refused = Refused(detail, faults, int(problem.get("errorCount") or len(errors)) - len(faults))
     except (ValueError, AttributeError, TypeError, KeyError):
-        detail, listed, more = f"{server} answered {status}", [], 0
-    text = "; ".join([detail, *listed]) + (f"; and {more} more" if more > 0 else "")
+        refused = Refused(f"{server} answered {status}")
     if status in (401, 403):
-        return WrongUse(f"{text} (a token comes from DATAJOBS_TOKEN or DATAJOBS_TOKEN_FILE)")
+        return WrongUse(f"{refused} (a token comes from DATAJOBS_TOKEN or DATAJOBS_TOKEN_FILE)")
     if status in _NOT_NOW or status >= 500:
-        return ServerUnreachable(f"{server} cannot do that now: {text}")
-    return WrongUse(text)
+        return ServerUnreachable(f"{server} cannot do that now: {refused}")
+    return refused
 
 
-def job_id_of(text: str) -> str:
-    """The job id a person gave, in its normal form; the job's address is taken as well. Raises WrongUse."""
-    try:
-        return str(UUID(text.rstrip("/").rpartition("/")[2]))
-    except ValueError as error:
-        raise WrongUse(f"{text!r} is not a job id (see: datajobs list)") from error
+def job_id_of(api: Api, text: str) -> str:
+    """The whole id of the job that a person means by its id, its address, or the beginning of an id.
+
+    Raises WrongUse when that is no id, no job's, or that of several jobs.
+    """
+    given = text.rstrip("/").rpartition("/")[2]
+    with contextlib.suppress(ValueError):
+        return str(UUID(given))
+    if not _BEGINNING.fullmatch(given):
+        raise WrongUse(f"{text!r} is not a job id, nor the beginning of one (see: datajobs list)")
+    from ran_datajobs.northbound import paths
+
+    page = api.get(paths.JOBS, idPrefix=given, limit=_SHOWN_JOBS)
+    found = [str(job["jobId"]) for job in page["items"]]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise WrongUse(f"no data job has an id that begins with {given!r} (see: datajobs list)")
+    others = " and others" if page["next"] else ""
+    raise WrongUse(f"several data jobs have ids that begin with {given!r}: {', '.join(found)}{others}")
 
 
 def exit_status(job: Mapping[str, Any]) -> int:

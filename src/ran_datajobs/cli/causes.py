@@ -64,10 +64,10 @@ def show_causes(causes: Sequence[Cause]) -> None:
         )
         if position:
             out.print()
-        out.print(Text(f"{cause.states.total()} × {show.clean(cause.reason)}", style="bold"), end="")
-        out.print(Text(f" – {words.title} ({show.clean(states)})"))
-        out.print(Text(words.meaning))
-        out.print(Text(f"What to do: {words.advice}"))
+        heading = Text(f"{cause.states.total()} × {show.clean(cause.reason)}", style="bold")
+        show.paragraph(heading + Text(f" – {words.title} ({show.clean(states)})", style="not bold"))
+        show.paragraph(words.meaning)
+        show.paragraph(f"What to do: {words.advice}")
         show.table(
             ("OPERATION", "OP", "STATE", "PATH", "DETAIL"),
             (

@@ -32,4 +32,4 @@ def config(
     elif settings.output == "json":
         show.json_line(settings.shown())
     else:
-        show.table(("VARIABLE", "VALUE"), settings.shown().items())
+        show.table(("VARIABLE", "VALUE"), settings.shown().items(), whole=("VARIABLE",))

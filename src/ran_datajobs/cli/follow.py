@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from ran_datajobs.cli.api import Api
-from ran_datajobs.cli.show import clean, console, counts_in_words, in_words, json_line
+from ran_datajobs.cli.show import clean, console, counts_in_words, in_words, json_line, paragraph
 from ran_datajobs.northbound import paths
 
 _STEP = 25  # per cent between two plain lines
@@ -60,10 +60,8 @@ class Bars:
         step = int(data["progressPercentage"]) // _STEP
         if self._said.get(job_id) != (status, step):
             self._said[job_id] = (status, step)
-            self._out.print(
-                f"{clean(label)}: {status}, {data['progressPercentage']}%, {counts_in_words(counts)}",
-                markup=False,
-            )
+            done_so_far = f"{status}, {data['progressPercentage']}%, {counts_in_words(counts)}"
+            paragraph(f"{clean(label)}: {done_so_far}", self._out, indent=2)
 
 
 def follow(api: Api, job_id: str, *, label: str, bars: Bars | None) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from ran_datajobs.cli.api import Api
-from ran_datajobs.cli.jobs import read_input
 from ran_datajobs.cli.options import CLIENT, Settings, takes_settings
 
 _FAILED = ("failedCreatedCmHandles", "failedUpdatedCmHandles", "failedRemovedCmHandles")
@@ -34,8 +33,11 @@ def load(
     Example: `datajobs inventory load handles.json`
     """
     from ran_datajobs.cli import show
+    from ran_datajobs.cli.documents import read_document
 
-    failed = register(Api(settings), read_input(file))
+    document = read_document(file)
+    with document.located():
+        failed = register(Api(settings), document.body)
     if settings.output == "json":
         for entry in failed:
             show.json_line(entry)

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -13,9 +11,9 @@ import typer
 
 from ran_datajobs.cli.api import Api, exit_status, job_id_of
 from ran_datajobs.cli.options import CLIENT, Settings, takes_settings
-from ran_datajobs.errors import ServerUnreachable, WrongUse
+from ran_datajobs.errors import ServerUnreachable
 
-JobId = Annotated[str, typer.Argument(metavar="ID", help="id of a job, or its address")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="id of a job, its beginning, or its address")]
 _TRIES = 3
 
 
@@ -43,14 +41,16 @@ def submit(
 
     Examples: `datajobs submit job.json --watch` · `jq … | datajobs submit - --destination kafka:results`
     """
+    from ran_datajobs.cli.documents import read_document
     from ran_datajobs.northbound import paths
 
-    body = read_input(file)
+    document = read_document(file)
     api = Api(settings)
-    if dry_run:
-        _show_plan(settings, api.post(paths.JOBS, body, dryRun="true", destination=destination))
-        return
-    accepted = _submit_once(api, paths.JOBS, body, destination)
+    with document.located():
+        if dry_run:
+            _show_plan(settings, api.post(paths.JOBS, document.body, dryRun="true", destination=destination))
+            return
+        accepted = _submit_once(api, paths.JOBS, document.body, destination)
     if not watch:
         _show_accepted(settings, accepted)
         return
@@ -75,8 +75,11 @@ def list_(
     status: Annotated[str | None, typer.Option(help="only jobs with this status, e.g. RUNNING")] = None,
     kind: Annotated[str | None, typer.Option("--type", help="only READ or only WRITE jobs")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="so many, newest first")] = 20,
+    cursor: Annotated[
+        str | None, typer.Option(help="go on behind a list that ended before all jobs were shown")
+    ] = None,
 ) -> None:
-    """List data jobs, newest first.
+    """List data jobs, newest first. Where there are more, the last line says how to see them.
 
     Example: `datajobs list --status RUNNING --limit 100`
     """
@@ -88,24 +91,30 @@ def list_(
         limit=limit,
         status=status.upper().replace("-", "_") if status else None,
         type=kind.upper() if kind else None,
+        cursor=cursor,
     )
     if settings.output == "json":
         for job in page["items"]:
             show.json_line(job)
     else:
         show.job_list(page["items"])
+    if page["next"]:
+        show.paragraph(
+            f"There are more jobs. For the next {limit}, add: --cursor {page['next']}",
+            show.console(stderr=True),
+        )
 
 
 @takes_settings(*CLIENT)
 def status(settings: Settings, job_id: JobId) -> None:
     """Show one data job.
 
-    Example: `datajobs status 3f0c… --output json`
+    Example: `datajobs status 3f0c1a2b --output json`
     """
     from ran_datajobs.northbound import paths
 
     api = Api(settings)
-    _show_job(settings, api, api.get(paths.fill(paths.JOB, job_id=job_id_of(job_id))))
+    _show_job(settings, api, api.get(paths.fill(paths.JOB, job_id=job_id_of(api, job_id))))
 
 
 @takes_settings(*CLIENT)
@@ -114,9 +123,10 @@ def watch(settings: Settings, job_id: JobId) -> None:
 
     A connection that breaks is taken up again where it broke.
 
-    Example: `datajobs watch 3f0c…`
+    Example: `datajobs watch 3f0c1a2b`
     """
-    _watch(settings, Api(settings), job_id_of(job_id))
+    api = Api(settings)
+    _watch(settings, api, job_id_of(api, job_id))
 
 
 def _watch(settings: Settings, api: Api, job_id: str) -> None:
@@ -135,11 +145,12 @@ def _watch(settings: Settings, api: Api, job_id: str) -> None:
 def failures(settings: Settings, job_id: JobId) -> None:
     """List every operation of a job that did not succeed, by reason, with what to do about it.
 
-    Examples: `datajobs failures 3f0c…` · `datajobs failures 3f0c… --output json | jq -r .path`
+    Examples: `datajobs failures 3f0c1a2b` · `datajobs failures 3f0c1a2b --output json | jq -r .path`
     """
     from ran_datajobs.cli import causes, show
 
-    found = causes.failures(Api(settings), job_id_of(job_id))
+    api = Api(settings)
+    found = causes.failures(api, job_id_of(api, job_id))
     if settings.output == "json":
         for line in found:
             show.json_line(json.loads(line))
@@ -151,12 +162,12 @@ def failures(settings: Settings, job_id: JobId) -> None:
 def cancel(settings: Settings, job_id: JobId) -> None:
     """Cancel a data job: what was not started stays undone, what runs is told to stop.
 
-    Example: `datajobs cancel 3f0c… && datajobs watch 3f0c…`
+    Example: `datajobs cancel 3f0c1a2b && datajobs watch 3f0c1a2b`
     """
     from ran_datajobs.northbound import paths
 
     api = Api(settings)
-    _show_job(settings, api, api.post(paths.fill(paths.CANCEL, job_id=job_id_of(job_id))))
+    _show_job(settings, api, api.post(paths.fill(paths.CANCEL, job_id=job_id_of(api, job_id))))
 
 
 @takes_settings(*CLIENT)
@@ -169,34 +180,25 @@ def retry(
 ) -> None:
     """Submit what did not succeed in an ended job again, as a new job.
 
-    Example: `datajobs retry 3f0c…`
+    Example: `datajobs retry 3f0c1a2b`
     """
     from ran_datajobs.northbound import paths
 
-    path = paths.fill(paths.RETRY, job_id=job_id_of(job_id))
-    _show_accepted(settings, Api(settings).post(path, includeUnknown="true" if include_unknown else None))
+    api = Api(settings)
+    path = paths.fill(paths.RETRY, job_id=job_id_of(api, job_id))
+    _show_accepted(settings, api.post(path, includeUnknown="true" if include_unknown else None))
 
 
 @takes_settings(*CLIENT)
 def redeliver(settings: Settings, job_id: JobId) -> None:
     """Send the results of an ended job to its destination once more.
 
-    Example: `datajobs redeliver 3f0c…`
+    Example: `datajobs redeliver 3f0c1a2b`
     """
     from ran_datajobs.northbound import paths
 
     api = Api(settings)
-    _show_job(settings, api, api.post(paths.fill(paths.REDELIVER, job_id=job_id_of(job_id))))
-
-
-def read_input(file: str) -> bytes:
-    """The bytes of a file, or of standard input for ``-``. Raises WrongUse."""
-    if file == "-" and sys.stdin is None:
-        raise WrongUse("standard input is closed: name a file, or pipe the operations in")
-    try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise WrongUse(f"{file} cannot be read: {error.strerror}") from error
+    _show_job(settings, api, api.post(paths.fill(paths.REDELIVER, job_id=job_id_of(api, job_id))))
 
 
 def _show_job(settings: Settings, api: Api, job: dict[str, Any]) -> None:
@@ -214,10 +216,8 @@ def _show_accepted(settings: Settings, accepted: dict[str, Any]) -> None:
     if settings.output == "json":
         show.json_line(accepted)
         return
-    show.table(
-        ("JOB", "STATUS", "RESULTS"),
-        [(accepted["jobId"], show.status_text(accepted["status"]), accepted["resultsuri"])],
-    )
+    status = show.status_text(accepted["status"])
+    show.entries((("Job", accepted["jobId"]), ("Status", status), ("Results", accepted["resultsuri"])))
     _show_ignored(settings, accepted)
 
 
@@ -225,9 +225,7 @@ def _show_ignored(settings: Settings, answer: dict[str, Any]) -> None:
     from ran_datajobs.cli import show
 
     if settings.output != "json" and (told := show.ignored_in_words(answer)):
-        show.console(stderr=True).print(
-            f"These keys mean nothing here and were ignored: {told}", markup=False
-        )
+        show.paragraph(f"These keys mean nothing here and were ignored: {told}", show.console(stderr=True))
 
 
 def _show_plan(settings: Settings, plan: dict[str, Any]) -> None:
@@ -252,5 +250,5 @@ def _show_plan(settings: Settings, plan: dict[str, Any]) -> None:
         )
         for reason in sorted({lost["reason"] for lost in plan["unmatched"]}):
             words = explanation_of(reason)
-            show.console().print(f"{show.clean(reason)}: {words.meaning} {words.advice}", markup=False)
+            show.paragraph(f"{show.clean(reason)}: {words.meaning} {words.advice}")
     _show_ignored(settings, plan)

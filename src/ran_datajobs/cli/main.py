@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ran_datajobs.cli import streams
-from ran_datajobs.errors import DataJobsError
+from ran_datajobs.errors import DataJobsError, WrongUse
 
 DONE = 0
 WRONG_USE = 2
@@ -77,7 +77,8 @@ def main() -> NoReturn:
         finally:
             sys.stdout.flush()
     except DataJobsError as error:
-        _complain(str(error))
+        for text in error.args if isinstance(error, WrongUse) else (error,):
+            _complain(str(text))
         sys.exit(UNREACHABLE if error.retry_helps else WRONG_USE)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

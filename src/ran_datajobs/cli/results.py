@@ -17,6 +17,7 @@ from msgspec import UNSET
 from ran_datajobs.cli.api import Api, exit_status, job_id_of
 from ran_datajobs.cli.jobs import JobId
 from ran_datajobs.cli.options import CLIENT, Settings, takes_settings
+from ran_datajobs.cli.streams import OutputFailed
 from ran_datajobs.errors import ServerUnreachable, WrongUse
 from ran_datajobs.job import Response, read_status
 from ran_datajobs.results.responses import read_responses, state_of
@@ -41,14 +42,15 @@ def results(
     Every object is checked against the SHA-256 of the manifest. A file that is there already and right is
     not fetched again.
 
-    Examples: `datajobs results 3f0c… --follow` · `datajobs results 3f0c… --dir ./results`
+    Examples: `datajobs results 3f0c1a2b --follow` · `datajobs results 3f0c1a2b --dir ./results`
     """
     from ran_datajobs.cli import show
     from ran_datajobs.cli.follow import Bars
     from ran_datajobs.cli.follow import follow as to_the_end
     from ran_datajobs.northbound import paths
 
-    api, job_id = Api(settings), job_id_of(job_id)
+    api = Api(settings)
+    job_id = job_id_of(api, job_id)
     job: dict[str, Any] = {}
     if follow:
         with Bars(show.console(stderr=True)) as bars:
@@ -118,10 +120,13 @@ def _keep(api: Api, folder: Path, bucket: str, entry: dict[str, Any]) -> int:
         data = _fetch(api, bucket, entry)
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_name(f".{file.name}.{os.getpid()}")
-        partial.write_bytes(data)
-        partial.replace(file)
+        try:
+            partial.write_bytes(data)
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
-        raise WrongUse(f"{file} cannot be written: {error.strerror}") from error
+        raise OutputFailed(f"{file} cannot be written: {error.strerror}") from error
     return len(data)
 
 

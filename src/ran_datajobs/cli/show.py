@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ran_datajobs.job import Status, read_status
@@ -22,6 +24,19 @@ _COLOURS = {
     Status.CANCELLING: "magenta",
     Status.RUNNING: "cyan",
 }
+_COLUMNS: Final = 80
+"""Of an output that is no terminal; COLUMNS in the environment says otherwise."""
+
+_GAP: Final = "  "
+_NAMES: Final = 12
+"""Columns of the names before values."""
+
+_SAMPLE: Final = 1000
+"""So many rows decide on the widths of a table."""
+
+_MOST_LINES: Final = 10
+"""Of a cell in a table."""
+
 _COUNTED = ("succeeded", "failed", "unmatched", "notStarted", "unknown", "pending")
 
 
@@ -33,7 +48,8 @@ def console(*, stderr: bool = False) -> Console:
 
 def json_line(value: Any) -> None:
     """One JSON document on one line of standard output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+    ascii_only = sys.stdout.encoding.lower() != "utf-8"
+    sys.stdout.write(json.dumps(value, ensure_ascii=ascii_only, separators=(",", ":")) + "\n")
     sys.stdout.flush()
 
 
@@ -76,37 +92,112 @@ def _plural(count: Any, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on standard output; without a terminal, tab-separated lines under one of headings."""
+def room(out: Console) -> int:
+    """How many columns a line has."""
+    if out.file.isatty():
+        return out.width
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdecimal() and int(columns) else _COLUMNS
+
+
+def paragraph(text: Text | str, out: Console | None = None, *, indent: int = 0) -> None:
+    """A text on lines that fit the output, standard output if none is given; all but the first indented."""
+    out = out or console()
+    text = text if isinstance(text, Text) else Text(text)
+    first, *others = _wrapped(text, room(out), out, indent=indent)
+    out.print(first, soft_wrap=True)
+    for line in others:
+        out.print(Text(" " * indent) + line, soft_wrap=True)
+
+
+def entries(named: Iterable[tuple[str, object]]) -> None:
+    """Values, each behind its name; those that are ``None`` or empty are left out."""
+    for name, value in named:
+        if value not in (None, ""):
+            paragraph(Text(f"{name:<{_NAMES}}", style="bold") + _cell(value), indent=_NAMES)
+
+
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    whole: Sequence[str] = (),
+    lines: int = _MOST_LINES,
+) -> None:
+    """A table on standard output, as wide as that at most.
+
+    A cell that is too long goes on below, for up to ``lines`` lines, and ends with an ellipsis where
+    something is left out. Those of the columns in ``whole`` are neither wrapped nor cut.
+    """
     out = console()
-    if not out.is_terminal:
-        for row in (columns, *rows):
-            print("\t".join(str(cell) if isinstance(cell, Text) else clean(cell) for cell in row))  # noqa: T201 - the output of a command
-        return
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        shown.add_column(column, overflow="fold")
-    for row in rows:
-        shown.add_row(*(cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row))
-    out.print(shown)
+    heading = [Text(column, style="bold") for column in columns]
+    cells = ([_cell(value) for value in row] for row in rows)
+    sample = [heading, *itertools.islice(cells, _SAMPLE)]
+    fixed = [column in whole for column in columns]
+    widths = _widths(sample, fixed, room(out))
+    for row in itertools.chain(sample, cells):
+        wrapped = [
+            [cell] if is_fixed else _wrapped(cell, width, out, most=lines)
+            for cell, width, is_fixed in zip(row, widths, fixed, strict=True)
+        ]
+        for pieces in itertools.zip_longest(*wrapped, fillvalue=Text()):
+            line = Text()
+            for piece, width in zip(pieces, widths, strict=True):
+                line.append_text(piece).append(" " * (width - piece.cell_len) + _GAP)
+            line.rstrip()
+            out.print(line, soft_wrap=True)
+
+
+def _cell(value: object) -> Text:
+    return value if isinstance(value, Text) else Text(clean(value))
+
+
+def _widths(rows: Sequence[Sequence[Text]], fixed: Sequence[bool], room: int) -> list[int]:
+    """What each column needs; where that is more than ``room``, the widest give way."""
+    widths = [min(max(cell.cell_len for cell in column), room) for column in zip(*rows, strict=True)]
+    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - room
+    for _ in range(excess):
+        widest = max(range(len(widths)), key=lambda at: 0 if fixed[at] else widths[at])
+        widths[widest] = max(1, widths[widest] - 1)
+    return widths
+
+
+def _wrapped(text: Text, width: int, out: Console, *, indent: int = 0, most: int | None = None) -> list[Text]:
+    """``text`` in lines of at most ``width`` columns, those behind the first shorter by ``indent``; at most
+    ``most``."""
+    if text.cell_len <= width:
+        return [text]
+    kept = text if most is None else text[: width * most + 1]
+    lines = list(kept.wrap(out, width, overflow="fold"))
+    if indent:
+        first = lines[0]
+        rest = text[len(first) :]
+        rest = rest[len(rest.plain) - len(rest.plain.lstrip()) :]
+        lines = [first, *rest.wrap(out, max(1, width - indent), overflow="fold")]
+    if most is not None and (len(lines) > most or len(kept) < len(text)):
+        lines = lines[:most]
+        lines[-1].truncate(width - 1)
+        lines[-1].append("…")
+    return lines
 
 
 def job_list(jobs: Sequence[Mapping[str, Any]]) -> None:
-    """Jobs, one a line."""
+    """Jobs, each with its whole id."""
     table(
-        ("JOB", "NAME", "TYPE", "STATUS", "DONE", "OPERATIONS", "CREATED"),
+        ("JOB", "NAME", "TYPE", "STATUS", "OPS", "AGE"),
         (
             (
                 job["jobId"],
                 job.get("name"),
                 job["type"],
-                status_text(job["status"]),
-                f"{job['progressPercentage']}%",
+                _status_and_progress(job),
                 job["operations"]["total"],
-                job["createdAt"],
+                _age(job["createdAt"]),
             )
             for job in jobs
         ),
+        whole=("JOB",),
+        lines=2,
     )
 
 
@@ -123,6 +214,20 @@ def waits_in_words(job: Mapping[str, Any]) -> str:
         return ""
     what = "the bucket of the results" if waiting["code"] == "OBJECTS" else waiting["code"]
     return f"{what}, since {waiting['since']}: {waiting['detail']}"
+
+
+def _status_and_progress(job: Mapping[str, Any]) -> Text:
+    known = read_status(job["status"])
+    text = status_text(job["status"])
+    return text if known is None or known.terminal else text + Text(f" {job['progressPercentage']}%")
+
+
+def _age(created: str) -> str:
+    seconds = max(0, int((datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()))
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
 
 
 def job(job: Mapping[str, Any], causes: Sequence[str] = ()) -> None:
@@ -149,8 +254,4 @@ def job(job: Mapping[str, Any], causes: Sequence[str] = ()) -> None:
         ("Ended", job.get("endedAt")),
         ("Results", job["resultsuri"]),
     ]
-    out = console()
-    for name, value in lines:
-        if value not in (None, ""):
-            text = value if isinstance(value, Text) else Text(clean(value))
-            out.print(Text(f"{name:<12}", style="bold") + text)
+    entries(lines)

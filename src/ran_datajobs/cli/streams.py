@@ -11,7 +11,7 @@ from typing import Any
 
 
 class OutputFailed(Exception):
-    """Standard output cannot be written: a full disk, a closed stream."""
+    """The output cannot be written: a full disk, a closed stream, a folder that is none."""
 
 
 class PipeClosed(Exception):
@@ -21,26 +21,40 @@ class PipeClosed(Exception):
 def prepare() -> None:
     """Let what goes wrong with standard output be told by :class:`OutputFailed` or :class:`PipeClosed`.
 
-    A standard error that is closed becomes one that takes everything. No file that is opened later gets the
-    number of a closed stream.
+    What goes wrong with standard error is not told: there is nobody to tell. No file that is opened later
+    gets the number of a closed stream. A character that the encoding lacks is written as its escape.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
-    if sys.stderr is None:
+    errors = sys.stderr
+    if errors is None:
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
-    given = sys.stdout
-    if given is None:
+    else:
+        sys.stderr = _text(_Errors(errors.fileno(), "w", closefd=False), errors.encoding, by_line=True)
+    output = sys.stdout
+    if output is None:
         sys.stdout = io.TextIOWrapper(io.BufferedWriter(_Closed()), encoding="utf-8", write_through=True)
-        return
-    sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(_Output(given.fileno(), "w", closefd=False)),
-        encoding=given.encoding,
-        errors=given.errors,
-        line_buffering=bool(given.line_buffering),
+    else:
+        by_line = bool(output.line_buffering)
+        sys.stdout = _text(_Output(output.fileno(), "w", closefd=False), output.encoding, by_line=by_line)
+
+
+def _text(raw: io.FileIO, encoding: str, *, by_line: bool) -> io.TextIOWrapper:
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding=encoding, errors="backslashreplace", line_buffering=by_line
     )
+
+
+class _Errors(io.FileIO):
+    def write(self, data: Any) -> int:
+        """Write, or lose what cannot be written: the status of the command stays what it is."""
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return len(data)
 
 
 class _Output(io.FileIO):

@@ -301,8 +301,13 @@ def _columns(state: JobState) -> tuple[str | int | None, ...]:
 
 def _owned(folder: Path) -> int:
     """A file descriptor that holds ``folder`` for this process until it ends."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(folder / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(folder / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise WrongUse(
+            f"the data dir {folder} cannot be used: {error.strerror}; choose another with --data-dir"
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

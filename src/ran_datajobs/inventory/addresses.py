@@ -51,7 +51,7 @@ class AllowList:
         parts = _split(address)
         host = parts.hostname or ""
         if not (_origin(parts) in self._origins or self._host_allowed(host)):
-            raise AddressRefused(f"the host {host!r} is not in the list of allowed DMI plugins")
+            raise AddressRefused(f"the host {host!r} is not one that DATAJOBS_DMI_ALLOW names")
         return _written(parts)
 
     def _host_allowed(self, host: str) -> bool:

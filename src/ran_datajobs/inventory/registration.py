@@ -184,7 +184,7 @@ def _text(value: Raw) -> Raw:
 def id_fault(cm_handle: str) -> str | None:
     """What is wrong with the id of a CM handle (ONAP allows letters, digits, ``-`` and ``_``)."""
     if len(cm_handle) > MAX_CM_HANDLE:
-        return f"a cm handle id has at most {MAX_CM_HANDLE} characters"
+        return f"the cm handle id has {len(cm_handle)} characters, at most {MAX_CM_HANDLE} are kept"
     if not _HANDLE_ID.fullmatch(cm_handle):
         return "cm-handle has an invalid character(s) in id: letters, digits, '-' and '_' are allowed"
     return None
@@ -197,8 +197,8 @@ def handle_fault(handle: CmHandle) -> str | None:
             key = fdn.key(handle.name)
         except InvalidFdn as error:
             return f"alternateId: {error}"
-        if len(key.encode()) > MAX_ALTERNATE_KEY:
-            return f"alternateId: at most {MAX_ALTERNATE_KEY} bytes are kept"
+        if (size := len(key.encode())) > MAX_ALTERNATE_KEY:
+            return f"alternateId: has {size} bytes, at most {MAX_ALTERNATE_KEY} are kept"
     for name, word in (
         ("dataProducerIdentifier", handle.data_producer_identifier or ""),
         ("moduleSetTag", handle.module_set_tag or ""),
@@ -211,15 +211,15 @@ def handle_fault(handle: CmHandle) -> str | None:
     ):
         if any("\0" in key or "\0" in (value or "") for key, value in properties.items()):
             return f"{name}: the character U+0000 cannot be kept"
-        if len(msgspec.json.encode(properties)) > MAX_PROPERTIES:
-            return f"{name}: at most {MAX_PROPERTIES} bytes are kept"
+        if (size := len(msgspec.json.encode(properties))) > MAX_PROPERTIES:
+            return f"{name}: has {size} bytes, at most {MAX_PROPERTIES} are kept"
     return None
 
 
 def word_fault(word: str) -> str | None:
     """What is wrong with a producer id or a module set tag."""
     if len(word) > MAX_WORD:
-        return f"at most {MAX_WORD} characters are kept"
+        return f"has {len(word)} characters, at most {MAX_WORD} are kept"
     if not word.isprintable() or word != word.strip():
         return "has a character that cannot be printed, or a blank at its end"
     return None

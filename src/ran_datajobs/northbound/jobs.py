@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 from litestar import get, post
@@ -12,6 +13,7 @@ from litestar.exceptions import HTTPException, NotFoundException, ValidationExce
 from litestar.params import FromPath, QueryParameter
 
 from ran_datajobs.job import DeliveryState, JobType, Status, read_status
+from ran_datajobs.json_body import shortened
 from ran_datajobs.northbound import paths
 from ran_datajobs.northbound.cursors import cursor, place_of
 from ran_datajobs.northbound.parts import Api, Caller, Running
@@ -32,6 +34,7 @@ Cursor = Annotated[
     str | None, QueryParameter(name="cursor", max_length=64, description="`next` of the page before.")
 ]
 _JOB, _SUB_JOB = "j", "s"
+_SOME_DIGITS: Final = re.compile(r"[0-9a-f]{1,32}")
 
 
 async def visible_job(api: Running, caller: Client, job_id: UUID) -> JobRow:
@@ -59,15 +62,22 @@ async def list_jobs(
     caller: Caller,
     status: Annotated[str | None, QueryParameter(description="Only these.", max_length=32)] = None,
     type: Annotated[JobType | None, QueryParameter(description="Only jobs of this type.")] = None,
+    id_prefix: Annotated[
+        str | None,
+        QueryParameter(
+            name="idPrefix", description="Only jobs whose id begins so, e.g. `3f0c1a2b`.", max_length=36
+        ),
+    ] = None,
     limit: Limit = paths.DEFAULT_LIMIT,
     after: Cursor = None,
 ) -> JobPage:
     """Data jobs, newest first."""
     wanted = _wanted_status(status)
+    ids = _ids_that_begin(id_prefix)
     before = place_of(_JOB, after)
     async with api.parts.database.connection() as connection:
         found = await jobs.newest(
-            connection, caller.sees, status=wanted, type=type, before=before, limit=limit + 1
+            connection, caller.sees, status=wanted, type=type, before=before, limit=limit + 1, ids=ids
         )
         page = found[:limit]
         counts = await jobs.count_sub_jobs(connection, [row.job_id for row in page])
@@ -131,7 +141,11 @@ async def redeliver(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnsw
     async with api.parts.database.transaction() as connection:
         row = existing(await jobs.lock(connection, job_id, caller.sees))
         if row.delivery_state is DeliveryState.PENDING or not row.status.terminal:
-            raise HTTPException(status_code=409, detail="the delivery of this data job is still under way")
+            raise HTTPException(
+                status_code=409,
+                detail="the delivery of this data job is still under way: it can be repeated once "
+                "deliveryState is DELIVERED or FAILED",
+            )
         await delivery.redeliver(connection, job_id, datetime.now(UTC))
         row = existing(await jobs.find(connection, job_id, caller.sees))
     return await _answer(api, row)
@@ -151,3 +165,17 @@ def _wanted_status(text: str | None) -> Status | None:
         known = ", ".join([*Status, "FINSHED"])
         raise ValidationException(extra=[{"key": "status", "message": f"must be one of {known}"}])
     return status
+
+
+def _ids_that_begin(text: str | None) -> tuple[UUID, UUID] | None:
+    """The first and the last id that begins with ``text``."""
+    if text is None:
+        return None
+    start = text.lower()
+    digits = start.replace("-", "")
+    if _SOME_DIGITS.fullmatch(digits):
+        first = UUID(digits.ljust(32, "0"))
+        if start in (str(first)[: len(start)], first.hex[: len(start)]):
+            return first, UUID(digits.ljust(32, "f"))
+    told = f"{shortened(text)!r} begins no job id: an id has the digits 0-9 and a-f, as in 3f0c1a2b-5d6e"
+    raise ValidationException(extra=[{"key": "idPrefix", "message": told}])

@@ -79,7 +79,7 @@ def as_known(query: bytes, names: Iterable[str], one_day: Mapping[str, str]) -> 
         else:
             faults.append((shortened(given), f"is not a parameter of this call: {_instead(name, known)}"))
     if faults:
-        raise InvalidRequest("a parameter is not as it must be", tuple(faults))
+        raise InvalidRequest(": ".join(faults[0]), tuple(faults))
     return b"&".join(pieces.values())
 
 

@@ -49,4 +49,4 @@ def template(path: str) -> str:
 
 def fill(path: str, /, **values: object) -> str:
     """``path`` with its parameters replaced by percent-encoded values; slashes of a value stay."""
-    return _PARAMETER.sub(lambda found: quote(str(values[found[1]]), safe="/"), path)
+    return _PARAMETER.sub(lambda found: quote(str(values[found[1]]), "/", None, "surrogateescape"), path)

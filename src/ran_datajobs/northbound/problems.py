@@ -79,7 +79,9 @@ def _answer_to(error: Exception, request: Request[Any, Any, Any]) -> _Answer | N
         case DataJobsError():
             return None
         case ValidationException():
-            return _Answer(400, "a parameter is not as it must be", errors=_parameter_errors(error, request))
+            faults = _parameter_errors(error, request)
+            first = f"{faults[0].pointer}: {faults[0].detail}" if faults else "a parameter cannot be read"
+            return _Answer(400, first, errors=faults)
         case HTTPException() if error.status_code < 500 or error.status_code == 503:
             status = error.status_code
             return _Answer(status, error.detail or HTTPStatus(status).phrase, error.headers or {})

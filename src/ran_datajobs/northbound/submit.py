@@ -226,7 +226,8 @@ async def admit(api: Running, caller: Client, key: str | None) -> KeptAnswer | N
     if admission.kept is None and admission.open_jobs >= limit:
         raise HTTPException(
             status_code=429,
-            detail=f"{admission.open_jobs} of your data jobs are open: wait until some end",
+            detail=f"{admission.open_jobs} of your data jobs are open, which is the most that "
+            "DATAJOBS_MAX_OPEN_JOBS allows: wait until some end",
             headers={"Retry-After": str(RETRY_AFTER)},
         )
     return admission.kept

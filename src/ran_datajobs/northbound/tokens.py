@@ -74,7 +74,9 @@ def add(path: Path, client: str, role: Role, dmi_url: str | None = None) -> str:
     replaced in one step and has mode 0600. Raises WrongUse.
     """
     if not _CLIENT.fullmatch(client):
-        raise WrongUse("a client name is 1 to 100 letters, digits, dots, hyphens, '_' and '@'")
+        raise WrongUse(
+            f"{client!r} is not a client name, which is 1 to 100 letters, digits, dots, hyphens, '_' and '@'"
+        )
     if (role is Role.PLUGIN) != (dmi_url is not None):
         raise WrongUse("the role 'plugin', and no other, needs the address of its DMI plugin (--dmi URL)")
     url = None if dmi_url is None else _plugin_address(dmi_url)
@@ -148,8 +150,8 @@ def _read(path: Path) -> tuple[_Entry, ...]:
         return ()
     except OSError as error:
         raise WrongUse(f"the tokens file {path} cannot be read: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise WrongUse(f"{path} is not a tokens file: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WrongUse(f"{path} is not a tokens file, as `datajobs token add` makes one: {error}") from error
 
 
 def _write(path: Path, entries: tuple[_Entry, ...]) -> None:

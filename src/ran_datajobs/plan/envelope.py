@@ -20,7 +20,7 @@ from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.job import ActivationMode
 from ran_datajobs.json_body import malformed
 from ran_datajobs.plan.keys import ENVELOPE, STANDS_TWICE, UnknownKeys
-from ran_datajobs.plan.problems import Problems
+from ran_datajobs.plan.problems import Problems, got
 from ran_datajobs.southbound.wire import (
     ACCEPT_TYPES,
     CONTENT_TYPES,
@@ -139,7 +139,7 @@ def _data_of(body: bytes) -> bytes | None:
     except RecursionError:
         raise InvalidRequest("the body is nested too deeply") from None
     except msgspec.ValidationError:
-        raise InvalidRequest("the body is not a JSON object") from None
+        raise InvalidRequest(f"the body must be a JSON object; it is {got(Raw(body.lstrip()))}") from None
     except msgspec.DecodeError as error:
         raise malformed(body, error) from None
     values = (getattr(found, f"spelt_{word}") for word in _SPELLINGS_OF_DATA)
@@ -181,6 +181,10 @@ def _fields_of(rest: bytes, problems: Problems, unknown: UnknownKeys) -> dict[st
     return {key: value for key, value in fields.items() if value is not None}
 
 
+def _got(value: object) -> str:
+    return "an object" if isinstance(value, _Pairs) else got(value)
+
+
 class _Pairs(list[tuple[str, Any]]):
     """A JSON object as its (key, value) pairs, in order, with duplicates."""
 
@@ -191,7 +195,7 @@ def _one_of(
     value = fields.get(key, default)
     if isinstance(value, str) and value in allowed:
         return value
-    problems.add(f"#/{key}", f"must be one of {', '.join(sorted(allowed))}")
+    problems.add(f"#/{key}", f"must be one of {', '.join(sorted(allowed))}; it is {_got(value)}")
     return default
 
 
@@ -203,7 +207,7 @@ def _activation_mode(fields: dict[str, Any], problems: Problems, unknown: Unknow
     if value == ATOMIC:
         unknown.not_offered.add("#/activationMode", f"ATOMIC is not offered: use one of {allowed}")
     else:
-        problems.add("#/activationMode", f"must be one of {allowed}")
+        problems.add("#/activationMode", f"must be one of {allowed}; it is {_got(value)}")
     return ActivationMode.BEST_EFFORT
 
 
@@ -212,11 +216,12 @@ def _name(fields: dict[str, Any], problems: Problems) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        problems.add("#/name", "must be a string")
+        problems.add("#/name", f"must be a string; it is {_got(value)}")
     elif len(value) > MAX_NAME:
         problems.add("#/name", f"has {len(value)} characters, at most {MAX_NAME} are kept")
     elif not value.isprintable():
-        problems.add("#/name", "has a character that cannot be printed")
+        odd = next(letter for letter in value if not letter.isprintable())
+        problems.add("#/name", f"has the character U+{ord(odd):04X}, which cannot be printed")
     else:
         return value
     return None
@@ -226,14 +231,14 @@ def _priority(fields: dict[str, Any], problems: Problems) -> int:
     value = fields.get("priority", DEFAULT_PRIORITY)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= HIGHEST_PRIORITY:
         return value
-    problems.add("#/priority", f"must be an integer from 0 to {HIGHEST_PRIORITY}")
+    problems.add("#/priority", f"must be an integer from 0 to {HIGHEST_PRIORITY}; it is {_got(value)}")
     return DEFAULT_PRIORITY
 
 
 def _after(fields: dict[str, Any], problems: Problems) -> tuple[uuid.UUID, ...]:
     value = fields.get("after", [])
     if isinstance(value, _Pairs) or not isinstance(value, list):
-        problems.add("#/after", "must be a list of job ids")
+        problems.add("#/after", f"must be a list of job ids; it is {_got(value)}")
         return ()
     if len(value) > MAX_AFTER:
         problems.add("#/after", f"has {len(value)} job ids, at most {MAX_AFTER} are read")
@@ -243,5 +248,5 @@ def _after(fields: dict[str, Any], problems: Problems) -> tuple[uuid.UUID, ...]:
         try:
             jobs[uuid.UUID(text)] = None
         except (ValueError, AttributeError, TypeError):
-            problems.add(f"#/after/{position}", "is not a job id (a UUID)")
+            problems.add(f"#/after/{position}", f"must be a job id (a UUID); it is {_got(text)}")
     return tuple(jobs)

@@ -22,7 +22,7 @@ from ran_datajobs.job import Op, Scope, ScopeType
 from ran_datajobs.json_body import Key, elements_decoder, members_decoder, pointer_step
 from ran_datajobs.plan.envelope import Cut
 from ran_datajobs.plan.keys import UnknownKeys
-from ran_datajobs.plan.problems import Problems
+from ran_datajobs.plan.problems import Problems, got
 
 
 class WriteLine(
@@ -224,7 +224,7 @@ def _line(element: Raw, pointer: str, problems: Problems, unknown: UnknownKeys) 
     try:
         members = members_decoder.decode(element)
     except msgspec.ValidationError:
-        problems.add(pointer, "must be an object")
+        problems.add(pointer, f"must be an object; it is {got(element)}")
         return None
     before = problems.count
     trimmed: dict[str, Raw] = {}
@@ -274,13 +274,13 @@ def _field(trimmed: dict[str, Raw], key: str, pointer: str, problems: Problems) 
 
 
 def _words(text: str) -> Callable[[Raw, msgspec.ValidationError], str]:
-    return lambda _raw, _error: text
+    return lambda raw, _error: f"{text}; it is {got(raw)}"
 
 
 def _op_problem(raw: Raw, _error: msgspec.ValidationError) -> str:
     if bytes(raw) in {b'"copy"', b'"move"'}:
         return "copy and move are not offered: write an add and a remove"
-    return f"must be one of {', '.join(Op)}"
+    return f"must be one of {', '.join(Op)}; it is {got(raw)}"
 
 
 def _scope_problem(_raw: Raw, error: msgspec.ValidationError) -> str:

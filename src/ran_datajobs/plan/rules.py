@@ -196,8 +196,9 @@ def _read(line: Line, fragment: str | None) -> Findings:
 def _names(field: str, given: tuple[str, ...]) -> Findings:
     if len(given) > MAX_NAMES:
         return ((field, f"has {len(given)} entries, at most {MAX_NAMES} are read"),)
-    if not all(name.strip() and name.isprintable() for name in given):
-        return ((field, "has an entry that is empty or cannot be printed"),)
+    for number, name in enumerate(given, 1):
+        if not (name.strip() and name.isprintable()):
+            return ((field, f"entry {number} is empty, or has a character that cannot be printed"),)
     return _NONE
 
 

@@ -23,6 +23,7 @@ from ran_datajobs.store.queries import named_queries
 _SQL = named_queries("jobs")
 _FIND = _SQL["find_job"].replace(":waits", _SQL["waits"])
 _LIST = _SQL["list_jobs"].replace(":waits", _SQL["waits"])
+_LIST_BY_ID = _SQL["list_jobs_by_id"].replace(":waits", _SQL["waits"])
 
 TOPIC, BUCKET = "TOPIC", "BUCKET"
 
@@ -275,9 +276,14 @@ async def newest(
     type: JobType | None,
     before: int | None,
     limit: int,
+    ids: tuple[UUID, UUID] | None = None,
 ) -> list[JobRow]:
-    """Up to ``limit`` jobs, newest first, submitted before the one whose ``seq`` is ``before``."""
-    rows = await connection.fetch(_LIST, client, status, type, before, limit)
+    """Up to ``limit`` jobs, newest first, submitted before the one whose ``seq`` is ``before``.
+
+    ``ids``: only those from one id to the other.
+    """
+    query, bounds = (_LIST, ()) if ids is None else (_LIST_BY_ID, ids)
+    rows = await connection.fetch(query, client, status, type, before, limit, *bounds)
     return [_read_job(row) for row in rows]
 
 
