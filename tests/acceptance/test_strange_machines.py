@@ -9,6 +9,9 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +22,7 @@ import asyncpg
 import pytest
 from aiohttp import web
 
+import ran_datajobs
 from ran_datajobs.dmi.scripted import ScriptedPlugin
 from tests.acceptance.commands import datajobs, started
 from tests.peers.pgbouncer import pgbouncer
@@ -224,10 +228,24 @@ def test_closed_streams_keep_nothing_from_serving(
 
 # --- files and users ---------------------------------------------------------------------------------
 
-NOBODY = "exec setpriv --reuid=65534 --regid=65534 --clear-groups"
-UNKNOWN = "exec setpriv --reuid=123456 --regid=0 --clear-groups"
+NOBODY = "--reuid=65534 --regid=65534 --clear-groups"
+UNKNOWN = "--reuid=123456 --regid=0 --clear-groups"
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+def run_as(ids: str) -> str:
+    """A shell line that runs the command as another user; skips the test where that one cannot read it."""
+    modules = f"{sysconfig.get_path('purelib')}:{Path(ran_datajobs.__file__).parents[1]}"
+    probe = "import os, sys, ran_datajobs.config; sys.exit(not os.access(sys.executable, os.X_OK))"
+    for python in (sys.executable, f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"):
+        line = f"cd /; PYTHONPATH={modules} exec setpriv {ids} {python}"
+        if (
+            subprocess.run([*("bash", "-c", f'{line} "$@"', "bash"), "-c", probe], check=False).returncode
+            == 0
+        ):
+            return f'shift; {line} "$@"'
+    pytest.skip("Python, or this folder, is closed to other users")
 
 
 @pytest.fixture
@@ -259,7 +277,7 @@ def test_a_home_that_cannot_be_written_needs_a_data_dir(
     """Without --data-dir status 2 and one line that names it; with it everything works."""
     home = open_folder / "home"
     home.mkdir(mode=0o555)
-    shell = f'unset XDG_STATE_HOME; {NOBODY} "$@"'
+    shell = f"unset XDG_STATE_HOME; {run_as(NOBODY)}"
     done = datajobs("serve", "--port", "0", shell=shell, HOME=str(home))
     assert done.returncode == 2
     assert done.stderr == (
@@ -276,7 +294,7 @@ def test_a_home_that_cannot_be_written_needs_a_data_dir(
 @only_root
 def test_a_user_id_that_no_passwd_file_knows_is_told_what_helps(open_folder: Path) -> None:
     """Status 2 and one line: PostgreSQL asks for an entry, and another database needs none."""
-    shell = f'{UNKNOWN} "$@"'
+    shell = run_as(UNKNOWN)
     done = datajobs("serve", "--port", "0", "--data-dir", open_folder / "data", shell=shell, HOME="/")
     assert done.returncode == 2
     assert done.stderr == (
@@ -290,7 +308,7 @@ def test_a_user_without_home_and_entry_needs_only_a_data_dir_and_a_database(
     tmp_path: Path, open_folder: Path, free_port: int, url: str, database_url: str
 ) -> None:
     """Without --data-dir one line asks for it; with it, and a database, everything works."""
-    shell = f'unset HOME XDG_STATE_HOME; {UNKNOWN} "$@"'
+    shell = f"unset HOME XDG_STATE_HOME; {run_as(UNKNOWN)}"
     done = datajobs("serve", "--port", "0", shell=shell, DATAJOBS_DATABASE_URL=database_url)
     assert done.returncode == 2
     assert "no home directory" in done.stderr
