@@ -377,8 +377,8 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 def test_names_in_every_alphabet_pass_an_ascii_terminal(tmp_path: Path, free_port: int, url: str) -> None:
-    """Every command prints what it was asked for, names that are not ASCII included, and so does the service;
-    the database is in UTF-8."""
+    """Every command prints what it was asked for, names that are not ASCII included, and the database keeps
+    them. Where an output can hold ASCII alone, JSON stays JSON."""
     data = tmp_path / "data"
     name = "Zürich–東京"
     body = {"name": name, "data": [{"op": "remove", "path": f"/ManagedElement={name}", "operationId": "é"}]}
@@ -411,6 +411,9 @@ def test_names_in_every_alphabet_pass_an_ascii_terminal(tmp_path: Path, free_por
                 if command[0] in ("status", "list"):
                     assert name in done.stdout
                     assert done.returncode == 0
+        told = datajobs("status", job_id, "--server", url, "--output", "json", PYTHONIOENCODING="ascii")
+        assert told.stdout.isascii()
+        assert json.loads(told.stdout)["name"] == name
         for command in (("--help",), ("submit", "--help"), ("--version",)):
             assert datajobs(*command, **ASCII).returncode == 0
         assert service.end() == 0
