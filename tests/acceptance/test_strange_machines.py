@@ -271,12 +271,14 @@ def test_a_closing_umask_keeps_nothing_from_working(tmp_path: Path, free_port: i
 
 
 @only_root
+@pytest.mark.parametrize("mode", [0o555, 0o000], ids=["read-only", "closed"])
 def test_a_home_that_cannot_be_written_needs_a_data_dir(
-    tmp_path: Path, open_folder: Path, free_port: int, url: str
+    tmp_path: Path, open_folder: Path, free_port: int, url: str, mode: int
 ) -> None:
     """Without --data-dir status 2 and one line that names it; with it everything works."""
     home = open_folder / "home"
-    home.mkdir(mode=0o555)
+    home.mkdir()
+    home.chmod(mode)
     shell = f"unset XDG_STATE_HOME; {run_as(NOBODY)}"
     done = datajobs("serve", "--port", "0", shell=shell, HOME=str(home))
     assert done.returncode == 2
@@ -289,6 +291,24 @@ def test_a_home_that_cannot_be_written_needs_a_data_dir(
         service.until_ready(url)
         _a_job_ends(url)
         assert service.end() == 0
+
+
+@only_root
+def test_a_home_in_which_a_database_may_have_keys_must_not_be_closed(
+    open_folder: Path, database_url: str
+) -> None:
+    """Status 2 and the file that cannot be looked for: an address without sslmode means it."""
+    home = open_folder / "home"
+    home.mkdir(mode=0o700)
+    done = datajobs(
+        *("serve", "--port", "0", "--data-dir", open_folder / "data"),
+        shell=run_as(NOBODY),
+        HOME=str(home),
+        DATAJOBS_DATABASE_URL=database_url.partition("?")[0],
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [done.stderr.strip()]
+    assert "DATAJOBS_DATABASE_URL cannot be used" in done.stderr
 
 
 @only_root

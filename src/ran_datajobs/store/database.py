@@ -56,7 +56,7 @@ _SESSION: Final = {
 It is told by SET: a pooler refuses to connect with these, and lets them through as statements."""
 
 _SHARING_ROUNDS = 5
-_SHARING_SECONDS = 15.0
+_FIRST_ANSWER_WITHIN = 15.0
 _SESSIONS_NEEDED = (
     "DATAJOBS_DATABASE_URL leads to a connection pooler that gives each transaction another session, and "
     "notices, settings of a session and advisory locks need one that stays: choose session pooling "
@@ -98,7 +98,6 @@ _UNUSABLE = (
     asyncpg.InvalidCatalogNameError,  # no such database
     asyncpg.InsufficientPrivilegeError,
     asyncpg.exceptions.ClientConfigurationError,  # not an address of a database
-    PermissionError,  # a file that the address or the home directory names
 )
 
 
@@ -108,6 +107,10 @@ def _address_errors() -> Iterator[None]:
     try:
         yield
     except _UNUSABLE as error:
+        raise WrongUse(f"DATAJOBS_DATABASE_URL cannot be used: {error}") from error
+    except PermissionError as error:
+        if error.filename is None:  # the network's word
+            raise
         raise WrongUse(f"DATAJOBS_DATABASE_URL cannot be used: {error}") from error
 
 
@@ -125,7 +128,7 @@ async def check_sessions(url: str) -> None:
     Raises StoreUnavailable when the database is away, WrongUse when the address is wrong.
     """
     with store_errors(), _address_errors():
-        async with asyncio.timeout(_SHARING_SECONDS), _connected(url) as one, _connected(url) as other:
+        async with asyncio.timeout(_FIRST_ANSWER_WITHIN), _connected(url) as one, _connected(url) as other:
             try:
                 shared = await _share_sessions(one, other)
             except asyncpg.PostgresConnectionError as error:
@@ -138,7 +141,7 @@ async def check_sessions(url: str) -> None:
 
 @contextlib.asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    connection = await asyncpg.connect(url, timeout=_SHARING_SECONDS)
+    connection = await asyncpg.connect(url, timeout=_FIRST_ANSWER_WITHIN)
     try:
         yield connection
     finally:
@@ -272,7 +275,7 @@ class Database:
         with store_errors():
             connection = await asyncpg.connect(self._url, server_settings={"application_name": self._name})
             try:
-                await connection.execute(_session(self._name))
+                await connection.execute(_session(self._name), timeout=_FIRST_ANSWER_WITHIN)
             except BaseException:
                 connection.terminate()
                 raise
