@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs what some tests need beside Python packages: Chromium, a JDK with Maven, and the Kafka broker.
+# Installs what some tests need beside Python packages: Chromium, a JDK with Maven, PgBouncer, the Kafka broker.
 # Everything that is there already is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,6 +9,7 @@ missing=()
 command -v chromium >/dev/null || missing+=(chromium)
 command -v java >/dev/null || missing+=(default-jre-headless)
 command -v mvn >/dev/null || missing+=(maven)
+PATH="$PATH:/usr/sbin" command -v pgbouncer >/dev/null || missing+=(pgbouncer)
 
 if ((${#missing[@]})); then
     if ! command -v apt-get >/dev/null; then
@@ -22,6 +23,10 @@ if ((${#missing[@]})); then
     echo "Installing the system packages ${missing[*]}"
     "${as_root[@]}" apt-get update -qq
     DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+    # The tests run their own PgBouncer; the package's would run for nobody.
+    if [[ " ${missing[*]} " == *" pgbouncer "* && -d /run/systemd/system ]]; then
+        "${as_root[@]}" systemctl disable --quiet --now pgbouncer
+    fi
 fi
 
 if [[ -x deploy/kafka/fetch.sh ]]; then

@@ -15,11 +15,15 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
+from ran_datajobs.descriptors import for_peers
 from ran_datajobs.errors import WrongUse
 from ran_datajobs.ports import free_port
 
 _START_DEADLINE: Final = 15.0
 _STOP_DEADLINE: Final = 3.0
+_MOST_CLIENTS: Final = 1024
+_OPEN_FOR_EACH: Final = 2
+"""Files and sockets that a client needs: its connection, and the object that is sent to it."""
 
 
 @contextlib.asynccontextmanager
@@ -42,6 +46,7 @@ async def serving(
         http=HTTPModes.http1,
         websockets=False,
         backlog=1024,
+        backpressure=min(_MOST_CLIENTS, max(1, for_peers() // _OPEN_FOR_EACH)),
         http1_settings=HTTP1Settings(header_read_timeout=30_000, keep_alive=True, max_buffer_size=1 << 20),
         log_enabled=False,
         ssl_cert=tls_cert,

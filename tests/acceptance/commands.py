@@ -28,10 +28,19 @@ def environment(**settings: str) -> dict[str, str]:
     return inherited | {"COLUMNS": "120"} | settings
 
 
-def datajobs(*arguments: str | Path, stdin: bytes = b"", **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end. Standard output and error are text."""
+def _command(arguments: tuple[str | Path, ...], shell: str) -> list[str]:
+    command = [*_COMMAND, *map(str, arguments)]
+    return ["bash", "-c", shell, "bash", *command] if shell else command
+
+
+def datajobs(
+    *arguments: str | Path, stdin: bytes = b"", shell: str = "", **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end. Standard output and error are text. ``shell``: what a shell does with the
+    command, for example ``umask 077; exec "$@"``.
+    """
     done = subprocess.run(
-        [*_COMMAND, *map(str, arguments)],
+        _command(arguments, shell),
         input=stdin,
         capture_output=True,
         check=False,
@@ -99,11 +108,11 @@ class Started:
 
 
 @contextlib.contextmanager
-def started(*arguments: str | Path, lines: Path, **settings: str) -> Iterator[Started]:
-    """Start a command; nothing of it is left when the block ends."""
+def started(*arguments: str | Path, lines: Path, shell: str = "", **settings: str) -> Iterator[Started]:
+    """Start a command; nothing of it is left when the block ends. ``shell``: see :func:`datajobs`."""
     with lines.open("ab") as output:
         process = subprocess.Popen(
-            [*_COMMAND, *map(str, arguments)],
+            _command(arguments, shell),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

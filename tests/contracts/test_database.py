@@ -9,7 +9,7 @@ import pytest
 
 from ran_datajobs.errors import StoreUnavailable, WrongUse
 from ran_datajobs.ports import free_port
-from ran_datajobs.store.database import Database
+from ran_datajobs.store.database import Database, check_sessions
 
 
 def _with(url: str, **parts: str) -> str:
@@ -33,3 +33,27 @@ async def test_a_server_that_is_away_may_come_back(postgres_url: str) -> None:
     gone = _with(postgres_url, netloc=f"postgres@127.0.0.1:{free_port()}")
     with pytest.raises(StoreUnavailable):
         await Database.open(gone)
+
+
+async def test_a_session_that_was_changed_is_told_anew(database_url: str) -> None:
+    """What a session is told at its start holds for whoever gets it next, its name included."""
+    database = await Database.open(database_url, size=1)
+    settings = ("application_name", "timezone", "idle_in_transaction_session_timeout", "tcp_user_timeout")
+    try:
+        async with database.connection() as connection:
+            pid = await connection.fetchval("select pg_backend_pid()")
+            told = [await connection.fetchval(f"show {name}") for name in settings]
+        async with database.session() as connection:
+            await connection.execute("set timezone = 'Asia/Tokyo'; set application_name = 'other'")
+        async with database.connection() as connection:
+            assert await connection.fetchval("select pg_backend_pid()") == pid
+            assert [await connection.fetchval(f"show {name}") for name in settings] == told
+    finally:
+        await database.close()
+    assert told == ["ran-datajobs api", "UTC", "5s", "10000"]
+
+
+async def test_sessions_of_a_server_are_nobody_elses(database_url: str) -> None:
+    """PostgreSQL itself is never taken for a pooler that shares sessions."""
+    for _ in range(5):
+        await check_sessions(database_url)

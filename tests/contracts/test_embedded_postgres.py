@@ -7,10 +7,12 @@ import asyncio
 import importlib.util
 import os
 import pwd
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -84,6 +86,18 @@ async def test_only_the_holder_of_the_password_gets_in(server: EmbeddedPostgres,
     assert methods == {"scram-sha-256"}
     assert await _value(url, "show listen_addresses") == "127.0.0.1"
     assert await _value(url, "show unix_socket_directories") == ""
+
+
+async def test_its_text_is_utf_8_in_any_locale(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the shell says of languages and of time."""
+    for name in ("LC_ALL", "LANG", "LC_CTYPE", "PGCLIENTENCODING", "TZ"):
+        monkeypatch.setenv(name, "tlh_QO.ISO-8859-15")
+    url = await server.start()
+    assert await _value(url, "show server_encoding") == "UTF8"
+    assert await _value(url, "select lower('東京') || length('é')") == "東京1"
+    assert await _value(url, "show timezone") == "UTC"
 
 
 async def test_an_accepted_job_would_survive_a_power_cut(data_dir: Path) -> None:
@@ -246,6 +260,27 @@ async def test_the_port_is_a_loopback_port(server: EmbeddedPostgres) -> None:
         if connection.status == psutil.CONN_LISTEN
     }
     assert listening == {"127.0.0.1"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another user")
+async def test_a_closing_umask_keeps_no_user_from_the_copy(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy of the binaries can be reached under umask 077, also where the folder above it was made so."""
+    folder = Path(tempfile.mkdtemp(prefix=f"ran-datajobs-tests-{os.getpid()}-"))
+    folder.chmod(0o755)
+    monkeypatch.setattr(embedded, "_COPIES", folder / "copies")
+    monkeypatch.setattr(embedded, "_open_to_others", lambda _installed: False)
+    before = os.umask(0o077)
+    try:
+        (folder / "copies").mkdir()
+        assert await _value(await server.start(), "select 1") == 1
+        folder.chmod(0o700)
+        with pytest.raises(WrongUse, match=f"{folder} is closed to it"):
+            await EmbeddedPostgres(folder / "data").start()
+    finally:
+        os.umask(before)
+        shutil.rmtree(folder)
 
 
 def test_a_copy_of_the_binaries_runs_by_itself(tmp_path: Path) -> None:

@@ -6,12 +6,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import os
+import resource
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
+import psutil
 import pytest
 
-from ran_datajobs.southbound.http import Answered, Broken, Exchange, HttpBounds, PeerHttp
+from ran_datajobs.descriptors import for_peers
+from ran_datajobs.southbound.http import Answered, Broken, Exchange, HttpBounds, NotSent, PeerHttp
 
 BOUNDS = HttpBounds(total=5.0, result_total=5.0, answer_bytes=1_000, result_bytes=10_000)
 KIB = 1024
@@ -170,3 +174,46 @@ async def test_a_connection_that_ends_early_is_told_as_that() -> None:
     assert await exchanged(closes=True) == Broken("connection closed before the answer")
     cut = answer(b"x" * 100)[:-50]
     assert await exchanged(cut, closes=True) == Broken("connection closed within the answer")
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """While the block runs this process can open nothing more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_lack_of_descriptors_is_ours_and_over_when_it_is_over() -> None:
+    """The words do not blame the peer, and the next call goes well."""
+    async with peer(answer(b"{}")) as url, PeerHttp(BOUNDS) as http:
+        with no_descriptor_left():
+            lacking = await http.exchange("GET", url)
+        then = await http.exchange("GET", url)
+    assert lacking == NotSent("no connection was left on this machine (ulimit -n)")
+    assert isinstance(then, Answered)
+
+
+async def test_unused_connections_are_closed_where_descriptors_are_few() -> None:
+    """No more of them are kept than may be open beside the calls under way."""
+    bounds = HttpBounds(connections=for_peers() - 2, idle=60.0)
+    async with contextlib.AsyncExitStack() as stack:
+        urls = [await stack.enter_async_context(peer(answer(b"{}"))) for _ in range(5)]
+        http = await stack.enter_async_context(PeerHttp(bounds))
+        ports = {int(url.rstrip("/").rpartition(":")[2]) for url in urls}
+        for url in urls:
+            assert isinstance(await http.exchange("GET", url), Answered)
+        async with asyncio.timeout(10):
+            while len(connected(ports)) != 2:
+                await asyncio.sleep(0.01)
+
+
+def connected(ports: set[int]) -> list[object]:
+    """Our connections to these ports."""
+    found = psutil.Process().net_connections("tcp4")
+    return [each for each in found if each.status == psutil.CONN_ESTABLISHED and each.raddr.port in ports]

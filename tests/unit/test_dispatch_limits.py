@@ -233,6 +233,35 @@ async def test_while_creates_wait_other_calls_have_fewer_places() -> None:
     assert under_way == 20
 
 
+async def test_places_are_shared_by_the_plugins_that_want_them() -> None:
+    """One plugin gets half of the places, two get a third each, and one that comes later finds some; whoever
+    gives up waiting takes none, and all come in the end."""
+    limits, held, over = DispatchLimits(places=12), Counter[int](), asyncio.Event()
+
+    async def call(plugin_id: int) -> None:
+        async with limits.create(plugin_id, 1):
+            held[plugin_id] += 1
+            await over.wait()
+
+    calls = [asyncio.create_task(call(1)) for _ in range(20)]
+    await settled()
+    assert held == {1: 6}
+    calls += [asyncio.create_task(call(2)) for _ in range(20)]
+    await settled()
+    assert held == {1: 6, 2: 3}
+    calls += [asyncio.create_task(call(3))]
+    await settled()
+    assert held == {1: 6, 2: 3, 3: 1}
+    calls[19].cancel()
+    calls[0].cancel()
+    await settled()
+    assert held == {1: 6, 2: 3, 3: 1}
+    over.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*calls, return_exceptions=True)
+    assert held == {1: 19, 2: 20, 3: 1}
+
+
 async def test_operations_in_memory_are_bounded_for_a_plugin_and_in_all() -> None:
     """One plugin holds at most half of the bytes; what is larger counts as half, so that it goes alone at its
     plugin and beside others; what does not fit waits, and comes in the end."""

@@ -13,7 +13,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ran_datajobs.cli import streams
+from ran_datajobs.cli import streams, surroundings
+from ran_datajobs.descriptors import raise_limit
 from ran_datajobs.errors import DataJobsError, WrongUse
 
 DONE = 0
@@ -70,6 +71,9 @@ def _tell_version(asked: bool) -> None:
 
 def main() -> NoReturn:
     """Run the command that the arguments name, and exit."""
+    surroundings.speak_utf_8()
+    surroundings.keep_loopback_direct()
+    raise_limit()
     streams.prepare()
     try:
         try:

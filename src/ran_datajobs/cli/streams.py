@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import codecs
 import io
+import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+_ESCAPED: Final = "datajobs-escaped"
 
 
 class OutputFailed(Exception):
@@ -22,13 +26,15 @@ def prepare() -> None:
     """Let what goes wrong with standard output be told by :class:`OutputFailed` or :class:`PipeClosed`.
 
     What goes wrong with standard error is not told: there is nobody to tell. No file that is opened later
-    gets the number of a closed stream. A character that the encoding lacks is written as its escape.
+    gets the number of a closed stream, here and in the processes that are started. A character that the
+    encoding lacks is written as JSON escapes it.
     """
+    codecs.register_error(_ESCAPED, _escaped)
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number: this one
     errors = sys.stderr
     if errors is None:
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
@@ -44,8 +50,14 @@ def prepare() -> None:
 
 def _text(raw: io.FileIO, encoding: str, *, by_line: bool) -> io.TextIOWrapper:
     return io.TextIOWrapper(
-        io.BufferedWriter(raw), encoding=encoding, errors="backslashreplace", line_buffering=by_line
+        io.BufferedWriter(raw), encoding=encoding, errors=_ESCAPED, line_buffering=by_line
     )
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 class _Errors(io.FileIO):

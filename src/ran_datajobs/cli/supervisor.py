@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ran_datajobs.config import PREFIX, Settings
+from ran_datajobs.descriptors import check_limit
 from ran_datajobs.errors import StoreUnavailable, WrongUse
 from ran_datajobs.northbound import paths
 from ran_datajobs.processes import OWNER_FILE, Program, claim_port, keep_running, owned
@@ -77,8 +78,10 @@ async def running_service(
     """A service that answers, while the block runs. ``stop`` ends the wait for it.
 
     ``output`` takes the lines of its processes; ``beside`` runs as long as the service; ``wipe`` empties the
-    data dir first. Raises WrongUse when the data dir has another owner or the port is taken.
+    data dir first. Raises WrongUse when the data dir has another owner, the port is taken, or the system lets
+    too few files be open.
     """
+    check_limit()
     with owned(settings.data_dir) as unclean:
         patience = _KILLED_A_MOMENT_AGO if unclean else 0.0
         settings = settings.with_changes(
@@ -92,12 +95,14 @@ async def running_service(
             for program in beside:
                 service.keep(keep_running(program, log, grace=settings.shutdown_grace))
             schema = asyncio.create_task(asyncio.to_thread(import_module, "ran_datajobs.store.database"))
-            if settings.database_url is None:
+            embedded = settings.database_url is None
+            if embedded:
+                _forget_other_databases()
                 url = await stack.enter_async_context(_database(settings.data_dir, log))
                 settings = settings.with_changes(database_url=url)
                 stack.push_async_callback(service.end)  # before the database
             await schema  # loaded while the database started
-            await _migrate(str(settings.database_url), log, stop)
+            await _migrate(str(settings.database_url), log, stop, pooled=not embedded)
             metrics = str(_fresh(settings.data_dir / "metrics"))
             for role in settings.roles:
                 program = program_of(f"serve-{role}", settings, output, PROMETHEUS_MULTIPROC_DIR=metrics)
@@ -136,13 +141,24 @@ async def _database(data_dir: Path, log: Logger) -> AsyncIterator[str]:
         await server.stop(grace=_DATABASE_ENDING)
 
 
-async def _migrate(url: str, log: Logger, stop: asyncio.Event) -> None:
-    """Bring the schema up to date; wait for a database that is away and for older workers until ``stop``."""
-    from ran_datajobs.store.database import Database
+def _forget_other_databases() -> None:
+    """What the shell says of another PostgreSQL (PGSSLMODE and the like) is not about the embedded one."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
+
+
+async def _migrate(url: str, log: Logger, stop: asyncio.Event, *, pooled: bool) -> None:
+    """Bring the schema up to date; wait for a database that is away and for older workers until ``stop``.
+
+    ``pooled``: there may be a pooler in front, which is looked at.
+    """
+    from ran_datajobs.store.database import Database, check_sessions
 
     pause = 0.2
     while not stop.is_set():
         try:
+            if pooled:
+                await check_sessions(url)
             database = await Database.open(url, size=2)
             try:
                 await _unless(

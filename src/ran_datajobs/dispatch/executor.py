@@ -178,7 +178,7 @@ class Executor:
     async def _create(self, attempt: Attempt) -> CreateAnswer | None:
         """The answer to the create; ``None``: the worker is about to stop, and nothing new is sent."""
         sub_job = attempt.sub_job
-        async with self._limits.operations(sub_job.plugin_id, sub_job.body_bytes):
+        async with self._limits.create(sub_job.plugin_id, sub_job.body_bytes):
             if self._stopping.is_set():
                 return None
             await self._reached(Checkpoint.START_MARKED)

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final
 
 from ran_datajobs.job import Stage
+from ran_datajobs.southbound.http import most_calls
 from ran_datajobs.store.planning import JobRoom
 from ran_datajobs.store.sub_jobs import Admitted, LeasedSubJob, PluginRoom, Room
 
@@ -30,7 +31,7 @@ CREATES_PER_PLUGIN: Final = 128
 sends half as many at a time; the others are on their way through the database."""
 
 CALLS_PER_PLUGIN: Final = 64
-"""Maximum number of other calls that one worker has under way at one plugin."""
+"""Maximum number of other calls that one worker has under way at one plugin, and of calls of any kind."""
 
 CALLS_BESIDE_CREATES: Final = 2
 """The same while more creates are due than may be sent: what was not sent yet goes before polls."""
@@ -98,6 +99,68 @@ class Allowance:
                 turn.set_result(None)
 
 
+class Places:
+    """Places for calls: first come, first served at one plugin, which gets at most as many as it leaves
+    free."""
+
+    def __init__(self, places: int, per_plugin: int) -> None:
+        self._free = places
+        self._per_plugin = per_plugin
+        self._held: Counter[int] = Counter()
+        self._waiting: dict[int, deque[asyncio.Future[None]]] = {}  # the plugin that was served last is last
+
+    @contextlib.asynccontextmanager
+    async def take(self, plugin_id: int) -> AsyncIterator[None]:
+        """Hold a place while the block runs."""
+        if plugin_id not in self._waiting and self._admits(plugin_id):
+            self._hold(plugin_id)
+        else:
+            await self._turn(plugin_id)
+        try:
+            yield
+        finally:
+            self._give_back(plugin_id)
+
+    async def _turn(self, plugin_id: int) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(plugin_id, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._give_back(plugin_id)
+            raise
+
+    def _admits(self, plugin_id: int) -> bool:
+        return self._held[plugin_id] < min(self._per_plugin, self._free)
+
+    def _hold(self, plugin_id: int) -> None:
+        self._held[plugin_id] += 1
+        self._free -= 1
+
+    def _give_back(self, plugin_id: int) -> None:
+        self._free += 1
+        self._held[plugin_id] -= 1
+        if not self._held[plugin_id]:
+            del self._held[plugin_id]
+        while any(self._admit(waiting) for waiting in tuple(self._waiting)):
+            pass
+
+    def _admit(self, plugin_id: int) -> bool:
+        """Give a place to the one who has waited longest at a plugin, if it may have one more."""
+        turns = self._waiting[plugin_id]
+        while turns and turns[0].done():  # given up
+            turns.popleft()
+        admitted = bool(turns) and self._admits(plugin_id)
+        if admitted:
+            self._hold(plugin_id)
+            turns.popleft().set_result(None)
+            self._waiting[plugin_id] = self._waiting.pop(plugin_id)
+        if not turns:
+            del self._waiting[plugin_id]
+        return admitted
+
+
 class _OfPlugin:
     """What one plugin has under way in this worker."""
 
@@ -119,7 +182,9 @@ class DispatchLimits:
         body_bytes: int = BODY_BYTES,
         creates_per_plugin: int = CREATES_PER_PLUGIN,
         calls_per_plugin: int = CALLS_PER_PLUGIN,
+        places: int | None = None,
     ) -> None:
+        """``places``: calls under way at all plugins together; default: what the system leaves for them."""
         self._rows = rows
         self._body_bytes = body_bytes
         self._creates_per_plugin = creates_per_plugin
@@ -127,6 +192,7 @@ class DispatchLimits:
         self._taken = 0
         self._create_bytes = 0
         self._bytes = Allowance(body_bytes)
+        self._places = Places(most_calls() if places is None else places, CALLS_PER_PLUGIN)
         self._plugins: dict[int, _OfPlugin] = {}
         self._waiting: set[int] = set()  # plugins that have more creates due than may be sent
         self.jobs = {"small": 0, "large": 0, "finish": 0}
@@ -231,7 +297,13 @@ class DispatchLimits:
     @contextlib.asynccontextmanager
     async def call(self, plugin_id: int) -> AsyncIterator[None]:
         """Hold a place for one call that is no create."""
-        async with self._of(plugin_id).calls.take():
+        async with self._of(plugin_id).calls.take(), self._places.take(plugin_id):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def create(self, plugin_id: int, size: int) -> AsyncIterator[None]:
+        """Hold a place for a create, and its operations in memory."""
+        async with self.operations(plugin_id, size), self._places.take(plugin_id):
             yield
 
     @contextlib.asynccontextmanager

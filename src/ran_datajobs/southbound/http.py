@@ -7,19 +7,32 @@ proven that nothing was sent.
 
 from __future__ import annotations
 
+import errno
 import io
 import ssl
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
+import msgspec
 from aiohttp.http_exceptions import ContentEncodingError
 from msgspec import Struct
 from yarl import URL
 
+from ran_datajobs.descriptors import for_peers
+
 MIB: Final = 1024 * 1024
 _WHOLE_UP_TO: Final = 512 * 1024
+
+
+MOST_CALLS: Final = 1024
+"""Maximum number of calls that one process has under way."""
+
+
+def most_calls() -> int:
+    """How many calls one process may have under way: some of what may be open is for unused connections."""
+    return min(MOST_CALLS, max(1, for_peers() * 3 // 4))
 
 
 class HttpBounds(Struct, frozen=True):
@@ -41,7 +54,7 @@ class HttpBounds(Struct, frozen=True):
     header_bytes: int = 128 * 1024
     headers: int = 256
     per_host: int = 64
-    connections: int = 1024
+    connections: int = msgspec.field(default_factory=most_calls)
     idle: float = 3.0
 
     def result_limit(self, operations: int) -> int:
@@ -95,7 +108,7 @@ class PeerHttp:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=_Connector(
                 limit=self.bounds.connections,
                 limit_per_host=self.bounds.per_host,
                 keepalive_timeout=self.bounds.idle,
@@ -170,6 +183,14 @@ class PeerHttp:
             return Broken(_cause(error, bounds))
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Closes a connection after its call where there are as many unused ones as may be open."""
+
+    def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
+        unused = sum(map(len, self._conns.values()))
+        super()._release(key, protocol, should_close=should_close or unused + self.limit >= for_peers())
+
+
 def _sendable(body: bytes | None) -> bytes | io.BytesIO | None:
     """A large body is written in pieces, so that the loop goes on meanwhile."""
     return io.BytesIO(body) if body is not None and len(body) > _WHOLE_UP_TO else body
@@ -202,10 +223,12 @@ def _cause(error: BaseException, bounds: HttpBounds) -> str:
             return "its certificate is not trusted"
         case aiohttp.ClientConnectorSSLError():
             return "TLS handshake failed"
+        case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
+            return "connection refused"
+        case aiohttp.ClientConnectorError(os_error=OSError(errno=errno.EMFILE | errno.ENFILE)):
+            return "no connection was left on this machine (ulimit -n)"
         case aiohttp.ClientConnectorError():
-            return (
-                "connection refused" if isinstance(error.os_error, ConnectionRefusedError) else "unreachable"
-            )
+            return "unreachable"
         case aiohttp.InvalidURL():
             return "not a usable address"
         case aiohttp.ServerDisconnectedError() | ConnectionResetError():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
@@ -50,7 +51,17 @@ _SESSION: Final = {
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
-"""What a session is told at its start: one that is frozen or cut off while it holds a row holds up nobody."""
+"""What a session is told at its start: one that is frozen or cut off while it holds a row holds up nobody.
+
+It is told by SET: a pooler refuses to connect with these, and lets them through as statements."""
+
+_SHARING_ROUNDS = 5
+_FIRST_ANSWER_WITHIN = 15.0
+_SESSIONS_NEEDED = (
+    "DATAJOBS_DATABASE_URL leads to a connection pooler that gives each transaction another session, and "
+    "notices, settings of a session and advisory locks need one that stays: choose session pooling "
+    "(PgBouncer: pool_mode=session), or the address of PostgreSQL itself"
+)
 
 _AWAY = (
     OSError,
@@ -66,6 +77,11 @@ _AWAY = (
     asyncpg.DiskFullError,
     asyncpg.ReadOnlySQLTransactionError,
 )
+
+
+def _session(name: str) -> str:
+    settings = {"application_name": name} | _SESSION
+    return "".join(f"set {setting} = '{value}';" for setting, value in settings.items())
 
 
 @contextlib.contextmanager
@@ -92,6 +108,10 @@ def _address_errors() -> Iterator[None]:
         yield
     except _UNUSABLE as error:
         raise WrongUse(f"DATAJOBS_DATABASE_URL cannot be used: {error}") from error
+    except PermissionError as error:
+        if error.filename is None:  # the network's word
+            raise
+        raise WrongUse(f"DATAJOBS_DATABASE_URL cannot be used: {error}") from error
 
 
 def _to_jsonb(value: object) -> bytes:
@@ -102,10 +122,55 @@ def _from_jsonb(data: bytes) -> Any:
     return msgspec.json.decode(data[1:])
 
 
-async def _prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    await connection.set_type_codec(
-        "jsonb", encoder=_to_jsonb, decoder=_from_jsonb, schema="pg_catalog", format="binary"
-    )
+async def check_sessions(url: str) -> None:
+    """Raise WrongUse when ``url`` leads to a pooler that shares sessions among its clients.
+
+    Raises StoreUnavailable when the database is away, WrongUse when the address is wrong.
+    """
+    with store_errors(), _address_errors():
+        async with asyncio.timeout(_FIRST_ANSWER_WITHIN), _connected(url) as one, _connected(url) as other:
+            try:
+                shared = await _share_sessions(one, other)
+            except asyncpg.PostgresConnectionError as error:
+                if "statement pooling" not in str(error):
+                    raise
+                shared = True
+    if shared:
+        raise WrongUse(_SESSIONS_NEEDED)
+
+
+@contextlib.asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    connection = await asyncpg.connect(url, timeout=_FIRST_ANSWER_WITHIN)
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+
+
+async def _share_sessions(
+    one: asyncpg.Connection[asyncpg.Record], other: asyncpg.Connection[asyncpg.Record]
+) -> bool:
+    """Whether one client loses its mark, or another one finds it.
+
+    While the other one is in a transaction it keeps the session that it found, so that the first one cannot
+    get the same again by chance. Statements without parameters: prepared ones break at some poolers.
+    """
+    for _ in range(_SHARING_ROUNDS):
+        mark = secrets.token_hex(8)
+        await one.execute(f"set ran_datajobs.mark = '{mark}'")
+        if not await _has(one, mark):
+            return True
+        await other.execute("begin")
+        if await _has(other, mark) or not await _has(one, mark):
+            return True
+        await other.execute("rollback")
+    return False
+
+
+async def _has(connection: asyncpg.Connection[asyncpg.Record], mark: str) -> bool:
+    found = f"select 1 where current_setting('ran_datajobs.mark', true) = '{mark}'"
+    return await connection.execute(found) == "SELECT 1"
 
 
 async def close_pool(pool: asyncpg.Pool[asyncpg.Record]) -> None:
@@ -144,16 +209,23 @@ class Database:
                 unchanged.discard(connection.get_server_pid())
             else:
                 await connection.reset()
+                await connection.execute(_session(name))
+
+        async def prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+            await connection.execute(_session(name))
+            await connection.set_type_codec(
+                "jsonb", encoder=_to_jsonb, decoder=_from_jsonb, schema="pg_catalog", format="binary"
+            )
 
         with store_errors(), _address_errors():
             pool = await asyncpg.create_pool(
                 url,
                 min_size=1,
                 max_size=size,
-                init=_prepare,
+                init=prepare,
                 reset=reset,
                 command_timeout=60,
-                server_settings=_SESSION | {"application_name": name},
+                server_settings={"application_name": name},
             )
         return cls(pool, url, name, unchanged)
 
@@ -201,9 +273,13 @@ class Database:
     async def listen_connection(self) -> asyncpg.Connection[asyncpg.Record]:
         """A connection of its own, for LISTEN; the caller closes it."""
         with store_errors():
-            return await asyncpg.connect(
-                self._url, server_settings=_SESSION | {"application_name": self._name}
-            )
+            connection = await asyncpg.connect(self._url, server_settings={"application_name": self._name})
+            try:
+                await connection.execute(_session(self._name), timeout=_FIRST_ANSWER_WITHIN)
+            except BaseException:
+                connection.terminate()
+                raise
+            return connection
 
     async def end_sessions_of_silent_workers(self) -> None:
         """Cut the sessions of workers that are connected and have asked for nothing for 12 s.

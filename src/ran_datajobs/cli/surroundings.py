@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the shell says of the machine, where it is not meant for this program and what it starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Final
+
+_LOOPBACK: Final = "localhost,127.0.0.1,127.0.0.0/8,::1"
+_PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
+
+
+def speak_utf_8() -> None:
+    """Begin anew in Python's UTF-8 mode where the locale knows ASCII alone: names, files and what others have
+    written are UTF-8 all the same."""
+    if sys.getfilesystemencoding() == "ascii" and not sys.flags.ignore_environment:
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
+
+
+def keep_loopback_direct() -> None:
+    """Let no call to this machine go through a proxy, whoever makes it."""
+    if not any(os.environ.get(name) or os.environ.get(name.upper()) for name in _PROXIES):
+        return
+    upper, lower = os.environ.get("NO_PROXY"), os.environ.get("no_proxy")
+    os.environ["NO_PROXY"] = ",".join(filter(None, (upper or lower, _LOOPBACK)))
+    os.environ["no_proxy"] = ",".join(filter(None, (lower or upper, _LOOPBACK)))
