@@ -102,7 +102,7 @@ def test_letters_that_the_output_lacks_are_written_as_escapes(tmp_path: Path) ->
     settings = "PYTHONIOENCODING=ascii DATAJOBS_RESULTS_BUCKET=f\u00fcr"
     shown = json.loads(shell(f"{settings} datajobs config --output json", tmp_path).stdout)
     assert shown["DATAJOBS_RESULTS_BUCKET"] == "f\u00fcr"
-    assert "f\\xfcr" in shell(f"{settings} datajobs config", tmp_path).stdout
+    assert "f\\u00fcr" in shell(f"{settings} datajobs config", tmp_path).stdout
 
 
 def test_a_reader_that_has_seen_enough_is_told_nothing(tmp_path: Path) -> None:
