@@ -74,6 +74,8 @@ def build(parts: NorthboundParts) -> Litestar:
         lifespan=[lambda _app: _watching(api)],
         request_max_body_size=None,
         logging_config=None,
+        debug=False,
+        pdb_on_exception=False,
     )
     if missing := access.uncovered(app):
         raise LookupError(f"routes without roles: {missing}")
