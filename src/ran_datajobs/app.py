@@ -44,7 +44,7 @@ from ran_datajobs.results.arrivals import Arrivals, Dropped
 from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.copier import Copier
 from ran_datajobs.results.job_view import JobView
-from ran_datajobs.results.objects import ObjectStore, open_folder, open_s3
+from ran_datajobs.results.objects import ObjectStore, open_folder, open_s3, start_runtime
 from ran_datajobs.results.pruner import Pruner, Retention
 from ran_datajobs.results.publisher import DeliveryPatience, Publisher
 from ran_datajobs.results.publishing import PublishLoop
@@ -81,6 +81,7 @@ async def shared_parts(
     """Open the store, the objects and the bus; close them at the end."""
     if settings.database_url is None:
         raise WrongUse("no database: set DATAJOBS_DATABASE_URL, or let `datajobs serve` run the embedded one")
+    await start_runtime()
     database = await Database.open(settings.database_url, size=pool_size, worker_id=worker_id)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(database.close)

@@ -13,6 +13,8 @@ import pytest
 
 FULL = "the output cannot be written: No space left on device"
 DATAJOBS = f"{sys.executable} -m ran_datajobs"
+LONG = ("-c", "from ran_datajobs.cli import streams; streams.prepare(); print('x' * 300_000)")
+"""A program that writes more than a pipe holds, as a command does."""
 
 
 def shell(command: str, home: Path) -> subprocess.CompletedProcess[str]:
@@ -116,3 +118,16 @@ def test_a_closed_standard_error_changes_no_status(tmp_path: Path) -> None:
     """The complaint is lost, the status is not."""
     done = shell("datajobs list 2>&-", tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
+
+
+def test_a_pipe_that_does_not_block_gets_everything() -> None:
+    """Its writer waits while it is full: more than a pipe holds arrives whole."""
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    with subprocess.Popen([sys.executable, *LONG], stdout=theirs, stderr=subprocess.PIPE) as process:
+        os.close(theirs)
+        with os.fdopen(ours, "rb") as pipe:
+            assert pipe.read() == b"x" * 300_000 + b"\n"
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 0

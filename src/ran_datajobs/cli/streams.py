@@ -7,6 +7,7 @@ import codecs
 import io
 import json
 import os
+import select
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -64,16 +65,20 @@ class _Errors(io.FileIO):
     def write(self, data: Any) -> int:
         """Write, or lose what cannot be written: the status of the command stays what it is."""
         try:
-            return super().write(data) or 0
+            written = super().write(data)
         except OSError:
             return len(data)
+        return len(data) if written is None else written
 
 
 class _Output(io.FileIO):
     def write(self, data: Any) -> int:
-        """Write; after an error nothing more is tried, so that the end of the process is quiet."""
+        """Write, and wait while a pipe that does not block is full; after an error nothing more is tried, so
+        that the end of the process is quiet."""
         try:
-            return super().write(data) or 0
+            while (written := super().write(data)) is None:
+                select.select([], [self.fileno()], [])
+            return written
         except BrokenPipeError:
             _silence(self.fileno())
             raise PipeClosed from None

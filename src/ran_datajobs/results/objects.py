@@ -29,7 +29,7 @@ from obstore.exceptions import (
     PreconditionError,
     UnauthenticatedError,
 )
-from obstore.store import LocalStore, S3Store
+from obstore.store import LocalStore, MemoryStore, S3Store
 
 from ran_datajobs.errors import InvalidRequest, StorageRefused, StorageUnavailable
 
@@ -321,6 +321,12 @@ class ObjectStore:
         if len(self._stores) > _MAX_OPEN_BUCKETS:
             self._stores.popitem(last=False)
         return store
+
+
+async def start_runtime() -> None:
+    """Start what carries every call of the object store's client in this process: at a time when a lack of
+    descriptors cannot keep it from starting, for it would not start again."""
+    await obstore.put_async(MemoryStore(), "first", b"")
 
 
 def open_folder(path: Path) -> ObjectStore:
