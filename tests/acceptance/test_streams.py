@@ -99,6 +99,16 @@ def test_a_file_or_an_address_that_is_none_ends_with_2_and_one_line(
     assert line in done.stderr
 
 
+def test_a_certificate_that_is_none_ends_with_2_and_one_line(tmp_path: Path) -> None:
+    """Nothing is started, and both files are named with what is needed."""
+    done = shell("echo > c.pem; datajobs serve --tls-cert c.pem --tls-key c.pem --data-dir d", tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert f"DATAJOBS_TLS_CERT {tmp_path / 'c.pem'} and DATAJOBS_TLS_KEY" in line
+    assert "cannot be used" in line
+    assert not (tmp_path / "d").exists()
+
+
 def test_letters_that_the_output_lacks_are_written_as_escapes(tmp_path: Path) -> None:
     """In JSON as JSON has them."""
     settings = "PYTHONIOENCODING=ascii DATAJOBS_RESULTS_BUCKET=f\u00fcr"

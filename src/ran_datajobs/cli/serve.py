@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import ssl
 import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,7 @@ import typer
 
 from ran_datajobs.cli.options import Settings, takes_settings
 from ran_datajobs.config import Group, load
+from ran_datajobs.errors import WrongUse
 
 if TYPE_CHECKING:
     from ran_datajobs.telemetry import Logger
@@ -47,8 +49,23 @@ def serve(settings: Settings) -> None:
     from ran_datajobs import telemetry
 
     settings.check_exposure()
+    _check_certificate(settings)
     telemetry.configure(level=settings.log_level, form=settings.log_format)
     asyncio.run(_serve(settings, telemetry.logger()))
+
+
+def _check_certificate(settings: Settings) -> None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password="")
+    except OSError as error:
+        files = f"DATAJOBS_TLS_CERT {settings.tls_cert} and DATAJOBS_TLS_KEY {settings.tls_key}"
+        raise WrongUse(
+            f"{files} cannot be used ({error.strerror or error}): needed are a certificate chain and its "
+            "private key without a passphrase, both PEM"
+        ) from error
 
 
 async def _serve(settings: Settings, log: Logger) -> None:
