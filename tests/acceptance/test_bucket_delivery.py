@@ -247,7 +247,7 @@ async def test_a_bucket_that_refuses_fails_the_delivery_with_the_cause(
         job_id = await submitted(service, address, NAMED)
         failed = await until_delivery(service, job_id, "FAILED")
         assert failed["deliveryDetail"] == (
-            f"cannot write to bucket '{NAMED}': {store.endpoint} answered 403 AccessDenied: as it is"
+            f"cannot write to bucket '{NAMED}': {store.endpoint}/{NAMED} answered 403 AccessDenied: as it is"
         )
         assert len(await service.responses(await service.ended(job_id))) == 8
         assert (await service.ended(await service.submit(OWNED)))["status"] == "FINSHED"
@@ -275,7 +275,8 @@ async def test_an_own_bucket_that_refuses_is_told_and_waited_for(
             plugin.serving() as address,
             whole_service(database_url, tmp_path, s3_endpoint=store.endpoint) as service,
         ):
-            cause = f"cannot write to bucket '{OWN}': {store.endpoint} answered 501 NotImplemented: as it is"
+            asked = f"{store.endpoint}/{OWN}"
+            cause = f"cannot write to bucket '{OWN}': {asked} answered 501 NotImplemented: as it is"
             answer = await service.call("GET", "/readyz", expect=503)
             assert answer["detail"] == cause
             await service.register(address, HANDLES)

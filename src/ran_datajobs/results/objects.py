@@ -71,7 +71,7 @@ _STATUS: Final = re.compile(r"status code: (\d{3}) ?([^:\n]*)")
 _CODE: Final = re.compile(r"<Code>([^<]{1,100})</Code>")
 _MESSAGE: Final = re.compile(r"<Message>([^<]{1,500})</Message>")
 _IN_FOLDER: Final = "LocalFileSystem error"
-_ENDPOINT: Final = re.compile(r"Error performing \w+ (https?://[^/\s]+)")
+_ADDRESS: Final = re.compile(r"Error performing \w+ (https?://[^/\s]+/[^/\s?]*)")
 _CURED_BY_A_REPEAT: Final = frozenset({408, 425, 429})
 
 READY_KEY: Final = "ran-datajobs/ready"
@@ -437,7 +437,7 @@ def _storage_errors(what: str, *, s3: bool) -> Iterator[None]:
 def _cause(error: Exception) -> str:
     """What went wrong: the same words for every object that it happens to."""
     text = str(error)
-    place = found[1] if (found := _ENDPOINT.search(text)) else "the S3 service"
+    place = found[1] if (found := _ADDRESS.search(text)) else "the S3 service"
     if status := _STATUS.search(text):
         told = [found[1] for each in (_CODE, _MESSAGE) if (found := each.search(text))]
         return f"{place} answered {status[1]} {': '.join(told) or status[2]}"
@@ -445,4 +445,4 @@ def _cause(error: Exception) -> str:
     if _IN_FOLDER in text:
         return first_line.rpartition(": ")[2]
     before, separator, why = first_line.partition(" - ")
-    return f"no answer of {place}: {why}" if separator and _ENDPOINT.search(before) else first_line
+    return f"no answer of {place}: {why}" if separator and _ADDRESS.search(before) else first_line
