@@ -154,6 +154,19 @@ async def test_messages_of_a_read_that_is_not_terminal_yet_do_not_end_its_lease(
     )
 
 
+async def test_a_message_that_tells_no_total_is_counted_while_the_read_is_leased(
+    service: EmbeddedService,
+) -> None:
+    """Nobody knows whether it was the last one: the read stays with who works on it."""
+    job_id = await service.job(kind="READ")
+    sub_job = await service.sub_job(job_id)
+    await service.execute(
+        "update sub_job set lease = gen_random_uuid(), leased_until = now() + interval '1 hour'"
+    )
+    await Taking(service).take(event(responses(1), subjobid=str(sub_job), sequence="0"))
+    assert await service.value("select messages = 1 and lease is not null and not attention from sub_job")
+
+
 @pytest.mark.parametrize(
     ("told", "reason"),
     [

@@ -45,6 +45,7 @@ def job(version: int, status: Status = Status.RUNNING) -> JobRow:
         reason=None,
         delivery=1,
         delivery_state=DeliveryState.PENDING,
+        delivery_detail=None,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
         started_at=None,
         ended_at=None,
@@ -68,6 +69,8 @@ def sub_job(version: int, position: int) -> tuple[int, SubJobAnswer]:
         unknown=0,
         attempts=1,
         last_error=None,
+        objects_cause=None,
+        objects_since=None,
         version=version,
     )
     return version, VIEW.sub_job(row)

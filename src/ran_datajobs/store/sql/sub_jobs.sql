@@ -393,7 +393,8 @@ with counted as (
     update sub_job s
     set last_part_at = clock_timestamp(), result_total = greatest(t.total, s.result_total), messages = s.messages + t.messages,
         objects_cause = null, objects_since = null,
-        attention = s.attention or s.lease is not null and s.messages + t.messages >= greatest(t.total, s.result_total),
+        attention = s.attention or s.lease is not null
+                    and coalesce(s.messages + t.messages >= greatest(t.total, s.result_total), false),
         due_at = case when s.lease is null and s.stage = 'COLLECTING'
                            and s.messages + t.messages >= greatest(t.total, s.result_total)
                       then clock_timestamp() else s.due_at end
