@@ -152,6 +152,7 @@ async def test_the_page_says_what_a_job_waits_for(database_url: str, tmp_path: P
     async with plugin.serving() as address, whole_service(database_url, tmp_path) as service:
         job_id = await submitted(service, address)
         await until(service, job_id, lambda job: "deliveryDetail" in job)
+        await service.ended(job_id)
         shutil.rmtree(tmp_path / "objects" / OWN)
         obstacle = tmp_path / "objects" / OWN
         obstacle.write_text("in the way")

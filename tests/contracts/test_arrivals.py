@@ -139,32 +139,20 @@ async def test_a_read_that_has_all_its_messages_is_due_at_once(
 
 
 @pytest.mark.parametrize("stage", ["STARTING", "TRACKING"])
+@pytest.mark.parametrize(("total", "all_in"), [({"total": "1"}, True), ({}, False)])
 async def test_messages_of_a_read_that_is_not_terminal_yet_do_not_end_its_lease(
-    service: EmbeddedService, stage: str
+    service: EmbeddedService, stage: str, total: dict[str, str], *, all_in: bool
 ) -> None:
-    """They are counted; who works on the read is told that all are in."""
+    """They are counted; who works on the read is told that all are in, where a message tells how many."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id, stage=stage)
     await service.execute(
         "update sub_job set lease = gen_random_uuid(), leased_until = now() + interval '1 hour'"
     )
-    await Taking(service).take(event(responses(1), subjobid=str(sub_job), sequence="0", total="1"))
-    assert await service.value(
-        "select lease is not null and attention and stage = $1::sub_job_stage from sub_job", stage
-    )
-
-
-async def test_a_message_that_tells_no_total_is_counted_while_the_read_is_leased(
-    service: EmbeddedService,
-) -> None:
-    """Nobody knows whether it was the last one: the read stays with who works on it."""
-    job_id = await service.job(kind="READ")
-    sub_job = await service.sub_job(job_id)
-    await service.execute(
-        "update sub_job set lease = gen_random_uuid(), leased_until = now() + interval '1 hour'"
-    )
-    await Taking(service).take(event(responses(1), subjobid=str(sub_job), sequence="0"))
-    assert await service.value("select messages = 1 and lease is not null and not attention from sub_job")
+    await Taking(service).take(event(responses(1), subjobid=str(sub_job), sequence="0", **total))
+    assert await service.value("select messages = 1 and lease is not null from sub_job")
+    assert await service.value("select stage = $1::sub_job_stage from sub_job", stage)
+    assert await service.value("select attention from sub_job") is all_in
 
 
 @pytest.mark.parametrize(
