@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -12,10 +11,11 @@ import pytest
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.results import delivery
-from ran_datajobs.results.objects import ObjectStore, manifest_key, open_folder, open_s3
+from ran_datajobs.results.objects import manifest_key, open_folder
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.parts import Part
 from tests.contracts.delivery_service import BUCKET, NOW, Service, responses
+from tests.contracts.test_objects import s3_objects
 from tests.peers.s3 import S3Service
 
 NAMED = S3Service.other_bucket
@@ -31,18 +31,8 @@ def service(request: pytest.FixtureRequest, database: Database, tmp_path: Path) 
     """Delivery over each kind of object store."""
     objects = open_folder(tmp_path / "objects")
     if request.param == "s3":
-        objects = s3(request.getfixturevalue("s3_service"))
+        objects = s3_objects(request.getfixturevalue("s3_service"))
     return Service(database, objects, PostgresBus(database))
-
-
-def s3(service: S3Service) -> ObjectStore:
-    """The real service, given up soon."""
-    return open_s3(
-        service.endpoint,
-        access_key_id=service.access_key_id,
-        secret_access_key=service.secret_access_key,
-        give_up=timedelta(seconds=2),
-    )
 
 
 async def ended_job(service: Service, bucket: str, *, size: int = 10) -> tuple[UUID, list[Part]]:
@@ -167,7 +157,7 @@ async def test_a_bucket_that_is_missing_is_told_and_its_delivery_fails_with_the_
 ) -> None:
     """It is told while it is tried; after the time for what a repeat cannot cure it is FAILED. Jobs of
     another bucket are delivered meanwhile, and a redeliver tries again."""
-    service = Service(database, s3(s3_service), PostgresBus(database))
+    service = Service(database, s3_objects(s3_service), PostgresBus(database))
     job_id, _ = await ended_job(service, MISSING)
     well, parts = await ended_job(service, NAMED)
     await service.copy(MISSING)

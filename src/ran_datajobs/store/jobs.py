@@ -22,8 +22,9 @@ from ran_datajobs.store.queries import named_queries
 
 _SQL = named_queries("jobs")
 _FIND = _SQL["find_job"].replace(":waits", _SQL["waits"])
-_LIST = _SQL["list_jobs"].replace(":waits", _SQL["waits"])
-_LIST_BY_ID = _SQL["list_jobs_by_id"].replace(":waits", _SQL["waits"])
+_LIST_OF = _SQL["list_jobs"].replace(":waits", _SQL["waits"])
+_LIST = _LIST_OF.replace(":jobs", "data_job")
+_LIST_BY_ID = _LIST_OF.replace(":jobs", f"({_SQL['jobs_by_id']})")
 
 TOPIC, BUCKET = "TOPIC", "BUCKET"
 

@@ -41,7 +41,7 @@ where j.job_id = $1 and ($2::text is null or j.client = $2);
 
 -- name: list_jobs
 select j.*, o.waits_cause, o.waits_since from (
-    select * from data_job
+    select * from :jobs d
     where ($1::text is null or client = $1)
       and ($2::job_status is null or status = $2)
       and ($3::job_type is null or type = $3)
@@ -58,17 +58,9 @@ from (select j.objects_cause as cause, j.objects_since as since where j.objects_
        where s.job_id = j.job_id and s.objects_cause is not null order by s.objects_since limit 1)) w
 order by w.since limit 1
 
--- name: list_jobs_by_id
--- The range comes first, whatever the planner knows of it: few jobs are in it.
-with named as materialized (select * from data_job where job_id between $6 and $7)
-select j.*, o.waits_cause, o.waits_since from (
-    select * from named
-    where ($1::text is null or client = $1)
-      and ($2::job_status is null or status = $2)
-      and ($3::job_type is null or type = $3)
-      and ($4::bigint is null or seq < $4)
-    order by seq desc limit $5) j left join lateral (:waits) o on true
-order by j.seq desc;
+-- name: jobs_by_id
+-- Few jobs are in a range of ids: it comes first, whatever the planner knows of it.
+select * from data_job where job_id between $6 and $7 offset 0
 
 -- name: count_sub_jobs
 select job_id, status, count(*) as sub_jobs from sub_job where job_id = any ($1::uuid[]) group by job_id, status;
