@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import codecs
+import json
 import re
-from collections.abc import Iterator
-from typing import Final, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -15,12 +16,35 @@ from ran_datajobs.errors import InvalidRequest
 
 _PATH_STEP: Final = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")
 _MISSING: Final = re.compile(r"Object missing required field `([^`]+)`")
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.+)`", re.DOTALL)
+_EXPECTED: Final = re.compile(r"Expected `([^`]+)`(.*?)(?:, got `([^`]+)`)?", re.DOTALL)
+_LENGTH: Final = re.compile(r"of length (>=|<=) (\d+)")
+_RANGE: Final = re.compile(r"(>=|<=|>|<) (\S+)")
+_COMPARED: Final = {">=": "of at least", "<=": "of at most", ">": "above", "<": "below"}
+_KINDS: Final = {
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "object": "an object",
+    "array": "a list",
+    "null": "null",
+    "uuid": "a UUID",
+    "datetime": "a date and time (RFC 3339)",
+}
 _LONGEST_NAME: Final = 128
 _TOLD_STEPS: Final = 3
 """So far a pointer leads into a typed body: below may be the names of private properties."""
 
 MOST_STEPS: Final = 16
 """So far a pointer leads at all."""
+
+MAX_TOLD: Final = 40
+"""So many characters of a wrong value are told."""
+
+NESTED_TOO_DEEPLY: Final = "the body is nested more deeply than can be read, which is about 1,000 levels"
+
+_SCALARS: Final = (str, int, float, type(None))
 
 # Everything up to half of a surrogate pair, which is the group: whole pairs go with the rest.
 _HALF_A_PAIR: Final = re.compile(
@@ -81,12 +105,12 @@ def decoded(body: bytes, decoder: msgspec.json.Decoder[_Body]) -> _Body:
         if not body.isascii():
             body.decode()
         return decoder.decode(body)
-    except UnicodeDecodeError:
-        raise InvalidRequest("the body is not UTF-8") from None
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"the body is not UTF-8 (byte {error.start})") from None
     except RecursionError:
-        raise InvalidRequest("the body is nested too deeply") from None
+        raise InvalidRequest(NESTED_TOO_DEEPLY) from None
     except msgspec.ValidationError as error:
-        pointer, detail = _fault(error)
+        pointer, detail = fault_of(error, body, decoder)
         raise InvalidRequest(f"{pointer}: {detail}", ((pointer, detail),)) from None
     except msgspec.DecodeError as error:
         raise malformed(body, error, _TOLD_STEPS) from None
@@ -100,7 +124,10 @@ def malformed(body: bytes, error: msgspec.DecodeError, most_steps: int = MOST_ST
     """
     pointer = _place_of_half_a_pair(body, most_steps)
     if pointer is None:
-        return InvalidRequest(str(error))
+        words = str(error)
+        if words == "Input data was truncated":
+            words = "JSON is malformed: it ends before its last value is complete"
+        return InvalidRequest(words)
     detail = "is not a Unicode text: it has half of a surrogate pair"
     return InvalidRequest(f"{pointer}: {detail}", ((pointer, detail),))
 
@@ -167,12 +194,114 @@ def _inside(text: bytes) -> Iterator[tuple[str, bytes]]:
             msgspec.json.Decoder(Raw).decode(text)
 
 
-def _fault(error: msgspec.ValidationError) -> tuple[str, str]:
-    """Where and what. msgspec's ``$.createdCmHandles[0].alternateId`` becomes a pointer; the key of a free
-    form object stays unsaid."""
-    detail, _, place = str(error).partition(" - at `")
+def fault_of(
+    error: msgspec.ValidationError, body: bytes, decoder: msgspec.json.Decoder[Any]
+) -> tuple[str, str]:
+    """Where ``body`` has a fault (a JSON pointer), and what is needed and given there.
+
+    The key of a free form object stays unsaid, and so does what is below it.
+    """
+    words, _, place = str(error).partition(" - at `")
     steps = [name or number for name, number in _PATH_STEP.findall(place.rstrip("`"))]
-    if missing := _MISSING.fullmatch(detail):
+    if missing := _MISSING.fullmatch(words):
         steps.append(missing[1])
-        detail = "is missing"
-    return "#" + "".join(f"/{step}" for step in steps if step != "..."), detail
+        return _pointer(steps), "is missing"
+    if unknown := _UNKNOWN.fullmatch(words):
+        steps.append(pointer_step(unknown[1]))
+        return _pointer(steps), "is not known here: take it out"
+    inside = "..." not in steps and len(steps) <= MOST_STEPS
+    given = _value_at(body, steps) if inside else None
+    return _pointer(steps), in_words(words, given, _choices(decoder.type, steps))
+
+
+def in_words(words: str, given: Raw | str | None = None, choices: Sequence[str] = ()) -> str:
+    """What a decoder says of a value that it does not take, as ``must be a string; it is 7``.
+
+    ``given``: the value, where it may be told; ``choices``: those that are taken.
+    """
+    kind = None
+    if choices:
+        needed = f"must be one of {', '.join(choices)}"
+    elif found := _EXPECTED.fullmatch(words):
+        kinds, bound, kind = found.groups()
+        needed = f"must be {' or '.join(_KINDS.get(each, each) for each in kinds.split(' | '))}"
+        needed += _bound(bound.strip())
+    else:
+        needed = f"cannot be used: {words[:1].lower()}{words[1:]}"
+    if given is not None:
+        return f"{needed}; it is {got(given)}"
+    return f"{needed}; it is {_KINDS.get(kind, kind)}" if kind else needed
+
+
+def got(value: object) -> str:
+    """A value as it is told beside what is needed: texts and numbers as JSON, cut where they are long."""
+    if isinstance(value, Raw):
+        text = bytes(value)[: 4 * MAX_TOLD].decode("utf-8", "ignore")
+    else:
+        told = json.dumps(value, ensure_ascii=False) if isinstance(value, _SCALARS) else "["
+        text = told.encode("utf-8", "replace").decode()
+    kind = {"{": "an object", "[": "a list"}.get(text[:1])
+    return kind or (text if len(text) <= MAX_TOLD else text[:MAX_TOLD] + "…")
+
+
+def _pointer(steps: Iterable[str]) -> str:
+    return "#" + "".join(f"/{step}" for step in steps if step != "...")
+
+
+def _bound(words: str) -> str:
+    """``of length <= 3`` as people say it."""
+    if found := _LENGTH.fullmatch(words):
+        least = "at least" if found[1] == ">=" else "at most"
+        return f" of {least} {found[2]} in length"
+    if found := _RANGE.fullmatch(words):
+        return f" {_COMPARED[found[1]]} {found[2]}"
+    return f" {words}" if words else ""
+
+
+def _value_at(body: bytes, steps: Sequence[str]) -> Raw | None:
+    value = body.lstrip(b" \t\r\n")
+    try:
+        for step in steps:
+            value = [raw for name, raw in _inside(value) if name == step][-1].lstrip(b" \t\r\n")
+    except (IndexError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return Raw(value)
+
+
+def _choices(wanted: object, steps: Sequence[str]) -> tuple[str, ...]:
+    """The values that the type takes at a place of it, when they can be listed."""
+    places = [msgspec.inspect.type_info(wanted)]
+    for step in steps:
+        places = [below for place in _alternatives(places) for below in _below(place, step)]
+    found: dict[str, None] = {}
+    for place in _alternatives(places):
+        match place:
+            case msgspec.inspect.EnumType(cls):
+                found.update(dict.fromkeys(str(member.value) for member in cls))
+            case msgspec.inspect.LiteralType(values):
+                found.update(dict.fromkeys(str(value) or '""' for value in values))
+            case msgspec.inspect.NoneType():
+                pass
+            case _:
+                return ()
+    return tuple(found)
+
+
+def _alternatives(places: Iterable[msgspec.inspect.Type]) -> Iterator[msgspec.inspect.Type]:
+    for place in places:
+        while isinstance(place, msgspec.inspect.Metadata):
+            place = place.type
+        if isinstance(place, msgspec.inspect.UnionType):
+            yield from _alternatives(place.types)
+        else:
+            yield place
+
+
+def _below(place: msgspec.inspect.Type, step: str) -> Iterator[msgspec.inspect.Type]:
+    match place:
+        case msgspec.inspect.StructType(fields=fields):
+            yield from (field.type for field in fields if field.encode_name == step)
+        case msgspec.inspect.ListType(item_type=item) | msgspec.inspect.VarTupleType(item_type=item):
+            yield item
+        case msgspec.inspect.DictType(value_type=value):
+            yield value

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +13,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from ran_datajobs.dmi.jobs import NewJob
 from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.job import Op, Operation
+from ran_datajobs.json_body import NESTED_TOO_DEEPLY, fault_of, got, malformed
 from ran_datajobs.southbound.wire import (
     ACCEPT_TYPES,
     CONTENT_TYPES,
@@ -31,7 +31,6 @@ MAX_LISTED: Final = 100
 """So many faults of one body are listed."""
 
 _WITH_VALUE: Final = frozenset({Op.ADD, Op.REPLACE, Op.MERGE, Op.ACTION, Op.TEST})
-_PLACE: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?P<where>[^`]*)`)?$", re.DOTALL)
 _SEED: Final = msgspec.json.Decoder(SeedCreate)
 _ONAP: Final = msgspec.json.Decoder(OnapCreate)
 
@@ -46,26 +45,26 @@ def seed_job(request_id: str, destination: str, key: str, body: bytes, most: int
     """The job of a seed create for ``request_id``; raises InvalidRequest. ``most``: operations at most."""
     create = _decoded(_SEED, SeedOperation, body)
     if create.request_id != request_id:
-        raise InvalidRequest(
-            "the body names another job than the path",
-            (("#/requestId", f"must be {request_id!r} as in the path"),),
-        )
+        detail = f"must be {request_id!r} as in the path; it is {got(create.request_id)}"
+        raise _refused([("#/requestId", detail)])
     reads = {operation.op is Op.READ for operation in create.data}
     if len(reads) > 1:
-        raise InvalidRequest("reads and writes are mixed", (("#/data", "must be all reads or no reads"),))
+        detail = "must hold reads alone or writes alone; it holds both: send them as two jobs"
+        raise _refused([("#/data", detail)])
     return _new_job(create, create.request_id, True in reads, destination, key, body, most)
 
 
 def onap_job(is_read: bool, destination: str, key: str, body: bytes, most: int) -> NewJob:
     """The job of a ``cmwriteJob`` or ``cmreadJob`` create; raises InvalidRequest."""
     create = _decoded(_ONAP, OnapOperation, body)
+    needed = "'read' in a cmreadJob" if is_read else "that of a write in a cmwriteJob"
     wrong = [
-        (f"#/data/{place}/op", f"{operation.op.value!r} is not for this kind of job")
+        (f"#/data/{place}/op", f"must be {needed}; it is {got(operation.op.value)}")
         for place, operation in enumerate(create.data)
         if (operation.op is Op.READ) is not is_read
     ]
     if wrong:
-        raise InvalidRequest("operations of the wrong kind", tuple(wrong[:MAX_LISTED]), len(wrong))
+        raise _refused(wrong)
     return _new_job(create, create.data_job_id, is_read, destination, key, body, most)
 
 
@@ -85,7 +84,7 @@ def _new_job(
         )
     )
     if problems:
-        raise InvalidRequest("the create cannot be used", tuple(problems[:MAX_LISTED]), len(problems))
+        raise _refused(problems)
     return NewJob(
         request_id,
         key,
@@ -100,6 +99,13 @@ def _new_job(
     )
 
 
+def _refused(problems: Sequence[Problem]) -> InvalidRequest:
+    """What is told of a body with these faults; its text has the first."""
+    pointer, detail = problems[0]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return InvalidRequest(f"{pointer}: {detail}{more}", tuple(problems[:MAX_LISTED]), len(problems))
+
+
 def _taken(operation: Operation) -> Operation:
     """The operation as it is carried out: the value of a ``remove`` is ignored (RFC 6902 §4)."""
     return msgspec.structs.replace(operation, value=UNSET) if operation.op is Op.REMOVE else operation
@@ -109,22 +115,27 @@ def _problems(
     create: SeedCreate | OnapCreate, texts: dict[str, str], operations: Sequence[Operation], most: int
 ) -> Iterator[Problem]:
     if create.data_accept_type not in ACCEPT_TYPES:
-        yield "#/dataAcceptType", f"must be one of {', '.join(sorted(ACCEPT_TYPES))}"
+        yield "#/dataAcceptType", _one_of(ACCEPT_TYPES, create.data_accept_type)
     if create.data_content_type not in CONTENT_TYPES:
-        yield "#/dataContentType", f"must be one of {', '.join(sorted(CONTENT_TYPES))}"
+        yield "#/dataContentType", _one_of(CONTENT_TYPES, create.data_content_type)
     if not create.data_producer_id:
         yield "#/dataProducerId", "must not be empty"
     for name, text in (*texts.items(), ("dataProducerId", create.data_producer_id)):
         if len(text) > MAX_TEXT:
-            yield "", f"{name} must have at most {MAX_TEXT} characters"
+            yield "#", f"the {name} has {len(text)} characters, at most {MAX_TEXT} are kept"
     if not 0 < len(operations) <= most:
-        yield "#/data", f"must hold 1 to {most} operations, has {len(operations)}"
-    seen: set[str] = set()
+        yield "#/data", f"must hold 1 to {most} operations; it holds {len(operations)}"
+    seen: dict[str, int] = {}
     for place, operation in enumerate(operations):
         if operation.id_text in seen:
-            yield f"#/data/{place}/operationId", "stands twice"
-        seen.add(operation.id_text)
+            first = f"#/data/{seen[operation.id_text]}"
+            yield f"#/data/{place}/operationId", f"{got(operation.id_text)} is the id of {first} as well"
+        seen.setdefault(operation.id_text, place)
         yield from _operation_problems(place, operation)
+
+
+def _one_of(known: Collection[str], given: str) -> str:
+    return f"must be one of {', '.join(sorted(known))}; it is {got(given)}"
 
 
 def _operation_problems(place: int, operation: Operation) -> Iterator[Problem]:
@@ -134,11 +145,11 @@ def _operation_problems(place: int, operation: Operation) -> Iterator[Problem]:
     if operation.op in _WITH_VALUE and not has_value:
         yield f"#/data/{place}/value", f"is needed by {operation.op.value!r}"
     if operation.op not in _WITH_VALUE and has_value:
-        yield f"#/data/{place}/value", f"does not belong to {operation.op.value!r}"
+        yield f"#/data/{place}/value", f"does not belong to {operation.op.value!r}: take it out"
     if not isinstance(operation.scope, UnsetType):
         level = operation.scope.scope_level
         if level is not None and level < 0:
-            yield f"#/data/{place}/scope/scopeLevel", "must not be negative"
+            yield f"#/data/{place}/scope/scopeLevel", f"must be at least 0; it is {level}"
 
 
 def _decoded(
@@ -150,12 +161,13 @@ def _decoded(
             body.decode()
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        problems = _places(operation, body) or (_problem("", error),)
-        raise InvalidRequest(
-            "the create is not of the right shape", problems[:MAX_LISTED], len(problems)
-        ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"the body is not JSON: {error}") from None
+        raise _refused(_places(operation, body) or (fault_of(error, body, decoder),)) from None
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"the body is not UTF-8 (byte {error.start})") from None
+    except RecursionError:
+        raise InvalidRequest(NESTED_TOO_DEEPLY) from None
+    except msgspec.DecodeError as error:
+        raise malformed(body, error) from None
 
 
 def _places(operation: type[SeedOperation | OnapOperation], body: bytes) -> tuple[Problem, ...]:
@@ -165,22 +177,14 @@ def _places(operation: type[SeedOperation | OnapOperation], body: bytes) -> tupl
         lines = msgspec.json.decode(body, type=_Data).data
     except msgspec.DecodeError:  # of another shape, or broken off behind the first fault
         return ()
-    decode: Callable[[Raw], Any] = msgspec.json.Decoder(operation).decode
+    decoder = msgspec.json.Decoder(operation)
     for place, line in enumerate(lines):
         try:
-            decode(line)
-        except msgspec.DecodeError as error:
-            problems.append(_problem(f"/data/{place}", error))
+            decoder.decode(line)
+        except msgspec.ValidationError as error:
+            pointer, detail = fault_of(error, bytes(line), decoder)
+            problems.append((f"#/data/{place}{pointer.removeprefix('#')}", detail))
     return tuple(problems)
-
-
-def _problem(below: str, error: msgspec.DecodeError) -> Problem:
-    """``Expected `str`, got `int` - at `$.path``` as a JSON pointer and a sentence."""
-    found = _PLACE.match(str(error))
-    if found is None:
-        return "#" + below, str(error)
-    where = (found["where"] or "$").removeprefix("$").replace("[", ".").replace("]", "")
-    return "#" + below + where.replace(".", "/"), found["what"]
 
 
 def _fingerprint(request_id: str, destination: str, body: bytes) -> bytes:

@@ -19,13 +19,14 @@ from typing import Annotated, Final
 from urllib.parse import quote
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Raw, Struct, field
 
 from ran_datajobs.dmi.provmns import Http, ProvMnsElement, ProvMnsServer
 from ran_datajobs.dmi.provmns_documents import Span
 from ran_datajobs.dmi.provmns_names import Aliases, openapi_aliases
 from ran_datajobs.dmi.provmns_read import ScopeSpelling
 from ran_datajobs.errors import WrongUse
+from ran_datajobs.json_body import fault_of, pointer_step
 from ran_datajobs.nrm.model import Model, load
 
 DATA_PRODUCER: Final = "{dataProducerId}"
@@ -65,17 +66,32 @@ class ServerEntry(Struct, frozen=True, forbid_unknown_fields=True):
     actions: bool = False
 
 
+_entries: Final = msgspec.json.Decoder(dict[str, Raw])
+_entry: Final = msgspec.json.Decoder(ServerEntry)
+
+
 def read_servers(file: Path) -> dict[str, ServerEntry]:
     """The entries of a file by data producer id. Raises WrongUse, naming what is wrong."""
     try:
-        if file.stat().st_size > MAX_FILE:
-            raise WrongUse(f"{file}: has more than {MAX_FILE} bytes")
+        if (size := file.stat().st_size) > MAX_FILE:
+            raise WrongUse(f"{file} has {size} bytes, at most {MAX_FILE} are read")
         text = file.read_bytes().removeprefix(codecs.BOM_UTF8)
-        return msgspec.json.decode(text, type=dict[str, ServerEntry])
+        return {name: _read_entry(file, name, entry) for name, entry in _entries.decode(text).items()}
     except OSError as error:
         raise WrongUse(f"{file} cannot be read: {error.strerror}") from error
+    except msgspec.ValidationError as error:
+        raise WrongUse(f"{file}: {': '.join(fault_of(error, text, _entries))}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WrongUse(f"{file}: {error}") from error
+
+
+def _read_entry(file: Path, name: str, entry: Raw) -> ServerEntry:
+    try:
+        return _entry.decode(entry)
+    except msgspec.ValidationError as error:
+        pointer, detail = fault_of(error, bytes(entry), _entry)
+        where = f"#/{pointer_step(name)}{pointer.removeprefix('#')}"
+        raise WrongUse(f"{file}: {where}: {detail}") from error
 
 
 class ProvMnsElements:

@@ -27,6 +27,7 @@ from ran_datajobs.dmi.journal import KeyTaken
 from ran_datajobs.dmi.problems import answer_problems, problem
 from ran_datajobs.dmi.records import JobState
 from ran_datajobs.dmi.settings import PluginSettings
+from ran_datajobs.json_body import got
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.problem import RETRY_AFTER
 from ran_datajobs.southbound import wire
@@ -68,7 +69,7 @@ class _Plugin:
         """The job under an id of a path; a 404 when there is none, or none of that request or producer."""
         state = self.jobs.state(unquote(data_producer_job_id))
         if state is None or any(getattr(state.job, name) != value for name, value in expected.items()):
-            raise NotFoundException("this plugin has no such job")
+            raise NotFoundException("this plugin has no job of this id")
         return state
 
     async def create(self, request: _Request, new: NewJob, dialect: wire.Dialect) -> Response[Any]:
@@ -247,7 +248,8 @@ def _key(request: _Request) -> str:
 async def _body(request: _Request) -> bytes:
     kind = request.headers.get("Content-Type", wire.JSON).partition(";")[0].strip().lower()
     if kind != wire.JSON and not kind.endswith("+json"):
-        raise ClientException("the body must be JSON", status_code=415)
+        told = got(kind) if kind else "missing"
+        raise ClientException(f"Content-Type must be application/json; it is {told}", status_code=415)
     return await request.body()
 
 

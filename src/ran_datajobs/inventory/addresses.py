@@ -11,6 +11,8 @@ import ipaddress
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from ran_datajobs.json_body import got
+
 MAX_ADDRESS: Final = 2000
 """Longest plugin address, in characters."""
 
@@ -65,24 +67,28 @@ class AllowList:
         return any(number in network for network in self._networks)
 
 
+_FORM: Final = "an address is written http://host:port or https://host:port"
+
+
 def _split(address: str) -> SplitResult:
     if len(address) > MAX_ADDRESS or not address.isascii() or not address.isprintable() or " " in address:
-        raise AddressRefused(f"an address has at most {MAX_ADDRESS} printable ASCII characters, no blanks")
+        needed = f"an address has at most {MAX_ADDRESS} printable ASCII characters, no blanks"
+        raise AddressRefused(f"{needed}; this is {got(address)}")
     try:
         parts = urlsplit(address)
         port = parts.port
     except ValueError:
-        raise AddressRefused("this is not a URL") from None
-    if parts.scheme not in _PORTS or not parts.hostname:
-        raise AddressRefused("write http://host:port or https://host:port")
+        raise AddressRefused(f"{_FORM}; this is no URL") from None
     if "@" in parts.netloc:
-        raise AddressRefused("an address has no user and no password")
+        raise AddressRefused("an address has no user and no password: take out what stands before the '@'")
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise AddressRefused(f"{_FORM}; this is {got(address)}")
     if "?" in address or "#" in address or "\\" in address:
-        raise AddressRefused("an address has no query, no fragment and no backslash")
+        raise AddressRefused(f"an address has no query, no fragment and no backslash; this is {got(address)}")
     if port == 0 or parts.netloc.endswith(":"):
-        raise AddressRefused("the port is missing or 0")
+        raise AddressRefused(f"the port of an address is 1 to 65535; this is {got(address)}")
     if any(part in {".", ".."} for part in parts.path.split("/")):
-        raise AddressRefused("an address has no '.' or '..' in its path")
+        raise AddressRefused(f"an address has no '.' or '..' in its path; this is {got(address)}")
     return parts
 
 

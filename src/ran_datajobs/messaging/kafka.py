@@ -152,7 +152,9 @@ class KafkaBus:
                 self._publisher = None
                 await self._dispose(producer)
                 if isinstance(error, Fenced):
-                    raise BusUnavailable("the broker has forgotten this client") from error
+                    raise BusUnavailable(
+                        "the broker has closed this client's transactions: a repeat has new ones"
+                    ) from error
                 if (refusal := await self._blamed(producer, [topic], error)) is not None:
                     raise refusal from error
                 raise

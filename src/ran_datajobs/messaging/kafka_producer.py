@@ -126,7 +126,7 @@ class TransactionalProducer:
                 )
             except BufferError:
                 if time.monotonic() > deadline:
-                    raise BusUnavailable("the broker does not take messages") from None
+                    raise BusUnavailable(f"the broker took no message for {self._patience:g} s") from None
                 _served(self._producer.poll, _PAUSE)
             except KafkaException as error:
                 if (refusal := _refusal(record.topic, error.args[0])) is not None:

@@ -19,6 +19,7 @@ _NOT_OURS: Final = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.TOPIC_AUTHORIZATION_FAILED}
 )
 _THERE_ALREADY: Final = frozenset({KafkaError.TOPIC_ALREADY_EXISTS})
+_HIDDEN: Final = "it is missing, or this service may not know it: create it, or grant DESCRIBE and WRITE"
 _WRITING: Final = frozenset({"WRITE", "ALL"})
 
 
@@ -27,6 +28,7 @@ class KafkaTopics:
 
     def __init__(self, settings: Mapping[str, Any], patience: float) -> None:
         self._settings = dict(settings)
+        self._address = self._settings.get("bootstrap.servers", "")
         self._patience = patience
         self._client: AdminClient | None = None
 
@@ -39,7 +41,7 @@ class KafkaTopics:
         if description is None:
             return False
         if not may_write(description.authorized_operations):
-            raise TopicRefused(topic, "this service may not write to it")
+            raise TopicRefused(topic, "this service may not write to it: grant its user WRITE")
         return True
 
     def refusing(self, topics: Collection[str]) -> TopicRefused | None:
@@ -47,7 +49,10 @@ class KafkaTopics:
         for topic in topics:
             try:
                 if not self.exists(topic):
-                    return TopicRefused(topic, "it is missing, or this service may not know it")
+                    return TopicRefused(
+                        topic,
+                        _HIDDEN,
+                    )
             except TopicRefused as refusal:
                 return refusal
         return None
@@ -57,7 +62,7 @@ class KafkaTopics:
         try:
             return list(self._administering().list_topics(timeout=self._patience).topics)
         except KafkaException as error:
-            raise meaning("the broker does not answer", error.args[0]) from error
+            raise meaning(f"the broker {self._address} does not answer", error.args[0]) from error
 
     def create_missing(self, wanted: Sequence[NewTopic]) -> None:
         """Create those of ``wanted`` that are not there."""
@@ -73,7 +78,7 @@ class KafkaTopics:
         described = self._administering().describe_topics(
             TopicCollection([topic]), include_authorized_operations=True, request_timeout=self._patience
         )
-        return self._answered(described[topic], "the broker does not answer", _NOT_OURS)
+        return self._answered(described[topic], f"the broker {self._address} does not answer", _NOT_OURS)
 
     def _answered(self, answer: Future[Any], what: str, expected: Container[int]) -> Any:
         """What came; ``None`` for one of the ``expected`` errors."""

@@ -16,6 +16,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.routes import HTTPRoute
 from litestar.types import Guard
 
+from ran_datajobs.json_body import got
 from ran_datajobs.northbound import paths
 from ran_datajobs.northbound.tokens import LOCAL, Client, Role, TokenTable
 
@@ -122,7 +123,10 @@ def _authorised(
 def _check_accept(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     produces: tuple[str, ...] = handler.opt.get("produces", ("application/json",))
     if "accept" in connection.headers and choose(connection.headers["accept"], produces) is None:
-        raise HTTPException(status_code=406, detail=f"this can be had as {', '.join(produces)} only")
+        raise HTTPException(
+            status_code=406,
+            detail=f"Accept must take {' or '.join(produces)}; it is {got(connection.headers['accept'])}",
+        )
 
 
 def choose(accept: str, offered: tuple[str, ...]) -> str | None:

@@ -13,7 +13,7 @@ from litestar.exceptions import ClientException, HTTPException
 from msgspec import Struct
 from prometheus_client import Gauge
 
-from ran_datajobs.json_body import json_text
+from ran_datajobs.json_body import got, json_text
 from ran_datajobs.problem import RETRY_AFTER
 
 _MIB: Final = 1024 * 1024
@@ -94,7 +94,8 @@ class Bodies:
         if self._in_flight + size > self._limits.max_bodies_in_flight:
             raise HTTPException(
                 status_code=429,
-                detail="too many bytes of request bodies are in flight: send it again later",
+                detail=f"request bodies of {self._in_flight} bytes are being worked on, and with {size} more "
+                f"there would be more than {self._limits.max_bodies_in_flight}: send it again later",
                 headers={"Retry-After": str(RETRY_AFTER)},
             )
         self._count(size)
@@ -119,7 +120,10 @@ class Bodies:
                 async with asyncio.timeout(self._limits.body_pause):
                     message = await request.receive()
             except TimeoutError:
-                raise HTTPException(status_code=408, detail="the body did not go on in time") from None
+                raise HTTPException(
+                    status_code=408,
+                    detail=f"nothing more of the body came for {self._limits.body_pause:g} s: send it again",
+                ) from None
             if message["type"] != "http.request":
                 raise ClientException(detail="the client went away before the body was complete")
             yield message["body"]
@@ -141,10 +145,12 @@ def is_json(content_type: str) -> bool:
 
 
 def _check_media_type(request: Request[Any, Any, Any]) -> None:
-    if not is_json(request.headers.get("content-type", "")):
-        raise HTTPException(status_code=415, detail="the body must be JSON: Content-Type: application/json")
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise HTTPException(status_code=415, detail="the body must not be compressed (no Content-Encoding)")
+    if not is_json(kind := request.headers.get("content-type", "")):
+        told = got(kind) if kind else "missing"
+        raise HTTPException(status_code=415, detail=f"Content-Type must be application/json; it is {told}")
+    if (encoding := request.headers.get("content-encoding", "identity").strip().lower()) != "identity":
+        detail = f"Content-Encoding must be identity, which is none; it is {got(encoding)}"
+        raise HTTPException(status_code=415, detail=detail)
 
 
 def _declared_length(request: Request[Any, Any, Any]) -> int:

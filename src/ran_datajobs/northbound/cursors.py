@@ -29,6 +29,11 @@ def place_of(kind: str, text: str | None) -> int | None:
     found = _PLACE.fullmatch(plain)
     if found is None or found[1].decode() != kind:
         raise ValidationException(
-            extra=[{"key": "cursor", "message": "not a cursor of this list: take it from 'next'"}]
+            extra=[
+                {
+                    "key": "cursor",
+                    "message": f"{text[:64]!r} is not a cursor of this list: take it from 'next'",
+                }
+            ]
         )
     return int(found[2])

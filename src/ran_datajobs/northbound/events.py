@@ -74,7 +74,7 @@ async def job_events(
     if api.changes.watchers >= api.parts.limits.max_event_streams:
         raise HTTPException(
             status_code=429,
-            detail="too many event streams are open: try again later, or poll the job",
+            detail=f"{api.changes.watchers} event streams are open, the most: try later, or poll the job",
             headers={"Retry-After": str(RETRY_AFTER)},
         )
     known = last_event_id is not None and _VERSION.fullmatch(last_event_id.strip())

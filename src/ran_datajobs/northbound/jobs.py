@@ -13,7 +13,7 @@ from litestar.exceptions import HTTPException, NotFoundException, ValidationExce
 from litestar.params import FromPath, QueryParameter
 
 from ran_datajobs.job import DeliveryState, JobType, Status, read_status
-from ran_datajobs.json_body import shortened
+from ran_datajobs.json_body import got, shortened
 from ran_datajobs.northbound import paths
 from ran_datajobs.northbound.cursors import cursor, place_of
 from ran_datajobs.northbound.parts import Api, Caller, Running
@@ -46,7 +46,7 @@ async def visible_job(api: Running, caller: Client, job_id: UUID) -> JobRow:
 def existing(row: JobRow | None) -> JobRow:
     """``row``; a 404 when there is none."""
     if row is None:
-        raise NotFoundException(detail="there is no such data job")
+        raise NotFoundException(detail="there is no data job of this id that you can see")
     return row
 
 
@@ -163,7 +163,9 @@ def _wanted_status(text: str | None) -> Status | None:
     status = read_status(text)
     if status is None:
         known = ", ".join([*Status, "FINSHED"])
-        raise ValidationException(extra=[{"key": "status", "message": f"must be one of {known}"}])
+        raise ValidationException(
+            extra=[{"key": "status", "message": f"must be one of {known}; it is {got(text)}"}]
+        )
     return status
 
 

@@ -9,6 +9,7 @@ from litestar import Response, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
+from ran_datajobs.json_body import shortened
 from ran_datajobs.northbound import parameters, paths
 from ran_datajobs.northbound.cacheable import CacheableBody, unless_cached
 from ran_datajobs.northbound.parts import AnyRequest, Api
@@ -31,5 +32,7 @@ async def get_page_file(file: FromPath[str], request: AnyRequest, api: Api) -> R
 
 def _answer(request: AnyRequest, file: CacheableBody | None) -> Response[bytes]:
     if file is None:
-        raise NotFoundException(detail="there is nothing here")
+        raise NotFoundException(
+            detail=f"there is nothing at {shortened(request.scope['path'])}: the page is at {paths.PAGE}"
+        )
     return unless_cached(request, file)

@@ -70,7 +70,7 @@ def as_known(query: bytes, names: Iterable[str], one_day: Mapping[str, str]) -> 
         given = unquote_plus(spelt.decode("latin-1"))
         name = given.lower()
         if name in pieces:
-            faults.append((known[name], "stands twice"))
+            faults.append((known[name], "stands twice: give it once"))
         elif name in known:
             pieces[name] = known[name].encode() + equals + value
         elif name in one_day:

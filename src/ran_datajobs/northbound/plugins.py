@@ -17,8 +17,8 @@ from litestar.params import FromPath
 from msgspec import Meta, Raw, Struct
 
 from ran_datajobs.errors import InvalidRequest
-from ran_datajobs.job import MAX_MESSAGE_BYTES, read_status
-from ran_datajobs.json_body import decoded
+from ran_datajobs.job import MAX_MESSAGE_BYTES, Status, read_status
+from ran_datajobs.json_body import decoded, got
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.messaging.events import DATA_PRODUCER_JOB_ID, SUB_JOB_ID
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
@@ -57,6 +57,10 @@ class _Publish(Struct, frozen=True):
 
 
 _push_decoder: Final = msgspec.json.Decoder(_Push)
+_NO_TOPIC: Final = (
+    f"messages can be published here to {INTERNAL_TOPIC} alone, and only where its bus is embedded: "
+    "publish to others at the broker itself"
+)
 _publish_decoder: Final = msgspec.json.Decoder(_Publish)
 
 
@@ -72,13 +76,15 @@ async def push_status(sub_job_id: FromPath[UUID], request: AnyRequest, api: Api,
     async with api.bodies.json(request, limit=_MAX_PUSH) as body:
         push = decoded(body, _push_decoder)
     if read_status(push.status) is None:
-        raise _invalid("#/status", "is not a status of a data job")
+        raise _invalid(
+            "#/status", f"must be one of {', '.join([*Status, 'FINSHED'])}; it is {got(push.status)}"
+        )
     if "\0" in push.data_producer_job_id:
-        raise _invalid("#/dataProducerJobId", "the character U+0000 stands in no id")
+        raise _invalid("#/dataProducerJobId", "must not have the character U+0000")
     async with api.parts.database.transaction() as connection:
         found = await jobs.pushed_sub_job(connection, sub_job_id)
         if found is None or not _is_of(caller, found.url):
-            raise NotFoundException(detail="there is no such sub-job")
+            raise NotFoundException(detail=f"there is no sub-job {sub_job_id} of yours")
         _check_active(found, push.data_producer_job_id)
         await sub_jobs.poll_now(connection, sub_job_id, push.data_producer_job_id)
 
@@ -98,7 +104,7 @@ async def publish(
 ) -> None:
     """A plugin publishes results of reads to the internal topic, all messages or none."""
     if topic != INTERNAL_TOPIC or api.parts.embedded_bus is None:
-        raise NotFoundException(detail="messages can be published here to the embedded internal topic only")
+        raise NotFoundException(detail=_NO_TOPIC)
     async with api.bodies.json(request, limit=_MAX_PUBLISH) as body:
         messages = [
             _message(place, new) for place, new in enumerate(decoded(body, _publish_decoder).messages)
@@ -163,7 +169,10 @@ def _is_of(caller: Client, url: str) -> bool:
 
 def _check_active(found: PushedSubJob, data_producer_job_id: str) -> None:
     if found.stage not in _ACTIVE or found.data_producer_job_id != data_producer_job_id:
-        raise HTTPException(status_code=409, detail="the sub-job is not active under this dataProducerJobId")
+        raise HTTPException(
+            status_code=409,
+            detail=f"the sub-job is not active under the dataProducerJobId {got(data_producer_job_id)}",
+        )
 
 
 def _invalid(pointer: str, detail: str) -> InvalidRequest:

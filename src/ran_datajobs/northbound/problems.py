@@ -23,6 +23,7 @@ from ran_datajobs.errors import (
     StoreUnavailable,
     TooManyOperations,
 )
+from ran_datajobs.json_body import in_words
 from ran_datajobs.northbound import parameters
 from ran_datajobs.problem import PROBLEM_JSON, RETRY_AFTER, Problem, ProblemError, errors_of, respond
 from ran_datajobs.telemetry import Event, Logger
@@ -96,7 +97,12 @@ def _parameter_errors(
     told = [extra for extra in error.extra or () if isinstance(extra, dict)]
     if not told:
         return tuple(ProblemError(name, "is missing") for name in parameters.missing(request))
-    return tuple(
-        ProblemError(parameters.wire_name(request, str(extra.get("key", ""))), str(extra.get("message", "")))
-        for extra in told
-    )
+    return tuple(_parameter_error(extra, request) for extra in told)
+
+
+def _parameter_error(extra: dict[str, Any], request: Request[Any, Any, Any]) -> ProblemError:
+    name, words = parameters.wire_name(request, str(extra.get("key", ""))), str(extra.get("message", ""))
+    if words.startswith(("Expected ", "Invalid ")):  # the decoder's words, not this project's
+        given = request.query_params.get(name) or request.path_params.get(name)
+        words = in_words(words, given if isinstance(given, str) else None)
+    return ProblemError(name, words)

@@ -93,7 +93,9 @@ async def _job_in(api: Running, sees: str | None, bucket: str, job_id: UUID) -> 
     async with api.parts.database.connection() as connection:
         row = await jobs.find(connection, job_id, sees)
     if row is None or bucket not in _buckets_of(row):
-        raise NotFoundException(detail="no such data job has its results in this bucket")
+        raise NotFoundException(
+            detail=f"no data job {job_id} that you can see has its results in the bucket {bucket[:63]!r}"
+        )
     return row
 
 

@@ -24,6 +24,7 @@ from msgspec import Struct
 
 from ran_datajobs.errors import WrongUse
 from ran_datajobs.inventory.addresses import AddressRefused, normal_form
+from ran_datajobs.json_body import fault_of
 
 _CLIENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 _PREFIX: Final = "rdj_"
@@ -136,22 +137,29 @@ def _plugin_address(text: str) -> str:
     try:
         return normal_form(text.strip())
     except AddressRefused as refusal:
-        raise WrongUse(f"--dmi: {text!r} is not the address of a DMI plugin: {refusal}") from refusal
+        raise WrongUse(f"--dmi: {refusal}") from refusal
 
 
 def _digest(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+_decoder: Final = msgspec.json.Decoder(_File)
+
+
 def _read(path: Path) -> tuple[_Entry, ...]:
     try:
-        return msgspec.json.decode(path.read_bytes().removeprefix(codecs.BOM_UTF8), type=_File).tokens
+        text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        return _decoder.decode(text).tokens
     except FileNotFoundError:
         return ()
     except OSError as error:
         raise WrongUse(f"the tokens file {path} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WrongUse(f"{path} is not a tokens file, as `datajobs token add` makes one: {error}") from error
+        told = str(error)
+        if isinstance(error, msgspec.ValidationError):
+            told = ": ".join(fault_of(error, text, _decoder))
+        raise WrongUse(f"{path} is not a tokens file, as `datajobs token add` makes one: {told}") from error
 
 
 def _write(path: Path, entries: tuple[_Entry, ...]) -> None:

@@ -10,6 +10,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, QueryParameter
 from msgspec import Raw
 
+from ran_datajobs.json_body import shortened
 from ran_datajobs.messaging.topics import STATUS_TOPIC, topic_problem
 from ran_datajobs.northbound import paths
 from ran_datajobs.northbound.jobs import Limit
@@ -33,13 +34,13 @@ async def read_topic(
     bus = api.parts.embedded_bus
     if bus is None:
         raise NotFoundException(detail="topics are read at the bus itself: this service has no embedded one")
-    if topic_problem(topic) is not None:
-        raise NotFoundException(detail="there is no such topic")
+    if (problem := topic_problem(topic)) is not None:
+        raise NotFoundException(detail=f"there is no topic {shortened(topic)!r}: {problem}")
     if topic != STATUS_TOPIC:
         async with api.parts.database.connection() as connection:
             if not await jobs.has_topic(connection, topic, caller.sees):
                 raise NotFoundException(
-                    detail="no data job that you can see has this topic as its destination"
+                    detail=f"no data job that you can see goes to the topic {shortened(topic)!r}"
                 )
     found = await bus.read(topic, first, limit, client=caller.sees)
     return TopicMessages(

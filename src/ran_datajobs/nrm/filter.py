@@ -35,6 +35,12 @@ MAX_NESTING: Final = 50
 MAX_GROUPS: Final = 1_000
 """Most ``&&`` groups after the parentheses are multiplied out."""
 
+_MOST_SHOWN: Final = 40
+_TOO_MANY: Final = (
+    f"the filter has more than {MAX_GROUPS} alternatives once its parentheses are multiplied out, which is "
+    "the most: ask in several operations"
+)
+
 _TOKEN: Final = re.compile(
     r"""\s*(?:
       (?P<join>&&|\|\|)
@@ -113,7 +119,9 @@ class Filter(Struct, frozen=True):
 def parse(text: str) -> Filter:
     """The filter that ``text`` spells. Raises InvalidFilter with the position of what is wrong."""
     if len(text) > MAX_FILTER:
-        raise InvalidFilter(f"a filter has at most {MAX_FILTER} characters", MAX_FILTER)
+        raise InvalidFilter(
+            f"the filter has {len(text)} characters, at most {MAX_FILTER} are read", MAX_FILTER
+        )
     parser = _Parser(text, _tokens(text))
     groups = parser.alternatives(0)
     parser.expect_end()
@@ -130,7 +138,8 @@ def all_of(filters: Sequence[Filter]) -> Filter:
         groups = _product(groups, [[_Placed(term, 0) for term in group] for group in each.groups], 0)
     one_class = [group for group in groups if len({placed.term.class_name for placed in group}) <= 1]
     if not one_class:
-        raise InvalidFilter("filters that must all hold name different classes", 0)
+        classes = ", ".join(sorted({name for each in filters for name in each.classes}))
+        raise InvalidFilter(f"all filters of an operation must name one class; they name {classes}", 0)
     return Filter(tuple(tuple(placed.term for placed in group) for group in one_class if group))
 
 
@@ -156,7 +165,10 @@ def _tokens(text: str) -> list[_Token]:
         match = _TOKEN.match(text, at)
         if match is None or match.lastgroup is None:
             at += len(text[at:]) - len(text[at:].lstrip())
-            raise InvalidFilter(f"{text[at]!r} is not expected here", at)
+            raise InvalidFilter(
+                f"{text[at]!r} begins no attribute, operator or literal: write other texts in double quotes",
+                at,
+            )
         start = match.start(match.lastgroup)
         at = _end_of_json(text, start) if match.lastgroup == "json" else match.end()
         found.append(_Token(match.lastgroup, text[start:at], start))
@@ -168,14 +180,25 @@ def _end_of_json(text: str, start: int) -> int:
     try:
         value, end = _JSON.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        raise InvalidFilter(f"this is not JSON: {error.msg}", error.pos) from None
+        raise InvalidFilter(
+            f"the literal {_shown(text, start)} is not JSON: {error.msg}", error.pos
+        ) from None
     except ValueError as error:
-        raise InvalidFilter(f"this is not JSON: {error}", start) from None
+        raise InvalidFilter(f"the literal {_shown(text, start)} is not JSON: {error}", start) from None
     except RecursionError:
         value, end = None, None
     if end is None or too_deep(value):
-        raise InvalidFilter(f"a literal is nested more than {MAX_DEPTH} deep", start)
+        raise InvalidFilter(
+            f"the literal {_shown(text, start)} is nested more than {MAX_DEPTH} deep, which is the most",
+            start,
+        )
     return end
+
+
+def _shown(text: str, start: int) -> str:
+    """The beginning of what stands at ``start``."""
+    shown = text[start : start + _MOST_SHOWN]
+    return repr(shown if start + _MOST_SHOWN >= len(text) else shown + "…")
 
 
 class _Parser:
@@ -195,9 +218,7 @@ class _Parser:
 
     def expect_end(self) -> None:
         if (token := self._peek()) is not None:
-            raise InvalidFilter(
-                f"{token.text!r} is not expected here: '&&' or '||' joins terms", token.position
-            )
+            raise InvalidFilter(f"'&&' or '||' is needed to join terms, not {self._got()}", token.position)
 
     def _conjunction(self, depth: int) -> list[_Group]:
         groups = self._factor(depth)
@@ -209,7 +230,9 @@ class _Parser:
         if not self._take("mark", "("):
             return [[self._term()]]
         if depth >= MAX_NESTING:
-            raise InvalidFilter(f"parentheses are nested more than {MAX_NESTING} deep", self._position())
+            raise InvalidFilter(
+                f"parentheses are nested more than {MAX_NESTING} deep, which is the most", self._position()
+            )
         groups = self.alternatives(depth + 1)
         self._need("mark", ")", "')'")
         return groups
@@ -237,7 +260,7 @@ class _Parser:
     def _literal(self) -> Any:
         token = self._peek()
         if token is None or token.kind not in ("word", "string", "json"):
-            raise InvalidFilter("a literal is expected here: JSON or a word", self._position())
+            raise InvalidFilter(f"a literal is needed, JSON or a word, not {self._got()}", self._position())
         self._at += 1
         try:
             return _JSON.decode(token.text)
@@ -248,6 +271,10 @@ class _Parser:
 
     def _peek(self) -> _Token | None:
         return self._tokens[self._at] if self._at < len(self._tokens) else None
+
+    def _got(self) -> str:
+        token = self._peek()
+        return "the end of the filter" if token is None else _shown(token.text, 0)
 
     def _position(self) -> int:
         token = self._peek()
@@ -263,18 +290,18 @@ class _Parser:
     def _need(self, kind: str, text: str | None, what: str) -> _Token:
         token = self._peek()
         if token is None or token.kind != kind or (text is not None and token.text != text):
-            raise InvalidFilter(f"{what} is expected here", self._position())
+            raise InvalidFilter(f"{what} is needed, not {self._got()}", self._position())
         self._at += 1
         return token
 
     def _bound(self, groups: list[_Group]) -> None:
         if len(groups) > MAX_GROUPS:
-            raise InvalidFilter(f"more than {MAX_GROUPS} alternatives", self._position())
+            raise InvalidFilter(_TOO_MANY, self._position())
 
 
 def _product(left: list[_Group], right: list[_Group], position: int) -> list[_Group]:
     if len(left) * len(right) > MAX_GROUPS:
-        raise InvalidFilter(f"more than {MAX_GROUPS} alternatives", position)
+        raise InvalidFilter(_TOO_MANY, position)
     return [[*a, *b] for a, b in itertools.product(left, right)]
 
 

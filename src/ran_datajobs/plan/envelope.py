@@ -18,9 +18,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.job import ActivationMode
-from ran_datajobs.json_body import malformed
+from ran_datajobs.json_body import NESTED_TOO_DEEPLY, got, malformed
 from ran_datajobs.plan.keys import ENVELOPE, STANDS_TWICE, UnknownKeys
-from ran_datajobs.plan.problems import Problems, got
+from ran_datajobs.plan.problems import Problems
 from ran_datajobs.southbound.wire import (
     ACCEPT_TYPES,
     CONTENT_TYPES,
@@ -137,7 +137,7 @@ def _data_of(body: bytes) -> bytes | None:
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"the body is not UTF-8 (byte {error.start})") from None
     except RecursionError:
-        raise InvalidRequest("the body is nested too deeply") from None
+        raise InvalidRequest(NESTED_TOO_DEEPLY) from None
     except msgspec.ValidationError:
         raise InvalidRequest(f"the body must be a JSON object; it is {got(Raw(body.lstrip()))}") from None
     except msgspec.DecodeError as error:
@@ -165,7 +165,7 @@ def _fields_of(rest: bytes, problems: Problems, unknown: UnknownKeys) -> dict[st
     try:
         pairs = cast("list[tuple[str, Any]]", json.loads(rest, object_pairs_hook=_Pairs))
     except RecursionError:
-        raise InvalidRequest("the body is nested too deeply") from None
+        raise InvalidRequest(NESTED_TOO_DEEPLY) from None
     except ValueError as error:
         raise InvalidRequest(f"JSON is malformed: {error}") from None
     fields: dict[str, Any] = {}

@@ -19,10 +19,18 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.errors import InvalidRequest, TooManyOperations
 from ran_datajobs.job import Op, Scope, ScopeType
-from ran_datajobs.json_body import Key, elements_decoder, members_decoder, pointer_step
+from ran_datajobs.json_body import (
+    MAX_TOLD,
+    NESTED_TOO_DEEPLY,
+    Key,
+    elements_decoder,
+    got,
+    members_decoder,
+    pointer_step,
+)
 from ran_datajobs.plan.envelope import Cut
 from ran_datajobs.plan.keys import UnknownKeys
-from ran_datajobs.plan.problems import Problems, got
+from ran_datajobs.plan.problems import Problems
 
 
 class WriteLine(
@@ -192,11 +200,14 @@ def _count_at_most(data: bytes, max_operations: int) -> None:
     try:
         msgspec.json.Decoder(list[_Counted], dec_hook=count).decode(data)
     except msgspec.ValidationError:
-        raise InvalidRequest(
-            "#/data: must be a list of operations", (("#/data", "must be a list"),)
-        ) from None
+        raise _no_list(data) from None
     except RecursionError:
-        raise InvalidRequest("the body is nested too deeply") from None
+        raise InvalidRequest(NESTED_TOO_DEEPLY) from None
+
+
+def _no_list(data: bytes) -> InvalidRequest:
+    detail = f"must be a list of operations; it is {got(Raw(data.lstrip()))}"
+    return InvalidRequest(f"#/data: {detail}", (("#/data", detail),))
 
 
 class _Counted:
@@ -214,9 +225,7 @@ def _read_with_care(
     try:
         elements = elements_decoder.decode(data)
     except (msgspec.ValidationError, RecursionError):
-        raise InvalidRequest(
-            "#/data: must be a list of operations", (("#/data", "must be a list"),)
-        ) from None
+        raise _no_list(data) from None
     return [_line(element, f"#/data/{number}", problems, unknown) for number, element in enumerate(elements)]
 
 
@@ -269,7 +278,9 @@ def _field(trimmed: dict[str, Raw], key: str, pointer: str, problems: Problems) 
     except msgspec.ValidationError as error:
         problems.add(f"{pointer}/{key}", wanted(raw, error))
     except RecursionError:
-        problems.add(f"{pointer}/{key}", "is nested too deeply")
+        problems.add(
+            f"{pointer}/{key}", "is nested more deeply than can be read, which is about 1,000 levels"
+        )
     return None
 
 
@@ -283,10 +294,11 @@ def _op_problem(raw: Raw, _error: msgspec.ValidationError) -> str:
     return f"must be one of {', '.join(Op)}; it is {got(raw)}"
 
 
-def _scope_problem(_raw: Raw, error: msgspec.ValidationError) -> str:
+def _scope_problem(raw: Raw, error: msgspec.ValidationError) -> str:
     if "scopeLevel" in str(error):
-        return "scopeLevel must be an integer"
-    return f"must be an object whose scopeType is one of {', '.join(ScopeType)}"
+        return f"scopeLevel must be an integer; it is in {bytes(raw)[:MAX_TOLD].decode('utf-8', 'ignore')}"
+    needed = f"must be an object whose scopeType is one of {', '.join(ScopeType)}"
+    return f"{needed}; it is {bytes(raw)[:MAX_TOLD].decode('utf-8', 'ignore')}"
 
 
 _Field = tuple[msgspec.json.Decoder[Any], Callable[[Raw, msgspec.ValidationError], str]]

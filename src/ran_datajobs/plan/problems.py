@@ -3,31 +3,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Final
-
-from msgspec import Raw
 
 from ran_datajobs.errors import Impossible, InvalidRequest
 
 MAX_SHOWN: Final = 100
 """How many problems an answer lists; the others are only counted."""
-
-MAX_TOLD: Final = 40
-"""So many characters of a wrong value are told."""
-
-_SCALARS: Final = (str, int, float, type(None))
-
-
-def got(value: object) -> str:
-    """A value as it is told beside what is needed: texts and numbers as JSON, cut where they are long."""
-    if isinstance(value, Raw):
-        text = bytes(value)[: 4 * MAX_TOLD].decode("utf-8", "ignore")
-    else:
-        told = json.dumps(value, ensure_ascii=False) if isinstance(value, _SCALARS) else "["
-        text = told.encode("utf-8", "replace").decode()
-    kind = {"{": "an object", "[": "a list"}.get(text[:1])
-    return kind or (text if len(text) <= MAX_TOLD else text[:MAX_TOLD] + "…")
 
 
 class Problems:

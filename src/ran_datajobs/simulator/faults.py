@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 
 from ran_datajobs import fdn
 from ran_datajobs.errors import InvalidFdn, InvalidRequest
+from ran_datajobs.json_body import decoded
 
 MAX_STEPS: Final = 1_000
 MAX_SCRIPTS: Final = 10_000
@@ -69,10 +70,7 @@ _decoder: Final = msgspec.json.Decoder(Scripts)
 
 def read_scripts(body: bytes) -> tuple[Script, ...]:
     """The scripts of a body. Raises InvalidRequest."""
-    try:
-        return _decoder.decode(body).scripts
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(str(error)) from None
+    return decoded(body, _decoder).scripts
 
 
 class _Standing:
@@ -114,7 +112,8 @@ class FaultScripts:
         """
         keys = [_key(script.element) for script in scripts]
         if len(self._standing.keys() | set(keys)) > MAX_SCRIPTS:
-            raise InvalidRequest(f"at most {MAX_SCRIPTS} elements have scripts")
+            many = len(self._standing.keys() | set(keys))
+            raise InvalidRequest(f"{many} elements would have scripts, at most {MAX_SCRIPTS} can have some")
         for key, script in zip(keys, scripts, strict=True):
             if key == EVERYWHERE:
                 self._everywhere = script if script.steps else None

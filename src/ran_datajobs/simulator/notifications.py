@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from ran_datajobs.errors import InvalidRequest
+from ran_datajobs.json_body import decoded, got
 from ran_datajobs.nrm import json_patch
 from ran_datajobs.nrm.faults import node
 from ran_datajobs.nrm.tree import Attributes, Before, Objects
@@ -108,16 +109,21 @@ _decoder: Final = msgspec.json.Decoder(Consumer)
 
 def read_consumer(body: bytes) -> Consumer:
     """The consumer that a body names. Raises InvalidRequest for an address that is not on this machine."""
-    try:
-        asked = _decoder.decode(body)
-        address = urlsplit(asked.consumer)
-        port = address.port
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise InvalidRequest(str(error)) from None
+    asked = decoded(body, _decoder)
     if len(asked.consumer) > _MAX_ADDRESS or not asked.consumer.isprintable():
-        raise InvalidRequest(f"an address has at most {_MAX_ADDRESS} characters that can be printed")
-    if address.scheme != "http" or port is None or not _is_loopback(address.hostname or ""):
-        raise InvalidRequest("the consumer is an address on this machine: http://127.0.0.1:PORT/…")
+        raise InvalidRequest(
+            f"#/consumer: must have at most {_MAX_ADDRESS} printable characters; it is {got(asked.consumer)}"
+        )
+    try:
+        address = urlsplit(asked.consumer)
+        here = address.scheme == "http" and address.port is not None and _is_loopback(address.hostname or "")
+    except ValueError:
+        here = False
+    if not here:
+        raise InvalidRequest(
+            "#/consumer: must be an address on this machine, as http://127.0.0.1:9000/changes; it is "
+            + got(asked.consumer)
+        )
     return asked
 
 

@@ -22,6 +22,7 @@ from msgspec import Raw
 
 from ran_datajobs.errors import InvalidFdn, InvalidRequest
 from ran_datajobs.job import ErrorDetail, Op
+from ran_datajobs.json_body import got
 from ran_datajobs.nrm import faults, select
 from ran_datajobs.nrm.patch import Patch, Rejected, read_patch
 from ran_datajobs.nrm.select import Scoped, Selection
@@ -102,7 +103,7 @@ class ProvMnS:
         producer = root.strip("/")
         part = self._producers.get(producer) if producer else self._whole
         if part is None:
-            raise _Refused(wire.error_body(404, f"no data producer {producer[:80]!r}"))
+            raise _Refused(wire.error_body(404, f"there is no data producer {producer[:80]!r} here"))
         try:
             return part, wire.read_key(name)
         except InvalidFdn as error:
@@ -113,9 +114,11 @@ class ProvMnS:
     async def read(self, request: _Request, query: str) -> _Answer:
         """GET with scope, filter, attributes and fields."""
         part, base = self.target(request)
-        kind = wire.media_type_for(request.headers.get("Accept", ""))
+        accept = request.headers.get("Accept", "")
+        kind = wire.media_type_for(accept)
         if kind is None:
-            raise _Refused(wire.error_body(406, f"offered are {wire.HIERARCHICAL} and {wire.FLAT}"))
+            detail = f"Accept must take {wire.HIERARCHICAL} or {wire.FLAT}; it is {got(accept)}"
+            raise _Refused(wire.error_body(406, detail))
         wanted = wire.read_query(query, base)
         if isinstance(wanted, wire.BadQuery):
             bad = (wanted.parameter,) if wanted.parameter else ()
@@ -188,7 +191,11 @@ class ProvMnS:
         kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind not in (*wire.THREE_GPP_PATCHES, wire.JSON_PATCH, wire.MERGE_PATCH):
             offered = ", ".join((*wire.THREE_GPP_PATCHES, wire.JSON_PATCH, wire.MERGE_PATCH))
-            raise _Refused(wire.error_body(415, f"a patch is one of {offered}"))
+            raise _Refused(
+                wire.error_body(
+                    415, f"the Content-Type of a PATCH must be one of {offered}; it is {got(kind)}"
+                )
+            )
         read = wire.read_document(kind, await request.body(), key)
         if isinstance(read, wire.ErrorBody):
             raise _Refused(read)
@@ -223,7 +230,7 @@ class ProvMnS:
         """DELETE: a leaf only."""
         part, key = self.target(request)
         if not key:
-            raise _Refused(wire.error_body(409, "the NRM root cannot be deleted"))
+            raise _Refused(wire.error_body(409, "the NRM root cannot be deleted: name a managed object"))
         await self.write(request, part, [Patch(Op.REMOVE, key)], document=False, condition_on=key)
         return Response(None, status_code=204)
 
@@ -234,9 +241,15 @@ class ProvMnS:
         attributes = part.objects.attributes(key)
         tag = None if attributes is None else wire.etag(key, attributes)
         if wanted is not None and not wire.tag_matches(wanted, tag):
-            raise _Refused(wire.error_body(412, "the object has another entity tag than If-Match names"))
+            raise _Refused(
+                wire.error_body(412, f"the entity tag is {tag or 'none'}; If-Match needs {wanted[:80]}")
+            )
         if unwanted is not None and wire.tag_matches(unwanted, tag):
-            raise _Refused(wire.error_body(412, "the object is there, which If-None-Match excludes"))
+            raise _Refused(
+                wire.error_body(
+                    412, f"the entity tag is {tag}, which If-None-Match: {unwanted[:80]} excludes"
+                )
+            )
 
     def _written(self, request: _Request, part: _Part, key: str) -> Response[Any]:
         """204, or 200 with the object when the client prefers so."""

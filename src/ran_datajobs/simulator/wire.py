@@ -17,8 +17,9 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs import fdn
-from ran_datajobs.errors import InvalidFdn, InvalidFilter, InvalidRequest
+from ran_datajobs.errors import InvalidFdn, InvalidFilter
 from ran_datajobs.job import ErrorDetail, Op, Scope, ScopeType
+from ran_datajobs.json_body import decoded, fault_of, got
 from ran_datajobs.nrm import json_patch
 from ran_datajobs.nrm.names import class_of, distinguished_name, id_of
 from ran_datajobs.nrm.patch import Patch, read_patch
@@ -204,7 +205,9 @@ def read_query(query: str, base: str) -> Selection | BadQuery:
     fields = _listed(asked.get("fields"))
     for each in fields or ():
         if json_patch.tokens_of(each if each.startswith("/") else "/" + each) is None:
-            return BadQuery("fields", f"{each!r} is no JSON Pointer")
+            return BadQuery(
+                "fields", f"{each!r} is not a JSON Pointer (RFC 6901): '~' stands before 0 or 1 alone"
+            )
     try:
         return selection(class_of(base), scope, asked.get("filter"), _listed(asked.get("attributes")), fields)
     except InvalidFilter as error:
@@ -216,24 +219,34 @@ def _scope(asked: Mapping[str, Sequence[str]]) -> Scope | BadQuery | None:
         try:
             found = _scope_decoder.decode(asked["scope"][-1])
         except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-            return BadQuery("scope", str(error))
+            return BadQuery("scope", _no_scope(error, asked["scope"][-1]))
         kind, level = found.scope_type, found.scope_level
     elif "scopeType" in asked or "scopeLevel" in asked:
         try:
             kind = ScopeType(asked.get("scopeType", [ScopeType.BASE_ONLY])[-1])
         except ValueError:
-            return BadQuery("scopeType", f"one of {', '.join(ScopeType)}")
+            return BadQuery(
+                "scopeType", f"must be one of {', '.join(ScopeType)}; it is {got(asked['scopeType'][-1])}"
+            )
         text = asked.get("scopeLevel", [""])[-1]
         if text and not (text.isascii() and text.isdigit() and len(text) <= 4):
-            return BadQuery("scopeLevel", "a number from 0")
+            return BadQuery(
+                "scopeLevel", f"must be a whole number from 0 to {fdn.MAX_RDNS}; it is {got(text)}"
+            )
         level = int(text) if text else None
     else:
         return None
     if level is None and kind is ScopeType.BASE_NTH_LEVEL:
-        return BadQuery("scopeLevel", "BASE_NTH_LEVEL needs it")
+        return BadQuery("scopeLevel", "is missing: the scope type BASE_NTH_LEVEL needs it")
     if level is not None and not 0 <= level <= fdn.MAX_RDNS:
-        return BadQuery("scopeLevel", f"a number from 0 to {fdn.MAX_RDNS}")
+        return BadQuery("scopeLevel", f"must be a whole number from 0 to {fdn.MAX_RDNS}; it is {level}")
     return Scope(kind, level)
+
+
+def _no_scope(error: Exception, text: str) -> str:
+    if isinstance(error, msgspec.ValidationError):
+        return ": ".join(fault_of(error, text.encode("utf-8", "replace"), _scope_decoder))
+    return f"must be a JSON object with scopeType and scopeLevel; it is {got(text)}"
 
 
 def _listed(values: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -269,12 +282,11 @@ def read_document(kind: str, body: bytes, target: str) -> list[Patch] | BadOp | 
     if kind == MERGE_PATCH:
         read = read_patch(Op.MERGE, f"/{target}", Raw(body))
         return refusal(read) if isinstance(read, ErrorDetail) else [read]
-    try:
-        items = _items.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(str(error)) from None
+    items = decoded(body, _items)
     if len(items) > MAX_OPERATIONS:
-        return error_body(413, f"at most {MAX_OPERATIONS} operations in a document")
+        return error_body(
+            413, f"the document has {len(items)} operations, at most {MAX_OPERATIONS} are taken: split it"
+        )
     patches: list[Patch] = []
     for position, item in enumerate(items):
         read_item = _attribute_patch if kind == JSON_PATCH else _three_gpp_patch
@@ -293,10 +305,12 @@ _THREE_GPP_OPS: Final = {op.value: op for op in Op if op is not Op.READ}
 def _three_gpp_patch(position: int, item: _Item, target: str) -> Patch | BadOp | ErrorDetail:
     op = _THREE_GPP_OPS.get(item.op)
     if op is None:
-        return BadOp(position, f"the operation {item.op[:40]!r} is not offered", 422)
+        return BadOp(
+            position, f"the operation must be one of {', '.join(_THREE_GPP_OPS)}; it is {got(item.op)}", 422
+        )
     patch = read_patch(op, item.path, item.value, target)
     if isinstance(patch, Patch) and op is Op.MERGE and patch.pointer != ():
-        return BadOp(position, "merge needs a path that ends with #/attributes", 422)
+        return BadOp(position, f"the path of a merge must end with #/attributes; it is {got(item.path)}", 422)
     return patch
 
 
@@ -307,7 +321,10 @@ def _attribute_patch(position: int, item: _Item, target: str) -> Patch | BadOp |
     """RFC 6902: pointers into the target resource, of which only the attributes can change."""
     pointer = _below_attributes(item.path)
     if pointer is None:
-        return BadOp(position, f"with {JSON_PATCH} a path is a JSON Pointer below /attributes")
+        return BadOp(
+            position,
+            f"with {JSON_PATCH} a path must be a JSON Pointer below /attributes; it is {got(item.path)}",
+        )
     if item.op in ("copy", "move"):
         source = None if isinstance(item.from_, UnsetType) else _below_attributes(item.from_)
         if not source:
@@ -315,7 +332,7 @@ def _attribute_patch(position: int, item: _Item, target: str) -> Patch | BadOp |
         return Patch(Op.ADD, target, pointer, source=source, moving=item.op == "move")
     op = _PLAIN_OPS.get(item.op)
     if op is None:
-        return BadOp(position, f"the operation {item.op[:40]!r} is not one of RFC 6902")
+        return BadOp(position, f"the operation must be one of RFC 6902; it is {got(item.op)}")
     read = read_patch(op, f"/{target}", item.value)
     return read if isinstance(read, ErrorDetail) else msgspec.structs.replace(read, pointer=pointer)
 
@@ -332,5 +349,5 @@ def read_key(path: str) -> str:
     """
     name = path.strip("/")
     if "*" in name:
-        raise InvalidFdn("wildcards are not offered")
+        raise InvalidFdn(f"{name[:80]!r} has a '*': an object's name has no wildcards (TS 32.300 §7)")
     return fdn.key("/" + name) if name else ""
