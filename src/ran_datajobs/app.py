@@ -12,7 +12,6 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
-from random import Random
 from uuid import UUID, uuid4
 
 from msgspec import Struct
@@ -48,12 +47,14 @@ from ran_datajobs.results.objects import ObjectStore, open_folder, open_s3, star
 from ran_datajobs.results.pruner import Pruner, Retention
 from ran_datajobs.results.publisher import DeliveryPatience, Publisher
 from ran_datajobs.results.publishing import PublishLoop
+from ran_datajobs.runtime import SystemRuntime
 from ran_datajobs.serving import serving
 from ran_datajobs.southbound.http import HttpBounds, PeerHttp
 from ran_datajobs.southbound.peers import Peers
 from ran_datajobs.southbound.plugin import PluginProfile
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
+from ran_datajobs.store.dispatch_postgres import PostgresDispatch
 from ran_datajobs.store.outbox import Undeliverable
 from ran_datajobs.store.sub_jobs import Admission
 from ran_datajobs.telemetry import Event, Logger, Metrics, logger
@@ -201,15 +202,16 @@ async def run_worker(
         shared.objects.written = _tells_written(log)
         with contextlib.suppress(StorageUnavailable):  # it is told; everything else can be done
             await shared.objects.ready(settings.results_bucket)
-        announcer = Announcer(shared.view)
-        chance = Random()  # noqa: S311 - spreads polls, keeps no secret
+        runtime = SystemRuntime()
         limits = DispatchLimits()
         admission = Admission(aging=settings.priority_aging, read_slots=settings.read_slots)
-        write = TransitionWriter(shared.database, announcer, admission, log, chance)
+        store = PostgresDispatch(shared.database, worker_id, Announcer(shared.view), admission, log)
+        write = TransitionWriter(store, runtime)
         executor = Executor(
+            store,
             write,
-            Circuits(Peers(http).plugin, chance),
-            ResultObjects(shared.database, shared.objects),
+            Circuits(Peers(http).plugin, runtime),
+            ResultObjects(store, shared.objects),
             limits,
             DispatchTimes(
                 give_up=settings.dmi_give_up,
@@ -217,21 +219,20 @@ async def run_worker(
                 lane_quarantine=settings.lane_quarantine,
                 result_idle=settings.result_idle,
             ),
-            chance,
+            runtime,
             stopping,
             reached,
         )
         worker = Worker(
-            shared.database,
-            worker_id,
-            Planner(shared.database, shared.owners, shared.objects, write, limits, worker_id, reached),
-            Finisher(shared.database, shared.objects, announcer, write, settings.finished_spelling, reached),
+            store,
+            Planner(store, shared.owners, shared.objects, limits, runtime, reached),
+            Finisher(store, shared.objects, settings.finished_spelling, reached),
             executor,
             write,
             limits,
             stopping,
             log,
-            chance,
+            runtime,
             grace=settings.shutdown_grace,
         )
         write.due = worker.due_in
@@ -280,7 +281,7 @@ def _tells_dropped(log: Logger) -> Callable[[Dropped, Received], None]:
 
 def _tells_arrivals_in_trouble(log: Logger, executor: Executor) -> Callable[[Exception], None]:
     def tell(error: Exception) -> None:
-        executor.listening_since = executor.clock()
+        executor.listens_anew()
         if isinstance(error, StorageUnavailable):
             return  # it is told once
         if isinstance(error, DataJobsError):

@@ -25,6 +25,7 @@ from ran_datajobs.store import outbox, parts
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.outbox import Undeliverable
 from ran_datajobs.store.parts import Part
+from tests.contracts.worker_parts import dispatch_store
 
 BUCKET = "datajobs-results"
 TOPIC = "rapp-topic"
@@ -39,7 +40,7 @@ class Service:
         self.objects = objects
         self.bus = bus
         self.given_up: list[Undeliverable] = []
-        self.results = ResultObjects(database, objects)
+        self.results = ResultObjects(dispatch_store(database), objects)
 
     def publisher(
         self, give_up: float = 3600.0, reached: Reached = pass_by, *, first_retry: float = 0.01

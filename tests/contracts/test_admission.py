@@ -11,11 +11,11 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from ran_datajobs.dispatch.transitions import Ended, QuarantineOver
 from ran_datajobs.errors import Fenced
 from ran_datajobs.job import JobType, Stage, Status
 from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.dispatch import Ended, QuarantineOver
 from ran_datajobs.store.sub_jobs import Admission, Leased, PluginRoom, Room, Settlement
 from tests.contracts.worker_parts import (
     ADMISSION,

@@ -13,9 +13,7 @@ import pytest
 
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.dispatch import executor as executor_module
-from ran_datajobs.dispatch import worker as worker_module
 from ran_datajobs.dispatch.attempt import DispatchTimes, attempt_of
-from ran_datajobs.dispatch.transitions import CancelTold, Ended, QuarantineOver, Started, Transition
 from ran_datajobs.errors import Fenced
 from ran_datajobs.job import JobType, OperationState, Response, Stage, Status
 from ran_datajobs.results.arrivals import pack_outcomes
@@ -23,6 +21,7 @@ from ran_datajobs.southbound.plugin import CannotCancel, NotArrived, OnTopic, Po
 from ran_datajobs.store import arrivals, jobs, planning, sub_jobs
 from ran_datajobs.store.arrivals import ActiveRead, Arrival, Piece
 from ran_datajobs.store.database import Database
+from ran_datajobs.store.dispatch import CancelTold, Ended, QuarantineOver, Started, Transition
 from ran_datajobs.store.parts import Part
 from ran_datajobs.store.sub_jobs import Collecting, Leased, LeasedSubJob, Postponement, Settlement
 from tests.contracts.worker_parts import (
@@ -94,7 +93,7 @@ def name(sub_job: LeasedSubJob) -> Leased:
 async def run_once(parts: Parts) -> LeasedSubJob:
     """Claim the one sub-job that is due, and work on it until its lease ends."""
     (claimed,) = await claim(parts.database)
-    await parts.executor.run(attempt_of(claimed, parts.executor.clock()))
+    await parts.executor.run(attempt_of(claimed, parts.runtime.now()))
     return claimed
 
 
@@ -139,7 +138,7 @@ async def test_no_transition_under_a_lease_that_is_gone_changes_anything(
         with pytest.raises(Fenced):
             await parts.write(transition)
         assert await sub_job_row(database, job.sub_job_id) == before, transition
-    assert not await parts.write.is_leased(name(old))
+    assert not await parts.store.is_leased(name(old))
     assert await rows(database, "select * from result_part") == []
     job_after = await rows(database, "select status, sub_jobs_open, succeeded, unknown, due_at from data_job")
     assert job_after == job_before
@@ -232,7 +231,12 @@ async def test_no_step_of_a_job_under_a_lease_that_is_gone_changes_anything(
 
 @pytest.mark.parametrize("meanwhile", ["nobody", "another"])
 async def test_a_worker_that_wakes_after_its_lease_is_void_sends_no_create(
-    database: Database, tmp_path: Path, plugin: InProcessPlugin, job: PlannedJob, meanwhile: str
+    database: Database,
+    tmp_path: Path,
+    plugin: InProcessPlugin,
+    job: PlannedJob,
+    meanwhile: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It was frozen between the mark and the create: by its own clock the lease is void, and it sends
     nothing. Where nobody has claimed the sub-job since, it is ADMITTED again; another worker that has claimed
@@ -249,7 +253,7 @@ async def test_a_worker_that_wakes_after_its_lease_is_void_sends_no_create(
                 assert (other.stage, other.was) == (Stage.STARTING, Stage.STARTING)
 
     parts = worker_parts(database, tmp_path, plugin, reached=freeze)
-    parts.executor.clock = lambda: now
+    monkeypatch.setattr(parts.runtime, "now", lambda: now)
     (claimed,) = await claim(database)
     if meanwhile == "another":
         with pytest.raises(Fenced):
@@ -325,7 +329,7 @@ async def test_a_cancel_during_the_wait_for_the_next_poll_is_sent_at_once(
     the notice, or by the worker's own look where no notice comes."""
     plugin.polled = [Polled(Status.RUNNING)]
     if deaf:
-        monkeypatch.setattr(worker_module, "follow", hear_nothing)
+        monkeypatch.setattr(parts.store, "follow", hear_nothing)
     async with parts.working():
         await until(lambda: plugin.calls)
         await cancel(database, job.job_id)
@@ -353,7 +357,7 @@ async def test_a_push_during_the_lease_makes_the_next_poll_due(
     monkeypatch.setattr(executor_module, "until_next_poll", lambda _polls, _chance: 3600.0)
     monkeypatch.setattr(executor_module, "HOLD_FOR", 1e6)
     if deaf:
-        monkeypatch.setattr(worker_module, "follow", hear_nothing)
+        monkeypatch.setattr(parts.store, "follow", hear_nothing)
     async with parts.working():
         await until_stage(database, job.sub_job_id, "TRACKING")
         assert await push(database, job.sub_job_id)

@@ -5,24 +5,20 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from random import Random
 from uuid import UUID, uuid4
 
 import pytest
 
 from ran_datajobs.dispatch.finisher import Finisher
-from ran_datajobs.dispatch.transitions import Started, TransitionWriter
 from ran_datajobs.job import DEFAULT_FINISHED_SPELLING
-from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.announce import Announcer
-from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import open_folder
 from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.dispatch import Started
 from ran_datajobs.store.outbox import shard_of
 from ran_datajobs.store.planning import LeasedJob
-from ran_datajobs.store.sub_jobs import Admission, Leased, Postponement
-from ran_datajobs.telemetry import logger
+from ran_datajobs.store.sub_jobs import Leased, Postponement
+from tests.contracts.worker_parts import dispatch_store
 
 pytestmark = pytest.mark.damages_rows
 
@@ -61,9 +57,7 @@ async def test_a_job_that_ends_waits_for_lanes_before_it_announces(
 ) -> None:
     """The end of a job frees another one, in a lane that somebody else has locked. While it waits for that
     lane, the other one can announce: neither waits for the other."""
-    announcer = Announcer(JobView(Addresses("http://service"), DEFAULT_FINISHED_SPELLING))
-    write = TransitionWriter(database, announcer, Admission(), logger(), Random(1))
-    finisher = Finisher(database, open_folder(tmp_path), announcer, write, DEFAULT_FINISHED_SPELLING)
+    finisher = Finisher(dispatch_store(database), open_folder(tmp_path), DEFAULT_FINISHED_SPELLING)
     async with database.transaction() as connection:
         job, lane_id = await two_jobs(connection)
     async with asyncio.timeout(30):
@@ -97,8 +91,7 @@ async def test_what_was_started_is_announced_after_all_sub_jobs_are_locked(datab
         )
         await connection.execute("update sub_job set stage = 'STARTING'")
         lane_id = await connection.fetchval("select lane_id from lane")
-    announcer = Announcer(JobView(Addresses("http://service"), DEFAULT_FINISHED_SPELLING))
-    write = TransitionWriter(database, announcer, Admission(), logger(), Random(1))
+    store = dispatch_store(database)
     batch = [
         Started(Leased(first, first, lane_id, lease), "job-1"),
         Postponement(Leased(second, second, lane_id, lease), 1.0),
@@ -106,13 +99,13 @@ async def test_what_was_started_is_announced_after_all_sub_jobs_are_locked(datab
     async with asyncio.timeout(30):
         async with database.transaction() as other:
             await other.execute("select from sub_job where sub_job_id = $1 for update", second)
-            writing = asyncio.create_task(write._flush(batch))
+            writing = asyncio.create_task(store.write(batch))
             await until_somebody_waits(database)
             await other.execute(
                 "select from outbox_shard where shard = $1 for update nowait", shard_of(first)
             )
             assert not writing.done()
-        assert await writing == [False, False]
+        assert (await writing).attention == [False, False]
     async with database.connection() as connection:
         assert await status(connection, first) == "RUNNING"
         assert await connection.fetchval("select count(*) from outbox where job_id = $1", first) == 1

@@ -16,7 +16,6 @@ import pytest
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.dispatch.attempt import DispatchTimes, attempt_of
 from ran_datajobs.dispatch.limits import DispatchLimits
-from ran_datajobs.dispatch.transitions import Started
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
 from ran_datajobs.job import JobType, OperationState, Response, Stage, Status
 from ran_datajobs.results.arrivals import pack_outcomes
@@ -24,6 +23,7 @@ from ran_datajobs.southbound.plugin import CannotCancel, OutcomeUnknown, Polled
 from ran_datajobs.store import arrivals, jobs, planning, sub_jobs
 from ran_datajobs.store.arrivals import ActiveRead, Arrival, Piece
 from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.dispatch import Started
 from ran_datajobs.store.parts import Part
 from ran_datajobs.store.sub_jobs import Leased, LeasedSubJob
 from tests.contracts.worker_parts import (
@@ -93,7 +93,7 @@ def name(sub_job: LeasedSubJob) -> Leased:
 async def run_once(parts: Parts) -> LeasedSubJob:
     """Claim the one sub-job that is due, and work on it until its lease ends."""
     (claimed,) = await claim(parts.database)
-    await parts.executor.run(attempt_of(claimed, parts.executor.clock()))
+    await parts.executor.run(attempt_of(claimed, parts.runtime.now()))
     return claimed
 
 

@@ -36,6 +36,7 @@ from ran_datajobs.results.announce import Announcer
 from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder
+from ran_datajobs.runtime import SystemRuntime
 from ran_datajobs.southbound.plugin import (
     CancelAnswer,
     CancelTaken,
@@ -50,6 +51,7 @@ from ran_datajobs.southbound.plugin import (
 )
 from ran_datajobs.store import jobs, planning, sub_jobs
 from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.dispatch_postgres import PostgresDispatch
 from ran_datajobs.store.planning import JobRoom, LeasedJob
 from ran_datajobs.store.sub_jobs import Admission, LeasedSubJob, NewSubJob, PluginRoom, Room
 
@@ -122,6 +124,8 @@ class Parts:
     database: Database
     plugin: InProcessPlugin
     worker_id: UUID
+    runtime: SystemRuntime
+    store: PostgresDispatch
     stopping: asyncio.Event
     limits: DispatchLimits
     objects: ObjectStore
@@ -145,6 +149,14 @@ class Parts:
             self.stopping.set()
 
 
+def dispatch_store(
+    database: Database, worker_id: UUID | None = None, log: telemetry.Logger | None = None
+) -> PostgresDispatch:
+    """The store of a worker, as in production."""
+    announcer = Announcer(JobView(Addresses("http://127.0.0.1"), DEFAULT_FINISHED_SPELLING))
+    return PostgresDispatch(database, worker_id or uuid4(), announcer, ADMISSION, log or telemetry.logger())
+
+
 def worker_parts(
     database: Database,
     objects: ObjectStore | Path,
@@ -161,29 +173,29 @@ def worker_parts(
     ``objects``: where results go, or a folder to keep them in.
     """
     plugin = plugin or InProcessPlugin()
-    worker_id, stopping, chance = uuid4(), asyncio.Event(), Random(1)
+    worker_id, stopping, runtime = uuid4(), asyncio.Event(), SystemRuntime(Random(1))
     limits = limits or DispatchLimits()
     if isinstance(objects, Path):
         objects = open_folder(objects / "objects")
-    results = ResultObjects(database, objects)
-    announcer = Announcer(JobView(Addresses("http://127.0.0.1"), DEFAULT_FINISHED_SPELLING))
     log = telemetry.logger()
-    write = TransitionWriter(database, announcer, ADMISSION, log, chance)
+    store = dispatch_store(database, worker_id, log)
+    results = ResultObjects(store, objects)
+    write = TransitionWriter(store, runtime)
     executor = Executor(
+        store,
         write,
-        Circuits(lambda _: plugin, chance),
+        Circuits(lambda _: plugin, runtime),
         results,
         limits,
         times or DispatchTimes(),
-        chance,
+        runtime,
         stopping,
         reached,
     )
-    planner = Planner(database, index or OwnerIndex(database), objects, write, limits, worker_id, reached)
-    finisher = Finisher(database, objects, announcer, write, DEFAULT_FINISHED_SPELLING, reached)
+    planner = Planner(store, index or OwnerIndex(database), objects, limits, runtime, reached)
+    finisher = Finisher(store, objects, DEFAULT_FINISHED_SPELLING, reached)
     worker = Worker(
-        database,
-        worker_id,
+        store,
         planner,
         finisher,
         executor,
@@ -191,7 +203,7 @@ def worker_parts(
         limits,
         stopping,
         log,
-        chance,
+        runtime,
         grace=grace,
     )
     write.due = worker.due_in
@@ -199,6 +211,8 @@ def worker_parts(
         database,
         plugin,
         worker_id,
+        runtime,
+        store,
         stopping,
         limits,
         objects,

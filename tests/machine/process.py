@@ -28,8 +28,10 @@ from ran_datajobs.results.announce import Announcer
 from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
+from ran_datajobs.runtime import SystemRuntime
 from ran_datajobs.southbound.plugin import CreateCall, JobAddress, PluginProfile
 from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.dispatch_postgres import PostgresDispatch
 from ran_datajobs.store.sub_jobs import Admission
 from ran_datajobs.telemetry import Logger
 from tests.machine.plugins import Answer, Call, How, Plugin
@@ -76,38 +78,36 @@ class Process:
         self.executes_at_the_end = True
         self.tasks: dict[asyncio.Task[Any], None] = {}  # in the order in which they began
         self.stopping = asyncio.Event()
-        self._tokens = 0
-        self._id = uuid5(_NAMES, str(number))
-        chance = Random(number)
+        self.worker_id = uuid5(_NAMES, str(number))
+        runtime = _Runtime(self, number)
         database = _Database(self)
         objects = _Objects(self)
         announcer = Announcer(JobView(Addresses("http://service"), DEFAULT_FINISHED_SPELLING))
-        write = TransitionWriter(database, announcer, ADMISSION, around.log, chance)
+        store = PostgresDispatch(database, self.worker_id, announcer, ADMISSION, around.log)
+        write = TransitionWriter(store, runtime)
         self.limits = DispatchLimits(rows=6, creates_per_plugin=3, calls_per_plugin=3)
-        circuits = Circuits(lambda profile: _Client(self, profile), chance, around.loop.time)
+        circuits = Circuits(lambda profile: _Client(self, profile), runtime)
         executor = Executor(
+            store,
             write,
             circuits,
-            ResultObjects(database, objects),
+            ResultObjects(store, objects),
             self.limits,
             TIMES,
-            chance,
+            runtime,
             self.stopping,
             self._reached,
-            around.loop.time,
         )
         self.worker = Worker(
-            database,
-            self._id,
-            Planner(database, OwnerIndex(database), objects, write, self.limits, self._id, self._reached),
-            Finisher(database, objects, announcer, write, DEFAULT_FINISHED_SPELLING, self._reached),
+            store,
+            Planner(store, OwnerIndex(database), objects, self.limits, runtime, self._reached),
+            Finisher(store, objects, DEFAULT_FINISHED_SPELLING, self._reached),
             executor,
             write,
             self.limits,
             self.stopping,
             around.log,
-            chance,
-            new_token=self._token,
+            runtime,
         )
         write.due = self.worker.due_in
 
@@ -178,10 +178,6 @@ class Process:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.around.faults.append(repr(error))
 
-    def _token(self) -> UUID:
-        self._tokens += 1
-        return uuid5(self._id, str(self._tokens))
-
     async def _reached(self, checkpoint: Checkpoint) -> None:
         if checkpoint is self.stands_still_at:
             self.stands_still_at = None
@@ -205,6 +201,23 @@ def remember_task(task: asyncio.Task[Any], context: Context) -> None:
     if (process := context.get(running_in)) is not None:
         process.tasks[task] = None
         task.add_done_callback(lambda done: process.tasks.pop(done, None))
+
+
+class _Runtime(SystemRuntime):
+    """Chance and identifiers that follow from the number of the process, on the virtual clock of the loop."""
+
+    def __init__(self, process: Process, number: int) -> None:
+        super().__init__(Random(number))
+        self._loop = process.around.loop
+        self._process = process.worker_id
+        self._ids = 0
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    def new_id(self) -> UUID:
+        self._ids += 1
+        return uuid5(self._process, str(self._ids))
 
 
 class _Database(Database):

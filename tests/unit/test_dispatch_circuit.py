@@ -25,6 +25,7 @@ from ran_datajobs.dispatch.circuit import (
     unheard,
 )
 from ran_datajobs.job import ActivationMode, Status
+from ran_datajobs.runtime import SystemRuntime
 from ran_datajobs.southbound.plugin import (
     CancelAnswer,
     CancelTaken,
@@ -164,12 +165,13 @@ class _Told:
         return self.cancel_answer
 
 
-class _Clock:
+class _Clock(SystemRuntime):
     def __init__(self) -> None:
-        self.now = 0.0
+        super().__init__(Random(1))
+        self.at = 0.0
 
-    def __call__(self) -> float:
-        return self.now
+    def now(self) -> float:
+        return self.at
 
 
 async def test_a_dead_plugin_is_not_called_and_probed_and_let_in_again_by_its_first_answer() -> None:
@@ -177,7 +179,7 @@ async def test_a_dead_plugin_is_not_called_and_probed_and_let_in_again_by_its_fi
     out when that is over; its answer closes the circuit. Another plugin is called as ever."""
     dead, alive, clock = _Told(), _Told(), _Clock()
     alive.create_answer = Created("1")
-    circuits = Circuits(lambda p: dead if p.plugin_id == 1 else alive, Random(1), clock)
+    circuits = Circuits(lambda p: dead if p.plugin_id == 1 else alive, clock)
     plugin, other = circuits.guarded(PluginProfile(1, "")), circuits.guarded(PluginProfile(2, ""))
 
     for _ in range(OPENS_AFTER):
@@ -198,11 +200,11 @@ async def test_a_dead_plugin_is_not_called_and_probed_and_let_in_again_by_its_fi
     assert dead.calls == OPENS_AFTER
     assert await other.create(CALL) == Created("1")
 
-    clock.now += FIRST_PAUSE
+    clock.at += FIRST_PAUSE
     await plugin.create(CALL)
     await plugin.create(CALL)
     assert dead.calls == OPENS_AFTER + 1
-    clock.now += 2 * FIRST_PAUSE
+    clock.at += 2 * FIRST_PAUSE
     dead.status_answer = Polled(Status.RUNNING)
     assert await plugin.status(ADDRESS) == Polled(Status.RUNNING)
     assert circuits.shut(1) is None
@@ -213,11 +215,11 @@ async def test_a_dead_plugin_is_not_called_and_probed_and_let_in_again_by_its_fi
 async def test_a_probe_whose_caller_is_cancelled_leaves_its_place_to_the_next_call() -> None:
     """A lane that is lost takes its calls with it: the plugin is probed again by whoever comes next."""
     told, clock = _Told(), _Clock()
-    circuits = Circuits(lambda _: told, Random(1), clock)
+    circuits = Circuits(lambda _: told, clock)
     plugin = circuits.guarded(PluginProfile(1, ""))
     for _ in range(OPENS_AFTER):
         await plugin.create(CALL)
-    clock.now += FIRST_PAUSE
+    clock.at += FIRST_PAUSE
 
     told.hangs = True
     probe = asyncio.create_task(plugin.status(ADDRESS))
@@ -245,7 +247,7 @@ async def test_whoever_answers_is_not_dead(answer: CreateAnswer) -> None:
     """Refusals, 503 and 500 are answers: they are passed on as they are and never open a circuit."""
     told = _Told()
     told.create_answer = answer
-    plugin = Circuits(lambda _: told, Random(1)).guarded(PluginProfile(1, ""))
+    plugin = Circuits(lambda _: told, SystemRuntime(Random(1))).guarded(PluginProfile(1, ""))
     assert [await plugin.create(CALL) for _ in range(3 * OPENS_AFTER)] == [answer] * (3 * OPENS_AFTER)
     assert told.calls == 3 * OPENS_AFTER
 
@@ -253,7 +255,7 @@ async def test_whoever_answers_is_not_dead(answer: CreateAnswer) -> None:
 async def test_every_kind_of_answer_ends_a_row_of_silences() -> None:
     """Four silences, an answer, four silences: the circuit stays closed, whichever call was answered."""
     told = _Told()
-    circuits = Circuits(lambda _: told, Random(1))
+    circuits = Circuits(lambda _: told, SystemRuntime(Random(1)))
     plugin = circuits.guarded(PluginProfile(1, ""))
     told.result_answer, told.cancel_answer, told.status_answer = Responses(()), CancelTaken(), Lost("404")
     for call in (plugin.result, plugin.cancel, plugin.status):

@@ -11,14 +11,17 @@ token: a worker that lost its lease changes nothing.
            ├────────► finisher   finish step of a job: manifest, final status
            └────────► executor   one leased sub-job: start · track · collect · cancel · time out · probe
                           │
-                          └► transitions   what became of it, many in one transaction; admission
+                          └► transitions   what became of it, many in one transaction
+
+What it asks of the rows is :class:`~ran_datajobs.store.dispatch.DispatchStore`; time, chance, identifiers,
+sleep and threads come from :class:`~ran_datajobs.runtime.Runtime`.
 
 ``limits`` and ``circuit`` bound what is under way at plugins; ``backoff`` is pure; an ``attempt`` is a leased
 sub-job in memory.
 
 One sub-job, from its admission to its settlement:
 
-1. ``TransitionWriter.admit`` → ``sub_jobs.sql: admit``: WAITING → ADMITTED, where room is made
+1. ``PostgresDispatch._admit`` → ``sub_jobs.sql: admit``: WAITING → ADMITTED, where room is made
 2. ``Worker._claim_sub_jobs`` → ``sub_jobs.sql: claim``: ADMITTED → STARTING, leased
 3. ``Worker._work_on``: runs the executor while the lease holds
 4. ``Executor.run``: steps until the lease ends
@@ -28,6 +31,6 @@ One sub-job, from its admission to its settlement:
 8. ``Executor._track``: polls
 9. ``Executor._fetch``: fetches the result
 10. ``Executor._end``: writes the result objects
-11. ``TransitionWriter._write``: one transaction for many transitions
-12. ``TransitionWriter._settle`` → ``sub_jobs.sql: settle``: → SETTLED, counted, announced
+11. ``PostgresDispatch._write``: one transaction for many transitions
+12. ``PostgresDispatch._settle`` → ``sub_jobs.sql: settle``: → SETTLED, counted, announced
 """

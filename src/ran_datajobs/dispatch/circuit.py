@@ -14,14 +14,13 @@ a circuit. A call that is not made is told as one that did not arrive, so that i
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
-from random import Random
 from typing import Final, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ran_datajobs.runtime import Runtime
 from ran_datajobs.southbound.plugin import (
     CancelAnswer,
     CreateAnswer,
@@ -91,13 +90,11 @@ class Circuits:
     def __init__(
         self,
         plugin_for: Callable[[PluginProfile], DmiPlugin],
-        chance: Random,
-        clock: Callable[[], float] = time.monotonic,
+        runtime: Runtime,
     ) -> None:
         self._plugin_for = plugin_for
         self._circuits: dict[int, Circuit] = {}
-        self._chance = chance
-        self._clock = clock
+        self._runtime = runtime
 
     def guarded(self, profile: PluginProfile) -> DmiPlugin:
         """A client of the plugin whose calls are made only while its circuit lets them."""
@@ -106,14 +103,14 @@ class Circuits:
     def shut(self, plugin_id: int) -> NotArrived | None:
         """Why no call of this plugin would be made now; ``None`` when one would."""
         circuit = self._circuits.get(plugin_id)
-        if circuit is None or circuit.shut_until is None or circuit.shut_until <= self._clock():
+        if circuit is None or circuit.shut_until is None or circuit.shut_until <= self._runtime.now():
             return None
-        return self._not_made(circuit, circuit.shut_until - self._clock())
+        return self._not_made(circuit, circuit.shut_until - self._runtime.now())
 
     async def call(self, plugin_id: int, made: Callable[[], Awaitable[Answer]]) -> Answer | NotArrived:
         """What the plugin answers, or why it was not called. A probe that is cancelled was none."""
         circuit = self._circuits.get(plugin_id, Circuit())
-        asked, wait = ask(circuit, self._clock())
+        asked, wait = ask(circuit, self._runtime.now())
         if wait > 0.0:
             return self._not_made(circuit, wait)
         if asked != circuit:
@@ -127,8 +124,8 @@ class Circuits:
         if isinstance(answer, NotArrived | NoAnswer | OutcomeUnknown) and not answer.answered:
             self._circuits[plugin_id] = unheard(
                 self._circuits.get(plugin_id, Circuit()),
-                self._clock(),
-                self._chance.random(),
+                self._runtime.now(),
+                self._runtime.random(),
                 answer.cause,
                 probe=asked.shut_until is not None,
             )
@@ -141,7 +138,7 @@ class Circuits:
         answer may open the circuit to all of them."""
         cause = f"not called: {circuit.silent} calls in a row had no answer ({circuit.cause})"
         pause = FIRST_PAUSE if wait > LONGEST_PAUSE else wait
-        return NotArrived(cause, pause * (1.0 + 0.5 * self._chance.random()))
+        return NotArrived(cause, pause * (1.0 + 0.5 * self._runtime.random()))
 
 
 class _GuardedPlugin:

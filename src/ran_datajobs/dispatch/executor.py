@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
-from random import Random
 from typing import Final, TypeVar, assert_never
 
 from msgspec.structs import replace
@@ -22,18 +20,13 @@ from ran_datajobs.dispatch.attempt import Attempt, DispatchTimes
 from ran_datajobs.dispatch.backoff import until_next_call, until_next_look, until_next_poll
 from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.limits import DispatchLimits
-from ran_datajobs.dispatch.transitions import (
-    CancelTold,
-    Ended,
-    QuarantineOver,
-    Started,
-    TransitionWriter,
-)
+from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.errors import Fenced, StorageUnavailable
 from ran_datajobs.job import ActivationMode, Operation, OperationState, Reason, Stage, Status
 from ran_datajobs.results import outcomes
 from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.outcomes import Outcome
+from ran_datajobs.runtime import Runtime
 from ran_datajobs.southbound.plugin import (
     CancelTaken,
     CannotCancel,
@@ -51,6 +44,7 @@ from ran_datajobs.southbound.plugin import (
     Refused,
     UnreadableBody,
 )
+from ran_datajobs.store.dispatch import CancelTold, DispatchStore, Ended, QuarantineOver, Started
 from ran_datajobs.store.parts import Part
 from ran_datajobs.store.sub_jobs import (
     Collecting,
@@ -83,28 +77,31 @@ class Executor:
 
     def __init__(
         self,
+        store: DispatchStore,
         write: TransitionWriter,
         circuits: Circuits,
         objects: ResultObjects,
         limits: DispatchLimits,
         times: DispatchTimes,
-        chance: Random,
+        runtime: Runtime,
         stopping: asyncio.Event,
         reached: Reached = pass_by,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.clock = clock
-        self.listening_since = clock()
-        """When the worker began to take messages, or to take them again after an outage."""
+        self._listening_since = runtime.now()
+        self._store = store
         self._write = write
         self._circuits = circuits
         self._objects = objects
         self._limits = limits
         self._times = times
-        self._chance = chance
+        self._runtime = runtime
         self._stopping = stopping
         self._reached = reached
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+
+    def listens_anew(self) -> None:
+        """The worker begins to take messages, or takes them again after an outage: reads wait from now on."""
+        self._listening_since = self._runtime.now()
 
     async def run(self, attempt: Attempt) -> None:
         """Work until the lease ends. Raises Fenced when another worker has claimed the sub-job.
@@ -115,9 +112,9 @@ class Executor:
         try:
             await self._run(attempt)
         except StorageUnavailable as away:
-            self.listening_since = self.clock()
-            await self._write.wait_for_objects(attempt.leased, str(away)[:_ERROR_LENGTH])
-            delay = until_next_call(attempt.sub_job.no_objects_for or 0.0, self._chance.random())
+            self.listens_anew()
+            await self._store.wait_for_objects(attempt.leased, str(away)[:_ERROR_LENGTH])
+            delay = until_next_call(attempt.sub_job.no_objects_for or 0.0, self._runtime.random())
             await self._write(Postponement(attempt.leased, delay, attempt.sub_job.polls, told=attempt.told))
 
     async def _run(self, attempt: Attempt) -> None:
@@ -183,7 +180,7 @@ class Executor:
                 return None
             await self._reached(Checkpoint.START_MARKED)
             operations = await self._operations_array(attempt)
-            if self.clock() >= attempt.valid_until:
+            if self._runtime.now() >= attempt.valid_until:
                 return NotArrived("not sent: the lease of its worker had ended")
             attempt.sent = True
             answer = await self._plugin(attempt).create(
@@ -306,7 +303,7 @@ class Executor:
                 sub_job.results_bucket, sub_job.job_id, sub_job.sub_job_id, result.body
             )
         operations = await self._operations(attempt)
-        outcome = await _computed(
+        outcome = await self._computed(
             len(operations),
             lambda: outcomes.of_result(
                 operations,
@@ -329,7 +326,7 @@ class Executor:
         arrived = await self._objects.arrived(sub_job.sub_job_id, sub_job.job_id, sub_job.result_total)
         if not arrived.all_in and self._time_left(attempt) <= 0:
             return await self._time_out(attempt)
-        idle = min(sub_job.idle_for or 0.0, self.clock() - self.listening_since)
+        idle = min(sub_job.idle_for or 0.0, self._runtime.now() - self._listening_since)
         left = self._times.result_idle - idle
         if not arrived.all_in and left >= 0.0:
             delay = max(0.05, min(left + 0.05, self._time_left(attempt)))
@@ -399,7 +396,7 @@ class Executor:
         if over:
             await self._write(QuarantineOver(attempt.leased))
             return None
-        delay = until_next_look(sub_job.ended_for or 0.0, self._chance.random())
+        delay = until_next_look(sub_job.ended_for or 0.0, self._runtime.random())
         if sub_job.data_producer_job_id is None:
             delay = left
         await self._write(Postponement(attempt.leased, min(delay, left + 0.01), sub_job.polls))
@@ -442,7 +439,7 @@ class Executor:
     ) -> None:
         trouble = self._in_trouble_for(attempt, told)
         left = attempt.profile(self._times).give_up - trouble
-        delay = min(until_next_call(trouble, self._chance.random(), asked), max(0.05, left))
+        delay = min(until_next_call(trouble, self._runtime.random(), asked), max(0.05, left))
         if attempt.sub_job.stage in (Stage.TRACKING, Stage.COLLECTING):
             delay = min(delay, max(0.05, self._time_left(attempt)))
         await self._write(
@@ -485,7 +482,7 @@ class Executor:
     ) -> float | None:
         """End the sub-job with all operations in one state."""
         operations = await self._operations(attempt)
-        outcome = await _computed(
+        outcome = await self._computed(
             len(operations), lambda: outcomes.all_the_same(operations, state, reason, cause)
         )
         return await self._end(attempt, outcome, error=cause, quarantine=quarantine)
@@ -532,32 +529,32 @@ class Executor:
                     str(attempt.sub_job.sub_job_id),
                     outcome.responses,
                     beside_messages=attempt.is_read,
-                    may_replace=lambda: self._write.is_leased(attempt.leased),
+                    may_replace=lambda: self._store.is_leased(attempt.leased),
                 )
             except StorageUnavailable as away:
                 if attempt.sub_job.stage is not Stage.STARTING:
                     raise
-                await self._write.wait_for_objects(attempt.leased, str(away)[:_ERROR_LENGTH])
-            await asyncio.sleep(until_next_call(float(failures), self._chance.random()))
+                await self._store.wait_for_objects(attempt.leased, str(away)[:_ERROR_LENGTH])
+            await self._runtime.sleep(until_next_call(float(failures), self._runtime.random()))
             failures += 1
 
     # --- what is known of an attempt -----------------------------------------------------------------
 
     def _in_trouble_for(self, attempt: Attempt, told: Status | None = None) -> float:
-        return attempt.in_trouble_for(self.clock(), told)
+        return attempt.in_trouble_for(self._runtime.now(), told)
 
     def _gave_up(self, attempt: Attempt, told: Status | None = None) -> bool:
         return self._in_trouble_for(attempt, told) >= attempt.profile(self._times).give_up
 
     def _time_left(self, attempt: Attempt) -> float:
         """Seconds until the sub-job times out."""
-        return attempt.profile(self._times).sub_job_timeout - attempt.running_for(self.clock())
+        return attempt.profile(self._times).sub_job_timeout - attempt.running_for(self._runtime.now())
 
     def _plugin(self, attempt: Attempt) -> DmiPlugin:
         return self._circuits.guarded(attempt.profile(self._times))
 
     def _until_next_poll(self, attempt: Attempt) -> float:
-        delay = until_next_poll(attempt.sub_job.polls, self._chance.random())
+        delay = until_next_poll(attempt.sub_job.polls, self._runtime.random())
         attempt.sub_job = replace(attempt.sub_job, polls=attempt.sub_job.polls + 1)
         return max(0.0, min(delay, self._time_left(attempt) + 0.01))
 
@@ -567,21 +564,20 @@ class Executor:
             return attempt.operations
         body = attempt.sub_job.body
         if body is None:
-            body = await self._write.body_of(attempt.sub_job.sub_job_id)
+            body = await self._store.body_of(attempt.sub_job.sub_job_id)
         if body is None:
             raise Fenced("the sub-job was ended by another worker")
-        array = await _computed(attempt.sub_job.operations, lambda: outcomes.unpack(body))
+        array = await self._computed(attempt.sub_job.operations, lambda: outcomes.unpack(body))
         if len(array) <= KEPT_UP_TO:
             attempt.operations = array
         return array
 
+    async def _computed(self, size: int, work: Callable[[], T]) -> T:
+        return await self._runtime.in_thread(work) if size > THREAD_OVER else work()
+
     async def _operations(self, attempt: Attempt) -> list[Operation]:
         array = await self._operations_array(attempt)
-        return await _computed(attempt.sub_job.operations, lambda: outcomes.operations_of(array))
-
-
-async def _computed(size: int, work: Callable[[], T]) -> T:
-    return await asyncio.to_thread(work) if size > THREAD_OVER else work()
+        return await self._computed(attempt.sub_job.operations, lambda: outcomes.operations_of(array))
 
 
 async def _until(event: asyncio.Event, seconds: float) -> None:

@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
-from ran_datajobs.dispatch.transitions import TransitionWriter
-from ran_datajobs.errors import Fenced
-from ran_datajobs.job import Counts, OperationState, Status
-from ran_datajobs.results.announce import Announcer
+from ran_datajobs.job import Counts, OperationState
 from ran_datajobs.results.manifest import manifest
 from ran_datajobs.results.objects import ObjectStore, manifest_key
 from ran_datajobs.results.parts import known_failures
 from ran_datajobs.results.verdict import verdict, why
-from ran_datajobs.store import jobs, parts, planning
-from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.dispatch import DispatchStore
 from ran_datajobs.store.jobs import JobRow
+from ran_datajobs.store.parts import Part
 from ran_datajobs.store.planning import LeasedJob
 
 
@@ -23,47 +20,38 @@ class Finisher:
 
     def __init__(
         self,
-        database: Database,
+        store: DispatchStore,
         objects: ObjectStore,
-        announcer: Announcer,
-        write: TransitionWriter,
         finished_spelling: str,
         reached: Reached = pass_by,
     ) -> None:
-        self._database = database
+        self._store = store
         self._objects = objects
-        self._announcer = announcer
-        self._write = write
         self._finished = finished_spelling
         self._reached = reached
 
     async def finish(self, leased: LeasedJob) -> None:
         """Finish the job; its lease ends. Raises Fenced when another worker has claimed it."""
-        job_id = leased.job_id
-        async with self._database.connection() as connection:
-            job = await jobs.find(connection, job_id, None)
-            if job is None or job.status.terminal:
-                await planning.step_over(connection, leased)
-                return
-            listed = await parts.listing(connection, job_id)
-            fanned_out, cancelled = await planning.finish_facts(connection, job_id)
+        facts = await self._store.finish_facts(leased.job_id)
+        if facts is None or facts.job.status.terminal:
+            await self._store.step_over(leased)
+            return
+        job = facts.job
         counts = job.counts
-        if fanned_out:
-            counts = await self._counts_by_operation(job, listed)
-        status = verdict(counts, cancelled=cancelled)
+        if facts.fanned_out:
+            counts = await self._counts_by_operation(job, facts.parts)
+        status = verdict(counts, cancelled=facts.cancelled)
         await self._reached(Checkpoint.FINISH_COUNTED)
         await self._objects.put(
             job.results_bucket,
-            manifest_key(str(job_id)),
-            manifest(job, status, counts, listed, self._finished),
+            manifest_key(str(job.job_id)),
+            manifest(job, status, counts, facts.parts, self._finished),
         )
         await self._reached(Checkpoint.FINISH_WRITTEN)
-        await self._write.admitting(
-            lambda c, alone: self._record(c, leased, status, counts, each_lane_alone=alone)
-        )
+        await self._store.finish(leased, status, why(counts, status), counts)
         await self._reached(Checkpoint.FINISH_STORED)
 
-    async def _counts_by_operation(self, job: JobRow, listed: list[parts.Part]) -> Counts:
+    async def _counts_by_operation(self, job: JobRow, listed: list[Part]) -> Counts:
         """A read of several parts has succeeded when every part did: count operations, not parts.
 
         A failure in an object that was removed or spoilt counts as an operation that failed.
@@ -82,27 +70,3 @@ class Finisher:
             not_started=not_started,
             unknown=unknown,
         )
-
-    async def _record(
-        self,
-        connection: Connection,
-        leased: LeasedJob,
-        status: Status,
-        counts: Counts,
-        *,
-        each_lane_alone: bool,
-    ) -> None:
-        job_id = leased.job_id
-        job = await planning.lock_job(connection, job_id)
-        if job is None:
-            return
-        if job["lease"] != leased.lease:
-            raise Fenced(f"job {job_id} was claimed by another worker")
-        if status is Status.CANCELLED and await planning.cancel_arrow(connection, job_id):
-            await self._announcer.jobs_changed(connection, [job_id])
-        if not await planning.finish(connection, job_id, status, why(counts, status), counts):
-            await planning.step_over(connection, leased)
-            return
-        if lanes := await planning.unblock_after(connection, job_id):
-            await self._write.admit(connection, lanes, each_lane_alone=each_lane_alone)
-        await self._announcer.job_ended(connection, job_id)  # it locks a shard of the outbox

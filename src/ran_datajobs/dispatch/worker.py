@@ -12,9 +12,8 @@ import asyncio
 import contextlib
 import heapq
 from collections.abc import Callable, Coroutine
-from random import Random
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from ran_datajobs.dispatch.attempt import Attempt, attempt_of
 from ran_datajobs.dispatch.backoff import until_repeat
@@ -25,9 +24,8 @@ from ran_datajobs.dispatch.planner import Planner
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.errors import DataJobsError, Fenced, StorageUnavailable, StoreUnavailable
 from ran_datajobs.job import Stage, Status
-from ran_datajobs.store import planning, sub_jobs
-from ran_datajobs.store.database import Database
-from ran_datajobs.store.notices import DUE_CHANNEL, SUB_JOB_CHANNEL, follow
+from ran_datajobs.runtime import Runtime
+from ran_datajobs.store.dispatch import DispatchStore
 from ran_datajobs.store.planning import LARGE, LeasedJob
 from ran_datajobs.store.sub_jobs import JOB, LEASE_SECONDS, SUB_JOB, LeasedSubJob, Postponement
 from ran_datajobs.telemetry import Event, Logger
@@ -53,8 +51,7 @@ class Worker:
 
     def __init__(
         self,
-        database: Database,
-        worker_id: UUID,
+        store: DispatchStore,
         planner: Planner,
         finisher: Finisher,
         executor: Executor,
@@ -62,13 +59,11 @@ class Worker:
         limits: DispatchLimits,
         stopping: asyncio.Event,
         log: Logger,
-        chance: Random,
+        runtime: Runtime,
         *,
         grace: float = 4.0,
-        new_token: Callable[[], UUID] = uuid4,
     ) -> None:
-        self._database = database
-        self._worker_id = worker_id
+        self._store = store
         self._planner = planner
         self._finisher = finisher
         self._executor = executor
@@ -76,9 +71,8 @@ class Worker:
         self._limits = limits
         self._stopping = stopping
         self._log = log
-        self._chance = chance
+        self._runtime = runtime
         self._grace = grace
-        self._new_token = new_token
         self._news = asyncio.Event()
         self._due = {JOB, SUB_JOB}
         self._look_at = 0.0  # when to look for everything, whatever the notices say
@@ -103,8 +97,7 @@ class Worker:
         """Work until stopped."""
         async with asyncio.TaskGroup() as group:
             beside = [
-                group.create_task(follow(self._database, DUE_CHANNEL, self._noticed)),
-                group.create_task(follow(self._database, SUB_JOB_CHANNEL, self._noticed_sub_job)),
+                group.create_task(self._store.follow(self._noticed, self._noticed_sub_job)),
                 group.create_task(self._renew_forever()),
                 group.create_task(self._watch_stopping()),
             ]
@@ -123,7 +116,7 @@ class Worker:
             try:
                 if not self._answers:
                     await self._renew()  # before others, and this loop, claim what the worker still works on
-                    self._executor.listening_since = self._executor.clock()
+                    self._executor.listens_anew()
                 await self._claim_due()
                 self._answers, failures = True, 0
             except Exception as error:  # whatever it was, the work goes on when it is over
@@ -132,9 +125,9 @@ class Worker:
                 self._answers = False
                 failures += 1
                 self._due |= {JOB, SUB_JOB}
-                await self._wait(min(_LONGEST_PAUSE, until_repeat(failures, self._chance.random())))
+                await self._wait(min(_LONGEST_PAUSE, until_repeat(failures, self._runtime.random())))
                 continue
-            await asyncio.sleep(CLAIM_PAUSE)
+            await self._runtime.sleep(CLAIM_PAUSE)
             if not self._due:
                 await self._wait(min(self._look_at - self._now(), self._until_alarm()))
 
@@ -161,10 +154,9 @@ class Worker:
         self._hungry = True  # what is freed while the claim is under way may be claimed by the next one
         if not room.rows:
             return
-        token, sent = self._new_token(), self._now()
+        token, sent = self._runtime.new_id(), self._now()
         try:
-            async with self._database.connection() as connection:
-                claimed = await sub_jobs.claim(connection, room, token, self._worker_id, void=void)
+            claimed = await self._store.claim_sub_jobs(room, token, void=void)
         except BaseException:
             self._unanswered.add(token)
             raise
@@ -174,10 +166,9 @@ class Worker:
 
     async def _claim_jobs(self) -> None:
         room = self._limits.job_room()
-        token = self._new_token()
+        token = self._runtime.new_id()
         try:
-            async with self._database.connection() as connection:
-                claimed = await planning.claim(connection, room, token, self._worker_id)
+            claimed = await self._store.claim_jobs(room, token)
         except BaseException:
             self._unanswered.add(token)
             raise
@@ -187,14 +178,9 @@ class Worker:
         """Take up what was leased by claims whose answers were lost. None of it was worked on."""
         for token in tuple(self._unanswered):
             sent = self._now()
-            async with self._database.connection() as connection:
-                found = [
-                    each
-                    for each in await sub_jobs.leased_under(connection, token)
-                    if not self._works_on(each)
-                ]
-                found_jobs = await planning.leased_under(connection, token)
-                kept = await sub_jobs.renew(connection, {each.sub_job_id: each.lease for each in found})
+            leased, found_jobs = await self._store.leased_under(token)
+            found = [each for each in leased if not self._works_on(each)]
+            kept = await self._store.renew({each.sub_job_id: each.lease for each in found}, {})
             self._begin_sub_jobs([each for each in found if each.sub_job_id in kept], sent)
             self._begin_jobs([job for job in found_jobs if job.job_id not in self._jobs])
             if len(kept) == len(found):
@@ -258,7 +244,7 @@ class Worker:
                 exc_info=not expected,
             )
             polls = attempt.sub_job.polls
-            delay = until_repeat(polls, self._chance.random())
+            delay = until_repeat(polls, self._runtime.random())
             with contextlib.suppress(Exception):
                 await self._write(Postponement(attempt.leased, delay, polls + 1))
         finally:
@@ -271,7 +257,7 @@ class Worker:
 
     async def _take_step(self, job: LeasedJob) -> None:
         """Plan or finish a leased job; a step that failed is due again after a growing pause."""
-        token, sent = self._new_token(), self._now()
+        token, sent = self._runtime.new_id(), self._now()
         try:
             if job.planned:
                 await self._finisher.finish(job)
@@ -294,7 +280,7 @@ class Worker:
                     cause=str(error),
                     exc_info=not expected,
                 )
-            await self._step_failed(job, until_repeat(job.step_failures, self._chance.random()), no_objects)
+            await self._step_failed(job, until_repeat(job.step_failures, self._runtime.random()), no_objects)
         finally:
             self._limits.jobs[_kind(job)] -= 1
             if self._jobs.get(job.job_id) is job:
@@ -305,11 +291,10 @@ class Worker:
         failures = 0
         while True:
             try:
-                async with self._database.connection() as connection:
-                    await planning.step_failed(connection, job, delay, objects_cause)
+                await self._store.step_failed(job, delay, objects_cause)
             except StoreUnavailable:
                 failures += 1
-                await asyncio.sleep(min(_LONGEST_PAUSE, until_repeat(failures, self._chance.random())))
+                await self._runtime.sleep(min(_LONGEST_PAUSE, until_repeat(failures, self._runtime.random())))
             else:
                 self.due_in(JOB, delay)
                 return
@@ -320,12 +305,12 @@ class Worker:
         """Renew the leases every :data:`RENEW_EVERY` seconds; look for lost notices every second."""
         next_renewal = self._now() + RENEW_EVERY
         while True:
-            await asyncio.sleep(min(LOOK_EVERY, max(0.05, next_renewal - self._now())))
+            await self._runtime.sleep(min(LOOK_EVERY, max(0.05, next_renewal - self._now())))
             try:
                 await self._look_for_attention()
                 if self._now() >= next_renewal:
                     await self._renew()
-                    await self._database.end_sessions_of_silent_workers()
+                    await self._store.end_silent_sessions()
                     next_renewal = self._now() + RENEW_EVERY
             except StoreUnavailable:
                 pass  # the loop tells of it
@@ -337,17 +322,17 @@ class Worker:
         attempts = dict(self._attempts)
         jobs = dict(self._jobs)
         sent = self._now()
-        async with self._database.connection() as connection:
-            if attempts:
-                leases = {sub_job_id: each.sub_job.lease for sub_job_id, each in attempts.items()}
-                kept = await sub_jobs.renew(connection, leases)
-                for sub_job_id, attempt in attempts.items():
-                    if sub_job_id in kept:
-                        attempt.valid_until = sent + LEASE_SECONDS
-                    elif self._attempts.get(sub_job_id) is attempt and sent >= attempt.valid_until:
-                        self._drop(sub_job_id)
-            if jobs:
-                await planning.renew(connection, {job_id: each.lease for job_id, each in jobs.items()})
+        if not attempts and not jobs:
+            return
+        kept = await self._store.renew(
+            {sub_job_id: each.sub_job.lease for sub_job_id, each in attempts.items()},
+            {job_id: each.lease for job_id, each in jobs.items()},
+        )
+        for sub_job_id, attempt in attempts.items():
+            if sub_job_id in kept:
+                attempt.valid_until = sent + LEASE_SECONDS
+            elif self._attempts.get(sub_job_id) is attempt and sent >= attempt.valid_until:
+                self._drop(sub_job_id)
 
     def _drop(self, subject: UUID) -> None:
         if task := self._tasks.get(subject):
@@ -356,9 +341,8 @@ class Worker:
     async def _look_for_attention(self) -> None:
         if not self._attempts:
             return
-        async with self._database.connection() as connection:
-            for sub_job_id in await sub_jobs.with_attention(connection, list(self._attempts)):
-                self._noticed_sub_job(str(sub_job_id))
+        for sub_job_id in await self._store.with_attention(list(self._attempts)):
+            self._noticed_sub_job(str(sub_job_id))
 
     # --- notices and waits ---------------------------------------------------------------------------
 
@@ -396,9 +380,8 @@ class Worker:
         except TimeoutError:
             self._due |= {JOB, SUB_JOB}
 
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
+    def _now(self) -> float:
+        return self._runtime.now()
 
     # --- the end -------------------------------------------------------------------------------------
 
@@ -421,18 +404,12 @@ class Worker:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(DataJobsError):
-            async with self._database.transaction() as connection:
-                for token in self._unanswered:
-                    attempts += [attempt_of(s, 0.0) for s in await sub_jobs.leased_under(connection, token)]
-                    jobs += await planning.leased_under(connection, token)
-                await planning.give_back(connection, {each.job_id: each.lease for each in jobs})
-                await sub_jobs.give_back(
-                    connection,
-                    {each.sub_job.sub_job_id: each.sub_job.lease for each in attempts},
-                    [each.sub_job.sub_job_id for each in attempts if each.is_unsent],
-                )
-                await sub_jobs.notify_due(connection, SUB_JOB)
-                await sub_jobs.notify_due(connection, JOB)
+            await self._store.give_back(
+                {each.sub_job.sub_job_id: each.sub_job.lease for each in attempts},
+                [each.sub_job.sub_job_id for each in attempts if each.is_unsent],
+                {each.job_id: each.lease for each in jobs},
+                list(self._unanswered),
+            )
 
 
 def _kind(job: LeasedJob) -> str:

@@ -10,16 +10,15 @@ from ran_datajobs.job import OperationState, Response, worst
 from ran_datajobs.results.arrivals import unpack_outcomes
 from ran_datajobs.results.objects import ObjectStore, foreign_key
 from ran_datajobs.results.parts import always, keep_raw, write_parts
-from ran_datajobs.store import parts
-from ran_datajobs.store.database import Database
+from ran_datajobs.store.dispatch import DispatchStore
 from ran_datajobs.store.parts import ADDED_SEQUENCE, FOREIGN_SEQUENCE, Arrived, Part
 
 
 class ResultObjects:
     """Objects and their rows, of one sub-job at a time. Raises StorageUnavailable and StoreUnavailable."""
 
-    def __init__(self, database: Database, objects: ObjectStore) -> None:
-        self._database = database
+    def __init__(self, store: DispatchStore, objects: ObjectStore) -> None:
+        self._store = store
         self._objects = objects
 
     async def write(
@@ -52,15 +51,12 @@ class ResultObjects:
 
     async def arrived(self, sub_job_id: UUID, job_id: UUID, total: int | None) -> Arrived:
         """The result messages of a sub-job that are in, durably; ``total``: how many it has, if known."""
-        async with self._database.connection() as connection:
-            return await parts.arrived(connection, job_id, str(sub_job_id), total)
+        return await self._store.arrived(sub_job_id, job_id, total)
 
     async def states(self, job_id: UUID, sub_job_id: UUID) -> dict[str, OperationState]:
         """The worst state that the arrived messages told, by operation id as a string."""
-        async with self._database.connection() as connection:
-            packed = await parts.arrived_outcomes(connection, job_id, str(sub_job_id))
         states: dict[str, OperationState] = {}
-        for outcomes in packed:
+        for outcomes in await self._store.arrived_outcomes(sub_job_id, job_id):
             for operation, state in unpack_outcomes(outcomes).items():
                 states[operation] = worst((state, states.get(operation, state)))
         return states
