@@ -399,9 +399,9 @@ class Virtual:
         assert isinstance(loop, VirtualLoop)
         self.loop = loop
         self._runner = runner
-        self._database = runner.run(Database.open(url, size=1))
-        runner.run(self._database.migrate())
-        runner.run(Service.prepare(self._database))
+        self.database = runner.run(Database.open(url, size=1))
+        runner.run(self.database.migrate())
+        runner.run(Service.prepare(self.database))
 
     def run(self, work: Awaitable[T]) -> T:
         """Do it, and let everything go on that can."""
@@ -416,7 +416,7 @@ class Virtual:
     def service(self) -> Service:
         """A service that has no job yet. What was left of the one before is removed."""
         self._runner.run(cancel_all(self.loop))
-        service = Service(self.loop, self._database)
+        service = Service(self.loop, self.database)
         self.run(service.empty())
         self.loop.ahead = 0.0
         return service
@@ -424,7 +424,7 @@ class Virtual:
     def close(self) -> None:
         """End what runs, and close the database."""
         self._runner.run(cancel_all(self.loop))
-        self._runner.run(self._database.close())
+        self._runner.run(self.database.close())
 
 
 def preparation(name: str) -> str:

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows of the in-memory twin: those columns of the tables that dispatch reads or writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from ran_datajobs.job import JobType, Stage, Status
+from ran_datajobs.store.parts import Part
+
+OPEN = frozenset({Status.NOT_STARTED, Status.RUNNING, Status.CANCELLING})
+INACTIVE = frozenset({Stage.WAITING, Stage.SETTLED})
+COUNTED = frozenset({Stage.QUARANTINED, Stage.SETTLED})
+
+
+@dataclass(eq=False)
+class PluginRow:
+    """A registered DMI plugin."""
+
+    plugin_id: int
+    url: str
+    idempotent: bool = False
+    stop_on_error: bool = False
+    read_slots: int | None = None
+    give_up: float | None = None
+    sub_job_timeout: float | None = None
+
+
+@dataclass(eq=False)
+class LaneRow:
+    """A (plugin, data producer); ``served``: when each client was served last."""
+
+    lane_id: int
+    plugin_id: int
+    data_producer_id: str
+    served: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class JobRow:
+    """A data job. Times are seconds of the twin's clock."""
+
+    job_id: UUID
+    seq: int
+    client: str
+    type: JobType
+    priority: int
+    after: tuple[UUID, ...]
+    bucket: str
+    operations: int
+    body: bytes
+    created_at: float
+    due_at: float | None
+    blocked: bool = False
+    status: Status = Status.NOT_STARTED
+    reason: str | None = None
+    cancel_asked: bool = False
+    planned: bool = False
+    fanned_out: bool = False
+    sub_jobs: int = 0
+    sub_jobs_open: int = 0
+    cancelled_sub_jobs: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    unmatched: int = 0
+    not_started: int = 0
+    unknown: int = 0
+    step_failures: int = 0
+    objects_cause: str | None = None
+    lease: UUID | None = None
+    leased_by: UUID | None = None
+    leased_until: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+    version: int = 0
+
+
+@dataclass(eq=False)
+class SubJobRow:
+    """A sub-job. Times are seconds of the twin's clock."""
+
+    sub_job_id: UUID
+    job_id: UUID
+    position: int
+    lane_id: int
+    plugin_id: int
+    type: JobType
+    job_seq: int
+    client: str
+    priority: int
+    blocked: bool
+    cancel_asked: bool
+    due_at: float | None
+    body: bytes | None
+    body_bytes: int
+    operations: int
+    created_at: float
+    stage: Stage = Stage.WAITING
+    status: Status = Status.NOT_STARTED
+    lease: UUID | None = None
+    leased_by: UUID | None = None
+    leased_until: float = 0.0
+    attention: bool = False
+    attempts: int = 0
+    polls: int = 0
+    data_producer_job_id: str | None = None
+    result_topic: str | None = None
+    result_total: int | None = None
+    messages: int = 0
+    told: Status | None = None
+    last_error: str | None = None
+    trouble_since: float | None = None
+    objects_cause: str | None = None
+    objects_since: float | None = None
+    started_at: float | None = None
+    last_part_at: float | None = None
+    ended_at: float | None = None
+    quarantined_until: float | None = None
+    succeeded: int = 0
+    failed: int = 0
+    not_started: int = 0
+    unknown: int = 0
+
+    @property
+    def active(self) -> bool:
+        """True while it has a place in its lane."""
+        return self.stage not in INACTIVE
+
+    @property
+    def counted(self) -> bool:
+        """True once its outcomes are counted."""
+        return self.stage in COUNTED
+
+
+@dataclass(eq=False)
+class PartRow:
+    """A result object. ``outcomes``: of a message of a read, packed."""
+
+    part: Part
+    outcomes: bytes | None = None

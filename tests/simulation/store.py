@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store of one simulated worker: the twin behind a connection that is slow, away, or loses an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+from ran_datajobs.job import Counts, Status
+from ran_datajobs.store.dispatch import FinishFacts, PlannedJob, Transition, Written
+from ran_datajobs.store.parts import Arrived
+from ran_datajobs.store.planning import JobRoom, LeasedJob
+from ran_datajobs.store.sub_jobs import Admitted, Leased, LeasedSubJob, Room
+from tests.simulation.twin import Twin
+
+_T = TypeVar("_T")
+
+
+class Connection(Protocol):
+    """What stands between a worker and the store. Each may take time and raise StoreUnavailable."""
+
+    async def before(self, call: str) -> None:
+        """The call is on its way: when this raises, nothing of it is done."""
+
+    async def after(self, call: str) -> None:
+        """The answer is on its way: when this raises, all of it is done."""
+
+    def hears(self) -> bool:
+        """Whether a notice arrives."""
+
+
+class Sound:
+    """A connection that always works, at once."""
+
+    async def before(self, call: str) -> None:
+        """Nothing stands in the way."""
+
+    async def after(self, call: str) -> None:
+        """Nothing stands in the way."""
+
+    def hears(self) -> bool:
+        return True
+
+
+class TwinStore:
+    """The :class:`~ran_datajobs.store.dispatch.DispatchStore` of one worker over the twin."""
+
+    def __init__(self, twin: Twin, worker_id: UUID, connection: Connection | None = None) -> None:
+        self._twin = twin
+        self._worker_id = worker_id
+        self._connection = connection or Sound()
+
+    async def _do(self, call: str, work: Callable[[], _T]) -> _T:
+        await self._connection.before(call)
+        answer = work()
+        await self._connection.after(call)
+        return answer
+
+    async def claim_sub_jobs(self, room: Room, token: UUID, *, void: bool) -> list[LeasedSubJob]:
+        twin = self._twin
+        return await self._do(
+            "claim_sub_jobs", lambda: twin.claim_sub_jobs(room, token, self._worker_id, void=void)
+        )
+
+    async def claim_jobs(self, room: JobRoom, token: UUID) -> list[LeasedJob]:
+        return await self._do("claim_jobs", lambda: self._twin.claim_jobs(room, token, self._worker_id))
+
+    async def leased_under(self, token: UUID) -> tuple[list[LeasedSubJob], list[LeasedJob]]:
+        return await self._do("leased_under", lambda: self._twin.leased_under(token))
+
+    async def renew(self, sub_jobs: Mapping[UUID, UUID], jobs: Mapping[UUID, UUID]) -> set[UUID]:
+        return await self._do("renew", lambda: self._twin.renew(sub_jobs, jobs))
+
+    async def give_back(
+        self,
+        sub_jobs: Mapping[UUID, UUID],
+        unsent: Collection[UUID],
+        jobs: Mapping[UUID, UUID],
+        unanswered: Collection[UUID],
+    ) -> None:
+        await self._do("give_back", lambda: self._twin.give_back(sub_jobs, unsent, jobs, unanswered))
+
+    async def with_attention(self, sub_job_ids: Collection[UUID]) -> list[UUID]:
+        return await self._do("with_attention", lambda: self._twin.with_attention(sub_job_ids))
+
+    async def follow(self, due: Callable[[str | None], None], changed: Callable[[str | None], None]) -> None:
+        def hear_due(kind: str) -> None:
+            if self._connection.hears():
+                due(kind)
+
+        def hear_changed(sub_job_id: UUID) -> None:
+            if self._connection.hears():
+                changed(str(sub_job_id))
+
+        pair = (hear_due, hear_changed)
+        self._twin.listeners.append(pair)
+        try:
+            due(None)
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self._twin.listeners.remove(pair)
+
+    async def end_silent_sessions(self) -> None:
+        await self._do("end_silent_sessions", lambda: None)
+
+    async def write(self, transitions: Sequence[Transition]) -> Written:
+        return await self._do("write", lambda: self._twin.write(transitions))
+
+    async def begun(self, job_ids: Sequence[UUID]) -> None:
+        await self._do("begun", lambda: self._twin.begun(job_ids))
+
+    async def wait_for_objects(self, leased: Leased, cause: str) -> None:
+        await self._do("wait_for_objects", lambda: self._twin.wait_for_objects(leased, cause))
+
+    async def is_leased(self, leased: Leased) -> bool:
+        rows = self._twin.sub_jobs
+        return await self._do("is_leased", lambda: rows[leased.sub_job_id].lease == leased.lease)
+
+    async def body_of(self, sub_job_id: UUID) -> bytes | None:
+        return await self._do("body_of", lambda: self._twin.sub_jobs[sub_job_id].body)
+
+    async def arrived(self, sub_job_id: UUID, job_id: UUID, total: int | None) -> Arrived:
+        return await self._do("arrived", lambda: self._twin.arrived(sub_job_id, job_id, total))
+
+    async def arrived_outcomes(self, sub_job_id: UUID, job_id: UUID) -> list[bytes]:
+        return await self._do("arrived_outcomes", lambda: self._twin.arrived_outcomes(sub_job_id, job_id))
+
+    async def job_is_leased(self, job: LeasedJob) -> bool:
+        return await self._do("job_is_leased", lambda: self._twin.jobs[job.job_id].lease == job.lease)
+
+    async def record_plan(
+        self,
+        job: LeasedJob,
+        plan: PlannedJob,
+        token: UUID,
+        choose: Callable[[Sequence[Admitted]], Sequence[Admitted]],
+    ) -> list[LeasedSubJob]:
+        return await self._do(
+            "record_plan", lambda: self._twin.record_plan(job, plan, token, self._worker_id, choose)
+        )
+
+    async def finish_facts(self, job_id: UUID) -> FinishFacts | None:
+        return await self._do("finish_facts", lambda: self._twin.finish_facts(job_id))
+
+    async def finish(self, job: LeasedJob, status: Status, reason: str | None, counts: Counts) -> None:
+        await self._do("finish", lambda: self._twin.finish(job, status, reason, counts))
+
+    async def step_over(self, job: LeasedJob) -> None:
+        await self._do("step_over", lambda: self._twin.step_over(job))
+
+    async def step_failed(self, job: LeasedJob, delay: float, objects_cause: str | None) -> None:
+        await self._do("step_failed", lambda: self._twin.step_failed(job, delay, objects_cause))

@@ -1,0 +1,428 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows of dispatch in memory, and each of its transactions as one call that cannot be seen half done.
+
+The in-memory twin of PostgreSQL behind :class:`~ran_datajobs.store.dispatch.DispatchStore`: the contract
+tests hold both to the same answers and rows. What clients, plugins and the bus do to the rows is here, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from uuid import UUID
+
+from ran_datajobs.job import JobType, Stage, Status
+from ran_datajobs.store import jobs
+from ran_datajobs.store.dispatch import CancelTold, Ended, QuarantineOver, Started, Transition, Written
+from ran_datajobs.store.parts import Part
+from ran_datajobs.store.planning import LARGE, JobRoom, LeasedJob
+from ran_datajobs.store.sub_jobs import (
+    FIRST_PROBE,
+    JOB,
+    LEASE_SECONDS,
+    SUB_JOB,
+    Collecting,
+    Leased,
+    LeasedSubJob,
+    Postponement,
+    Room,
+    Settlement,
+)
+from tests.simulation.rows import OPEN, JobRow, PartRow, PluginRow, SubJobRow
+from tests.simulation.steps import Steps
+from tests.simulation.tables import token_of_others
+
+
+class Twin(Steps):
+    """Everything that is done to the rows."""
+
+    # --- clients -------------------------------------------------------------------------------------
+
+    def register(self, url: str, **settings: object) -> int:
+        """A new plugin; its id."""
+        plugin_id = len(self.plugins) + 1
+        self.plugins[plugin_id] = PluginRow(plugin_id, url, **settings)  # type: ignore[arg-type]
+        return plugin_id
+
+    def submit(self, new: jobs.NewJob) -> None:
+        """A job that is accepted."""
+        blocked = any(self.jobs[each].status in OPEN for each in new.after_jobs)
+        now = self.now()
+        self.jobs[new.job_id] = JobRow(
+            new.job_id,
+            len(self.jobs) + 1,
+            new.client,
+            new.type,
+            new.priority,
+            new.after_jobs,
+            new.results_bucket,
+            new.operations,
+            new.request,
+            now,
+            now,
+            blocked,
+        )
+        self.parts[new.job_id] = {}
+        self.due(JOB)
+
+    def cancel(self, job_id: UUID) -> bool:
+        """Ask for the end of a job; False when it is over, or was asked already."""
+        job = self.jobs[job_id]
+        if job.status not in OPEN or job.status is Status.CANCELLING:
+            return False
+        job.status, job.cancel_asked = Status.CANCELLING, True
+        job.version += 1
+        for row in self._of_job(job_id):
+            if row.counted:
+                continue
+            row.cancel_asked, row.attention = True, row.lease is not None
+            if row.lease is None:
+                row.due_at = self.now()
+            else:
+                self.changed(row.sub_job_id)
+            if row.stage is Stage.TRACKING:
+                row.polls = 0
+            if row.status in (Status.NOT_STARTED, Status.RUNNING):
+                row.status = Status.CANCELLING
+        self.due(SUB_JOB)
+        return True
+
+    # --- plugins and the bus -------------------------------------------------------------------------
+
+    def push(self, sub_job_id: UUID, data_producer_job_id: str) -> bool:
+        """A plugin tells that a status has changed; False when the sub-job is not tracked."""
+        row = self.sub_jobs[sub_job_id]
+        if row.stage is not Stage.TRACKING or row.data_producer_job_id != data_producer_job_id:
+            return False
+        row.attention = row.lease is not None
+        if row.lease is None:
+            row.due_at = self.now()
+        else:
+            self.changed(sub_job_id)
+        self.due(SUB_JOB)
+        return True
+
+    def arrive(self, sub_job_id: UUID, part: Part, outcomes: bytes, total: int | None) -> bool:
+        """A message of a read is kept as ``part``; False when the read is over, or was never sent. One that
+        is there already changes no count."""
+        row = self.sub_jobs[sub_job_id]
+        if row.type is not JobType.READ or row.stage is Stage.SETTLED or not row.attempts:
+            return False
+        kept = self.parts[row.job_id]
+        new = (part.sub_job, part.sequence) not in kept
+        if new:
+            kept[part.sub_job, part.sequence] = PartRow(part, outcomes)
+        self.count_messages(sub_job_id, int(new), total)
+        return True
+
+    def count_messages(self, sub_job_id: UUID, messages: int, total: int | None) -> None:
+        """Count new messages of a read; it is due at once when it has all of them."""
+        row = self.sub_jobs[sub_job_id]
+        known = [each for each in (total, row.result_total) if each is not None]
+        row.result_total = max(known, default=None)
+        row.messages += messages
+        row.last_part_at, row.objects_cause, row.objects_since = self.now(), None, None
+        whole = row.result_total is not None and row.messages >= row.result_total
+        if row.lease is not None:
+            row.attention = row.attention or whole
+            if row.attention:
+                self.changed(sub_job_id)
+        else:
+            if row.stage is Stage.COLLECTING and whole:
+                row.due_at = self.now()
+            if row.due_at is not None and row.due_at <= self.now():
+                self.due(SUB_JOB)
+
+    # --- the queue -----------------------------------------------------------------------------------
+
+    def claim_sub_jobs(self, room: Room, token: UUID, worker_id: UUID, *, void: bool) -> list[LeasedSubJob]:
+        """See the port."""
+        now = self.now()
+        expired = [
+            row for row in self.sub_jobs.values() if void and row.lease is not None and row.leased_until < now
+        ][: room.rows]
+        creates: list[tuple[SubJobRow, int]] = []
+        calls: list[SubJobRow] = []
+        for plugin_id in self.plugins:
+            own = room.plugins.get(plugin_id, room.other)
+            ready = sorted(
+                (
+                    row
+                    for row in self.sub_jobs.values()
+                    if row.plugin_id == plugin_id and row.lease is None
+                    if row.due_at is not None and row.due_at <= now
+                ),
+                key=_turn,
+            )
+            admitted = [row for row in ready if row.stage is Stage.ADMITTED]
+            creates += [(row, own.size) for row in admitted[: min(own.creates, room.rows)]]
+            others = [row for row in ready if row.stage is not Stage.ADMITTED]
+            calls += others[: min(own.calls, room.rows)]
+        picked = sorted([*_within(creates, room.size), *calls], key=_turn)
+        leased = expired + picked[: room.rows - len(expired)]
+        return [self._lease(row, token, worker_id) for row in leased]
+
+    def claim_jobs(self, room: JobRoom, token: UUID, worker_id: UUID) -> list[LeasedJob]:
+        """See the port."""
+        now = self.now()
+        in_line = sorted(
+            (j for j in self.jobs.values() if not j.planned and not j.cancel_asked and j.step_failures < 3),
+            key=lambda job: job.seq,
+        )
+        heads: dict[tuple[str, int], JobRow] = {}
+        for job in in_line:
+            heads.setdefault((job.client, job.priority), job)
+        ready = [
+            job
+            for job in self.jobs.values()
+            if (job.lease is None and job.due_at is not None and job.due_at <= now)
+            or (job.lease is not None and job.leased_until < now)
+            if job.planned or job.cancel_asked or job.step_failures >= 3 or self._is_next(job, heads)
+        ]
+        free = {"small": room.small_plans, "large": room.large_plans, "finish": room.finishes}
+        taken: list[LeasedJob] = []
+        for job in sorted(ready, key=lambda job: (-job.priority, job.seq)):
+            kind = "finish" if job.planned else "large" if len(job.body) >= LARGE else "small"
+            if free[kind] > 0:
+                free[kind] -= 1
+                job.lease, job.leased_by = token, worker_id
+                job.leased_until = self.now() + LEASE_SECONDS
+                taken.append(self._leased_job(job))
+        return taken
+
+    def _is_next(self, job: JobRow, heads: Mapping[tuple[str, int], JobRow]) -> bool:
+        """True for the first plan of a client, and for one of a higher priority than those before it."""
+        return heads.get((job.client, job.priority)) is job and not any(
+            other.client == job.client and other.priority > job.priority and other.seq < job.seq
+            for other in heads.values()
+        )
+
+    def leased_under(self, token: UUID) -> tuple[list[LeasedSubJob], list[LeasedJob]]:
+        """See the port."""
+        tokens = (token, token_of_others(token))
+        return (
+            [self._leased(row, token) for row in self.sub_jobs.values() if row.lease in tokens],
+            [self._leased_job(job) for job in self.jobs.values() if job.lease == token],
+        )
+
+    def renew(self, sub_jobs: Mapping[UUID, UUID], of_jobs: Mapping[UUID, UUID]) -> set[UUID]:
+        """See the port."""
+        kept: set[UUID] = set()
+        for sub_job_id, lease in sub_jobs.items():
+            row = self.sub_jobs[sub_job_id]
+            if row.lease == lease:
+                row.leased_until = self.now() + LEASE_SECONDS
+                kept.add(sub_job_id)
+        for job_id, lease in of_jobs.items():
+            if self.jobs[job_id].lease == lease:
+                self.jobs[job_id].leased_until = self.now() + LEASE_SECONDS
+        return kept
+
+    def give_back(
+        self,
+        sub_jobs: Mapping[UUID, UUID],
+        unsent: Collection[UUID],
+        of_jobs: Mapping[UUID, UUID],
+        unanswered: Collection[UUID],
+    ) -> None:
+        """See the port."""
+        leases, back, steps = dict(sub_jobs), set(unsent), dict(of_jobs)
+        for token in unanswered:
+            found, found_jobs = self.leased_under(token)
+            for each in found:
+                if sub_jobs.get(each.sub_job_id) == each.lease:
+                    continue
+                leases[each.sub_job_id] = each.lease
+                if each.stage is Stage.STARTING and each.was is Stage.ADMITTED:
+                    back.add(each.sub_job_id)
+            steps |= {job.job_id: job.lease for job in found_jobs}
+        for job_id, lease in steps.items():
+            if self.jobs[job_id].lease == lease:
+                self._end_step(self.jobs[job_id], self.now())
+        for sub_job_id, lease in leases.items():
+            row = self.sub_jobs[sub_job_id]
+            if row.lease == lease:
+                self._end_lease(row, self.now())
+                if row.stage is Stage.STARTING and sub_job_id in back:
+                    row.stage = Stage.ADMITTED
+        self.due(SUB_JOB)
+        self.due(JOB)
+
+    def with_attention(self, sub_job_ids: Collection[UUID]) -> list[UUID]:
+        """See the port."""
+        return [each for each in sub_job_ids if self.sub_jobs[each].attention]
+
+    # --- transitions ---------------------------------------------------------------------------------
+
+    def write(self, transitions: Sequence[Transition]) -> Written:
+        """See the port. The kinds are written in the order of the statements."""
+        done: dict[UUID, bool] = {}
+        due: list[tuple[str, float]] = []
+        settled: list[Ended] = []
+        for kind in (Started, CancelTold, Postponement, Collecting, Ended, QuarantineOver):
+            for each in (t for t in transitions if isinstance(t, kind)):
+                row = self.sub_jobs[each.leased.sub_job_id]
+                if row.lease != each.leased.lease:
+                    continue
+                attention = self._written(row, each)
+                if attention is None:
+                    continue
+                done[row.sub_job_id] = attention
+                if isinstance(each, Ended):
+                    settled.append(each)
+        due += [(SUB_JOB, t.delay) for t in transitions if isinstance(t, Postponement)]
+        if late := [t.delay for t in transitions if isinstance(t, Collecting)]:
+            due += [(SUB_JOB, delay) for delay in (0.0, *late)]
+        if self._count(settled):
+            due.append((JOB, 0.0))
+            self.due(JOB)
+        lanes = {t.leased.lane_id for t in transitions if isinstance(t, Ended | QuarantineOver)}
+        if self.admit(lanes):
+            due.append((SUB_JOB, 0.0))
+            self.due(SUB_JOB)
+        return Written([done.get(each.leased.sub_job_id) for each in transitions], due)
+
+    def _written(self, row: SubJobRow, each: Transition) -> bool | None:
+        """Whether another process changed the row meanwhile; ``None`` where nothing was written."""
+        match each:
+            case Started(data_producer_job_id=producer_job):
+                repeat = row.stage is Stage.TRACKING and row.data_producer_job_id == producer_job
+                if row.stage is not Stage.STARTING and not repeat:
+                    return None
+                row.stage, row.data_producer_job_id = Stage.TRACKING, producer_job
+                row.polls, row.trouble_since, row.last_error = 0, None, None
+                if row.status is Status.NOT_STARTED:
+                    row.status = Status.RUNNING
+                self.begun([row.job_id])
+                return row.attention
+            case CancelTold():
+                row.cancel_asked, row.trouble_since, row.last_error = False, None, None
+                if row.status in (Status.NOT_STARTED, Status.RUNNING):
+                    row.status = Status.CANCELLING
+                return row.attention
+            case Postponement():
+                self._postpone(row, each)
+                return False
+            case Collecting():
+                return self._collect(row, each)
+            case Ended(settlement=settlement, parts=parts):
+                if row.counted:
+                    return None
+                self._settle(row, settlement)
+                self.record(row.job_id, parts)
+                return False
+            case QuarantineOver():
+                if row.stage is not Stage.QUARANTINED:
+                    return None
+                row.stage = Stage.SETTLED
+                self._end_lease(row, None)
+                return False
+
+    def _postpone(self, row: SubJobRow, each: Postponement) -> None:
+        now = self.now()
+        due_at = now if row.attention else now + each.delay
+        if not row.attention:
+            row.polls = each.polls
+        if row.stage is not Stage.QUARANTINED:
+            row.last_error = each.error or None
+        if each.error == "":
+            row.trouble_since = None
+        else:
+            row.objects_cause = row.objects_since = None
+            if (each.told is not None and row.told is None) or row.trouble_since is None:
+                row.trouble_since = now
+        if each.unsent and row.stage is Stage.STARTING:
+            row.stage = Stage.ADMITTED
+        elif each.told is not None and row.stage is Stage.TRACKING:
+            row.stage = Stage.COLLECTING
+        row.told = row.told if each.told is None else each.told
+        self._end_lease(row, due_at)
+
+    def _collect(self, row: SubJobRow, each: Collecting) -> bool | None:
+        if row.stage not in (Stage.TRACKING, Stage.COLLECTING):
+            return None
+        now = self.now()
+        if row.stage is Stage.TRACKING or row.last_part_at is None:
+            row.last_part_at = now
+        row.stage, row.result_topic, row.trouble_since, row.last_error = (
+            Stage.COLLECTING,
+            each.topic,
+            None,
+            None,
+        )
+        row.told = each.told if row.told is None else row.told
+        whole = row.result_total is not None and row.messages >= row.result_total
+        self._end_lease(row, now if row.attention or whole else now + each.delay)
+        return False
+
+    def _settle(self, row: SubJobRow, end: Settlement) -> None:
+        now = self.now()
+        others = [o for o in self._of_lane(row.lane_id) if o.stage is Stage.WAITING and o is not row]
+        if others and row.started_at is not None:
+            served = self.lanes[row.lane_id].served
+            served[row.client] = max(served.get(row.client, -math.inf), row.started_at)
+        due_at = None
+        if end.quarantine > 0:
+            row.stage, row.quarantined_until = Stage.QUARANTINED, now + end.quarantine
+            known = row.data_producer_job_id is not None
+            due_at = now + (min(end.quarantine, FIRST_PROBE) if known else end.quarantine)
+        else:
+            row.stage = Stage.SETTLED
+        row.status, row.body, row.ended_at = end.status, None, now
+        row.succeeded, row.failed, row.not_started, row.unknown = (
+            end.succeeded,
+            end.failed,
+            end.not_started,
+            end.unknown,
+        )
+        row.last_error, row.cancel_asked, row.trouble_since = end.error or None, False, None
+        row.objects_cause = row.objects_since = None
+        self._end_lease(row, due_at)
+
+    def _count(self, settled: Iterable[Ended]) -> list[UUID]:
+        """Count what was settled; the jobs that have no open sub-job any more."""
+        touched: dict[UUID, None] = {}
+        for each in settled:
+            end, job = each.settlement, self.jobs[each.leased.job_id]
+            touched[job.job_id] = None
+            if not job.fanned_out:
+                job.succeeded += end.succeeded
+                job.failed += end.failed
+                job.not_started += end.not_started
+                job.unknown += end.unknown
+            job.sub_jobs_open -= 1
+            job.cancelled_sub_jobs += end.status is Status.CANCELLED
+            if job.sub_jobs_open == 0:
+                job.due_at = self.now()
+        return [job_id for job_id in touched if self.jobs[job_id].sub_jobs_open == 0]
+
+    def begun(self, job_ids: Iterable[UUID]) -> None:
+        """See the port."""
+        for job_id in job_ids:
+            job = self.jobs[job_id]
+            if job.status is Status.NOT_STARTED:
+                job.status = Status.RUNNING
+                job.started_at = self.now() if job.started_at is None else job.started_at
+
+    def wait_for_objects(self, leased: Leased, cause: str) -> None:
+        """See the port."""
+        row = self.sub_jobs[leased.sub_job_id]
+        if not row.counted and row.lease == leased.lease and row.objects_cause != cause:
+            row.objects_cause = cause
+            row.objects_since = self.now() if row.objects_since is None else row.objects_since
+
+
+def _turn(row: SubJobRow) -> tuple[float, UUID]:
+    return row.due_at or 0.0, row.sub_job_id
+
+
+def _within(creates: Sequence[tuple[SubJobRow, int]], size: int) -> list[SubJobRow]:
+    """Those whose operations begin within the bytes of their plugin and of all."""
+    before, of_plugin = 0, dict[int, int]()
+    found: list[SubJobRow] = []
+    for row, own in sorted(creates, key=lambda each: _turn(each[0])):
+        if of_plugin.get(row.plugin_id, 0) < own and before < size:
+            found.append(row)
+        before += row.body_bytes
+        of_plugin[row.plugin_id] = of_plugin.get(row.plugin_id, 0) + row.body_bytes
+    return found
