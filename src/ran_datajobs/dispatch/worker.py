@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import heapq
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -199,7 +200,7 @@ class Worker:
             if not counted:
                 self._limits.add(sub_job.plugin_id, sub_job.body_bytes, creates=attempt.creating)
             self._attempts[sub_job.sub_job_id] = attempt
-            self._begin(sub_job.sub_job_id, self._work_on(attempt))
+            self._begin(sub_job.sub_job_id, self._work_on(attempt), partial(self._worked_on, attempt))
         begun = {
             s.job_id for s in claimed if s.stage is Stage.STARTING and s.job_status is Status.NOT_STARTED
         }
@@ -217,13 +218,20 @@ class Worker:
         for job in claimed:
             self._jobs[job.job_id] = job
             self._limits.jobs[_kind(job)] += 1
-            self._begin(job.job_id, self._take_step(job))
+            self._begin(job.job_id, self._take_step(job), partial(self._step_taken, job))
 
-    def _begin(self, subject: UUID, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, subject: UUID, work: Coroutine[Any, Any, None], over: Callable[[], None]) -> None:
+        """Work on a leased row. ``over`` is called when that has ended, also when it never began."""
         self._drop(subject)  # its lease was void: this worker has claimed the row anew
         task = asyncio.create_task(work)
         self._tasks[subject] = task
-        task.add_done_callback(lambda done: self._tasks.get(subject) is done and self._tasks.pop(subject))
+
+        def ended(done: asyncio.Task[None]) -> None:
+            if self._tasks.get(subject) is done:
+                del self._tasks[subject]
+            over()
+
+        task.add_done_callback(ended)
 
     # --- one row -------------------------------------------------------------------------------------
 
@@ -247,13 +255,15 @@ class Worker:
             delay = until_repeat(polls, self._runtime.random())
             with contextlib.suppress(Exception):
                 await self._write(Postponement(attempt.leased, delay, polls + 1))
-        finally:
-            if attempt.creating:
-                attempt.creating = False
-                self._limits.created(attempt.sub_job.plugin_id, attempt.sub_job.body_bytes)
-            self._limits.remove(attempt.sub_job.plugin_id)
-            if self._attempts.get(sub_job_id) is attempt:
-                del self._attempts[sub_job_id]
+
+    def _worked_on(self, attempt: Attempt) -> None:
+        """Give back what the attempt had of the limits."""
+        if attempt.creating:
+            attempt.creating = False
+            self._limits.created(attempt.sub_job.plugin_id, attempt.sub_job.body_bytes)
+        self._limits.remove(attempt.sub_job.plugin_id)
+        if self._attempts.get(attempt.sub_job.sub_job_id) is attempt:
+            del self._attempts[attempt.sub_job.sub_job_id]
 
     async def _take_step(self, job: LeasedJob) -> None:
         """Plan or finish a leased job; a step that failed is due again after a growing pause."""
@@ -281,11 +291,13 @@ class Worker:
                     exc_info=not expected,
                 )
             await self._step_failed(job, until_repeat(job.step_failures, self._runtime.random()), no_objects)
-        finally:
-            self._limits.jobs[_kind(job)] -= 1
-            if self._jobs.get(job.job_id) is job:
-                del self._jobs[job.job_id]
-            self._look(JOB)
+
+    def _step_taken(self, job: LeasedJob) -> None:
+        """Give back what the step had of the limits."""
+        self._limits.jobs[_kind(job)] -= 1
+        if self._jobs.get(job.job_id) is job:
+            del self._jobs[job.job_id]
+        self._look(JOB)
 
     async def _step_failed(self, job: LeasedJob, delay: float, objects_cause: str | None) -> None:
         failures = 0

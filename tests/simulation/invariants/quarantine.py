@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A write whose outcome nobody knows has been in quarantine, and nothing of its lane starts meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ran_datajobs.job import JobType, Stage
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+class Quarantine:
+    """See the module."""
+
+    name = "quarantine"
+
+    def violations(self, world: World) -> Iterator[str]:
+        """Writes that were counted as unknown and let others start."""
+        for row in world.twin.sub_jobs.values():
+            if row.type is not JobType.WRITE or not row.counted:
+                continue
+            if row.unknown and row.data_producer_job_id is None and row.quarantined_until is None:
+                yield f"write {row.sub_job_id} ended unknown, and its lane was not in quarantine"
+            if row.stage is Stage.QUARANTINED and row.quarantined_until is None:
+                yield f"write {row.sub_job_id} is in quarantine, and nobody knows until when"

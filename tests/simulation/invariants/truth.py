@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is told of a write is what its plugin did: no success without execution, none that is denied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ran_datajobs.job import JobType
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+class Truth:
+    """See the module."""
+
+    name = "truth"
+
+    def violations(self, world: World) -> Iterator[str]:
+        """Writes whose end is not true."""
+        executed = {each.sub_job_id for plugin in world.plugins.values() for each in plugin.record}
+        for row in world.twin.sub_jobs.values():
+            if row.type is not JobType.WRITE or not row.counted:
+                continue
+            was = row.sub_job_id in executed
+            if row.succeeded and not was:
+                yield f"write {row.sub_job_id} is told as done, and was never executed"
+            if was and row.data_producer_job_id is None and not row.unknown:
+                yield f"write {row.sub_job_id} was executed, and is told as not sent"

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DMI plugins of every character, and the network between a worker and them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from ran_datajobs.job import Operation, OperationState, Response, Status
+from ran_datajobs.southbound.plugin import (
+    CancelAnswer,
+    CancelTaken,
+    CannotCancel,
+    CreateAnswer,
+    CreateCall,
+    Created,
+    ForeignBody,
+    JobAddress,
+    Lost,
+    NoAnswer,
+    NoOutcomes,
+    NotArrived,
+    OnTopic,
+    OutcomeUnknown,
+    Polled,
+    Refused,
+    Responses,
+    ResultAnswer,
+    StatusAnswer,
+)
+
+T = TypeVar("T")
+
+PATIENCE: Final = 4.0
+"""Seconds that a worker waits for an answer."""
+
+LATEST: Final = 7.0
+"""Seconds after which a create arrives at the latest, answered or not: shorter than a quarantine."""
+
+TOPIC: Final = "ncmp-async-m2m"
+_OPERATIONS: Final = msgspec.json.Decoder(list[Operation])
+
+
+@dataclass(frozen=True)
+class Character:
+    """How a plugin behaves; shares are of 1. ``takes``: seconds that it works on a job, at most.
+
+    ``dead``: from when to when nothing reaches it. ``flaps``: seconds of each state where it comes and goes.
+    """
+
+    name: str
+    idempotent: bool = False
+    slow: float = 0.05
+    takes: float = 2.0
+    dead: tuple[float, float] = (0.0, 0.0)
+    flaps: float = 0.0
+    unheard: float = 0.0  # an answer that is lost
+    refuses: float = 0.0  # creates
+    forgets: float = 0.0  # jobs that it does not know any more
+    lies: float = 0.0  # statuses and results that are not true, or of no known shape
+    cancels: bool = True
+
+    def reachable(self, now: float) -> bool:
+        """Whether a call arrives."""
+        if self.dead[0] <= now < self.dead[1]:
+            return False
+        return not (self.flaps and int(now / self.flaps) % 2)
+
+
+def characters(chance: Random) -> list[Character]:
+    """A population of three: everything that a plugin can be, in some mixture."""
+    found = []
+    for name in ("P0", "P1", "P2"):
+        begins = chance.uniform(0.0, 60.0)
+        kinds: dict[str, dict[str, object]] = {
+            "good": {},
+            "slow": {"slow": 3.0, "takes": 10.0},
+            "very slow": {"takes": 40.0},
+            "dead": {"dead": (begins, begins + chance.uniform(3.0, 60.0))},
+            "flapping": {"flaps": chance.uniform(0.5, 6.0)},
+            "unheard": {"unheard": 0.3},
+            "refusing": {"refuses": 0.4},
+            "forgetting": {"forgets": 0.1},
+            "lying": {"lies": 0.3},
+        }
+        chosen: dict[str, object] = {}
+        for kind in chance.sample(sorted(kinds), chance.choice([1, 1, 2, 3])):
+            chosen |= kinds[kind]
+        chosen["idempotent"] = chance.random() < 0.4
+        chosen["cancels"] = chance.random() < 0.7
+        found.append(Character(name, **chosen))  # type: ignore[arg-type]
+    return found
+
+
+@dataclass(eq=False)
+class Executed:
+    """A sub-job that a plugin has taken. ``until``: when it is done with it; ``over``: it stopped before."""
+
+    call: CreateCall
+    job_id: str
+    operations: list[Operation]
+    begun: float
+    until: float
+    sub_job_id: UUID
+    over: bool = False
+    told: Status | None = None
+    cancelled: bool = False
+
+    def running(self, now: float) -> bool:
+        """Whether it is being executed."""
+        return not self.over and now < self.until
+
+
+@dataclass(eq=False)
+class Plugin:
+    """One plugin: what it knows, and what it has executed."""
+
+    url: str
+    character: Character
+    chance: Random
+    clock: Callable[[], float]
+    publish: Callable[[Executed], None]
+    record: list[Executed] = field(default_factory=list)
+    jobs: dict[str, Executed] = field(default_factory=dict)
+    overlaps: list[tuple[str, str]] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
+    calm: bool = False
+    """From now on it behaves well."""
+
+    def happens(self, share: float) -> bool:
+        """Whether something of this share happens now."""
+        return not self.calm and self.chance.random() < share
+
+    def reachable(self) -> bool:
+        """Whether a call arrives now."""
+        return self.calm or self.character.reachable(self.clock())
+
+    def create(self, call: CreateCall) -> CreateAnswer:
+        """A create arrives."""
+        known = next((each for each in self.record if each.call.sub_job_id == call.sub_job_id), None)
+        if self.character.idempotent and known is not None:
+            return Created(known.job_id)
+        if call.sub_job_id in self.refused or (known is None and self.happens(self.character.refuses)):
+            self.refused.add(call.sub_job_id)
+            return Refused("not here")
+        now = self.clock()
+        executed = Executed(
+            call,
+            f"{call.sub_job_id}/{len(self.record)}",
+            _OPERATIONS.decode(call.operations),
+            now,
+            now + self.chance.uniform(0.05, self.character.takes),
+            UUID(call.sub_job_id),
+        )
+        if not call.is_read:
+            self.overlaps += [
+                (call.sub_job_id, each.call.sub_job_id)
+                for each in self.record
+                if each.running(now) and not each.call.is_read
+                if each.call.data_producer_id == call.data_producer_id
+                if each.call.sub_job_id != call.sub_job_id
+            ]
+        self.record.append(executed)
+        self.jobs[executed.job_id] = executed
+        return Created(executed.job_id)
+
+    def _known(self, address: JobAddress) -> Executed | None:
+        job = self.jobs.get(address.data_producer_job_id)
+        if job is not None and self.happens(self.character.forgets):
+            job.over = True
+            del self.jobs[job.job_id]
+            return None
+        return job
+
+    def status(self, address: JobAddress) -> StatusAnswer:
+        """A poll arrives."""
+        job = self._known(address)
+        if job is None:
+            return Lost("404")
+        if job.told is not None and self.happens(self.character.lies):
+            return Polled(Status.RUNNING)
+        if job.told is None:
+            if self.happens(self.character.lies / 10):
+                job.over, job.told = True, self.chance.choice([Status.FAILED, Status.CANCELLED])
+            elif job.running(self.clock()):
+                return Polled(Status.RUNNING)
+            else:
+                job.told = Status.CANCELLED if job.cancelled else Status.FINISHED
+        return Polled(job.told)
+
+    def result(self, address: JobAddress) -> ResultAnswer:
+        """A fetch arrives."""
+        job = self._known(address)
+        if job is None:
+            return Lost("404")
+        if job.call.is_read and self.chance.random() < 0.6:
+            self.publish(job)
+            return OnTopic(TOPIC)
+        if self.happens(self.character.lies):
+            return self.chance.choice(
+                [ForeignBody(b'{"result": "as it came"}', "application/json"), NoOutcomes(), Responses(())]
+            )
+        if job.cancelled:
+            return Responses(())
+        return Responses(tuple(response(each.operation_id) for each in job.operations))
+
+    def cancel(self, address: JobAddress) -> CancelAnswer:
+        """A DELETE arrives."""
+        job = self._known(address)
+        if job is None or not self.character.cancels:
+            return CannotCancel("405")
+        if job.running(self.clock()):
+            job.over = job.cancelled = True
+        return CancelTaken()
+
+
+def response(operation_id: str | int) -> Response:
+    """An outcome that is good."""
+    return Response(operation_id, 0, "applied", state=OperationState.SUCCEEDED)
+
+
+class Client:
+    """The way from one worker to a plugin: slow, lossy, and not always there. ``gate`` passes when the worker
+    is at work; it does not stand between the decision to send a create and its departure."""
+
+    def __init__(self, plugin: Plugin, gate: Callable[[], Awaitable[None]], open_calls: set[object]) -> None:
+        self._plugin = plugin
+        self._gate = gate
+        self._open = open_calls
+
+    async def create(self, call: CreateCall) -> CreateAnswer:
+        plugin = self._plugin
+        if not plugin.reachable():
+            await self._wait(0.01)
+            return NotArrived("connection refused")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[CreateAnswer] = loop.create_future()
+        travels = min(LATEST, plugin.chance.uniform(0.0, plugin.character.slow) * (0.1 if plugin.calm else 1))
+        if plugin.happens(0.02):
+            travels = plugin.chance.uniform(0.0, LATEST)
+
+        def arrive() -> None:
+            told = plugin.create(call)
+            if not answer.done() and not plugin.happens(plugin.character.unheard):
+                answer.set_result(told)
+
+        loop.call_later(travels, arrive)  # whatever becomes of the worker
+        return await self._answered(answer, OutcomeUnknown("no answer in time"))
+
+    async def status(self, address: JobAddress) -> StatusAnswer:
+        return await self._ask(lambda: self._plugin.status(address))
+
+    async def result(self, address: JobAddress) -> ResultAnswer:
+        return await self._ask(lambda: self._plugin.result(address))
+
+    async def cancel(self, address: JobAddress) -> CancelAnswer:
+        return await self._ask(lambda: self._plugin.cancel(address))
+
+    async def _ask(self, arrives: Callable[[], T]) -> T | NoAnswer:
+        plugin = self._plugin
+        if not plugin.reachable():
+            await self._wait(PATIENCE if plugin.happens(0.5) else 0.01)
+            return NoAnswer("connection refused")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T | NoAnswer] = loop.create_future()
+
+        def arrive() -> None:
+            told = arrives()
+            if not answer.done() and not plugin.happens(plugin.character.unheard):
+                answer.set_result(told)
+
+        loop.call_later(plugin.chance.uniform(0.0, plugin.character.slow), arrive)
+        return await self._answered(answer, NoAnswer("no answer in time"))
+
+    async def _answered(self, answer: asyncio.Future[T], otherwise: T) -> T:
+        self._open.add(answer)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                told = await answer
+        except TimeoutError:
+            told = otherwise
+        finally:
+            self._open.discard(answer)
+        await self._gate()
+        return told
+
+    async def _wait(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self._gate()

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A simulated worker process: the real parts of dispatch, and the ways in which a process fails."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context, ContextVar, copy_context
+from random import Random
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from uuid import UUID, uuid5
+
+from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.dispatch.attempt import DispatchTimes
+from ran_datajobs.dispatch.circuit import Circuits
+from ran_datajobs.dispatch.executor import Executor
+from ran_datajobs.dispatch.finisher import Finisher
+from ran_datajobs.dispatch.limits import DispatchLimits
+from ran_datajobs.dispatch.planner import Planner
+from ran_datajobs.dispatch.transitions import TransitionWriter
+from ran_datajobs.dispatch.worker import Worker
+from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
+from ran_datajobs.job import DEFAULT_FINISHED_SPELLING
+from ran_datajobs.results.collection import ResultObjects
+from ran_datajobs.results.objects import ObjectStore
+from ran_datajobs.southbound.plugin import DmiPlugin, PluginProfile
+from tests.simulation.plugins import Client
+from tests.simulation.store import TwinStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.simulation.world import World
+
+T = TypeVar("T")
+
+TIMES: Final = DispatchTimes(give_up=8.0, sub_job_timeout=25.0, lane_quarantine=15.0, result_idle=5.0)
+ROWS: Final = 8
+READS: Final = frozenset(
+    {
+        "arrived",
+        "arrived_outcomes",
+        "body_of",
+        "end_silent_sessions",
+        "finish_facts",
+        "is_leased",
+        "job_is_leased",
+        "leased_under",
+        "with_attention",
+    }
+)
+"""Calls after which nothing can have changed."""
+
+_NAMES: Final = UUID(int=3)
+
+running_in: ContextVar[SimulatedWorker | None] = ContextVar("running_in", default=None)
+
+
+class Faults:
+    """What goes wrong at one worker; shares are of each call. ``crash_at``, ``freeze_at``: at this call."""
+
+    def __init__(self, chance: Random) -> None:
+        self.before = chance.choice([0.0, 0.0, 0.01, 0.05])
+        self.after = chance.choice([0.0, 0.0, 0.01, 0.05])
+        self.slow = chance.choice([0.0, 0.002, 0.2])
+        self.deaf = chance.choice([0.0, 0.0, 0.5, 1.0])
+        self.crash_at = chance.randint(1, 600) if chance.random() < 0.6 else 0
+        self.freeze_at = chance.randint(1, 600) if chance.random() < 0.4 else 0
+        self.frozen_for = chance.choice([2.0, 9.0, 11.0, 14.0, 40.0])
+        self.cut_off = [(start, start + chance.uniform(1.0, 25.0)) for start in _times(chance, 2, 120.0)]
+
+    @classmethod
+    def none(cls) -> Faults:
+        """Nothing goes wrong."""
+        faults = cls(Random(0))
+        faults.before = faults.after = faults.slow = faults.deaf = 0.0
+        faults.crash_at = faults.freeze_at = 0
+        faults.cut_off = []
+        return faults
+
+
+def _times(chance: Random, most: int, until: float) -> list[float]:
+    return [chance.uniform(0.0, until) for _ in range(chance.randint(0, most))]
+
+
+class SimulatedWorker:
+    """One worker process. ``number`` names it for good; what it does by chance follows from that."""
+
+    def __init__(self, world: World, number: int, faults: Faults) -> None:
+        self.world = world
+        self.number = number
+        self.faults = faults
+        self.worker_id = uuid5(_NAMES, str(number))
+        self.chance = Random(world.seed * 1_000 + number)
+        self.dead = False
+        self.frozen_until = 0.0
+        self.calls = 0
+        self.tasks: dict[asyncio.Task[Any], None] = {}  # in the order in which they began
+        self.open_calls: set[object] = set()
+        self.stopping = asyncio.Event()
+        self._ids = 0
+        self.store = TwinStore(world.twin, self.worker_id, self)
+        self.limits = DispatchLimits(rows=ROWS, creates_per_plugin=4, calls_per_plugin=4)
+        write = TransitionWriter(self.store, self)
+        circuits = Circuits(self._client, self)
+        objects = _Objects(self)
+        executor = Executor(
+            self.store,
+            write,
+            circuits,
+            ResultObjects(self.store, objects),
+            self.limits,
+            TIMES,
+            self,
+            self.stopping,
+            self._reached,
+        )
+        self.worker = Worker(
+            self.store,
+            Planner(self.store, world.index, objects, self.limits, self, self._reached),  # type: ignore[arg-type]
+            Finisher(self.store, objects, DEFAULT_FINISHED_SPELLING, self._reached),
+            executor,
+            write,
+            self.limits,
+            self.stopping,
+            world.log,
+            self,
+            grace=2.0,
+        )
+        write.due = self.worker.due_in
+
+    def start(self) -> None:
+        """Begin to work."""
+        context = copy_context()
+        context.run(running_in.set, self)
+        self.main = self.world.loop.create_task(self.worker.run(), context=context)
+        self.main.add_done_callback(self._ended)
+
+    @property
+    def at_work(self) -> bool:
+        """False while it is frozen, and once it is gone."""
+        return not self.dead and self.world.loop.time() >= self.frozen_until
+
+    def crash(self) -> None:
+        """End at once; what is in memory is gone, and what was sent arrives."""
+        if not self.dead:
+            self.dead = True
+            self.world.note(self.number, "crash")
+            for task in tuple(self.tasks):
+                task.cancel()
+            self.world.replace(self)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not self.dead:
+            self.world.faults.append(f"worker {self.number} ended with {error!r}")
+
+    # --- as the runtime of dispatch ------------------------------------------------------------------
+
+    def now(self) -> float:
+        return self.world.loop.time()
+
+    def random(self) -> float:
+        return self.chance.random()
+
+    def new_id(self) -> UUID:
+        self._ids += 1
+        return uuid5(self.worker_id, str(self._ids))
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self.gate()
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        await asyncio.sleep(self.chance.choice([0.0, 0.0, 0.5]))
+        await self.gate()
+        return work()
+
+    # --- as the connection to the store --------------------------------------------------------------
+
+    async def before(self, call: str) -> None:
+        await self.gate()
+        self.world.note(self.number, call)
+        if self.faults.slow:
+            await asyncio.sleep(self.chance.uniform(0.0, self.faults.slow))
+            await self.gate()
+        if self._is_away() or self.chance.random() < self.faults.before:
+            raise StoreUnavailable("lost before the commit")
+
+    async def after(self, call: str) -> None:
+        if call not in READS:
+            self.world.check(f"{call} of worker {self.number}")
+        if self.chance.random() < self.faults.after:
+            await self.gate()
+            raise StoreUnavailable("lost after the commit")
+        if self.faults.slow:
+            await asyncio.sleep(self.chance.uniform(0.0, self.faults.slow))
+        await self.gate()
+
+    def hears(self) -> bool:
+        return not self.dead and self.chance.random() >= self.faults.deaf
+
+    def _is_away(self) -> bool:
+        now = self.now()
+        away = (*self.world.store_away, *self.faults.cut_off)
+        return any(start <= now < end for start, end in away)
+
+    # --- where it fails ------------------------------------------------------------------------------
+
+    async def gate(self) -> None:
+        """Every await of dispatch ends here: the process goes on, stands still for a while, or is gone."""
+        self.calls += 1
+        if self.calls == self.faults.crash_at:
+            self.crash()
+        if self.calls == self.faults.freeze_at:
+            self.frozen_until = self.now() + self.faults.frozen_for
+            self.world.note(self.number, "freeze")
+        while not self.dead and self.now() < self.frozen_until:
+            await asyncio.sleep(min(0.5, self.frozen_until - self.now()))
+        if self.dead:
+            raise asyncio.CancelledError
+
+    async def _reached(self, _checkpoint: Checkpoint) -> None:
+        await self.gate()
+
+    def _client(self, profile: PluginProfile) -> DmiPlugin:
+        return Client(self.world.plugins[profile.url], self.gate, self.open_calls)
+
+
+def remember_task(task: asyncio.Task[Any], context: Context) -> None:
+    """Note whose task it is."""
+    if (worker := context.get(running_in)) is not None:
+        worker.tasks[task] = None
+        task.add_done_callback(lambda done: worker.tasks.pop(done, None))
+        if worker.dead:
+            task.cancel()
+
+
+class _Objects(ObjectStore):
+    """The objects as one worker reaches them."""
+
+    def __init__(self, worker: SimulatedWorker) -> None:
+        self._worker = worker
+
+    async def put(self, bucket: str, key: str, data: bytes, *, only_if_absent: bool = False) -> bool:
+        stored = await self._reach()
+        if only_if_absent and key in stored:
+            return False
+        stored[key] = data
+        await self._worker.gate()
+        return True
+
+    async def get(self, bucket: str, key: str) -> bytes | None:
+        return (await self._reach()).get(key)
+
+    async def _reach(self) -> dict[str, bytes]:
+        await self._worker.gate()
+        now = self._worker.now()
+        if any(start <= now < end for start, end in self._worker.world.objects_away):
+            raise StorageUnavailable("away")
+        return self._worker.world.stored
