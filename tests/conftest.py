@@ -103,7 +103,7 @@ def whole_database(postgres_url: str, empty_database: str) -> Iterator[str]:
         asyncio.run(on_server(postgres_url, f'drop database "{name}" with (force)'))
 
 
-_ANOTHER_INSTALLATION = "update installation set installation_id = gen_random_uuid()"
+ANOTHER_INSTALLATION = "update installation set installation_id = gen_random_uuid()"
 """Copies of one database would share positions and transactional ids of Kafka."""
 
 
@@ -115,19 +115,24 @@ async def database_url(
     afterwards, when it has told which rules its rows break. Where ``without_schema`` is marked it is empty.
     """
     whole = request.node.get_closest_marker("without_schema") is None
-    template = whole_database if whole else empty_database
-    name = f"test_{secrets.token_hex(8)}"
-    await on_server(postgres_url, f'create database "{name}" template "{template}" strategy file_copy')
-    url = address_of(postgres_url, name)
-    try:
+    async with copied_database(postgres_url, whole_database if whole else empty_database) as url:
         if whole:
-            await on_server(url, _ANOTHER_INSTALLATION)
+            await on_server(url, ANOTHER_INSTALLATION)
         yield url
         broken = await _broken_rules(url)
-    finally:
-        await on_server(postgres_url, f'drop database "{name}" with (force)')
     if request.node.get_closest_marker("damages_rows") is None:
         assert not broken, "\n".join(["the rows of dispatch break rules of tests/invariants:", *broken])
+
+
+@contextlib.asynccontextmanager
+async def copied_database(server: str, template: str) -> AsyncIterator[str]:
+    """URL of a copy of a database of a server, which is dropped afterwards."""
+    name = f"test_{secrets.token_hex(8)}"
+    await on_server(server, f'create database "{name}" template "{template}" strategy file_copy')
+    try:
+        yield address_of(server, name)
+    finally:
+        await on_server(server, f'drop database "{name}" with (force)')
 
 
 def address_of(url: str, database: str) -> str:
