@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kill on and on, in rounds whose figures are kept: ``make crash CRASH_KILLS=1000``.
 
-The figures of a round are appended to ``build/crash/rounds.jsonl`` when it has ended, beside the state of the
-code. So a run that was interrupted goes on with the first round that is missing, and one after a change of the
-code begins anew. Exit status: 0 when nothing is lost or doubled, 1 when something is, 2 for wrong use.
+The figures of a round are appended to ``build/crash/rounds.jsonl`` when it has ended, beside the state of
+the code. So a run that was interrupted goes on with the first round that is missing, and one after a change
+of the code begins anew. Exit status: 0 when nothing is lost or doubled, 1 when something is, 2 for wrong use.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ from msgspec import Struct
 
 from tests.crash.round import KINDS, Figures, crash_round
 from tests.nightly import ROOT, state_of_tree
-from tests.peers.kafka import running_broker
+from tests.peers.kafka import KafkaBroker, running_broker
 
 KEPT: Final = ROOT / "build" / "crash" / "rounds.jsonl"
 CODE: Final = ("src", "tests/crash/round.py")
@@ -30,7 +31,18 @@ CODE: Final = ("src", "tests/crash/round.py")
 KILLS: Final = 50
 """Kills of one round."""
 
-_HEAD: Final = ("round", *KINDS, "jobs", "operations", "messages", "lost", "doubled", "unknown", "seconds")
+_HEAD: Final = (
+    "round",
+    *KINDS,
+    "jobs",
+    "operations",
+    "messages",
+    "lost",
+    "doubled",
+    "unknown",
+    "started_again",
+    "seconds",
+)
 
 
 class Kept(Struct, frozen=True):
@@ -46,24 +58,34 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("kills", type=int, help=f"SIGKILLs in all; rounded up to rounds of {KILLS}")
     wanted = -(-parser.parse_args(arguments).kills // KILLS)
     code = state_of_tree(ROOT, *CODE)
-    KEPT.parent.mkdir(parents=True, exist_ok=True)
-    done = kept_in(KEPT, code)
-    missing = [seed for seed in range(1, wanted + 1) if seed not in done]
-    if missing:
-        with running_broker() as broker:
-            for seed in missing:
-                with tempfile.TemporaryDirectory(prefix="ran-datajobs-crash-") as folder:
-                    figures = asyncio.run(crash_round(seed, KILLS, Path(folder), broker))
-                with KEPT.open("ab") as file:
-                    file.write(msgspec.json.encode(Kept(code, figures)) + b"\n")
-                done[seed] = figures
-                print(f"round {seed} of {wanted}: {_sums([figures])}", file=sys.stderr, flush=True)
-    chosen = [done[seed] for seed in range(1, wanted + 1)]
+    with contextlib.ExitStack() as stack:
+        broker: list[KafkaBroker] = []
+
+        def run(seed: int) -> Figures:
+            if not broker:
+                broker.append(stack.enter_context(running_broker()))
+            with tempfile.TemporaryDirectory(prefix="ran-datajobs-crash-") as folder:
+                return asyncio.run(crash_round(seed, KILLS, Path(folder), broker[0]))
+
+        chosen = completed(wanted, code, KEPT, run)
     print(table(chosen))
     for each in chosen:
         print(*each.faults, sep="\n", end="\n" if each.faults else "")
     print(_sums(chosen))
     return int(any(each.lost or each.doubled for each in chosen))
+
+
+def completed(wanted: int, code: str, kept: Path, run: Callable[[int], Figures]) -> list[Figures]:
+    """The figures of rounds 1 to ``wanted``: the kept ones, and of ``run`` where there are none."""
+    done = kept_in(kept, code)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    for seed in range(1, wanted + 1):
+        if seed not in done:
+            done[seed] = run(seed)
+            with kept.open("ab") as file:
+                file.write(b"\n" + msgspec.json.encode(Kept(code, done[seed])) + b"\n")
+            print(f"round {seed} of {wanted}: {_sums([done[seed]])}", file=sys.stderr, flush=True)
+    return [done[seed] for seed in range(1, wanted + 1)]
 
 
 def kept_in(file: Path, code: str) -> dict[int, Figures]:
@@ -101,7 +123,8 @@ def _row(figures: Figures) -> Mapping[str, float]:
 def _sums(rounds: Sequence[Figures]) -> str:
     """The line that closes a run, in the shape that the nightly tests keep."""
     kills = sum(sum(each.kills.values()) for each in rounds)
-    counts = {name: sum(getattr(each, name) for each in rounds) for name in _HEAD[len(KINDS) + 1 : -1]}
+    counted = [name for name in _HEAD[len(KINDS) + 1 : -1] if name != "started_again"]
+    counts = {name: sum(getattr(each, name) for each in rounds) for name in counted}
     told = ", ".join(f"{number} {name}" for name, number in counts.items())
     return f"{kills} kills, {told} in {sum(each.took for each in rounds):.0f}s"
 
