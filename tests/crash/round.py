@@ -3,9 +3,9 @@
 
 ``datajobs serve`` runs with its embedded PostgreSQL, an API and two workers; two plugins, one of which is
 idempotent, serve all jobs. SIGKILL falls at random moments on workers, the API, the supervisor, the
-postmaster and the broker; nobody waits until the service is well again before the next kill. When the kills
-are over, everything that got a 202 is counted: at the plugins, and in the messages that a reader of committed
-messages finds on the client's topic.
+postmaster and the broker: two of three kills once the service has accepted and executed something since the
+last one, the third whether it is well again or not. When the kills are over, everything that got a 202 is
+counted: at the plugins, and in the messages that a reader of committed messages finds on the client's topic.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -47,8 +47,10 @@ PRODUCERS: Final = 24
 """So many at each plugin."""
 
 OPERATIONS: Final = 12
-CLIENTS: Final = 2
+CLIENTS: Final = 6
 PATIENCE: Final = 180.0
+_AT_WORK: Final = 2 / 3
+_WELL_WITHIN: Final = 30.0
 _NO_DATABASE: Final = "the embedded PostgreSQL ended at its start"
 
 
@@ -149,10 +151,20 @@ def _kind(process: psutil.Process) -> str:
 
 
 class Killer:
-    """Kills one process after the other, each at a random moment once there is one of its kind."""
+    """Kills one process after the other, each at a random moment once there is one of its kind.
 
-    def __init__(self, service: Supervised, broker: KafkaBroker, chance: random.Random) -> None:
+    ``progress`` gives counts that all grow while the service is well.
+    """
+
+    def __init__(
+        self,
+        service: Supervised,
+        broker: KafkaBroker,
+        chance: random.Random,
+        progress: Callable[[], tuple[int, ...]],
+    ) -> None:
         self.done: Counter[str] = Counter()
+        self._progress = progress
         self._service = service
         self._broker = broker
         self._chance = chance
@@ -161,12 +173,23 @@ class Killer:
         """So many kills, tens of them, and wait for the broker to be back."""
         for _ in range(kills // 10):
             for kind in (*self._chance.sample(TEN, len(TEN)), "supervisor"):
+                if self._chance.random() < _AT_WORK:
+                    await self._at_work()
                 if kind == "broker":
                     await self._kill_broker()
                 else:
                     await self._kill(kind)
                 self.done[kind] += 1
         await self._broker_answers()
+
+    async def _at_work(self) -> None:
+        """Wait until the service has got on with everything, for some time at most."""
+        before = self._progress()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_WELL_WITHIN):
+                while not all(now > then for now, then in zip(self._progress(), before, strict=True)):
+                    await self._service.victim("supervisor", self._chance)
+                    await asyncio.sleep(0.05)
 
     async def _kill(self, kind: str) -> None:
         while True:
@@ -239,7 +262,10 @@ async def crash_round(seed: int, kills: int, folder: Path, broker: KafkaBroker) 
                 submitted[await _accepted(service, topic, lines, f"key-{number}")] = lines
                 await asyncio.sleep(chance.uniform(0.0, 0.8))
 
-        killer = Killer(service, broker, chance)
+        def progress() -> tuple[int, ...]:
+            return len(submitted), *(len(plugin.history) for plugin in plugins.values())
+
+        killer = Killer(service, broker, chance, progress)
         async with asyncio.TaskGroup() as group:
             for _ in range(CLIENTS):
                 group.create_task(submit())
