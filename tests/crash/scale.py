@@ -17,5 +17,5 @@ T = TypeVar("T")
 
 
 def some(all_of_them: Iterable[T], usual: Iterable[T]) -> list[T]:
-    """All cases with ``make nightly``, else only the ``usual`` ones, which are enough to see that it works."""
+    """All cases with ``make nightly``, else only the ``usual`` ones: they are enough to see that it works."""
     return list(all_of_them if "CRASH_KILLS" in os.environ else usual)
