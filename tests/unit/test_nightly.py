@@ -53,7 +53,7 @@ def test_figures_of_another_commit_or_of_an_interrupted_run_do_not_count(tmp_pat
 
 
 def test_changes_that_are_not_committed_make_another_state(tmp_path: Path) -> None:
-    """Changed and new files count; what git ignores does not, nor another file than those that are asked for."""
+    """Changed and new files count; what git ignores does not, nor do others than those that are asked for."""
 
     def git(*arguments: str) -> None:
         subprocess.run(("git", *arguments), cwd=tmp_path, check=True, capture_output=True)
