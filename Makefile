@@ -34,12 +34,11 @@ check: .venv/dev.stamp ## Formatting, lint, strict types, and which stage may im
 
 .PHONY: test
 test: .venv/dev.stamp ## All tests; says what it skips for want of a system package (make deps)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: crash
-crash: .venv/dev.stamp ## The tests that kill processes at every step of a job
-	CRASH_KILLS=$${CRASH_KILLS:-500} CRASH_RESTARTS=$${CRASH_RESTARTS:-100} DELIVERY_KILLS=$${DELIVERY_KILLS:-100} \
-		$(BIN)/python -m pytest tests/crash --timeout 3600 $(ARGS)
+crash: .venv/dev.stamp ## Kill processes of every kind under load, in rounds that are kept (CRASH_KILLS=1000)
+	@$(BIN)/python -m tests.crash.rounds $${CRASH_KILLS:-1000}
 
 .PHONY: nightly
 nightly: .venv/dev.stamp ## The long tests, step by step; what has passed for this commit is not run again (ARGS=--again)

@@ -83,20 +83,56 @@ def empty_database(postgres_url: str) -> Iterator[str]:
         asyncio.run(on_server(postgres_url, f'drop database "{name}" with (force)'))
 
 
+@pytest.fixture(scope="session")
+def whole_database(postgres_url: str, empty_database: str) -> Iterator[str]:
+    """Name of a database with the newest schema, that is copied for each test."""
+    name = f"test_whole_{secrets.token_hex(8)}"
+
+    async def make() -> None:
+        await on_server(postgres_url, f'create database "{name}" template "{empty_database}"')
+        opened = await Database.open(address_of(postgres_url, name), size=1)
+        try:
+            await opened.migrate()
+        finally:
+            await opened.close()
+
+    asyncio.run(make())
+    try:
+        yield name
+    finally:
+        asyncio.run(on_server(postgres_url, f'drop database "{name}" with (force)'))
+
+
+ANOTHER_INSTALLATION = "update installation set installation_id = gen_random_uuid()"
+"""Copies of one database would share positions and transactional ids of Kafka."""
+
+
 @pytest.fixture
 async def database_url(
-    postgres_url: str, empty_database: str, request: pytest.FixtureRequest
+    postgres_url: str, empty_database: str, whole_database: str, request: pytest.FixtureRequest
 ) -> AsyncIterator[str]:
-    """URL of a new, empty database; it is dropped afterwards, when it has told which rules its rows break."""
-    name = f"test_{secrets.token_hex(8)}"
-    await on_server(postgres_url, f'create database "{name}" template "{empty_database}"')
-    try:
-        yield address_of(postgres_url, name)
-        broken = await _broken_rules(address_of(postgres_url, name))
-    finally:
-        await on_server(postgres_url, f'drop database "{name}" with (force)')
+    """URL of a new database with the newest schema and no rows, an installation of its own; it is dropped
+    afterwards, when it has told which rules its rows break. Where ``without_schema`` is marked it is empty.
+    """
+    whole = request.node.get_closest_marker("without_schema") is None
+    async with copied_database(postgres_url, whole_database if whole else empty_database) as url:
+        if whole:
+            await on_server(url, ANOTHER_INSTALLATION)
+        yield url
+        broken = await _broken_rules(url)
     if request.node.get_closest_marker("damages_rows") is None:
         assert not broken, "\n".join(["the rows of dispatch break rules of tests/invariants:", *broken])
+
+
+@contextlib.asynccontextmanager
+async def copied_database(server: str, template: str) -> AsyncIterator[str]:
+    """URL of a copy of a database of a server, which is dropped afterwards."""
+    name = f"test_{secrets.token_hex(8)}"
+    await on_server(server, f'create database "{name}" template "{template}" strategy file_copy')
+    try:
+        yield address_of(server, name)
+    finally:
+        await on_server(server, f'drop database "{name}" with (force)')
 
 
 def address_of(url: str, database: str) -> str:
@@ -123,10 +159,9 @@ async def on_server(url: str, statement: str) -> None:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """An open database with the whole schema."""
+    """An open database with the newest schema."""
     opened = await Database.open(database_url)
     try:
-        await opened.migrate()
         yield opened
     finally:
         await opened.close()

@@ -64,6 +64,7 @@ STEPS: Final = (
         CRASH_RESTARTS="100",
         DELIVERY_KILLS="100",
     ),
+    Step("kills", (sys.executable, "-m", "tests.crash.rounds", "1000")),
 )
 
 
@@ -122,11 +123,15 @@ def figures_in(file: Path) -> Figures | None:
         return None
 
 
-def state_of_tree(root: Path) -> str:
-    """The commit, and a digest of what was changed since: equal names mean equal files."""
-    commit = _git(root, "rev-parse", "HEAD").decode().strip()
-    changed = _git(root, "diff", "--binary", "HEAD")
-    new = _git(root, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")
+def state_of_tree(root: Path, *paths: str) -> str:
+    """The commit, and a digest of what was changed since: equal names mean equal files.
+
+    With ``paths``: what git has of these alone, whatever the commit.
+    """
+    names = [f"HEAD:{path}" for path in paths] or ["HEAD"]
+    commit = "+".join(_git(root, "rev-parse", *names).decode().split())
+    changed = _git(root, "diff", "--binary", "HEAD", "--", *paths)
+    new = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *paths).split(b"\0")
     if not changed and new == [b""]:
         return commit
     digest = hashlib.sha256(changed)

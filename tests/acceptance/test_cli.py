@@ -16,10 +16,12 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import aiohttp
 import pytest
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.job import OperationState
+from ran_datajobs.northbound.paths import INVENTORY, JOBS
 from ran_datajobs.reasons import explanation_of
 from tests.acceptance.commands import datajobs, environment, json_lines, started
 
@@ -75,7 +77,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 class Network:
-    """Managed elements that a scripted plugin serves, registered through the command line."""
+    """Managed elements that a scripted plugin serves, and jobs for them."""
 
     def __init__(self, server: str, plugin: ScriptedPlugin, address: str) -> None:
         self.server = server
@@ -91,8 +93,8 @@ class Network:
         """A managed element of this test alone."""
         return f"/ManagedElement={name}-{self._tag}"
 
-    async def register(self, *names: str) -> subprocess.CompletedProcess[str]:
-        """Register a handle, with a data producer of its own, for each name."""
+    def handles(self, *names: str) -> dict[str, Any]:
+        """A registration of a handle, with a data producer of its own, for each name."""
         handles = [
             {
                 "cmHandle": f"{name}-{self._tag}",
@@ -101,8 +103,11 @@ class Network:
             }
             for name in names
         ]
-        body = {"dmiPlugin": self.address, "createdCmHandles": handles}
-        return await self.run("inventory", "load", "-", stdin=json.dumps(body).encode())
+        return {"dmiPlugin": self.address, "createdCmHandles": handles}
+
+    async def register(self, *names: str) -> None:
+        """Register the handles of names."""
+        await self._posted(INVENTORY, json.dumps(self.handles(*names)).encode(), 200)
 
     def script(self, name: str, script: Script) -> None:
         """How the plugin treats one data producer."""
@@ -123,10 +128,19 @@ class Network:
 
     async def submit(self, *names: str) -> str:
         """Submit such a job; its id."""
-        done = await self.run("submit", "-", "--output", "json", stdin=self.request(*names))
-        assert done.returncode == 0, done.stderr
-        job_id: str = json.loads(done.stdout)["jobId"]
+        job_id: str = (await self._posted(JOBS, self.request(*names), 202))["jobId"]
         return job_id
+
+    async def _posted(self, path: str, body: bytes, status: int) -> Any:
+        """The answer to a POST without the command line, which takes a process for each."""
+        headers = {"Content-Type": "application/json"}
+        async with (
+            aiohttp.ClientSession(headers=headers) as session,
+            session.post(self.server + path, data=body) as answer,
+        ):
+            text = await answer.text()
+            assert answer.status == status, text
+            return json.loads(text) if text else None
 
 
 @pytest.fixture
@@ -155,7 +169,8 @@ def test_the_version_is_told() -> None:
 
 async def test_a_job_that_finishes_ends_with_0(network: Network) -> None:
     """Submit and watch: progress, the end in words, exit status 0."""
-    assert (await network.register("a", "b")).stdout == "all were taken\n"
+    handles = json.dumps(network.handles("a", "b")).encode()
+    assert (await network.run("inventory", "load", "-", stdin=handles)).stdout == "all were taken\n"
     done = await network.run("submit", "-", "--watch", stdin=network.request("a", "b"))
     assert done.returncode == 0, done.stderr
     assert "finished" in done.stdout

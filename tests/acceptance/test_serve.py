@@ -206,10 +206,11 @@ def test_secrets_show_nowhere(tmp_path: Path, free_port: int, url: str) -> None:
         assert not any(password in part for part in commands)
 
 
+@pytest.mark.without_schema
 def test_the_roles_can_be_processes_apart(
     tmp_path: Path, free_port: int, url: str, database_url: str
 ) -> None:
-    """An API group and a worker group on one PostgreSQL do a job together."""
+    """An API group and a worker group on one PostgreSQL, empty before, do a job together."""
     shared = {"DATAJOBS_DATABASE_URL": database_url}
     api = ("serve", "--roles", "api", "--port", str(free_port), "--data-dir", tmp_path / "data")
     worker = ("serve", "--roles", "worker", "--port", "0", "--data-dir", tmp_path / "worker")

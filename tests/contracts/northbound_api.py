@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 import aiohttp
 import msgspec
+import pytest
 from granian.constants import Interfaces
 from granian.server.embed import Server
 from yarl import URL
@@ -39,6 +40,8 @@ from tests.contracts.worker_parts import worker_parts
 
 JSON = {"Content-Type": "application/json"}
 PLUGIN = "http://127.0.0.1:9"
+changes_nothing = pytest.mark.asyncio(loop_scope="module")
+"""Marks a test of ``unchanged``: it runs in the event loop of the API of its file."""
 
 
 class Answer(msgspec.Struct, frozen=True):

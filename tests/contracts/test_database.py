@@ -9,7 +9,9 @@ import pytest
 
 from ran_datajobs.errors import StoreUnavailable, WrongUse
 from ran_datajobs.ports import free_port
+from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database, check_sessions
+from tests.conftest import address_of
 
 
 def _with(url: str, **parts: str) -> str:
@@ -57,3 +59,16 @@ async def test_sessions_of_a_server_are_nobody_elses(database_url: str) -> None:
     """PostgreSQL itself is never taken for a pooler that shares sessions."""
     for _ in range(5):
         await check_sessions(database_url)
+
+
+async def test_a_copied_database_is_an_installation_of_its_own(
+    postgres_url: str, whole_database: str, database: Database
+) -> None:
+    """What Kafka keeps is by installation, so no test's database is the installation of another's."""
+    original = await Database.open(address_of(postgres_url, whole_database), size=1)
+    try:
+        async with original.connection() as connection, database.connection() as of_copy:
+            assert await outbox.installation(connection) != await outbox.installation(of_copy)
+            assert await of_copy.fetchval("select count(*) from installation") == 1
+    finally:
+        await original.close()

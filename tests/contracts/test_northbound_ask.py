@@ -18,7 +18,17 @@ from ran_datajobs.northbound import paths
 from ran_datajobs.reasons import REASONS
 from ran_datajobs.results.objects import manifest_key
 from ran_datajobs.store.database import Database
-from tests.contracts.northbound_api import READ, Api, end_job, northbound_api, outcome, plan, register, writes
+from tests.contracts.northbound_api import (
+    READ,
+    Api,
+    changes_nothing,
+    end_job,
+    northbound_api,
+    outcome,
+    plan,
+    register,
+    writes,
+)
 
 pytestmark = pytest.mark.damages_rows  # jobs are ended by hand, no worker runs
 
@@ -107,14 +117,17 @@ async def test_a_job_that_failed_in_part_says_why(api: Api) -> None:
     assert counts.pop("total") == sum(counts.values()) == 3
 
 
-async def test_unknown_jobs_are_a_404_everywhere(api: Api) -> None:
+@changes_nothing
+async def test_unknown_jobs_are_a_404_everywhere(unchanged: Api) -> None:
     """An id that never was, and one that is no id, are the same."""
     for job_id in (str(uuid4()), "no-id"):
         for what in ("", "/subJobs", "/failures", "/events"):
-            assert (await api.get(f"{paths.JOBS}/{job_id}{what}")).problem["status"] == 404
+            assert (await unchanged.get(f"{paths.JOBS}/{job_id}{what}")).problem["status"] == 404
         for what in ("/cancel", "/retry", "/redeliver"):
-            assert (await api.post(f"{paths.JOBS}/{job_id}{what}")).problem["status"] == 404
-        assert (await api.get(f"/s3-bucket/datajobs-results/{job_id}/manifest.json")).problem["status"] == 404
+            assert (await unchanged.post(f"{paths.JOBS}/{job_id}{what}")).problem["status"] == 404
+        assert (await unchanged.get(f"/s3-bucket/datajobs-results/{job_id}/manifest.json")).problem[
+            "status"
+        ] == 404
 
 
 async def test_the_list_is_newest_first_and_pages_without_gap(api: Api) -> None:
@@ -165,6 +178,7 @@ async def test_the_list_is_filtered_by_status_and_type(api: Api) -> None:
     assert await listed("status=FAILED&type=READ") == []
 
 
+@changes_nothing
 @pytest.mark.parametrize(
     "query",
     [
@@ -184,9 +198,9 @@ async def test_the_list_is_filtered_by_status_and_type(api: Api) -> None:
         "cursor=" + "x" * 100,
     ],
 )
-async def test_a_parameter_that_is_wrong_is_a_400(api: Api, query: str) -> None:
+async def test_a_parameter_that_is_wrong_is_a_400(unchanged: Api, query: str) -> None:
     """The problem names the parameter."""
-    answer = await api.get(f"{paths.JOBS}?{query}")
+    answer = await unchanged.get(f"{paths.JOBS}?{query}")
     assert answer.problem["status"] == 400
     assert answer.problem["errors"][0]["pointer"] == query.partition("=")[0]
 
@@ -317,23 +331,25 @@ async def test_a_result_of_an_earlier_version_has_a_reason(api: Api) -> None:
     assert [row["reason"] for row in rows] == wanted
 
 
-async def test_every_reason_is_explained(api: Api) -> None:
+@changes_nothing
+async def test_every_reason_is_explained(unchanged: Api) -> None:
     """The list is the one of the code, with what explains all other words last; a client can keep it."""
-    answer = await api.get(paths.REASONS)
+    answer = await unchanged.get(paths.REASONS)
     assert answer.headers["Content-Type"] == "application/json"
     items = answer.json()["items"]
     assert items == msgspec.to_builtins(list(REASONS))
     assert [item["reason"] for item in items if item["pattern"]] == ["STATUS_<code>", "<word of the plugin>"]
     assert answer.headers["Cache-Control"] == "no-cache"
-    kept = await api.get(paths.REASONS, headers={"If-None-Match": answer.headers["ETag"]})
+    kept = await unchanged.get(paths.REASONS, headers={"If-None-Match": answer.headers["ETag"]})
     assert (kept.status, kept.body, kept.headers["ETag"]) == (304, b"", answer.headers["ETag"])
-    assert (await api.get(paths.REASONS, headers={"If-None-Match": '"another"'})).body == answer.body
-    assert (await api.get(paths.REASONS, headers={"Accept": "text/csv"})).problem["status"] == 406
+    assert (await unchanged.get(paths.REASONS, headers={"If-None-Match": '"another"'})).body == answer.body
+    assert (await unchanged.get(paths.REASONS, headers={"Accept": "text/csv"})).problem["status"] == 406
 
 
-async def test_the_schema_names_the_reasons_and_the_call_that_explains_them(api: Api) -> None:
+@changes_nothing
+async def test_the_schema_names_the_reasons_and_the_call_that_explains_them(unchanged: Api) -> None:
     """OpenAPI's ``reason`` of a failure lists every word of the list, and the list has a shape of its own."""
-    schema = (await api.get(paths.SCHEMA)).json()
+    schema = (await unchanged.get(paths.SCHEMA)).json()
     answer = schema["paths"][paths.REASONS]["get"]["responses"]["200"]["content"]["application/json"]
     shapes = schema["components"]["schemas"]
     assert answer["schema"]["$ref"].endswith("/ReasonList")
@@ -409,16 +425,18 @@ async def test_probes_and_metrics(api: Api) -> None:
     assert (await api.get(paths.HEALTHZ)).status == 200
 
 
-async def test_unknown_places_and_methods_are_problems(api: Api) -> None:
+@changes_nothing
+async def test_unknown_places_and_methods_are_problems(unchanged: Api) -> None:
     """404 and 405 come as problems like every error."""
-    assert (await api.get("/nowhere")).problem["status"] == 404
-    assert (await api.get("/ranoam/cm/v1/nowhere")).problem["instance"] == "/ranoam/cm/v1/nowhere"
+    assert (await unchanged.get("/nowhere")).problem["status"] == 404
+    assert (await unchanged.get("/ranoam/cm/v1/nowhere")).problem["instance"] == "/ranoam/cm/v1/nowhere"
     for path in ("/schema/nowhere", "/schema/swagger", "/schema/a/b"):
-        assert (await api.get(path)).problem["status"] == 404
-    refused = await api.call("DELETE", paths.JOBS)
+        assert (await unchanged.get(path)).problem["status"] == 404
+    refused = await unchanged.call("DELETE", paths.JOBS)
     assert refused.problem["status"] == 405
 
 
+@changes_nothing
 @pytest.mark.parametrize(
     ("path", "methods"),
     [
@@ -428,28 +446,33 @@ async def test_unknown_places_and_methods_are_problems(api: Api) -> None:
         ("/schema", "GET, OPTIONS"),
     ],
 )
-async def test_a_path_tells_all_its_methods(api: Api, path: str, methods: str) -> None:
+async def test_a_path_tells_all_its_methods(unchanged: Api, path: str, methods: str) -> None:
     """OPTIONS and the 405 for any other method name the same ones."""
-    told = await api.call("OPTIONS", path)
+    told = await unchanged.call("OPTIONS", path)
     assert (told.status, told.headers["Allow"]) == (204, methods)
-    refused = await api.call("DELETE", path)
+    refused = await unchanged.call("DELETE", path)
     assert (refused.problem["status"], refused.headers["Allow"]) == (405, methods)
 
 
-async def test_a_query_parameter_that_stands_twice_is_a_400(api: Api) -> None:
+@changes_nothing
+async def test_a_query_parameter_that_stands_twice_is_a_400(unchanged: Api) -> None:
     """Nobody can tell which one was meant; in whatever case the two are spelt."""
     for query, name in (("destination=a&destination=b", "destination"), ("dryRun=1&dryrun=1", "dryRun")):
-        problem = (await api.submit(query=f"?{query}")).problem
-        assert (problem["status"], problem["errors"]) == (400, [{"pointer": name, "detail": "stands twice"}])
-    assert (await api.get(f"{paths.JOBS}?limit=1&limit=2")).problem["errors"][0]["pointer"] == "limit"
-    assert await api.left_behind() == dict.fromkeys(await api.left_behind(), 0)
+        problem = (await unchanged.submit(query=f"?{query}")).problem
+        assert (problem["status"], problem["errors"]) == (
+            400,
+            [{"pointer": name, "detail": "stands twice: give it once"}],
+        )
+    assert (await unchanged.get(f"{paths.JOBS}?limit=1&limit=2")).problem["errors"][0]["pointer"] == "limit"
+    assert await unchanged.left_behind() == dict.fromkeys(await unchanged.left_behind(), 0)
 
 
-async def test_an_answer_that_is_not_wanted_is_a_406(api: Api) -> None:
+@changes_nothing
+async def test_an_answer_that_is_not_wanted_is_a_406(unchanged: Api) -> None:
     """A client that takes no JSON gets a 406; a browser's Accept gets its JSON."""
-    assert (await api.get(paths.JOBS, headers={"Accept": "text/html"})).problem["status"] == 406
+    assert (await unchanged.get(paths.JOBS, headers={"Accept": "text/html"})).problem["status"] == 406
     browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-    assert (await api.get(paths.JOBS, headers=browser)).status == 200
+    assert (await unchanged.get(paths.JOBS, headers=browser)).status == 200
 
 
 async def test_the_page_is_served_with_its_files(database: Database, tmp_path: Path, free_port: int) -> None:
@@ -472,9 +495,10 @@ async def test_the_page_is_served_with_its_files(database: Database, tmp_path: P
             assert (await api.get(path)).problem["status"] == 404
 
 
-async def test_the_schema_is_openapi_and_names_every_call(api: Api) -> None:
+@changes_nothing
+async def test_the_schema_is_openapi_and_names_every_call(unchanged: Api) -> None:
     """/schema is one OpenAPI 3.1 document with every route of the API."""
-    answer = await api.get(paths.SCHEMA)
+    answer = await unchanged.get(paths.SCHEMA)
     assert answer.headers["Content-Type"].startswith("application/json")
     document = answer.json()
     assert document["openapi"].startswith("3.1")

@@ -26,6 +26,7 @@ from tests.contracts.northbound_api import (
     PLUGIN,
     READ,
     Api,
+    changes_nothing,
     end_job,
     northbound_api,
     outcome,
@@ -359,6 +360,7 @@ async def test_an_outside_plugin_publishes_to_the_internal_topic(api: Api) -> No
     assert second.message.value == b"1"
 
 
+@changes_nothing
 @pytest.mark.parametrize(
     ("body", "status", "pointers"),
     [
@@ -375,21 +377,22 @@ async def test_an_outside_plugin_publishes_to_the_internal_topic(api: Api) -> No
     ],
 )
 async def test_what_is_no_message_is_refused_as_a_whole(
-    api: Api, body: Any, status: int, pointers: list[str]
+    unchanged: Api, body: Any, status: int, pointers: list[str]
 ) -> None:
     """All messages or none: nothing is on the topic, and the answer points at the place."""
-    problem = (await api.post(INTERNAL, body)).problem
+    problem = (await unchanged.post(INTERNAL, body)).problem
     assert problem["status"] == status
     assert [error["pointer"] for error in problem.get("errors", ())] == pointers
-    assert api.parts.embedded_bus is not None
-    assert await api.parts.embedded_bus.read(INTERNAL_TOPIC, 0, 10) == []
+    assert unchanged.parts.embedded_bus is not None
+    assert await unchanged.parts.embedded_bus.read(INTERNAL_TOPIC, 0, 10) == []
 
 
-async def test_other_topics_cannot_be_written(api: Api) -> None:
+@changes_nothing
+async def test_other_topics_cannot_be_written(unchanged: Api) -> None:
     """Only the internal topic takes messages from outside."""
     for topic in ("My_Topic", STATUS_TOPIC, "__ran-datajobs-positions"):
         path = paths.fill(paths.TOPIC_MESSAGES, topic=topic)
-        assert (await api.post(path, {"messages": [MESSAGE]})).problem["status"] == 404
+        assert (await unchanged.post(path, {"messages": [MESSAGE]})).problem["status"] == 404
 
 
 async def running_sub_job(api: Api) -> UUID:
@@ -490,8 +493,9 @@ async def test_what_was_not_taken_is_listed_as_onap_lists_it(
             assert wrong.problem["errors"][0]["pointer"] == "#/createdCmHandles"
 
 
-async def test_a_body_is_needed(api: Api) -> None:
+@changes_nothing
+async def test_a_body_is_needed(unchanged: Api) -> None:
     """An empty body is told as such, at every call that takes one."""
     for path in (paths.JOBS, paths.INVENTORY, INTERNAL, push_path(uuid4())):
-        assert (await api.post(path, b"")).problem["status"] == 400
-        assert msgspec.json.decode((await api.post(path, b"")).body)["title"] == "Bad Request"
+        assert (await unchanged.post(path, b"")).problem["status"] == 400
+        assert msgspec.json.decode((await unchanged.post(path, b"")).body)["title"] == "Bad Request"

@@ -17,7 +17,16 @@ import zstandard
 from ran_datajobs.northbound import paths
 from ran_datajobs.northbound.bodies import Limits
 from ran_datajobs.store.database import Database
-from tests.contracts.northbound_api import JSON, READ, WRITE, Api, northbound_api, register, writes
+from tests.contracts.northbound_api import (
+    JSON,
+    READ,
+    WRITE,
+    Api,
+    changes_nothing,
+    northbound_api,
+    register,
+    writes,
+)
 from tests.contracts.worker_parts import claim_jobs
 
 NOTHING = {"data_job": 0, "job_request": 0, "idempotency_key": 0}
@@ -115,26 +124,31 @@ REFUSED: dict[str, tuple[Any, str]] = {
 }
 
 
+@changes_nothing
 @pytest.mark.parametrize("case", REFUSED)
-async def test_a_body_that_is_wrong_is_a_400_with_the_place_and_leaves_nothing(api: Api, case: str) -> None:
+async def test_a_body_that_is_wrong_is_a_400_with_the_place_and_leaves_nothing(
+    unchanged: Api, case: str
+) -> None:
     """The problem names the place of the fault as a JSON pointer, and no row was written."""
     body, pointer = REFUSED[case]
-    answer = await api.submit(body)
+    answer = await unchanged.submit(body)
     assert answer.status == 400, answer.body
     if pointer:
         assert answer.problem["errors"][0]["pointer"] == pointer
     assert answer.problem["detail"]
-    assert await api.left_behind() == NOTHING
+    assert await unchanged.left_behind() == NOTHING
 
 
-async def test_one_hundred_errors_are_listed_and_all_are_counted(api: Api) -> None:
+@changes_nothing
+async def test_one_hundred_errors_are_listed_and_all_are_counted(unchanged: Api) -> None:
     """errors has the first 100, errorCount all."""
-    answer = await api.submit({"data": [{"op": "?", "path": PATH} for _ in range(250)]})
+    answer = await unchanged.submit({"data": [{"op": "?", "path": PATH} for _ in range(250)]})
     assert answer.status == 400
     assert len(answer.problem["errors"]) == 100
     assert answer.problem["errorCount"] == 250
 
 
+@changes_nothing
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
@@ -144,21 +158,22 @@ async def test_one_hundred_errors_are_listed_and_all_are_counted(api: Api) -> No
         ({"data": [WRITE["data"][0] | {"expect": {"exists": True}}]}, "#/data/0/expect"),
     ],
 )
-async def test_what_is_not_offered_is_a_422_that_names_it(api: Api, body: Any, pointer: str) -> None:
+async def test_what_is_not_offered_is_a_422_that_names_it(unchanged: Api, body: Any, pointer: str) -> None:
     """It is valid, and impossible here: nobody believes in a brake that is not there."""
-    problem = (await api.submit(body)).problem
+    problem = (await unchanged.submit(body)).problem
     assert (problem["status"], problem["errors"][0]["pointer"]) == (422, pointer)
-    assert await api.left_behind() == NOTHING
+    assert await unchanged.left_behind() == NOTHING
 
 
+@changes_nothing
 @pytest.mark.parametrize(
     "content_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml"]
 )
-async def test_a_body_that_is_no_json_type_is_a_415(api: Api, content_type: str) -> None:
+async def test_a_body_that_is_no_json_type_is_a_415(unchanged: Api, content_type: str) -> None:
     """Only JSON media types are read, so that no plain form of another site gets in."""
-    answer = await api.submit(headers={"Content-Type": content_type})
+    answer = await unchanged.submit(headers={"Content-Type": content_type})
     assert answer.problem["status"] == 415
-    assert await api.left_behind() == NOTHING
+    assert await unchanged.left_behind() == NOTHING
 
 
 async def test_every_json_type_is_taken(api: Api) -> None:
@@ -166,9 +181,10 @@ async def test_every_json_type_is_taken(api: Api) -> None:
     await api.accepted(headers={"Content-Type": "application/3gpp-json-patch+json"})
 
 
-async def test_a_compressed_body_is_a_415(api: Api) -> None:
+@changes_nothing
+async def test_a_compressed_body_is_a_415(unchanged: Api) -> None:
     """What could be a bomb is not unpacked."""
-    answer = await api.submit(headers={"Content-Encoding": "gzip"})
+    answer = await unchanged.submit(headers={"Content-Encoding": "gzip"})
     assert answer.problem["status"] == 415
 
 
@@ -331,12 +347,13 @@ async def test_one_hundred_identical_requests_make_one_job(api: Api) -> None:
     assert await api.left_behind() == ONE | {"idempotency_key": 1}
 
 
+@changes_nothing
 @pytest.mark.parametrize("key", ["", " ", "x" * 256, "ümlaut"])
-async def test_a_key_that_is_none_is_a_400(api: Api, key: str) -> None:
+async def test_a_key_that_is_none_is_a_400(unchanged: Api, key: str) -> None:
     """A key has 1 to 255 visible ASCII characters."""
-    answer = await api.submit(headers={"Idempotency-Key": key})
+    answer = await unchanged.submit(headers={"Idempotency-Key": key})
     assert answer.problem["status"] == 400
-    assert await api.left_behind() == NOTHING
+    assert await unchanged.left_behind() == NOTHING
 
 
 async def test_a_dry_run_shows_the_plan_and_keeps_nothing(api: Api) -> None:
@@ -362,11 +379,12 @@ async def test_a_dry_run_shows_the_plan_and_keeps_nothing(api: Api) -> None:
     assert await api.left_behind() == NOTHING
 
 
-async def test_a_dry_run_is_checked_like_a_submit(api: Api) -> None:
+@changes_nothing
+async def test_a_dry_run_is_checked_like_a_submit(unchanged: Api) -> None:
     """What a submit refuses, a dry run refuses."""
-    assert (await api.submit({"data": []}, "?dryRun=true")).problem["status"] == 400
-    assert (await api.submit(query="?dryRun=true&destination=kafka:__x")).problem["status"] == 400
-    assert (await api.submit(query="?dryRun=perhaps")).problem["status"] == 400
+    assert (await unchanged.submit({"data": []}, "?dryRun=true")).problem["status"] == 400
+    assert (await unchanged.submit(query="?dryRun=true&destination=kafka:__x")).problem["status"] == 400
+    assert (await unchanged.submit(query="?dryRun=perhaps")).problem["status"] == 400
 
 
 @pytest.mark.damages_rows
@@ -397,6 +415,7 @@ async def test_a_destination_is_a_bucket_or_a_topic(api: Api, destination: str) 
     assert tuple(row.values()) == DESTINATIONS[destination]
 
 
+@changes_nothing
 @pytest.mark.parametrize(
     "destination",
     [
@@ -422,17 +441,18 @@ async def test_a_destination_is_a_bucket_or_a_topic(api: Api, destination: str) 
         "ftp:somewhere",
     ],
 )
-async def test_a_destination_that_cannot_be_is_a_400(api: Api, destination: str) -> None:
+async def test_a_destination_that_cannot_be_is_a_400(unchanged: Api, destination: str) -> None:
     """Names that break the rules, the service's own topics and __… topics are refused without a trace."""
-    answer = await api.submit(query=f"?destination={destination}")
+    answer = await unchanged.submit(query=f"?destination={destination}")
     assert answer.problem["status"] == 400, answer.body
     assert answer.problem["errors"][0]["pointer"] == "destination"
-    assert await api.left_behind() == NOTHING
+    assert await unchanged.left_behind() == NOTHING
 
 
-async def test_the_syntax_is_checked_before_the_destination(api: Api) -> None:
+@changes_nothing
+async def test_the_syntax_is_checked_before_the_destination(unchanged: Api) -> None:
     """A body that is wrong is told first."""
-    answer = await api.submit({"data": []}, "?destination=kafka:__x")
+    answer = await unchanged.submit({"data": []}, "?destination=kafka:__x")
     assert answer.problem["errors"][0]["pointer"] == "#/data"
 
 
@@ -442,6 +462,7 @@ async def test_a_job_after_two_comes_through_while_one_ends_that_the_other_waits
     lock = "select from data_job where job_id = $1 for no key update"
     body = writes(1) | {"after": [str(first), str(last)]}
     async with api.parts.database.transaction() as finisher:
+        await finisher.execute("set local deadlock_timeout = '1min'")  # the submit is to find the deadlock
         await finisher.execute(lock, last)
         submit = asyncio.create_task(api.submit(body))
         while not await api.rows("select 1 from pg_locks where not granted"):

@@ -25,6 +25,7 @@ from tests.contracts.northbound_api import (
     JSON,
     WRITE,
     Api,
+    changes_nothing,
     end_job,
     northbound_api,
     outcome,
@@ -141,14 +142,16 @@ async def test_a_job_that_was_accepted_before_its_keys_were_refused_is_planned(a
 # --- query parameters --------------------------------------------------------------------------------
 
 
+@changes_nothing
 @pytest.mark.parametrize("query", ["dryrun=true", "DRYRUN=1", "DryRun=True", "%64ryrun=true", "dryRUN=TRUE"])
-async def test_a_dry_run_in_any_case_is_one(api: Api, query: str) -> None:
+async def test_a_dry_run_in_any_case_is_one(unchanged: Api, query: str) -> None:
     """The plan is answered, and nothing is kept."""
-    answer = await api.submit(query=f"?{query}")
+    answer = await unchanged.submit(query=f"?{query}")
     assert (answer.status, answer.json()["operations"]) == (200, {"total": 1, "unmatched": 1})
-    assert await api.left_behind() == NOTHING
+    assert await unchanged.left_behind() == NOTHING
 
 
+@changes_nothing
 @pytest.mark.parametrize(
     ("query", "name", "near"),
     [
@@ -164,24 +167,25 @@ async def test_a_dry_run_in_any_case_is_one(api: Api, query: str) -> None:
     ],
 )
 async def test_an_unknown_parameter_is_a_400_with_the_nearest_name(
-    api: Api, query: str, name: str, near: str
+    unchanged: Api, query: str, name: str, near: str
 ) -> None:
     """Where none is near, the known ones are named; nothing is executed."""
-    problem = (await api.submit(query=f"?{query}")).problem
+    problem = (await unchanged.submit(query=f"?{query}")).problem
     (error,) = problem["errors"]
     assert (problem["status"], error["pointer"]) == (400, name)
     assert near in error["detail"]
-    assert await api.left_behind() == NOTHING
+    assert await unchanged.left_behind() == NOTHING
 
 
+@changes_nothing
 @pytest.mark.parametrize("query", ["preview=true", "Preview=false", "basedOn=x", "skipunchanged=false"])
-async def test_a_parameter_that_is_not_offered_yet_is_a_422_that_names_it(api: Api, query: str) -> None:
+async def test_a_parameter_that_is_not_offered_yet_is_a_422_that_names_it(unchanged: Api, query: str) -> None:
     """A preview that is not offered is no submit."""
-    problem = (await api.submit(query=f"?{query}")).problem
+    problem = (await unchanged.submit(query=f"?{query}")).problem
     (error,) = problem["errors"]
     assert (problem["status"], error["pointer"].lower()) == (422, query.partition("=")[0].lower())
     assert error["pointer"] in problem["detail"]
-    assert await api.left_behind() == NOTHING
+    assert await unchanged.left_behind() == NOTHING
 
 
 PLACES = {
@@ -197,12 +201,13 @@ EXEMPT = {paths.PAGE, paths.template(paths.PAGE_FILE), paths.SCHEMA, paths.SCHEM
           paths.template(paths.SCHEMA_OTHER)}  # fmt: skip
 
 
+@changes_nothing
 @pytest.mark.parametrize(("method", "template"), sorted(access.ROUTES))
-async def test_every_call_judges_its_parameters(api: Api, method: str, template: str) -> None:
+async def test_every_call_judges_its_parameters(unchanged: Api, method: str, template: str) -> None:
     """One that the call does not have is a 400 before anything else is looked at. The page and the document
     of the API read none and take what a browser, a link or a cache adds."""
     path = template.format_map(PLACES)
-    answer = await api.call(method, f"{path}?nonsense=1", headers=JSON)
+    answer = await unchanged.call(method, f"{path}?nonsense=1", headers=JSON)
     if template in EXEMPT:
         assert answer.status in (200, 404)
     else:
@@ -232,7 +237,8 @@ NAMES = st.builds(
 WISHES = st.tuples(NAMES, st.sampled_from(["=true", "=TRUE", "=1", "=yes", "=", "", "=t", "=%31", "=on"]))
 
 
-async def test_a_dry_run_asked_for_in_any_spelling_executes_nothing(api: Api) -> None:
+@changes_nothing
+async def test_a_dry_run_asked_for_in_any_spelling_executes_nothing(unchanged: Api) -> None:
     """Whatever is near `dryRun`, with whatever value: the plan or a refusal, never a job."""
     seen: set[int] = set()
 
@@ -246,7 +252,7 @@ async def test_a_dry_run_asked_for_in_any_spelling_executes_nothing(api: Api) ->
                 st.sampled_from(["", "&", "&destination=c"]),
             )
             def run(wish: tuple[str, str], before: str, after: str) -> None:
-                url = f"{api.root}{paths.JOBS}?{before}{''.join(wish)}{after}"
+                url = f"{unchanged.root}{paths.JOBS}?{before}{''.join(wish)}{after}"
                 with session.post(url, json=WRITE, timeout=20) as answer:
                     assert answer.status_code in (200, 400), (url, answer.text)
                     seen.add(answer.status_code)
@@ -255,7 +261,7 @@ async def test_a_dry_run_asked_for_in_any_spelling_executes_nothing(api: Api) ->
 
     await asyncio.to_thread(ask)
     assert seen == {200, 400}
-    assert await api.left_behind() == NOTHING
+    assert await unchanged.left_behind() == NOTHING
 
 
 # --- encodings ---------------------------------------------------------------------------------------
@@ -299,15 +305,16 @@ ENCODINGS = {
 }
 
 
+@changes_nothing
 @pytest.mark.parametrize("post", POSTS)
 @pytest.mark.parametrize("encoding", ENCODINGS)
-async def test_another_encoding_is_a_400_that_says_which(api: Api, post: str, encoding: str) -> None:
+async def test_another_encoding_is_a_400_that_says_which(unchanged: Api, post: str, encoding: str) -> None:
     """With a byte order mark or without one."""
     path, body, _ = POSTS[post]
-    answer = await api.post(path, msgspec.json.encode(body).decode().encode(encoding))
+    answer = await unchanged.post(path, msgspec.json.encode(body).decode().encode(encoding))
     assert answer.problem["status"] == 400
     assert answer.problem["detail"] == f"the body must be UTF-8, and it is {ENCODINGS[encoding]}"
-    assert await api.left_behind() == NOTHING
+    assert await unchanged.left_behind() == NOTHING
 
 
 # --- registrations -----------------------------------------------------------------------------------
@@ -333,18 +340,21 @@ async def test_numbers_and_booleans_in_properties_are_kept_as_their_text(api: Ap
     assert sent["privateProperties"] == {"id": "123", "active": "false"}
 
 
+@changes_nothing
 @pytest.mark.parametrize("value", [{}, [], [1], {"a": "b"}])
-async def test_a_property_that_is_no_text_refuses_the_registration(api: Api, value: Any) -> None:
+async def test_a_property_that_is_no_text_refuses_the_registration(unchanged: Api, value: Any) -> None:
     """A wrong type is a 400, and no handle is taken."""
     handles = [
         {"cmHandle": "good"},
         {"cmHandle": "bad", "publicCmHandleProperties": {"n": 1, "secret": value}},
     ]
-    answer = await api.post(paths.INVENTORY, {"dmiPlugin": "http://127.0.0.1:9", "createdCmHandles": handles})
+    answer = await unchanged.post(
+        paths.INVENTORY, {"dmiPlugin": "http://127.0.0.1:9", "createdCmHandles": handles}
+    )
     problem = answer.problem
     assert problem["status"] == 400
     assert problem["errors"][0]["pointer"] == "#/createdCmHandles/1/publicCmHandleProperties"
-    assert await api.rows("select 1 from cm_handle") == []
+    assert await unchanged.rows("select 1 from cm_handle") == []
 
 
 async def test_what_concerns_one_handle_is_a_207(api: Api) -> None:
@@ -371,9 +381,10 @@ async def test_what_concerns_one_handle_is_a_207(api: Api) -> None:
     assert [row["cm_handle"] for row in await api.rows("select cm_handle from cm_handle")] == ["a"]
 
 
+@changes_nothing
 @pytest.mark.parametrize("promise", ["guards", "beforeImages"])
-async def test_a_promise_that_nothing_would_come_of_is_a_422(api: Api, promise: str) -> None:
+async def test_a_promise_that_nothing_would_come_of_is_a_422(unchanged: Api, promise: str) -> None:
     """A plugin that can guard is not told that it does."""
-    answer = await api.post(paths.INVENTORY, {"dmiPlugin": "http://127.0.0.1:9", promise: True})
+    answer = await unchanged.post(paths.INVENTORY, {"dmiPlugin": "http://127.0.0.1:9", promise: True})
     assert (answer.problem["status"], answer.problem["errors"][0]["pointer"]) == (422, f"#/{promise}")
-    assert await api.rows("select 1 from dmi_plugin") == []
+    assert await unchanged.rows("select 1 from dmi_plugin") == []

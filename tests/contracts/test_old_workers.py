@@ -23,6 +23,8 @@ from tests.acceptance.whole_service import whole_service
 from tests.crash.stage import variables
 from tests.data.kept import DATA, load_stages, plugins_again
 
+pytestmark = pytest.mark.without_schema
+
 PATIENCE = 30.0
 LONG = 3600.0
 

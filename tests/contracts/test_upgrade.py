@@ -77,6 +77,7 @@ async def take_again(plugin: ScriptedPlugin, address: str, database: Database) -
                 assert (await answer.json())["dataProducerJobId"] == row["data_producer_job_id"]
 
 
+@pytest.mark.without_schema
 @pytest.mark.parametrize("schema", OLDER)
 async def test_open_jobs_of_an_older_schema_are_finished(
     database_url: str, tmp_path: Path, schema: int
@@ -108,6 +109,7 @@ def assert_whole(jobs: list[Any], plugin: ScriptedPlugin) -> None:
     assert len(executed) == len(set(executed)) == 33
 
 
+@pytest.mark.without_schema
 async def test_a_busy_table_is_waited_for_without_blocking_others(database_url: str) -> None:
     """An old process that holds a table makes the migration give way and try again: others still read and
     write the table meanwhile, and the migration ends once the table is free."""

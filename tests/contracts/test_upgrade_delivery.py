@@ -20,6 +20,8 @@ from ran_datajobs.store.database import Database
 from tests.contracts.delivery_service import BUCKET, Service
 from tests.contracts.test_upgrade import load_older
 
+pytestmark = pytest.mark.without_schema
+
 NAMED = "rapp-bucket"
 JOB = """
     insert into data_job (job_id, client, type, destination, destination_kind, results_bucket, accept_type,

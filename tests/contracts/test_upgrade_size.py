@@ -12,6 +12,8 @@ from ran_datajobs.job import Stage
 from ran_datajobs.store.database import Database
 from tests.data.kept import load_stages
 
+pytestmark = pytest.mark.without_schema
+
 SUB_JOBS: Final = 3000
 PASSES: Final = 60
 """Times that the migrations may read the sub-jobs. What compares each with each other reads them thousands

@@ -18,6 +18,8 @@ from tests.acceptance.whole_service import Service, whole_service
 from tests.data.kept import STAGES, executed, load_stages, plugins_again
 from tests.data.stages import TOPIC, message, reads
 
+pytestmark = pytest.mark.without_schema
+
 CANCELLED = {
     "blocked, then cancelled",
     "waits, then cancelled",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much is killed: a little in every run of the tests, everything with ``make crash``."""
+"""How much is killed: a little in every run of the tests, everything with ``make nightly``."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 from collections.abc import Iterable
 from typing import TypeVar
 
-KILLS = int(os.environ.get("CRASH_KILLS", "20"))
+KILLS = int(os.environ.get("CRASH_KILLS", "8"))
 """SIGKILLs at random moments."""
 
-RESTARTS = int(os.environ.get("CRASH_RESTARTS", "10"))
+RESTARTS = int(os.environ.get("CRASH_RESTARTS", "5"))
 """Stops in order under load."""
 
 T = TypeVar("T")
 
 
 def some(all_of_them: Iterable[T], usual: Iterable[T]) -> list[T]:
-    """All cases with ``make crash``, else only the ``usual`` ones, which are enough to see that it works."""
+    """All cases with ``make nightly``, else only the ``usual`` ones: they are enough to see that it works."""
     return list(all_of_them if "CRASH_KILLS" in os.environ else usual)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An API in this process, workers as processes, and a plugin whose reads come over the internal topic."""
+"""An API and a worker in this process, workers as processes, and a plugin whose reads come over a topic."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import psutil
 from aiohttp import web
 
 from ran_datajobs import config
-from ran_datajobs.app import run_api
+from ran_datajobs.app import run_api, run_worker
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
@@ -96,6 +96,19 @@ async def api(environ: dict[str, str]) -> AsyncIterator[Client]:
                 stopping.set()
     finally:
         await database.close()
+
+
+@asynccontextmanager
+async def worker(environ: dict[str, str]) -> AsyncIterator[None]:
+    """A worker in this process, for those that take over from one that is killed or frozen."""
+    stopping, started = asyncio.Event(), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run_worker(config.load(environ), stopping, lambda _address: started.set()))
+        try:
+            await asyncio.wait_for(started.wait(), 20)
+            yield
+        finally:
+            stopping.set()
 
 
 @asynccontextmanager

@@ -34,6 +34,7 @@ from tests.crash.stage import (
     signalled,
     until_frozen,
     variables,
+    worker,
 )
 
 WORKERS = [c for c in Checkpoint if c.split(".")[0] in ("plan", "start", "track", "collect", "finish")]
@@ -82,7 +83,7 @@ async def test_a_worker_killed_at_a_checkpoint_loses_nothing(
         async with process(environ, *signalled("worker", signal.SIGKILL, where)) as killed:
             assert await asyncio.wait_for(killed.wait(), PATIENCE) == -signal.SIGKILL
         await void_leases(service.database)
-        async with process(environ, "ran_datajobs", "serve-worker"):
+        async with worker(environ):
             jobs = [await service.ended(job_id) for job_id in submitted]
             failures = [f for job_id in submitted for f in await service.failures(job_id)]
             responses = [r for job in jobs for r in await service.responses(job)]
@@ -123,7 +124,7 @@ async def test_a_topic_gets_every_message_once_when_a_worker_dies(
         async with process(environ, *signalled("worker", signal.SIGKILL, where)) as killed:
             assert await asyncio.wait_for(killed.wait(), PATIENCE) == -signal.SIGKILL
         await void_leases(service.database)
-        async with process(environ, "ran_datajobs", "serve-worker"):
+        async with worker(environ):
             for job_id, lines in submitted.items():
                 job = await service.ended(job_id)
                 assert job["operations"]["succeeded"] == sum("=Y" not in str(line["path"]) for line in lines)
@@ -158,7 +159,7 @@ async def test_a_cancel_is_carried_out_when_the_worker_that_tells_it_dies(
                 await void_leases(service.database)
             else:
                 await until_frozen(lost.pid)
-            async with process(environ, "ran_datajobs", "serve-worker"):
+            async with worker(environ):
                 job = await service.ended(job_id)
                 if signum is signal.SIGSTOP:
                     lost.send_signal(signal.SIGCONT)
@@ -202,7 +203,7 @@ async def test_an_api_killed_while_it_accepts_makes_one_job(
         ):
             assert answer.status == 202
             job_id = (await answer.json())["jobId"]
-        async with process(environ, "ran_datajobs", "serve-worker"):
+        async with worker(environ):
             job = await service.ended(job_id)
         assert job["operations"]["succeeded"] == len(WRITES) - 1
         listed = (await service.call("GET", JOBS, expect=200))["items"]

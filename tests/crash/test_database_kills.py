@@ -24,8 +24,8 @@ from ran_datajobs.store.embedded import EmbeddedPostgres
 from tests.crash.killable import Patient
 from tests.crash.stage import process, variables
 
-KILLS = 20 if "CRASH_KILLS" in os.environ else 5
-"""Kills of the database in one run; ``make crash`` does all twenty."""
+KILLS = 20 if "CRASH_KILLS" in os.environ else 3
+"""Kills of the database in one run; ``make nightly`` does all twenty."""
 
 PRODUCERS = 200
 """So many that no job waits for another one's in a lane."""

@@ -28,6 +28,7 @@ from tests.crash.stage import (
     signalled,
     until_frozen,
     variables,
+    worker,
 )
 
 CASES = [
@@ -83,7 +84,7 @@ async def test_a_worker_that_was_frozen_spoils_nothing(
             submitted[answer["jobId"]] = lines
         async with process(environ, *signalled("worker", signal.SIGSTOP, where)) as frozen:
             await until_frozen(frozen.pid)
-            async with process(environ, "ran_datajobs", "serve-worker"):
+            async with worker(environ):
                 for job_id in submitted:
                     await service.ended(job_id)
                     await service.delivered(job_id)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import tempfile
@@ -105,7 +106,11 @@ class KafkaBroker:
 
     def start(self) -> None:
         """Start it, again after :meth:`kill` or :meth:`stop` with all it had."""
-        self._program.start(self._answers)
+        self._program.start(self.answers)
+
+    def launch(self) -> None:
+        """Start it and do not wait for it: :meth:`answers` says when it is back."""
+        self._program.launch()
 
     def stop(self) -> None:
         """End it in order."""
@@ -167,16 +172,17 @@ class KafkaBroker:
             raise
         return True
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """True when it serves clients."""
         try:
             return bool(self._admin.list_topics(timeout=1).brokers)
         except KafkaException:
             return False
 
 
-@pytest.fixture(scope="session")
-def kafka_broker() -> Iterator[KafkaBroker]:
-    """A running broker of this test process."""
+@contextlib.contextmanager
+def running_broker() -> Iterator[KafkaBroker]:
+    """A broker while the block runs; where Kafka is not installed, the test is skipped."""
     if shutil.which("java") is None or not list(JARS.glob("kafka_*.jar")):
         not_installed("Apache Kafka (a JDK and the broker's jars)")
     folder = Path(tempfile.mkdtemp(prefix="ran-datajobs-kafka-"))
@@ -189,3 +195,10 @@ def kafka_broker() -> Iterator[KafkaBroker]:
             broker.stop()
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def kafka_broker() -> Iterator[KafkaBroker]:
+    """A running broker of this test process."""
+    with running_broker() as broker:
+        yield broker

@@ -52,6 +52,17 @@ class Program:
 
         Call it on the main thread: a child ends with the thread that started it.
         """
+        process = self.launch()
+        deadline = time.monotonic() + within
+        while not is_ready():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.1)
+            if process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"{self._command[0]} did not start:\n{self._log.read_text()[-4000:]}")
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start it and do not wait for it; on the main thread, too."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -61,13 +72,7 @@ class Program:
                 env=self._environment,
                 preexec_fn=tied_to_parent(signal.SIGKILL),
             )
-        deadline = time.monotonic() + within
-        while not is_ready():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.1)
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                raise RuntimeError(f"{self._command[0]} did not start:\n{self._log.read_text()[-4000:]}")
+        return self._process
 
     def stop(self) -> None:
         """End it politely, by force after 15 s."""

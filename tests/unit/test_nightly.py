@@ -53,7 +53,7 @@ def test_figures_of_another_commit_or_of_an_interrupted_run_do_not_count(tmp_pat
 
 
 def test_changes_that_are_not_committed_make_another_state(tmp_path: Path) -> None:
-    """Changed and new files count; what git ignores does not."""
+    """Changed and new files count; what git ignores does not, nor do others than those that are asked for."""
 
     def git(*arguments: str) -> None:
         subprocess.run(("git", *arguments), cwd=tmp_path, check=True, capture_output=True)
@@ -63,13 +63,17 @@ def test_changes_that_are_not_committed_make_another_state(tmp_path: Path) -> No
     (tmp_path / "file").write_text("1")
     git("add", ".")
     git("-c", "user.name=x", "-c", "user.email=x@localhost", "commit", "--quiet", "-m", "x")
-    states = [state_of_tree(tmp_path)]
+    states, of_file = [state_of_tree(tmp_path)], state_of_tree(tmp_path, "file")
     (tmp_path / "ignored").write_text("1")
     assert state_of_tree(tmp_path) == states[0]
     for name, text in (("file", "2"), ("new", "1"), ("new", "2")):
         (tmp_path / name).write_text(text)
         states.append(state_of_tree(tmp_path))
     assert len(set(states)) == 4
+    git("checkout", "--quiet", "file")
+    assert state_of_tree(tmp_path, "file") == of_file
+    (tmp_path / "file").write_text("2")
+    assert state_of_tree(tmp_path, "file") != of_file
 
 
 @pytest.mark.parametrize(
