@@ -398,6 +398,7 @@ class Executor:
             over = isinstance(answer, Lost) or (isinstance(answer, Polled) and answer.status.terminal)
         if over:
             await self._write(QuarantineOver(attempt.leased))
+            self._write.news.lane_reopened(sub_job)
             return None
         delay = until_next_look(sub_job.ended_for or 0.0, self._chance.random())
         if sub_job.data_producer_job_id is None:
@@ -514,6 +515,7 @@ class Executor:
             self._times.lane_quarantine if quarantine else 0.0,
         )
         await self._write(Ended(settlement, (*written, *kept)))
+        await self._write.news.sub_job_ended(attempt.sub_job, outcome, settlement)
         await self._reached(Checkpoint.COLLECT_SETTLED)
         return None
 

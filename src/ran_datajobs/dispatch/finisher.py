@@ -46,7 +46,7 @@ class Finisher:
                 await planning.step_over(connection, leased)
                 return
             listed = await parts.listing(connection, job_id)
-            fanned_out, cancelled = await planning.finish_facts(connection, job_id)
+            fanned_out, cancelled, seconds = await planning.finish_facts(connection, job_id)
         counts = job.counts
         if fanned_out:
             counts = await self._counts_by_operation(job, listed)
@@ -58,10 +58,12 @@ class Finisher:
             manifest(job, status, counts, listed, self._finished),
         )
         await self._reached(Checkpoint.FINISH_WRITTEN)
-        await self._write.admitting(
+        ended = await self._write.admitting(
             lambda c, alone: self._record(c, leased, status, counts, each_lane_alone=alone)
         )
         await self._reached(Checkpoint.FINISH_STORED)
+        if ended:
+            self._write.news.ended(leased, status, why(counts, status), counts, seconds)
 
     async def _counts_by_operation(self, job: JobRow, listed: list[parts.Part]) -> Counts:
         """A read of several parts has succeeded when every part did: count operations, not parts.
@@ -91,18 +93,20 @@ class Finisher:
         counts: Counts,
         *,
         each_lane_alone: bool,
-    ) -> None:
+    ) -> bool:
+        """Make the job terminal; whether it was this call that did."""
         job_id = leased.job_id
         job = await planning.lock_job(connection, job_id)
         if job is None:
-            return
+            return False
         if job["lease"] != leased.lease:
             raise Fenced(f"job {job_id} was claimed by another worker")
         if status is Status.CANCELLED and await planning.cancel_arrow(connection, job_id):
             await self._announcer.jobs_changed(connection, [job_id])
         if not await planning.finish(connection, job_id, status, why(counts, status), counts):
             await planning.step_over(connection, leased)
-            return
+            return False
         if lanes := await planning.unblock_after(connection, job_id):
             await self._write.admit(connection, lanes, each_lane_alone=each_lane_alone)
         await self._announcer.job_ended(connection, job_id)  # it locks a shard of the outbox
+        return True

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 from uuid import UUID, uuid5
@@ -54,6 +55,7 @@ class Planner:
     async def plan(self, job: LeasedJob, token: UUID) -> list[LeasedSubJob]:
         """Plan the job; of its sub-jobs those that this worker has leased under ``token`` in the same
         transaction, and counted in the limits. Raises Fenced when the lease of the job is void."""
+        begun = asyncio.get_running_loop().time()
         await self._index.catch_up()
         owners = self._index.snapshot()
         plan, new = await asyncio.to_thread(_split, job, owners)
@@ -78,6 +80,8 @@ class Planner:
             self._uncount(counted)
             raise
         await self._reached(Checkpoint.PLAN_STORED)
+        seconds = asyncio.get_running_loop().time() - begun
+        self._write.news.planned(job, len(new), Counter(each.reason for each in plan.refused), seconds)
         return leased
 
     async def _is_leased(self, job: LeasedJob) -> bool:

@@ -18,6 +18,7 @@ import asyncpg
 from msgspec import Struct
 
 from ran_datajobs.dispatch.backoff import until_repeat
+from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.errors import Fenced, StoreUnavailable
 from ran_datajobs.results.announce import Announcer
 from ran_datajobs.store import parts, sub_jobs
@@ -89,10 +90,12 @@ class TransitionWriter:
         chance: Random,
         *,
         due: Callable[[str, float], None] = lambda _kind, _delay: None,
+        news: DispatchNews | None = None,
     ) -> None:
         """``due`` gets, after a commit, what is due (``sub_job`` or ``job``) and in how many seconds."""
         self.admission = admission
         self.due = due
+        self.news = news or DispatchNews(log)
         self._database = database
         self._announcer = announcer
         self._log = log
@@ -260,14 +263,6 @@ class TransitionWriter:
             await parts.record(connection, job_id, written[job_id])
         if finished:
             await sub_jobs.notify_due(connection, JOB)
-        for each in ended:
-            if each.settlement.quarantine and each.leased.sub_job_id in settled:
-                self._log.warning(
-                    Event.LANE_QUARANTINED,
-                    lane_id=each.leased.lane_id,
-                    sub_job_id=str(each.leased.sub_job_id),
-                    seconds=each.settlement.quarantine,
-                )
         return settled, finished
 
     async def admit(
