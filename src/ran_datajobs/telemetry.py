@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO
@@ -20,7 +20,9 @@ from typing import Any, Final, Literal, TextIO
 import structlog
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 
 class Event(enum.StrEnum):
@@ -396,9 +398,20 @@ def forget_process(folder: Path, pid: int) -> None:
 
 def _store_exposition(figures: Mapping[str, Mapping[str, float]]) -> bytes:
     registry = CollectorRegistry()
-    for metric in STORE_METRICS:
-        if metric.name in figures:
-            gauge = Gauge(metric.name, metric.help, metric.labels, registry=registry)
-            for label, value in figures[metric.name].items():
-                gauge.labels(label).set(value)
+    registry.register(_StoreCollector(figures))
     return generate_latest(registry)
+
+
+class _StoreCollector(Collector):
+    """Figures that no process keeps: a :class:`Gauge` would share them with other processes."""
+
+    def __init__(self, figures: Mapping[str, Mapping[str, float]]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        for metric in STORE_METRICS:
+            if metric.name in self._figures:
+                family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+                for label, value in self._figures[metric.name].items():
+                    family.add_metric((label,), value)
+                yield family
