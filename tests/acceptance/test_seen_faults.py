@@ -101,7 +101,9 @@ async def test_a_disk_that_takes_nothing(tmp_path: Path, free_port: int) -> None
         own.rename(objects / "kept")
         own.write_bytes(b"")
         waiting = await service.submit(write("b"))
-        await service.says(Event.STORAGE_AWAY)
+        async with asyncio.timeout(60):
+            while "waitingFor" not in await service.client.job(waiting):
+                await asyncio.sleep(0.05)
         own.unlink()
         (objects / "kept").rename(own)
         assert (await service.client.ended(waiting))["status"] == "FINSHED"

@@ -14,7 +14,7 @@ token: a worker that lost its lease changes nothing.
                           └► transitions   what became of it, many in one transaction; admission
 
 ``limits`` and ``circuit`` bound what is under way at plugins; ``backoff`` is pure; an ``attempt`` is a leased
-sub-job in memory.
+sub-job in memory; ``news`` tells operators what happened.
 
 One sub-job, from its admission to its settlement:
 
