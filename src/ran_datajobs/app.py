@@ -23,10 +23,11 @@ from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.dispatch.limits import DispatchLimits
+from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.dispatch.planner import Planner
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
-from ran_datajobs.errors import DataJobsError, StorageUnavailable, WrongUse
+from ran_datajobs.errors import DataJobsError, StorageUnavailable, StoreUnavailable, WrongUse
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Bus, Received
@@ -43,6 +44,7 @@ from ran_datajobs.results.arrivals import Arrivals, Dropped
 from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.copier import Copier
 from ran_datajobs.results.job_view import JobView
+from ran_datajobs.results.news import DeliveryNews
 from ran_datajobs.results.objects import ObjectStore, open_folder, open_s3, start_runtime
 from ran_datajobs.results.pruner import Pruner, Retention
 from ran_datajobs.results.publisher import DeliveryPatience, Publisher
@@ -50,14 +52,14 @@ from ran_datajobs.results.publishing import PublishLoop
 from ran_datajobs.runtime import SystemRuntime
 from ran_datajobs.serving import serving
 from ran_datajobs.southbound.http import HttpBounds, PeerHttp
+from ran_datajobs.southbound.measured import measured
 from ran_datajobs.southbound.peers import Peers
 from ran_datajobs.southbound.plugin import PluginProfile
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.dispatch_postgres import PostgresDispatch
-from ran_datajobs.store.outbox import Undeliverable
 from ran_datajobs.store.sub_jobs import Admission
-from ran_datajobs.telemetry import Event, Logger, Metrics, logger
+from ran_datajobs.telemetry import Digest, Event, Logger, Metrics, logger
 from ran_datajobs.web import STATIC
 
 API_POOL = 12
@@ -182,6 +184,7 @@ async def run_api(
             ready(address)
             await stopping.wait()
             await asyncio.sleep(settings.shutdown_grace / 8)
+    log.info(Event.SERVICE_STOPPED, role="api")
 
 
 async def run_worker(
@@ -191,7 +194,8 @@ async def run_worker(
     reached: Reached = pass_by,
 ) -> None:
     """Plan, dispatch, collect and deliver until ``stopping``; ``ready`` is called when it claims."""
-    log = logger()
+    log, metrics = logger(), Metrics()
+    digest = Digest(log)
     worker_id = uuid4()
     bounds = HttpBounds(
         connect=settings.dmi_connect_timeout,
@@ -205,12 +209,13 @@ async def run_worker(
         runtime = SystemRuntime()
         limits = DispatchLimits()
         admission = Admission(aging=settings.priority_aging, read_slots=settings.read_slots)
+        news = DispatchNews(log, digest, metrics)
         store = PostgresDispatch(shared.database, worker_id, Announcer(shared.view), admission, log)
-        write = TransitionWriter(store, runtime)
+        write = TransitionWriter(store, runtime, news)
         executor = Executor(
             store,
             write,
-            Circuits(Peers(http).plugin, runtime),
+            Circuits(measured(Peers(http).plugin, metrics), runtime, news.circuit_changed),
             ResultObjects(store, shared.objects),
             limits,
             DispatchTimes(
@@ -225,8 +230,8 @@ async def run_worker(
         )
         worker = Worker(
             store,
-            Planner(store, shared.owners, shared.objects, limits, runtime, reached),
-            Finisher(store, shared.objects, settings.finished_spelling, reached),
+            Planner(store, shared.owners, shared.objects, limits, runtime, news, reached),
+            Finisher(store, shared.objects, settings.finished_spelling, news, reached),
             executor,
             write,
             limits,
@@ -240,10 +245,11 @@ async def run_worker(
             shared.database,
             shared.bus,
             shared.objects,
-            dropped=_tells_dropped(log),
-            troubled=_tells_arrivals_in_trouble(log, executor),
+            dropped=_tells_dropped(digest, metrics),
+            troubled=_tells_arrivals_in_trouble(log, digest, executor),
             reached=reached,
         )
+        deliveries = DeliveryNews(log, digest, metrics)
         patience = DeliveryPatience(give_up=settings.delivery_give_up)
         publisher = Publisher(
             shared.database,
@@ -251,10 +257,20 @@ async def run_worker(
             shared.objects,
             shared.view.addresses.object,
             patience,
-            _tells_given_up(log),
+            deliveries.given_up,
             reached,
+            waits=deliveries.waits,
+            out=deliveries.published,
         )
-        copier = Copier(shared.database, shared.objects, patience, _tells_given_up(log), reached)
+        copier = Copier(
+            shared.database,
+            shared.objects,
+            patience,
+            deliveries.given_up,
+            reached,
+            waits=deliveries.waits,
+            out=deliveries.copied,
+        )
         pruner = Pruner(
             shared.database,
             shared.objects,
@@ -266,26 +282,37 @@ async def run_worker(
                 group.create_task(arrivals.run()),
                 group.create_task(PublishLoop(shared.database, publisher, copier, log).run()),
                 group.create_task(pruner.run()),
+                group.create_task(digest.run()),
             ]
             log.info(Event.SERVICE_STARTED, role="worker")
             await worker.run(lambda: ready("worker"))
             for task in beside:
                 task.cancel()
+    log.info(Event.SERVICE_STOPPED, role="worker")
 
 
-def _tells_dropped(log: Logger) -> Callable[[Dropped, Received], None]:
-    return lambda why, received: log.warning(
-        Event.MESSAGE_DROPPED, topic=received.topic, offset=received.offset, why=why.value
-    )
+def _tells_dropped(digest: Digest, metrics: Metrics) -> Callable[[Dropped, Received], None]:
+    def tell(why: Dropped, received: Received) -> None:
+        metrics.messages_dropped.labels(why.value).inc()
+        digest.warning(
+            Event.MESSAGE_DROPPED,
+            {"topic": received.topic, "why": why.value},
+            messages=1,
+            offset=str(received.offset),
+        )
+
+    return tell
 
 
-def _tells_arrivals_in_trouble(log: Logger, executor: Executor) -> Callable[[Exception], None]:
+def _tells_arrivals_in_trouble(
+    log: Logger, digest: Digest, executor: Executor
+) -> Callable[[Exception], None]:
     def tell(error: Exception) -> None:
         executor.listens_anew()
-        if isinstance(error, StorageUnavailable):
+        if isinstance(error, StorageUnavailable | StoreUnavailable):
             return  # it is told once
         if isinstance(error, DataJobsError):
-            log.warning(Event.BUS_AWAY, cause=str(error))
+            digest.warning(Event.BUS_AWAY, {"cause": str(error)}, tries=1)
         else:
             log.error(
                 Event.TASK_FAILED, kind="arrivals", subject=INTERNAL_TOPIC, cause=repr(error), exc_info=True
@@ -308,9 +335,3 @@ def _tells_written(log: Logger) -> Callable[[str, StorageUnavailable | None], No
             log.error(Event.STORAGE_AWAY, bucket=bucket, cause=str(failure))
 
     return tell
-
-
-def _tells_given_up(log: Logger) -> Callable[[Undeliverable], None]:
-    return lambda what: log.error(
-        Event.DELIVERY_ENDED, job_id=str(what.job_id), state="FAILED", cause=what.cause
-    )

@@ -106,6 +106,13 @@ class Settings:
         "worker processes of this process group: more than one where several processors are idle",
         at_least=1,
     )
+    metrics_port: int | None = _setting(
+        Kind.COUNT,
+        Group.SERVICE,
+        None,
+        "port that serves the /metrics of this process group's own processes; default: none",
+        at_least=1,
+    )
     data_dir: Path = _setting(
         Kind.PATH,
         Group.SERVICE,
@@ -360,8 +367,15 @@ def load(
         elif (text := _variable(environ, about)) is not None:
             values[about.name] = read(about, text, about.variable)
     settings = Settings(**values)
-    if settings.port > 65535:
-        raise WrongUse(f"--port or DATAJOBS_PORT: '{settings.port}' is not a port: ports end at 65535")
+    for name, port in (("port", settings.port), ("metrics_port", settings.metrics_port or 0)):
+        if port > 65535:
+            about = next(each for each in known.values() if each.name == name)
+            raise WrongUse(f"{about.flag} or {about.variable}: '{port}' is not a port: ports end at 65535")
+    if settings.metrics_port == settings.port:
+        raise WrongUse(
+            f"--metrics-port or DATAJOBS_METRICS_PORT: '{settings.port}' is the port of the API (--port): "
+            "choose another one"
+        )
     if settings.token is not None and not _TOKEN.fullmatch(settings.token):
         raise WrongUse(
             "what DATAJOBS_TOKEN, or the file of DATAJOBS_TOKEN_FILE, holds is no token: it is the one line "

@@ -28,7 +28,7 @@ from msgspec import Struct
 from ran_datajobs.config import check_home
 from ran_datajobs.errors import WrongUse
 from ran_datajobs.lifeline import end, exit_of, tied_to_parent
-from ran_datajobs.telemetry import Event, Logger
+from ran_datajobs.telemetry import SHARED_FOLDER, Event, Logger, forget_process
 
 WRONG_USE: Final = 2
 """The exit status of a process that was used wrongly: starting it again cannot help."""
@@ -68,6 +68,8 @@ async def keep_running(program: Program, log: Logger, *, grace: float) -> None:
             status = await exit_of(process)
         finally:
             await end(process, (signal.SIGTERM, grace))
+            if SHARED_FOLDER in program.environment:
+                forget_process(Path(program.environment[SHARED_FOLDER]), process.pid)
         log.warning(Event.PROCESS_ENDED, role=program.name, pid=process.pid, status=status)
         if status == WRONG_USE:
             raise WrongUse(f"the {program.name} process cannot run: see its message above")
@@ -189,11 +191,11 @@ def _owner_in(file: IO[bytes]) -> str:
 # --- ports -------------------------------------------------------------------------------------------
 
 
-async def claim_port(host: str, port: int, *, patience: float = 0.0) -> int:
+async def claim_port(host: str, port: int, *, patience: float = 0.0, flag: str = "--port") -> int:
     """``port`` when it is free on ``host``; for 0 any free one. It is not held: whoever serves binds it.
 
     ``patience`` seconds are given to an earlier owner that was killed a moment ago. Raises WrongUse with
-    the next free port.
+    the next free port for ``flag``.
     """
     deadline = time.monotonic() + patience
     while (found := _bindable(host, port)) is None:
@@ -201,7 +203,7 @@ async def claim_port(host: str, port: int, *, patience: float = 0.0) -> int:
             free = next(
                 (p for p in range(port + 1, min(port + _PORTS_TRIED, 65536)) if _bindable(host, p)), 0
             )
-            raise WrongUse(f"port {port} of {host} is in use: try --port {free}")
+            raise WrongUse(f"port {port} of {host} is in use: try {flag} {free}")
         await asyncio.sleep(0.05)
     return found
 

@@ -6,17 +6,23 @@ An event is a dotted name; a test compares the fields of each call with :data:`F
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import logging
 import os
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
-from typing import Any, Final, TextIO
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal, TextIO
 
 import structlog
+from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 
 class Event(enum.StrEnum):
@@ -33,74 +39,103 @@ class Event(enum.StrEnum):
     SCHEMA_WAITS = "schema.waits"
     SCHEMA_MIGRATED = "schema.migrated"
     INVENTORY_REGISTERED = "inventory.registered"
-    INDEX_BUILT = "inventory.index_built"
     JOB_ACCEPTED = "job.accepted"
     JOB_PLANNED = "job.planned"
     JOB_ENDED = "job.ended"
     JOB_CANCEL_ASKED = "job.cancel_asked"
-    SUB_JOB_STARTED = "sub_job.started"
-    SUB_JOB_ENDED = "sub_job.ended"
-    SUB_JOB_IN_TROUBLE = "sub_job.in_trouble"
+    OPERATIONS_FAILED = "operations.failed"
+    PLUGIN_SILENT = "plugin.silent"
+    PLUGIN_ANSWERS = "plugin.answers"
+    CIRCUIT_OPENED = "circuit.opened"
+    CIRCUIT_CLOSED = "circuit.closed"
     LANE_QUARANTINED = "lane.quarantined"
+    LANE_REOPENED = "lane.reopened"
     LANE_ADMISSION_REFUSED = "lane.admission_refused"
     TRANSITION_REFUSED = "sub_job.transition_refused"
     MESSAGE_DROPPED = "message.dropped"
-    DELIVERY_ENDED = "delivery.ended"
-    DELIVERY_IN_TROUBLE = "delivery.in_trouble"
+    DELIVERY_WAITS = "delivery.waits"
+    DELIVERY_FAILED = "delivery.failed"
+    DELIVERY_SUCCEEDED = "delivery.succeeded"
     BUS_AWAY = "bus.away"
     STORAGE_AWAY = "storage.away"
     STORAGE_BACK = "storage.back"
     WORKER_INTERRUPTED = "worker.interrupted"
+    WORKER_RESUMED = "worker.resumed"
+    LEASES_LOST = "worker.leases_lost"
     TASK_FAILED = "task.failed"
     REQUEST_FAILED = "request.failed"
     JOBS_PRUNED = "jobs.pruned"
-    PRUNING_INTERRUPTED = "jobs.pruning_interrupted"
-    DMI_JOB_ENDED = "dmi.job_ended"
     DMI_ELEMENT_BROKEN = "dmi.element_broken"
     DMI_JOURNAL_AWAY = "dmi.journal_away"
     DMI_READ_UNDELIVERABLE = "dmi.read_undeliverable"
 
 
+_SUMMED: Final = frozenset({"since", "others"})
+
 FIELDS: Final[Mapping[Event, frozenset[str]]] = {
-    Event.SERVICE_STARTED: frozenset({"role", "address", "version"}),
-    Event.SERVICE_STOPPED: frozenset({"role", "signal"}),
+    Event.SERVICE_STARTED: frozenset({"role", "address"}),
+    Event.SERVICE_STOPPED: frozenset({"role"}),
     Event.PROCESS_STARTED: frozenset({"role", "pid"}),
     Event.PROCESS_ENDED: frozenset({"role", "pid", "status"}),
-    Event.PROCESS_RESTARTED: frozenset({"role", "pid", "pause"}),
+    Event.PROCESS_RESTARTED: frozenset({"role", "pause"}),
     Event.PROCESS_NOT_STARTED: frozenset({"role", "cause"}),
     Event.DATABASE_EMBEDDED: frozenset({"line"}),
     Event.DATABASE_AWAY: frozenset({"cause", "pause"}),
     Event.SCHEMA_WAITS: frozenset({"cause"}),
     Event.SCHEMA_MIGRATED: frozenset({"version"}),
     Event.INVENTORY_REGISTERED: frozenset({"plugin", "created", "updated", "removed", "failed"}),
-    Event.INDEX_BUILT: frozenset({"handles", "seconds"}),
     Event.JOB_ACCEPTED: frozenset({"job_id", "client", "type", "operations", "destination"}),
     Event.JOB_PLANNED: frozenset({"job_id", "sub_jobs", "unmatched", "seconds"}),
-    Event.JOB_ENDED: frozenset({"job_id", "status", "reason", "seconds"}),
+    Event.JOB_ENDED: frozenset(
+        {
+            "job_id",
+            "status",
+            "reason",
+            "seconds",
+            "succeeded",
+            "failed",
+            "unmatched",
+            "not_started",
+            "unknown",
+        }
+    ),
     Event.JOB_CANCEL_ASKED: frozenset({"job_id", "client"}),
-    Event.SUB_JOB_STARTED: frozenset({"job_id", "sub_job_id", "plugin", "data_producer_id"}),
-    Event.SUB_JOB_ENDED: frozenset({"job_id", "sub_job_id", "status", "cause"}),
-    Event.SUB_JOB_IN_TROUBLE: frozenset({"job_id", "sub_job_id", "cause", "pause"}),
-    Event.LANE_QUARANTINED: frozenset({"lane_id", "sub_job_id", "seconds"}),
+    Event.OPERATIONS_FAILED: _SUMMED | {"job_id", "sub_jobs", "reasons", "cause"},
+    Event.PLUGIN_SILENT: _SUMMED | {"plugin", "cause"},
+    Event.PLUGIN_ANSWERS: _SUMMED | {"plugin", "seconds"},
+    Event.CIRCUIT_OPENED: _SUMMED | {"plugin", "cause", "calls"},
+    Event.CIRCUIT_CLOSED: _SUMMED | {"plugin", "seconds"},
+    Event.LANE_QUARANTINED: _SUMMED | {"plugin", "lanes", "lane_id", "seconds", "cause"},
+    Event.LANE_REOPENED: _SUMMED | {"plugin", "lanes", "lane_id"},
     Event.LANE_ADMISSION_REFUSED: frozenset({"lane_id", "cause"}),
     Event.TRANSITION_REFUSED: frozenset({"sub_job_id", "cause"}),
-    Event.MESSAGE_DROPPED: frozenset({"topic", "offset", "why"}),
-    Event.DELIVERY_ENDED: frozenset({"job_id", "state", "cause"}),
-    Event.DELIVERY_IN_TROUBLE: frozenset({"job_id", "shard", "cause", "pause"}),
-    Event.BUS_AWAY: frozenset({"cause", "pause"}),
+    Event.MESSAGE_DROPPED: _SUMMED | {"topic", "why", "messages", "offset"},
+    Event.DELIVERY_WAITS: _SUMMED | {"destination", "cause"},
+    Event.DELIVERY_FAILED: _SUMMED | {"destination", "jobs", "job_id", "cause"},
+    Event.DELIVERY_SUCCEEDED: frozenset({"job_id", "destination"}),
+    Event.BUS_AWAY: _SUMMED | {"cause", "tries"},
     Event.STORAGE_AWAY: frozenset({"bucket", "cause"}),
     Event.STORAGE_BACK: frozenset({"bucket"}),
     Event.WORKER_INTERRUPTED: frozenset({"cause"}),
+    Event.WORKER_RESUMED: frozenset(),
+    Event.LEASES_LOST: _SUMMED | {"kind", "leases"},
     Event.TASK_FAILED: frozenset({"kind", "subject", "cause"}),
     Event.REQUEST_FAILED: frozenset({"method", "path", "cause"}),
     Event.JOBS_PRUNED: frozenset({"jobs"}),
-    Event.PRUNING_INTERRUPTED: frozenset({"cause"}),
-    Event.DMI_JOB_ENDED: frozenset({"data_producer_job_id", "status"}),
     Event.DMI_ELEMENT_BROKEN: frozenset({"data_producer_job_id", "cause"}),
     Event.DMI_JOURNAL_AWAY: frozenset({"cause", "pause"}),
     Event.DMI_READ_UNDELIVERABLE: frozenset({"data_producer_job_id", "cause"}),
 }
 """The fields that each event may carry; ``exc_info=True`` adds the traceback to any of them."""
+
+SUMMED: Final = frozenset(event for event, fields in FIELDS.items() if fields >= _SUMMED)
+"""The events that a :class:`Digest` tells."""
+
+TELL_EVERY: Final = 10.0
+"""Seconds for which a :class:`Digest` gathers what happened."""
+
+MOST_SUBJECTS: Final = 10
+"""Maximum number of lines that a :class:`Digest` writes of one event at a time, beside that of the rest."""
 
 _SECRET_NAME: Final = re.compile(r"password|secret|token|authori[sz]ation|credential|private", re.IGNORECASE)
 _USER_INFO: Final = re.compile(r"(\w+://[^:/@\s]*):[^@/\s]*@")
@@ -137,6 +172,73 @@ class Logger:
 def logger() -> Logger:
     """A log that goes where :func:`configure` says."""
     return Logger(structlog.get_logger())
+
+
+class Digest:
+    """Tells what can happen many times a second as one line for each subject in :data:`TELL_EVERY` seconds.
+
+    However much goes wrong, an event has at most :data:`MOST_SUBJECTS` lines at a time and one that sums up
+    the other subjects. Of the fields, integers and counts by name are added up; of all else the first
+    stands. ``since`` is when it first happened, ``others`` how many subjects the last line stands for.
+    """
+
+    def __init__(self, log: Logger) -> None:
+        self._log = log
+        self._noted: dict[Event, dict[tuple[tuple[str, Any], ...], dict[str, Any]]] = {}
+        self._levels: dict[Event, Callable[..., None]] = {}
+
+    def info(self, event: Event, subject: Mapping[str, Any], **fields: Any) -> None:
+        """It happened to ``subject``, in the normal course of things."""
+        self._note(self._log.info, event, subject, fields)
+
+    def warning(self, event: Event, subject: Mapping[str, Any], **fields: Any) -> None:
+        """It happened to ``subject``; something outside is wrong, and we go on."""
+        self._note(self._log.warning, event, subject, fields)
+
+    def error(self, event: Event, subject: Mapping[str, Any], **fields: Any) -> None:
+        """It happened to ``subject``; something was given up."""
+        self._note(self._log.error, event, subject, fields)
+
+    def tell(self) -> None:
+        """Write the lines of what was noted since the last time."""
+        noted, self._noted = self._noted, {}
+        for event, subjects in noted.items():
+            rest: dict[str, Any] = {}
+            for place, (subject, fields) in enumerate(subjects.items()):
+                if place < MOST_SUBJECTS:
+                    self._levels[event](event, **dict(subject), **fields)
+                else:
+                    _add_up(rest, dict.fromkeys(name for name, _ in subject) | fields)
+            if rest:
+                self._levels[event](event, **rest, others=len(subjects) - MOST_SUBJECTS)
+
+    async def run(self) -> None:
+        """Tell for ever; end it by cancelling, which tells what is left."""
+        try:
+            while True:
+                await asyncio.sleep(TELL_EVERY)
+                self.tell()
+        finally:
+            self.tell()
+
+    def _note(
+        self, level: Callable[..., None], event: Event, subject: Mapping[str, Any], fields: dict[str, Any]
+    ) -> None:
+        self._levels[event] = level
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        of_event = self._noted.setdefault(event, {})
+        _add_up(of_event.setdefault(tuple(subject.items()), {}), fields | {"since": now})
+
+
+def _add_up(sums: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for name, value in more.items():
+        if name not in sums:
+            sums[name] = dict(value) if isinstance(value, Mapping) else value
+        elif isinstance(value, Mapping):
+            for key, count in value.items():
+                sums[name][key] = sums[name].get(key, 0) + count
+        elif isinstance(value, int):
+            sums[name] += value
 
 
 def configure(*, level: str, form: str, stream: TextIO | None = None) -> None:
@@ -195,56 +297,121 @@ def masked(text: str) -> str:
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 
 
+class Metric(Struct, frozen=True):
+    """What is declared of a metric. ``kind``: ``counter``, ``gauge`` or ``histogram``. ``name``: as it is
+    scraped, for a histogram without ``_bucket``, ``_sum`` and ``_count``."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+STORE_METRICS: Final = (
+    Metric("datajobs_jobs", "gauge", "Open jobs", ("status",)),
+    Metric("datajobs_lanes", "gauge", "Lanes by whether they start a write", ("state",)),
+    Metric("datajobs_queue_age_seconds", "gauge", "Time that the oldest due row has waited", ("kind",)),
+    Metric(
+        "datajobs_delivery_lag_seconds", "gauge", "Age of the oldest undelivered message or copy", ("to",)
+    ),
+)
+"""What the database knows. The API reads it at each scrape, once for all processes of the service."""
+
+
 class Metrics:
-    """Every metric, in a registry of its own.
+    """Every metric of a process, in a registry of its own.
 
     Where ``PROMETHEUS_MULTIPROC_DIR`` is set (``serve`` does), the processes of one service share their
     figures through that folder, and any of them can show the sums.
     """
 
     def __init__(self) -> None:
-        own = CollectorRegistry()
-        self._registry = own
-        self.requests = Counter(
-            "datajobs_requests", "Requests answered", ("method", "route", "status"), registry=own
+        self._registry = CollectorRegistry()
+        self.declared: list[Metric] = []
+        """Every metric of a process, in the order of the page that explains them."""
+        self.requests = self._counter("datajobs_requests", "Requests answered", "method", "route", "status")
+        self.request_seconds = self._histogram("datajobs_request_seconds", "Time to the answer", "route")
+        self.body_bytes_in_flight = self._gauge(
+            "datajobs_body_bytes_in_flight", "Bytes of request bodies being received or worked on", "livesum"
         )
-        self.request_seconds = Histogram(
-            "datajobs_request_seconds", "Time to the answer", ("route",), buckets=_SECONDS, registry=own
+        self.jobs_accepted = self._counter("datajobs_jobs_accepted", "Jobs accepted", "type")
+        self.jobs_ended = self._counter("datajobs_jobs_ended", "Jobs ended", "status")
+        self.plan_seconds = self._histogram("datajobs_plan_seconds", "Time to plan a job")
+        self.operations_ended = self._counter("datajobs_operations_ended", "Operations settled", "state")
+        self.operations_failed = self._counter(
+            "datajobs_operations_failed", "Operations that did not succeed", "reason"
         )
-        self.body_bytes_in_flight = Gauge(
-            "datajobs_body_bytes_in_flight",
-            "Bytes of request bodies being received or worked on",
-            registry=own,
-            multiprocess_mode="livesum",
+        self.plugin_call_seconds = self._histogram(
+            "datajobs_plugin_call_seconds", "Calls of DMI plugins and their time", "call", "result"
         )
-        self.jobs_accepted = Counter("datajobs_jobs_accepted", "Jobs accepted", ("type",), registry=own)
-        self.jobs_ended = Counter("datajobs_jobs_ended", "Jobs ended", ("status",), registry=own)
-        self.operations_ended = Counter(
-            "datajobs_operations_ended", "Operations settled", ("state",), registry=own
+        self.circuits_open = self._gauge(
+            "datajobs_circuits_open", "Plugins that a worker calls no more, at most", "livemax"
         )
-        self.plan_seconds = Histogram(
-            "datajobs_plan_seconds", "Time to plan a job", buckets=_SECONDS, registry=own
+        self.leases_lost = self._counter("datajobs_leases_lost", "Leases that ended under a worker", "kind")
+        self.messages_published = self._counter("datajobs_messages_published", "Messages published to topics")
+        self.objects_copied = self._counter("datajobs_objects_copied", "Result objects copied to buckets")
+        self.messages_dropped = self._counter(
+            "datajobs_messages_dropped", "Messages of the internal topic not taken", "why"
         )
-        self.plugin_calls = Counter(
-            "datajobs_plugin_calls", "Calls of DMI plugins", ("call", "outcome"), registry=own
-        )
-        self.plugin_seconds = Histogram(
-            "datajobs_plugin_seconds", "Time of a plugin's answer", ("call",), buckets=_SECONDS, registry=own
-        )
-        self.messages_published = Counter(
-            "datajobs_messages_published", "Messages published to a topic", registry=own
-        )
-        self.messages_dropped = Counter(
-            "datajobs_messages_dropped", "Messages of the internal topic not taken", ("why",), registry=own
-        )
-        self.tasks_failed = Counter(
-            "datajobs_tasks_failed", "Tasks to be tried again", ("task",), registry=own
-        )
+        self.deliveries_ended = self._counter("datajobs_deliveries_ended", "Deliveries ended", "state")
 
-    def exposition(self) -> bytes:
-        """All figures in the Prometheus text format."""
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            return generate_latest(self._registry)
-        shared = CollectorRegistry()
-        MultiProcessCollector(shared)  # type: ignore[no-untyped-call]  # registers itself
-        return generate_latest(shared)
+    def exposition(self, of_store: Mapping[str, Mapping[str, float]] | None = None) -> bytes:
+        """All figures in the Prometheus text format. ``of_store``: those of :data:`STORE_METRICS`, by name
+        and label."""
+        if folder := os.environ.get(SHARED_FOLDER):
+            return shared_exposition(Path(folder)) + _store_exposition(of_store or {})
+        return generate_latest(self._registry) + _store_exposition(of_store or {})
+
+    def _declare(self, name: str, kind: str, text: str, labels: tuple[str, ...]) -> None:
+        self.declared.append(Metric(name, kind, text, labels))
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        self._declare(f"{name}_total", "counter", text, labels)
+        return Counter(name, text, labels, registry=self._registry)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        self._declare(name, "histogram", text, labels)
+        return Histogram(name, text, labels, buckets=_SECONDS, registry=self._registry)
+
+    def _gauge(self, name: str, text: str, mode: Literal["livesum", "livemax"]) -> Gauge:
+        self._declare(name, "gauge", text, ())
+        return Gauge(name, text, registry=self._registry, multiprocess_mode=mode)
+
+
+SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable, known to the Prometheus client, that names the folder of the figures of all processes."""
+
+
+def shared_exposition(folder: Path) -> bytes:
+    """The figures that processes keep in ``folder``, in the Prometheus text format: counts of those that have
+    ended as well, states of the living alone (see :func:`forget_process`)."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]  # registers itself
+    return generate_latest(registry)
+
+
+def forget_process(folder: Path, pid: int) -> None:
+    """A process that kept its figures in ``folder`` has ended: its gauges say nothing any more."""
+    for file in folder.glob(f"gauge_live*_{pid}.db"):
+        file.unlink(missing_ok=True)
+
+
+def _store_exposition(figures: Mapping[str, Mapping[str, float]]) -> bytes:
+    registry = CollectorRegistry()
+    registry.register(_StoreCollector(figures))
+    return generate_latest(registry)
+
+
+class _StoreCollector(Collector):
+    """Figures that no process keeps: a :class:`Gauge` would share them with other processes."""
+
+    def __init__(self, figures: Mapping[str, Mapping[str, float]]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        for metric in STORE_METRICS:
+            if metric.name in self._figures:
+                family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+                for label, value in self._figures[metric.name].items():
+                    family.add_metric((label,), value)
+                yield family

@@ -127,7 +127,8 @@ def started(*arguments: str | Path, lines: Path, shell: str = "", **settings: st
             process.terminate()
             _, alive = psutil.wait_procs(tree, timeout=ENDED_WITHIN)
             for left in alive:
-                left.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    left.kill()
         process.wait()
 
 

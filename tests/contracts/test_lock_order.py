@@ -9,16 +9,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from ran_datajobs.dispatch.finisher import Finisher
-from ran_datajobs.job import DEFAULT_FINISHED_SPELLING
-from ran_datajobs.results.objects import open_folder
 from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch import Started
 from ran_datajobs.store.outbox import shard_of
 from ran_datajobs.store.planning import LeasedJob
 from ran_datajobs.store.sub_jobs import Leased, Postponement
-from tests.contracts.worker_parts import dispatch_store
+from tests.contracts.worker_parts import dispatch_store, worker_parts
 
 pytestmark = pytest.mark.damages_rows
 
@@ -57,7 +54,7 @@ async def test_a_job_that_ends_waits_for_lanes_before_it_announces(
 ) -> None:
     """The end of a job frees another one, in a lane that somebody else has locked. While it waits for that
     lane, the other one can announce: neither waits for the other."""
-    finisher = Finisher(dispatch_store(database), open_folder(tmp_path), DEFAULT_FINISHED_SPELLING)
+    finisher = worker_parts(database, tmp_path).finisher
     async with database.transaction() as connection:
         job, lane_id = await two_jobs(connection)
     async with asyncio.timeout(30):

@@ -26,6 +26,7 @@ from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.dispatch.limits import DispatchLimits
+from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.dispatch.planner import Planner
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
@@ -180,7 +181,8 @@ def worker_parts(
     log = telemetry.logger()
     store = dispatch_store(database, worker_id, log)
     results = ResultObjects(store, objects)
-    write = TransitionWriter(store, runtime)
+    news = DispatchNews(log)
+    write = TransitionWriter(store, runtime, news)
     executor = Executor(
         store,
         write,
@@ -192,8 +194,8 @@ def worker_parts(
         stopping,
         reached,
     )
-    planner = Planner(store, index or OwnerIndex(database), objects, limits, runtime, reached)
-    finisher = Finisher(store, objects, DEFAULT_FINISHED_SPELLING, reached)
+    planner = Planner(store, index or OwnerIndex(database), objects, limits, runtime, news, reached)
+    finisher = Finisher(store, objects, DEFAULT_FINISHED_SPELLING, news, reached)
     worker = Worker(
         store,
         planner,

@@ -17,6 +17,7 @@ from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.executor import DispatchTimes, Executor
 from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.dispatch.limits import DispatchLimits
+from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.dispatch.planner import Planner
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
@@ -84,7 +85,8 @@ class Process:
         objects = _Objects(self)
         announcer = Announcer(JobView(Addresses("http://service"), DEFAULT_FINISHED_SPELLING))
         store = PostgresDispatch(database, self.worker_id, announcer, ADMISSION, around.log)
-        write = TransitionWriter(store, runtime)
+        news = DispatchNews(around.log)
+        write = TransitionWriter(store, runtime, news)
         self.limits = DispatchLimits(rows=6, creates_per_plugin=3, calls_per_plugin=3)
         circuits = Circuits(lambda profile: _Client(self, profile), runtime)
         executor = Executor(
@@ -100,8 +102,8 @@ class Process:
         )
         self.worker = Worker(
             store,
-            Planner(store, OwnerIndex(database), objects, self.limits, runtime, self._reached),
-            Finisher(store, objects, DEFAULT_FINISHED_SPELLING, self._reached),
+            Planner(store, OwnerIndex(database), objects, self.limits, runtime, news, self._reached),
+            Finisher(store, objects, DEFAULT_FINISHED_SPELLING, news, self._reached),
             executor,
             write,
             self.limits,

@@ -119,16 +119,18 @@ class Steps(Tables):
             (row.part for row in self.parts[job_id].values()),
             key=lambda part: (order.get(part.sub_job, math.inf), part.sequence),
         )
-        return FinishFacts(_job_row(job), listed, job.fanned_out, job.cancelled_sub_jobs > 0)
+        return FinishFacts(
+            _job_row(job), listed, job.fanned_out, job.cancelled_sub_jobs > 0, self.now() - job.created_at
+        )
 
-    def finish(self, leased: LeasedJob, status: Status, reason: str | None, counts: Counts) -> None:
+    def finish(self, leased: LeasedJob, status: Status, reason: str | None, counts: Counts) -> bool:
         """See the port."""
         job = self.jobs[leased.job_id]
         if job.lease != leased.lease:
             raise Fenced(f"job {leased.job_id} was claimed by another worker")
         if job.status not in OPEN or not job.planned or job.sub_jobs_open:
             self._end_step(job, None)
-            return
+            return False
         job.status, job.reason, job.ended_at, job.objects_cause = status, reason, self.now(), None
         job.succeeded, job.failed, job.unmatched = counts.succeeded, counts.failed, counts.unmatched
         job.not_started, job.unknown, job.step_failures = counts.not_started, counts.unknown, 0
@@ -149,6 +151,7 @@ class Steps(Tables):
                 lanes[row.lane_id] = None
         if self.admit(lanes):
             self.due(SUB_JOB)
+        return True
 
     def step_over(self, leased: LeasedJob) -> None:
         """See the port."""

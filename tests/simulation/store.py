@@ -144,8 +144,8 @@ class TwinStore:
     async def finish_facts(self, job_id: UUID) -> FinishFacts | None:
         return await self._do("finish_facts", lambda: self._twin.finish_facts(job_id))
 
-    async def finish(self, job: LeasedJob, status: Status, reason: str | None, counts: Counts) -> None:
-        await self._do("finish", lambda: self._twin.finish(job, status, reason, counts))
+    async def finish(self, job: LeasedJob, status: Status, reason: str | None, counts: Counts) -> bool:
+        return await self._do("finish", lambda: self._twin.finish(job, status, reason, counts))
 
     async def step_over(self, job: LeasedJob) -> None:
         await self._do("step_over", lambda: self._twin.step_over(job))

@@ -15,6 +15,7 @@ from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.dispatch.limits import DispatchLimits
+from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.dispatch.planner import Planner
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
@@ -100,7 +101,8 @@ class SimulatedWorker:
         self._ids = 0
         self.store = TwinStore(world.twin, self.worker_id, self)
         self.limits = DispatchLimits(rows=ROWS, creates_per_plugin=4, calls_per_plugin=4)
-        write = TransitionWriter(self.store, self)
+        news = DispatchNews(world.log)
+        write = TransitionWriter(self.store, self, news)
         circuits = Circuits(self._client, self)
         objects = _Objects(self)
         executor = Executor(
@@ -116,8 +118,8 @@ class SimulatedWorker:
         )
         self.worker = Worker(
             self.store,
-            Planner(self.store, world.index, objects, self.limits, self, self._reached),  # type: ignore[arg-type]
-            Finisher(self.store, objects, DEFAULT_FINISHED_SPELLING, self._reached),
+            Planner(self.store, world.index, objects, self.limits, self, news, self._reached),  # type: ignore[arg-type]
+            Finisher(self.store, objects, DEFAULT_FINISHED_SPELLING, news, self._reached),
             executor,
             write,
             self.limits,

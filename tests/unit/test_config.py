@@ -71,6 +71,10 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(wrong: str, meant: str)
         ("DATAJOBS_PORT", "eighty"),
         ("DATAJOBS_PORT", "-1"),
         ("DATAJOBS_PORT", "65536"),
+        ("DATAJOBS_METRICS_PORT", "prometheus"),
+        ("DATAJOBS_METRICS_PORT", "0"),
+        ("DATAJOBS_METRICS_PORT", "65536"),
+        ("DATAJOBS_METRICS_PORT", "8080"),  # the port of the API
         ("DATAJOBS_MAX_BODY", "512MB"),
         ("DATAJOBS_MAX_BODY", "0"),
         ("DATAJOBS_DMI_GIVE_UP", "2m"),

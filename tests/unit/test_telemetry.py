@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import io
 import json
 import logging
@@ -15,7 +16,7 @@ import structlog
 
 import ran_datajobs
 from ran_datajobs import telemetry
-from ran_datajobs.telemetry import FIELDS, Event, Metrics
+from ran_datajobs.telemetry import FIELDS, MOST_SUBJECTS, Digest, Event, Metrics
 
 _SOURCE = Path(next(iter(ran_datajobs.__path__)))
 
@@ -50,7 +51,7 @@ def test_a_line_is_an_event_with_its_fields(lines: io.StringIO) -> None:
 
 def test_lines_below_the_level_are_not_written(lines: io.StringIO) -> None:
     """Debug lines cost nothing when the level is info."""
-    telemetry.logger().debug(Event.SUB_JOB_STARTED, job_id="j", sub_job_id="s")
+    telemetry.logger().debug(Event.JOB_CANCEL_ASKED, job_id="j", client="c")
     assert lines.getvalue() == ""
 
 
@@ -71,7 +72,7 @@ def test_secrets_do_not_reach_a_line(lines: io.StringIO) -> None:
 
 
 def _calls() -> list[tuple[str, str, frozenset[str]]]:
-    """(place, event, keyword names) of every call in the package that logs an event."""
+    """(place, event, names of the fields) of every call in the package that logs an event or notes it."""
     found = []
     for file in sorted(_SOURCE.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -79,8 +80,15 @@ def _calls() -> list[tuple[str, str, frozenset[str]]]:
                 first = node.args[0]
                 if ast.unparse(first.value) in ("Event", "telemetry.Event"):
                     names = frozenset(k.arg or "**" for k in node.keywords)
+                    for subject in node.args[1:]:  # of a digest
+                        names |= _keys(subject) | {"since", "others"}
                     found.append((f"{file.name}:{node.lineno}", first.attr, names))
     return found
+
+
+def _keys(subject: ast.expr) -> frozenset[str]:
+    assert isinstance(subject, ast.Dict), ast.unparse(subject)
+    return frozenset(str(ast.literal_eval(key)) for key in subject.keys if key is not None)
 
 
 def test_every_call_uses_the_fields_that_its_event_lists() -> None:
@@ -94,9 +102,66 @@ def test_every_call_uses_the_fields_that_its_event_lists() -> None:
 
 
 def test_every_event_lists_its_fields() -> None:
-    """The list is complete, and names are dotted."""
+    """The list is complete, names are dotted, and each field is written by some call."""
     assert set(FIELDS) == set(Event)
     assert all("." in event for event in Event)
+    used: dict[str, set[str]] = {event.name: set() for event in Event}
+    for _, name, names in _calls():
+        used[name] |= names - {"exc_info"}
+    assert used == {event.name: set(fields) for event, fields in FIELDS.items()}
+
+
+def test_a_digest_sums_up_what_happens_many_times(lines: io.StringIO) -> None:
+    """One line for each subject: integers and counts by name are added up, of all else the first stands."""
+    digest = Digest(telemetry.logger())
+    for reason in ("DMI_UNREACHABLE", "DMI_UNREACHABLE", "DMI_REFUSED"):
+        digest.warning(
+            Event.OPERATIONS_FAILED, {"job_id": "j"}, sub_jobs=1, reasons={reason: 2}, cause=f"first {reason}"
+        )
+    assert lines.getvalue() == ""
+    digest.tell()
+    (line,) = map(json.loads, lines.getvalue().splitlines())
+    assert line.pop("since") <= line.pop("timestamp")
+    assert line == {
+        "event": "operations.failed",
+        "level": "warning",
+        "job_id": "j",
+        "sub_jobs": 3,
+        "reasons": {"DMI_UNREACHABLE": 4, "DMI_REFUSED": 2},
+        "cause": "first DMI_UNREACHABLE",
+    }
+    digest.tell()
+    assert len(lines.getvalue().splitlines()) == 1
+
+
+def test_a_digest_has_a_bounded_number_of_lines(lines: io.StringIO) -> None:
+    """Of a thousand subjects ten have a line of their own, and one line sums up the others."""
+    digest = Digest(telemetry.logger())
+    for number in range(1000):
+        digest.warning(Event.DELIVERY_WAITS, {"destination": f"t{number}"}, cause="away")
+        digest.warning(Event.LANE_QUARANTINED, {"plugin": f"p{number}"}, lanes=3, seconds=300.0)
+    digest.tell()
+    found = [json.loads(line) for line in lines.getvalue().splitlines()]
+    waits, lanes = ([each for each in found if each["event"] == event] for event in _TWO)
+    assert [len(waits), len(lanes)] == [MOST_SUBJECTS + 1] * 2
+    assert [each["destination"] for each in waits] == [*(f"t{n}" for n in range(MOST_SUBJECTS)), None]
+    assert (waits[-1]["others"], lanes[-1]["others"]) == (1000 - MOST_SUBJECTS,) * 2
+    assert (lanes[-1]["lanes"], lanes[-1]["seconds"]) == (3 * (1000 - MOST_SUBJECTS), 300.0)
+    assert sum(each["lanes"] for each in lanes) == 3000
+
+
+_TWO = ("delivery.waits", "lane.quarantined")
+
+
+async def test_a_digest_that_is_cancelled_tells_what_is_left(lines: io.StringIO) -> None:
+    """What a worker noted in its last seconds is told when it stops."""
+    digest = Digest(telemetry.logger())
+    telling = asyncio.create_task(digest.run())
+    await asyncio.sleep(0)
+    digest.info(Event.LANE_REOPENED, {"plugin": "p"}, lanes=1, lane_id="7")
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    assert '"lane.reopened"' in lines.getvalue()
 
 
 def test_metrics_of_two_registries_do_not_mix() -> None:

@@ -10,7 +10,7 @@ import os
 import shutil
 import ssl
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,7 @@ from ran_datajobs.errors import StoreUnavailable, WrongUse
 from ran_datajobs.northbound import paths
 from ran_datajobs.processes import OWNER_FILE, Program, claim_port, keep_running, owned
 from ran_datajobs.store.embedded import EmbeddedPostgres
-from ran_datajobs.telemetry import Event, Logger
+from ran_datajobs.telemetry import SHARED_FOLDER, Event, Logger
 
 _KILLED_A_MOMENT_AGO: Final = 2.0
 _LONGEST_PAUSE: Final = 5.0
@@ -87,6 +87,8 @@ async def running_service(
         settings = settings.with_changes(
             port=await claim_port(settings.host, settings.port, patience=patience)
         )
+        if settings.metrics_port is not None:
+            await claim_port(settings.host, settings.metrics_port, patience=patience, flag="--metrics-port")
         if wipe:
             await asyncio.to_thread(_empty, settings.data_dir)
         service = Service(settings)
@@ -103,9 +105,10 @@ async def running_service(
                 stack.push_async_callback(service.end)  # before the database
             await schema  # loaded while the database started
             await _migrate(str(settings.database_url), log, stop, pooled=not embedded)
-            metrics = str(_fresh(settings.data_dir / "metrics"))
+            figures = _fresh(settings.data_dir / "metrics")
+            await stack.enter_async_context(_metrics_served(settings, figures, log))
             for role in settings.roles:
-                program = program_of(f"serve-{role}", settings, output, PROMETHEUS_MULTIPROC_DIR=metrics)
+                program = program_of(f"serve-{role}", settings, output, **{SHARED_FOLDER: str(figures)})
                 for _ in range(settings.workers if role == "worker" else 1):
                     service.keep(keep_running(program, log, grace=settings.shutdown_grace))
             if "api" in settings.roles:
@@ -123,6 +126,23 @@ def program_of(
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     environment = inherited | settings.environment() | variables
     return Program(command.removeprefix("serve-"), (command, *arguments), environment, output)
+
+
+@contextlib.asynccontextmanager
+async def _metrics_served(settings: Settings, figures: Path, log: Logger) -> AsyncIterator[None]:
+    """Serve the figures of this group's processes on a port of their own, where one is set."""
+    if settings.metrics_port is None:
+        yield
+        return
+    from ran_datajobs.northbound.group_metrics import build
+    from ran_datajobs.serving import serving
+
+    app = build(settings, figures, log)
+    async with serving(
+        app, settings.host, settings.metrics_port, tls_cert=settings.tls_cert, tls_key=settings.tls_key
+    ) as address:
+        log.info(Event.SERVICE_STARTED, role="metrics", address=address)
+        yield
 
 
 @contextlib.asynccontextmanager
@@ -161,9 +181,7 @@ async def _migrate(url: str, log: Logger, stop: asyncio.Event, *, pooled: bool) 
                 await check_sessions(url)
             database = await Database.open(url, size=2)
             try:
-                await _unless(
-                    stop, database.migrate(lambda cause: log.warning(Event.SCHEMA_WAITS, cause=cause))
-                )
+                await _unless(stop, _migrated(database.migrate, log))
             finally:
                 await database.close()
         except StoreUnavailable as error:
@@ -173,6 +191,12 @@ async def _migrate(url: str, log: Logger, stop: asyncio.Event, *, pooled: bool) 
             pause = min(pause * 2, _LONGEST_PAUSE)
         else:
             return
+
+
+async def _migrated(migrate: Callable[[Callable[[str], None]], Awaitable[int | None]], log: Logger) -> None:
+    version = await migrate(lambda cause: log.warning(Event.SCHEMA_WAITS, cause=cause))
+    if version is not None:
+        log.info(Event.SCHEMA_MIGRATED, version=version)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:

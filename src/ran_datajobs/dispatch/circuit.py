@@ -91,14 +91,17 @@ class Circuits:
         self,
         plugin_for: Callable[[PluginProfile], DmiPlugin],
         runtime: Runtime,
+        changed: Callable[[PluginProfile, Circuit, Circuit, float], None] = lambda *_: None,
     ) -> None:
+        """``changed`` is told after each call what the circuit was and is, and the time."""
         self._plugin_for = plugin_for
         self._circuits: dict[int, Circuit] = {}
         self._runtime = runtime
+        self._changed = changed
 
     def guarded(self, profile: PluginProfile) -> DmiPlugin:
         """A client of the plugin whose calls are made only while its circuit lets them."""
-        return _GuardedPlugin(self, profile.plugin_id, self._plugin_for(profile))
+        return _GuardedPlugin(self, profile, self._plugin_for(profile))
 
     def shut(self, plugin_id: int) -> NotArrived | None:
         """Why no call of this plugin would be made now; ``None`` when one would."""
@@ -107,8 +110,9 @@ class Circuits:
             return None
         return self._not_made(circuit, circuit.shut_until - self._runtime.now())
 
-    async def call(self, plugin_id: int, made: Callable[[], Awaitable[Answer]]) -> Answer | NotArrived:
+    async def call(self, plugin: PluginProfile, made: Callable[[], Awaitable[Answer]]) -> Answer | NotArrived:
         """What the plugin answers, or why it was not called. A probe that is cancelled was none."""
+        plugin_id = plugin.plugin_id
         circuit = self._circuits.get(plugin_id, Circuit())
         asked, wait = ask(circuit, self._runtime.now())
         if wait > 0.0:
@@ -121,9 +125,10 @@ class Circuits:
             if asked != circuit and self._circuits.get(plugin_id) == asked:
                 self._circuits[plugin_id] = circuit
             raise
+        before = self._circuits.get(plugin_id, Circuit())
         if isinstance(answer, NotArrived | NoAnswer | OutcomeUnknown) and not answer.answered:
             self._circuits[plugin_id] = unheard(
-                self._circuits.get(plugin_id, Circuit()),
+                before,
                 self._runtime.now(),
                 self._runtime.random(),
                 answer.cause,
@@ -131,6 +136,7 @@ class Circuits:
             )
         else:
             self._circuits.pop(plugin_id, None)
+        self._changed(plugin, before, self._circuits.get(plugin_id, Circuit()), self._runtime.now())
         return answer
 
     def _not_made(self, circuit: Circuit, wait: float) -> NotArrived:
@@ -144,22 +150,22 @@ class Circuits:
 class _GuardedPlugin:
     """A call that is not made counts as not arrived, or as not answered, with the time to wait."""
 
-    def __init__(self, circuits: Circuits, plugin_id: int, plugin: DmiPlugin) -> None:
+    def __init__(self, circuits: Circuits, profile: PluginProfile, plugin: DmiPlugin) -> None:
         self._circuits = circuits
-        self._plugin_id = plugin_id
+        self._profile = profile
         self._plugin = plugin
 
     async def create(self, call: CreateCall) -> CreateAnswer:
-        return await self._circuits.call(self._plugin_id, lambda: self._plugin.create(call))
+        return await self._circuits.call(self._profile, lambda: self._plugin.create(call))
 
     async def status(self, address: JobAddress) -> StatusAnswer:
-        return _told(await self._circuits.call(self._plugin_id, lambda: self._plugin.status(address)))
+        return _told(await self._circuits.call(self._profile, lambda: self._plugin.status(address)))
 
     async def result(self, address: JobAddress) -> ResultAnswer:
-        return _told(await self._circuits.call(self._plugin_id, lambda: self._plugin.result(address)))
+        return _told(await self._circuits.call(self._profile, lambda: self._plugin.result(address)))
 
     async def cancel(self, address: JobAddress) -> CancelAnswer:
-        return _told(await self._circuits.call(self._plugin_id, lambda: self._plugin.cancel(address)))
+        return _told(await self._circuits.call(self._profile, lambda: self._plugin.cancel(address)))
 
 
 def _told(answer: Answer | NotArrived) -> Answer | NoAnswer:

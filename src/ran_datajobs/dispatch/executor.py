@@ -20,6 +20,7 @@ from ran_datajobs.dispatch.attempt import Attempt, DispatchTimes
 from ran_datajobs.dispatch.backoff import until_next_call, until_next_look, until_next_poll
 from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.limits import DispatchLimits
+from ran_datajobs.dispatch.news import reasons_of
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.errors import Fenced, StorageUnavailable
 from ran_datajobs.job import ActivationMode, Operation, OperationState, Reason, Stage, Status
@@ -395,6 +396,7 @@ class Executor:
             over = isinstance(answer, Lost) or (isinstance(answer, Polled) and answer.status.terminal)
         if over:
             await self._write(QuarantineOver(attempt.leased))
+            self._write.news.lane_reopened(sub_job)
             return None
         delay = until_next_look(sub_job.ended_for or 0.0, self._runtime.random())
         if sub_job.data_producer_job_id is None:
@@ -511,6 +513,8 @@ class Executor:
             self._times.lane_quarantine if quarantine else 0.0,
         )
         await self._write(Ended(settlement, (*written, *kept)))
+        failed = await self._computed(len(outcome.responses), lambda: reasons_of(outcome.responses))
+        self._write.news.sub_job_ended(attempt.sub_job, counts, failed, settlement)
         await self._reached(Checkpoint.COLLECT_SETTLED)
         return None
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
+from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.job import Counts, OperationState
 from ran_datajobs.results.manifest import manifest
 from ran_datajobs.results.objects import ObjectStore, manifest_key
@@ -23,11 +24,13 @@ class Finisher:
         store: DispatchStore,
         objects: ObjectStore,
         finished_spelling: str,
+        news: DispatchNews,
         reached: Reached = pass_by,
     ) -> None:
         self._store = store
         self._objects = objects
         self._finished = finished_spelling
+        self._news = news
         self._reached = reached
 
     async def finish(self, leased: LeasedJob) -> None:
@@ -48,8 +51,10 @@ class Finisher:
             manifest(job, status, counts, facts.parts, self._finished),
         )
         await self._reached(Checkpoint.FINISH_WRITTEN)
-        await self._store.finish(leased, status, why(counts, status), counts)
+        ended = await self._store.finish(leased, status, why(counts, status), counts)
         await self._reached(Checkpoint.FINISH_STORED)
+        if ended:
+            self._news.ended(leased, status, why(counts, status), counts, facts.seconds)
 
     async def _counts_by_operation(self, job: JobRow, listed: list[Part]) -> Counts:
         """A read of several parts has succeeded when every part did: count operations, not parts.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 from uuid import UUID, uuid5
@@ -11,6 +12,7 @@ import zstandard
 
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
 from ran_datajobs.dispatch.limits import DispatchLimits
+from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.owners import Owners
 from ran_datajobs.job import UNMATCHED_PART, OperationState, Reason, Response
@@ -36,6 +38,7 @@ class Planner:
         objects: ObjectStore,
         limits: DispatchLimits,
         runtime: Runtime,
+        news: DispatchNews,
         reached: Reached = pass_by,
     ) -> None:
         self._store = store
@@ -43,11 +46,13 @@ class Planner:
         self._objects = objects
         self._limits = limits
         self._runtime = runtime
+        self._news = news
         self._reached = reached
 
     async def plan(self, job: LeasedJob, token: UUID) -> list[LeasedSubJob]:
         """Plan the job; of its sub-jobs those that this worker has leased under ``token`` in the same
         transaction, and counted in the limits. Raises Fenced when the lease of the job is void."""
+        begun = self._runtime.now()
         await self._index.catch_up()
         owners = self._index.snapshot()
         plan, new = await self._runtime.in_thread(lambda: _split(job, owners))
@@ -80,6 +85,8 @@ class Planner:
             self._uncount(counted)
             raise
         await self._reached(Checkpoint.PLAN_STORED)
+        reasons = Counter(each.reason for each in plan.refused)
+        self._news.planned(job, len(new), reasons, self._runtime.now() - begun)
         return leased
 
     def _uncount(self, counted: list[Admitted]) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 from uuid import UUID
 
 from ran_datajobs.dispatch.backoff import until_repeat
+from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.errors import Fenced, StoreUnavailable
 from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.batch import Batched
@@ -28,11 +29,13 @@ class TransitionWriter:
         self,
         store: DispatchStore,
         runtime: Runtime,
+        news: DispatchNews,
         *,
         due: Callable[[str, float], None] = lambda _kind, _delay: None,
     ) -> None:
         """``due`` gets, after a commit, what is due (``sub_job`` or ``job``) and in how many seconds."""
         self.due = due
+        self.news = news
         self._store = store
         self._runtime = runtime
         self._begun: Batched[UUID, None] = Batched(self._flush_begun, most=_AT_ONCE)

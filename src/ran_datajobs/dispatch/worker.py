@@ -119,6 +119,8 @@ class Worker:
                     await self._renew()  # before others, and this loop, claim what the worker still works on
                     self._executor.listens_anew()
                 await self._claim_due()
+                if not self._answers:
+                    self._log.info(Event.WORKER_RESUMED)
                 self._answers, failures = True, 0
             except Exception as error:  # whatever it was, the work goes on when it is over
                 if self._answers or not isinstance(error, StoreUnavailable):
@@ -241,7 +243,7 @@ class Worker:
         try:
             await self._executor.run(attempt)
         except Fenced:
-            pass
+            self._write.news.lease_lost(SUB_JOB)
         except Exception as error:
             expected = isinstance(error, DataJobsError) and error.retry_helps
             self._log.warning(
@@ -274,7 +276,7 @@ class Worker:
             else:
                 self._begin_sub_jobs(await self._planner.plan(job, token), sent, counted=True)
         except Fenced:
-            pass
+            self._write.news.lease_lost(JOB)
         except asyncio.CancelledError:
             self._unanswered.add(token)
             raise
@@ -345,6 +347,7 @@ class Worker:
                 attempt.valid_until = sent + LEASE_SECONDS
             elif self._attempts.get(sub_job_id) is attempt and sent >= attempt.valid_until:
                 self._drop(sub_job_id)
+                self._write.news.lease_lost(SUB_JOB)
 
     def _drop(self, subject: UUID) -> None:
         if task := self._tasks.get(subject):

@@ -236,9 +236,6 @@ class PluginJobs:
                     await asyncio.sleep(JOURNAL_AWAY)
         if standing.state.status.terminal:
             self._open -= 1
-            self._log.debug(
-                Event.DMI_JOB_ENDED, data_producer_job_id=job.job_id, status=standing.state.status.value
-            )
             self._tell(standing.state)
 
     def _tell(self, state: JobState) -> None:

@@ -118,11 +118,16 @@ class RegistrationOutcome(Struct, frozen=True, rename="camel"):
     @property
     def complete(self) -> bool:
         """True when everything was taken."""
-        return not (
-            self.failed_created_cm_handles
-            or self.failed_updated_cm_handles
-            or self.failed_removed_cm_handles
-            or self.failed_upgrade_cm_handles
+        return not self.failed
+
+    @property
+    def failed(self) -> int:
+        """How many handles were not taken."""
+        return (
+            len(self.failed_created_cm_handles)
+            + len(self.failed_updated_cm_handles)
+            + len(self.failed_removed_cm_handles)
+            + len(self.failed_upgrade_cm_handles)
         )
 
 

@@ -14,6 +14,7 @@ from ran_datajobs.inventory.registration import Registration, RegistrationOutcom
 from ran_datajobs.store import handles
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.handles import PluginRow
+from ran_datajobs.telemetry import Event, logger
 
 _LONGEST_REGISTRATION: Final = 60.0
 """Seconds that the changes of a large registration may take to work out; only other registrations wait."""
@@ -27,6 +28,7 @@ class Registry:
 
     def __init__(self, database: Database, dmi_allow: tuple[str, ...]) -> None:
         self._database = database
+        self._log = logger()
         self._allowed = AllowList(dmi_allow)
 
     async def register(self, body: bytes) -> RegistrationOutcome:
@@ -56,6 +58,14 @@ class Registry:
                 await handles.remove_handles(connection, changes.remove, version)
             if changes.save:
                 await handles.save_handles(connection, changes.save, version)
+        self._log.info(
+            Event.INVENTORY_REGISTERED,
+            plugin=address or None,
+            created=len(registration.created_cm_handles or ()),
+            updated=len(registration.updated_cm_handles or ()),
+            removed=len(registration.removed_cm_handles or ()),
+            failed=changes.outcome.failed,
+        )
         return changes.outcome
 
     def _address(self, registration: Registration) -> tuple[str, str | None]:

@@ -30,6 +30,7 @@ DATA_PRODUCER_JOB_ID: Final = "ce_dataproducerjobid"
 SEQUENCE: Final = "ce_sequence"
 TOTAL: Final = "ce_total"
 DELIVERY: Final = "ce_delivery"
+TIME: Final = "ce_time"
 
 _NUMBER_DIGITS: Final = 9
 _EVENTS: Final = UUID("6f0a3e0e-51c5-5d0b-9d2b-6d1f3b8f6a55")
@@ -80,6 +81,11 @@ def status_headers(job_id: str, destination: str, version: int, at: datetime) ->
     return headers
 
 
+def time_header(at: datetime) -> dict[str, str]:
+    """The header that says when a message was made; ``at`` is aware."""
+    return {TIME: at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")}
+
+
 def message_key(job_id: str, sub_job: str) -> str:
     """Key of a result message: the messages of one sub-job stay in order."""
     return f"{job_id}/{sub_job}"
@@ -97,7 +103,7 @@ def _headers(identity: str, kind: str, schema: str, source: str, at: datetime) -
         "ce_specversion": "1.0",
         "ce_source": source,
         "ce_type": kind,
-        "ce_time": at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        **time_header(at),
         "ce_dataschema": schema,
         "content-type": "application/json",
     }

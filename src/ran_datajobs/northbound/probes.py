@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Mapping
 from typing import Final
 
 from litestar import Response, get
@@ -11,14 +13,17 @@ from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from ran_datajobs.errors import StoreUnavailable
 from ran_datajobs.northbound import paths
 from ran_datajobs.northbound.parts import Api
 from ran_datajobs.northbound.problems import documented
 from ran_datajobs.northbound.wire import Alive
 from ran_datajobs.problem import RETRY_AFTER
+from ran_datajobs.store.figures import figures
 
 _PATIENCE: Final = 5.0
-_EXPOSITION: Final = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
+TEXT_FORMATS: Final = ("text/plain", "application/openmetrics-text")
+EXPOSITION: Final = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
 """The media type of the Prometheus text format; the charset of text is added with the answer."""
 
 
@@ -48,14 +53,19 @@ async def readyz(api: Api) -> Alive:
 @get(
     paths.METRICS,
     media_type="text/plain",
-    opt={"produces": ("text/plain", "application/openmetrics-text")},
+    opt={"produces": TEXT_FORMATS},
     responses=documented(400, 401, 403, 406)
     | {200: ResponseSpec(str, media_type="text/plain", generate_examples=False, description="Prometheus.")},
     tags=["operations"],
 )
 async def metrics(api: Api) -> Response[bytes]:
-    """All figures in the Prometheus text format."""
-    return Response(api.parts.metrics.exposition(), media_type=_EXPOSITION)
+    """All figures in the Prometheus text format: those of the processes of this service, and those of the
+    database, which are left out while it is away."""
+    of_store: dict[str, Mapping[str, float]] = {}
+    with contextlib.suppress(StoreUnavailable, TimeoutError):
+        async with asyncio.timeout(_PATIENCE), api.parts.database.connection() as connection:
+            of_store = await figures(connection)
+    return Response(api.parts.metrics.exposition(of_store), media_type=EXPOSITION)
 
 
 def _not_ready(cause: str) -> HTTPException:

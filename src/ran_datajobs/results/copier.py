@@ -18,7 +18,7 @@ from msgspec import Struct
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
 from ran_datajobs.errors import StorageRefused, StorageUnavailable
 from ran_datajobs.results.objects import ObjectStore
-from ran_datajobs.results.publisher import DeliveryPatience, park, take_turn
+from ran_datajobs.results.publisher import DeliveryPatience, Out, Waits, park, take_turn, untold
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Connection, Database
 
@@ -58,6 +58,9 @@ class Copier:
         patience: DeliveryPatience | None = None,
         given_up: Callable[[outbox.Undeliverable], None] = lambda _: None,
         reached: Reached = pass_by,
+        *,
+        waits: Waits = untold,
+        out: Out = untold,
     ) -> None:
         """``given_up`` is told each bucket that did not take a job's results in time."""
         self._database = database
@@ -65,6 +68,8 @@ class Copier:
         self._patience = patience or DeliveryPatience()
         self._given_up = given_up
         self._reached = reached
+        self._waits = waits
+        self._out = out
         self._slots = asyncio.Semaphore(_PARALLEL_SHARDS)
 
     async def publish(self, shard: int) -> float | None:
@@ -92,7 +97,8 @@ class Copier:
         made += await self._copy([row for row in batch if row.ends_delivery], failures)
         await self._reached(Checkpoint.DELIVER_PUBLISHED)
         works = {(row.job_id, row.topic) for row in made if not failures.hold(row)}
-        await outbox.published(connection, shard, [row.position for row in made], list(works))
+        ended = await outbox.published(connection, shard, [row.position for row in made], list(works))
+        self._out(len(made), {topic for _, topic in works}, ended)
         await self._reached(Checkpoint.DELIVER_STORED)
         for (topic, job_id), failure in failures.found.items():
             await park(
@@ -104,6 +110,7 @@ class Copier:
                 job_id=job_id,
                 refused=failure.refused,
             )
+            self._waits(topic, failure.cause)
         return True
 
     async def _copy(self, rows: Sequence[outbox.Waiting], failures: _Failures) -> list[outbox.Waiting]:

@@ -19,6 +19,7 @@ from ran_datajobs.messaging.events import (
     message_key,
     result_headers,
     status_headers,
+    time_header,
 )
 from ran_datajobs.messaging.topics import STATUS_TOPIC
 from ran_datajobs.results.objects import manifest_key
@@ -81,7 +82,9 @@ async def _send(connection: Connection, job_id: UUID, sub_jobs: list[str] | None
         await outbox.mark_delivered(connection, [(job_id, target.delivery)])
         return []
     found = await outbox.parts_to_deliver(connection, [job_id], sub_jobs)
-    end = outbox.Outgoing(job_id, target.topic, delivery=target.delivery, ends_delivery=True)
+    end = outbox.Outgoing(
+        job_id, target.topic, headers=time_header(at), delivery=target.delivery, ends_delivery=True
+    )
     if target.is_copied:
         end = replace(end, bucket=target.bucket, object_key=manifest_key(str(job_id)))
     return await outbox.add(connection, [*(_outgoing(part, at) for part in found), end])
@@ -92,6 +95,7 @@ def _outgoing(part: outbox.Part, at: datetime) -> outbox.Outgoing:
         return outbox.Outgoing(
             part.job_id,
             outbox.bucket_topic(part.destination),
+            headers=time_header(at),
             bucket=part.bucket,
             object_key=part.key,
             size=part.size,

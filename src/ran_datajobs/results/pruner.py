@@ -15,7 +15,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ran_datajobs.errors import DataJobsError
+from ran_datajobs.errors import DataJobsError, StoreUnavailable
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
 from ran_datajobs.results.objects import ObjectStore, manifest_key
 from ran_datajobs.store import retention
@@ -54,8 +54,10 @@ class Pruner:
         while True:
             try:
                 await self.prune()
+            except StoreUnavailable:  # the worker tells of it
+                pass
             except DataJobsError as error:
-                self._log.warning(Event.PRUNING_INTERRUPTED, cause=str(error))
+                self._log.warning(Event.TASK_FAILED, kind="prune", subject="retention", cause=str(error))
             except Exception as error:  # a cancelled statement, a fault of ours: the worker's jobs are well
                 self._log.error(
                     Event.TASK_FAILED, kind="prune", subject="retention", cause=repr(error), exc_info=True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -92,6 +92,18 @@ async def park(
     )
 
 
+Out = Callable[[int, Collection[str], Sequence[tuple[UUID, str]]], None]
+"""Is told, after each step, how much is out, to which destinations, and which deliveries (job, destination)
+are complete with that."""
+
+Waits = Callable[[str | None, str], None]
+"""Is told which destination did not take what it was given (``None``: the bus is away), and why."""
+
+
+def untold(*_: object) -> None:
+    """Nobody wants to know."""
+
+
 class _NotAtHand(Exception):
     """The result object of an outbox row is gone or spoilt, or its store is away."""
 
@@ -154,6 +166,9 @@ class Publisher:
         patience: DeliveryPatience | None = None,
         given_up: Callable[[outbox.Undeliverable], None] = lambda _: None,
         reached: Reached = pass_by,
+        *,
+        waits: Waits = untold,
+        out: Out = untold,
     ) -> None:
         """``object_uri`` gives the absolute address of (bucket, key), for objects too large for a message.
 
@@ -166,6 +181,8 @@ class Publisher:
         self._patience = patience or DeliveryPatience()
         self._given_up = given_up
         self._reached = reached
+        self._waits = waits
+        self._out = out
         self._slots = asyncio.Semaphore(_PARALLEL_SHARDS)
         self._held: set[int] = set()
         self._failures: dict[int, int] = {}
@@ -196,7 +213,7 @@ class Publisher:
         try:
             if shard not in self._held:
                 position = await self._bus.published_up_to(shard)
-                await outbox.published_up_to(connection, shard, position)
+                self._out(0, (), await outbox.published_up_to(connection, shard, position))
                 self._held.add(shard)
             batch = await outbox.next_messages(connection, shard, limit=_BATCH, max_bytes=_BATCH_BYTES)
             if not batch:
@@ -212,20 +229,19 @@ class Publisher:
             if messages:
                 await self._bus.publish_shard(shard, messages)
             await self._reached(Checkpoint.DELIVER_PUBLISHED)
-            await outbox.published(
-                connection,
-                shard,
-                [row.position for row in batch],
-                list({(row.job_id, row.topic) for row in batch}),
-            )
+            topics = {(row.job_id, row.topic) for row in batch}
+            ended = await outbox.published(connection, shard, [row.position for row in batch], list(topics))
+            self._out(len(messages), {topic for _, topic in topics}, ended)
             await self._reached(Checkpoint.DELIVER_STORED)
         except Fenced:
             self._held.discard(shard)
         except TopicRefused as refusal:
             await park(connection, shard, self._patience, str(refusal), topic=refusal.topic)
+            self._waits(refusal.topic, str(refusal))
         except _NotAtHand as missing:
             row = missing.row
             await park(connection, shard, self._patience, missing.cause, topic=row.topic, job_id=row.job_id)
+            self._waits(row.topic, missing.cause)
         except BaseException:
             self._held.discard(shard)  # whether it was published is for the bus to tell
             raise
@@ -261,6 +277,7 @@ class Publisher:
             retry_after=0,
             retry_at_most=0,
         )
+        self._waits(None, str(away))
         failures = self._failures.get(shard, 0)
         self._failures[shard] = failures + 1
         return min(self._patience.first_retry * 2.0 ** min(failures, 20), self._patience.longest_retry)

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 from typing import Final, Protocol
 
-from ran_datajobs.errors import DataJobsError
+from ran_datajobs.errors import DataJobsError, StoreUnavailable
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.notices import OUTBOX_CHANNEL, follow
@@ -58,8 +58,7 @@ class PublishLoop:
             try:
                 async with self._database.connection() as connection:
                     due = await outbox.due_shards(connection)
-            except DataJobsError as error:
-                self._log.warning(Event.BUS_AWAY, cause=str(error), pause=LOOK_EVERY)
+            except StoreUnavailable:  # the worker tells of it
                 await asyncio.sleep(LOOK_EVERY)
                 continue
             except Exception as error:  # a cancelled statement, a fault of ours: the worker's jobs are well
@@ -78,8 +77,10 @@ class PublishLoop:
         try:
             outlet = self._publisher if shard < outbox.SHARDS else self._copier
             wait = await outlet.publish(shard)
+        except StoreUnavailable:
+            pass
         except DataJobsError as error:
-            self._log.warning(Event.BUS_AWAY, cause=str(error), pause=LOOK_EVERY)
+            self._log.warning(Event.TASK_FAILED, kind="publish", subject=str(shard), cause=str(error))
         except Exception as error:  # a fault of ours: the other shards are well
             self._log.error(
                 Event.TASK_FAILED, kind="publish", subject=str(shard), cause=repr(error), exc_info=True

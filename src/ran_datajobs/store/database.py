@@ -295,8 +295,10 @@ class Database:
         async with self.connection() as connection:
             await connection.fetchval(_SQL["ready"], timeout=5)
 
-    async def migrate(self, waits: Callable[[str], None] = lambda _cause: None) -> None:
+    async def migrate(self, waits: Callable[[str], None] = lambda _cause: None) -> int | None:
         """Bring the schema up to date, one process at a time (advisory lock), in one transaction.
+
+        The number of the schema that the database has now; ``None`` where it had that already.
 
         Others may work meanwhile: a table that is busy is waited for a moment, and tried again, so that
         nobody queues behind the migration for long. Workers of the older schema get 30 s to end. Raises
@@ -307,7 +309,7 @@ class Database:
         tries, told, until = 0, False, asyncio.get_running_loop().time() + OLD_WORKERS_LEAVE_WITHIN
         while True:
             try:
-                await self._migrate()
+                return await self._migrate()
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
                 tries += 1
                 if tries >= _MIGRATION_TRIES:
@@ -320,11 +322,9 @@ class Database:
                 if not told:
                     waits(str(error))
                     told = True
-            else:
-                return
             await asyncio.sleep(_MIGRATION_PAUSE)
 
-    async def _migrate(self) -> None:
+    async def _migrate(self) -> int | None:
         known = migrations()
         async with self.transaction(idle=_MIGRATION_SECONDS) as connection:
             await connection.execute(_SQL["lock_migrations"])
@@ -343,6 +343,7 @@ class Database:
             for number, name, text in known[current:]:
                 await connection.execute(text, timeout=_MIGRATION_SECONDS)
                 await connection.execute(_SQL["record_migration"], number, name)
+        return len(known) if current < len(known) else None
 
     async def _check_old_workers(self, connection: Connection, schema: int) -> None:
         """Raise while a worker of the older schema is alive: it would go on with rows that it misreads."""

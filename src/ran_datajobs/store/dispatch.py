@@ -86,12 +86,13 @@ class PlannedJob(Struct, frozen=True):
 
 class FinishFacts(Struct, frozen=True):
     """What the finish step of a job needs. ``fanned_out``: operations have several parts. ``cancelled``: a
-    cancel stopped a sub-job."""
+    cancel stopped a sub-job. ``seconds``: since the job was accepted."""
 
     job: JobRow
     parts: list[Part]
     fanned_out: bool
     cancelled: bool
+    seconds: float
 
 
 class DispatchStore(Protocol):
@@ -181,9 +182,9 @@ class DispatchStore(Protocol):
     async def finish_facts(self, job_id: UUID) -> FinishFacts | None:
         """What is known of a job whose last sub-job is settled; ``None`` when the job is gone."""
 
-    async def finish(self, job: LeasedJob, status: Status, reason: str | None, counts: Counts) -> None:
-        """Make the job terminal, free what waited for it, and end the lease. Changes nothing where the job is
-        terminal already. Raises Fenced when the lease is void."""
+    async def finish(self, job: LeasedJob, status: Status, reason: str | None, counts: Counts) -> bool:
+        """Make the job terminal, free what waited for it, and end the lease; whether it was this call that
+        did. Changes nothing where the job is terminal already. Raises Fenced when the lease is void."""
 
     async def step_over(self, job: LeasedJob) -> None:
         """End the lease of a job that has no step to be done."""

@@ -268,14 +268,6 @@ class PostgresDispatch:
             await parts.record(connection, job_id, written[job_id])
         if finished:
             await sub_jobs.notify_due(connection, JOB)
-        for each in ended:
-            if each.settlement.quarantine and each.leased.sub_job_id in settled:
-                self._log.warning(
-                    Event.LANE_QUARANTINED,
-                    lane_id=each.leased.lane_id,
-                    sub_job_id=str(each.leased.sub_job_id),
-                    seconds=each.settlement.quarantine,
-                )
         return settled, finished
 
     async def _admit(
@@ -370,8 +362,8 @@ class PostgresDispatch:
             listed = await parts.listing(connection, job_id)
             return FinishFacts(job, listed, *await planning.finish_facts(connection, job_id))
 
-    async def finish(self, job: LeasedJob, status: Status, reason: str | None, counts: Counts) -> None:
-        await self._admitting(
+    async def finish(self, job: LeasedJob, status: Status, reason: str | None, counts: Counts) -> bool:
+        return await self._admitting(
             lambda c, alone: self._finish(c, job, status, reason, counts, each_lane_alone=alone)
         )
 
@@ -384,21 +376,22 @@ class PostgresDispatch:
         counts: Counts,
         *,
         each_lane_alone: bool,
-    ) -> None:
+    ) -> bool:
         job_id = leased.job_id
         job = await planning.lock_job(connection, job_id)
         if job is None:
-            return
+            return False
         if job["lease"] != leased.lease:
             raise Fenced(f"job {job_id} was claimed by another worker")
         if status is Status.CANCELLED and await planning.cancel_arrow(connection, job_id):
             await self._announcer.jobs_changed(connection, [job_id])
         if not await planning.finish(connection, job_id, status, reason, counts):
             await planning.step_over(connection, leased)
-            return
+            return False
         if lanes := await planning.unblock_after(connection, job_id):
             await self._admit(connection, lanes, each_lane_alone=each_lane_alone)
         await self._announcer.job_ended(connection, job_id)
+        return True
 
     async def step_over(self, job: LeasedJob) -> None:
         async with self._database.connection() as connection:

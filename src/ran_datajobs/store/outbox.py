@@ -254,23 +254,25 @@ async def next_messages(
     ]
 
 
-async def published_up_to(connection: Connection, shard: int, position: int) -> None:
-    """Remove what a publisher before this one got out without saying so.
+async def published_up_to(connection: Connection, shard: int, position: int) -> list[tuple[UUID, str]]:
+    """Remove what a publisher before this one got out without saying so; answers as :func:`published` does.
 
     New positions come after ``position`` in any case: the store may have been restored from an older copy.
     """
     rows = await connection.fetch(_SQL["positions_up_to"], shard, position)
     topics = list({(row["job_id"], row["topic"]) for row in rows})
-    await published(connection, shard, [row["position"] for row in rows], topics)
+    ended = await published(connection, shard, [row["position"] for row in rows], topics)
     await connection.execute(_SQL["move_head"], shard, position)
+    return ended
 
 
 async def published(
     connection: Connection, shard: int, positions: Sequence[int], topics: Sequence[tuple[UUID, str]]
-) -> None:
-    """Remove rows that are out and end the deliveries they ended; ``topics`` work again for these jobs."""
+) -> list[tuple[UUID, str]]:
+    """Remove rows that are out and end the deliveries they ended, which are returned as (job, topic);
+    ``topics`` work again for these jobs."""
     if not positions:
-        return
+        return []
     async with connection.transaction():
         await connection.execute(_SQL["lock_told_jobs"], shard, positions, *_columns(topics))
         ended = await connection.fetch(_SQL["ended_deliveries"], shard, positions)
@@ -278,6 +280,7 @@ async def published(
         await connection.execute(_SQL["remove_published"], shard, positions)
         await connection.execute(_SQL["end_trouble"], *_columns(topics))
         await connection.execute(_SQL["move_published"], shard, max(positions))
+    return [(row["job_id"], row["topic"]) for row in ended]
 
 
 async def note_trouble(

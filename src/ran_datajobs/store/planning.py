@@ -123,10 +123,10 @@ async def mark_planned(
     await connection.execute(_SQL["mark_planned"], job_id, sub_jobs, unmatched, failed, fanned_out, blocked)
 
 
-async def finish_facts(connection: Connection, job_id: UUID) -> tuple[bool, bool]:
-    """(operations have several parts, a cancel stopped a sub-job) of an existing job."""
+async def finish_facts(connection: Connection, job_id: UUID) -> tuple[bool, bool, float]:
+    """(operations have several parts, a cancel stopped a sub-job, seconds since it was accepted) of a job."""
     row = await connection.fetchrow(_SQL["finish_facts"], job_id)
-    return (False, False) if row is None else (row["fanned_out"], row["cancelled"])
+    return (False, False, 0.0) if row is None else (row["fanned_out"], row["cancelled"], row["seconds"])
 
 
 async def cancel_arrow(connection: Connection, job_id: UUID) -> bool:

@@ -52,7 +52,7 @@ where job_id in (
 order by job_id for no key update;
 
 -- name: ended_deliveries
-select o.job_id, o.delivery from outbox o
+select o.job_id, o.delivery, o.topic from outbox o
 where o.shard = $1 and o.position = any ($2::bigint[]) and o.ends_delivery;
 
 -- name: mark_delivered

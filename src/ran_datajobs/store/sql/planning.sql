@@ -101,7 +101,8 @@ set planned = true, version = version + 1, sub_jobs = $2, sub_jobs_open = $2, un
 where job_id = $1;
 
 -- name: finish_facts
-select fanned_out, cancelled_sub_jobs > 0 as cancelled from data_job where job_id = $1;
+select fanned_out, cancelled_sub_jobs > 0 as cancelled, extract(epoch from clock_timestamp() - created_at)::float8 as seconds
+from data_job where job_id = $1;
 
 -- name: cancel_arrow
 update data_job set status = 'CANCELLING', version = version + 1

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a worker tells of dispatch: lines for operators, and figures. One method for each thing that happens.
+
+A dead plugin with thousands of sub-jobs says the same of each of them: what can happen that often goes
+through a :class:`~ran_datajobs.telemetry.Digest`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from ran_datajobs.dispatch.circuit import Circuit
+from ran_datajobs.job import Counts, OperationState, Reason, Response, Status
+from ran_datajobs.southbound.plugin import PluginProfile
+from ran_datajobs.store.planning import LeasedJob
+from ran_datajobs.store.sub_jobs import LeasedSubJob, Settlement
+from ran_datajobs.telemetry import Digest, Event, Logger, Metrics
+
+OF_PLUGIN: Final = "PLUGIN"
+"""Stands for every reason that is a plugin's own word: of those there is no end."""
+
+
+def reasons_of(responses: Iterable[Response]) -> Counter[str]:
+    """How many of the operations did not succeed, by reason."""
+    return Counter(_label(each.reason) for each in responses if each.state is not OperationState.SUCCEEDED)
+
+
+def _label(reason: str) -> str:
+    return reason if reason in Reason.__members__ else OF_PLUGIN
+
+
+class DispatchNews:
+    """Tells what happened, once it is durable."""
+
+    def __init__(self, log: Logger, digest: Digest | None = None, metrics: Metrics | None = None) -> None:
+        self._log = log
+        self.digest = digest or Digest(log)
+        self._metrics = metrics or Metrics()
+        self._silent_since: dict[int, float] = {}
+        self._shut_since: dict[int, float] = {}
+
+    def planned(self, job: LeasedJob, sub_jobs: int, refused: Counter[Reason], seconds: float) -> None:
+        """A job was split; ``refused``: the operations that no sub-job gets, by reason."""
+        self._metrics.plan_seconds.observe(seconds)
+        self._count_failures(OperationState.FAILED, Counter(map(str, refused.elements())))
+        self._log.info(
+            Event.JOB_PLANNED,
+            job_id=str(job.job_id),
+            sub_jobs=sub_jobs,
+            unmatched=refused[Reason.UNMATCHED],
+            seconds=round(seconds, 3),
+        )
+
+    def ended(
+        self, job: LeasedJob, status: Status, reason: str | None, counts: Counts, seconds: float
+    ) -> None:
+        """A job is terminal, so many seconds after it was accepted."""
+        self._metrics.jobs_ended.labels(status.value).inc()
+        self._log.info(
+            Event.JOB_ENDED,
+            job_id=str(job.job_id),
+            status=status.value,
+            reason=reason,
+            seconds=round(seconds, 3),
+            succeeded=counts.succeeded,
+            failed=counts.failed,
+            unmatched=counts.unmatched,
+            not_started=counts.not_started,
+            unknown=counts.unknown,
+        )
+
+    def sub_job_ended(
+        self, sub_job: LeasedSubJob, counts: Counts, told: Counter[str], settled: Settlement
+    ) -> None:
+        """A sub-job is settled, and its lane in quarantine where the settlement says so.
+
+        ``told``: the reasons of what did not succeed."""
+        for state, count in (
+            (OperationState.SUCCEEDED, counts.succeeded),
+            (OperationState.FAILED, counts.failed),
+            (OperationState.NOT_STARTED, counts.not_started),
+            (OperationState.UNKNOWN, counts.unknown),
+        ):
+            if count:
+                self._metrics.operations_ended.labels(state.value).inc(count)
+        if failed := counts.total - counts.succeeded:
+            if untold := failed - told.total():  # of a read whose messages told the states alone
+                told[OF_PLUGIN] += max(0, untold)
+            self._count_reasons(told)
+            self.digest.warning(
+                Event.OPERATIONS_FAILED,
+                {"job_id": str(sub_job.job_id)},
+                sub_jobs=1,
+                reasons=told,
+                cause=settled.error,
+            )
+        if settled.quarantine:
+            self.digest.warning(
+                Event.LANE_QUARANTINED,
+                {"plugin": sub_job.url},
+                lanes=1,
+                lane_id=str(sub_job.lane_id),
+                seconds=settled.quarantine,
+                cause=settled.error,
+            )
+
+    def lane_reopened(self, sub_job: LeasedSubJob) -> None:
+        """A quarantine is over: the lane starts writes again."""
+        self.digest.info(Event.LANE_REOPENED, {"plugin": sub_job.url}, lanes=1, lane_id=str(sub_job.lane_id))
+
+    def lease_lost(self, kind: str) -> None:
+        """Another worker has claimed what this one worked on."""
+        self._metrics.leases_lost.labels(kind).inc()
+        self.digest.warning(Event.LEASES_LOST, {"kind": kind}, leases=1)
+
+    def circuit_changed(self, plugin: PluginProfile, before: Circuit, after: Circuit, now: float) -> None:
+        """A call of ``plugin`` had an answer, or none; ``now`` in seconds on any clock."""
+        if not before.silent and after.silent:
+            self._silent_since[plugin.plugin_id] = now
+            self.digest.warning(Event.PLUGIN_SILENT, {"plugin": plugin.url}, cause=after.cause)
+        elif before.silent and not after.silent:
+            since = self._silent_since.pop(plugin.plugin_id, now)
+            self.digest.info(Event.PLUGIN_ANSWERS, {"plugin": plugin.url}, seconds=round(now - since, 3))
+        if before.shut_until is None and after.shut_until is not None:
+            self._shut_since[plugin.plugin_id] = now
+            self._metrics.circuits_open.inc()
+            self.digest.warning(
+                Event.CIRCUIT_OPENED, {"plugin": plugin.url}, calls=after.silent, cause=after.cause
+            )
+        elif before.shut_until is not None and after.shut_until is None:
+            since = self._shut_since.pop(plugin.plugin_id, now)
+            self._metrics.circuits_open.dec()
+            self.digest.info(Event.CIRCUIT_CLOSED, {"plugin": plugin.url}, seconds=round(now - since, 3))
+
+    def _count_failures(self, state: OperationState, reasons: Counter[str]) -> None:
+        if reasons:
+            self._metrics.operations_ended.labels(state.value).inc(reasons.total())
+            self._count_reasons(reasons)
+
+    def _count_reasons(self, reasons: Mapping[str, int]) -> None:
+        for reason, count in reasons.items():
+            self._metrics.operations_failed.labels(reason).inc(count)

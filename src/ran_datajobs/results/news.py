@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a worker tells of deliveries: lines for operators, and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+from ran_datajobs.job import DeliveryState
+from ran_datajobs.store.outbox import Undeliverable
+from ran_datajobs.telemetry import Digest, Event, Logger, Metrics
+
+
+class DeliveryNews:
+    """One method for each thing that happens to a delivery, called when it is durable.
+
+    A destination is the name of a topic, or ``s3:`` and the name of a bucket.
+    """
+
+    def __init__(self, log: Logger, digest: Digest, metrics: Metrics) -> None:
+        self._log = log
+        self._digest = digest
+        self._metrics = metrics
+        self._waiting: set[str] = set()
+
+    def waits(self, destination: str | None, cause: str) -> None:
+        """``destination`` did not take what it was given; ``None``: the bus is away. A destination is told
+        once until it takes something or is given up."""
+        if destination is None:
+            self._digest.warning(Event.BUS_AWAY, {"cause": cause}, tries=1)
+        elif destination not in self._waiting:
+            self._waiting.add(destination)
+            self._digest.warning(Event.DELIVERY_WAITS, {"destination": destination}, cause=cause)
+
+    def given_up(self, what: Undeliverable) -> None:
+        """A destination did not take what a job has for it in time."""
+        self._waiting.discard(what.topic)
+        self._metrics.deliveries_ended.labels(DeliveryState.FAILED.value).inc()
+        self._digest.error(
+            Event.DELIVERY_FAILED,
+            {"destination": what.topic},
+            jobs=1,
+            job_id=str(what.job_id),
+            cause=what.cause,
+        )
+
+    def published(
+        self, messages: int, destinations: Collection[str], ended: Sequence[tuple[UUID, str]]
+    ) -> None:
+        """Topics took messages. ``ended``: (job, destination) of the deliveries that are complete."""
+        self._metrics.messages_published.inc(messages)
+        self._took(destinations, ended)
+
+    def copied(self, objects: int, destinations: Collection[str], ended: Sequence[tuple[UUID, str]]) -> None:
+        """Buckets took copies; ``ended``: see :meth:`published`."""
+        self._metrics.objects_copied.inc(objects)
+        self._took(destinations, ended)
+
+    def _took(self, destinations: Collection[str], ended: Sequence[tuple[UUID, str]]) -> None:
+        self._waiting.difference_update(destinations)
+        for job_id, destination in ended:
+            self._metrics.deliveries_ended.labels(DeliveryState.DELIVERED.value).inc()
+            self._log.info(Event.DELIVERY_SUCCEEDED, job_id=str(job_id), destination=destination)

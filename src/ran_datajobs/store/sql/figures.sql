@@ -1,0 +1,42 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- What the metrics tell of the database. Each statement finds its rows by an index, but for the count of all lanes.
+
+-- name: open_jobs
+select status::text as label, count(*)::float8 as value from data_job
+where status in ('NOT_STARTED', 'RUNNING', 'CANCELLING')
+group by status;
+
+-- name: lanes
+select lanes - occupied - quarantined as free, occupied, quarantined
+from (select count(*)::float8 as lanes from lane) l,
+     (select count(*) filter (where stage <> 'QUARANTINED')::float8 as occupied,
+             count(*) filter (where stage = 'QUARANTINED')::float8 as quarantined
+      from sub_job where type = 'WRITE' and stage not in ('WAITING', 'SETTLED')) a;
+
+-- A row whose lease is void waits as well: since the end of the lease.
+-- name: due_since
+select greatest(0, extract(epoch from clock_timestamp() - least(
+           (select min(due_at) from data_job where due_at is not null and lease is null),
+           (select min(leased_until) from data_job where leased_until < now()))))::float8 as job,
+       greatest(0, extract(epoch from clock_timestamp() - least(
+           (select min(d.due_at) from dmi_plugin p cross join lateral (
+                select s.due_at from sub_job s
+                where s.plugin_id = p.plugin_id and s.stage = 'ADMITTED' and s.lease is null
+                order by s.due_at limit 1) d),
+           (select min(d.due_at) from dmi_plugin p cross join lateral (
+                select s.due_at from sub_job s
+                where s.plugin_id = p.plugin_id and s.stage <> 'ADMITTED' and s.lease is null and s.due_at is not null
+                order by s.due_at limit 1) d),
+           (select min(leased_until) from sub_job where lease is not null and leased_until < now()))))::float8 as sub_job;
+
+-- The first row of a shard is its oldest, but for what was parked and joined the end again: trouble tells since when.
+-- $1: shards of messages; the others are those of copies.
+-- name: undelivered_since
+select greatest(0, extract(epoch from clock_timestamp() - min(since) filter (where shard < $1)))::float8 as topic,
+       greatest(0, extract(epoch from clock_timestamp() - min(since) filter (where shard >= $1)))::float8 as bucket
+from (
+    select s.shard, (h.headers ->> 'ce_time')::timestamptz as since
+    from outbox_shard s cross join lateral (
+        select o.headers from outbox o where o.shard = s.shard order by o.position limit 1) h
+    union all
+    select shard, since from delivery_trouble) w;

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page for operators says what the code declares: events with their fields, metrics with their labels."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from ran_datajobs.telemetry import FIELDS, STORE_METRICS, SUMMED, Event, Metric, Metrics
+
+PAGE: Final = Path(__file__).parents[2] / "docs/operations.md"
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The rows of a table of the page, cell by cell. ``\\|`` is a character of a cell."""
+    _, _, below = PAGE.read_text(encoding="utf-8").partition(f"\n{heading}\n")
+    assert below, f"the page has no table {heading}"
+    lines = below.partition("\n\n")[0].splitlines()[1:]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def words(cell: str) -> list[str]:
+    """The words in code spelling."""
+    return re.findall("`([^`]+)`", cell)
+
+
+def test_the_page_lists_every_event_with_its_fields() -> None:
+    """Each event once, in the order of the code, with all its fields; what is summed up says so."""
+    listed = rows("| event | means | fields |")
+    assert [words(event) for event, _, _ in listed] == [[event.value] for event in Event]
+    assert {words(event)[0]: sorted(words(fields)) for event, _, fields in listed} == {
+        event.value: sorted(fields) for event, fields in FIELDS.items()
+    }
+    assert {words(event)[0] for event, means, _ in listed if means.startswith("summed up by ")} == {
+        event.value for event in SUMMED
+    }
+
+
+def declared() -> list[Metric]:
+    """Every metric of a process and of the database."""
+    return [*Metrics().declared, *STORE_METRICS]
+
+
+def test_the_page_lists_every_metric_with_its_labels() -> None:
+    """Each metric once, in the order of the code, with its kind, a unit, its labels, and what it means."""
+    listed = rows("| metric | kind | unit | labels | means |")
+    assert [(words(name)[0], kind, tuple(words(labels))) for name, kind, _, labels, _ in listed] == [
+        (metric.name, metric.kind, metric.labels) for metric in declared()
+    ]
+    assert all(unit and means for _, _, unit, _, means in listed)
+    of_store = {words(name)[0] for name, _, _, _, means in listed if means.startswith("*database*")}
+    assert of_store == {metric.name for metric in STORE_METRICS}
+
+
+def test_the_alerts_ask_for_metrics_that_there_are() -> None:
+    """Each expression names metrics and labels that are declared."""
+    metrics = {metric.name: metric for metric in declared()}
+    alerts = rows("| when | expression | then |")
+    for _, expression, _ in alerts:
+        asked = re.findall(r"(datajobs_\w+?)(?:_count)?(?:\{(\w+)|[^\w{]|$)", words(expression)[0])
+        assert asked, expression
+        for name, label in asked:
+            assert name in metrics, expression
+            assert not label or label in metrics[name].labels, expression
+    assert len(alerts) >= 4
