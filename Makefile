@@ -40,6 +40,10 @@ test: .venv/dev.stamp ## All tests; says what it skips for want of a system pack
 crash: .venv/dev.stamp ## Kill processes of every kind under load, in rounds that are kept (CRASH_KILLS=1000)
 	@$(BIN)/python -m tests.crash.rounds $${CRASH_KILLS:-1000}
 
+.PHONY: simulate
+simulate: .venv/dev.stamp ## Run dispatch in virtual time over many seeds (SEEDS=100000 FIRST=0); prints what repeats a fault
+	@$(BIN)/python -m tests.simulation $${SEEDS:-2000} $${FIRST:-0}
+
 .PHONY: nightly
 nightly: .venv/dev.stamp ## The long tests, step by step; what has passed for this commit is not run again (ARGS=--again)
 	@$(BIN)/python -m tests.nightly $(ARGS)

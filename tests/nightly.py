@@ -58,6 +58,13 @@ STEPS: Final = (
     ),
     pytest_step("machine", "tests/machine", "--timeout", "3600", HYPOTHESIS_EXAMPLES="1000"),
     pytest_step(
+        "simulation",
+        *("tests/simulation", "--timeout", "3600"),
+        HYPOTHESIS_EXAMPLES="1000",
+        SIMULATION_SEEDS="2000",
+    ),
+    Step("planted", (sys.executable, "-m", "tests.simulation.planted", "2000")),
+    pytest_step(
         "crash",
         *("tests/crash", "--timeout", "3600"),
         CRASH_KILLS="500",

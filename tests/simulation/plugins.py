@@ -111,6 +111,7 @@ class Executed:
     over: bool = False
     told: Status | None = None
     cancelled: bool = False
+    messages: int = 0  # of a read, once it has published
 
     def running(self, now: float) -> bool:
         """Whether it is being executed."""

@@ -30,6 +30,9 @@ class Connection(Protocol):
     def hears(self) -> bool:
         """Whether a notice arrives."""
 
+    def locked(self) -> bool:
+        """Whether another transaction has locked a row now, so that a renewal passes it over."""
+
 
 class Sound:
     """A connection that always works, at once."""
@@ -42,6 +45,9 @@ class Sound:
 
     def hears(self) -> bool:
         return True
+
+    def locked(self) -> bool:
+        return False
 
 
 class TwinStore:
@@ -71,7 +77,8 @@ class TwinStore:
         return await self._do("leased_under", lambda: self._twin.leased_under(token))
 
     async def renew(self, sub_jobs: Mapping[UUID, UUID], jobs: Mapping[UUID, UUID]) -> set[UUID]:
-        return await self._do("renew", lambda: self._twin.renew(sub_jobs, jobs))
+        free = {each: lease for each, lease in sub_jobs.items() if not self._connection.locked()}
+        return await self._do("renew", lambda: self._twin.renew(free, jobs))
 
     async def give_back(
         self,

@@ -64,6 +64,7 @@ class Faults:
         self.after = chance.choice([0.0, 0.0, 0.01, 0.05])
         self.slow = chance.choice([0.0, 0.002, 0.2])
         self.deaf = chance.choice([0.0, 0.0, 0.5, 1.0])
+        self.locked = chance.choice([0.0, 0.02, 0.2])
         self.crash_at = chance.randint(1, 600) if chance.random() < 0.6 else 0
         self.freeze_at = chance.randint(1, 600) if chance.random() < 0.4 else 0
         self.frozen_for = chance.choice([2.0, 9.0, 11.0, 14.0, 40.0])
@@ -73,7 +74,7 @@ class Faults:
     def none(cls) -> Faults:
         """Nothing goes wrong."""
         faults = cls(Random(0))
-        faults.before = faults.after = faults.slow = faults.deaf = 0.0
+        faults.before = faults.after = faults.slow = faults.deaf = faults.locked = 0.0
         faults.crash_at = faults.freeze_at = 0
         faults.cut_off = []
         return faults
@@ -199,6 +200,9 @@ class SimulatedWorker:
 
     def hears(self) -> bool:
         return not self.dead and self.chance.random() >= self.faults.deaf
+
+    def locked(self) -> bool:
+        return self.chance.random() < self.faults.locked
 
     def _is_away(self) -> bool:
         now = self.now()

@@ -140,7 +140,13 @@ class World:
             self.check("a second")
         await asyncio.sleep(2.0)
         self.check("the end")
-        self._fail_on([f"{each.__name__}: {told}" for each in AT_THE_END for told in each.violations(self)])
+        self._fail_on(
+            [
+                f"{each.__name__.rpartition('.')[2]}: {told}"
+                for each in AT_THE_END
+                for told in each.violations(self)
+            ]
+        )
         await self._stop()
 
     def _is_open(self) -> bool:
@@ -278,7 +284,9 @@ class World:
 
     def _publish(self, executed: Executed) -> None:
         """The messages of a read come, some of them twice, some never while things fail."""
-        total = self.chance.randint(1, len(executed.operations))
+        if not executed.messages:
+            executed.messages = self.chance.randint(1, len(executed.operations))
+        total = executed.messages
         for number in range(total):
             for _ in range(self.chance.choice([1, 1, 2])):
                 if self.loop.time() >= CHAOS or self.chance.random() > 0.05:
@@ -293,7 +301,7 @@ class World:
             sub_job, number, name, len(document.body), hashlib.sha256(document.body).hexdigest(), len(told), 0
         )
         if self.twin.arrive(UUID(sub_job), part, pack_outcomes(told), total):
-            self.stored[name] = document.body
+            self.stored.setdefault(name, document.body)
         self.check("a message")
 
 

@@ -30,6 +30,8 @@ class Leases:
         holders: dict[tuple[UUID, UUID], int] = {}
         for worker in world.workers:
             for sub_job_id, attempt in worker.worker._attempts.items():
+                if sub_job_id not in worker.worker._tasks:
+                    continue  # it is only remembered
                 held = (sub_job_id, attempt.sub_job.lease)
                 if held in holders:
                     yield f"workers {holders[held]} and {worker.number} work on {sub_job_id} under one lease"
