@@ -110,6 +110,13 @@ class Circuits:
             return None
         return self._not_made(circuit, circuit.shut_until - self._clock())
 
+    def next_trial(self, plugin_id: int) -> float | None:
+        """Seconds in which no call of this plugin is made; ``None`` when its circuit is closed, or when a
+        probe is under way."""
+        circuit = self._circuits.get(plugin_id)
+        left = 0.0 if circuit is None or circuit.shut_until is None else circuit.shut_until - self._clock()
+        return left if 0.0 < left <= LONGEST_PAUSE else None
+
     async def call(self, plugin_id: int, made: Callable[[], Awaitable[Answer]]) -> Answer | NotArrived:
         """What the plugin answers, or why it was not called. A probe that is cancelled was none."""
         circuit = self._circuits.get(plugin_id, Circuit())
