@@ -9,7 +9,6 @@ sub-jobs waits for, but only while none of them makes progress. An ended one wai
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -17,7 +16,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType
 
-from ran_datajobs.job import DeliveryState, JobType, Stage
+from ran_datajobs.job import DeliveryState, JobType, Stage, WaitCode
 from ran_datajobs.store import waits
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.jobs import JobRow
@@ -26,19 +25,6 @@ from ran_datajobs.store.waits import AfterFacts, CreateFacts, DeliveryFacts, Sub
 
 _NAMED: Final = 3
 """Maximum number of jobs that one text names."""
-
-
-class WaitCode(enum.StrEnum):
-    """What a job or sub-job waits for."""
-
-    OBJECTS = "OBJECTS"  # a bucket that is to take its result objects does not
-    AFTER = "AFTER"  # jobs that it names in ``after`` are open
-    LANE_BUSY = "LANE_BUSY"  # others have the places of its data producer
-    QUARANTINE = "QUARANTINE"  # a write of its data producer may still be executed, and no other one starts
-    CIRCUIT_OPEN = "CIRCUIT_OPEN"  # no call of its plugin is made for a while: many had no answer
-    PLUGIN_UNAVAILABLE = "PLUGIN_UNAVAILABLE"  # calls of its plugin fail
-    LIMIT = "LIMIT"  # admitted; the workers have no room for one more create of its plugin
-    BUS = "BUS"  # its results wait for the message bus, or for a topic that refuses them
 
 
 class WaitingFor(Struct, frozen=True, omit_defaults=True):
@@ -215,16 +201,3 @@ def _of_delivery(delivery: DeliveryFacts) -> WaitingFor:
         )
     detail = f"delivery of the results to topic {delivery.topic}: {delivery.cause}"
     return WaitingFor(WaitCode.BUS, detail, delivery.since, delivery.until)
-
-
-WORDS: Final = {
-    WaitCode.OBJECTS: "the bucket of the results",
-    WaitCode.AFTER: "other jobs",
-    WaitCode.LANE_BUSY: "its place at the data producer",
-    WaitCode.QUARANTINE: "the end of a quarantine",
-    WaitCode.CIRCUIT_OPEN: "the next trial call to the DMI plugin",
-    WaitCode.PLUGIN_UNAVAILABLE: "the DMI plugin",
-    WaitCode.LIMIT: "room in the workers",
-    WaitCode.BUS: "the message bus",
-}
-"""What a job waits for, as people read it."""
