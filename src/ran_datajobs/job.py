@@ -223,7 +223,7 @@ WAITS: Final[dict[WaitCode, tuple[str, str]]] = {
     WaitCode.LIMIT: ("room in the workers", ""),
     WaitCode.BUS: ("the message bus", "gives up at"),
 }
-"""Of each code: what it is, and what happens at ``until``, as people read it; empty: ``until`` is not told."""
+"""Of each code: what it is, and what happens at ``until``, in words; none: it has no ``until``."""
 
 
 class Reason(enum.StrEnum):

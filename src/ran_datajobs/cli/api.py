@@ -88,7 +88,11 @@ class Api:
         target = (
             self._parts.path
             + path
-            + (("&" if "?" in path else "?") + urlencode(given, errors="surrogateescape") if given else "")
+            + (
+                ("&" if "?" in path else "?") + urlencode(given, doseq=True, errors="surrogateescape")
+                if given
+                else ""
+            )
         )
         connection = self._connection()
         try:
