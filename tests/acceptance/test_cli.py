@@ -258,7 +258,7 @@ async def test_status_and_list_say_what_a_job_waits_for(network: Network) -> Non
     """In words, with the cause, since when and until when; the list has the code. After a cancel the job
     says when, and what ended after it."""
     await network.register("silent")
-    network.script("silent", Script(create=(Step(503),)))
+    network.script("silent", Script(create=(Step.BUSY,)))
     job_id = await network.submit("silent")
     async with asyncio.timeout(60):
         while "waitingFor" not in (json_lines(await network.run("status", job_id, "--output", "json"))[0]):

@@ -17,7 +17,7 @@ from ran_datajobs.northbound.problems import documented
 from ran_datajobs.northbound.wire import Alive
 from ran_datajobs.problem import RETRY_AFTER
 
-_PATIENCE: Final = 5.0
+PATIENCE: Final = 5.0
 _EXPOSITION: Final = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
 """The media type of the Prometheus text format; the charset of text is added with the answer."""
 
@@ -34,14 +34,14 @@ async def readyz(api: Api) -> Alive:
     if api.parts.stopping.is_set():
         raise _not_ready("the service is stopping")
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.gather(
                 api.parts.database.ready(),
                 api.parts.bus.ready(),
                 api.parts.objects.ready(api.parts.results_bucket),
             )
     except TimeoutError:
-        raise _not_ready(f"store, bus or objects did not answer within {_PATIENCE:.0f} s") from None
+        raise _not_ready(f"store, bus or objects did not answer within {PATIENCE:.0f} s") from None
     return Alive()
 
 

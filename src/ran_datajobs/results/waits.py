@@ -23,6 +23,9 @@ from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.room import BODY_BYTES, CREATES_PER_PLUGIN
 from ran_datajobs.store.waits import AfterFacts, CreateFacts, DeliveryFacts, SubJobFacts
 
+REFUSED_DELIVERY: Final = 30.0
+"""Seconds after which a delivery is given up that a repeat cannot cure."""
+
 _NAMED: Final = 3
 """Maximum number of jobs that one text names."""
 
@@ -44,7 +47,7 @@ class Patience(Struct, frozen=True):
     give_up: float = 120.0
     sub_job_timeout: float = 3600.0
     delivery: float = 3600.0
-    refused_delivery: float = 30.0
+    refused_delivery: float = REFUSED_DELIVERY
 
 
 async def of_jobs(
