@@ -4,7 +4,7 @@
 import { addresses, getJson } from "./api.js";
 import { h, notice, table } from "./elements.js";
 import { notSucceeded, number, progressBar, percent, statusLabel, statusMark } from "./format.js";
-import { waits } from "./waits.js";
+import { waitMark } from "./waits.js";
 
 const PAGE = 25;
 
@@ -37,7 +37,7 @@ const columns = [
   { label: "Sent", kind: "figure", cell: (subJob) => `${number(subJob.attempts ?? 0)}×` },
   {
     label: "Waits for, or last error", kind: "error",
-    cell: (subJob) => (subJob.waitingFor ? h("div", {}, waits(subJob)) : String(subJob.lastError ?? "–")),
+    cell: (subJob) => h("div", {}, waitMark(subJob), String(subJob.lastError ?? (subJob.waitingFor ? "" : "–"))),
   },
 ];
 
