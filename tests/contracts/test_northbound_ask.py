@@ -495,6 +495,8 @@ async def test_the_schema_is_openapi_and_names_every_call(api: Api) -> None:
             paths.JOB,
             paths.SUB_JOBS,
             paths.FAILURES,
+            paths.OUTCOMES,
+            paths.REQUEST,
             paths.EVENTS,
             paths.CANCEL,
             paths.RETRY,

@@ -32,10 +32,9 @@ left join lateral (
     select a.sub_job_id, a.job_id, a.stage, $2::text is null or a.client = $2 as visible, a.ended_at, a.quarantined_until,
            count(*) over ()::integer as holders
     from sub_job a
-    where a.lane_id = s.lane_id and a.type = s.type
+    where s.stage = 'WAITING' and not s.blocked and not s.cancel_asked and a.lane_id = s.lane_id and a.type = s.type
       and a.stage in ('ADMITTED', 'STARTING', 'TRACKING', 'COLLECTING', 'QUARANTINED')
-    order by visible desc, a.started_at nulls last, a.sub_job_id limit 1) h
-    on s.stage = 'WAITING' and not s.blocked and not s.cancel_asked
+    order by visible desc, a.started_at nulls last, a.sub_job_id limit 1) h on true
 where s.sub_job_id = any ($1::uuid[]);
 
 -- The open jobs that each of these waits for, and when the last of the others ended.
