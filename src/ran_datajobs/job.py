@@ -214,7 +214,7 @@ class WaitCode(enum.StrEnum):
 
 
 WAITS: Final[dict[WaitCode, tuple[str, str]]] = {
-    WaitCode.OBJECTS: ("a bucket that takes no objects", "gives up at"),
+    WaitCode.OBJECTS: ("the bucket of the results", "gives up at"),
     WaitCode.AFTER: ("other jobs", ""),
     WaitCode.LANE_BUSY: ("its turn at the data producer", ""),
     WaitCode.QUARANTINE: ("the end of a quarantine", "over at the latest at"),

@@ -6,7 +6,7 @@ import { moment } from "./format.js";
 
 /** Of each code: what it is, and what happens at `until`. */
 const WAITS = {
-  OBJECTS: ["a bucket that takes no objects", "gives up at"],
+  OBJECTS: ["the bucket of the results", "gives up at"],
   AFTER: ["other jobs", ""],
   LANE_BUSY: ["its turn at the data producer", ""],
   QUARANTINE: ["the end of a quarantine", "over at the latest at"],
