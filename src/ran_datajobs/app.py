@@ -49,6 +49,7 @@ from ran_datajobs.results.objects import ObjectStore, open_folder, open_s3, star
 from ran_datajobs.results.pruner import Pruner, Retention
 from ran_datajobs.results.publisher import DeliveryPatience, Publisher
 from ran_datajobs.results.publishing import PublishLoop
+from ran_datajobs.results.waits import Patience
 from ran_datajobs.runtime import SystemRuntime
 from ran_datajobs.serving import serving
 from ran_datajobs.southbound.http import HttpBounds, PeerHttp
@@ -102,7 +103,15 @@ async def shared_parts(
                     read_slots=settings.read_slots,
                 ),
             ),
-            JobView(Addresses(settings.effective_api_root), settings.finished_spelling),
+            JobView(
+                Addresses(settings.effective_api_root),
+                settings.finished_spelling,
+                Patience(
+                    give_up=settings.dmi_give_up,
+                    sub_job_timeout=settings.sub_job_timeout,
+                    delivery=settings.delivery_give_up,
+                ),
+            ),
         )
 
 
@@ -163,6 +172,7 @@ async def run_api(
             results_bucket=settings.results_bucket,
             version=version("ran-datajobs"),
             finished_spelling=settings.finished_spelling,
+            patience=shared.view.patience,
             allowed_hosts=settings.allowed_hosts,
             limits=Limits(
                 max_body=settings.max_body,

@@ -196,6 +196,36 @@ DELIVERIES: Final[dict[DeliveryState, frozenset[DeliveryState]]] = {
 """The only arrows of a delivery. A redeliver makes it PENDING again."""
 
 
+class WaitCode(enum.StrEnum):
+    """What a job or sub-job waits for; the first that holds is told.
+
+    ``until``, where it is told, is when the service gives up, the plugin is called again, or the quarantine
+    ends at the latest: see :data:`WAITS`.
+    """
+
+    OBJECTS = "OBJECTS"  # a bucket that is to take its result objects does not
+    AFTER = "AFTER"  # jobs that it names in ``after`` are open
+    LANE_BUSY = "LANE_BUSY"  # others have the places of its data producer
+    QUARANTINE = "QUARANTINE"  # a write of its data producer may still be executed, and no other one starts
+    CIRCUIT_OPEN = "CIRCUIT_OPEN"  # no call of its plugin is made for a while: many had no answer
+    PLUGIN_UNAVAILABLE = "PLUGIN_UNAVAILABLE"  # calls of its plugin fail
+    LIMIT = "LIMIT"  # admitted; the workers have no room for one more create of its plugin
+    BUS = "BUS"  # its results wait for the message bus, or for a topic that refuses them
+
+
+WAITS: Final[dict[WaitCode, tuple[str, str]]] = {
+    WaitCode.OBJECTS: ("the bucket of the results", "gives up at"),
+    WaitCode.AFTER: ("other jobs", ""),
+    WaitCode.LANE_BUSY: ("its turn at the data producer", ""),
+    WaitCode.QUARANTINE: ("the end of a quarantine", "over at the latest at"),
+    WaitCode.CIRCUIT_OPEN: ("the next trial call to the DMI plugin", "called again at"),
+    WaitCode.PLUGIN_UNAVAILABLE: ("the DMI plugin", "gives up at"),
+    WaitCode.LIMIT: ("room in the workers", ""),
+    WaitCode.BUS: ("the message bus", "gives up at"),
+}
+"""Of each code: what it is, and what happens at ``until``, in words; none: it has no ``until``."""
+
+
 class Reason(enum.StrEnum):
     """Why an operation did not succeed, where the cause is ours and not the plugin's.
 

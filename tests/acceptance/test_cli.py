@@ -36,6 +36,8 @@ _COMMANDS = [
     ("status",),
     ("watch",),
     ("results",),
+    ("request",),
+    ("outcomes",),
     ("failures",),
     ("cancel",),
     ("retry",),
@@ -190,7 +192,15 @@ async def test_a_job_that_does_not_finish_well_ends_with_1_and_says_why(network:
     assert failures.returncode == 0
     found = {f["operationId"]: f for f in json_lines(failures)}
     assert {name: f["reason"] for name, f in found.items()} == {"bad": "STATUS_108", "nowhere": "UNMATCHED"}
-    assert set(found["bad"]) == {"operationId", "path", "op", "state", "reason", "detail"}
+    assert set(found["bad"]) == {
+        "operationId",
+        "path",
+        "op",
+        "state",
+        "reason",
+        "detail",
+        "dataProducerId",
+    }
 
 
 async def test_failures_are_grouped_by_reason_and_explained(network: Network) -> None:

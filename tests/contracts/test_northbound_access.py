@@ -81,6 +81,8 @@ EXPECTED = {
     ("GET", paths.JOB): {"read", "submit", "admin"},
     ("GET", paths.SUB_JOBS): {"read", "submit", "admin"},
     ("GET", paths.FAILURES): {"read", "submit", "admin"},
+    ("GET", paths.OUTCOMES): {"read", "submit", "admin"},
+    ("GET", paths.REQUEST): {"read", "submit", "admin"},
     ("GET", paths.EVENTS): {"read", "submit", "admin"},
     ("GET", paths.REASONS): {"read", "submit", "admin"},
     ("POST", paths.CANCEL): {"submit", "admin"},

@@ -121,7 +121,7 @@ async def test_a_job_that_failed_in_part_says_why(api: Api) -> None:
 async def test_unknown_jobs_are_a_404_everywhere(unchanged: Api) -> None:
     """An id that never was, and one that is no id, are the same."""
     for job_id in (str(uuid4()), "no-id"):
-        for what in ("", "/subJobs", "/failures", "/events"):
+        for what in ("", "/subJobs", "/failures", "/outcomes", "/request", "/events"):
             assert (await unchanged.get(f"{paths.JOBS}/{job_id}{what}")).problem["status"] == 404
         for what in ("/cancel", "/retry", "/redeliver"):
             assert (await unchanged.post(f"{paths.JOBS}/{job_id}{what}")).problem["status"] == 404
@@ -260,6 +260,7 @@ async def test_failures_are_every_operation_that_did_not_succeed(api: Api) -> No
                 "state": "FAILED",
                 "reason": "NEW_DATA_NODE_VALUE_INVALID",
                 "detail": "out of range",
+                "dataProducerId": None,
             },
             {
                 "operationId": "2",
@@ -268,6 +269,7 @@ async def test_failures_are_every_operation_that_did_not_succeed(api: Api) -> No
                 "state": "UNKNOWN",
                 "reason": "OUTCOME_UNKNOWN",
                 "detail": "-1",
+                "dataProducerId": None,
             },
         ]
     }
@@ -282,8 +284,8 @@ async def test_failures_come_as_lines_and_as_csv(api: Api) -> None:
     table = await api.get(job_path(job_id, "/failures"), headers={"Accept": "text/csv"})
     assert table.headers["Content-Type"].startswith("text/csv")
     rows = list(csv.reader(io.StringIO(table.body.decode(), newline="")))
-    assert rows[0] == ["operationId", "path", "op", "state", "reason", "detail"]
-    assert rows[2] == ["2", "'=cmd()", "replace", "UNKNOWN", "OUTCOME_UNKNOWN", "'-1"]
+    assert rows[0] == ["operationId", "path", "op", "state", "reason", "detail", "dataProducerId"]
+    assert rows[2] == ["2", "'=cmd()", "replace", "UNKNOWN", "OUTCOME_UNKNOWN", "'-1", ""]
     refused = await api.get(job_path(job_id, "/failures"), headers={"Accept": "image/png"})
     assert refused.problem["status"] == 406
 
@@ -517,6 +519,8 @@ async def test_the_schema_is_openapi_and_names_every_call(unchanged: Api) -> Non
             paths.JOB,
             paths.SUB_JOBS,
             paths.FAILURES,
+            paths.OUTCOMES,
+            paths.REQUEST,
             paths.EVENTS,
             paths.CANCEL,
             paths.RETRY,

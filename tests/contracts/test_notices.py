@@ -66,7 +66,7 @@ async def test_a_database_that_is_silently_gone_is_noticed(
     """The other end of the connection vanishes without a word: the follower connects again, says that it may
     have missed something, and hears what comes then."""
     monkeypatch.setattr(notices, "ASKED_EVERY", 0.2)
-    monkeypatch.setattr(notices, "_ANSWER_WITHIN", 0.5)
+    monkeypatch.setattr(notices, "ANSWER_WITHIN", 0.5)
     cable = Cable(database_url)
     heard: asyncio.Queue[str | None] = asyncio.Queue()
     direct = await Database.open(database_url)

@@ -69,8 +69,6 @@ def sub_job(version: int, position: int) -> tuple[int, SubJobAnswer]:
         unknown=0,
         attempts=1,
         last_error=None,
-        objects_cause=None,
-        objects_since=None,
         version=version,
     )
     return version, VIEW.sub_job(row)

@@ -20,8 +20,8 @@ from ran_datajobs.northbound import paths
 from ran_datajobs.northbound.access import choose
 from ran_datajobs.northbound.bodies import is_json
 from ran_datajobs.northbound.cursors import cursor, place_of
-from ran_datajobs.northbound.failures import cell, failure
 from ran_datajobs.northbound.gate import host_name, known_hosts
+from ran_datajobs.northbound.outcomes import cell, outcome_of
 from ran_datajobs.northbound.parameters import as_known
 from ran_datajobs.northbound.retry import to_repeat
 from ran_datajobs.results.addresses import Addresses
@@ -173,7 +173,7 @@ def test_a_failure_tells_the_plugins_word_when_we_have_no_reason() -> None:
         b'"errors": [{"type": "APPLICATION_LAYER_ERROR", "badDataNode": "/A=1", "title": "read only"}]}',
         type=Response,
     )
-    told = failure(response, OperationState.FAILED)
+    told = outcome_of(response, None, {})
     assert told.operation_id == 7
     assert (told.op, told.path, told.state) == ("merge", "/A=1", "FAILED")
     assert told.reason == "APPLICATION_LAYER_ERROR"
@@ -183,7 +183,7 @@ def test_a_failure_tells_the_plugins_word_when_we_have_no_reason() -> None:
 def test_a_failure_without_a_readable_request_is_told_anyway() -> None:
     """A plugin's odd echo of the request hides no failure."""
     response = Response(operation_id="1", status_code=108, status_message="no", request=msgspec.Raw(b"[1]"))
-    assert failure(response, OperationState.UNKNOWN).path == ""
+    assert outcome_of(response, None, {}).path == ""
 
 
 def test_only_known_failures_are_repeated_unless_asked() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import ran_datajobs
 from ran_datajobs.dmi import provmns_errors
 from ran_datajobs.job import ErrorDetail, Op, Operation, OperationState, Reason, Response, Status
-from ran_datajobs.northbound.failures import failure
+from ran_datajobs.northbound.outcomes import outcome_of
 from ran_datajobs.reasons import (
     CODES,
     OURS,
@@ -233,7 +233,7 @@ def shown(responses: Any) -> list[str]:
     found: list[str] = []
     for document in documents(responses):
         written = [each.get("reason") for each in msgspec.json.decode(document.body)["responses"]]
-        read = [failure(each, state_of(each)).reason for each in read_responses(document.body)[0]]
+        read = [outcome_of(each, None, {}).reason for each in read_responses(document.body)[0]]
         assert written == read
         found += read
     return found
@@ -306,4 +306,4 @@ def test_a_result_without_a_reason_is_shown_with_the_one_that_follows(response: 
     bare = msgspec.structs.replace(response, reason="")
     body = msgspec.json.encode({"responses": [bare]})
     (read,) = read_responses(body)[0]
-    assert read.reason == failure(bare, state_of(bare)).reason == reason_of(bare, state_of(bare)) != ""
+    assert read.reason == outcome_of(bare, None, {}).reason == reason_of(bare, state_of(bare)) != ""

@@ -20,6 +20,7 @@ from ran_datajobs.job import (
     LANES,
     OPERATIONS,
     STAGES,
+    WAITS,
     Counts,
     DeliveryState,
     JobType,
@@ -27,6 +28,7 @@ from ran_datajobs.job import (
     OperationState,
     Stage,
     Status,
+    WaitCode,
     lane_state,
     read_status,
     wire_status,
@@ -35,6 +37,7 @@ from ran_datajobs.job import (
 from ran_datajobs.results.verdict import count, verdict, why
 from ran_datajobs.store.database import Database
 
+PAGE_WORDS: Final = Path(ran_datajobs.__file__).parent / "web/static/waits.js"
 LIFECYCLE: Final = Path(__file__).parents[2] / "docs/lifecycle.md"
 
 
@@ -170,6 +173,22 @@ def test_the_arrows_of_a_lane_follow_from_those_of_its_writes() -> None:
         LaneState.OCCUPIED,
         LaneState.QUARANTINED,
     }
+
+
+def test_the_lifecycle_page_says_what_is_waited_for() -> None:
+    """Each code stands once, in the order in which they are looked for, and has an end where one is told."""
+    rows = table_below("| code | waits for | `until` |")
+    assert [row[0].strip(" `") for row in rows] == [code.value for code in WaitCode]
+    assert set(WAITS) == set(WaitCode)
+    assert [row[2].strip() != "–" for row in rows] == [bool(WAITS[code][1]) for code in WaitCode]
+
+
+def test_the_page_has_the_words_of_the_command_line_for_what_is_waited_for() -> None:
+    """The same codes with the same words, in the same order."""
+    lines = re.findall(
+        r'^  (\w+): \["(.*)", "(.*)"\],$', PAGE_WORDS.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert lines == [(code.value, *told) for code, told in WAITS.items()]
 
 
 def test_every_stage_can_be_reached_and_left() -> None:

@@ -19,7 +19,12 @@ from ran_datajobs.errors import DataJobsError, ServerUnreachable, WrongUse
 from ran_datajobs.job import Status, read_status
 
 JSON: Final = "application/json"
-_SILENCE: Final = 60.0
+SILENCE: Final = 60.0
+"""Seconds in which the service must send something."""
+
+RECONNECT_WITHIN: Final = 60.0
+"""Seconds in which a stream of events that broke must be taken up again."""
+
 _MAX_ANSWER: Final = 256 << 20
 _SHOWN_PROBLEMS: Final = 5
 _SHOWN_JOBS: Final = 5
@@ -88,7 +93,11 @@ class Api:
         target = (
             self._parts.path
             + path
-            + (("&" if "?" in path else "?") + urlencode(given, errors="surrogateescape") if given else "")
+            + (
+                ("&" if "?" in path else "?") + urlencode(given, doseq=True, errors="surrogateescape")
+                if given
+                else ""
+            )
         )
         connection = self._connection()
         try:
@@ -107,12 +116,14 @@ class Api:
         host = self._parts.hostname or ""
         if self._parts.scheme == "https":
             trusted = ssl.create_default_context()
-            return http.client.HTTPSConnection(host, self._parts.port, timeout=_SILENCE, context=trusted)
-        return http.client.HTTPConnection(host, self._parts.port, timeout=_SILENCE)
+            return http.client.HTTPSConnection(host, self._parts.port, timeout=SILENCE, context=trusted)
+        return http.client.HTTPConnection(host, self._parts.port, timeout=SILENCE)
 
     # --- events --------------------------------------------------------------------------------------
 
-    def events(self, path: str, *, patience: float = 60.0) -> Iterator[tuple[str, dict[str, Any]]]:
+    def events(
+        self, path: str, *, patience: float = RECONNECT_WITHIN
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         """Name and data of each event of a job, until the ``status`` event of its terminal status.
 
         A stream that breaks is taken up where it broke. Raises ServerUnreachable when the service stays
@@ -182,7 +193,7 @@ def _unreachable(server: str, error: Exception) -> ServerUnreachable:
     if isinstance(error, ssl.SSLCertVerificationError):
         cause = f"its certificate is not trusted ({error.verify_message})"
     elif isinstance(error, TimeoutError):
-        cause = f"silent for {_SILENCE:g} s"
+        cause = f"silent for {SILENCE:g} s"
     else:
         cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return ServerUnreachable(f"no answer from {server}: {cause}. Is it running (datajobs serve)?")

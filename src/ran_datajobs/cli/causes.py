@@ -35,8 +35,12 @@ class Cause(Struct):
 
 def failures(api: Api, job_id: str) -> Iterator[bytes]:
     """The operations that did not succeed, one JSON document each, as they come in."""
-    path = paths.fill(paths.FAILURES, job_id=job_id)
-    with api.open("GET", path, headers={"Accept": NDJSON}) as answer:
+    return outcomes(api, paths.fill(paths.FAILURES, job_id=job_id))
+
+
+def outcomes(api: Api, path: str, **query: Any) -> Iterator[bytes]:
+    """What ``path`` lists, one JSON document each, as they come in."""
+    with api.open("GET", path, query=query, headers={"Accept": NDJSON}) as answer:
         yield from (line for line in answer if line.strip())
 
 

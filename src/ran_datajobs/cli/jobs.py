@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``submit``, ``list``, ``status``, ``watch``, ``failures``, ``cancel``, ``retry``, ``redeliver``."""
+"""``submit``, ``list``, ``status``, ``watch``, ``cancel``, ``retry``, ``redeliver``."""
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -19,7 +18,7 @@ _TRIES = 3
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (submit, list_, status, watch, failures, cancel, retry, redeliver):
+    for command in (submit, list_, status, watch, cancel, retry, redeliver):
         app.command(command.__name__.rstrip("_"), rich_help_panel="Data jobs")(command)
 
 
@@ -139,23 +138,6 @@ def _watch(settings: Settings, api: Api, job_id: str) -> None:
             ended = follow(api, job_id, label=f"job {job_id[:8]}", bars=bars)
         _show_job(settings, api, ended)
     raise typer.Exit(exit_status(ended))
-
-
-@takes_settings(*CLIENT)
-def failures(settings: Settings, job_id: JobId) -> None:
-    """List every operation of a job that did not succeed, by reason, with what to do about it.
-
-    Examples: `datajobs failures 3f0c1a2b` · `datajobs failures 3f0c1a2b --output json | jq -r .path`
-    """
-    from ran_datajobs.cli import causes, show
-
-    api = Api(settings)
-    found = causes.failures(api, job_id_of(api, job_id))
-    if settings.output == "json":
-        for line in found:
-            show.json_line(json.loads(line))
-    else:
-        causes.show_causes(causes.by_reason(found))
 
 
 @takes_settings(*CLIENT)

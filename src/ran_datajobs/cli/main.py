@@ -33,6 +33,7 @@ def build() -> typer.Typer:
         inventory,
         jobs,
         otherside,
+        outcomes,
         results,
         serve,
         tokens,
@@ -58,7 +59,19 @@ def build() -> typer.Typer:
     ) -> None:
         """The options before any command."""
 
-    for part in (demo, serve, otherside, jobs, results, inventory, topics, tokens, dmi_check, effective):
+    for part in (
+        demo,
+        serve,
+        otherside,
+        jobs,
+        outcomes,
+        results,
+        inventory,
+        topics,
+        tokens,
+        dmi_check,
+        effective,
+    ):
         part.add_to(app)
     return app
 

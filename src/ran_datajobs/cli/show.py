@@ -14,7 +14,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
-from ran_datajobs.job import Status, read_status
+from ran_datajobs.job import WAITS, Status, WaitCode, read_status
 
 _COLOURS = {
     Status.FINISHED: "green",
@@ -208,18 +208,31 @@ def delivery_in_words(job: Mapping[str, Any]) -> str:
 
 
 def waits_in_words(job: Mapping[str, Any]) -> str:
-    """What a job waits for, why, and since when; empty when it waits for nothing."""
+    """What a job waits for, why, since when and until when; empty when it waits for nothing."""
     waiting = job.get("waitingFor")
     if not waiting:
         return ""
-    what = "the bucket of the results" if waiting["code"] == "OBJECTS" else waiting["code"]
-    return f"{what}, since {waiting['since']}: {waiting['detail']}"
+    code = waiting["code"]
+    what, at_the_end = WAITS[WaitCode(code)] if code in WaitCode.__members__ else (code, "until")
+    until = f"; {at_the_end} {waiting['until']}" if waiting.get("until") else ""
+    return f"{what}, since {waiting['since']}: {waiting['detail']}{until}"
 
 
 def _status_and_progress(job: Mapping[str, Any]) -> Text:
     known = read_status(job["status"])
     text = status_text(job["status"])
-    return text if known is None or known.terminal else text + Text(f" {job['progressPercentage']}%")
+    if known is None or not known.terminal:
+        text += Text(f" {job['progressPercentage']}%")
+    waiting = job.get("waitingFor")
+    return text + Text(f" {clean(waiting['code'])}") if waiting else text
+
+
+def cancelled_in_words(job: Mapping[str, Any]) -> str:
+    """When a job was cancelled, and how much its plugins did afterwards; empty when it was not."""
+    if "cancelledAt" not in job:
+        return ""
+    count = job.get("endedAfterCancel", 0)
+    return f"at {job['cancelledAt']}; {count} {'operation' if count == 1 else 'operations'} ended after it"
 
 
 def _age(created: str) -> str:
@@ -243,6 +256,7 @@ def job(job: Mapping[str, Any], causes: Sequence[str] = ()) -> None:
         ("Sub-jobs", subs),
         ("Reason", job.get("reason")),
         ("Waits for", waits_in_words(job)),
+        ("Cancelled", cancelled_in_words(job)),
         *(("" if position else "Failures", cause) for position, cause in enumerate(causes)),
         ("Priority", job["priority"]),
         ("Retry of", job.get("retryOf")),

@@ -23,6 +23,9 @@ from ran_datajobs.processes import OWNER_FILE, Program, claim_port, keep_running
 from ran_datajobs.store.embedded import EmbeddedPostgres
 from ran_datajobs.telemetry import SHARED_FOLDER, Event, Logger
 
+READY_WITHIN: Final = 5.0
+"""Seconds in which the API that was started must answer whether it is ready; it is asked again."""
+
 _KILLED_A_MOMENT_AGO: Final = 2.0
 _LONGEST_PAUSE: Final = 5.0
 _WIPE_TRIES: Final = 40
@@ -224,10 +227,10 @@ def _ready(settings: Settings) -> bool:
     if settings.scheme == "https":
         ourselves = ssl._create_unverified_context()  # noqa: S323 - our own child, on this machine
         connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-            host, settings.port, timeout=5, context=ourselves
+            host, settings.port, timeout=READY_WITHIN, context=ourselves
         )
     else:
-        connection = http.client.HTTPConnection(host, settings.port, timeout=5)
+        connection = http.client.HTTPConnection(host, settings.port, timeout=READY_WITHIN)
     try:
         connection.request("GET", paths.READYZ)
         return connection.getresponse().status == 200

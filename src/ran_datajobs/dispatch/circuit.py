@@ -110,6 +110,15 @@ class Circuits:
             return None
         return self._not_made(circuit, circuit.shut_until - self._runtime.now())
 
+    def next_trial(self, plugin_id: int) -> float | None:
+        """Seconds in which no call of this plugin is made; ``None`` when its circuit is closed, or when a
+        probe is under way."""
+        circuit = self._circuits.get(plugin_id)
+        left = (
+            0.0 if circuit is None or circuit.shut_until is None else circuit.shut_until - self._runtime.now()
+        )
+        return left if 0.0 < left <= LONGEST_PAUSE else None
+
     async def call(self, plugin: PluginProfile, made: Callable[[], Awaitable[Answer]]) -> Answer | NotArrived:
         """What the plugin answers, or why it was not called. A probe that is cancelled was none."""
         plugin_id = plugin.plugin_id

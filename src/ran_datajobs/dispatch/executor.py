@@ -446,7 +446,13 @@ class Executor:
             delay = min(delay, max(0.05, self._time_left(attempt)))
         await self._write(
             Postponement(
-                attempt.leased, delay, attempt.sub_job.polls, cause[:_ERROR_LENGTH], unsent=unsent, told=told
+                attempt.leased,
+                delay,
+                attempt.sub_job.polls,
+                cause[:_ERROR_LENGTH],
+                unsent=unsent,
+                told=told,
+                trial=self._circuits.next_trial(attempt.sub_job.plugin_id),
             )
         )
 
@@ -511,6 +517,8 @@ class Executor:
             counts.unknown,
             (error or outcome.error)[:_ERROR_LENGTH].replace("\0", " "),
             self._times.lane_quarantine if quarantine else 0.0,
+            counts.succeeded
+            + (0 if error else counts.failed),  # an error is one of ours: nothing was executed
         )
         await self._write(Ended(settlement, (*written, *kept)))
         failed = await self._computed(len(outcome.responses), lambda: reasons_of(outcome.responses))

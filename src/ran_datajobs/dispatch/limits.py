@@ -18,17 +18,8 @@ from typing import Final
 from ran_datajobs.job import Stage
 from ran_datajobs.southbound.http import most_calls
 from ran_datajobs.store.planning import JobRoom
+from ran_datajobs.store.room import BODY_BYTES, CREATES_PER_PLUGIN, ROWS
 from ran_datajobs.store.sub_jobs import Admitted, LeasedSubJob, PluginRoom, Room
-
-ROWS: Final = 24576
-"""Maximum number of sub-jobs that one worker has leased. One costs about 8 KiB if its operations are few."""
-
-BODY_BYTES: Final = 256 * 1024 * 1024
-"""Maximum size of the operations that one worker holds uncompressed, in bytes. One plugin gets half of it."""
-
-CREATES_PER_PLUGIN: Final = 128
-"""Maximum number of creates that one worker has marked at one plugin and has no answer to. The HTTP client
-sends half as many at a time; the others are on their way through the database."""
 
 CALLS_PER_PLUGIN: Final = 64
 """Maximum number of other calls that one worker has under way at one plugin, and of calls of any kind."""

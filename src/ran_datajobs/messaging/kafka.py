@@ -31,6 +31,9 @@ from ran_datajobs.messaging.topics import INTERNAL_TOPIC, POSITION_TOPIC, STATUS
 T = TypeVar("T")
 
 _SHARDS: Final = 8
+PATIENCE: Final = 15.0
+"""Seconds after which a call of the brokers is given up."""
+
 _THREADS: Final = 6
 _BATCH: Final = 500
 _BATCH_BYTES: Final = 8 * 1024 * 1024
@@ -81,7 +84,7 @@ class KafkaBus:
         settings: Mapping[str, str] | None = None,
         *,
         installation: str,
-        patience: float = 15.0,
+        patience: float = PATIENCE,
     ) -> None:
         """``settings``: more librdkafka settings, such as those of TLS and SASL.
 

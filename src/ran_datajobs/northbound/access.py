@@ -34,6 +34,8 @@ _TABLE: Final = {
     ("GET", paths.JOB): _READERS,
     ("GET", paths.SUB_JOBS): _READERS,
     ("GET", paths.FAILURES): _READERS,
+    ("GET", paths.OUTCOMES): _READERS,
+    ("GET", paths.REQUEST): _READERS,
     ("GET", paths.EVENTS): _READERS,
     ("GET", paths.REASONS): _READERS,
     ("POST", paths.CANCEL): _SUBMITTERS,

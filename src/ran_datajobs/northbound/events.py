@@ -80,7 +80,7 @@ async def job_events(
     known = last_event_id is not None and _VERSION.fullmatch(last_event_id.strip())
     since = int(last_event_id.strip()) if known and last_event_id else 0
     return Stream(
-        _events(api, row, since),
+        _events(api, row, caller.sees, since),
         media_type=EVENT_STREAM,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -102,7 +102,7 @@ class Shown(Struct):
     operations: OperationCounts | None = None
 
 
-async def _events(api: Running, row: JobRow, since: int) -> AsyncIterator[bytes]:
+async def _events(api: Running, row: JobRow, sees: str | None, since: int) -> AsyncIterator[bytes]:
     shown = Shown(since)
     stopped = asyncio.create_task(api.parts.stopping.wait())
     try:
@@ -110,7 +110,7 @@ async def _events(api: Running, row: JobRow, since: int) -> AsyncIterator[bytes]
             yield b"retry: 2000\n\n"
             while not stopped.done():
                 changed.clear()
-                async for piece in _news(api, row.job_id, shown):
+                async for piece in _news(api, row.job_id, sees, shown):
                     yield piece
                 if shown.status is None or shown.status.terminal:
                     return
@@ -132,7 +132,7 @@ async def _woken(changed: asyncio.Event, stopped: asyncio.Task[Any], patience: f
         woken.cancel()
 
 
-async def _news(api: Running, job_id: UUID, shown: Shown) -> AsyncIterator[bytes]:
+async def _news(api: Running, job_id: UUID, sees: str | None, shown: Shown) -> AsyncIterator[bytes]:
     """The events since ``shown``. Afterwards ``shown.status`` is ``None`` when the job is gone."""
     place = (shown.version, jobs.LAST_POSITION)
     complete = False
@@ -145,12 +145,15 @@ async def _news(api: Running, job_id: UUID, shown: Shown) -> AsyncIterator[bytes
             changed = await jobs.changed_sub_jobs(
                 connection, job_id, behind=place, until=row.version, limit=_SUB_JOBS_AT_ONCE
             )
-            counts = await jobs.count_sub_jobs(connection, [job_id]) if row.status is not shown.status else {}
-        complete = len(changed) < _SUB_JOBS_AT_ONCE
+            complete = len(changed) < _SUB_JOBS_AT_ONCE
+            sub_jobs = await api.view.sub_jobs(connection, changed, sees)
+            job = api.view.job(row, {}) if complete else None
+            if complete and row.status is not shown.status:
+                (job,) = await api.view.jobs(connection, [row], sees)
         if changed:
             place = (changed[-1].version, changed[-1].position)
-        job = api.view.job(row, counts.get(job_id, {})) if complete else None
-        for piece in encode(row, job, [(sub.version, api.view.sub_job(sub)) for sub in changed], shown):
+        versions = (sub_job.version for sub_job in changed)
+        for piece in encode(row, job, list(zip(versions, sub_jobs, strict=True)), shown):
             yield piece
 
 

@@ -53,7 +53,7 @@ def existing(row: JobRow | None) -> JobRow:
 @get(paths.JOB, responses=documented(400, 401, 403, 404, 406, 503), tags=["data jobs"])
 async def get_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnswer:
     """A data job as it stands."""
-    return await _answer(api, await visible_job(api, caller, job_id))
+    return await _answer(api, caller, await visible_job(api, caller, job_id))
 
 
 @get(paths.JOBS, responses=documented(400, 401, 403, 406, 503), tags=["data jobs"])
@@ -80,8 +80,7 @@ async def list_jobs(
             connection, caller.sees, status=wanted, type=type, before=before, limit=limit + 1, ids=ids
         )
         page = found[:limit]
-        counts = await jobs.count_sub_jobs(connection, [row.job_id for row in page])
-    items = [api.view.job(row, counts[row.job_id]) for row in page]
+        items = await api.view.jobs(connection, page, caller.sees)
     return JobPage(items, cursor(_JOB, page[-1].seq) if len(found) > limit else None)
 
 
@@ -95,8 +94,8 @@ async def list_sub_jobs(
         existing(await jobs.find(connection, job_id, caller.sees))
         behind = -1 if place is None else min(place, jobs.LAST_POSITION)
         found = await jobs.sub_jobs(connection, job_id, after=behind, limit=limit + 1)
-    page = found[:limit]
-    items = [api.view.sub_job(row) for row in page]
+        page = found[:limit]
+        items = await api.view.sub_jobs(connection, page, caller.sees)
     return SubJobPage(items, cursor(_SUB_JOB, page[-1].position) if len(found) > limit else None)
 
 
@@ -124,7 +123,7 @@ async def cancel_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAns
     row, is_new = await api.parts.database.retried(ask)
     if is_new:
         api.parts.log.info(Event.JOB_CANCEL_ASKED, job_id=str(job_id), client=caller.name)
-    return await _answer(api, row)
+    return await _answer(api, caller, row)
 
 
 @post(
@@ -148,13 +147,13 @@ async def redeliver(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnsw
             )
         await delivery.redeliver(connection, job_id, datetime.now(UTC))
         row = existing(await jobs.find(connection, job_id, caller.sees))
-    return await _answer(api, row)
+    return await _answer(api, caller, row)
 
 
-async def _answer(api: Running, row: JobRow) -> JobAnswer:
+async def _answer(api: Running, caller: Client, row: JobRow) -> JobAnswer:
     async with api.parts.database.connection() as connection:
-        counts = await jobs.count_sub_jobs(connection, [row.job_id])
-    return api.view.job(row, counts[row.job_id])
+        (answer,) = await api.view.jobs(connection, [row], caller.sees)
+    return answer
 
 
 def _wanted_status(text: str | None) -> Status | None:

@@ -8,8 +8,8 @@ must never become a real write, nor a misspelt filter a list of everything.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import Any, Final, get_args, get_origin
 from urllib.parse import unquote_plus
 
 from litestar import Request
@@ -51,16 +51,20 @@ def check_names(request: Request[Any, Any, Any]) -> None:
     query: bytes = request.scope["query_string"]
     opt = request.route_handler.opt
     if query and not opt.get(ANY) and request.method != "OPTIONS":
-        names = [name for name, _ in _query_parameters(request)]
+        fields = dict(_query_parameters(request))
         one_day = NOT_OFFERED if opt.get(OFFERED_ONE_DAY) else {}
-        request.scope["query_string"] = as_known(query, names, one_day)
+        lists = {name for name, field in fields.items() if _is_list(field)}
+        request.scope["query_string"] = as_known(query, fields, one_day, lists)
 
 
-def as_known(query: bytes, names: Iterable[str], one_day: Mapping[str, str]) -> bytes:
-    """The query with its names spelt as in ``names``.
+def as_known(
+    query: bytes, names: Iterable[str], one_day: Mapping[str, str], lists: Set[str] = frozenset()
+) -> bytes:
+    """The query with its names spelt as in ``names``; those in ``lists`` may stand several times.
 
-    Raises InvalidRequest for a name that is not there, with the nearest one that is, and for one that stands
-    twice: nobody can tell which was meant. Raises Impossible for one of ``one_day``, by lower-case name.
+    Raises InvalidRequest for a name that is not there, with the nearest one that is, and for another one
+    that stands twice: nobody can tell which was meant. Raises Impossible for one of ``one_day``, by
+    lower-case name.
     """
     known = {name.lower(): name for name in names}
     faults: list[tuple[str, str]] = []
@@ -69,7 +73,9 @@ def as_known(query: bytes, names: Iterable[str], one_day: Mapping[str, str]) -> 
         spelt, equals, value = piece.partition(b"=")
         given = unquote_plus(spelt.decode("latin-1"))
         name = given.lower()
-        if name in pieces:
+        if name in pieces and known[name] in lists:
+            pieces[name] += b"&" + known[name].encode() + equals + value
+        elif name in pieces:
             faults.append((known[name], "stands twice: give it once"))
         elif name in known:
             pieces[name] = known[name].encode() + equals + value
@@ -94,6 +100,10 @@ def _query_parameters(request: Request[Any, Any, Any]) -> Iterator[tuple[str, Fi
     for name, field in request.route_handler.parsed_fn_signature.parameters.items():
         if isinstance(field.kwarg_definition, QueryParameter):
             yield _wire_name(name, field), field
+
+
+def _is_list(field: FieldDefinition) -> bool:
+    return any(get_origin(each) is list for each in (field.annotation, *get_args(field.annotation)))
 
 
 def _wire_name(name: str, field: FieldDefinition) -> str:

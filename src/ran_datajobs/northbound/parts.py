@@ -27,6 +27,7 @@ from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.announce import Announcer
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
+from ran_datajobs.results.waits import Patience
 from ran_datajobs.store.changes import JobChanges
 from ran_datajobs.store.database import Database
 from ran_datajobs.telemetry import Logger, Metrics
@@ -55,6 +56,7 @@ class NorthboundParts(Struct, frozen=True):
     results_bucket: str
     version: str
     finished_spelling: str = "FINSHED"
+    patience: Patience = Patience()
     allowed_hosts: tuple[str, ...] = ()
     limits: Limits = Limits()
     onap_status: bool = False
@@ -80,7 +82,7 @@ class Running(Struct, frozen=True):
     def of(cls, parts: NorthboundParts) -> Running:
         """A running API over ``parts``."""
         addresses = Addresses(parts.api_root.rstrip("/"))
-        view = JobView(addresses, parts.finished_spelling)
+        view = JobView(addresses, parts.finished_spelling, parts.patience)
         return cls(
             parts=parts,
             addresses=addresses,

@@ -21,7 +21,7 @@ from ran_datajobs.northbound.wire import Alive
 from ran_datajobs.problem import RETRY_AFTER
 from ran_datajobs.store.figures import figures
 
-_PATIENCE: Final = 5.0
+PATIENCE: Final = 5.0
 TEXT_FORMATS: Final = ("text/plain", "application/openmetrics-text")
 EXPOSITION: Final = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
 """The media type of the Prometheus text format; the charset of text is added with the answer."""
@@ -39,14 +39,14 @@ async def readyz(api: Api) -> Alive:
     if api.parts.stopping.is_set():
         raise _not_ready("the service is stopping")
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.gather(
                 api.parts.database.ready(),
                 api.parts.bus.ready(),
                 api.parts.objects.ready(api.parts.results_bucket),
             )
     except TimeoutError:
-        raise _not_ready(f"store, bus or objects did not answer within {_PATIENCE:.0f} s") from None
+        raise _not_ready(f"store, bus or objects did not answer within {PATIENCE:.0f} s") from None
     return Alive()
 
 
@@ -63,7 +63,7 @@ async def metrics(api: Api) -> Response[bytes]:
     database, which are left out while it is away."""
     of_store: dict[str, Mapping[str, float]] = {}
     with contextlib.suppress(StoreUnavailable, TimeoutError):
-        async with asyncio.timeout(_PATIENCE), api.parts.database.connection() as connection:
+        async with asyncio.timeout(PATIENCE), api.parts.database.connection() as connection:
             of_store = await figures(connection)
     return Response(api.parts.metrics.exposition(of_store), media_type=EXPOSITION)
 

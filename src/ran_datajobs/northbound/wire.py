@@ -54,7 +54,8 @@ ReasonWord = Annotated[
 
 
 class Failure(Struct, frozen=True, rename="camel"):
-    """An operation that did not succeed, and why."""
+    """An operation that did not succeed, and why. ``data_producer_id`` is null where no data producer got
+    it."""
 
     operation_id: str | int
     path: str
@@ -62,6 +63,37 @@ class Failure(Struct, frozen=True, rename="camel"):
     state: str
     reason: ReasonWord
     detail: str
+    data_producer_id: str | None
+
+
+class OperationOutcome(Struct, frozen=True, rename="camel"):
+    """An operation with its outcome. ``reason`` and ``detail`` are empty when it succeeded. ``value``: of a
+    write, what the request says.
+
+    ``data_producer_id`` is null where no data producer got it.
+    """
+
+    operation_id: str | int
+    path: str
+    op: str
+    state: str
+    reason: str
+    detail: str
+    data_producer_id: str | None
+    value: Raw | UnsetType = UNSET
+
+
+class OutcomeList(Struct, frozen=True):
+    """Operations with their outcomes."""
+
+    items: list[OperationOutcome]
+
+
+class RequestPage(Struct, frozen=True):
+    """Operations as they came; ``next`` is the cursor of the page behind this one."""
+
+    items: list[Raw]
+    next: str | None
 
 
 class ReasonList(Struct, frozen=True):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.errors import Impossible
 from ran_datajobs.job import ActivationMode, Ignored, JobType, Op, Operation
@@ -88,6 +88,12 @@ def read_accepted(body: bytes) -> JobRequest:
     lines: list[WriteLine] = []
     head = _checked_quickly(body, len(body), lines)
     return _read_with_care(body, len(body), accepted=True) if head is None else _request(head, lines)
+
+
+def operations_as_they_came(body: bytes) -> list[Raw]:
+    """The operations of a body that was accepted, in order: their bytes as they stand in it."""
+    data = open_envelope(body, Problems(), UnknownKeys())[1]
+    return msgspec.json.decode(data, type=list[Raw]) if data else []
 
 
 def _read_with_care(body: bytes, max_operations: int, *, accepted: bool = False) -> JobRequest:

@@ -23,12 +23,12 @@ class Announcer:
 
     async def jobs_changed(self, connection: Connection, job_ids: Sequence[UUID]) -> None:
         """Announce the status that each of these jobs has now."""
-        sub_jobs = await jobs.count_sub_jobs(connection, job_ids)
         messages = []
         for job_id in sorted(job_ids):
             row = await jobs.find(connection, job_id, None)
             if row is not None:
-                body = msgspec.json.encode(self._view.job(row, sub_jobs.get(job_id, {})))
+                (answer,) = await self._view.jobs(connection, [row], row.client)
+                body = msgspec.json.encode(answer)
                 messages.append(
                     delivery.status_message(job_id, row.destination, row.version, body, datetime.now(UTC))
                 )

@@ -7,7 +7,7 @@ of TS 28.622.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal
 from uuid import UUID
@@ -15,7 +15,11 @@ from uuid import UUID
 from msgspec import UNSET, Struct, UnsetType
 
 from ran_datajobs.job import Counts, IgnoredKey, Status, wire_status
+from ran_datajobs.results import waits
 from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.results.waits import Patience, WaitingFor
+from ran_datajobs.store import jobs as store_jobs
+from ran_datajobs.store.database import Connection
 from ran_datajobs.store.jobs import JobRow, SubJobRow
 
 WireStatus = Literal[
@@ -38,19 +42,12 @@ class OperationCounts(Struct, frozen=True, rename="camel"):
     pending: int
 
 
-class WaitingFor(Struct, frozen=True):
-    """What a job or sub-job waits for, why, and since when (RFC 3339, UTC). OBJECTS: the bucket that is to
-    take its result objects does not."""
-
-    code: Literal["OBJECTS"]
-    detail: str
-    since: datetime
-
-
 class JobAnswer(Struct, frozen=True, rename="camel"):
     """A data job. ``reason`` is there when it is FAILED or PARTIALLY_FAILED. Times are RFC 3339, UTC.
 
     ``delivery_detail`` is why the delivery waits or has failed, and ``waiting_for`` what the job waits for.
+    After a cancel, ``cancelled_at`` is when it was accepted and ``ended_after_cancel`` how many operations
+    plugins had executed, with or without success, that were counted after it.
     ``ignored`` is there when keys of the request mean nothing here: the first 100 of ``ignored_count``.
     """
 
@@ -72,6 +69,8 @@ class JobAnswer(Struct, frozen=True, rename="camel"):
     delivery_state: Literal["PENDING", "DELIVERED", "FAILED"]
     delivery_detail: str | UnsetType = UNSET
     waiting_for: WaitingFor | UnsetType = UNSET
+    cancelled_at: datetime | UnsetType = UNSET
+    ended_after_cancel: int | UnsetType = UNSET
     reason: str | UnsetType = UNSET
     ignored: tuple[IgnoredKey, ...] | UnsetType = UNSET
     ignored_count: int | UnsetType = UNSET
@@ -92,16 +91,33 @@ class SubJobAnswer(Struct, frozen=True, rename="camel"):
 
 
 class JobView(Struct, frozen=True):
-    """Turns stored rows into what goes over the wire."""
+    """Turns stored rows into what goes over the wire. ``patience``: until when what waits is tried."""
 
     addresses: Addresses
     finished: str
+    patience: Patience = Patience()
 
     def status(self, status: Status) -> WireStatus:
         """The spelling of ``status`` that goes over the wire."""
         return wire_status(status, self.finished)  # type: ignore[return-value]  # the settings allow two spellings
 
-    def job(self, row: JobRow, sub_jobs: Mapping[Status, int]) -> JobAnswer:
+    async def jobs(self, connection: Connection, rows: Sequence[JobRow], sees: str | None) -> list[JobAnswer]:
+        """The jobs as GET shows them; they name only jobs of the client ``sees``, ``None``: everybody's."""
+        counts = await store_jobs.count_sub_jobs(connection, [row.job_id for row in rows])
+        waiting = await waits.of_jobs(connection, rows, sees, self.patience)
+        return [self.job(row, counts[row.job_id], waiting.get(row.job_id)) for row in rows]
+
+    async def sub_jobs(
+        self, connection: Connection, rows: Sequence[SubJobRow], sees: str | None
+    ) -> list[SubJobAnswer]:
+        """The sub-jobs as the list shows them; as :meth:`jobs`."""
+        open_ones = [row.sub_job_id for row in rows if not row.status.terminal]
+        waiting = await waits.of_sub_jobs(connection, open_ones, sees, self.patience)
+        return [self.sub_job(row, waiting.get(row.sub_job_id)) for row in rows]
+
+    def job(
+        self, row: JobRow, sub_jobs: Mapping[Status, int], waiting: WaitingFor | None = None
+    ) -> JobAnswer:
         """The job as GET shows it. ``sub_jobs``: how many are in which status."""
         return JobAnswer(
             job_id=row.job_id,
@@ -121,13 +137,15 @@ class JobView(Struct, frozen=True):
             sub_jobs={self.status(status): count for status, count in sub_jobs.items()},
             delivery_state=row.delivery_state.value,
             delivery_detail=row.delivery_detail or UNSET,
-            waiting_for=_waiting(row.waits_cause, row.waits_since),
+            waiting_for=waiting or UNSET,
+            cancelled_at=row.cancelled_at or UNSET,
+            ended_after_cancel=UNSET if row.ended_after_cancel is None else row.ended_after_cancel,
             reason=(row.reason or "") if row.status in _TELL_REASON else UNSET,
             ignored=row.ignored.keys if row.ignored else UNSET,
             ignored_count=row.ignored.count if row.ignored else UNSET,
         )
 
-    def sub_job(self, row: SubJobRow) -> SubJobAnswer:
+    def sub_job(self, row: SubJobRow, waiting: WaitingFor | None = None) -> SubJobAnswer:
         """The sub-job as the list shows it."""
         return SubJobAnswer(
             sub_job_id=row.sub_job_id,
@@ -138,7 +156,7 @@ class JobView(Struct, frozen=True):
             operations=_counts(row.counts),
             attempts=row.attempts,
             last_error=row.last_error,
-            waiting_for=_waiting(row.objects_cause, row.objects_since),
+            waiting_for=waiting or UNSET,
         )
 
 
@@ -149,10 +167,6 @@ def progress(counts: Counts, *, terminal: bool) -> int:
     if counts.total == 0:
         return 0
     return min(99, (counts.total - counts.pending) * 100 // counts.total)
-
-
-def _waiting(cause: str | None, since: datetime | None) -> WaitingFor | UnsetType:
-    return UNSET if cause is None or since is None else WaitingFor("OBJECTS", cause, since)
 
 
 def _counts(counts: Counts) -> OperationCounts:

@@ -40,6 +40,15 @@ if TYPE_CHECKING:
 MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
 """An object is one conditional put: a multipart upload would drop the condition."""
 
+CONNECT_WITHIN: Final = 5.0
+"""Seconds in which the S3 service must take a connection."""
+
+ANSWER_WITHIN: Final = 60.0
+"""Seconds in which the S3 service must answer a request in full."""
+
+GIVE_UP: Final = 15.0
+"""Seconds within which a request that failed is sent again, three times at most."""
+
 JSON_CONTENT_TYPE: Final = "application/json"
 
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -349,7 +358,7 @@ def open_s3(
     secret_access_key: str | None = None,
     session_token: str | None = None,
     virtual_hosted: bool = False,
-    give_up: timedelta = timedelta(seconds=15),
+    give_up: timedelta = timedelta(seconds=GIVE_UP),
 ) -> ObjectStore:
     """An object store at any S3 service. ``endpoint`` is its http or https address; ``None`` is Amazon's.
 
@@ -380,8 +389,8 @@ def open_s3(
             credential_provider=keys,
             client_options={
                 "allow_http": endpoint is not None and endpoint.startswith("http://"),
-                "connect_timeout": timedelta(seconds=5),
-                "timeout": timedelta(seconds=60),
+                "connect_timeout": timedelta(seconds=CONNECT_WITHIN),
+                "timeout": timedelta(seconds=ANSWER_WITHIN),
             },
             retry_config={
                 "max_retries": 3,

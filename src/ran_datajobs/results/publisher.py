@@ -21,6 +21,7 @@ from ran_datajobs.errors import BusUnavailable, Fenced, StorageUnavailable, Topi
 from ran_datajobs.messaging.bus import Bus, Message, OutboxMessage
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.results.responses import message_value
+from ran_datajobs.results.waits import REFUSED_DELIVERY
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Connection, Database
 
@@ -41,7 +42,7 @@ class DeliveryPatience(Struct, frozen=True):
     first_retry: float = 0.5
     longest_retry: float = 30.0
     give_up: float = 3600.0
-    give_up_refused: float = 30.0
+    give_up_refused: float = REFUSED_DELIVERY
 
 
 async def take_turn(

@@ -33,7 +33,9 @@ _SESSION_NAME = "ran-datajobs "
 _DEADLOCK_TRIES = 4
 _MIGRATION_TRIES = 20
 _MIGRATION_PAUSE = 0.5
-_MIGRATION_SECONDS = 3600.0
+MIGRATION_WITHIN: Final = 3600.0
+"""Seconds in which a migration must be done."""
+
 _RETIRED_TABLES_UNTIL = 2
 _WORKER_TABLE_UNTIL = 8
 
@@ -56,7 +58,18 @@ _SESSION: Final = {
 It is told by SET: a pooler refuses to connect with these, and lets them through as statements."""
 
 _SHARING_ROUNDS = 5
-_FIRST_ANSWER_WITHIN = 15.0
+CONNECT_WITHIN: Final = 15.0
+"""Seconds in which the database must take a session, and answer for the first time in it."""
+
+STATEMENT_WITHIN: Final = 60.0
+"""Seconds in which a statement must be answered."""
+
+POOL_WITHIN: Final = 10.0
+"""Seconds in which one of the sessions of a process must be free."""
+
+READY_WITHIN: Final = 5.0
+"""Seconds in which the database must answer the question whether it is there."""
+
 _SESSIONS_NEEDED = (
     "DATAJOBS_DATABASE_URL leads to a connection pooler that gives each transaction another session, and "
     "notices, settings of a session and advisory locks need one that stays: choose session pooling "
@@ -128,7 +141,7 @@ async def check_sessions(url: str) -> None:
     Raises StoreUnavailable when the database is away, WrongUse when the address is wrong.
     """
     with store_errors(), _address_errors():
-        async with asyncio.timeout(_FIRST_ANSWER_WITHIN), _connected(url) as one, _connected(url) as other:
+        async with asyncio.timeout(CONNECT_WITHIN), _connected(url) as one, _connected(url) as other:
             try:
                 shared = await _share_sessions(one, other)
             except asyncpg.PostgresConnectionError as error:
@@ -141,7 +154,7 @@ async def check_sessions(url: str) -> None:
 
 @contextlib.asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    connection = await asyncpg.connect(url, timeout=_FIRST_ANSWER_WITHIN)
+    connection = await asyncpg.connect(url, timeout=CONNECT_WITHIN)
     try:
         yield connection
     finally:
@@ -224,7 +237,8 @@ class Database:
                 max_size=size,
                 init=prepare,
                 reset=reset,
-                command_timeout=60,
+                timeout=CONNECT_WITHIN,
+                command_timeout=STATEMENT_WITHIN,
                 server_settings={"application_name": name},
             )
         return cls(pool, url, name, unchanged)
@@ -237,7 +251,7 @@ class Database:
     async def session(self) -> AsyncIterator[Connection]:
         """One connection; what its session takes, an advisory lock, is given back at the end."""
         with store_errors():
-            async with self.pool.acquire(timeout=10) as connection:
+            async with self.pool.acquire(timeout=POOL_WITHIN) as connection:
                 yield connection
 
     @contextlib.asynccontextmanager
@@ -273,9 +287,11 @@ class Database:
     async def listen_connection(self) -> asyncpg.Connection[asyncpg.Record]:
         """A connection of its own, for LISTEN; the caller closes it."""
         with store_errors():
-            connection = await asyncpg.connect(self._url, server_settings={"application_name": self._name})
+            connection = await asyncpg.connect(
+                self._url, timeout=CONNECT_WITHIN, server_settings={"application_name": self._name}
+            )
             try:
-                await connection.execute(_session(self._name), timeout=_FIRST_ANSWER_WITHIN)
+                await connection.execute(_session(self._name), timeout=CONNECT_WITHIN)
             except BaseException:
                 connection.terminate()
                 raise
@@ -293,7 +309,7 @@ class Database:
     async def ready(self) -> None:
         """Return when the database answers; raise StoreUnavailable otherwise."""
         async with self.connection() as connection:
-            await connection.fetchval(_SQL["ready"], timeout=5)
+            await connection.fetchval(_SQL["ready"], timeout=READY_WITHIN)
 
     async def migrate(self, waits: Callable[[str], None] = lambda _cause: None) -> int | None:
         """Bring the schema up to date, one process at a time (advisory lock), in one transaction.
@@ -326,7 +342,7 @@ class Database:
 
     async def _migrate(self) -> int | None:
         known = migrations()
-        async with self.transaction(idle=_MIGRATION_SECONDS) as connection:
+        async with self.transaction(idle=MIGRATION_WITHIN) as connection:
             await connection.execute(_SQL["lock_migrations"])
             await connection.execute(_SQL["wait_for_locks_briefly"])
             await connection.execute(_SQL["create_schema_version"])
@@ -341,7 +357,7 @@ class Database:
             if 0 < current < len(known):
                 await self._check_old_workers(connection, current)
             for number, name, text in known[current:]:
-                await connection.execute(text, timeout=_MIGRATION_SECONDS)
+                await connection.execute(text, timeout=MIGRATION_WITHIN)
                 await connection.execute(_SQL["record_migration"], number, name)
         return len(known) if current < len(known) else None
 

@@ -21,10 +21,8 @@ from ran_datajobs.store.database import Connection
 from ran_datajobs.store.queries import named_queries
 
 _SQL = named_queries("jobs")
-_FIND = _SQL["find_job"].replace(":waits", _SQL["waits"])
-_LIST_OF = _SQL["list_jobs"].replace(":waits", _SQL["waits"])
-_LIST = _LIST_OF.replace(":jobs", "data_job")
-_LIST_BY_ID = _LIST_OF.replace(":jobs", f"({_SQL['jobs_by_id']})")
+_LIST = _SQL["list_jobs"].replace(":jobs", "data_job")
+_LIST_BY_ID = _SQL["list_jobs"].replace(":jobs", f"({_SQL['jobs_by_id']})")
 
 TOPIC, BUCKET = "TOPIC", "BUCKET"
 
@@ -62,8 +60,10 @@ class NewJob(Struct, frozen=True):
 class JobRow(Struct, frozen=True):
     """A job as it stands. ``version`` is raised by every visible change.
 
-    ``delivery_detail``: why its delivery waits or has failed. ``waits_cause``: why it, or one of its
-    sub-jobs, cannot write result objects, since ``waits_since``.
+    ``delivery_detail``: why its delivery waits or has failed. ``objects_cause``: why its plan or its finish
+    cannot write result objects, since ``objects_since``. ``blocked``: a job that it names in ``after`` is
+    open. ``cancelled_at``: when its cancel was accepted; ``ended_after_cancel``: operations that plugins had
+    executed and that were counted after it.
     ``ignored``: the keys of its request that mean nothing here; ``None`` when there are none.
     """
 
@@ -95,8 +95,12 @@ class JobRow(Struct, frozen=True):
     ended_at: datetime | None
     version: int
     ignored: Ignored | None = None
-    waits_cause: str | None = None
-    waits_since: datetime | None = None
+    blocked: bool = False
+    sub_jobs_open: int = 0
+    objects_cause: str | None = None
+    objects_since: datetime | None = None
+    cancelled_at: datetime | None = None
+    ended_after_cancel: int | None = None
 
     @property
     def bucket_named(self) -> str:
@@ -134,8 +138,6 @@ class SubJobRow(Struct, frozen=True):
     unknown: int
     attempts: int
     last_error: str | None
-    objects_cause: str | None
-    objects_since: datetime | None
     version: int
 
     @property
@@ -265,7 +267,7 @@ async def insert(
 
 async def find(connection: Connection, job_id: UUID, client: str | None) -> JobRow | None:
     """The job, or ``None`` when there is none that ``client`` may see."""
-    row = await connection.fetchrow(_FIND, job_id, client)
+    row = await connection.fetchrow(_SQL["find_job"], job_id, client)
     return None if row is None else _read_job(row)
 
 

@@ -29,7 +29,7 @@ ASKED_EVERY: Final = 15.0
 """Seconds after which a silent connection is asked whether the database is still at its other end: a machine
 that vanished says nothing."""
 
-_ANSWER_WITHIN: Final = 5.0
+ANSWER_WITHIN: Final = 5.0
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
 
@@ -63,6 +63,6 @@ async def _until_lost(database: Database, channel: str, news: Callable[[str | No
                 await asyncio.wait_for(lost.wait(), ASKED_EVERY)
             if not lost.is_set():
                 with store_errors():
-                    await connection.fetchval(_SQL["ready"], timeout=_ANSWER_WITHIN)
+                    await connection.fetchval(_SQL["ready"], timeout=ANSWER_WITHIN)
     finally:
         connection.terminate()

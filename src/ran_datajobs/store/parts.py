@@ -103,18 +103,25 @@ async def record(connection: Connection, job_id: UUID, parts: Sequence[Part]) ->
 
 async def listing(connection: Connection, job_id: UUID) -> list[Part]:
     """Every part of a job: its sub-jobs in their order, the unmatched operations last."""
-    return [
-        Part(
-            row["sub_job"],
-            row["sequence"],
-            row["key"],
-            row["bytes"],
-            row["sha256"],
-            row["operations"],
-            row["failed"],
-        )
-        for row in await connection.fetch(_SQL["parts_of_job"], job_id)
-    ]
+    return [_part(row) for row in await connection.fetch(_SQL["parts_of_job"], job_id)]
+
+
+async def listing_by_producer(connection: Connection, job_id: UUID) -> list[tuple[Part, str | None]]:
+    """The same, those of one sub-job side by side, each with its data producer, where there is one."""
+    rows = await connection.fetch(_SQL["parts_by_producer"], job_id)
+    return [(_part(row), row["data_producer_id"]) for row in rows]
+
+
+def _part(row: Any) -> Part:
+    return Part(
+        row["sub_job"],
+        row["sequence"],
+        row["key"],
+        row["bytes"],
+        row["sha256"],
+        row["operations"],
+        row["failed"],
+    )
 
 
 async def arrived(connection: Connection, job_id: UUID, sub_job: str, total: int | None) -> Arrived:

@@ -150,7 +150,8 @@ class Postponement(Struct, frozen=True):
     """The sub-job is due again after ``delay`` seconds; its lease ends. ``error``: what is wrong, or empty.
 
     ``unsent``: its create provably did not arrive. ``told``: the terminal status that the plugin told, when
-    its result could not be had yet.
+    its result could not be had yet. ``trial``: seconds in which no call of the plugin is made, where its
+    circuit is open.
     """
 
     leased: Leased
@@ -159,6 +160,7 @@ class Postponement(Struct, frozen=True):
     error: str = ""
     unsent: bool = False
     told: Status | None = None
+    trial: float | None = None
 
 
 class Collecting(Struct, frozen=True):
@@ -171,7 +173,8 @@ class Collecting(Struct, frozen=True):
 
 
 class Settlement(Struct, frozen=True):
-    """The end of a sub-job. ``quarantine`` seconds: its plugin may still be executing it for so long."""
+    """The end of a sub-job. ``quarantine`` seconds: its plugin may still be executing it for so long.
+    ``executed``: of its operations those that the plugin has executed, with or without success."""
 
     leased: Leased
     status: Status
@@ -181,6 +184,7 @@ class Settlement(Struct, frozen=True):
     unknown: int = 0
     error: str = ""
     quarantine: float = 0.0
+    executed: int = 0
 
 
 async def insert(connection: Connection, job_id: UUID, sub_jobs: Sequence[NewSubJob]) -> list[int]:
@@ -394,6 +398,7 @@ async def postpone(connection: Connection, postponed: Sequence[Postponement]) ->
         [p.unsent for p in postponed],
         [p.error for p in postponed],
         [None if p.told is None else p.told.value for p in postponed],
+        [p.trial for p in postponed],
     )
     return {row["sub_job_id"] for row in rows}
 
@@ -462,13 +467,13 @@ async def settle(
 async def _count(connection: Connection, done: Sequence[Settlement]) -> list[UUID]:
     sums: dict[UUID, list[int]] = {}
     for s in done:
-        of_job = sums.setdefault(s.leased.job_id, [0] * 6)
+        of_job = sums.setdefault(s.leased.job_id, [0] * 7)
         cancelled = int(s.status is Status.CANCELLED)
-        for i, n in enumerate((1, s.succeeded, s.failed, s.not_started, s.unknown, cancelled)):
+        for i, n in enumerate((1, s.succeeded, s.failed, s.not_started, s.unknown, cancelled, s.executed)):
             of_job[i] += n
     job_ids = sorted(sums)
     rows = await connection.fetch(
-        _SQL["count_settled"], job_ids, *([sums[job_id][i] for job_id in job_ids] for i in range(6))
+        _SQL["count_settled"], job_ids, *([sums[job_id][i] for job_id in job_ids] for i in range(7))
     )
     return [row["job_id"] for row in rows if row["sub_jobs_open"] == 0]
 

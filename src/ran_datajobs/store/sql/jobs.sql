@@ -36,27 +36,15 @@ where k.created_at <= clock_timestamp() - interval '24 hours'
 returning true;
 
 -- name: find_job
-select j.*, o.waits_cause, o.waits_since from data_job j left join lateral (:waits) o on true
-where j.job_id = $1 and ($2::text is null or j.client = $2);
+select * from data_job where job_id = $1 and ($2::text is null or client = $2);
 
 -- name: list_jobs
-select j.*, o.waits_cause, o.waits_since from (
-    select * from :jobs d
-    where ($1::text is null or client = $1)
-      and ($2::job_status is null or status = $2)
-      and ($3::job_type is null or type = $3)
-      and ($4::bigint is null or seq < $4)
-    order by seq desc limit $5) j left join lateral (:waits) o on true
-order by j.seq desc;
-
--- name: waits
--- Why, and since when, a job or one of its sub-jobs cannot write result objects: a part of the statements above.
-select w.cause as waits_cause, w.since as waits_since
-from (select j.objects_cause as cause, j.objects_since as since where j.objects_cause is not null
-      union all
-      (select s.objects_cause, s.objects_since from sub_job s
-       where s.job_id = j.job_id and s.objects_cause is not null order by s.objects_since limit 1)) w
-order by w.since limit 1
+select * from :jobs d
+where ($1::text is null or client = $1)
+  and ($2::job_status is null or status = $2)
+  and ($3::job_type is null or type = $3)
+  and ($4::bigint is null or seq < $4)
+order by seq desc limit $5;
 
 -- name: jobs_by_id
 -- Few jobs are in a range of ids: it comes first, whatever the planner knows of it.
@@ -91,7 +79,8 @@ select body from job_request where job_id = $1;
 select * from data_job where job_id = $1 and ($2::text is null or client = $2) for no key update;
 
 -- name: cancel_job
-update data_job set status = 'CANCELLING', cancel_asked = true, version = version + 1
+update data_job
+set status = 'CANCELLING', cancel_asked = true, version = version + 1, cancelled_at = clock_timestamp(), ended_after_cancel = 0
 where job_id = $1 returning *;
 
 -- name: pushed_sub_job

@@ -21,6 +21,12 @@ from result_part p left join sub_job s on s.sub_job_id = nullif(p.sub_job, 'unma
 where p.job_id = $1
 order by s.position nulls last, coalesce(p.message, p.sequence), p.piece;
 
+-- name: parts_by_producer
+select p.sub_job, p.sequence, p.key, p.bytes, p.sha256, p.operations, p.failed, l.data_producer_id
+from result_part p left join sub_job s on s.sub_job_id = nullif(p.sub_job, 'unmatched')::uuid left join lane l using (lane_id)
+where p.job_id = $1
+order by s.position nulls last, p.sub_job, coalesce(p.message, p.sequence), p.piece;
+
 -- name: arrived
 select count(distinct p.number)::integer as messages,
        (count(distinct p.number) filter (where $3::integer is null or p.number < $3))::integer as below_total,

@@ -250,7 +250,8 @@ where s.sub_job_id = h.sub_job_id and s.lease = h.lease and v.job_id = s.job_id
 returning s.sub_job_id, s.attention;
 
 -- A row that another process changed meanwhile is due at once. An empty error: nothing is wrong.
--- $5 unsent: the create provably did not arrive. $7: the terminal status that the plugin told, once it has.
+-- $5 unsent: the create provably did not arrive. $7: the terminal status that the plugin told, once it has. $8: seconds in
+-- which no call of the plugin is made.
 -- name: postpone
 update sub_job s
 set due_at = case when s.attention then clock_timestamp() else clock_timestamp() + make_interval(secs => h.delay) end,
@@ -263,10 +264,11 @@ set due_at = case when s.attention then clock_timestamp() else clock_timestamp()
     trouble_since = case when h.error = '' then null
                          when h.told is not null and s.told is null then clock_timestamp()
                          else coalesce(s.trouble_since, clock_timestamp()) end,
+    circuit_until = clock_timestamp() + make_interval(secs => h.trial),
     objects_cause = case when h.error = '' then s.objects_cause end,
     objects_since = case when h.error = '' then s.objects_since end
-from unnest($1::uuid[], $2::uuid[], $3::float8[], $4::integer[], $5::boolean[], $6::text[], $7::text[])
-     as h (sub_job_id, lease, delay, polls, unsent, error, told)
+from unnest($1::uuid[], $2::uuid[], $3::float8[], $4::integer[], $5::boolean[], $6::text[], $7::text[], $8::float8[])
+     as h (sub_job_id, lease, delay, polls, unsent, error, told, trial)
 where s.sub_job_id = h.sub_job_id and s.lease = h.lease
 returning s.sub_job_id;
 
@@ -333,10 +335,11 @@ set succeeded = j.succeeded + case when j.fanned_out then 0 else c.succeeded end
     failed = j.failed + case when j.fanned_out then 0 else c.failed end,
     not_started = j.not_started + case when j.fanned_out then 0 else c.not_started end,
     unknown = j.unknown + case when j.fanned_out then 0 else c.unknown end,
+    ended_after_cancel = least(j.ended_after_cancel + c.executed, j.operations),
     sub_jobs_open = j.sub_jobs_open - c.settled, cancelled_sub_jobs = j.cancelled_sub_jobs + c.cancelled,
     due_at = case when j.sub_jobs_open = c.settled then clock_timestamp() else j.due_at end
-from unnest($1::uuid[], $2::integer[], $3::integer[], $4::integer[], $5::integer[], $6::integer[], $7::integer[])
-     as c (job_id, settled, succeeded, failed, not_started, unknown, cancelled)
+from unnest($1::uuid[], $2::integer[], $3::integer[], $4::integer[], $5::integer[], $6::integer[], $7::integer[], $8::integer[])
+     as c (job_id, settled, succeeded, failed, not_started, unknown, cancelled, executed)
 where j.job_id = c.job_id
 returning j.job_id, j.sub_jobs_open;
 

@@ -6,13 +6,14 @@ import { h, notice, settle } from "./elements.js";
 import { follow } from "./events.js";
 import { failuresSection } from "./failures.js";
 import {
-  COUNTS, duration, ignoredKeys, isTerminal, jobLink, jobTitle, moment, notSucceeded, number, percent, progressBar, statusMark,
+  COUNTS, duration, ignoredKeys, isTerminal, jobLink, jobTitle, moment, notSucceeded, number, percent, plural, progressBar, statusMark,
 } from "./format.js";
 import { jobActions } from "./job-actions.js";
 import { paced, pause } from "./pace.js";
 import { stale } from "./problems.js";
 import { resultsSection } from "./result-objects.js";
 import { subJobsSection } from "./sub-jobs.js";
+import { waits } from "./waits.js";
 
 const TOLD = ["status", "progressPercentage", "operations", "subJobs", "startedAt", "endedAt", "deliveryState", "reason"];
 const LOOK_EVERY = 10; // seconds: what a job waits for is told by no event
@@ -37,15 +38,11 @@ function facts(job) {
     [job.endedAt ? "Took" : "Running for", job.startedAt ? duration(job.startedAt, job.endedAt) : "–"],
     ["Throughput", rate],
   ];
+  if (job.cancelledAt) {
+    rows.push(["Cancelled", moment(job.cancelledAt)], ["Ended after the cancel", plural(job.endedAfterCancel ?? 0, "operation")]);
+  }
   if (job.retryOf) rows.push(["Retry of", h("a", { href: jobLink(job.retryOf) }, String(job.retryOf).slice(0, 8))]);
   return rows.map(([label, value]) => h("div", {}, h("dt", {}, label), h("dd", {}, ...[value].flat())));
-}
-
-/** What the job waits for, or an empty line. */
-function waits({ waitingFor }) {
-  if (!waitingFor) return [];
-  const what = waitingFor.code === "OBJECTS" ? "the bucket of the results" : waitingFor.code;
-  return [h("strong", {}, `Waits for ${what}: `), `${waitingFor.detail} (since `, moment(waitingFor.since), ")"];
 }
 
 function countTiles(counts = {}) {

@@ -8,13 +8,14 @@ import {
 } from "./format.js";
 import { pause } from "./pace.js";
 import { stale } from "./problems.js";
+import { waitMark } from "./waits.js";
 
 const PAGE = 50;
 const BUSY = 1_500; // while a shown job is open
 const CALM = 3_000; // else: a new one shows up soon
 
 const columns = [
-  { label: "Status", kind: "narrow", cell: (job) => statusMark(job.status) },
+  { label: "Status", kind: "narrow", cell: (job) => h("div", {}, statusMark(job.status), waitMark(job)) },
   {
     label: "Job", kind: "name",
     cell: (job) => h("div", {}, h("a", { href: jobLink(job.jobId) }, jobTitle(job)),

@@ -4,6 +4,7 @@
 import { addresses, getJson } from "./api.js";
 import { h, notice, table } from "./elements.js";
 import { notSucceeded, number, progressBar, percent, statusLabel, statusMark } from "./format.js";
+import { waitMark } from "./waits.js";
 
 const PAGE = 25;
 
@@ -34,7 +35,10 @@ const columns = [
     },
   },
   { label: "Sent", kind: "figure", cell: (subJob) => `${number(subJob.attempts ?? 0)}×` },
-  { label: "Last error", kind: "error", cell: (subJob) => String(subJob.lastError ?? "–") },
+  {
+    label: "Waits for, or last error", kind: "error",
+    cell: (subJob) => h("div", {}, waitMark(subJob), String(subJob.lastError ?? (subJob.waitingFor ? "" : "–"))),
+  },
 ];
 
 /** `{element, load, showCounts}`: `load` asks for the page that is shown again. */

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``request``, ``outcomes``, ``failures``: the operations of a data job, and what became of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Final
+
+import typer
+
+from ran_datajobs.cli.api import Api, job_id_of
+from ran_datajobs.cli.jobs import JobId
+from ran_datajobs.cli.options import CLIENT, Settings, takes_settings
+
+_AT_ONCE: Final = 1000
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (request, outcomes, failures):
+        app.command(rich_help_panel="Data jobs")(command)
+
+
+@takes_settings(*CLIENT)
+def request(settings: Settings, job_id: JobId) -> None:
+    """Print the operations of a job as they were submitted, in their order.
+
+    Example: `datajobs request 3f0c1a2b --output json > operations.ndjson`
+    """
+    from ran_datajobs.cli import show
+
+    api = Api(settings)
+    operations = _operations(api, job_id_of(api, job_id))
+    if settings.output == "json":
+        for operation in operations:
+            show.json_line(operation)
+    else:
+        rows = (
+            (each.get("operationId"), each.get("op"), each.get("path"), _value_of(each))
+            for each in operations
+        )
+        show.table(("OPERATION", "OP", "PATH", "VALUE"), rows)
+
+
+def _operations(api: Api, job_id: str) -> Iterator[dict[str, Any]]:
+    from ran_datajobs.northbound import paths
+
+    cursor: str | None = None
+    while True:
+        page = api.get(paths.fill(paths.REQUEST, job_id=job_id), limit=_AT_ONCE, cursor=cursor)
+        yield from page["items"]
+        cursor = page["next"]
+        if cursor is None:
+            return
+
+
+def _value_of(operation: dict[str, Any]) -> str:
+    if "value" not in operation:
+        return ""
+    return json.dumps(operation["value"], ensure_ascii=False, separators=(",", ":"))
+
+
+@takes_settings(*CLIENT)
+def outcomes(
+    settings: Settings,
+    job_id: JobId,
+    state: Annotated[
+        list[str] | None, typer.Option(help="only this state, e.g. FAILED; may stand several times")
+    ] = None,
+    reason: Annotated[
+        list[str] | None, typer.Option(help="only this reason, e.g. UNMATCHED; may stand several times")
+    ] = None,
+    data_producer: Annotated[
+        list[str] | None, typer.Option(help="only this data producer; may stand several times")
+    ] = None,
+    below: Annotated[str | None, typer.Option(help="only this FDN and what is below it")] = None,
+) -> None:
+    """List the operations of a job with their outcomes; those that are still pending are left out.
+
+    Examples: `datajobs outcomes 3f0c1a2b --state FAILED --below /SubNetwork=Europe` · `datajobs outcomes
+    3f0c1a2b --output json | jq -r .path`
+    """
+    from ran_datajobs.cli import causes, show
+    from ran_datajobs.northbound import paths
+
+    api = Api(settings)
+    found = causes.outcomes(
+        api,
+        paths.fill(paths.OUTCOMES, job_id=job_id_of(api, job_id)),
+        state=[each.upper().replace("-", "_") for each in state or ()],
+        reason=reason,
+        dataProducerId=data_producer,
+        below=below,
+    )
+    if settings.output == "json":
+        for line in found:
+            show.json_line(json.loads(line))
+    else:
+        told = map(json.loads, found)
+        show.table(
+            ("OPERATION", "STATE", "OP", "PATH", "VALUE", "REASON"),
+            (
+                (each["operationId"], _state(each), each["op"], each["path"], _value_of(each), each["reason"])
+                for each in told
+            ),
+        )
+
+
+def _state(outcome: dict[str, Any]) -> str:
+    return str(outcome["state"]).lower().replace("_", " ")
+
+
+@takes_settings(*CLIENT)
+def failures(settings: Settings, job_id: JobId) -> None:
+    """List every operation of a job that did not succeed, by reason, with what to do about it.
+
+    Examples: `datajobs failures 3f0c1a2b` · `datajobs failures 3f0c1a2b --output json | jq -r .path`
+    """
+    from ran_datajobs.cli import causes, show
+
+    api = Api(settings)
+    found = causes.failures(api, job_id_of(api, job_id))
+    if settings.output == "json":
+        for line in found:
+            show.json_line(json.loads(line))
+    else:
+        causes.show_causes(causes.by_reason(found))

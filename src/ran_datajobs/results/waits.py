@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What jobs and sub-jobs wait for, in words. Nothing waits without a name, and nothing is told that is not
+known from the rows.
+
+A sub-job waits for the first of these that holds: its objects; the jobs that its job names in ``after``; its
+place in the lane; its plugin; the limits of the workers. An open job waits for what the first of its open
+sub-jobs waits for, but only while none of them makes progress. An ended one waits for its delivery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from msgspec import UNSET, Struct, UnsetType
+
+from ran_datajobs.job import DeliveryState, JobType, Stage, WaitCode
+from ran_datajobs.store import waits
+from ran_datajobs.store.database import Connection
+from ran_datajobs.store.jobs import JobRow
+from ran_datajobs.store.room import BODY_BYTES, CREATES_PER_PLUGIN
+from ran_datajobs.store.waits import AfterFacts, CreateFacts, DeliveryFacts, SubJobFacts
+
+REFUSED_DELIVERY: Final = 30.0
+"""Seconds after which a delivery is given up that a repeat cannot cure."""
+
+_NAMED: Final = 3
+"""Maximum number of jobs that one text names."""
+
+
+class WaitingFor(Struct, frozen=True, omit_defaults=True):
+    """What a job or sub-job waits for, why, since when, and until when at the latest where that is known
+    (RFC 3339, UTC)."""
+
+    code: WaitCode
+    detail: str
+    since: datetime
+    until: datetime | UnsetType = UNSET
+
+
+class Patience(Struct, frozen=True):
+    """Seconds after which the service gives up what is waited for: a plugin, a sub-job, a delivery, and a
+    delivery that a repeat cannot cure. A plugin's registration may say otherwise of the first two."""
+
+    give_up: float = 120.0
+    sub_job_timeout: float = 3600.0
+    delivery: float = 3600.0
+    refused_delivery: float = REFUSED_DELIVERY
+
+
+async def of_jobs(
+    connection: Connection, rows: Collection[JobRow], sees: str | None, patience: Patience
+) -> dict[UUID, WaitingFor]:
+    """What each of these jobs waits for, without those that wait for nothing; ``sees``: as in the store."""
+    found: dict[UUID, WaitingFor] = {}
+    ended = [r.job_id for r in rows if r.status.terminal and r.delivery_state is DeliveryState.PENDING]
+    if ended:
+        for each in await waits.deliveries(connection, ended, patience.delivery, patience.refused_delivery):
+            found[each.job_id] = _of_delivery(each)
+    unfinished = [r for r in rows if not r.status.terminal]
+    for row in unfinished:
+        if row.objects_cause is not None and row.objects_since is not None:
+            found[row.job_id] = WaitingFor(WaitCode.OBJECTS, row.objects_cause, row.objects_since)
+    unplanned = [r.job_id for r in unfinished if r.blocked and not r.planned and r.cancelled_at is None]
+    if unplanned:
+        for job_id, after in (await waits.after_jobs(connection, unplanned, sees)).items():
+            if job_id not in found and (wait := _of_after(after)):
+                found[job_id] = wait
+    busy = [r.job_id for r in unfinished if r.sub_jobs_open and r.job_id not in found]
+    standing = await waits.standing_jobs(connection, busy) if busy else {}
+    of_first = await of_sub_jobs(connection, standing.values(), sees, patience)
+    return found | {job_id: of_first[first] for job_id, first in standing.items() if first in of_first}
+
+
+async def of_sub_jobs(
+    connection: Connection, sub_job_ids: Collection[UUID], sees: str | None, patience: Patience
+) -> dict[UUID, WaitingFor]:
+    """What each of these sub-jobs waits for, without those that wait for nothing."""
+    if not sub_job_ids:
+        return {}
+    facts = await waits.sub_jobs(connection, sub_job_ids, sees)
+    waiting = {each.job_id for each in facts if each.stage is Stage.WAITING}
+    after = await waits.after_jobs(connection, waiting, sees) if waiting else {}
+    unclaimed = {each.plugin_id for each in facts if each.unclaimed}
+    creates = await waits.creates(connection, unclaimed) if unclaimed else {}
+    told = (
+        (each.sub_job_id, _of(each, after.get(each.job_id), creates.get(each.plugin_id), patience))
+        for each in facts
+    )
+    return {sub_job_id: wait for sub_job_id, wait in told if wait is not None}
+
+
+def _of(
+    facts: SubJobFacts, after: AfterFacts | None, creates: CreateFacts | None, patience: Patience
+) -> WaitingFor | None:
+    if facts.stage in (Stage.QUARANTINED, Stage.SETTLED):
+        return None
+    if facts.objects_cause is not None and facts.objects_since is not None:
+        return WaitingFor(WaitCode.OBJECTS, facts.objects_cause, facts.objects_since)
+    if facts.blocked:
+        return None if after is None else _of_after(after)
+    if facts.holder is not None:
+        return _of_lane(facts, after)
+    if facts.trouble_since is not None:
+        return _of_plugin(facts, facts.trouble_since, patience)
+    if facts.unclaimed and facts.due_at is not None and creates is not None:
+        return _of_limit(facts, facts.due_at, creates)
+    return None
+
+
+def _of_after(after: AfterFacts) -> WaitingFor | None:
+    named = after.visible or []
+    if not named and not after.hidden:
+        return None
+    return WaitingFor(WaitCode.AFTER, f"the end of {_jobs(named, after.hidden)}", after.created_at)
+
+
+def _jobs(named: Sequence[UUID], hidden: int) -> str:
+    more = len(named) - _NAMED + hidden if len(named) > _NAMED else hidden
+    words = [f"job {each}" for each in named[:_NAMED]]
+    if more and words:
+        words.append(f"{more} more {_plural('job', more)}")
+    elif more:
+        words.append(f"{more} {_plural('job', more)} of other clients")
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else noun + "s"
+
+
+def _of_lane(facts: SubJobFacts, after: AfterFacts | None) -> WaitingFor:
+    """It waits for its place since it was planned, or since the last job ended that its job waited for."""
+    since = _latest(facts.created_at, None if after is None else after.ended_at)
+    holder = f"sub-job {facts.holder} of job {facts.holder_job}" if facts.holder_visible else ""
+    lane = f"data producer {facts.data_producer_id!r} of DMI plugin {facts.url}"
+    if facts.holder_stage is Stage.QUARANTINED:
+        what = holder or "a write of another client"
+        return WaitingFor(
+            WaitCode.QUARANTINE,
+            f"{lane} may still execute {what}, whose outcome is unknown: it starts no other write before",
+            _latest(since, facts.holder_ended_at),
+            facts.quarantined_until or UNSET,
+        )
+    if facts.type is JobType.WRITE:
+        what = holder or "one of another client"
+        return WaitingFor(
+            WaitCode.LANE_BUSY, f"{lane} executes one write at a time, at present {what}", since
+        )
+    count = facts.holders or 1
+    what = f"; one of them is {holder}" if holder else ""
+    reads = f"{count} {_plural('read', count)}"
+    return WaitingFor(
+        WaitCode.LANE_BUSY, f"{lane} executes {reads} at present, as many as its read slots{what}", since
+    )
+
+
+def _latest(first: datetime, *others: datetime | None) -> datetime:
+    return max([first, *(each for each in others if each is not None)])
+
+
+def _of_plugin(facts: SubJobFacts, since: datetime, patience: Patience) -> WaitingFor:
+    gives_up = since + _seconds(facts.give_up, patience.give_up)
+    if facts.stage in (Stage.TRACKING, Stage.COLLECTING) and facts.started_at is not None:
+        times_out = facts.started_at + _seconds(facts.sub_job_timeout, patience.sub_job_timeout)
+        gives_up = min(gives_up, times_out)
+    cause = f"DMI plugin {facts.url}: {facts.last_error or 'a call of it failed'}"
+    if facts.circuit_until is not None:
+        told = f"{gives_up:%Y-%m-%dT%H:%M:%SZ}"
+        return WaitingFor(WaitCode.CIRCUIT_OPEN, f"{cause}; gives up at {told}", since, facts.circuit_until)
+    return WaitingFor(WaitCode.PLUGIN_UNAVAILABLE, cause, since, gives_up)
+
+
+def _seconds(registered: float | None, usual: float) -> timedelta:
+    return timedelta(seconds=usual if registered is None else registered)
+
+
+def _of_limit(facts: SubJobFacts, since: datetime, creates: CreateFacts) -> WaitingFor | None:
+    """A worker takes no more creates of a plugin than these; the limits are the worker's own."""
+    if creates.creates >= CREATES_PER_PLUGIN:
+        under_way = f"{creates.creates} creates"
+    elif creates.bytes >= BODY_BYTES // 2:
+        under_way = f"creates with {creates.bytes} bytes of operations"
+    else:
+        return None
+    return WaitingFor(
+        WaitCode.LIMIT,
+        f"{under_way} are under way at DMI plugin {facts.url}, as many as one worker process sends; more"
+        " processes (DATAJOBS_WORKERS) send more",
+        since,
+    )
+
+
+def _of_delivery(delivery: DeliveryFacts) -> WaitingFor:
+    bucket = delivery.topic.removeprefix("s3:")
+    if bucket != delivery.topic:
+        return WaitingFor(
+            WaitCode.OBJECTS,
+            f"copies of the results to bucket {bucket}: {delivery.cause}",
+            delivery.since,
+            delivery.until,
+        )
+    detail = f"delivery of the results to topic {delivery.topic}: {delivery.cause}"
+    return WaitingFor(WaitCode.BUS, detail, delivery.since, delivery.until)

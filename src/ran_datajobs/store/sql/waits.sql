@@ -1,0 +1,64 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- What jobs and sub-jobs wait for, as far as their rows tell it. $2: whose jobs may be named; null: everybody's.
+
+-- Open jobs of which no sub-job makes progress: by the first of their open sub-jobs. A sub-job makes progress when it is at
+-- its plugin, or about to be claimed or ended, and no call of it has failed since its last success.
+-- name: standing_jobs
+select o.job_id, s.sub_job_id
+from (
+    select s.job_id, min(s.position) as first
+    from sub_job s
+    where s.job_id = any ($1::uuid[]) and s.stage in ('WAITING', 'ADMITTED', 'STARTING', 'TRACKING', 'COLLECTING')
+    group by s.job_id
+    having not bool_or(
+        s.objects_cause is null and s.trouble_since is null
+        and case s.stage when 'WAITING' then s.cancel_asked
+                         when 'ADMITTED' then s.cancel_asked or s.due_at > clock_timestamp() - make_interval(secs => $2)
+                         else true end)) o
+join sub_job s on s.job_id = o.job_id and s.position = o.first;
+
+-- What the row of each sub-job tells. Of those that have the places of its lane one that may be named comes first.
+-- name: sub_jobs
+select s.sub_job_id, s.job_id, s.type, s.stage, s.created_at, s.started_at, s.objects_cause, s.objects_since,
+       s.trouble_since, s.last_error, case when s.circuit_until > clock_timestamp() then s.circuit_until end as circuit_until,
+       s.due_at, s.plugin_id, p.url, p.give_up, p.sub_job_timeout, l.data_producer_id,
+       s.stage = 'WAITING' and s.blocked and not s.cancel_asked as blocked,
+       s.stage = 'ADMITTED' and s.lease is null and not s.cancel_asked
+           and s.due_at <= clock_timestamp() - make_interval(secs => $3) as unclaimed,
+       h.sub_job_id as holder, h.job_id as holder_job, h.stage as holder_stage, h.visible as holder_visible, h.holders,
+       h.ended_at as holder_ended_at, h.quarantined_until
+from sub_job s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id
+left join lateral (
+    select a.sub_job_id, a.job_id, a.stage, $2::text is null or a.client = $2 as visible, a.ended_at, a.quarantined_until,
+           count(*) over ()::integer as holders
+    from sub_job a
+    where s.stage = 'WAITING' and not s.blocked and not s.cancel_asked and a.lane_id = s.lane_id and a.type = s.type
+      and a.stage in ('ADMITTED', 'STARTING', 'TRACKING', 'COLLECTING', 'QUARANTINED')
+    order by visible desc, a.started_at nulls last, a.sub_job_id limit 1) h on true
+where s.sub_job_id = any ($1::uuid[]);
+
+-- The open jobs that each of these waits for, and when the last of the others ended.
+-- name: after_jobs
+select j.job_id, j.created_at,
+       array_agg(a.job_id order by a.seq) filter (where a.ended_at is null and ($2::text is null or a.client = $2)) as visible,
+       (count(*) filter (where a.ended_at is null and not ($2::text is null or a.client = $2)))::integer as hidden,
+       max(a.ended_at) as ended_at
+from data_job j join data_job a on a.job_id = any (j.after_jobs)
+where j.job_id = any ($1::uuid[])
+group by j.job_id;
+
+-- Creates that workers have under way: of each plugin, what the worker with the most of them has.
+-- name: creates
+select plugin_id, max(creates)::integer as creates, max(bytes)::bigint as bytes
+from (select s.plugin_id, s.leased_by, count(*) as creates, sum(coalesce(s.body_bytes, 10 * octet_length(s.body), 0)) as bytes
+      from sub_job s where s.lease is not null and s.stage = 'STARTING' group by 1, 2) w
+where plugin_id = any ($1::bigint[]) group by plugin_id;
+
+-- Ended jobs whose delivery waits: since when, and until when it is tried. $2, $3: seconds until one is given up, and one
+-- that a repeat cannot cure.
+-- name: deliveries
+select t.job_id, t.topic, t.cause, t.since,
+       t.since + make_interval(secs => case when t.refused then least($2::float8, $3::float8) else $2::float8 end) as until
+from delivery_trouble t join data_job j using (job_id)
+where t.job_id = any ($1::uuid[]) and j.delivery_state = 'PENDING'
+  and t.topic = case j.destination_kind when 'TOPIC' then j.destination else 's3:' || j.destination end;
