@@ -20,6 +20,7 @@ from msgspec import Struct
 from ran_datajobs.checkpoints import Reached, pass_by
 from ran_datajobs.config import Settings
 from ran_datajobs.dispatch.attempt import DispatchTimes
+from ran_datajobs.dispatch.canceller import Canceller
 from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.finisher import Finisher
@@ -206,27 +207,31 @@ async def run_worker(
         limits = DispatchLimits()
         admission = Admission(aging=settings.priority_aging, read_slots=settings.read_slots)
         write = TransitionWriter(shared.database, announcer, admission, log, chance)
+        circuits = Circuits(Peers(http).plugin, chance)
+        times = DispatchTimes(
+            give_up=settings.dmi_give_up,
+            sub_job_timeout=settings.sub_job_timeout,
+            lane_quarantine=settings.lane_quarantine,
+            result_idle=settings.result_idle,
+        )
         executor = Executor(
             write,
-            Circuits(Peers(http).plugin, chance),
+            circuits,
             ResultObjects(shared.database, shared.objects),
             limits,
-            DispatchTimes(
-                give_up=settings.dmi_give_up,
-                sub_job_timeout=settings.sub_job_timeout,
-                lane_quarantine=settings.lane_quarantine,
-                result_idle=settings.result_idle,
-            ),
+            times,
             chance,
             stopping,
             reached,
         )
+        canceller = Canceller(shared.database, worker_id, circuits, limits, times, log, chance, reached)
         worker = Worker(
             shared.database,
             worker_id,
             Planner(shared.database, shared.owners, shared.objects, write, limits, worker_id, reached),
             Finisher(shared.database, shared.objects, announcer, write, settings.finished_spelling, reached),
             executor,
+            canceller,
             write,
             limits,
             stopping,

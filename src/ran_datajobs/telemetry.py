@@ -41,6 +41,7 @@ class Event(enum.StrEnum):
     SUB_JOB_STARTED = "sub_job.started"
     SUB_JOB_ENDED = "sub_job.ended"
     SUB_JOB_IN_TROUBLE = "sub_job.in_trouble"
+    BULK_CANCEL_REFUSED = "bulk_cancel.refused"
     LANE_QUARANTINED = "lane.quarantined"
     LANE_ADMISSION_REFUSED = "lane.admission_refused"
     TRANSITION_REFUSED = "sub_job.transition_refused"
@@ -81,6 +82,7 @@ FIELDS: Final[Mapping[Event, frozenset[str]]] = {
     Event.SUB_JOB_STARTED: frozenset({"job_id", "sub_job_id", "plugin", "data_producer_id"}),
     Event.SUB_JOB_ENDED: frozenset({"job_id", "sub_job_id", "status", "cause"}),
     Event.SUB_JOB_IN_TROUBLE: frozenset({"job_id", "sub_job_id", "cause", "pause"}),
+    Event.BULK_CANCEL_REFUSED: frozenset({"job_id", "plugin", "cause"}),
     Event.LANE_QUARANTINED: frozenset({"lane_id", "sub_job_id", "seconds"}),
     Event.LANE_ADMISSION_REFUSED: frozenset({"lane_id", "cause"}),
     Event.TRANSITION_REFUSED: frozenset({"sub_job_id", "cause"}),

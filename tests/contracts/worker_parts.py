@@ -22,6 +22,7 @@ import zstandard
 from ran_datajobs import telemetry
 from ran_datajobs.checkpoints import Reached, pass_by
 from ran_datajobs.dispatch.attempt import DispatchTimes
+from ran_datajobs.dispatch.canceller import Canceller
 from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.finisher import Finisher
@@ -76,6 +77,7 @@ class InProcessPlugin:
         self.polled: list[StatusAnswer] = [Polled(Status.FINISHED)]
         self.results: ResultAnswer = SUCCEEDED
         self.cancelled: CancelAnswer = CancelTaken()
+        self.cancelled_whole: list[CancelAnswer] = [CancelTaken()]
         self.before_create: asyncio.Event | None = None
         self.before_poll: asyncio.Event | None = None
 
@@ -104,6 +106,14 @@ class InProcessPlugin:
         self.calls.append("cancel")
         self.polled, self.results = [Polled(Status.CANCELLED)], Responses(())
         return self.cancelled
+
+    async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
+        """Note the call; nothing more is executed, and every status is CANCELLED."""
+        self.calls.append(f"cancel all of {job_id}")
+        answer = _next(self.cancelled_whole)
+        if isinstance(answer, CancelTaken):
+            self.polled, self.results = [Polled(Status.CANCELLED)], Responses(())
+        return answer
 
     @property
     def created(self) -> list[str]:
@@ -169,15 +179,19 @@ def worker_parts(
     announcer = Announcer(JobView(Addresses("http://127.0.0.1"), DEFAULT_FINISHED_SPELLING))
     log = telemetry.logger()
     write = TransitionWriter(database, announcer, ADMISSION, log, chance)
+    circuits = Circuits(lambda _: plugin, chance)
     executor = Executor(
         write,
-        Circuits(lambda _: plugin, chance),
+        circuits,
         results,
         limits,
         times or DispatchTimes(),
         chance,
         stopping,
         reached,
+    )
+    canceller = Canceller(
+        database, worker_id, circuits, limits, times or DispatchTimes(), log, chance, reached
     )
     planner = Planner(database, index or OwnerIndex(database), objects, write, limits, worker_id, reached)
     finisher = Finisher(database, objects, announcer, write, DEFAULT_FINISHED_SPELLING, reached)
@@ -187,6 +201,7 @@ def worker_parts(
         planner,
         finisher,
         executor,
+        canceller,
         write,
         limits,
         stopping,
@@ -211,13 +226,16 @@ def worker_parts(
     )
 
 
-async def add_plugin(connection: Connection, url: str = "http://p", *, idempotent: bool = False) -> int:
+async def add_plugin(
+    connection: Connection, url: str = "http://p", *, idempotent: bool = False, bulk_cancel: bool = False
+) -> int:
     """A registered plugin; its id."""
     plugin_id: int = await connection.fetchval(
-        "insert into dmi_plugin (url, idempotent) values ($1, $2)"
+        "insert into dmi_plugin (url, idempotent, bulk_cancel) values ($1, $2, $3)"
         " on conflict (url) do update set url = excluded.url returning plugin_id",
         url,
         idempotent,
+        bulk_cancel,
     )
     return plugin_id
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from uuid import UUID, uuid5
 
 from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.dispatch.canceller import Canceller
 from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.executor import DispatchTimes, Executor
 from ran_datajobs.dispatch.finisher import Finisher
@@ -96,12 +97,24 @@ class Process:
             self._reached,
             around.loop.time,
         )
+        canceller = Canceller(
+            database,
+            self._id,
+            circuits,
+            self.limits,
+            TIMES,
+            around.log,
+            chance,
+            self._reached,
+            new_token=self._token,
+        )
         self.worker = Worker(
             database,
             self._id,
             Planner(database, OwnerIndex(database), objects, write, self.limits, self._id, self._reached),
             Finisher(database, objects, announcer, write, DEFAULT_FINISHED_SPELLING, self._reached),
             executor,
+            canceller,
             write,
             self.limits,
             self.stopping,
@@ -148,7 +161,7 @@ class Process:
     async def _turn(self) -> None:
         """As the loop of the worker does it."""
         worker = self.worker
-        worker._due |= {"job", "sub_job"}
+        worker._due |= {"job", "sub_job", "cancel"}
         try:
             if not worker._answers:
                 await worker._renew()

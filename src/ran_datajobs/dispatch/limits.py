@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final
 
 from ran_datajobs.job import Stage
-from ran_datajobs.southbound.http import most_calls
+from ran_datajobs.southbound.http import most_calls, most_deletes
 from ran_datajobs.store.planning import JobRoom
 from ran_datajobs.store.sub_jobs import Admitted, LeasedSubJob, PluginRoom, Room
 
@@ -35,6 +35,13 @@ CALLS_PER_PLUGIN: Final = 64
 
 CALLS_BESIDE_CREATES: Final = 2
 """The same while more creates are due than may be sent: what was not sent yet goes before polls."""
+
+DELETES_PER_PLUGIN: Final = 128
+"""Maximum number of sub-jobs to be cancelled at one plugin that one worker has leased. They and their calls have
+room of their own: nothing else stands before a DELETE."""
+
+UNSENT: Final = 1000
+"""Maximum number of sub-jobs that one worker has leased to end them without a call: cancelled ones."""
 
 SMALL_PLANS: Final = 4
 LARGE_PLANS: Final = 1
@@ -167,6 +174,7 @@ class _OfPlugin:
     def __init__(self, calls: int, size: int) -> None:
         self.rows = 0
         self.creates = 0
+        self.deletes = 0
         self.create_bytes = 0
         self.calls = Allowance(calls)
         self.bytes = Allowance(size)
@@ -190,9 +198,11 @@ class DispatchLimits:
         self._creates_per_plugin = creates_per_plugin
         self._calls_per_plugin = calls_per_plugin
         self._taken = 0
+        self._unsent = 0
         self._create_bytes = 0
         self._bytes = Allowance(body_bytes)
         self._places = Places(most_calls() if places is None else places, CALLS_PER_PLUGIN)
+        self._deletes = Places(most_deletes() if places is None else places, CALLS_PER_PLUGIN)
         self._plugins: dict[int, _OfPlugin] = {}
         self._waiting: set[int] = set()  # plugins that have more creates due than may be sent
         self.jobs = {"small": 0, "large": 0, "finish": 0}
@@ -208,9 +218,13 @@ class DispatchLimits:
             rows=free,
             size=max(0, bytes_free),
             other=PluginRoom(
-                min(fair, self._creates_per_plugin), fair, max(0, min(bytes_free, self._body_bytes // 2))
+                min(fair, self._creates_per_plugin),
+                fair,
+                max(0, min(bytes_free, self._body_bytes // 2)),
+                DELETES_PER_PLUGIN,
             ),
             plugins={of: self._room_of(of, plugin, free) for of, plugin in self._plugins.items()},
+            unsent=max(0, UNSENT - self._unsent),
         )
 
     def _room_of(self, plugin_id: int, plugin: _OfPlugin, free: int) -> PluginRoom:
@@ -218,7 +232,10 @@ class DispatchLimits:
         creates = max(0, self._creates_per_plugin - plugin.creates)
         size = min(self._body_bytes - self._create_bytes, self._body_bytes // 2 - plugin.create_bytes)
         return PluginRoom(
-            min(fair, creates), fair if creates else min(fair, CALLS_BESIDE_CREATES), max(0, size)
+            min(fair, creates),
+            fair if creates else min(fair, CALLS_BESIDE_CREATES),
+            max(0, size),
+            max(0, DELETES_PER_PLUGIN - plugin.deletes),
         )
 
     def job_room(self) -> JobRoom:
@@ -230,10 +247,10 @@ class DispatchLimits:
     def is_full(self) -> bool:
         """True when something due may be left unclaimed for want of room."""
         free = max(0, self._rows - self._taken)
-        if not free or self._create_bytes >= self._body_bytes:
+        if not free or self._create_bytes >= self._body_bytes or self._unsent >= UNSENT:
             return True
         rooms = (self._room_of(plugin_id, each, free) for plugin_id, each in self._plugins.items())
-        return any(not (room.creates and room.calls and room.size) for room in rooms)
+        return any(not (room.creates and room.calls and room.size and room.deletes) for room in rooms)
 
     def fitting(self, admitted: Iterable[Admitted]) -> list[Admitted]:
         """Those of newly admitted sub-jobs, from the first on, for whose creates there is room."""
@@ -275,6 +292,21 @@ class DispatchLimits:
             self._create_bytes += size
             self._adjust(plugin_id, plugin)
 
+    def add_cancel(self, plugin_id: int, *, unsent: bool) -> None:
+        """Count that an added sub-job is to be cancelled, by a DELETE unless it is ``unsent``."""
+        if unsent:
+            self._unsent += 1
+        else:
+            self._of(plugin_id).deletes += 1
+
+    def cancelled(self, plugin_id: int, *, unsent: bool) -> None:
+        """The DELETE was answered, or the sub-job that was not sent has ended."""
+        if unsent:
+            self._unsent -= 1
+        else:
+            self._of(plugin_id).deletes -= 1
+        self.freed()
+
     def created(self, plugin_id: int, size: int) -> None:
         """The create has its answer, or is not sent after all."""
         plugin = self._of(plugin_id)
@@ -298,6 +330,12 @@ class DispatchLimits:
     async def call(self, plugin_id: int) -> AsyncIterator[None]:
         """Hold a place for one call that is no create."""
         async with self._of(plugin_id).calls.take(), self._places.take(plugin_id):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def delete(self, plugin_id: int) -> AsyncIterator[None]:
+        """Hold a place for a DELETE. Other calls have no part in these places."""
+        async with self._deletes.take(plugin_id):
             yield
 
     @contextlib.asynccontextmanager

@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 
 from ran_datajobs.dispatch.attempt import Attempt, attempt_of
 from ran_datajobs.dispatch.backoff import until_repeat
+from ran_datajobs.dispatch.canceller import Canceller
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.dispatch.limits import DispatchLimits, is_create
@@ -29,7 +30,7 @@ from ran_datajobs.store import planning, sub_jobs
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.notices import DUE_CHANNEL, SUB_JOB_CHANNEL, follow
 from ran_datajobs.store.planning import LARGE, LeasedJob
-from ran_datajobs.store.sub_jobs import JOB, LEASE_SECONDS, SUB_JOB, LeasedSubJob, Postponement
+from ran_datajobs.store.sub_jobs import CANCEL, JOB, LEASE_SECONDS, SUB_JOB, LeasedSubJob, Postponement
 from ran_datajobs.telemetry import Event, Logger
 
 LOOK_EVERY: Final = 1.0
@@ -58,6 +59,7 @@ class Worker:
         planner: Planner,
         finisher: Finisher,
         executor: Executor,
+        canceller: Canceller,
         write: TransitionWriter,
         limits: DispatchLimits,
         stopping: asyncio.Event,
@@ -72,6 +74,7 @@ class Worker:
         self._planner = planner
         self._finisher = finisher
         self._executor = executor
+        self._canceller = canceller
         self._write = write
         self._limits = limits
         self._stopping = stopping
@@ -80,7 +83,7 @@ class Worker:
         self._grace = grace
         self._new_token = new_token
         self._news = asyncio.Event()
-        self._due = {JOB, SUB_JOB}
+        self._due = {JOB, SUB_JOB, CANCEL}
         self._look_at = 0.0  # when to look for everything, whatever the notices say
         self._alarms: list[tuple[float, str]] = []
         self._hungry = False
@@ -91,6 +94,7 @@ class Worker:
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
         self._begun: set[asyncio.Task[None]] = set()
         limits.freed = self._room_freed
+        canceller.due = self.due_in
 
     def due_in(self, kind: str, seconds: float) -> None:
         """Something of this kind is due in so many seconds: look then."""
@@ -131,7 +135,7 @@ class Worker:
                     self._log.warning(Event.WORKER_INTERRUPTED, cause=str(error) or type(error).__name__)
                 self._answers = False
                 failures += 1
-                self._due |= {JOB, SUB_JOB}
+                self._due |= {JOB, SUB_JOB, CANCEL}
                 await self._wait(min(_LONGEST_PAUSE, until_repeat(failures, self._chance.random())))
                 continue
             await asyncio.sleep(CLAIM_PAUSE)
@@ -143,8 +147,10 @@ class Worker:
         due, self._due = self._due, set()
         now = self._now()
         if everything := now >= self._look_at:
-            due, self._look_at = {JOB, SUB_JOB}, now + LOOK_EVERY
+            due, self._look_at = {JOB, SUB_JOB, CANCEL}, now + LOOK_EVERY
         claims: list[Coroutine[Any, Any, None]] = []
+        if CANCEL in due:
+            claims.append(self._canceller.claim())
         if JOB in due:
             claims.append(self._claim_jobs())
         if SUB_JOB in due:
@@ -159,8 +165,6 @@ class Worker:
         """``void``: look for void leases, too, which costs more the more is leased."""
         room, full = self._limits.room(), self._limits.is_full()
         self._hungry = True  # what is freed while the claim is under way may be claimed by the next one
-        if not room.rows:
-            return
         token, sent = self._new_token(), self._now()
         try:
             async with self._database.connection() as connection:
@@ -210,8 +214,11 @@ class Worker:
         for sub_job in claimed:
             attempt = attempt_of(sub_job, sent)
             attempt.creating = is_create(sub_job)
+            attempt.cancelling = sub_job.cancel_asked and not attempt.creating
             if not counted:
                 self._limits.add(sub_job.plugin_id, sub_job.body_bytes, creates=attempt.creating)
+            if attempt.cancelling:
+                self._limits.add_cancel(sub_job.plugin_id, unsent=attempt.never_sent)
             self._attempts[sub_job.sub_job_id] = attempt
             self._begin(sub_job.sub_job_id, self._work_on(attempt))
         begun = {
@@ -265,6 +272,9 @@ class Worker:
             if attempt.creating:
                 attempt.creating = False
                 self._limits.created(attempt.sub_job.plugin_id, attempt.sub_job.body_bytes)
+            if attempt.cancelling:
+                attempt.cancelling = False
+                self._limits.cancelled(attempt.sub_job.plugin_id, unsent=attempt.never_sent)
             self._limits.remove(attempt.sub_job.plugin_id)
             if self._attempts.get(sub_job_id) is attempt:
                 del self._attempts[sub_job_id]
@@ -348,6 +358,7 @@ class Worker:
                         self._drop(sub_job_id)
             if jobs:
                 await planning.renew(connection, {job_id: each.lease for job_id, each in jobs.items()})
+        await self._canceller.renew()
 
     def _drop(self, subject: UUID) -> None:
         if task := self._tasks.get(subject):
@@ -364,7 +375,7 @@ class Worker:
 
     def _noticed(self, payload: str | None) -> None:
         if payload is None:
-            self._look(JOB, SUB_JOB)
+            self._look(JOB, SUB_JOB, CANCEL)
         else:
             self._look(payload)
 
@@ -394,7 +405,7 @@ class Worker:
             async with asyncio.timeout(seconds):
                 await self._news.wait()
         except TimeoutError:
-            self._due |= {JOB, SUB_JOB}
+            self._due |= {JOB, SUB_JOB, CANCEL}
 
     @staticmethod
     def _now() -> float:
@@ -420,6 +431,8 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(DataJobsError):
+            await self._canceller.stop()
         with contextlib.suppress(DataJobsError):
             async with self._database.transaction() as connection:
                 for token in self._unanswered:

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tells each plugin that can cancel a whole job of it by one call: the rows of ``bulk_cancel`` that are due.
+
+A plugin that refuses the call, or gives no answer within its time budget, is told of each sub-job by a DELETE
+of its own instead. Source: the southbound contract (``bulkCancel``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import assert_never
+from uuid import UUID, uuid4
+
+from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
+from ran_datajobs.dispatch.attempt import DispatchTimes
+from ran_datajobs.dispatch.backoff import until_next_call
+from ran_datajobs.dispatch.circuit import Circuits
+from ran_datajobs.dispatch.limits import DispatchLimits
+from ran_datajobs.errors import DataJobsError
+from ran_datajobs.southbound.plugin import CancelTaken, CannotCancel, NoAnswer, PluginProfile
+from ran_datajobs.store import cancels
+from ran_datajobs.store.cancels import LeasedCancel
+from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.sub_jobs import CANCEL, SUB_JOB
+from ran_datajobs.telemetry import Event, Logger
+
+
+class Canceller:
+    """Works on leased rows of ``bulk_cancel``; one of these per worker, whose loop calls it."""
+
+    def __init__(
+        self,
+        database: Database,
+        worker_id: UUID,
+        circuits: Circuits,
+        limits: DispatchLimits,
+        times: DispatchTimes,
+        log: Logger,
+        chance: Random,
+        reached: Reached = pass_by,
+        *,
+        new_token: Callable[[], UUID] = uuid4,
+    ) -> None:
+        self.due: Callable[[str, float], None] = lambda _kind, _delay: None
+        """Gets what is due, and in how many seconds."""
+        self._database = database
+        self._worker_id = worker_id
+        self._circuits = circuits
+        self._limits = limits
+        self._times = times
+        self._log = log
+        self._chance = chance
+        self._reached = reached
+        self._new_token = new_token
+        self._leased: dict[asyncio.Task[None], LeasedCancel] = {}
+
+    async def claim(self) -> None:
+        """Lease what is due, and begin to work on it. What a lost claim has leased is due when that is void."""
+        async with self._database.connection() as connection:
+            claimed = await cancels.claim(connection, self._new_token(), self._worker_id)
+        for each in claimed:
+            task = asyncio.create_task(self._tell(each))
+            self._leased[task] = each
+            task.add_done_callback(lambda done: self._leased.pop(done, None))
+
+    async def renew(self) -> None:
+        """Renew the leases of what is worked on now."""
+        if leased := list(self._leased.values()):
+            async with self._database.connection() as connection:
+                await cancels.renew(connection, leased)
+
+    async def stop(self) -> None:
+        """Give back what is worked on: it is due at once, for another worker or the next start."""
+        leased = dict(self._leased)
+        for task in leased:
+            task.cancel()
+        await asyncio.gather(*leased, return_exceptions=True)
+        for each in leased.values():
+            async with self._database.connection() as connection:
+                await cancels.postpone(connection, each, 0.0, failed=False)
+
+    async def _tell(self, leased: LeasedCancel) -> None:
+        """Call the plugin, and record its answer. What cannot be recorded is done again by a later claim."""
+        try:
+            await self._told(leased)
+        except Exception as error:
+            expected = isinstance(error, DataJobsError) and error.retry_helps
+            self._log.warning(
+                Event.TASK_FAILED,
+                kind=CANCEL,
+                subject=str(leased.job_id),
+                cause=str(error),
+                exc_info=not expected,
+            )
+
+    async def _told(self, leased: LeasedCancel) -> None:
+        give_up = self._times.give_up if leased.give_up is None else leased.give_up
+        plugin = self._circuits.guarded(PluginProfile(leased.plugin_id, leased.url, leased.dialect))
+        async with self._limits.delete(leased.plugin_id):
+            answer = await plugin.cancel_job(str(leased.job_id), is_read=leased.is_read)
+        await self._reached(Checkpoint.BULK_CANCEL_SENT)
+        match answer:
+            case CancelTaken():
+                await self._write(lambda c: cancels.end(c, leased, refused=False), SUB_JOB, 0.0)
+            case NoAnswer(retry_after=asked) if leased.in_trouble_for < give_up:
+                delay = until_next_call(leased.in_trouble_for, self._chance.random(), asked)
+                await self._write(lambda c: cancels.postpone(c, leased, delay, failed=True), CANCEL, delay)
+            case CannotCancel(cause=cause) | NoAnswer(cause=cause):
+                self._log.warning(
+                    Event.BULK_CANCEL_REFUSED, job_id=str(leased.job_id), plugin=leased.url, cause=cause
+                )
+                await self._write(lambda c: cancels.end(c, leased, refused=True), SUB_JOB, 0.0)
+            case _:
+                assert_never(answer)
+
+    async def _write(self, write: Callable[[Connection], Awaitable[None]], kind: str, delay: float) -> None:
+        await self._database.retried(write)
+        self.due(kind, delay)
