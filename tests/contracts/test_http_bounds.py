@@ -15,7 +15,15 @@ import psutil
 import pytest
 
 from ran_datajobs.descriptors import for_peers
-from ran_datajobs.southbound.http import Answered, Broken, Exchange, HttpBounds, NotSent, PeerHttp
+from ran_datajobs.southbound.http import (
+    Answered,
+    Broken,
+    Exchange,
+    HttpBounds,
+    NotSent,
+    PeerHttp,
+    most_deletes,
+)
 
 BOUNDS = HttpBounds(total=5.0, result_total=5.0, answer_bytes=1_000, result_bytes=10_000)
 KIB = 1024
