@@ -30,13 +30,13 @@ RUNS = 1
 TAKES = 1.0
 """Seconds that an element takes for one operation."""
 
-STARTED = 1_000
-"""Operations that have started when the job is cancelled."""
+TAKEN = PRODUCERS // 2
+"""Sub-jobs that the plugin has taken when the job is cancelled. Of these 256 run at once."""
 
 
 async def run() -> None:
     """Print the figures of each run."""
-    print(f"A job of {PRODUCERS:,} sub-jobs at one reference plugin, cancelled once {STARTED:,} have started")
+    print(f"A job of {PRODUCERS:,} sub-jobs at one reference plugin, cancelled once it has taken {TAKEN:,}")
     print(f"  (an operation takes {TAKES:g} s; seconds count from the 202 of the cancel)")
     for bulk in (True, False):
         print(f"  {'with' if bulk else 'without'} bulkCancel:")
@@ -46,13 +46,13 @@ async def run() -> None:
 
 async def _measured(*, bulk: bool) -> str:
     port, ask = free_port(), free_port()
-    plugin, started = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{ask}/started"
+    plugin, plugin_says = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{ask}/"
     async with running_machine(("-m", "bench.cancel", str(port), str(ask))) as machine:
-        await answers(machine.session, started)
+        await answers(machine.session, plugin_says)
         await machine.register(inventory(plugin, PRODUCERS) | {"idempotent": True, "bulkCancel": bulk})
         address = await machine.submit(one_for_each(range(PRODUCERS)))
         async with asyncio.timeout(300):
-            while len(await _json(machine, started)) < STARTED:
+            while (await _json(machine, plugin_says))["taken"] < TAKEN:
                 await asyncio.sleep(0.02)
         asked = time.monotonic()
         async with machine.session.post(address + "/cancel") as answer:
@@ -61,7 +61,7 @@ async def _measured(*, bulk: bool) -> str:
         accepted = time.monotonic()
         job = await machine.ended(address, every=0.1)
         ended = time.monotonic()
-        moments = await _json(machine, started)
+        moments = (await _json(machine, plugin_says))["started"]
     after = [moment - accepted for moment in moments if moment > accepted]
     if job["operations"]["succeeded"] != len(moments) or job["operations"]["unknown"]:
         raise SystemExit(f"{len(moments)} were started, the job says {job['operations']}")
@@ -103,18 +103,23 @@ class _NoBus:
 
 async def _serve(port: int, ask: int) -> None:
     """The plugin, until a signal; ``ask``: the port that tells what it started."""
-    element = _Element()
+    element, taken = _Element(), set[str]()
+
+    def element_of(data_producer_id: str) -> _Element:
+        taken.add(data_producer_id)
+        return element
+
     with folder() as data:
 
-        async def started(_request: web.Request) -> web.Response:
-            return web.json_response(element.started)
+        async def says(_request: web.Request) -> web.Response:
+            return web.json_response({"taken": len(taken), "started": element.started})
 
         app = web.Application()
-        app.router.add_get("/started", started)
+        app.router.add_get("/", says)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", ask).start()
-        await serve("127.0.0.1", port, PluginSettings(data), lambda _: element, _NoBus())
+        await serve("127.0.0.1", port, PluginSettings(data), element_of, _NoBus())
 
 
 if __name__ == "__main__":

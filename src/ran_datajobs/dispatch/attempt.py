@@ -28,8 +28,8 @@ class Attempt:
     """A leased sub-job while this process works on it. Lost on a crash without harm.
 
     ``claimed_at``, ``valid_until``: on the clock of the executor; a renewal moves the second one.
-    ``creating``, ``cancelling``: its create, or its cancellation, is counted as under way. ``sent``: its create may have been sent. ``told``: the
-    terminal status that its plugin told this process.
+    ``creating``, ``cancelling``: its create, or its cancellation, is counted as under way. ``sent``: its
+    create may have been sent. ``told``: the terminal status that its plugin told this process.
     """
 
     sub_job: LeasedSubJob

@@ -57,7 +57,8 @@ class Canceller:
         self._leased: dict[asyncio.Task[None], LeasedCancel] = {}
 
     async def claim(self) -> None:
-        """Lease what is due, and begin to work on it. What a lost claim has leased is due when that is void."""
+        """Lease what is due, and begin to work on it. What a lost claim has leased is claimed anew when
+        that is void."""
         async with self._database.connection() as connection:
             claimed = await cancels.claim(connection, self._new_token(), self._worker_id)
         for each in claimed:

@@ -37,8 +37,8 @@ CALLS_BESIDE_CREATES: Final = 2
 """The same while more creates are due than may be sent: what was not sent yet goes before polls."""
 
 DELETES_PER_PLUGIN: Final = 128
-"""Maximum number of sub-jobs to be cancelled at one plugin that one worker has leased. They and their calls have
-room of their own: nothing else stands before a DELETE."""
+"""Maximum number of sub-jobs to be cancelled at one plugin that one worker has leased. They and their calls
+have room of their own: nothing else stands before a DELETE."""
 
 UNSENT: Final = 1000
 """Maximum number of sub-jobs that one worker has leased to end them without a call: cancelled ones."""
