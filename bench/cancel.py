@@ -27,7 +27,7 @@ from ran_datajobs.messaging.bus import Message
 from ran_datajobs.ports import free_port
 
 RUNS = 1
-TAKES = 1.0
+TAKES = 5.0
 """Seconds that an element takes for one operation."""
 
 TAKEN = PRODUCERS // 2

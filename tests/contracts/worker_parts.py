@@ -343,7 +343,7 @@ async def claim_jobs(database: Database, room: JobRoom = EVERY_STEP) -> list[Lea
 async def void_leases(database: Database) -> None:
     """Let every lease end, as if its worker had been gone for long."""
     async with database.connection() as connection:
-        for table in ("sub_job", "data_job"):
+        for table in ("sub_job", "data_job", "bulk_cancel"):
             await connection.execute(
                 f"update {table} set leased_until = now() - interval '1 second' where lease is not null"
             )

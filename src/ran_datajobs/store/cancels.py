@@ -73,5 +73,3 @@ async def end(connection: Connection, leased: LeasedCancel, *, refused: bool) ->
         await sub_jobs.cancel_at(connection, leased.job_id, leased.plugin_id)
     else:
         await sub_jobs.poll_job_now(connection, leased.job_id, leased.plugin_id)
-
-
