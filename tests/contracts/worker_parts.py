@@ -312,7 +312,7 @@ async def planned_job(
     )
     count = len(msgspec.json.decode(operations))
     new = [
-        NewSubJob(uuid4(), plugin_id, producer, zstandard.compress(operations), count)
+        NewSubJob(uuid4(), plugin_id, producer, zstandard.compress(operations), count, len(operations))
         for producer in producers
     ]
     job.sub_job_ids = [each.sub_job_id for each in new]

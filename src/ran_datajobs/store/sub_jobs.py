@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID, uuid5
 
-import zstandard
 from asyncpg import Record
 from msgspec import Struct
 
@@ -45,13 +44,14 @@ _STAGES: Final = {each.value: each for each in Stage}
 
 
 class NewSubJob(Struct, frozen=True):
-    """A sub-job to insert. ``body``: the operations for the plugin, zstd."""
+    """A sub-job to insert. ``body``: the operations for the plugin, zstd, which have ``size`` bytes."""
 
     sub_job_id: UUID
     plugin_id: int
     data_producer_id: str
     body: bytes
     operations: int
+    size: int
 
 
 class Admission(Struct, frozen=True):
@@ -199,7 +199,7 @@ async def insert(connection: Connection, job_id: UUID, sub_jobs: Sequence[NewSub
             [lane_ids[s.plugin_id, s.data_producer_id] for s in some],
             [s.body for s in some],
             [s.operations for s in some],
-            [zstandard.frame_content_size(s.body) for s in some],
+            [s.size for s in some],
             [s.plugin_id for s in some],
         )
     return sorted(lane_ids.values())
