@@ -26,7 +26,7 @@ from ran_datajobs.job import ActivationMode, Operation, OperationState
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.ports import free_port
 
-RUNS = 1
+RUNS = 2
 TAKES = 5.0
 """Seconds that an element takes for one operation."""
 

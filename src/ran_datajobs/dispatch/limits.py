@@ -36,12 +36,15 @@ CALLS_PER_PLUGIN: Final = 64
 CALLS_BESIDE_CREATES: Final = 2
 """The same while more creates are due than may be sent: what was not sent yet goes before polls."""
 
-DELETES_PER_PLUGIN: Final = 128
+DELETES_PER_PLUGIN: Final = 256
 """Maximum number of sub-jobs to be cancelled at one plugin that one worker has leased. They and their calls
 have room of their own: nothing else stands before a DELETE."""
 
 UNSENT: Final = 1000
 """Maximum number of sub-jobs that one worker has leased to end them without a call: cancelled ones."""
+
+UNSENT_BESIDE_DELETES: Final = 32
+"""The same while more DELETEs are due than may be sent: what runs is stopped first."""
 
 SMALL_PLANS: Final = 4
 LARGE_PLANS: Final = 1
@@ -205,6 +208,7 @@ class DispatchLimits:
         self._deletes = Places(most_deletes() if places is None else places, CALLS_PER_PLUGIN)
         self._plugins: dict[int, _OfPlugin] = {}
         self._waiting: set[int] = set()  # plugins that have more creates due than may be sent
+        self._deleting: set[int] = set()  # plugins that have more DELETEs due than may be sent
         self.jobs = {"small": 0, "large": 0, "finish": 0}
         self.freed: Callable[[], None] = lambda: None
         """Called whenever something more may be claimed."""
@@ -224,7 +228,7 @@ class DispatchLimits:
                 DELETES_PER_PLUGIN,
             ),
             plugins={of: self._room_of(of, plugin, free) for of, plugin in self._plugins.items()},
-            unsent=max(0, UNSENT - self._unsent),
+            unsent=max(0, (UNSENT_BESIDE_DELETES if self._deleting else UNSENT) - self._unsent),
         )
 
     def _room_of(self, plugin_id: int, plugin: _OfPlugin, free: int) -> PluginRoom:
@@ -233,7 +237,7 @@ class DispatchLimits:
         size = min(self._body_bytes - self._create_bytes, self._body_bytes // 2 - plugin.create_bytes)
         return PluginRoom(
             min(fair, creates),
-            fair if creates else min(fair, CALLS_BESIDE_CREATES),
+            fair if creates and plugin_id not in self._deleting else min(fair, CALLS_BESIDE_CREATES),
             max(0, size),
             max(0, DELETES_PER_PLUGIN - plugin.deletes),
         )
@@ -270,16 +274,25 @@ class DispatchLimits:
         return found
 
     def note(self, room: Room, claimed: Iterable[LeasedSubJob]) -> None:
-        """Note which plugins may have more creates due than a claim within ``room`` could take."""
-        creates = Counter(each.plugin_id for each in claimed if is_create(each))
+        """Note which plugins may have more creates or DELETEs due than a claim within ``room`` could take."""
+        creates: Counter[int] = Counter()
+        deletes: Counter[int] = Counter()
+        for each in claimed:
+            if is_create(each):
+                creates[each.plugin_id] += 1
+            elif each.cancel_asked and each.stage not in (Stage.WAITING, Stage.ADMITTED):
+                deletes[each.plugin_id] += 1
         for plugin_id, plugin in self._plugins.items():
-            taken = room.plugins.get(plugin_id, room.other).creates
-            if taken:
-                if creates[plugin_id] >= taken:
-                    self._waiting.add(plugin_id)
-                else:
-                    self._waiting.discard(plugin_id)
-                self._adjust(plugin_id, plugin)
+            within = room.plugins.get(plugin_id, room.other)
+            for taken, most, waiting in (
+                (creates[plugin_id], within.creates, self._waiting),
+                (deletes[plugin_id], within.deletes, self._deleting),
+            ):
+                if most and taken >= most:
+                    waiting.add(plugin_id)
+                elif most:
+                    waiting.discard(plugin_id)
+            self._adjust(plugin_id, plugin)
 
     def add(self, plugin_id: int, size: int, *, creates: bool) -> None:
         """Count a leased sub-job, and its create while that has no answer."""
@@ -324,6 +337,7 @@ class DispatchLimits:
         if not plugin.rows:
             del self._plugins[plugin_id]
             self._waiting.discard(plugin_id)
+            self._deleting.discard(plugin_id)
         self.freed()
 
     @contextlib.asynccontextmanager
@@ -360,6 +374,7 @@ class DispatchLimits:
 
     def _adjust(self, plugin_id: int, plugin: _OfPlugin) -> None:
         full = plugin_id in self._waiting or plugin.creates >= self._creates_per_plugin
+        full = full or plugin_id in self._deleting
         plugin.calls.allow(
             min(CALLS_BESIDE_CREATES, self._calls_per_plugin) if full else self._calls_per_plugin
         )

@@ -77,7 +77,7 @@ class PluginRoom(Struct, frozen=True):
     creates: int
     calls: int
     size: int
-    deletes: int = 128
+    deletes: int = 256
 
 
 class Room(Struct, frozen=True):
