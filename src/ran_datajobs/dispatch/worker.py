@@ -149,12 +149,12 @@ class Worker:
         if everything := now >= self._look_at:
             due, self._look_at = {JOB, SUB_JOB, CANCEL}, now + LOOK_EVERY
         claims: list[Coroutine[Any, Any, None]] = []
-        if CANCEL in due:
-            claims.append(self._canceller.claim())
         if JOB in due:
             claims.append(self._claim_jobs())
         if SUB_JOB in due:
             claims.append(self._claim_sub_jobs(void=everything))
+        if CANCEL in due:
+            claims.append(self._canceller.claim())
         ends = await asyncio.gather(*claims, return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException):
