@@ -12,6 +12,7 @@ NAMES = (
     "size",
     "cost",
     "network",
+    "cancel",
     "simulator",
     "plan",
     "peers",

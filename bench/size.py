@@ -9,12 +9,14 @@ from typing import Any
 
 import msgspec
 
+from bench import accept
 from bench.machine import Machine, answers, running_machine
 from ran_datajobs.ports import free_port
 
 PRODUCERS = 10_000
 OPEN_JOBS, OPEN_OVER = 1_000, 100
 RUNS = 3
+LARGEST, LARGEST_OVER = 1_000_000, 200
 
 
 def inventory(plugin: str, producers: int) -> dict[str, Any]:
@@ -101,5 +103,36 @@ async def run() -> None:
         for _ in range(RUNS):
             print("  " + await _one_wide_job(machine, plugin), flush=True)
         print("  " + await _many_open_jobs(machine), flush=True)
-        peaks = ", ".join(f"{name} {mib} MiB" for name, mib in sorted(machine.peak_rss().items()))
-        print(f"  peak memory: {peaks}")
+        print("  peak memory: " + _peaks(machine))
+    print("  " + await _largest_job(), flush=True)
+
+
+def _peaks(machine: Machine) -> str:
+    peaks = machine.peak_rss()
+    both = sum(mib for name, mib in peaks.items() if name != "serve")
+    each = ", ".join(f"{name} {mib} MiB" for name, mib in sorted(peaks.items()))
+    return f"{each}; API and worker together {both} MiB"
+
+
+async def _largest_job() -> str:
+    """One job of as many operations as there may be: what a service that has done nothing else needs."""
+    port = free_port()
+    plugin = f"http://127.0.0.1:{port}"
+    async with running_machine(("-m", "bench.plugin", str(port))) as machine:
+        await answers(machine.session, plugin + "/acknowledged")
+        await machine.register(accept.inventory(plugin, LARGEST_OVER))
+        body = accept.load_job(LARGEST, 0)
+        start = time.monotonic()
+        address = await machine.submit(body)
+        accepted = time.monotonic() - start
+        await accept.acknowledged(machine, plugin, LARGEST_OVER)
+        acknowledged = time.monotonic() - start
+        job = await machine.ended(address, every=0.1)
+        if job["status"] != "FINSHED":
+            raise SystemExit(f"the job of {LARGEST:,} operations ended {job['status']}")
+        terminal = time.monotonic() - start
+        return (
+            f"{LARGEST:,} operations over {LARGEST_OVER} producers ({len(body) >> 20} MiB): 202 after "
+            f"{accepted:.2f} s, acknowledged {acknowledged:.2f} s, terminal {terminal:.2f} s; "
+            f"peak memory: {_peaks(machine)}"
+        )

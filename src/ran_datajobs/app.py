@@ -19,6 +19,7 @@ from msgspec import Struct
 from ran_datajobs.checkpoints import Reached, pass_by
 from ran_datajobs.config import Settings
 from ran_datajobs.dispatch.attempt import DispatchTimes
+from ran_datajobs.dispatch.canceller import Canceller
 from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.finisher import Finisher
@@ -222,18 +223,20 @@ async def run_worker(
         news = DispatchNews(log, digest, metrics)
         store = PostgresDispatch(shared.database, worker_id, Announcer(shared.view), admission, log)
         write = TransitionWriter(store, runtime, news)
+        circuits = Circuits(measured(Peers(http).plugin, metrics), runtime, news.circuit_changed)
+        times = DispatchTimes(
+            give_up=settings.dmi_give_up,
+            sub_job_timeout=settings.sub_job_timeout,
+            lane_quarantine=settings.lane_quarantine,
+            result_idle=settings.result_idle,
+        )
         executor = Executor(
             store,
             write,
-            Circuits(measured(Peers(http).plugin, metrics), runtime, news.circuit_changed),
+            circuits,
             ResultObjects(store, shared.objects),
             limits,
-            DispatchTimes(
-                give_up=settings.dmi_give_up,
-                sub_job_timeout=settings.sub_job_timeout,
-                lane_quarantine=settings.lane_quarantine,
-                result_idle=settings.result_idle,
-            ),
+            times,
             runtime,
             stopping,
             reached,
@@ -243,6 +246,7 @@ async def run_worker(
             Planner(store, shared.owners, shared.objects, limits, runtime, news, reached),
             Finisher(store, shared.objects, settings.finished_spelling, news, reached),
             executor,
+            Canceller(store, circuits, limits, times, log, runtime, reached),
             write,
             limits,
             stopping,

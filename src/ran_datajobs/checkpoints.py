@@ -27,6 +27,7 @@ class Checkpoint(enum.StrEnum):
     TRACK_TOLD = "track.told"  # the plugin told a terminal status; nothing is stored
     CANCEL_SENT = "cancel.sent"  # the plugin answered the DELETE; nothing is stored
     CANCEL_RECORDED = "cancel.recorded"  # that it was told is durable
+    BULK_CANCEL_SENT = "bulk_cancel.sent"  # the plugin answered the DELETE of a whole job; nothing is stored
     COLLECT_FETCHED = "collect.fetched"  # the result is here; no object is written
     COLLECT_WRITTEN = "collect.written"  # the objects are written; the sub-job is not settled
     COLLECT_SETTLED = "collect.settled"  # the sub-job is settled

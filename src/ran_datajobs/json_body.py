@@ -86,16 +86,16 @@ elements_decoder: Final = msgspec.json.Decoder(list[Raw])
 """Reads the elements of a list, undecoded."""
 
 
-def json_text(body: bytes | bytearray) -> bytes:
+def json_text(body: bytes) -> bytes:
     """The JSON text that a client sent, without a byte order mark at its start (RFC 8259 §8.1).
 
     Raises InvalidRequest when it begins like UTF-16 or UTF-32; whether the rest is UTF-8 is not looked at.
     """
     if body.startswith(codecs.BOM_UTF8):
         return bytes(memoryview(body)[len(codecs.BOM_UTF8) :])
-    if encoding := _other_encoding(bytes(body[:4])):
+    if encoding := _other_encoding(body[:4]):
         raise InvalidRequest(f"the body must be UTF-8, and it is {encoding}")
-    return bytes(body)
+    return body
 
 
 def decoded(body: bytes, decoder: msgspec.json.Decoder[_Body]) -> _Body:

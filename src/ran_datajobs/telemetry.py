@@ -48,6 +48,7 @@ class Event(enum.StrEnum):
     PLUGIN_ANSWERS = "plugin.answers"
     CIRCUIT_OPENED = "circuit.opened"
     CIRCUIT_CLOSED = "circuit.closed"
+    BULK_CANCEL_REFUSED = "bulk_cancel.refused"
     LANE_QUARANTINED = "lane.quarantined"
     LANE_REOPENED = "lane.reopened"
     LANE_ADMISSION_REFUSED = "lane.admission_refused"
@@ -107,6 +108,7 @@ FIELDS: Final[Mapping[Event, frozenset[str]]] = {
     Event.CIRCUIT_CLOSED: _SUMMED | {"plugin", "seconds"},
     Event.LANE_QUARANTINED: _SUMMED | {"plugin", "lanes", "lane_id", "seconds", "cause"},
     Event.LANE_REOPENED: _SUMMED | {"plugin", "lanes", "lane_id"},
+    Event.BULK_CANCEL_REFUSED: frozenset({"job_id", "plugin", "cause"}),
     Event.LANE_ADMISSION_REFUSED: frozenset({"lane_id", "cause"}),
     Event.TRANSITION_REFUSED: frozenset({"sub_job_id", "cause"}),
     Event.MESSAGE_DROPPED: _SUMMED | {"topic", "why", "messages", "offset"},

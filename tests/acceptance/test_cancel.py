@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,39 @@ async def test_a_cancel_ends_what_never_arrived(service: Service, plugin: Script
     second = await service.submit(write(1, element=2))
     await service.ended(second)
     assert [c.kind for c in plugin.calls].count("create") == sent + 1
+
+
+@pytest.mark.parametrize("step", [Step.OBEY, Step.NOT_IMPLEMENTED, Step.ERROR])
+async def test_a_plugin_with_bulk_cancel_is_told_of_the_whole_job(service: Service, step: Step) -> None:
+    """A job of 300 sub-jobs, of which 100 run and the others wait behind another job. The plugin is told once
+    and ends the 100; where it cannot, or gives no answer within its time budget, each of them has a DELETE
+    of its own. What waited is never sent, and the other job goes on."""
+    count = 300
+    scripted = ScriptedPlugin(Script(statuses=NEVER), cancel_all=(step,))
+    async with scripted.serving() as address:
+        handles = {f"/SubNetwork=B/ManagedElement={n}": f"bulk-{n}" for n in range(count)}
+        await service.register(address, handles, bulkCancel=True, dmiGiveUp=1)
+        lines = [
+            {"op": "merge", "path": f"{each}/C=1", "value": {}, "operationId": n}
+            for n, each in enumerate(handles)
+        ]
+        other = await service.submit(lines[100:])
+        await called(scripted, "create", 200)
+        job_id = await service.submit(lines)
+        await called(scripted, "create", 300)
+        await cancel(service, job_id)
+        job = await service.ended(job_id)
+        kinds = Counter(call.kind for call in scripted.calls)
+        assert (job["status"], job["operations"]["notStarted"]) == ("CANCELLED", count)
+        assert {each["status"] for each in await service.sub_jobs(job_id)} == {"CANCELLED"}
+        assert {f["reason"] for f in await service.failures(job_id)} == {"CANCELLED"}
+        assert kinds["create"] == 300
+        assert kinds["cancel"] == (0 if step is Step.OBEY else 100)
+        assert kinds["cancel all"] == 1 or (step is Step.ERROR and kinds["cancel all"] > 1)
+        assert {each.sub_job_id for each in scripted.calls if each.kind == "cancel all"} == {job_id}
+        assert (await service.job(other))["status"] == "RUNNING"
+        await cancel(service, other)
+        assert (await service.ended(other))["status"] == "CANCELLED"
 
 
 async def test_a_retry_holds_what_did_not_succeed_and_names_its_origin(

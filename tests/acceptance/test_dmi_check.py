@@ -15,7 +15,7 @@ from msgspec import structs
 
 from ran_datajobs.dmi.conformance import CHECKS
 from ran_datajobs.dmi.publisher import Publisher, ServiceLink
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
+from ran_datajobs.dmi.scripted import Executed, Script, ScriptedPlugin, Step
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.dmi.simulated import simulated_elements
 from ran_datajobs.job import OperationState
@@ -174,7 +174,7 @@ async def test_without_an_object_what_needs_one_is_skipped(tmp_path: Path, free_
 
 
 ALL_THAT_NEED_AN_END = {
-    "same-end", "write-result", "written", "failure", "stop-on-error", "read", "cancel",
+    "same-end", "write-result", "written", "failure", "stop-on-error", "read", "cancel", "bulk-cancel",
 }  # fmt: skip
 
 
@@ -249,3 +249,32 @@ async def test_people_get_a_table(tmp_path: Path) -> None:
         [name, "skipped" if name == "read-messages" else "holds", promise]
         for name, (promise, _) in CHECKS.items()
     ]
+
+
+class Forgetful(ScriptedPlugin):
+    """Cancels what it has of a job, and takes what comes later as if nothing had been."""
+
+    def _is_cancelled(self, job: Executed) -> bool:
+        last = self.history[-1]
+        return super()._is_cancelled(job) and len(last.operations) > 1
+
+
+@pytest.mark.parametrize(
+    ("plugin", "verdict", "note"),
+    [
+        (ScriptedPlugin(WELL), "holds", "a create that comes later is taken, and is CANCELLED"),
+        (ScriptedPlugin(WELL, (Step.NOT_IMPLEMENTED,)), "skipped", "register it without bulkCancel"),
+        (ScriptedPlugin(WELL, (Step.ERROR,)), "fails", "HTTP 500"),
+        (Forgetful(WELL), "fails", "is FINISHED: register it without bulkCancel"),
+    ],
+    ids=["obeys", "cannot", "breaks", "forgets"],
+)
+async def test_whether_a_plugin_cancels_whole_jobs_is_told(
+    plugin: ScriptedPlugin, verdict: str, note: str
+) -> None:
+    """What the line says tells whether to register the plugin with bulkCancel."""
+    async with plugin.serving() as url:
+        told = await check(url, "--data-producer", PRODUCER, "--fdn", FDN)
+    assert told.verdicts["bulk-cancel"] == verdict, told.notes
+    assert note in told.notes["bulk-cancel"]
+    assert told.status == int(verdict == "fails")

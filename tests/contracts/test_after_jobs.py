@@ -52,7 +52,7 @@ async def plan(connection: Connection, job_id: UUID) -> list[int]:
     await planning.mark_planned(
         connection, job_id, sub_jobs=1, unmatched=0, failed=0, fanned_out=False, blocked=blocked
     )
-    sub_job = NewSubJob(uuid4(), plugin_id, "ems-1", zstandard.compress(OPERATIONS), 1)
+    sub_job = NewSubJob(uuid4(), plugin_id, "ems-1", zstandard.compress(OPERATIONS), 1, len(OPERATIONS))
     lanes = await sub_jobs.insert(connection, job_id, [sub_job])
     return [] if blocked else lanes
 

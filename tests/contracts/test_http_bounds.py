@@ -15,7 +15,15 @@ import psutil
 import pytest
 
 from ran_datajobs.descriptors import for_peers
-from ran_datajobs.southbound.http import Answered, Broken, Exchange, HttpBounds, NotSent, PeerHttp
+from ran_datajobs.southbound.http import (
+    Answered,
+    Broken,
+    Exchange,
+    HttpBounds,
+    NotSent,
+    PeerHttp,
+    most_deletes,
+)
 
 BOUNDS = HttpBounds(total=5.0, result_total=5.0, answer_bytes=1_000, result_bytes=10_000)
 KIB = 1024
@@ -201,7 +209,7 @@ async def test_a_lack_of_descriptors_is_ours_and_over_when_it_is_over() -> None:
 
 async def test_unused_connections_are_closed_where_descriptors_are_few() -> None:
     """No more of them are kept than may be open beside the calls under way."""
-    bounds = HttpBounds(connections=for_peers() - 2, idle=60.0)
+    bounds = HttpBounds(connections=for_peers() - 2 * most_deletes() - 2, idle=60.0)
     async with contextlib.AsyncExitStack() as stack:
         urls = [await stack.enter_async_context(peer(answer(b"{}"))) for _ in range(5)]
         http = await stack.enter_async_context(PeerHttp(bounds))

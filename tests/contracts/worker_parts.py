@@ -22,6 +22,7 @@ import zstandard
 from ran_datajobs import telemetry
 from ran_datajobs.checkpoints import Reached, pass_by
 from ran_datajobs.dispatch.attempt import DispatchTimes
+from ran_datajobs.dispatch.canceller import Canceller
 from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.finisher import Finisher
@@ -79,6 +80,7 @@ class InProcessPlugin:
         self.polled: list[StatusAnswer] = [Polled(Status.FINISHED)]
         self.results: ResultAnswer = SUCCEEDED
         self.cancelled: CancelAnswer = CancelTaken()
+        self.cancelled_whole: list[CancelAnswer] = [CancelTaken()]
         self.before_create: asyncio.Event | None = None
         self.before_poll: asyncio.Event | None = None
 
@@ -107,6 +109,14 @@ class InProcessPlugin:
         self.calls.append("cancel")
         self.polled, self.results = [Polled(Status.CANCELLED)], Responses(())
         return self.cancelled
+
+    async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
+        """Note the call; nothing more is executed, and every status is CANCELLED."""
+        self.calls.append(f"cancel all of {job_id}")
+        answer = _next(self.cancelled_whole)
+        if isinstance(answer, CancelTaken):
+            self.polled, self.results = [Polled(Status.CANCELLED)], Responses(())
+        return answer
 
     @property
     def created(self) -> list[str]:
@@ -183,13 +193,15 @@ def worker_parts(
     results = ResultObjects(store, objects)
     news = DispatchNews(log)
     write = TransitionWriter(store, runtime, news)
+    circuits = Circuits(lambda _: plugin, runtime)
+    times = times or DispatchTimes()
     executor = Executor(
         store,
         write,
-        Circuits(lambda _: plugin, runtime),
+        circuits,
         results,
         limits,
-        times or DispatchTimes(),
+        times,
         runtime,
         stopping,
         reached,
@@ -201,6 +213,7 @@ def worker_parts(
         planner,
         finisher,
         executor,
+        Canceller(store, circuits, limits, times, log, runtime, reached),
         write,
         limits,
         stopping,
@@ -227,13 +240,16 @@ def worker_parts(
     )
 
 
-async def add_plugin(connection: Connection, url: str = "http://p", *, idempotent: bool = False) -> int:
+async def add_plugin(
+    connection: Connection, url: str = "http://p", *, idempotent: bool = False, bulk_cancel: bool = False
+) -> int:
     """A registered plugin; its id."""
     plugin_id: int = await connection.fetchval(
-        "insert into dmi_plugin (url, idempotent) values ($1, $2)"
+        "insert into dmi_plugin (url, idempotent, bulk_cancel) values ($1, $2, $3)"
         " on conflict (url) do update set url = excluded.url returning plugin_id",
         url,
         idempotent,
+        bulk_cancel,
     )
     return plugin_id
 
@@ -310,7 +326,7 @@ async def planned_job(
     )
     count = len(msgspec.json.decode(operations))
     new = [
-        NewSubJob(uuid4(), plugin_id, producer, zstandard.compress(operations), count)
+        NewSubJob(uuid4(), plugin_id, producer, zstandard.compress(operations), count, len(operations))
         for producer in producers
     ]
     job.sub_job_ids = [each.sub_job_id for each in new]
@@ -341,7 +357,7 @@ async def claim_jobs(database: Database, room: JobRoom = EVERY_STEP) -> list[Lea
 async def void_leases(database: Database) -> None:
     """Let every lease end, as if its worker had been gone for long."""
     async with database.connection() as connection:
-        for table in ("sub_job", "data_job"):
+        for table in ("sub_job", "data_job", "bulk_cancel"):
             await connection.execute(
                 f"update {table} set leased_until = now() - interval '1 second' where lease is not null"
             )

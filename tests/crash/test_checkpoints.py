@@ -60,12 +60,15 @@ TOPICS = [c for c in Checkpoint if c.split(".")[0] in ("arrival", "deliver")]
 """Each of them is killed at in every run of the tests, as is each of the workers' at least once."""
 
 CANCELS = [Checkpoint.CANCEL_SENT, Checkpoint.CANCEL_RECORDED]
+WHOLE_CANCELS = [Checkpoint.BULK_CANCEL_SENT]
 
 
 def test_every_checkpoint_is_killed_at_in_every_run() -> None:
     """Whoever adds a checkpoint adds it to the usual ones."""
     accepting = {Checkpoint.ACCEPT_CHECKED, Checkpoint.ACCEPT_STORED}
-    assert {where for where, _ in USUAL} | set(TOPICS) | set(CANCELS) | accepting == set(Checkpoint)
+    assert {where for where, _ in USUAL} | set(TOPICS) | set(CANCELS) | set(WHOLE_CANCELS) | accepting == set(
+        Checkpoint
+    )
 
 
 @pytest.mark.parametrize(("where", "idempotent"), some(CASES, USUAL))
@@ -172,6 +175,48 @@ async def test_a_cancel_is_carried_out_when_the_worker_that_tells_it_dies(
     cancelled = Counter(call.data_producer_id for call in plugin.calls if call.kind == "cancel")
     assert set(cancelled) == set(HANDLES.values())
     assert max(cancelled.values()) <= 2
+
+
+@pytest.mark.parametrize("where", [*WHOLE_CANCELS, None])
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_cancel_of_a_whole_job_is_told_when_the_worker_that_tells_it_dies(
+    database_url: str, tmp_path: Path, where: Checkpoint | None, signum: signal.Signals
+) -> None:
+    """A running job of two producers of a plugin with bulkCancel is cancelled; the worker dies, or is frozen,
+    once the plugin has answered and nothing is recorded, or before it was called at all (None). The next one
+    tells the plugin, and ends the job CANCELLED without a DELETE of a sub-job."""
+    environ = variables(database_url, tmp_path)
+    plugin = ScriptedPlugin(Script(statuses=("RUNNING",), honours_key=False))
+    command = signalled("worker", signum, where) if where else ("ran_datajobs", "serve-worker")
+    async with plugin.serving() as address, api(environ) as service:
+        await service.register(address, HANDLES, bulkCancel=True)
+        async with process(environ, *command) as lost:
+            job_id = await service.submit(WRITES)
+            async with asyncio.timeout(PATIENCE):
+                while (
+                    sum(each["dataProducerJobId"] is not None for each in await service.sub_jobs(job_id)) < 2
+                ):
+                    await asyncio.sleep(0.02)
+            if where is None:
+                lost.send_signal(signum)
+            await service.call("POST", f"{JOBS}/{job_id}/cancel", expect=202)
+            if signum is signal.SIGKILL:
+                assert await asyncio.wait_for(lost.wait(), PATIENCE) == -signum
+                await void_leases(service.database)
+            else:
+                await until_frozen(lost.pid)
+            async with process(environ, "ran_datajobs", "serve-worker"):
+                job = await service.ended(job_id)
+                if signum is signal.SIGSTOP:
+                    lost.send_signal(signal.SIGCONT)
+                    lost.terminate()
+                    assert await asyncio.wait_for(lost.wait(), PATIENCE) == 0
+            assert await service.job(job_id) == job
+    assert (job["status"], job["operations"]["notStarted"]) == ("CANCELLED", len(WRITES) - 1)
+    kinds = Counter(call.kind for call in plugin.calls)
+    assert kinds["create"] == 2
+    assert kinds["cancel"] == 0
+    assert kinds["cancel all"] == (1 if where is None else 2)
 
 
 @pytest.mark.parametrize("where", [Checkpoint.ACCEPT_CHECKED, Checkpoint.ACCEPT_STORED])

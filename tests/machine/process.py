@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from uuid import UUID, uuid5
 
 from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.dispatch.canceller import Canceller
 from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.executor import DispatchTimes, Executor
 from ran_datajobs.dispatch.finisher import Finisher
@@ -100,11 +101,13 @@ class Process:
             self.stopping,
             self._reached,
         )
+        canceller = Canceller(store, circuits, self.limits, TIMES, around.log, runtime, self._reached)
         self.worker = Worker(
             store,
             Planner(store, OwnerIndex(database), objects, self.limits, runtime, news, self._reached),
             Finisher(store, objects, DEFAULT_FINISHED_SPELLING, news, self._reached),
             executor,
+            canceller,
             write,
             self.limits,
             self.stopping,
@@ -150,7 +153,7 @@ class Process:
     async def _turn(self) -> None:
         """As the loop of the worker does it."""
         worker = self.worker
-        worker._due |= {"job", "sub_job"}
+        worker._due |= {"job", "sub_job", "cancel"}
         try:
             if not worker._answers:
                 await worker._renew()

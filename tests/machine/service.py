@@ -291,7 +291,7 @@ class Service:
         found += [
             f"logged: {event} {fields}"
             for event, fields in self.log_lines.lines
-            if fields.get("exc_info") or event.endswith("refused")
+            if fields.get("exc_info") or event.endswith(("transition_refused", "admission_refused"))
         ]
         return found + await self._untrue_ends()
 

@@ -65,6 +65,7 @@ class Character:
     forgets: float = 0.0  # jobs that it does not know any more
     lies: float = 0.0  # statuses and results that are not true, or of no known shape
     cancels: bool = True
+    bulk: bool = False  # it is registered with bulkCancel
 
     def reachable(self, now: float) -> bool:
         """Whether a call arrives."""
@@ -93,6 +94,7 @@ def characters(chance: Random) -> list[Character]:
         for kind in chance.sample(sorted(kinds), chance.choice([1, 1, 2, 3])):
             chosen |= kinds[kind]
         chosen["idempotent"] = chance.random() < 0.4
+        chosen["bulk"] = chance.random() < 0.4
         chosen["cancels"] = chance.random() < 0.7
         found.append(Character(name, **chosen))  # type: ignore[arg-type]
     return found
@@ -131,6 +133,7 @@ class Plugin:
     jobs: dict[str, Executed] = field(default_factory=dict)
     overlaps: list[tuple[str, str]] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
+    cancelled_jobs: set[str] = field(default_factory=set)
     calm: bool = False
     """From now on it behaves well."""
 
@@ -144,7 +147,8 @@ class Plugin:
 
     def create(self, call: CreateCall) -> CreateAnswer:
         """A create arrives."""
-        known = next((each for each in self.record if each.call.sub_job_id == call.sub_job_id), None)
+        known = next((each for each in self.jobs.values() if each.call.sub_job_id == call.sub_job_id), None)
+        known = known or next((e for e in self.record if e.call.sub_job_id == call.sub_job_id), None)
         if self.character.idempotent and known is not None:
             return Created(known.job_id)
         if call.sub_job_id in self.refused or (known is None and self.happens(self.character.refuses)):
@@ -153,12 +157,16 @@ class Plugin:
         now = self.clock()
         executed = Executed(
             call,
-            f"{call.sub_job_id}/{len(self.record)}",
+            f"{call.sub_job_id}/{len(self.record)}/{len(self.jobs)}",
             _OPERATIONS.decode(call.operations),
             now,
             now + self.chance.uniform(0.05, self.character.takes),
             UUID(call.sub_job_id),
         )
+        if call.job_id in self.cancelled_jobs:
+            executed.over = executed.cancelled = True
+            self.jobs[executed.job_id] = executed
+            return Created(executed.job_id)
         if not call.is_read:
             self.overlaps += [
                 (call.sub_job_id, each.call.sub_job_id)
@@ -216,9 +224,23 @@ class Plugin:
         job = self._known(address)
         if job is None or not self.character.cancels:
             return CannotCancel("405")
-        if job.running(self.clock()):
-            job.over = job.cancelled = True
+        _stop(job, self.clock())
         return CancelTaken()
+
+    def cancel_job(self, job_id: str) -> CancelAnswer:
+        """A DELETE of a whole job arrives: nothing more of it is started."""
+        if not self.character.cancels:
+            return CannotCancel("405")
+        self.cancelled_jobs.add(job_id)
+        for job in self.jobs.values():
+            if job.call.job_id == job_id:
+                _stop(job, self.clock())
+        return CancelTaken()
+
+
+def _stop(job: Executed, now: float) -> None:
+    if job.running(now):
+        job.over = job.cancelled = True
 
 
 def response(operation_id: str | int) -> Response:
@@ -262,6 +284,9 @@ class Client:
 
     async def cancel(self, address: JobAddress) -> CancelAnswer:
         return await self._ask(lambda: self._plugin.cancel(address))
+
+    async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
+        return await self._ask(lambda: self._plugin.cancel_job(job_id))
 
     async def _ask(self, arrives: Callable[[], T]) -> T | NoAnswer:
         plugin = self._plugin

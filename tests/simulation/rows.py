@@ -25,6 +25,21 @@ class PluginRow:
     read_slots: int | None = None
     give_up: float | None = None
     sub_job_timeout: float | None = None
+    bulk_cancel: bool = False
+
+
+@dataclass(eq=False)
+class CancelRow:
+    """A cancelled job of which a plugin is to be told, or was told."""
+
+    job_id: UUID
+    plugin_id: int
+    due_at: float | None
+    refused: bool = False
+    trouble_since: float | None = None
+    lease: UUID | None = None
+    leased_by: UUID | None = None
+    leased_until: float = 0.0
 
 
 @dataclass(eq=False)

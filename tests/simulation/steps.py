@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-import zstandard
-
 from ran_datajobs.errors import Fenced
 from ran_datajobs.job import Counts, DeliveryState, Status
 from ran_datajobs.store import jobs
@@ -80,7 +78,7 @@ class Steps(Tables):
                 job.cancel_asked,
                 self.now() if job.cancel_asked else None,
                 each.body,
-                zstandard.frame_content_size(each.body),
+                each.size,
                 each.operations,
                 self.now(),
             )

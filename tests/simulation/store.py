@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from uuid import UUID
 
 from ran_datajobs.job import Counts, Status
+from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.dispatch import FinishFacts, PlannedJob, Transition, Written
 from ran_datajobs.store.parts import Arrived
 from ran_datajobs.store.planning import JobRoom, LeasedJob
@@ -133,6 +134,18 @@ class TwinStore:
 
     async def arrived_outcomes(self, sub_job_id: UUID, job_id: UUID) -> list[bytes]:
         return await self._do("arrived_outcomes", lambda: self._twin.arrived_outcomes(sub_job_id, job_id))
+
+    async def claim_cancels(self, token: UUID) -> list[LeasedCancel]:
+        return await self._do("claim_cancels", lambda: self._twin.claim_cancels(token, self._worker_id))
+
+    async def renew_cancels(self, leased: Sequence[LeasedCancel]) -> None:
+        await self._do("renew_cancels", lambda: self._twin.renew_cancels(leased))
+
+    async def postpone_cancel(self, leased: LeasedCancel, delay: float, *, failed: bool) -> None:
+        await self._do("postpone_cancel", lambda: self._twin.postpone_cancel(leased, delay, failed=failed))
+
+    async def end_cancel(self, leased: LeasedCancel, *, refused: bool) -> None:
+        await self._do("end_cancel", lambda: self._twin.end_cancel(leased, refused=refused))
 
     async def job_is_leased(self, job: LeasedJob) -> bool:
         return await self._do("job_is_leased", lambda: self._twin.jobs[job.job_id].lease == job.lease)

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 ADMISSION: Final = Admission(aging=20.0, read_slots=2)
 PLUGINS: Final = {"http://127.0.0.1:1": True, "http://127.0.0.1:2": False}
-"""The plugins of both, and whether they are idempotent."""
+"""The plugins of both, and whether they are idempotent and can be told of a whole cancelled job."""
 
 NAMES: Final = UUID(int=2)
 _SHOWN: Final = """
@@ -55,6 +55,8 @@ _OF_JOB: Final = """
     job_id, status, cancel_asked, planned, blocked, sub_jobs, sub_jobs_open, cancelled_sub_jobs, succeeded,
     failed, unmatched, not_started, unknown, step_failures, lease, leased_by
 """
+_OF_CANCEL: Final = "job_id, plugin_id, refused, lease, leased_by"
+_TIMES_OF_CANCEL: Final = ("due_at", "trouble_since")
 _TIMES_OF_JOB: Final = ("due_at", "started_at", "ended_at")
 
 
@@ -116,7 +118,7 @@ def sub_jobs_of(job_id: UUID, lanes: Sequence[tuple[int, str]]) -> list[NewSubJo
     """A sub-job of one operation in each of these lanes (plugin, data producer)."""
     body = zstandard.compress(b'[{"op":"merge","path":"/A=1","operationId":1,"value":{"a":1}}]')
     return [
-        NewSubJob(uuid5(job_id, f"{plugin}/{producer}"), plugin, producer, body, 1)
+        NewSubJob(uuid5(job_id, f"{plugin}/{producer}"), plugin, producer, body, 1, 62)
         for plugin, producer in lanes
     ]
 
@@ -136,7 +138,7 @@ class InMemory:
         self._time = 0.0
         self.twin = Twin(lambda: self._time, ADMISSION)
         for url, idempotent in PLUGINS.items():
-            self.twin.register(url, idempotent=idempotent)
+            self.twin.register(url, idempotent=idempotent, bulk_cancel=idempotent)
 
     def run(self, work: Awaitable[T]) -> T:
         async def awaited() -> T:
@@ -167,6 +169,7 @@ class InMemory:
         for table, columns, times in (
             (self.twin.sub_jobs, _SHOWN, _TIMES),
             (self.twin.jobs, _OF_JOB, _TIMES_OF_JOB),
+            (self.twin.cancels, _OF_CANCEL, _TIMES_OF_CANCEL),
         ):
             for row in cast("dict[UUID, Any]", table).values():
                 shown = {name.strip(): _plain(getattr(row, name.strip())) for name in columns.split(",")}
@@ -180,6 +183,7 @@ class InPostgres:
     def __init__(self, virtual: Virtual) -> None:
         self._virtual = virtual
         virtual.service()
+        self.run(self._execute("update dmi_plugin set bulk_cancel = idempotent"))
         self._log = Logger(LogLines())
         self._announcer = Announcer(JobView(Addresses("http://service"), DEFAULT_FINISHED_SPELLING))
 
@@ -229,6 +233,9 @@ class InPostgres:
         )
         found += self.run(
             self._fetch(f"select {_OF_JOB}, {_seconds(_TIMES_OF_JOB)} from data_job order by seq")
+        )
+        found += self.run(
+            self._fetch(f"select {_OF_CANCEL}, {_seconds(_TIMES_OF_CANCEL)} from bulk_cancel order by 1, 2")
         )
         return [
             {name: _rounded(value) if name in _TIMES else _plain(value) for name, value in row.items()}

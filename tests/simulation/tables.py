@@ -10,7 +10,10 @@ from uuid import UUID, uuid5
 from ran_datajobs.job import JobType, Stage
 from ran_datajobs.store.planning import LeasedJob
 from ran_datajobs.store.sub_jobs import LEASE_SECONDS, Admission, Admitted, LeasedSubJob
-from tests.simulation.rows import JobRow, LaneRow, PartRow, PluginRow, SubJobRow
+from tests.simulation.rows import CancelRow, JobRow, LaneRow, PartRow, PluginRow, SubJobRow
+
+SMALL_BODY = 8192
+"""Bytes up to which a claim brings the operations of what was not sent and ends."""
 
 _TICK = 1e-6
 
@@ -25,6 +28,7 @@ class Tables:
         self.plugins: dict[int, PluginRow] = {}
         self.lanes: dict[int, LaneRow] = {}
         self.jobs: dict[UUID, JobRow] = {}
+        self.cancels: dict[tuple[UUID, int], CancelRow] = {}
         self.sub_jobs: dict[UUID, SubJobRow] = {}
         self.parts: dict[UUID, dict[tuple[str, int], PartRow]] = {}
         self.listeners: list[tuple[Callable[[str], None], Callable[[UUID], None]]] = []
@@ -113,6 +117,8 @@ class Tables:
         now, job = self.now(), self.jobs[row.job_id]
         lane, plugin = self.lanes[row.lane_id], self.plugins[row.plugin_id]
 
+        small = row.stage in (Stage.WAITING, Stage.ADMITTED) and row.body_bytes <= SMALL_BODY
+
         def since(at: float | None) -> float | None:
             return None if at is None else now - at
 
@@ -141,7 +147,7 @@ class Tables:
             ended_for=since(row.ended_at),
             quarantined_for=None if row.quarantined_until is None else row.quarantined_until - now,
             body_bytes=row.body_bytes,
-            body=row.body if row.stage is Stage.STARTING else None,
+            body=row.body if row.stage is Stage.STARTING or small else None,
             job_status=job.status,
             job_cancel_asked=job.cancel_asked,
             accept_type="application/vnd.3gpp.object-tree-hierarchical+json",

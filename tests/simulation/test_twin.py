@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ran_datajobs.errors import Fenced
 from ran_datajobs.job import Counts, JobType, Stage, Status
 from ran_datajobs.results.verdict import verdict
+from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.dispatch import (
     CancelTold,
     DispatchStore,
@@ -61,6 +62,7 @@ class Driver:
         self.jobs: list[UUID] = []
         self.leased: list[LeasedSubJob] = []
         self.steps: list[LeasedJob] = []
+        self.cancels: list[LeasedCancel] = []
 
     def token(self) -> UUID:
         self.tokens += 1
@@ -152,6 +154,20 @@ class Driver:
         if self.jobs:
             self.subject.cancel(self.jobs[which % len(self.jobs)])
         return None
+
+    def claim_cancels(self, worker: int) -> object:
+        found = self.subject.run(self.subject.store(worker).claim_cancels(self.token()))
+        self.cancels += sorted(found, key=lambda each: (each.job_id, each.plugin_id))
+        return [(each.job_id, each.plugin_id, each.is_read, round(each.in_trouble_for, 2)) for each in found]
+
+    def answer_cancel(self, worker: int, which: int, how: str) -> object:
+        if not self.cancels:
+            return None
+        store, of = self.subject.store(worker), self.cancels[which % len(self.cancels)]
+        self.subject.run(store.renew_cancels([of]))
+        if how == "none":
+            return self.subject.run(store.postpone_cancel(of, 2.0, failed=True))
+        return self.subject.run(store.end_cancel(of, refused=how == "refused"))
 
     def push(self, which: int) -> object:
         if not self.leased:
@@ -263,12 +279,14 @@ CALLS: dict[str, tuple[st.SearchStrategy[Any], ...]] = {
     "give_back": (WORKER, st.integers(0, 3)),
     "wait_for_objects": (WORKER, NUMBER),
     "cancel": (NUMBER,),
+    "claim_cancels": (WORKER,),
+    "answer_cancel": (WORKER, NUMBER, st.sampled_from(["taken", "refused", "none"])),
     "push": (NUMBER,),
     "arrive": (NUMBER, st.integers(0, 3), st.integers(0, 3)),
     "ask": (),
     "move": (st.sampled_from([0.5, 2.0, 11.0]),),
 }
-ACTIONS = st.one_of(st.tuples(st.just(name), *arguments) for name, arguments in CALLS.items())
+ACTIONS = st.one_of(*(st.tuples(st.just(name), *arguments) for name, arguments in CALLS.items()))
 START = [
     ("submit", JobType.WRITE, "x", 4, -1),
     ("submit", JobType.READ, "y", 4, -1),
@@ -313,7 +331,7 @@ def _differences(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> dict
 
 
 def _by_id(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {str(row.get("sub_job_id") or row["job_id"]): row for row in rows}
+    return {f"{row.get('sub_job_id') or row['job_id']} {row.get('plugin_id', '')}": row for row in rows}
 
 
 # --- one by one ------------------------------------------------------------------------------------------

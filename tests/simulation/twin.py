@@ -13,10 +13,12 @@ from uuid import UUID
 
 from ran_datajobs.job import JobType, Stage, Status
 from ran_datajobs.store import jobs
+from ran_datajobs.store.cancels import AT_ONCE, LeasedCancel
 from ran_datajobs.store.dispatch import CancelTold, Ended, QuarantineOver, Started, Transition, Written
 from ran_datajobs.store.parts import Part
 from ran_datajobs.store.planning import LARGE, JobRoom, LeasedJob
 from ran_datajobs.store.sub_jobs import (
+    CANCEL,
     FIRST_PROBE,
     JOB,
     LEASE_SECONDS,
@@ -28,9 +30,11 @@ from ran_datajobs.store.sub_jobs import (
     Room,
     Settlement,
 )
-from tests.simulation.rows import OPEN, JobRow, PartRow, PluginRow, SubJobRow
+from tests.simulation.rows import OPEN, CancelRow, JobRow, PartRow, PluginRow, SubJobRow
 from tests.simulation.steps import Steps
 from tests.simulation.tables import token_of_others
+
+_UNSENT = (Stage.WAITING, Stage.ADMITTED)
 
 
 class Twin(Steps):
@@ -72,20 +76,97 @@ class Twin(Steps):
             return False
         job.status, job.cancel_asked = Status.CANCELLING, True
         job.version += 1
-        for row in self._of_job(job_id):
+        told_of_all = {
+            row.plugin_id
+            for row in self._of_job(job_id)
+            if self.plugins[row.plugin_id].bulk_cancel
+            if row.stage in (Stage.STARTING, Stage.TRACKING, Stage.COLLECTING)
+        }
+        for plugin_id in sorted(told_of_all):
+            self.cancels[job_id, plugin_id] = CancelRow(job_id, plugin_id, self.now())
+            self.due(CANCEL)
+        self._cancel_rows(self._of_job(job_id), told_of_all)
+        return True
+
+    def _cancel_rows(self, rows: Iterable[SubJobRow], told_of_all: Collection[int]) -> None:
+        for row in rows:
             if row.counted:
                 continue
-            row.cancel_asked, row.attention = True, row.lease is not None
-            if row.lease is None:
+            alone = row.plugin_id not in told_of_all
+            early = row.stage in (Stage.WAITING, Stage.ADMITTED, Stage.STARTING)
+            row.cancel_asked = early or alone
+            if row.lease is not None and (row.stage is Stage.STARTING or alone):
+                row.attention = True
+            if row.lease is None and (early or alone):
                 row.due_at = self.now()
-            else:
+            if row.lease is not None and row.attention:
                 self.changed(row.sub_job_id)
-            if row.stage is Stage.TRACKING:
+            if row.stage is Stage.TRACKING and alone:
                 row.polls = 0
             if row.status in (Status.NOT_STARTED, Status.RUNNING):
                 row.status = Status.CANCELLING
         self.due(SUB_JOB)
-        return True
+
+    # --- the DELETE of a whole job -------------------------------------------------------------------
+
+    def claim_cancels(self, token: UUID, worker_id: UUID) -> list[LeasedCancel]:
+        """See the port."""
+        now = self.now()
+        due = [
+            row
+            for row in self.cancels.values()
+            if row.due_at is not None
+            if (row.due_at <= now if row.lease is None else row.leased_until < now)
+        ]
+        found = []
+        for row in sorted(due, key=lambda each: each.due_at or 0.0)[:AT_ONCE]:
+            row.lease, row.leased_by, row.leased_until = token, worker_id, self.now() + LEASE_SECONDS
+            plugin, trouble = self.plugins[row.plugin_id], row.trouble_since
+            found.append(
+                LeasedCancel(
+                    job_id=row.job_id,
+                    lease=token,
+                    plugin_id=plugin.plugin_id,
+                    url=plugin.url,
+                    dialect="auto",
+                    give_up=plugin.give_up,
+                    is_read=self.jobs[row.job_id].type is JobType.READ,
+                    in_trouble_for=0.0 if trouble is None else self.now() - trouble,
+                )
+            )
+        return found
+
+    def renew_cancels(self, leased: Iterable[LeasedCancel]) -> None:
+        """See the port."""
+        for each in leased:
+            row = self.cancels[each.job_id, each.plugin_id]
+            if row.lease == each.lease:
+                row.leased_until = self.now() + LEASE_SECONDS
+
+    def postpone_cancel(self, leased: LeasedCancel, delay: float, *, failed: bool) -> None:
+        """See the port."""
+        row = self.cancels[leased.job_id, leased.plugin_id]
+        if row.lease == leased.lease:
+            row.due_at = self.now() + delay
+            if failed and row.trouble_since is None:
+                row.trouble_since = self.now()
+            row.lease = row.leased_by = None
+
+    def end_cancel(self, leased: LeasedCancel, *, refused: bool) -> None:
+        """See the port."""
+        row = self.cancels[leased.job_id, leased.plugin_id]
+        if row.lease != leased.lease:
+            return
+        row.due_at, row.refused, row.lease, row.leased_by = None, refused, None, None
+        there = [each for each in self._of_job(row.job_id) if each.plugin_id == row.plugin_id]
+        if refused:
+            self.jobs[row.job_id].version += 1
+            self._cancel_rows(there, ())
+            return
+        for each in there:
+            if each.stage is Stage.TRACKING and each.lease is None:
+                each.due_at, each.polls = self.now(), 0
+        self.due(SUB_JOB)
 
     # --- plugins and the bus -------------------------------------------------------------------------
 
@@ -141,6 +222,8 @@ class Twin(Steps):
         expired = [
             row for row in self.sub_jobs.values() if void and row.lease is not None and row.leased_until < now
         ][: room.rows]
+        cancelled: list[SubJobRow] = []
+        unsent: list[SubJobRow] = []
         creates: list[tuple[SubJobRow, int]] = []
         calls: list[SubJobRow] = []
         for plugin_id in self.plugins:
@@ -154,12 +237,15 @@ class Twin(Steps):
                 ),
                 key=_turn,
             )
-            admitted = [row for row in ready if row.stage is Stage.ADMITTED]
+            asked = [row for row in ready if row.cancel_asked]
+            cancelled += [row for row in asked if row.stage not in _UNSENT][: own.deletes]
+            unsent += [row for row in asked if row.stage in _UNSENT][: room.unsent]
+            others = [row for row in ready if not row.cancel_asked]
+            admitted = [row for row in others if row.stage is Stage.ADMITTED]
             creates += [(row, own.size) for row in admitted[: min(own.creates, room.rows)]]
-            others = [row for row in ready if row.stage is not Stage.ADMITTED]
-            calls += others[: min(own.calls, room.rows)]
-        picked = sorted([*_within(creates, room.size), *calls], key=_turn)
-        leased = expired + picked[: room.rows - len(expired)]
+            calls += [row for row in others if row.stage is not Stage.ADMITTED][: min(own.calls, room.rows)]
+        picked = sorted([*_within(creates, room.size), *calls], key=_turn)[: room.rows - len(expired)]
+        leased = [*expired, *cancelled, *unsent[: room.unsent], *picked]
         return [self._lease(row, token, worker_id) for row in leased]
 
     def claim_jobs(self, room: JobRoom, token: UUID, worker_id: UUID) -> list[LeasedJob]:
@@ -293,6 +379,9 @@ class Twin(Steps):
                 row.polls, row.trouble_since, row.last_error = 0, None, None
                 if row.status is Status.NOT_STARTED:
                     row.status = Status.RUNNING
+                told = self.cancels.get((row.job_id, row.plugin_id))
+                if told is not None and not told.refused:
+                    row.cancel_asked = False
                 self.begun([row.job_id])
                 return row.attention
             case CancelTold():

@@ -11,6 +11,7 @@ from uuid import UUID, uuid5
 
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.dispatch.attempt import DispatchTimes
+from ran_datajobs.dispatch.canceller import Canceller
 from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.finisher import Finisher
@@ -117,11 +118,14 @@ class SimulatedWorker:
             self.stopping,
             self._reached,
         )
+        canceller = Canceller(self.store, circuits, self.limits, TIMES, world.log, self, self._reached)
+        self.canceller = canceller
         self.worker = Worker(
             self.store,
             Planner(self.store, world.index, objects, self.limits, self, news, self._reached),  # type: ignore[arg-type]
             Finisher(self.store, objects, DEFAULT_FINISHED_SPELLING, news, self._reached),
             executor,
+            canceller,
             write,
             self.limits,
             self.stopping,

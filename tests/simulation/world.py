@@ -86,7 +86,7 @@ class World:
 
     def _add_plugin(self, character: Character) -> None:
         url = f"http://{character.name}"
-        plugin_id = self.twin.register(url, idempotent=character.idempotent)
+        plugin_id = self.twin.register(url, idempotent=character.idempotent, bulk_cancel=character.bulk)
         chance = Random(self.seed * 1_000 + 500 + plugin_id)
         self.plugins[url] = Plugin(url, character, chance, self.loop.time, self._publish)
         profile = PluginProfile(plugin_id, url, idempotent=character.idempotent)
@@ -151,7 +151,8 @@ class World:
 
     def _is_open(self) -> bool:
         return any(job.status in OPEN for job in self.twin.jobs.values()) or any(
-            row.lease is not None or row.due_at is not None for row in self.twin.sub_jobs.values()
+            row.lease is not None or row.due_at is not None
+            for row in (*self.twin.sub_jobs.values(), *self.twin.cancels.values())
         )
 
     def _calm(self) -> None:
@@ -336,7 +337,7 @@ class _LogLines:
         return self
 
     def _take(self, event: str, **fields: Any) -> None:
-        if fields.get("exc_info") or event.endswith("refused"):
+        if fields.get("exc_info") or event.endswith(("transition_refused", "admission_refused")):
             self._world.faults.append(f"logged: {event} {fields}")
 
     debug = info = warning = error = _take

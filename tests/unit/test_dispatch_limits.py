@@ -16,11 +16,13 @@ from ran_datajobs.dispatch.limits import (
     FINISHES,
     LARGE_PLANS,
     SMALL_PLANS,
+    UNSENT_BESIDE_DELETES,
     Allowance,
     DispatchLimits,
 )
+from ran_datajobs.job import Stage
 from ran_datajobs.store.planning import JobRoom
-from ran_datajobs.store.sub_jobs import Admitted, PluginRoom
+from ran_datajobs.store.sub_jobs import Admitted, LeasedSubJob, PluginRoom
 
 MUCH = 1 << 40
 
@@ -349,3 +351,24 @@ async def test_a_smaller_allowance_takes_nothing_away() -> None:
         assert waiting.done()
     places._give_back(1)
     assert places.out == 0
+
+
+def delete(plugin_id: int) -> LeasedSubJob:
+    """A leased sub-job of which all that counts here is that its DELETE is next."""
+    told = {"plugin_id": plugin_id, "stage": Stage.TRACKING, "cancel_asked": True}
+    return LeasedSubJob(**(dict.fromkeys(LeasedSubJob.__struct_fields__) | told))  # type: ignore[arg-type]
+
+
+def test_what_runs_is_stopped_before_anything_else_of_its_plugin() -> None:
+    """While more DELETEs are due than a claim may take, polls of that plugin and sub-jobs that end without a
+    call have little room; another plugin has all of its own. With the last DELETE everything is as before."""
+    limits = DispatchLimits()
+    for plugin_id in (1, 2):
+        limits.add(plugin_id, 0, creates=False)
+    free, other = limits.room(), of(limits, 2)
+    limits.note(free, [delete(1)] * free.plugins[1].deletes)
+    busy = limits.room()
+    assert (busy.plugins[1].calls, busy.unsent) == (CALLS_BESIDE_CREATES, UNSENT_BESIDE_DELETES)
+    assert busy.plugins[2] == other
+    limits.note(busy, [delete(1)] * (busy.plugins[1].deletes - 1))
+    assert limits.room() == free

@@ -9,6 +9,7 @@ token: a worker that lost its lease changes nothing.
 
     worker ──claim──► planner    plan step of a job: its sub-jobs, admitted and partly leased at once
            ├────────► finisher   finish step of a job: manifest, final status
+           ├────────► canceller  a cancelled job at a plugin that can be told of all of it by one call
            └────────► executor   one leased sub-job: start · track · collect · cancel · time out · probe
                           │
                           └► transitions   what became of it, many in one transaction

@@ -28,8 +28,8 @@ class Attempt:
     """A leased sub-job while this process works on it. Lost on a crash without harm.
 
     ``claimed_at``, ``valid_until``: on the clock of the executor; a renewal moves the second one.
-    ``creating``: its create is counted as under way. ``sent``: its create may have been sent. ``told``: the
-    terminal status that its plugin told this process.
+    ``creating``, ``cancelling``: its create, or its cancellation, is counted as under way. ``sent``: its
+    create may have been sent. ``told``: the terminal status that its plugin told this process.
     """
 
     sub_job: LeasedSubJob
@@ -38,6 +38,7 @@ class Attempt:
     attention: asyncio.Event = field(default_factory=asyncio.Event)
     operations: bytes | None = None
     creating: bool = False
+    cancelling: bool = False
     sent: bool = False
     told: Status | None = None
 
@@ -45,6 +46,11 @@ class Attempt:
     def is_unsent(self) -> bool:
         """True when the sub-job is STARTING and no create of it was sent."""
         return self.sub_job.stage is Stage.STARTING and self.sub_job.was is Stage.ADMITTED and not self.sent
+
+    @property
+    def never_sent(self) -> bool:
+        """True when the sub-job ends without a call: it was cancelled before."""
+        return self.sub_job.stage in (Stage.WAITING, Stage.ADMITTED)
 
     @property
     def leased(self) -> Leased:

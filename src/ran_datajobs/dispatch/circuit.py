@@ -176,6 +176,10 @@ class _GuardedPlugin:
     async def cancel(self, address: JobAddress) -> CancelAnswer:
         return _told(await self._circuits.call(self._profile, lambda: self._plugin.cancel(address)))
 
+    async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
+        made = lambda: self._plugin.cancel_job(job_id, is_read=is_read)  # noqa: E731
+        return _told(await self._circuits.call(self._profile, made))
+
 
 def _told(answer: Answer | NotArrived) -> Answer | NoAnswer:
     return NoAnswer(answer.cause, answer.retry_after) if isinstance(answer, NotArrived) else answer

@@ -167,17 +167,18 @@ class Executor:
         finally:
             self._create_answered(attempt)
         if answer is None:
-            cause = "" if attempt.sub_job.in_trouble_for is None else "not sent again: the worker was stopped"
+            cause = "" if attempt.sub_job.in_trouble_for is None else "not sent again: the row was given back"
             polls = attempt.sub_job.polls
             await self._write(Postponement(attempt.leased, 0.0, polls, cause, unsent=not lost))
             return None
         return await self._take(attempt, answer, lost=lost)
 
     async def _create(self, attempt: Attempt) -> CreateAnswer | None:
-        """The answer to the create; ``None``: the worker is about to stop, and nothing new is sent."""
+        """The answer to the create; ``None``: it was not sent, since the worker is about to stop, or another
+        process has changed the row."""
         sub_job = attempt.sub_job
         async with self._limits.create(sub_job.plugin_id, sub_job.body_bytes):
-            if self._stopping.is_set():
+            if self._stopping.is_set() or attempt.attention.is_set():  # it may have been cancelled
                 return None
             await self._reached(Checkpoint.START_MARKED)
             operations = await self._operations_array(attempt)
@@ -232,6 +233,8 @@ class Executor:
     async def _track(self, attempt: Attempt) -> float | None:
         """Ask the plugin for the status; a terminal one is followed by the result at once."""
         async with self._limits.call(attempt.sub_job.plugin_id):
+            if attempt.attention.is_set():  # while it waited for its turn
+                return 0.0
             answer = await self._plugin(attempt).status(attempt.address)
         match answer:
             case Polled(status=status) if status.terminal:
@@ -346,7 +349,7 @@ class Executor:
         A plugin that does not answer the DELETE within the budget counts as one that cannot cancel; its polls
         then have a budget of their own.
         """
-        async with self._limits.call(attempt.sub_job.plugin_id):
+        async with self._limits.delete(attempt.sub_job.plugin_id):
             answer = await self._plugin(attempt).cancel(attempt.address)
         match answer:
             case CancelTaken() | CannotCancel():
@@ -360,6 +363,9 @@ class Executor:
         await self._reached(Checkpoint.CANCEL_SENT)
         if await self._write(CancelTold(attempt.leased)):
             attempt.attention.set()
+        if attempt.cancelling:
+            attempt.cancelling = False
+            self._limits.cancelled(attempt.sub_job.plugin_id, unsent=False)
         await self._reached(Checkpoint.CANCEL_RECORDED)
         attempt.sub_job = replace(attempt.sub_job, cancel_asked=False, in_trouble_for=None)
         return 0.0
@@ -375,7 +381,7 @@ class Executor:
                 answer = await plugin.status(attempt.address)
             if isinstance(answer, Polled) and answer.status.terminal:
                 return await self._collect(attempt, answer.status)
-        async with self._limits.call(attempt.sub_job.plugin_id):
+        async with self._limits.delete(attempt.sub_job.plugin_id):
             stopped = await plugin.cancel(attempt.address)
         return await self._end_all(
             attempt,

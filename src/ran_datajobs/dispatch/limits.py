@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final
 
 from ran_datajobs.job import Stage
-from ran_datajobs.southbound.http import most_calls
+from ran_datajobs.southbound.http import most_calls, most_deletes
 from ran_datajobs.store.planning import JobRoom
 from ran_datajobs.store.room import BODY_BYTES, CREATES_PER_PLUGIN, ROWS
 from ran_datajobs.store.sub_jobs import Admitted, LeasedSubJob, PluginRoom, Room
@@ -26,6 +26,16 @@ CALLS_PER_PLUGIN: Final = 64
 
 CALLS_BESIDE_CREATES: Final = 2
 """The same while more creates are due than may be sent: what was not sent yet goes before polls."""
+
+DELETES_PER_PLUGIN: Final = 256
+"""Maximum number of sub-jobs to be cancelled at one plugin that one worker has leased. They and their calls
+have room of their own: nothing else stands before a DELETE."""
+
+UNSENT: Final = 1000
+"""Maximum number of sub-jobs that one worker has leased to end them without a call: cancelled ones."""
+
+UNSENT_BESIDE_DELETES: Final = 32
+"""The same while more DELETEs are due than may be sent: what runs is stopped first."""
 
 SMALL_PLANS: Final = 4
 LARGE_PLANS: Final = 1
@@ -158,6 +168,7 @@ class _OfPlugin:
     def __init__(self, calls: int, size: int) -> None:
         self.rows = 0
         self.creates = 0
+        self.deletes = 0
         self.create_bytes = 0
         self.calls = Allowance(calls)
         self.bytes = Allowance(size)
@@ -181,11 +192,14 @@ class DispatchLimits:
         self._creates_per_plugin = creates_per_plugin
         self._calls_per_plugin = calls_per_plugin
         self._taken = 0
+        self._unsent = 0
         self._create_bytes = 0
         self._bytes = Allowance(body_bytes)
         self._places = Places(most_calls() if places is None else places, CALLS_PER_PLUGIN)
+        self._deletes = Places(most_deletes() if places is None else places, CALLS_PER_PLUGIN)
         self._plugins: dict[int, _OfPlugin] = {}
         self._waiting: set[int] = set()  # plugins that have more creates due than may be sent
+        self._deleting: set[int] = set()  # plugins that have more DELETEs due than may be sent
         self.jobs = {"small": 0, "large": 0, "finish": 0}
         self.freed: Callable[[], None] = lambda: None
         """Called whenever something more may be claimed."""
@@ -199,9 +213,13 @@ class DispatchLimits:
             rows=free,
             size=max(0, bytes_free),
             other=PluginRoom(
-                min(fair, self._creates_per_plugin), fair, max(0, min(bytes_free, self._body_bytes // 2))
+                min(fair, self._creates_per_plugin),
+                fair,
+                max(0, min(bytes_free, self._body_bytes // 2)),
+                DELETES_PER_PLUGIN,
             ),
             plugins={of: self._room_of(of, plugin, free) for of, plugin in self._plugins.items()},
+            unsent=max(0, (UNSENT_BESIDE_DELETES if self._deleting else UNSENT) - self._unsent),
         )
 
     def _room_of(self, plugin_id: int, plugin: _OfPlugin, free: int) -> PluginRoom:
@@ -209,7 +227,10 @@ class DispatchLimits:
         creates = max(0, self._creates_per_plugin - plugin.creates)
         size = min(self._body_bytes - self._create_bytes, self._body_bytes // 2 - plugin.create_bytes)
         return PluginRoom(
-            min(fair, creates), fair if creates else min(fair, CALLS_BESIDE_CREATES), max(0, size)
+            min(fair, creates),
+            fair if creates and plugin_id not in self._deleting else min(fair, CALLS_BESIDE_CREATES),
+            max(0, size),
+            max(0, DELETES_PER_PLUGIN - plugin.deletes),
         )
 
     def job_room(self) -> JobRoom:
@@ -221,10 +242,10 @@ class DispatchLimits:
     def is_full(self) -> bool:
         """True when something due may be left unclaimed for want of room."""
         free = max(0, self._rows - self._taken)
-        if not free or self._create_bytes >= self._body_bytes:
+        if not free or self._create_bytes >= self._body_bytes or self._unsent >= UNSENT:
             return True
         rooms = (self._room_of(plugin_id, each, free) for plugin_id, each in self._plugins.items())
-        return any(not (room.creates and room.calls and room.size) for room in rooms)
+        return any(not (room.creates and room.calls and room.size and room.deletes) for room in rooms)
 
     def fitting(self, admitted: Iterable[Admitted]) -> list[Admitted]:
         """Those of newly admitted sub-jobs, from the first on, for whose creates there is room."""
@@ -244,16 +265,25 @@ class DispatchLimits:
         return found
 
     def note(self, room: Room, claimed: Iterable[LeasedSubJob]) -> None:
-        """Note which plugins may have more creates due than a claim within ``room`` could take."""
-        creates = Counter(each.plugin_id for each in claimed if is_create(each))
+        """Note which plugins may have more creates or DELETEs due than a claim within ``room`` could take."""
+        creates: Counter[int] = Counter()
+        deletes: Counter[int] = Counter()
+        for each in claimed:
+            if is_create(each):
+                creates[each.plugin_id] += 1
+            elif each.cancel_asked and each.stage not in (Stage.WAITING, Stage.ADMITTED):
+                deletes[each.plugin_id] += 1
         for plugin_id, plugin in self._plugins.items():
-            taken = room.plugins.get(plugin_id, room.other).creates
-            if taken:
-                if creates[plugin_id] >= taken:
-                    self._waiting.add(plugin_id)
-                else:
-                    self._waiting.discard(plugin_id)
-                self._adjust(plugin_id, plugin)
+            within = room.plugins.get(plugin_id, room.other)
+            for taken, most, waiting in (
+                (creates[plugin_id], within.creates, self._waiting),
+                (deletes[plugin_id], within.deletes, self._deleting),
+            ):
+                if most and taken >= most:
+                    waiting.add(plugin_id)
+                elif most:
+                    waiting.discard(plugin_id)
+            self._adjust(plugin_id, plugin)
 
     def add(self, plugin_id: int, size: int, *, creates: bool) -> None:
         """Count a leased sub-job, and its create while that has no answer."""
@@ -265,6 +295,21 @@ class DispatchLimits:
             plugin.create_bytes += size
             self._create_bytes += size
             self._adjust(plugin_id, plugin)
+
+    def add_cancel(self, plugin_id: int, *, unsent: bool) -> None:
+        """Count that an added sub-job is to be cancelled, by a DELETE unless it is ``unsent``."""
+        if unsent:
+            self._unsent += 1
+        else:
+            self._of(plugin_id).deletes += 1
+
+    def cancelled(self, plugin_id: int, *, unsent: bool) -> None:
+        """The DELETE was answered, or the sub-job that was not sent has ended."""
+        if unsent:
+            self._unsent -= 1
+        else:
+            self._of(plugin_id).deletes -= 1
+        self.freed()
 
     def created(self, plugin_id: int, size: int) -> None:
         """The create has its answer, or is not sent after all."""
@@ -283,12 +328,19 @@ class DispatchLimits:
         if not plugin.rows:
             del self._plugins[plugin_id]
             self._waiting.discard(plugin_id)
+            self._deleting.discard(plugin_id)
         self.freed()
 
     @contextlib.asynccontextmanager
     async def call(self, plugin_id: int) -> AsyncIterator[None]:
         """Hold a place for one call that is no create."""
         async with self._of(plugin_id).calls.take(), self._places.take(plugin_id):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def delete(self, plugin_id: int) -> AsyncIterator[None]:
+        """Hold a place for a DELETE. Other calls have no part in these places."""
+        async with self._deletes.take(plugin_id):
             yield
 
     @contextlib.asynccontextmanager
@@ -313,6 +365,7 @@ class DispatchLimits:
 
     def _adjust(self, plugin_id: int, plugin: _OfPlugin) -> None:
         full = plugin_id in self._waiting or plugin.creates >= self._creates_per_plugin
+        full = full or plugin_id in self._deleting
         plugin.calls.allow(
             min(CALLS_BESIDE_CREATES, self._calls_per_plugin) if full else self._calls_per_plugin
         )

@@ -106,6 +106,7 @@ def _split(job: LeasedJob, owners: Owners) -> tuple[Plan, list[NewSubJob]]:
             s.data_producer_id,
             s.body,
             s.operations,
+            s.size,
         )
         for s in plan.sub_jobs
     ]

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from ran_datajobs.dispatch.attempt import Attempt, attempt_of
 from ran_datajobs.dispatch.backoff import until_repeat
+from ran_datajobs.dispatch.canceller import Canceller
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.dispatch.limits import DispatchLimits, is_create
@@ -28,7 +29,7 @@ from ran_datajobs.job import Stage, Status
 from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.dispatch import DispatchStore
 from ran_datajobs.store.planning import LARGE, LeasedJob
-from ran_datajobs.store.sub_jobs import JOB, LEASE_SECONDS, SUB_JOB, LeasedSubJob, Postponement
+from ran_datajobs.store.sub_jobs import CANCEL, JOB, LEASE_SECONDS, SUB_JOB, LeasedSubJob, Postponement
 from ran_datajobs.telemetry import Event, Logger
 
 LOOK_EVERY: Final = 1.0
@@ -56,6 +57,7 @@ class Worker:
         planner: Planner,
         finisher: Finisher,
         executor: Executor,
+        canceller: Canceller,
         write: TransitionWriter,
         limits: DispatchLimits,
         stopping: asyncio.Event,
@@ -68,6 +70,7 @@ class Worker:
         self._planner = planner
         self._finisher = finisher
         self._executor = executor
+        self._canceller = canceller
         self._write = write
         self._limits = limits
         self._stopping = stopping
@@ -75,7 +78,7 @@ class Worker:
         self._runtime = runtime
         self._grace = grace
         self._news = asyncio.Event()
-        self._due = {JOB, SUB_JOB}
+        self._due = {JOB, SUB_JOB, CANCEL}
         self._look_at = 0.0  # when to look for everything, whatever the notices say
         self._alarms: list[tuple[float, str]] = []
         self._hungry = False
@@ -86,6 +89,7 @@ class Worker:
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
         self._begun: set[asyncio.Task[None]] = set()
         limits.freed = self._room_freed
+        canceller.due = self.due_in
 
     def due_in(self, kind: str, seconds: float) -> None:
         """Something of this kind is due in so many seconds: look then."""
@@ -127,7 +131,7 @@ class Worker:
                     self._log.warning(Event.WORKER_INTERRUPTED, cause=str(error) or type(error).__name__)
                 self._answers = False
                 failures += 1
-                self._due |= {JOB, SUB_JOB}
+                self._due |= {JOB, SUB_JOB, CANCEL}
                 await self._wait(min(_LONGEST_PAUSE, until_repeat(failures, self._runtime.random())))
                 continue
             await self._runtime.sleep(CLAIM_PAUSE)
@@ -139,12 +143,14 @@ class Worker:
         due, self._due = self._due, set()
         now = self._now()
         if everything := now >= self._look_at:
-            due, self._look_at = {JOB, SUB_JOB}, now + LOOK_EVERY
+            due, self._look_at = {JOB, SUB_JOB, CANCEL}, now + LOOK_EVERY
         claims: list[Coroutine[Any, Any, None]] = []
         if JOB in due:
             claims.append(self._claim_jobs())
         if SUB_JOB in due:
             claims.append(self._claim_sub_jobs(void=everything))
+        if CANCEL in due:
+            claims.append(self._canceller.claim())
         ends = await asyncio.gather(*claims, return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException):
@@ -155,8 +161,6 @@ class Worker:
         """``void``: look for void leases, too, which costs more the more is leased."""
         room, full = self._limits.room(), self._limits.is_full()
         self._hungry = True  # what is freed while the claim is under way may be claimed by the next one
-        if not room.rows:
-            return
         token, sent = self._runtime.new_id(), self._now()
         try:
             claimed = await self._store.claim_sub_jobs(room, token, void=void)
@@ -199,8 +203,11 @@ class Worker:
         for sub_job in claimed:
             attempt = attempt_of(sub_job, sent)
             attempt.creating = is_create(sub_job)
+            attempt.cancelling = sub_job.cancel_asked and not attempt.creating
             if not counted:
                 self._limits.add(sub_job.plugin_id, sub_job.body_bytes, creates=attempt.creating)
+            if attempt.cancelling:
+                self._limits.add_cancel(sub_job.plugin_id, unsent=attempt.never_sent)
             self._attempts[sub_job.sub_job_id] = attempt
             self._begin(sub_job.sub_job_id, self._work_on(attempt), partial(self._worked_on, attempt))
         begun = {
@@ -263,6 +270,9 @@ class Worker:
         if attempt.creating:
             attempt.creating = False
             self._limits.created(attempt.sub_job.plugin_id, attempt.sub_job.body_bytes)
+        if attempt.cancelling:
+            attempt.cancelling = False
+            self._limits.cancelled(attempt.sub_job.plugin_id, unsent=attempt.never_sent)
         self._limits.remove(attempt.sub_job.plugin_id)
         if self._attempts.get(attempt.sub_job.sub_job_id) is attempt:
             del self._attempts[attempt.sub_job.sub_job_id]
@@ -336,6 +346,7 @@ class Worker:
         attempts = dict(self._attempts)
         jobs = dict(self._jobs)
         sent = self._now()
+        await self._canceller.renew()
         if not attempts and not jobs:
             return
         kept = await self._store.renew(
@@ -363,7 +374,7 @@ class Worker:
 
     def _noticed(self, payload: str | None) -> None:
         if payload is None:
-            self._look(JOB, SUB_JOB)
+            self._look(JOB, SUB_JOB, CANCEL)
         else:
             self._look(payload)
 
@@ -393,7 +404,7 @@ class Worker:
             async with asyncio.timeout(seconds):
                 await self._news.wait()
         except TimeoutError:
-            self._due |= {JOB, SUB_JOB}
+            self._due |= {JOB, SUB_JOB, CANCEL}
 
     def _now(self) -> float:
         return self._runtime.now()
@@ -418,6 +429,8 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(DataJobsError):
+            await self._canceller.stop()
         with contextlib.suppress(DataJobsError):
             await self._store.give_back(
                 {each.sub_job.sub_job_id: each.sub_job.lease for each in attempts},

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ran_datajobs.dmi.conformance_reads import read_messages, read_result
 from ran_datajobs.dmi.conformance_trial import (
@@ -35,6 +35,7 @@ from ran_datajobs.southbound.plugin import (
     Created,
     ForeignBody,
     Lost,
+    NoAnswer,
     NoOutcomes,
     NotArrived,
     OnTopic,
@@ -249,6 +250,45 @@ async def _cancel(trial: Trial) -> Finding:
     return stopped(seen, states)
 
 
+async def _bulk_cancel(trial: Trial) -> Finding:
+    if await _first_end(trial) is None:
+        return Skipped(_NO_END)
+    call = trial.call(trial.subject.harmless(LONG))
+    created = await trial.plugin.create(call)
+    if not isinstance(created, Created):
+        return Skipped(words(created))
+    match await trial.plugin.cancel_job(call.job_id, is_read=False):
+        case CancelTaken():
+            pass
+        case CannotCancel(cause) if cause.endswith((" 404", " 405", " 501")):
+            return Skipped(f"the plugin cannot cancel a whole job ({cause}): register it without bulkCancel")
+        case CannotCancel(cause) | NoAnswer(cause):
+            return Fails(cause)
+    ended = await trial.until_ended(trial.address(call, created.data_producer_job_id))
+    if isinstance(ended, NotEnded):
+        return Fails(f"DELETE was taken, then {ended.why}")
+    responses = await _responses(trial, ended)
+    states = () if isinstance(responses, Fails) else tuple(each.state for each in responses)
+    first = stopped(ended.statuses[1:], states)
+    return first if isinstance(first, Fails) else await _later(trial, call.job_id)
+
+
+async def _later(trial: Trial, job_id: str) -> Finding:
+    """Whether a create of a whole job that was cancelled before is left undone."""
+    call = structs.replace(trial.call(trial.subject.harmless()), job_id=job_id)
+    created = await trial.plugin.create(call)
+    if isinstance(created, Refused):
+        return Holds(f"a create that comes later is {words(created)}")
+    if not isinstance(created, Created):
+        return Fails(f"a create that comes later: {words(created)}")
+    ended = await trial.until_ended(trial.address(call, created.data_producer_job_id))
+    if isinstance(ended, NotEnded):
+        return Fails(f"a create that comes later is taken, then {ended.why}")
+    told = ended.statuses[-1]
+    note = f"a create that comes later is taken, and is {told.value}"
+    return Holds(note) if told is Status.CANCELLED else Fails(f"{note}: register it without bulkCancel")
+
+
 def ended_before(answer: StatusAnswer) -> Finding:
     """After a DELETE that was answered with 409: the job has an end to show."""
     if isinstance(answer, Polled) and answer.status.terminal:
@@ -293,6 +333,7 @@ CHECKS: Final[dict[str, tuple[str, Callable[[Trial], Awaitable[Finding]]]]] = {
     "bad-body": ("a create that cannot be read is refused with a 4xx", _bad_body),
     "oversize": (f"a create of {OVERSIZE >> 20} MiB is taken or refused, not dropped", _oversize),
     "cancel": ("DELETE stops a job, or says that it cannot or that it has ended", _cancel),
+    "bulk-cancel": ("DELETE of a whole job stops it and what comes of it later", _bulk_cancel),
 }
 """The checks by name, in their order, with the promise that each tries."""
 

@@ -88,6 +88,10 @@ class Executor:
             batch = operations[first:end]
             standing.state = running(structs.replace(state, started=end))
             await self._record(standing, executed, Executing(first, encode_ids(batch)))
+            if standing.state.cancel_asked:  # it came while the batch was being written to the journal
+                executed = []
+                await self._withdraw(standing)
+                continue
             outcomes = await self._written(state.job, element, batch)
             executed = [Executed(first, encode_members(batch, outcomes))]
             standing.state = _counted(standing.state, outcomes, end)
@@ -131,6 +135,13 @@ class Executor:
             else:
                 standing.shown = state
                 return
+
+    async def _withdraw(self, standing: Standing) -> None:
+        """The batch that was to be next is not executed: none of it was touched."""
+        standing.state = structs.replace(standing.state, started=standing.state.done)
+        state = standing.state
+        await self._journal.withdraw(state)
+        standing.shown = state
 
     def _uncertain(self, standing: Standing, operations: Sequence[Operation]) -> list[Executed]:
         """What was being executed when the plugin was killed, as outcomes that say so."""

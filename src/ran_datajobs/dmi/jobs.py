@@ -90,6 +90,8 @@ class PluginJobs:
         self._settings = settings
         self._news = news
         self._standing: dict[str, Standing] = {}
+        self._of_request: dict[str, set[str]] = {}  # ids of the jobs of each data job
+        self._cancelled: set[str] = set()  # data jobs of which nothing more is started
         self._lanes: dict[str, _Lane] = {}
         self._open = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -100,9 +102,10 @@ class PluginJobs:
 
     async def open(self) -> None:
         """Take up the journal, and every job in it that has not ended, in order of arrival."""
-        for state in await self._journal.open():
-            standing = Standing(state, self._halting)
-            self._standing[state.job.job_id] = standing
+        states = await self._journal.open()
+        self._cancelled = await self._journal.cancelled()
+        for state in states:
+            standing = self._keep(state)
             if not state.status.terminal:
                 self._enqueue(standing)
         self._pruner = asyncio.create_task(self._prune(), name="dmi.prune")
@@ -139,9 +142,10 @@ class PluginJobs:
         )
         match await self._journal.accept(job, new.fingerprint, new.operations):
             case Accepted():
-                standing = Standing(JobState(job), self._halting)
-                self._standing[job.job_id] = standing
+                standing = self._keep(JobState(job))
                 self._enqueue(standing)
+                if standing.state.cancel_asked:
+                    self._settle_waiting(standing)
                 return Taken(job.job_id)
             case Repeated(job_id):
                 return Taken(job_id)
@@ -166,6 +170,23 @@ class PluginJobs:
             self._settle_waiting(standing)
         return standing.shown
 
+    async def cancel_all(self, request_id: str) -> None:
+        """Start nothing more of a data job, whatever of it arrives later; durable on return.
+
+        What waits ends at once, what is being executed before its next batch.
+        """
+        self._cancelled.add(request_id)
+        found = [self._standing[job_id] for job_id in self._of_request.get(request_id, ())]
+        asked = [each for each in found if not each.state.status.terminal and not each.state.cancel_asked]
+        for standing in asked:
+            standing.state = cancelling(standing.state)
+        states = [standing.state for standing in asked]
+        await self._journal.cancel_all(request_id, [each for each in states if not each.status.terminal])
+        for standing, state in zip(asked, states, strict=True):
+            if not standing.state.status.terminal:
+                standing.shown = state
+                self._settle_waiting(standing)
+
     def responses(self, job_id: str) -> AsyncIterator[bytes]:
         """The outcomes of a write in the order of its operations: comma-separated JSON, piece by piece."""
         return self._journal.responses(job_id)
@@ -173,6 +194,15 @@ class PluginJobs:
     async def history(self, data_producer_id: str, after: int, limit: int) -> list[Execution]:
         """What was handed to the element of a data producer, in order, after line ``after``."""
         return await self._journal.history(data_producer_id, after, limit)
+
+    def _keep(self, state: JobState) -> Standing:
+        """The job in memory; one of a data job that was cancelled before is cancelled from its start."""
+        job = state.job
+        if job.request_id in self._cancelled and not state.status.terminal and not state.cancel_asked:
+            state = cancelling(state)
+        standing = self._standing[job.job_id] = Standing(state, self._halting)
+        self._of_request.setdefault(job.request_id, set()).add(job.job_id)
+        return standing
 
     def _settle_waiting(self, standing: Standing) -> None:
         """End a cancelled job that still waits in its lane, without waiting for its turn."""
@@ -253,10 +283,18 @@ class PluginJobs:
                 before = time.time() - self._settings.retention
                 while forgotten := await self._journal.forget_ended(before, _PRUNE_AT_ONCE):
                     for job_id in forgotten:
-                        self._standing.pop(job_id, None)
+                        self._forget(job_id)
+                self._cancelled -= set(await self._journal.forget_cancelled(before))
             except StoreUnavailable as error:
                 self._log.error(Event.DMI_JOURNAL_AWAY, cause=str(error), pause=_PRUNE_EVERY)
             await asyncio.sleep(_PRUNE_EVERY)
+
+    def _forget(self, job_id: str) -> None:
+        if standing := self._standing.pop(job_id, None):
+            request_id = standing.state.job.request_id
+            self._of_request[request_id].discard(job_id)
+            if not self._of_request[request_id]:
+                del self._of_request[request_id]
 
     def _start(self, work: Coroutine[None, None, None], job_id: str) -> None:
         task = asyncio.create_task(work, name=f"dmi.job.{job_id}")

@@ -38,6 +38,7 @@ _SCHEMA: Final = (
     "create_message",
     "create_execution",
     "create_execution_index",
+    "create_cancelled",
 )
 
 
@@ -165,6 +166,38 @@ class Journal:
             if state.status.terminal:
                 db.execute(query["end_job"], (time.time(), job_id))
                 db.execute(query["delete_messages"], (job_id,))
+
+        await self._write(work)
+
+    async def cancel_all(self, request_id: str, states: Sequence[JobState]) -> None:
+        """Write that nothing more of a data job is started, and the new ``states`` of what there is of it."""
+        query = self._queries
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(query["insert_cancelled"], (request_id, time.time()))
+            db.executemany(query["update_job"], [(*_columns(each), each.job.job_id) for each in states])
+
+        await self._write(work)
+
+    async def cancelled(self) -> set[str]:
+        """The data jobs of which nothing more is started."""
+        return {request_id for (request_id,) in await self._read("all_cancelled", ())}
+
+    async def forget_cancelled(self, before: float) -> list[str]:
+        """Forget the cancels that came before a moment (seconds since 1970); their data jobs."""
+
+        def work(db: sqlite3.Connection) -> list[str]:
+            return [row[0] for row in db.execute(self._queries["forget_cancelled"], (before,))]
+
+        return await self._write(work)
+
+    async def withdraw(self, state: JobState) -> None:
+        """Write ``state``, in which a batch that was to be executed is not: it leaves the history."""
+        query = self._queries
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(query["delete_execution"], (state.job.job_id, state.done))
+            db.execute(query["update_job"], (*_columns(state), state.job.job_id))
 
         await self._write(work)
 

@@ -27,6 +27,7 @@ from ran_datajobs.dmi.journal import KeyTaken
 from ran_datajobs.dmi.problems import answer_problems, problem
 from ran_datajobs.dmi.records import JobState
 from ran_datajobs.dmi.settings import PluginSettings
+from ran_datajobs.job import Status
 from ran_datajobs.json_body import got
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.problem import RETRY_AFTER
@@ -110,6 +111,12 @@ class _Plugin:
             wire.StatusBody.of((asked or state).status, self.settings.finished_spelling), status_code=202
         )
 
+    async def cancel_all(self, request_id: str) -> Response[Any]:
+        await self.jobs.cancel_all(unquote(request_id))
+        return Response(
+            wire.StatusBody.of(Status.CANCELLING, self.settings.finished_spelling), status_code=202
+        )
+
 
 _Served = NamedDependency[_Plugin]
 
@@ -143,6 +150,11 @@ async def seed_cancel(
     request: _Request, plugin: _Served, request_id: FromPath[str], data_producer_job_id: FromPath[str]
 ) -> Response[Any]:
     return await plugin.cancel(request, plugin.job(data_producer_job_id, request_id=unquote(request_id)))
+
+
+@delete(wire.SEED_WHOLE_JOB, status_code=202)
+async def seed_cancel_all(plugin: _Served, request_id: FromPath[str]) -> Response[Any]:
+    return await plugin.cancel_all(request_id)
 
 
 @post(wire.ONAP_CREATE_WRITE, status_code=201)
@@ -186,6 +198,11 @@ async def onap_cancel(
     )
 
 
+@delete([wire.ONAP_WHOLE_WRITE_JOB, wire.ONAP_WHOLE_READ_JOB], status_code=202)
+async def onap_cancel_all(plugin: _Served, request_id: FromPath[str]) -> Response[Any]:
+    return await plugin.cancel_all(request_id)
+
+
 @get(HISTORY)
 async def history(
     plugin: _Served,
@@ -217,7 +234,7 @@ def plugin_app(jobs: PluginJobs, settings: PluginSettings, log: Logger) -> ASGIA
     plugin = _Plugin(jobs, settings)
     app = Litestar(
         [
-            seed_create, seed_status, seed_result, seed_cancel,
+            seed_create, seed_status, seed_result, seed_cancel, seed_cancel_all, onap_cancel_all,
             onap_create_write, onap_create_read, onap_status, onap_result, onap_cancel,
             history, healthz,
         ],

@@ -96,7 +96,8 @@ class Executed(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True):
-    """A call that arrived: ``create``, ``status``, ``result`` or ``cancel``."""
+    """A call that arrived: ``create``, ``status``, ``result`` or ``cancel``; ``cancel all`` names no data
+    producer, but the data job in ``sub_job_id``."""
 
     kind: str
     data_producer_id: str
@@ -127,9 +128,10 @@ class ScriptedPlugin:
     """Serve it with :meth:`serving`; what it did is in ``history`` and ``calls``.
 
     A data producer without a script of its own obeys ``default``. ``changed`` is set after every call.
+    ``cancel_all``: how each DELETE of a whole job is answered; the last one stays.
     """
 
-    def __init__(self, default: Script | None = None) -> None:
+    def __init__(self, default: Script | None = None, cancel_all: Sequence[Step] = (Step.OBEY,)) -> None:
         self.history: deque[Executed] = deque(maxlen=MAX_HISTORY)
         self.calls: deque[Call] = deque(maxlen=MAX_HISTORY)
         self.changed = asyncio.Event()
@@ -137,7 +139,8 @@ class ScriptedPlugin:
         self._progress: dict[str, _Progress] = {}
         self._jobs: dict[str, Executed] = {}
         self._keys: dict[str, str] = {}
-        self._cancelled: set[str] = set()
+        self._cancelled: set[str] = set()  # ids of jobs, and of whole data jobs
+        self._cancel_all = deque(cancel_all)
         self._closing = asyncio.Event()
 
     def script(self, data_producer_id: str, script: Script) -> None:
@@ -159,6 +162,9 @@ class ScriptedPlugin:
                 web.get(wire.aiohttp_route(wire.ONAP_RESULT), self._result),
                 web.delete(wire.aiohttp_route(wire.SEED_JOB), self._cancel),
                 web.delete(wire.aiohttp_route(wire.ONAP_JOB), self._cancel),
+                web.delete(wire.aiohttp_route(wire.SEED_WHOLE_JOB), self._cancel_whole),
+                web.delete(wire.aiohttp_route(wire.ONAP_WHOLE_WRITE_JOB), self._cancel_whole),
+                web.delete(wire.aiohttp_route(wire.ONAP_WHOLE_READ_JOB), self._cancel_whole),
             ]
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -195,7 +201,7 @@ class ScriptedPlugin:
         job, step = self._asked("status", request)
         if step is not Step.OBEY or job is None:
             return await self._misbehave(request, step if job else Step.LOSE)
-        cancelled = job.data_producer_job_id in self._cancelled
+        cancelled = self._is_cancelled(job)
         progress = self._of(job.data_producer_id)
         word = "CANCELLED" if cancelled else progress.word()
         if progress.script.refuses and not cancelled and read_status(word) is Status.FINISHED:
@@ -208,7 +214,7 @@ class ScriptedPlugin:
             return await self._misbehave(request, step if job else Step.LOSE)
         script = self._of(job.data_producer_id).script
         outcomes = _outcomes(job, script)
-        if job.data_producer_job_id in self._cancelled:
+        if self._is_cancelled(job):
             outcomes = [OperationState.NOT_STARTED] * len(outcomes)
         body = script.result_body
         if body is None:
@@ -221,6 +227,17 @@ class ScriptedPlugin:
             return await self._misbehave(request, step if job else Step.LOSE)
         self._cancelled.add(job.data_producer_job_id)
         return _json(wire.StatusBody("CANCELLING"), 202)
+
+    async def _cancel_whole(self, request: web.Request) -> web.StreamResponse:
+        request_id, step = request.match_info["request_id"], _taken(self._cancel_all)
+        self._called(Call("cancel all", "", request_id))
+        if step is not Step.OBEY:
+            return await self._misbehave(request, step)
+        self._cancelled.add(request_id)
+        return _json(wire.StatusBody("CANCELLING"), 202)
+
+    def _is_cancelled(self, job: Executed) -> bool:
+        return not self._cancelled.isdisjoint((job.data_producer_job_id, job.request_id))
 
     def _of(self, data_producer_id: str) -> _Progress:
         return self._progress.setdefault(data_producer_id, _Progress(self._default))

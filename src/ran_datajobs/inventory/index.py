@@ -68,6 +68,7 @@ class OwnerIndex(Owners):
             give_up=defaults.give_up if row.give_up is None else row.give_up,
             sub_job_timeout=defaults.sub_job_timeout if row.sub_job_timeout is None else row.sub_job_timeout,
             read_slots=defaults.read_slots if row.read_slots is None else row.read_slots,
+            bulk_cancel=row.bulk_cancel,
         )
 
     def _owner(self, record: Record, shared: dict[bytes, bytes]) -> Owner:

@@ -90,6 +90,7 @@ class Registration(Struct, frozen=True, rename="camel"):
     dmi_give_up: _Seconds | None = None
     sub_job_timeout: _Seconds | None = None
     read_slots: _Slots | None = None
+    bulk_cancel: bool | None = None
     guards: Any = None
     before_images: Any = None
 

@@ -95,6 +95,7 @@ async def _saved_plugin(
             known.sub_job_timeout if registration.sub_job_timeout is None else registration.sub_job_timeout
         ),
         read_slots=known.read_slots if registration.read_slots is None else registration.read_slots,
+        bulk_cancel=known.bulk_cancel if registration.bulk_cancel is None else registration.bulk_cancel,
     )
     if wanted == stored:
         return stored.plugin_id

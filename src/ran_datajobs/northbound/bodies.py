@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
@@ -69,14 +70,16 @@ class Bodies:
             await self._discard(request)
             raise
         try:
-            body = bytearray()
+            received = io.BytesIO()  # gives its bytes away without a copy
             async for chunk in self._chunks(request):
-                body += chunk
-                if len(body) > largest:
+                received.write(chunk)
+                if (size := received.tell()) > largest:
                     raise too_large(f"a body here has at most {largest} bytes")
-                if len(body) > reserved:
-                    self._reserve(len(body) - reserved)
-                    reserved = len(body)
+                if size > reserved:
+                    self._reserve(size - reserved)
+                    reserved = size
+            body = received.getvalue()
+            received.close()
             yield json_text(body)
         finally:
             self._count(-reserved)

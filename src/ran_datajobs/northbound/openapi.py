@@ -133,6 +133,7 @@ _REGISTRATION: Final = Schema(
         "dmiDialect": Schema(type=OpenAPIType.STRING, enum=["seed", "onap"]),
         "idempotent": _FLAG,
         "stopOnError": _FLAG,
+        "bulkCancel": _FLAG,
         "dmiGiveUp": _NUMBER,
         "subJobTimeout": _NUMBER,
     },

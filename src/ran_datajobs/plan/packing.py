@@ -18,22 +18,52 @@ class Packer:
     def __init__(self) -> None:
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
 
-    def packed(self, pieces: Sequence[bytes]) -> bytes:
-        """The JSON array of all ``pieces``, zstd; each is one element, or several with commas between."""
-        size = sum(map(len, pieces)) + len(pieces) + 1
+    def packed(self, pieces: Sequence[bytes], before: bytes = b"[", after: bytes = b"]") -> bytes:
+        """One frame, zstd: ``before``, all ``pieces`` with commas between, ``after``. Each piece is one
+        element of a JSON array, or several with commas between."""
+        size = sum(map(len, pieces)) + max(0, len(pieces) - 1) + len(before) + len(after)
         if size < _LARGE:
-            return self._compressor.compress(b"[%b]" % b",".join(pieces))
+            return self._compressor.compress(b"%b%b%b" % (before, b",".join(pieces), after))
         # The second thread compresses while this one hands out the next piece.
         stream = zstandard.ZstdCompressor(level=_LEVEL, threads=1).compressobj(size=size)
         packs: list[bytes] = []
-        before = b"["
         for piece in pieces:
             packs += (stream.compress(before), stream.compress(piece))
             before = b","
-        packs += (stream.compress(b"]"), stream.flush())
+        packs += (stream.compress(after), stream.flush())
         return b"".join(packs)
 
 
+class PackedArray:
+    """A JSON array that grows, and of which what is packed takes little room: one frame after the other."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        """Bytes of the array so far, uncompressed and without its end."""
+        self._frames: list[bytes] = []
+        self._pieces: list[bytes] = []
+
+    def add(self, piece: bytes) -> None:
+        """Add one element, or several with commas between."""
+        self._pieces.append(piece)
+        self.size += len(piece) + 1
+
+    def pack(self, packer: Packer) -> None:
+        """Pack what was added since."""
+        if self._pieces:
+            self._frames.append(packer.packed(self._pieces, b"," if self._frames else b"[", b""))
+            self._pieces.clear()
+
+    def whole(self, packer: Packer) -> bytes:
+        """The array, packed."""
+        if self._pieces or not self._frames:
+            before = b"," if self._frames else b"["
+            self._frames.append(packer.packed(self._pieces, before, b"]"))
+        else:
+            self._frames.append(packer.packed((), b"", b"]"))
+        return b"".join(self._frames)
+
+
 def unpacked(body: bytes) -> bytes:
-    """The JSON array that was :meth:`~Packer.packed`."""
-    return zstandard.ZstdDecompressor().decompress(body)
+    """The JSON array that was packed, in one frame or several."""
+    return zstandard.ZstdDecompressor().decompressobj(read_across_frames=True).decompress(body)

@@ -23,7 +23,7 @@ from ran_datajobs.plan.envelope import cut_open, read_envelope
 from ran_datajobs.plan.keys import UnknownKeys
 from ran_datajobs.plan.lines import in_pieces
 from ran_datajobs.plan.matching import owners_of
-from ran_datajobs.plan.packing import Packer
+from ran_datajobs.plan.packing import PackedArray, Packer
 from ran_datajobs.plan.problems import Problems
 from ran_datajobs.plan.request import JobRequest, read_accepted
 from ran_datajobs.southbound.plugin import PluginProfile
@@ -37,6 +37,9 @@ from ran_datajobs.southbound.wire import (
     seed_operation,
 )
 
+_UNPACKED: Final = 32 * 1024 * 1024
+"""Bytes of encoded operations from which on what is there of all sub-jobs is packed."""
+
 _UNLIMITED: Final = None
 _BASE_ONLY: Final = 0
 
@@ -45,12 +48,13 @@ _writes: Final = msgspec.json.Decoder(list[SeedWrite])
 
 class PlannedSubJob(Struct, frozen=True):
     """One sub-job: how many operations, and ``body``, the JSON array for ``data`` of the create call,
-    zstd."""
+    zstd, which has ``size`` bytes."""
 
     plugin: PluginProfile
     data_producer_id: str
     operations: int
     body: bytes
+    size: int
 
 
 class RefusedOperation(Struct, frozen=True):
@@ -79,7 +83,7 @@ class Plan(Struct, frozen=True):
 class _Draft:
     """A sub-job that is being filled, its operations in the plugin's dialect."""
 
-    __slots__ = ("_count", "_encoded", "_producer", "is_onap", "lines", "plugin")
+    __slots__ = ("_array", "_count", "_producer", "is_onap", "lines", "plugin")
 
     def __init__(self, plugin: PluginProfile, producer: str) -> None:
         self.plugin = plugin
@@ -87,20 +91,29 @@ class _Draft:
         self._producer = producer
         self.lines: list[SeedWrite | SeedOperation | OnapOperation] = []
         """Operations with what the plugin needs of their CM handles; more may be appended."""
-        self._encoded: list[bytes] = []
+        self._array = PackedArray()
         self._count = 0
 
-    def encode(self) -> None:
-        """Encode what was added. The sooner the quicker: what was just decoded is still at hand."""
-        if self.lines:
-            self._encoded.append(encode_operations(self.lines)[1:-1])
-            self._count += len(self.lines)
-            self.lines.clear()
+    def encode(self) -> int:
+        """Encode what was added; its bytes. The sooner the quicker: what was just decoded is still at
+        hand."""
+        if not self.lines:
+            return 0
+        encoded = encode_operations(self.lines)[1:-1]
+        self._array.add(encoded)
+        self._count += len(self.lines)
+        self.lines.clear()
+        return len(encoded)
+
+    def pack(self, packer: Packer) -> None:
+        """Pack what was encoded."""
+        self._array.pack(packer)
 
     def planned(self, packer: Packer) -> PlannedSubJob:
         """The finished sub-job."""
         self.encode()
-        return PlannedSubJob(self.plugin, self._producer, self._count, packer.packed(self._encoded))
+        body = self._array.whole(packer)
+        return PlannedSubJob(self.plugin, self._producer, self._count, body, self._array.size + 1)
 
 
 class _Splitting:
@@ -115,11 +128,12 @@ class _Splitting:
         self._parts_of: dict[str, int] = {}
         self._classes_of_filter: dict[str | tuple[str, ...], frozenset[str]] = {}
         self._operations = 0
+        self._packer = Packer()
+        self._unpacked = 0
 
     def plan(self) -> Plan:
         """What became of everything that was placed."""
-        packer = Packer()
-        sub_jobs = [draft.planned(packer) for draft in self._drafts.values()]
+        sub_jobs = [draft.planned(self._packer) for draft in self._drafts.values()]
         return Plan(sub_jobs, self._refused, self._parts_of, self._operations)
 
     def place_writes(self, lines: list[SeedWrite]) -> None:
@@ -149,7 +163,11 @@ class _Splitting:
             draft.lines.append(line)
         self._operations += len(lines)
         for draft in drafts.values():
-            draft.encode()
+            self._unpacked += draft.encode()
+        if self._unpacked >= _UNPACKED:
+            for draft in self._drafts.values():
+                draft.pack(self._packer)
+            self._unpacked = 0
 
     def place_reads(self, operations: list[Operation]) -> None:
         """Place the next reads, each once per (plugin, data producer): a producer answers for everything that

@@ -54,8 +54,6 @@ from ran_datajobs.southbound.plugin import (
 from ran_datajobs.southbound.responses import told_of
 from ran_datajobs.store.parts import Arrived
 
-MAX_BODY_BYTES = 1 << 31
-
 Result = Responses | OnTopic | NoOutcomes | ForeignBody | UnreadableBody | Unfetchable
 """An answer to a fetch after which nothing more is asked."""
 
@@ -87,7 +85,7 @@ class Outcome(Struct, frozen=True):
 
 def unpack(body: bytes) -> bytes:
     """The stored operations as the JSON array that goes to the plugin."""
-    return zstandard.ZstdDecompressor().decompress(body, max_output_size=MAX_BODY_BYTES)
+    return zstandard.ZstdDecompressor().decompressobj(read_across_frames=True).decompress(body)
 
 
 def operations_of(array: bytes) -> list[Operation]:

@@ -35,6 +35,15 @@ def most_calls() -> int:
     return min(MOST_CALLS, max(1, for_peers() * 3 // 4))
 
 
+MOST_DELETES: Final = 256
+"""Maximum number of DELETEs, beside the other calls, that one process has under way."""
+
+
+def most_deletes() -> int:
+    """How many DELETEs one process may have under way. As many connections again may be kept unused."""
+    return min(MOST_DELETES, max(1, for_peers() // 16))
+
+
 class HttpBounds(Struct, frozen=True):
     """Bounds of the exchanges of one :class:`PeerHttp`. Times in seconds, sizes in bytes.
 
@@ -99,17 +108,26 @@ _NOTHING_SENT: Final = (
 
 class PeerHttp:
     """The shared HTTP client of all peers: no redirects, no cookies, no proxies from the environment,
-    certificates verified, connections bounded per host. Use as an async context manager."""
+    certificates verified, connections bounded per host. DELETEs have connections of their own, so that they
+    wait for no other call. Use as an async context manager."""
 
     def __init__(self, bounds: HttpBounds | None = None, trust: ssl.SSLContext | None = None) -> None:
         self.bounds = bounds or HttpBounds()
         self._trust = trust
         self._session: aiohttp.ClientSession | None = None
+        self._deletes: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
+        connections, deletes = self.bounds.connections, most_deletes()
+        self._session = self._opened(connections, for_peers() - connections - 2 * deletes)
+        self._deletes = self._opened(deletes, deletes)
+        return self
+
+    def _opened(self, limit: int, unused: int) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
             connector=_Connector(
-                limit=self.bounds.connections,
+                unused,
+                limit=limit,
                 limit_per_host=self.bounds.per_host,
                 keepalive_timeout=self.bounds.idle,
                 ssl=True if self._trust is None else self._trust,
@@ -121,7 +139,6 @@ class PeerHttp:
             max_field_size=self.bounds.header_bytes,
             max_headers=self.bounds.headers,
         )
-        return self
 
     async def __aexit__(
         self,
@@ -129,9 +146,10 @@ class PeerHttp:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        for session in (self._session, self._deletes):
+            if session is not None:
+                await session.close()
+        self._session = self._deletes = None
 
     async def exchange(
         self,
@@ -150,7 +168,8 @@ class PeerHttp:
         the size grows with the ``operations`` that the result is about. ``patience``: seconds that may pass
         until the answer begins, and then without a byte of it.
         """
-        if self._session is None:
+        session = self._deletes if method == "DELETE" else self._session
+        if session is None:
             return NotSent("the client is closed")
         bounds = self.bounds
         limit = bounds.result_limit(operations) if result else bounds.answer_bytes
@@ -163,7 +182,7 @@ class PeerHttp:
         except ValueError:
             return NotSent("not a usable address")
         try:
-            async with self._session.request(
+            async with session.request(
                 method, address, data=_sendable(body), headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 return Answered(
@@ -186,9 +205,13 @@ class PeerHttp:
 class _Connector(aiohttp.TCPConnector):
     """Closes a connection after its call where there are as many unused ones as may be open."""
 
+    def __init__(self, unused: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._unused = unused
+
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
         unused = sum(map(len, self._conns.values()))
-        super()._release(key, protocol, should_close=should_close or unused + self.limit >= for_peers())
+        super()._release(key, protocol, should_close=should_close or unused >= self._unused)
 
 
 def _sendable(body: bytes | None) -> bytes | io.BytesIO | None:

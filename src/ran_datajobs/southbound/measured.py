@@ -70,6 +70,9 @@ class _MeasuredPlugin:
     async def cancel(self, address: JobAddress) -> CancelAnswer:
         return await self._measure("cancel", self._plugin.cancel(address))
 
+    async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
+        return await self._measure("cancel_job", self._plugin.cancel_job(job_id, is_read=is_read))
+
     async def _measure(self, kind: str, made: Awaitable[Answer]) -> Answer:
         begun = time.monotonic()
         answer = await made

@@ -57,6 +57,11 @@ class OnapPlugin:
     async def cancel(self, address: JobAddress) -> CancelAnswer:
         return cancel_answer(await self._http.exchange("DELETE", self._of(wire.ONAP_JOB, address)))
 
+    async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
+        template = wire.ONAP_WHOLE_READ_JOB if is_read else wire.ONAP_WHOLE_WRITE_JOB
+        path = wire.path_of(template, request_id=job_id)
+        return cancel_answer(await self._http.exchange("DELETE", self._url + path))
+
     def _of(self, template: str, address: JobAddress, query: dict[str, str] | None = None) -> str:
         return self._url + wire.path_of(
             template,

@@ -18,7 +18,7 @@ class PluginProfile(Struct, frozen=True):
     """What the inventory knows of one DMI plugin.
 
     ``give_up`` and ``sub_job_timeout`` are seconds. ``idempotent``: honours ``Idempotency-Key``.
-    ``stop_on_error``: honours ``activationMode``.
+    ``stop_on_error``: honours ``activationMode``. ``bulk_cancel``: can cancel a whole data job by one call.
     """
 
     plugin_id: int
@@ -29,6 +29,7 @@ class PluginProfile(Struct, frozen=True):
     give_up: float = 120.0
     sub_job_timeout: float = 3600.0
     read_slots: int = 4
+    bulk_cancel: bool = False
 
 
 class CreateCall(Struct, frozen=True):
@@ -211,4 +212,8 @@ class DmiPlugin(Protocol):
 
     async def cancel(self, address: JobAddress) -> CancelAnswer:
         """Ask the plugin to stop a started sub-job."""
+        ...
+
+    async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
+        """Ask the plugin to start nothing more of a whole data job, whatever of it arrives later."""
         ...

@@ -54,6 +54,10 @@ class SeedPlugin:
     async def cancel(self, address: JobAddress) -> CancelAnswer:
         return cancel_answer(await self._http.exchange("DELETE", self._of(wire.SEED_JOB, address)))
 
+    async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
+        path = wire.path_of(wire.SEED_WHOLE_JOB, request_id=job_id)
+        return cancel_answer(await self._http.exchange("DELETE", self._url + path))
+
     def _of(self, template: str, address: JobAddress, query: dict[str, str] | None = None) -> str:
         return self._url + wire.path_of(
             template,

@@ -6,7 +6,7 @@ Clients and the reference plugin share this module; nothing of the two dialects 
 - **seed**: ONAP CPS-NCMP data-job pages, section "NCMP → DMI".
 - **onap**: the DMI OpenAPI of today's CPS (``cmwriteJob``, ``cmreadJob``).
 
-``Idempotency-Key``, ``activationMode`` and ``DELETE`` are this project's additions to both.
+``Idempotency-Key``, ``activationMode`` and both kinds of ``DELETE`` are this project's additions to both.
 """
 
 from __future__ import annotations
@@ -48,12 +48,15 @@ CREATE_CONTENT_TYPE: Final = {Dialect.SEED: JSON, Dialect.ONAP: JSON_PATCH_3GPP}
 # ``{name:str}`` is the router's placeholder; ``path_of`` fills the same templates for the clients.
 
 SEED_CREATE: Final = "/dmi/v1/dataJob/{request_id:str}"
+SEED_WHOLE_JOB: Final = SEED_CREATE  # DELETE: nothing more of this job is started
 SEED_JOB: Final = "/dmi/v1/dataJob/{request_id:str}/dataProducerJob/{data_producer_job_id:str}"
 SEED_STATUS: Final = SEED_JOB + "/status"
 SEED_RESULT: Final = SEED_JOB + "/result"
 
 ONAP_CREATE_WRITE: Final = "/dmi/v1/cmwriteJob"
 ONAP_CREATE_READ: Final = "/dmi/v1/cmreadJob"
+ONAP_WHOLE_WRITE_JOB: Final = ONAP_CREATE_WRITE + "/dataJob/{request_id:str}"  # DELETE, as above
+ONAP_WHOLE_READ_JOB: Final = ONAP_CREATE_READ + "/dataJob/{request_id:str}"
 ONAP_JOB: Final = (
     "/dmi/v1/cmwriteJob/dataProducer/{data_producer_id:str}/dataProducerJob/{data_producer_job_id:str}"
 )

@@ -15,6 +15,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from ran_datajobs.job import Counts, Status
+from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.parts import Arrived, Part
 from ran_datajobs.store.planning import JobRoom, LeasedJob
@@ -160,6 +161,21 @@ class DispatchStore(Protocol):
 
     async def arrived_outcomes(self, sub_job_id: UUID, job_id: UUID) -> list[bytes]:
         """The packed outcomes that the messages of a read told."""
+
+    # --- the DELETE of a whole job -------------------------------------------------------------------
+
+    async def claim_cancels(self, token: UUID) -> list[LeasedCancel]:
+        """Lease under ``token`` the cancels of whole jobs that are due."""
+
+    async def renew_cancels(self, leased: Sequence[LeasedCancel]) -> None:
+        """Renew these leases."""
+
+    async def postpone_cancel(self, leased: LeasedCancel, delay: float, *, failed: bool) -> None:
+        """End the lease; the cancel is due again after ``delay`` seconds. ``failed``: there was no answer."""
+
+    async def end_cancel(self, leased: LeasedCancel, *, refused: bool) -> None:
+        """Record the plugin's answer. ``refused``: the open sub-jobs of the job at this plugin are due for a
+        DELETE each; else they are due for a poll."""
 
     # --- the steps of a job --------------------------------------------------------------------------
 

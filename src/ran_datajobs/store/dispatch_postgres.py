@@ -15,7 +15,8 @@ import asyncpg
 
 from ran_datajobs.errors import Fenced
 from ran_datajobs.job import Counts, Stage, Status
-from ran_datajobs.store import jobs, parts, planning, sub_jobs
+from ran_datajobs.store import cancels, jobs, parts, planning, sub_jobs
+from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch import (
     CancelTold,
@@ -290,6 +291,22 @@ class PostgresDispatch:
         if admitted and notify:
             await sub_jobs.notify_due(connection, SUB_JOB)
         return admitted
+
+    # --- the DELETE of a whole job -------------------------------------------------------------------
+
+    async def claim_cancels(self, token: UUID) -> list[LeasedCancel]:
+        async with self._database.connection() as connection:
+            return await cancels.claim(connection, token, self._worker_id)
+
+    async def renew_cancels(self, leased: Sequence[LeasedCancel]) -> None:
+        async with self._database.connection() as connection:
+            await cancels.renew(connection, leased)
+
+    async def postpone_cancel(self, leased: LeasedCancel, delay: float, *, failed: bool) -> None:
+        await self._database.retried(lambda c: cancels.postpone(c, leased, delay, failed=failed))
+
+    async def end_cancel(self, leased: LeasedCancel, *, refused: bool) -> None:
+        await self._database.retried(lambda c: cancels.end(c, leased, refused=refused))
 
     # --- the steps of a job --------------------------------------------------------------------------
 

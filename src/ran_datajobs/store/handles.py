@@ -33,6 +33,7 @@ class PluginRow(Struct, frozen=True):
     give_up: float | None = None
     sub_job_timeout: float | None = None
     read_slots: int | None = None
+    bulk_cancel: bool = False
     plugin_id: int = 0
 
 
@@ -83,6 +84,7 @@ async def save_plugin(connection: Connection, plugin: PluginRow, version: int) -
         plugin.give_up,
         plugin.sub_job_timeout,
         plugin.read_slots,
+        plugin.bulk_cancel,
         version,
     )
     return plugin_id

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID, uuid5
 
-import zstandard
 from asyncpg import Record
 from msgspec import Struct
 
@@ -23,6 +22,7 @@ from ran_datajobs.store.queries import named_queries
 _SQL = named_queries("sub_jobs")
 _CLAIM: Final = _SQL["claim"].replace(":columns", _SQL["columns"]).replace(":token", "$10")
 _CLAIM_ADMITTED: Final = _SQL["claim_admitted"].replace(":columns", _SQL["columns"]).replace(":token", "$2")
+_ADD_BULK_CANCELS: Final = named_queries("cancels")["add_bulk_cancels"]
 _LEASED_UNDER: Final = _SQL["leased_under"].replace(":columns", _SQL["columns"]).replace(":token", "$1")
 
 LEASE_SECONDS: Final = 10.0
@@ -34,8 +34,8 @@ FIRST_PROBE: Final = 0.2
 ONE_WRITE_PER_LANE: Final = "one_write_per_lane"
 """The unique index that a second active write of a lane would break."""
 
-JOB, SUB_JOB = "job", "sub_job"
-"""What may be due: a step of a data job, or a sub-job."""
+JOB, SUB_JOB, CANCEL = "job", "sub_job", "cancel"
+"""What may be due: a step of a data job, a sub-job, or the DELETE of a whole job."""
 
 _PIECE_BYTES: Final = 2 << 20
 _TYPES: Final = {each.value: each for each in JobType}
@@ -44,13 +44,14 @@ _STAGES: Final = {each.value: each for each in Stage}
 
 
 class NewSubJob(Struct, frozen=True):
-    """A sub-job to insert. ``body``: the operations for the plugin, zstd."""
+    """A sub-job to insert. ``body``: the operations for the plugin, zstd, which have ``size`` bytes."""
 
     sub_job_id: UUID
     plugin_id: int
     data_producer_id: str
     body: bytes
     operations: int
+    size: int
 
 
 class Admission(Struct, frozen=True):
@@ -70,29 +71,32 @@ class Admitted(Struct, frozen=True):
 
 
 class PluginRoom(Struct, frozen=True):
-    """How much of one plugin a worker may claim: creates, other steps, and bytes of operations."""
+    """How much of one plugin a worker may claim: creates, other steps, bytes of operations, and sub-jobs that
+    are to be cancelled there."""
 
     creates: int
     calls: int
     size: int
+    deletes: int = 256
 
 
 class Room(Struct, frozen=True):
     """How much a worker may claim: ``rows`` and bytes in all, and what of each plugin. ``other`` holds for
-    the plugins that ``plugins`` does not name."""
+    the plugins that ``plugins`` does not name. ``unsent``: how many cancelled ones that were not sent."""
 
     rows: int
     size: int
     other: PluginRoom
     plugins: Mapping[int, PluginRoom]
+    unsent: int = 1000
 
 
 class LeasedSubJob(Struct, frozen=True):
     """A sub-job that the caller has leased. Durations are seconds by the database's clock.
 
     ``was``: its stage before the claim. ``told``: the terminal status that its plugin told. ``body``: its
-    operations for the plugin, zstd, where the create is to be sent. Settings that a plugin did not register
-    are ``None``.
+    operations for the plugin, zstd, where the create is to be sent, or a small one that was not sent ends.
+    Settings that a plugin did not register are ``None``.
     """
 
     sub_job_id: UUID
@@ -199,7 +203,7 @@ async def insert(connection: Connection, job_id: UUID, sub_jobs: Sequence[NewSub
             [lane_ids[s.plugin_id, s.data_producer_id] for s in some],
             [s.body for s in some],
             [s.operations for s in some],
-            [zstandard.frame_content_size(s.body) for s in some],
+            [s.size for s in some],
             [s.plugin_id for s in some],
         )
     return sorted(lane_ids.values())
@@ -282,6 +286,9 @@ async def claim(
         LEASE_SECONDS,
         _token_of_others(token),
         void,
+        [each.deletes for _, each in plugins],
+        room.other.deletes,
+        room.unsent,
     )
     return [_leased_sub_job(row) for row in rows]
 
@@ -487,10 +494,32 @@ async def end_quarantine(connection: Connection, leased: Sequence[Leased]) -> se
 
 
 async def cancel(connection: Connection, job_id: UUID, version: int) -> None:
-    """Ask for the cancellation of every open sub-job of a job whose row the caller has locked."""
+    """Ask for the cancellation of every open sub-job of a job whose row the caller has locked.
+
+    A plugin that can is to be told of the whole job: what it has taken gets no DELETE of its own.
+    """
     lanes = [row["lane_id"] for row in await connection.fetch(_SQL["lanes_of_job"], job_id)]
     await lock_lanes(connection, lanes)
-    await connection.execute(_SQL["cancel_job"], job_id, version)
+    await connection.execute(_SQL["lock_open"], job_id, None)
+    in_bulk = [row["plugin_id"] for row in await connection.fetch(_ADD_BULK_CANCELS, job_id)]
+    if in_bulk:
+        await notify_due(connection, CANCEL)
+    await connection.execute(_SQL["cancel_job"], job_id, None, version, in_bulk)
+    await notify_due(connection, SUB_JOB)
+
+
+async def cancel_at(connection: Connection, job_id: UUID, plugin_id: int) -> None:
+    """Ask for the cancellation, one by one, of the open sub-jobs that one plugin has of a cancelled job."""
+    version = (await bump_jobs(connection, [job_id]))[job_id]
+    await connection.execute(_SQL["lock_open"], job_id, plugin_id)
+    await connection.execute(_SQL["cancel_job"], job_id, plugin_id, version, [])
+    await notify_due(connection, SUB_JOB)
+
+
+async def poll_job_now(connection: Connection, job_id: UUID, plugin_id: int) -> None:
+    """Make the next poll due of what a plugin is ending of a cancelled job."""
+    await connection.execute(_SQL["lock_open"], job_id, plugin_id)
+    await connection.execute(_SQL["poll_job_now"], job_id, plugin_id)
     await notify_due(connection, SUB_JOB)
 
 

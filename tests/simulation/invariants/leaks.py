@@ -23,9 +23,11 @@ def violations(world: World) -> Iterator[str]:
             "attempts": len(of._attempts),
             "leased jobs": len(of._jobs),
             "tasks of rows": len(of._tasks),
+            "sub-jobs that were not sent": limits._unsent,
+            "cancels": len(worker.canceller._leased),
             "calls": len(worker.open_calls),
         }
         yield from (f"worker {worker.number} has {n} {what} left" for what, n in counted.items() if n)
-    for row in (*world.twin.sub_jobs.values(), *world.twin.jobs.values()):
+    for row in (*world.twin.sub_jobs.values(), *world.twin.jobs.values(), *world.twin.cancels.values()):
         if row.lease is not None:
             yield f"a lease is left: {row}"

@@ -26,5 +26,6 @@ class Slots:
             attempts = len(worker.worker._attempts)
             if attempts > limits._taken:
                 yield f"worker {worker.number} works on {attempts} and counts {limits._taken}"
-            if limits._taken > ROWS + 4:
+            cancelled = limits._unsent + sum(each.deletes for each in limits._plugins.values())
+            if limits._taken - cancelled > ROWS + 4:
                 yield f"worker {worker.number} counts {limits._taken} rows of {ROWS}"

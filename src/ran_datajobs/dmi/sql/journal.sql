@@ -48,6 +48,21 @@ create table if not exists execution (
 -- name: create_execution_index
 create index if not exists execution_job on execution (job_id);
 
+-- name: create_cancelled
+create table if not exists cancelled (
+    request_id text primary key,           -- nothing more of this data job is started
+    at         real not null               -- seconds since 1970
+) strict, without rowid;
+
+-- name: insert_cancelled
+insert into cancelled (request_id, at) values (?, ?) on conflict do update set at = excluded.at;
+
+-- name: all_cancelled
+select request_id from cancelled;
+
+-- name: forget_cancelled
+delete from cancelled where at < ? returning request_id;
+
 -- name: job_by_key
 select job_id, fingerprint from job where idempotency_key = ?;
 
@@ -64,6 +79,9 @@ select operations from job where job_id = ?;
 
 -- name: insert_execution
 insert into execution (job_id, first, operation_ids) values (?, ?, ?);
+
+-- name: delete_execution
+delete from execution where job_id = ? and first = ?;
 
 -- name: insert_outcome
 insert into outcome (job_id, first, responses) values (?, ?, ?);

@@ -7,16 +7,16 @@ select pg_advisory_xact_lock(7012002);
 select nextval('inventory_version');
 
 -- name: plugin_by_url
-select plugin_id, url, dialect, idempotent, stop_on_error, give_up, sub_job_timeout, read_slots
+select plugin_id, url, dialect, idempotent, stop_on_error, give_up, sub_job_timeout, read_slots, bulk_cancel
 from dmi_plugin where url = $1;
 
 -- name: save_plugin
-insert into dmi_plugin (url, dialect, idempotent, stop_on_error, give_up, sub_job_timeout, read_slots, version)
-values ($1, $2, $3, $4, $5, $6, $7, $8)
+insert into dmi_plugin (url, dialect, idempotent, stop_on_error, give_up, sub_job_timeout, read_slots, bulk_cancel, version)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 on conflict (url) do update
 set dialect = excluded.dialect, idempotent = excluded.idempotent, stop_on_error = excluded.stop_on_error,
     give_up = excluded.give_up, sub_job_timeout = excluded.sub_job_timeout, read_slots = excluded.read_slots,
-    version = excluded.version
+    bulk_cancel = excluded.bulk_cancel, version = excluded.version
 returning plugin_id;
 
 -- name: handles_by_id
@@ -66,5 +66,5 @@ select cm_handle, alternate_key, plugin_id, data_producer_id, module_set_tag,
 from cm_handle where version > $1;
 
 -- name: plugins_since
-select plugin_id, url, dialect, idempotent, stop_on_error, give_up, sub_job_timeout, read_slots
+select plugin_id, url, dialect, idempotent, stop_on_error, give_up, sub_job_timeout, read_slots, bulk_cancel
 from dmi_plugin where version > $1;

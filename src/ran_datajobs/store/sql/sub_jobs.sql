@@ -104,37 +104,60 @@ extract(epoch from clock_timestamp() - s.started_at)::float8 as running_for,
 extract(epoch from clock_timestamp() - s.last_part_at)::float8 as idle_for,
 extract(epoch from clock_timestamp() - s.ended_at)::float8 as ended_for,
 extract(epoch from s.quarantined_until - clock_timestamp())::float8 as quarantined_for,
-coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as body_bytes, case when s.stage = 'STARTING' then s.body end as body,
+coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as body_bytes, case when s.stage = 'STARTING' or s.stage in ('WAITING', 'ADMITTED') and s.body_bytes <= 8192 then s.body end as body,
 j.status as job_status, j.cancel_asked as job_cancel_asked, j.accept_type, j.content_type, j.activation_mode, j.destination, j.results_bucket, l.data_producer_id,
 s.plugin_id, p.url, p.dialect, p.idempotent, p.stop_on_error, p.give_up, p.sub_job_timeout
 
 -- What this worker may take: of each plugin at most so many creates and other steps ($1 to $4 for the plugins that have
 -- some already, $5 to $7 for the others), $8 rows and $9 bytes of operations in all. $14: void leases, too, and first.
+-- What is to be cancelled goes before everything else and has room of its own: of each plugin as many DELETEs as $15
+-- says, or $16 for the others, and $17 sub-jobs in all that were not sent and end without a call.
 -- $10: token of what is ADMITTED, $11: worker, $12: seconds, $13: token of all else.
 -- name: claim
 with room as materialized (
     select p.plugin_id, coalesce(r.creates, $5::integer) as creates, coalesce(r.calls, $6::integer) as calls,
-           coalesce(r.bytes, $7::bigint) as bytes
+           coalesce(r.bytes, $7::bigint) as bytes, coalesce(r.deletes, $16::integer) as deletes
     from dmi_plugin p
-    left join unnest($1::bigint[], $2::integer[], $3::integer[], $4::bigint[]) as r (plugin_id, creates, calls, bytes)
-        using (plugin_id)
+    left join unnest($1::bigint[], $2::integer[], $3::integer[], $4::bigint[], $15::integer[])
+        as r (plugin_id, creates, calls, bytes, deletes) using (plugin_id)
+), deletes as materialized (
+    select d.* from room cross join lateral (
+        select s.sub_job_id
+        from sub_job s
+        where s.plugin_id = room.plugin_id and s.cancel_asked and s.lease is null and s.due_at <= now()
+          and s.stage not in ('WAITING', 'ADMITTED')
+        order by s.due_at limit room.deletes for update skip locked) d
+), unsent as materialized (
+    select d.* from room cross join lateral (
+        select s.sub_job_id
+        from sub_job s
+        where s.plugin_id = room.plugin_id and s.cancel_asked and s.lease is null and s.due_at <= now()
+          and s.stage in ('WAITING', 'ADMITTED')
+        limit $17 for update skip locked) d
+    limit $17
 ), creates as materialized (
     select d.*, room.plugin_id, room.bytes from room cross join lateral (
         select s.sub_job_id, s.due_at, coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as size
         from sub_job s
         where s.plugin_id = room.plugin_id and s.stage = 'ADMITTED' and s.lease is null and s.due_at <= now()
+          and not s.cancel_asked
         order by s.due_at limit least(room.creates, $8) for update skip locked) d
 ), calls as materialized (
     select d.* from room cross join lateral (
         select s.sub_job_id, s.due_at
         from sub_job s
         where s.plugin_id = room.plugin_id and s.stage <> 'ADMITTED' and s.lease is null and s.due_at <= now()
+          and not s.cancel_asked
         order by s.due_at limit least(room.calls, $8) for update skip locked) d
 ), expired as materialized (
     select s.sub_job_id from sub_job s
     where $14 and s.lease is not null and s.leased_until < now() limit $8 for update skip locked
 ), picked as (
     select sub_job_id from expired
+    union all
+    select sub_job_id from deletes
+    union all
+    select sub_job_id from unsent
     union all
     select sub_job_id from (
         select sub_job_id, row_number() over (order by due_at, sub_job_id) as nth
@@ -242,7 +265,10 @@ returning job_id;
 -- name: mark_started
 update sub_job s
 set stage = 'TRACKING', data_producer_job_id = h.producer_job, version = v.version, polls = 0, trouble_since = null, last_error = null,
-    status = case when s.status = 'NOT_STARTED' then 'RUNNING'::job_status else s.status end
+    status = case when s.status = 'NOT_STARTED' then 'RUNNING'::job_status else s.status end,
+    -- The plugin is told, or was, of the whole job: no DELETE of its own.
+    cancel_asked = s.cancel_asked and not exists (
+        select from bulk_cancel b where b.job_id = s.job_id and b.plugin_id = s.plugin_id and not b.refused)
 from unnest($1::uuid[], $2::uuid[], $3::text[]) as h (sub_job_id, lease, producer_job),
      unnest($4::uuid[], $5::bigint[]) as v (job_id, version)
 where s.sub_job_id = h.sub_job_id and s.lease = h.lease and v.job_id = s.job_id
@@ -353,21 +379,34 @@ returning s.sub_job_id;
 -- name: lanes_of_job
 select distinct lane_id from sub_job where job_id = $1 and stage not in ('QUARANTINED', 'SETTLED');
 
--- What is not leased is due at once; who works on the rest is told. What is tracked is polled anew as if it had just started.
+-- $2: of one plugin alone, where it is not null.
+-- name: lock_open
+select from sub_job
+where job_id = $1 and ($2::bigint is null or plugin_id = $2) and stage not in ('QUARANTINED', 'SETTLED')
+order by sub_job_id for no key update;
+
+-- What is to be cancelled and not leased is due at once; who works on the rest is told. What is tracked is polled anew as
+-- if it had just started. $4: the plugins that are told of the whole job; what they have taken is not cancelled one by
+-- one, and what is being created there is until its create is answered: one that was not sent yet is not sent. The rows are locked.
 -- name: cancel_job
-with open as materialized (
-    select sub_job_id from sub_job where job_id = $1 and stage not in ('QUARANTINED', 'SETTLED')
-    order by sub_job_id for no key update
-), asked as (
-    update sub_job
-    set cancel_asked = true, version = $2, attention = lease is not null,
-        due_at = case when lease is null then clock_timestamp() else due_at end,
-        polls = case when stage = 'TRACKING' then 0 else polls end,
-        status = case when status in ('NOT_STARTED', 'RUNNING') then 'CANCELLING'::job_status else status end
-    where sub_job_id = any (array(select sub_job_id from open))
-    returning sub_job_id, lease
+with asked as (
+    update sub_job s
+    set version = $3,
+        status = case when s.status in ('NOT_STARTED', 'RUNNING') then 'CANCELLING'::job_status else s.status end,
+        cancel_asked = s.stage in ('WAITING', 'ADMITTED', 'STARTING') or s.plugin_id <> all ($4::bigint[]),
+        attention = s.attention or s.lease is not null and (s.stage = 'STARTING' or s.plugin_id <> all ($4)),
+        due_at = case when s.lease is null and (s.stage in ('WAITING', 'ADMITTED', 'STARTING') or s.plugin_id <> all ($4))
+                      then clock_timestamp() else s.due_at end,
+        polls = case when s.stage = 'TRACKING' and s.plugin_id <> all ($4) then 0 else s.polls end
+    where s.job_id = $1 and ($2::bigint is null or s.plugin_id = $2) and s.stage not in ('QUARANTINED', 'SETTLED')
+    returning s.sub_job_id, s.lease, s.attention
 )
-select pg_notify('datajobs_sub_job', sub_job_id::text) from asked where lease is not null;
+select pg_notify('datajobs_sub_job', sub_job_id::text) from asked where lease is not null and attention;
+
+-- The plugin ends what it has of a cancelled job: what of that is tracked, and not leased, is polled at once.
+-- name: poll_job_now
+update sub_job set due_at = clock_timestamp(), polls = 0
+where job_id = $1 and plugin_id = $2 and stage = 'TRACKING' and lease is null;
 
 -- name: poll_now
 with pushed as (
