@@ -20,12 +20,10 @@ from ran_datajobs.checkpoints import Reached, pass_by
 from ran_datajobs.config import Settings
 from ran_datajobs.dispatch.attempt import DispatchTimes
 from ran_datajobs.dispatch.canceller import Canceller
-from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.executor import Executor
-from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
-from ran_datajobs.dispatch.planner import Planner
+from ran_datajobs.dispatch.steps import Finisher, Planner
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.errors import DataJobsError, StorageUnavailable, StoreUnavailable, WrongUse
@@ -53,6 +51,7 @@ from ran_datajobs.results.publishing import PublishLoop
 from ran_datajobs.results.waits import Patience
 from ran_datajobs.runtime import SystemRuntime
 from ran_datajobs.serving import serving
+from ran_datajobs.southbound.circuit import Circuits
 from ran_datajobs.southbound.http import HttpBounds, PeerHttp
 from ran_datajobs.southbound.measured import measured
 from ran_datajobs.southbound.peers import Peers

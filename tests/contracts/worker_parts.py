@@ -23,12 +23,10 @@ from ran_datajobs import telemetry
 from ran_datajobs.checkpoints import Reached, pass_by
 from ran_datajobs.dispatch.attempt import DispatchTimes
 from ran_datajobs.dispatch.canceller import Canceller
-from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.executor import Executor
-from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
-from ran_datajobs.dispatch.planner import Planner
+from ran_datajobs.dispatch.steps import Finisher, Planner
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.inventory.index import OwnerIndex
@@ -39,6 +37,7 @@ from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder
 from ran_datajobs.runtime import SystemRuntime
+from ran_datajobs.southbound.circuit import Circuits
 from ran_datajobs.southbound.plugin import (
     CancelAnswer,
     CancelTaken,

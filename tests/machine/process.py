@@ -14,12 +14,10 @@ from uuid import UUID, uuid5
 
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.dispatch.canceller import Canceller
-from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.executor import DispatchTimes, Executor
-from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
-from ran_datajobs.dispatch.planner import Planner
+from ran_datajobs.dispatch.steps import Finisher, Planner
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
@@ -31,6 +29,7 @@ from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.runtime import SystemRuntime
+from ran_datajobs.southbound.circuit import Circuits
 from ran_datajobs.southbound.plugin import CreateCall, JobAddress, PluginProfile
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch_postgres import PostgresDispatch

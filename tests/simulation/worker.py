@@ -12,18 +12,17 @@ from uuid import UUID, uuid5
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.dispatch.attempt import DispatchTimes
 from ran_datajobs.dispatch.canceller import Canceller
-from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.executor import Executor
-from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
-from ran_datajobs.dispatch.planner import Planner
+from ran_datajobs.dispatch.steps import Finisher, Planner
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
 from ran_datajobs.job import DEFAULT_FINISHED_SPELLING
 from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.objects import ObjectStore
+from ran_datajobs.southbound.circuit import Circuits
 from ran_datajobs.southbound.plugin import DmiPlugin, PluginProfile
 from tests.simulation.plugins import Client
 from tests.simulation.store import TwinStore

@@ -7,8 +7,8 @@ token: a worker that lost its lease changes nothing.
 
 ::
 
-    worker ──claim──► planner    plan step of a job: its sub-jobs, admitted and partly leased at once
-           ├────────► finisher   finish step of a job: manifest, final status
+    worker ──claim──► steps      plan of a job: its sub-jobs, admitted and partly leased at once; finish of
+           │                     a job: manifest, final status
            ├────────► canceller  a cancelled job at a plugin that can be told of all of it by one call
            └────────► executor   one leased sub-job: start · track · collect · cancel · time out · probe
                           │
@@ -17,8 +17,8 @@ token: a worker that lost its lease changes nothing.
 What it asks of the rows is :class:`~ran_datajobs.store.dispatch.DispatchStore`; time, chance, identifiers,
 sleep and threads come from :class:`~ran_datajobs.runtime.Runtime`.
 
-``limits`` and ``circuit`` bound what is under way at plugins; ``backoff`` is pure; an ``attempt`` is a leased
-sub-job in memory; ``news`` tells operators what happened.
+``limits`` bound what is under way at plugins; ``backoff`` is pure; an ``attempt`` is a leased sub-job in memory;
+``news`` tells operators what happened.
 
 One sub-job, from its admission to its settlement:
 

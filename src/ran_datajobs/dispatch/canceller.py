@@ -14,10 +14,10 @@ from typing import assert_never
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
 from ran_datajobs.dispatch.attempt import DispatchTimes
 from ran_datajobs.dispatch.backoff import until_next_call
-from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.errors import DataJobsError
 from ran_datajobs.runtime import Runtime
+from ran_datajobs.southbound.circuit import Circuits
 from ran_datajobs.southbound.plugin import CancelTaken, CannotCancel, NoAnswer, PluginProfile
 from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.dispatch import DispatchStore

@@ -18,7 +18,6 @@ from msgspec.structs import replace
 from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
 from ran_datajobs.dispatch.attempt import Attempt, DispatchTimes
 from ran_datajobs.dispatch.backoff import until_next_call, until_next_look, until_next_poll
-from ran_datajobs.dispatch.circuit import Circuits
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import reasons_of
 from ran_datajobs.dispatch.transitions import TransitionWriter
@@ -28,6 +27,7 @@ from ran_datajobs.results import outcomes
 from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.outcomes import Outcome
 from ran_datajobs.runtime import Runtime
+from ran_datajobs.southbound.circuit import Circuits
 from ran_datajobs.southbound.plugin import (
     CancelTaken,
     CannotCancel,

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from ran_datajobs.dispatch.circuit import Circuit
 from ran_datajobs.job import Counts, OperationState, Reason, Response, Status
+from ran_datajobs.southbound.circuit import Circuit
 from ran_datajobs.southbound.plugin import PluginProfile
 from ran_datajobs.store.planning import LeasedJob
 from ran_datajobs.store.sub_jobs import LeasedSubJob, Settlement

@@ -20,9 +20,8 @@ from ran_datajobs.dispatch.attempt import Attempt, attempt_of
 from ran_datajobs.dispatch.backoff import until_repeat
 from ran_datajobs.dispatch.canceller import Canceller
 from ran_datajobs.dispatch.executor import Executor
-from ran_datajobs.dispatch.finisher import Finisher
 from ran_datajobs.dispatch.limits import DispatchLimits, is_create
-from ran_datajobs.dispatch.planner import Planner
+from ran_datajobs.dispatch.steps import Finisher, Planner
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.errors import DataJobsError, Fenced, StorageUnavailable, StoreUnavailable
 from ran_datajobs.job import Stage, Status

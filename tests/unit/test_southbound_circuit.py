@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ran_datajobs.dispatch.circuit import (
+from ran_datajobs.job import ActivationMode, Status
+from ran_datajobs.runtime import SystemRuntime
+from ran_datajobs.southbound.circuit import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
     OPENS_AFTER,
@@ -24,8 +26,6 @@ from ran_datajobs.dispatch.circuit import (
     heard,
     unheard,
 )
-from ran_datajobs.job import ActivationMode, Status
-from ran_datajobs.runtime import SystemRuntime
 from ran_datajobs.southbound.plugin import (
     CancelAnswer,
     CancelTaken,
