@@ -191,7 +191,7 @@ async def test_more_large_bodies_than_there_is_room_for(database_url: str, tmp_p
                         return
                     refused[answer.status] += 1
                     assert answer.status == 429, told
-                    assert "in flight" in told["detail"]
+                    assert "are being worked on" in told["detail"]
                     assert int(answer.headers["Retry-After"]) > 0
                 await asyncio.sleep(0.05)
 

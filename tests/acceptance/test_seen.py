@@ -50,8 +50,8 @@ async def ready(service: Watched) -> None:
 
 @pytest.fixture
 async def plugin() -> AsyncIterator[tuple[ScriptedPlugin, str]]:
-    """A plugin that obeys, and its address."""
-    scripted = ScriptedPlugin()
+    """A plugin that obeys, but for the cancel of a whole job, and its address."""
+    scripted = ScriptedPlugin(cancel_all=(Step.NOT_IMPLEMENTED,))
     async with scripted.serving() as address:
         yield scripted, address
 
@@ -67,6 +67,7 @@ async def plugin() -> AsyncIterator[tuple[ScriptedPlugin, str]]:
     Event.JOB_PLANNED,
     Event.JOB_ENDED,
     Event.JOB_CANCEL_ASKED,
+    Event.BULK_CANCEL_REFUSED,
     Event.OPERATIONS_FAILED,
     Event.MESSAGE_DROPPED,
     Event.DELIVERY_SUCCEEDED,
@@ -81,7 +82,7 @@ async def test_the_course_of_jobs(tmp_path: Path, free_port: int, plugin: tuple[
     async with watched(tmp_path, free_port) as service:
         await ready(service)
         handles = {f"/ManagedElement={name}": name for name in ("good", "bad", "slow")}
-        await service.client.register(address, handles)
+        await service.client.register(address, handles, bulkCancel=True)
         three = write("good", "1"), write("bad", "2"), write("nobody", "3")
         in_part = await service.submit(*three, to="s3:copies")
         assert (await service.delivered(in_part))["deliveryState"] == "DELIVERED"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientError, ClientSession
 
 from ran_datajobs.dmi.element import Outcome
 from ran_datajobs.dmi.scripted import ScriptedPlugin
@@ -59,14 +59,27 @@ async def test_a_database_that_dies(tmp_path: Path, free_port: int) -> None:
     """The worker tells once that it cannot claim, and once that it can; the metrics of the processes are
     shown meanwhile."""
     async with with_plugin(tmp_path, free_port) as service:
+        await service.until(lambda: '"role": "worker", "event": "service.started"' in service.text)
         postmaster = next(p for p in service.running.tree() if p.name() == "postgres")
+        busy = asyncio.create_task(_submit_for_ever(service))  # so that a claim meets the outage
+        await service.until(lambda: len(lines_of(service.text, Event.JOB_ENDED)) > 5)
         postmaster.kill()
-        await service.says(Event.WORKER_INTERRUPTED)
+        try:
+            await service.says(Event.WORKER_INTERRUPTED)
+        finally:
+            busy.cancel()
         assert "datajobs_requests_total" in service.scraped()
         await service.says(Event.WORKER_RESUMED)
         assert (await service.client.ended(await service.submit(write("a"))))["status"] == "FINSHED"
         assert await asyncio.to_thread(service.running.end) == 0
     check("test_a_database_that_dies", service.text)
+
+
+async def _submit_for_ever(service: Watched) -> None:
+    while True:
+        with contextlib.suppress(AssertionError, ClientError):
+            await service.submit(write("nobody"))
+        await asyncio.sleep(0.02)
 
 
 @shows(Event.BUS_AWAY)

@@ -13,12 +13,14 @@ import pytest
 
 from ran_datajobs.errors import Fenced
 from ran_datajobs.job import JobType, Stage, Status
+from ran_datajobs.results.outcomes import unpack
 from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch import Ended, QuarantineOver
 from ran_datajobs.store.sub_jobs import Admission, Leased, PluginRoom, Room, Settlement
 from tests.contracts.worker_parts import (
     ADMISSION,
+    OPERATIONS,
     PLENTY,
     Parts,
     PlannedJob,
@@ -435,16 +437,17 @@ async def test_two_workers_claim_at_the_same_time_and_neither_waits(database: Da
 
 
 async def test_a_cancelled_sub_job_is_claimed_to_be_ended_and_not_started(database: Database) -> None:
-    """Before its create it stays where it is, and no attempt is counted."""
+    """Before its create it stays where it is, and no attempt is counted. Its operations come with the claim:
+    they are few."""
     async with database.transaction() as connection:
         first, second = await planned_job(connection), await waiting(connection)
         for job in (first, second):
             versions = await sub_jobs.bump_jobs(connection, [job.job_id])
             await sub_jobs.cancel(connection, job.job_id, versions[job.job_id])
     claimed = await claim(database)
-    assert {(each.stage, each.cancel_asked, each.attempts, each.body) for each in claimed} == {
-        (Stage.ADMITTED, True, 0, None),
-        (Stage.WAITING, True, 0, None),
+    assert {(each.stage, each.cancel_asked, each.attempts, unpack(each.body or b"")) for each in claimed} == {
+        (Stage.ADMITTED, True, 0, OPERATIONS),
+        (Stage.WAITING, True, 0, OPERATIONS),
     }
 
 

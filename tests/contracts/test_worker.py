@@ -533,9 +533,10 @@ async def test_a_write_that_may_still_run_keeps_the_next_one_back(
             await until(lambda: len(plugin.creates) == 2)
         parts.write.news.digest.tell()
     told = [line for line in lines() if line["event"] in ("lane.quarantined", "lane.reopened")]
-    assert [(line["event"], line["lanes"], line["lane_id"]) for line in told] == [
-        ("lane.quarantined", 1, str(first.lane_ids[0])),
-        ("lane.reopened", 1, str(first.lane_ids[0])),
+    lane = str(first.lane_ids[0])  # the second write times out as well, maybe before that is told
+    assert [(line["event"], line["lane_id"]) for line in told] == [
+        ("lane.quarantined", lane),
+        ("lane.reopened", lane),
     ]
     assert (await sub_job_row(database, first.sub_job_id))["unknown"] == 1
 

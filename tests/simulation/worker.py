@@ -94,6 +94,7 @@ class SimulatedWorker:
         self.worker_id = uuid5(_NAMES, str(number))
         self.chance = Random(world.seed * 1_000 + number)
         self.dead = False
+        self.leaving = False
         self.frozen_until = 0.0
         self.calls = 0
         self.tasks: dict[asyncio.Task[Any], None] = {}  # in the order in which they began
@@ -155,9 +156,20 @@ class SimulatedWorker:
                 task.cancel()
             self.world.replace(self)
 
+    def leave(self) -> None:
+        """Be told to end in order; another one starts later."""
+        self.world.note(self.number, "stop")
+        self.leaving = True
+        self.stopping.set()
+
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None and not self.dead:
+        if self.dead:
+            return
+        if not task.cancelled() and (error := task.exception()) is not None:
             self.world.faults.append(f"worker {self.number} ended with {error!r}")
+        if self.leaving:
+            self.dead = True
+            self.world.replace(self)
 
     # --- as the runtime of dispatch ------------------------------------------------------------------
 

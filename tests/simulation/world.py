@@ -130,7 +130,7 @@ class World:
         for _ in range(self.chance.choice([1, 2, 2, 3])):
             self._new_worker(Faults(Random(self.chance.random())))
         clients = [self.loop.create_task(self._client()) for _ in range(self.chance.randint(3, 8))]
-        clients.append(self.loop.create_task(self._pushes()))
+        clients += [self.loop.create_task(work) for work in (self._pushes(), self._stops())]
         await asyncio.sleep(CHAOS)
         await asyncio.gather(*clients)
         self._calm()
@@ -224,6 +224,13 @@ class World:
 
     def _restart(self, faults: Faults) -> None:
         self._new_worker(faults if self.loop.time() < CHAOS else Faults.none())
+
+    async def _stops(self) -> None:
+        """Now and then a worker is told to end in order."""
+        for _ in range(self.chance.choice([0, 0, 1, 2])):
+            await asyncio.sleep(self.chance.uniform(1.0, CHAOS / 2))
+            if self.workers:
+                self.chance.choice(self.workers).leave()
 
     # --- clients and the bus -------------------------------------------------------------------------
 

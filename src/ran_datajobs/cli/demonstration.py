@@ -120,7 +120,12 @@ def _show_jobs(stage: Stage, out: Console, began: float) -> bool:
     _say(out, f"Everything is up after {time.monotonic() - began:.1f} s")
     began = time.monotonic()
     inventory = registration(
-        stage.settings.seed, stage.settings.sites, stage.plugin, idempotent=True, stopOnError=True
+        stage.settings.seed,
+        stage.settings.sites,
+        stage.plugin,
+        idempotent=True,
+        stopOnError=True,
+        bulkCancel=True,
     )
     if refused := take_over(api, inventory):
         raise WrongUse(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 
 from msgspec import Struct
@@ -100,6 +101,12 @@ class Attempt:
                 times.sub_job_timeout if sub_job.sub_job_timeout is None else sub_job.sub_job_timeout
             ),
         )
+
+    async def wait_for_attention(self, seconds: float) -> None:
+        """Return when another process has changed the sub-job, or after so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.attention.wait()
 
     def in_trouble_for(self, now: float, told: Status | None = None) -> float:
         """Seconds since the first of the failed calls; a fetch (``told``) counts its own failures alone."""

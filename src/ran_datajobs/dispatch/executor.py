@@ -9,7 +9,6 @@ only where a second one does no harm. Nothing that is needed after a crash is ke
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Final, TypeVar, assert_never
 
@@ -121,7 +120,7 @@ class Executor:
     async def _run(self, attempt: Attempt) -> None:
         while (delay := await self._step(attempt)) is not None:
             if delay <= HOLD_FOR and not self._stopping.is_set():
-                await _until(attempt.attention, delay)
+                await attempt.wait_for_attention(delay)
             if delay > HOLD_FOR or attempt.attention.is_set() or self._stopping.is_set():
                 later = 0.0 if attempt.attention.is_set() else delay
                 await self._write(Postponement(attempt.leased, later, attempt.sub_job.polls))
@@ -596,10 +595,3 @@ class Executor:
     async def _operations(self, attempt: Attempt) -> list[Operation]:
         array = await self._operations_array(attempt)
         return await self._computed(attempt.sub_job.operations, lambda: outcomes.operations_of(array))
-
-
-async def _until(event: asyncio.Event, seconds: float) -> None:
-    """Return when ``event`` is set, or after ``seconds``."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
