@@ -238,7 +238,13 @@ def got(value: object) -> str:
     if isinstance(value, Raw):
         text = bytes(value)[: 4 * MAX_TOLD].decode("utf-8", "ignore")
     else:
-        told = json.dumps(value, ensure_ascii=False) if isinstance(value, _SCALARS) else "["
+        told = (
+            json.dumps(value, ensure_ascii=False)
+            if isinstance(value, _SCALARS)
+            else "{"
+            if isinstance(value, dict)
+            else "["
+        )
         text = told.encode("utf-8", "replace").decode()
     kind = {"{": "an object", "[": "a list"}.get(text[:1])
     return kind or (text if len(text) <= MAX_TOLD else text[:MAX_TOLD] + "…")

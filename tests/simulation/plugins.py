@@ -250,15 +250,24 @@ def response(operation_id: str | int) -> Response:
 
 class Client:
     """The way from one worker to a plugin: slow, lossy, and not always there. ``gate`` passes when the worker
-    is at work; it does not stand between the decision to send a create and its departure."""
+    is at work; it does not stand between the decision to send a create and its departure, of which ``sends``
+    is told."""
 
-    def __init__(self, plugin: Plugin, gate: Callable[[], Awaitable[None]], open_calls: set[object]) -> None:
+    def __init__(
+        self,
+        plugin: Plugin,
+        gate: Callable[[], Awaitable[None]],
+        sends: Callable[[UUID], None],
+        open_calls: set[object],
+    ) -> None:
         self._plugin = plugin
+        self._sends = sends
         self._gate = gate
         self._open = open_calls
 
     async def create(self, call: CreateCall) -> CreateAnswer:
         plugin = self._plugin
+        self._sends(UUID(call.sub_job_id))
         if not plugin.reachable():
             await self._wait(0.01)
             return NotArrived("connection refused")

@@ -67,6 +67,7 @@ class Faults:
         self.locked = chance.choice([0.0, 0.02, 0.2])
         self.crash_at = chance.randint(1, 600) if chance.random() < 0.6 else 0
         self.freeze_at = chance.randint(1, 600) if chance.random() < 0.4 else 0
+        self.stands_still_at = chance.choice([None, *Checkpoint])
         self.frozen_for = chance.choice([2.0, 9.0, 11.0, 14.0, 40.0])
         self.cut_off = [(start, start + chance.uniform(1.0, 25.0)) for start in _times(chance, 2, 120.0)]
 
@@ -76,7 +77,7 @@ class Faults:
         faults = cls(Random(0))
         faults.before = faults.after = faults.slow = faults.deaf = faults.locked = 0.0
         faults.crash_at = faults.freeze_at = 0
-        faults.cut_off = []
+        faults.cut_off, faults.stands_still_at = [], None
         return faults
 
 
@@ -232,18 +233,30 @@ class SimulatedWorker:
         if self.calls == self.faults.crash_at:
             self.crash()
         if self.calls == self.faults.freeze_at:
-            self.frozen_until = self.now() + self.faults.frozen_for
-            self.world.note(self.number, "freeze")
+            self._freeze()
         while not self.dead and self.now() < self.frozen_until:
             await asyncio.sleep(min(0.5, self.frozen_until - self.now()))
         if self.dead:
             raise asyncio.CancelledError
 
-    async def _reached(self, _checkpoint: Checkpoint) -> None:
+    async def _reached(self, checkpoint: Checkpoint) -> None:
+        if checkpoint is self.faults.stands_still_at:
+            self.faults.stands_still_at = None
+            self._freeze()
         await self.gate()
 
+    def _freeze(self) -> None:
+        self.frozen_until = self.now() + self.faults.frozen_for
+        self.world.note(self.number, "freeze")
+
+    def _sends(self, sub_job_id: UUID) -> None:
+        """A create departs: its lease is this worker's, whatever the worker knows."""
+        row = self.world.twin.sub_jobs[sub_job_id]
+        if row.leased_by != self.worker_id:
+            self.world.faults.append(f"leases: the create of {sub_job_id} was sent without its lease")
+
     def _client(self, profile: PluginProfile) -> DmiPlugin:
-        return Client(self.world.plugins[profile.url], self.gate, self.open_calls)
+        return Client(self.world.plugins[profile.url], self.gate, self._sends, self.open_calls)
 
 
 def remember_task(task: asyncio.Task[Any], context: Context) -> None:

@@ -18,6 +18,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from ran_datajobs import fdn
 from ran_datajobs.errors import InvalidFdn
 from ran_datajobs.job import ErrorDetail, Op
+from ran_datajobs.json_body import got
 from ran_datajobs.nrm import faults, json_patch
 from ran_datajobs.nrm.faults import Fault
 from ran_datajobs.nrm.json_patch import Misfit, Why
@@ -85,7 +86,9 @@ def read_patch(op: Op, path: str, value: Raw | UnsetType, base: str = "") -> Pat
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return faults.malformed(path, f"the value is not JSON: {error}")
     if json_patch.too_deep(decoded):
-        return faults.malformed(path, f"the value is nested more than {json_patch.MAX_DEPTH} deep")
+        return faults.malformed(
+            path, f"the value is nested more than {json_patch.MAX_DEPTH} deep, which is the most"
+        )
     return Patch(op, key, pointer, (fragment or "") if op is Op.ACTION else "", decoded)
 
 
@@ -158,13 +161,19 @@ def _resource(key: str, value: Any) -> Attributes | ErrorDetail:
     Members of a Resource that are null are as if absent.
     """
     if type(value) is not dict:
-        return faults.malformed(faults.node(key), "the value of an object is an object")
+        return faults.malformed(
+            faults.node(key),
+            f"the value of a managed object must be an object with attributes; it is {got(value)}",
+        )
     own = {name: value[name] for name in RESOURCE if value.get(name) is not None}
     rest = {name: item for name, item in value.items() if name not in RESOURCE}
     if own.get("id", id_of(key)) != id_of(key):
-        return faults.wrong_name(key, "the id in the value is another than in the path")
+        return faults.wrong_name(key, f"the id in the value is {got(own['id'])}, in the path {id_of(key)!r}")
     if own.get("objectClass", class_of(key)) != class_of(key):
-        return faults.wrong_name(key, "the objectClass in the value is another than in the path")
+        named = got(own["objectClass"])
+        return faults.wrong_name(
+            key, f"the objectClass in the value is {named}, in the path {class_of(key)!r}"
+        )
     if "attributes" not in own:
         return rest
     for name, item in rest.items():
@@ -173,7 +182,9 @@ def _resource(key: str, value: Any) -> Attributes | ErrorDetail:
         return faults.unknown_member(key, name, RESOURCE)
     attributes = own["attributes"]
     if type(attributes) is not dict:
-        return faults.malformed(faults.node(key, ()), "attributes is an object")
+        return faults.malformed(
+            faults.node(key, ()), f"attributes must be an object; it is {got(attributes)}"
+        )
     return attributes
 
 
@@ -280,7 +291,9 @@ def _patched(
             made = take(old, patch.source, pointer)
         case Op.ADD | Op.REPLACE if not pointer:
             if type(value) is not dict:
-                return faults.malformed(faults.node(key, ()), "attributes is an object")
+                return faults.malformed(
+                    faults.node(key, ()), f"attributes must be an object; it is {got(value)}"
+                )
             made = {**_kept(managed, old), **value}
         case Op.ADD:
             made = json_patch.add(old, pointer, value)
@@ -299,9 +312,14 @@ def _merged(patch: Patch, old: Attributes, pointer: tuple[str, ...]) -> Any:
         if isinstance(value, ErrorDetail):
             return value
     if pointer:
-        return faults.malformed(faults.node(patch.key, pointer), "merge is for all attributes")
+        return faults.malformed(
+            faults.node(patch.key, pointer),
+            "the path of a merge must end with #/attributes: name what is below in the value",
+        )
     if type(value) is not dict:
-        return faults.malformed(faults.node(patch.key, ()), "the value of a merge is an object")
+        return faults.malformed(
+            faults.node(patch.key, ()), f"the value of a merge must be an object; it is {got(value)}"
+        )
     return json_patch.merge(old, value)
 
 
@@ -375,7 +393,10 @@ def _act(patch: Patch, objects: Objects, model: Model, actions: Actions) -> Erro
     if old is None:
         return faults.object_not_found(patch.key)
     if type(patch.value) is not dict or "input" not in patch.value:
-        return faults.malformed(f"/{patch.key}#{patch.action}", 'the value of an action has "input"')
+        return faults.malformed(
+            f"/{patch.key}#{patch.action}",
+            f'the value of an action must be {{"input": …}}; it is {got(patch.value)}',
+        )
     action = actions.get((class_of(patch.key), patch.action))
     if action is None:
         return faults.unknown_action(patch.key, patch.action)

@@ -32,7 +32,7 @@ def read_new_object(body: bytes, parent: str, objects: Objects) -> NewObject | E
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return faults.malformed("/" + parent, str(error))
     if type(value) is not dict or type(value.get("objectClass")) is not str or json_patch.too_deep(value):
-        return faults.malformed("/" + parent, "the body is a Resource with an objectClass")
+        return faults.malformed("/" + parent, "the body must be a Resource: an object with an objectClass")
     number = 1
     try:
         while objects.attributes(key := child_key(parent, value["objectClass"], str(number))) is not None:
