@@ -195,23 +195,24 @@ def _inside(text: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def fault_of(
-    error: msgspec.ValidationError, body: bytes, decoder: msgspec.json.Decoder[Any]
+    error: msgspec.ValidationError, body: bytes, decoder: msgspec.json.Decoder[Any], below: Sequence[str] = ()
 ) -> tuple[str, str]:
     """Where ``body`` has a fault (a JSON pointer), and what is needed and given there.
 
+    ``below``: the steps to where ``body`` stands in what the client sent.
     The key of a free form object stays unsaid, and so does what is below it.
     """
     words, _, place = str(error).partition(" - at `")
     steps = [name or number for name, number in _PATH_STEP.findall(place.rstrip("`"))]
     if missing := _MISSING.fullmatch(words):
         steps.append(missing[1])
-        return _pointer(steps), "is missing"
+        return _pointer([*below, *steps]), "is missing"
     if unknown := _UNKNOWN.fullmatch(words):
         steps.append(pointer_step(unknown[1]))
-        return _pointer(steps), "is not known here: take it out"
+        return _pointer([*below, *steps]), "is not known here: take it out"
     inside = "..." not in steps and len(steps) <= MOST_STEPS
     given = _value_at(body, steps) if inside else None
-    return _pointer(steps), in_words(words, given, _choices(decoder.type, steps))
+    return _pointer([*below, *steps]), in_words(words, given, _choices(decoder.type, steps))
 
 
 def in_words(words: str, given: Raw | str | None = None, choices: Sequence[str] = ()) -> str:

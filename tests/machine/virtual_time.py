@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import selectors
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextvars import Context, copy_context
@@ -33,25 +34,14 @@ the two functions stand for those of PostgreSQL, in the statements and in the de
 MOVE: Final = "update clock set at = at + make_interval(secs => $1)"
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time is moved. ``born`` is told each new task, with the context that it runs in."""
+class InlineLoop(asyncio.SelectorEventLoop):
+    """An event loop without threads: what would run on one runs at once. ``born`` is told each new task, with
+    the context that it runs in."""
 
-    def __init__(self) -> None:
-        self._now = 1000.0
-        super().__init__()
-        self.ahead = 0.0  # seconds by which short timers have moved the loop before the database
-        self._busy = 0
-        self._calm = asyncio.Event()
+    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        super().__init__(selector)
         self.born: Callable[[asyncio.Task[Any], Context], None] = lambda _task, _context: None
         self.set_task_factory(self._task)
-
-    def time(self) -> float:
-        """Seconds; see :meth:`move`."""
-        return self._now
-
-    def move(self, seconds: float) -> None:
-        """Let time pass. What is due then runs in the next :meth:`settle`."""
-        self._now += seconds
 
     def run_in_executor(
         self, _executor: Executor | None, func: Callable[..., Any], *args: Any
@@ -71,6 +61,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         task = asyncio.Task(coroutine, loop=self, context=context, **more)
         self.born(task, context)
         return task
+
+
+class VirtualLoop(InlineLoop):
+    """An event loop whose time is moved."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+        super().__init__()
+        self.ahead = 0.0  # seconds by which short timers have moved the loop before the database
+        self._busy = 0
+        self._calm = asyncio.Event()
+
+    def time(self) -> float:
+        """Seconds; see :meth:`move`."""
+        return self._now
+
+    def move(self, seconds: float) -> None:
+        """Let time pass. What is due then runs in the next :meth:`settle`."""
+        self._now += seconds
 
     @contextlib.contextmanager
     def busy(self) -> Iterator[None]:

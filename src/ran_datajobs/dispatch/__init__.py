@@ -18,8 +18,7 @@ What it asks of the rows is :class:`~ran_datajobs.store.dispatch.DispatchStore`;
 sleep and threads come from :class:`~ran_datajobs.runtime.Runtime`.
 
 ``limits`` bound what is under way at plugins; ``backoff`` is pure; an ``attempt`` is a leased sub-job in
-memory;
-``news`` tells operators what happened.
+memory; ``news`` tells operators what happened.
 
 One sub-job, from its admission to its settlement:
 

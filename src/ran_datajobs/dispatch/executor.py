@@ -9,6 +9,7 @@ only where a second one does no harm. Nothing that is needed after a crash is ke
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, TypeVar, assert_never
 
@@ -526,8 +527,10 @@ class Executor:
             + (0 if error else counts.failed),  # an error is one of ours: nothing was executed
         )
         await self._write(Ended(settlement, (*written, *kept)))
-        failed = await self._computed(len(outcome.responses), lambda: reasons_of(outcome.responses))
-        self._write.news.sub_job_ended(attempt.sub_job, counts, failed, settlement)
+        reasons: Counter[str] = Counter()
+        if counts.succeeded < counts.total:
+            reasons = await self._computed(len(outcome.responses), lambda: reasons_of(outcome.responses))
+        self._write.news.sub_job_ended(attempt.sub_job, counts, reasons, settlement)
         await self._reached(Checkpoint.COLLECT_SETTLED)
         return None
 

@@ -44,7 +44,9 @@ class DispatchNews:
     def planned(self, job: LeasedJob, sub_jobs: int, refused: Counter[Reason], seconds: float) -> None:
         """A job was split; ``refused``: the operations that no sub-job gets, by reason."""
         self._metrics.plan_seconds.observe(seconds)
-        self._count_failures(OperationState.FAILED, Counter(map(str, refused.elements())))
+        self._count_failures(
+            OperationState.FAILED, Counter({reason.value: count for reason, count in refused.items()})
+        )
         self._log.info(
             Event.JOB_PLANNED,
             job_id=str(job.job_id),

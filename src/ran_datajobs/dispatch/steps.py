@@ -71,7 +71,8 @@ class Planner:
             may_replace=lambda: self._store.job_is_leased(job),
         )
         await self._reached(Checkpoint.PLAN_WRITTEN)
-        unmatched = sum(r.reason is Reason.UNMATCHED for r in plan.refused)
+        reasons = Counter(each.reason for each in plan.refused)
+        unmatched = reasons[Reason.UNMATCHED]
         failed = 0 if plan.parts_of else len(plan.refused) - unmatched
         planned = PlannedJob(new, unmatched, failed, bool(plan.parts_of), refused)
         counted: list[Admitted] = []
@@ -90,7 +91,6 @@ class Planner:
             self._uncount(counted)
             raise
         await self._reached(Checkpoint.PLAN_STORED)
-        reasons = Counter(each.reason for each in plan.refused)
         self._news.planned(job, len(new), reasons, self._runtime.now() - begun)
         return leased
 

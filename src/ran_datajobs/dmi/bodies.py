@@ -182,8 +182,7 @@ def _places(operation: type[SeedOperation | OnapOperation], body: bytes) -> tupl
         try:
             decoder.decode(line)
         except msgspec.ValidationError as error:
-            pointer, detail = fault_of(error, bytes(line), decoder)
-            problems.append((f"#/data/{place}{pointer.removeprefix('#')}", detail))
+            problems.append(fault_of(error, bytes(line), decoder, below=("data", str(place))))
     return tuple(problems)
 
 

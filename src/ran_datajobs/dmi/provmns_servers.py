@@ -89,9 +89,8 @@ def _read_entry(file: Path, name: str, entry: Raw) -> ServerEntry:
     try:
         return _entry.decode(entry)
     except msgspec.ValidationError as error:
-        pointer, detail = fault_of(error, bytes(entry), _entry)
-        where = f"#/{pointer_step(name)}{pointer.removeprefix('#')}"
-        raise WrongUse(f"{file}: {where}: {detail}") from error
+        fault = fault_of(error, bytes(entry), _entry, below=(pointer_step(name),))
+        raise WrongUse(f"{file}: {': '.join(fault)}") from error
 
 
 class ProvMnsElements:

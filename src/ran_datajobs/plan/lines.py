@@ -295,10 +295,10 @@ def _op_problem(raw: Raw, _error: msgspec.ValidationError) -> str:
 
 
 def _scope_problem(raw: Raw, error: msgspec.ValidationError) -> str:
+    shown = bytes(raw)[:MAX_TOLD].decode("utf-8", "ignore")
     if "scopeLevel" in str(error):
-        return f"scopeLevel must be an integer; it is in {bytes(raw)[:MAX_TOLD].decode('utf-8', 'ignore')}"
-    needed = f"must be an object whose scopeType is one of {', '.join(ScopeType)}"
-    return f"{needed}; it is {bytes(raw)[:MAX_TOLD].decode('utf-8', 'ignore')}"
+        return f"scopeLevel must be an integer; it is in {shown}"
+    return f"must be an object whose scopeType is one of {', '.join(ScopeType)}; it is {shown}"
 
 
 _Field = tuple[msgspec.json.Decoder[Any], Callable[[Raw, msgspec.ValidationError], str]]
