@@ -141,3 +141,25 @@ def test_a_pipe_that_does_not_block_gets_everything() -> None:
         assert process.stderr is not None
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+def test_a_command_ends_without_tearing_the_interpreter_down(tmp_path: Path) -> None:
+    """What a module holds is not taken apart, so no thread of the HTTP server can meet the teardown; what
+    was registered for the end is run."""
+    program = (
+        "import atexit, sys; from ran_datajobs.cli import main; "
+        "sys.kept = type('Kept', (), {'__del__': lambda self: print('torn down', flush=True)})(); "
+        "atexit.register(print, 'ended', flush=True); main.main()"
+    )
+    for arguments, status in ((["--version"], 0), (["status"], 2), (["list"], 3)):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DATAJOBS_SERVER": "http://127.0.0.1:9"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == status
+        assert done.stdout.splitlines()[-1] == "ended"

@@ -7,6 +7,8 @@ be written.
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
 from importlib import metadata
 from typing import Annotated, NoReturn
@@ -83,28 +85,45 @@ def _tell_version(asked: bool) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command that the arguments name, and exit."""
+    """Run the command that the arguments name, and end the process with its status."""
     surroundings.speak_utf_8()
     surroundings.keep_loopback_direct()
     raise_limit()
     streams.prepare()
+    _leave(_status())
+
+
+def _status() -> int:
     try:
         try:
             build()()
         finally:
             sys.stdout.flush()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else DONE
     except DataJobsError as error:
         for text in error.args if isinstance(error, WrongUse) else (error,):
             _complain(str(text))
-        sys.exit(UNREACHABLE if error.retry_helps else WRONG_USE)
+        return UNREACHABLE if error.retry_helps else WRONG_USE
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
     except streams.OutputFailed as error:
         _complain(str(error))
-        sys.exit(UNWRITABLE)
+        return UNWRITABLE
     except streams.PipeClosed:
-        sys.exit(DONE)
-    sys.exit(DONE)
+        return DONE
+    return DONE
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process without tearing the interpreter down.
+
+    A thread of the HTTP server's runtime outlives the server; when it asks for the interpreter during the
+    teardown, CPython before 3.14 ends the thread through Rust frames, and that aborts the process.
+    """
+    atexit._run_exitfuncs()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _complain(text: str) -> None:
