@@ -46,11 +46,12 @@ class Figures(Struct, frozen=True):
 
 
 def pytest_step(name: str, *arguments: str, **environment: str) -> Step:
-    """A step that runs tests with the interpreter of this process."""
-    return Step(name, (sys.executable, "-m", "pytest", "-q", *arguments), environment)
+    """A step that runs tests of both tiers with the interpreter of this process."""
+    return Step(name, (sys.executable, "-m", "pytest", "-q", "-m", "", *arguments), environment)
 
 
 STEPS: Final = (
+    pytest_step("rest", "-m", "nightly", "tests/acceptance", "tests/contracts"),
     pytest_step(
         "answers",
         *("tests/unit/test_damaged_answers.py", "--timeout", "3600"),

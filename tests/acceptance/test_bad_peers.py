@@ -17,6 +17,7 @@ from ran_datajobs.job import OperationState
 from ran_datajobs.ports import free_port
 from tests.acceptance.arrows import forbidden_arrows, record_arrows
 from tests.acceptance.whole_service import JOBS, Service, called, whole_service
+from tests.tiers import nightly, sampled
 
 GOOD, BAD = "ems-good", "ems-bad"
 HANDLES = {"/SubNetwork=X/ManagedElement=good": GOOD, "/SubNetwork=X/ManagedElement=bad": BAD}
@@ -134,7 +135,10 @@ Idempotency-Key, so a repeat is not executed again."""
 
 @pytest.mark.parametrize(
     ("operations", "table"),
-    [pytest.param(write, BAD_WRITES, id="writes"), pytest.param(read, BAD_READS, id="reads")],
+    [
+        pytest.param(write, BAD_WRITES, id="writes"),
+        pytest.param(read, BAD_READS, id="reads", marks=pytest.mark.nightly),
+    ],
 )
 async def test_every_bad_peer_fails_its_own_operations_with_a_reason(
     service: Service,
@@ -185,7 +189,7 @@ ODD: dict[str, Script] = {
 }
 
 
-@pytest.mark.parametrize("operations", [write, read])
+@pytest.mark.parametrize("operations", [write, nightly(read)])
 async def test_what_a_slow_flapping_or_lying_peer_has_done_is_told_as_done(
     service: Service, operations: Any
 ) -> None:
@@ -251,7 +255,10 @@ async def test_a_plugin_that_comes_back_gets_what_waited(
     assert sorted(e.data_producer_id for e in scripted.history) == sorted(elements.values())
 
 
-@pytest.mark.parametrize("step", [Step.ERROR, Step.DROP, Step.CUT, Step.GARBAGE, Step.WRONG_SHAPE, Step.BUSY])
+CREATE_ANSWERS = (Step.ERROR, Step.DROP, Step.CUT, Step.GARBAGE, Step.WRONG_SHAPE, Step.BUSY)
+
+
+@pytest.mark.parametrize("step", sampled(CREATE_ANSWERS, {Step.DROP, Step.BUSY}))
 async def test_an_idempotent_plugin_gets_the_create_again(
     service: Service, plugin: tuple[ScriptedPlugin, str], step: Step
 ) -> None:

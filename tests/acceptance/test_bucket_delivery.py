@@ -144,6 +144,7 @@ def paragraphs(root: str, job_id: str) -> list[str]:
         return [page.locator("p.waiting").inner_text(), delivery.inner_text()]
 
 
+@pytest.mark.nightly
 @pytest.mark.browser
 async def test_the_page_says_what_a_job_waits_for(database_url: str, tmp_path: Path) -> None:
     """Both buckets are in the way of their objects: the page of the job names each with its cause."""

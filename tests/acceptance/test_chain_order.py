@@ -73,6 +73,7 @@ def test_operations_of_a_data_producer_reach_the_plugin_in_the_order_of_the_requ
     assert sorted(r["operationId"] for r in responses) == list(range(len(request)))
 
 
+@pytest.mark.nightly
 def test_jobs_for_one_producer_follow_each_other_in_the_order_of_submission(portal: Portal) -> None:
     """Thirty jobs at once for one producer are executed one after the other, first come, first served."""
     submitted = [

@@ -19,6 +19,7 @@ import pytest
 from ran_datajobs.processes import owned
 from tests.acceptance.commands import ENDED_WITHIN, Started, datajobs, environment, json_lines, started
 from tests.peers.program import not_installed
+from tests.tiers import nightly
 
 _ROOT = Path(__file__).resolve().parents[2]
 _UP = "Serving until Ctrl-C"
@@ -49,7 +50,7 @@ def test_both_jobs_go_as_planned_and_everything_ends(tmp_path: Path, free_port: 
     assert left == []
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [nightly(signal.SIGINT), signal.SIGTERM])
 def test_it_serves_until_a_signal_and_leaves_nothing(
     tmp_path: Path, free_port: int, signum: signal.Signals
 ) -> None:
@@ -76,7 +77,7 @@ def test_a_signal_while_it_starts_ends_it_as_well(tmp_path: Path, free_port: int
         demo.end(signal.SIGINT)
 
 
-@pytest.mark.parametrize("sites", ["10", "300"])
+@pytest.mark.parametrize("sites", ["10", nightly("300")])
 def test_another_network_goes_as_planned_as_well(tmp_path: Path, free_port: int, sites: str) -> None:
     """The jobs and what must come of them follow the size and the seed of the network."""
     data = ("--port", str(free_port), "--data-dir", tmp_path / "data")
@@ -86,6 +87,7 @@ def test_another_network_goes_as_planned_as_well(tmp_path: Path, free_port: int,
     assert "UNMATCHED" in done.stdout
 
 
+@pytest.mark.nightly
 def test_it_stays_on_this_machine_whatever_the_service_is_set_to(tmp_path: Path, free_port: int) -> None:
     """The operator's host, address, database, tokens and bounds are not used, and it says so; what a demo has
     of its own still counts."""
@@ -145,6 +147,7 @@ def test_after_a_sigkill_nothing_is_left_and_the_next_one_goes_as_planned(
     assert again.returncode == 0, again.stdout + again.stderr
 
 
+@pytest.mark.nightly
 def test_a_demo_whose_plugin_port_was_taken_meanwhile_goes_as_planned(tmp_path: Path, free_port: int) -> None:
     """The next demo on the data dir has its plugin elsewhere: the CM handles move there."""
     arguments = ("demo", "--once", "--port", str(free_port), "--data-dir", tmp_path / "data")
@@ -163,6 +166,7 @@ def _plugin_port(said: str) -> int:
     return int(found[1])
 
 
+@pytest.mark.nightly
 def test_the_default_data_dir_is_emptied_for_each_demo(tmp_path: Path, free_port: int) -> None:
     """Without --data-dir every demo starts afresh in a folder of its own, and says so in one line."""
     settings = {"XDG_STATE_HOME": str(tmp_path)}

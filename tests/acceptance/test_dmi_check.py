@@ -124,6 +124,7 @@ async def test_our_plugin_keeps_every_promise_over_provmns(tmp_path: Path, diale
     assert told.notes["read-messages"] == f"1 message on topic {INTERNAL_TOPIC}"
 
 
+@pytest.mark.nightly
 @pytest.mark.kafka
 async def test_messages_of_a_read_are_found_on_kafka(tmp_path: Path, kafka_broker: KafkaBroker) -> None:
     """With Kafka servers as its --bus the command reads there what the plugin publishes."""

@@ -168,6 +168,7 @@ async def test_a_database_on_a_full_disk_refuses_jobs_and_keeps_those_it_has(dis
     assert {job_id for job_id, _ in executed} == set(taken)
 
 
+@pytest.mark.nightly
 async def test_more_large_bodies_than_there_is_room_for(database_url: str, tmp_path: Path) -> None:
     """Twenty large bodies come at once where there is room for a few: each is taken with 202, or refused with
     429, Retry-After and the reason; those taken end, and those refused are taken when sent again."""

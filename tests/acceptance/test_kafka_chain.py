@@ -68,6 +68,7 @@ async def test_results_arrive_at_a_topic_and_in_a_bucket(chain: Chain, tmp_path:
     assert f"/{chain.s3.other_bucket}?" in jobs[2]["resultsuri"]
 
 
+@pytest.mark.nightly
 async def test_once_while_workers_come_and_go(chain: Chain) -> None:
     """Two workers share the internal topic; one leaves in the middle and another comes. The consumer of the
     topic sees everything once, without a gap."""
@@ -85,6 +86,7 @@ async def test_once_while_workers_come_and_go(chain: Chain) -> None:
     assert messages == {job["jobId"]: await chain.manifest(job) for job in ended}
 
 
+@pytest.mark.nightly
 async def test_once_across_a_broker_that_is_killed(chain: Chain) -> None:
     """The broker is SIGKILLed while the messages of reads are under way on both topics; when it is back,
     everything comes, once."""

@@ -16,6 +16,7 @@ from ran_datajobs.northbound import tokens
 from ran_datajobs.northbound.tokens import Role
 from tests.acceptance.arrows import forbidden_arrows, record_arrows
 from tests.acceptance.whole_service import JOBS, Service, called, whole_service
+from tests.tiers import nightly
 
 EMS = "ems-1"
 HANDLES = {"/SubNetwork=X/ManagedElement=1": EMS}
@@ -145,7 +146,7 @@ async def test_waiting_raises_the_priority(service: Service, plugin: tuple[Scrip
     assert [e.request_id for e in scripted.history] == expected
 
 
-@pytest.mark.parametrize("operations", [write, read], ids=["writes", "reads"])
+@pytest.mark.parametrize("operations", [write, nightly(read)], ids=["writes", "reads"])
 async def test_clients_take_turns(
     database_url: str, tmp_path: Path, plugin: tuple[ScriptedPlugin, str], operations: Any
 ) -> None:
@@ -186,7 +187,7 @@ async def test_clients_take_turns(
 CROWD = 1000
 
 
-@pytest.mark.parametrize("operations", [write, read], ids=["writes", "reads"])
+@pytest.mark.parametrize("operations", [write, nightly(read)], ids=["writes", "reads"])
 async def test_a_thousand_jobs_of_one_client_do_not_starve_another_one(
     database_url: str, tmp_path: Path, plugin: tuple[ScriptedPlugin, str], operations: Any
 ) -> None:
@@ -229,7 +230,7 @@ async def multiply(service: Service, job_id: str, times: int) -> None:
             assert await connection.execute(statement, job_id, times) == f"INSERT 0 {times - 1}"
 
 
-@pytest.mark.parametrize("end", ["finishes", "fails", "is cancelled"])
+@pytest.mark.parametrize("end", ["finishes", nightly("fails"), nightly("is cancelled")])
 async def test_a_job_starts_only_after_the_ones_it_names(
     service: Service, plugin: tuple[ScriptedPlugin, str], end: str
 ) -> None:
@@ -280,7 +281,7 @@ async def test_a_lane_closed_by_a_time_out_opens_when_the_write_has_ended(
     assert [c.kind for c in scripted.calls].count("cancel") == 1
 
 
-@pytest.mark.parametrize("behind", [1, 2])
+@pytest.mark.parametrize("behind", [nightly(1), 2])
 async def test_a_write_that_waits_behind_one_that_times_out_does_not_start_beside_it(
     service: Service, plugin: tuple[ScriptedPlugin, str], behind: int
 ) -> None:

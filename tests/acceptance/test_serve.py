@@ -17,6 +17,7 @@ import pytest
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from tests.acceptance.commands import ENDED_WITHIN, Started, datajobs, started
+from tests.tiers import nightly
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def _a_job(url: str) -> str:
     return job_id
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, nightly(signal.SIGINT)])
 def test_a_signal_ends_everything_in_time(service: Started, signum: signal.Signals) -> None:
     """SIGTERM and Ctrl-C stop all processes, the database included, within 5 s and with status 0."""
     names = {p.name() for p in service.tree()}
@@ -52,6 +53,7 @@ def test_a_signal_ends_everything_in_time(service: Started, signum: signal.Signa
     assert service.end(signum) == 0
 
 
+@pytest.mark.nightly
 def test_an_open_event_stream_does_not_delay_the_end(tmp_path: Path, free_port: int, url: str) -> None:
     """A client that follows a job is cut off at the end of the service: it is not waited for."""
     arguments = ("serve", "--roles", "api", "--port", str(free_port), "--data-dir", tmp_path / "data")
@@ -65,6 +67,7 @@ def test_an_open_event_stream_does_not_delay_the_end(tmp_path: Path, free_port: 
             assert running.end() == 0
 
 
+@pytest.mark.nightly
 async def test_a_plugin_that_does_not_answer_does_not_delay_the_end(
     tmp_path: Path, free_port: int, url: str
 ) -> None:
@@ -108,7 +111,7 @@ def test_a_killed_service_leaves_nothing_and_the_next_start_goes_on(
         assert alive == []
 
 
-@pytest.mark.parametrize("role", ["serve-api", "serve-worker"])
+@pytest.mark.parametrize("role", [nightly("serve-api"), "serve-worker"])
 def test_a_process_that_dies_is_started_again(service: Started, url: str, role: str) -> None:
     """A crash of one role costs a short pause; the supervisor and the other role stay."""
     died = service.child(role)
@@ -119,6 +122,7 @@ def test_a_process_that_dies_is_started_again(service: Started, url: str, role: 
     assert datajobs("watch", job_id, "--server", url).returncode == 1
 
 
+@pytest.mark.nightly
 def test_a_service_has_as_many_workers_as_it_is_told(tmp_path: Path, free_port: int, url: str) -> None:
     """Two workers; while one is frozen, jobs end all the same; both stop in time."""
     arguments = ("serve", "--workers", "2", "--port", str(free_port), "--data-dir", tmp_path / "data")
@@ -206,6 +210,7 @@ def test_secrets_show_nowhere(tmp_path: Path, free_port: int, url: str) -> None:
         assert not any(password in part for part in commands)
 
 
+@pytest.mark.nightly
 @pytest.mark.without_schema
 def test_the_roles_can_be_processes_apart(
     tmp_path: Path, free_port: int, url: str, database_url: str

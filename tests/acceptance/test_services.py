@@ -22,6 +22,7 @@ def short_path() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.nightly
 @pytest.mark.kafka
 @pytest.mark.usefixtures("kafka_broker")
 def test_services_start_say_where_they_are_and_leave_nothing(short_path: Path) -> None:

@@ -27,6 +27,7 @@ from ran_datajobs.dmi.scripted import ScriptedPlugin
 from tests.acceptance.commands import datajobs, started
 from tests.peers.pgbouncer import pgbouncer
 from tests.peers.s3 import S3Service
+from tests.tiers import nightly
 
 
 @pytest.fixture
@@ -185,6 +186,7 @@ async def _ended(session: aiohttp.ClientSession, job_id: str) -> int:
     return succeeded
 
 
+@pytest.mark.nightly
 async def test_more_calls_than_descriptors_are_made_in_turn(tmp_path: Path, url: str) -> None:
     """Slow plugins are called as far as descriptors reach; every operation succeeds, sent once, and jobs at a
     quick plugin end meanwhile."""
@@ -208,7 +210,7 @@ def test_too_few_descriptors_are_told_in_one_line(tmp_path: Path) -> None:
 # --- closed standard streams -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", [nightly("<&-"), nightly(">&-"), nightly("2>&-"), "<&- >&- 2>&-"])
 def test_closed_streams_keep_nothing_from_serving(
     tmp_path: Path, free_port: int, url: str, closed: str
 ) -> None:
@@ -271,7 +273,7 @@ def test_a_closing_umask_keeps_nothing_from_working(tmp_path: Path, free_port: i
 
 
 @only_root
-@pytest.mark.parametrize("mode", [0o555, 0o000], ids=["read-only", "closed"])
+@pytest.mark.parametrize("mode", [nightly(0o555), 0o000], ids=["read-only", "closed"])
 def test_a_home_that_cannot_be_written_needs_a_data_dir(
     tmp_path: Path, open_folder: Path, free_port: int, url: str, mode: int
 ) -> None:
@@ -370,6 +372,7 @@ def test_variables_of_other_programs_change_nothing(tmp_path: Path, free_port: i
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.nightly
 def test_an_s3_service_on_this_machine_is_asked_without_a_proxy(
     tmp_path: Path, free_port: int, url: str, s3_service: S3Service
 ) -> None:
@@ -393,6 +396,7 @@ def test_an_s3_service_on_this_machine_is_asked_without_a_proxy(
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
+@pytest.mark.nightly
 def test_names_in_every_alphabet_pass_an_ascii_terminal(tmp_path: Path, free_port: int, url: str) -> None:
     """Every command prints what it was asked for, names that are not ASCII included, and the database keeps
     them. Where an output can hold ASCII alone, JSON stays JSON."""

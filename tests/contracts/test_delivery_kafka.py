@@ -146,6 +146,7 @@ def whole(messages: list[KafkaMessage], jobs: dict[UUID, int]) -> None:
         assert sum(UUID(job) == job_id for job, _ in of_sub_job) == sub_jobs
 
 
+@pytest.mark.nightly
 async def test_once_across_kills_at_every_checkpoint(service: KafkaService, database_url: str) -> None:
     """SIGKILL of the publisher at each of its steps, over and over: nothing is lost, nothing comes twice."""
     jobs: dict[UUID, int] = {}

@@ -203,6 +203,10 @@ async def test_a_cancelled_job_tells_when_and_what_ended_after_it(api: Api) -> N
     ]
     plugin = InProcessPlugin()
     plugin.polled = [Polled(Status.RUNNING)]
+    states = [OperationState.SUCCEEDED, OperationState.FAILED, *[OperationState.NOT_STARTED] * 2]
+    plugin.results_after_cancel = Responses(
+        tuple(Response(n, 108 if n else 0, "", state=state) for n, state in enumerate(states))
+    )
     job_id = await api.accepted({"data": data})
     parts = api.parts
     worker = worker_parts(parts.database, parts.objects, plugin, index=parts.owners)
@@ -217,13 +221,6 @@ async def test_a_cancelled_job_tells_when_and_what_ended_after_it(api: Api) -> N
         assert not {"cancelledAt", "endedAfterCancel"} & set(await job())
         asked = (await api.post(paths.fill(paths.CANCEL, job_id=job_id))).json()
         assert asked["endedAfterCancel"] == 0
-        async with asyncio.timeout(DEADLINE):
-            while "cancel" not in plugin.calls:
-                await asyncio.sleep(0.01)
-        states = [OperationState.SUCCEEDED, OperationState.FAILED, *[OperationState.NOT_STARTED] * 2]
-        plugin.results = Responses(
-            tuple(Response(n, 108 if n else 0, "", state=state) for n, state in enumerate(states))
-        )
         async with asyncio.timeout(DEADLINE):
             while not (over := await job())["endedAt"]:
                 await asyncio.sleep(0.02)

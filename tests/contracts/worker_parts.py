@@ -78,6 +78,7 @@ class InProcessPlugin:
         self.create_answers: list[CreateAnswer] = [Created("producer-job")]
         self.polled: list[StatusAnswer] = [Polled(Status.FINISHED)]
         self.results: ResultAnswer = SUCCEEDED
+        self.results_after_cancel: ResultAnswer = Responses(())
         self.cancelled: CancelAnswer = CancelTaken()
         self.cancelled_whole: list[CancelAnswer] = [CancelTaken()]
         self.before_create: asyncio.Event | None = None
@@ -106,7 +107,7 @@ class InProcessPlugin:
     async def cancel(self, _address: JobAddress) -> CancelAnswer:
         """Note the call; nothing more is executed, and the status is CANCELLED."""
         self.calls.append("cancel")
-        self.polled, self.results = [Polled(Status.CANCELLED)], Responses(())
+        self.polled, self.results = [Polled(Status.CANCELLED)], self.results_after_cancel
         return self.cancelled
 
     async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
@@ -114,7 +115,7 @@ class InProcessPlugin:
         self.calls.append(f"cancel all of {job_id}")
         answer = _next(self.cancelled_whole)
         if isinstance(answer, CancelTaken):
-            self.polled, self.results = [Polled(Status.CANCELLED)], Responses(())
+            self.polled, self.results = [Polled(Status.CANCELLED)], self.results_after_cancel
         return answer
 
     @property

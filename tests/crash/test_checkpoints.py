@@ -20,7 +20,6 @@ from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
 from tests.acceptance.whole_service import JOBS
 from tests.contracts.worker_parts import void_leases
-from tests.crash.scale import some
 from tests.crash.stage import (
     HANDLES,
     PATIENCE,
@@ -36,42 +35,37 @@ from tests.crash.stage import (
     variables,
     worker,
 )
+from tests.tiers import nightly, sampled
 
 WORKERS = [c for c in Checkpoint if c.split(".")[0] in ("plan", "start", "track", "collect", "finish")]
 LATE_CREATE = (Checkpoint.START_MARKED, Checkpoint.START_SENT)
 CASES = [(where, idempotent) for where in WORKERS for idempotent in (True, False)]
 USUAL = [
-    (Checkpoint.PLAN_SPLIT, True),
-    (Checkpoint.PLAN_WRITTEN, True),
     (Checkpoint.PLAN_STORED, False),
-    (Checkpoint.START_MARKED, False),
     (Checkpoint.START_SENT, True),
     (Checkpoint.START_SENT, False),
-    (Checkpoint.START_RECORDED, False),
     (Checkpoint.TRACK_TOLD, True),
-    (Checkpoint.COLLECT_FETCHED, True),
     (Checkpoint.COLLECT_WRITTEN, False),
-    (Checkpoint.COLLECT_SETTLED, True),
     (Checkpoint.FINISH_COUNTED, True),
-    (Checkpoint.FINISH_WRITTEN, False),
-    (Checkpoint.FINISH_STORED, True),
 ]
 TOPICS = [c for c in Checkpoint if c.split(".")[0] in ("arrival", "deliver")]
-"""Each of them is killed at in every run of the tests, as is each of the workers' at least once."""
-
+USUAL_TOPICS = (Checkpoint.ARRIVAL_WRITTEN, Checkpoint.DELIVER_PUBLISHED)
 CANCELS = [Checkpoint.CANCEL_SENT, Checkpoint.CANCEL_RECORDED]
 WHOLE_CANCELS = [Checkpoint.BULK_CANCEL_SENT]
+SIGNALS = [signal.SIGKILL, nightly(signal.SIGSTOP)]
 
 
-def test_every_checkpoint_is_killed_at_in_every_run() -> None:
-    """Whoever adds a checkpoint adds it to the usual ones."""
+def test_every_checkpoint_is_killed_at() -> None:
+    """In ``make nightly`` a process dies at each of them, in ``make test`` at one of each stage."""
     accepting = {Checkpoint.ACCEPT_CHECKED, Checkpoint.ACCEPT_STORED}
-    assert {where for where, _ in USUAL} | set(TOPICS) | set(CANCELS) | set(WHOLE_CANCELS) | accepting == set(
-        Checkpoint
-    )
+    killed = {where for where, _ in CASES} | {*TOPICS, *CANCELS, *WHOLE_CANCELS} | accepting
+    assert killed == set(Checkpoint)
+    usual = {where for where, _ in USUAL} | {*USUAL_TOPICS, CANCELS[0], *WHOLE_CANCELS} | accepting
+    stages = {where.split(".")[0] for where in Checkpoint}
+    assert {where.split(".")[0] for where in usual} == stages
 
 
-@pytest.mark.parametrize(("where", "idempotent"), some(CASES, USUAL))
+@pytest.mark.parametrize(("where", "idempotent"), sampled(CASES, USUAL))
 async def test_a_worker_killed_at_a_checkpoint_loses_nothing(
     database_url: str, tmp_path: Path, where: Checkpoint, idempotent: bool
 ) -> None:
@@ -107,7 +101,7 @@ async def test_a_worker_killed_at_a_checkpoint_loses_nothing(
         assert len(executed) == 2 * (len(WRITES) - 1)
 
 
-@pytest.mark.parametrize("where", TOPICS)
+@pytest.mark.parametrize("where", sampled(TOPICS, USUAL_TOPICS))
 async def test_a_topic_gets_every_message_once_when_a_worker_dies(
     database_url: str, tmp_path: Path, where: Checkpoint
 ) -> None:
@@ -137,8 +131,8 @@ async def test_a_topic_gets_every_message_once_when_a_worker_dies(
         assert_whole(messages, job_id, {line["operationId"] for line in lines})
 
 
-@pytest.mark.parametrize("where", CANCELS)
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("where", sampled(CANCELS, CANCELS[:1]))
+@pytest.mark.parametrize("signum", SIGNALS)
 async def test_a_cancel_is_carried_out_when_the_worker_that_tells_it_dies(
     database_url: str, tmp_path: Path, where: Checkpoint, signum: signal.Signals
 ) -> None:
@@ -177,8 +171,8 @@ async def test_a_cancel_is_carried_out_when_the_worker_that_tells_it_dies(
     assert max(cancelled.values()) <= 2
 
 
-@pytest.mark.parametrize("where", [*WHOLE_CANCELS, None])
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("where", [*WHOLE_CANCELS, nightly(None)])
+@pytest.mark.parametrize("signum", SIGNALS)
 async def test_a_cancel_of_a_whole_job_is_told_when_the_worker_that_tells_it_dies(
     database_url: str, tmp_path: Path, where: Checkpoint | None, signum: signal.Signals
 ) -> None:

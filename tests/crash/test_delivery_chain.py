@@ -13,14 +13,14 @@ import pytest
 
 from ran_datajobs.checkpoints import Checkpoint
 from tests.acceptance.kafka_chain import WITHIN, kafka_chain, reads, writes
-from tests.crash.scale import some
 from tests.crash.stage import until_frozen
 from tests.peers.kafka import KafkaBroker
 from tests.peers.s3 import S3Service
+from tests.tiers import sampled
 
 pytestmark = pytest.mark.kafka
 
-KILLS = int(os.environ.get("DELIVERY_KILLS", "10"))
+KILLS = int(os.environ.get("DELIVERY_KILLS", "4"))
 MOMENTS = (
     Checkpoint.ARRIVAL_WRITTEN,
     Checkpoint.DELIVER_PUBLISHED,
@@ -73,7 +73,7 @@ async def test_every_message_comes_once_whenever_workers_are_killed(
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     "moment",
-    some(MOMENTS, (Checkpoint.ARRIVAL_WRITTEN, Checkpoint.DELIVER_READ)),
+    sampled(MOMENTS, (Checkpoint.DELIVER_READ,)),
 )
 async def test_a_worker_that_was_frozen_publishes_nothing_twice(
     database_url: str,

@@ -14,7 +14,6 @@ import pytest
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.dmi.scripted import Script
 from tests.acceptance.whole_service import JOBS
-from tests.crash.scale import some
 from tests.crash.stage import (
     HANDLES,
     READS,
@@ -30,6 +29,7 @@ from tests.crash.stage import (
     variables,
     worker,
 )
+from tests.tiers import sampled
 
 CASES = [
     (where, idempotent)
@@ -37,12 +37,7 @@ CASES = [
     if not where.startswith(("accept", "cancel"))
     for idempotent in (True, False)
 ]
-USUAL = [
-    (Checkpoint.START_MARKED, False),
-    (Checkpoint.COLLECT_FETCHED, True),
-    (Checkpoint.ARRIVAL_WRITTEN, True),
-    (Checkpoint.DELIVER_READ, True),
-]
+USUAL = [(Checkpoint.START_MARKED, False), (Checkpoint.ARRIVAL_WRITTEN, True)]
 
 
 async def everything(service: Client, folder: Path, job_ids: list[str]) -> Any:
@@ -63,7 +58,7 @@ async def everything(service: Client, folder: Path, job_ids: list[str]) -> Any:
     )
 
 
-@pytest.mark.parametrize(("where", "idempotent"), some(CASES, USUAL))
+@pytest.mark.parametrize(("where", "idempotent"), sampled(CASES, USUAL))
 async def test_a_worker_that_was_frozen_spoils_nothing(
     database_url: str, tmp_path: Path, where: Checkpoint, idempotent: bool
 ) -> None:

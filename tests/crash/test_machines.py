@@ -129,6 +129,7 @@ class SlowPlugin(ScriptedPlugin):
         return await super()._create(request)
 
 
+@pytest.mark.nightly
 async def test_stops_in_order_leave_no_outcome_unknown(database_url: str, tmp_path: Path) -> None:
     """Workers are stopped with SIGTERM again and again under load, at a plugin that answers within a second
     and does not honour Idempotency-Key: every create is recorded, so every operation succeeds, once."""
@@ -193,6 +194,7 @@ async def test_an_api_that_stops_says_so_first(database_url: str, tmp_path: Path
         assert await asyncio.wait_for(stopping.wait(), 20) == 0
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 async def test_the_database_is_killed_under_load(tmp_path: Path) -> None:
     """The embedded PostgreSQL is SIGKILLed while jobs come in: /readyz is 503 until it is back, which nobody

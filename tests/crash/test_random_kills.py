@@ -123,6 +123,7 @@ async def under_fire(
         assert isinstance(ended, asyncio.CancelledError), ended
 
 
+@pytest.mark.nightly
 async def test_no_operation_is_lost_or_done_twice_when_processes_are_killed(
     database_url: str, tmp_path: Path
 ) -> None:
