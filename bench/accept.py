@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from bench.machine import Machine, answers, running_machine
-from ran_datajobs.ports import free_port
+from ran_datajobs.http.ports import free_port
 
 HANDLES = 50_000
 SMALL, LARGE = 100, 100_000

@@ -21,9 +21,9 @@ from msgspec import Struct
 from bench.accept import acknowledged, creates, inventory, load_job
 from bench.machine import Machine, answers, folder, running_machine
 from bench.peers import percentile
-from ran_datajobs.northbound import tokens
-from ran_datajobs.northbound.tokens import Role
-from ran_datajobs.ports import free_port
+from ran_datajobs.api import tokens
+from ran_datajobs.api.tokens import Role
+from ran_datajobs.http.ports import free_port
 
 LARGE, SMALL = 1_000_000, 100
 LARGE_PRODUCERS, SMALL_PRODUCERS = 200, 500

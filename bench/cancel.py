@@ -22,9 +22,9 @@ from ran_datajobs.dmi.element import Outcome, ReadChunk
 from ran_datajobs.dmi.server import serve
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.errors import BusUnavailable
-from ran_datajobs.job import ActivationMode, Operation, OperationState
+from ran_datajobs.http.ports import free_port
 from ran_datajobs.messaging.bus import Message
-from ran_datajobs.ports import free_port
+from ran_datajobs.model import ActivationMode, Operation, OperationState
 
 RUNS = 2
 TAKES = 5.0

@@ -20,8 +20,8 @@ import msgspec
 
 from bench import accept, size
 from bench.machine import Machine, answers, folder, running_machine
-from ran_datajobs.ports import free_port
-from ran_datajobs.store.embedded import EmbeddedPostgres
+from ran_datajobs.http.ports import free_port
+from ran_datajobs.local.postgres import EmbeddedPostgres
 
 SOME_PRODUCERS = 200
 ONE, SOME = range(10_000, 20_000), range(20_000, 30_000)

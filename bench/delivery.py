@@ -34,10 +34,10 @@ from tests.peers.kafka import JARS, KafkaBroker
 from tests.peers.s3 import S3Service
 
 from bench.machine import Machine, running_machine
-from ran_datajobs.job import MAX_MESSAGE_BYTES
+from ran_datajobs.http.ports import free_port
 from ran_datajobs.messaging.kafka_producer import PRODUCER_SETTINGS
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from ran_datajobs.ports import free_port
+from ran_datajobs.model import MAX_MESSAGE_BYTES
 
 MIB: Final = 1 << 20
 DEFAULT_MIB: Final = 1024

@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import psutil
 
-from ran_datajobs.ports import free_port
+from ran_datajobs.http.ports import free_port
 
 JOBS = "/ranoam/cm/v1/dataJob"
 TERMINAL = ("FINSHED", "FAILED", "PARTIALLY_FAILED", "CANCELLED")

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from bench.machine import answers, folder, running_machine
-from ran_datajobs.ports import free_port
+from ran_datajobs.http.ports import free_port
 from ran_datajobs.simulator.registration import registration
 
 SITES, SEED = 1000, 1

@@ -11,13 +11,13 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from ran_datajobs.dmi.messages import MessageCutter, render_of
-from ran_datajobs.job import Op, Operation, Scope, ScopeType
+from ran_datajobs.model import Op, Operation, Scope, ScopeType
 from ran_datajobs.nrm.patch import Patch, Rejected, apply, apply_atomically, read_patch
 from ran_datajobs.nrm.select import Selection, picks, scoped, selected, selection, selection_of
 from ran_datajobs.nrm.tree import Tree
+from ran_datajobs.plugins.wire import TREE_FLAT, TREE_HIERARCHICAL
 from ran_datajobs.simulator import layout
 from ran_datajobs.simulator.network import Network
-from ran_datajobs.southbound.wire import TREE_FLAT, TREE_HIERARCHICAL
 
 SITES, SEED = 500, 1
 PATCHES = 100_000

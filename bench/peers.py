@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from bench.machine import Machine, answers, running_machine
 from bench.plugin import plugin_app
-from ran_datajobs.ports import free_port
+from ran_datajobs.http.ports import free_port
 
 GOOD = 49
 ROUNDS = 10

@@ -13,9 +13,9 @@ import zstandard
 
 from bench.accept import HANDLES, LARGE, Body, alternate_id, load_job
 from ran_datajobs.inventory.owners import Owner, Owners
-from ran_datajobs.plan.request import check_request, read_request
-from ran_datajobs.plan.split import split_accepted
-from ran_datajobs.southbound.plugin import PluginProfile
+from ran_datajobs.planning.request import check_request, read_request
+from ran_datajobs.planning.split import split_accepted
+from ran_datajobs.plugins.port import PluginProfile
 
 RUNS = 9
 HUGE = 1_000_000

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from bench.machine import Machine, answers, folder, running_machine
-from ran_datajobs.ports import free_port
+from ran_datajobs.http.ports import free_port
+from ran_datajobs.plugins.wire import TREE_FLAT, TREE_HIERARCHICAL
 from ran_datajobs.simulator.registration import registration
-from ran_datajobs.southbound.wire import TREE_FLAT, TREE_HIERARCHICAL
 
 SITES, SEED = 2_945, 1
 """So many sites have 100,000 objects: 34 each."""

@@ -18,7 +18,7 @@ from msgspec import Struct
 from bench.accept import HANDLES, acknowledged, creates, inventory, load_job
 from bench.machine import Machine, answers, running_machine
 from bench.plot import Line, Panel, log_log
-from ran_datajobs.ports import free_port
+from ran_datajobs.http.ports import free_port
 
 PRODUCERS = 200
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)

@@ -10,7 +10,7 @@ import aiohttp
 import psutil
 
 from bench.machine import peak_rss_of, program
-from ran_datajobs.ports import free_port
+from ran_datajobs.http.ports import free_port
 from ran_datajobs.simulator.wire import PROVMNS
 
 SITES = (200, 10_000)

@@ -11,7 +11,7 @@ import msgspec
 
 from bench import accept
 from bench.machine import Machine, answers, running_machine
-from ran_datajobs.ports import free_port
+from ran_datajobs.http.ports import free_port
 
 PRODUCERS = 10_000
 OPEN_JOBS, OPEN_OVER = 1_000, 100

@@ -15,7 +15,7 @@ import asyncpg
 
 from bench.machine import Machine, answers, running_machine
 from bench.size import PRODUCERS, inventory, one_for_each
-from ran_datajobs.ports import free_port
+from ran_datajobs.http.ports import free_port
 from ran_datajobs.results.pruner import LOOK_EVERY
 
 SUB_JOBS, STEP = 1_000_000, 100_000

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.peers.kafka import JARS, KafkaBroker
 from tests.peers.s3 import S3Service
 
-from ran_datajobs.store.embedded import EmbeddedPostgres
+from ran_datajobs.local.postgres import EmbeddedPostgres
 
 TOPIC = "rapp-topic"
 

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ran_datajobs.dmi.expected import expected_of_read, expected_of_write
+from ran_datajobs.dmi.conformance.expected_responses import expected_of_read, expected_of_write
 from ran_datajobs.simulator.example_jobs import HIERARCHICAL, PATCH, job_of, read_cells, retune_pci
 from ran_datajobs.simulator.network import Network
 

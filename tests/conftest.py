@@ -17,9 +17,9 @@ import asyncpg
 import pytest
 from hypothesis import settings
 
-from ran_datajobs import ports
+from ran_datajobs.http import ports
+from ran_datajobs.local.postgres import EmbeddedPostgres
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.embedded import EmbeddedPostgres
 from tests import invariants
 from tests.peers.kafka import kafka_broker as kafka_broker
 from tests.peers.s3 import s3_service as s3_service

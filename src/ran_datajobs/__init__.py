@@ -3,19 +3,19 @@
 
 ::
 
-    rApp ─► northbound ─► store ─► plan ─► dispatch ─► southbound ═HTTP═► dmi ─► element
-                ▲  ▲        │        ▲        │                            │
-          web, cli │   (202 is sent  inventory │                            ▼
-           events ─┘    after this)            └─► results ◄── messaging ◄──┘
-                                                      └─► S3 or folder, topic of the rApp
+    rApp ─► api ─► store ─► planning ─► dispatch ─► plugins ═HTTP═► dmi ─► element
+            ▲ ▲      │          ▲          │                         │
+     web, cli │  (202 is sent   │          │                         ▼
+      events ─┘   after this)   │          └─► results ◄─ messaging ◄┘
+                            inventory             └─► S3 or folder, topic of the rApp
 
-Each folder is a stage and knows the next one only by its port. ``simulator`` and ``dmi`` stand on the other
-side of the wire: nothing in the service imports them. ``app`` wires the stages, ``cli`` starts them.
+Each folder is a stage and knows the next one only by its port. ``simulator`` and ``dmi`` are the peers
+of the service: it imports neither. ``app`` wires the stages, ``cli`` starts them.
 """
 
 from ran_datajobs.errors import DataJobsError
-from ran_datajobs.fdn import ancestors, key, parse
-from ran_datajobs.job import ActivationMode, JobType, Op, Operation, OperationState, Response, Status
+from ran_datajobs.model import ActivationMode, JobType, Op, Operation, OperationState, Response, Status
+from ran_datajobs.nrm.fdn import ancestors, key, parse
 
 __all__ = [
     "ActivationMode",

@@ -16,6 +16,11 @@ from uuid import UUID, uuid4
 
 from msgspec import Struct
 
+from ran_datajobs.api.dependencies import NorthboundParts
+from ran_datajobs.api.destination import DestinationRules
+from ran_datajobs.api.request_body import Limits
+from ran_datajobs.api.router import build
+from ran_datajobs.api.tokens import TokenTable
 from ran_datajobs.checkpoints import Reached, pass_by
 from ran_datajobs.config import Settings
 from ran_datajobs.dispatch.attempt import DispatchTimes
@@ -27,35 +32,30 @@ from ran_datajobs.dispatch.steps import Finisher, Planner
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.errors import DataJobsError, StorageUnavailable, StoreUnavailable, WrongUse
+from ran_datajobs.http.server import serving
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Bus, Received
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from ran_datajobs.northbound.application import build
-from ran_datajobs.northbound.bodies import Limits
-from ran_datajobs.northbound.destination import DestinationRules
-from ran_datajobs.northbound.parts import NorthboundParts
-from ran_datajobs.northbound.tokens import TokenTable
+from ran_datajobs.plugins.circuit_breaker import Circuits
+from ran_datajobs.plugins.client import HttpBounds, PeerHttp
+from ran_datajobs.plugins.measured import measured
+from ran_datajobs.plugins.peers import Peers
+from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.announce import Announcer
-from ran_datajobs.results.arrivals import Arrivals, Dropped
 from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.copier import Copier
+from ran_datajobs.results.job_events import Announcer
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.news import DeliveryNews
 from ran_datajobs.results.objects import ObjectStore, open_folder, open_s3, start_runtime
+from ran_datajobs.results.outbox_relay import PublishLoop
 from ran_datajobs.results.pruner import Pruner, Retention
 from ran_datajobs.results.publisher import DeliveryPatience, Publisher
-from ran_datajobs.results.publishing import PublishLoop
+from ran_datajobs.results.read_results import Arrivals, Dropped
 from ran_datajobs.results.waits import Patience
 from ran_datajobs.runtime import SystemRuntime
-from ran_datajobs.serving import serving
-from ran_datajobs.southbound.circuit import Circuits
-from ran_datajobs.southbound.http import HttpBounds, PeerHttp
-from ran_datajobs.southbound.measured import measured
-from ran_datajobs.southbound.peers import Peers
-from ran_datajobs.southbound.plugin import PluginProfile
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.dispatch_postgres import PostgresDispatch

@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct, structs
 
-from ran_datajobs.job import ErrorDetail, OperationState, Reason, Response
+from ran_datajobs.model import ErrorDetail, OperationState, Reason, Response
 
 
 class Explanation(Struct, frozen=True):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ran_datajobs.job import ALLOWED, Status
+from ran_datajobs.model import ALLOWED, Status
 from ran_datajobs.store.database import Database
 
 _RECORD = """

@@ -22,7 +22,7 @@ from obstore.store import S3Store
 
 from ran_datajobs import config
 from ran_datajobs.app import run_api
-from ran_datajobs.ports import free_port
+from ran_datajobs.http.ports import free_port
 from ran_datajobs.simulator.registration import registration
 from ran_datajobs.store.database import Database
 from tests.acceptance.commands import environment

@@ -13,8 +13,8 @@ from uuid import UUID
 import pytest
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
-from ran_datajobs.job import OperationState
-from ran_datajobs.ports import free_port
+from ran_datajobs.http.ports import free_port
+from ran_datajobs.model import OperationState
 from tests.acceptance.arrows import forbidden_arrows, record_arrows
 from tests.acceptance.whole_service import JOBS, Service, called, whole_service
 from tests.tiers import nightly, sampled

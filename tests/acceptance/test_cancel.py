@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
-from ran_datajobs.job import OperationState, Status
+from ran_datajobs.model import OperationState, Status
 from tests.acceptance.arrows import arrows, forbidden_arrows, record_arrows
 from tests.acceptance.whole_service import JOBS, Service, called, whole_service
 

@@ -19,9 +19,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from ran_datajobs.api.paths import INVENTORY, JOBS
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
-from ran_datajobs.job import OperationState
-from ran_datajobs.northbound.paths import INVENTORY, JOBS
+from ran_datajobs.model import OperationState
 from ran_datajobs.reasons import explanation_of
 from tests.acceptance.commands import datajobs, environment, json_lines, started
 

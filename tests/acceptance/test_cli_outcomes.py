@@ -7,7 +7,7 @@ import asyncio
 import json
 
 from ran_datajobs.dmi.scripted import Script, Step
-from ran_datajobs.job import OperationState
+from ran_datajobs.model import OperationState
 from tests.acceptance.commands import json_lines
 from tests.acceptance.test_cli import Network
 from tests.acceptance.test_cli import network as network

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from ran_datajobs.processes import owned
+from ran_datajobs.local.supervisor import owned
 from tests.acceptance.commands import ENDED_WITHIN, Started, datajobs, environment, json_lines, started
 from tests.peers.program import not_installed
 from tests.tiers import nightly

@@ -13,18 +13,18 @@ from urllib.request import urlopen
 import pytest
 from msgspec import structs
 
-from ran_datajobs.dmi.conformance import CHECKS
+from ran_datajobs.dmi.conformance.checks import CHECKS
 from ran_datajobs.dmi.publisher import Publisher, ServiceLink
 from ran_datajobs.dmi.scripted import Executed, Script, ScriptedPlugin, Step
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.dmi.simulated import simulated_elements
-from ran_datajobs.job import OperationState
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.messaging.kafka import open_kafka
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
+from ran_datajobs.model import OperationState
+from ran_datajobs.plugins.client import PeerHttp
 from ran_datajobs.simulator import layout
 from ran_datajobs.simulator.network import Network
-from ran_datajobs.southbound.http import PeerHttp
 from tests.acceptance.commands import datajobs, json_lines, started
 from tests.contracts.plugin_parts import KeptMessages, served_plugin
 from tests.peers.kafka import KafkaBroker

@@ -25,8 +25,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from ran_datajobs.job import OperationState, Status
-from ran_datajobs.northbound import paths
+from ran_datajobs.api import paths
+from ran_datajobs.model import OperationState, Status
 from ran_datajobs.store.database import Database
 from tests.contracts.northbound_api import Api, end_job, northbound_api, outcome, plan, register, writes
 

@@ -11,9 +11,9 @@ from uuid import UUID
 
 import pytest
 
+from ran_datajobs.api import tokens
+from ran_datajobs.api.tokens import Role
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
-from ran_datajobs.northbound import tokens
-from ran_datajobs.northbound.tokens import Role
 from tests.acceptance.arrows import forbidden_arrows, record_arrows
 from tests.acceptance.whole_service import JOBS, Service, called, whole_service
 from tests.tiers import nightly

@@ -12,19 +12,19 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from ran_datajobs import fdn
 from ran_datajobs.dmi.publisher import ServiceLink
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.dmi.simulated import simulated_elements
-from ran_datajobs.job import Operation
+from ran_datajobs.model import Operation
+from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm.names import class_of
 from ran_datajobs.nrm.resources import to_flat, to_hierarchical
 from ran_datajobs.nrm.select import selected, selection_of
+from ran_datajobs.plugins.client import PeerHttp
+from ran_datajobs.plugins.wire import TREE_FLAT, TREE_HIERARCHICAL
 from ran_datajobs.simulator import layout
 from ran_datajobs.simulator.network import Network
 from ran_datajobs.simulator.producers import element_of
-from ran_datajobs.southbound.http import PeerHttp
-from ran_datajobs.southbound.wire import TREE_FLAT, TREE_HIERARCHICAL
 from tests.acceptance.whole_service import whole_service
 from tests.contracts.plugin_parts import served_plugin
 

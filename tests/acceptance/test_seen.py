@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
-from ran_datajobs.job import OperationState
-from ran_datajobs.ports import free_port as another_port
+from ran_datajobs.http.ports import free_port as another_port
+from ran_datajobs.model import OperationState
 from ran_datajobs.store.database import Database
 from ran_datajobs.telemetry import Event
 from tests.acceptance import test_seen_faults

@@ -18,10 +18,10 @@ from aiohttp import ClientSession
 from ran_datajobs.dmi.element import Outcome
 from ran_datajobs.dmi.scripted import ScriptedPlugin
 from ran_datajobs.dmi.settings import PluginSettings
-from ran_datajobs.job import ActivationMode, Operation
-from ran_datajobs.ports import free_port as another_port
-from ran_datajobs.southbound.http import PeerHttp
-from ran_datajobs.southbound.seed import SeedPlugin
+from ran_datajobs.http.ports import free_port as another_port
+from ran_datajobs.model import ActivationMode, Operation
+from ran_datajobs.plugins.client import PeerHttp
+from ran_datajobs.plugins.seed import SeedPlugin
 from ran_datajobs.store.database import Database
 from ran_datajobs.telemetry import Event
 from tests.acceptance.seen import Watched, check, lines_of, shows, watched

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from ran_datajobs.dmi.scripted import ScriptedPlugin
-from ran_datajobs.ports import free_port
+from ran_datajobs.http.ports import free_port
 from tests.browser import chromium
 from tests.browser.running import Service, new_token, started
 from tests.browser.scripted import scripted_plugin

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from ran_datajobs.ports import free_port
+from ran_datajobs.http.ports import free_port
 from ran_datajobs.store.database import Database
 from tests.conftest import copied_database
 from tests.contracts.northbound_api import Api, northbound_api

@@ -13,9 +13,9 @@ import msgspec
 from msgspec import Raw
 
 from ran_datajobs.checkpoints import Reached, pass_by
-from ran_datajobs.job import OperationState, Response
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Bus, Received
+from ran_datajobs.model import OperationState, Response
 from ran_datajobs.results import delivery
 from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.copier import Copier

@@ -19,14 +19,14 @@ from granian.constants import Interfaces
 from granian.server.embed import Server
 from yarl import URL
 
+from ran_datajobs.api import paths
+from ran_datajobs.api.dependencies import NorthboundParts
+from ran_datajobs.api.router import build
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
-from ran_datajobs.job import Counts, OperationState, Response, Status
 from ran_datajobs.messaging.postgres import PostgresBus
-from ran_datajobs.northbound import paths
-from ran_datajobs.northbound.application import build
-from ran_datajobs.northbound.parts import NorthboundParts
+from ran_datajobs.model import Counts, OperationState, Response, Status
 from ran_datajobs.results.delivery import finish_delivery
 from ran_datajobs.results.objects import manifest_key, open_folder
 from ran_datajobs.results.parts import write_parts

@@ -18,7 +18,8 @@ from ran_datajobs.dmi.publisher import Publisher, StatusNews
 from ran_datajobs.dmi.server import serve
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.errors import BusUnavailable
-from ran_datajobs.job import (
+from ran_datajobs.messaging.bus import Message
+from ran_datajobs.model import (
     ActivationMode,
     ErrorDetail,
     Op,
@@ -28,16 +29,8 @@ from ran_datajobs.job import (
     ScopeType,
     Status,
 )
-from ran_datajobs.messaging.bus import Message
-from ran_datajobs.southbound import wire
-from ran_datajobs.southbound.plugin import (
-    CreateCall,
-    Created,
-    DmiPlugin,
-    JobAddress,
-    Polled,
-    StatusAnswer,
-)
+from ran_datajobs.plugins import wire
+from ran_datajobs.plugins.port import CreateCall, Created, DmiPlugin, JobAddress, Polled, StatusAnswer
 
 DEADLINE = 30.0
 PRIVATE = Raw(b'{"netconf-password":"s3cr3t-of-the-element","user":"adm1n-of-the-element"}')

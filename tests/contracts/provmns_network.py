@@ -7,9 +7,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ran_datajobs.dmi.provmns import ProvMnsElement, ProvMnsServer
-from ran_datajobs.dmi.provmns_names import Aliases
-from ran_datajobs.job import ErrorDetail, Operation
+from ran_datajobs.dmi.provmns.element import ProvMnsElement, ProvMnsServer
+from ran_datajobs.dmi.provmns.names import Aliases
+from ran_datajobs.model import ErrorDetail, Operation
 from ran_datajobs.nrm.tree import Tree
 
 from .provmns_twin import ROOT, ProvMnsTwin

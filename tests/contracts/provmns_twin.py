@@ -13,16 +13,16 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from msgspec import Raw
 
-from ran_datajobs import fdn
-from ran_datajobs.job import ErrorDetail, Op, Scope, ScopeType
+from ran_datajobs.model import ErrorDetail, Op, Scope, ScopeType
+from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm.model import ManagedClass, Model
 from ran_datajobs.nrm.names import class_of
 from ran_datajobs.nrm.patch import Patch, Rejected, apply, apply_atomically, read_patch
 from ran_datajobs.nrm.resources import to_hierarchical
 from ran_datajobs.nrm.select import selected, selection
 from ran_datajobs.nrm.tree import Tree
-from ran_datajobs.southbound.http import Answered, Broken, Exchange, NotSent
-from ran_datajobs.southbound.wire import JSON
+from ran_datajobs.plugins.client import Answered, Broken, Exchange, NotSent
+from ran_datajobs.plugins.wire import JSON
 
 ROOT = "http://element.test/ProvMnS/v1"
 _CLASSES = ("SubNetwork", "MeContext", "ManagedElement", "GNBDUFunction", "GnbDuFunction", "NRCellDU")
@@ -85,7 +85,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class ProvMnsTwin:
-    """Stands where :class:`~ran_datajobs.southbound.http.PeerHttp` stands. ``requests`` counts writes,
+    """Stands where :class:`~ran_datajobs.plugins.client.PeerHttp` stands. ``requests`` counts writes,
     ``writes`` says what they did.
 
     ``read_mishaps`` are answered to reads first. ``beside``: attributes stand beside the identifiers;

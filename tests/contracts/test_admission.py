@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from ran_datajobs.errors import Fenced
-from ran_datajobs.job import JobType, Stage, Status
+from ran_datajobs.model import JobType, Stage, Status
 from ran_datajobs.results.outcomes import unpack
 from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Connection, Database

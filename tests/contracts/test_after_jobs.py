@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 
 import zstandard
 
-from ran_datajobs.job import Counts, Status
-from ran_datajobs.southbound.plugin import Created, Refused
+from ran_datajobs.model import Counts, Status
+from ran_datajobs.plugins.port import Created, Refused
 from ran_datajobs.store import planning, sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.sub_jobs import NewSubJob

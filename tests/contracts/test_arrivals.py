@@ -20,14 +20,14 @@ from msgspec import Raw
 
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.errors import BusUnavailable
-from ran_datajobs.job import Op, Operation, OperationState, Response, Status
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Message, Received
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
+from ran_datajobs.model import Op, Operation, OperationState, Response, Status
 from ran_datajobs.results import delivery, outcomes
-from ran_datajobs.results.arrivals import CONSUMER, Arrivals, Dropped
 from ran_datajobs.results.objects import open_folder
+from ran_datajobs.results.read_results import CONSUMER, Arrivals, Dropped
 from ran_datajobs.store import jobs, parts
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.parts import Part

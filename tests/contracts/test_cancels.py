@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from ran_datajobs.dispatch.attempt import DispatchTimes
 from ran_datajobs.dispatch.limits import CREATES_PER_PLUGIN, DELETES_PER_PLUGIN, UNSENT, DispatchLimits
-from ran_datajobs.job import JobType, Stage, Status
-from ran_datajobs.southbound.plugin import CancelTaken, CannotCancel, NoAnswer, NotArrived, Polled
+from ran_datajobs.model import JobType, Stage, Status
+from ran_datajobs.plugins.port import CancelTaken, CannotCancel, NoAnswer, NotArrived, Polled
 from ran_datajobs.store import cancels, jobs
 from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.database import Database

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from ran_datajobs.errors import StoreUnavailable, WrongUse
-from ran_datajobs.ports import free_port
+from ran_datajobs.http.ports import free_port
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database, check_sessions
 from tests.conftest import address_of

@@ -16,9 +16,9 @@ from msgspec import Raw
 
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.errors import StoreUnavailable
-from ran_datajobs.job import UNMATCHED_PART, OperationState, Response
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.topics import STATUS_TOPIC
+from ran_datajobs.model import UNMATCHED_PART, OperationState, Response
 from ran_datajobs.results import delivery
 from ran_datajobs.results.objects import open_folder
 from ran_datajobs.store import outbox, parts

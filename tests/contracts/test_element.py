@@ -16,15 +16,15 @@ import pytest
 from msgspec import UNSET, Raw
 
 from ran_datajobs.dmi.element import Element, ReadChunk
-from ran_datajobs.dmi.provmns import ProvMnsElement, ProvMnsServer
+from ran_datajobs.dmi.provmns.element import ProvMnsElement, ProvMnsServer
 from ran_datajobs.dmi.simulated import simulated_elements
-from ran_datajobs.job import ActivationMode, Op, Operation, OperationState, Scope, ScopeType
-from ran_datajobs.serving import serving
+from ran_datajobs.http.server import serving
+from ran_datajobs.model import ActivationMode, Op, Operation, OperationState, Scope, ScopeType
+from ran_datajobs.plugins.client import PeerHttp
 from ran_datajobs.simulator import layout
 from ran_datajobs.simulator.network import Network
 from ran_datajobs.simulator.server import provmns_app
 from ran_datajobs.simulator.wire import PROVMNS
-from ran_datajobs.southbound.http import PeerHttp
 
 SITES = 25
 MOST_IN_A_CHUNK = 1_000

@@ -13,14 +13,14 @@ import pytest
 from msgspec import UNSET, Raw
 
 from ran_datajobs.dmi.element import Element, Outcome
-from ran_datajobs.dmi.provmns import ProvMnsElement, ProvMnsServer
-from ran_datajobs.dmi.provmns_documents import Span
-from ran_datajobs.dmi.provmns_read import ScopeSpelling
+from ran_datajobs.dmi.provmns.documents import Span
+from ran_datajobs.dmi.provmns.element import ProvMnsElement, ProvMnsServer
+from ran_datajobs.dmi.provmns.read import ScopeSpelling
 from ran_datajobs.dmi.simulated import simulated_elements
-from ran_datajobs.job import ActivationMode, ErrorDetail, Op, Operation, OperationState, Scope, ScopeType
+from ran_datajobs.model import ActivationMode, ErrorDetail, Op, Operation, OperationState, Scope, ScopeType
+from ran_datajobs.plugins.client import PeerHttp
 from ran_datajobs.simulator.network import Network
 from ran_datajobs.simulator.server import serve
-from ran_datajobs.southbound.http import PeerHttp
 
 from .plugin_parts import DEADLINE
 

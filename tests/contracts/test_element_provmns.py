@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
 from ran_datajobs.dmi.element import Outcome
-from ran_datajobs.dmi.provmns_documents import Edit, Span, read_edit
-from ran_datajobs.dmi.provmns_names import Aliases
-from ran_datajobs.job import ActivationMode, ErrorDetail, Op, Operation, OperationState, Scope, ScopeType
+from ran_datajobs.dmi.provmns.documents import Edit, Span, read_edit
+from ran_datajobs.dmi.provmns.names import Aliases
+from ran_datajobs.model import ActivationMode, ErrorDetail, Op, Operation, OperationState, Scope, ScopeType
 from ran_datajobs.nrm.patch import Patch, Rejected, apply, apply_atomically, read_patch
 from ran_datajobs.nrm.tree import Tree
-from ran_datajobs.southbound.http import Answered
+from ran_datajobs.plugins.client import Answered
 
 from .provmns_network import ELEMENTS, element_over, network, objects, read
 from .provmns_twin import OPEN, Errors, Hint, Mishap, ProvMnsTwin, Shape

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from ran_datajobs.dmi.provmns import ProvMnsElement, ProvMnsServer
-from ran_datajobs.dmi.provmns_names import Aliases
-from ran_datajobs.dmi.provmns_read import ScopeSpelling
-from ran_datajobs.job import Op, Operation, Scope, ScopeType
+from ran_datajobs.dmi.provmns.element import ProvMnsElement, ProvMnsServer
+from ran_datajobs.dmi.provmns.names import Aliases
+from ran_datajobs.dmi.provmns.read import ScopeSpelling
+from ran_datajobs.model import Op, Operation, Scope, ScopeType
 from ran_datajobs.nrm.names import class_of
 from ran_datajobs.nrm.select import selected, selection_of
-from ran_datajobs.southbound.http import Answered, Broken, Exchange, NotSent
+from ran_datajobs.plugins.client import Answered, Broken, Exchange, NotSent
 
 from .provmns_network import ELEMENTS, element_over, network, objects, read
 from .provmns_twin import ROOT, ProvMnsTwin, Shape

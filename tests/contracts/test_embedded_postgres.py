@@ -22,8 +22,8 @@ import psutil
 import pytest
 
 from ran_datajobs.errors import WrongUse
-from ran_datajobs.store import embedded
-from ran_datajobs.store.embedded import SYSTEM_USER, EmbeddedPostgres
+from ran_datajobs.local import postgres
+from ran_datajobs.local.postgres import SYSTEM_USER, EmbeddedPostgres
 
 _DEADLINE = 20.0
 
@@ -210,7 +210,7 @@ async def test_it_ends_with_the_process_that_started_it(data_dir: Path) -> None:
     """A SIGKILLed owner leaves no database behind."""
     program = f"""
         import asyncio, pathlib, sys
-        from ran_datajobs.store.embedded import EmbeddedPostgres
+        from ran_datajobs.local.postgres import EmbeddedPostgres
 
         server = EmbeddedPostgres(pathlib.Path({str(data_dir)!r}), durable=False)
         asyncio.run(server.start())
@@ -269,8 +269,8 @@ async def test_a_closing_umask_keeps_no_user_from_the_copy(
     """The copy of the binaries can be reached under umask 077, also where the folder above it was made so."""
     folder = Path(tempfile.mkdtemp(prefix=f"ran-datajobs-tests-{os.getpid()}-"))
     folder.chmod(0o755)
-    monkeypatch.setattr(embedded, "_COPIES", folder / "copies")
-    monkeypatch.setattr(embedded, "_open_to_others", lambda _installed: False)
+    monkeypatch.setattr(postgres, "_COPIES", folder / "copies")
+    monkeypatch.setattr(postgres, "_open_to_others", lambda _installed: False)
     before = os.umask(0o077)
     try:
         (folder / "copies").mkdir()
@@ -289,9 +289,9 @@ def test_a_copy_of_the_binaries_runs_by_itself(tmp_path: Path) -> None:
     assert package is not None
     assert package.origin is not None
     copy = tmp_path / "copies" / "one"
-    embedded._copy_for_others(Path(package.origin).parent / "pginstall", copy)
+    postgres._copy_for_others(Path(package.origin).parent / "pginstall", copy)
     for program in ("initdb", "postgres"):
-        found = copy / embedded._IN_COPY / "bin" / program
+        found = copy / postgres._IN_COPY / "bin" / program
         done = subprocess.run([found, "--version"], capture_output=True, text=True, env={"LC_ALL": "C"})
         assert done.returncode == 0, done.stderr
         assert "PostgreSQL" in done.stdout
@@ -322,4 +322,4 @@ initdb: removing data directory "/d"
 )
 def test_the_cause_of_a_failed_initdb_is_its_first_error(output: str, cause: str) -> None:
     """Its last line is about cleaning up, and says nothing of what happened."""
-    assert embedded._cause(output) == cause
+    assert postgres._cause(output) == cause

@@ -10,8 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from ran_datajobs.job import OperationState
-from ran_datajobs.northbound import paths
+from ran_datajobs.api import paths
+from ran_datajobs.model import OperationState
 from ran_datajobs.results.parts import write_parts
 from ran_datajobs.store import parts
 from ran_datajobs.store.database import Database

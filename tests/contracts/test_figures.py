@@ -11,10 +11,10 @@ import aiohttp
 import pytest
 
 from ran_datajobs import config
+from ran_datajobs.api.group_metrics import build
+from ran_datajobs.api.tokens import Role, add
+from ran_datajobs.http.server import serving
 from ran_datajobs.messaging.events import time_header
-from ran_datajobs.northbound.group_metrics import build
-from ran_datajobs.northbound.tokens import Role, add
-from ran_datajobs.serving import serving
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.figures import figures

@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Iterator
 import psutil
 import pytest
 
-from ran_datajobs.descriptors import for_peers
-from ran_datajobs.southbound.http import (
+from ran_datajobs.http.open_files import for_peers
+from ran_datajobs.plugins.client import (
     Answered,
     Broken,
     Exchange,

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from ran_datajobs.dmi.scripted import Executed
-from ran_datajobs.job import Status
+from ran_datajobs.model import Status
 from ran_datajobs.store.database import Database
 from tests import invariants
 from tests.invariants.arrows import GUARDED
@@ -66,7 +66,7 @@ async def violations(database: Database) -> list[str]:
 async def test_an_arrow_that_the_tables_do_not_allow_is_refused(
     database: Database, table: str, column: str
 ) -> None:
-    """Of all pairs of states exactly the arrows of ``job.py`` can be taken; another one is an error of the
+    """Of all pairs of states exactly the arrows of ``model.py`` can be taken; another one is an error of the
     database that names it, and is counted."""
     arrows = GUARDED[table, column]
     states: list[StrEnum] = list(arrows)

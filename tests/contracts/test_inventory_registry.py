@@ -16,7 +16,7 @@ from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.owners import Owner
 from ran_datajobs.inventory.registration import RegistrationOutcome
 from ran_datajobs.inventory.registry import Registry
-from ran_datajobs.southbound.plugin import PluginProfile
+from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.store.database import Database
 
 ADDRESS = "http://127.0.0.1:9001"

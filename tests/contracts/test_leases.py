@@ -15,14 +15,14 @@ from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.dispatch import executor as executor_module
 from ran_datajobs.dispatch.attempt import DispatchTimes, attempt_of
 from ran_datajobs.errors import Fenced
-from ran_datajobs.job import JobType, OperationState, Response, Stage, Status
-from ran_datajobs.results.arrivals import pack_outcomes
-from ran_datajobs.southbound.plugin import CannotCancel, NotArrived, OnTopic, Polled
-from ran_datajobs.store import arrivals, jobs, planning, sub_jobs
-from ran_datajobs.store.arrivals import ActiveRead, Arrival, Piece
+from ran_datajobs.model import JobType, OperationState, Response, Stage, Status
+from ran_datajobs.plugins.port import CannotCancel, NotArrived, OnTopic, Polled
+from ran_datajobs.results.read_results import pack_outcomes
+from ran_datajobs.store import jobs, planning, read_messages, sub_jobs
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.dispatch import CancelTold, Ended, QuarantineOver, Started, Transition
 from ran_datajobs.store.parts import Part
+from ran_datajobs.store.read_messages import ActiveRead, Arrival, Piece
 from ran_datajobs.store.sub_jobs import Collecting, Leased, LeasedSubJob, Postponement, Settlement
 from tests.contracts.worker_parts import (
     InProcessPlugin,
@@ -82,7 +82,7 @@ async def arrive(database: Database, job_id: UUID, sub_job_id: UUID, total: int 
     piece = Piece(part, pack_outcomes([Response(1, 0, "", state=OperationState.SUCCEEDED)]))
     read = ActiveRead(sub_job_id, job_id, "results")
     async with database.transaction() as connection:
-        await arrivals.record(connection, [Arrival(read, 0, None, (piece,), total)])
+        await read_messages.record(connection, [Arrival(read, 0, None, (piece,), total)])
 
 
 def name(sub_job: LeasedSubJob) -> Leased:

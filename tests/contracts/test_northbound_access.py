@@ -11,12 +11,12 @@ from uuid import UUID, uuid4
 import pytest
 from litestar.routes import HTTPRoute
 
-from ran_datajobs.job import OperationState, Status
+from ran_datajobs.api import auth, paths
+from ran_datajobs.api.auth import PUBLIC, ROUTES
+from ran_datajobs.api.router import build
+from ran_datajobs.api.tokens import Role, TokenTable, add
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
-from ran_datajobs.northbound import access, paths
-from ran_datajobs.northbound.access import PUBLIC, ROUTES
-from ran_datajobs.northbound.application import build
-from ran_datajobs.northbound.tokens import Role, TokenTable, add
+from ran_datajobs.model import OperationState, Status
 from ran_datajobs.store.database import Database
 from tests.contracts.northbound_api import (
     PLUGIN,
@@ -125,7 +125,7 @@ def test_a_route_without_roles_keeps_the_application_from_being_built(
     callers: Callers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is no default: what nobody decided is served to nobody."""
-    monkeypatch.delitem(access.ROUTES, ("GET", paths.HEALTHZ))
+    monkeypatch.delitem(auth.ROUTES, ("GET", paths.HEALTHZ))
     with pytest.raises(LookupError, match="healthz"):
         build(callers.api.parts)
 

@@ -13,8 +13,8 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from ran_datajobs.job import OperationState, Status
-from ran_datajobs.northbound import paths
+from ran_datajobs.api import paths
+from ran_datajobs.model import OperationState, Status
 from ran_datajobs.reasons import REASONS
 from ran_datajobs.results.objects import manifest_key
 from ran_datajobs.store.database import Database
@@ -149,7 +149,7 @@ async def test_the_list_is_found_by_the_beginning_of_an_id(api: Api, monkeypatch
         "3f0c1a2b-ffff-4fff-bfff-fffffffffffe",
         "3f0c1a2c-0000-4000-8000-000000000000",
     ]
-    monkeypatch.setattr("ran_datajobs.northbound.submit.uuid4", map(UUID, ids).__next__)
+    monkeypatch.setattr("ran_datajobs.api.submit.uuid4", map(UUID, ids).__next__)
     for _ in ids:
         await api.accepted(READ)
 

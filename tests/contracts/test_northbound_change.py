@@ -14,14 +14,14 @@ import msgspec
 import pytest
 import zstandard
 
+from ran_datajobs.api import paths
+from ran_datajobs.api.request_body import Limits
 from ran_datajobs.checkpoints import Checkpoint
-from ran_datajobs.job import MAX_MESSAGE_BYTES, OperationState, Status
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
-from ran_datajobs.northbound import paths
-from ran_datajobs.northbound.bodies import Limits
-from ran_datajobs.plan.request import read_request
+from ran_datajobs.model import MAX_MESSAGE_BYTES, OperationState, Status
+from ran_datajobs.planning.request import read_request
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.notices import DUE_CHANNEL, SUB_JOB_CHANNEL, follow
+from ran_datajobs.store.listen import DUE_CHANNEL, SUB_JOB_CHANNEL, follow
 from tests.contracts.northbound_api import (
     PLUGIN,
     READ,

@@ -14,9 +14,9 @@ import aiohttp
 import msgspec
 import pytest
 
-from ran_datajobs.job import OperationState, Status
-from ran_datajobs.northbound import paths
-from ran_datajobs.northbound.bodies import Limits
+from ran_datajobs.api import paths
+from ran_datajobs.api.request_body import Limits
+from ran_datajobs.model import OperationState, Status
 from ran_datajobs.store.database import Database
 from tests.contracts.northbound_api import Api, end_job, northbound_api, outcome, plan, register, writes
 

@@ -14,9 +14,9 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from ran_datajobs.job import OperationState, Response, Status
-from ran_datajobs.northbound import paths
-from ran_datajobs.southbound.plugin import Polled, Responses
+from ran_datajobs.api import paths
+from ran_datajobs.model import OperationState, Response, Status
+from ran_datajobs.plugins.port import Polled, Responses
 from ran_datajobs.store import retention
 from ran_datajobs.store.database import Database
 from tests.contracts.northbound_api import Api, northbound_api, register

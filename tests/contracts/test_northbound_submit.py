@@ -14,8 +14,8 @@ import msgspec
 import pytest
 import zstandard
 
-from ran_datajobs.northbound import paths
-from ran_datajobs.northbound.bodies import Limits
+from ran_datajobs.api import paths
+from ran_datajobs.api.request_body import Limits
 from ran_datajobs.store.database import Database
 from tests.contracts.northbound_api import (
     JSON,

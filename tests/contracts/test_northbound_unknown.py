@@ -16,10 +16,10 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ran_datajobs.job import OperationState, Status
+from ran_datajobs.api import auth, paths
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
-from ran_datajobs.northbound import access, paths
-from ran_datajobs.plan.packing import unpacked
+from ran_datajobs.model import OperationState, Status
+from ran_datajobs.planning.packing import unpacked
 from ran_datajobs.store.database import Database
 from tests.contracts.northbound_api import (
     JSON,
@@ -202,7 +202,7 @@ EXEMPT = {paths.PAGE, paths.template(paths.PAGE_FILE), paths.SCHEMA, paths.SCHEM
 
 
 @changes_nothing
-@pytest.mark.parametrize(("method", "template"), sorted(access.ROUTES))
+@pytest.mark.parametrize(("method", "template"), sorted(auth.ROUTES))
 async def test_every_call_judges_its_parameters(unchanged: Api, method: str, template: str) -> None:
     """One that the call does not have is a 400 before anything else is looked at. The page and the document
     of the API read none and take what a browser, a link or a cache adds."""

@@ -12,11 +12,11 @@ from uuid import UUID
 
 import pytest
 
-from ran_datajobs.job import Status
-from ran_datajobs.northbound import paths
-from ran_datajobs.northbound.tokens import Role, TokenTable, add
+from ran_datajobs.api import paths
+from ran_datajobs.api.tokens import Role, TokenTable, add
+from ran_datajobs.model import Status
+from ran_datajobs.plugins.port import NoAnswer, NotArrived, OutcomeUnknown, Polled
 from ran_datajobs.results.publisher import DeliveryPatience, Publisher
-from ran_datajobs.southbound.plugin import NoAnswer, NotArrived, OutcomeUnknown, Polled
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.outbox import SHARDS
 from ran_datajobs.store.room import CREATES_PER_PLUGIN

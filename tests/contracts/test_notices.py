@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from ran_datajobs.store import notices
+from ran_datajobs.store import listen
 from ran_datajobs.store.database import Database
 
 CHANNEL = "a_channel"
@@ -65,14 +65,14 @@ async def test_a_database_that_is_silently_gone_is_noticed(
 ) -> None:
     """The other end of the connection vanishes without a word: the follower connects again, says that it may
     have missed something, and hears what comes then."""
-    monkeypatch.setattr(notices, "ASKED_EVERY", 0.2)
-    monkeypatch.setattr(notices, "ANSWER_WITHIN", 0.5)
+    monkeypatch.setattr(listen, "ASKED_EVERY", 0.2)
+    monkeypatch.setattr(listen, "ANSWER_WITHIN", 0.5)
     cable = Cable(database_url)
     heard: asyncio.Queue[str | None] = asyncio.Queue()
     direct = await Database.open(database_url)
     async with asyncio.timeout(60), cable.laid() as url:
         over_cable = await Database.open(url)
-        following = asyncio.create_task(notices.follow(over_cable, CHANNEL, heard.put_nowait))
+        following = asyncio.create_task(listen.follow(over_cable, CHANNEL, heard.put_nowait))
         assert await heard.get() is None
         async with direct.connection() as connection:
             await connection.execute(f"notify {CHANNEL}, 'one'")

@@ -16,7 +16,7 @@ import pytest
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.dispatch.limits import LARGE_PLANS, SMALL_PLANS, DispatchLimits
 from ran_datajobs.errors import Fenced, StoreUnavailable
-from ran_datajobs.job import Stage
+from ran_datajobs.model import Stage
 from ran_datajobs.store import planning, sub_jobs
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.planning import JobRoom, LeasedJob

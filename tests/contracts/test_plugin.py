@@ -12,10 +12,10 @@ from msgspec import structs
 
 from ran_datajobs.dmi.scripted import ScriptedPlugin
 from ran_datajobs.dmi.settings import PluginSettings
-from ran_datajobs.job import OperationState, Status
-from ran_datajobs.southbound.http import PeerHttp
-from ran_datajobs.southbound.peers import Peers
-from ran_datajobs.southbound.plugin import (
+from ran_datajobs.model import OperationState, Status
+from ran_datajobs.plugins.client import PeerHttp
+from ran_datajobs.plugins.peers import Peers
+from ran_datajobs.plugins.port import (
     CannotCancel,
     Created,
     DmiPlugin,

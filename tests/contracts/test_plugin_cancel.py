@@ -13,10 +13,10 @@ from msgspec import structs
 
 from ran_datajobs.dmi.scripted import ScriptedPlugin, Step
 from ran_datajobs.dmi.settings import PluginSettings
-from ran_datajobs.job import Operation, OperationState, Status
-from ran_datajobs.southbound.http import PeerHttp
-from ran_datajobs.southbound.peers import Peers
-from ran_datajobs.southbound.plugin import (
+from ran_datajobs.model import Operation, OperationState, Status
+from ran_datajobs.plugins.client import PeerHttp
+from ran_datajobs.plugins.peers import Peers
+from ran_datajobs.plugins.port import (
     CancelTaken,
     CannotCancel,
     DmiPlugin,

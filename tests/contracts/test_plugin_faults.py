@@ -11,10 +11,10 @@ import pytest
 from msgspec import structs
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
-from ran_datajobs.job import OperationState, Status
-from ran_datajobs.southbound.http import HttpBounds, PeerHttp
-from ran_datajobs.southbound.peers import Peers
-from ran_datajobs.southbound.plugin import (
+from ran_datajobs.model import OperationState, Status
+from ran_datajobs.plugins.client import HttpBounds, PeerHttp
+from ran_datajobs.plugins.peers import Peers
+from ran_datajobs.plugins.port import (
     CancelTaken,
     CannotCancel,
     Created,

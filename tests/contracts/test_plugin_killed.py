@@ -13,11 +13,11 @@ from pathlib import Path
 
 import msgspec
 
-from ran_datajobs.job import OperationState, Status
 from ran_datajobs.messaging.bus import Message
-from ran_datajobs.southbound.http import PeerHttp
-from ran_datajobs.southbound.peers import Peers
-from ran_datajobs.southbound.plugin import PluginProfile, Responses
+from ran_datajobs.model import OperationState, Status
+from ran_datajobs.plugins.client import PeerHttp
+from ran_datajobs.plugins.peers import Peers
+from ran_datajobs.plugins.port import PluginProfile, Responses
 
 from .plugin_parts import DEADLINE, address_of, call_for, reads, until_terminal, writes
 from .plugin_process import FilePublisher

@@ -16,11 +16,11 @@ from aiohttp import web
 from ran_datajobs.dmi.publisher import ServiceLink
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.errors import BusUnavailable, WrongUse
-from ran_datajobs.job import Status
 from ran_datajobs.messaging.bus import Message
-from ran_datajobs.southbound.http import HttpBounds, PeerHttp
-from ran_datajobs.southbound.peers import Peers
-from ran_datajobs.southbound.plugin import PluginProfile
+from ran_datajobs.model import Status
+from ran_datajobs.plugins.client import HttpBounds, PeerHttp
+from ran_datajobs.plugins.peers import Peers
+from ran_datajobs.plugins.port import PluginProfile
 
 from .plugin_parts import (
     DEADLINE,

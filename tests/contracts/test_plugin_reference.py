@@ -17,11 +17,11 @@ from msgspec import structs
 from ran_datajobs.dmi.bodies import onap_job, seed_job
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.errors import WrongUse
-from ran_datajobs.job import MAX_MESSAGE_BYTES, ActivationMode, OperationState, Status
-from ran_datajobs.southbound import wire
-from ran_datajobs.southbound.http import PeerHttp
-from ran_datajobs.southbound.peers import Peers
-from ran_datajobs.southbound.plugin import (
+from ran_datajobs.model import MAX_MESSAGE_BYTES, ActivationMode, OperationState, Status
+from ran_datajobs.plugins import wire
+from ran_datajobs.plugins.client import PeerHttp
+from ran_datajobs.plugins.peers import Peers
+from ran_datajobs.plugins.port import (
     CancelTaken,
     CannotCancel,
     Created,
@@ -33,7 +33,7 @@ from ran_datajobs.southbound.plugin import (
     Refused,
     Responses,
 )
-from ran_datajobs.southbound.responses import read_outcomes
+from ran_datajobs.plugins.responses import read_outcomes
 
 from .plugin_parts import (
     DEADLINE,

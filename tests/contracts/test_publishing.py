@@ -12,8 +12,8 @@ from uuid import UUID
 
 from ran_datajobs.results import delivery
 from ran_datajobs.results.objects import open_folder
+from ran_datajobs.results.outbox_relay import PublishLoop
 from ran_datajobs.results.publisher import Publisher
-from ran_datajobs.results.publishing import PublishLoop
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
 from ran_datajobs.telemetry import logger

@@ -17,7 +17,7 @@ import zstandard
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
 from ran_datajobs.errors import WrongUse
-from ran_datajobs.southbound import wire
+from ran_datajobs.plugins import wire
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.queries import migrations
 from tests.acceptance.whole_service import whole_service

@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 import pytest
 
-from ran_datajobs.job import Stage
+from ran_datajobs.model import Stage
 from ran_datajobs.store.database import Database
 from tests.data.kept import load_stages
 

@@ -30,15 +30,9 @@ from ran_datajobs.dispatch.steps import Finisher, Planner
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.inventory.index import OwnerIndex
-from ran_datajobs.job import DEFAULT_FINISHED_SPELLING, JobType, OperationState, Response, Status
-from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.announce import Announcer
-from ran_datajobs.results.collection import ResultObjects
-from ran_datajobs.results.job_view import JobView
-from ran_datajobs.results.objects import ObjectStore, open_folder
-from ran_datajobs.runtime import SystemRuntime
-from ran_datajobs.southbound.circuit import Circuits
-from ran_datajobs.southbound.plugin import (
+from ran_datajobs.model import DEFAULT_FINISHED_SPELLING, JobType, OperationState, Response, Status
+from ran_datajobs.plugins.circuit_breaker import Circuits
+from ran_datajobs.plugins.port import (
     CancelAnswer,
     CancelTaken,
     CreateAnswer,
@@ -50,6 +44,12 @@ from ran_datajobs.southbound.plugin import (
     ResultAnswer,
     StatusAnswer,
 )
+from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.results.collection import ResultObjects
+from ran_datajobs.results.job_events import Announcer
+from ran_datajobs.results.job_view import JobView
+from ran_datajobs.results.objects import ObjectStore, open_folder
+from ran_datajobs.runtime import SystemRuntime
 from ran_datajobs.store import jobs, planning, sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch_postgres import PostgresDispatch

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import psutil
 
-from ran_datajobs.ports import free_port
+from ran_datajobs.http.ports import free_port
 from tests.acceptance.whole_service import JOBS, TERMINAL
 
 DEADLINE = 120.0

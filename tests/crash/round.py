@@ -30,7 +30,7 @@ import psutil
 from msgspec import Struct
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
-from ran_datajobs.lifeline import tied_to_parent
+from ran_datajobs.local.child_process import tied_to_parent
 from tests.acceptance.commands import environment
 from tests.acceptance.kafka_chain import TRIMMED
 from tests.acceptance.whole_service import JOBS

@@ -14,7 +14,7 @@ import sys
 from ran_datajobs import config, telemetry
 from ran_datajobs.app import run_api, run_worker
 from ran_datajobs.checkpoints import Checkpoint
-from ran_datajobs.processes import signals_stop
+from ran_datajobs.local.supervisor import signals_stop
 
 
 async def main(role: str, what: signal.Signals, where: Checkpoint, times: int) -> None:

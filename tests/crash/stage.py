@@ -21,8 +21,8 @@ from ran_datajobs import config
 from ran_datajobs.app import run_api, run_worker
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
+from ran_datajobs.http.ports import free_port
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from ran_datajobs.ports import free_port
 from ran_datajobs.store.database import Database
 from tests.acceptance.whole_service import Service
 

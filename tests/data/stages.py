@@ -21,7 +21,7 @@ from aiohttp import web
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from ran_datajobs.southbound import wire
+from ran_datajobs.plugins import wire
 from tests.acceptance.whole_service import JOBS
 from tests.crash.killable import Patient
 from tests.crash.stage import process, variables

@@ -8,7 +8,7 @@
 ``turns.sql``        what was admitted was the first of what waited and was admissible
 ``ended_once.sql``   each operation is counted once, and stands in one result object
 ``claimable.sql``    what is to be worked on is leased, or due, or waits for something that is
-``arrows.py``        a status, a stage and a delivery change by the arrows of ``job.py`` alone
+``arrows.py``        a status, a stage and a delivery change by the arrows of ``model.py`` alone
 ===================  ==================================================================================
 
 ``arrows.py`` and ``turns.sql`` are triggers that refuse the statement that breaks the rule, and count it. The

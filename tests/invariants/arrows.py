@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trigger for each column that has a table of arrows in ``job.py``: another arrow is an error."""
+"""A trigger for each column that has a table of arrows in ``model.py``: another arrow is an error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Set
 from enum import StrEnum
 from typing import Final
 
-from ran_datajobs.job import ALLOWED, DELIVERIES, STAGES
+from ran_datajobs.model import ALLOWED, DELIVERIES, STAGES
 
 GUARDED: Final[Mapping[tuple[str, str], Mapping[StrEnum, Set[StrEnum]]]] = {
     ("data_job", "status"): dict(ALLOWED),

@@ -13,8 +13,8 @@ import msgspec
 
 from ran_datajobs.dispatch.executor import Attempt
 from ran_datajobs.dmi.scripted import Executed
-from ran_datajobs.job import Operation, OperationState, Response, Status
-from ran_datajobs.southbound.plugin import (
+from ran_datajobs.model import Operation, OperationState, Response, Status
+from ran_datajobs.plugins.port import (
     CancelAnswer,
     CancelTaken,
     CannotCancel,

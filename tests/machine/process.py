@@ -22,15 +22,15 @@ from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
 from ran_datajobs.inventory.index import OwnerIndex
-from ran_datajobs.job import DEFAULT_FINISHED_SPELLING
+from ran_datajobs.model import DEFAULT_FINISHED_SPELLING
+from ran_datajobs.plugins.circuit_breaker import Circuits
+from ran_datajobs.plugins.port import CreateCall, JobAddress, PluginProfile
 from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.announce import Announcer
 from ran_datajobs.results.collection import ResultObjects
+from ran_datajobs.results.job_events import Announcer
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.runtime import SystemRuntime
-from ran_datajobs.southbound.circuit import Circuits
-from ran_datajobs.southbound.plugin import CreateCall, JobAddress, PluginProfile
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch_postgres import PostgresDispatch
 from ran_datajobs.store.sub_jobs import Admission

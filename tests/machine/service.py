@@ -14,13 +14,13 @@ import msgspec
 import zstandard
 
 from ran_datajobs.inventory.registry import Registry
-from ran_datajobs.job import DEFAULT_FINISHED_SPELLING, JobType, Status
 from ran_datajobs.messaging.bus import Bus, Message, Received
+from ran_datajobs.model import DEFAULT_FINISHED_SPELLING, JobType, Status
 from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.announce import Announcer
-from ran_datajobs.results.arrivals import Arrivals
+from ran_datajobs.results.job_events import Announcer
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
+from ran_datajobs.results.read_results import Arrivals
 from ran_datajobs.store import jobs, sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.jobs import NewJob

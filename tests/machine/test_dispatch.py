@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 )
 
 from ran_datajobs.checkpoints import Checkpoint
-from ran_datajobs.job import JobType
+from ran_datajobs.model import JobType
 from ran_datajobs.store.sub_jobs import LEASE_SECONDS
 from tests.machine.plugins import Call, How, Plugin
 from tests.machine.process import Loss, Process

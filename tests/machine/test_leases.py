@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from ran_datajobs.checkpoints import Checkpoint
-from ran_datajobs.job import JobType
+from ran_datajobs.model import JobType
 from ran_datajobs.store.sub_jobs import LEASE_SECONDS
 from tests.machine.plugins import How
 from tests.machine.process import Loss

@@ -14,8 +14,8 @@ from typing import NoReturn
 
 import pytest
 
-from ran_datajobs.lifeline import tied_to_parent
-from ran_datajobs.ports import free_port
+from ran_datajobs.http.ports import free_port
+from ran_datajobs.local.child_process import tied_to_parent
 
 
 def free_ports(count: int) -> list[int]:

@@ -12,8 +12,8 @@ from uuid import UUID
 
 import msgspec
 
-from ran_datajobs.job import Operation, OperationState, Response, Status
-from ran_datajobs.southbound.plugin import (
+from ran_datajobs.model import Operation, OperationState, Response, Status
+from ran_datajobs.plugins.port import (
     CancelAnswer,
     CancelTaken,
     CannotCancel,

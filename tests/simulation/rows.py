@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from ran_datajobs.job import JobType, Stage, Status
+from ran_datajobs.model import JobType, Stage, Status
 from ran_datajobs.store.parts import Part
 
 OPEN = frozenset({Status.NOT_STARTED, Status.RUNNING, Status.CANCELLING})

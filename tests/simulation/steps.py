@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from ran_datajobs.errors import Fenced
-from ran_datajobs.job import Counts, DeliveryState, Status
+from ran_datajobs.model import Counts, DeliveryState, Status
 from ran_datajobs.store import jobs
 from ran_datajobs.store.dispatch import FinishFacts, PlannedJob
 from ran_datajobs.store.parts import FOREIGN_SEQUENCE, MAX_PIECES, Arrived, Part

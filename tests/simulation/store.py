@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol, TypeVar
 from uuid import UUID
 
-from ran_datajobs.job import Counts, Status
+from ran_datajobs.model import Counts, Status
 from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.dispatch import FinishFacts, PlannedJob, Transition, Written
 from ran_datajobs.store.parts import Arrived

@@ -11,12 +11,12 @@ from uuid import UUID, uuid5
 import msgspec
 import zstandard
 
-from ran_datajobs.job import DEFAULT_FINISHED_SPELLING, JobType, OperationState, Response, Status
+from ran_datajobs.model import DEFAULT_FINISHED_SPELLING, JobType, OperationState, Response, Status
 from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.announce import Announcer
-from ran_datajobs.results.arrivals import pack_outcomes
+from ran_datajobs.results.job_events import Announcer
 from ran_datajobs.results.job_view import JobView
-from ran_datajobs.store import arrivals, jobs, sub_jobs
+from ran_datajobs.results.read_results import pack_outcomes
+from ran_datajobs.store import jobs, read_messages, sub_jobs
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.dispatch import DispatchStore
 from ran_datajobs.store.dispatch_postgres import PostgresDispatch
@@ -219,11 +219,13 @@ class InPostgres:
 
     def arrive(self, job_id: UUID, sub_job_id: UUID, number: int, total: int | None) -> None:
         async def take(connection: Connection) -> None:
-            claim = arrivals.Claimed(job_id, sub_job_id, "", "", "")
-            (read,) = await arrivals.find(connection, [claim])
-            if isinstance(read, arrivals.ActiveRead):
-                pieces = (arrivals.Piece(part(job_id, sub_job_id, number), OUTCOMES),)
-                await arrivals.record(connection, [arrivals.Arrival(read, number, None, pieces, total)])
+            claim = read_messages.Claimed(job_id, sub_job_id, "", "", "")
+            (read,) = await read_messages.find(connection, [claim])
+            if isinstance(read, read_messages.ActiveRead):
+                pieces = (read_messages.Piece(part(job_id, sub_job_id, number), OUTCOMES),)
+                await read_messages.record(
+                    connection, [read_messages.Arrival(read, number, None, pieces, total)]
+                )
 
         self.run(self._virtual.database.retried(take))
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Collection, Iterable
 from uuid import UUID, uuid5
 
-from ran_datajobs.job import JobType, Stage
+from ran_datajobs.model import JobType, Stage
 from ran_datajobs.store.planning import LeasedJob
 from ran_datajobs.store.sub_jobs import LEASE_SECONDS, Admission, Admitted, LeasedSubJob
 from tests.simulation.rows import CancelRow, JobRow, LaneRow, PartRow, PluginRow, SubJobRow

@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
-from ran_datajobs.job import JobType, Stage, Status
+from ran_datajobs.model import JobType, Stage, Status
 from ran_datajobs.store import jobs
 from ran_datajobs.store.cancels import AT_ONCE, LeasedCancel
 from ran_datajobs.store.dispatch import CancelTold, Ended, QuarantineOver, Started, Transition, Written

@@ -19,11 +19,11 @@ from ran_datajobs.dispatch.steps import Finisher, Planner
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
-from ran_datajobs.job import DEFAULT_FINISHED_SPELLING
+from ran_datajobs.model import DEFAULT_FINISHED_SPELLING
+from ran_datajobs.plugins.circuit_breaker import Circuits
+from ran_datajobs.plugins.port import DmiPlugin, PluginProfile
 from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.objects import ObjectStore
-from ran_datajobs.southbound.circuit import Circuits
-from ran_datajobs.southbound.plugin import DmiPlugin, PluginProfile
 from tests.simulation.plugins import Client
 from tests.simulation.store import TwinStore
 

@@ -17,13 +17,13 @@ from uuid import UUID, uuid5
 import msgspec
 import zstandard
 
-from ran_datajobs.fdn import key
 from ran_datajobs.inventory.owners import Owner, Owners
-from ran_datajobs.job import JobType
-from ran_datajobs.results.arrivals import pack_outcomes
+from ran_datajobs.model import JobType
+from ran_datajobs.nrm.fdn import key
+from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.results.objects import part_key
+from ran_datajobs.results.read_results import pack_outcomes
 from ran_datajobs.results.responses import documents
-from ran_datajobs.southbound.plugin import PluginProfile
 from ran_datajobs.store import jobs
 from ran_datajobs.store.parts import Part
 from ran_datajobs.store.sub_jobs import Admission

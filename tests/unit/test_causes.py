@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ran_datajobs.cli.causes import by_reason, show_causes
-from ran_datajobs.job import OperationState
+from ran_datajobs.model import OperationState
 
 _failures = st.lists(
     st.tuples(

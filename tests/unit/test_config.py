@@ -22,7 +22,7 @@ from ran_datajobs.config import (
     settings_table,
 )
 from ran_datajobs.errors import WrongUse
-from ran_datajobs.processes import check_unowned
+from ran_datajobs.local.supervisor import check_unowned
 
 _ROOT = Path(__file__).resolve().parents[2]
 

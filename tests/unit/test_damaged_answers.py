@@ -21,16 +21,16 @@ import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
-from ran_datajobs.job import JobType, Op, Operation, OperationState, Response, Status
 from ran_datajobs.messaging.bus import Message, Received
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
+from ran_datajobs.model import JobType, Op, Operation, OperationState, Response, Status
+from ran_datajobs.plugins.answers import result_answer
+from ran_datajobs.plugins.client import Answered
+from ran_datajobs.plugins.port import ForeignBody, Responses, UnreadableBody
+from ran_datajobs.plugins.wire import Dialect
 from ran_datajobs.results import outcomes
-from ran_datajobs.results.arrivals import Dropped, read_message, unpack_outcomes
+from ran_datajobs.results.read_results import Dropped, read_message, unpack_outcomes
 from ran_datajobs.results.responses import documents
-from ran_datajobs.southbound.answers import result_answer
-from ran_datajobs.southbound.http import Answered
-from ran_datajobs.southbound.plugin import ForeignBody, Responses, UnreadableBody
-from ran_datajobs.southbound.wire import Dialect
 from ran_datajobs.store.parts import Arrived
 
 EXAMPLES: Final = max(300, settings.default.max_examples)  # type: ignore[union-attr]

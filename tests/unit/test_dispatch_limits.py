@@ -20,7 +20,7 @@ from ran_datajobs.dispatch.limits import (
     Allowance,
     DispatchLimits,
 )
-from ran_datajobs.job import Stage
+from ran_datajobs.model import Stage
 from ran_datajobs.store.planning import JobRoom
 from ran_datajobs.store.sub_jobs import Admitted, LeasedSubJob, PluginRoom
 

@@ -20,7 +20,7 @@ from ran_datajobs.dispatch.backoff import (
     until_next_poll,
     until_repeat,
 )
-from ran_datajobs.job import Op, Operation, OperationState, Reason, Response, Status
+from ran_datajobs.model import Op, Operation, OperationState, Reason, Response, Status
 from ran_datajobs.results import outcomes
 from ran_datajobs.store.batch import Batched
 from ran_datajobs.store.parts import Arrived

@@ -13,23 +13,23 @@ import aiohttp
 import msgspec
 import pytest
 
-from ran_datajobs.dmi.conformance import ended_before, stopped
-from ran_datajobs.dmi.conformance_bus import MAX_MESSAGES, StandIn
-from ran_datajobs.dmi.conformance_reads import (
+from ran_datajobs.dmi.conformance.bus import MAX_MESSAGES, StandIn
+from ran_datajobs.dmi.conformance.checks import ended_before, stopped
+from ran_datajobs.dmi.conformance.reads import (
     belongs,
     wrong_count,
     wrong_header,
     wrong_objects,
     wrong_value,
 )
-from ran_datajobs.dmi.conformance_trial import Ended, Fails, Holds
+from ran_datajobs.dmi.conformance.trial import Ended, Fails, Holds
 from ran_datajobs.errors import WrongUse
-from ran_datajobs.job import MAX_MESSAGE_BYTES, ActivationMode, OperationState, Response, Status
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.messaging.events import PLUGIN, ResultPart, result_headers
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from ran_datajobs.southbound import wire
-from ran_datajobs.southbound.plugin import CreateCall, JobAddress, Lost, Polled
+from ran_datajobs.model import MAX_MESSAGE_BYTES, ActivationMode, OperationState, Response, Status
+from ran_datajobs.plugins import wire
+from ran_datajobs.plugins.port import CreateCall, JobAddress, Lost, Polled
 
 FDN = "/SubNetwork=A/ManagedElement=1"
 JOB, SUB_JOB = "0c5a1d4e-2b7f-4a53-9a43-3a7f5f1d9a11", "5b0e0f4e-8f5d-4c55-8d55-0c9c6d1c9e22"

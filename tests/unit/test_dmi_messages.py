@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from ran_datajobs.dmi.messages import MessageCutter, flat, hierarchical, render_of
 from ran_datajobs.dmi.records import AcceptedJob, JobState, cancelling, ended, running
-from ran_datajobs.job import ALLOWED, ActivationMode, ErrorDetail, Op, Operation, Status
+from ran_datajobs.model import ALLOWED, ActivationMode, ErrorDetail, Op, Operation, Status
 from ran_datajobs.nrm.resources import to_flat
-from ran_datajobs.southbound.plugin import Responses
-from ran_datajobs.southbound.responses import read_outcomes
-from ran_datajobs.southbound.wire import TREE_FLAT, TREE_HIERARCHICAL
+from ran_datajobs.plugins.port import Responses
+from ran_datajobs.plugins.responses import read_outcomes
+from ran_datajobs.plugins.wire import TREE_FLAT, TREE_HIERARCHICAL
 
 LIMIT = 2_000
 BASE = "/SubNetwork=X"

@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from ran_datajobs.dmi.outcomes import broken_element, uncertain
 from ran_datajobs.dmi.simulated import simulated_elements
-from ran_datajobs.job import ActivationMode, Op, Operation, OperationState
+from ran_datajobs.model import ActivationMode, Op, Operation, OperationState
 from ran_datajobs.nrm.faults import REASONS
 from ran_datajobs.nrm.model import load
 from ran_datajobs.nrm.tree import Tree

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
-from ran_datajobs.dmi.provmns_documents import (
+from ran_datajobs.dmi.provmns.documents import (
     Edit,
     Span,
     document,
@@ -21,11 +21,11 @@ from ran_datajobs.dmi.provmns_documents import (
     target_of,
     uri_of,
 )
-from ran_datajobs.dmi.provmns_errors import TYPES, read_refusal
-from ran_datajobs.dmi.provmns_names import Aliases, openapi_aliases
-from ran_datajobs.dmi.provmns_nodes import Asked
-from ran_datajobs.dmi.provmns_settle import Settled, settled
-from ran_datajobs.job import ErrorDetail, Op, Operation
+from ran_datajobs.dmi.provmns.error_bodies import TYPES, read_refusal
+from ran_datajobs.dmi.provmns.names import Aliases, openapi_aliases
+from ran_datajobs.dmi.provmns.nodes import Asked
+from ran_datajobs.dmi.provmns.reconcile import Settled, settled
+from ran_datajobs.model import ErrorDetail, Op, Operation
 from ran_datajobs.nrm.faults import REASONS
 from ran_datajobs.nrm.model import ManagedClass, Model, load
 from ran_datajobs.nrm.patch import Rejected, apply_atomically, read_patch

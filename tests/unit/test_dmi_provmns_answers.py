@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ran_datajobs.dmi.provmns_answers import key_within, objects_in
-from ran_datajobs.dmi.provmns_names import Aliases
+from ran_datajobs.dmi.provmns.answers import key_within, objects_in
+from ran_datajobs.dmi.provmns.names import Aliases
 from ran_datajobs.errors import InvalidFdn
 
 BASE = "SubNetwork=X/ManagedElement=1"

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs.dmi.provmns_documents import Edit, document, read_edit
-from ran_datajobs.dmi.provmns_names import Aliases, openapi_aliases
-from ran_datajobs.job import ErrorDetail, Op, Operation
+from ran_datajobs.dmi.provmns.documents import Edit, document, read_edit
+from ran_datajobs.dmi.provmns.names import Aliases, openapi_aliases
+from ran_datajobs.model import ErrorDetail, Op, Operation
 from ran_datajobs.nrm.model import Attribute, load
 
 # The names of the attributes in the OpenAPI of TS 28.541 18.6 and TS 28.623 18.5, by stage-2 class.

@@ -8,11 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ran_datajobs.dmi.provmns_servers import ProvMnsElements, ServerEntry, aliases_of, read_servers
+from ran_datajobs.dmi.provmns.servers import ProvMnsElements, ServerEntry, aliases_of, read_servers
 from ran_datajobs.errors import WrongUse
-from ran_datajobs.job import ActivationMode, Op, Operation, OperationState
+from ran_datajobs.model import ActivationMode, Op, Operation, OperationState
 from ran_datajobs.nrm.model import load
-from ran_datajobs.southbound.http import Answered, Exchange
+from ran_datajobs.plugins.client import Answered, Exchange
 
 
 class Recorder:

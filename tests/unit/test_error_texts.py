@@ -11,11 +11,11 @@ import pytest
 from msgspec import Meta, Struct
 
 from ran_datajobs.dmi.bodies import onap_job, seed_job
-from ran_datajobs.dmi.provmns_servers import read_servers
+from ran_datajobs.dmi.provmns.servers import read_servers
 from ran_datajobs.errors import InvalidFilter, InvalidRequest, WrongUse
+from ran_datajobs.http.json_body import decoded, in_words
 from ran_datajobs.inventory.addresses import AddressRefused, normal_form
-from ran_datajobs.job import Op
-from ran_datajobs.json_body import decoded, in_words
+from ran_datajobs.model import Op
 from ran_datajobs.nrm.filter import all_of, parse
 from ran_datajobs.simulator import wire
 from ran_datajobs.simulator.faults import read_scripts

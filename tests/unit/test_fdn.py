@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs import fdn
 from ran_datajobs.errors import InvalidFdn
+from ran_datajobs.nrm import fdn
 
 CLASSES = st.from_regex(r"[A-Z][A-Za-z0-9_]{0,8}", fullmatch=True)
 VALUES = st.text(

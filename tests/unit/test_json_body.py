@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ran_datajobs.errors import InvalidRequest
-from ran_datajobs.json_body import decoded, json_text, malformed, pointer_step
+from ran_datajobs.http.json_body import decoded, json_text, malformed, pointer_step
 
 UTF_8 = ("utf-8", "utf-8-sig")
 OTHERS = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")

@@ -7,9 +7,9 @@ from typing import cast
 
 import pytest
 
+from ran_datajobs.api.destination import Destination, DestinationRules, near_names, resolve
 from ran_datajobs.errors import BusUnavailable, InvalidRequest, StorageUnavailable, TopicRefused
 from ran_datajobs.messaging.bus import Bus
-from ran_datajobs.northbound.destination import Destination, DestinationRules, near_names, resolve
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.store.jobs import BUCKET, TOPIC
 

@@ -10,8 +10,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs.job import DeliveryState, JobType, Status
-from ran_datajobs.northbound.events import Shown, encode
+from ran_datajobs.api.events import Shown, encode
+from ran_datajobs.model import DeliveryState, JobType, Status
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.job_view import JobView, SubJobAnswer
 from ran_datajobs.store.jobs import JobRow, SubJobRow

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ran_datajobs.api.tokens import Client, Role, TokenTable, add, listing, revoke
 from ran_datajobs.errors import WrongUse
 from ran_datajobs.inventory.addresses import AllowList
-from ran_datajobs.northbound.tokens import Client, Role, TokenTable, add, listing, revoke
 
 
 def test_a_token_lets_its_client_in(tmp_path: Path) -> None:

@@ -14,16 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from litestar.exceptions import ValidationException
 
+from ran_datajobs.api import paths
+from ran_datajobs.api.auth import choose
+from ran_datajobs.api.cursors import cursor, place_of
+from ran_datajobs.api.outcomes import cell, outcome_of
+from ran_datajobs.api.parameters import as_known
+from ran_datajobs.api.request_body import is_json
+from ran_datajobs.api.retry import to_repeat
+from ran_datajobs.api.security import host_name, known_hosts
 from ran_datajobs.errors import Impossible, InvalidRequest
-from ran_datajobs.job import Counts, OperationState, Response
-from ran_datajobs.northbound import paths
-from ran_datajobs.northbound.access import choose
-from ran_datajobs.northbound.bodies import is_json
-from ran_datajobs.northbound.cursors import cursor, place_of
-from ran_datajobs.northbound.gate import host_name, known_hosts
-from ran_datajobs.northbound.outcomes import cell, outcome_of
-from ran_datajobs.northbound.parameters import as_known
-from ran_datajobs.northbound.retry import to_repeat
+from ran_datajobs.model import Counts, OperationState, Response
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.job_view import progress
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs import fdn
 from ran_datajobs.errors import InvalidFilter
+from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm import filter as nrm_filter
 from ran_datajobs.nrm.filter import all_of, parse
 

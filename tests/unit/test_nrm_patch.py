@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
-from ran_datajobs.job import ErrorDetail, Op
+from ran_datajobs.model import ErrorDetail, Op
 from ran_datajobs.nrm.model import load
 from ran_datajobs.nrm.patch import Actions, Patch, Rejected, apply, apply_atomically, read_patch
 from ran_datajobs.nrm.tree import Attributes, Staged, Tree, restore

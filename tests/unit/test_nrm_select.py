@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ran_datajobs.errors import InvalidFdn
-from ran_datajobs.job import Op, Operation, Scope, ScopeType
+from ran_datajobs.model import Op, Operation, Scope, ScopeType
 from ran_datajobs.nrm import select
 from ran_datajobs.nrm.names import child_key, class_of, key_of_name
 from ran_datajobs.nrm.resources import objects_of, shown_attributes, to_flat, to_hierarchical
 from ran_datajobs.nrm.tree import Tree, walk
-from ran_datajobs.simulator import streams
+from ran_datajobs.simulator import serialise
 
 ME = "SubNetwork=SN1/ManagedElement=ME1"
 TREE = Tree(
@@ -245,11 +245,11 @@ def test_flat_and_hierarchical_are_the_same_result(tree: Tree, wanted: select.Se
 @given(trees(), SELECTIONS, st.sampled_from(["", "SubNetwork=root"]))
 def test_streamed_answers_are_the_documents(tree: Tree, wanted: select.Selection, base: str) -> None:
     """The streams of a server give the same flat and hierarchical documents, without holding them."""
-    found = list(select.selected(streams.ByClass(tree), base, wanted))
-    assert json.loads(b"".join(streams.flat(found))) == found
+    found = list(select.selected(serialise.ByClass(tree), base, wanted))
+    assert json.loads(b"".join(serialise.flat(found))) == found
     if found:
         picked = ((key_of_name(each["objectInstance"]), each["attributes"]) for each in found)
-        streamed = json.loads(b"".join(streams.hierarchical(picked, base)))
+        streamed = json.loads(b"".join(serialise.hierarchical(picked, base)))
         assert streamed == to_hierarchical(found, base)
 
 

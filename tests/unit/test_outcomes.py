@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from ran_datajobs.job import Op, Operation, OperationState, Reason, Status
+from ran_datajobs.model import Op, Operation, OperationState, Reason, Status
+from ran_datajobs.plugins.answers import result_answer
+from ran_datajobs.plugins.client import Answered
+from ran_datajobs.plugins.port import Lost, NoAnswer, Unfetchable
 from ran_datajobs.results import outcomes
 from ran_datajobs.results.responses import documents, reason_of
-from ran_datajobs.southbound.answers import result_answer
-from ran_datajobs.southbound.http import Answered
-from ran_datajobs.southbound.plugin import Lost, NoAnswer, Unfetchable
 from ran_datajobs.store.parts import Arrived
 
 WRITES = [Operation(Op.MERGE, "/A=1", "1"), Operation(Op.MERGE, "/A=2", 2)]

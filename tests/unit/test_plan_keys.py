@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ran_datajobs.errors import Impossible, InvalidRequest
-from ran_datajobs.job import Ignored, IgnoredKey
-from ran_datajobs.plan.keys import ENVELOPE, MAX_APART, MAX_TOLD, NOT_OFFERED, one_edit_apart
-from ran_datajobs.plan.request import check_request, read_accepted, read_request
+from ran_datajobs.model import Ignored, IgnoredKey
+from ran_datajobs.planning.keys import ENVELOPE, MAX_APART, MAX_TOLD, NOT_OFFERED, one_edit_apart
+from ran_datajobs.planning.request import check_request, read_accepted, read_request
 
 CELL = "/SubNetwork=SN1/ManagedElement=ME1/NRCellDU=1"
 ADD = {"op": "add", "path": CELL, "value": {"id": "1", "attributes": {"nRPCI": 7}}}

@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs import fdn
 from ran_datajobs.errors import Impossible, InvalidRequest, TooManyOperations
 from ran_datajobs.inventory.owners import Owner, Owners
-from ran_datajobs.job import Reason
-from ran_datajobs.plan.envelope import cut_open
-from ran_datajobs.plan.lines import PIECE, in_pieces, lines_decoder
-from ran_datajobs.plan.matching import owners_of
-from ran_datajobs.plan.packing import Packer, unpacked
-from ran_datajobs.plan.request import RequestHead, check_request, read_request
-from ran_datajobs.plan.rules import judged
-from ran_datajobs.plan.split import split, split_accepted
-from ran_datajobs.plan.usual import all_usual
-from ran_datajobs.southbound.plugin import PluginProfile
+from ran_datajobs.model import Reason
+from ran_datajobs.nrm import fdn
+from ran_datajobs.planning.envelope import cut_open
+from ran_datajobs.planning.fast_path import all_usual
+from ran_datajobs.planning.operations import PIECE, in_pieces, lines_decoder
+from ran_datajobs.planning.owner_lookup import owners_of
+from ran_datajobs.planning.packing import Packer, unpacked
+from ran_datajobs.planning.request import RequestHead, check_request, read_request
+from ran_datajobs.planning.split import split, split_accepted
+from ran_datajobs.planning.validation import judged
+from ran_datajobs.plugins.port import PluginProfile
 
 SEED = PluginProfile(1, "http://127.0.0.1:9001", "seed", stop_on_error=True)
 ONAP = PluginProfile(2, "http://127.0.0.1:9002", "onap")
@@ -208,7 +208,9 @@ def test_one_doubled_key_among_many_good_operations_is_told(key: str, separators
 def test_a_body_with_nulls_and_escapes_is_checked_as_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is longer than it must be is no fault, and not read line by line."""
     line = b'{"op":"add","path":"\\/A=\\u0031","attributes":null,"scope":null,"value":{"x":"\\u00fc"}}'
-    monkeypatch.setattr("ran_datajobs.plan.request.read_lines", lambda *_: pytest.fail("read line by line"))
+    monkeypatch.setattr(
+        "ran_datajobs.planning.request.read_lines", lambda *_: pytest.fail("read line by line")
+    )
     assert check_request(b'{"data":[%b]}' % b",".join([line] * 3000)).count == 3000
 
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ran_datajobs.inventory.owners import Owner, Owners
-from ran_datajobs.job import Reason
-from ran_datajobs.plan.packing import unpacked
-from ran_datajobs.plan.request import JobRequest, read_request
-from ran_datajobs.plan.split import Plan, split
-from ran_datajobs.southbound.plugin import PluginProfile
+from ran_datajobs.model import Reason
+from ran_datajobs.planning.packing import unpacked
+from ran_datajobs.planning.request import JobRequest, read_request
+from ran_datajobs.planning.split import Plan, split
+from ran_datajobs.plugins.port import PluginProfile
 
 SEED = PluginProfile(1, "http://127.0.0.1:9001", "seed", stop_on_error=True)
 ONAP = PluginProfile(2, "http://127.0.0.1:9002", "onap")

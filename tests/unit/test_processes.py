@@ -21,7 +21,7 @@ import structlog
 
 from ran_datajobs import telemetry
 from ran_datajobs.errors import WrongUse
-from ran_datajobs.processes import Program, claim_port, keep_running, owned
+from ran_datajobs.local.supervisor import Program, claim_port, keep_running, owned
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_data_dir_has_one_owner_that_is_named(tmp_path: Path) -> None:
     """The second comer learns who is there; when that one ends, the next may come."""
     program = f"""
         import pathlib, sys
-        from ran_datajobs.processes import owned
+        from ran_datajobs.local.supervisor import owned
 
         with owned(pathlib.Path({str(tmp_path)!r})) as unclean:
             print(unclean, flush=True)

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ran_datajobs
-from ran_datajobs.dmi import provmns_errors
-from ran_datajobs.job import ErrorDetail, Op, Operation, OperationState, Reason, Response, Status
-from ran_datajobs.northbound.outcomes import outcome_of
+from ran_datajobs.api.outcomes import outcome_of
+from ran_datajobs.dmi.provmns import error_bodies
+from ran_datajobs.model import ErrorDetail, Op, Operation, OperationState, Reason, Response, Status
 from ran_datajobs.reasons import (
     CODES,
     OURS,
@@ -181,7 +181,7 @@ def test_the_code_writes_no_reason_that_is_not_in_the_list() -> None:
         for argument in _arguments(call, _REASON_ARGUMENTS[call.func.id])
         for text in _constants(module, argument)
     }
-    written |= {(text, "provmns_errors") for pair in provmns_errors._BY_STATUS.values() for text in pair}
+    written |= {(text, "provmns_errors") for pair in error_bodies._BY_STATUS.values() for text in pair}
     assert len({text for text, _ in written}) >= 15, "the scan finds what it looks for"
     assert {each for each in written if each[0] not in names(REASONS)} == set()
 
@@ -191,7 +191,7 @@ def test_every_cause_of_the_service_is_produced_by_its_code() -> None:
     used = {
         node.attr
         for module, tree in _trees()
-        if module not in ("ran_datajobs.job", "ran_datajobs.reasons", "ran_datajobs.results.responses")
+        if module not in ("ran_datajobs.model", "ran_datajobs.reasons", "ran_datajobs.results.responses")
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Reason"
     }

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ran_datajobs import fdn
 from ran_datajobs.errors import Impossible, InvalidRequest, TooManyOperations
-from ran_datajobs.job import ActivationMode, JobType, Op, Operation, Scope, ScopeType
-from ran_datajobs.plan.request import JobRequest, check_request, read_request
+from ran_datajobs.model import ActivationMode, JobType, Op, Operation, Scope, ScopeType
+from ran_datajobs.nrm import fdn
+from ran_datajobs.planning.request import JobRequest, check_request, read_request
 
 CELL = "/SubNetwork=SN1/ManagedElement=ME1/NRCellDU=1"
 ADD = {"op": "add", "path": CELL, "value": {"id": "1", "attributes": {"nRPCI": 7}}}

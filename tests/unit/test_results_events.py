@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs.job import UNMATCHED_PART, Counts, Status
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.events import PLUGIN, SERVICE, ResultPart, result_headers, status_headers
 from ran_datajobs.messaging.topics import (
@@ -21,6 +20,7 @@ from ran_datajobs.messaging.topics import (
     reserved_topic,
     topic_problem,
 )
+from ran_datajobs.model import UNMATCHED_PART, Counts, Status
 from ran_datajobs.results.manifest import Manifest, manifest
 from ran_datajobs.results.objects import foreign_key, manifest_key, part_key, valid_key
 from ran_datajobs.store.jobs import JobRow

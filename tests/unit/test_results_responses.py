@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
-from ran_datajobs.job import (
+from ran_datajobs.model import (
     MAX_MESSAGE_BYTES,
     ErrorDetail,
     Op,

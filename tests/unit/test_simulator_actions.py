@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from ran_datajobs.job import ErrorDetail, Op
+from ran_datajobs.model import ErrorDetail, Op
 from ran_datajobs.nrm.patch import Patch, apply, read_patch
 from ran_datajobs.simulator import layout
 from ran_datajobs.simulator.network import Network

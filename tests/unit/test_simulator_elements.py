@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ran_datajobs.fdn import ancestors
-from ran_datajobs.job import Op
+from ran_datajobs.model import Op
+from ran_datajobs.nrm.fdn import ancestors
 from ran_datajobs.nrm.patch import Patch
 from ran_datajobs.nrm.tree import walk
 from ran_datajobs.simulator import layout

@@ -16,22 +16,22 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from ran_datajobs import fdn
 from ran_datajobs.dmi.element import ReadChunk
-from ran_datajobs.dmi.provmns import ProvMnsElement, ProvMnsServer
+from ran_datajobs.dmi.provmns.element import ProvMnsElement, ProvMnsServer
 from ran_datajobs.dmi.simulated import SimulatedElement, simulated_elements
+from ran_datajobs.http.server import serving
 from ran_datajobs.inventory.registration import handle_fault, read_registration
-from ran_datajobs.job import ActivationMode, JobType, Op, Operation, OperationState
+from ran_datajobs.model import ActivationMode, JobType, Op, Operation, OperationState
+from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm.model import load
 from ran_datajobs.nrm.tree import Tree
-from ran_datajobs.plan.request import JobRequest, read_request
+from ran_datajobs.planning.request import JobRequest, read_request
+from ran_datajobs.plugins.client import PeerHttp
 from ran_datajobs.reasons import reason_of_errors
-from ran_datajobs.serving import serving
 from ran_datajobs.simulator.network import Network
 from ran_datajobs.simulator.producers import element_of
 from ran_datajobs.simulator.server import provmns_app
 from ran_datajobs.simulator.wire import PROVMNS
-from ran_datajobs.southbound.http import PeerHttp
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WRITTEN = sorted(path.name for path in EXAMPLES.glob("*.json"))

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from ran_datajobs.errors import InvalidRequest
-from ran_datajobs.job import Op
+from ran_datajobs.model import Op
 from ran_datajobs.nrm.patch import Patch, Rejected
 from ran_datajobs.simulator import layout
 from ran_datajobs.simulator.elements import UNSAVED, Done, Dropped, Elements

@@ -28,8 +28,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from ran_datajobs.errors import InvalidRequest
+from ran_datajobs.http.server import serving
 from ran_datajobs.nrm.names import class_of
-from ran_datajobs.serving import serving
 from ran_datajobs.simulator import layout, wire
 from ran_datajobs.simulator.faults import FaultScripts, read_scripts
 from ran_datajobs.simulator.network import Network

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 import aiohttp
 import pytest
 
-from ran_datajobs.serving import serving
+from ran_datajobs.http.server import serving
 from ran_datajobs.simulator import layout, wire
+from ran_datajobs.simulator.cooperative import LOOKED_AT
 from ran_datajobs.simulator.network import Network
 from ran_datajobs.simulator.server import provmns_app
-from ran_datajobs.simulator.turns import LOOKED_AT
 
 SITES = 100
 

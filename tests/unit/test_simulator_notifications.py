@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ran_datajobs.errors import InvalidRequest
+from ran_datajobs.http.server import serving
 from ran_datajobs.nrm import json_patch
-from ran_datajobs.serving import serving
 from ran_datajobs.simulator import layout, wire
 from ran_datajobs.simulator.network import Network
 from ran_datajobs.simulator.notifications import moi_changes, read_consumer

@@ -6,8 +6,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ran_datajobs import fdn
-from ran_datajobs.job import Scope, ScopeType
+from ran_datajobs.model import Scope, ScopeType
+from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm.names import class_of
 from ran_datajobs.nrm.select import flat_objects, picks, selected, selection
 from ran_datajobs.nrm.tree import Tree

@@ -15,7 +15,7 @@ from msgspec import Struct
 from yarl import URL
 
 from ran_datajobs.errors import WrongUse
-from ran_datajobs.serving import serving
+from ran_datajobs.http.server import serving
 from ran_datajobs.simulator import layout, wire
 from ran_datajobs.simulator.network import Network
 from ran_datajobs.simulator.server import provmns_app, serve

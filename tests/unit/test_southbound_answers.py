@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs.job import Status
-from ran_datajobs.southbound.answers import (
+from ran_datajobs.model import Status
+from ran_datajobs.plugins.answers import (
     MAX_RETRY_AFTER,
     cancel_answer,
     create_answer,
@@ -20,8 +20,8 @@ from ran_datajobs.southbound.answers import (
     seconds_of,
     status_answer,
 )
-from ran_datajobs.southbound.http import Answered, Broken, NotSent
-from ran_datajobs.southbound.plugin import (
+from ran_datajobs.plugins.client import Answered, Broken, NotSent
+from ran_datajobs.plugins.port import (
     CancelTaken,
     CannotCancel,
     Created,
@@ -37,7 +37,7 @@ from ran_datajobs.southbound.plugin import (
     Responses,
     Unfetchable,
 )
-from ran_datajobs.southbound.wire import Dialect
+from ran_datajobs.plugins.wire import Dialect
 
 NOW = datetime.datetime(2026, 11, 24, 12, 0, 0, tzinfo=datetime.UTC)
 

@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ran_datajobs.job import ActivationMode, Status
-from ran_datajobs.runtime import SystemRuntime
-from ran_datajobs.southbound.circuit import (
+from ran_datajobs.model import ActivationMode, Status
+from ran_datajobs.plugins.circuit_breaker import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
     OPENS_AFTER,
@@ -26,7 +25,7 @@ from ran_datajobs.southbound.circuit import (
     heard,
     unheard,
 )
-from ran_datajobs.southbound.plugin import (
+from ran_datajobs.plugins.port import (
     CancelAnswer,
     CancelTaken,
     CannotCancel,
@@ -45,6 +44,7 @@ from ran_datajobs.southbound.plugin import (
     ResultAnswer,
     StatusAnswer,
 )
+from ran_datajobs.runtime import SystemRuntime
 
 CALL = CreateCall("j", "s", "p", "d", "", "", ActivationMode.BEST_EFFORT, False, b"[]")
 ADDRESS = JobAddress("j", "p", "x", "d", False)

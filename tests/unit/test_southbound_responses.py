@@ -10,15 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs.job import OperationState, Response
-from ran_datajobs.southbound.plugin import Entry, ForeignBody, Nameless, Responses, UnreadableBody, Untold
-from ran_datajobs.southbound.responses import (
-    MAX_ERRORS,
-    MAX_TEXT,
-    encode_responses,
-    read_outcomes,
-    told_of,
-)
+from ran_datajobs.model import OperationState, Response
+from ran_datajobs.plugins.port import Entry, ForeignBody, Nameless, Responses, UnreadableBody, Untold
+from ran_datajobs.plugins.responses import MAX_ERRORS, MAX_TEXT, encode_responses, read_outcomes, told_of
 
 MARK = b"\xef\xbb\xbf"
 SUCCEEDED, FAILED = OperationState.SUCCEEDED, OperationState.FAILED

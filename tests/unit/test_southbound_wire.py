@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
-from ran_datajobs.job import ActivationMode, Op, Operation, Scope, ScopeType
-from ran_datajobs.northbound import paths
-from ran_datajobs.southbound import wire
+from ran_datajobs.api import paths
+from ran_datajobs.model import ActivationMode, Op, Operation, Scope, ScopeType
+from ran_datajobs.plugins import wire
 
 names = st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable())
 words = st.text(max_size=30)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ran_datajobs
-from ran_datajobs.job import (
+from ran_datajobs.model import (
     ALLOWED,
     DELIVERIES,
     LANES,
@@ -34,7 +34,7 @@ from ran_datajobs.job import (
     wire_status,
     worst,
 )
-from ran_datajobs.results.verdict import count, verdict, why
+from ran_datajobs.results.final_status import count, verdict, why
 from ran_datajobs.store.database import Database
 
 PAGE_WORDS: Final = Path(ran_datajobs.__file__).parent / "web/static/waits.js"

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from ran_datajobs.config import Settings
 from ran_datajobs.errors import DataJobsError, ServerUnreachable, WrongUse
-from ran_datajobs.job import Status, read_status
+from ran_datajobs.model import Status, read_status
 
 JSON: Final = "application/json"
 SILENCE: Final = 60.0
@@ -237,7 +237,7 @@ def job_id_of(api: Api, text: str) -> str:
         return str(UUID(given))
     if not _BEGINNING.fullmatch(given):
         raise WrongUse(f"{text!r} is not a job id, nor the beginning of one (see: datajobs list)")
-    from ran_datajobs.northbound import paths
+    from ran_datajobs.api import paths
 
     page = api.get(paths.JOBS, idPrefix=given, limit=_SHOWN_JOBS)
     found = [str(job["jobId"]) for job in page["items"]]

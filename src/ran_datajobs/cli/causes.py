@@ -11,10 +11,10 @@ from typing import Any, Final
 from msgspec import Struct
 from rich.text import Text
 
-from ran_datajobs.cli import show
+from ran_datajobs.api import paths
+from ran_datajobs.cli import formatting
 from ran_datajobs.cli.api import Api
 from ran_datajobs.errors import ServerUnreachable
-from ran_datajobs.northbound import paths
 from ran_datajobs.reasons import explanation_of
 
 NDJSON: Final = "application/x-ndjson"
@@ -58,7 +58,7 @@ def by_reason(lines: Iterable[bytes]) -> list[Cause]:
 
 def show_causes(causes: Sequence[Cause]) -> None:
     """Each reason with what it means and what to do, and below it its operations."""
-    out = show.console()
+    out = formatting.console()
     if not causes:
         out.print("no operation has failed")
     for position, cause in enumerate(causes):
@@ -68,11 +68,13 @@ def show_causes(causes: Sequence[Cause]) -> None:
         )
         if position:
             out.print()
-        heading = Text(f"{cause.states.total()} × {show.clean(cause.reason)}", style="bold")
-        show.paragraph(heading + Text(f" – {words.title} ({show.clean(states)})", style="not bold"))
-        show.paragraph(words.meaning)
-        show.paragraph(f"What to do: {words.advice}")
-        show.table(
+        heading = Text(f"{cause.states.total()} × {formatting.clean(cause.reason)}", style="bold")
+        formatting.paragraph(
+            heading + Text(f" – {words.title} ({formatting.clean(states)})", style="not bold")
+        )
+        formatting.paragraph(words.meaning)
+        formatting.paragraph(f"What to do: {words.advice}")
+        formatting.table(
             ("OPERATION", "OP", "STATE", "PATH", "DETAIL"),
             (
                 [f[k] for k in ("operationId", "op", "state", "path", "detail")]

@@ -15,9 +15,9 @@ from ran_datajobs.cli.options import Settings, takes_settings
 from ran_datajobs.errors import InvalidFdn, WrongUse
 
 if TYPE_CHECKING:
-    from ran_datajobs.dmi.conformance import Line
-    from ran_datajobs.dmi.conformance_bus import Topics
-    from ran_datajobs.dmi.conformance_trial import Subject
+    from ran_datajobs.dmi.conformance.bus import Topics
+    from ran_datajobs.dmi.conformance.checks import Line
+    from ran_datajobs.dmi.conformance.trial import Subject
 
 PRODUCER = "dmi-check"
 """Stands for the data producer when none is named."""
@@ -58,8 +58,8 @@ def dmi_check(
 
     Example: `datajobs dmi-check http://127.0.0.1:8081 --data-producer ems-1 --fdn /SubNetwork=Europe/…`
     """
-    from ran_datajobs.dmi.conformance_trial import Fails, Subject
-    from ran_datajobs.southbound.wire import Dialect
+    from ran_datajobs.dmi.conformance.trial import Fails, Subject
+    from ran_datajobs.plugins.wire import Dialect
 
     if dialect not in list(Dialect):
         raise WrongUse(f"--dialect is one of {', '.join(Dialect)}, not {dialect!r}")
@@ -74,7 +74,7 @@ def dmi_check(
 
 def _slashed(fdn: str) -> str:
     """The FDN with its leading slash, in the spelling that every plugin reads."""
-    from ran_datajobs import fdn as names
+    from ran_datajobs.nrm import fdn as names
 
     try:
         return names.render(names.parse(fdn)) if fdn else ""
@@ -83,12 +83,12 @@ def _slashed(fdn: str) -> str:
 
 
 async def _checked(url: str, subject: Subject, bus: str, settings: Settings) -> list[Line]:
-    from ran_datajobs.dmi.conformance import check_plugin
-    from ran_datajobs.dmi.conformance_trial import Trial
+    from ran_datajobs.dmi.conformance.checks import check_plugin
+    from ran_datajobs.dmi.conformance.trial import Trial
     from ran_datajobs.errors import BusUnavailable, ServerUnreachable
-    from ran_datajobs.southbound.http import PeerHttp
-    from ran_datajobs.southbound.peers import Peers
-    from ran_datajobs.southbound.plugin import PluginProfile
+    from ran_datajobs.plugins.client import PeerHttp
+    from ran_datajobs.plugins.peers import Peers
+    from ran_datajobs.plugins.port import PluginProfile
 
     try:
         async with PeerHttp() as http, _topics(bus, settings) as topics:
@@ -101,7 +101,7 @@ async def _checked(url: str, subject: Subject, bus: str, settings: Settings) -> 
 @contextlib.asynccontextmanager
 async def _topics(bus: str, settings: Settings) -> AsyncIterator[Topics | None]:
     """Where what the plugin publishes is read; None without a bus. Raises BusUnavailable."""
-    from ran_datajobs.dmi.conformance_bus import StandIn, TopicsOfBus
+    from ran_datajobs.dmi.conformance.bus import StandIn, TopicsOfBus
 
     if not bus:
         yield None
@@ -130,13 +130,15 @@ def _listening(address: str) -> tuple[str, int]:
 
 
 def _show(lines: list[Line], output: str) -> None:
-    from ran_datajobs.cli import show
+    from ran_datajobs.cli import formatting
 
     rows = [
         (line.name, type(line.finding).__name__.lower(), line.promise, line.finding.note) for line in lines
     ]
     if output == "json":
         for name, verdict, promise, note in rows:
-            show.json_line({"check": name, "verdict": verdict, "promise": promise, "note": show.clean(note)})
+            formatting.json_line(
+                {"check": name, "verdict": verdict, "promise": promise, "note": formatting.clean(note)}
+            )
     else:
-        show.table(("CHECK", "", "PROMISE", "WHAT WAS SEEN"), rows)
+        formatting.table(("CHECK", "", "PROMISE", "WHAT WAS SEEN"), rows)

@@ -18,7 +18,13 @@ from msgspec import Raw
 
 from ran_datajobs.cli.api import Refused
 from ran_datajobs.errors import InvalidRequest, WrongUse
-from ran_datajobs.json_body import elements_decoder, half_of_a_pair, json_text, members_decoder, pointer_step
+from ran_datajobs.http.json_body import (
+    elements_decoder,
+    half_of_a_pair,
+    json_text,
+    members_decoder,
+    pointer_step,
+)
 
 _STDIN: Final = "<stdin>"
 _check: Final = msgspec.json.Decoder(Raw)

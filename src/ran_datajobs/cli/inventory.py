@@ -32,7 +32,7 @@ def load(
 
     Example: `datajobs inventory load handles.json`
     """
-    from ran_datajobs.cli import show
+    from ran_datajobs.cli import formatting
     from ran_datajobs.cli.documents import read_document
 
     document = read_document(file)
@@ -40,21 +40,21 @@ def load(
         failed = register(Api(settings), document.body)
     if settings.output == "json":
         for entry in failed:
-            show.json_line(entry)
+            formatting.json_line(entry)
     elif failed:
-        show.table(
+        formatting.table(
             ("CM HANDLE", "CODE", "WHY"),
             [(entry.get("cmHandle"), entry.get("errorCode"), entry.get("errorText")) for entry in failed],
         )
     else:
-        show.console().print("all were taken")
+        formatting.console().print("all were taken")
     if failed:
         raise typer.Exit(1)
 
 
 def register(api: Api, body: bytes) -> list[dict[str, Any]]:
     """Register; the entries that were not taken."""
-    from ran_datajobs.northbound import paths
+    from ran_datajobs.api import paths
 
     answer = api.post(paths.INVENTORY, body) or {}
     return [entry for name in _FAILED for entry in answer.get(name, ())]

@@ -40,8 +40,8 @@ def submit(
 
     Examples: `datajobs submit job.json --watch` · `jq … | datajobs submit - --destination kafka:results`
     """
+    from ran_datajobs.api import paths
     from ran_datajobs.cli.documents import read_document
-    from ran_datajobs.northbound import paths
 
     document = read_document(file)
     api = Api(settings)
@@ -82,8 +82,8 @@ def list_(
 
     Example: `datajobs list --status RUNNING --limit 100`
     """
-    from ran_datajobs.cli import show
-    from ran_datajobs.northbound import paths
+    from ran_datajobs.api import paths
+    from ran_datajobs.cli import formatting
 
     page = Api(settings).get(
         paths.JOBS,
@@ -94,13 +94,13 @@ def list_(
     )
     if settings.output == "json":
         for job in page["items"]:
-            show.json_line(job)
+            formatting.json_line(job)
     else:
-        show.job_list(page["items"])
+        formatting.job_list(page["items"])
     if page["next"]:
-        show.paragraph(
+        formatting.paragraph(
             f"There are more jobs. For the next {limit}, add: --cursor {page['next']}",
-            show.console(stderr=True),
+            formatting.console(stderr=True),
         )
 
 
@@ -110,7 +110,7 @@ def status(settings: Settings, job_id: JobId) -> None:
 
     Example: `datajobs status 3f0c1a2b --output json`
     """
-    from ran_datajobs.northbound import paths
+    from ran_datajobs.api import paths
 
     api = Api(settings)
     _show_job(settings, api, api.get(paths.fill(paths.JOB, job_id=job_id_of(api, job_id))))
@@ -129,7 +129,7 @@ def watch(settings: Settings, job_id: JobId) -> None:
 
 
 def _watch(settings: Settings, api: Api, job_id: str) -> None:
-    from ran_datajobs.cli.follow import Bars, follow
+    from ran_datajobs.cli.watch import Bars, follow
 
     if settings.output == "json":
         ended = follow(api, job_id, label=job_id, bars=None)
@@ -146,7 +146,7 @@ def cancel(settings: Settings, job_id: JobId) -> None:
 
     Example: `datajobs cancel 3f0c1a2b && datajobs watch 3f0c1a2b`
     """
-    from ran_datajobs.northbound import paths
+    from ran_datajobs.api import paths
 
     api = Api(settings)
     _show_job(settings, api, api.post(paths.fill(paths.CANCEL, job_id=job_id_of(api, job_id))))
@@ -164,7 +164,7 @@ def retry(
 
     Example: `datajobs retry 3f0c1a2b`
     """
-    from ran_datajobs.northbound import paths
+    from ran_datajobs.api import paths
 
     api = Api(settings)
     path = paths.fill(paths.RETRY, job_id=job_id_of(api, job_id))
@@ -177,60 +177,62 @@ def redeliver(settings: Settings, job_id: JobId) -> None:
 
     Example: `datajobs redeliver 3f0c1a2b`
     """
-    from ran_datajobs.northbound import paths
+    from ran_datajobs.api import paths
 
     api = Api(settings)
     _show_job(settings, api, api.post(paths.fill(paths.REDELIVER, job_id=job_id_of(api, job_id))))
 
 
 def _show_job(settings: Settings, api: Api, job: dict[str, Any]) -> None:
-    from ran_datajobs.cli import causes, show
+    from ran_datajobs.cli import causes, formatting
 
     if settings.output == "json":
-        show.json_line(job)
+        formatting.json_line(job)
     else:
-        show.job(job, causes.in_brief(api, job))
+        formatting.job(job, causes.in_brief(api, job))
 
 
 def _show_accepted(settings: Settings, accepted: dict[str, Any]) -> None:
-    from ran_datajobs.cli import show
+    from ran_datajobs.cli import formatting
 
     if settings.output == "json":
-        show.json_line(accepted)
+        formatting.json_line(accepted)
         return
-    status = show.status_text(accepted["status"])
-    show.entries((("Job", accepted["jobId"]), ("Status", status), ("Results", accepted["resultsuri"])))
+    status = formatting.status_text(accepted["status"])
+    formatting.entries((("Job", accepted["jobId"]), ("Status", status), ("Results", accepted["resultsuri"])))
     _show_ignored(settings, accepted)
 
 
 def _show_ignored(settings: Settings, answer: dict[str, Any]) -> None:
-    from ran_datajobs.cli import show
+    from ran_datajobs.cli import formatting
 
-    if settings.output != "json" and (told := show.ignored_in_words(answer)):
-        show.paragraph(f"These keys mean nothing here and were ignored: {told}", show.console(stderr=True))
+    if settings.output != "json" and (told := formatting.ignored_in_words(answer)):
+        formatting.paragraph(
+            f"These keys mean nothing here and were ignored: {told}", formatting.console(stderr=True)
+        )
 
 
 def _show_plan(settings: Settings, plan: dict[str, Any]) -> None:
-    from ran_datajobs.cli import show
+    from ran_datajobs.cli import formatting
     from ran_datajobs.reasons import explanation_of
 
     if settings.output == "json":
-        show.json_line(plan)
+        formatting.json_line(plan)
         return
-    show.table(
+    formatting.table(
         ("DMI PLUGIN", "DATA PRODUCER", "OPERATIONS"),
         [(sub["dmiServiceName"], sub["dataProducerId"], sub["operations"]) for sub in plan["subJobs"]],
     )
     counts = plan["operations"]
-    show.console().print(
+    formatting.console().print(
         f"\n{counts['total']} operations in {len(plan['subJobs'])} sub-jobs, {counts['unmatched']} unmatched"
     )
     if plan["unmatched"]:
-        show.table(
+        formatting.table(
             ("OPERATION", "PATH", "REASON"),
             [(lost["operationId"], lost["path"], lost["reason"]) for lost in plan["unmatched"]],
         )
         for reason in sorted({lost["reason"] for lost in plan["unmatched"]}):
             words = explanation_of(reason)
-            show.paragraph(f"{show.clean(reason)}: {words.meaning} {words.advice}")
+            formatting.paragraph(f"{formatting.clean(reason)}: {words.meaning} {words.advice}")
     _show_ignored(settings, plan)

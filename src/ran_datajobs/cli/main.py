@@ -15,9 +15,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ran_datajobs.cli import streams, surroundings
-from ran_datajobs.descriptors import raise_limit
+from ran_datajobs.cli import environment, streams
 from ran_datajobs.errors import DataJobsError, WrongUse
+from ran_datajobs.http.open_files import raise_limit
 
 DONE = 0
 WRONG_USE = 2
@@ -29,18 +29,18 @@ INTERRUPTED = 130
 def build() -> typer.Typer:
     """All commands."""
     from ran_datajobs.cli import (
-        demo,
+        config,
         dmi_check,
-        effective,
         inventory,
         jobs,
-        otherside,
         outcomes,
+        peers,
         results,
         serve,
         tokens,
         topics,
     )
+    from ran_datajobs.cli.demo import command as demo
 
     app = typer.Typer(
         help="Data jobs for radio networks: submit one job of many operations, and see it to its end.",
@@ -64,7 +64,7 @@ def build() -> typer.Typer:
     for part in (
         demo,
         serve,
-        otherside,
+        peers,
         jobs,
         outcomes,
         results,
@@ -72,7 +72,7 @@ def build() -> typer.Typer:
         topics,
         tokens,
         dmi_check,
-        effective,
+        config,
     ):
         part.add_to(app)
     return app
@@ -86,8 +86,8 @@ def _tell_version(asked: bool) -> None:
 
 def main() -> NoReturn:
     """Run the command that the arguments name, and end the process with its status."""
-    surroundings.speak_utf_8()
-    surroundings.keep_loopback_direct()
+    environment.speak_utf_8()
+    environment.keep_loopback_direct()
     raise_limit()
     streams.prepare()
     _leave(_status())

@@ -28,23 +28,23 @@ def request(settings: Settings, job_id: JobId) -> None:
 
     Example: `datajobs request 3f0c1a2b --output json > operations.ndjson`
     """
-    from ran_datajobs.cli import show
+    from ran_datajobs.cli import formatting
 
     api = Api(settings)
     operations = _operations(api, job_id_of(api, job_id))
     if settings.output == "json":
         for operation in operations:
-            show.json_line(operation)
+            formatting.json_line(operation)
     else:
         rows = (
             (each.get("operationId"), each.get("op"), each.get("path"), _value_of(each))
             for each in operations
         )
-        show.table(("OPERATION", "OP", "PATH", "VALUE"), rows)
+        formatting.table(("OPERATION", "OP", "PATH", "VALUE"), rows)
 
 
 def _operations(api: Api, job_id: str) -> Iterator[dict[str, Any]]:
-    from ran_datajobs.northbound import paths
+    from ran_datajobs.api import paths
 
     cursor: str | None = None
     while True:
@@ -81,8 +81,8 @@ def outcomes(
     Examples: `datajobs outcomes 3f0c1a2b --state FAILED --below /SubNetwork=Europe` · `datajobs outcomes
     3f0c1a2b --output json | jq -r .path`
     """
-    from ran_datajobs.cli import causes, show
-    from ran_datajobs.northbound import paths
+    from ran_datajobs.api import paths
+    from ran_datajobs.cli import causes, formatting
 
     api = Api(settings)
     found = causes.outcomes(
@@ -95,10 +95,10 @@ def outcomes(
     )
     if settings.output == "json":
         for line in found:
-            show.json_line(json.loads(line))
+            formatting.json_line(json.loads(line))
     else:
         told = map(json.loads, found)
-        show.table(
+        formatting.table(
             ("OPERATION", "STATE", "OP", "PATH", "VALUE", "REASON"),
             (
                 (each["operationId"], _state(each), each["op"], each["path"], _value_of(each), each["reason"])
@@ -117,12 +117,12 @@ def failures(settings: Settings, job_id: JobId) -> None:
 
     Examples: `datajobs failures 3f0c1a2b` · `datajobs failures 3f0c1a2b --output json | jq -r .path`
     """
-    from ran_datajobs.cli import causes, show
+    from ran_datajobs.cli import causes, formatting
 
     api = Api(settings)
     found = causes.failures(api, job_id_of(api, job_id))
     if settings.output == "json":
         for line in found:
-            show.json_line(json.loads(line))
+            formatting.json_line(json.loads(line))
     else:
         causes.show_causes(causes.by_reason(found))

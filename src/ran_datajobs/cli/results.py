@@ -19,7 +19,7 @@ from ran_datajobs.cli.jobs import JobId
 from ran_datajobs.cli.options import CLIENT, Settings, takes_settings
 from ran_datajobs.cli.streams import OutputFailed
 from ran_datajobs.errors import ServerUnreachable, WrongUse
-from ran_datajobs.job import Response, read_status
+from ran_datajobs.model import Response, read_status
 from ran_datajobs.results.responses import read_responses, state_of
 
 
@@ -44,33 +44,33 @@ def results(
 
     Examples: `datajobs results 3f0c1a2b --follow` · `datajobs results 3f0c1a2b --dir ./results`
     """
-    from ran_datajobs.cli import show
-    from ran_datajobs.cli.follow import Bars
-    from ran_datajobs.cli.follow import follow as to_the_end
-    from ran_datajobs.northbound import paths
+    from ran_datajobs.api import paths
+    from ran_datajobs.cli import formatting
+    from ran_datajobs.cli.watch import Bars
+    from ran_datajobs.cli.watch import follow as to_the_end
 
     api = Api(settings)
     job_id = job_id_of(api, job_id)
     job: dict[str, Any] = {}
     if follow:
-        with Bars(show.console(stderr=True)) as bars:
+        with Bars(formatting.console(stderr=True)) as bars:
             job = to_the_end(api, job_id, label=f"job {job_id[:8]}", bars=bars)
     job = job or api.get(paths.fill(paths.JOB, job_id=job_id))
     status = read_status(job["status"])
     if status is None or not status.terminal:
         raise WrongUse(
-            f"job {job_id} is {show.in_words(job['status'])}: its results come at its end (--follow)"
+            f"job {job_id} is {formatting.in_words(job['status'])}: its results come at its end (--follow)"
         )
     objects = manifest_objects(api, job)
     if folder is not None:
         size = sum(_keep(api, folder, bucket_of(job), entry) for entry in objects)
-        show.console().print(f"{len(objects)} objects, {size} bytes in {folder / job_id}", markup=False)
+        formatting.console().print(f"{len(objects)} objects, {size} bytes in {folder / job_id}", markup=False)
     elif settings.output == "json":
         for response in responses(api, job, objects):
-            show.json_line(response)
+            formatting.json_line(response)
     else:
         told = (each for body in _bodies(api, job, objects) for each in read_responses(body)[0])
-        show.table(("OPERATION", "STATE", "OP", "PATH", "OUTCOME"), map(_row, told))
+        formatting.table(("OPERATION", "STATE", "OP", "PATH", "OUTCOME"), map(_row, told))
     if follow:
         raise typer.Exit(exit_status(job))
 
@@ -82,7 +82,7 @@ def bucket_of(job: dict[str, Any]) -> str:
 
 def manifest_objects(api: Api, job: dict[str, Any]) -> list[dict[str, Any]]:
     """The entries of an ended job's manifest, in order."""
-    from ran_datajobs.northbound import paths
+    from ran_datajobs.api import paths
 
     manifest = api.get(paths.fill(paths.BUCKET, bucket_id=bucket_of(job)), jobId=job["jobId"])
     entries: list[dict[str, Any]] = manifest["objects"]
@@ -100,7 +100,7 @@ def _bodies(api: Api, job: dict[str, Any], objects: list[dict[str, Any]]) -> Ite
 
 
 def _fetch(api: Api, bucket: str, entry: dict[str, Any]) -> bytes:
-    from ran_datajobs.northbound import paths
+    from ran_datajobs.api import paths
 
     data = api.fetch(paths.fill(paths.BUCKET, bucket_id=bucket) + "/" + entry["key"])
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:

@@ -77,8 +77,8 @@ def _check_certificate(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, log: Logger) -> None:
-    from ran_datajobs.cli.supervisor import running_service
-    from ran_datajobs.processes import signals_stop
+    from ran_datajobs.local.service import running_service
+    from ran_datajobs.local.supervisor import signals_stop
 
     with signals_stop() as stop:
         async with running_service(settings, log, stop) as service:
@@ -118,7 +118,7 @@ def _run_role(role: Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None
 async def _until_signalled(
     role: Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None]], settings: Settings
 ) -> None:
-    from ran_datajobs.processes import signals_stop
+    from ran_datajobs.local.supervisor import signals_stop
 
     with signals_stop() as stop:
         await role(settings, stop)
@@ -126,7 +126,7 @@ async def _until_signalled(
 
 async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
     """Run ``work`` until it ends or a signal says stop; then it is cancelled, and cleans up."""
-    from ran_datajobs.processes import signals_stop
+    from ran_datajobs.local.supervisor import signals_stop
 
     with signals_stop() as stop:
         task = asyncio.create_task(work)

@@ -34,7 +34,7 @@ def add(
 
     Example: `datajobs token add planning-app --role submit --tokens-file /etc/datajobs/tokens.json`
     """
-    from ran_datajobs.northbound import tokens
+    from ran_datajobs.api import tokens
 
     try:
         known = tokens.Role(role)
@@ -49,15 +49,17 @@ def list_(settings: Settings) -> None:
 
     Example: `datajobs token list --tokens-file /etc/datajobs/tokens.json`
     """
-    from ran_datajobs.cli import show
-    from ran_datajobs.northbound import tokens
+    from ran_datajobs.api import tokens
+    from ran_datajobs.cli import formatting
 
     clients = tokens.listing(_file(settings))
     if settings.output == "json":
         for client in clients:
-            show.json_line({"client": client.name, "role": client.role.value, "dmi": client.dmi_url})
+            formatting.json_line({"client": client.name, "role": client.role.value, "dmi": client.dmi_url})
     else:
-        show.table(("CLIENT", "ROLE", "DMI PLUGIN"), [(c.name, c.role.value, c.dmi_url) for c in clients])
+        formatting.table(
+            ("CLIENT", "ROLE", "DMI PLUGIN"), [(c.name, c.role.value, c.dmi_url) for c in clients]
+        )
 
 
 @takes_settings("tokens_file")
@@ -68,7 +70,7 @@ def revoke(
 
     Example: `datajobs token revoke planning-app --tokens-file /etc/datajobs/tokens.json`
     """
-    from ran_datajobs.northbound import tokens
+    from ran_datajobs.api import tokens
 
     taken = tokens.revoke(_file(settings), client)
     if not taken:

@@ -52,8 +52,8 @@ def tail(
 
 
 def _of_service(api: Api, topic: str, first: int, follow: bool) -> None:
-    from ran_datajobs.cli.show import json_line
-    from ran_datajobs.northbound import paths
+    from ran_datajobs.api import paths
+    from ran_datajobs.cli.formatting import json_line
 
     while True:
         path = paths.fill(paths.TOPIC_MESSAGES, topic=topic)
@@ -69,7 +69,7 @@ def _of_service(api: Api, topic: str, first: int, follow: bool) -> None:
 
 async def _of_kafka(settings: Settings, topic: str, first: int, follow: bool) -> None:
     """Read as a consumer that nobody else is, and that remembers nothing."""
-    from ran_datajobs.cli.show import json_line
+    from ran_datajobs.cli.formatting import json_line
     from ran_datajobs.errors import BusUnavailable, ServerUnreachable, TopicRefused, WrongUse
     from ran_datajobs.messaging.kafka import open_kafka
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ran_datajobs.job import JobType, OperationState, Stage, Status
-from ran_datajobs.southbound.plugin import JobAddress, PluginProfile
+from ran_datajobs.model import JobType, OperationState, Stage, Status
+from ran_datajobs.plugins.port import JobAddress, PluginProfile
 from ran_datajobs.store.sub_jobs import LEASE_SECONDS, Leased, LeasedSubJob
 
 

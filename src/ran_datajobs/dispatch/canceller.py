@@ -16,9 +16,9 @@ from ran_datajobs.dispatch.attempt import DispatchTimes
 from ran_datajobs.dispatch.backoff import until_next_call
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.errors import DataJobsError
+from ran_datajobs.plugins.circuit_breaker import Circuits
+from ran_datajobs.plugins.port import CancelTaken, CannotCancel, NoAnswer, PluginProfile
 from ran_datajobs.runtime import Runtime
-from ran_datajobs.southbound.circuit import Circuits
-from ran_datajobs.southbound.plugin import CancelTaken, CannotCancel, NoAnswer, PluginProfile
 from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.dispatch import DispatchStore
 from ran_datajobs.store.sub_jobs import CANCEL, SUB_JOB

@@ -22,13 +22,9 @@ from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import reasons_of
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.errors import Fenced, StorageUnavailable
-from ran_datajobs.job import ActivationMode, Operation, OperationState, Reason, Stage, Status
-from ran_datajobs.results import outcomes
-from ran_datajobs.results.collection import ResultObjects
-from ran_datajobs.results.outcomes import Outcome
-from ran_datajobs.runtime import Runtime
-from ran_datajobs.southbound.circuit import Circuits
-from ran_datajobs.southbound.plugin import (
+from ran_datajobs.model import ActivationMode, Operation, OperationState, Reason, Stage, Status
+from ran_datajobs.plugins.circuit_breaker import Circuits
+from ran_datajobs.plugins.port import (
     CancelTaken,
     CannotCancel,
     CreateAnswer,
@@ -45,6 +41,10 @@ from ran_datajobs.southbound.plugin import (
     Refused,
     UnreadableBody,
 )
+from ran_datajobs.results import outcomes
+from ran_datajobs.results.collection import ResultObjects
+from ran_datajobs.results.outcomes import Outcome
+from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.dispatch import CancelTold, DispatchStore, Ended, QuarantineOver, Started
 from ran_datajobs.store.parts import Part
 from ran_datajobs.store.sub_jobs import (

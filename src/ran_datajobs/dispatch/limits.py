@@ -15,8 +15,8 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final
 
-from ran_datajobs.job import Stage
-from ran_datajobs.southbound.http import most_calls, most_deletes
+from ran_datajobs.model import Stage
+from ran_datajobs.plugins.client import most_calls, most_deletes
 from ran_datajobs.store.planning import JobRoom
 from ran_datajobs.store.room import BODY_BYTES, CREATES_PER_PLUGIN, ROWS
 from ran_datajobs.store.sub_jobs import Admitted, LeasedSubJob, PluginRoom, Room

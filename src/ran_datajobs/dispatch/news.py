@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from ran_datajobs.job import Counts, OperationState, Reason, Response, Status
-from ran_datajobs.southbound.circuit import Circuit
-from ran_datajobs.southbound.plugin import PluginProfile
+from ran_datajobs.model import Counts, OperationState, Reason, Response, Status
+from ran_datajobs.plugins.circuit_breaker import Circuit
+from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.store.planning import LeasedJob
 from ran_datajobs.store.sub_jobs import LeasedSubJob, Settlement
 from ran_datajobs.telemetry import Digest, Event, Logger, Metrics

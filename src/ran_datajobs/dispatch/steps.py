@@ -16,13 +16,13 @@ from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.owners import Owners
-from ran_datajobs.job import UNMATCHED_PART, Counts, OperationState, Reason, Response
-from ran_datajobs.plan.split import Plan, RefusedOperation, split_accepted
+from ran_datajobs.model import UNMATCHED_PART, Counts, OperationState, Reason, Response
+from ran_datajobs.planning.split import Plan, RefusedOperation, split_accepted
+from ran_datajobs.results.final_status import verdict, why
 from ran_datajobs.results.manifest import manifest
 from ran_datajobs.results.objects import ObjectStore, manifest_key
 from ran_datajobs.results.parts import known_failures, write_parts
 from ran_datajobs.results.responses import synthesised
-from ran_datajobs.results.verdict import verdict, why
 from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.dispatch import DispatchStore, PlannedJob
 from ran_datajobs.store.jobs import JobRow

@@ -24,7 +24,7 @@ from ran_datajobs.dispatch.limits import DispatchLimits, is_create
 from ran_datajobs.dispatch.steps import Finisher, Planner
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.errors import DataJobsError, Fenced, StorageUnavailable, StoreUnavailable
-from ran_datajobs.job import Stage, Status
+from ran_datajobs.model import Stage, Status
 from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.dispatch import DispatchStore
 from ran_datajobs.store.planning import LARGE, LeasedJob

@@ -12,9 +12,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.dmi.jobs import NewJob
 from ran_datajobs.errors import InvalidRequest
-from ran_datajobs.job import Op, Operation
-from ran_datajobs.json_body import NESTED_TOO_DEEPLY, fault_of, got, malformed
-from ran_datajobs.southbound.wire import (
+from ran_datajobs.http.json_body import NESTED_TOO_DEEPLY, fault_of, got, malformed
+from ran_datajobs.model import Op, Operation
+from ran_datajobs.plugins.wire import (
     ACCEPT_TYPES,
     CONTENT_TYPES,
     OnapCreate,

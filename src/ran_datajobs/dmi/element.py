@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from ran_datajobs.job import ActivationMode, ErrorDetail, Operation, OperationState
+from ran_datajobs.model import ActivationMode, ErrorDetail, Operation, OperationState
 
 
 class Outcome(Struct, frozen=True, gc=False):

@@ -25,7 +25,6 @@ from ran_datajobs.dmi.publisher import Publisher
 from ran_datajobs.dmi.records import AcceptedJob, JobState, ended, running, undeliverable
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.errors import BusUnavailable, StoreUnavailable, WrongUse
-from ran_datajobs.job import ActivationMode, Operation, OperationState
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.messaging.events import (
     PLUGIN,
@@ -35,6 +34,7 @@ from ran_datajobs.messaging.events import (
     result_headers,
 )
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
+from ran_datajobs.model import ActivationMode, Operation, OperationState
 from ran_datajobs.telemetry import Event, Logger
 
 _OPERATIONS: Final = msgspec.json.Decoder(list[Operation])

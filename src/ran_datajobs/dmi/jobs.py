@@ -22,7 +22,7 @@ from ran_datajobs.dmi.publisher import StatusNews
 from ran_datajobs.dmi.records import AcceptedJob, JobState, cancelling
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.errors import StoreUnavailable
-from ran_datajobs.job import ActivationMode
+from ran_datajobs.model import ActivationMode
 from ran_datajobs.telemetry import Event, Logger
 
 ElementOf = Callable[[str], Element | None]

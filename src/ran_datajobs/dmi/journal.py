@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from ran_datajobs.dmi.records import AcceptedJob, JobState
 from ran_datajobs.errors import StoreUnavailable, WrongUse
-from ran_datajobs.job import Status
+from ran_datajobs.model import Status
 from ran_datajobs.store.queries import named_queries
 
 _T = TypeVar("_T")

@@ -21,11 +21,11 @@ from ran_datajobs.dmi.outcomes import (
     message_of,
     request_of,
 )
-from ran_datajobs.fdn import split_path
-from ran_datajobs.job import MAX_MESSAGE_BYTES, ErrorDetail, Operation, OperationState, Response
+from ran_datajobs.model import MAX_MESSAGE_BYTES, ErrorDetail, Operation, OperationState, Response
+from ran_datajobs.nrm.fdn import split_path
 from ran_datajobs.nrm.resources import to_hierarchical
+from ran_datajobs.plugins.wire import TREE_FLAT
 from ran_datajobs.reasons import with_reason
-from ran_datajobs.southbound.wire import TREE_FLAT
 
 FlatObject = dict[str, Any]
 """A Resource with ``id``, ``objectClass``, ``objectInstance`` and what was selected of ``attributes``."""

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from ran_datajobs.dmi.element import Outcome
-from ran_datajobs.job import ErrorDetail, Operation, OperationState, Reason, Response
+from ran_datajobs.model import ErrorDetail, Operation, OperationState, Reason, Response
 from ran_datajobs.nrm.faults import no_answer, node_of
 from ran_datajobs.reasons import with_reason
 

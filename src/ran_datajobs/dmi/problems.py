@@ -11,7 +11,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from ran_datajobs.errors import InvalidRequest, StoreUnavailable
-from ran_datajobs.problem import RETRY_AFTER, Problem, ProblemError, errors_of, respond
+from ran_datajobs.http.problem import RETRY_AFTER, Problem, ProblemError, errors_of, respond
 from ran_datajobs.telemetry import Event, Logger
 
 

@@ -10,11 +10,11 @@ import msgspec
 from msgspec import Raw, Struct
 
 from ran_datajobs.errors import BusUnavailable, WrongUse
-from ran_datajobs.job import Status, wire_status
 from ran_datajobs.messaging.bus import Message
-from ran_datajobs.southbound import wire
-from ran_datajobs.southbound.answers import NOT_PROCESSED
-from ran_datajobs.southbound.http import Answered, Broken, NotSent, PeerHttp
+from ran_datajobs.model import Status, wire_status
+from ran_datajobs.plugins import wire
+from ran_datajobs.plugins.answers import NOT_PROCESSED
+from ran_datajobs.plugins.client import Answered, Broken, NotSent, PeerHttp
 
 
 class Publisher(Protocol):

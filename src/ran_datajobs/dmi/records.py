@@ -6,7 +6,7 @@ from __future__ import annotations
 from msgspec import Struct, structs
 
 from ran_datajobs.errors import DataJobsError
-from ran_datajobs.job import ALLOWED, ActivationMode, Status
+from ran_datajobs.model import ALLOWED, ActivationMode, Status
 
 
 class AcceptedJob(Struct, frozen=True):

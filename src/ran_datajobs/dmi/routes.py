@@ -27,11 +27,11 @@ from ran_datajobs.dmi.journal import KeyTaken
 from ran_datajobs.dmi.problems import answer_problems, problem
 from ran_datajobs.dmi.records import JobState
 from ran_datajobs.dmi.settings import PluginSettings
-from ran_datajobs.job import Status
-from ran_datajobs.json_body import got
+from ran_datajobs.http.json_body import got
+from ran_datajobs.http.problem import RETRY_AFTER
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from ran_datajobs.problem import RETRY_AFTER
-from ran_datajobs.southbound import wire
+from ran_datajobs.model import Status
+from ran_datajobs.plugins import wire
 from ran_datajobs.telemetry import Logger
 
 HEALTHZ: Final = "/healthz"

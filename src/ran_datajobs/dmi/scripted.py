@@ -21,9 +21,9 @@ from msgspec import Struct
 from ran_datajobs.dmi.bodies import onap_job, seed_job
 from ran_datajobs.dmi.jobs import NewJob
 from ran_datajobs.errors import InvalidRequest
-from ran_datajobs.job import ActivationMode, Operation, OperationState, Response, Status, read_status
-from ran_datajobs.southbound import wire
-from ran_datajobs.southbound.responses import encode_responses
+from ran_datajobs.model import ActivationMode, Operation, OperationState, Response, Status, read_status
+from ran_datajobs.plugins import wire
+from ran_datajobs.plugins.responses import encode_responses
 
 MAX_HISTORY: Final = 100_000
 MAX_OPERATIONS: Final = 1_000_000

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from ran_datajobs.job import DEFAULT_FINISHED_SPELLING
+from ran_datajobs.model import DEFAULT_FINISHED_SPELLING
 
 
 class PluginSettings(Struct, frozen=True):

@@ -12,11 +12,10 @@ from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequen
 from itertools import islice
 from typing import Final, assert_never
 
-from ran_datajobs import fdn
 from ran_datajobs.dmi.element import Outcome, ReadChunk
 from ran_datajobs.errors import InvalidFdn, InvalidFilter
-from ran_datajobs.job import ActivationMode, ErrorDetail, Operation, OperationState
-from ran_datajobs.nrm import faults
+from ran_datajobs.model import ActivationMode, ErrorDetail, Operation, OperationState
+from ran_datajobs.nrm import faults, fdn
 from ran_datajobs.nrm.model import Model
 from ran_datajobs.nrm.names import class_of
 from ran_datajobs.nrm.patch import Actions, Rejected, read_patch

@@ -11,7 +11,7 @@ import ipaddress
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from ran_datajobs.json_body import got
+from ran_datajobs.http.json_body import got
 
 MAX_ADDRESS: Final = 2000
 """Longest plugin address, in characters."""

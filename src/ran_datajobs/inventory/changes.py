@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import Struct
 
-from ran_datajobs import fdn
 from ran_datajobs.errors import InvalidFdn
 from ran_datajobs.inventory.registration import (
     ALREADY_EXISTS,
@@ -30,6 +29,7 @@ from ran_datajobs.inventory.registration import (
     id_fault,
     word_fault,
 )
+from ran_datajobs.nrm import fdn
 from ran_datajobs.store.handles import HandleRow
 
 

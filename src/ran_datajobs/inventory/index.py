@@ -9,7 +9,7 @@ from sys import intern
 from asyncpg import Record
 
 from ran_datajobs.inventory.owners import Owner, Owners
-from ran_datajobs.southbound.plugin import PluginProfile
+from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.handles import PluginRow, changes_since
 

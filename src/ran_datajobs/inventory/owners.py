@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
-from ran_datajobs.southbound.plugin import PluginProfile
+from ran_datajobs.plugins.port import PluginProfile
 
 
 class Owner(Struct, frozen=True, gc=False):
@@ -30,7 +30,7 @@ class Owner(Struct, frozen=True, gc=False):
 
 
 class Owners:
-    """A lookup of owners by FDN. Keys are normal forms (:func:`ran_datajobs.fdn.key`)."""
+    """A lookup of owners by FDN. Keys are normal forms (:func:`ran_datajobs.nrm.fdn.key`)."""
 
     def __init__(self, owners: Iterable[Owner] = ()) -> None:
         self._by_key = {owner.alternate_key: owner for owner in owners}

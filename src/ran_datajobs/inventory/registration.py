@@ -13,10 +13,10 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from ran_datajobs import fdn
 from ran_datajobs.errors import Impossible, InvalidFdn, InvalidRequest
-from ran_datajobs.json_body import decoded
-from ran_datajobs.southbound.wire import Dialect
+from ran_datajobs.http.json_body import decoded
+from ran_datajobs.nrm import fdn
+from ran_datajobs.plugins.wire import Dialect
 
 # ONAP's codes (NcmpResponseStatus of CPS) that a registration can answer.
 NOT_FOUND: Final = "100"  # no such CM handle

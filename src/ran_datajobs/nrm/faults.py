@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from ran_datajobs import fdn, reasons
+from ran_datajobs import reasons
 from ran_datajobs.errors import InvalidFdn
-from ran_datajobs.job import ErrorDetail, Op, Operation
+from ran_datajobs.model import ErrorDetail, Op, Operation
+from ran_datajobs.nrm import fdn
 
 _SCHEMA: Final = "SCHEMA_VALIDATION_ERROR"
 _TREE: Final = "DATA_NODE_TREE_ERROR"

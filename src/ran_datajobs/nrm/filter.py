@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import Struct
 
 from ran_datajobs.errors import InvalidFilter
-from ran_datajobs.fdn import CLASS
+from ran_datajobs.nrm.fdn import CLASS
 from ran_datajobs.nrm.json_patch import MAX_DEPTH, index_of, too_deep
 
 MAX_FILTER: Final = 10_000

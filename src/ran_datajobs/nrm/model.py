@@ -19,8 +19,8 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from ran_datajobs import fdn
 from ran_datajobs.errors import InvalidFdn
+from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm.faults import MULTIPLICITY, NAME_INVALID, NOT_UNIQUE, VALUE_INVALID, Fault
 
 MAX_STRING: Final = 65_536

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of managed objects, from their keys (:func:`ran_datajobs.fdn.key`). Pure.
+"""Names of managed objects, from their keys (:func:`ran_datajobs.nrm.fdn.key`). Pure.
 
 A key is the normal form ``Class=value/Class=value``; the empty key stands for the NRM root.
 """
@@ -10,7 +10,7 @@ import re
 from typing import Final
 from urllib.parse import unquote
 
-from ran_datajobs import fdn
+from ran_datajobs.nrm import fdn
 
 # Nothing in it has a meaning of its own in a comma-separated name.
 _PLAIN: Final = re.compile(

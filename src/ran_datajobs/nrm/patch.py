@@ -15,11 +15,10 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from ran_datajobs import fdn
 from ran_datajobs.errors import InvalidFdn
-from ran_datajobs.job import ErrorDetail, Op
-from ran_datajobs.json_body import got
-from ran_datajobs.nrm import faults, json_patch
+from ran_datajobs.http.json_body import got
+from ran_datajobs.model import ErrorDetail, Op
+from ran_datajobs.nrm import faults, fdn, json_patch
 from ran_datajobs.nrm.faults import Fault
 from ran_datajobs.nrm.json_patch import Misfit, Why
 from ran_datajobs.nrm.model import ManagedClass, Model

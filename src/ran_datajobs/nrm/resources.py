@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from ran_datajobs import fdn
 from ran_datajobs.errors import InvalidFdn
+from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm.names import child_key, class_of, distinguished_name, id_of, key_of_name, parent_of
 
 FlatObject = dict[str, Any]

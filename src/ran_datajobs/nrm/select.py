@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from msgspec import UNSET, Struct, UnsetType
 
-from ran_datajobs.job import Operation, Scope, ScopeType
+from ran_datajobs.model import Operation, Scope, ScopeType
 from ran_datajobs.nrm import filter as nrm_filter
 from ran_datajobs.nrm import json_patch
 from ran_datajobs.nrm.json_patch import index_of

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trees of managed objects: the store that patches and reads work on, and two of its kinds. Pure.
 
-Objects are named by key (:func:`ran_datajobs.fdn.key`). Attribute values are never changed in place: a
+Objects are named by key (:func:`ran_datajobs.nrm.fdn.key`). Attribute values are never changed in place: a
 change puts a new dict, which may share what it did not touch with the old one.
 """
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from uuid import UUID
 
-from ran_datajobs.job import OperationState, Response, worst
-from ran_datajobs.results.arrivals import unpack_outcomes
+from ran_datajobs.model import OperationState, Response, worst
 from ran_datajobs.results.objects import ObjectStore, foreign_key
 from ran_datajobs.results.parts import always, keep_raw, write_parts
+from ran_datajobs.results.read_results import unpack_outcomes
 from ran_datajobs.store.dispatch import DispatchStore
 from ran_datajobs.store.parts import ADDED_SEQUENCE, FOREIGN_SEQUENCE, Arrived, Part
 

@@ -12,7 +12,6 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from ran_datajobs.job import UNMATCHED_PART
 from ran_datajobs.messaging.events import (
     SERVICE,
     ResultPart,
@@ -22,6 +21,7 @@ from ran_datajobs.messaging.events import (
     time_header,
 )
 from ran_datajobs.messaging.topics import STATUS_TOPIC
+from ran_datajobs.model import UNMATCHED_PART
 from ran_datajobs.results.objects import manifest_key
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Connection

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType
 
-from ran_datajobs.job import Counts, IgnoredKey, Status, wire_status
+from ran_datajobs.model import Counts, IgnoredKey, Status, wire_status
 from ran_datajobs.results import waits
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.waits import Patience, WaitingFor

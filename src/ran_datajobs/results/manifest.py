@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
-from ran_datajobs.job import DEFAULT_FINISHED_SPELLING, UNMATCHED_PART, Counts, Status, wire_status
+from ran_datajobs.model import DEFAULT_FINISHED_SPELLING, UNMATCHED_PART, Counts, Status, wire_status
 from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.parts import Part, is_foreign
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from ran_datajobs.job import DeliveryState
+from ran_datajobs.model import DeliveryState
 from ran_datajobs.store.outbox import Undeliverable
 from ran_datajobs.telemetry import Digest, Event, Logger, Metrics
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From what a plugin said to one outcome per operation of a sub-job. Pure.
 
-What a body and its entries mean is in :mod:`ran_datajobs.southbound.answers`. Here it meets the status that
+What a body and its entries mean is in :mod:`ran_datajobs.plugins.answers`. Here it meets the status that
 the plugin told, and the operations that were asked for:
 
 =============================  ======================================================================
@@ -29,20 +29,8 @@ import msgspec
 import zstandard
 from msgspec import Struct
 
-from ran_datajobs.job import (
-    Counts,
-    Op,
-    Operation,
-    OperationState,
-    Reason,
-    Response,
-    Status,
-    worst,
-)
-from ran_datajobs.reasons import reason_of
-from ran_datajobs.results.responses import state_of, synthesised
-from ran_datajobs.results.verdict import count, verdict
-from ran_datajobs.southbound.plugin import (
+from ran_datajobs.model import Counts, Op, Operation, OperationState, Reason, Response, Status, worst
+from ran_datajobs.plugins.port import (
     Entry,
     ForeignBody,
     NoOutcomes,
@@ -51,7 +39,10 @@ from ran_datajobs.southbound.plugin import (
     Unfetchable,
     UnreadableBody,
 )
-from ran_datajobs.southbound.responses import told_of
+from ran_datajobs.plugins.responses import told_of
+from ran_datajobs.reasons import reason_of
+from ran_datajobs.results.final_status import count, verdict
+from ran_datajobs.results.responses import state_of, synthesised
 from ran_datajobs.store.parts import Arrived
 
 Result = Responses | OnTopic | NoOutcomes | ForeignBody | UnreadableBody | Unfetchable

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from ran_datajobs.errors import Fenced, StorageUnavailable
-from ran_datajobs.job import OperationState, Response, worst
+from ran_datajobs.model import OperationState, Response, worst
 from ran_datajobs.results.objects import MAX_OBJECT_BYTES, ObjectStore, part_key
 from ran_datajobs.results.responses import Document, documents, read_responses, state_of
 from ran_datajobs.store.parts import Part, piece_sequence

@@ -14,13 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
-from ran_datajobs.job import (
-    MAX_MESSAGE_BYTES,
-    Operation,
-    OperationState,
-    Reason,
-    Response,
-)
+from ran_datajobs.model import MAX_MESSAGE_BYTES, Operation, OperationState, Reason, Response
 from ran_datajobs.reasons import reason_of, with_reason
 
 MAX_DOCUMENT_BYTES: Final = MAX_MESSAGE_BYTES - len(b'{"data":}')
@@ -103,7 +97,7 @@ def synthesised(
 ) -> Iterator[Response]:
     """A response for every operation whose outcome no plugin told.
 
-    ``reason`` is a :class:`~ran_datajobs.job.Reason` or empty, ``detail`` a sentence for people.
+    ``reason`` is a :class:`~ran_datajobs.model.Reason` or empty, ``detail`` a sentence for people.
     """
     code = APPLIED if state is OperationState.SUCCEEDED else _CODE_OF.get(reason, UNKNOWN_ERROR)
     for operation in operations:

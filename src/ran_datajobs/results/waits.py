@@ -16,7 +16,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType
 
-from ran_datajobs.job import DeliveryState, JobType, Stage, WaitCode
+from ran_datajobs.model import DeliveryState, JobType, Stage, WaitCode
 from ran_datajobs.store import waits
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.jobs import JobRow

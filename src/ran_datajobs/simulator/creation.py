@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from ran_datajobs.errors import InvalidFdn
-from ran_datajobs.job import ErrorDetail
+from ran_datajobs.model import ErrorDetail
 from ran_datajobs.nrm import faults, json_patch
 from ran_datajobs.nrm.names import child_key
 from ran_datajobs.nrm.tree import Objects

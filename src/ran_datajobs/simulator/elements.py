@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ran_datajobs.job import ErrorDetail
+from ran_datajobs.model import ErrorDetail
 from ran_datajobs.nrm.faults import REASONS
 from ran_datajobs.nrm.model import Model
 from ran_datajobs.nrm.names import parent_of

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final, TypeAlias
 
-from ran_datajobs import fdn
+from ran_datajobs.nrm import fdn
 from ran_datajobs.simulator import layout
 from ran_datajobs.simulator.layout import CELLS
 from ran_datajobs.simulator.network import Network

@@ -14,9 +14,9 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from ran_datajobs import fdn
 from ran_datajobs.errors import InvalidFdn, InvalidRequest
-from ran_datajobs.json_body import decoded
+from ran_datajobs.http.json_body import decoded
+from ran_datajobs.nrm import fdn
 
 MAX_STEPS: Final = 1_000
 MAX_SCRIPTS: Final = 10_000

@@ -19,12 +19,12 @@ import msgspec
 from msgspec import Struct
 
 from ran_datajobs.errors import InvalidRequest
-from ran_datajobs.json_body import decoded, got
+from ran_datajobs.http.json_body import decoded, got
 from ran_datajobs.nrm import json_patch
 from ran_datajobs.nrm.faults import node
 from ran_datajobs.nrm.tree import Attributes, Before, Objects
+from ran_datajobs.plugins.client import PeerHttp
 from ran_datajobs.simulator import wire
-from ran_datajobs.southbound.http import PeerHttp
 
 WAITING: Final = 1_000
 """So many documents of changes wait for a consumer."""

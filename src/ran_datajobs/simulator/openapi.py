@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ran_datajobs.job import ScopeType
+from ran_datajobs.model import ScopeType
 from ran_datajobs.simulator import wire
 from ran_datajobs.simulator.faults import LONGEST_STALL, Fault
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from ran_datajobs import fdn
+from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm.names import parent_of
 from ran_datajobs.nrm.select import Scoped, Selection, scoped
 from ran_datajobs.nrm.tree import Attributes, Objects

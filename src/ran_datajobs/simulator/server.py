@@ -21,14 +21,14 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Raw
 
 from ran_datajobs.errors import InvalidFdn, InvalidRequest
-from ran_datajobs.job import ErrorDetail, Op
-from ran_datajobs.json_body import got
+from ran_datajobs.http.json_body import got
+from ran_datajobs.http.server import serving
+from ran_datajobs.model import ErrorDetail, Op
 from ran_datajobs.nrm import faults, select
 from ran_datajobs.nrm.patch import Patch, Rejected, read_patch
 from ran_datajobs.nrm.select import Scoped, Selection
 from ran_datajobs.nrm.tree import Attributes, Objects
-from ran_datajobs.serving import serving
-from ran_datajobs.simulator import openapi, streams, turns, wire
+from ran_datajobs.simulator import cooperative, openapi, serialise, wire
 from ran_datajobs.simulator.connections import close_connection_of
 from ran_datajobs.simulator.creation import NewObject, read_new_object
 from ran_datajobs.simulator.elements import Done, Dropped, Elements
@@ -68,7 +68,7 @@ class _Part:
         self._view = view
 
     def scoped(self, base: str, wanted: Selection, by_class: bool) -> Iterator[Scoped]:
-        objects: Objects = streams.ByClass(self.objects) if by_class else self.objects
+        objects: Objects = serialise.ByClass(self.objects) if by_class else self.objects
         for key, level, attributes in select.scoped(objects, base, wanted):
             own = attributes is not None and (self._view is None or self._view.owns(key))
             yield key, level, attributes if own else None
@@ -137,18 +137,18 @@ class ProvMnS:
     async def _selected(
         self, part: _Part, base: str, wanted: Selection, kind: str, headers: dict[str, str]
     ) -> _Answer:
-        picked = turns.picks_with_marks(part.scoped(base, wanted, by_class=kind != wire.FLAT), wanted)
-        first = await turns.first_of(picked)
+        picked = cooperative.picks_with_marks(part.scoped(base, wanted, by_class=kind != wire.FLAT), wanted)
+        first = await cooperative.first_of(picked)
         if first is None:
             if wanted.pointers is None or wanted.filter is not None or not base:
                 return Response(None, status_code=204)
             raise _Refused(_nothing_selected(base))
         found = chain((first,), picked)
         if kind == wire.FLAT:
-            pieces = streams.flat(None if each is None else wire.resource(*each) for each in found)
+            pieces = serialise.flat(None if each is None else wire.resource(*each) for each in found)
         else:
-            pieces = streams.hierarchical(found, base)
-        return Stream(turns.unhurried(pieces), media_type=kind, headers=headers)
+            pieces = serialise.hierarchical(found, base)
+        return Stream(cooperative.unhurried(pieces), media_type=kind, headers=headers)
 
     async def _before_read(self, request: _Request, base: str) -> None:
         match await self._elements.read(base):

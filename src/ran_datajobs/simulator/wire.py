@@ -16,11 +16,10 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from ran_datajobs import fdn
 from ran_datajobs.errors import InvalidFdn, InvalidFilter
-from ran_datajobs.job import ErrorDetail, Op, Scope, ScopeType
-from ran_datajobs.json_body import decoded, fault_of, got
-from ran_datajobs.nrm import json_patch
+from ran_datajobs.http.json_body import decoded, fault_of, got
+from ran_datajobs.model import ErrorDetail, Op, Scope, ScopeType
+from ran_datajobs.nrm import fdn, json_patch
 from ran_datajobs.nrm.names import class_of, distinguished_name, id_of
 from ran_datajobs.nrm.patch import Patch, read_patch
 from ran_datajobs.nrm.select import Selection, selection

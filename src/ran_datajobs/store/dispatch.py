@@ -14,7 +14,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from ran_datajobs.job import Counts, Status
+from ran_datajobs.model import Counts, Status
 from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.parts import Arrived, Part

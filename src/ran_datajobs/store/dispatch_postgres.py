@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from ran_datajobs.errors import Fenced
-from ran_datajobs.job import Counts, Stage, Status
+from ran_datajobs.model import Counts, Stage, Status
 from ran_datajobs.store import cancels, jobs, parts, planning, sub_jobs
 from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.database import Connection, Database
@@ -28,7 +28,7 @@ from ran_datajobs.store.dispatch import (
     Transition,
     Written,
 )
-from ran_datajobs.store.notices import DUE_CHANNEL, SUB_JOB_CHANNEL, follow
+from ran_datajobs.store.listen import DUE_CHANNEL, SUB_JOB_CHANNEL, follow
 from ran_datajobs.store.parts import Arrived, Part
 from ran_datajobs.store.planning import JobRoom, LeasedJob
 from ran_datajobs.store.sub_jobs import (

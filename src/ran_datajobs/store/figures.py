@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ran_datajobs.job import LaneState, Status
+from ran_datajobs.model import LaneState, Status
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.outbox import SHARDS
 from ran_datajobs.store.queries import named_queries

@@ -15,7 +15,7 @@ import msgspec
 import zstandard
 from msgspec import Struct
 
-from ran_datajobs.job import Counts, DeliveryState, Ignored, JobType, Status
+from ran_datajobs.model import Counts, DeliveryState, Ignored, JobType, Status
 from ran_datajobs.store import sub_jobs as store_sub_jobs
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.queries import named_queries

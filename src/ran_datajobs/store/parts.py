@@ -131,6 +131,6 @@ async def arrived(connection: Connection, job_id: UUID, sub_job: str, total: int
 
 
 async def arrived_outcomes(connection: Connection, job_id: UUID, sub_job: str) -> list[bytes]:
-    """What the result messages of a sub-job told, as :mod:`ran_datajobs.results.arrivals` packed it."""
+    """What the result messages of a sub-job told, as :mod:`ran_datajobs.results.read_results` packed it."""
     rows = await connection.fetch(_SQL["arrived_outcomes"], job_id, sub_job)
     return [row["outcomes"] for row in rows]

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from ran_datajobs.job import Counts, Status
+from ran_datajobs.model import Counts, Status
 from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.queries import named_queries

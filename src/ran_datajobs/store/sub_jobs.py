@@ -15,7 +15,7 @@ from uuid import UUID, uuid5
 from asyncpg import Record
 from msgspec import Struct
 
-from ran_datajobs.job import JobType, Stage, Status
+from ran_datajobs.model import JobType, Stage, Status
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.queries import named_queries
 

@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from ran_datajobs.job import JobType, Stage
+from ran_datajobs.model import JobType, Stage
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.queries import named_queries
 

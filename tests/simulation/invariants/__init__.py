@@ -8,7 +8,7 @@
 ``turns``             what was admitted was the first of what waited and was admissible
 ``ended_once``        each operation is counted once
 ``claimable``         what is to be worked on is leased, or due, or waits for something that is
-``arrows``            a status and a stage change by the arrows of ``job.py`` alone
+``arrows``            a status and a stage change by the arrows of ``model.py`` alone
 ``leases``            a lease has one holder, and nobody keeps one without working on the row
 ``slots``             what a worker counts in its limits is what it works on
 ``truth``             what is told of a write is what its plugin did

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A status and a stage change by the arrows of ``job.py`` alone; one call may go along two of them."""
+"""A status and a stage change by the arrows of ``model.py`` alone; one call may go along two of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Set
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
-from ran_datajobs.job import ALLOWED, STAGES, Stage, Status
+from ran_datajobs.model import ALLOWED, STAGES, Stage, Status
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

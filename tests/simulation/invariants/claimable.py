@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ran_datajobs.job import JobType, Stage
+from ran_datajobs.model import JobType, Stage
 from tests.simulation.rows import OPEN
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ran_datajobs.job import JobType
+from ran_datajobs.model import JobType
 from ran_datajobs.results.objects import manifest_key
 from tests.simulation.rows import OPEN
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from ran_datajobs.job import JobType
+from ran_datajobs.model import JobType
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

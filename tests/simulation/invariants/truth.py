@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ran_datajobs.job import JobType
+from ran_datajobs.model import JobType
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

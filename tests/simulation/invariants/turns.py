@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from ran_datajobs.job import JobType, Stage
+from ran_datajobs.model import JobType, Stage
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

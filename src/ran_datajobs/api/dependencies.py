@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the northbound API is made of; the composition root puts it together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from litestar import Request
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
+from msgspec import Struct
+
+from ran_datajobs.api.cacheable import CacheableBody
+from ran_datajobs.api.destination import DestinationRules
+from ran_datajobs.api.page_files import static_files
+from ran_datajobs.api.request_body import Bodies, Limits
+from ran_datajobs.api.tokens import Client, TokenTable
+from ran_datajobs.checkpoints import Reached, pass_by
+from ran_datajobs.inventory.index import OwnerIndex
+from ran_datajobs.inventory.registry import Registry
+from ran_datajobs.messaging.bus import Bus
+from ran_datajobs.messaging.postgres import PostgresBus
+from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.results.job_events import Announcer
+from ran_datajobs.results.job_view import JobView
+from ran_datajobs.results.objects import ObjectStore
+from ran_datajobs.results.waits import Patience
+from ran_datajobs.store.database import Database
+from ran_datajobs.store.job_notifications import JobChanges
+from ran_datajobs.telemetry import Logger, Metrics
+
+
+class NorthboundParts(Struct, frozen=True):
+    """The parts and plain values of the API. Nothing here is opened or closed by the API.
+
+    ``tokens``: ``None`` lets every caller in as the local administrator. ``embedded_bus``: the bus, when it
+    is the embedded one, for the two topic calls. ``stopping`` is set before the server is stopped: streams
+    end and ``/readyz`` turns 503. ``disk``: a path on the disk whose free space admits new jobs. ``static``:
+    the folder of the page.
+    """
+
+    database: Database
+    owners: OwnerIndex
+    registry: Registry
+    objects: ObjectStore
+    bus: Bus
+    embedded_bus: PostgresBus | None
+    tokens: TokenTable | None
+    metrics: Metrics
+    log: Logger
+    stopping: asyncio.Event
+    api_root: str
+    results_bucket: str
+    version: str
+    finished_spelling: str = "FINSHED"
+    patience: Patience = Patience()
+    allowed_hosts: tuple[str, ...] = ()
+    limits: Limits = Limits()
+    onap_status: bool = False
+    destination_rules: DestinationRules = DestinationRules()
+    disk: Path | None = None
+    static: Path | None = None
+    reached: Reached = pass_by
+
+
+class Running(Struct, frozen=True):
+    """The parts, with what the API itself keeps. ``planning`` is held by one dry run at a time."""
+
+    parts: NorthboundParts
+    addresses: Addresses
+    view: JobView
+    bodies: Bodies
+    changes: JobChanges
+    static: Mapping[str, CacheableBody]
+    announcer: Announcer
+    planning: asyncio.Lock
+
+    @classmethod
+    def of(cls, parts: NorthboundParts) -> Running:
+        """A running API over ``parts``."""
+        addresses = Addresses(parts.api_root.rstrip("/"))
+        view = JobView(addresses, parts.finished_spelling, parts.patience)
+        return cls(
+            parts=parts,
+            addresses=addresses,
+            view=view,
+            bodies=Bodies(parts.limits, parts.metrics.body_bytes_in_flight),
+            changes=JobChanges(parts.database),
+            static=static_files(parts.static),
+            announcer=Announcer(view),
+            planning=asyncio.Lock(),
+        )
+
+
+AnyRequest: TypeAlias = Request[Any, Any, Any]
+
+Api: TypeAlias = SkipValidation[NamedDependency[Running]]
+"""A route's parameter ``api``."""
+
+Caller: TypeAlias = SkipValidation[NamedDependency[Client]]
+"""A route's parameter ``caller``: who calls, let in by the guard."""

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A data job's events as a stream (Server-Sent Events): ``status``, ``progress`` and ``subjob``.
+
+An event's id says "everything up to this version of the job was sent": the events of one version have the
+id of the version before, but for the last of them. So ``Last-Event-ID`` loses nothing, and can repeat a few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+import msgspec
+from litestar import get
+from litestar.exceptions import HTTPException
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, HeaderParameter
+from litestar.response import Stream
+from msgspec import Struct
+
+from ran_datajobs.api import paths
+from ran_datajobs.api.dependencies import Api, Caller, Running
+from ran_datajobs.api.jobs import visible_job
+from ran_datajobs.api.problems import documented
+from ran_datajobs.http.problem import RETRY_AFTER
+from ran_datajobs.model import Status
+from ran_datajobs.results.job_view import JobAnswer, OperationCounts, SubJobAnswer, WireStatus
+from ran_datajobs.store import jobs
+from ran_datajobs.store.jobs import JobRow
+
+EVENT_STREAM: Final = "text/event-stream"
+_PACE: Final = 0.2
+_SUB_JOBS_AT_ONCE: Final = 500
+_VERSION: Final = re.compile(r"[0-9]{1,18}")
+
+
+class SentEvent(Struct, frozen=True, omit_defaults=True):
+    """One event of the stream, as OpenAPI describes it. ``data`` is JSON and carries ``status``."""
+
+    event: Literal["status", "progress", "subjob"] = "status"
+    id: str = ""
+    data: str = ""
+    retry: int = 0
+
+
+@get(
+    paths.EVENTS,
+    media_type=EVENT_STREAM,
+    opt={"produces": (EVENT_STREAM,)},
+    responses=documented(400, 401, 403, 404, 406, 429, 503)
+    | {
+        200: ResponseSpec(
+            SentEvent, media_type=EVENT_STREAM, generate_examples=False, description="The events."
+        )
+    },
+    tags=["data jobs"],
+)
+async def job_events(
+    job_id: FromPath[UUID],
+    api: Api,
+    caller: Caller,
+    last_event_id: Annotated[
+        str | None,
+        HeaderParameter(
+            name="Last-Event-ID", max_length=64, description="Goes on behind the event with this id."
+        ),
+    ] = None,
+) -> Stream:
+    """Every change of a data job from now on; the last event is the `status` event of its terminal status."""
+    row = await visible_job(api, caller, job_id)
+    if api.changes.watchers >= api.parts.limits.max_event_streams:
+        raise HTTPException(
+            status_code=429,
+            detail=f"{api.changes.watchers} event streams are open, the most: try later, or poll the job",
+            headers={"Retry-After": str(RETRY_AFTER)},
+        )
+    known = last_event_id is not None and _VERSION.fullmatch(last_event_id.strip())
+    since = int(last_event_id.strip()) if known and last_event_id else 0
+    return Stream(
+        _events(api, row, caller.sees, since),
+        media_type=EVENT_STREAM,
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+class Progress(Struct, frozen=True, rename="camel"):
+    """Data of a ``progress`` event."""
+
+    status: WireStatus
+    progress_percentage: int
+    operations: OperationCounts
+
+
+class Shown(Struct):
+    """What a stream has told so far. Everything up to ``version`` was sent."""
+
+    version: int
+    status: Status | None = None
+    operations: OperationCounts | None = None
+
+
+async def _events(api: Running, row: JobRow, sees: str | None, since: int) -> AsyncIterator[bytes]:
+    shown = Shown(since)
+    stopped = asyncio.create_task(api.parts.stopping.wait())
+    try:
+        with api.changes.watch(row.job_id) as changed:
+            yield b"retry: 2000\n\n"
+            while not stopped.done():
+                changed.clear()
+                async for piece in _news(api, row.job_id, sees, shown):
+                    yield piece
+                if shown.status is None or shown.status.terminal:
+                    return
+                if not await _woken(changed, stopped, api.parts.limits.event_keep_alive):
+                    yield b": still here\n\n"
+    finally:
+        stopped.cancel()
+
+
+async def _woken(changed: asyncio.Event, stopped: asyncio.Task[Any], patience: float) -> bool:
+    """Wait for a change or the service's end, at most ``patience`` seconds; False when nothing happened."""
+    woken = asyncio.create_task(changed.wait())
+    try:
+        await asyncio.wait((woken, stopped), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if woken.done():
+            await asyncio.wait((stopped,), timeout=_PACE)
+        return woken.done() or stopped.done()
+    finally:
+        woken.cancel()
+
+
+async def _news(api: Running, job_id: UUID, sees: str | None, shown: Shown) -> AsyncIterator[bytes]:
+    """The events since ``shown``. Afterwards ``shown.status`` is ``None`` when the job is gone."""
+    place = (shown.version, jobs.LAST_POSITION)
+    complete = False
+    while not complete:
+        async with api.parts.database.connection() as connection:
+            row = await jobs.find(connection, job_id, None)
+            if row is None:
+                shown.status = None
+                return
+            changed = await jobs.changed_sub_jobs(
+                connection, job_id, behind=place, until=row.version, limit=_SUB_JOBS_AT_ONCE
+            )
+            complete = len(changed) < _SUB_JOBS_AT_ONCE
+            sub_jobs = await api.view.sub_jobs(connection, changed, sees)
+            job = api.view.job(row, {}) if complete else None
+            if complete and row.status is not shown.status:
+                (job,) = await api.view.jobs(connection, [row], sees)
+        if changed:
+            place = (changed[-1].version, changed[-1].position)
+        versions = (sub_job.version for sub_job in changed)
+        for piece in encode(row, job, list(zip(versions, sub_jobs, strict=True)), shown):
+            yield piece
+
+
+def encode(
+    row: JobRow, job: JobAnswer | None, sub_jobs: Sequence[tuple[int, SubJobAnswer]], shown: Shown
+) -> list[bytes]:
+    """The events that take a reader from ``shown`` to ``row``, and ``shown`` with it.
+
+    ``sub_jobs`` with their versions, in order. ``job`` is ``None`` while more of them follow: the job's own
+    events wait for the rest, and the status event is the last one.
+    """
+    events: list[tuple[str, int, Any]] = [("subjob", version, sub_job) for version, sub_job in sub_jobs]
+    if job is not None:
+        if job.operations != shown.operations:
+            progress = Progress(job.status, job.progress_percentage, job.operations)
+            events.append(("progress", row.version, progress))
+            shown.operations = job.operations
+        if row.status is not shown.status:
+            events.append(("status", row.version, job))
+            shown.status = row.status
+    pieces = []
+    for place, (name, version, data) in enumerate(events, start=1):
+        ends_version = events[place][1] > version if place < len(events) else job is not None
+        shown.version = max(shown.version, version if ends_version else version - 1)
+        pieces.append(
+            b"id: %d\nevent: %s\ndata: %s\n\n" % (shown.version, name.encode(), msgspec.json.encode(data))
+        )
+    if job is not None:
+        shown.version = max(shown.version, row.version)
+    return pieces

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Routes that ask about data jobs, and the ones that change a job: cancel and redeliver."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Final
+from uuid import UUID
+
+from litestar import get, post
+from litestar.exceptions import HTTPException, NotFoundException, ValidationException
+from litestar.params import FromPath, QueryParameter
+
+from ran_datajobs.api import paths
+from ran_datajobs.api.cursors import cursor, place_of
+from ran_datajobs.api.dependencies import Api, Caller, Running
+from ran_datajobs.api.problems import documented
+from ran_datajobs.api.schemas import JobPage, SubJobPage
+from ran_datajobs.api.tokens import Client
+from ran_datajobs.http.json_body import got, shortened
+from ran_datajobs.model import DeliveryState, JobType, Status, read_status
+from ran_datajobs.results import delivery
+from ran_datajobs.results.job_view import JobAnswer
+from ran_datajobs.store import jobs
+from ran_datajobs.store.database import Connection
+from ran_datajobs.store.jobs import JobRow
+from ran_datajobs.telemetry import Event
+
+Limit = Annotated[
+    int, QueryParameter(name="limit", ge=1, le=paths.MAX_LIMIT, description="How many items at most.")
+]
+Cursor = Annotated[
+    str | None, QueryParameter(name="cursor", max_length=64, description="`next` of the page before.")
+]
+_JOB, _SUB_JOB = "j", "s"
+_SOME_DIGITS: Final = re.compile(r"[0-9a-f]{1,32}")
+
+
+async def visible_job(api: Running, caller: Client, job_id: UUID) -> JobRow:
+    """The job; a 404 when there is none that the caller may see."""
+    async with api.parts.database.connection() as connection:
+        return existing(await jobs.find(connection, job_id, caller.sees))
+
+
+def existing(row: JobRow | None) -> JobRow:
+    """``row``; a 404 when there is none."""
+    if row is None:
+        raise NotFoundException(detail="there is no data job of this id that you can see")
+    return row
+
+
+@get(paths.JOB, responses=documented(400, 401, 403, 404, 406, 503), tags=["data jobs"])
+async def get_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnswer:
+    """A data job as it stands."""
+    return await _answer(api, caller, await visible_job(api, caller, job_id))
+
+
+@get(paths.JOBS, responses=documented(400, 401, 403, 406, 503), tags=["data jobs"])
+async def list_jobs(
+    api: Api,
+    caller: Caller,
+    status: Annotated[str | None, QueryParameter(description="Only these.", max_length=32)] = None,
+    type: Annotated[JobType | None, QueryParameter(description="Only jobs of this type.")] = None,
+    id_prefix: Annotated[
+        str | None,
+        QueryParameter(
+            name="idPrefix", description="Only jobs whose id begins so, e.g. `3f0c1a2b`.", max_length=36
+        ),
+    ] = None,
+    limit: Limit = paths.DEFAULT_LIMIT,
+    after: Cursor = None,
+) -> JobPage:
+    """Data jobs, newest first."""
+    wanted = _wanted_status(status)
+    ids = _ids_that_begin(id_prefix)
+    before = place_of(_JOB, after)
+    async with api.parts.database.connection() as connection:
+        found = await jobs.newest(
+            connection, caller.sees, status=wanted, type=type, before=before, limit=limit + 1, ids=ids
+        )
+        page = found[:limit]
+        items = await api.view.jobs(connection, page, caller.sees)
+    return JobPage(items, cursor(_JOB, page[-1].seq) if len(found) > limit else None)
+
+
+@get(paths.SUB_JOBS, responses=documented(400, 401, 403, 404, 406, 503), tags=["data jobs"])
+async def list_sub_jobs(
+    job_id: FromPath[UUID], api: Api, caller: Caller, limit: Limit = paths.DEFAULT_LIMIT, after: Cursor = None
+) -> SubJobPage:
+    """The sub-jobs of a data job in their order."""
+    place = place_of(_SUB_JOB, after)
+    async with api.parts.database.connection() as connection:
+        existing(await jobs.find(connection, job_id, caller.sees))
+        behind = -1 if place is None else min(place, jobs.LAST_POSITION)
+        found = await jobs.sub_jobs(connection, job_id, after=behind, limit=limit + 1)
+        page = found[:limit]
+        items = await api.view.sub_jobs(connection, page, caller.sees)
+    return SubJobPage(items, cursor(_SUB_JOB, page[-1].position) if len(found) > limit else None)
+
+
+@post(
+    paths.CANCEL,
+    status_code=202,
+    responses=documented(400, 401, 403, 404, 406, 409, 503),
+    tags=["data jobs"],
+)
+async def cancel_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnswer:
+    """Ask for the end of a data job: sub-jobs that were not started never start, the others are told."""
+
+    async def ask(connection: Connection) -> tuple[JobRow, bool]:
+        row = existing(await jobs.lock(connection, job_id, caller.sees))
+        if row.status.terminal:
+            raise HTTPException(
+                status_code=409, detail=f"the data job is over: its status is {api.view.status(row.status)}"
+            )
+        if row.status is Status.CANCELLING:
+            return row, False
+        row = await jobs.cancel(connection, job_id)
+        await api.announcer.jobs_changed(connection, [job_id])
+        return row, True
+
+    row, is_new = await api.parts.database.retried(ask)
+    if is_new:
+        api.parts.log.info(Event.JOB_CANCEL_ASKED, job_id=str(job_id), client=caller.name)
+    return await _answer(api, caller, row)
+
+
+@post(
+    paths.REDELIVER,
+    status_code=202,
+    responses=documented(400, 401, 403, 404, 406, 409, 503),
+    tags=["data jobs"],
+)
+async def redeliver(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnswer:
+    """Deliver the results of a finished data job to its destination once more.
+
+    A topic gets everything again, a bucket what is missing there or differs.
+    """
+    async with api.parts.database.transaction() as connection:
+        row = existing(await jobs.lock(connection, job_id, caller.sees))
+        if row.delivery_state is DeliveryState.PENDING or not row.status.terminal:
+            raise HTTPException(
+                status_code=409,
+                detail="the delivery of this data job is still under way: it can be repeated once "
+                "deliveryState is DELIVERED or FAILED",
+            )
+        await delivery.redeliver(connection, job_id, datetime.now(UTC))
+        row = existing(await jobs.find(connection, job_id, caller.sees))
+    return await _answer(api, caller, row)
+
+
+async def _answer(api: Running, caller: Client, row: JobRow) -> JobAnswer:
+    async with api.parts.database.connection() as connection:
+        (answer,) = await api.view.jobs(connection, [row], caller.sees)
+    return answer
+
+
+def _wanted_status(text: str | None) -> Status | None:
+    if text is None:
+        return None
+    status = read_status(text)
+    if status is None:
+        known = ", ".join([*Status, "FINSHED"])
+        raise ValidationException(
+            extra=[{"key": "status", "message": f"must be one of {known}; it is {got(text)}"}]
+        )
+    return status
+
+
+def _ids_that_begin(text: str | None) -> tuple[UUID, UUID] | None:
+    """The first and the last id that begins with ``text``."""
+    if text is None:
+        return None
+    start = text.lower()
+    digits = start.replace("-", "")
+    if _SOME_DIGITS.fullmatch(digits):
+        first = UUID(digits.ljust(32, "0"))
+        if start in (str(first)[: len(start)], first.hex[: len(start)]):
+            return first, UUID(digits.ljust(32, "f"))
+    told = f"{shortened(text)!r} begins no job id: an id has the digits 0-9 and a-f, as in 3f0c1a2b-5d6e"
+    raise ValidationException(extra=[{"key": "idPrefix", "message": told}])

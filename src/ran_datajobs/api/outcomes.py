@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operations of a job with their outcomes, and as they came: streamed from its result objects in three
+formats, or read from its stored request."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Annotated, Final
+from uuid import UUID
+
+import msgspec
+import zstandard
+from litestar import Response as HttpResponse
+from litestar import get
+from litestar.exceptions import ValidationException
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, QueryParameter
+from litestar.response import Stream
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from ran_datajobs.api import paths
+from ran_datajobs.api.auth import choose
+from ran_datajobs.api.cursors import cursor, place_of
+from ran_datajobs.api.dependencies import AnyRequest, Api, Caller, Running
+from ran_datajobs.api.jobs import Cursor, Limit, visible_job
+from ran_datajobs.api.problems import documented
+from ran_datajobs.api.schemas import FailureList, OperationOutcome, OutcomeList, RequestPage
+from ran_datajobs.api.submit import off_loop
+from ran_datajobs.errors import InvalidFdn, StorageUnavailable
+from ran_datajobs.model import JobType, OperationState, Response, worst
+from ran_datajobs.nrm import fdn
+from ran_datajobs.planning.request import operations_as_they_came, read_accepted
+from ran_datajobs.reasons import reason_of
+from ran_datajobs.results.responses import read_responses, state_of
+from ran_datajobs.store import jobs, parts
+from ran_datajobs.store.jobs import JobRow
+from ran_datajobs.store.parts import Part
+
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+CSV: Final = "text/csv"
+FORMATS: Final = (JSON, NDJSON, CSV)
+
+_COLUMNS: Final = ("operationId", "path", "op", "state", "reason", "detail", "dataProducerId")
+_VALUE: Final = "value"
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What makes a spreadsheet take a cell for a formula (CSV injection)."""
+
+_OPERATION: Final = "o"
+_NOT_SUCCEEDED: Final = frozenset(OperationState) - {OperationState.SUCCEEDED}
+
+Values = Mapping[str, Raw]
+"""The values that the operations of a request have, by operation id as a string."""
+
+
+class _Asked(Struct, frozen=True):
+    path: str = ""
+    op: str = ""
+
+
+_asked_decoder: Final = msgspec.json.Decoder(_Asked)
+
+
+class Wanted(Struct, frozen=True):
+    """Which outcomes are asked for; an empty set, and ``None``, take every one. ``below``: the normal form of
+    an FDN: objects that have it as a prefix of whole RDNs, itself among them."""
+
+    states: frozenset[str] = frozenset()
+    reasons: frozenset[str] = frozenset()
+    producers: frozenset[str] = frozenset()
+    below: str | None = None
+
+    @property
+    def failed_alone(self) -> bool:
+        """True when no operation is asked for that has succeeded."""
+        return bool(self.states) and OperationState.SUCCEEDED not in self.states
+
+    def takes(self, outcome: OperationOutcome) -> bool:
+        """True when this outcome is asked for."""
+        return (
+            (not self.states or outcome.state in self.states)
+            and (not self.reasons or outcome.reason in self.reasons)
+            and (not self.producers or outcome.data_producer_id in self.producers)
+            and (self.below is None or _is_below(outcome.path, self.below))
+        )
+
+
+def _is_below(path: str, ancestor: str) -> bool:
+    with contextlib.suppress(InvalidFdn):
+        return (fdn.key_of_path(path) + "/").startswith(ancestor + "/")
+    return False
+
+
+@get(
+    paths.FAILURES,
+    opt={"produces": FORMATS},
+    responses=documented(400, 401, 403, 404, 406, 503)
+    | {
+        200: ResponseSpec(
+            FailureList, generate_examples=False, description="Also as application/x-ndjson and text/csv."
+        )
+    },
+    tags=["data jobs"],
+)
+async def list_failures(job_id: FromPath[UUID], request: AnyRequest, api: Api, caller: Caller) -> Stream:
+    """Every operation of a data job that did not succeed, and why. While the job runs: those known so far."""
+    row = await visible_job(api, caller, job_id)
+    return await _streamed(api, request, row, Wanted(_NOT_SUCCEEDED), with_values=False)
+
+
+@get(
+    paths.OUTCOMES,
+    opt={"produces": FORMATS},
+    responses=documented(400, 401, 403, 404, 406, 429, 503)
+    | {
+        200: ResponseSpec(
+            OutcomeList, generate_examples=False, description="Also as application/x-ndjson and text/csv."
+        )
+    },
+    tags=["data jobs"],
+)
+async def list_outcomes(
+    job_id: FromPath[UUID],
+    request: AnyRequest,
+    api: Api,
+    caller: Caller,
+    states: Annotated[
+        list[OperationState] | None,
+        QueryParameter(name="state", description="Only these; may stand several times."),
+    ] = None,
+    reasons: Annotated[
+        list[str] | None, QueryParameter(name="reason", description="Only these; may stand several times.")
+    ] = None,
+    producers: Annotated[
+        list[str] | None,
+        QueryParameter(name="dataProducerId", description="Only these; may stand several times."),
+    ] = None,
+    below: Annotated[
+        str | None, QueryParameter(description="Only the object with this FDN, and objects below it.")
+    ] = None,
+) -> Stream:
+    """Every operation of a data job that has an outcome, with its outcome.
+
+    Operations that are still pending are left out: the job tells how many there are. A read of several data
+    producers has an outcome for each of them. `value` is what the request says.
+    """
+    row = await visible_job(api, caller, job_id)
+    wanted = Wanted(
+        frozenset(states or ()), frozenset(reasons or ()), frozenset(producers or ()), _key_of(below)
+    )
+    return await _streamed(api, request, row, wanted, with_values=row.type is JobType.WRITE)
+
+
+@get(
+    paths.REQUEST,
+    responses=documented(400, 401, 403, 404, 406, 429, 503)
+    | {
+        200: ResponseSpec(
+            RequestPage, generate_examples=False, description="The JSON of each operation is what was sent."
+        )
+    },
+    tags=["data jobs"],
+)
+async def get_request(
+    job_id: FromPath[UUID], api: Api, caller: Caller, limit: Limit = paths.DEFAULT_LIMIT, after: Cursor = None
+) -> HttpResponse[bytes]:
+    """The operations of a data job as they came, in their order.
+
+    The whole request is known from the 202 on, and as long as the job is.
+    """
+    start = place_of(_OPERATION, after) or 0
+    row = await visible_job(api, caller, job_id)
+    async with api.parts.database.connection() as connection:
+        size = await jobs.request_size(connection, row.job_id)
+    with api.bodies.held(size):
+        async with api.parts.database.connection() as connection:
+            stored = await jobs.request_of(connection, row.job_id)
+        page, more = await off_loop(size, _page_of, stored, start, limit) if stored else ([], False)
+        body = msgspec.json.encode(RequestPage(page, cursor(_OPERATION, start + limit) if more else None))
+    return HttpResponse(body, media_type=JSON)
+
+
+def _page_of(stored: bytes, start: int, limit: int) -> tuple[list[Raw], bool]:
+    operations = operations_as_they_came(zstandard.decompress(stored))
+    return operations[start : start + limit], len(operations) > start + limit
+
+
+def _key_of(below: str | None) -> str | None:
+    try:
+        return None if below is None else fdn.key(below)
+    except InvalidFdn as error:
+        raise ValidationException(extra=[{"key": "below", "message": f"must be an FDN: {error}"}]) from error
+
+
+async def _streamed(
+    api: Running, request: AnyRequest, row: JobRow, wanted: Wanted, *, with_values: bool
+) -> Stream:
+    media_type = choose(request.headers.get("accept", "*/*"), FORMATS) or JSON
+    found = outcomes_of(api, row, wanted, with_values=with_values)
+    nothing: list[OperationOutcome] = []
+    first = await anext(found, nothing)  # a store that is away is told before the answer begins
+    columns = (*_COLUMNS, _VALUE) if with_values else _COLUMNS
+    return Stream(_WRITERS[media_type](_chained(first, found), columns), media_type=media_type)
+
+
+async def _chained(
+    first: list[OperationOutcome], rest: AsyncIterator[list[OperationOutcome]]
+) -> AsyncIterator[list[OperationOutcome]]:
+    yield first
+    async for outcomes in rest:
+        yield outcomes
+
+
+async def outcomes_of(
+    api: Running, row: JobRow, wanted: Wanted, *, with_values: bool = False
+) -> AsyncIterator[list[OperationOutcome]]:
+    """The outcomes of a job that are ``wanted``, some at a time. Raises StorageUnavailable.
+
+    The result of a read may be spread over several responses: the worst of them is its outcome.
+    """
+    async with api.parts.database.connection() as connection:
+        written = await parts.listing_by_producer(connection, row.job_id)
+        size = await jobs.request_size(connection, row.job_id) if with_values else 0
+    with api.bodies.held(size):
+        values: Values = {}
+        if with_values:
+            async with api.parts.database.connection() as connection:
+                stored = await jobs.request_of(connection, row.job_id)
+            values = await off_loop(size, _values, stored) if stored else {}
+        of_read: dict[str, OperationOutcome] = {}
+        sub_job = ""
+        for part, producer in written:
+            if part.operations == 0 or (wanted.failed_alone and part.failed == 0):
+                continue
+            outcomes = [outcome_of(each, producer, values) for each in await _responses(api, row, part)]
+            if row.type is JobType.WRITE:
+                yield [outcome for outcome in outcomes if wanted.takes(outcome)]
+                continue
+            if part.sub_job != sub_job:
+                yield [outcome for outcome in of_read.values() if wanted.takes(outcome)]
+                sub_job, of_read = part.sub_job, {}
+            for outcome in outcomes:
+                known = of_read.setdefault(str(outcome.operation_id), outcome)
+                if worst(map(OperationState, (known.state, outcome.state))) != known.state:
+                    of_read[str(outcome.operation_id)] = outcome
+        yield [outcome for outcome in of_read.values() if wanted.takes(outcome)]
+
+
+async def _responses(api: Running, row: JobRow, part: Part) -> list[Response]:
+    body = await api.parts.objects.get(row.results_bucket, part.key)
+    if body is None:
+        raise StorageUnavailable(f"the result object {row.results_bucket}/{part.key} is gone")
+    try:
+        return read_responses(body)[0]
+    except msgspec.DecodeError as error:
+        raise StorageUnavailable(f"the result object {row.results_bucket}/{part.key} was spoilt") from error
+
+
+def _values(stored: bytes) -> Values:
+    operations = read_accepted(zstandard.decompress(stored)).operations
+    return {each.id_text: each.value for each in operations if not isinstance(each.value, UnsetType)}
+
+
+def outcome_of(response: Response, producer: str | None, values: Values) -> OperationOutcome:
+    """What a result says about an operation."""
+    try:
+        asked = _asked_decoder.decode(response.request)
+    except msgspec.DecodeError:
+        asked = _Asked()
+    state = state_of(response)
+    succeeded = state is OperationState.SUCCEEDED
+    error = response.errors[0] if response.errors else None
+    return OperationOutcome(
+        operation_id=response.operation_id,
+        path=asked.path,
+        op=asked.op,
+        state=state.value,
+        reason="" if succeeded else reason_of(response, state),
+        detail="" if succeeded else (error.detail or error.title if error else "") or response.status_message,
+        data_producer_id=producer,
+        value=values.get(str(response.operation_id), UNSET),
+    )
+
+
+def cell(value: object) -> str:
+    """``value`` as a CSV cell that no spreadsheet takes for a formula."""
+    text = str(value)
+    return "'" + text if text.startswith(_FORMULA) else text
+
+
+Outcomes = AsyncIterator[list[OperationOutcome]]
+
+
+async def _as_json(parts: Outcomes, _columns: tuple[str, ...]) -> AsyncIterator[bytes]:
+    yield b'{"items":['
+    comma = b""
+    async for outcomes in parts:
+        if outcomes:
+            yield comma + msgspec.json.encode(outcomes)[1:-1]
+            comma = b","
+    yield b"]}"
+
+
+async def _as_ndjson(parts: Outcomes, _columns: tuple[str, ...]) -> AsyncIterator[bytes]:
+    async for outcomes in parts:
+        yield msgspec.json.Encoder().encode_lines(outcomes)
+
+
+async def _as_csv(parts: Outcomes, columns: tuple[str, ...]) -> AsyncIterator[bytes]:
+    yield (",".join(columns) + "\r\n").encode()
+    async for outcomes in parts:
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(list(_cells(each))[: len(columns)] for each in outcomes)
+        yield text.getvalue().encode()
+
+
+def _cells(outcome: OperationOutcome) -> Iterator[str]:
+    """One cell for each column; a value as its JSON."""
+    for value in msgspec.structs.astuple(outcome):
+        if value is None or value is UNSET:
+            yield ""
+        else:
+            yield cell(bytes(value).decode() if isinstance(value, Raw) else value)
+
+
+_WRITERS: Final[Mapping[str, Callable[[Outcomes, tuple[str, ...]], AsyncIterator[bytes]]]] = MappingProxyType(
+    {JSON: _as_json, NDJSON: _as_ndjson, CSV: _as_csv}
+)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The query parameters of a request by their names on the wire.
+
+Names are matched without regard to case. One that the route does not have is refused: a misspelt ``dryRun``
+must never become a real write, nor a misspelt filter a list of everything.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import Any, Final, get_args, get_origin
+from urllib.parse import unquote_plus
+
+from litestar import Request
+from litestar.params import QueryParameter
+from litestar.typing import FieldDefinition
+
+from ran_datajobs.errors import Impossible, InvalidRequest
+from ran_datajobs.http.json_body import shortened
+from ran_datajobs.planning.keys import NOT_OFFERED, not_offered
+
+ANY: Final = "any_parameters"
+"""Set in the ``opt`` of a route that reads no parameters and lets any pass: a page, with what a browser or a
+link adds to its address."""
+
+OFFERED_ONE_DAY: Final = "offered_one_day"
+"""Set in the ``opt`` of the route whose parameters of one day (:data:`NOT_OFFERED`) are told as such."""
+
+
+def wire_name(request: Request[Any, Any, Any], name: str) -> str:
+    """The name under which the caller knows the parameter ``name`` of the route's function."""
+    field = request.route_handler.parsed_fn_signature.parameters.get(name)
+    return name if field is None else _wire_name(name, field)
+
+
+def missing(request: Request[Any, Any, Any]) -> list[str]:
+    """The query parameters that the route needs and the request lacks."""
+    return [
+        name
+        for name, field in _query_parameters(request)
+        if field.is_required and name not in request.query_params
+    ]
+
+
+def check_names(request: Request[Any, Any, Any]) -> None:
+    """Judge the names in the query before anything reads it, and spell them as the route does.
+
+    Raises what :func:`as_known` raises.
+    """
+    query: bytes = request.scope["query_string"]
+    opt = request.route_handler.opt
+    if query and not opt.get(ANY) and request.method != "OPTIONS":
+        fields = dict(_query_parameters(request))
+        one_day = NOT_OFFERED if opt.get(OFFERED_ONE_DAY) else {}
+        lists = {name for name, field in fields.items() if _is_list(field)}
+        request.scope["query_string"] = as_known(query, fields, one_day, lists)
+
+
+def as_known(
+    query: bytes, names: Iterable[str], one_day: Mapping[str, str], lists: Set[str] = frozenset()
+) -> bytes:
+    """The query with its names spelt as in ``names``; those in ``lists`` may stand several times.
+
+    Raises InvalidRequest for a name that is not there, with the nearest one that is, and for another one
+    that stands twice: nobody can tell which was meant. Raises Impossible for one of ``one_day``, by
+    lower-case name.
+    """
+    known = {name.lower(): name for name in names}
+    faults: list[tuple[str, str]] = []
+    pieces: dict[str, bytes] = {}
+    for piece in filter(None, query.split(b"&")):
+        spelt, equals, value = piece.partition(b"=")
+        given = unquote_plus(spelt.decode("latin-1"))
+        name = given.lower()
+        if name in pieces and known[name] in lists:
+            pieces[name] += b"&" + known[name].encode() + equals + value
+        elif name in pieces:
+            faults.append((known[name], "stands twice: give it once"))
+        elif name in known:
+            pieces[name] = known[name].encode() + equals + value
+        elif name in one_day:
+            detail = not_offered(name)
+            raise Impossible(detail, ((one_day[name], detail),))
+        else:
+            faults.append((shortened(given), f"is not a parameter of this call: {_instead(name, known)}"))
+    if faults:
+        raise InvalidRequest(": ".join(faults[0]), tuple(faults))
+    return b"&".join(pieces.values())
+
+
+def _instead(name: str, known: Mapping[str, str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean {known[near[0]]}?"
+    return f"it has {', '.join(sorted(known.values()))}" if known else "it has none"
+
+
+def _query_parameters(request: Request[Any, Any, Any]) -> Iterator[tuple[str, FieldDefinition]]:
+    for name, field in request.route_handler.parsed_fn_signature.parameters.items():
+        if isinstance(field.kwarg_definition, QueryParameter):
+            yield _wire_name(name, field), field
+
+
+def _is_list(field: FieldDefinition) -> bool:
+    return any(get_origin(each) is list for each in (field.annotation, *get_args(field.annotation)))
+
+
+def _wire_name(name: str, field: FieldDefinition) -> str:
+    return getattr(field.kwarg_definition, "name", None) or name

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Probes and metrics: is the process alive, can it serve, what are its figures."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import Final
+
+from litestar import Response, get
+from litestar.exceptions import HTTPException
+from litestar.openapi.datastructures import ResponseSpec
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from ran_datajobs.api import paths
+from ran_datajobs.api.dependencies import Api
+from ran_datajobs.api.problems import documented
+from ran_datajobs.api.schemas import Alive
+from ran_datajobs.errors import StoreUnavailable
+from ran_datajobs.http.problem import RETRY_AFTER
+from ran_datajobs.store.figures import figures
+
+PATIENCE: Final = 5.0
+TEXT_FORMATS: Final = ("text/plain", "application/openmetrics-text")
+EXPOSITION: Final = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
+"""The media type of the Prometheus text format; the charset of text is added with the answer."""
+
+
+@get(paths.HEALTHZ, responses=documented(400, 406), tags=["operations"])
+async def healthz() -> Alive:
+    """The process is alive."""
+    return Alive()
+
+
+@get(paths.READYZ, responses=documented(400, 406, 503), tags=["operations"])
+async def readyz(api: Api) -> Alive:
+    """Store, bus and objects can be reached, and the service is not about to stop."""
+    if api.parts.stopping.is_set():
+        raise _not_ready("the service is stopping")
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(
+                api.parts.database.ready(),
+                api.parts.bus.ready(),
+                api.parts.objects.ready(api.parts.results_bucket),
+            )
+    except TimeoutError:
+        raise _not_ready(f"store, bus or objects did not answer within {PATIENCE:.0f} s") from None
+    return Alive()
+
+
+@get(
+    paths.METRICS,
+    media_type="text/plain",
+    opt={"produces": TEXT_FORMATS},
+    responses=documented(400, 401, 403, 406)
+    | {200: ResponseSpec(str, media_type="text/plain", generate_examples=False, description="Prometheus.")},
+    tags=["operations"],
+)
+async def metrics(api: Api) -> Response[bytes]:
+    """All figures in the Prometheus text format: those of the processes of this service, and those of the
+    database, which are left out while it is away."""
+    of_store: dict[str, Mapping[str, float]] = {}
+    with contextlib.suppress(StoreUnavailable, TimeoutError):
+        async with asyncio.timeout(PATIENCE), api.parts.database.connection() as connection:
+            of_store = await figures(connection)
+    return Response(api.parts.metrics.exposition(of_store), media_type=EXPOSITION)
+
+
+def _not_ready(cause: str) -> HTTPException:
+    return HTTPException(status_code=503, detail=cause, headers={"Retry-After": str(RETRY_AFTER)})

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Request bodies, received with bounds: one body's size, the bytes of all bodies in flight, and patience."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
+
+from litestar import Request
+from litestar.exceptions import ClientException, HTTPException
+from msgspec import Struct
+from prometheus_client import Gauge
+
+from ran_datajobs.http.json_body import got, json_text
+from ran_datajobs.http.problem import RETRY_AFTER
+
+_MIB: Final = 1024 * 1024
+_DISCARDED: Final = 64 * _MIB
+
+
+class Limits(Struct, frozen=True):
+    """Bounds of what clients may use. Sizes are bytes, durations seconds.
+
+    ``body_pause``: the longest pause within a body. ``event_keep_alive``: the silence of an event stream
+    after which a comment is sent, so that nobody between cuts the connection.
+    """
+
+    max_body: int = 512 * _MIB
+    max_bodies_in_flight: int = 1024 * _MIB
+    body_pause: float = 30.0
+    max_operations: int = 1_000_000
+    max_open_jobs: int = 10_000
+    min_free_disk: int = 1024 * _MIB
+    max_event_streams: int = 1000
+    event_keep_alive: float = 15.0
+
+
+class Bodies:
+    """Receives bodies and counts the bytes in flight: from their arrival until the request is answered.
+
+    A stored body that a request makes us work on again counts like one that arrives.
+    """
+
+    def __init__(self, limits: Limits, shown: Gauge) -> None:
+        """``shown`` follows the bytes in flight."""
+        self._limits = limits
+        self._shown = shown
+        self._in_flight = 0
+
+    @contextlib.asynccontextmanager
+    async def json(
+        self, request: Request[Any, Any, Any], *, limit: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """The JSON text of a body, without a byte order mark; it counts as in flight until the block ends.
+
+        415 when it is no JSON media type, 413 over ``limit`` (default: the largest body), 429 while too many
+        bytes are in flight, 408 when the client pauses too long, 400 when it is UTF-16 or UTF-32.
+        """
+        _check_media_type(request)
+        largest = min(limit or self._limits.max_body, self._limits.max_body)
+        reserved = _declared_length(request)
+        if reserved > largest:
+            raise too_large(f"a body here has at most {largest} bytes")
+        try:
+            self._reserve(reserved)
+        except HTTPException:
+            await self._discard(request)
+            raise
+        try:
+            received = io.BytesIO()  # gives its bytes away without a copy
+            async for chunk in self._chunks(request):
+                received.write(chunk)
+                if (size := received.tell()) > largest:
+                    raise too_large(f"a body here has at most {largest} bytes")
+                if size > reserved:
+                    self._reserve(size - reserved)
+                    reserved = size
+            body = received.getvalue()
+            received.close()
+            yield json_text(body)
+        finally:
+            self._count(-reserved)
+
+    @contextlib.contextmanager
+    def held(self, size: int) -> Iterator[None]:
+        """Count ``size`` bytes as in flight until the block ends; 429 while too many are."""
+        self._reserve(size)
+        try:
+            yield
+        finally:
+            self._count(-size)
+
+    def _reserve(self, size: int) -> None:
+        if self._in_flight + size > self._limits.max_bodies_in_flight:
+            raise HTTPException(
+                status_code=429,
+                detail=f"request bodies of {self._in_flight} bytes are being worked on, and with {size} more "
+                f"there would be more than {self._limits.max_bodies_in_flight}: send it again later",
+                headers={"Retry-After": str(RETRY_AFTER)},
+            )
+        self._count(size)
+
+    def _count(self, size: int) -> None:
+        self._in_flight += size
+        self._shown.inc(size)
+
+    async def _discard(self, request: Request[Any, Any, Any]) -> None:
+        """Let a refused body pass by, within bounds: a client that is still sending sees no answer."""
+        passed = 0
+        with contextlib.suppress(HTTPException):
+            async for chunk in self._chunks(request):
+                passed += len(chunk)
+                if passed > _DISCARDED:
+                    return
+
+    async def _chunks(self, request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
+        more = True
+        while more:
+            try:
+                async with asyncio.timeout(self._limits.body_pause):
+                    message = await request.receive()
+            except TimeoutError:
+                raise HTTPException(
+                    status_code=408,
+                    detail=f"nothing more of the body came for {self._limits.body_pause:g} s: send it again",
+                ) from None
+            if message["type"] != "http.request":
+                raise ClientException(detail="the client went away before the body was complete")
+            yield message["body"]
+            more = message["more_body"]
+
+
+def too_large(detail: str) -> HTTPException:
+    """The 413 for a body, or a list in it, that is over its limit."""
+    return HTTPException(status_code=413, detail=detail)
+
+
+def is_json(content_type: str) -> bool:
+    """True for ``application/json`` and every ``…+json`` media type (RFC 6839)."""
+    name = content_type.partition(";")[0].strip().lower()
+    kind, slash, subtype = name.partition("/")
+    return bool(kind and slash) and (
+        name == "application/json" or (subtype.endswith("+json") and len(subtype) > 5)
+    )
+
+
+def _check_media_type(request: Request[Any, Any, Any]) -> None:
+    if not is_json(kind := request.headers.get("content-type", "")):
+        told = got(kind) if kind else "missing"
+        raise HTTPException(status_code=415, detail=f"Content-Type must be application/json; it is {told}")
+    if (encoding := request.headers.get("content-encoding", "identity").strip().lower()) != "identity":
+        detail = f"Content-Encoding must be identity, which is none; it is {got(encoding)}"
+        raise HTTPException(status_code=415, detail=detail)
+
+
+def _declared_length(request: Request[Any, Any, Any]) -> int:
+    text = request.headers.get("content-length", "0")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0

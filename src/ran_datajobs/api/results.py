@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Routes to the result objects of existing jobs: the manifest and each object. Nothing else in any bucket."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Final, TypeAlias
+from uuid import UUID
+
+from litestar import get
+from litestar.exceptions import HTTPException, NotFoundException
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, QueryParameter
+from litestar.response import Response, Stream
+from msgspec import Raw
+
+from ran_datajobs.api import paths
+from ran_datajobs.api.dependencies import Api, Caller, Running
+from ran_datajobs.api.problems import documented
+from ran_datajobs.http.problem import RETRY_AFTER
+from ran_datajobs.results.objects import JSON_CONTENT_TYPE, manifest_key
+from ran_datajobs.store import jobs
+from ran_datajobs.store.jobs import JobRow
+
+_ANSWERS: Final = documented(400, 401, 403, 404, 406, 503) | {
+    200: ResponseSpec(
+        dict[str, object], media_type=JSON_CONTENT_TYPE, generate_examples=False, description="The object."
+    ),
+    307: ResponseSpec(None, generate_examples=False, description="Where it can be read without a token."),
+}
+_SIGNED_FOR: Final = timedelta(minutes=15)
+_Presigned: TypeAlias = Annotated[
+    bool,
+    QueryParameter(
+        description="Answer with 307 and an address at the S3 service that needs no token for 15 minutes; "
+        "where the results are in a folder, with the object itself."
+    ),
+]
+_IMMUTABLE: Final = {"Cache-Control": "private, max-age=86400, immutable"}
+
+
+@get(paths.BUCKET, responses=_ANSWERS, tags=["results"])
+async def get_manifest(
+    bucket_id: FromPath[str],
+    api: Api,
+    caller: Caller,
+    job_id: Annotated[UUID, QueryParameter(name="jobId", description="The data job.")],
+    presigned: _Presigned = False,
+) -> Response[Raw] | Response[None]:
+    """The manifest of a data job: status, counts and the list of its result objects. Written last."""
+    row = await _job_in(api, caller.sees, bucket_id, job_id)
+    return await _manifest(api, row, presigned)
+
+
+@get(paths.OBJECT, responses=_ANSWERS, tags=["results"])
+async def get_object(
+    bucket_id: FromPath[str],
+    job_id: FromPath[UUID],
+    part: FromPath[str],
+    api: Api,
+    caller: Caller,
+    presigned: _Presigned = False,
+) -> Stream | Response[Raw] | Response[None]:
+    """One result object of a data job: `{"responses": [...]}`."""
+    row = await _job_in(api, caller.sees, bucket_id, job_id)
+    key = f"{job_id}{part}"
+    if key == manifest_key(str(job_id)):
+        return await _manifest(api, row, presigned)
+    async with api.parts.database.connection() as connection:
+        if "\0" in key or not await jobs.has_part(connection, job_id, key):
+            raise _no_such_object()
+    if presigned and (elsewhere := await _signed(api, row, key)):
+        return elsewhere
+    found = await api.parts.objects.stream(row.results_bucket, key)
+    if found is None:
+        raise _no_such_object()
+    head, pieces = found
+    return Stream(
+        pieces, media_type=JSON_CONTENT_TYPE, headers=_IMMUTABLE | {"Content-Length": str(head.size)}
+    )
+
+
+async def _signed(api: Running, row: JobRow, key: str) -> Response[None] | None:
+    """The way to an object at the object store itself; ``None`` when that gives none."""
+    address = await api.parts.objects.presigned(row.results_bucket, key, _SIGNED_FOR)
+    if address is None:
+        return None
+    return Response(None, status_code=307, headers={"Location": address, "Cache-Control": "no-store"})
+
+
+async def _job_in(api: Running, sees: str | None, bucket: str, job_id: UUID) -> JobRow:
+    """The job whose results are in ``bucket``; a 404 when there is none."""
+    async with api.parts.database.connection() as connection:
+        row = await jobs.find(connection, job_id, sees)
+    if row is None or bucket not in _buckets_of(row):
+        raise NotFoundException(
+            detail=f"no data job {job_id} that you can see has its results in the bucket {bucket[:63]!r}"
+        )
+    return row
+
+
+def _buckets_of(row: JobRow) -> set[str]:
+    """The own bucket, which has the results, and the one that the client named."""
+    return {row.results_bucket, row.bucket_named}
+
+
+async def _manifest(api: Running, row: JobRow, presigned: bool) -> Response[Raw] | Response[None]:
+    """The manifest once the job is terminal: before that, one that is there is not shown yet."""
+    key = manifest_key(str(row.job_id))
+    manifest = await api.parts.objects.get(row.results_bucket, key) if row.status.terminal else None
+    if manifest is None:
+        raise HTTPException(
+            status_code=404,
+            detail="the manifest is not written yet: it is the last object of a data job",
+            headers={"Retry-After": str(RETRY_AFTER)},
+        )
+    if presigned and (elsewhere := await _signed(api, row, key)):
+        return elsewhere
+    return Response(Raw(manifest), media_type=JSON_CONTENT_TYPE)
+
+
+def _no_such_object() -> NotFoundException:
+    return NotFoundException(detail="this data job has no such result object")

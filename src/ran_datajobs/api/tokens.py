@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bearer tokens: who a caller is. The file holds digests only; a token is shown once, when it is made.
+
+A plain SHA-256 is enough because a token is 256 random bits: there is nothing to guess.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import enum
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from ran_datajobs.errors import WrongUse
+from ran_datajobs.http.json_body import fault_of
+from ran_datajobs.inventory.addresses import AddressRefused, normal_form
+
+_CLIENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
+_PREFIX: Final = "rdj_"
+_MAX_TOKEN: Final = 200
+
+
+class Role(enum.StrEnum):
+    """What a client may do."""
+
+    READ = "read"  # ask about its own jobs
+    SUBMIT = "submit"  # also submit, cancel, retry, redeliver
+    PLUGIN = "plugin"  # push status and publish results, for its own DMI plugin
+    ADMIN = "admin"  # inventory, every job, everything
+
+
+class Client(Struct, frozen=True):
+    """Who calls. ``dmi_url`` names the plugin of a caller with the role ``plugin``."""
+
+    name: str
+    role: Role
+    dmi_url: str | None = None
+
+    @property
+    def sees(self) -> str | None:
+        """Whose jobs it sees: its own, or (``None``) everybody's."""
+        return None if self.role is Role.ADMIN else self.name
+
+
+LOCAL: Final = Client("local", Role.ADMIN)
+"""The caller when the service listens on a loopback address without tokens."""
+
+
+class _Entry(Struct, frozen=True, rename="camel", omit_defaults=True):
+    client: str
+    role: Role
+    sha256: str
+    dmi_url: str | None = None
+
+
+class _File(Struct, frozen=True):
+    tokens: tuple[_Entry, ...] = ()
+
+
+def add(path: Path, client: str, role: Role, dmi_url: str | None = None) -> str:
+    """Add a token for ``client`` and return it: it can be read here and now only.
+
+    ``dmi_url`` is kept in the normal form in which the inventory keeps it. Durable on return; the file is
+    replaced in one step and has mode 0600. Raises WrongUse.
+    """
+    if not _CLIENT.fullmatch(client):
+        raise WrongUse(
+            f"{client!r} is not a client name, which is 1 to 100 letters, digits, dots, hyphens, '_' and '@'"
+        )
+    if (role is Role.PLUGIN) != (dmi_url is not None):
+        raise WrongUse("the role 'plugin', and no other, needs the address of its DMI plugin (--dmi URL)")
+    url = None if dmi_url is None else _plugin_address(dmi_url)
+    token = _PREFIX + secrets.token_urlsafe(32)
+    entry = _Entry(client, role, _digest(token), url)
+    with _exclusive(path):
+        _write(path, (*_read(path), entry))
+    return token
+
+
+def listing(path: Path) -> list[Client]:
+    """The clients of the file in the order they were added, one for each token. Raises WrongUse."""
+    return [Client(entry.client, entry.role, entry.dmi_url) for entry in _read(path)]
+
+
+def revoke(path: Path, client: str) -> int:
+    """Remove every token of ``client``; how many there were. Raises WrongUse."""
+    with _exclusive(path):
+        entries = _read(path)
+        kept = tuple(entry for entry in entries if entry.client != client)
+        if len(kept) != len(entries):
+            _write(path, kept)
+    return len(entries) - len(kept)
+
+
+class TokenTable:
+    """The tokens of a file, read again whenever the file changes.
+
+    A file that is missing or cannot be read lets nobody in.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._clients: dict[str, Client] = {}
+
+    def client_of(self, token: str) -> Client | None:
+        """Who holds ``token``; ``None`` when nobody does."""
+        self._follow()
+        return self._clients.get(_digest(token)) if len(token) <= _MAX_TOKEN else None
+
+    def _follow(self) -> None:
+        try:
+            found = self._path.stat()
+            seen = (found.st_mtime_ns, found.st_ino, found.st_size)
+            if seen == self._seen:
+                return
+            entries = _read(self._path)
+        except (OSError, WrongUse):
+            self._seen, self._clients = None, {}
+            return
+        self._clients = {entry.sha256: Client(entry.client, entry.role, entry.dmi_url) for entry in entries}
+        self._seen = seen
+
+
+def _plugin_address(text: str) -> str:
+    try:
+        return normal_form(text.strip())
+    except AddressRefused as refusal:
+        raise WrongUse(f"--dmi: {refusal}") from refusal
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+_decoder: Final = msgspec.json.Decoder(_File)
+
+
+def _read(path: Path) -> tuple[_Entry, ...]:
+    try:
+        text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        return _decoder.decode(text).tokens
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise WrongUse(f"the tokens file {path} cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        told = str(error)
+        if isinstance(error, msgspec.ValidationError):
+            told = ": ".join(fault_of(error, text, _decoder))
+        raise WrongUse(f"{path} is not a tokens file, as `datajobs token add` makes one: {told}") from error
+
+
+def _write(path: Path, entries: tuple[_Entry, ...]) -> None:
+    text = msgspec.json.format(msgspec.json.encode(_File(entries)), indent=2) + b"\n"
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    """One writer at a time, also across processes: two additions at once both stay."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise WrongUse(f"the tokens file {path} cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    except OSError as error:
+        raise WrongUse(f"the tokens file {path} cannot be written: {error.strerror}") from error
+    finally:
+        os.close(lock)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dmi`` and ``simulate``: what stands on the other side of the wire, the plugin and the network."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from ran_datajobs.cli.options import Settings, takes_settings
+from ran_datajobs.cli.serve import until_stopped
+from ran_datajobs.config import Group, default_data_dir
+
+if TYPE_CHECKING:
+    from ran_datajobs.dmi.jobs import ElementOf
+    from ran_datajobs.dmi.publisher import Publisher, StatusNews
+    from ran_datajobs.plugins.client import PeerHttp
+
+DMI_PORT = 8081
+NETWORK_PORT = 8082
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(rich_help_panel="Run")(dmi)
+    app.command(rich_help_panel="Run")(simulate)
+
+
+@takes_settings(
+    "host",
+    "port",
+    "data_dir",
+    "bus",
+    "element",
+    "elements_file",
+    "sites",
+    "seed",
+    Group.LOGGING,
+    port=DMI_PORT,
+)
+def dmi(settings: Settings) -> None:
+    """Run the reference DMI plugin until Ctrl-C or SIGTERM.
+
+    The element is a ProvMnS server; {dataProducerId} in its address stands for the data producer of a
+    sub-job; --elements-file names a server per data producer, with its names and manners. Without either, the
+    plugin simulates a network by itself. Without --bus, results of reads go to
+    the service at DATAJOBS_SERVER.
+
+    Examples: `datajobs dmi --element http://127.0.0.1:8082 --bus http://127.0.0.1:8080` · `datajobs dmi`
+    """
+    from ran_datajobs import telemetry
+
+    telemetry.configure(level=settings.log_level, form=settings.log_format)
+    asyncio.run(until_stopped(_dmi(settings)))
+
+
+@takes_settings("host", "port", "sites", "seed", Group.LOGGING, port=NETWORK_PORT)
+def simulate(settings: Settings) -> None:
+    """Run the simulated network, a ProvMnS server (TS 28.532), until Ctrl-C or SIGTERM.
+
+    Example: `datajobs simulate --sites 1000 --seed 7`
+    """
+    from ran_datajobs import telemetry
+
+    telemetry.configure(level=settings.log_level, form=settings.log_format)
+    asyncio.run(until_stopped(_simulate(settings)))
+
+
+async def _dmi(settings: Settings) -> None:
+    from ran_datajobs.dmi.publisher import ServiceLink
+    from ran_datajobs.dmi.server import serve
+    from ran_datajobs.dmi.settings import PluginSettings
+    from ran_datajobs.plugins.client import PeerHttp
+
+    async with contextlib.AsyncExitStack() as stack:
+        http = await stack.enter_async_context(PeerHttp())
+        publisher: Publisher
+        news: StatusNews | None = None
+        bus = settings.bus or settings.server
+        if "://" in bus:
+            publisher = news = ServiceLink(bus, http, settings.token, settings.finished_spelling)
+        else:
+            from ran_datajobs.messaging.kafka import open_kafka
+
+            publisher = await stack.enter_async_context(
+                open_kafka(bus, settings.kafka_properties, installation="dmi")
+            )
+        await serve(
+            settings.host,
+            settings.port,
+            PluginSettings(_own_folder(settings), finished_spelling=settings.finished_spelling),
+            _element_of(settings, http),
+            publisher,
+            news=news,
+        )
+
+
+def _own_folder(settings: Settings) -> Path:
+    """The default data dir is a service's: the plugin has a folder in it."""
+    own = settings.data_dir == default_data_dir(os.environ)
+    return settings.data_dir / "plugin" if own else settings.data_dir
+
+
+def _element_of(settings: Settings, http: PeerHttp) -> ElementOf:
+    """ProvMnS servers where some are named, else a network in this process."""
+    from ran_datajobs.dmi.provmns.servers import (
+        DATA_PRODUCER,
+        EVERY,
+        ProvMnsElements,
+        ServerEntry,
+        read_servers,
+    )
+    from ran_datajobs.simulator.wire import PROVMNS
+
+    if settings.elements_file is not None:
+        return ProvMnsElements(read_servers(settings.elements_file), http).element_of
+    if settings.element is None:
+        return _element_in_process(settings)
+    root = settings.element if settings.element.endswith(PROVMNS) else settings.element + PROVMNS
+    entry = ServerEntry(root, actions=DATA_PRODUCER in root)
+    return ProvMnsElements({EVERY: entry}, http).element_of
+
+
+def _element_in_process(settings: Settings) -> ElementOf:
+    from ran_datajobs.dmi.simulated import simulated_elements
+    from ran_datajobs.simulator.network import Network
+
+    network = Network(settings.sites, settings.seed)
+    return simulated_elements(network, network.model, network.actions, network.data_producers()).get
+
+
+async def _simulate(settings: Settings) -> None:
+    from ran_datajobs.simulator.network import Network
+    from ran_datajobs.simulator.server import serve
+    from ran_datajobs.telemetry import Event, logger
+
+    def ready(address: str) -> None:
+        logger().info(Event.SERVICE_STARTED, role="simulate", address=address)
+
+    await serve(settings.host, settings.port, Network(settings.sites, settings.seed), ready)

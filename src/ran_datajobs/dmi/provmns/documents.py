@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From operations to the requests of a ProvMnS server (TS 28.532, TS 32.158): which go into one document,
+what the document says, where it is sent (pure)."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct, UnsetType
+
+from ran_datajobs.dmi.provmns.names import Aliases
+from ran_datajobs.errors import InvalidFdn
+from ran_datajobs.model import ErrorDetail, Op, Operation
+from ran_datajobs.nrm import fdn, json_patch
+from ran_datajobs.nrm.faults import malformed
+from ran_datajobs.nrm.names import class_of, id_of, parent_of
+from ran_datajobs.nrm.patch import RESOURCE
+
+_MANAGED_ELEMENT: Final = "ManagedElement="
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+class Span(enum.StrEnum):
+    """How far one atomic document may reach."""
+
+    ELEMENT = "element"  # objects of one ManagedElement
+    PRODUCER = "producer"  # everything of the data producer
+
+
+class Edit(Struct, frozen=True, gc=False):
+    """One write operation, read. ``key`` in stage-2 names; ``element``: the topmost ManagedElement that the
+    object is or lies in, empty where there is none; ``pointer``: the tokens below the attributes, None for
+    the object itself. ``value``: its JSON tokens; for the object itself a Resource, decoded, with its class
+    (as TS 32.158 wants it) and its id."""
+
+    op: Op
+    key: str
+    element: str
+    pointer: tuple[str, ...] | None
+    value: Any
+    fragment: str = ""
+
+    @property
+    def on_object(self) -> bool:
+        """True when the object itself is created or deleted."""
+        return self.pointer is None and self.op in {Op.ADD, Op.REMOVE}
+
+    @property
+    def anchor(self) -> str:
+        """The key of an object that surely is there before the operation: the ManagedElement that it lies
+        in, else the object, or the parent of a created one."""
+        if not self.on_object:
+            return self.element or self.key
+        if self.element and self.key != self.element:
+            return self.element
+        return parent_of(self.key)
+
+
+def read_edit(operation: Operation) -> Edit | ErrorDetail:
+    """The operation as it goes to a server, or why it cannot go. A value that is taken can be decoded."""
+    try:
+        text, fragment = fdn.split_path(operation.path)
+        key = fdn.key(text)
+        element = element_of(key)
+        pointer = None
+        if fragment is not None and operation.op is not Op.ACTION:
+            pointer = fdn.attribute_pointer(fragment)[1:]
+    except InvalidFdn as error:
+        return malformed(operation.path, str(error))
+    value = _raw(operation.value)
+    try:
+        decoded = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return malformed(operation.path, f"the value is not JSON: {error}")
+    if json_patch.too_deep(decoded):
+        return malformed(operation.path, f"the value is nested more than {json_patch.MAX_DEPTH} deep")
+    if operation.op is Op.ACTION:
+        return Edit(operation.op, key, element, None, value, fragment or "")
+    if operation.op is Op.MERGE:
+        merged = value if pointer is not None else _merged_by(decoded, value)
+        return Edit(operation.op, key, element, pointer or (), merged)
+    if pointer is None and operation.op is Op.ADD:
+        return Edit(operation.op, key, element, None, _resource_of(key, decoded))
+    if pointer is None and operation.op is not Op.REMOVE:
+        return malformed(operation.path, f"{operation.op.value} needs an attribute, #/attributes/name")
+    return Edit(operation.op, key, element, pointer, value)
+
+
+def documents(edits: Sequence[Edit], span: Span, most: int) -> Iterator[tuple[int, int]]:
+    """Places [first, end) of consecutive ``edits`` that share one document of at most ``most`` operations.
+
+    What has no place below the root is by itself.
+    """
+    first = 0
+    for place in range(1, len(edits) + 1):
+        if place == len(edits) or place - first >= most or not _together(edits[first], edits[place], span):
+            yield first, place
+            first = place
+
+
+def independent(edits: Sequence[Edit | ErrorDetail], span: Span) -> Iterator[tuple[tuple[int, ...], ...]]:
+    """Places of ``edits`` in groups that do not concern one another, when each keeps its own order.
+
+    The groups of one step may be executed at the same time, a later step only after it. Within elements
+    (:attr:`Span.ELEMENT`) a group is what concerns one ManagedElement. What creates or deletes an element,
+    or lies above all of them, concerns everybody: it is in a step of its own. Unreadable ones are left out.
+    """
+    groups: dict[str, list[int]] = {}
+    for place, edit in enumerate(edits):
+        if isinstance(edit, ErrorDetail):
+            continue
+        name = edit.element
+        if span is Span.PRODUCER or (edit.on_object and edit.key == name):
+            name = ""
+        if groups and ("" in groups) is not (name == ""):
+            yield tuple(map(tuple, groups.values()))
+            groups = {}
+        groups.setdefault(name, []).append(place)
+    if groups:
+        yield tuple(map(tuple, groups.values()))
+
+
+def target_of(edits: Sequence[Edit]) -> str:
+    """The key of an object that contains everything a document touches; empty for the root."""
+    anchors = list(dict.fromkeys(edit.anchor for edit in edits))
+    common = anchors[0].split("/")
+    for anchor in anchors[1:]:
+        other = anchor.split("/")
+        length = 0
+        for one, two in zip(common, other, strict=False):
+            if one != two:
+                break
+            length += 1
+        common = common[:length]
+    return "/".join(common)
+
+
+def document(edits: Sequence[Edit], target: str, aliases: Aliases) -> bytes:
+    """A 3GPP JSON Patch document for the object ``target`` (TS 32.158 §6.4.3)."""
+    offsets = {key: _offset(key, target, aliases) for key in dict.fromkeys(edit.key for edit in edits)}
+    return _ENCODER.encode([_item(edit, offsets[edit.key], aliases) for edit in edits])
+
+
+def resource(edit: Edit, aliases: Aliases) -> bytes:
+    """The object that an ``add`` creates, as PUT wants it."""
+    return _ENCODER.encode(_their_resource(edit, aliases))
+
+
+def uri_of(key: str, aliases: Aliases) -> str:
+    """The URI-LDN of an object, with its leading slash and percent-encoded; empty for the root."""
+    return fdn.render(fdn.parse("/" + aliases.their_key(key))) if key else ""
+
+
+def _offset(key: str, target: str, aliases: Aliases) -> str:
+    """How a document for ``target`` names the object at or below it."""
+    return uri_of(key[len(target) :].lstrip("/") if target else key, aliases)
+
+
+def _item(edit: Edit, path: str, aliases: Aliases) -> dict[str, Any]:
+    value = edit.value
+    if edit.op is Op.ACTION:
+        path += f"#{edit.fragment}"
+    elif edit.pointer is None:
+        value = _their_resource(edit, aliases)
+    else:
+        tokens, there = aliases.their_pointer(class_of(edit.key), edit.pointer)
+        if there.theirs or there.below:
+            value = there.in_theirs(_decoded(value))
+        path += "#/attributes" + "".join(
+            "/" + token.replace("~", "~0").replace("/", "~1") for token in tokens
+        )
+    item: dict[str, Any] = {"op": edit.op.value, "path": path}
+    if edit.op is not Op.REMOVE:
+        item["value"] = value
+    return item
+
+
+def _their_resource(edit: Edit, aliases: Aliases) -> Any:
+    given = edit.value
+    if not aliases or not isinstance(given, dict):
+        return given
+    theirs = {"attributes": aliases.their_attributes(class_of(edit.key), given["attributes"])}
+    if given["objectClass"] == class_of(edit.key):
+        theirs["objectClass"] = class_of(aliases.their_key(edit.key))
+    return given | theirs
+
+
+def _together(one: Edit, other: Edit, span: Span) -> bool:
+    if one.element and one.element == other.element and one.anchor == other.anchor:
+        return True
+    if not target_of((one, other)):
+        return False
+    return span is Span.PRODUCER or (one.element or one.key) == (other.element or other.key)
+
+
+def element_of(key: str) -> str:
+    """The topmost ManagedElement that an object is or lies in; empty where there is none."""
+    at = key.find(_MANAGED_ELEMENT)
+    while at > 0 and key[at - 1] != "/":
+        at = key.find(_MANAGED_ELEMENT, at + 1)
+    if at < 0:
+        return ""
+    end = key.find("/", at)
+    return key if end < 0 else key[:end]
+
+
+def _resource_of(key: str, given: Any) -> Any:
+    """The value of an ``add`` as a Resource: it may also be the attributes alone. Another kind of value, and
+    an id or a class that contradicts the path, stay for the server to refuse. Members of a Resource that are
+    null are as if absent."""
+    if not isinstance(given, dict):
+        return given
+    own = {"id": id_of(key), "objectClass": class_of(key)}
+    own |= {name: given[name] for name in RESOURCE if given.get(name) is not None}
+    rest = {name: item for name, item in given.items() if name not in RESOURCE}
+    return own | rest if "attributes" in own else own | {"attributes": rest}
+
+
+def _merged_by(given: Any, tokens: Raw) -> Any:
+    """What a merge on the bare name of an object puts into its attributes: a Resource is taken too."""
+    if (
+        isinstance(given, dict)
+        and isinstance(given.get("attributes"), dict)
+        and not given.keys() - set(RESOURCE)
+    ):
+        return given["attributes"]
+    return tokens
+
+
+def _raw(value: Raw | UnsetType) -> Raw:
+    return Raw(b"null") if isinstance(value, UnsetType) else value
+
+
+def _decoded(value: Any) -> Any:
+    return msgspec.json.decode(value) if isinstance(value, Raw) else value

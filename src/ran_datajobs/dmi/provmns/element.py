@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drives any ProvMnS server (3GPP TS 28.532) as the element behind a data producer.
+
+Writes go as 3GPP JSON Patch documents, which a server applies as a whole or not at all (TS 32.158 §6.3.1).
+A refused document changed nothing: it is taken apart around the operation to blame, down to single
+operations, so that the outcomes are those of sending each by itself. A document whose answer was lost is
+looked for in the objects; where that cannot tell, its operations are UNKNOWN.
+
+Operations of different ManagedElements do not concern one another: unless the first failure ends the job,
+those of each element are gathered into its own documents, and elements are written to at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final, Protocol, assert_never
+
+from msgspec import Struct
+
+from ran_datajobs.dmi.element import Outcome, ReadChunk
+from ran_datajobs.dmi.provmns.documents import (
+    Edit,
+    Span,
+    document,
+    documents,
+    independent,
+    read_edit,
+    resource,
+    target_of,
+    uri_of,
+)
+from ran_datajobs.dmi.provmns.error_bodies import Refusal, read_refusal
+from ran_datajobs.dmi.provmns.names import Aliases
+from ran_datajobs.dmi.provmns.nodes import Asked
+from ran_datajobs.dmi.provmns.read import ProvMnsReader, ScopeSpelling
+from ran_datajobs.dmi.provmns.reconcile import Found, Settled, settled
+from ran_datajobs.dmi.provmns.retry import Patience, Sleep
+from ran_datajobs.model import ActivationMode, ErrorDetail, Op, Operation, OperationState
+from ran_datajobs.nrm import faults
+from ran_datajobs.nrm.model import Model, load
+from ran_datajobs.plugins.answers import NOT_PROCESSED, seconds_of
+from ran_datajobs.plugins.client import Answered, Broken, Exchange, NotSent
+from ran_datajobs.plugins.wire import JSON, JSON_PATCH_3GPP, JSON_PATCH_VND_3GPP
+
+_SUCCEEDED: Final = Outcome(OperationState.SUCCEEDED)
+_NOT_STARTED: Final = Outcome(OperationState.NOT_STARTED)
+
+
+class ProvMnsServer(Struct, frozen=True):
+    """How to talk to one server.
+
+    ``root``: its address up to the version, for example ``http://ems/ProvMnS/v1``. ``document``: most
+    operations in one document; ``span``: how far one may reach. ``concurrency``: most requests at once.
+    ``patience``: seconds for which one call waits for a server that is away or busy. ``actions``: the server
+    takes ``action`` as one more op of its documents; ProvMnS itself has none. Filters are not sent: there is
+    no filter language that all servers share, so ours is applied to what the server sends.
+    """
+
+    root: str
+    document: int = 200
+    span: Span = Span.ELEMENT
+    concurrency: int = 8
+    patience: float = 20.0
+    actions: bool = False
+    scope_spelling: ScopeSpelling = ScopeSpelling.EXPLODED
+
+
+class Http(Protocol):
+    """What is needed of :class:`~ran_datajobs.plugins.client.PeerHttp`."""
+
+    async def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        result: bool = False,
+    ) -> Exchange:
+        """Send one request and read its whole answer."""
+        ...
+
+
+class _Refused(Struct, frozen=True):
+    """The server changed nothing, and will not."""
+
+    refusal: Refusal
+
+
+class _Away(Struct, frozen=True):
+    """Nothing reached the server, or it did not look at it, for as long as patience lasted."""
+
+    cause: str
+
+
+class _AnswerLost(Struct, frozen=True):
+    """The server may have done it. ``done_with``: it answered, so it is not still at it."""
+
+    cause: str
+    done_with: bool
+
+
+class _Applied(Struct, frozen=True):
+    """The server did it."""
+
+
+_Sent = _Applied | _Refused | _Away | _AnswerLost
+
+
+class ProvMnsElement:
+    """An :class:`~ran_datajobs.dmi.element.Element` over HTTP; ``http`` may be shared by many."""
+
+    def __init__(
+        self,
+        server: ProvMnsServer,
+        http: Http,
+        aliases: Aliases | None = None,
+        model: Model | None = None,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        """``model``: what the classes are, by stage 2; the one of this package where none is given."""
+        self._server = server
+        self._model = model or load()
+        self._sleep = sleep
+        self._http = http
+        self._aliases = aliases or Aliases()
+        self._slots = asyncio.Semaphore(server.concurrency)
+        self._patch_type = JSON_PATCH_3GPP
+        self._reader = ProvMnsReader(self._ask, self._aliases, server.scope_spelling, self._patience)
+
+    async def write(self, operations: Sequence[Operation], mode: ActivationMode) -> Sequence[Outcome]:
+        """See :class:`~ran_datajobs.dmi.element.Element`."""
+        patience = self._patience()
+        edits = [self._edit(operation) for operation in operations]
+        if mode is ActivationMode.STOP_ON_ERROR:
+            return await self._up_to_the_first_failure(edits, patience)
+        return await self._by_element(edits, patience)
+
+    def read(self, operation: Operation) -> AsyncIterator[ReadChunk]:
+        """See :class:`~ran_datajobs.dmi.element.Element`."""
+        return self._reader.read(operation)
+
+    def _patience(self) -> Patience:
+        return Patience(self._server.patience, self._sleep)
+
+    def _edit(self, operation: Operation) -> Edit | ErrorDetail:
+        if operation.op is Op.ACTION and not self._server.actions:
+            return faults.malformed(operation.path, "this element takes no actions: ProvMnS has none")
+        return read_edit(operation)
+
+    async def _up_to_the_first_failure(
+        self, edits: Sequence[Edit | ErrorDetail], patience: Patience
+    ) -> list[Outcome]:
+        """In the order of the operations, whatever they concern."""
+        place = next((at for at, each in enumerate(edits) if isinstance(each, ErrorDetail)), len(edits))
+        readable = [each for each in edits[:place] if isinstance(each, Edit)]
+        outcomes = await self._run(readable, True, patience)
+        if place < len(edits) and _all_succeeded(outcomes) and isinstance(bad := edits[place], ErrorDetail):
+            outcomes.append(Outcome(OperationState.FAILED, (bad,)))
+        return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
+
+    async def _by_element(self, edits: Sequence[Edit | ErrorDetail], patience: Patience) -> list[Outcome]:
+        """What concerns one ManagedElement in its order, and beside it what concerns others."""
+        outcomes = [
+            Outcome(OperationState.FAILED, (each,)) if isinstance(each, ErrorDetail) else _NOT_STARTED
+            for each in edits
+        ]
+
+        async def run(places: Sequence[int]) -> None:
+            group = [each for place in places if isinstance(each := edits[place], Edit)]
+            for place, outcome in zip(places, await self._run(group, False, patience), strict=True):
+                outcomes[place] = outcome
+
+        for step in independent(edits, self._server.span):
+            async with asyncio.TaskGroup() as group:
+                for places in step:
+                    group.create_task(run(places))
+        return outcomes
+
+    async def _run(self, edits: Sequence[Edit], stop: bool, patience: Patience) -> list[Outcome]:
+        """The outcomes of consecutive operations, in as few documents as may be."""
+        outcomes: list[Outcome] = []
+        for first, end in documents(edits, self._server.span, self._server.document):
+            outcomes += await self._document(edits[first:end], stop, patience)
+            if stop and not _all_succeeded(outcomes):
+                break
+        return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
+
+    async def _document(self, edits: Sequence[Edit], stop: bool, patience: Patience) -> list[Outcome]:
+        match await self._send(edits, patience):
+            case _Applied():
+                return [_SUCCEEDED] * len(edits)
+            case _Refused(refusal) if len(edits) == 1:
+                return [Outcome(OperationState.FAILED, (refusal.error,))]
+            case _Refused(refusal):
+                return await self._apart(edits, refusal.bad, stop, patience)
+            case _Away(cause):
+                return self._failed(edits, cause, stop)
+            case _AnswerLost(cause, done_with):
+                return await self._look(edits, cause, done_with, stop)
+            case sent:
+                assert_never(sent)
+
+    async def _apart(
+        self, edits: Sequence[Edit], bad: int | None, stop: bool, patience: Patience
+    ) -> list[Outcome]:
+        """A refused document, cut around the operation to blame; in halves where none is named."""
+        cuts = {bad, bad + 1} if bad is not None and bad < len(edits) else {len(edits) // 2}
+        outcomes: list[Outcome] = []
+        for end in sorted({*cuts, len(edits)} - {0}):
+            outcomes += await self._document(edits[len(outcomes) : end], stop, patience)
+            if stop and not _all_succeeded(outcomes):
+                break
+        return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
+
+    def _failed(self, edits: Sequence[Edit], cause: str, stop: bool) -> list[Outcome]:
+        """Nothing was executed."""
+        outcomes = [
+            Outcome(OperationState.FAILED, (_away(edit, cause),)) for edit in (edits[:1] if stop else edits)
+        ]
+        return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
+
+    async def _look(self, edits: Sequence[Edit], cause: str, done_with: bool, stop: bool) -> list[Outcome]:
+        """A document whose answer was lost: SUCCEEDED when the objects show it; FAILED when they show that
+        it was not applied and the server is no longer at it; else UNKNOWN."""
+        found = await self._found(edits)
+        match Settled.OPEN if found is None else settled(edits, found, self._model):
+            case Settled.DONE:
+                return [_SUCCEEDED] * len(edits)
+            case Settled.NOT_DONE if done_with:
+                return self._failed(edits, cause, stop)
+            case _:
+                return [Outcome(OperationState.UNKNOWN, (_away(edit, cause),)) for edit in edits]
+
+    async def _found(self, edits: Sequence[Edit]) -> Found | None:
+        found: dict[str, dict[str, object] | None] = {}
+        for key in dict.fromkeys(edit.key for edit in edits):
+            attributes = await self._reader.attributes_of(key)
+            if isinstance(attributes, ErrorDetail):
+                return None
+            found[key] = attributes
+        return found
+
+    async def _send(self, edits: Sequence[Edit], patience: Patience) -> _Sent:
+        """One document, again while it provably was not looked at and patience lasts."""
+        waits = patience.waits()
+        while True:
+            exchange = await self._call(edits)
+            match exchange:
+                case Broken(cause):
+                    return _AnswerLost(cause, done_with=False)
+                case NotSent(cause):
+                    away, wish = cause, None
+                case Answered(status) if status in NOT_PROCESSED:
+                    away, wish = f"it answers {status}", seconds_of(exchange.retry_after)
+                case Answered(status) if status in {200, 201, 204}:
+                    return _Applied()
+                case Answered(415) if self._patch_type == JSON_PATCH_3GPP:
+                    self._patch_type = JSON_PATCH_VND_3GPP
+                    continue
+                case Answered(status, body) if (400 <= status < 500 and status != 408) or status == 501:
+                    return _Refused(read_refusal(status, body, self._asked(edits)))
+                case Answered(status):
+                    return _AnswerLost(f"it answers {status}", done_with=status == 500)
+            if not await waits.pause(wish):
+                return _Away(away)
+
+    def _asked(self, edits: Sequence[Edit]) -> Asked:
+        first = edits[0]
+        return Asked(first.key, target_of(edits), self._aliases, first.pointer, first.fragment)
+
+    async def _call(self, edits: Sequence[Edit]) -> Exchange:
+        target = target_of(edits)
+        if target:
+            body = document(edits, target, self._aliases)
+            return await self._ask("PATCH", uri_of(target, self._aliases), body, self._patch_type)
+        # Only an object directly below the root, by itself: there is no resource to patch it in.
+        edit = edits[0]
+        if edit.op is Op.REMOVE:
+            return await self._ask("DELETE", uri_of(edit.key, self._aliases))
+        return await self._ask("PUT", uri_of(edit.key, self._aliases), resource(edit, self._aliases), JSON)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        content_type: str = "",
+        accept: str = JSON,
+        result: bool = False,
+    ) -> Exchange:
+        headers = {"Accept": accept} | ({"Content-Type": content_type} if body is not None else {})
+        async with self._slots:
+            return await self._http.exchange(
+                method, self._server.root.rstrip("/") + path, body=body, headers=headers, result=result
+            )
+
+
+def _all_succeeded(outcomes: Sequence[Outcome]) -> bool:
+    return all(outcome.state is OperationState.SUCCEEDED for outcome in outcomes)
+
+
+def _away(edit: Edit, cause: str) -> ErrorDetail:
+    return ErrorDetail(
+        type="SERVER_ERROR",
+        bad_data_node=faults.node(edit.key, edit.pointer),
+        reason="OTHER",
+        title="The element did not answer",
+        detail=cause,
+    )

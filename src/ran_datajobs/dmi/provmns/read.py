@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads of a ProvMnS server: scope and names go to it, what its language cannot say is applied here."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, Protocol
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct
+
+from ran_datajobs.dmi.element import ReadChunk
+from ran_datajobs.dmi.provmns.answers import Placed, objects_in
+from ran_datajobs.dmi.provmns.documents import uri_of
+from ran_datajobs.dmi.provmns.error_bodies import read_refusal
+from ran_datajobs.dmi.provmns.names import Aliases
+from ran_datajobs.dmi.provmns.nodes import Asked
+from ran_datajobs.dmi.provmns.retry import Patience
+from ran_datajobs.errors import InvalidFdn, InvalidFilter
+from ran_datajobs.model import ErrorDetail, Operation, ScopeType
+from ran_datajobs.nrm import faults, fdn
+from ran_datajobs.nrm.names import class_of
+from ran_datajobs.nrm.select import FlatObject, Selection, flat_objects, picks, selection_of
+from ran_datajobs.plugins.answers import NOT_PROCESSED, seconds_of
+from ran_datajobs.plugins.client import Answered, Broken, Exchange, NotSent
+from ran_datajobs.plugins.wire import JSON, TREE_FLAT, TREE_HIERARCHICAL
+
+ACCEPT: Final = f"{TREE_FLAT}, {TREE_HIERARCHICAL};q=0.9, {JSON};q=0.8"
+_TRIES: Final = 3
+_CHUNK: Final = 500
+
+
+class ScopeSpelling(enum.StrEnum):
+    """How a server wants the scope in the query."""
+
+    EXPLODED = "exploded"  # ?scopeType=…&scopeLevel=…, up to 19.1
+    JSON = "json"  # ?scope={"scopeType":…,"scopeLevel":…}, from 19.2
+
+
+class Ask(Protocol):
+    """Sends one request to the server; ``path`` begins below its root."""
+
+    async def __call__(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        content_type: str = "",
+        accept: str = JSON,
+        result: bool = False,
+    ) -> Exchange: ...
+
+
+class _Scope(Struct, frozen=True, rename="camel", omit_defaults=True):
+    scope_type: ScopeType
+    scope_level: int | None = None
+
+
+class _TooMuch(Struct, frozen=True):
+    """The answer was larger than the bound."""
+
+
+class ProvMnsReader:
+    """Gets objects of one server."""
+
+    def __init__(
+        self, ask: Ask, aliases: Aliases, spelling: ScopeSpelling, patience: Callable[[], Patience]
+    ) -> None:
+        """``patience`` is made anew for each request."""
+        self._ask = ask
+        self._aliases = aliases
+        self._spelling = spelling
+        self._patience = patience
+
+    async def read(self, operation: Operation) -> AsyncIterator[ReadChunk]:
+        """The selected objects in pre-order, in chunks."""
+        try:
+            base = fdn.key(fdn.split_path(operation.path)[0])
+            wanted = selection_of(operation, class_of(base))
+        except (InvalidFdn, InvalidFilter) as error:
+            yield ReadChunk((), True, (faults.malformed(operation.path, str(error)),))
+            return
+        async for objects in self._subtree(base, base, wanted):
+            if isinstance(objects, ErrorDetail):
+                yield ReadChunk((), True, (objects,))
+                return
+            for first in range(0, len(objects), _CHUNK):
+                yield ReadChunk(tuple(objects[first : first + _CHUNK]), False)
+        yield ReadChunk((), True)
+
+    async def attributes_of(self, key: str) -> dict[str, Any] | ErrorDetail | None:
+        """The attributes of one object; None when there is none; why that cannot be told otherwise."""
+        found = await self._get(key, Selection())
+        if isinstance(found, _TooMuch):
+            return _too_much(key)
+        if isinstance(found, ErrorDetail):
+            return None if found.reason == "TARGET_DATA_NODE_NOT_FOUND" else found
+        for each, attributes in found:
+            if each == key:
+                return attributes
+        return _unread(key, "The element's answer cannot be read", "it lacks the object asked for")
+
+    async def _subtree(
+        self, base: str, top: str, wanted: Selection
+    ) -> AsyncIterator[list[FlatObject] | ErrorDetail]:
+        """What ``wanted``, seen from ``base``, selects at and below ``top``. An answer over the bound is
+        asked for in parts: the top, then what is below each of its children."""
+        level = _depth(top) - _depth(base)
+        found = await self._get(top, _from(wanted, level))
+        match found:
+            case ErrorDetail():
+                yield found
+            case _TooMuch():
+                if wanted.deepest is not None and level >= wanted.deepest:
+                    yield _too_much(top)
+                    return
+                async for part in self._in_parts(base, top, wanted, level):
+                    yield part
+            case _:
+                placed = ((key, _depth(key) - _depth(base), attributes) for key, attributes in found)
+                yield list(flat_objects(picks(placed, wanted)))
+
+    async def _in_parts(
+        self, base: str, top: str, wanted: Selection, level: int
+    ) -> AsyncIterator[list[FlatObject] | ErrorDetail]:
+        if wanted.reaches(level):
+            own = await self._get(top, Selection())
+            if isinstance(own, ErrorDetail | _TooMuch):
+                yield own if isinstance(own, ErrorDetail) else _too_much(top)
+                return
+            yield list(flat_objects(picks(((key, level, attributes) for key, attributes in own), wanted)))
+        children = await self._get(top, Selection(1, 1, nothing=True))
+        if isinstance(children, ErrorDetail | _TooMuch):
+            yield children if isinstance(children, ErrorDetail) else _too_much(top)
+            return
+        for key, _ in children:
+            async for part in self._subtree(base, key, wanted):
+                yield part
+
+    async def _get(self, base: str, wanted: Selection) -> list[Placed] | _TooMuch | ErrorDetail:
+        """The objects that the server gives for a scope; nothing else of it is selected here."""
+        path = uri_of(base, self._aliases)
+        names = self._names(base, wanted)
+        waits = self._patience().waits()
+        unfinished = 0
+        while True:
+            exchange = await self._ask("GET", path + self._query(wanted, names), accept=ACCEPT, result=True)
+            wish = None
+            match exchange:
+                case Answered(200, body) if body is not None:
+                    return self._objects(base, wanted, body, whole=names is None)
+                case Answered(200 | 413):
+                    return _TooMuch()
+                case Answered(204):
+                    return []
+                case Answered(404) if names:
+                    # Nothing of what was asked for, or no such object: ask for its name alone.
+                    there = await self._get(base, Selection())
+                    return there if isinstance(there, ErrorDetail) else []
+                case NotSent(cause):
+                    pass
+                case Answered(status) if status in NOT_PROCESSED:
+                    cause, wish = f"it answers {status}", seconds_of(exchange.retry_after)
+                case Answered(status, body) if status < 500 and status != 408:
+                    return read_refusal(status, body, Asked(base, base, self._aliases)).error
+                case Answered(status):
+                    cause = f"it answers {status}"
+                    unfinished += 1
+                case Broken(cause):
+                    unfinished += 1
+            if unfinished == _TRIES or not await waits.pause(wish):
+                return _unread(base, "The element did not answer", cause)
+
+    def _objects(
+        self, base: str, wanted: Selection, body: bytes, *, whole: bool
+    ) -> list[Placed] | ErrorDetail:
+        """The objects of an answer at the levels that were asked for. ``whole``: with all attributes, so
+        that a base that is asked for alone cannot be missing."""
+        try:
+            placed = objects_in(msgspec.json.decode(body), base, self._aliases)
+        except (
+            msgspec.DecodeError,
+            UnicodeDecodeError,
+            RecursionError,
+            InvalidFdn,
+            LookupError,
+            TypeError,
+        ) as error:
+            return _unread(base, "The element's answer cannot be read", repr(error)[:300])
+        level = _depth(base)
+        found = [each for each in placed if wanted.reaches(_depth(each[0]) - level)]
+        if whole and wanted.deepest == 0 and not any(key == base for key, _ in found):
+            return _unread(base, "The element's answer cannot be read", "it lacks the object asked for")
+        return found
+
+    def _query(self, wanted: Selection, names: list[str] | None) -> str:
+        scope = _scope(wanted)
+        parts: list[str] = []
+        if scope.scope_type is not ScopeType.BASE_ONLY:
+            if self._spelling is ScopeSpelling.JSON:
+                parts.append("scope=" + quote(msgspec.json.encode(scope), safe=""))
+            else:
+                parts.append(f"scopeType={scope.scope_type}")
+                if scope.scope_level is not None:
+                    parts.append(f"scopeLevel={scope.scope_level}")
+        if names is not None:
+            parts.append("attributes=" + ",".join(quote(name, safe="") for name in names))
+        return "?" + "&".join(parts) if parts else ""
+
+    def _names(self, base: str, wanted: Selection) -> list[str] | None:
+        """The attributes to ask for, in the server's names: what is selected and what the filter looks at.
+        None: all. None of them: the names of objects alone."""
+        names = set(wanted.filter.attributes) if wanted.filter is not None else set()
+        if not wanted.nothing:
+            if not wanted.pointers or () in wanted.pointers:
+                return None
+            names.update(pointer[0] for pointer in wanted.pointers)
+        only = class_of(base) if wanted.deepest == 0 else None
+        return sorted({theirs for name in names for theirs in self._aliases.their_names(only, name)})
+
+
+def _scope(wanted: Selection) -> _Scope:
+    if wanted.deepest is None:
+        return _Scope(ScopeType.BASE_ALL)
+    if wanted.shallowest == wanted.deepest:
+        only = wanted.deepest == 0
+        return _Scope(ScopeType.BASE_ONLY) if only else _Scope(ScopeType.BASE_NTH_LEVEL, wanted.deepest)
+    return _Scope(ScopeType.BASE_SUBTREE, wanted.deepest)
+
+
+def _from(wanted: Selection, level: int) -> Selection:
+    """The same selection, seen from an object ``level`` levels further down."""
+    if not level:
+        return wanted
+    deepest = None if wanted.deepest is None else wanted.deepest - level
+    return Selection(
+        max(wanted.shallowest - level, 0), deepest, wanted.filter, wanted.pointers, wanted.nothing
+    )
+
+
+def _depth(key: str) -> int:
+    return key.count("/") + 1 if key else 0
+
+
+def _too_much(key: str) -> ErrorDetail:
+    return _unread(key, "The object is larger than an answer may be")
+
+
+def _unread(key: str, title: str, detail: str = "") -> ErrorDetail:
+    return ErrorDetail("SERVER_ERROR", faults.node(key), "OTHER", title, detail)

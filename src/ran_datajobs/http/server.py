@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Serve one ASGI application on granian, inside this process's event loop, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+from ran_datajobs.errors import WrongUse
+from ran_datajobs.http.open_files import for_peers
+from ran_datajobs.http.ports import free_port
+
+_START_DEADLINE: Final = 15.0
+_STOP_DEADLINE: Final = 3.0
+_MOST_CLIENTS: Final = 1024
+_OPEN_FOR_EACH: Final = 2
+"""Files and sockets that a client needs: its connection, and the object that is sent to it."""
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    app: Any, host: str, port: int, *, tls_cert: Path | None = None, tls_key: Path | None = None
+) -> AsyncIterator[str]:
+    """Serve ``app`` while the block runs; gives its address, for example ``http://127.0.0.1:8080``.
+
+    Port 0 takes a free one. On leaving, connections that are still open get 3 s. Raises WrongUse when the
+    port is taken or the address is not this machine's.
+    """
+    if port == 0:
+        port = free_port(host)
+    check_bindable(host, port)
+    server = Server(
+        app,
+        address=host,
+        port=port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=1024,
+        backpressure=min(_MOST_CLIENTS, max(1, for_peers() // _OPEN_FOR_EACH)),
+        http1_settings=HTTP1Settings(header_read_timeout=30_000, keep_alive=True, max_buffer_size=1 << 20),
+        log_enabled=False,
+        ssl_cert=tls_cert,
+        ssl_key=tls_key,
+    )
+    task = asyncio.create_task(server.serve())
+    try:
+        await _accepts(host, port, task)
+        scheme = "https" if tls_cert else "http"
+        yield f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    finally:
+        server.stop()  # type: ignore[no-untyped-call]  # granian types its start alone
+        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+            async with asyncio.timeout(_STOP_DEADLINE):
+                await asyncio.shield(task)
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def check_bindable(host: str, port: int) -> None:
+    """Raise WrongUse, with a port that is free, when nothing can listen on ``host:port``."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise WrongUse(f"port {port} is taken: try --port {free_port(host)}") from error
+            raise WrongUse(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+async def _accepts(host: str, port: int, task: asyncio.Task[None]) -> None:
+    async with asyncio.timeout(_START_DEADLINE):
+        while True:
+            if task.done():
+                task.result()
+                raise WrongUse(f"the server on {host}:{port} ended while it started")
+            try:
+                _, writer = await asyncio.open_connection(host, port)
+            except OSError:
+                await asyncio.sleep(0.01)
+            else:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+                return

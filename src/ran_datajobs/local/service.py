@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The supervisor of a service: its database, its schema, and a process for each role."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import os
+import shutil
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+from ran_datajobs.api import paths
+from ran_datajobs.config import PREFIX, Settings
+from ran_datajobs.errors import StoreUnavailable, WrongUse
+from ran_datajobs.http.open_files import check_limit
+from ran_datajobs.local.postgres import EmbeddedPostgres
+from ran_datajobs.local.supervisor import OWNER_FILE, Program, claim_port, keep_running, owned
+from ran_datajobs.telemetry import SHARED_FOLDER, Event, Logger
+
+READY_WITHIN: Final = 5.0
+"""Seconds in which the API that was started must answer whether it is ready; it is asked again."""
+
+_KILLED_A_MOMENT_AGO: Final = 2.0
+_LONGEST_PAUSE: Final = 5.0
+_WIPE_TRIES: Final = 40
+_ENDING: Final = 0.8
+"""Seconds of the grace that a process gets to write down what the rest of it brought, and to go."""
+
+_DATABASE_ENDING: Final = 0.3
+"""Seconds that the database gets, last of all, for a checkpoint; without it, the next start recovers."""
+
+
+class Service:
+    """A service whose processes run."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.address = settings.effective_api_root
+        self._kept: list[asyncio.Task[None]] = []
+
+    def keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have ``work`` running as long as the service."""
+        self._kept.append(asyncio.create_task(work))
+
+    async def until(self, done: Coroutine[Any, Any, Any]) -> None:
+        """Wait for ``done``; raise what a process could not be kept running for, if that comes first."""
+        waiting = asyncio.create_task(done)
+        try:
+            await asyncio.wait((waiting, *self._kept), return_when=asyncio.FIRST_COMPLETED)
+            for task in self._kept:
+                if task.done():
+                    task.result()
+            if waiting.done():
+                waiting.result()
+        finally:
+            waiting.cancel()
+
+    async def end(self) -> None:
+        """Stop everything that is kept, all at once."""
+        for task in self._kept:
+            task.cancel()
+        await asyncio.gather(*self._kept, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def running_service(
+    settings: Settings,
+    log: Logger,
+    stop: asyncio.Event,
+    *,
+    output: Path | None = None,
+    beside: Sequence[Program] = (),
+    wipe: bool = False,
+) -> AsyncIterator[Service]:
+    """A service that answers, while the block runs. ``stop`` ends the wait for it.
+
+    ``output`` takes the lines of its processes; ``beside`` runs as long as the service; ``wipe`` empties the
+    data dir first. Raises WrongUse when the data dir has another owner, the port is taken, or the system lets
+    too few files be open.
+    """
+    check_limit()
+    with owned(settings.data_dir) as unclean:
+        patience = _KILLED_A_MOMENT_AGO if unclean else 0.0
+        settings = settings.with_changes(
+            port=await claim_port(settings.host, settings.port, patience=patience)
+        )
+        if settings.metrics_port is not None:
+            await claim_port(settings.host, settings.metrics_port, patience=patience, flag="--metrics-port")
+        if wipe:
+            await asyncio.to_thread(_empty, settings.data_dir)
+        service = Service(settings)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(service.end)
+            for program in beside:
+                service.keep(keep_running(program, log, grace=settings.shutdown_grace))
+            schema = asyncio.create_task(asyncio.to_thread(import_module, "ran_datajobs.store.database"))
+            embedded = settings.database_url is None
+            if embedded:
+                _forget_other_databases()
+                url = await stack.enter_async_context(_database(settings.data_dir, log))
+                settings = settings.with_changes(database_url=url)
+                stack.push_async_callback(service.end)  # before the database
+            await schema  # loaded while the database started
+            await _migrate(str(settings.database_url), log, stop, pooled=not embedded)
+            figures = _fresh(settings.data_dir / "metrics")
+            await stack.enter_async_context(_metrics_served(settings, figures, log))
+            for role in settings.roles:
+                program = program_of(f"serve-{role}", settings, output, **{SHARED_FOLDER: str(figures)})
+                for _ in range(settings.workers if role == "worker" else 1):
+                    service.keep(keep_running(program, log, grace=settings.shutdown_grace))
+            if "api" in settings.roles:
+                await service.until(_answers(settings, stop))
+            log.info(Event.SERVICE_STARTED, role=",".join(settings.roles), address=service.address)
+            yield service
+            log.info(Event.SERVICE_STOPPED, role=",".join(settings.roles))
+
+
+def program_of(
+    command: str, settings: Settings, output: Path | None, *arguments: str, **variables: str
+) -> Program:
+    """A command of ours as a program with exactly these settings."""
+    settings = settings.with_changes(shutdown_grace=max(0.0, settings.shutdown_grace - _ENDING))
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    environment = inherited | settings.environment() | variables
+    return Program(command.removeprefix("serve-"), (command, *arguments), environment, output)
+
+
+@contextlib.asynccontextmanager
+async def _metrics_served(settings: Settings, figures: Path, log: Logger) -> AsyncIterator[None]:
+    """Serve the figures of this group's processes on a port of their own, where one is set."""
+    if settings.metrics_port is None:
+        yield
+        return
+    from ran_datajobs.api.group_metrics import build
+    from ran_datajobs.http.server import serving
+
+    app = build(settings, figures, log)
+    async with serving(
+        app, settings.host, settings.metrics_port, tls_cert=settings.tls_cert, tls_key=settings.tls_key
+    ) as address:
+        log.info(Event.SERVICE_STARTED, role="metrics", address=address)
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _database(data_dir: Path, log: Logger) -> AsyncIterator[str]:
+    """URL of the embedded PostgreSQL, kept running while the block does."""
+    server = EmbeddedPostgres(data_dir, say=lambda line: log.info(Event.DATABASE_EMBEDDED, line=line))
+    watching: asyncio.Task[None] | None = None
+    try:
+        url = await server.start()
+        watching = asyncio.create_task(server.watch())
+        yield url
+    finally:
+        if watching is not None:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+        await server.stop(grace=_DATABASE_ENDING)
+
+
+def _forget_other_databases() -> None:
+    """What the shell says of another PostgreSQL (PGSSLMODE and the like) is not about the embedded one."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
+
+
+async def _migrate(url: str, log: Logger, stop: asyncio.Event, *, pooled: bool) -> None:
+    """Bring the schema up to date; wait for a database that is away and for older workers until ``stop``.
+
+    ``pooled``: there may be a pooler in front, which is looked at.
+    """
+    from ran_datajobs.store.database import Database, check_sessions
+
+    pause = 0.2
+    while not stop.is_set():
+        try:
+            if pooled:
+                await check_sessions(url)
+            database = await Database.open(url, size=2)
+            try:
+                await _unless(stop, _migrated(database.migrate, log))
+            finally:
+                await database.close()
+        except StoreUnavailable as error:
+            log.warning(Event.DATABASE_AWAY, cause=str(error), pause=pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        else:
+            return
+
+
+async def _migrated(migrate: Callable[[Callable[[str], None]], Awaitable[int | None]], log: Logger) -> None:
+    version = await migrate(lambda cause: log.warning(Event.SCHEMA_WAITS, cause=cause))
+    if version is not None:
+        log.info(Event.SCHEMA_MIGRATED, version=version)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Return when ``work`` is done; cancel it when ``stop`` comes first."""
+    tasks = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _answers(settings: Settings, stop: asyncio.Event) -> None:
+    """Return when the API says that it is ready, or when ``stop`` is set."""
+    while not stop.is_set() and not await asyncio.to_thread(_ready, settings):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 0.05)
+
+
+def _ready(settings: Settings) -> bool:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
+    if settings.scheme == "https":
+        ourselves = ssl._create_unverified_context()  # noqa: S323 - our own child, on this machine
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            host, settings.port, timeout=READY_WITHIN, context=ourselves
+        )
+    else:
+        connection = http.client.HTTPConnection(host, settings.port, timeout=READY_WITHIN)
+    try:
+        connection.request("GET", paths.READYZ)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _empty(folder: Path) -> None:
+    """Remove all but the owner's file; an earlier run that was killed may be writing its last bytes."""
+    for entry in folder.iterdir():
+        if entry.name == OWNER_FILE:
+            continue
+        for _ in range(_WIPE_TRIES):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+            if not entry.exists():
+                break
+            time.sleep(0.05)
+        else:
+            raise WrongUse(f"{entry} cannot be removed: choose another --data-dir")
+
+
+def _fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder

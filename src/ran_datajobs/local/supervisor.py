@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The processes of one service: started, watched, restarted and ended together; and who owns a data dir.
+
+Every child is this package run again (``python -m ran_datajobs …``). A child that is worth restarting is:
+with growing pauses. One that says it was used wrongly (exit status 2) ends the whole group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+from msgspec import Struct
+
+from ran_datajobs.config import check_home
+from ran_datajobs.errors import WrongUse
+from ran_datajobs.local.child_process import end, exit_of, tied_to_parent
+from ran_datajobs.telemetry import SHARED_FOLDER, Event, Logger, forget_process
+
+WRONG_USE: Final = 2
+"""The exit status of a process that was used wrongly: starting it again cannot help."""
+
+OWNER_FILE: Final = "owner.json"
+"""In a data dir: who owns it, locked as long as that process lives."""
+
+_FIRST_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 10.0
+_STEADY_AFTER: Final = 30.0
+_PORTS_TRIED: Final = 200
+
+
+class Program(Struct, frozen=True):
+    """What one child runs: this package with ``arguments``, and with ``environment`` as all its variables."""
+
+    name: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    output: Path | None = None
+    """Its lines are appended here; ``None``: they go where ours go."""
+
+
+async def keep_running(program: Program, log: Logger, *, grace: float) -> None:
+    """Start ``program`` and start it again whenever it ends, until cancelled; then end it.
+
+    It gets SIGTERM and ``grace`` seconds, then SIGKILL. When we die, the kernel kills it. Raises
+    WrongUse when it ends with status 2, and what kept it from being started the first time: later the
+    machine may be short of something, and it is tried again. Call it from the main thread.
+    """
+    pause = _FIRST_PAUSE
+    process = _start(program)
+    while True:
+        began = time.monotonic()
+        log.info(Event.PROCESS_STARTED, role=program.name, pid=process.pid)
+        try:
+            status = await exit_of(process)
+        finally:
+            await end(process, (signal.SIGTERM, grace))
+            if SHARED_FOLDER in program.environment:
+                forget_process(Path(program.environment[SHARED_FOLDER]), process.pid)
+        log.warning(Event.PROCESS_ENDED, role=program.name, pid=process.pid, status=status)
+        if status == WRONG_USE:
+            raise WrongUse(f"the {program.name} process cannot run: see its message above")
+        if time.monotonic() - began > _STEADY_AFTER:
+            pause = _FIRST_PAUSE
+        started = None
+        while started is None:
+            await asyncio.sleep(pause)
+            log.info(Event.PROCESS_RESTARTED, role=program.name, pause=pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            try:
+                started = _start(program)
+            except (OSError, subprocess.SubprocessError) as error:
+                log.warning(Event.PROCESS_NOT_STARTED, role=program.name, cause=str(error))
+        process = started
+
+
+def _start(program: Program) -> subprocess.Popen[bytes]:
+    with contextlib.ExitStack() as stack:
+        output: IO[bytes] | None = None
+        if program.output is not None:
+            output = stack.enter_context(program.output.open("ab"))
+        return subprocess.Popen(
+            [sys.executable, "-m", "ran_datajobs", *program.arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=dict(program.environment),
+            start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends us in order
+            preexec_fn=tied_to_parent(signal.SIGKILL),
+        )
+
+
+@contextlib.contextmanager
+def signals_stop() -> Iterator[asyncio.Event]:
+    """An event that is set by SIGINT, SIGTERM and SIGHUP while the block runs (inside a running loop)."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for signum in signals:
+        loop.add_signal_handler(signum, stop.set)
+    try:
+        yield stop
+    finally:
+        for signum in signals:
+            loop.remove_signal_handler(signum)
+
+
+# --- one owner per data dir --------------------------------------------------------------------------
+
+
+class _Owner(Struct, frozen=True):
+    pid: int
+    command: str
+    since: str
+
+
+@contextlib.contextmanager
+def owned(data_dir: Path) -> Iterator[bool]:
+    """Own ``data_dir`` while the block runs. True when the last owner did not end in order.
+
+    The kernel gives the lock back however we end. Raises WrongUse that names the present owner.
+    """
+    with _locked(data_dir) as file:
+        unclean = bool(file.read(1))
+        _write(file, _Owner(os.getpid(), shlex.join(sys.argv), time.strftime("%FT%TZ", time.gmtime())))
+        try:
+            yield unclean
+        finally:
+            _write(file, None)
+
+
+def check_unowned(data_dir: Path) -> None:
+    """Raise WrongUse that names the owner of ``data_dir``, when it has one at this moment."""
+    with _locked(data_dir):
+        pass
+
+
+@contextlib.contextmanager
+def _locked(data_dir: Path) -> Iterator[IO[bytes]]:
+    """The file of the owner, locked while the block runs; the data dir is made where it is missing."""
+    check_home(data_dir)
+    try:
+        data_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        handle = os.open(data_dir / OWNER_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise WrongUse(
+            f"the data dir {data_dir} cannot be used: {error.strerror}; choose another with --data-dir"
+        ) from error
+    with os.fdopen(handle, "r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise WrongUse(f"the data dir {data_dir} cannot be locked: {error.strerror}") from error
+            raise WrongUse(
+                f"the data dir {data_dir} belongs to {_owner_in(file)}; stop it, or choose another --data-dir"
+            ) from error
+        yield file
+
+
+def _write(file: IO[bytes], owner: _Owner | None) -> None:
+    file.seek(0)
+    file.truncate()
+    if owner is not None:
+        file.write(msgspec.json.encode(owner))
+    file.flush()
+
+
+def _owner_in(file: IO[bytes]) -> str:
+    file.seek(0)
+    try:
+        owner = msgspec.json.decode(file.read(4096), type=_Owner)
+    except msgspec.DecodeError:
+        return "another process"
+    return f"process {owner.pid} ({owner.command}) since {owner.since}"
+
+
+# --- ports -------------------------------------------------------------------------------------------
+
+
+async def claim_port(host: str, port: int, *, patience: float = 0.0, flag: str = "--port") -> int:
+    """``port`` when it is free on ``host``; for 0 any free one. It is not held: whoever serves binds it.
+
+    ``patience`` seconds are given to an earlier owner that was killed a moment ago. Raises WrongUse with
+    the next free port for ``flag``.
+    """
+    deadline = time.monotonic() + patience
+    while (found := _bindable(host, port)) is None:
+        if time.monotonic() >= deadline:
+            free = next(
+                (p for p in range(port + 1, min(port + _PORTS_TRIED, 65536)) if _bindable(host, p)), 0
+            )
+            raise WrongUse(f"port {port} of {host} is in use: try {flag} {free}")
+        await asyncio.sleep(0.05)
+    return found
+
+
+def _bindable(host: str, port: int) -> int | None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except PermissionError as error:
+            raise WrongUse(
+                f"port {port} of {host} is not allowed to this user: try a port above 1023"
+            ) from error
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return None
+            raise WrongUse(f"cannot listen on {host}: {error.strerror or error}") from error
+        bound: int = probe.getsockname()[1]
+        return bound

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The keys of a request: which are known, and what becomes of the others. Pure.
+
+======================================================== ==================================================
+a key                                                    becomes
+======================================================== ==================================================
+of the envelope, known in whatever case                  its value is read
+that stands twice in the envelope, in whatever case      a 400
+of something that is described and not offered yet,      a 422: nobody relies on what is not there
+unless its value is ``null``
+of the envelope, one edit away from a known one that     a 400 that says which: it is a slip of the pen
+does not stand there itself
+any other                                                ignored, and told in the answer and in the job
+======================================================== ==================================================
+
+Keys of operations are exact, blanks around them trimmed, and never taken for a slip: other systems add keys
+of their own. A read's keys mean nothing in a write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from ran_datajobs.http.json_body import pointer_step, shortened
+from ran_datajobs.model import Ignored, IgnoredKey
+from ran_datajobs.planning.problems import Problems
+
+ENVELOPE: Final = {
+    key.lower(): key
+    for key in ("dataAcceptType", "dataContentType", "name", "activationMode", "priority", "after", "data")
+}
+"""The keys of an envelope by their lower-case form."""
+
+NOT_OFFERED: Final = {
+    name.lower(): name for name in ("validation", "preview", "basedOn", "skipUnchanged", "expect", "undoable")
+}
+"""What a submit can ask for one day, as a key or as a query parameter, by its lower-case form."""
+
+DRY_RUN: Final = "dryRun"
+"""The query parameter that keeps a submit from being executed. As a key it would not."""
+
+MAX_TOLD: Final = 100
+"""So many ignored keys are listed."""
+
+MAX_APART: Final = 100_000
+"""So many names of operations' keys beside the listed ones are told apart; more are not counted."""
+
+STANDS_TWICE: Final = "stands twice; keys are matched without regard to case"
+
+_NAMES_NOT_OFFERED: Final = frozenset(NOT_OFFERED.values())
+_NEAR: Final = ENVELOPE | NOT_OFFERED | {DRY_RUN.lower(): DRY_RUN}
+
+
+class UnknownKeys:
+    """Collects the keys of one request that are not known.
+
+    With ``not_offered`` or ``slips`` a new request is refused; one that was accepted before they were known
+    is carried out all the same.
+    """
+
+    def __init__(self) -> None:
+        self.not_offered = Problems()
+        self.slips = Problems()
+        self._pointers: list[str] = []
+        self._names: dict[str, int] = {}
+        self._other_names: set[str] = set()
+
+    @property
+    def refused(self) -> bool:
+        """True when a new request is refused."""
+        return bool(self.not_offered.count or self.slips.count)
+
+    @property
+    def ignored(self) -> Ignored | None:
+        """The keys that are ignored: those of the envelope, then those of operations, as they came."""
+        keys = [IgnoredKey(pointer=pointer) for pointer in self._pointers[:MAX_TOLD]]
+        keys += [IgnoredKey(name=name, count=count) for name, count in self._names.items()]
+        count = len(self._pointers) + len(self._names) + len(self._other_names)
+        return Ignored(tuple(keys[:MAX_TOLD]), count) if count else None
+
+    def in_envelope(self, pairs: Sequence[tuple[str, Any]]) -> None:
+        """Judge every key of an envelope that is not in :data:`ENVELOPE`. ``pairs``: all keys and values."""
+        there = {spelt.lower() for spelt, _ in pairs}
+        seen: set[str] = set()
+        for spelt, value in pairs:
+            key, pointer = spelt.lower(), f"#/{pointer_step(spelt)}"
+            if key in ENVELOPE:
+                continue
+            if key in seen:
+                self.slips.add(pointer, STANDS_TWICE)
+            elif key in NOT_OFFERED:
+                if value is not None:
+                    self.not_offered.add(pointer, not_offered(key))
+            elif key == DRY_RUN.lower() and value is not None and value is not False:
+                self.slips.add(pointer, f"is a query parameter and no key of a body: ?{DRY_RUN}=true")
+            elif near := [known for known in _NEAR if known not in there and one_edit_apart(key, known)]:
+                names = " or ".join(_NEAR[known] for known in near)
+                self.slips.add(pointer, f"is not a key of a request: did you mean {names}?")
+            else:
+                self._pointers.append(pointer)
+            seen.add(key)
+
+    def in_operation(self, pointer: str, name: str, *, is_null: bool) -> None:
+        """Judge one key of the operation at ``pointer`` that is not one of its own."""
+        if name not in _NAMES_NOT_OFFERED:
+            self._ignore(shortened(name))
+        elif not is_null:
+            self.not_offered.add(f"{pointer}/{name}", not_offered(name.lower()))
+
+    def _ignore(self, name: str) -> None:
+        if name in self._names:
+            self._names[name] += 1
+        elif len(self._names) < MAX_TOLD:
+            self._names[name] = 1
+        elif len(self._other_names) < MAX_APART:
+            self._other_names.add(name)
+
+
+def not_offered(key: str) -> str:
+    """What to say of a ``key`` of :data:`NOT_OFFERED`."""
+    return f"{NOT_OFFERED[key]} is not offered yet: take it out, nothing would come of it"
+
+
+def one_edit_apart(one: str, other: str) -> bool:
+    """True when ``one`` becomes ``other`` by one character that is added, left out or changed, or by two
+    neighbours that change places (Damerau's distance is 1)."""
+    if one == other or abs(len(one) - len(other)) > 1:
+        return False
+    start = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
+    if start is None:
+        return True
+    one, other = one[start:], other[start:]
+    if len(one) != len(other):
+        return one[1:] == other or one == other[1:]
+    return one[1:] == other[1:] or (one[1::-1] == other[:2] and one[2:] == other[2:])

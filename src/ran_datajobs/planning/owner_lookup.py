@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who owns each of many managed objects, told together. Pure.
+
+One by one, an object's owner is looked up under its FDN, then under each shorter prefix. For many objects it
+is quicker to cut all their paths at the depth of the deepest alternate ids first: an inventory has few
+depths, most have one.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from ran_datajobs.inventory.owners import Owner, Owners
+from ran_datajobs.nrm import fdn
+
+_FEW: Final = 64
+_MOST_DEPTHS: Final = 3
+
+
+def owners_of(paths: Sequence[str], owners: Owners) -> list[Owner | None]:
+    """The owner of the object that each operation's path names, in order.
+
+    The paths are those of checked operations: what their FDNs are is beyond doubt.
+    """
+    if len(paths) > _FEW and len(owners.depths) <= _MOST_DEPTHS:
+        text = "\n".join(paths) + "\n"
+        if _all_plain(text):
+            return _told_together(paths, text, owners)
+    return [owners.owner_of(fdn.key_of_path(path)) for path in paths]
+
+
+def _all_plain(text: str) -> bool:
+    """True when each FDN, but for its leading slash, is its own :func:`ran_datajobs.nrm.fdn.key`."""
+    return text.isascii() and "%" not in text and "," not in text and "?" not in text
+
+
+def _told_together(paths: Sequence[str], text: str, owners: Owners) -> list[Owner | None]:
+    found: list[Owner | None] = [None] * len(paths)
+    missing: Sequence[int] = range(len(paths))
+    for depth in sorted(owners.depths, reverse=True):
+        prefixes = _prefixes(depth)(text)
+        deepest = owners.under(prefixes)
+        if len(missing) == len(paths):
+            found = deepest
+        else:
+            for place, owner in zip(missing, deepest, strict=True):
+                found[place] = owner
+        if None not in deepest:
+            break
+        missing = [place for place, owner in zip(missing, deepest, strict=True) if owner is None]
+        text = "\n".join([paths[place] for place in missing]) + "\n"
+    return found
+
+
+@functools.cache
+def _prefixes(depth: int) -> Callable[[str], list[str]]:
+    """Gives the first ``depth`` RDNs of each line, a plain path, as a key; empty when it has fewer."""
+    rdns = "/".join([r"[ !\"$-.0-~]++"] * depth)
+    return re.compile(rf"/?({rdns}|).*\n").findall

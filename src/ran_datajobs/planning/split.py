@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Split a request by who owns each managed object: one sub-job per (DMI plugin, data producer). Pure.
+
+An operation belongs to the CM handle with the longest alternate id that is a whole-RDN prefix of its FDN. A
+read that reaches below its base goes also to the handles there. Planning the same request over the same
+owners twice gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from ran_datajobs.inventory.owners import Owner, Owners
+from ran_datajobs.model import ActivationMode, JobType, Op, Operation, Reason, ScopeType
+from ran_datajobs.nrm import fdn
+from ran_datajobs.nrm import filter as nrm_filter
+from ran_datajobs.planning.envelope import cut_open, read_envelope
+from ran_datajobs.planning.keys import UnknownKeys
+from ran_datajobs.planning.operations import in_pieces
+from ran_datajobs.planning.owner_lookup import owners_of
+from ran_datajobs.planning.packing import PackedArray, Packer
+from ran_datajobs.planning.problems import Problems
+from ran_datajobs.planning.request import JobRequest, read_accepted
+from ran_datajobs.plugins.port import PluginProfile
+from ran_datajobs.plugins.wire import (
+    Dialect,
+    OnapOperation,
+    SeedOperation,
+    SeedWrite,
+    encode_operations,
+    onap_operation,
+    seed_operation,
+)
+
+_UNPACKED: Final = 32 * 1024 * 1024
+"""Bytes of encoded operations from which on what is there of all sub-jobs is packed."""
+
+_UNLIMITED: Final = None
+_BASE_ONLY: Final = 0
+
+_writes: Final = msgspec.json.Decoder(list[SeedWrite])
+
+
+class PlannedSubJob(Struct, frozen=True):
+    """One sub-job: how many operations, and ``body``, the JSON array for ``data`` of the create call,
+    zstd, which has ``size`` bytes."""
+
+    plugin: PluginProfile
+    data_producer_id: str
+    operations: int
+    body: bytes
+    size: int
+
+
+class RefusedOperation(Struct, frozen=True):
+    """An operation, or one part of a fanned-out read, that no plugin gets. ``position`` counts from 0."""
+
+    position: int
+    operation: Operation
+    reason: Reason
+    detail: str
+
+
+class Plan(Struct, frozen=True):
+    """What becomes of a request.
+
+    ``sub_jobs`` are in order of first appearance and keep the request's order within. ``operations`` counts
+    the request's lines. ``parts_of`` says of each operation with several parts, by id text, how many there
+    are: one per sub-job that has it and one per entry of ``refused`` that has it.
+    """
+
+    sub_jobs: list[PlannedSubJob]
+    refused: list[RefusedOperation]
+    parts_of: dict[str, int]
+    operations: int
+
+
+class _Draft:
+    """A sub-job that is being filled, its operations in the plugin's dialect."""
+
+    __slots__ = ("_array", "_count", "_producer", "is_onap", "lines", "plugin")
+
+    def __init__(self, plugin: PluginProfile, producer: str) -> None:
+        self.plugin = plugin
+        self.is_onap = plugin.dialect == Dialect.ONAP
+        self._producer = producer
+        self.lines: list[SeedWrite | SeedOperation | OnapOperation] = []
+        """Operations with what the plugin needs of their CM handles; more may be appended."""
+        self._array = PackedArray()
+        self._count = 0
+
+    def encode(self) -> int:
+        """Encode what was added; its bytes. The sooner the quicker: what was just decoded is still at
+        hand."""
+        if not self.lines:
+            return 0
+        encoded = encode_operations(self.lines)[1:-1]
+        self._array.add(encoded)
+        self._count += len(self.lines)
+        self.lines.clear()
+        return len(encoded)
+
+    def pack(self, packer: Packer) -> None:
+        """Pack what was encoded."""
+        self._array.pack(packer)
+
+    def planned(self, packer: Packer) -> PlannedSubJob:
+        """The finished sub-job."""
+        self.encode()
+        body = self._array.whole(packer)
+        return PlannedSubJob(self.plugin, self._producer, self._count, body, self._array.size + 1)
+
+
+class _Splitting:
+    """One run of a split. Operations come in order, in pieces: all writes, or all reads."""
+
+    def __init__(self, activation_mode: ActivationMode, owners: Owners) -> None:
+        self._owners = owners
+        self._stops = activation_mode is ActivationMode.STOP_ON_ERROR
+        self._drafts: dict[tuple[int, str], _Draft] = {}
+        self._raw = functools.lru_cache(maxsize=1024)(Raw)  # many handles have the same properties
+        self._refused: list[RefusedOperation] = []
+        self._parts_of: dict[str, int] = {}
+        self._classes_of_filter: dict[str | tuple[str, ...], frozenset[str]] = {}
+        self._operations = 0
+        self._packer = Packer()
+        self._unpacked = 0
+
+    def plan(self) -> Plan:
+        """What became of everything that was placed."""
+        sub_jobs = [draft.planned(self._packer) for draft in self._drafts.values()]
+        return Plan(sub_jobs, self._refused, self._parts_of, self._operations)
+
+    def place_writes(self, lines: list[SeedWrite]) -> None:
+        """Place the next writes. What they carry of CM handles is overwritten."""
+        owners = owners_of([line.path for line in lines], self._owners)
+        properties_of, remove = self._raw, Op.REMOVE
+        drafts: dict[str, _Draft] = {}  # by data producer alone: the plugin is compared
+        for position, (line, owner) in enumerate(zip(lines, owners, strict=True), self._operations):
+            if owner is None:
+                detail = f"no CM handle owns {fdn.key_of_path(line.path)}"
+                self._refuse(position, _operation(line), Reason.UNMATCHED, detail)
+                continue
+            draft = drafts.get(owner.data_producer_id)
+            if draft is None or draft.plugin is not owner.plugin:
+                draft = self._draft_for(position, line, owner)
+                if draft is None:
+                    continue
+                drafts[owner.data_producer_id] = draft
+            tag, properties = owner.module_set_tag, properties_of(owner.private_properties)
+            if draft.is_onap:
+                draft.lines.append(onap_operation(_operation(line), tag, properties))
+                continue
+            if line.op is remove:
+                line.value = UNSET  # some clients write null for what they leave out
+            line.module_set_tag = tag or None
+            line.private_properties = properties
+            draft.lines.append(line)
+        self._operations += len(lines)
+        for draft in drafts.values():
+            self._unpacked += draft.encode()
+        if self._unpacked >= _UNPACKED:
+            for draft in self._drafts.values():
+                draft.pack(self._packer)
+            self._unpacked = 0
+
+    def place_reads(self, operations: list[Operation]) -> None:
+        """Place the next reads, each once per (plugin, data producer): a producer answers for everything that
+        it has below the base."""
+        for position, operation in enumerate(operations, self._operations):
+            key = fdn.key_of_path(operation.path)
+            lanes: dict[tuple[int, str], Owner] = {}
+            for owner in self._read_owners(operation, key):
+                lanes.setdefault((owner.plugin.plugin_id, owner.data_producer_id), owner)
+            for owner in lanes.values():
+                draft = self._draft_for(position, operation, owner)
+                if draft is not None:
+                    with_properties = onap_operation if draft.is_onap else seed_operation
+                    draft.lines.append(
+                        with_properties(operation, owner.module_set_tag, self._raw(owner.private_properties))
+                    )
+            if not lanes:
+                detail = f"no CM handle owns or lies below {key}"
+                self._refuse(position, operation, Reason.UNMATCHED, detail)
+            elif len(lanes) > 1:
+                self._parts_of[operation.id_text] = len(lanes)
+        self._operations += len(operations)
+
+    def _read_owners(self, operation: Operation, key: str) -> Iterator[Owner]:
+        base = self._owners.owner_of(key)
+        if base is not None:
+            yield base
+        level = self._reach(operation, key)
+        if level != _BASE_ONLY:
+            yield from self._owners.owners_below(key, level)
+
+    def _reach(self, operation: Operation, key: str) -> int | None:
+        """How many levels below its base a read reaches; None: all of them."""
+        scope = operation.scope
+        if isinstance(scope, UnsetType):
+            return _UNLIMITED if self._filter_reaches_below(operation, key) else _BASE_ONLY
+        if scope.scope_type is ScopeType.BASE_ONLY:
+            return _BASE_ONLY
+        if scope.scope_type is ScopeType.BASE_ALL:
+            return _UNLIMITED
+        return scope.scope_level
+
+    def _filter_reaches_below(self, operation: Operation, key: str) -> bool:
+        """True when the filter names another class than the base's (ONAP's read example)."""
+        if isinstance(operation.filter, UnsetType):
+            return False
+        classes = self._classes_of_filter.get(operation.filter)
+        if classes is None:
+            texts = (operation.filter,) if isinstance(operation.filter, str) else operation.filter
+            classes = nrm_filter.all_of([nrm_filter.parse(text) for text in texts]).classes
+            self._classes_of_filter[operation.filter] = classes
+        base_class = key.rpartition("/")[2].partition("=")[0].partition(".")[0]
+        return not classes <= {base_class}
+
+    def _draft_for(self, position: int, operation: SeedWrite | Operation, owner: Owner) -> _Draft | None:
+        """The sub-job for an owner's operations; None, and the operation refused, when it takes none."""
+        plugin = owner.plugin
+        if not owner.data_producer_id:
+            detail = f"CM handle {owner.cm_handle} has no dataProducerIdentifier"
+            self._refuse(position, _operation(operation), Reason.NO_DATA_PRODUCER, detail)
+            return None
+        if self._stops and not plugin.stop_on_error:
+            detail = f"the DMI plugin of CM handle {owner.cm_handle} does not offer STOP_ON_ERROR"
+            self._refuse(position, _operation(operation), Reason.MODE_NOT_SUPPORTED, detail)
+            return None
+        lane = (plugin.plugin_id, owner.data_producer_id)
+        draft = self._drafts.get(lane)
+        if draft is None:
+            draft = self._drafts[lane] = _Draft(plugin, owner.data_producer_id)
+        return draft
+
+    def _refuse(self, position: int, operation: Operation, reason: Reason, detail: str) -> None:
+        self._refused.append(RefusedOperation(position, operation, reason, detail))
+
+
+def split(request: JobRequest, owners: Owners) -> Plan:
+    """Sub-jobs in order of first appearance, refused operations, and the parts of fanned-out reads."""
+    splitting = _Splitting(request.activation_mode, owners.snapshot())
+    if request.type is JobType.READ:
+        splitting.place_reads(request.operations)
+    else:
+        splitting.place_writes([SeedWrite(o.op, o.path, o.operation_id, o.value) for o in request.operations])
+    return splitting.plan()
+
+
+def split_accepted(body: bytes, owners: Owners) -> Plan:
+    """:func:`split` of a body that passed :func:`~ran_datajobs.planning.request.check_request`.
+
+    Nothing is checked again, and writes of the usual kind are only decoded: some thousand at a time, each
+    encoded for its plugin soon after.
+    """
+    return _split_usual_writes(body, owners.snapshot()) or split(read_accepted(body), owners)
+
+
+def _split_usual_writes(body: bytes, owners: Owners) -> Plan | None:
+    """The plan of writes with exactly the known keys; None for everything else."""
+    cut = cut_open(body)
+    if cut is None:
+        return None
+    mode = read_envelope(cut.envelope, Problems(), UnknownKeys()).activation_mode
+    splitting = _Splitting(mode, owners)
+    try:
+        for lines in in_pieces(body, cut, _writes):
+            if lines[0].op is Op.READ:
+                return None
+            splitting.place_writes(lines)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return splitting.plan()
+
+
+def _operation(line: SeedWrite | Operation) -> Operation:
+    """A write as the request had it, without the data of a CM handle."""
+    if isinstance(line, Operation):
+        return line
+    return Operation(line.op, line.path, line.operation_id, UNSET if line.op is Op.REMOVE else line.value)

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each operation must look like: rules that the request alone can show (TS 32.158 §6.4.3). Pure.
+
+A rule answers with (field, detail) pairs; none means that the operation is well formed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from ran_datajobs.errors import InvalidFdn, InvalidFilter
+from ran_datajobs.model import Op, Scope, ScopeType
+from ran_datajobs.nrm import fdn
+from ran_datajobs.nrm import filter as nrm_filter
+from ran_datajobs.planning.operations import Line, WriteLine
+
+MAX_FRAGMENT: Final = 4000
+"""Longest fragment of a path, in characters."""
+
+MAX_NAMES: Final = 1000
+"""Most attributes, fields or filters of one read."""
+
+MAX_SCOPE_LEVEL: Final = fdn.MAX_RDNS
+
+MAX_DEPTH: Final = 200
+"""Deepest nesting of a value."""
+
+Findings = tuple[tuple[str, str], ...]
+"""(field, detail) of everything that is wrong with an operation."""
+
+_NONE: Final[Findings] = ()
+_ALL_ATTRIBUTES: Final = frozenset({"/attributes", "attributes"})
+_NO_VALUE: Final = memoryview(b"")
+_OPENING_BRACE: Final = ord("{")
+_ACTION_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_BAD_TILDE: Final = re.compile(r"~(?![01])")
+_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
+_members: Final = msgspec.json.Decoder(dict[str, Raw])
+
+
+def judged(line: WriteLine) -> Findings:
+    """What is wrong with a line."""
+    fdn_text, fragment = fdn.split_path(line.path)
+    try:
+        fdn.key(fdn_text)
+    except InvalidFdn as error:
+        return (("path", str(error)), *_judged_without_fdn(line, fragment))
+    return _judged_without_fdn(line, fragment)
+
+
+def _judged_without_fdn(line: WriteLine, fragment: str | None) -> Findings:
+    if fragment is not None and (len(fragment) > MAX_FRAGMENT or not fragment.isprintable()):
+        return (("path", f"what follows '#' must be printable, with at most {MAX_FRAGMENT} characters"),)
+    if line.op is Op.READ and isinstance(line, Line):
+        return _read(line, fragment)
+    written = UNSET if line.op is Op.REMOVE else line.value
+    value = _NO_VALUE if isinstance(written, UnsetType) else memoryview(written)
+    if len(value) > 2 * MAX_DEPTH and too_deep(bytes(value)):
+        return (("value", f"is nested deeper than {MAX_DEPTH}"),)
+    return _WRITES[line.op](fragment, value)
+
+
+def too_deep(value: bytes) -> bool:
+    """True when a JSON value nests deeper than MAX_DEPTH."""
+    if value.count(b"[") + value.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for bracket in _BRACKETS.finditer(value):
+        if bracket[1]:
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif bracket[2]:
+            depth -= 1
+    return False
+
+
+# --- writes: the value's JSON tokens, empty when there is none ---------------------------------------
+
+
+def _add(fragment: str | None, value: memoryview) -> Findings:
+    attribute = _NONE if fragment is None else _attribute(fragment)
+    if not value:
+        return (("value", "is missing: the object, or the attribute's value"), *attribute)
+    if fragment is None and not _is_object(value):
+        return (("value", 'must be an object: {"id": …, "attributes": {…}}'),)
+    return attribute
+
+
+def _replace(fragment: str | None, value: memoryview) -> Findings:
+    if fragment is None:
+        return (("path", "replace is not for objects: name an attribute, #/attributes/name, or use merge"),)
+    attribute = _attribute(fragment)
+    if fragment in _ALL_ATTRIBUTES:
+        attribute = (("path", "replace is for one attribute: name it, #/attributes/name, or use merge"),)
+    if not value:
+        return (("value", "is missing: the attribute's new value"), *attribute)
+    return attribute
+
+
+def _merge(fragment: str | None, value: memoryview) -> Findings:
+    attributes = _NONE if fragment is None else _all_attributes(fragment)
+    if not _is_object(value):
+        return (("value", "must be an object with the attributes to merge"), *attributes)
+    return attributes
+
+
+def _remove(fragment: str | None, _: memoryview) -> Findings:
+    """A value is ignored: RFC 6902 §4 lets a reader, and ONAP's clients send one."""
+    return _NONE if fragment is None else _attribute(fragment)
+
+
+def _action(fragment: str | None, value: memoryview) -> Findings:
+    if fragment is None or not _ACTION_NAME.fullmatch(fragment):
+        return (("path", "lacks the name of an action: FDN#ActionName"),)
+    if not _is_object(value) or "input" not in _members.decode(value):
+        return (("value", 'must be an object with "input"'),)
+    return _NONE
+
+
+def _test(fragment: str | None, value: memoryview) -> Findings:
+    if fragment is None:
+        return (("path", "test needs an attribute: FDN#/attributes/name"),)
+    if not value:
+        return (("value", "is missing: the value that the attribute should have"), *_attribute(fragment))
+    return _attribute(fragment)
+
+
+_WRITES: Final[dict[Op, Callable[[str | None, memoryview], Findings]]] = {
+    Op.ADD: _add,
+    Op.REPLACE: _replace,
+    Op.MERGE: _merge,
+    Op.REMOVE: _remove,
+    Op.ACTION: _action,
+    Op.TEST: _test,
+}
+
+
+def _attribute(fragment: str) -> Findings:
+    try:
+        if len(fdn.attribute_pointer(fragment)) < 2:
+            return (("path", "names no attribute: FDN#/attributes/name"),)
+    except InvalidFdn as error:
+        return (("path", str(error)),)
+    return _NONE
+
+
+def _all_attributes(fragment: str) -> Findings:
+    try:
+        if len(fdn.attribute_pointer(fragment)) > 1:
+            return (("path", "merge is for all attributes: end the path with #/attributes, or with the FDN"),)
+    except InvalidFdn as error:
+        return (("path", str(error)),)
+    return _NONE
+
+
+def _is_object(value: memoryview) -> bool:
+    return bool(value) and value[0] == _OPENING_BRACE
+
+
+# --- reads -------------------------------------------------------------------------------------------
+
+
+def names(written: list[str] | str) -> tuple[str, ...]:
+    """A list of names as it is, or split from one comma-separated string."""
+    if isinstance(written, str):
+        return tuple(name for part in written.split(",") if (name := part.strip()))
+    return tuple(written)
+
+
+def _read(line: Line, fragment: str | None) -> Findings:
+    found: list[tuple[str, str]] = []
+    if fragment is not None:
+        found.append(("path", "a read names an object; attributes go into 'attributes' or 'fields'"))
+    if not isinstance(line.value, UnsetType) and bytes(line.value) != b"null":
+        found.append(("value", "is superfluous: a read takes none"))
+    if line.attributes is not None:
+        found.extend(_names("attributes", names(line.attributes)))
+    if line.fields is not None:
+        pointers = names(line.fields)
+        found.extend(_names("fields", pointers))
+        if any(_BAD_TILDE.search(pointer) for pointer in pointers):
+            found.append(("fields", "a JSON Pointer has only ~0 and ~1 after a '~'"))
+    if line.filter is not None:
+        found.extend(_filters(line.filter))
+    if line.scope is not None:
+        found.extend(_scope(line.scope))
+    return tuple(found)
+
+
+def _names(field: str, given: tuple[str, ...]) -> Findings:
+    if len(given) > MAX_NAMES:
+        return ((field, f"has {len(given)} entries, at most {MAX_NAMES} are read"),)
+    for number, name in enumerate(given, 1):
+        if not (name.strip() and name.isprintable()):
+            return ((field, f"entry {number} is empty, or has a character that cannot be printed"),)
+    return _NONE
+
+
+def _filters(given: list[str] | str) -> Findings:
+    """Each string by itself, then all of them together: they must all hold."""
+    texts = [given] if isinstance(given, str) else given
+    if len(texts) > MAX_NAMES:
+        return (("filter", f"has {len(texts)} entries, at most {MAX_NAMES} are read"),)
+    parsed: list[nrm_filter.Filter] = []
+    faults: list[tuple[str, str]] = []
+    for number, text in enumerate(texts):
+        try:
+            parsed.append(nrm_filter.parse(text))
+        except InvalidFilter as error:
+            faults.append(("filter" if isinstance(given, str) else f"filter/{number}", str(error)))
+    if not faults and len(parsed) > 1:
+        try:
+            nrm_filter.all_of(parsed)
+        except InvalidFilter as error:
+            faults.append(("filter", error.detail))
+    return tuple(faults)
+
+
+def _scope(scope: Scope) -> Findings:
+    level = scope.scope_level
+    if level is None:
+        if scope.scope_type is ScopeType.BASE_NTH_LEVEL:
+            return (("scope/scopeLevel", "is missing: BASE_NTH_LEVEL needs it"),)
+    elif not 0 <= level <= MAX_SCOPE_LEVEL:
+        return (("scope/scopeLevel", f"must be an integer from 0 to {MAX_SCOPE_LEVEL}"),)
+    return _NONE

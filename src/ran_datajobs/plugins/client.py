@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One bounded HTTP exchange with a peer that is not trusted.
+
+Every outcome is a value. The one distinction that matters to a caller is kept exactly: whether it is
+proven that nothing was sent.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import ssl
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+import msgspec
+from aiohttp.http_exceptions import ContentEncodingError
+from msgspec import Struct
+from yarl import URL
+
+from ran_datajobs.http.open_files import for_peers
+
+MIB: Final = 1024 * 1024
+_WHOLE_UP_TO: Final = 512 * 1024
+
+
+MOST_CALLS: Final = 1024
+"""Maximum number of calls that one process has under way."""
+
+
+def most_calls() -> int:
+    """How many calls one process may have under way: some of what may be open is for unused connections."""
+    return min(MOST_CALLS, max(1, for_peers() * 3 // 4))
+
+
+MOST_DELETES: Final = 256
+"""Maximum number of DELETEs, beside the other calls, that one process has under way."""
+
+
+def most_deletes() -> int:
+    """How many DELETEs one process may have under way. As many connections again may be kept unused."""
+    return min(MOST_DELETES, max(1, for_peers() // 16))
+
+
+class HttpBounds(Struct, frozen=True):
+    """Bounds of the exchanges of one :class:`PeerHttp`. Times in seconds, sizes in bytes.
+
+    A result may have ``result_bytes``, or ``operation_bytes`` for each of its operations if that is more. No
+    line of an answer's head is longer than ``header_bytes``, and no head has more than ``headers`` of them.
+
+    ``idle``: how long an unused connection is kept. It is shorter than what servers usually grant
+    (5 s and more), so that a create rarely meets a connection that is just being closed.
+    """
+
+    connect: float = 5.0
+    total: float = 60.0
+    result_total: float = 300.0
+    answer_bytes: int = MIB
+    result_bytes: int = 64 * MIB
+    operation_bytes: int = 1024
+    header_bytes: int = 128 * 1024
+    headers: int = 256
+    per_host: int = 64
+    connections: int = msgspec.field(default_factory=most_calls)
+    idle: float = 3.0
+
+    def result_limit(self, operations: int) -> int:
+        """Most bytes of a result about so many operations."""
+        return max(self.result_bytes, operations * self.operation_bytes)
+
+
+class Answered(Struct, frozen=True):
+    """The peer answered in full. ``body`` is ``None`` when it was larger than ``bound`` bytes."""
+
+    status: int
+    body: bytes | None
+    content_type: str = ""
+    retry_after: str | None = None
+    bound: int = 0
+
+
+class NotSent(Struct, frozen=True):
+    """It is proven that no byte of the request reached the peer."""
+
+    cause: str
+
+
+class Broken(Struct, frozen=True):
+    """The exchange ended without a full answer; the request may have arrived."""
+
+    cause: str
+
+
+Exchange = Answered | NotSent | Broken
+
+# Raised by aiohttp before it has a connection, so before a byte is written: no slot or no connection in
+# time; refused, unreachable, no such host; certificate or TLS handshake refused; not an http address.
+_NOTHING_SENT: Final = (
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.InvalidURL,
+)
+
+
+class PeerHttp:
+    """The shared HTTP client of all peers: no redirects, no cookies, no proxies from the environment,
+    certificates verified, connections bounded per host. DELETEs have connections of their own, so that they
+    wait for no other call. Use as an async context manager."""
+
+    def __init__(self, bounds: HttpBounds | None = None, trust: ssl.SSLContext | None = None) -> None:
+        self.bounds = bounds or HttpBounds()
+        self._trust = trust
+        self._session: aiohttp.ClientSession | None = None
+        self._deletes: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connections, deletes = self.bounds.connections, most_deletes()
+        self._session = self._opened(connections, for_peers() - connections - 2 * deletes)
+        self._deletes = self._opened(deletes, deletes)
+        return self
+
+    def _opened(self, limit: int, unused: int) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=_Connector(
+                unused,
+                limit=limit,
+                limit_per_host=self.bounds.per_host,
+                keepalive_timeout=self.bounds.idle,
+                ssl=True if self._trust is None else self._trust,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            raise_for_status=False,
+            max_line_size=self.bounds.header_bytes,
+            max_field_size=self.bounds.header_bytes,
+            max_headers=self.bounds.headers,
+        )
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for session in (self._session, self._deletes):
+            if session is not None:
+                await session.close()
+        self._session = self._deletes = None
+
+    async def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        result: bool = False,
+        operations: int = 0,
+        patience: float | None = None,
+    ) -> Exchange:
+        """Send one request and read its whole answer.
+
+        ``url`` is taken as it is, already percent-encoded. ``result`` chooses the larger bounds, of which
+        the size grows with the ``operations`` that the result is about. ``patience``: seconds that may pass
+        until the answer begins, and then without a byte of it.
+        """
+        session = self._deletes if method == "DELETE" else self._session
+        if session is None:
+            return NotSent("the client is closed")
+        bounds = self.bounds
+        limit = bounds.result_limit(operations) if result else bounds.answer_bytes
+        total = bounds.result_total if result else bounds.total
+        timeout = aiohttp.ClientTimeout(
+            total=total, connect=bounds.connect, sock_connect=bounds.connect, sock_read=patience
+        )
+        try:
+            address = URL(url, encoded=True)
+        except ValueError:
+            return NotSent("not a usable address")
+        try:
+            async with session.request(
+                method, address, data=_sendable(body), headers=headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                return Answered(
+                    response.status,
+                    await _bounded(response, limit),
+                    response.content_type if "Content-Type" in response.headers else "",
+                    response.headers.get("Retry-After"),
+                    limit,
+                )
+        except _NOTHING_SENT as error:
+            return NotSent(_cause(error, bounds))
+        except aiohttp.SocketTimeoutError:
+            return Broken(f"nothing came for {patience or total:.3g} s")
+        except TimeoutError:
+            return Broken(f"no whole answer within {total:g} s")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return Broken(_cause(error, bounds))
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Closes a connection after its call where there are as many unused ones as may be open."""
+
+    def __init__(self, unused: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._unused = unused
+
+    def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
+        unused = sum(map(len, self._conns.values()))
+        super()._release(key, protocol, should_close=should_close or unused >= self._unused)
+
+
+def _sendable(body: bytes | None) -> bytes | io.BytesIO | None:
+    """A large body is written in pieces, so that the loop goes on meanwhile."""
+    return io.BytesIO(body) if body is not None and len(body) > _WHOLE_UP_TO else body
+
+
+async def _bounded(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
+    """The body; ``None``, and the connection dropped, once it exceeds ``limit`` bytes after decompression."""
+    if response.content_length is not None and response.content_length > limit:
+        response.close()
+        return None
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > limit:
+            response.close()
+            return None
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _cause(error: BaseException, bounds: HttpBounds) -> str:
+    """A cause for people, without the address: it may hold credentials."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return "no connection in time"
+        case aiohttp.ClientConnectorDNSError():
+            return "no such host"
+        case aiohttp.ClientConnectorCertificateError():
+            return "its certificate is not trusted"
+        case aiohttp.ClientConnectorSSLError():
+            return "TLS handshake failed"
+        case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
+            return "connection refused"
+        case aiohttp.ClientConnectorError(os_error=OSError(errno=errno.EMFILE | errno.ENFILE)):
+            return "no connection was left on this machine (ulimit -n)"
+        case aiohttp.ClientConnectorError():
+            return "unreachable"
+        case aiohttp.InvalidURL():
+            return "not a usable address"
+        case aiohttp.ServerDisconnectedError() | ConnectionResetError():
+            return "connection closed before the answer"
+        case aiohttp.ClientPayloadError(__cause__=ContentEncodingError()):
+            return "the answer's body is not compressed as its head says"
+        case aiohttp.ClientPayloadError():
+            return "connection closed within the answer"
+        case aiohttp.ClientResponseError(message=message) if message.startswith("Got more than"):
+            return f"a line of the answer's head is longer than {bounds.header_bytes} bytes"
+        case aiohttp.ClientResponseError(message=message) if message.startswith("Too many headers"):
+            return f"the answer's head has more than {bounds.headers} lines"
+        case aiohttp.ClientResponseError(message=message) if message.startswith("Can not decode"):
+            return "the answer's body is compressed in a way that was not offered"
+        case aiohttp.ClientResponseError():
+            return "the answer is not HTTP"
+        case _:
+            return f"connection failed ({type(error).__name__})"

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The port to a DMI plugin: create, status, result, cancel of one data-producer job.
+
+Every call answers with a value; a bad peer is data, never an exception. Sources: the seed page's DMI calls
+(ONAP CPS-NCMP data jobs), ONAP's DMI OpenAPI.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from ran_datajobs.model import ActivationMode, Response, Status
+
+
+class PluginProfile(Struct, frozen=True):
+    """What the inventory knows of one DMI plugin.
+
+    ``give_up`` and ``sub_job_timeout`` are seconds. ``idempotent``: honours ``Idempotency-Key``.
+    ``stop_on_error``: honours ``activationMode``. ``bulk_cancel``: can cancel a whole data job by one call.
+    """
+
+    plugin_id: int
+    url: str
+    dialect: str = "seed"
+    idempotent: bool = False
+    stop_on_error: bool = False
+    give_up: float = 120.0
+    sub_job_timeout: float = 3600.0
+    read_slots: int = 4
+    bulk_cancel: bool = False
+
+
+class CreateCall(Struct, frozen=True):
+    """One sub-job to start. ``operations`` is the JSON array that goes into ``data``, already encoded."""
+
+    job_id: str
+    sub_job_id: str
+    data_producer_id: str
+    destination: str
+    accept_type: str
+    content_type: str
+    activation_mode: ActivationMode
+    is_read: bool
+    operations: bytes
+
+
+class JobAddress(Struct, frozen=True):
+    """Names one data-producer job at its plugin.
+
+    ``operations``: how many the sub-job has, where known; the bound of its result grows with them.
+    ``patience``: seconds that a fetch of its result may stand still, where that is bounded.
+    """
+
+    job_id: str
+    data_producer_id: str
+    data_producer_job_id: str
+    destination: str
+    is_read: bool
+    operations: int = 0
+    patience: float | None = None
+
+
+class Created(Struct, frozen=True):
+    """The plugin took the sub-job under this id (200, 201 or 202)."""
+
+    data_producer_job_id: str
+
+
+class Refused(Struct, frozen=True):
+    """The plugin said no for good (4xx but 408, 425, 429); nothing was executed."""
+
+    cause: str
+
+
+class NotArrived(Struct, frozen=True):
+    """The call provably did not arrive (connection refused, 429, 503): a repeat is safe.
+
+    ``retry_after`` is the plugin's wish in seconds. ``answered``: the plugin itself said so.
+    """
+
+    cause: str
+    retry_after: float | None = None
+    answered: bool = False
+
+
+class OutcomeUnknown(Struct, frozen=True):
+    """Time-out, reset after sending, 500, 502, 504, or a 2xx without a usable id: it may have arrived.
+
+    ``answered``: there was an answer, of no use.
+    """
+
+    cause: str
+    answered: bool = False
+
+
+class Polled(Struct, frozen=True):
+    """The plugin told this status."""
+
+    status: Status
+
+
+class Lost(Struct, frozen=True):
+    """404 or 410: the plugin does not know the job (any more)."""
+
+    cause: str
+
+
+class NoAnswer(Struct, frozen=True):
+    """A poll, fetch or cancel without a usable answer; a repeat is safe.
+
+    ``answered``: there was one, of no use.
+    """
+
+    cause: str
+    retry_after: float | None = None
+    answered: bool = False
+
+
+class Nameless(Struct, frozen=True):
+    """An entry of a plugin's list that tells an outcome and does not say of which operation.
+
+    The ``operation_id`` of ``response`` is empty.
+    """
+
+    response: Response
+
+
+class Untold(Struct, frozen=True):
+    """An entry of a plugin's list that tells no outcome. ``operation_id``: of the operation that it names."""
+
+    operation_id: str | int | None = None
+
+
+Entry = Response | Nameless | Untold
+"""One entry of a plugin's list: an outcome with its operation, or what is left of one."""
+
+
+class Responses(Struct, frozen=True):
+    """The outcomes of the operations, as the plugin listed them."""
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def responses(self) -> tuple[Response, ...]:
+        """The entries that name their operation and tell its outcome."""
+        return tuple(entry for entry in self.entries if isinstance(entry, Response))
+
+
+class OnTopic(Struct, frozen=True):
+    """The objects of a read follow as messages on this internal topic."""
+
+    topic: str
+
+
+class NoOutcomes(Struct, frozen=True):
+    """204: the plugin gives no outcomes; its status alone tells."""
+
+
+class ForeignBody(Struct, frozen=True):
+    """A result in which nothing looks like an outcome, kept as it came (NCMP's rule: results are data)."""
+
+    body: bytes
+    content_type: str
+
+
+class UnreadableBody(Struct, frozen=True):
+    """A result that cannot be read as outcomes, kept as it came; ``cause`` in words."""
+
+    body: bytes
+    content_type: str
+    cause: str
+
+
+class Unfetchable(Struct, frozen=True):
+    """The plugin refuses the result for good (a 4xx but 404, 408, 410, 425, 429)."""
+
+    cause: str
+
+
+class CancelTaken(Struct, frozen=True):
+    """The plugin took the DELETE; the status tells how it ends."""
+
+
+class CannotCancel(Struct, frozen=True):
+    """404, 405 or 501: the plugin cannot cancel; the sub-job runs to its end."""
+
+    cause: str
+
+
+CreateAnswer = Created | Refused | NotArrived | OutcomeUnknown
+StatusAnswer = Polled | Lost | NoAnswer
+ResultAnswer = Responses | OnTopic | NoOutcomes | ForeignBody | UnreadableBody | Unfetchable | Lost | NoAnswer
+CancelAnswer = CancelTaken | CannotCancel | NoAnswer
+
+
+class DmiPlugin(Protocol):
+    """One DMI plugin in one dialect. Answers are bounded in size and time; redirects are not followed."""
+
+    async def create(self, call: CreateCall) -> CreateAnswer:
+        """Start a sub-job. ``Idempotency-Key`` is its id: a repeat is safe where that is honoured."""
+        ...
+
+    async def status(self, address: JobAddress) -> StatusAnswer:
+        """Ask for the status of a started sub-job."""
+        ...
+
+    async def result(self, address: JobAddress) -> ResultAnswer:
+        """Fetch the result of a sub-job that is terminal at the plugin."""
+        ...
+
+    async def cancel(self, address: JobAddress) -> CancelAnswer:
+        """Ask the plugin to stop a started sub-job."""
+        ...
+
+    async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
+        """Ask the plugin to start nothing more of a whole data job, whatever of it arrives later."""
+        ...

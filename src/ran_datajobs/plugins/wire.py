@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes between NCMP and a DMI plugin: paths, headers, media types and bodies of both dialects.
+
+Clients and the reference plugin share this module; nothing of the two dialects stands anywhere else.
+
+- **seed**: ONAP CPS-NCMP data-job pages, section "NCMP → DMI".
+- **onap**: the DMI OpenAPI of today's CPS (``cmwriteJob``, ``cmreadJob``).
+
+``Idempotency-Key``, ``activationMode`` and both kinds of ``DELETE`` are this project's additions to both.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from ran_datajobs.model import ActivationMode, Op, Operation, Scope, ScopeType, Status, wire_status
+
+
+class Dialect(enum.StrEnum):
+    """How a DMI plugin speaks; ``dmiDialect`` of its registration."""
+
+    SEED = "seed"  # /dmi/v1/dataJob/…
+    ONAP = "onap"  # /dmi/v1/cmwriteJob…, /dmi/v1/cmreadJob…
+
+
+# --- headers and media types -------------------------------------------------------------------------
+
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+JSON: Final = "application/json"
+JSON_PATCH_3GPP: Final = "application/3gpp-json-patch+json"
+JSON_PATCH_VND_3GPP: Final = "application/vnd.3gpp.json-patch+json"
+PROBLEM_JSON: Final = "application/problem+json"
+TREE_HIERARCHICAL: Final = "application/vnd.3gpp.object-tree-hierarchical+json"
+TREE_FLAT: Final = "application/vnd.3gpp.object-tree-flat+json"
+
+ACCEPT_TYPES: Final = frozenset({TREE_HIERARCHICAL, TREE_FLAT})
+CONTENT_TYPES: Final = frozenset({JSON_PATCH_3GPP, JSON_PATCH_VND_3GPP})
+CREATE_CONTENT_TYPE: Final = {Dialect.SEED: JSON, Dialect.ONAP: JSON_PATCH_3GPP}
+
+# --- paths -------------------------------------------------------------------------------------------
+# ``{name:str}`` is the router's placeholder; ``path_of`` fills the same templates for the clients.
+
+SEED_CREATE: Final = "/dmi/v1/dataJob/{request_id:str}"
+SEED_WHOLE_JOB: Final = SEED_CREATE  # DELETE: nothing more of this job is started
+SEED_JOB: Final = "/dmi/v1/dataJob/{request_id:str}/dataProducerJob/{data_producer_job_id:str}"
+SEED_STATUS: Final = SEED_JOB + "/status"
+SEED_RESULT: Final = SEED_JOB + "/result"
+
+ONAP_CREATE_WRITE: Final = "/dmi/v1/cmwriteJob"
+ONAP_CREATE_READ: Final = "/dmi/v1/cmreadJob"
+ONAP_WHOLE_WRITE_JOB: Final = ONAP_CREATE_WRITE + "/dataJob/{request_id:str}"  # DELETE, as above
+ONAP_WHOLE_READ_JOB: Final = ONAP_CREATE_READ + "/dataJob/{request_id:str}"
+ONAP_JOB: Final = (
+    "/dmi/v1/cmwriteJob/dataProducer/{data_producer_id:str}/dataProducerJob/{data_producer_job_id:str}"
+)
+ONAP_STATUS: Final = ONAP_JOB + "/status"
+ONAP_RESULT: Final = ONAP_JOB + "/result"
+
+DESTINATION: Final = "destination"  # query parameter: where the client wants the results
+DATA_PRODUCER_ID: Final = "dataProducerId"  # query parameter of the seed dialect
+
+STATUS_PUSH: Final = "/ncmp/v1/subJobs/{sub_job_id:str}/status"
+"""Where a plugin may tell NCMP that a status changed; below the service's API root."""
+
+TOPIC_MESSAGES: Final = "/ranoam/cm/v1/topics/{topic:str}/messages"
+"""Where an outside plugin publishes on the embedded bus; below the service's API root."""
+
+_PLACEHOLDER: Final = re.compile(r"\{(\w+):str\}")
+
+
+def segment(name: str) -> str:
+    """``name`` as one path segment: everything but unreserved characters percent-encoded.
+
+    A segment of dots alone has them encoded too, so that nothing on the way walks up a folder.
+    """
+    encoded = quote(name, safe="")
+    return encoded.replace(".", "%2E") if encoded.strip(".") == "" else encoded
+
+
+def path_of(template: str, query: dict[str, str] | None = None, **names: str) -> str:
+    """``template`` with its placeholders filled and ``query`` appended, all percent-encoded."""
+    path = _PLACEHOLDER.sub(lambda found: segment(names[found[1]]), template)
+    if not query:
+        return path
+    return path + "?" + "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
+
+
+def aiohttp_route(template: str) -> str:
+    """``template`` with its placeholders as the router of aiohttp reads them."""
+    return _PLACEHOLDER.sub(r"{\1}", template)
+
+
+MAX_PEER_ID: Final = 512
+"""Longest data-producer-job id, in characters, that is taken from a plugin."""
+
+
+def usable_id(value: object) -> str | None:
+    """``value`` as a data-producer-job id: a non-empty printable string without blanks at its ends, or an
+    integer; ``None`` for everything else, also for ``.`` and ``..``, which no path can carry."""
+    if isinstance(value, bool):
+        return None
+    text = str(value) if isinstance(value, int) else value
+    if not isinstance(text, str) or not 0 < len(text) <= MAX_PEER_ID:
+        return None
+    if not text.isprintable() or text != text.strip() or text in {".", ".."}:
+        return None
+    return text
+
+
+# --- operations --------------------------------------------------------------------------------------
+
+
+def _base_only() -> ScopeType:
+    return ScopeType.BASE_ONLY
+
+
+class SeedScope(Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """The scope of a read as the seed dialect carries it.
+
+    Its ``scopeType`` always stands in what is sent: a factory's default is never left out.
+    """
+
+    scope_type: ScopeType = msgspec.field(default_factory=_base_only)
+    scope_level: int | None = None
+
+
+class SeedOperation(Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """One operation as the seed dialect carries it.
+
+    ``value`` and ``private_properties`` keep the JSON tokens they came with. ``operation_id`` keeps its
+    JSON type.
+    """
+
+    op: Op
+    path: str
+    operation_id: str | int
+    value: Raw | UnsetType = UNSET
+    attributes: tuple[str, ...] | str | UnsetType = UNSET
+    fields: tuple[str, ...] | str | UnsetType = UNSET
+    filter: str | tuple[str, ...] | UnsetType = UNSET
+    scope: SeedScope | UnsetType = UNSET
+    module_set_tag: str | None = None
+    private_properties: Raw | UnsetType = UNSET
+
+
+class SeedWrite(Struct, omit_defaults=True, rename="camel", forbid_unknown_fields=True, gc=False):
+    """A write as the seed dialect carries it: the short form of :class:`SeedOperation`, with the same JSON.
+
+    It can be decoded straight from a request that was checked. What such a request says in the last two
+    fields is the client's word and must be overwritten with what the inventory says.
+    """
+
+    op: Op
+    path: str
+    operation_id: str | int
+    value: Raw | UnsetType = UNSET
+    module_set_tag: str | None = None
+    private_properties: Raw | UnsetType = UNSET
+
+
+class OnapOperation(Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """One operation as ONAP's DMI interface carries it: string ids, the scope in two flat keys."""
+
+    op: Op
+    path: str
+    operation_id: str
+    value: Raw | UnsetType = UNSET
+    attributes: tuple[str, ...] | str | UnsetType = UNSET
+    fields: tuple[str, ...] | str | UnsetType = UNSET
+    filter: str | tuple[str, ...] | UnsetType = UNSET
+    scope_type: ScopeType | UnsetType = UNSET
+    scope_level: int | None = None
+    module_set_tag: str | None = None
+    cm_handle_properties: Raw | UnsetType = UNSET
+
+
+def seed_operation(
+    operation: Operation, module_set_tag: str | None = None, private_properties: Raw | UnsetType = UNSET
+) -> SeedOperation:
+    """``operation`` with what the plugin needs of its CM handle, in the seed dialect."""
+    scope = operation.scope
+    return SeedOperation(
+        operation.op,
+        operation.path,
+        operation.operation_id,
+        operation.value,
+        operation.attributes,
+        operation.fields,
+        operation.filter,
+        UNSET if isinstance(scope, UnsetType) else SeedScope(scope.scope_type, scope.scope_level),
+        module_set_tag or None,
+        private_properties,
+    )
+
+
+def onap_operation(
+    operation: Operation, module_set_tag: str | None = None, private_properties: Raw | UnsetType = UNSET
+) -> OnapOperation:
+    """``operation`` with what the plugin needs of its CM handle, in ONAP's dialect.
+
+    ONAP's ``filter`` is one string: several become one conjunction.
+    """
+    scope = operation.scope
+    filters = operation.filter
+    if isinstance(filters, tuple):
+        filters = filters[0] if len(filters) == 1 else " && ".join(f"({one})" for one in filters)
+    return OnapOperation(
+        operation.op,
+        operation.path,
+        operation.id_text,
+        operation.value,
+        operation.attributes,
+        operation.fields,
+        filters,
+        UNSET if isinstance(scope, UnsetType) else scope.scope_type,
+        None if isinstance(scope, UnsetType) else scope.scope_level,
+        module_set_tag or None,
+        private_properties,
+    )
+
+
+def peer_operation(
+    dialect: Dialect,
+    operation: Operation,
+    module_set_tag: str | None = None,
+    private_properties: Raw | UnsetType = UNSET,
+) -> SeedOperation | OnapOperation:
+    """``operation`` in ``dialect``; encode it with :func:`encode_operations`."""
+    if dialect is Dialect.ONAP:
+        return onap_operation(operation, module_set_tag, private_properties)
+    return seed_operation(operation, module_set_tag, private_properties)
+
+
+def encode_operations(operations: Sequence[SeedOperation | SeedWrite | OnapOperation]) -> bytes:
+    """The JSON array that goes into ``data``."""
+    return msgspec.json.encode(operations)
+
+
+def _names(value: tuple[str, ...] | str | UnsetType) -> tuple[str, ...] | UnsetType:
+    """A list of names, also when the peer wrote it as one comma-separated string."""
+    if isinstance(value, str):
+        return tuple(name for part in value.split(",") if (name := part.strip()))
+    return value
+
+
+def job_operation(operation: SeedOperation | OnapOperation) -> Operation:
+    """What the plugin executes: ``operation`` without the data of its CM handle."""
+    scope: Scope | UnsetType
+    if isinstance(operation, SeedOperation):
+        given_scope = operation.scope
+        scope = (
+            UNSET
+            if isinstance(given_scope, UnsetType)
+            else Scope(given_scope.scope_type, given_scope.scope_level)
+        )
+    elif isinstance(operation.scope_type, UnsetType) and operation.scope_level is None:
+        scope = UNSET
+    else:
+        given = operation.scope_type
+        kind = ScopeType.BASE_ONLY if isinstance(given, UnsetType) else given
+        scope = Scope(kind, operation.scope_level)
+    return Operation(
+        operation.op,
+        operation.path,
+        operation.operation_id,
+        operation.value,
+        _names(operation.attributes),
+        _names(operation.fields),
+        operation.filter,
+        scope,
+    )
+
+
+# --- create ------------------------------------------------------------------------------------------
+
+
+class SeedCreate(Struct, frozen=True, rename="camel"):
+    """The create body of the seed dialect."""
+
+    data_accept_type: str
+    data_content_type: str
+    data_producer_id: str
+    request_id: str
+    data: tuple[SeedOperation, ...]
+    activation_mode: ActivationMode = ActivationMode.BEST_EFFORT
+
+
+class OnapCreate(Struct, frozen=True, rename="camel"):
+    """The create body of ONAP's dialect."""
+
+    data_accept_type: str
+    data_content_type: str
+    data_producer_id: str
+    data_job_id: str
+    data: tuple[OnapOperation, ...]
+    activation_mode: ActivationMode = ActivationMode.BEST_EFFORT
+
+
+class _SeedEnvelope(Struct, frozen=True, rename="camel"):
+    data_accept_type: str
+    data_content_type: str
+    data_producer_id: str
+    request_id: str
+    activation_mode: ActivationMode
+
+
+class _OnapEnvelope(Struct, frozen=True, rename="camel"):
+    data_accept_type: str
+    data_content_type: str
+    data_producer_id: str
+    data_job_id: str
+    activation_mode: ActivationMode
+
+
+def create_body(
+    dialect: Dialect,
+    *,
+    job_id: str,
+    data_producer_id: str,
+    accept_type: str,
+    content_type: str,
+    activation_mode: ActivationMode,
+    operations: bytes,
+) -> bytes:
+    """A create body. ``operations`` is the encoded array and goes in as it is."""
+    envelope = _OnapEnvelope if dialect is Dialect.ONAP else _SeedEnvelope
+    head = msgspec.json.encode(envelope(accept_type, content_type, data_producer_id, job_id, activation_mode))
+    return b"".join((head[:-1], b',"data":', operations, b"}"))
+
+
+def create_headers(dialect: Dialect, sub_job_id: str) -> dict[str, str]:
+    """The headers of a create; its key is the sub-job's id."""
+    return {"Content-Type": CREATE_CONTENT_TYPE[dialect], "Accept": JSON, IDEMPOTENCY_KEY: sub_job_id}
+
+
+class SeedCreated(Struct, frozen=True, rename="camel"):
+    """The create answer of the seed dialect."""
+
+    data_producer_job_id: str
+
+
+class OnapCreated(Struct, frozen=True, rename="camel"):
+    """The create answer of ONAP's dialect."""
+
+    sub_job_id: str
+
+
+# --- status ------------------------------------------------------------------------------------------
+
+
+class StatusBody(Struct, frozen=True):
+    """The status answer of both dialects. ``status`` in its wire spelling."""
+
+    status: str
+
+    @classmethod
+    def of(cls, status: Status, finished: str) -> StatusBody:
+        """The answer for ``status``, with ``finished`` as the spelling of FINISHED."""
+        return cls(wire_status(status, finished))
+
+
+class StatusPush(Struct, frozen=True, rename="camel"):
+    """What a plugin sends to :data:`STATUS_PUSH`."""
+
+    data_producer_job_id: str
+    status: str
+
+
+# --- where a read's objects are ----------------------------------------------------------------------
+
+
+class ResultUri(Struct, frozen=True):
+    """The result answer of a read: the internal topic on which its objects follow."""
+
+    resulturi: str

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps the outbox moving: every worker looks for shards that are due; one at a time publishes a shard."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final, Protocol
+
+from ran_datajobs.errors import DataJobsError, StoreUnavailable
+from ran_datajobs.store import outbox
+from ran_datajobs.store.database import Database
+from ran_datajobs.store.listen import OUTBOX_CHANNEL, follow
+from ran_datajobs.telemetry import Event, Logger
+
+LOOK_EVERY: Final = 1.0
+"""Seconds after which a worker looks even when nobody said that there is something new."""
+
+
+class ShardPublisher(Protocol):
+    """What brings a shard of the outbox out: :class:`~ran_datajobs.results.publisher.Publisher` to topics,
+    :class:`~ran_datajobs.results.copier.Copier` to buckets."""
+
+    async def publish(self, shard: int) -> float | None:
+        """Publish what waits; the seconds after which to call again, ``None`` when nothing is left."""
+        ...
+
+
+class PublishLoop:
+    """Publishes whatever is due until cancelled, over outages of the bus and of the database.
+
+    Each shard has a task of its own: one that takes long, or waits for a bucket that hangs, delays no other.
+    """
+
+    def __init__(
+        self, database: Database, publisher: ShardPublisher, copier: ShardPublisher, log: Logger
+    ) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._copier = copier
+        self._log = log
+        self._news = asyncio.Event()
+        self._busy: set[int] = set()
+        self._again: dict[int, float] = {}
+
+    async def run(self) -> None:
+        """Publish for ever; end it by cancelling."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(follow(self._database, OUTBOX_CHANNEL, lambda _shard: self._news.set()))
+            group.create_task(self._look_for_ever(group))
+
+    async def _look_for_ever(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY):
+                    await self._news.wait()
+            self._news.clear()
+            try:
+                async with self._database.connection() as connection:
+                    due = await outbox.due_shards(connection)
+            except StoreUnavailable:  # the worker tells of it
+                await asyncio.sleep(LOOK_EVERY)
+                continue
+            except Exception as error:  # a cancelled statement, a fault of ours: the worker's jobs are well
+                self._log.error(
+                    Event.TASK_FAILED, kind="publish", subject="outbox", cause=repr(error), exc_info=True
+                )
+                await asyncio.sleep(LOOK_EVERY)
+                continue
+            for shard in due:
+                if shard not in self._busy and self._again.get(shard, 0.0) <= _now():
+                    self._busy.add(shard)
+                    group.create_task(self._publish(shard))
+
+    async def _publish(self, shard: int) -> None:
+        wait: float | None = LOOK_EVERY
+        try:
+            outlet = self._publisher if shard < outbox.SHARDS else self._copier
+            wait = await outlet.publish(shard)
+        except StoreUnavailable:
+            pass
+        except DataJobsError as error:
+            self._log.warning(Event.TASK_FAILED, kind="publish", subject=str(shard), cause=str(error))
+        except Exception as error:  # a fault of ours: the other shards are well
+            self._log.error(
+                Event.TASK_FAILED, kind="publish", subject=str(shard), cause=repr(error), exc_info=True
+            )
+        finally:
+            self._busy.discard(shard)
+        if wait is None:
+            self._again.pop(shard, None)
+        else:
+            self._again[shard] = _now() + wait
+        self._news.set()  # what came meanwhile was left to this task, which may have looked before
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
