@@ -16,12 +16,12 @@ from uuid import UUID, uuid4
 
 from msgspec import Struct
 
-from ran_datajobs.api.dependencies import NorthboundParts
+from ran_datajobs.api.dependencies import ApiDependencies
 from ran_datajobs.api.destination import DestinationRules
 from ran_datajobs.api.request_body import Limits
 from ran_datajobs.api.router import build
 from ran_datajobs.api.tokens import TokenTable
-from ran_datajobs.checkpoints import Reached, pass_by
+from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
 from ran_datajobs.config import Settings
 from ran_datajobs.dispatch.attempt import DispatchTimes
 from ran_datajobs.dispatch.canceller import Canceller
@@ -31,14 +31,14 @@ from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.dispatch.steps import Finisher, Planner
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
-from ran_datajobs.errors import DataJobsError, StorageUnavailable, StoreUnavailable, WrongUse
+from ran_datajobs.errors import DataJobsError, StorageUnavailable, StoreUnavailable, UsageError
 from ran_datajobs.http.server import serving
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Bus, Received
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from ran_datajobs.plugins.circuit_breaker import Circuits
+from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.client import HttpBounds, PeerHttp
 from ran_datajobs.plugins.measured import measured
 from ran_datajobs.plugins.peers import Peers
@@ -46,14 +46,14 @@ from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.copier import Copier
-from ran_datajobs.results.job_events import Announcer
+from ran_datajobs.results.job_events import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.news import DeliveryNews
 from ran_datajobs.results.objects import ObjectStore, open_folder, open_s3, start_runtime
-from ran_datajobs.results.outbox_relay import PublishLoop
+from ran_datajobs.results.outbox_relay import OutboxRelay
 from ran_datajobs.results.pruner import Pruner, Retention
-from ran_datajobs.results.publisher import DeliveryPatience, Publisher
-from ran_datajobs.results.read_results import Arrivals, Dropped
+from ran_datajobs.results.publisher import DeliveryRetryPolicy, Publisher
+from ran_datajobs.results.read_results import Dropped, ReadResultConsumer
 from ran_datajobs.results.waits import Patience
 from ran_datajobs.runtime import SystemRuntime
 from ran_datajobs.store import outbox
@@ -84,7 +84,9 @@ async def shared_parts(
 ) -> AsyncIterator[Shared]:
     """Open the store, the objects and the bus; close them at the end."""
     if settings.database_url is None:
-        raise WrongUse("no database: set DATAJOBS_DATABASE_URL, or let `datajobs serve` run the embedded one")
+        raise UsageError(
+            "no database: set DATAJOBS_DATABASE_URL, or let `datajobs serve` run the embedded one"
+        )
     await start_runtime()
     database = await Database.open(settings.database_url, size=pool_size, worker_id=worker_id)
     async with contextlib.AsyncExitStack() as stack:
@@ -148,7 +150,7 @@ async def run_api(
     settings: Settings,
     stopping: asyncio.Event,
     ready: Callable[[str], None] = lambda _address: None,
-    reached: Reached = pass_by,
+    reached: CheckpointHook = no_checkpoints,
 ) -> None:
     """Serve the northbound API and the page until ``stopping``; ``ready`` is told the listening address.
 
@@ -157,7 +159,7 @@ async def run_api(
     """
     log, metrics = logger(), Metrics()
     async with shared_parts(settings, API_POOL) as shared:
-        parts = NorthboundParts(
+        parts = ApiDependencies(
             database=shared.database,
             owners=shared.owners,
             registry=Registry(shared.database, settings.dmi_allow),
@@ -201,7 +203,7 @@ async def run_worker(
     settings: Settings,
     stopping: asyncio.Event,
     ready: Callable[[str], None] = lambda _address: None,
-    reached: Reached = pass_by,
+    reached: CheckpointHook = no_checkpoints,
 ) -> None:
     """Plan, dispatch, collect and deliver until ``stopping``; ``ready`` is called when it claims."""
     log, metrics = logger(), Metrics()
@@ -220,9 +222,9 @@ async def run_worker(
         limits = DispatchLimits()
         admission = Admission(aging=settings.priority_aging, read_slots=settings.read_slots)
         news = DispatchNews(log, digest, metrics)
-        store = PostgresDispatch(shared.database, worker_id, Announcer(shared.view), admission, log)
+        store = PostgresDispatch(shared.database, worker_id, JobEventWriter(shared.view), admission, log)
         write = TransitionWriter(store, runtime, news)
-        circuits = Circuits(measured(Peers(http).plugin, metrics), runtime, news.circuit_changed)
+        circuits = CircuitBreakers(measured(Peers(http).plugin, metrics), runtime, news.circuit_changed)
         times = DispatchTimes(
             give_up=settings.dmi_give_up,
             sub_job_timeout=settings.sub_job_timeout,
@@ -254,7 +256,7 @@ async def run_worker(
             grace=settings.shutdown_grace,
         )
         write.due = worker.due_in
-        arrivals = Arrivals(
+        arrivals = ReadResultConsumer(
             shared.database,
             shared.bus,
             shared.objects,
@@ -263,7 +265,7 @@ async def run_worker(
             reached=reached,
         )
         deliveries = DeliveryNews(log, digest, metrics)
-        patience = DeliveryPatience(give_up=settings.delivery_give_up)
+        patience = DeliveryRetryPolicy(give_up=settings.delivery_give_up)
         publisher = Publisher(
             shared.database,
             shared.bus,
@@ -293,7 +295,7 @@ async def run_worker(
         async with asyncio.TaskGroup() as group:
             beside = [
                 group.create_task(arrivals.run()),
-                group.create_task(PublishLoop(shared.database, publisher, copier, log).run()),
+                group.create_task(OutboxRelay(shared.database, publisher, copier, log).run()),
                 group.create_task(pruner.run()),
                 group.create_task(digest.run()),
             ]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Named moments in the life of a job, between one durable step and the next.
+"""Named crash points in the life of a job, between one durable step and the next.
 
-Parts are given a :data:`Reached` and call it at each moment; by default nothing happens. Crash tests pass one
-that kills the process there.
+The stages call a :data:`CheckpointHook` at each; by default it does nothing. Crash tests pass a hook
+that kills the process.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Checkpoint(enum.StrEnum):
     DELIVER_STORED = "deliver.stored"  # the outbox is rid of them
 
 
-Reached: TypeAlias = Callable[[Checkpoint], Awaitable[None]]
+CheckpointHook: TypeAlias = Callable[[Checkpoint], Awaitable[None]]
 """Called whenever a moment is reached."""
 
 
-async def pass_by(_checkpoint: Checkpoint) -> None:
-    """The usual :data:`Reached`: nothing happens."""
+async def no_checkpoints(_checkpoint: Checkpoint) -> None:
+    """The usual :data:`CheckpointHook`: nothing happens."""

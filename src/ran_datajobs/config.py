@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, assert_never
 from urllib.parse import urlsplit
 
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 
 PREFIX: Final = "DATAJOBS_"
 MASK: Final = "***"
@@ -315,7 +315,7 @@ class Settings:
         """Raise WrongUse when others than this machine could ask unknown to us, naming what is missing."""
         if bool(self.tls_cert) != bool(self.tls_key):
             there, other = ("CERT", "KEY") if self.tls_cert else ("KEY", "CERT")
-            raise WrongUse(f"TLS needs DATAJOBS_TLS_{other} as well as DATAJOBS_TLS_{there}, which is set")
+            raise UsageError(f"TLS needs DATAJOBS_TLS_{other} as well as DATAJOBS_TLS_{there}, which is set")
         if is_loopback(self.host):
             return
         missing = []
@@ -326,7 +326,7 @@ class Settings:
         if self.tls_cert is None and not self.behind_tls_proxy:
             missing.append("TLS (DATAJOBS_TLS_CERT and DATAJOBS_TLS_KEY, or DATAJOBS_BEHIND_TLS_PROXY=1)")
         if missing:
-            raise WrongUse(
+            raise UsageError(
                 f"--host {self.host} is not this machine alone, so it needs: " + ", ".join(missing)
             )
 
@@ -370,14 +370,14 @@ def load(
     for name, port in (("port", settings.port), ("metrics_port", settings.metrics_port or 0)):
         if port > 65535:
             about = next(each for each in known.values() if each.name == name)
-            raise WrongUse(f"{about.flag} or {about.variable}: '{port}' is not a port: ports end at 65535")
+            raise UsageError(f"{about.flag} or {about.variable}: '{port}' is not a port: ports end at 65535")
     if settings.metrics_port == settings.port:
-        raise WrongUse(
+        raise UsageError(
             f"--metrics-port or DATAJOBS_METRICS_PORT: '{settings.port}' is the port of the API (--port): "
             "choose another one"
         )
     if settings.token is not None and not _TOKEN.fullmatch(settings.token):
-        raise WrongUse(
+        raise UsageError(
             "what DATAJOBS_TOKEN, or the file of DATAJOBS_TOKEN_FILE, holds is no token: it is the one line "
             "that `datajobs token add` printed"
         )
@@ -404,7 +404,7 @@ def default_data_dir(environ: Mapping[str, str]) -> Path:
 def check_home(data_dir: Path) -> None:
     """Raise WrongUse where ``data_dir`` is the default one of a user without a home directory."""
     if data_dir.is_relative_to(_UNKNOWN_HOME):
-        raise WrongUse(
+        raise UsageError(
             "this user has no home directory (neither HOME nor an entry in /etc/passwd): "
             "say where data goes, with --data-dir or DATAJOBS_DATA_DIR"
         )
@@ -420,16 +420,16 @@ def read(about: Declaration, text: str, source: str) -> Any:
         case Kind.URL:
             value = text.rstrip("/")
             if not _is_address(value):
-                raise WrongUse(
+                raise UsageError(
                     f"{source}: {text!r} is not an http or https address, such as http://127.0.0.1:8080"
                 )
         case Kind.COUNT | Kind.SIZE:
             if not re.fullmatch(r"[0-9]{1,18}", text):
-                raise WrongUse(f"{source}: {text!r} is not a whole number of at least {about.at_least:g}")
+                raise UsageError(f"{source}: {text!r} is not a whole number of at least {about.at_least:g}")
             value = int(text)
         case Kind.SECONDS:
             if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]+)?", text):
-                raise WrongUse(f"{source}: {text!r} is not a number of seconds")
+                raise UsageError(f"{source}: {text!r} is not a number of seconds")
             value = float(text)
         case Kind.YES_NO:
             meaning = {
@@ -442,7 +442,7 @@ def read(about: Declaration, text: str, source: str) -> Any:
                 "": False,
             }
             if text.lower() not in meaning:
-                raise WrongUse(f"{source}: {text!r} is neither 1 nor 0")
+                raise UsageError(f"{source}: {text!r} is neither 1 nor 0")
             value = meaning[text.lower()]
         case Kind.WORDS:
             value = tuple(word for word in re.split(r"[,\s]+", text) if word)
@@ -451,7 +451,7 @@ def read(about: Declaration, text: str, source: str) -> Any:
         case _:
             assert_never(about.kind)
     if isinstance(value, int | float) and value < about.at_least:
-        raise WrongUse(f"{source}: {text!r} is less than {about.at_least:g}, the least that is possible")
+        raise UsageError(f"{source}: {text!r} is less than {about.at_least:g}, the least that is possible")
     _refuse_other_words(about, value, source)
     return value
 
@@ -469,9 +469,9 @@ def _path(text: str, source: str) -> Path:
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
-        raise WrongUse(f"{source}: {text!r} begins with the home directory of nobody") from error
+        raise UsageError(f"{source}: {text!r} begins with the home directory of nobody") from error
     except OSError as error:
-        raise WrongUse(
+        raise UsageError(
             f"{source}: {text!r} is relative to a folder that is gone: give a whole path"
         ) from error
 
@@ -482,7 +482,7 @@ def _refuse_other_words(about: Declaration, value: Any, source: str) -> None:
     words = value if isinstance(value, tuple) else (value,)
     wrong = next((word for word in words if word not in about.choices), None)
     if wrong is not None or not words:
-        raise WrongUse(f"{source}: {wrong or ''!r} is none of {', '.join(about.choices)}")
+        raise UsageError(f"{source}: {wrong or ''!r} is none of {', '.join(about.choices)}")
 
 
 def _variable(environ: Mapping[str, str], about: Declaration) -> str | None:
@@ -492,22 +492,22 @@ def _variable(environ: Mapping[str, str], about: Declaration) -> str | None:
         return text
     file = environ.get(about.variable + "_FILE") or None
     if text is not None and file is not None:
-        raise WrongUse(f"{about.variable} and {about.variable}_FILE are both set: keep one")
+        raise UsageError(f"{about.variable} and {about.variable}_FILE are both set: keep one")
     if file is None:
         return text
     try:
         return _path(file, f"{about.variable}_FILE").read_text(encoding="utf-8")
     except OSError as error:
-        raise WrongUse(f"{about.variable}_FILE: {file} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{about.variable}_FILE: {file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise WrongUse(f"{about.variable}_FILE: {file} is not UTF-8 (byte {error.start})") from error
+        raise UsageError(f"{about.variable}_FILE: {file} is not UTF-8 (byte {error.start})") from error
 
 
 def _refuse_unknown(environ: Mapping[str, str], known: Mapping[str, Declaration]) -> None:
     names = set(known) | {name + "_FILE" for name, about in known.items() if about.kind is Kind.SECRET}
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in names:
-            raise WrongUse(f"unknown setting {name}{_did_you_mean(name, names)}")
+            raise UsageError(f"unknown setting {name}{_did_you_mean(name, names)}")
 
 
 def _did_you_mean(name: str, names: Iterable[str]) -> str:

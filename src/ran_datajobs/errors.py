@@ -32,7 +32,7 @@ class DataJobsError(Exception):
     retry_helps: ClassVar[bool] = False
 
 
-class WrongUse(DataJobsError):
+class UsageError(DataJobsError):
     """A setting, a flag or a file that cannot be used; the text says what to do.
 
     Several texts are several faults.
@@ -75,7 +75,7 @@ class InvalidFilter(DataJobsError):
         self.position = position
 
 
-class Impossible(DataJobsError):
+class UnsupportedRequest(DataJobsError):
     """A valid request for something that is not offered. ``problems`` holds (JSON pointer, detail) pairs."""
 
     def __init__(

@@ -211,9 +211,9 @@ async def test_keys_without_the_right_to_list_do(
         await service.call("POST", f"{JOBS}/{job_id}/redeliver", expect=202)
         await until_delivery(service, job_id, "DELIVERED")
         assert await objects.get(NAMED, key) == copy
-        retried = await service.call("POST", f"{JOBS}/{job_id}/retry", expect=202)
-        await service.ended(retried["jobId"])
-        await until_delivery(service, retried["jobId"], "DELIVERED")
+        run_transaction = await service.call("POST", f"{JOBS}/{job_id}/retry", expect=202)
+        await service.ended(run_transaction["jobId"])
+        await until_delivery(service, run_transaction["jobId"], "DELIVERED")
         manifest = await service.call("GET", job["resultsuri"], expect=200)
         pruner = Pruner(service.database, objects, Retention(0.0, 0.0, 0.0), logger())
         assert await pruner.prune() == 2

@@ -315,9 +315,9 @@ async def test_a_retry_takes_what_did_not_succeed(network: Network) -> None:
     await network.register("late")
     done = await network.run("retry", job_id, "--output", "json")
     assert done.returncode == 0, done.stderr
-    retried = json.loads(done.stdout)["jobId"]
-    assert (await network.run("watch", retried)).returncode == 0
-    shown = json.loads((await network.run("status", retried, "--output", "json")).stdout)
+    run_transaction = json.loads(done.stdout)["jobId"]
+    assert (await network.run("watch", run_transaction)).returncode == 0
+    shown = json.loads((await network.run("status", run_transaction, "--output", "json")).stdout)
     assert shown["retryOf"] == job_id
     assert shown["operations"]["total"] == 1
 

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from ran_datajobs.local.supervisor import owned
+from ran_datajobs.local.supervisor import lock_data_dir
 from tests.acceptance.commands import ENDED_WITHIN, Started, datajobs, environment, json_lines, started
 from tests.peers.program import not_installed
 from tests.tiers import nightly
@@ -125,7 +125,7 @@ def test_it_stays_on_this_machine_whatever_the_service_is_set_to(tmp_path: Path,
 
 def test_a_second_one_on_the_same_data_dir_starts_nothing(tmp_path: Path, free_port: int) -> None:
     """It names the owner at once and ends with 2."""
-    with owned(tmp_path / "data"):
+    with lock_data_dir(tmp_path / "data"):
         done = datajobs("demo", "--port", str(free_port), "--data-dir", tmp_path / "data")
     assert (done.returncode, done.stdout) == (2, "")
     assert "belongs to process" in done.stderr

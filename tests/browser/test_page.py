@@ -379,8 +379,8 @@ def test_retries_what_did_not_succeed(watched: Watched, running_service: Service
     page.get_by_role("button", name=re.compile("^Retry")).click()
     expect(page.get_by_role("link", name=first["jobId"][:8])).to_be_visible()
     expect(status(page)).to_have_text(ENDED, timeout=SETTLES)
-    retried = running_service.get(f"dataJob/{page.url.rpartition('/')[2]}")
-    assert retried["retryOf"] == first["jobId"]
+    run_transaction = running_service.get(f"dataJob/{page.url.rpartition('/')[2]}")
+    assert run_transaction["retryOf"] == first["jobId"]
 
 
 def test_names_are_text(watched: Watched, running_service: Service) -> None:

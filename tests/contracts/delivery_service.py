@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import msgspec
 from msgspec import Raw
 
-from ran_datajobs.checkpoints import Reached, pass_by
+from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Bus, Received
 from ran_datajobs.model import OperationState, Response
@@ -20,10 +20,10 @@ from ran_datajobs.results import delivery
 from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.copier import Copier
 from ran_datajobs.results.objects import ObjectStore
-from ran_datajobs.results.publisher import DeliveryPatience, Publisher
+from ran_datajobs.results.publisher import DeliveryRetryPolicy, Publisher
 from ran_datajobs.store import outbox, parts
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.outbox import Undeliverable
+from ran_datajobs.store.outbox import FailedDelivery
 from ran_datajobs.store.parts import Part
 from tests.contracts.worker_parts import dispatch_store
 
@@ -39,11 +39,11 @@ class Service:
         self.database = database
         self.objects = objects
         self.bus = bus
-        self.given_up: list[Undeliverable] = []
+        self.given_up: list[FailedDelivery] = []
         self.results = ResultObjects(dispatch_store(database), objects)
 
     def publisher(
-        self, give_up: float = 3600.0, reached: Reached = pass_by, *, first_retry: float = 0.01
+        self, give_up: float = 3600.0, reached: CheckpointHook = no_checkpoints, *, first_retry: float = 0.01
     ) -> Publisher:
         """A publisher as in another process: it remembers nothing."""
         return Publisher(
@@ -51,16 +51,20 @@ class Service:
             self.bus,
             self.objects,
             lambda bucket, key: f"http://host/s3-bucket/{bucket}/{key}",
-            DeliveryPatience(first_retry, longest_retry=0.05, give_up=give_up),
+            DeliveryRetryPolicy(first_retry, longest_retry=0.05, give_up=give_up),
             self.given_up.append,
             reached,
         )
 
     def copier(
-        self, give_up: float = 3600.0, reached: Reached = pass_by, *, give_up_refused: float = 30.0
+        self,
+        give_up: float = 3600.0,
+        reached: CheckpointHook = no_checkpoints,
+        *,
+        give_up_refused: float = 30.0,
     ) -> Copier:
         """A copier as in another process."""
-        patience = DeliveryPatience(0.01, 0.05, give_up, give_up_refused)
+        patience = DeliveryRetryPolicy(0.01, 0.05, give_up, give_up_refused)
         return Copier(self.database, self.objects, patience, self.given_up.append, reached)
 
     async def copy(self, bucket: str, copier: Copier | None = None) -> float | None:

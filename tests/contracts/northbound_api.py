@@ -20,7 +20,7 @@ from granian.server.embed import Server
 from yarl import URL
 
 from ran_datajobs.api import paths
-from ran_datajobs.api.dependencies import NorthboundParts
+from ran_datajobs.api.dependencies import ApiDependencies
 from ran_datajobs.api.router import build
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.inventory.index import OwnerIndex
@@ -67,7 +67,7 @@ class Answer(msgspec.Struct, frozen=True):
 class Api:
     """A client of the API under test, and the parts behind it."""
 
-    def __init__(self, parts: NorthboundParts, session: aiohttp.ClientSession) -> None:
+    def __init__(self, parts: ApiDependencies, session: aiohttp.ClientSession) -> None:
         self.parts = parts
         self.session = session
         self.root = parts.api_root
@@ -143,7 +143,7 @@ async def northbound_api(
 ) -> AsyncIterator[Api]:
     """The API on ``port``; ``changes`` replace single parts, ``headers`` go with every request."""
     bus = PostgresBus(database)
-    parts = NorthboundParts(
+    parts = ApiDependencies(
         database=database,
         owners=OwnerIndex(database),
         registry=Registry(database, ("127.0.0.1", "localhost")),
@@ -164,7 +164,7 @@ async def northbound_api(
 
 
 @contextlib.asynccontextmanager
-async def serving(parts: NorthboundParts, port: int) -> AsyncIterator[None]:
+async def serving(parts: ApiDependencies, port: int) -> AsyncIterator[None]:
     """The application on the server of production."""
     server = Server(
         build(parts),

@@ -18,7 +18,7 @@ from ran_datajobs.messaging.bus import OutboxMessage
 from ran_datajobs.messaging.kafka import KafkaBus
 from ran_datajobs.messaging.kafka_producer import TransactionalProducer
 from ran_datajobs.results.objects import open_folder
-from ran_datajobs.results.publisher import DeliveryPatience, Publisher
+from ran_datajobs.results.publisher import DeliveryRetryPolicy, Publisher
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
 
@@ -62,10 +62,10 @@ class CheckedBus(KafkaBus):
 
     checkpoint: Checkpoints
 
-    async def published_up_to(self, shard: int) -> int:
+    async def recover_position(self, shard: int) -> int:
         """Stop before or after the fence."""
         self.checkpoint("before the fence")
-        position = await super().published_up_to(shard)
+        position = await super().recover_position(shard)
         self.checkpoint("after the fence")
         return position
 
@@ -93,7 +93,7 @@ async def main(url: str, bootstrap: str, folder: str, stop_at: str) -> None:
         bus,
         open_folder(Path(folder)),
         lambda bucket, key: f"http://host/{bucket}/{key}",
-        DeliveryPatience(first_retry=0.05, longest_retry=0.2),
+        DeliveryRetryPolicy(first_retry=0.05, longest_retry=0.2),
     )
     for shard in range(outbox.SHARDS):
         while (pause := await publisher.publish(shard)) is not None:

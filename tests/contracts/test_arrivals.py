@@ -27,7 +27,7 @@ from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.model import Op, Operation, OperationState, Response, Status
 from ran_datajobs.results import delivery, outcomes
 from ran_datajobs.results.objects import open_folder
-from ran_datajobs.results.read_results import CONSUMER, Arrivals, Dropped
+from ran_datajobs.results.read_results import CONSUMER, Dropped, ReadResultConsumer
 from ran_datajobs.store import jobs, parts
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.parts import Part
@@ -50,7 +50,7 @@ class Taking:
 
     def __init__(self, service: EmbeddedService) -> None:
         self.dropped: list[Dropped] = []
-        self.arrivals = Arrivals(
+        self.arrivals = ReadResultConsumer(
             service.database,
             service.bus,
             service.objects,
@@ -397,7 +397,9 @@ async def test_a_fault_of_ours_does_not_end_the_consumer(service: EmbeddedServic
         if checkpoint is Checkpoint.ARRIVAL_STORED:
             stored.set()
 
-    arrivals = Arrivals(service.database, service.bus, service.objects, troubled=told.append, reached=reached)
+    arrivals = ReadResultConsumer(
+        service.database, service.bus, service.objects, troubled=told.append, reached=reached
+    )
     running = asyncio.create_task(arrivals.run())
     try:
         async with asyncio.timeout(20):
@@ -537,7 +539,7 @@ async def test_the_consumer_takes_messages_from_the_bus_and_goes_on(service: Emb
         if checkpoint is Checkpoint.ARRIVAL_STORED:
             arrived.set()
 
-    arrivals = Arrivals(service.database, service.bus, service.objects, reached=reached)
+    arrivals = ReadResultConsumer(service.database, service.bus, service.objects, reached=reached)
     running = asyncio.create_task(arrivals.run())
     try:
         async with asyncio.timeout(20):
@@ -590,7 +592,9 @@ async def test_a_consumer_that_is_told_to_end_ends_whatever_fails(service: Embed
             second.set()
 
     running = asyncio.create_task(
-        Arrivals(service.database, bus, service.objects, dropped=note, troubled=lambda _: None).run()
+        ReadResultConsumer(
+            service.database, bus, service.objects, dropped=note, troubled=lambda _: None
+        ).run()
     )
     async with asyncio.timeout(20):
         await second.wait()

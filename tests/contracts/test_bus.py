@@ -227,27 +227,27 @@ async def test_a_second_receiver_takes_over(buses: BusUnderTest) -> None:
 
 async def test_a_shard_starts_at_nothing(buses: BusUnderTest) -> None:
     """Before anything was published, the position of a shard is -1."""
-    assert await buses.client().published_up_to(3) == -1
+    assert await buses.client().recover_position(3) == -1
 
 
 async def test_the_position_follows_what_readers_see(buses: BusUnderTest) -> None:
     """After a publish the shard's position is that of its last message, also for a new client."""
     bus, topic = buses.client(), buses.new_topic()
-    await bus.published_up_to(0)
+    await bus.recover_position(0)
     await bus.publish_shard(0, outgoing(topic, 4, 5, 9))
     await bus.publish_shard(0, outgoing(topic, 12))
     assert numbers(await received(bus, topic, 4)) == [4, 5, 9, 12]
-    assert await buses.client().published_up_to(0) == 12
-    assert await buses.client().published_up_to(1) == -1
+    assert await buses.client().recover_position(0) == 12
+    assert await buses.client().recover_position(1) == -1
 
 
 async def test_what_was_published_is_left_out(buses: BusUnderTest) -> None:
     """A publisher that starts again from an older place does not publish anything twice."""
     first, topic = buses.client(), buses.new_topic()
-    await first.published_up_to(0)
+    await first.recover_position(0)
     await first.publish_shard(0, outgoing(topic, 1, 2, 3))
     second = buses.client()
-    assert await second.published_up_to(0) == 3
+    assert await second.recover_position(0) == 3
     await second.publish_shard(0, outgoing(topic, 2, 3, 4))
     await second.publish_shard(0, outgoing(topic, 5))
     assert numbers(await received(second, topic, 5)) == [1, 2, 3, 4, 5]
@@ -257,14 +257,14 @@ async def test_an_overtaken_publisher_is_fenced(buses: BusUnderTest) -> None:
     """Once another client has asked for the position, the older one publishes nothing more."""
     topic = buses.new_topic()
     old, new = buses.client(), buses.client()
-    await old.published_up_to(0)
+    await old.recover_position(0)
     await old.publish_shard(0, outgoing(topic, 1))
-    await new.published_up_to(0)
+    await new.recover_position(0)
     with pytest.raises(Fenced):
         await old.publish_shard(0, outgoing(topic, 2))
     await new.publish_shard(0, outgoing(topic, 2, 3))
     assert numbers(await received(new, topic, 3)) == [1, 2, 3]
-    assert await old.published_up_to(0) == 3
+    assert await old.recover_position(0) == 3
     await old.publish_shard(0, outgoing(topic, 4))
     assert numbers(await received(new, topic, 4)) == [1, 2, 3, 4]
 
@@ -272,8 +272,8 @@ async def test_an_overtaken_publisher_is_fenced(buses: BusUnderTest) -> None:
 async def test_shards_and_topics_mix(buses: BusUnderTest) -> None:
     """One step may hold several topics, and shards publish side by side to the same topic."""
     bus, first, second = buses.client(), buses.new_topic(), buses.new_topic()
-    await bus.published_up_to(0)
-    await bus.published_up_to(1)
+    await bus.recover_position(0)
+    await bus.recover_position(1)
     mixed = [*outgoing(first, 1), *outgoing(second, 2), *outgoing(first, 3)]
     await asyncio.gather(bus.publish_shard(0, mixed), bus.publish_shard(1, outgoing(first, 101, 102)))
     seen = numbers(await received(bus, first, 4))
@@ -287,11 +287,11 @@ async def test_a_refused_topic_publishes_nothing_of_its_step(buses: BusUnderTest
     """The error names the topic; the other messages of the step are not out and can be published next."""
     bus, good = buses.client(), buses.new_topic()
     bad = _any_topic() if isinstance(bus, KafkaBus) else "no/topic"
-    await bus.published_up_to(0)
+    await bus.recover_position(0)
     with pytest.raises(TopicRefused) as caught:
         await bus.publish_shard(0, [*outgoing(good, 1), *outgoing(bad, 2)])
     assert caught.value.topic == bad
-    await bus.published_up_to(0)
+    await bus.recover_position(0)
     await bus.publish_shard(0, outgoing(good, 3))
     assert numbers(await received(bus, good, 1)) == [3]
     with pytest.raises(TopicRefused):
@@ -306,7 +306,7 @@ async def test_a_kafka_that_is_away() -> None:
         for call in (
             bus.ready(),
             bus.topic_exists("some-topic"),
-            bus.published_up_to(0),
+            bus.recover_position(0),
             bus.publish("some-topic", [message(1)]),
         ):
             with pytest.raises(BusUnavailable):
@@ -333,7 +333,7 @@ async def test_an_open_transaction_of_another_installation_hides_no_position(
         }
     )
     try:
-        await first.published_up_to(shard)
+        await first.recover_position(shard)
         await first.publish_shard(shard, outgoing(topic, 1))
         await asyncio.to_thread(other.init_transactions, 30)
         other.begin_transaction()
@@ -341,8 +341,8 @@ async def test_an_open_transaction_of_another_installation_hides_no_position(
         assert await asyncio.to_thread(other.flush, 30) == 0
         await first.publish_shard(shard, outgoing(topic, 2))
         with pytest.raises(BusUnavailable):
-            await hasty.published_up_to(shard)
-        waiting = asyncio.ensure_future(patient.published_up_to(shard))
+            await hasty.recover_position(shard)
+        waiting = asyncio.ensure_future(patient.recover_position(shard))
         await asyncio.to_thread(other.abort_transaction, 30)
         assert await waiting == 2
         await patient.publish_shard(shard, outgoing(topic, 2, 3))
@@ -358,15 +358,15 @@ async def test_a_topic_of_positions_that_is_gone_comes_again(kafka_broker: Kafka
     kafka_broker.create_topic(topic := _any_topic())
     bus = KafkaBus(kafka_broker.bootstrap, installation=secrets.token_hex(4), patience=5.0)
     try:
-        await bus.published_up_to(0)
+        await bus.recover_position(0)
         await bus.publish_shard(0, outgoing(topic, 1))
         kafka_broker.delete_topic(POSITION_TOPIC)
         with pytest.raises(BusUnavailable):
             await bus.publish_shard(0, outgoing(topic, 2))
-        await _until_it_works(lambda: bus.published_up_to(0))
+        await _until_it_works(lambda: bus.recover_position(0))
         await bus.publish_shard(0, outgoing(topic, 2))
         assert numbers(await received(bus, topic, 2)) == [1, 2]
-        assert await bus.published_up_to(0) == 2
+        assert await bus.recover_position(0) == 2
     finally:
         await bus.close()
 
@@ -398,14 +398,14 @@ async def test_a_topic_that_may_only_be_described(kafka_broker: KafkaBroker) -> 
         with pytest.raises(TopicRefused):
             await bus.publish(forbidden, [message(1)])
         await bus.publish(good, [message(0)])
-        await bus.published_up_to(0)
+        await bus.recover_position(0)
         await bus.publish_shard(0, outgoing(gone, 1))
         kafka_broker.delete_topic(gone)
         for bad, position in ((forbidden, 2), (gone, 4), (forbidden, 6)):
             with pytest.raises(TopicRefused) as caught:
                 await bus.publish_shard(0, [*outgoing(bad, position), *outgoing(good, position + 1)])
             assert caught.value.topic == bad
-            assert await bus.published_up_to(0) < position
+            assert await bus.recover_position(0) < position
             await bus.publish_shard(0, outgoing(good, position + 1))
         assert numbers(await received(bus, good, 4)) == [0, 3, 5, 7]
     finally:
@@ -423,7 +423,7 @@ async def test_settings_of_tls_and_sasl_pass_through(kafka_broker: KafkaBroker, 
         await bus.ready()
         await bus.publish(topic, [message(1)])
         assert numbers(await received(bus, topic, 1)) == [1]
-        await bus.published_up_to(0)
+        await bus.recover_position(0)
         await bus.publish_shard(0, outgoing(topic, 2))
     finally:
         await bus.close()

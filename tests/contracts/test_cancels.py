@@ -274,7 +274,7 @@ async def test_a_worker_that_stops_gives_the_call_back(
     async with parts.working():
         await until(lambda: f"cancel all of {job.job_id}" in plugin.calls)
     (again,) = await claim_cancels(database)
-    assert again.in_trouble_for == 0.0
+    assert again.failing_for == 0.0
 
 
 async def test_a_create_that_did_not_arrive_is_not_sent_again(

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from ran_datajobs.errors import StoreUnavailable, WrongUse
+from ran_datajobs.errors import StoreUnavailable, UsageError
 from ran_datajobs.http.ports import free_port
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database, check_sessions
@@ -20,13 +20,13 @@ def _with(url: str, **parts: str) -> str:
 
 async def test_a_database_that_does_not_exist_is_wrong_use(postgres_url: str) -> None:
     """The message names the setting and the database; it can be read without a traceback."""
-    with pytest.raises(WrongUse, match=r"DATAJOBS_DATABASE_URL cannot be used: .*no_such_database"):
+    with pytest.raises(UsageError, match=r"DATAJOBS_DATABASE_URL cannot be used: .*no_such_database"):
         await Database.open(_with(postgres_url, path="/no_such_database"))
 
 
 async def test_a_wrong_address_is_wrong_use() -> None:
     """What is no address of a database is said to be none."""
-    with pytest.raises(WrongUse, match="DATAJOBS_DATABASE_URL"):
+    with pytest.raises(UsageError, match="DATAJOBS_DATABASE_URL"):
         await Database.open("http://127.0.0.1/")
 
 

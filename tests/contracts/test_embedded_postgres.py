@@ -21,7 +21,7 @@ import asyncpg
 import psutil
 import pytest
 
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 from ran_datajobs.local import postgres
 from ran_datajobs.local.postgres import SYSTEM_USER, EmbeddedPostgres
 
@@ -234,7 +234,7 @@ async def test_it_ends_with_the_process_that_started_it(data_dir: Path) -> None:
 async def test_a_data_dir_that_cannot_be_used_is_wrong_use(tmp_path: Path) -> None:
     """The message names the folder."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(WrongUse, match="file/data"):
+    with pytest.raises(UsageError, match="file/data"):
         await EmbeddedPostgres(tmp_path / "file/data").start()
 
 
@@ -276,7 +276,7 @@ async def test_a_closing_umask_keeps_no_user_from_the_copy(
         (folder / "copies").mkdir()
         assert await _value(await server.start(), "select 1") == 1
         folder.chmod(0o700)
-        with pytest.raises(WrongUse, match=f"{folder} is closed to it"):
+        with pytest.raises(UsageError, match=f"{folder} is closed to it"):
             await EmbeddedPostgres(folder / "data").start()
     finally:
         os.umask(before)

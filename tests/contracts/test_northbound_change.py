@@ -191,14 +191,14 @@ async def test_a_retry_is_a_new_job_of_what_did_not_succeed(api: Api) -> None:
     assert answer.status == 202, answer.body
     assert set(answer.json()) == {"jobId", "status", "statusuri", "resultsuri"}
     assert answer.headers["Location"] == answer.json()["statusuri"]
-    retried = UUID(answer.json()["jobId"])
-    job = (await api.get(job_path(retried))).json()
+    run_transaction = UUID(answer.json()["jobId"])
+    job = (await api.get(job_path(run_transaction))).json()
     assert (job["retryOf"], job["name"], job["priority"]) == (str(job_id), "nightly", 7)
     assert (job["destination"], job["operations"]["total"]) == ("My_Topic", 3)
     (stored,) = await api.rows(
         "select r.body, j.activation_mode, j.destination_kind"
         " from job_request r join data_job j using (job_id) where job_id = $1",
-        retried,
+        run_transaction,
     )
     assert (stored["activation_mode"], stored["destination_kind"]) == ("STOP_ON_ERROR", "TOPIC")
     read = read_request(zstandard.decompress(stored["body"]))
@@ -209,7 +209,7 @@ async def test_a_retry_is_a_new_job_of_what_did_not_succeed(api: Api) -> None:
         first.accept_type,
         first.content_type,
     )
-    assert [step.job_id for step in await claim_jobs(api.parts.database)] == [retried]
+    assert [step.job_id for step in await claim_jobs(api.parts.database)] == [run_transaction]
 
 
 async def test_a_read_is_retried_as_it_was_asked(api: Api) -> None:
@@ -222,8 +222,8 @@ async def test_a_read_is_retried_as_it_was_asked(api: Api) -> None:
     }
     job_id = await api.accepted({"data": [read]})
     await end_job(api, job_id, Status.FAILED, [outcome("1", F)])
-    retried = UUID((await api.post(job_path(job_id, "/retry"))).json()["jobId"])
-    rows = await api.rows("select body from job_request where job_id = any ($1)", [job_id, retried])
+    run_transaction = UUID((await api.post(job_path(job_id, "/retry"))).json()["jobId"])
+    rows = await api.rows("select body from job_request where job_id = any ($1)", [job_id, run_transaction])
     first, second = (read_request(zstandard.decompress(row["body"])) for row in rows)
     assert first == second
 

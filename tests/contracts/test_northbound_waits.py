@@ -16,7 +16,7 @@ from ran_datajobs.api import paths
 from ran_datajobs.api.tokens import Role, TokenTable, add
 from ran_datajobs.model import Status
 from ran_datajobs.plugins.port import NoAnswer, NotArrived, OutcomeUnknown, Polled
-from ran_datajobs.results.publisher import DeliveryPatience, Publisher
+from ran_datajobs.results.publisher import DeliveryRetryPolicy, Publisher
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.outbox import SHARDS
 from ran_datajobs.store.room import CREATES_PER_PLUGIN
@@ -338,7 +338,11 @@ async def test_an_ended_job_waits_for_the_bus_that_is_to_take_its_results(client
     bus = FaultyBus(api.parts.database)
     bus.away = True
     publisher = Publisher(
-        api.parts.database, bus, api.parts.objects, lambda bucket, key: f"{bucket}/{key}", DeliveryPatience()
+        api.parts.database,
+        bus,
+        api.parts.objects,
+        lambda bucket, key: f"{bucket}/{key}",
+        DeliveryRetryPolicy(),
     )
     for shard in range(SHARDS):
         await publisher.publish(shard)

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 from ran_datajobs.store import database as store
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.queries import migrations
@@ -112,7 +112,7 @@ async def test_a_worker_that_stays_ends_the_migration(
     told: list[str] = []
     async with old_worker(database_url) as worker:
         before = await everything(worker.connection)
-        with pytest.raises(WrongUse, match=str(worker.worker_id)):
+        with pytest.raises(UsageError, match=str(worker.worker_id)):
             await database.migrate(told.append)
         assert await everything(worker.connection) == before
         assert len(told) == 1

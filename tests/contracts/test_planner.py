@@ -183,7 +183,7 @@ async def test_room_for_small_and_for_large_plans_is_kept_apart(
 
 
 class Stopped:
-    """A :data:`Reached` that stops whoever has split a job until it is let go, and counts them."""
+    """A :data:`CheckpointHook` that stops whoever has split a job until it is let go, and counts them."""
 
     def __init__(self) -> None:
         self.split = 0
@@ -279,10 +279,10 @@ async def test_a_plan_whose_commit_had_no_answer_is_executed_once(
     job_id = await submit(api)
     plugin = InProcessPlugin()
     parts = worker_parts(database, tmp_path, plugin)
-    retried, lost = database.retried, list[Any]()
+    run_transaction, lost = database.run_transaction, list[Any]()
 
     async def committed(write: Any) -> Any:
-        answer = await retried(write)
+        answer = await run_transaction(write)
         if isinstance(answer, list) and answer and not lost:  # what a plan leased
             lost.append(answer)
             raise StoreUnavailable("the session was cut before the answer")

@@ -19,7 +19,6 @@ from ran_datajobs.plugins.port import (
     CannotCancel,
     Created,
     DmiPlugin,
-    ForeignBody,
     JobAddress,
     Lost,
     NoAnswer,
@@ -32,6 +31,7 @@ from ran_datajobs.plugins.port import (
     Responses,
     Unfetchable,
     UnreadableBody,
+    UnrecognisedResult,
 )
 
 from .plugin_parts import DEADLINE, SECRETS, address_of, call_for, writes
@@ -185,7 +185,7 @@ async def test_statuses_are_read_in_both_spellings_and_nonsense_is_no_answer(
     ("step", "expected"),
     [
         (Step.LOSE, Lost),
-        (Step.WRONG_SHAPE, ForeignBody),
+        (Step.WRONG_SHAPE, UnrecognisedResult),
         (Step.NOT_JSON, UnreadableBody),
         (Step.NOTHING, NoOutcomes),
         (Step.REFUSE, Unfetchable),
@@ -211,8 +211,8 @@ async def test_a_fetch_that_fails_can_be_repeated_and_a_body_without_outcomes_is
     address = address_of(call, await client.create(call))
     answer = await client.result(address)
     assert isinstance(answer, expected)
-    if isinstance(answer, ForeignBody | UnreadableBody):
-        assert answer.body == (b'{"verdict":["fine"]}' if expected is ForeignBody else b"\xff\xfe{")
+    if isinstance(answer, UnrecognisedResult | UnreadableBody):
+        assert answer.body == (b'{"verdict":["fine"]}' if expected is UnrecognisedResult else b"\xff\xfe{")
         assert answer.content_type == "application/json"
     result = await client.result(address)
     assert isinstance(result, Responses)

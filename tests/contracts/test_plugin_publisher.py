@@ -15,7 +15,7 @@ from aiohttp import web
 
 from ran_datajobs.dmi.publisher import ServiceLink
 from ran_datajobs.dmi.settings import PluginSettings
-from ran_datajobs.errors import BusUnavailable, WrongUse
+from ran_datajobs.errors import BusUnavailable, UsageError
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.model import Status
 from ran_datajobs.plugins.client import HttpBounds, PeerHttp
@@ -106,7 +106,7 @@ async def test_a_refusal_is_for_people_and_never_names_the_token(status: int) ->
     """A wrong address or token raises WrongUse: waiting does not help."""
     service = Service(status)
     async with service.serving() as url, PeerHttp() as http:
-        with pytest.raises(WrongUse) as refused:
+        with pytest.raises(UsageError) as refused:
             await ServiceLink(url, http, token="secret-token").publish("t", [MESSAGE])
     assert "secret-token" not in str(refused.value)
 

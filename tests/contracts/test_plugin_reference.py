@@ -16,7 +16,7 @@ from msgspec import structs
 
 from ran_datajobs.dmi.bodies import onap_job, seed_job
 from ran_datajobs.dmi.settings import PluginSettings
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 from ran_datajobs.model import MAX_MESSAGE_BYTES, ActivationMode, OperationState, Status
 from ran_datajobs.plugins import wire
 from ran_datajobs.plugins.client import PeerHttp
@@ -221,7 +221,7 @@ async def test_one_data_dir_has_one_plugin(tmp_path: Path, dialect: str) -> None
     """A second plugin on the same data dir is told who owns it."""
     settings = PluginSettings(tmp_path / "dmi")
     async with served_plugin(settings, lambda _: None):
-        with pytest.raises(WrongUse, match="belongs to another DMI plugin"):
+        with pytest.raises(UsageError, match="belongs to another DMI plugin"):
             async with served_plugin(settings, lambda _: None):
                 pass
 
@@ -472,7 +472,7 @@ async def test_a_taken_port_is_told(tmp_path: Path, dialect: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(WrongUse, match="taken"):
+        with pytest.raises(UsageError, match="taken"):
             await serve(
                 "127.0.0.1",
                 taken.getsockname()[1],

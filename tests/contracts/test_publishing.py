@@ -12,7 +12,7 @@ from uuid import UUID
 
 from ran_datajobs.results import delivery
 from ran_datajobs.results.objects import open_folder
-from ran_datajobs.results.outbox_relay import PublishLoop
+from ran_datajobs.results.outbox_relay import OutboxRelay
 from ran_datajobs.results.publisher import Publisher
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
@@ -54,7 +54,7 @@ class ScriptedPublisher:
 async def publishing(database: Database) -> AsyncIterator[ScriptedPublisher]:
     """A running loop and its end."""
     publisher = ScriptedPublisher(database)
-    running = asyncio.create_task(PublishLoop(database, publisher, publisher, logger()).run())
+    running = asyncio.create_task(OutboxRelay(database, publisher, publisher, logger()).run())
     try:
         async with asyncio.timeout(30):
             yield publisher
@@ -130,7 +130,7 @@ async def test_a_parked_message_holds_up_no_other_of_its_shard(database: Databas
     service.bus.refused = {"broken-topic"}
     publisher = NotedPublisher(service.publisher(first_retry=3600.0))
     await service.settle(broken, await service.sub_job(broken), responses(1))
-    running = asyncio.create_task(PublishLoop(database, publisher, publisher, logger()).run())
+    running = asyncio.create_task(OutboxRelay(database, publisher, publisher, logger()).run())
     try:
         async with asyncio.timeout(30):
             await publisher.looked.wait()

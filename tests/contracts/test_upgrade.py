@@ -16,7 +16,7 @@ import pytest
 import zstandard
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 from ran_datajobs.plugins import wire
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.queries import migrations
@@ -146,7 +146,7 @@ async def test_a_newer_database_is_refused(database: Database, database_url: str
     newer = len(migrations()) + 1
     async with database.connection() as connection:
         await connection.execute("insert into schema_version (number, name) values ($1, 'newer')", newer)
-    with pytest.raises(WrongUse, match="newer"):
+    with pytest.raises(UsageError, match="newer"):
         await database.migrate()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DATAJOBS_")}
     process = await asyncio.create_subprocess_exec(

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.results import delivery
 from ran_datajobs.results.objects import ObjectStore, manifest_key, open_folder
@@ -119,7 +119,7 @@ async def test_a_living_worker_of_schema_8_is_waited_for(
     )
     await session.execute("select 1")
     told: list[str] = []
-    with pytest.raises(WrongUse, match=str(worker_id)):
+    with pytest.raises(UsageError, match=str(worker_id)):
         await database.migrate(told.append)
     assert len(told) == 1
     assert await session.fetchval("select max(number) from schema_version") == 8

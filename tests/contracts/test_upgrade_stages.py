@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.store.database import Database
 from tests.acceptance.whole_service import Service, whole_service
@@ -222,7 +222,7 @@ async def test_two_writes_under_way_in_one_lane_are_left_to_the_older_version(da
            from data_job j where j.job_id = s.job_id and name = 'waits behind runs'"""
     )
     database = await Database.open(database_url, size=2)
-    with pytest.raises(WrongUse, match="data producer runs: start it again"):
+    with pytest.raises(UsageError, match="data producer runs: start it again"):
         await database.migrate()
     await database.close()
     assert await connection.fetchval("select max(number) from schema_version") == 6

@@ -24,7 +24,7 @@ from ran_datajobs.store import jobs, planning, read_messages, sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch import Started
 from ran_datajobs.store.parts import Part
-from ran_datajobs.store.read_messages import ActiveRead, Arrival, Piece
+from ran_datajobs.store.read_messages import ActiveRead, MessageFragment, ReceivedMessage
 from ran_datajobs.store.sub_jobs import Leased, LeasedSubJob
 from tests.contracts.worker_parts import (
     InProcessPlugin,
@@ -79,10 +79,10 @@ async def push(database: Database, sub_job_id: UUID) -> bool:
 async def arrive(database: Database, job_id: UUID, sub_job_id: UUID, total: int | None = 1) -> None:
     """Record one message of a read."""
     part = Part(str(sub_job_id), 0, "key", 1, "digest", 1, 0)
-    piece = Piece(part, pack_outcomes([Response(1, 0, "", state=OperationState.SUCCEEDED)]))
+    piece = MessageFragment(part, pack_outcomes([Response(1, 0, "", state=OperationState.SUCCEEDED)]))
     read = ActiveRead(sub_job_id, job_id, "results")
     async with database.transaction() as connection:
-        await read_messages.record(connection, [Arrival(read, 0, None, (piece,), total)])
+        await read_messages.record(connection, [ReceivedMessage(read, 0, None, (piece,), total)])
 
 
 def name(sub_job: LeasedSubJob) -> Leased:

@@ -20,7 +20,7 @@ import structlog
 import zstandard
 
 from ran_datajobs import telemetry
-from ran_datajobs.checkpoints import Reached, pass_by
+from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
 from ran_datajobs.dispatch.attempt import DispatchTimes
 from ran_datajobs.dispatch.canceller import Canceller
 from ran_datajobs.dispatch.executor import Executor
@@ -31,7 +31,7 @@ from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.model import DEFAULT_FINISHED_SPELLING, JobType, OperationState, Response, Status
-from ran_datajobs.plugins.circuit_breaker import Circuits
+from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.port import (
     CancelAnswer,
     CancelTaken,
@@ -46,7 +46,7 @@ from ran_datajobs.plugins.port import (
 )
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.collection import ResultObjects
-from ran_datajobs.results.job_events import Announcer
+from ran_datajobs.results.job_events import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder
 from ran_datajobs.runtime import SystemRuntime
@@ -164,7 +164,7 @@ def dispatch_store(
     database: Database, worker_id: UUID | None = None, log: telemetry.Logger | None = None
 ) -> PostgresDispatch:
     """The store of a worker, as in production."""
-    announcer = Announcer(JobView(Addresses("http://127.0.0.1"), DEFAULT_FINISHED_SPELLING))
+    announcer = JobEventWriter(JobView(Addresses("http://127.0.0.1"), DEFAULT_FINISHED_SPELLING))
     return PostgresDispatch(database, worker_id or uuid4(), announcer, ADMISSION, log or telemetry.logger())
 
 
@@ -176,7 +176,7 @@ def worker_parts(
     times: DispatchTimes | None = None,
     limits: DispatchLimits | None = None,
     index: OwnerIndex | None = None,
-    reached: Reached = pass_by,
+    reached: CheckpointHook = no_checkpoints,
     grace: float = 4.0,
 ) -> Parts:
     """The parts of a worker, wired as in production; ``plugin`` answers for every plugin.
@@ -193,7 +193,7 @@ def worker_parts(
     results = ResultObjects(store, objects)
     news = DispatchNews(log)
     write = TransitionWriter(store, runtime, news)
-    circuits = Circuits(lambda _: plugin, runtime)
+    circuits = CircuitBreakers(lambda _: plugin, runtime)
     times = times or DispatchTimes()
     executor = Executor(
         store,

@@ -30,7 +30,7 @@ import psutil
 from msgspec import Struct
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
-from ran_datajobs.local.child_process import tied_to_parent
+from ran_datajobs.local.child_process import die_with_parent
 from tests.acceptance.commands import environment
 from tests.acceptance.kafka_chain import TRIMMED
 from tests.acceptance.whole_service import JOBS
@@ -107,7 +107,7 @@ class Supervised(Patient):
                 stdout=lines,
                 stderr=lines,
                 env=environment(**self._environ),
-                preexec_fn=tied_to_parent(signal.SIGKILL),
+                preexec_fn=die_with_parent(signal.SIGKILL),
             )
 
     async def victim(self, kind: str, chance: random.Random) -> psutil.Process:

@@ -21,7 +21,6 @@ from ran_datajobs.plugins.port import (
     CreateAnswer,
     CreateCall,
     Created,
-    ForeignBody,
     JobAddress,
     Lost,
     NoAnswer,
@@ -33,6 +32,7 @@ from ran_datajobs.plugins.port import (
     Responses,
     ResultAnswer,
     StatusAnswer,
+    UnrecognisedResult,
 )
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class Plugin:
         if how is How.RUNNING and job.executed.is_read:
             return OnTopic(TOPIC)
         if how is How.FAILED:
-            return ForeignBody(b'{"result": "as it came"}', "application/json")
+            return UnrecognisedResult(b'{"result": "as it came"}', "application/json")
         responses = [_response(each.operation_id, failed=False) for each in job.executed.operations]
         if how is How.REFUSED:
             responses[0] = _response(responses[0].operation_id, failed=True)

@@ -23,11 +23,11 @@ from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.model import DEFAULT_FINISHED_SPELLING
-from ran_datajobs.plugins.circuit_breaker import Circuits
+from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.port import CreateCall, JobAddress, PluginProfile
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.collection import ResultObjects
-from ran_datajobs.results.job_events import Announcer
+from ran_datajobs.results.job_events import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.runtime import SystemRuntime
@@ -83,12 +83,12 @@ class Process:
         runtime = _Runtime(self, number)
         database = _Database(self)
         objects = _Objects(self)
-        announcer = Announcer(JobView(Addresses("http://service"), DEFAULT_FINISHED_SPELLING))
+        announcer = JobEventWriter(JobView(Addresses("http://service"), DEFAULT_FINISHED_SPELLING))
         store = PostgresDispatch(database, self.worker_id, announcer, ADMISSION, around.log)
         news = DispatchNews(around.log)
         write = TransitionWriter(store, runtime, news)
         self.limits = DispatchLimits(rows=6, creates_per_plugin=3, calls_per_plugin=3)
-        circuits = Circuits(lambda profile: _Client(self, profile), runtime)
+        circuits = CircuitBreakers(lambda profile: _Client(self, profile), runtime)
         executor = Executor(
             store,
             write,

@@ -17,10 +17,10 @@ from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Bus, Message, Received
 from ran_datajobs.model import DEFAULT_FINISHED_SPELLING, JobType, Status
 from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.job_events import Announcer
+from ran_datajobs.results.job_events import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
-from ran_datajobs.results.read_results import Arrivals
+from ran_datajobs.results.read_results import ReadResultConsumer
 from ran_datajobs.store import jobs, sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.jobs import NewJob
@@ -102,7 +102,7 @@ class Service:
         self.log = Logger(self.log_lines)
         self.submitted: list[UUID] = []
         self.operations: dict[UUID, list[str]] = {}
-        self._announcer = Announcer(JobView(Addresses("http://service"), DEFAULT_FINISHED_SPELLING))
+        self._announcer = JobEventWriter(JobView(Addresses("http://service"), DEFAULT_FINISHED_SPELLING))
         self._started = 0
         self.processes = [self.new_process(), self.new_process()]
         loop.born = remember_task
@@ -196,7 +196,7 @@ class Service:
             await self._announcer.jobs_changed(connection, [job_id])
             return True
 
-        return await self.database.retried(ask)
+        return await self.database.run_transaction(ask)
 
     # --- what plugins do ---------------------------------------------------------------------------
 
@@ -229,7 +229,9 @@ class Service:
             for o in lines
         ]
         message = Message("", headers, msgspec.json.encode({"data": {"responses": responses}}))
-        arrivals = Arrivals(self.database, cast("Bus", None), cast("ObjectStore", _Objects(self.stored)))
+        arrivals = ReadResultConsumer(
+            self.database, cast("Bus", None), cast("ObjectStore", _Objects(self.stored))
+        )
         await arrivals.take([Received(TOPIC, 0, message)])
 
     # --- what time does ----------------------------------------------------------------------------

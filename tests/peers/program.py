@@ -15,7 +15,7 @@ from typing import NoReturn
 import pytest
 
 from ran_datajobs.http.ports import free_port
-from ran_datajobs.local.child_process import tied_to_parent
+from ran_datajobs.local.child_process import die_with_parent
 
 
 def free_ports(count: int) -> list[int]:
@@ -70,7 +70,7 @@ class Program:
                 stdout=log,
                 stderr=log,
                 env=self._environment,
-                preexec_fn=tied_to_parent(signal.SIGKILL),
+                preexec_fn=die_with_parent(signal.SIGKILL),
             )
         return self._process
 

@@ -20,7 +20,6 @@ from ran_datajobs.plugins.port import (
     CreateAnswer,
     CreateCall,
     Created,
-    ForeignBody,
     JobAddress,
     Lost,
     NoAnswer,
@@ -33,6 +32,7 @@ from ran_datajobs.plugins.port import (
     Responses,
     ResultAnswer,
     StatusAnswer,
+    UnrecognisedResult,
 )
 
 T = TypeVar("T")
@@ -213,7 +213,11 @@ class Plugin:
             return OnTopic(TOPIC)
         if self.happens(self.character.lies):
             return self.chance.choice(
-                [ForeignBody(b'{"result": "as it came"}', "application/json"), NoOutcomes(), Responses(())]
+                [
+                    UnrecognisedResult(b'{"result": "as it came"}', "application/json"),
+                    NoOutcomes(),
+                    Responses(()),
+                ]
             )
         if job.cancelled:
             return Responses(())

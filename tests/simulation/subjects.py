@@ -13,7 +13,7 @@ import zstandard
 
 from ran_datajobs.model import DEFAULT_FINISHED_SPELLING, JobType, OperationState, Response, Status
 from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.job_events import Announcer
+from ran_datajobs.results.job_events import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.read_results import pack_outcomes
 from ran_datajobs.store import jobs, read_messages, sub_jobs
@@ -185,7 +185,7 @@ class InPostgres:
         virtual.service()
         self.run(self._execute("update dmi_plugin set bulk_cancel = idempotent"))
         self._log = Logger(LogLines())
-        self._announcer = Announcer(JobView(Addresses("http://service"), DEFAULT_FINISHED_SPELLING))
+        self._announcer = JobEventWriter(JobView(Addresses("http://service"), DEFAULT_FINISHED_SPELLING))
 
     def run(self, work: Awaitable[T]) -> T:
         return self._virtual.run(work)
@@ -201,7 +201,7 @@ class InPostgres:
         async def insert(connection: Connection) -> None:
             assert isinstance(await jobs.insert(connection, new, sees=None), jobs.Inserted)
 
-        self.run(self._virtual.database.retried(insert))
+        self.run(self._virtual.database.run_transaction(insert))
 
     def cancel(self, job_id: UUID) -> None:
         async def ask(connection: Connection) -> None:
@@ -210,24 +210,24 @@ class InPostgres:
             if row.status in OPEN and row.status is not Status.CANCELLING:
                 await jobs.cancel(connection, job_id)
 
-        self.run(self._virtual.database.retried(ask))
+        self.run(self._virtual.database.run_transaction(ask))
 
     def push(self, sub_job_id: UUID, producer_job: str) -> bool:
         return self.run(
-            self._virtual.database.retried(lambda c: sub_jobs.poll_now(c, sub_job_id, producer_job))
+            self._virtual.database.run_transaction(lambda c: sub_jobs.poll_now(c, sub_job_id, producer_job))
         )
 
     def arrive(self, job_id: UUID, sub_job_id: UUID, number: int, total: int | None) -> None:
         async def take(connection: Connection) -> None:
-            claim = read_messages.Claimed(job_id, sub_job_id, "", "", "")
+            claim = read_messages.MessageCorrelation(job_id, sub_job_id, "", "", "")
             (read,) = await read_messages.find(connection, [claim])
             if isinstance(read, read_messages.ActiveRead):
-                pieces = (read_messages.Piece(part(job_id, sub_job_id, number), OUTCOMES),)
+                pieces = (read_messages.MessageFragment(part(job_id, sub_job_id, number), OUTCOMES),)
                 await read_messages.record(
-                    connection, [read_messages.Arrival(read, number, None, pieces, total)]
+                    connection, [read_messages.ReceivedMessage(read, number, None, pieces, total)]
                 )
 
-        self.run(self._virtual.database.retried(take))
+        self.run(self._virtual.database.run_transaction(take))
 
     def rows(self) -> list[dict[str, Any]]:
         found = self.run(

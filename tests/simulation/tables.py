@@ -140,7 +140,7 @@ class Tables:
             result_total=row.result_total,
             messages=row.messages,
             told=row.told,
-            in_trouble_for=since(row.trouble_since),
+            failing_for=since(row.trouble_since),
             no_objects_for=since(row.objects_since),
             running_for=since(row.started_at),
             idle_for=since(row.last_part_at),

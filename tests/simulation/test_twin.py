@@ -158,7 +158,7 @@ class Driver:
     def claim_cancels(self, worker: int) -> object:
         found = self.subject.run(self.subject.store(worker).claim_cancels(self.token()))
         self.cancels += sorted(found, key=lambda each: (each.job_id, each.plugin_id))
-        return [(each.job_id, each.plugin_id, each.is_read, round(each.in_trouble_for, 2)) for each in found]
+        return [(each.job_id, each.plugin_id, each.is_read, round(each.failing_for, 2)) for each in found]
 
     def answer_cancel(self, worker: int, which: int, how: str) -> object:
         if not self.cancels:

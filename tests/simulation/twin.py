@@ -131,7 +131,7 @@ class Twin(Steps):
                     dialect="auto",
                     give_up=plugin.give_up,
                     is_read=self.jobs[row.job_id].type is JobType.READ,
-                    in_trouble_for=0.0 if trouble is None else self.now() - trouble,
+                    failing_for=0.0 if trouble is None else self.now() - trouble,
                 )
             )
         return found

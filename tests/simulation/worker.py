@@ -20,7 +20,7 @@ from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
 from ran_datajobs.model import DEFAULT_FINISHED_SPELLING
-from ran_datajobs.plugins.circuit_breaker import Circuits
+from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.port import DmiPlugin, PluginProfile
 from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.objects import ObjectStore
@@ -106,7 +106,7 @@ class SimulatedWorker:
         self.limits = DispatchLimits(rows=ROWS, creates_per_plugin=4, calls_per_plugin=4)
         news = DispatchNews(world.log)
         write = TransitionWriter(self.store, self, news)
-        circuits = Circuits(self._client, self)
+        circuits = CircuitBreakers(self._client, self)
         objects = _Objects(self)
         executor = Executor(
             self.store,

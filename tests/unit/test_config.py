@@ -21,7 +21,7 @@ from ran_datajobs.config import (
     load,
     settings_table,
 )
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 from ran_datajobs.local.supervisor import check_unowned
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +61,7 @@ def test_a_flag_wins_over_a_variable_and_a_variable_over_the_default() -> None:
 )
 def test_an_unknown_name_is_refused_with_the_nearest_one(wrong: str, meant: str) -> None:
     """A typing error is never ignored, and the message says what was meant."""
-    with pytest.raises(WrongUse, match=f"unknown setting {wrong}: did you mean {meant}\\?"):
+    with pytest.raises(UsageError, match=f"unknown setting {wrong}: did you mean {meant}\\?"):
         load({wrong: "1"})
 
 
@@ -90,7 +90,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(wrong: str, meant: str)
 )
 def test_a_value_that_cannot_be_read_is_wrong_use(variable: str, text: str) -> None:
     """Every kind of setting says no to what it does not understand, and quotes it."""
-    with pytest.raises(WrongUse, match=re.escape(repr(text.split(",")[-1]))):
+    with pytest.raises(UsageError, match=re.escape(repr(text.split(",")[-1]))):
         load({variable: text})
 
 
@@ -120,9 +120,9 @@ def test_a_secret_comes_from_its_variable_or_from_a_file_and_never_from_both(tmp
     file.write_text("s3cret\n")
     assert load({"DATAJOBS_TOKEN": "s3cret"}).token == "s3cret"
     assert load({"DATAJOBS_TOKEN_FILE": str(file)}).token == "s3cret"
-    with pytest.raises(WrongUse, match="both set"):
+    with pytest.raises(UsageError, match="both set"):
         load({"DATAJOBS_TOKEN": "a", "DATAJOBS_TOKEN_FILE": str(file)})
-    with pytest.raises(WrongUse, match="cannot be read"):
+    with pytest.raises(UsageError, match="cannot be read"):
         load({"DATAJOBS_TOKEN_FILE": str(tmp_path / "none")})
     assert [about.name for about in declarations() if about.flag is None] == [
         about.name for about in declarations() if about.kind is Kind.SECRET
@@ -185,12 +185,12 @@ def test_a_command_can_leave_all_but_its_own_settings_aside() -> None:
 
 def test_another_listen_address_names_everything_that_is_missing() -> None:
     """Nobody is served unknown to us: address, tokens and TLS are needed together."""
-    with pytest.raises(WrongUse) as refused:
+    with pytest.raises(UsageError) as refused:
         load({}, {"host": "0.0.0.0"}).check_exposure()
     for name in ("DATAJOBS_API_ROOT", "DATAJOBS_TOKENS_FILE", "DATAJOBS_TLS_CERT"):
         assert name in str(refused.value)
     almost = {"DATAJOBS_HOST": "10.0.0.1", "DATAJOBS_API_ROOT": "https://x", "DATAJOBS_TOKENS_FILE": "/t"}
-    with pytest.raises(WrongUse, match="TLS"):
+    with pytest.raises(UsageError, match="TLS"):
         load(almost).check_exposure()
     load(almost | {"DATAJOBS_BEHIND_TLS_PROXY": "1"}).check_exposure()
     load(almost | {"DATAJOBS_TLS_CERT": "/c", "DATAJOBS_TLS_KEY": "/k"}).check_exposure()
@@ -199,7 +199,7 @@ def test_another_listen_address_names_everything_that_is_missing() -> None:
 
 def test_a_certificate_needs_its_key() -> None:
     """Half a TLS set-up is refused, on loopback too."""
-    with pytest.raises(WrongUse, match="needs DATAJOBS_TLS_KEY"):
+    with pytest.raises(UsageError, match="needs DATAJOBS_TLS_KEY"):
         load({"DATAJOBS_TLS_CERT": "/c"}).check_exposure()
 
 
@@ -241,7 +241,7 @@ def test_a_user_without_a_home_is_asked_for_a_data_directory_where_one_is_needed
     monkeypatch.setattr(os, "geteuid", lambda: 123456)
     monkeypatch.chdir(tmp_path)
     settings = load({})
-    with pytest.raises(WrongUse, match=r"no home directory.*--data-dir"):
+    with pytest.raises(UsageError, match=r"no home directory.*--data-dir"):
         check_unowned(settings.data_dir)
     assert list(tmp_path.iterdir()) == []
     named = load({"DATAJOBS_DATA_DIR": str(tmp_path / "data")})

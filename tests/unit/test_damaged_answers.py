@@ -26,7 +26,7 @@ from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.model import JobType, Op, Operation, OperationState, Response, Status
 from ran_datajobs.plugins.answers import result_answer
 from ran_datajobs.plugins.client import Answered
-from ran_datajobs.plugins.port import ForeignBody, Responses, UnreadableBody
+from ran_datajobs.plugins.port import Responses, UnreadableBody, UnrecognisedResult
 from ran_datajobs.plugins.wire import Dialect
 from ran_datajobs.results import outcomes
 from ran_datajobs.results.read_results import Dropped, read_message, unpack_outcomes
@@ -466,7 +466,7 @@ def damaged(draw: st.DrawFn, dialect: Dialect, kind: JobType) -> Damaged:
 
 def of_result(case: Damaged) -> tuple[outcomes.Outcome, object]:
     answer = result_answer(Answered(200, case.body, "application/json"), case.is_read)
-    assert isinstance(answer, Responses | ForeignBody | UnreadableBody)
+    assert isinstance(answer, Responses | UnrecognisedResult | UnreadableBody)
     outcome = outcomes.of_result(case.operations, answer, case.told, is_read=case.is_read, kept_as=KEPT)
     return outcome, answer
 

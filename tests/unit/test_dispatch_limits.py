@@ -17,8 +17,8 @@ from ran_datajobs.dispatch.limits import (
     LARGE_PLANS,
     SMALL_PLANS,
     UNSENT_BESIDE_DELETES,
-    Allowance,
     DispatchLimits,
+    WeightedSemaphore,
 )
 from ran_datajobs.model import Stage
 from ran_datajobs.store.planning import JobRoom
@@ -293,7 +293,7 @@ async def test_operations_in_memory_are_bounded_for_a_plugin_and_in_all() -> Non
 
 async def test_who_has_a_place_and_who_waits_for_one_can_be_cancelled_together() -> None:
     """All of them end cancelled, whichever is woken first, and everything is free afterwards."""
-    places = Allowance(1)
+    places = WeightedSemaphore(1)
 
     async def stay() -> None:
         async with places.take():
@@ -313,7 +313,7 @@ async def test_who_has_a_place_and_who_waits_for_one_can_be_cancelled_together()
 
 async def test_places_are_given_in_the_order_in_which_they_were_asked_for() -> None:
     """A large share is not overtaken by small ones for ever, and who stops waiting keeps nobody waiting."""
-    places = Allowance(4)
+    places = WeightedSemaphore(4)
     order: list[str] = []
     release = {name: asyncio.Event() for name in ("first", "large", "small", "last")}
 
@@ -340,7 +340,7 @@ async def test_places_are_given_in_the_order_in_which_they_were_asked_for() -> N
 
 async def test_a_smaller_allowance_takes_nothing_away() -> None:
     """What is taken stays taken; nothing more is given until it is under the new capacity."""
-    places = Allowance(3)
+    places = WeightedSemaphore(3)
     async with places.take(), places.take():
         places.allow(1)
         waiting = asyncio.create_task(places._acquire(1))

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from ran_datajobs.dispatch.backoff import (
     FIRST_POLL,
     LONGEST_POLL,
+    poll_delay,
+    retry_delay,
+    unresolved_write_poll_delay,
     until_next_call,
-    until_next_look,
-    until_next_poll,
-    until_repeat,
 )
 from ran_datajobs.model import Op, Operation, OperationState, Reason, Response, Status
 from ran_datajobs.results import outcomes
@@ -31,18 +31,18 @@ def test_polls_start_at_a_fifth_of_a_second_and_never_wait_longer_than_half_a_mi
     polls: int, chance: float
 ) -> None:
     """Polling intervals stay within 0.2 s … 30 s, whatever the count."""
-    delay = until_next_poll(polls, chance)
+    delay = poll_delay(polls, chance)
     assert FIRST_POLL <= delay <= LONGEST_POLL
-    assert until_next_poll(polls + 1, chance) >= delay
+    assert poll_delay(polls + 1, chance) >= delay
 
 
 @given(st.integers(0, 200), st.floats(0, 1e6))
 def test_polls_and_repeats_are_spread(times: int, ended_for: float) -> None:
     """Two that wait for the same reason wait differently, by a fifth at least: they do not come in step."""
     for earliest, latest in (
-        (until_next_poll(times, 0.0), until_next_poll(times, 0.99)),
-        (until_repeat(times, 0.0), until_repeat(times, 0.99)),
-        (until_next_look(ended_for, 0.99), until_next_look(ended_for, 0.0)),
+        (poll_delay(times, 0.0), poll_delay(times, 0.99)),
+        (retry_delay(times, 0.0), retry_delay(times, 0.99)),
+        (unresolved_write_poll_delay(ended_for, 0.99), unresolved_write_poll_delay(ended_for, 0.0)),
     ):
         assert latest > 1.2 * earliest
 
@@ -50,7 +50,7 @@ def test_polls_and_repeats_are_spread(times: int, ended_for: float) -> None:
 @given(st.integers(0, 200), st.floats(0, 1, exclude_max=True), st.floats(0, 1e9))
 def test_a_peers_wish_is_honoured_up_to_a_minute(failures: int, chance: float, asked: float) -> None:
     """Retry-After makes the wait longer, never shorter, and never more than 60 s."""
-    delay = until_repeat(failures, chance, asked)
+    delay = retry_delay(failures, chance, asked)
     assert delay >= min(asked, 60.0)
     assert delay <= max(60.0, 18.0)
 

@@ -23,7 +23,7 @@ from ran_datajobs.dmi.conformance.reads import (
     wrong_value,
 )
 from ran_datajobs.dmi.conformance.trial import Ended, Fails, Holds
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.messaging.events import PLUGIN, ResultPart, result_headers
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
@@ -231,6 +231,6 @@ async def test_the_stand_in_takes_what_a_service_takes() -> None:
             waiting = asyncio.ensure_future(anext(stream))
             assert await post(internal, body.replace(b"1", b"2")) == 204
             assert (await waiting).value == b'{"data": 2}'
-        with pytest.raises(WrongUse, match="in the service's place"):
+        with pytest.raises(UsageError, match="in the service's place"):
             async with StandIn().serving("127.0.0.1", int(address.rpartition(":")[2])):
                 pass

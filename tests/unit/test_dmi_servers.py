@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from ran_datajobs.dmi.provmns.servers import ProvMnsElements, ServerEntry, aliases_of, read_servers
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 from ran_datajobs.model import ActivationMode, Op, Operation, OperationState
 from ran_datajobs.nrm.model import load
 from ran_datajobs.plugins.client import Answered, Exchange
@@ -108,11 +108,11 @@ def test_own_names_come_on_top_of_the_generations(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_file_that_cannot_be_used_is_told(tmp_path: Path, text: str) -> None:
     """The message names the file."""
-    with pytest.raises(WrongUse, match=r"servers\.json"):
+    with pytest.raises(UsageError, match=r"servers\.json"):
         servers(tmp_path, text)
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     """So is one that cannot be read."""
-    with pytest.raises(WrongUse, match="cannot be read"):
+    with pytest.raises(UsageError, match="cannot be read"):
         read_servers(tmp_path / "none.json")

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from ran_datajobs.dmi.bodies import onap_job, seed_job
 from ran_datajobs.dmi.provmns.servers import read_servers
-from ran_datajobs.errors import InvalidFilter, InvalidRequest, WrongUse
+from ran_datajobs.errors import InvalidFilter, InvalidRequest, UsageError
 from ran_datajobs.http.json_body import decoded, in_words
 from ran_datajobs.inventory.addresses import AddressRefused, normal_form
 from ran_datajobs.model import Op
@@ -184,5 +184,5 @@ def test_a_file_of_servers_is_told_with_pointer_and_value(tmp_path: Path) -> Non
     """The first fault of the file."""
     file = tmp_path / "servers.json"
     file.write_bytes(b'{"a": {"address": 7}}')
-    with pytest.raises(WrongUse, match=r"servers.json: #/a/address: must be a string.*; it is 7"):
+    with pytest.raises(UsageError, match=r"servers.json: #/a/address: must be a string.*; it is 7"):
         read_servers(file)

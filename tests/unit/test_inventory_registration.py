@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs.errors import Impossible, InvalidRequest
+from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
 from ran_datajobs.inventory.addresses import AddressRefused, AllowList
 from ran_datajobs.inventory.registration import read_registration
 
@@ -94,7 +94,7 @@ def test_a_promise_that_is_not_offered_yet_is_refused() -> None:
     """No plugin believes that it guards; null and false differ: the second asks for something."""
     for key in ("guards", "beforeImages"):
         for asked in (True, False, "x"):
-            with pytest.raises(Impossible, match=key):
+            with pytest.raises(UnsupportedRequest, match=key):
                 read_registration(json.dumps({"dmiPlugin": "http://dmi", key: asked}).encode())
         read_registration(json.dumps({"dmiPlugin": "http://dmi", key: None}).encode())
 

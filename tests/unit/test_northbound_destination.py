@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from ran_datajobs.api.destination import Destination, DestinationRules, near_names, resolve
+from ran_datajobs.api.destination import Destination, DestinationRules, resolve, suggest_names
 from ran_datajobs.errors import BusUnavailable, InvalidRequest, StorageUnavailable, TopicRefused
 from ran_datajobs.messaging.bus import Bus
 from ran_datajobs.results.objects import ObjectStore
@@ -159,7 +159,7 @@ async def test_near_names_are_only_those_that_may_be_named() -> None:
 
 def test_no_more_than_five_names_are_near() -> None:
     """However many there are."""
-    assert len(near_names("topic", [f"kafka:topic{n}" for n in range(50)])) == 5
+    assert len(suggest_names("topic", [f"kafka:topic{n}" for n in range(50)])) == 5
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs.api.events import Shown, encode
+from ran_datajobs.api.events import StreamPosition, encode
 from ran_datajobs.model import DeliveryState, JobType, Status
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.job_view import JobView, SubJobAnswer
@@ -92,11 +92,11 @@ def test_whoever_resumes_after_any_event_misses_nothing(versions: list[int], cut
     """Cut the stream behind any event and go on with its id: every sub-job's change is told by then."""
     changes = [sub_job(version, position) for position, version in enumerate(versions)]
     row = job(8)
-    whole = told(encode(row, VIEW.job(row, {}), changes, Shown(1)))
+    whole = told(encode(row, VIEW.job(row, {}), changes, StreamPosition(1)))
     seen = whole[:cut]
     last = seen[-1][0] if seen else 1
     rest = [change for change in changes if change[0] > last]
-    resumed = told(encode(row, VIEW.job(row, {}), rest, Shown(last)))
+    resumed = told(encode(row, VIEW.job(row, {}), rest, StreamPosition(last)))
     wanted = {str(position) for position in range(len(versions))}
     assert {who for _, name, who in seen + resumed if name == "subjob"} == wanted
     assert resumed[-1][1] == "status"
@@ -107,14 +107,14 @@ def test_ids_never_go_back_and_end_at_the_jobs_version(versions: list[int]) -> N
     """Ids only grow, and the last event of a batch has the job's version."""
     changes = [sub_job(version, position) for position, version in enumerate(versions)]
     row = job(8)
-    ids = [event_id for event_id, _, _ in told(encode(row, VIEW.job(row, {}), changes, Shown(1)))]
+    ids = [event_id for event_id, _, _ in told(encode(row, VIEW.job(row, {}), changes, StreamPosition(1)))]
     assert ids == sorted(ids)
     assert ids[-1] == 8
 
 
 def test_what_was_told_is_not_told_again() -> None:
     """Without a change of status or counts, a new version is no event of the job."""
-    shown = Shown(1)
+    shown = StreamPosition(1)
     row = job(2)
     assert [name for _, name, _ in told(encode(row, VIEW.job(row, {}), [], shown))] == ["progress", "status"]
     later = job(3)
@@ -124,6 +124,6 @@ def test_what_was_told_is_not_told_again() -> None:
 
 def test_the_jobs_own_events_wait_for_all_its_sub_jobs() -> None:
     """A first batch of sub-jobs brings neither progress nor status, and no id that would skip the rest."""
-    shown = Shown(1)
+    shown = StreamPosition(1)
     first = told(encode(job(5), None, [sub_job(5, 0), sub_job(5, 1)], shown))
     assert first == [(4, "subjob", "0"), (4, "subjob", "1")]

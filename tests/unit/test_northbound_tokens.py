@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ran_datajobs.api.tokens import Client, Role, TokenTable, add, listing, revoke
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 from ran_datajobs.inventory.addresses import AllowList
 
 
@@ -48,7 +48,7 @@ def test_the_address_of_a_plugin_is_kept_as_the_inventory_keeps_it(tmp_path: Pat
 )
 def test_no_token_is_made_for_what_is_no_address(tmp_path: Path, address: str) -> None:
     """Such a token could never work: nothing is written."""
-    with pytest.raises(WrongUse, match="--dmi"):
+    with pytest.raises(UsageError, match="--dmi"):
         add(tmp_path / "tokens", "dmi-1", Role.PLUGIN, address)
     assert listing(tmp_path / "tokens") == []
 
@@ -135,7 +135,7 @@ def test_what_cannot_be_a_token_is_refused(
 ) -> None:
     """A bad client name, a plugin without address, or an address without that role writes nothing."""
     path = tmp_path / "tokens"
-    with pytest.raises(WrongUse):
+    with pytest.raises(UsageError):
         add(path, client, role, dmi_url)
     assert not path.exists()
 
@@ -144,6 +144,6 @@ def test_a_file_that_is_no_tokens_file_is_never_overwritten(tmp_path: Path) -> N
     """A wrong path given by mistake loses nothing."""
     path = tmp_path / "notes"
     path.write_text("precious")
-    with pytest.raises(WrongUse):
+    with pytest.raises(UsageError):
         add(path, "a", Role.READ)
     assert path.read_text() == "precious"

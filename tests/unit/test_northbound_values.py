@@ -22,7 +22,7 @@ from ran_datajobs.api.parameters import as_known
 from ran_datajobs.api.request_body import is_json
 from ran_datajobs.api.retry import to_repeat
 from ran_datajobs.api.security import host_name, known_hosts
-from ran_datajobs.errors import Impossible, InvalidRequest
+from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
 from ran_datajobs.model import Counts, OperationState, Response
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.job_view import progress
@@ -138,7 +138,7 @@ def test_a_query_is_spelt_as_the_route_knows_it_or_refused(pieces: list[str]) ->
 
 def test_what_is_not_offered_yet_is_told_where_it_is_asked_for() -> None:
     """Only by the call that will have it; any other knows no such parameter."""
-    with pytest.raises(Impossible, match="preview"):
+    with pytest.raises(UnsupportedRequest, match="preview"):
         as_known(b"PREVIEW=true&dryRun=true", PARAMETERS, ONE_DAY)
     with pytest.raises(InvalidRequest, match="parameter"):
         as_known(b"preview=true", PARAMETERS, {})

@@ -15,7 +15,7 @@ from msgspec import UNSET, Raw
 from ran_datajobs.model import ErrorDetail, Op
 from ran_datajobs.nrm.model import load
 from ran_datajobs.nrm.patch import Actions, Patch, Rejected, apply, apply_atomically, read_patch
-from ran_datajobs.nrm.tree import Attributes, Staged, Tree, restore
+from ran_datajobs.nrm.tree import Attributes, Overlay, Tree, restore
 
 MODEL = load()
 LENIENT = load(strict=False)
@@ -457,7 +457,7 @@ def test_staged_changes_are_seen_above_and_not_beneath(patches: list[Patch]) -> 
     """Over a store, changes answer like the store with those changes, which itself stays as it is."""
     beneath, changed = network(), network()
     before = snapshot(beneath)
-    staged = Staged(beneath)
+    staged = Overlay(beneath)
     for patch in patches:
         assert apply(patch, staged, MODEL, ACTIONS) == apply(patch, changed, MODEL, ACTIONS)
     for key in (*KEYS, CP):

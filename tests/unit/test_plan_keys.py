@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs.errors import Impossible, InvalidRequest
+from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
 from ran_datajobs.model import Ignored, IgnoredKey
 from ran_datajobs.planning.keys import ENVELOPE, MAX_APART, MAX_TOLD, NOT_OFFERED, one_edit_apart
 from ran_datajobs.planning.request import check_request, read_accepted, read_request
@@ -54,7 +54,7 @@ def surely_ignored_in(request: bytes) -> Ignored:
     return told
 
 
-def pointers(request: bytes, kind: type[InvalidRequest | Impossible] = InvalidRequest) -> list[str]:
+def pointers(request: bytes, kind: type[InvalidRequest | UnsupportedRequest] = InvalidRequest) -> list[str]:
     with pytest.raises(kind) as refusal:
         check_request(request)
     return [pointer for pointer, _ in refusal.value.problems]
@@ -142,7 +142,7 @@ def test_every_key_of_an_envelope_is_read_refused_or_told(
     if refused:
         assert set(pointers(text(members))) <= refused
     elif impossible:
-        assert set(pointers(text(members), Impossible)) == impossible
+        assert set(pointers(text(members), UnsupportedRequest)) == impossible
     else:
         assert ignored_in(text(members)) == (Ignored(tuple(told), len(told)) if told else None)
 
@@ -179,7 +179,7 @@ def test_a_key_near_one_that_stands_there_itself_is_ignored() -> None:
 def test_what_is_not_offered_yet_is_refused_by_its_name(key: str) -> None:
     """Nobody believes in a brake that is not there: not even where it is asked to be off."""
     for value in (True, False, "OFF"):
-        with pytest.raises(Impossible) as refusal:
+        with pytest.raises(UnsupportedRequest) as refusal:
             check_request(body(ADD, **{key: value}))
         assert refusal.value.problems[0][0] == f"#/{key}"
         assert NOT_OFFERED[key.lower()] in str(refusal.value)
@@ -188,12 +188,12 @@ def test_what_is_not_offered_yet_is_refused_by_its_name(key: str) -> None:
 
 def test_a_guard_in_an_operation_is_not_offered_yet() -> None:
     """Each one is named, up to a hundred, and all are counted; a fault elsewhere is told first."""
-    guarded = {**ADD, "expect": {"exists": True}}
-    assert pointers(body(ADD, guarded), Impossible) == ["#/data/1/expect"]
-    with pytest.raises(Impossible) as refusal:
-        check_request(body(*[guarded] * 250))
+    with_circuit_breaker = {**ADD, "expect": {"exists": True}}
+    assert pointers(body(ADD, with_circuit_breaker), UnsupportedRequest) == ["#/data/1/expect"]
+    with pytest.raises(UnsupportedRequest) as refusal:
+        check_request(body(*[with_circuit_breaker] * 250))
     assert (len(refusal.value.problems), refusal.value.count) == (100, 250)
-    assert pointers(body(guarded, {**ADD, "op": "move"})) == ["#/data/1/op"]
+    assert pointers(body(with_circuit_breaker, {**ADD, "op": "move"})) == ["#/data/1/op"]
     assert ignored_in(body({**ADD, "expect": None})) is None
 
 

@@ -11,18 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs.errors import Impossible, InvalidRequest, TooManyOperations
+from ran_datajobs.errors import InvalidRequest, TooManyOperations, UnsupportedRequest
 from ran_datajobs.inventory.owners import Owner, Owners
 from ran_datajobs.model import Reason
 from ran_datajobs.nrm import fdn
-from ran_datajobs.planning.envelope import cut_open
-from ran_datajobs.planning.fast_path import all_usual
+from ran_datajobs.planning.envelope import locate_operations
+from ran_datajobs.planning.fast_path import all_on_fast_path
 from ran_datajobs.planning.operations import PIECE, in_pieces, lines_decoder
 from ran_datajobs.planning.owner_lookup import owners_of
-from ran_datajobs.planning.packing import Packer, unpacked
+from ran_datajobs.planning.packing import ZstdEncoder, unpacked
 from ran_datajobs.planning.request import RequestHead, check_request, read_request
 from ran_datajobs.planning.split import split, split_accepted
-from ran_datajobs.planning.validation import judged
+from ran_datajobs.planning.validation import validate_operation
 from ran_datajobs.plugins.port import PluginProfile
 
 SEED = PluginProfile(1, "http://127.0.0.1:9001", "seed", stop_on_error=True)
@@ -132,7 +132,7 @@ def outcome(check: Any, body: bytes, **settings: Any) -> object:
         head = check(body, **settings)
     except TooManyOperations as error:
         return type(error), str(error)
-    except (InvalidRequest, Impossible) as error:
+    except (InvalidRequest, UnsupportedRequest) as error:
         return type(error), str(error), error.problems, error.count
     return tuple(getattr(head, field) for field in RequestHead.__struct_fields__)
 
@@ -170,7 +170,7 @@ def test_a_key_that_stands_twice_in_an_operation_is_told(body: bytes) -> None:
                 for where, what in error.problems
                 if what.startswith("stands twice") and "/data/" in where
             }
-        except Impossible:
+        except UnsupportedRequest:
             assert not doubled
         else:
             assert not doubled
@@ -221,7 +221,7 @@ def test_usual_lines_have_no_fault(texts: list[bytes]) -> None:
         read = lines_decoder.decode(b"[%b]" % b",".join(texts))
     except msgspec.ValidationError:
         return
-    assert not (all_usual(read) and any(judged(line) for line in read))
+    assert not (all_on_fast_path(read) and any(validate_operation(line) for line in read))
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_usual_lines_have_no_fault(texts: list[bytes]) -> None:
 def test_the_usual_writes_are_usual(operation: dict[str, Any]) -> None:
     """Each kind of write that load jobs are made of is judged at once, also when kinds are mixed."""
     other = {"op": "add", "path": "/A=1", "value": {}}
-    assert all_usual(lines_decoder.decode(msgspec.json.encode([operation, other, operation])))
+    assert all_on_fast_path(lines_decoder.decode(msgspec.json.encode([operation, other, operation])))
 
 
 def test_too_many_operations_are_refused_by_the_quick_check() -> None:
@@ -268,7 +268,7 @@ def test_pieces_are_all_operations_in_order() -> None:
     """The pieces of a large body put together are its operations."""
     large = [{"op": "add", "path": f"/A={n}", "value": {"x": "y" * 100}} for n in range(20_000)]
     body = msgspec.json.encode({"name": "n", "data": large})
-    cut = cut_open(body)
+    cut = locate_operations(body)
     assert cut is not None
     pieces = list(in_pieces(body, cut, lines_decoder))
     assert len(pieces) > 3
@@ -279,8 +279,8 @@ def test_pieces_are_all_operations_in_order() -> None:
 def test_a_packed_array_is_the_array(pieces: list[bytes]) -> None:
     """Small or large, what was packed comes out again."""
     large = [b'"%b"' % (b"x" * 300_000)] * 4
-    assert json.loads(unpacked(Packer().packed(pieces))) == [json.loads(piece) for piece in pieces]
-    assert unpacked(Packer().packed([*pieces, *large])) == b"[%b]" % b",".join([*pieces, *large])
+    assert json.loads(unpacked(ZstdEncoder().packed(pieces))) == [json.loads(piece) for piece in pieces]
+    assert unpacked(ZstdEncoder().packed([*pieces, *large])) == b"[%b]" % b",".join([*pieces, *large])
 
 
 # --- owners and plans --------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ def test_an_accepted_body_is_planned_as_its_request(owners: Owners, body: bytes)
     """The plan of the bytes is the plan of the checked operations, byte for byte."""
     try:
         request = read_request(body)
-    except (InvalidRequest, Impossible):
+    except (InvalidRequest, UnsupportedRequest):
         return
     assert split_accepted(body, owners) == split(request, owners)
 

@@ -20,8 +20,8 @@ import pytest
 import structlog
 
 from ran_datajobs import telemetry
-from ran_datajobs.errors import WrongUse
-from ran_datajobs.local.supervisor import Program, claim_port, keep_running, owned
+from ran_datajobs.errors import UsageError
+from ran_datajobs.local.supervisor import Program, claim_port, lock_data_dir, supervise
 
 
 @pytest.fixture
@@ -42,15 +42,15 @@ async def test_a_program_that_was_used_wrongly_is_not_started_again(tmp_path: Pa
     """Exit status 2 ends the group: a restart cannot help."""
     program = Program("wrong", ("no-such-command",), dict(os.environ), tmp_path / "lines")
     async with asyncio.timeout(30):
-        with pytest.raises(WrongUse, match="the wrong process"):
-            await keep_running(program, telemetry.logger(), grace=1)
+        with pytest.raises(UsageError, match="the wrong process"):
+            await supervise(program, telemetry.logger(), grace=1)
     assert "no-such-command" in (tmp_path / "lines").read_text()
 
 
 async def test_a_program_that_ends_is_started_again(tmp_path: Path, lines: io.StringIO) -> None:
     """Whatever the reason: it is kept running until it is told to end."""
     program = Program("short", ("--version",), dict(os.environ), tmp_path / "lines")
-    keeping = asyncio.create_task(keep_running(program, telemetry.logger(), grace=1))
+    keeping = asyncio.create_task(supervise(program, telemetry.logger(), grace=1))
     async with asyncio.timeout(60):
         while lines.getvalue().count('"process.started"') < 2:
             await asyncio.sleep(0.02)
@@ -67,7 +67,7 @@ async def test_a_program_that_cannot_be_started_for_a_while_is_tried_again(
     output = tmp_path / "folder" / "lines"
     output.parent.mkdir()
     program = Program("short", ("--version",), dict(os.environ), output)
-    keeping = asyncio.create_task(keep_running(program, telemetry.logger(), grace=1))
+    keeping = asyncio.create_task(supervise(program, telemetry.logger(), grace=1))
     async with asyncio.timeout(60):
         while not lines.getvalue().count('"process.started"'):
             await asyncio.sleep(0.02)
@@ -97,9 +97,7 @@ async def test_a_program_that_does_not_listen_is_killed(tmp_path: Path) -> None:
     )
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     others = set(psutil.Process().children())
-    keeping = asyncio.create_task(
-        keep_running(Program("deaf", (), environment), telemetry.logger(), grace=0.1)
-    )
+    keeping = asyncio.create_task(supervise(Program("deaf", (), environment), telemetry.logger(), grace=0.1))
     async with asyncio.timeout(30):
         while not (tmp_path / "ready").exists():
             await asyncio.sleep(0.02)
@@ -124,12 +122,12 @@ def test_a_data_dir_has_one_owner_that_is_named(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "False\n"
-        with pytest.raises(WrongUse, match=f"belongs to process {first.pid} "), owned(tmp_path):
+        with pytest.raises(UsageError, match=f"belongs to process {first.pid} "), lock_data_dir(tmp_path):
             pass
         first.send_signal(signal.SIGKILL)
-    with owned(tmp_path) as unclean:
+    with lock_data_dir(tmp_path) as unclean:
         assert unclean
-    with owned(tmp_path) as unclean:
+    with lock_data_dir(tmp_path) as unclean:
         assert not unclean
 
 
@@ -139,7 +137,7 @@ async def test_a_port_in_use_is_refused_with_one_that_is_free() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(WrongUse, match=r"in use: try --port \d+") as refused:
+        with pytest.raises(UsageError, match=r"in use: try --port \d+") as refused:
             await claim_port("127.0.0.1", port)
         suggested = int(str(refused.value).rpartition(" ")[2])
         assert suggested != port
@@ -155,5 +153,5 @@ async def test_port_0_takes_any_free_one() -> None:
 
 async def test_an_address_of_another_machine_is_refused() -> None:
     """Listening is possible on our own addresses only (192.0.2.0/24 is nobody's, RFC 5737)."""
-    with pytest.raises(WrongUse, match=r"cannot listen on 192\.0\.2\.1"):
+    with pytest.raises(UsageError, match=r"cannot listen on 192\.0\.2\.1"):
         await claim_port("192.0.2.1", 8080)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ran_datajobs.errors import Impossible, InvalidRequest, TooManyOperations
+from ran_datajobs.errors import InvalidRequest, TooManyOperations, UnsupportedRequest
 from ran_datajobs.model import ActivationMode, JobType, Op, Operation, Scope, ScopeType
 from ran_datajobs.nrm import fdn
 from ran_datajobs.planning.request import JobRequest, check_request, read_request
@@ -139,7 +139,7 @@ def test_unknown_keys_and_nulls_change_nothing() -> None:
 
 def test_the_atomic_mode_is_impossible() -> None:
     """ATOMIC is understood and not offered; a fault elsewhere is told first."""
-    with pytest.raises(Impossible, match="BEST_EFFORT"):
+    with pytest.raises(UnsupportedRequest, match="BEST_EFFORT"):
         read(ADD, activationMode="ATOMIC")
     assert pointers(body({**ADD, "op": "move"}, activationMode="ATOMIC")) == ["#/data/0/op"]
 
@@ -396,7 +396,7 @@ def test_an_oversized_envelope_is_refused() -> None:
 def survives(text: bytes) -> None:
     try:
         request = read_request(text, max_operations=50)
-    except (InvalidRequest, Impossible) as error:
+    except (InvalidRequest, UnsupportedRequest) as error:
         assert str(error)
     else:
         assert request.count == len(request.operations) > 0

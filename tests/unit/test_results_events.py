@@ -22,7 +22,7 @@ from ran_datajobs.messaging.topics import (
 )
 from ran_datajobs.model import UNMATCHED_PART, Counts, Status
 from ran_datajobs.results.manifest import Manifest, manifest
-from ran_datajobs.results.objects import foreign_key, manifest_key, part_key, valid_key
+from ran_datajobs.results.objects import manifest_key, part_key, raw_result_key, valid_key
 from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.parts import FOREIGN_SEQUENCE, Part
 
@@ -111,7 +111,7 @@ def test_our_keys_are_valid_keys(job_id: UUID, sub_job: UUID, sequence: int) -> 
     for key in (
         part_key(str(job_id), str(sub_job), sequence),
         part_key(str(job_id), UNMATCHED_PART, sequence),
-        foreign_key(str(job_id), str(sub_job)),
+        raw_result_key(str(job_id), str(sub_job)),
         manifest_key(str(job_id)),
     ):
         assert valid_key(key)

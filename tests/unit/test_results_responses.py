@@ -142,7 +142,7 @@ def test_a_synthesised_response_says_state_reason_and_code(
 ) -> None:
     """An operation without a plugin's outcome gets ONAP's code, our reason and its own request."""
     operation = Operation(Op.REPLACE, "/A=1/B=2#/attributes/c", 12, value=Raw(b"5"))
-    (response,) = results.synthesised([operation], state, reason, "a sentence")
+    (response,) = results.make_responses([operation], state, reason, "a sentence")
     (document,) = results.documents([response])
     entry = _decoded(document)[0]
     assert entry["operationId"] == 12
@@ -157,7 +157,7 @@ def test_every_reason_of_ours_has_a_failure_code() -> None:
     """Each cause that is ours maps to a code of ONAP's failure range."""
     operation = Operation(Op.REMOVE, "/A=1", "x")
     for reason in Reason:
-        (response,) = results.synthesised([operation], OperationState.FAILED, reason, "")
+        (response,) = results.make_responses([operation], OperationState.FAILED, reason, "")
         assert 100 <= response.status_code <= 199
 
 

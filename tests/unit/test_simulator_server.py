@@ -14,7 +14,7 @@ import pytest
 from msgspec import Struct
 from yarl import URL
 
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 from ran_datajobs.http.server import serving
 from ran_datajobs.simulator import layout, wire
 from ran_datajobs.simulator.network import Network
@@ -465,7 +465,7 @@ async def test_a_server_runs_until_it_is_cancelled() -> None:
         async with session.get(base + wire.HEALTHZ) as answer:
             assert await answer.json() == {"status": "ok"}
         port = int(base.rpartition(":")[2])
-        with pytest.raises(WrongUse):
+        with pytest.raises(UsageError):
             await serve("127.0.0.1", port, network, lambda _: None)
         server.cancel()
         with pytest.raises(asyncio.CancelledError):

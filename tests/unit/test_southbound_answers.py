@@ -25,7 +25,6 @@ from ran_datajobs.plugins.port import (
     CancelTaken,
     CannotCancel,
     Created,
-    ForeignBody,
     Lost,
     NoAnswer,
     NoOutcomes,
@@ -36,6 +35,7 @@ from ran_datajobs.plugins.port import (
     Refused,
     Responses,
     Unfetchable,
+    UnrecognisedResult,
 )
 from ran_datajobs.plugins.wire import Dialect
 
@@ -70,7 +70,7 @@ def test_every_status_code_of_the_other_calls_has_one_meaning(status: int) -> No
     assert (polled == Polled(Status.RUNNING)) is (status == 200)
     of_result = {202: NoAnswer, 204: NoOutcomes, 404: Lost, 410: Lost}.get(status)
     if of_result is None:
-        of_result = ForeignBody if good else Unfetchable if refused else NoAnswer
+        of_result = UnrecognisedResult if good else Unfetchable if refused else NoAnswer
     assert type(result_answer(answered, False)) is of_result
     cannot = refused or status in {501, 505}
     assert type(cancel_answer(answered)) is (CancelTaken if good else CannotCancel if cannot else NoAnswer)
@@ -170,9 +170,11 @@ def test_a_topic_is_the_answer_to_a_read_alone() -> None:
     """``resulturi`` of a write, or one that is no topic name, is a foreign body."""
     body = b'{"resulturi":"ncmp-async-m2m"}'
     assert result_answer(Answered(200, body), True) == OnTopic("ncmp-async-m2m")
-    assert result_answer(Answered(200, body, "a/b"), False) == ForeignBody(body, "a/b")
+    assert result_answer(Answered(200, body, "a/b"), False) == UnrecognisedResult(body, "a/b")
     for name in (b"", b"..", b"a b", b"x" * 250, b"../x", b'a","resulturi":"b'):
-        assert isinstance(result_answer(Answered(200, b'{"resulturi":"' + name + b'"}'), True), ForeignBody)
+        assert isinstance(
+            result_answer(Answered(200, b'{"resulturi":"' + name + b'"}'), True), UnrecognisedResult
+        )
     assert result_answer(Answered(200, b'\xef\xbb\xbf{"resulturi":"t","x":1}'), True) == OnTopic("t")
     empty = b'{"responses":[],"resulturi":"t"}'
     assert result_answer(Answered(200, empty), True) == OnTopic("t")

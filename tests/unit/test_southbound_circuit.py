@@ -19,11 +19,11 @@ from ran_datajobs.plugins.circuit_breaker import (
     LONGEST_PAUSE,
     OPENS_AFTER,
     PROBE_LASTS,
-    Circuit,
-    Circuits,
+    CircuitBreaker,
+    CircuitBreakers,
     ask,
-    heard,
-    unheard,
+    on_answer,
+    on_failure,
 )
 from ran_datajobs.plugins.port import (
     CancelAnswer,
@@ -55,7 +55,7 @@ class CircuitCalls(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.circuit = Circuit()
+        self.circuit = CircuitBreaker()
         self.now = 0.0
         self.under_way: deque[bool] = deque()  # probe or not
         self.silences = 0
@@ -67,7 +67,7 @@ class CircuitCalls(RuleBasedStateMachine):
 
     @rule()
     def call(self) -> None:
-        was_open = self.circuit.shut_until is not None
+        was_open = self.circuit.open_until is not None
         self.circuit, wait = ask(self.circuit, self.now)
         if wait == 0.0:
             assert not was_open or True not in self.under_way or self.now >= self.probe_ends
@@ -84,7 +84,7 @@ class CircuitCalls(RuleBasedStateMachine):
     def answer(self) -> None:
         self.under_way.popleft()
         self.under_way = deque(False for _ in self.under_way)  # no probes of what opens later
-        self.circuit = heard(self.circuit)
+        self.circuit = on_answer(self.circuit)
         self.silences = 0
         assert ask(self.circuit, self.now)[1] == 0.0
 
@@ -93,18 +93,18 @@ class CircuitCalls(RuleBasedStateMachine):
     def silence(self, chance: float) -> None:
         probe = self.under_way.popleft()
         before = self.circuit
-        self.circuit = unheard(before, self.now, chance, "refused", probe=probe)
+        self.circuit = on_failure(before, self.now, chance, "refused", probe=probe)
         self.silences += 1
-        if before.shut_until is not None and not probe:
+        if before.open_until is not None and not probe:
             assert self.circuit == before
-        elif self.circuit.shut_until is not None:
-            pause = self.circuit.shut_until - self.now
+        elif self.circuit.open_until is not None:
+            pause = self.circuit.open_until - self.now
             wished = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(before.probes, 16))
             assert 0.74 * wished <= pause <= wished * 1.001
 
     @invariant()
     def only_a_row_of_silences_opens(self) -> None:
-        assert (self.circuit.shut_until is not None) <= (self.silences >= OPENS_AFTER)
+        assert (self.circuit.open_until is not None) <= (self.silences >= OPENS_AFTER)
 
 
 TestCircuitCalls = CircuitCalls.TestCase
@@ -114,11 +114,11 @@ TestCircuitCalls.settings = settings(deadline=None, max_examples=60, stateful_st
 @given(st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=40))
 def test_probes_come_at_growing_intervals_up_to_a_bound(chances: list[float]) -> None:
     """However long a plugin is dead, it is probed once per pause, each about twice the last, 30 s at most."""
-    circuit, now, pauses = Circuit(), 0.0, []
+    circuit, now, pauses = CircuitBreaker(), 0.0, []
     for _ in range(OPENS_AFTER - 1):
-        circuit = unheard(circuit, now, 0.0, "x", probe=False)
+        circuit = on_failure(circuit, now, 0.0, "x", probe=False)
     assert ask(circuit, now)[1] == 0.0
-    circuit = unheard(circuit, now, 0.0, "x", probe=False)
+    circuit = on_failure(circuit, now, 0.0, "x", probe=False)
     for chance in chances:
         circuit, wait = ask(circuit, now)
         assert 0.0 < wait <= LONGEST_PAUSE * 1.001
@@ -127,7 +127,7 @@ def test_probes_come_at_growing_intervals_up_to_a_bound(chances: list[float]) ->
         circuit, allowed = ask(circuit, now)
         assert allowed == 0.0
         assert ask(circuit, now)[1] > 0.0
-        circuit = unheard(circuit, now, chance, "x", probe=True)
+        circuit = on_failure(circuit, now, chance, "x", probe=True)
     assert all(later >= 0.7 * earlier for earlier, later in pairwise(pauses))
     assert len(pauses) < 7 or pauses[-1] >= 0.74 * LONGEST_PAUSE
 
@@ -179,8 +179,11 @@ async def test_a_dead_plugin_is_not_called_and_probed_and_let_in_again_by_its_fi
     out when that is over; its answer closes the circuit. Another plugin is called as ever."""
     dead, alive, clock = _Told(), _Told(), _Clock()
     alive.create_answer = Created("1")
-    circuits = Circuits(lambda p: dead if p.plugin_id == 1 else alive, clock)
-    plugin, other = circuits.guarded(PluginProfile(1, "")), circuits.guarded(PluginProfile(2, ""))
+    circuits = CircuitBreakers(lambda p: dead if p.plugin_id == 1 else alive, clock)
+    plugin, other = (
+        circuits.with_circuit_breaker(PluginProfile(1, "")),
+        circuits.with_circuit_breaker(PluginProfile(2, "")),
+    )
 
     for _ in range(OPENS_AFTER):
         assert circuits.shut(1) is None
@@ -215,8 +218,8 @@ async def test_a_dead_plugin_is_not_called_and_probed_and_let_in_again_by_its_fi
 async def test_a_probe_whose_caller_is_cancelled_leaves_its_place_to_the_next_call() -> None:
     """A lane that is lost takes its calls with it: the plugin is probed again by whoever comes next."""
     told, clock = _Told(), _Clock()
-    circuits = Circuits(lambda _: told, clock)
-    plugin = circuits.guarded(PluginProfile(1, ""))
+    circuits = CircuitBreakers(lambda _: told, clock)
+    plugin = circuits.with_circuit_breaker(PluginProfile(1, ""))
     for _ in range(OPENS_AFTER):
         await plugin.create(CALL)
     clock.at += FIRST_PAUSE
@@ -247,7 +250,9 @@ async def test_whoever_answers_is_not_dead(answer: CreateAnswer) -> None:
     """Refusals, 503 and 500 are answers: they are passed on as they are and never open a circuit."""
     told = _Told()
     told.create_answer = answer
-    plugin = Circuits(lambda _: told, SystemRuntime(Random(1))).guarded(PluginProfile(1, ""))
+    plugin = CircuitBreakers(lambda _: told, SystemRuntime(Random(1))).with_circuit_breaker(
+        PluginProfile(1, "")
+    )
     assert [await plugin.create(CALL) for _ in range(3 * OPENS_AFTER)] == [answer] * (3 * OPENS_AFTER)
     assert told.calls == 3 * OPENS_AFTER
 
@@ -255,8 +260,8 @@ async def test_whoever_answers_is_not_dead(answer: CreateAnswer) -> None:
 async def test_every_kind_of_answer_ends_a_row_of_silences() -> None:
     """Four silences, an answer, four silences: the circuit stays closed, whichever call was answered."""
     told = _Told()
-    circuits = Circuits(lambda _: told, SystemRuntime(Random(1)))
-    plugin = circuits.guarded(PluginProfile(1, ""))
+    circuits = CircuitBreakers(lambda _: told, SystemRuntime(Random(1)))
+    plugin = circuits.with_circuit_breaker(PluginProfile(1, ""))
     told.result_answer, told.cancel_answer, told.status_answer = Responses(()), CancelTaken(), Lost("404")
     for call in (plugin.result, plugin.cancel, plugin.status):
         for _ in range(OPENS_AFTER - 1):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ran_datajobs.model import OperationState, Response
-from ran_datajobs.plugins.port import Entry, ForeignBody, Nameless, Responses, UnreadableBody, Untold
+from ran_datajobs.plugins.port import Entry, Nameless, Responses, UnreadableBody, UnrecognisedResult, Untold
 from ran_datajobs.plugins.responses import MAX_ERRORS, MAX_TEXT, encode_responses, read_outcomes, told_of
 
 MARK = b"\xef\xbb\xbf"
@@ -143,7 +143,7 @@ def test_a_body_that_cannot_be_read_comes_back_as_it_is_with_its_cause(
 )
 def test_a_foreign_body_has_no_member_that_could_be_an_outcome(body: bytes) -> None:
     """Values do not matter, only the names of members; what came can be kept."""
-    assert read_outcomes(body, "a/b", is_read=False) == ForeignBody(body, "a/b")
+    assert read_outcomes(body, "a/b", is_read=False) == UnrecognisedResult(body, "a/b")
 
 
 def test_a_problem_is_one_by_its_content_type_too() -> None:

@@ -16,15 +16,15 @@ from msgspec import Struct
 from ran_datajobs.api.cacheable import CacheableBody
 from ran_datajobs.api.destination import DestinationRules
 from ran_datajobs.api.page_files import static_files
-from ran_datajobs.api.request_body import Bodies, Limits
+from ran_datajobs.api.request_body import BodyReceiver, Limits
 from ran_datajobs.api.tokens import Client, TokenTable
-from ran_datajobs.checkpoints import Reached, pass_by
+from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Bus
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.job_events import Announcer
+from ran_datajobs.results.job_events import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.results.waits import Patience
@@ -33,7 +33,7 @@ from ran_datajobs.store.job_notifications import JobChanges
 from ran_datajobs.telemetry import Logger, Metrics
 
 
-class NorthboundParts(Struct, frozen=True):
+class ApiDependencies(Struct, frozen=True):
     """The parts and plain values of the API. Nothing here is opened or closed by the API.
 
     ``tokens``: ``None`` lets every caller in as the local administrator. ``embedded_bus``: the bus, when it
@@ -63,23 +63,23 @@ class NorthboundParts(Struct, frozen=True):
     destination_rules: DestinationRules = DestinationRules()
     disk: Path | None = None
     static: Path | None = None
-    reached: Reached = pass_by
+    reached: CheckpointHook = no_checkpoints
 
 
-class Running(Struct, frozen=True):
+class ApiState(Struct, frozen=True):
     """The parts, with what the API itself keeps. ``planning`` is held by one dry run at a time."""
 
-    parts: NorthboundParts
+    parts: ApiDependencies
     addresses: Addresses
     view: JobView
-    bodies: Bodies
+    bodies: BodyReceiver
     changes: JobChanges
     static: Mapping[str, CacheableBody]
-    announcer: Announcer
+    announcer: JobEventWriter
     planning: asyncio.Lock
 
     @classmethod
-    def of(cls, parts: NorthboundParts) -> Running:
+    def of(cls, parts: ApiDependencies) -> ApiState:
         """A running API over ``parts``."""
         addresses = Addresses(parts.api_root.rstrip("/"))
         view = JobView(addresses, parts.finished_spelling, parts.patience)
@@ -87,17 +87,17 @@ class Running(Struct, frozen=True):
             parts=parts,
             addresses=addresses,
             view=view,
-            bodies=Bodies(parts.limits, parts.metrics.body_bytes_in_flight),
+            bodies=BodyReceiver(parts.limits, parts.metrics.body_bytes_in_flight),
             changes=JobChanges(parts.database),
             static=static_files(parts.static),
-            announcer=Announcer(view),
+            announcer=JobEventWriter(view),
             planning=asyncio.Lock(),
         )
 
 
 AnyRequest: TypeAlias = Request[Any, Any, Any]
 
-Api: TypeAlias = SkipValidation[NamedDependency[Running]]
+Api: TypeAlias = SkipValidation[NamedDependency[ApiState]]
 """A route's parameter ``api``."""
 
 Caller: TypeAlias = SkipValidation[NamedDependency[Client]]

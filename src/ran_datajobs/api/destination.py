@@ -163,11 +163,11 @@ async def _unknown(detail: str, name: str, among: _Among, *kinds: str) -> Invali
     if BUCKET in kinds:
         buckets = await among.known_buckets()
         known += [_S3 + bucket for bucket in buckets if _may_be_named(among.rules, BUCKET, bucket)]
-    near = near_names(name, known)
+    near = suggest_names(name, known)
     return _refused(detail + (f"; near names: {', '.join(near)}" if near else ""))
 
 
-def near_names(name: str, known: Iterable[str]) -> list[str]:
+def suggest_names(name: str, known: Iterable[str]) -> list[str]:
     """Of ``known`` destinations (each with its prefix) those that ``name`` may have been meant for, the
     nearest first, at most five."""
     by_name: dict[str, list[str]] = {}

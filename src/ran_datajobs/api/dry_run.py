@@ -7,21 +7,21 @@ import asyncio
 
 from msgspec import UNSET
 
-from ran_datajobs.api.dependencies import Running
+from ran_datajobs.api.dependencies import ApiState
 from ran_datajobs.api.schemas import Plan, PlannedOperations, PlannedSubJob, UnmatchedOperation
 from ran_datajobs.model import Reason
 from ran_datajobs.planning.request import JobRequest
 from ran_datajobs.planning.split import split
 
 
-async def plan(api: Running, read: JobRequest) -> Plan:
+async def plan(api: ApiState, read: JobRequest) -> Plan:
     """How the request would be split by the inventory as it is now."""
     async with api.planning:  # the index must not change while a thread plans over it
         await api.parts.owners.catch_up()
         return await asyncio.to_thread(_plan, api, read)
 
 
-def _plan(api: Running, read: JobRequest) -> Plan:
+def _plan(api: ApiState, read: JobRequest) -> Plan:
     found = split(read, api.parts.owners)
     # A read may have several parts that nobody takes: it is one operation.
     refused = {each.position: each for each in found.refused}.values()

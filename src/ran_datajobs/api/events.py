@@ -22,7 +22,7 @@ from litestar.response import Stream
 from msgspec import Struct
 
 from ran_datajobs.api import paths
-from ran_datajobs.api.dependencies import Api, Caller, Running
+from ran_datajobs.api.dependencies import Api, ApiState, Caller
 from ran_datajobs.api.jobs import visible_job
 from ran_datajobs.api.problems import documented
 from ran_datajobs.http.problem import RETRY_AFTER
@@ -94,7 +94,7 @@ class Progress(Struct, frozen=True, rename="camel"):
     operations: OperationCounts
 
 
-class Shown(Struct):
+class StreamPosition(Struct):
     """What a stream has told so far. Everything up to ``version`` was sent."""
 
     version: int
@@ -102,8 +102,8 @@ class Shown(Struct):
     operations: OperationCounts | None = None
 
 
-async def _events(api: Running, row: JobRow, sees: str | None, since: int) -> AsyncIterator[bytes]:
-    shown = Shown(since)
+async def _events(api: ApiState, row: JobRow, sees: str | None, since: int) -> AsyncIterator[bytes]:
+    shown = StreamPosition(since)
     stopped = asyncio.create_task(api.parts.stopping.wait())
     try:
         with api.changes.watch(row.job_id) as changed:
@@ -132,7 +132,7 @@ async def _woken(changed: asyncio.Event, stopped: asyncio.Task[Any], patience: f
         woken.cancel()
 
 
-async def _news(api: Running, job_id: UUID, sees: str | None, shown: Shown) -> AsyncIterator[bytes]:
+async def _news(api: ApiState, job_id: UUID, sees: str | None, shown: StreamPosition) -> AsyncIterator[bytes]:
     """The events since ``shown``. Afterwards ``shown.status`` is ``None`` when the job is gone."""
     place = (shown.version, jobs.LAST_POSITION)
     complete = False
@@ -158,7 +158,7 @@ async def _news(api: Running, job_id: UUID, sees: str | None, shown: Shown) -> A
 
 
 def encode(
-    row: JobRow, job: JobAnswer | None, sub_jobs: Sequence[tuple[int, SubJobAnswer]], shown: Shown
+    row: JobRow, job: JobAnswer | None, sub_jobs: Sequence[tuple[int, SubJobAnswer]], shown: StreamPosition
 ) -> list[bytes]:
     """The events that take a reader from ``shown`` to ``row``, and ``shown`` with it.
 

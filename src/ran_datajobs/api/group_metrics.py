@@ -11,7 +11,7 @@ from litestar.types import ASGIApp
 from ran_datajobs.api import auth, paths
 from ran_datajobs.api.probes import EXPOSITION, TEXT_FORMATS
 from ran_datajobs.api.problems import problem_answers
-from ran_datajobs.api.security import Gate, known_hosts
+from ran_datajobs.api.security import SecurityMiddleware, known_hosts
 from ran_datajobs.api.tokens import TokenTable
 from ran_datajobs.config import Settings
 from ran_datajobs.telemetry import Logger, Metrics, shared_exposition
@@ -36,7 +36,7 @@ def build(settings: Settings, figures: Path, log: Logger) -> ASGIApp:
         debug=False,
         pdb_on_exception=False,
     )
-    return Gate(
+    return SecurityMiddleware(
         app,
         hosts=known_hosts(settings.effective_api_root, settings.allowed_hosts),
         api_root=settings.effective_api_root,

@@ -14,7 +14,7 @@ from litestar.params import FromPath, QueryParameter
 
 from ran_datajobs.api import paths
 from ran_datajobs.api.cursors import cursor, place_of
-from ran_datajobs.api.dependencies import Api, Caller, Running
+from ran_datajobs.api.dependencies import Api, ApiState, Caller
 from ran_datajobs.api.problems import documented
 from ran_datajobs.api.schemas import JobPage, SubJobPage
 from ran_datajobs.api.tokens import Client
@@ -37,7 +37,7 @@ _JOB, _SUB_JOB = "j", "s"
 _SOME_DIGITS: Final = re.compile(r"[0-9a-f]{1,32}")
 
 
-async def visible_job(api: Running, caller: Client, job_id: UUID) -> JobRow:
+async def visible_job(api: ApiState, caller: Client, job_id: UUID) -> JobRow:
     """The job; a 404 when there is none that the caller may see."""
     async with api.parts.database.connection() as connection:
         return existing(await jobs.find(connection, job_id, caller.sees))
@@ -120,7 +120,7 @@ async def cancel_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAns
         await api.announcer.jobs_changed(connection, [job_id])
         return row, True
 
-    row, is_new = await api.parts.database.retried(ask)
+    row, is_new = await api.parts.database.run_transaction(ask)
     if is_new:
         api.parts.log.info(Event.JOB_CANCEL_ASKED, job_id=str(job_id), client=caller.name)
     return await _answer(api, caller, row)
@@ -150,7 +150,7 @@ async def redeliver(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnsw
     return await _answer(api, caller, row)
 
 
-async def _answer(api: Running, caller: Client, row: JobRow) -> JobAnswer:
+async def _answer(api: ApiState, caller: Client, row: JobRow) -> JobAnswer:
     async with api.parts.database.connection() as connection:
         (answer,) = await api.view.jobs(connection, [row], caller.sees)
     return answer

@@ -25,7 +25,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from ran_datajobs.api import paths
 from ran_datajobs.api.auth import choose
 from ran_datajobs.api.cursors import cursor, place_of
-from ran_datajobs.api.dependencies import AnyRequest, Api, Caller, Running
+from ran_datajobs.api.dependencies import AnyRequest, Api, ApiState, Caller
 from ran_datajobs.api.jobs import Cursor, Limit, visible_job
 from ran_datajobs.api.problems import documented
 from ran_datajobs.api.schemas import FailureList, OperationOutcome, OutcomeList, RequestPage
@@ -197,7 +197,7 @@ def _key_of(below: str | None) -> str | None:
 
 
 async def _streamed(
-    api: Running, request: AnyRequest, row: JobRow, wanted: Wanted, *, with_values: bool
+    api: ApiState, request: AnyRequest, row: JobRow, wanted: Wanted, *, with_values: bool
 ) -> Stream:
     media_type = choose(request.headers.get("accept", "*/*"), FORMATS) or JSON
     found = outcomes_of(api, row, wanted, with_values=with_values)
@@ -216,7 +216,7 @@ async def _chained(
 
 
 async def outcomes_of(
-    api: Running, row: JobRow, wanted: Wanted, *, with_values: bool = False
+    api: ApiState, row: JobRow, wanted: Wanted, *, with_values: bool = False
 ) -> AsyncIterator[list[OperationOutcome]]:
     """The outcomes of a job that are ``wanted``, some at a time. Raises StorageUnavailable.
 
@@ -250,7 +250,7 @@ async def outcomes_of(
         yield [outcome for outcome in of_read.values() if wanted.takes(outcome)]
 
 
-async def _responses(api: Running, row: JobRow, part: Part) -> list[Response]:
+async def _responses(api: ApiState, row: JobRow, part: Part) -> list[Response]:
     body = await api.parts.objects.get(row.results_bucket, part.key)
     if body is None:
         raise StorageUnavailable(f"the result object {row.results_bucket}/{part.key} is gone")

@@ -16,7 +16,7 @@ from litestar import Request
 from litestar.params import QueryParameter
 from litestar.typing import FieldDefinition
 
-from ran_datajobs.errors import Impossible, InvalidRequest
+from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
 from ran_datajobs.http.json_body import shortened
 from ran_datajobs.planning.keys import NOT_OFFERED, not_offered
 
@@ -81,7 +81,7 @@ def as_known(
             pieces[name] = known[name].encode() + equals + value
         elif name in one_day:
             detail = not_offered(name)
-            raise Impossible(detail, ((one_day[name], detail),))
+            raise UnsupportedRequest(detail, ((one_day[name], detail),))
         else:
             faults.append((shortened(given), f"is not a parameter of this call: {_instead(name, known)}"))
     if faults:

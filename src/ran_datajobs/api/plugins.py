@@ -17,7 +17,7 @@ from litestar.params import FromPath
 from msgspec import Meta, Raw, Struct
 
 from ran_datajobs.api import paths
-from ran_datajobs.api.dependencies import AnyRequest, Api, Caller, Running
+from ran_datajobs.api.dependencies import AnyRequest, Api, ApiState, Caller
 from ran_datajobs.api.openapi import PublishOperation, StatusPushOperation
 from ran_datajobs.api.problems import documented
 from ran_datajobs.api.request_body import too_large
@@ -122,7 +122,7 @@ def _message(place: int, new: _NewMessage) -> Message:
     return Message(key=new.key or "", headers=headers, value=value)
 
 
-async def _check_own(api: Running, caller: Client, messages: Sequence[Message]) -> None:
+async def _check_own(api: ApiState, caller: Client, messages: Sequence[Message]) -> None:
     """Raise 403 unless each message belongs to a sub-job of the caller's plugin, by the ids it carries.
 
     The ids are looked at in the order in which a message is taken: ``ce_subjobid`` first.

@@ -16,13 +16,13 @@ from ran_datajobs.api import parameters
 from ran_datajobs.errors import (
     BusUnavailable,
     DataJobsError,
-    Impossible,
     InvalidFdn,
     InvalidFilter,
     InvalidRequest,
     StorageUnavailable,
     StoreUnavailable,
     TooManyOperations,
+    UnsupportedRequest,
 )
 from ran_datajobs.http.json_body import in_words
 from ran_datajobs.http.problem import PROBLEM_JSON, RETRY_AFTER, Problem, ProblemError, errors_of, respond
@@ -73,7 +73,7 @@ def _answer_to(error: Exception, request: Request[Any, Any, Any]) -> _Answer | N
             return _Answer(400, error.detail, errors=errors_of(error.problems), count=error.count)
         case InvalidFdn() | InvalidFilter():
             return _Answer(400, str(error))
-        case Impossible():
+        case UnsupportedRequest():
             return _Answer(422, str(error), errors=errors_of(error.problems), count=error.count)
         case StoreUnavailable() | StorageUnavailable() | BusUnavailable():
             return _Answer(503, str(error), {"Retry-After": str(RETRY_AFTER)})

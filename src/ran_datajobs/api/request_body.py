@@ -38,7 +38,7 @@ class Limits(Struct, frozen=True):
     event_keep_alive: float = 15.0
 
 
-class Bodies:
+class BodyReceiver:
     """Receives bodies and counts the bytes in flight: from their arrival until the request is answered.
 
     A stored body that a request makes us work on again counts like one that arrives.

@@ -15,7 +15,7 @@ from litestar.response import Response, Stream
 from msgspec import Raw
 
 from ran_datajobs.api import paths
-from ran_datajobs.api.dependencies import Api, Caller, Running
+from ran_datajobs.api.dependencies import Api, ApiState, Caller
 from ran_datajobs.api.problems import documented
 from ran_datajobs.http.problem import RETRY_AFTER
 from ran_datajobs.results.objects import JSON_CONTENT_TYPE, manifest_key
@@ -80,7 +80,7 @@ async def get_object(
     )
 
 
-async def _signed(api: Running, row: JobRow, key: str) -> Response[None] | None:
+async def _signed(api: ApiState, row: JobRow, key: str) -> Response[None] | None:
     """The way to an object at the object store itself; ``None`` when that gives none."""
     address = await api.parts.objects.presigned(row.results_bucket, key, _SIGNED_FOR)
     if address is None:
@@ -88,7 +88,7 @@ async def _signed(api: Running, row: JobRow, key: str) -> Response[None] | None:
     return Response(None, status_code=307, headers={"Location": address, "Cache-Control": "no-store"})
 
 
-async def _job_in(api: Running, sees: str | None, bucket: str, job_id: UUID) -> JobRow:
+async def _job_in(api: ApiState, sees: str | None, bucket: str, job_id: UUID) -> JobRow:
     """The job whose results are in ``bucket``; a 404 when there is none."""
     async with api.parts.database.connection() as connection:
         row = await jobs.find(connection, job_id, sees)
@@ -104,7 +104,7 @@ def _buckets_of(row: JobRow) -> set[str]:
     return {row.results_bucket, row.bucket_named}
 
 
-async def _manifest(api: Running, row: JobRow, presigned: bool) -> Response[Raw] | Response[None]:
+async def _manifest(api: ApiState, row: JobRow, presigned: bool) -> Response[Raw] | Response[None]:
     """The manifest once the job is terminal: before that, one that is there is not shown yet."""
     key = manifest_key(str(row.job_id))
     manifest = await api.parts.objects.get(row.results_bucket, key) if row.status.terminal else None

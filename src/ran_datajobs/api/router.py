@@ -26,11 +26,11 @@ from ran_datajobs.api import (
     submit,
     topics,
 )
-from ran_datajobs.api.dependencies import NorthboundParts, Running
+from ran_datajobs.api.dependencies import ApiDependencies, ApiState
 from ran_datajobs.api.openapi import openapi_config
 from ran_datajobs.api.parameters import check_names
 from ran_datajobs.api.problems import problem_answers
-from ran_datajobs.api.security import Gate, known_hosts
+from ran_datajobs.api.security import SecurityMiddleware, known_hosts
 from ran_datajobs.api.tokens import Client
 
 ROUTES = (
@@ -60,9 +60,9 @@ ROUTES = (
 )
 
 
-def build(parts: NorthboundParts) -> Litestar:
+def build(parts: ApiDependencies) -> Litestar:
     """The application. Raises LookupError when a route is missing in the table of routes and roles."""
-    api = Running.of(parts)
+    api = ApiState.of(parts)
     app = Litestar(
         route_handlers=list(ROUTES),
         dependencies={
@@ -82,7 +82,7 @@ def build(parts: NorthboundParts) -> Litestar:
     if missing := auth.uncovered(app):
         raise LookupError(f"routes without roles: {missing}")
     hosts = known_hosts(parts.api_root, parts.allowed_hosts)
-    app.asgi_handler = Gate(
+    app.asgi_handler = SecurityMiddleware(
         app.asgi_handler, hosts=hosts, api_root=api.addresses.api_root, metrics=parts.metrics
     )
     return app
@@ -93,7 +93,7 @@ def _caller(request: Request[Any, Any, Any]) -> Client:
 
 
 @contextlib.asynccontextmanager
-async def _watching(api: Running) -> AsyncIterator[None]:
+async def _watching(api: ApiState) -> AsyncIterator[None]:
     """While the application runs, follow the changes of jobs."""
     following = asyncio.create_task(api.changes.run())
     try:

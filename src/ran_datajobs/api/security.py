@@ -65,7 +65,7 @@ def _is_port(text: str) -> bool:
     return text.startswith(":") and text[1:].isascii() and text[1:].isdigit()
 
 
-class Gate:
+class SecurityMiddleware:
     """ASGI application in front of the router."""
 
     def __init__(self, app: ASGIApp, *, hosts: frozenset[str], api_root: str, metrics: Metrics) -> None:

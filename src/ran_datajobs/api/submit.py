@@ -21,7 +21,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, QueryParameter
 
 from ran_datajobs.api import dry_run, paths
-from ran_datajobs.api.dependencies import AnyRequest, Api, Caller, Running
+from ran_datajobs.api.dependencies import AnyRequest, Api, ApiState, Caller
 from ran_datajobs.api.destination import Destination, resolve
 from ran_datajobs.api.openapi import SubmitOperation
 from ran_datajobs.api.parameters import OFFERED_ONE_DAY
@@ -35,7 +35,14 @@ from ran_datajobs.model import Ignored
 from ran_datajobs.planning.request import JobRequest, RequestHead, check_request, read_request
 from ran_datajobs.store import jobs
 from ran_datajobs.store.database import Connection
-from ran_datajobs.store.jobs import Inserted, KeptAnswer, KeyTaken, NewJob, UnknownAfter, bucket_named
+from ran_datajobs.store.jobs import (
+    Inserted,
+    KeyTaken,
+    NewJob,
+    StoredIdempotentAnswer,
+    UnknownAfter,
+    bucket_named,
+)
 from ran_datajobs.telemetry import Event
 
 LARGE_BODY: Final = 256 * 1024
@@ -100,7 +107,7 @@ async def submit(
         return await accept(api, caller, job, (key, digest) if key else None)
 
 
-async def _known_buckets(api: Running, caller: Client) -> list[str]:
+async def _known_buckets(api: ApiState, caller: Client) -> list[str]:
     """The service's own bucket, and those that jobs of this client named before."""
     async with api.parts.database.connection() as connection:
         return [
@@ -127,7 +134,7 @@ def read_request_within(body: bytes, max_operations: int) -> JobRequest:
 
 
 async def new_job(
-    api: Running,
+    api: ApiState,
     caller: Client,
     read: RequestHead,
     destination: Destination,
@@ -157,7 +164,7 @@ async def new_job(
 
 
 async def accept(
-    api: Running, caller: Client, job: NewJob, key: tuple[str, bytes] | None = None
+    api: ApiState, caller: Client, job: NewJob, key: tuple[str, bytes] | None = None
 ) -> Response[SubmitAnswer]:
     """Write the job, due for its plan, in one transaction, and answer with 202 after it."""
     await api.parts.reached(Checkpoint.ACCEPT_CHECKED)
@@ -167,13 +174,13 @@ async def accept(
             case UnknownAfter(job_ids):
                 raise _unknown_after(job, job_ids)
             case KeyTaken():
-                raise _Overtaken
+                raise _KeyRaceLost
             case Inserted():
                 pass
 
     try:
-        await api.parts.database.retried(write)
-    except _Overtaken:
+        await api.parts.database.run_transaction(write)
+    except _KeyRaceLost:
         return await _first_answer(api, caller, key)
     await api.parts.reached(Checkpoint.ACCEPT_STORED)
     api.parts.metrics.jobs_accepted.labels(type=job.type.value).inc()
@@ -189,12 +196,12 @@ async def accept(
     return _accepted(api, job.job_id, named, job.ignored)
 
 
-class _Overtaken(Exception):
+class _KeyRaceLost(Exception):
     """Rolls back: the same Idempotency-Key was written by another request at the same time."""
 
 
 async def _first_answer(
-    api: Running, caller: Client, key: tuple[str, bytes] | None
+    api: ApiState, caller: Client, key: tuple[str, bytes] | None
 ) -> Response[SubmitAnswer]:
     name, digest = key or ("", b"")
     async with api.parts.database.connection() as connection:
@@ -204,12 +211,12 @@ async def _first_answer(
     return _repeated(api, kept, digest)
 
 
-def _accepted(api: Running, job_id: UUID, bucket: str, ignored: Ignored | None) -> Response[SubmitAnswer]:
+def _accepted(api: ApiState, job_id: UUID, bucket: str, ignored: Ignored | None) -> Response[SubmitAnswer]:
     answer = submit_answer(job_id, bucket, api.addresses, ignored)
     return Response(answer, status_code=202, headers={"Location": answer.statusuri})
 
 
-def _repeated(api: Running, kept: KeptAnswer, digest: bytes) -> Response[SubmitAnswer]:
+def _repeated(api: ApiState, kept: StoredIdempotentAnswer, digest: bytes) -> Response[SubmitAnswer]:
     if kept.digest != digest:
         raise HTTPException(
             status_code=409,
@@ -218,7 +225,7 @@ def _repeated(api: Running, kept: KeptAnswer, digest: bytes) -> Response[SubmitA
     return _accepted(api, kept.job_id, kept.bucket_named, kept.ignored)
 
 
-async def admit(api: Running, caller: Client, key: str | None) -> KeptAnswer | None:
+async def admit(api: ApiState, caller: Client, key: str | None) -> StoredIdempotentAnswer | None:
     """The job that the key stands for already; else 429 when the caller has too many open jobs."""
     limit = api.parts.limits.max_open_jobs
     async with api.parts.database.connection() as connection:
@@ -233,7 +240,7 @@ async def admit(api: Running, caller: Client, key: str | None) -> KeptAnswer | N
     return admission.kept
 
 
-async def check_disk(api: Running) -> None:
+async def check_disk(api: ApiState) -> None:
     """503 when the disk has too little room for new jobs, or is not there."""
     disk, wanted = api.parts.disk, api.parts.limits.min_free_disk
     if disk is None:

@@ -22,7 +22,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 from ran_datajobs.http.json_body import fault_of
 from ran_datajobs.inventory.addresses import AddressRefused, normal_form
 
@@ -75,11 +75,11 @@ def add(path: Path, client: str, role: Role, dmi_url: str | None = None) -> str:
     replaced in one step and has mode 0600. Raises WrongUse.
     """
     if not _CLIENT.fullmatch(client):
-        raise WrongUse(
+        raise UsageError(
             f"{client!r} is not a client name, which is 1 to 100 letters, digits, dots, hyphens, '_' and '@'"
         )
     if (role is Role.PLUGIN) != (dmi_url is not None):
-        raise WrongUse("the role 'plugin', and no other, needs the address of its DMI plugin (--dmi URL)")
+        raise UsageError("the role 'plugin', and no other, needs the address of its DMI plugin (--dmi URL)")
     url = None if dmi_url is None else _plugin_address(dmi_url)
     token = _PREFIX + secrets.token_urlsafe(32)
     entry = _Entry(client, role, _digest(token), url)
@@ -126,7 +126,7 @@ class TokenTable:
             if seen == self._seen:
                 return
             entries = _read(self._path)
-        except (OSError, WrongUse):
+        except (OSError, UsageError):
             self._seen, self._clients = None, {}
             return
         self._clients = {entry.sha256: Client(entry.client, entry.role, entry.dmi_url) for entry in entries}
@@ -137,7 +137,7 @@ def _plugin_address(text: str) -> str:
     try:
         return normal_form(text.strip())
     except AddressRefused as refusal:
-        raise WrongUse(f"--dmi: {refusal}") from refusal
+        raise UsageError(f"--dmi: {refusal}") from refusal
 
 
 def _digest(token: str) -> str:
@@ -154,12 +154,12 @@ def _read(path: Path) -> tuple[_Entry, ...]:
     except FileNotFoundError:
         return ()
     except OSError as error:
-        raise WrongUse(f"the tokens file {path} cannot be read: {error.strerror}") from error
+        raise UsageError(f"the tokens file {path} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         told = str(error)
         if isinstance(error, msgspec.ValidationError):
             told = ": ".join(fault_of(error, text, _decoder))
-        raise WrongUse(f"{path} is not a tokens file, as `datajobs token add` makes one: {told}") from error
+        raise UsageError(f"{path} is not a tokens file, as `datajobs token add` makes one: {told}") from error
 
 
 def _write(path: Path, entries: tuple[_Entry, ...]) -> None:
@@ -188,11 +188,11 @@ def _exclusive(path: Path) -> Iterator[None]:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise WrongUse(f"the tokens file {path} cannot be written: {error.strerror}") from error
+        raise UsageError(f"the tokens file {path} cannot be written: {error.strerror}") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     except OSError as error:
-        raise WrongUse(f"the tokens file {path} cannot be written: {error.strerror}") from error
+        raise UsageError(f"the tokens file {path} cannot be written: {error.strerror}") from error
     finally:
         os.close(lock)

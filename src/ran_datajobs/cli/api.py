@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
 from ran_datajobs.config import Settings
-from ran_datajobs.errors import DataJobsError, ServerUnreachable, WrongUse
+from ran_datajobs.errors import DataJobsError, ServerUnreachable, UsageError
 from ran_datajobs.model import Status, read_status
 
 JSON: Final = "application/json"
@@ -199,7 +199,7 @@ def _unreachable(server: str, error: Exception) -> ServerUnreachable:
     return ServerUnreachable(f"no answer from {server}: {cause}. Is it running (datajobs serve)?")
 
 
-class Refused(WrongUse):
+class Refused(UsageError):
     """What the service says is wrong (RFC 9457). ``faults``: (place in the body, what is wrong with it)."""
 
     def __init__(self, detail: str, faults: Sequence[tuple[str, str]] = (), more: int = 0) -> None:
@@ -221,7 +221,7 @@ def _refusal(status: int, body: bytes, server: str) -> DataJobsError:
     except (ValueError, AttributeError, TypeError, KeyError):
         refused = Refused(f"{server} answered {status}")
     if status in (401, 403):
-        return WrongUse(f"{refused} (a token comes from DATAJOBS_TOKEN or DATAJOBS_TOKEN_FILE)")
+        return UsageError(f"{refused} (a token comes from DATAJOBS_TOKEN or DATAJOBS_TOKEN_FILE)")
     if status in _NOT_NOW or status >= 500:
         return ServerUnreachable(f"{server} cannot do that now: {refused}")
     return refused
@@ -236,7 +236,7 @@ def job_id_of(api: Api, text: str) -> str:
     with contextlib.suppress(ValueError):
         return str(UUID(given))
     if not _BEGINNING.fullmatch(given):
-        raise WrongUse(f"{text!r} is not a job id, nor the beginning of one (see: datajobs list)")
+        raise UsageError(f"{text!r} is not a job id, nor the beginning of one (see: datajobs list)")
     from ran_datajobs.api import paths
 
     page = api.get(paths.JOBS, idPrefix=given, limit=_SHOWN_JOBS)
@@ -244,9 +244,9 @@ def job_id_of(api: Api, text: str) -> str:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise WrongUse(f"no data job has an id that begins with {given!r} (see: datajobs list)")
+        raise UsageError(f"no data job has an id that begins with {given!r} (see: datajobs list)")
     others = " and others" if page["next"] else ""
-    raise WrongUse(f"several data jobs have ids that begin with {given!r}: {', '.join(found)}{others}")
+    raise UsageError(f"several data jobs have ids that begin with {given!r}: {', '.join(found)}{others}")
 
 
 def exit_status(job: Mapping[str, Any]) -> int:

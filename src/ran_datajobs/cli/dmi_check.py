@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from ran_datajobs.cli.options import Settings, takes_settings
-from ran_datajobs.errors import InvalidFdn, WrongUse
+from ran_datajobs.errors import InvalidFdn, UsageError
 
 if TYPE_CHECKING:
     from ran_datajobs.dmi.conformance.bus import Topics
@@ -62,9 +62,9 @@ def dmi_check(
     from ran_datajobs.plugins.wire import Dialect
 
     if dialect not in list(Dialect):
-        raise WrongUse(f"--dialect is one of {', '.join(Dialect)}, not {dialect!r}")
+        raise UsageError(f"--dialect is one of {', '.join(Dialect)}, not {dialect!r}")
     if not url.startswith(("http://", "https://")):
-        raise WrongUse(f"{url!r} is no address of a plugin: it begins with http:// or https://")
+        raise UsageError(f"{url!r} is no address of a plugin: it begins with http:// or https://")
     subject = Subject(Dialect(dialect), data_producer, _slashed(fdn), patience)
     lines = asyncio.run(_checked(url, subject, bus, settings))
     _show(lines, settings.output)
@@ -79,7 +79,7 @@ def _slashed(fdn: str) -> str:
     try:
         return names.render(names.parse(fdn)) if fdn else ""
     except InvalidFdn as error:
-        raise WrongUse(f"--fdn: {error}") from error
+        raise UsageError(f"--fdn: {error}") from error
 
 
 async def _checked(url: str, subject: Subject, bus: str, settings: Settings) -> list[Line]:
@@ -123,9 +123,9 @@ def _listening(address: str) -> tuple[str, int]:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise WrongUse(f"--bus: {address!r}: {error}") from error
+        raise UsageError(f"--bus: {address!r}: {error}") from error
     if parts.scheme != "http" or not host or not port or parts.path not in ("", "/"):
-        raise WrongUse(f"--bus is Kafka servers, or an address like http://127.0.0.1:8080, not {address!r}")
+        raise UsageError(f"--bus is Kafka servers, or an address like http://127.0.0.1:8080, not {address!r}")
     return host, port
 
 

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from ran_datajobs.cli.api import Refused
-from ran_datajobs.errors import InvalidRequest, WrongUse
+from ran_datajobs.errors import InvalidRequest, UsageError
 from ran_datajobs.http.json_body import (
     elements_decoder,
     half_of_a_pair,
@@ -66,7 +66,7 @@ class Document:
             if not any(pointer.startswith("#") for pointer, _ in error.faults):
                 raise
             told = [f"{self._place(pointer)}{pointer}: {fault}" for pointer, fault in error.faults]
-            raise WrongUse(*told, *error.more) from error
+            raise UsageError(*told, *error.more) from error
 
     def _place(self, pointer: str) -> str:
         if not pointer.startswith("#"):
@@ -83,13 +83,13 @@ def read_document(file: str) -> Document:
         _check.decode(text)
         text.isascii() or text.decode()
     except InvalidRequest as error:
-        raise WrongUse(f"{name}:1:1: {error}".replace("the body", "the file")) from error
+        raise UsageError(f"{name}:1:1: {error}".replace("the body", "the file")) from error
     except UnicodeDecodeError as error:
         what = f"got the byte 0x{text[error.start]:02x}, which is no UTF-8: save the file as UTF-8"
-        raise WrongUse(f"{position(name, text, error.start)}: {what}") from error
+        raise UsageError(f"{position(name, text, error.start)}: {what}") from error
     except msgspec.DecodeError as error:
         at, what = fault(text, str(error))
-        raise WrongUse(f"{position(name, text, at)}: {what}") from error
+        raise UsageError(f"{position(name, text, at)}: {what}") from error
     except RecursionError:
         pass  # the service says how deep is too deep
     return Document(name, text)
@@ -100,11 +100,11 @@ def _read(file: str) -> bytes:
         if file != "-":
             return Path(file).read_bytes()
         if sys.stdin is None:
-            raise WrongUse("standard input is closed: name a file, or pipe the JSON in")
+            raise UsageError("standard input is closed: name a file, or pipe the JSON in")
         return sys.stdin.buffer.read()
     except OSError as error:
         what = "standard input" if file == "-" else file
-        raise WrongUse(f"{what} cannot be read: {error.strerror or error}") from error
+        raise UsageError(f"{what} cannot be read: {error.strerror or error}") from error
 
 
 def position(name: str, text: bytes, at: int) -> str:

@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ran_datajobs.cli import environment, streams
-from ran_datajobs.errors import DataJobsError, WrongUse
+from ran_datajobs.errors import DataJobsError, UsageError
 from ran_datajobs.http.open_files import raise_limit
 
 DONE = 0
@@ -102,7 +102,7 @@ def _status() -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else DONE
     except DataJobsError as error:
-        for text in error.args if isinstance(error, WrongUse) else (error,):
+        for text in error.args if isinstance(error, UsageError) else (error,):
             _complain(str(text))
         return UNREACHABLE if error.retry_helps else WRONG_USE
     except KeyboardInterrupt:

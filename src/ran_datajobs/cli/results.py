@@ -18,7 +18,7 @@ from ran_datajobs.cli.api import Api, exit_status, job_id_of
 from ran_datajobs.cli.jobs import JobId
 from ran_datajobs.cli.options import CLIENT, Settings, takes_settings
 from ran_datajobs.cli.streams import OutputFailed
-from ran_datajobs.errors import ServerUnreachable, WrongUse
+from ran_datajobs.errors import ServerUnreachable, UsageError
 from ran_datajobs.model import Response, read_status
 from ran_datajobs.results.responses import read_responses, state_of
 
@@ -58,7 +58,7 @@ def results(
     job = job or api.get(paths.fill(paths.JOB, job_id=job_id))
     status = read_status(job["status"])
     if status is None or not status.terminal:
-        raise WrongUse(
+        raise UsageError(
             f"job {job_id} is {formatting.in_words(job['status'])}: its results come at its end (--follow)"
         )
     objects = manifest_objects(api, job)
@@ -112,7 +112,7 @@ def _keep(api: Api, folder: Path, bucket: str, entry: dict[str, Any]) -> int:
     """Have an object as a file below ``folder``; its bytes."""
     key = PurePosixPath(entry["key"])
     if key.is_absolute() or not set(key.parts).isdisjoint({"..", "."}):
-        raise WrongUse(f"the manifest names an object that is no file name: {entry['key']!r}")
+        raise UsageError(f"the manifest names an object that is no file name: {entry['key']!r}")
     file = folder.joinpath(*key.parts)
     try:
         if file.exists() and hashlib.sha256(file.read_bytes()).hexdigest() == entry["sha256"]:

@@ -17,7 +17,7 @@ import typer
 
 from ran_datajobs.cli.options import Settings, takes_settings
 from ran_datajobs.config import Group, load
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 
 if TYPE_CHECKING:
     from ran_datajobs.telemetry import Logger
@@ -70,7 +70,7 @@ def _check_certificate(settings: Settings) -> None:
         context.load_cert_chain(settings.tls_cert, settings.tls_key, password="")
     except OSError as error:
         files = f"DATAJOBS_TLS_CERT {settings.tls_cert} and DATAJOBS_TLS_KEY {settings.tls_key}"
-        raise WrongUse(
+        raise UsageError(
             f"{files} cannot be used ({error.strerror or error}): needed are a certificate chain and its "
             "private key without a passphrase, both PEM"
         ) from error

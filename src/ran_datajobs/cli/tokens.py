@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ran_datajobs.cli.options import Settings, takes_settings
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,7 +39,7 @@ def add(
     try:
         known = tokens.Role(role)
     except ValueError as error:
-        raise WrongUse(f"--role: {role!r} is none of {', '.join(tokens.Role)}") from error
+        raise UsageError(f"--role: {role!r} is none of {', '.join(tokens.Role)}") from error
     typer.echo(tokens.add(_file(settings), client, known, dmi))
 
 
@@ -74,11 +74,11 @@ def revoke(
 
     taken = tokens.revoke(_file(settings), client)
     if not taken:
-        raise WrongUse(f"{client!r} has no token")
+        raise UsageError(f"{client!r} has no token")
     typer.echo(f"{taken} token{'s' if taken > 1 else ''} of {client} revoked")
 
 
 def _file(settings: Settings) -> Path:
     if settings.tokens_file is None:
-        raise WrongUse("which tokens file? Give --tokens-file FILE or DATAJOBS_TOKENS_FILE")
+        raise UsageError("which tokens file? Give --tokens-file FILE or DATAJOBS_TOKENS_FILE")
     return settings.tokens_file

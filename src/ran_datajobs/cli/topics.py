@@ -70,7 +70,7 @@ def _of_service(api: Api, topic: str, first: int, follow: bool) -> None:
 async def _of_kafka(settings: Settings, topic: str, first: int, follow: bool) -> None:
     """Read as a consumer that nobody else is, and that remembers nothing."""
     from ran_datajobs.cli.formatting import json_line
-    from ran_datajobs.errors import BusUnavailable, ServerUnreachable, TopicRefused, WrongUse
+    from ran_datajobs.errors import BusUnavailable, ServerUnreachable, TopicRefused, UsageError
     from ran_datajobs.messaging.kafka import open_kafka
 
     me = f"tail-{uuid4()}"
@@ -80,7 +80,7 @@ async def _of_kafka(settings: Settings, topic: str, first: int, follow: bool) ->
         ) as bus:
             with contextlib.suppress(TopicRefused):  # who may not write may read
                 if not await bus.topic_exists(topic):
-                    raise WrongUse(f"Kafka has no topic {topic!r}, or you may not read it")
+                    raise UsageError(f"Kafka has no topic {topic!r}, or you may not read it")
             stream = cast("AsyncGenerator[list[Received], None]", bus.receive(topic, me))
             try:
                 while True:

@@ -108,9 +108,9 @@ class Attempt:
             async with asyncio.timeout(seconds):
                 await self.attention.wait()
 
-    def in_trouble_for(self, now: float, told: Status | None = None) -> float:
+    def failing_for(self, now: float, told: Status | None = None) -> float:
         """Seconds since the first of the failed calls; a fetch (``told``) counts its own failures alone."""
-        known = self.sub_job.in_trouble_for
+        known = self.sub_job.failing_for
         if known is None or (told is not None and self.sub_job.told is None):
             return 0.0
         return known + now - self.claimed_at
@@ -128,7 +128,7 @@ class Attempt:
             status=Status.RUNNING if sub_job.status is Status.NOT_STARTED else sub_job.status,
             data_producer_job_id=data_producer_job_id,
             polls=0,
-            in_trouble_for=None,
+            failing_for=None,
             running_for=sub_job.running_for or 0.0,
             body=None,
         )

@@ -11,12 +11,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import assert_never
 
-from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
+from ran_datajobs.checkpoints import Checkpoint, CheckpointHook, no_checkpoints
 from ran_datajobs.dispatch.attempt import DispatchTimes
 from ran_datajobs.dispatch.backoff import until_next_call
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.errors import DataJobsError
-from ran_datajobs.plugins.circuit_breaker import Circuits
+from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.port import CancelTaken, CannotCancel, NoAnswer, PluginProfile
 from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.cancels import LeasedCancel
@@ -31,12 +31,12 @@ class Canceller:
     def __init__(
         self,
         store: DispatchStore,
-        circuits: Circuits,
+        circuits: CircuitBreakers,
         limits: DispatchLimits,
         times: DispatchTimes,
         log: Logger,
         runtime: Runtime,
-        reached: Reached = pass_by,
+        reached: CheckpointHook = no_checkpoints,
     ) -> None:
         self.due: Callable[[str, float], None] = lambda _kind, _delay: None
         """Gets what is due, and in how many seconds."""
@@ -87,15 +87,17 @@ class Canceller:
 
     async def _told(self, leased: LeasedCancel) -> None:
         give_up = self._times.give_up if leased.give_up is None else leased.give_up
-        plugin = self._circuits.guarded(PluginProfile(leased.plugin_id, leased.url, leased.dialect))
+        plugin = self._circuits.with_circuit_breaker(
+            PluginProfile(leased.plugin_id, leased.url, leased.dialect)
+        )
         async with self._limits.delete(leased.plugin_id):
             answer = await plugin.cancel_job(str(leased.job_id), is_read=leased.is_read)
         await self._reached(Checkpoint.BULK_CANCEL_SENT)
         match answer:
             case CancelTaken():
                 await self._written(self._store.end_cancel(leased, refused=False), SUB_JOB, 0.0)
-            case NoAnswer(retry_after=asked) if leased.in_trouble_for < give_up:
-                delay = until_next_call(leased.in_trouble_for, self._runtime.random(), asked)
+            case NoAnswer(retry_after=asked) if leased.failing_for < give_up:
+                delay = until_next_call(leased.failing_for, self._runtime.random(), asked)
                 await self._written(self._store.postpone_cancel(leased, delay, failed=True), CANCEL, delay)
             case CannotCancel(cause=cause) | NoAnswer(cause=cause):
                 self._log.warning(

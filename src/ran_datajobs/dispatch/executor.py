@@ -15,15 +15,15 @@ from typing import Final, TypeVar, assert_never
 
 from msgspec.structs import replace
 
-from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
+from ran_datajobs.checkpoints import Checkpoint, CheckpointHook, no_checkpoints
 from ran_datajobs.dispatch.attempt import Attempt, DispatchTimes
-from ran_datajobs.dispatch.backoff import until_next_call, until_next_look, until_next_poll
+from ran_datajobs.dispatch.backoff import poll_delay, unresolved_write_poll_delay, until_next_call
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import reasons_of
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.errors import Fenced, StorageUnavailable
 from ran_datajobs.model import ActivationMode, Operation, OperationState, Reason, Stage, Status
-from ran_datajobs.plugins.circuit_breaker import Circuits
+from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.port import (
     CancelTaken,
     CannotCancel,
@@ -31,7 +31,6 @@ from ran_datajobs.plugins.port import (
     CreateCall,
     Created,
     DmiPlugin,
-    ForeignBody,
     Lost,
     NoAnswer,
     NotArrived,
@@ -40,6 +39,7 @@ from ran_datajobs.plugins.port import (
     Polled,
     Refused,
     UnreadableBody,
+    UnrecognisedResult,
 )
 from ran_datajobs.results import outcomes
 from ran_datajobs.results.collection import ResultObjects
@@ -80,13 +80,13 @@ class Executor:
         self,
         store: DispatchStore,
         write: TransitionWriter,
-        circuits: Circuits,
+        circuits: CircuitBreakers,
         objects: ResultObjects,
         limits: DispatchLimits,
         times: DispatchTimes,
         runtime: Runtime,
         stopping: asyncio.Event,
-        reached: Reached = pass_by,
+        reached: CheckpointHook = no_checkpoints,
     ) -> None:
         self._listening_since = runtime.now()
         self._store = store
@@ -167,7 +167,7 @@ class Executor:
         finally:
             self._create_answered(attempt)
         if answer is None:
-            cause = "" if attempt.sub_job.in_trouble_for is None else "not sent again: the row was given back"
+            cause = "" if attempt.sub_job.failing_for is None else "not sent again: the row was given back"
             polls = attempt.sub_job.polls
             await self._write(Postponement(attempt.leased, 0.0, polls, cause, unsent=not lost))
             return None
@@ -241,7 +241,7 @@ class Executor:
                 await self._reached(Checkpoint.TRACK_TOLD)
                 return await self._collect(attempt, status)
             case Polled():
-                recovered = attempt.sub_job.in_trouble_for is not None
+                recovered = attempt.sub_job.failing_for is not None
                 delay = self._until_next_poll(attempt)
                 if not recovered:
                     return delay
@@ -302,8 +302,8 @@ class Executor:
         """End with what came; a body without outcomes is kept as it is."""
         sub_job = attempt.sub_job
         kept: tuple[Part, ...] = ()
-        if isinstance(result, ForeignBody | UnreadableBody):
-            kept = await self._objects.keep_foreign(
+        if isinstance(result, UnrecognisedResult | UnreadableBody):
+            kept = await self._objects.store_unrecognised_result(
                 sub_job.results_bucket, sub_job.job_id, sub_job.sub_job_id, result.body
             )
         operations = await self._operations(attempt)
@@ -367,7 +367,7 @@ class Executor:
             attempt.cancelling = False
             self._limits.cancelled(attempt.sub_job.plugin_id, unsent=False)
         await self._reached(Checkpoint.CANCEL_RECORDED)
-        attempt.sub_job = replace(attempt.sub_job, cancel_asked=False, in_trouble_for=None)
+        attempt.sub_job = replace(attempt.sub_job, cancel_asked=False, failing_for=None)
         return 0.0
 
     async def _time_out(self, attempt: Attempt) -> float | None:
@@ -404,7 +404,7 @@ class Executor:
             await self._write(QuarantineOver(attempt.leased))
             self._write.news.lane_reopened(sub_job)
             return None
-        delay = until_next_look(sub_job.ended_for or 0.0, self._runtime.random())
+        delay = unresolved_write_poll_delay(sub_job.ended_for or 0.0, self._runtime.random())
         if sub_job.data_producer_job_id is None:
             delay = left
         await self._write(Postponement(attempt.leased, min(delay, left + 0.01), sub_job.polls))
@@ -549,7 +549,7 @@ class Executor:
                     str(attempt.sub_job.sub_job_id),
                     outcome.responses,
                     beside_messages=attempt.is_read,
-                    may_replace=lambda: self._store.is_leased(attempt.leased),
+                    is_still_owner=lambda: self._store.is_leased(attempt.leased),
                 )
             except StorageUnavailable as away:
                 if attempt.sub_job.stage is not Stage.STARTING:
@@ -561,7 +561,7 @@ class Executor:
     # --- what is known of an attempt -----------------------------------------------------------------
 
     def _in_trouble_for(self, attempt: Attempt, told: Status | None = None) -> float:
-        return attempt.in_trouble_for(self._runtime.now(), told)
+        return attempt.failing_for(self._runtime.now(), told)
 
     def _gave_up(self, attempt: Attempt, told: Status | None = None) -> bool:
         return self._in_trouble_for(attempt, told) >= attempt.profile(self._times).give_up
@@ -571,10 +571,10 @@ class Executor:
         return attempt.profile(self._times).sub_job_timeout - attempt.running_for(self._runtime.now())
 
     def _plugin(self, attempt: Attempt) -> DmiPlugin:
-        return self._circuits.guarded(attempt.profile(self._times))
+        return self._circuits.with_circuit_breaker(attempt.profile(self._times))
 
     def _until_next_poll(self, attempt: Attempt) -> float:
-        delay = until_next_poll(attempt.sub_job.polls, self._runtime.random())
+        delay = poll_delay(attempt.sub_job.polls, self._runtime.random())
         attempt.sub_job = replace(attempt.sub_job, polls=attempt.sub_job.polls + 1)
         return max(0.0, min(delay, self._time_left(attempt) + 0.01))
 

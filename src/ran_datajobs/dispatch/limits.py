@@ -43,7 +43,7 @@ FINISHES: Final = 32
 """Maximum number of steps of jobs that one worker has under way, of each kind."""
 
 
-class Allowance:
+class WeightedSemaphore:
     """A counted semaphore whose shares may be larger than one. First come, first served."""
 
     def __init__(self, capacity: int) -> None:
@@ -170,8 +170,8 @@ class _OfPlugin:
         self.creates = 0
         self.deletes = 0
         self.create_bytes = 0
-        self.calls = Allowance(calls)
-        self.bytes = Allowance(size)
+        self.calls = WeightedSemaphore(calls)
+        self.bytes = WeightedSemaphore(size)
 
 
 class DispatchLimits:
@@ -194,7 +194,7 @@ class DispatchLimits:
         self._taken = 0
         self._unsent = 0
         self._create_bytes = 0
-        self._bytes = Allowance(body_bytes)
+        self._bytes = WeightedSemaphore(body_bytes)
         self._places = Places(most_calls() if places is None else places, CALLS_PER_PLUGIN)
         self._deletes = Places(most_deletes() if places is None else places, CALLS_PER_PLUGIN)
         self._plugins: dict[int, _OfPlugin] = {}

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ran_datajobs.model import Counts, OperationState, Reason, Response, Status
-from ran_datajobs.plugins.circuit_breaker import Circuit
+from ran_datajobs.plugins.circuit_breaker import CircuitBreaker
 from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.store.planning import LeasedJob
 from ran_datajobs.store.sub_jobs import LeasedSubJob, Settlement
@@ -117,7 +117,9 @@ class DispatchNews:
         self._metrics.leases_lost.labels(kind).inc()
         self.digest.warning(Event.LEASES_LOST, {"kind": kind}, leases=1)
 
-    def circuit_changed(self, plugin: PluginProfile, before: Circuit, after: Circuit, now: float) -> None:
+    def circuit_changed(
+        self, plugin: PluginProfile, before: CircuitBreaker, after: CircuitBreaker, now: float
+    ) -> None:
         """A call of ``plugin`` had an answer, or none; ``now`` in seconds on any clock."""
         if not before.silent and after.silent:
             self._silent_since[plugin.plugin_id] = now
@@ -125,13 +127,13 @@ class DispatchNews:
         elif before.silent and not after.silent:
             since = self._silent_since.pop(plugin.plugin_id, now)
             self.digest.info(Event.PLUGIN_ANSWERS, {"plugin": plugin.url}, seconds=round(now - since, 3))
-        if before.shut_until is None and after.shut_until is not None:
+        if before.open_until is None and after.open_until is not None:
             self._shut_since[plugin.plugin_id] = now
             self._metrics.circuits_open.inc()
             self.digest.warning(
                 Event.CIRCUIT_OPENED, {"plugin": plugin.url}, calls=after.silent, cause=after.cause
             )
-        elif before.shut_until is not None and after.shut_until is None:
+        elif before.open_until is not None and after.open_until is None:
             since = self._shut_since.pop(plugin.plugin_id, now)
             self._metrics.circuits_open.dec()
             self.digest.info(Event.CIRCUIT_CLOSED, {"plugin": plugin.url}, seconds=round(now - since, 3))

@@ -11,18 +11,18 @@ from uuid import UUID, uuid5
 
 import zstandard
 
-from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
+from ran_datajobs.checkpoints import Checkpoint, CheckpointHook, no_checkpoints
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.owners import Owners
 from ran_datajobs.model import UNMATCHED_PART, Counts, OperationState, Reason, Response
-from ran_datajobs.planning.split import Plan, RefusedOperation, split_accepted
+from ran_datajobs.planning.split import Plan, RejectedOperation, split_accepted
 from ran_datajobs.results.final_status import verdict, why
 from ran_datajobs.results.manifest import manifest
 from ran_datajobs.results.objects import ObjectStore, manifest_key
-from ran_datajobs.results.parts import known_failures, write_parts
-from ran_datajobs.results.responses import synthesised
+from ran_datajobs.results.parts import load_failures, write_parts
+from ran_datajobs.results.responses import make_responses
 from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.dispatch import DispatchStore, PlannedJob
 from ran_datajobs.store.jobs import JobRow
@@ -44,7 +44,7 @@ class Planner:
         limits: DispatchLimits,
         runtime: Runtime,
         news: DispatchNews,
-        reached: Reached = pass_by,
+        reached: CheckpointHook = no_checkpoints,
     ) -> None:
         self._store = store
         self._index = index
@@ -68,7 +68,7 @@ class Planner:
             str(job.job_id),
             UNMATCHED_PART,
             refusals(plan.refused),
-            may_replace=lambda: self._store.job_is_leased(job),
+            is_still_owner=lambda: self._store.job_is_leased(job),
         )
         await self._reached(Checkpoint.PLAN_WRITTEN)
         reasons = Counter(each.reason for each in plan.refused)
@@ -110,7 +110,7 @@ class Finisher:
         objects: ObjectStore,
         finished_spelling: str,
         news: DispatchNews,
-        reached: Reached = pass_by,
+        reached: CheckpointHook = no_checkpoints,
     ) -> None:
         self._store = store
         self._objects = objects
@@ -146,7 +146,7 @@ class Finisher:
 
         A failure in an object that was removed or spoilt counts as an operation that failed.
         """
-        failures = await known_failures(self._objects, job.results_bucket, listed)
+        failures = await load_failures(self._objects, job.results_bucket, listed)
         states = list(failures.states.values())
         states += [OperationState.FAILED] * min(failures.lost, job.operations - len(states))
         failed = sum(state is OperationState.FAILED for state in states) - job.unmatched
@@ -178,7 +178,7 @@ def _split(job: LeasedJob, owners: Owners) -> tuple[Plan, list[NewSubJob]]:
     ]
 
 
-def refusals(refused: Iterable[RefusedOperation]) -> Iterable[Response]:
+def refusals(refused: Iterable[RejectedOperation]) -> Iterable[Response]:
     """A response for every operation that no sub-job gets, in order."""
     for each in refused:
-        yield from synthesised([each.operation], OperationState.FAILED, each.reason, each.detail)
+        yield from make_responses([each.operation], OperationState.FAILED, each.reason, each.detail)

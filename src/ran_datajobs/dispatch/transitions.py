@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import UUID
 
-from ran_datajobs.dispatch.backoff import until_repeat
+from ran_datajobs.dispatch.backoff import retry_delay
 from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.errors import Fenced, StoreUnavailable
 from ran_datajobs.runtime import Runtime
@@ -52,7 +52,7 @@ class TransitionWriter:
                 attention = await self._batched(transition)
             except StoreUnavailable:
                 failures += 1
-                delay = until_repeat(failures, self._runtime.random())
+                delay = retry_delay(failures, self._runtime.random())
                 await self._runtime.sleep(min(_LONGEST_PAUSE, delay))
                 continue
             if attention is None:

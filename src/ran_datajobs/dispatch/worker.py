@@ -17,7 +17,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from ran_datajobs.dispatch.attempt import Attempt, attempt_of
-from ran_datajobs.dispatch.backoff import until_repeat
+from ran_datajobs.dispatch.backoff import retry_delay
 from ran_datajobs.dispatch.canceller import Canceller
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.limits import DispatchLimits, is_create
@@ -131,7 +131,7 @@ class Worker:
                 self._answers = False
                 failures += 1
                 self._due |= {JOB, SUB_JOB, CANCEL}
-                await self._wait(min(_LONGEST_PAUSE, until_repeat(failures, self._runtime.random())))
+                await self._wait(min(_LONGEST_PAUSE, retry_delay(failures, self._runtime.random())))
                 continue
             await self._runtime.sleep(CLAIM_PAUSE)
             if not self._due:
@@ -260,7 +260,7 @@ class Worker:
                 exc_info=not expected,
             )
             polls = attempt.sub_job.polls
-            delay = until_repeat(polls, self._runtime.random())
+            delay = retry_delay(polls, self._runtime.random())
             with contextlib.suppress(Exception):
                 await self._write(Postponement(attempt.leased, delay, polls + 1))
 
@@ -301,7 +301,7 @@ class Worker:
                     cause=str(error),
                     exc_info=not expected,
                 )
-            await self._step_failed(job, until_repeat(job.step_failures, self._runtime.random()), no_objects)
+            await self._step_failed(job, retry_delay(job.step_failures, self._runtime.random()), no_objects)
 
     def _step_taken(self, job: LeasedJob) -> None:
         """Give back what the step had of the limits."""
@@ -317,7 +317,7 @@ class Worker:
                 await self._store.step_failed(job, delay, objects_cause)
             except StoreUnavailable:
                 failures += 1
-                await self._runtime.sleep(min(_LONGEST_PAUSE, until_repeat(failures, self._runtime.random())))
+                await self._runtime.sleep(min(_LONGEST_PAUSE, retry_delay(failures, self._runtime.random())))
             else:
                 self.due_in(JOB, delay)
                 return

@@ -24,7 +24,7 @@ from ran_datajobs.dmi.outcomes import NOT_STARTED, broken_element, encode_ids, e
 from ran_datajobs.dmi.publisher import Publisher
 from ran_datajobs.dmi.records import AcceptedJob, JobState, ended, running, undeliverable
 from ran_datajobs.dmi.settings import PluginSettings
-from ran_datajobs.errors import BusUnavailable, StoreUnavailable, WrongUse
+from ran_datajobs.errors import BusUnavailable, StoreUnavailable, UsageError
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.messaging.events import (
     PLUGIN,
@@ -107,7 +107,7 @@ class Executor:
             return
         try:
             await self._publish(standing)
-        except (BusUnavailable, WrongUse) as error:
+        except (BusUnavailable, UsageError) as error:
             self._log.error(Event.DMI_READ_UNDELIVERABLE, data_producer_job_id=job.job_id, cause=str(error))
             standing.state = undeliverable(standing.state)
             await self._record(standing)

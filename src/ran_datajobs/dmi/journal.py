@@ -23,7 +23,7 @@ import zstandard
 from msgspec import Struct
 
 from ran_datajobs.dmi.records import AcceptedJob, JobState
-from ran_datajobs.errors import StoreUnavailable, WrongUse
+from ran_datajobs.errors import StoreUnavailable, UsageError
 from ran_datajobs.model import Status
 from ran_datajobs.store.queries import named_queries
 
@@ -338,7 +338,7 @@ def _owned(folder: Path) -> int:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(folder / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise WrongUse(
+        raise UsageError(
             f"the data dir {folder} cannot be used: {error.strerror}; choose another with --data-dir"
         ) from error
     try:
@@ -346,7 +346,7 @@ def _owned(folder: Path) -> int:
     except BlockingIOError:
         owner = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
         os.close(lock)
-        raise WrongUse(
+        raise UsageError(
             f"{folder} belongs to another DMI plugin (process {owner}): stop it or choose another data dir"
         ) from None
     os.ftruncate(lock, 0)

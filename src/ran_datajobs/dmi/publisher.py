@@ -9,7 +9,7 @@ from typing import Protocol, assert_never
 import msgspec
 from msgspec import Raw, Struct
 
-from ran_datajobs.errors import BusUnavailable, WrongUse
+from ran_datajobs.errors import BusUnavailable, UsageError
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.model import Status, wire_status
 from ran_datajobs.plugins import wire
@@ -83,7 +83,7 @@ class ServiceLink:
             case Answered(status) if status >= 500 or status in NOT_PROCESSED or status == 408:
                 raise BusUnavailable(f"the service does not take messages: HTTP {status}")
             case Answered(status):
-                raise WrongUse(
+                raise UsageError(
                     f"the service refuses messages for {topic} with HTTP {status}: check its address and the"
                     " plugin's token"
                 )

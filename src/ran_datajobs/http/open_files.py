@@ -10,7 +10,7 @@ from __future__ import annotations
 import resource
 from typing import Final
 
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 
 ENOUGH: Final = 65_536
 """More than this is not asked for: some programs walk through all that they may have."""
@@ -33,7 +33,7 @@ def raise_limit() -> None:
 def check_limit() -> None:
     """Raise WrongUse where too few may be open for the service to work."""
     if (limit := _limit()) < LEAST:
-        raise WrongUse(
+        raise UsageError(
             f"only {limit} files and sockets may be open at once (ulimit -n): "
             f"at least {LEAST} are needed, and some thousands are better"
         )

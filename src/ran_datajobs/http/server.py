@@ -15,7 +15,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 from ran_datajobs.http.open_files import for_peers
 from ran_datajobs.http.ports import free_port
 
@@ -75,8 +75,8 @@ def check_bindable(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise WrongUse(f"port {port} is taken: try --port {free_port(host)}") from error
-            raise WrongUse(f"cannot listen on {host}:{port}: {error.strerror}") from error
+                raise UsageError(f"port {port} is taken: try --port {free_port(host)}") from error
+            raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
 async def _accepts(host: str, port: int, task: asyncio.Task[None]) -> None:
@@ -84,7 +84,7 @@ async def _accepts(host: str, port: int, task: asyncio.Task[None]) -> None:
         while True:
             if task.done():
                 task.result()
-                raise WrongUse(f"the server on {host}:{port} ended while it started")
+                raise UsageError(f"the server on {host}:{port} ended while it started")
             try:
                 _, writer = await asyncio.open_connection(host, port)
             except OSError:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from ran_datajobs.errors import Impossible, InvalidFdn, InvalidRequest
+from ran_datajobs.errors import InvalidFdn, InvalidRequest, UnsupportedRequest
 from ran_datajobs.http.json_body import decoded
 from ran_datajobs.nrm import fdn
 from ran_datajobs.plugins.wire import Dialect
@@ -154,7 +154,7 @@ def read_registration(body: bytes) -> Registration:
     for key, asked in (("guards", registration.guards), ("beforeImages", registration.before_images)):
         if asked is not None:
             detail = f"{key} is not offered yet: take it out, nothing would come of it"
-            raise Impossible(detail, ((f"#/{key}", detail),))
+            raise UnsupportedRequest(detail, ((f"#/{key}", detail),))
     return registration
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 _PR_SET_PDEATHSIG = 1
 
 
-def tied_to_parent(death_signal: signal.Signals) -> Callable[[], None]:
+def die_with_parent(death_signal: signal.Signals) -> Callable[[], None]:
     """What a new child runs first (``preexec_fn``): it will get ``death_signal`` when its parent ends.
 
     The kernel looks at the *thread* that forked: start such children from the main thread only. The

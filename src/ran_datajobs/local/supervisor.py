@@ -26,8 +26,8 @@ import msgspec
 from msgspec import Struct
 
 from ran_datajobs.config import check_home
-from ran_datajobs.errors import WrongUse
-from ran_datajobs.local.child_process import end, exit_of, tied_to_parent
+from ran_datajobs.errors import UsageError
+from ran_datajobs.local.child_process import die_with_parent, end, exit_of
 from ran_datajobs.telemetry import SHARED_FOLDER, Event, Logger, forget_process
 
 WRONG_USE: Final = 2
@@ -52,7 +52,7 @@ class Program(Struct, frozen=True):
     """Its lines are appended here; ``None``: they go where ours go."""
 
 
-async def keep_running(program: Program, log: Logger, *, grace: float) -> None:
+async def supervise(program: Program, log: Logger, *, grace: float) -> None:
     """Start ``program`` and start it again whenever it ends, until cancelled; then end it.
 
     It gets SIGTERM and ``grace`` seconds, then SIGKILL. When we die, the kernel kills it. Raises
@@ -72,7 +72,7 @@ async def keep_running(program: Program, log: Logger, *, grace: float) -> None:
                 forget_process(Path(program.environment[SHARED_FOLDER]), process.pid)
         log.warning(Event.PROCESS_ENDED, role=program.name, pid=process.pid, status=status)
         if status == WRONG_USE:
-            raise WrongUse(f"the {program.name} process cannot run: see its message above")
+            raise UsageError(f"the {program.name} process cannot run: see its message above")
         if time.monotonic() - began > _STEADY_AFTER:
             pause = _FIRST_PAUSE
         started = None
@@ -99,7 +99,7 @@ def _start(program: Program) -> subprocess.Popen[bytes]:
             stderr=output,
             env=dict(program.environment),
             start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends us in order
-            preexec_fn=tied_to_parent(signal.SIGKILL),
+            preexec_fn=die_with_parent(signal.SIGKILL),
         )
 
 
@@ -128,7 +128,7 @@ class _Owner(Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def owned(data_dir: Path) -> Iterator[bool]:
+def lock_data_dir(data_dir: Path) -> Iterator[bool]:
     """Own ``data_dir`` while the block runs. True when the last owner did not end in order.
 
     The kernel gives the lock back however we end. Raises WrongUse that names the present owner.
@@ -156,7 +156,7 @@ def _locked(data_dir: Path) -> Iterator[IO[bytes]]:
         data_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         handle = os.open(data_dir / OWNER_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise WrongUse(
+        raise UsageError(
             f"the data dir {data_dir} cannot be used: {error.strerror}; choose another with --data-dir"
         ) from error
     with os.fdopen(handle, "r+b") as file:
@@ -164,8 +164,8 @@ def _locked(data_dir: Path) -> Iterator[IO[bytes]]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise WrongUse(f"the data dir {data_dir} cannot be locked: {error.strerror}") from error
-            raise WrongUse(
+                raise UsageError(f"the data dir {data_dir} cannot be locked: {error.strerror}") from error
+            raise UsageError(
                 f"the data dir {data_dir} belongs to {_owner_in(file)}; stop it, or choose another --data-dir"
             ) from error
         yield file
@@ -203,7 +203,7 @@ async def claim_port(host: str, port: int, *, patience: float = 0.0, flag: str =
             free = next(
                 (p for p in range(port + 1, min(port + _PORTS_TRIED, 65536)) if _bindable(host, p)), 0
             )
-            raise WrongUse(f"port {port} of {host} is in use: try {flag} {free}")
+            raise UsageError(f"port {port} of {host} is in use: try {flag} {free}")
         await asyncio.sleep(0.05)
     return found
 
@@ -216,12 +216,12 @@ def _bindable(host: str, port: int) -> int | None:
             probe.bind((host, port))
             probe.listen(1)
         except PermissionError as error:
-            raise WrongUse(
+            raise UsageError(
                 f"port {port} of {host} is not allowed to this user: try a port above 1023"
             ) from error
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 return None
-            raise WrongUse(f"cannot listen on {host}: {error.strerror or error}") from error
+            raise UsageError(f"cannot listen on {host}: {error.strerror or error}") from error
         bound: int = probe.getsockname()[1]
         return bound

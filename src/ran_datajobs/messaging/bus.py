@@ -73,7 +73,7 @@ class Bus(Protocol):
         """
         ...
 
-    async def published_up_to(self, shard: int) -> int:
+    async def recover_position(self, shard: int) -> int:
         """Position of the last outbox message of ``shard`` that readers can see; -1 when none.
 
         Fences an earlier publisher of that shard: its later :meth:`publish_shard` raises Fenced.
@@ -83,8 +83,8 @@ class Bus(Protocol):
     async def publish_shard(self, shard: int, messages: Sequence[OutboxMessage]) -> None:
         """Publish ``messages`` and the new position of ``shard`` in one atomic step.
 
-        Call :meth:`published_up_to` once before the first. Messages at or before the shard's position are
-        left out. Raises Fenced after a newer :meth:`published_up_to` elsewhere, TopicRefused when one topic
+        Call :meth:`recover_position` once before the first. Messages at or before the shard's position are
+        left out. Raises Fenced after a newer :meth:`recover_position` elsewhere, TopicRefused when one topic
         is to blame, BusUnavailable when it may be retried. After any of them nothing was published, or all;
         after a TopicRefused nothing. A Fenced may follow it, where the producer was of no more use.
         """

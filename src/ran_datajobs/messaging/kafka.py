@@ -219,7 +219,7 @@ class KafkaBus:
             if error.args[0].code() not in _MOVED_ON:
                 raise meaning("cannot commit the place in a topic", error.args[0]) from error
 
-    async def published_up_to(self, shard: int) -> int:
+    async def recover_position(self, shard: int) -> int:
         """Fence the publisher before this one, and read what it got out."""
         async with self._lock(f"shard-{shard}"):
             if (old := self._shards.pop(shard, None)) is not None:

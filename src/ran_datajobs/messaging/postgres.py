@@ -76,7 +76,7 @@ class PostgresBus:
             async with self._database.connection() as connection:
                 await store.set_position(connection, consumer, last.topic, last.offset + 1)
 
-    async def published_up_to(self, shard: int) -> int:
+    async def recover_position(self, shard: int) -> int:
         """Take the shard over and tell its position."""
         with _bus_errors():
             async with self._database.transaction() as connection:

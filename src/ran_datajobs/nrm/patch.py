@@ -25,7 +25,7 @@ from ran_datajobs.nrm.model import ManagedClass, Model
 from ran_datajobs.nrm.names import class_of, id_of, parent_of
 from ran_datajobs.nrm.resources import are_children
 from ran_datajobs.nrm.rules import together
-from ran_datajobs.nrm.tree import Attributes, Before, Objects, Staged
+from ran_datajobs.nrm.tree import Attributes, Before, Objects, Overlay
 
 RESOURCE: Final = ("id", "objectClass", "objectInstance", "attributes")
 """The members of a Resource beside its children (TS 32.158 §4.3)."""
@@ -109,7 +109,7 @@ def apply_atomically(
 
     Gives what :func:`ran_datajobs.nrm.tree.restore` needs to undo it.
     """
-    staged = Staged(objects)
+    staged = Overlay(objects)
     for position, patch in enumerate(patches):
         refused = apply(patch, staged, model, actions)
         if refused is not None:

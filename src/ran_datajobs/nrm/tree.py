@@ -74,7 +74,7 @@ class Tree:
         return iter(self._attributes.items())
 
 
-class Staged:
+class Overlay:
     """Changes over another store, which nobody sees until :meth:`commit`."""
 
     def __init__(self, beneath: Objects) -> None:

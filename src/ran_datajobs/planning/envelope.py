@@ -70,7 +70,7 @@ _TAIL: Final = re.compile(rb"\]%b(?:,%b%b)*+\}%b" % (_BLANKS, _BLANKS, _PLAIN_FI
 _LONGEST_END: Final = 4096
 
 
-class Cut(Struct, frozen=True):
+class BodyLayout(Struct, frozen=True):
     """A body cut open without reading it: its operations stand in ``[start:end]``, without their brackets.
 
     ``envelope`` is the rest, with an empty list for ``data``. It is one JSON object, and so is the body *if*
@@ -82,7 +82,7 @@ class Cut(Struct, frozen=True):
     end: int
 
 
-def cut_open(body: bytes) -> Cut | None:
+def locate_operations(body: bytes) -> BodyLayout | None:
     """Where the operations of a usual body are; None when that cannot be told at a glance."""
     if not body.isascii():
         try:
@@ -93,7 +93,7 @@ def cut_open(body: bytes) -> Cut | None:
     end = body.rfind(b"]", -_LONGEST_END)
     if head is None or end < head.end() or _TAIL.fullmatch(body, end) is None:
         return None
-    return Cut(body[: head.end()] + body[end:], head.end(), end)
+    return BodyLayout(body[: head.end()] + body[end:], head.end(), end)
 
 
 def open_envelope(body: bytes, problems: Problems, unknown: UnknownKeys) -> tuple[Envelope, bytes | None]:

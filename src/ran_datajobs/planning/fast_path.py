@@ -35,8 +35,8 @@ _path: Final = attrgetter("path")
 _value: Final = attrgetter("value")
 
 
-def all_usual(lines: Sequence[WriteLine]) -> bool:
-    """True only when :func:`ran_datajobs.planning.validation.judged` finds no fault with any of ``lines``."""
+def all_on_fast_path(lines: Sequence[WriteLine]) -> bool:
+    """True only when ``validate_operation`` finds no fault in any of ``lines``."""
     ops = ops_of(lines)
     if ops <= _CREATING and _good_paths(lines, _objects) and _good_values(lines, _object_values):
         return True

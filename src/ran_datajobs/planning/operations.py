@@ -28,7 +28,7 @@ from ran_datajobs.http.json_body import (
     pointer_step,
 )
 from ran_datajobs.model import Op, Scope, ScopeType
-from ran_datajobs.planning.envelope import Cut
+from ran_datajobs.planning.envelope import BodyLayout
 from ran_datajobs.planning.keys import UnknownKeys
 from ran_datajobs.planning.problems import Problems
 
@@ -69,7 +69,7 @@ _members_of_each_decoder: Final = msgspec.json.Decoder(
 )
 
 
-def pieces(body: bytes, cut: Cut) -> Iterator[bytes]:
+def pieces(body: bytes, cut: BodyLayout) -> Iterator[bytes]:
     """The operations of ``body`` in order as JSON lists of about a thousand: nobody waits long for the
     interpreter.
 
@@ -85,7 +85,7 @@ def pieces(body: bytes, cut: Cut) -> Iterator[bytes]:
         start = after
 
 
-def in_pieces(body: bytes, cut: Cut, decoder: msgspec.json.Decoder[list[T]]) -> Iterator[list[T]]:
+def in_pieces(body: bytes, cut: BodyLayout, decoder: msgspec.json.Decoder[list[T]]) -> Iterator[list[T]]:
     """The same, decoded.
 
     Raises msgspec.DecodeError, or RecursionError, when what ``cut`` found is not the inside of a JSON list,
@@ -119,7 +119,7 @@ def _meaningless(line: Line) -> list[str]:
     return [key for key in _READ_KEYS if getattr(line, key) is not None]
 
 
-def each_key_stands_once(piece: bytes, lines: Sequence[WriteLine | None]) -> bool:
+def has_no_duplicate_keys(piece: bytes, lines: Sequence[WriteLine | None]) -> bool:
     """True when no operation of ``piece`` has a key twice; ``lines`` is what it decodes to.
 
     No JSON text of the lines is shorter than the encoder's. One that is no longer, blanks aside, has no room
@@ -146,7 +146,7 @@ def _doubled_in(scope: Raw) -> str | None:
     return next((key for place, key in enumerate(members) if key in members[:place]), None)
 
 
-def read_lines(
+def decode_operations(
     data: bytes, max_operations: int, problems: Problems, unknown: UnknownKeys
 ) -> list[Line | None]:
     """The lines in order; None stands for one whose problems were noted. Keys that mean nothing go to
@@ -174,7 +174,7 @@ def _without_doubled_keys(
     """The lines, but for those with a key that stands twice, which are noted."""
     lines: list[Line | None] = []
     for number, (element, line) in enumerate(zip(elements_decoder.decode(data), decoded, strict=True)):
-        if _meaningless(line) or not each_key_stands_once(b"[%b]" % element, [line]):
+        if _meaningless(line) or not has_no_duplicate_keys(b"[%b]" % element, [line]):
             lines.append(_line(element, f"#/data/{number}", problems, unknown))
         else:
             lines.append(line)

@@ -28,7 +28,7 @@ def owners_of(paths: Sequence[str], owners: Owners) -> list[Owner | None]:
     if len(paths) > _FEW and len(owners.depths) <= _MOST_DEPTHS:
         text = "\n".join(paths) + "\n"
         if _all_plain(text):
-            return _told_together(paths, text, owners)
+            return _match_all_at_once(paths, text, owners)
     return [owners.owner_of(fdn.key_of_path(path)) for path in paths]
 
 
@@ -37,7 +37,7 @@ def _all_plain(text: str) -> bool:
     return text.isascii() and "%" not in text and "," not in text and "?" not in text
 
 
-def _told_together(paths: Sequence[str], text: str, owners: Owners) -> list[Owner | None]:
+def _match_all_at_once(paths: Sequence[str], text: str, owners: Owners) -> list[Owner | None]:
     found: list[Owner | None] = [None] * len(paths)
     missing: Sequence[int] = range(len(paths))
     for depth in sorted(owners.depths, reverse=True):

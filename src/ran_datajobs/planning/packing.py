@@ -12,7 +12,7 @@ _LEVEL: Final = 1
 _LARGE: Final = 1024 * 1024
 
 
-class Packer:
+class ZstdEncoder:
     """Compresses one array after the other."""
 
     def __init__(self) -> None:
@@ -48,13 +48,13 @@ class PackedArray:
         self._pieces.append(piece)
         self.size += len(piece) + 1
 
-    def pack(self, packer: Packer) -> None:
+    def pack(self, packer: ZstdEncoder) -> None:
         """Pack what was added since."""
         if self._pieces:
             self._frames.append(packer.packed(self._pieces, b"," if self._frames else b"[", b""))
             self._pieces.clear()
 
-    def whole(self, packer: Packer) -> bytes:
+    def whole(self, packer: ZstdEncoder) -> bytes:
         """The array, packed."""
         if self._pieces or not self._frames:
             before = b"," if self._frames else b"["

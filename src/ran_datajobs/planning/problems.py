@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ran_datajobs.errors import Impossible, InvalidRequest
+from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
 
 MAX_SHOWN: Final = 100
 """How many problems an answer lists; the others are only counted."""
@@ -29,7 +29,7 @@ class Problems:
         self._shown += others._shown[: MAX_SHOWN - len(self._shown)]
         self.count += others.count
 
-    def raise_if_any(self, kind: type[InvalidRequest | Impossible] = InvalidRequest) -> None:
+    def raise_if_any(self, kind: type[InvalidRequest | UnsupportedRequest] = InvalidRequest) -> None:
         """Raise an error of this ``kind`` when something was noted."""
         if self.count:
             pointer, detail = self._shown[0]

@@ -15,22 +15,22 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from ran_datajobs.errors import Impossible
+from ran_datajobs.errors import UnsupportedRequest
 from ran_datajobs.model import ActivationMode, Ignored, JobType, Op, Operation
-from ran_datajobs.planning.envelope import Envelope, cut_open, open_envelope, read_envelope
-from ran_datajobs.planning.fast_path import all_usual
+from ran_datajobs.planning.envelope import Envelope, locate_operations, open_envelope, read_envelope
+from ran_datajobs.planning.fast_path import all_on_fast_path
 from ran_datajobs.planning.keys import UnknownKeys
 from ran_datajobs.planning.operations import (
     Line,
     WriteLine,
-    each_key_stands_once,
+    decode_operations,
+    has_no_duplicate_keys,
     ops_of,
     pieces,
     quick_lines,
-    read_lines,
 )
 from ran_datajobs.planning.problems import Problems
-from ran_datajobs.planning.validation import judged, names
+from ran_datajobs.planning.validation import names, validate_operation
 
 MAX_OPERATIONS: Final = 1_000_000
 MAX_OPERATION_ID: Final = 1024
@@ -106,13 +106,13 @@ def _read_with_care(body: bytes, max_operations: int, *, accepted: bool = False)
     if data is None or data == b"null":
         problems.add("#/data", "is missing: the list of operations")
     else:
-        lines = read_lines(data, max_operations, problems, unknown)
+        lines = decode_operations(data, max_operations, problems, unknown)
         if not lines:
             problems.add("#/data", "is empty: a job has at least one operation")
     _check(lines, problems)
     problems.raise_if_any()
     if not accepted:
-        unknown.not_offered.raise_if_any(Impossible)
+        unknown.not_offered.raise_if_any(UnsupportedRequest)
     good = [line for line in lines if line is not None]
     return _request(_head(envelope, len(good), unknown.ignored, is_read=good[0].op is Op.READ), good)
 
@@ -124,7 +124,7 @@ def _checked_quickly(
 
     The lines go to ``kept``; without it they are dropped as soon as they are judged.
     """
-    cut = cut_open(body)
+    cut = locate_operations(body)
     if cut is None:
         return None
     problems, unknown = Problems(), UnknownKeys()
@@ -137,9 +137,9 @@ def _checked_quickly(
     try:
         for piece in pieces(body, cut):
             lines = quick_lines(piece)
-            if lines is None or not each_key_stands_once(piece, lines):
+            if lines is None or not has_no_duplicate_keys(piece, lines):
                 return None
-            if not all_usual(lines) and any(judged(line) for line in lines):
+            if not all_on_fast_path(lines) and any(validate_operation(line) for line in lines):
                 return None
             texts = _good_ids(lines, count)
             if texts is None:
@@ -176,7 +176,7 @@ def _check(lines: list[Line | None], problems: Problems) -> None:
     for number, line in enumerate(lines):
         if line is None:
             continue
-        for field, detail in judged(line):
+        for field, detail in validate_operation(line):
             problems.add(f"#/data/{number}/{field}", detail)
     _check_one_type(lines, problems)
     _check_ids(lines, problems)

@@ -19,11 +19,11 @@ from ran_datajobs.inventory.owners import Owner, Owners
 from ran_datajobs.model import ActivationMode, JobType, Op, Operation, Reason, ScopeType
 from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm import filter as nrm_filter
-from ran_datajobs.planning.envelope import cut_open, read_envelope
+from ran_datajobs.planning.envelope import locate_operations, read_envelope
 from ran_datajobs.planning.keys import UnknownKeys
 from ran_datajobs.planning.operations import in_pieces
 from ran_datajobs.planning.owner_lookup import owners_of
-from ran_datajobs.planning.packing import PackedArray, Packer
+from ran_datajobs.planning.packing import PackedArray, ZstdEncoder
 from ran_datajobs.planning.problems import Problems
 from ran_datajobs.planning.request import JobRequest, read_accepted
 from ran_datajobs.plugins.port import PluginProfile
@@ -57,7 +57,7 @@ class PlannedSubJob(Struct, frozen=True):
     size: int
 
 
-class RefusedOperation(Struct, frozen=True):
+class RejectedOperation(Struct, frozen=True):
     """An operation, or one part of a fanned-out read, that no plugin gets. ``position`` counts from 0."""
 
     position: int
@@ -75,12 +75,12 @@ class Plan(Struct, frozen=True):
     """
 
     sub_jobs: list[PlannedSubJob]
-    refused: list[RefusedOperation]
+    refused: list[RejectedOperation]
     parts_of: dict[str, int]
     operations: int
 
 
-class _Draft:
+class _SubJobBuilder:
     """A sub-job that is being filled, its operations in the plugin's dialect."""
 
     __slots__ = ("_array", "_count", "_producer", "is_onap", "lines", "plugin")
@@ -105,30 +105,30 @@ class _Draft:
         self.lines.clear()
         return len(encoded)
 
-    def pack(self, packer: Packer) -> None:
+    def pack(self, packer: ZstdEncoder) -> None:
         """Pack what was encoded."""
         self._array.pack(packer)
 
-    def planned(self, packer: Packer) -> PlannedSubJob:
+    def planned(self, packer: ZstdEncoder) -> PlannedSubJob:
         """The finished sub-job."""
         self.encode()
         body = self._array.whole(packer)
         return PlannedSubJob(self.plugin, self._producer, self._count, body, self._array.size + 1)
 
 
-class _Splitting:
+class _Splitter:
     """One run of a split. Operations come in order, in pieces: all writes, or all reads."""
 
     def __init__(self, activation_mode: ActivationMode, owners: Owners) -> None:
         self._owners = owners
         self._stops = activation_mode is ActivationMode.STOP_ON_ERROR
-        self._drafts: dict[tuple[int, str], _Draft] = {}
+        self._drafts: dict[tuple[int, str], _SubJobBuilder] = {}
         self._raw = functools.lru_cache(maxsize=1024)(Raw)  # many handles have the same properties
-        self._refused: list[RefusedOperation] = []
+        self._refused: list[RejectedOperation] = []
         self._parts_of: dict[str, int] = {}
         self._classes_of_filter: dict[str | tuple[str, ...], frozenset[str]] = {}
         self._operations = 0
-        self._packer = Packer()
+        self._packer = ZstdEncoder()
         self._unpacked = 0
 
     def plan(self) -> Plan:
@@ -140,7 +140,7 @@ class _Splitting:
         """Place the next writes. What they carry of CM handles is overwritten."""
         owners = owners_of([line.path for line in lines], self._owners)
         properties_of, remove = self._raw, Op.REMOVE
-        drafts: dict[str, _Draft] = {}  # by data producer alone: the plugin is compared
+        drafts: dict[str, _SubJobBuilder] = {}  # by data producer alone: the plugin is compared
         for position, (line, owner) in enumerate(zip(lines, owners, strict=True), self._operations):
             if owner is None:
                 detail = f"no CM handle owns {fdn.key_of_path(line.path)}"
@@ -222,7 +222,9 @@ class _Splitting:
         base_class = key.rpartition("/")[2].partition("=")[0].partition(".")[0]
         return not classes <= {base_class}
 
-    def _draft_for(self, position: int, operation: SeedWrite | Operation, owner: Owner) -> _Draft | None:
+    def _draft_for(
+        self, position: int, operation: SeedWrite | Operation, owner: Owner
+    ) -> _SubJobBuilder | None:
         """The sub-job for an owner's operations; None, and the operation refused, when it takes none."""
         plugin = owner.plugin
         if not owner.data_producer_id:
@@ -236,16 +238,16 @@ class _Splitting:
         lane = (plugin.plugin_id, owner.data_producer_id)
         draft = self._drafts.get(lane)
         if draft is None:
-            draft = self._drafts[lane] = _Draft(plugin, owner.data_producer_id)
+            draft = self._drafts[lane] = _SubJobBuilder(plugin, owner.data_producer_id)
         return draft
 
     def _refuse(self, position: int, operation: Operation, reason: Reason, detail: str) -> None:
-        self._refused.append(RefusedOperation(position, operation, reason, detail))
+        self._refused.append(RejectedOperation(position, operation, reason, detail))
 
 
 def split(request: JobRequest, owners: Owners) -> Plan:
     """Sub-jobs in order of first appearance, refused operations, and the parts of fanned-out reads."""
-    splitting = _Splitting(request.activation_mode, owners.snapshot())
+    splitting = _Splitter(request.activation_mode, owners.snapshot())
     if request.type is JobType.READ:
         splitting.place_reads(request.operations)
     else:
@@ -264,11 +266,11 @@ def split_accepted(body: bytes, owners: Owners) -> Plan:
 
 def _split_usual_writes(body: bytes, owners: Owners) -> Plan | None:
     """The plan of writes with exactly the known keys; None for everything else."""
-    cut = cut_open(body)
+    cut = locate_operations(body)
     if cut is None:
         return None
     mode = read_envelope(cut.envelope, Problems(), UnknownKeys()).activation_mode
-    splitting = _Splitting(mode, owners)
+    splitting = _Splitter(mode, owners)
     try:
         for lines in in_pieces(body, cut, _writes):
             if lines[0].op is Op.READ:

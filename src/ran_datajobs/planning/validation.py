@@ -43,7 +43,7 @@ _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
 _members: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
-def judged(line: WriteLine) -> Findings:
+def validate_operation(line: WriteLine) -> Findings:
     """What is wrong with a line."""
     fdn_text, fragment = fdn.split_path(line.path)
     try:

@@ -158,7 +158,7 @@ class NoOutcomes(Struct, frozen=True):
     """204: the plugin gives no outcomes; its status alone tells."""
 
 
-class ForeignBody(Struct, frozen=True):
+class UnrecognisedResult(Struct, frozen=True):
     """A result in which nothing looks like an outcome, kept as it came (NCMP's rule: results are data)."""
 
     body: bytes
@@ -191,7 +191,9 @@ class CannotCancel(Struct, frozen=True):
 
 CreateAnswer = Created | Refused | NotArrived | OutcomeUnknown
 StatusAnswer = Polled | Lost | NoAnswer
-ResultAnswer = Responses | OnTopic | NoOutcomes | ForeignBody | UnreadableBody | Unfetchable | Lost | NoAnswer
+ResultAnswer = (
+    Responses | OnTopic | NoOutcomes | UnrecognisedResult | UnreadableBody | Unfetchable | Lost | NoAnswer
+)
 CancelAnswer = CancelTaken | CannotCancel | NoAnswer
 
 

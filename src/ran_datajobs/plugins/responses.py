@@ -17,7 +17,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from ran_datajobs.model import ErrorDetail, OperationState, Reason, Response, worst
 from ran_datajobs.plugins import peer_json
 from ran_datajobs.plugins.peer_json import NOT_JSON, Defect
-from ran_datajobs.plugins.port import Entry, ForeignBody, Nameless, Responses, UnreadableBody, Untold
+from ran_datajobs.plugins.port import Entry, Nameless, Responses, UnreadableBody, UnrecognisedResult, Untold
 
 MAX_TEXT: Final = 2_000
 """Longest text, in characters, that is kept of a plugin's message, reason or error."""
@@ -100,7 +100,7 @@ def encode_responses(responses: Sequence[Response]) -> bytes:
 
 def read_outcomes(
     body: bytes, content_type: str = "", *, is_read: bool
-) -> Responses | ForeignBody | UnreadableBody:
+) -> Responses | UnrecognisedResult | UnreadableBody:
     """The outcomes in a plugin's result, or in a message of the internal topic, in their order.
 
     ``is_read``: a success without a readable ``result`` is none where the member is there: the data is lost.
@@ -121,7 +121,9 @@ def read_outcomes(
     except NOT_JSON as error:
         fault = peer_json.defect_of(error)
     return (
-        ForeignBody(body, content_type) if fault is None else UnreadableBody(body, content_type, fault.cause)
+        UnrecognisedResult(body, content_type)
+        if fault is None
+        else UnreadableBody(body, content_type, fault.cause)
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from uuid import UUID
 
 from ran_datajobs.model import OperationState, Response, worst
-from ran_datajobs.results.objects import ObjectStore, foreign_key
+from ran_datajobs.results.objects import ObjectStore, raw_result_key
 from ran_datajobs.results.parts import always, keep_raw, write_parts
 from ran_datajobs.results.read_results import unpack_outcomes
 from ran_datajobs.store.dispatch import DispatchStore
@@ -29,7 +29,7 @@ class ResultObjects:
         responses: Iterable[Response],
         *,
         beside_messages: bool = False,
-        may_replace: Callable[[], Awaitable[bool]] = always,
+        is_still_owner: Callable[[], Awaitable[bool]] = always,
     ) -> list[Part]:
         """Write ``responses`` as the objects of a sub-job; the rows to record, once the objects are durable.
 
@@ -39,14 +39,14 @@ class ResultObjects:
         """
         first = ADDED_SEQUENCE if beside_messages else 0
         return await write_parts(
-            self._objects, bucket, str(job_id), sub_job, responses, first, may_replace=may_replace
+            self._objects, bucket, str(job_id), sub_job, responses, first, is_still_owner=is_still_owner
         )
 
-    async def keep_foreign(
+    async def store_unrecognised_result(
         self, bucket: str, job_id: UUID, sub_job_id: UUID, body: bytes
     ) -> tuple[Part, ...]:
         """Keep a plugin's result body as it came; the row to record."""
-        key = foreign_key(str(job_id), str(sub_job_id))
+        key = raw_result_key(str(job_id), str(sub_job_id))
         return (await keep_raw(self._objects, bucket, key, str(sub_job_id), FOREIGN_SEQUENCE, body),)
 
     async def arrived(self, sub_job_id: UUID, job_id: UUID, total: int | None) -> Arrived:

@@ -15,10 +15,10 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
+from ran_datajobs.checkpoints import Checkpoint, CheckpointHook, no_checkpoints
 from ran_datajobs.errors import StorageRefused, StorageUnavailable
 from ran_datajobs.results.objects import ObjectStore
-from ran_datajobs.results.publisher import DeliveryPatience, Out, Waits, park, take_turn, untold
+from ran_datajobs.results.publisher import DeliveryRetryPolicy, Out, Waits, park, take_turn, untold
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Connection, Database
 
@@ -55,9 +55,9 @@ class Copier:
         self,
         database: Database,
         objects: ObjectStore,
-        patience: DeliveryPatience | None = None,
-        given_up: Callable[[outbox.Undeliverable], None] = lambda _: None,
-        reached: Reached = pass_by,
+        patience: DeliveryRetryPolicy | None = None,
+        given_up: Callable[[outbox.FailedDelivery], None] = lambda _: None,
+        reached: CheckpointHook = no_checkpoints,
         *,
         waits: Waits = untold,
         out: Out = untold,
@@ -65,7 +65,7 @@ class Copier:
         """``given_up`` is told each bucket that did not take a job's results in time."""
         self._database = database
         self._objects = objects
-        self._patience = patience or DeliveryPatience()
+        self._patience = patience or DeliveryRetryPolicy()
         self._given_up = given_up
         self._reached = reached
         self._waits = waits

@@ -15,7 +15,7 @@ from ran_datajobs.store import jobs, outbox
 from ran_datajobs.store.database import Connection
 
 
-class Announcer:
+class JobEventWriter:
     """Writes outbox rows for status changes and for results. The publishers are woken when it commits."""
 
     def __init__(self, view: JobView) -> None:

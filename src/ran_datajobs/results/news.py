@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from ran_datajobs.model import DeliveryState
-from ran_datajobs.store.outbox import Undeliverable
+from ran_datajobs.store.outbox import FailedDelivery
 from ran_datajobs.telemetry import Digest, Event, Logger, Metrics
 
 
@@ -32,7 +32,7 @@ class DeliveryNews:
             self._waiting.add(destination)
             self._digest.warning(Event.DELIVERY_WAITS, {"destination": destination}, cause=cause)
 
-    def given_up(self, what: Undeliverable) -> None:
+    def given_up(self, what: FailedDelivery) -> None:
         """A destination did not take what a job has for it in time."""
         self._waiting.discard(what.topic)
         self._metrics.deliveries_ended.labels(DeliveryState.FAILED.value).inc()

@@ -68,7 +68,7 @@ for path in sys.argv[1:]:
 """
 _MISSING: Final = (FileNotFoundError, NotFoundError)
 _NO_SUCH_BUCKET: Final = "NoSuchBucket"
-_AWAY: Final = (BaseError, OSError)
+_UNAVAILABLE_ERRORS: Final = (BaseError, OSError)
 _REFUSALS: Final = (
     NotFoundError,
     NotSupportedError,
@@ -125,7 +125,7 @@ def part_key(job_id: str, sub_job: str, sequence: int, piece: int = 0) -> str:
     return f"{job_id}/{sub_job}/{name}.json"
 
 
-def foreign_key(job_id: str, sub_job: str) -> str:
+def raw_result_key(job_id: str, sub_job: str) -> str:
     """Key of a plugin's own result body, kept as it came."""
     return f"{job_id}/{sub_job}/plugin-result"
 
@@ -438,7 +438,7 @@ def _storage_errors(what: str, *, s3: bool) -> Iterator[None]:
     """Turn every error of the object store into StorageUnavailable, with its cause in one line."""
     try:
         yield
-    except _AWAY as error:
+    except _UNAVAILABLE_ERRORS as error:
         kind = StorageRefused if s3 and _is_refusal(error) else StorageUnavailable
         raise kind(f"{what}: {_cause(error)}") from error
 

@@ -26,7 +26,7 @@ class ShardPublisher(Protocol):
         ...
 
 
-class PublishLoop:
+class OutboxRelay:
     """Publishes whatever is due until cancelled, over outages of the bus and of the database.
 
     Each shard has a task of its own: one that takes long, or waits for a bucket that hangs, delays no other.

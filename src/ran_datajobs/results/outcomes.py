@@ -32,20 +32,20 @@ from msgspec import Struct
 from ran_datajobs.model import Counts, Op, Operation, OperationState, Reason, Response, Status, worst
 from ran_datajobs.plugins.port import (
     Entry,
-    ForeignBody,
     NoOutcomes,
     OnTopic,
     Responses,
     Unfetchable,
     UnreadableBody,
+    UnrecognisedResult,
 )
 from ran_datajobs.plugins.responses import told_of
 from ran_datajobs.reasons import reason_of
 from ran_datajobs.results.final_status import count, verdict
-from ran_datajobs.results.responses import state_of, synthesised
+from ran_datajobs.results.responses import make_responses, state_of
 from ran_datajobs.store.parts import Arrived
 
-Result = Responses | OnTopic | NoOutcomes | ForeignBody | UnreadableBody | Unfetchable
+Result = Responses | OnTopic | NoOutcomes | UnrecognisedResult | UnreadableBody | Unfetchable
 """An answer to a fetch after which nothing more is asked."""
 
 NO_OUTCOMES = "the plugin gave no outcomes"
@@ -94,7 +94,7 @@ def all_the_same(
     error: str = "",
 ) -> Outcome:
     """Every operation of a sub-job in one state, for one reason."""
-    responses = tuple(synthesised(operations, state, reason, detail))
+    responses = tuple(make_responses(operations, state, reason, detail))
     return _outcome(responses, cancelled=cancelled, error=error)
 
 
@@ -115,7 +115,7 @@ def of_result(
     match result:
         case Responses(entries):
             return from_responses(operations, entries, told, is_read=is_read, cancel_asked=cancel_asked)
-        case NoOutcomes() | ForeignBody() | OnTopic():
+        case NoOutcomes() | UnrecognisedResult() | OnTopic():
             if is_read and told is not Status.CANCELLED:
                 return unreadable(operations, f"{NO_OUTCOMES}{_named(kept_as)}", told, is_read=True)
             return from_status(operations, told)
@@ -156,10 +156,10 @@ def from_responses(
         state = state_of(listed[0]) if len(listed) == 1 else worst(map(state_of, listed))
         if not listed:
             state = missing[0]
-            listed = list(synthesised([operation], *missing))
+            listed = list(make_responses([operation], *missing))
         elif doubt and state is OperationState.SUCCEEDED:
             state = OperationState.FAILED if is_read else OperationState.UNKNOWN
-            added = synthesised([operation], state, Reason.RESULT_UNREADABLE, doubt)
+            added = make_responses([operation], state, Reason.RESULT_UNREADABLE, doubt)
             listed = [*listed, *added] if is_read else list(added)
         elif len(listed) > 1 and not is_read:
             listed = [next(each for each in listed if each.state is state)]
@@ -218,7 +218,7 @@ def from_messages(
             error += f", numbered up to {arrived.last} with a gap"
     lacking = [o for o in operations if error or o.id_text not in states]
     detail = error or "no result message tells of this operation"
-    added = tuple(synthesised(lacking, OperationState.FAILED, reason, detail))
+    added = tuple(make_responses(lacking, OperationState.FAILED, reason, detail))
     told = [states[o.id_text] for o in operations if not error and o.id_text in states]
     counts = count([*told, *(state_of(response) for response in added)])
     return Outcome(added, counts, verdict(counts, cancelled=False), error)

@@ -38,7 +38,7 @@ async def write_parts(
     responses: Iterable[Response],
     first_sequence: int = 0,
     *,
-    may_replace: Callable[[], Awaitable[bool]] = always,
+    is_still_owner: Callable[[], Awaitable[bool]] = always,
 ) -> list[Part]:
     """Write ``responses`` as documents from ``first_sequence`` on; the rows to record, once all is durable.
 
@@ -56,7 +56,7 @@ async def write_parts(
             async with asyncio.TaskGroup() as group:
                 puts = [
                     group.create_task(
-                        write_part(objects, bucket, job_id, sub_job, sequence, document, may_replace)
+                        write_part(objects, bucket, job_id, sub_job, sequence, document, is_still_owner)
                     )
                     for sequence, document in some
                 ]
@@ -77,7 +77,7 @@ async def write_part(
     sub_job: str,
     sequence: int,
     document: Document,
-    may_replace: Callable[[], Awaitable[bool]] = always,
+    is_still_owner: Callable[[], Awaitable[bool]] = always,
 ) -> Part:
     """Write one document under its fixed key; the row to record, once it is durable."""
     key = part_key(job_id, sub_job, sequence)
@@ -85,13 +85,13 @@ async def write_part(
         not await objects.put(bucket, key, document.body, only_if_absent=True)
         and await objects.get(bucket, key) != document.body
     ):
-        if not await may_replace():
+        if not await is_still_owner():
             raise Fenced(f"{bucket}/{key} was written by somebody else")
         await objects.put(bucket, key, document.body)
     return _part(key, sub_job, sequence, document.body, document)
 
 
-async def keep_part(
+async def store_message_fragment(
     objects: ObjectStore, bucket: str, job_id: str, sub_job: str, message: int, piece: int, document: Document
 ) -> tuple[Part, bytes]:
     """Write one piece of a plugin's message unless its key has results already, which then stand; its row
@@ -152,13 +152,13 @@ async def failed_operations(
 
     Reads only the objects that hold a failure. Raises StorageUnavailable when one of them is gone or spoilt.
     """
-    failures = await known_failures(objects, bucket, parts)
+    failures = await load_failures(objects, bucket, parts)
     if failures.lost:
         raise StorageUnavailable(f"result objects in bucket {bucket} are gone or spoilt")
     return failures.states
 
 
-async def known_failures(objects: ObjectStore, bucket: str, parts: Iterable[Part]) -> Failures:
+async def load_failures(objects: ObjectStore, bucket: str, parts: Iterable[Part]) -> Failures:
     """What the objects of a job that hold a failure still tell of failures. Raises StorageUnavailable."""
     found: dict[str, OperationState] = {}
     lost = 0

@@ -124,10 +124,10 @@ class Pruner:
                 return True
             return None if await retention.is_expired(connection, job.job_id, self._kept.jobs) else False
 
-        while (gone := await self._database.retried(step)) is None:
+        while (gone := await self._database.run_transaction(step)) is None:
             pass
         return gone
 
     async def _in_steps(self, step: Callable[[Connection], Awaitable[int]]) -> None:
-        while await self._database.retried(step) >= _ROWS:
+        while await self._database.run_transaction(step) >= _ROWS:
             pass

@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
+from ran_datajobs.checkpoints import Checkpoint, CheckpointHook, no_checkpoints
 from ran_datajobs.errors import BusUnavailable, Fenced, StorageUnavailable, TopicRefused
 from ran_datajobs.messaging.bus import Bus, Message, OutboxMessage
 from ran_datajobs.results.objects import ObjectStore
@@ -33,7 +33,7 @@ _BUSY_RETRY: Final = 0.5
 _LONGEST_TURN: Final = 5.0
 
 
-class DeliveryPatience(Struct, frozen=True):
+class DeliveryRetryPolicy(Struct, frozen=True):
     """Seconds: between tries (doubled from the first to the longest), and until a delivery is given up.
 
     ``give_up_refused``: until one is given up that a repeat cannot cure.
@@ -48,8 +48,8 @@ class DeliveryPatience(Struct, frozen=True):
 async def take_turn(
     connection: Connection,
     shard: int,
-    patience: DeliveryPatience,
-    given_up: Callable[[outbox.Undeliverable], None],
+    patience: DeliveryRetryPolicy,
+    given_up: Callable[[outbox.FailedDelivery], None],
     step: Callable[[], Awaitable[bool]],
 ) -> float | None:
     """Claim ``shard`` and deliver from it for about five seconds; ``step`` is False when nothing waits.
@@ -60,7 +60,7 @@ async def take_turn(
         return _BUSY_RETRY
     for each in await outbox.give_up(connection, shard, patience.give_up, patience.give_up_refused):
         given_up(each)
-    await outbox.unpark_due(connection, shard)
+    await outbox.requeue_due(connection, shard)
     end = asyncio.get_running_loop().time() + _LONGEST_TURN
     while await step():
         if asyncio.get_running_loop().time() > end:
@@ -72,7 +72,7 @@ async def take_turn(
 async def park(
     connection: Connection,
     shard: int,
-    patience: DeliveryPatience,
+    patience: DeliveryRetryPolicy,
     cause: str,
     *,
     topic: str,
@@ -80,7 +80,7 @@ async def park(
     refused: bool = False,
 ) -> None:
     """Pass over what goes to ``topic`` (with ``job_id``: of one job) until the time of its next try."""
-    await outbox.note_trouble(
+    await outbox.record_delivery_failure(
         connection,
         shard,
         cause,
@@ -105,7 +105,7 @@ def untold(*_: object) -> None:
     """Nobody wants to know."""
 
 
-class _NotAtHand(Exception):
+class _ObjectUnavailable(Exception):
     """The result object of an outbox row is gone or spoilt, or its store is away."""
 
     def __init__(self, row: outbox.Waiting, cause: str) -> None:
@@ -164,9 +164,9 @@ class Publisher:
         bus: Bus,
         objects: ObjectStore,
         object_uri: Callable[[str, str], str],
-        patience: DeliveryPatience | None = None,
-        given_up: Callable[[outbox.Undeliverable], None] = lambda _: None,
-        reached: Reached = pass_by,
+        patience: DeliveryRetryPolicy | None = None,
+        given_up: Callable[[outbox.FailedDelivery], None] = lambda _: None,
+        reached: CheckpointHook = no_checkpoints,
         *,
         waits: Waits = untold,
         out: Out = untold,
@@ -179,7 +179,7 @@ class Publisher:
         self._bus = bus
         self._objects = objects
         self._object_uri = object_uri
-        self._patience = patience or DeliveryPatience()
+        self._patience = patience or DeliveryRetryPolicy()
         self._given_up = given_up
         self._reached = reached
         self._waits = waits
@@ -213,8 +213,8 @@ class Publisher:
         """One step in order, while the objects of the next one are read; False when nothing waits."""
         try:
             if shard not in self._held:
-                position = await self._bus.published_up_to(shard)
-                self._out(0, (), await outbox.published_up_to(connection, shard, position))
+                position = await self._bus.recover_position(shard)
+                self._out(0, (), await outbox.recover_position(connection, shard, position))
                 self._held.add(shard)
             batch = await outbox.next_messages(connection, shard, limit=_BATCH, max_bytes=_BATCH_BYTES)
             if not batch:
@@ -239,7 +239,7 @@ class Publisher:
         except TopicRefused as refusal:
             await park(connection, shard, self._patience, str(refusal), topic=refusal.topic)
             self._waits(refusal.topic, str(refusal))
-        except _NotAtHand as missing:
+        except _ObjectUnavailable as missing:
             row = missing.row
             await park(connection, shard, self._patience, missing.cause, topic=row.topic, job_id=row.job_id)
             self._waits(row.topic, missing.cause)
@@ -257,19 +257,19 @@ class Publisher:
         try:
             body = await self._objects.get(bucket, key)
         except StorageUnavailable as away:
-            raise _NotAtHand(row, str(away)) from away
+            raise _ObjectUnavailable(row, str(away)) from away
         if body is None:
-            raise _NotAtHand(row, f"the result object {bucket}/{key} is gone")
+            raise _ObjectUnavailable(row, f"the result object {bucket}/{key} is gone")
         try:
             return message_value(
                 body, self._object_uri(bucket, key), lambda: hashlib.sha256(body).hexdigest()
             )
         except msgspec.DecodeError as error:
-            raise _NotAtHand(row, f"the result object {bucket}/{key} was spoilt") from error
+            raise _ObjectUnavailable(row, f"the result object {bucket}/{key} was spoilt") from error
 
     async def _wait(self, connection: Connection, shard: int, away: BusUnavailable) -> float:
         """The bus as a whole is away: everything waits in its place, and remembers since when."""
-        await outbox.note_trouble(
+        await outbox.record_delivery_failure(
             connection,
             shard,
             str(away),

@@ -21,22 +21,28 @@ import msgspec
 import zstandard
 from msgspec import Struct
 
-from ran_datajobs.checkpoints import Checkpoint, Reached, pass_by
+from ran_datajobs.checkpoints import Checkpoint, CheckpointHook, no_checkpoints
 from ran_datajobs.errors import StorageUnavailable
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Bus, Received
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.model import OperationState, Reason, Response, worst
-from ran_datajobs.plugins.port import ForeignBody, Nameless, Responses, UnreadableBody, Untold
+from ran_datajobs.plugins.port import Nameless, Responses, UnreadableBody, UnrecognisedResult, Untold
 from ran_datajobs.plugins.responses import read_outcomes
 from ran_datajobs.results.objects import ObjectStore, unreadable_key
-from ran_datajobs.results.parts import keep_part, keep_raw
+from ran_datajobs.results.parts import keep_raw, store_message_fragment
 from ran_datajobs.results.responses import CANNOT_READ, Document, cut, read_responses, state_of
 from ran_datajobs.store import read_messages as store
 from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.parts import ADDED_SEQUENCE, MAX_PIECES, unreadable_sequence
-from ran_datajobs.store.read_messages import ActiveRead, Arrival, Claimed, MaybeSoon, Piece
+from ran_datajobs.store.read_messages import (
+    ActiveRead,
+    MessageCorrelation,
+    MessageFragment,
+    ReadStarting,
+    ReceivedMessage,
+)
 
 CONSUMER: Final = "ran-datajobs-results"
 """Name under which the service reads the internal topic."""
@@ -72,7 +78,7 @@ class _Arrived(Struct, frozen=True):
     ``fault``: why it cannot be read, or not whole; ``None`` when nothing is wrong with it.
     """
 
-    claimed: Claimed
+    claimed: MessageCorrelation
     sequence: int | None
     total: int | None
     documents: tuple[Document, ...]
@@ -93,7 +99,7 @@ class _Arrived(Struct, frozen=True):
         return digest.hexdigest()
 
 
-class Arrivals:
+class ReadResultConsumer:
     """The service's consumer of the internal topic."""
 
     def __init__(
@@ -104,7 +110,7 @@ class Arrivals:
         *,
         dropped: Callable[[Dropped, Received], None] = lambda *_: None,
         troubled: Callable[[Exception], None] = lambda _: None,
-        reached: Reached = pass_by,
+        reached: CheckpointHook = no_checkpoints,
     ) -> None:
         """``dropped`` gets each message that is not taken, ``troubled`` each error before the next try."""
         self._database = database
@@ -184,7 +190,7 @@ class Arrivals:
             match read:
                 case ActiveRead():
                     found.append((read, usable))
-                case MaybeSoon():
+                case ReadStarting():
                     later.append((received, usable))
                 case None:
                     self._dropped(usable.fault or Dropped.NO_ACTIVE_READ, received)
@@ -193,10 +199,12 @@ class Arrivals:
                 written = await self._write(await self._numbered(found))
             except StorageUnavailable as away:
                 cause, waiting = str(away), {read.sub_job_id for read, _ in found}
-                await self._database.retried(lambda c: sub_jobs.wait_for_objects(c, sorted(waiting), cause))
+                await self._database.run_transaction(
+                    lambda c: sub_jobs.wait_for_objects(c, sorted(waiting), cause)
+                )
                 raise
             await self._reached(Checkpoint.ARRIVAL_WRITTEN)
-            await self._database.retried(lambda c: store.record(c, written))
+            await self._database.run_transaction(lambda c: store.record(c, written))
             await self._reached(Checkpoint.ARRIVAL_STORED)
         return later
 
@@ -230,11 +238,11 @@ class Arrivals:
             numbered.setdefault((sub_job_id, sequence), (read, sequence, usable))
         return list(numbered.values())
 
-    async def _write(self, numbered: Sequence[tuple[ActiveRead, int, _Arrived]]) -> list[Arrival]:
+    async def _write(self, numbered: Sequence[tuple[ActiveRead, int, _Arrived]]) -> list[ReceivedMessage]:
         """Write the objects, a few at a time."""
         slots = asyncio.Semaphore(_PARALLEL)
 
-        async def write(read: ActiveRead, sequence: int, usable: _Arrived) -> Arrival:
+        async def write(read: ActiveRead, sequence: int, usable: _Arrived) -> ReceivedMessage:
             async with slots:
                 pieces = [
                     await self._kept_piece(read, sequence, place, usable)
@@ -243,7 +251,7 @@ class Arrivals:
                 if usable.fault is not None:
                     pieces.append(await self._kept_raw(read, sequence, usable))
             whole = usable.sha256 if len(pieces) > 1 or usable.fault is not None else None
-            return Arrival(read, sequence, whole, tuple(pieces), usable.total)
+            return ReceivedMessage(read, sequence, whole, tuple(pieces), usable.total)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -252,21 +260,23 @@ class Arrivals:
             raise failures.exceptions[0] from failures
         return [task.result() for task in tasks]
 
-    async def _kept_piece(self, read: ActiveRead, message: int, place: int, usable: _Arrived) -> Piece:
+    async def _kept_piece(
+        self, read: ActiveRead, message: int, place: int, usable: _Arrived
+    ) -> MessageFragment:
         document = usable.documents[place]
-        part, body = await keep_part(
+        part, body = await store_message_fragment(
             self._objects, read.bucket, str(read.job_id), str(read.sub_job_id), message, place, document
         )
         if body is document.body:
-            return Piece(part, usable.outcomes[place])
-        return Piece(part, pack_outcomes(read_responses(body)[0]))
+            return MessageFragment(part, usable.outcomes[place])
+        return MessageFragment(part, pack_outcomes(read_responses(body)[0]))
 
-    async def _kept_raw(self, read: ActiveRead, message: int, usable: _Arrived) -> Piece:
+    async def _kept_raw(self, read: ActiveRead, message: int, usable: _Arrived) -> MessageFragment:
         job, sub_job = str(read.job_id), str(read.sub_job_id)
         key = unreadable_key(job, sub_job, message)
         sequence = unreadable_sequence(message)
         part = await keep_raw(self._objects, read.bucket, key, sub_job, sequence, usable.value)
-        return Piece(part, pack_outcomes(()))
+        return MessageFragment(part, pack_outcomes(()))
 
 
 async def _one_ahead(
@@ -327,7 +337,7 @@ def _responses(value: bytes) -> tuple[list[Response], bool]:
     """
     read = read_outcomes(value, is_read=True)
     match read:
-        case ForeignBody() | UnreadableBody():
+        case UnrecognisedResult() | UnreadableBody():
             return [], False
         case Responses(entries):
             pass
@@ -378,7 +388,7 @@ def unpack_outcomes(packed: bytes) -> dict[str, OperationState]:
     return _STATES.decode(zstandard.decompress(packed, max_output_size=_MAX_OUTCOMES))
 
 
-def _claimed(headers: Mapping[str, str], topic: str) -> Claimed | None:
+def _claimed(headers: Mapping[str, str], topic: str) -> MessageCorrelation | None:
     """Whom the message claims to belong to; ``None`` where that hangs on a name that no store can hold."""
     sub_job = _uuid(headers.get(events.SUB_JOB_ID, ""))
     names = [
@@ -388,7 +398,9 @@ def _claimed(headers: Mapping[str, str], topic: str) -> Claimed | None:
         if sub_job is None:
             return None
         names = ["", ""]
-    return Claimed(_uuid(headers.get(events.CORRELATION_ID, "")), sub_job, names[0], names[1], topic)
+    return MessageCorrelation(
+        _uuid(headers.get(events.CORRELATION_ID, "")), sub_job, names[0], names[1], topic
+    )
 
 
 def _storable(name: str) -> bool:

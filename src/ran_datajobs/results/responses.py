@@ -92,7 +92,7 @@ def state_of(response: Response) -> OperationState:
     return OperationState.SUCCEEDED if 0 <= response.status_code <= 99 else OperationState.FAILED
 
 
-def synthesised(
+def make_responses(
     operations: Iterable[Operation], state: OperationState, reason: str, detail: str
 ) -> Iterator[Response]:
     """A response for every operation whose outcome no plugin told.

@@ -22,7 +22,7 @@ Picked = tuple[str, Attributes]
 """The key of a selected object, and what is selected of it."""
 
 
-def picks_with_marks(objects: Iterable[Scoped], wanted: Selection) -> Iterator[Picked | None]:
+def select_with_yields(objects: Iterable[Scoped], wanted: Selection) -> Iterator[Picked | None]:
     """The selected ones of ``objects``, and None after every LOOKED_AT of them all."""
     walked = iter(objects)
     while looked_at := tuple(islice(walked, LOOKED_AT)):
@@ -40,7 +40,7 @@ async def first_of(picked: Iterator[Picked | None]) -> Picked | None:
     return None
 
 
-async def unhurried(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+async def yielding(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     """The pieces that are not empty; after each one, empty or not, others have their turn."""
     for piece in pieces:
         if piece:

@@ -137,7 +137,7 @@ class ProvMnS:
     async def _selected(
         self, part: _Part, base: str, wanted: Selection, kind: str, headers: dict[str, str]
     ) -> _Answer:
-        picked = cooperative.picks_with_marks(part.scoped(base, wanted, by_class=kind != wire.FLAT), wanted)
+        picked = cooperative.select_with_yields(part.scoped(base, wanted, by_class=kind != wire.FLAT), wanted)
         first = await cooperative.first_of(picked)
         if first is None:
             if wanted.pointers is None or wanted.filter is not None or not base:
@@ -148,7 +148,7 @@ class ProvMnS:
             pieces = serialise.flat(None if each is None else wire.resource(*each) for each in found)
         else:
             pieces = serialise.hierarchical(found, base)
-        return Stream(cooperative.unhurried(pieces), media_type=kind, headers=headers)
+        return Stream(cooperative.yielding(pieces), media_type=kind, headers=headers)
 
     async def _before_read(self, request: _Request, base: str) -> None:
         match await self._elements.read(base):

@@ -31,7 +31,7 @@ class LeasedCancel(Struct, frozen=True):
     dialect: str
     give_up: float | None
     is_read: bool
-    in_trouble_for: float
+    failing_for: float
 
 
 async def claim(connection: Connection, token: UUID, worker_id: UUID) -> list[LeasedCancel]:

@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from ran_datajobs.errors import StoreUnavailable, WrongUse
+from ran_datajobs.errors import StoreUnavailable, UsageError
 from ran_datajobs.store.queries import migrations, named_queries
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ _SESSIONS_NEEDED = (
     "(PgBouncer: pool_mode=session), or the address of PostgreSQL itself"
 )
 
-_AWAY = (
+_UNAVAILABLE_ERRORS = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
@@ -102,7 +102,7 @@ def store_errors() -> Iterator[None]:
     """Turn the driver's "away" errors into :class:`StoreUnavailable`."""
     try:
         yield
-    except _AWAY as error:
+    except _UNAVAILABLE_ERRORS as error:
         raise StoreUnavailable(f"the database does not answer: {error or type(error).__name__}") from error
 
 
@@ -116,15 +116,15 @@ _UNUSABLE = (
 
 @contextlib.contextmanager
 def _address_errors() -> Iterator[None]:
-    """Turn what only another address can cure into :class:`WrongUse`; the address itself stays unsaid."""
+    """Turn what only another address can cure into :class:`UsageError`; the address itself stays unsaid."""
     try:
         yield
     except _UNUSABLE as error:
-        raise WrongUse(f"DATAJOBS_DATABASE_URL cannot be used: {error}") from error
+        raise UsageError(f"DATAJOBS_DATABASE_URL cannot be used: {error}") from error
     except PermissionError as error:
         if error.filename is None:  # the network's word
             raise
-        raise WrongUse(f"DATAJOBS_DATABASE_URL cannot be used: {error}") from error
+        raise UsageError(f"DATAJOBS_DATABASE_URL cannot be used: {error}") from error
 
 
 def _to_jsonb(value: object) -> bytes:
@@ -149,7 +149,7 @@ async def check_sessions(url: str) -> None:
                     raise
                 shared = True
     if shared:
-        raise WrongUse(_SESSIONS_NEEDED)
+        raise UsageError(_SESSIONS_NEEDED)
 
 
 @contextlib.asynccontextmanager
@@ -273,7 +273,7 @@ class Database:
                 await connection.execute(_SQL["wait_for_client"], f"{idle * 1000:.0f}")
             yield connection
 
-    async def retried(self, write: Callable[[Connection], Awaitable[Answer]]) -> Answer:
+    async def run_transaction(self, write: Callable[[Connection], Awaitable[Answer]]) -> Answer:
         """``write`` in a transaction; again when PostgreSQL ended it to resolve a deadlock."""
         for left in reversed(range(_DEADLOCK_TRIES)):
             try:
@@ -331,10 +331,10 @@ class Database:
                 if tries >= _MIGRATION_TRIES:
                     raise StoreUnavailable(f"the schema cannot be brought up to date: {error}") from error
             except asyncpg.RaiseError as error:
-                raise WrongUse(f"the schema cannot be brought up to date: {error}") from error
+                raise UsageError(f"the schema cannot be brought up to date: {error}") from error
             except _OldWorkers as error:
                 if asyncio.get_running_loop().time() >= until:
-                    raise WrongUse(f"{error}; stop them, then start again") from error
+                    raise UsageError(f"{error}; stop them, then start again") from error
                 if not told:
                     waits(str(error))
                     told = True
@@ -348,7 +348,7 @@ class Database:
             await connection.execute(_SQL["create_schema_version"])
             current: int = await connection.fetchval(_SQL["schema_version"])
             if current > len(known):
-                raise WrongUse(
+                raise UsageError(
                     f"the database has schema {current}, this version knows only {len(known)}: "
                     "install the newer ran-datajobs, or use another database"
                 )

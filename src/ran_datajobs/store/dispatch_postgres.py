@@ -164,10 +164,10 @@ class PostgresDispatch:
             if running := await sub_jobs.jobs_running(connection, job_ids):
                 await self._announcer.jobs_changed(connection, running)
 
-        await self._database.retried(write)
+        await self._database.run_transaction(write)
 
     async def wait_for_objects(self, leased: Leased, cause: str) -> None:
-        await self._database.retried(
+        await self._database.run_transaction(
             lambda c: sub_jobs.wait_for_objects(c, [leased.sub_job_id], cause, [leased.lease])
         )
 
@@ -194,11 +194,11 @@ class PostgresDispatch:
         admitted alone: that lane is left as it is, and nothing else is held up.
         """
         try:
-            return await self._database.retried(lambda c: write(c, False))
+            return await self._database.run_transaction(lambda c: write(c, False))
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name != ONE_WRITE_PER_LANE:
                 raise
-        return await self._database.retried(lambda c: write(c, True))
+        return await self._database.run_transaction(lambda c: write(c, True))
 
     async def _write(
         self, connection: Connection, transitions: Sequence[Transition], *, each_lane_alone: bool
@@ -303,10 +303,10 @@ class PostgresDispatch:
             await cancels.renew(connection, leased)
 
     async def postpone_cancel(self, leased: LeasedCancel, delay: float, *, failed: bool) -> None:
-        await self._database.retried(lambda c: cancels.postpone(c, leased, delay, failed=failed))
+        await self._database.run_transaction(lambda c: cancels.postpone(c, leased, delay, failed=failed))
 
     async def end_cancel(self, leased: LeasedCancel, *, refused: bool) -> None:
-        await self._database.retried(lambda c: cancels.end(c, leased, refused=refused))
+        await self._database.run_transaction(lambda c: cancels.end(c, leased, refused=refused))
 
     # --- the steps of a job --------------------------------------------------------------------------
 

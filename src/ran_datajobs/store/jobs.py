@@ -154,7 +154,7 @@ class SubJobRow(Struct, frozen=True):
         )
 
 
-class KeptAnswer(Struct, frozen=True):
+class StoredIdempotentAnswer(Struct, frozen=True):
     """The job that an Idempotency-Key stands for, and the digest of the request that made it."""
 
     digest: bytes
@@ -167,7 +167,7 @@ class Admission(Struct, frozen=True):
     """What decides whether a client may submit: open jobs (counted up to a limit), and its key's job."""
 
     open_jobs: int
-    kept: KeptAnswer | None
+    kept: StoredIdempotentAnswer | None
 
 
 class UnknownAfter(Struct, frozen=True):
@@ -220,7 +220,7 @@ async def admission(connection: Connection, client: str, key: str | None, limit:
     if row["job_id"] is not None:
         ignored = _ignored(row["ignored"])
         named = bucket_named(row["destination_kind"], row["destination"], row["results_bucket"])
-        kept = KeptAnswer(row["digest"], row["job_id"], named, ignored)
+        kept = StoredIdempotentAnswer(row["digest"], row["job_id"], named, ignored)
     return Admission(row["open_jobs"], kept)
 
 

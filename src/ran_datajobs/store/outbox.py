@@ -91,7 +91,7 @@ class Target(Struct, frozen=True):
         return self.topic is not None and self.topic.startswith(_S3)
 
 
-class Undeliverable(Struct, frozen=True):
+class FailedDelivery(Struct, frozen=True):
     """What of a job a topic, or a bucket, did not take for too long."""
 
     job_id: UUID
@@ -254,7 +254,7 @@ async def next_messages(
     ]
 
 
-async def published_up_to(connection: Connection, shard: int, position: int) -> list[tuple[UUID, str]]:
+async def recover_position(connection: Connection, shard: int, position: int) -> list[tuple[UUID, str]]:
     """Remove what a publisher before this one got out without saying so; answers as :func:`published` does.
 
     New positions come after ``position`` in any case: the store may have been restored from an older copy.
@@ -283,7 +283,7 @@ async def published(
     return [(row["job_id"], row["topic"]) for row in ended]
 
 
-async def note_trouble(
+async def record_delivery_failure(
     connection: Connection,
     shard: int,
     cause: str,
@@ -311,12 +311,12 @@ async def note_trouble(
 
 async def give_up(
     connection: Connection, shard: int, after: float, refused_after: float
-) -> list[Undeliverable]:
+) -> list[FailedDelivery]:
     """Drop what waits for longer than ``after`` seconds, or was refused for longer than ``refused_after``;
     where it was for a job's destination, its delivery is FAILED."""
     async with connection.transaction():
         rows = await connection.fetch(_SQL["lock_hopeless"], shard, after, refused_after)
-        found = [Undeliverable(row["job_id"], row["topic"], row["cause"]) for row in rows]
+        found = [FailedDelivery(row["job_id"], row["topic"], row["cause"]) for row in rows]
         if found:
             columns = _columns([(each.job_id, each.topic) for each in found])
             await connection.execute(_SQL["mark_failed"], *columns, [each.cause for each in found])
@@ -325,7 +325,7 @@ async def give_up(
     return found
 
 
-async def unpark_due(connection: Connection, shard: int) -> None:
+async def requeue_due(connection: Connection, shard: int) -> None:
     """Let parked messages whose retry is due join the end of the shard, in their order."""
     async with connection.transaction():
         due = await connection.fetch(_SQL["lock_due"], shard)

@@ -17,7 +17,7 @@ from ran_datajobs.store.queries import named_queries
 _SQL = named_queries("arrivals")
 
 
-class Claimed(Struct, frozen=True):
+class MessageCorrelation(Struct, frozen=True):
     """What a message says of where it belongs; ``None`` or empty where it says nothing."""
 
     job_id: UUID | None
@@ -35,18 +35,18 @@ class ActiveRead(Struct, frozen=True):
     bucket: str
 
 
-class MaybeSoon(Struct, frozen=True):
+class ReadStarting(Struct, frozen=True):
     """No read is known for the message, but one that is being started may turn out to be its own."""
 
 
-class Piece(Struct, frozen=True):
+class MessageFragment(Struct, frozen=True):
     """One result object of a message. ``outcomes`` is packed."""
 
     part: Part
     outcomes: bytes
 
 
-class Arrival(Struct, frozen=True):
+class ReceivedMessage(Struct, frozen=True):
     """A stored message with its pieces in order, usually one. ``number`` is its place among the sub-job's.
 
     ``sha256`` is of the whole message where it has several; ``total``: how many messages the sub-job has, if
@@ -56,11 +56,13 @@ class Arrival(Struct, frozen=True):
     read: ActiveRead
     number: int
     sha256: str | None
-    pieces: tuple[Piece, ...]
+    pieces: tuple[MessageFragment, ...]
     total: int | None
 
 
-async def find(connection: Connection, claims: Sequence[Claimed]) -> list[ActiveRead | MaybeSoon | None]:
+async def find(
+    connection: Connection, claims: Sequence[MessageCorrelation]
+) -> list[ActiveRead | ReadStarting | None]:
     """For each message the one active read it belongs to; ``None`` when there is none, or no single one.
 
     A named sub-job comes first, then the data producer's job, then the topic.
@@ -73,12 +75,12 @@ async def find(connection: Connection, claims: Sequence[Claimed]) -> list[Active
         [claim.data_producer_id for claim in claims],
         [claim.topic for claim in claims],
     )
-    found: list[ActiveRead | MaybeSoon | None] = [None] * len(claims)
+    found: list[ActiveRead | ReadStarting | None] = [None] * len(claims)
     for row in rows:
         if row["sub_job_id"] is not None:
             found[row["place"] - 1] = ActiveRead(row["sub_job_id"], row["job_id"], row["results_bucket"])
         elif row["maybe_soon"]:
-            found[row["place"] - 1] = MaybeSoon()
+            found[row["place"] - 1] = ReadStarting()
     return found
 
 
@@ -88,7 +90,7 @@ async def known_digests(connection: Connection, read: ActiveRead) -> dict[str, i
     return {row["digest"]: row["sequence"] for row in rows}
 
 
-async def record(connection: Connection, arrivals: Sequence[Arrival]) -> None:
+async def record(connection: Connection, arrivals: Sequence[ReceivedMessage]) -> None:
     """Record messages of reads that are still active, in the caller's transaction.
 
     No two of them are the same message; one that is recorded already changes nothing. A read that has all its

@@ -116,7 +116,7 @@ class LeasedSubJob(Struct, frozen=True):
     result_total: int | None
     messages: int
     told: Status | None
-    in_trouble_for: float | None
+    failing_for: float | None
     no_objects_for: float | None
     running_for: float | None
     idle_for: float | None

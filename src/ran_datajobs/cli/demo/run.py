@@ -30,7 +30,7 @@ from ran_datajobs.cli.results import manifest_objects, responses
 from ran_datajobs.cli.watch import Bars, follow
 from ran_datajobs.config import Settings, default_data_dir
 from ran_datajobs.dmi.provmns.servers import DATA_PRODUCER
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 from ran_datajobs.inventory.registration import ALREADY_EXISTS
 from ran_datajobs.local.service import program_of, running_service
 from ran_datajobs.local.supervisor import check_unowned, claim_port, signals_stop
@@ -128,7 +128,7 @@ def _show_jobs(stage: Stage, out: Console, began: float) -> bool:
         bulkCancel=True,
     )
     if refused := take_over(api, inventory):
-        raise WrongUse(
+        raise UsageError(
             f"{len(refused)} CM handles were not taken, the first because {refused[0]['errorText']}"
         )
     handles = len(inventory["createdCmHandles"])
@@ -227,7 +227,7 @@ async def _port_near(wanted: int) -> int:
     """``wanted`` when it is free, so that addresses stay the same from demo to demo; else any."""
     try:
         return await claim_port(_LOOPBACK, wanted)
-    except WrongUse:
+    except UsageError:
         return await claim_port(_LOOPBACK, 0)
 
 
@@ -240,7 +240,7 @@ def _until_it_listens(address: str) -> None:
             connection.connect()
         except OSError as error:
             if time.monotonic() > deadline:
-                raise WrongUse(f"nothing answers at {address}; see demo.log in the data dir") from error
+                raise UsageError(f"nothing answers at {address}; see demo.log in the data dir") from error
             time.sleep(0.05)
         else:
             return

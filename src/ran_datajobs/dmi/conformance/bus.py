@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Raw, Struct
 
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 from ran_datajobs.messaging.bus import Bus, Message, Received
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.plugins import wire
@@ -90,7 +90,7 @@ class StandIn:
             try:
                 await web.TCPSite(runner, host, port).start()
             except OSError as error:
-                raise WrongUse(
+                raise UsageError(
                     f"cannot listen on {host}:{port} in the service's place: {error.strerror}"
                 ) from error
             yield f"http://{host}:{runner.addresses[0][1]}"

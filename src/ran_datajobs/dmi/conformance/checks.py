@@ -33,7 +33,6 @@ from ran_datajobs.plugins.port import (
     CancelTaken,
     CannotCancel,
     Created,
-    ForeignBody,
     Lost,
     NoAnswer,
     NoOutcomes,
@@ -44,6 +43,7 @@ from ran_datajobs.plugins.port import (
     Refused,
     Responses,
     StatusAnswer,
+    UnrecognisedResult,
 )
 
 OVERSIZE: Final = 8 * 1024 * 1024
@@ -349,7 +349,7 @@ async def _responses(trial: Trial, ended: Ended) -> tuple[Response, ...] | Fails
             if len(answer.responses) < len(entries):
                 return Fails("the result has a response without its operationId or its outcome")
             return answer.responses
-        case ForeignBody() | NoOutcomes():
+        case UnrecognisedResult() | NoOutcomes():
             return Fails("the result has no responses: its outcomes would follow from the status alone")
         case OnTopic(topic):
             return Fails(f"the result of a write names topic {topic}")

@@ -27,7 +27,7 @@ from ran_datajobs.model import MAX_MESSAGE_BYTES, OperationState, Response, Stat
 from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm.names import key_of_name
 from ran_datajobs.plugins import wire
-from ran_datajobs.plugins.port import CreateCall, ForeignBody, NoOutcomes, OnTopic, Responses
+from ran_datajobs.plugins.port import CreateCall, NoOutcomes, OnTopic, Responses, UnrecognisedResult
 from ran_datajobs.plugins.responses import read_outcomes
 
 QUIET: Final = 5.0
@@ -54,7 +54,7 @@ async def read_result(trial: Trial) -> Finding:
                 return Fails("a response without its operationId or its outcome")
             wrong = _wrong_ids(trial, responses)
             return Fails(wrong) if wrong else Holds(f"{len(responses)} responses in the answer itself")
-        case ForeignBody() | NoOutcomes():
+        case UnrecognisedResult() | NoOutcomes():
             return Fails("neither resulturi nor responses")
         case answer:
             return Fails(answer.cause)

@@ -25,7 +25,7 @@ from ran_datajobs.dmi.provmns.documents import Span
 from ran_datajobs.dmi.provmns.element import Http, ProvMnsElement, ProvMnsServer
 from ran_datajobs.dmi.provmns.names import Aliases, openapi_aliases
 from ran_datajobs.dmi.provmns.read import ScopeSpelling
-from ran_datajobs.errors import WrongUse
+from ran_datajobs.errors import UsageError
 from ran_datajobs.http.json_body import fault_of, pointer_step
 from ran_datajobs.nrm.model import Model, load
 
@@ -74,15 +74,15 @@ def read_servers(file: Path) -> dict[str, ServerEntry]:
     """The entries of a file by data producer id. Raises WrongUse, naming what is wrong."""
     try:
         if (size := file.stat().st_size) > MAX_FILE:
-            raise WrongUse(f"{file} has {size} bytes, at most {MAX_FILE} are read")
+            raise UsageError(f"{file} has {size} bytes, at most {MAX_FILE} are read")
         text = file.read_bytes().removeprefix(codecs.BOM_UTF8)
         return {name: _read_entry(file, name, entry) for name, entry in _entries.decode(text).items()}
     except OSError as error:
-        raise WrongUse(f"{file} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
     except msgspec.ValidationError as error:
-        raise WrongUse(f"{file}: {': '.join(fault_of(error, text, _entries))}") from error
+        raise UsageError(f"{file}: {': '.join(fault_of(error, text, _entries))}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WrongUse(f"{file}: {error}") from error
+        raise UsageError(f"{file}: {error}") from error
 
 
 def _read_entry(file: Path, name: str, entry: Raw) -> ServerEntry:
@@ -90,7 +90,7 @@ def _read_entry(file: Path, name: str, entry: Raw) -> ServerEntry:
         return _entry.decode(entry)
     except msgspec.ValidationError as error:
         fault = fault_of(error, bytes(entry), _entry, below=(pointer_step(name),))
-        raise WrongUse(f"{file}: {': '.join(fault)}") from error
+        raise UsageError(f"{file}: {': '.join(fault)}") from error
 
 
 class ProvMnsElements:

@@ -91,7 +91,7 @@ where j.job_id in (
 order by j.job_id for no key update;
 
 -- A refusal that a repeat cannot cure counts from the first one in a row.
--- name: note_trouble
+-- name: record_delivery_failure
 insert into delivery_trouble (job_id, topic, shard, retry_at, parked, cause, refused)
 select w.job_id, w.topic, $1, clock_timestamp() + make_interval(secs => $3), $4::boolean, $5, $8::boolean
 from (
@@ -111,7 +111,7 @@ from delivery_trouble t
 where t.shard = $1 and j.job_id = t.job_id and j.delivery_state = 'PENDING' and j.delivery_detail is distinct from t.cause
   and t.topic = case j.destination_kind when 'TOPIC' then j.destination else 's3:' || j.destination end;
 
--- name: lock_hopeless
+-- name: lock_expired_failures
 select t.job_id, t.topic, t.cause from delivery_trouble t join data_job j using (job_id)
 where t.shard = $1 and t.since < clock_timestamp() - make_interval(secs => case when t.refused then least($2::float8, $3::float8) else $2::float8 end)
 order by t.job_id for no key update of j;
