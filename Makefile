@@ -38,7 +38,7 @@ test: .venv/dev.stamp ## All tests; says what it skips for want of a system pack
 
 .PHONY: crash
 crash: .venv/dev.stamp ## Kill processes of every kind under load, in rounds that are kept (CRASH_KILLS=1000)
-	@$(BIN)/python -m tests.crash.rounds $${CRASH_KILLS:-1000}
+	@$(BIN)/python -m tests.recovery.rounds $${CRASH_KILLS:-1000}
 
 .PHONY: simulate
 simulate: .venv/dev.stamp ## Run dispatch in virtual time over many seeds (SEEDS=100000 FIRST=0); prints what repeats a fault

@@ -51,7 +51,7 @@ def pytest_step(name: str, *arguments: str, **environment: str) -> Step:
 
 
 STEPS: Final = (
-    pytest_step("rest", "-m", "nightly", "tests/acceptance", "tests/contracts"),
+    pytest_step("rest", "-m", "nightly", "tests/e2e", "tests/integration"),
     pytest_step(
         "answers",
         *("tests/unit/test_damaged_answers.py", "--timeout", "3600"),
@@ -67,12 +67,12 @@ STEPS: Final = (
     Step("planted", (sys.executable, "-m", "tests.simulation.planted", "2000")),
     pytest_step(
         "crash",
-        *("tests/crash", "--timeout", "3600"),
+        *("tests/recovery", "--timeout", "3600"),
         CRASH_KILLS="500",
         CRASH_RESTARTS="100",
         DELIVERY_KILLS="100",
     ),
-    Step("kills", (sys.executable, "-m", "tests.crash.rounds", "1000")),
+    Step("kills", (sys.executable, "-m", "tests.recovery.rounds", "1000")),
 )
 
 

@@ -22,9 +22,9 @@ from aiohttp import web
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.plugins import wire
-from tests.acceptance.whole_service import JOBS
-from tests.crash.killable import Patient
-from tests.crash.stage import process, variables
+from tests.e2e.whole_service import JOBS
+from tests.recovery.killable import Patient
+from tests.recovery.processes import process, variables
 
 PATIENCE = 60.0
 VOID_AFTER = 12.0

@@ -11,8 +11,8 @@ import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage
 
 from ran_datajobs.messaging import events
-from tests.crash.round import KINDS, Figures, counted
-from tests.crash.rounds import completed, table
+from tests.recovery.round import KINDS, Figures, counted
+from tests.recovery.rounds import completed, table
 
 LINES = [
     {"op": "merge", "path": "/SubNetwork=I/ManagedElement=1/Cell=1", "operationId": "0-0"},

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Events that only a fault brings about: of the database, of its rows, of a disk, of a bus, of a plugin."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from aiohttp import ClientSession
+
+from ran_datajobs.dmi.element import Outcome
+from ran_datajobs.dmi.scripted import ScriptedPlugin
+from ran_datajobs.dmi.settings import PluginSettings
+from ran_datajobs.http.ports import free_port as another_port
+from ran_datajobs.model import ActivationMode, Operation
+from ran_datajobs.plugins.client import PeerHttp
+from ran_datajobs.plugins.seed import SeedPlugin
+from ran_datajobs.store.database import Database
+from ran_datajobs.telemetry import Event
+from tests.contract.plugin_parts import (
+    KeptMessages,
+    WatchedElement,
+    address_of,
+    call_for,
+    reads,
+    served_plugin,
+    until_terminal,
+    writes,
+)
+from tests.e2e.seen import Watched, check, lines_of, shows, watched
+from tests.e2e.whole_service import JOBS
+from tests.integration.worker_parts import log_lines
+
+
+def write(name: str) -> dict[str, Any]:
+    """An operation on the object of this name."""
+    path = f"/ManagedElement={name}#/attributes/userLabel"
+    return {"op": "replace", "path": path, "operationId": "1", "value": "x"}
+
+
+@contextlib.asynccontextmanager
+async def with_plugin(folder: Path, port: int, **settings: str) -> AsyncIterator[Watched]:
+    """A service that is ready, where a plugin that obeys has the data producers a to d."""
+    plugin = ScriptedPlugin()
+    async with plugin.serving() as address, watched(folder, port, **settings) as service:
+        await asyncio.to_thread(service.running.until_ready, service.url)
+        await service.client.register(address, {f"/ManagedElement={name}": name for name in "abcd"})
+        yield service
+
+
+@shows(Event.WORKER_INTERRUPTED, Event.WORKER_RESUMED)
+async def test_a_database_that_cuts_its_sessions(tmp_path: Path, free_port: int) -> None:
+    """The worker tells once that it cannot claim, and once that it can; the metrics of the processes are
+    shown meanwhile."""
+    async with with_plugin(tmp_path, free_port) as service:
+        await service.until(lambda: '"role": "worker", "event": "service.started"' in service.text)
+        cutting = asyncio.create_task(asyncio.to_thread(_cut_sessions_until_told, service))
+        await service.says(Event.WORKER_INTERRUPTED)
+        await cutting
+        assert "datajobs_requests_total" in service.scraped()
+        await service.says(Event.WORKER_RESUMED)
+        assert (await service.client.ended(await service.submit(write("a"))))["status"] == "FINSHED"
+        assert await asyncio.to_thread(service.running.end) == 0
+    check("test_a_database_that_cuts_its_sessions", service.text)
+
+
+def _cut_sessions_until_told(service: Watched) -> None:
+    """End every session of the database again and again, as an administrator does, until a claim met that."""
+    while Event.WORKER_INTERRUPTED.value not in service.text:
+        for process in service.running.tree():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.cmdline()[:1] and process.cmdline()[0].startswith("postgres: datajobs"):
+                    process.terminate()
+
+
+@shows(Event.BUS_AWAY)
+async def test_a_kafka_that_is_not_there(tmp_path: Path, free_port: int) -> None:
+    """Jobs end; that their status events wait is told."""
+    settings = {
+        "DATAJOBS_KAFKA_BOOTSTRAP": f"127.0.0.1:{another_port()}",
+        "DATAJOBS_KAFKA_SETTINGS": "socket.timeout.ms=1000\ntransaction.timeout.ms=1000",
+    }
+    async with watched(tmp_path, free_port, **settings) as service:
+        await asyncio.to_thread(service.running.until_it_answers, f"{service.url}/healthz")
+        job_id = await service.submit(write("nobody"))
+        assert (await service.client.ended(job_id))["status"] == "FAILED"
+        await service.says(Event.BUS_AWAY)
+        assert service.scraped()["datajobs_delivery_lag_seconds"]["topic",] > 0
+    check("test_a_kafka_that_is_not_there", service.text)
+
+
+@shows(Event.STORAGE_AWAY, Event.STORAGE_BACK, Event.DELIVERY_WAITS, Event.DELIVERY_FAILED)
+async def test_a_disk_that_takes_nothing(tmp_path: Path, free_port: int) -> None:
+    """A file stands where a bucket's folder belongs. The own bucket is waited for; a destination is told
+    once, and given up in the end."""
+    async with with_plugin(tmp_path, free_port, DATAJOBS_DELIVERY_GIVE_UP="2") as service:
+        objects = tmp_path / "data/objects"
+        (objects / "away").write_bytes(b"")
+        job_id = await service.submit(write("a"), to="s3:away")
+        assert (await service.delivered(job_id))["deliveryState"] == "FAILED"
+        found = service.scraped()
+        assert found["datajobs_deliveries_ended_total"] == {("FAILED",): 1}
+
+        own = objects / "datajobs-results"
+        own.rename(objects / "kept")
+        own.write_bytes(b"")
+        waiting = await service.submit(write("b"))
+        async with asyncio.timeout(60):
+            while "waitingFor" not in await service.client.job(waiting):
+                await asyncio.sleep(0.05)
+        own.unlink()
+        (objects / "kept").rename(own)
+        assert (await service.client.ended(waiting))["status"] == "FINSHED"
+        await service.says(Event.STORAGE_BACK)
+        assert await asyncio.to_thread(service.running.end) == 0
+    (waits,) = lines_of(service.text, Event.DELIVERY_WAITS)
+    (failed,) = lines_of(service.text, Event.DELIVERY_FAILED)
+    assert waits["destination"] == failed["destination"] == "s3:away"
+    assert (failed["jobs"], failed["job_id"]) == (1, job_id)
+    check("test_a_disk_that_takes_nothing", service.text, found)
+
+
+@shows(
+    Event.REQUEST_FAILED,
+    Event.TASK_FAILED,
+    Event.TRANSITION_REFUSED,
+    Event.LANE_ADMISSION_REFUSED,
+    Event.JOBS_PRUNED,
+)
+@pytest.mark.damages_rows
+async def test_a_database_that_is_not_as_it_should_be(
+    tmp_path: Path, free_port: int, database_url: str
+) -> None:
+    """A table that is gone, a request that was spoilt, rows that the database refuses to write, and jobs that
+    are older than the retention."""
+    shared = {"DATAJOBS_DATABASE_URL": database_url}
+    async with with_plugin(tmp_path, free_port, **shared) as service:
+        database = await Database.open(database_url)
+        try:
+            async with database.connection() as connection:
+                old = await service.submit(write("a"))
+                await service.client.ended(old)
+                await connection.execute("alter table idempotency_key rename to elsewhere")
+                async with (
+                    ClientSession() as session,
+                    session.post(
+                        f"{service.url}{JOBS}", json={"data": [write("a")]}, headers={"Idempotency-Key": "k"}
+                    ) as answer,
+                ):
+                    assert answer.status == 500
+                await connection.execute("alter table elsewhere rename to idempotency_key")
+
+                await connection.execute(_REFUSALS)
+                await service.submit(write("b"))
+                await service.says(Event.TRANSITION_REFUSED)
+                await service.submit(write("c"))
+                await service.submit(write("c"))
+                await service.says(Event.LANE_ADMISSION_REFUSED)
+
+                worker = service.running.child("serve-worker")
+                worker.suspend()
+                spoilt = await service.submit(write("d"))
+                await connection.execute("update job_request set body = 'x' where job_id = $1", spoilt)
+                await connection.execute(
+                    "update data_job set ended_at = now() - interval '30 days' where job_id = $1", old
+                )
+                worker.kill()
+                await service.says(Event.JOBS_PRUNED)
+                await service.says(Event.TASK_FAILED)
+                assert await asyncio.to_thread(service.running.end) == 0
+        finally:
+            await database.close()
+    check("test_a_database_that_is_not_as_it_should_be", service.text)
+
+
+_REFUSALS = """
+create function refuse() returns trigger language plpgsql as $$
+declare
+    producer text;
+begin
+    select data_producer_id into producer from lane where lane_id = new.lane_id;
+    if new.stage = 'SETTLED' and producer = 'b' then
+        raise exception 'as the test wants it';
+    end if;
+    if new.stage = 'ADMITTED' and old.stage = 'WAITING' and producer = 'c' then
+        raise unique_violation using constraint = 'one_write_per_lane', message = 'one_write_per_lane';
+    end if;
+    return new;
+end $$;
+create trigger refuse before update on sub_job for each row execute function refuse()
+"""
+"""The database refuses what becomes of sub-jobs of b, and to admit any of c."""
+
+
+class BrokenElement(WatchedElement):
+    """Tells fewer outcomes than there are operations."""
+
+    async def write(self, operations: Sequence[Operation], mode: ActivationMode) -> Sequence[Outcome]:
+        return (await super().write(operations, mode))[1:]
+
+
+@shows(Event.DMI_ELEMENT_BROKEN, Event.DMI_JOURNAL_AWAY, Event.DMI_READ_UNDELIVERABLE)
+async def test_a_reference_plugin_in_trouble(tmp_path: Path) -> None:
+    """Its element breaks its promise, its journal is locked by another program, and no bus takes messages."""
+    settings = PluginSettings(tmp_path, publish_give_up=0.1)
+    element = BrokenElement()
+    with log_lines() as lines:
+        async with (
+            PeerHttp() as http,
+            served_plugin(settings, lambda _: element, KeptMessages(failures=1000)) as url,
+        ):
+            plugin = SeedPlugin(url, http)
+            element.gate.clear()
+            call = call_for("seed", writes(2))
+            address = address_of(call, await plugin.create(call))
+            await element.waiting.wait()
+            with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite3")) as other:
+                other.execute("begin immediate")
+                element.gate.set()
+                while not any(line["event"] == Event.DMI_JOURNAL_AWAY for line in lines()):
+                    await asyncio.sleep(0.05)
+                other.rollback()
+            await until_terminal(plugin, address)
+            call = call_for("seed", reads("Small"))
+            await until_terminal(plugin, address_of(call, await plugin.create(call)))
+        text = "\n".join(map(json.dumps, lines()))
+    check("test_a_reference_plugin_in_trouble", text)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of results and delivery over one store, for the tests of both buses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+from msgspec import Raw
+
+from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
+from ran_datajobs.messaging import events
+from ran_datajobs.messaging.bus import Bus, Received
+from ran_datajobs.model import OperationState, Response
+from ran_datajobs.results import delivery
+from ran_datajobs.results.collection import ResultObjects
+from ran_datajobs.results.copier import Copier
+from ran_datajobs.results.objects import ObjectStore
+from ran_datajobs.results.publisher import DeliveryRetryPolicy, Publisher
+from ran_datajobs.store import outbox, parts
+from ran_datajobs.store.database import Database
+from ran_datajobs.store.outbox import FailedDelivery
+from ran_datajobs.store.parts import Part
+from tests.integration.worker_parts import dispatch_store
+
+BUCKET = "datajobs-results"
+TOPIC = "rapp-topic"
+NOW = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
+
+
+class Service:
+    """The parts of results and delivery, over one database."""
+
+    def __init__(self, database: Database, objects: ObjectStore, bus: Bus) -> None:
+        self.database = database
+        self.objects = objects
+        self.bus = bus
+        self.given_up: list[FailedDelivery] = []
+        self.results = ResultObjects(dispatch_store(database), objects)
+
+    def publisher(
+        self, give_up: float = 3600.0, reached: CheckpointHook = no_checkpoints, *, first_retry: float = 0.01
+    ) -> Publisher:
+        """A publisher as in another process: it remembers nothing."""
+        return Publisher(
+            self.database,
+            self.bus,
+            self.objects,
+            lambda bucket, key: f"http://host/s3-bucket/{bucket}/{key}",
+            DeliveryRetryPolicy(first_retry, longest_retry=0.05, give_up=give_up),
+            self.given_up.append,
+            reached,
+        )
+
+    def copier(
+        self,
+        give_up: float = 3600.0,
+        reached: CheckpointHook = no_checkpoints,
+        *,
+        give_up_refused: float = 30.0,
+    ) -> Copier:
+        """A copier as in another process."""
+        patience = DeliveryRetryPolicy(0.01, 0.05, give_up, give_up_refused)
+        return Copier(self.database, self.objects, patience, self.given_up.append, reached)
+
+    async def copy(self, bucket: str, copier: Copier | None = None) -> float | None:
+        """Let a copier have the shard of the bucket."""
+        return await (copier or self.copier()).publish(outbox.copy_shard_of(bucket))
+
+    async def job(
+        self,
+        *,
+        destination: str | None = TOPIC,
+        kind: str = "WRITE",
+        job_id: UUID | None = None,
+        bucket: str | None = None,
+    ) -> UUID:
+        """A new job for a topic, for none, or for a ``bucket``."""
+        job_id = job_id or uuid4()
+        await self.execute(
+            "insert into data_job (job_id, client, type, destination, destination_kind, results_bucket, "
+            "accept_type, content_type, activation_mode, priority, operations, status) "
+            "values ($1, 'rapp', $2, $3, $4, $5, '', '', 'BEST_EFFORT', 4, 3, 'RUNNING')",
+            job_id,
+            kind,
+            bucket or destination,
+            "TOPIC" if destination and not bucket else "BUCKET",
+            BUCKET,
+        )
+        return job_id
+
+    async def sub_job(
+        self,
+        job_id: UUID,
+        *,
+        position: int = 0,
+        stage: str = "TRACKING",
+        producer: str = "ems-1",
+        producer_job: str | None = "pj-1",
+    ) -> UUID:
+        """A new sub-job that was sent to its plugin once, on a lane of its own producer."""
+        sub_job_id = uuid4()
+        await self.execute(
+            "insert into dmi_plugin (url) values ('http://127.0.0.1:1') on conflict do nothing"
+        )
+        await self.execute(
+            "insert into lane (plugin_id, data_producer_id) select plugin_id, $1 from dmi_plugin "
+            "on conflict do nothing",
+            producer,
+        )
+        await self.execute(
+            "insert into sub_job (sub_job_id, job_id, position, lane_id, plugin_id, type, job_seq, client, "
+            "priority, stage, operations, data_producer_job_id, attempts, due_at) "
+            "select $1, job_id, $3, lane_id, plugin_id, type, seq, client, "
+            "4, $4::text::sub_job_stage, 3, $5, 1, "
+            "case when $4::text in ('WAITING', 'SETTLED') then null else now() + interval '1 hour' end "
+            "from data_job, lane "
+            "where job_id = $2 and lane.data_producer_id = $6",
+            sub_job_id,
+            job_id,
+            position,
+            stage,
+            producer_job,
+            producer,
+        )
+        return sub_job_id
+
+    async def settle(self, job_id: UUID, sub_job: UUID, responses: Sequence[Response]) -> list[Part]:
+        """Write a sub-job's results, settle it and send them."""
+        written = await self.results.write(BUCKET, job_id, str(sub_job), responses)
+        async with self.database.transaction() as connection:
+            await connection.execute(
+                "update sub_job set stage = 'SETTLED', due_at = null where sub_job_id = $1", sub_job
+            )
+            await parts.record(connection, job_id, written)
+            await delivery.send_sub_jobs(connection, [job_id], [sub_job], NOW)
+        return written
+
+    async def finish(self, job_id: UUID) -> None:
+        """End the job's delivery after what was sent."""
+        async with self.database.transaction() as connection:
+            await delivery.finish_delivery(connection, job_id, NOW)
+
+    async def publish(self, job_id: UUID, publisher: Publisher | None = None) -> float | None:
+        """Let a publisher have the job's shard."""
+        return await (publisher or self.publisher()).publish(outbox.shard_of(job_id))
+
+    async def publish_all(
+        self, job_id: UUID, publisher: Publisher | None = None, within: float = 30.0
+    ) -> None:
+        """Publish until nothing of the job's shard waits, parked messages of other jobs included."""
+        publisher = publisher or self.publisher()
+        async with asyncio.timeout(within):
+            while (pause := await self.publish(job_id, publisher)) is not None:
+                await asyncio.sleep(pause)
+
+    async def deliver(self, job_id: UUID, publisher: Publisher, within: float = 30.0) -> None:
+        """Publish until this job's delivery has ended; others of its shard may still wait."""
+        async with asyncio.timeout(within):
+            while await self.state(job_id) == "PENDING":
+                await asyncio.sleep(await self.publish(job_id, publisher) or 0.01)
+
+    async def detail(self, job_id: UUID) -> str | None:
+        """The job's deliveryDetail."""
+        found = await self.value("select delivery_detail from data_job where job_id = $1", job_id)
+        return None if found is None else str(found)
+
+    async def state(self, job_id: UUID) -> str:
+        """The job's deliveryState."""
+        return str(await self.value("select delivery_state from data_job where job_id = $1", job_id))
+
+    async def execute(self, statement: str, *values: Any) -> None:
+        """One statement."""
+        async with self.database.connection() as connection:
+            await connection.execute(statement, *values)
+
+    async def value(self, statement: str, *values: Any) -> Any:
+        """One value."""
+        async with self.database.connection() as connection:
+            return await connection.fetchval(statement, *values)
+
+
+def id_in_shard(shard: int) -> UUID:
+    """A new job id whose messages join ``shard``."""
+    return next(job_id for job_id in iter(uuid4, None) if outbox.shard_of(job_id) == shard)
+
+
+def same_shard_as(job_id: UUID) -> UUID:
+    """Another job id of the same shard."""
+    return id_in_shard(outbox.shard_of(job_id))
+
+
+def responses(
+    *operations: int, size: int = 10, state: OperationState = OperationState.SUCCEEDED
+) -> list[Response]:
+    """One response per operation id, each with a result of about ``size`` bytes."""
+    return [
+        Response(each, 0, "read", result=Raw(msgspec.json.encode([{"x": "y" * size}])), state=state)
+        for each in operations
+    ]
+
+
+def identity(received: Received) -> tuple[str, str, int, int]:
+    """What identifies a message for good."""
+    headers = received.message.headers
+    return (
+        headers[events.CORRELATION_ID],
+        headers[events.SUB_JOB_ID],
+        int(headers[events.SEQUENCE]),
+        int(headers[events.DELIVERY]),
+    )

@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What jobs and sub-jobs wait for, told over HTTP while a real worker meets the situation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from ran_datajobs.api import paths
+from ran_datajobs.api.tokens import Role, TokenTable, add
+from ran_datajobs.model import Status
+from ran_datajobs.plugins.port import NoAnswer, NotArrived, OutcomeUnknown, Polled
+from ran_datajobs.results.publisher import DeliveryRetryPolicy, Publisher
+from ran_datajobs.store.database import Database
+from ran_datajobs.store.outbox import SHARDS
+from ran_datajobs.store.room import CREATES_PER_PLUGIN
+from tests.integration.api_service import PLUGIN, Api, northbound_api, writes
+from tests.integration.embedded_delivery import FaultyBus
+from tests.integration.worker_parts import DEADLINE, InProcessPlugin, Parts, rows, worker_parts
+
+ROLES = {"ours": Role.SUBMIT, "theirs": Role.SUBMIT, "operator": Role.ADMIN}
+
+
+class Clients:
+    """Two clients and an operator of one service with one worker, whose plugin does as the test says."""
+
+    def __init__(self, api: Api, tokens: Path) -> None:
+        self.api = api
+        self.plugin = InProcessPlugin()
+        self._headers = {
+            name: {"Authorization": f"Bearer {add(tokens, name, role, None)}"} for name, role in ROLES.items()
+        }
+
+    def worker(self) -> Parts:
+        """A worker beside the API."""
+        parts = self.api.parts
+        return worker_parts(parts.database, parts.objects, self.plugin, index=parts.owners)
+
+    async def register(self, *elements: int, producer: str = "producer-{n}") -> None:
+        """Register a handle for each element, with a data producer of its own."""
+        created = [
+            {
+                "cmHandle": f"ch-{n}",
+                "alternateId": f"/SubNetwork=A/ManagedElement={n}",
+                "dataProducerIdentifier": producer.format(n=n),
+            }
+            for n in elements
+        ]
+        body = {"dmiPlugin": PLUGIN, "createdCmHandles": created}
+        answer = await self.api.post(paths.INVENTORY, body, headers=self._headers["operator"])
+        assert answer.status == 200, answer.body
+
+    async def submit(self, body: Any, client: str = "ours", query: str = "") -> UUID:
+        """A job of ``client``'s."""
+        return await self.api.accepted(body, query, headers=self._headers[client])
+
+    async def cancel(self, job_id: UUID, client: str = "ours") -> None:
+        """Cancel a job."""
+        answer = await self.api.post(paths.fill(paths.CANCEL, job_id=job_id), headers=self._headers[client])
+        assert answer.status == 202, answer.body
+
+    async def job(self, job_id: UUID, client: str = "ours") -> Any:
+        """The job as ``client`` sees it."""
+        path = paths.fill(paths.JOB, job_id=job_id)
+        answer = await self.api.get(path, headers=self._headers[client])
+        assert answer.status == 200, answer.body
+        return answer.json()
+
+    async def listed(self, job_id: UUID, client: str = "ours") -> Any:
+        """The same job out of the list."""
+        items = (await self.api.get(paths.JOBS, headers=self._headers[client])).json()["items"]
+        (found,) = [item for item in items if item["jobId"] == str(job_id)]
+        return found
+
+    async def sub_jobs(self, job_id: UUID, client: str = "ours") -> list[Any]:
+        """The sub-jobs of a job."""
+        path = paths.fill(paths.SUB_JOBS, job_id=job_id) + "?limit=1000"
+        items: list[Any] = (await self.api.get(path, headers=self._headers[client])).json()["items"]
+        return items
+
+    async def waiting(self, job_id: UUID, code: str, client: str = "ours") -> Any:
+        """What the job waits for, once that is ``code``; the list tells the same."""
+        async with asyncio.timeout(DEADLINE):
+            while (job := await self.job(job_id, client)).get("waitingFor", {}).get("code") != code:
+                await asyncio.sleep(0.02)
+        listed = await self.listed(job_id, client)
+        assert listed["waitingFor"]["code"] == code
+        return job["waitingFor"]
+
+    async def running(self, job_id: UUID, client: str = "ours") -> Any:
+        """The job, once its plugin has a sub-job of it."""
+        async with asyncio.timeout(DEADLINE):
+            while not any(each["dataProducerJobId"] for each in await self.sub_jobs(job_id, client)):
+                await asyncio.sleep(0.02)
+        return await self.job(job_id, client)
+
+
+@pytest.fixture
+async def clients(database: Database, tmp_path: Path, free_port: int) -> AsyncIterator[Clients]:
+    """The API with a tokens file."""
+    tokens = tmp_path / "tokens"
+    async with northbound_api(database, tmp_path, free_port, tokens=TokenTable(tokens)) as api:
+        yield Clients(api, tokens)
+
+
+def seconds(waiting: Any) -> float:
+    """Seconds between since and until."""
+    return (time_of(waiting["until"]) - time_of(waiting["since"])).total_seconds()
+
+
+def time_of(text: str) -> datetime:
+    """A time of an answer."""
+    return datetime.fromisoformat(text)
+
+
+def reads(element: int) -> dict[str, Any]:
+    """A read of one element."""
+    return {"data": [{"op": "read", "path": f"/SubNetwork=A/ManagedElement={element}", "operationId": "1"}]}
+
+
+async def test_a_write_waits_for_the_one_write_of_its_data_producer(clients: Clients) -> None:
+    """LANE_BUSY since its plan, in the job, in the list and in the sub-job: it names the sub-job that has the
+    place. Another client learns that there is one, and the operator which. The one that runs waits for
+    nothing."""
+    clients.plugin.polled = [Polled(Status.RUNNING)]
+    await clients.register(0)
+    async with clients.worker().working():
+        first = await clients.submit(writes(1))
+        assert "waitingFor" not in await clients.running(first)
+        (running,) = await clients.sub_jobs(first)
+        assert "waitingFor" not in running
+        second = await clients.submit(writes(1))
+        waiting = await clients.waiting(second, "LANE_BUSY")
+        assert waiting["detail"] == (
+            f"data producer 'producer-0' of DMI plugin {PLUGIN} executes one write at a time, at present"
+            f" sub-job {running['subJobId']} of job {first}"
+        )
+        assert "until" not in waiting
+        (sub_job,) = await clients.sub_jobs(second)
+        assert sub_job["waitingFor"] == waiting
+        theirs = await clients.submit(writes(1), "theirs")
+        told = await clients.waiting(theirs, "LANE_BUSY", "theirs")
+        assert told["detail"].endswith("at present one of another client")
+        seen = await clients.waiting(theirs, "LANE_BUSY", "operator")
+        assert seen["detail"] == waiting["detail"]
+
+
+async def test_a_read_waits_for_a_read_slot(clients: Clients) -> None:
+    """LANE_BUSY: as many reads are under way as the data producer has slots, and one of them is named."""
+    clients.plugin.polled = [Polled(Status.RUNNING)]
+    await clients.register(0)
+    async with clients.worker().working():
+        running = [await clients.submit(reads(0), "theirs") for _ in range(3)]
+        running.append(await clients.submit(reads(0)))
+        for job_id in running:
+            await clients.running(job_id, "operator")
+        late = await clients.submit(reads(0))
+        waiting = await clients.waiting(late, "LANE_BUSY")
+        (own,) = await clients.sub_jobs(running[3])
+        assert waiting["detail"] == (
+            f"data producer 'producer-0' of DMI plugin {PLUGIN} executes 4 reads at present, as many as its"
+            f" read slots; one of them is sub-job {own['subJobId']} of job {running[3]}"
+        )
+        assert "waitingFor" not in await clients.job(running[3])
+
+
+async def test_a_write_waits_for_the_end_of_a_quarantine(clients: Clients) -> None:
+    """QUARANTINE: the write before it ended with an unknown outcome, and the lane is closed for 300 s at
+    most. The job that ended waits for nothing."""
+    clients.plugin.create_answers = [OutcomeUnknown("the connection was reset")]
+    await clients.register(0)
+    async with clients.worker().working():
+        first = await clients.submit(writes(1))
+        second = await clients.submit(writes(1))
+        waiting = await clients.waiting(second, "QUARANTINE")
+        (ended,) = await clients.sub_jobs(first)
+        assert f"may still execute sub-job {ended['subJobId']} of job {first}" in waiting["detail"]
+        assert "waitingFor" not in ended
+        async with asyncio.timeout(DEADLINE):
+            while (job := await clients.job(first))["status"] != "FAILED":
+                await asyncio.sleep(0.02)
+        assert "waitingFor" not in job
+        (row,) = await rows(
+            clients.api.parts.database, "select quarantined_until from sub_job where stage = 'QUARANTINED'"
+        )
+        assert time_of(waiting["until"]) == row["quarantined_until"]
+        assert seconds(waiting) == pytest.approx(300.0, abs=1.0)
+
+
+async def test_a_sub_job_waits_for_its_plugin(clients: Clients) -> None:
+    """PLUGIN_UNAVAILABLE: the cause of the last failure, since the first one, until it is given up."""
+    clients.plugin.create_answers = [NotArrived("503 Service Unavailable", answered=True)]
+    await clients.register(0)
+    async with clients.worker().working():
+        job_id = await clients.submit(writes(1))
+        waiting = await clients.waiting(job_id, "PLUGIN_UNAVAILABLE")
+        assert waiting["detail"] == f"DMI plugin {PLUGIN}: 503 Service Unavailable"
+        assert seconds(waiting) == 120.0
+        (sub_job,) = await clients.sub_jobs(job_id)
+        assert sub_job["waitingFor"]["since"] == waiting["since"]
+        assert sub_job["lastError"] == "503 Service Unavailable"
+
+
+async def test_a_sub_job_whose_polls_fail_waits_for_its_plugin(clients: Clients) -> None:
+    """PLUGIN_UNAVAILABLE also after the create: it is told until a poll is answered, and then no more."""
+    clients.plugin.polled = [NoAnswer("500 Internal Server Error", answered=True)]
+    await clients.register(0)
+    async with clients.worker().working():
+        job_id = await clients.submit(writes(1))
+        await clients.waiting(job_id, "PLUGIN_UNAVAILABLE")
+        clients.plugin.polled = [Polled(Status.RUNNING)]
+        async with asyncio.timeout(DEADLINE):
+            while "waitingFor" in (job := await clients.job(job_id)):
+                await asyncio.sleep(0.02)
+        assert job["status"] == "RUNNING"
+
+
+async def test_sub_jobs_wait_for_the_circuit_of_their_plugin(clients: Clients) -> None:
+    """CIRCUIT_OPEN: after five calls in a row without any answer none is made until a trial, whose time is
+    told; when the sub-job is given up is told as well."""
+    clients.plugin.create_answers = [NotArrived("connection refused")]
+    await clients.register(*range(5))
+    async with clients.worker().working():
+        job_id = await clients.submit(writes(5))
+        waiting = await clients.waiting(job_id, "CIRCUIT_OPEN")
+        assert waiting["detail"].startswith(f"DMI plugin {PLUGIN}: ")
+        assert "connection refused" in waiting["detail"]
+        gives_up = time_of(waiting["detail"].rpartition("gives up at ")[2])
+        assert abs(gives_up - time_of(waiting["since"]) - timedelta(seconds=120)) < timedelta(seconds=1)
+        assert time_of(waiting["since"]) < time_of(waiting["until"]) < gives_up
+
+
+async def test_a_job_waits_for_room_in_the_workers(clients: Clients) -> None:
+    """LIMIT: as many creates are under way at its plugin as one worker sends; the detail says what sends
+    more. A job of which creates are under way makes progress, but its own last sub-job waits as well."""
+    clients.plugin.before_create = asyncio.Event()
+    await clients.register(*range(CREATES_PER_PLUGIN + 2))
+    async with clients.worker().working():
+        wide = await clients.submit(writes(CREATES_PER_PLUGIN + 1))
+        async with asyncio.timeout(DEADLINE):
+            while len(await clients.sub_jobs(wide)) <= CREATES_PER_PLUGIN:
+                await asyncio.sleep(0.02)
+        body = writes(CREATES_PER_PLUGIN + 2)
+        late = await clients.submit({"data": body["data"][-1:]})
+        waiting = await clients.waiting(late, "LIMIT")
+        assert waiting["detail"].startswith(
+            f"{CREATES_PER_PLUGIN} creates are under way at DMI plugin {PLUGIN}"
+        )
+        assert "DATAJOBS_WORKERS" in waiting["detail"]
+        assert "waitingFor" not in await clients.job(wide)
+        told = [each["waitingFor"]["code"] for each in await clients.sub_jobs(wide) if "waitingFor" in each]
+        assert told == ["LIMIT"]
+        clients.plugin.before_create.set()
+        async with asyncio.timeout(DEADLINE):
+            while not (job := await clients.job(late))["endedAt"]:
+                await asyncio.sleep(0.02)
+        assert "waitingFor" not in job
+
+
+async def test_a_job_waits_for_those_that_it_names_in_after(clients: Clients) -> None:
+    """AFTER since it was accepted, with the jobs that are still open; without those that have ended, and
+    without the names of jobs that the caller may not see."""
+    clients.plugin.polled = [Polled(Status.RUNNING)]
+    await clients.register(0, 1)
+    first, second = await clients.submit(writes(1)), await clients.submit(writes(1))
+    body = writes(2)["data"][1:]
+    last = await clients.submit({"data": body, "after": [str(first), str(second)]})
+    waiting = await clients.waiting(last, "AFTER")
+    assert waiting["detail"] == f"the end of job {first} and job {second}"
+    assert waiting["since"] == (await clients.job(last))["createdAt"]
+    theirs = await clients.submit({"data": body, "after": [str(first)]}, "operator")
+    database = clients.api.parts.database
+    async with database.connection() as connection:
+        await connection.execute("update data_job set client = 'theirs' where job_id = $1", theirs)
+    told = await clients.waiting(theirs, "AFTER", "theirs")
+    assert told["detail"] == "the end of 1 job of other clients"
+    async with clients.worker().working():
+        await clients.running(first)
+        await clients.cancel(second)
+        async with asyncio.timeout(DEADLINE):
+            while (await clients.job(second))["status"] != "CANCELLED":
+                await asyncio.sleep(0.02)
+        async with asyncio.timeout(DEADLINE):
+            while not await clients.sub_jobs(last):
+                await asyncio.sleep(0.02)
+        waiting = await clients.waiting(last, "AFTER")
+        assert waiting["detail"] == f"the end of job {first}"
+        (sub_job,) = await clients.sub_jobs(last)
+        assert sub_job["waitingFor"] == waiting
+
+
+async def test_a_job_of_which_a_sub_job_makes_progress_waits_for_nothing(clients: Clients) -> None:
+    """A job waits for what the first of its open sub-jobs waits for, and only while none makes progress."""
+    clients.plugin.polled = [Polled(Status.RUNNING)]
+    await clients.register(0, 1)
+    async with clients.worker().working():
+        first = await clients.submit(writes(1))
+        await clients.running(first)
+        both = await clients.submit(writes(2))
+        job = await clients.running(both)
+        assert "waitingFor" not in job
+        assert "waitingFor" not in await clients.listed(both)
+        busy, running = await clients.sub_jobs(both)
+        assert busy["waitingFor"]["code"] == "LANE_BUSY"
+        assert "waitingFor" not in running
+
+
+async def test_what_is_cancelled_before_its_start_waits_for_nothing(clients: Clients) -> None:
+    """A cancel ends the wait before a worker has ended the sub-job."""
+    clients.plugin.polled = [Polled(Status.RUNNING)]
+    await clients.register(0)
+    async with clients.worker().working():
+        await clients.running(await clients.submit(writes(1)))
+        second = await clients.submit(writes(1))
+        await clients.waiting(second, "LANE_BUSY")
+    await clients.cancel(second)
+    assert "waitingFor" not in await clients.job(second)
+    (sub_job,) = await clients.sub_jobs(second)
+    assert "waitingFor" not in sub_job
+
+
+async def test_an_ended_job_waits_for_the_bus_that_is_to_take_its_results(clients: Clients) -> None:
+    """BUS: the cause, since the first failure, until the delivery is given up; then no more."""
+    api = clients.api
+    await clients.register(0)
+    async with clients.worker().working():
+        job_id = await clients.submit(writes(1), query="?destination=kafka:results")
+        async with asyncio.timeout(DEADLINE):
+            while not (job := await clients.job(job_id))["endedAt"]:
+                await asyncio.sleep(0.02)
+    assert "waitingFor" not in job
+    bus = FaultyBus(api.parts.database)
+    bus.away = True
+    publisher = Publisher(
+        api.parts.database,
+        bus,
+        api.parts.objects,
+        lambda bucket, key: f"{bucket}/{key}",
+        DeliveryRetryPolicy(),
+    )
+    for shard in range(SHARDS):
+        await publisher.publish(shard)
+    waiting = await clients.waiting(job_id, "BUS")
+    assert waiting["detail"] == "delivery of the results to topic results: away, as the test wants it"
+    assert seconds(waiting) == 3600.0
+    bus.away = False
+    for shard in range(SHARDS):
+        await publisher.publish(shard)
+    job = await clients.job(job_id)
+    assert job["deliveryState"] == "DELIVERED"
+    assert "waitingFor" not in job

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cancel goes before all else: what is claimed for it, and the one call for a whole job at its plugin."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from msgspec.structs import replace
+
+from ran_datajobs.dispatch.attempt import DispatchTimes
+from ran_datajobs.dispatch.limits import CREATES_PER_PLUGIN, DELETES_PER_PLUGIN, UNSENT, DispatchLimits
+from ran_datajobs.model import JobType, Stage, Status
+from ran_datajobs.plugins.port import CancelTaken, CannotCancel, NoAnswer, NotArrived, Polled
+from ran_datajobs.store import cancels, jobs
+from ran_datajobs.store.cancels import LeasedCancel
+from ran_datajobs.store.database import Database
+from ran_datajobs.store.sub_jobs import PluginRoom, Room
+from tests.integration.worker_parts import (
+    PLENTY,
+    InProcessPlugin,
+    Parts,
+    PlannedJob,
+    add_plugin,
+    claim,
+    planned_job,
+    rows,
+    sub_job_row,
+    until,
+    until_ended,
+    void_leases,
+    worker_parts,
+)
+
+
+@pytest.fixture
+def plugin() -> InProcessPlugin:
+    """A plugin that never ends by itself."""
+    plugin = InProcessPlugin()
+    plugin.polled = [Polled(Status.RUNNING)]
+    return plugin
+
+
+@pytest.fixture
+def parts(database: Database, tmp_path: Path, plugin: InProcessPlugin) -> Parts:
+    """A worker whose plugins are given up after 0.3 s."""
+    return worker_parts(database, tmp_path, plugin, times=DispatchTimes(give_up=0.3))
+
+
+async def job_at(database: Database, *producers: str, bulk: bool = True, kind: str = "WRITE") -> PlannedJob:
+    """A planned job at a plugin, whose creates are due."""
+    async with database.transaction() as connection:
+        plugin_id = await add_plugin(connection, bulk_cancel=bulk)
+        return await planned_job(connection, *producers, plugin_id=plugin_id, kind=JobType(kind))
+
+
+async def cancel(database: Database, job_id: UUID) -> None:
+    """As the API does it."""
+    async with database.transaction() as connection:
+        assert await jobs.lock(connection, job_id, None) is not None
+        await jobs.cancel(connection, job_id)
+
+
+async def track(database: Database, job: PlannedJob, count: int) -> None:
+    """The first sub-jobs are at their plugin, and due for a poll."""
+    async with database.transaction() as connection:
+        for stage in ("STARTING", "TRACKING"):
+            await connection.execute(
+                "update sub_job set stage = $2::sub_job_stage, data_producer_job_id = 'x', started_at = now()"
+                " where sub_job_id = any ($1)",
+                job.sub_job_ids[:count],
+                stage,
+            )
+        await connection.execute("update data_job set status = 'RUNNING'")
+
+
+async def claim_cancels(database: Database) -> list[LeasedCancel]:
+    """The calls for whole jobs that a worker claims now."""
+    async with database.connection() as connection:
+        return await cancels.claim(connection, uuid4(), uuid4())
+
+
+async def asked(database: Database, job: PlannedJob) -> list[bool]:
+    """Which sub-jobs are to be cancelled by themselves."""
+    return [(await sub_job_row(database, each))["cancel_asked"] for each in job.sub_job_ids]
+
+
+# --- what a cancel leaves to be done -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+async def test_a_cancel_leaves_one_call_where_the_plugin_takes_it(database: Database, bulk: bool) -> None:
+    """Of three sub-jobs one is at the plugin, one is being created, one was not sent. A plugin with
+    bulkCancel is due for one call, and what it has for none of its own; any other for a DELETE of that."""
+    job = await job_at(database, "a", "b", "c", bulk=bulk)
+    await track(database, job, 1)
+    (creating,) = await claim(database, replace(PLENTY, other=PluginRoom(1, 0, 1 << 30)))
+    assert creating.stage is Stage.STARTING
+    await cancel(database, job.job_id)
+    starting, unsent = creating.sub_job_id, ({*job.sub_job_ids[1:]} - {creating.sub_job_id}).pop()
+    found = {each: (await sub_job_row(database, each)) for each in job.sub_job_ids}
+    assert found[job.sub_job_ids[0]]["cancel_asked"] is not bulk
+    assert found[unsent]["cancel_asked"]
+    assert found[starting]["cancel_asked"]
+    assert found[starting]["attention"]
+    assert {row["status"] for row in found.values()} == {"CANCELLING"}
+    told = await claim_cancels(database)
+    assert [(each.job_id, each.is_read) for each in told] == [(job.job_id, False)] * bulk
+
+
+async def test_what_was_never_sent_needs_no_call(database: Database) -> None:
+    """A job of which nothing was sent: its plugin is not called."""
+    job = await job_at(database, "a", "b", kind="READ")
+    await cancel(database, job.job_id)
+    assert await claim_cancels(database) == []
+    assert await asked(database, job) == [True, True]
+
+
+async def test_a_call_is_claimed_by_one_worker_and_again_when_its_lease_is_void(database: Database) -> None:
+    """Two claims at once lease it once; once the lease is void another worker gets it, and what the first one
+    was told changes nothing."""
+    job = await job_at(database, "a", kind="READ")
+    await track(database, job, 1)
+    await cancel(database, job.job_id)
+    (first,) = await claim_cancels(database)
+    assert first.is_read
+    assert await claim_cancels(database) == []
+    await void_leases(database)
+    (second,) = await claim_cancels(database)
+    async with database.transaction() as connection:
+        await cancels.end(connection, first, refused=True)
+        await cancels.postpone(connection, first, 0.0, failed=True)
+        await cancels.renew(connection, [first])
+    assert await claim_cancels(database) == []
+    assert await asked(database, job) == [False]
+    async with database.transaction() as connection:
+        await cancels.end(connection, second, refused=True)
+    assert await asked(database, job) == [True]
+    await void_leases(database)
+    assert await claim_cancels(database) == []
+
+
+# --- the order of claims -----------------------------------------------------------------------------
+
+
+async def test_nothing_stands_before_a_delete(database: Database) -> None:
+    """No room for creates, polls and rows is left: what is to be cancelled is claimed all the same, the
+    DELETEs and what was not sent, and nothing else."""
+    other = await job_at(database, *(f"p{n}" for n in range(20)), bulk=False)
+    job = await job_at(database, *(f"q{n}" for n in range(10)), bulk=False)
+    await track(database, job, 5)
+    await cancel(database, job.job_id)
+    nothing = Room(0, 0, PluginRoom(0, 0, 0, DELETES_PER_PLUGIN), {}, UNSENT)
+    claimed = await claim(database, nothing)
+    assert {each.sub_job_id for each in claimed} == set(job.sub_job_ids)
+    assert {each.stage for each in claimed} == {Stage.TRACKING, Stage.ADMITTED}
+    assert all(each.body is not None for each in claimed if each.stage is Stage.ADMITTED)
+    rest = await claim(database)
+    assert {each.sub_job_id for each in rest} == set(other.sub_job_ids)
+
+
+async def test_a_claim_takes_no_more_of_a_cancel_than_it_may(database: Database) -> None:
+    """Two DELETEs and three sub-jobs that were not sent, as the room says; the rest comes afterwards."""
+    job = await job_at(database, *(f"q{n}" for n in range(10)), bulk=False)
+    await track(database, job, 5)
+    await cancel(database, job.job_id)
+    some = Room(0, 0, PluginRoom(0, 0, 0, 2), {}, 3)
+    stages = [each.stage for each in await claim(database, some)]
+    assert (stages.count(Stage.TRACKING), stages.count(Stage.ADMITTED)) == (2, 3)
+    assert len(await claim(database)) == 5
+
+
+async def test_a_full_house_of_creates_leaves_deletes_their_places() -> None:
+    """All creates and calls of a plugin are under way: a DELETE begins at once, and the room for more of
+    them shrinks by what is leased to be cancelled alone."""
+    limits = DispatchLimits(places=4)
+    for _ in range(CREATES_PER_PLUGIN):
+        limits.add(1, 0, creates=True)
+    limits.add(1, 0, creates=False)
+    limits.add_cancel(1, unsent=False)
+    room = limits.room().plugins[1]
+    assert (room.creates, room.deletes) == (0, DELETES_PER_PLUGIN - 1)
+    async with asyncio.timeout(5), limits.create(1, 0), limits.create(1, 0), limits.delete(1):
+        pass
+    limits.cancelled(1, unsent=False)
+    assert limits.room().plugins[1].deletes == DELETES_PER_PLUGIN
+
+
+# --- the worker --------------------------------------------------------------------------------------
+
+
+async def test_one_call_cancels_a_job_of_many_sub_jobs(
+    database: Database, parts: Parts, plugin: InProcessPlugin
+) -> None:
+    """A job at a plugin with bulkCancel that runs: one call, no DELETE, and every sub-job ends CANCELLED."""
+    job = await job_at(database, *(f"p{n}" for n in range(120)))
+    async with parts.working():
+        await until(lambda: len(plugin.creates) == 120)
+        await cancel(database, job.job_id)
+        await until_ended(database, job.job_id)
+    assert [each for each in plugin.calls if each.startswith("cancel")] == [f"cancel all of {job.job_id}"]
+    assert {row["status"] for row in await rows(database, "select status from sub_job")} == {"CANCELLED"}
+
+
+async def test_a_create_that_is_answered_after_the_call_needs_no_delete(
+    database: Database, parts: Parts, plugin: InProcessPlugin
+) -> None:
+    """The creates are under way when the job is cancelled, and are answered after the plugin was told of the
+    whole job: they are followed to their end, and no DELETE goes out. Those that were still waiting for
+    their turn are not sent."""
+    plugin.before_create = asyncio.Event()
+    job = await job_at(database, *(f"p{n}" for n in range(100)))
+    async with parts.working():
+        await until(lambda: len(plugin.creates) == 64)
+        await cancel(database, job.job_id)
+        await until(lambda: f"cancel all of {job.job_id}" in plugin.calls)
+        plugin.before_create.set()
+        await until_ended(database, job.job_id)
+    assert len(plugin.creates) == 64
+    assert "cancel" not in plugin.calls
+    assert {row["status"] for row in await rows(database, "select status from sub_job")} == {"CANCELLED"}
+
+
+@pytest.mark.parametrize("answer", [CannotCancel("405"), NoAnswer("HTTP 500", answered=True)])
+async def test_each_sub_job_is_cancelled_where_the_call_is_of_no_use(
+    database: Database, parts: Parts, plugin: InProcessPlugin, answer: CannotCancel | NoAnswer
+) -> None:
+    """A plugin that cannot take the call, or does not answer it within its time budget, gets a DELETE for
+    each sub-job, also of one whose create is answered later."""
+    plugin.cancelled_whole = [answer]
+    plugin.before_create = asyncio.Event()
+    job = await job_at(database, "a", "b", "c")
+    async with parts.working():
+        await until(lambda: len(plugin.creates) == 3)
+        await cancel(database, job.job_id)
+
+        async def refused() -> bool:
+            (row,) = await rows(database, "select refused, due_at from bulk_cancel")
+            return bool(row["refused"]) and row["due_at"] is None
+
+        await until(refused)
+        plugin.before_create.set()
+        await until_ended(database, job.job_id)
+    calls = plugin.calls.count(f"cancel all of {job.job_id}")
+    assert calls == 1 if isinstance(answer, CannotCancel) else calls > 1
+    assert plugin.calls.count("cancel") == 3
+
+
+async def test_a_lost_answer_is_asked_for_again(
+    database: Database, parts: Parts, plugin: InProcessPlugin
+) -> None:
+    """The first call has no answer, the second one is taken: no DELETE goes out."""
+    plugin.cancelled_whole = [NoAnswer("connection lost"), CancelTaken()]
+    job = await job_at(database, "a", "b")
+    async with parts.working():
+        await until(lambda: len(plugin.creates) == 2)
+        await cancel(database, job.job_id)
+        await until_ended(database, job.job_id)
+    assert plugin.calls.count(f"cancel all of {job.job_id}") == 2
+    assert "cancel" not in plugin.calls
+
+
+async def test_a_worker_that_stops_gives_the_call_back(
+    database: Database, parts: Parts, tmp_path: Path, plugin: InProcessPlugin
+) -> None:
+    """It is told to stop while the plugin has not answered yet: the next worker tells the plugin at once."""
+    held = asyncio.Event()
+    parts = worker_parts(database, tmp_path, plugin, grace=0.05, reached=lambda _: held.wait())
+    job = await job_at(database, "a")
+    await track(database, job, 1)
+    await cancel(database, job.job_id)
+    async with parts.working():
+        await until(lambda: f"cancel all of {job.job_id}" in plugin.calls)
+    (again,) = await claim_cancels(database)
+    assert again.failing_for == 0.0
+
+
+async def test_a_create_that_did_not_arrive_is_not_sent_again(
+    database: Database, parts: Parts, plugin: InProcessPlugin
+) -> None:
+    """At a plugin with bulkCancel as well: what turns out not to have arrived ends without another call."""
+    plugin.create_answers, plugin.before_create = [NotArrived("connection refused")], asyncio.Event()
+    job = await job_at(database, "a", "b")
+    async with parts.working():
+        await until(lambda: len(plugin.creates) == 2)
+        await cancel(database, job.job_id)
+        plugin.before_create.set()
+        await until_ended(database, job.job_id)
+    assert len(plugin.creates) == 2
+    assert {row["not_started"] for row in await rows(database, "select not_started from sub_job")} == {1}

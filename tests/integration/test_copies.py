@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Delivery to a bucket: copies through the outbox, in a folder and at a real S3 service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.messaging.postgres import PostgresBus
+from ran_datajobs.results import delivery
+from ran_datajobs.results.objects import manifest_key, open_folder
+from ran_datajobs.store.database import Database
+from ran_datajobs.store.parts import Part
+from tests.contract.test_objects import s3_objects
+from tests.integration.delivery_service import BUCKET, NOW, Service, responses
+from tests.peers.s3 import S3Service
+
+NAMED = S3Service.other_bucket
+MISSING = "no-such-bucket"
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.fixture(params=["folder", "s3"])
+def service(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Service:
+    """Delivery over each kind of object store."""
+    objects = open_folder(tmp_path / "objects")
+    if request.param == "s3":
+        objects = s3_objects(request.getfixturevalue("s3_service"))
+    return Service(database, objects, PostgresBus(database))
+
+
+async def ended_job(service: Service, bucket: str, *, size: int = 10) -> tuple[UUID, list[Part]]:
+    """A job for ``bucket`` of two sub-jobs that has just ended; its parts."""
+    job_id = await service.job(bucket=bucket)
+    written: list[Part] = []
+    for position in range(2):
+        sub_job = await service.sub_job(job_id, position=position, producer=f"ems-{position}")
+        written += await service.settle(job_id, sub_job, responses(*range(3), size=size))
+    await service.objects.put(BUCKET, manifest_key(str(job_id)), b'{"the":"manifest"}')
+    await service.finish(job_id)
+    return job_id, written
+
+
+async def redeliver(service: Service, job_id: UUID) -> None:
+    """Ask for everything once more."""
+    async with service.database.transaction() as connection:
+        assert await delivery.redeliver(connection, job_id, NOW) is not None
+
+
+async def copies(service: Service, job_id: UUID, parts: list[Part], bucket: str = NAMED) -> list[bool]:
+    """For each part, and the manifest at last, whether ``bucket`` has what the own bucket has."""
+    keys = [part.key for part in parts] + [manifest_key(str(job_id))]
+    found = [await service.objects.get(bucket, key) for key in keys]
+    own = [await service.objects.get(BUCKET, key) for key in keys]
+    assert None not in own, "the own copy stays"
+    return [a == b for a, b in zip(found, own, strict=True)]
+
+
+async def test_a_bucket_gets_a_copy_of_every_object_and_of_the_manifest(service: Service) -> None:
+    """Several objects of a sub-job, and more than one batch: all are there when the job is DELIVERED."""
+    job_id, parts = await ended_job(service, NAMED, size=5_000_000 // 3)
+    assert len(parts) > 4
+    assert await service.state(job_id) == "PENDING"
+    assert await service.copy(NAMED) is None
+    assert await service.state(job_id) == "DELIVERED"
+    assert await copies(service, job_id, parts) == [True] * (len(parts) + 1)
+    assert await service.value("select count(*) from outbox") == 0
+
+
+async def test_the_manifest_comes_after_all_others(service: Service) -> None:
+    """Results are copied while the job is still open; the manifest is not there before its end."""
+    job_id = await service.job(bucket=NAMED)
+    sub_job = await service.sub_job(job_id)
+    parts = await service.settle(job_id, sub_job, responses(1))
+    await service.copy(NAMED)
+    assert await service.objects.get(NAMED, parts[0].key) is not None
+    assert await service.objects.get(NAMED, manifest_key(str(job_id))) is None
+    assert await service.state(job_id) == "PENDING"
+
+
+async def test_a_copier_that_dies_is_followed_by_one_that_ends_the_delivery(service: Service) -> None:
+    """After the copies and before it could say so: they are made once more, and nothing else changes."""
+
+    async def dies(checkpoint: Checkpoint) -> None:
+        if checkpoint is Checkpoint.DELIVER_PUBLISHED:
+            raise Killed
+
+    job_id, parts = await ended_job(service, NAMED)
+    with pytest.raises(Killed):
+        await service.copy(NAMED, service.copier(reached=dies))
+    assert await service.state(job_id) == "PENDING"
+    await service.copy(NAMED)
+    assert await service.state(job_id) == "DELIVERED"
+    assert await copies(service, job_id, parts) == [True] * (len(parts) + 1)
+
+
+async def test_a_redeliver_writes_what_is_missing_or_differs(service: Service) -> None:
+    """What somebody removed or changed in the bucket is as it was, and the rest is not written again."""
+    job_id, parts = await ended_job(service, NAMED)
+    await service.copy(NAMED)
+    await service.objects.delete(NAMED, [parts[0].key])
+    await service.objects.put(NAMED, parts[1].key, b"changed")
+    written: list[str] = []
+    service.objects.written = lambda bucket, _failure: written.append(bucket)
+    await redeliver(service, job_id)
+    assert await service.state(job_id) == "PENDING"
+    await service.copy(NAMED)
+    assert await service.state(job_id) == "DELIVERED"
+    assert await copies(service, job_id, parts) == [True] * (len(parts) + 1)
+    assert written == [NAMED] * 2
+
+
+async def test_a_result_that_was_spoilt_fails_the_delivery_of_its_job_alone(service: Service) -> None:
+    """What does not have its SHA-256 is not copied; the cause names it, and other jobs go on."""
+    spoilt, (part, *_) = await ended_job(service, NAMED)
+    well, parts = await ended_job(service, NAMED)
+    await service.objects.put(BUCKET, part.key, b"spoilt")
+    copier = service.copier(give_up_refused=0.0)
+    for _ in range(2):
+        await service.copy(NAMED, copier)
+    assert [each.job_id for each in service.given_up] == [spoilt]
+    assert await service.state(spoilt) == "FAILED"
+    assert await service.detail(spoilt) == f"the result object {BUCKET}/{part.key} was spoilt"
+    assert await service.objects.get(NAMED, part.key) is None
+    assert await service.objects.get(NAMED, manifest_key(str(spoilt))) is None
+    assert await service.state(well) == "DELIVERED"
+    assert await copies(service, well, parts) == [True] * (len(parts) + 1)
+
+
+async def test_what_an_earlier_version_left_in_the_destination_alone_is_delivered(service: Service) -> None:
+    """It wrote there first; such an object, if it is whole, is taken into the own bucket."""
+    job_id, parts = await ended_job(service, NAMED)
+    body = await service.objects.get(BUCKET, parts[0].key)
+    assert body is not None
+    await service.objects.put(NAMED, parts[0].key, body)
+    await service.objects.delete(BUCKET, [parts[0].key])
+    await service.copy(NAMED)
+    assert await service.state(job_id) == "DELIVERED"
+    assert await copies(service, job_id, parts) == [True] * (len(parts) + 1)
+
+
+async def test_a_job_that_names_the_own_bucket_is_delivered_at_its_end(service: Service) -> None:
+    """Its results are there already."""
+    job_id, _ = await ended_job(service, BUCKET)
+    assert await service.state(job_id) == "DELIVERED"
+    assert await service.value("select count(*) from outbox") == 0
+
+
+async def test_a_bucket_that_is_missing_is_told_and_its_delivery_fails_with_the_cause(
+    database: Database, s3_service: S3Service
+) -> None:
+    """It is told while it is tried; after the time for what a repeat cannot cure it is FAILED. Jobs of
+    another bucket are delivered meanwhile, and a redeliver tries again."""
+    service = Service(database, s3_objects(s3_service), PostgresBus(database))
+    job_id, _ = await ended_job(service, MISSING)
+    well, parts = await ended_job(service, NAMED)
+    await service.copy(MISSING)
+    await service.copy(NAMED)
+    assert await service.state(well) == "DELIVERED"
+    assert await copies(service, well, parts) == [True] * (len(parts) + 1)
+    assert await service.state(job_id) == "PENDING"
+    told = await service.detail(job_id)
+    assert told is not None
+    assert told.startswith(f"cannot write to bucket '{MISSING}'")
+    assert service.given_up == []
+    await service.copy(MISSING, service.copier(give_up_refused=0.0))
+    assert await service.state(job_id) == "FAILED"
+    assert await service.detail(job_id) == told
+    assert await service.value("select count(*) from outbox") == 0
+    await redeliver(service, job_id)
+    assert await service.state(job_id) == "PENDING"
+    assert await service.detail(job_id) is None
+
+
+async def test_a_store_that_is_away_is_waited_for(database: Database, tmp_path: Path) -> None:
+    """Nothing answers: that is no refusal, the delivery goes on when it is back, and its detail goes."""
+    service = Service(database, open_folder(tmp_path), PostgresBus(database))
+    job_id, parts = await ended_job(service, NAMED)
+    (tmp_path / NAMED).write_text("in the way")
+    copier = service.copier(give_up_refused=0.0)
+    for _ in range(3):
+        await service.copy(NAMED, copier)
+    assert await service.state(job_id) == "PENDING"
+    assert NAMED in str(await service.detail(job_id))
+    (tmp_path / NAMED).unlink()
+    while await service.copy(NAMED, copier) is not None:
+        pass
+    assert await service.state(job_id) == "DELIVERED"
+    assert await service.detail(job_id) is None
+    assert await copies(service, job_id, parts) == [True] * (len(parts) + 1)

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An API and a worker in this process, workers as processes, and a plugin whose reads come over a topic."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+from aiohttp import web
+
+from ran_datajobs import config
+from ran_datajobs.app import run_api, run_worker
+from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
+from ran_datajobs.http.ports import free_port
+from ran_datajobs.messaging.topics import INTERNAL_TOPIC
+from ran_datajobs.store.database import Database
+from tests.e2e.whole_service import Service
+
+PATIENCE = 60.0
+HANDLES = {f"/SubNetwork=X/ManagedElement={n}": f"ems-{n % 2}" for n in range(4)}
+WRITES = [
+    {
+        "op": "merge",
+        "path": f"/SubNetwork={'Y' if n == 5 else 'X'}/ManagedElement={n % 4}/Cell={n}",
+        "value": {"n": n},
+        "operationId": n,
+    }
+    for n in range(12)
+]
+READS = [
+    {"op": "read", "path": f"/SubNetwork=X/ManagedElement={n % 4}/Cell={n}", "operationId": n}
+    for n in range(8)
+]
+TOPIC = "rapp-results"
+
+
+def variables(database_url: str, folder: Path, **settings: str) -> dict[str, str]:
+    """The settings of a small service."""
+    return {
+        "DATAJOBS_DATABASE_URL": database_url,
+        "DATAJOBS_DATA_DIR": str(folder),
+        "DATAJOBS_PORT": str(free_port()),
+        "DATAJOBS_MIN_FREE_DISK": "0",
+        "DATAJOBS_LANE_QUARANTINE": "0.2",
+        "DATAJOBS_SHUTDOWN_GRACE": "1",
+        "DATAJOBS_LOG_LEVEL": "error",
+    } | {f"DATAJOBS_{name.upper()}": value for name, value in settings.items()}
+
+
+class Client(Service):
+    """The client of :mod:`whole_service`, with topics."""
+
+    async def messages(self, topic: str) -> list[Any]:
+        """All messages of a destination topic."""
+        found: list[Any] = []
+        while True:
+            page = await self.call(
+                "GET", f"/ranoam/cm/v1/topics/{topic}/messages?from={len(found)}&limit=100", expect=200
+            )
+            found += page["items"]
+            if not page["items"]:
+                return found
+
+    async def delivered(self, job_id: str) -> Any:
+        """The job, once its delivery has ended."""
+        async with asyncio.timeout(PATIENCE):
+            while (job := await self.job(job_id))["deliveryState"] == "PENDING":
+                await asyncio.sleep(0.05)
+        return job
+
+
+@asynccontextmanager
+async def api(environ: dict[str, str]) -> AsyncIterator[Client]:
+    """The API alone, in this process."""
+    settings = config.load(environ)
+    database = await Database.open(environ["DATAJOBS_DATABASE_URL"])
+    stopping, started = asyncio.Event(), asyncio.Event()
+    try:
+        await database.migrate()
+        async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as session:
+            group.create_task(run_api(settings, stopping, lambda _address: started.set()))
+            try:
+                await asyncio.wait_for(started.wait(), 20)
+                yield Client(settings.effective_api_root, session, database)
+            finally:
+                stopping.set()
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def worker(environ: dict[str, str]) -> AsyncIterator[None]:
+    """A worker in this process, for those that take over from one that is killed or frozen."""
+    stopping, started = asyncio.Event(), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run_worker(config.load(environ), stopping, lambda _address: started.set()))
+        try:
+            await asyncio.wait_for(started.wait(), 20)
+            yield
+        finally:
+            stopping.set()
+
+
+@asynccontextmanager
+async def process(environ: dict[str, str], *command: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process of the service; stopped at the end if it still runs."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("DATAJOBS_")}
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *command, env=inherited | environ, stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        yield running
+    finally:
+        if running.returncode is None:
+            running.send_signal(signal.SIGCONT)
+            running.terminate()
+        await asyncio.wait_for(running.wait(), 30)
+
+
+def signalled(role: str, what: signal.Signals, where: Checkpoint, times: int = 1) -> tuple[str, ...]:
+    """The command of a process that signals itself at a checkpoint."""
+    return ("tests.recovery.signalled", role, what.name, where.value, str(times))
+
+
+async def until_frozen(pid: int) -> None:
+    """Return when the process has been stopped by SIGSTOP."""
+    async with asyncio.timeout(PATIENCE):
+        while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+            await asyncio.sleep(0.02)
+
+
+class TopicPlugin(ScriptedPlugin):
+    """Its reads come as messages on the internal topic, two per sub-job, sent when the result is asked."""
+
+    def __init__(self, default: Script) -> None:
+        super().__init__(default)
+        self.api = ""
+
+    async def _result(self, request: web.Request) -> web.StreamResponse:
+        job, _ = self._asked("result", request)
+        if job is None or not job.is_read:
+            return await super()._result(request)
+        half = (len(job.operations) + 1) // 2
+        messages = [
+            {
+                "key": f"{job.request_id}/{job.sub_job_id}",
+                "headers": {
+                    "ce_correlationid": job.request_id,
+                    "ce_subjobid": job.sub_job_id,
+                    "ce_sequence": str(sequence),
+                    "ce_total": "2",
+                },
+                "value": {
+                    "data": {
+                        "responses": [
+                            {
+                                "operationId": o.operation_id,
+                                "statusCode": 0,
+                                "statusMessage": "read",
+                                "state": "SUCCEEDED",
+                                "result": [{"id": str(o.operation_id), "attributes": {}}],
+                            }
+                            for o in operations
+                        ]
+                    }
+                },
+            }
+            for sequence, operations in enumerate((job.operations[:half], job.operations[half:]))
+        ]
+        url = f"{self.api}/ranoam/cm/v1/topics/{INTERNAL_TOPIC}/messages"
+        async with aiohttp.ClientSession() as session, session.post(url, json={"messages": messages}) as sent:
+            assert sent.status == 204, await sent.text()
+        return web.json_response({"resulturi": INTERNAL_TOPIC})
+
+
+def by_sub_job(messages: list[Any], job_id: str) -> dict[str, list[Any]]:
+    """The messages of one job, each sub-job's in the order of the topic."""
+    found: dict[str, list[Any]] = defaultdict(list)
+    for message in messages:
+        if message["headers"]["ce_correlationid"] == job_id:
+            found[message["headers"].get("ce_subjobid", "")].append(message)
+    return found
+
+
+def assert_whole(messages: list[Any], job_id: str, operations: set[Any]) -> None:
+    """Each message of the job is there once, a sub-job's in order without a gap; they tell all operations."""
+    told: list[Any] = []
+    for parts in by_sub_job(messages, job_id).values():
+        assert [int(m["headers"]["ce_sequence"]) for m in parts] == list(range(len(parts)))
+        assert int(parts[-1]["headers"]["ce_total"]) == len(parts)
+        told += [r["operationId"] for m in parts for r in m["value"]["data"]["responses"]]
+    assert len(told) == len(set(told))
+    assert set(told) == operations

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An API or a worker that signals itself (SIGKILL, SIGSTOP) when it reaches a checkpoint for the n-th time.
+
+``python -m tests.recovery.signalled ROLE SIGNAL CHECKPOINT N``; its settings are the service's variables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+from ran_datajobs import config, telemetry
+from ran_datajobs.app import run_api, run_worker
+from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.local.supervisor import signals_stop
+
+
+async def main(role: str, what: signal.Signals, where: Checkpoint, times: int) -> None:
+    """Serve until the checkpoint is reached for the ``times``-th time, and after it if it can go on."""
+    left = times
+
+    async def reached(checkpoint: Checkpoint) -> None:
+        nonlocal left
+        if checkpoint is where:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), what)
+
+    telemetry.configure(level="critical" if what is signal.SIGSTOP else "error", form="json")
+    with signals_stop() as stop:
+        run = run_api if role == "api" else run_worker
+        await run(config.load(os.environ), stop, reached=reached)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], signal.Signals[sys.argv[2]], Checkpoint(sys.argv[3]), int(sys.argv[4])))
