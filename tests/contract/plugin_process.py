@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reference DMI plugin as a process of its own, to be killed:
-``python -m tests.integration.plugin_process FOLDER PORT BATCH``.
+``python -m tests.contract.plugin_process FOLDER PORT BATCH``.
 
 Its element and its publisher write to FOLDER what they did, on the disk before they return.
 """

@@ -31,7 +31,7 @@ async def process(folder: Path, port: int) -> AsyncIterator[asyncio.subprocess.P
     started = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tests.integration.plugin_process",
+        "tests.contract.plugin_process",
         str(folder),
         str(port),
         str(BATCH),
