@@ -15,6 +15,7 @@ from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.model import OperationState, Status
 from tests.e2e.arrows import arrows, forbidden_arrows, record_arrows
 from tests.e2e.whole_service import JOBS, Service, called, whole_service
+from tests.tiers import nightly, sampled
 
 EMS = "ems-1"
 HANDLES = {"/SubNetwork=X/ManagedElement=1": EMS, "/SubNetwork=X/ManagedElement=2": "ems-2"}
@@ -104,7 +105,10 @@ async def test_a_cancel_does_not_wait_for_the_next_poll(
     assert (await service.ended(job_id))["status"] == "FINSHED"
 
 
-@pytest.mark.parametrize("step", [Step.NOT_IMPLEMENTED, Step.REFUSE, Step.LOSE, Step.ERROR, Step.DROP])
+CANNOT = (Step.NOT_IMPLEMENTED, Step.REFUSE, Step.LOSE, Step.ERROR, Step.DROP)
+
+
+@pytest.mark.parametrize("step", sampled(CANNOT, {Step.NOT_IMPLEMENTED, Step.DROP}))
 async def test_a_plugin_that_cannot_cancel_runs_to_its_end(
     service: Service, plugin: ScriptedPlugin, step: Step
 ) -> None:
@@ -182,7 +186,7 @@ async def test_a_cancel_ends_what_never_arrived(service: Service, plugin: Script
     assert [c.kind for c in plugin.calls].count("create") == sent + 1
 
 
-@pytest.mark.parametrize("step", [Step.OBEY, Step.NOT_IMPLEMENTED, Step.ERROR])
+@pytest.mark.parametrize("step", [Step.OBEY, nightly(Step.NOT_IMPLEMENTED), nightly(Step.ERROR)])
 async def test_a_plugin_with_bulk_cancel_is_told_of_the_whole_job(service: Service, step: Step) -> None:
     """A job of 300 sub-jobs, of which 100 run and the others wait behind another job. The plugin is told once
     and ends the 100; where it cannot, or gives no answer within its time budget, each of them has a DELETE

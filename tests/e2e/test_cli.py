@@ -397,6 +397,7 @@ async def test_a_list_that_ends_early_says_how_it_goes_on(network: Network) -> N
     assert (await network.run("list", "--limit", "1000")).stderr == ""
 
 
+@pytest.mark.nightly
 async def test_what_is_shown_of_jobs_ends_with_4_where_it_cannot_be_written(
     network: Network, tmp_path: Path
 ) -> None:

@@ -35,6 +35,7 @@ def _roles(demo: Started) -> set[str]:
     }
 
 
+@pytest.mark.nightly
 def test_both_jobs_go_as_planned_and_everything_ends(tmp_path: Path, free_port: int) -> None:
     """``--once`` ends by itself with 0: every planned failure came, no other, and all reasons are shown."""
     done = datajobs("demo", "--once", "--port", str(free_port), "--data-dir", tmp_path / "data")
@@ -77,7 +78,8 @@ def test_a_signal_while_it_starts_ends_it_as_well(tmp_path: Path, free_port: int
         demo.end(signal.SIGINT)
 
 
-@pytest.mark.parametrize("sites", ["10", nightly("300")])
+@pytest.mark.nightly
+@pytest.mark.parametrize("sites", ["10", "300"])
 def test_another_network_goes_as_planned_as_well(tmp_path: Path, free_port: int, sites: str) -> None:
     """The jobs and what must come of them follow the size and the seed of the network."""
     data = ("--port", str(free_port), "--data-dir", tmp_path / "data")
@@ -131,6 +133,7 @@ def test_a_second_one_on_the_same_data_dir_starts_nothing(tmp_path: Path, free_p
     assert "belongs to process" in done.stderr
 
 
+@pytest.mark.nightly
 def test_after_a_sigkill_nothing_is_left_and_the_next_one_goes_as_planned(
     tmp_path: Path, free_port: int
 ) -> None:

@@ -100,6 +100,7 @@ async def test_our_plugin_keeps_every_promise(tmp_path: Path, dialect: str, free
     assert told.notes["cancel"].startswith("DELETE was taken, then ")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("dialect", ["seed", "onap"])
 async def test_our_plugin_keeps_every_promise_over_provmns(tmp_path: Path, dialect: str) -> None:
     """So does ``datajobs dmi --element``, in front of a real ProvMnS server, each a process of its own."""

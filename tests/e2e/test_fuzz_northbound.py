@@ -232,7 +232,7 @@ def _none_is_500(
 ) -> None:
     with requests.Session() as session:
 
-        @settings(BOUNDED, max_examples=150)
+        @settings(BOUNDED, max_examples=60)
         @given(inputs)
         def run(one: Any) -> None:
             with send(session, one) as response:

@@ -80,6 +80,7 @@ def _cut_sessions_until_told(service: Watched) -> None:
                     process.terminate()
 
 
+@pytest.mark.nightly
 @shows(Event.BUS_AWAY)
 async def test_a_kafka_that_is_not_there(tmp_path: Path, free_port: int) -> None:
     """Jobs end; that their status events wait is told."""
@@ -96,6 +97,7 @@ async def test_a_kafka_that_is_not_there(tmp_path: Path, free_port: int) -> None
     check("test_a_kafka_that_is_not_there", service.text)
 
 
+@pytest.mark.nightly
 @shows(Event.STORAGE_AWAY, Event.STORAGE_BACK, Event.DELIVERY_WAITS, Event.DELIVERY_FAILED)
 async def test_a_disk_that_takes_nothing(tmp_path: Path, free_port: int) -> None:
     """A file stands where a bucket's folder belongs. The own bucket is waited for; a destination is told

@@ -111,7 +111,8 @@ def test_a_killed_service_leaves_nothing_and_the_next_start_goes_on(
         assert alive == []
 
 
-@pytest.mark.parametrize("role", [nightly("serve-api"), "serve-worker"])
+@pytest.mark.nightly
+@pytest.mark.parametrize("role", ["serve-api", "serve-worker"])
 def test_a_process_that_dies_is_started_again(service: Started, url: str, role: str) -> None:
     """A crash of one role costs a short pause; the supervisor and the other role stay."""
     died = service.child(role)
@@ -149,6 +150,7 @@ def test_the_database_is_started_again_when_it_dies(service: Started, url: str) 
     assert datajobs("watch", job_id, "--server", url).returncode == 1
 
 
+@pytest.mark.nightly
 def test_a_data_dir_has_one_owner(service: Started, tmp_path: Path) -> None:
     """A second service on the same data dir ends with status 2 and names the first."""
     second = datajobs("serve", "--port", "0", "--data-dir", tmp_path / "data")
@@ -157,6 +159,7 @@ def test_a_data_dir_has_one_owner(service: Started, tmp_path: Path) -> None:
     assert "serve --port" in second.stderr
 
 
+@pytest.mark.nightly
 def test_a_port_in_use_gives_a_suggestion(service: Started, tmp_path: Path, free_port: int) -> None:
     """Status 2, and a port that is free."""
     second = datajobs("serve", "--port", str(free_port), "--data-dir", tmp_path / "other")

@@ -365,6 +365,7 @@ PROXIES = {
 }
 
 
+@pytest.mark.nightly
 def test_variables_of_other_programs_change_nothing(tmp_path: Path, free_port: int) -> None:
     """The demo, in which everything takes part, goes as planned; nonsense and dead proxies are in its way."""
     arguments = ("demo", "--once", "--sites", "2", "--port", str(free_port), "--data-dir", tmp_path / "data")

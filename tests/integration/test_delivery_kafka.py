@@ -223,6 +223,7 @@ async def test_a_status_event_is_a_cloud_event(service: KafkaService) -> None:
     assert body == {"data": {"status": "RUNNING"}}
 
 
+@pytest.mark.nightly
 async def test_once_across_a_broker_that_is_killed(service: KafkaService) -> None:
     """The broker is SIGKILLed while there is something to publish; when it is back, all comes, once."""
     first = await service.sent_job(2)

@@ -33,7 +33,7 @@ from tests.machine.plugins import Call, How, Plugin
 from tests.machine.process import Loss, Process
 from tests.machine.service import LANES, NOBODY, STEP, Virtual
 
-EXAMPLES: Final = int(os.environ.get("HYPOTHESIS_EXAMPLES", "40"))
+EXAMPLES: Final = int(os.environ.get("HYPOTHESIS_EXAMPLES", "20"))
 STEPS: Final = 40
 MOST_JOBS: Final = 6
 

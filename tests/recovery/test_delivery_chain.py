@@ -70,6 +70,7 @@ async def test_every_message_comes_once_whenever_workers_are_killed(
     assert {job["operations"]["succeeded"] - job["operations"]["total"] for job in jobs} == {0}
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     "moment",

@@ -62,6 +62,7 @@ async def submit_at_any(machines: list[Killable], lines: list[dict[str, Any]], k
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.nightly
 async def test_any_machine_can_be_killed(database_url: str, tmp_path: Path) -> None:
     """Two API and three worker machines share one database and one folder of results; no worker has the work
     for itself. An API machine and two worker machines are killed under load: the rest ends every job, and

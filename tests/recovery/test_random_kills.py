@@ -161,6 +161,7 @@ async def test_no_operation_is_lost_or_done_twice_when_processes_are_killed(
         assert got == owned
 
 
+@pytest.mark.nightly
 async def test_a_plugin_without_idempotency_never_gets_a_write_twice(
     database_url: str, tmp_path: Path
 ) -> None:
