@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Composition root: settings in, wired stages out. The one place that names adapters; no logic.
+"""Composition root: builds the stages from the settings. The only module that names adapters; no logic.
 
-``run_api`` and ``run_worker`` are the bodies of the two kinds of service processes. Both end cleanly when
-``stopping`` is set, and need a database whose schema is up to date.
+``run_api`` and ``run_worker`` are the main functions of the two kinds of service processes. Both end cleanly
+when ``stopping`` is set, and need a database whose schema is up to date.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ from ran_datajobs.web import STATIC
 
 API_POOL = 12
 WORKER_POOL = 20
-_MOST_BUCKETS_TOLD = 1000
+_MAX_BUCKETS_LOGGED = 1000
 
 
 class Shared(Struct, frozen=True):
-    """What both kinds of processes stand on."""
+    """Parts that both kinds of processes use."""
 
     database: Database
     objects: ObjectStore
@@ -119,7 +119,7 @@ async def shared_parts(
 
 @contextlib.asynccontextmanager
 async def message_bus(settings: Settings, database: Database) -> AsyncIterator[Bus]:
-    """The embedded bus, or Kafka where its servers are named."""
+    """The embedded bus, or Kafka if the settings name its servers."""
     if settings.kafka_bootstrap is None:
         yield PostgresBus(database)
         return
@@ -152,10 +152,10 @@ async def run_api(
     ready: Callable[[str], None] = lambda _address: None,
     reached: CheckpointHook = no_checkpoints,
 ) -> None:
-    """Serve the northbound API and the page until ``stopping``; ``ready`` is told the listening address.
+    """Serve the northbound API and the page until ``stopping``; ``ready`` gets the listening address.
 
-    Once it stops, ``/readyz`` says so for an eighth of the grace before the listening socket is closed: who
-    spreads requests over several machines sends the next ones elsewhere.
+    Once ``stopping`` is set, ``/readyz`` reports it for an eighth of the grace before the listening socket is
+    closed, so that a load balancer sends the next requests to other machines.
     """
     log, metrics = logger(), Metrics()
     async with shared_parts(settings, API_POOL) as shared:
@@ -205,7 +205,7 @@ async def run_worker(
     ready: Callable[[str], None] = lambda _address: None,
     reached: CheckpointHook = no_checkpoints,
 ) -> None:
-    """Plan, dispatch, collect and deliver until ``stopping``; ``ready`` is called when it claims."""
+    """Plan, dispatch, collect and deliver until ``stopping``; ``ready`` is called when it claims rows."""
     log, metrics = logger(), Metrics()
     digest = Digest(log)
     worker_id = uuid4()
@@ -215,8 +215,8 @@ async def run_worker(
         result_total=settings.dmi_result_timeout,
     )
     async with shared_parts(settings, WORKER_POOL, worker_id) as shared, PeerHttp(bounds) as http:
-        shared.objects.written = _tells_written(log)
-        with contextlib.suppress(StorageUnavailable):  # it is told; everything else can be done
+        shared.objects.written = _put_logger(log)
+        with contextlib.suppress(StorageUnavailable):  # it is logged; everything else works
             await shared.objects.ready(settings.results_bucket)
         runtime = SystemRuntime()
         limits = DispatchLimits()
@@ -260,8 +260,8 @@ async def run_worker(
             shared.database,
             shared.bus,
             shared.objects,
-            dropped=_tells_dropped(digest, metrics),
-            troubled=_tells_arrivals_in_trouble(log, digest, executor),
+            dropped=_dropped_logger(digest, metrics),
+            troubled=_arrival_error_logger(log, digest, executor),
             reached=reached,
         )
         deliveries = DeliveryNews(log, digest, metrics)
@@ -293,7 +293,7 @@ async def run_worker(
             log,
         )
         async with asyncio.TaskGroup() as group:
-            beside = [
+            background = [
                 group.create_task(arrivals.run()),
                 group.create_task(OutboxRelay(shared.database, publisher, copier, log).run()),
                 group.create_task(pruner.run()),
@@ -301,13 +301,13 @@ async def run_worker(
             ]
             log.info(Event.SERVICE_STARTED, role="worker")
             await worker.run(lambda: ready("worker"))
-            for task in beside:
+            for task in background:
                 task.cancel()
     log.info(Event.SERVICE_STOPPED, role="worker")
 
 
-def _tells_dropped(digest: Digest, metrics: Metrics) -> Callable[[Dropped, Received], None]:
-    def tell(why: Dropped, received: Received) -> None:
+def _dropped_logger(digest: Digest, metrics: Metrics) -> Callable[[Dropped, Received], None]:
+    def log_dropped(why: Dropped, received: Received) -> None:
         metrics.messages_dropped.labels(why.value).inc()
         digest.warning(
             Event.MESSAGE_DROPPED,
@@ -316,16 +316,14 @@ def _tells_dropped(digest: Digest, metrics: Metrics) -> Callable[[Dropped, Recei
             offset=str(received.offset),
         )
 
-    return tell
+    return log_dropped
 
 
-def _tells_arrivals_in_trouble(
-    log: Logger, digest: Digest, executor: Executor
-) -> Callable[[Exception], None]:
-    def tell(error: Exception) -> None:
+def _arrival_error_logger(log: Logger, digest: Digest, executor: Executor) -> Callable[[Exception], None]:
+    def log_error(error: Exception) -> None:
         executor.listens_anew()
         if isinstance(error, StorageUnavailable | StoreUnavailable):
-            return  # it is told once
+            return  # it is logged elsewhere
         if isinstance(error, DataJobsError):
             digest.warning(Event.BUS_AWAY, {"cause": str(error)}, tries=1)
         else:
@@ -333,20 +331,20 @@ def _tells_arrivals_in_trouble(
                 Event.TASK_FAILED, kind="arrivals", subject=INTERNAL_TOPIC, cause=repr(error), exc_info=True
             )
 
-    return tell
+    return log_error
 
 
-def _tells_written(log: Logger) -> Callable[[str, StorageUnavailable | None], None]:
-    """Tells once that a bucket takes no objects, and once that it takes them again."""
-    away: set[str] = set()
+def _put_logger(log: Logger) -> Callable[[str, StorageUnavailable | None], None]:
+    """Log once that a bucket takes no objects, and once that it takes them again."""
+    unavailable: set[str] = set()
 
-    def tell(bucket: str, failure: StorageUnavailable | None) -> None:
+    def log_put(bucket: str, failure: StorageUnavailable | None) -> None:
         if failure is None:
-            if bucket in away:
-                away.discard(bucket)
+            if bucket in unavailable:
+                unavailable.discard(bucket)
                 log.info(Event.STORAGE_BACK, bucket=bucket)
-        elif bucket not in away and len(away) < _MOST_BUCKETS_TOLD:
-            away.add(bucket)
+        elif bucket not in unavailable and len(unavailable) < _MAX_BUCKETS_LOGGED:
+            unavailable.add(bucket)
             log.error(Event.STORAGE_AWAY, bucket=bucket, cause=str(failure))
 
-    return tell
+    return log_put

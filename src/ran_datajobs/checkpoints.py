@@ -13,8 +13,7 @@ from typing import TypeAlias
 
 
 class Checkpoint(enum.StrEnum):
-    """The edges of accept, plan, start, track, cancel, collect, finish and deliver, in the order of a job's
-    life."""
+    """The boundaries of accept, plan, start, track, cancel, collect, finish and deliver, in this order."""
 
     ACCEPT_CHECKED = "accept.checked"  # the request is good; nothing is stored
     ACCEPT_STORED = "accept.stored"  # the job is durable; the 202 is not sent
@@ -24,27 +23,27 @@ class Checkpoint(enum.StrEnum):
     START_MARKED = "start.marked"  # STARTING is durable; the create is not sent
     START_SENT = "start.sent"  # the create was answered; the id is not recorded
     START_RECORDED = "start.recorded"  # the id is durable
-    TRACK_TOLD = "track.told"  # the plugin told a terminal status; nothing is stored
+    TRACK_TOLD = "track.told"  # the plugin reported a terminal status; nothing is stored
     CANCEL_SENT = "cancel.sent"  # the plugin answered the DELETE; nothing is stored
-    CANCEL_RECORDED = "cancel.recorded"  # that it was told is durable
+    CANCEL_RECORDED = "cancel.recorded"  # the cancel of the plugin is durable
     BULK_CANCEL_SENT = "bulk_cancel.sent"  # the plugin answered the DELETE of a whole job; nothing is stored
-    COLLECT_FETCHED = "collect.fetched"  # the result is here; no object is written
+    COLLECT_FETCHED = "collect.fetched"  # the result is fetched; no object is written
     COLLECT_WRITTEN = "collect.written"  # the objects are written; the sub-job is not settled
     COLLECT_SETTLED = "collect.settled"  # the sub-job is settled
     FINISH_COUNTED = "finish.counted"  # the verdict is known; no manifest is written
     FINISH_WRITTEN = "finish.written"  # the manifest is written; the job is not terminal
     FINISH_STORED = "finish.stored"  # the job is terminal
-    ARRIVAL_AWAITED = "arrival.awaited"  # that a read's messages come over a topic is durable
+    ARRIVAL_AWAITED = "arrival.awaited"  # the wait for a read's messages is durable
     ARRIVAL_WRITTEN = "arrival.written"  # a read's message is an object; it is not recorded
-    ARRIVAL_STORED = "arrival.stored"  # it is recorded; the bus was not told
+    ARRIVAL_STORED = "arrival.stored"  # it is recorded; its offset is not committed
     DELIVER_READ = "deliver.read"  # the messages are ready; none is published
     DELIVER_PUBLISHED = "deliver.published"  # readers can see them; the outbox still has them
-    DELIVER_STORED = "deliver.stored"  # the outbox is rid of them
+    DELIVER_STORED = "deliver.stored"  # their outbox rows are deleted
 
 
 CheckpointHook: TypeAlias = Callable[[Checkpoint], Awaitable[None]]
-"""Called whenever a moment is reached."""
+"""Called whenever a checkpoint is reached."""
 
 
 async def no_checkpoints(_checkpoint: Checkpoint) -> None:
-    """The usual :data:`CheckpointHook`: nothing happens."""
+    """Default :data:`CheckpointHook`: does nothing."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: RUF009 - a field's declaration is a call whose default is immutable
-"""Every setting, once: its field below gives the variable (``DATAJOBS_`` + name), the flag and the help.
+"""Declares every setting once: its field gives the variable (``DATAJOBS_`` + name), the flag and the help.
 
-A flag wins over a variable, a variable over the default. Durations are in seconds, sizes in bytes.
-A secret has no flag: only its variable, or a file named by the variable with ``_FILE`` at its end.
+A flag overrides a variable, a variable overrides the default. Durations are in seconds, sizes in bytes. A
+secret has no flag, only its variable, or a file named by the variable with the suffix ``_FILE``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 
 class Kind(enum.Enum):
-    """How the text of a setting is read."""
+    """How the text of a setting is parsed."""
 
     TEXT = "text"
     URL = "address"
@@ -42,7 +42,7 @@ class Kind(enum.Enum):
 
 
 class Group(enum.Enum):
-    """Who reads a setting."""
+    """Group of settings, by the component that reads them."""
 
     SERVICE = "The service"
     LIMITS = "Limits and times of the service"
@@ -54,7 +54,7 @@ class Group(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Declaration:
-    """What is known about one setting, apart from its value."""
+    """Declaration of one setting: everything but its value."""
 
     name: str
     kind: Kind
@@ -71,7 +71,7 @@ class Declaration:
 
     @property
     def flag(self) -> str | None:
-        """Its flag on the command line; a secret has none."""
+        """Its flag on the command line; ``None`` for a secret."""
         return None if self.kind is Kind.SECRET else "--" + self.name.replace("_", "-")
 
 
@@ -154,7 +154,7 @@ class Settings:
         Kind.YES_NO, Group.SERVICE, False, "answer 500 in place of 207 to a registration that failed in part"
     )
 
-    # who may ask
+    # access
     tokens_file: Path | None = _setting(Kind.PATH, Group.ACCESS, None, "file of the clients' tokens")
     tls_cert: Path | None = _setting(Kind.PATH, Group.ACCESS, None, "TLS certificate chain, PEM")
     tls_key: Path | None = _setting(Kind.PATH, Group.ACCESS, None, "TLS private key, PEM")
@@ -233,7 +233,7 @@ class Settings:
         Kind.SECONDS, Group.LIMITS, 4.0, "a stop waits so long for calls under way to be recorded"
     )
 
-    # the other side of the wire
+    # the DMI plugin and the simulated network
     bus: str | None = _setting(
         Kind.TEXT,
         Group.OTHER_SIDE,
@@ -276,13 +276,13 @@ class Settings:
 
     @property
     def effective_api_root(self) -> str:
-        """The address that answers carry, without a slash at its end."""
+        """Address of the API in answers, without a trailing slash."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return (self.api_root or f"{self.scheme}://{host}:{self.port}").rstrip("/")
 
     @property
     def kafka_properties(self) -> dict[str, str]:
-        """``kafka_settings`` as name and value."""
+        """Names and values in ``kafka_settings``."""
         lines = [line.strip() for line in (self.kafka_settings or "").splitlines()]
         pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
         return {name.strip(): value.strip() for name, _, value in pairs}
@@ -292,15 +292,15 @@ class Settings:
         return dataclasses.replace(self, **changes)
 
     def only(self, *kept: Group | str) -> tuple[Settings, tuple[str, ...]]:
-        """These settings with all but ``kept`` (a group, or one by name) at their declared defaults, and the
-        variables of those that were something else."""
+        """Reset all settings but ``kept`` (groups, or names of settings) to their declared defaults.
+        Returns the settings, and the variables of those that had another value."""
         others = [about for about in declarations() if not (about.name in kept or about.group in kept)]
         changed = [about for about in others if getattr(self, about.name) != about.default]
         defaults = {about.name: about.default for about in others}
         return self.with_changes(**defaults), tuple(about.variable for about in changed)
 
     def environment(self) -> dict[str, str]:
-        """The variables that give another process these settings: those that are not the default."""
+        """Variables that give another process these settings: those that differ from the default."""
         return {
             about.variable: _as_text(value)
             for about in declarations()
@@ -308,11 +308,12 @@ class Settings:
         }
 
     def shown(self) -> dict[str, str]:
-        """Each variable and its value for people; secrets masked."""
+        """Each variable and its value for display; secrets are masked."""
         return {about.variable: _masked(about, getattr(self, about.name)) for about in declarations()}
 
     def check_exposure(self) -> None:
-        """Raise WrongUse when others than this machine could ask unknown to us, naming what is missing."""
+        """Raise UsageError, naming what is missing, if the service is exposed without an API root, tokens
+        or TLS."""
         if bool(self.tls_cert) != bool(self.tls_key):
             there, other = ("CERT", "KEY") if self.tls_cert else ("KEY", "CERT")
             raise UsageError(f"TLS needs DATAJOBS_TLS_{other} as well as DATAJOBS_TLS_{there}, which is set")
@@ -340,7 +341,7 @@ def is_loopback(host: str) -> bool:
 
 
 def declarations() -> tuple[Declaration, ...]:
-    """Every setting there is, in the order of the fields."""
+    """Every setting, in the order of the fields."""
     return tuple(
         Declaration(name=field.name, default=field.default, **field.metadata)
         for field in dataclasses.fields(Settings)
@@ -352,10 +353,10 @@ def load(
     flags: Mapping[str, str | None] | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """The settings that ``flags`` (by field name) and ``environ`` give; ``defaults`` are a command's own.
+    """Settings from ``flags`` (by field name) and ``environ``; ``defaults`` are those of the command.
 
-    Raises WrongUse for an unknown ``DATAJOBS_`` name, with the nearest one, and for a value that
-    cannot be read.
+    Raises UsageError for an unknown ``DATAJOBS_`` name, with the closest known one, and for a value that
+    cannot be parsed.
     """
     known = {about.variable: about for about in declarations()}
     _refuse_unknown(environ, known)
@@ -388,7 +389,7 @@ _UNKNOWN_HOME: Final = Path("~")
 
 
 def default_data_dir(environ: Mapping[str, str]) -> Path:
-    """Where data goes by default: below XDG_STATE_HOME, else the system's place for root, the user's else."""
+    """Default data dir: below XDG_STATE_HOME, else the system's folder for root, else the user's."""
     state = environ.get("XDG_STATE_HOME", "")
     if state.startswith("/"):
         return Path(state) / "ran-datajobs"
@@ -402,7 +403,7 @@ def default_data_dir(environ: Mapping[str, str]) -> Path:
 
 
 def check_home(data_dir: Path) -> None:
-    """Raise WrongUse where ``data_dir`` is the default one of a user without a home directory."""
+    """Raise UsageError if ``data_dir`` is the default one of a user without a home directory."""
     if data_dir.is_relative_to(_UNKNOWN_HOME):
         raise UsageError(
             "this user has no home directory (neither HOME nor an entry in /etc/passwd): "
@@ -411,7 +412,7 @@ def check_home(data_dir: Path) -> None:
 
 
 def read(about: Declaration, text: str, source: str) -> Any:
-    """The value that ``text`` means; ``source`` (a flag or a variable) is named in a WrongUse."""
+    """Parse ``text``; a UsageError names its ``source`` (a flag or a variable)."""
     text = text.strip().strip(_BYTE_ORDER_MARK).strip()
     value: Any
     match about.kind:
@@ -460,7 +461,7 @@ def _is_address(text: str) -> bool:
     try:
         parts = urlsplit(text)
         host, _ = (parts.hostname or "").encode("idna"), parts.port
-    except ValueError:  # among them a port that is none, and a host that no name server could know
+    except ValueError:  # such as an invalid port or an invalid host name
         return False
     return parts.scheme in ("http", "https") and bool(host)
 
@@ -486,7 +487,7 @@ def _refuse_other_words(about: Declaration, value: Any, source: str) -> None:
 
 
 def _variable(environ: Mapping[str, str], about: Declaration) -> str | None:
-    """The text of a variable; an empty one counts as not set. Secrets may stand in a file."""
+    """Text of a variable; an empty one counts as not set. A secret may be in a file."""
     text = environ.get(about.variable) or None
     if about.kind is not Kind.SECRET:
         return text

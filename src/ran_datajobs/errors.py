@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every exception of this package, one tree. ``retry_helps`` says whether the same call can work later.
+"""All exceptions of this package, one tree. ``retry_helps`` says whether a retry of the call can succeed.
 
 ::
 
     DataJobsError
-    ├── WrongUse               a setting, flag or file that cannot be used        (exit status 2)
+    ├── UsageError             a setting, flag or file that cannot be used        (exit status 2)
     ├── InvalidRequest         a body that is refused as a whole                  (400)
     │   └── TooManyOperations  more operations than a job may have                (413)
     ├── InvalidFdn             not a full distinguished name
     ├── InvalidFilter          a filter that does not parse; has the position
-    ├── Impossible             valid but not offered here                         (422)
-    ├── StoreUnavailable       the database is away or refuses writes             (503, retry)
-    ├── StorageUnavailable     the object store is away                           (503, retry)
-    │   └── StorageRefused     it answers, and refuses: a repeat cannot cure it
-    ├── BusUnavailable         the message bus is away                            (503, retry)
+    ├── UnsupportedRequest     valid but not offered here                         (422)
+    ├── StoreUnavailable       the database is unavailable or refuses writes      (503, retry)
+    ├── StorageUnavailable     the object store is unavailable                    (503, retry)
+    │   └── StorageRefused     it answers with a refusal that a retry cannot cure
+    ├── BusUnavailable         the message bus is unavailable                     (503, retry)
     │   └── TopicRefused       the bus works, but refuses one topic
     ├── ServerUnreachable      the command line cannot reach the service          (exit status 3)
     └── Fenced                 another worker took this over: stop, write nothing
 
-What a plugin or an element does wrong is data (an outcome), never one of these.
+Faults of a plugin or an element are data (outcomes), never exceptions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class DataJobsError(Exception):
 class UsageError(DataJobsError):
     """A setting, a flag or a file that cannot be used; the text says what to do.
 
-    Several texts are several faults.
+    Each argument is one fault.
     """
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class InvalidFdn(DataJobsError):
 
 
 class InvalidFilter(DataJobsError):
-    """A filter that does not parse; ``position`` is the 0-based index of the character to blame."""
+    """A filter that does not parse; ``position`` is the 0-based index of the offending character."""
 
     def __init__(self, detail: str, position: int) -> None:
         super().__init__(f"{detail} at position {position}")
@@ -87,23 +87,23 @@ class UnsupportedRequest(DataJobsError):
 
 
 class StoreUnavailable(DataJobsError):
-    """The database is away, or refuses writes."""
+    """The database is unavailable, or refuses writes."""
 
     retry_helps = True
 
 
 class StorageUnavailable(DataJobsError):
-    """The object store is away, or refuses writes."""
+    """The object store is unavailable, or refuses writes."""
 
     retry_helps = True
 
 
 class StorageRefused(StorageUnavailable):
-    """The object store answers and refuses the request: a repeat cannot cure that."""
+    """The object store answers with a refusal that a retry cannot cure."""
 
 
 class BusUnavailable(DataJobsError):
-    """The message bus is away, or refuses messages."""
+    """The message bus is unavailable, or refuses messages."""
 
     retry_helps = True
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The vocabulary: data job, sub-job, operation, outcome, and the closed set of their states.
+"""Domain model: data job, sub-job, operation, outcome, and their states with the allowed transitions.
 
-This module imports nothing of ours. Everything here is a value.
+This module imports no other module of the package, and holds only values.
 
 Sources: ONAP CPS-NCMP data-job pages; ProcessMonitor of 3GPP TS 28.623; JSON patch of TS 32.158 §6.4.3;
 activation modes of TS 28.572.
@@ -27,12 +27,12 @@ class Status(enum.StrEnum):
     FINISHED = "FINISHED"  # every operation succeeded
     FAILED = "FAILED"  # no operation succeeded
     PARTIALLY_FAILED = "PARTIALLY_FAILED"  # some succeeded, some did not
-    CANCELLING = "CANCELLING"  # a cancel was asked; sub-jobs are still being settled
+    CANCELLING = "CANCELLING"  # a cancel was requested; sub-jobs are still being settled
     CANCELLED = "CANCELLED"  # a cancel stopped at least one sub-job
 
     @property
     def terminal(self) -> bool:
-        """True when no arrow leads out of this state."""
+        """True when no transition leads out of this state."""
         return not ALLOWED[self]
 
 
@@ -45,16 +45,16 @@ ALLOWED: Final[dict[Status, frozenset[Status]]] = {
     Status.PARTIALLY_FAILED: frozenset(),
     Status.CANCELLED: frozenset(),
 }
-"""The only arrows between states. A terminal state has none."""
+"""The allowed transitions between states. A terminal state has none."""
 
 
 class Stage(enum.StrEnum):
-    """Where a sub-job stands in its lane, one (DMI plugin, data producer)."""
+    """Stage of a sub-job in its lane, the queue of one (DMI plugin, data producer)."""
 
-    WAITING = "WAITING"  # waits for a place in its lane
-    ADMITTED = "ADMITTED"  # has its place; the create is to be sent
+    WAITING = "WAITING"  # waits for a slot in its lane
+    ADMITTED = "ADMITTED"  # has a slot; the create is to be sent
     STARTING = "STARTING"  # the create is being sent: after a crash its outcome is unknown
-    TRACKING = "TRACKING"  # the plugin has it; its status is polled
+    TRACKING = "TRACKING"  # the plugin accepted it; its status is polled
     COLLECTING = "COLLECTING"  # terminal at the plugin; the result is being fetched
     QUARANTINED = (
         "QUARANTINED"  # counted; its plugin may still be executing it: the lane starts no other write
@@ -71,11 +71,11 @@ STAGES: Final[dict[Stage, frozenset[Stage]]] = {
     Stage.QUARANTINED: frozenset({Stage.SETTLED}),
     Stage.SETTLED: frozenset(),
 }
-"""The only arrows between stages."""
+"""The allowed transitions between stages."""
 
 
 class LaneState(enum.StrEnum):
-    """Whether a lane starts a write; derived from the stages of its writes, and not stored."""
+    """Whether a lane can start a write; derived from the stages of its writes, not stored."""
 
     FREE = "FREE"  # no write of it is active: the next one is admitted
     OCCUPIED = "OCCUPIED"  # one write is ADMITTED, STARTING, TRACKING or COLLECTING
@@ -87,22 +87,22 @@ LANES: Final[dict[LaneState, frozenset[LaneState]]] = {
     LaneState.OCCUPIED: frozenset({LaneState.FREE, LaneState.QUARANTINED}),
     LaneState.QUARANTINED: frozenset({LaneState.FREE, LaneState.OCCUPIED}),
 }
-"""The only arrows between states of a lane. It stays OCCUPIED where a write that ends admits the next."""
+"""The allowed transitions of a lane. It stays OCCUPIED when the end of a write admits the next one."""
 
 
 def lane_state(active_write: Stage | None) -> LaneState:
-    """The state of a lane, by the stage of its one write that is neither WAITING nor SETTLED."""
+    """State of a lane, by the stage of its one write that is neither WAITING nor SETTLED."""
     if active_write is None:
         return LaneState.FREE
     return LaneState.QUARANTINED if active_write is Stage.QUARANTINED else LaneState.OCCUPIED
 
 
 DEFAULT_FINISHED_SPELLING: Final = "FINSHED"
-"""The literal of ProcessMonitor in every version of TS 28.623 up to 19.7, and of ONAP's pages."""
+"""Spelling in ProcessMonitor of every version of TS 28.623 up to 19.7, and in the pages of ONAP."""
 
 
 def wire_status(status: Status, finished: str = DEFAULT_FINISHED_SPELLING) -> str:
-    """The spelling of ``status`` that goes over the wire."""
+    """Wire spelling of ``status``."""
     return finished if status is Status.FINISHED else status.value
 
 
@@ -110,12 +110,12 @@ _READ: Final = {status.value: status for status in Status} | {"FINSHED": Status.
 
 
 def read_status(text: object) -> Status | None:
-    """The status a peer wrote; ``FINSHED`` and ``FINISHED`` both read as finished; else ``None``."""
+    """Status that a peer wrote; ``FINSHED`` and ``FINISHED`` both mean finished; else ``None``."""
     return _READ.get(text) if isinstance(text, str) else None
 
 
 class JobType(enum.StrEnum):
-    """All operations of one job are reads, or none is."""
+    """Type of a job: all its operations are reads, or none is."""
 
     READ = "READ"
     WRITE = "WRITE"
@@ -150,18 +150,18 @@ class ScopeType(enum.StrEnum):
 
 
 class OperationState(enum.StrEnum):
-    """What became of one operation."""
+    """Outcome of one operation."""
 
     SUCCEEDED = "SUCCEEDED"  # applied, or read
-    FAILED = "FAILED"  # refused by us, by the plugin or by the element; nothing was changed
+    FAILED = "FAILED"  # refused by the service, the plugin or the element; nothing was changed
     NOT_STARTED = "NOT_STARTED"  # never sent, or never reached by the plugin
-    UNKNOWN = "UNKNOWN"  # may have been executed: nobody can tell
+    UNKNOWN = "UNKNOWN"  # may have been executed
 
 
 OPERATIONS: Final[dict[OperationState, frozenset[OperationState]]] = {
     state: frozenset() for state in OperationState
 }
-"""An operation has no state until its outcome is known; no arrow leads from one outcome to another."""
+"""An operation has no state until its outcome is known; there are no transitions between outcomes."""
 
 
 _FROM_BEST_TO_WORST: Final = {
@@ -173,19 +173,19 @@ _FROM_BEST_TO_WORST: Final = {
 
 
 def worst(states: Iterable[OperationState]) -> OperationState:
-    """The one state of an operation of which several are told; SUCCEEDED when all say so, or none is told.
+    """The worst of the states reported for one operation; SUCCEEDED without any.
 
-    The order is SUCCEEDED, NOT_STARTED, FAILED, UNKNOWN: what nobody can tell is worse than a failure.
+    The order is SUCCEEDED, NOT_STARTED, FAILED, UNKNOWN: an unknown outcome is worse than a failure.
     """
     return max(states, key=_FROM_BEST_TO_WORST.__getitem__, default=OperationState.SUCCEEDED)
 
 
 class DeliveryState(enum.StrEnum):
-    """How far the results got on their way to the destination."""
+    """State of the delivery of the results to the destination."""
 
-    PENDING = "PENDING"  # not there yet, or being retried
+    PENDING = "PENDING"  # not complete, or being retried
     DELIVERED = "DELIVERED"  # the destination has everything
-    FAILED = "FAILED"  # given up; the objects stay readable at resultsuri
+    FAILED = "FAILED"  # timed out; the objects stay readable at resultsuri
 
 
 DELIVERIES: Final[dict[DeliveryState, frozenset[DeliveryState]]] = {
@@ -193,23 +193,23 @@ DELIVERIES: Final[dict[DeliveryState, frozenset[DeliveryState]]] = {
     DeliveryState.DELIVERED: frozenset({DeliveryState.PENDING}),
     DeliveryState.FAILED: frozenset({DeliveryState.PENDING}),
 }
-"""The only arrows of a delivery. A redeliver makes it PENDING again."""
+"""The allowed transitions of a delivery. A redeliver makes it PENDING again."""
 
 
 class WaitCode(enum.StrEnum):
-    """What a job or sub-job waits for; the first that holds is told.
+    """What a job or sub-job waits for; the first that applies is reported.
 
-    ``until``, where it is told, is when the service gives up, the plugin is called again, or the quarantine
-    ends at the latest: see :data:`WAITS`.
+    ``until``, if reported, is the time when the service stops retrying, when it calls the plugin again, or
+    when the quarantine ends at the latest: see :data:`WAITS`.
     """
 
-    OBJECTS = "OBJECTS"  # a bucket that is to take its result objects does not
-    AFTER = "AFTER"  # jobs that it names in ``after`` are open
-    LANE_BUSY = "LANE_BUSY"  # others have the places of its data producer
-    QUARANTINE = "QUARANTINE"  # a write of its data producer may still be executed, and no other one starts
-    CIRCUIT_OPEN = "CIRCUIT_OPEN"  # no call of its plugin is made for a while: many had no answer
+    OBJECTS = "OBJECTS"  # a bucket does not take its result objects
+    AFTER = "AFTER"  # jobs named in its ``after`` are open
+    LANE_BUSY = "LANE_BUSY"  # other sub-jobs have the slots of its data producer
+    QUARANTINE = "QUARANTINE"  # a write of its data producer may still be executing; no other one starts
+    CIRCUIT_OPEN = "CIRCUIT_OPEN"  # calls of its plugin are suspended, after many without an answer
     PLUGIN_UNAVAILABLE = "PLUGIN_UNAVAILABLE"  # calls of its plugin fail
-    LIMIT = "LIMIT"  # admitted; the workers have no room for one more create of its plugin
+    LIMIT = "LIMIT"  # admitted; the workers have no capacity for another create of its plugin
     BUS = "BUS"  # its results wait for the message bus, or for a topic that refuses them
 
 
@@ -223,13 +223,13 @@ WAITS: Final[dict[WaitCode, tuple[str, str]]] = {
     WaitCode.LIMIT: ("room in the workers", ""),
     WaitCode.BUS: ("the message bus", "gives up at"),
 }
-"""Of each code: what it is, and what happens at ``until``, in words; none: it has no ``until``."""
+"""For each code, in words: what is waited for, and what happens at ``until``; empty without ``until``."""
 
 
 class Reason(enum.StrEnum):
-    """Why an operation did not succeed, where the cause is ours and not the plugin's.
+    """Why an operation did not succeed, if the service and not the plugin gives the reason.
 
-    :mod:`ran_datajobs.reasons` explains these and the plugins' words.
+    :mod:`ran_datajobs.reasons` explains these and the reasons that plugins give.
     """
 
     UNMATCHED = "UNMATCHED"  # no CM handle owns the FDN
@@ -239,7 +239,7 @@ class Reason(enum.StrEnum):
     DMI_LOST_JOB = "DMI_LOST_JOB"  # the plugin answered 404 or 410 for a job it had accepted
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"  # the plugin may have executed it
     RESULT_INCOMPLETE = "RESULT_INCOMPLETE"  # fewer result messages came than were announced
-    RESULT_UNREADABLE = "RESULT_UNREADABLE"  # the result cannot be had, or tells no outcomes
+    RESULT_UNREADABLE = "RESULT_UNREADABLE"  # the result cannot be fetched or read, or has no outcomes
     MODE_NOT_SUPPORTED = "MODE_NOT_SUPPORTED"  # the plugin does not honour STOP_ON_ERROR
     CANCELLED = "CANCELLED"  # a cancel came first
     NOT_STARTED = "NOT_STARTED"  # an earlier failure stopped the sub-job
@@ -253,10 +253,10 @@ class Scope(Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class Operation(Struct, frozen=True, omit_defaults=True, rename="camel", gc=False):
-    """One checked line of a request.
+    """One validated operation of a request.
 
-    ``path`` has the code points of the request and ``value`` its JSON tokens: both go to the plugin as
-    they came. ``operation_id`` keeps its JSON type (string or integer); :attr:`id_text` is its string.
+    ``path`` has the code points of the request and ``value`` its JSON tokens: both are sent to the plugin
+    unchanged. ``operation_id`` keeps its JSON type (string or integer); :attr:`id_text` is its string.
     """
 
     op: Op
@@ -275,8 +275,8 @@ class Operation(Struct, frozen=True, omit_defaults=True, rename="camel", gc=Fals
 
 
 class IgnoredKey(Struct, frozen=True, omit_defaults=True):
-    """A key of a request that means nothing here: the JSON ``pointer`` of one in the envelope, or the
-    ``name`` of one in operations and the ``count`` of operations that have it."""
+    """A request key that the service ignores: the JSON ``pointer`` of a key in the envelope, or the
+    ``name`` of a key in operations and the ``count`` of operations that have it."""
 
     pointer: str | UnsetType = UNSET
     name: str | UnsetType = UNSET
@@ -301,12 +301,12 @@ class ErrorDetail(Struct, frozen=True, omit_defaults=True, rename="camel"):
 
 
 class Response(Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """The outcome of one operation as it stands in results (ONAP's DataJobEvent, CPS-2154).
+    """Outcome of one operation in the form in which results contain it (ONAP's DataJobEvent, CPS-2154).
 
     ``status_code``: 0-99 success, 100-199 failure. ``result`` is a read's objects, in the job's
-    ``dataAcceptType``. ``reason`` says why an operation did not succeed (:class:`Reason`, else the
-    plugin's word); :func:`ran_datajobs.reasons.reason_of` finds it where it is empty. Keys that a plugin
-    adds are dropped, among them any echo of private properties.
+    ``dataAcceptType``. ``reason`` says why an operation did not succeed (a :class:`Reason`, or the plugin's
+    own); :func:`ran_datajobs.reasons.reason_of` derives it if it is empty. Unknown keys of a plugin are
+    dropped, including any echo of private properties.
     """
 
     operation_id: str | int
@@ -320,7 +320,7 @@ class Response(Struct, frozen=True, omit_defaults=True, rename="camel"):
 
 
 class Counts(Struct, frozen=True, omit_defaults=False, rename="camel"):
-    """How many operations are in which state; disjoint, they add up to ``total``."""
+    """Number of operations in each state; disjoint, they add up to ``total``."""
 
     total: int = 0
     succeeded: int = 0
@@ -332,7 +332,7 @@ class Counts(Struct, frozen=True, omit_defaults=False, rename="camel"):
 
 
 UNMATCHED_PART: Final = "unmatched"
-"""Stands where a sub-job id stands, for the operations that no sub-job got."""
+"""Replaces the sub-job id for operations that belong to no sub-job."""
 
 MAX_MESSAGE_BYTES: Final = 900_000
-"""Upper bound of one result object and of one bus message, before compression."""
+"""Maximum size in bytes of a result object and of a bus message, before compression."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every reason why an operation did not succeed, in words, and the one rule that finds it. Pure.
+"""Explains every reason why an operation did not succeed, and derives the reason of a response. Pure.
 
-API, page, commands and docs/reasons.md take their words from :data:`REASONS`. Sources: ErrorDetail of 3GPP
-TS 28.572; NcmpResponseStatus of ONAP CPS-NCMP.
+API, page, commands and docs/reasons.md take their texts from :data:`REASONS`. Sources: ErrorDetail of 3GPP TS
+28.572; NcmpResponseStatus of ONAP CPS-NCMP.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from ran_datajobs.model import ErrorDetail, OperationState, Reason, Response
 
 
 class Explanation(Struct, frozen=True):
-    """What a reason means to the people who meet it: a short title, what happened, and what to do next.
+    """Explanation of a reason for users: a short title, what happened, and what to do next.
 
-    ``pattern``, a regular expression (ECMA 262): this explains every reason in which it is found, unless an
-    explanation has the reason itself, or one with a pattern stands before. ``reason`` is then a placeholder.
+    ``pattern``, a regular expression (ECMA 262): the explanation applies to every reason in which it is
+    found, unless another explanation has exactly this reason, or an earlier pattern is found. ``reason`` is
+    then a placeholder.
     """
 
     reason: str
@@ -112,7 +113,7 @@ OURS: Final = (
         f"Remove the cause of that failure; {_UNTIL_THEN}",
     ),
 )
-"""The causes that the service itself finds."""
+"""The reasons that the service itself gives."""
 
 OTHER: Final = Explanation(
     "OTHER",
@@ -217,7 +218,7 @@ TS_28572: Final = (
     ),
     OTHER,
 )
-"""The reasons of ErrorDetail, in the order of TS 28.572: what plugins and elements send."""
+"""The reasons of ErrorDetail, in the order of TS 28.572, as plugins and elements send them."""
 
 TS_28572_TYPES: Final = (
     Explanation(
@@ -258,7 +259,7 @@ TS_28572_TYPES: Final = (
         f"Have the element and the plugin checked; {_LOOK_FIRST}",
     ),
 )
-"""The types of ErrorDetail: each stands as the reason where an error has no reason. OTHER is both."""
+"""The types of ErrorDetail: each is used as the reason of an error that has none. OTHER is both."""
 
 CODES: Final = (
     Explanation(
@@ -306,7 +307,7 @@ CODES: Final = (
         pattern="^STATUS_-?[0-9]+$",
     ),
 )
-"""What stands where a plugin told nothing but ``statusCode``."""
+"""Reasons of responses in which the plugin reported only ``statusCode``."""
 
 PLUGINS_OWN: Final = Explanation(
     "<word of the plugin>",
@@ -317,24 +318,24 @@ PLUGINS_OWN: Final = Explanation(
 )
 
 REASONS: Final = (*OURS, *TS_28572, *TS_28572_TYPES, *CODES, PLUGINS_OWN)
-"""Every reason there can be: :data:`PLUGINS_OWN` explains whatever the others do not."""
+"""Every possible reason: :data:`PLUGINS_OWN` explains those that no other entry explains."""
 
 _BY_REASON: Final = {each.reason: each for each in REASONS if each.pattern is None}
 _PATTERNS: Final = tuple((re.compile(each.pattern), each) for each in REASONS if each.pattern is not None)
 
 
 def explanation_of(reason: str) -> Explanation:
-    """What ``reason`` means, which may be any word at all."""
+    """Explanation of ``reason``, which may be any text."""
     if (known := _BY_REASON.get(reason)) is not None:
         return known
     return next((each for pattern, each in _PATTERNS if pattern.search(reason)), PLUGINS_OWN)
 
 
 def reason_of(response: Response, state: OperationState) -> str:
-    """Why the operation of ``response`` is in ``state``, one of those that are no success; never empty.
+    """Reason why the operation of ``response`` is in ``state``, which is not SUCCEEDED; never empty.
 
-    The response's reason, else what :func:`reason_of_errors` finds, else NOT_STARTED or OUTCOME_UNKNOWN where
-    the state says it, else ``STATUS_<statusCode>``. A reason of blanks alone is none.
+    The response's reason, else the result of :func:`reason_of_errors`, else NOT_STARTED or OUTCOME_UNKNOWN if
+    that is the state, else ``STATUS_<statusCode>``. A blank reason counts as none.
     """
     if reason := response.reason.strip() or reason_of_errors(response.errors):
         return reason
@@ -353,7 +354,7 @@ def reason_of_errors(errors: Sequence[ErrorDetail]) -> str:
 
 
 def with_reason(response: Response, state: OperationState) -> Response:
-    """``response`` with its reason filled in, unless it tells a success."""
+    """``response`` with its reason filled in, unless ``state`` is SUCCEEDED."""
     if state is OperationState.SUCCEEDED or (reason := reason_of(response, state)) == response.reason:
         return response
     return structs.replace(response, reason=reason)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time, chance, identifiers, sleep and threads, as a port: what a run depends on beside its input.
+"""Port to the clock, random numbers, identifiers, sleep and threads: what a run depends on besides its input.
 
-The worker of dispatch has these from here alone, so that a simulation repeats a run exactly.
+The worker of dispatch uses only this port, so that a simulation repeats a run exactly.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ class Runtime(Protocol):
     """What a worker's run depends on."""
 
     def now(self) -> float:
-        """Seconds on a clock that only goes forward."""
+        """Seconds of a monotonic clock."""
 
     def random(self) -> float:
-        """A number in [0, 1) that spreads calls; it keeps no secret."""
+        """A random number in [0, 1) for jitter, not for secrets."""
 
     def new_id(self) -> UUID:
-        """An identifier that nobody else has."""
+        """A unique identifier."""
 
     async def sleep(self, seconds: float) -> None:
-        """Return after so many seconds."""
+        """Return after ``seconds``."""
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """The result of ``work``, computed while the event loop goes on."""
+        """Result of ``work``, computed on a thread while the event loop continues."""
 
 
 class SystemRuntime:
-    """The clock of the event loop, which is the monotonic one; random numbers; real threads."""
+    """The monotonic clock, which is also that of the event loop; random numbers; real threads."""
 
     def __init__(self, chance: Random | None = None) -> None:
-        self._chance = chance or Random()  # noqa: S311 - spreads calls, keeps no secret
+        self._generator = chance or Random()  # noqa: S311 - spreads calls, keeps no secret
 
     def now(self) -> float:
         return time.monotonic()
 
     def random(self) -> float:
-        return self._chance.random()
+        return self._generator.random()
 
     def new_id(self) -> UUID:
         return uuid4()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be observed: every event with its fields, and every metric. Log lines are shaped here alone.
+"""Declares every log event with its fields and every metric. No other module formats log lines.
 
 An event is a dotted name; a test compares the fields of each call with :data:`FIELDS`.
 """
@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 
 
 class Event(enum.StrEnum):
-    """Everything that is logged."""
+    """Every event that is logged."""
 
     SERVICE_STARTED = "service.started"
     SERVICE_STOPPED = "service.stopped"
@@ -131,13 +131,13 @@ FIELDS: Final[Mapping[Event, frozenset[str]]] = {
 """The fields that each event may carry; ``exc_info=True`` adds the traceback to any of them."""
 
 SUMMED: Final = frozenset(event for event, fields in FIELDS.items() if fields >= _SUMMED)
-"""The events that a :class:`Digest` tells."""
+"""The events that a :class:`Digest` logs."""
 
 TELL_EVERY: Final = 10.0
-"""Seconds for which a :class:`Digest` gathers what happened."""
+"""Interval in seconds at which a :class:`Digest` writes its lines."""
 
 MOST_SUBJECTS: Final = 10
-"""Maximum number of lines that a :class:`Digest` writes of one event at a time, beside that of the rest."""
+"""Maximum number of lines that a :class:`Digest` writes of one event at a time, besides the summary line."""
 
 _SECRET_NAME: Final = re.compile(r"password|secret|token|authori[sz]ation|credential|private", re.IGNORECASE)
 _USER_INFO: Final = re.compile(r"(\w+://[^:/@\s]*):[^@/\s]*@")
@@ -151,37 +151,37 @@ class Logger:
         self._sink = sink
 
     def bind(self, **fields: Any) -> Logger:
-        """A log whose lines all carry ``fields``."""
+        """A logger that adds ``fields`` to all its lines."""
         return Logger(self._sink.bind(**fields))
 
     def debug(self, event: Event, **fields: Any) -> None:
-        """For whoever looks for a fault."""
+        """Log details for troubleshooting."""
         self._sink.debug(event.value, **fields)
 
     def info(self, event: Event, **fields: Any) -> None:
-        """The normal course of things."""
+        """Log normal operation."""
         self._sink.info(event.value, **fields)
 
     def warning(self, event: Event, **fields: Any) -> None:
-        """Something outside is wrong, and we go on."""
+        """Log an external fault; the process continues."""
         self._sink.warning(event.value, **fields)
 
     def error(self, event: Event, **fields: Any) -> None:
-        """Something was given up, or is our fault."""
+        """Log a task that is abandoned, or a bug."""
         self._sink.error(event.value, **fields)
 
 
 def logger() -> Logger:
-    """A log that goes where :func:`configure` says."""
+    """A logger with the output that :func:`configure` sets up."""
     return Logger(structlog.get_logger())
 
 
 class Digest:
-    """Tells what can happen many times a second as one line for each subject in :data:`TELL_EVERY` seconds.
+    """Aggregates frequent events: writes one line per subject every :data:`TELL_EVERY` seconds.
 
-    However much goes wrong, an event has at most :data:`MOST_SUBJECTS` lines at a time and one that sums up
-    the other subjects. Of the fields, integers and counts by name are added up; of all else the first
-    stands. ``since`` is when it first happened, ``others`` how many subjects the last line stands for.
+    An event has at most :data:`MOST_SUBJECTS` lines at a time, plus one that sums up the other subjects.
+    Integers, and counts by name, are added up; of any other field the first value is kept. ``since`` is the
+    time of the first occurrence, ``others`` the number of subjects in the summary line.
     """
 
     def __init__(self, log: Logger) -> None:
@@ -190,19 +190,19 @@ class Digest:
         self._levels: dict[Event, Callable[..., None]] = {}
 
     def info(self, event: Event, subject: Mapping[str, Any], **fields: Any) -> None:
-        """It happened to ``subject``, in the normal course of things."""
+        """Note normal operation of ``subject``."""
         self._note(self._log.info, event, subject, fields)
 
     def warning(self, event: Event, subject: Mapping[str, Any], **fields: Any) -> None:
-        """It happened to ``subject``; something outside is wrong, and we go on."""
+        """Note an external fault of ``subject``; the process continues."""
         self._note(self._log.warning, event, subject, fields)
 
     def error(self, event: Event, subject: Mapping[str, Any], **fields: Any) -> None:
-        """It happened to ``subject``; something was given up."""
+        """Note that work for ``subject`` is abandoned."""
         self._note(self._log.error, event, subject, fields)
 
     def tell(self) -> None:
-        """Write the lines of what was noted since the last time."""
+        """Write the lines of all events since the last call."""
         noted, self._noted = self._noted, {}
         for event, subjects in noted.items():
             rest: dict[str, Any] = {}
@@ -215,7 +215,7 @@ class Digest:
                 self._levels[event](event, **rest, others=len(subjects) - MOST_SUBJECTS)
 
     async def run(self) -> None:
-        """Tell for ever; end it by cancelling, which tells what is left."""
+        """Write lines until cancelled; the cancellation writes the remaining ones."""
         try:
             while True:
                 await asyncio.sleep(TELL_EVERY)
@@ -244,7 +244,7 @@ def _add_up(sums: dict[str, Any], more: Mapping[str, Any]) -> None:
 
 
 def configure(*, level: str, form: str, stream: TextIO | None = None) -> None:
-    """Shape this process's log lines, those of libraries too; called once, by a process's entry point.
+    """Configure the log lines of this process, including those of libraries; called once, by its entry point.
 
     ``form``: ``console``, ``json``, or ``auto`` for console on a terminal. ``stream``: standard error.
     """
@@ -278,7 +278,7 @@ def configure(*, level: str, form: str, stream: TextIO | None = None) -> None:
     root.setLevel(level.upper())
     for chatty in ("aiohttp.access", "httpx", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
-    logging.getLogger("asyncpg").setLevel(logging.ERROR)  # tells each failed try, with a traceback
+    logging.getLogger("asyncpg").setLevel(logging.ERROR)  # logs each failed try with a traceback
 
 
 def redact(_sink: object, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -300,7 +300,7 @@ _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 
 
 class Metric(Struct, frozen=True):
-    """What is declared of a metric. ``kind``: ``counter``, ``gauge`` or ``histogram``. ``name``: as it is
+    """Declaration of a metric. ``kind``: ``counter``, ``gauge`` or ``histogram``. ``name``: as it is
     scraped, for a histogram without ``_bucket``, ``_sum`` and ``_count``."""
 
     name: str
@@ -317,20 +317,20 @@ STORE_METRICS: Final = (
         "datajobs_delivery_lag_seconds", "gauge", "Age of the oldest undelivered message or copy", ("to",)
     ),
 )
-"""What the database knows. The API reads it at each scrape, once for all processes of the service."""
+"""Metrics computed from the database. The API reads them at each scrape, once for all processes."""
 
 
 class Metrics:
-    """Every metric of a process, in a registry of its own.
+    """All metrics of a process, in a registry of its own.
 
-    Where ``PROMETHEUS_MULTIPROC_DIR`` is set (``serve`` does), the processes of one service share their
-    figures through that folder, and any of them can show the sums.
+    If ``PROMETHEUS_MULTIPROC_DIR`` is set (``serve`` does), the processes of one service share their values
+    through that folder, and each of them can report the sums.
     """
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self.declared: list[Metric] = []
-        """Every metric of a process, in the order of the page that explains them."""
+        """Every metric of a process, in the order of the page that documents them."""
         self.requests = self._counter("datajobs_requests", "Requests answered", "method", "route", "status")
         self.request_seconds = self._histogram("datajobs_request_seconds", "Time to the answer", "route")
         self.body_bytes_in_flight = self._gauge(
@@ -358,7 +358,7 @@ class Metrics:
         self.deliveries_ended = self._counter("datajobs_deliveries_ended", "Deliveries ended", "state")
 
     def exposition(self, of_store: Mapping[str, Mapping[str, float]] | None = None) -> bytes:
-        """All figures in the Prometheus text format. ``of_store``: those of :data:`STORE_METRICS`, by name
+        """All values in the Prometheus text format. ``of_store``: values of :data:`STORE_METRICS`, by name
         and label."""
         if folder := os.environ.get(SHARED_FOLDER):
             return shared_exposition(Path(folder)) + _store_exposition(of_store or {})
@@ -381,19 +381,19 @@ class Metrics:
 
 
 SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable, known to the Prometheus client, that names the folder of the figures of all processes."""
+"""Variable of the Prometheus client that names the folder with the values of all processes."""
 
 
 def shared_exposition(folder: Path) -> bytes:
-    """The figures that processes keep in ``folder``, in the Prometheus text format: counts of those that have
-    ended as well, states of the living alone (see :func:`forget_process`)."""
+    """Values that processes keep in ``folder``, in the Prometheus text format: counters include processes
+    that have ended, gauges only running ones (see :func:`forget_process`)."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]  # registers itself
     return generate_latest(registry)
 
 
 def forget_process(folder: Path, pid: int) -> None:
-    """A process that kept its figures in ``folder`` has ended: its gauges say nothing any more."""
+    """Remove the gauges of a process that has ended from ``folder``."""
     for file in folder.glob(f"gauge_live*_{pid}.db"):
         file.unlink(missing_ok=True)
 
@@ -405,7 +405,7 @@ def _store_exposition(figures: Mapping[str, Mapping[str, float]]) -> bytes:
 
 
 class _StoreCollector(Collector):
-    """Figures that no process keeps: a :class:`Gauge` would share them with other processes."""
+    """Values that no process keeps: a :class:`Gauge` would share them with other processes."""
 
     def __init__(self, figures: Mapping[str, Mapping[str, float]]) -> None:
         self._figures = figures

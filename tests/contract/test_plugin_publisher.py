@@ -103,7 +103,7 @@ async def test_nobody_there_is_worth_a_repeat(free_port: int) -> None:
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 413])
 async def test_a_refusal_is_for_people_and_never_names_the_token(status: int) -> None:
-    """A wrong address or token raises WrongUse: waiting does not help."""
+    """A wrong address or token raises UsageError: waiting does not help."""
     service = Service(status)
     async with service.serving() as url, PeerHttp() as http:
         with pytest.raises(UsageError) as refused:

@@ -466,7 +466,7 @@ async def test_too_many_waiting_jobs_are_sent_back(tmp_path: Path, dialect: str)
 
 
 async def test_a_taken_port_is_told(tmp_path: Path, dialect: str) -> None:
-    """A plugin on a port in use ends with WrongUse before it touches its data dir."""
+    """A plugin on a port in use ends with UsageError before it touches its data dir."""
     from ran_datajobs.dmi.server import serve
 
     with socket.socket() as taken:

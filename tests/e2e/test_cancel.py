@@ -89,7 +89,7 @@ async def test_a_cancel_does_not_wait_for_the_next_poll(
         waits.append(polls)
         return 3600.0 if len(waits) == 1 else 0.2
 
-    monkeypatch.setattr("ran_datajobs.dispatch.executor.until_next_poll", an_hour_at_first)
+    monkeypatch.setattr("ran_datajobs.dispatch.executor.poll_delay", an_hour_at_first)
     plugin.script(EMS, Script(statuses=NEVER, cancel=(Step.NOT_IMPLEMENTED,)))
     job_id = await service.submit(write())
     await called(plugin, "create")

@@ -354,7 +354,7 @@ async def test_a_push_during_the_lease_makes_the_next_poll_due(
 ) -> None:
     """The plugin is asked once more, though its next poll was not due for an hour."""
     plugin.polled = [Polled(Status.RUNNING)]
-    monkeypatch.setattr(executor_module, "until_next_poll", lambda _polls, _chance: 3600.0)
+    monkeypatch.setattr(executor_module, "poll_delay", lambda _polls, _chance: 3600.0)
     monkeypatch.setattr(executor_module, "HOLD_FOR", 1e6)
     if deaf:
         monkeypatch.setattr(parts.store, "follow", hear_nothing)

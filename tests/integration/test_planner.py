@@ -288,7 +288,7 @@ async def test_a_plan_whose_commit_had_no_answer_is_executed_once(
             raise StoreUnavailable("the session was cut before the answer")
         return answer
 
-    monkeypatch.setattr(database, "retried", committed)
+    monkeypatch.setattr(database, "run_transaction", committed)
     async with parts.working():
         await until_ended(database, job_id)
         await until(lambda: parts.limits.room() == DispatchLimits().room())

@@ -397,10 +397,8 @@ async def test_a_fault_of_ours_does_not_end_the_consumer(service: EmbeddedServic
         if checkpoint is Checkpoint.ARRIVAL_STORED:
             stored.set()
 
-    arrivals = ReadResultConsumer(
-        service.database, service.bus, service.objects, troubled=told.append, reached=reached
-    )
-    running = asyncio.create_task(arrivals.run())
+    parts_of = (service.database, service.bus, service.objects)
+    running = asyncio.create_task(ReadResultConsumer(*parts_of, troubled=told.append, reached=reached).run())
     try:
         async with asyncio.timeout(20):
             await service.bus.publish(
@@ -591,11 +589,8 @@ async def test_a_consumer_that_is_told_to_end_ends_whatever_fails(service: Embed
         if received.offset == 1:
             second.set()
 
-    running = asyncio.create_task(
-        ReadResultConsumer(
-            service.database, bus, service.objects, dropped=note, troubled=lambda _: None
-        ).run()
-    )
+    consumer = ReadResultConsumer(service.database, bus, service.objects, dropped=note)
+    running = asyncio.create_task(consumer.run())
     async with asyncio.timeout(20):
         await second.wait()
         running.cancel()

@@ -209,7 +209,7 @@ def test_a_body_with_nulls_and_escapes_is_checked_as_quickly(monkeypatch: pytest
     """What is longer than it must be is no fault, and not read line by line."""
     line = b'{"op":"add","path":"\\/A=\\u0031","attributes":null,"scope":null,"value":{"x":"\\u00fc"}}'
     monkeypatch.setattr(
-        "ran_datajobs.planning.request.read_lines", lambda *_: pytest.fail("read line by line")
+        "ran_datajobs.planning.request.decode_operations", lambda *_: pytest.fail("read line by line")
     )
     assert check_request(b'{"data":[%b]}' % b",".join([line] * 3000)).count == 3000
 

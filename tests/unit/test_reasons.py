@@ -138,7 +138,7 @@ _REASON_ARGUMENTS: Final[dict[str, tuple[int | str, ...]]] = {
     "Step": ("reason",),
     "all_the_same": (2, "reason"),
     "error_body": ("reason",),
-    "synthesised": (2, "reason"),
+    "make_responses": (2, "reason"),
 }
 """The calls of the code that take a reason or a type, and where."""
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,3 +37,37 @@ def test_no_module_is_longer_than_can_be_read() -> None:
         if file.suffix == ".py" and (lines := len(file.read_text().splitlines())) > _MOST_LINES
     }
     assert long == {}
+
+
+_RETIRED_WORDS = (
+    "visit", "poke", "poked", "hurry", "shelter", "sheltered", "bringing home", "place in line", "otherside",
+)  # fmt: skip
+"""Words that the field does not know."""
+
+_RETIRED_NAMES = (
+    "WrongUse", "Impossible", "NorthboundParts", "HeldLane", "LaneTurns", "Flights", "PatientDriver",
+    "ran_datajobs.northbound", "ran_datajobs.southbound", "ran_datajobs.plan", "ran_datajobs.job",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("retired", "flags"), [(_RETIRED_WORDS, re.IGNORECASE), (_RETIRED_NAMES, 0)], ids=["words", "names"]
+)
+def test_what_was_retired_does_not_come_back(retired: tuple[str, ...], flags: int) -> None:
+    """The decisions tell of what there was, in the words of their time."""
+    pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, retired))})\b", flags)
+    found = {
+        f"{file.relative_to(_ROOT)}: {word}"
+        for file in _sources()
+        if "decisions" not in file.parts and file != Path(__file__)
+        for word in pattern.findall(file.read_text(encoding="utf-8"))
+    }
+    assert not found
+
+
+def test_the_glossary_is_short_and_each_term_stands_once() -> None:
+    """At most 40 terms, in alphabetical order."""
+    rows = (_ROOT / "docs/glossary.md").read_text(encoding="utf-8").splitlines()
+    terms = [row.split("|")[1].strip() for row in rows if row.startswith("| ") and "---" not in row][1:]
+    assert len(terms) <= 40
+    assert terms == sorted(set(terms), key=str.lower)

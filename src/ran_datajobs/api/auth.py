@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may call what: one table of routes and roles, and the guard that applies it.
+"""The table of the roles that may call each route, and the guard that enforces it.
 
-The guard runs before any body is read. A caller's own jobs are all it sees: the store is asked with
-``Client.sees``, and somebody else's job is a 404 like one that never was.
+The guard runs before any body is read. A caller without the role ``admin`` sees only its own jobs: queries
+filter by ``Client.sees``, and a job of another client is a 404, like a job that does not exist.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PLUGINS: Final = frozenset({Role.PLUGIN, Role.ADMIN})
 _ADMINS: Final = frozenset({Role.ADMIN})
 
 PUBLIC: Final[frozenset[Role]] = frozenset()
-"""Needs no token. What stands there tells nothing about any job."""
+"""The roles of a route that needs no token. Its answers contain nothing about any job."""
 
 _TABLE: Final = {
     ("POST", paths.JOBS): _SUBMITTERS,
@@ -58,20 +58,20 @@ _TABLE: Final = {
 }
 
 ROUTES: Final = {(method, paths.template(path)): roles for (method, path), roles in _TABLE.items()}
-"""The roles of each (method, path). A route that is missing here keeps the application from being built."""
+"""Roles by (method, path). The application cannot be built while one of its routes is missing here."""
 
 
 def allowed(method_names: str, path_template: str | None) -> str:
-    """The value of an ``Allow`` header: ``method_names``, and whatever else the path answers, in one order.
+    """The value of an ``Allow`` header: ``method_names`` and the other methods of the path, sorted.
 
-    The router's own answer to OPTIONS names only the methods that were added to a path first.
+    The router's own answer to OPTIONS has only the methods that were registered first for a path.
     """
     known = {method for method, template in ROUTES if template == path_template}
     return ", ".join(sorted(known.union(method_names.split(", "))))
 
 
 def uncovered(app: Litestar) -> list[tuple[str, str]]:
-    """The routes of ``app`` that the table does not name."""
+    """The routes of ``app`` that are missing in the table."""
     return sorted(
         (method, route.path_format)
         for route in app.routes
@@ -98,7 +98,7 @@ def guard_by(tokens: TokenTable | None) -> Guard:
 
 
 def caller_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Client:
-    """The caller that the guard let in."""
+    """The caller that the guard authorised."""
     client: Client = connection.scope["user"]
     return client
 
@@ -132,7 +132,7 @@ def _check_accept(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseR
 
 
 def choose(accept: str, offered: tuple[str, ...]) -> str | None:
-    """The first of ``offered`` with the highest weight in an ``Accept`` header; ``None`` when none is wanted.
+    """The first of ``offered`` with the highest weight in an ``Accept`` header; ``None`` if it accepts none.
 
     RFC 9110 §12.5.1; parameters other than ``q`` are ignored.
     """
@@ -161,7 +161,7 @@ def _media_range(text: str) -> tuple[str, float]:
 
 
 def _weight(ranges: list[tuple[str, float]], media_type: str) -> float:
-    """The weight of the most specific range that covers ``media_type``; 0 when none does."""
+    """The weight of the most specific range that covers ``media_type``; 0 if none does."""
     for pattern in (media_type, media_type.partition("/")[0] + "/*", "*/*"):
         for name, weight in ranges:
             if name == pattern:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies that a client may cache and revalidates by their entity tag (RFC 9110 §13.1.2)."""
+"""Response bodies that clients cache and revalidate by entity tag (RFC 9110 §13.1.2)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import Struct
 
 
 class CacheableBody(Struct, frozen=True):
-    """A body as it is sent."""
+    """A response body with its media type and entity tag."""
 
     body: bytes
     media_type: str
@@ -19,12 +19,12 @@ class CacheableBody(Struct, frozen=True):
 
     @classmethod
     def of(cls, body: bytes, media_type: str) -> CacheableBody:
-        """``body`` with the tag that follows from its bytes."""
+        """``body`` with an entity tag derived from its bytes."""
         return cls(body, media_type, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
 def unless_cached(request: Request[Any, Any, Any], cacheable: CacheableBody) -> Response[bytes]:
-    """The body; a 304 without it where ``If-None-Match`` says that the client has it."""
+    """Answer with the body, or with a 304 if ``If-None-Match`` contains its entity tag."""
     headers = {"ETag": cacheable.etag, "Cache-Control": "no-cache"}
     if cacheable.etag in request.headers.get("if-none-match", ""):
         return Response(b"", status_code=304, headers=headers, media_type=cacheable.media_type)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cursors of lists: opaque to clients, checked on the way back. They name a place and carry no right."""
+"""Pagination cursors, opaque to clients and validated on return: a position that grants no access."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _PLACE: Final = re.compile(rb"([a-z]):(0|[1-9][0-9]{0,17})")
 
 
 def cursor(kind: str, place: int) -> str:
-    """The cursor for ``place`` (from 0) in a list of ``kind``, one lower-case letter."""
+    """The cursor for position ``place`` (from 0) in a list of ``kind``, one lower-case letter."""
     return base64.urlsafe_b64encode(f"{kind}:{place}".encode()).decode().rstrip("=")
 
 
 def place_of(kind: str, text: str | None) -> int | None:
-    """The place that a cursor names, ``None`` for no cursor. Raises ValidationException (400)."""
+    """The position in a cursor, ``None`` for no cursor. Raises ValidationException (400)."""
     if text is None:
         return None
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the northbound API is made of; the composition root puts it together."""
+"""Dependencies of the northbound API, supplied by the composition root."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from ran_datajobs.telemetry import Logger, Metrics
 
 
 class ApiDependencies(Struct, frozen=True):
-    """The parts and plain values of the API. Nothing here is opened or closed by the API.
+    """Components and settings of the API. The API neither opens nor closes them.
 
-    ``tokens``: ``None`` lets every caller in as the local administrator. ``embedded_bus``: the bus, when it
-    is the embedded one, for the two topic calls. ``stopping`` is set before the server is stopped: streams
-    end and ``/readyz`` turns 503. ``disk``: a path on the disk whose free space admits new jobs. ``static``:
-    the folder of the page.
+    ``tokens``: with ``None`` every caller is the local administrator. ``embedded_bus``: the bus, if it is the
+    embedded one, for the two topic routes. ``stopping`` is set before the server stops: event streams end
+    and ``/readyz`` returns 503. ``disk``: a path on the disk whose free space is checked before a job is
+    accepted. ``static``: the folder of the page.
     """
 
     database: Database
@@ -67,7 +67,7 @@ class ApiDependencies(Struct, frozen=True):
 
 
 class ApiState(Struct, frozen=True):
-    """The parts, with what the API itself keeps. ``planning`` is held by one dry run at a time."""
+    """The dependencies and the API's own state. ``planning``: the lock that serialises dry runs."""
 
     parts: ApiDependencies
     addresses: Addresses
@@ -80,7 +80,7 @@ class ApiState(Struct, frozen=True):
 
     @classmethod
     def of(cls, parts: ApiDependencies) -> ApiState:
-        """A running API over ``parts``."""
+        """The state of an API with the dependencies ``parts``."""
         addresses = Addresses(parts.api_root.rstrip("/"))
         view = JobView(addresses, parts.finished_spelling, parts.patience)
         return cls(
@@ -101,4 +101,4 @@ Api: TypeAlias = SkipValidation[NamedDependency[ApiState]]
 """A route's parameter ``api``."""
 
 Caller: TypeAlias = SkipValidation[NamedDependency[Client]]
-"""A route's parameter ``caller``: who calls, let in by the guard."""
+"""A route's parameter ``caller``: the client that the guard authorised."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a job's results go: what ``?destination=`` names, checked against the bus and the object store.
+"""Resolves ``?destination=`` to a topic of the bus or a bucket of the object store.
 
 Source: ONAP CPS-NCMP data jobs (a Kafka topic or an S3 bucket); the ``kafka:`` and ``s3:`` prefixes are this
 project's.
@@ -27,9 +27,9 @@ _S3: Final = "s3:"
 _PREFIX: Final = {TOPIC: _KAFKA, BUCKET: _S3}
 _WORD: Final = {TOPIC: "topic", BUCKET: "bucket"}
 _POINTER: Final = "destination"
-_NEAR_NAMES: Final = 5
-_NEAR_ENOUGH: Final = 0.6
-_LONGEST_COMPARED: Final = 10_000
+_MAX_SUGGESTIONS: Final = 5
+_MIN_SIMILARITY: Final = 0.6
+_MAX_COMPARED: Final = 10_000
 
 
 class Destination(Struct, frozen=True):
@@ -40,8 +40,8 @@ class Destination(Struct, frozen=True):
 
 
 class DestinationRules(Struct, frozen=True):
-    """Which destinations the operator lets jobs name: shell patterns, ``kafka:`` and ``s3:`` before one make
-    it mean topics or buckets alone. What ``deny`` matches is refused; with an ``allow``, all else is."""
+    """Destinations that the operator allows, as shell patterns; a prefix ``kafka:`` or ``s3:`` limits one to
+    topics or buckets. Refused are names that ``deny`` matches and, with ``allow``, all that it does not."""
 
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
@@ -55,12 +55,12 @@ class DestinationRules(Struct, frozen=True):
 
 
 async def _no_buckets() -> list[str]:
-    """When nobody tells which buckets there are."""
+    """The default of ``known_buckets``: none."""
     return []
 
 
-class _Among(Struct, frozen=True):
-    """What a destination is looked up in."""
+class _Lookup(Struct, frozen=True):
+    """Sources and rules for the lookup of a destination."""
 
     bus: Bus
     objects: ObjectStore
@@ -78,49 +78,49 @@ async def resolve(
     rules: DestinationRules = DestinationRules(),  # noqa: B008 - frozen
     known_buckets: Callable[[], Awaitable[list[str]]] = _no_buckets,
 ) -> Destination:
-    """The destination that ``text`` names. ``embedded``: every valid name exists, and a bare one is a bucket.
+    """The destination that ``text`` names. ``embedded``: the bus is embedded, and a bare name is a bucket.
 
-    ``known_buckets`` tells names to compare with one that does not exist: a bucket store lists none. Raises
-    InvalidRequest with what was found, and with near names where nothing was, the same for all that the
-    operator does not allow, and for a topic that the service may not write to; BusUnavailable and
-    StorageUnavailable when it cannot be asked.
+    ``known_buckets`` returns the names from which suggestions are made, because the object store lists none.
+    Raises InvalidRequest if the name is invalid or ambiguous, if it does not exist (with suggestions), if the
+    operator does not allow it (whether it exists or not), and if the service may not write to the topic;
+    BusUnavailable and StorageUnavailable if the bus or the object store does not answer.
     """
-    among = _Among(bus, objects, embedded, rules, known_buckets)
+    lookup = _Lookup(bus, objects, embedded, rules, known_buckets)
     if text is None:
         return Destination(None, BUCKET)
     if text.startswith(_KAFKA):
         name = text.removeprefix(_KAFKA)
         _check_topic(name)
-        return await _named(TOPIC, name, among)
+        return await _named(TOPIC, name, lookup)
     if text.startswith(_S3):
         name = text.removeprefix(_S3)
         _check_bucket(name)
-        return await _named(BUCKET, name, among)
-    return await _bare(text, among)
+        return await _named(BUCKET, name, lookup)
+    return await _bare(text, lookup)
 
 
-async def _named(kind: str, name: str, among: _Among) -> Destination:
-    """A destination whose kind is told. What the operator does not allow is not even looked up."""
-    if not among.rules.take(kind, name):
+async def _named(kind: str, name: str, lookup: _Lookup) -> Destination:
+    """A destination of known kind. A name that the operator does not allow is not looked up."""
+    if not lookup.rules.take(kind, name):
         raise _refused(_not_allowed(kind, name))
-    if await _exists(kind, name, among):
+    if await _exists(kind, name, lookup):
         return Destination(name, kind)
-    raise await _unknown(f"there is no {_WORD[kind]} {name!r}", name, among, kind)
+    raise await _unknown(f"there is no {_WORD[kind]} {name!r}", name, lookup, kind)
 
 
-async def _bare(name: str, among: _Among) -> Destination:
+async def _bare(name: str, lookup: _Lookup) -> Destination:
     faults = {BUCKET: bucket_problem(name), TOPIC: topic_problem(name)}
     if reserved_topic(name):
         raise _refused("this topic is the service's own: name another one")
     if faults[BUCKET] is not None and faults[TOPIC] is not None:
         raise _refused(f"neither the name of a topic ({faults[TOPIC]}) nor of a bucket ({faults[BUCKET]})")
-    if among.embedded:
+    if lookup.embedded:
         _check_bucket(name)
-        return await _named(BUCKET, name, among)
+        return await _named(BUCKET, name, lookup)
     possible = [kind for kind in (TOPIC, BUCKET) if faults[kind] is None]
-    allowed = [kind for kind in possible if among.rules.take(kind, name)]
-    there = await asyncio.gather(*(_exists(kind, name, among) for kind in allowed))
-    found = [kind for kind, exists in zip(allowed, there, strict=True) if exists]
+    allowed = [kind for kind in possible if lookup.rules.take(kind, name)]
+    exist = await asyncio.gather(*(_exists(kind, name, lookup) for kind in allowed))
+    found = [kind for kind, exists in zip(allowed, exist, strict=True) if exists]
     match found:
         case [kind]:
             return Destination(name, kind)
@@ -134,17 +134,17 @@ async def _bare(name: str, among: _Among) -> Destination:
                         *(_not_allowed(kind, name) for kind in denied),
                     ]
                 )
-            raise await _unknown(nothing, name, among, *allowed)
+            raise await _unknown(nothing, name, lookup, *allowed)
         case _:
             raise _refused(f"both a topic and a bucket are called {name!r}: say kafka:{name} or s3:{name}")
 
 
-async def _exists(kind: str, name: str, among: _Among) -> bool:
-    """True when results can go there. A topic that the service may not write to is refused."""
+async def _exists(kind: str, name: str, lookup: _Lookup) -> bool:
+    """True if the topic or bucket exists. Refuses a topic that the service may not write to."""
     if kind == BUCKET:
-        return await among.objects.bucket_exists(name)
+        return await lookup.objects.bucket_exists(name)
     try:
-        return await among.bus.topic_exists(name)
+        return await lookup.bus.topic_exists(name)
     except TopicRefused as refusal:
         raise _refused(str(refusal)) from refusal
 
@@ -153,28 +153,28 @@ def _not_allowed(kind: str, name: str) -> str:
     return f"the operator of this service does not allow {_PREFIX[kind]}{name}"
 
 
-async def _unknown(detail: str, name: str, among: _Among, *kinds: str) -> InvalidRequest:
-    """The refusal of a name that does not exist, with those that it may have been meant for."""
+async def _unknown(detail: str, name: str, lookup: _Lookup, *kinds: str) -> InvalidRequest:
+    """The refusal of a name that does not exist, with suggestions."""
     known: list[str] = []
     if TOPIC in kinds:
         with contextlib.suppress(BusUnavailable):
-            topics = await among.bus.topics()
-            known += [_KAFKA + topic for topic in topics if _may_be_named(among.rules, TOPIC, topic)]
+            topics = await lookup.bus.topics()
+            known += [_KAFKA + topic for topic in topics if _may_be_named(lookup.rules, TOPIC, topic)]
     if BUCKET in kinds:
-        buckets = await among.known_buckets()
-        known += [_S3 + bucket for bucket in buckets if _may_be_named(among.rules, BUCKET, bucket)]
+        buckets = await lookup.known_buckets()
+        known += [_S3 + bucket for bucket in buckets if _may_be_named(lookup.rules, BUCKET, bucket)]
     near = suggest_names(name, known)
     return _refused(detail + (f"; near names: {', '.join(near)}" if near else ""))
 
 
 def suggest_names(name: str, known: Iterable[str]) -> list[str]:
-    """Of ``known`` destinations (each with its prefix) those that ``name`` may have been meant for, the
-    nearest first, at most five."""
+    """At most five of the ``known`` destinations (each with its prefix) that are similar to ``name``, most
+    similar first."""
     by_name: dict[str, list[str]] = {}
-    for each in sorted(known)[:_LONGEST_COMPARED]:
+    for each in sorted(known)[:_MAX_COMPARED]:
         by_name.setdefault(each.partition(":")[2].lower(), []).append(each)
-    close = difflib.get_close_matches(name.lower(), by_name, _NEAR_NAMES, _NEAR_ENOUGH)
-    return [each for match in close for each in by_name[match]][:_NEAR_NAMES]
+    close = difflib.get_close_matches(name.lower(), by_name, _MAX_SUGGESTIONS, _MIN_SIMILARITY)
+    return [each for match in close for each in by_name[match]][:_MAX_SUGGESTIONS]
 
 
 def _may_be_named(rules: DestinationRules, kind: str, name: str) -> bool:

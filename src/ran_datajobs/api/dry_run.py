@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan of a submit that sends and keeps nothing."""
+"""Dry run: the plan of a submit, without sending or storing anything."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ran_datajobs.planning.split import split
 
 
 async def plan(api: ApiState, read: JobRequest) -> Plan:
-    """How the request would be split by the inventory as it is now."""
+    """The plan of the request with the current inventory."""
     async with api.planning:  # the index must not change while a thread plans over it
         await api.parts.owners.catch_up()
         return await asyncio.to_thread(_plan, api, read)
@@ -23,7 +23,7 @@ async def plan(api: ApiState, read: JobRequest) -> Plan:
 
 def _plan(api: ApiState, read: JobRequest) -> Plan:
     found = split(read, api.parts.owners)
-    # A read may have several parts that nobody takes: it is one operation.
+    # A read can have several refused parts and counts as one operation.
     refused = {each.position: each for each in found.refused}.values()
     return Plan(
         sub_jobs=[

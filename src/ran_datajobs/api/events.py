@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A data job's events as a stream (Server-Sent Events): ``status``, ``progress`` and ``subjob``.
+"""Server-Sent Events of a data job: ``status``, ``progress`` and ``subjob``.
 
-An event's id says "everything up to this version of the job was sent": the events of one version have the
-id of the version before, but for the last of them. So ``Last-Event-ID`` loses nothing, and can repeat a few.
+The id of an event is the version of the job up to which all events have been sent. Of the events of one
+version, the last has the id of this version, the others that of the previous one. A client that resumes with
+``Last-Event-ID`` therefore misses no event, and can receive a few again.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from ran_datajobs.store import jobs
 from ran_datajobs.store.jobs import JobRow
 
 EVENT_STREAM: Final = "text/event-stream"
-_PACE: Final = 0.2
+_MIN_INTERVAL: Final = 0.2
 _SUB_JOBS_AT_ONCE: Final = 500
 _VERSION: Final = re.compile(r"[0-9]{1,18}")
 
@@ -69,7 +70,7 @@ async def job_events(
         ),
     ] = None,
 ) -> Stream:
-    """Every change of a data job from now on; the last event is the `status` event of its terminal status."""
+    """Stream the changes of a data job; the last event is the `status` event of its terminal status."""
     row = await visible_job(api, caller, job_id)
     if api.changes.watchers >= api.parts.limits.max_event_streams:
         raise HTTPException(
@@ -95,7 +96,7 @@ class Progress(Struct, frozen=True, rename="camel"):
 
 
 class StreamPosition(Struct):
-    """What a stream has told so far. Everything up to ``version`` was sent."""
+    """The state that a stream sent last. All events up to ``version`` were sent."""
 
     version: int
     status: Status | None = None
@@ -110,30 +111,32 @@ async def _events(api: ApiState, row: JobRow, sees: str | None, since: int) -> A
             yield b"retry: 2000\n\n"
             while not stopped.done():
                 changed.clear()
-                async for piece in _news(api, row.job_id, sees, shown):
+                async for piece in _events_since(api, row.job_id, sees, shown):
                     yield piece
                 if shown.status is None or shown.status.terminal:
                     return
-                if not await _woken(changed, stopped, api.parts.limits.event_keep_alive):
+                if not await _wait_for_change(changed, stopped, api.parts.limits.event_keep_alive):
                     yield b": still here\n\n"
     finally:
         stopped.cancel()
 
 
-async def _woken(changed: asyncio.Event, stopped: asyncio.Task[Any], patience: float) -> bool:
-    """Wait for a change or the service's end, at most ``patience`` seconds; False when nothing happened."""
+async def _wait_for_change(changed: asyncio.Event, stopped: asyncio.Task[Any], patience: float) -> bool:
+    """Wait up to ``patience`` seconds for a change or the stop of the service. Returns False on a timeout."""
     woken = asyncio.create_task(changed.wait())
     try:
         await asyncio.wait((woken, stopped), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if woken.done():
-            await asyncio.wait((stopped,), timeout=_PACE)
+            await asyncio.wait((stopped,), timeout=_MIN_INTERVAL)
         return woken.done() or stopped.done()
     finally:
         woken.cancel()
 
 
-async def _news(api: ApiState, job_id: UUID, sees: str | None, shown: StreamPosition) -> AsyncIterator[bytes]:
-    """The events since ``shown``. Afterwards ``shown.status`` is ``None`` when the job is gone."""
+async def _events_since(
+    api: ApiState, job_id: UUID, sees: str | None, shown: StreamPosition
+) -> AsyncIterator[bytes]:
+    """Yield the events since ``shown``. Sets ``shown.status`` to ``None`` if the job was removed."""
     place = (shown.version, jobs.LAST_POSITION)
     complete = False
     while not complete:
@@ -160,10 +163,10 @@ async def _news(api: ApiState, job_id: UUID, sees: str | None, shown: StreamPosi
 def encode(
     row: JobRow, job: JobAnswer | None, sub_jobs: Sequence[tuple[int, SubJobAnswer]], shown: StreamPosition
 ) -> list[bytes]:
-    """The events that take a reader from ``shown`` to ``row``, and ``shown`` with it.
+    """The events between ``shown`` and ``row``; updates ``shown``.
 
-    ``sub_jobs`` with their versions, in order. ``job`` is ``None`` while more of them follow: the job's own
-    events wait for the rest, and the status event is the last one.
+    ``sub_jobs``: (version, sub-job) pairs in order. ``job`` is ``None`` while more sub-jobs follow: the job's
+    own events come after all sub-jobs, and the status event is the last one.
     """
     events: list[tuple[str, int, Any]] = [("subjob", version, sub_job) for version, sub_job in sub_jobs]
     if job is not None:

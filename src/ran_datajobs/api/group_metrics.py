@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The metrics of one process group on a port of their own: of workers that have no API beside them."""
+"""Serves the metrics of a group of workers without an API on a port of their own."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ran_datajobs.telemetry import Logger, Metrics, shared_exposition
 
 
 def build(settings: Settings, figures: Path, log: Logger) -> ASGIApp:
-    """An application whose one route shows what the processes of the group keep in the folder ``figures``.
+    """An application whose only route returns the metrics that the group's processes write to ``figures``.
 
-    Hosts, tokens and roles are those of the API.
+    Allowed hosts, tokens and roles are those of the API.
     """
 
     @get(paths.METRICS, media_type="text/plain", opt={"produces": TEXT_FORMATS}, sync_to_thread=True)

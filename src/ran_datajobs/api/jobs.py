@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes that ask about data jobs, and the ones that change a job: cancel and redeliver."""
+"""Routes that read data jobs, cancel them and deliver their results again."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _SOME_DIGITS: Final = re.compile(r"[0-9a-f]{1,32}")
 
 
 async def visible_job(api: ApiState, caller: Client, job_id: UUID) -> JobRow:
-    """The job; a 404 when there is none that the caller may see."""
+    """The job. Raises a 404 if it does not exist or the caller may not see it."""
     async with api.parts.database.connection() as connection:
         return existing(await jobs.find(connection, job_id, caller.sees))
 
 
 def existing(row: JobRow | None) -> JobRow:
-    """``row``; a 404 when there is none."""
+    """``row``. Raises a 404 if it is ``None``."""
     if row is None:
         raise NotFoundException(detail="there is no data job of this id that you can see")
     return row
@@ -52,7 +52,7 @@ def existing(row: JobRow | None) -> JobRow:
 
 @get(paths.JOB, responses=documented(400, 401, 403, 404, 406, 503), tags=["data jobs"])
 async def get_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnswer:
-    """A data job as it stands."""
+    """The current state of a data job."""
     return await _answer(api, caller, await visible_job(api, caller, job_id))
 
 
@@ -73,7 +73,7 @@ async def list_jobs(
 ) -> JobPage:
     """Data jobs, newest first."""
     wanted = _wanted_status(status)
-    ids = _ids_that_begin(id_prefix)
+    ids = _id_range(id_prefix)
     before = place_of(_JOB, after)
     async with api.parts.database.connection() as connection:
         found = await jobs.newest(
@@ -106,7 +106,7 @@ async def list_sub_jobs(
     tags=["data jobs"],
 )
 async def cancel_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnswer:
-    """Ask for the end of a data job: sub-jobs that were not started never start, the others are told."""
+    """Cancel a data job: unstarted sub-jobs never start, and plugins are asked to cancel the others."""
 
     async def ask(connection: Connection) -> tuple[JobRow, bool]:
         row = existing(await jobs.lock(connection, job_id, caller.sees))
@@ -133,9 +133,9 @@ async def cancel_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAns
     tags=["data jobs"],
 )
 async def redeliver(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnswer:
-    """Deliver the results of a finished data job to its destination once more.
+    """Deliver the results of a finished data job to its destination again.
 
-    A topic gets everything again, a bucket what is missing there or differs.
+    All messages are published to a topic again; a bucket gets the objects that are missing there or differ.
     """
     async with api.parts.database.transaction() as connection:
         row = existing(await jobs.lock(connection, job_id, caller.sees))
@@ -168,8 +168,8 @@ def _wanted_status(text: str | None) -> Status | None:
     return status
 
 
-def _ids_that_begin(text: str | None) -> tuple[UUID, UUID] | None:
-    """The first and the last id that begins with ``text``."""
+def _id_range(text: str | None) -> tuple[UUID, UUID] | None:
+    """The lowest and the highest id that begin with ``text``."""
     if text is None:
         return None
     start = text.lower()
@@ -178,5 +178,5 @@ def _ids_that_begin(text: str | None) -> tuple[UUID, UUID] | None:
         first = UUID(digits.ljust(32, "0"))
         if start in (str(first)[: len(start)], first.hex[: len(start)]):
             return first, UUID(digits.ljust(32, "f"))
-    told = f"{shortened(text)!r} begins no job id: an id has the digits 0-9 and a-f, as in 3f0c1a2b-5d6e"
-    raise ValidationException(extra=[{"key": "idPrefix", "message": told}])
+    detail = f"{shortened(text)!r} begins no job id: an id has the digits 0-9 and a-f, as in 3f0c1a2b-5d6e"
+    raise ValidationException(extra=[{"key": "idPrefix", "message": detail}])

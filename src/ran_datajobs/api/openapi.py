@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The OpenAPI document: bodies that are read as streams, described by hand, and who may call.
+"""The OpenAPI document, with schemas of request bodies written by hand, and its security schemes.
 
-The routes read their bodies themselves, within bounds; the router therefore cannot see their shape.
+The routes read their bodies themselves, with limits, so that the router cannot derive the schemas.
 """
 
 from __future__ import annotations
@@ -208,13 +208,13 @@ class StatusPushOperation(Operation):
 
 
 def _refuse_other_documents(request: Request[Any, Any, Any]) -> None:
-    """The router has a page of its own for what is not there; here it is a problem like everywhere."""
+    """Answer with a problem for an unknown document, in place of the router's own page."""
     if request.scope["path_template"] == paths.template(paths.SCHEMA_OTHER):
         raise NotFoundException(detail=f"the only document is {paths.SCHEMA}")
 
 
 def openapi_config(api_root: str, version: str) -> OpenAPIConfig:
-    """How the document is made, and where it is served."""
+    """The configuration of the document and of its route."""
     return OpenAPIConfig(
         title="ran-datajobs",
         version=version,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operations of a job with their outcomes, and as they came: streamed from its result objects in three
-formats, or read from its stored request."""
+"""Routes of a job's operations: outcomes streamed from its result objects in three formats, and operations
+of its stored request."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ FORMATS: Final = (JSON, NDJSON, CSV)
 _COLUMNS: Final = ("operationId", "path", "op", "state", "reason", "detail", "dataProducerId")
 _VALUE: Final = "value"
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What makes a spreadsheet take a cell for a formula (CSV injection)."""
+"""Prefixes of cells that a spreadsheet evaluates as formulas (CSV injection)."""
 
 _OPERATION: Final = "o"
 _NOT_SUCCEEDED: Final = frozenset(OperationState) - {OperationState.SUCCEEDED}
 
 Values = Mapping[str, Raw]
-"""The values that the operations of a request have, by operation id as a string."""
+"""Values of a request's operations by operation id (a string)."""
 
 
 class _Asked(Struct, frozen=True):
@@ -66,8 +66,8 @@ _asked_decoder: Final = msgspec.json.Decoder(_Asked)
 
 
 class Wanted(Struct, frozen=True):
-    """Which outcomes are asked for; an empty set, and ``None``, take every one. ``below``: the normal form of
-    an FDN: objects that have it as a prefix of whole RDNs, itself among them."""
+    """Filter of outcomes; an empty set, and ``None``, match all. ``below``: the normal form of an FDN, which
+    matches the object itself and the objects below it."""
 
     states: frozenset[str] = frozenset()
     reasons: frozenset[str] = frozenset()
@@ -76,11 +76,11 @@ class Wanted(Struct, frozen=True):
 
     @property
     def failed_alone(self) -> bool:
-        """True when no operation is asked for that has succeeded."""
+        """True if the filter matches no operation that succeeded."""
         return bool(self.states) and OperationState.SUCCEEDED not in self.states
 
     def takes(self, outcome: OperationOutcome) -> bool:
-        """True when this outcome is asked for."""
+        """True if the filter matches ``outcome``."""
         return (
             (not self.states or outcome.state in self.states)
             and (not self.reasons or outcome.reason in self.reasons)
@@ -145,8 +145,8 @@ async def list_outcomes(
 ) -> Stream:
     """Every operation of a data job that has an outcome, with its outcome.
 
-    Operations that are still pending are left out: the job tells how many there are. A read of several data
-    producers has an outcome for each of them. `value` is what the request says.
+    Pending operations are omitted; the job has their count. A read of several data producers has an outcome
+    for each of them. `value` is the value in the request.
     """
     row = await visible_job(api, caller, job_id)
     wanted = Wanted(
@@ -168,9 +168,9 @@ async def list_outcomes(
 async def get_request(
     job_id: FromPath[UUID], api: Api, caller: Caller, limit: Limit = paths.DEFAULT_LIMIT, after: Cursor = None
 ) -> HttpResponse[bytes]:
-    """The operations of a data job as they came, in their order.
+    """The operations of a data job as submitted, in order.
 
-    The whole request is known from the 202 on, and as long as the job is.
+    The request is available from the 202 until the job is removed.
     """
     start = place_of(_OPERATION, after) or 0
     row = await visible_job(api, caller, job_id)
@@ -202,7 +202,7 @@ async def _streamed(
     media_type = choose(request.headers.get("accept", "*/*"), FORMATS) or JSON
     found = outcomes_of(api, row, wanted, with_values=with_values)
     nothing: list[OperationOutcome] = []
-    first = await anext(found, nothing)  # a store that is away is told before the answer begins
+    first = await anext(found, nothing)  # fails before the answer begins if the store is unavailable
     columns = (*_COLUMNS, _VALUE) if with_values else _COLUMNS
     return Stream(_WRITERS[media_type](_chained(first, found), columns), media_type=media_type)
 
@@ -218,9 +218,9 @@ async def _chained(
 async def outcomes_of(
     api: ApiState, row: JobRow, wanted: Wanted, *, with_values: bool = False
 ) -> AsyncIterator[list[OperationOutcome]]:
-    """The outcomes of a job that are ``wanted``, some at a time. Raises StorageUnavailable.
+    """The outcomes of a job that match ``wanted``, in batches. Raises StorageUnavailable.
 
-    The result of a read may be spread over several responses: the worst of them is its outcome.
+    A read can have several responses; the worst of them is its outcome.
     """
     async with api.parts.database.connection() as connection:
         written = await parts.listing_by_producer(connection, row.job_id)
@@ -266,7 +266,7 @@ def _values(stored: bytes) -> Values:
 
 
 def outcome_of(response: Response, producer: str | None, values: Values) -> OperationOutcome:
-    """What a result says about an operation."""
+    """The outcome of an operation according to its result."""
     try:
         asked = _asked_decoder.decode(response.request)
     except msgspec.DecodeError:
@@ -287,7 +287,7 @@ def outcome_of(response: Response, producer: str | None, values: Values) -> Oper
 
 
 def cell(value: object) -> str:
-    """``value`` as a CSV cell that no spreadsheet takes for a formula."""
+    """``value`` as a CSV cell that no spreadsheet evaluates as a formula."""
     text = str(value)
     return "'" + text if text.startswith(_FORMULA) else text
 
@@ -319,7 +319,7 @@ async def _as_csv(parts: Outcomes, columns: tuple[str, ...]) -> AsyncIterator[by
 
 
 def _cells(outcome: OperationOutcome) -> Iterator[str]:
-    """One cell for each column; a value as its JSON."""
+    """One cell per column; a JSON value as its text."""
     for value in msgspec.structs.astuple(outcome):
         if value is None or value is UNSET:
             yield ""

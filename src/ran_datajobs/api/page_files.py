@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of the page, read once: no name of a request ever reaches the file system."""
+"""The files of the page, read once: names in requests are never used as paths of files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 from ran_datajobs.api.cacheable import CacheableBody
 
-# The charset of text is added with the answer.
+# The response adds the charset of text types.
 _TYPES: Final[Mapping[str, str]] = {
     ".html": "text/html",
     ".js": "text/javascript",
@@ -20,7 +20,7 @@ _TYPES: Final[Mapping[str, str]] = {
 
 
 def static_files(folder: Path | None) -> dict[str, CacheableBody]:
-    """The files of ``folder`` by name, those below it left out; none without a folder."""
+    """The files of ``folder``, without its subfolders, by name; none without a folder."""
     if folder is None:
         return {}
     return {path.name: _static_file(path) for path in sorted(folder.iterdir()) if path.is_file()}

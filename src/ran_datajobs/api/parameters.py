@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The query parameters of a request by their names on the wire.
+"""Names of query parameters: case-insensitive, and refused if the route does not have them.
 
-Names are matched without regard to case. One that the route does not have is refused: a misspelt ``dryRun``
-must never become a real write, nor a misspelt filter a list of everything.
+Otherwise a misspelt ``dryRun`` would submit a job, and a misspelt filter would list everything.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ from ran_datajobs.http.json_body import shortened
 from ran_datajobs.planning.keys import NOT_OFFERED, not_offered
 
 ANY: Final = "any_parameters"
-"""Set in the ``opt`` of a route that reads no parameters and lets any pass: a page, with what a browser or a
-link adds to its address."""
+"""Set in the ``opt`` of a route that reads no parameters and accepts any: the page, to whose address browsers
+and links add some."""
 
 OFFERED_ONE_DAY: Final = "offered_one_day"
-"""Set in the ``opt`` of the route whose parameters of one day (:data:`NOT_OFFERED`) are told as such."""
+"""Set in the ``opt`` of the route that refuses the parameters in :data:`NOT_OFFERED` as not offered yet."""
 
 
 def wire_name(request: Request[Any, Any, Any], name: str) -> str:
-    """The name under which the caller knows the parameter ``name`` of the route's function."""
+    """The name in the request of the parameter ``name`` of the route's function."""
     field = request.route_handler.parsed_fn_signature.parameters.get(name)
     return name if field is None else _wire_name(name, field)
 
 
 def missing(request: Request[Any, Any, Any]) -> list[str]:
-    """The query parameters that the route needs and the request lacks."""
+    """The required query parameters that the request lacks."""
     return [
         name
         for name, field in _query_parameters(request)
@@ -44,7 +43,7 @@ def missing(request: Request[Any, Any, Any]) -> list[str]:
 
 
 def check_names(request: Request[Any, Any, Any]) -> None:
-    """Judge the names in the query before anything reads it, and spell them as the route does.
+    """Check the names in the query and rewrite them in the route's spelling, before parameters are read.
 
     Raises what :func:`as_known` raises.
     """
@@ -60,11 +59,11 @@ def check_names(request: Request[Any, Any, Any]) -> None:
 def as_known(
     query: bytes, names: Iterable[str], one_day: Mapping[str, str], lists: Set[str] = frozenset()
 ) -> bytes:
-    """The query with its names spelt as in ``names``; those in ``lists`` may stand several times.
+    """The query with its names spelt as in ``names``; those in ``lists`` may be repeated.
 
-    Raises InvalidRequest for a name that is not there, with the nearest one that is, and for another one
-    that stands twice: nobody can tell which was meant. Raises Impossible for one of ``one_day``, by
-    lower-case name.
+    Raises InvalidRequest for an unknown name, with the most similar known one, and for a repeated name that
+    is not in ``lists``, because its value is ambiguous. Raises UnsupportedRequest for a name in ``one_day``,
+    whose keys are lower-case.
     """
     known = {name.lower(): name for name in names}
     faults: list[tuple[str, str]] = []
@@ -83,13 +82,13 @@ def as_known(
             detail = not_offered(name)
             raise UnsupportedRequest(detail, ((one_day[name], detail),))
         else:
-            faults.append((shortened(given), f"is not a parameter of this call: {_instead(name, known)}"))
+            faults.append((shortened(given), f"is not a parameter of this call: {_suggestion(name, known)}"))
     if faults:
         raise InvalidRequest(": ".join(faults[0]), tuple(faults))
     return b"&".join(pieces.values())
 
 
-def _instead(name: str, known: Mapping[str, str]) -> str:
+def _suggestion(name: str, known: Mapping[str, str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     if near:
         return f"did you mean {known[near[0]]}?"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every address of the northbound API, once: for the routes, for the answers and for the command line.
+"""Paths of the northbound API, for the routes, the answers and the command line.
 
-Path parameters are spelt as the router reads them. Sources: ONAP CPS-NCMP data jobs (``/ranoam/cm/v1``),
+Path parameters have the router's syntax. Sources: ONAP CPS-NCMP data jobs (``/ranoam/cm/v1``),
 ONAP's registration API (``/ncmpInventory/v1/ch``).
 """
 
@@ -50,5 +50,5 @@ def template(path: str) -> str:
 
 
 def fill(path: str, /, **values: object) -> str:
-    """``path`` with its parameters replaced by percent-encoded values; slashes of a value stay."""
+    """``path`` with its parameters replaced by percent-encoded values; slashes of a value are kept."""
     return _PARAMETER.sub(lambda found: quote(str(values[found[1]]), "/", None, "surrogateescape"), path)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What DMI plugins call: the status push, and the internal topic of the embedded bus.
+"""Routes for DMI plugins: the status push, and publishing to the internal topic of the embedded bus.
 
-A caller with the role ``plugin`` reaches the sub-jobs of its own plugin only.
+A caller with the role ``plugin`` has access to the sub-jobs of its own plugin only.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ _publish_decoder: Final = msgspec.json.Decoder(_Publish)
     tags=["plugins"],
 )
 async def push_status(sub_job_id: FromPath[UUID], request: AnyRequest, api: Api, caller: Caller) -> None:
-    """A plugin says that a sub-job's status changed: it is polled at once, and its own word is not taken."""
+    """Report a change of a sub-job's status: the service polls it at once and ignores the pushed status."""
     async with api.bodies.json(request, limit=_MAX_PUSH) as body:
         push = decoded(body, _push_decoder)
     if read_status(push.status) is None:
@@ -102,7 +102,7 @@ async def publish(
     api: Api,
     caller: Caller,
 ) -> None:
-    """A plugin publishes results of reads to the internal topic, all messages or none."""
+    """Publish results of reads to the internal topic, all messages or none."""
     if topic != INTERNAL_TOPIC or api.parts.embedded_bus is None:
         raise NotFoundException(detail=_NO_TOPIC)
     async with api.bodies.json(request, limit=_MAX_PUBLISH) as body:
@@ -123,9 +123,9 @@ def _message(place: int, new: _NewMessage) -> Message:
 
 
 async def _check_own(api: ApiState, caller: Client, messages: Sequence[Message]) -> None:
-    """Raise 403 unless each message belongs to a sub-job of the caller's plugin, by the ids it carries.
+    """Raise a 403 unless each message belongs to a sub-job of the caller's plugin, by the ids in its headers.
 
-    The ids are looked at in the order in which a message is taken: ``ce_subjobid`` first.
+    The ids are checked in the order that the consumer of the topic uses: ``ce_subjobid`` first.
     """
     sub_jobs = {place: _uuid(message.headers[SUB_JOB_ID]) for place, message in _with(SUB_JOB_ID, messages)}
     others = {

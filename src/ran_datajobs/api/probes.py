@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes and metrics: is the process alive, can it serve, what are its figures."""
+"""Routes of the liveness and readiness probes and of the metrics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ran_datajobs.store.figures import figures
 PATIENCE: Final = 5.0
 TEXT_FORMATS: Final = ("text/plain", "application/openmetrics-text")
 EXPOSITION: Final = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
-"""The media type of the Prometheus text format; the charset of text is added with the answer."""
+"""The media type of the Prometheus text format; the response adds the charset."""
 
 
 @get(paths.HEALTHZ, responses=documented(400, 406), tags=["operations"])
@@ -59,8 +59,8 @@ async def readyz(api: Api) -> Alive:
     tags=["operations"],
 )
 async def metrics(api: Api) -> Response[bytes]:
-    """All figures in the Prometheus text format: those of the processes of this service, and those of the
-    database, which are left out while it is away."""
+    """All metrics in the Prometheus text format: those of the processes of this service, and those of the
+    database, which are omitted while it is unavailable."""
     of_store: dict[str, Mapping[str, float]] = {}
     with contextlib.suppress(StoreUnavailable, TimeoutError):
         async with asyncio.timeout(PATIENCE), api.parts.database.connection() as connection:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every error answer: one mapping from what went wrong to a problem (RFC 9457)."""
+"""Maps each exception to an error answer: a problem (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def documented(*statuses: int) -> dict[int, ResponseSpec]:
 
 
 def problem_answers(log: Logger) -> Callable[[Request[Any, Any, Any], Exception], Response[Problem]]:
-    """What answers every exception. An unexpected one is logged, and told without its internals."""
+    """The handler of all exceptions. An unexpected one is logged and becomes a 500 without details."""
 
     def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
         path = request.scope["path"]
@@ -93,16 +93,16 @@ def _answer_to(error: Exception, request: Request[Any, Any, Any]) -> _Answer | N
 def _parameter_errors(
     error: ValidationException, request: Request[Any, Any, Any]
 ) -> tuple[ProblemError, ...]:
-    """The router names a parameter as the function does, and one that is missing in its words alone."""
-    told = [extra for extra in error.extra or () if isinstance(extra, dict)]
-    if not told:
+    """The router names a parameter as the function does, and a missing parameter only in its message."""
+    extras = [extra for extra in error.extra or () if isinstance(extra, dict)]
+    if not extras:
         return tuple(ProblemError(name, "is missing") for name in parameters.missing(request))
-    return tuple(_parameter_error(extra, request) for extra in told)
+    return tuple(_parameter_error(extra, request) for extra in extras)
 
 
 def _parameter_error(extra: dict[str, Any], request: Request[Any, Any, Any]) -> ProblemError:
     name, words = parameters.wire_name(request, str(extra.get("key", ""))), str(extra.get("message", ""))
-    if words.startswith(("Expected ", "Invalid ")):  # the decoder's words, not this project's
+    if words.startswith(("Expected ", "Invalid ")):  # a message of the decoder
         given = request.query_params.get(name) or request.path_params.get(name)
         words = in_words(words, given if isinstance(given, str) else None)
     return ProblemError(name, words)

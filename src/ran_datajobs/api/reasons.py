@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The route of the list that explains every reason of a failed operation."""
+"""Route of the list that explains the reasons of failed operations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ran_datajobs.reasons import REASONS
 async def list_reasons(request: AnyRequest) -> Response[bytes]:
     """Every reason of a failed operation: its title, what happened, and what to do next.
 
-    A reason is explained by the item that has it; else by the first one whose `pattern` is found in it.
+    A reason is explained by the item that has it, otherwise by the first item whose `pattern` is found in it.
     """
     return unless_cached(request, _list())
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The route of ONAP's registration API: DMI plugins say which CM handles they have."""
+"""Route of ONAP's registration API: DMI plugins register their CM handles."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ran_datajobs.api.openapi import RegistrationOperation
 from ran_datajobs.api.problems import documented
 from ran_datajobs.inventory.registration import RegistrationOutcome
 
-_NOT_ALL: Final = 207
-_ONAP_NOT_ALL: Final = 500
+_PARTIAL: Final = 207
+_ONAP_PARTIAL: Final = 500
 
 
 @post(
@@ -24,7 +24,7 @@ _ONAP_NOT_ALL: Final = 500
     responses=documented(400, 401, 403, 406, 408, 413, 415, 422, 429, 503)
     | {
         200: ResponseSpec(None, generate_examples=False, description="All were taken."),
-        _NOT_ALL: ResponseSpec(
+        _PARTIAL: ResponseSpec(
             RegistrationOutcome, generate_examples=False, description="These were not taken, the others were."
         ),
     },
@@ -37,4 +37,4 @@ async def register(request: AnyRequest, api: Api) -> Response[RegistrationOutcom
         outcome = await api.parts.registry.register(body)
     if outcome.complete:
         return Response(b"", status_code=200)
-    return Response(outcome, status_code=_ONAP_NOT_ALL if api.parts.onap_status else _NOT_ALL)
+    return Response(outcome, status_code=_ONAP_PARTIAL if api.parts.onap_status else _PARTIAL)

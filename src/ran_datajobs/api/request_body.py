@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Request bodies, received with bounds: one body's size, the bytes of all bodies in flight, and patience."""
+"""Receives request bodies with limits on their size, on the bytes of all bodies in flight, and on pauses."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ran_datajobs.http.json_body import got, json_text
 from ran_datajobs.http.problem import RETRY_AFTER
 
 _MIB: Final = 1024 * 1024
-_DISCARDED: Final = 64 * _MIB
+_MAX_DISCARDED: Final = 64 * _MIB
 
 
 class Limits(Struct, frozen=True):
-    """Bounds of what clients may use. Sizes are bytes, durations seconds.
+    """Limits of what clients may use. Sizes are bytes, durations seconds.
 
-    ``body_pause``: the longest pause within a body. ``event_keep_alive``: the silence of an event stream
-    after which a comment is sent, so that nobody between cuts the connection.
+    ``body_pause``: maximum pause within a body. ``event_keep_alive``: idle time after which an event stream
+    sends a comment, so that no proxy closes the connection.
     """
 
     max_body: int = 512 * _MIB
@@ -39,13 +39,13 @@ class Limits(Struct, frozen=True):
 
 
 class BodyReceiver:
-    """Receives bodies and counts the bytes in flight: from their arrival until the request is answered.
+    """Receives bodies and counts the bytes in flight, from arrival until the answer.
 
-    A stored body that a request makes us work on again counts like one that arrives.
+    A stored body that is processed again for a request is counted as well.
     """
 
     def __init__(self, limits: Limits, shown: Gauge) -> None:
-        """``shown`` follows the bytes in flight."""
+        """``shown``: the gauge of the bytes in flight."""
         self._limits = limits
         self._shown = shown
         self._in_flight = 0
@@ -56,8 +56,8 @@ class BodyReceiver:
     ) -> AsyncIterator[bytes]:
         """The JSON text of a body, without a byte order mark; it counts as in flight until the block ends.
 
-        415 when it is no JSON media type, 413 over ``limit`` (default: the largest body), 429 while too many
-        bytes are in flight, 408 when the client pauses too long, 400 when it is UTF-16 or UTF-32.
+        Raises 415 for a media type other than JSON, 413 over ``limit`` (default: ``max_body``), 429 while too
+        many bytes are in flight, 408 when the client pauses too long, 400 for UTF-16 and UTF-32.
         """
         _check_media_type(request)
         largest = min(limit or self._limits.max_body, self._limits.max_body)
@@ -70,7 +70,7 @@ class BodyReceiver:
             await self._discard(request)
             raise
         try:
-            received = io.BytesIO()  # gives its bytes away without a copy
+            received = io.BytesIO()  # getvalue() does not copy
             async for chunk in self._chunks(request):
                 received.write(chunk)
                 if (size := received.tell()) > largest:
@@ -86,7 +86,7 @@ class BodyReceiver:
 
     @contextlib.contextmanager
     def held(self, size: int) -> Iterator[None]:
-        """Count ``size`` bytes as in flight until the block ends; 429 while too many are."""
+        """Count ``size`` bytes as in flight until the block ends. Raises 429 while too many are."""
         self._reserve(size)
         try:
             yield
@@ -108,12 +108,12 @@ class BodyReceiver:
         self._shown.inc(size)
 
     async def _discard(self, request: Request[Any, Any, Any]) -> None:
-        """Let a refused body pass by, within bounds: a client that is still sending sees no answer."""
+        """Read and drop a refused body, up to a limit: a client that still sends does not read the answer."""
         passed = 0
         with contextlib.suppress(HTTPException):
             async for chunk in self._chunks(request):
                 passed += len(chunk)
-                if passed > _DISCARDED:
+                if passed > _MAX_DISCARDED:
                     return
 
     async def _chunks(self, request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
@@ -134,7 +134,7 @@ class BodyReceiver:
 
 
 def too_large(detail: str) -> HTTPException:
-    """The 413 for a body, or a list in it, that is over its limit."""
+    """The 413 for a body, or a list in it, that exceeds its limit."""
     return HTTPException(status_code=413, detail=detail)
 
 
@@ -149,8 +149,8 @@ def is_json(content_type: str) -> bool:
 
 def _check_media_type(request: Request[Any, Any, Any]) -> None:
     if not is_json(kind := request.headers.get("content-type", "")):
-        told = got(kind) if kind else "missing"
-        raise HTTPException(status_code=415, detail=f"Content-Type must be application/json; it is {told}")
+        given = got(kind) if kind else "missing"
+        raise HTTPException(status_code=415, detail=f"Content-Type must be application/json; it is {given}")
     if (encoding := request.headers.get("content-encoding", "identity").strip().lower()) != "identity":
         detail = f"Content-Encoding must be identity, which is none; it is {got(encoding)}"
         raise HTTPException(status_code=415, detail=detail)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes to the result objects of existing jobs: the manifest and each object. Nothing else in any bucket."""
+"""Routes of the manifests and result objects of existing jobs. No other object of a bucket is served."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ANSWERS: Final = documented(400, 401, 403, 404, 406, 503) | {
     ),
     307: ResponseSpec(None, generate_examples=False, description="Where it can be read without a token."),
 }
-_SIGNED_FOR: Final = timedelta(minutes=15)
+_PRESIGNED_LIFETIME: Final = timedelta(minutes=15)
 _Presigned: TypeAlias = Annotated[
     bool,
     QueryParameter(
@@ -81,15 +81,15 @@ async def get_object(
 
 
 async def _signed(api: ApiState, row: JobRow, key: str) -> Response[None] | None:
-    """The way to an object at the object store itself; ``None`` when that gives none."""
-    address = await api.parts.objects.presigned(row.results_bucket, key, _SIGNED_FOR)
+    """A redirect to a presigned address of the object; ``None`` if the object store has none."""
+    address = await api.parts.objects.presigned(row.results_bucket, key, _PRESIGNED_LIFETIME)
     if address is None:
         return None
     return Response(None, status_code=307, headers={"Location": address, "Cache-Control": "no-store"})
 
 
 async def _job_in(api: ApiState, sees: str | None, bucket: str, job_id: UUID) -> JobRow:
-    """The job whose results are in ``bucket``; a 404 when there is none."""
+    """The job, whose results must be in ``bucket``. Raises a 404 otherwise."""
     async with api.parts.database.connection() as connection:
         row = await jobs.find(connection, job_id, sees)
     if row is None or bucket not in _buckets_of(row):
@@ -100,12 +100,12 @@ async def _job_in(api: ApiState, sees: str | None, bucket: str, job_id: UUID) ->
 
 
 def _buckets_of(row: JobRow) -> set[str]:
-    """The own bucket, which has the results, and the one that the client named."""
+    """The service's bucket, which holds the results, and the one that the client named."""
     return {row.results_bucket, row.bucket_named}
 
 
 async def _manifest(api: ApiState, row: JobRow, presigned: bool) -> Response[Raw] | Response[None]:
-    """The manifest once the job is terminal: before that, one that is there is not shown yet."""
+    """The manifest of a terminal job. Raises a 404 while the job runs, even if a manifest is written."""
     key = manifest_key(str(row.job_id))
     manifest = await api.parts.objects.get(row.results_bucket, key) if row.status.terminal else None
     if manifest is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Another job from the operations of a finished one that did not succeed."""
+"""Route that submits the unsuccessful operations of a finished job as a new job."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ran_datajobs.store import jobs, parts
 
 
 class _Body(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """A submit body, as it would have been sent for the operations that are left."""
+    """A submit body with the operations to repeat."""
 
     data_accept_type: str
     data_content_type: str
@@ -58,7 +58,7 @@ async def retry(
         QueryParameter(name="includeUnknown", description="Also the operations that may have been executed."),
     ] = False,
 ) -> Response[SubmitAnswer]:
-    """A new data job of everything that did not succeed: same ids, order, destination and mode."""
+    """Submit a new data job of the operations that did not succeed: same ids, order, destination and mode."""
     await check_disk(api)
     await admit(api, caller, None)
     async with api.parts.database.connection() as connection:
@@ -77,7 +77,7 @@ async def retry(
             raise HTTPException(status_code=409, detail=f"there is nothing to retry{hint}")
         read, body = await off_loop(size, _left_over, stored, wanted)
         destination = Destination(row.destination, row.destination_kind)
-        head = msgspec.structs.replace(read, ignored=row.ignored)  # as the first answer told them
+        head = msgspec.structs.replace(read, ignored=row.ignored)  # as in the first answer
         job = await new_job(api, caller, head, destination, body, retry_of=job_id)
         return await accept(api, caller, job)
 
@@ -86,7 +86,7 @@ _UNKNOWN_HINT: Final = ": operations of unknown outcome are repeated with ?inclu
 
 
 def to_repeat(states: Mapping[str, OperationState], *, include_unknown: bool) -> set[str]:
-    """Of the operations that did not succeed, by id, those whose state calls for another try."""
+    """The ids of the operations to repeat: all in ``states``, those UNKNOWN only with ``include_unknown``."""
     return {
         operation
         for operation, state in states.items()
@@ -95,7 +95,7 @@ def to_repeat(states: Mapping[str, OperationState], *, include_unknown: bool) ->
 
 
 def left_over(read: JobRequest, wanted: set[str]) -> JobRequest:
-    """The request with the ``wanted`` operations alone, in their order and with their ids."""
+    """The request with only the ``wanted`` operations; their order and ids are kept."""
     operations = [operation for operation in read.operations if operation.id_text in wanted]
     return msgspec.structs.replace(read, operations=operations, count=len(operations), after=())
 

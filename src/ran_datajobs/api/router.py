@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The northbound API as one ASGI application. It opens and closes nothing but its own watch on the store."""
+"""The northbound API as an ASGI application. It opens and closes only its own LISTEN connection."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ ROUTES = (
 
 
 def build(parts: ApiDependencies) -> Litestar:
-    """The application. Raises LookupError when a route is missing in the table of routes and roles."""
+    """The application. Raises LookupError if a route is missing in the table of routes and roles."""
     api = ApiState.of(parts)
     app = Litestar(
         route_handlers=list(ROUTES),
@@ -94,7 +94,7 @@ def _caller(request: Request[Any, Any, Any]) -> Client:
 
 @contextlib.asynccontextmanager
 async def _watching(api: ApiState) -> AsyncIterator[None]:
-    """While the application runs, follow the changes of jobs."""
+    """Listen for changes of jobs while the application runs."""
     following = asyncio.create_task(api.changes.run())
     try:
         yield

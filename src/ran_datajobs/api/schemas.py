@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shapes of answers, beside the job's and the sub-job's own (``results.job_view``)."""
+"""Types of answers, except those of jobs and sub-jobs (``results.job_view``)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from ran_datajobs.results.job_view import JobAnswer, SubJobAnswer, WireStatus
 
 
 class SubmitAnswer(Struct, frozen=True):
-    """The promise of a 202: the job is durable (ONAP CPS-NCMP data jobs).
+    """The answer to an accepted submit: the job is durable (ONAP CPS-NCMP data jobs).
 
-    ``ignored`` is there when keys of the request mean nothing here: the first 100 of ``ignoredCount``.
+    ``ignored``: the first 100 of the ``ignoredCount`` keys of the request that were ignored; absent if none
+    was.
     """
 
     jobId: UUID  # noqa: N815 - the wire's spelling
@@ -30,14 +31,14 @@ class SubmitAnswer(Struct, frozen=True):
 
 
 class JobPage(Struct, frozen=True):
-    """Jobs, newest first; ``next`` is the cursor of the page behind this one."""
+    """Jobs, newest first; ``next`` is the cursor of the next page."""
 
     items: list[JobAnswer]
     next: str | None
 
 
 class SubJobPage(Struct, frozen=True):
-    """Sub-jobs in their order; ``next`` is the cursor of the page behind this one."""
+    """Sub-jobs in their order; ``next`` is the cursor of the next page."""
 
     items: list[SubJobAnswer]
     next: str | None
@@ -54,7 +55,7 @@ ReasonWord = Annotated[
 
 
 class Failure(Struct, frozen=True, rename="camel"):
-    """An operation that did not succeed, and why. ``data_producer_id`` is null where no data producer got
+    """An operation that did not succeed, and why. ``data_producer_id`` is null if no data producer received
     it."""
 
     operation_id: str | int
@@ -67,10 +68,10 @@ class Failure(Struct, frozen=True, rename="camel"):
 
 
 class OperationOutcome(Struct, frozen=True, rename="camel"):
-    """An operation with its outcome. ``reason`` and ``detail`` are empty when it succeeded. ``value``: of a
-    write, what the request says.
+    """An operation with its outcome. ``reason`` and ``detail`` are empty if it succeeded. ``value``: for a
+    write, the value in the request.
 
-    ``data_producer_id`` is null where no data producer got it.
+    ``data_producer_id`` is null if no data producer received it.
     """
 
     operation_id: str | int
@@ -90,14 +91,14 @@ class OutcomeList(Struct, frozen=True):
 
 
 class RequestPage(Struct, frozen=True):
-    """Operations as they came; ``next`` is the cursor of the page behind this one."""
+    """Operations as submitted; ``next`` is the cursor of the next page."""
 
     items: list[Raw]
     next: str | None
 
 
 class ReasonList(Struct, frozen=True):
-    """Every reason of a failed operation, and what it means."""
+    """Every reason of a failed operation, with its explanation."""
 
     items: list[Explanation]
 
@@ -109,7 +110,7 @@ class FailureList(Struct, frozen=True):
 
 
 class PlannedSubJob(Struct, frozen=True, rename="camel"):
-    """A sub-job that a submit would make."""
+    """A sub-job that a submit would create."""
 
     dmi_service_name: str
     data_producer_id: str
@@ -117,14 +118,14 @@ class PlannedSubJob(Struct, frozen=True, rename="camel"):
 
 
 class PlannedOperations(Struct, frozen=True):
-    """How many operations a submit would have, and how many of them nobody could take."""
+    """The number of operations of a submit, and of those that no CM handle owns."""
 
     total: int
     unmatched: int
 
 
 class UnmatchedOperation(Struct, frozen=True, rename="camel"):
-    """An operation that no sub-job would get."""
+    """An operation that would be in no sub-job."""
 
     operation_id: str | int
     path: str
@@ -132,9 +133,9 @@ class UnmatchedOperation(Struct, frozen=True, rename="camel"):
 
 
 class Plan(Struct, frozen=True, rename="camel"):
-    """What a submit would do: the answer to ``dryRun``. Nothing of it was sent or kept.
+    """The plan of a submit: the answer to ``dryRun``. Nothing is sent or stored.
 
-    ``ignored`` as in the answer to a submit.
+    ``ignored``: as in the answer to a submit.
     """
 
     sub_jobs: list[PlannedSubJob]
@@ -145,7 +146,7 @@ class Plan(Struct, frozen=True, rename="camel"):
 
 
 class TopicMessage(Struct, frozen=True):
-    """A message as it stands in a topic of the embedded bus. ``value`` is JSON."""
+    """A message in a topic of the embedded bus. ``value`` is JSON."""
 
     offset: int
     headers: dict[str, str]
@@ -166,7 +167,7 @@ class Alive(Struct, frozen=True):
 
 
 def submit_answer(job_id: UUID, bucket: str, addresses: Addresses, ignored: Ignored | None) -> SubmitAnswer:
-    """The answer to a submit: the same bytes whenever it is given again."""
+    """The answer to a submit; a repetition returns the same bytes."""
     return SubmitAnswer(
         job_id,
         "NOT_STARTED",

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every request passes before it is routed: known Host, same origin for writes; and what every answer
-gets: security headers, a place in the metrics.
+"""Middleware in front of the router: checks the Host of each request and the origin of each write, adds
+security headers to each answer and counts it in the metrics.
 
 Host: a page on the internet cannot reach a loopback service under a name of its own (DNS rebinding).
-Origin: a page of another site cannot make a browser write here (CSRF); other clients send neither header.
+Origin: a page of another site cannot write through a browser (CSRF); other clients send neither header.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def known_hosts(api_root: str, allowed: Iterable[str]) -> frozenset[str]:
 
 
 def host_name(authority: str) -> str:
-    """The host of ``host[:port]``, lower case, an IPv6 address in brackets; "" when it is none."""
+    """The host of ``host[:port]``, lower case, an IPv6 address in brackets; "" if it is invalid."""
     text = authority.strip().lower()
     if text.startswith("["):
         address, bracket, port = text.partition("]")
@@ -75,7 +75,7 @@ class SecurityMiddleware:
         self._origin = _origin(api_root)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 400 or 403 for a request that may not pass; else let the application answer."""
+        """Answer a refused request with 400 or 403, and pass any other to the application."""
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
@@ -125,12 +125,12 @@ class SecurityMiddleware:
         return None
 
     def _local_origins(self, host: str) -> tuple[str, ...]:
-        """The Host has been checked: a page that was loaded from it is ours."""
+        """The origins of pages that this service serves under ``host``, which must have been checked."""
         return (f"http://{host.strip().lower()}", f"https://{host.strip().lower()}")
 
 
 def _origin(address: str) -> str:
-    """Scheme and authority of ``address``; "" when it is no address."""
+    """Scheme and authority of ``address``; "" if it is not an address."""
     try:
         parts = urlsplit(address)
     except ValueError:

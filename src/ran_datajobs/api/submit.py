@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accepting a data job: checks in one order, one transaction, and the answer after it.
+"""Accepts a data job: checks the request, stores the job in one transaction, then answers.
 
-The order: who asks, its limits and the service's, the syntax of the body, the destination. A request that is
-refused at any of them leaves nothing behind.
+Order of the checks: caller, limits of the caller and of the service, syntax of the body, destination. A
+refused request leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from ran_datajobs.store.jobs import (
 from ran_datajobs.telemetry import Event
 
 LARGE_BODY: Final = 256 * 1024
-"""Bodies over so many bytes are worked on in a thread: a large job never delays a small one."""
+"""Size in bytes above which a body is processed in a thread, so that large jobs do not delay small ones."""
 
 ZSTD_LEVEL: Final = 1
-_NEAR_BUCKETS: Final = 1000
+_MAX_KNOWN_BUCKETS: Final = 1000
 _KEY: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 
 
@@ -108,28 +108,28 @@ async def submit(
 
 
 async def _known_buckets(api: ApiState, caller: Client) -> list[str]:
-    """The service's own bucket, and those that jobs of this client named before."""
+    """The service's own bucket, and the buckets that earlier jobs of this client named."""
     async with api.parts.database.connection() as connection:
         return [
             api.parts.results_bucket,
-            *await jobs.buckets_named_by(connection, caller.name, _NEAR_BUCKETS),
+            *await jobs.buckets_named_by(connection, caller.name, _MAX_KNOWN_BUCKETS),
         ]
 
 
 async def off_loop(size: int, function: Any, *args: Any) -> Any:
-    """``function(*args)``, in a thread when the ``size`` of what it works on is large."""
+    """``function(*args)``, in a thread if its input of ``size`` bytes is large."""
     if size <= LARGE_BODY:
         return function(*args)
     return await asyncio.to_thread(function, *args)
 
 
 def check_request_within(body: bytes, max_operations: int) -> RequestHead:
-    """What the checked request says about the job as a whole."""
+    """The head of the checked request."""
     return check_request(body, max_operations=max_operations)
 
 
 def read_request_within(body: bytes, max_operations: int) -> JobRequest:
-    """The checked request."""
+    """The checked request with its operations."""
     return read_request(body, max_operations=max_operations)
 
 
@@ -142,7 +142,7 @@ async def new_job(
     *,
     retry_of: UUID | None = None,
 ) -> NewJob:
-    """A job of ``caller``'s from a checked request and its bytes."""
+    """A job of ``caller`` from a checked request and its bytes."""
     return NewJob(
         job_id=uuid4(),
         client=caller.name,
@@ -166,7 +166,7 @@ async def new_job(
 async def accept(
     api: ApiState, caller: Client, job: NewJob, key: tuple[str, bytes] | None = None
 ) -> Response[SubmitAnswer]:
-    """Write the job, due for its plan, in one transaction, and answer with 202 after it."""
+    """Store the job, due for planning, in one transaction, then answer with 202."""
     await api.parts.reached(Checkpoint.ACCEPT_CHECKED)
 
     async def write(connection: Connection) -> None:
@@ -197,7 +197,7 @@ async def accept(
 
 
 class _KeyRaceLost(Exception):
-    """Rolls back: the same Idempotency-Key was written by another request at the same time."""
+    """Rolls back the transaction: a concurrent request wrote the same Idempotency-Key."""
 
 
 async def _first_answer(
@@ -226,7 +226,7 @@ def _repeated(api: ApiState, kept: StoredIdempotentAnswer, digest: bytes) -> Res
 
 
 async def admit(api: ApiState, caller: Client, key: str | None) -> StoredIdempotentAnswer | None:
-    """The job that the key stands for already; else 429 when the caller has too many open jobs."""
+    """The stored answer of the key, if any. Otherwise raises 429 if the caller has too many open jobs."""
     limit = api.parts.limits.max_open_jobs
     async with api.parts.database.connection() as connection:
         admission = await jobs.admission(connection, caller.name, key, limit)
@@ -241,7 +241,7 @@ async def admit(api: ApiState, caller: Client, key: str | None) -> StoredIdempot
 
 
 async def check_disk(api: ApiState) -> None:
-    """503 when the disk has too little room for new jobs, or is not there."""
+    """Raise 503 if the disk has too little free space for new jobs or cannot be reached."""
     disk, wanted = api.parts.disk, api.parts.limits.min_free_disk
     if disk is None:
         return

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bearer tokens: who a caller is. The file holds digests only; a token is shown once, when it is made.
+"""Bearer tokens, which identify callers. The file holds digests only; a token is shown once, on creation.
 
-A plain SHA-256 is enough because a token is 256 random bits: there is nothing to guess.
+A plain SHA-256 is enough because a token is 256 random bits and cannot be guessed.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _MAX_TOKEN: Final = 200
 class Role(enum.StrEnum):
     """What a client may do."""
 
-    READ = "read"  # ask about its own jobs
+    READ = "read"  # read its own jobs
     SUBMIT = "submit"  # also submit, cancel, retry, redeliver
     PLUGIN = "plugin"  # push status and publish results, for its own DMI plugin
-    ADMIN = "admin"  # inventory, every job, everything
+    ADMIN = "admin"  # everything, including the inventory and the jobs of all clients
 
 
 class Client(Struct, frozen=True):
-    """Who calls. ``dmi_url`` names the plugin of a caller with the role ``plugin``."""
+    """A caller. ``dmi_url``: the plugin of a caller with the role ``plugin``."""
 
     name: str
     role: Role
@@ -49,7 +49,7 @@ class Client(Struct, frozen=True):
 
     @property
     def sees(self) -> str | None:
-        """Whose jobs it sees: its own, or (``None``) everybody's."""
+        """The client whose jobs it sees: itself, or (``None``) all clients."""
         return None if self.role is Role.ADMIN else self.name
 
 
@@ -69,10 +69,10 @@ class _File(Struct, frozen=True):
 
 
 def add(path: Path, client: str, role: Role, dmi_url: str | None = None) -> str:
-    """Add a token for ``client`` and return it: it can be read here and now only.
+    """Add a token for ``client`` and return it. It cannot be read again.
 
-    ``dmi_url`` is kept in the normal form in which the inventory keeps it. Durable on return; the file is
-    replaced in one step and has mode 0600. Raises WrongUse.
+    ``dmi_url`` is stored in the inventory's normal form. Durable on return; the file is replaced atomically
+    and has mode 0600. Raises UsageError.
     """
     if not _CLIENT.fullmatch(client):
         raise UsageError(
@@ -89,12 +89,12 @@ def add(path: Path, client: str, role: Role, dmi_url: str | None = None) -> str:
 
 
 def listing(path: Path) -> list[Client]:
-    """The clients of the file in the order they were added, one for each token. Raises WrongUse."""
+    """The clients of the file in the order they were added, one for each token. Raises UsageError."""
     return [Client(entry.client, entry.role, entry.dmi_url) for entry in _read(path)]
 
 
 def revoke(path: Path, client: str) -> int:
-    """Remove every token of ``client``; how many there were. Raises WrongUse."""
+    """Remove every token of ``client`` and return their number. Raises UsageError."""
     with _exclusive(path):
         entries = _read(path)
         kept = tuple(entry for entry in entries if entry.client != client)
@@ -104,9 +104,9 @@ def revoke(path: Path, client: str) -> int:
 
 
 class TokenTable:
-    """The tokens of a file, read again whenever the file changes.
+    """The tokens of a file, reloaded when the file changes.
 
-    A file that is missing or cannot be read lets nobody in.
+    While the file is missing or cannot be read, no token is valid.
     """
 
     def __init__(self, path: Path) -> None:
@@ -115,11 +115,11 @@ class TokenTable:
         self._clients: dict[str, Client] = {}
 
     def client_of(self, token: str) -> Client | None:
-        """Who holds ``token``; ``None`` when nobody does."""
-        self._follow()
+        """The client that holds ``token``; ``None`` if the token is not valid."""
+        self._reload_if_changed()
         return self._clients.get(_digest(token)) if len(token) <= _MAX_TOKEN else None
 
-    def _follow(self) -> None:
+    def _reload_if_changed(self) -> None:
         try:
             found = self._path.stat()
             seen = (found.st_mtime_ns, found.st_ino, found.st_size)
@@ -156,10 +156,12 @@ def _read(path: Path) -> tuple[_Entry, ...]:
     except OSError as error:
         raise UsageError(f"the tokens file {path} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        told = str(error)
+        fault = str(error)
         if isinstance(error, msgspec.ValidationError):
-            told = ": ".join(fault_of(error, text, _decoder))
-        raise UsageError(f"{path} is not a tokens file, as `datajobs token add` makes one: {told}") from error
+            fault = ": ".join(fault_of(error, text, _decoder))
+        raise UsageError(
+            f"{path} is not a tokens file, as `datajobs token add` makes one: {fault}"
+        ) from error
 
 
 def _write(path: Path, entries: tuple[_Entry, ...]) -> None:
@@ -183,7 +185,7 @@ def _write(path: Path, entries: tuple[_Entry, ...]) -> None:
 
 @contextlib.contextmanager
 def _exclusive(path: Path) -> Iterator[None]:
-    """One writer at a time, also across processes: two additions at once both stay."""
+    """Admit one writer at a time, also across processes, so that no concurrent addition is lost."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)

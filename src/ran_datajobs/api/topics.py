@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading a destination topic of the embedded bus; with Kafka, clients read Kafka itself."""
+"""Route that reads a destination topic of the embedded bus; with Kafka, clients read from Kafka."""
 
 from __future__ import annotations
 

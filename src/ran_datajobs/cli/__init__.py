@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands. The client's ones use the northbound API alone, like any rApp."""
+"""Commands. The client commands use only the northbound API, like any rApp."""

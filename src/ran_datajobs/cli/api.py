@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The northbound API over HTTP, as the commands use it."""
+"""HTTP client of the northbound API for the commands."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from ran_datajobs.model import Status, read_status
 
 JSON: Final = "application/json"
 SILENCE: Final = 60.0
-"""Seconds in which the service must send something."""
+"""Timeout in seconds of a read from the service."""
 
 RECONNECT_WITHIN: Final = 60.0
-"""Seconds in which a stream of events that broke must be taken up again."""
+"""Seconds within which a broken stream of events must be re-established."""
 
 _MAX_ANSWER: Final = 256 << 20
 _SHOWN_PROBLEMS: Final = 5
 _SHOWN_JOBS: Final = 5
 _BEGINNING: Final = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{0,35}")
-_NOT_NOW: Final = frozenset({429, 502, 503, 504})
+_BUSY: Final = frozenset({429, 502, 503, 504})
 
 
 class Api:
-    """One service. Every call opens a connection of its own.
+    """Client of one service. Every call opens a new connection.
 
-    A refusal (4xx) raises WrongUse with the service's own words; a service that is away, busy or broken
-    raises ServerUnreachable.
+    A client error (4xx) raises UsageError with the detail of the answer; a service that is unavailable or
+    busy, or that fails, raises ServerUnreachable.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -45,13 +45,13 @@ class Api:
         self._token = settings.token
 
     def get(self, path: str, **query: Any) -> Any:
-        """The JSON of a GET; parameters that are ``None`` are left out."""
+        """GET and return the JSON; parameters that are ``None`` are left out."""
         return self.call("GET", path, query=query)[1]
 
     def post(
         self, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, **query: Any
     ) -> Any:
-        """The JSON of the answer to a POST; ``None`` when it has no body."""
+        """POST and return the JSON of the answer; ``None`` if it has no body."""
         return self.call("POST", path, query=query, body=body, headers=headers)[1]
 
     def call(
@@ -63,13 +63,13 @@ class Api:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, Any]:
-        """Status and JSON of the answer."""
+        """Send a request and return the status and the JSON of the answer."""
         with self.open(method, path, query=query, body=body, headers=headers) as answer:
             data = _read(answer, self.server)
         return answer.status, (_json(data, self.server) if data else None)
 
     def fetch(self, path: str) -> bytes:
-        """The bytes of a GET, as they are."""
+        """GET and return the body unchanged."""
         with self.open("GET", path) as answer:
             return _read(answer, self.server)
 
@@ -83,7 +83,7 @@ class Api:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
-        """The answer as it comes in, once its status says that all is well."""
+        """Send a request and yield the answer, unread. Raises if its status is 400 or more."""
         sent = {"Accept": JSON, "User-Agent": "datajobs"} | dict(headers or {})
         if body:
             sent.setdefault("Content-Type", JSON)
@@ -124,10 +124,10 @@ class Api:
     def events(
         self, path: str, *, patience: float = RECONNECT_WITHIN
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Name and data of each event of a job, until the ``status`` event of its terminal status.
+        """Yield the name and data of each event of a job, up to the ``status`` event of its terminal status.
 
-        A stream that breaks is taken up where it broke. Raises ServerUnreachable when the service stays
-        away for ``patience`` seconds.
+        A broken stream resumes after the last event received. Raises ServerUnreachable when the service is
+        unavailable for ``patience`` seconds.
         """
         last_id: str | None = None
         lost_at: float | None = None
@@ -154,7 +154,7 @@ class Api:
 def _server_sent(
     answer: http.client.HTTPResponse, server: str
 ) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
-    """Name, id and data of each event (WHATWG HTML, server-sent events)."""
+    """Yield the name, id and data of each event (WHATWG HTML, server-sent events)."""
     fields: dict[str, str] = {}
     while True:
         try:
@@ -200,15 +200,15 @@ def _unreachable(server: str, error: Exception) -> ServerUnreachable:
 
 
 class Refused(UsageError):
-    """What the service says is wrong (RFC 9457). ``faults``: (place in the body, what is wrong with it)."""
+    """Problem that the service reports (RFC 9457). ``faults``: (pointer into the body, description)."""
 
     def __init__(self, detail: str, faults: Sequence[tuple[str, str]] = (), more: int = 0) -> None:
         self.faults = faults
         self.more = [f"and {more} more"] if more > 0 else []
-        told = [f"{pointer}: {fault}" for pointer, fault in faults]
-        if not (told and detail.startswith(told[0])):  # which is the first of them, and how many there are
-            told.insert(0, detail)
-        super().__init__("; ".join([*told, *self.more]))
+        messages = [f"{pointer}: {fault}" for pointer, fault in faults]
+        if not (messages and detail.startswith(messages[0])):  # else it repeats the first and counts them
+            messages.insert(0, detail)
+        super().__init__("; ".join([*messages, *self.more]))
 
 
 def _refusal(status: int, body: bytes, server: str) -> DataJobsError:
@@ -222,15 +222,15 @@ def _refusal(status: int, body: bytes, server: str) -> DataJobsError:
         refused = Refused(f"{server} answered {status}")
     if status in (401, 403):
         return UsageError(f"{refused} (a token comes from DATAJOBS_TOKEN or DATAJOBS_TOKEN_FILE)")
-    if status in _NOT_NOW or status >= 500:
+    if status in _BUSY or status >= 500:
         return ServerUnreachable(f"{server} cannot do that now: {refused}")
     return refused
 
 
 def job_id_of(api: Api, text: str) -> str:
-    """The whole id of the job that a person means by its id, its address, or the beginning of an id.
+    """Return the full id of the job that ``text`` identifies: an id, its address, or the beginning of an id.
 
-    Raises WrongUse when that is no id, no job's, or that of several jobs.
+    Raises UsageError when ``text`` is not an id, or matches no job or several.
     """
     given = text.rstrip("/").rpartition("/")[2]
     with contextlib.suppress(ValueError):
@@ -250,5 +250,5 @@ def job_id_of(api: Api, text: str) -> str:
 
 
 def exit_status(job: Mapping[str, Any]) -> int:
-    """0 for a finished job, 1 for one that ended otherwise."""
+    """0 for a finished job, else 1."""
     return 0 if read_status(job.get("status")) is Status.FINISHED else 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operations of a job that did not succeed, grouped by reason and explained."""
+"""Operations of a job that did not succeed, grouped by reason and explained."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ran_datajobs.reasons import explanation_of
 NDJSON: Final = "application/x-ndjson"
 
 _COUNTED_UP_TO: Final = 10_000
-"""Failures of a job that :func:`in_brief` reads; of more it names the command that groups them."""
+"""Maximum failures that :func:`in_brief` reads; above it, it names the command that groups them."""
 
 _SHOWN: Final = 5
 
 
 class Cause(Struct):
-    """The operations with one reason: how many in which state, and each as the line that came."""
+    """Operations with one reason: their number per state, and the line of JSON of each."""
 
     reason: str
     states: Counter[str]
@@ -34,18 +34,18 @@ class Cause(Struct):
 
 
 def failures(api: Api, job_id: str) -> Iterator[bytes]:
-    """The operations that did not succeed, one JSON document each, as they come in."""
+    """Yield the operations that did not succeed, one JSON document each, as they arrive."""
     return outcomes(api, paths.fill(paths.FAILURES, job_id=job_id))
 
 
 def outcomes(api: Api, path: str, **query: Any) -> Iterator[bytes]:
-    """What ``path`` lists, one JSON document each, as they come in."""
+    """Yield the operations that ``path`` lists, one JSON document each, as they arrive."""
     with api.open("GET", path, query=query, headers={"Accept": NDJSON}) as answer:
         yield from (line for line in answer if line.strip())
 
 
 def by_reason(lines: Iterable[bytes]) -> list[Cause]:
-    """The causes of failures, the most frequent first."""
+    """Group failures by reason, the most frequent first."""
     causes: dict[str, Cause] = {}
     for line in lines:
         failure = json.loads(line)
@@ -57,7 +57,7 @@ def by_reason(lines: Iterable[bytes]) -> list[Cause]:
 
 
 def show_causes(causes: Sequence[Cause]) -> None:
-    """Each reason with what it means and what to do, and below it its operations."""
+    """Print each reason with its meaning and advice, followed by a table of its operations."""
     out = formatting.console()
     if not causes:
         out.print("no operation has failed")
@@ -84,9 +84,9 @@ def show_causes(causes: Sequence[Cause]) -> None:
 
 
 def in_brief(api: Api, job: Mapping[str, Any]) -> list[str]:
-    """One line for each of the most frequent reasons of a job's failures; none where all went well.
+    """One line for each of the most frequent reasons of a job's failures; none if nothing failed.
 
-    A service that cannot read its result objects answers all the same how the job stands: one line says so.
+    When the service cannot read its result objects, one line says so.
     """
     counts = job["operations"]
     failed = counts["total"] - counts["succeeded"] - counts["pending"]

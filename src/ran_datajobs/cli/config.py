@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``config``: the settings in effect."""
+"""``config``: show the effective settings."""
 
 from __future__ import annotations
 

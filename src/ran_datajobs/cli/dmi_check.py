@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dmi-check``: which promises of the contract between NCMP and a DMI plugin hold."""
+"""``dmi-check``: check whether a DMI plugin keeps its contract with NCMP."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ran_datajobs.dmi.conformance.trial import Subject
 
 PRODUCER = "dmi-check"
-"""Stands for the data producer when none is named."""
+"""Data producer id if none is given."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -73,7 +73,7 @@ def dmi_check(
 
 
 def _slashed(fdn: str) -> str:
-    """The FDN with its leading slash, in the spelling that every plugin reads."""
+    """The FDN with a leading slash, in the spelling that every plugin accepts."""
     from ran_datajobs.nrm import fdn as names
 
     try:
@@ -100,7 +100,7 @@ async def _checked(url: str, subject: Subject, bus: str, settings: Settings) -> 
 
 @contextlib.asynccontextmanager
 async def _topics(bus: str, settings: Settings) -> AsyncIterator[Topics | None]:
-    """Where what the plugin publishes is read; None without a bus. Raises BusUnavailable."""
+    """Yield the reader of the plugin's messages; None without a bus. Raises BusUnavailable."""
     from ran_datajobs.dmi.conformance.bus import StandIn, TopicsOfBus
 
     if not bus:
@@ -118,7 +118,7 @@ async def _topics(bus: str, settings: Settings) -> AsyncIterator[Topics | None]:
 
 
 def _listening(address: str) -> tuple[str, int]:
-    """Host and port of the address at which the plugin believes its service."""
+    """Host and port of the address to which the plugin publishes."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON files that a person hands in: read, checked, and faults in them told by line and column.
+"""Read and check JSON files of the user; report faults in them by line and column.
 
-A file may have hundreds of megabytes: while all is well it is looked at once, and nothing of it is built.
+A file may have hundreds of megabytes: a valid one is scanned once, and no objects are built from it.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ _NEEDED: Final = {
     "trailing comma in object": "a name in double quotes behind the comma, or no comma",
     "expected '\"'": "a name in double quotes",
 }
-"""What is needed where msgspec says this of a fault."""
+"""Expected input for each error text of msgspec."""
 
 
 class Document:
-    """A file that is JSON: its ``name`` in messages, and its ``body``."""
+    """A JSON file: its ``name`` for messages, and its ``body``."""
 
     def __init__(self, name: str, body: bytes) -> None:
         self.name = name
@@ -59,14 +59,14 @@ class Document:
 
     @contextlib.contextmanager
     def located(self) -> Iterator[None]:
-        """Have what the service refuses in the block told with its place in the file."""
+        """Add the position in the file to the faults that the service reports in the block."""
         try:
             yield
         except Refused as error:
             if not any(pointer.startswith("#") for pointer, _ in error.faults):
                 raise
-            told = [f"{self._place(pointer)}{pointer}: {fault}" for pointer, fault in error.faults]
-            raise UsageError(*told, *error.more) from error
+            messages = [f"{self._place(pointer)}{pointer}: {fault}" for pointer, fault in error.faults]
+            raise UsageError(*messages, *error.more) from error
 
     def _place(self, pointer: str) -> str:
         if not pointer.startswith("#"):
@@ -75,7 +75,7 @@ class Document:
 
 
 def read_document(file: str) -> Document:
-    """A file, or standard input for ``-``. Raises WrongUse when it cannot be read or is no JSON text."""
+    """Read a file, or standard input for ``-``. Raises UsageError when it is unreadable or not JSON."""
     name = _STDIN if file == "-" else file
     body = _read(file)
     try:
@@ -91,7 +91,7 @@ def read_document(file: str) -> Document:
         at, what = fault(text, str(error))
         raise UsageError(f"{position(name, text, at)}: {what}") from error
     except RecursionError:
-        pass  # the service says how deep is too deep
+        pass  # the service checks the depth
     return Document(name, text)
 
 
@@ -116,7 +116,7 @@ def position(name: str, text: bytes, at: int) -> str:
 
 
 def fault(text: bytes, error: str) -> tuple[int, str]:
-    """Where and why ``text`` is no JSON, of which msgspec said ``error``."""
+    """Return the offset and a description of the fault that msgspec reported as ``error``."""
     found = _AT_BYTE.match(error)
     if (found is None or "escape" in error or "surrogate" in error) and (
         half := half_of_a_pair(text)
@@ -145,10 +145,10 @@ def _got(text: bytes, at: int) -> str:
 
 
 def offset_of(text: bytes, pointer: str) -> int:
-    """The byte where the value begins that a JSON pointer names, or the nearest one around it that is there.
+    """Offset of the value that a JSON pointer names, or of its innermost enclosing value that exists.
 
-    Names count as the service reads them: blanks around them and their case do not matter, and of two the
-    last is meant.
+    Names match as in the service: surrounding blanks and case are ignored, and the last of two equal names
+    is used.
     """
     start = _after(_BLANKS, text, 0)
     value = text

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the shell says of the machine, where it is not meant for this program and what it starts."""
+"""Correct environment variables that do not suit this program and its child processes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
 
 
 def speak_utf_8() -> None:
-    """Begin anew in Python's UTF-8 mode where the locale knows ASCII alone: names, files and what others have
-    written are UTF-8 all the same."""
+    """Restart in Python's UTF-8 mode if the locale is ASCII, since file names and file contents are UTF-8."""
     if sys.getfilesystemencoding() == "ascii" and not sys.flags.ignore_environment:
         os.environ["PYTHONUTF8"] = "1"
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - this program
 
 
 def keep_loopback_direct() -> None:
-    """Let no call to this machine go through a proxy, whoever makes it."""
+    """Exclude loopback addresses from proxies, for this process and its children."""
     if not any(os.environ.get(name) or os.environ.get(name.upper()) for name in _PROXIES):
         return
     upper, lower = os.environ.get("NO_PROXY"), os.environ.get("no_proxy")

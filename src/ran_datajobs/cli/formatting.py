@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people see: tables, and a job in words. What comes from outside loses its control characters."""
+"""Output for people: tables and descriptions of jobs. Control characters of external text are replaced."""
 
 from __future__ import annotations
 
@@ -25,42 +25,42 @@ _COLOURS = {
     Status.RUNNING: "cyan",
 }
 _COLUMNS: Final = 80
-"""Of an output that is no terminal; COLUMNS in the environment says otherwise."""
+"""Width of an output that is not a terminal, unless COLUMNS is set in the environment."""
 
 _GAP: Final = "  "
 _NAMES: Final = 12
-"""Columns of the names before values."""
+"""Width in columns of the names before values."""
 
 _SAMPLE: Final = 1000
-"""So many rows decide on the widths of a table."""
+"""Number of rows from which the column widths of a table are computed."""
 
 _MOST_LINES: Final = 10
-"""Of a cell in a table."""
+"""Maximum lines of a cell in a table."""
 
 _COUNTED = ("succeeded", "failed", "unmatched", "notStarted", "unknown", "pending")
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Standard output, or standard error. Where it is no terminal, lines are not folded."""
+    """Console on standard output or standard error. Without a terminal, lines are not folded."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(file=stream, soft_wrap=not stream.isatty(), highlight=False)
 
 
 def json_line(value: Any) -> None:
-    """One JSON document on one line of standard output."""
+    """Write a JSON document as one line to standard output."""
     ascii_only = sys.stdout.encoding.lower() != "utf-8"
     sys.stdout.write(json.dumps(value, ensure_ascii=ascii_only, separators=(",", ":")) + "\n")
     sys.stdout.flush()
 
 
 def clean(value: object) -> str:
-    """``value`` as text that cannot steer a terminal."""
+    """``value`` as text without control characters for a terminal."""
     text = "" if value is None else str(value)
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def in_words(status: object) -> str:
-    """A status as people read it: ``FINSHED`` and ``FINISHED`` are "finished"."""
+    """A status in words: ``FINSHED`` and ``FINISHED`` are "finished"."""
     known = read_status(status)
     return clean(status) if known is None else known.value.lower().replace("_", " ")
 
@@ -93,7 +93,7 @@ def _plural(count: Any, noun: str) -> str:
 
 
 def room(out: Console) -> int:
-    """How many columns a line has."""
+    """Number of columns of a line."""
     if out.file.isatty():
         return out.width
     columns = os.environ.get("COLUMNS", "")
@@ -101,7 +101,7 @@ def room(out: Console) -> int:
 
 
 def paragraph(text: Text | str, out: Console | None = None, *, indent: int = 0) -> None:
-    """A text on lines that fit the output, standard output if none is given; all but the first indented."""
+    """Print a text in lines that fit the output (default: standard output), all but the first indented."""
     out = out or console()
     text = text if isinstance(text, Text) else Text(text)
     first, *others = _wrapped(text, room(out), out, indent=indent)
@@ -111,7 +111,7 @@ def paragraph(text: Text | str, out: Console | None = None, *, indent: int = 0) 
 
 
 def entries(named: Iterable[tuple[str, object]]) -> None:
-    """Values, each behind its name; those that are ``None`` or empty are left out."""
+    """Print values, each after its name; those that are ``None`` or empty are left out."""
     for name, value in named:
         if value not in (None, ""):
             paragraph(Text(f"{name:<{_NAMES}}", style="bold") + _cell(value), indent=_NAMES)
@@ -124,10 +124,10 @@ def table(
     whole: Sequence[str] = (),
     lines: int = _MOST_LINES,
 ) -> None:
-    """A table on standard output, as wide as that at most.
+    """Print a table on standard output, at most as wide as that.
 
-    A cell that is too long goes on below, for up to ``lines`` lines, and ends with an ellipsis where
-    something is left out. Those of the columns in ``whole`` are neither wrapped nor cut.
+    A cell that is too long is wrapped to at most ``lines`` lines and ends with an ellipsis if text is left
+    out. Cells of the columns in ``whole`` are neither wrapped nor cut.
     """
     out = console()
     heading = [Text(column, style="bold") for column in columns]
@@ -153,7 +153,7 @@ def _cell(value: object) -> Text:
 
 
 def _widths(rows: Sequence[Sequence[Text]], fixed: Sequence[bool], room: int) -> list[int]:
-    """What each column needs; where that is more than ``room``, the widest give way."""
+    """Width of each column; if the total exceeds ``room``, the widest are reduced."""
     widths = [min(max(cell.cell_len for cell in column), room) for column in zip(*rows, strict=True)]
     excess = sum(widths) + len(_GAP) * (len(widths) - 1) - room
     for _ in range(excess):
@@ -163,8 +163,8 @@ def _widths(rows: Sequence[Sequence[Text]], fixed: Sequence[bool], room: int) ->
 
 
 def _wrapped(text: Text, width: int, out: Console, *, indent: int = 0, most: int | None = None) -> list[Text]:
-    """``text`` in lines of at most ``width`` columns, those behind the first shorter by ``indent``; at most
-    ``most``."""
+    """At most ``most`` lines of ``text``, each at most ``width`` columns, all but the first shorter by
+    ``indent``."""
     if text.cell_len <= width:
         return [text]
     kept = text if most is None else text[: width * most + 1]
@@ -182,7 +182,7 @@ def _wrapped(text: Text, width: int, out: Console, *, indent: int = 0, most: int
 
 
 def job_list(jobs: Sequence[Mapping[str, Any]]) -> None:
-    """Jobs, each with its whole id."""
+    """Print a table of jobs, each with its full id."""
     table(
         ("JOB", "NAME", "TYPE", "STATUS", "OPS", "AGE"),
         (
@@ -202,13 +202,13 @@ def job_list(jobs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def delivery_in_words(job: Mapping[str, Any]) -> str:
-    """How the delivery of a job's results stands, and why it waits or has failed."""
+    """State of the delivery of a job's results, and why it waits or has failed."""
     state, detail = in_words(job["deliveryState"]).lower(), job.get("deliveryDetail")
     return f"{state}: {detail}" if detail else state
 
 
 def waits_in_words(job: Mapping[str, Any]) -> str:
-    """What a job waits for, why, since when and until when; empty when it waits for nothing."""
+    """What a job waits for, why, since when and until when; empty if it does not wait."""
     waiting = job.get("waitingFor")
     if not waiting:
         return ""
@@ -228,7 +228,7 @@ def _status_and_progress(job: Mapping[str, Any]) -> Text:
 
 
 def cancelled_in_words(job: Mapping[str, Any]) -> str:
-    """When a job was cancelled, and how much its plugins did afterwards; empty when it was not."""
+    """When a job was cancelled and how many operations ended afterwards; empty if it was not cancelled."""
     if "cancelledAt" not in job:
         return ""
     count = job.get("endedAfterCancel", 0)
@@ -244,7 +244,7 @@ def _age(created: str) -> str:
 
 
 def job(job: Mapping[str, Any], causes: Sequence[str] = ()) -> None:
-    """One job, all that is known of it; ``causes``: a line for each reason why operations failed."""
+    """Print all fields of one job; ``causes``: a line for each reason of failed operations."""
     subs = ", ".join(f"{n} {in_words(status)}" for status, n in job["subJobs"].items()) or "none"
     lines: list[tuple[str, object]] = [
         ("Job", job["jobId"]),

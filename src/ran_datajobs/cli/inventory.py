@@ -53,7 +53,7 @@ def load(
 
 
 def register(api: Api, body: bytes) -> list[dict[str, Any]]:
-    """Register; the entries that were not taken."""
+    """Register CM handles. Returns the entries that were refused."""
     from ran_datajobs.api import paths
 
     answer = api.post(paths.INVENTORY, body) or {}

@@ -206,9 +206,9 @@ def _show_accepted(settings: Settings, accepted: dict[str, Any]) -> None:
 def _show_ignored(settings: Settings, answer: dict[str, Any]) -> None:
     from ran_datajobs.cli import formatting
 
-    if settings.output != "json" and (told := formatting.ignored_in_words(answer)):
+    if settings.output != "json" and (ignored := formatting.ignored_in_words(answer)):
         formatting.paragraph(
-            f"These keys mean nothing here and were ignored: {told}", formatting.console(stderr=True)
+            f"These keys mean nothing here and were ignored: {ignored}", formatting.console(stderr=True)
         )
 
 

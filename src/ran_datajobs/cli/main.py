@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``datajobs``: the list of commands, and how errors become one line and an exit status.
+"""``datajobs``: all commands, and the mapping of errors to one line and an exit status.
 
 0 done · 1 the job did not finish well · 2 wrong use · 3 the service cannot be reached · 4 the output cannot
 be written.
@@ -27,7 +27,7 @@ INTERRUPTED = 130
 
 
 def build() -> typer.Typer:
-    """All commands."""
+    """Create the application with all commands."""
     from ran_datajobs.cli import (
         config,
         dmi_check,
@@ -56,7 +56,7 @@ def build() -> typer.Typer:
     @app.callback()
     def root(
         version: Annotated[
-            bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_tell_version)
+            bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_print_version)
         ] = False,
     ) -> None:
         """The options before any command."""
@@ -78,14 +78,14 @@ def build() -> typer.Typer:
     return app
 
 
-def _tell_version(asked: bool) -> None:
+def _print_version(asked: bool) -> None:
     if asked:
         typer.echo(f"datajobs {metadata.version('ran-datajobs')}")
         raise typer.Exit
 
 
 def main() -> NoReturn:
-    """Run the command that the arguments name, and end the process with its status."""
+    """Run the command that the arguments name and end the process with its exit status."""
     environment.speak_utf_8()
     environment.keep_loopback_direct()
     raise_limit()
@@ -103,12 +103,12 @@ def _status() -> int:
         return end.code if isinstance(end.code, int) else DONE
     except DataJobsError as error:
         for text in error.args if isinstance(error, UsageError) else (error,):
-            _complain(str(text))
+            _print_error(str(text))
         return UNREACHABLE if error.retry_helps else WRONG_USE
     except KeyboardInterrupt:
         return INTERRUPTED
     except streams.OutputFailed as error:
-        _complain(str(error))
+        _print_error(str(error))
         return UNWRITABLE
     except streams.PipeClosed:
         return DONE
@@ -116,16 +116,16 @@ def _status() -> int:
 
 
 def _leave(status: int) -> NoReturn:
-    """End the process without tearing the interpreter down.
+    """End the process without finalizing the interpreter.
 
-    A thread of the HTTP server's runtime outlives the server; when it asks for the interpreter during the
-    teardown, CPython before 3.14 ends the thread through Rust frames, and that aborts the process.
+    A thread of the HTTP server's runtime outlives the server; when it acquires the GIL during finalization,
+    CPython before 3.14 ends the thread through Rust frames, which aborts the process.
     """
     atexit._run_exitfuncs()
     sys.stderr.flush()
     os._exit(status)
 
 
-def _complain(text: str) -> None:
+def _print_error(text: str) -> None:
     line = " ".join(text.split())
     sys.stderr.write(f"datajobs: {''.join(c if c.isprintable() else '?' for c in line)}\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings as flags: a command names the settings it takes, and gets the effective ones."""
+"""Settings as flags: a command lists its settings and receives the effective values."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import typer
 from ran_datajobs.config import Declaration, Group, Kind, Settings, declarations, load
 
 CLIENT = (Group.CLIENT,)
-"""What every command takes that talks to a service."""
+"""Settings of every command that calls a service."""
 
 
 def takes_settings(
     *wanted: Group | str, **defaults: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the flags of the ``wanted`` settings (a group, or one by name).
+    """Add the flags of the ``wanted`` settings (groups, or settings by name) to a command.
 
-    The command's first parameter is called ``settings`` and gets all effective settings. ``defaults`` are
-    the command's own.
+    The command's first parameter is called ``settings`` and receives all effective settings. ``defaults``
+    override the defaults of the settings for this command.
     """
     taken = [
         about

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``request``, ``outcomes``, ``failures``: the operations of a data job, and what became of them."""
+"""``request``, ``outcomes``, ``failures``: the operations of a data job and their outcomes."""
 
 from __future__ import annotations
 
@@ -97,12 +97,12 @@ def outcomes(
         for line in found:
             formatting.json_line(json.loads(line))
     else:
-        told = map(json.loads, found)
+        decoded = map(json.loads, found)
         formatting.table(
             ("OPERATION", "STATE", "OP", "PATH", "VALUE", "REASON"),
             (
                 (each["operationId"], _state(each), each["op"], each["path"], _value_of(each), each["reason"])
-                for each in told
+                for each in decoded
             ),
         )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dmi`` and ``simulate``: what stands on the other side of the wire, the plugin and the network."""
+"""``dmi`` and ``simulate``: run the reference DMI plugin and the simulated network."""
 
 from __future__ import annotations
 
@@ -100,13 +100,13 @@ async def _dmi(settings: Settings) -> None:
 
 
 def _own_folder(settings: Settings) -> Path:
-    """The default data dir is a service's: the plugin has a folder in it."""
+    """Data dir of the plugin; a subfolder of the default one, since a service uses that itself."""
     own = settings.data_dir == default_data_dir(os.environ)
     return settings.data_dir / "plugin" if own else settings.data_dir
 
 
 def _element_of(settings: Settings, http: PeerHttp) -> ElementOf:
-    """ProvMnS servers where some are named, else a network in this process."""
+    """ProvMnS servers if any are configured, else a simulated network in this process."""
     from ran_datajobs.dmi.provmns.servers import (
         DATA_PRODUCER,
         EVERY,

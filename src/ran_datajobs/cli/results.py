@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``results``: print or keep what a data job brought back."""
+"""``results``: print or store the results of a data job."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def results(
         for response in responses(api, job, objects):
             formatting.json_line(response)
     else:
-        told = (each for body in _bodies(api, job, objects) for each in read_responses(body)[0])
-        formatting.table(("OPERATION", "STATE", "OP", "PATH", "OUTCOME"), map(_row, told))
+        found = (each for body in _bodies(api, job, objects) for each in read_responses(body)[0])
+        formatting.table(("OPERATION", "STATE", "OP", "PATH", "OUTCOME"), map(_row, found))
     if follow:
         raise typer.Exit(exit_status(job))
 
@@ -81,7 +81,7 @@ def bucket_of(job: dict[str, Any]) -> str:
 
 
 def manifest_objects(api: Api, job: dict[str, Any]) -> list[dict[str, Any]]:
-    """The entries of an ended job's manifest, in order."""
+    """Entries of the manifest of an ended job, in order."""
     from ran_datajobs.api import paths
 
     manifest = api.get(paths.fill(paths.BUCKET, bucket_id=bucket_of(job)), jobId=job["jobId"])
@@ -90,7 +90,7 @@ def manifest_objects(api: Api, job: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def responses(api: Api, job: dict[str, Any], objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The outcome of each operation; one object is held at a time. Plugins' own bodies have another shape."""
+    """Yield the outcome of each operation, one object in memory at a time. Skips plugins' own bodies."""
     for body in _bodies(api, job, objects):
         yield from json.loads(body)["responses"]
 
@@ -109,7 +109,7 @@ def _fetch(api: Api, bucket: str, entry: dict[str, Any]) -> bytes:
 
 
 def _keep(api: Api, folder: Path, bucket: str, entry: dict[str, Any]) -> int:
-    """Have an object as a file below ``folder``; its bytes."""
+    """Store an object as a file below ``folder``, unless it is there already. Returns its size in bytes."""
     key = PurePosixPath(entry["key"])
     if key.is_absolute() or not set(key.parts).isdisjoint({"..", "."}):
         raise UsageError(f"the manifest names an object that is no file name: {entry['key']!r}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``serve``: the service. One supervisor, the embedded PostgreSQL, and a process for each role."""
+"""``serve``: run the service with one supervisor, the embedded PostgreSQL and a process for each role."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from ran_datajobs.telemetry import Logger
 
 _COLLECT_AFTER: Final = (100_000, 50, 100)
-"""Objects after which Python looks for cycles. A worker has thousands of turns under way that all go on for a
-while: looking at them after every 700 new objects, the default, took a quarter of its time."""
+"""Thresholds of the garbage collector. A worker has thousands of long-lived tasks: traversing them after
+every 700 new objects, the default, took a quarter of its time."""
 
 _SWITCH_AFTER: Final = 0.0005
-"""Seconds after which a thread that plans or counts gives the interpreter to the event loop. A small job
-needs it some thirty times, and would wait 5 ms each time."""
+"""GIL switch interval in seconds, for the event loop while other threads plan or count. A small job needs the
+GIL about thirty times, and would wait 5 ms (the default) each time."""
 
 _M_MMAP_THRESHOLD: Final = -3
 _MAPPED_FROM: Final = 128 * 1024
-"""Bytes from which on what is allocated has pages of its own, which the system gets back. glibc starts with
-that, and raises it with every large object that is freed, to at most 32 MiB: the holes that such objects
-leave between small ones that stay made a quarter of what a worker needed for a plan of 1,000,000 operations
-(mallopt(3), M_MMAP_THRESHOLD)."""
+"""Size in bytes from which an allocation is mapped separately, so that freeing it returns it to the system.
+glibc starts with this value and raises it with every larger mapped object that is freed, to at most 32 MiB:
+fragmentation then made a quarter of the memory of a worker for a plan of 1,000,000 operations (mallopt(3),
+M_MMAP_THRESHOLD)."""
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add ``serve``, and the hidden commands that its processes run."""
+    """Add ``serve`` and the hidden commands of its processes."""
     app.command(rich_help_panel="Run")(serve)
     app.command("serve-api", hidden=True)(serve_api)
     app.command("serve-worker", hidden=True)(serve_worker)
@@ -106,7 +106,7 @@ def _run_role(role: Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None
 
     settings = load(os.environ)
     telemetry.configure(level=settings.log_level, form=settings.log_format)
-    gc.freeze()  # what was imported stays
+    gc.freeze()  # imported objects are permanent
     gc.set_threshold(*_COLLECT_AFTER)
     sys.setswitchinterval(_SWITCH_AFTER)
     with contextlib.suppress(AttributeError):  # another C library than glibc
@@ -125,7 +125,7 @@ async def _until_signalled(
 
 
 async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work`` until it ends or a signal says stop; then it is cancelled, and cleans up."""
+    """Run ``work`` until it ends or a stop signal arrives; then cancel it and wait for its clean-up."""
     from ran_datajobs.local.supervisor import signals_stop
 
     with signals_stop() as stop:

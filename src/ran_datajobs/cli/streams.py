@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Standard streams that may be closed, full, or read by nobody any more."""
+"""Standard streams that may be closed, full, or without a reader."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ESCAPED: Final = "datajobs-escaped"
 
 
 class OutputFailed(Exception):
-    """The output cannot be written: a full disk, a closed stream, a folder that is none."""
+    """The output cannot be written: a full disk, a closed stream, a path that is not a folder."""
 
 
 class PipeClosed(Exception):
@@ -24,18 +24,18 @@ class PipeClosed(Exception):
 
 
 def prepare() -> None:
-    """Let what goes wrong with standard output be told by :class:`OutputFailed` or :class:`PipeClosed`.
+    """Replace the standard streams: errors of standard output raise OutputFailed or PipeClosed.
 
-    What goes wrong with standard error is not told: there is nobody to tell. No file that is opened later
-    gets the number of a closed stream, here and in the processes that are started. A character that the
-    encoding lacks is written as JSON escapes it.
+    Errors of standard error are ignored. The descriptor of a closed stream is not reused for files opened
+    later, in this process or in its children. A character that the encoding lacks is written as a JSON
+    escape.
     """
     codecs.register_error(_ESCAPED, _escaped)
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number: this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest descriptor
     errors = sys.stderr
     if errors is None:
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
@@ -63,7 +63,7 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 
 class _Errors(io.FileIO):
     def write(self, data: Any) -> int:
-        """Write, or lose what cannot be written: the status of the command stays what it is."""
+        """Write, and ignore errors, so that they do not change the exit status of the command."""
         try:
             written = super().write(data)
         except OSError:
@@ -73,8 +73,8 @@ class _Errors(io.FileIO):
 
 class _Output(io.FileIO):
     def write(self, data: Any) -> int:
-        """Write, and wait while a pipe that does not block is full; after an error nothing more is tried, so
-        that the end of the process is quiet."""
+        """Write, waiting while a non-blocking pipe is full. After an error, later output is discarded, so
+        that the final flush raises nothing."""
         try:
             while (written := super().write(data)) is None:
                 select.select([], [self.fileno()], [])
@@ -88,17 +88,17 @@ class _Output(io.FileIO):
 
 
 class _Closed(io.RawIOBase):
-    _told = False
+    _raised = False
 
     def writable(self) -> bool:
-        """True: a write raises, so that it is not lost in silence."""
+        """True: the error is raised by the write."""
         return True
 
     def write(self, data: Any) -> int:
-        """Tell once that nothing can be written, so that the end of the process is quiet."""
-        if self._told:
+        """Raise OutputFailed once; discard later writes, so that the final flush raises nothing."""
+        if self._raised:
             return len(data)
-        self._told = True
+        self._raised = True
         raise OutputFailed("the output cannot be written: standard output is closed")
 
 

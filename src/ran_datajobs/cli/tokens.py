@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``token``: who may ask the service."""
+"""``token``: manage the access tokens of the clients of a service."""
 
 from __future__ import annotations
 

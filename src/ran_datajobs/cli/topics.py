@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``tail``: the messages of a topic, of the embedded bus or of Kafka."""
+"""``tail``: print the messages of a topic of the embedded bus or of Kafka."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _PAGE = 100
 _PAUSE = 0.5
 _QUIET = 5.0
-"""Seconds without a message after which a topic of Kafka counts as read to its end."""
+"""Seconds without a message after which a Kafka topic is considered read to its end."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -68,7 +68,7 @@ def _of_service(api: Api, topic: str, first: int, follow: bool) -> None:
 
 
 async def _of_kafka(settings: Settings, topic: str, first: int, follow: bool) -> None:
-    """Read as a consumer that nobody else is, and that remembers nothing."""
+    """Read with a unique consumer name and without stored offsets."""
     from ran_datajobs.cli.formatting import json_line
     from ran_datajobs.errors import BusUnavailable, ServerUnreachable, TopicRefused, UsageError
     from ran_datajobs.messaging.kafka import open_kafka
@@ -78,7 +78,7 @@ async def _of_kafka(settings: Settings, topic: str, first: int, follow: bool) ->
         async with open_kafka(
             settings.kafka_bootstrap or "", settings.kafka_properties, installation=me
         ) as bus:
-            with contextlib.suppress(TopicRefused):  # who may not write may read
+            with contextlib.suppress(TopicRefused):  # reading may be allowed where writing is not
                 if not await bus.topic_exists(topic):
                     raise UsageError(f"Kafka has no topic {topic!r}, or you may not read it")
             stream = cast("AsyncGenerator[list[Received], None]", bus.receive(topic, me))
@@ -98,7 +98,7 @@ async def _of_kafka(settings: Settings, topic: str, first: int, follow: bool) ->
 
 
 def _shown(received: Received) -> dict[str, Any]:
-    """A message as the service's API would show it."""
+    """A message in the shape of the service's API."""
     message = received.message
     try:
         value = json.loads(message.value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Following jobs: progress bars on a terminal, plain lines elsewhere, events as JSON lines on wish."""
+"""Follow jobs: progress bars on a terminal, plain lines elsewhere, or events as JSON lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STEP = 25  # per cent between two plain lines
 
 
 class Bars:
-    """Progress of jobs. Use as a context manager; without a terminal it writes a line now and then."""
+    """Progress of jobs, as a context manager. Without a terminal, one line per quarter of progress."""
 
     def __init__(self, out: Console | None = None) -> None:
         self._out = out or console()
@@ -45,7 +45,7 @@ class Bars:
             self._live.stop()
 
     def show(self, job_id: str, label: str, data: dict[str, Any]) -> None:
-        """Take in an event's data: a job, or its progress."""
+        """Show the data of an event: a job, or its progress."""
         counts = data.get("operations")
         if not isinstance(counts, dict) or "progressPercentage" not in data:
             return
@@ -65,7 +65,7 @@ class Bars:
 
 
 def follow(api: Api, job_id: str, *, label: str, bars: Bars | None) -> dict[str, Any]:
-    """Wait for the end of a job and return it. ``bars`` show it; without them each event is a JSON line."""
+    """Follow a job to its end and return it. Shows ``bars``; without them, each event is a JSON line."""
     ended: dict[str, Any] = {}
     for name, data in api.events(paths.fill(paths.EVENTS, job_id=job_id)):
         if bars is None:

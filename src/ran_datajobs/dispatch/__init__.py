@@ -1,32 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dispatch: one queue, one fence, one loop.
+"""Dispatch: the worker loop that claims due rows, leases them and runs them.
 
-The rows are the queue. A sub-job, and a data job for its own steps (plan, finish), is due at a time; a worker
-claims what is due, leases it under a token, and renews the leases of what it works on. Every write names the
-token: a worker that lost its lease changes nothing.
+The rows are the queue. Each sub-job, and each data job for its own steps (plan, finish), has a due time. A
+worker claims due rows, leases them under a fencing token, and renews the leases of the rows it works on.
+Every write names the token, so a worker that lost its lease changes nothing.
 
 ::
 
     worker ──claim──► steps      plan of a job: its sub-jobs, admitted and partly leased at once; finish of
            │                     a job: manifest, final status
-           ├────────► canceller  a cancelled job at a plugin that can be told of all of it by one call
+           ├────────► canceller  cancel of a whole job at a plugin by one call (``bulkCancel``)
            └────────► executor   one leased sub-job: start · track · collect · cancel · time out · probe
                           │
-                          └► transitions   what became of it, many in one transaction
+                          └► transitions   the new states, many in one transaction
 
-What it asks of the rows is :class:`~ran_datajobs.store.dispatch.DispatchStore`; time, chance, identifiers,
-sleep and threads come from :class:`~ran_datajobs.runtime.Runtime`.
+Dispatch accesses the rows through :class:`~ran_datajobs.store.dispatch.DispatchStore`. Time, random numbers,
+identifiers, sleep and threads come from :class:`~ran_datajobs.runtime.Runtime`.
 
-``limits`` bound what is under way at plugins; ``backoff`` is pure; an ``attempt`` is a leased sub-job in
-memory; ``news`` tells operators what happened.
+``limits`` bounds rows, memory and concurrent calls per plugin; ``backoff`` computes delays (pure); an
+``attempt`` is a leased sub-job in memory; ``news`` writes log events and metrics.
 
-One sub-job, from its admission to its settlement:
+The path of one sub-job from its admission to its settlement:
 
-1. ``PostgresDispatch._admit`` → ``sub_jobs.sql: admit``: WAITING → ADMITTED, where room is made
+1. ``PostgresDispatch._admit`` → ``sub_jobs.sql: admit``: WAITING → ADMITTED, when its lane has a free slot
 2. ``Worker._claim_sub_jobs`` → ``sub_jobs.sql: claim``: ADMITTED → STARTING, leased
-3. ``Worker._work_on``: runs the executor while the lease holds
+3. ``Worker._work_on``: runs the executor while the lease is valid
 4. ``Executor.run``: steps until the lease ends
-5. ``Executor._step``: chooses by the stage
+5. ``Executor._step``: selects the function for the stage
 6. ``Executor._start``: sends the create
 7. ``Executor._take``: records the answer, STARTING → TRACKING
 8. ``Executor._track``: polls

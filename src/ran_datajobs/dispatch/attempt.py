@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A leased sub-job while a worker works on it: what the row said, and what is known since."""
+"""A leased sub-job in the memory of its worker: the claimed row and the progress since."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ran_datajobs.store.sub_jobs import LEASE_SECONDS, Leased, LeasedSubJob
 
 
 class DispatchTimes(Struct, frozen=True):
-    """Time limits in seconds, where the registration of a plugin does not say otherwise."""
+    """Time limits in seconds. A plugin's registration may override ``give_up`` and ``sub_job_timeout``."""
 
     give_up: float = 120.0
     sub_job_timeout: float = 3600.0
@@ -26,11 +26,11 @@ class DispatchTimes(Struct, frozen=True):
 
 @dataclass(eq=False)
 class Attempt:
-    """A leased sub-job while this process works on it. Lost on a crash without harm.
+    """In-memory state of a leased sub-job. Lost on a crash without harm.
 
-    ``claimed_at``, ``valid_until``: on the clock of the executor; a renewal moves the second one.
-    ``creating``, ``cancelling``: its create, or its cancellation, is counted as under way. ``sent``: its
-    create may have been sent. ``told``: the terminal status that its plugin told this process.
+    ``claimed_at``, ``valid_until``: times on the executor's clock; a renewal extends ``valid_until``.
+    ``creating``, ``cancelling``: its create, or its cancellation, counts against the limits. ``sent``: its
+    create may have been sent. ``told``: the terminal status that its plugin reported to this process.
     """
 
     sub_job: LeasedSubJob
@@ -50,12 +50,12 @@ class Attempt:
 
     @property
     def never_sent(self) -> bool:
-        """True when the sub-job ends without a call: it was cancelled before."""
+        """True when the sub-job was cancelled before its start and ends without a call."""
         return self.sub_job.stage in (Stage.WAITING, Stage.ADMITTED)
 
     @property
     def leased(self) -> Leased:
-        """Names the row and its lease."""
+        """The identifiers of the row, and its lease."""
         sub_job = self.sub_job
         return Leased(sub_job.sub_job_id, sub_job.job_id, sub_job.lane_id, sub_job.lease)
 
@@ -66,17 +66,17 @@ class Attempt:
 
     @property
     def repeat_is_safe(self) -> bool:
-        """True where a second create does no harm."""
+        """True when a second create does no harm."""
         return self.sub_job.idempotent or self.is_read
 
     @property
     def unfinished(self) -> OperationState:
-        """What is known of an operation that was sent and has no outcome."""
+        """The state of an operation that was sent and has no outcome."""
         return OperationState.FAILED if self.is_read else OperationState.UNKNOWN
 
     @property
     def address(self) -> JobAddress:
-        """Names the data-producer job at its plugin."""
+        """The address of the data-producer job at its plugin."""
         sub_job = self.sub_job
         return JobAddress(
             str(sub_job.job_id),
@@ -88,7 +88,7 @@ class Attempt:
         )
 
     def profile(self, times: DispatchTimes) -> PluginProfile:
-        """The plugin, with the limits that hold for it."""
+        """The plugin's profile, with the time limits in effect for it."""
         sub_job = self.sub_job
         return PluginProfile(
             plugin_id=sub_job.plugin_id,
@@ -103,15 +103,15 @@ class Attempt:
         )
 
     async def wait_for_attention(self, seconds: float) -> None:
-        """Return when another process has changed the sub-job, or after so many seconds."""
+        """Return when another process has changed the sub-job, or after ``seconds``."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.attention.wait()
 
-    def failing_for(self, now: float, told: Status | None = None) -> float:
-        """Seconds since the first of the failed calls; a fetch (``told``) counts its own failures alone."""
+    def failing_for(self, now: float, reported: Status | None = None) -> float:
+        """Seconds since the first failed call; for a fetch (``reported``), since its own first failure."""
         known = self.sub_job.failing_for
-        if known is None or (told is not None and self.sub_job.told is None):
+        if known is None or (reported is not None and self.sub_job.told is None):
             return 0.0
         return known + now - self.claimed_at
 
@@ -120,7 +120,7 @@ class Attempt:
         return (self.sub_job.running_for or 0.0) + now - self.claimed_at
 
     def started(self, data_producer_job_id: str) -> None:
-        """The create is recorded: take over what the row says now."""
+        """Update the in-memory row after the create was recorded."""
         sub_job = self.sub_job
         self.sub_job = replace(
             sub_job,
@@ -135,5 +135,5 @@ class Attempt:
 
 
 def attempt_of(sub_job: LeasedSubJob, claimed_at: float) -> Attempt:
-    """An attempt at a sub-job that was leased by a claim sent at ``claimed_at``."""
+    """Return the attempt for a sub-job that was leased by a claim sent at ``claimed_at``."""
     return Attempt(sub_job, claimed_at, claimed_at + LEASE_SECONDS)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells each plugin that can cancel a whole job of it by one call: the rows of ``bulk_cancel`` that are due.
+"""Bulk cancel: one DELETE for a whole job to each plugin that offers it, for the due rows of ``bulk_cancel``.
 
-A plugin that refuses the call, or gives no answer within its time budget, is told of each sub-job by a DELETE
-of its own instead. Source: the southbound contract (``bulkCancel``).
+If a plugin refuses the call, or does not answer within its retry timeout, each sub-job is cancelled by a
+DELETE of its own instead. Source: the southbound contract (``bulkCancel``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ran_datajobs.telemetry import Event, Logger
 
 
 class Canceller:
-    """Works on leased rows of ``bulk_cancel``; one of these per worker, whose loop calls it."""
+    """Works on leased rows of ``bulk_cancel``. Each worker has one, and its loop calls it."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Canceller:
         reached: CheckpointHook = no_checkpoints,
     ) -> None:
         self.due: Callable[[str, float], None] = lambda _kind, _delay: None
-        """Gets what is due, and in how many seconds."""
+        """Called with the kind of row that is due, and in how many seconds."""
         self._store = store
         self._circuits = circuits
         self._limits = limits
@@ -50,20 +50,20 @@ class Canceller:
         self._leased: dict[asyncio.Task[None], LeasedCancel] = {}
 
     async def claim(self) -> None:
-        """Lease what is due, and begin to work on it. What a lost claim has leased is claimed anew when
-        that is void."""
+        """Lease due rows and start their calls. Rows leased by a claim whose answer was lost are claimed
+        again when their leases are void."""
         for each in await self._store.claim_cancels(self._runtime.new_id()):
-            task = asyncio.create_task(self._tell(each))
+            task = asyncio.create_task(self._cancel(each))
             self._leased[task] = each
             task.add_done_callback(lambda done: self._leased.pop(done, None))
 
     async def renew(self) -> None:
-        """Renew the leases of what is worked on now."""
+        """Renew the leases of the rows in progress."""
         if leased := list(self._leased.values()):
             await self._store.renew_cancels(leased)
 
     async def stop(self) -> None:
-        """Give back what is worked on: it is due at once, for another worker or the next start."""
+        """Stop the calls and make their rows due at once, for another worker or the next start."""
         leased = dict(self._leased)
         for task in leased:
             task.cancel()
@@ -71,10 +71,10 @@ class Canceller:
         for each in leased.values():
             await self._store.postpone_cancel(each, 0.0, failed=False)
 
-    async def _tell(self, leased: LeasedCancel) -> None:
-        """Call the plugin, and record its answer. What cannot be recorded is done again by a later claim."""
+    async def _cancel(self, leased: LeasedCancel) -> None:
+        """Call the plugin and record its answer. A failure is logged; a later claim repeats the call."""
         try:
-            await self._told(leased)
+            await self._call(leased)
         except Exception as error:
             expected = isinstance(error, DataJobsError) and error.retry_helps
             self._log.warning(
@@ -85,7 +85,7 @@ class Canceller:
                 exc_info=not expected,
             )
 
-    async def _told(self, leased: LeasedCancel) -> None:
+    async def _call(self, leased: LeasedCancel) -> None:
         give_up = self._times.give_up if leased.give_up is None else leased.give_up
         plugin = self._circuits.with_circuit_breaker(
             PluginProfile(leased.plugin_id, leased.url, leased.dialect)
@@ -95,18 +95,18 @@ class Canceller:
         await self._reached(Checkpoint.BULK_CANCEL_SENT)
         match answer:
             case CancelTaken():
-                await self._written(self._store.end_cancel(leased, refused=False), SUB_JOB, 0.0)
+                await self._record(self._store.end_cancel(leased, refused=False), SUB_JOB, 0.0)
             case NoAnswer(retry_after=asked) if leased.failing_for < give_up:
                 delay = until_next_call(leased.failing_for, self._runtime.random(), asked)
-                await self._written(self._store.postpone_cancel(leased, delay, failed=True), CANCEL, delay)
+                await self._record(self._store.postpone_cancel(leased, delay, failed=True), CANCEL, delay)
             case CannotCancel(cause=cause) | NoAnswer(cause=cause):
                 self._log.warning(
                     Event.BULK_CANCEL_REFUSED, job_id=str(leased.job_id), plugin=leased.url, cause=cause
                 )
-                await self._written(self._store.end_cancel(leased, refused=True), SUB_JOB, 0.0)
+                await self._record(self._store.end_cancel(leased, refused=True), SUB_JOB, 0.0)
             case _:
                 assert_never(answer)
 
-    async def _written(self, write: Awaitable[None], kind: str, delay: float) -> None:
+    async def _record(self, write: Awaitable[None], kind: str, delay: float) -> None:
         await write
         self.due(kind, delay)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Works on one leased sub-job: start it at its plugin, poll it, collect its result, cancel it, time it out.
+"""Executes one leased sub-job: start it at its plugin, poll it, collect its result, cancel it, time it out.
 
-One function per stage; each ends in a transition. What a plugin does wrong becomes an outcome. The rules for
-repeats are those of the southbound contract: polls and fetches are repeated inside a time budget; a create
-only where a second one does no harm. Nothing that is needed after a crash is kept in memory.
+One function per stage; each ends in a transition. A plugin's errors become outcomes. Retries follow the
+southbound contract: polls and fetches are retried until a timeout; a create only where a second one does no
+harm. Memory holds nothing that is needed after a crash.
 """
 
 from __future__ import annotations
@@ -56,25 +56,25 @@ from ran_datajobs.store.sub_jobs import (
 T = TypeVar("T")
 
 HOLD_FOR: Final = 1.0
-"""Maximum number of seconds that a lease is held until the next poll; a later one needs another claim."""
+"""Maximum delay in seconds for which a lease is held until the next poll; a later poll needs a new claim."""
 
 THREAD_OVER: Final = 1000
-"""Operations from which on outcomes are computed on a thread, so that the event loop goes on."""
+"""Number of operations above which outcomes are computed on a thread, to keep the event loop responsive."""
 
 LARGE_AT_ONCE: Final = 2
-"""Maximum number of such results processed at a time: threads compete with the event loop for the GIL."""
+"""Maximum number of such results processed concurrently: threads compete with the event loop for the GIL."""
 
 LEAST_PATIENCE: Final = 1.0
-"""Minimum number of seconds that a fetch may stand still, however little is left of its budget."""
+"""Minimum read timeout of a fetch in seconds, however little is left of its retry timeout."""
 
 KEPT_UP_TO: Final = 8192
-"""Maximum size, in bytes, of operations that are kept from the create to the result, to be read once."""
+"""Maximum size, in bytes, of operations that stay in memory from the create to the result."""
 
 _ERROR_LENGTH: Final = 2000
 
 
 class Executor:
-    """Works on leased sub-jobs; one of these per worker, safe for many attempts at once."""
+    """Executes leased sub-jobs. Each worker has one, which runs many attempts concurrently."""
 
     def __init__(
         self,
@@ -101,20 +101,20 @@ class Executor:
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     def listens_anew(self) -> None:
-        """The worker begins to take messages, or takes them again after an outage: reads wait from now on."""
+        """Restart the idle timeout of reads: from now on the worker can consume their messages (again)."""
         self._listening_since = self._runtime.now()
 
     async def run(self, attempt: Attempt) -> None:
         """Work until the lease ends. Raises Fenced when another worker has claimed the sub-job.
 
-        Where result objects cannot be written the row says so, and the step is taken again later. A read then
-        waits anew for messages: they could not be taken either.
+        If the object store is unavailable, the row records it and the step is retried later. The idle timeout
+        of reads then restarts: their messages could not be consumed either.
         """
         try:
             await self._run(attempt)
-        except StorageUnavailable as away:
+        except StorageUnavailable as error:
             self.listens_anew()
-            await self._store.wait_for_objects(attempt.leased, str(away)[:_ERROR_LENGTH])
+            await self._store.wait_for_objects(attempt.leased, str(error)[:_ERROR_LENGTH])
             delay = until_next_call(attempt.sub_job.no_objects_for or 0.0, self._runtime.random())
             await self._write(Postponement(attempt.leased, delay, attempt.sub_job.polls, told=attempt.told))
 
@@ -128,7 +128,7 @@ class Executor:
                 return
 
     async def _step(self, attempt: Attempt) -> float | None:
-        """One step; the seconds until the next one, or ``None`` when the lease has ended."""
+        """Run one step. Returns the seconds until the next one, or ``None`` when the lease has ended."""
         sub_job = attempt.sub_job
         match sub_job.stage:
             case Stage.WAITING | Stage.ADMITTED:
@@ -157,7 +157,7 @@ class Executor:
     async def _start(self, attempt: Attempt) -> float | None:
         """Send the create, unless an earlier one may have arrived and a second could do harm.
 
-        A create that is not sent before the lease is void counts as one that did not arrive.
+        A create that was not sent before the lease became void counts as not arrived.
         """
         lost = attempt.sub_job.was is not Stage.ADMITTED
         if lost and not attempt.repeat_is_safe:
@@ -174,8 +174,8 @@ class Executor:
         return await self._take(attempt, answer, lost=lost)
 
     async def _create(self, attempt: Attempt) -> CreateAnswer | None:
-        """The answer to the create; ``None``: it was not sent, since the worker is about to stop, or another
-        process has changed the row."""
+        """Send the create and return its answer; ``None``: it was not sent, because the worker is stopping
+        or another process has changed the row."""
         sub_job = attempt.sub_job
         async with self._limits.create(sub_job.plugin_id, sub_job.body_bytes):
             if self._stopping.is_set() or attempt.attention.is_set():  # it may have been cancelled
@@ -202,7 +202,7 @@ class Executor:
             return answer
 
     async def _take(self, attempt: Attempt, answer: CreateAnswer, *, lost: bool) -> float | None:
-        """Record what the create's answer says. ``lost``: an earlier create may have arrived."""
+        """Record the answer to the create. ``lost``: an earlier create may have arrived."""
         match answer:
             case Created(data_producer_job_id=producer_job):
                 if await self._write(Started(attempt.leased, producer_job)):
@@ -231,9 +231,9 @@ class Executor:
     # --- track and collect ---------------------------------------------------------------------------
 
     async def _track(self, attempt: Attempt) -> float | None:
-        """Ask the plugin for the status; a terminal one is followed by the result at once."""
+        """Poll the status; when it is terminal, collect the result at once."""
         async with self._limits.call(attempt.sub_job.plugin_id):
-            if attempt.attention.is_set():  # while it waited for its turn
+            if attempt.attention.is_set():  # while it waited for a slot
                 return 0.0
             answer = await self._plugin(attempt).status(attempt.address)
         match answer:
@@ -254,17 +254,17 @@ class Executor:
             case _:
                 assert_never(answer)
 
-    async def _collect(self, attempt: Attempt, told: Status) -> float | None:
-        attempt.told = told
+    async def _collect(self, attempt: Attempt, reported: Status) -> float | None:
+        attempt.told = reported
         async with self._limits.operations(attempt.sub_job.plugin_id, attempt.sub_job.body_bytes):
             if attempt.sub_job.operations <= THREAD_OVER:
-                return await self._fetch(attempt, told)
+                return await self._fetch(attempt, reported)
             async with self._large:
-                return await self._fetch(attempt, told)
+                return await self._fetch(attempt, reported)
 
-    async def _fetch(self, attempt: Attempt, told: Status) -> float | None:
+    async def _fetch(self, attempt: Attempt, reported: Status) -> float | None:
         """Fetch the result of a sub-job that is terminal at its plugin, and end the sub-job with it."""
-        left = attempt.profile(self._times).give_up - self._in_trouble_for(attempt, told)
+        left = attempt.profile(self._times).give_up - self._failing_for(attempt, reported)
         address = replace(attempt.address, patience=max(left, LEAST_PATIENCE))
         async with self._limits.call(attempt.sub_job.plugin_id):
             answer = await self._plugin(attempt).result(address)
@@ -272,34 +272,34 @@ class Executor:
         match answer:
             case OnTopic(topic=topic) if attempt.is_read:
                 delay = max(0.05, min(self._times.result_idle + 0.05, self._time_left(attempt)))
-                await self._write(Collecting(attempt.leased, topic, told, delay))
+                await self._write(Collecting(attempt.leased, topic, reported, delay))
                 await self._reached(Checkpoint.ARRIVAL_AWAITED)
                 return None
-            case Lost() if told is Status.CANCELLED:
-                outcome = outcomes.from_status(await self._operations(attempt), told)
+            case Lost() if reported is Status.CANCELLED:
+                outcome = outcomes.from_status(await self._operations(attempt), reported)
                 return await self._end(attempt, outcome)
             case Lost(cause=cause):
-                return await self._fetch_again(attempt, cause, None, told)
+                return await self._fetch_again(attempt, cause, None, reported)
             case NoAnswer(cause=cause, retry_after=asked):
-                return await self._fetch_again(attempt, cause, asked, told)
+                return await self._fetch_again(attempt, cause, asked, reported)
             case _:
-                return await self._end_with(attempt, answer, told)
+                return await self._end_with(attempt, answer, reported)
 
     async def _fetch_again(
-        self, attempt: Attempt, cause: str, asked: float | None, told: Status
+        self, attempt: Attempt, cause: str, asked: float | None, reported: Status
     ) -> float | None:
-        """The result could not be had: once more after a while, or the end. The plugin has told that it is
-        over, so the lane goes on."""
-        if not self._gave_up(attempt, told):
-            await self._postpone(attempt, cause, asked, told=told)
+        """Retry a failed fetch later, or end the sub-job after the retry timeout. The plugin has reported a
+        terminal status, so the lane continues."""
+        if not self._retries_over(attempt, reported):
+            await self._postpone(attempt, cause, asked, reported=reported)
             return None
         give_up = attempt.profile(self._times).give_up
         error = f"the plugin's result was not to be had within {give_up:g} s: {cause}"
-        outcome = outcomes.unreadable(await self._operations(attempt), error, told)
+        outcome = outcomes.unreadable(await self._operations(attempt), error, reported)
         return await self._end(attempt, outcome)
 
-    async def _end_with(self, attempt: Attempt, result: outcomes.Result, told: Status) -> float | None:
-        """End with what came; a body without outcomes is kept as it is."""
+    async def _end_with(self, attempt: Attempt, result: outcomes.Result, reported: Status) -> float | None:
+        """End the sub-job with the fetched result; a body without outcomes is stored unchanged."""
         sub_job = attempt.sub_job
         kept: tuple[Part, ...] = ()
         if isinstance(result, UnrecognisedResult | UnreadableBody):
@@ -312,7 +312,7 @@ class Executor:
             lambda: outcomes.of_result(
                 operations,
                 result,
-                told,
+                reported,
                 is_read=attempt.is_read,
                 cancel_asked=sub_job.job_cancel_asked,
                 kept_as=kept[0].key if kept else "",
@@ -321,10 +321,10 @@ class Executor:
         return await self._end(attempt, outcome, kept)
 
     async def _gather(self, attempt: Attempt) -> float | None:
-        """End a read whose messages are all in, or that has waited for more for long enough.
+        """End a read when all its messages have arrived, or after the idle timeout.
 
-        Only the time counts in which this worker could have taken messages: what was sent while the service
-        or its database was away comes afterwards.
+        Only time in which this worker could consume messages counts: messages sent while the service or its
+        database was unavailable arrive afterwards.
         """
         sub_job = attempt.sub_job
         arrived = await self._objects.arrived(sub_job.sub_job_id, sub_job.job_id, sub_job.result_total)
@@ -341,13 +341,13 @@ class Executor:
             attempt, outcomes.from_messages(await self._operations(attempt), states, arrived)
         )
 
-    # --- cancel, time-out, quarantine ----------------------------------------------------------------
+    # --- cancel, timeout, quarantine -----------------------------------------------------------------
 
     async def _cancel(self, attempt: Attempt) -> float | None:
-        """Tell the plugin once; how the sub-job ends is its status's word, as ever.
+        """Send the DELETE once; the status at the plugin determines how the sub-job ends.
 
-        A plugin that does not answer the DELETE within the budget counts as one that cannot cancel; its polls
-        then have a budget of their own.
+        A plugin that does not answer the DELETE within the retry timeout counts as one that cannot cancel;
+        the retry timeout of its polls starts then.
         """
         async with self._limits.delete(attempt.sub_job.plugin_id):
             answer = await self._plugin(attempt).cancel(attempt.address)
@@ -355,7 +355,7 @@ class Executor:
             case CancelTaken() | CannotCancel():
                 pass
             case NoAnswer(cause=cause, retry_after=asked):
-                if not self._gave_up(attempt):
+                if not self._retries_over(attempt):
                     await self._postpone(attempt, cause, asked)
                     return None
             case _:
@@ -371,9 +371,9 @@ class Executor:
         return 0.0
 
     async def _time_out(self, attempt: Attempt) -> float | None:
-        """Cancel once, then give up, unless it turns out to have ended: it may not have been polled for long.
+        """Cancel once and end the sub-job, unless a last poll shows that it has ended at the plugin.
 
-        Unless the plugin took the DELETE it may still be executing a write: that goes into quarantine.
+        Unless the plugin accepted the DELETE, it may still execute a write, which goes into quarantine.
         """
         plugin = self._plugin(attempt)
         if attempt.sub_job.stage is Stage.TRACKING:
@@ -392,7 +392,7 @@ class Executor:
         )
 
     async def _probe(self, attempt: Attempt) -> float | None:
-        """End the quarantine of a write once its plugin does not execute it any more, or its time is up."""
+        """End the quarantine of a write when its plugin no longer executes it, or its time is over."""
         sub_job = attempt.sub_job
         left = sub_job.quarantined_for or 0.0
         over = left <= 0
@@ -410,7 +410,7 @@ class Executor:
         await self._write(Postponement(attempt.leased, min(delay, left + 0.01), sub_job.polls))
         return None
 
-    # --- repeats and ends ----------------------------------------------------------------------------
+    # --- retries and ends ----------------------------------------------------------------------------
 
     async def _again(
         self,
@@ -421,11 +421,11 @@ class Executor:
         *,
         unsent: bool = False,
     ) -> float | None:
-        """A call failed: once more after a while, or the end where its time budget is used up.
+        """Retry a failed call later, or end the sub-job after the retry timeout.
 
-        ``unsent``: it was a create that did not arrive.
+        ``unsent``: the call was a create that did not arrive.
         """
-        if not self._gave_up(attempt):
+        if not self._retries_over(attempt):
             await self._postpone(attempt, cause, asked, unsent=unsent)
             return None
         return await self._end_all(
@@ -443,11 +443,11 @@ class Executor:
         asked: float | None,
         *,
         unsent: bool = False,
-        told: Status | None = None,
+        reported: Status | None = None,
     ) -> None:
-        trouble = self._in_trouble_for(attempt, told)
-        left = attempt.profile(self._times).give_up - trouble
-        delay = min(until_next_call(trouble, self._runtime.random(), asked), max(0.05, left))
+        failing_for = self._failing_for(attempt, reported)
+        left = attempt.profile(self._times).give_up - failing_for
+        delay = min(until_next_call(failing_for, self._runtime.random(), asked), max(0.05, left))
         if attempt.sub_job.stage in (Stage.TRACKING, Stage.COLLECTING):
             delay = min(delay, max(0.05, self._time_left(attempt)))
         await self._write(
@@ -457,13 +457,13 @@ class Executor:
                 attempt.sub_job.polls,
                 cause[:_ERROR_LENGTH],
                 unsent=unsent,
-                told=told,
+                told=reported,
                 trial=self._circuits.next_trial(attempt.sub_job.plugin_id),
             )
         )
 
     async def _end_unsent(self, attempt: Attempt) -> float | None:
-        """A cancel came before the start: no operation was sent."""
+        """End a sub-job that was cancelled before its start: no operation was sent."""
         outcome = outcomes.all_the_same(
             await self._operations(attempt),
             OperationState.NOT_STARTED,
@@ -524,7 +524,7 @@ class Executor:
             (error or outcome.error)[:_ERROR_LENGTH].replace("\0", " "),
             self._times.lane_quarantine if quarantine else 0.0,
             counts.succeeded
-            + (0 if error else counts.failed),  # an error is one of ours: nothing was executed
+            + (0 if error else counts.failed),  # an error of the service: nothing was executed
         )
         await self._write(Ended(settlement, (*written, *kept)))
         reasons: Counter[str] = Counter()
@@ -535,10 +535,10 @@ class Executor:
         return None
 
     async def _written(self, attempt: Attempt, outcome: Outcome) -> list[Part]:
-        """The objects that were written.
+        """Write the result objects and return them.
 
-        The answer to a create is known here alone: it is kept until the object store is back. Everything else
-        is found out anew.
+        The answer to a create exists only in memory, so the write is retried here until the object store is
+        available. In other stages the error is raised: a later step obtains the result again.
         """
         failures = 0
         while True:
@@ -551,20 +551,20 @@ class Executor:
                     beside_messages=attempt.is_read,
                     is_still_owner=lambda: self._store.is_leased(attempt.leased),
                 )
-            except StorageUnavailable as away:
+            except StorageUnavailable as error:
                 if attempt.sub_job.stage is not Stage.STARTING:
                     raise
-                await self._store.wait_for_objects(attempt.leased, str(away)[:_ERROR_LENGTH])
+                await self._store.wait_for_objects(attempt.leased, str(error)[:_ERROR_LENGTH])
             await self._runtime.sleep(until_next_call(float(failures), self._runtime.random()))
             failures += 1
 
-    # --- what is known of an attempt -----------------------------------------------------------------
+    # --- values of an attempt ------------------------------------------------------------------------
 
-    def _in_trouble_for(self, attempt: Attempt, told: Status | None = None) -> float:
-        return attempt.failing_for(self._runtime.now(), told)
+    def _failing_for(self, attempt: Attempt, reported: Status | None = None) -> float:
+        return attempt.failing_for(self._runtime.now(), reported)
 
-    def _gave_up(self, attempt: Attempt, told: Status | None = None) -> bool:
-        return self._in_trouble_for(attempt, told) >= attempt.profile(self._times).give_up
+    def _retries_over(self, attempt: Attempt, reported: Status | None = None) -> bool:
+        return self._failing_for(attempt, reported) >= attempt.profile(self._times).give_up
 
     def _time_left(self, attempt: Attempt) -> float:
         """Seconds until the sub-job times out."""
@@ -579,7 +579,7 @@ class Executor:
         return max(0.0, min(delay, self._time_left(attempt) + 0.01))
 
     async def _operations_array(self, attempt: Attempt) -> bytes:
-        """The operations as the JSON array that goes to the plugin."""
+        """The operations as the JSON array that is sent to the plugin."""
         if attempt.operations is not None:
             return attempt.operations
         body = attempt.sub_job.body

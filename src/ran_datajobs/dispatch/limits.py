@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one worker may have under way: sub-jobs in memory, bytes of operations, and calls of each plugin.
+"""Limits of one worker: sub-jobs in memory, bytes of operations, and concurrent calls per plugin.
 
-A claim takes no more than :meth:`DispatchLimits.room` says, so that what cannot be sent yet stays in the
-database, not marked as started. However many sub-jobs one plugin has, it gets at most as many places as it
-leaves free: one plugin gets half of all, two get a third each. Source: Choudhury and Hahne, "Dynamic Queue
-Length Thresholds for Shared-Memory Packet Switches", 1998.
+A claim takes no more rows than :meth:`DispatchLimits.room` returns, so that creates that cannot be sent yet
+stay in the database, not marked as started. A plugin may hold at most as many slots as are free: one busy
+plugin gets half of all slots, two get a third each. Source: Choudhury and Hahne, "Dynamic Queue Length
+Thresholds for Shared-Memory Packet Switches", 1998.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from ran_datajobs.store.room import BODY_BYTES, CREATES_PER_PLUGIN, ROWS
 from ran_datajobs.store.sub_jobs import Admitted, LeasedSubJob, PluginRoom, Room
 
 CALLS_PER_PLUGIN: Final = 64
-"""Maximum number of other calls that one worker has under way at one plugin, and of calls of any kind."""
+"""Maximum concurrent calls, per worker and plugin: creates, polls and fetches together; DELETEs apart."""
 
 CALLS_BESIDE_CREATES: Final = 2
-"""The same while more creates are due than may be sent: what was not sent yet goes before polls."""
+"""Maximum concurrent polls and fetches while more creates or DELETEs are due than may be sent."""
 
 DELETES_PER_PLUGIN: Final = 256
-"""Maximum number of sub-jobs to be cancelled at one plugin that one worker has leased. They and their calls
-have room of their own: nothing else stands before a DELETE."""
+"""Maximum number of sub-jobs to be cancelled, per worker and plugin. Their DELETEs have slots of their own,
+so they wait for no other call."""
 
 UNSENT: Final = 1000
-"""Maximum number of sub-jobs that one worker has leased to end them without a call: cancelled ones."""
+"""Maximum number of cancelled sub-jobs, per worker, that are leased to end without a call."""
 
 UNSENT_BESIDE_DELETES: Final = 32
-"""The same while more DELETEs are due than may be sent: what runs is stopped first."""
+"""The same while more DELETEs are due than may be sent: running sub-jobs are stopped first."""
 
 SMALL_PLANS: Final = 4
 LARGE_PLANS: Final = 1
 FINISHES: Final = 32
-"""Maximum number of steps of jobs that one worker has under way, of each kind."""
+"""Maximum concurrent steps of jobs per worker, of each kind."""
 
 
 class WeightedSemaphore:
-    """A counted semaphore whose shares may be larger than one. First come, first served."""
+    """A FIFO semaphore of which a caller may take several units at once."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -53,17 +53,17 @@ class WeightedSemaphore:
 
     @property
     def out(self) -> int:
-        """What is taken now."""
+        """Number of units taken."""
         return self._out
 
     def allow(self, capacity: int) -> None:
-        """Change the capacity; what is taken stays taken."""
+        """Change the capacity; units already taken stay taken."""
         self._capacity = capacity
         self._admit()
 
     @contextlib.asynccontextmanager
     async def take(self, share: int = 1) -> AsyncIterator[None]:
-        """Hold ``share`` while the block runs; a share above the capacity counts as the capacity."""
+        """Hold ``share`` units for the duration of the block; at most the capacity counts."""
         share = min(share, self._capacity)
         await self._acquire(share)
         try:
@@ -75,16 +75,16 @@ class WeightedSemaphore:
         if not self._waiting and self._out + share <= self._capacity:
             self._out += share
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((share, turn))
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((share, granted))
         try:
-            await turn
+            await granted
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if granted.done() and not granted.cancelled():
                 self._give_back(share)
             else:
-                with contextlib.suppress(ValueError):  # passed over already
-                    self._waiting.remove((share, turn))
+                with contextlib.suppress(ValueError):  # already removed by _admit
+                    self._waiting.remove((share, granted))
                 self._admit()
             raise
 
@@ -94,41 +94,41 @@ class WeightedSemaphore:
 
     def _admit(self) -> None:
         while self._waiting and self._out + self._waiting[0][0] <= self._capacity:
-            share, turn = self._waiting.popleft()
-            if not turn.done():
+            share, granted = self._waiting.popleft()
+            if not granted.done():
                 self._out += share
-                turn.set_result(None)
+                granted.set_result(None)
 
 
 class Places:
-    """Places for calls: first come, first served at one plugin, which gets at most as many as it leaves
-    free."""
+    """Slots for calls, shared by the plugins: FIFO within a plugin, which may hold at most as many slots as
+    are free."""
 
     def __init__(self, places: int, per_plugin: int) -> None:
         self._free = places
         self._per_plugin = per_plugin
         self._held: Counter[int] = Counter()
-        self._waiting: dict[int, deque[asyncio.Future[None]]] = {}  # the plugin that was served last is last
+        self._waiting: dict[int, deque[asyncio.Future[None]]] = {}  # ordered by the last admission
 
     @contextlib.asynccontextmanager
     async def take(self, plugin_id: int) -> AsyncIterator[None]:
-        """Hold a place while the block runs."""
+        """Hold a slot for the duration of the block."""
         if plugin_id not in self._waiting and self._admits(plugin_id):
             self._hold(plugin_id)
         else:
-            await self._turn(plugin_id)
+            await self._wait_for_slot(plugin_id)
         try:
             yield
         finally:
             self._give_back(plugin_id)
 
-    async def _turn(self, plugin_id: int) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(plugin_id, deque()).append(turn)
+    async def _wait_for_slot(self, plugin_id: int) -> None:
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(plugin_id, deque()).append(granted)
         try:
-            await turn
+            await granted
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if granted.done() and not granted.cancelled():
                 self._give_back(plugin_id)
             raise
 
@@ -148,22 +148,22 @@ class Places:
             pass
 
     def _admit(self, plugin_id: int) -> bool:
-        """Give a place to the one who has waited longest at a plugin, if it may have one more."""
-        turns = self._waiting[plugin_id]
-        while turns and turns[0].done():  # given up
-            turns.popleft()
-        admitted = bool(turns) and self._admits(plugin_id)
+        """Give a slot to the longest waiter of a plugin, if the plugin may hold one more."""
+        waiters = self._waiting[plugin_id]
+        while waiters and waiters[0].done():  # cancelled
+            waiters.popleft()
+        admitted = bool(waiters) and self._admits(plugin_id)
         if admitted:
             self._hold(plugin_id)
-            turns.popleft().set_result(None)
+            waiters.popleft().set_result(None)
             self._waiting[plugin_id] = self._waiting.pop(plugin_id)
-        if not turns:
+        if not waiters:
             del self._waiting[plugin_id]
         return admitted
 
 
-class _OfPlugin:
-    """What one plugin has under way in this worker."""
+class _PluginUsage:
+    """What one plugin uses of the limits of this worker."""
 
     def __init__(self, calls: int, size: int) -> None:
         self.rows = 0
@@ -175,7 +175,7 @@ class _OfPlugin:
 
 
 class DispatchLimits:
-    """Counts what one worker has under way: a leased sub-job from :meth:`add` to :meth:`remove`."""
+    """Counts the work in progress of one worker: a leased sub-job from :meth:`add` to :meth:`remove`."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class DispatchLimits:
         calls_per_plugin: int = CALLS_PER_PLUGIN,
         places: int | None = None,
     ) -> None:
-        """``places``: calls under way at all plugins together; default: what the system leaves for them."""
+        """``places``: maximum concurrent calls at all plugins; default: from the open file limit."""
         self._rows = rows
         self._body_bytes = body_bytes
         self._creates_per_plugin = creates_per_plugin
@@ -197,12 +197,12 @@ class DispatchLimits:
         self._bytes = WeightedSemaphore(body_bytes)
         self._places = Places(most_calls() if places is None else places, CALLS_PER_PLUGIN)
         self._deletes = Places(most_deletes() if places is None else places, CALLS_PER_PLUGIN)
-        self._plugins: dict[int, _OfPlugin] = {}
+        self._plugins: dict[int, _PluginUsage] = {}
         self._waiting: set[int] = set()  # plugins that have more creates due than may be sent
         self._deleting: set[int] = set()  # plugins that have more DELETEs due than may be sent
         self.jobs = {"small": 0, "large": 0, "finish": 0}
         self.freed: Callable[[], None] = lambda: None
-        """Called whenever something more may be claimed."""
+        """Called when more may be claimed."""
 
     def room(self) -> Room:
         """How much more may be claimed now."""
@@ -222,7 +222,7 @@ class DispatchLimits:
             unsent=max(0, (UNSENT_BESIDE_DELETES if self._deleting else UNSENT) - self._unsent),
         )
 
-    def _room_of(self, plugin_id: int, plugin: _OfPlugin, free: int) -> PluginRoom:
+    def _room_of(self, plugin_id: int, plugin: _PluginUsage, free: int) -> PluginRoom:
         fair = max(0, (free - plugin.rows) // 2 + 1) if free else 0
         creates = max(0, self._creates_per_plugin - plugin.creates)
         size = min(self._body_bytes - self._create_bytes, self._body_bytes // 2 - plugin.create_bytes)
@@ -240,7 +240,7 @@ class DispatchLimits:
         )
 
     def is_full(self) -> bool:
-        """True when something due may be left unclaimed for want of room."""
+        """True when a limit may keep due rows from being claimed."""
         free = max(0, self._rows - self._taken)
         if not free or self._create_bytes >= self._body_bytes or self._unsent >= UNSENT:
             return True
@@ -248,7 +248,7 @@ class DispatchLimits:
         return any(not (room.creates and room.calls and room.size and room.deletes) for room in rooms)
 
     def fitting(self, admitted: Iterable[Admitted]) -> list[Admitted]:
-        """Those of newly admitted sub-jobs, from the first on, for whose creates there is room."""
+        """Return those newly admitted sub-jobs, in order, whose creates fit into the limits."""
         room = self.room()
         rows, size = room.rows, room.size
         of_plugin: dict[int, list[int]] = {}
@@ -265,7 +265,7 @@ class DispatchLimits:
         return found
 
     def note(self, room: Room, claimed: Iterable[LeasedSubJob]) -> None:
-        """Note which plugins may have more creates or DELETEs due than a claim within ``room`` could take."""
+        """Record plugins that may have more creates or DELETEs due than a claim within ``room`` took."""
         creates: Counter[int] = Counter()
         deletes: Counter[int] = Counter()
         for each in claimed:
@@ -304,7 +304,7 @@ class DispatchLimits:
             self._of(plugin_id).deletes += 1
 
     def cancelled(self, plugin_id: int, *, unsent: bool) -> None:
-        """The DELETE was answered, or the sub-job that was not sent has ended."""
+        """Uncount a cancellation: its DELETE was answered, or the unsent sub-job has ended."""
         if unsent:
             self._unsent -= 1
         else:
@@ -312,7 +312,7 @@ class DispatchLimits:
         self.freed()
 
     def created(self, plugin_id: int, size: int) -> None:
-        """The create has its answer, or is not sent after all."""
+        """Uncount a create: it was answered, or is not sent after all."""
         plugin = self._of(plugin_id)
         plugin.creates -= 1
         plugin.create_bytes -= size
@@ -321,7 +321,7 @@ class DispatchLimits:
         self.freed()
 
     def remove(self, plugin_id: int) -> None:
-        """The worker has no lease of the sub-job any more."""
+        """Uncount a sub-job whose lease the worker no longer has."""
         plugin = self._of(plugin_id)
         plugin.rows -= 1
         self._taken -= 1
@@ -333,37 +333,37 @@ class DispatchLimits:
 
     @contextlib.asynccontextmanager
     async def call(self, plugin_id: int) -> AsyncIterator[None]:
-        """Hold a place for one call that is no create."""
+        """Hold a slot for one poll or fetch."""
         async with self._of(plugin_id).calls.take(), self._places.take(plugin_id):
             yield
 
     @contextlib.asynccontextmanager
     async def delete(self, plugin_id: int) -> AsyncIterator[None]:
-        """Hold a place for a DELETE. Other calls have no part in these places."""
+        """Hold a slot for a DELETE. Other calls do not use these slots."""
         async with self._deletes.take(plugin_id):
             yield
 
     @contextlib.asynccontextmanager
     async def create(self, plugin_id: int, size: int) -> AsyncIterator[None]:
-        """Hold a place for a create, and its operations in memory."""
+        """Hold a slot for a create, and the memory of its operations."""
         async with self.operations(plugin_id, size), self._places.take(plugin_id):
             yield
 
     @contextlib.asynccontextmanager
     async def operations(self, plugin_id: int, size: int) -> AsyncIterator[None]:
-        """Hold ``size`` bytes of operations in memory while the block runs. More than half of all count as
-        half: a plugin that does not answer leaves the others theirs."""
+        """Hold ``size`` bytes of operations in memory for the duration of the block. At most half of the
+        limit counts, so that an unresponsive plugin leaves the other half free."""
         size = min(size, self._body_bytes // 2)
         async with self._of(plugin_id).bytes.take(size), self._bytes.take(size):
             yield
 
-    def _of(self, plugin_id: int) -> _OfPlugin:
+    def _of(self, plugin_id: int) -> _PluginUsage:
         plugin = self._plugins.get(plugin_id)
         if plugin is None:
-            plugin = self._plugins[plugin_id] = _OfPlugin(self._calls_per_plugin, self._body_bytes // 2)
+            plugin = self._plugins[plugin_id] = _PluginUsage(self._calls_per_plugin, self._body_bytes // 2)
         return plugin
 
-    def _adjust(self, plugin_id: int, plugin: _OfPlugin) -> None:
+    def _adjust(self, plugin_id: int, plugin: _PluginUsage) -> None:
         full = plugin_id in self._waiting or plugin.creates >= self._creates_per_plugin
         full = full or plugin_id in self._deleting
         plugin.calls.allow(

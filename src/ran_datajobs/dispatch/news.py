@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker tells of dispatch: lines for operators, and figures. One method for each thing that happens.
+"""Log events and metrics of dispatch, one method per event.
 
-A dead plugin with thousands of sub-jobs says the same of each of them: what can happen that often goes
-through a :class:`~ran_datajobs.telemetry.Digest`.
+A dead plugin with thousands of sub-jobs causes the same event for each of them. Events that may be that
+frequent go through a :class:`~ran_datajobs.telemetry.Digest`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ran_datajobs.store.sub_jobs import LeasedSubJob, Settlement
 from ran_datajobs.telemetry import Digest, Event, Logger, Metrics
 
 OF_PLUGIN: Final = "PLUGIN"
-"""Stands for every reason that is a plugin's own word: of those there is no end."""
+"""Label of all reasons that plugins define themselves: their number is unbounded."""
 
 
 def reasons_of(responses: Iterable[Response]) -> Counter[str]:
-    """How many of the operations did not succeed, by reason."""
+    """Count the operations that did not succeed, by reason."""
     return Counter(_label(each.reason) for each in responses if each.state is not OperationState.SUCCEEDED)
 
 
@@ -32,7 +32,7 @@ def _label(reason: str) -> str:
 
 
 class DispatchNews:
-    """Tells what happened, once it is durable."""
+    """Logs and counts events after they are durable."""
 
     def __init__(self, log: Logger, digest: Digest | None = None, metrics: Metrics | None = None) -> None:
         self._log = log
@@ -42,7 +42,7 @@ class DispatchNews:
         self._shut_since: dict[int, float] = {}
 
     def planned(self, job: LeasedJob, sub_jobs: int, refused: Counter[Reason], seconds: float) -> None:
-        """A job was split; ``refused``: the operations that no sub-job gets, by reason."""
+        """Report that a job was split; ``refused``: the number of operations in no sub-job, by reason."""
         self._metrics.plan_seconds.observe(seconds)
         self._count_failures(
             OperationState.FAILED, Counter({reason.value: count for reason, count in refused.items()})
@@ -58,7 +58,7 @@ class DispatchNews:
     def ended(
         self, job: LeasedJob, status: Status, reason: str | None, counts: Counts, seconds: float
     ) -> None:
-        """A job is terminal, so many seconds after it was accepted."""
+        """Report that a job is terminal, ``seconds`` after it was accepted."""
         self._metrics.jobs_ended.labels(status.value).inc()
         self._log.info(
             Event.JOB_ENDED,
@@ -74,11 +74,11 @@ class DispatchNews:
         )
 
     def sub_job_ended(
-        self, sub_job: LeasedSubJob, counts: Counts, told: Counter[str], settled: Settlement
+        self, sub_job: LeasedSubJob, counts: Counts, reasons: Counter[str], settled: Settlement
     ) -> None:
-        """A sub-job is settled, and its lane in quarantine where the settlement says so.
+        """Report that a sub-job is settled, and its lane quarantined if the settlement says so.
 
-        ``told``: the reasons of what did not succeed."""
+        ``reasons``: the reasons of the operations that did not succeed."""
         for state, count in (
             (OperationState.SUCCEEDED, counts.succeeded),
             (OperationState.FAILED, counts.failed),
@@ -88,14 +88,14 @@ class DispatchNews:
             if count:
                 self._metrics.operations_ended.labels(state.value).inc(count)
         if failed := counts.total - counts.succeeded:
-            if untold := failed - told.total():  # of a read whose messages told the states alone
-                told[OF_PLUGIN] += max(0, untold)
-            self._count_reasons(told)
+            if without_reason := failed - reasons.total():  # a read whose messages carry states alone
+                reasons[OF_PLUGIN] += max(0, without_reason)
+            self._count_reasons(reasons)
             self.digest.warning(
                 Event.OPERATIONS_FAILED,
                 {"job_id": str(sub_job.job_id)},
                 sub_jobs=1,
-                reasons=told,
+                reasons=reasons,
                 cause=settled.error,
             )
         if settled.quarantine:
@@ -109,18 +109,18 @@ class DispatchNews:
             )
 
     def lane_reopened(self, sub_job: LeasedSubJob) -> None:
-        """A quarantine is over: the lane starts writes again."""
+        """Report that a quarantine has ended: the lane starts writes again."""
         self.digest.info(Event.LANE_REOPENED, {"plugin": sub_job.url}, lanes=1, lane_id=str(sub_job.lane_id))
 
     def lease_lost(self, kind: str) -> None:
-        """Another worker has claimed what this one worked on."""
+        """Report that another worker has claimed a row that this one worked on."""
         self._metrics.leases_lost.labels(kind).inc()
         self.digest.warning(Event.LEASES_LOST, {"kind": kind}, leases=1)
 
     def circuit_changed(
         self, plugin: PluginProfile, before: CircuitBreaker, after: CircuitBreaker, now: float
     ) -> None:
-        """A call of ``plugin`` had an answer, or none; ``now`` in seconds on any clock."""
+        """Report what a call of ``plugin`` changed in its circuit; ``now`` in seconds on any clock."""
         if not before.silent and after.silent:
             self._silent_since[plugin.plugin_id] = now
             self.digest.warning(Event.PLUGIN_SILENT, {"plugin": plugin.url}, cause=after.cause)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A data job's own two steps. Plan: split it by who owns each managed object, durably and repeatably. Finish:
-count, write the manifest, and only then show the final status."""
+"""The two steps of a data job. Plan: split it by the owner of each managed object, durably and repeatably.
+Finish: count the outcomes, write the manifest, then set the final status."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Planner:
         self._reached = reached
 
     async def plan(self, job: LeasedJob, token: UUID) -> list[LeasedSubJob]:
-        """Plan the job; of its sub-jobs those that this worker has leased under ``token`` in the same
-        transaction, and counted in the limits. Raises Fenced when the lease of the job is void."""
+        """Plan the job. Returns the sub-jobs that the same transaction leased to this worker under ``token``;
+        they are counted in the limits. Raises Fenced when the lease of the job is void."""
         begun = self._runtime.now()
         await self._index.catch_up()
         owners = self._index.snapshot()
@@ -78,7 +78,7 @@ class Planner:
         counted: list[Admitted] = []
 
         def choose(admitted: Sequence[Admitted]) -> Sequence[Admitted]:
-            """Those for whose creates there is room, counted; what was counted before is not any more."""
+            """Choose and count the sub-jobs whose creates fit; uncount those of an earlier try."""
             self._uncount(counted)
             counted.extend(self._limits.fitting(admitted))
             for each in counted:
@@ -102,7 +102,7 @@ class Planner:
 
 
 class Finisher:
-    """Makes jobs terminal once their last sub-job is settled. Doing it twice changes nothing."""
+    """Makes jobs terminal once their last sub-job is settled. Finishing a job twice changes nothing."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class Finisher:
         self._reached = reached
 
     async def finish(self, leased: LeasedJob) -> None:
-        """Finish the job; its lease ends. Raises Fenced when another worker has claimed it."""
+        """Finish the job and end its lease. Raises Fenced when another worker has claimed it."""
         facts = await self._store.finish_facts(leased.job_id)
         if facts is None or facts.job.status.terminal:
             await self._store.step_over(leased)
@@ -142,9 +142,9 @@ class Finisher:
             self._news.ended(leased, status, why(counts, status), counts, facts.seconds)
 
     async def _counts_by_operation(self, job: JobRow, listed: list[Part]) -> Counts:
-        """A read of several parts has succeeded when every part did: count operations, not parts.
+        """Count operations, not parts: a read of several parts succeeds only if every part does.
 
-        A failure in an object that was removed or spoilt counts as an operation that failed.
+        A failure in an object that was removed or corrupted counts as a failed operation.
         """
         failures = await load_failures(self._objects, job.results_bucket, listed)
         states = list(failures.states.values())
@@ -179,6 +179,6 @@ def _split(job: LeasedJob, owners: Owners) -> tuple[Plan, list[NewSubJob]]:
 
 
 def refusals(refused: Iterable[RejectedOperation]) -> Iterable[Response]:
-    """A response for every operation that no sub-job gets, in order."""
+    """Yield a failed response for every operation that is in no sub-job, in order."""
     for each in refused:
         yield from make_responses([each.operation], OperationState.FAILED, each.reason, each.detail)

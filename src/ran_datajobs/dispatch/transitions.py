@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one writer of transitions: what several executors decide goes into one transaction (group commit).
+"""The single writer of transitions, with group commit: many transitions go into one transaction.
 
-Each transition names the lease of its sub-job. It raises Fenced when another worker has claimed the sub-job
-since, and changes nothing then.
+Each transition names the lease of its sub-job. If another worker has claimed the sub-job since, the
+transition changes nothing and raises Fenced.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class TransitionWriter:
         *,
         due: Callable[[str, float], None] = lambda _kind, _delay: None,
     ) -> None:
-        """``due`` gets, after a commit, what is due (``sub_job`` or ``job``) and in how many seconds."""
+        """``due`` is called after a commit with a kind of row and the seconds until one is due."""
         self.due = due
         self.news = news
         self._store = store
@@ -44,7 +44,7 @@ class TransitionWriter:
     async def __call__(self, transition: Transition) -> bool:
         """Write ``transition``; True when another process changed the sub-job while it was leased.
 
-        While the store is away it is tried again. Raises Fenced when the lease is void.
+        Retries while the store is unavailable. Raises Fenced when the lease is void.
         """
         failures = 0
         while True:
@@ -60,7 +60,7 @@ class TransitionWriter:
             return attention
 
     async def begun(self, job_id: UUID) -> None:
-        """Record that a create of the job is being sent: it is RUNNING now. Raises StoreUnavailable."""
+        """Set the job to RUNNING when a create of it is being sent. Raises StoreUnavailable."""
         await self._begun(job_id)
 
     async def _flush_begun(self, job_ids: Sequence[UUID]) -> list[None]:
@@ -68,8 +68,8 @@ class TransitionWriter:
         return [None] * len(job_ids)
 
     async def _flush(self, transitions: Sequence[Transition]) -> list[bool | None]:
-        """Write the batch. Of two attempts at one sub-job the later transition has a transaction of its own:
-        what the earlier one's lease is worth is seen apart."""
+        """Write the batch. A second transition of the same sub-job goes into another transaction, so that
+        the lease of each is checked separately."""
         answers: list[bool | None] = []
         while rest := transitions[len(answers) :]:
             written = await self._store.write(rest[: _until_repeat(rest)])
@@ -80,7 +80,7 @@ class TransitionWriter:
 
 
 def _until_repeat(transitions: Sequence[Transition]) -> int:
-    """How many of these, from the first on, are of different sub-jobs."""
+    """Length of the longest prefix in which no sub-job occurs twice."""
     seen: set[UUID] = set()
     for count, each in enumerate(transitions):
         if each.leased.sub_job_id in seen:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one loop of a worker: claim rows that are due, run a step of each, renew the leases, sleep until due.
 
-The rows are the queue. A worker keeps nothing of a row but while it has its lease, and renews exactly the
-leases of the rows that it works on now; the rows of a worker that is gone are claimed by another one when
-their leases are void. A notice of the database only shortens a wait: without it the loop looks once a second.
+The rows are the queue. A worker keeps a row in memory only while it has the lease, and renews exactly the
+leases of the rows it works on. When a worker has ended, its leases become void and other workers claim its
+rows. Database notifications only shorten a wait: without them the loop polls once a second.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from ran_datajobs.store.sub_jobs import CANCEL, JOB, LEASE_SECONDS, SUB_JOB, Lea
 from ran_datajobs.telemetry import Event, Logger
 
 LOOK_EVERY: Final = 1.0
-"""Seconds after which a worker looks for due rows without any notice."""
+"""Interval in seconds at which a worker polls for due rows without a notification."""
 
 RENEW_EVERY: Final = 3.0
-"""Seconds between two renewals of the leases of what the worker works on."""
+"""Interval in seconds between two renewals of a worker's leases."""
 
 CLAIM_PAUSE: Final = 0.004
-"""Minimum number of seconds between two claims, so that what becomes due meanwhile is claimed together."""
+"""Minimum interval in seconds between two claims, so that rows due in between are claimed together."""
 
 _LONGEST_PAUSE: Final = 1.0
 
 
 class Worker:
-    """Works until ``stopping`` is set, over every outage of the database.
+    """Runs until ``stopping`` is set, and continues after every outage of the database.
 
-    A worker that is told to stop claims nothing more; what is under way gets ``grace`` seconds, and the
-    leases of the rest are given back, with the knowledge of what was not sent.
+    After ``stopping`` it claims nothing more. Work in progress gets ``grace`` seconds; the leases of the rest
+    are given back, and creates that were not sent are recorded as such.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class Worker:
         self._log = log
         self._runtime = runtime
         self._grace = grace
-        self._news = asyncio.Event()
+        self._wake = asyncio.Event()
         self._due = {JOB, SUB_JOB, CANCEL}
-        self._look_at = 0.0  # when to look for everything, whatever the notices say
-        self._alarms: list[tuple[float, str]] = []
-        self._hungry = False
+        self._poll_at = 0.0  # when to claim all kinds, regardless of notifications
+        self._timers: list[tuple[float, str]] = []
+        self._claim_when_freed = False
         self._answers = True
         self._unanswered: set[UUID] = set()  # tokens of claims whose answers were lost
         self._attempts: dict[UUID, Attempt] = {}
@@ -91,16 +91,16 @@ class Worker:
         canceller.due = self.due_in
 
     def due_in(self, kind: str, seconds: float) -> None:
-        """Something of this kind is due in so many seconds: look then."""
+        """Schedule a claim of this kind of row in ``seconds``."""
         if seconds <= 0:
-            self._look(kind)
+            self._mark_due(kind)
         elif seconds < 60:
-            heapq.heappush(self._alarms, (self._now() + seconds, kind))
+            heapq.heappush(self._timers, (self._now() + seconds, kind))
 
     async def run(self, started: Callable[[], None] = lambda: None) -> None:
-        """Work until stopped."""
+        """Run until stopped."""
         async with asyncio.TaskGroup() as group:
-            beside = [
+            background = [
                 group.create_task(self._store.follow(self._noticed, self._noticed_sub_job)),
                 group.create_task(self._renew_forever()),
                 group.create_task(self._watch_stopping()),
@@ -108,7 +108,7 @@ class Worker:
             started()
             await self._claim_until_stopped()
             await self._let_end()
-            for task in beside:
+            for task in background:
                 task.cancel()
 
     # --- the loop ------------------------------------------------------------------------------------
@@ -116,16 +116,16 @@ class Worker:
     async def _claim_until_stopped(self) -> None:
         failures = 0
         while not self._stopping.is_set():
-            self._news.clear()
+            self._wake.clear()
             try:
                 if not self._answers:
-                    await self._renew()  # before others, and this loop, claim what the worker still works on
+                    await self._renew()  # before this or another worker claims rows in progress here
                     self._executor.listens_anew()
                 await self._claim_due()
                 if not self._answers:
                     self._log.info(Event.WORKER_RESUMED)
                 self._answers, failures = True, 0
-            except Exception as error:  # whatever it was, the work goes on when it is over
+            except Exception as error:  # the loop continues after any failure
                 if self._answers or not isinstance(error, StoreUnavailable):
                     self._log.warning(Event.WORKER_INTERRUPTED, cause=str(error) or type(error).__name__)
                 self._answers = False
@@ -135,14 +135,14 @@ class Worker:
                 continue
             await self._runtime.sleep(CLAIM_PAUSE)
             if not self._due:
-                await self._wait(min(self._look_at - self._now(), self._until_alarm()))
+                await self._wait(min(self._poll_at - self._now(), self._until_timer()))
 
     async def _claim_due(self) -> None:
         await self._recover()
         due, self._due = self._due, set()
         now = self._now()
-        if everything := now >= self._look_at:
-            due, self._look_at = {JOB, SUB_JOB, CANCEL}, now + LOOK_EVERY
+        if everything := now >= self._poll_at:
+            due, self._poll_at = {JOB, SUB_JOB, CANCEL}, now + LOOK_EVERY
         claims: list[Coroutine[Any, Any, None]] = []
         if JOB in due:
             claims.append(self._claim_jobs())
@@ -153,20 +153,20 @@ class Worker:
         ends = await asyncio.gather(*claims, return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException):
-                self._look_at = 0.0
+                self._poll_at = 0.0
                 raise end
 
     async def _claim_sub_jobs(self, *, void: bool) -> None:
-        """``void``: look for void leases, too, which costs more the more is leased."""
+        """``void``: also claim rows with void leases, which costs more the more rows are leased."""
         room, full = self._limits.room(), self._limits.is_full()
-        self._hungry = True  # what is freed while the claim is under way may be claimed by the next one
+        self._claim_when_freed = True  # room freed during the claim may be used by the next one
         token, sent = self._runtime.new_id(), self._now()
         try:
             claimed = await self._store.claim_sub_jobs(room, token, void=void)
         except BaseException:
             self._unanswered.add(token)
             raise
-        self._hungry = full or bool(claimed)
+        self._claim_when_freed = full or bool(claimed)
         self._begin_sub_jobs(claimed, sent)
         self._limits.note(room, claimed)
 
@@ -181,7 +181,7 @@ class Worker:
         self._begin_jobs(claimed)
 
     async def _recover(self) -> None:
-        """Take up what was leased by claims whose answers were lost. None of it was worked on."""
+        """Start the rows leased by claims whose answers were lost: work on them has not begun."""
         for token in tuple(self._unanswered):
             sent = self._now()
             leased, found_jobs = await self._store.leased_under(token)
@@ -192,7 +192,7 @@ class Worker:
             if len(kept) == len(found):
                 self._unanswered.discard(token)
             else:
-                self._look(SUB_JOB)  # the others are locked at this moment, or another worker has them
+                self._mark_due(SUB_JOB)  # the others are locked now, or claimed by another worker
 
     def _works_on(self, sub_job: LeasedSubJob) -> bool:
         attempt = self._attempts.get(sub_job.sub_job_id)
@@ -218,7 +218,7 @@ class Worker:
             task.add_done_callback(self._begun.discard)
 
     async def _job_begun(self, job_id: UUID) -> None:
-        """Show the job as RUNNING while its first creates are sent; their first answer does so as well."""
+        """Set the job to RUNNING while its first creates are sent; the first answer to one does so, too."""
         with contextlib.suppress(StoreUnavailable):
             await self._write.begun(job_id)
 
@@ -229,7 +229,7 @@ class Worker:
             self._begin(job.job_id, self._take_step(job), partial(self._step_taken, job))
 
     def _begin(self, subject: UUID, work: Coroutine[Any, Any, None], over: Callable[[], None]) -> None:
-        """Work on a leased row. ``over`` is called when that has ended, also when it never began."""
+        """Start the task of a leased row. ``over`` is called when it has ended, also if it never ran."""
         self._drop(subject)  # its lease was void: this worker has claimed the row anew
         task = asyncio.create_task(work)
         self._tasks[subject] = task
@@ -244,7 +244,7 @@ class Worker:
     # --- one row -------------------------------------------------------------------------------------
 
     async def _work_on(self, attempt: Attempt) -> None:
-        """Run the executor on a leased sub-job; what it cannot cope with is tried again after a pause."""
+        """Run the executor on a leased sub-job. After an unexpected error the row is due again later."""
         sub_job_id = attempt.sub_job.sub_job_id
         try:
             await self._executor.run(attempt)
@@ -265,7 +265,7 @@ class Worker:
                 await self._write(Postponement(attempt.leased, delay, polls + 1))
 
     def _worked_on(self, attempt: Attempt) -> None:
-        """Give back what the attempt had of the limits."""
+        """Release the attempt's share of the limits."""
         if attempt.creating:
             attempt.creating = False
             self._limits.created(attempt.sub_job.plugin_id, attempt.sub_job.body_bytes)
@@ -277,7 +277,7 @@ class Worker:
             del self._attempts[attempt.sub_job.sub_job_id]
 
     async def _take_step(self, job: LeasedJob) -> None:
-        """Plan or finish a leased job; a step that failed is due again after a growing pause."""
+        """Plan or finish a leased job. A failed step is due again after a growing delay."""
         token, sent = self._runtime.new_id(), self._now()
         try:
             if job.planned:
@@ -293,7 +293,7 @@ class Worker:
             self._unanswered.add(token)
             expected = isinstance(error, DataJobsError) and error.retry_helps
             no_objects = str(error) if isinstance(error, StorageUnavailable) else None
-            if no_objects is None:  # the object store's trouble is logged once
+            if no_objects is None:  # failures of the object store are logged once
                 self._log.warning(
                     Event.TASK_FAILED,
                     kind="finish" if job.planned else "plan",
@@ -304,11 +304,11 @@ class Worker:
             await self._step_failed(job, retry_delay(job.step_failures, self._runtime.random()), no_objects)
 
     def _step_taken(self, job: LeasedJob) -> None:
-        """Give back what the step had of the limits."""
+        """Release the step's share of the limits."""
         self._limits.jobs[_kind(job)] -= 1
         if self._jobs.get(job.job_id) is job:
             del self._jobs[job.job_id]
-        self._look(JOB)
+        self._mark_due(JOB)
 
     async def _step_failed(self, job: LeasedJob, delay: float, objects_cause: str | None) -> None:
         failures = 0
@@ -325,7 +325,7 @@ class Worker:
     # --- leases --------------------------------------------------------------------------------------
 
     async def _renew_forever(self) -> None:
-        """Renew the leases every :data:`RENEW_EVERY` seconds; look for lost notices every second."""
+        """Renew the leases every :data:`RENEW_EVERY` seconds; check for lost notifications every second."""
         next_renewal = self._now() + RENEW_EVERY
         while True:
             await self._runtime.sleep(min(LOOK_EVERY, max(0.05, next_renewal - self._now())))
@@ -336,12 +336,12 @@ class Worker:
                     await self._store.end_silent_sessions()
                     next_renewal = self._now() + RENEW_EVERY
             except StoreUnavailable:
-                pass  # the loop tells of it
+                pass  # logged by the claim loop
             except Exception as error:
                 self._log.warning(Event.WORKER_INTERRUPTED, cause=str(error) or type(error).__name__)
 
     async def _renew(self) -> None:
-        """Renew what the worker works on now. What was claimed by another worker is dropped."""
+        """Renew the leases of rows in progress. Rows that another worker has claimed are dropped."""
         attempts = dict(self._attempts)
         jobs = dict(self._jobs)
         sent = self._now()
@@ -369,55 +369,55 @@ class Worker:
         for sub_job_id in await self._store.with_attention(list(self._attempts)):
             self._noticed_sub_job(str(sub_job_id))
 
-    # --- notices and waits ---------------------------------------------------------------------------
+    # --- notifications and waits ---------------------------------------------------------------------
 
     def _noticed(self, payload: str | None) -> None:
         if payload is None:
-            self._look(JOB, SUB_JOB, CANCEL)
+            self._mark_due(JOB, SUB_JOB, CANCEL)
         else:
-            self._look(payload)
+            self._mark_due(payload)
 
     def _noticed_sub_job(self, payload: str | None) -> None:
         if payload is not None and (attempt := self._attempts.get(UUID(payload))):
             attempt.attention.set()
 
-    def _look(self, *kinds: str) -> None:
+    def _mark_due(self, *kinds: str) -> None:
         self._due.update(kinds)
-        self._news.set()
+        self._wake.set()
 
     def _room_freed(self) -> None:
-        if self._hungry:
-            self._look(SUB_JOB)
+        if self._claim_when_freed:
+            self._mark_due(SUB_JOB)
 
-    def _until_alarm(self) -> float:
+    def _until_timer(self) -> float:
         now = self._now()
-        while self._alarms and self._alarms[0][0] <= now:
-            self._due.add(heapq.heappop(self._alarms)[1])
+        while self._timers and self._timers[0][0] <= now:
+            self._due.add(heapq.heappop(self._timers)[1])
         if self._due:
             return 0.0
-        return self._alarms[0][0] - now + 0.001 if self._alarms else LOOK_EVERY
+        return self._timers[0][0] - now + 0.001 if self._timers else LOOK_EVERY
 
     async def _wait(self, seconds: float) -> None:
-        """Return at the next news, or after ``seconds``, when everything is looked for."""
+        """Return at the next notification, or after ``seconds``; then all kinds are claimed."""
         try:
             async with asyncio.timeout(seconds):
-                await self._news.wait()
+                await self._wake.wait()
         except TimeoutError:
             self._due |= {JOB, SUB_JOB, CANCEL}
 
     def _now(self) -> float:
         return self._runtime.now()
 
-    # --- the end -------------------------------------------------------------------------------------
+    # --- stop ----------------------------------------------------------------------------------------
 
     async def _watch_stopping(self) -> None:
         await self._stopping.wait()
-        self._news.set()
+        self._wake.set()
         for attempt in self._attempts.values():
             attempt.attention.set()
 
     async def _let_end(self) -> None:
-        """Wait for what is under way, and give back the leases of what does not end within the grace."""
+        """Wait for work in progress; give back the leases of rows that do not end within ``grace``."""
         until = self._now() + self._grace
         while (tasks := set(self._tasks.values())) and self._now() < until:
             for attempt in self._attempts.values():

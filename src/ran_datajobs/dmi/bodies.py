@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the bytes of a create to a checked new job, or to what is wrong with them (pure)."""
+"""Decode and validate the body of a create (pure)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from ran_datajobs.plugins.wire import (
 )
 
 MAX_TEXT: Final = 2_048
-"""Longest id, destination or name, in characters."""
+"""Maximum length of an id, destination or name, in characters."""
 
 MAX_LISTED: Final = 100
-"""So many faults of one body are listed."""
+"""Maximum faults of one body in an answer."""
 
 _WITH_VALUE: Final = frozenset({Op.ADD, Op.REPLACE, Op.MERGE, Op.ACTION, Op.TEST})
 _SEED: Final = msgspec.json.Decoder(SeedCreate)
@@ -42,7 +42,7 @@ class _Data(Struct, frozen=True):
 
 
 def seed_job(request_id: str, destination: str, key: str, body: bytes, most: int) -> NewJob:
-    """The job of a seed create for ``request_id``; raises InvalidRequest. ``most``: operations at most."""
+    """Job of a seed create for ``request_id``. Raises InvalidRequest. ``most``: maximum operations."""
     create = _decoded(_SEED, SeedOperation, body)
     if create.request_id != request_id:
         detail = f"must be {request_id!r} as in the path; it is {got(create.request_id)}"
@@ -55,7 +55,7 @@ def seed_job(request_id: str, destination: str, key: str, body: bytes, most: int
 
 
 def onap_job(is_read: bool, destination: str, key: str, body: bytes, most: int) -> NewJob:
-    """The job of a ``cmwriteJob`` or ``cmreadJob`` create; raises InvalidRequest."""
+    """Job of a ``cmwriteJob`` or ``cmreadJob`` create. Raises InvalidRequest."""
     create = _decoded(_ONAP, OnapOperation, body)
     needed = "'read' in a cmreadJob" if is_read else "that of a write in a cmwriteJob"
     wrong = [
@@ -100,14 +100,14 @@ def _new_job(
 
 
 def _refused(problems: Sequence[Problem]) -> InvalidRequest:
-    """What is told of a body with these faults; its text has the first."""
+    """The error for a body with these faults; its text contains the first."""
     pointer, detail = problems[0]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return InvalidRequest(f"{pointer}: {detail}{more}", tuple(problems[:MAX_LISTED]), len(problems))
 
 
 def _taken(operation: Operation) -> Operation:
-    """The operation as it is carried out: the value of a ``remove`` is ignored (RFC 6902 §4)."""
+    """The operation to execute: the value of a ``remove`` is ignored (RFC 6902 §4)."""
     return msgspec.structs.replace(operation, value=UNSET) if operation.op is Op.REMOVE else operation
 
 
@@ -156,7 +156,7 @@ def _decoded(
     decoder: msgspec.json.Decoder[Any], operation: type[SeedOperation | OnapOperation], body: bytes
 ) -> Any:
     try:
-        # The value of a Raw member is not looked at below, so the whole text is checked here.
+        # The decoder does not check the value of a Raw member, so the encoding of the whole text is checked.
         if not body.isascii():
             body.decode()
         return decoder.decode(body)
@@ -171,11 +171,11 @@ def _decoded(
 
 
 def _places(operation: type[SeedOperation | OnapOperation], body: bytes) -> tuple[Problem, ...]:
-    """The faults of single operations with their places, which the decoder of the whole does not tell."""
+    """Faults of the single operations with their pointers; the decoder of the body reports only the first."""
     problems: list[Problem] = []
     try:
         lines = msgspec.json.decode(body, type=_Data).data
-    except msgspec.DecodeError:  # of another shape, or broken off behind the first fault
+    except msgspec.DecodeError:  # another shape, or malformed after the first fault
         return ()
     decoder = msgspec.json.Decoder(operation)
     for place, line in enumerate(lines):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The port from the reference plugin to what executes: the elements behind one data producer.
+"""Port of the reference plugin to the elements of one data producer, which execute its operations.
 
 Adapters: ``simulated`` (a network in this process) and ``provmns`` (any ProvMnS server over HTTP,
-TS 28.532). An element's refusal is data, never an exception.
+TS 28.532). An element returns a refusal as data, never raises it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ran_datajobs.model import ActivationMode, ErrorDetail, Operation, Operation
 
 
 class Outcome(Struct, frozen=True, gc=False):
-    """What one write operation did."""
+    """Outcome of one write operation."""
 
     state: OperationState
     errors: tuple[ErrorDetail, ...] = ()
 
 
 class ReadChunk(Struct, frozen=True):
-    """Some selected objects of one read, as flat Resource dicts in pre-order
+    """Part of the selected objects of one read, as flat Resource dicts in pre-order
     (``id``, ``objectClass``, ``objectInstance``, ``attributes``). ``last`` ends the read;
     ``errors`` not empty: the read failed."""
 
@@ -36,10 +36,10 @@ class Element(Protocol):
     """Executes the operations of one data producer."""
 
     async def write(self, operations: Sequence[Operation], mode: ActivationMode) -> Sequence[Outcome]:
-        """Execute in order; one outcome per operation, in the same order. Under STOP_ON_ERROR what
-        follows the first failure is NOT_STARTED."""
+        """Execute in order and return one outcome per operation, in the same order. Under STOP_ON_ERROR the
+        operations after the first failure are NOT_STARTED."""
         ...
 
     def read(self, operation: Operation) -> AsyncIterator[ReadChunk]:
-        """The objects that scope, filter, attributes and fields select, in chunks of bounded size."""
+        """Yield the objects that scope, filter, attributes and fields select, in chunks of bounded size."""
         ...

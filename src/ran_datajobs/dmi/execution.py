@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Executes one job of the reference plugin, so that a SIGKILL at any point repeats no write.
+"""Execution of the jobs of the reference plugin; a SIGKILL at any point repeats no write.
 
-Before a batch of writes goes to the element, the journal has it as started; afterwards, its outcomes. What
-is started and has no outcome when the plugin comes up again is UNKNOWN. Reads are repeated from their
-start: their messages leave the journal only when all of them are in it.
+The executor records a batch of writes as started before it sends the batch to the element, and its outcomes
+afterwards. After a restart, operations that were started and have no outcome are UNKNOWN. Reads are repeated
+from their start: messages are published only when all of them are in the journal.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _FIRST_WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 10.0
 
 JOURNAL_AWAY: Final = 1.0
-"""Seconds between two tries to write to a disk that refuses."""
+"""Seconds before a failed write to the journal is retried."""
 
 
 class Standing:
-    """The one place in memory where a job's state is.
+    """State of a job in memory.
 
-    ``state`` is where the work stands, ``shown`` what the journal has of it: nobody outside sees more than
-    that. ``halt`` is asked between batches: the plugin is being stopped.
+    ``state`` is the current state, ``shown`` the state that is in the journal: clients see only that one.
+    ``halt`` is called between batches and returns whether the plugin is being stopped.
     """
 
     def __init__(self, state: JobState, halt: Callable[[], bool]) -> None:
@@ -61,7 +61,7 @@ class Standing:
 
 
 class Executor:
-    """Executes jobs on their elements; every step is in the journal before the next one begins."""
+    """Executes jobs on their elements; every step is recorded in the journal before the next one begins."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Executor:
         self._log = log
 
     async def write(self, standing: Standing, element: Element) -> None:
-        """Execute a write job from where it stands to its end, or to the next batch when halted."""
+        """Execute a write job from its current state to its end, or to the next batch when halted."""
         operations = _OPERATIONS.decode(await self._journal.operations(standing.state.job.job_id))
         executed = self._uncertain(standing, operations)
         while not standing.halt():
@@ -88,7 +88,7 @@ class Executor:
             batch = operations[first:end]
             standing.state = running(structs.replace(state, started=end))
             await self._record(standing, executed, Executing(first, encode_ids(batch)))
-            if standing.state.cancel_asked:  # it came while the batch was being written to the journal
+            if standing.state.cancel_asked:  # cancelled while the batch was being recorded
                 executed = []
                 await self._withdraw(standing)
                 continue
@@ -99,7 +99,7 @@ class Executor:
             await self._record(standing, executed)
 
     async def read(self, standing: Standing, element: Element) -> None:
-        """Read everything a job asks for, publish it, and end the job."""
+        """Execute a read job: read, publish the messages and end the job."""
         job = standing.state.job
         if standing.state.messages is None:
             await self._spool(standing, element)
@@ -124,7 +124,7 @@ class Executor:
         executing: Executing | None = None,
         messages: Sequence[tuple[int, bytes]] = (),
     ) -> None:
-        """Write to the journal, waiting as long as the disk refuses: nothing goes on without it."""
+        """Write to the journal; on failure, retry until it succeeds."""
         while True:
             state = standing.state
             try:
@@ -137,14 +137,14 @@ class Executor:
                 return
 
     async def _withdraw(self, standing: Standing) -> None:
-        """The batch that was to be next is not executed: none of it was touched."""
+        """Withdraw the next batch from the journal: it was recorded as started, but not executed."""
         standing.state = structs.replace(standing.state, started=standing.state.done)
         state = standing.state
         await self._journal.withdraw(state)
         standing.shown = state
 
     def _uncertain(self, standing: Standing, operations: Sequence[Operation]) -> list[Executed]:
-        """What was being executed when the plugin was killed, as outcomes that say so."""
+        """UNKNOWN outcomes of the operations that were being executed when the plugin was killed."""
         state = standing.state
         if not state.uncertain:
             return []
@@ -156,7 +156,7 @@ class Executor:
     async def _written(
         self, job: AcceptedJob, element: Element, batch: Sequence[Operation]
     ) -> Sequence[Outcome]:
-        """The element's outcomes. One that breaks its promise makes the whole batch UNKNOWN."""
+        """Outcomes of the element. If it raises or returns a wrong number, the whole batch is UNKNOWN."""
         try:
             outcomes = await element.write(batch, job.activation_mode)
             if len(outcomes) == len(batch):
@@ -179,7 +179,7 @@ class Executor:
         await self._record(standing, pieces)
 
     async def _spool(self, standing: Standing, element: Element) -> None:
-        """Read into the journal. ``done`` counts the operations that were read, well or not."""
+        """Read into the journal. ``done`` counts the operations that were read, successfully or not."""
         job = standing.state.job
         operations = _OPERATIONS.decode(await self._journal.operations(job.job_id))
         await self._journal.forget_messages(job.job_id)
@@ -226,14 +226,14 @@ class Executor:
             cutter.end(operation, (broken_element(operation),))
 
     async def _publish(self, standing: Standing) -> None:
-        """Publish what the journal has and the bus has not, in order, with growing waits when it is away."""
+        """Publish the remaining messages of a job in order, with back-off while the bus is unavailable."""
         total = standing.state.messages or 0
         job = standing.state.job
         while standing.state.published < total and not standing.halt():
             first = standing.state.published
             values = await self._journal.messages(job.job_id, first, _MESSAGES_AT_ONCE)
             at = datetime.fromtimestamp(job.created_at, UTC)
-            await self._publish_surely(
+            await self._publish_with_retry(
                 standing,
                 [message_of(job, sequence, total, value, at) for sequence, value in enumerate(values, first)],
             )
@@ -242,7 +242,7 @@ class Executor:
             standing.state = structs.replace(standing.state, published=first + len(values))
             await self._record(standing)
 
-    async def _publish_surely(self, standing: Standing, messages: Sequence[Message]) -> None:
+    async def _publish_with_retry(self, standing: Standing, messages: Sequence[Message]) -> None:
         clock = asyncio.get_running_loop()
         until = clock.time() + self._settings.publish_give_up
         wait = _FIRST_WAIT
@@ -259,10 +259,10 @@ class Executor:
 
 
 def message_of(job: AcceptedJob, sequence: int, total: int, value: bytes, at: datetime) -> Message:
-    """One message of a read for the internal topic.
+    """Message of a read for the internal topic.
 
-    Without an ``Idempotency-Key`` the plugin does not know the sub-job: the header is left out, and
-    ``ce_dataproducerjobid`` tells which part it is.
+    Without an ``Idempotency-Key``, the sub-job is unknown to the plugin: the header is left out, and
+    ``ce_dataproducerjobid`` identifies the part.
     """
     sub_job = job.sub_job_id or job.job_id
     part = ResultPart(job.request_id, sub_job, sequence, total, job.data_producer_id, job.job_id)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The jobs of one reference plugin: taken in, executed in lanes, asked for, cancelled.
+"""Jobs of one reference plugin: accept, execute in lanes, query, cancel.
 
-A lane is one data producer: its writes run one at a time in order of arrival, its reads beside them.
+A lane is the queue of one data producer: its writes run one at a time in order of arrival, its reads
+concurrently with them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ran_datajobs.model import ActivationMode
 from ran_datajobs.telemetry import Event, Logger
 
 ElementOf = Callable[[str], Element | None]
-"""The element behind a data producer id; ``None`` when the plugin serves no such producer."""
+"""Returns the element of a data producer id; ``None`` if the plugin does not serve it."""
 
 _PRUNE_EVERY: Final = 600.0
 _PRUNE_AT_ONCE: Final = 1_000
@@ -34,7 +35,7 @@ _NEWS_AT_ONCE: Final = 1_000
 
 
 class NewJob(Struct, frozen=True):
-    """A checked create. ``operations`` is a JSON array of ``job.Operation``; ``sub_job_id`` the key."""
+    """A validated create. ``operations``: JSON array of ``job.Operation``; ``sub_job_id``: its key."""
 
     request_id: str
     sub_job_id: str
@@ -49,21 +50,21 @@ class NewJob(Struct, frozen=True):
 
 
 class Taken(Struct, frozen=True):
-    """The job is in the journal under this id, now or since an earlier call with the same key."""
+    """The job is in the journal under this id, from this call or an earlier one with the same key."""
 
     job_id: str
 
 
 class TooManyJobs(Struct, frozen=True):
-    """So many jobs are waiting that no further one is taken; it was not taken."""
+    """The job was not accepted: the maximum number of open jobs is reached."""
 
 
 class NoElement(Struct, frozen=True):
-    """The plugin serves no such data producer."""
+    """The plugin does not serve this data producer."""
 
 
 class _Lane:
-    """What waits for one data producer."""
+    """Waiting jobs of one data producer."""
 
     def __init__(self) -> None:
         self.writes: deque[Standing] = deque()
@@ -73,7 +74,7 @@ class _Lane:
 
 
 class PluginJobs:
-    """Use :meth:`open` and :meth:`close`; between them jobs are executed."""
+    """All jobs of the plugin; executed between :meth:`open` and :meth:`close`."""
 
     def __init__(
         self,
@@ -90,18 +91,18 @@ class PluginJobs:
         self._settings = settings
         self._news = news
         self._standing: dict[str, Standing] = {}
-        self._of_request: dict[str, set[str]] = {}  # ids of the jobs of each data job
-        self._cancelled: set[str] = set()  # data jobs of which nothing more is started
+        self._of_request: dict[str, set[str]] = {}  # data job: ids of its jobs
+        self._cancelled: set[str] = set()  # data jobs that start no further job
         self._lanes: dict[str, _Lane] = {}
         self._open = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._telling: set[asyncio.Task[None]] = set()
+        self._notifying: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(settings.executing)
         self._stopping = False
         self._log = log
 
     async def open(self) -> None:
-        """Take up the journal, and every job in it that has not ended, in order of arrival."""
+        """Open the journal and enqueue every job in it that has not ended, in order of arrival."""
         states = await self._journal.open()
         self._cancelled = await self._journal.cancelled()
         for state in states:
@@ -111,19 +112,19 @@ class PluginJobs:
         self._pruner = asyncio.create_task(self._prune(), name="dmi.prune")
 
     async def close(self) -> None:
-        """Stop between batches, wait for those that are being executed (at most the grace), and leave the
-        rest in the journal for the next start."""
+        """Stop between batches. Waits at most the grace period for running batches; the journal keeps the
+        rest for the next start."""
         self._stopping = True
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=self._settings.grace)
-        rest = {*self._tasks, *self._telling, self._pruner}
+        rest = {*self._tasks, *self._notifying, self._pruner}
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
         await self._journal.close()
 
     async def take(self, new: NewJob) -> Taken | KeyTaken | TooManyJobs | NoElement:
-        """Take a job; durable on return. The same key with the same request is the same job."""
+        """Accept a job; durable on return. The same key with the same request returns the same job."""
         if self._element_of(new.data_producer_id) is None:
             return NoElement()
         if self._open >= self._settings.open_jobs:
@@ -153,13 +154,13 @@ class PluginJobs:
                 return taken
 
     def state(self, job_id: str) -> JobState | None:
-        """How far a job is; ``None`` when there is none of that id."""
+        """State of a job; ``None`` if there is no job with this id."""
         standing = self._standing.get(job_id)
         return None if standing is None else standing.shown
 
     async def cancel(self, job_id: str) -> JobState | None:
-        """Ask a job to stop: at once when it waits, else before its next batch. The state it has then;
-        a terminal one when it had ended already. ``None`` when there is none of that id."""
+        """Cancel a job: at once if it waits, else before its next batch. Returns its state, which is
+        terminal if it had ended before; ``None`` if there is no job with this id."""
         standing = self._standing.get(job_id)
         if standing is None:
             return None
@@ -171,9 +172,9 @@ class PluginJobs:
         return standing.shown
 
     async def cancel_all(self, request_id: str) -> None:
-        """Start nothing more of a data job, whatever of it arrives later; durable on return.
+        """Cancel all jobs of a data job, including those that arrive later; durable on return.
 
-        What waits ends at once, what is being executed before its next batch.
+        A waiting job ends at once, a running one before its next batch.
         """
         self._cancelled.add(request_id)
         found = [self._standing[job_id] for job_id in self._of_request.get(request_id, ())]
@@ -188,15 +189,15 @@ class PluginJobs:
                 self._settle_waiting(standing)
 
     def responses(self, job_id: str) -> AsyncIterator[bytes]:
-        """The outcomes of a write in the order of its operations: comma-separated JSON, piece by piece."""
+        """Yield the outcomes of a write in the order of its operations, as pieces of comma-separated JSON."""
         return self._journal.responses(job_id)
 
     async def history(self, data_producer_id: str, after: int, limit: int) -> list[Execution]:
-        """What was handed to the element of a data producer, in order, after line ``after``."""
+        """Batches that were sent to the element of a data producer, in order, after line ``after``."""
         return await self._journal.history(data_producer_id, after, limit)
 
     def _keep(self, state: JobState) -> Standing:
-        """The job in memory; one of a data job that was cancelled before is cancelled from its start."""
+        """Add a job to the memory; if its data job was cancelled before, the job starts as cancelled."""
         job = state.job
         if job.request_id in self._cancelled and not state.status.terminal and not state.cancel_asked:
             state = cancelling(state)
@@ -205,7 +206,7 @@ class PluginJobs:
         return standing
 
     def _settle_waiting(self, standing: Standing) -> None:
-        """End a cancelled job that still waits in its lane, without waiting for its turn."""
+        """End a cancelled job that still waits in its lane, ahead of the jobs before it."""
         job = standing.state.job
         lane = self._lanes[job.data_producer_id]
         waiting = lane.reads if job.is_read else lane.writes
@@ -224,7 +225,7 @@ class PluginJobs:
         self._advance(lane)
 
     def _advance(self, lane: _Lane) -> None:
-        """Start what may run now."""
+        """Start the jobs that may run now."""
         if self._stopping:
             return
         if lane.writes and not lane.write_runs:
@@ -266,18 +267,18 @@ class PluginJobs:
                     await asyncio.sleep(JOURNAL_AWAY)
         if standing.state.status.terminal:
             self._open -= 1
-            self._tell(standing.state)
+            self._notify(standing.state)
 
-    def _tell(self, state: JobState) -> None:
-        """Send the news of an end; none when too many are on their way: NCMP polls anyway."""
-        if self._news is not None and state.job.sub_job_id and len(self._telling) < _NEWS_AT_ONCE:
+    def _notify(self, state: JobState) -> None:
+        """Send the final status to NCMP, unless too many such calls are in flight: NCMP polls as well."""
+        if self._news is not None and state.job.sub_job_id and len(self._notifying) < _NEWS_AT_ONCE:
             news = self._news.tell(state.job.sub_job_id, state.job.job_id, state.status)
             task = asyncio.create_task(news, name="dmi.news")
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+            self._notifying.add(task)
+            task.add_done_callback(self._notifying.discard)
 
     async def _prune(self) -> None:
-        """Forget what ended long ago."""
+        """Delete jobs and cancels that are older than the retention, periodically."""
         while True:
             try:
                 before = time.time() - self._settings.retention

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference plugin's memory across a SIGKILL: a SQLite file that only this process opens.
+"""Journal of the reference plugin: a SQLite file that only this process opens, to survive a SIGKILL.
 
-WAL with ``synchronous=FULL``: what a call has written is on the disk when it returns. One thread writes;
-calls that arrive while it commits share the next commit.
+WAL with ``synchronous=FULL``: the data of a call is on disk when the call returns. One thread writes; calls
+that arrive while it commits are combined into the next commit.
 """
 
 from __future__ import annotations
@@ -43,35 +43,35 @@ _SCHEMA: Final = (
 
 
 class Accepted(Struct, frozen=True):
-    """A new job is in the journal."""
+    """The new job was recorded."""
 
 
 class Repeated(Struct, frozen=True):
-    """The same request with the same key is there already, as ``job_id``."""
+    """The same request with the same key exists as ``job_id``."""
 
     job_id: str
 
 
 class KeyTaken(Struct, frozen=True):
-    """The key is there already, with another request."""
+    """The key exists with another request."""
 
 
 class Executing(Struct, frozen=True):
-    """Operations that are about to be executed: the ids, as a JSON array, from place ``first`` on."""
+    """Operations that are about to be executed: their ids as a JSON array, from position ``first`` on."""
 
     first: int
     operation_ids: bytes
 
 
 class Executed(Struct, frozen=True):
-    """Outcomes from place ``first`` on: comma-separated JSON responses."""
+    """Outcomes from position ``first`` on: comma-separated JSON responses."""
 
     first: int
     responses: bytes
 
 
 class Execution(Struct, frozen=True):
-    """One line of the history: these operations of ``job`` were handed to the element."""
+    """One line of the history: a batch of operations of ``job`` that was sent to the element."""
 
     number: int
     job: AcceptedJob
@@ -79,7 +79,7 @@ class Execution(Struct, frozen=True):
 
 
 class Journal:
-    """Use :meth:`open` and :meth:`close`. Raises StoreUnavailable when the disk refuses."""
+    """Journal in ``folder``. Use :meth:`open` and :meth:`close`. Raises StoreUnavailable if SQLite fails."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -90,17 +90,17 @@ class Journal:
         self._committer: asyncio.Task[None] | None = None
 
     async def open(self) -> list[JobState]:
-        """Take the folder for this process and return every job in it, in order of arrival.
+        """Lock the folder for this process and return every job in it, in order of arrival.
 
-        Raises WrongUse when another process has it.
+        Raises UsageError when another process holds the lock.
         """
-        self._owner = _owned(self._folder)
+        self._owner = _locked(self._folder)
         self._writer = await self._on(self._writing, self._connect)
         self._reader = await self._on(self._reading, self._connect)
         return await self._on(self._reading, self._all_jobs)
 
     async def close(self) -> None:
-        """Finish what is being written, then give the folder back."""
+        """Finish pending writes, then release the lock of the folder."""
         if self._committer is not None:
             await asyncio.wait({self._committer})
         await self._on(self._writing, self._writer.close)
@@ -112,7 +112,7 @@ class Journal:
     async def accept(
         self, job: AcceptedJob, fingerprint: bytes, operations: bytes
     ) -> Accepted | Repeated | KeyTaken:
-        """Write a new job with its operations (a JSON array), unless its key is there already."""
+        """Record a new job with its operations (a JSON array), unless its key exists."""
         query = self._queries
 
         def work(db: sqlite3.Connection) -> Accepted | Repeated | KeyTaken:
@@ -149,8 +149,8 @@ class Journal:
         executing: Executing | None = None,
         messages: Sequence[tuple[int, bytes]] = (),
     ) -> None:
-        """Write ``state`` with what belongs to it, all or none. A terminal state lets go of the operations
-        and of the messages."""
+        """Record ``state``, outcomes, history and messages atomically. A terminal state deletes the
+        operations and the messages."""
         query = self._queries
         job_id = state.job.job_id
 
@@ -170,7 +170,7 @@ class Journal:
         await self._write(work)
 
     async def cancel_all(self, request_id: str, states: Sequence[JobState]) -> None:
-        """Write that nothing more of a data job is started, and the new ``states`` of what there is of it."""
+        """Record that a data job is cancelled, and the new ``states`` of its jobs."""
         query = self._queries
 
         def work(db: sqlite3.Connection) -> None:
@@ -180,11 +180,11 @@ class Journal:
         await self._write(work)
 
     async def cancelled(self) -> set[str]:
-        """The data jobs of which nothing more is started."""
+        """The cancelled data jobs."""
         return {request_id for (request_id,) in await self._read("all_cancelled", ())}
 
     async def forget_cancelled(self, before: float) -> list[str]:
-        """Forget the cancels that came before a moment (seconds since 1970); their data jobs."""
+        """Delete the cancels before a time (seconds since 1970). Returns the ids of their data jobs."""
 
         def work(db: sqlite3.Connection) -> list[str]:
             return [row[0] for row in db.execute(self._queries["forget_cancelled"], (before,))]
@@ -192,7 +192,7 @@ class Journal:
         return await self._write(work)
 
     async def withdraw(self, state: JobState) -> None:
-        """Write ``state``, in which a batch that was to be executed is not: it leaves the history."""
+        """Record ``state`` and delete the batch that was not executed from the history."""
         query = self._queries
 
         def work(db: sqlite3.Connection) -> None:
@@ -202,7 +202,7 @@ class Journal:
         await self._write(work)
 
     async def forget_messages(self, job_id: str) -> None:
-        """Drop the messages of a read that is read again from its start."""
+        """Delete the messages of a read that is repeated from its start."""
 
         def work(db: sqlite3.Connection) -> None:
             db.execute(self._queries["delete_messages"], (job_id,))
@@ -210,18 +210,18 @@ class Journal:
         await self._write(work)
 
     async def responses(self, job_id: str) -> AsyncIterator[bytes]:
-        """The outcomes of a job in the order of its operations: comma-separated JSON, piece by piece."""
+        """Yield the outcomes of a job in the order of its operations, as pieces of comma-separated JSON."""
         places = [place for (place,) in await self._read("outcome_places", (job_id,))]
         for start in range(0, len(places), _PAGE):
             for (piece,) in await self._read("outcomes", (job_id, places[start], _PAGE)):
                 yield _decompressed(piece)
 
     async def messages(self, job_id: str, first: int, limit: int) -> list[bytes]:
-        """At most ``limit`` messages of a read from sequence ``first`` on."""
+        """At most ``limit`` messages of a read, from sequence number ``first`` on."""
         return [_decompressed(value) for (value,) in await self._read("messages", (job_id, first, limit))]
 
     async def history(self, data_producer_id: str, after: int, limit: int) -> list[Execution]:
-        """What was handed to the element of a data producer, in order, after line ``after``."""
+        """Batches that were sent to the element of a data producer, in order, after line ``after``."""
         rows = await self._read("history", (data_producer_id, after, limit))
         return [
             Execution(
@@ -233,7 +233,7 @@ class Journal:
         ]
 
     async def forget_ended(self, before: float, limit: int) -> list[str]:
-        """Delete at most ``limit`` jobs that ended before a moment (seconds since 1970); their ids."""
+        """Delete at most ``limit`` jobs that ended before a time (seconds since 1970). Returns their ids."""
         query = self._queries
 
         def work(db: sqlite3.Connection) -> list[str]:
@@ -263,7 +263,7 @@ class Journal:
                     future.set_result(result)
 
     def _commit(self, works: Sequence[_Work]) -> list[Any]:
-        """Run ``works`` in one transaction; a result each, or the same exception for all."""
+        """Run ``works`` in one transaction. Returns one result each, or the same exception for all."""
         db = self._writer
         try:
             db.execute("begin immediate")
@@ -272,8 +272,8 @@ class Journal:
         except Exception as error:
             if db.in_transaction:
                 db.execute("rollback")
-            told = StoreUnavailable(_refusal(error)) if isinstance(error, sqlite3.Error) else error
-            return [told for _ in works]
+            raised = StoreUnavailable(_refusal(error)) if isinstance(error, sqlite3.Error) else error
+            return [raised for _ in works]
         return results
 
     async def _read(self, name: str, parameters: tuple[Any, ...]) -> list[Any]:
@@ -332,8 +332,8 @@ def _columns(state: JobState) -> tuple[str | int | None, ...]:
     )
 
 
-def _owned(folder: Path) -> int:
-    """A file descriptor that holds ``folder`` for this process until it ends."""
+def _locked(folder: Path) -> int:
+    """Lock ``folder`` for this process. Returns the file descriptor that holds the lock."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(folder / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cuts the objects of reads into messages for the internal topic (pure). Source: ONAP's DataJobEvent.
+"""Split the objects of reads into messages for the internal topic (pure). Source: ONAP's DataJobEvent.
 
-Every message is a whole document of at most ``limit`` bytes: cut between operations, and a larger result
-between objects. An operation may so have several responses; it has succeeded when all of them say so.
+Every message is a complete document of at most ``limit`` bytes, split between operations; a larger result
+is split between objects. An operation can therefore have several responses; it has succeeded if all have.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from ran_datajobs.plugins.wire import TREE_FLAT
 from ran_datajobs.reasons import with_reason
 
 FlatObject = dict[str, Any]
-"""A Resource with ``id``, ``objectClass``, ``objectInstance`` and what was selected of ``attributes``."""
+"""A Resource with ``id``, ``objectClass``, ``objectInstance`` and the selected ``attributes``."""
 
 Render = Callable[[Operation, Sequence[FlatObject]], object]
-"""Flat objects in pre-order as the result of an operation in the job's ``dataAcceptType``."""
+"""Renders flat objects in pre-order as the result of an operation in the job's ``dataAcceptType``."""
 
 _HEAD: Final = b'{"data":{"responses":['
 _TAIL: Final = b"]}}"
@@ -39,7 +39,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 
 class MessageCutter:
-    """Collects the outcomes of reads in their order; hands back messages as they fill up."""
+    """Collects the outcomes of reads in order and returns each message once it is full."""
 
     def __init__(self, render: Render, limit: int = MAX_MESSAGE_BYTES) -> None:
         self._render = render
@@ -54,7 +54,7 @@ class MessageCutter:
         self.succeeded = 0
 
     def objects(self, operation: Operation, objects: Sequence[FlatObject]) -> None:
-        """Some objects of ``operation``. Raises InvalidFdn when one does not lie below its base."""
+        """Add objects of ``operation``. Raises InvalidFdn when one is not below its base."""
         for one in objects:
             size = len(_ENCODER.encode(one)) + 1
             if self._objects and self._objects_size + size > self._room // 2:
@@ -63,7 +63,7 @@ class MessageCutter:
             self._objects_size += size
 
     def end(self, operation: Operation, errors: tuple[ErrorDetail, ...] = ()) -> None:
-        """``operation`` is done; with ``errors`` it has failed, and objects not yet cut are dropped."""
+        """End ``operation``. With ``errors`` it has failed, and its buffered objects are dropped."""
         if errors:
             self._objects.clear()
             self._fail(operation, CANNOT_READ, OperationState.FAILED, errors)
@@ -79,17 +79,17 @@ class MessageCutter:
         self._too_large = []
 
     def never_read(self, operation: Operation) -> None:
-        """``operation`` was not started, because of a cancel or an earlier failure."""
+        """Add ``operation`` as not started, because of a cancel or an earlier failure."""
         self._fail(operation, UNKNOWN_ERROR, OperationState.NOT_STARTED, ())
         self._parts = 0
 
     def full(self) -> list[bytes]:
-        """The messages that are complete by now; each is handed out once."""
+        """Return the complete messages; each is returned once."""
         messages, self._full = self._full, []
         return messages
 
     def rest(self) -> list[bytes]:
-        """All messages that were not handed out, the last one included."""
+        """Return all remaining messages, including the last, incomplete one."""
         self._close()
         return self.full()
 
@@ -98,7 +98,7 @@ class MessageCutter:
         self._send_objects(operation, objects)
 
     def _send_objects(self, operation: Operation, objects: Sequence[FlatObject]) -> None:
-        """A response with ``objects``; where the rendering does not fit, one with each half of them."""
+        """Append a response with ``objects``; if it exceeds a message, one response for each half."""
         response = _ENCODER.encode(
             Response(
                 operation.operation_id,
@@ -156,7 +156,7 @@ def hierarchical(operation: Operation, objects: Sequence[FlatObject]) -> object:
 
 
 def render_of(accept_type: str) -> Render:
-    """How flat objects become a result of ``accept_type``."""
+    """The renderer for ``accept_type``."""
     return flat if accept_type == TREE_FLAT else hierarchical
 
 

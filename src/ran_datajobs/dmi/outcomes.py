@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what an element did to what the plugin answers: one response per operation (pure).
+"""Convert the outcomes of an element into responses, one per operation (pure).
 
-Codes are of ONAP's list: 0 applied, 103 cannot read, 108 unknown error, 112 message too large.
+The codes are from ONAP's list: 0 applied, 103 cannot read, 108 unknown error, 112 message too large.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TOO_LARGE: Final = 112
 _ENCODER: Final = msgspec.json.Encoder()
 
 NOT_STARTED: Final = Outcome(OperationState.NOT_STARTED)
-"""Of an operation that a cancel or an earlier failure kept from being executed."""
+"""Outcome of an operation that was not executed because of a cancel or an earlier failure."""
 
 
 class _Request(Struct, frozen=True):
@@ -34,19 +34,19 @@ class _Request(Struct, frozen=True):
 
 
 def uncertain(operation: Operation) -> Outcome:
-    """Of an operation that was being executed when the plugin was killed: it is not repeated."""
+    """Outcome of an operation that was being executed when the plugin was killed: it is not repeated."""
     node = node_of(operation)
     error = no_answer(node, "The plugin ended while it was executing this operation")
     return Outcome(OperationState.UNKNOWN, (error,))
 
 
 def broken_element(operation: Operation) -> ErrorDetail:
-    """The element broke its promise."""
+    """Error of an operation whose element raised or returned a wrong number of outcomes."""
     return no_answer(node_of(operation), "The plugin could not talk to the element")
 
 
 def request_of(operation: Operation) -> Raw:
-    """What of ``operation`` is repeated in its response."""
+    """The part of ``operation`` that its response repeats."""
     return Raw(_ENCODER.encode(_Request(operation.op, operation.path)))
 
 
@@ -76,7 +76,7 @@ def response_of(operation: Operation, outcome: Outcome) -> Response:
 
 
 def message_of(errors: Sequence[ErrorDetail]) -> str:
-    """One line for why: the first error's words, else its reason."""
+    """One line that describes the first error: its title or detail, else its reason or type."""
     if not errors:
         return "failed"
     first = errors[0]

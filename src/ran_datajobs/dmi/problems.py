@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plugin's error answers (RFC 9457, ``application/problem+json``)."""
+"""Error answers of the plugin (RFC 9457, ``application/problem+json``)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def problem(
 
 
 def answer_problems(log: Logger) -> Callable[[Request[Any, Any, Any], Exception], Response[Problem]]:
-    """The answer to any exception. An unexpected one goes to ``log`` and is told without its internals."""
+    """Return the exception handler. It logs an unexpected exception and answers without its details."""
 
     def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
         known = _known(request, error)

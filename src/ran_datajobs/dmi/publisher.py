@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the plugin reaches NCMP by itself: the messages of reads, and the word that a status changed."""
+"""Calls of the plugin to NCMP: messages of reads, and notifications of status changes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ran_datajobs.plugins.client import Answered, Broken, NotSent, PeerHttp
 
 
 class Publisher(Protocol):
-    """Where the messages of reads go; every :class:`~ran_datajobs.messaging.bus.Bus` is one."""
+    """Port to publish messages of reads; every :class:`~ran_datajobs.messaging.bus.Bus` implements it."""
 
     async def publish(self, topic: str, messages: Sequence[Message]) -> None:
         """Append ``messages`` in order; durable on return.
 
-        Raises BusUnavailable when a repeat may work, WrongUse when none can.
+        Raises BusUnavailable when a retry may succeed, UsageError when it cannot.
         """
         ...
 
 
 class StatusNews(Protocol):
-    """Tells NCMP that a status changed; may lose the news, since NCMP polls anyway."""
+    """Port to notify NCMP of status changes. A notification may be lost, since NCMP polls as well."""
 
     async def tell(self, sub_job_id: str, data_producer_job_id: str, status: Status) -> None:
-        """Tell it once."""
+        """Send the notification once."""
         ...
 
 
@@ -47,8 +47,8 @@ class _TopicMessages(Struct, frozen=True):
 
 
 class ServiceLink:
-    """Both over the service's own API at ``api_root``, for a plugin without Kafka. ``token``: its bearer
-    token, where the service wants one."""
+    """Publisher and StatusNews over the service's API at ``api_root``, for a plugin without Kafka. ``token``:
+    the plugin's bearer token, if the service requires one."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class ServiceLink:
                 assert_never(exchange)
 
     async def tell(self, sub_job_id: str, data_producer_job_id: str, status: Status) -> None:
-        """See :class:`StatusNews`. Whatever comes back is not looked at."""
+        """See :class:`StatusNews`. The answer is ignored."""
         news = wire.StatusPush(data_producer_job_id, wire_status(status, self._finished))
         await self._http.exchange(
             "POST",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the reference plugin knows of a job: values, and the pure steps from one to the next."""
+"""Records of a job of the reference plugin, and their transitions (pure)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ran_datajobs.model import ALLOWED, ActivationMode, Status
 
 
 class AcceptedJob(Struct, frozen=True):
-    """What was asked, as it was accepted; never changes.
+    """An accepted request; immutable.
 
     ``job_id`` is the data-producer-job id. ``sub_job_id`` is the ``Idempotency-Key``, empty when none was
-    given. ``created_at`` is seconds since 1970. Private properties are not part of it: they are dropped
-    when the body is read, so no answer, file or log can hold them.
+    given. ``created_at`` is seconds since 1970. Private properties are not part of it: the decoder of the
+    body drops them, so that no answer, file or log can contain them.
     """
 
     job_id: str
@@ -30,12 +30,12 @@ class AcceptedJob(Struct, frozen=True):
 
 
 class JobState(Struct, frozen=True):
-    """How far a job got; the journal holds the same.
+    """Progress of a job, as in the journal.
 
     Operations before ``done`` have an outcome; those from ``done`` to ``started`` may or may not have been
-    executed; those from ``started`` on were not touched. ``stopped``: a failure under STOP_ON_ERROR.
-    ``messages``: how many messages a read has, once all are in the journal; ``published`` of them are on
-    the bus.
+    executed; those from ``started`` on were not executed. ``stopped``: a failure under STOP_ON_ERROR.
+    ``messages``: number of messages of a read, once all are in the journal; ``published``: number of them
+    on the bus.
     """
 
     job: AcceptedJob
@@ -50,32 +50,32 @@ class JobState(Struct, frozen=True):
 
     @property
     def uncertain(self) -> int:
-        """How many operations may or may not have been executed."""
+        """Number of operations that may or may not have been executed."""
         return self.started - self.done
 
     @property
     def halted(self) -> bool:
-        """True when no further operation may be executed."""
+        """Whether no further operation may be executed."""
         return self.cancel_asked or self.stopped
 
 
 def running(state: JobState) -> JobState:
-    """``state`` with its execution begun; a job that is being cancelled keeps that status."""
+    """``state`` in RUNNING if it is NOT_STARTED; a job in CANCELLING keeps that status."""
     return _moved(state, Status.RUNNING) if state.status is Status.NOT_STARTED else state
 
 
 def cancelling(state: JobState) -> JobState:
-    """``state`` with a cancel asked for."""
+    """``state`` in CANCELLING, with ``cancel_asked``."""
     if state.status is not Status.CANCELLING:
         state = _moved(state, Status.CANCELLING)
     return structs.replace(state, cancel_asked=True)
 
 
 def ended(state: JobState, not_started: int) -> JobState:
-    """``state`` with its verdict, of which ``not_started`` operations were never executed.
+    """``state`` in its final status; ``not_started`` operations were never executed.
 
-    The first that holds: every operation succeeded, FINISHED; a cancel left some undone, CANCELLED;
-    none succeeded, FAILED; else PARTIALLY_FAILED.
+    The first rule that applies: every operation succeeded, FINISHED; a cancel left some unexecuted,
+    CANCELLED; none succeeded, FAILED; else PARTIALLY_FAILED.
     """
     if state.succeeded == state.job.total:
         verdict = Status.FINISHED
@@ -89,7 +89,7 @@ def ended(state: JobState, not_started: int) -> JobState:
 
 
 def undeliverable(state: JobState) -> JobState:
-    """``state`` of a read whose messages no bus took."""
+    """``state`` of a read whose messages could not be published: FAILED."""
     return _moved(running(state), Status.FAILED)
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference DMI plugin over HTTP: the calls of both dialects, and two of its own.
+"""HTTP routes of the reference DMI plugin: the calls of both dialects, and two additional ones.
 
-Its own are ``GET /healthz``, and ``GET /dmi/v1/history?dataProducerId=&after=&limit=``: what was handed to
-the element of a data producer, in order, line by line. The history is there for tests and for operators;
-NCMP does not use it.
+These are ``GET /healthz``, and ``GET /dmi/v1/history?dataProducerId=&after=&limit=``: the batches that were
+sent to the element of a data producer, in order, one line each. The history is for tests and operators; NCMP
+does not use it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from ran_datajobs.telemetry import Logger
 HEALTHZ: Final = "/healthz"
 HISTORY: Final = "/dmi/v1/history"
 MAX_HISTORY: Final = 1_000
-"""Most lines of history in one answer."""
+"""Maximum lines of history in one answer."""
 
 _Request = Request[Any, Any, State]
 _Destination = Annotated[str, QueryParameter(name=wire.DESTINATION)]
 
 
 class HistoryLine(Struct, frozen=True, rename="camel"):
-    """These operations were handed to the element, in this order."""
+    """A batch of operations that was sent to the element, in this order."""
 
     number: int
     request_id: str
@@ -54,20 +54,20 @@ class HistoryLine(Struct, frozen=True, rename="camel"):
 
 
 class History(Struct, frozen=True):
-    """Lines in order; ask on with ``after`` set to the last one's number."""
+    """Lines in order; for the next page, set ``after`` to the number of the last line."""
 
     items: list[HistoryLine]
 
 
 class _Plugin:
-    """What the routes work with."""
+    """Jobs and settings of the plugin, and the steps that both dialects share."""
 
     def __init__(self, jobs: PluginJobs, settings: PluginSettings) -> None:
         self.jobs = jobs
         self.settings = settings
 
     def job(self, data_producer_job_id: str, **expected: str) -> JobState:
-        """The job under an id of a path; a 404 when there is none, or none of that request or producer."""
+        """The job with an id from a path. Raises a 404 if none has this id and the ``expected`` fields."""
         state = self.jobs.state(unquote(data_producer_job_id))
         if state is None or any(getattr(state.job, name) != value for name, value in expected.items()):
             raise NotFoundException("this plugin has no job of this id")
@@ -230,7 +230,7 @@ async def healthz() -> dict[str, str]:
 
 
 def plugin_app(jobs: PluginJobs, settings: PluginSettings, log: Logger) -> ASGIApp:
-    """The application over ``jobs``, which are open while it is served."""
+    """Create the application for ``jobs``, which must be open while it is served."""
     plugin = _Plugin(jobs, settings)
     app = Litestar(
         [
@@ -248,7 +248,7 @@ def plugin_app(jobs: PluginJobs, settings: PluginSettings, log: Logger) -> ASGIA
 
 
 def _routed_undecoded(app: Litestar) -> ASGIApp:
-    """``app``, routed by the path as it was sent: a ``%2F`` within an id is no separator."""
+    """``app``, routed by the undecoded path: a ``%2F`` within an id is not a separator."""
 
     async def routed(scope: Scope, receive: Receive, send: Send) -> None:
         if "raw_path" in scope:
@@ -265,13 +265,13 @@ def _key(request: _Request) -> str:
 async def _body(request: _Request) -> bytes:
     kind = request.headers.get("Content-Type", wire.JSON).partition(";")[0].strip().lower()
     if kind != wire.JSON and not kind.endswith("+json"):
-        told = got(kind) if kind else "missing"
-        raise ClientException(f"Content-Type must be application/json; it is {told}", status_code=415)
+        given = got(kind) if kind else "missing"
+        raise ClientException(f"Content-Type must be application/json; it is {given}", status_code=415)
     return await request.body()
 
 
 async def _document(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """``{"responses": […]}`` around the pieces."""
+    """Yield ``{"responses": […]}`` with the pieces inside."""
     yield b'{"responses":['
     between = b""
     async for piece in pieces:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A DMI plugin that misbehaves on purpose: what it answers is scripted per data producer.
+"""DMI plugin with scripted misbehaviour per data producer, for tests and demonstrations.
 
-The twin of the reference plugin for tests and demonstrations. It speaks both dialects over real HTTP,
-executes nothing, and keeps a history of what it would have executed. It keeps nothing on a disk.
+It implements both dialects over real HTTP, executes nothing, and keeps a history of the accepted operations.
+It stores nothing on disk.
 """
 
 from __future__ import annotations
@@ -34,38 +34,38 @@ _T = TypeVar("_T")
 
 
 class Step(enum.StrEnum):
-    """How one call is answered."""
+    """Behaviour of one call."""
 
-    OBEY = "obey"  # as the contract says
+    OBEY = "obey"  # by the contract
     REFUSE = "refuse"  # 400
-    ECHO = "echo"  # 400, whose words repeat the whole request, private properties included
+    ECHO = "echo"  # 400; its detail repeats the whole request, private properties included
     BUSY = "busy"  # 503 with Retry-After: 1
     ERROR = "error"  # 500
-    NOT_IMPLEMENTED = "not implemented"  # 501, as ONAP's plugin does
+    NOT_IMPLEMENTED = "not implemented"  # 501, like ONAP's plugin
     LOSE = "lose"  # 404
     WRONG_SHAPE = "wrong shape"  # 200 with JSON of no known shape
-    NOT_JSON = "not json"  # 200 with bytes that are no JSON
+    NOT_JSON = "not json"  # 200 with bytes that are not JSON
     HUGE = "huge"  # 200 with a body that never ends
     STALL = "stall"  # no answer at all
     DROP = "drop"  # the connection is closed instead of an answer
     CUT = "cut"  # the connection is closed within the answer's body
-    GARBAGE = "garbage"  # bytes that are no HTTP
+    GARBAGE = "garbage"  # bytes that are not HTTP
     REDIRECT = "redirect"  # 307 to another path
     NOT_YET = "not yet"  # 202 without a body
     NOTHING = "nothing"  # 204
 
 
 class Script(Struct, frozen=True):
-    """How the calls about one data producer are answered.
+    """Behaviour of the calls for one data producer.
 
-    Each call consumes one step of its tuple; the last one stays. ``statuses`` are the words of the polls
-    that are obeyed, as they go over the wire, consumed likewise: a liar, a slow or a flapping plugin.
-    ``executes``: a create that is not answered well is executed all the same (but not when refused or
-    busy). ``honours_key``: a repeat with the same ``Idempotency-Key`` is the same job, and refused when it
-    has another body; ``stops``: STOP_ON_ERROR is honoured. ``outcome`` is what the result says of every
-    operation, but of one whose path holds ``refuses`` (not empty) it says FAILED; the word for finished is
-    then the verdict that follows. ``result_body`` stands in place of the result that is obeyed, and ``mark``
-    before each JSON answer: a byte order mark, as some stacks write it.
+    Each call consumes one step of its tuple; the last one is reused. ``statuses`` are the status texts of
+    the obeyed polls, consumed likewise, for a plugin that is wrong, slow or flapping. ``executes``: a create
+    is executed even if its answer misbehaves (but not when refused or busy). ``honours_key``: a repeat with
+    the same ``Idempotency-Key`` is the same job, and is refused if its body differs; ``stops``:
+    STOP_ON_ERROR is honoured. ``outcome`` is the outcome of every operation in the result, but FAILED if its
+    path contains ``refuses`` (not empty); a finished status is then replaced by the resulting one.
+    ``result_body`` replaces the obeyed result. ``mark`` is sent before each JSON answer, such as the byte
+    order mark of some HTTP stacks.
     """
 
     create: tuple[Step, ...] = (Step.OBEY,)
@@ -83,7 +83,7 @@ class Script(Struct, frozen=True):
 
 
 class Executed(Struct, frozen=True):
-    """A job that the plugin took: in the order in which it took them."""
+    """An accepted job; the history has them in order of acceptance."""
 
     data_producer_job_id: str
     request_id: str
@@ -96,8 +96,8 @@ class Executed(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True):
-    """A call that arrived: ``create``, ``status``, ``result`` or ``cancel``; ``cancel all`` names no data
-    producer, but the data job in ``sub_job_id``."""
+    """A received call: ``create``, ``status``, ``result`` or ``cancel``; ``cancel all`` has no data producer,
+    and the data job in ``sub_job_id``."""
 
     kind: str
     data_producer_id: str
@@ -105,7 +105,7 @@ class Call(Struct, frozen=True):
 
 
 class _Progress:
-    """Where one data producer's script stands."""
+    """Remaining steps of the script of one data producer."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -125,10 +125,10 @@ class _Progress:
 
 
 class ScriptedPlugin:
-    """Serve it with :meth:`serving`; what it did is in ``history`` and ``calls``.
+    """Plugin that :meth:`serving` runs; it records accepted jobs in ``history`` and all calls in ``calls``.
 
-    A data producer without a script of its own obeys ``default``. ``changed`` is set after every call.
-    ``cancel_all``: how each DELETE of a whole job is answered; the last one stays.
+    ``default`` is the script of a data producer that has none. ``changed`` is set after every call.
+    ``cancel_all``: one step per DELETE of a whole job; the last one is reused.
     """
 
     def __init__(self, default: Script | None = None, cancel_all: Sequence[Step] = (Step.OBEY,)) -> None:
@@ -144,12 +144,12 @@ class ScriptedPlugin:
         self._closing = asyncio.Event()
 
     def script(self, data_producer_id: str, script: Script) -> None:
-        """From now on calls about this data producer are answered like this, from the first step."""
+        """Set the script of a data producer, starting at its first step."""
         self._progress[data_producer_id] = _Progress(script)
 
     @contextlib.asynccontextmanager
     async def serving(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-        """Listen while the block runs; gives the base address."""
+        """Listen for the duration of the block and yield the base address."""
         app = web.Application(client_max_size=_MAX_BODY)
         app.add_routes(
             [
@@ -369,7 +369,7 @@ def _problem(
 
 
 async def _cut(request: web.Request) -> web.StreamResponse:
-    """Promise more than is sent."""
+    """Send less than the announced Content-Length, then close the connection."""
     response = web.StreamResponse(headers={"Content-Length": "1000", "Content-Type": wire.JSON})
     await response.prepare(request)
     await response.write(b'{"status": "FIN')
@@ -379,7 +379,7 @@ async def _cut(request: web.Request) -> web.StreamResponse:
 
 
 async def _endless(request: web.Request) -> web.StreamResponse:
-    """Send until the peer has had enough."""
+    """Send until the peer closes the connection."""
     response = web.StreamResponse(headers={"Content-Type": wire.JSON})
     await response.prepare(request)
     with contextlib.suppress(ConnectionError):

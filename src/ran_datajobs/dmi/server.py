@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serves the reference DMI plugin until it is cancelled."""
+"""HTTP server of the reference DMI plugin."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ran_datajobs.http.server import check_bindable, serving
 from ran_datajobs.telemetry import Logger, logger
 
 Ready = Callable[[str], None]
-"""Called once with the plugin's base address, when it answers."""
+"""Called once with the base address of the plugin, when it accepts requests."""
 
 
 async def serve(
@@ -33,7 +33,7 @@ async def serve(
 ) -> None:
     """Run the plugin on ``host:port`` (0: a free port) until cancelled, then stop cleanly.
 
-    What is being executed is finished, or left to the journal (``PluginSettings.grace``). Raises WrongUse
+    Running batches may finish within ``PluginSettings.grace``; the journal keeps the rest. Raises UsageError
     when the port is in use or another plugin owns the data dir.
     """
     log = log or logger()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings of one reference plugin."""
+"""Settings of one reference plugin."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ran_datajobs.model import DEFAULT_FINISHED_SPELLING
 class PluginSettings(Struct, frozen=True):
     """Durations in seconds, sizes in bytes.
 
-    ``batch``: so many write operations are handed to an element at a time; after a SIGKILL at most so many
-    of a job are UNKNOWN. ``open_jobs``: so many jobs may wait or run before a create is answered 503.
-    ``executing``: so many jobs are executed at once, over all data producers. ``reads``: so many reads of
-    one data producer at once. ``publish_give_up``: a read whose messages no bus takes for so long has
+    ``batch``: maximum write operations in one call to an element, and so the maximum of a job that are
+    UNKNOWN after a SIGKILL. ``open_jobs``: maximum jobs that wait or run; above it, a create is answered
+    503. ``executing``: maximum jobs executed concurrently, over all data producers. ``reads``: maximum
+    concurrent reads of one data producer. ``publish_give_up``: timeout of publishing, after which a read is
     FAILED. ``retention``: how long ended jobs and their keys are kept. ``grace``: how long a stop waits for
-    the batches that are being executed.
+    running batches.
     """
 
     data_dir: Path

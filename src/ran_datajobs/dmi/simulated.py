@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The elements behind one data producer, in this process, with their faults.
+"""Simulated elements of one data producer, in this process, with scripted faults.
 
-An EMS knows its own ManagedElements and nothing else. A read from above them (which goes to every EMS below
-its base) gives what is theirs, so that all parts together have each object once.
+An EMS manages its own ManagedElements only. A read with a base above them goes to every EMS below the base;
+each returns its own objects, so that all parts together contain each object once.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from ran_datajobs.simulator.faults import FaultScripts
 from ran_datajobs.simulator.producers import ProducerView
 
 CHUNK: Final = 200
-"""So many objects of a read are handed over at a time."""
+"""Maximum objects in one chunk of a read."""
 
 WRITES_AT_ONCE: Final = 50
-"""After so many operations other work in this process has its turn."""
+"""Number of operations after which a write yields to the event loop."""
 
 _SUCCEEDED: Final = Outcome(OperationState.SUCCEEDED)
 _NOT_STARTED: Final = Outcome(OperationState.NOT_STARTED)
@@ -37,14 +37,14 @@ _CLOSED: Final = "The element closed the connection"
 
 
 class SimulatedElement:
-    """One data producer: ``view`` is its part of the network, ``elements`` what they do."""
+    """One data producer: ``view`` is its part of the network, ``elements`` executes the operations."""
 
     def __init__(self, view: ProducerView, elements: Elements) -> None:
         self._view = view
         self._elements = elements
 
     async def write(self, operations: Sequence[Operation], mode: ActivationMode) -> Sequence[Outcome]:
-        """Execute in order, each operation as a document of its own; a refused one changes nothing."""
+        """Execute in order, each operation as a separate document; a refused one changes nothing."""
         outcomes: list[Outcome] = []
         for number, operation in enumerate(operations, 1):
             outcome = await self._write_one(operation)
@@ -56,7 +56,7 @@ class SimulatedElement:
         return outcomes + [_NOT_STARTED] * (len(operations) - len(outcomes))
 
     async def read(self, operation: Operation) -> AsyncIterator[ReadChunk]:
-        """What is selected of this producer's own objects, at most CHUNK at a time."""
+        """Yield the selected objects of this producer, at most CHUNK at a time."""
         selected = await self._selected(operation)
         if isinstance(selected, ErrorDetail):
             yield ReadChunk((), last=True, errors=(selected,))
@@ -113,9 +113,9 @@ def simulated_elements(
     data_producers: Mapping[str, Collection[str]],
     scripts: FaultScripts | None = None,
 ) -> dict[str, SimulatedElement]:
-    """The data producers by their id: ``data_producers`` has the keys of each one's ManagedElements.
+    """Create the data producers, by id: ``data_producers`` maps each to the keys of its ManagedElements.
 
-    All work on the same ``objects``; changes are checked against ``model``. ``scripts``: the faults.
+    All share ``objects``; changes are validated against ``model``. ``scripts``: the faults.
     """
     elements = Elements(objects, model, actions, scripts or FaultScripts())
     return {

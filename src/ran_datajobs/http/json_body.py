@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A JSON body decoded at the border: into typed values, or an error that points at the place. Pure."""
+"""Decodes JSON bodies into typed values, or into an error with the JSON pointer of the fault. Pure."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ _KINDS: Final = {
     "uuid": "a UUID",
     "datetime": "a date and time (RFC 3339)",
 }
-_LONGEST_NAME: Final = 128
-_TOLD_STEPS: Final = 3
-"""So far a pointer leads into a typed body: below may be the names of private properties."""
+_MAX_NAME: Final = 128
+_TYPED_STEPS: Final = 3
+"""Maximum depth of a pointer into a typed body: names of private properties can occur below."""
 
 MOST_STEPS: Final = 16
-"""So far a pointer leads at all."""
+"""Maximum depth of a pointer."""
 
 MAX_TOLD: Final = 40
-"""So many characters of a wrong value are told."""
+"""Maximum number of characters of a wrong value in an error text."""
 
 NESTED_TOO_DEEPLY: Final = "the body is nested more deeply than can be read, which is about 1,000 levels"
 
 _SCALARS: Final = (str, int, float, type(None))
 
-# Everything up to half of a surrogate pair, which is the group: whole pairs go with the rest.
+# Matches up to the first unpaired surrogate, which is the group; whole pairs are skipped.
 _HALF_A_PAIR: Final = re.compile(
     rb"(?:[^\\]++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\(?!u[dD][89a-fA-F]).)*+"
     rb"(\\u[dD][89a-fA-F][0-9a-fA-F]{2})",
     re.DOTALL,
 )
-_MOST_HALVES: Final = 1000
+_MAX_HALVES: Final = 1000
 _OTHER_MARKS: Final = (
     (codecs.BOM_UTF32_LE, "UTF-32 LE"),
     (codecs.BOM_UTF32_BE, "UTF-32 BE"),
@@ -65,13 +65,13 @@ _OTHER_STARTS: Final = (
     (re.compile(rb"\0[^\0]"), "UTF-16 BE"),
     (re.compile(rb"[^\0]\0"), "UTF-16 LE"),
 )
-"""How a JSON text begins in another encoding, without a mark: its first character is ASCII (RFC 4627 §3)."""
+"""First bytes of a JSON text without a mark in another encoding: an ASCII character (RFC 4627 §3)."""
 
 _Body = TypeVar("_Body")
 
 
 class Key:
-    """A name in an object as it is spelt. No two are equal: all members of an object are kept."""
+    """A name in an object. No two keys are equal, so that members with the same name are all kept."""
 
     __slots__ = ("spelt",)
 
@@ -80,7 +80,7 @@ class Key:
 
 
 members_decoder: Final = msgspec.json.Decoder(dict[Key, Raw], dec_hook=lambda _type, spelt: Key(spelt))
-"""Reads the members of an object, in order and undecoded; a name can stand twice."""
+"""Reads the members of an object, in order and undecoded; a name can occur twice."""
 
 elements_decoder: Final = msgspec.json.Decoder(list[Raw])
 """Reads the elements of a list, undecoded."""
@@ -89,7 +89,7 @@ elements_decoder: Final = msgspec.json.Decoder(list[Raw])
 def json_text(body: bytes) -> bytes:
     """The JSON text that a client sent, without a byte order mark at its start (RFC 8259 §8.1).
 
-    Raises InvalidRequest when it begins like UTF-16 or UTF-32; whether the rest is UTF-8 is not looked at.
+    Raises InvalidRequest if it begins like UTF-16 or UTF-32. Does not check that the rest is UTF-8.
     """
     if body.startswith(codecs.BOM_UTF8):
         return bytes(memoryview(body)[len(codecs.BOM_UTF8) :])
@@ -99,8 +99,8 @@ def json_text(body: bytes) -> bytes:
 
 
 def decoded(body: bytes, decoder: msgspec.json.Decoder[_Body]) -> _Body:
-    """``body`` as what ``decoder`` reads. Raises InvalidRequest, for a wrong shape or type with the JSON
-    pointer of the first fault."""
+    """Decode ``body`` with ``decoder``. Raises InvalidRequest; for a wrong shape or type with the pointer of
+    the first fault."""
     try:
         if not body.isascii():
             body.decode()
@@ -113,14 +113,14 @@ def decoded(body: bytes, decoder: msgspec.json.Decoder[_Body]) -> _Body:
         pointer, detail = fault_of(error, body, decoder)
         raise InvalidRequest(f"{pointer}: {detail}", ((pointer, detail),)) from None
     except msgspec.DecodeError as error:
-        raise malformed(body, error, _TOLD_STEPS) from None
+        raise malformed(body, error, _TYPED_STEPS) from None
 
 
 def malformed(body: bytes, error: msgspec.DecodeError, most_steps: int = MOST_STEPS) -> InvalidRequest:
-    """What to say of a ``body`` that is not JSON, as ``error`` has it.
+    """The refusal of a ``body`` that is not JSON, from the decoder's ``error``.
 
-    Half of a surrogate pair is well-formed by JSON's grammar, and no text: it is told with its place, at most
-    ``most_steps`` deep.
+    An unpaired surrogate is well-formed by JSON's grammar, but not Unicode text: it is reported with its JSON
+    pointer, at most ``most_steps`` deep.
     """
     pointer = _place_of_half_a_pair(body, most_steps)
     if pointer is None:
@@ -133,17 +133,17 @@ def malformed(body: bytes, error: msgspec.DecodeError, most_steps: int = MOST_ST
 
 
 def shortened(name: str) -> str:
-    """A name that a client made up, as it is told: cut where it is very long."""
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    """A name from a client for an error text, cut if it is very long."""
+    return name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…"
 
 
 def pointer_step(name: str) -> str:
-    """The same as one step of a JSON pointer (RFC 6901)."""
+    """A shortened name as one step of a JSON pointer (RFC 6901)."""
     return shortened(name).replace("~", "~0").replace("/", "~1")
 
 
 def half_of_a_pair(body: bytes) -> int | None:
-    """Where the first half of a surrogate pair stands alone; None when there is none."""
+    """Offset of the first unpaired surrogate; None if there is none."""
     found = _HALF_A_PAIR.match(body)
     return found.start(1) if found else None
 
@@ -156,14 +156,14 @@ def _other_encoding(start: bytes) -> str | None:
 
 
 def _place_of_half_a_pair(body: bytes, most_steps: int) -> str | None:
-    """The pointer of the first half of a surrogate pair that stands alone; of the object where it is in a
-    name. None when there is none, when there are very many, and when the body is no JSON besides."""
+    """The pointer of the first unpaired surrogate; of the object if it is in a name. None if there is none,
+    if there are very many, or if the body has other faults of syntax."""
     halves: list[int] = []
-    while len(halves) < _MOST_HALVES and (half := _HALF_A_PAIR.match(body, halves[-1] + 6 if halves else 0)):
+    while len(halves) < _MAX_HALVES and (half := _HALF_A_PAIR.match(body, halves[-1] + 6 if halves else 0)):
         halves.append(half.start(1))
     if not halves:
         return None
-    # The first one becomes an escape that the body has not got: whatever contains it is on the way.
+    # Replace the first one by an escape that occurs nowhere else: each value with it is on the path.
     unused = next((code for code in range(0xE000, 0xF900) if b"\\u%04x" % code not in body), 0xFFFD)
     marker = b"\\u%04x" % unused
     mended = bytearray(body)
@@ -172,7 +172,7 @@ def _place_of_half_a_pair(body: bytes, most_steps: int) -> str | None:
     steps, text = "", bytes(mended)
     try:
         for _ in range(most_steps):
-            found = next(((step, raw) for step, raw in _inside(text) if marker in raw), None)
+            found = next(((step, raw) for step, raw in _children(text) if marker in raw), None)
             if found is None:
                 break
             steps, text = f"{steps}/{found[0]}", found[1]
@@ -181,8 +181,8 @@ def _place_of_half_a_pair(body: bytes, most_steps: int) -> str | None:
     return "#" + steps
 
 
-def _inside(text: bytes) -> Iterator[tuple[str, bytes]]:
-    """The step to each value inside an object or a list, and its text; nothing for other values."""
+def _children(text: bytes) -> Iterator[tuple[str, bytes]]:
+    """The pointer step and JSON text of each value in an object or a list; nothing for other values."""
     match text.lstrip(b" \t\r\n")[:1]:
         case b"{":
             for key, raw in members_decoder.decode(text).items():
@@ -197,10 +197,10 @@ def _inside(text: bytes) -> Iterator[tuple[str, bytes]]:
 def fault_of(
     error: msgspec.ValidationError, body: bytes, decoder: msgspec.json.Decoder[Any], below: Sequence[str] = ()
 ) -> tuple[str, str]:
-    """Where ``body`` has a fault (a JSON pointer), and what is needed and given there.
+    """The JSON pointer of the fault in ``body``, and the text of what is required and what is given there.
 
-    ``below``: the steps to where ``body`` stands in what the client sent.
-    The key of a free form object stays unsaid, and so does what is below it.
+    ``below``: the steps to ``body`` in what the client sent. The key of a free-form object and the values
+    below it are not shown.
     """
     words, _, place = str(error).partition(" - at `")
     steps = [name or number for name, number in _PATH_STEP.findall(place.rstrip("`"))]
@@ -216,9 +216,9 @@ def fault_of(
 
 
 def in_words(words: str, given: Raw | str | None = None, choices: Sequence[str] = ()) -> str:
-    """What a decoder says of a value that it does not take, as ``must be a string; it is 7``.
+    """The decoder's message ``words`` for a wrong value, reworded like ``must be a string; it is 7``.
 
-    ``given``: the value, where it may be told; ``choices``: those that are taken.
+    ``given``: the value, if it may be shown; ``choices``: the values that are allowed.
     """
     kind = None
     if choices:
@@ -235,18 +235,18 @@ def in_words(words: str, given: Raw | str | None = None, choices: Sequence[str] 
 
 
 def got(value: object) -> str:
-    """A value as it is told beside what is needed: texts and numbers as JSON, cut where they are long."""
+    """A value for an error text: strings and numbers as JSON, cut if long; objects and lists only by kind."""
     if isinstance(value, Raw):
         text = bytes(value)[: 4 * MAX_TOLD].decode("utf-8", "ignore")
     else:
-        told = (
+        plain = (
             json.dumps(value, ensure_ascii=False)
             if isinstance(value, _SCALARS)
             else "{"
             if isinstance(value, dict)
             else "["
         )
-        text = told.encode("utf-8", "replace").decode()
+        text = plain.encode("utf-8", "replace").decode()
     kind = {"{": "an object", "[": "a list"}.get(text[:1])
     return kind or (text if len(text) <= MAX_TOLD else text[:MAX_TOLD] + "…")
 
@@ -256,7 +256,7 @@ def _pointer(steps: Iterable[str]) -> str:
 
 
 def _bound(words: str) -> str:
-    """``of length <= 3`` as people say it."""
+    """``of length <= 3`` in words."""
     if found := _LENGTH.fullmatch(words):
         least = "at least" if found[1] == ">=" else "at most"
         return f" of {least} {found[2]} in length"
@@ -269,20 +269,20 @@ def _value_at(body: bytes, steps: Sequence[str]) -> Raw | None:
     value = body.lstrip(b" \t\r\n")
     try:
         for step in steps:
-            value = [raw for name, raw in _inside(value) if name == step][-1].lstrip(b" \t\r\n")
+            value = [raw for name, raw in _children(value) if name == step][-1].lstrip(b" \t\r\n")
     except (IndexError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return Raw(value)
 
 
 def _choices(wanted: object, steps: Sequence[str]) -> tuple[str, ...]:
-    """The values that the type takes at a place of it, when they can be listed."""
-    places = [msgspec.inspect.type_info(wanted)]
+    """The values that the type allows at ``steps``, if they can be listed."""
+    nodes = [msgspec.inspect.type_info(wanted)]
     for step in steps:
-        places = [below for place in _alternatives(places) for below in _below(place, step)]
+        nodes = [below for node in _alternatives(nodes) for below in _below(node, step)]
     found: dict[str, None] = {}
-    for place in _alternatives(places):
-        match place:
+    for node in _alternatives(nodes):
+        match node:
             case msgspec.inspect.EnumType(cls):
                 found.update(dict.fromkeys(str(member.value) for member in cls))
             case msgspec.inspect.LiteralType(values):
@@ -294,18 +294,18 @@ def _choices(wanted: object, steps: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _alternatives(places: Iterable[msgspec.inspect.Type]) -> Iterator[msgspec.inspect.Type]:
-    for place in places:
-        while isinstance(place, msgspec.inspect.Metadata):
-            place = place.type
-        if isinstance(place, msgspec.inspect.UnionType):
-            yield from _alternatives(place.types)
+def _alternatives(nodes: Iterable[msgspec.inspect.Type]) -> Iterator[msgspec.inspect.Type]:
+    for node in nodes:
+        while isinstance(node, msgspec.inspect.Metadata):
+            node = node.type
+        if isinstance(node, msgspec.inspect.UnionType):
+            yield from _alternatives(node.types)
         else:
-            yield place
+            yield node
 
 
-def _below(place: msgspec.inspect.Type, step: str) -> Iterator[msgspec.inspect.Type]:
-    match place:
+def _below(node: msgspec.inspect.Type, step: str) -> Iterator[msgspec.inspect.Type]:
+    match node:
         case msgspec.inspect.StructType(fields=fields):
             yield from (field.type for field in fields if field.encode_name == step)
         case msgspec.inspect.ListType(item_type=item) | msgspec.inspect.VarTupleType(item_type=item):

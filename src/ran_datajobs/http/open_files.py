@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many files and sockets a process may have open at once, and how many of them are for its peers.
+"""The limit of open files and sockets of a process, and how many of them are available for its peers.
 
-A process that has none left cannot open a result, a socket or a thread's pipe, and what it stands on may not
-survive that: so calls and clients are bounded by what is left for them.
+A process at the limit cannot open a result, a socket or a thread's pipe, and its libraries may not survive
+that. The numbers of calls and clients are therefore bounded by what is available for peers.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Final
 from ran_datajobs.errors import UsageError
 
 ENOUGH: Final = 65_536
-"""More than this is not asked for: some programs walk through all that they may have."""
+"""Maximum limit that is requested: some programs iterate over all descriptors that they may have."""
 
 LEAST: Final = 256
-"""With fewer a process of the service cannot work."""
+"""Minimum limit with which a process of the service can work."""
 
 OWN: Final = 128
-"""What a process needs for itself: the database, results, log, threads."""
+"""Files and sockets that a process needs for itself: the database, results, log, threads."""
 
 
 def raise_limit() -> None:
-    """Let this process, and those that it starts, have as many open as the system grants."""
+    """Raise the limit of this process, and of those that it starts, to what the system grants."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -31,7 +31,7 @@ def raise_limit() -> None:
 
 
 def check_limit() -> None:
-    """Raise WrongUse where too few may be open for the service to work."""
+    """Raise UsageError if the limit is too low for the service."""
     if (limit := _limit()) < LEAST:
         raise UsageError(
             f"only {limit} files and sockets may be open at once (ulimit -n): "
@@ -40,7 +40,7 @@ def check_limit() -> None:
 
 
 def for_peers() -> int:
-    """How many files and sockets there may be for the sake of others."""
+    """Number of files and sockets available for peers, at least 1."""
     return max(1, _limit() - OWN)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ports on which nobody listens."""
+"""Free TCP ports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TRIES: Final = 200
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on at this moment, and that no outgoing connection is given by default."""
+    """A port without a listener at this moment, if possible outside the range of outgoing connections."""
     for _ in range(_TRIES):
         port = _FIRST + secrets.randbelow(_LAST - _FIRST + 1)
         if _is_free(host, port):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An error answer as it goes over the wire, of the service and of the reference plugin (RFC 9457)."""
+"""Error answers of the service and of the reference plugin (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from msgspec import UNSET, Struct, UnsetType
 
 PROBLEM_JSON: Final = "application/problem+json"
 MAX_LISTED: Final = 100
-"""So many errors of one body are listed; ``errorCount`` tells how many there are."""
+"""Maximum number of errors of one body that are listed; ``errorCount`` counts all."""
 
 RETRY_AFTER: Final = 5
-"""Seconds, in every answer that says that the same call can work later."""
+"""Value in seconds of ``Retry-After``, in every answer to a call that can succeed later."""
 
 
 class ProblemError(Struct, frozen=True):
-    """One fault of a body: where (JSON pointer after ``#``, or a parameter's name) and what."""
+    """One fault of a request: where (JSON pointer after ``#``, or a parameter's name) and what it is."""
 
     pointer: str
     detail: str
 
 
 class Problem(Struct, frozen=True, rename="camel", kw_only=True):
-    """An error answer. ``errors`` and ``error_count`` are there when a body has faults."""
+    """An error answer. ``errors`` and ``error_count`` are present if the request has faults."""
 
     type: str = "about:blank"
     title: str
@@ -46,7 +46,7 @@ def respond(
     errors: tuple[ProblemError, ...] = (),
     count: int = 0,
 ) -> Response[Problem]:
-    """A problem as an answer to a request for ``path``."""
+    """The problem that answers a request for ``path``."""
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
@@ -59,5 +59,5 @@ def respond(
 
 
 def errors_of(problems: tuple[tuple[str, str], ...]) -> tuple[ProblemError, ...]:
-    """(JSON pointer, detail) pairs as they are listed."""
+    """The errors for (JSON pointer, detail) pairs."""
     return tuple(ProblemError(pointer, detail) for pointer, detail in problems)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serve one ASGI application on granian, inside this process's event loop, until told to stop."""
+"""Serves an ASGI application with granian in the event loop of this process."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from ran_datajobs.http.ports import free_port
 
 _START_DEADLINE: Final = 15.0
 _STOP_DEADLINE: Final = 3.0
-_MOST_CLIENTS: Final = 1024
-_OPEN_FOR_EACH: Final = 2
-"""Files and sockets that a client needs: its connection, and the object that is sent to it."""
+_MAX_CLIENTS: Final = 1024
+_FILES_PER_CLIENT: Final = 2
+"""Files and sockets per client: its connection, and the object that is sent to it."""
 
 
 @contextlib.asynccontextmanager
 async def serving(
     app: Any, host: str, port: int, *, tls_cert: Path | None = None, tls_key: Path | None = None
 ) -> AsyncIterator[str]:
-    """Serve ``app`` while the block runs; gives its address, for example ``http://127.0.0.1:8080``.
+    """Serve ``app`` while the block runs; yields its address, for example ``http://127.0.0.1:8080``.
 
-    Port 0 takes a free one. On leaving, connections that are still open get 3 s. Raises WrongUse when the
-    port is taken or the address is not this machine's.
+    Port 0 selects a free port. On exit, open connections have 3 s to end. Raises UsageError if the port is
+    taken or the address is not one of this machine.
     """
     if port == 0:
         port = free_port(host)
@@ -46,7 +46,7 @@ async def serving(
         http=HTTPModes.http1,
         websockets=False,
         backlog=1024,
-        backpressure=min(_MOST_CLIENTS, max(1, for_peers() // _OPEN_FOR_EACH)),
+        backpressure=min(_MAX_CLIENTS, max(1, for_peers() // _FILES_PER_CLIENT)),
         http1_settings=HTTP1Settings(header_read_timeout=30_000, keep_alive=True, max_buffer_size=1 << 20),
         log_enabled=False,
         ssl_cert=tls_cert,
@@ -54,11 +54,11 @@ async def serving(
     )
     task = asyncio.create_task(server.serve())
     try:
-        await _accepts(host, port, task)
+        await _wait_until_accepting(host, port, task)
         scheme = "https" if tls_cert else "http"
         yield f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     finally:
-        server.stop()  # type: ignore[no-untyped-call]  # granian types its start alone
+        server.stop()  # type: ignore[no-untyped-call]  # granian annotates only its start
         with contextlib.suppress(TimeoutError, asyncio.CancelledError):
             async with asyncio.timeout(_STOP_DEADLINE):
                 await asyncio.shield(task)
@@ -68,7 +68,7 @@ async def serving(
 
 
 def check_bindable(host: str, port: int) -> None:
-    """Raise WrongUse, with a port that is free, when nothing can listen on ``host:port``."""
+    """Raise UsageError if ``host:port`` cannot be bound; if the port is taken, with one that is free."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -79,7 +79,7 @@ def check_bindable(host: str, port: int) -> None:
             raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
-async def _accepts(host: str, port: int, task: asyncio.Task[None]) -> None:
+async def _wait_until_accepting(host: str, port: int, task: asyncio.Task[None]) -> None:
     async with asyncio.timeout(_START_DEADLINE):
         while True:
             if task.done():

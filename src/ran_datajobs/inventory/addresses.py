@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which addresses may be registered as DMI plugins. Pure: no name is resolved.
+"""Checks which addresses may be registered as DMI plugins. Pure: no name is resolved.
 
 An entry of the list is a host name, ``*.example.org`` for the hosts below it, an address or a network
-(``10.0.0.0/8``), or an origin (``https://dmi.example.org:8443``). A path below the origin is the plugin's.
+(``10.0.0.0/8``), or an origin (``https://dmi.example.org:8443``). An entry does not restrict the path.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from urllib.parse import SplitResult, urlsplit
 from ran_datajobs.http.json_body import got
 
 MAX_ADDRESS: Final = 2000
-"""Longest plugin address, in characters."""
+"""Maximum length of a plugin address in characters."""
 
 _PORTS: Final = {"http": 80, "https": 443}
 
 
 class AddressRefused(ValueError):
-    """Why an address cannot be a DMI plugin; caught where the address was given."""
+    """The address cannot be a DMI plugin; the text says why."""
 
 
 def normal_form(address: str) -> str:
-    """``address`` with a lower-case origin and no slash at its end: how a plugin's address is kept.
+    """``address`` with a lower-case origin and no trailing slash, as it is stored.
 
     Raises AddressRefused for anything but an http or https address without user, query and fragment.
     """
@@ -49,7 +49,7 @@ class AllowList:
             self._hosts.add(entry)
 
     def checked(self, address: str) -> str:
-        """:func:`normal_form` of an allowed ``address``. Raises AddressRefused for every other."""
+        """:func:`normal_form` of an allowed ``address``. Raises AddressRefused for any other."""
         parts = _split(address)
         host = parts.hostname or ""
         if not (_origin(parts) in self._origins or self._host_allowed(host)):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a registration changes, given what is registered. Pure.
+"""Computes the changes that a registration makes to the inventory. Pure.
 
-Handles are removed first, then created, updated and upgraded, as ONAP does it: one registration can move an
-alternate id, or a handle, from one place to another.
+Handles are removed first, then created, updated and upgraded, as in ONAP: one registration can move an
+alternate id from one handle to another, or a handle from one plugin to another.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ran_datajobs.store.handles import HandleRow
 
 
 class Changes(Struct, frozen=True):
-    """Rows to write and handles to remove, and what was not taken."""
+    """Rows to write, handles to remove, and the failures."""
 
     save: list[HandleRow]
     remove: list[str]
@@ -42,7 +42,7 @@ class Changes(Struct, frozen=True):
 
 
 def handles_named(registration: Registration) -> set[str]:
-    """Every handle id that a registration names and that can exist."""
+    """Every valid handle id that a registration names."""
     upgraded = registration.upgraded_cm_handles
     ids = {handle.cm_handle for handle in registration.created_cm_handles or ()}
     ids.update(handle.cm_handle for handle in registration.updated_cm_handles or ())
@@ -52,7 +52,7 @@ def handles_named(registration: Registration) -> set[str]:
 
 
 def alternate_keys_named(registration: Registration) -> set[str]:
-    """The normal form of every alternate id that a registration names; malformed ones are left out."""
+    """The normal form of every valid alternate id that a registration names."""
     keys = set()
     for handle in (*(registration.created_cm_handles or ()), *(registration.updated_cm_handles or ())):
         try:
@@ -69,11 +69,11 @@ def changes_of(
     plugin_id: int,
     address_fault: str | None,
 ) -> Changes:
-    """What ``registration`` changes.
+    """Compute the changes of ``registration``.
 
-    ``known`` holds the registered ones of :func:`handles_named`, ``holders`` who has which of
-    :func:`alternate_keys_named`. ``address_fault``: why the plugin's address cannot be used,
-    None when it can.
+    ``known`` holds the registered handles among :func:`handles_named`, ``holders`` the handle that has each
+    of :func:`alternate_keys_named`. ``address_fault``: why the plugin's address cannot be used, None when it
+    can.
     """
     inventory = _Inventory(known, holders)
     upgraded = registration.upgraded_cm_handles
@@ -94,7 +94,7 @@ def changes_of(
 
 
 class _Inventory:
-    """The known handles, changed step by step."""
+    """The known handles, and the changes made to them so far."""
 
     def __init__(self, known: Mapping[str, HandleRow], holders: Mapping[str, str]) -> None:
         self.changed: dict[str, HandleRow | None] = {}
@@ -200,7 +200,7 @@ def _created_row(handle: CmHandle, plugin_id: int) -> HandleRow:
 
 
 def _updated_row(existing: HandleRow, handle: CmHandle) -> HandleRow:
-    """What is absent or empty stays; a property that is null or "~" goes."""
+    """Absent or empty fields keep their value; a property that is null or "~" is removed."""
     alternate_id = handle.name
     return msgspec.structs.replace(
         existing,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lookup index of a process: the store's CM handles in memory, followed by version."""
+"""The lookup index of a process: the CM handles of the store in memory, updated by version."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ran_datajobs.store.handles import PluginRow, changes_since
 
 
 class OwnerIndex(Owners):
-    """Owners of managed objects as the store has them, as of the last :meth:`catch_up`.
+    """Owners of managed objects in the store, as of the last :meth:`catch_up`.
 
-    ``defaults`` stands for the service's settings: its ``give_up``, ``sub_job_timeout`` and ``read_slots``
-    are taken where a plugin registered none.
+    ``defaults`` holds the service's settings: its ``give_up``, ``sub_job_timeout`` and ``read_slots`` apply
+    where a plugin registered none.
     """
 
     def __init__(self, database: Database, defaults: PluginProfile | None = None) -> None:
@@ -27,14 +27,14 @@ class OwnerIndex(Owners):
         self._defaults = PluginProfile(0, "") if defaults is None else defaults
         self._version = -1
         self._plugins: dict[int, PluginProfile] = {}
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def catch_up(self) -> None:
-        """Take in everything that was registered before this call. Raises StoreUnavailable.
+        """Load everything that was registered before this call. Raises StoreUnavailable.
 
-        One query when nothing changed. Plans that run meanwhile keep what they started with.
+        Takes one query when nothing changed. Plans in progress keep their snapshot.
         """
-        async with self._one_at_a_time, changes_since(self._database, self._version) as changes:
+        async with self._lock, changes_since(self._database, self._version) as changes:
             if changes is None:
                 return
             for plugin in changes.plugins:
@@ -72,7 +72,7 @@ class OwnerIndex(Owners):
         )
 
     def _owner(self, record: Record, shared: dict[bytes, bytes]) -> Owner:
-        """The owner of one row. Words and properties that many handles have are kept once."""
+        """The owner of one row. Strings and properties that many handles share are stored once."""
         cm_handle, key, plugin_id, producer, tag, properties = record
         properties = shared.setdefault(properties, properties)
         return Owner(cm_handle, key, self._plugins[plugin_id], intern(producer), intern(tag), properties)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who owns a managed object: CM handles by alternate id, in memory. Pure."""
+"""Lookup of the owner of a managed object: CM handles by alternate id, in memory. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Owners:
     def __init__(self, owners: Iterable[Owner] = ()) -> None:
         self._by_key = {owner.alternate_key: owner for owner in owners}
         self._sorted = sorted(self._by_key)
-        # Told once when first asked for, also by the snapshots that share it.
+        # Computed on first use; snapshots share it.
         self._depths: list[frozenset[int]] = []
 
     def __len__(self) -> int:
@@ -49,7 +49,7 @@ class Owners:
         find = self._by_key.get
         owner = find(key)
         end = len(key)
-        # What fdn.ancestors gives, without its generator: this runs for every operation of a job.
+        # Like fdn.ancestors, without its generator: this runs for every operation of a job.
         while owner is None and (end := key.rfind("/", 0, end)) > 0:
             owner = find(key[:end])
         return owner
@@ -60,14 +60,14 @@ class Owners:
 
     @property
     def depths(self) -> frozenset[int]:
-        """How many RDNs alternate ids have: every number that occurs."""
+        """Numbers of RDNs that alternate ids have."""
         if not self._depths:
             self._depths.append(frozenset(key.count("/") + 1 for key in self._by_key))
         return self._depths[0]
 
     def owners_below(self, key: str, level: int | None = None) -> list[Owner]:
         """The owners strictly below ``key``, at most ``level`` levels down (None: all), by key."""
-        # Whatever lies below "A=1" begins with "A=1/", and "0" is the character after "/".
+        # Every key below "A=1" begins with "A=1/", and "0" is the character after "/".
         first = bisect_left(self._sorted, key + "/")
         end = bisect_left(self._sorted, key + "0", lo=first)
         below = self._sorted[first:end]
@@ -77,13 +77,13 @@ class Owners:
         return [self._by_key[one] for one in below]
 
     def snapshot(self) -> Owners:
-        """The same owners, whatever changes later; costs nothing."""
+        """The owners as of now, unaffected by later changes; takes constant time."""
         copy = Owners()
         copy._by_key, copy._sorted, copy._depths = self._by_key, self._sorted, self._depths
         return copy
 
     def change(self, gone: Iterable[str], come: Iterable[Owner]) -> None:
-        """Drop the owners under the keys ``gone``, then put those of ``come``. Snapshots stay as they are."""
+        """Remove the owners under the keys ``gone``, then add those of ``come``. Snapshots are unaffected."""
         dropped = set(gone)
         by_key = self._by_key.copy()
         for key in dropped:

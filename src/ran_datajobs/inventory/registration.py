@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The body of ``POST /ncmpInventory/v1/ch`` in ONAP's shape, decoded and judged handle by handle. Pure.
+"""Decodes the body of ``POST /ncmpInventory/v1/ch`` in ONAP's shape and checks it handle by handle. Pure.
 
-A wrong shape or type refuses the whole body; what concerns one handle becomes a :class:`Failure` of that
-handle. Private properties (``cmHandleProperties``) stand in no message.
+A wrong shape or type rejects the whole body; a fault of one handle becomes a :class:`Failure` of that handle.
+No message contains private properties (``cmHandleProperties``).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ MAX_CM_HANDLE: Final = 255
 MAX_ALTERNATE_KEY: Final = 2000
 MAX_WORD: Final = 512
 MAX_PROPERTIES: Final = 64 * 1024
-"""Bounds: characters of a handle id, bytes of an alternate id's normal form, characters of a producer id or
-a module set tag, bytes of all properties of a handle as JSON."""
+"""Maximum characters of a handle id, bytes of the normal form of an alternate id, characters of a producer
+id or a module set tag, bytes of all properties of a handle as JSON."""
 
 _HANDLE_ID: Final = re.compile(r"[\w-]+")
 
@@ -39,11 +39,11 @@ _Slots = Annotated[int, Meta(ge=1, le=1000)]
 Properties = dict[str, str | None]
 
 REMOVED: Final = "~"
-"""Removes a property in an update like null, as ONAP's OpenAPI says; in a create it is a text."""
+"""Value that removes a property in an update, like null (OpenAPI of ONAP); in a create it is a plain text."""
 
 
 class CmHandle(Struct, frozen=True, rename="camel"):
-    """A CM handle as a registration writes it. A property that is null is none."""
+    """A CM handle in a registration. A property that is null counts as absent."""
 
     cm_handle: str
     cm_handle_properties: Properties | None = None
@@ -64,7 +64,7 @@ class CmHandle(Struct, frozen=True, rename="camel"):
 
 
 class Upgrade(Struct, frozen=True, rename="camel"):
-    """Handles that take another module set tag."""
+    """Handles that get another module set tag."""
 
     cm_handles: list[str]
     module_set_tag: str = ""
@@ -73,8 +73,8 @@ class Upgrade(Struct, frozen=True, rename="camel"):
 class Registration(Struct, frozen=True, rename="camel"):
     """A DMI plugin and the changes to its CM handles: removed first, then created, updated, upgraded.
 
-    The fields from ``dmi_dialect`` on are this project's; None leaves what was registered before. The last
-    two are not offered yet.
+    The fields from ``dmi_dialect`` on are this project's; None keeps the registered value. The last two are
+    not supported yet.
     """
 
     dmi_plugin: str | None = None
@@ -101,7 +101,7 @@ class Registration(Struct, frozen=True, rename="camel"):
 
 
 class Failure(Struct, frozen=True, rename="camel"):
-    """Why one handle was not taken, in ONAP's shape."""
+    """Why the change of one handle was not applied, in ONAP's shape."""
 
     cm_handle: str
     error_code: str
@@ -109,7 +109,7 @@ class Failure(Struct, frozen=True, rename="camel"):
 
 
 class RegistrationOutcome(Struct, frozen=True, rename="camel"):
-    """What was not taken, in ONAP's lists; everything else was."""
+    """The changes that were not applied, in ONAP's lists."""
 
     failed_created_cm_handles: list[Failure] = []
     failed_updated_cm_handles: list[Failure] = []
@@ -118,12 +118,12 @@ class RegistrationOutcome(Struct, frozen=True, rename="camel"):
 
     @property
     def complete(self) -> bool:
-        """True when everything was taken."""
+        """True when every change was applied."""
         return not self.failed
 
     @property
     def failed(self) -> int:
-        """How many handles were not taken."""
+        """Number of changes that were not applied."""
         return (
             len(self.failed_created_cm_handles)
             + len(self.failed_updated_cm_handles)
@@ -136,13 +136,14 @@ _decoder: Final = msgspec.json.Decoder(Registration)
 _members: Final = msgspec.json.Decoder(dict[str, Raw] | None)
 _elements: Final = msgspec.json.Decoder(list[Raw] | None)
 _SCALARS: Final = frozenset(b"-0123456789tf")
-"""How a number, ``true`` and ``false`` begin."""
+"""First bytes of a number, ``true`` and ``false``."""
 
 
 def read_registration(body: bytes) -> Registration:
     """Decode a registration. A property that is a number, true or false becomes its JSON text, as in ONAP.
 
-    Raises InvalidRequest, with a pointer, for a wrong shape or type, and Impossible for what is not offered.
+    Raises InvalidRequest, with a pointer, for a wrong shape or type, UnsupportedRequest for unsupported
+    fields.
     """
     try:
         registration = decoded(body, _decoder)
@@ -159,7 +160,7 @@ def read_registration(body: bytes) -> Registration:
 
 
 def _with_texts(body: bytes) -> bytes:
-    """A registration with its properties as texts where they have one; the body as it is where it is none."""
+    """The body with scalar properties as strings; the unchanged body if it is not a registration."""
     try:
         fields = _members.decode(body) or {}
         for name in ("createdCmHandles", "updatedCmHandles"):
@@ -188,7 +189,7 @@ def _text(value: Raw) -> Raw:
 
 
 def id_fault(cm_handle: str) -> str | None:
-    """What is wrong with the id of a CM handle (ONAP allows letters, digits, ``-`` and ``_``)."""
+    """Why the id of a CM handle is invalid (ONAP allows letters, digits, ``-`` and ``_``), or None."""
     if len(cm_handle) > MAX_CM_HANDLE:
         return f"the cm handle id has {len(cm_handle)} characters, at most {MAX_CM_HANDLE} are kept"
     if not _HANDLE_ID.fullmatch(cm_handle):
@@ -197,7 +198,7 @@ def id_fault(cm_handle: str) -> str | None:
 
 
 def handle_fault(handle: CmHandle) -> str | None:
-    """What is wrong with the rest of a CM handle, whatever else is registered."""
+    """Why another field of a CM handle is invalid, independent of what is registered, or None."""
     if handle.name:
         try:
             key = fdn.key(handle.name)
@@ -223,7 +224,7 @@ def handle_fault(handle: CmHandle) -> str | None:
 
 
 def word_fault(word: str) -> str | None:
-    """What is wrong with a producer id or a module set tag."""
+    """Why a producer id or a module set tag is invalid, or None."""
     if len(word) > MAX_WORD:
         return f"has {len(word)} characters, at most {MAX_WORD} are kept"
     if not word.isprintable() or word != word.strip():

@@ -17,11 +17,11 @@ from ran_datajobs.store.handles import PluginRow
 from ran_datajobs.telemetry import Event, logger
 
 _LONGEST_REGISTRATION: Final = 60.0
-"""Seconds that the changes of a large registration may take to work out; only other registrations wait."""
+"""Maximum seconds for computing the changes of a large registration; only other registrations wait."""
 
 
 class Registry:
-    """The inventory's writing side: ONAP's registration of a DMI plugin and its CM handles.
+    """Writes the inventory: ONAP's registration of a DMI plugin and its CM handles.
 
     ``dmi_allow`` lists the addresses that may be a plugin: see :class:`AllowList`.
     """
@@ -32,11 +32,11 @@ class Registry:
         self._allowed = AllowList(dmi_allow)
 
     async def register(self, body: bytes) -> RegistrationOutcome:
-        """Take what can be taken of a registration, in one transaction; the outcome lists the rest.
+        """Apply the valid parts of a registration in one transaction; the outcome lists the rest.
 
-        Durable on return, and every lookup index that catches up afterwards has it. The same registration
-        again changes nothing and succeeds. Raises InvalidRequest for a wrong shape or type, and
-        StoreUnavailable; nothing is taken then.
+        Durable on return; every lookup index that catches up afterwards has the changes. A repeat of the same
+        registration changes nothing and succeeds. Raises InvalidRequest for a wrong shape or type, and
+        StoreUnavailable; nothing is applied then.
         """
         registration = await asyncio.to_thread(read_registration, body)
         address, address_fault = self._address(registration)
@@ -80,7 +80,7 @@ class Registry:
 async def _saved_plugin(
     connection: Connection, address: str, registration: Registration, version: int
 ) -> int:
-    """The id of the plugin, after storing what the registration says of it."""
+    """Store the settings of the plugin that the registration names. Returns the id of the plugin."""
     stored = await handles.plugin_by_url(connection, address)
     known = stored or PluginRow(address)
     wanted = msgspec.structs.replace(

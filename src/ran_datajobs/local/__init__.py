@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``serve`` adds on one machine: its PostgreSQL, its processes, and the supervisor of both."""
+"""Single-machine parts of ``serve``: embedded PostgreSQL, child processes, and their supervisor."""

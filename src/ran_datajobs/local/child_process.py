@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Child processes that cannot outlive their parent, and the wait for their end (Linux only)."""
+"""Child processes that the kernel ends with their parent, and waiting for their exit (Linux only)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(death_signal: signal.Signals) -> Callable[[], None]:
-    """What a new child runs first (``preexec_fn``): it will get ``death_signal`` when its parent ends.
+    """Return a ``preexec_fn`` by which the child gets ``death_signal`` when its parent ends.
 
-    The kernel looks at the *thread* that forked: start such children from the main thread only. The
-    tie does not survive a later change of the user id, so the user is changed before (``Popen(user=…)``).
+    The signal is sent when the *thread* that forked ends: start such children from the main thread only.
+    A later change of the user id clears it, so the user id must change first (``Popen(user=…)``).
     """
-    prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up here: after a fork this may be unsafe
+    prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up before the fork: after it, this may be unsafe
     parent = os.getpid()
 
     def tie() -> None:
         prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        if os.getppid() != parent:  # it ended before the tie was in place
+        if os.getppid() != parent:  # the parent ended before prctl took effect
             os._exit(1)
 
     return tie
 
 
 async def exit_of(process: subprocess.Popen[bytes]) -> int:
-    """The exit status of ``process``, once it has ended; it is reaped then."""
+    """Wait for ``process`` to end, reap it and return its exit status."""
     if (status := process.poll()) is not None:
         return status
     loop = asyncio.get_running_loop()
@@ -48,7 +48,7 @@ async def exit_of(process: subprocess.Popen[bytes]) -> int:
 
 
 async def end(process: subprocess.Popen[bytes], *steps: tuple[signal.Signals, float]) -> None:
-    """Send each step's signal and give the process its seconds; SIGKILL when no step has helped."""
+    """Send the signal of each step and wait up to its seconds for the exit; after the last step, SIGKILL."""
     for signum, seconds in steps:
         if process.poll() is not None:
             return

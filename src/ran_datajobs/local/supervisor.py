@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processes of one service: started, watched, restarted and ended together; and who owns a data dir.
+"""Supervisor of the processes of one service (start, restart, stop), and the lock of a data dir.
 
-Every child is this package run again (``python -m ran_datajobs …``). A child that is worth restarting is:
-with growing pauses. One that says it was used wrongly (exit status 2) ends the whole group.
+Every child runs this package (``python -m ran_datajobs …``). A child that ends is restarted with growing
+pauses. Exit status 2 (wrong use) of one child ends the whole group.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from ran_datajobs.local.child_process import die_with_parent, end, exit_of
 from ran_datajobs.telemetry import SHARED_FOLDER, Event, Logger, forget_process
 
 WRONG_USE: Final = 2
-"""The exit status of a process that was used wrongly: starting it again cannot help."""
+"""Exit status of a process that was used wrongly; it is not restarted."""
 
 OWNER_FILE: Final = "owner.json"
-"""In a data dir: who owns it, locked as long as that process lives."""
+"""File in a data dir that names its owner, locked as long as that process lives."""
 
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 10.0
@@ -43,21 +43,21 @@ _PORTS_TRIED: Final = 200
 
 
 class Program(Struct, frozen=True):
-    """What one child runs: this package with ``arguments``, and with ``environment`` as all its variables."""
+    """Command of one child: this package with ``arguments``, and ``environment`` as its whole environment."""
 
     name: str
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     output: Path | None = None
-    """Its lines are appended here; ``None``: they go where ours go."""
+    """File to which its output is appended; ``None``: the output is inherited."""
 
 
 async def supervise(program: Program, log: Logger, *, grace: float) -> None:
-    """Start ``program`` and start it again whenever it ends, until cancelled; then end it.
+    """Start ``program`` and restart it whenever it ends, until cancelled; then end it.
 
-    It gets SIGTERM and ``grace`` seconds, then SIGKILL. When we die, the kernel kills it. Raises
-    WrongUse when it ends with status 2, and what kept it from being started the first time: later the
-    machine may be short of something, and it is tried again. Call it from the main thread.
+    On cancellation it gets SIGTERM and, after ``grace`` seconds, SIGKILL. When the supervisor dies, the
+    kernel kills it. Raises UsageError when it ends with status 2, and the error of a failed first start;
+    a failed restart is retried. Call it from the main thread.
     """
     pause = _FIRST_PAUSE
     process = _start(program)
@@ -98,14 +98,14 @@ def _start(program: Program) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=output,
             env=dict(program.environment),
-            start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends us in order
+            start_new_session=True,  # Ctrl-C reaches only the supervisor, which ends the children in order
             preexec_fn=die_with_parent(signal.SIGKILL),
         )
 
 
 @contextlib.contextmanager
 def signals_stop() -> Iterator[asyncio.Event]:
-    """An event that is set by SIGINT, SIGTERM and SIGHUP while the block runs (inside a running loop)."""
+    """Yield an event that SIGINT, SIGTERM and SIGHUP set during the block (needs a running event loop)."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -129,9 +129,9 @@ class _Owner(Struct, frozen=True):
 
 @contextlib.contextmanager
 def lock_data_dir(data_dir: Path) -> Iterator[bool]:
-    """Own ``data_dir`` while the block runs. True when the last owner did not end in order.
+    """Lock ``data_dir`` for the duration of the block. Yields True if the last owner did not end cleanly.
 
-    The kernel gives the lock back however we end. Raises WrongUse that names the present owner.
+    The kernel releases the lock when this process ends. Raises UsageError that names the present owner.
     """
     with _locked(data_dir) as file:
         unclean = bool(file.read(1))
@@ -143,14 +143,14 @@ def lock_data_dir(data_dir: Path) -> Iterator[bool]:
 
 
 def check_unowned(data_dir: Path) -> None:
-    """Raise WrongUse that names the owner of ``data_dir``, when it has one at this moment."""
+    """Raise UsageError that names the owner of ``data_dir`` if it has one at present."""
     with _locked(data_dir):
         pass
 
 
 @contextlib.contextmanager
 def _locked(data_dir: Path) -> Iterator[IO[bytes]]:
-    """The file of the owner, locked while the block runs; the data dir is made where it is missing."""
+    """Yield the owner file, locked for the duration of the block. Creates the data dir if missing."""
     check_home(data_dir)
     try:
         data_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -192,10 +192,10 @@ def _owner_in(file: IO[bytes]) -> str:
 
 
 async def claim_port(host: str, port: int, *, patience: float = 0.0, flag: str = "--port") -> int:
-    """``port`` when it is free on ``host``; for 0 any free one. It is not held: whoever serves binds it.
+    """Return ``port`` if it is free on ``host``, for 0 any free port. The port is not reserved.
 
-    ``patience`` seconds are given to an earlier owner that was killed a moment ago. Raises WrongUse with
-    the next free port for ``flag``.
+    Retries for ``patience`` seconds, so that an owner that was just killed can release it. Raises UsageError
+    that suggests the next free port for ``flag``.
     """
     deadline = time.monotonic() + patience
     while (found := _bindable(host, port)) is None:

@@ -13,7 +13,10 @@ from msgspec import Struct
 
 
 class Message(Struct, frozen=True):
-    """One message. Header names are lower case (``ce_…``, ``content-type``); ``key`` orders a sub-job's."""
+    """One message. Messages with the same ``key`` stay in order.
+
+    Header names are lower case (``ce_…``, ``content-type``).
+    """
 
     key: str
     headers: dict[str, str]
@@ -21,7 +24,7 @@ class Message(Struct, frozen=True):
 
 
 class Received(Struct, frozen=True):
-    """A message as it came, with its place in the topic."""
+    """A received message and its offset in the topic."""
 
     topic: str
     offset: int
@@ -29,7 +32,7 @@ class Received(Struct, frozen=True):
 
 
 class OutboxMessage(Struct, frozen=True):
-    """A message on its way out. ``position`` is its place in the total order of its shard."""
+    """A message to publish. ``position`` is its position in the total order of its shard."""
 
     position: int
     topic: str
@@ -37,17 +40,17 @@ class OutboxMessage(Struct, frozen=True):
 
 
 class Bus(Protocol):
-    """What the service needs of a bus."""
+    """Operations that the service uses of a bus."""
 
     async def topic_exists(self, topic: str) -> bool:
-        """True when there is such a topic. Never creates one.
+        """True when the topic exists. Never creates one.
 
-        Raises TopicRefused when it is there but not ours to write, BusUnavailable when nobody answers.
+        Raises TopicRefused when the service may not write to it, BusUnavailable when the bus does not answer.
         """
         ...
 
     async def topics(self) -> list[str]:
-        """Names of the topics there are, as far as we may know them. Raises BusUnavailable."""
+        """Names of the topics that the service may list. Raises BusUnavailable."""
         ...
 
     async def ready(self) -> None:
@@ -57,19 +60,19 @@ class Bus(Protocol):
     async def publish(self, topic: str, messages: Sequence[Message]) -> None:
         """Append ``messages`` in order, all or none; durable on return.
 
-        Raises TopicRefused when only this topic is to blame, BusUnavailable otherwise.
+        Raises TopicRefused when only this topic is the cause, BusUnavailable otherwise.
         """
         ...
 
     def receive(self, topic: str, consumer: str) -> AsyncIterator[list[Received]]:
-        """Batches of a topic's messages in order, from the place that ``consumer`` last passed to
-        :meth:`passed`. Waits for more for ever; end it by closing the iterator."""
+        """Batches of a topic's messages in order, from the offset that ``consumer`` last committed with
+        :meth:`passed`. Waits for more messages without a timeout; close the iterator to end it."""
         ...
 
     async def passed(self, consumer: str, last: Received) -> None:
-        """Remember that ``consumer`` is done with everything up to and with ``last`` (at least once).
+        """Commit that ``consumer`` has processed everything up to and including ``last`` (at least once).
 
-        ``last`` is of one of the three batches that came last.
+        ``last`` must be in one of the last three batches.
         """
         ...
 
@@ -83,9 +86,10 @@ class Bus(Protocol):
     async def publish_shard(self, shard: int, messages: Sequence[OutboxMessage]) -> None:
         """Publish ``messages`` and the new position of ``shard`` in one atomic step.
 
-        Call :meth:`recover_position` once before the first. Messages at or before the shard's position are
-        left out. Raises Fenced after a newer :meth:`recover_position` elsewhere, TopicRefused when one topic
-        is to blame, BusUnavailable when it may be retried. After any of them nothing was published, or all;
-        after a TopicRefused nothing. A Fenced may follow it, where the producer was of no more use.
+        Call :meth:`recover_position` once before the first call. Messages at or before the shard's position
+        are skipped. Raises Fenced after a newer :meth:`recover_position` elsewhere, TopicRefused when one
+        topic is the cause, BusUnavailable when a retry may succeed. After a TopicRefused nothing was
+        published; after the other two, all or nothing. The call after a TopicRefused may raise Fenced, if the
+        error has closed the producer.
         """
         ...

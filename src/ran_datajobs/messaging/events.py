@@ -20,7 +20,7 @@ STATUS_SCHEMA: Final = "urn:cps:org.onap.cps.ncmp.events.async1_0_0.DataJobStatu
 
 SERVICE: Final = "ncmp"
 PLUGIN: Final = "dmi"
-"""First word of ``ce_source``: who made the event."""
+"""First word of ``ce_source``: the producer of the event."""
 
 CORRELATION_ID: Final = "ce_correlationid"
 DESTINATION: Final = "ce_destination"
@@ -37,9 +37,9 @@ _EVENTS: Final = UUID("6f0a3e0e-51c5-5d0b-9d2b-6d1f3b8f6a55")
 
 
 class ResultPart(Struct, frozen=True):
-    """Which part of which job's results one message is. ``sequence`` counts from 0 within ``sub_job``.
+    """Identity of a result message: a part of a job's results. ``sequence`` counts from 0 within ``sub_job``.
 
-    ``sub_job`` is a sub-job id, or ``unmatched``. ``total``: how many messages the sub-job has, where known.
+    ``sub_job`` is a sub-job id, or ``unmatched``. ``total``: number of messages of the sub-job, if known.
     """
 
     job_id: str
@@ -52,9 +52,9 @@ class ResultPart(Struct, frozen=True):
 
 
 def result_headers(part: ResultPart, destination: str, source: str, at: datetime) -> dict[str, str]:
-    """Headers of a result event. ``source`` is :data:`SERVICE` or :data:`PLUGIN`; ``at`` is aware.
+    """Headers of a result event. ``source`` is :data:`SERVICE` or :data:`PLUGIN`; ``at`` has a time zone.
 
-    ``ce_id`` follows from what the message is: the same part of the same delivery has the same id.
+    ``ce_id`` is derived from the identity: the same part of the same delivery has the same id.
     """
     identity = f"{source}/{part.job_id}/{part.sub_job}/{part.sequence}/{part.delivery}"
     headers = _headers(identity, RESULT_TYPE, RESULT_SCHEMA, f"{source}.{part.job_id}", at)
@@ -74,7 +74,7 @@ def result_headers(part: ResultPart, destination: str, source: str, at: datetime
 
 
 def status_headers(job_id: str, destination: str, version: int, at: datetime) -> dict[str, str]:
-    """Headers of a status event; ``version`` is the job's at the change."""
+    """Headers of a status event; ``version`` is the job's version at the change."""
     headers = _headers(f"status/{job_id}/{version}", STATUS_TYPE, STATUS_SCHEMA, f"{SERVICE}.{job_id}", at)
     headers[CORRELATION_ID] = job_id
     headers[DESTINATION] = destination
@@ -82,7 +82,7 @@ def status_headers(job_id: str, destination: str, version: int, at: datetime) ->
 
 
 def time_header(at: datetime) -> dict[str, str]:
-    """The header that says when a message was made; ``at`` is aware."""
+    """Header with the time of a message; ``at`` has a time zone."""
     return {TIME: at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")}
 
 
@@ -92,7 +92,7 @@ def message_key(job_id: str, sub_job: str) -> str:
 
 
 def count_in(headers: Mapping[str, str], name: str) -> int | None:
-    """A counting header as a number; ``None`` when it is missing or no sane count."""
+    """Value of a counting header; ``None`` when it is missing or not a number of at most 9 digits."""
     text = headers.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _NUMBER_DIGITS else None
 

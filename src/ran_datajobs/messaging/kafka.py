@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bus on Apache Kafka, through librdkafka.
 
-Delivery once: each shard of the outbox has one ``transactional.id``. A transaction holds the messages and,
-in a compacted topic, the shard's new position. Who takes a shard over calls ``init_transactions``, which ends
-the transaction of the one before and fences it, and reads the position after that. Topics are never created
-by asking for them; the service's own ones are created when they are missing.
+Exactly-once publishing: each shard of the outbox has one ``transactional.id``. A transaction holds the
+messages and, in a compacted topic, the shard's new position. A publisher that takes over a shard calls
+``init_transactions``, which ends the transaction of its predecessor and fences it, and then reads the
+position. Topics are never auto-created; the service creates its own topics when they are missing.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ T = TypeVar("T")
 
 _SHARDS: Final = 8
 PATIENCE: Final = 15.0
-"""Seconds after which a call of the brokers is given up."""
+"""Timeout in seconds of a call to the brokers."""
 
 _THREADS: Final = 6
 _BATCH: Final = 500
 _BATCH_BYTES: Final = 8 * 1024 * 1024
-_AT_HAND: Final = 16
+_CHUNK: Final = 16
 _POLL: Final = 0.5
 _REMEMBERED_BATCHES: Final = 3
-"""What can be passed: the batch that came last and the two before it, of which one is worked on and one is
-just being passed."""
-_MOVED_ON: Final = frozenset(
+"""Number of batches that can be committed: the last one and the two before it, of which one is being
+processed and one is being committed."""
+_REASSIGNED: Final = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,
         KafkaError.UNKNOWN_MEMBER_ID,
@@ -59,14 +59,15 @@ _POSITION_TOPIC_CONFIG: Final = {
 
 
 class _Receiving:
-    """A consumer at work, and the partitions of the messages in its last batches."""
+    """A running consumer, and the partitions of the messages in its last batches."""
 
     def __init__(self, consumer: AIOConsumer) -> None:
         self.consumer = consumer
         self.batches: deque[list[tuple[Received, int]]] = deque(maxlen=_REMEMBERED_BATCHES)
 
     def places_up_to(self, last: Received) -> dict[int, int]:
-        """By partition the offset after ``last`` and all before it; none when ``last`` is too long ago."""
+        """By partition the offset after ``last`` and all before it; empty if ``last`` is in no remembered
+        batch."""
         places: dict[int, int] = {}
         for received, partition in itertools.chain.from_iterable(self.batches):
             places[partition] = received.offset + 1
@@ -86,10 +87,10 @@ class KafkaBus:
         installation: str,
         patience: float = PATIENCE,
     ) -> None:
-        """``settings``: more librdkafka settings, such as those of TLS and SASL.
+        """``settings``: further librdkafka settings, such as those of TLS and SASL.
 
-        ``installation`` names this service with its store: transactions, positions and consumer groups are
-        its own. ``patience``: seconds after which a call is given up.
+        ``installation`` identifies the service by its store: it has its own transactions, positions and
+        consumer groups. ``patience``: timeout of a call in seconds.
         """
         self._settings: dict[str, Any] = {
             "client.id": "ran-datajobs",
@@ -110,7 +111,7 @@ class KafkaBus:
         self._topics = KafkaTopics(self._settings, patience)
 
     async def close(self) -> None:
-        """Let go of every connection; calls still under way are waited for."""
+        """Close every connection, after the calls under way have ended."""
         producers = [*self._shards.values(), *([self._publisher] if self._publisher else [])]
         self._shards.clear()
         self._publisher = None
@@ -119,25 +120,25 @@ class KafkaBus:
         await asyncio.to_thread(self._threads.shutdown)
 
     async def topic_exists(self, topic: str) -> bool:
-        """True when ``topic`` can be described: it is there, and we may know it.
+        """True when ``topic`` exists and the service may describe it.
 
-        Raises TopicRefused when we may not write it.
+        Raises TopicRefused when the service may not write to it.
         """
         if topic_problem(topic) is not None:
             return False
         return await self._run(lambda: self._topics.exists(topic))
 
     async def topics(self) -> list[str]:
-        """The topics that the cluster tells us of."""
+        """The topics that the cluster lists."""
         return await self._run(self._topics.names)
 
     async def ready(self) -> None:
-        """Return when the cluster answers and the service's own topics are there."""
+        """Return when the cluster answers and the service's own topics exist."""
         await self._run(self._prepare)
         await self._run(lambda: self._topics.refusing([INTERNAL_TOPIC]))
 
     async def publish(self, topic: str, messages: Sequence[Message]) -> None:
-        """Publish in one transaction, under an id that no other client has."""
+        """Publish in one transaction, under a ``transactional.id`` that no other client uses."""
         if not messages:
             return
         if (problem := topic_problem(topic)) is not None:
@@ -187,10 +188,10 @@ class KafkaBus:
         try:
             await receiving.consumer.subscribe([topic])
             while True:
-                first = await _to_its_end(receiving.consumer.poll(_POLL))
+                first = await _to_completion(receiving.consumer.poll(_POLL))
                 if first is None:
                     continue
-                records = await _to_its_end(_more(receiving.consumer, first))
+                records = await _to_completion(_more(receiving.consumer, first))
                 batch = [_received(record) for record in records if _usable(topic, record)]
                 if batch:
                     receiving.batches.append(batch)
@@ -202,9 +203,9 @@ class KafkaBus:
             await receiving.consumer.close()
 
     async def passed(self, consumer: str, last: Received) -> None:
-        """Commit the place after ``last``, and after all before it in its batch and the ones before.
+        """Commit the offset after ``last`` and after all messages before it in the remembered batches.
 
-        Nothing happens when the partition went to another member of the group: that one sees them again.
+        Does nothing when the partition was reassigned: the other member of the group receives them again.
         """
         receiving = self._receiving.get((last.topic, consumer))
         if receiving is None:
@@ -214,13 +215,13 @@ class KafkaBus:
             return
         offsets = [TopicPartition(last.topic, partition, place) for partition, place in places.items()]
         try:
-            await _to_its_end(receiving.consumer.commit(offsets=offsets, asynchronous=False))
+            await _to_completion(receiving.consumer.commit(offsets=offsets, asynchronous=False))
         except KafkaException as error:
-            if error.args[0].code() not in _MOVED_ON:
+            if error.args[0].code() not in _REASSIGNED:
                 raise meaning("cannot commit the place in a topic", error.args[0]) from error
 
     async def recover_position(self, shard: int) -> int:
-        """Fence the publisher before this one, and read what it got out."""
+        """Fence the previous publisher, and read the last position that it published."""
         async with self._lock(f"shard-{shard}"):
             if (old := self._shards.pop(shard, None)) is not None:
                 await self._dispose(old)
@@ -282,7 +283,7 @@ class KafkaBus:
         return TransactionalProducer(self._settings, transactional_id, self._patience)
 
     def _prepare(self) -> None:
-        """Create the service's own topics where they are missing, unless that was done."""
+        """Create the service's own topics if they are missing, unless that was done before."""
         if self._prepared:
             return
         self._topics.create_missing(
@@ -296,10 +297,10 @@ class KafkaBus:
     async def _blamed(
         self, producer: TransactionalProducer, topics: Collection[str], error: BaseException
     ) -> TopicRefused | None:
-        """The topic that made ``error``, once that has ended the producer.
+        """The topic that caused ``error``, after the error has closed the producer.
 
-        A topic that may not be written spoils the whole transaction, and the error does not say which one.
-        What may have been published is left for the position to tell.
+        A topic that the service may not write to fails the whole transaction, and the error does not name it.
+        ``None`` if messages may have been published: the position then decides.
         """
         if not isinstance(error, BusUnavailable) or producer.may_have_published:
             return None
@@ -315,15 +316,15 @@ class KafkaBus:
         await self._run(producer.close)
 
     async def _run(self, call: Callable[[], T]) -> T:
-        """``call`` on a thread of ours; when we are cancelled meanwhile, it ends before we do."""
-        return await _to_its_end(asyncio.get_running_loop().run_in_executor(self._threads, call))
+        """Run ``call`` on a thread of the pool. A cancelled caller waits for the end of the call."""
+        return await _to_completion(asyncio.get_running_loop().run_in_executor(self._threads, call))
 
 
 @contextlib.asynccontextmanager
 async def open_kafka(
     bootstrap: str, settings: Mapping[str, str] | None = None, *, installation: str
 ) -> AsyncIterator[KafkaBus]:
-    """A :class:`KafkaBus` and its end. Nothing is connected before it is used."""
+    """A :class:`KafkaBus`, closed at the end. It connects when it is first used."""
     bus = KafkaBus(bootstrap, settings, installation=installation)
     try:
         yield bus
@@ -331,9 +332,9 @@ async def open_kafka(
         await bus.close()
 
 
-async def _to_its_end(call: Awaitable[T]) -> T:
-    """The answer of ``call``. Who is cancelled meanwhile waits for its end first: a call of the client goes
-    on in its thread, and closing the client beside a call would never end."""
+async def _to_completion(call: Awaitable[T]) -> T:
+    """Result of ``call``. A cancelled caller first waits for its end: a call of the client continues in
+    its thread, and closing the client during a call would never return."""
     running = asyncio.ensure_future(call)
     try:
         return await asyncio.shield(running)
@@ -343,11 +344,11 @@ async def _to_its_end(call: Awaitable[T]) -> T:
 
 
 async def _more(consumer: AIOConsumer, first: Any) -> list[Any]:
-    """``first`` and what else is at hand, up to so many messages or bytes: they come packed, and unpacked
-    they can be many times what the client counts."""
+    """``first`` plus buffered messages, up to a count and byte limit. Fetches are compressed: decompressed
+    they can be many times the size that the client counts."""
     records, size = [first], len(first)
     while len(records) < _BATCH and size < _BATCH_BYTES:
-        wanted = _AT_HAND - len(records) % _AT_HAND  # a full number of what is worked on side by side
+        wanted = _CHUNK - len(records) % _CHUNK  # a multiple of what is processed concurrently
         some = await consumer.consume(wanted, 0.0)
         records += some
         size += sum(map(len, some))
@@ -357,7 +358,7 @@ async def _more(consumer: AIOConsumer, first: Any) -> list[Any]:
 
 
 def _usable(topic: str, record: Any) -> bool:
-    """True for a message; an event that says that a repeat helps is passed over."""
+    """True for a message, False for an event that needs no action (retriable error, end of partition)."""
     error = record.error()
     if error is None:
         return True
@@ -367,7 +368,7 @@ def _usable(topic: str, record: Any) -> bool:
 
 
 def _received(record: Any) -> tuple[Received, int]:
-    """A record with its partition. Untrusted bytes that are no UTF-8 are replaced in names and texts."""
+    """A record with its partition. Invalid UTF-8 in names and texts is replaced."""
     headers = {
         name.lower(): (value or b"").decode(errors="replace") for name, value in record.headers() or ()
     }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One transactional Kafka producer, and where its kind of failure leads. Everything here blocks: call it on a
-thread, one call at a time.
+"""One transactional Kafka producer, and the mapping of its errors.
+
+All calls block: run them on a thread, one at a time.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _TOPIC_TO_BLAME: Final = frozenset(
     }
 )
 _SILENT: Final = logging.Logger("librdkafka", logging.CRITICAL + 1)
-_NEAR_THE_END: Final = 64
+_FIRST_READ_BACK: Final = 64
 _PAUSE: Final = 0.05
 
 PRODUCER_SETTINGS: Final[Mapping[str, Any]] = {
@@ -48,7 +49,7 @@ PRODUCER_SETTINGS: Final[Mapping[str, Any]] = {
 
 
 class Record(Struct, frozen=True):
-    """A message and the topic it goes to; with ``partition`` to that one, else by its key."""
+    """A message and its topic; ``partition`` -1: chosen by the key."""
 
     topic: str
     message: Message
@@ -58,18 +59,18 @@ class Record(Struct, frozen=True):
 class TransactionalProducer:
     """Publishes in transactions under one ``transactional.id``; the newest producer of it fences the others.
 
-    After any error but TopicRefused it is of no more use: open another one.
+    After any error but TopicRefused it is unusable: open another one.
     """
 
     def __init__(self, settings: Mapping[str, Any], transactional_id: str, patience: float) -> None:
-        """Connects, fences, and ends what an earlier producer left open, within ``patience`` seconds.
+        """Connect, fence an earlier producer and end its open transaction, within ``patience`` seconds.
 
         Raises BusUnavailable.
         """
         self._patience = patience
         self._failed: dict[str, KafkaError] = {}
         self.may_have_published = False
-        """After an error: whether the broker was asked to commit, so that readers may see all of it."""
+        """After an error: whether a commit was requested, so that readers may see all messages."""
         with _kafka_errors("cannot open a producer"):
             self._producer = Producer(
                 {
@@ -81,13 +82,13 @@ class TransactionalProducer:
                     "transaction.timeout.ms": int(max(patience, 1.0) * 2000),
                 }
             )
-            self._until_it_works(self._producer.init_transactions)
+            self._retry(self._producer.init_transactions)
 
     def publish(self, records: Iterable[Record]) -> None:
-        """All of ``records`` in their order, or none; readers see them when it returns.
+        """Publish all of ``records`` in order, or none; readers see them on return.
 
-        Raises TopicRefused when one topic is to blame (nothing is published), Fenced, or BusUnavailable
-        (then it may be published or not).
+        Raises TopicRefused when one topic is the cause (nothing is published), Fenced, or BusUnavailable (the
+        outcome is then unknown).
         """
         with _kafka_errors("cannot publish"):
             self._failed.clear()
@@ -98,17 +99,17 @@ class TransactionalProducer:
                     self._produce(record)
                 self._flush()
                 self.may_have_published = True
-                self._until_it_works(self._producer.commit_transaction)
+                self._retry(self._producer.commit_transaction)
             except KafkaException as error:
                 self._abort(error)
             except TopicRefused:
-                self._until_it_works(self._producer.abort_transaction)
+                self._retry(self._producer.abort_transaction)
                 raise
 
     def close(self) -> None:
-        """Let go of what is still queued; nothing of it was promised."""
+        """Drop what is still queued; none of it was reported as published."""
         self._producer.purge()
-        with contextlib.suppress(KafkaException):  # a fatal error is no news here
+        with contextlib.suppress(KafkaException):  # a fatal error was raised before
             _served(self._producer.flush, 0)
 
     def _produce(self, record: Record) -> None:
@@ -141,7 +142,7 @@ class TransactionalProducer:
             self._failed.setdefault(message.topic(), error)
 
     def _flush(self) -> None:
-        """Wait until every message has its answer; raise for the first topic that is to blame."""
+        """Wait until every message is acknowledged; raise for the first topic that refused one."""
         deadline = time.monotonic() + self._patience
         while _served(self._producer.flush, 0.5) > 0 and not self._failed and time.monotonic() < deadline:
             pass
@@ -150,18 +151,18 @@ class TransactionalProducer:
                 raise refusal
 
     def _abort(self, error: KafkaException) -> None:
-        """Abort where that is still possible, and raise what ``error`` means."""
+        """Abort the transaction if that is still possible, and raise the exception for ``error``."""
         cause: KafkaError = error.args[0]
         if cause.txn_requires_abort():
             self.may_have_published = False
-            self._until_it_works(self._producer.abort_transaction)
+            self._retry(self._producer.abort_transaction)
             for topic, failure in self._failed.items():
                 if (refusal := _refusal(topic, failure)) is not None:
                     raise refusal from error
         raise error
 
-    def _until_it_works(self, call: Callable[[float], None]) -> None:
-        """Repeat ``call`` after errors that say that a repeat helps, for as long as patience lasts."""
+    def _retry(self, call: Callable[[float], None]) -> None:
+        """Retry ``call`` after retriable errors, for at most ``patience`` seconds."""
         deadline = time.monotonic() + self._patience
         while True:
             try:
@@ -180,16 +181,15 @@ def last_value(
 ) -> bytes | None:
     """Value of the last committed record with ``key`` in a partition; ``None`` when there is none.
 
-    Looks at the end first, and further back only while it has not found one. A transaction of somebody else
-    that is open in the partition hides what was committed after it: its end is waited for. Raises
-    BusUnavailable.
+    Reads the end of the partition first, and further back only while it finds none. An open transaction of
+    another producer hides what was committed after it: the call waits for its end. Raises BusUnavailable.
     """
     with _kafka_errors(f"cannot read topic {topic!r}"):
         place = TopicPartition(topic, partition)
         low, high = _ends(settings, place, patience)
         consumer = _consumer(settings, "read_committed")
         try:
-            back = _NEAR_THE_END
+            back = _FIRST_READ_BACK
             while True:
                 start = max(low, high - back)
                 found = _last_from(consumer, TopicPartition(topic, partition, start), high, key, patience)
@@ -225,7 +225,7 @@ def _ends(settings: Mapping[str, Any], place: TopicPartition, patience: float) -
 def _last_from(
     consumer: Consumer, start: TopicPartition, end: int, key: str, patience: float
 ) -> bytes | None:
-    """Value of the last committed record with ``key`` from ``start`` on, once all before ``end`` is known."""
+    """Value of the last committed record with ``key`` from ``start`` on, once all before ``end`` is read."""
     consumer.assign([start])
     deadline = time.monotonic() + patience
     found: bytes | None = None
@@ -246,10 +246,10 @@ def _last_from(
 
 
 def _served(call: Callable[[float], int], seconds: float) -> int:
-    """``call``, which serves delivery reports.
+    """Run ``call``, which serves delivery reports.
 
-    The client raises a fatal error out of the middle of them, which the interpreter sees as a SystemError of
-    one kind or another. The next transactional call tells what it was.
+    The client raises a fatal error during the callbacks, which the interpreter turns into a SystemError. The
+    next transactional call raises the cause.
     """
     try:
         return call(seconds)
@@ -262,7 +262,7 @@ def _refusal(topic: str, error: KafkaError) -> TopicRefused | None:
 
 
 class _kafka_errors:  # noqa: N801 - used as a function
-    """Turn the client's errors into ours."""
+    """Translate exceptions of the client into those of this package."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -276,7 +276,7 @@ class _kafka_errors:  # noqa: N801 - used as a function
 
 
 def meaning(what: str, cause: KafkaError) -> DataJobsError:
-    """What an error of the client means for us."""
+    """The exception of this package for an error of the client."""
     if cause.code() in _FENCED:
         return Fenced(f"{what}: a newer producer has taken over")
     return BusUnavailable(f"{what}: {cause.str()}")

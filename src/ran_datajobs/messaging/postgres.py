@@ -24,10 +24,10 @@ _BATCH_BYTES: Final = 8 * 1024 * 1024
 
 
 class PostgresBus:
-    """A Bus over one PostgreSQL. Of several receivers of one consumer, one receives, the others stand by."""
+    """A Bus over one PostgreSQL. Of several receivers of one consumer, one receives and the others wait."""
 
     def __init__(self, database: Database, *, poll_interval: float = 2.0) -> None:
-        """``poll_interval``: seconds after which a receiver looks even when it was not notified."""
+        """``poll_interval``: interval in seconds at which a receiver polls without a notification."""
         self._database = database
         self._poll_interval = poll_interval
         self._epochs: dict[int, int] = {}
@@ -56,7 +56,7 @@ class PostgresBus:
                 await _append(connection, topic, messages)
 
     async def receive(self, topic: str, consumer: str) -> AsyncIterator[list[Received]]:
-        """Batches in order. New messages are notified; a slow poll finds what a lost notification hid."""
+        """Batches in order. New messages are notified; slow polling covers lost notifications."""
         news = asyncio.Event()
         while True:
             with _bus_errors():
@@ -71,13 +71,13 @@ class PostgresBus:
                     await listening.close(timeout=2)
 
     async def passed(self, consumer: str, last: Received) -> None:
-        """Remember the place after ``last``."""
+        """Store the offset after ``last``."""
         with _bus_errors():
             async with self._database.connection() as connection:
                 await store.set_position(connection, consumer, last.topic, last.offset + 1)
 
     async def recover_position(self, shard: int) -> int:
-        """Take the shard over and tell its position."""
+        """Take over the shard and return its position."""
         with _bus_errors():
             async with self._database.transaction() as connection:
                 epoch, position = await store.fence_shard(connection, shard)
@@ -113,7 +113,7 @@ class PostgresBus:
         listening: asyncpg.Connection[asyncpg.Record],
         news: asyncio.Event,
     ) -> AsyncIterator[list[Received]]:
-        """Batches for as long as the connection ``listening`` lives; it holds the right to receive."""
+        """Batches while the connection ``listening`` is open; it holds the advisory lock of the receiver."""
         offset: int | None = None
         while not listening.is_closed():
             news.clear()
@@ -176,7 +176,7 @@ _LISTEN_ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.I
 
 @contextlib.contextmanager
 def _bus_errors() -> Iterator[None]:
-    """The store's troubles are the bus's."""
+    """Translate StoreUnavailable into BusUnavailable."""
     try:
         yield
     except StoreUnavailable as error:

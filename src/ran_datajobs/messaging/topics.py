@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The topics of the service and what a topic may be called. The names stand here alone."""
+"""Names of the topics of the service, and the rules for topic names. No other module holds these names."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import re
 from typing import Final
 
 INTERNAL_TOPIC: Final = "ncmp-async-m2m"
-"""Where DMI plugins publish the objects of a read (ONAP CPS-NCMP)."""
+"""Topic on which DMI plugins publish the objects of a read (ONAP CPS-NCMP)."""
 
 STATUS_TOPIC: Final = "ncmp-data-job-status"
-"""Where every change of a job's status is told."""
+"""Topic on which the service publishes every change of a job's status."""
 
 POSITION_TOPIC: Final = "__ran-datajobs-positions"
-"""Compacted; how far each shard of the outbox is published. Only the service reads and writes it."""
+"""Compacted topic with the last published position of each outbox shard. Only the service uses it."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 def topic_problem(name: str) -> str | None:
-    """What is wrong with ``name`` as a topic name, in words; ``None`` when it is valid (Kafka's rule)."""
+    """Why ``name`` is not a valid topic name, in words; ``None`` when it is valid (Kafka's rule)."""
     if not _NAME.fullmatch(name) or name in {".", ".."}:
         return (
             "a topic name has 1 to 249 letters, digits, dots, underscores and hyphens, and is not '.' or '..'"
@@ -28,5 +28,6 @@ def topic_problem(name: str) -> str | None:
 
 
 def reserved_topic(name: str) -> bool:
-    """True for topics that no job may name as its destination: ours, and all that begin with ``__``."""
+    """True for topics that no job may name as its destination: the service's, and all that begin with
+    ``__``."""
     return name in {INTERNAL_TOPIC, STATUS_TOPIC} or name.startswith("__")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a managed object refuses, in the words of 3GPP TS 28.572 (ErrorDetail). Pure.
+"""Errors of managed objects as 3GPP TS 28.572 ErrorDetails (pure).
 
-One function per word; each names the data node to blame: ``/Class=id/Class=id#/attributes/name``.
+One function per error; each names the faulty data node: ``/Class=id/Class=id#/attributes/name``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _MODIFICATION: Final = "MODIFICATION_NOT_ALLOWED"
 _APPLICATION: Final = "APPLICATION_LAYER_ERROR"
 
 REASONS: Final = frozenset(each.reason for each in reasons.TS_28572)
-"""Every reason that TS 28.572 has."""
+"""All reasons of TS 28.572."""
 
 
 class Fault(NamedTuple):
-    """What is wrong with a value, by the model alone: ``pointer`` leads from the attributes down."""
+    """Fault of a value according to the model; ``pointer``: tokens below the attributes."""
 
     reason: str
     detail: str
@@ -39,7 +39,7 @@ MULTIPLICITY: Final = "FINAL_DATA_NODE_MULTIPLICITY_INVALID"
 
 
 def node(key: str, pointer: tuple[str | int, ...] | None = None) -> str:
-    """How an error names a managed object, or a place in its attributes."""
+    """Name of a managed object, or of a value in its attributes, in an error."""
     if pointer is None:
         return "/" + key
     tokens = "".join("/" + str(token).replace("~", "~0").replace("/", "~1") for token in pointer)
@@ -47,7 +47,7 @@ def node(key: str, pointer: tuple[str | int, ...] | None = None) -> str:
 
 
 def node_of(operation: Operation) -> str:
-    """How an error names what an operation is about; its path where that cannot be read."""
+    """Name of the target of an operation in an error; its path if that is invalid."""
     text, fragment = fdn.split_path(operation.path)
     try:
         key = fdn.key(text)
@@ -61,7 +61,7 @@ def node_of(operation: Operation) -> str:
 
 
 def no_answer(bad_data_node: str, title: str, detail: str = "") -> ErrorDetail:
-    """The element or what stands before it did not say what became of an operation."""
+    """The outcome of an operation is unknown: no answer from the element or an intermediary."""
     return ErrorDetail("SERVER_ERROR", bad_data_node, "OTHER", title, detail)
 
 
@@ -71,7 +71,7 @@ def refused_value(key: str, fault: Fault) -> ErrorDetail:
 
 
 def object_not_found(key: str) -> ErrorDetail:
-    """There is no such managed object."""
+    """The managed object does not exist."""
     return ErrorDetail(_TREE, node(key), "TARGET_DATA_NODE_NOT_FOUND", "The managed object does not exist")
 
 
@@ -87,7 +87,7 @@ def parent_not_found(key: str, parent: str) -> ErrorDetail:
 
 
 def attribute_not_found(key: str, pointer: tuple[str | int, ...], detail: str = "") -> ErrorDetail:
-    """The attribute, or the place in it, has no value."""
+    """The attribute, or the value within it, does not exist."""
     return ErrorDetail(
         _TREE, node(key, pointer), "TARGET_DATA_NODE_NOT_FOUND", "The attribute has no value", detail
     )
@@ -101,7 +101,7 @@ def object_found(key: str, detail: str) -> ErrorDetail:
 
 
 def has_children(key: str, child: str) -> ErrorDetail:
-    """Only a leaf can be deleted."""
+    """An object with children cannot be deleted."""
     return ErrorDetail(
         _MODIFICATION,
         node(key),
@@ -130,7 +130,7 @@ def not_writable(key: str, pointer: tuple[str | int, ...]) -> ErrorDetail:
 
 
 def invariant(key: str, pointer: tuple[str | int, ...]) -> ErrorDetail:
-    """The attribute is set at creation only."""
+    """The attribute can only be set at creation."""
     return ErrorDetail(
         _MODIFICATION,
         node(key, pointer),
@@ -151,7 +151,7 @@ def not_contained(key: str, detail: str) -> ErrorDetail:
 
 
 def unknown_member(key: str, name: str, known: Iterable[str]) -> ErrorDetail:
-    """The value of a creation has a member beside the attributes that a Resource has not."""
+    """The value of a creation has a member that is not a member of a Resource."""
     detail = f"{name[:64]!r} is not a member of a Resource, which are {', '.join(known)}"
     return ErrorDetail(_SCHEMA, node(key), NAME_INVALID, "The member is unknown", detail)
 
@@ -178,7 +178,7 @@ def one_only(key: str, other: str) -> ErrorDetail:
 
 
 def malformed(path: str, detail: str) -> ErrorDetail:
-    """The operation itself cannot be read."""
+    """The operation is malformed."""
     return ErrorDetail("OTHER", path, "OTHER", "The operation is malformed", detail)
 
 

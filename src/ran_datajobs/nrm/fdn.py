@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Full distinguished names: parse, normalise, prefixes. Pure.
+"""Full distinguished names: parse, normalise, prefixes (pure).
 
-An FDN is a list of RDNs ``Class=value`` from the root down (3GPP TS 32.300 §7). Three spellings are read:
+An FDN is a list of RDNs ``Class=value`` from the root down (3GPP TS 32.300 §7). Three spellings are accepted:
 
 * slash form with a leading slash, ``/SubNetwork=SN1/ManagedElement=ME1`` (TS 32.158 §4.2), values
-  percent-decoded; a comma or an equals sign in a value stands for itself;
+  percent-decoded; a comma or an equals sign in a value is literal;
 * the same without the leading slash;
 * comma form, when the first separator is a comma: ``SubNetwork=SN1,ManagedElement=ME1`` with ``\\2C``-style
   escapes; blanks around commas are dropped (TS 32.300 §7.3).
@@ -22,20 +22,20 @@ from urllib.parse import unquote_to_bytes
 from ran_datajobs.errors import InvalidFdn
 
 MAX_LENGTH: Final = 4000
-"""Longest FDN that is read, in characters."""
+"""Maximum length of an FDN in characters."""
 
 MAX_RDNS: Final = 64
-"""Deepest FDN that is read, in RDNs."""
+"""Maximum RDNs of an FDN."""
 
 CLASS: Final = r"[A-Za-z_][A-Za-z0-9_.:-]*+"
-"""A regular expression for the name of a class."""
+"""Regular expression for the name of a class."""
 
 _CLASS_NAME: Final = re.compile(CLASS)
 # A slash form that is its own normal form: printable ASCII, nothing encoded, no blank and none of % * # ? and
-# the comma. It is what nearly every path looks like; all else takes the long way.
+# the comma. Nearly all paths match; all others take the slow path.
 _PLAIN_RDN: Final = rf"{CLASS}=[!\"$&-)+\-.0->@-~]++"
 PLAIN: Final = rf"/?{_PLAIN_RDN}(?:/{_PLAIN_RDN}){{0,{MAX_RDNS - 1}}}+"
-"""A regular expression for the FDNs that need no care: without its leading slash each is its own key."""
+"""Regular expression for FDNs in normal form: without its leading slash each is its own key."""
 
 _plain: Final = re.compile(PLAIN).fullmatch
 _RAW_FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -53,9 +53,9 @@ _ReadValue = Callable[[str, str], str]
 
 
 def parse(text: str) -> Rdns:
-    """The RDNs of an FDN as (class, value) from the root down, values unescaped.
+    """Parse an FDN into RDNs (class, value) from the root down, values unescaped.
 
-    Raises InvalidFdn, naming the bad part. At most MAX_LENGTH characters and MAX_RDNS RDNs.
+    Raises InvalidFdn that names the invalid part. At most MAX_LENGTH characters and MAX_RDNS RDNs.
     """
     if len(text) <= MAX_LENGTH and _plain(text):
         parts = text.removeprefix("/").split("/")
@@ -64,10 +64,10 @@ def parse(text: str) -> Rdns:
 
 
 def key(text: str) -> str:
-    """The normal form that every lookup uses: ``Class=value/Class=value``, without a leading slash.
+    """Normal form of an FDN, used by every lookup: ``Class=value/Class=value``, without a leading slash.
 
     In values ``%`` is written %25 and ``/`` %2F, and so are the comma, ``* # ?`` and control characters:
-    plain FDNs are themselves, a key is its own key, and two spellings of one FDN have one key.
+    a plain FDN is unchanged, the key of a key is the key, and all spellings of an FDN have the same key.
     Raises InvalidFdn.
     """
     if len(text) <= MAX_LENGTH and _plain(text):
@@ -76,18 +76,18 @@ def key(text: str) -> str:
 
 
 def key_of_path(path: str) -> str:
-    """The normal form of the FDN in an operation's path (:func:`key` of :func:`split_path`)."""
+    """Normal form of the FDN in an operation's path (:func:`key` of :func:`split_path`)."""
     return key(split_path(path)[0])
 
 
 def render(rdns: Rdns) -> str:
-    """The slash form with a leading slash; in values ``/ ? # % *`` and control characters are
+    """Slash form with a leading slash; in values ``/ ? # % *`` and control characters are
     percent-encoded, so that ``parse(render(rdns)) == rdns``."""
     return "".join(f"/{name}={_encode(_UNSAFE_IN_PATH, value)}" for name, value in rdns)
 
 
 def ancestors(fdn_key: str) -> Iterator[str]:
-    """The key itself, then each shorter whole-RDN prefix, the root last."""
+    """Yield the key itself, then each shorter prefix of whole RDNs, the topmost object last."""
     end = len(fdn_key)
     while end > 0:
         yield fdn_key[:end]
@@ -95,10 +95,10 @@ def ancestors(fdn_key: str) -> Iterator[str]:
 
 
 def split_path(path: str) -> tuple[str, str | None]:
-    """FDN text and fragment of an operation's path, cut at the first ``#``.
+    """Split an operation's path at the first ``#`` into FDN text and fragment.
 
-    The fragment comes without the ``#`` and is None when there is none; a slash before the ``#`` belongs to
-    neither (TS 32.158 §6.4.3 prints both).
+    The fragment is without the ``#``, or None if there is none; a slash before the ``#`` belongs to neither
+    (TS 32.158 §6.4.3 prints both).
     """
     fdn_text, mark, fragment = path.partition("#")
     if not mark:
@@ -107,9 +107,9 @@ def split_path(path: str) -> tuple[str, str | None]:
 
 
 def attribute_pointer(fragment: str) -> tuple[str, ...]:
-    """The JSON Pointer tokens of a fragment that names attributes: always ``("attributes", …)``.
+    """JSON Pointer tokens of a fragment that names attributes: always ``("attributes", …)``.
 
-    Read are ``/attributes/x``, ``attributes/x`` and the bare ``x``; ``~1`` and ``~0`` are unescaped
+    Accepted are ``/attributes/x``, ``attributes/x`` and the bare ``x``; ``~1`` and ``~0`` are unescaped
     (RFC 6901). ``/attributes`` and ``attributes`` name all attributes. Raises InvalidFdn for anything else.
     """
     tokens = fragment.removeprefix("/").split("/")
@@ -206,5 +206,5 @@ def _encode(unsafe: re.Pattern[str], value: str) -> str:
 
 
 def _shown(part: str) -> str:
-    """A part as an error may show it: quoted, short, without control characters."""
+    """A part for an error text: quoted, truncated, without control characters."""
     return repr(part if len(part) <= 80 else part[:77] + "...")

@@ -7,10 +7,11 @@
     term   := Class/attributes/path op literal
     op     := == != < <= > >=  or  in (a, b)
 
-Literals are JSON, or bare words; what begins with ``[`` or ``{`` is JSON. Numbers compare as numbers, all
-else as strings, arrays and objects by their JSON text without blanks and with sorted members. A missing
-attribute makes every comparison false. All terms of one ``&&`` group name one class; an object of that class
-is selected when it satisfies all of them. Source: ONAP CPS-NCMP data jobs; the grammar is this project's.
+Literals are JSON, or bare words; a literal that begins with ``[`` or ``{`` is JSON. Numbers compare as
+numbers, all else as strings, arrays and objects by their JSON text without blanks and with sorted members. A
+missing attribute makes every comparison false. All terms of one ``&&`` group name one class; an object of
+that class is selected if it satisfies all of them. Source: ONAP CPS-NCMP data jobs; the grammar is this
+project's.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from ran_datajobs.nrm.fdn import CLASS
 from ran_datajobs.nrm.json_patch import MAX_DEPTH, index_of, too_deep
 
 MAX_FILTER: Final = 10_000
-"""Longest filter in characters."""
+"""Maximum length of a filter in characters."""
 
 MAX_NESTING: Final = 50
 MAX_GROUPS: Final = 1_000
-"""Most ``&&`` groups after the parentheses are multiplied out."""
+"""Maximum ``&&`` groups after the parentheses are multiplied out."""
 
 _MOST_SHOWN: Final = 40
 _TOO_MANY: Final = (
@@ -71,7 +72,7 @@ _COMPARE: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 
 
 class Term(Struct, frozen=True):
-    """One comparison. ``path`` leads from the attributes down; ``literals``: those of ``in``, else one."""
+    """One comparison. ``path``: tokens below the attributes; ``literals``: those of ``in``, else one."""
 
     class_name: str
     path: tuple[str, ...]
@@ -79,7 +80,7 @@ class Term(Struct, frozen=True):
     literals: tuple[Any, ...]
 
     def holds(self, attributes: Mapping[str, Any]) -> bool:
-        """True when the attribute is there and compares so."""
+        """Whether the attribute exists and the comparison is true."""
         value: Any = attributes
         for step in self.path:
             if isinstance(value, Mapping) and step in value:
@@ -94,22 +95,22 @@ class Term(Struct, frozen=True):
 
 
 class Filter(Struct, frozen=True):
-    """Groups of terms: an object is selected when one group of its class holds as a whole."""
+    """Groups of terms: an object is selected if all terms of one group of its class hold."""
 
     groups: tuple[tuple[Term, ...], ...]
 
     @property
     def classes(self) -> frozenset[str]:
-        """The classes whose objects can be selected."""
+        """Classes whose objects can be selected."""
         return frozenset(group[0].class_name for group in self.groups)
 
     @property
     def attributes(self) -> frozenset[str]:
-        """The attributes that it looks at, of any of its classes."""
+        """Attributes that the filter uses, of any of its classes."""
         return frozenset(term.path[0] for group in self.groups for term in group)
 
     def selects(self, class_name: str, attributes: Mapping[str, Any]) -> bool:
-        """True when an object of ``class_name`` with these attributes is selected."""
+        """Whether an object of ``class_name`` with these attributes is selected."""
         return any(
             group[0].class_name == class_name and all(term.holds(attributes) for term in group)
             for group in self.groups
@@ -117,7 +118,7 @@ class Filter(Struct, frozen=True):
 
 
 def parse(text: str) -> Filter:
-    """The filter that ``text`` spells. Raises InvalidFilter with the position of what is wrong."""
+    """Parse a filter. Raises InvalidFilter with the position of the fault."""
     if len(text) > MAX_FILTER:
         raise InvalidFilter(
             f"the filter has {len(text)} characters, at most {MAX_FILTER} are read", MAX_FILTER
@@ -129,9 +130,9 @@ def parse(text: str) -> Filter:
 
 
 def all_of(filters: Sequence[Filter]) -> Filter:
-    """The filter that holds where each of ``filters`` does.
+    """The conjunction of ``filters``.
 
-    Raises InvalidFilter when that has too many groups, or when the filters name different classes.
+    Raises InvalidFilter when the result has too many groups, or when the filters name different classes.
     """
     groups: list[_Group] = [[]]
     for each in filters:
@@ -176,7 +177,7 @@ def _tokens(text: str) -> list[_Token]:
 
 
 def _end_of_json(text: str, start: int) -> int:
-    """Where the array or object that begins at ``start`` ends."""
+    """End of the array or object that begins at ``start``."""
     try:
         value, end = _JSON.raw_decode(text, start)
     except json.JSONDecodeError as error:
@@ -196,7 +197,7 @@ def _end_of_json(text: str, start: int) -> int:
 
 
 def _shown(text: str, start: int) -> str:
-    """The beginning of what stands at ``start``."""
+    """The beginning of the text at ``start``, quoted."""
     shown = text[start : start + _MOST_SHOWN]
     return repr(shown if start + _MOST_SHOWN >= len(text) else shown + "…")
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RFC 6902 (JSON Patch) and RFC 7396 (JSON Merge Patch) on JSON values. Pure.
+"""RFC 6902 (JSON Patch) and RFC 7396 (JSON Merge Patch) on JSON values (pure).
 
-Values are never changed: each function gives a new document that shares what it did not touch, or a
-:class:`Misfit` that says why it could not. Pointers come as tokens, already unescaped (RFC 6901).
+Values are never changed: each function returns a new document that shares unchanged values, or a
+:class:`Misfit` with the reason of the failure. Pointers are tokens, already unescaped (RFC 6901).
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any, Final
 from msgspec import Struct
 
 MAX_DEPTH: Final = 200
-"""Deepest nesting of a value that is worked on."""
+"""Maximum nesting of a value."""
 
 END: Final = "-"
-"""The token for the place after the last item of an array."""
+"""Token for the position after the last item of an array."""
 
 
 class Why(enum.Enum):
     """Why a patch does not fit a document."""
 
-    MISSING = "missing"  # the target, or what should contain it, is not there
+    MISSING = "missing"  # the target, or its container, does not exist
     INDEX = "index"  # not an index of that array
     DIFFERENT = "different"  # a test found another value
     ROOT = "root"  # the whole document cannot be removed
@@ -31,7 +31,7 @@ class Why(enum.Enum):
 
 
 class Misfit(Struct, frozen=True):
-    """Why a patch does not fit; ``at`` are the tokens down to the place in question."""
+    """Why a patch does not fit; ``at``: the tokens to the failing position."""
 
     why: Why
     at: tuple[str, ...]
@@ -97,7 +97,7 @@ def remove(document: Any, tokens: Tokens) -> Any:
 
 
 def replace(document: Any, tokens: Tokens, value: Any) -> Any:
-    """Give a member or an item, which must exist, a new value (RFC 6902 §4.3)."""
+    """Replace the value of a member or an item, which must exist (RFC 6902 §4.3)."""
 
     def leaf(holder: Any, token: str) -> Any:
         if type(holder) is dict:
@@ -130,13 +130,13 @@ def move(document: Any, source: Tokens, target: Tokens) -> Any:
 
 
 def copy(document: Any, source: Tokens, target: Tokens) -> Any:
-    """Add at ``target`` what stands at ``source`` (RFC 6902 §4.5)."""
+    """Add the value at ``source`` at ``target`` (RFC 6902 §4.5)."""
     value = find(document, source)
     return value if isinstance(value, Misfit) else add(document, target, value)
 
 
 def test(document: Any, tokens: Tokens, value: Any) -> Any:
-    """The document itself when ``value`` stands at ``tokens`` (RFC 6902 §4.6)."""
+    """Return the document itself if the value at ``tokens`` equals ``value`` (RFC 6902 §4.6)."""
     found = find(document, tokens)
     if isinstance(found, Misfit):
         return found
@@ -144,7 +144,7 @@ def test(document: Any, tokens: Tokens, value: Any) -> Any:
 
 
 def merge(target: Any, patch: Any) -> Any:
-    """Merge (RFC 7396 §2): objects member by member, null removes, all else replaces."""
+    """Merge (RFC 7396 §2): objects member by member; null removes, any other value replaces."""
     if type(patch) is not dict:
         return patch
     merged = dict(target) if type(target) is dict else {}
@@ -172,7 +172,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def tokens_of(pointer: str) -> tuple[str, ...] | None:
-    """The tokens of a JSON Pointer (RFC 6901); None when it is none."""
+    """Tokens of a JSON Pointer (RFC 6901); None if it is invalid."""
     if not pointer:
         return ()
     if not pointer.startswith("/"):
@@ -186,7 +186,7 @@ def tokens_of(pointer: str) -> tuple[str, ...] | None:
 
 
 def index_of(token: str) -> int | None:
-    """An array index: digits without a leading zero."""
+    """Parse an array index: digits without a leading zero. None if it is invalid."""
     if not token.isascii() or not token.isdigit() or len(token) > 9:
         return None
     if len(token) > 1 and token.startswith("0"):
@@ -195,7 +195,7 @@ def index_of(token: str) -> int | None:
 
 
 def too_deep(value: Any) -> bool:
-    """True when a value is nested more than MAX_DEPTH deep."""
+    """Whether a value is nested more than MAX_DEPTH deep."""
     level = [value]
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
@@ -211,7 +211,7 @@ def too_deep(value: Any) -> bool:
 
 
 def _changed(document: Any, tokens: Tokens, leaf: Callable[[Any, str], Any]) -> Any:
-    """``document`` with what ``leaf`` makes of the container at ``tokens[:-1]`` in its place."""
+    """``document`` with the container at ``tokens[:-1]`` replaced by the result of ``leaf``."""
     holders = [document]
     for depth in range(1, len(tokens)):
         holder = find(holders[-1], tokens[depth - 1 : depth])

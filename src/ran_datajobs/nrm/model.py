@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The class model: which managed objects contain which, and what their attributes may be. Pure.
+"""Class model: containment of managed objects, and types and constraints of their attributes (pure).
 
-``classes.json`` holds facts of 3GPP TS 28.541 (NR NRM) and TS 28.622: names, types, ranges, which attributes
-are read-only, invariant or mandatory (the tables of clause 4.3), and the other spellings that the OpenAPI
-generations use. Names are those of stage 2 (``NRCellDU``, ``nRPCI``).
+``classes.json`` holds facts of 3GPP TS 28.541 (NR NRM) and TS 28.622: names, types, ranges, read-only,
+invariant and mandatory attributes (the tables of clause 4.3), and the other spellings of the OpenAPI
+generations. Names are those of stage 2 (``NRCellDU``, ``nRPCI``).
 
-Mandatory is what stage 2 calls M and a client can set. A class that is contained somewhere but has no entry
-of its own is open: any attribute is taken.
+Mandatory are the attributes that stage 2 marks M and that clients can set. A class that another class
+contains but that has no entry is open: it accepts any attribute.
 """
 
 from __future__ import annotations
@@ -24,20 +24,19 @@ from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm.faults import MULTIPLICITY, NAME_INVALID, NOT_UNIQUE, VALUE_INVALID, Fault
 
 MAX_STRING: Final = 65_536
-"""Longest string that an attribute takes, in characters."""
+"""Maximum length of a string attribute in characters."""
 
 _MAX_SHOWN: Final = 60
 _EXACT: Final = 2.0**53
-"""Up to here every integer that is written as a float is the one that was meant."""
+"""Up to this value, a float represents every integer exactly."""
 
 Kind = Literal["integer", "number", "boolean", "string", "enum", "dn", "list", "object"]
 
 
 class Attribute(Struct, frozen=True):
-    """What one attribute, list item or field may be. ``ranges`` are inclusive pairs, ``length`` one pair.
+    """Type and constraints of an attribute, list item or field. ``ranges``: inclusive pairs; ``length``: one.
 
-    ``openapi``: its name in the OpenAPI up to 19.1 where that is another one; ``aliases``: every spelling
-    of it that is known beside its name.
+    ``openapi``: its name in the OpenAPI up to 19.1, if different; ``aliases``: all known other spellings.
     """
 
     type: Kind
@@ -59,13 +58,13 @@ class Attribute(Struct, frozen=True):
     aliases: tuple[str, ...] = ()
 
     def fault(self, value: Any, at: tuple[str | int, ...] = ()) -> Fault | None:
-        """What is wrong with ``value``, which stands at ``at`` below the attributes; None when it fits."""
+        """The fault of ``value``, which is at ``at`` below the attributes; None if it is valid."""
         return _CHECKS[self.type](self, value, at)
 
     def normal(self, value: Any) -> Any:
-        """``value`` with integers where the model wants integers: ``12.0`` is the integer 12 (JSON Schema).
+        """``value`` with integers where the model requires them: ``12.0`` is the integer 12 (JSON Schema).
 
-        The same object when nothing changes.
+        Returns the same object if nothing changes.
         """
         if self.type == "integer":
             return int(value) if type(value) is float and _is_integer(value) else value
@@ -82,7 +81,7 @@ class Attribute(Struct, frozen=True):
 
 
 class ManagedClass(Struct, frozen=True):
-    """A class of managed objects. ``single``: the children of which there is at most one."""
+    """A class of managed objects. ``single``: child classes with at most one instance."""
 
     children: frozenset[str] = frozenset()
     single: frozenset[str] = frozenset()
@@ -92,7 +91,7 @@ class ManagedClass(Struct, frozen=True):
     open: bool = False
 
     def defaults(self) -> dict[str, Any]:
-        """The values that a new object has when its creator gives none."""
+        """Default values of the attributes of a new object."""
         return {
             name: attribute.default
             for name, attribute in self.attributes.items()
@@ -106,15 +105,15 @@ class _Facts(Struct, frozen=True):
 
 
 OPEN_CLASS: Final = ManagedClass(open=True)
-"""Stands for a class that is contained somewhere but not described: any attribute is taken."""
+"""Used for a class that is contained but not described: it accepts any attribute."""
 
 _ROOTS: Final = frozenset({"SubNetwork", "MeContext", "ManagedElement"})
 
 
 class Model:
-    """The classes by their stage-2 names.
+    """Classes by stage-2 name.
 
-    Not ``strict``: a class with another name is a vendor's own, open and contained anywhere.
+    If not ``strict``, an unknown class is vendor-specific: open, and contained in any class.
     """
 
     def __init__(self, classes: Mapping[str, ManagedClass], *, strict: bool = True) -> None:
@@ -123,22 +122,22 @@ class Model:
         self._known = {child for each in classes.values() for child in each.children}
 
     def __iter__(self) -> Iterator[str]:
-        """The names of the described classes."""
+        """Names of the described classes."""
         return iter(self._classes)
 
     def managed_class(self, name: str) -> ManagedClass | None:
-        """The class, the open class for one that is only contained, None for an unknown name."""
+        """The class; OPEN_CLASS if it is contained but not described; None if it is unknown."""
         found = self._classes.get(name)
         if found is None and (name in self._known or not self._strict):
             return OPEN_CLASS
         return found
 
     def vendors_own(self, name: str) -> bool:
-        """True for a class that only a vendor knows, where the model lets vendors have them."""
+        """Whether a class is vendor-specific; always False for a strict model."""
         return not self._strict and name not in self._classes and name not in self._known
 
     def contains(self, parent: str, child: str) -> bool:
-        """True when an object of ``parent`` (empty: the root) can contain one of ``child``."""
+        """Whether an object of ``parent`` (empty: the root) can contain one of ``child``."""
         if not parent:
             return child in _ROOTS
         if self.vendors_own(child) or self.vendors_own(parent):
@@ -147,13 +146,13 @@ class Model:
         return holder is not None and child in holder.children
 
     def attribute_spellings(self, class_name: str) -> dict[str, tuple[str, ...]]:
-        """Per attribute that has them, its other spellings in YANG and in the OpenAPI generations."""
+        """Other spellings in YANG and the OpenAPI generations, by attribute, if there are any."""
         found = self._classes.get(class_name, OPEN_CLASS)
         return {name: each.aliases for name, each in found.attributes.items() if each.aliases}
 
 
 def load(*, strict: bool = True) -> Model:
-    """The model that this package ships; not ``strict``: with classes of vendors, see :class:`Model`."""
+    """Load the model of this package; not ``strict``: with vendor-specific classes, see :class:`Model`."""
     text = resources.files("ran_datajobs.nrm").joinpath("classes.json").read_bytes()
     facts = msgspec.json.decode(text, type=_Facts)
     return Model(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of managed objects, from their keys (:func:`ran_datajobs.nrm.fdn.key`). Pure.
+"""Names of managed objects, derived from their keys (:func:`ran_datajobs.nrm.fdn.key`; pure).
 
-A key is the normal form ``Class=value/Class=value``; the empty key stands for the NRM root.
+A key is the normal form ``Class=value/Class=value``; the empty key is the NRM root.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from ran_datajobs.nrm import fdn
 
-# Nothing in it has a meaning of its own in a comma-separated name.
+# Contains no reserved character of the comma form.
 _PLAIN: Final = re.compile(
     r"[A-Za-z0-9_.:-]+=[A-Za-z0-9_.: ()@&'!-]+(?:/[A-Za-z0-9_.:-]+=[A-Za-z0-9_.: ()@&'!-]+)*"
 )
@@ -20,39 +20,39 @@ _RESERVED: Final = re.compile(r'[,=+<>#;\\"\x00-\x1f\x7f*/%]')
 
 
 def parent_of(key: str) -> str:
-    """The key of the object that contains it; empty for an object at the root."""
+    """Key of the parent; empty for an object at the root."""
     return key.rpartition("/")[0]
 
 
 def class_of(key: str) -> str:
-    """The class of the object: what stands before the ``=`` of the last RDN."""
+    """Class of the object: the part before the ``=`` of the last RDN."""
     return key.rpartition("/")[2].partition("=")[0]
 
 
 def id_of(key: str) -> str:
-    """The id of the object: the value of the last RDN, unescaped."""
+    """Id of the object: the value of the last RDN, unescaped."""
     value = key.rpartition("/")[2].partition("=")[2]
     return unquote(value) if "%" in value else value
 
 
 def child_key(parent: str, class_name: str, object_id: str) -> str:
-    """The key of an object by its parent's key, its class and its id. Raises InvalidFdn."""
+    """Key of an object from its parent's key, class and id. Raises InvalidFdn."""
     rdn = fdn.render(((class_name, object_id),))
     return fdn.key(f"/{parent}{rdn}" if parent else rdn)
 
 
 def distinguished_name(key: str) -> str:
-    """The name in comma form (3GPP TS 32.300 §7.3), reserved characters escaped as ``\\2C``."""
+    """Name in comma form (3GPP TS 32.300 §7.3), with reserved characters escaped as ``\\2C``."""
     if _PLAIN.fullmatch(key):
         return key.replace("/", ",")
     return ",".join(f"{name}={_RESERVED.sub(_escaped, value)}" for name, value in fdn.parse("/" + key))
 
 
 def key_of_name(name: str) -> str:
-    """The key of an object by its distinguished name in comma form, or in slash form. Raises InvalidFdn."""
+    """Key of an object from its distinguished name in comma or slash form. Raises InvalidFdn."""
     if "/" in name or "," in name:
         return fdn.key(name)
-    # A single RDN has no separator that tells the forms apart.
+    # A single RDN has no separator that determines the form.
     return fdn.key(f"{name},End=1").removesuffix("/End=1")
 
 

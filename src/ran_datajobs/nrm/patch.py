@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""3GPP JSON Patch on managed objects, checked against the class model. Pure.
+"""3GPP JSON Patch on managed objects, validated against the class model (pure).
 
-One operation changes one object or nothing (3GPP TS 32.158 §6.4.3). ``add`` of an object that exists replaces
-its attributes; ``replace`` is for attributes only; ``merge`` goes to the attributes by RFC 7396; ``remove``
-deletes a leaf, or an attribute; ``test`` changes nothing; ``action`` calls what the element knows. Within the
-attributes RFC 6902 holds. A refusal is a TS 28.572 ErrorDetail that names the data node.
+One operation changes one object or nothing (3GPP TS 32.158 §6.4.3). ``add`` of an existing object replaces
+its attributes; ``replace`` is for attributes only; ``merge`` merges into the attributes by RFC 7396;
+``remove`` deletes an object without children or an attribute; ``test`` changes nothing; ``action`` calls an
+action of the element. Within the attributes RFC 6902 applies. A refusal is a TS 28.572 ErrorDetail that names
+the data node.
 """
 
 from __future__ import annotations
@@ -28,31 +29,31 @@ from ran_datajobs.nrm.rules import together
 from ran_datajobs.nrm.tree import Attributes, Before, Objects, Overlay
 
 RESOURCE: Final = ("id", "objectClass", "objectInstance", "attributes")
-"""The members of a Resource beside its children (TS 32.158 §4.3)."""
+"""Members of a Resource other than its children (TS 32.158 §4.3)."""
 
 _EMPTY: Final[Attributes] = {}
 
 ActionFailed = str
-"""Why an action could not be done."""
+"""Why an action failed."""
 
 Action = Callable[[Attributes, Any], Attributes | ActionFailed]
-"""From an object's attributes and the action's input to its attributes afterwards."""
+"""Maps an object's attributes and the action's input to its new attributes."""
 
 Actions = Mapping[tuple[str, str], Action]
-"""What an element can do, by (class, action name)."""
+"""Actions of an element, by (class, action name)."""
 
 
 class Rejected(Struct, frozen=True):
-    """A document was refused because of the operation at ``position``; nothing has changed."""
+    """The operation at ``position`` caused the refusal of a document; nothing has changed."""
 
     position: int
     error: ErrorDetail
 
 
 class Patch(Struct, frozen=True):
-    """One operation, read. ``pointer``: the tokens below the attributes, None for the object itself.
+    """A parsed operation. ``pointer``: the tokens below the attributes, None for the object itself.
 
-    ``source``: an ``add`` takes the value from there (``copy`` of RFC 6902), and away when ``moving``.
+    ``source``: an ``add`` copies the value from there (``copy`` of RFC 6902), or moves it if ``moving``.
     """
 
     op: Op
@@ -65,9 +66,9 @@ class Patch(Struct, frozen=True):
 
 
 def read_patch(op: Op, path: str, value: Raw | UnsetType, base: str = "") -> Patch | ErrorDetail:
-    """The operation on ``path``, in any spelling, or why it cannot be read.
+    """Parse an operation on ``path``, in any spelling, or return its error.
 
-    ``base`` is the key of the target URI that a ProvMnS path is an offset to: its FDN may then be empty.
+    ``base``: key of the target URI to which a ProvMnS path is relative; its FDN may then be empty.
     """
     fdn_text, fragment = fdn.split_path(path)
     try:
@@ -92,7 +93,7 @@ def read_patch(op: Op, path: str, value: Raw | UnsetType, base: str = "") -> Pat
 
 
 def apply(patch: Patch, objects: Objects, model: Model, actions: Actions) -> ErrorDetail | None:
-    """Do ``patch``. None when it is done, else why it was refused; then nothing has changed."""
+    """Apply ``patch``. Returns None, or the error if it was refused and nothing has changed."""
     if patch.value is UNSET and patch.op is not Op.REMOVE and patch.source is None:
         return faults.malformed(faults.node(patch.key, patch.pointer), "the value is missing")
     if patch.op is Op.ACTION:
@@ -105,9 +106,9 @@ def apply(patch: Patch, objects: Objects, model: Model, actions: Actions) -> Err
 def apply_atomically(
     patches: Iterable[Patch], objects: Objects, model: Model, actions: Actions
 ) -> Before | Rejected:
-    """Do all of ``patches`` in order, or none of them (RFC 5789: a patch document is atomic).
+    """Apply all of ``patches`` in order, or none of them (RFC 5789: a patch document is atomic).
 
-    Gives what :func:`ran_datajobs.nrm.tree.restore` needs to undo it.
+    Returns the previous state for :func:`ran_datajobs.nrm.tree.restore`.
     """
     staged = Overlay(objects)
     for position, patch in enumerate(patches):
@@ -155,9 +156,9 @@ def _put(patch: Patch, objects: Objects, model: Model) -> ErrorDetail | None:
 
 
 def _resource(key: str, value: Any) -> Attributes | ErrorDetail:
-    """The attributes that a value gives: of a Resource, or of an object that has attributes only.
+    """The attributes in a value: of a Resource, or of an object with attributes only.
 
-    Members of a Resource that are null are as if absent.
+    Members of a Resource that are null are treated as absent.
     """
     if type(value) is not dict:
         return faults.malformed(
@@ -188,7 +189,7 @@ def _resource(key: str, value: Any) -> Attributes | ErrorDetail:
 
 
 def _not_placed(key: str, objects: Objects, model: Model) -> ErrorDetail | None:
-    """Why no object can be created at ``key``."""
+    """The error if no object can be created at ``key``; else None."""
     parent = parent_of(key)
     if parent and objects.attributes(parent) is None:
         return faults.parent_not_found(key, parent)
@@ -204,7 +205,7 @@ def _not_placed(key: str, objects: Objects, model: Model) -> ErrorDetail | None:
 
 
 def _kept(managed: ManagedClass, old: Attributes) -> Attributes:
-    """What replacing the attributes leaves alone: clients cannot set it."""
+    """Attributes that a replacement keeps: read-only and invariant ones."""
     return {
         name: value
         for name, value in old.items()
@@ -231,7 +232,7 @@ def _on_attributes(patch: Patch, objects: Objects, model: Model) -> ErrorDetail 
     old = objects.attributes(key)
     lacking: list[str] = []
     if old is None:
-        lacking = _vendors_way(key, objects, model) if patch.op is Op.MERGE else []
+        lacking = _missing_vendor_objects(key, objects, model) if patch.op is Op.MERGE else []
         if not lacking:
             return faults.object_not_found(key)
         old = {}
@@ -256,10 +257,10 @@ def _on_attributes(patch: Patch, objects: Objects, model: Model) -> ErrorDetail 
     return None
 
 
-def _vendors_way(key: str, objects: Objects, model: Model) -> list[str]:
-    """The missing objects down to ``key``, itself included, when all are of a vendor's own classes.
+def _missing_vendor_objects(key: str, objects: Objects, model: Model) -> list[str]:
+    """The missing objects down to and including ``key``, if all are of vendor-specific classes.
 
-    Those spring up where something is merged into them. Empty when one is of another class.
+    A merge creates them. Empty if one is of another class.
     """
     missing: list[str] = []
     while key and objects.attributes(key) is None:
@@ -273,7 +274,7 @@ def _vendors_way(key: str, objects: Objects, model: Model) -> list[str]:
 def _patched(
     patch: Patch, managed: ManagedClass, old: Attributes, pointer: tuple[str, ...]
 ) -> Attributes | ErrorDetail:
-    """The attributes after the operation, not yet checked; ``old`` itself after a test."""
+    """The attributes after the operation, not yet validated; ``old`` itself after a test."""
     key, value = patch.key, patch.value
     made: Any
     match patch.op:
@@ -336,8 +337,8 @@ def _misfit(key: str, misfit: Misfit) -> ErrorDetail:
 def _checked(
     managed: ManagedClass, key: str, old: Attributes | None, new: Attributes, objects: Objects
 ) -> Attributes | ErrorDetail:
-    """``new`` in its normal form, or why it cannot be the attributes of the object, whose attributes were
-    ``old`` (None: it is new)."""
+    """Validate ``new`` as attributes of an object that had ``old`` (None: it is new). Returns the normal
+    form or the error."""
     if managed.open:
         return new
     before = _EMPTY if old is None else old
@@ -368,7 +369,7 @@ def _checked(
 
 
 def _lacking(managed: ManagedClass, key: str, old: Attributes | None, new: Attributes) -> ErrorDetail | None:
-    """Why what ``new`` has not cannot be missing. An object is never asked for more than it had."""
+    """The error if ``new`` lacks a required attribute; for an existing object, only removals are checked."""
     names = managed.attributes if old is None else old.keys() - new.keys()
     for name in names:
         attribute = managed.attributes.get(name)

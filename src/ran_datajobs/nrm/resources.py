@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results as documents: flat objects to a hierarchical tree and back (3GPP TS 32.158 §7.6, A.2). Pure.
+"""Conversion of results between flat objects and a hierarchical tree (3GPP TS 32.158 §7.6, A.2; pure).
 
-Hierarchical: the base object is the document; children stand in arrays under their class name. A selected
-object has ``attributes``; an object that only leads to selected ones has its id and nothing else of its own.
-``objectClass`` and ``objectInstance`` are what the place in the tree says. Below the NRM root (an empty base)
-the document has the class names of the top objects. What selects nothing is an empty document.
+Hierarchical: the document is the base object; children are in arrays under their class name. A selected
+object has ``attributes``; an ancestor of selected objects that is not selected has only its id.
+``objectClass`` and ``objectInstance`` follow from the position in the tree. For the NRM root (an empty base)
+the members of the document are the class names of the top objects. An empty selection is an empty document.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _OWN: Final = frozenset({"id", "objectClass", "objectInstance", "attributes"})
 
 
 def to_hierarchical(objects: Iterable[FlatObject], base_fdn: str) -> Document:
-    """One document from ``base_fdn`` (any spelling; empty: the root) down to ``objects``.
+    """Build one document from ``base_fdn`` (any spelling; empty: the root) down to ``objects``.
 
-    ``objects`` are flat and each lies at or below the base. Those with the same parent keep their order.
-    Raises InvalidFdn for a name that cannot be read, or does not lie there.
+    ``objects`` are flat, each at or below the base. Siblings keep their order. Raises InvalidFdn for a name
+    that is invalid or not below the base.
     """
     base = fdn.key(base_fdn) if base_fdn else ""
     document: Document = {"id": id_of(base)} if base else {}
     placed: dict[str, Document] = {base: document}
     count = 0
-    for count, each in enumerate(objects, 1):  # noqa: B007 - tells an empty selection
+    for count, each in enumerate(objects, 1):  # noqa: B007 - detects an empty selection
         place = _place(key_of_name(each["objectInstance"]), placed)
         place["attributes"] = each.get("attributes", {})
     if not count:
@@ -42,7 +42,7 @@ def to_hierarchical(objects: Iterable[FlatObject], base_fdn: str) -> Document:
 
 
 def to_flat(document: Document, base_fdn: str) -> list[FlatObject]:
-    """The selected objects of a hierarchical document in pre-order: :func:`to_hierarchical` undone."""
+    """The selected objects of a hierarchical document in pre-order; inverse of :func:`to_hierarchical`."""
     base = fdn.key(base_fdn) if base_fdn else ""
     return [
         {
@@ -57,9 +57,9 @@ def to_flat(document: Document, base_fdn: str) -> list[FlatObject]:
 
 
 def objects_of(document: Document, key: str) -> list[tuple[str, Attributes | None]]:
-    """Every object of a hierarchical document whose top is ``key``, in pre-order, with what it shows.
+    """Every object of a hierarchical document whose top is ``key``, in pre-order, with its attributes.
 
-    Raises TypeError, LookupError or InvalidFdn for what is no such document.
+    Raises TypeError, LookupError or InvalidFdn for an invalid document.
     """
     found: list[tuple[str, Attributes | None]] = []
     _collect(document, key, found)
@@ -67,10 +67,10 @@ def objects_of(document: Document, key: str) -> list[tuple[str, Attributes | Non
 
 
 def shown_attributes(resource: Document) -> Attributes | None:
-    """The attributes that a resource shows; None when it has nothing but identifiers and children.
+    """The attributes of a resource; None if it has only identifiers and children.
 
-    Some generations write attributes beside the identifiers and not under ``attributes``: both are taken.
-    Raises TypeError when they are no object.
+    Some generations write attributes next to the identifiers and not under ``attributes``: both are accepted.
+    Raises TypeError when ``attributes`` is not an object.
     """
     given = resource.get("attributes")
     if given is not None and type(given) is not dict:
@@ -84,7 +84,7 @@ def shown_attributes(resource: Document) -> Attributes | None:
 
 
 def _place(key: str, placed: dict[str, Document]) -> Document:
-    """The object's document, made with everything that leads to it."""
+    """The document of an object; creates it and its missing ancestors."""
     missing: list[str] = []
     while key not in placed:
         if not key:
@@ -110,7 +110,7 @@ def _collect(document: Document, key: str, found: list[tuple[str, Attributes | N
 
 
 def are_children(name: str, value: Any) -> bool:
-    """True for objects of the class ``name``, and for none of a class: those begin with a capital letter."""
+    """Whether ``value`` is an array of objects with an id, or an empty array with a capitalised name."""
     if type(value) is not list:
         return False
     return all(type(each) is dict and "id" in each for each in value) if value else name[:1].isupper()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the attributes of one object, and of its siblings, must be together (3GPP TS 28.541 §4.3). Pure."""
+"""Constraints across attributes of an object and its siblings (3GPP TS 28.541 §4.3; pure)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _WHOLE: Final = 100
 
 
 def together(objects: Objects, key: str, attributes: Attributes) -> Fault | None:
-    """What is wrong with ``attributes``, each of which is fine by itself, as those of the object ``key``."""
+    """The fault of individually valid ``attributes`` in combination, for the object ``key``; else None."""
     rule = _RULES.get(class_of(key))
     return rule(objects, key, attributes) if rule else None
 
 
 def _cell(_: Objects, __: str, attributes: Attributes) -> Fault | None:
-    """The offset of the SSB lies within its period."""
+    """Check that the offset of the SSB is within its period."""
     offset, period = attributes.get("ssbOffset"), attributes.get("ssbPeriodicity")
     if offset is not None and period is not None and offset >= period:
         return Fault(FINAL_VALUE_INVALID, f"ssbOffset is less than ssbPeriodicity, {period}", ("ssbOffset",))
@@ -28,7 +28,7 @@ def _cell(_: Objects, __: str, attributes: Attributes) -> Fault | None:
 
 
 def _policy(objects: Objects, key: str, attributes: Attributes) -> Fault | None:
-    """dedicated ≤ min ≤ max; all policies under one parent share what there is."""
+    """Check dedicated ≤ min ≤ max, and that all policies of one parent add up to at most 100."""
     dedicated, least, most = (_ratio(attributes, name) for name in ("Dedicated", "Min", "Max"))
     if not dedicated <= least <= most:
         return Fault(

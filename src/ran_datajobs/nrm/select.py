@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a read selects: scope, filter, attributes and fields (3GPP TS 32.158 §6.1 and §6.2). Pure.
+"""Selection of a read: scope, filter, attributes and fields (3GPP TS 32.158 §6.1 and §6.2; pure).
 
-Objects come flat, in pre-order, the base first: ``id``, ``objectClass``, ``objectInstance`` (the full
-distinguished name in comma form) and ``attributes`` with what was selected of them.
+Objects are flat, in pre-order, the base first: ``id``, ``objectClass``, ``objectInstance`` (the full
+distinguished name in comma form) and the selected ``attributes``.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from ran_datajobs.nrm.tree import Attributes, Objects, walk
 FlatObject = dict[str, Any]
 
 Scoped = tuple[str, int, Attributes | None]
-"""An object's key, its level below the base, and its attributes (None: not to be selected)."""
+"""Key of an object, level below the base, and attributes (None: cannot be selected)."""
 
 _Places = dict[str, Any]
-"""Places in a JSON value by token: what is selected below each; None: all of it."""
+"""Selected positions in a JSON value, by token: the positions below each; None: the whole value."""
 
 _IDENTIFIERS: Final = frozenset({"id", "objectClass", "objectInstance"})
 
 
 class Selection(Struct, frozen=True):
-    """Which objects, and what of them.
+    """Selected objects and attributes.
 
-    ``deepest`` None: no limit. ``pointers`` None: all attributes; otherwise the tokens below the attributes
-    of each selected place, and () for all of them. ``nothing``: no attributes were asked for, only names.
+    ``deepest`` None: no limit. ``pointers`` None: all attributes; otherwise the tokens of each selected
+    position below the attributes, () for all of them. ``nothing``: only names were requested, no attributes.
     """
 
     shallowest: int = 0
@@ -44,11 +44,11 @@ class Selection(Struct, frozen=True):
     nothing: bool = False
 
     def reaches(self, level: int) -> bool:
-        """True when objects ``level`` levels below the base are in scope."""
+        """Whether objects ``level`` levels below the base are in scope."""
         return level >= self.shallowest and (self.deepest is None or level <= self.deepest)
 
     def picked(self, class_name: str, attributes: Attributes) -> Attributes | None:
-        """What is selected of an object in scope; None when it is not selected, or nothing of it is."""
+        """Selected attributes of an object in scope; None if neither it nor any of them is selected."""
         if self.filter is not None and not self.filter.selects(class_name, attributes):
             return None
         if self.nothing:
@@ -66,9 +66,9 @@ def selection(
     attributes: Sequence[str] | UnsetType | None,
     fields: Sequence[str] | UnsetType | None,
 ) -> Selection:
-    """What a read asks for; each part may be left out.
+    """Create the selection of a read; each part may be absent.
 
-    Without a scope, a filter that names another class than the base's reaches the whole subtree.
+    Without a scope, a filter that names another class than the base's extends it to the whole subtree.
     Raises InvalidFilter.
     """
     texts = [filters] if isinstance(filters, str) else list(filters or ())
@@ -85,23 +85,23 @@ def selection(
 
 
 def selection_of(operation: Operation, base_class: str) -> Selection:
-    """What a read operation asks for. Raises InvalidFilter."""
+    """The selection of a read operation. Raises InvalidFilter."""
     return selection(base_class, operation.scope, operation.filter, operation.attributes, operation.fields)
 
 
 def selected(objects: Objects, base: str, wanted: Selection) -> Iterator[FlatObject]:
-    """The selected objects below and at ``base`` (the empty key: the root); none when it does not exist."""
+    """Yield the selected objects at and below ``base`` (empty: the root); none if it does not exist."""
     return select_from(scoped(objects, base, wanted), wanted)
 
 
 def select_from(objects: Iterable[Scoped], wanted: Selection) -> Iterator[FlatObject]:
-    """The selected ones of ``objects``, as flat resources."""
+    """Yield the selected ones of ``objects`` as flat resources."""
     return flat_objects(picks(objects, wanted))
 
 
 def scoped(objects: Objects, base: str, wanted: Selection) -> Iterator[Scoped]:
-    """The objects from ``base`` down to the deepest level, in pre-order; those of classes that a filter does
-    not name are not to be selected."""
+    """Yield the objects from ``base`` down to the deepest level, in pre-order; without attributes if the
+    filter does not name their class."""
     classes = wanted.filter.classes if wanted.filter is not None else None
     for key, level in walk(objects, base, wanted.deepest):
         named = classes is None or class_of(key) in classes
@@ -109,7 +109,7 @@ def scoped(objects: Objects, base: str, wanted: Selection) -> Iterator[Scoped]:
 
 
 def picks(objects: Iterable[Scoped], wanted: Selection) -> Iterator[tuple[str, Attributes]]:
-    """The selected ones of ``objects`` with what is selected of them; one without attributes never is."""
+    """Yield the selected ones of ``objects`` with their selected attributes."""
     for key, level, attributes in objects:
         if attributes is not None and wanted.reaches(level):
             picked = wanted.picked(class_of(key), attributes)
@@ -118,7 +118,7 @@ def picks(objects: Iterable[Scoped], wanted: Selection) -> Iterator[tuple[str, A
 
 
 def flat_objects(picked: Iterable[tuple[str, Attributes]]) -> Iterator[FlatObject]:
-    """Flat resources from keys and attributes."""
+    """Convert keys and attributes to flat resources."""
     for key, attributes in picked:
         yield {
             "id": id_of(key),
@@ -147,7 +147,7 @@ def _levels(
 
 
 def _pointer(field: str) -> tuple[str, ...] | None:
-    """The tokens below the attributes; None for what names no attribute (an identifier, or no pointer)."""
+    """Tokens below the attributes; None for an identifier or an invalid pointer."""
     tokens = json_patch.tokens_of(field if field.startswith("/") else "/" + field)
     if tokens is None or tokens[0] in _IDENTIFIERS:
         return None
@@ -155,7 +155,7 @@ def _pointer(field: str) -> tuple[str, ...] | None:
 
 
 def _places(pointers: Iterable[tuple[str, ...]]) -> _Places | None:
-    """The places that the pointers name, as a tree; None: everything."""
+    """The positions that the pointers name, as a tree; None: the whole value."""
     root: _Places = {}
     for pointer in pointers:
         if not pointer:
@@ -164,7 +164,7 @@ def _places(pointers: Iterable[tuple[str, ...]]) -> _Places | None:
         for token in pointer[:-1]:
             below: _Places | None = at.setdefault(token, {})
             if below is None:
-                break  # all of it was named before
+                break  # the whole value is selected already
             at = below
         else:
             at[pointer[-1]] = None
@@ -172,7 +172,7 @@ def _places(pointers: Iterable[tuple[str, ...]]) -> _Places | None:
 
 
 def _picked(value: Any, places: _Places | None) -> Any:
-    """Of a value what stands at the places and nothing beside it, items in their order; UNSET: nothing."""
+    """Reduce a value to the selected positions, items in their order; UNSET if none exists."""
     if places is None:
         return value
     if type(value) is dict:

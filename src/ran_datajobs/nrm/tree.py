@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trees of managed objects: the store that patches and reads work on, and two of its kinds. Pure.
+"""Stores of managed objects for patches and reads: the port and two implementations (pure).
 
 Objects are named by key (:func:`ran_datajobs.nrm.fdn.key`). Attribute values are never changed in place: a
-change puts a new dict, which may share what it did not touch with the old one.
+change puts a new dict, which may share unchanged values with the old one.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from ran_datajobs.nrm.names import parent_of
 Attributes = dict[str, Any]
 
 Before = list[tuple[str, Attributes | None]]
-"""What objects were before a change, by key; None: not there. In the order in which it is to be restored."""
+"""Objects before a change, by key (None: it did not exist), in the order in which to restore them."""
 
 
 class Objects(Protocol):
     """A store of managed objects."""
 
     def attributes(self, key: str) -> Attributes | None:
-        """The attributes of an object, not to be changed; None when it does not exist."""
+        """Attributes of an object, read-only; None if it does not exist."""
         ...
 
     def children(self, key: str) -> Iterable[str]:
-        """The keys of the objects directly below, in a stable order; the root's for the empty key."""
+        """Keys of the children, in a stable order; of the root for the empty key."""
         ...
 
     def put(self, key: str, attributes: Attributes) -> None:
-        """Create an object, whose parent exists, or give it other attributes."""
+        """Create an object, whose parent exists, or replace its attributes."""
         ...
 
     def delete(self, key: str) -> None:
@@ -42,7 +42,7 @@ class Tree:
     """Managed objects in memory."""
 
     def __init__(self, objects: Iterable[tuple[str, Attributes]] = ()) -> None:
-        """Takes objects in any order in which parents come before their children."""
+        """``objects``: in any order in which parents precede their children."""
         self._attributes: dict[str, Attributes] = {}
         self._children: dict[str, dict[str, None]] = {}
         for key, attributes in objects:
@@ -70,12 +70,12 @@ class Tree:
             del self._children[parent_of(key)]
 
     def items(self) -> Iterator[tuple[str, Attributes]]:
-        """Every object, parents before their children, in an order that rebuilds the same tree."""
+        """Every object, parents before their children, in an order that recreates the same tree."""
         return iter(self._attributes.items())
 
 
 class Overlay:
-    """Changes over another store, which nobody sees until :meth:`commit`."""
+    """Pending changes over another store, applied to it by :meth:`commit`."""
 
     def __init__(self, beneath: Objects) -> None:
         self._beneath = beneath
@@ -104,7 +104,7 @@ class Overlay:
         self._changed[key] = None
 
     def commit(self) -> Before:
-        """Put everything into the store beneath. Gives what was there before: restored in this order, it
+        """Apply the changes to the store beneath. Returns the previous state, with which :func:`restore`
         undoes the commit."""
         before: Before = []
         for key in sorted(self._changed, key=_depth, reverse=True):
@@ -127,7 +127,7 @@ _THERE: Attributes = {}
 
 
 def restore(objects: Objects, before: Before) -> None:
-    """Undo a commit with what it gave back."""
+    """Undo a commit, given its return value."""
     for key, attributes in before:
         if attributes is None:
             objects.delete(key)
@@ -136,10 +136,10 @@ def restore(objects: Objects, before: Before) -> None:
 
 
 def walk(objects: Objects, key: str, depth: int | None = None) -> Iterator[tuple[str, int]]:
-    """The keys of the subtree in pre-order with their level, the base (level 0) first.
+    """Yield the keys of the subtree in pre-order with their level, the base (level 0) first.
 
-    ``depth``: no deeper than that many levels below the base; None: all of it. The empty key, the root, is
-    level 0 too but no object: it is not among the keys.
+    ``depth``: maximum level below the base; None: unlimited. The root (empty key) is level 0 but not an
+    object: it is not among the keys.
     """
     pending: list[Iterator[str]] = []
     if key:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The envelope of a submit body: everything but the operations.
 
-Its keys are matched without regard to case, because the published examples differ; what becomes of a key that
-is not known is said in :mod:`ran_datajobs.planning.keys`. The list of operations stays undecoded here.
+Its keys are matched case-insensitively, because the published examples differ. The handling of unknown keys
+is described in :mod:`ran_datajobs.planning.keys`. The list of operations is not decoded here.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from ran_datajobs.planning.problems import Problems
 from ran_datajobs.plugins.wire import ACCEPT_TYPES, CONTENT_TYPES, JSON_PATCH_3GPP, TREE_HIERARCHICAL
 
 MAX_ENVELOPE: Final = 1024 * 1024
-"""Longest envelope without its operations, in bytes."""
+"""Maximum size of an envelope without its operations, in bytes."""
 
 MAX_NAME: Final = 256
 MAX_AFTER: Final = 1000
 DEFAULT_PRIORITY: Final = 4
 HIGHEST_PRIORITY: Final = 9
 ATOMIC: Final = "ATOMIC"
-"""The activation mode of TS 28.572 that is understood but not offered."""
+"""The activation mode of TS 28.572 that is recognised but not offered."""
 
 _SPELLINGS_OF_DATA: Final = ["".join(way) for way in itertools.product(*((c, c.upper()) for c in "data"))]
-# Skips the whole body but for its "data", however that is spelt: nothing else is built.
+# Decodes only "data", in any case, and skips everything else.
 _Data: Final = msgspec.defstruct(
     "_Data",
     [
@@ -47,7 +47,7 @@ _data_decoder: Final = msgspec.json.Decoder(_Data)
 
 
 class Envelope(Struct, frozen=True):
-    """What a submit says about the job as a whole."""
+    """The fields of a submit that concern the job as a whole."""
 
     accept_type: str = TREE_HIERARCHICAL
     content_type: str = JSON_PATCH_3GPP
@@ -57,8 +57,8 @@ class Envelope(Struct, frozen=True):
     after: tuple[uuid.UUID, ...] = ()
 
 
-# What nearly every body looks like around its operations: some plain fields, before and after. Both patterns
-# take only well-formed JSON, so that a body is well formed when they and the list between them are.
+# The usual form of a body around its operations: plain fields, before and after. Both patterns match only
+# well-formed JSON, so a body is well formed if they match and the list between them is well formed.
 _BLANKS: Final = rb"[ \t\n\r]*+"
 _TEXT: Final = rb'"[^"\\\x00-\x1f]*+"'
 _PLAIN_VALUE: Final = rb"(?:%b|(?:0|[1-9][0-9]{0,17}+)(?![0-9.eE])|null)" % _TEXT
@@ -71,10 +71,10 @@ _LONGEST_END: Final = 4096
 
 
 class BodyLayout(Struct, frozen=True):
-    """A body cut open without reading it: its operations stand in ``[start:end]``, without their brackets.
+    """The position of the operations in an undecoded body: ``[start:end]``, without their brackets.
 
     ``envelope`` is the rest, with an empty list for ``data``. It is one JSON object, and so is the body *if*
-    what was cut out is the inside of a JSON list.
+    ``[start:end]`` is the inside of a JSON list.
     """
 
     envelope: bytes
@@ -83,7 +83,7 @@ class BodyLayout(Struct, frozen=True):
 
 
 def locate_operations(body: bytes) -> BodyLayout | None:
-    """Where the operations of a usual body are; None when that cannot be told at a glance."""
+    """Locate the operations of a body of the usual form; None for every other body."""
     if not body.isascii():
         try:
             body.decode()
@@ -99,7 +99,7 @@ def locate_operations(body: bytes) -> BodyLayout | None:
 def open_envelope(body: bytes, problems: Problems, unknown: UnknownKeys) -> tuple[Envelope, bytes | None]:
     """The envelope, and the undecoded JSON value of ``data`` (None when it is missing).
 
-    What is wrong with a field goes to ``problems``, what is not known or not offered to ``unknown``. Raises
+    Invalid fields are added to ``problems``, what is not known or not offered to ``unknown``. Raises
     InvalidRequest when ``body`` is not one JSON object in UTF-8, or when its envelope is longer than
     MAX_ENVELOPE.
     """
@@ -108,8 +108,8 @@ def open_envelope(body: bytes, problems: Problems, unknown: UnknownKeys) -> tupl
 
 
 def read_envelope(text: bytes, problems: Problems, unknown: UnknownKeys) -> Envelope:
-    """The envelope from a body whose ``data`` was taken out. What is wrong with it goes to ``problems``, what
-    is not known or not offered to ``unknown``.
+    """The envelope from a body without its ``data``. Invalid fields are added to ``problems``, what is not
+    known or not offered to ``unknown``.
 
     Raises InvalidRequest when ``text`` is longer than MAX_ENVELOPE.
     """
@@ -144,7 +144,7 @@ def _data_of(body: bytes) -> bytes | None:
 def _without(data: bytes | None, body: bytes) -> bytes:
     if data is None:
         return body
-    # The first place that reads like "data" is it, or the real one is no list of operations anyway.
+    # The first occurrence of this text is "data" itself, or "data" is no list of operations anyway.
     start = body.find(data[:_LONGEST_END])
     if not body.startswith(data, start):
         start = body.find(data)
@@ -152,7 +152,7 @@ def _without(data: bytes | None, body: bytes) -> bytes:
 
 
 def _fields_of(rest: bytes, problems: Problems, unknown: UnknownKeys) -> dict[str, Any]:
-    """The fields by their spelling in the contract, ``null`` ones left out."""
+    """The fields by their spelling in the contract, without those that are ``null``."""
     if len(rest) > MAX_ENVELOPE:
         raise InvalidRequest(
             f"the body has {len(rest)} bytes beside its data, at most {MAX_ENVELOPE} are read"

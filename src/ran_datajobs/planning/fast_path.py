@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judge many lines at once: are they all of the usual kind, which no rule finds fault with? Pure.
+"""Fast path of validation: check many lines at once. Pure.
 
-"No" means unknown: the lines are then validated one by one (:mod:`ran_datajobs.planning.validation`), which
-is exact and slow. A load job of 100,000 operations is usual as a whole.
+True means that every line passes all rules. False means unknown: the caller then validates the lines one by
+one (:mod:`ran_datajobs.planning.validation`), which is exact and slow. A typical load job of 100,000
+operations passes as a whole.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ran_datajobs.planning.validation import MAX_DEPTH, MAX_FRAGMENT
 _FRAGMENT: Final = r"/?#/attributes(?:/[A-Za-z0-9_.-]++)++"
 _LONGEST_PATH: Final = min(fdn.MAX_LENGTH, MAX_FRAGMENT)
 _SHALLOW: Final = 2 * MAX_DEPTH
-"""A JSON value of so many bytes cannot nest deeper than MAX_DEPTH."""
+"""Maximum size in bytes of a JSON value that cannot nest deeper than MAX_DEPTH."""
 
 _objects: Final = re.compile(rf"(?:{fdn.PLAIN}\n)*+").fullmatch
 _all_attributes: Final = re.compile(rf"(?:{fdn.PLAIN}(?:/?#/attributes)?+\n)*+").fullmatch
@@ -40,10 +41,10 @@ def all_on_fast_path(lines: Sequence[WriteLine]) -> bool:
     ops = ops_of(lines)
     if ops <= _CREATING and _good_paths(lines, _objects) and _good_values(lines, _object_values):
         return True
-    return all(_all_usual_of(op, [line for line in lines if line.op is op]) for op in ops)
+    return all(_all_pass(op, [line for line in lines if line.op is op]) for op in ops)
 
 
-def _all_usual_of(op: Op, lines: list[WriteLine]) -> bool:
+def _all_pass(op: Op, lines: list[WriteLine]) -> bool:
     """The same for lines that all have this ``op``."""
     match op:
         case Op.ADD:
@@ -72,7 +73,7 @@ def _good_paths(lines: Sequence[WriteLine], all_match: _Matches[str]) -> bool:
 
 def _good_values(lines: Sequence[WriteLine], all_match: _Matches[bytes]) -> bool:
     try:
-        # No JSON text has a zero byte: it stands between the values.
+        # A zero byte separates the values: no JSON text has one.
         text = b"\0".join((b"", *map(_value, lines)))
     except TypeError:  # a value is missing
         return False

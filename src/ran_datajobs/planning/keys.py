@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The keys of a request: which are known, and what becomes of the others. Pure.
+"""The keys of a request: the known ones, and the handling of the others. Pure.
 
 ======================================================== ==================================================
-a key                                                    becomes
+key                                                      handling
 ======================================================== ==================================================
-of the envelope, known in whatever case                  its value is read
-that stands twice in the envelope, in whatever case      a 400
-of something that is described and not offered yet,      a 422: nobody relies on what is not there
-unless its value is ``null``
-of the envelope, one edit away from a known one that     a 400 that says which: it is a slip of the pen
-does not stand there itself
-any other                                                ignored, and told in the answer and in the job
+of the envelope, known in any case                       its value is read
+duplicate in the envelope, in any case                   400
+of a feature that is not offered yet, unless its value   422: no client relies on a missing feature
+is ``null``
+of the envelope, one edit away from a known key that     400 that names the known key: a typing error
+is absent
+any other                                                ignored, and listed in the answer and in the job
 ======================================================== ==================================================
 
-Keys of operations are exact, blanks around them trimmed, and never taken for a slip: other systems add keys
-of their own. A read's keys mean nothing in a write.
+Keys of operations are matched exactly, after blanks around them are trimmed, and never treated as typing
+errors: other systems add keys of their own. In a write, the keys of a read are ignored.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ ENVELOPE: Final = {
 NOT_OFFERED: Final = {
     name.lower(): name for name in ("validation", "preview", "basedOn", "skipUnchanged", "expect", "undoable")
 }
-"""What a submit can ask for one day, as a key or as a query parameter, by its lower-case form."""
+"""Features that are not offered yet, as keys or query parameters, by their lower-case form."""
 
 DRY_RUN: Final = "dryRun"
-"""The query parameter that keeps a submit from being executed. As a key it would not."""
+"""The query parameter for a submit that is not executed. It has no effect as a key of a body."""
 
 MAX_TOLD: Final = 100
-"""So many ignored keys are listed."""
+"""Maximum number of ignored keys that are listed."""
 
 MAX_APART: Final = 100_000
-"""So many names of operations' keys beside the listed ones are told apart; more are not counted."""
+"""Maximum number of distinct keys of operations that are counted in addition to the listed ones."""
 
 STANDS_TWICE: Final = "stands twice; keys are matched without regard to case"
 
@@ -53,10 +53,10 @@ _NEAR: Final = ENVELOPE | NOT_OFFERED | {DRY_RUN.lower(): DRY_RUN}
 
 
 class UnknownKeys:
-    """Collects the keys of one request that are not known.
+    """Collects the unknown keys of one request.
 
-    With ``not_offered`` or ``slips`` a new request is refused; one that was accepted before they were known
-    is carried out all the same.
+    A new request with ``not_offered`` or ``slips`` is refused; one that was accepted before the service knew
+    these keys is still executed.
     """
 
     def __init__(self) -> None:
@@ -73,14 +73,14 @@ class UnknownKeys:
 
     @property
     def ignored(self) -> Ignored | None:
-        """The keys that are ignored: those of the envelope, then those of operations, as they came."""
+        """The ignored keys: those of the envelope, then those of operations, in order of appearance."""
         keys = [IgnoredKey(pointer=pointer) for pointer in self._pointers[:MAX_TOLD]]
         keys += [IgnoredKey(name=name, count=count) for name, count in self._names.items()]
         count = len(self._pointers) + len(self._names) + len(self._other_names)
         return Ignored(tuple(keys[:MAX_TOLD]), count) if count else None
 
     def in_envelope(self, pairs: Sequence[tuple[str, Any]]) -> None:
-        """Judge every key of an envelope that is not in :data:`ENVELOPE`. ``pairs``: all keys and values."""
+        """Classify the keys of an envelope that are not in :data:`ENVELOPE`. ``pairs``: all its members."""
         there = {spelt.lower() for spelt, _ in pairs}
         seen: set[str] = set()
         for spelt, value in pairs:
@@ -102,7 +102,7 @@ class UnknownKeys:
             seen.add(key)
 
     def in_operation(self, pointer: str, name: str, *, is_null: bool) -> None:
-        """Judge one key of the operation at ``pointer`` that is not one of its own."""
+        """Classify one key of the operation at ``pointer`` that does not apply to it."""
         if name not in _NAMES_NOT_OFFERED:
             self._ignore(shortened(name))
         elif not is_null:
@@ -118,13 +118,13 @@ class UnknownKeys:
 
 
 def not_offered(key: str) -> str:
-    """What to say of a ``key`` of :data:`NOT_OFFERED`."""
+    """The error text for a ``key`` of :data:`NOT_OFFERED`."""
     return f"{NOT_OFFERED[key]} is not offered yet: take it out, nothing would come of it"
 
 
 def one_edit_apart(one: str, other: str) -> bool:
-    """True when ``one`` becomes ``other`` by one character that is added, left out or changed, or by two
-    neighbours that change places (Damerau's distance is 1)."""
+    """True when one insertion, deletion or substitution of a character, or one swap of two neighbours, turns
+    ``one`` into ``other`` (their Damerau distance is 1)."""
     if one == other or abs(len(one) - len(other)) > 1:
         return False
     start = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)

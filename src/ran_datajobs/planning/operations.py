@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lines of a request's ``data``: decoded with their types, one per operation.
 
-Clean input takes one typed pass. Where a line has a key that is not known exactly as it is spelt, or a value
-of the wrong type, all are read again key by key: blanks around keys are trimmed (a published example has
-one), keys that mean nothing are counted, and every wrong field is named. A key that stands twice is a wrong
-field: a typed pass would take the last one and say nothing.
+Valid input takes one typed pass. If a line has an unknown or misspelt key, or a value of the wrong type, all
+lines are decoded again key by key: blanks around keys are trimmed (a published example has one), ignored keys
+are counted, and every wrong field is reported. A duplicate key is a wrong field: a typed pass would silently
+take the last one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ran_datajobs.planning.problems import Problems
 class WriteLine(
     Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel", gc=False
 ):
-    """One operation as it was written, with the keys of a write; types checked, rules not."""
+    """One operation as submitted, with the keys of a write. Types are checked, rules are not."""
 
     op: Op
     path: str
@@ -45,7 +45,7 @@ class WriteLine(
 
 
 class Line(WriteLine, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel", gc=False):
-    """One operation as it was written, with every key; a read is always one of these."""
+    """One operation as submitted, with all keys. A read always has this type."""
 
     attributes: list[str] | str | None = None
     fields: list[str] | str | None = None
@@ -56,9 +56,9 @@ class Line(WriteLine, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
 T = TypeVar("T")
 
 PIECE: Final = 256 * 1024
-"""About how many bytes are decoded at once: a few milliseconds' work, and what fits a cache."""
+"""Approximate number of bytes decoded at once: a few milliseconds of work, and fits a CPU cache."""
 
-# Where one operation ends and the next begins, when its keys are in the usual order.
+# The boundary between two operations, if the second one begins with "op".
 _BETWEEN: Final = re.compile(rb'\}[ \t\n\r]*+,(?=[ \t\n\r]*+\{[ \t\n\r]*+"op")')
 _SHORTEST_LINE: Final = len('{"op":"add","path":""}')
 lines_decoder: Final = msgspec.json.Decoder(list[Line])
@@ -70,15 +70,15 @@ _members_of_each_decoder: Final = msgspec.json.Decoder(
 
 
 def pieces(body: bytes, cut: BodyLayout) -> Iterator[bytes]:
-    """The operations of ``body`` in order as JSON lists of about a thousand: nobody waits long for the
-    interpreter.
+    """Yield the operations of ``body`` in order as JSON lists of about a thousand, so that decoding one does
+    not hold the GIL for long.
 
-    What ``cut`` found is the inside of a JSON list exactly if every piece is a JSON list.
+    What ``cut`` located is the inside of a JSON list exactly if every piece is a JSON list.
     """
     start = cut.start
     while start < cut.end:
-        # A place that only looks like the end of an operation leaves a bracket or a quote open before it:
-        # the piece does not decode, so nothing is ever taken for an operation that is none.
+        # A match inside a value leaves a bracket or a quote open before it: the piece does not decode, so
+        # a false boundary never produces an operation.
         between = _BETWEEN.search(body, start + PIECE, cut.end)
         stop, after = (between.start() + 1, between.end()) if between else (cut.end, cut.end)
         yield b"[%b]" % body[start:stop]
@@ -86,44 +86,44 @@ def pieces(body: bytes, cut: BodyLayout) -> Iterator[bytes]:
 
 
 def in_pieces(body: bytes, cut: BodyLayout, decoder: msgspec.json.Decoder[list[T]]) -> Iterator[list[T]]:
-    """The same, decoded.
+    """Yield the same lists, decoded.
 
-    Raises msgspec.DecodeError, or RecursionError, when what ``cut`` found is not the inside of a JSON list,
+    Raises msgspec.DecodeError, or RecursionError, when what ``cut`` located is not the inside of a JSON list,
     or has an element that is not of the decoder's type.
     """
     return map(decoder.decode, pieces(body, cut))
 
 
 def quick_lines(piece: bytes) -> Sequence[WriteLine] | None:
-    """The operations of a piece, when each has only keys that mean something there; else None.
+    """Decode the operations of a piece; None when one has a key that is ignored.
 
-    Raises msgspec.DecodeError, or RecursionError, when it is no list of operations.
+    Raises msgspec.DecodeError, or RecursionError, when the piece is no list of operations.
     """
     with contextlib.suppress(msgspec.ValidationError):
         writes = _write_lines_decoder.decode(piece)
         if Op.READ not in ops_of(writes):
             return writes
     lines = lines_decoder.decode(piece)
-    return None if any(map(_meaningless, lines)) else lines
+    return None if any(map(_ignored_keys, lines)) else lines
 
 
 def ops_of(lines: Sequence[WriteLine]) -> set[Op]:
-    """The kinds of operations that are among ``lines``."""
+    """The kinds of operations in ``lines``."""
     return {line.op for line in lines}
 
 
-def _meaningless(line: Line) -> list[str]:
-    """The keys of a line that are a read's, where it is a write and has them."""
+def _ignored_keys(line: Line) -> list[str]:
+    """The keys of a read that a write has."""
     if line.op is Op.READ:
         return []
     return [key for key in _READ_KEYS if getattr(line, key) is not None]
 
 
 def has_no_duplicate_keys(piece: bytes, lines: Sequence[WriteLine | None]) -> bool:
-    """True when no operation of ``piece`` has a key twice; ``lines`` is what it decodes to.
+    """True when no operation of ``piece`` has a key twice; ``lines``: the decoded piece.
 
-    No JSON text of the lines is shorter than the encoder's. One that is no longer, blanks aside, has no room
-    for a second key; any other is looked at key by key.
+    The encoder writes the shortest JSON text of the lines. A piece of the same length, blanks aside, has no
+    room for a duplicate; any other piece is checked key by key.
     """
     shortest = _encoder.encode(lines)
     if len(piece) == len(shortest) or len(_without_blanks(piece)) == len(_without_blanks(shortest)):
@@ -137,11 +137,11 @@ def _without_blanks(text: bytes) -> bytes:
 
 def _has_each_key_once(members: dict[Key, Raw]) -> bool:
     scopes = [raw for key, raw in members.items() if key.spelt == "scope"]
-    return len({key.spelt for key in members}) == len(members) and not any(map(_doubled_in, scopes))
+    return len({key.spelt for key in members}) == len(members) and not any(map(_duplicate_in, scopes))
 
 
-def _doubled_in(scope: Raw) -> str | None:
-    """The first key that stands twice in a scope; ``null`` has none."""
+def _duplicate_in(scope: Raw) -> str | None:
+    """The first duplicate key of a scope; ``null`` has none."""
     members = [] if bytes(scope) == b"null" else [key.spelt for key in members_decoder.decode(scope)]
     return next((key for place, key in enumerate(members) if key in members[:place]), None)
 
@@ -149,40 +149,40 @@ def _doubled_in(scope: Raw) -> str | None:
 def decode_operations(
     data: bytes, max_operations: int, problems: Problems, unknown: UnknownKeys
 ) -> list[Line | None]:
-    """The lines in order; None stands for one whose problems were noted. Keys that mean nothing go to
-    ``unknown``.
+    """The lines in order; None for a line with problems, which are added to ``problems``. Ignored keys are
+    added to ``unknown``.
 
     Raises TooManyOperations before more than ``max_operations`` are built, InvalidRequest when ``data`` is
     not a list.
     """
-    if len(data) > max_operations * _SHORTEST_LINE and _most_lines(data) > 2 * max_operations:
+    if len(data) > max_operations * _SHORTEST_LINE and _max_lines(data) > 2 * max_operations:
         _count_at_most(data, max_operations)
     try:
         decoded = lines_decoder.decode(data)
     except (msgspec.ValidationError, RecursionError):
         lines = _read_with_care(data, max_operations, problems, unknown)
     else:
-        lines = _without_doubled_keys(data, decoded, problems, unknown)
+        lines = _without_duplicate_keys(data, decoded, problems, unknown)
     if len(lines) > max_operations:
         raise TooManyOperations(max_operations)
     return lines
 
 
-def _without_doubled_keys(
+def _without_duplicate_keys(
     data: bytes, decoded: list[Line], problems: Problems, unknown: UnknownKeys
 ) -> list[Line | None]:
-    """The lines, but for those with a key that stands twice, which are noted."""
+    """The lines; those with duplicate or ignored keys are decoded again key by key."""
     lines: list[Line | None] = []
     for number, (element, line) in enumerate(zip(elements_decoder.decode(data), decoded, strict=True)):
-        if _meaningless(line) or not has_no_duplicate_keys(b"[%b]" % element, [line]):
+        if _ignored_keys(line) or not has_no_duplicate_keys(b"[%b]" % element, [line]):
             lines.append(_line(element, f"#/data/{number}", problems, unknown))
         else:
             lines.append(line)
     return lines
 
 
-def _most_lines(data: bytes) -> int:
-    """An upper bound, quickly told: every line has a ``path``, and letters are escaped only with ``\\u``."""
+def _max_lines(data: bytes) -> int:
+    """Upper bound of the number of lines: each has a ``path``, and letters are escaped only with ``\\u``."""
     return data.count(b'"path"') + data.count(b"\\u")
 
 
@@ -211,7 +211,7 @@ def _no_list(data: bytes) -> InvalidRequest:
 
 
 class _Counted:
-    """Stands for every element while they are counted."""
+    """Placeholder for every element while elements are counted."""
 
 
 _COUNTED: Final = _Counted()
@@ -272,7 +272,7 @@ def _field(trimmed: dict[str, Raw], key: str, pointer: str, problems: Problems) 
     decoder, wanted = _FIELDS[key]
     try:
         value = decoder.decode(raw)
-        if isinstance(value, Scope) and (doubled := _doubled_in(raw)):
+        if isinstance(value, Scope) and (doubled := _duplicate_in(raw)):
             problems.add(f"{pointer}/{key}/{doubled}", "stands twice")
         return value
     except msgspec.ValidationError as error:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who owns each of many managed objects, told together. Pure.
+"""Look up the owners of many managed objects together. Pure.
 
-One by one, an object's owner is looked up under its FDN, then under each shorter prefix. For many objects it
-is quicker to cut all their paths at the depth of the deepest alternate ids first: an inventory has few
-depths, most have one.
+The lookup of one object tries its FDN, then each shorter prefix. For many objects it is faster to cut all
+their paths at the depth of the deepest alternate ids first: an inventory has few depths, usually one.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _MOST_DEPTHS: Final = 3
 def owners_of(paths: Sequence[str], owners: Owners) -> list[Owner | None]:
     """The owner of the object that each operation's path names, in order.
 
-    The paths are those of checked operations: what their FDNs are is beyond doubt.
+    The paths are those of checked operations, so their FDNs are valid.
     """
     if len(paths) > _FEW and len(owners.depths) <= _MOST_DEPTHS:
         text = "\n".join(paths) + "\n"
@@ -57,6 +56,6 @@ def _match_all_at_once(paths: Sequence[str], text: str, owners: Owners) -> list[
 
 @functools.cache
 def _prefixes(depth: int) -> Callable[[str], list[str]]:
-    """Gives the first ``depth`` RDNs of each line, a plain path, as a key; empty when it has fewer."""
+    """Function for the first ``depth`` RDNs of each line, a plain path, as a key; empty if it has fewer."""
     rdns = "/".join([r"[ !\"$-.0-~]++"] * depth)
     return re.compile(rf"/?({rdns}|).*\n").findall

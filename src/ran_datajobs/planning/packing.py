@@ -19,12 +19,12 @@ class ZstdEncoder:
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
 
     def packed(self, pieces: Sequence[bytes], before: bytes = b"[", after: bytes = b"]") -> bytes:
-        """One frame, zstd: ``before``, all ``pieces`` with commas between, ``after``. Each piece is one
-        element of a JSON array, or several with commas between."""
+        """Compress ``before``, all ``pieces`` separated by commas, and ``after`` into one zstd frame. Each
+        piece is one element of a JSON array, or several separated by commas."""
         size = sum(map(len, pieces)) + max(0, len(pieces) - 1) + len(before) + len(after)
         if size < _LARGE:
             return self._compressor.compress(b"%b%b%b" % (before, b",".join(pieces), after))
-        # The second thread compresses while this one hands out the next piece.
+        # A second thread compresses while this one passes on the next piece.
         stream = zstandard.ZstdCompressor(level=_LEVEL, threads=1).compressobj(size=size)
         packs: list[bytes] = []
         for piece in pieces:
@@ -35,27 +35,27 @@ class ZstdEncoder:
 
 
 class PackedArray:
-    """A JSON array that grows, and of which what is packed takes little room: one frame after the other."""
+    """A growing JSON array that is compressed in successive frames to save memory."""
 
     def __init__(self) -> None:
         self.size = 0
-        """Bytes of the array so far, uncompressed and without its end."""
+        """Uncompressed bytes of the array so far, without the closing bracket."""
         self._frames: list[bytes] = []
         self._pieces: list[bytes] = []
 
     def add(self, piece: bytes) -> None:
-        """Add one element, or several with commas between."""
+        """Add one element, or several separated by commas."""
         self._pieces.append(piece)
         self.size += len(piece) + 1
 
     def pack(self, packer: ZstdEncoder) -> None:
-        """Pack what was added since."""
+        """Compress the elements added since the last call."""
         if self._pieces:
             self._frames.append(packer.packed(self._pieces, b"," if self._frames else b"[", b""))
             self._pieces.clear()
 
     def whole(self, packer: ZstdEncoder) -> bytes:
-        """The array, packed."""
+        """Return the whole array, compressed."""
         if self._pieces or not self._frames:
             before = b"," if self._frames else b"["
             self._frames.append(packer.packed(self._pieces, before, b"]"))
@@ -65,5 +65,5 @@ class PackedArray:
 
 
 def unpacked(body: bytes) -> bytes:
-    """The JSON array that was packed, in one frame or several."""
+    """Decompress a packed JSON array of one or several frames."""
     return zstandard.ZstdDecompressor().decompressobj(read_across_frames=True).decompress(body)

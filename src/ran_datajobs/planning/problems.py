@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with a body: (JSON pointer, detail) pairs, the first hundred kept, all counted."""
+"""Problems of a body: (JSON pointer, detail) pairs; the first hundred are kept, all are counted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
 
 MAX_SHOWN: Final = 100
-"""How many problems an answer lists; the others are only counted."""
+"""Maximum number of problems that an answer lists; the others are only counted."""
 
 
 class Problems:
@@ -19,18 +19,18 @@ class Problems:
         self._shown: list[tuple[str, str]] = []
 
     def add(self, pointer: str, detail: str) -> None:
-        """Note that the value at ``pointer`` (``#/data/17/path``) is wrong, and why."""
+        """Record that the value at ``pointer`` (``#/data/17/path``) is wrong, and why."""
         self.count += 1
         if self.count <= MAX_SHOWN:
             self._shown.append((pointer, detail))
 
     def extend(self, others: Problems) -> None:
-        """Note what ``others`` have noted."""
+        """Add the problems of ``others``."""
         self._shown += others._shown[: MAX_SHOWN - len(self._shown)]
         self.count += others.count
 
     def raise_if_any(self, kind: type[InvalidRequest | UnsupportedRequest] = InvalidRequest) -> None:
-        """Raise an error of this ``kind`` when something was noted."""
+        """Raise an error of this ``kind`` if there are problems."""
         if self.count:
             pointer, detail = self._shown[0]
             more = f" (and {self.count - 1} more)" if self.count > 1 else ""

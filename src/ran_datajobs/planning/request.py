@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the body of a submit into a checked request. Pure.
+"""Decode the body of a submit into a checked request. Pure.
 
-What the request alone shows to be wrong refuses it as a whole, with the place of every fault; what needs the
-inventory is found when the job is planned. Sources: ONAP's data-job pages; TS 32.158 §6.4.3 for the
-operations; TS 28.572 for the activation mode.
+A fault that the request alone shows causes the whole request to be refused, with the location of every fault.
+Faults that need the inventory are found when the job is planned. Sources: ONAP's data-job pages; TS 32.158
+§6.4.3 for the operations; TS 28.572 for the activation mode.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from ran_datajobs.planning.validation import names, validate_operation
 
 MAX_OPERATIONS: Final = 1_000_000
 MAX_OPERATION_ID: Final = 1024
-"""Longest operation id, in characters."""
+"""Maximum length of an operation id, in characters."""
 
 _INTEGER_IDS: Final = range(-(2**63), 2**64)
 
 
 class RequestHead(Struct, frozen=True):
-    """What a checked request says about the job as a whole. ``count``: its operations.
+    """The fields of a checked request that concern the job as a whole. ``count``: number of operations.
 
-    ``ignored``: its keys that mean nothing here; None when there are none.
+    ``ignored``: the ignored keys; None when there are none.
     """
 
     type: JobType
@@ -63,7 +63,7 @@ class JobRequest(RequestHead, frozen=True):
 
 
 def check_request(body: bytes, *, max_operations: int = MAX_OPERATIONS) -> RequestHead:
-    """Check the whole body of a submit, and build none of its operations.
+    """Check the whole body of a submit, without returning its operations.
 
     Raises what :func:`read_request` raises.
     """
@@ -75,7 +75,7 @@ def read_request(body: bytes, *, max_operations: int = MAX_OPERATIONS) -> JobReq
     """Decode and check the whole body of a submit.
 
     Paths keep their code points and values their JSON tokens. Raises InvalidRequest with (pointer, detail)
-    pairs, TooManyOperations, or Impossible for what is not offered; nothing else, whatever the bytes are.
+    pairs, TooManyOperations, or UnsupportedRequest for what is not offered; nothing else for any bytes.
     """
     lines: list[WriteLine] = []
     head = _checked_quickly(body, max_operations, lines)
@@ -83,21 +83,21 @@ def read_request(body: bytes, *, max_operations: int = MAX_OPERATIONS) -> JobReq
 
 
 def read_accepted(body: bytes) -> JobRequest:
-    """:func:`read_request` of a body that was accepted, maybe by an older version: keys that are refused
-    today are left alone."""
+    """:func:`read_request` of a body that was accepted, possibly by an older version: keys that are refused
+    now are ignored."""
     lines: list[WriteLine] = []
     head = _checked_quickly(body, len(body), lines)
     return _read_with_care(body, len(body), accepted=True) if head is None else _request(head, lines)
 
 
 def operations_as_they_came(body: bytes) -> list[Raw]:
-    """The operations of a body that was accepted, in order: their bytes as they stand in it."""
+    """The operations of an accepted body, in order, with their original bytes."""
     data = open_envelope(body, Problems(), UnknownKeys())[1]
     return msgspec.json.decode(data, type=list[Raw]) if data else []
 
 
 def _read_with_care(body: bytes, max_operations: int, *, accepted: bool = False) -> JobRequest:
-    """The request, or everything that is wrong with it."""
+    """Return the request, or raise an error with all its problems."""
     problems, unknown = Problems(), UnknownKeys()
     envelope, data = open_envelope(body, problems, unknown)
     if not accepted:
@@ -120,9 +120,9 @@ def _read_with_care(body: bytes, max_operations: int, *, accepted: bool = False)
 def _checked_quickly(
     body: bytes, max_operations: int, kept: list[WriteLine] | None = None
 ) -> RequestHead | None:
-    """The head of a good request that looks like most do; None for all others, whatever they are.
+    """Fast path: the head of a valid request of the usual form; None for every other body.
 
-    The lines go to ``kept``; without it they are dropped as soon as they are judged.
+    The lines are appended to ``kept``; without it they are dropped once they are checked.
     """
     cut = locate_operations(body)
     if cut is None:
@@ -159,11 +159,11 @@ def _checked_quickly(
 
 
 def _good_ids(lines: Sequence[WriteLine], first: int) -> Sequence[str] | None:
-    """The operation ids of lines from position ``first`` on, as texts; None when one is not good."""
+    """The operation ids of lines from position ``first`` on, as texts; None when one is invalid."""
     ids: list[Any] = [line.operation_id for line in lines]
     try:
         all_ids = "".join(ids)
-    except TypeError:  # integers, or none at all
+    except TypeError:  # an integer or a missing id
         if any(one is not None and _id_fault(one) for one in ids):
             return None
         return [str(number if one is None else one) for number, one in enumerate(ids, first)]
@@ -172,7 +172,7 @@ def _good_ids(lines: Sequence[WriteLine], first: int) -> Sequence[str] | None:
 
 
 def _check(lines: list[Line | None], problems: Problems) -> None:
-    """Judge every line; what is wrong goes to ``problems``."""
+    """Check every line; faults are added to ``problems``."""
     for number, line in enumerate(lines):
         if line is None:
             continue

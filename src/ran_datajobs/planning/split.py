@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Split a request by who owns each managed object: one sub-job per (DMI plugin, data producer). Pure.
+"""Split a request by the owner of each managed object: one sub-job per (DMI plugin, data producer). Pure.
 
 An operation belongs to the CM handle with the longest alternate id that is a whole-RDN prefix of its FDN. A
-read that reaches below its base goes also to the handles there. Planning the same request over the same
+read that reaches below its base also goes to the handles there. Planning the same request over the same
 owners twice gives the same bytes.
 """
 
@@ -38,7 +38,7 @@ from ran_datajobs.plugins.wire import (
 )
 
 _UNPACKED: Final = 32 * 1024 * 1024
-"""Bytes of encoded operations from which on what is there of all sub-jobs is packed."""
+"""Number of bytes of encoded operations at which those of all sub-jobs are compressed."""
 
 _UNLIMITED: Final = None
 _BASE_ONLY: Final = 0
@@ -47,8 +47,8 @@ _writes: Final = msgspec.json.Decoder(list[SeedWrite])
 
 
 class PlannedSubJob(Struct, frozen=True):
-    """One sub-job: how many operations, and ``body``, the JSON array for ``data`` of the create call,
-    zstd, which has ``size`` bytes."""
+    """One sub-job. ``operations``: their number. ``body``: the JSON array for ``data`` of the create call,
+    zstd. ``size``: its bytes, uncompressed."""
 
     plugin: PluginProfile
     data_producer_id: str
@@ -58,7 +58,7 @@ class PlannedSubJob(Struct, frozen=True):
 
 
 class RejectedOperation(Struct, frozen=True):
-    """An operation, or one part of a fanned-out read, that no plugin gets. ``position`` counts from 0."""
+    """An operation, or one part of a fanned-out read, that is sent to no plugin. ``position``: from 0."""
 
     position: int
     operation: Operation
@@ -67,11 +67,11 @@ class RejectedOperation(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """What becomes of a request.
+    """The result of a split.
 
     ``sub_jobs`` are in order of first appearance and keep the request's order within. ``operations`` counts
-    the request's lines. ``parts_of`` says of each operation with several parts, by id text, how many there
-    are: one per sub-job that has it and one per entry of ``refused`` that has it.
+    the request's lines. ``parts_of`` holds, by id text, the number of parts of each operation with several
+    parts: one per sub-job and one per entry of ``refused`` that contains the operation.
     """
 
     sub_jobs: list[PlannedSubJob]
@@ -81,7 +81,7 @@ class Plan(Struct, frozen=True):
 
 
 class _SubJobBuilder:
-    """A sub-job that is being filled, its operations in the plugin's dialect."""
+    """Builds a sub-job, with its operations in the plugin's dialect."""
 
     __slots__ = ("_array", "_count", "_producer", "is_onap", "lines", "plugin")
 
@@ -90,13 +90,13 @@ class _SubJobBuilder:
         self.is_onap = plugin.dialect == Dialect.ONAP
         self._producer = producer
         self.lines: list[SeedWrite | SeedOperation | OnapOperation] = []
-        """Operations with what the plugin needs of their CM handles; more may be appended."""
+        """Operations with the CM handle data that the plugin needs; callers append to it."""
         self._array = PackedArray()
         self._count = 0
 
     def encode(self) -> int:
-        """Encode what was added; its bytes. The sooner the quicker: what was just decoded is still at
-        hand."""
+        """Encode the operations added since the last call; returns their size in bytes. Encoding soon after
+        decoding is faster: the data is still in the CPU cache."""
         if not self.lines:
             return 0
         encoded = encode_operations(self.lines)[1:-1]
@@ -106,18 +106,18 @@ class _SubJobBuilder:
         return len(encoded)
 
     def pack(self, packer: ZstdEncoder) -> None:
-        """Pack what was encoded."""
+        """Compress the encoded operations."""
         self._array.pack(packer)
 
     def planned(self, packer: ZstdEncoder) -> PlannedSubJob:
-        """The finished sub-job."""
+        """Return the finished sub-job."""
         self.encode()
         body = self._array.whole(packer)
         return PlannedSubJob(self.plugin, self._producer, self._count, body, self._array.size + 1)
 
 
 class _Splitter:
-    """One run of a split. Operations come in order, in pieces: all writes, or all reads."""
+    """One run of a split. Callers pass operations in order, in batches: all writes, or all reads."""
 
     def __init__(self, activation_mode: ActivationMode, owners: Owners) -> None:
         self._owners = owners
@@ -132,15 +132,15 @@ class _Splitter:
         self._unpacked = 0
 
     def plan(self) -> Plan:
-        """What became of everything that was placed."""
+        """Return the plan of all operations that were placed."""
         sub_jobs = [draft.planned(self._packer) for draft in self._drafts.values()]
         return Plan(sub_jobs, self._refused, self._parts_of, self._operations)
 
     def place_writes(self, lines: list[SeedWrite]) -> None:
-        """Place the next writes. What they carry of CM handles is overwritten."""
+        """Assign the next writes to sub-jobs. Their CM handle data is overwritten."""
         owners = owners_of([line.path for line in lines], self._owners)
         properties_of, remove = self._raw, Op.REMOVE
-        drafts: dict[str, _SubJobBuilder] = {}  # by data producer alone: the plugin is compared
+        drafts: dict[str, _SubJobBuilder] = {}  # keyed by data producer; the plugin is compared
         for position, (line, owner) in enumerate(zip(lines, owners, strict=True), self._operations):
             if owner is None:
                 detail = f"no CM handle owns {fdn.key_of_path(line.path)}"
@@ -170,8 +170,8 @@ class _Splitter:
             self._unpacked = 0
 
     def place_reads(self, operations: list[Operation]) -> None:
-        """Place the next reads, each once per (plugin, data producer): a producer answers for everything that
-        it has below the base."""
+        """Assign the next reads to sub-jobs, each once per (plugin, data producer): a producer answers for
+        all its objects below the base."""
         for position, operation in enumerate(operations, self._operations):
             key = fdn.key_of_path(operation.path)
             lanes: dict[tuple[int, str], Owner] = {}
@@ -211,7 +211,7 @@ class _Splitter:
         return scope.scope_level
 
     def _filter_reaches_below(self, operation: Operation, key: str) -> bool:
-        """True when the filter names another class than the base's (ONAP's read example)."""
+        """True when the filter names a class other than the base's (ONAP's read example)."""
         if isinstance(operation.filter, UnsetType):
             return False
         classes = self._classes_of_filter.get(operation.filter)
@@ -225,7 +225,7 @@ class _Splitter:
     def _draft_for(
         self, position: int, operation: SeedWrite | Operation, owner: Owner
     ) -> _SubJobBuilder | None:
-        """The sub-job for an owner's operations; None, and the operation refused, when it takes none."""
+        """Return the sub-job for an owner's operations; None if there is none: the operation is refused."""
         plugin = owner.plugin
         if not owner.data_producer_id:
             detail = f"CM handle {owner.cm_handle} has no dataProducerIdentifier"
@@ -246,7 +246,7 @@ class _Splitter:
 
 
 def split(request: JobRequest, owners: Owners) -> Plan:
-    """Sub-jobs in order of first appearance, refused operations, and the parts of fanned-out reads."""
+    """Split ``request`` into sub-jobs and refused operations; count the parts of fanned-out reads."""
     splitting = _Splitter(request.activation_mode, owners.snapshot())
     if request.type is JobType.READ:
         splitting.place_reads(request.operations)
@@ -258,14 +258,14 @@ def split(request: JobRequest, owners: Owners) -> Plan:
 def split_accepted(body: bytes, owners: Owners) -> Plan:
     """:func:`split` of a body that passed :func:`~ran_datajobs.planning.request.check_request`.
 
-    Nothing is checked again, and writes of the usual kind are only decoded: some thousand at a time, each
-    encoded for its plugin soon after.
+    Nothing is checked again. Writes of the usual form are decoded in batches of about a thousand, and each
+    batch is encoded for its plugins at once.
     """
     return _split_usual_writes(body, owners.snapshot()) or split(read_accepted(body), owners)
 
 
 def _split_usual_writes(body: bytes, owners: Owners) -> Plan | None:
-    """The plan of writes with exactly the known keys; None for everything else."""
+    """Fast path: the plan of writes with exactly the known keys; None for every other request."""
     cut = locate_operations(body)
     if cut is None:
         return None
@@ -282,7 +282,7 @@ def _split_usual_writes(body: bytes, owners: Owners) -> Plan | None:
 
 
 def _operation(line: SeedWrite | Operation) -> Operation:
-    """A write as the request had it, without the data of a CM handle."""
+    """The operation as submitted, without CM handle data."""
     if isinstance(line, Operation):
         return line
     return Operation(line.op, line.path, line.operation_id, UNSET if line.op is Op.REMOVE else line.value)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each operation must look like: rules that the request alone can show (TS 32.158 §6.4.3). Pure.
+"""Validation rules for operations that need the request alone (TS 32.158 §6.4.3). Pure.
 
-A rule answers with (field, detail) pairs; none means that the operation is well formed.
+A rule returns (field, detail) pairs; none means that the operation is well formed.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from ran_datajobs.nrm import filter as nrm_filter
 from ran_datajobs.planning.operations import Line, WriteLine
 
 MAX_FRAGMENT: Final = 4000
-"""Longest fragment of a path, in characters."""
+"""Maximum length of a path's fragment, in characters."""
 
 MAX_NAMES: Final = 1000
-"""Most attributes, fields or filters of one read."""
+"""Maximum number of attributes, fields or filters of one read."""
 
 MAX_SCOPE_LEVEL: Final = fdn.MAX_RDNS
 
 MAX_DEPTH: Final = 200
-"""Deepest nesting of a value."""
+"""Maximum nesting depth of a value."""
 
 Findings = tuple[tuple[str, str], ...]
-"""(field, detail) of everything that is wrong with an operation."""
+"""(field, detail) of every fault of an operation."""
 
 _NONE: Final[Findings] = ()
 _ALL_ATTRIBUTES: Final = frozenset({"/attributes", "attributes"})
@@ -44,16 +44,16 @@ _members: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
 def validate_operation(line: WriteLine) -> Findings:
-    """What is wrong with a line."""
+    """Return the faults of a line."""
     fdn_text, fragment = fdn.split_path(line.path)
     try:
         fdn.key(fdn_text)
     except InvalidFdn as error:
-        return (("path", str(error)), *_judged_without_fdn(line, fragment))
-    return _judged_without_fdn(line, fragment)
+        return (("path", str(error)), *_findings_without_fdn(line, fragment))
+    return _findings_without_fdn(line, fragment)
 
 
-def _judged_without_fdn(line: WriteLine, fragment: str | None) -> Findings:
+def _findings_without_fdn(line: WriteLine, fragment: str | None) -> Findings:
     if fragment is not None and (len(fragment) > MAX_FRAGMENT or not fragment.isprintable()):
         return (("path", f"what follows '#' must be printable, with at most {MAX_FRAGMENT} characters"),)
     if line.op is Op.READ and isinstance(line, Line):
@@ -111,7 +111,7 @@ def _merge(fragment: str | None, value: memoryview) -> Findings:
 
 
 def _remove(fragment: str | None, _: memoryview) -> Findings:
-    """A value is ignored: RFC 6902 §4 lets a reader, and ONAP's clients send one."""
+    """Ignore a value, as RFC 6902 §4 permits: ONAP's clients send one."""
     return _NONE if fragment is None else _attribute(fragment)
 
 
@@ -203,7 +203,7 @@ def _names(field: str, given: tuple[str, ...]) -> Findings:
 
 
 def _filters(given: list[str] | str) -> Findings:
-    """Each string by itself, then all of them together: they must all hold."""
+    """Check each filter alone, then their conjunction."""
     texts = [given] if isinstance(given, str) else given
     if len(texts) > MAX_NAMES:
         return (("filter", f"has {len(texts)} entries, at most {MAX_NAMES} are read"),)

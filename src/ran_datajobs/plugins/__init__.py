@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Southbound: the DMI plugin as a peer. ``plugin`` is the port, ``seed`` and ``onap`` are the dialects."""
+"""Southbound: clients of DMI plugins. ``port`` is the interface, ``seed`` and ``onap`` are the dialects."""

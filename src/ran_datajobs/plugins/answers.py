@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a plugin says: HTTP exchanges, bodies, and the outcomes in them. Pure, but for where it is done; the
-same for both dialects. Nothing else reads a plugin's words.
+"""Interpret a plugin's HTTP exchanges, bodies, and the outcomes in them, the same for both dialects. Pure,
+except that large bodies are read on a thread. No other module interprets a plugin's answers.
 
-Read generously, judged strictly: **a failed operation never counts as succeeded.**
+Parsing is lenient, the verdict is strict: **a failed operation never counts as succeeded.**
 
-What an exchange means (status codes of the answer):
+Meaning of an exchange (status codes of the answer):
 
 ======================  =================  ==============  =================  ===============
 exchange                create             status          result             cancel
@@ -27,8 +27,8 @@ nothing was sent        NotArrived         NoAnswer        NoAnswer           No
 broken off              OutcomeUnknown     NoAnswer        NoAnswer           NoAnswer
 ======================  =================  ==============  =================  ===============
 
-What a body means. One UTF-8 byte order mark at its start is skipped. "Result" is also the value of a message
-on the internal topic:
+Meaning of a body. One UTF-8 byte order mark at its start is skipped. "Result" also stands for the value of a
+message on the internal topic:
 
 ================================================  =========  =============================================
 body                                              of         meaning
@@ -41,7 +41,7 @@ anything else                                     status     NoAnswer, which quo
 …}}``, a list; a single entry for a list                     object elsewhere in it does not matter
 ``{"resulturi": topic}`` and no responses         a read's   OnTopic
                                                   result
-an object that is not empty and has no member at  result     ForeignBody
+an object that is not empty and has no member at  result     UnrecognisedResult
 any depth that is called like responses,
 response, operationId, statusCode, state, error
 or errors, and is no problem of RFC 9457
@@ -52,8 +52,8 @@ another type, ``{}``, outcomes in any other
 wrapping
 ================================================  =========  =============================================
 
-What an entry means. 108, 108.0 and "108" are one code; a state is read without regard to case. The worst that
-an entry tells counts, in the order SUCCEEDED, NOT_STARTED, FAILED, UNKNOWN, also of members with one name:
+Meaning of an entry. 108, 108.0 and "108" are one code; a state is matched case-insensitively. The worst value
+of an entry counts, in the order SUCCEEDED, NOT_STARTED, FAILED, UNKNOWN, also among members with one name:
 
 ===============================================  =========================================================
 entry                                            meaning
@@ -61,19 +61,19 @@ entry                                            meaning
 code 0 to 99, or state SUCCEEDED, or both        SUCCEEDED
 code 0 to 99 and another state                   the state
 another code, alone or with state SUCCEEDED      FAILED
-another code and another state                   the state: it says which failure it is
+another code and another state                   the state, which is the more specific
 neither a readable code nor a known state        Untold
-a success beside an unreadable code, an unknown  UNKNOWN, RESULT_UNREADABLE
-state, or a misspelt member that says otherwise
-a failure beside these                           the failure
-no usable operationId, several, or a misspelt    Nameless; Untold where it tells no outcome
+a success next to an unreadable code, an unknown UNKNOWN, RESULT_UNREADABLE
+state, or a contradicting misspelt member
+a failure next to these                          the failure
+no usable operationId, several, or a misspelt    Nameless; Untold if it has no outcome
 one; no object at all
-any other member that is odd                     costs that member; a read's ``result``, also a misspelt one,
-                                                 costs the success
+any other invalid member                         the member is dropped; an invalid ``result`` of a read, also
+                                                 a misspelt one, voids the success
 ===============================================  =========================================================
 
-What becomes of an operation is in :func:`ran_datajobs.plugins.responses.told_of`, and of the sub-job, with
-its status, in :mod:`ran_datajobs.results.outcomes`.
+The outcome of an operation is determined in :func:`ran_datajobs.plugins.responses.told_of`, that of the
+sub-job, with its status, in :mod:`ran_datajobs.results.outcomes`.
 """
 
 from __future__ import annotations
@@ -114,15 +114,15 @@ from ran_datajobs.plugins.responses import read_outcomes
 from ran_datajobs.plugins.wire import Dialect, usable_id
 
 NOT_PROCESSED: Final = frozenset({425, 429, 503})
-"""The peer says that it did not process the request and that a repeat may work."""
+"""Status codes of a request that was not processed and may succeed when it is repeated."""
 
 MAX_RETRY_AFTER: Final = 3600.0
-"""Longest wish of a peer, in seconds, that is passed on."""
+"""Maximum ``Retry-After`` of a peer, in seconds, that is passed on."""
 
-_MAX_WORDS: Final = 300
+_MAX_TEXT: Final = 300
 _AT_ONCE: Final = 128 * 1024
-_PASSING: Final = frozenset({408, 425, 429})
-"""Of the 4xx, those that say nothing of the call itself."""
+_TRANSIENT: Final = frozenset({408, 425, 429})
+"""The 4xx codes that do not concern the call itself."""
 
 
 class _Handle(Struct, frozen=True, rename="camel"):
@@ -131,8 +131,8 @@ class _Handle(Struct, frozen=True, rename="camel"):
 
 
 def create_answer(dialect: Dialect, exchange: Exchange, operations: bytes) -> CreateAnswer:
-    """What became of a create. ``operations`` is what was sent: a refusal that repeats a private property
-    of it is told without its text."""
+    """Interpret the exchange of a create. ``operations`` is the JSON that was sent: the text of a refusal is
+    dropped if it repeats a private property of them."""
     match exchange:
         case NotSent(cause):
             return NotArrived(cause)
@@ -143,10 +143,10 @@ def create_answer(dialect: Dialect, exchange: Exchange, operations: bytes) -> Cr
                 found = None if body is None else created_id(dialect, body)
                 return _without_id(exchange) if found is None else Created(found)
             if status in NOT_PROCESSED:
-                return NotArrived(_words(exchange, operations), seconds_of(retry_after), answered=True)
+                return NotArrived(_error_text(exchange, operations), seconds_of(retry_after), answered=True)
             if (400 <= status < 500 and status != 408) or status in {301, 307, 308, 501, 505}:
-                return Refused(_words(exchange, operations))
-            return OutcomeUnknown(_words(exchange, operations), answered=True)
+                return Refused(_error_text(exchange, operations))
+            return OutcomeUnknown(_error_text(exchange, operations), answered=True)
         case _:
             assert_never(exchange)
 
@@ -160,32 +160,32 @@ def created_id(dialect: Dialect, body: bytes) -> str | None:
 
 
 def status_answer(exchange: Exchange) -> StatusAnswer:
-    """What a poll told. An unknown status value counts as no answer, and is quoted."""
+    """Interpret the exchange of a poll. An unknown status value counts as no answer, and is quoted."""
     match exchange:
         case NotSent(cause) | Broken(cause):
             return NoAnswer(cause)
         case Answered(200, None):
-            return NoAnswer(f"the plugin's status is {_over(exchange)}", answered=True)
+            return NoAnswer(f"the plugin's status is {_too_large(exchange)}", answered=True)
         case Answered(200, bytes(body)):
             status = _status(body)
             return Polled(status) if isinstance(status, Status) else NoAnswer(status.cause, answered=True)
         case Answered(404 | 410):
-            return Lost(_told(exchange))
+            return Lost(_code(exchange))
         case Answered():
-            return NoAnswer(_told(exchange), seconds_of(exchange.retry_after), answered=True)
+            return NoAnswer(_code(exchange), seconds_of(exchange.retry_after), answered=True)
         case _:
             assert_never(exchange)
 
 
 async def read_result(exchange: Exchange, is_read: bool) -> ResultAnswer:
-    """:func:`result_answer`; a large body is read on a thread, so that the loop goes on."""
+    """:func:`result_answer`; a large body is read on a thread, to keep the event loop responsive."""
     if isinstance(exchange, Answered) and exchange.body is not None and len(exchange.body) > _AT_ONCE:
         return await asyncio.to_thread(result_answer, exchange, is_read)
     return result_answer(exchange, is_read)
 
 
 def result_answer(exchange: Exchange, is_read: bool) -> ResultAnswer:
-    """What a fetch brought. A body that cannot be read as outcomes comes as it is."""
+    """Interpret the exchange of a fetch. A body that cannot be read as outcomes is returned unchanged."""
     match exchange:
         case NotSent(cause) | Broken(cause):
             return NoAnswer(cause)
@@ -195,33 +195,33 @@ def result_answer(exchange: Exchange, is_read: bool) -> ResultAnswer:
         case Answered(204):
             return NoOutcomes()
         case Answered(status, None) if 200 <= status < 300:
-            return NoAnswer(f"the result is {_over(exchange)}", answered=True)
+            return NoAnswer(f"the result is {_too_large(exchange)}", answered=True)
         case Answered(status, bytes(body), content_type) if 200 <= status < 300:
             read = read_outcomes(body, content_type, is_read=is_read)
-            tells = isinstance(read, Responses) and read.entries
-            topic = _topic(body) if is_read and not tells else None
+            has_entries = isinstance(read, Responses) and read.entries
+            topic = _topic(body) if is_read and not has_entries else None
             return read if topic is None else OnTopic(topic)
         case Answered(404 | 410):
-            return Lost(_told(exchange))
-        case Answered(status) if 400 <= status < 500 and status not in _PASSING:
-            return Unfetchable(_told(exchange))
+            return Lost(_code(exchange))
+        case Answered(status) if 400 <= status < 500 and status not in _TRANSIENT:
+            return Unfetchable(_code(exchange))
         case Answered():
-            return NoAnswer(_told(exchange), seconds_of(exchange.retry_after), answered=True)
+            return NoAnswer(_code(exchange), seconds_of(exchange.retry_after), answered=True)
         case _:
             assert_never(exchange)
 
 
 def cancel_answer(exchange: Exchange) -> CancelAnswer:
-    """What the plugin said to a DELETE. A 409 is a job that has ended: its status tells how."""
+    """Interpret the exchange of a DELETE. A 409 means that the job has ended; its status says how."""
     match exchange:
         case NotSent(cause) | Broken(cause):
             return NoAnswer(cause)
         case Answered(status) if 200 <= status < 300:
             return CancelTaken()
-        case Answered(status) if (400 <= status < 500 and status not in _PASSING) or status in {501, 505}:
-            return CannotCancel(_told(exchange))
+        case Answered(status) if (400 <= status < 500 and status not in _TRANSIENT) or status in {501, 505}:
+            return CannotCancel(_code(exchange))
         case Answered():
-            return NoAnswer(_told(exchange), seconds_of(exchange.retry_after), answered=True)
+            return NoAnswer(_code(exchange), seconds_of(exchange.retry_after), answered=True)
         case _:
             assert_never(exchange)
 
@@ -247,7 +247,7 @@ def seconds_of(retry_after: str | None, now: datetime.datetime | None = None) ->
 
 
 def _status(body: bytes) -> Status | Defect:
-    """The status in a poll's answer, or what is wrong with it."""
+    """The status in a poll's answer, or the defect of the answer."""
     text = peer_json.text_of(body)
     if isinstance(text, Defect):
         return Defect(f"the plugin's status cannot be read: {text.cause}")
@@ -255,12 +255,12 @@ def _status(body: bytes) -> Status | Defect:
         given = peer_json.members(text) if peer_json.is_object(text) else []
     except NOT_JSON as error:
         return Defect(f"the plugin's status cannot be read: {peer_json.defect_of(error).cause}")
-    told = {peer_json.shown(value): value for name, value in given if name == "status"}
-    if not told:
+    statuses = {peer_json.shown(value): value for name, value in given if name == "status"}
+    if not statuses:
         return Defect("the plugin's answer tells no status")
-    if len(told) > 1:
-        return Defect(f"the plugin tells several statuses: {', '.join(told)}"[:_MAX_WORDS])
-    quoted, value = next(iter(told.items()))
+    if len(statuses) > 1:
+        return Defect(f"the plugin tells several statuses: {', '.join(statuses)}"[:_MAX_TEXT])
+    quoted, value = next(iter(statuses.items()))
     status = read_status(peer_json.value_of(value))
     return Defect(f"the plugin's status {quoted} is not known") if status is None else status
 
@@ -273,7 +273,7 @@ def _topic(body: bytes) -> str | None:
 
 
 def _members(body: bytes, wanted: str) -> list[Any]:
-    """The value of every member of this name in the object that ``body`` is; none where it is none."""
+    """The values of all members of this name in ``body``; none when ``body`` is no object."""
     text = peer_json.text_of(body)
     if isinstance(text, Defect) or not peer_json.is_object(text):
         return []
@@ -284,31 +284,31 @@ def _members(body: bytes, wanted: str) -> list[Any]:
 
 
 def _without_id(answer: Answered) -> OutcomeUnknown:
-    why = f", its answer is {_over(answer)}" if answer.body is None else ""
+    why = f", its answer is {_too_large(answer)}" if answer.body is None else ""
     return OutcomeUnknown(f"{answer.status} without a usable id{why}", answered=True)
 
 
-def _over(answer: Answered) -> str:
+def _too_large(answer: Answered) -> str:
     return f"larger than the bound of {answer.bound} bytes"
 
 
-def _told(answer: Answered) -> str:
-    """The status code alone: a plugin's words may repeat the private properties it was given."""
+def _code(answer: Answered) -> str:
+    """The status code alone: a plugin's text may repeat the private properties it received."""
     return f"HTTP {answer.status}"
 
 
-def _words(answer: Answered, operations: bytes) -> str:
-    """The status code and the peer's own words on one line, without them when they repeat a private
+def _error_text(answer: Answered, operations: bytes) -> str:
+    """The status code and the peer's text on one line; the code alone when the text repeats a private
     property of ``operations``."""
-    words = "" if answer.body is None else _problem_words(answer.body)
+    words = "" if answer.body is None else _problem_text(answer.body)
     if not words or any(secret in words for secret in _private_values(operations)):
-        return _told(answer)
+        return _code(answer)
     printable = "".join(char if char.isprintable() else " " for char in words)
-    return f"{_told(answer)}: {' '.join(printable.split())[:_MAX_WORDS]}"
+    return f"{_code(answer)}: {' '.join(printable.split())[:_MAX_TEXT]}"
 
 
-def _problem_words(body: bytes) -> str:
-    """What an error body says to people: RFC 9457's ``detail``, ONAP's ``message``, else the ``title``."""
+def _problem_text(body: bytes) -> str:
+    """The human-readable text of an error: RFC 9457's ``detail``, ONAP's ``message``, else the ``title``."""
     for name in ("detail", "message", "title"):
         words = next((each for each in _members(body, name) if isinstance(each, str) and each), "")
         if words:

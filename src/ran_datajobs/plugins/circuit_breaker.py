@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A circuit per DMI plugin: after a row of calls without any answer, calls are not made for a while.
+"""Circuit breaker per DMI plugin: opens after 5 consecutive calls without any answer, for a while.
 
-Each worker process keeps its own, in memory. The states and their arrows, all pure::
+Each worker process keeps its own circuits, in memory. States and transitions, all pure::
 
     closed ──OPENS_AFTER silent calls in a row──► open ──pause over: one probe──► probing
        ▲                                           ▲                               │  │
        └────────────── any answer ─────────────────┼───────────────────────────────┘  │
                                                    └── silent: a longer pause ────────┘
 
-An answer is an answer, also a refusal or a 500: only silence (nothing sent, time-out, connection lost) opens
-a circuit. A call that is not made is told as one that did not arrive, so that its time budget goes on.
+Every answer closes a circuit, also a refusal or a 500. Only calls without an answer (nothing sent, timeout,
+connection lost) open it. A call that is not made is returned as not arrived, so that its retry timeout runs.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from ran_datajobs.plugins.port import (
 from ran_datajobs.runtime import Runtime
 
 OPENS_AFTER: Final = 5
-"""Calls in a row without any answer, after which a circuit opens."""
+"""Number of consecutive calls without any answer after which a circuit opens."""
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 30.0
 PROBE_LASTS: Final = 330.0
-"""Seconds after which a probe that nobody heard of again is given up: longer than any call is bounded to."""
+"""Timeout in seconds of a probe whose answer is not recorded; longer than the timeout of any call."""
 
 Answer = TypeVar("Answer")
 
 
 class CircuitBreaker(Struct, frozen=True):
-    """One plugin's state. ``shut_until``: no call before, on the clock of the caller; None: closed.
+    """State of one plugin's circuit. ``open_until``: no call before, on the caller's clock; None: closed.
 
-    ``silent``: calls in a row without an answer. ``probes``: of those, how many were made while it was open.
+    ``silent``: consecutive calls without an answer. ``probes``: how often it has opened since it was closed.
     """
 
     silent: int = 0
@@ -59,7 +59,7 @@ class CircuitBreaker(Struct, frozen=True):
 
 
 def ask(circuit: CircuitBreaker, now: float) -> tuple[CircuitBreaker, float]:
-    """(new state, seconds to wait): 0 says that the call may be made; in an open circuit it is the probe."""
+    """Return (new state, seconds to wait). 0: the call may be made; in an open circuit it is the probe."""
     if circuit.open_until is None:
         return circuit, 0.0
     if now < circuit.open_until:
@@ -68,21 +68,21 @@ def ask(circuit: CircuitBreaker, now: float) -> tuple[CircuitBreaker, float]:
 
 
 def on_answer(_circuit: CircuitBreaker) -> CircuitBreaker:
-    """The plugin answered, whatever it said."""
+    """Close the circuit: the plugin has answered, with any status."""
     return CircuitBreaker()
 
 
 def on_failure(
-    circuit: CircuitBreaker, now: float, chance: float, cause: str, *, probe: bool
+    circuit: CircuitBreaker, now: float, jitter: float, cause: str, *, probe: bool
 ) -> CircuitBreaker:
-    """A call had no answer. ``probe``: it was made in an open circuit; those made before it opened count
-    for nothing more. ``chance`` in [0, 1) spreads the probes of many plugins."""
+    """Count a call without an answer. ``probe``: it was made in an open circuit; calls made before that
+    opened are ignored. ``jitter``: a random number in [0, 1) that spreads the probes of many plugins."""
     if circuit.open_until is not None and not probe:
         return circuit
     silent = circuit.silent + 1
     if silent < OPENS_AFTER:
         return CircuitBreaker(silent, 0, None, cause)
-    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(circuit.probes, 16)) * (1.0 - 0.25 * chance)
+    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(circuit.probes, 16)) * (1.0 - 0.25 * jitter)
     return CircuitBreaker(silent, circuit.probes + 1, now + pause, cause)
 
 
@@ -95,18 +95,18 @@ class CircuitBreakers:
         runtime: Runtime,
         changed: Callable[[PluginProfile, CircuitBreaker, CircuitBreaker, float], None] = lambda *_: None,
     ) -> None:
-        """``changed`` is told after each call what the circuit was and is, and the time."""
+        """``changed`` is called after each call, with the circuit before and after it, and the time."""
         self._plugin_for = plugin_for
         self._circuits: dict[int, CircuitBreaker] = {}
         self._runtime = runtime
         self._changed = changed
 
     def with_circuit_breaker(self, profile: PluginProfile) -> DmiPlugin:
-        """A client of the plugin whose calls are made only while its circuit lets them."""
+        """Return a client of the plugin that makes calls only when its circuit permits them."""
         return _GuardedPlugin(self, profile, self._plugin_for(profile))
 
     def shut(self, plugin_id: int) -> NotArrived | None:
-        """Why no call of this plugin would be made now; ``None`` when one would."""
+        """Why no call of this plugin can be made now; ``None`` when one can."""
         circuit = self._circuits.get(plugin_id)
         if circuit is None or circuit.open_until is None or circuit.open_until <= self._runtime.now():
             return None
@@ -122,7 +122,7 @@ class CircuitBreakers:
         return left if 0.0 < left <= LONGEST_PAUSE else None
 
     async def call(self, plugin: PluginProfile, made: Callable[[], Awaitable[Answer]]) -> Answer | NotArrived:
-        """What the plugin answers, or why it was not called. A probe that is cancelled was none."""
+        """Return the plugin's answer, or why it was not called. A cancelled probe does not count."""
         plugin_id = plugin.plugin_id
         circuit = self._circuits.get(plugin_id, CircuitBreaker())
         asked, wait = ask(circuit, self._runtime.now())
@@ -151,15 +151,15 @@ class CircuitBreakers:
         return answer
 
     def _not_made(self, circuit: CircuitBreaker, wait: float) -> NotArrived:
-        """Callers that wait for a probe do not come back all at once, and soon where it is under way: its
-        answer may open the circuit to all of them."""
+        """The answer to a call that is not made. Callers retry at jittered times, and soon when a probe is in
+        progress: its answer may close the circuit."""
         cause = f"not called: {circuit.silent} calls in a row had no answer ({circuit.cause})"
         pause = FIRST_PAUSE if wait > LONGEST_PAUSE else wait
         return NotArrived(cause, pause * (1.0 + 0.5 * self._runtime.random()))
 
 
 class _GuardedPlugin:
-    """A call that is not made counts as not arrived, or as not answered, with the time to wait."""
+    """Client behind a circuit. A call that is not made returns NotArrived or NoAnswer, and when to retry."""
 
     def __init__(self, circuits: CircuitBreakers, profile: PluginProfile, plugin: DmiPlugin) -> None:
         self._circuits = circuits
@@ -170,18 +170,18 @@ class _GuardedPlugin:
         return await self._circuits.call(self._profile, lambda: self._plugin.create(call))
 
     async def status(self, address: JobAddress) -> StatusAnswer:
-        return _told(await self._circuits.call(self._profile, lambda: self._plugin.status(address)))
+        return _no_answer_of(await self._circuits.call(self._profile, lambda: self._plugin.status(address)))
 
     async def result(self, address: JobAddress) -> ResultAnswer:
-        return _told(await self._circuits.call(self._profile, lambda: self._plugin.result(address)))
+        return _no_answer_of(await self._circuits.call(self._profile, lambda: self._plugin.result(address)))
 
     async def cancel(self, address: JobAddress) -> CancelAnswer:
-        return _told(await self._circuits.call(self._profile, lambda: self._plugin.cancel(address)))
+        return _no_answer_of(await self._circuits.call(self._profile, lambda: self._plugin.cancel(address)))
 
     async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
         made = lambda: self._plugin.cancel_job(job_id, is_read=is_read)  # noqa: E731
-        return _told(await self._circuits.call(self._profile, made))
+        return _no_answer_of(await self._circuits.call(self._profile, made))
 
 
-def _told(answer: Answer | NotArrived) -> Answer | NoAnswer:
+def _no_answer_of(answer: Answer | NotArrived) -> Answer | NoAnswer:
     return NoAnswer(answer.cause, answer.retry_after) if isinstance(answer, NotArrived) else answer

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One bounded HTTP exchange with a peer that is not trusted.
+"""Bounded HTTP exchanges with untrusted peers.
 
-Every outcome is a value. The one distinction that matters to a caller is kept exactly: whether it is
-proven that nothing was sent.
+Every outcome is a value. It says exactly what matters to the caller: whether it is proven that nothing was
+sent.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ _WHOLE_UP_TO: Final = 512 * 1024
 
 
 MOST_CALLS: Final = 1024
-"""Maximum number of calls that one process has under way."""
+"""Maximum concurrent calls of one process."""
 
 
 def most_calls() -> int:
-    """How many calls one process may have under way: some of what may be open is for unused connections."""
+    """Maximum concurrent calls of this process: a part of the open file limit is for unused connections."""
     return min(MOST_CALLS, max(1, for_peers() * 3 // 4))
 
 
 MOST_DELETES: Final = 256
-"""Maximum number of DELETEs, beside the other calls, that one process has under way."""
+"""Maximum concurrent DELETEs of one process, in addition to the other calls."""
 
 
 def most_deletes() -> int:
-    """How many DELETEs one process may have under way. As many connections again may be kept unused."""
+    """Maximum concurrent DELETEs of this process. As many connections again may stay open unused."""
     return min(MOST_DELETES, max(1, for_peers() // 16))
 
 
 class HttpBounds(Struct, frozen=True):
     """Bounds of the exchanges of one :class:`PeerHttp`. Times in seconds, sizes in bytes.
 
-    A result may have ``result_bytes``, or ``operation_bytes`` for each of its operations if that is more. No
-    line of an answer's head is longer than ``header_bytes``, and no head has more than ``headers`` of them.
+    A result may have ``result_bytes``, or ``operation_bytes`` for each of its operations if that is more. A
+    header line of an answer has at most ``header_bytes``, and an answer at most ``headers`` such lines.
 
-    ``idle``: how long an unused connection is kept. It is shorter than what servers usually grant
-    (5 s and more), so that a create rarely meets a connection that is just being closed.
+    ``idle``: how long an unused connection is kept. It is shorter than the keep-alive timeout of most servers
+    (5 s and more), so that a create rarely uses a connection that is being closed.
     """
 
     connect: float = 5.0
@@ -67,7 +67,7 @@ class HttpBounds(Struct, frozen=True):
     idle: float = 3.0
 
     def result_limit(self, operations: int) -> int:
-        """Most bytes of a result about so many operations."""
+        """Maximum bytes of a result of so many operations."""
         return max(self.result_bytes, operations * self.operation_bytes)
 
 
@@ -164,9 +164,9 @@ class PeerHttp:
     ) -> Exchange:
         """Send one request and read its whole answer.
 
-        ``url`` is taken as it is, already percent-encoded. ``result`` chooses the larger bounds, of which
-        the size grows with the ``operations`` that the result is about. ``patience``: seconds that may pass
-        until the answer begins, and then without a byte of it.
+        ``url`` is percent-encoded and is sent unchanged. ``result`` selects the larger bounds, whose size
+        grows with ``operations``, their number in the result. ``patience``: read timeout in seconds, until
+        the answer begins and between its bytes.
         """
         session = self._deletes if method == "DELETE" else self._session
         if session is None:
@@ -203,7 +203,7 @@ class PeerHttp:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Closes a connection after its call where there are as many unused ones as may be open."""
+    """Closes a connection after its call when the limit of unused connections is reached."""
 
     def __init__(self, unused: int, **settings: Any) -> None:
         super().__init__(**settings)
@@ -215,12 +215,12 @@ class _Connector(aiohttp.TCPConnector):
 
 
 def _sendable(body: bytes | None) -> bytes | io.BytesIO | None:
-    """A large body is written in pieces, so that the loop goes on meanwhile."""
+    """Wrap a large body so that it is written in pieces, to keep the event loop responsive."""
     return io.BytesIO(body) if body is not None and len(body) > _WHOLE_UP_TO else body
 
 
 async def _bounded(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
-    """The body; ``None``, and the connection dropped, once it exceeds ``limit`` bytes after decompression."""
+    """The body; ``None`` if it exceeds ``limit`` bytes after decompression: the connection is closed."""
     if response.content_length is not None and response.content_length > limit:
         response.close()
         return None
@@ -236,7 +236,7 @@ async def _bounded(response: aiohttp.ClientResponse, limit: int) -> bytes | None
 
 
 def _cause(error: BaseException, bounds: HttpBounds) -> str:
-    """A cause for people, without the address: it may hold credentials."""
+    """Human-readable cause, without the address, which may hold credentials."""
     match error:
         case aiohttp.ConnectionTimeoutError():
             return "no connection in time"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures every call of a DMI plugin by its kind and by what came of it."""
+"""Measures the duration of every call of a DMI plugin by kind and result."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from ran_datajobs.telemetry import Metrics
 Answer = TypeVar("Answer")
 
 RESULTS: Final = ("ok", "refused", "lost", "unusable", "silent")
-"""What may come of a call: the answer; a refusal for good; the plugin does not know the job (any more); an
-answer of no use, such as 503 or an unreadable one; none at all."""
+"""Results of a call: a usable answer; a permanent refusal; the plugin does not have the job (any more); an
+unusable answer, such as 503 or an unreadable one; no answer."""
 
 
 def result_of(answer: object) -> str:
@@ -49,7 +49,7 @@ def result_of(answer: object) -> str:
 
 
 def measured(plugin_of: PluginOf, metrics: Metrics) -> PluginOf:
-    """Clients as ``plugin_of`` gives them, whose calls are measured."""
+    """Wrap ``plugin_of``: the calls of its clients are measured."""
     return lambda profile: _MeasuredPlugin(plugin_of(profile), metrics)
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON documents as peers write them: taken generously, with every member in view. Pure.
+"""Lenient reading of JSON documents of peers, with every member kept. Pure.
 
-A decoder keeps the last of two members with one name; here both are seen, so that a contradiction shows.
+A usual decoder keeps the last of two members with one name; here both are returned, so that a contradiction
+can be detected.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 """Some stacks write it in front of every UTF-8 text; RFC 8259 §8.1 lets a reader skip it."""
 
 NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding a text that is not trusted can raise."""
+"""Exceptions that decoding an untrusted text can raise."""
 
 _SHOWN: Final = 60
 _BLANKS: Final = b" \t\r\n"
@@ -38,7 +39,7 @@ class Defect(Struct, frozen=True):
 
 
 class _Name:
-    """The name of a member. No two are equal: all members of an object are kept."""
+    """The name of a member. No two are equal, so that a decoder keeps all members of an object."""
 
     __slots__ = ("spelt",)
 
@@ -51,27 +52,27 @@ _ITEMS: Final = msgspec.json.Decoder(list[Raw])
 
 
 def text_of(body: bytes) -> bytes | Defect:
-    """``body`` without one byte order mark at its start; whether it is JSON shows when it is decoded.
+    """``body`` without one byte order mark at its start. The text is not checked to be JSON.
 
-    Half of a surrogate pair, as a text has it that was cut at a fixed length, becomes U+FFFD: a decoder
+    Half of a surrogate pair, which occurs in a text that was cut at a fixed length, becomes U+FFFD: a decoder
     would refuse the whole document for it.
     """
     text = body.removeprefix(BYTE_ORDER_MARK)
     if not text or text.isspace():
         return Defect("it is empty")
     try:
-        # A Raw member is skipped over without a look at its characters, so the whole is checked first.
+        # A decoder does not check the characters of a Raw member, so the whole text is checked first.
         if not text.isascii():
             text.decode()
     except UnicodeDecodeError as error:
         return Defect(f"it is not UTF-8 (byte {error.start})")
-    if b"\\" in text and (b"\\ud" in text or b"\\uD" in text):  # one byte is found the fastest
+    if b"\\" in text and (b"\\ud" in text or b"\\uD" in text):  # a search for one byte is the fastest
         return _ESCAPES.sub(lambda found: _REPLACEMENT if found[1] else found[0], text)
     return text
 
 
 def defect_of(error: Exception) -> Defect:
-    """What one of :data:`NOT_JSON` says."""
+    """The defect that one of :data:`NOT_JSON` describes."""
     if isinstance(error, RecursionError):
         return Defect("it is nested too deeply")
     return Defect(f"it is no JSON document ({error})")
@@ -98,7 +99,7 @@ def _first(text: bytes | Raw) -> bytes:
 
 
 def members(text: bytes | Raw) -> list[tuple[str, Raw]]:
-    """The members of an object in their order, all that have one name. Raises one of :data:`NOT_JSON`."""
+    """All members of an object in order, also those of one name. Raises one of :data:`NOT_JSON`."""
     return [(name.spelt, value) for name, value in _MEMBERS.decode(text).items()]
 
 
@@ -108,7 +109,7 @@ def items(text: bytes | Raw) -> list[Raw]:
 
 
 def value_of(text: bytes | Raw) -> Any:
-    """A member's value; an empty object where it is nested too deeply or a number without bounds."""
+    """A member's value; an empty object if it is nested too deeply or a number out of range."""
     try:
         return msgspec.json.decode(text)
     except NOT_JSON:
@@ -126,7 +127,7 @@ def whole_number(value: object) -> int | None:
 
 
 def words_of(value: object) -> str:
-    """A text, also where a peer wrote a number for it; empty for everything else."""
+    """A text, or a number as text; empty for everything else."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) else ""
@@ -138,7 +139,7 @@ def name_of(value: object) -> str | int | None:
 
 
 def folded(name: str) -> str:
-    """``name`` without what spellings differ in: case and everything but letters and digits."""
+    """``name`` reduced to its letters and digits, without case, to compare spellings."""
     return "".join(char for char in name.casefold() if char.isalnum())
 
 
@@ -150,8 +151,8 @@ def names_in(text: bytes) -> Iterator[str]:
 
 
 def shown(value: bytes | Raw) -> str:
-    """A JSON value for people: on one line, printable, and at most 60 characters of it. Of an object and of a
-    list it says no more than that: what a peer repeats in them may be meant for nobody else."""
+    """A JSON value for messages: printable, on one line, at most 60 characters. The contents of an object or
+    a list are left out, since they may be confidential."""
     if is_object(value):
         return "an object"
     if is_list(value):

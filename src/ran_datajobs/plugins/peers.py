@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one place that knows which client speaks which dialect."""
+"""Maps each dialect to its client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ran_datajobs.plugins.seed import SeedPlugin
 from ran_datajobs.plugins.wire import Dialect
 
 PluginOf = Callable[[PluginProfile], DmiPlugin]
-"""Gives the client for a plugin; dispatch takes one of these, so that tests can bring their own."""
+"""Returns the client for a plugin. Dispatch takes it as an argument, so that tests can pass their own."""
 
 
 class Peers:
@@ -23,7 +23,7 @@ class Peers:
         self._http = http
 
     def plugin(self, profile: PluginProfile) -> DmiPlugin:
-        """The client for ``profile``; cheap, nothing is opened."""
+        """Return the client for ``profile``; no connection is opened."""
         dialect = Dialect(profile.dialect)
         match dialect:
             case Dialect.SEED:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The port to a DMI plugin: create, status, result, cancel of one data-producer job.
 
-Every call answers with a value; a bad peer is data, never an exception. Sources: the seed page's DMI calls
+Every call returns a value, also for a bad peer, and raises no exception. Sources: the seed page's DMI calls
 (ONAP CPS-NCMP data jobs), ONAP's DMI OpenAPI.
 """
 
@@ -15,7 +15,7 @@ from ran_datajobs.model import ActivationMode, Response, Status
 
 
 class PluginProfile(Struct, frozen=True):
-    """What the inventory knows of one DMI plugin.
+    """The inventory's data of one DMI plugin.
 
     ``give_up`` and ``sub_job_timeout`` are seconds. ``idempotent``: honours ``Idempotency-Key``.
     ``stop_on_error``: honours ``activationMode``. ``bulk_cancel``: can cancel a whole data job by one call.
@@ -47,10 +47,10 @@ class CreateCall(Struct, frozen=True):
 
 
 class JobAddress(Struct, frozen=True):
-    """Names one data-producer job at its plugin.
+    """Address of one data-producer job at its plugin.
 
-    ``operations``: how many the sub-job has, where known; the bound of its result grows with them.
-    ``patience``: seconds that a fetch of its result may stand still, where that is bounded.
+    ``operations``: their number in the sub-job, if known; the size limit of the result grows with it.
+    ``patience``: read timeout of a fetch of the result in seconds, if there is one.
     """
 
     job_id: str
@@ -63,13 +63,13 @@ class JobAddress(Struct, frozen=True):
 
 
 class Created(Struct, frozen=True):
-    """The plugin took the sub-job under this id (200, 201 or 202)."""
+    """The plugin accepted the sub-job under this id (200, 201 or 202)."""
 
     data_producer_job_id: str
 
 
 class Refused(Struct, frozen=True):
-    """The plugin said no for good (4xx but 408, 425, 429); nothing was executed."""
+    """The plugin refused the sub-job permanently (4xx but 408, 425, 429); nothing was executed."""
 
     cause: str
 
@@ -77,7 +77,7 @@ class Refused(Struct, frozen=True):
 class NotArrived(Struct, frozen=True):
     """The call provably did not arrive (connection refused, 429, 503): a repeat is safe.
 
-    ``retry_after`` is the plugin's wish in seconds. ``answered``: the plugin itself said so.
+    ``retry_after``: the plugin's ``Retry-After`` in seconds. ``answered``: the plugin itself answered so.
     """
 
     cause: str
@@ -86,9 +86,9 @@ class NotArrived(Struct, frozen=True):
 
 
 class OutcomeUnknown(Struct, frozen=True):
-    """Time-out, reset after sending, 500, 502, 504, or a 2xx without a usable id: it may have arrived.
+    """Timeout, reset after sending, 500, 502, 504, or a 2xx without a usable id: the create may have arrived.
 
-    ``answered``: there was an answer, of no use.
+    ``answered``: there was an answer, but no usable one.
     """
 
     cause: str
@@ -96,13 +96,13 @@ class OutcomeUnknown(Struct, frozen=True):
 
 
 class Polled(Struct, frozen=True):
-    """The plugin told this status."""
+    """The plugin reported this status."""
 
     status: Status
 
 
 class Lost(Struct, frozen=True):
-    """404 or 410: the plugin does not know the job (any more)."""
+    """404 or 410: the plugin does not have the job (any more)."""
 
     cause: str
 
@@ -110,7 +110,7 @@ class Lost(Struct, frozen=True):
 class NoAnswer(Struct, frozen=True):
     """A poll, fetch or cancel without a usable answer; a repeat is safe.
 
-    ``answered``: there was one, of no use.
+    ``answered``: there was an answer, but no usable one.
     """
 
     cause: str
@@ -119,7 +119,7 @@ class NoAnswer(Struct, frozen=True):
 
 
 class Nameless(Struct, frozen=True):
-    """An entry of a plugin's list that tells an outcome and does not say of which operation.
+    """An entry of a plugin's list with an outcome, but without the id of its operation.
 
     The ``operation_id`` of ``response`` is empty.
     """
@@ -128,13 +128,13 @@ class Nameless(Struct, frozen=True):
 
 
 class Untold(Struct, frozen=True):
-    """An entry of a plugin's list that tells no outcome. ``operation_id``: of the operation that it names."""
+    """An entry of a plugin's list without an outcome. ``operation_id``: the operation that it names."""
 
     operation_id: str | int | None = None
 
 
 Entry = Response | Nameless | Untold
-"""One entry of a plugin's list: an outcome with its operation, or what is left of one."""
+"""One entry of a plugin's list: an outcome with its operation, or an incomplete entry."""
 
 
 class Responses(Struct, frozen=True):
@@ -144,7 +144,7 @@ class Responses(Struct, frozen=True):
 
     @property
     def responses(self) -> tuple[Response, ...]:
-        """The entries that name their operation and tell its outcome."""
+        """The entries with an operation and its outcome."""
         return tuple(entry for entry in self.entries if isinstance(entry, Response))
 
 
@@ -155,18 +155,18 @@ class OnTopic(Struct, frozen=True):
 
 
 class NoOutcomes(Struct, frozen=True):
-    """204: the plugin gives no outcomes; its status alone tells."""
+    """204: the plugin returns no outcomes; its status alone counts."""
 
 
 class UnrecognisedResult(Struct, frozen=True):
-    """A result in which nothing looks like an outcome, kept as it came (NCMP's rule: results are data)."""
+    """A result without anything like an outcome, kept unchanged (NCMP's rule: results are data)."""
 
     body: bytes
     content_type: str
 
 
 class UnreadableBody(Struct, frozen=True):
-    """A result that cannot be read as outcomes, kept as it came; ``cause`` in words."""
+    """A result that cannot be read as outcomes, kept unchanged; ``cause``: human-readable."""
 
     body: bytes
     content_type: str
@@ -174,13 +174,13 @@ class UnreadableBody(Struct, frozen=True):
 
 
 class Unfetchable(Struct, frozen=True):
-    """The plugin refuses the result for good (a 4xx but 404, 408, 410, 425, 429)."""
+    """The plugin refuses the result permanently (a 4xx but 404, 408, 410, 425, 429)."""
 
     cause: str
 
 
 class CancelTaken(Struct, frozen=True):
-    """The plugin took the DELETE; the status tells how it ends."""
+    """The plugin accepted the DELETE; the status says how the sub-job ends."""
 
 
 class CannotCancel(Struct, frozen=True):
@@ -217,5 +217,5 @@ class DmiPlugin(Protocol):
         ...
 
     async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
-        """Ask the plugin to start nothing more of a whole data job, whatever of it arrives later."""
+        """Ask the plugin to start nothing more of a whole data job, not even what arrives later."""
         ...

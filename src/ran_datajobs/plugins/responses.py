@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a plugin's list of responses says of each operation: entry by entry, and then together. Pure.
+"""Determine the outcome of each operation in a plugin's list of responses: entry by entry, then all. Pure.
 
 The tables of bodies and entries are in :mod:`ran_datajobs.plugins.answers`. Unknown members are dropped,
-among them any echo of private properties, and texts are cut. Source: ONAP's DataJobEvent (CPS-2154).
+among them any echo of private properties, and texts are truncated. Source: ONAP's DataJobEvent (CPS-2154).
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from ran_datajobs.plugins.peer_json import NOT_JSON, Defect
 from ran_datajobs.plugins.port import Entry, Nameless, Responses, UnreadableBody, UnrecognisedResult, Untold
 
 MAX_TEXT: Final = 2_000
-"""Longest text, in characters, that is kept of a plugin's message, reason or error."""
+"""Maximum length, in characters, at which a plugin's message, reason or error is truncated."""
 
 MAX_ERRORS: Final = 20
-"""Most errors that are kept of one response."""
+"""Maximum number of errors that are kept of one response."""
 
 APPLIED: Final = 0
 CANNOT_READ: Final = 103
 UNKNOWN_ERROR: Final = 108
-"""Codes of ONAP's NcmpResponseStatus; the last stands where a failure has no failing code of its own."""
+"""Codes of ONAP's NcmpResponseStatus; the last is for a failure without a failing code."""
 
 OUTCOME_NAMES: Final = frozenset(
     {"responses", "response", "operationid", "statuscode", "state", "error", "errors"}
 )
-"""Names of members, folded, of which a foreign body has none at any depth."""
+"""Folded names of members that an unrecognised result does not have at any depth."""
 
 _HINTS: Final = (b"respons", b"operation", b"status", b"state", b"error", b"\\")
 _PROBLEM_NAMES: Final = frozenset({"type", "title", "status", "detail", "instance"})
@@ -44,7 +44,7 @@ _MOST_DIGITS: Final = 10**9
 
 
 class _Request(Struct, frozen=True, omit_defaults=True):
-    """What is kept of an echoed request: enough to recognise the operation, nothing of its handle."""
+    """The kept part of an echoed request: it identifies the operation, without CM handle data."""
 
     op: str = ""
     path: str = ""
@@ -103,7 +103,7 @@ def read_outcomes(
 ) -> Responses | UnrecognisedResult | UnreadableBody:
     """The outcomes in a plugin's result, or in a message of the internal topic, in their order.
 
-    ``is_read``: a success without a readable ``result`` is none where the member is there: the data is lost.
+    ``is_read``: a success with an unreadable ``result`` does not count: the data is lost.
     """
     text = peer_json.text_of(body)
     if isinstance(text, Defect):
@@ -135,7 +135,7 @@ def _listed(text: bytes) -> list[Raw] | Defect | None:
             return Defect("it is a list, but none of responses")
         return alone
     if not peer_json.is_object(text):
-        msgspec.json.decode(text, type=Raw)  # whether it is JSON at all
+        msgspec.json.decode(text, type=Raw)  # raises if it is not JSON
         return Defect("it is neither an object nor a list")
     found: list[Raw] = []
     for name, value in peer_json.members(text):
@@ -164,7 +164,7 @@ def _looks_like_an_entry(value: Raw) -> bool:
 
 
 def _why_not_foreign(text: bytes, content_type: str) -> Defect | None:
-    """Why an object without a list of responses is no data of the plugin's own; ``None`` when it is."""
+    """Why an object without responses is not an unrecognised result; ``None`` when it is one."""
     given = peer_json.members(text)
     if not given:
         return Defect("it is an empty object")
@@ -179,7 +179,7 @@ def _why_not_foreign(text: bytes, content_type: str) -> Defect | None:
 
 
 def _is_problem(given: Sequence[tuple[str, Raw]], content_type: str) -> bool:
-    """Whether an object is an error of RFC 9457: it has two of its members, or a status code of HTTP's."""
+    """Whether an object is an error of RFC 9457: it has two of its members, or an HTTP error code."""
     statuses = [value for name, value in given if name.lower() == "status"]
     return (
         content_type.partition(";")[0].strip().lower() == _PROBLEM_JSON
@@ -192,10 +192,10 @@ def _is_problem(given: Sequence[tuple[str, Raw]], content_type: str) -> bool:
 
 
 def _usual_entries(text: bytes, is_read: bool) -> tuple[Entry, ...] | None:
-    """The entries of a document in the usual spelling, quickly; ``None`` where it has to be read with care.
+    """Fast path: the entries of a document in the usual spelling; ``None`` for every other document.
 
-    A decoder keeps the last of two members with one name. So outside the values of ``result`` every name must
-    stand in the text as often as a member was decoded, and none may be spelt with an escape.
+    The decoder keeps the last of two members with one name. Therefore every name must occur in the text,
+    outside the values of ``result``, as often as a member was decoded, and none may contain an escape.
     """
     try:
         if peer_json.is_list(text):
@@ -215,21 +215,21 @@ def _usual_entries(text: bytes, is_read: bool) -> tuple[Entry, ...] | None:
     rest = _without_results(text, results)
     if rest is None or b"\\u" in rest:
         return None
-    told = {
+    counts = {
         b'"responses"': documents,
         b'"operationId"': len(given),
         b'"statusCode"': sum(one.status_code is not UNSET for one in given),
         b'"state"': sum(one.state is not UNSET for one in given),
         b'"result"': len(results),
     }
-    if any(rest.count(name) != times for name, times in told.items()):
+    if any(rest.count(name) != times for name, times in counts.items()):
         return None
     return tuple(_usual(one, is_read) for one in given)
 
 
 def _without_results(text: bytes, results: Sequence[Raw]) -> bytes | None:
-    """``text`` without the values of these members ``result``, which are in order; ``None`` where one of them
-    does not stand where its name is found."""
+    """``text`` without the values of its ``result`` members, given in order; ``None`` when a value does not
+    follow the name."""
     pieces: list[bytes] = []
     at = 0
     for value in results:
@@ -245,12 +245,12 @@ def _without_results(text: bytes, results: Sequence[Raw]) -> bytes | None:
 def _usual(given: _Entry, is_read: bool) -> Entry:
     code, state = given.status_code, given.state
     if state is not OperationState.SUCCEEDED or not isinstance(code, int) or code not in _SUCCESS_CODES:
-        judged = _judged(
+        verdict = _verdict(
             () if isinstance(code, UnsetType) else (code,), () if isinstance(state, UnsetType) else (state,)
         )
-        if judged is None:
+        if verdict is None:
             return Untold(given.operation_id)
-        state, code = judged
+        state, code = verdict
     response = Response(
         given.operation_id,
         code,
@@ -277,7 +277,7 @@ def _usual_error(given: _Error) -> ErrorDetail:
 
 
 class _Evidence:
-    """What the members of an entry say. ``doubts``: what forbids to believe in a success, in words."""
+    """The members of one entry. ``doubts``: human-readable reasons not to accept a success."""
 
     def __init__(self) -> None:
         self.names: dict[str, str | int] = {}
@@ -292,7 +292,7 @@ class _Evidence:
         self.misspelt_result = ""
 
     def take(self, name: str, value: Raw) -> None:
-        """Take in one member."""
+        """Add one member."""
         match name:
             case "operationId":
                 if (usable := peer_json.name_of(peer_json.value_of(value))) is not None:
@@ -323,7 +323,7 @@ class _Evidence:
                 self.misspelt_result = name
 
     def settle(self) -> None:
-        """Doubt a success that a misspelt member may contradict, and a name that is told twice."""
+        """Add doubts for misspelt members that may contradict a success, and for several operation ids."""
         for name, value in self.alike:
             match peer_json.folded(name):
                 case "operationid":
@@ -340,7 +340,7 @@ class _Evidence:
 
 
 def _entry(raw: Raw, is_read: bool) -> Entry:
-    """One entry, member by member: an odd one costs itself and no more, unless it tells the outcome."""
+    """Read one entry member by member. An invalid member is dropped, unless it concerns the outcome."""
     if not peer_json.is_object(raw):
         return Untold()
     said = _Evidence()
@@ -348,10 +348,10 @@ def _entry(raw: Raw, is_read: bool) -> Entry:
         said.take(name, value)
     said.settle()
     named = next(iter(said.names.values()), None)
-    judged = _judged(said.codes, said.states)
-    if judged is None:
+    verdict = _verdict(said.codes, said.states)
+    if verdict is None:
         return Untold(named)
-    state, code = judged
+    state, code = verdict
     response = Response(
         operation_id="" if named is None else named,
         status_code=code,
@@ -370,10 +370,10 @@ def _entry(raw: Raw, is_read: bool) -> Entry:
     return Nameless(response) if named is None else response
 
 
-def _judged(codes: Sequence[int], states: Sequence[OperationState]) -> tuple[OperationState, int] | None:
-    """The worst that an entry tells, and a code that agrees with it; ``None`` when it tells nothing.
+def _verdict(codes: Sequence[int], states: Sequence[OperationState]) -> tuple[OperationState, int] | None:
+    """The worst state of an entry, and a code that agrees with it; ``None`` when it has neither.
 
-    A failing code leaves open which of FAILED, NOT_STARTED and UNKNOWN it is: a state that says so agrees.
+    A failing code agrees with each of FAILED, NOT_STARTED and UNKNOWN.
     """
     if not codes and not states:
         return None
@@ -394,8 +394,8 @@ def _state(value: Raw) -> OperationState | None:
 
 
 def _with_result(response: Response, results: Sequence[Raw], is_read: bool) -> Response:
-    """``response`` with its result, an object or a list. One of another type costs itself in a write; a read
-    that has lost its data has not succeeded."""
+    """``response`` with its result, an object or a list. In a write, a result of another type is dropped; a
+    read without its data does not succeed."""
     there = [each for each in results if not peer_json.is_null(each)]
     usable = [each for each in there if peer_json.is_object(each) or peer_json.is_list(each)]
     if usable:
@@ -429,8 +429,8 @@ def _request(value: Raw) -> Raw:
     if not peer_json.is_object(value):
         return _NO_REQUEST
     given = dict(peer_json.members(value))
-    told = {name: _words(given[name]) for name in ("op", "path") if name in given}
-    return Raw(_ENCODER.encode(_Request(**told)))
+    texts = {name: _words(given[name]) for name in ("op", "path") if name in given}
+    return Raw(_ENCODER.encode(_Request(**texts)))
 
 
 def _errors(value: Raw) -> tuple[ErrorDetail, ...]:
@@ -439,13 +439,13 @@ def _errors(value: Raw) -> tuple[ErrorDetail, ...]:
 
 
 def _error(value: Raw) -> ErrorDetail:
-    told = {name: _words(each) for name, each in peer_json.members(value)}
+    texts = {name: _words(each) for name, each in peer_json.members(value)}
     return ErrorDetail(
-        type=told.get("type", "") or "OTHER",
-        bad_data_node=told.get("badDataNode", ""),
-        reason=told.get("reason", ""),
-        title=told.get("title", ""),
-        detail=told.get("detail", ""),
+        type=texts.get("type", "") or "OTHER",
+        bad_data_node=texts.get("badDataNode", ""),
+        reason=texts.get("reason", ""),
+        title=texts.get("title", ""),
+        detail=texts.get("detail", ""),
     )
 
 
@@ -453,9 +453,9 @@ def _error(value: Raw) -> ErrorDetail:
 
 
 class Told(Struct, frozen=True):
-    """What a list says of the operations of a sub-job, by their ids as strings.
+    """The responses of a list by operation id, as a string.
 
-    ``doubts``: why an operation cannot have succeeded whatever its responses say. ``doubt``: the same of all.
+    ``doubts``: why an operation cannot have succeeded despite its responses. ``doubt``: the same for all.
     """
 
     responses: Mapping[str, Sequence[Response]]
@@ -463,18 +463,18 @@ class Told(Struct, frozen=True):
     doubt: str = ""
 
     def why_not(self, operation: str) -> str:
-        """Why this operation cannot have succeeded; empty when nothing speaks against it."""
+        """Why this operation cannot have succeeded; empty when it can."""
         return self.doubt or self.doubts.get(operation, "")
 
 
 def told_of(operations: Sequence[str], entries: Sequence[Entry]) -> Told:
-    """What ``entries`` say of each of ``operations`` (ids as strings, in the order of the request).
+    """Assign ``entries`` to ``operations`` (ids as strings, in the order of the request).
 
-    What names an operation that was not asked for is dropped. An outcome without a name counts by its place
-    where there are as many entries as operations, each that has a name stands in the place of its operation
-    (so that none names that one), and all others tell an outcome: else the list is not the list of these
-    operations in their order. One that is no success and finds no operation may be anybody's: where more of
-    these are left than operations without an entry, one of those that seem to have succeeded has not.
+    Entries of other operations have no effect. An outcome without an operation id belongs to the operation at
+    its position if there are as many entries as operations, each entry with an id is at the position of its
+    operation, and all others have an outcome: otherwise the list is not in the order of the request. An
+    unassigned failure may belong to any operation: if there are more of these than operations without an
+    entry, an operation that seems to have succeeded has failed, and ``doubt`` applies to all.
     """
     responses: dict[str, list[Response]] = {}
     doubts: dict[str, str] = {}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes between NCMP and a DMI plugin: paths, headers, media types and bodies of both dialects.
+"""Protocol between NCMP and a DMI plugin: paths, headers, media types and bodies of both dialects.
 
-Clients and the reference plugin share this module; nothing of the two dialects stands anywhere else.
+The clients and the reference plugin share this module; no other module defines a part of the dialects.
 
 - **seed**: ONAP CPS-NCMP data-job pages, section "NCMP → DMI".
 - **onap**: the DMI OpenAPI of today's CPS (``cmwriteJob``, ``cmreadJob``).
@@ -24,7 +24,7 @@ from ran_datajobs.model import ActivationMode, Op, Operation, Scope, ScopeType, 
 
 
 class Dialect(enum.StrEnum):
-    """How a DMI plugin speaks; ``dmiDialect`` of its registration."""
+    """Dialect of a DMI plugin; ``dmiDialect`` of its registration."""
 
     SEED = "seed"  # /dmi/v1/dataJob/…
     ONAP = "onap"  # /dmi/v1/cmwriteJob…, /dmi/v1/cmreadJob…
@@ -67,10 +67,10 @@ DESTINATION: Final = "destination"  # query parameter: where the client wants th
 DATA_PRODUCER_ID: Final = "dataProducerId"  # query parameter of the seed dialect
 
 STATUS_PUSH: Final = "/ncmp/v1/subJobs/{sub_job_id:str}/status"
-"""Where a plugin may tell NCMP that a status changed; below the service's API root."""
+"""Path at which a plugin may report a changed status to NCMP, below the service's API root."""
 
 TOPIC_MESSAGES: Final = "/ranoam/cm/v1/topics/{topic:str}/messages"
-"""Where an outside plugin publishes on the embedded bus; below the service's API root."""
+"""Path at which an external plugin publishes on the embedded bus, below the service's API root."""
 
 _PLACEHOLDER: Final = re.compile(r"\{(\w+):str\}")
 
@@ -78,7 +78,7 @@ _PLACEHOLDER: Final = re.compile(r"\{(\w+):str\}")
 def segment(name: str) -> str:
     """``name`` as one path segment: everything but unreserved characters percent-encoded.
 
-    A segment of dots alone has them encoded too, so that nothing on the way walks up a folder.
+    In a segment of dots alone the dots are encoded, too, so that no proxy resolves it as a folder.
     """
     encoded = quote(name, safe="")
     return encoded.replace(".", "%2E") if encoded.strip(".") == "" else encoded
@@ -93,12 +93,12 @@ def path_of(template: str, query: dict[str, str] | None = None, **names: str) ->
 
 
 def aiohttp_route(template: str) -> str:
-    """``template`` with its placeholders as the router of aiohttp reads them."""
+    """``template`` with placeholders in the syntax of aiohttp's router."""
     return _PLACEHOLDER.sub(r"{\1}", template)
 
 
 MAX_PEER_ID: Final = 512
-"""Longest data-producer-job id, in characters, that is taken from a plugin."""
+"""Maximum length, in characters, of a data-producer-job id of a plugin."""
 
 
 def usable_id(value: object) -> str | None:
@@ -124,7 +124,7 @@ def _base_only() -> ScopeType:
 class SeedScope(Struct, frozen=True, omit_defaults=True, rename="camel"):
     """The scope of a read as the seed dialect carries it.
 
-    Its ``scopeType`` always stands in what is sent: a factory's default is never left out.
+    ``scopeType`` is always sent: the default of a factory is never left out.
     """
 
     scope_type: ScopeType = msgspec.field(default_factory=_base_only)
@@ -134,8 +134,7 @@ class SeedScope(Struct, frozen=True, omit_defaults=True, rename="camel"):
 class SeedOperation(Struct, frozen=True, omit_defaults=True, rename="camel"):
     """One operation as the seed dialect carries it.
 
-    ``value`` and ``private_properties`` keep the JSON tokens they came with. ``operation_id`` keeps its
-    JSON type.
+    ``value`` and ``private_properties`` keep their JSON tokens, ``operation_id`` keeps its JSON type.
     """
 
     op: Op
@@ -153,8 +152,8 @@ class SeedOperation(Struct, frozen=True, omit_defaults=True, rename="camel"):
 class SeedWrite(Struct, omit_defaults=True, rename="camel", forbid_unknown_fields=True, gc=False):
     """A write as the seed dialect carries it: the short form of :class:`SeedOperation`, with the same JSON.
 
-    It can be decoded straight from a request that was checked. What such a request says in the last two
-    fields is the client's word and must be overwritten with what the inventory says.
+    It can be decoded directly from a checked request. The last two fields then come from the client and must
+    be overwritten with the inventory's values.
     """
 
     op: Op
@@ -184,7 +183,7 @@ class OnapOperation(Struct, frozen=True, omit_defaults=True, rename="camel"):
 def seed_operation(
     operation: Operation, module_set_tag: str | None = None, private_properties: Raw | UnsetType = UNSET
 ) -> SeedOperation:
-    """``operation`` with what the plugin needs of its CM handle, in the seed dialect."""
+    """``operation`` in the seed dialect, with the CM handle data that the plugin needs."""
     scope = operation.scope
     return SeedOperation(
         operation.op,
@@ -203,9 +202,9 @@ def seed_operation(
 def onap_operation(
     operation: Operation, module_set_tag: str | None = None, private_properties: Raw | UnsetType = UNSET
 ) -> OnapOperation:
-    """``operation`` with what the plugin needs of its CM handle, in ONAP's dialect.
+    """``operation`` in ONAP's dialect, with the CM handle data that the plugin needs.
 
-    ONAP's ``filter`` is one string: several become one conjunction.
+    ONAP's ``filter`` is one string: several filters become one conjunction.
     """
     scope = operation.scope
     filters = operation.filter
@@ -251,7 +250,7 @@ def _names(value: tuple[str, ...] | str | UnsetType) -> tuple[str, ...] | UnsetT
 
 
 def job_operation(operation: SeedOperation | OnapOperation) -> Operation:
-    """What the plugin executes: ``operation`` without the data of its CM handle."""
+    """The operation that the plugin executes: ``operation`` without its CM handle data."""
     scope: Scope | UnsetType
     if isinstance(operation, SeedOperation):
         given_scope = operation.scope
@@ -329,7 +328,7 @@ def create_body(
     activation_mode: ActivationMode,
     operations: bytes,
 ) -> bytes:
-    """A create body. ``operations`` is the encoded array and goes in as it is."""
+    """A create body. ``operations`` is the encoded array, which is inserted unchanged."""
     envelope = _OnapEnvelope if dialect is Dialect.ONAP else _SeedEnvelope
     head = msgspec.json.encode(envelope(accept_type, content_type, data_producer_id, job_id, activation_mode))
     return b"".join((head[:-1], b',"data":', operations, b"}"))
@@ -367,13 +366,13 @@ class StatusBody(Struct, frozen=True):
 
 
 class StatusPush(Struct, frozen=True, rename="camel"):
-    """What a plugin sends to :data:`STATUS_PUSH`."""
+    """The body that a plugin sends to :data:`STATUS_PUSH`."""
 
     data_producer_job_id: str
     status: str
 
 
-# --- where a read's objects are ----------------------------------------------------------------------
+# --- result of a read --------------------------------------------------------------------------------
 
 
 class ResultUri(Struct, frozen=True):

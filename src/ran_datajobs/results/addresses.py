@@ -14,7 +14,7 @@ BUCKETS: Final = "/s3-bucket"
 
 
 class Addresses(Struct, frozen=True):
-    """Absolute addresses below ``api_root`` (no trailing slash): never made from a request's Host."""
+    """Absolute addresses below ``api_root`` (no trailing slash), independent of the Host of a request."""
 
     api_root: str
 

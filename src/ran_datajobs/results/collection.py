@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The result objects of sub-jobs, as dispatch needs them: write them, and tell what has arrived by itself."""
+"""Writes the result objects of sub-jobs for dispatch, and reads which result messages have arrived."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ran_datajobs.store.parts import ADDED_SEQUENCE, FOREIGN_SEQUENCE, Arrived, 
 
 
 class ResultObjects:
-    """Objects and their rows, of one sub-job at a time. Raises StorageUnavailable and StoreUnavailable."""
+    """Result objects of a sub-job and their rows. Raises StorageUnavailable and StoreUnavailable."""
 
     def __init__(self, store: DispatchStore, objects: ObjectStore) -> None:
         self._store = store
@@ -31,11 +31,12 @@ class ResultObjects:
         beside_messages: bool = False,
         is_still_owner: Callable[[], Awaitable[bool]] = always,
     ) -> list[Part]:
-        """Write ``responses`` as the objects of a sub-job; the rows to record, once the objects are durable.
+        """Write ``responses`` as the objects of a sub-job. Returns the rows to record, once all is durable.
 
-        ``beside_messages``: for a read. Then they stand behind every message of the plugin that is in, or
-        that may still come in while the sub-job is being settled, and touch none of them. ``may_replace``:
-        whether the caller may still replace what an earlier attempt wrote; else Fenced.
+        ``beside_messages``: for a read. The objects are then numbered after every message that the plugin has
+        sent, or may still send while the sub-job is being settled, and replace none of them.
+        ``is_still_owner``: called before an object of an earlier attempt is replaced; where it returns False,
+        Fenced is raised.
         """
         first = ADDED_SEQUENCE if beside_messages else 0
         return await write_parts(
@@ -45,16 +46,16 @@ class ResultObjects:
     async def store_unrecognised_result(
         self, bucket: str, job_id: UUID, sub_job_id: UUID, body: bytes
     ) -> tuple[Part, ...]:
-        """Keep a plugin's result body as it came; the row to record."""
+        """Store a plugin's result body unchanged. Returns the row to record."""
         key = raw_result_key(str(job_id), str(sub_job_id))
         return (await keep_raw(self._objects, bucket, key, str(sub_job_id), FOREIGN_SEQUENCE, body),)
 
     async def arrived(self, sub_job_id: UUID, job_id: UUID, total: int | None) -> Arrived:
-        """The result messages of a sub-job that are in, durably; ``total``: how many it has, if known."""
+        """Count the stored result messages of a sub-job. ``total``: number of its messages, if known."""
         return await self._store.arrived(sub_job_id, job_id, total)
 
     async def states(self, job_id: UUID, sub_job_id: UUID) -> dict[str, OperationState]:
-        """The worst state that the arrived messages told, by operation id as a string."""
+        """Worst state that the stored messages report, by operation id as a string."""
         states: dict[str, OperationState] = {}
         for outcomes in await self._store.arrived_outcomes(sub_job_id, job_id):
             for operation, state in unpack_outcomes(outcomes).items():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copies result objects to the buckets that jobs named, the manifest of a job after its other objects.
+"""Copies result objects to the destination buckets of jobs, the manifest of a job after its other objects.
 
-A copy goes through this process and is compared with the SHA-256 that was recorded when the object was
-written. A copy that is made twice changes nothing.
+Each copy is read into this process and compared with the SHA-256 that was recorded when the object was
+written. Copying an object twice changes nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LONGEST_COPY: Final = 60.0
 
 
 class _Failure(Struct, frozen=True):
-    """Why a copy was not made. ``whole_bucket``: no other copy can be made either."""
+    """Cause of a failed copy. ``whole_bucket``: it applies to every copy to this bucket."""
 
     cause: str
     refused: bool
@@ -38,18 +38,18 @@ class _Failure(Struct, frozen=True):
 
 
 class _Failures:
-    """Why copies were not made, by bucket, or by bucket and job."""
+    """Failed copies, by bucket, or by bucket and job."""
 
     def __init__(self) -> None:
         self.found: dict[tuple[str, UUID | None], _Failure] = {}
 
     def hold(self, row: outbox.Waiting) -> bool:
-        """Whether this copy is not to be made now."""
+        """Whether a failure applies to this copy, so that it is not tried."""
         return (row.topic, None) in self.found or (row.topic, row.job_id) in self.found
 
 
 class Copier:
-    """Copies what shards of the outbox have for buckets. Any number may run in any processes."""
+    """Copies what outbox shards hold for buckets. Any number may run in any number of processes."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Copier:
         waits: Waits = untold,
         out: Out = untold,
     ) -> None:
-        """``given_up`` is told each bucket that did not take a job's results in time."""
+        """``given_up`` is called for each bucket that did not take a job's results in time."""
         self._database = database
         self._objects = objects
         self._patience = patience or DeliveryRetryPolicy()
@@ -73,10 +73,10 @@ class Copier:
         self._slots = asyncio.Semaphore(_PARALLEL_SHARDS)
 
     async def publish(self, shard: int) -> float | None:
-        """Copy what waits in ``shard``, for about five seconds; then it is the turn of others.
+        """Copy the waiting objects of ``shard`` for about five seconds, then return: other shards are served.
 
-        Answers with the seconds after which to call again; ``None``: nothing is left. Memory is bounded by
-        a batch of each of four shards (8 MiB and one object).
+        Returns the seconds after which to call again; ``None``: nothing is left. Memory is bounded by a batch
+        of each of four shards (8 MiB and one object).
         """
         async with self._slots, self._database.session() as connection:
             return await take_turn(
@@ -88,7 +88,7 @@ class Copier:
             )
 
     async def _copy_batch(self, connection: Connection, shard: int) -> bool:
-        """Copy the next objects side by side, then the manifests of jobs that have all others."""
+        """Copy the next objects concurrently, then the manifests of jobs that have all other objects."""
         batch = await outbox.next_messages(connection, shard, limit=_BATCH, max_bytes=_BATCH_BYTES)
         if not batch:
             return False
@@ -114,7 +114,7 @@ class Copier:
         return True
 
     async def _copy(self, rows: Sequence[outbox.Waiting], failures: _Failures) -> list[outbox.Waiting]:
-        """Make these copies; which were made. What a failure holds up is not tried."""
+        """Make these copies. Returns those that succeeded; it skips copies to which a failure applies."""
         slots = asyncio.Semaphore(_PARALLEL)
 
         async def copy(row: outbox.Waiting) -> bool:
@@ -135,33 +135,33 @@ class Copier:
             async with asyncio.timeout(_LONGEST_COPY):
                 body = await self._objects.get(bucket, key)
                 if body is None or not _is_whole(body, row.sha256):
-                    return await self._taken_back(row, body)
-        except StorageUnavailable as away:
-            return _Failure(str(away), refused=False, whole_bucket=True)
+                    return await self._restore_own_copy(row, body)
+        except StorageUnavailable as unavailable:
+            return _Failure(str(unavailable), refused=False, whole_bucket=True)
         except TimeoutError:
             return _Failure(f"bucket {bucket!r} does not answer", refused=False, whole_bucket=True)
         try:
             async with asyncio.timeout(_LONGEST_COPY):
-                if row.delivery == 1 or not await self._is_there(row, body):
+                if row.delivery == 1 or not await self._has_copy(row, body):
                     await self._objects.put(row.target, key, body)
         except StorageRefused as refusal:
             return _Failure(str(refusal), refused=True, whole_bucket=True)
-        except StorageUnavailable as away:
-            return _Failure(str(away), refused=False, whole_bucket=True)
+        except StorageUnavailable as unavailable:
+            return _Failure(str(unavailable), refused=False, whole_bucket=True)
         except TimeoutError:
             return _Failure(f"bucket {row.target!r} does not answer", refused=False, whole_bucket=True)
         return None
 
-    async def _is_there(self, row: outbox.Waiting, body: bytes) -> bool:
-        """Whether the bucket has this object as it is. Who may not list a bucket gets a refusal for what is
-        not there."""
+    async def _has_copy(self, row: outbox.Waiting, body: bytes) -> bool:
+        """Whether the bucket has this object unchanged. S3 refuses to read a missing object in a bucket
+        that the service may not list."""
         try:
             return await self._objects.get(row.target, row.object_key or "") == body
         except StorageRefused:
             return False
 
-    async def _taken_back(self, row: outbox.Waiting, body: bytes | None) -> _Failure | None:
-        """Copy to the own bucket what an earlier version of the service wrote to the destination alone."""
+    async def _restore_own_copy(self, row: outbox.Waiting, body: bytes | None) -> _Failure | None:
+        """Copy back to the service's own bucket what an earlier version wrote only to the destination."""
         bucket, key = row.bucket or "", row.object_key or ""
         there = await self._objects.get(row.target, key)
         if there is not None and row.sha256 is not None and _is_whole(there, row.sha256):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a job sends: its result objects to its destination, its status changes to their topic.
+"""Writes the outbox rows of a job: result objects for its destination, status events for the status topic.
 
-Everything here only writes outbox rows in the caller's transaction; publisher and copier bring them out.
+All functions write in the caller's transaction; the publisher and the copier deliver the rows.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from ran_datajobs.store.database import Connection
 async def send_sub_jobs(
     connection: Connection, job_ids: Sequence[UUID], sub_jobs: Sequence[UUID], at: datetime
 ) -> list[int]:
-    """Send all parts of settled sub-jobs of ``job_ids`` to their destinations; the shards touched.
+    """Queue all parts of settled sub-jobs of ``job_ids`` for their destinations. Returns the shards touched.
 
-    Their part rows must be written, in this transaction or before.
+    The rows of the parts must be written before, in this transaction or an earlier one.
     """
     found = await outbox.parts_to_deliver(connection, job_ids, [str(sub_job) for sub_job in sub_jobs])
     return await outbox.add(connection, [_outgoing(part, at) for part in found])
 
 
 async def finish_delivery(connection: Connection, job_id: UUID, at: datetime) -> list[int]:
-    """Send what no sub-job got, and let the delivery end after all that was sent; the shards touched.
+    """Queue the parts without a sub-job, then the end marker of the delivery. Returns the shards touched.
 
-    Call it once per delivery, after the last :func:`send_sub_jobs`, with the job's row locked or not. Without
-    a destination, or where that is the bucket which has the results, the delivery ends at once.
+    Call it once per delivery, after the last :func:`send_sub_jobs`; the job's row need not be locked. Without
+    a destination, or if the destination is the bucket that has the results, the delivery ends at once.
     """
     return await _send(connection, job_id, [UNMATCHED_PART], at)
 
 
 async def redeliver(connection: Connection, job_id: UUID, at: datetime) -> list[int] | None:
-    """Send everything of a terminal job again, with the next delivery number; the shards touched.
+    """Queue all parts of a terminal job again, with the next delivery number. Returns the shards touched.
 
-    ``None`` when its delivery is still pending; nothing is changed then. To a bucket is written what is
-    missing there or differs.
+    Returns ``None`` and changes nothing while a delivery is pending. To a bucket, only objects that are
+    missing there or differ are written.
     """
     if await outbox.deliver_again(connection, job_id) is None:
         return None
@@ -61,7 +61,7 @@ async def redeliver(connection: Connection, job_id: UUID, at: datetime) -> list[
 def status_message(
     job_id: UUID, destination: str | None, version: int, body: bytes, at: datetime
 ) -> outbox.Outgoing:
-    """The event of a change of a job's status; ``body`` is the JSON of ``GET /dataJob/{jobId}``."""
+    """Event for a change of a job's status; ``body`` is the JSON of ``GET /dataJob/{jobId}``."""
     value = b'{"data":%b}' % body
     return outbox.Outgoing(
         job_id,
@@ -74,7 +74,7 @@ def status_message(
 
 
 async def _send(connection: Connection, job_id: UUID, sub_jobs: list[str] | None, at: datetime) -> list[int]:
-    """The parts of ``sub_jobs`` (``None``: all), and the mark that ends the delivery."""
+    """Queue the parts of ``sub_jobs`` (``None``: all), and the end marker of the delivery."""
     target = await outbox.target_of(connection, job_id)
     if target is None:
         return []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From outcomes to counts, and from counts to a verdict. Pure."""
+"""Counts operations by state and derives the final status of a job from the counts. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ran_datajobs.model import Counts, OperationState, Status
 
 
 def count(states: Iterable[OperationState]) -> Counts:
-    """How many operations are in which state."""
+    """Count the operations in each state."""
     tally = dict.fromkeys(OperationState, 0)
     for state in states:
         tally[state] += 1
@@ -38,7 +38,7 @@ def verdict(counts: Counts, *, cancelled: bool) -> Status:
 
 
 def why(counts: Counts, status: Status) -> str | None:
-    """One sentence for people about a job that did not finish well; ``None`` for one that did."""
+    """One sentence that explains a FAILED or PARTIALLY_FAILED job; ``None`` for any other status."""
     if status not in (Status.FAILED, Status.PARTIALLY_FAILED):
         return None
     parts = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells the bus what became of jobs, in the transaction that makes it so."""
+"""Writes the bus messages about a job in the transaction that changes the job."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ran_datajobs.store.database import Connection
 
 
 class JobEventWriter:
-    """Writes outbox rows for status changes and for results. The publishers are woken when it commits."""
+    """Writes outbox rows for status changes and for results. The commit notifies the publishers."""
 
     def __init__(self, view: JobView) -> None:
         self._view = view
 
     async def jobs_changed(self, connection: Connection, job_ids: Sequence[UUID]) -> None:
-        """Announce the status that each of these jobs has now."""
+        """Queue a status event for each of these jobs, with the status that it has now."""
         messages = []
         for job_id in sorted(job_ids):
             row = await jobs.find(connection, job_id, None)
@@ -38,10 +38,11 @@ class JobEventWriter:
     async def sub_jobs_settled(
         self, connection: Connection, job_ids: Sequence[UUID], sub_jobs: Sequence[UUID]
     ) -> None:
-        """Send the results of settled sub-jobs on their way, where the destination is a topic."""
+        """Queue the results of settled sub-jobs for their destinations."""
         await delivery.send_sub_jobs(connection, job_ids, sub_jobs, datetime.now(UTC))
 
     async def job_ended(self, connection: Connection, job_id: UUID) -> None:
-        """Announce the terminal status, and end the delivery after all that was sent."""
+        """Queue the end marker of the delivery, after all earlier parts, and the event of the terminal
+        status."""
         await delivery.finish_delivery(connection, job_id, datetime.now(UTC))
         await self.jobs_changed(connection, [job_id])

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job and a sub-job as everybody outside sees them: in answers, in events, on the status topic.
+"""Wire form of jobs and sub-jobs: in answers of the API, in events, on the status topic.
 
-The spelling of FINISHED on the wire is decided here alone. Source: ONAP CPS-NCMP data jobs; ProcessMonitor
-of TS 28.622.
+Source: ONAP CPS-NCMP data jobs; ProcessMonitor of TS 28.622.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from ran_datajobs.store.jobs import JobRow, SubJobRow
 WireStatus = Literal[
     "NOT_STARTED", "RUNNING", "FINSHED", "FINISHED", "FAILED", "PARTIALLY_FAILED", "CANCELLING", "CANCELLED"
 ]
-"""FINISHED goes out in one of its two spellings: ``FINSHED`` unless the service is set otherwise."""
+"""FINISHED has two spellings on the wire: ``FINSHED`` unless the service is configured otherwise."""
 
-_TELL_REASON: Final = frozenset({Status.FAILED, Status.PARTIALLY_FAILED})
+_WITH_REASON: Final = frozenset({Status.FAILED, Status.PARTIALLY_FAILED})
 
 
 class OperationCounts(Struct, frozen=True, rename="camel"):
@@ -91,18 +90,18 @@ class SubJobAnswer(Struct, frozen=True, rename="camel"):
 
 
 class JobView(Struct, frozen=True):
-    """Turns stored rows into what goes over the wire. ``patience``: until when what waits is tried."""
+    """Converts stored rows to their wire form. ``patience``: the timeouts that give ``until``."""
 
     addresses: Addresses
     finished: str
     patience: Patience = Patience()
 
     def status(self, status: Status) -> WireStatus:
-        """The spelling of ``status`` that goes over the wire."""
+        """Wire spelling of ``status``."""
         return wire_status(status, self.finished)  # type: ignore[return-value]  # the settings allow two spellings
 
     async def jobs(self, connection: Connection, rows: Sequence[JobRow], sees: str | None) -> list[JobAnswer]:
-        """The jobs as GET shows them; they name only jobs of the client ``sees``, ``None``: everybody's."""
+        """The jobs as GET shows them. They name only jobs of the client ``sees``; ``None``: of any client."""
         counts = await store_jobs.count_sub_jobs(connection, [row.job_id for row in rows])
         waiting = await waits.of_jobs(connection, rows, sees, self.patience)
         return [self.job(row, counts[row.job_id], waiting.get(row.job_id)) for row in rows]
@@ -110,7 +109,7 @@ class JobView(Struct, frozen=True):
     async def sub_jobs(
         self, connection: Connection, rows: Sequence[SubJobRow], sees: str | None
     ) -> list[SubJobAnswer]:
-        """The sub-jobs as the list shows them; as :meth:`jobs`."""
+        """The sub-jobs as the list shows them; ``sees``: see :meth:`jobs`."""
         open_ones = [row.sub_job_id for row in rows if not row.status.terminal]
         waiting = await waits.of_sub_jobs(connection, open_ones, sees, self.patience)
         return [self.sub_job(row, waiting.get(row.sub_job_id)) for row in rows]
@@ -118,7 +117,7 @@ class JobView(Struct, frozen=True):
     def job(
         self, row: JobRow, sub_jobs: Mapping[Status, int], waiting: WaitingFor | None = None
     ) -> JobAnswer:
-        """The job as GET shows it. ``sub_jobs``: how many are in which status."""
+        """The job as GET shows it. ``sub_jobs``: number of its sub-jobs by status."""
         return JobAnswer(
             job_id=row.job_id,
             status=self.status(row.status),
@@ -140,7 +139,7 @@ class JobView(Struct, frozen=True):
             waiting_for=waiting or UNSET,
             cancelled_at=row.cancelled_at or UNSET,
             ended_after_cancel=UNSET if row.ended_after_cancel is None else row.ended_after_cancel,
-            reason=(row.reason or "") if row.status in _TELL_REASON else UNSET,
+            reason=(row.reason or "") if row.status in _WITH_REASON else UNSET,
             ignored=row.ignored.keys if row.ignored else UNSET,
             ignored_count=row.ignored.count if row.ignored else UNSET,
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The manifest of a job: what it ended with, and every result object with its check sum (pure)."""
+"""The manifest of a job: its final status, its counts and every result object with its checksum (pure)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ran_datajobs.store.parts import Part, is_foreign
 
 
 class ManifestObject(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """One result object: ``bytes`` long, with this SHA-256 (hex), telling about so many operations.
+    """One result object: its size in ``bytes``, its SHA-256 (hex) and the number of operations it reports.
 
-    Without ``subJobId``: operations that no sub-job got. ``foreign``: a plugin's own result body or message,
-    kept as it came.
+    Without ``subJobId``: operations that belong to no sub-job. ``foreign``: a plugin's own result body or
+    message, stored unchanged.
     """
 
     key: str
@@ -30,7 +30,7 @@ class ManifestObject(Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class Manifest(Struct, frozen=True, rename="camel"):
-    """Written last: when it is there, every object it names is."""
+    """The manifest. It is written last: once it exists, every object that it names exists."""
 
     job_id: str
     status: str
@@ -45,7 +45,7 @@ def manifest(
     parts: Sequence[Part],
     finished: str = DEFAULT_FINISHED_SPELLING,
 ) -> bytes:
-    """The JSON of the manifest of ``job``, which ends with ``status``; ``parts`` in order."""
+    """JSON of the manifest of ``job``, whose final status is ``status``; ``parts`` in order."""
     listed = tuple(
         ManifestObject(
             part.key,

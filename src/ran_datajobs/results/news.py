@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker tells of deliveries: lines for operators, and figures."""
+"""Logs and counts the deliveries of a worker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ran_datajobs.telemetry import Digest, Event, Logger, Metrics
 
 
 class DeliveryNews:
-    """One method for each thing that happens to a delivery, called when it is durable.
+    """One method per event of a delivery, called once the event is durable.
 
     A destination is the name of a topic, or ``s3:`` and the name of a bucket.
     """
@@ -24,8 +24,8 @@ class DeliveryNews:
         self._waiting: set[str] = set()
 
     def waits(self, destination: str | None, cause: str) -> None:
-        """``destination`` did not take what it was given; ``None``: the bus is away. A destination is told
-        once until it takes something or is given up."""
+        """``destination`` did not take a message or copy; ``None``: the bus is unavailable. A destination
+        is logged once until it takes something or its delivery fails."""
         if destination is None:
             self._digest.warning(Event.BUS_AWAY, {"cause": cause}, tries=1)
         elif destination not in self._waiting:
@@ -33,7 +33,7 @@ class DeliveryNews:
             self._digest.warning(Event.DELIVERY_WAITS, {"destination": destination}, cause=cause)
 
     def given_up(self, what: FailedDelivery) -> None:
-        """A destination did not take what a job has for it in time."""
+        """A destination did not take the results of a job in time: the delivery failed."""
         self._waiting.discard(what.topic)
         self._metrics.deliveries_ended.labels(DeliveryState.FAILED.value).inc()
         self._digest.error(
@@ -47,7 +47,7 @@ class DeliveryNews:
     def published(
         self, messages: int, destinations: Collection[str], ended: Sequence[tuple[UUID, str]]
     ) -> None:
-        """Topics took messages. ``ended``: (job, destination) of the deliveries that are complete."""
+        """Topics took messages. ``ended``: (job, destination) of each completed delivery."""
         self._metrics.messages_published.inc(messages)
         self._took(destinations, ended)
 

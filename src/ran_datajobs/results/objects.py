@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Result objects in a folder or in any S3 service, through obstore.
 
-Layout: ``{bucket}/{jobId}/{subJobId}/{sequence}.json`` and, last, ``{bucket}/{jobId}/manifest.json``.
-Bucket names follow the S3 rules; a key is made of plain segments. A name that breaks them is never looked up:
-it reads as absent, and writing it is an :class:`~ran_datajobs.errors.InvalidRequest`.
+Layout: ``{bucket}/{jobId}/{subJobId}/{sequence}.json`` and, last, ``{bucket}/{jobId}/manifest.json``. Bucket
+names follow the S3 rules; a key consists of plain segments. An invalid name is never sent to the store: a
+read finds nothing, and a write raises :class:`~ran_datajobs.errors.InvalidRequest`.
 """
 
 from __future__ import annotations
@@ -38,16 +38,17 @@ if TYPE_CHECKING:
     from obstore.store import S3Config, S3Credential
 
 MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
-"""An object is one conditional put: a multipart upload would drop the condition."""
+"""Maximum bytes of an object. An object is one conditional put: a multipart upload would drop the
+condition."""
 
 CONNECT_WITHIN: Final = 5.0
-"""Seconds in which the S3 service must take a connection."""
+"""Timeout in seconds of a connection to the S3 service."""
 
 ANSWER_WITHIN: Final = 60.0
-"""Seconds in which the S3 service must answer a request in full."""
+"""Timeout in seconds of a complete answer of the S3 service."""
 
 GIVE_UP: Final = 15.0
-"""Seconds within which a request that failed is sent again, three times at most."""
+"""Time in seconds within which a failed request is retried, at most three times."""
 
 JSON_CONTENT_TYPE: Final = "application/json"
 
@@ -81,17 +82,17 @@ _CODE: Final = re.compile(r"<Code>([^<]{1,100})</Code>")
 _MESSAGE: Final = re.compile(r"<Message>([^<]{1,500})</Message>")
 _IN_FOLDER: Final = "LocalFileSystem error"
 _ADDRESS: Final = re.compile(r"Error performing \w+ (https?://[^/\s]+/[^/\s?]*)")
-_CURED_BY_A_REPEAT: Final = frozenset({408, 425, 429})
+_RETRYABLE: Final = frozenset({408, 425, 429})
 
 READY_KEY: Final = "ran-datajobs/ready"
-"""Key of the object that is written to see whether a bucket takes objects."""
+"""Key of the object that is written to check that a bucket takes objects."""
 
 TRY_EVERY: Final = 30.0
-"""Seconds after which :meth:`ObjectStore.ready` writes again."""
+"""Interval in seconds between two writes of :meth:`ObjectStore.ready`."""
 
 
 def bucket_problem(name: str) -> str | None:
-    """What is wrong with ``name`` as a bucket name, in words; ``None`` when it is valid.
+    """Why ``name`` is not a valid bucket name, in words; ``None`` when it is valid.
 
     Source: "General purpose bucket naming rules" of Amazon S3.
     """
@@ -110,8 +111,8 @@ def bucket_problem(name: str) -> str | None:
 def valid_key(key: str) -> bool:
     """True for plain segments joined by single slashes.
 
-    Refuses ``..``, a leading slash, hidden names, control characters, ``%`` (encoded slashes) and all else
-    that one store could read differently from another.
+    False for ``..``, a leading slash, hidden names, control characters, ``%`` (encoded slashes) and anything
+    else that two stores could interpret differently.
     """
     return len(key) <= _MAX_KEY and _KEY.fullmatch(key) is not None
 
@@ -119,19 +120,19 @@ def valid_key(key: str) -> bool:
 def part_key(job_id: str, sub_job: str, sequence: int, piece: int = 0) -> str:
     """Key of one result object. ``sub_job`` is a sub-job id or ``unmatched``; ``sequence`` counts from 0.
 
-    ``piece`` counts the objects of a plugin's message that was cut.
+    ``piece`` counts the objects of a plugin's message that was split.
     """
     name = f"{sequence}-{piece}" if piece else f"{sequence}"
     return f"{job_id}/{sub_job}/{name}.json"
 
 
 def raw_result_key(job_id: str, sub_job: str) -> str:
-    """Key of a plugin's own result body, kept as it came."""
+    """Key of a plugin's own result body, stored unchanged."""
     return f"{job_id}/{sub_job}/plugin-result"
 
 
 def unreadable_key(job_id: str, sub_job: str, message: int) -> str:
-    """Key of a plugin's result message that cannot be read, kept as it came."""
+    """Key of a plugin's result message that cannot be read, stored unchanged."""
     return f"{job_id}/{sub_job}/plugin-message-{message}"
 
 
@@ -141,7 +142,7 @@ def manifest_key(job_id: str) -> str:
 
 
 class ObjectHead(Struct, frozen=True):
-    """What is known of an object without its bytes."""
+    """Size and ETag of an object."""
 
     size: int
     etag: str | None
@@ -150,23 +151,23 @@ class ObjectHead(Struct, frozen=True):
 class ObjectStore:
     """Buckets of small objects (at most :data:`MAX_OBJECT_BYTES`).
 
-    A put is atomic: readers see all of it or nothing, also when the writer is killed. Every call raises
-    StorageUnavailable when the store is away, and StorageRefused when an S3 service answers that it refuses.
-    No call needs the right to list a bucket.
+    A put is atomic: readers see all of it or nothing, even when the writer is killed. Every call raises
+    StorageUnavailable when the store is unavailable, and StorageRefused when an S3 service refuses the
+    request. No call needs the right to list a bucket.
     """
 
     def __init__(
         self, open_bucket: Callable[[str], LocalStore | S3Store], *, folder: Path | None = None
     ) -> None:
-        """``folder``: where the buckets are sub-folders of it; ``None`` where they are at an S3 service."""
+        """``folder``: the folder whose sub-folders are the buckets; ``None`` for an S3 service."""
         self.open_bucket: Final = open_bucket
         self.folder: Final = folder
         self._stores: OrderedDict[str, LocalStore | S3Store] = OrderedDict()
-        # Each put into a folder has a thread of obstore's: thousands only stand in each other's way.
+        # obstore runs each put into a folder on a thread of its own: thousands only slow each other down.
         self._writing = asyncio.Semaphore(_WRITTEN_AT_ONCE)
         self._written_at: dict[str, float] = {}
         self.written: Callable[[str, StorageUnavailable | None], None] = lambda _bucket, _failure: None
-        """Is told each put, and why it failed."""
+        """Called after each put, with its failure if it failed."""
 
     @property
     def in_folder(self) -> bool:
@@ -174,11 +175,12 @@ class ObjectStore:
         return self.folder is not None
 
     async def put(self, bucket: str, key: str, data: bytes, *, only_if_absent: bool = False) -> bool:
-        """Write one object; False when ``only_if_absent`` and one was there already.
+        """Write one object. Returns False when ``only_if_absent`` is set and the object exists.
 
-        It is there on return, whoever is killed then. In a folder the system decides when it is on the disk.
+        On return the object exists, even if this process is killed. In a folder, the operating system decides
+        when it is flushed to disk.
 
-        Raises InvalidRequest for a name that is not allowed or data over the limit.
+        Raises InvalidRequest for an invalid name or data over the limit.
         """
         if (problem := bucket_problem(bucket)) is not None:
             raise InvalidRequest(f"bucket {bucket!r}: {problem}")
@@ -253,7 +255,7 @@ class ObjectStore:
         return ObjectHead(meta["size"], meta["e_tag"])
 
     async def delete(self, bucket: str, keys: Sequence[str]) -> None:
-        """Remove objects; one that is not there is no error, and neither is no bucket."""
+        """Remove objects. A missing object or bucket is no error."""
         paths = [self._path(bucket, key) for key in keys if self._possible(bucket, key)]
         with self._errors(f"cannot delete in bucket {bucket!r}"):
             for first in range(0, len(paths), _DELETED_AT_ONCE):
@@ -264,8 +266,8 @@ class ObjectStore:
                         raise
 
     async def delete_folders(self, bucket: str, job_ids: Sequence[str]) -> None:
-        """Remove everything of these jobs from a bucket that is a folder, also what a killed writer had
-        begun, which is no object; nothing there is no error."""
+        """Remove all files of these jobs from a bucket in a folder, including temporary files of a killed
+        writer. Missing files are no error."""
         possible = [job_id for job_id in job_ids if self._possible(bucket, job_id)]
         if self.folder is None or not possible:
             return
@@ -273,9 +275,10 @@ class ObjectStore:
             await asyncio.to_thread(_remove_folders, [self.folder / bucket / name for name in possible])
 
     async def bucket_exists(self, bucket: str) -> bool:
-        """False when the S3 service says that there is no such bucket; in a folder every valid name exists.
+        """False when the S3 service reports that the bucket does not exist; in a folder every valid name
+        does.
 
-        Whether anything can be written there is not known before it is tried.
+        It does not check whether the bucket can be written.
         """
         if bucket_problem(bucket) is not None:
             return False
@@ -291,7 +294,7 @@ class ObjectStore:
         return True
 
     async def presigned(self, bucket: str, key: str, lifetime: timedelta) -> str | None:
-        """An address from which anybody can read the object for ``lifetime``; ``None`` for a folder."""
+        """Address that lets anyone read the object for ``lifetime``; ``None`` for a folder."""
         store = self._store(bucket) if self._possible(bucket, key) else None
         if not isinstance(store, S3Store):
             return None
@@ -299,11 +302,10 @@ class ObjectStore:
             return await obstore.sign_async(store, "GET", key, lifetime)
 
     async def ready(self, bucket: str) -> None:
-        """Return when ``bucket``, the service's own, is there and takes objects; raise StorageUnavailable
-        otherwise.
+        """Return if ``bucket``, the service's own, exists and takes objects; else raise StorageUnavailable.
 
-        It is written with the condition that result objects are written with, at most once in
-        :data:`TRY_EVERY` seconds while that works.
+        The check writes one object with the condition that result objects are written with, at most once in
+        :data:`TRY_EVERY` seconds while that succeeds.
         """
         if not await self.bucket_exists(bucket):
             raise StorageRefused(f"there is no bucket {bucket!r} at the object store: create it")
@@ -322,7 +324,7 @@ class ObjectStore:
         return f"{bucket}/{key}" if self.in_folder else key
 
     def _store(self, bucket: str) -> LocalStore | S3Store:
-        """One client per bucket; the least recently used ones are let go."""
+        """One client per bucket; the least recently used clients are dropped."""
         name = "" if self.in_folder else bucket
         store = self._stores.get(name) or self.open_bucket(name)
         self._stores[name] = store
@@ -333,20 +335,22 @@ class ObjectStore:
 
 
 async def start_runtime() -> None:
-    """Start what carries every call of the object store's client in this process: at a time when a lack of
-    descriptors cannot keep it from starting, for it would not start again."""
+    """Start the background runtime of obstore in this process.
+
+    Call it early, while file descriptors are available: a failed start is not repeated by the library.
+    """
     await obstore.put_async(MemoryStore(), "first", b"")
 
 
 def open_folder(path: Path) -> ObjectStore:
-    """An object store in a local folder, made with mode 0700 when missing: one sub-folder per bucket.
+    """Object store in a local folder, created with mode 0700 if missing: one sub-folder per bucket.
 
-    Nothing is ever written outside it. Raises StorageUnavailable when it cannot be made.
+    Nothing is written outside the folder. Raises StorageUnavailable when it cannot be created.
     """
     with _storage_errors(f"cannot use the folder {path}", s3=False):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = path.resolve()
-        store = LocalStore(folder, automatic_cleanup=True)  # empty folders go with their last object
+        store = LocalStore(folder, automatic_cleanup=True)  # removes folders that become empty
     return ObjectStore(lambda _bucket: store, folder=folder)
 
 
@@ -360,12 +364,12 @@ def open_s3(
     virtual_hosted: bool = False,
     give_up: timedelta = timedelta(seconds=GIVE_UP),
 ) -> ObjectStore:
-    """An object store at any S3 service. ``endpoint`` is its http or https address; ``None`` is Amazon's.
+    """Object store at any S3 service. ``endpoint`` is its http or https address; ``None`` is Amazon's.
 
-    Without keys the AWS chain applies (``AWS_…`` variables, web identity, instance role). A call is
-    repeated for at most ``give_up``.
+    Without keys the AWS chain applies (``AWS_…`` variables, web identity, instance role). A call is retried
+    for at most ``give_up``.
     """
-    # The client reads the AWS variables of the environment. What is given here must beat each of them.
+    # The client also reads the AWS variables of the environment; the arguments must override each of them.
     config: S3Config = {"region": region, "virtual_hosted_style_request": virtual_hosted}
     keys: Callable[[], S3Credential] | None = None
     if endpoint is not None:
@@ -407,9 +411,9 @@ def open_s3(
 
 
 def _remove_folders(paths: Sequence[Path]) -> None:
-    """Remove folders with all they have, and the one above when that is empty then. Raises OSError.
+    """Remove folders recursively, and their parent folder if it is empty then. Raises OSError.
 
-    A process of its own does it: here each of ten thousand files would wait for the interpreter.
+    A child process does it: in this process each of ten thousand files would wait for the interpreter lock.
     """
     command = [sys.executable, "-I", "-S", "-c", _REMOVER, *map(str, paths)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
@@ -421,16 +425,16 @@ def _remove_folders(paths: Sequence[Path]) -> None:
 
 
 def _is_missing(error: Exception) -> bool:
-    """True when there was no such object or bucket: some answers have no class of their own."""
+    """True for a missing object or bucket: some errors have no class of their own."""
     return isinstance(error, _MISSING) or _NO_SUCH_BUCKET in str(error)
 
 
 def _is_refusal(error: Exception) -> bool:
-    """True for an answer of an S3 service that a repeat does not change: a 4xx but 408, 425, 429; a 501."""
+    """True for an S3 error that a retry does not cure: a 4xx other than 408, 425, 429; a 501."""
     if isinstance(error, _REFUSALS):
         return True
     status = int(found[1]) if (found := _STATUS.search(str(error))) else 0
-    return status == 501 or (400 <= status < 500 and status not in _CURED_BY_A_REPEAT)
+    return status == 501 or (400 <= status < 500 and status not in _RETRYABLE)
 
 
 @contextlib.contextmanager
@@ -444,12 +448,12 @@ def _storage_errors(what: str, *, s3: bool) -> Iterator[None]:
 
 
 def _cause(error: Exception) -> str:
-    """What went wrong: the same words for every object that it happens to."""
+    """Cause of an error in one line; equal for all objects with the same failure."""
     text = str(error)
     place = found[1] if (found := _ADDRESS.search(text)) else "the S3 service"
     if status := _STATUS.search(text):
-        told = [found[1] for each in (_CODE, _MESSAGE) if (found := each.search(text))]
-        return f"{place} answered {status[1]} {': '.join(told) or status[2]}"
+        details = [found[1] for each in (_CODE, _MESSAGE) if (found := each.search(text))]
+        return f"{place} answered {status[1]} {': '.join(details) or status[2]}"
     first_line = next(iter(text.splitlines()), type(error).__name__)
     if _IN_FOLDER in text:
         return first_line.rpartition(": ")[2]

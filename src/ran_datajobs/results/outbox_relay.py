@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps the outbox moving: every worker looks for shards that are due; one at a time publishes a shard."""
+"""Delivers the outbox: every worker polls for due shards, and one worker at a time publishes a shard."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from ran_datajobs.store.listen import OUTBOX_CHANNEL, follow
 from ran_datajobs.telemetry import Event, Logger
 
 LOOK_EVERY: Final = 1.0
-"""Seconds after which a worker looks even when nobody said that there is something new."""
+"""Interval in seconds at which a worker polls for due shards without a notification."""
 
 
 class ShardPublisher(Protocol):
-    """What brings a shard of the outbox out: :class:`~ran_datajobs.results.publisher.Publisher` to topics,
+    """Delivers a shard of the outbox: :class:`~ran_datajobs.results.publisher.Publisher` to topics,
     :class:`~ran_datajobs.results.copier.Copier` to buckets."""
 
     async def publish(self, shard: int) -> float | None:
-        """Publish what waits; the seconds after which to call again, ``None`` when nothing is left."""
+        """Deliver the waiting rows. Returns the seconds after which to call again, ``None`` if none is
+        left."""
         ...
 
 
 class OutboxRelay:
-    """Publishes whatever is due until cancelled, over outages of the bus and of the database.
+    """Delivers due shards until cancelled, across outages of the bus and of the database.
 
-    Each shard has a task of its own: one that takes long, or waits for a bucket that hangs, delays no other.
+    Each shard has its own task: a slow shard, or one whose bucket does not respond, delays no other.
     """
 
     def __init__(
@@ -44,12 +45,12 @@ class OutboxRelay:
         self._again: dict[int, float] = {}
 
     async def run(self) -> None:
-        """Publish for ever; end it by cancelling."""
+        """Run until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(follow(self._database, OUTBOX_CHANNEL, lambda _shard: self._news.set()))
-            group.create_task(self._look_for_ever(group))
+            group.create_task(self._poll_shards(group))
 
-    async def _look_for_ever(self, group: asyncio.TaskGroup) -> None:
+    async def _poll_shards(self, group: asyncio.TaskGroup) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY):
@@ -58,10 +59,10 @@ class OutboxRelay:
             try:
                 async with self._database.connection() as connection:
                     due = await outbox.due_shards(connection)
-            except StoreUnavailable:  # the worker tells of it
+            except StoreUnavailable:  # the worker logs it
                 await asyncio.sleep(LOOK_EVERY)
                 continue
-            except Exception as error:  # a cancelled statement, a fault of ours: the worker's jobs are well
+            except Exception as error:  # such as a cancelled statement or a bug: the relay continues
                 self._log.error(
                     Event.TASK_FAILED, kind="publish", subject="outbox", cause=repr(error), exc_info=True
                 )
@@ -81,7 +82,7 @@ class OutboxRelay:
             pass
         except DataJobsError as error:
             self._log.warning(Event.TASK_FAILED, kind="publish", subject=str(shard), cause=str(error))
-        except Exception as error:  # a fault of ours: the other shards are well
+        except Exception as error:  # a bug: the other shards continue
             self._log.error(
                 Event.TASK_FAILED, kind="publish", subject=str(shard), cause=repr(error), exc_info=True
             )
@@ -91,7 +92,7 @@ class OutboxRelay:
             self._again.pop(shard, None)
         else:
             self._again[shard] = _now() + wait
-        self._news.set()  # what came meanwhile was left to this task, which may have looked before
+        self._news.set()  # rows added meanwhile were left to this task, which may have missed them
 
 
 def _now() -> float:

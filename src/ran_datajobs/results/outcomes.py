@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what a plugin said to one outcome per operation of a sub-job. Pure.
+"""Computes one outcome per operation of a sub-job from the plugin's result. Pure.
 
-What a body and its entries mean is in :mod:`ran_datajobs.plugins.answers`. Here it meets the status that
-the plugin told, and the operations that were asked for:
+:mod:`ran_datajobs.plugins.answers` decodes a body and its entries. This module combines them with the status
+that the plugin reported, and with the requested operations:
 
-=============================  ======================================================================
-result of a write              operations
-=============================  ======================================================================
-Responses                      the worst of what is told of each; where outcomes and status differ,
-                               outcomes win. Without an entry: UNKNOWN, RESULT_INCOMPLETE; in a
-                               cancelled sub-job NOT_STARTED, CANCELLED
-NoOutcomes, ForeignBody        FINISHED: SUCCEEDED; FAILED: FAILED; CANCELLED: NOT_STARTED, CANCELLED;
-                               anything else: UNKNOWN, OUTCOME_UNKNOWN
-UnreadableBody, Unfetchable    UNKNOWN, RESULT_UNREADABLE
-=============================  ======================================================================
+==============================  =====================================================================
+result of a write               operations
+==============================  =====================================================================
+Responses                       the worst state reported for each; where outcomes and status differ,
+                                outcomes win. Without an entry: UNKNOWN, RESULT_INCOMPLETE; in a
+                                cancelled sub-job NOT_STARTED, CANCELLED
+NoOutcomes, UnrecognisedResult  FINISHED: SUCCEEDED; FAILED: FAILED; CANCELLED: NOT_STARTED,
+                                CANCELLED; anything else: UNKNOWN, OUTCOME_UNKNOWN
+UnreadableBody, Unfetchable     UNKNOWN, RESULT_UNREADABLE
+==============================  =====================================================================
 
-A read is never finished without its data: NoOutcomes, ForeignBody and UnreadableBody make it FAILED,
-RESULT_UNREADABLE, and so does a message that cannot be read; missing messages and missing entries,
-RESULT_INCOMPLETE. Without outcomes, those of a cancelled read are NOT_STARTED, CANCELLED.
+A read does not succeed without its data: NoOutcomes, UnrecognisedResult and UnreadableBody make it FAILED,
+RESULT_UNREADABLE, and so does a message that cannot be read; missing messages and missing entries make it
+FAILED, RESULT_INCOMPLETE. Operations of a cancelled read without outcomes are NOT_STARTED, CANCELLED.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ from ran_datajobs.results.responses import make_responses, state_of
 from ran_datajobs.store.parts import Arrived
 
 Result = Responses | OnTopic | NoOutcomes | UnrecognisedResult | UnreadableBody | Unfetchable
-"""An answer to a fetch after which nothing more is asked."""
+"""A final answer to a fetch: the result is not fetched again."""
 
 NO_OUTCOMES = "the plugin gave no outcomes"
 
 
 class _Line(Struct, frozen=True, rename="camel"):
-    """What the service needs of an operation that it stored for a plugin, in either dialect."""
+    """Members that the service reads of an operation stored for a plugin, in either dialect."""
 
     op: Op
     path: str
@@ -63,9 +63,9 @@ _LINES = msgspec.json.Decoder(list[_Line])
 
 
 class Outcome(Struct, frozen=True):
-    """How a sub-job ended, and the responses to be written as its result objects, in order.
+    """Final status of a sub-job, and the responses to write as its result objects, in order.
 
-    ``error``: what went wrong with the sub-job as a whole, for its ``lastError``; empty when nothing did.
+    ``error``: what failed in the sub-job as a whole, for its ``lastError``; empty when nothing did.
     """
 
     responses: tuple[Response, ...]
@@ -93,7 +93,7 @@ def all_the_same(
     cancelled: bool = False,
     error: str = "",
 ) -> Outcome:
-    """Every operation of a sub-job in one state, for one reason."""
+    """Outcome in which every operation of a sub-job has the same state and reason."""
     responses = tuple(make_responses(operations, state, reason, detail))
     return _outcome(responses, cancelled=cancelled, error=error)
 
@@ -107,10 +107,10 @@ def of_result(
     cancel_asked: bool = False,
     kept_as: str = "",
 ) -> Outcome:
-    """The outcome of every operation, out of the ``result`` that followed the terminal status ``told``.
+    """Outcome of every operation from the ``result`` that followed the terminal status ``told``.
 
-    ``cancel_asked``: the client has cancelled the job. ``kept_as``: the object that has a body without
-    outcomes.
+    ``cancel_asked``: the client has cancelled the job. ``kept_as``: key of the object that stores a body
+    without outcomes.
     """
     match result:
         case Responses(entries):
@@ -136,22 +136,22 @@ def from_responses(
     is_read: bool,
     cancel_asked: bool = False,
 ) -> Outcome:
-    """The outcome of every operation, in the request's order, out of what a plugin listed.
+    """Outcome of every operation, in the request's order, from the responses that a plugin listed.
 
-    The worst of several responses counts, and of a write it alone is kept. The result of a read may be spread
-    over several: all are kept, in their order.
+    Of several responses the worst counts. A write keeps only the worst one; a read keeps all of them in
+    order, since its result may be spread over several.
     """
-    told_by = told_of([operation.id_text for operation in operations], entries)
+    reported = told_of([operation.id_text for operation in operations], entries)
     missing = _missing(told, is_read)
     cancelled = told is Status.CANCELLED
     matched: list[Response] = []
     states: list[OperationState] = []
     for operation in operations:
         id_text = operation.id_text
-        doubt = told_by.why_not(id_text)
+        doubt = reported.why_not(id_text)
         listed = [
             _completed(operation, each, cancelled or cancel_asked)
-            for each in told_by.responses.get(id_text, ())
+            for each in reported.responses.get(id_text, ())
         ]
         state = state_of(listed[0]) if len(listed) == 1 else worst(map(state_of, listed))
         if not listed:
@@ -170,7 +170,7 @@ def from_responses(
 
 
 def from_status(operations: Sequence[Operation], told: Status) -> Outcome:
-    """Outcomes out of the status alone: the plugin gave none. A read is told so only when it is cancelled."""
+    """Outcomes from the status alone, without outcomes of the plugin. A read must be a cancelled one."""
     match told:
         case Status.FINISHED:
             return all_the_same(operations, OperationState.SUCCEEDED, "", "the plugin says finished")
@@ -194,7 +194,7 @@ def from_status(operations: Sequence[Operation], told: Status) -> Outcome:
 def unreadable(
     operations: Sequence[Operation], error: str, told: Status | None, *, is_read: bool = False
 ) -> Outcome:
-    """Outcomes for a result that cannot be read or fetched: of a read that came and says nothing, FAILED."""
+    """Outcomes for a result that cannot be read (FAILED for a read, else UNKNOWN) or fetched (UNKNOWN)."""
     state = OperationState.FAILED if is_read else OperationState.UNKNOWN
     cancelled = told is Status.CANCELLED
     return all_the_same(operations, state, Reason.RESULT_UNREADABLE, error, cancelled=cancelled, error=error)
@@ -203,10 +203,10 @@ def unreadable(
 def from_messages(
     operations: Sequence[Operation], states: Mapping[str, OperationState], arrived: Arrived
 ) -> Outcome:
-    """The outcome of a read whose objects came as messages; its responses are only those still to be added.
+    """Outcome of a read whose objects came as messages; it has only the responses that are still to be added.
 
-    ``states``: the worst state that the messages told, by operation id as a string. An operation that no
-    message told about has failed; where a message is missing or cannot be read, every operation has.
+    ``states``: worst state that the messages report, by operation id as a string. An operation that no
+    message reports is FAILED; if a message is missing or cannot be read, every operation is FAILED.
     """
     reason, error = Reason.RESULT_INCOMPLETE, ""
     if arrived.unreadable:
@@ -219,8 +219,8 @@ def from_messages(
     lacking = [o for o in operations if error or o.id_text not in states]
     detail = error or "no result message tells of this operation"
     added = tuple(make_responses(lacking, OperationState.FAILED, reason, detail))
-    told = [states[o.id_text] for o in operations if not error and o.id_text in states]
-    counts = count([*told, *(state_of(response) for response in added)])
+    reported = [states[o.id_text] for o in operations if not error and o.id_text in states]
+    counts = count([*reported, *(state_of(response) for response in added)])
     return Outcome(added, counts, verdict(counts, cancelled=False), error)
 
 
@@ -242,7 +242,7 @@ def _completed(operation: Operation, response: Response, cancelled: bool) -> Res
     state = state_of(response)
     reason = response.reason
     if cancelled and state is OperationState.NOT_STARTED:
-        reason = Reason.CANCELLED.value  # whoever stopped it
+        reason = Reason.CANCELLED.value  # whichever side stopped it
     elif state is not OperationState.SUCCEEDED:
         reason = reason_of(response, state)
     return msgspec.structs.replace(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes documents as objects under fixed keys, and reads back what they say of failures."""
+"""Writes documents as objects under fixed keys, and reads failures back from them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ran_datajobs.results.responses import Document, documents, read_responses, 
 from ran_datajobs.store.parts import Part, piece_sequence
 
 MAX_RAW_BYTES: Final = MAX_OBJECT_BYTES
-"""More of a body that cannot be read is not kept."""
+"""Maximum number of bytes stored of a body that cannot be read."""
 
 _PARALLEL: Final = 8
 _AT_ONCE: Final = 1000
 
 
 async def always() -> bool:
-    """The usual answer to "may I replace it": nobody else writes there."""
+    """Default for ``is_still_owner``: there is no other writer."""
     return True
 
 
@@ -40,18 +40,19 @@ async def write_parts(
     *,
     is_still_owner: Callable[[], Awaitable[bool]] = always,
 ) -> list[Part]:
-    """Write ``responses`` as documents from ``first_sequence`` on; the rows to record, once all is durable.
+    """Write ``responses`` as documents from ``first_sequence`` on. Returns the rows to record, once all is
+    durable.
 
-    A repeat writes the same keys; an object that is there with the same bytes is left alone. ``may_replace``
-    is asked right before one with other bytes, of an earlier attempt, is replaced: whoever was overtaken
-    raises Fenced instead. At most eight documents are held at a time. Raises StorageUnavailable.
+    A repeat writes the same keys; an object with the same bytes is not written again. ``is_still_owner`` is
+    called right before an object of an earlier attempt, with other bytes, is replaced: where it returns
+    False, Fenced is raised. At most eight documents are held at a time. Raises StorageUnavailable.
     """
     parts: list[Part] = []
     numbered = enumerate(documents(responses), start=first_sequence)
     are_many = isinstance(responses, Sized) and len(responses) > _AT_ONCE
     while some := (
         await asyncio.to_thread(_next, numbered) if are_many else _next(numbered)
-    ):  # so that the loop goes on
+    ):  # on a thread, so that the event loop continues
         try:
             async with asyncio.TaskGroup() as group:
                 puts = [
@@ -79,7 +80,7 @@ async def write_part(
     document: Document,
     is_still_owner: Callable[[], Awaitable[bool]] = always,
 ) -> Part:
-    """Write one document under its fixed key; the row to record, once it is durable."""
+    """Write one document under its fixed key. Returns the row to record, once it is durable."""
     key = part_key(job_id, sub_job, sequence)
     if (
         not await objects.put(bucket, key, document.body, only_if_absent=True)
@@ -94,10 +95,10 @@ async def write_part(
 async def store_message_fragment(
     objects: ObjectStore, bucket: str, job_id: str, sub_job: str, message: int, piece: int, document: Document
 ) -> tuple[Part, bytes]:
-    """Write one piece of a plugin's message unless its key has results already, which then stand; its row
-    and its bytes.
+    """Store one fragment of a plugin's message, unless its key already has valid results.
 
-    Whoever owns the bucket can write there too: what is no result document is replaced.
+    Returns the row and the stored bytes. The owner of the bucket can write to it, too: an object that is not
+    a result document is replaced.
     """
     key = part_key(job_id, sub_job, message, piece)
     sequence = piece_sequence(message, piece)
@@ -106,9 +107,9 @@ async def store_message_fragment(
         if there is None:
             raise StorageUnavailable(f"the result object {bucket}/{key} came and went")
         if there != document.body:
-            if (told := _responses_in(there)) is not None:
-                failed = sum(state_of(response) is not OperationState.SUCCEEDED for response in told)
-                return _part(key, sub_job, sequence, there, Document(there, len(told), failed)), there
+            if (kept := _responses_in(there)) is not None:
+                failed = sum(state_of(response) is not OperationState.SUCCEEDED for response in kept)
+                return _part(key, sub_job, sequence, there, Document(there, len(kept), failed)), there
             await objects.put(bucket, key, document.body)
     return _part(key, sub_job, sequence, document.body, document), document.body
 
@@ -116,14 +117,14 @@ async def store_message_fragment(
 async def keep_raw(
     objects: ObjectStore, bucket: str, key: str, sub_job: str, sequence: int, body: bytes
 ) -> Part:
-    """Keep what a plugin said as it came, :data:`MAX_RAW_BYTES` of it at most; its row."""
+    """Store a body or message of a plugin unchanged, at most :data:`MAX_RAW_BYTES` of it. Returns its row."""
     kept = body[:MAX_RAW_BYTES]
     await objects.put(bucket, key, kept)
     return Part(sub_job, sequence, key, len(kept), hashlib.sha256(kept).hexdigest(), 0, 0)
 
 
 def _responses_in(body: bytes) -> list[Response] | None:
-    """The responses of a result object; ``None`` when somebody else made something else of it."""
+    """Responses of a result object; ``None`` when it is not a result document."""
     try:
         return read_responses(body)[0]
     except msgspec.DecodeError:
@@ -136,9 +137,9 @@ def _part(key: str, sub_job: str, sequence: int, body: bytes, document: Document
 
 
 class Failures(Struct, frozen=True):
-    """The operations that did not succeed somewhere: the worst state of each, by its id as a string.
+    """Operations with a response that is not SUCCEEDED: the worst state of each, by its id as a string.
 
-    ``lost``: how many more outcomes there were in objects that somebody removed or spoilt.
+    ``lost``: number of further failed outcomes, in objects that were removed or damaged.
     """
 
     states: dict[str, OperationState]
@@ -148,9 +149,9 @@ class Failures(Struct, frozen=True):
 async def failed_operations(
     objects: ObjectStore, bucket: str, parts: Iterable[Part]
 ) -> dict[str, OperationState]:
-    """The worst state of every operation that did not succeed somewhere, by operation id as a string.
+    """Worst state of every operation with a response that is not SUCCEEDED, by operation id as a string.
 
-    Reads only the objects that hold a failure. Raises StorageUnavailable when one of them is gone or spoilt.
+    Reads only objects that hold a failure. Raises StorageUnavailable when one of them is missing or damaged.
     """
     failures = await load_failures(objects, bucket, parts)
     if failures.lost:
@@ -159,18 +160,18 @@ async def failed_operations(
 
 
 async def load_failures(objects: ObjectStore, bucket: str, parts: Iterable[Part]) -> Failures:
-    """What the objects of a job that hold a failure still tell of failures. Raises StorageUnavailable."""
+    """Read the failures from those objects of a job that hold any. Raises StorageUnavailable."""
     found: dict[str, OperationState] = {}
     lost = 0
     for part in parts:
         if part.failed == 0:
             continue
         body = await objects.get(bucket, part.key)
-        told = None if body is None else _responses_in(body)
-        if told is None:
+        responses = None if body is None else _responses_in(body)
+        if responses is None:
             lost += part.failed
             continue
-        for response in told:
+        for response in responses:
             state = state_of(response)
             if state is not OperationState.SUCCEEDED:
                 operation = str(response.operation_id)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pruner: removes what is older than the retention, so that no table and no folder grows for ever.
+"""The pruner: removes data that is older than the retention, so that tables and folders stay bounded.
 
-Every worker has one, and one at a time works. It goes in small steps: nobody waits long for a row of its.
-A job's objects go first and its rows last, so that a pruner that was killed is followed by one that finds
-the rest.
+Every worker has a pruner; one at a time runs. It works in small steps and holds row locks only briefly. The
+objects of a job are removed before its rows: after a crash the next pruner finds the rest.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from ran_datajobs.store.retention import ExpiredJob
 from ran_datajobs.telemetry import Event, Logger
 
 LOOK_EVERY: Final = 60.0
-"""Seconds between two looks for something to remove."""
+"""Interval in seconds between two runs of the pruner."""
 
 _JOBS: Final = 10
 _ROWS: Final = 2000
@@ -32,8 +31,8 @@ _OWN_TOPICS: Final = (INTERNAL_TOPIC, STATUS_TOPIC)
 
 
 class Retention(Struct, frozen=True):
-    """How long things are kept, in seconds: ended jobs with all that is theirs and the traces of removed CM
-    handles, messages of the embedded bus, and Idempotency-Keys."""
+    """Retention in seconds. ``jobs``: ended jobs with all their data, and tombstones of removed CM
+    handles; ``messages``: messages of the embedded bus; ``keys``: Idempotency-Keys."""
 
     jobs: float = 7 * 86400.0
     messages: float = 7 * 86400.0
@@ -41,7 +40,7 @@ class Retention(Struct, frozen=True):
 
 
 class Pruner:
-    """Removes what is too old until cancelled, over outages of the database and of the objects."""
+    """Removes expired data until cancelled, across outages of the database and of the object store."""
 
     def __init__(self, database: Database, objects: ObjectStore, kept: Retention, log: Logger) -> None:
         self._database = database
@@ -50,22 +49,22 @@ class Pruner:
         self._log = log
 
     async def run(self) -> None:
-        """Prune for ever; end it by cancelling."""
+        """Run until cancelled."""
         while True:
             try:
                 await self.prune()
-            except StoreUnavailable:  # the worker tells of it
+            except StoreUnavailable:  # the worker logs it
                 pass
             except DataJobsError as error:
                 self._log.warning(Event.TASK_FAILED, kind="prune", subject="retention", cause=str(error))
-            except Exception as error:  # a cancelled statement, a fault of ours: the worker's jobs are well
+            except Exception as error:  # such as a cancelled statement or a bug: the pruner continues
                 self._log.error(
                     Event.TASK_FAILED, kind="prune", subject="retention", cause=repr(error), exc_info=True
                 )
             await asyncio.sleep(LOOK_EVERY)
 
     async def prune(self) -> int:
-        """Remove everything that is too old now; how many jobs it were. 0 when another worker is at it."""
+        """Remove everything that has expired. Returns the number of jobs; 0 while another worker prunes."""
         async with self._database.session() as claimed:
             if not await retention.claim(claimed):
                 return 0
@@ -92,7 +91,8 @@ class Pruner:
                 return removed
 
     async def _remove_objects(self, expired: Sequence[ExpiredJob]) -> None:
-        """Remove the own objects of these jobs, and in a folder, which is the service's, copies, too."""
+        """Remove these jobs' objects from the service's own bucket; in a folder, which is its own, the
+        copies too."""
         if not self._objects.in_folder:
             for job in expired:
                 if job.bucket != job.named:
@@ -117,7 +117,7 @@ class Pruner:
         await self._objects.delete(job.bucket, [manifest_key(str(job.job_id))])
 
     async def _remove_rows(self, job: ExpiredJob) -> bool:
-        """Remove the rows of one job; False when it is being delivered once more meanwhile."""
+        """Remove the rows of one job. Returns False when the job is being delivered again."""
 
         async def step(connection: Connection) -> bool | None:
             if await retention.remove_job(connection, job.job_id, _ROWS):

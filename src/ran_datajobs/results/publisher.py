@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes the messages of the outbox on the bus, each shard in its one order, each message once.
+"""Publishes outbox messages on the bus, each shard in its own order, each message once.
 
-The bus takes the messages and the shard's new position in one atomic step; the outbox rows are removed after
-it. A publisher that dies in between is followed by one that asks the bus for the position first.
+The bus stores the messages and the shard's new position in one atomic step; the outbox rows are deleted after
+it. After a crash in between, the next publisher first reads the position from the bus.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _LONGEST_TURN: Final = 5.0
 
 
 class DeliveryRetryPolicy(Struct, frozen=True):
-    """Seconds: between tries (doubled from the first to the longest), and until a delivery is given up.
+    """Retry interval (doubled from the first to the longest) and timeout of a delivery, in seconds.
 
-    ``give_up_refused``: until one is given up that a repeat cannot cure.
+    ``give_up_refused``: timeout of a delivery that a retry cannot cure.
     """
 
     first_retry: float = 0.5
@@ -52,9 +52,9 @@ async def take_turn(
     given_up: Callable[[outbox.FailedDelivery], None],
     step: Callable[[], Awaitable[bool]],
 ) -> float | None:
-    """Claim ``shard`` and deliver from it for about five seconds; ``step`` is False when nothing waits.
+    """Claim ``shard`` and deliver from it for about five seconds; ``step`` returns False when nothing waits.
 
-    Answers with the seconds after which to call again; ``None``: nothing is left.
+    Returns the seconds after which to call again; ``None``: nothing is left.
     """
     if not await outbox.claim(connection, shard):
         return _BUSY_RETRY
@@ -66,7 +66,7 @@ async def take_turn(
         if asyncio.get_running_loop().time() > end:
             return 0.0
     parked = await outbox.next_retry(connection, shard)
-    return None if parked is None else min(parked, _BUSY_RETRY)  # others' messages may come before
+    return None if parked is None else min(parked, _BUSY_RETRY)  # other messages may become due earlier
 
 
 async def park(
@@ -79,7 +79,7 @@ async def park(
     job_id: UUID | None = None,
     refused: bool = False,
 ) -> None:
-    """Pass over what goes to ``topic`` (with ``job_id``: of one job) until the time of its next try."""
+    """Skip messages for ``topic`` (with ``job_id``: those of one job) until their next retry."""
     await outbox.record_delivery_failure(
         connection,
         shard,
@@ -94,19 +94,20 @@ async def park(
 
 
 Out = Callable[[int, Collection[str], Sequence[tuple[UUID, str]]], None]
-"""Is told, after each step, how much is out, to which destinations, and which deliveries (job, destination)
-are complete with that."""
+"""Called after each step with the number delivered, their destinations, and the deliveries (job,
+destination) that are now complete."""
 
 Waits = Callable[[str | None, str], None]
-"""Is told which destination did not take what it was given (``None``: the bus is away), and why."""
+"""Called with a destination that took no message or copy (``None``: the bus is unavailable), and the
+cause."""
 
 
 def untold(*_: object) -> None:
-    """Nobody wants to know."""
+    """Default callback: does nothing."""
 
 
 class _ObjectUnavailable(Exception):
-    """The result object of an outbox row is gone or spoilt, or its store is away."""
+    """The result object of an outbox row is missing or damaged, or its store is unavailable."""
 
     def __init__(self, row: outbox.Waiting, cause: str) -> None:
         super().__init__(cause)
@@ -115,7 +116,7 @@ class _ObjectUnavailable(Exception):
 
 
 class _Reading:
-    """The messages of outbox rows; the objects that some of them are, are read side by side, and ahead."""
+    """Read-ahead for the messages of outbox rows. Their result objects are read concurrently."""
 
     def __init__(self, message_of: Callable[[outbox.Waiting], Awaitable[OutboxMessage]]) -> None:
         self._message_of = message_of
@@ -129,13 +130,13 @@ class _Reading:
         await self._drop()
 
     def start(self, rows: Sequence[outbox.Waiting]) -> None:
-        """Read the messages among ``rows`` from now on."""
+        """Start reading the messages among ``rows``."""
         for row in rows:
             if row.is_message and row.position not in self._tasks:
                 self._tasks[row.position] = asyncio.create_task(self._read(row))
 
     async def messages(self, rows: Sequence[outbox.Waiting]) -> list[OutboxMessage]:
-        """The messages among ``rows``; what was read ahead beside them is dropped."""
+        """The messages among ``rows``; all others that were read ahead are dropped."""
         wanted = {row.position for row in rows}
         await self._drop(set(self._tasks) - wanted)
         self.start(rows)
@@ -171,9 +172,9 @@ class Publisher:
         waits: Waits = untold,
         out: Out = untold,
     ) -> None:
-        """``object_uri`` gives the absolute address of (bucket, key), for objects too large for a message.
+        """``object_uri`` returns the absolute address of (bucket, key), for objects too large for a message.
 
-        ``given_up`` is told each topic that did not take a job's messages in time.
+        ``given_up`` is called for each topic that did not take a job's messages in time.
         """
         self._database = database
         self._bus = bus
@@ -189,10 +190,11 @@ class Publisher:
         self._failures: dict[int, int] = {}
 
     async def publish(self, shard: int) -> float | None:
-        """Publish what waits in ``shard``, for about five seconds; then it is the turn of others.
+        """Publish the waiting messages of ``shard`` for about five seconds, then return: other shards are
+        served.
 
-        Answers with the seconds after which to call again: there is more, another publisher has the shard,
-        the bus is away, or a topic refused. ``None``: nothing is left. Memory is bounded by two batches of
+        Returns the seconds after which to call again: there is more, another publisher has the shard, the bus
+        is unavailable, or a topic refused. ``None``: nothing is left. Memory is bounded by two batches of
         each of four shards (8 MiB and one message each).
         """
         async with self._slots, self._database.session() as connection, _Reading(self._message_of) as reading:
@@ -204,13 +206,13 @@ class Publisher:
                     self._given_up,
                     lambda: self._publish_batch(connection, shard, reading),
                 )
-            except BusUnavailable as away:
-                return await self._wait(connection, shard, away)
+            except BusUnavailable as unavailable:
+                return await self._wait(connection, shard, unavailable)
             self._failures.pop(shard, None)
             return wait
 
     async def _publish_batch(self, connection: Connection, shard: int, reading: _Reading) -> bool:
-        """One step in order, while the objects of the next one are read; False when nothing waits."""
+        """Publish one batch in order while the next one is read. Returns False when nothing waits."""
         try:
             if shard not in self._held:
                 position = await self._bus.recover_position(shard)
@@ -244,7 +246,7 @@ class Publisher:
             await park(connection, shard, self._patience, missing.cause, topic=row.topic, job_id=row.job_id)
             self._waits(row.topic, missing.cause)
         except BaseException:
-            self._held.discard(shard)  # whether it was published is for the bus to tell
+            self._held.discard(shard)  # the position on the bus decides whether it was published
             raise
         return True
 
@@ -256,8 +258,8 @@ class Publisher:
         bucket, key = row.bucket or "", row.object_key or ""
         try:
             body = await self._objects.get(bucket, key)
-        except StorageUnavailable as away:
-            raise _ObjectUnavailable(row, str(away)) from away
+        except StorageUnavailable as unavailable:
+            raise _ObjectUnavailable(row, str(unavailable)) from unavailable
         if body is None:
             raise _ObjectUnavailable(row, f"the result object {bucket}/{key} is gone")
         try:
@@ -267,18 +269,18 @@ class Publisher:
         except msgspec.DecodeError as error:
             raise _ObjectUnavailable(row, f"the result object {bucket}/{key} was spoilt") from error
 
-    async def _wait(self, connection: Connection, shard: int, away: BusUnavailable) -> float:
-        """The bus as a whole is away: everything waits in its place, and remembers since when."""
+    async def _wait(self, connection: Connection, shard: int, unavailable: BusUnavailable) -> float:
+        """Record since when the bus is unavailable; nothing is parked. Returns the back-off in seconds."""
         await outbox.record_delivery_failure(
             connection,
             shard,
-            str(away),
+            str(unavailable),
             topic=None,
             park=False,
             retry_after=0,
             retry_at_most=0,
         )
-        self._waits(None, str(away))
+        self._waits(None, str(unavailable))
         failures = self._failures.get(shard, 0)
         self._failures[shard] = failures + 1
         return min(self._patience.first_retry * 2.0 ** min(failures, 20), self._patience.longest_retry)

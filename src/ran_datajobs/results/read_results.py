@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes the result messages of plugins from the internal topic and keeps them as objects.
+"""Consumes the result messages of plugins from the internal topic and stores them as objects.
 
-Everything a message says is untrusted. It is taken only for an active read sub-job, and becomes the object
-``{jobId}/{subJobId}/{sequence}.json`` of that job, wherever the message itself wants to go. A message that
-comes twice changes nothing. One that is larger than an object may be becomes several. One that cannot be
-read, or not whole, is kept as it came as well: its read does not succeed.
+No part of a message is trusted. A message is accepted only for an active read sub-job, and becomes the object
+``{jobId}/{subJobId}/{sequence}.json`` of that job, whatever destination it names. A duplicate changes
+nothing. A message larger than the limit of an object is split into several. A message that cannot be read, or
+only in part, is also stored unchanged: its read does not succeed.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from ran_datajobs.store.read_messages import (
 )
 
 CONSUMER: Final = "ran-datajobs-results"
-"""Name under which the service reads the internal topic."""
+"""Name of the consumer of the internal topic."""
 
 MAX_VALUE_BYTES: Final = 16 * 1024 * 1024
-"""A larger message is not read."""
+"""Maximum size in bytes of a message that is decoded."""
 
 _MAX_OUTCOMES: Final = 1 << 28
 _MAX_NAME: Final = 1000
@@ -60,39 +60,39 @@ _LONGEST_PAUSE: Final = 3.0
 
 
 class Dropped(enum.StrEnum):
-    """Why a message was not taken; all but the last two: why it could not be read, or not whole."""
+    """Why a message was not accepted; all but the last two: why it could not be read, or only in part."""
 
     TOO_LARGE = "TOO_LARGE"  # over MAX_VALUE_BYTES, or more than MAX_PIECES objects
-    NOT_A_RESULT = "NOT_A_RESULT"  # no list of responses, or one that tells of no operation
-    BAD_COUNT = "BAD_COUNT"  # ce_sequence or ce_total is no sane number
-    BAD_NAME = "BAD_NAME"  # a name in a header that no store can hold
-    NO_ACTIVE_READ = "NO_ACTIVE_READ"  # it belongs to no read under way, or to no single one
+    NOT_A_RESULT = "NOT_A_RESULT"  # no list of responses, or one that names no operation
+    BAD_COUNT = "BAD_COUNT"  # ce_sequence or ce_total is not a number, or out of range
+    BAD_NAME = "BAD_NAME"  # a name in a header that the store cannot hold
+    NO_ACTIVE_READ = "NO_ACTIVE_READ"  # it matches no active read, or several
 
 
 _STATES: Final = msgspec.json.Decoder(dict[str, OperationState])
 
 
 class _Arrived(Struct, frozen=True):
-    """A message that may belong to a read; to which one is still to be found out.
+    """A decoded message that may belong to a read; the read is not looked up yet.
 
-    ``fault``: why it cannot be read, or not whole; ``None`` when nothing is wrong with it.
+    ``fault``: why it cannot be read, or only in part; ``None`` when nothing is wrong with it.
     """
 
     claimed: MessageCorrelation
     sequence: int | None
     total: int | None
     documents: tuple[Document, ...]
-    """What becomes an object each: more than one where the message is larger than an object may be, and none
-    where nothing of it can be read."""
+    """Each becomes an object: several if the message exceeds the limit of an object, none if it is
+    unreadable."""
     outcomes: tuple[bytes, ...]
-    """Of each of these documents, packed."""
+    """Packed outcomes of each of these documents."""
     fault: Dropped | None = None
     value: bytes = b""
-    """The message as it came, where something is wrong with it."""
+    """The unchanged message, if something is wrong with it."""
 
     @property
     def sha256(self) -> str:
-        """The same for equal messages."""
+        """Digest, equal for equal messages."""
         digest = hashlib.sha256(self.value)
         for document in self.documents:
             digest.update(document.body)
@@ -112,7 +112,7 @@ class ReadResultConsumer:
         troubled: Callable[[Exception], None] = lambda _: None,
         reached: CheckpointHook = no_checkpoints,
     ) -> None:
-        """``dropped`` gets each message that is not taken, ``troubled`` each error before the next try."""
+        """``dropped`` is called with each rejected message, ``troubled`` with each error before a retry."""
         self._database = database
         self._bus = bus
         self._objects = objects
@@ -122,7 +122,7 @@ class ReadResultConsumer:
         self._pause = _FIRST_PAUSE
 
     async def run(self) -> None:
-        """Take messages until cancelled. Whatever is away is asked again, with growing pauses.
+        """Consume messages until cancelled. After an error it retries, with growing pauses.
 
         Each try is a task of its own: a group of tasks in which one failed can leave its parent marked as
         cancelled (CPython 3.11), which must not end the consumer.
@@ -138,7 +138,7 @@ class ReadResultConsumer:
                 case ExceptionGroup():
                     self._troubled(end.exceptions[0])
                 case Exception():
-                    self._troubled(end)  # a fault of ours too: dying would help nobody
+                    self._troubled(end)  # including bugs: the consumer continues
             await asyncio.sleep(self._pause)
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
@@ -158,9 +158,9 @@ class ReadResultConsumer:
                 self._pause = _FIRST_PAUSE
 
     async def take(self, batch: Sequence[Received]) -> None:
-        """Keep what belongs to active reads, durably on return; drop the rest.
+        """Store the messages of active reads, durably on return; drop the rest.
 
-        A message that may belong to a sub-job whose create is just being answered is tried for 2 s.
+        A message that may belong to a sub-job whose create is just being answered is retried for 2 s.
         """
         waiting: list[tuple[Received, _Arrived]] = []
         for received in batch:
@@ -179,7 +179,7 @@ class ReadResultConsumer:
             self._dropped(message.fault or Dropped.NO_ACTIVE_READ, received)
 
     async def _keep(self, messages: Sequence[tuple[Received, _Arrived]]) -> list[tuple[Received, _Arrived]]:
-        """Keep what has its read; the messages whose read may turn up soon."""
+        """Store the messages whose read is found. Returns those whose read may be recorded soon."""
         if not messages:
             return []
         async with self._database.connection() as connection:
@@ -197,8 +197,8 @@ class ReadResultConsumer:
         if found:
             try:
                 written = await self._write(await self._numbered(found))
-            except StorageUnavailable as away:
-                cause, waiting = str(away), {read.sub_job_id for read, _ in found}
+            except StorageUnavailable as unavailable:
+                cause, waiting = str(unavailable), {read.sub_job_id for read, _ in found}
                 await self._database.run_transaction(
                     lambda c: sub_jobs.wait_for_objects(c, sorted(waiting), cause)
                 )
@@ -211,9 +211,11 @@ class ReadResultConsumer:
     async def _numbered(
         self, found: Sequence[tuple[ActiveRead, _Arrived]]
     ) -> list[tuple[ActiveRead, int, _Arrived]]:
-        """Messages without a sequence get the next one of their read; bytes that are in already, theirs.
+        """Number the messages. One without a sequence gets the next of its read, or that of equal stored
+        bytes.
 
-        Of several with one sequence the first stands, and what has none does not take one of another.
+        Of several messages with one sequence the first is kept; one without never takes the sequence of
+        another.
         """
         numbered: dict[tuple[UUID, int], tuple[ActiveRead, int, _Arrived]] = {}
         without: list[tuple[ActiveRead, _Arrived]] = []
@@ -239,7 +241,7 @@ class ReadResultConsumer:
         return list(numbered.values())
 
     async def _write(self, numbered: Sequence[tuple[ActiveRead, int, _Arrived]]) -> list[ReceivedMessage]:
-        """Write the objects, a few at a time."""
+        """Write the objects, at most eight messages at a time."""
         slots = asyncio.Semaphore(_PARALLEL)
 
         async def write(read: ActiveRead, sequence: int, usable: _Arrived) -> ReceivedMessage:
@@ -282,11 +284,11 @@ class ReadResultConsumer:
 async def _one_ahead(
     stream: AsyncGenerator[list[Received], None],
 ) -> AsyncGenerator[list[Received], None]:
-    """The batches of ``stream``; while one is being worked on, the next one is being fetched."""
+    """Batches of ``stream``; the next one is fetched while one is processed."""
     coming = asyncio.ensure_future(anext(stream))
     try:
         while True:
-            await asyncio.wait((coming,))  # not itself: how it ends must not stand for our own cancellation
+            await asyncio.wait((coming,))  # its cancellation must not look like that of this task
             batch = coming.result()
             coming = asyncio.ensure_future(anext(stream))
             yield batch
@@ -298,7 +300,7 @@ async def _one_ahead(
 
 
 def read_message(received: Received) -> _Arrived | Dropped:
-    """What an untrusted message says, in our terms, or why it can belong to no read (pure)."""
+    """Decode an untrusted message. Returns Dropped when it can belong to no read (pure)."""
     message = received.message
     claimed = _claimed(message.headers, received.topic)
     if claimed is None:
@@ -331,9 +333,9 @@ def read_message(received: Received) -> _Arrived | Dropped:
 
 
 def _responses(value: bytes) -> tuple[list[Response], bool]:
-    """The outcomes that a message tells, and whether it tells nothing else that belongs to some operation.
+    """Outcomes in a message, and whether each of its entries names its operation.
 
-    An operation that is named without an outcome has failed: its data cannot be found in the message.
+    An operation that is named without an outcome is FAILED: its data cannot be found in the message.
     """
     read = read_outcomes(value, is_read=True)
     match read:
@@ -343,14 +345,14 @@ def _responses(value: bytes) -> tuple[list[Response], bool]:
             pass
         case _:
             assert_never(read)
-    told: list[Response] = []
+    found: list[Response] = []
     whole = True
     for entry in entries:
         match entry:
             case Response():
-                told.append(entry)
+                found.append(entry)
             case Untold(operation_id) if operation_id is not None:
-                told.append(
+                found.append(
                     Response(
                         operation_id,
                         CANNOT_READ,
@@ -363,18 +365,18 @@ def _responses(value: bytes) -> tuple[list[Response], bool]:
                 whole = False
             case _:
                 assert_never(entry)
-    return told, whole
+    return found, whole
 
 
 def _cut(responses: Sequence[Response]) -> tuple[tuple[Document, ...], tuple[bytes, ...]]:
-    """``responses`` as documents, and of each what it tells, packed."""
+    """``responses`` as documents, and the packed outcomes of each."""
     documents = cut(responses)
-    told = [responses] if len(documents) == 1 else [read_responses(each.body)[0] for each in documents]
-    return documents, tuple(map(pack_outcomes, told))
+    grouped = [responses] if len(documents) == 1 else [read_responses(each.body)[0] for each in documents]
+    return documents, tuple(map(pack_outcomes, grouped))
 
 
 def pack_outcomes(responses: Sequence[Response]) -> bytes:
-    """``{operation id: state}`` of a message, small enough to stand beside its row."""
+    """``{operation id: state}`` of a message, compressed for storage in its row."""
     states: dict[str, OperationState] = {}
     for response in responses:
         state = state_of(response)
@@ -384,12 +386,12 @@ def pack_outcomes(responses: Sequence[Response]) -> bytes:
 
 
 def unpack_outcomes(packed: bytes) -> dict[str, OperationState]:
-    """What :func:`pack_outcomes` packed."""
+    """Inverse of :func:`pack_outcomes`."""
     return _STATES.decode(zstandard.decompress(packed, max_output_size=_MAX_OUTCOMES))
 
 
 def _claimed(headers: Mapping[str, str], topic: str) -> MessageCorrelation | None:
-    """Whom the message claims to belong to; ``None`` where that hangs on a name that no store can hold."""
+    """Identifiers in the headers of a message; ``None`` if a needed name cannot be stored."""
     sub_job = _uuid(headers.get(events.SUB_JOB_ID, ""))
     names = [
         headers.get(name, "")[:_MAX_NAME] for name in (events.DATA_PRODUCER_JOB_ID, events.DATA_PRODUCER_ID)
@@ -404,7 +406,7 @@ def _claimed(headers: Mapping[str, str], topic: str) -> MessageCorrelation | Non
 
 
 def _storable(name: str) -> bool:
-    """False for what PostgreSQL has no text for: a NUL, half of a surrogate pair."""
+    """False for characters that PostgreSQL cannot store: a NUL, half of a surrogate pair."""
     return "\0" not in name and not any("\ud800" <= each <= "\udfff" for each in name)
 
 

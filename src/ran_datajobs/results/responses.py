@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From outcomes to result documents ``{"responses": […]}``, each whole and of bounded size (pure).
+"""Writes outcomes as result documents ``{"responses": […]}``, each complete and of bounded size (pure).
 
-A document is what one result object holds, and, wrapped in ``{"data": …}``, what one bus message holds
-(ONAP's DataJobEvent, CPS-2154). It is cut between operations; a single larger result between its objects.
+A document is the content of one result object and, wrapped in ``{"data": …}``, of one bus message (ONAP's
+DataJobEvent, CPS-2154). Documents are split between operations; a larger result between its objects.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ran_datajobs.model import MAX_MESSAGE_BYTES, Operation, OperationState, Rea
 from ran_datajobs.reasons import reason_of, with_reason
 
 MAX_DOCUMENT_BYTES: Final = MAX_MESSAGE_BYTES - len(b'{"data":}')
-"""Largest document that still fits a bus message as it is."""
+"""Maximum size in bytes of a document that fits a bus message unchanged."""
 
 _MAX_RESULT_BYTES: Final = 60 * 1024 * 1024
 _MAX_TEXT: Final = 1000
@@ -46,7 +46,7 @@ _CODE_OF: Final[Mapping[str, int]] = {
     Reason.CANCELLED: UNKNOWN_ERROR,
     Reason.NOT_STARTED: UNKNOWN_ERROR,
 }
-"""Codes of ONAP's NcmpResponseStatus for the causes that are ours."""
+"""Codes of ONAP's NcmpResponseStatus for the reasons that the service itself gives."""
 
 
 class Document(Struct, frozen=True):
@@ -58,7 +58,7 @@ class Document(Struct, frozen=True):
 
 
 class _RequestEcho(Struct, frozen=True, omit_defaults=True):
-    """All that a result keeps of the request: never a plugin's echo of private properties."""
+    """Members of the request that a result keeps; private properties in a plugin's echo are dropped."""
 
     op: str = ""
     path: str = ""
@@ -86,7 +86,7 @@ _ITEMS: Final = msgspec.json.Decoder(list[Raw])
 
 
 def state_of(response: Response) -> OperationState:
-    """What became of the operation: the plugin's word, else by ``statusCode`` (0-99 is success)."""
+    """State of the operation: as the plugin reported it, else by ``statusCode`` (0-99 is success)."""
     if response.state is not UNSET:
         return response.state
     return OperationState.SUCCEEDED if 0 <= response.status_code <= 99 else OperationState.FAILED
@@ -95,9 +95,9 @@ def state_of(response: Response) -> OperationState:
 def make_responses(
     operations: Iterable[Operation], state: OperationState, reason: str, detail: str
 ) -> Iterator[Response]:
-    """A response for every operation whose outcome no plugin told.
+    """A response for every operation whose outcome no plugin reported.
 
-    ``reason`` is a :class:`~ran_datajobs.model.Reason` or empty, ``detail`` a sentence for people.
+    ``reason`` is a :class:`~ran_datajobs.model.Reason` or empty, ``detail`` a sentence in plain English.
     """
     code = APPLIED if state is OperationState.SUCCEEDED else _CODE_OF.get(reason, UNKNOWN_ERROR)
     for operation in operations:
@@ -131,10 +131,10 @@ def cleaned(response: Response) -> Response:
 
 
 def documents(responses: Iterable[Response], limit: int = MAX_DOCUMENT_BYTES) -> Iterator[Document]:
-    """``responses`` in order as documents of at most ``limit`` bytes, each cut as late as possible.
+    """``responses`` in order as documents of at most ``limit`` bytes, each split as late as possible.
 
-    Nothing is yielded for no responses. Only a single managed object over the limit makes a larger
-    document; it stands there alone. Responses come out as :func:`cleaned`.
+    Without responses there is no document. A document is larger only if it consists of a single managed
+    object over the limit. Responses are written as :func:`cleaned`.
     """
     room = limit - len(_START) - len(_END)
     pieces: list[bytes] = []
@@ -159,16 +159,16 @@ def documents(responses: Iterable[Response], limit: int = MAX_DOCUMENT_BYTES) ->
 
 
 def cut(responses: Sequence[Response]) -> tuple[Document, ...]:
-    """:func:`documents` of a whole message: at least one, for no responses one without any."""
+    """All :func:`documents` of a message; without responses, one empty document."""
     return tuple(documents(responses)) or (_document([], 0),)
 
 
 def message_value(body: bytes, object_uri: str, sha256: Callable[[], str]) -> bytes:
-    """The value of the bus message for one result object ``body``.
+    """Value of the bus message for one result object ``body``.
 
-    An object over the limit is named instead of carried: its responses keep all but their ``result``,
-    which becomes ``{"dataref": object_uri, "sha256": sha256()}``. Where even that is too much, the data is
-    the reference alone.
+    An object over the limit is referenced instead of embedded: its responses keep all but their ``result``,
+    which becomes ``{"dataref": object_uri, "sha256": sha256()}``. If that is too large as well, the data is
+    only the reference.
     """
     if len(body) <= MAX_DOCUMENT_BYTES:
         return b'{"data":%b}' % body
@@ -188,14 +188,14 @@ def message_value(body: bytes, object_uri: str, sha256: Callable[[], str]) -> by
 
 
 def read_responses(body: bytes) -> tuple[list[Response], int]:
-    """The responses of a result object, and how many of its entries were of no use.
+    """Responses of a result object, and the number of its unusable entries.
 
-    It is not trusted: whoever owns the bucket can write there too. A failure has a reason, also where the
-    document was written without one. Raises msgspec.DecodeError for what is not ``{"responses": […]}`` in
-    UTF-8, or is nested too deeply.
+    The object is not trusted: the owner of the bucket can write to it, too. A failure gets a reason, even if
+    the document has none. Raises msgspec.DecodeError for anything but ``{"responses": […]}`` in UTF-8, and
+    for excessive nesting.
     """
     try:
-        if not body.isascii():  # a Raw member is skipped over without a look at its characters
+        if not body.isascii():  # a Raw member is skipped without decoding its characters
             body.decode()
         with contextlib.suppress(msgspec.ValidationError):
             return _explained(_USABLE.decode(body).responses), 0
@@ -221,16 +221,16 @@ def _document(pieces: list[bytes], failed: int) -> Document:
 
 
 def _cut(response: Response, room: int) -> tuple[Response, Iterator[bytes]]:
-    """An oversize response in pieces of ``room`` bytes, cut between the items of its result list.
+    """Split an oversize response into pieces of ``room`` bytes, between the items of its result list.
 
-    Answers with what the response became: an object that no result can hold makes it a failed one.
+    Returns the response and its pieces. If no result can hold one of its objects, the response is a failure.
     """
     head = _bounded(msgspec.structs.replace(response, result=UNSET), room)
     if response.result is UNSET:
         return head, iter((_ENCODER.encode(head),))
     try:
         items = [bytes(item) for item in _ITEMS.decode(response.result)]
-    except msgspec.DecodeError:  # a tree: one object for us
+    except msgspec.DecodeError:  # a tree counts as one object
         items = []
     largest = max(map(len, items), default=len(response.result))
     if largest > _MAX_RESULT_BYTES:
@@ -249,7 +249,7 @@ def _cut(response: Response, room: int) -> tuple[Response, Iterator[bytes]]:
 
 
 def _grouped(items: list[bytes], room: int) -> Iterator[Raw]:
-    """JSON arrays of ``items`` in order, as many in each as fit ``room`` bytes, but at least one."""
+    """JSON arrays of ``items`` in order, each with as many as fit ``room`` bytes, but at least one."""
     group: list[bytes] = []
     size = 0
     for item in items:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What jobs and sub-jobs wait for, in words. Nothing waits without a name, and nothing is told that is not
-known from the rows.
+"""Explains in words what jobs and sub-jobs wait for. Every wait has a code; every fact comes from the rows.
 
-A sub-job waits for the first of these that holds: its objects; the jobs that its job names in ``after``; its
-place in the lane; its plugin; the limits of the workers. An open job waits for what the first of its open
-sub-jobs waits for, but only while none of them makes progress. An ended one waits for its delivery.
+A sub-job waits for the first of these that applies: its objects; the jobs that its job names in ``after``; a
+slot in its lane; its plugin; the limits of the workers. An open job waits for what its first open sub-job
+waits for, but only while none of its sub-jobs makes progress. An ended job waits for its delivery.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from ran_datajobs.store.room import BODY_BYTES, CREATES_PER_PLUGIN
 from ran_datajobs.store.waits import AfterFacts, CreateFacts, DeliveryFacts, SubJobFacts
 
 REFUSED_DELIVERY: Final = 30.0
-"""Seconds after which a delivery is given up that a repeat cannot cure."""
+"""Timeout in seconds of a delivery that a retry cannot cure."""
 
 _NAMED: Final = 3
 """Maximum number of jobs that one text names."""
@@ -41,8 +40,8 @@ class WaitingFor(Struct, frozen=True, omit_defaults=True):
 
 
 class Patience(Struct, frozen=True):
-    """Seconds after which the service gives up what is waited for: a plugin, a sub-job, a delivery, and a
-    delivery that a repeat cannot cure. A plugin's registration may say otherwise of the first two."""
+    """Timeouts in seconds: of a plugin, a sub-job, a delivery, and a delivery that a retry cannot cure.
+    The registration of a plugin can override the first two."""
 
     give_up: float = 120.0
     sub_job_timeout: float = 3600.0
@@ -53,7 +52,8 @@ class Patience(Struct, frozen=True):
 async def of_jobs(
     connection: Connection, rows: Collection[JobRow], sees: str | None, patience: Patience
 ) -> dict[UUID, WaitingFor]:
-    """What each of these jobs waits for, without those that wait for nothing; ``sees``: as in the store."""
+    """What each of these jobs waits for, without jobs that wait for nothing. Texts name only jobs of the
+    client ``sees``; ``None``: of any client."""
     found: dict[UUID, WaitingFor] = {}
     ended = [r.job_id for r in rows if r.status.terminal and r.delivery_state is DeliveryState.PENDING]
     if ended:
@@ -77,7 +77,7 @@ async def of_jobs(
 async def of_sub_jobs(
     connection: Connection, sub_job_ids: Collection[UUID], sees: str | None, patience: Patience
 ) -> dict[UUID, WaitingFor]:
-    """What each of these sub-jobs waits for, without those that wait for nothing."""
+    """What each of these sub-jobs waits for, without sub-jobs that wait for nothing."""
     if not sub_job_ids:
         return {}
     facts = await waits.sub_jobs(connection, sub_job_ids, sees)
@@ -85,11 +85,11 @@ async def of_sub_jobs(
     after = await waits.after_jobs(connection, waiting, sees) if waiting else {}
     unclaimed = {each.plugin_id for each in facts if each.unclaimed}
     creates = await waits.creates(connection, unclaimed) if unclaimed else {}
-    told = (
+    waiting_for = (
         (each.sub_job_id, _of(each, after.get(each.job_id), creates.get(each.plugin_id), patience))
         for each in facts
     )
-    return {sub_job_id: wait for sub_job_id, wait in told if wait is not None}
+    return {sub_job_id: wait for sub_job_id, wait in waiting_for if wait is not None}
 
 
 def _of(
@@ -132,7 +132,7 @@ def _plural(noun: str, count: int) -> str:
 
 
 def _of_lane(facts: SubJobFacts, after: AfterFacts | None) -> WaitingFor:
-    """It waits for its place since it was planned, or since the last job ended that its job waited for."""
+    """Wait for a slot in the lane, since it was planned or since the last job in ``after`` ended."""
     since = _latest(facts.created_at, None if after is None else after.ended_at)
     holder = f"sub-job {facts.holder} of job {facts.holder_job}" if facts.holder_visible else ""
     lane = f"data producer {facts.data_producer_id!r} of DMI plugin {facts.url}"
@@ -168,8 +168,8 @@ def _of_plugin(facts: SubJobFacts, since: datetime, patience: Patience) -> Waiti
         gives_up = min(gives_up, times_out)
     cause = f"DMI plugin {facts.url}: {facts.last_error or 'a call of it failed'}"
     if facts.circuit_until is not None:
-        told = f"{gives_up:%Y-%m-%dT%H:%M:%SZ}"
-        return WaitingFor(WaitCode.CIRCUIT_OPEN, f"{cause}; gives up at {told}", since, facts.circuit_until)
+        end = f"{gives_up:%Y-%m-%dT%H:%M:%SZ}"
+        return WaitingFor(WaitCode.CIRCUIT_OPEN, f"{cause}; gives up at {end}", since, facts.circuit_until)
     return WaitingFor(WaitCode.PLUGIN_UNAVAILABLE, cause, since, gives_up)
 
 
@@ -178,7 +178,7 @@ def _seconds(registered: float | None, usual: float) -> timedelta:
 
 
 def _of_limit(facts: SubJobFacts, since: datetime, creates: CreateFacts) -> WaitingFor | None:
-    """A worker takes no more creates of a plugin than these; the limits are the worker's own."""
+    """Wait for the limits of a worker on the creates of one plugin; ``None`` while they are not reached."""
     if creates.creates >= CREATES_PER_PLUGIN:
         under_way = f"{creates.creates} creates"
     elif creates.bytes >= BODY_BYTES // 2:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The actions that objects of the simulated network know, by class and name. Pure.
+"""Actions of the objects of the simulated network, by class and name (pure).
 
 Locking and shutting down follow the administrative state of ITU-T X.731, which TS 28.541 refers to.
 """
@@ -24,7 +24,7 @@ def _to_administrative_state(state: str, cell_state: str) -> Action:
 
 
 def _restart(attributes: Attributes, given: Any) -> Attributes | ActionFailed:
-    """The element comes back as it was; its operator sees that it was restarted."""
+    """Keep all attributes and set ``userDefinedState`` to RESTARTED."""
     if wrong := _unexpected(given):
         return wrong
     return {**attributes, "userDefinedState": "RESTARTED"}
@@ -46,4 +46,4 @@ ACTIONS: Final[Actions] = {
     ("NRCellDU", "shutDown"): _to_administrative_state("SHUTTINGDOWN", "INACTIVE"),
     ("ManagedElement", "restart"): _restart,
 }
-"""Each takes ``{"input": {}}``, with a ``reason`` or not."""
+"""Each takes ``{"input": {}}``, optionally with a ``reason``."""

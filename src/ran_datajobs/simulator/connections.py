@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Close a client's connection as a broken network would: without an answer."""
+"""Close the connection of a client without an answer, like a network failure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _DESCRIPTORS: Final = Path("/proc/self/fd")
 
 
 def close_connection_of(client: tuple[str, int]) -> bool:
-    """Close this process's TCP connection to ``client`` (address, port). False when there is none.
+    """Close this process's TCP connection to ``client`` (address, port). False if there is none.
 
-    An ASGI application cannot do this through its server; Linux lists the descriptors of a process.
+    ASGI has no way to close a connection; it is found among the descriptors of the process (Linux).
     """
     for descriptor in _DESCRIPTORS.iterdir():
         with contextlib.suppress(OSError):

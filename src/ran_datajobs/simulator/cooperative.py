@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Long reads that leave other requests their turn, however little they select.
+"""Long reads that yield to the event loop regularly, even if they select few objects.
 
-What is walked comes with a mark, None, after every LOOKED_AT objects; at each of them, and after each piece
-of an answer, the event loop goes round once.
+A walk yields None after every LOOKED_AT objects; at each None, and after each piece of an answer, the event
+loop runs once.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ran_datajobs.nrm.select import Scoped, Selection, picks
 from ran_datajobs.nrm.tree import Attributes
 
 LOOKED_AT: Final = 200
-"""So many objects are looked at, selected or not, before others have their turn."""
+"""Number of objects, selected or not, after which a walk yields to the event loop."""
 
 Picked = tuple[str, Attributes]
-"""The key of a selected object, and what is selected of it."""
+"""Key and selected attributes of a selected object."""
 
 
 def select_with_yields(objects: Iterable[Scoped], wanted: Selection) -> Iterator[Picked | None]:
-    """The selected ones of ``objects``, and None after every LOOKED_AT of them all."""
+    """Yield the selected ones of ``objects``, and None after every LOOKED_AT objects."""
     walked = iter(objects)
     while looked_at := tuple(islice(walked, LOOKED_AT)):
         yield from picks(looked_at, wanted)
@@ -32,7 +32,7 @@ def select_with_yields(objects: Iterable[Scoped], wanted: Selection) -> Iterator
 
 
 async def first_of(picked: Iterator[Picked | None]) -> Picked | None:
-    """The first selected object; None when there is none."""
+    """The first selected object; None if there is none."""
     for each in picked:
         if each is not None:
             return each
@@ -41,7 +41,7 @@ async def first_of(picked: Iterator[Picked | None]) -> Picked | None:
 
 
 async def yielding(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """The pieces that are not empty; after each one, empty or not, others have their turn."""
+    """Yield the non-empty pieces; after each piece, empty or not, run the event loop once."""
     for piece in pieces:
         if piece:
             yield piece

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Creation of an object whose id the producer assigns (3GPP TS 32.158 §5.1: POST to the parent). Pure."""
+"""Creation of an object whose id the producer assigns (3GPP TS 32.158 §5.1: POST to the parent; pure)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ran_datajobs.nrm.tree import Objects
 
 
 class NewObject(Struct, frozen=True):
-    """Where an object is to be created, and its Resource."""
+    """Key and Resource of an object to create."""
 
     key: str
     value: dict[str, Any]
 
 
 def read_new_object(body: bytes, parent: str, objects: Objects) -> NewObject | ErrorDetail:
-    """The object that a body describes, with the lowest number as its id that no sibling has.
+    """Decode a new object and assign the lowest number that no sibling has as its id.
 
-    The class is the Resource's ``objectClass``; an ``id`` that it has is not taken.
+    The class is the Resource's ``objectClass``; its ``id`` is ignored.
     """
     try:
         value = msgspec.json.decode(body)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The elements of a network at work: documents of patches are done as a whole, faults included.
+"""Elements of a network: atomic execution of patch documents, with faults.
 
-A document is atomic (RFC 5789). An element saves what it was told a little later: what its latest UNSAVED
-documents did in it is lost when it restarts; what they did in other elements stays.
+A document is atomic (RFC 5789). An element saves changes with a delay: a restart reverts the changes of its
+latest UNSAVED documents in this element, but not in other elements.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from ran_datajobs.simulator.faults import Fault, FaultScripts, Step
 from ran_datajobs.simulator.producers import element_of
 
 UNSAVED: Final = 4
-"""So many of an element's latest documents are in its memory only."""
+"""Number of an element's latest documents that are only in its memory."""
 
 _REMEMBERED: Final = 10_000
-"""So many elements' latest documents are remembered for a restart."""
+"""Maximum elements whose latest documents are kept for a restart."""
 
 
 class Done(Struct, frozen=True):
-    """The document was done, or a lie says so."""
+    """The document was executed, or the LIE fault reports it as executed."""
 
 
 class Dropped(Struct, frozen=True):
-    """No answer comes: the connection is closed."""
+    """The connection is closed without an answer."""
 
 
 Answer = Done | Rejected | Dropped
@@ -53,7 +53,7 @@ class Elements:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         changed: Callable[[Before], None] = lambda _: None,
     ) -> None:
-        """``changed`` is called after each document that was done, with what the objects were before."""
+        """``changed`` is called after each executed document, with the previous state of the objects."""
         self._network = network
         self._model = model
         self._actions = actions
@@ -68,10 +68,10 @@ class Elements:
         objects: Objects | None = None,
         first: Callable[[], None] = lambda: None,
     ) -> Answer:
-        """Do all of ``patches`` or none. ``objects``: a part of the network to do them in.
+        """Execute all of ``patches`` or none. ``objects``: the part of the network to change.
 
-        ``first`` is called when nothing else can come between it and the changes; what it raises prevents
-        them.
+        ``first`` is called directly before the changes, with no other task in between; an exception from it
+        prevents them.
         """
         elements = list(dict.fromkeys(element_of(patch.key) for patch in patches))
         step, element = self._step(elements)
@@ -98,7 +98,7 @@ class Elements:
         return Dropped() if step.fault in (Fault.DROP, Fault.RESTART) else Done()
 
     async def read(self, key: str) -> Answer:
-        """What comes before a read of the object: Done when it may go on."""
+        """Apply the fault before a read of the object; Done if the read may continue."""
         step, element = self._step([element_of(key)])
         match step.fault:
             case Fault.REFUSE:
@@ -113,12 +113,12 @@ class Elements:
         return Done()
 
     def _step(self, elements: Sequence[str]) -> tuple[Step, str]:
-        """The first step of one of the elements that is a fault, and the element; each takes one."""
+        """Consume one step per element; return the first that is a fault, and its element."""
         steps = [(self._scripts.next_step(element), element) for element in elements]
         return next((each for each in steps if each[0].fault is not Fault.APPLY), steps[0])
 
     def _remember(self, done: Before) -> None:
-        """Each element remembers its own part."""
+        """Keep the previous state of the changed objects, per element."""
         parts: dict[str, Before] = {}
         for key, attributes in done:
             parts.setdefault(element_of(key), []).append((key, attributes))
@@ -136,7 +136,7 @@ class Elements:
 
 
 def _fits(objects: Objects, key: str, attributes: Attributes | None) -> bool:
-    """Whether the object can be so again: what stands above an element has a history of its own."""
+    """Whether the object can be restored: its ancestors outside the element may have changed."""
     there = objects.attributes(key) is not None
     if attributes is None:
         return there and next(iter(objects.children(key)), None) is None

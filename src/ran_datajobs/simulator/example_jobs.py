@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The jobs of the demo, for a network of any size: what they do to which site follows from the network."""
+"""Jobs of the demo, generated for a network of any size."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PCIS: Final = 1008
 """Physical cell ids are 0 to 1007."""
 
 Line: TypeAlias = dict[str, Any]
-"""One operation without its id."""
+"""An operation without its id."""
 
 
 def retune_pci(network: Network) -> Iterator[Line]:
-    """New physical cell ids for every cell, what depends on them, and operations that must fail."""
+    """Operations that change the physical cell id of every cell and related objects; some must fail."""
     for site in range(1, network.sites + 1):
         du = f"/{layout.element_key(site)}/GNBDUFunction=1"
         cu = f"/{layout.element_key(site)}/GNBCUCPFunction=1"
@@ -84,7 +84,7 @@ def _without_relation(relation: str) -> Iterator[Line]:
 
 
 def _planted(site: int, du: str, cu: str) -> Iterator[Line]:
-    """What the elements of some sites must refuse."""
+    """Operations that the elements of some sites must refuse."""
     cell = f"{du}/NRCellDU={site % 3 + 1}"
     match site % 40:
         case 2:
@@ -101,7 +101,7 @@ def _planted(site: int, du: str, cu: str) -> Iterator[Line]:
             path = f"{cu}#/attributes/pLMNId"
             yield {"op": "replace", "path": path, "value": {"mcc": "001", "mnc": "01"}}  # invariant
         case 26:
-            yield {"op": "merge", "path": cell, "value": {"nrPci": 7}}  # the OpenAPI's name, not stage 2's
+            yield {"op": "merge", "path": cell, "value": {"nrPci": 7}}  # name of the OpenAPI, not of stage 2
         case 30:
             yield {"op": "add", "path": f"{cu}/NRCellDU=1", "value": {"id": "1", "attributes": {}}}
         case 32:
@@ -117,7 +117,7 @@ def _planted(site: int, du: str, cu: str) -> Iterator[Line]:
 
 
 def read_cells(network: Network) -> Iterator[Line]:
-    """Locked cells of every region (reads that fan out to every EMS below), and closer looks."""
+    """Reads of the locked cells of every region, which fan out to every EMS, and reads of single sites."""
     for region in layout.regions(network.sites):
         yield {
             "op": "read",
@@ -158,6 +158,6 @@ def _closer_look(element: str) -> Iterator[Line]:
 
 
 def job_of(name: str, lines: Iterator[Line]) -> dict[str, Any]:
-    """The body to submit."""
+    """Body of the job to submit."""
     data = [{"operationId": f"{name}-{number:05d}", **line} for number, line in enumerate(lines, 1)]
     return {"dataAcceptType": HIERARCHICAL, "dataContentType": PATCH, "name": name, "data": data}

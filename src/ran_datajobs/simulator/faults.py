@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an element does wrong on purpose: a script of faults per element, loadable while the network runs.
+"""Fault injection: a script of faults per element, which can be loaded while the network runs.
 
-A script is a list of steps; each request that reaches the element takes one. After the last step the
-element behaves, or the script begins again (``repeat``). A step with ``times`` stands for that many.
+A script is a list of steps; each request to the element consumes one. After the last step the element works
+normally, or the script restarts (``repeat``). A step with ``times`` applies to that many requests.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from ran_datajobs.nrm import fdn
 MAX_STEPS: Final = 1_000
 MAX_SCRIPTS: Final = 10_000
 LONGEST_STALL: Final = 120.0
-"""Seconds."""
+"""Maximum duration of a stall in seconds."""
 
 EVERYWHERE: Final = "*"
-"""Instead of an FDN: every element that has no script of its own."""
+"""Used in place of an FDN: every element without its own script."""
 
 
 class Fault(enum.StrEnum):
-    """What becomes of one request."""
+    """Effect on one request."""
 
-    APPLY = "apply"  # nothing wrong: it is done and answered
-    REFUSE = "refuse"  # refused with `reason`; nothing is done
-    STALL = "stall"  # done and answered, but only after `seconds`
-    DROP = "drop"  # the connection is closed instead of an answer; `applied` says whether it was done before
-    FLAP = "flap"  # of the requests of this step every other one, the first too, is dropped and not done
-    LIE = "lie"  # answered as done; nothing is done
-    RESTART = "restart"  # done in memory, then the element restarts: what it had not saved is forgotten
+    APPLY = "apply"  # no fault: executed and answered
+    REFUSE = "refuse"  # refused with `reason`; not executed
+    STALL = "stall"  # executed and answered after `seconds`
+    DROP = "drop"  # connection closed instead of an answer; `applied`: executed before
+    FLAP = "flap"  # every other request of this step, the first included, is dropped, not executed
+    LIE = "lie"  # answered as executed; not executed
+    RESTART = "restart"  # executed in memory, then the element restarts and loses unsaved changes
 
 
 class Step(Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,7 +58,7 @@ class Script(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scripts(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a load: the scripts that it names replace those of the same elements."""
+    """Body of a load: its scripts replace those of the same elements."""
 
     scripts: Annotated[tuple[Script, ...], Meta(max_length=MAX_SCRIPTS)]
 
@@ -69,12 +69,12 @@ _decoder: Final = msgspec.json.Decoder(Scripts)
 
 
 def read_scripts(body: bytes) -> tuple[Script, ...]:
-    """The scripts of a body. Raises InvalidRequest."""
+    """Decode the scripts of a body. Raises InvalidRequest."""
     return decoded(body, _decoder).scripts
 
 
-class _Standing:
-    """How far an element has come in its script."""
+class _Position:
+    """Position of an element in its script."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -87,61 +87,61 @@ class _Standing:
             if not self.script.repeat or not steps:
                 return GOOD
             self._step = 0
-        step, turn = steps[self._step], self._taken
+        step, number = steps[self._step], self._taken
         self._taken += 1
         if self._taken == step.times:
             self._step, self._taken = self._step + 1, 0
         if step.fault is Fault.FLAP:
-            return Step(Fault.DROP, applied=False) if turn % 2 == 0 else GOOD
+            return Step(Fault.DROP, applied=False) if number % 2 == 0 else GOOD
         return step
 
 
 class FaultScripts:
-    """The scripts in force."""
+    """The active scripts."""
 
     def __init__(self, scripts: Sequence[Script] = ()) -> None:
-        """Raises InvalidRequest for an element that is no FDN."""
-        self._standing: dict[str, _Standing] = {}
+        """Raises InvalidRequest for an element that is not an FDN."""
+        self._positions: dict[str, _Position] = {}
         self._everywhere: Script | None = None
         self.load(scripts)
 
     def load(self, scripts: Sequence[Script]) -> None:
-        """Put scripts in force from their first step. One without steps ends what was there.
+        """Activate scripts at their first step. A script without steps removes the active one.
 
-        Raises InvalidRequest for an element that is no FDN; then nothing has changed.
+        Raises InvalidRequest for an element that is not an FDN, and then changes nothing.
         """
         keys = [_key(script.element) for script in scripts]
-        if len(self._standing.keys() | set(keys)) > MAX_SCRIPTS:
-            many = len(self._standing.keys() | set(keys))
+        if len(self._positions.keys() | set(keys)) > MAX_SCRIPTS:
+            many = len(self._positions.keys() | set(keys))
             raise InvalidRequest(f"{many} elements would have scripts, at most {MAX_SCRIPTS} can have some")
         for key, script in zip(keys, scripts, strict=True):
             if key == EVERYWHERE:
                 self._everywhere = script if script.steps else None
-                self._standing = {k: s for k, s in self._standing.items() if s.script.element != EVERYWHERE}
+                self._positions = {k: s for k, s in self._positions.items() if s.script.element != EVERYWHERE}
             elif script.steps:
-                self._standing[key] = _Standing(script)
+                self._positions[key] = _Position(script)
             else:
-                self._standing.pop(key, None)
+                self._positions.pop(key, None)
 
     def clear(self) -> None:
-        """Every element behaves from now on."""
-        self._standing.clear()
+        """Remove all scripts."""
+        self._positions.clear()
         self._everywhere = None
 
     def loaded(self) -> tuple[Script, ...]:
-        """The scripts in force, as they were loaded."""
+        """The active scripts, as they were loaded."""
         everywhere = (self._everywhere,) if self._everywhere else ()
-        own = (each.script for each in self._standing.values() if each.script.element != EVERYWHERE)
+        own = (each.script for each in self._positions.values() if each.script.element != EVERYWHERE)
         return (*everywhere, *own)
 
     def next_step(self, element: str) -> Step:
-        """What becomes of the request that reaches the element with this key now."""
-        standing = self._standing.get(element)
-        if standing is None:
+        """Consume and return the step for a request to the element with this key."""
+        position = self._positions.get(element)
+        if position is None:
             if self._everywhere is None:
                 return GOOD
-            standing = self._standing[element] = _Standing(self._everywhere)
-        return standing.next()
+            position = self._positions[element] = _Position(self._everywhere)
+        return position.next()
 
 
 def _key(element: str) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the sites of the simulated network are: their names, regions, data producers and neighbours. Pure.
+"""Layout of the simulated network: names, regions, data producers and neighbours of the sites (pure).
 
-Sites are numbered from 1. Blocks of BLOCK consecutive sites belong to one region and one EMS; the regions
-come round again when there are more blocks than regions.
+Sites are numbered from 1. Each block of BLOCK consecutive sites belongs to one region and one EMS; the
+regions repeat if there are more blocks than regions.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Final
 from msgspec import Struct
 
 CELLS: Final = (1, 2, 3)
-"""The cells of every site."""
+"""Cell numbers of every site."""
 
 BLOCK: Final = 20
-"""So many sites stand behind one EMS, which is their data producer."""
+"""Number of sites of one EMS, which is their data producer."""
 
 COUNTRY: Final = "SubNetwork=Europe"
-"""The key of the topmost object."""
+"""Key of the topmost object."""
 
 _SITE: Final = re.compile(
     r"SubNetwork=Europe/SubNetwork=[A-Za-z]+/MeContext=NR\d\dgNodeBRadio(\d{5,8})(?:/|$)"
@@ -69,7 +69,7 @@ REGIONS: Final = tuple(
 
 
 def site_name(number: int) -> str:
-    """The name that a site's MeContext and ManagedElement share."""
+    """Name of the MeContext and the ManagedElement of a site."""
     return f"NR{number % 100:02d}gNodeBRadio{number:05d}"
 
 
@@ -79,9 +79,9 @@ def region_of(number: int) -> Region:
 
 
 def data_producer_of(number: int) -> str:
-    """The EMS in front of a site, for example ``ems-ireland-1``."""
-    turn, place = divmod((number - 1) // BLOCK, len(REGIONS))
-    return f"ems-{REGIONS[place].name.lower()}-{turn + 1}"
+    """The EMS of a site, for example ``ems-ireland-1``."""
+    round_number, region = divmod((number - 1) // BLOCK, len(REGIONS))
+    return f"ems-{REGIONS[region].name.lower()}-{round_number + 1}"
 
 
 def context_key(number: int) -> str:
@@ -95,7 +95,7 @@ def element_key(number: int) -> str:
 
 
 def site_number(key: str) -> int | None:
-    """The number of the site that an object's key names; None above the sites."""
+    """Number of the site that contains the object with a key; None above the sites."""
     found = _SITE.match(key)
     return int(found[1]) if found else None
 
@@ -113,7 +113,7 @@ def sites_of(region: Region, sites: int) -> Iterator[int]:
 
 
 def data_producers(sites: int) -> dict[str, tuple[str, ...]]:
-    """The ManagedElements behind every EMS, in the order of their sites."""
+    """ManagedElements of every EMS, in the order of their sites."""
     return {
         data_producer_of(first): tuple(map(element_key, range(first, min(first + BLOCK, sites + 1))))
         for first in range(1, sites + 1, BLOCK)
@@ -121,23 +121,22 @@ def data_producers(sites: int) -> dict[str, tuple[str, ...]]:
 
 
 def neighbours(seed: int, sites: int, number: int, cell: int) -> Iterator[tuple[int, int]]:
-    """The (site, cell) pairs next to a cell: the others of its site, and one of each site beside it.
-
-    Mutual: when b is a neighbour of a, a is one of b.
+    """Yield the neighbours of a cell as (site, cell): the other cells of its site, and one of each adjacent
+    site. The relation is symmetric.
     """
     for other in CELLS:
         if other != cell:
             yield number, other
     if number > 1:
-        yield number - 1, _shifted(cell, -_turn(seed, number - 1))
+        yield number - 1, _shifted(cell, -_rotation(seed, number - 1))
     if number < sites:
-        yield number + 1, _shifted(cell, _turn(seed, number))
+        yield number + 1, _shifted(cell, _rotation(seed, number))
 
 
-def _turn(seed: int, number: int) -> int:
-    """How the cells of a site and of the next one are turned against each other."""
+def _rotation(seed: int, number: int) -> int:
+    """Rotation of the cells of the next site relative to those of a site."""
     return zlib.crc32(f"{seed}/{number}".encode()) % len(CELLS)
 
 
-def _shifted(cell: int, turn: int) -> int:
-    return (cell - 1 + turn) % len(CELLS) + 1
+def _shifted(cell: int, rotation: int) -> int:
+    return (cell - 1 + rotation) % len(CELLS) + 1

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A radio network of many sites in little memory: a store of managed objects that a seed makes.
+"""Simulated radio network of many sites in little memory: a store of objects generated from a seed.
 
 SubNetwork=Europe > SubNetwork=<region> > MeContext > ManagedElement > GNBDUFunction, GNBCUCPFunction and
-GNBCUUPFunction (3GPP TS 28.622, TS 28.541). A site is made when somebody looks at it and forgotten when it
-was not looked at for long; only what clients changed is kept.
+GNBCUUPFunction (3GPP TS 28.622, TS 28.541). A site is generated on access and kept in an LRU
+cache; only the changes of clients are stored permanently.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ran_datajobs.simulator.registration import registration
 from ran_datajobs.simulator.site import FREQUENCIES, frequency_attributes, site_objects
 
 SITES_IN_MEMORY: Final = 1_000
-"""So many sites stay made; about 60 kB each."""
+"""Maximum sites in the cache; about 60 kB each."""
 
 
 class Network:
-    """Managed objects of ``sites`` sites; the same ``sites`` and ``seed`` make the same network."""
+    """Managed objects of ``sites`` sites; the same ``sites`` and ``seed`` give the same network."""
 
     actions: Final[Actions] = ACTIONS
 
     def __init__(self, sites: int = 200, seed: int = 1, model: Model | None = None) -> None:
-        """``model`` is what the elements check changes against; None: the one of this package."""
+        """``model`` validates changes; None: the model of this package."""
         self.sites = sites
         self.seed = seed
         self.model = model or load()
@@ -42,21 +42,21 @@ class Network:
         self._born: dict[str, dict[str, None]] = {}
 
     def data_producers(self) -> Mapping[str, tuple[str, ...]]:
-        """The keys of the ManagedElements behind every EMS, which is their data producer."""
+        """Keys of the ManagedElements of every EMS, which is their data producer."""
         return layout.data_producers(self.sites)
 
     def registration(self, dmi_url: str, **plugin_fields: Any) -> dict[str, Any]:
-        """The body of ``POST /ncmpInventory/v1/ch`` that registers every ManagedElement as a CM handle."""
+        """Body of ``POST /ncmpInventory/v1/ch`` that registers every ManagedElement as a CM handle."""
         return registration(self.seed, self.sites, dmi_url, **plugin_fields)
 
     def attributes(self, key: str) -> Attributes | None:
-        """The attributes of an object, not to be changed; None when it does not exist."""
+        """Attributes of an object, read-only; None if it does not exist."""
         if key in self._changed:
             return self._changed[key]
         return self._as_made(key)
 
     def children(self, key: str) -> Iterable[str]:
-        """The keys of the objects directly below, in a stable order; added ones last."""
+        """Keys of the children, in a stable order; added ones last."""
         if not self._changed:
             return self._made_children(key)
         born = self._born.get(key, {})
@@ -68,7 +68,7 @@ class Network:
         return [*there, *born]
 
     def put(self, key: str, attributes: Attributes) -> None:
-        """Create an object, whose parent exists, or give it other attributes."""
+        """Create an object, whose parent exists, or replace its attributes."""
         if self.attributes(key) is None:
             self._born.setdefault(parent_of(key), {})[key] = None
         self._changed[key] = attributes
@@ -85,7 +85,7 @@ class Network:
             self._changed[key] = None
 
     def walk(self) -> Iterator[tuple[str, Attributes]]:
-        """Every object of the network with its attributes, in pre-order."""
+        """Yield every object of the network with its attributes, in pre-order."""
         for key, _ in walk(self, ""):
             attributes = self.attributes(key)
             if attributes is not None:
@@ -93,7 +93,7 @@ class Network:
 
     @property
     def changes(self) -> int:
-        """How many objects differ from what the seed made, or were set to what it was."""
+        """Number of objects that clients changed, including those set to their generated value."""
         return len(self._changed)
 
     def _as_made(self, key: str) -> Attributes | None:
@@ -135,7 +135,7 @@ class Network:
 
 
 class _Site:
-    """The objects of a site as the seed made them."""
+    """Generated objects of a site."""
 
     __slots__ = ("attributes", "children")
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells one consumer what changed: notifyMOIChanges of 3GPP TS 28.532, off until somebody asks for it.
+"""Notifications of changes to one consumer: notifyMOIChanges of 3GPP TS 28.532; disabled by default.
 
-A consumer is an address on this machine. It is told in the order of the changes, each of them once; what it
-does not take is not repeated, and a consumer that falls behind misses the oldest: the numbers have gaps.
+A consumer is an address on this machine. It receives each change once, in order. Failed notifications are
+not repeated; if the consumer is too slow, the oldest are dropped, which leaves gaps in the numbers.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from ran_datajobs.plugins.client import PeerHttp
 from ran_datajobs.simulator import wire
 
 WAITING: Final = 1_000
-"""So many documents of changes wait for a consumer."""
+"""Maximum notifications in the queue of a consumer."""
 
 _MAX_ADDRESS: Final = 2_000
 
 
 class Consumer(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where notifications go: ``http://127.0.0.1:PORT/…``."""
+    """Address for notifications: ``http://127.0.0.1:PORT/…``."""
 
     consumer: str
 
 
 class Notifications:
-    """The changes of a network on their way to the consumer; without one nothing is kept."""
+    """Queue of the changes of a network for the consumer; without a consumer, changes are discarded."""
 
     def __init__(self, network: Objects, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.consumer: Consumer | None = None
@@ -47,15 +47,15 @@ class Notifications:
         self._now = now
         self._waiting: deque[bytes] = deque(maxlen=WAITING)
         self._number = 0
-        self._telling: asyncio.Task[None] | None = None
+        self._sending: asyncio.Task[None] | None = None
 
     def ask_for(self, consumer: Consumer | None) -> None:
-        """From now on tell ``consumer``; None ends it. What waits for an earlier one is dropped."""
+        """Notify ``consumer`` of later changes; None: disable. Drops the queue of the previous consumer."""
         self.consumer = consumer
         self._waiting.clear()
 
     def changed(self, before: Before) -> None:
-        """Objects have changed; ``before``: what they were."""
+        """Enqueue a notification of changed objects; ``before``: their previous state."""
         if self.consumer is None:
             return
         changes = [change for key, old in before for change in self._changes(key, old)]
@@ -71,16 +71,16 @@ class Notifications:
             "moiChanges": changes,
         }
         self._waiting.append(msgspec.json.encode(notification))
-        if self._telling is None or self._telling.done():
-            self._telling = asyncio.get_running_loop().create_task(self._tell())
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.get_running_loop().create_task(self._send())
 
     def _changes(self, key: str, old: Attributes | None) -> Iterator[dict[str, Any]]:
         for change in moi_changes(key, old, self._network.attributes(key)):
             yield {"notificationId": self._number + 1, **change, "sourceIndicator": "RESOURCE_OPERATION"}
 
-    async def _tell(self) -> None:
+    async def _send(self) -> None:
         headers = {"Content-Type": wire.JSON}
-        while self._waiting and self.consumer is not None:  # some may have come while the client closed
+        while self._waiting and self.consumer is not None:  # more may have arrived while the client closed
             async with PeerHttp() as http:
                 while self._waiting and self.consumer is not None:
                     body = self._waiting.popleft()
@@ -88,7 +88,7 @@ class Notifications:
 
 
 def moi_changes(key: str, old: Attributes | None, new: Attributes | None) -> Iterator[dict[str, Any]]:
-    """MoiChange entries from one state of an object to another (None: not there)."""
+    """Yield the MoiChange entries between two states of an object (None: it does not exist)."""
     if old is None and new is not None:
         yield {"op": "add", "path": node(key), "value": wire.resource(key, new)}
     elif old is not None and new is None:
@@ -108,7 +108,7 @@ _decoder: Final = msgspec.json.Decoder(Consumer)
 
 
 def read_consumer(body: bytes) -> Consumer:
-    """The consumer that a body names. Raises InvalidRequest for an address that is not on this machine."""
+    """Decode a consumer. Raises InvalidRequest for an address that is not on this machine."""
     asked = decoded(body, _decoder)
     if len(asked.consumer) > _MAX_ADDRESS or not asked.consumer.isprintable():
         raise InvalidRequest(

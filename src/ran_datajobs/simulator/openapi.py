@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the simulated network serves, as an OpenAPI document. Pure."""
+"""OpenAPI document of the simulated network (pure)."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ _CONSUMER: Final = {
 
 
 def document() -> dict[str, Any]:
-    """The whole document."""
+    """Create the document."""
     return {
         "openapi": "3.0.3",
         "info": {

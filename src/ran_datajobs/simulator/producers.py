@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one data producer has of a network: its elements, and of what stands above them only the way down."""
+"""View of one data producer on a network: its elements, and their ancestors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ELEMENT: Final = "ManagedElement="
 
 
 def element_of(key: str) -> str:
-    """The key of the topmost ManagedElement that an object is, or lies in; empty above the elements."""
+    """Key of the topmost ManagedElement that is or contains an object; empty above the elements."""
     at = key.find(_ELEMENT)
     while at > 0 and key[at - 1] != "/":
         at = key.find(_ELEMENT, at + 1)
@@ -26,10 +26,10 @@ def element_of(key: str) -> str:
 
 
 class ProducerView:
-    """A store that holds the elements of one data producer and nothing beside them.
+    """Store with only the elements of one data producer.
 
-    The objects above them exist, since the way to an element leads through them, but are not the producer's:
-    :meth:`owns` is False for them, and a read does not select them.
+    The ancestors of the elements exist in it, but do not belong to the producer: :meth:`owns` is False for
+    them, and a read does not select them.
     """
 
     def __init__(self, network: Objects, elements: Iterable[str]) -> None:
@@ -42,27 +42,27 @@ class ProducerView:
                 self._above.setdefault(parent_of(each), {})[each] = None
 
     def owns(self, key: str) -> bool:
-        """True for the producer's elements and for all that lies in them."""
+        """Whether an object is one of the producer's elements or is contained in one."""
         if key in self._elements or (self._latest and key.startswith(self._latest)):
             return True
         for each in fdn.ancestors(key):
             if each in self._elements:
-                self._latest = f"{each}/"  # what follows is mostly in the same element
+                self._latest = f"{each}/"  # the next keys are mostly in the same element
                 return True
         return False
 
     def attributes(self, key: str) -> Attributes | None:
-        """The attributes of an object, not to be changed; None when it does not exist for the producer."""
+        """Attributes of an object, read-only; None if it does not exist for the producer."""
         return self._network.attributes(key) if key in self._above or self.owns(key) else None
 
     def children(self, key: str) -> Iterable[str]:
-        """The keys of the objects directly below, in a stable order."""
+        """Keys of the children, in a stable order."""
         if key not in self._above:
             return self._network.children(key) if self.owns(key) else ()
         return tuple(child for child in self._above[key] if self._network.attributes(child) is not None)
 
     def put(self, key: str, attributes: Attributes) -> None:
-        """Create an object of the producer, whose parent exists, or give it other attributes."""
+        """Create an object of the producer, whose parent exists, or replace its attributes."""
         self._network.put(key, attributes)
 
     def delete(self, key: str) -> None:
@@ -70,6 +70,6 @@ class ProducerView:
         self._network.delete(key)
 
     def scoped(self, base: str, wanted: Selection) -> Iterator[Scoped]:
-        """The objects from ``base`` down to the deepest level, in pre-order; only its own can be selected."""
+        """Yield the objects from ``base`` to the deepest level, in pre-order; attributes only for its own."""
         for key, level, attributes in scoped(self, base, wanted):
             yield key, level, attributes if attributes is not None and self.owns(key) else None

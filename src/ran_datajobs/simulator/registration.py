@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The inventory of the simulated network as ONAP registers it: one CM handle per ManagedElement. Pure.
+"""Inventory of the simulated network in ONAP's registration: one CM handle per ManagedElement (pure).
 
 Source: ``POST /ncmpInventory/v1/ch`` of ONAP CPS-NCMP.
 """
@@ -12,13 +12,13 @@ from typing import Any, Final
 from ran_datajobs.simulator import layout
 
 MODULE_SET_TAG: Final = "nr-nrm-rel16"
-"""The model that every element of the network has."""
+"""Module set of every element of the network."""
 
 
 def registration(seed: int, sites: int, dmi_url: str, **plugin_fields: Any) -> dict[str, Any]:
-    """The body that registers every site behind the plugin at ``dmi_url``.
+    """Body that registers every site with the plugin at ``dmi_url``.
 
-    ``plugin_fields`` stand beside it, for example ``idempotent=True``.
+    ``plugin_fields`` are added to the body, for example ``idempotent=True``.
     """
     return {
         "dmiPlugin": dmi_url,
@@ -35,10 +35,10 @@ def _handle(seed: int, number: int) -> dict[str, Any]:
         "moduleSetTag": MODULE_SET_TAG,
         "trustLevel": "COMPLETE",
         "publicCmHandleProperties": {"region": layout.region_of(number).name},
-        "cmHandleProperties": {"elementPassword": _made_up_password(seed, number)},
+        "cmHandleProperties": {"elementPassword": _fake_password(seed, number)},
     }
 
 
-def _made_up_password(seed: int, number: int) -> str:
-    """Opens nothing: it is there so that one can see that it is shown nowhere."""
+def _fake_password(seed: int, number: int) -> str:
+    """A fake secret, for tests that it is never disclosed."""
     return f"simulated-{zlib.crc32(f'password/{seed}/{number}'.encode()):08x}"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read answers as streams of bytes, in little memory however long they are (3GPP TS 32.158 A.2). Pure.
+"""Streaming encoders of read answers, in constant memory (3GPP TS 32.158 A.2; pure).
 
-Where a None stands among the objects, an empty piece stands at once in the stream.
+A None among the objects yields an empty piece at the same position of the stream.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ FlatObject = dict[str, Any]
 
 
 class ByClass:
-    """Another store, with the children of one class next to each other, as a hierarchical answer has them."""
+    """Wrapper of a store that groups children by class, as a hierarchical answer does."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
 
     def attributes(self, key: str) -> Attributes | None:
-        """The attributes of an object; None when it does not exist."""
+        """Attributes of an object; None if it does not exist."""
         return self._objects.attributes(key)
 
     def children(self, key: str) -> Iterable[str]:
-        """The keys of the objects directly below, by class in the order of the first of each."""
+        """Keys of the children, grouped by class in the order of the first child of each."""
         by_class: dict[str, list[str]] = {}
         for child in self._objects.children(key):
             by_class.setdefault(class_of(child), []).append(child)
         return [child for children in by_class.values() for child in children]
 
     def put(self, key: str, attributes: Attributes) -> None:
-        """Create or change an object of the other store."""
+        """Create or change an object of the wrapped store."""
         self._objects.put(key, attributes)
 
     def delete(self, key: str) -> None:
-        """Delete an object of the other store."""
+        """Delete an object of the wrapped store."""
         self._objects.delete(key)
 
 
 def flat(objects: Iterable[FlatObject | None]) -> Iterator[bytes]:
-    """A JSON array of the objects."""
+    """Encode the objects as a JSON array."""
 
     def pieces() -> Iterator[bytes]:
         separator = b"["
@@ -63,18 +63,18 @@ def flat(objects: Iterable[FlatObject | None]) -> Iterator[bytes]:
 
 
 def hierarchical(objects: Iterable[tuple[str, Attributes] | None], base: str) -> Iterator[bytes]:
-    """A document from the base (empty: the root) down to ``objects``.
+    """Encode a document from the base (empty: the root) down to ``objects``.
 
-    They come as (key, selected attributes) in pre-order, the children of one class next to each other.
+    ``objects``: (key, selected attributes) in pre-order, with the children of one class adjacent.
     """
     return _gathered(_hierarchical(objects, base))
 
 
 def _hierarchical(objects: Iterable[tuple[str, Attributes] | None], base: str) -> Iterator[bytes]:
     yield b"{" + _id(base) if base else b"{"
-    comma = bool(base)  # the object that is open has a member
+    comma = bool(base)  # the open object has a member
     open_keys = [base]
-    open_class = [""]  # per open object the class whose array is open in it
+    open_class = [""]  # per open object: class whose array is open in it
     for each in objects:
         if each is None:
             yield b""
@@ -116,7 +116,7 @@ def _id(key: str) -> bytes:
 
 
 def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of some size, and the empty pieces where they were."""
+    """Combine pieces into larger ones; empty pieces are passed through."""
     waiting: list[bytes] = []
     size = 0
     for piece in pieces:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated network as a ProvMnS server (3GPP TS 28.532), and where faults and notifications are set.
+"""ProvMnS server (3GPP TS 28.532) of the simulated network, with routes for faults and notifications.
 
 ``{root}/ProvMnS/v1/{URI-LDN}``: the whole network without a root, one data producer's elements below
 ``/{dataProducerId}``. The filter is this project's grammar (:mod:`ran_datajobs.nrm.filter`).
@@ -49,11 +49,11 @@ _PATHS: Final = [
 
 
 class _Gone(Exception):
-    """The connection was closed: nothing can be answered."""
+    """The connection was closed: no answer is possible."""
 
 
 class _Refused(Exception):
-    """Carries an error answer out of a handler; turned into it at the edge of the application."""
+    """Carries an error answer from a handler to the exception handler of the application."""
 
     def __init__(self, body: wire.ErrorBody) -> None:
         super().__init__(body.title)
@@ -61,7 +61,7 @@ class _Refused(Exception):
 
 
 class _Part:
-    """The whole network, or one data producer's part of it."""
+    """The whole network, or the part of one data producer."""
 
     def __init__(self, network: Objects, view: ProducerView | None) -> None:
         self.objects: Objects = view or network
@@ -74,7 +74,7 @@ class _Part:
             yield key, level, attributes if own else None
 
     def foreign(self, patches: Sequence[Patch]) -> Rejected | None:
-        """Refuses a document that would change what is not the producer's: the objects above its elements."""
+        """Refuse a document that would change objects outside the producer's elements."""
         for position, each in enumerate(patches):
             if self._view is not None and not self._view.owns(each.key):
                 return Rejected(position, faults.object_not_found(each.key))
@@ -82,7 +82,7 @@ class _Part:
 
 
 class ProvMnS:
-    """What the routes work with: a network, its elements at work and their fault scripts."""
+    """A network, its elements and their fault scripts, for the routes."""
 
     def __init__(self, network: Network, scripts: FaultScripts | None = None) -> None:
         self.scripts = FaultScripts() if scripts is None else scripts
@@ -98,7 +98,7 @@ class ProvMnS:
         }
 
     def target(self, request: _Request) -> tuple[_Part, str]:
-        """The part of the network and the key that a request's path names."""
+        """Part of the network and key that the path of a request names."""
         root, _, name = request.scope["path"].partition(wire.PROVMNS)
         producer = root.strip("/")
         part = self._producers.get(producer) if producer else self._whole
@@ -166,10 +166,10 @@ class ProvMnS:
     async def write(
         self, request: _Request, part: _Part, patches: list[Patch], document: bool, condition_on: str
     ) -> None:
-        """Do all of ``patches`` or none; ends the request when they are refused or the answer is lost.
+        """Execute all of ``patches`` or none. Raises if they are refused or the connection is dropped.
 
-        ``condition_on``: the object whose entity tag If-Match or If-None-Match names; it is looked at before
-        anything else, and again right before the changes, since an element may take its time.
+        ``condition_on``: the object whose entity tag If-Match or If-None-Match names; the condition is
+        checked first, and again directly before the changes, since an element may delay them.
         """
         check = partial(self._check_condition, request, part, condition_on)
         check()
@@ -227,7 +227,7 @@ class ProvMnS:
         return self._created(request, part, new.key)
 
     async def delete(self, request: _Request) -> Response[Any]:
-        """DELETE: a leaf only."""
+        """DELETE: delete an object without children."""
         part, key = self.target(request)
         if not key:
             raise _Refused(wire.error_body(409, "the NRM root cannot be deleted: name a managed object"))
@@ -252,7 +252,7 @@ class ProvMnS:
             )
 
     def _written(self, request: _Request, part: _Part, key: str) -> Response[Any]:
-        """204, or 200 with the object when the client prefers so."""
+        """204, or 200 with the object if the client prefers it."""
         attributes = part.objects.attributes(key) if key else None
         if attributes is None:
             return Response(None, status_code=204)
@@ -352,7 +352,7 @@ async def served_openapi() -> dict[str, Any]:
 
 
 def provmns_app(network: Network, scripts: FaultScripts | None = None) -> ASGIApp:
-    """The server as an ASGI application."""
+    """Create the server as an ASGI application."""
     provmns = ProvMnS(network, scripts)
     app = Litestar(
         [
@@ -368,7 +368,7 @@ def provmns_app(network: Network, scripts: FaultScripts | None = None) -> ASGIAp
     )  # fmt: skip
 
     async def routed(scope: Scope, receive: Receive, send: Send) -> None:
-        # A %2F within an id is no separator: the path is routed as it was sent.
+        # A %2F within an id is not a separator: the undecoded path is routed.
         if "raw_path" in scope:
             scope["path"] = scope["raw_path"].decode("latin-1")
         await app(scope, receive, send)
@@ -377,9 +377,9 @@ def provmns_app(network: Network, scripts: FaultScripts | None = None) -> ASGIAp
 
 
 async def serve(host: str, port: int, network: Network, ready: Callable[[str], None]) -> None:
-    """Serve ``network`` until cancelled; ``ready`` is called once with the address, when it answers.
+    """Serve ``network`` until cancelled; calls ``ready`` once with the address, when it accepts requests.
 
-    Raises WrongUse when the port is taken.
+    Raises UsageError when the port is in use.
     """
     async with serving(provmns_app(network), host, port) as address:
         ready(address)

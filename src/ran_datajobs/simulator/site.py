@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The managed objects of one site of the simulated network, as its seed makes them. Pure.
+"""Managed objects of one site of the simulated network, generated from its seed (pure).
 
 Classes, attribute names and ranges are those of 3GPP TS 28.541; a site is a gNB with three cells.
 """
@@ -16,10 +16,10 @@ from ran_datajobs.simulator import layout
 from ran_datajobs.simulator.layout import CELLS, COUNTRY
 
 SEED_EXAMPLE_SITE: Final = 3
-"""The site with a second GNBCUCPFunction, which the examples of ONAP's data-job page name."""
+"""Number of the site with a second GNBCUCPFunction, as in the examples of ONAP's data-job page."""
 
 LOCKED_CELL: Final = (1, 3)
-"""A (site, cell) that is always LOCKED, so that a read of locked cells finds one."""
+"""(site, cell) that is always LOCKED, so that a read of locked cells returns one."""
 
 _GNB_ID_LENGTH: Final = 22
 _CELL_BITS: Final = 36 - _GNB_ID_LENGTH
@@ -32,13 +32,13 @@ _NO_OFFSETS: Final = {"rsrpOffsetSsb": 0, "rsrqOffsetSsb": 0, "sinrOffsetSsb": 0
 _VENDORS: Final = ("Company XY", "Company Z")
 
 FREQUENCIES: Final = tuple(f"{COUNTRY}/NRFrequency={index}" for index in (1, 2))
-"""The carriers of the network, which cells refer to."""
+"""Keys of the carriers of the network, to which cells refer."""
 
 Objects = Iterator[tuple[str, Attributes]]
 
 
 def frequency_attributes(index: int) -> Attributes:
-    """The attributes of the carrier FREQUENCIES[index]."""
+    """Attributes of the carrier FREQUENCIES[index]."""
     return {
         "userLabel": f"n78 carrier {index + 1}",
         "absoluteFrequencySSB": _SSB_ARFCNS[index],
@@ -48,17 +48,17 @@ def frequency_attributes(index: int) -> Attributes:
 
 
 def site_objects(seed: int, sites: int, number: int) -> Objects:
-    """Every object of a site with its attributes, in pre-order; the same for the same arguments."""
-    chance = random.Random(f"{seed}/{number}")  # noqa: S311 - a network to try things on, not a secret
+    """Yield every object of a site with its attributes, in pre-order; deterministic."""
+    rng = random.Random(f"{seed}/{number}")  # noqa: S311 - simulation data, not a secret
     element = layout.element_key(number)
     name = layout.site_name(number)
-    frequency = chance.randrange(2)
-    bandwidth = chance.choice(_BANDWIDTHS)
-    pci = chance.randrange(_PCIS // 3) * 3
+    frequency = rng.randrange(2)
+    bandwidth = rng.choice(_BANDWIDTHS)
+    pci = rng.randrange(_PCIS // 3) * 3
     yield layout.context_key(number), {"dnPrefix": ""}
-    yield element, _element_attributes(number, name, chance)
-    yield from _du(number, f"{element}/GNBDUFunction=1", chance, frequency, bandwidth, pci)
-    yield from _cu_cp(seed, sites, number, f"{element}/GNBCUCPFunction=1", chance, frequency)
+    yield element, _element_attributes(number, name, rng)
+    yield from _du(number, f"{element}/GNBDUFunction=1", rng, frequency, bandwidth, pci)
+    yield from _cu_cp(seed, sites, number, f"{element}/GNBCUCPFunction=1", rng, frequency)
     if number == SEED_EXAMPLE_SITE:
         second = f"{element}/GNBCUCPFunction=2"
         yield (
@@ -78,15 +78,15 @@ def site_objects(seed: int, sites: int, number: int) -> Objects:
     )
 
 
-def _element_attributes(number: int, name: str, chance: random.Random) -> Attributes:
+def _element_attributes(number: int, name: str, rng: random.Random) -> Attributes:
     return {
         "userLabel": name,
         "locationName": f"{layout.region_of(number).name} {number}",
-        "vendorName": chance.choice(_VENDORS),
-        "swVersion": f"26.{chance.randrange(1, 5)}.{chance.randrange(10)}",
+        "vendorName": rng.choice(_VENDORS),
+        "swVersion": f"26.{rng.randrange(1, 5)}.{rng.randrange(10)}",
         "managedElementTypeList": ["GNB"],
         "managedBy": [distinguished_name(f"{COUNTRY}/ManagementNode={layout.data_producer_of(number)}")],
-        "priorityLabel": chance.randrange(1, 10),
+        "priorityLabel": rng.randrange(1, 10),
     }
 
 
@@ -99,7 +99,7 @@ def _plmn_info(number: int) -> list[dict[str, Any]]:
     return [{"plmnId": _plmn_id(number), "snssai": {"sst": 1, "sd": "000001"}}]
 
 
-def _du(number: int, du: str, chance: random.Random, frequency: int, bandwidth: int, pci: int) -> Objects:
+def _du(number: int, du: str, rng: random.Random, frequency: int, bandwidth: int, pci: int) -> Objects:
     name = layout.site_name(number)
     yield (
         du,
@@ -112,14 +112,14 @@ def _du(number: int, du: str, chance: random.Random, frequency: int, bandwidth: 
         },
     )
     for cell in CELLS:
-        yield f"{du}/NRCellDU={cell}", _cell_attributes(number, cell, du, chance, frequency, bandwidth, pci)
+        yield f"{du}/NRCellDU={cell}", _cell_attributes(number, cell, du, rng, frequency, bandwidth, pci)
     for cell in CELLS:
         yield (
             f"{du}/NRSectorCarrier={cell}",
             {
                 "userLabel": f"{name} sector {cell}",
                 "txDirection": "DL_AND_UL",
-                "configuredMaxTxPower": chance.choice((20_000, 40_000, 80_000)),
+                "configuredMaxTxPower": rng.choice((20_000, 40_000, 80_000)),
                 "arfcnDL": _ARFCNS[frequency],
                 "arfcnUL": _ARFCNS[frequency],
                 "bSChannelBwDL": bandwidth,
@@ -142,10 +142,10 @@ def _du(number: int, du: str, chance: random.Random, frequency: int, bandwidth: 
 
 
 def _cell_attributes(
-    number: int, cell: int, du: str, chance: random.Random, frequency: int, bandwidth: int, pci: int
+    number: int, cell: int, du: str, rng: random.Random, frequency: int, bandwidth: int, pci: int
 ) -> Attributes:
-    locked = chance.randrange(8) == 0 or (number, cell) == LOCKED_CELL
-    enabled = chance.randrange(50) > 0
+    locked = rng.randrange(8) == 0 or (number, cell) == LOCKED_CELL
+    enabled = rng.randrange(50) > 0
     here = distinguished_name(du)
     return {
         "userLabel": f"{layout.site_name(number)} cell {cell}",
@@ -162,9 +162,9 @@ def _cell_attributes(
         "bSChannelBwUL": bandwidth,
         "ssbFrequency": _SSB_ARFCNS[frequency],
         "ssbSubCarrierSpacing": 30,
-        "ssbPeriodicity": chance.choice((10, 20, 40)),
-        "ssbOffset": chance.randrange(5),
-        "ssbDuration": chance.randrange(1, 6),
+        "ssbPeriodicity": rng.choice((10, 20, 40)),
+        "ssbOffset": rng.randrange(5),
+        "ssbDuration": rng.randrange(1, 6),
         "nRSectorCarrierRef": [f"{here},NRSectorCarrier={cell}"],
         "bWPRef": [f"{here},BWP={cell}-DL", f"{here},BWP={cell}-UL"],
     }
@@ -181,7 +181,7 @@ def _cu_cp_attributes(number: int) -> Attributes:
     }
 
 
-def _cu_cp(seed: int, sites: int, number: int, cu_cp: str, chance: random.Random, frequency: int) -> Objects:
+def _cu_cp(seed: int, sites: int, number: int, cu_cp: str, rng: random.Random, frequency: int) -> Objects:
     yield cu_cp, _cu_cp_attributes(number)
     for cell in CELLS:
         key = f"{cu_cp}/NRCellCU={cell}"
@@ -194,16 +194,16 @@ def _cu_cp(seed: int, sites: int, number: int, cu_cp: str, chance: random.Random
                 "nRFrequencyRef": distinguished_name(FREQUENCIES[frequency]),
             },
         )
-        yield from _relations(key, layout.neighbours(seed, sites, number, cell), chance)
-        yield f"{key}/NRFreqRelation=1", _freq_relation_attributes(chance, frequency)
+        yield from _relations(key, layout.neighbours(seed, sites, number, cell), rng)
+        yield f"{key}/NRFreqRelation=1", _freq_relation_attributes(rng, frequency)
     if number == SEED_EXAMPLE_SITE:
         yield f"{cu_cp}/EUtraNetwork=1", {"userLabel": f"{layout.site_name(number)} E-UTRA"}
 
 
-def _relations(cell_key: str, neighbours: Iterator[tuple[int, int]], chance: random.Random) -> Objects:
+def _relations(cell_key: str, neighbours: Iterator[tuple[int, int]], rng: random.Random) -> Objects:
     frequency_relation = f"{distinguished_name(cell_key)},NRFreqRelation=1"
     for index, (site, cell) in enumerate(neighbours, 1):
-        offset = chance.randrange(-3, 4)
+        offset = rng.randrange(-3, 4)
         neighbour = f"{layout.element_key(site)}/GNBCUCPFunction=1/NRCellCU={cell}"
         yield (
             f"{cell_key}/NRCellRelation={index}",
@@ -213,24 +213,24 @@ def _relations(cell_key: str, neighbours: Iterator[tuple[int, int]], chance: ran
                 "adjacentNRCellRef": distinguished_name(neighbour),
                 "nRFreqRelationRef": frequency_relation,
                 "isRemoveAllowed": True,
-                "isHOAllowed": chance.randrange(20) > 0,
+                "isHOAllowed": rng.randrange(20) > 0,
                 "isESCoveredBy": "NO",
             },
         )
 
 
-def _freq_relation_attributes(chance: random.Random, frequency: int) -> Attributes:
+def _freq_relation_attributes(rng: random.Random, frequency: int) -> Attributes:
     return {
         "offsetMO": _NO_OFFSETS,
-        "cellReselectionPriority": chance.randrange(8),
+        "cellReselectionPriority": rng.randrange(8),
         "pMax": 23,
         "qOffsetFreq": 0,
         "qQualMin": -20,
-        "qRxLevMin": chance.randrange(-130, -110, 2),
-        "threshXHighP": chance.randrange(0, 32, 2),
-        "threshXLowP": chance.randrange(0, 32, 2),
-        "threshXHighQ": chance.randrange(0, 32),
-        "threshXLowQ": chance.randrange(0, 32),
+        "qRxLevMin": rng.randrange(-130, -110, 2),
+        "threshXHighP": rng.randrange(0, 32, 2),
+        "threshXLowP": rng.randrange(0, 32, 2),
+        "threshXHighQ": rng.randrange(0, 32),
+        "threshXLowQ": rng.randrange(0, 32),
         "tReselectionNR": 2,
         "tReselectionNRSfHigh": 100,
         "tReselectionNRSfMedium": 100,

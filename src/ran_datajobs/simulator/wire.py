@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes over the wire of a ProvMnS server: paths, media types, queries, documents, errors. Pure.
+"""Wire format of a ProvMnS server: paths, media types, queries, documents, errors (pure).
 
 Sources: 3GPP TS 28.532 (OpenAPI), TS 32.158 (REST solution sets), TS 28.623 (error bodies). Media types and
-query spellings of every generation are read; the first of each is written.
+query spellings of every generation are accepted; the first of each is sent.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 FORM: Final = "application/x-www-form-urlencoded"
 
 MAX_BODY: Final = 64 * 1024 * 1024
-"""Longest body, in bytes."""
+"""Maximum size of a body in bytes."""
 
 MAX_OPERATIONS: Final = 10_000
-"""Most operations of a patch document."""
+"""Maximum operations of a patch document."""
 
 MAX_QUERY: Final = 64 * 1024
-"""Longest query, in characters."""
+"""Maximum length of a query in characters."""
 
 _OFFERED: Final = (JSON, HIERARCHICAL, FLAT)
-"""Media types of read answers, the first is taken where any will do."""
+"""Media types of read answers; the first is the default."""
 
 _QUALITY: Final = re.compile(r"q\s*=\s*([01](?:\.[0-9]{0,3})?)")
 _ANY: Final = ("*/*", "application/*")
@@ -58,7 +58,7 @@ _ANY: Final = ("*/*", "application/*")
 class ErrorBody(Struct, frozen=True, omit_defaults=True, rename="camel"):
     """ErrorResponseDefault, -Get or -Patch of TS 28.623 (19.1); ``errors`` are TS 28.572 ErrorDetails.
 
-    ``bad_op`` points at the operation of a patch document to blame.
+    ``bad_op`` points to the faulty operation of a patch document.
     """
 
     status: str
@@ -81,7 +81,7 @@ _TYPES: Final = {
 
 
 def error_body(status: int, title: str, **more: Any) -> ErrorBody:
-    """An error answer; its type follows from the status, as in ONAP's implementation."""
+    """Create an error answer; the status determines its type, as in ONAP's implementation."""
     return ErrorBody(str(status), _TYPES.get(status, "APPLICATION_LAYER_ERROR"), title=title, **more)
 
 
@@ -94,7 +94,7 @@ _STATUS_OF: Final = {
 
 
 def refusal(error: ErrorDetail, position: int | None = None) -> ErrorBody:
-    """The answer to what an object refused; ``position``: of the operation in its document."""
+    """Create the answer for a refusal of an object; ``position``: of the operation in its document."""
     status = 400 if error.type == "OTHER" else _STATUS_OF.get(error.reason, 422)
     title = f"{error.title}: {error.detail}" if error.detail else error.title
     attribute = "#" in error.bad_data_node
@@ -111,7 +111,7 @@ def refusal(error: ErrorDetail, position: int | None = None) -> ErrorBody:
 
 
 def resource(key: str, attributes: Attributes) -> dict[str, Any]:
-    """One object, as answers show it."""
+    """An object in the form of answers."""
     return {
         "id": id_of(key),
         "objectClass": class_of(key),
@@ -126,21 +126,21 @@ def etag(key: str, attributes: Attributes) -> str:
 
 
 def tag_matches(condition: str, tag: str | None) -> bool:
-    """Whether If-Match or If-None-Match names the tag (None: there is no such object)."""
+    """Whether If-Match or If-None-Match names the tag (None: the object does not exist)."""
     if tag is None:
         return False
     return condition.strip() == "*" or tag in (each.strip() for each in condition.split(","))
 
 
 def location(root: str, key: str) -> str:
-    """The address of an object below ``root``: plain ASCII, whatever its id is made of."""
+    """Address of an object below ``root``, percent-encoded to ASCII."""
     return root + PROVMNS + quote(fdn.render(fdn.parse(f"/{key}")), safe="!$&'()+,;=:@/%")
 
 
 def media_type_for(accept: str) -> str | None:
-    """The media type of a read answer; None when none is acceptable (406).
+    """Media type of a read answer; None if none is acceptable (406).
 
-    The best by its quality, then the first; what has a quality of 0 is never taken (RFC 9110 §12.5.1).
+    The one with the highest quality, then the first; a quality of 0 excludes it (RFC 9110 §12.5.1).
     """
     ranges = [_media_range(each) for each in accept.lower().split(",") if each.strip()]
     if not ranges:
@@ -159,7 +159,7 @@ def media_type_for(accept: str) -> str | None:
 
 
 def _media_range(text: str) -> tuple[str, float]:
-    """A media range and its quality; 1 where none can be read."""
+    """Parse a media range and its quality; 1 if that is missing or invalid."""
     name, *parameters = (each.strip() for each in text.split(";"))
     for each in parameters:
         if found := _QUALITY.fullmatch(each):
@@ -171,7 +171,7 @@ def _media_range(text: str) -> tuple[str, float]:
 
 
 class BadQuery(Struct, frozen=True):
-    """A query that cannot be read, and the parameter to blame."""
+    """An invalid query, and the faulty parameter."""
 
     parameter: str
     detail: str
@@ -186,7 +186,7 @@ _scope_decoder: Final = msgspec.json.Decoder(_WireScope)
 
 
 def read_query(query: str, base: str) -> Selection | BadQuery:
-    """What a read asks for: scope exploded or as JSON (TS 28.532 from 19.2), filter, attributes, fields."""
+    """Parse the query of a read: scope (exploded, or JSON from 19.2 on), filter, attributes and fields."""
     if len(query) > MAX_QUERY:
         return BadQuery("", f"a query has at most {MAX_QUERY} characters")
     try:
@@ -249,7 +249,7 @@ def _no_scope(error: Exception, text: str) -> str:
 
 
 def _listed(values: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Comma-separated names; an empty value is an empty list."""
+    """Split comma-separated names; an empty value is an empty list."""
     if values is None:
         return None
     return tuple(name for value in values for part in value.split(",") if (name := part.strip()))
@@ -269,7 +269,7 @@ _items: Final = msgspec.json.Decoder(list[_Item])
 
 
 class BadOp(Struct, frozen=True):
-    """The operation of a document to blame, and the answer's status."""
+    """The faulty operation of a document, and the status of the answer."""
 
     position: int
     detail: str
@@ -277,7 +277,7 @@ class BadOp(Struct, frozen=True):
 
 
 def read_document(kind: str, body: bytes, target: str) -> list[Patch] | BadOp | ErrorBody:
-    """The operations of a patch document of media type ``kind`` for the object ``target``."""
+    """Decode the operations of a patch document of media type ``kind`` for the object ``target``."""
     if kind == MERGE_PATCH:
         read = read_patch(Op.MERGE, f"/{target}", Raw(body))
         return refusal(read) if isinstance(read, ErrorDetail) else [read]
@@ -317,7 +317,7 @@ _PLAIN_OPS: Final = {"add": Op.ADD, "remove": Op.REMOVE, "replace": Op.REPLACE, 
 
 
 def _attribute_patch(position: int, item: _Item, target: str) -> Patch | BadOp | ErrorDetail:
-    """RFC 6902: pointers into the target resource, of which only the attributes can change."""
+    """Convert an RFC 6902 operation: pointers into the target resource, restricted to the attributes."""
     pointer = _below_attributes(item.path)
     if pointer is None:
         return BadOp(
@@ -342,7 +342,7 @@ def _below_attributes(path: str) -> tuple[str, ...] | None:
 
 
 def read_key(path: str) -> str:
-    """The key of the object that the URI's part after the base names; empty for the root.
+    """Key of the object named by the part of a URI after the base; empty for the root.
 
     Raises InvalidFdn.
     """

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store: everything durable, in PostgreSQL. SQL stands in ``sql/*.sql`` and ``migrations/*.sql`` only."""
+"""The store: all durable data, in PostgreSQL. SQL is in ``sql/*.sql`` and ``migrations/*.sql`` only."""

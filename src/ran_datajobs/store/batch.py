@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls that gather while one is under way: many small writes become one transaction, without waiting."""
+"""Group commit: calls that arrive while a transaction runs are combined into the next one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ Answer = TypeVar("Answer")
 
 
 GATHER_FOR: Final = 0.003
-"""Seconds in which calls gather after a run that had several: then there are more to come, and a transaction
-for many costs little more than one for a few."""
+"""Delay in seconds before the next run, when a run of several calls leaves others waiting: a transaction of
+many calls costs little more than one of a few."""
 
 
 class Batched(Generic[Call, Answer]):
-    """Runs ``flush`` over everything that was asked since the last run; one run at a time.
+    """Runs ``flush`` over the calls that arrived since the last run; one run at a time.
 
-    A lone call is flushed at once. An error of ``flush`` is every caller's error. ``flush`` answers in order.
+    A lone call is flushed at once. An error of ``flush`` is raised to every caller. ``flush`` returns the
+    answers in the order of the calls.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class Batched(Generic[Call, Answer]):
         self._runner: asyncio.Task[None] | None = None
 
     async def __call__(self, call: Call) -> Answer:
-        """The answer to ``call``, out of the next run."""
+        """Queue ``call`` for the next run; return its answer."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((call, answer))
         if self._runner is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Topics as rows: what the embedded bus keeps in the store, in the caller's transaction."""
+"""Topics of the embedded bus as rows, read and written in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ran_datajobs.store.queries import named_queries
 _SQL = named_queries("bus")
 
 BUS_CHANNEL: Final = "datajobs_bus"
-"""Notified with the name of a topic that has new messages."""
+"""Notification channel; the payload is the name of a topic that has new messages."""
 
 
 class NewMessage(Struct, frozen=True):
@@ -28,7 +28,7 @@ class NewMessage(Struct, frozen=True):
 
 
 class StoredMessage(Struct, frozen=True):
-    """A message as it stands in its topic."""
+    """A message as stored in its topic."""
 
     offset: int
     key: str
@@ -37,14 +37,14 @@ class StoredMessage(Struct, frozen=True):
 
 
 async def topics(connection: Connection) -> list[str]:
-    """Every topic, by name."""
+    """The names of all topics, sorted."""
     return [row["topic"] for row in await connection.fetch(_SQL["topics"])]
 
 
 async def append(connection: Connection, topic: str, messages: Sequence[NewMessage]) -> int:
-    """Append ``messages`` in order and wake the receivers at the commit; the offset of the first one.
+    """Append ``messages`` in order and notify the receivers at the commit. Returns the first offset.
 
-    Holds the topic until the commit: whoever appends to several topics takes them in order of name.
+    Locks the topic until the commit: a caller that appends to several topics does so in order of name.
     """
     first: int | None = await connection.fetchval(_SQL["take_offsets"], topic, len(messages))
     if first is None:
@@ -66,7 +66,7 @@ async def append(connection: Connection, topic: str, messages: Sequence[NewMessa
 async def messages_from(
     connection: Connection, topic: str, offset: int, *, limit: int, max_bytes: int, client: str | None = None
 ) -> list[StoredMessage]:
-    """Messages from ``offset`` on: at most ``limit`` and about ``max_bytes``, but one if there is one.
+    """Messages from ``offset`` on: at most ``limit`` and about ``max_bytes``, at least one if any exist.
 
     With ``client``, only those of that client's jobs.
     """
@@ -80,33 +80,33 @@ async def messages_from(
 
 
 async def position_of(connection: Connection, consumer: str, topic: str) -> int:
-    """The offset at which ``consumer`` goes on; 0 at first."""
+    """The next offset of ``consumer``; 0 at first."""
     return int(await connection.fetchval(_SQL["position_of"], consumer, topic) or 0)
 
 
 async def set_position(connection: Connection, consumer: str, topic: str, next_offset: int) -> None:
-    """Let ``consumer`` go on at ``next_offset``; it never goes back."""
+    """Set the next offset of ``consumer``; it never decreases."""
     await connection.execute(_SQL["set_position"], consumer, topic, next_offset)
 
 
 async def claim_receiving(connection: Connection, consumer: str, topic: str) -> bool:
-    """True when this connection is, until it closes, the only one that receives for ``consumer``."""
+    """Take the lock to receive for ``consumer`` until the connection closes; False when another has it."""
     return bool(await connection.fetchval(_SQL["claim_receiving"], consumer, topic))
 
 
 async def fence_shard(connection: Connection, shard: int) -> tuple[int, int]:
-    """A new epoch for ``shard``, which ends the earlier ones, and its position."""
+    """Begin a new epoch of ``shard``, which fences earlier ones. Returns the epoch and the position."""
     row = await connection.fetchrow(_SQL["fence_shard"], shard)
     assert row is not None  # noqa: S101 - "returning" of an upsert gives a row
     return row["epoch"], row["position"]
 
 
 async def lock_shard(connection: Connection, shard: int) -> tuple[int, int] | None:
-    """Epoch and position of ``shard``, held until the commit; ``None`` before the first fence."""
+    """Lock ``shard`` until the commit. Returns epoch and position; ``None`` before the first fence."""
     row = await connection.fetchrow(_SQL["lock_shard"], shard)
     return None if row is None else (row["epoch"], row["position"])
 
 
 async def move_shard(connection: Connection, shard: int, position: int) -> None:
-    """Set the position of a shard that this transaction holds."""
+    """Set the position of a shard that this transaction has locked."""
     await connection.execute(_SQL["move_shard"], shard, position)

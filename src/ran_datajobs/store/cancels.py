@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DELETE of a whole job at one plugin that can take it: a row that is due and leased like a sub-job."""
+"""The DELETE of a whole job at one plugin that supports it: a row that is due and leased like a sub-job."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ran_datajobs.store.sub_jobs import LEASE_SECONDS
 _SQL = named_queries("cancels")
 
 AT_ONCE: Final = 64
-"""Maximum number of these rows that one claim leases."""
+"""Maximum number of rows that one claim leases."""
 
 
 class LeasedCancel(Struct, frozen=True):
-    """A job of which the plugin is to be told that it is cancelled. Durations are seconds by the database's
-    clock; ``give_up`` is ``None`` where the plugin registered none."""
+    """A cancelled job whose DELETE is to be sent to a plugin. Durations are seconds by the database's clock;
+    ``give_up`` is ``None`` if the plugin registered none."""
 
     job_id: UUID
     lease: UUID
@@ -35,13 +35,13 @@ class LeasedCancel(Struct, frozen=True):
 
 
 async def claim(connection: Connection, token: UUID, worker_id: UUID) -> list[LeasedCancel]:
-    """Lease under ``token`` what is due, at most :data:`AT_ONCE`."""
+    """Lease the due rows under ``token``, at most :data:`AT_ONCE`."""
     rows = await connection.fetch(_SQL["claim_bulk_cancels"], token, worker_id, LEASE_SECONDS, AT_ONCE)
     return [LeasedCancel(**dict(row.items())) for row in rows]
 
 
 async def renew(connection: Connection, leased: Sequence[LeasedCancel]) -> None:
-    """Renew the leases. What another transaction has locked now is passed over."""
+    """Renew the leases. Rows that another transaction has locked are skipped."""
     await connection.execute(
         _SQL["renew_bulk_cancels"],
         [each.job_id for each in leased],
@@ -59,10 +59,10 @@ async def postpone(connection: Connection, leased: LeasedCancel, delay: float, *
 
 
 async def end(connection: Connection, leased: LeasedCancel, *, refused: bool) -> None:
-    """Record the plugin's answer; nothing changes where the lease is another worker's by now.
+    """Record the plugin's answer. Changes nothing when the row no longer has this lease.
 
-    ``refused``: the open sub-jobs of the job at this plugin are due for a DELETE each. Else they are due for
-    a poll: the plugin ends them.
+    ``refused``: the open sub-jobs of the job at this plugin become due for a DELETE each. Otherwise they
+    become due for a poll: the plugin ends them.
     """
     await planning.lock_job(connection, leased.job_id)  # a create's answer is recorded before this or after
     if not await connection.fetchval(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
 else:
-    Connection = asyncpg.Connection  # a name to import; what may follow it in brackets only types know
+    Connection = asyncpg.Connection  # importable at runtime; its type parameters are for the type checker
 
 _SQL = named_queries("database")
 
@@ -34,16 +34,16 @@ _DEADLOCK_TRIES = 4
 _MIGRATION_TRIES = 20
 _MIGRATION_PAUSE = 0.5
 MIGRATION_WITHIN: Final = 3600.0
-"""Seconds in which a migration must be done."""
+"""Timeout of a migration in seconds."""
 
 _RETIRED_TABLES_UNTIL = 2
 _WORKER_TABLE_UNTIL = 8
 
 OLD_WORKERS_LEAVE_WITHIN: Final = 30.0
-"""Seconds that a migration waits for living workers of the schema that it replaces."""
+"""Timeout in seconds of a migration that waits for workers of the older schema to end."""
 
 IDLE_IN_TRANSACTION: Final = 5.0
-"""Seconds that a transaction may wait for its client before the database ends it, and frees its locks."""
+"""Timeout in seconds of a transaction that is idle; the database then ends it and releases its locks."""
 
 _SESSION: Final = {
     "timezone": "UTC",
@@ -53,22 +53,22 @@ _SESSION: Final = {
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
-"""What a session is told at its start: one that is frozen or cut off while it holds a row holds up nobody.
+"""Settings of every session: a frozen or disconnected client cannot hold row locks for long.
 
-It is told by SET: a pooler refuses to connect with these, and lets them through as statements."""
+They are sent as SET statements: a pooler rejects them as startup parameters."""
 
 _SHARING_ROUNDS = 5
 CONNECT_WITHIN: Final = 15.0
-"""Seconds in which the database must take a session, and answer for the first time in it."""
+"""Timeout in seconds of a connect, and of the first statements of its session."""
 
 STATEMENT_WITHIN: Final = 60.0
-"""Seconds in which a statement must be answered."""
+"""Timeout of a statement in seconds."""
 
 POOL_WITHIN: Final = 10.0
-"""Seconds in which one of the sessions of a process must be free."""
+"""Timeout in seconds of the wait for a free connection of the pool."""
 
 READY_WITHIN: Final = 5.0
-"""Seconds in which the database must answer the question whether it is there."""
+"""Timeout of the readiness query in seconds."""
 
 _SESSIONS_NEEDED = (
     "DATAJOBS_DATABASE_URL leads to a connection pooler that gives each transaction another session, and "
@@ -80,7 +80,7 @@ _UNAVAILABLE_ERRORS = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the driver's own words for a session that was cut between two calls
+    asyncpg.InternalClientError,  # the session was cut between two calls
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
@@ -99,7 +99,7 @@ def _session(name: str) -> str:
 
 @contextlib.contextmanager
 def store_errors() -> Iterator[None]:
-    """Turn the driver's "away" errors into :class:`StoreUnavailable`."""
+    """Turn the driver's connection errors into :class:`StoreUnavailable`."""
     try:
         yield
     except _UNAVAILABLE_ERRORS as error:
@@ -116,13 +116,13 @@ _UNUSABLE = (
 
 @contextlib.contextmanager
 def _address_errors() -> Iterator[None]:
-    """Turn what only another address can cure into :class:`UsageError`; the address itself stays unsaid."""
+    """Turn errors of a wrong address into :class:`UsageError`, whose text does not contain the address."""
     try:
         yield
     except _UNUSABLE as error:
         raise UsageError(f"DATAJOBS_DATABASE_URL cannot be used: {error}") from error
     except PermissionError as error:
-        if error.filename is None:  # the network's word
+        if error.filename is None:  # raised by the network, not for a file
             raise
         raise UsageError(f"DATAJOBS_DATABASE_URL cannot be used: {error}") from error
 
@@ -136,9 +136,9 @@ def _from_jsonb(data: bytes) -> Any:
 
 
 async def check_sessions(url: str) -> None:
-    """Raise WrongUse when ``url`` leads to a pooler that shares sessions among its clients.
+    """Raise UsageError when ``url`` leads to a pooler that shares sessions among its clients.
 
-    Raises StoreUnavailable when the database is away, WrongUse when the address is wrong.
+    Raises StoreUnavailable when the database is unavailable, UsageError when the address is wrong.
     """
     with store_errors(), _address_errors():
         async with asyncio.timeout(CONNECT_WITHIN), _connected(url) as one, _connected(url) as other:
@@ -164,10 +164,10 @@ async def _connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Recor
 async def _share_sessions(
     one: asyncpg.Connection[asyncpg.Record], other: asyncpg.Connection[asyncpg.Record]
 ) -> bool:
-    """Whether one client loses its mark, or another one finds it.
+    """True when one client's mark is lost, or visible to the other client.
 
-    While the other one is in a transaction it keeps the session that it found, so that the first one cannot
-    get the same again by chance. Statements without parameters: prepared ones break at some poolers.
+    The other client's open transaction keeps its session, so that the first client cannot get the same
+    session again by chance. The statements have no parameters: prepared ones fail at some poolers.
     """
     for _ in range(_SHARING_ROUNDS):
         mark = secrets.token_hex(8)
@@ -187,7 +187,7 @@ async def _has(connection: asyncpg.Connection[asyncpg.Record], mark: str) -> boo
 
 
 async def close_pool(pool: asyncpg.Pool[asyncpg.Record]) -> None:
-    """Close every connection of ``pool``; what is still in use is cut after 2 s."""
+    """Close every connection of ``pool``; those still in use are terminated after 2 s."""
     try:
         async with asyncio.timeout(2):
             await pool.close()
@@ -198,11 +198,11 @@ async def close_pool(pool: asyncpg.Pool[asyncpg.Record]) -> None:
 class Database:
     """A pool of connections to the store.
 
-    ``jsonb`` columns are Python values both ways; a ``str`` given for one is taken as JSON text.
+    ``jsonb`` columns are read and written as Python values; a ``str`` is written as JSON text.
     """
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], url: str, name: str, unchanged: set[int]) -> None:
-        """``unchanged``: processes of sessions that need no reset when they come back to the pool."""
+        """``unchanged``: server PIDs of sessions that need no reset when they are released to the pool."""
         self.pool = pool
         self._url = url
         self._name = name
@@ -210,9 +210,9 @@ class Database:
 
     @classmethod
     async def open(cls, url: str, *, size: int = 8, worker_id: UUID | None = None) -> Database:
-        """Connect. Raises StoreUnavailable when the database is away, WrongUse when the address is wrong.
+        """Connect. Raises StoreUnavailable when the database is unavailable, UsageError for a wrong ``url``.
 
-        The sessions bear the name of the worker, if it is one: see :meth:`end_sessions_of_silent_workers`.
+        The sessions' application name contains ``worker_id``: see :meth:`end_sessions_of_silent_workers`.
         """
         name = _SESSION_NAME + (str(worker_id) if worker_id else "api")
         unchanged: set[int] = set()
@@ -244,19 +244,19 @@ class Database:
         return cls(pool, url, name, unchanged)
 
     async def close(self) -> None:
-        """Close every connection; calls still running are cut after 2 s."""
+        """Close every connection; running calls are cut off after 2 s."""
         await close_pool(self.pool)
 
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator[Connection]:
-        """One connection; what its session takes, an advisory lock, is given back at the end."""
+        """One connection; the advisory locks of its session are released at the end."""
         with store_errors():
             async with self.pool.acquire(timeout=POOL_WITHIN) as connection:
                 yield connection
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """One connection outside any transaction; nothing of its session may be changed."""
+        """One connection outside any transaction; the caller must not change session state."""
         async with self.session() as connection:
             yield connection
             self._unchanged.add(connection.get_server_pid())  # saves a round trip
@@ -265,8 +265,8 @@ class Database:
     async def transaction(self, *, idle: float | None = None) -> AsyncIterator[Connection]:
         """One connection in one transaction: committed at the end, rolled back by an exception.
 
-        The database ends it when it waits for us between two statements for more than ``idle`` seconds
-        (default: :data:`IDLE_IN_TRANSACTION`). One that computes for longer holds no row that others need.
+        The database ends it when it is idle between two statements for more than ``idle`` seconds (default:
+        :data:`IDLE_IN_TRANSACTION`). A transaction that needs longer locks no row that others need.
         """
         async with self.connection() as connection, connection.transaction():
             if idle is not None:
@@ -274,7 +274,7 @@ class Database:
             yield connection
 
     async def run_transaction(self, write: Callable[[Connection], Awaitable[Answer]]) -> Answer:
-        """``write`` in a transaction; again when PostgreSQL ended it to resolve a deadlock."""
+        """Run ``write`` in a transaction; repeat it when PostgreSQL aborted it to resolve a deadlock."""
         for left in reversed(range(_DEADLOCK_TRIES)):
             try:
                 async with self.transaction() as connection:
@@ -285,7 +285,7 @@ class Database:
         raise AssertionError("unreachable")
 
     async def listen_connection(self) -> asyncpg.Connection[asyncpg.Record]:
-        """A connection of its own, for LISTEN; the caller closes it."""
+        """A dedicated connection for LISTEN; the caller closes it."""
         with store_errors():
             connection = await asyncpg.connect(
                 self._url, timeout=CONNECT_WITHIN, server_settings={"application_name": self._name}
@@ -298,10 +298,10 @@ class Database:
             return connection
 
     async def end_sessions_of_silent_workers(self) -> None:
-        """Cut the sessions of workers that are connected and have asked for nothing for 12 s.
+        """Terminate the sessions of connected workers that have sent no statement for 12 s.
 
-        A worker that is frozen, or cut off, would keep what its sessions hold: the right to publish a shard
-        and the right to receive. When it wakes up it connects again.
+        A worker that is frozen or cut off would keep the advisory locks of its sessions, to publish a shard
+        and to receive. It reconnects when it resumes.
         """
         async with self.connection() as connection:
             await connection.execute(_SQL["end_sessions_of_silent_workers"], _SESSION_NAME)
@@ -314,15 +314,15 @@ class Database:
     async def migrate(self, waits: Callable[[str], None] = lambda _cause: None) -> int | None:
         """Bring the schema up to date, one process at a time (advisory lock), in one transaction.
 
-        The number of the schema that the database has now; ``None`` where it had that already.
+        Returns the number of the new schema; ``None`` when the schema was up to date.
 
-        Others may work meanwhile: a table that is busy is waited for a moment, and tried again, so that
-        nobody queues behind the migration for long. Workers of the older schema get 30 s to end. Raises
-        WrongUse when the database is newer than this code, when such workers stay, or when a migration finds
-        what only the older version can end; StoreUnavailable when tables stay busy. ``waits`` is told once
-        which workers are waited for.
+        Other processes may work meanwhile: the migration waits briefly for a locked table and retries, so
+        that no statement queues behind it for long. Workers of the older schema get 30 s to end. Raises
+        UsageError when the database is newer than this code, when such workers remain, or when a migration
+        finds work that only the older version can end; StoreUnavailable when tables stay locked. ``waits`` is
+        called once, with a text that names these workers.
         """
-        tries, told, until = 0, False, asyncio.get_running_loop().time() + OLD_WORKERS_LEAVE_WITHIN
+        tries, reported, until = 0, False, asyncio.get_running_loop().time() + OLD_WORKERS_LEAVE_WITHIN
         while True:
             try:
                 return await self._migrate()
@@ -335,9 +335,9 @@ class Database:
             except _OldWorkers as error:
                 if asyncio.get_running_loop().time() >= until:
                     raise UsageError(f"{error}; stop them, then start again") from error
-                if not told:
+                if not reported:
                     waits(str(error))
-                    told = True
+                    reported = True
             await asyncio.sleep(_MIGRATION_PAUSE)
 
     async def _migrate(self) -> int | None:
@@ -362,7 +362,7 @@ class Database:
         return len(known) if current < len(known) else None
 
     async def _check_old_workers(self, connection: Connection, schema: int) -> None:
-        """Raise while a worker of the older schema is alive: it would go on with rows that it misreads."""
+        """Raise while a worker of the older schema is alive: it would misread the migrated rows."""
         query = "workers_with_sessions"
         if schema < _WORKER_TABLE_UNTIL:
             await connection.execute(_SQL["lock_old_workers"])
@@ -376,4 +376,4 @@ class Database:
 
 
 class _OldWorkers(Exception):
-    """Workers of a schema that this version migrates are alive."""
+    """Workers of an older schema are alive."""

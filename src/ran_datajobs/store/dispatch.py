@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What dispatch asks of the store, as a port. Each call is one transaction, or a read.
+"""Port of dispatch to the store. Each call is one transaction, or a read.
 
-A call raises StoreUnavailable when the store is away. What became of a write is then not known: it may be
-there. Every write of a worker names the lease under which it works on a row, so a write that is repeated, or
-late, changes nothing that another worker has claimed since.
+A call raises StoreUnavailable when the store is unavailable; a write may have been committed then. Every
+write of a worker names the lease of the row, so that a repeated or late write changes no row that another
+worker has claimed since.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from ran_datajobs.store.sub_jobs import (
 
 
 class Started(Struct, frozen=True):
-    """STARTING → TRACKING: the plugin took the sub-job under this id. The lease stays."""
+    """STARTING → TRACKING: the plugin accepted the sub-job under this id. The lease remains."""
 
     leased: Leased
     data_producer_job_id: str
 
 
 class CancelTold(Struct, frozen=True):
-    """The plugin was told to cancel, or cannot. The lease stays."""
+    """The DELETE is done: accepted, not supported, or timed out. The lease remains."""
 
     leased: Leased
 
@@ -57,26 +57,26 @@ class Ended(Struct, frozen=True):
 
 
 class QuarantineOver(Struct, frozen=True):
-    """QUARANTINED → SETTLED: the plugin does not execute the write any more, or its time is up."""
+    """QUARANTINED → SETTLED: the plugin no longer executes the write, or the time has expired."""
 
     leased: Leased
 
 
 Transition = Started | CancelTold | Postponement | Collecting | Ended | QuarantineOver
-"""What may become of a leased sub-job. A :class:`Postponement` and a :class:`Collecting` end the lease."""
+"""The transitions of a leased sub-job. A :class:`Postponement` and a :class:`Collecting` end the lease."""
 
 
 class Written(Struct, frozen=True):
-    """What became of transitions. ``attention``, in their order: whether another process changed the sub-job
-    while it was leased; ``None`` where the lease was void and nothing was written. ``due``: what is due
-    (``sub_job`` or ``job``), and in how many seconds."""
+    """Result of writing transitions. ``attention``, in their order: whether another process changed the
+    sub-job while it was leased; ``None`` if the lease was void and nothing was written. ``due``: kinds
+    (``sub_job`` or ``job``) of rows that become due, and in how many seconds."""
 
     attention: list[bool | None]
     due: list[tuple[str, float]]
 
 
 class PlannedJob(Struct, frozen=True):
-    """A job as it was split. ``parts``: the objects that tell of the operations that no sub-job gets."""
+    """The plan of a job. ``parts``: result objects of the operations that are in no sub-job."""
 
     sub_jobs: list[NewSubJob]
     unmatched: int
@@ -86,7 +86,7 @@ class PlannedJob(Struct, frozen=True):
 
 
 class FinishFacts(Struct, frozen=True):
-    """What the finish step of a job needs. ``fanned_out``: operations have several parts. ``cancelled``: a
+    """Facts for the finish step of a job. ``fanned_out``: operations have several parts. ``cancelled``: a
     cancel stopped a sub-job. ``seconds``: since the job was accepted."""
 
     job: JobRow
@@ -97,26 +97,26 @@ class FinishFacts(Struct, frozen=True):
 
 
 class DispatchStore(Protocol):
-    """The rows of jobs, sub-jobs and lanes, as the workers of dispatch see and change them."""
+    """Reads and writes of the workers on the rows of jobs, sub-jobs and lanes."""
 
     # --- the queue -----------------------------------------------------------------------------------
 
     async def claim_sub_jobs(self, room: Room, token: UUID, *, void: bool) -> list[LeasedSubJob]:
-        """Lease what is due, within ``room``; an ADMITTED sub-job becomes STARTING. ``void``: what others
-        have leased and did not renew in time, too.
+        """Lease due sub-jobs within ``room``; an ADMITTED one becomes STARTING. ``void``: also those whose
+        lease has expired.
 
-        The token of what was ADMITTED is ``token``; that of all others another one, which follows from it.
+        Sub-jobs that were ADMITTED get ``token``; the others get a second token, derived from it.
         """
 
     async def claim_jobs(self, room: JobRoom, token: UUID) -> list[LeasedJob]:
-        """Lease the steps of jobs that are due, within ``room``, under ``token``."""
+        """Lease due steps of jobs within ``room``, under ``token``."""
 
     async def leased_under(self, token: UUID) -> tuple[list[LeasedSubJob], list[LeasedJob]]:
-        """What a claim, or a plan, under ``token`` leased whose answer was lost."""
+        """The rows leased under ``token`` by a claim or a plan whose answer was lost."""
 
     async def renew(self, sub_jobs: Mapping[UUID, UUID], jobs: Mapping[UUID, UUID]) -> set[UUID]:
-        """Renew these leases (id → token); the sub-jobs that the caller still has. What another transaction
-        has locked at this moment is passed over."""
+        """Renew these leases (id → token). Returns the renewed sub-jobs; rows that another transaction has
+        locked are skipped."""
 
     async def give_back(
         self,
@@ -125,42 +125,43 @@ class DispatchStore(Protocol):
         jobs: Mapping[UUID, UUID],
         unanswered: Collection[UUID],
     ) -> None:
-        """End these leases (id → token), and those of claims under the ``unanswered`` tokens; all of it is
-        due at once. ``unsent``: sub-jobs that are STARTING and were not sent; they are ADMITTED again."""
+        """End these leases (id → token), and those of claims under the ``unanswered`` tokens; the rows are
+        due at once. ``unsent``: STARTING sub-jobs that were not sent; they become ADMITTED again."""
 
     async def with_attention(self, sub_job_ids: Collection[UUID]) -> list[UUID]:
-        """Which of these leased sub-jobs another process has changed."""
+        """Those of these leased sub-jobs that another process has changed."""
 
     async def follow(self, due: Callable[[str | None], None], changed: Callable[[str | None], None]) -> None:
-        """For ever: tell ``due`` of a kind (``sub_job`` or ``job``) of which something became due, and
-        ``changed`` of a leased sub-job that another process changed; ``None``: news may have been missed."""
+        """Until cancelled, call ``due`` with each kind (``sub_job``, ``job`` or ``cancel``) of which a row
+        became due, and ``changed`` with the id of each leased sub-job that another process changed; with
+        ``None`` when notifications may have been missed."""
 
     async def end_silent_sessions(self) -> None:
-        """Cut the sessions of workers that have asked for nothing for a while."""
+        """Terminate the sessions of workers that have sent no statement for a while."""
 
     # --- sub-jobs ------------------------------------------------------------------------------------
 
     async def write(self, transitions: Sequence[Transition]) -> Written:
-        """Write transitions of different sub-jobs, and admit what has room then, in one transaction. What the
-        store refuses for good is left as it is and logged; it costs no other one."""
+        """Write transitions of different sub-jobs, and admit others to the slots that become free, in one
+        transaction. A transition that the database rejects is logged and left out."""
 
     async def begun(self, job_ids: Sequence[UUID]) -> None:
-        """Record that creates of these jobs are being sent: they are RUNNING now."""
+        """Move those of these jobs that are NOT_STARTED to RUNNING: their creates are being sent."""
 
     async def wait_for_objects(self, leased: Leased, cause: str) -> None:
-        """Record why the result objects of a sub-job cannot be written; the lease stays."""
+        """Record why the result objects of a sub-job cannot be written; the lease remains."""
 
     async def is_leased(self, leased: Leased) -> bool:
-        """True while the lease is the row's."""
+        """True while the row has this lease."""
 
     async def body_of(self, sub_job_id: UUID) -> bytes | None:
-        """The stored operations (zstd) of a sub-job that is not counted yet."""
+        """The stored operations (zstd) of a sub-job; ``None`` once it is counted."""
 
     async def arrived(self, sub_job_id: UUID, job_id: UUID, total: int | None) -> Arrived:
-        """The result messages of a read that are in; ``total``: how many it has, if known."""
+        """The stored result messages of a read; ``total``: their announced number, if known."""
 
     async def arrived_outcomes(self, sub_job_id: UUID, job_id: UUID) -> list[bytes]:
-        """The packed outcomes that the messages of a read told."""
+        """The packed outcomes of the stored messages of a read."""
 
     # --- the DELETE of a whole job -------------------------------------------------------------------
 
@@ -171,16 +172,16 @@ class DispatchStore(Protocol):
         """Renew these leases."""
 
     async def postpone_cancel(self, leased: LeasedCancel, delay: float, *, failed: bool) -> None:
-        """End the lease; the cancel is due again after ``delay`` seconds. ``failed``: there was no answer."""
+        """End the lease; the cancel is due again after ``delay`` seconds. ``failed``: no answer came."""
 
     async def end_cancel(self, leased: LeasedCancel, *, refused: bool) -> None:
-        """Record the plugin's answer. ``refused``: the open sub-jobs of the job at this plugin are due for a
-        DELETE each; else they are due for a poll."""
+        """Record the plugin's answer. ``refused``: the open sub-jobs of the job at this plugin become due for
+        a DELETE each; otherwise they become due for a poll."""
 
     # --- the steps of a job --------------------------------------------------------------------------
 
     async def job_is_leased(self, job: LeasedJob) -> bool:
-        """True while the lease is the job's."""
+        """True while the job has this lease."""
 
     async def record_plan(
         self,
@@ -189,23 +190,23 @@ class DispatchStore(Protocol):
         token: UUID,
         choose: Callable[[Sequence[Admitted]], Sequence[Admitted]],
     ) -> list[LeasedSubJob]:
-        """Write a plan, admit what may start, and lease under ``token`` what the caller chooses of that.
+        """Write a plan, admit sub-jobs that may start, and lease under ``token`` what ``choose`` returns.
 
-        ``choose`` may be called several times; the last answer holds. Raises Fenced when the lease of the job
-        is void.
+        ``choose`` may be called several times; the last answer counts. Raises Fenced when the lease of the
+        job is void.
         """
 
     async def finish_facts(self, job_id: UUID) -> FinishFacts | None:
-        """What is known of a job whose last sub-job is settled; ``None`` when the job is gone."""
+        """Facts on a job whose last sub-job is settled; ``None`` when the job was removed."""
 
     async def finish(self, job: LeasedJob, status: Status, reason: str | None, counts: Counts) -> bool:
-        """Make the job terminal, free what waited for it, and end the lease; whether it was this call that
-        did. Changes nothing where the job is terminal already. Raises Fenced when the lease is void."""
+        """Make the job terminal, unblock the jobs that waited for it, and end the lease. False when the job
+        was terminal already; then only the lease ends. Raises Fenced when the lease is void."""
 
     async def step_over(self, job: LeasedJob) -> None:
-        """End the lease of a job that has no step to be done."""
+        """End the lease of a job that has no step to do."""
 
     async def step_failed(self, job: LeasedJob, delay: float, objects_cause: str | None) -> None:
         """End the lease after a failure; the step is due again after ``delay`` seconds.
 
-        ``objects_cause``: why it could not write result objects."""
+        ``objects_cause``: why result objects could not be written."""

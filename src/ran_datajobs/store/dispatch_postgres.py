@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store of dispatch in PostgreSQL: one function per transaction, over the statements of the tables.
+"""The store of dispatch in PostgreSQL: one method per transaction, over the functions of the tables.
 
-Locks are taken in one order in every transaction: jobs, lanes, sub-jobs, and last a shard of the outbox.
+Every transaction takes its locks in one order: jobs, lanes, sub-jobs, and last the shards of the outbox.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ _T = TypeVar("_T")
 
 
 class Announces(Protocol):
-    """Writes, in the caller's transaction, the messages that tell of jobs and carry results."""
+    """Writes messages on jobs and messages with results, in the caller's transaction."""
 
     async def jobs_changed(self, connection: Connection, job_ids: Sequence[UUID]) -> None:
-        """Announce the status that each of these jobs has now."""
+        """Write a message with the current status of each of these jobs."""
 
     async def sub_jobs_settled(
         self, connection: Connection, job_ids: Sequence[UUID], sub_jobs: Sequence[UUID]
     ) -> None:
-        """Send the results of settled sub-jobs on their way."""
+        """Put the results of settled sub-jobs into the outbox."""
 
     async def job_ended(self, connection: Connection, job_id: UUID) -> None:
-        """Announce the terminal status, and end the delivery after all that was sent."""
+        """Write the terminal status, and the end of the delivery behind all results."""
 
 
 class PostgresDispatch:
@@ -111,7 +111,7 @@ class PostgresDispatch:
             for token in unanswered:
                 for each in await sub_jobs.leased_under(connection, token):
                     if sub_jobs_.get(each.sub_job_id) == each.lease:
-                        continue  # what the caller has taken up is told by the caller: it may have been sent
+                        continue  # the caller works on it, and states itself whether it was sent
                     leases[each.sub_job_id] = each.lease
                     if each.stage is Stage.STARTING and each.was is Stage.ADMITTED:
                         back.add(each.sub_job_id)
@@ -188,10 +188,10 @@ class PostgresDispatch:
             return list(await parts.arrived_outcomes(connection, job_id, str(sub_job_id)))
 
     async def _admitting(self, write: Callable[[Connection, bool], Awaitable[_T]]) -> _T:
-        """The answer of ``write``, a transaction that calls :meth:`_admit` and passes its second argument on.
+        """Run ``write``, a transaction that passes its second argument to :meth:`_admit`; return its answer.
 
-        Where the database refuses a second active write of a lane, the transaction is repeated with each lane
-        admitted alone: that lane is left as it is, and nothing else is held up.
+        When the database refuses a second active write of a lane, the transaction is repeated with each lane
+        admitted alone: only that lane admits nothing.
         """
         try:
             return await self._database.run_transaction(lambda c: write(c, False))
@@ -203,25 +203,27 @@ class PostgresDispatch:
     async def _write(
         self, connection: Connection, transitions: Sequence[Transition], *, each_lane_alone: bool
     ) -> tuple[dict[UUID, bool], list[tuple[str, float]]]:
-        """(attention of each sub-job that was written; what is due, and in how many seconds)."""
+        """Returns (attention of each sub-job that was written, what becomes due and in how many seconds)."""
         started = _only(Started, transitions)
-        told = _only(CancelTold, transitions)
+        cancelled = _only(CancelTold, transitions)
         postponed = _only(Postponement, transitions)
         collecting = _only(Collecting, transitions)
         ended = _only(Ended, transitions)
         over = _only(QuarantineOver, transitions)
         versions: dict[UUID, int] = {}
         changed = (
-            [each.leased for each in started] + [each.leased for each in told] + [e.leased for e in ended]
+            [each.leased for each in started]
+            + [each.leased for each in cancelled]
+            + [e.leased for e in ended]
         )
         if changed:
             versions = await sub_jobs.bump_jobs(connection, {each.job_id for each in changed})
         lanes = {each.leased.lane_id for each in ended} | {each.leased.lane_id for each in over}
         if lanes:
             await sub_jobs.lock_lanes(connection, lanes)
-        of_no_lane = [p.leased.sub_job_id for p in postponed] + [c.leased.sub_job_id for c in collecting]
-        if len(of_no_lane) > 1:
-            await sub_jobs.lock_sub_jobs(connection, of_no_lane)
+        not_locked = [p.leased.sub_job_id for p in postponed] + [c.leased.sub_job_id for c in collecting]
+        if len(not_locked) > 1:
+            await sub_jobs.lock_sub_jobs(connection, not_locked)
         done: dict[UUID, bool] = {}
         due: list[tuple[str, float]] = []
         running: list[UUID] = []
@@ -230,8 +232,8 @@ class PostgresDispatch:
                 connection, [(each.leased, each.data_producer_job_id) for each in started], versions
             )
             done |= marked
-        if told:
-            done |= await sub_jobs.mark_cancelling(connection, [each.leased for each in told], versions)
+        if cancelled:
+            done |= await sub_jobs.mark_cancelling(connection, [each.leased for each in cancelled], versions)
         if postponed:
             done |= dict.fromkeys(await sub_jobs.postpone(connection, postponed), False)
             due += [(SUB_JOB, each.delay) for each in postponed]
@@ -274,9 +276,9 @@ class PostgresDispatch:
     async def _admit(
         self, connection: Connection, lanes: Collection[int], *, each_lane_alone: bool, notify: bool = True
     ) -> list[Admitted]:
-        """Admit what may start in these locked lanes, and ``notify`` the workers.
+        """Admit sub-jobs to the free slots of these locked lanes, and ``notify`` the workers.
 
-        ``each_lane_alone``: a lane in which the database refuses a second write is left as it is and logged.
+        ``each_lane_alone``: a lane in which the database refuses a second write is logged and skipped.
         """
         if not each_lane_alone:
             admitted = await sub_jobs.admit(connection, lanes, self._admission)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the metrics tell of the database, as :data:`~ran_datajobs.telemetry.STORE_METRICS` declares it."""
+"""Values of the metrics of the database, declared in :data:`~ran_datajobs.telemetry.STORE_METRICS`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SQL = named_queries("figures")
 
 
 async def figures(connection: Connection) -> dict[str, Mapping[str, float]]:
-    """The figures by name of the metric and by label. Ages are seconds, 0 where nothing waits."""
+    """The values by name of the metric and by label. Ages are in seconds, 0 when nothing waits."""
     jobs = {status.value: 0.0 for status in Status if not status.terminal}
     jobs |= {row["label"]: row["value"] for row in await connection.fetch(_SQL["open_jobs"])}
     lanes = dict(await connection.fetchrow(_SQL["lanes"]) or {})

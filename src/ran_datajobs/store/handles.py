@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The inventory's rows: CM handles and DMI plugins.
+"""Rows of the inventory: CM handles and DMI plugins.
 
-Every change takes a new version under one lock, so that versions commit in order: whoever has seen version
-n has seen everything up to n. A removed handle stays as a tombstone without its data.
+Every change takes a new version under one lock, so that versions commit in order: a reader that has seen
+version n has seen all changes up to n. A removed handle remains as a tombstone without its data.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BATCH: Final = 10_000
 
 
 class PluginRow(Struct, frozen=True):
-    """A DMI plugin as registered; None stands for the service's setting. ``plugin_id`` 0: not stored yet."""
+    """A DMI plugin as registered; ``None`` means the service's setting. ``plugin_id`` 0: not stored yet."""
 
     url: str
     dialect: str = "seed"
@@ -38,7 +38,7 @@ class PluginRow(Struct, frozen=True):
 
 
 class HandleRow(Struct, frozen=True):
-    """A CM handle. ``alternate_key`` is the normal form of ``alternate_id``; both None when it has none."""
+    """A CM handle. ``alternate_key`` is the normal form of ``alternate_id``; both None if it has none."""
 
     cm_handle: str
     plugin_id: int
@@ -52,12 +52,12 @@ class HandleRow(Struct, frozen=True):
 
 
 async def lock_inventory(connection: Connection) -> None:
-    """Wait for, and hold to the end of the transaction, the right to change the inventory."""
+    """Take the lock for changes of the inventory, until the transaction ends."""
     await connection.execute(_SQL["lock_inventory"])
 
 
 async def next_version(connection: Connection) -> int:
-    """A new version. Call it under :func:`lock_inventory`."""
+    """A new version. The caller holds :func:`lock_inventory`."""
     version: int = await connection.fetchval(_SQL["next_version"])
     return version
 
@@ -74,7 +74,7 @@ def plugin_row(record: Record) -> PluginRow:
 
 
 async def save_plugin(connection: Connection, plugin: PluginRow, version: int) -> int:
-    """Insert or change a plugin, by its URL; its id."""
+    """Insert or update a plugin by its URL. Returns its id."""
     plugin_id: int = await connection.fetchval(
         _SQL["save_plugin"],
         plugin.url,
@@ -91,24 +91,24 @@ async def save_plugin(connection: Connection, plugin: PluginRow, version: int) -
 
 
 async def handles_by_id(connection: Connection, ids: Iterable[str]) -> dict[str, HandleRow]:
-    """Those of ``ids`` that are registered."""
+    """The registered handles among ``ids``."""
     records = await connection.fetch(_SQL["handles_by_id"], list(ids))
     return {record["cm_handle"]: HandleRow(**dict(record)) for record in records}
 
 
 async def holders_of(connection: Connection, alternate_keys: Iterable[str]) -> dict[str, str]:
-    """Which handle holds each of ``alternate_keys``; free ones are absent."""
+    """The handle that has each of ``alternate_keys``; unused keys are absent."""
     records = await connection.fetch(_SQL["holders_of"], list(alternate_keys))
     return {record["alternate_key"]: record["cm_handle"] for record in records}
 
 
 async def remove_handles(connection: Connection, ids: Sequence[str], version: int) -> None:
-    """Turn handles into tombstones: their alternate ids are free, their properties gone."""
+    """Turn handles into tombstones: free their alternate ids, delete their properties."""
     await connection.execute(_SQL["remove_handles"], ids, version)
 
 
 async def save_handles(connection: Connection, rows: Sequence[HandleRow], version: int) -> None:
-    """Insert or overwrite handles. They may trade alternate ids among themselves."""
+    """Insert or overwrite handles. They may exchange alternate ids."""
     await connection.execute(_SQL["release_alternate_keys"], [row.cm_handle for row in rows])
     for start in range(0, len(rows), _BATCH):
         await _save_batch(connection, rows[start : start + _BATCH], version)
@@ -131,11 +131,11 @@ async def _save_batch(connection: Connection, rows: Sequence[HandleRow], version
 
 
 class InventoryChanges(Struct, frozen=True):
-    """What changed since a version, as of ``version``: plugins, and handles in batches.
+    """Changes since a version, as of ``version``: plugins, and handles in batches.
 
-    ``anew``: it is all there is, and what is not in it is gone: removals since then are forgotten already.
+    ``anew``: this is the whole inventory, and anything absent is removed: older tombstones are deleted.
 
-    Of a handle: cm_handle, alternate_key (None for a tombstone), plugin_id, data_producer_id,
+    Columns of a handle: cm_handle, alternate_key (None for a tombstone), plugin_id, data_producer_id,
     module_set_tag, private_properties (JSON bytes).
     """
 
@@ -147,7 +147,7 @@ class InventoryChanges(Struct, frozen=True):
 
 @contextlib.asynccontextmanager
 async def changes_since(database: Database, version: int) -> AsyncIterator[InventoryChanges | None]:
-    """Everything that was committed after ``version``, in one snapshot; None when nothing was."""
+    """All changes committed after ``version``, in one snapshot; ``None`` if there are none."""
     async with database.connection() as connection:
         if await connection.fetchval(_SQL["newest_version"]) == version:
             yield None

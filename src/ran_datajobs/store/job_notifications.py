@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who watches a job is woken when it changes: one LISTEN connection for a whole process."""
+"""Wakes the watchers of a job when it changes: one LISTEN connection per process."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ CHANNEL: Final = "datajobs_changed"
 class JobChanges:
     """Wakes the watchers of a job after each visible change of it.
 
-    A wake-up only says "look again": several changes can be one wake-up, and after a lost connection
-    everybody is woken, because changes may have been missed.
+    A wake-up carries no data: the watcher reads the job again. Several changes can cause one wake-up, and
+    after a lost connection all watchers are woken, because changes may have been missed.
     """
 
     def __init__(self, database: Database) -> None:
@@ -28,12 +28,12 @@ class JobChanges:
 
     @property
     def watchers(self) -> int:
-        """How many watches are open."""
+        """Number of open watches."""
         return sum(len(events) for events in self._watchers.values())
 
     @contextlib.contextmanager
     def watch(self, job_id: UUID) -> Iterator[asyncio.Event]:
-        """An event that is set whenever the job may have changed; the watcher clears it and looks."""
+        """An event that is set whenever the job may have changed; the watcher clears it and reads."""
         event = asyncio.Event()
         self._watchers.setdefault(job_id, set()).add(event)
         try:
@@ -45,7 +45,7 @@ class JobChanges:
                 del self._watchers[job_id]
 
     async def run(self) -> None:
-        """Listen for ever; connect again whenever the connection is lost. End it by cancelling."""
+        """Listen until cancelled; reconnect whenever the connection is lost."""
         await follow(self._database, CHANNEL, self._notified)
 
     def _notified(self, job_id: str | None) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data jobs as clients see them: accept, ask, cancel, redeliver. Rows in, frozen values out.
+"""Data jobs as clients see them: insert, read, cancel. Functions return frozen values.
 
-Where a function takes ``client``, it sees only that client's jobs; ``None`` sees everybody's.
+A function that takes ``client`` sees only that client's jobs; ``None``: the jobs of all clients.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ TOPIC, BUCKET = "TOPIC", "BUCKET"
 
 
 def bucket_named(destination_kind: str, destination: str | None, results_bucket: str) -> str:
-    """The bucket in the address of a job's results: its destination if that is a bucket, else the own one."""
+    """The bucket in the address of a job's results: its destination if a bucket, else ``results_bucket``."""
     return destination if destination_kind == BUCKET and destination else results_bucket
 
 
 LAST_POSITION = 2**31 - 1
-"""Behind every sub-job of a job."""
+"""A position behind every sub-job of a job."""
 
 
 class NewJob(Struct, frozen=True):
-    """A checked request that is to become a job. ``request``: its bytes, zstd."""
+    """A job to insert, from a checked request. ``request``: its bytes, zstd."""
 
     job_id: UUID
     client: str
@@ -58,13 +58,13 @@ class NewJob(Struct, frozen=True):
 
 
 class JobRow(Struct, frozen=True):
-    """A job as it stands. ``version`` is raised by every visible change.
+    """A job as stored. Every visible change raises ``version``.
 
     ``delivery_detail``: why its delivery waits or has failed. ``objects_cause``: why its plan or its finish
     cannot write result objects, since ``objects_since``. ``blocked``: a job that it names in ``after`` is
-    open. ``cancelled_at``: when its cancel was accepted; ``ended_after_cancel``: operations that plugins had
-    executed and that were counted after it.
-    ``ignored``: the keys of its request that mean nothing here; ``None`` when there are none.
+    open. ``cancelled_at``: when its cancel was accepted; ``ended_after_cancel``: number of operations that
+    plugins executed and that were counted after the cancel.
+    ``ignored``: the keys of its request that have no effect; ``None`` if there are none.
     """
 
     job_id: UUID
@@ -109,7 +109,7 @@ class JobRow(Struct, frozen=True):
 
     @property
     def counts(self) -> Counts:
-        """The operations by state; what no state claims is pending."""
+        """The operations by state; those in no other state are pending."""
         settled = self.succeeded + self.failed + self.unmatched + self.not_started + self.unknown
         return Counts(
             total=self.operations,
@@ -123,7 +123,7 @@ class JobRow(Struct, frozen=True):
 
 
 class SubJobRow(Struct, frozen=True):
-    """A sub-job as it stands; ``version`` is the job's at the sub-job's last visible change."""
+    """A sub-job as stored; ``version`` is that of the job at the sub-job's last visible change."""
 
     sub_job_id: UUID
     position: int
@@ -142,7 +142,7 @@ class SubJobRow(Struct, frozen=True):
 
     @property
     def counts(self) -> Counts:
-        """The operations by state; what no state claims is pending."""
+        """The operations by state; those in no other state are pending."""
         settled = self.succeeded + self.failed + self.not_started + self.unknown
         return Counts(
             total=self.operations,
@@ -155,7 +155,7 @@ class SubJobRow(Struct, frozen=True):
 
 
 class StoredIdempotentAnswer(Struct, frozen=True):
-    """The job that an Idempotency-Key stands for, and the digest of the request that made it."""
+    """The job that was created under an Idempotency-Key, and the digest of its request."""
 
     digest: bytes
     job_id: UUID
@@ -164,20 +164,20 @@ class StoredIdempotentAnswer(Struct, frozen=True):
 
 
 class Admission(Struct, frozen=True):
-    """What decides whether a client may submit: open jobs (counted up to a limit), and its key's job."""
+    """Facts on a client that submits: its open jobs (counted up to a limit), and the job of its key."""
 
     open_jobs: int
     kept: StoredIdempotentAnswer | None
 
 
 class UnknownAfter(Struct, frozen=True):
-    """These ``after`` ids are no jobs that the client can see; nothing was written."""
+    """The client can see no jobs with these ``after`` ids; nothing was written."""
 
     job_ids: tuple[UUID, ...]
 
 
 class KeyTaken(Struct, frozen=True):
-    """The Idempotency-Key stands for another job already; the transaction must be rolled back."""
+    """The Idempotency-Key belongs to another job already; the caller must roll back the transaction."""
 
 
 class Inserted(Struct, frozen=True):
@@ -187,7 +187,7 @@ class Inserted(Struct, frozen=True):
 
 
 class PushedSubJob(Struct, frozen=True):
-    """What a status push is checked against."""
+    """Columns that a status push is checked against."""
 
     stage: str
     data_producer_job_id: str | None
@@ -213,7 +213,7 @@ def _ignored(text: str | None) -> Ignored | None:
 
 
 async def admission(connection: Connection, client: str, key: str | None, limit: int) -> Admission:
-    """How many jobs ``client`` has open, counted up to ``limit``, and the job behind its ``key``."""
+    """The number of open jobs of ``client``, counted up to ``limit``, and the job of its ``key``."""
     row = await connection.fetchrow(_SQL["admission"], client, key, limit)
     assert row is not None  # noqa: S101 - the query selects from one constant row
     kept = None
@@ -229,7 +229,7 @@ async def insert(
 ) -> Inserted | UnknownAfter | KeyTaken:
     """Write a job and its request in the caller's transaction. ``key``: Idempotency-Key and digest.
 
-    ``sees``: whose jobs ``after`` may name. Who writes the same key meanwhile is waited for.
+    ``sees``: the client whose jobs ``after`` may name. Waits for a concurrent insert of the same key.
     """
     blocked = False
     if job.after_jobs:
@@ -283,7 +283,7 @@ async def newest(
 ) -> list[JobRow]:
     """Up to ``limit`` jobs, newest first, submitted before the one whose ``seq`` is ``before``.
 
-    ``ids``: only those from one id to the other.
+    ``ids``: only jobs from the first id to the second.
     """
     query, bounds = (_LIST, ()) if ids is None else (_LIST_BY_ID, ids)
     rows = await connection.fetch(query, client, status, type, before, limit, *bounds)
@@ -291,7 +291,7 @@ async def newest(
 
 
 async def count_sub_jobs(connection: Connection, job_ids: Sequence[UUID]) -> dict[UUID, dict[Status, int]]:
-    """For each job, how many of its sub-jobs are in which status."""
+    """The number of sub-jobs of each job, by status."""
     counts: dict[UUID, dict[Status, int]] = {job_id: {} for job_id in job_ids}
     for row in await connection.fetch(_SQL["count_sub_jobs"], job_ids):
         counts[row["job_id"]][Status(row["status"])] = row["sub_jobs"]
@@ -308,7 +308,7 @@ async def sub_jobs(connection: Connection, job_id: UUID, *, after: int, limit: i
 async def changed_sub_jobs(
     connection: Connection, job_id: UUID, *, behind: tuple[int, int], until: int, limit: int
 ) -> list[SubJobRow]:
-    """Up to ``limit`` sub-jobs by (version of the last change, position), behind one and up to one."""
+    """Up to ``limit`` sub-jobs by (version of the last change, position) after ``behind``, to ``until``."""
     rows = await connection.fetch(_SQL["changed_sub_jobs"], job_id, *behind, until, limit)
     return [_read(SubJobRow, row) for row in rows]
 
@@ -319,7 +319,7 @@ async def has_part(connection: Connection, job_id: UUID, key: str) -> bool:
 
 
 async def request_size(connection: Connection, job_id: UUID) -> int:
-    """Bytes of the job's request, uncompressed, without loading it; 0 when it is gone."""
+    """Bytes of the job's request, uncompressed, without loading it; 0 when it was removed."""
     head: bytes | None = await connection.fetchval(_SQL["request_head_of"], job_id)
     return max(zstandard.frame_content_size(head), 0) if head else 0
 
@@ -331,20 +331,20 @@ async def request_of(connection: Connection, job_id: UUID) -> bytes | None:
 
 
 async def lock(connection: Connection, job_id: UUID, client: str | None) -> JobRow | None:
-    """The job, its row locked until the transaction ends; ``None`` when ``client`` may see none."""
+    """Lock a job until the transaction ends; ``None`` when there is none that ``client`` may see."""
     row = await connection.fetchrow(_SQL["lock_job"], job_id, client)
     return None if row is None else _read_job(row)
 
 
 async def cancel(connection: Connection, job_id: UUID) -> JobRow:
-    """Move a locked, open job to CANCELLING and ask the same of its open sub-jobs; the new row."""
+    """Move a locked, open job to CANCELLING and cancel its open sub-jobs. Returns the new row."""
     job = _read_job(await connection.fetchrow(_SQL["cancel_job"], job_id))
     await store_sub_jobs.cancel(connection, job_id, job.version)
     return job
 
 
 async def pushed_sub_job(connection: Connection, sub_job_id: UUID) -> PushedSubJob | None:
-    """What a status push for this sub-job is checked against."""
+    """The columns that a status push for this sub-job is checked against."""
     row = await connection.fetchrow(_SQL["pushed_sub_job"], sub_job_id)
     return None if row is None else _read(PushedSubJob, row)
 

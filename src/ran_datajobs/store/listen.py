@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Being woken by the database: LISTEN on a connection of its own, over lost connections."""
+"""LISTEN on a dedicated connection that is re-established when it is lost."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ from ran_datajobs.store.queries import named_queries
 _SQL = named_queries("database")
 
 OUTBOX_CHANNEL: Final = "datajobs_outbox"
-"""Notified, with the shard, whenever messages were added to the outbox."""
+"""Notification channel of additions to the outbox; the payload is the shard."""
 
 DUE_CHANNEL: Final = "datajobs_due"
-"""Notified, with ``job`` or ``sub_job``, whenever a row of that kind became due."""
+"""Notification channel of due rows; the payload is the kind: ``job``, ``sub_job`` or ``cancel``."""
 
 SUB_JOB_CHANNEL: Final = "datajobs_sub_job"
-"""Notified, with the sub-job's id, whenever another process changed a sub-job that a worker has leased."""
+"""Notification channel of leased sub-jobs that another process changed; the payload is the sub-job's id."""
 
 ASKED_EVERY: Final = 15.0
-"""Seconds after which a silent connection is asked whether the database is still at its other end: a machine
-that vanished says nothing."""
+"""Interval in seconds of a query that detects a dead connection: a host that vanished closes none."""
 
 ANSWER_WITHIN: Final = 5.0
 _FIRST_PAUSE: Final = 0.2
@@ -35,16 +34,16 @@ _LONGEST_PAUSE: Final = 5.0
 
 
 async def follow(database: Database, channel: str, news: Callable[[str | None], None]) -> None:
-    """Call ``news`` with the payload of every notice of ``channel``, for ever; end it by cancelling.
+    """Call ``news`` with the payload of every notification of ``channel``, until cancelled.
 
-    After each connect it is called with ``None``: notices may have been missed.
+    After each connect it is called with ``None``: notifications may have been missed.
     """
     pause = _FIRST_PAUSE
     while True:
         try:
             await _until_lost(database, channel, news)
             pause = _FIRST_PAUSE
-        except (StoreUnavailable, asyncpg.PostgresError):  # a password that is being changed, say
+        except (StoreUnavailable, asyncpg.PostgresError):  # for example a password that is being changed
             pass
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)

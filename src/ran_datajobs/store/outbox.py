@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is still to be delivered: messages to topics and copies to buckets, in one total order per shard.
+"""Outbox: undelivered messages to topics and copies to buckets, in one total order per shard.
 
-:func:`add` joins the transaction that makes the news: both are durable together. All else is for the one
-publisher of a shard, on the connection on which it holds :func:`claim`; when that connection is lost, so is
-the claim, and the late writes of a publisher that was overtaken fail.
+:func:`add` runs in the transaction that changes a job: both become durable together. Functions that take a
+shard are for its one publisher, on the connection that holds :func:`claim`. When that connection is lost, so
+is the claim, and late writes of the former publisher fail.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from ran_datajobs.store.queries import named_queries
 _SQL = named_queries("outbox")
 
 SHARDS: Final = 8
-"""Messages are spread by their jobs over so many shards, each published in one order by one publisher."""
+"""Number of shards of messages, chosen by job. One publisher publishes a shard in order."""
 
 COPY_SHARDS: Final = 8
-"""Copies are spread by their buckets over as many other shards."""
+"""Number of shards of copies, chosen by bucket; they follow the shards of messages."""
 
 _S3: Final = "s3:"
 
 
 class Outgoing(Struct, frozen=True):
-    """One row of the outbox: a message with its ``value``, or the result object that is the message, or that
-    is copied where the ``topic`` is a :func:`bucket_topic`.
+    """One row of the outbox: a message with its ``value``, or with a result object as its value, or an object
+    to copy, if ``topic`` is a :func:`bucket_topic`.
 
-    With neither it is no message. By ``ends_delivery`` it marks that the delivery is complete once it and all
-    before it are out. ``bucket`` is the one that has the object; ``size`` is in bytes.
+    A row with neither is a mark. ``ends_delivery``: the delivery is complete when this row and all before it
+    are published. ``bucket`` contains the object; ``size`` is in bytes.
     """
 
     job_id: UUID
@@ -52,7 +52,7 @@ class Outgoing(Struct, frozen=True):
 
 
 class Waiting(Struct, frozen=True):
-    """An outbox row in its place."""
+    """A stored row of the outbox."""
 
     position: int
     job_id: UUID
@@ -73,13 +73,13 @@ class Waiting(Struct, frozen=True):
 
     @property
     def target(self) -> str:
-        """The bucket that gets the copy."""
+        """The bucket that receives the copy."""
         return self.topic.removeprefix(_S3)
 
 
 class Target(Struct, frozen=True):
-    """Where a delivery of a job goes: to a ``topic`` (which may be a :func:`bucket_topic`), or to none,
-    because the results are where they belong, in ``bucket``."""
+    """Destination of a delivery of a job: a ``topic`` (which may be a :func:`bucket_topic`), or ``None`` when
+    the results stay in ``bucket``."""
 
     delivery: int
     bucket: str
@@ -87,12 +87,12 @@ class Target(Struct, frozen=True):
 
     @property
     def is_copied(self) -> bool:
-        """Whether the results are copied to another bucket."""
+        """True when the results are copied to another bucket."""
         return self.topic is not None and self.topic.startswith(_S3)
 
 
 class FailedDelivery(Struct, frozen=True):
-    """What of a job a topic, or a bucket, did not take for too long."""
+    """A job's delivery to a topic or bucket that failed until its timeout."""
 
     job_id: UUID
     topic: str
@@ -100,8 +100,8 @@ class FailedDelivery(Struct, frozen=True):
 
 
 class Part(Struct, frozen=True):
-    """A result object that goes to ``destination``, a topic or (``is_copied``) a bucket. ``total``: how many
-    its sub-job has; ``sequence`` counts them from 0 without a gap."""
+    """A result object to deliver to ``destination``, a topic or (``is_copied``) a bucket. ``total``: number
+    of objects of its sub-job; ``sequence`` counts them from 0 without a gap."""
 
     job_id: UUID
     sub_job: str
@@ -119,17 +119,17 @@ class Part(Struct, frozen=True):
 
 
 def shard_of(job_id: UUID) -> int:
-    """The shard whose order the job's messages join; the same for ever."""
+    """The shard of the job's messages; it never changes."""
     return job_id.int % SHARDS
 
 
 def copy_shard_of(bucket: str) -> int:
-    """The shard of the copies that go to ``bucket``; the same for ever."""
+    """The shard of copies to ``bucket``; it never changes."""
     return SHARDS + crc32(bucket.encode()) % COPY_SHARDS
 
 
 def bucket_topic(bucket: str) -> str:
-    """What stands in place of a topic where ``bucket`` gets copies; never the name of a topic."""
+    """Pseudo-topic ``s3:BUCKET`` of copies to ``bucket``; no topic has such a name."""
     return _S3 + bucket
 
 
@@ -140,16 +140,16 @@ def _shard(message: Outgoing) -> int:
 
 
 async def installation(connection: Connection) -> UUID:
-    """What names this store, and no other one, for as long as it lives."""
+    """The unique id of this store; it never changes."""
     found: UUID = await connection.fetchval(_SQL["installation"])
     return found
 
 
 async def add(connection: Connection, messages: Sequence[Outgoing]) -> list[int]:
-    """Put ``messages`` in order at the end of their shards, in the caller's transaction; the shards touched.
+    """Append ``messages`` in order to their shards, in the caller's transaction. Returns these shards.
 
-    What goes to the destination of a job whose delivery was given up is left out: a redeliver brings all of
-    it. Locks the shards in order, until the commit: call it last.
+    Messages to the destination of a job whose delivery is FAILED are left out: a redelivery sends all of
+    them. Locks the shards in order until the commit: call it last.
     """
     if not messages:
         return []
@@ -167,7 +167,7 @@ async def add(connection: Connection, messages: Sequence[Outgoing]) -> list[int]
 async def parts_to_deliver(
     connection: Connection, job_ids: Sequence[UUID], sub_jobs: Sequence[str] | None = None
 ) -> list[Part]:
-    """The result objects of jobs that go somewhere else, in order; with ``sub_jobs`` only theirs."""
+    """The result objects of jobs to send or copy, in order; with ``sub_jobs`` only theirs."""
     rows = await connection.fetch(
         _SQL["parts_to_deliver"],
         list(job_ids),
@@ -196,7 +196,7 @@ async def parts_to_deliver(
 
 
 async def target_of(connection: Connection, job_id: UUID) -> Target | None:
-    """Where the delivery of a job goes; locks the job's row."""
+    """The destination of a job's delivery; locks the job's row."""
     row = await connection.fetchrow(_SQL["target_of"], job_id)
     if row is None:
         return None
@@ -207,13 +207,13 @@ async def target_of(connection: Connection, job_id: UUID) -> Target | None:
 
 
 async def deliver_again(connection: Connection, job_id: UUID) -> int | None:
-    """Raise the delivery of a job and make it pending; ``None`` when it is pending already."""
+    """Increment the delivery of a job and make it PENDING; ``None`` when it is PENDING already."""
     delivery: int | None = await connection.fetchval(_SQL["deliver_again"], job_id)
     return delivery
 
 
 async def mark_delivered(connection: Connection, deliveries: Sequence[tuple[UUID, int]]) -> None:
-    """The jobs' destinations have everything of these deliveries; a newer delivery is left alone."""
+    """Mark these deliveries DELIVERED, except where the job has a newer delivery."""
     ordered = sorted(deliveries)
     await connection.execute(
         _SQL["mark_delivered"], [job for job, _ in ordered], [delivery for _, delivery in ordered]
@@ -221,19 +221,19 @@ async def mark_delivered(connection: Connection, deliveries: Sequence[tuple[UUID
 
 
 async def due_shards(connection: Connection) -> list[int]:
-    """The shards that have something to publish now."""
+    """The shards that have rows to publish now."""
     return [row["shard"] for row in await connection.fetch(_SQL["due_shards"])]
 
 
 async def claim(connection: Connection, shard: int) -> bool:
-    """True when ``connection`` holds the shard, until it goes back to its pool or is lost."""
+    """Take the lock of the shard until ``connection`` is released or lost; False when another has it."""
     return bool(await connection.fetchval(_SQL["claim_shard"], shard))
 
 
 async def next_messages(
     connection: Connection, shard: int, *, limit: int, max_bytes: int, after: int = -1
 ) -> list[Waiting]:
-    """The next rows in order, behind position ``after``, that are not parked: at most ``limit`` and about
+    """The next rows that are not parked, in order behind position ``after``: at most ``limit`` and about
     ``max_bytes``."""
     rows = await connection.fetch(_SQL["next_messages"], shard, limit, max_bytes, after)
     return [
@@ -255,9 +255,9 @@ async def next_messages(
 
 
 async def recover_position(connection: Connection, shard: int, position: int) -> list[tuple[UUID, str]]:
-    """Remove what a publisher before this one got out without saying so; answers as :func:`published` does.
+    """Remove rows that an earlier publisher published but did not record; returns as :func:`published` does.
 
-    New positions come after ``position`` in any case: the store may have been restored from an older copy.
+    New positions follow ``position`` in any case: the store may have been restored from an older backup.
     """
     rows = await connection.fetch(_SQL["positions_up_to"], shard, position)
     topics = list({(row["job_id"], row["topic"]) for row in rows})
@@ -269,8 +269,8 @@ async def recover_position(connection: Connection, shard: int, position: int) ->
 async def published(
     connection: Connection, shard: int, positions: Sequence[int], topics: Sequence[tuple[UUID, str]]
 ) -> list[tuple[UUID, str]]:
-    """Remove rows that are out and end the deliveries they ended, which are returned as (job, topic);
-    ``topics`` work again for these jobs."""
+    """Remove published rows. Returns the deliveries that they complete as (job, topic). ``topics``: the
+    (job, topic) pairs whose failures are over."""
     if not positions:
         return []
     async with connection.transaction():
@@ -295,16 +295,24 @@ async def record_delivery_failure(
     retry_at_most: float,
     refused: bool = False,
 ) -> None:
-    """Remember since when messages or copies wait for ``topic`` (``None``: for any; with ``job_id``: one
-    job's), and tell it at the jobs whose destination it is. ``refused``: a repeat cannot cure it.
+    """Record that messages or copies to ``topic`` failed (``None``: to any; with ``job_id``: one job's), and
+    the cause on the jobs whose destination it is. ``refused``: a retry cannot succeed.
 
-    With ``park``, the shard passes them over until the time of the retry: ``retry_after`` seconds, doubled
-    with each try up to ``retry_at_most``.
+    With ``park``, the shard skips them until the retry: after ``retry_after`` seconds, doubled with each try
+    up to ``retry_at_most``.
     """
     async with connection.transaction():
         await connection.execute(_SQL["lock_waiting_jobs"], shard, topic, job_id)
         await connection.execute(
-            _SQL["note_trouble"], shard, topic, retry_after, park, cause, job_id, retry_at_most, refused
+            _SQL["record_delivery_failure"],
+            shard,
+            topic,
+            retry_after,
+            park,
+            cause,
+            job_id,
+            retry_at_most,
+            refused,
         )
         await connection.execute(_SQL["tell_trouble"], shard)
 
@@ -312,10 +320,10 @@ async def record_delivery_failure(
 async def give_up(
     connection: Connection, shard: int, after: float, refused_after: float
 ) -> list[FailedDelivery]:
-    """Drop what waits for longer than ``after`` seconds, or was refused for longer than ``refused_after``;
-    where it was for a job's destination, its delivery is FAILED."""
+    """Drop rows that failed for longer than ``after`` seconds, or were refused for longer than
+    ``refused_after``. The delivery of a job becomes FAILED if they were for its destination."""
     async with connection.transaction():
-        rows = await connection.fetch(_SQL["lock_hopeless"], shard, after, refused_after)
+        rows = await connection.fetch(_SQL["lock_expired_failures"], shard, after, refused_after)
         found = [FailedDelivery(row["job_id"], row["topic"], row["cause"]) for row in rows]
         if found:
             columns = _columns([(each.job_id, each.topic) for each in found])
@@ -326,7 +334,7 @@ async def give_up(
 
 
 async def requeue_due(connection: Connection, shard: int) -> None:
-    """Let parked messages whose retry is due join the end of the shard, in their order."""
+    """Move parked messages whose retry is due to the end of the shard, in their order."""
     async with connection.transaction():
         due = await connection.fetch(_SQL["lock_due"], shard)
         if not due:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which result objects a job has."""
+"""Rows of the result objects of a job."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from ran_datajobs.store.queries import named_queries
 _SQL = named_queries("parts")
 
 FOREIGN_SEQUENCE: Final = -1
-"""Stands in place of a sequence for a plugin's own result body, kept as it came: it is no message."""
+"""Sequence of a plugin's own result body, which is stored unchanged and is not a message."""
 
 ADDED_SEQUENCE: Final = 1_000_000
-"""First sequence of what the service adds to the messages of a read: no message of a plugin gets there."""
+"""First sequence of objects that the service adds to a read; messages of plugins have lower ones."""
 
 
 MAX_PIECES: Final = 2_000
-"""A message that would be cut into more result objects is not taken."""
+"""Maximum number of result objects of one message; a message with more is dropped."""
 
 
 def unreadable_sequence(message: int) -> int:
-    """Stands in place of a sequence for a plugin's message that cannot be read, kept as it came."""
+    """Sequence of a plugin's message that cannot be read and is stored unchanged."""
     return FOREIGN_SEQUENCE - (message + 1) * MAX_PIECES
 
 
 def is_foreign(sequence: int) -> bool:
-    """Whether the part is a plugin's own body or message, kept as it came, and no result document."""
+    """True for a plugin's own body or message, stored unchanged; False for a result document."""
     return sequence < 0 and (FOREIGN_SEQUENCE - sequence) % MAX_PIECES == 0
 
 
 def piece_sequence(message: int, piece: int) -> int:
-    """Sequence of one piece of a plugin's message: the first one has the message's number, the others have
-    negative ones below :data:`FOREIGN_SEQUENCE` that nothing else has."""
+    """Sequence of one piece of a plugin's message: the message's number for the first piece, a unique
+    negative number below :data:`FOREIGN_SEQUENCE` for each of the others."""
     return message if piece == 0 else FOREIGN_SEQUENCE - message * MAX_PIECES - piece
 
 
@@ -58,10 +58,10 @@ class Part(Struct, frozen=True):
 
 
 class Arrived(Struct, frozen=True):
-    """How many result messages of a read are in, durably. Each has a number, from 0.
+    """How many result messages of a read are stored. They are numbered from 0.
 
-    ``below_total``: of the ``messages``, those whose number is below the ``total``, where that is known.
-    ``last``: the highest number; -1 when none is in. ``unreadable``: those that cannot be read, or not whole.
+    ``below_total``: messages whose number is below ``total``, if that is known. ``last``: the highest number;
+    -1 when there are none. ``unreadable``: messages that cannot be read, or only in part.
     """
 
     messages: int
@@ -72,17 +72,17 @@ class Arrived(Struct, frozen=True):
 
     @property
     def all_in(self) -> bool:
-        """Whether as many are in as the plugin announced."""
+        """True when as many messages are stored as the plugin announced."""
         return self.total is not None and self.below_total >= self.total
 
     @property
     def complete(self) -> bool:
-        """Whether none is missing, as far as their numbers and the total tell."""
+        """True when no message is missing according to the numbers and the total."""
         return self.all_in if self.total is not None else 0 < self.messages == self.last + 1
 
 
 async def record(connection: Connection, job_id: UUID, parts: Sequence[Part]) -> None:
-    """Record ``parts``, the last that their sub-jobs have: rows of an earlier, longer attempt go."""
+    """Record ``parts``; delete rows of their sub-jobs behind them, left by an earlier, longer attempt."""
     if not parts:
         return
     ends: dict[str, int] = {}
@@ -102,12 +102,12 @@ async def record(connection: Connection, job_id: UUID, parts: Sequence[Part]) ->
 
 
 async def listing(connection: Connection, job_id: UUID) -> list[Part]:
-    """Every part of a job: its sub-jobs in their order, the unmatched operations last."""
+    """Every part of a job in the order of its sub-jobs, the unmatched operations last."""
     return [_part(row) for row in await connection.fetch(_SQL["parts_of_job"], job_id)]
 
 
 async def listing_by_producer(connection: Connection, job_id: UUID) -> list[tuple[Part, str | None]]:
-    """The same, those of one sub-job side by side, each with its data producer, where there is one."""
+    """The same with the data producer of each part, if any; parts of one sub-job are adjacent."""
     rows = await connection.fetch(_SQL["parts_by_producer"], job_id)
     return [(_part(row), row["data_producer_id"]) for row in rows]
 
@@ -125,12 +125,12 @@ def _part(row: Any) -> Part:
 
 
 async def arrived(connection: Connection, job_id: UUID, sub_job: str, total: int | None) -> Arrived:
-    """The result messages of a sub-job that are in; ``total``: how many it has, where that is known."""
+    """The stored result messages of a sub-job; ``total``: their announced number, if known."""
     (row,) = await connection.fetch(_SQL["arrived"], job_id, sub_job, total, FOREIGN_SEQUENCE, MAX_PIECES)
     return Arrived(row["messages"], row["below_total"], row["last"], row["unreadable"], total)
 
 
 async def arrived_outcomes(connection: Connection, job_id: UUID, sub_job: str) -> list[bytes]:
-    """What the result messages of a sub-job told, as :mod:`ran_datajobs.results.read_results` packed it."""
+    """The outcomes in the messages of a sub-job, as :mod:`ran_datajobs.results.read_results` packs them."""
     rows = await connection.fetch(_SQL["arrived_outcomes"], job_id, sub_job)
     return [row["outcomes"] for row in rows]

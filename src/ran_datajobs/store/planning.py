@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A data job's own steps: the transactions that turn a request into sub-jobs, and those into its end."""
+"""The steps of a data job: its plan, which splits the request into sub-jobs, and its finish."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ran_datajobs.store.sub_jobs import LEASE_SECONDS
 _SQL = named_queries("planning")
 
 LARGE: Final = 256 * 1024
-"""Bytes of a stored request (zstd) from which on its plan is large."""
+"""Minimum size in bytes of a stored request (zstd) whose plan counts as large."""
 
 
 class JobRoom(Struct, frozen=True):
-    """How many steps a worker may claim: plans of small and of large requests, and finish steps."""
+    """Limits of a claim: plans of small and of large requests, and finish steps."""
 
     small_plans: int
     large_plans: int
@@ -32,7 +32,7 @@ class JobRoom(Struct, frozen=True):
 class LeasedJob(Struct, frozen=True):
     """A job whose next step the caller has leased: its plan, or its finish once it is ``planned``.
 
-    ``step_failures``: how often this step has failed in a row. ``body``: the request (zstd) of a plan.
+    ``step_failures``: consecutive failures of this step. ``body``: the request (zstd), for a plan.
     """
 
     job_id: UUID
@@ -44,7 +44,7 @@ class LeasedJob(Struct, frozen=True):
 
 
 async def claim(connection: Connection, room: JobRoom, token: UUID, worker_id: UUID) -> list[LeasedJob]:
-    """Lease the steps that are due, within ``room``, under ``token``."""
+    """Lease due steps within ``room``, under ``token``."""
     rows = await connection.fetch(
         _SQL["claim_jobs"],
         room.small_plans,
@@ -59,27 +59,27 @@ async def claim(connection: Connection, room: JobRoom, token: UUID, worker_id: U
 
 
 async def leased_under(connection: Connection, token: UUID) -> list[LeasedJob]:
-    """What a claim under ``token`` leased whose answer was lost."""
+    """The jobs leased under ``token`` by a claim whose answer was lost."""
     return [
         LeasedJob(**dict(row.items())) for row in await connection.fetch(_SQL["jobs_leased_under"], token)
     ]
 
 
 async def renew(connection: Connection, leases: Mapping[UUID, UUID]) -> None:
-    """Renew the leases (job id → token). What another transaction has locked now is passed over."""
+    """Renew the leases (job id → token). Rows that another transaction has locked are skipped."""
     await connection.execute(_SQL["renew_jobs"], list(leases), list(leases.values()), LEASE_SECONDS)
 
 
 async def step_failed(
     connection: Connection, job: LeasedJob, delay: float, objects_cause: str | None = None
 ) -> None:
-    """End the lease after a failure; the step is due again after ``delay`` seconds. ``objects_cause``: why it
-    could not write result objects."""
+    """End the lease after a failure; the step is due again after ``delay`` seconds. ``objects_cause``: why
+    result objects could not be written."""
     await connection.execute(_SQL["step_failed"], job.job_id, job.lease, delay, objects_cause)
 
 
 async def step_over(connection: Connection, job: LeasedJob) -> None:
-    """End the lease of a job that has no step to be done."""
+    """End the lease of a job that has no step to do."""
     await connection.execute(_SQL["step_over"], job.job_id, job.lease)
 
 
@@ -89,18 +89,18 @@ async def give_back(connection: Connection, leases: Mapping[UUID, UUID]) -> None
 
 
 async def is_leased(connection: Connection, job: LeasedJob) -> bool:
-    """True while the lease is the job's."""
+    """True while the job has this lease."""
     return bool(await connection.fetchval(_SQL["is_leased"], job.job_id, job.lease))
 
 
 async def commit_lazily(connection: Connection) -> None:
-    """Let the caller's transaction end before it is on disk. A plan that is lost with the database is made
-    again, the same; and what is built on it, the start of a sub-job, is on disk only after it."""
+    """Commit the caller's transaction asynchronously. A plan that is lost in a crash of the database is made
+    again with the same result; later writes that depend on it reach the disk only after it."""
     await connection.execute(_SQL["commit_lazily"])
 
 
 async def lock_job(connection: Connection, job_id: UUID) -> Any:
-    """Lock the job's row; what planning and finishing need of it."""
+    """Lock the job's row. Returns the columns that planning and finishing need."""
     return await connection.fetchrow(_SQL["lock_job"], job_id)
 
 
@@ -119,7 +119,7 @@ async def mark_planned(
     fanned_out: bool,
     blocked: bool,
 ) -> None:
-    """Record the plan's figures on the job and end the lease; without sub-jobs its finish step is due."""
+    """Record the plan's counts and end the lease. A job without sub-jobs is due for its finish step."""
     await connection.execute(_SQL["mark_planned"], job_id, sub_jobs, unmatched, failed, fanned_out, blocked)
 
 
@@ -130,14 +130,14 @@ async def finish_facts(connection: Connection, job_id: UUID) -> tuple[bool, bool
 
 
 async def cancel_arrow(connection: Connection, job_id: UUID) -> bool:
-    """Move the job to CANCELLING when it is open; whether it was."""
+    """Move the job to CANCELLING if it is NOT_STARTED or RUNNING; False if it is not."""
     return await connection.fetchval(_SQL["cancel_arrow"], job_id) is not None
 
 
 async def finish(
     connection: Connection, job_id: UUID, status: Status, reason: str | None, counts: Counts
 ) -> bool:
-    """Make the job terminal and end the lease. False when it was terminal already, or is not ready."""
+    """Make the job terminal and end the lease. False when it is terminal, unplanned or has open sub-jobs."""
     found = await connection.fetchval(
         _SQL["finish"],
         job_id,
@@ -153,10 +153,10 @@ async def finish(
 
 
 async def unblock_after(connection: Connection, job_id: UUID) -> list[int]:
-    """Free the jobs that waited for this one alone; their lanes, locked, for the caller to admit.
+    """Unblock the jobs that waited for this one alone. Returns their lanes, locked, for the caller to admit.
 
-    The job is terminal in this transaction already. Of jobs that end at the same time the last one to get
-    here frees those that waited for all of them.
+    This transaction has made the job terminal. Of jobs that end concurrently, the last one to call this
+    unblocks the jobs that waited for all of them.
     """
     waiting = [row["job_id"] for row in await connection.fetch(_SQL["lock_waiting"], job_id)]
     if not waiting:

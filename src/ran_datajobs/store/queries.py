@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Named queries: a ``sql/*.sql`` file holds ``-- name: some_query`` blocks. Python never holds SQL text."""
+"""Named queries: a ``sql/*.sql`` file holds ``-- name: some_query`` blocks. Python modules hold no SQL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
 
 @functools.cache
 def named_queries(file: str, package: str = __package__) -> Mapping[str, str]:
-    """The queries of ``sql/{file}.sql`` in ``package`` by name. A name that stands twice is an error."""
+    """The queries of ``sql/{file}.sql`` in ``package`` by name. Raises ValueError for a duplicate name."""
     text = resources.files(package).joinpath("sql", f"{file}.sql").read_text(encoding="utf-8")
     pieces = _NAME.split(text)
     queries: dict[str, str] = {}

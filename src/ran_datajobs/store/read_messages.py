@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which reads under way the messages of plugins belong to, and what came of them."""
+"""Correlates messages of plugins with active reads, and records them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SQL = named_queries("arrivals")
 
 
 class MessageCorrelation(Struct, frozen=True):
-    """What a message says of where it belongs; ``None`` or empty where it says nothing."""
+    """Correlation fields of a message; ``None`` or empty if absent."""
 
     job_id: UUID | None
     sub_job_id: UUID | None
@@ -36,7 +36,7 @@ class ActiveRead(Struct, frozen=True):
 
 
 class ReadStarting(Struct, frozen=True):
-    """No read is known for the message, but one that is being started may turn out to be its own."""
+    """No active read matches the message, but one that is being started may."""
 
 
 class MessageFragment(Struct, frozen=True):
@@ -47,10 +47,10 @@ class MessageFragment(Struct, frozen=True):
 
 
 class ReceivedMessage(Struct, frozen=True):
-    """A stored message with its pieces in order, usually one. ``number`` is its place among the sub-job's.
+    """A message with its pieces in order, usually one. ``number`` is its number within the sub-job.
 
-    ``sha256`` is of the whole message where it has several; ``total``: how many messages the sub-job has, if
-    told.
+    ``sha256`` is of the whole message if it has several pieces; ``total``: the number of messages of the
+    sub-job, if announced.
     """
 
     read: ActiveRead
@@ -63,9 +63,9 @@ class ReceivedMessage(Struct, frozen=True):
 async def find(
     connection: Connection, claims: Sequence[MessageCorrelation]
 ) -> list[ActiveRead | ReadStarting | None]:
-    """For each message the one active read it belongs to; ``None`` when there is none, or no single one.
+    """The active read of each message; ``None`` when none matches, or several do.
 
-    A named sub-job comes first, then the data producer's job, then the topic.
+    A message is matched by its sub-job, else by the data producer's job, else by its topic.
     """
     rows = await connection.fetch(
         _SQL["find_reads"],
@@ -93,14 +93,14 @@ async def known_digests(connection: Connection, read: ActiveRead) -> dict[str, i
 async def record(connection: Connection, arrivals: Sequence[ReceivedMessage]) -> None:
     """Record messages of reads that are still active, in the caller's transaction.
 
-    No two of them are the same message; one that is recorded already changes nothing. A read that has all its
-    messages is due at once.
+    No message occurs twice in ``arrivals``; one that is recorded already changes nothing. A read that has all
+    its messages is due at once.
     """
     active = await sub_jobs.lock_reads(connection, sorted({arrival.read.sub_job_id for arrival in arrivals}))
     taken = [arrival for arrival in arrivals if arrival.read.sub_job_id in active]
     if not taken:
         return
-    rows = [(arrival, place, piece) for arrival in taken for place, piece in enumerate(arrival.pieces)]
+    rows = [(arrival, number, piece) for arrival in taken for number, piece in enumerate(arrival.pieces)]
     columns: list[list[Any]] = [
         [arrival.read.job_id for arrival, _, _ in rows],
         [piece.part.sub_job for _, _, piece in rows],
@@ -112,14 +112,14 @@ async def record(connection: Connection, arrivals: Sequence[ReceivedMessage]) ->
         [piece.part.failed for _, _, piece in rows],
         [piece.outcomes for _, _, piece in rows],
         [arrival.number for arrival, _, _ in rows],
-        [place for _, place, _ in rows],
+        [number for _, number, _ in rows],
         [arrival.sha256 for arrival, _, _ in rows],
     ]
     recorded = await connection.fetch(_SQL["record_arrivals"], *columns)
     new = {(UUID(row["sub_job"]), row["message"]) for row in recorded}
     totals: dict[UUID, int | None] = {}
     for arrival in taken:
-        told = (arrival.total, totals.get(arrival.read.sub_job_id))
-        totals[arrival.read.sub_job_id] = max((each for each in told if each is not None), default=None)
+        announced = (arrival.total, totals.get(arrival.read.sub_job_id))
+        totals[arrival.read.sub_job_id] = max((each for each in announced if each is not None), default=None)
     counts = {read: sum(sub_job == read for sub_job, _ in new) for read in totals}
     await sub_jobs.count_messages(connection, counts, totals)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Removes what is older than the retention, a bounded number of rows at a time. Ages are in seconds, by the
-database's clock. Open jobs, and those whose delivery is under way, are never touched."""
+"""Removes rows older than the retention, a bounded number at a time. Ages are in seconds, by the database's
+clock. Open jobs, and jobs whose delivery is PENDING, are never removed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _SQL = named_queries("retention")
 
 
 class ExpiredJob(Struct, frozen=True):
-    """A job to remove. ``bucket`` has its objects; ``named`` is the bucket that the client named, if it named
-    one: what is there is the client's."""
+    """A job to remove. ``bucket`` contains its objects; ``named`` is the destination bucket of the client, if
+    any, whose objects belong to the client."""
 
     job_id: UUID
     bucket: str
@@ -26,12 +26,12 @@ class ExpiredJob(Struct, frozen=True):
 
 
 async def claim(connection: Connection) -> bool:
-    """True when ``connection`` is the only one that prunes, until it goes back to its pool or is lost."""
+    """Take the lock for pruning until ``connection`` is released or lost; False when another has it."""
     return bool(await connection.fetchval(_SQL["claim_pruning"]))
 
 
 async def expired_jobs(connection: Connection, older_than: float, limit: int) -> list[ExpiredJob]:
-    """Up to ``limit`` jobs that ended longer ago, the oldest first."""
+    """Up to ``limit`` jobs that ended more than ``older_than`` seconds ago, the oldest first."""
     rows = await connection.fetch(_SQL["expired_jobs"], older_than, limit)
     return [ExpiredJob(row["job_id"], row["results_bucket"], row["named"]) for row in rows]
 
@@ -47,9 +47,9 @@ async def is_expired(connection: Connection, job_id: UUID, older_than: float) ->
 
 
 async def remove_job(connection: Connection, job_id: UUID, limit: int) -> bool:
-    """Remove the rows of an expired job, at most ``limit`` of a kind at once and the job's own last.
+    """Remove the rows of an expired job, at most ``limit`` of a kind per call, and the job's own last.
 
-    False when it is to be called again: more is left, or the job is being delivered once more.
+    False when it must be called again: rows are left, or the job is being redelivered.
     """
     for name in ("delete_parts", "delete_sub_jobs"):
         if len(await connection.fetch(_SQL[name], job_id, limit)) == limit:
@@ -59,34 +59,34 @@ async def remove_job(connection: Connection, job_id: UUID, limit: int) -> bool:
 
 
 async def remove_keys(connection: Connection, older_than: float, limit: int) -> int:
-    """Remove Idempotency-Keys; how many it were."""
+    """Remove Idempotency-Keys. Returns their number."""
     return len(await connection.fetch(_SQL["delete_keys"], older_than, limit))
 
 
 async def remove_messages(connection: Connection, older_than: float, limit: int) -> int:
-    """Remove messages of the embedded bus, but for those of open jobs; how many it were."""
+    """Remove messages of the embedded bus, except those of open or undelivered jobs. Returns their number."""
     return len(await connection.fetch(_SQL["delete_messages"], older_than, limit))
 
 
 async def remove_lost_outbox(connection: Connection, limit: int) -> int:
-    """Remove what was still to be published for jobs that are gone; how many it were."""
+    """Remove outbox rows of jobs that no longer exist. Returns their number."""
     return len(await connection.fetch(_SQL["delete_lost_outbox"], limit))
 
 
 async def remove_topics(connection: Connection, kept: Sequence[str], limit: int) -> int:
-    """Remove topics of the embedded bus, but for ``kept``, that have neither messages nor readers of ours nor
-    jobs; how many it were. One that comes again goes on behind the offsets that it had."""
+    """Remove topics of the embedded bus, except ``kept``, that have no messages, consumer positions or jobs.
+    Returns their number. A topic that is added again continues behind its earlier offsets."""
     rows = await connection.fetch(_SQL["lock_unused_topics"], kept, limit)
     return int(await connection.fetchval(_SQL["delete_unused_topics"], [row["topic"] for row in rows]))
 
 
 async def remove_lane_clients(connection: Connection, older_than: float, limit: int) -> int:
-    """Forget who was served in a lane longer ago; how many it were."""
+    """Remove rows of clients that were served in a lane longer ago. Returns their number."""
     return len(await connection.fetch(_SQL["delete_lane_clients"], older_than, limit))
 
 
 async def remove_tombstones(connection: Connection, older_than: float, limit: int) -> int:
-    """Remove CM handles that were removed longer ago; how many it were. A lookup index that has not followed
-    for so long reads all handles anew."""
+    """Delete tombstones of CM handles that were removed longer ago. Returns their number. A lookup index that
+    was not updated for so long reloads all handles."""
     await connection.execute(_SQL["date_tombstones"], limit)
     return int(await connection.fetchval(_SQL["delete_tombstones"], older_than, limit))

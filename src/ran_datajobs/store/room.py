@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much one worker takes of what is due; what is left over waits in the database."""
+"""Limits of the due rows that one worker leases; the others wait in the database."""
 
 from __future__ import annotations
 
 from typing import Final
 
 ROWS: Final = 24576
-"""Maximum number of sub-jobs that one worker has leased. One costs about 8 KiB if its operations are few."""
+"""Maximum number of sub-jobs that one worker has leased. One takes about 8 KiB if it has few operations."""
 
 BODY_BYTES: Final = 256 * 1024 * 1024
-"""Maximum size of the operations that one worker holds uncompressed, in bytes. One plugin gets half of it."""
+"""Maximum size of the operations that one worker holds uncompressed, in bytes; half of it per plugin."""
 
 CREATES_PER_PLUGIN: Final = 128
-"""Maximum number of creates that one worker has marked at one plugin and has no answer to. The HTTP client
-sends half as many at a time; the others are on their way through the database."""
+"""Maximum number of unanswered creates per worker and plugin. The HTTP client sends half as many at a time;
+the others wait for the database."""

@@ -2,8 +2,8 @@
 """Sub-jobs and lanes: insert, admit, claim, renew, and one function per transition.
 
 A lane is one (DMI plugin, data producer). Functions take many rows at once, in the caller's transaction. A
-write names the lease under which its worker has the row; where that lease is not the row's any more, nothing
-is changed and the sub-job is absent from what the function returns.
+write names the lease that its worker has on the row. When the row no longer has that lease, nothing changes
+and the sub-job is absent from the result of the function.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _ADD_BULK_CANCELS: Final = named_queries("cancels")["add_bulk_cancels"]
 _LEASED_UNDER: Final = _SQL["leased_under"].replace(":columns", _SQL["columns"]).replace(":token", "$1")
 
 LEASE_SECONDS: Final = 10.0
-"""Seconds that a lease holds after it was taken or renewed, by the database's clock."""
+"""Duration of a lease in seconds after it was taken or renewed, by the database's clock."""
 
 FIRST_PROBE: Final = 0.2
-"""Seconds until the first status request for a write in quarantine."""
+"""Delay in seconds of the first status request for a write in quarantine."""
 
 ONE_WRITE_PER_LANE: Final = "one_write_per_lane"
-"""The unique index that a second active write of a lane would break."""
+"""Name of the unique index that a second active write of a lane violates."""
 
 JOB, SUB_JOB, CANCEL = "job", "sub_job", "cancel"
-"""What may be due: a step of a data job, a sub-job, or the DELETE of a whole job."""
+"""Kinds of due rows: a step of a data job, a sub-job, or the DELETE of a whole job."""
 
 _PIECE_BYTES: Final = 2 << 20
 _TYPES: Final = {each.value: each for each in JobType}
@@ -44,7 +44,7 @@ _STAGES: Final = {each.value: each for each in Stage}
 
 
 class NewSubJob(Struct, frozen=True):
-    """A sub-job to insert. ``body``: the operations for the plugin, zstd, which have ``size`` bytes."""
+    """A sub-job to insert. ``body``: the operations for the plugin, zstd, ``size`` bytes uncompressed."""
 
     sub_job_id: UUID
     plugin_id: int
@@ -55,15 +55,15 @@ class NewSubJob(Struct, frozen=True):
 
 
 class Admission(Struct, frozen=True):
-    """How admission chooses. ``aging``: seconds of waiting that raise the priority by one. ``read_slots``:
-    reads beside the one write of a lane, where its plugin registered no number."""
+    """Parameters of admission. ``aging``: seconds of waiting that raise the priority by one. ``read_slots``:
+    concurrent reads of a lane, in addition to its one write, if its plugin registered no number."""
 
     aging: float = 600.0
     read_slots: int = 4
 
 
 class Admitted(Struct, frozen=True):
-    """A sub-job that has its place in its lane now. ``size``: bytes of its operations."""
+    """A sub-job that was admitted to a slot of its lane. ``size``: bytes of its operations."""
 
     sub_job_id: UUID
     plugin_id: int
@@ -71,8 +71,8 @@ class Admitted(Struct, frozen=True):
 
 
 class PluginRoom(Struct, frozen=True):
-    """How much of one plugin a worker may claim: creates, other steps, bytes of operations, and sub-jobs that
-    are to be cancelled there."""
+    """Limits of a claim for one plugin: creates, other steps, bytes of operations, and sub-jobs to cancel
+    there."""
 
     creates: int
     calls: int
@@ -81,8 +81,8 @@ class PluginRoom(Struct, frozen=True):
 
 
 class Room(Struct, frozen=True):
-    """How much a worker may claim: ``rows`` and bytes in all, and what of each plugin. ``other`` holds for
-    the plugins that ``plugins`` does not name. ``unsent``: how many cancelled ones that were not sent."""
+    """Limits of a claim: total ``rows`` and bytes, and limits per plugin. ``other`` applies to the plugins
+    that ``plugins`` does not name. ``unsent``: number of cancelled sub-jobs that were not sent."""
 
     rows: int
     size: int
@@ -94,8 +94,8 @@ class Room(Struct, frozen=True):
 class LeasedSubJob(Struct, frozen=True):
     """A sub-job that the caller has leased. Durations are seconds by the database's clock.
 
-    ``was``: its stage before the claim. ``told``: the terminal status that its plugin told. ``body``: its
-    operations for the plugin, zstd, where the create is to be sent, or a small one that was not sent ends.
+    ``was``: its stage before the claim. ``told``: the terminal status that its plugin reported. ``body``:
+    its operations for the plugin, zstd, if the create is to be sent, or if it is small and ends unsent.
     Settings that a plugin did not register are ``None``.
     """
 
@@ -142,7 +142,7 @@ class LeasedSubJob(Struct, frozen=True):
 
 
 class Leased(Struct, frozen=True):
-    """Names a sub-job and the lease under which it is worked on."""
+    """Identifies a sub-job and its lease."""
 
     sub_job_id: UUID
     job_id: UUID
@@ -153,9 +153,8 @@ class Leased(Struct, frozen=True):
 class Postponement(Struct, frozen=True):
     """The sub-job is due again after ``delay`` seconds; its lease ends. ``error``: what is wrong, or empty.
 
-    ``unsent``: its create provably did not arrive. ``told``: the terminal status that the plugin told, when
-    its result could not be had yet. ``trial``: seconds in which no call of the plugin is made, where its
-    circuit is open.
+    ``unsent``: its create provably did not arrive. ``told``: the terminal status that the plugin reported, if
+    its result is not available yet. ``trial``: seconds without calls of the plugin, if its circuit is open.
     """
 
     leased: Leased
@@ -168,7 +167,7 @@ class Postponement(Struct, frozen=True):
 
 
 class Collecting(Struct, frozen=True):
-    """The messages of a read come on ``topic``. It is due after ``delay`` seconds, or when all are in."""
+    """The messages of a read arrive on ``topic``. It is due after ``delay`` seconds, or when all arrived."""
 
     leased: Leased
     topic: str
@@ -177,8 +176,8 @@ class Collecting(Struct, frozen=True):
 
 
 class Settlement(Struct, frozen=True):
-    """The end of a sub-job. ``quarantine`` seconds: its plugin may still be executing it for so long.
-    ``executed``: of its operations those that the plugin has executed, with or without success."""
+    """The end of a sub-job. ``quarantine``: seconds for which its plugin may still be executing it.
+    ``executed``: number of operations that the plugin executed, with or without success."""
 
     leased: Leased
     status: Status
@@ -192,7 +191,7 @@ class Settlement(Struct, frozen=True):
 
 
 async def insert(connection: Connection, job_id: UUID, sub_jobs: Sequence[NewSubJob]) -> list[int]:
-    """Insert the sub-jobs of a job in order, with their lanes; the ids of these lanes, in order."""
+    """Insert the sub-jobs of a job in order, with their lanes. Returns the sorted ids of these lanes."""
     lane_ids = await _lanes_of(connection, {(s.plugin_id, s.data_producer_id) for s in sub_jobs})
     for first, some in _in_pieces(sub_jobs):
         await connection.execute(
@@ -210,7 +209,7 @@ async def insert(connection: Connection, job_id: UUID, sub_jobs: Sequence[NewSub
 
 
 def _in_pieces(sub_jobs: Sequence[NewSubJob]) -> Iterator[tuple[int, list[NewSubJob]]]:
-    """(position of the first, sub-jobs): a few MiB of bodies at a time, so that the loop goes on between."""
+    """(position of the first, sub-jobs), a few MiB of bodies each, so that the event loop runs in between."""
     some: list[NewSubJob] = []
     size = 0
     for position, sub_job in enumerate(sub_jobs):
@@ -224,14 +223,14 @@ def _in_pieces(sub_jobs: Sequence[NewSubJob]) -> Iterator[tuple[int, list[NewSub
 
 
 async def _lanes_of(connection: Connection, pairs: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
-    """Find or make the lanes of (plugin, data producer)."""
+    """Find or add the lanes of (plugin, data producer)."""
     found: dict[tuple[int, str], int] = {}
     query = "find_lanes"
     while missing := sorted(pairs - found.keys()):
         columns = [plugin for plugin, _ in missing], [producer for _, producer in missing]
         for row in await connection.fetch(_SQL[query], *columns):
             found[row["plugin_id"], row["data_producer_id"]] = row["lane_id"]
-        # One that another transaction is making is neither found nor made: it is found once it is there.
+        # A lane that another transaction adds concurrently is neither found nor added: it is found later.
         query = "add_lanes" if query == "find_lanes" else "find_lanes"
     return found
 
@@ -247,7 +246,7 @@ async def lock_sub_jobs(connection: Connection, sub_job_ids: Collection[UUID]) -
 
 
 async def admit(connection: Connection, lane_ids: Collection[int], how: Admission) -> list[Admitted]:
-    """Give what waits in these lanes the places that are free; the caller has locked the lanes.
+    """Admit waiting sub-jobs to the free slots of these lanes, which the caller has locked.
 
     Raises asyncpg.UniqueViolationError (:data:`ONE_WRITE_PER_LANE`) rather than admitting a second write.
     """
@@ -256,18 +255,18 @@ async def admit(connection: Connection, lane_ids: Collection[int], how: Admissio
 
 
 async def notify_due(connection: Connection, kind: str) -> None:
-    """Tell the workers, when the transaction commits, that a :data:`SUB_JOB` or a :data:`JOB` is due."""
+    """Notify the workers, at the commit, that a :data:`JOB`, :data:`SUB_JOB` or :data:`CANCEL` is due."""
     await connection.execute(_SQL["notify_due"], kind)
 
 
 async def claim(
     connection: Connection, room: Room, token: UUID, worker_id: UUID, *, void: bool = True
 ) -> list[LeasedSubJob]:
-    """Lease what is due, within ``room``; an ADMITTED sub-job becomes STARTING. ``void``: what others have
-    leased and did not renew in time, too.
+    """Lease due sub-jobs within ``room``; an ADMITTED one becomes STARTING. ``void``: also those whose lease
+    has expired.
 
-    Its lease is ``token``, that of all others another one, which follows from it: :func:`leased_under` tells
-    them apart.
+    Sub-jobs that were ADMITTED get ``token``; the others get a second token, derived from it, so that
+    :func:`leased_under` distinguishes them.
     """
     plugins = list(room.plugins.items())
     rows = await connection.fetch(
@@ -294,7 +293,7 @@ async def claim(
 
 
 def _token_of_others(token: UUID) -> UUID:
-    """The token of what the claim with ``token`` found in another stage than ADMITTED."""
+    """The token of the sub-jobs that a claim with ``token`` found in a stage other than ADMITTED."""
     return uuid5(token, "not ADMITTED")
 
 
@@ -307,7 +306,7 @@ async def claim_admitted(
 
 
 async def leased_under(connection: Connection, token: UUID) -> list[LeasedSubJob]:
-    """What a claim under ``token`` leased whose answer was lost: nothing was done with it since."""
+    """The sub-jobs leased under ``token`` by a claim whose answer was lost: nothing was sent for them."""
     rows = await connection.fetch(_LEASED_UNDER, token, _token_of_others(token))
     return [_leased_sub_job(row) for row in rows]
 
@@ -322,8 +321,8 @@ def _leased_sub_job(row: Record) -> LeasedSubJob:
 
 
 async def renew(connection: Connection, leases: Mapping[UUID, UUID]) -> set[UUID]:
-    """Renew the leases (sub-job id → token); the sub-jobs that the caller still has. What another transaction
-    has locked at this moment is passed over."""
+    """Renew the leases (sub-job id → token). Returns the renewed sub-jobs; rows that another transaction has
+    locked are skipped."""
     rows = await connection.fetch(_SQL["renew"], list(leases), list(leases.values()), LEASE_SECONDS)
     return {row["sub_job_id"] for row in rows}
 
@@ -331,38 +330,41 @@ async def renew(connection: Connection, leases: Mapping[UUID, UUID]) -> set[UUID
 async def wait_for_objects(
     connection: Connection, sub_job_ids: Sequence[UUID], cause: str, leases: Sequence[UUID] | None = None
 ) -> None:
-    """Record why the result objects of these open sub-jobs cannot be written; with ``leases`` only where one
-    of these is the row's. Without, it is messages of reads that cannot be kept: the reads go on waiting."""
+    """Record why the result objects of these open sub-jobs cannot be written.
+
+    With ``leases``: only on rows that have one of these. Without: messages of reads cannot be stored, and the
+    idle time of the reads restarts.
+    """
     await connection.execute(_SQL["wait_for_objects"], list(sub_job_ids), leases, cause)
 
 
 async def with_attention(connection: Connection, sub_job_ids: Sequence[UUID]) -> list[UUID]:
-    """Which of these leased sub-jobs another process has changed."""
+    """Those of these leased sub-jobs that another process has changed."""
     return [row["sub_job_id"] for row in await connection.fetch(_SQL["with_attention"], sub_job_ids)]
 
 
 async def is_leased(connection: Connection, leased: Leased) -> bool:
-    """True while the lease is the row's."""
+    """True while the row has this lease."""
     return bool(await connection.fetchval(_SQL["is_leased"], leased.sub_job_id, leased.lease))
 
 
 async def give_back(
     connection: Connection, leases: Mapping[UUID, UUID], unsent: Collection[UUID] = ()
 ) -> None:
-    """End these leases (sub-job id → token) now; the rows are due at once. ``unsent``: those that are
-    STARTING and were not sent are ADMITTED again."""
+    """End these leases (sub-job id → token) now; the rows are due at once. ``unsent``: STARTING
+    sub-jobs that were not sent; they become ADMITTED again."""
     await lock_sub_jobs(connection, leases)
     await connection.execute(_SQL["give_back"], list(leases), list(leases.values()), list(unsent))
 
 
 async def body_of(connection: Connection, sub_job_id: UUID) -> bytes | None:
-    """The stored operations of a sub-job that is not counted yet."""
+    """The stored operations (zstd) of a sub-job; ``None`` once it is counted."""
     body: bytes | None = await connection.fetchval(_SQL["body_of"], sub_job_id)
     return body
 
 
 async def bump_jobs(connection: Connection, job_ids: Collection[UUID]) -> dict[UUID, int]:
-    """Lock the jobs, in order, and raise their versions; the versions by job id."""
+    """Lock the jobs in order and raise their versions. Returns the versions by job id."""
     rows = await connection.fetch(_SQL["bump_jobs"], sorted(set(job_ids)))
     return {row["job_id"]: row["version"] for row in rows}
 
@@ -370,10 +372,10 @@ async def bump_jobs(connection: Connection, job_ids: Collection[UUID]) -> dict[U
 async def mark_started(
     connection: Connection, started: Sequence[tuple[Leased, str]], versions: Mapping[UUID, int]
 ) -> tuple[dict[UUID, bool], list[UUID]]:
-    """Record the ``dataProducerJobId`` of each started sub-job; the leases stay. A repeat changes nothing.
+    """Record the ``dataProducerJobId`` of each started sub-job; the leases remain. A repeat changes nothing.
 
-    ``versions``: of their jobs, which :func:`bump_jobs` has locked. Returns whether another process changed
-    the row meanwhile, by sub-job id, and the jobs that are RUNNING from now on.
+    ``versions``: of their jobs, which :func:`bump_jobs` has locked. Returns, by sub-job id, whether another
+    process changed the row meanwhile, and the jobs that became RUNNING.
     """
     rows = await connection.fetch(
         _SQL["mark_started"],
@@ -389,7 +391,7 @@ async def mark_started(
 
 
 async def jobs_running(connection: Connection, job_ids: Collection[UUID]) -> list[UUID]:
-    """Move those of the jobs that are NOT_STARTED to RUNNING; which they are. Their rows are locked."""
+    """Move the jobs that are NOT_STARTED to RUNNING and return them. The caller has locked the rows."""
     rows = await connection.fetch(_SQL["jobs_running"], sorted(set(job_ids)))
     return [row["job_id"] for row in rows]
 
@@ -411,7 +413,7 @@ async def postpone(connection: Connection, postponed: Sequence[Postponement]) ->
 
 
 async def mark_collecting(connection: Connection, collecting: Sequence[Collecting]) -> set[UUID]:
-    """Record the topic on which each read's messages come, and end the leases."""
+    """Record the topic on which each read's messages arrive, and end the leases."""
     rows = await connection.fetch(
         _SQL["mark_collecting"],
         [c.leased.sub_job_id for c in collecting],
@@ -426,8 +428,8 @@ async def mark_collecting(connection: Connection, collecting: Sequence[Collectin
 async def mark_cancelling(
     connection: Connection, leased: Sequence[Leased], versions: Mapping[UUID, int]
 ) -> dict[UUID, bool]:
-    """Record that the plugin was told to cancel these sub-jobs; the leases stay. Answers as
-    :func:`mark_started` does."""
+    """Record that the DELETEs of these sub-jobs are done; the leases remain. Returns, by sub-job id, whether
+    another process changed the row meanwhile."""
     rows = await connection.fetch(
         _SQL["mark_cancelling"],
         [h.sub_job_id for h in leased],
@@ -441,9 +443,9 @@ async def mark_cancelling(
 async def settle(
     connection: Connection, settlements: Sequence[Settlement], versions: Mapping[UUID, int]
 ) -> tuple[set[UUID], list[UUID]]:
-    """End sub-jobs and count them. Their jobs and lanes are locked; the caller admits what waits in them.
+    """Settle sub-jobs and count them. The caller has locked their jobs and lanes, and admits the next ones.
 
-    Returns the ids of the sub-jobs that this call settled, and the jobs that have none open any more: their
+    Returns the ids of the sub-jobs that this call settled, and the jobs that have no open sub-job left: their
     finish step is due.
     """
     cancelled = [s.leased for s in settlements if s.status is Status.CANCELLED]
@@ -486,7 +488,7 @@ async def _count(connection: Connection, done: Sequence[Settlement]) -> list[UUI
 
 
 async def end_quarantine(connection: Connection, leased: Sequence[Leased]) -> set[UUID]:
-    """Let the lanes of these writes start others again. The caller has locked the lanes, and admits."""
+    """Settle these quarantined writes. The caller has locked their lanes, and admits the next writes."""
     rows = await connection.fetch(
         _SQL["end_quarantine"], [h.sub_job_id for h in leased], [h.lease for h in leased]
     )
@@ -494,9 +496,9 @@ async def end_quarantine(connection: Connection, leased: Sequence[Leased]) -> se
 
 
 async def cancel(connection: Connection, job_id: UUID, version: int) -> None:
-    """Ask for the cancellation of every open sub-job of a job whose row the caller has locked.
+    """Request the cancel of every open sub-job of a job whose row the caller has locked.
 
-    A plugin that can is to be told of the whole job: what it has taken gets no DELETE of its own.
+    A plugin with ``bulk_cancel`` gets one DELETE for the whole job, and none for each sub-job that it has.
     """
     lanes = [row["lane_id"] for row in await connection.fetch(_SQL["lanes_of_job"], job_id)]
     await lock_lanes(connection, lanes)
@@ -509,7 +511,7 @@ async def cancel(connection: Connection, job_id: UUID, version: int) -> None:
 
 
 async def cancel_at(connection: Connection, job_id: UUID, plugin_id: int) -> None:
-    """Ask for the cancellation, one by one, of the open sub-jobs that one plugin has of a cancelled job."""
+    """Request the cancel, one by one, of the open sub-jobs that one plugin has of a cancelled job."""
     version = (await bump_jobs(connection, [job_id]))[job_id]
     await connection.execute(_SQL["lock_open"], job_id, plugin_id)
     await connection.execute(_SQL["cancel_job"], job_id, plugin_id, version, [])
@@ -517,7 +519,7 @@ async def cancel_at(connection: Connection, job_id: UUID, plugin_id: int) -> Non
 
 
 async def poll_job_now(connection: Connection, job_id: UUID, plugin_id: int) -> None:
-    """Make the next poll due of what a plugin is ending of a cancelled job."""
+    """Make the next polls due of a cancelled job's tracked sub-jobs at one plugin."""
     await connection.execute(_SQL["lock_open"], job_id, plugin_id)
     await connection.execute(_SQL["poll_job_now"], job_id, plugin_id)
     await notify_due(connection, SUB_JOB)
@@ -532,8 +534,8 @@ async def poll_now(connection: Connection, sub_job_id: UUID, data_producer_job_i
 
 
 async def unblock(connection: Connection, job_ids: Sequence[UUID]) -> list[int]:
-    """Let the sub-jobs of jobs that waited for others be admitted; their lanes, locked, for the caller to
-    admit. The jobs' rows are locked."""
+    """Unblock the sub-jobs of these jobs, whose rows the caller has locked. Returns their lanes, locked, for
+    the caller to admit."""
     lanes = [row["lane_id"] for row in await connection.fetch(_SQL["lanes_of_blocked"], job_ids)]
     await lock_lanes(connection, lanes)
     await connection.execute(_SQL["unblock"], job_ids)
@@ -541,14 +543,14 @@ async def unblock(connection: Connection, job_ids: Sequence[UUID]) -> list[int]:
 
 
 async def lock_reads(connection: Connection, sub_job_ids: Sequence[UUID]) -> set[UUID]:
-    """Lock those of these reads that are not settled."""
+    """Lock and return those of these reads that are not settled."""
     return {row["sub_job_id"] for row in await connection.fetch(_SQL["lock_reads"], sub_job_ids)}
 
 
 async def count_messages(
     connection: Connection, messages: Mapping[UUID, int], totals: Mapping[UUID, int | None]
 ) -> None:
-    """Count new messages of locked reads; ``totals``: how many there will be, where a message told."""
+    """Count new messages of locked reads; ``totals``: the announced numbers of messages, if any."""
     rows: list[Any] = await connection.fetch(
         _SQL["count_messages"],
         list(messages),

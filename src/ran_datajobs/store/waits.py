@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the rows of jobs and sub-jobs tell of what they wait for. Facts alone: the words are in results.waits.
+"""Facts on what jobs and sub-jobs wait for, from their rows; results.waits words them.
 
-Where a function takes ``sees``, it names only that client's jobs; ``None`` names everybody's.
+A function that takes ``sees`` names only that client's jobs; ``None``: the jobs of all clients.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from ran_datajobs.store.queries import named_queries
 _SQL = named_queries("waits")
 
 UNCLAIMED_AFTER: Final = 2.0
-"""Seconds after which a due sub-job that nobody has claimed waits: a worker with room looks every second."""
+"""Seconds after which an unclaimed due sub-job counts as waiting: a worker with room polls every second."""
 
 
 class SubJobFacts(Struct, frozen=True):
     """One sub-job. Settings that its plugin did not register are ``None``.
 
-    ``blocked``: a job that its job names in ``after`` is open. ``unclaimed``: admitted, and no worker has
-    claimed it in time. ``circuit_until``: no call of its plugin is made before. ``holder``: one of the
-    ``holders`` that have the places of its lane; may be named where ``holder_visible``.
+    ``blocked``: a job that its job names in ``after`` is open. ``unclaimed``: admitted, and not claimed
+    within :data:`UNCLAIMED_AFTER`. ``circuit_until``: its plugin is not called before. ``holder``: one of the
+    ``holders`` sub-jobs that occupy the slots of its lane; may be named if ``holder_visible``.
     """
 
     sub_job_id: UUID
@@ -61,8 +61,8 @@ class SubJobFacts(Struct, frozen=True):
 
 
 class AfterFacts(Struct, frozen=True):
-    """The open jobs that a job of ``created_at`` waits for: those that may be named, and how many others.
-    ``ended_at``: when the last one ended of those that are not open."""
+    """The open jobs that a job waits for: ``visible`` ones may be named, ``hidden`` counts the others.
+    ``ended_at``: when the last of its ended ``after`` jobs ended."""
 
     job_id: UUID
     created_at: datetime
@@ -72,7 +72,7 @@ class AfterFacts(Struct, frozen=True):
 
 
 class CreateFacts(Struct, frozen=True):
-    """Creates of one plugin, and bytes of their operations, that its busiest worker has under way."""
+    """Maximum number of creates in progress at one plugin, and of their bytes, over the workers."""
 
     plugin_id: int
     creates: int
@@ -97,7 +97,7 @@ def _read(kind: type[_Facts], rows: Sequence[Any]) -> list[_Facts]:
 
 
 async def standing_jobs(connection: Connection, job_ids: Collection[UUID]) -> dict[UUID, UUID]:
-    """Of these jobs those of which no sub-job makes progress: the first open sub-job of each."""
+    """Those of these jobs of which no sub-job makes progress, each with its first open sub-job."""
     rows = await connection.fetch(_SQL["standing_jobs"], list(job_ids), UNCLAIMED_AFTER)
     return {row["job_id"]: row["sub_job_id"] for row in rows}
 
@@ -105,7 +105,7 @@ async def standing_jobs(connection: Connection, job_ids: Collection[UUID]) -> di
 async def sub_jobs(
     connection: Connection, sub_job_ids: Collection[UUID], sees: str | None
 ) -> list[SubJobFacts]:
-    """These sub-jobs, and who has the places that they wait for."""
+    """These sub-jobs, and the holders of the slots that they wait for."""
     return _read(
         SubJobFacts, await connection.fetch(_SQL["sub_jobs"], list(sub_job_ids), sees, UNCLAIMED_AFTER)
     )
@@ -114,13 +114,13 @@ async def sub_jobs(
 async def after_jobs(
     connection: Connection, job_ids: Collection[UUID], sees: str | None
 ) -> dict[UUID, AfterFacts]:
-    """What each of these jobs names in ``after``; without those that name nothing."""
+    """Facts on the ``after`` jobs of each of these jobs; jobs that name none are absent."""
     rows = await connection.fetch(_SQL["after_jobs"], list(job_ids), sees)
     return {each.job_id: each for each in _read(AfterFacts, rows)}
 
 
 async def creates(connection: Connection, plugin_ids: Collection[int]) -> dict[int, CreateFacts]:
-    """The creates of each of these plugins that are under way; without plugins that have none."""
+    """The creates in progress at each of these plugins; plugins that have none are absent."""
     rows = await connection.fetch(_SQL["creates"], list(plugin_ids))
     return {each.plugin_id: each for each in _read(CreateFacts, rows)}
 
@@ -128,8 +128,8 @@ async def creates(connection: Connection, plugin_ids: Collection[int]) -> dict[i
 async def deliveries(
     connection: Connection, job_ids: Collection[UUID], give_up: float, give_up_refused: float
 ) -> list[DeliveryFacts]:
-    """Of these jobs those whose delivery waits. ``give_up``, ``give_up_refused``: seconds until a delivery
-    is given up, and one that a repeat cannot cure."""
+    """Those of these jobs whose delivery waits. ``give_up``, ``give_up_refused``: timeout in seconds of a
+    delivery, and of one that a retry cannot cure."""
     return _read(
         DeliveryFacts, await connection.fetch(_SQL["deliveries"], list(job_ids), give_up, give_up_refused)
     )

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo: a network, a plugin and the service on this machine, and two jobs with known outcomes."""
+"""Demo: a simulated network, a plugin and the service on this machine, and two jobs with known outcomes."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``demo``: everything on one machine, and two jobs to watch."""
+"""``demo``: run all components on one machine, and two jobs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 _OWN = ("port", "sites", "seed", "data_dir", Group.LOGGING)
-"""The settings that a demo has; all others are the embedded defaults, so that it is on this machine alone."""
+"""Settings of a demo; all others keep their embedded defaults, so that it runs on this machine alone."""
 
 
 @takes_settings(*_OWN, log_level="warning")

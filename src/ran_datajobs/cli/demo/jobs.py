@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The jobs of the demo and how they must end, for the network that it runs on."""
+"""Jobs of the demo and their expected outcomes on its network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _READ: Final = "read-cells"
 
 
 class Planned(Struct, frozen=True):
-    """How a job must end: executed on such a network, it does."""
+    """Expected outcome of a job on the network of the demo."""
 
     status: Status
     operations: dict[str, int]
@@ -33,7 +33,7 @@ class Planned(Struct, frozen=True):
 
 
 class DemoJob(Struct, frozen=True):
-    """A job of the demo: what people see as its name, the request, and what must come of it."""
+    """A job of the demo: its displayed name, the request, and the expected outcome."""
 
     label: str
     body: bytes
@@ -41,7 +41,7 @@ class DemoJob(Struct, frozen=True):
 
 
 def demo_jobs(sites: int, seed: int) -> tuple[DemoJob, DemoJob]:
-    """The write job and the read job for such a network: the published examples where they fit it."""
+    """The write job and the read job for a network; the published examples if it is the default network."""
     published = (sites, seed) == (Settings.sites, Settings.seed)
     jobs = (_published(_WRITE), _published(_READ)) if published else _made(Network(sites, seed))
     (write, after_write), (read, after_read) = jobs
@@ -52,7 +52,7 @@ def demo_jobs(sites: int, seed: int) -> tuple[DemoJob, DemoJob]:
 
 
 def examples() -> Traversable:
-    """The folder of examples: in the package when it was installed, beside it in a checkout."""
+    """Folder of examples: in the package if it was installed, at the root of the repository in a checkout."""
     installed = resources.files(ran_datajobs) / "examples"
     if installed.is_dir():
         return installed
@@ -65,7 +65,7 @@ def _published(name: str) -> tuple[bytes, Planned]:
 
 
 def _made(network: Network) -> tuple[tuple[bytes, Planned], tuple[bytes, Planned]]:
-    """The same two jobs for another network. Every read of a simulated network succeeds."""
+    """The same two jobs, generated for another network. Every read of a simulated network succeeds."""
     write, read = job_of(_WRITE, retune_pci(network)), job_of(_READ, read_cells(network))
     count = len(read["data"])
     expected = asyncio.run(expected_of_write(network, write))

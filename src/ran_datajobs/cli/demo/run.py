@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the demo does: start everything, register the network, run two jobs, show what came of them."""
+"""Run the demo: start all components, register the network, run two jobs and show their outcomes."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ _SHOWN_REASONS: Final = 20
 _SHOWN_RESULT_LINES: Final = 16
 _START_WITHIN: Final = 60.0
 _ONCE_WITHIN: Final = 180.0
-"""Seconds after which a demo that should end by itself gives up."""
+"""Timeout in seconds of a demo with ``--once``."""
 
 _T = TypeVar("_T")
 
 
 class Stage(Struct, frozen=True):
-    """Where everything of one demo stands."""
+    """Settings of one demo, addresses of its network and plugin, and the file of their output."""
 
     settings: Settings
     network: str
@@ -58,7 +58,7 @@ class Stage(Struct, frozen=True):
     output: Path
 
     def programs(self) -> tuple[Any, ...]:
-        """The simulated network and the reference plugin, each a process of its own."""
+        """Programs of the simulated network and of the reference plugin."""
         elsewhere = self.settings.with_changes(host=_LOOPBACK, data_dir=self.settings.data_dir / "plugin")
         network = elsewhere.with_changes(port=urlsplit(self.network).port)
         plugin = elsewhere.with_changes(
@@ -70,7 +70,7 @@ class Stage(Struct, frozen=True):
 
 
 async def run(settings: Settings, *, once: bool) -> int:
-    """Run the demo until both jobs have ended (``once``), or until a signal. The exit status."""
+    """Run the demo until both jobs have ended (``once``) or until a signal. Returns the exit status."""
     out = formatting.console()
     own = settings.data_dir == default_data_dir(os.environ)
     if own:
@@ -113,7 +113,7 @@ async def run(settings: Settings, *, once: bool) -> int:
 
 
 def _show_jobs(stage: Stage, out: Console, began: float) -> bool:
-    """Register, run both jobs, show their outcome; True when they went as planned."""
+    """Register the network, run both jobs and show their outcomes. Returns True if all are as expected."""
     api = Api(stage.settings.with_changes(server=stage.settings.effective_api_root))
     _until_it_listens(stage.network)
     _until_it_listens(stage.plugin)
@@ -144,8 +144,10 @@ def _show_jobs(stage: Stage, out: Console, began: float) -> bool:
 
 
 def take_over(api: Api, inventory: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Register the network, also where an earlier demo on the same data dir registered it with a plugin at
-    another port: those handles move. The entries that were not taken."""
+    """Register the network. Returns the entries that were refused.
+
+    Handles that an earlier demo on the same data dir registered with a plugin at another port are moved.
+    """
     refused = register(api, json.dumps(inventory).encode())
     known = [entry["cmHandle"] for entry in refused if entry["errorCode"] == ALREADY_EXISTS]
     if known:
@@ -154,7 +156,7 @@ def take_over(api: Api, inventory: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _show_outcome(api: Api, out: Console, demo_job: DemoJob, job: dict[str, Any]) -> bool:
-    """Print how a job ended; True when that is what was planned."""
+    """Print the outcome of a job. Returns True if it is the expected one."""
     found = list(responses(api, job, manifest_objects(api, job)))
     failed = [response for response in found if response.get("state") != OperationState.SUCCEEDED]
     reasons = Counter(str(response["reason"]) for response in failed)
@@ -181,7 +183,7 @@ def _show_outcome(api: Api, out: Console, demo_job: DemoJob, job: dict[str, Any]
 
 
 def _seconds(job: Mapping[str, Any]) -> float:
-    """From the 202 to the end."""
+    """Seconds from the 202 response to the end of the job."""
     return (datetime.fromisoformat(job["endedAt"]) - datetime.fromisoformat(job["createdAt"])).total_seconds()
 
 
@@ -224,7 +226,7 @@ def _show_addresses(stage: Stage, out: Console, jobs: list[Mapping[str, Any]]) -
 
 
 async def _port_near(wanted: int) -> int:
-    """``wanted`` when it is free, so that addresses stay the same from demo to demo; else any."""
+    """``wanted`` if it is free, so that addresses are the same in every demo; else any free port."""
     try:
         return await claim_port(_LOOPBACK, wanted)
     except UsageError:
@@ -249,7 +251,7 @@ def _until_it_listens(address: str) -> None:
 
 
 async def _in_thread(work: Callable[[], _T]) -> _T:
-    """What ``work`` returns. It runs in a thread that nobody waits for when we are cancelled."""
+    """Run ``work`` in a daemon thread and return its result. Cancellation does not wait for the thread."""
     result: Future[_T] = Future()
     result.set_running_or_notify_cancel()
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dmi-check``: what a DMI plugin promises, tried one promise at a time."""
+"""Conformance checks of a DMI plugin for ``dmi-check``, one per promise of the contract."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the conformance checks read what a plugin publishes: Kafka, or themselves in the service's place.
+"""Readers of the messages that a plugin publishes, for the conformance checks: Kafka, or a stand-in service.
 
-The embedded bus of a service takes messages of its own sub-jobs and shows nobody its internal topic. So for
-a plugin without Kafka the checks listen at the address that the plugin takes for its service.
+The embedded bus of a service accepts only messages of its own sub-jobs and does not expose its internal
+topic. For a plugin without Kafka, the checks therefore listen at the address to which the plugin publishes.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.plugins import wire
 
 MAX_MESSAGES: Final = 1_000
-"""So many messages are kept; a plugin that publishes more is told to come again."""
+"""Maximum messages that are kept; above it, a publish is answered 503."""
 
 _MAX_BODY: Final = 64 * 1024 * 1024
 _PAUSE: Final = 0.2
 
 
 class Topics(Protocol):
-    """Reads what a plugin publishes."""
+    """Port to read the messages that a plugin publishes."""
 
     def messages(self, topic: str) -> AsyncGenerator[Message, None]:
-        """The messages that are on ``topic``, then those that come. Never ends; close it."""
+        """Yield the messages on ``topic``, then new ones. Does not end: the caller closes it."""
         ...
 
 
 class TopicsOfBus:
-    """The topics of a bus, read as a consumer that nobody else is."""
+    """Topics of a bus, read with a unique consumer name."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
     async def messages(self, topic: str) -> AsyncGenerator[Message, None]:
-        """See :class:`Topics`. A topic that is not there yet is waited for. Raises BusUnavailable."""
-        while not await self._bus.topic_exists(topic):  # noqa: ASYNC110 - Kafka tells nobody
+        """See :class:`Topics`. Waits until the topic exists. Raises BusUnavailable."""
+        while not await self._bus.topic_exists(topic):  # noqa: ASYNC110 - Kafka has no notification
             await asyncio.sleep(_PAUSE)
         received = self._bus.receive(topic, f"dmi-check-{uuid4()}")
         async with contextlib.aclosing(cast("AsyncGenerator[list[Received], None]", received)) as stream:
@@ -65,9 +65,9 @@ class _Body(Struct, frozen=True):
 
 
 class StandIn:
-    """What a plugin without Kafka sees of a service: the internal topic, and the status push.
+    """Stand-in of a service for a plugin without Kafka: the internal topic and the status push.
 
-    Serve it with :meth:`serving`. Status pushes are taken and not looked at.
+    Run it with :meth:`serving`. Status pushes are accepted and ignored.
     """
 
     def __init__(self) -> None:
@@ -76,12 +76,12 @@ class StandIn:
 
     @contextlib.asynccontextmanager
     async def serving(self, host: str, port: int) -> AsyncIterator[str]:
-        """Listen while the block runs (0: on a free port); gives the address. Raises WrongUse."""
+        """Listen for the duration of the block (0: a free port) and yield the address. Raises UsageError."""
         app = web.Application(client_max_size=_MAX_BODY)
         app.add_routes(
             [
                 web.post(wire.aiohttp_route(wire.TOPIC_MESSAGES), self._publish),
-                web.post(wire.aiohttp_route(wire.STATUS_PUSH), self._told),
+                web.post(wire.aiohttp_route(wire.STATUS_PUSH), self._status_push),
             ]
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -98,7 +98,7 @@ class StandIn:
             await runner.cleanup()
 
     async def messages(self, topic: str) -> AsyncGenerator[Message, None]:
-        """See :class:`Topics`; there is the internal topic alone."""
+        """See :class:`Topics`. Only the internal topic exists."""
         seen = 0
         while True:
             for message in self._messages[seen:] if topic == INTERNAL_TOPIC else ():
@@ -122,5 +122,5 @@ class StandIn:
         self._more.set()
         return web.Response(status=204)
 
-    async def _told(self, _: web.Request) -> web.Response:
+    async def _status_push(self, _: web.Request) -> web.Response:
         return web.Response(status=204)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does a DMI plugin keep the contract between NCMP and it? A check per promise, over NCMP's own client.
+"""Conformance checks of a DMI plugin, one per promise of its contract with NCMP, over NCMP's own client.
 
-Nothing is changed at an element: what is written are empty merges, and attributes of an object that does not
-exist. Sources: ONAP CPS-NCMP data-job pages ("NCMP → DMI"), ONAP's DMI OpenAPI; ``Idempotency-Key``,
+The checks change nothing at an element: they write only empty merges, and attributes of an object that does
+not exist. Sources: ONAP CPS-NCMP data-job pages ("NCMP → DMI"), ONAP's DMI OpenAPI; ``Idempotency-Key``,
 ``activationMode`` and ``DELETE`` are this project's.
 """
 
@@ -47,17 +47,17 @@ from ran_datajobs.plugins.port import (
 )
 
 OVERSIZE: Final = 8 * 1024 * 1024
-"""Bytes of the one value of an oversized create."""
+"""Size in bytes of the value in an oversized create."""
 
 LONG: Final = 5_000
-"""Operations of the job that is cancelled."""
+"""Number of operations of the job that is cancelled."""
 
 _SUCCEEDED: Final = OperationState.SUCCEEDED
 _NO_END: Final = "no job came to an end"
 
 
 class Line(Struct, frozen=True):
-    """What became of one check."""
+    """Result of one check."""
 
     name: str
     promise: str
@@ -65,7 +65,7 @@ class Line(Struct, frozen=True):
 
 
 async def check_plugin(trial: Trial) -> AsyncIterator[Line]:
-    """Every check in its order, one after the other. Raises ServerUnreachable when nobody is there."""
+    """Run all checks in order. Raises ServerUnreachable if the plugin does not answer."""
     await _reach(trial)
     for name, (promise, check) in CHECKS.items():
         yield Line(name, promise, await check(trial))
@@ -90,8 +90,8 @@ async def _status(trial: Trial) -> Finding:
             return Fails(why)
         case _, Ended(_, statuses):
             wrong = step_outside(statuses)
-            told = " → ".join(each.value for each in statuses[1:])
-            return Fails(f"no arrow leads {wrong}") if wrong else Holds(told)
+            path = " → ".join(each.value for each in statuses[1:])
+            return Fails(f"no arrow leads {wrong}") if wrong else Holds(path)
 
 
 async def _same_end(trial: Trial) -> Finding:
@@ -274,7 +274,7 @@ async def _bulk_cancel(trial: Trial) -> Finding:
 
 
 async def _later(trial: Trial, job_id: str) -> Finding:
-    """Whether a create of a whole job that was cancelled before is left undone."""
+    """Check that a create of a data job that was cancelled before is not executed."""
     call = structs.replace(trial.call(trial.subject.harmless()), job_id=job_id)
     created = await trial.plugin.create(call)
     if isinstance(created, Refused):
@@ -284,36 +284,36 @@ async def _later(trial: Trial, job_id: str) -> Finding:
     ended = await trial.until_ended(trial.address(call, created.data_producer_job_id))
     if isinstance(ended, NotEnded):
         return Fails(f"a create that comes later is taken, then {ended.why}")
-    told = ended.statuses[-1]
-    note = f"a create that comes later is taken, and is {told.value}"
-    return Holds(note) if told is Status.CANCELLED else Fails(f"{note}: register it without bulkCancel")
+    status = ended.statuses[-1]
+    note = f"a create that comes later is taken, and is {status.value}"
+    return Holds(note) if status is Status.CANCELLED else Fails(f"{note}: register it without bulkCancel")
 
 
 def ended_before(answer: StatusAnswer) -> Finding:
-    """After a DELETE that was answered with 409: the job has an end to show."""
+    """Check, after a DELETE that was answered with 409, that the job has ended."""
     if isinstance(answer, Polled) and answer.status.terminal:
         return Holds(f"409: the job had ended {answer.status.value} before")
-    told = answer.status.value if isinstance(answer, Polled) else answer.cause
-    return Fails(f"409 to DELETE, yet the job has not ended: {told}")
+    found = answer.status.value if isinstance(answer, Polled) else answer.cause
+    return Fails(f"409 to DELETE, yet the job has not ended: {found}")
 
 
 def stopped(seen: Sequence[Status], outcomes: Sequence[object]) -> Finding:
-    """Whether a DELETE that was taken had its effect: ``seen`` are the statuses after it, the last terminal.
+    """Check that an accepted DELETE took effect. ``seen``: the statuses after it, the last one terminal.
 
-    CANCELLED it may be; or the end that the job had before, which the first poll shows; or the end to which
-    CANCELLING came when nothing was left to stop. ``outcomes`` of the operations, where they are told, must
-    not say that some were never started without a CANCELLED.
+    Allowed are CANCELLED; a final status in the first poll, which the job had before; and a final status
+    after CANCELLING, when nothing was left to stop. Without CANCELLED, the ``outcomes`` of the operations, if
+    known, must not contain NOT_STARTED.
     """
-    told = "DELETE was taken, then " + " → ".join(each.value for each in seen)
+    path = "DELETE was taken, then " + " → ".join(each.value for each in seen)
     if seen[-1] is Status.CANCELLED:
-        return Holds(told)
+        return Holds(path)
     if OperationState.NOT_STARTED in outcomes:
-        return Fails(f"{told}, though operations were not started")
+        return Fails(f"{path}, though operations were not started")
     if len(seen) == 1:
-        return Holds(f"{told}: the job had ended before")
+        return Holds(f"{path}: the job had ended before")
     if seen[-2] is Status.CANCELLING:
-        return Holds(f"{told}: nothing was left to stop")
-    return Fails(f"{told}: the job ran on as if nobody had asked")
+        return Holds(f"{path}: nothing was left to stop")
+    return Fails(f"{path}: the job ran on as if nobody had asked")
 
 
 CHECKS: Final[dict[str, tuple[str, Callable[[Trial], Awaitable[Finding]]]]] = {
@@ -335,7 +335,7 @@ CHECKS: Final[dict[str, tuple[str, Callable[[Trial], Awaitable[Finding]]]]] = {
     "cancel": ("DELETE stops a job, or says that it cannot or that it has ended", _cancel),
     "bulk-cancel": ("DELETE of a whole job stops it and what comes of it later", _bulk_cancel),
 }
-"""The checks by name, in their order, with the promise that each tries."""
+"""The checks by name, in order, with the promise of each."""
 
 
 async def _first_end(trial: Trial) -> Ended | None:
@@ -358,15 +358,15 @@ async def _responses(trial: Trial, ended: Ended) -> tuple[Response, ...] | Fails
 
 
 def _verdict(ended: Ended, responses: Sequence[Response]) -> Fails | None:
-    """Whether the status is the one that the outcomes give."""
+    """Check that the status matches the outcomes."""
     good = sum(each.state is _SUCCEEDED for each in responses)
     expected = Status.PARTIALLY_FAILED
     if good in (0, len(responses)):
         expected = Status.FINISHED if good else Status.FAILED
-    told = ended.statuses[-1]
-    if told is expected:
+    last = ended.statuses[-1]
+    if last is expected:
         return None
-    return Fails(f"the status is {told.value}, its outcomes are {_names([each.state for each in responses])}")
+    return Fails(f"the status is {last.value}, its outcomes are {_names([each.state for each in responses])}")
 
 
 def _all(responses: Sequence[Response], state: OperationState) -> Finding:

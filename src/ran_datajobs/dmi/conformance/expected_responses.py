@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must come of a job on a simulated network: not made up, but found by executing it there."""
+"""Expected outcome of a job, computed by executing it on a simulated network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ran_datajobs.simulator.producers import element_of
 
 
 async def expected_of_write(network: Network, job: dict[str, Any]) -> dict[str, Any]:
-    """Status, counts and reasons, by executing the job on ``network``, which it changes."""
+    """Execute the write job on ``network``, which it changes, and return status, counts and reasons."""
     operations = _operations(job)
     owners = {element: name for name, elements in network.data_producers().items() for element in elements}
     lanes: dict[str, list[Operation]] = {}
@@ -50,7 +50,7 @@ async def expected_of_write(network: Network, job: dict[str, Any]) -> dict[str, 
 
 
 async def expected_of_read(network: Network, job: dict[str, Any]) -> dict[str, Any]:
-    """Status, counts and how many objects each operation selects on ``network``."""
+    """Status, counts and number of objects that each operation selects on ``network``."""
     objects: dict[str, int] = {}
     elements = simulated_elements(network, network.model, network.actions, network.data_producers())
     for operation in _operations(job):

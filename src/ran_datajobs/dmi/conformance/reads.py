@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The messages of a read, checked: their headers, their shape, and that all of them came.
+"""Checks of the messages of a read: headers, shape and completeness.
 
-Source: ONAP's DataJobEvent (CPS-2154), a CloudEvent 1.0 in binary mode. The sub-job's and the counting
-headers are this project's: they may be missing, but not be wrong.
+Source: ONAP's DataJobEvent (CPS-2154), a CloudEvent 1.0 in binary mode. The headers of the sub-job and of the
+counts are this project's: they may be missing, but must not be wrong.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ran_datajobs.plugins.port import CreateCall, NoOutcomes, OnTopic, Responses
 from ran_datajobs.plugins.responses import read_outcomes
 
 QUIET: Final = 5.0
-"""Seconds after a message that tells no total: then the read counts as whole."""
+"""Seconds of silence after which a read without a total header is considered complete."""
 
 
 class _Enveloped(Struct, frozen=True):
@@ -39,7 +39,7 @@ class _Enveloped(Struct, frozen=True):
 
 
 async def read_result(trial: Trial) -> Finding:
-    """Whether a read ends, and names the topic that NCMP reads or has its responses in the answer."""
+    """Check that a read ends, and that its result names NCMP's topic or contains the responses."""
     _, ended = await trial.first_read()
     if isinstance(ended, NotEnded):
         return Fails(ended.why) if "no end within" in ended.why else Skipped(ended.why)
@@ -61,7 +61,7 @@ async def read_result(trial: Trial) -> Finding:
 
 
 async def read_messages(trial: Trial) -> Finding:
-    """Whether the messages of a read come on the topic that its result names."""
+    """Check that the messages of a read arrive on the topic that its result names."""
     if trial.topics is None:
         return Skipped("needs --bus: where the plugin publishes")
     call, ended = await trial.first_read()
@@ -82,11 +82,11 @@ async def read_messages(trial: Trial) -> Finding:
             return Fails(f"message {number} on topic {topic}: {wrong}")
     if wrong := wrong_count(messages):
         return Fails(wrong)
-    return _told(trial, topic, messages, ended)
+    return _consistent(trial, topic, messages, ended)
 
 
 def belongs(message: Message, call: CreateCall, ended: Ended) -> bool:
-    """Whether NCMP would take the message for one of the read, by the ids that it carries."""
+    """Whether NCMP would attribute the message to the read, by the ids in its headers."""
     headers = message.headers
     if headers.get(events.SUB_JOB_ID, call.sub_job_id) != call.sub_job_id:
         return False
@@ -96,7 +96,7 @@ def belongs(message: Message, call: CreateCall, ended: Ended) -> bool:
 
 
 def wrong_header(message: Message, call: CreateCall, ended: Ended) -> str:
-    """What is wrong with the headers; empty when nothing is."""
+    """The fault of the headers; empty if there is none."""
     headers = message.headers
     must = {
         "ce_specversion": "1.0",
@@ -130,7 +130,7 @@ def wrong_header(message: Message, call: CreateCall, ended: Ended) -> str:
 
 
 def wrong_value(value: bytes) -> str:
-    """What is wrong with the value as a whole document; empty when nothing is."""
+    """The fault of the value as a document; empty if there is none."""
     if len(value) > MAX_MESSAGE_BYTES:
         return f"{len(value)} bytes, at most {MAX_MESSAGE_BYTES}"
     read = read_outcomes(value, is_read=True)
@@ -144,9 +144,9 @@ def wrong_value(value: bytes) -> str:
 
 
 def wrong_count(messages: Sequence[Message]) -> str:
-    """Whether a message is missing, or came with two contents; empty when nothing is wrong."""
-    told = (events.count_in(each.headers, events.TOTAL) for each in messages)
-    totals = {total for total in told if total is not None}
+    """The fault if a message is missing or has two contents; empty if there is none."""
+    counts = (events.count_in(each.headers, events.TOTAL) for each in messages)
+    totals = {total for total in counts if total is not None}
     if len(totals) > 1:
         return f"{events.TOTAL} is told as {', '.join(map(str, sorted(totals)))}"
     values: dict[int, bytes] = {}
@@ -164,7 +164,7 @@ def wrong_count(messages: Sequence[Message]) -> str:
 
 
 def wrong_objects(response: Response, asked: str) -> str:
-    """What is wrong with a flat result of at most the object ``asked``, read for its userLabel alone."""
+    """The fault of a flat result of a read of only the userLabel of the object ``asked``; else empty."""
     try:
         objects = [] if isinstance(response.result, UnsetType) else msgspec.json.decode(response.result)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -194,8 +194,8 @@ def _wrong_object(given: Any, asked: str) -> str:
     return ""
 
 
-def _told(trial: Trial, topic: str, messages: Sequence[Message], ended: Ended) -> Finding:
-    """What the responses of all messages say together, and whether the status fits."""
+def _consistent(trial: Trial, topic: str, messages: Sequence[Message], ended: Ended) -> Finding:
+    """Check the responses of all messages together, and that the status matches them."""
     responses = [
         response
         for message in messages
@@ -230,7 +230,7 @@ def _wrong_ids(trial: Trial, responses: Sequence[Response]) -> str:
 async def _gathered(
     topics: Topics, topic: str, patience: float, call: CreateCall, ended: Ended
 ) -> list[Message]:
-    """The messages of the read: all that it tells of, or what came while patience lasted."""
+    """The messages of the read: all by its total header, or those that arrive within the timeout."""
     found: list[Message] = []
     clock = asyncio.get_running_loop()
     with contextlib.suppress(TimeoutError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the conformance checks of a DMI plugin share: findings, harmless operations, jobs run to their end."""
+"""Shared parts of the conformance checks: findings, operations without effect, jobs run to their end."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from ran_datajobs.plugins.port import (
 
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
-_NOBODY: Final = "/ManagedElement=dmi-check"
+_NO_ELEMENT: Final = "/ManagedElement=dmi-check"
 _DESTINATION: Final = "dmi-check"
 
 
 class Holds(Struct, frozen=True):
-    """The plugin keeps the promise; ``note``: what it did, where it may choose."""
+    """The plugin keeps the promise; ``note``: its choice, if the contract allows several."""
 
     note: str = ""
 
@@ -45,7 +45,7 @@ class Fails(Struct, frozen=True):
 
 
 class Skipped(Struct, frozen=True):
-    """The promise was not tried, and why."""
+    """The promise was not checked, and why."""
 
     note: str
 
@@ -54,8 +54,8 @@ Finding = Holds | Fails | Skipped
 
 
 class Subject(Struct, frozen=True):
-    """Whom to try. ``fdn``: an object that the data producer has; empty: none is known. ``patience``: seconds
-    that a job may take."""
+    """Subject of the checks. ``fdn``: an object of the data producer; empty: none is known. ``patience``:
+    timeout of a job in seconds."""
 
     dialect: wire.Dialect
     data_producer_id: str
@@ -63,39 +63,39 @@ class Subject(Struct, frozen=True):
     patience: float = 30.0
 
     def harmless(self, count: int = 1) -> list[Operation]:
-        """Writes that succeed where the object exists, and change nothing: empty merges."""
-        path = f"{self.fdn or _NOBODY}#/attributes"
+        """Writes that succeed if the object exists and change nothing: empty merges."""
+        path = f"{self.fdn or _NO_ELEMENT}#/attributes"
         return [Operation(Op.MERGE, path, f"merge-{number}", Raw(b"{}")) for number in range(count)]
 
     def refused(self, name: str = "refused", size: int = 0) -> Operation:
-        """A write to an object that is nowhere."""
-        path = f"{self.fdn or _NOBODY}/GNBDUFunction=dmi-check-none#/attributes/gNBDUName"
+        """A write to an object that does not exist."""
+        path = f"{self.fdn or _NO_ELEMENT}/GNBDUFunction=dmi-check-none#/attributes/gNBDUName"
         return Operation(Op.REPLACE, path, name, Raw(b'"' + b"x" * (size or 1) + b'"'))
 
     def read(self) -> Operation:
-        """A read of one object by name."""
+        """A read of a single object."""
         scope = Scope(ScopeType.BASE_ONLY)
-        return Operation(Op.READ, self.fdn or _NOBODY, "read-0", attributes=("userLabel",), scope=scope)
+        return Operation(Op.READ, self.fdn or _NO_ELEMENT, "read-0", attributes=("userLabel",), scope=scope)
 
 
 class Ended(Struct, frozen=True):
-    """A job that ended, and every status on the way, each once."""
+    """A job that ended, and its successive statuses."""
 
     address: JobAddress
     statuses: tuple[Status, ...]
 
 
 class NotEnded(Struct, frozen=True):
-    """A job that told no end, and why."""
+    """A job whose end was not reported, and why."""
 
     why: str
 
 
 class Trial:
-    """Talks to one plugin. Every job has an id and a key of its own."""
+    """Runs jobs on one plugin. Every job has a new id and a new key."""
 
     def __init__(self, plugin: DmiPlugin, subject: Subject, topics: Topics | None = None) -> None:
-        """``topics``: where what the plugin publishes is read; None: it is not."""
+        """``topics``: reader of the messages of the plugin; None: they are not read."""
         self.plugin = plugin
         self.subject = subject
         self.topics = topics
@@ -108,7 +108,7 @@ class Trial:
         mode: ActivationMode = ActivationMode.BEST_EFFORT,
         encoded: bytes | UnsetType = UNSET,
     ) -> CreateCall:
-        """A create of a new sub-job."""
+        """Create call of a new sub-job."""
         if isinstance(encoded, UnsetType):
             spoken = [wire.peer_operation(self.subject.dialect, each) for each in operations]
             encoded = wire.encode_operations(spoken)
@@ -125,16 +125,16 @@ class Trial:
         )
 
     def address(self, call: CreateCall, job_id: str) -> JobAddress:
-        """Where the job of a create is asked for."""
+        """Address of the job of a create."""
         return JobAddress(call.job_id, call.data_producer_id, job_id, call.destination, call.is_read)
 
     def elsewhere(self) -> JobAddress:
-        """Names a job that no plugin ever gave."""
+        """Address of a job that does not exist."""
         no_such = f"dmi-check-{uuid.uuid4()}"
         return JobAddress(str(uuid.uuid4()), self.subject.data_producer_id, no_such, _DESTINATION, False)
 
     async def first_write(self) -> tuple[JobAddress, Ended | NotEnded] | Fails:
-        """A write of three operations, run to its end once for all checks that look at it."""
+        """A write of three operations, run to its end once and shared by the checks."""
         if self._first is None:
             call = self.call(self.subject.harmless(3))
             created = await self.plugin.create(call)
@@ -146,14 +146,14 @@ class Trial:
         return self._first
 
     async def first_read(self) -> tuple[CreateCall, Ended | NotEnded]:
-        """A read of one object, run to its end once for all checks that look at it."""
+        """A read of one object, run to its end once and shared by the checks."""
         if self._first_read is None:
             call = self.call([self.subject.read()])
             self._first_read = call, await self.run(call)
         return self._first_read
 
     async def run(self, call: CreateCall) -> Ended | NotEnded:
-        """Create a job and follow it to its end. Not tried when the plugin ended no job before."""
+        """Create a job and poll it to its end. Returns NotEnded at once if the first write did not end."""
         first = await self.first_write()
         if isinstance(first, Fails):
             return NotEnded("no job can be created")
@@ -165,7 +165,7 @@ class Trial:
         return await self.until_ended(self.address(call, created.data_producer_job_id))
 
     async def until_ended(self, address: JobAddress) -> Ended | NotEnded:
-        """Poll until the status is terminal, or patience is over."""
+        """Poll until the status is terminal or the timeout expires."""
         statuses = [Status.NOT_STARTED]
         pause, problem = _FIRST_PAUSE, "no answer"
         try:
@@ -187,12 +187,12 @@ class Trial:
 
 
 def with_same_key(call: CreateCall, other: CreateCall) -> CreateCall:
-    """``other`` under the job and the Idempotency-Key of ``call``."""
+    """``other`` with the job id and the Idempotency-Key of ``call``."""
     return structs.replace(other, job_id=call.job_id, sub_job_id=call.sub_job_id)
 
 
 def step_outside(statuses: Sequence[Status]) -> str:
-    """The first step that no arrows lead along; polls may miss states on the way. Empty when all is well."""
+    """The first transition that is not allowed, directly or over states between two polls; empty if none."""
     for one, other in itertools.pairwise(statuses):
         if other not in _reachable(one):
             return f"{one.value} → {other.value}"
@@ -200,7 +200,7 @@ def step_outside(statuses: Sequence[Status]) -> str:
 
 
 def words(answer: CreateAnswer) -> str:
-    """What became of a create, in words."""
+    """The answer to a create in words."""
     match answer:
         case Created(job_id):
             return f"taken as {job_id}"

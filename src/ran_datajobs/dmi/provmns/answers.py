@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the answer of a ProvMnS server to a read holds, flat or hierarchical, in stage-2 names (pure)."""
+"""Parse the answer of a ProvMnS server to a read, flat or hierarchical, into stage-2 names (pure)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ran_datajobs.nrm.names import class_of, id_of, key_of_name
 from ran_datajobs.nrm.resources import objects_of, shown_attributes
 
 Placed = tuple[str, dict[str, Any]]
-"""A key in stage-2 names, and the attributes."""
+"""Key in stage-2 names, and attributes."""
 
 _DOMAIN = "DC="
 
@@ -21,8 +21,8 @@ _DOMAIN = "DC="
 def objects_in(document: Any, base: str, aliases: Aliases) -> list[Placed]:
     """The objects at and below ``base`` (in stage-2 names) of a decoded answer, in its order.
 
-    What only leads to the base is left out. Raises InvalidFdn for an object that lies elsewhere, and
-    TypeError, LookupError or InvalidFdn for what is no answer.
+    Ancestors of the base are left out. Raises InvalidFdn for an object elsewhere, and TypeError, LookupError
+    or InvalidFdn for a document that is not a valid answer.
     """
     theirs = aliases.their_key(base)
     found: list[Placed] = []
@@ -37,7 +37,7 @@ def objects_in(document: Any, base: str, aliases: Aliases) -> list[Placed]:
 
 
 def key_within(key: str, base: str) -> str:
-    """``key`` as ``base`` begins, where servers put a DC prefix before it or leave out RDNs above it."""
+    """``key`` relative to the same root as ``base``: servers may add a DC prefix or omit upper RDNs."""
     at = f"/{key}/".find(f"/{base}/")
     if at >= 0:
         return key[at:]
@@ -59,8 +59,8 @@ def _resources(document: Any, base: str) -> Iterable[tuple[str, dict[str, Any] |
 
 
 def _top(document: dict[str, Any], base: str) -> str:
-    """The key of a hierarchical document: the base, or what is above it down to the root (TS 32.158
-    §6.1). The root has no id."""
+    """Key of the top object of a hierarchical document: the base or one of its ancestors (TS 32.158 §6.1).
+    Empty for the root, which has no id."""
     if "id" not in document:
         return ""
     for key in fdn.ancestors(base):

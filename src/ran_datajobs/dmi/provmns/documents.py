@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From operations to the requests of a ProvMnS server (TS 28.532, TS 32.158): which go into one document,
-what the document says, where it is sent (pure)."""
+"""Convert operations into requests to a ProvMnS server (TS 28.532, TS 32.158): their grouping into
+documents, the contents and the target of a document (pure)."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 
 class Span(enum.StrEnum):
-    """How far one atomic document may reach."""
+    """Objects that one atomic document may contain."""
 
     ELEMENT = "element"  # objects of one ManagedElement
     PRODUCER = "producer"  # everything of the data producer
 
 
 class Edit(Struct, frozen=True, gc=False):
-    """One write operation, read. ``key`` in stage-2 names; ``element``: the topmost ManagedElement that the
-    object is or lies in, empty where there is none; ``pointer``: the tokens below the attributes, None for
-    the object itself. ``value``: its JSON tokens; for the object itself a Resource, decoded, with its class
-    (as TS 32.158 wants it) and its id."""
+    """One parsed write operation. ``key``: in stage-2 names; ``element``: the topmost ManagedElement that is
+    or contains the object, empty if there is none; ``pointer``: the tokens below the attributes, None for
+    the object itself. ``value``: its JSON tokens; for the object itself a decoded Resource with its class
+    (as TS 32.158 requires) and id."""
 
     op: Op
     key: str
@@ -45,13 +45,13 @@ class Edit(Struct, frozen=True, gc=False):
 
     @property
     def on_object(self) -> bool:
-        """True when the object itself is created or deleted."""
+        """Whether the operation creates or deletes the object itself."""
         return self.pointer is None and self.op in {Op.ADD, Op.REMOVE}
 
     @property
     def anchor(self) -> str:
-        """The key of an object that surely is there before the operation: the ManagedElement that it lies
-        in, else the object, or the parent of a created one."""
+        """Key of an object that exists before the operation: the ManagedElement that contains the object;
+        without one, the object, or the parent of one that is created or deleted."""
         if not self.on_object:
             return self.element or self.key
         if self.element and self.key != self.element:
@@ -60,7 +60,7 @@ class Edit(Struct, frozen=True, gc=False):
 
 
 def read_edit(operation: Operation) -> Edit | ErrorDetail:
-    """The operation as it goes to a server, or why it cannot go. A value that is taken can be decoded."""
+    """Parse an operation for a server, or return its error. The value of an Edit can be decoded."""
     try:
         text, fragment = fdn.split_path(operation.path)
         key = fdn.key(text)
@@ -90,9 +90,9 @@ def read_edit(operation: Operation) -> Edit | ErrorDetail:
 
 
 def documents(edits: Sequence[Edit], span: Span, most: int) -> Iterator[tuple[int, int]]:
-    """Places [first, end) of consecutive ``edits`` that share one document of at most ``most`` operations.
+    """Yield ranges [first, end) of ``edits`` that form one document of at most ``most`` operations each.
 
-    What has no place below the root is by itself.
+    Edits whose only common ancestor is the root are in separate documents.
     """
     first = 0
     for place in range(1, len(edits) + 1):
@@ -102,11 +102,11 @@ def documents(edits: Sequence[Edit], span: Span, most: int) -> Iterator[tuple[in
 
 
 def independent(edits: Sequence[Edit | ErrorDetail], span: Span) -> Iterator[tuple[tuple[int, ...], ...]]:
-    """Places of ``edits`` in groups that do not concern one another, when each keeps its own order.
+    """Yield steps: tuples of groups of positions in ``edits``.
 
-    The groups of one step may be executed at the same time, a later step only after it. Within elements
-    (:attr:`Span.ELEMENT`) a group is what concerns one ManagedElement. What creates or deletes an element,
-    or lies above all of them, concerns everybody: it is in a step of its own. Unreadable ones are left out.
+    The groups of one step are independent: they may be executed concurrently, each in its order, and each
+    step after the previous one. With :attr:`Span.ELEMENT` a group has the edits of one ManagedElement. Edits
+    that create or delete an element, or are above all elements, are in a separate step. Errors are left out.
     """
     groups: dict[str, list[int]] = {}
     for place, edit in enumerate(edits):
@@ -124,7 +124,7 @@ def independent(edits: Sequence[Edit | ErrorDetail], span: Span) -> Iterator[tup
 
 
 def target_of(edits: Sequence[Edit]) -> str:
-    """The key of an object that contains everything a document touches; empty for the root."""
+    """Key of an object that is or contains every object of a document; empty for the root."""
     anchors = list(dict.fromkeys(edit.anchor for edit in edits))
     common = anchors[0].split("/")
     for anchor in anchors[1:]:
@@ -145,17 +145,17 @@ def document(edits: Sequence[Edit], target: str, aliases: Aliases) -> bytes:
 
 
 def resource(edit: Edit, aliases: Aliases) -> bytes:
-    """The object that an ``add`` creates, as PUT wants it."""
+    """Body of the PUT for an ``add`` of an object."""
     return _ENCODER.encode(_their_resource(edit, aliases))
 
 
 def uri_of(key: str, aliases: Aliases) -> str:
-    """The URI-LDN of an object, with its leading slash and percent-encoded; empty for the root."""
+    """URI-LDN of an object, percent-encoded, with a leading slash; empty for the root."""
     return fdn.render(fdn.parse("/" + aliases.their_key(key))) if key else ""
 
 
 def _offset(key: str, target: str, aliases: Aliases) -> str:
-    """How a document for ``target`` names the object at or below it."""
+    """Path of the object ``key`` in a document for ``target``, which is or contains it."""
     return uri_of(key[len(target) :].lstrip("/") if target else key, aliases)
 
 
@@ -197,7 +197,7 @@ def _together(one: Edit, other: Edit, span: Span) -> bool:
 
 
 def element_of(key: str) -> str:
-    """The topmost ManagedElement that an object is or lies in; empty where there is none."""
+    """Topmost ManagedElement that is or contains an object; empty if there is none."""
     at = key.find(_MANAGED_ELEMENT)
     while at > 0 and key[at - 1] != "/":
         at = key.find(_MANAGED_ELEMENT, at + 1)
@@ -208,9 +208,9 @@ def element_of(key: str) -> str:
 
 
 def _resource_of(key: str, given: Any) -> Any:
-    """The value of an ``add`` as a Resource: it may also be the attributes alone. Another kind of value, and
-    an id or a class that contradicts the path, stay for the server to refuse. Members of a Resource that are
-    null are as if absent."""
+    """The value of an ``add`` as a Resource; the value may also be the attributes alone. A value that is not
+    an object, and an id or class that contradicts the path, are kept for the server to refuse. Members of a
+    Resource that are null are treated as absent."""
     if not isinstance(given, dict):
         return given
     own = {"id": id_of(key), "objectClass": class_of(key)}
@@ -220,7 +220,7 @@ def _resource_of(key: str, given: Any) -> Any:
 
 
 def _merged_by(given: Any, tokens: Raw) -> Any:
-    """What a merge on the bare name of an object puts into its attributes: a Resource is taken too."""
+    """Attributes that a merge on an object name sets; the value may be a Resource or the attributes."""
     if (
         isinstance(given, dict)
         and isinstance(given.get("attributes"), dict)

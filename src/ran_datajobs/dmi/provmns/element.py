@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drives any ProvMnS server (3GPP TS 28.532) as the element behind a data producer.
+"""Element adapter for any ProvMnS server (3GPP TS 28.532) of a data producer.
 
-Writes go as 3GPP JSON Patch documents, which a server applies as a whole or not at all (TS 32.158 §6.3.1).
-A refused document changed nothing: it is taken apart around the operation to blame, down to single
-operations, so that the outcomes are those of sending each by itself. A document whose answer was lost is
-looked for in the objects; where that cannot tell, its operations are UNKNOWN.
+Writes are sent as 3GPP JSON Patch documents, which a server applies atomically (TS 32.158 §6.3.1). A refused
+document changed nothing: it is split around the faulty operation, down to single operations, so that the
+outcomes equal those of separate requests. If the answer to a document is lost, the objects are read to
+determine its outcome; if they are inconclusive, its operations are UNKNOWN.
 
-Operations of different ManagedElements do not concern one another: unless the first failure ends the job,
-those of each element are gathered into its own documents, and elements are written to at the same time.
+Operations of different ManagedElements are independent: except under STOP_ON_ERROR, each element has its own
+documents, and elements are written concurrently.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ _NOT_STARTED: Final = Outcome(OperationState.NOT_STARTED)
 
 
 class ProvMnsServer(Struct, frozen=True):
-    """How to talk to one server.
+    """Settings of one server.
 
-    ``root``: its address up to the version, for example ``http://ems/ProvMnS/v1``. ``document``: most
-    operations in one document; ``span``: how far one may reach. ``concurrency``: most requests at once.
-    ``patience``: seconds for which one call waits for a server that is away or busy. ``actions``: the server
-    takes ``action`` as one more op of its documents; ProvMnS itself has none. Filters are not sent: there is
-    no filter language that all servers share, so ours is applied to what the server sends.
+    ``root``: its address up to the version, for example ``http://ems/ProvMnS/v1``. ``document``: maximum
+    operations in one document; ``span``: objects that one may contain. ``concurrency``: maximum concurrent
+    requests. ``patience``: seconds for which one call retries while the server is unavailable or busy.
+    ``actions``: the server accepts ``action`` as an additional op of documents; ProvMnS has none. Filters are
+    not sent, since servers share no filter language: the client applies them to the received objects.
     """
 
     root: str
@@ -67,7 +67,7 @@ class ProvMnsServer(Struct, frozen=True):
 
 
 class Http(Protocol):
-    """What is needed of :class:`~ran_datajobs.plugins.client.PeerHttp`."""
+    """The part of :class:`~ran_datajobs.plugins.client.PeerHttp` that is used here."""
 
     async def exchange(
         self,
@@ -78,34 +78,34 @@ class Http(Protocol):
         headers: Mapping[str, str] | None = None,
         result: bool = False,
     ) -> Exchange:
-        """Send one request and read its whole answer."""
+        """Send one request and read the complete answer."""
         ...
 
 
 class _Refused(Struct, frozen=True):
-    """The server changed nothing, and will not."""
+    """The server refused the document and changed nothing."""
 
     refusal: Refusal
 
 
-class _Away(Struct, frozen=True):
-    """Nothing reached the server, or it did not look at it, for as long as patience lasted."""
+class _Unavailable(Struct, frozen=True):
+    """The server was not reached or did not process the request within the patience."""
 
     cause: str
 
 
 class _AnswerLost(Struct, frozen=True):
-    """The server may have done it. ``done_with``: it answered, so it is not still at it."""
+    """The server may have applied the document. ``done_with``: it answered, so it no longer executes it."""
 
     cause: str
     done_with: bool
 
 
 class _Applied(Struct, frozen=True):
-    """The server did it."""
+    """The server applied the document."""
 
 
-_Sent = _Applied | _Refused | _Away | _AnswerLost
+_Sent = _Applied | _Refused | _Unavailable | _AnswerLost
 
 
 class ProvMnsElement:
@@ -119,7 +119,7 @@ class ProvMnsElement:
         model: Model | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """``model``: what the classes are, by stage 2; the one of this package where none is given."""
+        """``model``: the stage-2 class model; default: the one of this package."""
         self._server = server
         self._model = model or load()
         self._sleep = sleep
@@ -152,7 +152,7 @@ class ProvMnsElement:
     async def _up_to_the_first_failure(
         self, edits: Sequence[Edit | ErrorDetail], patience: Patience
     ) -> list[Outcome]:
-        """In the order of the operations, whatever they concern."""
+        """Execute in the order of the operations, across elements, until the first failure."""
         place = next((at for at, each in enumerate(edits) if isinstance(each, ErrorDetail)), len(edits))
         readable = [each for each in edits[:place] if isinstance(each, Edit)]
         outcomes = await self._run(readable, True, patience)
@@ -161,7 +161,7 @@ class ProvMnsElement:
         return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
 
     async def _by_element(self, edits: Sequence[Edit | ErrorDetail], patience: Patience) -> list[Outcome]:
-        """What concerns one ManagedElement in its order, and beside it what concerns others."""
+        """Execute the operations of each ManagedElement in order, and different elements concurrently."""
         outcomes = [
             Outcome(OperationState.FAILED, (each,)) if isinstance(each, ErrorDetail) else _NOT_STARTED
             for each in edits
@@ -179,7 +179,7 @@ class ProvMnsElement:
         return outcomes
 
     async def _run(self, edits: Sequence[Edit], stop: bool, patience: Patience) -> list[Outcome]:
-        """The outcomes of consecutive operations, in as few documents as may be."""
+        """Execute operations in order, in as few documents as possible."""
         outcomes: list[Outcome] = []
         for first, end in documents(edits, self._server.span, self._server.document):
             outcomes += await self._document(edits[first:end], stop, patience)
@@ -194,18 +194,18 @@ class ProvMnsElement:
             case _Refused(refusal) if len(edits) == 1:
                 return [Outcome(OperationState.FAILED, (refusal.error,))]
             case _Refused(refusal):
-                return await self._apart(edits, refusal.bad, stop, patience)
-            case _Away(cause):
+                return await self._split(edits, refusal.bad, stop, patience)
+            case _Unavailable(cause):
                 return self._failed(edits, cause, stop)
             case _AnswerLost(cause, done_with):
-                return await self._look(edits, cause, done_with, stop)
+                return await self._reconcile(edits, cause, done_with, stop)
             case sent:
                 assert_never(sent)
 
-    async def _apart(
+    async def _split(
         self, edits: Sequence[Edit], bad: int | None, stop: bool, patience: Patience
     ) -> list[Outcome]:
-        """A refused document, cut around the operation to blame; in halves where none is named."""
+        """Split a refused document around the faulty operation, or in halves if none is named, and resend."""
         cuts = {bad, bad + 1} if bad is not None and bad < len(edits) else {len(edits) // 2}
         outcomes: list[Outcome] = []
         for end in sorted({*cuts, len(edits)} - {0}):
@@ -215,15 +215,17 @@ class ProvMnsElement:
         return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
 
     def _failed(self, edits: Sequence[Edit], cause: str, stop: bool) -> list[Outcome]:
-        """Nothing was executed."""
+        """Outcomes of operations that were not executed."""
         outcomes = [
-            Outcome(OperationState.FAILED, (_away(edit, cause),)) for edit in (edits[:1] if stop else edits)
+            Outcome(OperationState.FAILED, (_error(edit, cause),)) for edit in (edits[:1] if stop else edits)
         ]
         return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
 
-    async def _look(self, edits: Sequence[Edit], cause: str, done_with: bool, stop: bool) -> list[Outcome]:
-        """A document whose answer was lost: SUCCEEDED when the objects show it; FAILED when they show that
-        it was not applied and the server is no longer at it; else UNKNOWN."""
+    async def _reconcile(
+        self, edits: Sequence[Edit], cause: str, done_with: bool, stop: bool
+    ) -> list[Outcome]:
+        """Outcomes of a document whose answer was lost: SUCCEEDED if the objects show it; FAILED if they show
+        that it was not applied and the server no longer executes it; else UNKNOWN."""
         found = await self._found(edits)
         match Settled.OPEN if found is None else settled(edits, found, self._model):
             case Settled.DONE:
@@ -231,7 +233,7 @@ class ProvMnsElement:
             case Settled.NOT_DONE if done_with:
                 return self._failed(edits, cause, stop)
             case _:
-                return [Outcome(OperationState.UNKNOWN, (_away(edit, cause),)) for edit in edits]
+                return [Outcome(OperationState.UNKNOWN, (_error(edit, cause),)) for edit in edits]
 
     async def _found(self, edits: Sequence[Edit]) -> Found | None:
         found: dict[str, dict[str, object] | None] = {}
@@ -243,7 +245,7 @@ class ProvMnsElement:
         return found
 
     async def _send(self, edits: Sequence[Edit], patience: Patience) -> _Sent:
-        """One document, again while it provably was not looked at and patience lasts."""
+        """Send one document. Retries within the patience while the server provably did not process it."""
         waits = patience.waits()
         while True:
             exchange = await self._call(edits)
@@ -251,9 +253,9 @@ class ProvMnsElement:
                 case Broken(cause):
                     return _AnswerLost(cause, done_with=False)
                 case NotSent(cause):
-                    away, wish = cause, None
+                    unavailable, wish = cause, None
                 case Answered(status) if status in NOT_PROCESSED:
-                    away, wish = f"it answers {status}", seconds_of(exchange.retry_after)
+                    unavailable, wish = f"it answers {status}", seconds_of(exchange.retry_after)
                 case Answered(status) if status in {200, 201, 204}:
                     return _Applied()
                 case Answered(415) if self._patch_type == JSON_PATCH_3GPP:
@@ -264,7 +266,7 @@ class ProvMnsElement:
                 case Answered(status):
                     return _AnswerLost(f"it answers {status}", done_with=status == 500)
             if not await waits.pause(wish):
-                return _Away(away)
+                return _Unavailable(unavailable)
 
     def _asked(self, edits: Sequence[Edit]) -> Asked:
         first = edits[0]
@@ -275,7 +277,7 @@ class ProvMnsElement:
         if target:
             body = document(edits, target, self._aliases)
             return await self._ask("PATCH", uri_of(target, self._aliases), body, self._patch_type)
-        # Only an object directly below the root, by itself: there is no resource to patch it in.
+        # A single object directly below the root: there is no resource to patch.
         edit = edits[0]
         if edit.op is Op.REMOVE:
             return await self._ask("DELETE", uri_of(edit.key, self._aliases))
@@ -301,7 +303,7 @@ def _all_succeeded(outcomes: Sequence[Outcome]) -> bool:
     return all(outcome.state is OperationState.SUCCEEDED for outcome in outcomes)
 
 
-def _away(edit: Edit, cause: str) -> ErrorDetail:
+def _error(edit: Edit, cause: str) -> ErrorDetail:
     return ErrorDetail(
         type="SERVER_ERROR",
         bad_data_node=faults.node(edit.key, edit.pointer),

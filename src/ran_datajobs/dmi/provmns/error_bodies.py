@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the error answers of ProvMnS servers, of any generation, to TS 28.572's ErrorDetail (pure).
+"""Convert error answers of ProvMnS servers of any generation into TS 28.572's ErrorDetail (pure).
 
 18.1: ``{"error": {"errorInfo": …}}``. From 18.3: ``status, type, reason, title`` with ``badAttributes`` and
 ``badObjects``, ``badQueryParams``, or ``badOp`` (also spelt ``badOP``), and ``otherProblems``. Servers that
-know TS 28.572 send its ``type``, ``reason`` and ``badDataNode``, or a list ``errors`` of them; theirs stand.
+implement TS 28.572 send its ``type``, ``reason`` and ``badDataNode``, or a list ``errors`` of them, which
+are kept.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ran_datajobs.nrm.faults import REASONS
 from ran_datajobs.plugins.responses import MAX_TEXT
 
 TYPES: Final = frozenset(each.reason for each in (*reasons.TS_28572_TYPES, reasons.OTHER))
-"""Every type that TS 28.572 has."""
+"""All types of TS 28.572."""
 
 _BY_STATUS: Final = {
     400: ("SCHEMA_VALIDATION_ERROR", "NEW_DATA_NODE_VALUE_INVALID"),
@@ -34,14 +35,14 @@ _BY_STATUS: Final = {
 
 
 class Refusal(Struct, frozen=True):
-    """Why a server refused a request. ``bad``: the place of the operation to blame, where it says so."""
+    """Why a server refused a request. ``bad``: index of the faulty operation, if the server names it."""
 
     error: ErrorDetail
     bad: int | None = None
 
 
 class _Body(Struct, frozen=True, rename="camel"):
-    """Everything that any generation puts into an error; each member may be missing or of any kind."""
+    """All members of an error in any generation; each may be missing or of any type."""
 
     error: Any = None
     errors: Any = None
@@ -59,8 +60,8 @@ class _Body(Struct, frozen=True, rename="camel"):
 
 
 def read_refusal(status: int, body: bytes | None, asked: str | Asked) -> Refusal:
-    """What a 4xx or 5xx answer says of what was ``asked``, which is to blame where it names nothing. With
-    only a node for that, the server's own names stay as they are."""
+    """Read a 4xx or 5xx answer. If it names no node, the node of ``asked`` is reported. If ``asked`` is only
+    a node, the server's names are not translated."""
     try:
         given = msgspec.json.decode(body or b"", type=_Body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -70,7 +71,7 @@ def read_refusal(status: int, body: bytes | None, asked: str | Asked) -> Refusal
     kind, reason = _BY_STATUS.get(status, ("SERVER_ERROR" if status >= 500 else "OTHER", "OTHER"))
     if _member(_first(given.errors), "type") in TYPES:
         given = msgspec.convert(_first(given.errors), _Body)
-    told, why = _text(given.type), _text(given.reason)
+    named_type, why = _text(given.type), _text(given.reason)
     if why:
         reason = why if why in REASONS else "OTHER"
     node, unread = _node((given, *others), asked)
@@ -83,7 +84,7 @@ def read_refusal(status: int, body: bytes | None, asked: str | Asked) -> Refusal
     ]
     return Refusal(
         ErrorDetail(
-            type=told if told in TYPES else kind,
+            type=named_type if named_type in TYPES else kind,
             bad_data_node=node,
             reason=reason,
             title=_text(given.title) or f"The element answered {status}",
@@ -94,7 +95,7 @@ def read_refusal(status: int, body: bytes | None, asked: str | Asked) -> Refusal
 
 
 def _node(problems: Sequence[_Body], asked: str | Asked) -> tuple[str, list[str]]:
-    """The first node that is called bad, and words that name none."""
+    """The first node reported as bad, and the texts that name no node."""
     if isinstance(asked, str):
         first = problems[0]
         return _text(first.bad_data_node) or next(_named(first, first.bad_query_params), asked), []
@@ -109,7 +110,7 @@ def _node(problems: Sequence[_Body], asked: str | Asked) -> tuple[str, list[str]
 
 
 def _named(given: _Body, *more: Any) -> Iterator[str]:
-    """What an answer calls bad."""
+    """Yield the names that an answer reports as bad."""
     for group in (given.bad_attributes, given.bad_objects, *more):
         yield from _texts(group)
 
@@ -125,7 +126,7 @@ def _bad_operation(given: _Body) -> int | None:
 
 
 def _place(pointer: Any) -> int | None:
-    """``/17`` or ``/17/path`` as 17."""
+    """Parse ``/17`` or ``/17/path`` as 17."""
     if isinstance(pointer, bool):
         return None
     if isinstance(pointer, int):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The names that a ProvMnS server has for classes, attributes and fields, by their stage-2 names (pure)."""
+"""Mapping between a ProvMnS server's names of classes, attributes and fields and stage-2 names (pure)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ran_datajobs.nrm.model import Attribute, Model
 
 
 class Spellings(Struct, frozen=True):
-    """How the members of an object are spelt. Names that are not listed are the same on both sides.
+    """Names of the members of an object. Names that are not listed are the same on both sides.
 
-    ``theirs``: the name that is written, by ours; ``ours``: our name by each that is read; ``below``: the
-    members of an attribute that is an object or a list of objects, by its name of ours.
+    ``theirs``: stage-2 name to the name that is written; ``ours``: each name that is read to the stage-2
+    name; ``below``: stage-2 name of an attribute that is an object or a list of objects to its members.
     """
 
     theirs: dict[str, str] = {}
@@ -24,7 +24,7 @@ class Spellings(Struct, frozen=True):
     below: dict[str, Spellings] = {}
 
     def in_theirs(self, value: Any) -> Any:
-        """An object, or a list of them, in the server's names; another value as it is."""
+        """An object, or a list of objects, in the server's names; another value unchanged."""
         if isinstance(value, list):
             return [self.in_theirs(each) for each in value]
         if not isinstance(value, dict):
@@ -35,7 +35,7 @@ class Spellings(Struct, frozen=True):
         }
 
     def in_ours(self, value: Any) -> Any:
-        """The way back, from every spelling that is known."""
+        """The inverse of :meth:`in_theirs`, for every known spelling."""
         if isinstance(value, list):
             return [self.in_ours(each) for each in value]
         if not isinstance(value, dict):
@@ -44,7 +44,7 @@ class Spellings(Struct, frozen=True):
         return {name: self.below[name].in_ours(each) if name in self.below else each for name, each in named}
 
     def pointer_in_theirs(self, tokens: tuple[str, ...]) -> tuple[tuple[str, ...], Spellings]:
-        """A pointer from this object down in the server's names, and the spellings of what is there."""
+        """A pointer from this object in the server's names, and the spellings of its target value."""
         here, found = self, []
         for token in tokens:
             if _of_list(token):
@@ -55,7 +55,7 @@ class Spellings(Struct, frozen=True):
         return tuple(found), here
 
     def pointer_in_ours(self, tokens: tuple[str, ...]) -> tuple[str, ...]:
-        """The way back."""
+        """The inverse of :meth:`pointer_in_theirs`."""
         here, found = self, []
         for token in tokens:
             name = token if _of_list(token) else here.ours.get(token, token)
@@ -65,7 +65,7 @@ class Spellings(Struct, frozen=True):
         return tuple(found)
 
     def with_those_of(self, other: Spellings) -> Spellings:
-        """Both; where they differ, the other's."""
+        """Union of both; if they differ, the spelling of ``other``."""
         return Spellings(self.theirs | other.theirs, self.ours | other.ours, self.below | other.below)
 
 
@@ -73,7 +73,7 @@ _SAME: Final = Spellings()
 
 
 class Aliases:
-    """The names of another generation of the model, by their stage-2 names (TS 28.541).
+    """Names of a server of another generation of the model, by stage-2 name (TS 28.541).
 
     ``classes``: stage-2 class to the server's; ``attributes``: per stage-2 class, stage-2 attribute to the
     server's. Names that are not listed are the same on both sides.
@@ -95,7 +95,7 @@ class Aliases:
         return bool(self._classes or self._attributes)
 
     def with_spellings(self, attributes: Mapping[str, Spellings]) -> Aliases:
-        """These, and per stage-2 class the spellings of its attributes."""
+        """These names and additional spellings of attributes, per stage-2 class."""
         made = Aliases(self._classes)
         made._attributes = {
             name: self._of(name).with_those_of(attributes.get(name, _SAME))
@@ -104,7 +104,7 @@ class Aliases:
         return made
 
     def with_those_of(self, other: Aliases) -> Aliases:
-        """Both tables; where they differ, the other's name."""
+        """Union of both; if they differ, the name of ``other``."""
         made = self.with_spellings(other._attributes)
         made._classes = self._classes | other._classes
         made._classes_back = self._classes_back | other._classes_back
@@ -123,13 +123,13 @@ class Aliases:
         return self._of(class_name).theirs.get(name, name)
 
     def their_names(self, class_name: str | None, name: str) -> frozenset[str]:
-        """How the server may call an attribute of a class; None: of any class."""
+        """Possible names at the server of an attribute of a class; None: of any class."""
         if class_name is not None:
             return frozenset((self.their_attribute(class_name, name),))
         return frozenset((name, *(self.their_attribute(each, name) for each in self._attributes)))
 
     def their_pointer(self, class_name: str, tokens: tuple[str, ...]) -> tuple[tuple[str, ...], Spellings]:
-        """A pointer below the attributes in the server's names, and the spellings of what is there."""
+        """A pointer below the attributes in the server's names, and the spellings of its target value."""
         return self._of(class_name).pointer_in_theirs(tokens)
 
     def our_pointer(self, class_name: str, tokens: tuple[str, ...]) -> tuple[str, ...]:
@@ -137,11 +137,11 @@ class Aliases:
         return self._of(class_name).pointer_in_ours(tokens)
 
     def their_attributes(self, class_name: str, attributes: Any) -> Any:
-        """Attributes in the server's names, where they are an object."""
+        """Attributes in the server's names, if they are an object."""
         return self._of(class_name).in_theirs(attributes)
 
     def our_attributes(self, class_name: str, attributes: Any) -> Any:
-        """Attributes in stage-2 names, where they are an object."""
+        """Attributes in stage-2 names, if they are an object."""
         return self._of(class_name).in_ours(attributes) if class_name in self._attributes else attributes
 
     def _of(self, class_name: str) -> Spellings:
@@ -149,8 +149,8 @@ class Aliases:
 
 
 def openapi_aliases(model: Model) -> Aliases:
-    """The names of the OpenAPI of TS 28.541 up to 19.1: ``GnbDuFunction``, ``nrPci`` and so on. Read are
-    those of the other generations too."""
+    """Names of the OpenAPI of TS 28.541 up to 19.1, such as ``GnbDuFunction`` and ``nrPci``. Answers may also
+    use the names of other generations."""
     classes: dict[str, str] = {}
     attributes: dict[str, Spellings] = {}
     for name in model:

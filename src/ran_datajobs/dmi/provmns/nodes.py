@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The data nodes that a ProvMnS server calls bad, by their full names in stage 2 (pure)."""
+"""Full stage-2 names of the data nodes that a ProvMnS server reports as bad (pure)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ran_datajobs.nrm.names import class_of
 
 
 class Asked(Struct, frozen=True):
-    """What a request was about: the object ``key`` with a place in its attributes or an ``action``, and the
-    object ``target`` that names in a document are offsets to (empty: the root). All in stage-2 names."""
+    """Subject of a request: the object ``key`` with a ``pointer`` into its attributes or an ``action``, and
+    the object ``target`` to which names in a document are relative (empty: the root). In stage-2 names."""
 
     key: str
     target: str
@@ -24,12 +24,12 @@ class Asked(Struct, frozen=True):
 
     @property
     def node(self) -> str:
-        """The node to blame where the server names none."""
+        """The node to report if the server names none."""
         return f"/{self.key}#{self.action}" if self.action else faults.node(self.key, self.pointer)
 
     def named(self, text: str) -> str | None:
-        """The node that the server's words name: in full, as an offset, or as an attribute of the object
-        alone. None when they name no node."""
+        """The node that a text of the server names: in full, relative to the target, or as an attribute of
+        the object. None if it names no node."""
         name, fragment = fdn.split_path(text)
         if fragment is None and "=" not in name:
             name, fragment = "", text
@@ -45,20 +45,20 @@ class Asked(Struct, frozen=True):
         return faults.node(key, self.aliases.our_pointer(class_of(key), pointer))
 
     def _key(self, theirs: str) -> str:
-        """The object of a name. One that could be either is an offset where that leads to the object asked
-        about, and else a full name where it begins as those do."""
+        """The object that a server's name identifies. An ambiguous name is relative to the target if it then
+        is or contains the requested object; else it is a full name if it begins with the target's class."""
         target = self.aliases.their_key(self.target)
         full = key_within(theirs, target)
-        if not target or full != theirs or _lead(full, target) or _lead(target, full):
+        if not target or full != theirs or _contains(full, target) or _contains(target, full):
             return self.aliases.our_key(full)
         offset = self.aliases.our_key(f"{target}/{theirs}")
-        if not _lead(offset, self.key) and _top_class(theirs) == _top_class(target):
+        if not _contains(offset, self.key) and _top_class(theirs) == _top_class(target):
             return self.aliases.our_key(theirs)
         return offset
 
 
-def _lead(key: str, below: str) -> bool:
-    """True when ``below`` is the object ``key`` or lies in it."""
+def _contains(key: str, below: str) -> bool:
+    """Whether ``below`` is the object ``key`` or is contained in it."""
     return f"{below}/".startswith(key + "/")
 
 

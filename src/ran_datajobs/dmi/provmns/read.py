@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads of a ProvMnS server: scope and names go to it, what its language cannot say is applied here."""
+"""Reads of a ProvMnS server: it receives scope and attribute names; the rest is selected here."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _CHUNK: Final = 500
 
 
 class ScopeSpelling(enum.StrEnum):
-    """How a server wants the scope in the query."""
+    """Encoding of the scope in the query of a server."""
 
     EXPLODED = "exploded"  # ?scopeType=…&scopeLevel=…, up to 19.1
     JSON = "json"  # ?scope={"scopeType":…,"scopeLevel":…}, from 19.2
 
 
 class Ask(Protocol):
-    """Sends one request to the server; ``path`` begins below its root."""
+    """Sends one request to the server; ``path`` is relative to its root."""
 
     async def __call__(
         self,
@@ -59,23 +59,23 @@ class _Scope(Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class _TooMuch(Struct, frozen=True):
-    """The answer was larger than the bound."""
+    """The answer exceeds the size limit."""
 
 
 class ProvMnsReader:
-    """Gets objects of one server."""
+    """Reads objects of one server."""
 
     def __init__(
         self, ask: Ask, aliases: Aliases, spelling: ScopeSpelling, patience: Callable[[], Patience]
     ) -> None:
-        """``patience`` is made anew for each request."""
+        """``patience`` creates the retry deadline of each request."""
         self._ask = ask
         self._aliases = aliases
         self._spelling = spelling
         self._patience = patience
 
     async def read(self, operation: Operation) -> AsyncIterator[ReadChunk]:
-        """The selected objects in pre-order, in chunks."""
+        """Yield the selected objects in pre-order, in chunks."""
         try:
             base = fdn.key(fdn.split_path(operation.path)[0])
             wanted = selection_of(operation, class_of(base))
@@ -91,7 +91,7 @@ class ProvMnsReader:
         yield ReadChunk((), True)
 
     async def attributes_of(self, key: str) -> dict[str, Any] | ErrorDetail | None:
-        """The attributes of one object; None when there is none; why that cannot be told otherwise."""
+        """The attributes of one object; None if it does not exist; else the error of the read."""
         found = await self._get(key, Selection())
         if isinstance(found, _TooMuch):
             return _too_much(key)
@@ -105,8 +105,8 @@ class ProvMnsReader:
     async def _subtree(
         self, base: str, top: str, wanted: Selection
     ) -> AsyncIterator[list[FlatObject] | ErrorDetail]:
-        """What ``wanted``, seen from ``base``, selects at and below ``top``. An answer over the bound is
-        asked for in parts: the top, then what is below each of its children."""
+        """Yield the objects at and below ``top`` that ``wanted`` selects from ``base``. If an answer exceeds
+        the limit, read in parts: the top, then the subtree of each child."""
         level = _depth(top) - _depth(base)
         found = await self._get(top, _from(wanted, level))
         match found:
@@ -140,7 +140,7 @@ class ProvMnsReader:
                 yield part
 
     async def _get(self, base: str, wanted: Selection) -> list[Placed] | _TooMuch | ErrorDetail:
-        """The objects that the server gives for a scope; nothing else of it is selected here."""
+        """The objects of the server for a scope, before the filter and the attributes are applied."""
         path = uri_of(base, self._aliases)
         names = self._names(base, wanted)
         waits = self._patience().waits()
@@ -156,7 +156,7 @@ class ProvMnsReader:
                 case Answered(204):
                     return []
                 case Answered(404) if names:
-                    # Nothing of what was asked for, or no such object: ask for its name alone.
+                    # No selected attribute, or no such object: read the object alone.
                     there = await self._get(base, Selection())
                     return there if isinstance(there, ErrorDetail) else []
                 case NotSent(cause):
@@ -176,8 +176,8 @@ class ProvMnsReader:
     def _objects(
         self, base: str, wanted: Selection, body: bytes, *, whole: bool
     ) -> list[Placed] | ErrorDetail:
-        """The objects of an answer at the levels that were asked for. ``whole``: with all attributes, so
-        that a base that is asked for alone cannot be missing."""
+        """The objects of an answer at the requested levels. ``whole``: all attributes were requested, so that
+        it is an error if the only requested object is missing."""
         try:
             placed = objects_in(msgspec.json.decode(body), base, self._aliases)
         except (
@@ -210,8 +210,8 @@ class ProvMnsReader:
         return "?" + "&".join(parts) if parts else ""
 
     def _names(self, base: str, wanted: Selection) -> list[str] | None:
-        """The attributes to ask for, in the server's names: what is selected and what the filter looks at.
-        None: all. None of them: the names of objects alone."""
+        """The attributes to request, in the server's names: those that are selected and those of the filter.
+        None: all. Empty: only the names of objects."""
         names = set(wanted.filter.attributes) if wanted.filter is not None else set()
         if not wanted.nothing:
             if not wanted.pointers or () in wanted.pointers:
@@ -231,7 +231,7 @@ def _scope(wanted: Selection) -> _Scope:
 
 
 def _from(wanted: Selection, level: int) -> Selection:
-    """The same selection, seen from an object ``level`` levels further down."""
+    """The same selection, relative to an object ``level`` levels further down."""
     if not level:
         return wanted
     deepest = None if wanted.deepest is None else wanted.deepest - level

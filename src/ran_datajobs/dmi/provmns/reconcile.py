@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Was a document applied whose answer was lost? Tells by what the objects look like afterwards (pure).
+"""Determine from the current objects whether a document was applied whose answer was lost (pure).
 
-A document is DONE when doing it on what is found would succeed and change nothing: then it has succeeded, or
-would have, and the objects are as it wants them. A ``remove`` of what is gone and a ``test`` would not: they
-may have been refused as well as executed. It is NOT_DONE when it cannot leave behind what is found.
+A document is DONE when applying it to the current objects would succeed and change nothing: it has succeeded,
+or would have, and the objects are in its target state. This excludes a ``remove`` of an absent value and a
+``test``: they may have been refused as well as executed. It is NOT_DONE when it could not have produced the
+current objects.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from ran_datajobs.nrm.model import Attribute, Model
 from ran_datajobs.nrm.names import class_of, id_of
 
 Found = Mapping[str, Mapping[str, Any] | None]
-"""The attributes of every object of a document, by key; None: there is no such object."""
+"""Attributes of every object of a document, by key; None: the object does not exist."""
 
 
 class Settled(enum.Enum):
-    """What a look at the objects says of a document."""
+    """Outcome of a document, as determined from the objects."""
 
     DONE = "it was applied, or would have been and would have changed nothing"
     NOT_DONE = "it was not applied"
@@ -35,27 +36,27 @@ class Settled(enum.Enum):
 
 
 def settled(edits: Sequence[Edit], found: Found, model: Model) -> Settled:
-    """Whether the document of ``edits`` was applied as a whole. ``model`` says what servers add to objects.
+    """Determine whether the document of ``edits`` was applied. ``model``: attributes that servers add.
 
-    Values that a later edit overwrites are taken for such that the server accepts.
+    Assumes that the server accepts values that a later edit overwrites.
     """
-    if not all(_leaves_a_mark(edit, model) for edit in edits):
+    if not all(_is_visible(edit, model) for edit in edits):
         return Settled.OPEN
     if any((found[edit.key] is None) is not _deletes(edit) for edit in _last(edits)):
         return Settled.NOT_DONE
-    again = _done_again(edits, found, model)
+    again = _reapplied(edits, found, model)
     if again is not None and _alike(again, found):
         return Settled.DONE
-    left = _left_behind(edits, found)
+    left = _with_effects(edits, found)
     if left is None:
-        # Of several edits one may have undone what another one needs.
+        # One of several edits may have undone a precondition of another.
         return Settled.NOT_DONE if len(edits) == 1 else Settled.OPEN
     return Settled.OPEN if _alike(left, found) else Settled.NOT_DONE
 
 
-def _leaves_a_mark(edit: Edit, model: Model) -> bool:
-    """False where before and after cannot be told apart: an action, a test, a list that grows or shrinks by
-    one, an attribute that clients cannot set, and what servers may understand differently."""
+def _is_visible(edit: Edit, model: Model) -> bool:
+    """False if the objects do not show whether the edit was applied: an action, a test, an insertion into or
+    removal from a list, a read-only attribute, and edits that servers may interpret differently."""
     if edit.op in {Op.ACTION, Op.TEST}:
         return False
     if edit.pointer is None:
@@ -71,8 +72,8 @@ def _leaves_a_mark(edit: Edit, model: Model) -> bool:
     return not any(name in known and known[name].read_only for name in names)
 
 
-def _done_again(edits: Sequence[Edit], found: Found, model: Model) -> dict[str, Any] | None:
-    """What the document would make of ``found``; None when it would be refused, or may be."""
+def _reapplied(edits: Sequence[Edit], found: Found, model: Model) -> dict[str, Any] | None:
+    """Result of applying the document to ``found``; None if it would or may be refused."""
     now: dict[str, Any] = {key: None if value is None else dict(value) for key, value in found.items()}
     for edit in edits:
         attributes = now[edit.key]
@@ -91,21 +92,21 @@ def _done_again(edits: Sequence[Edit], found: Found, model: Model) -> dict[str, 
             made = json_patch.replace(attributes, edit.pointer, value)
         else:
             made = json_patch.add(attributes, edit.pointer, value)
-        if type(made) is not dict:  # a Misfit, or a value that attributes cannot have
+        if type(made) is not dict:  # a Misfit, or not a valid value of attributes
             return None
         now[edit.key] = made
     return now
 
 
-def _left_behind(edits: Sequence[Edit], found: Found) -> dict[str, Any] | None:
-    """``found`` with everything that the document sets and without what it removes: another thing than
-    ``found`` when it was not applied. None when that cannot be told."""
+def _with_effects(edits: Sequence[Edit], found: Found) -> dict[str, Any] | None:
+    """``found`` with all values that the document sets and without those that it removes; differs from
+    ``found`` if the document was not applied. None if that cannot be determined."""
     now: dict[str, Any] = dict(found)
     whole = {
         edit.key: place for place, edit in enumerate(edits) if not edit.pointer and edit.op is not Op.MERGE
     }
     for place, edit in enumerate(edits):
-        # What came before all attributes were set anew is no longer to be seen.
+        # A later edit that sets all attributes hides this one.
         if place < whole.get(edit.key, 0) or now[edit.key] is None:
             continue
         attributes, value = now[edit.key], _value(edit)
@@ -139,7 +140,7 @@ def _deletes(edit: Edit) -> bool:
 
 
 def _is_resource(key: str, value: Any) -> bool:
-    """True for a Resource that surely nobody refuses because of its form."""
+    """Whether a value is a Resource in a form that every server accepts."""
     return (
         type(value) is dict
         and value.keys() == {"id", "objectClass", "attributes"}
@@ -149,7 +150,7 @@ def _is_resource(key: str, value: Any) -> bool:
 
 
 def _added_by_servers(key: str, attributes: Mapping[str, Any], model: Model) -> dict[str, Any]:
-    """What an object has although nobody gave it: defaults, and what clients cannot set."""
+    """Attributes that servers add to an object: defaults and read-only ones."""
     known = _attributes_of(model, key)
     return {
         name: value

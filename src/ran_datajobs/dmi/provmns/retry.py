@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a ProvMnS server that is away or busy is waited for."""
+"""Retry budget and back-off for a ProvMnS server that is unavailable or busy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Sleep = Callable[[float], Awaitable[object]]
 
 
 class Patience:
-    """Seconds, from now on, within which requests are sent again. Made within the running loop."""
+    """Deadline, ``seconds`` from now, for retries of requests. Create it inside a running event loop."""
 
     def __init__(self, seconds: float, sleep: Sleep = asyncio.sleep) -> None:
         self._time = asyncio.get_running_loop().time
@@ -22,11 +22,11 @@ class Patience:
         self._sleep = sleep
 
     def waits(self) -> Waits:
-        """The pauses between the tries of one request."""
+        """Pauses between the attempts of one request."""
         return Waits(self)
 
     async def lasts(self, pause: float) -> bool:
-        """Pause, and True; at once False when it would take longer than patience lasts."""
+        """Pause and return True; return False at once if the pause would exceed the deadline."""
         if self._time() + pause > self._deadline:
             return False
         await self._sleep(pause)
@@ -34,14 +34,14 @@ class Patience:
 
 
 class Waits:
-    """Pauses that grow, within the patience of one call."""
+    """Exponential back-off within the deadline of one call."""
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
         self._next = FIRST_WAIT
 
     async def pause(self, wish: float | None = None) -> bool:
-        """Wait before the next try, at least as long as the server wishes. False: there is no next one."""
+        """Wait before the next attempt, at least ``wish`` seconds (Retry-After). False: do not retry."""
         pause = self._next if wish is None else max(self._next, wish)
         self._next = min(self._next * 2, LONGEST_WAIT)
         return await self._patience.lasts(pause)

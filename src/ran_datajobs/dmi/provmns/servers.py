@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ProvMnS servers behind the data producers of one plugin, as a file describes them.
+"""ProvMnS servers of the data producers of one plugin, configured by a file.
 
 ::
 
@@ -7,7 +7,7 @@
      "ems-7": {"address": "https://10.0.0.7/ProvMnS/v1", "names": "openapi", "scope": "json",
                "aliases": {"attributes": {"NRCellDU": {"nRPCI": "nRPCIValue"}}}}}
 
-``*`` stands for every data producer that is not named.
+``*`` is the entry of every data producer that is not named.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from ran_datajobs.http.json_body import fault_of, pointer_step
 from ran_datajobs.nrm.model import Model, load
 
 DATA_PRODUCER: Final = "{dataProducerId}"
-"""Stands in an address for the id of the data producer."""
+"""Placeholder in an address for the id of the data producer."""
 
 EVERY: Final = "*"
 
 MAX_FILE: Final = 16 * 1024 * 1024
-"""Longest file in bytes."""
+"""Maximum size of the file in bytes."""
 
 
 class Names(enum.StrEnum):
-    """Which spelling of classes and attributes a server uses."""
+    """Spelling of classes and attributes at a server."""
 
     STAGE_2 = "stage2"  # NRCellDU, nRPCI
     OPENAPI = "openapi"  # NrCellDu, nrPci: the OpenAPI of TS 28.541 up to 19.1
 
 
 class AliasTable(Struct, frozen=True, forbid_unknown_fields=True):
-    """A server's own names by the stage-2 ones: of classes, and per stage-2 class of attributes."""
+    """A server's names by stage-2 name: of classes, and per stage-2 class of attributes."""
 
     classes: dict[str, str] = {}
     attributes: dict[str, dict[str, str]] = {}
 
 
 class ServerEntry(Struct, frozen=True, forbid_unknown_fields=True):
-    """One server. ``aliases`` come on top of ``names``; the others as in ProvMnsServer."""
+    """One server. ``aliases`` override ``names``; the other fields are as in ProvMnsServer."""
 
     address: Annotated[str, Meta(pattern="^https?://", max_length=2_048)]
     names: Names = Names.STAGE_2
@@ -71,7 +71,7 @@ _entry: Final = msgspec.json.Decoder(ServerEntry)
 
 
 def read_servers(file: Path) -> dict[str, ServerEntry]:
-    """The entries of a file by data producer id. Raises WrongUse, naming what is wrong."""
+    """Read the entries of a file, by data producer id. Raises UsageError that describes the fault."""
     try:
         if (size := file.stat().st_size) > MAX_FILE:
             raise UsageError(f"{file} has {size} bytes, at most {MAX_FILE} are read")
@@ -94,7 +94,7 @@ def _read_entry(file: Path, name: str, entry: Raw) -> ServerEntry:
 
 
 class ProvMnsElements:
-    """The elements of every data producer, each made when it is first asked for; all share ``http``."""
+    """Elements of all data producers, each created at its first use; all share ``http``."""
 
     def __init__(self, servers: dict[str, ServerEntry], http: Http) -> None:
         self._servers = servers
@@ -103,7 +103,7 @@ class ProvMnsElements:
         self._model = load()
 
     def element_of(self, data_producer_id: str) -> ProvMnsElement | None:
-        """The element behind a data producer; None when no entry is about it."""
+        """The element of a data producer; None if it has no entry."""
         found = self._elements.get(data_producer_id)
         if found is None:
             entry = self._servers.get(data_producer_id) or self._servers.get(EVERY)
@@ -126,6 +126,6 @@ class ProvMnsElements:
 
 
 def aliases_of(entry: ServerEntry, model: Model) -> Aliases:
-    """The names of a server: its generation's, and its own on top of them."""
+    """Names of a server: those of its generation, overridden by its aliases."""
     own = Aliases(entry.aliases.classes, entry.aliases.attributes)
     return own if entry.names is Names.STAGE_2 else openapi_aliases(model).with_those_of(own)

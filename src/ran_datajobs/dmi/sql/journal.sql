@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
--- The reference plugin's journal (SQLite). Every table is the plugin's own; NCMP never sees it.
+-- Journal of the reference plugin (SQLite). Only the plugin reads and writes these tables.
 
 -- name: create_job
 create table if not exists job (

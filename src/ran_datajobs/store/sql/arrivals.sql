@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
--- Messages of plugins for reads under way. A read is active from its first create on until it is settled: a
--- plugin may publish before its answer to the create is recorded.
+-- Messages of plugins for active reads. A read is active from its first create until it is settled: a plugin may
+-- publish before its answer to the create is recorded.
 
 -- name: find_reads
 select m.place::integer as place, s.sub_job_id, s.job_id, j.results_bucket, coalesce(s.maybe_soon, false) as maybe_soon

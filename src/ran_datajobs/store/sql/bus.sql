@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
--- The embedded bus. Offsets are given out under the topic's row lock, which is held until the commit: a reader
--- that sees an offset has seen, or can see, every smaller one.
+-- The embedded bus. Offsets are assigned under the topic's row lock, which is held until the commit: a reader that
+-- sees an offset has seen, or can see, every smaller one.
 
--- A topic that was removed and comes again must not give out an offset twice.
+-- A topic that was removed and is added again must not assign an offset twice.
 -- name: add_topic
 insert into bus_topic (topic, head) select $1, bus_head from pruned on conflict do nothing;
 

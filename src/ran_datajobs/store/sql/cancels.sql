@@ -2,8 +2,8 @@
 -- The DELETE of a whole job at one plugin: one row of bulk_cancel, due and leased like a sub-job. Locks: data_job,
 -- bulk_cancel, then as in sub_jobs.sql.
 
--- The plugins that are to be told of a cancelled job at once. A sub-job that was not sent needs no call. The caller
--- has locked the job and its open sub-jobs.
+-- The plugins that get one DELETE for a whole cancelled job. A sub-job that was not sent needs no call. The caller has
+-- locked the job and its open sub-jobs.
 -- name: add_bulk_cancels
 insert into bulk_cancel (job_id, plugin_id)
 select distinct s.job_id, s.plugin_id
@@ -25,7 +25,7 @@ with picked as (
     returning b.job_id, b.plugin_id, b.lease, b.trouble_since
 )
 select l.job_id, l.lease, l.plugin_id, p.url, p.dialect, p.give_up, j.type = 'READ' as is_read,
-       coalesce(extract(epoch from clock_timestamp() - l.trouble_since), 0)::float8 as in_trouble_for
+       coalesce(extract(epoch from clock_timestamp() - l.trouble_since), 0)::float8 as failing_for
 from leased l join data_job j using (job_id) join dmi_plugin p using (plugin_id);
 
 -- name: renew_bulk_cancels

@@ -18,13 +18,13 @@ set local lock_timeout = '2s';
 -- name: wait_for_client
 select set_config('idle_in_transaction_session_timeout', $1, true);
 
--- Until schema 8 a task engine had tables of its own, which its library made. A new database needs them for as long
--- as the migrations take that change and remove them.
+-- Until schema 8 the library of a task engine created tables of its own. A new database needs them until the
+-- migrations that change and remove them have run.
 -- name: create_retired_tables
 create table if not exists pgqueuer (id bigint);
 create table if not exists pgqueuer_log (id bigint);
 
--- Workers of a schema before 8 say here that they live. The lock keeps another one from saying so meanwhile.
+-- Heartbeats of workers of a schema before 8. The lock blocks further heartbeats.
 -- name: lock_old_workers
 lock table worker in exclusive mode;
 
@@ -34,7 +34,7 @@ from worker w left join pg_stat_activity a on a.application_name = $1 || w.worke
 where w.alive_until > clock_timestamp()
 group by w.worker_id order by w.worker_id;
 
--- Since then their sessions tell: a worker asks for due rows every second.
+-- Live workers of later schemas, by their sessions: a worker polls for due rows every second.
 -- name: workers_with_sessions
 select substr(application_name, length($1) + 1) as worker_id, min(host(client_addr)) as address
 from pg_stat_activity
@@ -44,7 +44,7 @@ group by 1
 having max(state_change) > clock_timestamp() - interval '12 seconds'
 order by 1;
 
--- A worker asks for due rows every second. One that has not asked for 12 s is frozen or cut off.
+-- A worker polls for due rows every second. One that sent no statement for 12 s is frozen or cut off.
 -- name: end_sessions_of_silent_workers
 select pg_terminate_backend(a.pid)
 from pg_stat_activity a

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
--- What the metrics tell of the database. Each statement finds its rows by an index, but for the count of all lanes.
+-- Metrics of the database. Each statement finds its rows by an index, except for the count of all lanes.
 
 -- name: open_jobs
 select status::text as label, count(*)::float8 as value from data_job
@@ -13,7 +13,7 @@ from (select count(*)::float8 as lanes from lane) l,
              count(*) filter (where stage = 'QUARANTINED')::float8 as quarantined
       from sub_job where type = 'WRITE' and stage not in ('WAITING', 'SETTLED')) a;
 
--- A row whose lease is void waits as well: since the end of the lease.
+-- A row whose lease has expired waits as well, since the end of the lease.
 -- name: due_since
 select greatest(0, extract(epoch from clock_timestamp() - least(
            (select min(due_at) from data_job where due_at is not null and lease is null),
@@ -29,8 +29,8 @@ select greatest(0, extract(epoch from clock_timestamp() - least(
                 order by s.due_at limit 1) d),
            (select min(leased_until) from sub_job where lease is not null and leased_until < now()))))::float8 as sub_job;
 
--- The first row of a shard is its oldest, but for what was parked and joined the end again: trouble tells since when.
--- $1: shards of messages; the others are those of copies.
+-- The first row of a shard is its oldest, except for parked and requeued rows: delivery_trouble has their time.
+-- $1: number of shards of messages; the others are for copies.
 -- name: undelivered_since
 select greatest(0, extract(epoch from clock_timestamp() - min(since) filter (where shard < $1)))::float8 as topic,
        greatest(0, extract(epoch from clock_timestamp() - min(since) filter (where shard >= $1)))::float8 as bucket

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
--- What the northbound API asks and changes of jobs. A new job is due for its plan, and the workers are notified.
+-- Reads and writes of the northbound API on jobs. A new job is due for its plan, and the workers are notified.
 
 -- name: admission
 select (select count(*) from (
@@ -47,7 +47,7 @@ where ($1::text is null or client = $1)
 order by seq desc limit $5;
 
 -- name: jobs_by_id
--- Few jobs are in a range of ids: it comes first, whatever the planner knows of it.
+-- Few jobs are in a range of ids: "offset 0" makes the planner evaluate the range first.
 select * from data_job where job_id between $6 and $7 offset 0
 
 -- name: count_sub_jobs
@@ -69,7 +69,7 @@ order by s.version, s.position limit $5;
 select exists (select 1 from result_part where job_id = $1 and key = $2);
 
 -- name: request_head_of
--- The header of a zstd frame is at most so long; the rest is not read.
+-- The header of a zstd frame has at most 18 bytes; the rest is not read.
 select substring(body from 1 for 18) from job_request where job_id = $1;
 
 -- name: request_of

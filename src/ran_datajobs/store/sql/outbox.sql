@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
--- Messages and copies on their way out. A message goes to a topic, a copy of a result object to a bucket: its topic is
--- 's3:' and the name of the bucket. Positions are given out under the shard's row lock, which is held until the commit:
--- whoever sees a position has seen, or can see, every smaller one of the shard. Its lock comes after all others.
+-- Undelivered messages and copies. A message goes to a topic, a copy of a result object to a bucket: its topic is
+-- 's3:' and the name of the bucket. Positions are assigned under the shard's row lock, which is held until the commit:
+-- a reader that sees a position has seen, or can see, every smaller one of the shard. This lock is taken after all
+-- others.
 
 -- name: installation
 select installation_id from installation;
@@ -90,7 +91,7 @@ where j.job_id in (
     where o.shard = $1 and ($2::text is null or o.topic = $2) and ($3::uuid is null or o.job_id = $3))
 order by j.job_id for no key update;
 
--- A refusal that a repeat cannot cure counts from the first one in a row.
+-- The time of a refusal that a retry cannot cure counts from the first of consecutive refusals.
 -- name: record_delivery_failure
 insert into delivery_trouble (job_id, topic, shard, retry_at, parked, cause, refused)
 select w.job_id, w.topic, $1, clock_timestamp() + make_interval(secs => $3), $4::boolean, $5, $8::boolean
@@ -170,7 +171,7 @@ left join lane l on l.lane_id = s.lane_id
 where p.job_id = any ($1::uuid[]) and j.destination is not null
   and (j.destination_kind = 'BUCKET' and j.destination <> j.results_bucket
        or j.destination_kind = 'TOPIC'
-          and not (p.sequence < 0 and ($3::integer - p.sequence) % $4::integer = 0))  -- what a plugin said, as it came
+          and not (p.sequence < 0 and ($3::integer - p.sequence) % $4::integer = 0))  -- a body of a plugin, stored unchanged
   and ($2::text[] is null or p.sub_job = any ($2::text[]))
 order by p.job_id, s.position nulls first, coalesce(p.message, p.sequence), p.piece;
 

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
--- One row per result object. Objects lie under fixed keys: writing and recording them again changes nothing.
+-- One row per result object. Objects have fixed keys: writing and recording them again changes nothing.
 
 -- name: record_parts
 insert into result_part (job_id, sub_job, sequence, key, bytes, sha256, operations, failed)
@@ -13,8 +13,8 @@ delete from result_part p
 using unnest($2::text[], $3::integer[]) as kept (sub_job, sequences)
 where p.job_id = $1 and p.sub_job = kept.sub_job and p.sequence >= kept.sequences;
 
--- A part's sub-job is found by its key: with thousands of parts a comparison of texts compares every one with every
--- other.
+-- A part's sub-job is joined by its primary key: a join on texts would compare each of thousands of parts with each
+-- sub-job.
 -- name: parts_of_job
 select p.sub_job, p.sequence, p.key, p.bytes, p.sha256, p.operations, p.failed
 from result_part p left join sub_job s on s.sub_job_id = nullif(p.sub_job, 'unmatched')::uuid

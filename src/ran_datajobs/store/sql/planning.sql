@@ -1,9 +1,10 @@
 -- SPDX-License-Identifier: Apache-2.0
--- A data job's own steps: its plan, and its finish once no sub-job is open. A job is due and leased like a sub-job.
+-- The steps of a data job: its plan, and its finish once no sub-job is open. A job is due and leased like a sub-job.
 
--- The steps that this worker may take. Plans of one client are made in the order of submission, but for those of a
--- higher priority, those that were cancelled, and behind one that has failed three times. $1, $2: small and large
--- plans; $3: bytes of a stored request from which on it is large; $4: finish steps.
+-- Lease due steps. Plans of one client are made in the order of submission, except that a job of a higher priority, or
+-- a cancelled one, does not wait for earlier jobs, and a job whose plan failed three times does not block later ones.
+-- $1, $2: maximum number of small and large plans; $3: minimum bytes of a large stored request; $4: maximum number of
+-- finish steps.
 -- name: claim_jobs
 with recursive line as (
     (select client, priority from data_job
@@ -36,7 +37,7 @@ with recursive line as (
     where n.nth <= n.room and (j.lease is null and j.due_at <= now() or j.leased_until < now())
     for update of j skip locked
 ), lazily as materialized (
-    -- Lost with the database, this claim is made again under another token.
+    -- A claim that is lost in a crash of the database is made again under another token.
     select set_config('synchronous_commit', 'off', true)
 ), leased as (
     update data_job j
@@ -52,12 +53,12 @@ select j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket, case whe
 from data_job j left join job_request r using (job_id)
 where j.leased_until is not null and j.lease = $1;
 
--- Commit before it is on disk. A plan that is lost with the database is made again, the same; and what is built on it,
--- the start of a sub-job, is on disk only after it.
+-- Commit asynchronously. A plan that is lost in a crash of the database is made again with the same result; the start
+-- of a sub-job, which depends on it, reaches the disk only after it.
 -- name: commit_lazily
 set local synchronous_commit = off;
 
--- What a transaction has locked now is passed over until the next time.
+-- Rows that another transaction has locked are skipped until the next renewal.
 -- name: renew_jobs
 with held as materialized (
     select j.job_id from data_job j join unnest($1::uuid[], $2::uuid[]) as h (job_id, lease) using (job_id, lease)
@@ -83,7 +84,7 @@ where j.job_id = any (array(select job_id from held));
 -- name: is_leased
 select exists (select 1 from data_job where job_id = $1 and lease = $2);
 
--- What is locked is read again after the lock is taken: a cancel may have come meanwhile.
+-- The row is read after the lock is taken: a cancel may have changed it meanwhile.
 -- name: lock_job
 select planned, cancel_asked, destination, destination_kind, results_bucket, cardinality(after_jobs) > 0 as has_after, lease
 from data_job where job_id = $1 for no key update;
@@ -121,8 +122,8 @@ returning job_id;
 update data_job set due_at = null, lease = null, leased_by = null, leased_until = null where job_id = $1 and lease = $2;
 
 -- name: lock_waiting
--- Those that wait for one job. Two jobs that end at once meet here: the second one goes on when the first is committed,
--- and a statement after this one sees both.
+-- The jobs that wait for one job. Two jobs that end concurrently are serialised here: the second one continues when the
+-- first is committed, and its later statements see both.
 select job_id from data_job where blocked and after_jobs @> array[$1::uuid] order by job_id for no key update;
 
 -- name: unblock_jobs

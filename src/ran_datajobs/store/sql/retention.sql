@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
--- What is older than the retention, a bounded number of rows at a time. A job that is open, or whose delivery is
--- still under way, is never touched, and neither are its messages. One with a write in quarantine stays until that is over:
--- the write keeps its lane shut.
+-- Rows older than the retention, a bounded number at a time. A job that is open, or whose delivery is PENDING, is never
+-- removed, and neither are its messages. A job with a write in quarantine remains until the quarantine ends: the write
+-- blocks its lane.
 
 -- name: claim_pruning
 select pg_try_advisory_lock(7263404);
@@ -62,7 +62,7 @@ delete from outbox o where (o.shard, o.position) in (
     order by l.shard, l.position limit $1 for update skip locked)
 returning 1;
 
--- What follows is locked by one statement and removed by the next one, which sees what was committed until the lock.
+-- Topics are locked by one statement and removed by the next one, which sees all that was committed before the lock.
 
 -- name: lock_unused_topics
 select t.topic from bus_topic t
@@ -91,7 +91,7 @@ delete from lane_client where (lane_id, client) in (
     where served_at < clock_timestamp() - make_interval(secs => $1) limit $2 for update skip locked)
 returning 1;
 
--- A tombstone of an older version has no time: its time begins when it is seen.
+-- A tombstone of an older version has no removal time: it gets the current time.
 -- name: date_tombstones
 update cm_handle set removed_at = clock_timestamp() where cm_handle in (
     select cm_handle from cm_handle where removed and removed_at is null limit $1 for update skip locked)

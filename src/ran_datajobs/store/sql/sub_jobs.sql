@@ -1,11 +1,11 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- The life of a sub-job, from WAITING to SETTLED. These statements alone write the tables sub_job and lane.
 --
--- A row is claimed when it is due and not leased, or when its lease is void. Every write of a worker names the lease
--- under which it works: a row that another worker has claimed since is left as it is, and its id is not returned.
--- Locks are taken in one order everywhere: data_job, lane, sub_job, outbox_shard. Who writes several sub-jobs has locked
--- their jobs or their lanes, or locks them in the order of their ids first. A claim and a renewal lock only rows that
--- nobody else has locked, and wait for nothing.
+-- A row is claimed when it is due and not leased, or when its lease has expired. Every write of a worker names its
+-- lease: a row that another worker has claimed since is not changed, and its id is not returned. Locks are taken in
+-- one order everywhere: data_job, lane, sub_job, outbox_shard. A transaction that writes several sub-jobs has locked
+-- their jobs or their lanes, or locks them in the order of their ids first. A claim and a renewal skip locked rows,
+-- and never wait.
 
 -- name: find_lanes
 select l.lane_id, l.plugin_id, l.data_producer_id
@@ -33,9 +33,9 @@ select from lane where lane_id = any ($1::bigint[]) order by lane_id for no key 
 -- name: lock_sub_jobs
 select from sub_job where sub_job_id = any ($1::uuid[]) order by sub_job_id for no key update;
 
--- Admission: what of the waiting sub-jobs of these lanes has its place now. The next write, if no other one is active
--- or in quarantine; as many reads as slots are free. Whose turn it is: what was tried already, then priority, which
--- waiting raises, then the client that was served the longest ago, then submission. The caller has locked the lanes.
+-- Admit waiting sub-jobs of these lanes: the next write, if no other one is active or in quarantine, and as many reads
+-- as slots are free. Order: sub-jobs that were tried already, then priority, which waiting raises, then the client that
+-- was served the longest ago, then submission. The caller has locked the lanes.
 -- $2: read slots where a plugin registered none; $3: seconds of waiting that raise the priority by one.
 -- name: admit
 with here as (
@@ -69,14 +69,14 @@ with here as (
             select count(*) from sub_job a
             where a.lane_id = here.lane_id and a.type = 'READ' and a.stage not in ('WAITING', 'SETTLED')))) n
 ), admitted as (
-    -- Found by their ids, in an array: after the last statistics, when nothing waited, a join would compare each with each.
-    -- That they still wait follows from the lock of their lanes.
+    -- An array of ids instead of a join: with statistics of an empty queue the planner would compare each row with
+    -- each. The rows are still WAITING, since their lanes are locked.
     update sub_job s set stage = 'ADMITTED', due_at = clock_timestamp()
     where s.sub_job_id = any (array(select sub_job_id from next))
     returning s.sub_job_id, s.lane_id, s.client, s.plugin_id, s.position,
               coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as body_bytes
 ), served as (
-    -- Where others wait it is remembered whose turn this was. A lane with nobody else in it has no turns to give.
+    -- Recorded only in lanes where others wait: without others there is no order to keep.
     insert into lane_client (lane_id, client, served_at)
     select a.lane_id, a.client, clock_timestamp()
     from admitted a cross join lateral (
@@ -88,17 +88,17 @@ with here as (
 )
 select sub_job_id, plugin_id, body_bytes from admitted order by position;
 
--- The workers listen here; the payload says what is due: 'sub_job' or 'job'.
+-- The workers listen on this channel; the payload is the kind that is due: 'sub_job', 'job' or 'cancel'.
 -- name: notify_due
 select pg_notify('datajobs_due', $1);
 
--- What a worker needs of a row that it has leased; it stands in the statements below for :columns. What is leased under
--- the first token of a claim, :token, was ADMITTED before. Durations are seconds by the database's clock.
+-- The columns of a leased row that a worker needs; they replace :columns in the statements below. A row that is leased
+-- under the first token of a claim, :token, was ADMITTED before. Durations are seconds by the database's clock.
 -- name: columns
 s.sub_job_id, s.job_id, s.lane_id, s.lease, s.type, s.stage,
 case when s.lease = :token then 'ADMITTED'::sub_job_stage else s.stage end as was, s.status, s.operations, s.data_producer_job_id,
 s.cancel_asked, s.attempts, s.polls, s.result_topic, s.result_total, s.messages, s.told,
-extract(epoch from clock_timestamp() - s.trouble_since)::float8 as in_trouble_for,
+extract(epoch from clock_timestamp() - s.trouble_since)::float8 as failing_for,
 extract(epoch from clock_timestamp() - s.objects_since)::float8 as no_objects_for,
 extract(epoch from clock_timestamp() - s.started_at)::float8 as running_for,
 extract(epoch from clock_timestamp() - s.last_part_at)::float8 as idle_for,
@@ -108,11 +108,11 @@ coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as body_bytes, case
 j.status as job_status, j.cancel_asked as job_cancel_asked, j.accept_type, j.content_type, j.activation_mode, j.destination, j.results_bucket, l.data_producer_id,
 s.plugin_id, p.url, p.dialect, p.idempotent, p.stop_on_error, p.give_up, p.sub_job_timeout
 
--- What this worker may take: of each plugin at most so many creates and other steps ($1 to $4 for the plugins that have
--- some already, $5 to $7 for the others), $8 rows and $9 bytes of operations in all. $14: void leases, too, and first.
--- What is to be cancelled goes before everything else and has room of its own: of each plugin as many DELETEs as $15
--- says, or $16 for the others, and $17 sub-jobs in all that were not sent and end without a call.
--- $10: token of what is ADMITTED, $11: worker, $12: seconds, $13: token of all else.
+-- Lease due sub-jobs within limits: creates, other steps and bytes of operations per plugin ($1 to $4 for the plugins
+-- named there, $5 to $7 for the others), $8 rows and $9 bytes in total. $14: expired leases, too, and first. Sub-jobs
+-- to cancel precede the remaining ones and have limits of their own: DELETEs per plugin ($15, or $16 for the others),
+-- and $17 sub-jobs in total that were not sent and end without a call.
+-- $10: token of ADMITTED sub-jobs, $11: worker, $12: seconds, $13: token of all others.
 -- name: claim
 with room as materialized (
     select p.plugin_id, coalesce(r.creates, $5::integer) as creates, coalesce(r.calls, $6::integer) as calls,
@@ -172,7 +172,7 @@ with room as materialized (
             select sub_job_id, due_at from calls) r) n
     where nth <= $8 - (select count(*) from expired)
 ), leased as (
-    -- Found by their ids, in an array: however many rows the planner expects, it reads these alone.
+    -- An array of ids instead of a join: the planner reads only these rows, whatever it estimates.
     update sub_job s
     set lease = case when s.stage = 'ADMITTED' then $10::uuid else $13::uuid end, leased_by = $11,
         leased_until = clock_timestamp() + make_interval(secs => $12), attention = false,
@@ -201,15 +201,15 @@ with leased as (
 select :columns
 from leased s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
 
--- What was leased by a claim that had no answer: it was committed, and nothing was sent since. $1, $2: its two tokens. What
--- is STARTING under the second one was so before the claim: a create of it may have been sent.
+-- The sub-jobs of a committed claim whose answer was lost; nothing was sent for them since. $1, $2: its two tokens. A
+-- sub-job that is STARTING under the second one was STARTING before the claim: its create may have been sent.
 -- name: leased_under
 select :columns
 from (select o.* from sub_job o where o.lease is not null and o.lease in ($1, $2)) s
 join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
 
--- What a transaction has locked now is passed over until the next time: it may wait for a lock of this one. No index
--- contains leased_until, so that the rows stay on their pages.
+-- Rows that another transaction has locked are skipped until the next renewal: it may wait for a lock of this one. No
+-- index contains leased_until, so that the updates are heap-only.
 -- name: renew
 with held as materialized (
     select s.sub_job_id from sub_job s join unnest($1::uuid[], $2::uuid[]) as h (sub_job_id, lease) using (sub_job_id, lease)
@@ -219,8 +219,8 @@ update sub_job s set leased_until = clock_timestamp() + make_interval(secs => $3
 where s.sub_job_id = any (array(select sub_job_id from held))
 returning s.sub_job_id;
 
--- Result objects of these sub-jobs cannot be written. $2: their leases, where the caller works on them; without, they
--- are messages of reads that have come: how long no message came counts anew.
+-- Record that result objects of these sub-jobs cannot be written. $2: their leases, if the caller has leased them;
+-- null: messages of reads arrived that cannot be stored, and the idle time of the reads restarts.
 -- name: wait_for_objects
 with open as (
     select s.sub_job_id from sub_job s
@@ -242,7 +242,7 @@ select exists (select 1 from sub_job where sub_job_id = $1 and lease = $2);
 -- name: body_of
 select body from sub_job where sub_job_id = $1;
 
--- $3: those whose create was not sent.
+-- $3: sub-jobs whose create was not sent.
 -- name: give_back
 update sub_job s
 set lease = null, leased_by = null, leased_until = null, due_at = clock_timestamp(), attention = false,
@@ -266,7 +266,7 @@ returning job_id;
 update sub_job s
 set stage = 'TRACKING', data_producer_job_id = h.producer_job, version = v.version, polls = 0, trouble_since = null, last_error = null,
     status = case when s.status = 'NOT_STARTED' then 'RUNNING'::job_status else s.status end,
-    -- The plugin is told, or was, of the whole job: no DELETE of its own.
+    -- No DELETE of its own if the plugin gets, or got, one for the whole job.
     cancel_asked = s.cancel_asked and not exists (
         select from bulk_cancel b where b.job_id = s.job_id and b.plugin_id = s.plugin_id and not b.refused)
 from unnest($1::uuid[], $2::uuid[], $3::text[]) as h (sub_job_id, lease, producer_job),
@@ -276,8 +276,8 @@ where s.sub_job_id = h.sub_job_id and s.lease = h.lease and v.job_id = s.job_id
 returning s.sub_job_id, s.attention;
 
 -- A row that another process changed meanwhile is due at once. An empty error: nothing is wrong.
--- $5 unsent: the create provably did not arrive. $7: the terminal status that the plugin told, once it has. $8: seconds in
--- which no call of the plugin is made.
+-- $5 unsent: the create provably did not arrive. $7: the terminal status that the plugin reported, if any. $8: seconds
+-- in which the plugin is not called.
 -- name: postpone
 update sub_job s
 set due_at = case when s.attention then clock_timestamp() else clock_timestamp() + make_interval(secs => h.delay) end,
@@ -298,8 +298,8 @@ from unnest($1::uuid[], $2::uuid[], $3::float8[], $4::integer[], $5::boolean[], 
 where s.sub_job_id = h.sub_job_id and s.lease = h.lease
 returning s.sub_job_id;
 
--- A read whose messages are all in already is due at once. How long no message came counts from the end that the
--- plugin told: messages before it say nothing of the last one.
+-- A read whose messages have all arrived is due at once. The idle time counts from the terminal status that the plugin
+-- reported: earlier messages do not show when the last one arrives.
 -- name: mark_collecting
 update sub_job s
 set stage = 'COLLECTING', result_topic = h.topic, told = coalesce(s.told, h.told::job_status), trouble_since = null, last_error = null,
@@ -320,13 +320,13 @@ from unnest($1::uuid[], $2::uuid[]) as h (sub_job_id, lease),
 where s.sub_job_id = h.sub_job_id and s.lease = h.lease and v.job_id = s.job_id
 returning s.sub_job_id, s.attention;
 
--- A running sub-job that its plugin cancelled unasked goes through CANCELLING.
+-- A RUNNING sub-job that its plugin cancelled without a request passes through CANCELLING.
 -- name: through_cancelling
 update sub_job s set status = 'CANCELLING'
 from unnest($1::uuid[], $2::uuid[]) as h (sub_job_id, lease)
 where s.sub_job_id = h.sub_job_id and s.lease = h.lease and s.status = 'RUNNING';
 
--- A write that its plugin may still be executing is counted, and stays in quarantine.
+-- A write that its plugin may still be executing is counted, and remains in quarantine.
 -- name: settle
 with settled as (
     update sub_job s
@@ -379,15 +379,16 @@ returning s.sub_job_id;
 -- name: lanes_of_job
 select distinct lane_id from sub_job where job_id = $1 and stage not in ('QUARANTINED', 'SETTLED');
 
--- $2: of one plugin alone, where it is not null.
+-- $2: only the sub-jobs of this plugin, unless null.
 -- name: lock_open
 select from sub_job
 where job_id = $1 and ($2::bigint is null or plugin_id = $2) and stage not in ('QUARANTINED', 'SETTLED')
 order by sub_job_id for no key update;
 
--- What is to be cancelled and not leased is due at once; who works on the rest is told. What is tracked is polled anew as
--- if it had just started. $4: the plugins that are told of the whole job; what they have taken is not cancelled one by
--- one, and what is being created there is until its create is answered: one that was not sent yet is not sent. The rows are locked.
+-- A sub-job to cancel is due at once if it is not leased; otherwise its worker is notified. The poll interval of a
+-- tracked one restarts. $4: the plugins that get one DELETE for the whole job: sub-jobs that they have are not
+-- cancelled one by one. One that is STARTING there is, until its create is answered: a create that was not sent yet is
+-- not sent. The caller has locked the rows.
 -- name: cancel_job
 with asked as (
     update sub_job s
@@ -403,7 +404,7 @@ with asked as (
 )
 select pg_notify('datajobs_sub_job', sub_job_id::text) from asked where lease is not null and attention;
 
--- The plugin ends what it has of a cancelled job: what of that is tracked, and not leased, is polled at once.
+-- The plugin ends its sub-jobs of a cancelled job: those that are tracked and not leased are polled at once.
 -- name: poll_job_now
 update sub_job set due_at = clock_timestamp(), polls = 0
 where job_id = $1 and plugin_id = $2 and stage = 'TRACKING' and lease is null;
@@ -428,8 +429,8 @@ select sub_job_id from sub_job
 where sub_job_id = any ($1::uuid[]) and stage <> 'SETTLED'
 order by sub_job_id for no key update;
 
--- Counts new messages of reads; a read that has all of them is due at once. Of several totals the greatest holds: no
--- read is whole while one of its messages announces more.
+-- Count new messages of reads; a read that has all of them is due at once. Of several totals the greatest counts: a
+-- read is not complete while one of its messages announces more.
 -- name: count_messages
 with counted as (
     update sub_job s

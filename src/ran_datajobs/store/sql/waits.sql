@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
--- What jobs and sub-jobs wait for, as far as their rows tell it. $2: whose jobs may be named; null: everybody's.
+-- What jobs and sub-jobs wait for, from their rows. $2: the client whose jobs may be named; null: any client.
 
--- Open jobs of which no sub-job makes progress: by the first of their open sub-jobs. A sub-job makes progress when it is at
--- its plugin, or about to be claimed or ended, and no call of it has failed since its last success.
+-- Jobs of which no open sub-job makes progress, each with its first open sub-job. A sub-job makes progress when it is
+-- at its plugin, or about to be claimed or ended, and no call for it has failed since the last success.
 -- name: standing_jobs
 select o.job_id, s.sub_job_id
 from (
@@ -17,7 +17,7 @@ from (
                          else true end)) o
 join sub_job s on s.job_id = o.job_id and s.position = o.first;
 
--- What the row of each sub-job tells. Of those that have the places of its lane one that may be named comes first.
+-- The facts of each sub-job, with one holder of the slots of its lane, preferably one that may be named.
 -- name: sub_jobs
 select s.sub_job_id, s.job_id, s.type, s.stage, s.created_at, s.started_at, s.objects_cause, s.objects_since,
        s.trouble_since, s.last_error, case when s.circuit_until > clock_timestamp() then s.circuit_until end as circuit_until,
@@ -37,7 +37,7 @@ left join lateral (
     order by visible desc, a.started_at nulls last, a.sub_job_id limit 1) h on true
 where s.sub_job_id = any ($1::uuid[]);
 
--- The open jobs that each of these waits for, and when the last of the others ended.
+-- The open jobs that each of these waits for, and when the last of its ended after-jobs ended.
 -- name: after_jobs
 select j.job_id, j.created_at,
        array_agg(a.job_id order by a.seq) filter (where a.ended_at is null and ($2::text is null or a.client = $2)) as visible,
@@ -47,15 +47,15 @@ from data_job j join data_job a on a.job_id = any (j.after_jobs)
 where j.job_id = any ($1::uuid[])
 group by j.job_id;
 
--- Creates that workers have under way: of each plugin, what the worker with the most of them has.
+-- Creates in progress at each plugin, and bytes of their operations: the maximum over the workers.
 -- name: creates
 select plugin_id, max(creates)::integer as creates, max(bytes)::bigint as bytes
 from (select s.plugin_id, s.leased_by, count(*) as creates, sum(coalesce(s.body_bytes, 10 * octet_length(s.body), 0)) as bytes
       from sub_job s where s.lease is not null and s.stage = 'STARTING' group by 1, 2) w
 where plugin_id = any ($1::bigint[]) group by plugin_id;
 
--- Ended jobs whose delivery waits: since when, and until when it is tried. $2, $3: seconds until one is given up, and one
--- that a repeat cannot cure.
+-- Ended jobs whose delivery waits: since when, and until when it is retried. $2, $3: timeout in seconds of a delivery,
+-- and of one that a retry cannot cure.
 -- name: deliveries
 select t.job_id, t.topic, t.cause, t.since,
        t.since + make_interval(secs => case when t.refused then least($2::float8, $3::float8) else $2::float8 end) as until
