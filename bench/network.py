@@ -54,7 +54,7 @@ async def _measured(over_http: bool, own: Path) -> None:
     beside: list[tuple[str, ...]] = [dmi]
     if over_http:
         simulate = ("-m", "ran_datajobs", "simulate", "--port", str(element), *sized)
-        beside = [simulate, (*dmi, "--element", f"http://127.0.0.1:{element}")]
+        beside = [simulate, (*dmi, "--provmns-url", f"http://127.0.0.1:{element}")]
     async with running_machine(*beside) as machine:
         await answers(machine.session, plugin + "/healthz")
         if over_http:

@@ -52,7 +52,7 @@ async def _measured(over_http: bool, own: Path) -> None:
     if over_http:
         simulate = ("-m", "ran_datajobs", "simulate", "--port", str(element), *sized)
         root = f"http://127.0.0.1:{element}/{{dataProducerId}}"
-        beside = [simulate, (*dmi, "--element", root)]
+        beside = [simulate, (*dmi, "--provmns-url", root)]
     async with running_machine(*beside, port=service) as machine:
         await answers(machine.session, plugin + "/healthz")
         if over_http:

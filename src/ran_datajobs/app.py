@@ -100,7 +100,7 @@ async def shared_parts(
                 PluginProfile(
                     0,
                     "",
-                    give_up=settings.dmi_give_up,
+                    give_up=settings.dmi_retry_timeout,
                     sub_job_timeout=settings.sub_job_timeout,
                     read_slots=settings.read_slots,
                 ),
@@ -109,9 +109,9 @@ async def shared_parts(
                 Addresses(settings.effective_api_root),
                 settings.finished_spelling,
                 Patience(
-                    give_up=settings.dmi_give_up,
+                    give_up=settings.dmi_retry_timeout,
                     sub_job_timeout=settings.sub_job_timeout,
-                    delivery=settings.delivery_give_up,
+                    delivery=settings.delivery_retry_timeout,
                 ),
             ),
         )
@@ -183,7 +183,7 @@ async def run_api(
                 max_open_jobs=settings.max_open_jobs,
                 min_free_disk=settings.min_free_disk,
             ),
-            onap_status=settings.onap_status,
+            onap_status=settings.registration_error_500,
             destination_rules=DestinationRules(settings.destination_allow, settings.destination_deny),
             disk=settings.data_dir,
             static=STATIC,
@@ -226,10 +226,10 @@ async def run_worker(
         write = TransitionWriter(store, runtime, news)
         circuits = CircuitBreakers(measured(Peers(http).plugin, metrics), runtime, news.circuit_changed)
         times = DispatchTimes(
-            give_up=settings.dmi_give_up,
+            give_up=settings.dmi_retry_timeout,
             sub_job_timeout=settings.sub_job_timeout,
-            lane_quarantine=settings.lane_quarantine,
-            result_idle=settings.result_idle,
+            lane_quarantine=settings.unknown_write_quarantine,
+            result_idle=settings.read_result_idle_timeout,
         )
         executor = Executor(
             store,
@@ -265,7 +265,7 @@ async def run_worker(
             reached=reached,
         )
         deliveries = DeliveryNews(log, digest, metrics)
-        patience = DeliveryRetryPolicy(give_up=settings.delivery_give_up)
+        patience = DeliveryRetryPolicy(give_up=settings.delivery_retry_timeout)
         publisher = Publisher(
             shared.database,
             shared.bus,

@@ -27,6 +27,18 @@ _BYTE_ORDER_MARK: Final = "\ufeff"
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 
+RENAMED: Final[Mapping[str, str]] = {
+    "dmi_give_up": "dmi_retry_timeout",
+    "lane_quarantine": "unknown_write_quarantine",
+    "result_idle": "read_result_idle_timeout",
+    "delivery_give_up": "delivery_retry_timeout",
+    "onap_status": "registration_error_500",
+    "element": "provmns_url",
+    "elements_file": "provmns_servers_file",
+}
+"""Old names of settings, and the new ones. Commands accept an old name with a warning, for one release."""
+
+
 class Kind(enum.Enum):
     """How the text of a setting is parsed."""
 
@@ -150,7 +162,7 @@ class Settings:
         "how the status of a finished job is written on the wire",
         choices=("FINSHED", "FINISHED"),
     )
-    onap_status: bool = _setting(
+    registration_error_500: bool = _setting(
         Kind.YES_NO, Group.SERVICE, False, "answer 500 in place of 207 to a registration that failed in part"
     )
 
@@ -194,7 +206,7 @@ class Settings:
     priority_aging: float = _setting(
         Kind.SECONDS, Group.LIMITS, 600.0, "waiting that raises a sub-job's priority by one", at_least=1
     )
-    dmi_give_up: float = _setting(
+    dmi_retry_timeout: float = _setting(
         Kind.SECONDS, Group.LIMITS, 120.0, "time in which a plugin must answer again", at_least=0.1
     )
     dmi_connect_timeout: float = _setting(
@@ -206,20 +218,20 @@ class Settings:
     dmi_result_timeout: float = _setting(
         Kind.SECONDS, Group.LIMITS, 300.0, "the same, for the call that fetches a result", at_least=0.1
     )
-    lane_quarantine: float = _setting(
+    unknown_write_quarantine: float = _setting(
         Kind.SECONDS, Group.LIMITS, 300.0, "a lane stays closed after a write of unknown outcome"
     )
     sub_job_timeout: float = _setting(
         Kind.SECONDS, Group.LIMITS, 3600.0, "a sub-job that runs longer is cancelled", at_least=0.1
     )
-    result_idle: float = _setting(
+    read_result_idle_timeout: float = _setting(
         Kind.SECONDS,
         Group.LIMITS,
         30.0,
         "wait for a read's last message where no total was told",
         at_least=0.1,
     )
-    delivery_give_up: float = _setting(
+    delivery_retry_timeout: float = _setting(
         Kind.SECONDS, Group.LIMITS, 3600.0, "a destination that is away longer: delivery failed", at_least=0.1
     )
     retention: float = _setting(
@@ -240,10 +252,10 @@ class Settings:
         None,
         "where results of reads go: Kafka servers, or the service's address",
     )
-    element: str | None = _setting(
+    provmns_url: str | None = _setting(
         Kind.URL, Group.OTHER_SIDE, None, "ProvMnS server that executes; default: a network in this process"
     )
-    elements_file: Path | None = _setting(
+    provmns_servers_file: Path | None = _setting(
         Kind.PATH,
         Group.OTHER_SIDE,
         None,

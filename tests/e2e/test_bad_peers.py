@@ -48,11 +48,11 @@ async def service(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
     async with whole_service(
         database_url,
         tmp_path,
-        dmi_give_up="1.5",
+        dmi_retry_timeout="1.5",
         dmi_timeout="2",
         dmi_result_timeout="2",
-        lane_quarantine="1",
-        result_idle="1",
+        unknown_write_quarantine="1",
+        read_result_idle_timeout="1",
         sub_job_timeout="6",
     ) as running:
         await record_arrows(running.database)
@@ -356,7 +356,7 @@ async def test_a_plugin_that_stalls_with_many_producers_stops_nobody(
     lines = [{"op": "merge", "path": f"{fdn}/C=1", "value": {"a": 1}, "operationId": fdn} for fdn in elements]
     async with (
         stalled.serving() as stalled_address,
-        whole_service(database_url, tmp_path, dmi_timeout="30", dmi_give_up="1") as service,
+        whole_service(database_url, tmp_path, dmi_timeout="30", dmi_retry_timeout="1") as service,
     ):
         await service.register(stalled_address, elements)
         await service.register(well_address, HANDLES)

@@ -116,7 +116,7 @@ async def test_a_bucket_that_stays_away_fails_the_delivery_alone(database_url: s
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED")))
     async with (
         plugin.serving() as address,
-        whole_service(database_url, tmp_path, delivery_give_up="1") as service,
+        whole_service(database_url, tmp_path, delivery_retry_timeout="1") as service,
     ):
         job_id = await submitted(service, address)
         failed = await until_delivery(service, job_id, "FAILED")
@@ -244,7 +244,9 @@ async def test_a_bucket_that_refuses_fails_the_delivery_with_the_cause(
     async with (
         gateway.before(without_list) as store,
         plugin.serving() as address,
-        whole_service(database_url, tmp_path, s3_endpoint=store.endpoint, delivery_give_up="1") as service,
+        whole_service(
+            database_url, tmp_path, s3_endpoint=store.endpoint, delivery_retry_timeout="1"
+        ) as service,
     ):
         job_id = await submitted(service, address, NAMED)
         failed = await until_delivery(service, job_id, "FAILED")
@@ -324,7 +326,9 @@ async def test_a_read_waits_for_its_messages_until_the_own_bucket_takes_them(
     async with (
         gateway.before(without_list) as store,
         plugin.serving() as address,
-        whole_service(database_url, tmp_path, s3_endpoint=store.endpoint, result_idle=f"{IDLE}") as service,
+        whole_service(
+            database_url, tmp_path, s3_endpoint=store.endpoint, read_result_idle_timeout=f"{IDLE}"
+        ) as service,
     ):
         await service.register(address, HANDLES)
         path = "/SubNetwork=X/ManagedElement=1"

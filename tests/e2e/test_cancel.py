@@ -37,7 +37,7 @@ def read() -> list[dict[str, Any]]:
 @pytest.fixture
 async def service(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
     """A service whose every arrow is recorded, and held against the allowed ones at the end."""
-    async with whole_service(database_url, tmp_path, dmi_give_up="2", sub_job_timeout="60") as running:
+    async with whole_service(database_url, tmp_path, dmi_retry_timeout="2", sub_job_timeout="60") as running:
         await record_arrows(running.database)
         yield running
         assert await forbidden_arrows(running.database) == []

@@ -103,12 +103,12 @@ async def test_our_plugin_keeps_every_promise(tmp_path: Path, dialect: str, free
 @pytest.mark.nightly
 @pytest.mark.parametrize("dialect", ["seed", "onap"])
 async def test_our_plugin_keeps_every_promise_over_provmns(tmp_path: Path, dialect: str) -> None:
-    """So does ``datajobs dmi --element``, in front of a real ProvMnS server, each a process of its own."""
+    """So does ``datajobs dmi --provmns-url`` in front of a real ProvMnS server, each in its own process."""
     element, plugin, bus = (f"http://127.0.0.1:{port}" for port in free_ports(3))
     simulate = ("simulate", "--port", element.rpartition(":")[2], "--sites", "25")
     dmi = (
         "dmi", "--port", plugin.rpartition(":")[2], "--data-dir", tmp_path / "dmi",
-        "--element", f"{element}/{{dataProducerId}}", "--bus", bus,
+        "--provmns-url", f"{element}/{{dataProducerId}}", "--bus", bus,
     )  # fmt: skip
     network = f"{element}/ProvMnS/v1/{layout.COUNTRY}?scopeType=BASE_ALL"
     with started(*simulate, lines=tmp_path / "simulate") as simulated:

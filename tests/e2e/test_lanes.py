@@ -44,7 +44,7 @@ async def service(
     database_url: str, tmp_path: Path, plugin: tuple[ScriptedPlugin, str]
 ) -> AsyncIterator[Service]:
     async with whole_service(
-        database_url, tmp_path, dmi_give_up="2", lane_quarantine="3000", sub_job_timeout="300"
+        database_url, tmp_path, dmi_retry_timeout="2", unknown_write_quarantine="3000", sub_job_timeout="300"
     ) as running:
         await record_arrows(running.database)
         await running.register(plugin[1], HANDLES)
@@ -318,7 +318,9 @@ async def test_a_write_that_waits_behind_one_that_may_still_run_starts_after_the
     lane already, starts when the quarantine is over."""
     scripted, address = plugin
     scripted.script(EMS, Script(statuses=NEVER, cancel=(Step.NOT_IMPLEMENTED,)))
-    async with whole_service(database_url, tmp_path, lane_quarantine="1", sub_job_timeout="2") as service:
+    async with whole_service(
+        database_url, tmp_path, unknown_write_quarantine="1", sub_job_timeout="2"
+    ) as service:
         await service.register(address, HANDLES)
         first = await service.submit(write())
         await called(scripted, "create")

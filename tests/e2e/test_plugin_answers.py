@@ -43,10 +43,10 @@ async def service(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
     async with whole_service(
         database_url,
         tmp_path,
-        dmi_give_up="1",
+        dmi_retry_timeout="1",
         dmi_timeout="2",
         dmi_result_timeout="2",
-        result_idle="1",
+        read_result_idle_timeout="1",
         sub_job_timeout="60",
     ) as running:
         yield running
@@ -397,7 +397,7 @@ async def test_a_read_is_finished_with_all_its_messages_or_not_at_all(
         scripted.script(producer, running)
     handles = {f"/ManagedElement={producer}": producer for producer in producers.values()}
     found, expected = {}, {}
-    async with whole_service(database_url, tmp_path, result_idle="3") as service:
+    async with whole_service(database_url, tmp_path, read_result_idle_timeout="3") as service:
         await service.register(address, handles, dmiDialect=dialect)
         jobs = {name: await service.submit(operations("read", ems)) for name, ems in producers.items()}
         await called(scripted, "create", len(jobs))

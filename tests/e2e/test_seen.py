@@ -138,9 +138,9 @@ async def test_a_plugin_that_is_dead_and_comes_back(tmp_path: Path, free_port: i
     scripted, port = ScriptedPlugin(), another_port()
     address = f"http://127.0.0.1:{port}"
     settings = {
-        "DATAJOBS_DMI_GIVE_UP": "3",
+        "DATAJOBS_DMI_RETRY_TIMEOUT": "3",
         "DATAJOBS_DMI_TIMEOUT": "1",
-        "DATAJOBS_LANE_QUARANTINE": "2",
+        "DATAJOBS_UNKNOWN_WRITE_QUARANTINE": "2",
     }
     names = [f"p{number}" for number in range(300)]
     async with watched(tmp_path, free_port, **settings) as service:

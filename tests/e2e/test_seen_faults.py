@@ -102,7 +102,7 @@ async def test_a_kafka_that_is_not_there(tmp_path: Path, free_port: int) -> None
 async def test_a_disk_that_takes_nothing(tmp_path: Path, free_port: int) -> None:
     """A file stands where a bucket's folder belongs. The own bucket is waited for; a destination is told
     once, and given up in the end."""
-    async with with_plugin(tmp_path, free_port, DATAJOBS_DELIVERY_GIVE_UP="2") as service:
+    async with with_plugin(tmp_path, free_port, DATAJOBS_DELIVERY_RETRY_TIMEOUT="2") as service:
         objects = tmp_path / "data/objects"
         (objects / "away").write_bytes(b"")
         job_id = await service.submit(write("a"), to="s3:away")

@@ -84,8 +84,8 @@ def test_complaints_that_cannot_be_written_change_no_status(
         ("serve --data-dir '~nobody-here/x'", "--data-dir: '~nobody-here/x' begins with the home directory"),
         ("serve --data-dir latin", "the data dir"),
         ("dmi --port 0 --data-dir latin", "the data dir"),
-        ("dmi --port 0 --elements-file .", " cannot be read: Is a directory"),
-        ("dmi --port 0 --elements-file latin", "latin"),
+        ("dmi --port 0 --provmns-servers-file .", " cannot be read: Is a directory"),
+        ("dmi --port 0 --provmns-servers-file latin", "latin"),
     ],
 )
 def test_a_file_or_an_address_that_is_none_ends_with_2_and_one_line(

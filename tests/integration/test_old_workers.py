@@ -160,7 +160,9 @@ async def test_a_worker_that_leaves_in_time_lets_the_migration_go_on(
         )
     async with (
         plugins_again(database_url, stages),
-        whole_service(database_url, tmp_path, lane_quarantine="0.2", result_idle="0.2") as service,
+        whole_service(
+            database_url, tmp_path, unknown_write_quarantine="0.2", read_result_idle_timeout="0.2"
+        ) as service,
     ):
         for job_id in job_ids:
             await service.ended(job_id)

@@ -299,7 +299,7 @@ async def test_a_job_stays_while_a_write_of_its_is_in_quarantine(database_url: s
     plugin = ScriptedPlugin(Script(create=(Step.DROP, Step.OBEY)))
     async with (
         plugin.serving() as address,
-        whole_service(database_url, tmp_path, lane_quarantine="600") as service,
+        whole_service(database_url, tmp_path, unknown_write_quarantine="600") as service,
     ):
         await service.register(address, {"/ManagedElement=0": "ems-0"})
         unknown, waiting = [await service.submit(LINES[:1]) for _ in range(2)]

@@ -110,7 +110,7 @@ async def test_jobs_in_every_stage_end(database_url: str, tmp_path: Path, schema
     database = await migrated_by_two(database_url)
     ids = await names(database)
     assert await shorten_waits(database) == 1
-    settings = {"lane_quarantine": "1", "result_idle": "4"}
+    settings = {"unknown_write_quarantine": "1", "read_result_idle_timeout": "4"}
     found: dict[str, Any] = {}
     async with (
         plugins_again(database_url, stages) as plugins,

@@ -51,7 +51,7 @@ def variables(database_url: str, folder: Path, **settings: str) -> dict[str, str
         "DATAJOBS_DATA_DIR": str(folder),
         "DATAJOBS_PORT": str(free_port()),
         "DATAJOBS_MIN_FREE_DISK": "0",
-        "DATAJOBS_LANE_QUARANTINE": "0.2",
+        "DATAJOBS_UNKNOWN_WRITE_QUARANTINE": "0.2",
         "DATAJOBS_SHUTDOWN_GRACE": "1",
         "DATAJOBS_LOG_LEVEL": "error",
     } | {f"DATAJOBS_{name.upper()}": value for name, value in settings.items()}

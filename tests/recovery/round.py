@@ -222,7 +222,7 @@ async def supervised(folder: Path, broker: KafkaBroker) -> AsyncIterator[Supervi
         "",
         folder / "data",
         workers="2",
-        lane_quarantine="0.5",
+        unknown_write_quarantine="0.5",
         kafka_bootstrap=broker.bootstrap,
         kafka_settings=TRIMMED,
     )

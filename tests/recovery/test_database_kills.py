@@ -132,7 +132,7 @@ async def test_every_job_ends_when_the_database_was_killed_again_and_again(
         database = await Database.open(server.url)
         await database.migrate()
         await database.close()
-        environ = variables(server.url, tmp_path / "data", lane_quarantine="3")
+        environ = variables(server.url, tmp_path / "data", unknown_write_quarantine="3")
         async with serving(environ, workers) as service:
             await register(service, address, idempotent=idempotent)
             over = asyncio.Event()

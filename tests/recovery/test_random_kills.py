@@ -105,7 +105,7 @@ async def under_fire(
     database_url: str, folder: Path, plugin: str, chance: random.Random, *, kills: int, **fields: Any
 ) -> AsyncIterator[Fire]:
     """A service with ``plugin``, under fire as soon as that is registered."""
-    environ = variables(database_url, folder, lane_quarantine="0.5")
+    environ = variables(database_url, folder, unknown_write_quarantine="0.5")
     database = await Database.open(database_url)
     await database.migrate()
     await database.close()

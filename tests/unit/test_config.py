@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ran_datajobs.cli.environment import accept_renamed_settings
 from ran_datajobs.config import (
+    RENAMED,
     Group,
     Kind,
     Settings,
@@ -37,8 +39,12 @@ def test_nothing_set_gives_the_defaults_of_the_contract() -> None:
     assert settings.max_operations == 1_000_000
     assert settings.max_open_jobs == 10_000
     assert settings.max_body_bytes_in_flight == settings.min_free_disk == 1024**3
-    assert (settings.dmi_give_up, settings.lane_quarantine, settings.sub_job_timeout) == (120, 300, 3600)
-    assert settings.result_idle == 30
+    assert (settings.dmi_retry_timeout, settings.unknown_write_quarantine, settings.sub_job_timeout) == (
+        120,
+        300,
+        3600,
+    )
+    assert settings.read_result_idle_timeout == 30
     assert settings.effective_api_root == "http://127.0.0.1:8080"
 
 
@@ -77,8 +83,8 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(wrong: str, meant: str)
         ("DATAJOBS_METRICS_PORT", "8080"),  # the port of the API
         ("DATAJOBS_MAX_BODY", "512MB"),
         ("DATAJOBS_MAX_BODY", "0"),
-        ("DATAJOBS_DMI_GIVE_UP", "2m"),
-        ("DATAJOBS_DMI_GIVE_UP", "nan"),
+        ("DATAJOBS_DMI_RETRY_TIMEOUT", "2m"),
+        ("DATAJOBS_DMI_RETRY_TIMEOUT", "nan"),
         ("DATAJOBS_BEHIND_TLS_PROXY", "maybe"),
         ("DATAJOBS_ROLES", "api,cook"),
         ("DATAJOBS_ROLES", ","),
@@ -99,7 +105,7 @@ def test_each_kind_reads_its_text() -> None:
     settings = load(
         {
             "DATAJOBS_MIN_FREE_DISK": "0",
-            "DATAJOBS_RESULT_IDLE": "2.5",
+            "DATAJOBS_READ_RESULT_IDLE_TIMEOUT": "2.5",
             "DATAJOBS_ALLOWED_HOSTS": "a.example, b.example",
             "DATAJOBS_DATA_DIR": "/srv/data",
             "DATAJOBS_BEHIND_TLS_PROXY": "yes",
@@ -107,7 +113,7 @@ def test_each_kind_reads_its_text() -> None:
         }
     )
     assert settings.min_free_disk == 0
-    assert settings.result_idle == 2.5
+    assert settings.read_result_idle_timeout == 2.5
     assert settings.allowed_hosts == ("a.example", "b.example")
     assert settings.data_dir == Path("/srv/data")
     assert settings.behind_tls_proxy is True
@@ -162,7 +168,7 @@ def test_the_environment_gives_another_process_the_same_settings() -> None:
             "DATAJOBS_ROLES": "worker",
             "DATAJOBS_TOKEN": "t",
             "DATAJOBS_DMI_ALLOW": "plugins.example,10.0.0.0/8",
-            "DATAJOBS_ONAP_STATUS": "1",
+            "DATAJOBS_REGISTRATION_ERROR_500": "1",
             "DATAJOBS_RETENTION": "120",
             "DATAJOBS_DATA_DIR": "/srv/x",
         }
@@ -258,3 +264,22 @@ def test_every_setting_is_in_a_group_and_says_what_it_is() -> None:
     """No group is empty and no help text is missing."""
     assert {about.group for about in declarations()} == set(Group)
     assert all(about.help for about in declarations())
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_the_old_name_of_a_setting_is_accepted_with_a_warning(old: str, new: str) -> None:
+    """As a variable and as a flag, with its value in the same argument or in the next one."""
+    environ = {f"DATAJOBS_{old.upper()}": "7", "HOME": "/"}
+    (warning,) = accept_renamed_settings([], environ)
+    assert environ == {f"DATAJOBS_{new.upper()}": "7", "HOME": "/"}
+    assert warning.startswith(f"DATAJOBS_{old.upper()} is now called DATAJOBS_{new.upper()};")
+    flag, renamed = (f"--{name.replace('_', '-')}" for name in (old, new))
+    arguments = ["datajobs", "serve", f"{flag}=7", flag, "7"]
+    assert len(list(accept_renamed_settings(arguments, {}))) == 2
+    assert arguments == ["datajobs", "serve", f"{renamed}=7", renamed, "7"]
+    both = {f"DATAJOBS_{name.upper()}": "7" for name in (old, new)}
+    with pytest.raises(UsageError, match=f"keep DATAJOBS_{new.upper()}"):
+        list(accept_renamed_settings([], both))
+    names = {about.name for about in declarations()}
+    assert new in names
+    assert old not in names

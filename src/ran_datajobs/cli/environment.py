@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, MutableMapping
 from typing import Final
+
+from ran_datajobs.config import PREFIX, RENAMED
+from ran_datajobs.errors import UsageError
 
 _LOOPBACK: Final = "localhost,127.0.0.1,127.0.0.0/8,::1"
 _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
@@ -25,3 +29,26 @@ def keep_loopback_direct() -> None:
     upper, lower = os.environ.get("NO_PROXY"), os.environ.get("no_proxy")
     os.environ["NO_PROXY"] = ",".join(filter(None, (upper or lower, _LOOPBACK)))
     os.environ["no_proxy"] = ",".join(filter(None, (lower or upper, _LOOPBACK)))
+
+
+def accept_renamed_settings(arguments: list[str], environ: MutableMapping[str, str]) -> Iterator[str]:
+    """Replace old names of settings in ``arguments`` and ``environ`` by new ones; yield a warning for each.
+
+    Raises UsageError if a variable is set under both names.
+    """
+    flags = {f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}" for old, new in RENAMED.items()}
+    for place, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag in flags:
+            arguments[place] = flags[flag] + equals + value
+            yield _renamed(flag, flags[flag])
+    for old, new in ((PREFIX + old.upper(), PREFIX + new.upper()) for old, new in RENAMED.items()):
+        if old in environ:
+            if new in environ:
+                raise UsageError(f"{old} is the old name of {new}, and both are set: keep {new}")
+            environ[new] = environ.pop(old)
+            yield _renamed(old, new)
+
+
+def _renamed(old: str, new: str) -> str:
+    return f"{old} is now called {new}; the next release does not know the old name"

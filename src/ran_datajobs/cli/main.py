@@ -96,6 +96,8 @@ def main() -> NoReturn:
 def _status() -> int:
     try:
         try:
+            for warning in environment.accept_renamed_settings(sys.argv, os.environ):
+                _print_error(warning)
             build()()
         finally:
             sys.stdout.flush()

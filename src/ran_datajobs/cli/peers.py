@@ -35,8 +35,8 @@ def add_to(app: typer.Typer) -> None:
     "port",
     "data_dir",
     "bus",
-    "element",
-    "elements_file",
+    "provmns_url",
+    "provmns_servers_file",
     "sites",
     "seed",
     Group.LOGGING,
@@ -46,11 +46,11 @@ def dmi(settings: Settings) -> None:
     """Run the reference DMI plugin until Ctrl-C or SIGTERM.
 
     The element is a ProvMnS server; {dataProducerId} in its address stands for the data producer of a
-    sub-job; --elements-file names a server per data producer, with its names and manners. Without either, the
-    plugin simulates a network by itself. Without --bus, results of reads go to
-    the service at DATAJOBS_SERVER.
+    sub-job; --provmns-servers-file names a server per data producer, with its names and manners. Without
+    either, the plugin simulates a network by itself. Without --bus, results of reads go to the service at
+    DATAJOBS_SERVER.
 
-    Examples: `datajobs dmi --element http://127.0.0.1:8082 --bus http://127.0.0.1:8080` · `datajobs dmi`
+    Examples: `datajobs dmi --provmns-url http://127.0.0.1:8082 --bus http://127.0.0.1:8080` · `datajobs dmi`
     """
     from ran_datajobs import telemetry
 
@@ -116,11 +116,11 @@ def _element_of(settings: Settings, http: PeerHttp) -> ElementOf:
     )
     from ran_datajobs.simulator.wire import PROVMNS
 
-    if settings.elements_file is not None:
-        return ProvMnsElements(read_servers(settings.elements_file), http).element_of
-    if settings.element is None:
+    if settings.provmns_servers_file is not None:
+        return ProvMnsElements(read_servers(settings.provmns_servers_file), http).element_of
+    if settings.provmns_url is None:
         return _element_in_process(settings)
-    root = settings.element if settings.element.endswith(PROVMNS) else settings.element + PROVMNS
+    root = settings.provmns_url if settings.provmns_url.endswith(PROVMNS) else settings.provmns_url + PROVMNS
     entry = ServerEntry(root, actions=DATA_PRODUCER in root)
     return ProvMnsElements({EVERY: entry}, http).element_of
 

@@ -63,7 +63,7 @@ class Stage(Struct, frozen=True):
         network = elsewhere.with_changes(port=urlsplit(self.network).port)
         plugin = elsewhere.with_changes(
             port=urlsplit(self.plugin).port,
-            element=f"{self.network}/{DATA_PRODUCER}",
+            provmns_url=f"{self.network}/{DATA_PRODUCER}",
             bus=self.settings.effective_api_root,
         )
         return (program_of("simulate", network, self.output), program_of("dmi", plugin, self.output))
