@@ -325,7 +325,7 @@ def _arrival_error_logger(log: Logger, digest: Digest, executor: Executor) -> Ca
         if isinstance(error, StorageUnavailable | StoreUnavailable):
             return  # it is logged elsewhere
         if isinstance(error, DataJobsError):
-            digest.warning(Event.BUS_AWAY, {"cause": str(error)}, tries=1)
+            digest.warning(Event.BUS_UNAVAILABLE, {"cause": str(error)}, tries=1)
         else:
             log.error(
                 Event.TASK_FAILED, kind="arrivals", subject=INTERNAL_TOPIC, cause=repr(error), exc_info=True
@@ -342,9 +342,9 @@ def _put_logger(log: Logger) -> Callable[[str, StorageUnavailable | None], None]
         if failure is None:
             if bucket in unavailable:
                 unavailable.discard(bucket)
-                log.info(Event.STORAGE_BACK, bucket=bucket)
+                log.info(Event.STORAGE_AVAILABLE, bucket=bucket)
         elif bucket not in unavailable and len(unavailable) < _MAX_BUCKETS_LOGGED:
             unavailable.add(bucket)
-            log.error(Event.STORAGE_AWAY, bucket=bucket, cause=str(failure))
+            log.error(Event.STORAGE_UNAVAILABLE, bucket=bucket, cause=str(failure))
 
     return log_put

@@ -35,14 +35,14 @@ class Event(enum.StrEnum):
     PROCESS_RESTARTED = "process.restarted"
     PROCESS_NOT_STARTED = "process.not_started"
     DATABASE_EMBEDDED = "database.embedded"
-    DATABASE_AWAY = "database.away"
+    DATABASE_UNAVAILABLE = "database.unavailable"
     SCHEMA_WAITS = "schema.waits"
     SCHEMA_MIGRATED = "schema.migrated"
     INVENTORY_REGISTERED = "inventory.registered"
     JOB_ACCEPTED = "job.accepted"
     JOB_PLANNED = "job.planned"
     JOB_ENDED = "job.ended"
-    JOB_CANCEL_ASKED = "job.cancel_asked"
+    JOB_CANCEL_REQUESTED = "job.cancel_requested"
     OPERATIONS_FAILED = "operations.failed"
     PLUGIN_SILENT = "plugin.silent"
     PLUGIN_ANSWERS = "plugin.answers"
@@ -57,9 +57,9 @@ class Event(enum.StrEnum):
     DELIVERY_WAITS = "delivery.waits"
     DELIVERY_FAILED = "delivery.failed"
     DELIVERY_SUCCEEDED = "delivery.succeeded"
-    BUS_AWAY = "bus.away"
-    STORAGE_AWAY = "storage.away"
-    STORAGE_BACK = "storage.back"
+    BUS_UNAVAILABLE = "bus.unavailable"
+    STORAGE_UNAVAILABLE = "storage.unavailable"
+    STORAGE_AVAILABLE = "storage.available"
     WORKER_INTERRUPTED = "worker.interrupted"
     WORKER_RESUMED = "worker.resumed"
     LEASES_LOST = "worker.leases_lost"
@@ -67,7 +67,7 @@ class Event(enum.StrEnum):
     REQUEST_FAILED = "request.failed"
     JOBS_PRUNED = "jobs.pruned"
     DMI_ELEMENT_BROKEN = "dmi.element_broken"
-    DMI_JOURNAL_AWAY = "dmi.journal_away"
+    DMI_JOURNAL_UNAVAILABLE = "dmi.journal_unavailable"
     DMI_READ_UNDELIVERABLE = "dmi.read_undeliverable"
 
 
@@ -81,7 +81,7 @@ FIELDS: Final[Mapping[Event, frozenset[str]]] = {
     Event.PROCESS_RESTARTED: frozenset({"role", "pause"}),
     Event.PROCESS_NOT_STARTED: frozenset({"role", "cause"}),
     Event.DATABASE_EMBEDDED: frozenset({"line"}),
-    Event.DATABASE_AWAY: frozenset({"cause", "pause"}),
+    Event.DATABASE_UNAVAILABLE: frozenset({"cause", "pause"}),
     Event.SCHEMA_WAITS: frozenset({"cause"}),
     Event.SCHEMA_MIGRATED: frozenset({"version"}),
     Event.INVENTORY_REGISTERED: frozenset({"plugin", "created", "updated", "removed", "failed"}),
@@ -100,7 +100,7 @@ FIELDS: Final[Mapping[Event, frozenset[str]]] = {
             "unknown",
         }
     ),
-    Event.JOB_CANCEL_ASKED: frozenset({"job_id", "client"}),
+    Event.JOB_CANCEL_REQUESTED: frozenset({"job_id", "client"}),
     Event.OPERATIONS_FAILED: _SUMMED | {"job_id", "sub_jobs", "reasons", "cause"},
     Event.PLUGIN_SILENT: _SUMMED | {"plugin", "cause"},
     Event.PLUGIN_ANSWERS: _SUMMED | {"plugin", "seconds"},
@@ -115,9 +115,9 @@ FIELDS: Final[Mapping[Event, frozenset[str]]] = {
     Event.DELIVERY_WAITS: _SUMMED | {"destination", "cause"},
     Event.DELIVERY_FAILED: _SUMMED | {"destination", "jobs", "job_id", "cause"},
     Event.DELIVERY_SUCCEEDED: frozenset({"job_id", "destination"}),
-    Event.BUS_AWAY: _SUMMED | {"cause", "tries"},
-    Event.STORAGE_AWAY: frozenset({"bucket", "cause"}),
-    Event.STORAGE_BACK: frozenset({"bucket"}),
+    Event.BUS_UNAVAILABLE: _SUMMED | {"cause", "tries"},
+    Event.STORAGE_UNAVAILABLE: frozenset({"bucket", "cause"}),
+    Event.STORAGE_AVAILABLE: frozenset({"bucket"}),
     Event.WORKER_INTERRUPTED: frozenset({"cause"}),
     Event.WORKER_RESUMED: frozenset(),
     Event.LEASES_LOST: _SUMMED | {"kind", "leases"},
@@ -125,7 +125,7 @@ FIELDS: Final[Mapping[Event, frozenset[str]]] = {
     Event.REQUEST_FAILED: frozenset({"method", "path", "cause"}),
     Event.JOBS_PRUNED: frozenset({"jobs"}),
     Event.DMI_ELEMENT_BROKEN: frozenset({"data_producer_job_id", "cause"}),
-    Event.DMI_JOURNAL_AWAY: frozenset({"cause", "pause"}),
+    Event.DMI_JOURNAL_UNAVAILABLE: frozenset({"cause", "pause"}),
     Event.DMI_READ_UNDELIVERABLE: frozenset({"data_producer_job_id", "cause"}),
 }
 """The fields that each event may carry; ``exc_info=True`` adds the traceback to any of them."""

@@ -308,7 +308,7 @@ async def test_an_own_bucket_that_refuses_is_told_and_waited_for(
             assert not any("waitingFor" in each for each in await service.sub_jobs(sent))
             await service.call("GET", "/readyz", expect=200)
     events = [line["event"] for line in lines() if str(line["event"]).startswith("storage.")]
-    assert events == ["storage.away", "storage.back"]
+    assert events == ["storage.unavailable", "storage.available"]
 
 
 async def test_a_read_waits_for_its_messages_until_the_own_bucket_takes_them(

@@ -66,7 +66,7 @@ async def plugin() -> AsyncIterator[tuple[ScriptedPlugin, str]]:
     Event.JOB_ACCEPTED,
     Event.JOB_PLANNED,
     Event.JOB_ENDED,
-    Event.JOB_CANCEL_ASKED,
+    Event.JOB_CANCEL_REQUESTED,
     Event.BULK_CANCEL_REFUSED,
     Event.OPERATIONS_FAILED,
     Event.MESSAGE_DROPPED,
@@ -253,13 +253,13 @@ def _with_one_more(process: psutil.Process) -> int:
     return next(number for number in range(len(used) + 1) if number not in used) + 1
 
 
-@shows(Event.DATABASE_AWAY)
+@shows(Event.DATABASE_UNAVAILABLE)
 def test_a_start_without_a_database(tmp_path: Path, free_port: int) -> None:
     """The start waits for the database and says so."""
     url = f"postgresql://nobody@127.0.0.1:{another_port()}/none"
     arguments = ("serve", "--port", str(free_port), "--data-dir", tmp_path / "data")
     with started(*arguments, lines=tmp_path / "lines", DATAJOBS_DATABASE_URL=url) as service:
-        service.until_it_says("database.away")
+        service.until_it_says("database.unavailable")
         assert service.end() == 0
         check("test_a_start_without_a_database", service.text())
 

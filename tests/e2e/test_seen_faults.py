@@ -81,7 +81,7 @@ def _cut_sessions_until_told(service: Watched) -> None:
 
 
 @pytest.mark.nightly
-@shows(Event.BUS_AWAY)
+@shows(Event.BUS_UNAVAILABLE)
 async def test_a_kafka_that_is_not_there(tmp_path: Path, free_port: int) -> None:
     """Jobs end; that their status events wait is told."""
     settings = {
@@ -92,13 +92,13 @@ async def test_a_kafka_that_is_not_there(tmp_path: Path, free_port: int) -> None
         await asyncio.to_thread(service.running.until_it_answers, f"{service.url}/healthz")
         job_id = await service.submit(write("nobody"))
         assert (await service.client.ended(job_id))["status"] == "FAILED"
-        await service.says(Event.BUS_AWAY)
+        await service.says(Event.BUS_UNAVAILABLE)
         assert service.scraped()["datajobs_delivery_lag_seconds"]["topic",] > 0
     check("test_a_kafka_that_is_not_there", service.text)
 
 
 @pytest.mark.nightly
-@shows(Event.STORAGE_AWAY, Event.STORAGE_BACK, Event.DELIVERY_WAITS, Event.DELIVERY_FAILED)
+@shows(Event.STORAGE_UNAVAILABLE, Event.STORAGE_AVAILABLE, Event.DELIVERY_WAITS, Event.DELIVERY_FAILED)
 async def test_a_disk_that_takes_nothing(tmp_path: Path, free_port: int) -> None:
     """A file stands where a bucket's folder belongs. The own bucket is waited for; a destination is told
     once, and given up in the end."""
@@ -120,7 +120,7 @@ async def test_a_disk_that_takes_nothing(tmp_path: Path, free_port: int) -> None
         own.unlink()
         (objects / "kept").rename(own)
         assert (await service.client.ended(waiting))["status"] == "FINSHED"
-        await service.says(Event.STORAGE_BACK)
+        await service.says(Event.STORAGE_AVAILABLE)
         assert await asyncio.to_thread(service.running.end) == 0
     (waits,) = lines_of(service.text, Event.DELIVERY_WAITS)
     (failed,) = lines_of(service.text, Event.DELIVERY_FAILED)
@@ -208,7 +208,7 @@ class BrokenElement(WatchedElement):
         return (await super().write(operations, mode))[1:]
 
 
-@shows(Event.DMI_ELEMENT_BROKEN, Event.DMI_JOURNAL_AWAY, Event.DMI_READ_UNDELIVERABLE)
+@shows(Event.DMI_ELEMENT_BROKEN, Event.DMI_JOURNAL_UNAVAILABLE, Event.DMI_READ_UNDELIVERABLE)
 async def test_a_reference_plugin_in_trouble(tmp_path: Path) -> None:
     """Its element breaks its promise, its journal is locked by another program, and no bus takes messages."""
     settings = PluginSettings(tmp_path, publish_give_up=0.1)
@@ -226,7 +226,7 @@ async def test_a_reference_plugin_in_trouble(tmp_path: Path) -> None:
             with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite3")) as other:
                 other.execute("begin immediate")
                 element.gate.set()
-                while not any(line["event"] == Event.DMI_JOURNAL_AWAY for line in lines()):
+                while not any(line["event"] == Event.DMI_JOURNAL_UNAVAILABLE for line in lines()):
                     await asyncio.sleep(0.05)
                 other.rollback()
             await until_terminal(plugin, address)

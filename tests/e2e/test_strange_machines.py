@@ -388,7 +388,7 @@ def test_an_s3_service_on_this_machine_is_asked_without_a_proxy(
         service.until_ready(url)
         _a_job_ends(url)
         assert service.end() == 0
-        assert "storage.away" not in service.text()
+        assert "storage.unavailable" not in service.text()
 
 
 # --- a terminal that knows ASCII alone ---------------------------------------------------------------

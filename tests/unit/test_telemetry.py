@@ -51,14 +51,16 @@ def test_a_line_is_an_event_with_its_fields(lines: io.StringIO) -> None:
 
 def test_lines_below_the_level_are_not_written(lines: io.StringIO) -> None:
     """Debug lines cost nothing when the level is info."""
-    telemetry.logger().debug(Event.JOB_CANCEL_ASKED, job_id="j", client="c")
+    telemetry.logger().debug(Event.JOB_CANCEL_REQUESTED, job_id="j", client="c")
     assert lines.getvalue() == ""
 
 
 def test_secrets_do_not_reach_a_line(lines: io.StringIO) -> None:
     """Fields with a secret's name, passwords in addresses, bearer tokens and tracebacks are masked."""
     log = telemetry.logger().bind(plugin_token="tok-1")
-    log.warning(Event.DATABASE_AWAY, cause="postgresql://jobs:hunter2@db/x said: Bearer abc.def", pause=1)
+    log.warning(
+        Event.DATABASE_UNAVAILABLE, cause="postgresql://jobs:hunter2@db/x said: Bearer abc.def", pause=1
+    )
     logging.getLogger("some.library").warning("retrying %s", "https://u:hunter3@h/")
     try:
         raise OSError("cannot open postgresql://jobs:hunter4@db/x")

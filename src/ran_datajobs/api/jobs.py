@@ -122,7 +122,7 @@ async def cancel_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAns
 
     row, is_new = await api.parts.database.run_transaction(ask)
     if is_new:
-        api.parts.log.info(Event.JOB_CANCEL_ASKED, job_id=str(job_id), client=caller.name)
+        api.parts.log.info(Event.JOB_CANCEL_REQUESTED, job_id=str(job_id), client=caller.name)
     return await _answer(api, caller, row)
 
 

@@ -130,7 +130,7 @@ class Executor:
             try:
                 await self._journal.record(state, executed, executing, messages)
             except StoreUnavailable as error:
-                self._log.error(Event.DMI_JOURNAL_AWAY, cause=str(error), pause=JOURNAL_AWAY)
+                self._log.error(Event.DMI_JOURNAL_UNAVAILABLE, cause=str(error), pause=JOURNAL_AWAY)
                 await asyncio.sleep(JOURNAL_AWAY)
             else:
                 standing.shown = state

@@ -263,7 +263,7 @@ class PluginJobs:
                 try:
                     await (self._executor.read if job.is_read else self._executor.write)(standing, element)
                 except StoreUnavailable as error:
-                    self._log.error(Event.DMI_JOURNAL_AWAY, cause=str(error), pause=JOURNAL_AWAY)
+                    self._log.error(Event.DMI_JOURNAL_UNAVAILABLE, cause=str(error), pause=JOURNAL_AWAY)
                     await asyncio.sleep(JOURNAL_AWAY)
         if standing.state.status.terminal:
             self._open -= 1
@@ -287,7 +287,7 @@ class PluginJobs:
                         self._forget(job_id)
                 self._cancelled -= set(await self._journal.forget_cancelled(before))
             except StoreUnavailable as error:
-                self._log.error(Event.DMI_JOURNAL_AWAY, cause=str(error), pause=_PRUNE_EVERY)
+                self._log.error(Event.DMI_JOURNAL_UNAVAILABLE, cause=str(error), pause=_PRUNE_EVERY)
             await asyncio.sleep(_PRUNE_EVERY)
 
     def _forget(self, job_id: str) -> None:

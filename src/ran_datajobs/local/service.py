@@ -188,7 +188,7 @@ async def _migrate(url: str, log: Logger, stop: asyncio.Event, *, pooled: bool) 
             finally:
                 await database.close()
         except StoreUnavailable as error:
-            log.warning(Event.DATABASE_AWAY, cause=str(error), pause=pause)
+            log.warning(Event.DATABASE_UNAVAILABLE, cause=str(error), pause=pause)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), pause)
             pause = min(pause * 2, _LONGEST_PAUSE)

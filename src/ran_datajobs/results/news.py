@@ -27,7 +27,7 @@ class DeliveryNews:
         """``destination`` did not take a message or copy; ``None``: the bus is unavailable. A destination
         is logged once until it takes something or its delivery fails."""
         if destination is None:
-            self._digest.warning(Event.BUS_AWAY, {"cause": cause}, tries=1)
+            self._digest.warning(Event.BUS_UNAVAILABLE, {"cause": cause}, tries=1)
         elif destination not in self._waiting:
             self._waiting.add(destination)
             self._digest.warning(Event.DELIVERY_WAITS, {"destination": destination}, cause=cause)
