@@ -14,7 +14,7 @@ from ran_datajobs.dmi.scripted import ScriptedPlugin
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.model import OperationState, Status
 from ran_datajobs.plugins.client import PeerHttp
-from ran_datajobs.plugins.peers import Peers
+from ran_datajobs.plugins.dialects import plugins_over
 from ran_datajobs.plugins.port import (
     CannotCancel,
     Created,
@@ -56,7 +56,7 @@ async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[s
 async def plugin(request: pytest.FixtureRequest, url: str) -> AsyncIterator[tuple[str, DmiPlugin]]:
     """A dialect and the client that speaks it."""
     async with PeerHttp() as http:
-        yield request.param, Peers(http).plugin(PluginProfile(1, url, request.param))
+        yield request.param, plugins_over(http)(PluginProfile(1, url, request.param))
 
 
 async def test_a_write_goes_from_create_to_its_outcomes_in_order(plugin: tuple[str, DmiPlugin]) -> None:

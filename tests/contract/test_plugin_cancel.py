@@ -15,7 +15,7 @@ from ran_datajobs.dmi.scripted import ScriptedPlugin, Step
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.model import Operation, OperationState, Status
 from ran_datajobs.plugins.client import PeerHttp
-from ran_datajobs.plugins.peers import Peers
+from ran_datajobs.plugins.dialects import plugins_over
 from ran_datajobs.plugins.port import (
     CancelTaken,
     CannotCancel,
@@ -56,7 +56,7 @@ async def http() -> AsyncIterator[PeerHttp]:
 
 
 def client(http: PeerHttp, url: str, dialect: str) -> DmiPlugin:
-    return Peers(http).plugin(PluginProfile(1, url, dialect))
+    return plugins_over(http)(PluginProfile(1, url, dialect))
 
 
 @pytest.mark.parametrize("operations", [writes(3), reads("Small")], ids=["write", "read"])

@@ -13,7 +13,7 @@ from msgspec import structs
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.model import OperationState, Status
 from ran_datajobs.plugins.client import HttpBounds, PeerHttp
-from ran_datajobs.plugins.peers import Peers
+from ran_datajobs.plugins.dialects import plugins_over
 from ran_datajobs.plugins.port import (
     CancelTaken,
     CannotCancel,
@@ -56,7 +56,7 @@ async def twin(dialect: str) -> AsyncIterator[tuple[ScriptedPlugin, DmiPlugin]]:
     """A scripted plugin and a client with short bounds."""
     scripted = ScriptedPlugin()
     async with scripted.serving() as url, PeerHttp(SHORT) as http:
-        yield scripted, Peers(http).plugin(PluginProfile(1, url, dialect))
+        yield scripted, plugins_over(http)(PluginProfile(1, url, dialect))
     gc.collect()
 
 
@@ -105,7 +105,7 @@ async def test_a_busy_plugin_may_say_when_to_come_back(
 async def test_nobody_listens(dialect: str, free_port: int) -> None:
     """A refused connection proves that a create did not arrive."""
     async with PeerHttp(SHORT) as http:
-        client = Peers(http).plugin(PluginProfile(1, f"http://127.0.0.1:{free_port}", dialect))
+        client = plugins_over(http)(PluginProfile(1, f"http://127.0.0.1:{free_port}", dialect))
         assert await client.create(call_for(dialect, writes(1))) == NotArrived("connection refused")
         assert await client.status(JobAddress("j", "p", "d", "", False)) == NoAnswer("connection refused")
 
@@ -113,7 +113,7 @@ async def test_nobody_listens(dialect: str, free_port: int) -> None:
 async def test_no_such_host(dialect: str) -> None:
     """A name that does not resolve proves that a create did not arrive."""
     async with PeerHttp(SHORT) as http:
-        client = Peers(http).plugin(PluginProfile(1, "http://no-such-host.invalid:1", dialect))
+        client = plugins_over(http)(PluginProfile(1, "http://no-such-host.invalid:1", dialect))
         assert isinstance(await client.create(call_for(dialect, writes(1))), NotArrived)
 
 
@@ -125,7 +125,7 @@ async def test_no_free_connection_means_not_arrived(
     scripted.script("stalling", Script(create=(Step.STALL,)))
     bounds = HttpBounds(connect=0.2, total=5.0, per_host=1)
     async with scripted.serving() as url, PeerHttp(bounds) as http:
-        client = Peers(http).plugin(PluginProfile(1, url, dialect))
+        client = plugins_over(http)(PluginProfile(1, url, dialect))
         scripted.changed.clear()
         stalled = asyncio.create_task(
             client.create(call_for(dialect, writes(1), data_producer_id="stalling"))
@@ -260,7 +260,7 @@ async def test_the_bound_of_a_result_grows_with_its_operations(dialect: str) -> 
     scripted = ScriptedPlugin()
     bounds = HttpBounds(result_bytes=1_000)
     async with scripted.serving() as url, PeerHttp(bounds) as http:
-        client = Peers(http).plugin(PluginProfile(1, url, dialect))
+        client = plugins_over(http)(PluginProfile(1, url, dialect))
         call = call_for(dialect, writes(500))
         address = address_of(call, await client.create(call))
         answer = await client.result(address)

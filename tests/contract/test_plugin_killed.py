@@ -16,7 +16,7 @@ import msgspec
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.model import OperationState, Status
 from ran_datajobs.plugins.client import PeerHttp
-from ran_datajobs.plugins.peers import Peers
+from ran_datajobs.plugins.dialects import plugins_over
 from ran_datajobs.plugins.port import PluginProfile, Responses
 
 from .plugin_parts import DEADLINE, address_of, call_for, reads, until_terminal, writes
@@ -75,7 +75,7 @@ async def test_writes_are_executed_at_most_once_across_kills(tmp_path: Path, fre
     calls = [call_for("seed", writes(150, first=1_000 * number)) for number in range(4)]
     kills = (1, 160, 390)
     async with PeerHttp() as http:
-        plugin = Peers(http).plugin(PluginProfile(1, url, "seed"))
+        plugin = plugins_over(http)(PluginProfile(1, url, "seed"))
         async with process(tmp_path, free_port) as started:
             addresses = [address_of(call, await plugin.create(call)) for call in calls]
             await killed_when(started, lambda: len(executed(tmp_path)) >= kills[0])
@@ -134,7 +134,7 @@ async def test_a_read_comes_whole_across_kills(tmp_path: Path, free_port: int) -
         return [msgspec.json.decode(line) for line in published.read_bytes().split(b"\n")[:-1]]
 
     async with PeerHttp() as http:
-        plugin = Peers(http).plugin(PluginProfile(1, url, "seed"))
+        plugin = plugins_over(http)(PluginProfile(1, url, "seed"))
         async with process(tmp_path, free_port) as started:
             address = address_of(call, await plugin.create(call))
             started.kill()

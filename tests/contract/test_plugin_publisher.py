@@ -19,7 +19,7 @@ from ran_datajobs.errors import BusUnavailable, UsageError
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.model import Status
 from ran_datajobs.plugins.client import HttpBounds, PeerHttp
-from ran_datajobs.plugins.peers import Peers
+from ran_datajobs.plugins.dialects import plugins_over
 from ran_datajobs.plugins.port import PluginProfile
 
 from .plugin_parts import (
@@ -118,7 +118,7 @@ async def test_the_news_of_an_end_reaches_the_service_once(tmp_path: Path) -> No
         link = ServiceLink(api_root, http)
         settings = PluginSettings(tmp_path / "dmi")
         async with served_plugin(settings, lambda _: element, news=link) as url:
-            plugin = Peers(http).plugin(PluginProfile(1, url))
+            plugin = plugins_over(http)(PluginProfile(1, url))
             call = call_for("seed", writes(1))
             address = address_of(call, await plugin.create(call))
             assert (await until_terminal(plugin, address))[-1] is Status.FINISHED
@@ -141,7 +141,7 @@ async def test_a_read_whose_messages_nobody_takes_has_failed(tmp_path: Path) -> 
         for publisher in (ServiceLink(api_root, http), away):
             settings = PluginSettings(tmp_path / type(publisher).__name__, publish_give_up=0.0)
             async with served_plugin(settings, lambda _: element, publisher) as url:  # type: ignore[arg-type]
-                plugin = Peers(http).plugin(PluginProfile(1, url))
+                plugin = plugins_over(http)(PluginProfile(1, url))
                 call = call_for("seed", reads("Small"))
                 address = address_of(call, await plugin.create(call))
                 assert (await until_terminal(plugin, address))[-1] is Status.FAILED

@@ -20,7 +20,7 @@ from ran_datajobs.errors import UsageError
 from ran_datajobs.model import MAX_MESSAGE_BYTES, ActivationMode, OperationState, Status
 from ran_datajobs.plugins import wire
 from ran_datajobs.plugins.client import PeerHttp
-from ran_datajobs.plugins.peers import Peers
+from ran_datajobs.plugins.dialects import plugins_over
 from ran_datajobs.plugins.port import (
     CancelTaken,
     CannotCancel,
@@ -58,7 +58,7 @@ SUCCEEDED, FAILED, NOT_STARTED = (
 
 
 def client(http: PeerHttp, url: str, dialect: str) -> DmiPlugin:
-    return Peers(http).plugin(PluginProfile(1, url, dialect))
+    return plugins_over(http)(PluginProfile(1, url, dialect))
 
 
 async def states(plugin: DmiPlugin, address: JobAddress) -> list[OperationState]:

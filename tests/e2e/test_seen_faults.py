@@ -21,7 +21,8 @@ from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.http.ports import free_port as another_port
 from ran_datajobs.model import ActivationMode, Operation
 from ran_datajobs.plugins.client import PeerHttp
-from ran_datajobs.plugins.seed import SeedPlugin
+from ran_datajobs.plugins.dialects import HttpPlugin
+from ran_datajobs.plugins.wire import Dialect
 from ran_datajobs.store.database import Database
 from ran_datajobs.telemetry import Event
 from tests.contract.plugin_parts import (
@@ -218,7 +219,7 @@ async def test_a_reference_plugin_in_trouble(tmp_path: Path) -> None:
             PeerHttp() as http,
             served_plugin(settings, lambda _: element, KeptMessages(failures=1000)) as url,
         ):
-            plugin = SeedPlugin(url, http)
+            plugin = HttpPlugin(url, Dialect.SEED, http)
             element.gate.clear()
             call = call_for("seed", writes(2))
             address = address_of(call, await plugin.create(call))

@@ -87,12 +87,12 @@ async def _checked(url: str, subject: Subject, bus: str, settings: Settings) -> 
     from ran_datajobs.dmi.conformance.trial import Trial
     from ran_datajobs.errors import BusUnavailable, ServerUnreachable
     from ran_datajobs.plugins.client import PeerHttp
-    from ran_datajobs.plugins.peers import Peers
+    from ran_datajobs.plugins.dialects import plugins_over
     from ran_datajobs.plugins.port import PluginProfile
 
     try:
         async with PeerHttp() as http, _topics(bus, settings) as topics:
-            plugin = Peers(http).plugin(PluginProfile(0, url, subject.dialect))
+            plugin = plugins_over(http)(PluginProfile(0, url, subject.dialect))
             return [line async for line in check_plugin(Trial(plugin, subject, topics))]
     except BusUnavailable as error:
         raise ServerUnreachable(str(error)) from error

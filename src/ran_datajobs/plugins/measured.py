@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable
 from typing import Final, TypeVar
 
-from ran_datajobs.plugins.peers import PluginOf
+from ran_datajobs.plugins.dialects import PluginOf
 from ran_datajobs.plugins.port import (
     CancelAnswer,
     CreateAnswer,
