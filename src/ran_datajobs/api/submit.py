@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import re
 import shutil
+from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID, uuid4
 
@@ -32,7 +33,7 @@ from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.errors import InvalidRequest, StoreUnavailable
 from ran_datajobs.http.problem import RETRY_AFTER
 from ran_datajobs.model import Ignored
-from ran_datajobs.planning.request import JobRequest, RequestHead, check_request, read_request
+from ran_datajobs.planning.request import RequestHead, check_request, read_request
 from ran_datajobs.store import jobs
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.jobs import (
@@ -91,8 +92,8 @@ async def submit(
         kept = await admit(api, caller, None if dry else key)
         if kept is not None:
             return _repeated(api, kept, digest)
-        read = read_request_within if dry else check_request_within
-        head = await off_loop(len(body), read, body, api.parts.limits.max_operations)
+        read = partial(read_request if dry else check_request, max_operations=api.parts.limits.max_operations)
+        head = await off_loop(len(body), read, body)
         resolved = await resolve(
             destination,
             bus=api.parts.bus,
@@ -121,16 +122,6 @@ async def off_loop(size: int, function: Any, *args: Any) -> Any:
     if size <= LARGE_BODY:
         return function(*args)
     return await asyncio.to_thread(function, *args)
-
-
-def check_request_within(body: bytes, max_operations: int) -> RequestHead:
-    """The head of the checked request."""
-    return check_request(body, max_operations=max_operations)
-
-
-def read_request_within(body: bytes, max_operations: int) -> JobRequest:
-    """The checked request with its operations."""
-    return read_request(body, max_operations=max_operations)
 
 
 async def new_job(
