@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measurements. ``make bench`` prints all but the long ones, ``make bench ARGS=accept`` one."""
+"""Measurements. ``make bench`` runs all but the long ones, ``make bench ARGS=accept`` runs one."""

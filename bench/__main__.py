@@ -22,11 +22,11 @@ NAMES = (
     "delivery",
 )
 ONLY_WHEN_NAMED = ("scale", "tables", "lines")
-"""What takes many minutes, or measures nothing that runs."""
+"""Measurements that take many minutes, or that run nothing."""
 
 
 def main() -> None:
-    """Run the named measurements, or all that are short."""
+    """Run the named measurements, or all short ones."""
     wanted = [word.partition("=")[::2] for word in sys.argv[1:] or NAMES]
     known = NAMES + ONLY_WHEN_NAMED
     if unknown := [name for name, _ in wanted if name not in known]:

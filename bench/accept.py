@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONAP's two load jobs: time to 202, time until every create is acknowledged by the plugin."""
+"""ONAP's two load jobs: time to the 202, time until the plugin has acknowledged every create."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Operation(msgspec.Struct):
 
 
 class Body(msgspec.Struct):
-    """What a bare decode of a load job builds."""
+    """Target type of a bare decode of a load job."""
 
     data: list[_Operation]
 
@@ -37,7 +37,7 @@ def alternate_id(number: int) -> str:
 
 
 def inventory(plugin: str, producers: int, handles: range = range(HANDLES)) -> dict[str, Any]:
-    """A registration of these handles, spread over ``producers``."""
+    """A registration of these handles, distributed over ``producers``."""
     return {
         "dmiPlugin": plugin,
         "createdCmHandles": [
@@ -52,10 +52,11 @@ def inventory(plugin: str, producers: int, handles: range = range(HANDLES)) -> d
 
 
 def load_job(operations: int, seed: int, handles: range = range(HANDLES)) -> bytes:
-    """For random handles one add of a child and one merge into a grandchild each; about 217 bytes a line."""
+    """One add of a child and one merge into a grandchild for each of some random handles; about 217 bytes a
+    line."""
     chance = random.Random(seed)
     encoder = msgspec.json.Encoder()
-    lines: list[bytes] = []  # encoded at once: a million of them as dicts are gigabytes
+    lines: list[bytes] = []  # encoded at once: a million dicts need gigabytes
     for n in range(operations // 2):
         base = alternate_id(handles[chance.randrange(len(handles))])
         pair: tuple[dict[str, Any], ...] = (
@@ -77,13 +78,13 @@ def load_job(operations: int, seed: int, handles: range = range(HANDLES)) -> byt
 
 
 async def creates(machine: Machine, plugin: str) -> int:
-    """How many creates the plugin has answered."""
+    """Number of creates that the plugin has answered."""
     async with machine.session.get(plugin + "/acknowledged") as response:
         return int((await response.json())["creates"])
 
 
 async def acknowledged(machine: Machine, plugin: str, wanted: int, every: float = 0.002) -> float:
-    """When the plugin answered the last one of ``wanted`` creates, by the monotonic clock; waits for it."""
+    """Wait for the answer to the last of ``wanted`` creates; returns its time by the monotonic clock."""
     async with asyncio.timeout(300):
         while True:
             async with machine.session.get(plugin + "/acknowledged") as response:
@@ -108,7 +109,7 @@ async def _measure(machine: Machine, plugin: str, producers: int, size: int, run
         at_202 = time.monotonic() - start
         last = await acknowledged(machine, plugin, before + len(owners))
         await machine.ended(address)
-        if run:  # the first one warms up
+        if run:  # the first run is a warm-up
             accepted.append(at_202)
             arrived.append(last - start)
             ended.append(time.monotonic() - start)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every test can ask for: a real PostgreSQL, a database of its own, a free port, and a clean end."""
+"""Fixtures for all tests: a real PostgreSQL, a database per test, a free port, and a check for leftovers."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from tests import invariants
 from tests.peers.kafka import kafka_broker as kafka_broker
 from tests.peers.s3 import s3_service as s3_service
 
-# A busy machine is no fault of what is tested.
+# A busy machine must not fail a test.
 settings.register_profile("without-clock", deadline=None)
 settings.load_profile("without-clock")
-# More examples than usual, for those tests that take as many as there are: `make nightly`.
+# More examples than by default, for tests that set no number of their own: `make nightly`.
 if examples := os.environ.get("HYPOTHESIS_EXAMPLES"):
     settings.register_profile("many", settings.get_profile("without-clock"), max_examples=int(examples))
     settings.load_profile("many")
@@ -37,14 +37,14 @@ _OWN_FOLDER = f"ran-datajobs-tests-{os.getpid()}-"
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """Fail the session that leaves a child process or a temporary folder of its own behind."""
+    """Fail the session if it leaves a child process or a temporary folder of its own."""
     yield
     assert not _children(), "child processes were left"
     assert not list(Path(tempfile.gettempdir()).glob(f"{_OWN_FOLDER}*")), "temporary folders were left"
 
 
 def _children() -> dict[int, str]:
-    """Our living child processes: id and command line."""
+    """Running child processes: id and command line."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -57,7 +57,7 @@ def _children() -> dict[int, str]:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """URL of a PostgreSQL server of this test process; ``DATAJOBS_TEST_SERVER`` names another one."""
+    """URL of a PostgreSQL server of this test process; ``DATAJOBS_TEST_SERVER`` selects another one."""
     if url := os.environ.get("DATAJOBS_TEST_SERVER"):
         yield url
         return
@@ -72,8 +72,8 @@ def postgres_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def empty_database(postgres_url: str) -> Iterator[str]:
-    """Name of an empty database that is copied for each test: its copies guard the rules of dispatch by
-    themselves once they have the newest schema (see :mod:`tests.invariants`)."""
+    """Name of an empty database that is copied for each test. Its copies install the triggers of
+    :mod:`tests.invariants` once they have the newest schema."""
     name = f"test_empty_{secrets.token_hex(8)}"
     asyncio.run(on_server(postgres_url, f'create database "{name}"'))
     asyncio.run(on_server(address_of(postgres_url, name), invariants.preparation()))
@@ -85,7 +85,7 @@ def empty_database(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def whole_database(postgres_url: str, empty_database: str) -> Iterator[str]:
-    """Name of a database with the newest schema, that is copied for each test."""
+    """Name of a database with the newest schema that is copied for each test."""
     name = f"test_whole_{secrets.token_hex(8)}"
 
     async def make() -> None:
@@ -104,15 +104,15 @@ def whole_database(postgres_url: str, empty_database: str) -> Iterator[str]:
 
 
 ANOTHER_INSTALLATION = "update installation set installation_id = gen_random_uuid()"
-"""Copies of one database would share positions and transactional ids of Kafka."""
+"""Copies with the same id would share positions and transactional ids in Kafka."""
 
 
 @pytest.fixture
 async def database_url(
     postgres_url: str, empty_database: str, whole_database: str, request: pytest.FixtureRequest
 ) -> AsyncIterator[str]:
-    """URL of a new database with the newest schema and no rows, an installation of its own; it is dropped
-    afterwards, when it has told which rules its rows break. Where ``without_schema`` is marked it is empty.
+    """URL of a new database with the newest schema, no rows and its own installation id. It is checked for
+    violated rules and dropped afterwards. Where ``without_schema`` is marked it is empty.
     """
     whole = request.node.get_closest_marker("without_schema") is None
     async with copied_database(postgres_url, whole_database if whole else empty_database) as url:
@@ -126,7 +126,7 @@ async def database_url(
 
 @contextlib.asynccontextmanager
 async def copied_database(server: str, template: str) -> AsyncIterator[str]:
-    """URL of a copy of a database of a server, which is dropped afterwards."""
+    """URL of a copy of a database of a server; the copy is dropped afterwards."""
     name = f"test_{secrets.token_hex(8)}"
     await on_server(server, f'create database "{name}" template "{template}" strategy file_copy')
     try:
@@ -136,7 +136,7 @@ async def copied_database(server: str, template: str) -> AsyncIterator[str]:
 
 
 def address_of(url: str, database: str) -> str:
-    """Address of another database of the same server."""
+    """URL of another database of the same server."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
 
 
@@ -149,7 +149,7 @@ async def _broken_rules(url: str) -> list[str]:
 
 
 async def on_server(url: str, statement: str) -> None:
-    """Execute a statement, or several, on a connection of its own."""
+    """Execute one or more statements on a separate connection."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement)
@@ -159,7 +159,7 @@ async def on_server(url: str, statement: str) -> None:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """An open database with the newest schema."""
+    """Open database with the newest schema."""
     opened = await Database.open(database_url)
     try:
         yield opened
@@ -169,5 +169,5 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def free_port() -> int:
-    """A loopback port on which nobody listens."""
+    """Unused loopback port."""
     return ports.free_port()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The long tests, step by step: ``make nightly``.
 
-A step that has passed for the commit and the changes beside it is not run again: its figures are kept in
-``.nightly/``, one file per step, and its output beside it. So an interrupted night goes on where it stopped.
+A step that has passed for this commit and the uncommitted changes is not run again: its figures are kept in
+``.nightly/``, one file per step, next to its output. An interrupted run therefore continues where it stopped.
 Exit status: 0 when every step has passed, 1 when one has failed, 2 for wrong use.
 """
 
@@ -28,7 +28,7 @@ _CLOSING: Final = re.compile(r"^=*\s*((?:\d+ \w+(?:, )?)+ in [\d.]+s.*?)\s*=*$")
 
 
 class Step(Struct, frozen=True):
-    """A command, run in the root of the project. What stands in the environment already goes before its
+    """A command, run in the root of the project. Variables that are already set take precedence over
     ``environment``."""
 
     name: str
@@ -37,7 +37,7 @@ class Step(Struct, frozen=True):
 
 
 class Figures(Struct, frozen=True):
-    """What came of a step: ``seconds`` by the clock, and the line with which pytest closed."""
+    """Result of a step: ``seconds`` of wall-clock time, and the summary line of pytest."""
 
     commit: str
     passed: bool
@@ -46,7 +46,7 @@ class Figures(Struct, frozen=True):
 
 
 def pytest_step(name: str, *arguments: str, **environment: str) -> Step:
-    """A step that runs tests of both tiers with the interpreter of this process."""
+    """A step that runs tests with the interpreter of this process."""
     return Step(name, (sys.executable, "-m", "pytest", "-q", "-m", "", *arguments), environment)
 
 
@@ -77,7 +77,7 @@ STEPS: Final = (
 
 
 def main(arguments: Sequence[str], steps: Sequence[Step] = STEPS, folder: Path = FOLDER) -> int:
-    """Run what has not passed yet; one line per step on standard output."""
+    """Run the steps that have not passed yet; print one line per step on standard output."""
     parser = argparse.ArgumentParser(prog="python -m tests.nightly", description="Run the long tests.")
     parser.add_argument("--again", action="store_true", help="run steps that have passed, too")
     parser.add_argument("--only", action="append", metavar="NAME", choices=[step.name for step in steps])
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str], steps: Sequence[Step] = STEPS, folder: Path =
 
 
 def run(step: Step, commit: str, log: Path) -> Figures:
-    """Run one step, its output into ``log``."""
+    """Run one step and write its output to ``log``."""
     began = time.monotonic()
     with log.open("wb") as output:
         ended = subprocess.run(
@@ -118,13 +118,13 @@ def run(step: Step, commit: str, log: Path) -> Figures:
 
 
 def closing_line(output: str) -> str:
-    """The counts of the last line that closes a pytest session; empty when there is none."""
+    """The counts in the last pytest summary line; empty if there is none."""
     found = (_CLOSING.match(line.strip()) for line in reversed(output.splitlines()))
     return next((match[1] for match in found if match), "")
 
 
 def figures_in(file: Path) -> Figures | None:
-    """What an earlier run wrote; ``None`` when there was none, or an interrupted one."""
+    """The figures of an earlier run; ``None`` if there was none, or an interrupted one."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=Figures)
     except (FileNotFoundError, msgspec.DecodeError):
@@ -132,9 +132,9 @@ def figures_in(file: Path) -> Figures | None:
 
 
 def state_of_tree(root: Path, *paths: str) -> str:
-    """The commit, and a digest of what was changed since: equal names mean equal files.
+    """The commit, and a digest of the changes since: equal names mean equal files.
 
-    With ``paths``: what git has of these alone, whatever the commit.
+    With ``paths``: the state of these paths in git, independent of the commit.
     """
     names = [f"HEAD:{path}" for path in paths] or ["HEAD"]
     commit = "+".join(_git(root, "rev-parse", *names).decode().split())

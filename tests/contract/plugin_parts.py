@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the DMI plugin share: elements that can be watched, calls, and a served plugin."""
+"""Shared parts of the DMI plugin tests: an observable element, calls, and a served plugin."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ REFUSED = ErrorDetail(
 
 
 class WatchedElement:
-    """Applies everything whose path does not contain ``Refused``, and writes down what it was handed.
+    """Applies every operation whose path does not contain ``Refused`` and records it.
 
     With ``gate`` closed, a write waits until it is opened. ``log``: a file that gets one line per operation,
-    on the disk before the operation counts as done.
+    synced to disk before the operation counts as done.
     """
 
     def __init__(self, log: Path | None = None) -> None:
@@ -103,7 +103,7 @@ def flat_object(number: int, size: int) -> dict[str, Any]:
 
 
 class KeptMessages:
-    """A publisher that keeps what it got; it fails ``failures`` times first."""
+    """A publisher that keeps its messages in memory; its first ``failures`` calls fail."""
 
     def __init__(self, failures: int = 0) -> None:
         self.messages: list[tuple[str, Message]] = []
@@ -123,7 +123,7 @@ async def served_plugin(
     publisher: Publisher | None = None,
     news: StatusNews | None = None,
 ) -> AsyncIterator[str]:
-    """The reference plugin on a free port; gives its base address."""
+    """The reference plugin on a free port. Yields its base address."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(
         serve(
@@ -207,7 +207,7 @@ def address_of(call: CreateCall, created: object) -> JobAddress:
 
 
 async def until_terminal(plugin: DmiPlugin, address: JobAddress) -> list[Status]:
-    """Every status in the order in which it was seen first, up to a terminal one."""
+    """Return every distinct status in the order of first appearance, up to a terminal one."""
     seen: list[Status] = []
     async with asyncio.timeout(DEADLINE):
         while True:
@@ -217,4 +217,4 @@ async def until_terminal(plugin: DmiPlugin, address: JobAddress) -> list[Status]
                 seen.append(answer.status)
             if answer.status.terminal:
                 return seen
-            await asyncio.sleep(0.01)  # the pause between two polls, as a client makes it
+            await asyncio.sleep(0.01)  # polling interval

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference DMI plugin as a process of its own, to be killed:
-``python -m tests.contract.plugin_process FOLDER PORT BATCH``.
+"""The reference DMI plugin in a separate process, for tests that kill it: ``python -m
+tests.contract.plugin_process FOLDER PORT BATCH``.
 
-Its element and its publisher write to FOLDER what they did, on the disk before they return.
+Its element and its publisher record their actions in FOLDER, synced to disk before they return.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from .plugin_parts import WatchedElement
 
 
 class FilePublisher:
-    """Appends each message as a line. A message is published when its line is whole.
+    """Appends each message as a line. A message is published when its line is complete.
 
-    A process that is killed while it writes leaves a torn line: that message never was published, nobody
-    was told that it was, and the next process drops it before it writes its own.
+    A process that is killed during a write leaves a torn line. That message was never published or
+    acknowledged, and the next process removes it before its first write.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small network behind a ProvMnS server, and the element that drives it."""
+"""A small network behind a ProvMnS server, and an element adapter for it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def element_over(twin: ProvMnsTwin, aliases: Aliases | None = None, **server: An
 async def read(
     element: ProvMnsElement, operation: Operation
 ) -> tuple[list[dict[str, Any]], tuple[ErrorDetail, ...]]:
-    """The objects of a read that ended as it should, or those before its errors."""
+    """Return the objects of a read: all of them, or those before its errors."""
     found: list[dict[str, Any]] = []
     last = False
     async for chunk in element.read(operation):

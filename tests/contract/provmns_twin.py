@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A ProvMnS server without a network: answers exchanges from a tree, in any generation's manners, and loses
-answers when it is told to."""
+"""A simulated ProvMnS server: answers exchanges from a tree in the format of any generation, and loses
+answers as scripted."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Errors(enum.Enum):
 
 
 class Hint(enum.Enum):
-    """What a refusal says of the operation to blame."""
+    """What a refusal says about the operation to blame."""
 
     TRUE = "badOp"
     UPPER = "badOP"
@@ -49,7 +49,7 @@ class Hint(enum.Enum):
 
 
 class Mishap(enum.Enum):
-    """What happens to one request."""
+    """Fault applied to one request."""
 
     AWAY = "connection refused"
     BUSY = "503"
@@ -60,7 +60,7 @@ class Mishap(enum.Enum):
 
 
 class Shape(enum.Enum):
-    """How an answer to a read is written."""
+    """Format of an answer to a read."""
 
     FLAT = "an array"
     TREE = "a document from the base down"
@@ -69,7 +69,7 @@ class Shape(enum.Enum):
 
 
 class Write(NamedTuple):
-    """What became of one write: the objects before and after it, and whether its answer was lost."""
+    """One write: the objects before and after it, and whether its answer was lost."""
 
     operations: int
     before: dict[str, Any]
@@ -85,11 +85,11 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class ProvMnsTwin:
-    """Stands where :class:`~ran_datajobs.plugins.client.PeerHttp` stands. ``requests`` counts writes,
-    ``writes`` says what they did.
+    """Test double for :class:`~ran_datajobs.plugins.client.PeerHttp`. ``requests`` lists the write requests,
+    ``writes`` their effects.
 
-    ``read_mishaps`` are answered to reads first. ``beside``: attributes stand beside the identifiers;
-    ``sparse``: an object without any selected has no member ``attributes``.
+    ``read_mishaps`` are the answers to the first reads. ``beside``: attributes are written next to the
+    identifiers. ``sparse``: an object without a selected attribute has no member ``attributes``.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One suite for every message bus: the embedded one on PostgreSQL, and a real Apache Kafka."""
+"""One suite for both message buses: the embedded one on PostgreSQL, and a real Apache Kafka."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CONSUMER = "a-consumer"
 
 
 class BusUnderTest:
-    """A way to open any number of clients of one bus, each with its own memory."""
+    """Opens any number of clients of one bus that share no state in memory."""
 
     def __init__(
         self, open_bus: Callable[[], Bus], close: Callable[[Bus], Awaitable[None]], topic: Callable[[], str]
@@ -39,7 +39,7 @@ class BusUnderTest:
         self.new_topic = topic
 
     def client(self) -> Bus:
-        """A client that knows nothing of the others."""
+        """Open a client that shares no state with the others."""
         bus = self._open()
         self._opened.append(bus)
         return bus
@@ -60,7 +60,7 @@ async def postgres_buses(database: Database) -> AsyncIterator[BusUnderTest]:
 
 @pytest.fixture
 async def kafka_buses(kafka_broker: KafkaBroker) -> AsyncIterator[BusUnderTest]:
-    """A real broker, as an installation that it does not know yet."""
+    """A real broker, accessed as a new installation."""
     installation = secrets.token_hex(4)
 
     def new_topic() -> str:
@@ -76,12 +76,12 @@ async def kafka_buses(kafka_broker: KafkaBroker) -> AsyncIterator[BusUnderTest]:
 
 @pytest.fixture(params=["postgres", pytest.param("kafka", marks=pytest.mark.kafka)])
 def buses(request: pytest.FixtureRequest) -> BusUnderTest:
-    """Each kind of bus in turn."""
+    """Each kind of bus."""
     return cast("BusUnderTest", request.getfixturevalue(f"{request.param}_buses"))
 
 
 async def _nothing_to_close(_: Bus) -> None:
-    """The embedded bus has nothing of its own."""
+    """The embedded bus needs no cleanup."""
 
 
 async def _close_kafka(bus: Bus) -> None:
@@ -93,14 +93,14 @@ def _any_topic() -> str:
 
 
 def message(number: int, size: int = 0) -> Message:
-    """A message that says its number."""
+    """A message that contains its number."""
     return Message(
         f"key-{number % 3}", {"ce_id": str(number), "content-type": "x"}, b"%d" % number + bytes(size)
     )
 
 
 def outgoing(topic: str, *positions: int) -> list[OutboxMessage]:
-    """Messages that say their positions."""
+    """Messages that contain their positions."""
     return [OutboxMessage(position, topic, message(position)) for position in positions]
 
 
@@ -108,14 +108,14 @@ def outgoing(topic: str, *positions: int) -> list[OutboxMessage]:
 async def receiving(
     bus: Bus, topic: str, consumer: str = CONSUMER
 ) -> AsyncIterator[AsyncIterator[list[Received]]]:
-    """Batches of a topic, with the end of the receiver."""
+    """Yields the batches of a topic; closes the receiver at the end."""
     stream = cast("AsyncGenerator[list[Received], None]", bus.receive(topic, consumer))
     async with contextlib.aclosing(stream):
         yield stream
 
 
 async def received(bus: Bus, topic: str, count: int, consumer: str | None = None) -> list[Received]:
-    """The first ``count`` messages of a topic for a consumer that has seen none."""
+    """Return the first ``count`` messages of a topic, read by a new consumer."""
     found: list[Received] = []
     async with (
         asyncio.timeout(30),
@@ -129,24 +129,25 @@ async def received(bus: Bus, topic: str, count: int, consumer: str | None = None
 
 
 def numbers(messages: list[Received]) -> list[int]:
-    """The ids of messages, in their order."""
+    """The ids of messages, in order."""
     return [int(each.message.headers["ce_id"]) for each in messages]
 
 
 async def test_topics_are_listed(buses: BusUnderTest) -> None:
-    """A topic with a message is among those that there are."""
+    """The list of topics includes a topic that has a message."""
     bus, topic = buses.client(), buses.new_topic()
     await bus.publish(topic, [message(0)])
     assert topic in await bus.topics()
 
 
 async def test_it_answers(buses: BusUnderTest) -> None:
-    """``ready`` returns when the bus is there."""
+    """``ready`` returns when the bus is available."""
     await buses.client().ready()
 
 
 async def test_a_topic_is_looked_for_and_never_made(buses: BusUnderTest) -> None:
-    """A topic that was made exists; asking about another one does not create it; a bad name never exists."""
+    """A topic that was created exists. A check for another topic does not create it. An invalid name never
+    exists."""
     bus = buses.client()
     assert await bus.topic_exists(buses.new_topic())
     if isinstance(bus, KafkaBus):
@@ -158,7 +159,7 @@ async def test_a_topic_is_looked_for_and_never_made(buses: BusUnderTest) -> None
 
 
 async def test_messages_arrive_in_order_and_whole(buses: BusUnderTest) -> None:
-    """Key, headers, bytes and order of messages are those that were published."""
+    """Key, headers, bytes and order of messages arrive as published."""
     bus, topic = buses.client(), buses.new_topic()
     sent = [message(number, size=number * 50) for number in range(50)]
     await bus.publish(topic, sent[:20])
@@ -171,7 +172,7 @@ async def test_messages_arrive_in_order_and_whole(buses: BusUnderTest) -> None:
 
 
 async def test_a_message_of_900_kb_gets_through(buses: BusUnderTest) -> None:
-    """The largest message that we make is taken."""
+    """The bus accepts the largest message that the service makes."""
     bus, topic = buses.client(), buses.new_topic()
     await bus.publish(topic, [message(1, size=899_000)])
     (only,) = await received(bus, topic, 1)
@@ -179,7 +180,7 @@ async def test_a_message_of_900_kb_gets_through(buses: BusUnderTest) -> None:
 
 
 async def test_a_waiting_receiver_is_woken(buses: BusUnderTest) -> None:
-    """A message that is published while a receiver waits reaches it."""
+    """A message published while a receiver waits reaches it."""
     bus, topic = buses.client(), buses.new_topic()
     await bus.publish(topic, [message(0)])
     async with asyncio.timeout(30), receiving(bus, topic) as stream:
@@ -190,7 +191,7 @@ async def test_a_waiting_receiver_is_woken(buses: BusUnderTest) -> None:
 
 
 async def test_a_receiver_goes_on_after_what_was_passed(buses: BusUnderTest) -> None:
-    """What was passed is not seen again by that consumer; what was only received is."""
+    """A consumer does not receive acknowledged messages again; it does receive unacknowledged ones again."""
     bus, topic = buses.client(), buses.new_topic()
     await bus.publish(topic, [message(number) for number in range(5)])
     async with asyncio.timeout(30), receiving(bus, topic) as stream:
@@ -202,7 +203,7 @@ async def test_a_receiver_goes_on_after_what_was_passed(buses: BusUnderTest) -> 
 
 
 async def test_two_consumers_do_not_disturb_each_other(buses: BusUnderTest) -> None:
-    """Each consumer has a place of its own in the topic."""
+    """Each consumer has a position of its own in the topic."""
     bus, topic = buses.client(), buses.new_topic()
     await bus.publish(topic, [message(number) for number in range(3)])
     first = await received(bus, topic, 3, "one")
@@ -211,7 +212,8 @@ async def test_two_consumers_do_not_disturb_each_other(buses: BusUnderTest) -> N
 
 
 async def test_a_second_receiver_takes_over(buses: BusUnderTest) -> None:
-    """Of two receivers of one consumer one works; when it ends, the other goes on after what was passed."""
+    """Of two receivers of one consumer, one is active. When it ends, the other continues after the last
+    acknowledged message."""
     topic = buses.new_topic()
     first, second = buses.client(), buses.client()
     await first.publish(topic, [message(0)])
@@ -226,12 +228,12 @@ async def test_a_second_receiver_takes_over(buses: BusUnderTest) -> None:
 
 
 async def test_a_shard_starts_at_nothing(buses: BusUnderTest) -> None:
-    """Before anything was published, the position of a shard is -1."""
+    """Before the first publish, the position of a shard is -1."""
     assert await buses.client().recover_position(3) == -1
 
 
 async def test_the_position_follows_what_readers_see(buses: BusUnderTest) -> None:
-    """After a publish the shard's position is that of its last message, also for a new client."""
+    """After a publish, the shard's position is that of its last message, also for a new client."""
     bus, topic = buses.client(), buses.new_topic()
     await bus.recover_position(0)
     await bus.publish_shard(0, outgoing(topic, 4, 5, 9))
@@ -242,7 +244,7 @@ async def test_the_position_follows_what_readers_see(buses: BusUnderTest) -> Non
 
 
 async def test_what_was_published_is_left_out(buses: BusUnderTest) -> None:
-    """A publisher that starts again from an older place does not publish anything twice."""
+    """A publisher that restarts from an earlier position publishes no message twice."""
     first, topic = buses.client(), buses.new_topic()
     await first.recover_position(0)
     await first.publish_shard(0, outgoing(topic, 1, 2, 3))
@@ -254,7 +256,7 @@ async def test_what_was_published_is_left_out(buses: BusUnderTest) -> None:
 
 
 async def test_an_overtaken_publisher_is_fenced(buses: BusUnderTest) -> None:
-    """Once another client has asked for the position, the older one publishes nothing more."""
+    """After another client has recovered the position, the earlier publisher is fenced."""
     topic = buses.new_topic()
     old, new = buses.client(), buses.client()
     await old.recover_position(0)
@@ -270,7 +272,7 @@ async def test_an_overtaken_publisher_is_fenced(buses: BusUnderTest) -> None:
 
 
 async def test_shards_and_topics_mix(buses: BusUnderTest) -> None:
-    """One step may hold several topics, and shards publish side by side to the same topic."""
+    """One step may contain several topics, and shards publish concurrently to the same topic."""
     bus, first, second = buses.client(), buses.new_topic(), buses.new_topic()
     await bus.recover_position(0)
     await bus.recover_position(1)
@@ -284,7 +286,8 @@ async def test_shards_and_topics_mix(buses: BusUnderTest) -> None:
 
 
 async def test_a_refused_topic_publishes_nothing_of_its_step(buses: BusUnderTest) -> None:
-    """The error names the topic; the other messages of the step are not out and can be published next."""
+    """The error names the topic. The other messages of the step are not published and can be published
+    next."""
     bus, good = buses.client(), buses.new_topic()
     bad = _any_topic() if isinstance(bus, KafkaBus) else "no/topic"
     await bus.recover_position(0)
@@ -299,7 +302,7 @@ async def test_a_refused_topic_publishes_nothing_of_its_step(buses: BusUnderTest
 
 
 async def test_a_kafka_that_is_away() -> None:
-    """Every call says BusUnavailable within its time."""
+    """Every call raises BusUnavailable within its timeout."""
     (port,) = free_ports(1)
     bus = KafkaBus(f"127.0.0.1:{port}", installation="x", patience=0.5)
     try:
@@ -319,8 +322,9 @@ async def test_a_kafka_that_is_away() -> None:
 async def test_an_open_transaction_of_another_installation_hides_no_position(
     kafka_broker: KafkaBroker,
 ) -> None:
-    """Installations share the topic of positions. While one has a transaction open there, what another one
-    committed after it is not to be seen yet: its next publisher waits, and takes no older position for it."""
+    """Installations share the topic of positions. While one has an open transaction there, positions that
+    another one commits later are not yet readable: the next publisher waits instead of using an older
+    position."""
     topic, shard, ours = _any_topic(), 3, secrets.token_hex(4)
     kafka_broker.create_topic(topic)
     first = KafkaBus(kafka_broker.bootstrap, installation=ours)
@@ -354,7 +358,7 @@ async def test_an_open_transaction_of_another_installation_hides_no_position(
 
 @pytest.mark.kafka
 async def test_a_topic_of_positions_that_is_gone_comes_again(kafka_broker: KafkaBroker) -> None:
-    """The bus is away until somebody who asks for the position has made the topic anew."""
+    """The bus is unavailable until a call for the position has recreated the topic."""
     kafka_broker.create_topic(topic := _any_topic())
     bus = KafkaBus(kafka_broker.bootstrap, installation=secrets.token_hex(4), patience=5.0)
     try:
@@ -372,7 +376,7 @@ async def test_a_topic_of_positions_that_is_gone_comes_again(kafka_broker: Kafka
 
 
 async def _until_it_works(call: Callable[[], Awaitable[object]]) -> None:
-    """Repeat ``call`` while the broker still tells of a topic that is just going or coming."""
+    """Repeat ``call`` while the broker still reports a topic that is being deleted or created."""
     async with asyncio.timeout(60):
         while True:
             try:
@@ -385,7 +389,8 @@ async def _until_it_works(call: Callable[[], Awaitable[object]]) -> None:
 
 @pytest.mark.kafka
 async def test_a_topic_that_may_only_be_described(kafka_broker: KafkaBroker) -> None:
-    """It is no destination, and in a step with others it is the one that is refused: they are out next."""
+    """Such a topic is no valid destination. In a step with other topics it alone is refused; the other
+    messages are then published."""
     good, forbidden, gone = (_any_topic() for _ in range(3))
     for topic in (good, forbidden, gone):
         kafka_broker.create_topic(topic)
@@ -414,8 +419,8 @@ async def test_a_topic_that_may_only_be_described(kafka_broker: KafkaBroker) -> 
 
 @pytest.mark.kafka
 async def test_settings_of_tls_and_sasl_pass_through(kafka_broker: KafkaBroker, tmp_path: Path) -> None:
-    """A broker that speaks TLS and wants a password lets in a client with the right settings, and no other
-    one: not without TLS, not with another password, not one that trusts another certificate."""
+    """A broker with TLS and a password accepts a client with the right settings, and refuses one without TLS,
+    with a wrong password, or that trusts another certificate."""
     settings = kafka_broker.sasl_settings
     kafka_broker.create_topic(topic := _any_topic())
     bus = KafkaBus(kafka_broker.sasl_bootstrap, settings, installation=secrets.token_hex(4))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every element adapter of the DMI plugin promises, whatever executes behind it.
+"""One suite for every element adapter of the DMI plugin.
 
-An adapter joins the suite with an entry in ELEMENTS: from a network to the element of its first EMS.
+An adapter joins the suite with an entry in ELEMENTS: a function from a network to the element of its first
+EMS.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ async def simulated(network: Network) -> AsyncIterator[Element]:
 
 @contextlib.asynccontextmanager
 async def provmns(network: Network) -> AsyncIterator[Element]:
-    """The network behind its ProvMnS server, over HTTP."""
+    """The network behind a ProvMnS server, over HTTP."""
     async with serving(provmns_app(network), "127.0.0.1", 0) as address, PeerHttp() as http:
         server = ProvMnsServer(f"{address}/{PRODUCER}{PROVMNS}", actions=True)
         yield ProvMnsElement(server, http)
@@ -63,7 +64,7 @@ ELEMENTS: dict[str, Callable[[Network], AbstractAsyncContextManager[Element]]] =
 
 @pytest.fixture
 def network() -> Network:
-    """A network of two EMSs, of its own for each test."""
+    """A separate network of two EMSs for each test."""
     return Network(SITES)
 
 
@@ -103,7 +104,7 @@ async def objects_of(element: Element, operation: Operation) -> list[dict[str, A
 
 
 async def test_writes_are_executed_in_their_order(element: Element) -> None:
-    """Later operations see what earlier ones did; there is one outcome each, in the same order."""
+    """Later operations see the effects of earlier ones. There is one outcome for each, in the same order."""
     operations = [
         write(Op.REPLACE, f"{CELL}#/attributes/nRPCI", 1),
         write(Op.TEST, f"{CELL}#/attributes/nRPCI", 1),
@@ -135,7 +136,7 @@ def policy(identity: str) -> dict[str, Any]:
 
 
 async def test_a_refusal_names_the_data_node_and_changes_nothing(element: Element, network: Network) -> None:
-    """Each refusal has TS 28.572's type and reason, and the objects are as before."""
+    """Each refusal has TS 28.572's type and reason, and the objects are unchanged."""
     refused = [
         (write(Op.REPLACE, f"{CELL}#/attributes/nRPCI", 1008), "NEW_DATA_NODE_VALUE_INVALID"),
         (write(Op.REPLACE, f"{CELL}#/attributes/nRPCI", "7"), "NEW_DATA_NODE_VALUE_INVALID"),
@@ -156,7 +157,7 @@ async def test_a_refusal_names_the_data_node_and_changes_nothing(element: Elemen
 
 
 async def test_stop_on_error_ends_at_the_first_failure(element: Element, network: Network) -> None:
-    """What follows the first failure is NOT_STARTED; what came before stays done."""
+    """Operations after the first failure are NOT_STARTED; those before it stay done."""
     operations = [
         write(Op.REPLACE, f"{CELL}#/attributes/nRPCI", 11),
         write(Op.REPLACE, f"{CELL}#/attributes/nRPCI", 5000),
@@ -175,7 +176,7 @@ async def test_nothing_to_write_is_nothing(element: Element) -> None:
 
 
 async def test_another_producers_objects_are_unknown(element: Element, network: Network) -> None:
-    """An EMS neither changes nor shows what stands behind another one, nor what stands above its elements."""
+    """An EMS neither changes nor shows objects of another EMS or objects above its elements."""
     operations = [
         write(Op.REPLACE, f"/{FOREIGN}#/attributes/userLabel", "mine"),
         write(Op.REPLACE, "/SubNetwork=Europe#/attributes/userLabel", "mine"),
@@ -188,7 +189,7 @@ async def test_another_producers_objects_are_unknown(element: Element, network: 
 
 
 async def test_a_read_of_nothing_fails(element: Element) -> None:
-    """A base that does not exist is an error, not an empty result."""
+    """A read whose base does not exist is an error, not an empty result."""
     (chunk,) = await chunks_of(element, read(f"/{OWN}/GNBDUFunction=9"))
     assert chunk.objects == ()
     assert [error.reason for error in chunk.errors] == ["TARGET_DATA_NODE_NOT_FOUND"]
@@ -232,7 +233,7 @@ async def test_the_scope_says_how_deep(element: Element, scope: Scope, classes: 
 
 
 async def test_a_read_from_above_gives_the_producers_own(element: Element, network: Network) -> None:
-    """Filter and level count from the base of the read; what stands above the elements is nobody's."""
+    """Filter and level are relative to the base of the read. Objects above the elements are in no result."""
     operation = read(
         "/SubNetwork=Europe",
         scope=Scope(ScopeType.BASE_SUBTREE, 5),
@@ -256,7 +257,8 @@ async def test_a_read_from_above_gives_the_producers_own(element: Element, netwo
 
 
 async def test_attributes_and_fields_are_joined(element: Element, network: Network) -> None:
-    """Both select; an empty list of attributes gives the names alone; what has nothing of it is dropped."""
+    """The selections are combined. An empty list of attributes selects the names alone; objects without a
+    selected attribute are omitted."""
     wanted = read(CELL, attributes=("nRPCI", "colour"), fields=("/attributes/pLMNInfoList/0/plmnId/mcc",))
     (cell,) = await objects_of(element, wanted)
     attributes = network.attributes(CELL[1:])

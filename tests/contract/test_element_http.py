@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One network, two ways to it: in this process, and over HTTP through a ProvMnS server. The same happens."""
+"""The same network in this process and over HTTP through a ProvMnS server: both give the same results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def in_process(network: Network) -> AsyncIterator[dict[str, Element]]:
 
 @contextlib.asynccontextmanager
 async def over_http(network: Network, **server: Any) -> AsyncIterator[dict[str, Element]]:
-    """The same behind a ProvMnS server on a loopback port."""
+    """The network's data producers behind a ProvMnS server on a loopback port."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(serve("127.0.0.1", 0, network, ready.set_result))
     try:
@@ -56,7 +56,7 @@ async def over_http(network: Network, **server: Any) -> AsyncIterator[dict[str, 
 
 
 def every_kind_of_write(element: str) -> list[Operation]:
-    """Good and bad writes of every op on one element, in an order in which each finds what it needs."""
+    """Valid and invalid writes of every op on one element, in an order that meets their preconditions."""
     du = f"/{element}/GNBDUFunction=1"
     lines: list[tuple[Op, str, Any]] = [
         (Op.REPLACE, f"/{element}#/attributes/userLabel", "new label"),
@@ -87,7 +87,7 @@ def shown(outcomes: Sequence[Outcome]) -> list[tuple[OperationState, tuple[Error
 @pytest.mark.parametrize("mode", ActivationMode)
 @pytest.mark.parametrize("span", Span)
 async def test_writes_do_the_same_either_way(mode: ActivationMode, span: Span) -> None:
-    """Every outcome, down to the ErrorDetail, and every object afterwards are the same."""
+    """Every outcome, including the ErrorDetail, and every object afterwards are the same."""
     here, there = Network(SITES), Network(SITES)
     [producer, *_] = here.data_producers()
     operations = [

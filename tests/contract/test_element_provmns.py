@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ProvMnS element: documents are a matter of speed alone, and what cannot be known is not claimed."""
+"""The ProvMnS element: batching operations into documents does not change outcomes, and an outcome that
+cannot be determined is UNKNOWN."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ values = st.sampled_from([b"1", b'"text"', b"[1,2]", b'{"a":2}', b"null", b"1.5"
 
 @st.composite
 def write_operations(draw: st.DrawFn) -> list[Operation]:
-    """A few writes of every kind, good and bad, in both spellings of a path."""
+    """A few writes of every kind, valid and invalid, in both spellings of a path."""
     operations: list[Operation] = []
     for number in range(draw(st.integers(1, 12))):
         op = draw(st.sampled_from([Op.ADD, Op.ADD, Op.REPLACE, Op.REPLACE, Op.MERGE, Op.REMOVE, Op.TEST]))
@@ -69,7 +70,7 @@ def write_operations(draw: st.DrawFn) -> list[Operation]:
 
 
 def one_by_one(tree: Tree, operations: Sequence[Operation], mode: ActivationMode) -> list[OperationState]:
-    """What each operation does by itself, in order."""
+    """Outcome of each operation sent by itself, in order."""
     states: list[OperationState] = []
     for operation in operations:
         if mode is STOP_ON_ERROR and FAILED in states:
@@ -104,8 +105,8 @@ def test_documents_have_the_outcomes_of_single_operations(
     most: int,
     only_vnd: bool,
 ) -> None:
-    """Whatever goes into one document, and whatever a refusal says or lies: states and objects afterwards
-    are those of sending each operation by itself."""
+    """However operations are batched, and whether a refusal names the right operation or not: states and
+    objects afterwards are those of sending each operation by itself."""
     alone, together = network(), network()
     expected = one_by_one(alone, operations, mode)
     twin = ProvMnsTwin(together, errors=errors, hint=hint, only_vnd=only_vnd)
@@ -125,7 +126,8 @@ def test_documents_have_the_outcomes_of_single_operations(
 def test_lost_answers_are_never_told_wrong(
     operations: list[Operation], mode: ActivationMode, mishaps: list[Mishap | None]
 ) -> None:
-    """When answers get lost, every write is sent at most once, and what is told as not started was not."""
+    """When answers are lost, every write is sent at most once, and an operation reported as NOT_STARTED was
+    not sent."""
     tree = network()
     twin = ProvMnsTwin(tree)
     twin.mishaps.extend(mishaps)
@@ -140,7 +142,7 @@ def test_lost_answers_are_never_told_wrong(
 
 @st.composite
 def settling_operations(draw: st.DrawFn) -> list[Operation]:
-    """Writes of a few attributes and objects to values that they often have already, or to others."""
+    """Writes of a few attributes and objects, often to their current values."""
     operations: list[Operation] = []
     for number in range(draw(st.integers(1, 5))):
         key = f"{ELEMENTS[0]}/GNBDUFunction={draw(st.integers(1, 3))}"
@@ -186,8 +188,8 @@ def settling_operations(draw: st.DrawFn) -> list[Operation]:
 def test_what_is_told_of_a_lost_answer_is_what_the_server_did(
     operations: list[Operation], mode: ActivationMode, most: int, mishaps: list[Mishap | None]
 ) -> None:
-    """SUCCEEDED: the document can be applied to the objects as they were before, and what that makes of them
-    is there. FAILED: nothing has changed."""
+    """SUCCEEDED: the document can be applied to the objects as they were before, and the result matches the
+    current objects. FAILED: nothing has changed."""
     twin = ProvMnsTwin(network())
     twin.mishaps.extend(mishaps)
     element = element_over(twin, span=Span.PRODUCER, document=most)
@@ -199,7 +201,7 @@ def test_what_is_told_of_a_lost_answer_is_what_the_server_did(
     ]
     for write in twin.writes:
         if write.refused and not write.lost and write.operations > 1:
-            continue  # it was taken apart
+            continue  # the document was split
         mine, sent = sent[: write.operations], sent[write.operations :]
         states = {state for _, state in mine}
         if SUCCEEDED in states:
@@ -222,7 +224,7 @@ def replaces(count: int, element: str = ELEMENTS[0]) -> list[Operation]:
 
 
 async def test_consecutive_operations_of_one_element_share_a_document() -> None:
-    """One request per element and run; a span of the whole producer needs one."""
+    """One request per element and run; a run of operations on the whole producer needs one."""
     operations = [*replaces(50), *replaces(50, ELEMENTS[1])]
     twin = ProvMnsTwin(network())
     assert states_of(await element_over(twin).write(operations, BEST_EFFORT)) == [SUCCEEDED] * 100
@@ -233,8 +235,8 @@ async def test_consecutive_operations_of_one_element_share_a_document() -> None:
 
 
 async def test_interleaved_operations_are_gathered_per_element() -> None:
-    """Under BEST_EFFORT one request per element, however they are mixed, each in its own order; what
-    concerns all elements stays where it is. STOP_ON_ERROR keeps the order of the request."""
+    """Under BEST_EFFORT interleaved operations are grouped into one request per element, in their order. An
+    operation that concerns all elements keeps its position. STOP_ON_ERROR keeps the order of the request."""
     mixed = [each for pair in zip(replaces(20), replaces(20, ELEMENTS[1]), strict=True) for each in pair]
     above = [Operation(Op.REPLACE, "/SubNetwork=X#/attributes/userLabel", 99, Raw(b'"above"'))]
     unreadable = [Operation(Op.REMOVE, "no name", 98)]
@@ -252,7 +254,7 @@ async def test_interleaved_operations_are_gathered_per_element() -> None:
 
 
 async def test_one_bad_operation_costs_three_requests_more() -> None:
-    """A refusal that names the operation is cut around it."""
+    """If a refusal names the operation, the document is split around it."""
     operations = replaces(100)
     operations[40] = Operation(Op.REMOVE, f"/{ELEMENTS[0]}#/attributes/missing", 40)
     twin = ProvMnsTwin(network())
@@ -263,7 +265,7 @@ async def test_one_bad_operation_costs_three_requests_more() -> None:
 
 
 async def test_what_lies_below_the_root_is_put_and_deleted() -> None:
-    """There is no resource to patch a top object in: it is created with PUT and deleted with DELETE."""
+    """A top object has no resource to patch: it is created with PUT and deleted with DELETE."""
     operations = [
         Operation(Op.ADD, "/SubNetwork=Y", 1, Raw(b'{"attributes":{"userLabel":"y"}}')),
         Operation(Op.REPLACE, "/SubNetwork=Y#/attributes/userLabel", 2, Raw(b'"z"')),
@@ -280,7 +282,7 @@ async def test_what_lies_below_the_root_is_put_and_deleted() -> None:
 
 @pytest.mark.parametrize("errors", Errors)
 async def test_every_generation_of_errors_becomes_an_error_detail(errors: Errors) -> None:
-    """Type and reason are of TS 28.572, and the data node is named, whatever the server sends."""
+    """Type and reason are of TS 28.572, and the data node is named, whatever the server's error format."""
     twin = ProvMnsTwin(network(), errors=errors)
     operation = Operation(Op.REPLACE, f"/{ELEMENTS[0]}/GNBDUFunction=9#/attributes/gNBId", 1, Raw(b"1"))
     [outcome] = await element_over(twin).write([operation], BEST_EFFORT)
@@ -304,8 +306,8 @@ async def test_every_generation_of_errors_becomes_an_error_detail(errors: Errors
 async def test_a_lost_answer_is_looked_for_in_the_objects(
     mishap: Mishap, settled: OperationState, unsettled: OperationState
 ) -> None:
-    """Done and visible: SUCCEEDED. Not visible after a finished 500: FAILED. Else, and for what leaves no
-    mark: UNKNOWN. What provably did not arrive is sent again. Nothing is sent twice otherwise."""
+    """Applied and visible: SUCCEEDED. Not visible after a completed 500: FAILED. Otherwise, and if the
+    operation leaves no visible effect: UNKNOWN. Only requests that provably did not arrive are sent again."""
     for operations, expected in (
         (replaces(3), settled),
         ([Operation(Op.ADD, f"/{ELEMENTS[0]}#/attributes/list/-", 1, Raw(b"3"))], unsettled),
@@ -318,7 +320,7 @@ async def test_a_lost_answer_is_looked_for_in_the_objects(
 
 
 async def test_a_server_that_stays_away_fails_everything_within_its_patience() -> None:
-    """Nothing was executed: FAILED, and NOT_STARTED behind it under STOP_ON_ERROR."""
+    """Nothing was executed: FAILED, and NOT_STARTED for later operations under STOP_ON_ERROR."""
     for mode, expected in ((BEST_EFFORT, [FAILED] * 3), (STOP_ON_ERROR, [FAILED, NOT_STARTED, NOT_STARTED])):
         twin = ProvMnsTwin(network())
         twin.mishaps.extend([Mishap.AWAY] * 100)
@@ -328,7 +330,7 @@ async def test_a_server_that_stays_away_fails_everything_within_its_patience() -
 
 
 async def test_actions_are_refused_where_the_server_has_none() -> None:
-    """ProvMnS has no actions; the operation fails and says so."""
+    """ProvMnS has no actions. The operation fails with that reason."""
     operation = Operation(Op.ACTION, f"/{ELEMENTS[0]}#Restart", 1, Raw(b'{"input":{}}'))
     twin = ProvMnsTwin(network())
     [outcome] = await element_over(twin).write([operation], BEST_EFFORT)
@@ -339,7 +341,7 @@ async def test_actions_are_refused_where_the_server_has_none() -> None:
 
 @pytest.mark.parametrize("shape", Shape)
 async def test_a_removal_that_did_not_happen_is_seen(shape: Shape) -> None:
-    """However a server writes the names in its answer, an object that is still there is found."""
+    """However a server writes names in its answer, an object that still exists is found."""
     twin = ProvMnsTwin(network(), shape=shape)
     twin.mishaps.append(Mishap.ERROR_BEFORE)
     operation = Operation(Op.REMOVE, f"/{ELEMENTS[0]}/GNBDUFunction=1", 1)
@@ -347,7 +349,7 @@ async def test_a_removal_that_did_not_happen_is_seen(shape: Shape) -> None:
 
 
 async def test_an_answer_without_the_object_asked_for_settles_nothing() -> None:
-    """It is no proof that there is no such object: a read fails, a lost write is UNKNOWN."""
+    """Such an answer does not prove that the object is absent: a read fails, a lost write is UNKNOWN."""
     other = msgspec.json.encode([{"objectInstance": "SubNetwork=X,ManagedElement=1,GNBDUFunction=1"}])
     for body in (b"[]", b"{}", other):
         for op, fragment in ((Op.REMOVE, ""), (Op.ADD, "#/attributes/userLabel")):
@@ -364,7 +366,7 @@ async def test_an_answer_without_the_object_asked_for_settles_nothing() -> None:
 
 
 async def test_names_of_another_generation_are_translated_both_ways() -> None:
-    """With aliases the server sees its own class and attribute names, and we see ours."""
+    """With aliases the server receives its own class and attribute names, and the element returns ours."""
     aliases = Aliases({"GNBDUFunction": "GnbDuFunction"}, {"GNBDUFunction": {"gNBId": "gnbId"}})
     theirs = Tree([("SubNetwork=X", {}), ("SubNetwork=X/ManagedElement=1", {})])
     theirs.put("SubNetwork=X/ManagedElement=1/GnbDuFunction=1", {"gnbId": 1})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads of the ProvMnS element: whatever the server's manners, they give what the objects are."""
+"""Reads of the ProvMnS element: the result matches the objects, whatever the server's format."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_reads_select_what_the_objects_themselves_would(
     spelling: ScopeSpelling,
     most_bytes: int | None,
 ) -> None:
-    """Scope, filter, attributes and fields through a server, in any of its shapes and spellings, and in
-    parts where an answer is too large, give the same objects in the same order as without one."""
+    """Scope, filter, attributes and fields give the same objects in the same order as a direct read, for any
+    answer format and spelling, and also when a large answer is read in parts."""
     operation = Operation(
         Op.READ, "/" + base, 1, attributes=attributes, fields=pointers, filter=wanted, scope=scope
     )
@@ -90,7 +90,8 @@ def test_reads_select_what_the_objects_themselves_would(
 async def test_a_read_waits_for_a_server_that_is_away_or_busy(
     mishaps: list[Exchange], pauses: list[float]
 ) -> None:
-    """As a write does: with growing pauses, as long as the server wishes, while patience lasts."""
+    """Like a write, a read is retried with growing back-off and Retry-After, until its patience is used
+    up."""
     paused: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -110,7 +111,7 @@ async def test_a_read_waits_for_a_server_that_is_away_or_busy(
     [(NotSent("connection refused"), 0.0, 1), (Answered(500, b""), 20.0, 3), (Broken("reset"), 20.0, 3)],
 )
 async def test_a_read_that_cannot_be_answered_ends(mishap: Exchange, patience: float, requests: int) -> None:
-    """When patience ends, or when its answer broke three times; the error names the object."""
+    """A read fails when its patience is used up or after three broken answers. The error names the object."""
 
     async def sleep(_: float) -> None: ...
 
@@ -140,8 +141,8 @@ async def test_a_read_that_cannot_be_answered_ends(mishap: Exchange, patience: f
     ],
 )  # fmt: skip
 async def test_the_server_is_asked_for_what_is_needed_alone(asked: dict[str, Any], sent: str) -> None:
-    """Attributes go in the server's names, with those that the filter looks at; below the base in every
-    spelling that a class may have."""
+    """Attributes are sent in the server's names, with those that the filter uses. Below the base they are
+    sent in every spelling of a class."""
     aliases = Aliases({"GNBDUFunction": "GnbDuFunction"}, {"GNBDUFunction": {"gNBId": "gnbId"}})
     twin = ProvMnsTwin(network())
     path = "/SubNetwork=X/GNBDUFunction=1"
@@ -150,7 +151,7 @@ async def test_the_server_is_asked_for_what_is_needed_alone(asked: dict[str, Any
 
 
 async def test_a_read_of_nothing_is_told_from_a_read_of_no_object() -> None:
-    """A 404 of a server can mean either; the element finds out."""
+    """A 404 from a server can mean either; the element distinguishes them."""
     element = element_over(ProvMnsTwin(network()))
     there = Operation(Op.READ, "/" + ELEMENTS[0], 1, attributes=("absent",))
     assert await read(element, there) == ([], ())
@@ -161,7 +162,7 @@ async def test_a_read_of_nothing_is_told_from_a_read_of_no_object() -> None:
 
 
 async def test_an_answer_that_cannot_be_read_fails_the_read() -> None:
-    """A server that answers nonsense is an error of that read, told as such."""
+    """An invalid answer is reported as an error of that read."""
 
     class Nonsense(ProvMnsTwin):
         def _get(self, path: str, query: str) -> Any:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One suite for every place that keeps result objects: a folder and a real S3 service."""
+"""One suite for both object stores of results: a folder and a real S3 service."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ def s3_objects(service: S3Service) -> ObjectStore:
 
 
 def replaced(objects: ObjectStore) -> ObjectStore:
-    """The same store in another process: it remembers nothing."""
+    """The same store in another process, with no state in memory."""
     return ObjectStore(objects.open_bucket, folder=objects.folder)
 
 
 @pytest.fixture(params=["folder", "s3"])
 def objects(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    """Each kind of object store in turn."""
+    """Each kind of object store."""
     if request.param == "folder":
         return open_folder(tmp_path / "objects")
     return s3_objects(request.getfixturevalue("s3_service"))
 
 
 async def test_what_was_put_is_read_back(objects: ObjectStore) -> None:
-    """Bytes, size and pieces of an object are what was written."""
+    """Bytes, size and pieces of an object are read as written."""
     data = os.urandom(700_000)
     assert await objects.put(BUCKET, "job/a/0.json", data)
     assert await objects.get(BUCKET, "job/a/0.json") == data
@@ -71,14 +71,14 @@ async def test_what_was_put_is_read_back(objects: ObjectStore) -> None:
 
 
 async def test_what_is_not_there_is_none(objects: ObjectStore) -> None:
-    """A missing key reads as absent, in every way of reading."""
+    """A missing key reads as absent through every read method."""
     assert await objects.get(BUCKET, "job/none/0.json") is None
     assert await objects.head(BUCKET, "job/none/0.json") is None
     assert await objects.stream(BUCKET, "job/none/0.json") is None
 
 
 async def test_a_put_replaces_and_a_conditional_put_does_not(objects: ObjectStore) -> None:
-    """Without a condition the last write stands; with ``only_if_absent`` the first one does."""
+    """Without a condition the last write takes effect; with ``only_if_absent`` the first one does."""
     assert await objects.put(BUCKET, "job/b/0.json", b"first", only_if_absent=True)
     assert not await objects.put(BUCKET, "job/b/0.json", b"second", only_if_absent=True)
     assert await objects.get(BUCKET, "job/b/0.json") == b"first"
@@ -87,7 +87,7 @@ async def test_a_put_replaces_and_a_conditional_put_does_not(objects: ObjectStor
 
 
 async def test_a_large_object_keeps_its_condition(objects: ObjectStore) -> None:
-    """20 MB go as one conditional put, not as a multipart upload that would drop the condition."""
+    """20 MB are sent as one conditional put, not as a multipart upload, which would drop the condition."""
     large = bytes(20_000_000)
     assert await objects.put(BUCKET, "job/large/0.json", large, only_if_absent=True)
     assert not await objects.put(BUCKET, "job/large/0.json", b"x", only_if_absent=True)
@@ -105,7 +105,8 @@ async def test_deleting_twice_is_no_error(objects: ObjectStore) -> None:
 
 
 async def test_all_objects_of_a_job_go_and_those_of_others_stay(tmp_path: Path) -> None:
-    """Nothing of the job is left, whatever it is called; one whose name begins alike keeps its objects."""
+    """All objects of the job are deleted, whatever their names. A job whose name has the same prefix keeps
+    its objects."""
     objects = open_folder(tmp_path)
     for key in ("gone/a/0.json", "gone/b/0-1.json", "gone/manifest.json", "gone-not/a/0.json"):
         await objects.put(BUCKET, key, b"x")
@@ -120,12 +121,12 @@ async def test_all_objects_of_a_job_go_and_those_of_others_stay(tmp_path: Path) 
 
 
 async def test_in_a_bucket_that_is_gone_nothing_is_left(objects: ObjectStore) -> None:
-    """Jobs whose bucket somebody removed have no objects any more: whoever removes them can go on."""
+    """Jobs whose bucket was removed have no objects left, so deletion succeeds."""
     await objects.delete("no-such-bucket", ["gone/a/0.json"])
 
 
 async def test_what_a_killed_writer_had_begun_goes_with_its_job(tmp_path: Path) -> None:
-    """A half-written file beside the objects in a folder goes with them."""
+    """Deletion includes a half-written file next to the objects in a folder."""
     objects = open_folder(tmp_path)
     await objects.put(BUCKET, "job/a/0.json", b"x")
     half = tmp_path / BUCKET / "job" / "a" / "1.json#1"
@@ -135,7 +136,7 @@ async def test_what_a_killed_writer_had_begun_goes_with_its_job(tmp_path: Path) 
 
 
 async def test_a_folder_that_cannot_be_removed_is_told(tmp_path: Path) -> None:
-    """What stands in the way of a removal is an error that names it, and what is there stays."""
+    """A removal that is blocked raises an error that names the path, and the files stay."""
     objects = open_folder(tmp_path)
     await objects.put(BUCKET, "job/a/0.json", b"x")
     (tmp_path / BUCKET / "link").symlink_to(tmp_path / BUCKET / "job")
@@ -164,7 +165,7 @@ async def test_a_folder_that_cannot_be_removed_is_told(tmp_path: Path) -> None:
     ],
 )
 async def test_a_key_that_escapes_is_refused(objects: ObjectStore, key: str) -> None:
-    """Such a key cannot be written, and nothing is there when it is read."""
+    """Such a key cannot be written and reads as absent."""
     with pytest.raises(InvalidRequest):
         await objects.put(BUCKET, key, b"x")
     assert await objects.get(BUCKET, key) is None
@@ -192,7 +193,7 @@ async def test_too_much_for_one_object_is_refused(objects: ObjectStore) -> None:
 
 
 async def test_its_own_bucket_is_ready(objects: ObjectStore) -> None:
-    """``ready`` returns for a bucket that takes objects, again and again."""
+    """``ready`` returns for a bucket that accepts objects, on repeated calls too."""
     for _ in range(2):
         await objects.ready(BUCKET)
         assert await objects.get(BUCKET, READY_KEY) == b"{}"
@@ -202,7 +203,7 @@ async def test_its_own_bucket_is_ready(objects: ObjectStore) -> None:
 
 
 async def test_in_a_folder_every_valid_bucket_exists(tmp_path: Path) -> None:
-    """Embedded, a bucket need not be made first; asking makes nothing."""
+    """In the embedded store a bucket need not be created first. The check creates nothing."""
     objects = open_folder(tmp_path / "objects")
     assert await objects.bucket_exists("never-heard-of")
     assert await objects.presigned("never-heard-of", "a", timedelta(minutes=1)) is None
@@ -210,7 +211,7 @@ async def test_in_a_folder_every_valid_bucket_exists(tmp_path: Path) -> None:
 
 
 async def test_an_s3_bucket_that_is_not_there(s3_service: S3Service) -> None:
-    """A missing bucket is told by name, and nothing can be put into it."""
+    """The error names the missing bucket, and a put into it fails."""
     objects = s3_objects(s3_service)
     assert not await objects.bucket_exists("no-such-bucket")
     with pytest.raises(StorageUnavailable, match="no-such-bucket"):
@@ -220,7 +221,7 @@ async def test_an_s3_bucket_that_is_not_there(s3_service: S3Service) -> None:
 
 
 async def test_a_presigned_address_reads_without_credentials(s3_service: S3Service) -> None:
-    """For a while anybody with the address can read the one object."""
+    """Until it expires, the address gives any client read access to the one object."""
     objects = s3_objects(s3_service)
     await objects.put(BUCKET, "job/signed/0.json", b"signed")
     address = await objects.presigned(BUCKET, "job/signed/0.json", timedelta(minutes=5))
@@ -232,7 +233,7 @@ async def test_a_presigned_address_reads_without_credentials(s3_service: S3Servi
 async def test_what_is_set_for_the_service_beats_the_shell(
     s3_service: S3Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Variables of other programs change neither address nor keys, nor whether requests are signed."""
+    """Environment variables of other programs change neither address, keys nor request signing."""
     for name, value in {
         "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1",
         "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
@@ -251,14 +252,14 @@ async def test_what_is_set_for_the_service_beats_the_shell(
 
 
 async def test_wrong_credentials_are_no_missing_bucket(s3_service: S3Service) -> None:
-    """A store that does not let us in is unavailable: nobody should create a bucket because of it."""
+    """A store that refuses the credentials is unavailable: the bucket may exist."""
     objects = open_s3(s3_service.endpoint, access_key_id="someone", secret_access_key="else")
     with pytest.raises(StorageUnavailable):
         await objects.put(BUCKET, "a", b"x")
 
 
 async def test_an_s3_service_that_is_away() -> None:
-    """Every call says StorageUnavailable, without the secret key in its text."""
+    """Every call raises StorageUnavailable, without the secret key in its text."""
     (port,) = free_ports(1)
     objects = open_s3(
         f"http://127.0.0.1:{port}",
@@ -273,7 +274,7 @@ async def test_an_s3_service_that_is_away() -> None:
 
 
 def test_a_killed_writer_leaves_no_torn_object(tmp_path: Path) -> None:
-    """SIGKILL while a process overwrites an object: a reader finds one of its versions, whole."""
+    """After SIGKILL of a process that overwrites an object, a reader gets one complete version."""
     root = tmp_path / "objects"
     writer = (
         "import asyncio, pathlib, sys\n"
@@ -298,7 +299,7 @@ def test_a_killed_writer_leaves_no_torn_object(tmp_path: Path) -> None:
 
 @given(st.text(max_size=80))
 def test_a_valid_key_stays_below_its_bucket(key: str) -> None:
-    """Whatever passes as a key names a place inside the bucket's folder."""
+    """Every valid key is a path inside the bucket's folder."""
     if valid_key(key):
         inside = Path("/root-folder/bucket") / key
         assert Path(os.path.normpath(inside)) == inside
@@ -307,7 +308,7 @@ def test_a_valid_key_stays_below_its_bucket(key: str) -> None:
 
 @given(st.text(alphabet="ab9.-/%_A\n", max_size=70))
 def test_a_valid_bucket_name_is_one_plain_folder_name(name: str) -> None:
-    """Whatever passes as a bucket name is one path segment that is not special."""
+    """Every valid bucket name is one ordinary path segment."""
     if bucket_problem(name) is None:
         assert Path(name).name == name
         assert 3 <= len(name) <= 63

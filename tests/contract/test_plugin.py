@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract of a DMI plugin, in both dialects, over real HTTP: the reference plugin and its twin."""
+"""The contract of a DMI plugin, in both dialects, over real HTTP: the reference plugin and its simulated
+twin."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ async def scripted(_: Path) -> AsyncIterator[str]:
 
 @pytest.fixture(params=[reference, scripted], ids=["reference", "scripted"])
 async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
-    """The base address of a plugin that obeys."""
+    """The base address of a plugin without faults."""
     async with request.param(tmp_path / "dmi") as address:
         yield address
 
@@ -72,7 +73,7 @@ async def test_a_write_goes_from_create_to_its_outcomes_in_order(plugin: tuple[s
 
 
 async def test_the_same_key_is_the_same_job(plugin: tuple[str, DmiPlugin]) -> None:
-    """A repeated create with its Idempotency-Key answers the id of the first."""
+    """A repeated create with the same Idempotency-Key returns the id of the first."""
     dialect, client = plugin
     call = call_for(dialect, writes(3))
     first, second = await client.create(call), await client.create(call)
@@ -81,7 +82,7 @@ async def test_the_same_key_is_the_same_job(plugin: tuple[str, DmiPlugin]) -> No
 
 
 async def test_another_key_is_another_job(plugin: tuple[str, DmiPlugin]) -> None:
-    """Two creates with keys of their own are two jobs, though their bodies are alike."""
+    """Two creates with different keys are two jobs, though their bodies are equal."""
     dialect, client = plugin
     one = await client.create(call_for(dialect, writes(1), job_id="job-1"))
     two = await client.create(call_for(dialect, writes(1), job_id="job-1"))
@@ -91,7 +92,7 @@ async def test_another_key_is_another_job(plugin: tuple[str, DmiPlugin]) -> None
 
 
 async def test_an_unknown_job_is_lost(plugin: tuple[str, DmiPlugin]) -> None:
-    """Status and result of an id that the plugin never gave are Lost; it cannot be cancelled."""
+    """Status and result of an id that the plugin never assigned are Lost; it cannot be cancelled."""
     _, client = plugin
     address = JobAddress("no-job", "producer-1", "no such id", "", False)
     assert isinstance(await client.status(address), Lost)
@@ -100,7 +101,7 @@ async def test_an_unknown_job_is_lost(plugin: tuple[str, DmiPlugin]) -> None:
 
 
 async def test_names_of_any_characters_arrive(plugin: tuple[str, DmiPlugin]) -> None:
-    """Slashes, percent signs, blanks and dots within ids reach the plugin as they are."""
+    """Slashes, percent signs, blanks and dots within ids reach the plugin unchanged."""
     dialect, client = plugin
     call = call_for(dialect, writes(1), data_producer_id="EMS 1/é%2F?#&=..", job_id="../../job 1")
     address = address_of(call, await client.create(call))
@@ -108,7 +109,7 @@ async def test_names_of_any_characters_arrive(plugin: tuple[str, DmiPlugin]) -> 
 
 
 async def test_a_body_that_is_no_create_is_refused(plugin: tuple[str, DmiPlugin]) -> None:
-    """An operation list of the wrong shape is Refused with the plugin's words, nothing is created."""
+    """An operation list of the wrong shape is Refused with the plugin's text; no job is created."""
     dialect, client = plugin
     call = call_for(dialect, writes(1))
     answer = await client.create(structs.replace(call, operations=b'[{"op":"copy"}]'))
@@ -117,7 +118,7 @@ async def test_a_body_that_is_no_create_is_refused(plugin: tuple[str, DmiPlugin]
 
 
 async def test_polling_again_after_the_end_tells_the_same(plugin: tuple[str, DmiPlugin]) -> None:
-    """A terminal status and a result can be asked for again and stay the same."""
+    """A terminal status and a result can be read again and stay the same."""
     dialect, client = plugin
     call = call_for(dialect, writes(2))
     address = address_of(call, await client.create(call))

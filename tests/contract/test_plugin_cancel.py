@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DELETE of a whole job, in both dialects, over real HTTP: the reference plugin and its twin."""
+"""DELETE of a whole job, in both dialects, over real HTTP: the reference plugin and its simulated twin."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def client(http: PeerHttp, url: str, dialect: str) -> DmiPlugin:
 async def test_a_job_that_comes_after_its_cancel_ends_cancelled(
     tmp_path: Path, http: PeerHttp, dialect: str, operations: list[Operation]
 ) -> None:
-    """The DELETE of a job that the plugin has never heard of is taken; a create of it that comes later is
-    answered as ever, its status is CANCELLED, and nothing is executed. Another job is executed."""
+    """The plugin accepts the DELETE of an unknown job. A later create of that job is answered as usual, its
+    status is CANCELLED, and nothing is executed. Another job is executed."""
     element, messages = WatchedElement(), KeptMessages()
     async with served_plugin(PluginSettings(tmp_path / "dmi"), lambda _: element, messages) as url:
         plugin = client(http, url, dialect)
@@ -82,8 +82,8 @@ async def test_a_job_that_comes_after_its_cancel_ends_cancelled(
 async def test_one_call_stops_all_that_there_is_of_a_job(
     tmp_path: Path, http: PeerHttp, dialect: str
 ) -> None:
-    """What is being executed stops at its next batch, what waits behind it ends at once, at every data
-    producer; the job of another client in the same lane goes on."""
+    """A running sub-job stops at its next batch and a waiting one ends at once, at every data producer. The
+    job of another client in the same lane continues."""
     element = WatchedElement()
     element.gate.clear()
     async with served_plugin(PluginSettings(tmp_path / "dmi", batch=2), lambda _: element) as url:
@@ -114,7 +114,7 @@ async def test_one_call_stops_all_that_there_is_of_a_job(
 async def test_a_repeated_create_after_the_cancel_is_the_same_job(
     tmp_path: Path, http: PeerHttp, dialect: str
 ) -> None:
-    """Its Idempotency-Key stands for the job that was cancelled: the repeat starts nothing."""
+    """The Idempotency-Key still refers to the cancelled job: the repeated create starts nothing."""
     element = WatchedElement()
     element.gate.clear()
     async with served_plugin(PluginSettings(tmp_path / "dmi", batch=1), lambda _: element) as url:
@@ -130,8 +130,8 @@ async def test_a_repeated_create_after_the_cancel_is_the_same_job(
 
 
 async def test_a_killed_plugin_remembers_what_was_cancelled(tmp_path: Path, free_port: int) -> None:
-    """Killed right after its answer, the plugin starts none of the job when it comes up again: neither of
-    what it had taken, nor of what comes later; what it has forgotten are no jobs of others."""
+    """A plugin killed right after its answer executes none of the job after a restart: neither accepted nor
+    later sub-jobs. Cancelled jobs that it has dropped do not affect other jobs."""
     url, job_id = f"http://127.0.0.1:{free_port}", str(uuid4())
     async with PeerHttp() as http:
         plugin = client(http, url, "seed")
@@ -168,8 +168,8 @@ async def test_a_killed_plugin_remembers_what_was_cancelled(tmp_path: Path, free
     ],
 )
 async def test_what_a_plugin_may_answer(http: PeerHttp, dialect: str, step: Step, kind: type) -> None:
-    """2xx is taken, a 4xx and 501 that it cannot; anything else is no answer. The address names the job as it
-    is, whatever its characters."""
+    """2xx means accepted; 4xx and 501 mean unsupported; anything else is no answer. The address contains the
+    job's id encoded, whatever its characters."""
     scripted = ScriptedPlugin(cancel_all=(step,))
     async with scripted.serving() as url:
         for is_read in (False, True):
@@ -179,7 +179,7 @@ async def test_what_a_plugin_may_answer(http: PeerHttp, dialect: str, step: Step
 
 
 async def test_the_twin_cancels_whole_jobs_too(http: PeerHttp, dialect: str) -> None:
-    """A scripted plugin tells CANCELLED of all jobs of the data job, and of no other."""
+    """A scripted plugin reports CANCELLED for all sub-jobs of the data job, and for no other."""
     scripted = ScriptedPlugin()
     async with scripted.serving() as url:
         plugin = client(http, url, dialect)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the clients make of a DMI plugin that misbehaves: every fault over real HTTP, in both dialects."""
+"""How the clients handle a faulty DMI plugin: every fault over real HTTP, in both dialects."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ SHORT = HttpBounds(total=0.3, result_total=0.3, answer_bytes=100_000, result_byt
 
 
 def _once(step: Step) -> tuple[Step, ...]:
-    """``step``, then obedience. A GET on a kept connection that is dropped is sent once more at once."""
+    """``step`` once, then no fault. A GET dropped on a kept-alive connection is retried once at once."""
     return (step, step, Step.OBEY) if step is Step.DROP else (step, Step.OBEY)
 
 
 @pytest.fixture(params=["seed", "onap"])
 def dialect(request: pytest.FixtureRequest) -> str:
-    """Each dialect in turn."""
+    """Each dialect."""
     spoken: str = request.param
     return spoken
 
@@ -81,7 +81,7 @@ async def twin(dialect: str) -> AsyncIterator[tuple[ScriptedPlugin, DmiPlugin]]:
 async def test_a_create_that_fails_tells_whether_it_can_have_arrived(
     dialect: str, twin: tuple[ScriptedPlugin, DmiPlugin], step: Step, expected: type
 ) -> None:
-    """Only a 503 counts as not arrived and only an outright refusal as refused; all else is unknown."""
+    """Only a 503 counts as not arrived and only an explicit refusal as refused; anything else is unknown."""
     scripted, client = twin
     scripted.script("producer-1", Script(create=(step, Step.OBEY)))
     call = call_for(dialect, writes(2))
@@ -94,7 +94,7 @@ async def test_a_create_that_fails_tells_whether_it_can_have_arrived(
 async def test_a_busy_plugin_may_say_when_to_come_back(
     dialect: str, twin: tuple[ScriptedPlugin, DmiPlugin]
 ) -> None:
-    """Retry-After of a 503 is passed on in seconds."""
+    """Retry-After of a 503 is returned in seconds."""
     scripted, client = twin
     scripted.script("producer-1", Script(create=(Step.BUSY,)))
     answer = await client.create(call_for(dialect, writes(1)))
@@ -120,7 +120,8 @@ async def test_no_such_host(dialect: str) -> None:
 async def test_no_free_connection_means_not_arrived(
     dialect: str, twin: tuple[ScriptedPlugin, DmiPlugin]
 ) -> None:
-    """A create that found all connections to its host in use did not leave; it does not count as sent."""
+    """A create that gets no connection, since all to its host are in use, was not sent and does not count as
+    sent."""
     scripted, _ = twin
     scripted.script("stalling", Script(create=(Step.STALL,)))
     bounds = HttpBounds(connect=0.2, total=5.0, per_host=1)
@@ -157,7 +158,7 @@ async def test_no_free_connection_means_not_arrived(
 async def test_a_poll_that_fails_is_no_answer_unless_the_job_is_gone(
     dialect: str, twin: tuple[ScriptedPlugin, DmiPlugin], step: Step, expected: type
 ) -> None:
-    """Only 404 says that the job is lost; after any other fault the next poll works."""
+    """Only 404 means that the job is lost; after any other fault the next poll works."""
     scripted, client = twin
     scripted.script("producer-1", Script(status=_once(step)))
     call = call_for(dialect, writes(1))
@@ -169,7 +170,7 @@ async def test_a_poll_that_fails_is_no_answer_unless_the_job_is_gone(
 async def test_statuses_are_read_in_both_spellings_and_nonsense_is_no_answer(
     dialect: str, twin: tuple[ScriptedPlugin, DmiPlugin]
 ) -> None:
-    """FINSHED and FINISHED are finished; a status that nobody knows counts as no answer."""
+    """FINSHED and FINISHED are finished; an unknown status counts as no answer."""
     scripted, client = twin
     scripted.script("producer-1", Script(statuses=("RUNNING", "DONE", "finished", "FINISHED", "FINSHED")))
     call = call_for(dialect, writes(1))
@@ -204,7 +205,8 @@ async def test_statuses_are_read_in_both_spellings_and_nonsense_is_no_answer(
 async def test_a_fetch_that_fails_can_be_repeated_and_a_body_without_outcomes_is_kept(
     dialect: str, twin: tuple[ScriptedPlugin, DmiPlugin], step: Step, expected: type
 ) -> None:
-    """A body without outcomes comes back as it is, a refusal is final; all else leaves the result there."""
+    """A body without outcomes is returned unchanged and a refusal is final. After any other fault the result
+    can be fetched again."""
     scripted, client = twin
     scripted.script("producer-1", Script(result=_once(step), outcome=OperationState.FAILED))
     call = call_for(dialect, writes(2))
@@ -235,7 +237,7 @@ async def test_a_fetch_that_fails_can_be_repeated_and_a_body_without_outcomes_is
 async def test_a_cancel_that_fails_tells_whether_to_ask_again(
     dialect: str, twin: tuple[ScriptedPlugin, DmiPlugin], step: Step, expected: type
 ) -> None:
-    """A plugin that cannot cancel says so for good; a fault leaves the question open."""
+    """A plugin without support for cancel returns a final answer; after a fault the call can be repeated."""
     scripted, client = twin
     scripted.script("producer-1", Script(cancel=(step,)))
     call = call_for(dialect, writes(1))
@@ -246,7 +248,7 @@ async def test_a_cancel_that_fails_tells_whether_to_ask_again(
 async def test_a_refusal_that_repeats_private_properties_is_told_without_its_words(
     dialect: str, twin: tuple[ScriptedPlugin, DmiPlugin]
 ) -> None:
-    """What a plugin says in a refusal is passed on, but not when a private property stands in it."""
+    """The text of a plugin's refusal is returned, unless it contains a private property."""
     scripted, client = twin
     scripted.script("producer-1", Script(create=(Step.REFUSE, Step.ECHO)))
     call = call_for(dialect, writes(1))
@@ -256,7 +258,8 @@ async def test_a_refusal_that_repeats_private_properties_is_told_without_its_wor
 
 
 async def test_the_bound_of_a_result_grows_with_its_operations(dialect: str) -> None:
-    """A result that is too large for its number of operations is not read; a large job's large one is."""
+    """A result too large for its number of operations is not read; one of the same size for a large job
+    is."""
     scripted = ScriptedPlugin()
     bounds = HttpBounds(result_bytes=1_000)
     async with scripted.serving() as url, PeerHttp(bounds) as http:

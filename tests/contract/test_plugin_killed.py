@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference DMI plugin under SIGKILL: nothing is executed twice, nothing is lost."""
+"""The reference DMI plugin under SIGKILL: no operation is executed twice, none is lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ BATCH = 20
 
 @contextlib.asynccontextmanager
 async def process(folder: Path, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The plugin in a process of its own, listening; ended with SIGTERM when the block leaves it alive."""
+    """The plugin in a separate process, listening; a process still alive at the end of the block gets
+    SIGTERM."""
     started = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -59,7 +60,7 @@ def executed(folder: Path) -> list[int]:
 
 
 async def killed_when(started: asyncio.subprocess.Process, condition: object) -> None:
-    """SIGKILL as soon as ``condition`` holds."""
+    """Send SIGKILL as soon as ``condition`` holds."""
     assert callable(condition)
     async with asyncio.timeout(DEADLINE):
         while not condition():
@@ -69,8 +70,8 @@ async def killed_when(started: asyncio.subprocess.Process, condition: object) ->
 
 
 async def test_writes_are_executed_at_most_once_across_kills(tmp_path: Path, free_port: int) -> None:
-    """Killed again and again in the middle of its writes, the plugin repeats none: what it cannot know is
-    UNKNOWN, at most a batch per kill; all else was executed exactly once, in order, over all its jobs."""
+    """A plugin that is killed repeatedly during its writes repeats none. At most one batch per kill is
+    UNKNOWN; every other operation was executed exactly once, in order, over all its jobs."""
     url = f"http://127.0.0.1:{free_port}"
     calls = [call_for("seed", writes(150, first=1_000 * number)) for number in range(4)]
     kills = (1, 160, 390)
@@ -106,7 +107,8 @@ async def test_writes_are_executed_at_most_once_across_kills(tmp_path: Path, fre
 
 
 async def test_a_torn_line_is_a_message_that_was_not_published(tmp_path: Path) -> None:
-    """What a killed process left half written is dropped by the next one; whole lines stay as they are."""
+    """The next process removes a line that a killed process left incomplete; complete lines stay as they
+    are."""
     path = tmp_path / "published.log"
     message = Message("key", {"ce_sequence": "0"}, b"{}")
     await FilePublisher(path).publish("topic", [message, message])
@@ -122,8 +124,8 @@ async def test_a_torn_line_is_a_message_that_was_not_published(tmp_path: Path) -
 
 
 async def test_a_read_comes_whole_across_kills(tmp_path: Path, free_port: int) -> None:
-    """Killed while it reads and publishes, the plugin still publishes the whole read; a message that is
-    published again is the same message."""
+    """A plugin that is killed while it reads and publishes still publishes the whole read. A message
+    published again is identical."""
     url = f"http://127.0.0.1:{free_port}"
     call = call_for("seed", reads("Large", "Small", "Large2"))
     published = tmp_path / "published.log"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the reference plugin reaches the service: messages of reads, and the news of an end."""
+"""How the reference plugin calls the service: messages of reads, and status pushes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ MESSAGE = Message("job/sub", {"ce_id": "1", "content-type": "application/json"},
 
 
 class Service:
-    """The two calls of the service that a plugin uses; answers ``statuses`` in turn, the last one stays."""
+    """The two calls of the service that a plugin uses. Answers with ``statuses`` in order and repeats the
+    last one."""
 
     def __init__(self, *statuses: int) -> None:
         self.statuses = deque(statuses or (204,))
@@ -87,7 +88,7 @@ async def test_messages_go_to_the_topic_as_the_contract_prints_them() -> None:
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
 async def test_what_may_pass_is_worth_a_repeat(status: int) -> None:
-    """A service that is busy or away raises BusUnavailable."""
+    """A service that is busy or unavailable raises BusUnavailable."""
     service = Service(status)
     async with service.serving() as url, PeerHttp() as http:
         with pytest.raises(BusUnavailable):
@@ -103,7 +104,7 @@ async def test_nobody_there_is_worth_a_repeat(free_port: int) -> None:
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 413])
 async def test_a_refusal_is_for_people_and_never_names_the_token(status: int) -> None:
-    """A wrong address or token raises UsageError: waiting does not help."""
+    """A wrong address or token raises UsageError, since a retry does not help."""
     service = Service(status)
     async with service.serving() as url, PeerHttp() as http:
         with pytest.raises(UsageError) as refused:
@@ -112,7 +113,7 @@ async def test_a_refusal_is_for_people_and_never_names_the_token(status: int) ->
 
 
 async def test_the_news_of_an_end_reaches_the_service_once(tmp_path: Path) -> None:
-    """When a job ends the plugin tells it for its sub-job; nothing depends on it."""
+    """When a job ends, the plugin pushes the status of its sub-job; the push is optional."""
     service, element = Service(500), WatchedElement()
     async with service.serving() as api_root, PeerHttp() as http:
         link = ServiceLink(api_root, http)
@@ -133,7 +134,8 @@ async def test_the_news_of_an_end_reaches_the_service_once(tmp_path: Path) -> No
 
 
 async def test_a_read_whose_messages_nobody_takes_has_failed(tmp_path: Path) -> None:
-    """A refusal for good ends the read as FAILED at once, and so does a bus that stays away too long."""
+    """A permanent refusal ends the read as FAILED at once. A bus that is unavailable for too long does so,
+    too."""
     element = WatchedElement()
     service = Service(403)
     async with service.serving() as api_root, PeerHttp() as http:

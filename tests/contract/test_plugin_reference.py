@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the reference DMI plugin promises beyond the common contract."""
+"""Behaviour of the reference DMI plugin beyond the common contract."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def test_a_refused_operation_says_why_in_the_words_of_3gpp(tmp_path: Path,
 async def test_writes_of_one_producer_run_one_at_a_time_in_order_of_arrival(
     tmp_path: Path, dialect: str
 ) -> None:
-    """While a write is being executed the next one of its producer waits; another producer's does not."""
+    """While a write is executed, the next one of its producer waits; another producer's does not."""
     slow, other = WatchedElement(), WatchedElement()
     slow.gate.clear()
     elements = {"producer-1": slow, "producer-2": other}
@@ -146,7 +146,7 @@ async def test_writes_of_one_producer_run_one_at_a_time_in_order_of_arrival(
 
 
 async def test_a_read_passes_a_write_that_is_being_executed(tmp_path: Path, dialect: str) -> None:
-    """Reads of a data producer run beside its writes."""
+    """Reads of a data producer run concurrently with its writes."""
     element = WatchedElement()
     element.gate.clear()
     async with served_plugin(PluginSettings(tmp_path / "dmi"), lambda _: element) as url, PeerHttp() as http:
@@ -163,7 +163,8 @@ async def test_a_read_passes_a_write_that_is_being_executed(tmp_path: Path, dial
 async def test_a_cancel_stops_between_batches_and_ends_waiting_jobs_at_once(
     tmp_path: Path, dialect: str
 ) -> None:
-    """A running job passes through CANCELLING to CANCELLED; what it did is told; a waiting one did none."""
+    """A running job passes through CANCELLING to CANCELLED and reports what it executed; a waiting job
+    executed nothing."""
     element = WatchedElement()
     element.gate.clear()
     settings = PluginSettings(tmp_path / "dmi", batch=2)
@@ -186,7 +187,7 @@ async def test_a_cancel_stops_between_batches_and_ends_waiting_jobs_at_once(
 
 
 async def test_a_key_with_another_body_is_a_conflict(tmp_path: Path, dialect: str) -> None:
-    """The same Idempotency-Key with another request is a 409, and executes nothing."""
+    """The same Idempotency-Key with another request is a 409, and nothing is executed."""
     element = WatchedElement()
     async with served_plugin(PluginSettings(tmp_path / "dmi"), lambda _: element) as url, PeerHttp() as http:
         plugin = client(http, url, dialect)
@@ -202,7 +203,7 @@ async def test_a_key_with_another_body_is_a_conflict(tmp_path: Path, dialect: st
 
 
 async def test_keys_and_results_outlive_a_restart(tmp_path: Path, dialect: str) -> None:
-    """After a stop and a start the same key is the same job, and its result is still there."""
+    """After a restart the same key returns the same job, and its result is still there."""
     element = WatchedElement()
     settings = PluginSettings(tmp_path / "dmi")
     call = call_for(dialect, writes(7, refused=frozenset({3})))
@@ -218,7 +219,7 @@ async def test_keys_and_results_outlive_a_restart(tmp_path: Path, dialect: str) 
 
 
 async def test_one_data_dir_has_one_plugin(tmp_path: Path, dialect: str) -> None:
-    """A second plugin on the same data dir is told who owns it."""
+    """A second plugin on the same data dir gets an error that names the owner."""
     settings = PluginSettings(tmp_path / "dmi")
     async with served_plugin(settings, lambda _: None):
         with pytest.raises(UsageError, match="belongs to another DMI plugin"):
@@ -227,7 +228,8 @@ async def test_one_data_dir_has_one_plugin(tmp_path: Path, dialect: str) -> None
 
 
 async def test_a_read_is_published_as_data_job_events(tmp_path: Path, dialect: str) -> None:
-    """Objects come on the internal topic in whole documents within the limit, with the contract's headers."""
+    """Objects are published to the internal topic in whole documents within the limit, with the contract's
+    headers."""
     element, bus = WatchedElement(), KeptMessages(failures=2)
     settings = PluginSettings(tmp_path / "dmi")
     async with served_plugin(settings, lambda _: element, bus) as url, PeerHttp() as http:
@@ -269,7 +271,7 @@ async def test_a_read_is_published_as_data_job_events(tmp_path: Path, dialect: s
 
 
 async def test_an_empty_read_is_one_message_with_an_empty_result(tmp_path: Path, dialect: str) -> None:
-    """A read that selects nothing has succeeded and says so in one message."""
+    """A read that selects nothing succeeds with one message that has an empty result."""
     element, bus = WatchedElement(), KeptMessages()
     async with (
         served_plugin(PluginSettings(tmp_path / "dmi"), lambda _: element, bus) as url,
@@ -286,7 +288,7 @@ async def test_an_empty_read_is_one_message_with_an_empty_result(tmp_path: Path,
 
 
 async def test_an_object_over_the_limit_is_told_with_its_code(tmp_path: Path, dialect: str) -> None:
-    """One object that fits into no message fails the read with code 112 and names the object."""
+    """An object that exceeds the message limit fails the read with code 112, which names the object."""
     element, bus = WatchedElement(), KeptMessages()
     async with (
         served_plugin(PluginSettings(tmp_path / "dmi"), lambda _: element, bus) as url,
@@ -304,7 +306,7 @@ async def test_an_object_over_the_limit_is_told_with_its_code(tmp_path: Path, di
 
 
 async def test_private_properties_leave_no_trace(tmp_path: Path, dialect: str) -> None:
-    """No answer, no message and no file of the plugin holds a private property, nor its name."""
+    """No answer, message or file of the plugin contains the name or value of a private property."""
     element, bus = WatchedElement(), KeptMessages()
     async with (
         served_plugin(PluginSettings(tmp_path / "dmi"), lambda _: element, bus) as url,
@@ -353,7 +355,7 @@ async def test_private_properties_leave_no_trace(tmp_path: Path, dialect: str) -
 async def test_bad_bodies_get_a_problem_that_says_where(
     tmp_path: Path, dialect: str, body: bytes, pointer: str
 ) -> None:
-    """A create that cannot be used is a 400 problem, with a JSON pointer where there is a place."""
+    """An unusable create is a 400 problem, with a JSON pointer if the fault has a place."""
     path = "/dmi/v1/dataJob/job-1" if dialect == "seed" else "/dmi/v1/cmwriteJob"
     async with (
         served_plugin(PluginSettings(tmp_path / "dmi"), lambda _: WatchedElement()) as url,
@@ -387,7 +389,7 @@ async def test_bad_bodies_get_a_problem_that_says_where(
 async def test_every_rule_of_a_create_is_checked(
     tmp_path: Path, dialect: str, change: dict[str, Any], pointer: str
 ) -> None:
-    """Each fault of an otherwise good create is a 400 that points at it."""
+    """Each fault of an otherwise valid create is a 400 with a pointer to it."""
     body = {
         "dataAcceptType": wire.TREE_FLAT,
         "dataContentType": wire.JSON_PATCH_3GPP,
@@ -411,7 +413,8 @@ async def test_every_rule_of_a_create_is_checked(
 
 @pytest.mark.parametrize("value", [{}, None, "x"])
 def test_the_value_of_a_remove_is_ignored(dialect: str, value: Any) -> None:
-    """RFC 6902 §4 lets a reader ignore it, and ONAP's load job sends one: the job is taken without it."""
+    """RFC 6902 §4 lets a reader ignore it, and ONAP's load job sends one: the plugin accepts the job without
+    it."""
     body = {
         "dataAcceptType": wire.TREE_FLAT,
         "dataContentType": wire.JSON_PATCH_3GPP,
@@ -429,7 +432,7 @@ def test_the_value_of_a_remove_is_ignored(dialect: str, value: Any) -> None:
 
 
 async def test_bounds_and_kinds_of_bodies(tmp_path: Path, dialect: str) -> None:
-    """A body over the bound is a 413, one that is no JSON by its type a 415, an unserved producer a 422."""
+    """A body over the limit is a 413, one with another media type a 415, a producer not served a 422."""
     path = "/dmi/v1/dataJob/job-1" if dialect == "seed" else "/dmi/v1/cmwriteJob"
     settings = PluginSettings(tmp_path / "dmi", body_bytes=2_000)
     async with (
@@ -453,7 +456,7 @@ async def test_bounds_and_kinds_of_bodies(tmp_path: Path, dialect: str) -> None:
 
 
 async def test_too_many_waiting_jobs_are_sent_back(tmp_path: Path, dialect: str) -> None:
-    """When the bound of open jobs is reached a create is a 503: it did not arrive, and may be repeated."""
+    """When the limit of open jobs is reached, a create is a 503: it did not arrive and may be repeated."""
     element = WatchedElement()
     element.gate.clear()
     settings = PluginSettings(tmp_path / "dmi", open_jobs=1)
@@ -466,7 +469,7 @@ async def test_too_many_waiting_jobs_are_sent_back(tmp_path: Path, dialect: str)
 
 
 async def test_a_taken_port_is_told(tmp_path: Path, dialect: str) -> None:
-    """A plugin on a port in use ends with UsageError before it touches its data dir."""
+    """A plugin on a port in use raises UsageError before it touches its data dir."""
     from ran_datajobs.dmi.server import serve
 
     with socket.socket() as taken:

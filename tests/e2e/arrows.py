@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every change of a status in the store, recorded by a trigger, to be held against the allowed arrows."""
+"""Trigger that records every status transition in the store, for comparison with the allowed transitions."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ create trigger record_sub_job_arrow after update of status on sub_job
 
 
 async def record_arrows(database: Database) -> None:
-    """From now on record every change of a job's or a sub-job's status."""
+    """Record every change of a job's or a sub-job's status from this call on."""
     async with database.transaction() as connection:
         await connection.execute(_RECORD)
 
 
 async def arrows(database: Database, kind: str, id_: str) -> list[tuple[Status, Status]]:
-    """The arrows that one job (``data_job``) or sub-job (``sub_job``) took, in order."""
+    """Recorded transitions of one job (``data_job``) or sub-job (``sub_job``), in order."""
     async with database.connection() as connection:
         rows = await connection.fetch(
             "select was, became from arrow where kind = $1 and id = $2 order by at", kind, id_
@@ -39,7 +39,7 @@ async def arrows(database: Database, kind: str, id_: str) -> list[tuple[Status, 
 
 
 async def forbidden_arrows(database: Database) -> list[tuple[str, Status, Status]]:
-    """The recorded arrows that nobody may take; there must be none, and some recorded at all."""
+    """Recorded transitions that are not allowed. Fails if nothing was recorded."""
     async with database.connection() as connection:
         rows = await connection.fetch("select distinct kind, was, became from arrow")
     assert rows, "nothing was recorded"

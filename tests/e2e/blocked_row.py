@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process that locks a job's row as the API does, and then stops where it is: ``URL JOB_ID``."""
+"""A process that locks a job's row as the API does, and then stops itself (SIGSTOP): ``URL JOB_ID``."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real command line in processes of its own, as a person or a service file would start it."""
+"""The real command line in separate processes, started as a user or a service file would start it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COMMAND = (sys.executable, "-m", "ran_datajobs")
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Our own variables with exactly these settings."""
+    """The variables of this process, with exactly these ``DATAJOBS_`` settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DATAJOBS_")}
     return inherited | {"COLUMNS": "120"} | settings
 
@@ -36,9 +36,8 @@ def _command(arguments: tuple[str | Path, ...], shell: str) -> list[str]:
 def datajobs(
     *arguments: str | Path, stdin: bytes = b"", shell: str = "", **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end. Standard output and error are text. ``shell``: what a shell does with the
-    command, for example ``umask 077; exec "$@"``.
-    """
+    """Run a command to its end. Standard output and error are text. ``shell``: shell code that runs the
+    command, for example ``umask 077; exec "$@"``."""
     done = subprocess.run(
         _command(arguments, shell),
         input=stdin,
@@ -56,18 +55,18 @@ def json_lines(done: subprocess.CompletedProcess[str]) -> list[Any]:
 
 
 class Started:
-    """A command that goes on: its process tree, and the file with its lines."""
+    """A running command: its process tree, and the file with its output."""
 
     def __init__(self, process: subprocess.Popen[bytes], lines: Path) -> None:
         self.process = process
         self.lines = lines
 
     def text(self) -> str:
-        """Everything that was printed so far."""
+        """Everything printed so far."""
         return self.lines.read_text(encoding="utf-8", errors="replace")
 
     def tree(self) -> list[psutil.Process]:
-        """The process and everything below it."""
+        """The process and all its descendants."""
         whole = psutil.Process(self.process.pid)
         return [whole, *whole.children(recursive=True)]
 
@@ -76,15 +75,15 @@ class Started:
         return next(p for p in self.tree()[1:] if command in p.cmdline())
 
     def until_it_says(self, text: str, within: float = READY_WITHIN) -> None:
-        """Return once ``text`` was printed; fail when the process ends before or is too slow."""
+        """Return once ``text`` is printed. Fails if the process ends first or the timeout expires."""
         self._until(lambda: text in self.text(), f"it never said {text!r}", within)
 
     def until_ready(self, url: str, within: float = READY_WITHIN) -> None:
-        """Return once the service at ``url`` says that it is ready."""
+        """Return once the service at ``url`` reports that it is ready."""
         self.until_it_answers(f"{url}/readyz", within)
 
     def until_it_answers(self, url: str, within: float = READY_WITHIN) -> None:
-        """Return once a GET of ``url`` is answered well."""
+        """Return once a GET of ``url`` is answered with 200."""
         self._until(lambda: _answers(url), f"{url} never answered", within)
 
     def _until(self, holds: Any, complaint: str, within: float) -> None:
@@ -96,7 +95,7 @@ class Started:
             assert time.monotonic() < deadline, f"{complaint}: {self.text()}"
 
     def end(self, signum: signal.Signals = signal.SIGTERM) -> int:
-        """Send the signal; the exit status. Fails when anything of the tree is alive 5 s later."""
+        """Send the signal and return the exit status. Fails if a process of the tree is alive 5 s later."""
         tree = self.tree()
         self.process.send_signal(signum)
         try:
@@ -109,7 +108,7 @@ class Started:
 
 @contextlib.contextmanager
 def started(*arguments: str | Path, lines: Path, shell: str = "", **settings: str) -> Iterator[Started]:
-    """Start a command; nothing of it is left when the block ends. ``shell``: see :func:`datajobs`."""
+    """Start a command and end its process tree at the end of the block. ``shell``: see :func:`datajobs`."""
     with lines.open("ab") as output:
         process = subprocess.Popen(
             _command(arguments, shell),

@@ -36,11 +36,12 @@ COUNTRIES = ("Ireland", "Scotland", "England")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "consume_results.py"
 WITHIN = 90.0
 TRIMMED = "session.timeout.ms=1500\nheartbeat.interval.ms=300"
-"""A consumer that was killed is missed after so long; the client's own default is made for slow networks."""
+"""Session timeout after which a killed consumer is removed. The client's default suits slow networks."""
 
 
 def reads(each: int) -> list[dict[str, Any]]:
-    """So many reads of everything below each country: some messages from each of several data producers."""
+    """``each`` reads of everything below each country: several messages from each of several data
+    producers."""
     return [
         {
             "op": "read",
@@ -54,7 +55,7 @@ def reads(each: int) -> list[dict[str, Any]]:
 
 
 def writes(label: str) -> list[dict[str, Any]]:
-    """A label for every first cell, and one operation that nobody owns."""
+    """A write of a label for every first cell, and one operation that has no owner."""
     handles = registration(1, SITES, "http://127.0.0.1:1")["createdCmHandles"]
     paths = [f"{handle['alternateId']}/GNBDUFunction=1/NRCellDU=1" for handle in handles]
     return [
@@ -64,7 +65,7 @@ def writes(label: str) -> list[dict[str, Any]]:
 
 
 class Chain(Service):
-    """A client of the chain, and of what stands around it."""
+    """A client of the service, with the broker, the S3 service and the topic that the service uses."""
 
     def __init__(
         self,
@@ -84,14 +85,14 @@ class Chain(Service):
         self.log = Path(environ["DATAJOBS_DATA_DIR"]) / "worker.log"
 
     async def send(self, operations: Sequence[dict[str, Any]], destination: str | None) -> str:
-        """Submit a job with a destination; its id."""
+        """Submit a job with a destination and return its id."""
         query = f"?destination={destination}" if destination else ""
         answer = await self.call("POST", JOBS + query, {"data": list(operations)}, expect=202)
         job_id: str = answer["jobId"]
         return job_id
 
     async def delivered(self, job_id: str) -> Any:
-        """The job, once it is terminal and at its destination."""
+        """The job, once it is terminal and delivered to its destination."""
         deadline = time.monotonic() + WITHIN
         while True:
             job = await self.job(job_id)
@@ -106,13 +107,13 @@ class Chain(Service):
 
     @contextlib.asynccontextmanager
     async def worker(self, *command: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A worker process while the block runs; ``command`` in place of the usual one."""
+        """Run a worker process during the block; ``command`` replaces the usual one."""
         command = command or ("ran_datajobs", "serve-worker")
         async with started(*command, log=self.log, **self.environ) as process:
             yield process
 
     async def killed_at(self, checkpoint: str, times: int) -> None:
-        """A worker that is killed when it gets to a checkpoint for the n-th time."""
+        """Run a worker that is killed when it reaches a checkpoint for the n-th time."""
         command = ("tests.recovery.signalled", "worker", "SIGKILL", checkpoint, str(times))
         async with self.worker(*command) as process:
             assert await asyncio.wait_for(process.wait(), WITHIN) == -signal.SIGKILL
@@ -120,7 +121,7 @@ class Chain(Service):
     async def messages(self) -> dict[str, dict[str, list[str]]]:
         """Job → sub-job → SHA-256 of the objects that a reader of committed messages sees on the topic.
 
-        Fails when one comes twice, when one is missing in the count from 0, and when its total is wrong.
+        Fails if a message is duplicated, if the sequence from 0 has a gap, or if a total is wrong.
         """
         found = await asyncio.to_thread(committed, self.broker, self.topic)
         seen = identities(found)
@@ -139,7 +140,7 @@ class Chain(Service):
         return digests
 
     async def manifest(self, job: Any) -> dict[str, list[str]]:
-        """Sub-job → SHA-256 of its objects, as the manifest tells them in their order."""
+        """Sub-job → SHA-256 of its objects, in the order of the manifest."""
         manifest = await self.call("GET", job["resultsuri"], expect=200)
         digests: dict[str, list[str]] = defaultdict(list)
         for entry in manifest["objects"]:
@@ -147,7 +148,7 @@ class Chain(Service):
         return digests
 
     async def in_bucket(self, bucket: str, job_id: str) -> dict[str, str]:
-        """Key → SHA-256 of everything that is under a job's name in a bucket, read at S3 itself."""
+        """Key → SHA-256 of every object under a job's name in a bucket, read directly from S3."""
         store = S3Store(
             bucket,
             endpoint=self.s3.endpoint,
@@ -162,12 +163,12 @@ class Chain(Service):
         }
 
     async def objects(self, job: Any) -> dict[str, str]:
-        """Key → SHA-256 of every result object, as the manifest tells them."""
+        """Key → SHA-256 of every result object, as listed in the manifest."""
         manifest = await self.call("GET", job["resultsuri"], expect=200)
         return {entry["key"]: entry["sha256"] for entry in manifest["objects"]}
 
     async def consumed_by_the_example(self, *job_ids: str) -> tuple[int, str]:
-        """Exit status and lines of the example that consumes results."""
+        """Exit status and output of the example that consumes results."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             str(EXAMPLE),
@@ -183,7 +184,7 @@ class Chain(Service):
 
 @contextlib.asynccontextmanager
 async def started(*command: str, log: Path, **environ: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A Python module as a process while the block runs; its lines go to the end of a file."""
+    """Run a Python module as a process during the block; append its output to a file."""
     with log.open("ab") as lines:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", *command, env=environment(**environ), stdout=lines, stderr=lines
@@ -200,7 +201,7 @@ async def started(*command: str, log: Path, **environ: str) -> AsyncIterator[asy
 async def kafka_chain(
     database_url: str, folder: Path, broker: KafkaBroker, s3: S3Service, **settings: str
 ) -> AsyncIterator[Chain]:
-    """The API and the plugin, with an inventory and a topic of three partitions; no worker yet."""
+    """The API and the plugin, with an inventory and a topic of three partitions, without a worker."""
     topic = f"rapp-{secrets.token_hex(4)}"
     broker.create_topic(topic, partitions=3)
     environ = {
@@ -236,7 +237,7 @@ async def kafka_chain(
 
 @contextlib.asynccontextmanager
 async def _api(environ: dict[str, str]) -> AsyncIterator[tuple[str, aiohttp.ClientSession, Database]]:
-    """The API in this process; AWS_… is read from this process's variables."""
+    """The API in this process; ``AWS_…`` is read from the variables of this process."""
     aws = {name: value for name, value in environ.items() if name.startswith("AWS_")}
     settings = config.load({name: value for name, value in environ.items() if name not in aws})
     before = {name: os.environ.get(name) for name in aws}

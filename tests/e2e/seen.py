@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the log and the metrics of a service show, against what is declared."""
+"""Comparison of the log and the metrics of a service with the declared events and metrics."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tests.e2e.commands import Started, started
 from tests.e2e.whole_service import JOBS, Service
 
 DECLARED = {metric.name: metric for metric in (*Metrics().declared, *STORE_METRICS)}
-"""Every metric, by its name."""
+"""Every declared metric by name."""
 
 _OF_SERIES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
 
 SHOWN: dict[str, tuple[frozenset[Event], frozenset[str]]] = {}
-"""The events and the metrics that each test brings about, by the name of the test."""
+"""Events and metrics that each test causes, by the name of the test."""
 
 
 def shows(*events: Event, metrics: Iterable[str] = ()) -> Callable[[Any], Any]:
-    """Says what a test brings about. It calls :func:`check` with its name to prove it."""
+    """Declare the events and metrics that a test causes. The test calls :func:`check` with its name."""
 
     def note(test: Any) -> Any:
         SHOWN[test.__name__] = frozenset(events), frozenset(metrics)
@@ -39,7 +39,7 @@ def shows(*events: Event, metrics: Iterable[str] = ()) -> Callable[[Any], Any]:
 
 
 def events_in(text: str) -> list[dict[str, Any]]:
-    """The log lines that are events. None has a field that is not declared."""
+    """The log lines that are events. Fails if a line has a field that is not declared."""
     found = []
     for line in text.splitlines():
         with contextlib.suppress(json.JSONDecodeError):
@@ -57,7 +57,7 @@ def lines_of(text: str, event: Event) -> list[dict[str, Any]]:
 
 
 def figures(text: str) -> dict[str, dict[tuple[str, ...], float]]:
-    """The samples of each metric by the values of its labels; of a histogram its counts. All are declared."""
+    """Samples of each metric by label values; for a histogram its counts. Fails if one is not declared."""
     found: dict[str, dict[tuple[str, ...], float]] = {}
     for family in text_string_to_metric_families(text):
         metric = _declared(family.name, family.type)
@@ -77,13 +77,13 @@ def _declared(family: str, kind: str) -> Metric:
 
 
 def scraped(url: str) -> dict[str, dict[tuple[str, ...], float]]:
-    """What ``/metrics`` of an address shows."""
+    """The metrics that ``/metrics`` of an address shows."""
     with urlopen(f"{url}/metrics", timeout=10) as answer:
         return figures(answer.read().decode())
 
 
 def check(test: str, text: str, *metrics: Iterable[str]) -> None:
-    """The log of a test and the metrics that it scraped have what the test says that it shows."""
+    """Assert that a test's log and scraped metrics contain what the test declares with :func:`shows`."""
     events, named = SHOWN[test]
     assert events - {Event(line["event"]) for line in events_in(text)} == set()
     assert named - {name for some in metrics for name in some} == set()
@@ -91,7 +91,7 @@ def check(test: str, text: str, *metrics: Iterable[str]) -> None:
 
 @dataclass
 class Watched:
-    """A service that runs, as one looks at it from outside."""
+    """A running service, observed through its log, its metrics and its API."""
 
     running: Started
     url: str
@@ -99,11 +99,11 @@ class Watched:
 
     @property
     def text(self) -> str:
-        """Its log."""
+        """The log."""
         return self.running.text()
 
     async def submit(self, *operations: dict[str, Any], to: str | None = None) -> str:
-        """Submit a job whose results go to a destination; its id."""
+        """Submit a job whose results go to a destination and return its id."""
         path = JOBS if to is None else f"{JOBS}?destination={to}"
         answer = await self.client.call("POST", path, {"data": operations}, expect=202)
         job_id: str = answer["jobId"]
@@ -121,19 +121,19 @@ class Watched:
         await asyncio.to_thread(self.running.until_it_says, f'"{event.value}"')
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Return once ``holds`` does, for example of what is scraped."""
+        """Return once ``holds`` returns true, for example for a scraped metric."""
         async with asyncio.timeout(60):
             while not await asyncio.to_thread(holds):
                 await asyncio.sleep(0.05)
 
     def scraped(self) -> dict[str, dict[tuple[str, ...], float]]:
-        """Its metrics."""
+        """The metrics."""
         return scraped(self.url)
 
 
 @contextlib.asynccontextmanager
 async def watched(folder: Path, port: int, *arguments: str, **settings: str) -> AsyncIterator[Watched]:
-    """``serve`` with embedded parts where ``settings`` do not say otherwise, and its processes."""
+    """Run ``serve`` and its processes, with embedded parts unless ``settings`` name others."""
     url = f"http://127.0.0.1:{port}"
     settings = {"DATAJOBS_MIN_FREE_DISK": "0"} | settings
     with started(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of operations when the plugin misbehaves: nothing is lost, nothing is guessed."""
+"""Outcome of operations when the plugin misbehaves: no operation is lost, and no outcome is guessed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read(element: str, count: int = 2) -> list[dict[str, Any]]:
 
 @pytest.fixture
 async def service(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
-    """Short budgets. Every change of a status is recorded, and held against the allowed arrows at the end."""
+    """Short budgets. Every status transition is recorded and compared with the allowed ones at the end."""
     async with whole_service(
         database_url,
         tmp_path,
@@ -146,8 +146,9 @@ async def test_every_bad_peer_fails_its_own_operations_with_a_reason(
     operations: Any,
     table: dict[str, tuple[Script, str, str, int]],
 ) -> None:
-    """One job for a good plugin and for one of every bad kind: the operations of each bad one end with the
-    reason and in the honest state, those of the good one succeed, and nothing is executed more often."""
+    """One job for a good plugin and one plugin of every bad kind. The operations of each bad plugin end with
+    the reason and in the correct state, those of the good plugin succeed, and no operation is executed more
+    often than expected."""
     good, address = plugin
     await service.register(address, HANDLES)
     bad = {name: ScriptedPlugin(script) for name, (script, *_) in table.items()}
@@ -193,8 +194,8 @@ ODD: dict[str, Script] = {
 async def test_what_a_slow_flapping_or_lying_peer_has_done_is_told_as_done(
     service: Service, operations: Any
 ) -> None:
-    """Polls and fetches are repeated, words that make no sense are passed over, and where outcomes and status
-    differ, outcomes win. Every create is executed once."""
+    """Polls and fetches are retried, and unknown status words are ignored. Where outcomes and status differ,
+    the outcomes take precedence. Every create is executed once."""
     odd = {name: ScriptedPlugin(script) for name, script in ODD.items()}
     async with contextlib.AsyncExitStack() as serving:
         for n, peer in enumerate(odd.values()):
@@ -212,7 +213,8 @@ async def test_a_dead_plugin_is_not_hammered_and_its_neighbour_does_not_notice(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
     """Forty reads of forty producers at a plugin that closes every connection: all fail when the budget is
-    over, and after the first burst of calls only a few probes are made. Another plugin works meanwhile."""
+    exhausted, and after the first burst of calls only a few probes are made. Another plugin works
+    concurrently."""
     connections = 0
 
     async def drop(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -242,8 +244,8 @@ async def test_a_dead_plugin_is_not_hammered_and_its_neighbour_does_not_notice(
 async def test_a_plugin_that_comes_back_gets_what_waited(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """The first create of each of ten producers breaks off, which opens the circuit; a probe brings it back,
-    and everything is executed, once."""
+    """The first create of each of ten producers breaks off, which opens the circuit. A probe closes it, and
+    every operation is executed once."""
     scripted, address = plugin
     elements = {f"/SubNetwork=D/ManagedElement={n}": f"ems-{n}" for n in range(10)}
     for producer in elements.values():
@@ -275,7 +277,7 @@ async def test_an_idempotent_plugin_gets_the_create_again(
 async def test_polls_are_repeated_within_the_budget(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """Errors of status and result calls are repeated; the job finishes as if nothing had been."""
+    """Status and result calls that fail are retried, and the job finishes as it does without errors."""
     scripted, address = plugin
     scripted.script(
         BAD,
@@ -303,7 +305,8 @@ async def test_a_plugin_that_is_not_there_is_given_up_and_nothing_was_sent(servi
 async def test_a_write_of_unknown_outcome_is_in_quarantine_before_the_next_one_starts(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """The next write of that producer starts when the quarantine is over; another producer's goes on."""
+    """The next write of that producer starts when the quarantine is over; the write of another producer
+    continues."""
     scripted, address = plugin
     scripted.script(BAD, Script(create=(Step.DROP, Step.OBEY)))
     await service.register(address, HANDLES)
@@ -324,7 +327,7 @@ async def test_a_write_of_unknown_outcome_is_in_quarantine_before_the_next_one_s
 async def test_a_cancel_leaves_what_was_not_started_unsent(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """The running sub-job is told; the one that waits behind it never reaches the plugin."""
+    """The running sub-job is cancelled at the plugin. The sub-job that waits behind it is never sent."""
     scripted, address = plugin
     scripted.script(BAD, Script(statuses=("RUNNING",)))
     await service.register(address, HANDLES, subJobTimeout=60)
@@ -348,7 +351,7 @@ async def test_a_cancel_leaves_what_was_not_started_unsent(
 async def test_a_plugin_that_stalls_with_many_producers_stops_nobody(
     database_url: str, tmp_path: Path, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """One plugin answers no create, and has more lanes than a worker tries at once: a job of another plugin
+    """One plugin answers no create, and has more lanes than a worker tries at once. A job of another plugin
     is planned, executed and ended while all of them still wait for their first answer."""
     _, well_address = plugin
     stalled, producers = ScriptedPlugin(Script(create=(Step.STALL,))), 700

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client of the database that is frozen while it holds a job's row holds up nobody for long."""
+"""A database client that is frozen while it holds the lock on a job's row blocks others only briefly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FOREVER = Script(statuses=("RUNNING",))
 
 @contextlib.asynccontextmanager
 async def row_held_by_a_frozen_process(database_url: str, job_id: str) -> AsyncIterator[None]:
-    """A process that locked the job's row as the API does, and was stopped before it could commit."""
+    """A process that locked the job's row as the API does and was stopped before its commit."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.e2e.blocked_row", database_url, job_id
     )
@@ -38,8 +38,8 @@ async def row_held_by_a_frozen_process(database_url: str, job_id: str) -> AsyncI
 
 
 async def test_a_frozen_api_does_not_hold_up_the_jobs(database_url: str, tmp_path: Path) -> None:
-    """One job's row is held by a process that was frozen in its transaction. The other job ends, and then
-    that one, too, although the process is still there."""
+    """A process that is frozen in its transaction holds the lock on one job's row. The other job ends, and
+    then the locked one, while the process still exists."""
     plugin = ScriptedPlugin(FOREVER)
     async with plugin.serving() as address, whole_service(database_url, tmp_path) as service:
         await service.register(address, {f"/ManagedElement={n}": f"ems-{n}" for n in range(2)})
@@ -57,8 +57,8 @@ async def test_a_frozen_api_does_not_hold_up_the_jobs(database_url: str, tmp_pat
 
 
 async def test_a_transaction_that_was_ended_while_it_idled_is_an_outage(database_url: str) -> None:
-    """Whoever comes back to a transaction that waited too long is told that a repeat can help; what it wrote
-    is not there, and the next one works. A transaction may ask for more patience."""
+    """A transaction that exceeds the idle timeout raises StoreUnavailable (a retry can help) and is rolled
+    back; the next transaction works. A transaction may set a longer timeout."""
     database = await Database.open(database_url)
     try:
         with pytest.raises(StoreUnavailable):

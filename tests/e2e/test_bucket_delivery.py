@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results for a bucket that a job named, and stores that refuse: what is told, and what goes on."""
+"""Results for a bucket that a job names, and stores that refuse: what is reported, and what continues."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ OWNED = [line for line in LINES if int(str(line["operationId"])) % 4 < 3]
 
 
 async def until(service: Service, job_id: str, holds: Callable[[Any], bool]) -> Any:
-    """The job, once this holds of it."""
+    """The job, once the condition is true for it."""
     deadline = time.monotonic() + DEADLINE
     while not holds(job := await service.job(job_id)):
         assert time.monotonic() < deadline, job
@@ -50,12 +50,12 @@ async def until(service: Service, job_id: str, holds: Callable[[Any], bool]) -> 
 
 
 async def until_delivery(service: Service, job_id: str, state: str) -> Any:
-    """The job, once its deliveryState is this."""
+    """The job, once its deliveryState has this value."""
     return await until(service, job_id, lambda job: job["deliveryState"] == state)
 
 
 async def submitted(service: Service, plugin: str, destination: str = f"s3:{NAMED}") -> str:
-    """A job for the bucket, two operations of which nobody owns; its id."""
+    """Submit a job for the bucket with two operations that have no owner; return its id."""
     await service.register(plugin, HANDLES)
     answer = await service.call("POST", f"{JOBS}?destination={destination}", {"data": LINES}, expect=202)
     assert f"/{NAMED}?" in answer["resultsuri"]
@@ -64,7 +64,7 @@ async def submitted(service: Service, plugin: str, destination: str = f"s3:{NAME
 
 
 def blocked(folder: Path) -> Path:
-    """Something in place of the bucket's folder, so that nothing can be written to it."""
+    """Put a file in place of the bucket's folder, so that nothing can be written to it."""
     (folder / "objects").mkdir()
     obstacle = folder / "objects" / NAMED
     obstacle.write_text("in the way")
@@ -81,8 +81,9 @@ def files(folder: Path, bucket: str, job_id: str) -> dict[str, bytes]:
 async def test_results_are_in_the_own_bucket_and_copied_once_the_named_one_takes_them(
     database_url: str, tmp_path: Path
 ) -> None:
-    """While the bucket cannot be written the job ends, says why its delivery waits, and all is there under
-    the address of the 202; once it can, the bucket has every object, and the own copies stay."""
+    """While the bucket cannot be written, the job ends, says why its delivery waits, and all results are
+    served at the address in the 202. Once the bucket is writable, it has every object, and the copies in the
+    service's own bucket remain."""
     obstacle = blocked(tmp_path)
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED")))
     async with plugin.serving() as address, whole_service(database_url, tmp_path) as service:
@@ -110,8 +111,8 @@ async def test_results_are_in_the_own_bucket_and_copied_once_the_named_one_takes
 
 
 async def test_a_bucket_that_stays_away_fails_the_delivery_alone(database_url: str, tmp_path: Path) -> None:
-    """After the settable time deliveryState is FAILED with the cause, and the results are still there to
-    read; a redeliver brings them to the bucket."""
+    """After the configured time deliveryState is FAILED with the cause, and the results can still be read. A
+    redeliver copies them to the bucket."""
     obstacle = blocked(tmp_path)
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED")))
     async with (
@@ -132,7 +133,7 @@ async def test_a_bucket_that_stays_away_fails_the_delivery_alone(database_url: s
 
 
 def paragraphs(root: str, job_id: str) -> list[str]:
-    """What the page of a job says that it waits for, and of its delivery."""
+    """The paragraphs of a job's page about what the job waits for and about its delivery."""
     path = program()
     if path is None:
         not_installed("Chromium")
@@ -147,7 +148,7 @@ def paragraphs(root: str, job_id: str) -> list[str]:
 @pytest.mark.nightly
 @pytest.mark.browser
 async def test_the_page_says_what_a_job_waits_for(database_url: str, tmp_path: Path) -> None:
-    """Both buckets are in the way of their objects: the page of the job names each with its cause."""
+    """Neither bucket can be written: the page of the job names each with its cause."""
     blocked(tmp_path)
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED")))
     async with plugin.serving() as address, whole_service(database_url, tmp_path) as service:
@@ -171,7 +172,7 @@ async def test_the_page_says_what_a_job_waits_for(database_url: str, tmp_path: P
 
 @pytest.fixture
 def without_list(s3_service: S3Service, monkeypatch: pytest.MonkeyPatch) -> S3Service:
-    """The S3 service, as one whose keys do not give the right to list a bucket."""
+    """The S3 service, with keys that lack the permission to list a bucket."""
     key, secret = s3_service.without_list
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
@@ -182,8 +183,8 @@ def without_list(s3_service: S3Service, monkeypatch: pytest.MonkeyPatch) -> S3Se
 async def test_keys_without_the_right_to_list_do(
     database_url: str, tmp_path: Path, without_list: S3Service, *, hides_what_is_missing: bool
 ) -> None:
-    """Ready, a write with failures, its retry, a delivery to a bucket, a redeliver and the retention: nothing
-    needs a list, also where a key that is not there is a 403."""
+    """Readiness, a write with failures, its retry, a delivery to a bucket, a redeliver and the retention work
+    without the list permission, also where a missing key is answered with 403."""
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED")))
     gateway = Gateway()
     gateway.hides_what_is_missing = hides_what_is_missing
@@ -231,8 +232,8 @@ async def test_keys_without_the_right_to_list_do(
 async def test_a_bucket_that_refuses_fails_the_delivery_with_the_cause(
     database_url: str, tmp_path: Path, without_list: S3Service
 ) -> None:
-    """The destination may not be written: the job ends, its results are there, the delivery has failed with
-    the answer of the store, and jobs for other places are well; a redeliver after the repair works."""
+    """The destination may not be written: the job ends, its results are available, the delivery fails with
+    the answer of the store, and jobs for other destinations succeed. A redeliver after the repair works."""
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED")))
     gateway = Gateway()
 
@@ -265,7 +266,7 @@ async def test_an_own_bucket_that_refuses_is_told_and_waited_for(
     database_url: str, tmp_path: Path, without_list: S3Service
 ) -> None:
     """A store that answers 501 to every conditional put: jobs, sub-jobs, /readyz, the log (once) and the
-    command say so; jobs are still taken and sent, and all end by themselves after the repair."""
+    command report it. Jobs are still accepted and sent, and all end without intervention after the repair."""
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED")))
     gateway = Gateway()
 
@@ -314,8 +315,9 @@ async def test_an_own_bucket_that_refuses_is_told_and_waited_for(
 async def test_a_read_waits_for_its_messages_until_the_own_bucket_takes_them(
     database_url: str, tmp_path: Path, without_list: S3Service
 ) -> None:
-    """Its messages come while the bucket refuses, for longer than a read waits for the next one, and tell no
-    total: the read is not ended without them, says what it waits for, and finishes with all of them."""
+    """The messages of a read arrive while the bucket refuses writes, for longer than the read's timeout for
+    the next message, and give no total. The read does not end without them, says what it waits for, and
+    finishes with all of them."""
     plugin = ScriptedPlugin(Script(statuses=("FINSHED",), result_body=b'{"resulturi":"ncmp-async-m2m"}'))
     gateway = Gateway()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cancel, retry and STOP_ON_ERROR through the whole service; every change of a status is an allowed arrow."""
+"""Cancel, retry and STOP_ON_ERROR through the whole service; every status transition is an allowed one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read() -> list[dict[str, Any]]:
 
 @pytest.fixture
 async def service(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
-    """A service whose every arrow is recorded, and held against the allowed ones at the end."""
+    """A service whose status transitions are recorded and compared with the allowed ones at the end."""
     async with whole_service(database_url, tmp_path, dmi_retry_timeout="2", sub_job_timeout="60") as running:
         await record_arrows(running.database)
         yield running
@@ -59,7 +59,8 @@ async def cancel(service: Service, job_id: str) -> None:
 async def test_a_running_sub_job_is_deleted_at_its_plugin(
     service: Service, plugin: ScriptedPlugin, operations: list[dict[str, Any]]
 ) -> None:
-    """CANCELLING until the plugin says CANCELLED; one DELETE; the operations end as the result says."""
+    """The sub-job is CANCELLING until the plugin reports CANCELLED. One DELETE is sent, and the operations
+    end as the result says."""
     plugin.script(EMS, Script(statuses=NEVER))
     job_id = await service.submit(operations)
     await called(plugin, "status")
@@ -81,8 +82,8 @@ async def test_a_running_sub_job_is_deleted_at_its_plugin(
 async def test_a_cancel_does_not_wait_for_the_next_poll(
     service: Service, plugin: ScriptedPlugin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sub-job that has run for long is asked for rarely: its DELETE is sent at once all the same, and its
-    polls are frequent again."""
+    """A sub-job that has run for long is polled rarely. Its DELETE is sent at once, and its polls are
+    frequent again."""
     waits: list[int] = []
 
     def an_hour_at_first(polls: int, _chance: float) -> float:
@@ -112,7 +113,7 @@ CANNOT = (Step.NOT_IMPLEMENTED, Step.REFUSE, Step.LOSE, Step.ERROR, Step.DROP)
 async def test_a_plugin_that_cannot_cancel_runs_to_its_end(
     service: Service, plugin: ScriptedPlugin, step: Step
 ) -> None:
-    """501, 4xx, and a DELETE that is never answered well: the job ends as the plugin ends it."""
+    """A DELETE is answered with 501, with 4xx, or never with success: the job ends as the plugin ends it."""
     plugin.script(EMS, Script(statuses=NEVER, cancel=(step,)))
     job_id = await service.submit(write())
     await called(plugin, "status")
@@ -128,8 +129,9 @@ async def test_a_plugin_that_cannot_cancel_runs_to_its_end(
 async def test_a_cancel_nobody_asked_for_passes_through_cancelling(
     service: Service, plugin: ScriptedPlugin
 ) -> None:
-    """The plugin says CANCELLED by itself: both arrows are taken; what its result says stays, here that the
-    first sub-job's operations had been done; the other plugin's result is lost, so nothing says otherwise."""
+    """The plugin reports CANCELLED without a cancel: both transitions are taken. The result of the first
+    sub-job says that its operations succeeded, and they do. The result of the second is lost, so the sub-job
+    ends CANCELLED."""
     plugin.script(EMS, Script(statuses=("CANCELLED",)))
     plugin.script("ems-2", Script(statuses=("RUNNING", "CANCELLED"), result=(Step.LOSE,)))
     job = await service.ended(await service.submit([*write(), *write(3, element=2)]))
@@ -149,8 +151,8 @@ async def test_a_cancel_nobody_asked_for_passes_through_cancelling(
 
 
 async def test_what_was_not_started_never_starts(service: Service, plugin: ScriptedPlugin) -> None:
-    """Jobs that are cancelled while they wait behind another one, wait for another job, or have not even
-    been planned: none of their operations is sent, and each ends CANCELLED."""
+    """Jobs are cancelled while they wait behind another job in a lane, wait for a job named in ``after``, or
+    are not yet planned: none of their operations is sent, and each ends CANCELLED."""
     plugin.script(EMS, Script(statuses=NEVER))
     first = await service.submit(write(1))
     await called(plugin, "status")
@@ -170,7 +172,8 @@ async def test_what_was_not_started_never_starts(service: Service, plugin: Scrip
 
 
 async def test_a_cancel_ends_what_never_arrived(service: Service, plugin: ScriptedPlugin) -> None:
-    """A sub-job whose creates all bounced off has not started: the cancel ends it, nothing is sent again."""
+    """A sub-job whose creates were all refused as busy has not started: the cancel ends it, and no create is
+    sent again."""
     plugin.script(EMS, Script(create=(Step.BUSY,)))
     async with service.database.connection() as connection:
         address = await connection.fetchval("select url from dmi_plugin")
@@ -188,9 +191,9 @@ async def test_a_cancel_ends_what_never_arrived(service: Service, plugin: Script
 
 @pytest.mark.parametrize("step", [Step.OBEY, nightly(Step.NOT_IMPLEMENTED), nightly(Step.ERROR)])
 async def test_a_plugin_with_bulk_cancel_is_told_of_the_whole_job(service: Service, step: Step) -> None:
-    """A job of 300 sub-jobs, of which 100 run and the others wait behind another job. The plugin is told once
-    and ends the 100; where it cannot, or gives no answer within its time budget, each of them has a DELETE
-    of its own. What waited is never sent, and the other job goes on."""
+    """A job of 300 sub-jobs, of which 100 run and the others wait behind another job. One call cancels the
+    100 at the plugin. If the plugin cannot do that, or gives no answer within its time budget, a DELETE is
+    sent for each. Waiting sub-jobs are never sent, and the other job continues."""
     count = 300
     scripted = ScriptedPlugin(Script(statuses=NEVER), cancel_all=(step,))
     async with scripted.serving() as address:
@@ -222,8 +225,8 @@ async def test_a_plugin_with_bulk_cancel_is_told_of_the_whole_job(service: Servi
 async def test_a_retry_holds_what_did_not_succeed_and_names_its_origin(
     service: Service, plugin: ScriptedPlugin
 ) -> None:
-    """Of a job that failed in part, the retry sends the failed operations alone; those of unknown outcome
-    only when asked for; a job that succeeded has nothing to retry."""
+    """The retry of a partially failed job sends only the failed operations, and those of unknown outcome only
+    on request. A job that succeeded has nothing to retry."""
     plugin.script(EMS, Script(outcome=OperationState.FAILED))
     job = await service.ended(await service.submit([*write(2), *write(3, element=2)]))
     assert (job["operations"]["failed"], job["operations"]["succeeded"]) == (2, 3)

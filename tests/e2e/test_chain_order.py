@@ -47,7 +47,8 @@ def operation(number: int, element: str, op: str, cell: int) -> dict[str, Any]:
 def test_operations_of_a_data_producer_reach_the_plugin_in_the_order_of_the_request(
     portal: Portal, drawn: list[tuple[str, str, int]]
 ) -> None:
-    """Whatever the request: each producer gets its operations in order, each once, the rest is unmatched."""
+    """For any request, each producer receives its operations in order, each once, and the rest is
+    unmatched."""
     request = [operation(n, *line) for n, line in enumerate(drawn)]
     service, plugin = portal.service, portal.plugin
     job_id = portal.run(service.submit, request)
@@ -75,7 +76,8 @@ def test_operations_of_a_data_producer_reach_the_plugin_in_the_order_of_the_requ
 
 @pytest.mark.nightly
 def test_jobs_for_one_producer_follow_each_other_in_the_order_of_submission(portal: Portal) -> None:
-    """Thirty jobs at once for one producer are executed one after the other, first come, first served."""
+    """Thirty concurrent jobs for one producer are executed one after the other, in the order of
+    submission."""
     submitted = [
         portal.run(portal.service.submit, [operation(n, "/SubNetwork=X/ManagedElement=0", "merge", 1)])
         for n in range(30)

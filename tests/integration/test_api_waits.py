@@ -87,11 +87,11 @@ class Clients:
     async def waiting(self, job_id: UUID, code: str, client: str = "ours") -> Any:
         """What the job waits for, once that is ``code``; the list tells the same."""
         async with asyncio.timeout(DEADLINE):
-            while (job := await self.job(job_id, client)).get("waitingFor", {}).get("code") != code:
+            while True:
+                job, listed = await self.job(job_id, client), await self.listed(job_id, client)
+                if all(each.get("waitingFor", {}).get("code") == code for each in (job, listed)):
+                    return job["waitingFor"]
                 await asyncio.sleep(0.02)
-        listed = await self.listed(job_id, client)
-        assert listed["waitingFor"]["code"] == code
-        return job["waitingFor"]
 
     async def running(self, job_id: UUID, client: str = "ours") -> Any:
         """The job, once its plugin has a sub-job of it."""

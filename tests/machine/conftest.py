@@ -16,7 +16,7 @@ from tests.machine.virtual_time import VirtualLoop
 
 @pytest.fixture(scope="session")
 def virtual(postgres_url: str) -> Iterator[Virtual]:
-    """A database of its own; each service finds it empty."""
+    """Yield a database of its own in virtual time, which is emptied for each service."""
     name = f"test_machine_{secrets.token_hex(8)}"
     asyncio.run(on_server(postgres_url, f'create database "{name}"'))
     try:

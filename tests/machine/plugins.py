@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DMI plugins in this process. A call waits until the test answers it; what is executed is remembered."""
+"""DMI plugins in this process. A call waits until the test answers it; executions are recorded."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ _OPERATIONS: Final = msgspec.json.Decoder(list[Operation])
 
 
 class How(enum.StrEnum):
-    """How a call ends. What makes no sense for a call is read as :attr:`WELL`."""
+    """How a call ends. A value that does not apply to a call is treated as :attr:`WELL`."""
 
-    WELL = "well"  # a create is taken; a status is FINISHED; a result has every outcome; a DELETE is taken
-    UNHEARD = "unheard"  # it arrives and takes effect, and no answer comes
-    SILENT = "silent"  # no answer, and it did not arrive
-    NOT_ARRIVED = "not arrived"  # a create that provably did not
-    REFUSED = "refused"  # a create is refused; a DELETE is not possible; of a result one operation failed
-    LOST = "lost"  # the plugin does not know the job any more
-    RUNNING = "running"  # a status that is not terminal; a result that comes on a topic
+    WELL = "well"  # a create is accepted; a status is FINISHED; a result has every outcome; a DELETE is accepted
+    UNHEARD = "unheard"  # the call takes effect, its answer is lost
+    SILENT = "silent"  # the call is lost, without an answer
+    NOT_ARRIVED = "not arrived"  # a create that provably did not arrive
+    REFUSED = "refused"  # a create is refused; a DELETE is not possible; one operation of a result failed
+    LOST = "lost"  # the plugin has lost the job
+    RUNNING = "running"  # a status that is not terminal; a result on a topic
     FAILED = "failed"  # a terminal status; a result of no known shape
-    CANCELLED = "cancelled"  # the same; a result that leaves an operation out
+    CANCELLED = "cancelled"  # a terminal status; a result without one of the operations
 
 
 class _Job:
-    """What a plugin knows of one sub-job. ``late``: its create came when the lease of its worker was void."""
+    """State of one sub-job at a plugin. ``late``: the worker's lease had expired when the create arrived."""
 
     def __init__(self, executed: Executed, *, late: bool) -> None:
         self.executed = executed
@@ -68,14 +68,14 @@ class _Job:
 
 
 class Overlap(msgspec.Struct, frozen=True):
-    """A write was begun while the plugin was executing another one of the same data producer."""
+    """A write that began while the plugin executed another one of the same data producer."""
 
     begun: UUID
     executing: UUID
 
 
 class Plugin:
-    """What one DMI plugin knows and does. ``idempotent``: it honours ``Idempotency-Key``."""
+    """One DMI plugin. ``idempotent``: it honours ``Idempotency-Key``."""
 
     def __init__(self, url: str, *, idempotent: bool) -> None:
         self.url = url
@@ -86,7 +86,7 @@ class Plugin:
         self._refused: set[str] = set()
 
     def create(self, call: CreateCall, how: How, *, late: bool) -> CreateAnswer:
-        """Take a create, or not."""
+        """Accept, refuse or lose a create."""
         known = self._of_sub_job(call.sub_job_id) if self.idempotent else None
         match how:
             case How.NOT_ARRIVED:
@@ -101,7 +101,7 @@ class Plugin:
         return OutcomeUnknown("connection lost", answered=True) if how is How.UNHEARD else Created(job_id)
 
     def _of_sub_job(self, sub_job_id: str) -> str | None:
-        """The job of a sub-job, also one that is forgotten: a key is kept."""
+        """Return the job of a sub-job, even if the job is lost: the plugin keeps its keys."""
         return next(
             (each.data_producer_job_id for each in self.record if each.sub_job_id == sub_job_id), None
         )
@@ -127,7 +127,7 @@ class Plugin:
         return executed.data_producer_job_id
 
     def status(self, address: JobAddress, how: How) -> StatusAnswer:
-        """Tell the status; the job ends with it where it is terminal."""
+        """Answer a status request; a terminal status ends the job."""
         job = self.jobs.get(address.data_producer_job_id)
         if how in (How.UNHEARD, How.SILENT, How.NOT_ARRIVED):
             return NoAnswer("no answer", answered=how is not How.SILENT)
@@ -143,7 +143,7 @@ class Plugin:
         return Polled(job.status)
 
     def result(self, address: JobAddress, how: How) -> ResultAnswer:
-        """Tell the result."""
+        """Answer a result request."""
         job = self.jobs.get(address.data_producer_job_id)
         if how in (How.UNHEARD, How.SILENT, How.NOT_ARRIVED):
             return NoAnswer("no answer", answered=True)
@@ -160,7 +160,7 @@ class Plugin:
         return Responses(tuple(responses[1:] if how is How.CANCELLED else responses))
 
     def cancel(self, address: JobAddress, how: How) -> CancelAnswer:
-        """Stop the job, or not."""
+        """Answer a DELETE; stop the job if it is accepted."""
         job = self.jobs.get(address.data_producer_job_id)
         if how in (How.SILENT, How.NOT_ARRIVED):
             return NoAnswer("no answer", answered=True)
@@ -178,7 +178,7 @@ def _response(operation_id: str | int, *, failed: bool) -> Response:
 
 @dataclass(eq=False)
 class Call:
-    """A call of a worker that waits for its answer. ``attempt``: in which it was made, if it is a create."""
+    """A call of a worker that waits for its answer. ``attempt``: the attempt of a create, else None."""
 
     process: Process
     plugin: Plugin
@@ -189,7 +189,7 @@ class Call:
 
     @property
     def subject(self) -> str:
-        """The sub-job that it is about."""
+        """The id of the sub-job for a create, of the data producer's job for other calls."""
         match self.request:
             case CreateCall() as call:
                 return call.sub_job_id
@@ -197,7 +197,7 @@ class Call:
                 return address.data_producer_job_id
 
     def end(self, how: How) -> None:
-        """Let it arrive and be answered."""
+        """Deliver the call to the plugin and set its answer."""
         answer: Answer
         match self.request:
             case CreateCall() as call:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A worker process with its real parts, driven step by step, and the ways in which it fails."""
+"""A worker process with its real parts, driven step by step, and its failure modes."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ running_in: ContextVar[Process | None] = ContextVar("running_in", default=None)
 
 
 class Loss(enum.StrEnum):
-    """Where a session is lost."""
+    """Point at which a session is lost."""
 
-    BEFORE_COMMIT = "before its commit"  # nothing of the transaction is there
-    AFTER_COMMIT = "after its commit"  # all of it is, and the answer is lost
+    BEFORE_COMMIT = "before its commit"  # the transaction is rolled back
+    AFTER_COMMIT = "after its commit"  # the transaction is committed, the answer is lost
 
 
 class Surroundings(Protocol):
-    """What a process stands in."""
+    """Environment of a process."""
 
     loop: VirtualLoop
     database: Database
@@ -66,7 +66,7 @@ class Surroundings(Protocol):
 
 
 class Process:
-    """One worker process. ``number`` names it for good; what it does by chance follows from that."""
+    """One worker process. ``number`` identifies it and seeds its random generator and ids."""
 
     def __init__(self, around: Surroundings, number: int) -> None:
         self.around = around
@@ -77,7 +77,7 @@ class Process:
         self.losses: list[tuple[Loss, int]] = []
         self.stands_still_at: Checkpoint | None = None
         self.executes_at_the_end = True
-        self.tasks: dict[asyncio.Task[Any], None] = {}  # in the order in which they began
+        self.tasks: dict[asyncio.Task[Any], None] = {}  # in the order of creation
         self.stopping = asyncio.Event()
         self.worker_id = uuid5(_NAMES, str(number))
         runtime = _Runtime(self, number)
@@ -117,19 +117,19 @@ class Process:
 
     @property
     def frozen(self) -> bool:
-        """True while it stands still."""
+        """True while the process is frozen."""
         return not self.goes_on.is_set()
 
     async def claim(self) -> None:
-        """One turn of the worker's loop."""
+        """Run one iteration of the worker's loop."""
         await self._inside(self._turn())
 
     async def keep_up(self) -> None:
-        """What the worker does every few seconds: renew its leases, look for what others changed."""
+        """Run the worker's periodic work: reload rows that other processes changed, renew its leases."""
         await self._inside(self._upkeep())
 
     async def stop(self) -> None:
-        """End in order: what does not end within the grace is given back."""
+        """Stop in order: work that does not end within the grace period is given back."""
         self.stopping.set()
         for attempt in self.worker._attempts.values():
             attempt.attention.set()
@@ -143,14 +143,14 @@ class Process:
         self.dead = True
 
     async def crash(self) -> None:
-        """End at once; what is in memory is gone."""
+        """End at once and lose everything in memory."""
         self.dead = True
         for task in tuple(self.tasks):
             task.cancel()
         await self.around.loop.settle()
 
     async def _turn(self) -> None:
-        """As the loop of the worker does it."""
+        """Do the same as one iteration of the worker's loop."""
         worker = self.worker
         worker._due |= {"job", "sub_job", "cancel"}
         try:
@@ -189,7 +189,7 @@ class Process:
         await self.goes_on.wait()
 
     def loses(self, loss: Loss) -> bool:
-        """Whether the session that is at this point is lost; each loss lets so many sessions pass before."""
+        """Return whether the session at this point is lost; each loss lets a number of sessions pass first."""
         if not self.losses or self.losses[0][0] is not loss:
             return False
         left = self.losses[0][1]
@@ -201,14 +201,14 @@ class Process:
 
 
 def remember_task(task: asyncio.Task[Any], context: Context) -> None:
-    """Note whose task it is (:attr:`VirtualLoop.born`)."""
+    """Record the process of a new task (:attr:`VirtualLoop.born`)."""
     if (process := context.get(running_in)) is not None:
         process.tasks[task] = None
         task.add_done_callback(lambda done: process.tasks.pop(done, None))
 
 
 class _Runtime(SystemRuntime):
-    """Chance and identifiers that follow from the number of the process, on the virtual clock of the loop."""
+    """Random numbers and ids derived from the number of the process, on the virtual clock of the loop."""
 
     def __init__(self, process: Process, number: int) -> None:
         super().__init__(Random(number))
@@ -225,7 +225,7 @@ class _Runtime(SystemRuntime):
 
 
 class _Database(Database):
-    """The database as one process reaches it."""
+    """The database as seen by one process."""
 
     def __init__(self, process: Process) -> None:
         shared = process.around.database
@@ -264,7 +264,7 @@ class _Database(Database):
 
 
 class _Objects(ObjectStore):
-    """The objects as one process reaches them."""
+    """The object store as seen by one process."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -287,7 +287,7 @@ class _Objects(ObjectStore):
 
 
 class _Client:
-    """The client of a plugin in one process."""
+    """Client of a plugin in one process."""
 
     def __init__(self, process: Process, profile: PluginProfile) -> None:
         self._process = process

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A service of two worker processes in virtual time: what clients, plugins and time do to it."""
+"""A service of two worker processes in virtual time, and the actions of clients, plugins and time."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ T = TypeVar("T")
 
 BUCKET: Final = "datajobs-results"
 PLUGINS: Final = {"I": "http://127.0.0.1:1", "N": "http://127.0.0.1:2"}
-"""The plugin that honours Idempotency-Key, and the one that does not, by the SubNetwork that they serve."""
+"""URL of each plugin by its SubNetwork: ``I`` honours Idempotency-Key, ``N`` does not."""
 
 LANES: Final = ("I0", "I1", "N0", "N1")
 """Two data producers at each plugin."""
 
 NOBODY: Final = "U0"
-"""Stands where a lane stands, for what no CM handle owns."""
+"""Used in place of a lane for operations whose element no CM handle owns."""
 
 STEP: Final = 3.0
-"""Seconds between two renewals of a living worker."""
+"""Interval in seconds between lease renewals of a running worker."""
 
 ROUNDS: Final = 200
-"""Turns within which everything has ended once nothing fails any more."""
+"""Maximum iterations until everything has ended, once nothing fails any more."""
 
 _NAMES: Final = UUID(int=1)
 _EMPTY: Final = """
@@ -70,25 +70,25 @@ $$
 
 
 class LogLines:
-    """What the workers log at level warning and above."""
+    """Log records of the workers at level warning and above."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, dict[str, Any]]] = []
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Keep it."""
+        """Record the event."""
         self.lines.append((event, fields))
 
     error = warning
 
     def info(self, event: str, **fields: Any) -> None:
-        """Nobody asks for it."""
+        """Discard the event."""
 
     debug = info
 
 
 class Service:
-    """Everything that is not a worker process. One at a time over one database, which it finds empty."""
+    """Everything except the worker processes. One service at a time uses the database, which is empty first."""
 
     def __init__(self, loop: VirtualLoop, database: Database) -> None:
         self.loop = loop
@@ -109,7 +109,7 @@ class Service:
 
     @classmethod
     async def prepare(cls, database: Database) -> None:
-        """Register the plugins, once in a database."""
+        """Register the plugins, once per database."""
         registry = Registry(database, ("127.0.0.1",))
         for name, url in PLUGINS.items():
             handles = [
@@ -132,21 +132,21 @@ class Service:
             await connection.execute(_EMPTY)
 
     def new_process(self) -> Process:
-        """A worker process that has just started."""
+        """Return a newly started worker process."""
         self._started += 1
         return Process(self, self._started)
 
     async def rows(self, query: str, *args: Any) -> list[dict[str, Any]]:
-        """Rows straight from the store."""
+        """Return the rows of a query."""
         async with self.database.connection() as connection:
             return [dict(row) for row in await connection.fetch(query, *args)]
 
-    # --- what clients do ---------------------------------------------------------------------------
+    # --- actions of clients ------------------------------------------------------------------------
 
     async def submit(
         self, kind: JobType, lanes: Sequence[str], client: str, priority: int, after: Sequence[UUID]
     ) -> UUID:
-        """A job with two operations in each lane; it is stored."""
+        """Store a job with two operations in each lane and return its id."""
         job_id = uuid5(_NAMES, str(len(self.submitted)))
         lines = [self._line(kind, lane, n) for lane in lanes for n in range(2)]
         job = NewJob(
@@ -185,7 +185,7 @@ class Service:
         return line
 
     async def cancel(self, job_id: UUID) -> bool:
-        """Ask for the end of a job; False when it was asked already, or is over."""
+        """Request the cancellation of a job; return False if it was requested before or the job is terminal."""
 
         async def ask(connection: Connection) -> bool:
             row = await jobs.lock(connection, job_id, None)
@@ -198,22 +198,22 @@ class Service:
 
         return await self.database.run_transaction(ask)
 
-    # --- what plugins do ---------------------------------------------------------------------------
+    # --- actions of plugins ------------------------------------------------------------------------
 
     async def answer(self, call: Call, how: How) -> None:
-        """Let a call arrive and be answered, and the worker go on with it."""
+        """Deliver a call, answer it, and let the worker process the answer."""
         self.calls.remove(call)
         call.end(how)
         await self.loop.settle()
 
     async def push(self, executed_at: Plugin, job_id: str) -> bool:
-        """A plugin tells that a status has changed; whether the sub-job was tracked."""
+        """Push a status change from a plugin; return whether the sub-job was tracked."""
         executed = executed_at.jobs[job_id].executed
         async with self.database.transaction() as connection:
             return await sub_jobs.poll_now(connection, UUID(executed.sub_job_id), job_id)
 
     async def publish(self, plugin: Plugin, job_id: str) -> None:
-        """A plugin publishes the next one of the two messages of a read."""
+        """Publish the next one of the two messages of a read."""
         job = plugin.jobs[job_id]
         executed, sequence = job.executed, job.published % 2
         job.published += 1
@@ -234,10 +234,10 @@ class Service:
         )
         await arrivals.take([Received(TOPIC, 0, message)])
 
-    # --- what time does ----------------------------------------------------------------------------
+    # --- time --------------------------------------------------------------------------------------
 
     async def pass_time(self, seconds: float) -> None:
-        """Let time pass, for the database and the processes alike. Those that live keep up their leases."""
+        """Advance the clock of the database and the loop. Processes that are not frozen renew their leases."""
         while seconds > 0:
             step = min(STEP, seconds)
             seconds -= step
@@ -251,7 +251,7 @@ class Service:
                     await process.keep_up()
 
     async def let_go(self) -> None:
-        """Nothing fails any more, and plugins answer well."""
+        """Stop all failures and answer calls until everything has ended. Raises AssertionError if it does not."""
         self.objects_away = False
         for process in self.processes:
             process.losses, process.cut_off, process.stands_still_at = [], False, None
@@ -275,10 +275,10 @@ class Service:
         )
         raise AssertionError([f"open after {ROUNDS} rounds", *(row["what"] for row in still_open)])
 
-    # --- what must hold ----------------------------------------------------------------------------
+    # --- invariants --------------------------------------------------------------------------------
 
     async def broken_rules(self) -> list[str]:
-        """What must not be, in the rows, at the plugins and in the log of the workers."""
+        """Return violations found in the rows, at the plugins and in the log of the workers."""
         async with self.database.pool.acquire() as connection:
             found = await invariants.violations(cast("Any", connection))
         found += self.faults
@@ -298,7 +298,7 @@ class Service:
         return found + await self._untrue_ends()
 
     async def _is_over(self, sub_job_id: UUID) -> bool:
-        """Whether nobody need wait for a write any more: its quarantine went on for all its time."""
+        """Return whether the full quarantine of a write has passed, so that the next write may start."""
         rows = await self.rows(
             "select 1 from sub_job"
             " where sub_job_id = $1 and stage = 'SETTLED' and quarantined_until <= now()",
@@ -307,7 +307,7 @@ class Service:
         return bool(rows)
 
     async def _untrue_ends(self) -> list[str]:
-        """Writes that were executed and are said not to have been sent, and the other way round."""
+        """Return writes that were executed but are reported as not sent, or succeeded without execution."""
         rows = await self.rows(
             "select sub_job_id, status, succeeded, failed, not_started, unknown, data_producer_job_id"
             " from sub_job"
@@ -322,7 +322,7 @@ class Service:
         ]
 
     async def lost(self, process: Process) -> dict[UUID, Any]:
-        """What a process works on in memory and has no lease of any more, as it is in the store."""
+        """Return the stored rows that a process still works on in memory but whose leases it has lost."""
         held = {key: each.sub_job.lease for key, each in process.worker._attempts.items()}
         leases = held | {key: each.lease for key, each in process.worker._jobs.items()}
         return {
@@ -332,7 +332,7 @@ class Service:
         }
 
     async def as_they_are(self, ids: Iterable[UUID]) -> dict[UUID, Any]:
-        """The rows of sub-jobs and jobs with these ids; of a job what only its own steps change."""
+        """Return the rows of sub-jobs and jobs by id; of a job, only the columns that its own steps change."""
         found: dict[UUID, Any] = dict.fromkeys(ids)
         for row in await self.rows(
             """
@@ -347,7 +347,10 @@ class Service:
         return found
 
     async def missing_ends(self) -> list[str]:
-        """What is wrong once everything has ended: each operation has one outcome, in one object."""
+        """Return jobs without a manifest, and operations that do not have one outcome in one intact object.
+
+        Call it after everything has ended.
+        """
         found: list[str] = []
         for job_id in self.submitted:
             (job,) = await self.rows(
@@ -378,7 +381,7 @@ class Service:
 
 
 class _Objects(ObjectStore):
-    """The objects as the consumer of messages reaches them."""
+    """The object store as seen by the consumer of messages."""
 
     def __init__(self, stored: dict[str, bytes]) -> None:
         self._stored = stored
@@ -394,7 +397,7 @@ class _Objects(ObjectStore):
 
 
 class Virtual:
-    """A database in virtual time, prepared, and the loop in which everything runs."""
+    """A prepared database in virtual time and the event loop of the test."""
 
     def __init__(self, runner: asyncio.Runner, url: str) -> None:
         loop = runner.get_loop()
@@ -406,7 +409,7 @@ class Virtual:
         runner.run(Service.prepare(self.database))
 
     def run(self, work: Awaitable[T]) -> T:
-        """Do it, and let everything go on that can."""
+        """Run ``work``, then every task that can run without the clock; return the result of ``work``."""
 
         async def and_settle() -> T:
             done = await work
@@ -416,7 +419,7 @@ class Virtual:
         return self._runner.run(and_settle())
 
     def service(self) -> Service:
-        """A service that has no job yet. What was left of the one before is removed."""
+        """Return a service without jobs. Tasks and rows of the previous one are removed."""
         self._runner.run(cancel_all(self.loop))
         service = Service(self.loop, self.database)
         self.run(service.empty())
@@ -424,16 +427,16 @@ class Virtual:
         return service
 
     def close(self) -> None:
-        """End what runs, and close the database."""
+        """Cancel all tasks and close the database."""
         self._runner.run(cancel_all(self.loop))
         self._runner.run(self.database.close())
 
 
 def preparation(name: str) -> str:
-    """The statements that prepare an empty database for virtual time and for the rules of the machine.
+    """Return the statements that prepare an empty database for virtual time and the invariants.
 
-    A plan of the database follows from the tables and the parameters alone: the same steps find the same rows
-    in the same order.
+    Query plans depend on the tables and parameters alone, so that the same steps read the same rows in the
+    same order.
     """
     return f"""
         alter database "{name}" set search_path = public, pg_catalog;
@@ -446,7 +449,7 @@ def preparation(name: str) -> str:
 
 
 async def cancel_all(loop: VirtualLoop) -> None:
-    """End every task of an example that is over."""
+    """Cancel every other task of the loop."""
     tasks = asyncio.all_tasks(loop) - {cast("asyncio.Task[Any]", asyncio.current_task())}
     for task in tasks:
         task.cancel()

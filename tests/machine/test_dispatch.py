@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dispatch under everything that clients, plugins, time and failures do to it, drawn by hypothesis.
+"""Dispatch under actions of clients and plugins, time and failures, drawn by hypothesis.
 
-Real workers work over a real PostgreSQL, one step at a time. After each step the rules of
-``tests/invariants`` hold; at the end everything is let go, and every job ends, each of its operations once.
-The environment variable ``HYPOTHESIS_EXAMPLES`` says how many examples are tried.
+Real workers run on a real PostgreSQL, one step at a time. After each step the rules of ``tests/invariants``
+hold. At the end all failures stop, and every job ends with one outcome for each operation. The environment
+variable ``HYPOTHESIS_EXAMPLES`` sets the number of examples.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ places = st.sampled_from(
 
 
 class Fault(enum.StrEnum):
-    """What can happen to a worker."""
+    """Failure of a worker."""
 
-    CRASH = "crash"  # it is killed, and another one started in its place
-    STOP = "stop"  # it is told to stop, and another one started in its place
-    FREEZE = "freeze"  # it stands still, and its leases are not renewed
-    CUT_OFF = "cut off"  # it does not reach the database; it reaches the plugins
-    OBJECTS_AWAY = "objects away"  # nobody reaches the objects
+    CRASH = "crash"  # it is killed and replaced
+    STOP = "stop"  # it is stopped in order and replaced
+    FREEZE = "freeze"  # it is frozen and does not renew its leases
+    CUT_OFF = "cut off"  # it reaches the plugins, but not the database
+    OBJECTS_AWAY = "objects away"  # the object store is unavailable
 
 
 class Machine(RuleBasedStateMachine):
-    """The rules. ``pick`` chooses one of what there is at that moment."""
+    """The rules. ``pick`` selects one of the jobs or calls that exist at that moment."""
 
     def __init__(self, virtual: Virtual) -> None:
         super().__init__()
@@ -78,8 +78,8 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(lane=st.sampled_from(("N0", "I0")), answered=st.integers(0, 3))
     def writes_in_a_lane(self, lane: str, answered: int) -> None:
-        """Three writes of two clients. So many calls for the first one were answered; after three it has
-        ended, and the next one is to be sent."""
+        """Submit three writes of two clients and answer ``answered`` calls of the first one. After three it
+        has ended, and the next one is due."""
         for client in "aab":
             self.run(self.service.submit(JobType.WRITE, [lane], client, 4, []))
         for _ in range(answered):
@@ -111,8 +111,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=which, lost=lost, hows=hows)
     def work(self, which: int, lost: tuple[Loss, int] | None, hows: list[How]) -> None:
-        """A worker looks for what is due: plans, finishes and sub-jobs. Then some calls are answered.
-        ``lost``: one of the sessions for it is, behind so many others."""
+        """A worker claims due plans, finishes and sub-jobs. Then some calls are answered. ``lost``: where one
+        of its sessions is lost, and the number of sessions before it."""
         process = self.process(which)
         if lost is not None:
             process.losses = [lost]
@@ -124,14 +124,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from((1.0, STEP, LEASE_SECONDS + 1)), which=which, lost=lost, hows=hows)
     def work_later(self, seconds: float, which: int, lost: tuple[Loss, int] | None, hows: list[How]) -> None:
-        """Both workers do, after what is to be repeated has become due, or what nobody renewed is void."""
+        """Run both workers after ``seconds``, in which retries become due or leases expire."""
         self.pass_time(seconds)
         self.work(which, lost, hows)
         self.work(1 - which, None, hows)
 
     @rule(which=which, behind=st.sampled_from((1, 1, 0, 2)), hows=hows)
     def lose_a_claim(self, which: int, behind: int, hows: list[How]) -> None:
-        """A worker claims what nobody has renewed, and has no answer. It finds what it had leased."""
+        """A worker claims rows with expired leases, gets no answer, and finds the rows that it had leased."""
         self.pass_time(LEASE_SECONDS + 1)
         self.work(which, (Loss.AFTER_COMMIT, behind), [])
         self.work(which, None, [])
@@ -140,8 +140,8 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.is_well())
     @rule(which=which, fault=st.sampled_from(Fault), arrived=st.booleans(), at=places, hows=hows)
     def fail(self, which: int, fault: Fault, arrived: bool, at: Checkpoint | None, hows: list[How]) -> None:
-        """Something happens to a worker that is at work. ``arrived``: the creates that it had under way did,
-        where it ends; ``at``: where it stands still first."""
+        """A working worker fails. ``arrived``: whether its creates in flight arrive when it ends; ``at``: the
+        checkpoint at which it is frozen first."""
         event(fault)
         process = self.process(which)
         if fault in (Fault.FREEZE, Fault.CRASH):
@@ -165,7 +165,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_well())
     @rule(which=which)
     def recover(self, which: int) -> None:
-        """A worker goes on, and reaches everything. What it lost meanwhile it does not change."""
+        """A worker resumes and reaches all peers. It does not change rows whose leases it has lost."""
         process = self.process(which)
         process.cut_off = self.service.objects_away = False
         process.stands_still_at = None
@@ -179,8 +179,8 @@ class Machine(RuleBasedStateMachine):
     def overtake(
         self, which: int, cut_off: bool, lost: tuple[Loss, int] | None, hows: list[How], late: How
     ) -> None:
-        """A worker freezes, or is cut off, amid its work; the other one takes that over. Then its calls are
-        answered, and it goes on."""
+        """A worker is frozen or cut off during its work; the other one takes the work over. Then the calls of
+        the first one are answered, and it resumes."""
         event("overtaken")
         process = self.process(which)
         self.work(which, None, hows)
@@ -199,12 +199,12 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.service.calls)
     @rule(pick=pick, how=st.sampled_from(How))
     def answer(self, pick: int, how: How) -> None:
-        """A call arrives and is answered."""
+        """Answer one call."""
         calls = self.calls()
         self.end(calls[pick % len(calls)], how)
 
     def end(self, call: Call, how: How) -> None:
-        """Let a call arrive and be answered. What its worker has lost meanwhile that does not change."""
+        """Deliver a call and answer it. The answer does not change rows whose leases the worker has lost."""
         note(f"{call.kind} at {call.plugin.url}: {how}")
         event(f"{call.kind}: {how}")
         lost = self.run(self.service.lost(call.process))
@@ -214,7 +214,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.service.calls)
     @rule(how=st.sampled_from((How.WELL, How.RUNNING)))
     def answer_all(self, how: How) -> None:
-        """Every call that is under way arrives and is answered."""
+        """Deliver and answer every pending call."""
         for call in self.calls():
             if call in self.service.calls:
                 self.end(call, how)
@@ -222,7 +222,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.at_plugins())
     @rule(pick=pick, how_many=st.integers(0, 2))
     def tell(self, pick: int, how_many: int) -> None:
-        """A plugin pushes that a status has changed, and publishes so many messages of a read."""
+        """A plugin pushes a status change and publishes ``how_many`` messages of a read."""
         at_plugins = self.at_plugins()
         plugin, job_id = at_plugins[pick % len(at_plugins)]
         self.run(self.service.push(plugin, job_id))
@@ -232,18 +232,18 @@ class Machine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from((1.0, STEP, 16.0)))
     def pass_time(self, seconds: float) -> None:
-        """Time goes on."""
+        """Advance the clock."""
         self.run(self.service.pass_time(seconds))
 
-    # --- what must hold ------------------------------------------------------------------------------
+    # --- invariants ----------------------------------------------------------------------------------
 
     @invariant()
     def no_rule_is_broken(self) -> None:
-        """The rules of ``tests/invariants``, and what the plugins saw."""
+        """The rules of ``tests/invariants`` hold, also at the plugins."""
         assert self.run(self.service.broken_rules()) == []
 
     def teardown(self) -> None:
-        """Let everything go, unless it has failed already: every job ends, and each operation once."""
+        """Unless the example has failed, stop all failures: every job ends, with one outcome per operation."""
         if sys.exc_info()[0] is not None:
             return
         self.run(self.service.let_go())
@@ -252,26 +252,26 @@ class Machine(RuleBasedStateMachine):
         for process in self.service.processes:
             assert process.limits.room() == self.service.new_process().limits.room()
 
-    # --- what there is -------------------------------------------------------------------------------
+    # --- queries -------------------------------------------------------------------------------------
 
     def process(self, which: int) -> Process:
-        """One of the two worker processes."""
+        """Return one of the two worker processes."""
         return self.service.processes[which]
 
     def is_well(self) -> bool:
-        """Whether both worker processes go on and reach everything."""
+        """Return whether both worker processes run and reach all peers."""
         return not self.service.objects_away and not any(
             process.frozen or process.cut_off for process in self.service.processes
         )
 
     def at_plugins(self) -> list[tuple[Plugin, str]]:
-        """The jobs that plugins know, in an order that does not depend on that of their creates."""
+        """Return the jobs of the plugins in an order that does not depend on the order of their creates."""
         return [
             (plugin, job_id) for plugin in self.service.plugins.values() for job_id in sorted(plugin.jobs)
         ]
 
     def calls(self) -> list[Call]:
-        """The calls that wait for an answer, likewise."""
+        """Return the pending calls in an order that does not depend on the order of their start."""
         return sorted(
             self.service.calls,
             key=lambda call: (call.kind, self.service.processes.index(call.process), call.subject),
@@ -280,9 +280,9 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.timeout(3600)
 def test_dispatch_keeps_its_rules_whatever_happens(virtual: Virtual) -> None:
-    """Jobs, plans, claims, answers, crashes, freezes, lost sessions, cancels, time-outs, quarantines, pushes
-    and messages in any order: at most one write is at work at a producer, none starts in quarantine, none is
-    executed twice, they start in their order, and each operation ends once."""
+    """Jobs, plans, claims, answers, crashes, freezes, lost sessions, cancels, timeouts, quarantines, pushes
+    and messages in any order: at most one write is active at a producer, none starts in quarantine, none is
+    executed twice, writes start in order, and each operation has one outcome."""
     run_state_machine_as_test(
         lambda: Machine(virtual),
         settings=settings(

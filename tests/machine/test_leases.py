@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Leases that end, and claims whose answers are lost: what was sent is not sent again, what was not is."""
+"""Expired leases and lost claim answers: a create that may have been sent is not repeated, others are sent."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.machine.service import STEP, Service, Virtual
 
 
 def of_sub_job(virtual: Virtual, service: Service, *columns: str) -> dict[str, object]:
-    """Columns of the one sub-job."""
+    """Return columns of the only sub-job."""
     (row,) = virtual.run(service.rows(f"select {', '.join(columns)} from sub_job"))
     return row
 
 
 def claim_of_sub_jobs_is_lost(service: Service) -> None:
-    """Of the next turn of the second worker the answer to the claim of sub-jobs is lost, that of jobs not."""
+    """Lose the answer to the second worker's next claim of sub-jobs, but not that of jobs."""
     service.processes[1].losses = [(Loss.AFTER_COMMIT, 1)]
 
 
@@ -28,8 +28,8 @@ def claim_of_sub_jobs_is_lost(service: Service) -> None:
 def test_an_unknown_create_stays_unknown_when_its_next_claim_is_lost(
     virtual: Virtual, lane: str, creates: int
 ) -> None:
-    """A worker dies amid a create. The answer to the next claim of it is lost, and what that had leased is
-    found by its token: the create is sent again where that does no harm, and nowhere else."""
+    """A worker dies during a create. The answer to the next claim is lost, and the worker finds the leased
+    row by its token: it repeats the create only at the idempotent plugin."""
     service = virtual.service()
     first, second = service.processes
     virtual.run(service.submit(JobType.WRITE, [lane], "a", 4, []))
@@ -49,8 +49,8 @@ def test_an_unknown_create_stays_unknown_when_its_next_claim_is_lost(
 
 
 def test_a_create_that_was_never_sent_is_sent_when_its_claim_is_lost(virtual: Virtual) -> None:
-    """The claim of a new sub-job is lost. What it had leased is found by its token and is sent, once, at a
-    plugin that is not idempotent too: nothing had been sent."""
+    """The answer to the claim of a new sub-job is lost. The worker finds the leased row by its token and
+    sends the create once, even to a plugin that is not idempotent, since it was never sent."""
     service = virtual.service()
     first, second = service.processes
     virtual.run(service.submit(JobType.WRITE, ["N0"], "a", 4, []))
@@ -78,8 +78,8 @@ def test_a_create_that_was_never_sent_is_sent_when_its_claim_is_lost(virtual: Vi
 
 
 def test_a_create_that_its_worker_did_not_send_in_time_is_sent_later(virtual: Virtual) -> None:
-    """A worker stands still before a create until its lease is void, and nobody else is there. It sees that
-    it may not send it any more, says that it did not, and sends it under another lease."""
+    """The only worker is frozen before a create until its lease has expired. It does not send the create,
+    records it as unsent, and sends it under a new lease."""
     service = virtual.service()
     worker = service.processes[0]
     virtual.run(service.submit(JobType.WRITE, ["N0"], "a", 4, []))
@@ -97,7 +97,7 @@ def test_a_create_that_its_worker_did_not_send_in_time_is_sent_later(virtual: Vi
 
 
 def test_every_create_that_is_sent_counts_as_an_attempt(virtual: Virtual) -> None:
-    """At an idempotent plugin a create without an answer is sent again: that is told as two attempts."""
+    """A create without an answer is repeated at an idempotent plugin and counts as two attempts."""
     service = virtual.service()
     worker = service.processes[0]
     virtual.run(service.submit(JobType.WRITE, ["I0"], "a", 4, []))

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One clock for an event loop and a database, which stands still until a test moves it.
+"""Virtual clock shared by an event loop and a database; only a test advances it.
 
-Nothing else decides what happens next: what would run on a thread runs at once, and
-:meth:`VirtualLoop.settle` returns when everything that can go on without the clock has gone on. So the same
-steps give the same rows.
+Execution is deterministic: work for a thread runs at once in the loop, and :meth:`VirtualLoop.settle` returns
+when every task that can run without the clock has run. So the same steps give the same rows.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from contextvars import Context, copy_context
 from typing import Any, Final
 
 AT_ONCE: Final = 0.02
-"""Timers of at most so many seconds count as no time: calls that gather into one transaction."""
+"""Maximum delay in seconds of a timer that ``settle`` fires at once, such as that of a group commit."""
 
 CLOCK: Final = """
 create sequence ticks;
@@ -28,15 +27,15 @@ create function public.clock_timestamp() returns timestamptz language sql volati
 create function public.now() returns timestamptz language sql stable as
     $$ select at + (select last_value from ticks) * interval '1 microsecond' from clock $$;
 """
-"""The database's clock; each reading is a microsecond later. In front of ``pg_catalog`` in the search path
-the two functions stand for those of PostgreSQL, in the statements and in the defaults of the service."""
+"""Clock of the database; each reading is a microsecond later. The search path lists ``public`` before
+``pg_catalog``, so that statements and column defaults of the service use these two functions."""
 
 MOVE: Final = "update clock set at = at + make_interval(secs => $1)"
 
 
 class InlineLoop(asyncio.SelectorEventLoop):
-    """An event loop without threads: what would run on one runs at once. ``born`` is told each new task, with
-    the context that it runs in."""
+    """An event loop without threads: work for an executor runs at once. ``born`` is called with each new
+    task and its context."""
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
         super().__init__(selector)
@@ -46,7 +45,7 @@ class InlineLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, _executor: Executor | None, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
-        """Run it here and now."""
+        """Call ``func`` at once and return its result as a completed future."""
         done = self.create_future()
         try:
             done.set_result(func(*args))
@@ -64,7 +63,7 @@ class InlineLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualLoop(InlineLoop):
-    """An event loop whose time is moved."""
+    """An event loop whose clock only :meth:`move` advances."""
 
     def __init__(self) -> None:
         self._now = 1000.0
@@ -74,16 +73,16 @@ class VirtualLoop(InlineLoop):
         self._calm = asyncio.Event()
 
     def time(self) -> float:
-        """Seconds; see :meth:`move`."""
+        """Return the virtual time in seconds; see :meth:`move`."""
         return self._now
 
     def move(self, seconds: float) -> None:
-        """Let time pass. What is due then runs in the next :meth:`settle`."""
+        """Advance the clock. Timers that become due run in the next :meth:`settle`."""
         self._now += seconds
 
     @contextlib.contextmanager
     def busy(self) -> Iterator[None]:
-        """Something outside the loop is asked while the block runs, and will answer by itself."""
+        """Mark the loop as waiting for an outside answer, such as the database's, while the block runs."""
         self._busy += 1
         try:
             yield
@@ -92,7 +91,7 @@ class VirtualLoop(InlineLoop):
             self._calm.set()
 
     async def settle(self) -> None:
-        """Return when every task waits for a timer, or for something that only the test can do."""
+        """Run tasks until each waits for a timer or for an action of the test."""
         while True:
             await asyncio.sleep(0)
             if self._busy:

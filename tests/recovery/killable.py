@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real service as processes that can be killed, and a client that survives it."""
+"""The real service as processes that can be killed, and a client that repeats its requests."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ DEADLINE = 120.0
 
 
 class Patient:
-    """A client of a service that may be away for a while."""
+    """A client that repeats a request while the service is unavailable."""
 
     def __init__(self, root: str, session: aiohttp.ClientSession) -> None:
         self.root = root
         self._session = session
 
     async def call(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        """One request, repeated for as long as nobody answers or the answer is 5xx."""
+        """Send one request; repeat it while there is no answer or the answer is 5xx."""
         url = path if path.startswith("http") else self.root + path
         async with asyncio.timeout(DEADLINE):
             while True:
@@ -41,14 +41,14 @@ class Patient:
                 await asyncio.sleep(0.05)
 
     async def submit(self, operations: Sequence[dict[str, Any]], key: str) -> str:
-        """Submit a job, again and again under one Idempotency-Key until it was answered; its id."""
+        """Submit a job under one Idempotency-Key; repeat until it is answered. Return its id."""
         status, answer = await self.call("POST", JOBS, {"data": list(operations)}, **{"Idempotency-Key": key})
         assert status == 202, answer
         job_id: str = answer["jobId"]
         return job_id
 
     async def ended(self, job_id: str) -> Any:
-        """The job, once it is terminal."""
+        """Wait until the job is terminal and return it."""
         async with asyncio.timeout(DEADLINE):
             while True:
                 status, job = await self.call("GET", f"{JOBS}/{job_id}")
@@ -59,7 +59,7 @@ class Patient:
 
 
 class Killable(Patient):
-    """A running ``datajobs serve``; its workers and APIs are restarted by their supervisor."""
+    """A running ``datajobs serve``. Its supervisor restarts workers and APIs."""
 
     def __init__(self, root: str, process: psutil.Process, session: aiohttp.ClientSession) -> None:
         super().__init__(root, session)
@@ -70,9 +70,9 @@ class Killable(Patient):
 async def killable_service(
     database_url: str | None, folder: Path, *, ready: bool = True, **settings: str
 ) -> AsyncIterator[Killable]:
-    """``datajobs serve`` while the block runs; without a database URL it runs the embedded PostgreSQL.
+    """Run ``datajobs serve`` while the block runs; without a database URL, with the embedded PostgreSQL.
 
-    ``ready``: wait until it answers; one without an API never does.
+    ``ready``: wait until the API answers. False for a service without an API.
     """
     port = free_port()
     environ = {k: v for k, v in os.environ.items() if not k.startswith("DATAJOBS_")}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An API and a worker in this process, workers as processes, and a plugin whose reads come over a topic."""
+"""An API and a worker in this process, workers as processes, and a plugin that answers reads on a topic."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def variables(database_url: str, folder: Path, **settings: str) -> dict[str, str
 
 
 class Client(Service):
-    """The client of :mod:`whole_service`, with topics."""
+    """The client of :mod:`whole_service`, which also reads destination topics."""
 
     async def messages(self, topic: str) -> list[Any]:
-        """All messages of a destination topic."""
+        """Return all messages of a destination topic."""
         found: list[Any] = []
         while True:
             page = await self.call(
@@ -72,7 +72,7 @@ class Client(Service):
                 return found
 
     async def delivered(self, job_id: str) -> Any:
-        """The job, once its delivery has ended."""
+        """Wait until the delivery of the job has ended and return the job."""
         async with asyncio.timeout(PATIENCE):
             while (job := await self.job(job_id))["deliveryState"] == "PENDING":
                 await asyncio.sleep(0.05)
@@ -81,7 +81,7 @@ class Client(Service):
 
 @asynccontextmanager
 async def api(environ: dict[str, str]) -> AsyncIterator[Client]:
-    """The API alone, in this process."""
+    """Run the API alone, in this process."""
     settings = config.load(environ)
     database = await Database.open(environ["DATAJOBS_DATABASE_URL"])
     stopping, started = asyncio.Event(), asyncio.Event()
@@ -100,7 +100,7 @@ async def api(environ: dict[str, str]) -> AsyncIterator[Client]:
 
 @asynccontextmanager
 async def worker(environ: dict[str, str]) -> AsyncIterator[None]:
-    """A worker in this process, for those that take over from one that is killed or frozen."""
+    """Run a worker in this process, which takes over from one that is killed or frozen."""
     stopping, started = asyncio.Event(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(run_worker(config.load(environ), stopping, lambda _address: started.set()))
@@ -113,7 +113,7 @@ async def worker(environ: dict[str, str]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def process(environ: dict[str, str], *command: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process of the service; stopped at the end if it still runs."""
+    """Run a process of the service; it is stopped at the end if it still runs."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DATAJOBS_")}
     running = await asyncio.create_subprocess_exec(
         sys.executable, "-m", *command, env=inherited | environ, stdout=asyncio.subprocess.DEVNULL
@@ -128,7 +128,7 @@ async def process(environ: dict[str, str], *command: str) -> AsyncIterator[async
 
 
 def signalled(role: str, what: signal.Signals, where: Checkpoint, times: int = 1) -> tuple[str, ...]:
-    """The command of a process that signals itself at a checkpoint."""
+    """Return the command of a process that signals itself at a checkpoint."""
     return ("tests.recovery.signalled", role, what.name, where.value, str(times))
 
 
@@ -140,7 +140,8 @@ async def until_frozen(pid: int) -> None:
 
 
 class TopicPlugin(ScriptedPlugin):
-    """Its reads come as messages on the internal topic, two per sub-job, sent when the result is asked."""
+    """Plugin that publishes the results of a read on the internal topic, two messages per sub-job, when the
+    result is requested."""
 
     def __init__(self, default: Script) -> None:
         super().__init__(default)
@@ -184,7 +185,7 @@ class TopicPlugin(ScriptedPlugin):
 
 
 def by_sub_job(messages: list[Any], job_id: str) -> dict[str, list[Any]]:
-    """The messages of one job, each sub-job's in the order of the topic."""
+    """Return the messages of one job by sub-job, in the order of the topic."""
     found: dict[str, list[Any]] = defaultdict(list)
     for message in messages:
         if message["headers"]["ce_correlationid"] == job_id:
@@ -193,7 +194,8 @@ def by_sub_job(messages: list[Any], job_id: str) -> dict[str, list[Any]]:
 
 
 def assert_whole(messages: list[Any], job_id: str, operations: set[Any]) -> None:
-    """Each message of the job is there once, a sub-job's in order without a gap; they tell all operations."""
+    """Assert that the messages of the job contain all operations, and that each is there once, those of a
+    sub-job in order and without a gap."""
     told: list[Any] = []
     for parts in by_sub_job(messages, job_id).values():
         assert [int(m["headers"]["ce_sequence"]) for m in parts] == list(range(len(parts)))

@@ -2,10 +2,10 @@
 """One round of kills: the whole service on a real Kafka, under load, while its processes are killed.
 
 ``datajobs serve`` runs with its embedded PostgreSQL, an API and two workers; two plugins, one of which is
-idempotent, serve all jobs. SIGKILL falls at random moments on workers, the API, the supervisor, the
-postmaster and the broker: two of three kills once the service has accepted and executed something since the
-last one, the third whether it is well again or not. When the kills are over, everything that got a 202 is
-counted: at the plugins, and in the messages that a reader of committed messages finds on the client's topic.
+idempotent, serve all jobs. Workers, the API, the supervisor, the postmaster and the broker receive SIGKILL at
+random moments: two of three kills wait until the service has accepted and executed something since the last
+one, the third does not. After the kills, the operations of all jobs that were answered with 202 are counted:
+at the plugins, and in the messages that a read-committed consumer finds on the client's topic.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ from tests.recovery.killable import Patient
 from tests.recovery.processes import variables
 
 TEN: Final = ("worker", "api", "database", "worker", "broker", "worker", "api", "database", "worker")
-"""What ten kills fall on, in any order; the tenth is the supervisor's, which ends the pauses of restarts."""
+"""Targets of nine of ten kills, in random order; the tenth kills the supervisor, which resets the restart
+back-off."""
 
 KINDS: Final = ("worker", "api", "supervisor", "database", "broker")
 PRODUCERS: Final = 24
-"""So many at each plugin."""
+"""Data producers of each plugin."""
 
 OPERATIONS: Final = 12
 CLIENTS: Final = 6
@@ -55,12 +56,12 @@ _NO_DATABASE: Final = "the embedded PostgreSQL ended at its start"
 
 
 class Figures(Struct, frozen=True):
-    """What a round came to. ``lost`` and ``doubled`` count operations and messages: see :func:`counted`.
+    """Figures of a round. ``lost`` and ``doubled`` count operations and messages: see :func:`counted`.
 
-    ``unknown`` are operations at the plugin without idempotency that were under way when a process died, and
-    are told as such. ``seconds`` passed between the last kill, with the broker back, and the end of the last
-    job's delivery; the whole round ``took`` so many. ``started_again`` counts how often ``serve`` ended by
-    itself, because its database was killed before it had come up, and was started again.
+    ``unknown`` are operations at the plugin without idempotency that were in flight when a process died, and
+    are reported as UNKNOWN. ``seconds`` is the time between the last kill, with the broker back, and the end
+    of the last job's delivery; ``took`` is the duration of the round. ``started_again`` counts how often
+    ``serve`` exited by itself, because its database was killed during start-up, and was started again.
     """
 
     seed: int
@@ -75,11 +76,11 @@ class Figures(Struct, frozen=True):
     took: float
     started_again: int
     faults: tuple[str, ...] = ()
-    """The first of what was lost or doubled, in words."""
+    """Descriptions of the first lost and doubled operations and messages."""
 
 
 def request(number: int, chance: random.Random) -> list[dict[str, Any]]:
-    """Operations at elements of both plugins, and one that nobody owns; each fourth job reads."""
+    """Return operations at elements of both plugins and one without an owner; each fourth job reads."""
     places = [f"/SubNetwork={net}/ManagedElement={n}" for net in ("I", "N") for n in range(PRODUCERS)]
     chosen = [*chance.sample(places, OPERATIONS - 1), "/SubNetwork=Y/ManagedElement=nowhere"]
     lines = [{"path": f"{place}/Cell={n}", "operationId": f"{number}-{n}"} for n, place in enumerate(chosen)]
@@ -89,7 +90,7 @@ def request(number: int, chance: random.Random) -> list[dict[str, Any]]:
 
 
 class Supervised(Patient):
-    """``datajobs serve`` with all its processes, started again whenever its supervisor is killed."""
+    """``datajobs serve`` with all its processes; it is started again when its supervisor is killed."""
 
     def __init__(self, environ: dict[str, str], session: aiohttp.ClientSession, log: Path) -> None:
         super().__init__(f"http://127.0.0.1:{environ['DATAJOBS_PORT']}", session)
@@ -111,7 +112,7 @@ class Supervised(Patient):
             )
 
     async def victim(self, kind: str, chance: random.Random) -> psutil.Process:
-        """A process of a kind, once there is one."""
+        """Wait until a process of the kind runs and return it."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 if self._process.poll() is not None:
@@ -124,24 +125,24 @@ class Supervised(Patient):
                 await asyncio.sleep(0.02)
 
     def _start_after_its_database(self) -> None:
-        """What an init system does: ``serve`` ends where its database is killed before it has come up."""
+        """Restart ``serve`` like an init system: it exits if its database is killed during start-up."""
         told = self._log.read_text()[-4000:]
         assert _NO_DATABASE in "".join(told.splitlines()[-3:]), f"serve ended by itself: {told}"
         self.started_again += 1
         self.start()
 
     def reap(self) -> None:
-        """Wait for a supervisor that was killed."""
+        """Wait for the end of a killed supervisor."""
         self._process.wait()
 
     async def stop(self) -> None:
-        """End everything in order."""
+        """Stop all processes in order."""
         self._process.terminate()
         await asyncio.to_thread(self._process.wait, 30)
 
 
 def _kind(process: psutil.Process) -> str:
-    """What a child of the supervisor is."""
+    """Return the kind of a child of the supervisor."""
     with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
         if process.name() == "postgres":
             return "database"
@@ -151,9 +152,9 @@ def _kind(process: psutil.Process) -> str:
 
 
 class Killer:
-    """Kills one process after the other, each at a random moment once there is one of its kind.
+    """Kills one process after another, each at a random moment while a process of its kind runs.
 
-    ``progress`` gives counts that all grow while the service is well.
+    ``progress`` returns counts that all grow while the service works.
     """
 
     def __init__(
@@ -170,7 +171,7 @@ class Killer:
         self._chance = chance
 
     async def run(self, kills: int) -> None:
-        """So many kills, tens of them, and wait for the broker to be back."""
+        """Perform ``kills`` kills (a multiple of ten), then wait until the broker answers."""
         for _ in range(kills // 10):
             for kind in (*self._chance.sample(TEN, len(TEN)), "supervisor"):
                 if self._chance.random() < _AT_WORK:
@@ -183,7 +184,7 @@ class Killer:
         await self._broker_answers()
 
     async def _at_work(self) -> None:
-        """Wait until the service has got on with everything, for some time at most."""
+        """Wait until all counts of ``progress`` have grown, for at most ``_WELL_WITHIN``."""
         before = self._progress()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_WELL_WITHIN):
@@ -217,7 +218,7 @@ class Killer:
 
 @contextlib.asynccontextmanager
 async def supervised(folder: Path, broker: KafkaBroker) -> AsyncIterator[Supervised]:
-    """The service while the block runs, with its embedded PostgreSQL."""
+    """Run the service with its embedded PostgreSQL while the block runs."""
     settings = variables(
         "",
         folder / "data",
@@ -236,10 +237,10 @@ async def supervised(folder: Path, broker: KafkaBroker) -> AsyncIterator[Supervi
 
 
 async def crash_round(seed: int, kills: int, folder: Path, broker: KafkaBroker) -> Figures:
-    """Kill ``kills`` processes (tens of them) and count what became of all jobs.
+    """Kill ``kills`` processes (a multiple of ten) and count the outcomes of all jobs.
 
-    ``folder`` is empty and the broker runs. Raises TimeoutError when a job has not ended, or nobody has
-    answered, for minutes; AssertionError when the service ended by itself.
+    ``folder`` is empty and the broker runs. Raises TimeoutError when a job does not end, or the service does
+    not answer, for minutes; AssertionError when the service exits by itself.
     """
     began, chance = time.monotonic(), random.Random(seed)
     topic = f"round-{secrets.token_hex(4)}"
@@ -305,12 +306,12 @@ def counted(
     messages: Sequence[Any],
     executed: Mapping[str, int],
 ) -> tuple[list[str], list[str], int]:
-    """What is lost and what is doubled, in words, and how many operations are told as unknown.
+    """Return descriptions of what is lost and of what is doubled, and the number of UNKNOWN operations.
 
-    Lost is an operation that the topic does not tell, one that is told as done and was not executed, one that
-    the job does not count, and one that did not succeed although its plugin is idempotent or it only reads.
-    Doubled is a write that a plugin executed twice, an operation that the topic tells twice, and a message
-    with the identity of another one.
+    Lost: an operation that is missing on the topic, that is reported as succeeded and was not executed, that
+    the job does not count, or that did not succeed although its plugin is idempotent or it is a read.
+    Doubled: a write that a plugin executed twice, an operation that is on the topic twice, and a message with
+    the identity of another one.
     """
     told: dict[str, list[str]] = {}
     for message in messages:
@@ -346,7 +347,7 @@ def counted(
 
 
 async def _register(service: Patient, net: str, plugin: str) -> None:
-    """Each element of a subnetwork has a data producer of its own."""
+    """Register the elements of a subnetwork, each with a data producer of its own."""
     handles = [
         {
             "cmHandle": f"ch-{net}-{n}",
@@ -361,7 +362,7 @@ async def _register(service: Patient, net: str, plugin: str) -> None:
 
 
 async def _accepted(service: Patient, topic: str, lines: list[dict[str, Any]], key: str) -> str:
-    """Submit a job until it is answered; its id."""
+    """Submit a job, repeat until it is answered, and return its id."""
     status, answer = await service.call(
         "POST", f"{JOBS}?destination=kafka:{topic}", {"data": lines}, **{"Idempotency-Key": key}
     )
@@ -371,7 +372,7 @@ async def _accepted(service: Patient, topic: str, lines: list[dict[str, Any]], k
 
 
 async def _delivered(service: Patient, job_id: str) -> Any:
-    """The job, once it is terminal and its delivery has ended."""
+    """Wait until the job is terminal and its delivery has ended; return the job."""
     await service.ended(job_id)
     async with asyncio.timeout(PATIENCE):
         while True:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kill on and on, in rounds whose figures are kept: ``make crash CRASH_KILLS=1000``.
+"""Kill processes in rounds and record the figures of each round: ``make crash CRASH_KILLS=1000``.
 
-The figures of a round are appended to ``build/crash/rounds.jsonl`` when it has ended, beside the state of
-the code. So a run that was interrupted goes on with the first round that is missing, and one after a change
-of the code begins anew. Exit status: 0 when nothing is lost or doubled, 1 when something is, 2 for wrong use
-and where Kafka is not installed.
+When a round has ended, its figures are appended to ``build/crash/rounds.jsonl`` with the state of the code.
+An interrupted run continues with the first missing round; after a change of the code a run starts again with
+the first round. Exit status: 0 when nothing is lost or doubled, 1 when something is, 2 for wrong use and if Kafka
+is not installed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.recovery.round import KINDS, Figures, crash_round
 
 KEPT: Final = ROOT / "build" / "crash" / "rounds.jsonl"
 CODE: Final = ("src", "tests/recovery/round.py")
-"""What the figures are about: they count for as long as this does not change."""
+"""Paths whose content the figures depend on: figures are valid until one of them changes."""
 
 KILLS: Final = 50
 """Kills of one round."""
@@ -48,14 +48,14 @@ _HEAD: Final = (
 
 
 class Kept(Struct, frozen=True):
-    """The figures of a round, and the code that it ran."""
+    """The figures of a round and the state of the code that it ran."""
 
     code: str
     figures: Figures
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the rounds that are missing, then print a row for each and their sums."""
+    """Run the missing rounds, then print a row for each round and the totals."""
     parser = argparse.ArgumentParser(prog="python -m tests.recovery.rounds", description="Kill in rounds.")
     parser.add_argument("kills", type=int, help=f"SIGKILLs in all; rounded up to rounds of {KILLS}")
     wanted = -(-parser.parse_args(arguments).kills // KILLS)
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def completed(wanted: int, code: str, kept: Path, run: Callable[[int], Figures]) -> list[Figures]:
-    """The figures of rounds 1 to ``wanted``: the kept ones, and of ``run`` where there are none."""
+    """Return the figures of rounds 1 to ``wanted``; call ``run`` for those that are not in ``kept``."""
     done = kept_in(kept, code)
     kept.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(1, wanted + 1):
@@ -95,7 +95,7 @@ def completed(wanted: int, code: str, kept: Path, run: Callable[[int], Figures])
 
 
 def kept_in(file: Path, code: str) -> dict[int, Figures]:
-    """The rounds of this code that have ended, by their seed; a line that was cut off is none."""
+    """Return the completed rounds of this code by seed; a truncated line is ignored."""
     found = {}
     for line in file.read_bytes().splitlines() if file.exists() else ():
         try:
@@ -108,7 +108,7 @@ def kept_in(file: Path, code: str) -> dict[int, Figures]:
 
 
 def table(rounds: Iterable[Figures]) -> str:
-    """A row for each round, and the sums; of the seconds the most."""
+    """Format a row for each round and the totals; for the seconds, the maximum."""
     rows = [_row(each) for each in rounds]
     sums = {name: sum(int(row[name]) for row in rows) for name in _HEAD[1:-1]}
     last = {"round": "all", **sums, "seconds": max((row["seconds"] for row in rows), default=0.0)}
@@ -127,7 +127,7 @@ def _row(figures: Figures) -> Mapping[str, float]:
 
 
 def _sums(rounds: Sequence[Figures]) -> str:
-    """The line that closes a run, in the shape that the nightly tests keep."""
+    """Format the last line of a run, in the shape that the nightly tests record."""
     kills = sum(sum(each.kills.values()) for each in rounds)
     counted = [name for name in _HEAD[len(KINDS) + 1 : -1] if name != "started_again"]
     counts = {name: sum(getattr(each, name) for each in rounds) for name in counted}

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much is killed: a little in every run of the tests, everything with ``make nightly``."""
+"""Number of kills: few in every run of the tests, all with ``make nightly``."""
 
 from __future__ import annotations
 
 import os
 
 KILLS = int(os.environ.get("CRASH_KILLS", "8"))
-"""SIGKILLs at random moments."""
+"""Number of SIGKILLs at random moments."""
 
 RESTARTS = int(os.environ.get("CRASH_RESTARTS", "5"))
-"""Stops in order under load."""
+"""Number of orderly stops under load."""

@@ -18,7 +18,7 @@ from ran_datajobs.local.supervisor import signals_stop
 
 
 async def main(role: str, what: signal.Signals, where: Checkpoint, times: int) -> None:
-    """Serve until the checkpoint is reached for the ``times``-th time, and after it if it can go on."""
+    """Serve; send ``what`` to this process when the checkpoint is reached for the ``times``-th time."""
     left = times
 
     async def reached(checkpoint: Checkpoint) -> None:

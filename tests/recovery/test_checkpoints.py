@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes are killed at every named checkpoint; others take over, and the counts are right.
+"""Processes are killed at every named checkpoint; other processes take over, and the counts are right.
 
-Nobody waits here until the leases of a killed worker are void: they are made so. How long a worker that takes
-over waits is seen where the database, machines and frozen workers are.
+The tests expire the leases of a killed worker instead of waiting for their timeout. The tests of the
+database, machines and frozen workers cover the wait of a worker that takes over.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ SIGNALS = [signal.SIGKILL, nightly(signal.SIGSTOP)]
 
 
 def test_every_checkpoint_is_killed_at() -> None:
-    """In ``make nightly`` a process dies at each of them, in ``make test`` at one of each stage."""
+    """``make nightly`` kills a process at every checkpoint, ``make test`` at one of each stage."""
     accepting = {Checkpoint.ACCEPT_CHECKED, Checkpoint.ACCEPT_STORED}
     killed = {where for where, _ in CASES} | {*TOPICS, *CANCELS, *WHOLE_CANCELS} | accepting
     assert killed == set(Checkpoint)
@@ -69,9 +69,9 @@ def test_every_checkpoint_is_killed_at() -> None:
 async def test_a_worker_killed_at_a_checkpoint_loses_nothing(
     database_url: str, tmp_path: Path, where: Checkpoint, idempotent: bool
 ) -> None:
-    """Two jobs for two producers; the worker dies at the checkpoint; the next one takes the work up once the
-    leases are void, and finishes both. Each operation is executed once; only a create that was under way,
-    at a plugin without idempotency, ends UNKNOWN."""
+    """Two jobs for two producers: the worker dies at the checkpoint, the next one takes over once the leases
+    have expired, and finishes both. Each operation is executed once; only a create that was in flight at a
+    plugin without idempotency ends UNKNOWN."""
     environ = variables(database_url, tmp_path)
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED"), honours_key=idempotent))
     async with plugin.serving() as address, api(environ) as service:
@@ -105,8 +105,8 @@ async def test_a_worker_killed_at_a_checkpoint_loses_nothing(
 async def test_a_topic_gets_every_message_once_when_a_worker_dies(
     database_url: str, tmp_path: Path, where: Checkpoint
 ) -> None:
-    """A write and a read, whose messages come over the internal topic, go to a topic; the worker dies while
-    it takes or publishes messages. The topic has each message once, in order, without a gap."""
+    """A write and a read, whose results come over the internal topic, are delivered to a topic; the worker
+    dies while it consumes or publishes messages. The topic has each message once, in order, without a gap."""
     environ = variables(database_url, tmp_path)
     plugin = TopicPlugin(Script(statuses=("RUNNING", "FINSHED")))
     async with plugin.serving() as address, api(environ) as service:
@@ -136,9 +136,9 @@ async def test_a_topic_gets_every_message_once_when_a_worker_dies(
 async def test_a_cancel_is_carried_out_when_the_worker_that_tells_it_dies(
     database_url: str, tmp_path: Path, where: Checkpoint, signum: signal.Signals
 ) -> None:
-    """A running job of two producers is cancelled; the worker dies, or is frozen and woken up when all is
-    over, as it tells one of their plugins. The next one tells both and ends the job CANCELLED, no operation
-    done; nothing was executed twice and nothing changes afterwards."""
+    """A running job of two producers is cancelled; the worker dies while it sends a DELETE to one of their
+    plugins, or is frozen there and resumed after the end of the job. The next worker sends both DELETEs and
+    ends the job CANCELLED, no operation done; nothing is executed twice and nothing changes afterwards."""
     environ = variables(database_url, tmp_path)
     plugin = ScriptedPlugin(Script(statuses=("RUNNING",), honours_key=False))
     async with plugin.serving() as address, api(environ) as service:
@@ -177,8 +177,8 @@ async def test_a_cancel_of_a_whole_job_is_told_when_the_worker_that_tells_it_die
     database_url: str, tmp_path: Path, where: Checkpoint | None, signum: signal.Signals
 ) -> None:
     """A running job of two producers of a plugin with bulkCancel is cancelled; the worker dies, or is frozen,
-    once the plugin has answered and nothing is recorded, or before it was called at all (None). The next one
-    tells the plugin, and ends the job CANCELLED without a DELETE of a sub-job."""
+    after the plugin has answered and before that is recorded, or before the call (None). The next worker
+    sends the DELETE of the job and ends the job CANCELLED without a DELETE of a sub-job."""
     environ = variables(database_url, tmp_path)
     plugin = ScriptedPlugin(Script(statuses=("RUNNING",), honours_key=False))
     command = signalled("worker", signum, where) if where else ("ran_datajobs", "serve-worker")
@@ -217,8 +217,8 @@ async def test_a_cancel_of_a_whole_job_is_told_when_the_worker_that_tells_it_die
 async def test_an_api_killed_while_it_accepts_makes_one_job(
     database_url: str, tmp_path: Path, where: Checkpoint
 ) -> None:
-    """The API dies before or after the job is stored, in any case before its 202; the client repeats the
-    request under its Idempotency-Key: there is one job, and it is done."""
+    """The API dies before or after it stores the job, and before it answers 202. The client repeats the
+    request under its Idempotency-Key: there is one job, and it finishes."""
     environ = variables(database_url, tmp_path)
     plugin = ScriptedPlugin(Script())
     async with plugin.serving() as address, api(environ | variables(database_url, tmp_path)) as service:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PostgreSQL is killed and is back within two seconds, again and again, amid small jobs: every accepted job
-ends, nothing is created twice."""
+"""PostgreSQL is killed repeatedly during small jobs and is back within two seconds: every accepted job ends,
+no sub-job is created twice."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from tests.recovery.processes import process, variables
 from tests.tiers import nightly
 
 KILLS = 20 if "CRASH_KILLS" in os.environ else 3
-"""Kills of the database in one run; ``make nightly`` does all twenty."""
+"""Kills of the database in one run; 20 in ``make nightly``."""
 
 PRODUCERS = 200
-"""So many that no job waits for another one's in a lane."""
+"""Number of data producers: high enough that no job waits for another one in a lane."""
 
 pytestmark = pytest.mark.timeout(600)
 
 
 @contextlib.asynccontextmanager
 async def killed_database(folder: Path) -> AsyncIterator[EmbeddedPostgres]:
-    """A server on real disk that is started again as soon as it is killed."""
+    """Run a server on a real disk; it is restarted as soon as it is killed."""
     folder.mkdir()
     server = EmbeddedPostgres(folder, durable=True)
     await server.start()
@@ -50,7 +50,7 @@ async def killed_database(folder: Path) -> AsyncIterator[EmbeddedPostgres]:
 
 
 def small_job(number: int, chance: random.Random) -> list[dict[str, Any]]:
-    """Six operations at any of the elements."""
+    """Return six operations at randomly chosen elements."""
     return [
         {
             "op": "merge",
@@ -63,7 +63,7 @@ def small_job(number: int, chance: random.Random) -> list[dict[str, Any]]:
 
 
 async def register(service: Patient, plugin: str, *, idempotent: bool) -> None:
-    """One element for each data producer."""
+    """Register one element for each data producer."""
     handles = [
         {
             "cmHandle": f"ch-{n}",
@@ -78,7 +78,7 @@ async def register(service: Patient, plugin: str, *, idempotent: bool) -> None:
 
 
 async def submit_until(over: asyncio.Event, service: Patient, chance: random.Random) -> list[str]:
-    """Submit small jobs one after the other; the ids of those that were accepted."""
+    """Submit small jobs one after another until ``over`` is set; return the ids of the accepted ones."""
     accepted: list[str] = []
     while not over.is_set():
         accepted.append(await service.submit(small_job(len(accepted), chance), f"key-{len(accepted)}"))
@@ -87,7 +87,7 @@ async def submit_until(over: asyncio.Event, service: Patient, chance: random.Ran
 
 
 async def kill(server: EmbeddedPostgres, chance: random.Random) -> None:
-    """Kill the server so many times, each time some seconds after it is back."""
+    """Kill the server ``KILLS`` times, each time some seconds after it is back."""
     for _ in range(KILLS):
         await asyncio.sleep(chance.uniform(0.5, 3.0))
         pid = server.pid
@@ -108,7 +108,7 @@ async def answers(url: str) -> bool:
 
 @contextlib.asynccontextmanager
 async def serving(environ: dict[str, str], workers: int) -> AsyncIterator[Patient]:
-    """One API and so many workers as processes, and a client that is patient with them."""
+    """Run one API and ``workers`` workers as processes; yield a client that repeats its requests."""
     async with contextlib.AsyncExitStack() as stack:
         session = await stack.enter_async_context(
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20))
@@ -124,8 +124,8 @@ async def serving(environ: dict[str, str], workers: int) -> AsyncIterator[Patien
 async def test_every_job_ends_when_the_database_was_killed_again_and_again(
     tmp_path: Path, workers: int, idempotent: bool, record_property: Any
 ) -> None:
-    """Jobs come in while the database is killed. All of them end; at an idempotent plugin with every
-    operation executed once, at another one with none executed twice and the rest told as unknown."""
+    """Clients submit jobs while the database is killed. All jobs end. An idempotent plugin executes every
+    operation once; any other plugin executes none twice, and the rest end UNKNOWN."""
     chance = random.Random(workers * 2 + idempotent)
     plugin = ScriptedPlugin(Script(honours_key=idempotent))
     async with plugin.serving() as address, killed_database(tmp_path / "database") as server:

@@ -40,10 +40,10 @@ READS = 5
 async def test_every_message_comes_once_whenever_workers_are_killed(
     database_url: str, tmp_path: Path, kafka_broker: KafkaBroker, s3_service: S3Service
 ) -> None:
-    """Each worker is killed at its moment while a write and two reads are under way, for a topic and for a
-    bucket. A reader of committed messages then sees each (job, sub-job, sequence, delivery) once, without a
-    gap, with the digests of the manifest; the buckets hold exactly what the manifests name; and every
-    operation succeeded."""
+    """Each worker is killed at its checkpoint while a write and two reads run, with a topic and a bucket as
+    destinations. A read-committed consumer then sees each (job, sub-job, sequence, delivery) once, without a
+    gap, with the digests of the manifest; the buckets hold exactly the objects that the manifests name; and
+    every operation succeeded."""
     async with kafka_chain(database_url, tmp_path, kafka_broker, s3_service) as chain:
         to_topic: list[str] = []
         to_bucket: list[str] = []
@@ -83,9 +83,9 @@ async def test_a_worker_that_was_frozen_publishes_nothing_twice(
     s3_service: S3Service,
     moment: Checkpoint,
 ) -> None:
-    """A worker is frozen at its moment, another one takes everything over and delivers it, and then the first
-    one wakes up beside it and both serve another job. The topic has each message once, the buckets what the
-    manifests name."""
+    """A worker is frozen at its checkpoint, another one takes over all its work and delivers it. The first
+    one then resumes and both serve another job. The topic has each message once, and the buckets hold the objects
+    that the manifests name."""
     async with kafka_chain(database_url, tmp_path, kafka_broker, s3_service) as chain:
         jobs = [
             await chain.send(writes("before")[:-1], chain.topic),

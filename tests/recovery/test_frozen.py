@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A worker is frozen (SIGSTOP) until another one has taken its work over, and then goes on (SIGCONT)."""
+"""A worker is frozen (SIGSTOP) until another one has taken over its work, and then resumes (SIGCONT)."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ USUAL = [(Checkpoint.START_MARKED, False), (Checkpoint.DELIVER_READ, True)]
 
 
 async def everything(service: Client, folder: Path, job_ids: list[str]) -> Any:
-    """What clients can see of jobs: their rows, sub-jobs, objects and messages.
+    """Return everything that clients can read of jobs: rows, sub-jobs, objects and messages.
 
-    A file with a # in its name is no object: the frozen worker was writing it.
+    A file with a # in its name is not an object: the frozen worker was writing it.
     """
     objects = {
         str(path.relative_to(folder)): path.read_bytes()
@@ -62,10 +62,10 @@ async def everything(service: Client, folder: Path, job_ids: list[str]) -> Any:
 async def test_a_worker_that_was_frozen_spoils_nothing(
     database_url: str, tmp_path: Path, where: Checkpoint, idempotent: bool
 ) -> None:
-    """Frozen anywhere, overtaken, and woken up: neither the store nor the objects nor the topic change any
-    more, a plugin with Idempotency-Key executes everything once, and any other at most once, told as UNKNOWN
-    where its create was under way. A worker that was frozen before it sent a create does not send it any more
-    when it wakes up: its lease is void. The woken worker goes on to serve."""
+    """A worker is frozen at a checkpoint, loses its leases to another one, and resumes: the store, objects
+    and topic do not change any more. A plugin with Idempotency-Key executes everything once, any other at
+    most once, with outcome UNKNOWN if the create was in flight. A worker that was frozen before it sent a
+    create does not send it after it resumes, since its lease has expired. It continues to serve."""
     environ = variables(database_url, tmp_path)
     plugin = TopicPlugin(Script(statuses=("RUNNING", "FINSHED"), honours_key=idempotent))
     async with plugin.serving() as address, api(environ) as service:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several machines on one database: any of them can be killed or stopped, and the others go on."""
+"""Several machines on one database: any of them can be killed or stopped, and the others continue."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ end $$;
 create trigger note_worker after update on sub_job for each row when (new.leased_by is not null)
     execute function note_worker();
 """
-"""Remembers every worker that ever leased a sub-job."""
+"""Trigger that records every worker that leased a sub-job."""
 
 
 def matched(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The operations that somebody owns."""
+    """Return the operations that have an owner."""
     return [line for line in lines if "=Y" not in line["path"]]
 
 
 def executions(plugin: ScriptedPlugin) -> Counter[str]:
-    """How often the plugin executed each operation."""
+    """Count how often the plugin executed each operation."""
     return Counter(str(o.operation_id) for e in plugin.history for o in e.operations)
 
 
 async def submit_at_any(machines: list[Killable], lines: list[dict[str, Any]], key: str) -> str:
-    """Submit to one machine after the other until one of them answers."""
+    """Submit to one machine after another until one of them answers."""
     async with asyncio.timeout(DEADLINE), aiohttp.ClientSession() as session:
         while True:
             for machine in machines:
@@ -64,9 +64,9 @@ async def submit_at_any(machines: list[Killable], lines: list[dict[str, Any]], k
 
 @pytest.mark.nightly
 async def test_any_machine_can_be_killed(database_url: str, tmp_path: Path) -> None:
-    """Two API and three worker machines share one database and one folder of results; no worker has the work
-    for itself. An API machine and two worker machines are killed under load: the rest ends every job, and
-    nothing is lost or done twice."""
+    """Two API and three worker machines share one database and one folder of results, and the workers share
+    the work. An API machine and two worker machines are killed under load: the others finish every job, and
+    no operation is lost or executed twice."""
     chance = random.Random(5)
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "RUNNING", "FINSHED")))
     shared = {"objects_dir": str(tmp_path / "objects")}
@@ -98,7 +98,7 @@ async def test_any_machine_can_be_killed(database_url: str, tmp_path: Path) -> N
                 lines = request(len(submitted), chance)
                 job_id = await submit_at_any(apis, lines, f"key-{len(submitted)}")
                 submitted[job_id] = lines
-                await apis[0].ended(job_id)  # the next one is for whoever is first
+                await apis[0].ended(job_id)  # any worker may claim the next one first
                 async with database.connection() as connection:
                     at_work = await connection.fetchval("select count(*) from worked")
         for _ in range(20):
@@ -120,7 +120,7 @@ async def test_any_machine_can_be_killed(database_url: str, tmp_path: Path) -> N
 
 
 class SlowPlugin(ScriptedPlugin):
-    """Answers a create after up to 0.9 s."""
+    """Plugin that answers a create after up to 0.9 s."""
 
     chance = random.Random(11)
 
@@ -132,8 +132,8 @@ class SlowPlugin(ScriptedPlugin):
 
 @pytest.mark.nightly
 async def test_stops_in_order_leave_no_outcome_unknown(database_url: str, tmp_path: Path) -> None:
-    """Workers are stopped with SIGTERM again and again under load, at a plugin that answers within a second
-    and does not honour Idempotency-Key: every create is recorded, so every operation succeeds, once."""
+    """Workers are stopped repeatedly with SIGTERM under load. The plugin answers within a second and does not
+    honour Idempotency-Key: every answer to a create is recorded, so every operation succeeds, once."""
     chance = random.Random(RESTARTS)
     environ = variables(database_url, tmp_path, shutdown_grace="4")
     plugin = SlowPlugin(Script(statuses=("RUNNING", "FINSHED"), honours_key=False))
@@ -162,8 +162,8 @@ async def test_stops_in_order_leave_no_outcome_unknown(database_url: str, tmp_pa
 
 
 async def test_an_api_that_stops_says_so_first(database_url: str, tmp_path: Path) -> None:
-    """After SIGTERM /readyz is 503 for a while, an open event stream ends like a whole answer, and the
-    process ends with status 0."""
+    """After SIGTERM /readyz answers 503 for a while, an open event stream ends as a complete response, and
+    the process exits with status 0."""
     environ = variables(database_url, tmp_path, shutdown_grace="4")
     root = f"http://127.0.0.1:{environ['DATAJOBS_PORT']}"
     database = await Database.open(database_url)
@@ -198,8 +198,8 @@ async def test_an_api_that_stops_says_so_first(database_url: str, tmp_path: Path
 @pytest.mark.nightly
 @pytest.mark.timeout(300)
 async def test_the_database_is_killed_under_load(tmp_path: Path) -> None:
-    """The embedded PostgreSQL is SIGKILLed while jobs come in: /readyz is 503 until it is back, which nobody
-    has to help with; every job that got its 202 ends, and nothing is done twice."""
+    """The embedded PostgreSQL is SIGKILLed while clients submit jobs: /readyz answers 503 until the
+    supervisor has restarted it; every job that was answered with 202 ends, and no operation is executed twice."""
     chance = random.Random(3)
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED")))
     async with plugin.serving() as address, killable_service(None, tmp_path) as service:
@@ -231,7 +231,7 @@ async def test_the_database_is_killed_under_load(tmp_path: Path) -> None:
 
 
 async def not_ready(service: Killable) -> Any:
-    """The problem that /readyz answers with 503, once it does."""
+    """Wait until /readyz answers 503 and return its problem document."""
     async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
         while True:
             async with session.get(service.root + "/readyz") as answer:

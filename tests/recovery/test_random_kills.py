@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGKILL at random moments under load: every accepted job ends, nothing is lost, nothing is done twice.
+"""SIGKILL at random moments under load: every accepted job ends, no operation is lost or executed twice.
 
-No supervisor pauses here between a kill and the next start: the kills fall on processes that start, and on
-those that are at work.
+Processes run without a supervisor and its restart back-off, so that kills hit processes that start as well as
+those that work.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ async def register(service: Patient, plugin: str, **fields: Any) -> None:
 
 
 class Fire:
-    """The service as one API and one worker; each is killed over and over, its last one is left alone."""
+    """One API and one worker, each killed and restarted repeatedly; the last of each is not killed."""
 
     def __init__(self, service: Patient, environ: dict[str, str], chance: random.Random) -> None:
         self.service = service
@@ -65,9 +65,9 @@ class Fire:
         self._left = 2
 
     async def run(self, *, workers: int, apis: int) -> None:
-        """Kill so many of each at a random moment of their first seconds; run until cancelled.
+        """Kill ``workers`` workers and ``apis`` APIs, each within its first seconds; run until cancelled.
 
-        ``over`` is set once all kills are, or when something is wrong.
+        ``over`` is set after the last kill, or on an error.
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -77,7 +77,7 @@ class Fire:
             self.over.set()
 
     async def submitted(self, lines_of: Callable[[int], list[dict[str, Any]]]) -> dict[str, Any]:
-        """Submit one job after the other until the kills are over; what each was given, by its id."""
+        """Submit one job after another until ``over`` is set; return the operations of each by job id."""
         jobs: dict[str, Any] = {}
         while not self.over.is_set():
             lines = lines_of(len(jobs))
@@ -104,7 +104,7 @@ class Fire:
 async def under_fire(
     database_url: str, folder: Path, plugin: str, chance: random.Random, *, kills: int, **fields: Any
 ) -> AsyncIterator[Fire]:
-    """A service with ``plugin``, under fire as soon as that is registered."""
+    """Run a service with ``plugin``; kills begin once the plugin is registered."""
     environ = variables(database_url, folder, unknown_write_quarantine="0.5")
     database = await Database.open(database_url)
     await database.migrate()
@@ -127,8 +127,9 @@ async def under_fire(
 async def test_no_operation_is_lost_or_done_twice_when_processes_are_killed(
     database_url: str, tmp_path: Path
 ) -> None:
-    """Workers and APIs are killed at random while jobs come in; an idempotent plugin executes each operation
-    once, in the order of each request, and every job that got its 202 ends with its every operation told."""
+    """Workers and APIs are killed at random while clients submit jobs. An idempotent plugin executes each
+    operation once, in the order of each request, and every job that was answered with 202 ends with an
+    outcome for every operation."""
     chance = random.Random(KILLS)
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED")))
     async with (
@@ -165,8 +166,8 @@ async def test_no_operation_is_lost_or_done_twice_when_processes_are_killed(
 async def test_a_plugin_without_idempotency_never_gets_a_write_twice(
     database_url: str, tmp_path: Path
 ) -> None:
-    """The same without Idempotency-Key: no operation is executed twice; one that may have been is UNKNOWN and
-    says so; all others succeeded."""
+    """The same without Idempotency-Key: no operation is executed twice; one that may have been executed is
+    reported as UNKNOWN; all others succeed."""
     chance = random.Random(KILLS + 1)
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED"), honours_key=False))
     async with (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGKILL on every kind of process under load; ``make crash`` does the same a hundred times as often."""
+"""SIGKILL for every kind of process under load; ``make crash`` performs a hundred times as many kills."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ async def test_nothing_is_lost_or_doubled_whatever_process_is_killed(
     tmp_path: Path, kafka_broker: KafkaBroker
 ) -> None:
     """Workers, the API, the supervisor, the embedded PostgreSQL and the broker are killed while two clients
-    submit: every job that got its 202 ends and is delivered, every operation is told once, and none is
-    executed twice at either plugin."""
+    submit: every job that was answered with 202 ends and is delivered, every operation is reported once, and
+    neither plugin executes one twice."""
     figures = await crash_round(1, len(TEN) + 1, tmp_path, kafka_broker)
     assert set(figures.kills) == set(KINDS)
     assert min(figures.kills.values()) >= 1
