@@ -55,7 +55,7 @@ async def until_delivery(service: Service, job_id: str, state: str) -> Any:
 
 
 async def submitted(service: Service, plugin: str, destination: str = f"s3:{NAMED}") -> str:
-    """Submit a job for the bucket with two operations that have no owner; return its id."""
+    """Submit a job for the bucket, including two operations without an owner, and return its id."""
     await service.register(plugin, HANDLES)
     answer = await service.call("POST", f"{JOBS}?destination={destination}", {"data": LINES}, expect=202)
     assert f"/{NAMED}?" in answer["resultsuri"]

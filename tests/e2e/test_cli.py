@@ -60,7 +60,7 @@ NO_JSON = {
     "are open",
     b'{"name":\n "\xff"}': "2:3: got the byte 0xff, which is no UTF-8: save the file as UTF-8",
 }
-"""Files that are no JSON, and what is told of them."""
+"""Files that are not valid JSON, and the message for each."""
 
 
 @pytest.fixture(scope="module")
@@ -88,15 +88,15 @@ class Network:
         self._tag = uuid.uuid4().hex[:8]
 
     async def run(self, *arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
-        """Run a command against the service, while the plugin answers in this process."""
+        """Run a command against the service while the plugin answers in this process."""
         return await asyncio.to_thread(datajobs, *arguments, stdin=stdin, DATAJOBS_SERVER=self.server)
 
     def fdn(self, name: str) -> str:
-        """A managed element of this test alone."""
+        """FDN of a managed element that only this test uses."""
         return f"/ManagedElement={name}-{self._tag}"
 
     def handles(self, *names: str) -> dict[str, Any]:
-        """A registration of a handle, with a data producer of its own, for each name."""
+        """A registration with one CM handle and one data producer for each name."""
         handles = [
             {
                 "cmHandle": f"{name}-{self._tag}",
@@ -108,11 +108,11 @@ class Network:
         return {"dmiPlugin": self.address, "createdCmHandles": handles}
 
     async def register(self, *names: str) -> None:
-        """Register the handles of names."""
+        """Register the CM handles of these names."""
         await self._posted(INVENTORY, json.dumps(self.handles(*names)).encode(), 200)
 
     def script(self, name: str, script: Script) -> None:
-        """How the plugin treats one data producer."""
+        """Set the script of the plugin for one data producer."""
         self.plugin.script(f"{name}-{self._tag}", script)
 
     def request(self, *names: str) -> bytes:
@@ -129,12 +129,12 @@ class Network:
         return json.dumps({"name": "labels", "data": operations}).encode()
 
     async def submit(self, *names: str) -> str:
-        """Submit such a job; its id."""
+        """Submit a write job with one operation for each name and return its id."""
         job_id: str = (await self._posted(JOBS, self.request(*names), 202))["jobId"]
         return job_id
 
     async def _posted(self, path: str, body: bytes, status: int) -> Any:
-        """The answer to a POST without the command line, which takes a process for each."""
+        """The answer to a POST, sent without the command line to avoid a process for each request."""
         headers = {"Content-Type": "application/json"}
         async with (
             aiohttp.ClientSession(headers=headers) as session,
@@ -147,7 +147,7 @@ class Network:
 
 @pytest.fixture
 async def network(server: str) -> AsyncIterator[Network]:
-    """A network behind a plugin that obeys."""
+    """A network behind a plugin that executes every request."""
     plugin = ScriptedPlugin()
     async with plugin.serving() as address:
         yield Network(server, plugin, address)
@@ -155,7 +155,7 @@ async def network(server: str) -> AsyncIterator[Network]:
 
 @pytest.mark.parametrize("command", _COMMANDS, ids=lambda command: " ".join(command) or "datajobs")
 def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
-    """``--help`` tells what a command does; a command that does something shows an example."""
+    """``--help`` describes each command; a command that performs an action shows an example."""
     done = datajobs(*command, "--help")
     assert done.returncode == 0
     assert "Usage:" in done.stdout
@@ -170,7 +170,7 @@ def test_the_version_is_told() -> None:
 
 
 async def test_a_job_that_finishes_ends_with_0(network: Network) -> None:
-    """Submit and watch: progress, the end in words, exit status 0."""
+    """Submit and watch: progress, the final state in words, exit status 0."""
     handles = json.dumps(network.handles("a", "b")).encode()
     assert (await network.run("inventory", "load", "-", stdin=handles)).stdout == "all were taken\n"
     done = await network.run("submit", "-", "--watch", stdin=network.request("a", "b"))
@@ -181,7 +181,8 @@ async def test_a_job_that_finishes_ends_with_0(network: Network) -> None:
 
 
 async def test_a_job_that_does_not_finish_well_ends_with_1_and_says_why(network: Network) -> None:
-    """Operations that failed are grouped by their reason, with what to do; as JSON they are lines."""
+    """Failed operations are grouped by their reason, with the remedy; with JSON output they are one document
+    per line."""
     await network.register("good", "bad")
     network.script("bad", Script(statuses=("FAILED",), outcome=OperationState.FAILED))
     done = await network.run("submit", "-", "--watch", stdin=network.request("good", "bad", "nowhere"))
@@ -204,7 +205,8 @@ async def test_a_job_that_does_not_finish_well_ends_with_1_and_says_why(network:
 
 
 async def test_failures_are_grouped_by_reason_and_explained(network: Network) -> None:
-    """The most frequent reason first: how often, its title, what happened, what to do, its operations."""
+    """The most frequent reason comes first, each with its count, its title, an explanation, a remedy and its
+    operations."""
     await network.register("good", "bad")
     network.script("bad", Script(statuses=("FAILED",), outcome=OperationState.FAILED))
     job_id = await network.submit("good", "bad", "nowhere", "elsewhere")
@@ -230,7 +232,7 @@ async def test_failures_are_grouped_by_reason_and_explained(network: Network) ->
 
 
 async def test_a_job_without_failures_says_so(network: Network) -> None:
-    """One line where there is nothing to group, and no line about failures in the job."""
+    """One line when there is nothing to group, and no line about failures in the job."""
     await network.register("a")
     job_id = await network.submit("a")
     assert "Failures" not in (await network.run("watch", job_id)).stdout
@@ -239,7 +241,8 @@ async def test_a_job_without_failures_says_so(network: Network) -> None:
 
 
 async def test_a_dry_run_shows_the_plan_and_does_nothing(network: Network) -> None:
-    """The plan names plugin, producer and what nobody owns; the plugin hears nothing."""
+    """The plan names the plugin, the producer and the operations without an owner. The plugin receives no
+    call."""
     await network.register("a")
     done = await network.run("submit", "-", "--dry-run", stdin=network.request("a", "nowhere"))
     assert done.returncode == 0
@@ -250,7 +253,7 @@ async def test_a_dry_run_shows_the_plan_and_does_nothing(network: Network) -> No
 
 
 async def test_results_are_printed_or_kept(network: Network, tmp_path: Path) -> None:
-    """One line for each operation, or the very objects of the manifest as files."""
+    """One line for each operation, or the objects of the manifest as files, byte for byte."""
     await network.register("a", "b")
     job_id = await network.submit("a", "b", "nowhere")
     printed = await network.run("results", job_id, "--follow", "--output", "json")
@@ -277,8 +280,8 @@ async def test_results_are_printed_or_kept(network: Network, tmp_path: Path) -> 
 
 
 async def test_a_plugins_own_result_body_is_kept_but_is_no_outcome(network: Network, tmp_path: Path) -> None:
-    """A result of no known shape is an object of its own: ``--dir`` keeps it as it came, and what is printed
-    are the outcomes that follow from the status."""
+    """A result of unknown shape is an object of its own: ``--dir`` saves it unchanged, and the command prints
+    the outcomes derived from the status."""
     network.script("odd", Script(result=(Step.WRONG_SHAPE,)))
     await network.register("odd")
     job_id = await network.submit("odd")
@@ -292,7 +295,7 @@ async def test_a_plugins_own_result_body_is_kept_but_is_no_outcome(network: Netw
 
 
 async def test_results_of_a_running_job_are_not_there_yet(network: Network) -> None:
-    """Status 2, and what helps; after a cancel the job ends as cancelled, with status 1."""
+    """Status 2 with a remedy; after a cancel the job ends as cancelled, with status 1."""
     await network.register("slow")
     network.script("slow", Script(statuses=("RUNNING",)))
     job_id = await network.submit("slow")
@@ -308,7 +311,7 @@ async def test_results_of_a_running_job_are_not_there_yet(network: Network) -> N
 
 
 async def test_a_retry_takes_what_did_not_succeed(network: Network) -> None:
-    """The new job has only the operations that failed, and says whose retry it is."""
+    """The new job has only the operations that failed, and names the job that it retries."""
     await network.register("good")
     job_id = await network.submit("good", "late")
     assert (await network.run("watch", job_id)).returncode == 1
@@ -323,7 +326,8 @@ async def test_a_retry_takes_what_did_not_succeed(network: Network) -> None:
 
 
 async def test_status_and_list_show_jobs_in_words_and_as_json(network: Network) -> None:
-    """A table for people, one document a line for programs; the job's address is as good as its id."""
+    """A table for people, one JSON document per line for programs. Commands accept the job's address as well
+    as its id."""
     await network.register("a")
     job_id = await network.submit("a")
     assert (await network.run("watch", job_id)).returncode == 0
@@ -337,7 +341,7 @@ async def test_status_and_list_show_jobs_in_words_and_as_json(network: Network) 
 
 
 async def test_what_people_read_fits_80_columns(network: Network) -> None:
-    """Wherever a text is too long it goes on below; ids of jobs are whole."""
+    """Long texts wrap at 80 columns; job ids are printed whole."""
     names = ["a" * 70, "bad"]
     await network.register(*names)
     network.script("bad", Script(statuses=("FAILED",), outcome=OperationState.FAILED))
@@ -361,7 +365,8 @@ async def test_what_people_read_fits_80_columns(network: Network) -> None:
 
 
 async def test_the_beginning_of_an_id_is_as_good_as_the_id(network: Network) -> None:
-    """For every command that takes one; several jobs, or none, are status 2 and told."""
+    """Every command that takes an id accepts a prefix. A prefix that matches several jobs, or none, gives
+    status 2 and a message."""
     await network.register("a")
     job_id = await network.submit("a")
     short = job_id[:8]
@@ -373,7 +378,7 @@ async def test_the_beginning_of_an_id_is_as_good_as_the_id(network: Network) -> 
         done = await network.run(command, short)
         assert (done.returncode, cause in done.stderr) == (2, True), done.stderr
     assert (await network.run("redeliver", short, "--output", "json")).returncode == 0
-    ids = [job_id, *[await network.submit("nowhere") for _ in range(16)]]  # of 17 two begin alike
+    ids = [job_id, *[await network.submit("nowhere") for _ in range(16)]]  # two of 17 share a first digit
     first = next(digit for digit in "0123456789abcdef" if sum(each[0] == digit for each in ids) > 1)
     done = await network.run("status", first)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
@@ -386,7 +391,8 @@ async def test_the_beginning_of_an_id_is_as_good_as_the_id(network: Network) -> 
 
 
 async def test_a_list_that_ends_early_says_how_it_goes_on(network: Network) -> None:
-    """On standard error, so that what is listed stays what it is; the last part says nothing."""
+    """The hint is printed on standard error, so that standard output holds only the list; the last page has
+    no hint."""
     ids = [await network.submit("nowhere") for _ in range(3)]
     first = await network.run("list", "--limit", "2", "--output", "json")
     assert [job["jobId"] for job in json_lines(first)] == ids[:0:-1]
@@ -401,7 +407,7 @@ async def test_a_list_that_ends_early_says_how_it_goes_on(network: Network) -> N
 async def test_what_is_shown_of_jobs_ends_with_4_where_it_cannot_be_written(
     network: Network, tmp_path: Path
 ) -> None:
-    """A full disk, a folder for results that is none; a reader that went away is no error."""
+    """A full disk, or a results folder that is not a folder, gives status 4; a closed pipe is no error."""
     await network.register("a")
     job_id = await network.submit("a", "nowhere")
     assert (await network.run("watch", job_id)).returncode == 1
@@ -433,7 +439,7 @@ def _into(stdout: Any, server: str, *arguments: str) -> subprocess.CompletedProc
 
 
 async def test_a_handle_that_is_not_taken_is_named(network: Network) -> None:
-    """Status 1 and ONAP's code for each handle that was refused; the others are in."""
+    """Status 1 and ONAP's code for each refused handle; the others are registered."""
     await network.register("a")
     handles = [
         {"cmHandle": "thief", "alternateId": network.fdn("a"), "dataProducerIdentifier": "t"},
@@ -446,7 +452,7 @@ async def test_a_handle_that_is_not_taken_is_named(network: Network) -> None:
 
 
 async def test_a_topic_can_be_read(network: Network) -> None:
-    """``tail`` prints the messages of a destination topic, from any place on."""
+    """``tail`` prints the messages of a destination topic, from any position."""
     await network.register("a")
     topic = f"t{uuid.uuid4().hex[:8]}"
     done = await network.run(
@@ -461,7 +467,8 @@ async def test_a_topic_can_be_read(network: Network) -> None:
 
 
 async def test_files_with_a_byte_order_mark_are_taken(network: Network, tmp_path: Path) -> None:
-    """A registration and a job, as Windows' editors save them; another encoding is told by its name."""
+    """A registration and a job with a byte order mark, as Windows editors save them; the message about
+    another encoding names it."""
     file = tmp_path / "file.json"
     handles = [{"cmHandle": f"h-{uuid.uuid4()}", "cmHandleProperties": {"id": 1}}]
     body = json.dumps({"dmiPlugin": network.address, "createdCmHandles": handles})
@@ -476,7 +483,8 @@ async def test_files_with_a_byte_order_mark_are_taken(network: Network, tmp_path
 
 
 async def test_ignored_keys_are_shown(network: Network) -> None:
-    """By the submit and the dry run on standard error, and by the job; programs read them in the JSON."""
+    """The submit and the dry run list ignored keys on standard error, and so does the job; programs read them
+    in the JSON."""
     request = json.loads(network.request("a", "b")) | {"notBefore": "x"}
     request["data"] = [one | {"note": 1} for one in request["data"]]
     body = json.dumps(request).encode()
@@ -492,7 +500,7 @@ async def test_ignored_keys_are_shown(network: Network) -> None:
 
 
 async def test_a_refused_request_shows_where_it_is_wrong(network: Network, tmp_path: Path) -> None:
-    """Status 2, and each fault once with its line and column in the file; in a registration as well."""
+    """Status 2, and each error once with its line and column in the file; likewise for a registration."""
     bad = b'{"data": [\n {"op": "copy", "path": "/A=1"},\n {"path": "/A=\xc3\xa9", "op": "add"}]}\n'
     done = await network.run("submit", "-", stdin=bad)
     assert (done.returncode, done.stdout) == (2, "")
@@ -510,7 +518,8 @@ async def test_a_refused_request_shows_where_it_is_wrong(network: Network, tmp_p
 def test_a_file_that_is_no_json_is_told_without_the_service(
     tmp_path: Path, free_port: int, command: tuple[str, ...]
 ) -> None:
-    """Line, column, what is there and what should be; a file and standard input alike."""
+    """The message has the line, the column, the text found and the text expected, for a file and for standard
+    input."""
     nobody = f"http://127.0.0.1:{free_port}"
     for number, (text, told) in enumerate(NO_JSON.items()):
         file = tmp_path / f"{number}.json"
@@ -534,7 +543,7 @@ def test_a_file_that_is_no_json_is_told_without_the_service(
     ids=lambda arguments: " ".join(arguments)[:20],
 )
 def test_wrong_use_ends_with_2_and_one_line(server: str, arguments: tuple[str, ...]) -> None:
-    """What cannot be is said in one line on standard error."""
+    """Invalid arguments are reported in one line on standard error."""
     done = datajobs(*arguments, DATAJOBS_SERVER=server)
     assert done.returncode == 2
     assert done.stderr.startswith("datajobs: ")
@@ -562,7 +571,7 @@ class _SomethingElse(BaseHTTPRequestHandler):
 
 
 def test_something_else_at_the_address_ends_with_3() -> None:
-    """An answer that is not ours is no traceback."""
+    """An answer of another server gives no traceback."""
     with HTTPServer(("127.0.0.1", 0), _SomethingElse) as other:
         serving = Thread(target=other.serve_forever)
         serving.start()
@@ -576,7 +585,7 @@ def test_something_else_at_the_address_ends_with_3() -> None:
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(server: str) -> None:
-    """Output that nobody reads to its end (``| head``) ends quietly."""
+    """A command whose output pipe is closed early (``| head``) ends without a message."""
 
     pipe = f"{sys.executable} -m ran_datajobs config --markdown | head -1"
     done = subprocess.run(
@@ -589,7 +598,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(server: str) -> None:
 
 
 def test_the_effective_settings_are_shown_without_secrets() -> None:
-    """``config`` shows what holds, wherever it comes from."""
+    """``config`` shows the effective settings from every source."""
     done = datajobs("config", DATAJOBS_PORT="9000", DATAJOBS_TOKEN="s3cret")
     shown = [row.split() for row in done.stdout.splitlines()]
     assert ["DATAJOBS_PORT", "9000"] in shown

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the command line tells of a job's operations, and of what the job waits for."""
+"""Commands that print a job's operations, their outcomes, and what the job waits for."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.e2e.test_cli import server as server
 async def test_the_operations_of_a_job_are_printed_as_they_came_and_with_their_outcomes(
     network: Network,
 ) -> None:
-    """request prints what was submitted, outcomes what became of it: a table for people, lines of JSON for
-    programs; state, reason, data producer and place choose."""
+    """``request`` prints the submitted operations, ``outcomes`` prints their outcomes: a table for people,
+    lines of JSON for programs, filtered by state, reason, data producer and path."""
     await network.register("good", "bad")
     network.script("bad", Script(statuses=("FAILED",), outcome=OperationState.FAILED))
     job_id = await network.submit("good", "bad", "nowhere")
@@ -55,8 +55,8 @@ async def test_the_operations_of_a_job_are_printed_as_they_came_and_with_their_o
 
 
 async def test_status_and_list_say_what_a_job_waits_for(network: Network) -> None:
-    """In words, with the cause, since when and until when; the list has the code. After a cancel the job
-    says when, and what ended after it."""
+    """The status says it in words, with the cause, the start and the deadline; the list has the code. After a
+    cancel the job shows its time and what ended after it."""
     await network.register("silent")
     network.script("silent", Script(create=(Step.BUSY,)))
     job_id = await network.submit("silent")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``datajobs demo``: the first thing that anyone runs."""
+"""``datajobs demo``, the first command that a new user runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UP_WITHIN = 150.0
 
 
 def _roles(demo: Started) -> set[str]:
-    """What the processes of a demo are."""
+    """Role of each process of a demo."""
     words = {"demo", "simulate", "dmi", "serve-api", "serve-worker"}
     tree = demo.tree()
     return {p.name() for p in tree if p.name() == "postgres"} | {
@@ -37,7 +37,8 @@ def _roles(demo: Started) -> set[str]:
 
 @pytest.mark.nightly
 def test_both_jobs_go_as_planned_and_everything_ends(tmp_path: Path, free_port: int) -> None:
-    """``--once`` ends by itself with 0: every planned failure came, no other, and all reasons are shown."""
+    """``--once`` ends without a signal with status 0: every planned failure occurs, no other does, and all
+    reasons are shown."""
     done = datajobs("demo", "--once", "--port", str(free_port), "--data-dir", tmp_path / "data")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "partially failed" in done.stdout
@@ -55,7 +56,7 @@ def test_both_jobs_go_as_planned_and_everything_ends(tmp_path: Path, free_port: 
 def test_it_serves_until_a_signal_and_leaves_nothing(
     tmp_path: Path, free_port: int, signum: signal.Signals
 ) -> None:
-    """Page, API and plugin stay in processes of their own; a signal ends all of them within 5 s."""
+    """Page, API and plugin run in separate processes; a signal ends all of them within 5 s."""
     arguments = ("demo", "--port", str(free_port), "--data-dir", tmp_path / "data")
     with started(*arguments, lines=tmp_path / "lines") as demo:
         demo.until_it_says(_UP, _UP_WITHIN)
@@ -71,7 +72,7 @@ def test_it_serves_until_a_signal_and_leaves_nothing(
 
 
 def test_a_signal_while_it_starts_ends_it_as_well(tmp_path: Path, free_port: int) -> None:
-    """Nobody has to wait for the start to be over."""
+    """A signal is handled before the start is complete."""
     arguments = ("demo", "--port", str(free_port), "--data-dir", tmp_path / "data")
     with started(*arguments, lines=tmp_path / "lines") as demo:
         demo.until_it_says("Starting")
@@ -81,7 +82,7 @@ def test_a_signal_while_it_starts_ends_it_as_well(tmp_path: Path, free_port: int
 @pytest.mark.nightly
 @pytest.mark.parametrize("sites", ["10", "300"])
 def test_another_network_goes_as_planned_as_well(tmp_path: Path, free_port: int, sites: str) -> None:
-    """The jobs and what must come of them follow the size and the seed of the network."""
+    """The jobs and their expected outcomes depend on the size and the seed of the network."""
     data = ("--port", str(free_port), "--data-dir", tmp_path / "data")
     done = datajobs("demo", "--once", *data, "--sites", sites, "--seed", "7")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -91,8 +92,8 @@ def test_another_network_goes_as_planned_as_well(tmp_path: Path, free_port: int,
 
 @pytest.mark.nightly
 def test_it_stays_on_this_machine_whatever_the_service_is_set_to(tmp_path: Path, free_port: int) -> None:
-    """The operator's host, address, database, tokens and bounds are not used, and it says so; what a demo has
-    of its own still counts."""
+    """The demo ignores the operator's host, address, database, tokens and limits, and says so; the demo's own
+    settings still apply."""
     tokens = tmp_path / "tokens.json"
     datajobs("token", "add", "someone", "--role", "admin", "--tokens-file", tokens)
     settings = {
@@ -126,7 +127,7 @@ def test_it_stays_on_this_machine_whatever_the_service_is_set_to(tmp_path: Path,
 
 
 def test_a_second_one_on_the_same_data_dir_starts_nothing(tmp_path: Path, free_port: int) -> None:
-    """It names the owner at once and ends with 2."""
+    """It names the owner at once and ends with status 2."""
     with lock_data_dir(tmp_path / "data"):
         done = datajobs("demo", "--port", str(free_port), "--data-dir", tmp_path / "data")
     assert (done.returncode, done.stdout) == (2, "")
@@ -137,7 +138,7 @@ def test_a_second_one_on_the_same_data_dir_starts_nothing(tmp_path: Path, free_p
 def test_after_a_sigkill_nothing_is_left_and_the_next_one_goes_as_planned(
     tmp_path: Path, free_port: int
 ) -> None:
-    """The children of a killed demo end within 5 s; the next demo has the same ports and data dir."""
+    """The children of a killed demo end within 5 s; the next demo uses the same ports and data dir."""
     arguments = ("demo", "--port", str(free_port), "--data-dir", tmp_path / "data")
     with started(*arguments, lines=tmp_path / "lines") as demo:
         demo.until_it_says(_UP, _UP_WITHIN)
@@ -152,7 +153,7 @@ def test_after_a_sigkill_nothing_is_left_and_the_next_one_goes_as_planned(
 
 @pytest.mark.nightly
 def test_a_demo_whose_plugin_port_was_taken_meanwhile_goes_as_planned(tmp_path: Path, free_port: int) -> None:
-    """The next demo on the data dir has its plugin elsewhere: the CM handles move there."""
+    """The next demo on the data dir starts its plugin at another port and moves the CM handles there."""
     arguments = ("demo", "--once", "--port", str(free_port), "--data-dir", tmp_path / "data")
     first = datajobs(*arguments)
     assert first.returncode == 0, first.stdout + first.stderr
@@ -171,7 +172,7 @@ def _plugin_port(said: str) -> int:
 
 @pytest.mark.nightly
 def test_the_default_data_dir_is_emptied_for_each_demo(tmp_path: Path, free_port: int) -> None:
-    """Without --data-dir every demo starts afresh in a folder of its own, and says so in one line."""
+    """Without --data-dir every demo starts with an empty folder of its own, and says so in one line."""
     settings = {"XDG_STATE_HOME": str(tmp_path)}
     for _ in range(2):
         done = datajobs("demo", "--once", "--port", str(free_port), **settings)
@@ -180,7 +181,7 @@ def test_the_default_data_dir_is_emptied_for_each_demo(tmp_path: Path, free_port
 
 
 def test_a_wheel_in_an_empty_directory_runs_the_demo(tmp_path: Path, free_port: int) -> None:
-    """What is built holds everything: code, SQL, page and examples."""
+    """The wheel contains code, SQL, page and examples."""
     uv = Path(sys.executable).with_name("uv")
     if not uv.exists():
         uv = Path(shutil.which("uv") or not_installed("uv, to build with,"))

@@ -17,7 +17,7 @@ LINE = {"op": "merge", "path": "/SubNetwork=X/ManagedElement=1", "value": {"a": 
 
 @pytest.fixture
 def s3(s3_service: S3Service, monkeypatch: pytest.MonkeyPatch) -> S3Service:
-    """The S3 service, with its keys in the variables that the service reads."""
+    """The S3 service, with its keys in the environment variables that the service reads."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_service.access_key_id)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_service.secret_access_key)
     return s3_service
@@ -26,7 +26,7 @@ def s3(s3_service: S3Service, monkeypatch: pytest.MonkeyPatch) -> S3Service:
 async def test_presigned_reads_are_answered_by_the_s3_service(
     database_url: str, tmp_path: Path, s3: S3Service
 ) -> None:
-    """``?presigned=true`` is a 307 to an address at which the very object can be read without a token."""
+    """``?presigned=true`` is a 307 to an address at which the same object can be read without a token."""
     plugin = ScriptedPlugin(Script(statuses=("FINSHED",)))
     async with (
         plugin.serving() as address,
@@ -61,7 +61,8 @@ async def test_presigned_reads_are_answered_by_the_s3_service(
 async def test_operators_decide_which_destinations_jobs_may_name(
     database_url: str, tmp_path: Path, s3: S3Service, rules: dict[str, str]
 ) -> None:
-    """What is not allowed is a 400 that is the same whether or not it exists; the rest is taken."""
+    """A destination that is not allowed is a 400 that is the same whether or not the destination exists; the
+    others are accepted."""
     async with whole_service(database_url, tmp_path, s3_endpoint=s3.endpoint, **rules) as service:
         body = {"data": [LINE]}
         refused = await service.call("POST", f"{JOBS}?destination=s3:{s3.other_bucket}", body, expect=400)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``datajobs dmi-check`` against real plugins: ours keeps every promise, a broken one is told where."""
+"""``datajobs dmi-check`` against real plugins: the reference plugin passes, a broken one gets its faults
+named."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ WELL = Script(statuses=("NOT_STARTED", "RUNNING", "FINSHED"), refuses="dmi-check
 
 
 class AlsoKept(KeptMessages):
-    """Publishes elsewhere too."""
+    """Keeps published messages and publishes them to another publisher as well."""
 
     def __init__(self, other: Publisher) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ def fetched(url: str) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class Told:
-    """What the command said: its exit status, and per check the verdict and the note."""
+    """Result of the command: its exit status, and per check the verdict and the note."""
 
     status: int
     verdicts: dict[str, str]
@@ -64,7 +65,7 @@ class Told:
 
 
 async def check(url: str, *options: str) -> Told:
-    """Run the command in a process of its own."""
+    """Run the command in a separate process."""
     done = await asyncio.to_thread(
         datajobs, "dmi-check", url, "--output", "json", "--patience", "5", *options
     )
@@ -80,8 +81,8 @@ async def check(url: str, *options: str) -> Told:
 
 @pytest.mark.parametrize("dialect", ["seed", "onap"])
 async def test_our_plugin_keeps_every_promise(tmp_path: Path, dialect: str, free_port: int) -> None:
-    """The reference plugin over a simulated network passes all checks in both dialects, and nothing has
-    changed in the network. It publishes to the command, which stands in for the service."""
+    """The reference plugin over a simulated network passes all checks in both dialects, and the network is
+    unchanged. The plugin publishes to the command, which replaces the service."""
     network = Network(25)
     elements = simulated_elements(network, network.model, network.actions, network.data_producers())
     before = dict(network.walk())
@@ -103,7 +104,8 @@ async def test_our_plugin_keeps_every_promise(tmp_path: Path, dialect: str, free
 @pytest.mark.nightly
 @pytest.mark.parametrize("dialect", ["seed", "onap"])
 async def test_our_plugin_keeps_every_promise_over_provmns(tmp_path: Path, dialect: str) -> None:
-    """So does ``datajobs dmi --provmns-url`` in front of a real ProvMnS server, each in its own process."""
+    """``datajobs dmi --provmns-url`` in front of a real ProvMnS server passes as well, each in its own
+    process."""
     element, plugin, bus = (f"http://127.0.0.1:{port}" for port in free_ports(3))
     simulate = ("simulate", "--port", element.rpartition(":")[2], "--sites", "25")
     dmi = (
@@ -128,7 +130,7 @@ async def test_our_plugin_keeps_every_promise_over_provmns(tmp_path: Path, diale
 @pytest.mark.nightly
 @pytest.mark.kafka
 async def test_messages_of_a_read_are_found_on_kafka(tmp_path: Path, kafka_broker: KafkaBroker) -> None:
-    """With Kafka servers as its --bus the command reads there what the plugin publishes."""
+    """With Kafka servers as its --bus the command reads the plugin's messages from Kafka."""
     network = Network(25)
     elements = simulated_elements(network, network.model, network.actions, network.data_producers())
     async with open_kafka(kafka_broker.bootstrap, installation="dmi") as bus:
@@ -143,8 +145,8 @@ async def test_messages_of_a_read_are_found_on_kafka(tmp_path: Path, kafka_broke
 
 
 async def test_a_read_that_is_never_published_is_told(tmp_path: Path, free_port: int) -> None:
-    """A plugin that names the topic and publishes elsewhere keeps no promise to those who wait there; without
-    --bus the line says that nobody looked."""
+    """A plugin that names the topic and publishes elsewhere fails the check; without --bus the line says that
+    the topic was not read."""
     network = Network(25)
     elements = simulated_elements(network, network.model, network.actions, network.data_producers())
     async with served_plugin(PluginSettings(tmp_path / "dmi"), elements.get, KeptMessages()) as url:
@@ -160,8 +162,8 @@ async def test_a_read_that_is_never_published_is_told(tmp_path: Path, free_port:
 
 
 async def test_without_an_object_what_needs_one_is_skipped(tmp_path: Path, free_port: int) -> None:
-    """A data producer alone is enough for all but the write that succeeds; the line says what it needs. The
-    messages of a read tell then that it failed, as the status does."""
+    """A data producer is enough for all checks except the write that succeeds; the line says what that one
+    needs. The messages of a read then report that it failed, as the status does."""
     network = Network(25)
     elements = simulated_elements(network, network.model, network.actions, network.data_producers())
     bus = f"http://127.0.0.1:{free_port}"
@@ -208,7 +210,7 @@ ALL_THAT_NEED_AN_END = {
 async def test_what_a_plugin_breaks_is_told_and_nothing_else(
     change: dict[str, Any], fails: set[str], skipped: set[str]
 ) -> None:
-    """Each misbehaviour makes the lines fail that are about it; what cannot be tried is skipped."""
+    """Each misbehaviour fails only the checks that cover it; checks that cannot be run are skipped."""
     plugin = ScriptedPlugin(structs.replace(WELL, **change))
     async with plugin.serving() as url:
         told = await check(url, "--data-producer", PRODUCER, "--fdn", FDN)
@@ -218,7 +220,8 @@ async def test_what_a_plugin_breaks_is_told_and_nothing_else(
 
 
 async def test_nobody_there_and_wrong_use_have_their_own_exit_status(free_port: int) -> None:
-    """3 when the plugin cannot be reached, 2 for what is no dialect, address or FDN; one line says why."""
+    """3 if the plugin cannot be reached, 2 for an invalid dialect, address or FDN; one line gives the
+    reason."""
     address = f"http://127.0.0.1:{free_port}"
     for status, arguments in (
         (3, (address,)),
@@ -235,7 +238,7 @@ async def test_nobody_there_and_wrong_use_have_their_own_exit_status(free_port: 
 
 
 async def test_people_get_a_table(tmp_path: Path) -> None:
-    """The checks in order under headings, each with its promise; what is long goes on below."""
+    """The checks in order under headings, each with its promise; long texts wrap."""
     async with ScriptedPlugin(WELL).serving() as url:
         done = await asyncio.to_thread(datajobs, "dmi-check", url, "--fdn", FDN)
     assert done.returncode == 0, done.stdout
@@ -254,7 +257,7 @@ async def test_people_get_a_table(tmp_path: Path) -> None:
 
 
 class Forgetful(ScriptedPlugin):
-    """Cancels what it has of a job, and takes what comes later as if nothing had been."""
+    """Cancels the sub-jobs that it has of a job, and executes those that arrive later."""
 
     def _is_cancelled(self, job: Executed) -> bool:
         last = self.history[-1]
@@ -274,7 +277,7 @@ class Forgetful(ScriptedPlugin):
 async def test_whether_a_plugin_cancels_whole_jobs_is_told(
     plugin: ScriptedPlugin, verdict: str, note: str
 ) -> None:
-    """What the line says tells whether to register the plugin with bulkCancel."""
+    """The note says whether to register the plugin with bulkCancel."""
     async with plugin.serving() as url:
         told = await check(url, "--data-producer", PRODUCER, "--fdn", FDN)
     assert told.verdicts["bulk-cancel"] == verdict, told.notes

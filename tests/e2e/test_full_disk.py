@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A disk that is full, and more large bodies at once than there is room for: refused with the reason, and
-nothing that was taken is lost."""
+"""A full disk, and more concurrent large bodies than fit: requests are refused with the reason, and no
+accepted job is lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HANDLES = {f"/ManagedElement={n}": f"ems-{n}" for n in range(2)}
 
 
 def body(size: int) -> bytes:
-    """A job of two operations of about so many bytes."""
+    """A job of two operations of about ``size`` bytes."""
     lines = [
         {"op": "merge", "path": f"/ManagedElement={n}", "value": {"attributes": {"x": "x" * (size // 2)}}}
         for n in range(2)
@@ -47,8 +47,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def disk_for_all() -> Iterator[Path]:
-    """A file system that has room for a small database, and not for much more. The user of the database must
-    reach it: that is why it is not in pytest's folder."""
+    """A file system with room for a small database and little more. It is not in pytest's folder, because the
+    user of the database must reach it."""
     folder = Path(tempfile.mkdtemp(prefix=f"ran-datajobs-tests-{os.getpid()}-"))
     folder.chmod(0o755)
     try:
@@ -60,7 +60,7 @@ def disk_for_all() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def file_system(folder: Path, mebibytes: int) -> Iterator[Path]:
-    """A file system of its own on ``folder``; skips the test where none can be mounted."""
+    """Mount a separate file system on ``folder``; skips the test if none can be mounted."""
     folder.mkdir()
     done = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(folder)],
@@ -77,7 +77,7 @@ def file_system(folder: Path, mebibytes: int) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """A file that takes all the room that is left."""
+    """Write a file that takes all free space."""
     filler = disk / "filler"
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
         for piece in (65536, 1):
@@ -88,8 +88,8 @@ def fill(disk: Path) -> Path:
 
 
 async def test_a_full_disk_refuses_new_jobs_and_keeps_the_others(database_url: str, small_disk: Path) -> None:
-    """While the disk of the results is full a new job is a 503 that says so and leaves nothing behind; a job
-    that was taken before waits, and ends by itself, whole, once there is room."""
+    """While the disk of the results is full, a new job is a 503 that says so and stores nothing. A job
+    accepted before waits, and ends complete without intervention once there is space."""
     plugin = ScriptedPlugin(Script())
     plugin.script("ems-1", Script(statuses=("RUNNING",)))
     settings = {"min_free_disk": str(MIB)}
@@ -116,8 +116,8 @@ async def test_a_full_disk_refuses_new_jobs_and_keeps_the_others(database_url: s
 
 
 async def test_a_database_on_a_full_disk_refuses_jobs_and_keeps_those_it_has(disk_for_all: Path) -> None:
-    """The embedded PostgreSQL, the bus and the results are all on a disk that is full: a new job is a 503
-    with the reason. Once there is room, jobs are taken again, and all that were taken end, executed once."""
+    """The embedded PostgreSQL, the bus and the results are all on a full disk: a new job is a 503 with the
+    reason. Once there is space, jobs are accepted again, and all accepted jobs end, executed once."""
     plugin = ScriptedPlugin(Script(statuses=("RUNNING",)))
     large = msgspec.json.encode(
         {
@@ -170,8 +170,9 @@ async def test_a_database_on_a_full_disk_refuses_jobs_and_keeps_those_it_has(dis
 
 @pytest.mark.nightly
 async def test_more_large_bodies_than_there_is_room_for(database_url: str, tmp_path: Path) -> None:
-    """Twenty large bodies come at once where there is room for a few: each is taken with 202, or refused with
-    429, Retry-After and the reason; those taken end, and those refused are taken when sent again."""
+    """Twenty large bodies arrive at once where only a few fit: each is accepted with 202, or refused with
+    429, Retry-After and the reason. The accepted jobs end, and the refused ones are accepted when sent
+    again."""
     plugin = ScriptedPlugin(Script())
     settings = {"max_body_bytes_in_flight": str(10 * MIB)}
     large = body(3 * MIB)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No input makes the service answer 500, and every answer is one that its OpenAPI document names."""
+"""No input makes the service answer 500, and every answer is declared in its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ PATIENCE = 10
 
 @pytest.fixture
 async def api(database: Database, tmp_path: Path, free_port: int) -> AsyncIterator[Api]:
-    """The API of a service on one machine, with an inventory, an ended job with results and an open one."""
+    """The API of a service on one machine, with an inventory."""
     async with northbound_api(database, tmp_path, free_port) as running:
         await register(running, 0, 1)
         yield running
 
 
 async def known_places(api: Api) -> list[dict[str, str]]:
-    """Path parameters that lead somewhere."""
+    """Path parameters of existing resources, for an ended job with results."""
     ended = await api.accepted(writes(2), "?destination=kafka:Topic")
     await plan(api, ended)
     results = [outcome(0, OperationState.FAILED), outcome(1, OperationState.UNKNOWN)]
@@ -75,9 +75,10 @@ async def known_places(api: Api) -> list[dict[str, str]]:
     ]
 
 
-@pytest.mark.damages_rows  # jobs are ended by hand, no worker runs
+@pytest.mark.damages_rows  # the test ends jobs itself, no worker runs
 async def test_the_served_openapi_holds_for_generated_requests(api: Api) -> None:
-    """Valid and invalid requests of every call, to places that exist and to ones that do not."""
+    """Valid and invalid requests of every operation, with path parameters of existing and of missing
+    resources."""
     places = await known_places(api)
     schema = await asyncio.to_thread(schemathesis.openapi.from_url, api.root + paths.SCHEMA)
     operations = [found.ok() for found in schema.get_all_operations()]
@@ -93,7 +94,7 @@ async def test_the_served_openapi_holds_for_generated_requests(api: Api) -> None
 
 
 def _fuzz(api: Api, operation: Any, mode: GenerationMode, fixed: dict[str, str] | None) -> int:
-    """How many requests were sent: none where nothing of an operation can be wrong."""
+    """Send generated requests and return their number; 0 if the operation has no request of this mode."""
     called = 0
 
     @BOUNDED
@@ -178,7 +179,7 @@ def _encoded(value: Any) -> bytes:
 
 @pytest.mark.parametrize("path", POSTS)
 async def test_no_body_makes_a_500(api: Api, path: str) -> None:
-    """Random bytes, random JSON, and JSON that uses our own words in the wrong places."""
+    """Random bytes, random JSON, and JSON with the service's own keys in the wrong positions."""
     bodies = st.binary(max_size=200) | JSON.map(_encoded) | st.dictionaries(KEYS, JSON).map(_encoded)
     await asyncio.to_thread(
         _none_is_500,
@@ -190,7 +191,7 @@ async def test_no_body_makes_a_500(api: Api, path: str) -> None:
 
 
 async def test_no_path_query_or_header_makes_a_500(api: Api) -> None:
-    """Whatever stands in a path, a query or a header."""
+    """Arbitrary text in a path, a query or a header."""
     (job,) = (await api.get(paths.JOBS + "?limit=1")).json()["items"] or [{"jobId": await api.accepted()}]
     starts = st.sampled_from(
         [
@@ -242,7 +243,7 @@ def _none_is_500(
 
 
 async def test_what_is_no_http_gets_no_500(api: Api) -> None:
-    """Broken requests are answered with 400 or with the end of the connection."""
+    """Malformed requests are answered with 400 or by closing the connection."""
     for raw in (
         b"GET / HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads and writes through the whole chain, on a real Kafka and a real S3: all comes, once, and whole."""
+"""Reads and writes through the whole chain, on a real Kafka and a real S3: all results arrive once and
+complete."""
 
 from __future__ import annotations
 
@@ -23,15 +24,15 @@ READS = 8
 async def chain(
     database_url: str, tmp_path: Path, kafka_broker: KafkaBroker, s3_service: S3Service
 ) -> AsyncIterator[Chain]:
-    """API, plugin, Kafka and S3; the test brings the workers."""
+    """API, plugin, Kafka and S3; the test starts the workers."""
     async with kafka_chain(database_url, tmp_path, kafka_broker, s3_service) as running:
         yield running
 
 
 async def test_results_arrive_at_a_topic_and_in_a_bucket(chain: Chain, tmp_path: Path) -> None:
-    """A write and a read job for a topic, and a read job for a bucket of the client: what the consumer of the
-    topic gets is what the manifest says, in the bucket are exactly the manifest's objects, and the example
-    of a consumer finds every job whole. The command line prints the topic and keeps the objects as files."""
+    """A write and a read job for a topic, and a read job for a bucket of the client: the consumer of the
+    topic receives what the manifest lists, the bucket has exactly the manifest's objects, and the example
+    consumer finds every job complete. The command line prints the topic and saves the objects as files."""
     async with chain.worker():
         written = await chain.send(writes("one"), chain.topic)
         jobs = [await chain.delivered(written)]
@@ -70,8 +71,8 @@ async def test_results_arrive_at_a_topic_and_in_a_bucket(chain: Chain, tmp_path:
 
 @pytest.mark.nightly
 async def test_once_while_workers_come_and_go(chain: Chain) -> None:
-    """Two workers share the internal topic; one leaves in the middle and another comes. The consumer of the
-    topic sees everything once, without a gap."""
+    """Two workers share the internal topic; one stops during the run and another starts. The consumer of the
+    topic receives everything once, without a gap."""
     async with chain.worker() as first, chain.worker():
         jobs = [await chain.send(reads(READS), chain.topic) for _ in range(3)]
         await chain.ended(jobs[0])
@@ -88,8 +89,8 @@ async def test_once_while_workers_come_and_go(chain: Chain) -> None:
 
 @pytest.mark.nightly
 async def test_once_across_a_broker_that_is_killed(chain: Chain) -> None:
-    """The broker is SIGKILLed while the messages of reads are under way on both topics; when it is back,
-    everything comes, once."""
+    """The broker is SIGKILLed while messages of reads are in flight on both topics. When it is back,
+    everything arrives once."""
     async with chain.worker():
         before = await chain.send(reads(READS), chain.topic)
         during = await chain.send(reads(READS), chain.topic)

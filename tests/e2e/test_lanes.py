@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lanes through the whole service: one write at a time, reads beside it, turns, order, and closed lanes."""
+"""Lanes through the whole service: one write at a time, concurrent reads, fair share, order, and closed
+lanes."""
 
 from __future__ import annotations
 
@@ -64,8 +65,8 @@ async def planned(service: Service, jobs: list[str]) -> None:
 async def test_one_write_at_a_time_and_four_reads_beside_it(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """Six writes and twelve reads of one producer: never two writes at once, never more than four reads,
-    both at the same time, each executed once."""
+    """Six writes and twelve reads of one producer: never two concurrent writes, never more than four
+    concurrent reads, reads concurrent with a write, each executed once."""
     scripted, _ = plugin
     scripted.script(EMS, Script(statuses=(*NEVER * 30, "FINSHED")))
     jobs = [await service.submit(write(n)) for n in range(6)]
@@ -93,7 +94,7 @@ async def test_one_write_at_a_time_and_four_reads_beside_it(
 async def test_a_stalled_write_does_not_hold_up_the_reads_beside_it(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """While the plugin does not answer a create, reads of the same producer that come later are executed."""
+    """While the plugin does not answer a create, later reads of the same producer are executed."""
     scripted, _ = plugin
     scripted.script(EMS, Script(create=(Step.STALL, Step.OBEY)))
     stalled = await service.submit(write())
@@ -107,7 +108,7 @@ async def test_a_stalled_write_does_not_hold_up_the_reads_beside_it(
 async def test_priority_goes_first_then_the_order_of_submission(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """What waits in a lane is taken by priority, and within one priority first come, first served."""
+    """Waiting sub-jobs of a lane start by priority, and within one priority in the order of submission."""
     scripted, _ = plugin
     scripted.script(EMS, Script(statuses=NEVER))
     first = await service.submit(write())
@@ -122,8 +123,8 @@ async def test_priority_goes_first_then_the_order_of_submission(
 
 
 async def test_waiting_raises_the_priority(service: Service, plugin: tuple[ScriptedPlugin, str]) -> None:
-    """A job of priority 0 that has waited fifty minutes goes before one of 4 that has just come; one that has
-    waited for days has 9 and not more, so that one of 9 submitted before it stays ahead."""
+    """A job of priority 0 that has waited fifty minutes starts before a new one of priority 4. A job that has
+    waited for days has at most priority 9, so that one of 9 submitted before it starts first."""
     scripted, _ = plugin
     scripted.script(EMS, Script(statuses=NEVER))
     first = await service.submit(write())
@@ -150,8 +151,8 @@ async def test_waiting_raises_the_priority(service: Service, plugin: tuple[Scrip
 async def test_clients_take_turns(
     database_url: str, tmp_path: Path, plugin: tuple[ScriptedPlugin, str], operations: Any
 ) -> None:
-    """One client has 60 jobs waiting in a lane when two others submit a few: those are served in turn with
-    it, each in its own order, and not behind it. All of them are executed, once."""
+    """One client has 60 jobs waiting in a lane when two others submit a few: the clients are served
+    round-robin, each in its own order. All jobs are executed once."""
     scripted, address = plugin
     file = tmp_path / "tokens"
     names = ("greedy", "modest", "late")
@@ -191,8 +192,8 @@ CROWD = 1000
 async def test_a_thousand_jobs_of_one_client_do_not_starve_another_one(
     database_url: str, tmp_path: Path, plugin: tuple[ScriptedPlugin, str], operations: Any
 ) -> None:
-    """One client has 1,000 jobs waiting in a lane when another one submits a single one: it is served before
-    the second of them that starts from then on."""
+    """One client has 1,000 jobs waiting in a lane when another one submits a single job: at most one of the
+    1,000 starts before it."""
     scripted, address = plugin
     file = tmp_path / "tokens"
     token = {name: tokens.add(file, name, Role.SUBMIT) for name in ("greedy", "modest")}
@@ -216,7 +217,7 @@ async def test_a_thousand_jobs_of_one_client_do_not_starve_another_one(
 
 
 async def multiply(service: Service, job_id: str, times: int) -> None:
-    """Let the planned job wait ``times`` times, as if it had been submitted so often."""
+    """Copy a planned job so that it waits ``times`` times, as if it had been submitted that often."""
     async with service.database.transaction() as connection:
         for statement in (
             """insert into data_job overriding user value
@@ -234,8 +235,8 @@ async def multiply(service: Service, job_id: str, times: int) -> None:
 async def test_a_job_starts_only_after_the_ones_it_names(
     service: Service, plugin: tuple[ScriptedPlugin, str], end: str
 ) -> None:
-    """`after`: nothing of the second job is sent before the first is terminal, however the first ends, and
-    though another producer would be free."""
+    """``after``: no operation of the second job is sent before the first job is terminal, however that ends,
+    although another producer is free."""
     scripted, address = plugin
     await service.register(address, {"/SubNetwork=Z/ManagedElement=1": "ems-z"})
     scripted.script(EMS, Script(statuses=NEVER))
@@ -262,8 +263,8 @@ async def test_a_job_starts_only_after_the_ones_it_names(
 async def test_a_lane_closed_by_a_time_out_opens_when_the_write_has_ended(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """A write that never ends and cannot be cancelled is FAILED, its operations UNKNOWN; the next write
-    waits, though not for the quarantine: it starts when the plugin says that the first one is over."""
+    """A write that never ends and cannot be cancelled is FAILED, its operations UNKNOWN. The next write
+    starts when the plugin reports that the first one is terminal, before the quarantine is over."""
     scripted, address = plugin
     await service.register(address, HANDLES, subJobTimeout=0.5)
     scripted.script(EMS, Script(statuses=NEVER, cancel=(Step.NOT_IMPLEMENTED,)))
@@ -285,9 +286,9 @@ async def test_a_lane_closed_by_a_time_out_opens_when_the_write_has_ended(
 async def test_a_write_that_waits_behind_one_that_times_out_does_not_start_beside_it(
     service: Service, plugin: tuple[ScriptedPlugin, str], behind: int
 ) -> None:
-    """Writes wait in a lane when the one before them times out and its DELETE is answered 501: it may still
-    run. It is asked for its status on and on; the next one starts only when that status is terminal, and then
-    each in its turn."""
+    """Writes wait in a lane when the one before them times out and its DELETE is answered 501, so that it may
+    still run. The worker continues to poll its status. The next write starts only when that status is
+    terminal, and the others follow one at a time."""
     scripted, address = plugin
     await service.register(address, HANDLES, subJobTimeout=2)
     scripted.script(EMS, Script(statuses=NEVER, cancel=(Step.NOT_IMPLEMENTED,)))
@@ -314,8 +315,8 @@ async def test_a_write_that_waits_behind_one_that_times_out_does_not_start_besid
 async def test_a_write_that_waits_behind_one_that_may_still_run_starts_after_the_quarantine(
     database_url: str, tmp_path: Path, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """The same where the status of the first one never becomes terminal: the second one, which waits in the
-    lane already, starts when the quarantine is over."""
+    """As above, but the status of the first write never becomes terminal: the second one, which already waits
+    in the lane, starts when the quarantine is over."""
     scripted, address = plugin
     scripted.script(EMS, Script(statuses=NEVER, cancel=(Step.NOT_IMPLEMENTED,)))
     async with whole_service(
@@ -341,7 +342,7 @@ async def test_a_write_that_waits_behind_one_that_may_still_run_starts_after_the
 async def test_a_time_out_whose_delete_was_taken_leaves_the_lane_open(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """The plugin took the DELETE: the write is FAILED and UNKNOWN all the same, and the next one starts."""
+    """The plugin accepts the DELETE: the write is still FAILED and UNKNOWN, and the next one starts."""
     scripted, address = plugin
     await service.register(address, HANDLES, subJobTimeout=0.5)
     scripted.script(EMS, Script(statuses=NEVER))
@@ -355,8 +356,8 @@ async def test_a_time_out_whose_delete_was_taken_leaves_the_lane_open(
 async def test_a_lane_closed_by_silence_opens_when_the_plugin_is_back(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """Polls are not answered for the whole budget: UNKNOWN and closed; the plugin has lost the job when it
-    is back, and the next write starts. Reads have never been held up."""
+    """Polls are not answered for the whole budget: the write is UNKNOWN and the lane closed. The plugin has
+    lost the job when it is back, and the next write starts. Reads are never blocked."""
     scripted, _ = plugin
     scripted.script(EMS, Script(status=(Step.ERROR,)))
     first = await service.ended(await service.submit(write()))
@@ -372,8 +373,8 @@ async def test_a_lane_closed_by_silence_opens_when_the_plugin_is_back(
 async def test_a_status_push_makes_it_poll_at_once(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """A sub-job whose next poll is due in an hour ends at once when its plugin pushes, and by its own poll:
-    the pushed word is not taken."""
+    """A sub-job whose next poll is due in an hour ends at once when its plugin pushes a status. The push only
+    triggers a poll; the pushed status is ignored."""
     scripted, _ = plugin
     scripted.script(EMS, Script(statuses=NEVER))
     job_id = await service.submit(write())
@@ -387,7 +388,7 @@ async def test_a_status_push_makes_it_poll_at_once(
 
 
 async def _put_off(service: Service, job_id: str) -> None:
-    """Let the next poll be due in an hour, once nobody works on the sub-job."""
+    """Postpone the next poll by an hour, once no worker has a lease on the sub-job."""
     put_off = (
         "update sub_job set due_at = due_at + interval '1 hour'"
         " where job_id = $1 and lease is null and due_at > now() returning due_at"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sessions of the database are cut under a worker whose plugin has not answered yet."""
+"""Database sessions end under a worker whose plugin has not answered yet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ELEMENTS = [f"/ManagedElement={n}" for n in range(5)]
 
 
 class HeldPlugin(ScriptedPlugin):
-    """Executes a create at once, and answers when it is let."""
+    """Executes a create at once, and answers when the test sets ``may_answer``."""
 
     def __init__(self) -> None:
         super().__init__(Script(honours_key=False))
@@ -32,7 +32,7 @@ class HeldPlugin(ScriptedPlugin):
 async def cut_sessions(service: Service) -> None:
     """End every session of the service, once both claims of the worker wait for the table of jobs.
 
-    On return the sessions are gone: the API answers 503 to a client that is served in one that ends.
+    On return the sessions are gone: the API answers 503 to a client whose request uses one that ends.
     """
     ours = "pid <> pg_backend_pid() and application_name like 'ran-datajobs %'"
     waiting = (
@@ -58,9 +58,9 @@ async def cut_sessions(service: Service) -> None:
 async def test_no_create_under_way_is_cut_off_with_them(
     database_url: str, tmp_path: Path, times: int
 ) -> None:
-    """Creates are at a plugin without Idempotency-Key while every session of the service is ended. Their
-    answers are waited for and recorded: nothing is executed twice, nothing is UNKNOWN. Jobs that come
-    meanwhile end as well."""
+    """Every session of the service ends while creates are in flight to a plugin without Idempotency-Key. The
+    worker waits for the answers and records them: nothing is executed twice, nothing is UNKNOWN. Jobs
+    submitted concurrently end as well."""
     plugin = HeldPlugin()
     async with plugin.serving() as address, whole_service(database_url, tmp_path) as service:
         await service.register(address, {fdn: f"ems-{n}" for n, fdn in enumerate(ELEMENTS)})

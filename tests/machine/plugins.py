@@ -46,7 +46,9 @@ _OPERATIONS: Final = msgspec.json.Decoder(list[Operation])
 class How(enum.StrEnum):
     """How a call ends. A value that does not apply to a call is treated as :attr:`WELL`."""
 
-    WELL = "well"  # a create is accepted; a status is FINISHED; a result has every outcome; a DELETE is accepted
+    WELL = (
+        "well"  # a create is accepted; a status is FINISHED; a result has every outcome; a DELETE is accepted
+    )
     UNHEARD = "unheard"  # the call takes effect, its answer is lost
     SILENT = "silent"  # the call is lost, without an answer
     NOT_ARRIVED = "not arrived"  # a create that provably did not arrive
