@@ -336,7 +336,7 @@ async def test_an_ended_job_waits_for_the_bus_that_is_to_take_its_results(client
                 await asyncio.sleep(0.02)
     assert "waitingFor" not in job
     bus = FaultyBus(api.parts.database)
-    bus.unavailable = True
+    bus.away = True
     publisher = Publisher(
         api.parts.database,
         bus,
@@ -349,7 +349,7 @@ async def test_an_ended_job_waits_for_the_bus_that_is_to_take_its_results(client
     waiting = await clients.waiting(job_id, "BUS")
     assert waiting["detail"] == "delivery of the results to topic results: away, as the test wants it"
     assert seconds(waiting) == 3600.0
-    bus.unavailable = False
+    bus.away = False
     for shard in range(SHARDS):
         await publisher.publish(shard)
     job = await clients.job(job_id)
