@@ -189,7 +189,7 @@ class Process:
         await self.goes_on.wait()
 
     def loses(self, loss: Loss) -> bool:
-        """Return whether the session at this point is lost; each loss lets a number of sessions pass first."""
+        """Return whether the session at this point is lost; each loss lets some sessions pass first."""
         if not self.losses or self.losses[0][0] is not loss:
             return False
         left = self.losses[0][1]

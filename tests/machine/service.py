@@ -88,7 +88,7 @@ class LogLines:
 
 
 class Service:
-    """Everything except the worker processes. One service at a time uses the database, which is empty first."""
+    """Everything except the worker processes. One service at a time uses the empty database."""
 
     def __init__(self, loop: VirtualLoop, database: Database) -> None:
         self.loop = loop
@@ -185,7 +185,7 @@ class Service:
         return line
 
     async def cancel(self, job_id: UUID) -> bool:
-        """Request the cancellation of a job; return False if it was requested before or the job is terminal."""
+        """Request the cancellation of a job; return False if that had no effect."""
 
         async def ask(connection: Connection) -> bool:
             row = await jobs.lock(connection, job_id, None)
@@ -237,7 +237,7 @@ class Service:
     # --- time --------------------------------------------------------------------------------------
 
     async def pass_time(self, seconds: float) -> None:
-        """Advance the clock of the database and the loop. Processes that are not frozen renew their leases."""
+        """Advance the clock of database and loop. Processes that are not frozen renew their leases."""
         while seconds > 0:
             step = min(STEP, seconds)
             seconds -= step
@@ -251,7 +251,7 @@ class Service:
                     await process.keep_up()
 
     async def let_go(self) -> None:
-        """Stop all failures and answer calls until everything has ended. Raises AssertionError if it does not."""
+        """Stop all failures and answer calls until everything has ended; AssertionError otherwise."""
         self.objects_away = False
         for process in self.processes:
             process.losses, process.cut_off, process.stands_still_at = [], False, None
@@ -332,7 +332,7 @@ class Service:
         }
 
     async def as_they_are(self, ids: Iterable[UUID]) -> dict[UUID, Any]:
-        """Return the rows of sub-jobs and jobs by id; of a job, only the columns that its own steps change."""
+        """Return the rows of sub-jobs and jobs by id; of a job, only the columns of its steps."""
         found: dict[UUID, Any] = dict.fromkeys(ids)
         for row in await self.rows(
             """

@@ -243,7 +243,7 @@ class Machine(RuleBasedStateMachine):
         assert self.run(self.service.broken_rules()) == []
 
     def teardown(self) -> None:
-        """Unless the example has failed, stop all failures: every job ends, with one outcome per operation."""
+        """Unless the example failed, stop all failures: every job ends, with one outcome per operation."""
         if sys.exc_info()[0] is not None:
             return
         self.run(self.service.let_go())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Expired leases and lost claim answers: a create that may have been sent is not repeated, others are sent."""
+"""Expired leases and lost claim answers: a create that may have been sent is not repeated."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 
 When a round has ended, its figures are appended to ``build/crash/rounds.jsonl`` with the state of the code.
 An interrupted run continues with the first missing round; after a change of the code a run starts again with
-the first round. Exit status: 0 when nothing is lost or doubled, 1 when something is, 2 for wrong use and if Kafka
-is not installed.
+the first round. Exit status: 0 when nothing is lost or doubled, 1 when something is, 2 for wrong use and if
+Kafka is not installed.
 """
 
 from __future__ import annotations

@@ -84,8 +84,8 @@ async def test_a_worker_that_was_frozen_publishes_nothing_twice(
     moment: Checkpoint,
 ) -> None:
     """A worker is frozen at its checkpoint, another one takes over all its work and delivers it. The first
-    one then resumes and both serve another job. The topic has each message once, and the buckets hold the objects
-    that the manifests name."""
+    one then resumes and both serve another job. The topic has each message once, and the buckets hold the
+    objects that the manifests name."""
     async with kafka_chain(database_url, tmp_path, kafka_broker, s3_service) as chain:
         jobs = [
             await chain.send(writes("before")[:-1], chain.topic),

@@ -199,7 +199,7 @@ async def test_an_api_that_stops_says_so_first(database_url: str, tmp_path: Path
 @pytest.mark.timeout(300)
 async def test_the_database_is_killed_under_load(tmp_path: Path) -> None:
     """The embedded PostgreSQL is SIGKILLed while clients submit jobs: /readyz answers 503 until the
-    supervisor has restarted it; every job that was answered with 202 ends, and no operation is executed twice."""
+    supervisor has restarted it; every job with a 202 ends, and no operation is executed twice."""
     chance = random.Random(3)
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED")))
     async with plugin.serving() as address, killable_service(None, tmp_path) as service:
