@@ -181,8 +181,7 @@ async def test_a_job_that_finishes_ends_with_0(network: Network) -> None:
 
 
 async def test_a_job_that_does_not_finish_well_ends_with_1_and_says_why(network: Network) -> None:
-    """Failed operations are grouped by their reason, with the remedy; with JSON output they are one document
-    per line."""
+    """Failed operations are grouped by their reason, with the remedy; JSON output has one per line."""
     await network.register("good", "bad")
     network.script("bad", Script(statuses=("FAILED",), outcome=OperationState.FAILED))
     done = await network.run("submit", "-", "--watch", stdin=network.request("good", "bad", "nowhere"))
@@ -241,8 +240,7 @@ async def test_a_job_without_failures_says_so(network: Network) -> None:
 
 
 async def test_a_dry_run_shows_the_plan_and_does_nothing(network: Network) -> None:
-    """The plan names the plugin, the producer and the operations without an owner. The plugin receives no
-    call."""
+    """The plan names plugin, producer and operations without an owner. The plugin receives no call."""
     await network.register("a")
     done = await network.run("submit", "-", "--dry-run", stdin=network.request("a", "nowhere"))
     assert done.returncode == 0
@@ -326,8 +324,7 @@ async def test_a_retry_takes_what_did_not_succeed(network: Network) -> None:
 
 
 async def test_status_and_list_show_jobs_in_words_and_as_json(network: Network) -> None:
-    """A table for people, one JSON document per line for programs. Commands accept the job's address as well
-    as its id."""
+    """A table, or one JSON document per line; commands accept the job's address as well as its id."""
     await network.register("a")
     job_id = await network.submit("a")
     assert (await network.run("watch", job_id)).returncode == 0
@@ -391,8 +388,7 @@ async def test_the_beginning_of_an_id_is_as_good_as_the_id(network: Network) -> 
 
 
 async def test_a_list_that_ends_early_says_how_it_goes_on(network: Network) -> None:
-    """The hint is printed on standard error, so that standard output holds only the list; the last page has
-    no hint."""
+    """The hint is on standard error; standard output holds only the list. The last page has no hint."""
     ids = [await network.submit("nowhere") for _ in range(3)]
     first = await network.run("list", "--limit", "2", "--output", "json")
     assert [job["jobId"] for job in json_lines(first)] == ids[:0:-1]
@@ -483,8 +479,7 @@ async def test_files_with_a_byte_order_mark_are_taken(network: Network, tmp_path
 
 
 async def test_ignored_keys_are_shown(network: Network) -> None:
-    """The submit and the dry run list ignored keys on standard error, and so does the job; programs read them
-    in the JSON."""
+    """Submit, dry run and job list ignored keys on standard error; programs read them in the JSON."""
     request = json.loads(network.request("a", "b")) | {"notBefore": "x"}
     request["data"] = [one | {"note": 1} for one in request["data"]]
     body = json.dumps(request).encode()
@@ -518,8 +513,7 @@ async def test_a_refused_request_shows_where_it_is_wrong(network: Network, tmp_p
 def test_a_file_that_is_no_json_is_told_without_the_service(
     tmp_path: Path, free_port: int, command: tuple[str, ...]
 ) -> None:
-    """The message has the line, the column, the text found and the text expected, for a file and for standard
-    input."""
+    """The message has line, column, text found and text expected, for a file and for standard input."""
     nobody = f"http://127.0.0.1:{free_port}"
     for number, (text, told) in enumerate(NO_JSON.items()):
         file = tmp_path / f"{number}.json"
