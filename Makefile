@@ -33,7 +33,7 @@ check: .venv/dev.stamp ## Formatting, lint, strict types, and which stage may im
 	$(BIN)/lint-imports
 
 .PHONY: test
-test: .venv/dev.stamp ## All tests; says what it skips for want of a system package (make deps)
+test: .venv/dev.stamp ## A sample of all tests; says what it skips for want of a system package (make deps)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: crash
