@@ -51,7 +51,11 @@ def pytest_step(name: str, *arguments: str, **environment: str) -> Step:
 
 
 STEPS: Final = (
-    pytest_step("rest", "-m", "nightly", "tests/e2e", "tests/integration"),
+    pytest_step(
+        "rest",
+        *("-m", "nightly"),
+        *(f"tests/{folder}" for folder in ("unit", "contract", "integration", "e2e", "browser")),
+    ),
     pytest_step(
         "answers",
         *("tests/unit/test_damaged_answers.py", "--timeout", "3600"),

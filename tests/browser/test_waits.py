@@ -15,6 +15,7 @@ from tests.browser.test_page import SETTLES, labels, open_job, status, with_toke
 pytestmark = pytest.mark.browser
 
 
+@pytest.mark.nightly
 def test_a_job_that_waits_says_for_what(
     watched_guarded: Watched, guarded_service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.model import OperationState, Status
@@ -123,6 +124,7 @@ async def test_a_torn_line_is_a_message_that_was_not_published(tmp_path: Path) -
     assert path.read_bytes() == whole.splitlines(keepends=True)[0]
 
 
+@pytest.mark.nightly
 async def test_a_read_comes_whole_across_kills(tmp_path: Path, free_port: int) -> None:
     """A plugin that is killed while it reads and publishes still publishes the whole read. A message
     published again is identical."""

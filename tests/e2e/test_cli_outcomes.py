@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
 from ran_datajobs.dmi.scripted import Script, Step
 from ran_datajobs.model import OperationState
 from tests.e2e.commands import json_lines
@@ -54,6 +56,7 @@ async def test_the_operations_of_a_job_are_printed_as_they_came_and_with_their_o
     assert (await network.run("outcomes", job_id, "--state", "done")).returncode == 2
 
 
+@pytest.mark.nightly
 async def test_status_and_list_say_what_a_job_waits_for(network: Network) -> None:
     """The status says it in words, with the cause, the start and the deadline; the list has the code. After a
     cancel the job shows its time and what ended after it."""

@@ -180,6 +180,7 @@ def test_the_default_data_dir_is_emptied_for_each_demo(tmp_path: Path, free_port
         assert f"Data in {tmp_path}/ran-datajobs/demo, emptied for each demo" in done.stdout
 
 
+@pytest.mark.nightly
 def test_a_wheel_in_an_empty_directory_runs_the_demo(tmp_path: Path, free_port: int) -> None:
     """The wheel contains code, SQL, page and examples."""
     uv = Path(sys.executable).with_name("uv")

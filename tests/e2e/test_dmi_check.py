@@ -144,6 +144,7 @@ async def test_messages_of_a_read_are_found_on_kafka(tmp_path: Path, kafka_broke
     assert told.notes["read-messages"] == f"1 message on topic {INTERNAL_TOPIC}"
 
 
+@pytest.mark.nightly
 async def test_a_read_that_is_never_published_is_told(tmp_path: Path, free_port: int) -> None:
     """A plugin that names the topic and publishes elsewhere fails the check; without --bus the line says that
     the topic was not read."""
@@ -219,6 +220,7 @@ async def test_what_a_plugin_breaks_is_told_and_nothing_else(
     assert told.status == (1 if fails else 0)
 
 
+@pytest.mark.nightly
 async def test_nobody_there_and_wrong_use_have_their_own_exit_status(free_port: int) -> None:
     """3 if the plugin cannot be reached, 2 for an invalid dialect, address or FDN; one line gives the
     reason."""

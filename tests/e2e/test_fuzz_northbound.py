@@ -75,6 +75,7 @@ async def known_places(api: Api) -> list[dict[str, str]]:
     ]
 
 
+@pytest.mark.nightly
 @pytest.mark.damages_rows  # the test ends jobs itself, no worker runs
 async def test_the_served_openapi_holds_for_generated_requests(api: Api) -> None:
     """Valid and invalid requests of every operation, with path parameters of existing and of missing

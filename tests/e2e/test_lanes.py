@@ -147,7 +147,8 @@ async def test_waiting_raises_the_priority(service: Service, plugin: tuple[Scrip
     assert [e.request_id for e in scripted.history] == expected
 
 
-@pytest.mark.parametrize("operations", [write, nightly(read)], ids=["writes", "reads"])
+@pytest.mark.nightly
+@pytest.mark.parametrize("operations", [write, read], ids=["writes", "reads"])
 async def test_clients_take_turns(
     database_url: str, tmp_path: Path, plugin: tuple[ScriptedPlugin, str], operations: Any
 ) -> None:

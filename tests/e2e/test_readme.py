@@ -76,6 +76,7 @@ def demo(tmp_path: Path, free_port: int) -> Iterator[Started]:
         yield running
 
 
+@pytest.mark.nightly
 def test_the_commands_do_what_the_pages_say(demo: Started, tmp_path: Path, free_port: int) -> None:
     """Each ends with the status, and prints what it should, in the order of the pages."""
     assert shutil.which("curl")

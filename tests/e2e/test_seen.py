@@ -123,6 +123,7 @@ async def test_the_course_of_jobs(tmp_path: Path, free_port: int, plugin: tuple[
     check("test_the_course_of_jobs", service.text, found)
 
 
+@pytest.mark.nightly
 @shows(
     Event.PLUGIN_SILENT,
     Event.PLUGIN_ANSWERS,
@@ -181,6 +182,7 @@ def _failed(service: Watched) -> int:
     return sum(line["reasons"].get("DMI_UNREACHABLE", 0) for line in lines)
 
 
+@pytest.mark.nightly
 @shows(Event.LEASES_LOST, metrics={"datajobs_leases_lost_total"})
 async def test_a_worker_that_stood_still(
     tmp_path: Path, free_port: int, database_url: str, plugin: tuple[ScriptedPlugin, str]
@@ -222,6 +224,7 @@ async def test_a_worker_that_stood_still(
     check("test_a_worker_that_stood_still", service.text, found)
 
 
+@pytest.mark.nightly
 @shows(Event.PROCESS_ENDED, Event.PROCESS_RESTARTED, Event.PROCESS_NOT_STARTED)
 async def test_a_worker_that_dies(tmp_path: Path, free_port: int, plugin: tuple[ScriptedPlugin, str]) -> None:
     """It is started again, also where the machine refuses that for a while. What it counted stays, what it

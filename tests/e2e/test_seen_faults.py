@@ -56,6 +56,7 @@ async def with_plugin(folder: Path, port: int, **settings: str) -> AsyncIterator
         yield service
 
 
+@pytest.mark.nightly
 @shows(Event.WORKER_INTERRUPTED, Event.WORKER_RESUMED)
 async def test_a_database_that_cuts_its_sessions(tmp_path: Path, free_port: int) -> None:
     """The worker tells once that it cannot claim, and once that it can; the metrics of the processes are
@@ -130,6 +131,7 @@ async def test_a_disk_that_takes_nothing(tmp_path: Path, free_port: int) -> None
     check("test_a_disk_that_takes_nothing", service.text, found)
 
 
+@pytest.mark.nightly
 @shows(
     Event.REQUEST_FAILED,
     Event.TASK_FAILED,

@@ -140,6 +140,7 @@ def test_a_service_has_as_many_workers_as_it_is_told(tmp_path: Path, free_port: 
         assert service.end() == 0
 
 
+@pytest.mark.nightly
 def test_the_database_is_started_again_when_it_dies(service: Started, url: str) -> None:
     """A crash of the embedded database costs a short pause, and nothing that was promised."""
     job_id = _a_job(url)
@@ -200,6 +201,7 @@ def test_a_data_dir_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.nightly
 def test_secrets_show_nowhere(tmp_path: Path, free_port: int, url: str) -> None:
     """The password of the embedded database is in no line and on no command line."""
     data = tmp_path / "data"

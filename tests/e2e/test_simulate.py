@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import pytest
+
 from ran_datajobs.simulator import layout, wire
 from tests.e2e.commands import started
 
@@ -41,6 +43,7 @@ def classes(document: Any) -> dict[str, int]:
     return found
 
 
+@pytest.mark.nightly
 def test_a_read_of_ten_thousand_sites_needs_little_memory(tmp_path: Path, free_port: int) -> None:
     """A scoped GET over a network of 10,000 sites is answered whole, while the server's memory stays that
     of a few sites."""

@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.commands import datajobs, started
 
 
+@pytest.mark.nightly
 def test_tokens_are_made_listed_and_taken_back(tmp_path: Path) -> None:
     """A token is printed once; the list shows names and roles only; a revoked client is gone."""
     file = tmp_path / "tokens.json"

@@ -23,7 +23,6 @@ from ran_datajobs.local.postgres import EmbeddedPostgres
 from ran_datajobs.store.database import Database
 from tests.recovery.killable import Patient
 from tests.recovery.processes import process, variables
-from tests.tiers import nightly
 
 KILLS = 20 if "CRASH_KILLS" in os.environ else 3
 """Kills of the database in one run; 20 in ``make nightly``."""
@@ -119,8 +118,9 @@ async def serving(environ: dict[str, str], workers: int) -> AsyncIterator[Patien
         yield Patient(f"http://127.0.0.1:{environ['DATAJOBS_PORT']}", session)
 
 
-@pytest.mark.parametrize("idempotent", [nightly(True), False])
-@pytest.mark.parametrize("workers", [nightly(1), 2])
+@pytest.mark.nightly
+@pytest.mark.parametrize("idempotent", [True, False])
+@pytest.mark.parametrize("workers", [1, 2])
 async def test_every_job_ends_when_the_database_was_killed_again_and_again(
     tmp_path: Path, workers: int, idempotent: bool, record_property: Any
 ) -> None:

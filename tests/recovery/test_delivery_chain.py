@@ -36,6 +36,7 @@ MOMENTS = (
 READS = 5
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(120 + 20 * KILLS)
 async def test_every_message_comes_once_whenever_workers_are_killed(
     database_url: str, tmp_path: Path, kafka_broker: KafkaBroker, s3_service: S3Service

@@ -272,6 +272,7 @@ async def test_requests_of_every_kind_are_answered(running: Running) -> None:
     still_fits_the_model(running.network)
 
 
+@pytest.mark.nightly
 async def test_the_served_openapi_holds_for_generated_requests(running: Running) -> None:
     """Valid and invalid requests of every call on objects get answers that the document names."""
     schema = await asyncio.to_thread(schemathesis.openapi.from_url, running.address + wire.OPENAPI)
