@@ -275,11 +275,11 @@ def test_the_old_name_of_a_setting_is_accepted_with_a_warning(old: str, new: str
     assert warning.startswith(f"DATAJOBS_{old.upper()} is now called DATAJOBS_{new.upper()};")
     flag, renamed = (f"--{name.replace('_', '-')}" for name in (old, new))
     arguments = ["datajobs", "serve", f"{flag}=7", flag, "7"]
-    assert len(list(accept_renamed_settings(arguments, {}))) == 2
+    assert len(accept_renamed_settings(arguments, {})) == 2
     assert arguments == ["datajobs", "serve", f"{renamed}=7", renamed, "7"]
     both = {f"DATAJOBS_{name.upper()}": "7" for name in (old, new)}
     with pytest.raises(UsageError, match=f"keep DATAJOBS_{new.upper()}"):
-        list(accept_renamed_settings([], both))
+        accept_renamed_settings([], both)
     names = {about.name for about in declarations()}
     assert new in names
     assert old not in names

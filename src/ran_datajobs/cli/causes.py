@@ -86,7 +86,7 @@ def show_causes(causes: Sequence[Cause]) -> None:
 def in_brief(api: Api, job: Mapping[str, Any]) -> list[str]:
     """One line for each of the most frequent reasons of a job's failures; none if nothing failed.
 
-    When the service cannot read its result objects, one line says so.
+    When the service cannot read its result objects, one line reports it.
     """
     counts = job["operations"]
     failed = counts["total"] - counts["succeeded"] - counts["pending"]

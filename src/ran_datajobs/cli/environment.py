@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import MutableMapping
 from typing import Final
 
 from ran_datajobs.config import PREFIX, RENAMED
@@ -31,23 +31,25 @@ def keep_loopback_direct() -> None:
     os.environ["no_proxy"] = ",".join(filter(None, (lower or upper, _LOOPBACK)))
 
 
-def accept_renamed_settings(arguments: list[str], environ: MutableMapping[str, str]) -> Iterator[str]:
-    """Replace old names of settings in ``arguments`` and ``environ`` by new ones; yield a warning for each.
+def accept_renamed_settings(arguments: list[str], environ: MutableMapping[str, str]) -> list[str]:
+    """Replace old names of settings in ``arguments`` and ``environ`` by new ones. Returns a warning for each.
 
     Raises UsageError if a variable is set under both names.
     """
+    warnings = []
     flags = {f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}" for old, new in RENAMED.items()}
     for place, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
         if flag in flags:
             arguments[place] = flags[flag] + equals + value
-            yield _renamed(flag, flags[flag])
+            warnings.append(_renamed(flag, flags[flag]))
     for old, new in ((PREFIX + old.upper(), PREFIX + new.upper()) for old, new in RENAMED.items()):
         if old in environ:
             if new in environ:
                 raise UsageError(f"{old} is the old name of {new}, and both are set: keep {new}")
             environ[new] = environ.pop(old)
-            yield _renamed(old, new)
+            warnings.append(_renamed(old, new))
+    return warnings
 
 
 def _renamed(old: str, new: str) -> str:

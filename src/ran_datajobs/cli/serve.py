@@ -30,12 +30,15 @@ _SWITCH_AFTER: Final = 0.0005
 """GIL switch interval in seconds, for the event loop while other threads plan or count. A small job needs the
 GIL about thirty times, and would wait 5 ms (the default) each time."""
 
-_M_MMAP_THRESHOLD: Final = -3
-_MAPPED_FROM: Final = 128 * 1024
-"""Size in bytes from which an allocation is mapped separately, so that freeing it returns it to the system.
-glibc starts with this value and raises it with every larger mapped object that is freed, to at most 32 MiB:
-fragmentation then made a quarter of the memory of a worker for a plan of 1,000,000 operations (mallopt(3),
-M_MMAP_THRESHOLD)."""
+_ALLOCATOR: Final = {
+    -3: 128 * 1024,  # M_MMAP_THRESHOLD
+    -1: 32 * 1024 * 1024,  # M_TRIM_THRESHOLD
+}
+"""Parameters of glibc's allocator, in bytes (mallopt(3)). Objects above the first size are mapped, and
+unmapped when they are freed. By default glibc raises this threshold with each large object that is freed; the
+heap then keeps the holes between small objects, a quarter of a worker's memory for 1,000,000 operations. Fixing
+it also fixes the second, the free memory at the end of the heap that is kept, at 128 KiB: a tenth of the time
+of a plan would go into growing the heap again."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -77,7 +80,7 @@ def _check_certificate(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, log: Logger) -> None:
-    from ran_datajobs.local.service import running_service
+    from ran_datajobs.local.process_group import running_service
     from ran_datajobs.local.supervisor import signals_stop
 
     with signals_stop() as stop:
@@ -110,7 +113,8 @@ def _run_role(role: Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None
     gc.set_threshold(*_COLLECT_AFTER)
     sys.setswitchinterval(_SWITCH_AFTER)
     with contextlib.suppress(AttributeError):  # another C library than glibc
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)
+        for parameter, value in _ALLOCATOR.items():
+            ctypes.CDLL(None).mallopt(parameter, value)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_signalled(role, settings))
 

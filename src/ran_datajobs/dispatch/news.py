@@ -76,7 +76,7 @@ class DispatchNews:
     def sub_job_ended(
         self, sub_job: LeasedSubJob, counts: Counts, reasons: Counter[str], settled: Settlement
     ) -> None:
-        """Report that a sub-job is settled, and its lane quarantined if the settlement says so.
+        """Report that a sub-job is settled, and the quarantine of its lane, if any.
 
         ``reasons``: the reasons of the operations that did not succeed."""
         for state, count in (

@@ -32,7 +32,7 @@ from ran_datajobs.config import Settings, default_data_dir
 from ran_datajobs.dmi.provmns.servers import DATA_PRODUCER
 from ran_datajobs.errors import UsageError
 from ran_datajobs.inventory.registration import ALREADY_EXISTS
-from ran_datajobs.local.service import program_of, running_service
+from ran_datajobs.local.process_group import program_of, running_service
 from ran_datajobs.local.supervisor import check_unowned, claim_port, signals_stop
 from ran_datajobs.model import OperationState, Status, read_status
 from ran_datajobs.reasons import explanation_of
