@@ -35,10 +35,10 @@ _ALLOCATOR: Final = {
     -1: 32 * 1024 * 1024,  # M_TRIM_THRESHOLD
 }
 """Parameters of glibc's allocator, in bytes (mallopt(3)). Objects above the first size are mapped, and
-unmapped when they are freed. By default glibc raises this threshold with each large object that is freed; the
-heap then keeps the holes between small objects, a quarter of a worker's memory for 1,000,000 operations. Fixing
-it also fixes the second, the free memory at the end of the heap that is kept, at 128 KiB: a tenth of the time
-of a plan would go into growing the heap again."""
+unmapped when they are freed. By default glibc raises this threshold with each large object that is freed;
+the heap then keeps the holes between small objects, a quarter of a worker's memory for 1,000,000 operations.
+Fixing it also fixes the second, the free memory at the end of the heap that is kept, at 128 KiB: a tenth of
+the time of a plan would go into growing the heap again."""
 
 
 def add_to(app: typer.Typer) -> None:
