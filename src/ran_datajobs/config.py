@@ -11,12 +11,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import functools
 import ipaddress
+import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, assert_never
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from ran_datajobs.errors import UsageError
@@ -39,20 +41,6 @@ RENAMED: Final[Mapping[str, str]] = {
 """Old names of settings, and the new ones. Commands accept an old name with a warning, for one release."""
 
 
-class Kind(enum.Enum):
-    """How the text of a setting is parsed."""
-
-    TEXT = "text"
-    URL = "address"
-    COUNT = "number"
-    SIZE = "bytes"
-    SECONDS = "seconds"
-    YES_NO = "yes/no"
-    WORDS = "list"
-    PATH = "path"
-    SECRET = "secret"  # noqa: S105 - the name of a kind
-
-
 class Group(enum.Enum):
     """Group of settings, by the component that reads them."""
 
@@ -62,6 +50,18 @@ class Group(enum.Enum):
     OTHER_SIDE = "The plugin and the simulated network"
     CLIENT = "The command line"
     LOGGING = "Log lines"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """How the text of a setting is parsed. ``parse`` raises ValueError with a text that quotes the setting's;
+    ``wanted`` says what ``pattern`` matches."""
+
+    name: str
+    parse: Callable[[str], Any] = str
+    pattern: str = "(?s:.*)"
+    wanted: str = ""
+    at_most: float = math.inf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,200 +82,196 @@ class Declaration:
         return PREFIX + self.name.upper()
 
     @property
+    def secret(self) -> bool:
+        """True when its value is masked, and may be in a file."""
+        return self.kind is _SECRET
+
+    @property
     def flag(self) -> str | None:
         """Its flag on the command line; ``None`` for a secret."""
-        return None if self.kind is Kind.SECRET else "--" + self.name.replace("_", "-")
+        return None if self.secret else "--" + self.name.replace("_", "-")
+
+    def read(self, text: str, source: str) -> Any:
+        """Parse ``text``; a UsageError names its ``source`` (a flag or a variable)."""
+        text = text.strip().strip(_BYTE_ORDER_MARK).strip()
+        kind = self.kind
+        try:
+            value = kind.parse(text) if re.fullmatch(kind.pattern, text, re.IGNORECASE) else None
+        except ValueError as error:
+            raise UsageError(f"{source}: {error}") from error
+        if value is None or (isinstance(value, int | float) and not self.at_least <= value <= kind.at_most):
+            raise UsageError(f"{source}: {text!r} is not {kind.wanted.format(self.at_least)}")
+        if self.choices:
+            words = value if isinstance(value, tuple) else (value,)
+            wrong = [word for word in words or ("",) if word not in self.choices]
+            if wrong:
+                raise UsageError(f"{source}: {wrong[0]!r} is none of {', '.join(self.choices)}")
+        return value
+
+
+def _address(text: str) -> str:
+    address = text.rstrip("/")
+    try:
+        parts = urlsplit(address)
+        host, _ = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:  # such as an invalid port or an invalid host name
+        host = b""
+    if not host or parts.scheme not in ("http", "https"):
+        raise ValueError(f"{text!r} is not an http or https address, such as http://127.0.0.1:8080")
+    return address
+
+
+def _path(text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{text!r} begins with the home directory of nobody") from error
+    except OSError as error:
+        raise ValueError(f"{text!r} is relative to a folder that is gone: give a whole path") from error
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in re.split(r"[,\s]+", text) if word)
+
+
+def _is_yes(text: str) -> bool:
+    return text.lower() in {"1", "true", "yes"}
+
+
+_WHOLE: Final = "a whole number of at least {:g}"
+_DIGITS: Final = r"[0-9]{1,18}"
+_SECONDS: Final = r"[0-9]{1,12}(\.[0-9]+)?"
+_SECRET: Final = Kind("secret")
+YES_NO: Final = Kind("yes/no", _is_yes, "1|true|yes|0|false|no|", "1 or 0")
+
+Text = Annotated[str, Kind("text")]
+Url = Annotated[str, Kind("address", _address)]
+Count = Annotated[int, Kind("number", int, _DIGITS, _WHOLE)]
+Port = Annotated[int, Kind("number", int, _DIGITS, "a port: {:g} to 65535", at_most=65535)]
+Size = Annotated[int, Kind("bytes", int, _DIGITS, _WHOLE)]
+Seconds = Annotated[float, Kind("seconds", float, _SECONDS, "a number of seconds of at least {:g}")]
+YesNo = Annotated[bool, YES_NO]
+Words = Annotated[tuple[str, ...], Kind("list", _words)]
+FilePath = Annotated[Path, Kind("path", _path)]
+Secret = Annotated[str, _SECRET]
 
 
 def _setting(
-    kind: Kind, group: Group, default: Any, text: str, *, choices: tuple[str, ...] = (), at_least: float = 0
+    group: Group, default: Any, text: str, *, choices: tuple[str, ...] = (), at_least: float = 0
 ) -> Any:
-    about = {"kind": kind, "group": group, "help": text, "choices": choices, "at_least": at_least}
-    return dataclasses.field(default=default, metadata=about, repr=kind is not Kind.SECRET)
+    about = {"group": group, "help": text, "choices": choices, "at_least": at_least}
+    return dataclasses.field(default=default, metadata=about)
 
+
+_service: Final = functools.partial(_setting, Group.SERVICE)
+_access: Final = functools.partial(_setting, Group.ACCESS)
+_limit: Final = functools.partial(_setting, Group.LIMITS)
+_other_side: Final = functools.partial(_setting, Group.OTHER_SIDE)
+_client: Final = functools.partial(_setting, Group.CLIENT)
+_logging: Final = functools.partial(_setting, Group.LOGGING)
 
 _GIB: Final = 1 << 30
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Settings:
     """The effective settings of one process; made by :func:`load`."""
 
     # the service
-    host: str = _setting(Kind.TEXT, Group.SERVICE, "127.0.0.1", "address to listen on")
-    port: int = _setting(Kind.COUNT, Group.SERVICE, 8080, "port to listen on; 0 takes a free one")
-    roles: tuple[str, ...] = _setting(
-        Kind.WORDS,
-        Group.SERVICE,
-        ("api", "worker"),
-        "what this process group does",
-        choices=("api", "worker"),
-    )
-    workers: int = _setting(
-        Kind.COUNT,
-        Group.SERVICE,
+    host: Text = _service("127.0.0.1", "address to listen on")
+    port: Port = _service(8080, "port to listen on; 0 takes a free one")
+    roles: Words = _service(("api", "worker"), "what this process group does", choices=("api", "worker"))
+    workers: Count = _service(
         1,
         "worker processes of this process group: more than one where several processors are idle",
         at_least=1,
     )
-    metrics_port: int | None = _setting(
-        Kind.COUNT,
-        Group.SERVICE,
-        None,
-        "port that serves the /metrics of this process group's own processes; default: none",
-        at_least=1,
+    metrics_port: Port | None = _service(
+        None, "port that serves the /metrics of this process group's own processes; default: none", at_least=1
     )
-    data_dir: Path = _setting(
-        Kind.PATH,
-        Group.SERVICE,
-        None,
-        "folder of everything that is kept; default: the system's or the user's",
+    data_dir: FilePath = _service(
+        None, "folder of everything that is kept; default: the system's or the user's"
     )
-    api_root: str | None = _setting(
-        Kind.URL, Group.SERVICE, None, "address under which clients reach the service; default: host and port"
+    api_root: Url | None = _service(
+        None, "address under which clients reach the service; default: host and port"
     )
-    database_url: str | None = _setting(
-        Kind.SECRET, Group.SERVICE, None, "PostgreSQL to use in place of the embedded one"
+    database_url: Secret | None = _service(None, "PostgreSQL to use in place of the embedded one")
+    kafka_bootstrap: Text | None = _service(None, "Kafka servers to use in place of the embedded bus")
+    kafka_settings: Secret | None = _service(None, "more settings of the Kafka client, one name=value a line")
+    s3_endpoint: Url | None = _service(
+        None, "S3 service for the results in place of a folder; AWS_… has its keys"
     )
-    kafka_bootstrap: str | None = _setting(
-        Kind.TEXT, Group.SERVICE, None, "Kafka servers to use in place of the embedded bus"
-    )
-    kafka_settings: str | None = _setting(
-        Kind.SECRET, Group.SERVICE, None, "more settings of the Kafka client, one name=value a line"
-    )
-    s3_endpoint: str | None = _setting(
-        Kind.URL, Group.SERVICE, None, "S3 service for the results in place of a folder; AWS_… has its keys"
-    )
-    objects_dir: Path | None = _setting(
-        Kind.PATH,
-        Group.SERVICE,
+    objects_dir: FilePath | None = _service(
         None,
         "folder of the results where there is no S3; default: in the data dir. Several machines share one",
     )
-    results_bucket: str = _setting(
-        Kind.TEXT, Group.SERVICE, "datajobs-results", "the service's own bucket: all results are in it"
+    results_bucket: Text = _service("datajobs-results", "the service's own bucket: all results are in it")
+    finished_spelling: Text = _service(
+        "FINSHED", "how the status of a finished job is written on the wire", choices=("FINSHED", "FINISHED")
     )
-    finished_spelling: str = _setting(
-        Kind.TEXT,
-        Group.SERVICE,
-        "FINSHED",
-        "how the status of a finished job is written on the wire",
-        choices=("FINSHED", "FINISHED"),
-    )
-    registration_error_500: bool = _setting(
-        Kind.YES_NO, Group.SERVICE, False, "answer 500 in place of 207 to a registration that failed in part"
+    registration_error_500: YesNo = _service(
+        False, "answer 500 in place of 207 to a registration that failed in part"
     )
 
     # access
-    tokens_file: Path | None = _setting(Kind.PATH, Group.ACCESS, None, "file of the clients' tokens")
-    tls_cert: Path | None = _setting(Kind.PATH, Group.ACCESS, None, "TLS certificate chain, PEM")
-    tls_key: Path | None = _setting(Kind.PATH, Group.ACCESS, None, "TLS private key, PEM")
-    behind_tls_proxy: bool = _setting(Kind.YES_NO, Group.ACCESS, False, "a proxy in front does the TLS")
-    allowed_hosts: tuple[str, ...] = _setting(
-        Kind.WORDS, Group.ACCESS, (), "further host names that requests may be addressed to"
-    )
-    dmi_allow: tuple[str, ...] = _setting(
-        Kind.WORDS,
-        Group.ACCESS,
+    tokens_file: FilePath | None = _access(None, "file of the clients' tokens")
+    tls_cert: FilePath | None = _access(None, "TLS certificate chain, PEM")
+    tls_key: FilePath | None = _access(None, "TLS private key, PEM")
+    behind_tls_proxy: YesNo = _access(False, "a proxy in front does the TLS")
+    allowed_hosts: Words = _access((), "further host names that requests may be addressed to")
+    dmi_allow: Words = _access(
         ("localhost", "127.0.0.0/8", "::1"),
         "hosts and networks of DMI plugins that may be registered; *.example.org takes sub-domains",
     )
-    destination_allow: tuple[str, ...] = _setting(
-        Kind.WORDS,
-        Group.ACCESS,
-        (),
-        "patterns of the topics and buckets that jobs may name (kafka:ran-*, s3:*); default: every one",
+    destination_allow: Words = _access(
+        (), "patterns of the topics and buckets that jobs may name (kafka:ran-*, s3:*); default: every one"
     )
-    destination_deny: tuple[str, ...] = _setting(
-        Kind.WORDS, Group.ACCESS, (), "patterns of the topics and buckets that jobs may not name"
-    )
+    destination_deny: Words = _access((), "patterns of the topics and buckets that jobs may not name")
 
     # limits
-    max_body: int = _setting(Kind.SIZE, Group.LIMITS, 512 << 20, "largest request body", at_least=1)
-    max_operations: int = _setting(
-        Kind.COUNT, Group.LIMITS, 1_000_000, "most operations of a job", at_least=1
+    max_body: Size = _limit(512 << 20, "largest request body", at_least=1)
+    max_operations: Count = _limit(1_000_000, "most operations of a job", at_least=1)
+    max_open_jobs: Count = _limit(10_000, "most open jobs of a client", at_least=1)
+    max_body_bytes_in_flight: Size = _limit(
+        _GIB, "all request bodies being received or worked on together", at_least=1
     )
-    max_open_jobs: int = _setting(Kind.COUNT, Group.LIMITS, 10_000, "most open jobs of a client", at_least=1)
-    max_body_bytes_in_flight: int = _setting(
-        Kind.SIZE, Group.LIMITS, _GIB, "all request bodies being received or worked on together", at_least=1
+    min_free_disk: Size = _limit(_GIB, "free disk below which no job is taken")
+    read_slots: Count = _limit(4, "reads of a data producer beside its one write", at_least=1)
+    priority_aging: Seconds = _limit(600.0, "waiting that raises a sub-job's priority by one", at_least=1)
+    dmi_retry_timeout: Seconds = _limit(120.0, "time in which a plugin must answer again", at_least=0.1)
+    dmi_connect_timeout: Seconds = _limit(5.0, "time in which a plugin must take a connection", at_least=0.1)
+    dmi_timeout: Seconds = _limit(60.0, "time in which a plugin must answer a call in full", at_least=0.1)
+    dmi_result_timeout: Seconds = _limit(300.0, "the same, for the call that fetches a result", at_least=0.1)
+    unknown_write_quarantine: Seconds = _limit(300.0, "a lane stays closed after a write of unknown outcome")
+    sub_job_timeout: Seconds = _limit(3600.0, "a sub-job that runs longer is cancelled", at_least=0.1)
+    read_result_idle_timeout: Seconds = _limit(
+        30.0, "wait for a read's last message where no total was told", at_least=0.1
     )
-    min_free_disk: int = _setting(Kind.SIZE, Group.LIMITS, _GIB, "free disk below which no job is taken")
-    read_slots: int = _setting(
-        Kind.COUNT, Group.LIMITS, 4, "reads of a data producer beside its one write", at_least=1
+    delivery_retry_timeout: Seconds = _limit(
+        3600.0, "a destination that is away longer: delivery failed", at_least=0.1
     )
-    priority_aging: float = _setting(
-        Kind.SECONDS, Group.LIMITS, 600.0, "waiting that raises a sub-job's priority by one", at_least=1
-    )
-    dmi_retry_timeout: float = _setting(
-        Kind.SECONDS, Group.LIMITS, 120.0, "time in which a plugin must answer again", at_least=0.1
-    )
-    dmi_connect_timeout: float = _setting(
-        Kind.SECONDS, Group.LIMITS, 5.0, "time in which a plugin must take a connection", at_least=0.1
-    )
-    dmi_timeout: float = _setting(
-        Kind.SECONDS, Group.LIMITS, 60.0, "time in which a plugin must answer a call in full", at_least=0.1
-    )
-    dmi_result_timeout: float = _setting(
-        Kind.SECONDS, Group.LIMITS, 300.0, "the same, for the call that fetches a result", at_least=0.1
-    )
-    unknown_write_quarantine: float = _setting(
-        Kind.SECONDS, Group.LIMITS, 300.0, "a lane stays closed after a write of unknown outcome"
-    )
-    sub_job_timeout: float = _setting(
-        Kind.SECONDS, Group.LIMITS, 3600.0, "a sub-job that runs longer is cancelled", at_least=0.1
-    )
-    read_result_idle_timeout: float = _setting(
-        Kind.SECONDS,
-        Group.LIMITS,
-        30.0,
-        "wait for a read's last message where no total was told",
-        at_least=0.1,
-    )
-    delivery_retry_timeout: float = _setting(
-        Kind.SECONDS, Group.LIMITS, 3600.0, "a destination that is away longer: delivery failed", at_least=0.1
-    )
-    retention: float = _setting(
-        Kind.SECONDS,
-        Group.LIMITS,
-        7 * 86400.0,
-        "ended jobs, their results and messages are kept",
-        at_least=60,
-    )
-    shutdown_grace: float = _setting(
-        Kind.SECONDS, Group.LIMITS, 4.0, "a stop waits so long for calls under way to be recorded"
-    )
+    retention: Seconds = _limit(7 * 86400.0, "ended jobs, their results and messages are kept", at_least=60)
+    shutdown_grace: Seconds = _limit(4.0, "a stop waits so long for calls under way to be recorded")
 
     # the DMI plugin and the simulated network
-    bus: str | None = _setting(
-        Kind.TEXT,
-        Group.OTHER_SIDE,
-        None,
-        "where results of reads go: Kafka servers, or the service's address",
+    bus: Text | None = _other_side(None, "where results of reads go: Kafka servers, or the service's address")
+    provmns_url: Url | None = _other_side(
+        None, "ProvMnS server that executes; default: a network in this process"
     )
-    provmns_url: str | None = _setting(
-        Kind.URL, Group.OTHER_SIDE, None, "ProvMnS server that executes; default: a network in this process"
+    provmns_servers_file: FilePath | None = _other_side(
+        None, "file of the ProvMnS servers per data producer, instead of one for all"
     )
-    provmns_servers_file: Path | None = _setting(
-        Kind.PATH,
-        Group.OTHER_SIDE,
-        None,
-        "file of the ProvMnS servers per data producer, instead of one for all",
-    )
-    sites: int = _setting(Kind.COUNT, Group.OTHER_SIDE, 200, "sites of the simulated network", at_least=1)
-    seed: int = _setting(Kind.COUNT, Group.OTHER_SIDE, 1, "the same seed gives the same network")
+    sites: Count = _other_side(200, "sites of the simulated network", at_least=1)
+    seed: Count = _other_side(1, "the same seed gives the same network")
 
     # the command line
-    server: str = _setting(Kind.URL, Group.CLIENT, "http://127.0.0.1:8080", "address of the service")
-    token: str | None = _setting(Kind.SECRET, Group.CLIENT, None, "the client's token")
-    output: str = _setting(Kind.TEXT, Group.CLIENT, "table", "form of the output", choices=("table", "json"))
+    server: Url = _client("http://127.0.0.1:8080", "address of the service")
+    token: Secret | None = _client(None, "the client's token")
+    output: Text = _client("table", "form of the output", choices=("table", "json"))
 
     # log lines
-    log_level: str = _setting(
-        Kind.TEXT, Group.LOGGING, "info", "least level shown", choices=("debug", "info", "warning", "error")
-    )
-    log_format: str = _setting(
-        Kind.TEXT,
-        Group.LOGGING,
+    log_level: Text = _logging("info", "least level shown", choices=("debug", "info", "warning", "error"))
+    log_format: Text = _logging(
         "auto",
         "for people (console) or machines (json); auto: console on a terminal",
         choices=("auto", "console", "json"),
@@ -319,6 +315,9 @@ class Settings:
             if (value := getattr(self, about.name)) != about.default
         }
 
+    def __repr__(self) -> str:
+        return f"Settings({self.shown()})"
+
     def shown(self) -> dict[str, str]:
         """Each variable and its value for display; secrets are masked."""
         return {about.variable: _masked(about, getattr(self, about.name)) for about in declarations()}
@@ -352,12 +351,21 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+@functools.cache
 def declarations() -> tuple[Declaration, ...]:
     """Every setting, in the order of the fields."""
+    hints = get_type_hints(Settings, include_extras=True)
     return tuple(
-        Declaration(name=field.name, default=field.default, **field.metadata)
+        Declaration(field.name, _kind(hints[field.name]), default=field.default, **field.metadata)
         for field in dataclasses.fields(Settings)
     )
+
+
+def _kind(hint: Any) -> Kind:
+    """The kind in ``Annotated[…, kind]``, or in its union with ``None``."""
+    annotated = hint if get_origin(hint) is Annotated else get_args(hint)[0]
+    kind: Kind = annotated.__metadata__[0]
+    return kind
 
 
 def load(
@@ -370,20 +378,15 @@ def load(
     Raises UsageError for an unknown ``DATAJOBS_`` name, with the closest known one, and for a value that
     cannot be parsed.
     """
-    known = {about.variable: about for about in declarations()}
-    _refuse_unknown(environ, known)
+    _refuse_unknown(environ)
     values: dict[str, Any] = {"data_dir": default_data_dir(environ)} | dict(defaults or {})
-    for about in known.values():
+    for about in declarations():
         given = (flags or {}).get(about.name)
         if given is not None:
-            values[about.name] = read(about, given, about.flag or about.name)
+            values[about.name] = about.read(given, about.flag or about.name)
         elif (text := _variable(environ, about)) is not None:
-            values[about.name] = read(about, text, about.variable)
+            values[about.name] = about.read(text, about.variable)
     settings = Settings(**values)
-    for name, port in (("port", settings.port), ("metrics_port", settings.metrics_port or 0)):
-        if port > 65535:
-            about = next(each for each in known.values() if each.name == name)
-            raise UsageError(f"{about.flag} or {about.variable}: '{port}' is not a port: ports end at 65535")
     if settings.metrics_port == settings.port:
         raise UsageError(
             f"--metrics-port or DATAJOBS_METRICS_PORT: '{settings.port}' is the port of the API (--port): "
@@ -423,109 +426,32 @@ def check_home(data_dir: Path) -> None:
         )
 
 
-def read(about: Declaration, text: str, source: str) -> Any:
-    """Parse ``text``; a UsageError names its ``source`` (a flag or a variable)."""
-    text = text.strip().strip(_BYTE_ORDER_MARK).strip()
-    value: Any
-    match about.kind:
-        case Kind.TEXT | Kind.SECRET:
-            value = text
-        case Kind.URL:
-            value = text.rstrip("/")
-            if not _is_address(value):
-                raise UsageError(
-                    f"{source}: {text!r} is not an http or https address, such as http://127.0.0.1:8080"
-                )
-        case Kind.COUNT | Kind.SIZE:
-            if not re.fullmatch(r"[0-9]{1,18}", text):
-                raise UsageError(f"{source}: {text!r} is not a whole number of at least {about.at_least:g}")
-            value = int(text)
-        case Kind.SECONDS:
-            if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]+)?", text):
-                raise UsageError(f"{source}: {text!r} is not a number of seconds")
-            value = float(text)
-        case Kind.YES_NO:
-            meaning = {
-                "1": True,
-                "true": True,
-                "yes": True,
-                "0": False,
-                "false": False,
-                "no": False,
-                "": False,
-            }
-            if text.lower() not in meaning:
-                raise UsageError(f"{source}: {text!r} is neither 1 nor 0")
-            value = meaning[text.lower()]
-        case Kind.WORDS:
-            value = tuple(word for word in re.split(r"[,\s]+", text) if word)
-        case Kind.PATH:
-            value = _path(text, source)
-        case _:
-            assert_never(about.kind)
-    if isinstance(value, int | float) and value < about.at_least:
-        raise UsageError(f"{source}: {text!r} is less than {about.at_least:g}, the least that is possible")
-    _refuse_other_words(about, value, source)
-    return value
-
-
-def _is_address(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        host, _ = (parts.hostname or "").encode("idna"), parts.port
-    except ValueError:  # such as an invalid port or an invalid host name
-        return False
-    return parts.scheme in ("http", "https") and bool(host)
-
-
-def _path(text: str, source: str) -> Path:
-    try:
-        return Path(text).expanduser().absolute()
-    except RuntimeError as error:
-        raise UsageError(f"{source}: {text!r} begins with the home directory of nobody") from error
-    except OSError as error:
-        raise UsageError(
-            f"{source}: {text!r} is relative to a folder that is gone: give a whole path"
-        ) from error
-
-
-def _refuse_other_words(about: Declaration, value: Any, source: str) -> None:
-    if not about.choices:
-        return
-    words = value if isinstance(value, tuple) else (value,)
-    wrong = next((word for word in words if word not in about.choices), None)
-    if wrong is not None or not words:
-        raise UsageError(f"{source}: {wrong or ''!r} is none of {', '.join(about.choices)}")
-
-
 def _variable(environ: Mapping[str, str], about: Declaration) -> str | None:
     """Text of a variable; an empty one counts as not set. A secret may be in a file."""
     text = environ.get(about.variable) or None
-    if about.kind is not Kind.SECRET:
+    source = f"{about.variable}_FILE"
+    file = environ.get(source) if about.secret else None
+    if not file:
         return text
-    file = environ.get(about.variable + "_FILE") or None
-    if text is not None and file is not None:
-        raise UsageError(f"{about.variable} and {about.variable}_FILE are both set: keep one")
-    if file is None:
-        return text
+    if text is not None:
+        raise UsageError(f"{about.variable} and {source} are both set: keep one")
     try:
-        return _path(file, f"{about.variable}_FILE").read_text(encoding="utf-8")
+        return _path(file).read_text(encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{about.variable}_FILE: {file} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{source}: {file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{about.variable}_FILE: {file} is not UTF-8 (byte {error.start})") from error
+        raise UsageError(f"{source}: {file} is not UTF-8 (byte {error.start})") from error
+    except ValueError as error:
+        raise UsageError(f"{source}: {error}") from error
 
 
-def _refuse_unknown(environ: Mapping[str, str], known: Mapping[str, Declaration]) -> None:
-    names = set(known) | {name + "_FILE" for name, about in known.items() if about.kind is Kind.SECRET}
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    names = {about.variable for about in declarations()}
+    names |= {f"{about.variable}_FILE" for about in declarations() if about.secret}
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in names:
-            raise UsageError(f"unknown setting {name}{_did_you_mean(name, names)}")
-
-
-def _did_you_mean(name: str, names: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.0)
-    return f": did you mean {nearest[0]}?" if nearest else ""
+            (nearest,) = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.0)
+            raise UsageError(f"unknown setting {name}: did you mean {nearest}?")
 
 
 def _as_text(value: Any) -> str:
@@ -537,7 +463,7 @@ def _as_text(value: Any) -> str:
 
 
 def _masked(about: Declaration, value: Any) -> str:
-    if about.kind is not Kind.SECRET or value is None:
+    if not about.secret or value is None:
         return _as_text(value)
     parts = re.fullmatch(r"(\w+://)([^:@/?]*)(?::[^@/]*)?@([^@?]*)(?:\?[^@]*)?", value)
     if parts is None:
@@ -549,18 +475,14 @@ def settings_table() -> str:
     """All settings as the Markdown of ``docs/settings.md``."""
     lines = []
     for group in Group:
-        lines += [
-            "",
-            f"## {group.value}",
-            "",
-            "| variable | flag | kind | default | what |",
-            "|---|---|---|---|---|",
-        ]
+        lines.append(
+            f"\n## {group.value}\n\n| variable | flag | kind | default | what |\n|---|---|---|---|---|"
+        )
         for about in declarations():
             if about.group is group:
                 flag = f"`{about.flag}`" if about.flag else f"none; or `{about.variable}_FILE`"
                 default = f"`{_as_text(about.default)}`" if _as_text(about.default) else ""
                 choices = f" ({', '.join(f'`{word}`' for word in about.choices)})" if about.choices else ""
-                cells = (f"`{about.variable}`", flag, about.kind.value, default, about.help + choices)
+                cells = (f"`{about.variable}`", flag, about.kind.name, default, about.help + choices)
                 lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines).strip() + "\n"

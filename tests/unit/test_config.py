@@ -15,7 +15,6 @@ from ran_datajobs.cli.environment import accept_renamed_settings
 from ran_datajobs.config import (
     RENAMED,
     Group,
-    Kind,
     Settings,
     declarations,
     default_data_dir,
@@ -131,7 +130,7 @@ def test_a_secret_comes_from_its_variable_or_from_a_file_and_never_from_both(tmp
     with pytest.raises(UsageError, match="cannot be read"):
         load({"DATAJOBS_TOKEN_FILE": str(tmp_path / "none")})
     assert [about.name for about in declarations() if about.flag is None] == [
-        about.name for about in declarations() if about.kind is Kind.SECRET
+        about.name for about in declarations() if about.kind.name == "secret"
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ran_datajobs.config import Declaration, Group, Kind, Settings, declarations, load
+from ran_datajobs.config import YES_NO, Declaration, Group, Settings, declarations, load
 
 CLIENT = (Group.CLIENT,)
 """Settings of every command that calls a service."""
@@ -61,16 +61,16 @@ def _parameter(about: Declaration, defaults: dict[str, Any]) -> inspect.Paramete
     standard = "" if shown in (None, "", False) else f"; default {shown}"
     option = typer.Option(
         str(about.flag),
-        metavar="" if about.kind is Kind.YES_NO else about.kind.value.upper().replace("/", "|"),
+        metavar="" if about.kind is YES_NO else about.kind.name.upper().replace("/", "|"),
         help=f"{about.help}{choices} [{about.variable}{standard}]",
         rich_help_panel=about.group.value,
         show_default=False,
     )
-    kind: Any = bool if about.kind is Kind.YES_NO else str | None
+    kind: Any = bool if about.kind is YES_NO else str | None
     return inspect.Parameter(
         about.name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=False if about.kind is Kind.YES_NO else None,
+        default=False if about.kind is YES_NO else None,
         annotation=Annotated[kind, option],
     )
 
