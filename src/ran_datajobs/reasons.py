@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct, structs
 
@@ -37,298 +37,268 @@ _NOTHING_SENT: Final = "a retry is safe, because nothing was sent."
 _LOOK_FIRST: Final = "before you retry a write, look at its object, because it may have been changed."
 _READS_AT_ONCE: Final = f"Retry reads at once; {_LOOK_FIRST}"
 
-OURS: Final = (
-    Explanation(
-        Reason.UNMATCHED,
+
+class Texts(NamedTuple):
+    """The fields of an :class:`Explanation` without its reason."""
+
+    title: str
+    meaning: str
+    advice: str
+    pattern: str | None = None
+
+
+OURS: Final = {
+    Reason.UNMATCHED: Texts(
         "No CM handle owns the object",
         "No registered CM handle covers the name of the object, so that the operation was sent to nobody.",
         f"Have the CM handle registered and retry, or correct the name in a new job; {_NOTHING_SENT}",
     ),
-    Explanation(
-        Reason.NO_DATA_PRODUCER,
+    Reason.NO_DATA_PRODUCER: Texts(
         "The CM handle has no data producer",
         "A CM handle owns the object, but its registration has no dataProducerIdentifier, so that the "
         "operation was not sent.",
         f"Have the registration of the CM handle completed, then retry; {_NOTHING_SENT}",
     ),
-    Explanation(
-        Reason.DMI_UNREACHABLE,
+    Reason.DMI_UNREACHABLE: Texts(
         "The DMI plugin does not answer",
         "The DMI plugin was never reached, or stopped answering, until the time budget was used up.",
         "Have the plugin, and the network to it, checked; a retry of what has FAILED is safe, but before you "
         "retry a write that is UNKNOWN, look at its object, because it may have been changed.",
     ),
-    Explanation(
-        Reason.DMI_REFUSED,
+    Reason.DMI_REFUSED: Texts(
         "The DMI plugin refused the job",
         "The DMI plugin answered the create with a refusal, and executed nothing of it.",
         f"Act on the refusal, which stands in the detail; {_UNTIL_THEN}",
     ),
-    Explanation(
-        Reason.DMI_LOST_JOB,
+    Reason.DMI_LOST_JOB: Texts(
         "The DMI plugin lost the job",
         "The DMI plugin accepted the operation, and later answered 404 or 410: it does not know the job any "
         "more.",
         _READS_AT_ONCE,
     ),
-    Explanation(
-        Reason.OUTCOME_UNKNOWN,
+    Reason.OUTCOME_UNKNOWN: Texts(
         "The outcome is unknown",
         "The operation was sent, or was about to be, and no answer told whether it was executed.",
         _READS_AT_ONCE,
     ),
-    Explanation(
-        Reason.RESULT_INCOMPLETE,
+    Reason.RESULT_INCOMPLETE: Texts(
         "The result is incomplete",
         "The DMI plugin reported the end, but its result leaves the operation out, or messages of it are "
         "missing.",
         _READS_AT_ONCE,
     ),
-    Explanation(
-        Reason.RESULT_UNREADABLE,
+    Reason.RESULT_UNREADABLE: Texts(
         "The result cannot be read",
         "The DMI plugin reported the end, but its result could not be fetched, or tells no outcomes; what "
         "came is kept with the results.",
         _READS_AT_ONCE,
     ),
-    Explanation(
-        Reason.MODE_NOT_SUPPORTED,
+    Reason.MODE_NOT_SUPPORTED: Texts(
         "The DMI plugin cannot stop at a failure",
         "The job asks for STOP_ON_ERROR, and the DMI plugin is registered without stopOnError, so that the "
         "operation was not sent.",
         "Have the plugin registered with stopOnError and retry, or submit a new job as BEST_EFFORT; "
         f"{_NOTHING_SENT}",
     ),
-    Explanation(
-        Reason.CANCELLED,
+    Reason.CANCELLED: Texts(
         "The job was cancelled first",
         "The job was cancelled before the operation was started, so that it changed nothing.",
         "Retry it if it is wanted after all; a retry is safe.",
     ),
-    Explanation(
-        Reason.NOT_STARTED,
+    Reason.NOT_STARTED: Texts(
         "An earlier failure stopped it",
         "An earlier operation of the same data producer failed, and the rest of the sub-job, this operation "
         "included, was not started.",
         f"Remove the cause of that failure; {_UNTIL_THEN}",
     ),
-)
+}
 """The reasons that the service itself gives."""
 
-OTHER: Final = Explanation(
-    "OTHER",
-    "Another cause: see the detail",
-    "The plugin or the element failed the operation for a cause that TS 28.572 has no word for, such as a "
-    "test that found another value, an action that was refused, or an element that did not answer.",
-    "Read the detail, which tells the cause; a retry of what has FAILED is safe, because it changed nothing, "
-    "and what is UNKNOWN may have been executed.",
-)
-
-TS_28572: Final = (
-    Explanation(
-        "NEW_DATA_NODE_NAME_INVALID",
+TS_28572: Final = {
+    "NEW_DATA_NODE_NAME_INVALID": Texts(
         "The name is not in the model",
         "The element knows no class or attribute of this name, or the name in the value is another than in "
         "the path.",
         f"Correct the name in a new job; {_SAME_AGAIN}",
     ),
-    Explanation(
-        "NEW_DATA_NODE_VALUE_INVALID",
+    "NEW_DATA_NODE_VALUE_INVALID": Texts(
         "The value is not allowed",
         "The new value has the wrong type, or is not in the range that the model allows.",
         f"Correct the value, as the detail says, in a new job; {_SAME_AGAIN}",
     ),
-    Explanation(
-        "NEW_DATA_NODE_CONTAINMENT_INVALID",
+    "NEW_DATA_NODE_CONTAINMENT_INVALID": Texts(
         "The object cannot be contained there",
         "The model allows no object of this class below this parent.",
         f"Correct the path of the object in a new job; {_SAME_AGAIN}",
     ),
-    Explanation(
-        "FINAL_DATA_NODE_VALUE_INVALID",
+    "FINAL_DATA_NODE_VALUE_INVALID": Texts(
         "The values do not fit together",
         "The new value is allowed by itself, but not beside the other values that the object has.",
         f"Change the values that belong together in one operation of a new job; {_SAME_AGAIN}",
     ),
-    Explanation(
-        "FINAL_DATA_NODE_UNIQUENESS_INVALID",
+    "FINAL_DATA_NODE_UNIQUENESS_INVALID": Texts(
         "A value stands twice in a list of distinct values",
         "The change would make a value stand twice where every value has to be distinct.",
         f"Leave out the value that is there already; {_SAME_AGAIN}",
     ),
-    Explanation(
-        "FINAL_DATA_NODE_MULTIPLICITY_INVALID",
+    "FINAL_DATA_NODE_MULTIPLICITY_INVALID": Texts(
         "A value is missing, or there are too many",
         "The change would leave an attribute with fewer or more values than the model allows.",
         f"Give as many values as the detail says, in a new job; {_SAME_AGAIN}",
     ),
-    Explanation(
-        "FINAL_DATA_NODE_CARDINALITY_INVALID",
+    "FINAL_DATA_NODE_CARDINALITY_INVALID": Texts(
         "Too few or too many objects of the class",
         "The change would leave the parent with fewer or more objects of this class than the model allows.",
         f"Change the object that is there, or have it removed; {_UNTIL_THEN}",
     ),
-    Explanation(
-        "TARGET_DATA_NODE_NOT_FOUND",
+    "TARGET_DATA_NODE_NOT_FOUND": Texts(
         "The target does not exist",
         "The element has no such object, or the object has no such attribute.",
         f"Create the target and retry, or correct the name in a new job; {_UNTIL_THEN}",
     ),
-    Explanation(
-        "TARGET_DATA_NODE_PARENT_NOT_FOUND",
+    "TARGET_DATA_NODE_PARENT_NOT_FOUND": Texts(
         "The parent does not exist",
         "The object that should contain the new one does not exist at the element.",
         f"Create the parent and retry, or correct the path in a new job; {_UNTIL_THEN}",
     ),
-    Explanation(
-        "TARGET_DATA_NODE_FOUND",
+    "TARGET_DATA_NODE_FOUND": Texts(
         "The target exists already",
         "The operation cannot be applied to an object that exists, such as a replace of it as a whole.",
         f"Name an attribute in the path, or merge attributes into the object; {_SAME_AGAIN}",
     ),
-    Explanation(
-        "TARGET_DATA_NODE_NOT_WRITABLE",
+    "TARGET_DATA_NODE_NOT_WRITABLE": Texts(
         "The attribute is read-only",
         "The model does not let anybody write this attribute.",
         f"Leave the operation out; {_SAME_AGAIN}",
     ),
-    Explanation(
-        "TARGET_DATA_NODE_INVARIANT",
+    "TARGET_DATA_NODE_INVARIANT": Texts(
         "The attribute can be set at creation only",
         "The model lets this attribute be given with a new object, and never be changed.",
         f"Leave the operation out, or plan to create the object anew; {_SAME_AGAIN}",
     ),
-    Explanation(
-        "TARGET_DATA_NODE_CREATION_NOT_ALLOWED",
+    "TARGET_DATA_NODE_CREATION_NOT_ALLOWED": Texts(
         "The object cannot be created",
         "The element does not let objects of this class be created.",
         f"Ask who maintains the element how such objects are made; {_UNTIL_THEN}",
     ),
-    Explanation(
-        "TARGET_DATA_NODE_DELETION_NOT_ALLOWED",
+    "TARGET_DATA_NODE_DELETION_NOT_ALLOWED": Texts(
         "The target cannot be removed",
         "The object still has children, or the model requires what should be removed.",
         f"Remove the children first, or leave the operation out; {_UNTIL_THEN}",
     ),
-    Explanation(
-        "ACCESS_DENIED",
+    "ACCESS_DENIED": Texts(
         "The element denies access",
         "The account with which the plugin reaches the element may not do this.",
         f"Have the rights of that account checked; {_UNTIL_THEN}",
     ),
-    OTHER,
-)
+    "OTHER": Texts(
+        "Another cause: see the detail",
+        "The plugin or the element failed the operation for a cause that TS 28.572 has no word for, such as "
+        "a test that found another value, an action that was refused, or an element that did not answer.",
+        "Read the detail, which tells the cause; a retry of what has FAILED is safe, because it changed "
+        "nothing, and what is UNKNOWN may have been executed.",
+    ),
+}
 """The reasons of ErrorDetail, in the order of TS 28.572, as plugins and elements send them."""
 
-TS_28572_TYPES: Final = (
-    Explanation(
-        "SCHEMA_VALIDATION_ERROR",
+TS_28572_TYPES: Final = {
+    "SCHEMA_VALIDATION_ERROR": Texts(
         "The request does not fit the model",
         "The element refused the operation, because a name, a value or a place in it is not in the model.",
         f"Correct the request, as the detail says, in a new job; {_SAME_AGAIN}",
     ),
-    Explanation(
-        "DATA_NODE_TREE_ERROR",
+    "DATA_NODE_TREE_ERROR": Texts(
         "The tree of objects does not allow it",
         "The element refused the operation, because its target or the parent does not exist, or the target "
         "exists already.",
         f"Compare the path with the objects that exist; {_UNTIL_THEN}",
     ),
-    Explanation(
-        "MODIFICATION_NOT_ALLOWED",
+    "MODIFICATION_NOT_ALLOWED": Texts(
         "The change is not allowed",
         "The element refused the operation, because its target may not be changed so.",
         f"Leave the operation out, or change what stands in its way; {_UNTIL_THEN}",
     ),
-    Explanation(
-        "ACCESS_CONTROL_CONFLICT",
+    "ACCESS_CONTROL_CONFLICT": Texts(
         "Access control forbids it",
         "The element refused the operation, because the account of the plugin may not do this.",
         f"Have the rights of that account checked; {_UNTIL_THEN}",
     ),
-    Explanation(
-        "APPLICATION_LAYER_ERROR",
+    "APPLICATION_LAYER_ERROR": Texts(
         "The application refused it",
         "The element understood the operation, and its application could not do it.",
         f"Read the detail, and have the state of the element checked; {_UNTIL_THEN}",
     ),
-    Explanation(
-        "SERVER_ERROR",
+    "SERVER_ERROR": Texts(
         "An error inside the element or the plugin",
         "The element or the plugin failed by itself while it executed the operation.",
         f"Have the element and the plugin checked; {_LOOK_FIRST}",
     ),
-)
+}
 """The types of ErrorDetail: each is used as the reason of an error that has none. OTHER is both."""
 
-CODES: Final = (
-    Explanation(
-        "STATUS_100",
+CODES: Final = {
+    "STATUS_100": Texts(
         "The DMI plugin knows no such CM handle",
         "The DMI plugin answered the code 100 of ONAP's list: it owns no CM handle for the object.",
         f"Compare the CM handles of the plugin with those that are registered; {_UNTIL_THEN}",
     ),
-    Explanation(
-        "STATUS_102",
+    "STATUS_102": Texts(
         "The DMI plugin got no answer",
         "The DMI plugin answered the code 102 of ONAP's list: what executes the operation did not respond.",
         f"Have the element and the plugin checked; {_LOOK_FIRST}",
     ),
-    Explanation(
-        "STATUS_103",
+    "STATUS_103": Texts(
         "The DMI plugin cannot read the data",
         "The DMI plugin answered the code 103 of ONAP's list: the data could not be read.",
         f"Have the name, the element and the plugin checked; {_LOOK_FIRST}",
     ),
-    Explanation(
-        "STATUS_107",
+    "STATUS_107": Texts(
         "The data producer is busy",
         "The DMI plugin answered the code 107 of ONAP's list: the system behind it is busy.",
         "Retry after a while; a retry is safe, because the operation was turned away.",
     ),
-    Explanation(
-        "STATUS_108",
+    "STATUS_108": Texts(
         "The DMI plugin told no cause",
         "The DMI plugin reported a failure without a cause: with code 108 of ONAP's list, or without a code.",
         f"Look into the log of the plugin; {_LOOK_FIRST}",
     ),
-    Explanation(
-        "STATUS_112",
+    "STATUS_112": Texts(
         "The data is too large",
         "A single object is larger than a message or a result may be: code 112 of ONAP's list.",
         f"Ask for fewer attributes, or for a smaller scope; {_UNTIL_THEN}",
     ),
-    Explanation(
-        "STATUS_<code>",
+    "STATUS_<code>": Texts(
         "The DMI plugin told a code alone",
         "The DMI plugin reported a failure, and told nothing but a status code that is no failure in ONAP's "
         "list.",
         f"Look the code up in the documentation of the plugin; {_LOOK_FIRST}",
         pattern="^STATUS_-?[0-9]+$",
     ),
-)
+}
 """Reasons of responses in which the plugin reported only ``statusCode``."""
 
-PLUGINS_OWN: Final = Explanation(
-    "<word of the plugin>",
-    "A word of the DMI plugin",
-    "The DMI plugin gave a reason of its own, which stands in no list of ran-datajobs, 3GPP or ONAP.",
-    f"Look the word up in the documentation of the plugin; {_LOOK_FIRST}",
-    pattern=r"\S",
-)
+_PLUGINS_OWN: Final = {
+    "<word of the plugin>": Texts(
+        "A word of the DMI plugin",
+        "The DMI plugin gave a reason of its own, which stands in no list of ran-datajobs, 3GPP or ONAP.",
+        f"Look the word up in the documentation of the plugin; {_LOOK_FIRST}",
+        pattern=r"\S",
+    ),
+}
 
-REASONS: Final = (*OURS, *TS_28572, *TS_28572_TYPES, *CODES, PLUGINS_OWN)
-"""Every possible reason: :data:`PLUGINS_OWN` explains those that no other entry explains."""
+REASONS: Final = tuple(
+    Explanation(reason, *texts)
+    for reason, texts in (OURS | TS_28572 | TS_28572_TYPES | CODES | _PLUGINS_OWN).items()
+)
+"""Every possible reason: the last one explains those that no other entry explains."""
 
 _BY_REASON: Final = {each.reason: each for each in REASONS if each.pattern is None}
-_PATTERNS: Final = tuple((re.compile(each.pattern), each) for each in REASONS if each.pattern is not None)
 
 
 def explanation_of(reason: str) -> Explanation:
     """Explanation of ``reason``, which may be any text."""
-    if (known := _BY_REASON.get(reason)) is not None:
-        return known
-    return next((each for pattern, each in _PATTERNS if pattern.search(reason)), PLUGINS_OWN)
+    by_pattern = (each for each in REASONS if each.pattern and re.search(each.pattern, reason))
+    return _BY_REASON.get(reason) or next(by_pattern, REASONS[-1])
 
 
 def reason_of(response: Response, state: OperationState) -> str:

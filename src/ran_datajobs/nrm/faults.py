@@ -19,7 +19,7 @@ _TREE: Final = "DATA_NODE_TREE_ERROR"
 _MODIFICATION: Final = "MODIFICATION_NOT_ALLOWED"
 _APPLICATION: Final = "APPLICATION_LAYER_ERROR"
 
-REASONS: Final = frozenset(each.reason for each in reasons.TS_28572)
+REASONS: Final = frozenset(reasons.TS_28572)
 """All reasons of TS 28.572."""
 
 

@@ -21,7 +21,7 @@ from ran_datajobs.model import ErrorDetail
 from ran_datajobs.nrm.faults import REASONS
 from ran_datajobs.plugins.responses import MAX_TEXT
 
-TYPES: Final = frozenset(each.reason for each in (*reasons.TS_28572_TYPES, reasons.OTHER))
+TYPES: Final = frozenset({*reasons.TS_28572_TYPES, "OTHER"})
 """All types of TS 28.572."""
 
 _BY_STATUS: Final = {
