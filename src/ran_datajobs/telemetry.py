@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Declares every log event with its fields and every metric. No other module formats log lines.
 
-An event is a dotted name; a test compares the fields of each call with :data:`FIELDS`.
+An event is a dotted name; a test compares the fields of each call with :attr:`Event.fields`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Self, TextIO, TypeAlias, TypeVar
 
 import structlog
 from msgspec import Struct
@@ -26,112 +27,61 @@ from prometheus_client.registry import Collector
 
 
 class Event(enum.StrEnum):
-    """Every event that is logged."""
+    """Every event that is logged, and the names of its fields; ``exc_info=True`` adds the traceback to any.
 
-    SERVICE_STARTED = "service.started"
-    SERVICE_STOPPED = "service.stopped"
-    PROCESS_STARTED = "process.started"
-    PROCESS_ENDED = "process.ended"
-    PROCESS_RESTARTED = "process.restarted"
-    PROCESS_NOT_STARTED = "process.not_started"
-    DATABASE_EMBEDDED = "database.embedded"
-    DATABASE_UNAVAILABLE = "database.unavailable"
-    SCHEMA_WAITS = "schema.waits"
-    SCHEMA_MIGRATED = "schema.migrated"
-    INVENTORY_REGISTERED = "inventory.registered"
-    JOB_ACCEPTED = "job.accepted"
-    JOB_PLANNED = "job.planned"
-    JOB_ENDED = "job.ended"
-    JOB_CANCEL_REQUESTED = "job.cancel_requested"
-    OPERATIONS_FAILED = "operations.failed"
-    PLUGIN_SILENT = "plugin.silent"
-    PLUGIN_ANSWERS = "plugin.answers"
-    CIRCUIT_OPENED = "circuit.opened"
-    CIRCUIT_CLOSED = "circuit.closed"
-    BULK_CANCEL_REFUSED = "bulk_cancel.refused"
-    LANE_QUARANTINED = "lane.quarantined"
-    LANE_REOPENED = "lane.reopened"
-    LANE_ADMISSION_REFUSED = "lane.admission_refused"
-    TRANSITION_REFUSED = "sub_job.transition_refused"
-    MESSAGE_DROPPED = "message.dropped"
-    DELIVERY_WAITS = "delivery.waits"
-    DELIVERY_FAILED = "delivery.failed"
-    DELIVERY_SUCCEEDED = "delivery.succeeded"
-    BUS_UNAVAILABLE = "bus.unavailable"
-    STORAGE_UNAVAILABLE = "storage.unavailable"
-    STORAGE_AVAILABLE = "storage.available"
-    WORKER_INTERRUPTED = "worker.interrupted"
-    WORKER_RESUMED = "worker.resumed"
-    LEASES_LOST = "worker.leases_lost"
-    TASK_FAILED = "task.failed"
-    REQUEST_FAILED = "request.failed"
-    JOBS_PRUNED = "jobs.pruned"
-    DMI_ELEMENT_BROKEN = "dmi.element_broken"
-    DMI_JOURNAL_UNAVAILABLE = "dmi.journal_unavailable"
-    DMI_READ_UNDELIVERABLE = "dmi.read_undeliverable"
+    ``since`` and ``others`` are fields of the events that a :class:`Digest` logs.
+    """
 
+    fields: frozenset[str]
 
-_SUMMED: Final = frozenset({"since", "others"})
+    def __new__(cls, name: str, fields: str) -> Self:
+        event = str.__new__(cls, name)
+        event._value_ = name
+        event.fields = frozenset(fields.split())
+        return event
 
-FIELDS: Final[Mapping[Event, frozenset[str]]] = {
-    Event.SERVICE_STARTED: frozenset({"role", "address"}),
-    Event.SERVICE_STOPPED: frozenset({"role"}),
-    Event.PROCESS_STARTED: frozenset({"role", "pid"}),
-    Event.PROCESS_ENDED: frozenset({"role", "pid", "status"}),
-    Event.PROCESS_RESTARTED: frozenset({"role", "pause"}),
-    Event.PROCESS_NOT_STARTED: frozenset({"role", "cause"}),
-    Event.DATABASE_EMBEDDED: frozenset({"line"}),
-    Event.DATABASE_UNAVAILABLE: frozenset({"cause", "pause"}),
-    Event.SCHEMA_WAITS: frozenset({"cause"}),
-    Event.SCHEMA_MIGRATED: frozenset({"version"}),
-    Event.INVENTORY_REGISTERED: frozenset({"plugin", "created", "updated", "removed", "failed"}),
-    Event.JOB_ACCEPTED: frozenset({"job_id", "client", "type", "operations", "destination"}),
-    Event.JOB_PLANNED: frozenset({"job_id", "sub_jobs", "unmatched", "seconds"}),
-    Event.JOB_ENDED: frozenset(
-        {
-            "job_id",
-            "status",
-            "reason",
-            "seconds",
-            "succeeded",
-            "failed",
-            "unmatched",
-            "not_started",
-            "unknown",
-        }
-    ),
-    Event.JOB_CANCEL_REQUESTED: frozenset({"job_id", "client"}),
-    Event.OPERATIONS_FAILED: _SUMMED | {"job_id", "sub_jobs", "reasons", "cause"},
-    Event.PLUGIN_SILENT: _SUMMED | {"plugin", "cause"},
-    Event.PLUGIN_ANSWERS: _SUMMED | {"plugin", "seconds"},
-    Event.CIRCUIT_OPENED: _SUMMED | {"plugin", "cause", "calls"},
-    Event.CIRCUIT_CLOSED: _SUMMED | {"plugin", "seconds"},
-    Event.LANE_QUARANTINED: _SUMMED | {"plugin", "lanes", "lane_id", "seconds", "cause"},
-    Event.LANE_REOPENED: _SUMMED | {"plugin", "lanes", "lane_id"},
-    Event.BULK_CANCEL_REFUSED: frozenset({"job_id", "plugin", "cause"}),
-    Event.LANE_ADMISSION_REFUSED: frozenset({"lane_id", "cause"}),
-    Event.TRANSITION_REFUSED: frozenset({"sub_job_id", "cause"}),
-    Event.MESSAGE_DROPPED: _SUMMED | {"topic", "why", "messages", "offset"},
-    Event.DELIVERY_WAITS: _SUMMED | {"destination", "cause"},
-    Event.DELIVERY_FAILED: _SUMMED | {"destination", "jobs", "job_id", "cause"},
-    Event.DELIVERY_SUCCEEDED: frozenset({"job_id", "destination"}),
-    Event.BUS_UNAVAILABLE: _SUMMED | {"cause", "tries"},
-    Event.STORAGE_UNAVAILABLE: frozenset({"bucket", "cause"}),
-    Event.STORAGE_AVAILABLE: frozenset({"bucket"}),
-    Event.WORKER_INTERRUPTED: frozenset({"cause"}),
-    Event.WORKER_RESUMED: frozenset(),
-    Event.LEASES_LOST: _SUMMED | {"kind", "leases"},
-    Event.TASK_FAILED: frozenset({"kind", "subject", "cause"}),
-    Event.REQUEST_FAILED: frozenset({"method", "path", "cause"}),
-    Event.JOBS_PRUNED: frozenset({"jobs"}),
-    Event.DMI_ELEMENT_BROKEN: frozenset({"data_producer_job_id", "cause"}),
-    Event.DMI_JOURNAL_UNAVAILABLE: frozenset({"cause", "pause"}),
-    Event.DMI_READ_UNDELIVERABLE: frozenset({"data_producer_job_id", "cause"}),
-}
-"""The fields that each event may carry; ``exc_info=True`` adds the traceback to any of them."""
+    SERVICE_STARTED = "service.started", "role address"
+    SERVICE_STOPPED = "service.stopped", "role"
+    PROCESS_STARTED = "process.started", "role pid"
+    PROCESS_ENDED = "process.ended", "role pid status"
+    PROCESS_RESTARTED = "process.restarted", "role pause"
+    PROCESS_NOT_STARTED = "process.not_started", "role cause"
+    DATABASE_EMBEDDED = "database.embedded", "line"
+    DATABASE_UNAVAILABLE = "database.unavailable", "cause pause"
+    SCHEMA_WAITS = "schema.waits", "cause"
+    SCHEMA_MIGRATED = "schema.migrated", "version"
+    INVENTORY_REGISTERED = "inventory.registered", "plugin created updated removed failed"
+    JOB_ACCEPTED = "job.accepted", "job_id client type operations destination"
+    JOB_PLANNED = "job.planned", "job_id sub_jobs unmatched seconds"
+    JOB_ENDED = "job.ended", "job_id status reason seconds succeeded failed unmatched not_started unknown"
+    JOB_CANCEL_REQUESTED = "job.cancel_requested", "job_id client"
+    OPERATIONS_FAILED = "operations.failed", "job_id sub_jobs reasons cause since others"
+    PLUGIN_SILENT = "plugin.silent", "plugin cause since others"
+    PLUGIN_ANSWERS = "plugin.answers", "plugin seconds since others"
+    CIRCUIT_OPENED = "circuit.opened", "plugin cause calls since others"
+    CIRCUIT_CLOSED = "circuit.closed", "plugin seconds since others"
+    BULK_CANCEL_REFUSED = "bulk_cancel.refused", "job_id plugin cause"
+    LANE_QUARANTINED = "lane.quarantined", "plugin lanes lane_id seconds cause since others"
+    LANE_REOPENED = "lane.reopened", "plugin lanes lane_id since others"
+    LANE_ADMISSION_REFUSED = "lane.admission_refused", "lane_id cause"
+    TRANSITION_REFUSED = "sub_job.transition_refused", "sub_job_id cause"
+    MESSAGE_DROPPED = "message.dropped", "topic why messages offset since others"
+    DELIVERY_WAITS = "delivery.waits", "destination cause since others"
+    DELIVERY_FAILED = "delivery.failed", "destination jobs job_id cause since others"
+    DELIVERY_SUCCEEDED = "delivery.succeeded", "job_id destination"
+    BUS_UNAVAILABLE = "bus.unavailable", "cause tries since others"
+    STORAGE_UNAVAILABLE = "storage.unavailable", "bucket cause"
+    STORAGE_AVAILABLE = "storage.available", "bucket"
+    WORKER_INTERRUPTED = "worker.interrupted", "cause"
+    WORKER_RESUMED = "worker.resumed", ""
+    LEASES_LOST = "worker.leases_lost", "kind leases since others"
+    TASK_FAILED = "task.failed", "kind subject cause"
+    REQUEST_FAILED = "request.failed", "method path cause"
+    JOBS_PRUNED = "jobs.pruned", "jobs"
+    DMI_ELEMENT_BROKEN = "dmi.element_broken", "data_producer_job_id cause"
+    DMI_JOURNAL_UNAVAILABLE = "dmi.journal_unavailable", "cause pause"
+    DMI_READ_UNDELIVERABLE = "dmi.read_undeliverable", "data_producer_job_id cause"
 
-SUMMED: Final = frozenset(event for event, fields in FIELDS.items() if fields >= _SUMMED)
-"""The events that a :class:`Digest` logs."""
 
 TELL_EVERY: Final = 10.0
 """Interval in seconds at which a :class:`Digest` writes its lines."""
@@ -149,14 +99,6 @@ class Logger:
 
     def __init__(self, sink: Any) -> None:
         self._sink = sink
-
-    def bind(self, **fields: Any) -> Logger:
-        """A logger that adds ``fields`` to all its lines."""
-        return Logger(self._sink.bind(**fields))
-
-    def debug(self, event: Event, **fields: Any) -> None:
-        """Log details for troubleshooting."""
-        self._sink.debug(event.value, **fields)
 
     def info(self, event: Event, **fields: Any) -> None:
         """Log normal operation."""
@@ -176,6 +118,9 @@ def logger() -> Logger:
     return Logger(structlog.get_logger())
 
 
+_Subject: TypeAlias = tuple[tuple[str, Any], ...]
+
+
 class Digest:
     """Aggregates frequent events: writes one line per subject every :data:`TELL_EVERY` seconds.
 
@@ -186,8 +131,7 @@ class Digest:
 
     def __init__(self, log: Logger) -> None:
         self._log = log
-        self._noted: dict[Event, dict[tuple[tuple[str, Any], ...], dict[str, Any]]] = {}
-        self._levels: dict[Event, Callable[..., None]] = {}
+        self._noted: dict[tuple[Callable[..., None], Event], dict[_Subject, dict[str, Any]]] = {}
 
     def info(self, event: Event, subject: Mapping[str, Any], **fields: Any) -> None:
         """Note normal operation of ``subject``."""
@@ -204,15 +148,15 @@ class Digest:
     def tell(self) -> None:
         """Write the lines of all events since the last call."""
         noted, self._noted = self._noted, {}
-        for event, subjects in noted.items():
+        for (level, event), subjects in noted.items():
             rest: dict[str, Any] = {}
             for place, (subject, fields) in enumerate(subjects.items()):
                 if place < MOST_SUBJECTS:
-                    self._levels[event](event, **dict(subject), **fields)
+                    level(event, **dict(subject), **fields)
                 else:
                     _add_up(rest, dict.fromkeys(name for name, _ in subject) | fields)
             if rest:
-                self._levels[event](event, **rest, others=len(subjects) - MOST_SUBJECTS)
+                level(event, **rest, others=len(subjects) - MOST_SUBJECTS)
 
     async def run(self) -> None:
         """Write lines until cancelled; the cancellation writes the remaining ones."""
@@ -226,9 +170,8 @@ class Digest:
     def _note(
         self, level: Callable[..., None], event: Event, subject: Mapping[str, Any], fields: dict[str, Any]
     ) -> None:
-        self._levels[event] = level
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        of_event = self._noted.setdefault(event, {})
+        of_event = self._noted.setdefault((level, event), {})
         _add_up(of_event.setdefault(tuple(subject.items()), {}), fields | {"since": now})
 
 
@@ -320,6 +263,9 @@ STORE_METRICS: Final = (
 """Metrics computed from the database. The API reads them at each scrape, once for all processes."""
 
 
+_M = TypeVar("_M", Counter, Gauge, Histogram)
+
+
 class Metrics:
     """All metrics of a process, in a registry of its own.
 
@@ -331,53 +277,52 @@ class Metrics:
         self._registry = CollectorRegistry()
         self.declared: list[Metric] = []
         """Every metric of a process, in the order of the page that documents them."""
-        self.requests = self._counter("datajobs_requests", "Requests answered", "method", "route", "status")
-        self.request_seconds = self._histogram("datajobs_request_seconds", "Time to the answer", "route")
-        self.body_bytes_in_flight = self._gauge(
-            "datajobs_body_bytes_in_flight", "Bytes of request bodies being received or worked on", "livesum"
+        counter = partial(self._add, Counter)
+        histogram = partial(self._add, Histogram, buckets=_SECONDS)
+        gauge = partial(self._add, Gauge)
+        self.requests = counter("datajobs_requests", "Requests answered", "method", "route", "status")
+        self.request_seconds = histogram("datajobs_request_seconds", "Time to the answer", "route")
+        self.body_bytes_in_flight = gauge(
+            "datajobs_body_bytes_in_flight",
+            "Bytes of request bodies being received or worked on",
+            multiprocess_mode="livesum",
         )
-        self.jobs_accepted = self._counter("datajobs_jobs_accepted", "Jobs accepted", "type")
-        self.jobs_ended = self._counter("datajobs_jobs_ended", "Jobs ended", "status")
-        self.plan_seconds = self._histogram("datajobs_plan_seconds", "Time to plan a job")
-        self.operations_ended = self._counter("datajobs_operations_ended", "Operations settled", "state")
-        self.operations_failed = self._counter(
+        self.jobs_accepted = counter("datajobs_jobs_accepted", "Jobs accepted", "type")
+        self.jobs_ended = counter("datajobs_jobs_ended", "Jobs ended", "status")
+        self.plan_seconds = histogram("datajobs_plan_seconds", "Time to plan a job")
+        self.operations_ended = counter("datajobs_operations_ended", "Operations settled", "state")
+        self.operations_failed = counter(
             "datajobs_operations_failed", "Operations that did not succeed", "reason"
         )
-        self.plugin_call_seconds = self._histogram(
+        self.plugin_call_seconds = histogram(
             "datajobs_plugin_call_seconds", "Calls of DMI plugins and their time", "call", "result"
         )
-        self.circuits_open = self._gauge(
-            "datajobs_circuits_open", "Plugins that a worker calls no more, at most", "livemax"
+        self.circuits_open = gauge(
+            "datajobs_circuits_open",
+            "Plugins that a worker calls no more, at most",
+            multiprocess_mode="livemax",
         )
-        self.leases_lost = self._counter("datajobs_leases_lost", "Leases that ended under a worker", "kind")
-        self.messages_published = self._counter("datajobs_messages_published", "Messages published to topics")
-        self.objects_copied = self._counter("datajobs_objects_copied", "Result objects copied to buckets")
-        self.messages_dropped = self._counter(
+        self.leases_lost = counter("datajobs_leases_lost", "Leases that ended under a worker", "kind")
+        self.messages_published = counter("datajobs_messages_published", "Messages published to topics")
+        self.objects_copied = counter("datajobs_objects_copied", "Result objects copied to buckets")
+        self.messages_dropped = counter(
             "datajobs_messages_dropped", "Messages of the internal topic not taken", "why"
         )
-        self.deliveries_ended = self._counter("datajobs_deliveries_ended", "Deliveries ended", "state")
+        self.deliveries_ended = counter("datajobs_deliveries_ended", "Deliveries ended", "state")
 
     def exposition(self, of_store: Mapping[str, Mapping[str, float]] | None = None) -> bytes:
         """All values in the Prometheus text format. ``of_store``: values of :data:`STORE_METRICS`, by name
         and label."""
+        registry = CollectorRegistry()
+        registry.register(_StoreCollector(of_store or {}))
         if folder := os.environ.get(SHARED_FOLDER):
-            return shared_exposition(Path(folder)) + _store_exposition(of_store or {})
-        return generate_latest(self._registry) + _store_exposition(of_store or {})
+            return shared_exposition(Path(folder)) + generate_latest(registry)
+        return generate_latest(self._registry) + generate_latest(registry)
 
-    def _declare(self, name: str, kind: str, text: str, labels: tuple[str, ...]) -> None:
-        self.declared.append(Metric(name, kind, text, labels))
-
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        self._declare(f"{name}_total", "counter", text, labels)
-        return Counter(name, text, labels, registry=self._registry)
-
-    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
-        self._declare(name, "histogram", text, labels)
-        return Histogram(name, text, labels, buckets=_SECONDS, registry=self._registry)
-
-    def _gauge(self, name: str, text: str, mode: Literal["livesum", "livemax"]) -> Gauge:
-        self._declare(name, "gauge", text, ())
-        return Gauge(name, text, registry=self._registry, multiprocess_mode=mode)
+    def _add(self, kind: type[_M], name: str, text: str, *labels: str, **options: Any) -> _M:
+        suffix = "_total" if kind is Counter else ""
+        self.declared.append(Metric(name + suffix, kind.__name__.lower(), text, labels))
+        return kind(name, text, labels, registry=self._registry, **options)
 
 
 SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -386,21 +331,9 @@ SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 def shared_exposition(folder: Path) -> bytes:
     """Values that processes keep in ``folder``, in the Prometheus text format: counters include processes
-    that have ended, gauges only running ones (see :func:`forget_process`)."""
+    that have ended, gauges only running ones: see ``mark_process_dead`` of the Prometheus client."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]  # registers itself
-    return generate_latest(registry)
-
-
-def forget_process(folder: Path, pid: int) -> None:
-    """Remove the gauges of a process that has ended from ``folder``."""
-    for file in folder.glob(f"gauge_live*_{pid}.db"):
-        file.unlink(missing_ok=True)
-
-
-def _store_exposition(figures: Mapping[str, Mapping[str, float]]) -> bytes:
-    registry = CollectorRegistry()
-    registry.register(_StoreCollector(figures))
     return generate_latest(registry)
 
 

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from ran_datajobs.telemetry import FIELDS, STORE_METRICS, Event, Metric, Metrics
+from ran_datajobs.telemetry import STORE_METRICS, Event, Metric, Metrics
 from tests.e2e.commands import Started, started
 from tests.e2e.whole_service import JOBS, Service
 
@@ -47,7 +47,7 @@ def events_in(text: str) -> list[dict[str, Any]]:
             if fields.get("event") in set(Event):
                 found.append(fields)
                 names = fields.keys() - {"event", "level", "timestamp", "exception"}
-                assert names <= FIELDS[Event(fields["event"])], fields
+                assert names <= Event(fields["event"]).fields, fields
     return found
 
 

@@ -24,11 +24,12 @@ from typing import IO, Final
 
 import msgspec
 from msgspec import Struct
+from prometheus_client.multiprocess import mark_process_dead
 
 from ran_datajobs.config import check_home
 from ran_datajobs.errors import UsageError
 from ran_datajobs.local.child_process import die_with_parent, end, exit_of
-from ran_datajobs.telemetry import SHARED_FOLDER, Event, Logger, forget_process
+from ran_datajobs.telemetry import SHARED_FOLDER, Event, Logger
 
 WRONG_USE: Final = 2
 """Exit status of a process that was used wrongly; it is not restarted."""
@@ -69,7 +70,7 @@ async def supervise(program: Program, log: Logger, *, grace: float) -> None:
         finally:
             await end(process, (signal.SIGTERM, grace))
             if SHARED_FOLDER in program.environment:
-                forget_process(Path(program.environment[SHARED_FOLDER]), process.pid)
+                mark_process_dead(process.pid, program.environment[SHARED_FOLDER])  # type: ignore[no-untyped-call]
         log.warning(Event.PROCESS_ENDED, role=program.name, pid=process.pid, status=status)
         if status == WRONG_USE:
             raise UsageError(f"the {program.name} process cannot run: see its message above")
