@@ -244,7 +244,7 @@ async def run_worker(
         )
         worker = Worker(
             store,
-            Planner(store, shared.owners, shared.objects, limits, runtime, news, reached),
+            Planner(store, shared.owners, shared.objects, runtime, news, reached),
             Finisher(store, shared.objects, settings.finished_spelling, news, reached),
             executor,
             Canceller(store, circuits, limits, times, log, runtime, reached),

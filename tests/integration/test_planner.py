@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Planning many jobs: each client's in order, whichever worker plans them, none behind another client's, and
-few at a time; what a plan leases is sent by the worker that made it."""
+few at a time."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_jobs_of_a_client_are_planned_in_the_order_of_their_submission(api
     while jobs := await claim_jobs(parts.database):
         assert await claimed(parts.database) == []
         (job,) = jobs
-        await parts.planner.plan(job, uuid4())
+        await parts.planner.plan(job)
         order.append(job.job_id)
     assert order == job_ids
 
@@ -108,8 +108,8 @@ async def test_a_job_that_is_cancelled_waits_for_no_plan(api: Api, parts: Parts)
     database = parts.database
     jobs = {job.job_id: job for job in await claim_jobs(database)}
     assert set(jobs) == {first, cancelled}
-    assert await parts.planner.plan(jobs[cancelled], uuid4()) == []
-    await parts.planner.plan(jobs[first], uuid4())
+    await parts.planner.plan(jobs[cancelled])
+    await parts.planner.plan(jobs[first])
     assert await claimed(database) == [third]
     stages = await api.rows("select stage from sub_job where job_id = $1", cancelled)
     assert stages == [{"stage": "WAITING"}]
@@ -148,13 +148,13 @@ async def test_a_plan_whose_worker_is_gone_is_made_by_another_one(api: Api, part
     (new,) = await claim_jobs(parts.database)
     assert (old.job_id, new.job_id) == (first, first)
     with pytest.raises(Fenced):
-        await parts.planner.plan(old, uuid4())
+        await parts.planner.plan(old)
     assert await planned(api, first, second) == [False, False]
     assert await api.rows("select * from sub_job") == []
     assert parts.limits.room() == DispatchLimits().room()
-    await parts.planner.plan(new, uuid4())
+    await parts.planner.plan(new)
     with pytest.raises(Fenced):
-        await parts.planner.plan(old, uuid4())
+        await parts.planner.plan(old)
     assert len(await api.rows("select * from sub_job")) == 1
 
 
@@ -228,9 +228,9 @@ async def test_a_small_job_is_planned_and_executed_while_a_large_one_is_planned(
     assert LARGE_PLANS == 1
     real = parts.planner.plan
 
-    async def plan_in_sight(job: LeasedJob, token: UUID) -> Any:
+    async def plan_in_sight(job: LeasedJob) -> None:
         planned_here.set(job.job_id)
-        return await real(job, token)
+        await real(job)
 
     monkeypatch.setattr(parts.planner, "plan", plan_in_sight)
     async with parts.working():
@@ -240,59 +240,35 @@ async def test_a_small_job_is_planned_and_executed_while_a_large_one_is_planned(
         await until_ended(database, large)
 
 
-async def test_sub_jobs_of_a_plan_are_leased_and_sent_by_its_worker(api: Api, parts: Parts) -> None:
-    """What has room is leased in the plan's transaction and counted; nothing of it is left for a claim."""
+async def test_sub_jobs_of_a_plan_are_admitted_and_due(api: Api, parts: Parts) -> None:
+    """Whoever has room claims them."""
     job_id = await submit(api)
     (job,) = await claim_jobs(parts.database)
-    token = uuid4()
-    (leased,) = await parts.planner.plan(job, token)
-    assert (leased.job_id, leased.lease, leased.stage, leased.was) == (
-        job_id,
-        token,
-        Stage.STARTING,
-        Stage.ADMITTED,
-    )
-    assert leased.body is not None
-    assert await claim(parts.database) == []
-    room = parts.limits.room()
-    assert [each.creates for each in room.plugins.values()] == [room.other.creates - 1]
-
-
-async def test_sub_jobs_of_a_plan_for_which_there_is_no_room_are_left_to_the_queue(
-    api: Api, database: Database, tmp_path: Path
-) -> None:
-    """They are admitted and due; whoever has room claims them."""
-    job_id = await submit(api)
-    parts = worker_parts(database, tmp_path, limits=DispatchLimits(rows=0))
-    (job,) = await claim_jobs(database)
-    assert await parts.planner.plan(job, uuid4()) == []
-    assert parts.limits.room().rows == 0
-    (due,) = await claim(database)
-    assert (due.job_id, due.was) == (job_id, Stage.ADMITTED)
+    await parts.planner.plan(job)
+    (due,) = await claim(parts.database)
+    assert (due.job_id, due.stage, due.was) == (job_id, Stage.STARTING, Stage.ADMITTED)
 
 
 async def test_a_plan_whose_commit_had_no_answer_is_executed_once(
     api: Api, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The plan and the leases of its sub-jobs are stored, and the worker learns nothing of it: it finds them
-    under the token, counts them once, and sends each create once."""
+    """The plan is stored, and the worker learns nothing of it: its sub-jobs are due, and each create is sent
+    once."""
     job_id = await submit(api)
     plugin = InProcessPlugin()
     parts = worker_parts(database, tmp_path, plugin)
-    run_transaction, lost = database.run_transaction, list[Any]()
+    record_plan, lost = parts.store.record_plan, list[UUID]()
 
-    async def committed(write: Any) -> Any:
-        answer = await run_transaction(write)
-        if isinstance(answer, list) and answer and not lost:  # what a plan leased
-            lost.append(answer)
-            raise StoreUnavailable("the session was cut before the answer")
-        return answer
+    async def recorded(job: LeasedJob, plan: Any) -> None:
+        await record_plan(job, plan)
+        lost.append(job.job_id)
+        raise StoreUnavailable("the session was cut before the answer")
 
-    monkeypatch.setattr(database, "run_transaction", committed)
+    monkeypatch.setattr(parts.store, "record_plan", recorded)
     async with parts.working():
         await until_ended(database, job_id)
         await until(lambda: parts.limits.room() == DispatchLimits().room())
-    assert len(lost) == 1
+    assert lost == [job_id]
     assert len(plugin.creates) == 1
     (row,) = await rows(database, "select succeeded, unknown from sub_job")
     assert row == {"succeeded": 1, "unknown": 0}
@@ -331,7 +307,7 @@ async def test_a_step_of_a_job_that_fails_waits_by_the_failures_of_that_step(
         async with database.connection() as connection:
             await planning.step_failed(connection, job, 0.0)
     (job,) = await claim_jobs(database)
-    await parts.planner.plan(job, uuid4())
+    await parts.planner.plan(job)
     await by_hand(
         database, "update sub_job set stage = 'SETTLED', lease = null, leased_until = null, due_at = null"
     )
@@ -345,14 +321,14 @@ async def test_a_plan_is_the_same_whoever_makes_it(api: Api, parts: Parts) -> No
     again, and what was sent of it is recognised."""
     await submit(api)
     (job,) = await claim_jobs(parts.database)
-    await parts.planner.plan(job, uuid4())
+    await parts.planner.plan(job)
     first = await api.rows("select sub_job_id, position, body from sub_job order by position")
     await api.rows("delete from sub_job returning 1")
     await api.rows(
         "update data_job set planned = false, lease = null, leased_until = null, due_at = now() returning 1"
     )
     (job,) = await claim_jobs(parts.database)
-    await parts.planner.plan(job, uuid4())
+    await parts.planner.plan(job)
     assert await api.rows("select sub_job_id, position, body from sub_job order by position") == first
     assert len(first) == 1
     async with parts.database.connection() as connection:

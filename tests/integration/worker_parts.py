@@ -206,7 +206,7 @@ def worker_parts(
         stopping,
         reached,
     )
-    planner = Planner(store, index or OwnerIndex(database), objects, limits, runtime, news, reached)
+    planner = Planner(store, index or OwnerIndex(database), objects, runtime, news, reached)
     finisher = Finisher(store, objects, DEFAULT_FINISHED_SPELLING, news, reached)
     worker = Worker(
         store,

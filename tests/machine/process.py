@@ -103,7 +103,7 @@ class Process:
         canceller = Canceller(store, circuits, self.limits, TIMES, around.log, runtime, self._reached)
         self.worker = Worker(
             store,
-            Planner(store, OwnerIndex(database), objects, self.limits, runtime, news, self._reached),
+            Planner(store, OwnerIndex(database), objects, runtime, news, self._reached),
             Finisher(store, objects, DEFAULT_FINISHED_SPELLING, news, self._reached),
             executor,
             canceller,

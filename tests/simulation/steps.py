@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from ran_datajobs.store import jobs
 from ran_datajobs.store.dispatch import FinishFacts, PlannedJob
 from ran_datajobs.store.parts import FOREIGN_SEQUENCE, MAX_PIECES, Arrived, Part
 from ran_datajobs.store.planning import LeasedJob
-from ran_datajobs.store.sub_jobs import JOB, SUB_JOB, Admitted, LeasedSubJob, NewSubJob
+from ran_datajobs.store.sub_jobs import JOB, SUB_JOB, NewSubJob
 from tests.simulation.rows import OPEN, JobRow, LaneRow, PartRow, SubJobRow
 from tests.simulation.tables import Tables
 
@@ -24,14 +24,7 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 class Steps(Tables):
     """Plans, ends, and the objects that are recorded."""
 
-    def record_plan(
-        self,
-        job: LeasedJob,
-        plan: PlannedJob,
-        token: UUID,
-        worker_id: UUID,
-        choose: Callable[[Sequence[Admitted]], Sequence[Admitted]],
-    ) -> list[LeasedSubJob]:
+    def record_plan(self, job: LeasedJob, plan: PlannedJob) -> None:
         """See the port."""
         row = self.jobs[job.job_id]
         if row.planned or row.lease != job.lease:
@@ -44,17 +37,11 @@ class Steps(Tables):
         self._end_step(row, None if plan.sub_jobs else self.now())
         self.record(job.job_id, plan.parts)
         if not plan.sub_jobs:
-            choose(())
             self.due(JOB)
-            return []
+            return
         lanes = self._insert(row, plan.sub_jobs)
-        if row.cancel_asked:
+        if row.cancel_asked or (not blocked and self.admit(lanes)):
             self.due(SUB_JOB)
-        admitted = [] if blocked or row.cancel_asked else self.admit(lanes)
-        chosen = list(choose(admitted))
-        if len(chosen) < len(admitted):
-            self.due(SUB_JOB)
-        return [self._lease(self.sub_jobs[each.sub_job_id], token, worker_id) for each in chosen]
 
     def _insert(self, job: JobRow, new: Sequence[NewSubJob]) -> list[int]:
         pairs = sorted({(each.plugin_id, each.data_producer_id) for each in new})

@@ -13,7 +13,7 @@ from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.dispatch import FinishFacts, PlannedJob, Transition, Written
 from ran_datajobs.store.parts import Arrived
 from ran_datajobs.store.planning import JobRoom, LeasedJob
-from ran_datajobs.store.sub_jobs import Admitted, Leased, LeasedSubJob, Room
+from ran_datajobs.store.sub_jobs import Leased, LeasedSubJob, Room
 from tests.simulation.twin import Twin
 
 _T = TypeVar("_T")
@@ -150,16 +150,8 @@ class TwinStore:
     async def job_is_leased(self, job: LeasedJob) -> bool:
         return await self._do("job_is_leased", lambda: self._twin.jobs[job.job_id].lease == job.lease)
 
-    async def record_plan(
-        self,
-        job: LeasedJob,
-        plan: PlannedJob,
-        token: UUID,
-        choose: Callable[[Sequence[Admitted]], Sequence[Admitted]],
-    ) -> list[LeasedSubJob]:
-        return await self._do(
-            "record_plan", lambda: self._twin.record_plan(job, plan, token, self._worker_id, choose)
-        )
+    async def record_plan(self, job: LeasedJob, plan: PlannedJob) -> None:
+        await self._do("record_plan", lambda: self._twin.record_plan(job, plan))
 
     async def finish_facts(self, job_id: UUID) -> FinishFacts | None:
         return await self._do("finish_facts", lambda: self._twin.finish_facts(job_id))

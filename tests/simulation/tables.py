@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 
 from ran_datajobs.model import JobType, Stage
 from ran_datajobs.store.planning import LeasedJob
-from ran_datajobs.store.sub_jobs import LEASE_SECONDS, Admission, Admitted, LeasedSubJob
+from ran_datajobs.store.sub_jobs import LEASE_SECONDS, Admission, LeasedSubJob
 from tests.simulation.rows import CancelRow, JobRow, LaneRow, PartRow, PluginRow, SubJobRow
 
 SMALL_BODY = 8192
@@ -48,7 +48,7 @@ class Tables:
         self._ticks += 1
         return self._clock() + self._ticks * _TICK
 
-    def admit(self, lanes: Collection[int]) -> list[Admitted]:
+    def admit(self, lanes: Collection[int]) -> list[UUID]:
         """Give what waits in these lanes the places that are free."""
         chosen: list[SubJobRow] = []
         now = self.now()
@@ -81,10 +81,7 @@ class Tables:
         for row in chosen:
             if waits[row.sub_job_id]:
                 self.lanes[row.lane_id].served[row.client] = self.now()
-        return [
-            Admitted(row.sub_job_id, row.plugin_id, row.body_bytes)
-            for row in sorted(chosen, key=lambda r: r.position)
-        ]
+        return [row.sub_job_id for row in chosen]
 
     def _reads_in_turn(self, waiting: Iterable[SubJobRow], lane: LaneRow, now: float) -> list[SubJobRow]:
         turns: dict[tuple[str, float], int] = {}

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -93,11 +93,9 @@ class Driver:
                 return self.finish(store, job)
             new = sub_jobs_of(job.job_id, [LANES[each] for each in dict.fromkeys(lanes)])
             plan = PlannedJob(new, 4 - len(new), 0, False, [])
-            found = self.subject.run(store.record_plan(job, plan, self.token(), lambda some: list(some)[:2]))
+            return self.subject.run(store.record_plan(job, plan))
         except Fenced:
             return "fenced"
-        self.leased += sorted(found, key=lambda each: each.sub_job_id)
-        return [_shown(each) for each in found]
 
     def finish(self, store: DispatchStore, job: LeasedJob) -> object:
         facts = self.subject.run(store.finish_facts(job.job_id))
@@ -354,15 +352,14 @@ def planned(
     number: int = 0,
     client: str = "x",
     after: Sequence[UUID] = (),
-    choose: Callable[[Sequence[Any]], Sequence[Any]] = lambda _: (),
 ) -> UUID:
-    """A job that is planned; none of its sub-jobs is leased unless it is chosen."""
+    """A job that is planned; none of its sub-jobs is leased."""
     new = new_job(number, kind, client, 4, after)
     subject.submit(new)
     store = subject.store(0)
     (step,) = subject.run(store.claim_jobs(STEPS, uuid5(NAMES, f"plan {number}")))
     plan = PlannedJob(sub_jobs_of(new.job_id, lanes), 4 - len(lanes), 0, False, [])
-    subject.run(store.record_plan(step, plan, uuid5(NAMES, f"leased {number}"), choose))
+    subject.run(store.record_plan(step, plan))
     return new.job_id
 
 

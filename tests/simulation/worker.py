@@ -123,7 +123,7 @@ class SimulatedWorker:
         self.canceller = canceller
         self.worker = Worker(
             self.store,
-            Planner(self.store, world.index, objects, self.limits, self, news, self._reached),  # type: ignore[arg-type]
+            Planner(self.store, world.index, objects, self, news, self._reached),  # type: ignore[arg-type]
             Finisher(self.store, objects, DEFAULT_FINISHED_SPELLING, news, self._reached),
             executor,
             canceller,

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -22,7 +21,7 @@ from ran_datajobs.dispatch.limits import (
 )
 from ran_datajobs.model import Stage
 from ran_datajobs.store.planning import JobRoom
-from ran_datajobs.store.sub_jobs import Admitted, LeasedSubJob, PluginRoom
+from ran_datajobs.store.sub_jobs import LeasedSubJob, PluginRoom
 
 MUCH = 1 << 40
 
@@ -124,37 +123,6 @@ def test_a_step_that_is_no_create_holds_no_bytes_of_the_room() -> None:
     limits = DispatchLimits(body_bytes=1000)
     limits.add(1, 1 << 30, creates=False)
     assert limits.room().size == 1000
-
-
-def test_what_fits_of_newly_admitted_sub_jobs_is_what_a_claim_would_take() -> None:
-    """From the first on, by rows, creates and bytes of each plugin; what does not fit is left to the queue,
-    and keeps what is behind it of another plugin from nothing."""
-    limits = DispatchLimits(rows=8, creates_per_plugin=2, body_bytes=1000)
-    admitted = [Admitted(uuid4(), plugin_id, size) for plugin_id, size in (
-        (1, 10), (1, 10), (1, 10), (2, 600), (2, 10), (3, 10), (4, 500), (5, 10),
-    )]  # fmt: skip
-    fits = limits.fitting(admitted)
-    assert [admitted.index(each) for each in fits] == [0, 1, 3, 5, 6]
-    assert limits.room() == DispatchLimits(rows=8, creates_per_plugin=2, body_bytes=1000).room()
-    for each in fits:
-        limits.add(each.plugin_id, each.size, creates=True)
-    assert limits.fitting(admitted) == []
-
-
-@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 300)), max_size=60))
-def test_what_fits_never_exceeds_the_room(wishes: list[tuple[int, int]]) -> None:
-    """Rows and creates are kept to exactly, bytes but for the one sub-job that goes over the edge."""
-    limits = DispatchLimits(rows=16, creates_per_plugin=3, body_bytes=1000)
-    for plugin_id, size in wishes[:5]:
-        limits.add(plugin_id, size, creates=True)
-    room = limits.room()
-    fits = limits.fitting([Admitted(uuid4(), plugin_id, size) for plugin_id, size in wishes])
-    assert len(fits) <= room.rows
-    for plugin_id in range(1, 5):
-        own = [each.size for each in fits if each.plugin_id == plugin_id]
-        assert len(own) <= of(limits, plugin_id).creates
-        assert sum(own[:-1]) < max(1, of(limits, plugin_id).size)
-    assert sum(each.size for each in fits[:-1]) < max(1, room.size)
 
 
 # --- news ------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from ran_datajobs.model import Stage
 from ran_datajobs.plugins.client import most_calls, most_deletes
 from ran_datajobs.store.planning import JobRoom
 from ran_datajobs.store.room import BODY_BYTES, CREATES_PER_PLUGIN, ROWS
-from ran_datajobs.store.sub_jobs import Admitted, LeasedSubJob, PluginRoom, Room
+from ran_datajobs.store.sub_jobs import LeasedSubJob, PluginRoom, Room
 
 CALLS_PER_PLUGIN: Final = 64
 """Maximum concurrent calls, per worker and plugin: creates, polls and fetches together; DELETEs apart."""
@@ -246,23 +246,6 @@ class DispatchLimits:
             return True
         rooms = (self._room_of(plugin_id, each, free) for plugin_id, each in self._plugins.items())
         return any(not (room.creates and room.calls and room.size and room.deletes) for room in rooms)
-
-    def fitting(self, admitted: Iterable[Admitted]) -> list[Admitted]:
-        """Return those newly admitted sub-jobs, in order, whose creates fit into the limits."""
-        room = self.room()
-        rows, size = room.rows, room.size
-        of_plugin: dict[int, list[int]] = {}
-        found: list[Admitted] = []
-        for each in admitted:
-            own = room.plugins.get(each.plugin_id, room.other)
-            left = of_plugin.setdefault(each.plugin_id, [own.creates, own.size])
-            if rows <= 0 or size <= 0 or left[0] <= 0 or left[1] <= 0:
-                self._waiting.add(each.plugin_id)
-                continue
-            found.append(each)
-            rows, size = rows - 1, size - each.size
-            left[0], left[1] = left[0] - 1, left[1] - each.size
-        return found
 
     def note(self, room: Room, claimed: Iterable[LeasedSubJob]) -> None:
         """Record plugins that may have more creates or DELETEs due than a claim within ``room`` took."""

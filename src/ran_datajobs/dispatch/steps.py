@@ -5,14 +5,13 @@ Finish: count the outcomes, write the manifest, then set the final status."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
-from uuid import UUID, uuid5
+from uuid import uuid5
 
 import zstandard
 
 from ran_datajobs.checkpoints import Checkpoint, CheckpointHook, no_checkpoints
-from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.owners import Owners
@@ -28,7 +27,7 @@ from ran_datajobs.store.dispatch import DispatchStore, PlannedJob
 from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.parts import Part
 from ran_datajobs.store.planning import LeasedJob
-from ran_datajobs.store.sub_jobs import Admitted, LeasedSubJob, NewSubJob
+from ran_datajobs.store.sub_jobs import NewSubJob
 
 _MAX_REQUEST: Final = 1 << 31
 
@@ -41,7 +40,6 @@ class Planner:
         store: DispatchStore,
         index: OwnerIndex,
         objects: ObjectStore,
-        limits: DispatchLimits,
         runtime: Runtime,
         news: DispatchNews,
         reached: CheckpointHook = no_checkpoints,
@@ -49,14 +47,12 @@ class Planner:
         self._store = store
         self._index = index
         self._objects = objects
-        self._limits = limits
         self._runtime = runtime
         self._news = news
         self._reached = reached
 
-    async def plan(self, job: LeasedJob, token: UUID) -> list[LeasedSubJob]:
-        """Plan the job. Returns the sub-jobs that the same transaction leased to this worker under ``token``;
-        they are counted in the limits. Raises Fenced when the lease of the job is void."""
+    async def plan(self, job: LeasedJob) -> None:
+        """Plan the job, which ends its lease. Raises Fenced when the lease is void."""
         begun = self._runtime.now()
         await self._index.catch_up()
         owners = self._index.snapshot()
@@ -75,30 +71,9 @@ class Planner:
         unmatched = reasons[Reason.UNMATCHED]
         failed = 0 if plan.parts_of else len(plan.refused) - unmatched
         planned = PlannedJob(new, unmatched, failed, bool(plan.parts_of), refused)
-        counted: list[Admitted] = []
-
-        def choose(admitted: Sequence[Admitted]) -> Sequence[Admitted]:
-            """Choose and count the sub-jobs whose creates fit; uncount those of an earlier try."""
-            self._uncount(counted)
-            counted.extend(self._limits.fitting(admitted))
-            for each in counted:
-                self._limits.add(each.plugin_id, each.size, creates=True)
-            return counted
-
-        try:
-            leased = await self._store.record_plan(job, planned, token, choose)
-        except BaseException:
-            self._uncount(counted)
-            raise
+        await self._store.record_plan(job, planned)
         await self._reached(Checkpoint.PLAN_STORED)
         self._news.planned(job, len(new), reasons, self._runtime.now() - begun)
-        return leased
-
-    def _uncount(self, counted: list[Admitted]) -> None:
-        for each in counted:
-            self._limits.created(each.plugin_id, each.size)
-            self._limits.remove(each.plugin_id)
-        counted.clear()
 
 
 class Finisher:

@@ -198,13 +198,12 @@ class Worker:
         attempt = self._attempts.get(sub_job.sub_job_id)
         return attempt is not None and attempt.sub_job.lease == sub_job.lease
 
-    def _begin_sub_jobs(self, claimed: list[LeasedSubJob], sent: float, *, counted: bool = False) -> None:
+    def _begin_sub_jobs(self, claimed: list[LeasedSubJob], sent: float) -> None:
         for sub_job in claimed:
             attempt = attempt_of(sub_job, sent)
             attempt.creating = is_create(sub_job)
             attempt.cancelling = sub_job.cancel_asked and not attempt.creating
-            if not counted:
-                self._limits.add(sub_job.plugin_id, sub_job.body_bytes, creates=attempt.creating)
+            self._limits.add(sub_job.plugin_id, sub_job.body_bytes, creates=attempt.creating)
             if attempt.cancelling:
                 self._limits.add_cancel(sub_job.plugin_id, unsent=attempt.never_sent)
             self._attempts[sub_job.sub_job_id] = attempt
@@ -278,19 +277,14 @@ class Worker:
 
     async def _take_step(self, job: LeasedJob) -> None:
         """Plan or finish a leased job. A failed step is due again after a growing delay."""
-        token, sent = self._runtime.new_id(), self._now()
         try:
             if job.planned:
                 await self._finisher.finish(job)
             else:
-                self._begin_sub_jobs(await self._planner.plan(job, token), sent, counted=True)
+                await self._planner.plan(job)
         except Fenced:
             self._write.news.lease_lost(JOB)
-        except asyncio.CancelledError:
-            self._unanswered.add(token)
-            raise
         except Exception as error:
-            self._unanswered.add(token)
             expected = isinstance(error, DataJobsError) and error.retry_helps
             no_objects = str(error) if isinstance(error, StorageUnavailable) else None
             if no_objects is None:  # failures of the object store are logged once

@@ -20,7 +20,6 @@ from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.parts import Arrived, Part
 from ran_datajobs.store.planning import JobRoom, LeasedJob
 from ran_datajobs.store.sub_jobs import (
-    Admitted,
     Collecting,
     Leased,
     LeasedSubJob,
@@ -112,7 +111,7 @@ class DispatchStore(Protocol):
         """Lease due steps of jobs within ``room``, under ``token``."""
 
     async def leased_under(self, token: UUID) -> tuple[list[LeasedSubJob], list[LeasedJob]]:
-        """The rows leased under ``token`` by a claim or a plan whose answer was lost."""
+        """The rows leased under ``token`` by a claim whose answer was lost."""
 
     async def renew(self, sub_jobs: Mapping[UUID, UUID], jobs: Mapping[UUID, UUID]) -> set[UUID]:
         """Renew these leases (id → token). Returns the renewed sub-jobs; rows that another transaction has
@@ -183,18 +182,9 @@ class DispatchStore(Protocol):
     async def job_is_leased(self, job: LeasedJob) -> bool:
         """True while the job has this lease."""
 
-    async def record_plan(
-        self,
-        job: LeasedJob,
-        plan: PlannedJob,
-        token: UUID,
-        choose: Callable[[Sequence[Admitted]], Sequence[Admitted]],
-    ) -> list[LeasedSubJob]:
-        """Write a plan, admit sub-jobs that may start, and lease under ``token`` what ``choose`` returns.
-
-        ``choose`` may be called several times; the last answer counts. Raises Fenced when the lease of the
-        job is void.
-        """
+    async def record_plan(self, job: LeasedJob, plan: PlannedJob) -> None:
+        """Write a plan, and admit the sub-jobs that may start. Raises Fenced when the lease of the job is
+        void."""
 
     async def finish_facts(self, job_id: UUID) -> FinishFacts | None:
         """Facts on a job whose last sub-job is settled; ``None`` when the job was removed."""

@@ -36,7 +36,6 @@ from ran_datajobs.store.sub_jobs import (
     ONE_WRITE_PER_LANE,
     SUB_JOB,
     Admission,
-    Admitted,
     Collecting,
     Leased,
     LeasedSubJob,
@@ -274,9 +273,9 @@ class PostgresDispatch:
         return settled, finished
 
     async def _admit(
-        self, connection: Connection, lanes: Collection[int], *, each_lane_alone: bool, notify: bool = True
-    ) -> list[Admitted]:
-        """Admit sub-jobs to the free slots of these locked lanes, and ``notify`` the workers.
+        self, connection: Connection, lanes: Collection[int], *, each_lane_alone: bool
+    ) -> list[UUID]:
+        """Admit sub-jobs to the free slots of these locked lanes, and notify the workers.
 
         ``each_lane_alone``: a lane in which the database refuses a second write is logged and skipped.
         """
@@ -290,7 +289,7 @@ class PostgresDispatch:
                         admitted += await sub_jobs.admit(connection, [lane_id], self._admission)
                 except asyncpg.UniqueViolationError as error:
                     self._log.error(Event.LANE_ADMISSION_REFUSED, lane_id=lane_id, cause=str(error))
-        if admitted and notify:
+        if admitted:
             await sub_jobs.notify_due(connection, SUB_JOB)
         return admitted
 
@@ -316,27 +315,12 @@ class PostgresDispatch:
         async with self._database.connection() as connection:
             return await planning.is_leased(connection, job)
 
-    async def record_plan(
-        self,
-        job: LeasedJob,
-        plan: PlannedJob,
-        token: UUID,
-        choose: Callable[[Sequence[Admitted]], Sequence[Admitted]],
-    ) -> list[LeasedSubJob]:
-        return await self._admitting(
-            lambda c, alone: self._record_plan(c, job, plan, token, choose, each_lane_alone=alone)
-        )
+    async def record_plan(self, job: LeasedJob, plan: PlannedJob) -> None:
+        await self._admitting(lambda c, alone: self._record_plan(c, job, plan, each_lane_alone=alone))
 
     async def _record_plan(
-        self,
-        connection: Connection,
-        job: LeasedJob,
-        plan: PlannedJob,
-        token: UUID,
-        choose: Callable[[Sequence[Admitted]], Sequence[Admitted]],
-        *,
-        each_lane_alone: bool,
-    ) -> list[LeasedSubJob]:
+        self, connection: Connection, job: LeasedJob, plan: PlannedJob, *, each_lane_alone: bool
+    ) -> None:
         row = await planning.lock_job(connection, job.job_id)
         if row is None or row["planned"] or row["lease"] != job.lease:
             raise Fenced(f"job {job.job_id} was claimed by another worker")
@@ -352,26 +336,16 @@ class PostgresDispatch:
         )
         if plan.parts:
             await parts.record(connection, job.job_id, plan.parts)
+        await planning.commit_lazily(connection)
         if not plan.sub_jobs:
-            choose(())
             await sub_jobs.notify_due(connection, JOB)
-            return []
+            return
         lanes = await sub_jobs.insert(connection, job.job_id, plan.sub_jobs)
         if row["cancel_asked"]:
             await sub_jobs.notify_due(connection, SUB_JOB)
-        admitted: list[Admitted] = []
-        if not blocked and not row["cancel_asked"]:
+        elif not blocked:
             await sub_jobs.lock_lanes(connection, lanes)
-            admitted = await self._admit(connection, lanes, each_lane_alone=each_lane_alone, notify=False)
-        chosen = choose(admitted)
-        if len(chosen) < len(admitted):
-            await sub_jobs.notify_due(connection, SUB_JOB)
-        if not chosen:
-            await planning.commit_lazily(connection)
-            return []
-        return await sub_jobs.claim_admitted(
-            connection, [each.sub_job_id for each in chosen], token, self._worker_id
-        )
+            await self._admit(connection, lanes, each_lane_alone=each_lane_alone)
 
     async def finish_facts(self, job_id: UUID) -> FinishFacts | None:
         async with self._database.connection() as connection:

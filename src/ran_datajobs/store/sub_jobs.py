@@ -21,7 +21,6 @@ from ran_datajobs.store.queries import named_queries
 
 _SQL = named_queries("sub_jobs")
 _CLAIM: Final = _SQL["claim"].replace(":columns", _SQL["columns"]).replace(":token", "$10")
-_CLAIM_ADMITTED: Final = _SQL["claim_admitted"].replace(":columns", _SQL["columns"]).replace(":token", "$2")
 _ADD_BULK_CANCELS: Final = named_queries("cancels")["add_bulk_cancels"]
 _LEASED_UNDER: Final = _SQL["leased_under"].replace(":columns", _SQL["columns"]).replace(":token", "$1")
 
@@ -62,14 +61,6 @@ class Admission(Struct, frozen=True):
     read_slots: int = 4
 
 
-class Admitted(Struct, frozen=True):
-    """A sub-job that was admitted to a slot of its lane. ``size``: bytes of its operations."""
-
-    sub_job_id: UUID
-    plugin_id: int
-    size: int
-
-
 class PluginRoom(Struct, frozen=True):
     """Limits of a claim for one plugin: creates, other steps, bytes of operations, and sub-jobs to cancel
     there."""
@@ -91,7 +82,16 @@ class Room(Struct, frozen=True):
     unsent: int = 1000
 
 
-class LeasedSubJob(Struct, frozen=True):
+class Leased(Struct, frozen=True):
+    """Identifies a sub-job and its lease."""
+
+    sub_job_id: UUID
+    job_id: UUID
+    lane_id: int
+    lease: UUID
+
+
+class LeasedSubJob(Leased, frozen=True):
     """A sub-job that the caller has leased. Durations are seconds by the database's clock.
 
     ``was``: its stage before the claim. ``told``: the terminal status that its plugin reported. ``body``:
@@ -99,10 +99,6 @@ class LeasedSubJob(Struct, frozen=True):
     Settings that a plugin did not register are ``None``.
     """
 
-    sub_job_id: UUID
-    job_id: UUID
-    lane_id: int
-    lease: UUID
     type: JobType
     stage: Stage
     was: Stage
@@ -139,15 +135,6 @@ class LeasedSubJob(Struct, frozen=True):
     stop_on_error: bool
     give_up: float | None
     sub_job_timeout: float | None
-
-
-class Leased(Struct, frozen=True):
-    """Identifies a sub-job and its lease."""
-
-    sub_job_id: UUID
-    job_id: UUID
-    lane_id: int
-    lease: UUID
 
 
 class Postponement(Struct, frozen=True):
@@ -245,13 +232,14 @@ async def lock_sub_jobs(connection: Connection, sub_job_ids: Collection[UUID]) -
     await connection.execute(_SQL["lock_sub_jobs"], list(sub_job_ids))
 
 
-async def admit(connection: Connection, lane_ids: Collection[int], how: Admission) -> list[Admitted]:
+async def admit(connection: Connection, lane_ids: Collection[int], how: Admission) -> list[UUID]:
     """Admit waiting sub-jobs to the free slots of these lanes, which the caller has locked.
 
-    Raises asyncpg.UniqueViolationError (:data:`ONE_WRITE_PER_LANE`) rather than admitting a second write.
+    Returns their ids. Raises asyncpg.UniqueViolationError (:data:`ONE_WRITE_PER_LANE`) rather than admitting
+    a second write.
     """
     rows = await connection.fetch(_SQL["admit"], sorted(set(lane_ids)), how.read_slots, how.aging)
-    return [Admitted(row["sub_job_id"], row["plugin_id"], row["body_bytes"]) for row in rows]
+    return [row["sub_job_id"] for row in rows]
 
 
 async def notify_due(connection: Connection, kind: str) -> None:
@@ -295,14 +283,6 @@ async def claim(
 def _token_of_others(token: UUID) -> UUID:
     """The token of the sub-jobs that a claim with ``token`` found in a stage other than ADMITTED."""
     return uuid5(token, "not ADMITTED")
-
-
-async def claim_admitted(
-    connection: Connection, sub_job_ids: Sequence[UUID], token: UUID, worker_id: UUID
-) -> list[LeasedSubJob]:
-    """Lease these sub-jobs, which the same transaction has admitted, for their creates."""
-    rows = await connection.fetch(_CLAIM_ADMITTED, sub_job_ids, token, worker_id, LEASE_SECONDS)
-    return [_leased_sub_job(row) for row in rows]
 
 
 async def leased_under(connection: Connection, token: UUID) -> list[LeasedSubJob]:

@@ -73,8 +73,7 @@ with here as (
     -- each. The rows are still WAITING, since their lanes are locked.
     update sub_job s set stage = 'ADMITTED', due_at = clock_timestamp()
     where s.sub_job_id = any (array(select sub_job_id from next))
-    returning s.sub_job_id, s.lane_id, s.client, s.plugin_id, s.position,
-              coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as body_bytes
+    returning s.sub_job_id, s.lane_id, s.client
 ), served as (
     -- Recorded only in lanes where others wait: without others there is no order to keep.
     insert into lane_client (lane_id, client, served_at)
@@ -86,7 +85,7 @@ with here as (
     group by 1, 2 order by 1, 2
     on conflict (lane_id, client) do update set served_at = excluded.served_at
 )
-select sub_job_id, plugin_id, body_bytes from admitted order by position;
+select sub_job_id from admitted;
 
 -- The workers listen on this channel; the payload is the kind that is due: 'sub_job', 'job' or 'cancel'.
 -- name: notify_due
@@ -184,18 +183,6 @@ with room as materialized (
         started_at = case when s.stage = 'ADMITTED' and not s.cancel_asked then coalesce(s.started_at, clock_timestamp())
                           else s.started_at end
     where s.sub_job_id = any (array(select sub_job_id from picked))
-    returning s.*
-)
-select :columns
-from leased s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
-
--- The same for sub-jobs that this transaction has admitted, so that the worker that plans a job starts it at once.
--- name: claim_admitted
-with leased as (
-    update sub_job s
-    set lease = $2, leased_by = $3, leased_until = clock_timestamp() + make_interval(secs => $4), attention = false,
-        stage = 'STARTING', attempts = s.attempts + 1, started_at = coalesce(s.started_at, clock_timestamp())
-    where s.sub_job_id = any ($1::uuid[]) and s.stage = 'ADMITTED' and s.lease is null and not s.cancel_asked
     returning s.*
 )
 select :columns
