@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from uuid import UUID, uuid4
@@ -44,15 +43,12 @@ from ran_datajobs.plugins.dialects import plugins_over
 from ran_datajobs.plugins.measured import measured
 from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.collection import ResultObjects
-from ran_datajobs.results.copier import Copier
-from ran_datajobs.results.job_events import JobEventWriter
+from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
-from ran_datajobs.results.news import DeliveryNews
 from ran_datajobs.results.objects import ObjectStore, open_folder, open_s3, start_runtime
 from ran_datajobs.results.outbox_relay import OutboxRelay
 from ran_datajobs.results.pruner import Pruner, Retention
-from ran_datajobs.results.publisher import DeliveryRetryPolicy, Publisher
+from ran_datajobs.results.publisher import DeliveryNews, DeliveryRetryPolicy, Publisher
 from ran_datajobs.results.read_results import Dropped, ReadResultConsumer
 from ran_datajobs.results.waits import Patience
 from ran_datajobs.runtime import SystemRuntime
@@ -137,13 +133,7 @@ def object_store(settings: Settings) -> ObjectStore:
     """The S3 service of the settings and ``AWS_…`` variables, else a folder (default: in the data dir)."""
     if settings.s3_endpoint is None:
         return open_folder(settings.objects_dir or settings.data_dir / "objects")
-    return open_s3(
-        settings.s3_endpoint,
-        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
-        access_key_id=os.environ.get("AWS_ACCESS_KEY_ID"),
-        secret_access_key=os.environ.get("AWS_SECRET_ACCESS_KEY"),
-        session_token=os.environ.get("AWS_SESSION_TOKEN"),
-    )
+    return open_s3(settings.s3_endpoint)
 
 
 async def run_api(
@@ -235,7 +225,7 @@ async def run_worker(
             store,
             write,
             circuits,
-            ResultObjects(store, shared.objects),
+            shared.objects,
             limits,
             times,
             runtime,
@@ -264,38 +254,25 @@ async def run_worker(
             troubled=_arrival_error_logger(log, digest, executor),
             reached=reached,
         )
-        deliveries = DeliveryNews(log, digest, metrics)
-        patience = DeliveryRetryPolicy(give_up=settings.delivery_retry_timeout)
         publisher = Publisher(
             shared.database,
             shared.bus,
             shared.objects,
             shared.view.addresses.object,
-            patience,
-            deliveries.given_up,
+            DeliveryRetryPolicy(give_up=settings.delivery_retry_timeout),
+            DeliveryNews(log, digest, metrics),
             reached,
-            waits=deliveries.waits,
-            out=deliveries.published,
-        )
-        copier = Copier(
-            shared.database,
-            shared.objects,
-            patience,
-            deliveries.given_up,
-            reached,
-            waits=deliveries.waits,
-            out=deliveries.copied,
         )
         pruner = Pruner(
             shared.database,
             shared.objects,
-            Retention(jobs=settings.retention, messages=settings.retention),
+            Retention(jobs=settings.retention),
             log,
         )
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(arrivals.run()),
-                group.create_task(OutboxRelay(shared.database, publisher, copier, log).run()),
+                group.create_task(OutboxRelay(shared.database, publisher.publish, log).run()),
                 group.create_task(pruner.run()),
                 group.create_task(digest.run()),
             ]

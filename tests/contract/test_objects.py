@@ -35,9 +35,8 @@ def s3_objects(service: S3Service) -> ObjectStore:
     """The real service through our client."""
     return open_s3(
         service.endpoint,
-        access_key_id=service.access_key_id,
-        secret_access_key=service.secret_access_key,
         give_up=timedelta(seconds=2),
+        config={"access_key_id": service.access_key_id, "secret_access_key": service.secret_access_key},
     )
 
 
@@ -59,21 +58,17 @@ async def test_what_was_put_is_read_back(objects: ObjectStore) -> None:
     data = os.urandom(700_000)
     assert await objects.put(BUCKET, "job/a/0.json", data)
     assert await objects.get(BUCKET, "job/a/0.json") == data
-    head = await objects.head(BUCKET, "job/a/0.json")
-    assert head is not None
-    assert head.size == len(data)
     found = await objects.stream(BUCKET, "job/a/0.json", chunk=100_000)
     assert found is not None
     pieces = [piece async for piece in found[1]]
     assert len(pieces) > 1
     assert b"".join(pieces) == data
-    assert found[0].size == len(data)
+    assert found[0] == len(data)
 
 
 async def test_what_is_not_there_is_none(objects: ObjectStore) -> None:
     """A missing key reads as absent through every read method."""
     assert await objects.get(BUCKET, "job/none/0.json") is None
-    assert await objects.head(BUCKET, "job/none/0.json") is None
     assert await objects.stream(BUCKET, "job/none/0.json") is None
 
 
@@ -91,9 +86,7 @@ async def test_a_large_object_keeps_its_condition(objects: ObjectStore) -> None:
     large = bytes(20_000_000)
     assert await objects.put(BUCKET, "job/large/0.json", large, only_if_absent=True)
     assert not await objects.put(BUCKET, "job/large/0.json", b"x", only_if_absent=True)
-    head = await objects.head(BUCKET, "job/large/0.json")
-    assert head is not None
-    assert head.size == len(large)
+    assert await objects.get(BUCKET, "job/large/0.json") == large
 
 
 async def test_deleting_twice_is_no_error(objects: ObjectStore) -> None:
@@ -169,7 +162,6 @@ async def test_a_key_that_escapes_is_refused(objects: ObjectStore, key: str) -> 
     with pytest.raises(InvalidRequest):
         await objects.put(BUCKET, key, b"x")
     assert await objects.get(BUCKET, key) is None
-    assert await objects.head(BUCKET, key) is None
     assert await objects.stream(BUCKET, key) is None
     await objects.delete(BUCKET, [key])
 
@@ -189,7 +181,7 @@ async def test_too_much_for_one_object_is_refused(objects: ObjectStore) -> None:
     """The limit is checked before anything is sent."""
     with pytest.raises(InvalidRequest):
         await objects.put(BUCKET, "job/huge/0.json", bytes(MAX_OBJECT_BYTES + 1))
-    assert await objects.head(BUCKET, "job/huge/0.json") is None
+    assert await objects.get(BUCKET, "job/huge/0.json") is None
 
 
 async def test_its_own_bucket_is_ready(objects: ObjectStore) -> None:
@@ -240,7 +232,6 @@ async def test_what_is_set_for_the_service_beats_the_shell(
         "AWS_ENDPOINT": "http://127.0.0.1:1",
         "AWS_ACCESS_KEY_ID": "somebody",
         "AWS_SECRET_ACCESS_KEY": "else",
-        "AWS_SESSION_TOKEN": "of-somebody-else",
         "AWS_REGION": "eu-north-1",
         "AWS_SKIP_SIGNATURE": "true",
         "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
@@ -253,7 +244,7 @@ async def test_what_is_set_for_the_service_beats_the_shell(
 
 async def test_wrong_credentials_are_no_missing_bucket(s3_service: S3Service) -> None:
     """A store that refuses the credentials is unavailable: the bucket may exist."""
-    objects = open_s3(s3_service.endpoint, access_key_id="someone", secret_access_key="else")
+    objects = open_s3(s3_service.endpoint, config={"access_key_id": "someone", "secret_access_key": "else"})
     with pytest.raises(StorageUnavailable):
         await objects.put(BUCKET, "a", b"x")
 
@@ -263,9 +254,8 @@ async def test_an_s3_service_that_is_away() -> None:
     (port,) = free_ports(1)
     objects = open_s3(
         f"http://127.0.0.1:{port}",
-        access_key_id="k",
-        secret_access_key="very-secret",
         give_up=timedelta(seconds=1),
+        config={"access_key_id": "k", "secret_access_key": "very-secret"},
     )
     for call in (objects.put(BUCKET, "a", b"x"), objects.get(BUCKET, "a"), objects.bucket_exists(BUCKET)):
         with pytest.raises(StorageUnavailable) as caught:

@@ -201,8 +201,10 @@ async def test_keys_without_the_right_to_list_do(
         assert len(await service.failures(job_id)) == 2
         objects = open_s3(
             store.endpoint,
-            access_key_id=without_list.without_list[0],
-            secret_access_key=without_list.without_list[1],
+            config={
+                "access_key_id": without_list.without_list[0],
+                "secret_access_key": without_list.without_list[1],
+            },
         )
         key = manifest_key(job_id)
         copy = await objects.get(NAMED, key)
@@ -216,12 +218,14 @@ async def test_keys_without_the_right_to_list_do(
         await service.ended(run_transaction["jobId"])
         await until_delivery(service, run_transaction["jobId"], "DELIVERED")
         manifest = await service.call("GET", job["resultsuri"], expect=200)
-        pruner = Pruner(service.database, objects, Retention(0.0, 0.0, 0.0), logger())
+        pruner = Pruner(service.database, objects, Retention(0.0, 0.0), logger())
         assert await pruner.prune() == 2
         admin = open_s3(
             without_list.endpoint,
-            access_key_id=without_list.access_key_id,
-            secret_access_key=without_list.secret_access_key,
+            config={
+                "access_key_id": without_list.access_key_id,
+                "secret_access_key": without_list.secret_access_key,
+            },
         )
         for gone in [key, *(entry["key"] for entry in manifest["objects"])]:
             assert await admin.get(OWN, gone) is None

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -29,13 +28,14 @@ from ran_datajobs.model import Counts, OperationState, Response, Status
 from ran_datajobs.results.delivery import finish_delivery
 from ran_datajobs.results.objects import manifest_key, open_folder
 from ran_datajobs.results.parts import write_parts
-from ran_datajobs.results.publisher import Publisher
+from ran_datajobs.results.publisher import DeliveryRetryPolicy, Publisher
 from ran_datajobs.store import parts, planning
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.outbox import SHARDS
 from ran_datajobs.store.planning import LeasedJob
 from ran_datajobs.telemetry import Metrics, logger
-from tests.integration.worker_parts import worker_parts
+from tests.integration.delivery_service import News
+from tests.integration.worker_parts import always_owner, worker_parts
 
 JSON = {"Content-Type": "application/json"}
 PLUGIN = "http://127.0.0.1:9"
@@ -226,7 +226,7 @@ async def end_job(api: Api, job_id: UUID, status: Status, responses: Sequence[Re
     database, objects = api.parts.database, api.parts.objects
     (row,) = await api.rows("select results_bucket from data_job where job_id = $1", job_id)
     bucket = row["results_bucket"]
-    written = await write_parts(objects, bucket, str(job_id), str(uuid4()), responses)
+    written = await write_parts(objects, bucket, job_id, uuid4(), responses, is_still_owner=always_owner)
     await objects.put(bucket, manifest_key(str(job_id)), b'{"status":"%s"}' % status.encode())
     states = Counter(response.state for response in responses)
     async with database.transaction() as connection:
@@ -253,7 +253,7 @@ async def end_job(api: Api, job_id: UUID, status: Status, responses: Sequence[Re
             unknown=states[OperationState.UNKNOWN],
         )
         assert await planning.finish(connection, job_id, status, "it is a test", counts)
-        await finish_delivery(connection, job_id, datetime.now(UTC))
+        await finish_delivery(connection, job_id)
 
 
 def outcome(
@@ -273,7 +273,12 @@ def outcome(
 async def publish(api: Api) -> None:
     """Bring out what waits for the bus, as a worker does."""
     publisher = Publisher(
-        api.parts.database, api.parts.bus, api.parts.objects, lambda bucket, key: f"{bucket}/{key}"
+        api.parts.database,
+        api.parts.bus,
+        api.parts.objects,
+        lambda bucket, key: f"{bucket}/{key}",
+        DeliveryRetryPolicy(),
+        News([]),
     )
     for shard in range(SHARDS):
         assert await publisher.publish(shard) is None

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,21 +14,37 @@ from msgspec import Raw
 from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Bus, Received
-from ran_datajobs.model import OperationState, Response
+from ran_datajobs.model import DEFAULT_FINISHED_SPELLING, OperationState, Response
 from ran_datajobs.results import delivery
-from ran_datajobs.results.collection import ResultObjects
-from ran_datajobs.results.copier import Copier
+from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.results.delivery import JobEventWriter
+from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
-from ran_datajobs.results.publisher import DeliveryRetryPolicy, Publisher
+from ran_datajobs.results.outcomes import unpack_outcomes
+from ran_datajobs.results.parts import write_parts
+from ran_datajobs.results.publisher import DeliveryNews, DeliveryRetryPolicy, Publisher
 from ran_datajobs.store import outbox, parts
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.outbox import FailedDelivery
 from ran_datajobs.store.parts import Part
-from tests.integration.worker_parts import dispatch_store
+from ran_datajobs.telemetry import Digest, Metrics, logger
+from tests.integration.worker_parts import always_owner, dispatch_store
 
 BUCKET = "datajobs-results"
 TOPIC = "rapp-topic"
-NOW = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
+
+
+class News(DeliveryNews):
+    """Keeps the deliveries that were given up."""
+
+    def __init__(self, given_up: list[FailedDelivery]) -> None:
+        super().__init__(logger(), Digest(logger()), Metrics())
+        self._given_up = given_up
+
+    def given_up(self, what: FailedDelivery) -> None:
+        """Keep it."""
+        super().given_up(what)
+        self._given_up.append(what)
 
 
 class Service:
@@ -40,10 +55,16 @@ class Service:
         self.objects = objects
         self.bus = bus
         self.given_up: list[FailedDelivery] = []
-        self.results = ResultObjects(dispatch_store(database), objects)
+        self.store = dispatch_store(database)
+        self.events = JobEventWriter(JobView(Addresses("http://host"), DEFAULT_FINISHED_SPELLING))
 
     def publisher(
-        self, give_up: float = 3600.0, reached: CheckpointHook = no_checkpoints, *, first_retry: float = 0.01
+        self,
+        give_up: float = 3600.0,
+        reached: CheckpointHook = no_checkpoints,
+        *,
+        first_retry: float = 0.01,
+        give_up_refused: float = 30.0,
     ) -> Publisher:
         """A publisher as in another process: it remembers nothing."""
         return Publisher(
@@ -51,25 +72,32 @@ class Service:
             self.bus,
             self.objects,
             lambda bucket, key: f"http://host/s3-bucket/{bucket}/{key}",
-            DeliveryRetryPolicy(first_retry, longest_retry=0.05, give_up=give_up),
-            self.given_up.append,
+            DeliveryRetryPolicy(first_retry, 0.05, give_up, give_up_refused),
+            News(self.given_up),
             reached,
         )
 
-    def copier(
-        self,
-        give_up: float = 3600.0,
-        reached: CheckpointHook = no_checkpoints,
-        *,
-        give_up_refused: float = 30.0,
-    ) -> Copier:
-        """A copier as in another process."""
-        patience = DeliveryRetryPolicy(0.01, 0.05, give_up, give_up_refused)
-        return Copier(self.database, self.objects, patience, self.given_up.append, reached)
+    async def write(
+        self, job_id: UUID, sub_job: UUID | str, responses: Sequence[Response], first_sequence: int = 0
+    ) -> list[Part]:
+        """Write result objects; their rows."""
+        return await write_parts(
+            self.objects,
+            BUCKET,
+            job_id,
+            sub_job,
+            responses,
+            first_sequence=first_sequence,
+            is_still_owner=always_owner,
+        )
 
-    async def copy(self, bucket: str, copier: Copier | None = None) -> float | None:
-        """Let a copier have the shard of the bucket."""
-        return await (copier or self.copier()).publish(outbox.copy_shard_of(bucket))
+    async def states(self, job_id: UUID, sub_job: UUID) -> dict[str, OperationState]:
+        """What the messages of a read report."""
+        return unpack_outcomes(await self.store.arrived_outcomes(sub_job, job_id))
+
+    async def copy(self, bucket: str, publisher: Publisher | None = None) -> float | None:
+        """Let a publisher have the shard of the bucket."""
+        return await (publisher or self.publisher()).publish(outbox.copy_shard_of(bucket))
 
     async def job(
         self,
@@ -131,19 +159,19 @@ class Service:
 
     async def settle(self, job_id: UUID, sub_job: UUID, responses: Sequence[Response]) -> list[Part]:
         """Write a sub-job's results, settle it and send them."""
-        written = await self.results.write(BUCKET, job_id, str(sub_job), responses)
+        written = await self.write(job_id, sub_job, responses)
         async with self.database.transaction() as connection:
             await connection.execute(
                 "update sub_job set stage = 'SETTLED', due_at = null where sub_job_id = $1", sub_job
             )
             await parts.record(connection, job_id, written)
-            await delivery.send_sub_jobs(connection, [job_id], [sub_job], NOW)
+            await self.events.sub_jobs_settled(connection, [job_id], [sub_job])
         return written
 
     async def finish(self, job_id: UUID) -> None:
         """End the job's delivery after what was sent."""
         async with self.database.transaction() as connection:
-            await delivery.finish_delivery(connection, job_id, NOW)
+            await delivery.finish_delivery(connection, job_id)
 
     async def publish(self, job_id: UUID, publisher: Publisher | None = None) -> float | None:
         """Let a publisher have the job's shard."""

@@ -9,13 +9,14 @@ from uuid import UUID
 import pytest
 
 from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.errors import StorageRefused
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.results import delivery
 from ran_datajobs.results.objects import manifest_key, open_folder
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.parts import Part
 from tests.contract.test_objects import s3_objects
-from tests.integration.delivery_service import BUCKET, NOW, Service, responses
+from tests.integration.delivery_service import BUCKET, Service, responses
 from tests.peers.s3 import S3Service
 
 NAMED = S3Service.other_bucket
@@ -50,7 +51,7 @@ async def ended_job(service: Service, bucket: str, *, size: int = 10) -> tuple[U
 async def redeliver(service: Service, job_id: UUID) -> None:
     """Ask for everything once more."""
     async with service.database.transaction() as connection:
-        assert await delivery.redeliver(connection, job_id, NOW) is not None
+        assert await delivery.redeliver(connection, job_id)
 
 
 async def copies(service: Service, job_id: UUID, parts: list[Part], bucket: str = NAMED) -> list[bool]:
@@ -93,7 +94,7 @@ async def test_a_copier_that_dies_is_followed_by_one_that_ends_the_delivery(serv
 
     job_id, parts = await ended_job(service, NAMED)
     with pytest.raises(Killed):
-        await service.copy(NAMED, service.copier(reached=dies))
+        await service.copy(NAMED, service.publisher(reached=dies))
     assert await service.state(job_id) == "PENDING"
     await service.copy(NAMED)
     assert await service.state(job_id) == "DELIVERED"
@@ -121,14 +122,40 @@ async def test_a_result_that_was_spoilt_fails_the_delivery_of_its_job_alone(serv
     spoilt, (part, *_) = await ended_job(service, NAMED)
     well, parts = await ended_job(service, NAMED)
     await service.objects.put(BUCKET, part.key, b"spoilt")
-    copier = service.copier(give_up_refused=0.0)
+    publisher = service.publisher(give_up_refused=0.0)
     for _ in range(2):
-        await service.copy(NAMED, copier)
+        await service.copy(NAMED, publisher)
     assert [each.job_id for each in service.given_up] == [spoilt]
     assert await service.state(spoilt) == "FAILED"
     assert await service.detail(spoilt) == f"the result object {BUCKET}/{part.key} was spoilt"
     assert await service.objects.get(NAMED, part.key) is None
     assert await service.objects.get(NAMED, manifest_key(str(spoilt))) is None
+    assert await service.state(well) == "DELIVERED"
+    assert await copies(service, well, parts) == [True] * (len(parts) + 1)
+
+
+async def test_a_lost_object_fails_its_job_alone_where_a_missing_copy_may_not_be_read(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 refuses to read what is missing in a bucket that the service may not list: that says nothing of the
+    bucket, and the other jobs for it are delivered."""
+    service = Service(database, open_folder(tmp_path), PostgresBus(database))
+    lost, (part, *_) = await ended_job(service, NAMED)
+    well, parts = await ended_job(service, NAMED)
+    await service.objects.delete(BUCKET, [part.key])
+    get = service.objects.get
+
+    async def refusing(bucket: str, key: str) -> bytes | None:
+        if (body := await get(bucket, key)) is None and bucket == NAMED:
+            raise StorageRefused("403")
+        return body
+
+    monkeypatch.setattr(service.objects, "get", refusing)
+    publisher = service.publisher(give_up_refused=0.0)
+    for _ in range(2):
+        await service.copy(NAMED, publisher)
+    assert await service.detail(lost) == f"the result object {BUCKET}/{part.key} is gone"
+    assert await service.state(lost) == "FAILED"
     assert await service.state(well) == "DELIVERED"
     assert await copies(service, well, parts) == [True] * (len(parts) + 1)
 
@@ -169,7 +196,7 @@ async def test_a_bucket_that_is_missing_is_told_and_its_delivery_fails_with_the_
     assert told is not None
     assert told.startswith(f"cannot write to bucket '{MISSING}'")
     assert service.given_up == []
-    await service.copy(MISSING, service.copier(give_up_refused=0.0))
+    await service.copy(MISSING, service.publisher(give_up_refused=0.0))
     assert await service.state(job_id) == "FAILED"
     assert await service.detail(job_id) == told
     assert await service.value("select count(*) from outbox") == 0
@@ -183,13 +210,13 @@ async def test_a_store_that_is_away_is_waited_for(database: Database, tmp_path: 
     service = Service(database, open_folder(tmp_path), PostgresBus(database))
     job_id, parts = await ended_job(service, NAMED)
     (tmp_path / NAMED).write_text("in the way")
-    copier = service.copier(give_up_refused=0.0)
+    publisher = service.publisher(give_up_refused=0.0)
     for _ in range(3):
-        await service.copy(NAMED, copier)
+        await service.copy(NAMED, publisher)
     assert await service.state(job_id) == "PENDING"
     assert NAMED in str(await service.detail(job_id))
     (tmp_path / NAMED).unlink()
-    while await service.copy(NAMED, copier) is not None:
+    while await service.copy(NAMED, publisher) is not None:
         pass
     assert await service.state(job_id) == "DELIVERED"
     assert await service.detail(job_id) is None

@@ -23,7 +23,7 @@ from ran_datajobs.results import delivery
 from ran_datajobs.results.objects import open_folder
 from ran_datajobs.store import outbox, parts
 from ran_datajobs.store.database import Database
-from tests.integration.delivery_service import BUCKET, NOW, TOPIC, identity, responses, same_shard_as
+from tests.integration.delivery_service import BUCKET, TOPIC, identity, responses, same_shard_as
 from tests.integration.embedded_delivery import EmbeddedService
 
 
@@ -67,9 +67,7 @@ async def test_results_reach_the_topic_once_and_in_order(service: EmbeddedServic
 async def test_what_no_sub_job_got_is_delivered_as_well(service: EmbeddedService) -> None:
     """Unmatched operations go out as messages of their own before the delivery ends."""
     job_id = await service.job()
-    written = await service.results.write(
-        BUCKET, job_id, UNMATCHED_PART, responses(1, state=OperationState.FAILED)
-    )
+    written = await service.write(job_id, UNMATCHED_PART, responses(1, state=OperationState.FAILED))
     async with service.database.transaction() as connection:
         await parts.record(connection, job_id, written)
     await service.finish(job_id)
@@ -217,9 +215,9 @@ async def test_a_destination_is_given_up_and_redelivered(service: EmbeddedServic
 
     service.bus.refused = set()
     async with service.database.transaction() as connection:
-        assert await delivery.redeliver(connection, job_id, NOW) == [outbox.shard_of(job_id)]
+        assert await delivery.redeliver(connection, job_id)
     async with service.database.transaction() as connection:
-        assert await delivery.redeliver(connection, job_id, NOW) is None
+        assert not await delivery.redeliver(connection, job_id)
     await service.publish_all(job_id)
     assert await service.state(job_id) == "DELIVERED"
     assert [identity(each)[3] for each in await service.delivered()] == [1, 2]
@@ -238,9 +236,7 @@ async def test_a_status_topic_that_refuses_fails_no_delivery(service: EmbeddedSe
     """Status events that nobody takes are dropped in the end; the job's delivery is another matter."""
     job_id = await service.job()
     async with service.database.transaction() as connection:
-        await outbox.add(
-            connection, [delivery.status_message(job_id, TOPIC, 3, b'{"status":"RUNNING"}', NOW)]
-        )
+        await outbox.add(connection, [delivery.status_message(job_id, TOPIC, 3, b'{"status":"RUNNING"}')])
     service.bus.refused = {STATUS_TOPIC}
     publisher = service.publisher(give_up=0.0)
     await service.publish(job_id, publisher)
@@ -253,9 +249,7 @@ async def test_a_status_event_says_what_the_job_is(service: EmbeddedService) -> 
     """A change of status is an event of its own type with the job's body as data."""
     job_id = await service.job()
     async with service.database.transaction() as connection:
-        await outbox.add(
-            connection, [delivery.status_message(job_id, TOPIC, 3, b'{"status":"RUNNING"}', NOW)]
-        )
+        await outbox.add(connection, [delivery.status_message(job_id, TOPIC, 3, b'{"status":"RUNNING"}')])
     await service.publish_all(job_id)
     (event,) = await service.delivered(STATUS_TOPIC)
     assert msgspec.json.decode(event.message.value) == {"data": {"status": "RUNNING"}}
@@ -307,8 +301,8 @@ async def test_writing_a_shorter_result_again_leaves_no_surplus(service: Embedde
     """A repeat of a collect stands for all of it: rows of a longer attempt go."""
     job_id = await service.job()
     sub_job = await service.sub_job(job_id)
-    longer = await service.results.write(BUCKET, job_id, str(sub_job), responses(*range(6), size=400_000))
-    shorter = await service.results.write(BUCKET, job_id, str(sub_job), responses(1))
+    longer = await service.write(job_id, sub_job, responses(*range(6), size=400_000))
+    shorter = await service.write(job_id, sub_job, responses(1))
     async with service.database.transaction() as connection:
         await parts.record(connection, job_id, longer)
         await parts.record(connection, job_id, shorter)

@@ -27,7 +27,7 @@ from ran_datajobs.results import delivery
 from ran_datajobs.results.objects import open_folder
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
-from tests.integration.delivery_service import BUCKET, NOW, Service, id_in_shard, responses
+from tests.integration.delivery_service import BUCKET, Service, id_in_shard, responses
 from tests.integration.publishing_process import CHECKPOINTS, NONE
 from tests.peers.kafka import KafkaBroker
 
@@ -208,7 +208,7 @@ async def test_a_status_event_is_a_cloud_event(service: KafkaService) -> None:
     job_id = await service.job(destination=service.topic)
     async with service.database.transaction() as connection:
         await outbox.add(
-            connection, [delivery.status_message(job_id, service.topic, 3, b'{"status":"RUNNING"}', NOW)]
+            connection, [delivery.status_message(job_id, service.topic, 3, b'{"status":"RUNNING"}')]
         )
     await service.publish_all(job_id)
     everything = await asyncio.to_thread(committed, service.broker, STATUS_TOPIC)

@@ -16,7 +16,7 @@ from ran_datajobs.results.parts import write_parts
 from ran_datajobs.store import parts
 from ran_datajobs.store.database import Database
 from tests.integration.api_service import Api, northbound_api, outcome, plan, register
-from tests.integration.worker_parts import by_hand, claim_jobs, worker_parts
+from tests.integration.worker_parts import always_owner, by_hand, claim_jobs, worker_parts
 
 pytestmark = pytest.mark.damages_rows  # sub-jobs are ended by hand
 
@@ -54,7 +54,7 @@ async def settle(api: Api, job_id: UUID, state: OperationState) -> None:
     for row in rows:
         responses = [outcome(one, state) for one in answers[row["data_producer_id"]]]
         written = await write_parts(
-            objects, row["results_bucket"], str(job_id), str(row["sub_job_id"]), responses
+            objects, row["results_bucket"], job_id, row["sub_job_id"], responses, is_still_owner=always_owner
         )
         async with database.transaction() as connection:
             await parts.record(connection, job_id, written)

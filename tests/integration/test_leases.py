@@ -17,12 +17,12 @@ from ran_datajobs.dispatch.attempt import DispatchTimes, attempt_of
 from ran_datajobs.errors import Fenced
 from ran_datajobs.model import JobType, OperationState, Response, Stage, Status
 from ran_datajobs.plugins.port import CannotCancel, NotArrived, OnTopic, Polled
-from ran_datajobs.results.read_results import pack_outcomes
+from ran_datajobs.results.outcomes import pack_outcomes
 from ran_datajobs.store import jobs, planning, read_messages, sub_jobs
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.dispatch import CancelTold, Ended, QuarantineOver, Started, Transition
 from ran_datajobs.store.parts import Part
-from ran_datajobs.store.read_messages import ActiveRead, MessageFragment, ReceivedMessage
+from ran_datajobs.store.read_messages import ActiveRead, ReceivedMessage
 from ran_datajobs.store.sub_jobs import Collecting, Leased, LeasedSubJob, Postponement, Settlement
 from tests.integration.worker_parts import (
     InProcessPlugin,
@@ -79,10 +79,10 @@ async def push(database: Database, sub_job_id: UUID) -> bool:
 async def arrive(database: Database, job_id: UUID, sub_job_id: UUID, total: int | None = 1) -> None:
     """Record one message of a read."""
     part = Part(str(sub_job_id), 0, "key", 1, "digest", 1, 0)
-    piece = MessageFragment(part, pack_outcomes([Response(1, 0, "", state=OperationState.SUCCEEDED)]))
+    packed = pack_outcomes([Response(1, 0, "", state=OperationState.SUCCEEDED)])
     read = ActiveRead(sub_job_id, job_id, "results")
     async with database.transaction() as connection:
-        await read_messages.record(connection, [ReceivedMessage(read, 0, None, (piece,), total)])
+        await read_messages.record(connection, [ReceivedMessage(read, 0, None, (part,), packed, total)])
 
 
 def name(sub_job: LeasedSubJob) -> Leased:
@@ -428,7 +428,7 @@ async def test_the_last_message_that_comes_while_a_read_is_collected_is_not_lost
     (claimed,) = await claim(database)
     await parts.write(Started(name(claimed), "producer-job"))
     await parts.write(Collecting(name(claimed), "results", Status.FINISHED, 0.0))
-    count, counted = parts.results.arrived, list[bool]()
+    count, counted = parts.store.arrived, list[bool]()
 
     async def arrived(sub_job_id: UUID, job_id: UUID, total: int | None) -> Any:
         found = await count(sub_job_id, job_id, total)
@@ -437,7 +437,7 @@ async def test_the_last_message_that_comes_while_a_read_is_collected_is_not_lost
             await arrive(database, job_id, sub_job_id)
         return found
 
-    parts.results.arrived = arrived  # type: ignore[method-assign]
+    parts.store.arrived = arrived  # type: ignore[method-assign]
     await run_once(parts)
     await run_once(parts)
     assert counted == [False, True]

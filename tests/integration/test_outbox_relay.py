@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -54,7 +53,7 @@ class ScriptedPublisher:
 async def publishing(database: Database) -> AsyncIterator[ScriptedPublisher]:
     """A running loop and its end."""
     publisher = ScriptedPublisher(database)
-    running = asyncio.create_task(OutboxRelay(database, publisher, publisher, logger()).run())
+    running = asyncio.create_task(OutboxRelay(database, publisher.publish, logger()).run())
     try:
         async with asyncio.timeout(30):
             yield publisher
@@ -66,7 +65,7 @@ async def publishing(database: Database) -> AsyncIterator[ScriptedPublisher]:
 async def send(database: Database, shard: int) -> UUID:
     """Put one message into a shard."""
     job_id = id_in_shard(shard)
-    message = delivery.status_message(job_id, None, 1, b"{}", datetime.now(UTC))
+    message = delivery.status_message(job_id, None, 1, b"{}")
     async with database.transaction() as connection:
         await outbox.add(connection, [message])
     return job_id
@@ -130,7 +129,7 @@ async def test_a_parked_message_holds_up_no_other_of_its_shard(database: Databas
     service.bus.refused = {"broken-topic"}
     publisher = NotedPublisher(service.publisher(first_retry=3600.0))
     await service.settle(broken, await service.sub_job(broken), responses(1))
-    running = asyncio.create_task(OutboxRelay(database, publisher, publisher, logger()).run())
+    running = asyncio.create_task(OutboxRelay(database, publisher.publish, logger()).run())
     try:
         async with asyncio.timeout(30):
             await publisher.looked.wait()

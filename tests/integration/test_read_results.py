@@ -25,13 +25,13 @@ from ran_datajobs.messaging.bus import Message, Received
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.model import Op, Operation, OperationState, Response, Status
-from ran_datajobs.results import delivery, outcomes
+from ran_datajobs.results import outcomes
 from ran_datajobs.results.objects import open_folder
 from ran_datajobs.results.read_results import CONSUMER, Dropped, ReadResultConsumer
 from ran_datajobs.store import jobs, parts
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.parts import Part
-from tests.integration.delivery_service import BUCKET, NOW, identity, responses
+from tests.integration.delivery_service import BUCKET, identity, responses
 from tests.integration.embedded_delivery import EmbeddedService
 from tests.integration.worker_parts import claim_jobs, worker_parts
 
@@ -76,7 +76,7 @@ async def listing(service: EmbeddedService, job_id: UUID) -> list[Part]:
 
 async def arrived(service: EmbeddedService, job_id: UUID, sub_job: UUID) -> int:
     """How many messages of a read are in."""
-    return (await service.results.arrived(sub_job, job_id, None)).messages
+    return (await service.store.arrived(sub_job, job_id, None)).messages
 
 
 async def test_a_message_of_a_read_becomes_its_object(service: EmbeddedService) -> None:
@@ -107,7 +107,7 @@ async def test_a_message_of_a_read_becomes_its_object(service: EmbeddedService) 
     assert await service.value("select last_part_at is not null from sub_job")
     assert await service.value("select messages from sub_job") == 2
     assert await arrived(service, job_id, sub_job) == 2
-    assert await service.results.states(job_id, sub_job) == {
+    assert await service.states(job_id, sub_job) == {
         "1": OperationState.SUCCEEDED,
         "2": OperationState.FAILED,
     }
@@ -195,7 +195,7 @@ async def test_the_same_message_again_changes_nothing(service: EmbeddedService) 
     await taking.take(plain)
     found = await listing(service, job_id)
     assert [part.sequence for part in found] == [0, 1]
-    assert set(await service.results.states(job_id, sub_job)) == {"1", "2"}
+    assert set(await service.states(job_id, sub_job)) == {"1", "2"}
 
 
 @pytest.mark.parametrize("stage", ["STARTING", "TRACKING", "COLLECTING"])
@@ -326,9 +326,9 @@ async def test_a_message_that_cannot_be_read_is_kept_as_it_came(
     assert await service.objects.get(BUCKET, raw.key) == message.value
     assert raw.key.startswith(f"{job_id}/{sub_job}/plugin-message-")
     assert len(found) == 1 + readable + 1
-    state = await service.results.arrived(sub_job, job_id, None)
+    state = await service.store.arrived(sub_job, job_id, None)
     assert (state.messages, state.unreadable) == (2, 1)
-    outcome = outcomes.from_messages([READ], await service.results.states(job_id, sub_job), state)
+    outcome = outcomes.from_messages([READ], await service.store.arrived_outcomes(sub_job, job_id), state)
     assert (outcome.status, outcome.counts.failed) == (Status.FAILED, 1)
     assert [response.reason for response in outcome.responses] == ["RESULT_UNREADABLE"]
 
@@ -359,7 +359,7 @@ async def test_a_message_without_a_number_takes_no_other_ones(service: EmbeddedS
     numbered = [event(responses(n), **name, sequence=str(n)) for n in range(2)]
     await Taking(service).take(event(responses(7), **name), numbered[1], numbered[0], event([], **name))
     assert await arrived(service, job_id, sub_job) == 4
-    assert set(await service.results.states(job_id, sub_job)) == {"0", "1", "7"}
+    assert set(await service.states(job_id, sub_job)) == {"0", "1", "7"}
 
 
 _NAMES = st.sampled_from([events.CORRELATION_ID, events.SUB_JOB_ID, events.SEQUENCE, events.TOTAL, "other"])
@@ -467,14 +467,14 @@ async def test_a_large_message_becomes_several_objects(service: EmbeddedService)
     assert await arrived(service, job_id, sub_job) == 1
     await taking.take(event([Response(4, 0, "read", result=long_list)], **names, sequence="1", total="2"))
     assert await arrived(service, job_id, sub_job) == 2
-    assert set(await service.results.states(job_id, sub_job)) == {"1", "2", "3", "4"}
+    assert set(await service.states(job_id, sub_job)) == {"1", "2", "3", "4"}
     found = await listing(service, job_id)
     assert [part.key.rpartition("/")[2] for part in found] == [
         *("0.json", "0-1.json", "0-2.json"),
         *("1.json", "1-1.json", "1-2.json"),
     ]
     async with service.database.transaction() as connection:
-        await delivery.send_sub_jobs(connection, [job_id], [sub_job], NOW)
+        await service.events.sub_jobs_settled(connection, [job_id], [sub_job])
     await service.publish_all(job_id)
     got = await service.delivered()
     assert [identity(each)[2] for each in got] == list(range(6))
@@ -513,12 +513,12 @@ async def test_what_the_service_adds_touches_no_message(service: EmbeddedService
     taking = Taking(service)
     await taking.take(event(responses(1), subjobid=str(sub_job), sequence="0", total="3"))
     await taking.take(event(responses(2), subjobid=str(sub_job), sequence="2"))
-    added = await service.results.write(
-        BUCKET, job_id, str(sub_job), responses(3, state=OperationState.FAILED), beside_messages=True
+    added = await service.write(
+        job_id, sub_job, responses(3, state=OperationState.FAILED), parts.ADDED_SEQUENCE
     )
     async with service.database.transaction() as connection:
         await parts.record(connection, job_id, added)
-        await delivery.send_sub_jobs(connection, [job_id], [sub_job], NOW)
+        await service.events.sub_jobs_settled(connection, [job_id], [sub_job])
     await service.publish_all(job_id)
     got = await service.delivered()
     assert [identity(each)[2] for each in got] == [0, 1, 2]
@@ -563,10 +563,8 @@ class StumblingBus(PostgresBus):
         self.acknowledging = asyncio.Event()
 
     async def receive(self, topic: str, consumer: str) -> AsyncIterator[list[Received]]:
-        """One message, and another one once the first is being acknowledged."""
+        """One message."""
         yield [Received(topic, 0, Message("k", {}, b"no result"))]
-        await self.acknowledging.wait()
-        yield [Received(topic, 1, Message("k", {}, b"no result"))]
         await asyncio.Event().wait()
 
     async def passed(self, consumer: str, last: Received) -> None:
@@ -581,19 +579,10 @@ class StumblingBus(PostgresBus):
 async def test_a_consumer_that_is_told_to_end_ends_whatever_fails(service: EmbeddedService) -> None:
     """A cancellation that turns into an error on its way is a cancellation all the same: the worker stops."""
     bus = StumblingBus(service.database)
-    dropped: list[Received] = []
-    second = asyncio.Event()
-
-    def note(_why: Dropped, received: Received) -> None:
-        dropped.append(received)
-        if received.offset == 1:
-            second.set()
-
-    consumer = ReadResultConsumer(service.database, bus, service.objects, dropped=note)
+    consumer = ReadResultConsumer(service.database, bus, service.objects)
     running = asyncio.create_task(consumer.run())
     async with asyncio.timeout(20):
-        await second.wait()
+        await bus.acknowledging.wait()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-    assert [received.offset for received in dropped] == [0, 1]

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -43,7 +42,7 @@ LINES = [
     {"op": "merge", "path": f"/ManagedElement={n % 3}/Cell={n}", "value": {"n": n}, "operationId": n}
     for n in range(9)
 ]
-NOTHING = Retention(jobs=0.0, messages=0.0, keys=0.0)
+NOTHING = Retention(jobs=0.0, keys=0.0)
 
 
 async def counts(database: Database) -> dict[str, int]:
@@ -177,7 +176,7 @@ async def test_a_deadlock_with_a_publisher_does_not_end_the_pruner(
             """,
             job_id,
         )
-        await outbox.add(connection, [status_message(job_id, None, 1, b"{}", datetime.now(UTC))])
+        await outbox.add(connection, [status_message(job_id, None, 1, b"{}")])
     pruner = Pruner(database, open_folder(tmp_path), Retention(), logger())
     async with asyncio.timeout(DEADLINE):
         async with database.transaction() as publishing:

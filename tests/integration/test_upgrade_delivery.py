@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -90,13 +89,13 @@ async def test_jobs_whose_bucket_was_away_are_delivered(database_url: str, tmp_p
     service = Service(database, objects, PostgresBus(database))
     assert await service.detail(ended) == "away"
     await objects.put(BUCKET, manifest_key(str(opened)), b"{}")
-    copier = service.copier()
-    while await copier.publish(8) is not None:
+    publisher = service.publisher()
+    while await publisher.publish(8) is not None:
         pass
     assert await service.state(ended) == "DELIVERED"
     async with database.transaction() as told:
-        await delivery.finish_delivery(told, opened, datetime.now(UTC))
-    while await service.copy(NAMED, copier) is not None:
+        await delivery.finish_delivery(told, opened)
+    while await service.copy(NAMED, publisher) is not None:
         pass
     assert await service.state(opened) == "DELIVERED"
     for job_id, keys in ((ended, ended_keys), (opened, open_keys)):

@@ -19,12 +19,12 @@ from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
 from ran_datajobs.model import JobType, OperationState, Response, Stage, Status
 from ran_datajobs.plugins.port import CannotCancel, OutcomeUnknown, Polled
-from ran_datajobs.results.read_results import pack_outcomes
+from ran_datajobs.results.outcomes import pack_outcomes
 from ran_datajobs.store import jobs, planning, read_messages, sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch import Started
 from ran_datajobs.store.parts import Part
-from ran_datajobs.store.read_messages import ActiveRead, MessageFragment, ReceivedMessage
+from ran_datajobs.store.read_messages import ActiveRead, ReceivedMessage
 from ran_datajobs.store.sub_jobs import Leased, LeasedSubJob
 from tests.integration.worker_parts import (
     InProcessPlugin,
@@ -79,10 +79,10 @@ async def push(database: Database, sub_job_id: UUID) -> bool:
 async def arrive(database: Database, job_id: UUID, sub_job_id: UUID, total: int | None = 1) -> None:
     """Record one message of a read."""
     part = Part(str(sub_job_id), 0, "key", 1, "digest", 1, 0)
-    piece = MessageFragment(part, pack_outcomes([Response(1, 0, "", state=OperationState.SUCCEEDED)]))
+    packed = pack_outcomes([Response(1, 0, "", state=OperationState.SUCCEEDED)])
     read = ActiveRead(sub_job_id, job_id, "results")
     async with database.transaction() as connection:
-        await read_messages.record(connection, [ReceivedMessage(read, 0, None, (piece,), total)])
+        await read_messages.record(connection, [ReceivedMessage(read, 0, None, (part,), packed, total)])
 
 
 def name(sub_job: LeasedSubJob) -> Leased:
@@ -136,7 +136,7 @@ async def test_a_store_of_objects_that_is_away_is_not_the_plugins_trouble(
 ) -> None:
     """The result cannot be written at first: it is fetched and written again, and nobody is given up."""
     failures: list[Exception] = [StorageUnavailable("away"), StorageUnavailable("still away")]
-    monkeypatch.setattr(parts.results, "write", await flaky(parts.results.write, failures))
+    monkeypatch.setattr(parts.objects, "put", await flaky(parts.objects.put, failures))
     async with parts.working():
         await until_ended(database, job.job_id)
     assert not failures

@@ -45,8 +45,7 @@ from ran_datajobs.plugins.port import (
     StatusAnswer,
 )
 from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.collection import ResultObjects
-from ran_datajobs.results.job_events import JobEventWriter
+from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder
 from ran_datajobs.runtime import SystemRuntime
@@ -140,7 +139,6 @@ class Parts:
     stopping: asyncio.Event
     limits: DispatchLimits
     objects: ObjectStore
-    results: ResultObjects
     write: TransitionWriter
     executor: Executor
     planner: Planner
@@ -158,6 +156,11 @@ class Parts:
                 task.cancel()
                 raise
             self.stopping.set()
+
+
+async def always_owner() -> bool:
+    """There is no other worker."""
+    return True
 
 
 def dispatch_store(
@@ -190,7 +193,6 @@ def worker_parts(
         objects = open_folder(objects / "objects")
     log = telemetry.logger()
     store = dispatch_store(database, worker_id, log)
-    results = ResultObjects(store, objects)
     news = DispatchNews(log)
     write = TransitionWriter(store, runtime, news)
     circuits = CircuitBreakers(lambda _: plugin, runtime)
@@ -199,7 +201,7 @@ def worker_parts(
         store,
         write,
         circuits,
-        results,
+        objects,
         limits,
         times,
         runtime,
@@ -231,7 +233,6 @@ def worker_parts(
         stopping,
         limits,
         objects,
-        results,
         write,
         executor,
         planner,

@@ -26,8 +26,7 @@ from ran_datajobs.model import DEFAULT_FINISHED_SPELLING
 from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.port import CreateCall, JobAddress, PluginProfile
 from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.collection import ResultObjects
-from ran_datajobs.results.job_events import JobEventWriter
+from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.runtime import SystemRuntime
@@ -93,7 +92,7 @@ class Process:
             store,
             write,
             circuits,
-            ResultObjects(store, objects),
+            objects,
             self.limits,
             TIMES,
             runtime,

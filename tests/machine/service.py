@@ -17,7 +17,7 @@ from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Bus, Message, Received
 from ran_datajobs.model import DEFAULT_FINISHED_SPELLING, JobType, Status
 from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.job_events import JobEventWriter
+from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.results.read_results import ReadResultConsumer

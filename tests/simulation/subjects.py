@@ -13,9 +13,9 @@ import zstandard
 
 from ran_datajobs.model import DEFAULT_FINISHED_SPELLING, JobType, OperationState, Response, Status
 from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.job_events import JobEventWriter
+from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
-from ran_datajobs.results.read_results import pack_outcomes
+from ran_datajobs.results.outcomes import pack_outcomes
 from ran_datajobs.store import jobs, read_messages, sub_jobs
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.dispatch import DispatchStore
@@ -222,9 +222,9 @@ class InPostgres:
             claim = read_messages.MessageCorrelation(job_id, sub_job_id, "", "", "")
             (read,) = await read_messages.find(connection, [claim])
             if isinstance(read, read_messages.ActiveRead):
-                pieces = (read_messages.MessageFragment(part(job_id, sub_job_id, number), OUTCOMES),)
+                pieces = (part(job_id, sub_job_id, number),)
                 await read_messages.record(
-                    connection, [read_messages.ReceivedMessage(read, number, None, pieces, total)]
+                    connection, [read_messages.ReceivedMessage(read, number, None, pieces, OUTCOMES, total)]
                 )
 
         self.run(self._virtual.database.run_transaction(take))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ran_datajobs.errors import Fenced
 from ran_datajobs.model import Counts, JobType, Stage, Status
-from ran_datajobs.results.final_status import verdict
+from ran_datajobs.results.outcomes import verdict
 from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.dispatch import (
     CancelTold,

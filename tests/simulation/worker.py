@@ -22,7 +22,6 @@ from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
 from ran_datajobs.model import DEFAULT_FINISHED_SPELLING
 from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.port import DmiPlugin, PluginProfile
-from ran_datajobs.results.collection import ResultObjects
 from ran_datajobs.results.objects import ObjectStore
 from tests.simulation.plugins import Client
 from tests.simulation.store import TwinStore
@@ -112,7 +111,7 @@ class SimulatedWorker:
             self.store,
             write,
             circuits,
-            ResultObjects(self.store, objects),
+            objects,
             self.limits,
             TIMES,
             self,

@@ -22,7 +22,7 @@ from ran_datajobs.model import JobType
 from ran_datajobs.nrm.fdn import key
 from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.results.objects import part_key
-from ran_datajobs.results.read_results import pack_outcomes
+from ran_datajobs.results.outcomes import pack_outcomes
 from ran_datajobs.results.responses import documents
 from ran_datajobs.store import jobs
 from ran_datajobs.store.parts import Part

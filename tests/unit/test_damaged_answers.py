@@ -29,7 +29,7 @@ from ran_datajobs.plugins.client import Answered
 from ran_datajobs.plugins.port import Responses, UnreadableBody, UnrecognisedResult
 from ran_datajobs.plugins.wire import Dialect
 from ran_datajobs.results import outcomes
-from ran_datajobs.results.read_results import Dropped, read_message, unpack_outcomes
+from ran_datajobs.results.read_results import Dropped, read_message
 from ran_datajobs.results.responses import documents
 from ran_datajobs.store.parts import Arrived
 
@@ -527,14 +527,11 @@ def test_no_message_makes_a_failed_read_a_success(dialect: Dialect, data: st.Dat
     headers = {"ce_sequence": "0", "ce_total": "1"}
     message = read_message(Received(INTERNAL_TOPIC, 0, Message("k", headers, case.body)))
     assert not isinstance(message, Dropped)
-    states: dict[str, OperationState] = {}
-    for packed in message.outcomes:
-        states |= unpack_outcomes(packed)
     unreadable = int(message.fault is not None)
-    outcome = outcomes.from_messages(case.operations, states, Arrived(1, 1, 0, unreadable, 1))
+    outcome = outcomes.from_messages(case.operations, [message.outcomes], Arrived(1, 1, 0, unreadable, 1))
     assert outcome.status is not Status.FINISHED
     assert outcome.counts.total == len(case.operations)
-    added = states_of(outcome)
+    added, states = states_of(outcome), outcomes.unpack_outcomes([message.outcomes])
     for name, state in case.truth.items():
         if state is not SUCCEEDED or name in case.without_data:
             assert name in added or states[name] is not SUCCEEDED

@@ -171,11 +171,10 @@ def test_a_read_with_missing_messages_has_failed_as_a_whole() -> None:
     """What came is kept, but nobody can tell what is missing: every operation counts as failed."""
     asked = [Operation(Op.READ, "/A=1", 1), Operation(Op.READ, "/A=2", 2)]
     all_in, torn_apart = Arrived(2, 2, 1, total=2), Arrived(1, 1, 0, total=2)
-    whole = outcomes.from_messages(
-        asked, {"1": OperationState.SUCCEEDED, "2": OperationState.SUCCEEDED}, all_in
-    )
-    torn = outcomes.from_messages(asked, {"1": OperationState.SUCCEEDED}, torn_apart)
-    silent = outcomes.from_messages(asked, {"1": OperationState.SUCCEEDED}, all_in)
+    first, second = (outcomes.pack_outcomes([Response(number, 0, "")]) for number in (1, 2))
+    whole = outcomes.from_messages(asked, [first, second], all_in)
+    torn = outcomes.from_messages(asked, [first], torn_apart)
+    silent = outcomes.from_messages(asked, [first], all_in)
     assert (whole.status, whole.responses) == (Status.FINISHED, ())
     assert torn.status is Status.FAILED
     assert {r.reason for r in torn.responses} == {Reason.RESULT_INCOMPLETE}

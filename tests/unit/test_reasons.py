@@ -223,7 +223,7 @@ def test_the_word_of_a_plugin_is_the_reason_of_its_read(told: str, reason: str) 
     body = (
         f'{{"responses": [{{"operationId": "1", {code}"statusMessage": "no", {told}, "state": "FAILED"}}]}}'
     )
-    assert shown(read_responses(body.encode())[0]) == [reason]
+    assert shown(read_responses(body.encode())) == [reason]
 
 
 def shown(responses: Any) -> list[str]:
@@ -231,7 +231,7 @@ def shown(responses: Any) -> list[str]:
     found: list[str] = []
     for document in documents(responses):
         written = [each.get("reason") for each in msgspec.json.decode(document.body)["responses"]]
-        read = [outcome_of(each, None, {}).reason for each in read_responses(document.body)[0]]
+        read = [outcome_of(each, None, {}).reason for each in read_responses(document.body)]
         assert written == read
         found += read
     return found
@@ -303,5 +303,5 @@ def test_a_result_without_a_reason_is_shown_with_the_one_that_follows(response: 
     """An object as an earlier version wrote it, without the derived reason, reads like one of today."""
     bare = msgspec.structs.replace(response, reason="")
     body = msgspec.json.encode({"responses": [bare]})
-    (read,) = read_responses(body)[0]
+    (read,) = read_responses(body)
     assert read.reason == outcome_of(bare, None, {}).reason == reason_of(bare, state_of(bare)) != ""

@@ -21,8 +21,8 @@ from ran_datajobs.messaging.topics import (
     topic_problem,
 )
 from ran_datajobs.model import UNMATCHED_PART, Counts, Status
-from ran_datajobs.results.manifest import Manifest, manifest
 from ran_datajobs.results.objects import manifest_key, part_key, raw_result_key, valid_key
+from ran_datajobs.results.parts import Manifest, manifest
 from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.parts import FOREIGN_SEQUENCE, Part
 

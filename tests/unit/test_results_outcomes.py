@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import pytest
 
-from ran_datajobs.model import Op, Operation, OperationState, Reason, Status
+from ran_datajobs.model import Op, Operation, OperationState, Reason, Response, Status
 from ran_datajobs.plugins.answers import result_answer
 from ran_datajobs.plugins.client import Answered
 from ran_datajobs.plugins.port import Lost, NoAnswer, Unfetchable
+from ran_datajobs.reasons import reason_of
 from ran_datajobs.results import outcomes
-from ran_datajobs.results.responses import documents, reason_of
+from ran_datajobs.results.responses import documents
 from ran_datajobs.store.parts import Arrived
 
 WRITES = [Operation(Op.MERGE, "/A=1", "1"), Operation(Op.MERGE, "/A=2", 2)]
@@ -253,8 +254,8 @@ def test_the_messages_of_a_read_are_whole_or_the_read_has_failed(
 ) -> None:
     """A gap below the total, a total that never comes, a gap without a total, a message that cannot be read:
     every operation has failed, for nobody can tell whose data is missing."""
-    states = {"1": OperationState.SUCCEEDED, "2": OperationState.SUCCEEDED}
-    outcome = outcomes.from_messages(READS, states, arrived)
+    packed = outcomes.pack_outcomes([Response("1", 0, ""), Response("2", 0, "")])
+    outcome = outcomes.from_messages(READS, [packed], arrived)
     assert outcome.error == error
     assert outcome.status is (FINISHED if reason is None else FAILED)
     assert [(r.state, r.reason) for r in outcome.responses] == (

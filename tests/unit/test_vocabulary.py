@@ -34,7 +34,7 @@ from ran_datajobs.model import (
     wire_status,
     worst,
 )
-from ran_datajobs.results.final_status import count, verdict, why
+from ran_datajobs.results.outcomes import count, verdict, why
 from ran_datajobs.store.database import Database
 
 PAGE_WORDS: Final = Path(ran_datajobs.__file__).parent / "web/static/waits.js"

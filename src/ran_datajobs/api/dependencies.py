@@ -24,7 +24,7 @@ from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Bus
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.job_events import JobEventWriter
+from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.results.waits import Patience

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -145,7 +144,7 @@ async def redeliver(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnsw
                 detail="the delivery of this data job is still under way: it can be repeated once "
                 "deliveryState is DELIVERED or FAILED",
             )
-        await delivery.redeliver(connection, job_id, datetime.now(UTC))
+        await delivery.redeliver(connection, job_id)
         row = existing(await jobs.find(connection, job_id, caller.sees))
     return await _answer(api, caller, row)
 

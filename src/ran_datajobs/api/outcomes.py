@@ -255,7 +255,7 @@ async def _responses(api: ApiState, row: JobRow, part: Part) -> list[Response]:
     if body is None:
         raise StorageUnavailable(f"the result object {row.results_bucket}/{part.key} is gone")
     try:
-        return read_responses(body)[0]
+        return read_responses(body)
     except msgspec.DecodeError as error:
         raise StorageUnavailable(f"the result object {row.results_bucket}/{part.key} was spoilt") from error
 

@@ -74,10 +74,8 @@ async def get_object(
     found = await api.parts.objects.stream(row.results_bucket, key)
     if found is None:
         raise _no_such_object()
-    head, pieces = found
-    return Stream(
-        pieces, media_type=JSON_CONTENT_TYPE, headers=_IMMUTABLE | {"Content-Length": str(head.size)}
-    )
+    size, pieces = found
+    return Stream(pieces, media_type=JSON_CONTENT_TYPE, headers=_IMMUTABLE | {"Content-Length": str(size)})
 
 
 async def _signed(api: ApiState, row: JobRow, key: str) -> Response[None] | None:

@@ -69,7 +69,7 @@ def results(
         for response in responses(api, job, objects):
             formatting.json_line(response)
     else:
-        found = (each for body in _bodies(api, job, objects) for each in read_responses(body)[0])
+        found = (each for body in _bodies(api, job, objects) for each in read_responses(body))
         formatting.table(("OPERATION", "STATE", "OP", "PATH", "OUTCOME"), map(_row, found))
     if follow:
         raise typer.Exit(exit_status(job))

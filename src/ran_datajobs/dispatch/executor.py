@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar, assert_never
 
 from msgspec.structs import replace
@@ -42,16 +42,13 @@ from ran_datajobs.plugins.port import (
     UnrecognisedResult,
 )
 from ran_datajobs.results import outcomes
-from ran_datajobs.results.collection import ResultObjects
+from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.results.outcomes import Outcome
+from ran_datajobs.results.parts import store_raw, write_parts
 from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.dispatch import CancelTold, DispatchStore, Ended, QuarantineOver, Started
-from ran_datajobs.store.parts import Part
-from ran_datajobs.store.sub_jobs import (
-    Collecting,
-    Postponement,
-    Settlement,
-)
+from ran_datajobs.store.parts import ADDED_SEQUENCE, Part
+from ran_datajobs.store.sub_jobs import Collecting, Postponement, Settlement
 
 T = TypeVar("T")
 
@@ -81,7 +78,7 @@ class Executor:
         store: DispatchStore,
         write: TransitionWriter,
         circuits: CircuitBreakers,
-        objects: ResultObjects,
+        objects: ObjectStore,
         limits: DispatchLimits,
         times: DispatchTimes,
         runtime: Runtime,
@@ -301,10 +298,12 @@ class Executor:
     async def _end_with(self, attempt: Attempt, result: outcomes.Result, reported: Status) -> float | None:
         """End the sub-job with the fetched result; a body without outcomes is stored unchanged."""
         sub_job = attempt.sub_job
-        kept: tuple[Part, ...] = ()
+        kept: list[Part] = []
         if isinstance(result, UnrecognisedResult | UnreadableBody):
-            kept = await self._objects.store_unrecognised_result(
-                sub_job.results_bucket, sub_job.job_id, sub_job.sub_job_id, result.body
+            kept.append(
+                await store_raw(
+                    self._objects, sub_job.results_bucket, sub_job.job_id, sub_job.sub_job_id, result.body
+                )
             )
         operations = await self._operations(attempt)
         outcome = await self._computed(
@@ -327,7 +326,7 @@ class Executor:
         database was unavailable arrive afterwards.
         """
         sub_job = attempt.sub_job
-        arrived = await self._objects.arrived(sub_job.sub_job_id, sub_job.job_id, sub_job.result_total)
+        arrived = await self._store.arrived(sub_job.sub_job_id, sub_job.job_id, sub_job.result_total)
         if not arrived.all_in and self._time_left(attempt) <= 0:
             return await self._time_out(attempt)
         idle = min(sub_job.idle_for or 0.0, self._runtime.now() - self._listening_since)
@@ -336,10 +335,9 @@ class Executor:
             delay = max(0.05, min(left + 0.05, self._time_left(attempt)))
             await self._write(Postponement(attempt.leased, delay, sub_job.polls))
             return None
-        states = await self._objects.states(sub_job.job_id, sub_job.sub_job_id)
-        return await self._end(
-            attempt, outcomes.from_messages(await self._operations(attempt), states, arrived)
-        )
+        packed = await self._store.arrived_outcomes(sub_job.sub_job_id, sub_job.job_id)
+        outcome = outcomes.from_messages(await self._operations(attempt), packed, arrived)
+        return await self._end(attempt, outcome)
 
     # --- cancel, timeout, quarantine -----------------------------------------------------------------
 
@@ -505,7 +503,7 @@ class Executor:
         self,
         attempt: Attempt,
         outcome: Outcome,
-        kept: tuple[Part, ...] = (),
+        kept: Sequence[Part] = (),
         *,
         error: str = "",
         quarantine: bool = False,
@@ -543,12 +541,14 @@ class Executor:
         failures = 0
         while True:
             try:
-                return await self._objects.write(
+                return await write_parts(
+                    self._objects,
                     attempt.sub_job.results_bucket,
                     attempt.sub_job.job_id,
-                    str(attempt.sub_job.sub_job_id),
+                    attempt.sub_job.sub_job_id,
                     outcome.responses,
-                    beside_messages=attempt.is_read,
+                    # behind every message that the plugin of a read has sent, or may still send
+                    first_sequence=ADDED_SEQUENCE if attempt.is_read else 0,
                     is_still_owner=lambda: self._store.is_leased(attempt.leased),
                 )
             except StorageUnavailable as error:

@@ -17,10 +17,9 @@ from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.owners import Owners
 from ran_datajobs.model import UNMATCHED_PART, Counts, OperationState, Reason, Response
 from ran_datajobs.planning.split import Plan, RejectedOperation, split_accepted
-from ran_datajobs.results.final_status import verdict, why
-from ran_datajobs.results.manifest import manifest
 from ran_datajobs.results.objects import ObjectStore, manifest_key
-from ran_datajobs.results.parts import load_failures, write_parts
+from ran_datajobs.results.outcomes import verdict, why
+from ran_datajobs.results.parts import load_failures, manifest, write_parts
 from ran_datajobs.results.responses import make_responses
 from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.dispatch import DispatchStore, PlannedJob
@@ -61,7 +60,7 @@ class Planner:
         refused = await write_parts(
             self._objects,
             job.results_bucket,
-            str(job.job_id),
+            job.job_id,
             UNMATCHED_PART,
             refusals(plan.refused),
             is_still_owner=lambda: self._store.job_is_leased(job),
@@ -121,9 +120,9 @@ class Finisher:
 
         A failure in an object that was removed or corrupted counts as a failed operation.
         """
-        failures = await load_failures(self._objects, job.results_bucket, listed)
-        states = list(failures.states.values())
-        states += [OperationState.FAILED] * min(failures.lost, job.operations - len(states))
+        failures, lost = await load_failures(self._objects, job.results_bucket, listed)
+        states = list(failures.values())
+        states += [OperationState.FAILED] * min(lost, job.operations - len(states))
         failed = sum(state is OperationState.FAILED for state in states) - job.unmatched
         unknown = sum(state is OperationState.UNKNOWN for state in states)
         not_started = sum(state is OperationState.NOT_STARTED for state in states)

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
 import subprocess
 import sys
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
+from uuid import UUID
 
 import obstore
-from msgspec import Struct
 from obstore.exceptions import (
+    AlreadyExistsError,
     BaseError,
     NotFoundError,
     NotSupportedError,
@@ -34,8 +35,12 @@ from obstore.store import LocalStore, MemoryStore, S3Store
 from ran_datajobs.errors import InvalidRequest, StorageRefused, StorageUnavailable
 
 if TYPE_CHECKING:
-    from obstore import PutMode
-    from obstore.store import S3Config, S3Credential
+    from obstore.store import S3Config
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+PARALLEL: Final = 8
+"""Maximum number of objects that are read or written concurrently for one purpose."""
 
 MAX_OBJECT_BYTES: Final = 64 * 1024 * 1024
 """Maximum bytes of an object. An object is one conditional put: a multipart upload would drop the
@@ -69,7 +74,6 @@ for path in sys.argv[1:]:
 """
 _MISSING: Final = (FileNotFoundError, NotFoundError)
 _NO_SUCH_BUCKET: Final = "NoSuchBucket"
-_UNAVAILABLE_ERRORS: Final = (BaseError, OSError)
 _REFUSALS: Final = (
     NotFoundError,
     NotSupportedError,
@@ -117,7 +121,7 @@ def valid_key(key: str) -> bool:
     return len(key) <= _MAX_KEY and _KEY.fullmatch(key) is not None
 
 
-def part_key(job_id: str, sub_job: str, sequence: int, piece: int = 0) -> str:
+def part_key(job_id: UUID | str, sub_job: UUID | str, sequence: int, piece: int = 0) -> str:
     """Key of one result object. ``sub_job`` is a sub-job id or ``unmatched``; ``sequence`` counts from 0.
 
     ``piece`` counts the objects of a plugin's message that was split.
@@ -126,26 +130,37 @@ def part_key(job_id: str, sub_job: str, sequence: int, piece: int = 0) -> str:
     return f"{job_id}/{sub_job}/{name}.json"
 
 
-def raw_result_key(job_id: str, sub_job: str) -> str:
+def raw_result_key(job_id: UUID | str, sub_job: UUID | str) -> str:
     """Key of a plugin's own result body, stored unchanged."""
     return f"{job_id}/{sub_job}/plugin-result"
 
 
-def unreadable_key(job_id: str, sub_job: str, message: int) -> str:
+def unreadable_key(job_id: UUID | str, sub_job: UUID | str, message: int) -> str:
     """Key of a plugin's result message that cannot be read, stored unchanged."""
     return f"{job_id}/{sub_job}/plugin-message-{message}"
 
 
-def manifest_key(job_id: str) -> str:
+def manifest_key(job_id: UUID | str) -> str:
     """Key of the manifest, the last object of a job."""
     return f"{job_id}/manifest.json"
 
 
-class ObjectHead(Struct, frozen=True):
-    """Size and ETag of an object."""
+async def concurrently(work: Callable[[_Item], Awaitable[_Result]], items: Iterable[_Item]) -> list[_Result]:
+    """The results of ``work`` for each item, in order, at most eight at a time. A failure cancels the others
+    and is raised."""
+    slots = asyncio.Semaphore(PARALLEL)
 
-    size: int
-    etag: str | None
+    async def in_slot(item: _Item) -> _Result:
+        async with slots:
+            return await work(item)
+
+    tasks = [asyncio.create_task(in_slot(item)) for item in items]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class ObjectStore:
@@ -162,17 +177,12 @@ class ObjectStore:
         """``folder``: the folder whose sub-folders are the buckets; ``None`` for an S3 service."""
         self.open_bucket: Final = open_bucket
         self.folder: Final = folder
-        self._stores: OrderedDict[str, LocalStore | S3Store] = OrderedDict()
+        self._store = functools.lru_cache(_MAX_OPEN_BUCKETS)(open_bucket)
         # obstore runs each put into a folder on a thread of its own: thousands only slow each other down.
         self._writing = asyncio.Semaphore(_WRITTEN_AT_ONCE)
         self._written_at: dict[str, float] = {}
         self.written: Callable[[str, StorageUnavailable | None], None] = lambda _bucket, _failure: None
         """Called after each put, with its failure if it failed."""
-
-    @property
-    def in_folder(self) -> bool:
-        """Whether the buckets are local folders."""
-        return self.folder is not None
 
     async def put(self, bucket: str, key: str, data: bytes, *, only_if_absent: bool = False) -> bool:
         """Write one object. Returns False when ``only_if_absent`` is set and the object exists.
@@ -190,85 +200,68 @@ class ObjectStore:
             raise InvalidRequest(
                 f"an object holds at most {MAX_OBJECT_BYTES} bytes, this one has {len(data)}"
             )
+        new = True
         try:
-            with self._errors(f"cannot write to bucket {bucket!r}"):
-                new = await self._put(bucket, key, data, "create" if only_if_absent else "overwrite")
+            async with self._writing if self.folder else contextlib.nullcontext():
+                with self._errors(f"cannot write to bucket {bucket!r}"):
+                    await obstore.put_async(
+                        self._store(bucket),
+                        self._path(bucket, key),
+                        data,
+                        mode="create" if only_if_absent else "overwrite",
+                        use_multipart=False,
+                        attributes=None if self.folder else {"Content-Type": JSON_CONTENT_TYPE},
+                    )
+        except AlreadyExistsError:
+            new = False
         except StorageUnavailable as failure:
             self.written(bucket, failure)
             raise
         self.written(bucket, None)
         return new
 
-    async def _put(self, bucket: str, key: str, data: bytes, mode: PutMode) -> bool:
-        try:
-            async with self._writing if self.in_folder else contextlib.nullcontext():
-                await obstore.put_async(
-                    self._store(bucket),
-                    self._path(bucket, key),
-                    data,
-                    mode=mode,
-                    use_multipart=False,
-                    attributes=None if self.in_folder else {"Content-Type": JSON_CONTENT_TYPE},
-                )
-        except obstore.exceptions.AlreadyExistsError:
-            return False
-        return True
-
     async def get(self, bucket: str, key: str) -> bytes | None:
         """The bytes of an object; ``None`` when there is none."""
-        if not self._possible(bucket, key):
-            return None
         with self._errors(f"cannot read from bucket {bucket!r}"):
-            try:
-                found = await obstore.get_async(self._store(bucket), self._path(bucket, key))
-                return bytes(await found.bytes_async())
-            except _MISSING:
-                return None
+            found = await self._get(bucket, key)
+            return None if found is None else bytes(await found.bytes_async())
 
     async def stream(
         self, bucket: str, key: str, *, chunk: int = 256 * 1024
-    ) -> tuple[ObjectHead, AsyncIterator[bytes]] | None:
-        """Head and bytes of an object, in pieces of about ``chunk`` bytes; ``None`` when there is none."""
-        if not self._possible(bucket, key):
-            return None
+    ) -> tuple[int, AsyncIterator[bytes]] | None:
+        """Size and bytes of an object, in pieces of about ``chunk`` bytes; ``None`` when there is none."""
         with self._errors(f"cannot read from bucket {bucket!r}"):
-            try:
-                found = await obstore.get_async(self._store(bucket), self._path(bucket, key))
-            except _MISSING:
-                return None
-        return ObjectHead(found.meta["size"], found.meta["e_tag"]), self._pieces(bucket, found, chunk)
+            found = await self._get(bucket, key)
+        return None if found is None else (found.meta["size"], self._pieces(bucket, found, chunk))
+
+    async def _get(self, bucket: str, key: str) -> obstore.GetResult | None:
+        if not _is_possible(bucket, key):
+            return None
+        try:
+            return await obstore.get_async(self._store(bucket), self._path(bucket, key))
+        except _MISSING:
+            return None
 
     async def _pieces(self, bucket: str, found: obstore.GetResult, chunk: int) -> AsyncIterator[bytes]:
         with self._errors(f"cannot read from bucket {bucket!r}"):
             async for piece in found.stream(min_chunk_size=chunk):
                 yield bytes(piece)
 
-    async def head(self, bucket: str, key: str) -> ObjectHead | None:
-        """Size and etag of an object; ``None`` when there is none."""
-        if not self._possible(bucket, key):
-            return None
-        with self._errors(f"cannot read from bucket {bucket!r}"):
-            try:
-                meta = await obstore.head_async(self._store(bucket), self._path(bucket, key))
-            except _MISSING:
-                return None
-        return ObjectHead(meta["size"], meta["e_tag"])
-
     async def delete(self, bucket: str, keys: Sequence[str]) -> None:
         """Remove objects. A missing object or bucket is no error."""
-        paths = [self._path(bucket, key) for key in keys if self._possible(bucket, key)]
+        paths = [self._path(bucket, key) for key in keys if _is_possible(bucket, key)]
         with self._errors(f"cannot delete in bucket {bucket!r}"):
             for first in range(0, len(paths), _DELETED_AT_ONCE):
                 try:
                     await obstore.delete_async(self._store(bucket), paths[first : first + _DELETED_AT_ONCE])
-                except (*_MISSING, BaseError) as error:
-                    if not _is_missing(error):
+                except (*_MISSING, BaseError) as error:  # a missing bucket has no class of its own
+                    if not isinstance(error, _MISSING) and _NO_SUCH_BUCKET not in str(error):
                         raise
 
     async def delete_folders(self, bucket: str, job_ids: Sequence[str]) -> None:
         """Remove all files of these jobs from a bucket in a folder, including temporary files of a killed
         writer. Missing files are no error."""
-        possible = [job_id for job_id in job_ids if self._possible(bucket, job_id)]
+        possible = [job_id for job_id in job_ids if _is_possible(bucket, job_id)]
         if self.folder is None or not possible:
             return
         with self._errors(f"cannot delete in bucket {bucket!r}"):
@@ -282,7 +275,7 @@ class ObjectStore:
         """
         if bucket_problem(bucket) is not None:
             return False
-        if self.in_folder:
+        if self.folder is not None:
             return True
         with self._errors(f"cannot look for bucket {bucket!r}"):
             try:
@@ -295,7 +288,7 @@ class ObjectStore:
 
     async def presigned(self, bucket: str, key: str, lifetime: timedelta) -> str | None:
         """Address that lets anyone read the object for ``lifetime``; ``None`` for a folder."""
-        store = self._store(bucket) if self._possible(bucket, key) else None
+        store = self._store(bucket) if _is_possible(bucket, key) else None
         if not isinstance(store, S3Store):
             return None
         with self._errors(f"cannot sign for bucket {bucket!r}"):
@@ -315,23 +308,14 @@ class ObjectStore:
             self._written_at[bucket] = now
 
     def _errors(self, what: str) -> contextlib.AbstractContextManager[None]:
-        return _storage_errors(what, s3=not self.in_folder)
-
-    def _possible(self, bucket: str, key: str) -> bool:
-        return bucket_problem(bucket) is None and valid_key(key)
+        return _storage_errors(what, s3=self.folder is None)
 
     def _path(self, bucket: str, key: str) -> str:
-        return f"{bucket}/{key}" if self.in_folder else key
+        return key if self.folder is None else f"{bucket}/{key}"
 
-    def _store(self, bucket: str) -> LocalStore | S3Store:
-        """One client per bucket; the least recently used clients are dropped."""
-        name = "" if self.in_folder else bucket
-        store = self._stores.get(name) or self.open_bucket(name)
-        self._stores[name] = store
-        self._stores.move_to_end(name)
-        if len(self._stores) > _MAX_OPEN_BUCKETS:
-            self._stores.popitem(last=False)
-        return store
+
+def _is_possible(bucket: str, key: str) -> bool:
+    return bucket_problem(bucket) is None and valid_key(key)
 
 
 async def start_runtime() -> None:
@@ -355,44 +339,26 @@ def open_folder(path: Path) -> ObjectStore:
 
 
 def open_s3(
-    endpoint: str | None,
-    *,
-    region: str = "us-east-1",
-    access_key_id: str | None = None,
-    secret_access_key: str | None = None,
-    session_token: str | None = None,
-    virtual_hosted: bool = False,
-    give_up: timedelta = timedelta(seconds=GIVE_UP),
+    endpoint: str, *, give_up: timedelta = timedelta(seconds=GIVE_UP), config: S3Config | None = None
 ) -> ObjectStore:
-    """Object store at any S3 service. ``endpoint`` is its http or https address; ``None`` is Amazon's.
+    """Object store at any S3 service. ``endpoint`` is its http or https address.
 
-    Without keys the AWS chain applies (``AWS_…`` variables, web identity, instance role). A call is retried
-    for at most ``give_up``.
+    Region and keys are those of ``config``, else of the AWS chain (``AWS_…`` variables, web identity,
+    instance role); each request is signed. A call is retried for at most ``give_up``.
     """
-    # The client also reads the AWS variables of the environment; the arguments must override each of them.
-    config: S3Config = {"region": region, "virtual_hosted_style_request": virtual_hosted}
-    keys: Callable[[], S3Credential] | None = None
-    if endpoint is not None:
-        config["endpoint"] = config["aws_endpoint_url_s3"] = endpoint
-    if access_key_id is not None and secret_access_key is not None:
-        credential: S3Credential = {
-            "access_key_id": access_key_id,
-            "secret_access_key": secret_access_key,
-            "token": session_token,
-            "expires_at": None,
-        }
-        config["skip_signature"] = False
-
-        def keys() -> S3Credential:
-            return credential
+    over_environment: S3Config = {
+        "endpoint": endpoint,
+        "aws_endpoint_url_s3": endpoint,
+        "virtual_hosted_style_request": False,
+        "skip_signature": False,
+    }
 
     def open_bucket(bucket: str) -> S3Store:
         return S3Store(
             bucket,
-            config=config,
-            credential_provider=keys,
+            config=over_environment | (config or {}),
             client_options={
-                "allow_http": endpoint is not None and endpoint.startswith("http://"),
+                "allow_http": endpoint.startswith("http://"),
                 "connect_timeout": timedelta(seconds=CONNECT_WITHIN),
                 "timeout": timedelta(seconds=ANSWER_WITHIN),
             },
@@ -424,11 +390,6 @@ def _remove_folders(paths: Sequence[Path]) -> None:
         paths[0].parent.rmdir()
 
 
-def _is_missing(error: Exception) -> bool:
-    """True for a missing object or bucket: some errors have no class of their own."""
-    return isinstance(error, _MISSING) or _NO_SUCH_BUCKET in str(error)
-
-
 def _is_refusal(error: Exception) -> bool:
     """True for an S3 error that a retry does not cure: a 4xx other than 408, 425, 429; a 501."""
     if isinstance(error, _REFUSALS):
@@ -442,7 +403,9 @@ def _storage_errors(what: str, *, s3: bool) -> Iterator[None]:
     """Turn every error of the object store into StorageUnavailable, with its cause in one line."""
     try:
         yield
-    except _UNAVAILABLE_ERRORS as error:
+    except AlreadyExistsError:
+        raise
+    except (BaseError, OSError) as error:
         kind = StorageRefused if s3 and _is_refusal(error) else StorageUnavailable
         raise kind(f"{what}: {_cause(error)}") from error
 

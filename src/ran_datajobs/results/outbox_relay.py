@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
 
 from ran_datajobs.errors import DataJobsError, StoreUnavailable
 from ran_datajobs.store import outbox
@@ -17,16 +18,6 @@ LOOK_EVERY: Final = 1.0
 """Interval in seconds at which a worker polls for due shards without a notification."""
 
 
-class ShardPublisher(Protocol):
-    """Delivers a shard of the outbox: :class:`~ran_datajobs.results.publisher.Publisher` to topics,
-    :class:`~ran_datajobs.results.copier.Copier` to buckets."""
-
-    async def publish(self, shard: int) -> float | None:
-        """Deliver the waiting rows. Returns the seconds after which to call again, ``None`` if none is
-        left."""
-        ...
-
-
 class OutboxRelay:
     """Delivers due shards until cancelled, across outages of the bus and of the database.
 
@@ -34,11 +25,12 @@ class OutboxRelay:
     """
 
     def __init__(
-        self, database: Database, publisher: ShardPublisher, copier: ShardPublisher, log: Logger
+        self, database: Database, publish: Callable[[int], Awaitable[float | None]], log: Logger
     ) -> None:
+        """``publish`` delivers the waiting rows of a shard, as
+        :meth:`~ran_datajobs.results.publisher.Publisher.publish` does."""
         self._database = database
-        self._publisher = publisher
-        self._copier = copier
+        self._publish = publish
         self._log = log
         self._news = asyncio.Event()
         self._busy: set[int] = set()
@@ -56,43 +48,37 @@ class OutboxRelay:
                 async with asyncio.timeout(LOOK_EVERY):
                     await self._news.wait()
             self._news.clear()
-            try:
+            due: list[int] = []
+            with errors_logged(self._log, "publish", "outbox"):
                 async with self._database.connection() as connection:
                     due = await outbox.due_shards(connection)
-            except StoreUnavailable:  # the worker logs it
-                await asyncio.sleep(LOOK_EVERY)
-                continue
-            except Exception as error:  # such as a cancelled statement or a bug: the relay continues
-                self._log.error(
-                    Event.TASK_FAILED, kind="publish", subject="outbox", cause=repr(error), exc_info=True
-                )
-                await asyncio.sleep(LOOK_EVERY)
-                continue
             for shard in due:
                 if shard not in self._busy and self._again.get(shard, 0.0) <= _now():
                     self._busy.add(shard)
-                    group.create_task(self._publish(shard))
+                    group.create_task(self._deliver(shard))
 
-    async def _publish(self, shard: int) -> None:
-        wait: float | None = LOOK_EVERY
+    async def _deliver(self, shard: int) -> None:
+        pause: float | None = LOOK_EVERY
         try:
-            outlet = self._publisher if shard < outbox.SHARDS else self._copier
-            wait = await outlet.publish(shard)
-        except StoreUnavailable:
-            pass
-        except DataJobsError as error:
-            self._log.warning(Event.TASK_FAILED, kind="publish", subject=str(shard), cause=str(error))
-        except Exception as error:  # a bug: the other shards continue
-            self._log.error(
-                Event.TASK_FAILED, kind="publish", subject=str(shard), cause=repr(error), exc_info=True
-            )
+            with errors_logged(self._log, "publish", str(shard)):
+                pause = await self._publish(shard)
         finally:
             self._busy.discard(shard)
-        if wait is None:
-            self._again.pop(shard, None)
-        else:
-            self._again[shard] = _now() + wait
+        self._again[shard] = _now() + (pause or 0.0)
         self._news.set()  # rows added meanwhile were left to this task, which may have missed them
+
+
+@contextlib.contextmanager
+def errors_logged(log: Logger, kind: str, subject: str) -> Iterator[None]:
+    """Log an error of a background task, which continues: be it a cancelled statement or a bug."""
+    try:
+        yield
+    except StoreUnavailable:  # the worker logs it
+        pass
+    except DataJobsError as error:
+        log.warning(Event.TASK_FAILED, kind=kind, subject=subject, cause=str(error))
+    except Exception as error:
+        log.error(Event.TASK_FAILED, kind=kind, subject=subject, cause=repr(error), exc_info=True)
 
 
 def _now() -> float:

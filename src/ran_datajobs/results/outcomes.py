@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Computes one outcome per operation of a sub-job from the plugin's result. Pure.
+"""Computes one outcome per operation of a sub-job from the plugin's result, and the final status. Pure.
 
 :mod:`ran_datajobs.plugins.answers` decodes a body and its entries. This module combines them with the status
 that the plugin reported, and with the requested operations:
@@ -22,8 +22,9 @@ FAILED, RESULT_INCOMPLETE. Operations of a cancelled read without outcomes are N
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import assert_never
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final, assert_never
 
 import msgspec
 import zstandard
@@ -40,15 +41,23 @@ from ran_datajobs.plugins.port import (
     UnrecognisedResult,
 )
 from ran_datajobs.plugins.responses import told_of
-from ran_datajobs.reasons import reason_of
-from ran_datajobs.results.final_status import count, verdict
-from ran_datajobs.results.responses import make_responses, state_of
+from ran_datajobs.reasons import with_reason
+from ran_datajobs.results.responses import add_states, make_responses, request_of, state_of, states_in
 from ran_datajobs.store.parts import Arrived
 
 Result = Responses | OnTopic | NoOutcomes | UnrecognisedResult | UnreadableBody | Unfetchable
 """A final answer to a fetch: the result is not fetched again."""
 
-NO_OUTCOMES = "the plugin gave no outcomes"
+NO_OUTCOMES: Final = "the plugin gave no outcomes"
+
+_OF_STATUS: Final = {
+    Status.FINISHED: (OperationState.SUCCEEDED, "", "the plugin says finished", ""),
+    Status.FAILED: (OperationState.FAILED, "", NO_OUTCOMES, NO_OUTCOMES),
+    Status.CANCELLED: (OperationState.NOT_STARTED, Reason.CANCELLED, "the plugin says cancelled", ""),
+}
+"""State, reason, detail and error of operations of which a plugin reports no more than a status."""
+
+_MAX_OUTCOMES: Final = 1 << 28
 
 
 class _Line(Struct, frozen=True, rename="camel"):
@@ -59,7 +68,8 @@ class _Line(Struct, frozen=True, rename="camel"):
     operation_id: str | int
 
 
-_LINES = msgspec.json.Decoder(list[_Line])
+_LINES: Final = msgspec.json.Decoder(list[_Line])
+_STATES: Final = msgspec.json.Decoder(dict[str, OperationState])
 
 
 class Outcome(Struct, frozen=True):
@@ -79,6 +89,22 @@ def unpack(body: bytes) -> bytes:
     return zstandard.ZstdDecompressor().decompressobj(read_across_frames=True).decompress(body)
 
 
+def pack_outcomes(responses: Iterable[Response]) -> bytes:
+    """``{operation id: state}`` of a message, compressed for storage in its row."""
+    states: dict[str, OperationState] = {}
+    add_states(states, states_in(responses))
+    return zstandard.compress(msgspec.json.encode(states), 1)
+
+
+def unpack_outcomes(messages: Iterable[bytes]) -> dict[str, OperationState]:
+    """The worst state of each operation in what :func:`pack_outcomes` packed."""
+    states: dict[str, OperationState] = {}
+    for packed in messages:
+        outcomes = _STATES.decode(zstandard.decompress(packed, max_output_size=_MAX_OUTCOMES))
+        add_states(states, outcomes.items())
+    return states
+
+
 def operations_of(array: bytes) -> list[Operation]:
     """The operations of a stored array, without their values."""
     return [Operation(line.op, line.path, line.operation_id) for line in _LINES.decode(array)]
@@ -94,36 +120,37 @@ def all_the_same(
     error: str = "",
 ) -> Outcome:
     """Outcome in which every operation of a sub-job has the same state and reason."""
-    responses = tuple(make_responses(operations, state, reason, detail))
-    return _outcome(responses, cancelled=cancelled, error=error)
+    responses = make_responses(operations, state, reason, detail)
+    return _outcome(responses, [state] * len(operations), cancelled=cancelled, error=error)
 
 
 def of_result(
     operations: Sequence[Operation],
     result: Result,
-    told: Status,
+    reported: Status,
     *,
     is_read: bool,
     cancel_asked: bool = False,
     kept_as: str = "",
 ) -> Outcome:
-    """Outcome of every operation from the ``result`` that followed the terminal status ``told``.
+    """Outcome of every operation from the ``result`` that followed the terminal status ``reported``.
 
     ``cancel_asked``: the client has cancelled the job. ``kept_as``: key of the object that stores a body
     without outcomes.
     """
+    kept = f"; it is kept as {kept_as}" if kept_as else ""
     match result:
         case Responses(entries):
-            return from_responses(operations, entries, told, is_read=is_read, cancel_asked=cancel_asked)
+            return from_responses(operations, entries, reported, is_read=is_read, cancel_asked=cancel_asked)
         case NoOutcomes() | UnrecognisedResult() | OnTopic():
-            if is_read and told is not Status.CANCELLED:
-                return unreadable(operations, f"{NO_OUTCOMES}{_named(kept_as)}", told, is_read=True)
-            return from_status(operations, told)
+            if is_read and reported is not Status.CANCELLED:
+                return unreadable(operations, f"{NO_OUTCOMES}{kept}", reported, is_read=True)
+            return from_status(operations, reported)
         case UnreadableBody(cause=cause):
-            error = f"the plugin's result cannot be read: {cause}{_named(kept_as)}"
-            return unreadable(operations, error, told, is_read=is_read)
+            error = f"the plugin's result cannot be read: {cause}{kept}"
+            return unreadable(operations, error, reported, is_read=is_read)
         case Unfetchable(cause=cause):
-            return unreadable(operations, f"the plugin refuses the result: {cause}", told)
+            return unreadable(operations, f"the plugin refuses the result: {cause}", reported)
         case _:
             assert_never(result)
 
@@ -131,7 +158,7 @@ def of_result(
 def from_responses(
     operations: Sequence[Operation],
     entries: Sequence[Entry],
-    told: Status,
+    reported: Status,
     *,
     is_read: bool,
     cancel_asked: bool = False,
@@ -141,17 +168,17 @@ def from_responses(
     Of several responses the worst counts. A write keeps only the worst one; a read keeps all of them in
     order, since its result may be spread over several.
     """
-    reported = told_of([operation.id_text for operation in operations], entries)
-    missing = _missing(told, is_read)
-    cancelled = told is Status.CANCELLED
+    listing = told_of([operation.id_text for operation in operations], entries)
+    missing = _missing(reported, is_read)
+    cancelled = reported is Status.CANCELLED
     matched: list[Response] = []
     states: list[OperationState] = []
     for operation in operations:
         id_text = operation.id_text
-        doubt = reported.why_not(id_text)
+        doubt = listing.why_not(id_text)
         listed = [
             _completed(operation, each, cancelled or cancel_asked)
-            for each in reported.responses.get(id_text, ())
+            for each in listing.responses.get(id_text, ())
         ]
         state = state_of(listed[0]) if len(listed) == 1 else worst(map(state_of, listed))
         if not listed:
@@ -165,48 +192,32 @@ def from_responses(
             listed = [next(each for each in listed if each.state is state)]
         matched += listed
         states.append(state)
-    counts = count(states)
-    return Outcome(tuple(matched), counts, verdict(counts, cancelled=cancelled))
+    return _outcome(matched, states, cancelled=cancelled)
 
 
-def from_status(operations: Sequence[Operation], told: Status) -> Outcome:
+def from_status(operations: Sequence[Operation], reported: Status) -> Outcome:
     """Outcomes from the status alone, without outcomes of the plugin. A read must be a cancelled one."""
-    match told:
-        case Status.FINISHED:
-            return all_the_same(operations, OperationState.SUCCEEDED, "", "the plugin says finished")
-        case Status.FAILED:
-            return all_the_same(operations, OperationState.FAILED, "", NO_OUTCOMES, error=NO_OUTCOMES)
-        case Status.CANCELLED:
-            return all_the_same(
-                operations,
-                OperationState.NOT_STARTED,
-                Reason.CANCELLED,
-                "the plugin says cancelled",
-                cancelled=True,
-            )
-        case _:
-            detail = f"{NO_OUTCOMES}: it says {told.value}"
-            return all_the_same(
-                operations, OperationState.UNKNOWN, Reason.OUTCOME_UNKNOWN, detail, error=NO_OUTCOMES
-            )
+    detail = f"{NO_OUTCOMES}: it says {reported.value}"
+    unknown = OperationState.UNKNOWN, Reason.OUTCOME_UNKNOWN, detail, NO_OUTCOMES
+    state, reason, detail, error = _OF_STATUS.get(reported, unknown)
+    cancelled = reported is Status.CANCELLED
+    return all_the_same(operations, state, reason, detail, cancelled=cancelled, error=error)
 
 
 def unreadable(
-    operations: Sequence[Operation], error: str, told: Status | None, *, is_read: bool = False
+    operations: Sequence[Operation], error: str, reported: Status | None, *, is_read: bool = False
 ) -> Outcome:
     """Outcomes for a result that cannot be read (FAILED for a read, else UNKNOWN) or fetched (UNKNOWN)."""
     state = OperationState.FAILED if is_read else OperationState.UNKNOWN
-    cancelled = told is Status.CANCELLED
+    cancelled = reported is Status.CANCELLED
     return all_the_same(operations, state, Reason.RESULT_UNREADABLE, error, cancelled=cancelled, error=error)
 
 
-def from_messages(
-    operations: Sequence[Operation], states: Mapping[str, OperationState], arrived: Arrived
-) -> Outcome:
+def from_messages(operations: Sequence[Operation], packed: Iterable[bytes], arrived: Arrived) -> Outcome:
     """Outcome of a read whose objects came as messages; it has only the responses that are still to be added.
 
-    ``states``: worst state that the messages report, by operation id as a string. An operation that no
-    message reports is FAILED; if a message is missing or cannot be read, every operation is FAILED.
+    ``packed``: the packed outcomes of the messages. An operation that no message reports is FAILED; if a
+    message is missing or cannot be read, every operation is FAILED.
     """
     reason, error = Reason.RESULT_INCOMPLETE, ""
     if arrived.unreadable:
@@ -216,20 +227,16 @@ def from_messages(
         error = f"{arrived.messages} of {arrived.total or 'unknown'} result messages came"
         if arrived.messages > arrived.below_total or (arrived.total is None and arrived.messages):
             error += f", numbered up to {arrived.last} with a gap"
-    lacking = [o for o in operations if error or o.id_text not in states]
+    states = {} if error else unpack_outcomes(packed)
+    lacking = [operation for operation in operations if operation.id_text not in states]
     detail = error or "no result message tells of this operation"
-    added = tuple(make_responses(lacking, OperationState.FAILED, reason, detail))
-    reported = [states[o.id_text] for o in operations if not error and o.id_text in states]
-    counts = count([*reported, *(state_of(response) for response in added)])
-    return Outcome(added, counts, verdict(counts, cancelled=False), error)
+    added = make_responses(lacking, OperationState.FAILED, reason, detail)
+    found = [states.get(operation.id_text, OperationState.FAILED) for operation in operations]
+    return _outcome(added, found, error=error)
 
 
-def _named(kept_as: str) -> str:
-    return f"; it is kept as {kept_as}" if kept_as else ""
-
-
-def _missing(told: Status, is_read: bool) -> tuple[OperationState, Reason, str]:
-    if told is Status.CANCELLED:
+def _missing(reported: Status, is_read: bool) -> tuple[OperationState, Reason, str]:
+    if reported is Status.CANCELLED:
         return OperationState.NOT_STARTED, Reason.CANCELLED, "cancelled before it was started"
     return (
         OperationState.FAILED if is_read else OperationState.UNKNOWN,
@@ -240,20 +247,67 @@ def _missing(told: Status, is_read: bool) -> tuple[OperationState, Reason, str]:
 
 def _completed(operation: Operation, response: Response, cancelled: bool) -> Response:
     state = state_of(response)
-    reason = response.reason
-    if cancelled and state is OperationState.NOT_STARTED:
-        reason = Reason.CANCELLED.value  # whichever side stopped it
-    elif state is not OperationState.SUCCEEDED:
-        reason = reason_of(response, state)
+    response = with_reason(response, state)
+    stopped = cancelled and state is OperationState.NOT_STARTED  # whichever side stopped it
     return msgspec.structs.replace(
         response,
         operation_id=operation.operation_id,
-        request=msgspec.Raw(msgspec.json.encode({"op": operation.op, "path": operation.path})),
+        request=request_of(operation),
         state=state,
-        reason=reason,
+        reason=Reason.CANCELLED.value if stopped else response.reason,
     )
 
 
-def _outcome(responses: tuple[Response, ...], *, cancelled: bool, error: str = "") -> Outcome:
-    counts = count(state_of(response) for response in responses)
-    return Outcome(responses, counts, verdict(counts, cancelled=cancelled), error)
+def _outcome(
+    responses: Iterable[Response],
+    states: Iterable[OperationState],
+    *,
+    cancelled: bool = False,
+    error: str = "",
+) -> Outcome:
+    counts = count(states)
+    return Outcome(tuple(responses), counts, verdict(counts, cancelled=cancelled), error)
+
+
+def count(states: Iterable[OperationState]) -> Counts:
+    """Count the operations in each state."""
+    tally = Counter(states)
+    return Counts(
+        total=tally.total(),
+        succeeded=tally[OperationState.SUCCEEDED],
+        failed=tally[OperationState.FAILED],
+        not_started=tally[OperationState.NOT_STARTED],
+        unknown=tally[OperationState.UNKNOWN],
+    )
+
+
+def verdict(counts: Counts, *, cancelled: bool) -> Status:
+    """The terminal status of a job or sub-job with these counts; the first rule that holds decides.
+
+    Every operation succeeded: FINISHED; a cancel stopped a sub-job: CANCELLED; none succeeded: FAILED;
+    else PARTIALLY_FAILED. ``counts.pending`` must be 0.
+    """
+    if counts.succeeded == counts.total:
+        return Status.FINISHED
+    if cancelled:
+        return Status.CANCELLED
+    if counts.succeeded == 0:
+        return Status.FAILED
+    return Status.PARTIALLY_FAILED
+
+
+def why(counts: Counts, status: Status) -> str | None:
+    """One sentence that explains a FAILED or PARTIALLY_FAILED job; ``None`` for any other status."""
+    if status not in (Status.FAILED, Status.PARTIALLY_FAILED):
+        return None
+    parts = [
+        f"{number:,} {words}"
+        for number, words in (
+            (counts.failed, "failed"),
+            (counts.unmatched, "matched no CM handle"),
+            (counts.not_started, "not started"),
+            (counts.unknown, "with unknown outcome"),
+        )
+        if number
+    ]
+    return f"of {counts.total:,} operations: " + ", ".join(parts)

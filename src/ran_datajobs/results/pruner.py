@@ -8,15 +8,14 @@ objects of a job are removed before its rows: after a crash the next pruner find
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from msgspec import Struct
 
-from ran_datajobs.errors import DataJobsError, StoreUnavailable
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
 from ran_datajobs.results.objects import ObjectStore, manifest_key
+from ran_datajobs.results.outbox_relay import errors_logged
 from ran_datajobs.store import retention
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.retention import ExpiredJob
@@ -31,11 +30,10 @@ _OWN_TOPICS: Final = (INTERNAL_TOPIC, STATUS_TOPIC)
 
 
 class Retention(Struct, frozen=True):
-    """Retention in seconds. ``jobs``: ended jobs with all their data, and tombstones of removed CM
-    handles; ``messages``: messages of the embedded bus; ``keys``: Idempotency-Keys."""
+    """Retention in seconds. ``jobs``: ended jobs with all their data, messages of the embedded bus, and
+    tombstones of removed CM handles; ``keys``: Idempotency-Keys."""
 
     jobs: float = 7 * 86400.0
-    messages: float = 7 * 86400.0
     keys: float = 86400.0
 
 
@@ -51,16 +49,8 @@ class Pruner:
     async def run(self) -> None:
         """Run until cancelled."""
         while True:
-            try:
+            with errors_logged(self._log, "prune", "retention"):
                 await self.prune()
-            except StoreUnavailable:  # the worker logs it
-                pass
-            except DataJobsError as error:
-                self._log.warning(Event.TASK_FAILED, kind="prune", subject="retention", cause=str(error))
-            except Exception as error:  # such as a cancelled statement or a bug: the pruner continues
-                self._log.error(
-                    Event.TASK_FAILED, kind="prune", subject="retention", cause=repr(error), exc_info=True
-                )
             await asyncio.sleep(LOOK_EVERY)
 
     async def prune(self) -> int:
@@ -70,7 +60,7 @@ class Pruner:
                 return 0
             removed = await self._prune_jobs()
             await self._in_steps(lambda c: retention.remove_keys(c, self._kept.keys, _ROWS))
-            await self._in_steps(lambda c: retention.remove_messages(c, self._kept.messages, _ROWS))
+            await self._in_steps(lambda c: retention.remove_messages(c, self._kept.jobs, _ROWS))
             await self._in_steps(lambda c: retention.remove_lost_outbox(c, _ROWS))
             await self._in_steps(lambda c: retention.remove_topics(c, _OWN_TOPICS, _ROWS))
             await self._in_steps(lambda c: retention.remove_lane_clients(c, self._kept.jobs, _ROWS))
@@ -93,17 +83,14 @@ class Pruner:
     async def _remove_objects(self, expired: Sequence[ExpiredJob]) -> None:
         """Remove these jobs' objects from the service's own bucket; in a folder, which is its own, the
         copies too."""
-        if not self._objects.in_folder:
-            for job in expired:
-                if job.bucket != job.named:
-                    await self._remove_own_objects(job)
+        if self._objects.folder is not None:
+            job_ids = [str(job.job_id) for job in expired]
+            for bucket in {bucket for job in expired for bucket in (job.bucket, job.named) if bucket}:
+                await self._objects.delete_folders(bucket, job_ids)
             return
-        together: defaultdict[str, list[str]] = defaultdict(list)
         for job in expired:
-            for bucket in {job.bucket, job.named or job.bucket}:
-                together[bucket].append(str(job.job_id))
-        for bucket, job_ids in together.items():
-            await self._objects.delete_folders(bucket, job_ids)
+            if job.bucket != job.named:
+                await self._remove_own_objects(job)
 
     async def _remove_own_objects(self, job: ExpiredJob) -> None:
         behind = ""
@@ -114,7 +101,7 @@ class Pruner:
                 break
             await self._objects.delete(job.bucket, keys)
             behind = keys[-1]
-        await self._objects.delete(job.bucket, [manifest_key(str(job.job_id))])
+        await self._objects.delete(job.bucket, [manifest_key(job.job_id)])
 
     async def _remove_rows(self, job: ExpiredJob) -> bool:
         """Remove the rows of one job. Returns False when the job is being delivered again."""

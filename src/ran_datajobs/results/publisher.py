@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes outbox messages on the bus, each shard in its own order, each message once.
+"""Delivers the outbox: publishes messages on the bus, and has result objects copied to buckets.
 
-The bus stores the messages and the shard's new position in one atomic step; the outbox rows are deleted after
-it. After a crash in between, the next publisher first reads the position from the bus.
+The rows of a shard are delivered in order, each message once: the bus stores the messages and the shard's new
+position in one atomic step, and the outbox rows are deleted after it. After a crash in between, the next
+publisher first reads the position from the bus.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -19,15 +19,17 @@ from msgspec import Struct
 from ran_datajobs.checkpoints import Checkpoint, CheckpointHook, no_checkpoints
 from ran_datajobs.errors import BusUnavailable, Fenced, StorageUnavailable, TopicRefused
 from ran_datajobs.messaging.bus import Bus, Message, OutboxMessage
-from ran_datajobs.results.objects import ObjectStore
+from ran_datajobs.model import DeliveryState
+from ran_datajobs.results.copier import DeliveryFailure, copy_objects
+from ran_datajobs.results.objects import ObjectStore, concurrently
 from ran_datajobs.results.responses import message_value
 from ran_datajobs.results.waits import REFUSED_DELIVERY
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.telemetry import Digest, Event, Logger, Metrics
 
 _BATCH: Final = 2000
 _BATCH_BYTES: Final = 8 * 1024 * 1024
-_PARALLEL_READS: Final = 8
 _PARALLEL_SHARDS: Final = 4
 _BUSY_RETRY: Final = 0.5
 _LONGEST_TURN: Final = 5.0
@@ -45,119 +47,79 @@ class DeliveryRetryPolicy(Struct, frozen=True):
     give_up_refused: float = REFUSED_DELIVERY
 
 
-async def take_turn(
-    connection: Connection,
-    shard: int,
-    patience: DeliveryRetryPolicy,
-    given_up: Callable[[outbox.FailedDelivery], None],
-    step: Callable[[], Awaitable[bool]],
-) -> float | None:
-    """Claim ``shard`` and deliver from it for about five seconds; ``step`` returns False when nothing waits.
+class DeliveryNews:
+    """Logs and counts the events of deliveries, each once it is durable.
 
-    Returns the seconds after which to call again; ``None``: nothing is left.
+    A destination is the name of a topic, or ``s3:`` and the name of a bucket.
     """
-    if not await outbox.claim(connection, shard):
-        return _BUSY_RETRY
-    for each in await outbox.give_up(connection, shard, patience.give_up, patience.give_up_refused):
-        given_up(each)
-    await outbox.requeue_due(connection, shard)
-    end = asyncio.get_running_loop().time() + _LONGEST_TURN
-    while await step():
-        if asyncio.get_running_loop().time() > end:
-            return 0.0
-    parked = await outbox.next_retry(connection, shard)
-    return None if parked is None else min(parked, _BUSY_RETRY)  # other messages may become due earlier
+
+    def __init__(self, log: Logger, digest: Digest, metrics: Metrics) -> None:
+        self._log = log
+        self._digest = digest
+        self._metrics = metrics
+        self._waiting: set[str] = set()
+
+    def waits(self, destination: str | None, cause: str) -> None:
+        """``destination`` did not take a message or copy; ``None``: the bus is unavailable. A destination
+        is logged once until it takes something or its delivery fails."""
+        if destination is None:
+            self._digest.warning(Event.BUS_UNAVAILABLE, {"cause": cause}, tries=1)
+        elif destination not in self._waiting:
+            self._waiting.add(destination)
+            self._digest.warning(Event.DELIVERY_WAITS, {"destination": destination}, cause=cause)
+
+    def given_up(self, what: outbox.FailedDelivery) -> None:
+        """A destination did not take the results of a job in time: the delivery failed."""
+        self._waiting.discard(what.topic)
+        self._metrics.deliveries_ended.labels(DeliveryState.FAILED.value).inc()
+        self._digest.error(
+            Event.DELIVERY_FAILED,
+            {"destination": what.topic},
+            jobs=1,
+            job_id=str(what.job_id),
+            cause=what.cause,
+        )
+
+    def delivered(
+        self, rows: int, copies: bool, destinations: Collection[str], ended: Sequence[tuple[UUID, str]]
+    ) -> None:
+        """Destinations took messages, or ``copies``. ``ended``: (job, destination) of each completed
+        delivery."""
+        (self._metrics.objects_copied if copies else self._metrics.messages_published).inc(rows)
+        self._waiting.difference_update(destinations)
+        for job_id, destination in ended:
+            self._metrics.deliveries_ended.labels(DeliveryState.DELIVERED.value).inc()
+            self._log.info(Event.DELIVERY_SUCCEEDED, job_id=str(job_id), destination=destination)
 
 
-async def park(
-    connection: Connection,
-    shard: int,
-    patience: DeliveryRetryPolicy,
-    cause: str,
-    *,
-    topic: str,
-    job_id: UUID | None = None,
-    refused: bool = False,
-) -> None:
-    """Skip messages for ``topic`` (with ``job_id``: those of one job) until their next retry."""
-    await outbox.record_delivery_failure(
-        connection,
-        shard,
-        cause,
-        topic=topic,
-        job_id=job_id,
-        park=True,
-        retry_after=patience.first_retry,
-        retry_at_most=patience.longest_retry,
-        refused=refused,
-    )
+class _ReadAhead:
+    """Reads the messages of outbox rows; those of the next batch while the current one is published."""
 
+    def __init__(self, read: Callable[[outbox.Waiting], Awaitable[OutboxMessage]]) -> None:
+        self._read = read
+        self._rows: list[outbox.Waiting] = []
+        self._reading: asyncio.Future[list[OutboxMessage]] = asyncio.Future()
 
-Out = Callable[[int, Collection[str], Sequence[tuple[UUID, str]]], None]
-"""Called after each step with the number delivered, their destinations, and the deliveries (job,
-destination) that are now complete."""
+    def start(self, rows: list[outbox.Waiting]) -> None:
+        """Start to read the messages among ``rows``."""
+        self._rows = rows
+        self._reading = asyncio.create_task(concurrently(self._read, [row for row in rows if row.is_message]))
 
-Waits = Callable[[str | None, str], None]
-"""Called with a destination that took no message or copy (``None``: the bus is unavailable), and the
-cause."""
+    async def messages(self, rows: list[outbox.Waiting]) -> list[OutboxMessage]:
+        """The messages among ``rows``; others that were read are dropped."""
+        if rows != self._rows:
+            await self.drop()
+            self.start(rows)
+        return await self._reading
 
-
-def untold(*_: object) -> None:
-    """Default callback: does nothing."""
-
-
-class _ObjectUnavailable(Exception):
-    """The result object of an outbox row is missing or damaged, or its store is unavailable."""
-
-    def __init__(self, row: outbox.Waiting, cause: str) -> None:
-        super().__init__(cause)
-        self.row = row
-        self.cause = cause
-
-
-class _Reading:
-    """Read-ahead for the messages of outbox rows. Their result objects are read concurrently."""
-
-    def __init__(self, message_of: Callable[[outbox.Waiting], Awaitable[OutboxMessage]]) -> None:
-        self._message_of = message_of
-        self._reads = asyncio.Semaphore(_PARALLEL_READS)
-        self._tasks: dict[int, asyncio.Task[OutboxMessage]] = {}
-
-    async def __aenter__(self) -> _Reading:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._drop()
-
-    def start(self, rows: Sequence[outbox.Waiting]) -> None:
-        """Start reading the messages among ``rows``."""
-        for row in rows:
-            if row.is_message and row.position not in self._tasks:
-                self._tasks[row.position] = asyncio.create_task(self._read(row))
-
-    async def messages(self, rows: Sequence[outbox.Waiting]) -> list[OutboxMessage]:
-        """The messages among ``rows``; all others that were read ahead are dropped."""
-        wanted = {row.position for row in rows}
-        await self._drop(set(self._tasks) - wanted)
-        self.start(rows)
-        try:
-            return [await self._tasks[row.position] for row in rows if row.is_message]
-        finally:
-            await self._drop()
-
-    async def _read(self, row: outbox.Waiting) -> OutboxMessage:
-        async with self._reads:
-            return await self._message_of(row)
-
-    async def _drop(self, positions: Iterable[int] | None = None) -> None:
-        dropped = [self._tasks.pop(each) for each in list(self._tasks if positions is None else positions)]
-        for task in dropped:
-            task.cancel()
-        await asyncio.gather(*dropped, return_exceptions=True)
+    async def drop(self) -> None:
+        """Stop reading."""
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
 
 
 class Publisher:
-    """Publishes shards of the outbox. Any number may run in any processes: one at a time has a shard."""
+    """Delivers shards of the outbox. Any number may run in any processes: one at a time has a shard."""
 
     def __init__(
         self,
@@ -165,90 +127,112 @@ class Publisher:
         bus: Bus,
         objects: ObjectStore,
         object_uri: Callable[[str, str], str],
-        patience: DeliveryRetryPolicy | None = None,
-        given_up: Callable[[outbox.FailedDelivery], None] = lambda _: None,
+        policy: DeliveryRetryPolicy,
+        news: DeliveryNews,
         reached: CheckpointHook = no_checkpoints,
-        *,
-        waits: Waits = untold,
-        out: Out = untold,
     ) -> None:
-        """``object_uri`` returns the absolute address of (bucket, key), for objects too large for a message.
-
-        ``given_up`` is called for each topic that did not take a job's messages in time.
-        """
+        """``object_uri`` returns the absolute address of (bucket, key), for an object too large for a
+        message."""
         self._database = database
         self._bus = bus
         self._objects = objects
         self._object_uri = object_uri
-        self._patience = patience or DeliveryRetryPolicy()
-        self._given_up = given_up
+        self._policy = policy
+        self._news = news
         self._reached = reached
-        self._waits = waits
-        self._out = out
-        self._slots = asyncio.Semaphore(_PARALLEL_SHARDS)
+        self._slots = [asyncio.Semaphore(_PARALLEL_SHARDS) for _ in ("messages", "copies")]
         self._held: set[int] = set()
-        self._failures: dict[int, int] = {}
+        self._bus_failures: dict[int, int] = {}
 
     async def publish(self, shard: int) -> float | None:
-        """Publish the waiting messages of ``shard`` for about five seconds, then return: other shards are
-        served.
+        """Deliver the waiting rows of ``shard`` for about five seconds, then return: other shards are served.
 
         Returns the seconds after which to call again: there is more, another publisher has the shard, the bus
-        is unavailable, or a topic refused. ``None``: nothing is left. Memory is bounded by two batches of
-        each of four shards (8 MiB and one message each).
+        is unavailable, or a destination did not take a row. ``None``: nothing is left. Memory is bounded: for
+        each of four shards of messages by two batches (8 MiB and one message each), for each of four shards
+        of copies by one batch (8 MiB and one object).
         """
-        async with self._slots, self._database.session() as connection, _Reading(self._message_of) as reading:
+        copies = shard >= outbox.SHARDS
+        ahead = _ReadAhead(self._message_of)
+        async with self._slots[copies], self._database.session() as connection:
+            if not await outbox.claim(connection, shard):
+                return _BUSY_RETRY
+            policy = self._policy
+            for failed in await outbox.give_up(connection, shard, policy.give_up, policy.give_up_refused):
+                self._news.given_up(failed)
+            await outbox.requeue_due(connection, shard)
+            end = asyncio.get_running_loop().time() + _LONGEST_TURN
             try:
-                wait = await take_turn(
-                    connection,
-                    shard,
-                    self._patience,
-                    self._given_up,
-                    lambda: self._publish_batch(connection, shard, reading),
-                )
+                while await self._deliver_batch(connection, shard, copies, ahead):
+                    if asyncio.get_running_loop().time() > end:
+                        return 0.0
             except BusUnavailable as unavailable:
-                return await self._wait(connection, shard, unavailable)
-            self._failures.pop(shard, None)
-            return wait
+                return await self._wait_for_bus(connection, shard, str(unavailable))
+            finally:
+                await ahead.drop()
+            self._bus_failures.pop(shard, None)
+            parked = await outbox.next_retry(connection, shard)
+            return None if parked is None else min(parked, _BUSY_RETRY)  # other rows may become due earlier
 
-    async def _publish_batch(self, connection: Connection, shard: int, reading: _Reading) -> bool:
-        """Publish one batch in order while the next one is read. Returns False when nothing waits."""
+    async def _deliver_batch(
+        self, connection: Connection, shard: int, copies: bool, ahead: _ReadAhead
+    ) -> bool:
+        """Deliver the next rows of the shard that are not parked. Returns False when no row waits."""
         try:
-            if shard not in self._held:
+            if not copies and shard not in self._held:
                 position = await self._bus.recover_position(shard)
-                self._out(0, (), await outbox.recover_position(connection, shard, position))
+                ended = await outbox.recover_position(connection, shard, position)
+                self._news.delivered(0, copies, (), ended)
                 self._held.add(shard)
-            batch = await outbox.next_messages(connection, shard, limit=_BATCH, max_bytes=_BATCH_BYTES)
+            batch = await self._next_rows(connection, shard)
             if not batch:
                 return False
-            messages = await reading.messages(batch)
-            if any(row.is_message and row.value is None for row in batch):
-                reading.start(
-                    await outbox.next_messages(
-                        connection, shard, limit=_BATCH, max_bytes=_BATCH_BYTES, after=batch[-1].position
-                    )
-                )
-            await self._reached(Checkpoint.DELIVER_READ)
-            if messages:
-                await self._bus.publish_shard(shard, messages)
+            if copies:
+                done, failures = await copy_objects(self._objects, batch)
+            else:
+                done, failures = await self._publish_batch(connection, shard, batch, ahead)
             await self._reached(Checkpoint.DELIVER_PUBLISHED)
-            topics = {(row.job_id, row.topic) for row in batch}
-            ended = await outbox.published(connection, shard, [row.position for row in batch], list(topics))
-            self._out(len(messages), {topic for _, topic in topics}, ended)
+            failing = {(failure.topic, failure.job_id) for failure in failures}
+            works = {
+                (row.job_id, row.topic)
+                for row in done
+                if not failing & {(row.topic, row.job_id), (row.topic, None)}
+            }
+            ended = await outbox.published(connection, shard, [row.position for row in done], list(works))
+            delivered = sum(row.is_message for row in done)
+            self._news.delivered(delivered, copies, {topic for _, topic in works}, ended)
             await self._reached(Checkpoint.DELIVER_STORED)
         except Fenced:
             self._held.discard(shard)
-        except TopicRefused as refusal:
-            await park(connection, shard, self._patience, str(refusal), topic=refusal.topic)
-            self._waits(refusal.topic, str(refusal))
-        except _ObjectUnavailable as missing:
-            row = missing.row
-            await park(connection, shard, self._patience, missing.cause, topic=row.topic, job_id=row.job_id)
-            self._waits(row.topic, missing.cause)
+            return True
         except BaseException:
             self._held.discard(shard)  # the position on the bus decides whether it was published
             raise
+        for failure in failures:
+            await self._park(connection, shard, failure)
         return True
+
+    async def _publish_batch(
+        self, connection: Connection, shard: int, batch: list[outbox.Waiting], ahead: _ReadAhead
+    ) -> tuple[list[outbox.Waiting], list[DeliveryFailure]]:
+        """Publish one batch in order while the next one is read. Returns the rows, and the failure if any."""
+        try:
+            messages = await ahead.messages(batch)
+            if any(row.is_message and row.value is None for row in batch):
+                ahead.start(await self._next_rows(connection, shard, after=batch[-1].position))
+            await self._reached(Checkpoint.DELIVER_READ)
+            if messages:
+                await self._bus.publish_shard(shard, messages)
+        except TopicRefused as refusal:
+            return [], [DeliveryFailure(refusal.topic, str(refusal))]
+        except DeliveryFailure as failure:
+            return [], [failure]
+        return batch, []
+
+    async def _next_rows(self, connection: Connection, shard: int, after: int = -1) -> list[outbox.Waiting]:
+        return await outbox.next_messages(
+            connection, shard, limit=_BATCH, max_bytes=_BATCH_BYTES, after=after
+        )
 
     async def _message_of(self, row: outbox.Waiting) -> OutboxMessage:
         value = await self._object_message(row) if row.value is None else row.value
@@ -258,29 +242,36 @@ class Publisher:
         bucket, key = row.bucket or "", row.object_key or ""
         try:
             body = await self._objects.get(bucket, key)
+            if body is None:
+                raise DeliveryFailure(row.topic, f"the result object {bucket}/{key} is gone", row.job_id)
+            return message_value(body, self._object_uri(bucket, key))
         except StorageUnavailable as unavailable:
-            raise _ObjectUnavailable(row, str(unavailable)) from unavailable
-        if body is None:
-            raise _ObjectUnavailable(row, f"the result object {bucket}/{key} is gone")
-        try:
-            return message_value(
-                body, self._object_uri(bucket, key), lambda: hashlib.sha256(body).hexdigest()
-            )
+            raise DeliveryFailure(row.topic, str(unavailable), row.job_id) from unavailable
         except msgspec.DecodeError as error:
-            raise _ObjectUnavailable(row, f"the result object {bucket}/{key} was spoilt") from error
+            cause = f"the result object {bucket}/{key} was spoilt"
+            raise DeliveryFailure(row.topic, cause, row.job_id) from error
 
-    async def _wait(self, connection: Connection, shard: int, unavailable: BusUnavailable) -> float:
-        """Record since when the bus is unavailable; nothing is parked. Returns the back-off in seconds."""
+    async def _park(self, connection: Connection, shard: int, failure: DeliveryFailure) -> None:
+        """Skip the rows to which ``failure`` applies until their next retry."""
         await outbox.record_delivery_failure(
             connection,
             shard,
-            str(unavailable),
-            topic=None,
-            park=False,
-            retry_after=0,
-            retry_at_most=0,
+            failure.cause,
+            topic=failure.topic,
+            job_id=failure.job_id,
+            park=True,
+            retry_after=self._policy.first_retry,
+            retry_at_most=self._policy.longest_retry,
+            refused=failure.refused,
         )
-        self._waits(None, str(unavailable))
-        failures = self._failures.get(shard, 0)
-        self._failures[shard] = failures + 1
-        return min(self._patience.first_retry * 2.0 ** min(failures, 20), self._patience.longest_retry)
+        self._news.waits(failure.topic, failure.cause)
+
+    async def _wait_for_bus(self, connection: Connection, shard: int, cause: str) -> float:
+        """Record since when the bus is unavailable; nothing is parked. Returns the back-off in seconds."""
+        await outbox.record_delivery_failure(
+            connection, shard, cause, topic=None, park=False, retry_after=0, retry_at_most=0
+        )
+        self._news.waits(None, cause)
+        failures = self._bus_failures.get(shard, 0)
+        self._bus_failures[shard] = failures + 1
+        return min(self._policy.first_retry * 2.0 ** min(failures, 20), self._policy.longest_retry)

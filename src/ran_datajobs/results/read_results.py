@@ -17,8 +17,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Final, assert_never, cast
 from uuid import UUID
 
-import msgspec
-import zstandard
 from msgspec import Struct
 
 from ran_datajobs.checkpoints import Checkpoint, CheckpointHook, no_checkpoints
@@ -26,23 +24,18 @@ from ran_datajobs.errors import StorageUnavailable
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Bus, Received
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from ran_datajobs.model import OperationState, Reason, Response, worst
+from ran_datajobs.model import OperationState, Reason, Response
 from ran_datajobs.plugins.port import Nameless, Responses, UnreadableBody, UnrecognisedResult, Untold
-from ran_datajobs.plugins.responses import read_outcomes
-from ran_datajobs.results.objects import ObjectStore, unreadable_key
-from ran_datajobs.results.parts import keep_raw, store_message_fragment
-from ran_datajobs.results.responses import CANNOT_READ, Document, cut, read_responses, state_of
+from ran_datajobs.plugins.responses import CANNOT_READ, read_outcomes
+from ran_datajobs.results.objects import ObjectStore, concurrently
+from ran_datajobs.results.outcomes import pack_outcomes
+from ran_datajobs.results.parts import store_message_fragment, store_raw
+from ran_datajobs.results.responses import Document, cut, read_responses
 from ran_datajobs.store import read_messages as store
 from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.parts import ADDED_SEQUENCE, MAX_PIECES, unreadable_sequence
-from ran_datajobs.store.read_messages import (
-    ActiveRead,
-    MessageCorrelation,
-    MessageFragment,
-    ReadStarting,
-    ReceivedMessage,
-)
+from ran_datajobs.store.parts import ADDED_SEQUENCE, MAX_PIECES, Part
+from ran_datajobs.store.read_messages import ActiveRead, MessageCorrelation, ReadStarting, ReceivedMessage
 
 CONSUMER: Final = "ran-datajobs-results"
 """Name of the consumer of the internal topic."""
@@ -50,9 +43,7 @@ CONSUMER: Final = "ran-datajobs-results"
 MAX_VALUE_BYTES: Final = 16 * 1024 * 1024
 """Maximum size in bytes of a message that is decoded."""
 
-_MAX_OUTCOMES: Final = 1 << 28
 _MAX_NAME: Final = 1000
-_PARALLEL: Final = 8
 _SOON_TRIES: Final = 10
 _SOON_PAUSE: Final = 0.2
 _FIRST_PAUSE: Final = 0.1
@@ -69,26 +60,21 @@ class Dropped(enum.StrEnum):
     NO_ACTIVE_READ = "NO_ACTIVE_READ"  # it matches no active read, or several
 
 
-_STATES: Final = msgspec.json.Decoder(dict[str, OperationState])
-
-
 class _Arrived(Struct, frozen=True):
     """A decoded message that may belong to a read; the read is not looked up yet.
 
-    ``fault``: why it cannot be read, or only in part; ``None`` when nothing is wrong with it.
+    ``documents``: each becomes an object; several if the message exceeds the limit of an object, none if it
+    is unreadable. ``outcomes``: the packed outcomes in them. ``fault``: why the message cannot be read, or
+    only in part; ``value`` is then the unchanged message.
     """
 
     claimed: MessageCorrelation
     sequence: int | None
     total: int | None
     documents: tuple[Document, ...]
-    """Each becomes an object: several if the message exceeds the limit of an object, none if it is
-    unreadable."""
-    outcomes: tuple[bytes, ...]
-    """Packed outcomes of each of these documents."""
-    fault: Dropped | None = None
-    value: bytes = b""
-    """The unchanged message, if something is wrong with it."""
+    outcomes: bytes
+    fault: Dropped | None
+    value: bytes
 
     @property
     def sha256(self) -> str:
@@ -122,39 +108,24 @@ class ReadResultConsumer:
         self._pause = _FIRST_PAUSE
 
     async def run(self) -> None:
-        """Consume messages until cancelled. After an error it retries, with growing pauses.
-
-        Each try is a task of its own: a group of tasks in which one failed can leave its parent marked as
-        cancelled (CPython 3.11), which must not end the consumer.
-        """
+        """Consume messages until cancelled. After an error it retries, with growing pauses."""
         while True:
-            taking = asyncio.create_task(self._take_until_it_fails())
             try:
-                await asyncio.wait((taking,))
-            finally:
-                taking.cancel()
-                (end,) = await asyncio.gather(taking, return_exceptions=True)
-            match end:
-                case ExceptionGroup():
-                    self._troubled(end.exceptions[0])
-                case Exception():
-                    self._troubled(end)  # including bugs: the consumer continues
+                await self._consume()
+            except Exception as error:  # including bugs: the consumer continues
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():  # the error is what became of the cancellation
+                    raise asyncio.CancelledError from error
+                self._troubled(error)
             await asyncio.sleep(self._pause)
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
-    async def _take_until_it_fails(self) -> None:
+    async def _consume(self) -> None:
         stream = cast("AsyncGenerator[list[Received], None]", self._bus.receive(INTERNAL_TOPIC, CONSUMER))
-        async with (
-            contextlib.aclosing(stream),
-            contextlib.aclosing(_one_ahead(stream)) as batches,
-            asyncio.TaskGroup() as group,
-        ):
-            passing: asyncio.Task[None] | None = None
+        async with contextlib.aclosing(stream) as batches:
             async for batch in batches:
                 await self.take(batch)
-                if passing is not None:
-                    await passing
-                passing = group.create_task(self._bus.passed(CONSUMER, batch[-1]))
+                await self._bus.passed(CONSUMER, batch[-1])
                 self._pause = _FIRST_PAUSE
 
     async def take(self, batch: Sequence[Received]) -> None:
@@ -169,12 +140,12 @@ class ReadResultConsumer:
                 self._dropped(message, received)
             else:
                 waiting.append((received, message))
-        for attempt in range(_SOON_TRIES + 1):
-            waiting = await self._keep(waiting)
+        waiting = await self._keep(waiting)
+        for _ in range(_SOON_TRIES):
             if not waiting:
                 return
-            if attempt < _SOON_TRIES:
-                await asyncio.sleep(_SOON_PAUSE)
+            await asyncio.sleep(_SOON_PAUSE)
+            waiting = await self._keep(waiting)
         for received, message in waiting:
             self._dropped(message.fault or Dropped.NO_ACTIVE_READ, received)
 
@@ -183,20 +154,20 @@ class ReadResultConsumer:
         if not messages:
             return []
         async with self._database.connection() as connection:
-            reads = await store.find(connection, [usable.claimed for _, usable in messages])
+            reads = await store.find(connection, [message.claimed for _, message in messages])
         later: list[tuple[Received, _Arrived]] = []
         found: list[tuple[ActiveRead, _Arrived]] = []
-        for (received, usable), read in zip(messages, reads, strict=True):
+        for (received, message), read in zip(messages, reads, strict=True):
             match read:
                 case ActiveRead():
-                    found.append((read, usable))
+                    found.append((read, message))
                 case ReadStarting():
-                    later.append((received, usable))
+                    later.append((received, message))
                 case None:
-                    self._dropped(usable.fault or Dropped.NO_ACTIVE_READ, received)
+                    self._dropped(message.fault or Dropped.NO_ACTIVE_READ, received)
         if found:
             try:
-                written = await self._write(await self._numbered(found))
+                written = await concurrently(self._write, await self._numbered(found))
             except StorageUnavailable as unavailable:
                 cause, waiting = str(unavailable), {read.sub_job_id for read, _ in found}
                 await self._database.run_transaction(
@@ -218,85 +189,37 @@ class ReadResultConsumer:
         another.
         """
         numbered: dict[tuple[UUID, int], tuple[ActiveRead, int, _Arrived]] = {}
-        without: list[tuple[ActiveRead, _Arrived]] = []
-        for read, usable in found:
-            if usable.sequence is None:
-                without.append((read, usable))
-            else:
-                numbered.setdefault((read.sub_job_id, usable.sequence), (read, usable.sequence, usable))
         digests: dict[UUID, dict[str, int]] = {}
         last: dict[UUID, int] = {}
-        for sub_job_id, sequence in numbered:
+        for read, message in sorted(found, key=lambda each: each[1].sequence is None):
+            sub_job_id, sequence = read.sub_job_id, message.sequence
+            if sequence is None:
+                if sub_job_id not in digests:
+                    async with self._database.connection() as connection:
+                        digests[sub_job_id] = await store.known_digests(connection, read)
+                    last[sub_job_id] = max(last.get(sub_job_id, -1), -1, *digests[sub_job_id].values())
+                sequence = digests[sub_job_id].setdefault(message.sha256, last[sub_job_id] + 1)
             last[sub_job_id] = max(sequence, last.get(sub_job_id, -1))
-        for read, usable in without:
-            sub_job_id = read.sub_job_id
-            if sub_job_id not in digests:
-                async with self._database.connection() as connection:
-                    digests[sub_job_id] = await store.known_digests(connection, read)
-                highest = max(digests[sub_job_id].values(), default=-1)
-                last[sub_job_id] = max(highest, last.get(sub_job_id, -1))
-            sequence = digests[sub_job_id].setdefault(usable.sha256, last[sub_job_id] + 1)
-            last[sub_job_id] = max(sequence, last[sub_job_id])
-            numbered.setdefault((sub_job_id, sequence), (read, sequence, usable))
+            numbered.setdefault((sub_job_id, sequence), (read, sequence, message))
         return list(numbered.values())
 
-    async def _write(self, numbered: Sequence[tuple[ActiveRead, int, _Arrived]]) -> list[ReceivedMessage]:
-        """Write the objects, at most eight messages at a time."""
-        slots = asyncio.Semaphore(_PARALLEL)
-
-        async def write(read: ActiveRead, sequence: int, usable: _Arrived) -> ReceivedMessage:
-            async with slots:
-                pieces = [
-                    await self._kept_piece(read, sequence, place, usable)
-                    for place in range(len(usable.documents))
-                ]
-                if usable.fault is not None:
-                    pieces.append(await self._kept_raw(read, sequence, usable))
-            whole = usable.sha256 if len(pieces) > 1 or usable.fault is not None else None
-            return ReceivedMessage(read, sequence, whole, tuple(pieces), usable.total)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(write(*each)) for each in numbered]
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from failures
-        return [task.result() for task in tasks]
-
-    async def _kept_piece(
-        self, read: ActiveRead, message: int, place: int, usable: _Arrived
-    ) -> MessageFragment:
-        document = usable.documents[place]
-        part, body = await store_message_fragment(
-            self._objects, read.bucket, str(read.job_id), str(read.sub_job_id), message, place, document
-        )
-        if body is document.body:
-            return MessageFragment(part, usable.outcomes[place])
-        return MessageFragment(part, pack_outcomes(read_responses(body)[0]))
-
-    async def _kept_raw(self, read: ActiveRead, message: int, usable: _Arrived) -> MessageFragment:
-        job, sub_job = str(read.job_id), str(read.sub_job_id)
-        key = unreadable_key(job, sub_job, message)
-        sequence = unreadable_sequence(message)
-        part = await keep_raw(self._objects, read.bucket, key, sub_job, sequence, usable.value)
-        return MessageFragment(part, pack_outcomes(()))
-
-
-async def _one_ahead(
-    stream: AsyncGenerator[list[Received], None],
-) -> AsyncGenerator[list[Received], None]:
-    """Batches of ``stream``; the next one is fetched while one is processed."""
-    coming = asyncio.ensure_future(anext(stream))
-    try:
-        while True:
-            await asyncio.wait((coming,))  # its cancellation must not look like that of this task
-            batch = coming.result()
-            coming = asyncio.ensure_future(anext(stream))
-            yield batch
-    except StopAsyncIteration:
-        return
-    finally:
-        coming.cancel()
-        await asyncio.gather(coming, return_exceptions=True)
+    async def _write(self, numbered: tuple[ActiveRead, int, _Arrived]) -> ReceivedMessage:
+        """Write the objects of one message."""
+        read, sequence, message = numbered
+        place = self._objects, read.bucket, read.job_id, read.sub_job_id
+        pieces: list[Part] = []
+        bodies: list[bytes] = []
+        for piece, document in enumerate(message.documents):
+            part, body = await store_message_fragment(*place, sequence, piece, document)
+            pieces.append(part)
+            bodies.append(body)
+        outcomes = message.outcomes
+        if bodies != [document.body for document in message.documents]:  # another message was stored before
+            outcomes = pack_outcomes(each for body in bodies for each in read_responses(body))
+        if message.fault is not None:
+            pieces.append(await store_raw(*place, message.value, sequence))
+        whole = message.sha256 if len(pieces) > 1 or message.fault is not None else None
+        return ReceivedMessage(read, sequence, whole, tuple(pieces), outcomes, message.total)
 
 
 def read_message(received: Received) -> _Arrived | Dropped:
@@ -315,7 +238,7 @@ def read_message(received: Received) -> _Arrived | Dropped:
             faults.append(Dropped.BAD_COUNT)
     sequence, total = counts
     documents: tuple[Document, ...] = ()
-    outcomes: tuple[bytes, ...] = ()
+    responses: list[Response] = []
     if len(message.value) > MAX_VALUE_BYTES:
         faults.append(Dropped.TOO_LARGE)
     else:
@@ -323,13 +246,13 @@ def read_message(received: Received) -> _Arrived | Dropped:
         if not whole:
             faults.append(Dropped.NOT_A_RESULT)
         if whole or responses:
-            documents, outcomes = _cut(responses)
+            documents = cut(responses)
         if len(documents) > MAX_PIECES:
             faults.append(Dropped.TOO_LARGE)
-            documents, outcomes = (), ()
-    if not faults:
-        return _Arrived(claimed, sequence, total, documents, outcomes)
-    return _Arrived(claimed, sequence, total, documents, outcomes, faults[0], message.value)
+            documents, responses = (), []
+    fault = faults[0] if faults else None
+    value = message.value if faults else b""
+    return _Arrived(claimed, sequence, total, documents, pack_outcomes(responses), fault, value)
 
 
 def _responses(value: bytes) -> tuple[list[Response], bool]:
@@ -366,28 +289,6 @@ def _responses(value: bytes) -> tuple[list[Response], bool]:
             case _:
                 assert_never(entry)
     return found, whole
-
-
-def _cut(responses: Sequence[Response]) -> tuple[tuple[Document, ...], tuple[bytes, ...]]:
-    """``responses`` as documents, and the packed outcomes of each."""
-    documents = cut(responses)
-    grouped = [responses] if len(documents) == 1 else [read_responses(each.body)[0] for each in documents]
-    return documents, tuple(map(pack_outcomes, grouped))
-
-
-def pack_outcomes(responses: Sequence[Response]) -> bytes:
-    """``{operation id: state}`` of a message, compressed for storage in its row."""
-    states: dict[str, OperationState] = {}
-    for response in responses:
-        state = state_of(response)
-        operation = str(response.operation_id)
-        states[operation] = worst((state, states.get(operation, state)))
-    return zstandard.compress(msgspec.json.encode(states), 1)
-
-
-def unpack_outcomes(packed: bytes) -> dict[str, OperationState]:
-    """Inverse of :func:`pack_outcomes`."""
-    return _STATES.decode(zstandard.decompress(packed, max_output_size=_MAX_OUTCOMES))
 
 
 def _claimed(headers: Mapping[str, str], topic: str) -> MessageCorrelation | None:

@@ -8,14 +8,24 @@ DataJobEvent, CPS-2154). Documents are split between operations; a larger result
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
-from ran_datajobs.model import MAX_MESSAGE_BYTES, Operation, OperationState, Reason, Response
-from ran_datajobs.reasons import reason_of, with_reason
+from ran_datajobs.model import (
+    MAX_MESSAGE_BYTES,
+    ErrorDetail,
+    Operation,
+    OperationState,
+    Reason,
+    Response,
+    worst,
+)
+from ran_datajobs.plugins.responses import APPLIED, CANNOT_READ, UNKNOWN_ERROR
+from ran_datajobs.reasons import with_reason
 
 MAX_DOCUMENT_BYTES: Final = MAX_MESSAGE_BYTES - len(b'{"data":}')
 """Maximum size in bytes of a document that fits a bus message unchanged."""
@@ -26,27 +36,19 @@ _MAX_ERRORS: Final = 10
 _START: Final = b'{"responses":['
 _END: Final = b"]}"
 
-APPLIED: Final = 0
 NOT_OWNED: Final = 100
 NOT_RESPONDING: Final = 102
-CANNOT_READ: Final = 103
-BUSY: Final = 107
-UNKNOWN_ERROR: Final = 108
 TOO_LARGE: Final = 112
 
 _CODE_OF: Final[Mapping[str, int]] = {
     Reason.UNMATCHED: NOT_OWNED,
-    Reason.NO_DATA_PRODUCER: UNKNOWN_ERROR,
     Reason.DMI_UNREACHABLE: NOT_RESPONDING,
     Reason.DMI_LOST_JOB: NOT_RESPONDING,
-    Reason.OUTCOME_UNKNOWN: UNKNOWN_ERROR,
     Reason.RESULT_INCOMPLETE: CANNOT_READ,
     Reason.RESULT_UNREADABLE: CANNOT_READ,
-    Reason.MODE_NOT_SUPPORTED: UNKNOWN_ERROR,
-    Reason.CANCELLED: UNKNOWN_ERROR,
-    Reason.NOT_STARTED: UNKNOWN_ERROR,
 }
-"""Codes of ONAP's NcmpResponseStatus for the reasons that the service itself gives."""
+"""Codes of ONAP's NcmpResponseStatus for the reasons that the service itself gives; UNKNOWN_ERROR for the
+others."""
 
 
 class Document(Struct, frozen=True):
@@ -57,16 +59,11 @@ class Document(Struct, frozen=True):
     failed: int
 
 
-class _RequestEcho(Struct, frozen=True, omit_defaults=True):
+class _Request(Struct, frozen=True, omit_defaults=True):
     """Members of the request that a result keeps; private properties in a plugin's echo are dropped."""
 
     op: str = ""
     path: str = ""
-
-
-class _RequestOf(Struct, frozen=True):
-    op: str
-    path: str
 
 
 class _Responses(Struct, frozen=True):
@@ -78,11 +75,22 @@ class _Usable(Struct, frozen=True):
 
 
 _ENCODER: Final = msgspec.json.Encoder()
-_ECHO: Final = msgspec.json.Decoder(_RequestEcho)
+_ECHO: Final = msgspec.json.Decoder(_Request)
 _RESPONSE: Final = msgspec.json.Decoder(Response, strict=False)
 _RESPONSES: Final = msgspec.json.Decoder(_Responses)
 _USABLE: Final = msgspec.json.Decoder(_Usable, strict=False)
 _ITEMS: Final = msgspec.json.Decoder(list[Raw])
+
+
+def add_states(states: dict[str, OperationState], more: Iterable[tuple[str, OperationState]]) -> None:
+    """Add states by operation id to ``states``: of several for one operation the worst counts."""
+    for operation, state in more:
+        states[operation] = worst((state, states.get(operation, state)))
+
+
+def states_in(responses: Iterable[Response]) -> Iterator[tuple[str, OperationState]]:
+    """The operation id, as a string, and the state of each response."""
+    return ((str(each.operation_id), state_of(each)) for each in responses)
 
 
 def state_of(response: Response) -> OperationState:
@@ -102,13 +110,13 @@ def make_responses(
     code = APPLIED if state is OperationState.SUCCEEDED else _CODE_OF.get(reason, UNKNOWN_ERROR)
     for operation in operations:
         yield Response(
-            operation_id=operation.operation_id,
-            status_code=code,
-            status_message=detail,
-            request=Raw(_ENCODER.encode(_RequestOf(operation.op, operation.path))),
-            state=state,
-            reason=reason,
+            operation.operation_id, code, detail, request_of(operation), state=state, reason=reason
         )
+
+
+def request_of(operation: Operation) -> Raw:
+    """The request of ``operation`` as its result keeps it."""
+    return Raw(_ENCODER.encode(_Request(operation.op, operation.path)))
 
 
 def cleaned(response: Response) -> Response:
@@ -118,16 +126,7 @@ def cleaned(response: Response) -> Response:
     except msgspec.DecodeError:
         request = b"{}"
     state = state_of(response)
-    return Response(
-        response.operation_id,
-        response.status_code,
-        response.status_message,
-        Raw(request),
-        response.result,
-        state,
-        response.reason if state is OperationState.SUCCEEDED else reason_of(response, state),
-        response.errors,
-    )
+    return msgspec.structs.replace(with_reason(response, state), request=Raw(request), state=state)
 
 
 def documents(responses: Iterable[Response], limit: int = MAX_DOCUMENT_BYTES) -> Iterator[Document]:
@@ -163,32 +162,26 @@ def cut(responses: Sequence[Response]) -> tuple[Document, ...]:
     return tuple(documents(responses)) or (_document([], 0),)
 
 
-def message_value(body: bytes, object_uri: str, sha256: Callable[[], str]) -> bytes:
+def message_value(body: bytes, object_uri: str) -> bytes:
     """Value of the bus message for one result object ``body``.
 
     An object over the limit is referenced instead of embedded: its responses keep all but their ``result``,
-    which becomes ``{"dataref": object_uri, "sha256": sha256()}``. If that is too large as well, the data is
-    only the reference.
+    which becomes ``{"dataref": object_uri, "sha256": …}``. If that is too large as well, the data is only the
+    reference.
     """
     if len(body) <= MAX_DOCUMENT_BYTES:
         return b'{"data":%b}' % body
-    reference = Raw(_ENCODER.encode({"dataref": object_uri, "sha256": sha256()}))
+    reference = Raw(_ENCODER.encode({"dataref": object_uri, "sha256": hashlib.sha256(body).hexdigest()}))
     found = [_RESPONSE.decode(raw) for raw in _RESPONSES.decode(body).responses]
-    value = _ENCODER.encode(
-        {
-            "data": {
-                "responses": [
-                    each if each.result is UNSET else msgspec.structs.replace(each, result=reference)
-                    for each in found
-                ]
-            }
-        }
-    )
+    responses = [
+        each if each.result is UNSET else msgspec.structs.replace(each, result=reference) for each in found
+    ]
+    value = _ENCODER.encode({"data": {"responses": responses}})
     return value if len(value) <= MAX_MESSAGE_BYTES else b'{"data":%b}' % bytes(reference)
 
 
-def read_responses(body: bytes) -> tuple[list[Response], int]:
-    """Responses of a result object, and the number of its unusable entries.
+def read_responses(body: bytes) -> list[Response]:
+    """Responses of a result object, without its unusable entries.
 
     The object is not trusted: the owner of the bucket can write to it, too. A failure gets a reason, even if
     the document has none. Raises msgspec.DecodeError for anything but ``{"responses": […]}`` in UTF-8, and
@@ -197,23 +190,16 @@ def read_responses(body: bytes) -> tuple[list[Response], int]:
     try:
         if not body.isascii():  # a Raw member is skipped without decoding its characters
             body.decode()
-        with contextlib.suppress(msgspec.ValidationError):
-            return _explained(_USABLE.decode(body).responses), 0
-        entries = _RESPONSES.decode(body).responses
+        try:
+            usable = _USABLE.decode(body).responses
+        except msgspec.ValidationError:
+            usable = []
+            for raw in _RESPONSES.decode(body).responses:
+                with contextlib.suppress(msgspec.DecodeError):
+                    usable.append(_RESPONSE.decode(raw))
     except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(f"no JSON that is of use: {error}") from error
-    usable: list[Response] = []
-    useless = 0
-    for raw in entries:
-        try:
-            usable.append(_RESPONSE.decode(raw))
-        except msgspec.DecodeError:
-            useless += 1
-    return _explained(usable), useless
-
-
-def _explained(responses: list[Response]) -> list[Response]:
-    return [with_reason(each, state_of(each)) for each in responses]
+    return [with_reason(each, state_of(each)) for each in usable]
 
 
 def _document(pieces: list[bytes], failed: int) -> Document:
@@ -234,14 +220,9 @@ def _cut(response: Response, room: int) -> tuple[Response, Iterator[bytes]]:
         items = []
     largest = max(map(len, items), default=len(response.result))
     if largest > _MAX_RESULT_BYTES:
+        detail = f"a single object of {largest} bytes is more than a result can hold"
         failed = cleaned(
-            Response(
-                head.operation_id,
-                TOO_LARGE,
-                f"a single object of {largest} bytes is more than a result can hold",
-                head.request,
-                state=OperationState.FAILED,
-            )
+            Response(head.operation_id, TOO_LARGE, detail, head.request, state=OperationState.FAILED)
         )
         return failed, iter((_ENCODER.encode(failed),))
     results = _grouped(items, room - len(_with_result(head, Raw(b"[]")))) if items else (response.result,)
@@ -266,28 +247,20 @@ def _with_result(head: Response, result: Raw) -> bytes:
 
 
 def _bounded(head: Response, room: int) -> Response:
-    """``head`` (without its result) in less than half of ``room``: texts and errors are shortened."""
-    if len(_ENCODER.encode(head)) * 2 <= room:
-        return head
+    """``head`` (without its result) in less than half of ``room``: texts and errors are shortened, or else
+    dropped with the request."""
+    errors = [
+        ErrorDetail(*(text[:_MAX_TEXT] for text in msgspec.structs.astuple(each)))
+        for each in head.errors[:_MAX_ERRORS]
+    ]
     short = msgspec.structs.replace(
         head,
         status_message=head.status_message[:_MAX_TEXT],
         reason=head.reason[:_MAX_TEXT],
-        errors=tuple(
-            msgspec.structs.replace(
-                each,
-                type=each.type[:_MAX_TEXT],
-                bad_data_node=each.bad_data_node[:_MAX_TEXT],
-                reason=each.reason[:_MAX_TEXT],
-                title=each.title[:_MAX_TEXT],
-                detail=each.detail[:_MAX_TEXT],
-            )
-            for each in head.errors[:_MAX_ERRORS]
-        ),
+        errors=tuple(errors),
     )
-    if len(_ENCODER.encode(short)) * 2 <= room:
-        return short
     shorter = msgspec.structs.replace(short, request=Raw(b"{}"), errors=())
-    if len(_ENCODER.encode(shorter)) * 2 <= room:
-        return shorter
+    for each in (head, short, shorter):
+        if len(_ENCODER.encode(each)) * 2 <= room:
+            return each
     return cleaned(msgspec.structs.replace(shorter, status_message="", reason=""))

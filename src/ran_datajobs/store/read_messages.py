@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
+import zstandard
 from msgspec import Struct
 
 from ran_datajobs.store import sub_jobs
@@ -15,6 +16,9 @@ from ran_datajobs.store.parts import Part
 from ran_datajobs.store.queries import named_queries
 
 _SQL = named_queries("arrivals")
+
+_NO_OUTCOMES: Final = zstandard.compress(b"{}", 1)
+"""Outcomes of a further object of a message: those of its first object are of all."""
 
 
 class MessageCorrelation(Struct, frozen=True):
@@ -39,24 +43,18 @@ class ReadStarting(Struct, frozen=True):
     """No active read matches the message, but one that is being started may."""
 
 
-class MessageFragment(Struct, frozen=True):
-    """One result object of a message. ``outcomes`` is packed."""
-
-    part: Part
-    outcomes: bytes
-
-
 class ReceivedMessage(Struct, frozen=True):
-    """A message with its pieces in order, usually one. ``number`` is its number within the sub-job.
+    """A message with its result objects in order, usually one. ``number`` is its number within the sub-job.
 
-    ``sha256`` is of the whole message if it has several pieces; ``total``: the number of messages of the
-    sub-job, if announced.
+    ``sha256`` is of the whole message if it has several objects; ``outcomes`` in all of them are packed;
+    ``total``: the number of messages of the sub-job, if announced.
     """
 
     read: ActiveRead
     number: int
     sha256: str | None
-    pieces: tuple[MessageFragment, ...]
+    pieces: tuple[Part, ...]
+    outcomes: bytes
     total: int | None
 
 
@@ -103,14 +101,14 @@ async def record(connection: Connection, arrivals: Sequence[ReceivedMessage]) ->
     rows = [(arrival, number, piece) for arrival in taken for number, piece in enumerate(arrival.pieces)]
     columns: list[list[Any]] = [
         [arrival.read.job_id for arrival, _, _ in rows],
-        [piece.part.sub_job for _, _, piece in rows],
-        [piece.part.sequence for _, _, piece in rows],
-        [piece.part.key for _, _, piece in rows],
-        [piece.part.size for _, _, piece in rows],
-        [piece.part.sha256 for _, _, piece in rows],
-        [piece.part.operations for _, _, piece in rows],
-        [piece.part.failed for _, _, piece in rows],
-        [piece.outcomes for _, _, piece in rows],
+        [piece.sub_job for _, _, piece in rows],
+        [piece.sequence for _, _, piece in rows],
+        [piece.key for _, _, piece in rows],
+        [piece.size for _, _, piece in rows],
+        [piece.sha256 for _, _, piece in rows],
+        [piece.operations for _, _, piece in rows],
+        [piece.failed for _, _, piece in rows],
+        [arrival.outcomes if number == 0 else _NO_OUTCOMES for arrival, number, _ in rows],
         [arrival.number for arrival, _, _ in rows],
         [number for _, number, _ in rows],
         [arrival.sha256 for arrival, _, _ in rows],
