@@ -234,7 +234,7 @@ class _Scene:
     async def tried(self, name: str) -> bool:
         """True when the job's create was sent and did not arrive."""
         return await self.holds(
-            """select stage::text in ('READY', 'ADMITTED') and attempts > 0 and trouble_since is not null
+            """select stage::text in ('READY', 'ADMITTED') and attempts > 0 and failing_since is not null
                from sub_job join data_job using (job_id) where name = $1""",
             name,
         )
@@ -277,7 +277,7 @@ async def until(condition: Callable[..., Coroutine[Any, Any, bool]], *about: Any
 
 async def leave_jobs_open(database_url: str, folder: Path, source: Path) -> Left:
     """Fill the database with what the service of ``source`` makes of its jobs, in every stage."""
-    environ = variables(database_url, folder, lane_quarantine="300") | {"PYTHONPATH": str(source)}
+    environ = variables(database_url, folder, unknown_write_quarantine="300") | {"PYTHONPATH": str(source)}
     plugins = {name: NotingPlugin(name, scripts) for name, scripts in PRODUCERS.items()}
     async with (
         process(environ, "ran_datajobs", "serve", "--roles", "api"),

@@ -188,7 +188,7 @@ async def test_what_is_cancelled_or_waits_for_another_job_is_not_admitted(
     async with database.transaction() as connection:
         cancelled, blocked, well = [await waiting(connection) for _ in range(3)]
         await connection.execute(
-            "update sub_job set cancel_asked = true where sub_job_id = $1", cancelled.sub_job_id
+            "update sub_job set cancel_requested = true where sub_job_id = $1", cancelled.sub_job_id
         )
         await connection.execute(
             "update sub_job set blocked = true where sub_job_id = $1", blocked.sub_job_id
@@ -445,7 +445,9 @@ async def test_a_cancelled_sub_job_is_claimed_to_be_ended_and_not_started(databa
             versions = await sub_jobs.bump_jobs(connection, [job.job_id])
             await sub_jobs.cancel(connection, job.job_id, versions[job.job_id])
     claimed = await claim(database)
-    assert {(each.stage, each.cancel_asked, each.attempts, unpack(each.body or b"")) for each in claimed} == {
+    assert {
+        (each.stage, each.cancel_requested, each.attempts, unpack(each.body or b"")) for each in claimed
+    } == {
         (Stage.ADMITTED, True, 0, OPERATIONS),
         (Stage.WAITING, True, 0, OPERATIONS),
     }

@@ -50,7 +50,7 @@ async def plan(connection: Connection, job_id: UUID) -> list[int]:
     await planning.lock_job(connection, job_id)
     blocked = await planning.still_blocked(connection, job_id)
     await planning.mark_planned(
-        connection, job_id, sub_jobs=1, unmatched=0, failed=0, fanned_out=False, blocked=blocked
+        connection, job_id, sub_jobs=1, unmatched=0, failed=0, split_reads=False, blocked=blocked
     )
     sub_job = NewSubJob(uuid4(), plugin_id, "ems-1", zstandard.compress(OPERATIONS), 1, len(OPERATIONS))
     lanes = await sub_jobs.insert(connection, job_id, [sub_job])

@@ -96,11 +96,11 @@ async def test_a_cancel_asks_for_the_end_and_makes_every_open_sub_job_due(api: A
         assert await due.get() == "sub_job"
         assert await told.get() == str(leased["sub_job_id"])
     sub_jobs = await api.rows(
-        "select s.status, s.cancel_asked, s.attention, s.due_at <= now() as due, s.polls,"
+        "select s.status, s.cancel_requested, s.attention, s.due_at <= now() as due, s.polls,"
         " s.version = j.version as shown"
         " from sub_job s join data_job j using (job_id) order by s.position"
     )
-    assert [(sub["status"], sub["cancel_asked"], sub["attention"], sub["shown"]) for sub in sub_jobs] == [
+    assert [(sub["status"], sub["cancel_requested"], sub["attention"], sub["shown"]) for sub in sub_jobs] == [
         ("FINISHED", False, False, False),
         ("CANCELLING", True, False, True),
         ("CANCELLING", True, True, True),
@@ -138,8 +138,8 @@ async def test_a_cancel_that_meets_a_worker_the_other_way_round_comes_through(ap
     answer = await cancel
     assert (answer.status, answer.json().get("status")) == (202, "CANCELLING")
     assert (
-        await api.rows("select attempts, cancel_asked from sub_job order by position")
-        == [{"attempts": 1, "cancel_asked": True}] * 2
+        await api.rows("select attempts, cancel_requested from sub_job order by position")
+        == [{"attempts": 1, "cancel_requested": True}] * 2
     )
 
 
@@ -161,8 +161,8 @@ async def test_a_terminal_job_cannot_be_cancelled(api: Api, status: Status) -> N
     job_id = await api.accepted()
     await by_hand(api.parts.database, "update data_job set status = $1::job_status", status.value)
     assert (await api.post(job_path(job_id, "/cancel"))).problem["status"] == 409
-    assert (await api.rows("select status, cancel_asked from data_job")) == [
-        {"status": status.value, "cancel_asked": False}
+    assert (await api.rows("select status, cancel_requested from data_job")) == [
+        {"status": status.value, "cancel_requested": False}
     ]
 
 

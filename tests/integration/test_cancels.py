@@ -84,7 +84,7 @@ async def claim_cancels(database: Database) -> list[LeasedCancel]:
 
 async def asked(database: Database, job: PlannedJob) -> list[bool]:
     """Which sub-jobs are to be cancelled by themselves."""
-    return [(await sub_job_row(database, each))["cancel_asked"] for each in job.sub_job_ids]
+    return [(await sub_job_row(database, each))["cancel_requested"] for each in job.sub_job_ids]
 
 
 # --- what a cancel leaves to be done -----------------------------------------------------------------
@@ -101,9 +101,9 @@ async def test_a_cancel_leaves_one_call_where_the_plugin_takes_it(database: Data
     await cancel(database, job.job_id)
     starting, unsent = creating.sub_job_id, ({*job.sub_job_ids[1:]} - {creating.sub_job_id}).pop()
     found = {each: (await sub_job_row(database, each)) for each in job.sub_job_ids}
-    assert found[job.sub_job_ids[0]]["cancel_asked"] is not bulk
-    assert found[unsent]["cancel_asked"]
-    assert found[starting]["cancel_asked"]
+    assert found[job.sub_job_ids[0]]["cancel_requested"] is not bulk
+    assert found[unsent]["cancel_requested"]
+    assert found[starting]["cancel_requested"]
     assert found[starting]["attention"]
     assert {row["status"] for row in found.values()} == {"CANCELLING"}
     told = await claim_cancels(database)

@@ -172,7 +172,7 @@ async def test_a_bus_that_is_away_is_waited_for(service: EmbeddedService) -> Non
     await service.publish_all(job_id, publisher)
     assert len(await service.delivered()) == 1
     assert await service.state(job_id) == "DELIVERED"
-    assert await service.value("select count(*) from delivery_trouble") == 0
+    assert await service.value("select count(*) from delivery_failure") == 0
 
 
 async def test_a_broken_topic_holds_up_nobody_else(service: EmbeddedService) -> None:
@@ -319,7 +319,7 @@ async def test_a_store_restored_from_an_older_copy_skips_nothing_new(service: Em
     for _ in range(3):
         await service.settle(job_id, sub_job, responses(1))
     await service.publish_all(job_id)
-    await service.execute("update outbox_shard set head = 0")
+    await service.execute("update outbox_shard set last_position = 0")
     await service.publish_all(job_id)
     publisher = service.publisher()
     await service.publish(job_id, publisher)

@@ -92,7 +92,8 @@ async def test_a_delivery_lags_since_its_oldest_message_was_made(database: Datab
     async with database.transaction() as connection:
         job = await planned_job(connection)
         await connection.execute(
-            "insert into delivery_trouble (job_id, topic, shard, since, retry_at, parked, cause)"
+            "insert into delivery_failure"
+            " (job_id, topic, shard, first_failed_at, retry_at, parked, last_error)"
             " values ($1, 't', 0, now() - interval '7 hours', now(), true, 'away')",
             job.job_id,
         )

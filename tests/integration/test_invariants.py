@@ -153,7 +153,7 @@ DAMAGES: Final = {
         "is TRACKING, and neither due nor leased",
     ),
     "a cancelled one that nobody finds": (
-        f"update sub_job set cancel_asked = true {_OF_WAITING}",
+        f"update sub_job set cancel_requested = true {_OF_WAITING}",
         "was cancelled, and is neither",
     ),
     "a lane that nobody serves": (

@@ -481,7 +481,7 @@ async def test_messages_that_come_after_an_outage_are_waited_for(
 ) -> None:
     """The service was away for an hour amid a read: that no message came meanwhile says nothing."""
     job = await collecting_read(database, parts)
-    await by_hand(database, "update sub_job set last_part_at = now() - interval '1 hour'")
+    await by_hand(database, "update sub_job set last_message_at = now() - interval '1 hour'")
     await run_once(parts)
     assert (await sub_job_row(database, job.sub_job_id))["stage"] == "COLLECTING"
     await arrive(database, job.job_id, job.sub_job_id)

@@ -104,7 +104,7 @@ async def test_a_message_of_a_read_becomes_its_object(service: EmbeddedService) 
     assert body is not None
     assert hashlib.sha256(body).hexdigest() == found[0].sha256
     assert await service.value("select result_total from sub_job") == 2
-    assert await service.value("select last_part_at is not null from sub_job")
+    assert await service.value("select last_message_at is not null from sub_job")
     assert await service.value("select messages from sub_job") == 2
     assert await arrived(service, job_id, sub_job) == 2
     assert await service.states(job_id, sub_job) == {
@@ -437,7 +437,7 @@ async def test_a_job_ends_whatever_became_of_its_objects(
     first, second = await service.sub_job(job_id), await service.sub_job(job_id, position=1, producer="ems-2")
     (part,) = await service.settle(job_id, first, responses(1, state=OperationState.FAILED))
     await service.settle(job_id, second, responses(2, state=OperationState.UNKNOWN))
-    await service.execute("update data_job set fanned_out = true, planned = true")
+    await service.execute("update data_job set split_reads = true, planned = true")
     if spoilt is None:
         await service.objects.delete(BUCKET, [part.key])
     else:

@@ -33,7 +33,7 @@ EMPTIED = (
     "idempotency_key",
     "outbox",
     "bus_message",
-    "delivery_trouble",
+    "delivery_failure",
     "bus_topic where topic <> 'ncmp-data-job-status'",
     "lane_client",
     "cm_handle",

@@ -70,7 +70,7 @@ async def shorten_waits(database: Database) -> int:
     next message from now on."""
     async with database.connection() as connection:
         await connection.execute(
-            "update sub_job set last_part_at = clock_timestamp() where stage = 'COLLECTING'"
+            "update sub_job set last_message_at = clock_timestamp() where stage = 'COLLECTING'"
         )
         changed = await connection.fetch(
             """update sub_job
@@ -180,11 +180,13 @@ async def test_the_migration_leaves_every_sub_job_in_its_place(database_url: str
     }
     for row in rows:
         if row["stage"] == "WAITING":
-            assert row["blocked"] or row["cancel_asked"] or lanes[row["lane_id"], row["type"]], row["name"]
-            assert (row["due_at"] is not None) == row["cancel_asked"], row["name"]
+            assert row["blocked"] or row["cancel_requested"] or lanes[row["lane_id"], row["type"]], row[
+                "name"
+            ]
+            assert (row["due_at"] is not None) == row["cancel_requested"], row["name"]
     assert {row["name"] for row in steps if row["due"] == row["idle"]} == set()
     if schema < 8:  # nobody took messages while the older workers were ending
-        assert {row["last_part_at"] for row in rows if row["stage"] == "COLLECTING"} == {applied}
+        assert {row["last_message_at"] for row in rows if row["stage"] == "COLLECTING"} == {applied}
     counted = {row["name"]: row["messages"] for row in rows if row["messages"]}
     assert counted == {
         f"collecting {producer}": 1

@@ -141,7 +141,7 @@ async def test_a_store_of_objects_that_is_away_is_not_the_plugins_trouble(
         await until_ended(database, job.job_id)
     assert not failures
     row = await sub_job_row(database, job.sub_job_id)
-    assert (row["stage"], row["succeeded"], row["trouble_since"]) == ("SETTLED", 1, None)
+    assert (row["stage"], row["succeeded"], row["failing_since"]) == ("SETTLED", 1, None)
 
 
 async def test_a_step_that_breaks_is_tried_again_and_sends_no_second_create(

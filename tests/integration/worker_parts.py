@@ -322,7 +322,7 @@ async def planned_job(
         sub_jobs=len(producers),
         unmatched=0,
         failed=0,
-        fanned_out=False,
+        split_reads=False,
         blocked=False,
     )
     count = len(msgspec.json.decode(operations))

@@ -9,11 +9,11 @@ select format('sub-job %s is settled, and due or leased', s.sub_job_id)
 from public.sub_job s where s.stage = 'SETTLED' and (s.due_at is not null or s.lease is not null)
 union all
 select format('waiting sub-job %s was cancelled, and is neither due nor leased', s.sub_job_id)
-from public.sub_job s where s.stage = 'WAITING' and s.cancel_asked and s.due_at is null and s.lease is null
+from public.sub_job s where s.stage = 'WAITING' and s.cancel_requested and s.due_at is null and s.lease is null
 union all
 select format('waiting %s %s could start', lower(s.type::text), s.sub_job_id)
 from public.sub_job s join public.job_request r using (job_id) join public.dmi_plugin p using (plugin_id)
-where s.stage = 'WAITING' and not s.blocked and not s.cancel_asked
+where s.stage = 'WAITING' and not s.blocked and not s.cancel_requested
   and (select count(*) from public.sub_job a where a.lane_id = s.lane_id and a.type = s.type and a.stage not in ('WAITING', 'SETTLED'))
       < case when s.type = 'WRITE' then 1
              else coalesce(p.read_slots, nullif(current_setting('invariants.read_slots', true), '')::integer, 1) end

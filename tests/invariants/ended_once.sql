@@ -33,7 +33,7 @@ union all
 select format('job %s counts %s/%s/%s/%s operations (succeeded, failed, not started, unknown), its sub-jobs tell %s/%s/%s/%s',
               job_id, j.succeeded, j.failed, j.not_started, j.unknown, o.succeeded, o.failed, o.not_started, o.unknown)
 from job j join of_job o using (job_id)
-where not j.fanned_out
+where not j.split_reads
   and (j.succeeded, j.not_started, j.unknown, j.failed + j.unmatched + o.operations)
       <> (o.succeeded, o.not_started, o.unknown, o.failed + j.operations)
 union all
@@ -50,4 +50,4 @@ union all
 select format('the object of what no sub-job has holds %s of %s operations of job %s', coalesce(w.operations, 0),
               j.operations - o.operations, j.job_id)
 from job j join of_job o using (job_id) left join written w on w.job_id = j.job_id and w.sub_job = 'unmatched'
-where not j.fanned_out and coalesce(w.operations, 0) <> j.operations - o.operations;
+where not j.split_reads and coalesce(w.operations, 0) <> j.operations - o.operations;

@@ -14,15 +14,15 @@ begin
     from public.sub_job o
     left join public.lane_client oc on oc.lane_id = o.lane_id and oc.client = o.client
     left join public.lane_client nc on nc.lane_id = new.lane_id and nc.client = new.client
-    where o.lane_id = new.lane_id and o.type = new.type and o.stage = 'WAITING' and not o.blocked and not o.cancel_asked
+    where o.lane_id = new.lane_id and o.type = new.type and o.stage = 'WAITING' and not o.blocked and not o.cancel_requested
       and o.sub_job_id <> new.sub_job_id
       and (o.client = new.client and o.priority >= new.priority and o.created_at <= new.created_at
                and o.job_seq < new.job_seq
            or aging is not null and new.type = 'WRITE'
                and (-least(9, o.priority + floor(extract(epoch from now() - o.created_at) / aging)),
-                    coalesce(oc.served_at, '-infinity'), o.job_seq)
+                    coalesce(oc.last_started_at, '-infinity'), o.job_seq)
                  < (-least(9, new.priority + floor(extract(epoch from now() - new.created_at) / aging)),
-                    coalesce(nc.served_at, '-infinity'), new.job_seq))
+                    coalesce(nc.last_started_at, '-infinity'), new.job_seq))
     limit 1;
     if found then
         perform nextval('invariants.refused');

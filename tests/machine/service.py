@@ -51,7 +51,7 @@ ROUNDS: Final = 200
 
 _NAMES: Final = UUID(int=1)
 _EMPTY: Final = """
-truncate data_job, lane, outbox restart identity cascade; update outbox_shard set head = 0;
+truncate data_job, lane, outbox restart identity cascade; update outbox_shard set last_position = 0;
 alter sequence ticks restart; alter sequence invariants.refused restart; update clock set at = '2026-02-01';
 """
 
@@ -354,7 +354,7 @@ class Service:
         found: list[str] = []
         for job_id in self.submitted:
             (job,) = await self.rows(
-                "select type, status, fanned_out from data_job where job_id = $1", job_id
+                "select type, status, split_reads from data_job where job_id = $1", job_id
             )
             parts = await self.rows(
                 "select key, sha256 from result_part where job_id = $1 and sequence <> -1"

@@ -36,7 +36,7 @@ class CancelRow:
     plugin_id: int
     due_at: float | None
     refused: bool = False
-    trouble_since: float | None = None
+    failing_since: float | None = None
     lease: UUID | None = None
     leased_by: UUID | None = None
     leased_until: float = 0.0
@@ -70,9 +70,9 @@ class JobRow:
     blocked: bool = False
     status: Status = Status.NOT_STARTED
     reason: str | None = None
-    cancel_asked: bool = False
+    cancel_requested: bool = False
     planned: bool = False
-    fanned_out: bool = False
+    split_reads: bool = False
     sub_jobs: int = 0
     sub_jobs_open: int = 0
     cancelled_sub_jobs: int = 0
@@ -105,7 +105,7 @@ class SubJobRow:
     client: str
     priority: int
     blocked: bool
-    cancel_asked: bool
+    cancel_requested: bool
     due_at: float | None
     body: bytes | None
     body_bytes: int
@@ -123,13 +123,13 @@ class SubJobRow:
     result_topic: str | None = None
     result_total: int | None = None
     messages: int = 0
-    told: Status | None = None
+    reported_status: Status | None = None
     last_error: str | None = None
-    trouble_since: float | None = None
+    failing_since: float | None = None
     objects_cause: str | None = None
     objects_since: float | None = None
     started_at: float | None = None
-    last_part_at: float | None = None
+    last_message_at: float | None = None
     ended_at: float | None = None
     quarantined_until: float | None = None
     succeeded: int = 0

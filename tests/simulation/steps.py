@@ -30,7 +30,7 @@ class Steps(Tables):
         if row.planned or row.lease != job.lease:
             raise Fenced(f"job {job.job_id} was claimed by another worker")
         blocked = any(self.jobs[each].status in OPEN for each in row.after)
-        row.planned, row.blocked, row.fanned_out, row.step_failures = True, blocked, plan.fanned_out, 0
+        row.planned, row.blocked, row.split_reads, row.step_failures = True, blocked, plan.split_reads, 0
         row.sub_jobs = row.sub_jobs_open = len(plan.sub_jobs)
         row.unmatched, row.failed, row.objects_cause = plan.unmatched, plan.failed, None
         row.version += 1
@@ -40,7 +40,7 @@ class Steps(Tables):
             self.due(JOB)
             return
         lanes = self._insert(row, plan.sub_jobs)
-        if row.cancel_asked or (not blocked and self.admit(lanes)):
+        if row.cancel_requested or (not blocked and self.admit(lanes)):
             self.due(SUB_JOB)
 
     def _insert(self, job: JobRow, new: Sequence[NewSubJob]) -> list[int]:
@@ -62,8 +62,8 @@ class Steps(Tables):
                 job.client,
                 job.priority,
                 job.blocked,
-                job.cancel_asked,
-                self.now() if job.cancel_asked else None,
+                job.cancel_requested,
+                self.now() if job.cancel_requested else None,
                 each.body,
                 each.size,
                 each.operations,
@@ -105,7 +105,7 @@ class Steps(Tables):
             key=lambda part: (order.get(part.sub_job, math.inf), part.sequence),
         )
         return FinishFacts(
-            _job_row(job), listed, job.fanned_out, job.cancelled_sub_jobs > 0, self.now() - job.created_at
+            _job_row(job), listed, job.split_reads, job.cancelled_sub_jobs > 0, self.now() - job.created_at
         )
 
     def finish(self, leased: LeasedJob, status: Status, reason: str | None, counts: Counts) -> bool:

@@ -39,24 +39,24 @@ PLUGINS: Final = {"http://127.0.0.1:1": True, "http://127.0.0.1:2": False}
 NAMES: Final = UUID(int=2)
 _SHOWN: Final = """
     sub_job_id, stage, status, attention, attempts, polls, data_producer_job_id, result_topic, result_total,
-    messages, told, last_error, cancel_asked, blocked, succeeded, failed, not_started, unknown, lease,
-    leased_by
+    messages, reported_status, last_error, cancel_requested, blocked, succeeded, failed, not_started, unknown,
+    lease, leased_by
 """
 _TIMES: Final = (
     "due_at",
-    "trouble_since",
+    "failing_since",
     "objects_since",
     "started_at",
-    "last_part_at",
+    "last_message_at",
     "ended_at",
     "quarantined_until",
 )
 _OF_JOB: Final = """
-    job_id, status, cancel_asked, planned, blocked, sub_jobs, sub_jobs_open, cancelled_sub_jobs, succeeded,
-    failed, unmatched, not_started, unknown, step_failures, lease, leased_by
+    job_id, status, cancel_requested, planned, blocked, sub_jobs, sub_jobs_open, cancelled_sub_jobs,
+    succeeded, failed, unmatched, not_started, unknown, step_failures, lease, leased_by
 """
 _OF_CANCEL: Final = "job_id, plugin_id, refused, lease, leased_by"
-_TIMES_OF_CANCEL: Final = ("due_at", "trouble_since")
+_TIMES_OF_CANCEL: Final = ("due_at", "failing_since")
 _TIMES_OF_JOB: Final = ("due_at", "started_at", "ended_at")
 
 

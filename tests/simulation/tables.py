@@ -55,7 +55,9 @@ class Tables:
         for lane_id in sorted(lanes):
             here = self._of_lane(lane_id)
             lane = self.lanes[lane_id]
-            waiting = [r for r in here if r.stage is Stage.WAITING and not r.blocked and not r.cancel_asked]
+            waiting = [
+                r for r in here if r.stage is Stage.WAITING and not r.blocked and not r.cancel_requested
+            ]
             writes = [row for row in waiting if row.type is JobType.WRITE]
             if writes and not any(row.type is JobType.WRITE and row.active for row in here):
                 chosen.append(
@@ -99,7 +101,7 @@ class Tables:
     # --- leases ---------------------------------------------------------------------------------------
 
     def _lease(self, row: SubJobRow, token: UUID, worker_id: UUID) -> LeasedSubJob:
-        was, starts = row.stage, row.stage is Stage.ADMITTED and not row.cancel_asked
+        was, starts = row.stage, row.stage is Stage.ADMITTED and not row.cancel_requested
         row.lease = token if was is Stage.ADMITTED else token_of_others(token)
         row.leased_by, row.leased_until, row.attention = worker_id, self.now() + LEASE_SECONDS, False
         repeatable = row.type is JobType.READ or self.plugins[row.plugin_id].idempotent
@@ -130,23 +132,23 @@ class Tables:
             status=row.status,
             operations=row.operations,
             data_producer_job_id=row.data_producer_job_id,
-            cancel_asked=row.cancel_asked,
+            cancel_requested=row.cancel_requested,
             attempts=row.attempts,
             polls=row.polls,
             result_topic=row.result_topic,
             result_total=row.result_total,
             messages=row.messages,
-            told=row.told,
-            failing_for=since(row.trouble_since),
+            reported_status=row.reported_status,
+            failing_for=since(row.failing_since),
             no_objects_for=since(row.objects_since),
             running_for=since(row.started_at),
-            idle_for=since(row.last_part_at),
+            idle_for=since(row.last_message_at),
             ended_for=since(row.ended_at),
             quarantined_for=None if row.quarantined_until is None else row.quarantined_until - now,
             body_bytes=row.body_bytes,
             body=row.body if row.stage is Stage.STARTING or small else None,
             job_status=job.status,
-            job_cancel_asked=job.cancel_asked,
+            job_cancel_requested=job.cancel_requested,
             accept_type="application/vnd.3gpp.object-tree-hierarchical+json",
             content_type="application/3gpp-json-patch+json",
             activation_mode="BEST_EFFORT",

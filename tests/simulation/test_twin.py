@@ -103,7 +103,7 @@ class Driver:
         counts = facts.job.counts
         status = verdict(counts, cancelled=facts.cancelled)
         self.subject.run(store.finish(job, status, None, counts))
-        return [facts.job.status, facts.job.counts, facts.parts, facts.fanned_out, facts.cancelled]
+        return [facts.job.status, facts.job.counts, facts.parts, facts.split_reads, facts.cancelled]
 
     def claim(self, worker: int, rows: int, creates: int, void: bool) -> object:
         store, room = self.subject.store(worker), PluginRoom(creates, 100, 1 << 20)
@@ -221,7 +221,7 @@ def _transition(of: LeasedSubJob, what: str, delay: float) -> Transition:
         case "unsent":
             return Postponement(leased, delay, error="refused", unsent=True)
         case "told":
-            return Postponement(leased, delay, error="no result", told=Status.FINISHED)
+            return Postponement(leased, delay, error="no result", reported_status=Status.FINISHED)
         case "collecting":
             return Collecting(leased, TOPIC, Status.FINISHED, delay)
         case "quarantine over":

@@ -74,7 +74,7 @@ class Twin(Steps):
         job = self.jobs[job_id]
         if job.status not in OPEN or job.status is Status.CANCELLING:
             return False
-        job.status, job.cancel_asked = Status.CANCELLING, True
+        job.status, job.cancel_requested = Status.CANCELLING, True
         job.version += 1
         told_of_all = {
             row.plugin_id
@@ -94,7 +94,7 @@ class Twin(Steps):
                 continue
             alone = row.plugin_id not in told_of_all
             early = row.stage in (Stage.WAITING, Stage.ADMITTED, Stage.STARTING)
-            row.cancel_asked = early or alone
+            row.cancel_requested = early or alone
             if row.lease is not None and (row.stage is Stage.STARTING or alone):
                 row.attention = True
             if row.lease is None and (early or alone):
@@ -121,7 +121,7 @@ class Twin(Steps):
         found = []
         for row in sorted(due, key=lambda each: each.due_at or 0.0)[:AT_ONCE]:
             row.lease, row.leased_by, row.leased_until = token, worker_id, self.now() + LEASE_SECONDS
-            plugin, trouble = self.plugins[row.plugin_id], row.trouble_since
+            plugin, trouble = self.plugins[row.plugin_id], row.failing_since
             found.append(
                 LeasedCancel(
                     job_id=row.job_id,
@@ -148,8 +148,8 @@ class Twin(Steps):
         row = self.cancels[leased.job_id, leased.plugin_id]
         if row.lease == leased.lease:
             row.due_at = self.now() + delay
-            if failed and row.trouble_since is None:
-                row.trouble_since = self.now()
+            if failed and row.failing_since is None:
+                row.failing_since = self.now()
             row.lease = row.leased_by = None
 
     def end_cancel(self, leased: LeasedCancel, *, refused: bool) -> None:
@@ -202,7 +202,7 @@ class Twin(Steps):
         known = [each for each in (total, row.result_total) if each is not None]
         row.result_total = max(known, default=None)
         row.messages += messages
-        row.last_part_at, row.objects_cause, row.objects_since = self.now(), None, None
+        row.last_message_at, row.objects_cause, row.objects_since = self.now(), None, None
         whole = row.result_total is not None and row.messages >= row.result_total
         if row.lease is not None:
             row.attention = row.attention or whole
@@ -237,10 +237,10 @@ class Twin(Steps):
                 ),
                 key=_turn,
             )
-            asked = [row for row in ready if row.cancel_asked]
+            asked = [row for row in ready if row.cancel_requested]
             cancelled += [row for row in asked if row.stage not in _UNSENT][: own.deletes]
             unsent += [row for row in asked if row.stage in _UNSENT][: room.unsent]
-            others = [row for row in ready if not row.cancel_asked]
+            others = [row for row in ready if not row.cancel_requested]
             admitted = [row for row in others if row.stage is Stage.ADMITTED]
             creates += [(row, own.size) for row in admitted[: min(own.creates, room.rows)]]
             calls += [row for row in others if row.stage is not Stage.ADMITTED][: min(own.calls, room.rows)]
@@ -252,7 +252,11 @@ class Twin(Steps):
         """See the port."""
         now = self.now()
         in_line = sorted(
-            (j for j in self.jobs.values() if not j.planned and not j.cancel_asked and j.step_failures < 3),
+            (
+                j
+                for j in self.jobs.values()
+                if not j.planned and not j.cancel_requested and j.step_failures < 3
+            ),
             key=lambda job: job.seq,
         )
         heads: dict[tuple[str, int], JobRow] = {}
@@ -263,7 +267,7 @@ class Twin(Steps):
             for job in self.jobs.values()
             if (job.lease is None and job.due_at is not None and job.due_at <= now)
             or (job.lease is not None and job.leased_until < now)
-            if job.planned or job.cancel_asked or job.step_failures >= 3 or self._is_next(job, heads)
+            if job.planned or job.cancel_requested or job.step_failures >= 3 or self._is_next(job, heads)
         ]
         free = {"small": room.small_plans, "large": room.large_plans, "finish": room.finishes}
         taken: list[LeasedJob] = []
@@ -376,16 +380,16 @@ class Twin(Steps):
                 if row.stage is not Stage.STARTING and not repeat:
                     return None
                 row.stage, row.data_producer_job_id = Stage.TRACKING, producer_job
-                row.polls, row.trouble_since, row.last_error = 0, None, None
+                row.polls, row.failing_since, row.last_error = 0, None, None
                 if row.status is Status.NOT_STARTED:
                     row.status = Status.RUNNING
                 told = self.cancels.get((row.job_id, row.plugin_id))
                 if told is not None and not told.refused:
-                    row.cancel_asked = False
+                    row.cancel_requested = False
                 self.begun([row.job_id])
                 return row.attention
             case CancelTold():
-                row.cancel_asked, row.trouble_since, row.last_error = False, None, None
+                row.cancel_requested, row.failing_since, row.last_error = False, None, None
                 if row.status in (Status.NOT_STARTED, Status.RUNNING):
                     row.status = Status.CANCELLING
                 return row.attention
@@ -415,31 +419,33 @@ class Twin(Steps):
         if row.stage is not Stage.QUARANTINED:
             row.last_error = each.error or None
         if each.error == "":
-            row.trouble_since = None
+            row.failing_since = None
         else:
             row.objects_cause = row.objects_since = None
-            if (each.told is not None and row.told is None) or row.trouble_since is None:
-                row.trouble_since = now
+            if (
+                each.reported_status is not None and row.reported_status is None
+            ) or row.failing_since is None:
+                row.failing_since = now
         if each.unsent and row.stage is Stage.STARTING:
             row.stage = Stage.ADMITTED
-        elif each.told is not None and row.stage is Stage.TRACKING:
+        elif each.reported_status is not None and row.stage is Stage.TRACKING:
             row.stage = Stage.COLLECTING
-        row.told = row.told if each.told is None else each.told
+        row.reported_status = row.reported_status if each.reported_status is None else each.reported_status
         self._end_lease(row, due_at)
 
     def _collect(self, row: SubJobRow, each: Collecting) -> bool | None:
         if row.stage not in (Stage.TRACKING, Stage.COLLECTING):
             return None
         now = self.now()
-        if row.stage is Stage.TRACKING or row.last_part_at is None:
-            row.last_part_at = now
-        row.stage, row.result_topic, row.trouble_since, row.last_error = (
+        if row.stage is Stage.TRACKING or row.last_message_at is None:
+            row.last_message_at = now
+        row.stage, row.result_topic, row.failing_since, row.last_error = (
             Stage.COLLECTING,
             each.topic,
             None,
             None,
         )
-        row.told = each.told if row.told is None else row.told
+        row.reported_status = each.reported_status if row.reported_status is None else row.reported_status
         whole = row.result_total is not None and row.messages >= row.result_total
         self._end_lease(row, now if row.attention or whole else now + each.delay)
         return False
@@ -464,7 +470,7 @@ class Twin(Steps):
             end.not_started,
             end.unknown,
         )
-        row.last_error, row.cancel_asked, row.trouble_since = end.error or None, False, None
+        row.last_error, row.cancel_requested, row.failing_since = end.error or None, False, None
         row.objects_cause = row.objects_since = None
         self._end_lease(row, due_at)
 
@@ -474,7 +480,7 @@ class Twin(Steps):
         for each in settled:
             end, job = each.settlement, self.jobs[each.leased.job_id]
             touched[job.job_id] = None
-            if not job.fanned_out:
+            if not job.split_reads:
                 job.succeeded += end.succeeded
                 job.failed += end.failed
                 job.not_started += end.not_started

@@ -43,7 +43,6 @@ def job(version: int, status: Status = Status.RUNNING) -> JobRow:
         not_started=0,
         unknown=0,
         reason=None,
-        delivery=1,
         delivery_state=DeliveryState.PENDING,
         delivery_detail=None,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),

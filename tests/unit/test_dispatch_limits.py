@@ -323,7 +323,7 @@ async def test_a_smaller_allowance_takes_nothing_away() -> None:
 
 def delete(plugin_id: int) -> LeasedSubJob:
     """A leased sub-job of which all that counts here is that its DELETE is next."""
-    told = {"plugin_id": plugin_id, "stage": Stage.TRACKING, "cancel_asked": True}
+    told = {"plugin_id": plugin_id, "stage": Stage.TRACKING, "cancel_requested": True}
     return LeasedSubJob(**(dict.fromkeys(LeasedSubJob.__struct_fields__) | told))  # type: ignore[arg-type]
 
 

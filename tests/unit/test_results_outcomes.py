@@ -30,13 +30,13 @@ STOPPED, UNSURE = ("NOT_STARTED", "CANCELLED"), ("UNKNOWN", "OUTCOME_UNKNOWN")
 
 
 def ended(
-    body: bytes, told: Status, *, status: int = 200, is_read: bool = False, cancel_asked: bool = False
+    body: bytes, told: Status, *, status: int = 200, is_read: bool = False, cancel_requested: bool = False
 ) -> outcomes.Outcome:
     answer = result_answer(Answered(status, body), is_read)
     assert not isinstance(answer, NoAnswer | Lost)
     operations = READS if is_read else WRITES
     return outcomes.of_result(
-        operations, answer, told, is_read=is_read, cancel_asked=cancel_asked, kept_as="here"
+        operations, answer, told, is_read=is_read, cancel_requested=cancel_requested, kept_as="here"
     )
 
 
@@ -269,7 +269,7 @@ def test_after_a_cancel_what_was_not_started_was_cancelled_whoever_stopped_it() 
         '"statusCode":108,"state":"NOT_STARTED","reason":"NOT_STARTED"', '"statusCode":108,"reason":"R"'
     )
     assert told(ended(body, FAILED)) == [("NOT_STARTED", "NOT_STARTED"), ("FAILED", "R")]
-    assert told(ended(body, FAILED, cancel_asked=True)) == [STOPPED, ("FAILED", "R")]
+    assert told(ended(body, FAILED, cancel_requested=True)) == [STOPPED, ("FAILED", "R")]
     assert told(ended(body, CANCELLED)) == [STOPPED, ("FAILED", "R")]
     assert told(ended(b'[{"operationId":"1","statusCode":0}]', CANCELLED)) == [GOOD, STOPPED]
     assert told(ended(b"?", CANCELLED)) == [UNREADABLE] * 2

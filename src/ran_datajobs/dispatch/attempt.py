@@ -30,7 +30,8 @@ class Attempt:
 
     ``claimed_at``, ``valid_until``: times on the executor's clock; a renewal extends ``valid_until``.
     ``creating``, ``cancelling``: its create, or its cancellation, counts against the limits. ``sent``: its
-    create may have been sent. ``told``: the terminal status that its plugin reported to this process.
+    create may have been sent. ``reported_status``: the terminal status that its plugin reported to this
+    process.
     """
 
     sub_job: LeasedSubJob
@@ -41,7 +42,7 @@ class Attempt:
     creating: bool = False
     cancelling: bool = False
     sent: bool = False
-    told: Status | None = None
+    reported_status: Status | None = None
 
     @property
     def is_unsent(self) -> bool:
@@ -111,7 +112,7 @@ class Attempt:
     def failing_for(self, now: float, reported: Status | None = None) -> float:
         """Seconds since the first failed call; for a fetch (``reported``), since its own first failure."""
         known = self.sub_job.failing_for
-        if known is None or (reported is not None and self.sub_job.told is None):
+        if known is None or (reported is not None and self.sub_job.reported_status is None):
             return 0.0
         return known + now - self.claimed_at
 

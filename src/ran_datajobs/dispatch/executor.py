@@ -113,7 +113,11 @@ class Executor:
             self.listens_anew()
             await self._store.wait_for_objects(attempt.leased, str(error)[:_ERROR_LENGTH])
             delay = until_next_call(attempt.sub_job.no_objects_for or 0.0, self._runtime.random())
-            await self._write(Postponement(attempt.leased, delay, attempt.sub_job.polls, told=attempt.told))
+            await self._write(
+                Postponement(
+                    attempt.leased, delay, attempt.sub_job.polls, reported_status=attempt.reported_status
+                )
+            )
 
     async def _run(self, attempt: Attempt) -> None:
         while (delay := await self._step(attempt)) is not None:
@@ -132,10 +136,10 @@ class Executor:
                 return await self._end_unsent(attempt)
             case Stage.STARTING:
                 return await self._start(attempt)
-            case Stage.TRACKING | Stage.COLLECTING if sub_job.cancel_asked:
+            case Stage.TRACKING | Stage.COLLECTING if sub_job.cancel_requested:
                 return await self._cancel(attempt)
             case Stage.COLLECTING if sub_job.result_topic is None:
-                return await self._collect(attempt, sub_job.told or Status.FAILED)
+                return await self._collect(attempt, sub_job.reported_status or Status.FAILED)
             case Stage.TRACKING if self._time_left(attempt) <= 0:
                 return await self._time_out(attempt)
             case Stage.TRACKING:
@@ -252,7 +256,7 @@ class Executor:
                 assert_never(answer)
 
     async def _collect(self, attempt: Attempt, reported: Status) -> float | None:
-        attempt.told = reported
+        attempt.reported_status = reported
         async with self._limits.operations(attempt.sub_job.plugin_id, attempt.sub_job.body_bytes):
             if attempt.sub_job.operations <= THREAD_OVER:
                 return await self._fetch(attempt, reported)
@@ -313,7 +317,7 @@ class Executor:
                 result,
                 reported,
                 is_read=attempt.is_read,
-                cancel_asked=sub_job.job_cancel_asked,
+                cancel_requested=sub_job.job_cancel_requested,
                 kept_as=kept[0].key if kept else "",
             ),
         )
@@ -365,7 +369,7 @@ class Executor:
             attempt.cancelling = False
             self._limits.cancelled(attempt.sub_job.plugin_id, unsent=False)
         await self._reached(Checkpoint.CANCEL_RECORDED)
-        attempt.sub_job = replace(attempt.sub_job, cancel_asked=False, failing_for=None)
+        attempt.sub_job = replace(attempt.sub_job, cancel_requested=False, failing_for=None)
         return 0.0
 
     async def _time_out(self, attempt: Attempt) -> float | None:
@@ -455,7 +459,7 @@ class Executor:
                 attempt.sub_job.polls,
                 cause[:_ERROR_LENGTH],
                 unsent=unsent,
-                told=reported,
+                reported_status=reported,
                 trial=self._circuits.next_trial(attempt.sub_job.plugin_id),
             )
         )

@@ -254,7 +254,7 @@ class DispatchLimits:
         for each in claimed:
             if is_create(each):
                 creates[each.plugin_id] += 1
-            elif each.cancel_asked and each.stage not in (Stage.WAITING, Stage.ADMITTED):
+            elif each.cancel_requested and each.stage not in (Stage.WAITING, Stage.ADMITTED):
                 deletes[each.plugin_id] += 1
         for plugin_id, plugin in self._plugins.items():
             within = room.plugins.get(plugin_id, room.other)

@@ -100,7 +100,7 @@ class Finisher:
             return
         job = facts.job
         counts = job.counts
-        if facts.fanned_out:
+        if facts.split_reads:
             counts = await self._counts_by_operation(job, facts.parts)
         status = verdict(counts, cancelled=facts.cancelled)
         await self._reached(Checkpoint.FINISH_COUNTED)

@@ -202,7 +202,7 @@ class Worker:
         for sub_job in claimed:
             attempt = attempt_of(sub_job, sent)
             attempt.creating = is_create(sub_job)
-            attempt.cancelling = sub_job.cancel_asked and not attempt.creating
+            attempt.cancelling = sub_job.cancel_requested and not attempt.creating
             self._limits.add(sub_job.plugin_id, sub_job.body_bytes, creates=attempt.creating)
             if attempt.cancelling:
                 self._limits.add_cancel(sub_job.plugin_id, unsent=attempt.never_sent)

@@ -130,18 +130,20 @@ def of_result(
     reported: Status,
     *,
     is_read: bool,
-    cancel_asked: bool = False,
+    cancel_requested: bool = False,
     kept_as: str = "",
 ) -> Outcome:
     """Outcome of every operation from the ``result`` that followed the terminal status ``reported``.
 
-    ``cancel_asked``: the client has cancelled the job. ``kept_as``: key of the object that stores a body
+    ``cancel_requested``: the client has cancelled the job. ``kept_as``: key of the object that stores a body
     without outcomes.
     """
     kept = f"; it is kept as {kept_as}" if kept_as else ""
     match result:
         case Responses(entries):
-            return from_responses(operations, entries, reported, is_read=is_read, cancel_asked=cancel_asked)
+            return from_responses(
+                operations, entries, reported, is_read=is_read, cancel_requested=cancel_requested
+            )
         case NoOutcomes() | UnrecognisedResult() | OnTopic():
             if is_read and reported is not Status.CANCELLED:
                 return unreadable(operations, f"{NO_OUTCOMES}{kept}", reported, is_read=True)
@@ -161,7 +163,7 @@ def from_responses(
     reported: Status,
     *,
     is_read: bool,
-    cancel_asked: bool = False,
+    cancel_requested: bool = False,
 ) -> Outcome:
     """Outcome of every operation, in the request's order, from the responses that a plugin listed.
 
@@ -177,7 +179,7 @@ def from_responses(
         id_text = operation.id_text
         doubt = listing.why_not(id_text)
         listed = [
-            _completed(operation, each, cancelled or cancel_asked)
+            _completed(operation, each, cancelled or cancel_requested)
             for each in listing.responses.get(id_text, ())
         ]
         state = state_of(listed[0]) if len(listed) == 1 else worst(map(state_of, listed))

@@ -103,8 +103,8 @@ def _of(
         return None if after is None else _of_after(after)
     if facts.holder is not None:
         return _of_lane(facts, after)
-    if facts.trouble_since is not None:
-        return _of_plugin(facts, facts.trouble_since, patience)
+    if facts.failing_since is not None:
+        return _of_plugin(facts, facts.failing_since, patience)
     if facts.unclaimed and facts.due_at is not None and creates is not None:
         return _of_limit(facts, facts.due_at, creates)
     return None

@@ -80,17 +80,17 @@ class PlannedJob(Struct, frozen=True):
     sub_jobs: list[NewSubJob]
     unmatched: int
     failed: int
-    fanned_out: bool
+    split_reads: bool
     parts: list[Part]
 
 
 class FinishFacts(Struct, frozen=True):
-    """Facts for the finish step of a job. ``fanned_out``: operations have several parts. ``cancelled``: a
+    """Facts for the finish step of a job. ``split_reads``: operations have several parts. ``cancelled``: a
     cancel stopped a sub-job. ``seconds``: since the job was accepted."""
 
     job: JobRow
     parts: list[Part]
-    fanned_out: bool
+    split_reads: bool
     cancelled: bool
     seconds: float
 

@@ -331,7 +331,7 @@ class PostgresDispatch:
             sub_jobs=len(plan.sub_jobs),
             unmatched=plan.unmatched,
             failed=plan.failed,
-            fanned_out=plan.fanned_out,
+            split_reads=plan.split_reads,
             blocked=blocked,
         )
         if plan.parts:
@@ -341,7 +341,7 @@ class PostgresDispatch:
             await sub_jobs.notify_due(connection, JOB)
             return
         lanes = await sub_jobs.insert(connection, job.job_id, plan.sub_jobs)
-        if row["cancel_asked"]:
+        if row["cancel_requested"]:
             await sub_jobs.notify_due(connection, SUB_JOB)
         elif not blocked:
             await sub_jobs.lock_lanes(connection, lanes)

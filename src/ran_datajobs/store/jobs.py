@@ -87,7 +87,6 @@ class JobRow(Struct, frozen=True):
     not_started: int
     unknown: int
     reason: str | None
-    delivery: int
     delivery_state: DeliveryState
     delivery_detail: str | None
     created_at: datetime

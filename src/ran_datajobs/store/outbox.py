@@ -187,7 +187,7 @@ async def parts_to_deliver(
             row["destination"],
             row["is_copied"],
             row["results_bucket"],
-            row["delivery"],
+            row["delivery_number"],
             row["data_producer_id"],
             row["data_producer_job_id"],
         )
@@ -200,7 +200,7 @@ async def target_of(connection: Connection, job_id: UUID) -> Target | None:
     row = await connection.fetchrow(_SQL["target_of"], job_id)
     if row is None:
         return None
-    delivery, bucket, destination = row["delivery"], row["results_bucket"], row["destination"]
+    delivery, bucket, destination = row["delivery_number"], row["results_bucket"], row["destination"]
     if row["destination_kind"] == "TOPIC":
         return Target(delivery, bucket, destination)
     return Target(delivery, bucket, None if destination in (None, bucket) else bucket_topic(destination))
@@ -246,7 +246,7 @@ async def next_messages(
             row["value"],
             row["bucket"],
             row["object_key"],
-            row["delivery"],
+            row["delivery_number"],
             row["ends_delivery"],
             row["sha256"],
         )
@@ -262,7 +262,7 @@ async def recover_position(connection: Connection, shard: int, position: int) ->
     rows = await connection.fetch(_SQL["positions_up_to"], shard, position)
     topics = list({(row["job_id"], row["topic"]) for row in rows})
     ended = await published(connection, shard, [row["position"] for row in rows], topics)
-    await connection.execute(_SQL["move_head"], shard, position)
+    await connection.execute(_SQL["move_last_position"], shard, position)
     return ended
 
 
@@ -276,7 +276,7 @@ async def published(
     async with connection.transaction():
         await connection.execute(_SQL["lock_told_jobs"], shard, positions, *_columns(topics))
         ended = await connection.fetch(_SQL["ended_deliveries"], shard, positions)
-        await mark_delivered(connection, [(row["job_id"], row["delivery"]) for row in ended])
+        await mark_delivered(connection, [(row["job_id"], row["delivery_number"]) for row in ended])
         await connection.execute(_SQL["remove_published"], shard, positions)
         await connection.execute(_SQL["end_trouble"], *_columns(topics))
         await connection.execute(_SQL["move_published"], shard, max(positions))

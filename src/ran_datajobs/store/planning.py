@@ -116,17 +116,17 @@ async def mark_planned(
     sub_jobs: int,
     unmatched: int,
     failed: int,
-    fanned_out: bool,
+    split_reads: bool,
     blocked: bool,
 ) -> None:
     """Record the plan's counts and end the lease. A job without sub-jobs is due for its finish step."""
-    await connection.execute(_SQL["mark_planned"], job_id, sub_jobs, unmatched, failed, fanned_out, blocked)
+    await connection.execute(_SQL["mark_planned"], job_id, sub_jobs, unmatched, failed, split_reads, blocked)
 
 
 async def finish_facts(connection: Connection, job_id: UUID) -> tuple[bool, bool, float]:
     """(operations have several parts, a cancel stopped a sub-job, seconds since it was accepted) of a job."""
     row = await connection.fetchrow(_SQL["finish_facts"], job_id)
-    return (False, False, 0.0) if row is None else (row["fanned_out"], row["cancelled"], row["seconds"])
+    return (False, False, 0.0) if row is None else (row["split_reads"], row["cancelled"], row["seconds"])
 
 
 async def cancel_arrow(connection: Connection, job_id: UUID) -> bool:

@@ -94,9 +94,9 @@ class Leased(Struct, frozen=True):
 class LeasedSubJob(Leased, frozen=True):
     """A sub-job that the caller has leased. Durations are seconds by the database's clock.
 
-    ``was``: its stage before the claim. ``told``: the terminal status that its plugin reported. ``body``:
-    its operations for the plugin, zstd, if the create is to be sent, or if it is small and ends unsent.
-    Settings that a plugin did not register are ``None``.
+    ``was``: its stage before the claim. ``reported_status``: the terminal status that its plugin reported.
+    ``body``: its operations for the plugin, zstd, if the create is to be sent, or if it is small and ends
+    unsent. Settings that a plugin did not register are ``None``.
     """
 
     type: JobType
@@ -105,13 +105,13 @@ class LeasedSubJob(Leased, frozen=True):
     status: Status
     operations: int
     data_producer_job_id: str | None
-    cancel_asked: bool
+    cancel_requested: bool
     attempts: int
     polls: int
     result_topic: str | None
     result_total: int | None
     messages: int
-    told: Status | None
+    reported_status: Status | None
     failing_for: float | None
     no_objects_for: float | None
     running_for: float | None
@@ -121,7 +121,7 @@ class LeasedSubJob(Leased, frozen=True):
     body_bytes: int
     body: bytes | None
     job_status: Status
-    job_cancel_asked: bool
+    job_cancel_requested: bool
     accept_type: str
     content_type: str
     activation_mode: str
@@ -140,8 +140,9 @@ class LeasedSubJob(Leased, frozen=True):
 class Postponement(Struct, frozen=True):
     """The sub-job is due again after ``delay`` seconds; its lease ends. ``error``: what is wrong, or empty.
 
-    ``unsent``: its create provably did not arrive. ``told``: the terminal status that the plugin reported, if
-    its result is not available yet. ``trial``: seconds without calls of the plugin, if its circuit is open.
+    ``unsent``: its create provably did not arrive. ``reported_status``: the terminal status that the plugin
+    reported, if its result is not available yet. ``trial``: seconds without calls of the plugin, if
+    its circuit is open.
     """
 
     leased: Leased
@@ -149,7 +150,7 @@ class Postponement(Struct, frozen=True):
     polls: int = 0
     error: str = ""
     unsent: bool = False
-    told: Status | None = None
+    reported_status: Status | None = None
     trial: float | None = None
 
 
@@ -158,7 +159,7 @@ class Collecting(Struct, frozen=True):
 
     leased: Leased
     topic: str
-    told: Status | None
+    reported_status: Status | None
     delay: float
 
 
@@ -296,7 +297,9 @@ def _leased_sub_job(row: Record) -> LeasedSubJob:
     values["type"], values["status"] = _TYPES[values["type"]], _STATUSES[values["status"]]
     values["stage"], values["was"] = _STAGES[values["stage"]], _STAGES[values["was"]]
     values["job_status"] = _STATUSES[values["job_status"]]
-    values["told"] = None if values["told"] is None else _STATUSES[values["told"]]
+    values["reported_status"] = (
+        None if values["reported_status"] is None else _STATUSES[values["reported_status"]]
+    )
     return LeasedSubJob(**values)
 
 
@@ -386,7 +389,7 @@ async def postpone(connection: Connection, postponed: Sequence[Postponement]) ->
         [p.polls for p in postponed],
         [p.unsent for p in postponed],
         [p.error for p in postponed],
-        [None if p.told is None else p.told.value for p in postponed],
+        [None if p.reported_status is None else p.reported_status.value for p in postponed],
         [p.trial for p in postponed],
     )
     return {row["sub_job_id"] for row in rows}
@@ -399,7 +402,7 @@ async def mark_collecting(connection: Connection, collecting: Sequence[Collectin
         [c.leased.sub_job_id for c in collecting],
         [c.leased.lease for c in collecting],
         [c.topic for c in collecting],
-        [None if c.told is None else c.told.value for c in collecting],
+        [None if c.reported_status is None else c.reported_status.value for c in collecting],
         [c.delay for c in collecting],
     )
     return {row["sub_job_id"] for row in rows}

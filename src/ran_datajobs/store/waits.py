@@ -40,7 +40,7 @@ class SubJobFacts(Struct, frozen=True):
     started_at: datetime | None
     objects_cause: str | None
     objects_since: datetime | None
-    trouble_since: datetime | None
+    failing_since: datetime | None
     last_error: str | None
     circuit_until: datetime | None
     due_at: datetime | None

@@ -31,7 +31,7 @@ class Claimable:
                 yield f"sub-job {row.sub_job_id} is settled, and due or leased"
             if row.stage is not Stage.WAITING:
                 continue
-            if row.cancel_asked:
+            if row.cancel_requested:
                 if not looked_at:
                     yield f"waiting sub-job {row.sub_job_id} was cancelled, and is neither due nor leased"
             elif row.blocked:

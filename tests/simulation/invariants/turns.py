@@ -38,7 +38,7 @@ class Turns:
                     and other.priority >= row.priority
                     and other.created_at <= row.created_at
                     and not other.blocked
-                    and not other.cancel_asked
+                    and not other.cancel_requested
                 ):
                     yield f"write {row.sub_job_id} was admitted before {other.sub_job_id}"
         self._waited = waiting

@@ -36,13 +36,13 @@ left join data_job j on j.job_id = s.job_id;
 
 -- name: known_digests
 select coalesce(message, sequence) as sequence, coalesce(message_sha256, sha256) as digest from result_part
-where job_id = $1 and sub_job = $2 and piece = 0 and sequence <> -1;
+where job_id = $1 and sub_job = $2 and fragment = 0 and sequence <> -1;
 
 -- name: record_arrivals
-insert into result_part (job_id, sub_job, sequence, key, bytes, sha256, operations, failed, outcomes, message, piece, message_sha256)
+insert into result_part (job_id, sub_job, sequence, key, bytes, sha256, operations, failed, outcomes, message, fragment, message_sha256)
 select a.* from unnest($1::uuid[], $2::text[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::integer[],
                        $8::integer[], $9::bytea[], $10::integer[], $11::integer[], $12::text[])
-    as a (job_id, sub_job, sequence, key, bytes, sha256, operations, failed, outcomes, message, piece, message_sha256)
+    as a (job_id, sub_job, sequence, key, bytes, sha256, operations, failed, outcomes, message, fragment, message_sha256)
 where not exists (
     select 1 from result_part p where p.job_id = a.job_id and p.sub_job = a.sub_job and p.sequence = a.message)
 on conflict do nothing

@@ -4,13 +4,13 @@
 
 -- A topic that was removed and is added again must not assign an offset twice.
 -- name: add_topic
-insert into bus_topic (topic, head) select $1, bus_head from pruned on conflict do nothing;
+insert into bus_topic (topic, next_offset) select $1, bus_head from pruned on conflict do nothing;
 
 -- name: topics
 select topic from bus_topic order by topic;
 
 -- name: take_offsets
-update bus_topic set head = head + $2 where topic = $1 returning head - $2;
+update bus_topic set next_offset = next_offset + $2 where topic = $1 returning next_offset - $2;
 
 -- name: add_messages
 insert into bus_message (topic, message_offset, job_id, key, headers, value)

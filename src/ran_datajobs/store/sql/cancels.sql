@@ -22,10 +22,10 @@ with picked as (
     update bulk_cancel b
     set lease = $1, leased_by = $2, leased_until = clock_timestamp() + make_interval(secs => $3)
     from picked where b.job_id = picked.job_id and b.plugin_id = picked.plugin_id
-    returning b.job_id, b.plugin_id, b.lease, b.trouble_since
+    returning b.job_id, b.plugin_id, b.lease, b.failing_since
 )
 select l.job_id, l.lease, l.plugin_id, p.url, p.dialect, p.give_up, j.type = 'READ' as is_read,
-       coalesce(extract(epoch from clock_timestamp() - l.trouble_since), 0)::float8 as failing_for
+       coalesce(extract(epoch from clock_timestamp() - l.failing_since), 0)::float8 as failing_for
 from leased l join data_job j using (job_id) join dmi_plugin p using (plugin_id);
 
 -- name: renew_bulk_cancels
@@ -40,7 +40,7 @@ from held h where b.job_id = h.job_id and b.plugin_id = h.plugin_id;
 -- name: postpone_bulk_cancel
 update bulk_cancel
 set due_at = clock_timestamp() + make_interval(secs => $4),
-    trouble_since = case when $5 then coalesce(trouble_since, clock_timestamp()) else trouble_since end,
+    failing_since = case when $5 then coalesce(failing_since, clock_timestamp()) else failing_since end,
     lease = null, leased_by = null, leased_until = null
 where job_id = $1 and plugin_id = $2 and lease = $3;
 

@@ -29,7 +29,7 @@ select greatest(0, extract(epoch from clock_timestamp() - least(
                 order by s.due_at limit 1) d),
            (select min(leased_until) from sub_job where lease is not null and leased_until < now()))))::float8 as sub_job;
 
--- The first row of a shard is its oldest, except for parked and requeued rows: delivery_trouble has their time.
+-- The first row of a shard is its oldest, except for parked and requeued rows: delivery_failure has their time.
 -- $1: number of shards of messages; the others are for copies.
 -- name: undelivered_since
 select greatest(0, extract(epoch from clock_timestamp() - min(since) filter (where shard < $1)))::float8 as topic,
@@ -39,4 +39,4 @@ from (
     from outbox_shard s cross join lateral (
         select o.headers from outbox o where o.shard = s.shard order by o.position limit 1) h
     union all
-    select shard, since from delivery_trouble) w;
+    select shard, first_failed_at from delivery_failure) w;

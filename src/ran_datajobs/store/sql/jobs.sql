@@ -80,7 +80,7 @@ select * from data_job where job_id = $1 and ($2::text is null or client = $2) f
 
 -- name: cancel_job
 update data_job
-set status = 'CANCELLING', cancel_asked = true, version = version + 1, cancelled_at = clock_timestamp(), ended_after_cancel = 0
+set status = 'CANCELLING', cancel_requested = true, version = version + 1, cancelled_at = clock_timestamp(), ended_after_cancel = 0
 where job_id = $1 returning *;
 
 -- name: pushed_sub_job

@@ -12,15 +12,15 @@ select job_id, case destination_kind when 'TOPIC' then destination else 's3:' ||
 where job_id = any ($1::uuid[]) and delivery_state = 'FAILED' and destination is not null;
 
 -- name: take_positions
-update outbox_shard set head = head + $2 where shard = $1 returning head - $2;
+update outbox_shard set last_position = last_position + $2 where shard = $1 returning last_position - $2;
 
 -- name: add_messages
-insert into outbox (shard, position, job_id, topic, key, headers, value, object_key, bucket, bytes, delivery, ends_delivery, sha256)
-select $1, $2 + m.place, m.job_id, m.topic, m.key, m.headers, m.value, m.object_key, m.bucket, m.bytes, m.delivery,
+insert into outbox (shard, position, job_id, topic, key, headers, value, object_key, bucket, bytes, delivery_number, ends_delivery, sha256)
+select $1, $2 + m.place, m.job_id, m.topic, m.key, m.headers, m.value, m.object_key, m.bucket, m.bytes, m.delivery_number,
        m.ends_delivery, m.sha256
 from unnest($3::uuid[], $4::text[], $5::text[], $6::jsonb[], $7::bytea[], $8::text[], $9::text[], $10::bigint[],
             $11::integer[], $12::boolean[], $13::text[]) with ordinality
-     as m (job_id, topic, key, headers, value, object_key, bucket, bytes, delivery, ends_delivery, sha256, place);
+     as m (job_id, topic, key, headers, value, object_key, bucket, bytes, delivery_number, ends_delivery, sha256, place);
 
 -- name: claim_shard
 select pg_try_advisory_lock(7263403, $1::integer);
@@ -29,37 +29,37 @@ select pg_try_advisory_lock(7263403, $1::integer);
 with page as (
     select *, sum(bytes) over (order by position) - bytes as bytes_before
     from (
-        select o.position, o.job_id, o.topic, o.key, o.headers, o.value, o.object_key, o.bucket, o.bytes, o.delivery,
+        select o.position, o.job_id, o.topic, o.key, o.headers, o.value, o.object_key, o.bucket, o.bytes, o.delivery_number,
                o.ends_delivery, o.sha256
         from outbox o
         where o.shard = $1 and o.position > $4
-          and not exists (select 1 from delivery_trouble t
+          and not exists (select 1 from delivery_failure t
                           where t.parked and t.job_id = o.job_id and t.topic = o.topic)
         order by o.position limit $2
     ) first_ones
 )
-select position, job_id, topic, key, headers, value, object_key, bucket, delivery, ends_delivery, sha256
+select position, job_id, topic, key, headers, value, object_key, bucket, delivery_number, ends_delivery, sha256
 from page where bytes_before < $3 order by position;
 
 -- name: target_of
-select destination_kind, destination, results_bucket, delivery from data_job where job_id = $1 for no key update;
+select destination_kind, destination, results_bucket, delivery_number from data_job where job_id = $1 for no key update;
 
 -- name: lock_told_jobs
 select from data_job
 where job_id in (
     select o.job_id from outbox o where o.shard = $1 and o.position = any ($2::bigint[]) and o.ends_delivery
     union
-    select t.job_id from delivery_trouble t join unnest($3::uuid[], $4::text[]) as d (job_id, topic) using (job_id, topic))
+    select t.job_id from delivery_failure t join unnest($3::uuid[], $4::text[]) as d (job_id, topic) using (job_id, topic))
 order by job_id for no key update;
 
 -- name: ended_deliveries
-select o.job_id, o.delivery, o.topic from outbox o
+select o.job_id, o.delivery_number, o.topic from outbox o
 where o.shard = $1 and o.position = any ($2::bigint[]) and o.ends_delivery;
 
 -- name: mark_delivered
 update data_job j set delivery_state = 'DELIVERED', delivery_detail = null, version = j.version + 1
-from unnest($1::uuid[], $2::integer[]) as d (job_id, delivery)
-where j.job_id = d.job_id and j.delivery = d.delivery and j.delivery_state = 'PENDING';
+from unnest($1::uuid[], $2::integer[]) as d (job_id, delivery_number)
+where j.job_id = d.job_id and j.delivery_number = d.delivery_number and j.delivery_state = 'PENDING';
 
 -- name: remove_published
 delete from outbox where shard = $1 and position = any ($2::bigint[]);
@@ -67,11 +67,11 @@ delete from outbox where shard = $1 and position = any ($2::bigint[]);
 -- name: positions_up_to
 select o.position, o.job_id, o.topic from outbox o
 where o.shard = $1 and o.position <= $2
-  and not exists (select 1 from delivery_trouble t where t.parked and t.job_id = o.job_id and t.topic = o.topic);
+  and not exists (select 1 from delivery_failure t where t.parked and t.job_id = o.job_id and t.topic = o.topic);
 
 -- name: end_trouble
 with ended as (
-    delete from delivery_trouble t using unnest($1::uuid[], $2::text[]) as d (job_id, topic)
+    delete from delivery_failure t using unnest($1::uuid[], $2::text[]) as d (job_id, topic)
     where t.job_id = d.job_id and t.topic = d.topic
     returning t.job_id
 )
@@ -81,8 +81,8 @@ where j.job_id in (select job_id from ended) and j.delivery_state = 'PENDING' an
 -- name: move_published
 update outbox_shard set published = greatest(published, $2) where shard = $1;
 
--- name: move_head
-update outbox_shard set head = $2 where shard = $1 and head < $2;
+-- name: move_last_position
+update outbox_shard set last_position = $2 where shard = $1 and last_position < $2;
 
 -- name: lock_waiting_jobs
 select j.job_id from data_job j
@@ -93,7 +93,7 @@ order by j.job_id for no key update;
 
 -- The time of a refusal that a retry cannot cure counts from the first of consecutive refusals.
 -- name: record_delivery_failure
-insert into delivery_trouble (job_id, topic, shard, retry_at, parked, cause, refused)
+insert into delivery_failure (job_id, topic, shard, retry_at, parked, last_error, refused)
 select w.job_id, w.topic, $1, clock_timestamp() + make_interval(secs => $3), $4::boolean, $5, $8::boolean
 from (
     select distinct o.job_id, o.topic from outbox o
@@ -101,20 +101,20 @@ from (
     order by o.job_id, o.topic
 ) w
 on conflict (job_id, topic) do update
-set tries = delivery_trouble.tries + 1, cause = excluded.cause, parked = delivery_trouble.parked or excluded.parked,
+set attempts = delivery_failure.attempts + 1, last_error = excluded.last_error, parked = delivery_failure.parked or excluded.parked,
     refused = excluded.refused,
-    since = case when excluded.refused and not delivery_trouble.refused then clock_timestamp() else delivery_trouble.since end,
-    retry_at = clock_timestamp() + make_interval(secs => least($7, $3 * power(2, least(delivery_trouble.tries, 20))));
+    first_failed_at = case when excluded.refused and not delivery_failure.refused then clock_timestamp() else delivery_failure.first_failed_at end,
+    retry_at = clock_timestamp() + make_interval(secs => least($7, $3 * power(2, least(delivery_failure.attempts, 20))));
 
 -- name: tell_trouble
-update data_job j set delivery_detail = t.cause, version = j.version + 1
-from delivery_trouble t
-where t.shard = $1 and j.job_id = t.job_id and j.delivery_state = 'PENDING' and j.delivery_detail is distinct from t.cause
+update data_job j set delivery_detail = t.last_error, version = j.version + 1
+from delivery_failure t
+where t.shard = $1 and j.job_id = t.job_id and j.delivery_state = 'PENDING' and j.delivery_detail is distinct from t.last_error
   and t.topic = case j.destination_kind when 'TOPIC' then j.destination else 's3:' || j.destination end;
 
 -- name: lock_expired_failures
-select t.job_id, t.topic, t.cause from delivery_trouble t join data_job j using (job_id)
-where t.shard = $1 and t.since < clock_timestamp() - make_interval(secs => case when t.refused then least($2::float8, $3::float8) else $2::float8 end)
+select t.job_id, t.topic, t.last_error as cause from delivery_failure t join data_job j using (job_id)
+where t.shard = $1 and t.first_failed_at < clock_timestamp() - make_interval(secs => case when t.refused then least($2::float8, $3::float8) else $2::float8 end)
 order by t.job_id for no key update of j;
 
 -- name: mark_failed
@@ -128,7 +128,7 @@ delete from outbox o using unnest($2::uuid[], $3::text[]) as d (job_id, topic)
 where o.shard = $1 and o.job_id = d.job_id and o.topic = d.topic;
 
 -- name: lock_due
-select job_id, topic from delivery_trouble
+select job_id, topic from delivery_failure
 where shard = $1 and parked and retry_at <= clock_timestamp() order by job_id, topic for update;
 
 -- name: waiting_again
@@ -141,11 +141,11 @@ from unnest($2::bigint[]) with ordinality as m (position, place)
 where o.shard = $1 and o.position = m.position;
 
 -- name: unpark
-update delivery_trouble t set parked = false from unnest($1::uuid[], $2::text[]) as d (job_id, topic)
+update delivery_failure t set parked = false from unnest($1::uuid[], $2::text[]) as d (job_id, topic)
 where t.job_id = d.job_id and t.topic = d.topic;
 
 -- name: next_retry
-select extract(epoch from min(t.retry_at) - clock_timestamp())::float8 from delivery_trouble t
+select extract(epoch from min(t.retry_at) - clock_timestamp())::float8 from delivery_failure t
 where t.shard = $1 and t.parked;
 
 -- name: due_shards
@@ -153,15 +153,15 @@ select o.shard from outbox_shard o
 where exists (
         select 1 from outbox m
         where m.shard = o.shard
-          and not exists (select 1 from delivery_trouble t where t.job_id = m.job_id and t.topic = m.topic
+          and not exists (select 1 from delivery_failure t where t.job_id = m.job_id and t.topic = m.topic
                           and t.retry_at > clock_timestamp()))
 order by o.shard;
 
 -- name: parts_to_deliver
 select p.job_id, p.sub_job, p.key, p.bytes, p.sha256, j.destination_kind = 'BUCKET' as is_copied,
-       row_number() over (partition by p.job_id, p.sub_job order by coalesce(p.message, p.sequence), p.piece)::integer - 1 as sequence,
+       row_number() over (partition by p.job_id, p.sub_job order by coalesce(p.message, p.sequence), p.fragment)::integer - 1 as sequence,
        count(*) over (partition by p.job_id, p.sub_job) as total,
-       j.destination, j.results_bucket, j.delivery,
+       j.destination, j.results_bucket, j.delivery_number,
        coalesce(l.data_producer_id, '') as data_producer_id,
        coalesce(s.data_producer_job_id, '') as data_producer_job_id
 from result_part p
@@ -173,9 +173,9 @@ where p.job_id = any ($1::uuid[]) and j.destination is not null
        or j.destination_kind = 'TOPIC'
           and not (p.sequence < 0 and ($3::integer - p.sequence) % $4::integer = 0))  -- a body of a plugin, stored unchanged
   and ($2::text[] is null or p.sub_job = any ($2::text[]))
-order by p.job_id, s.position nulls first, coalesce(p.message, p.sequence), p.piece;
+order by p.job_id, s.position nulls first, coalesce(p.message, p.sequence), p.fragment;
 
 -- name: deliver_again
-update data_job set delivery = delivery + 1, delivery_state = 'PENDING', delivery_detail = null, version = version + 1
+update data_job set delivery_number = delivery_number + 1, delivery_state = 'PENDING', delivery_detail = null, version = version + 1
 where job_id = $1 and delivery_state in ('FAILED', 'DELIVERED')
-returning delivery;
+returning delivery_number;

@@ -19,13 +19,13 @@ where p.job_id = $1 and p.sub_job = kept.sub_job and p.sequence >= kept.sequence
 select p.sub_job, p.sequence, p.key, p.bytes, p.sha256, p.operations, p.failed
 from result_part p left join sub_job s on s.sub_job_id = nullif(p.sub_job, 'unmatched')::uuid
 where p.job_id = $1
-order by s.position nulls last, coalesce(p.message, p.sequence), p.piece;
+order by s.position nulls last, coalesce(p.message, p.sequence), p.fragment;
 
 -- name: parts_by_producer
 select p.sub_job, p.sequence, p.key, p.bytes, p.sha256, p.operations, p.failed, l.data_producer_id
 from result_part p left join sub_job s on s.sub_job_id = nullif(p.sub_job, 'unmatched')::uuid left join lane l using (lane_id)
 where p.job_id = $1
-order by s.position nulls last, p.sub_job, coalesce(p.message, p.sequence), p.piece;
+order by s.position nulls last, p.sub_job, coalesce(p.message, p.sequence), p.fragment;
 
 -- name: arrived
 select count(distinct p.number)::integer as messages,

@@ -8,18 +8,18 @@
 -- name: claim_jobs
 with recursive line as (
     (select client, priority from data_job
-     where not planned and not cancel_asked and step_failures < 3
+     where not planned and not cancel_requested and step_failures < 3
      order by client, priority limit 1)
     union all
     select n.client, n.priority
     from line l cross join lateral (
         select j.client, j.priority from data_job j
-        where not j.planned and not j.cancel_asked and j.step_failures < 3 and (j.client, j.priority) > (l.client, l.priority)
+        where not j.planned and not j.cancel_requested and j.step_failures < 3 and (j.client, j.priority) > (l.client, l.priority)
         order by j.client, j.priority limit 1) n
 ), head as (
     select h.* from line l cross join lateral (
         select j.job_id, j.client, j.priority, j.seq, j.due_at, j.lease, j.leased_until from data_job j
-        where not j.planned and not j.cancel_asked and j.step_failures < 3 and j.client = l.client and j.priority = l.priority
+        where not j.planned and not j.cancel_requested and j.step_failures < 3 and j.client = l.client and j.priority = l.priority
         order by j.seq limit 1) h
 ), ready as (
     select job_id from head h
@@ -27,7 +27,7 @@ with recursive line as (
       and not exists (select 1 from head e where e.client = h.client and e.priority > h.priority and e.seq < h.seq)
     union
     select job_id from data_job
-    where (due_at <= now() and lease is null or leased_until < now()) and (planned or cancel_asked or step_failures >= 3)
+    where (due_at <= now() and lease is null or leased_until < now()) and (planned or cancel_requested or step_failures >= 3)
 ), numbered as (
     select j.job_id, row_number() over (partition by j.planned, coalesce(octet_length(r.body), 0) >= $3::integer order by j.priority desc, j.seq) as nth,
            case when j.planned then $4::integer when coalesce(octet_length(r.body), 0) >= $3::integer then $2::integer else $1::integer end as room
@@ -86,7 +86,7 @@ select exists (select 1 from data_job where job_id = $1 and lease = $2);
 
 -- The row is read after the lock is taken: a cancel may have changed it meanwhile.
 -- name: lock_job
-select planned, cancel_asked, destination, destination_kind, results_bucket, cardinality(after_jobs) > 0 as has_after, lease
+select planned, cancel_requested, destination, destination_kind, results_bucket, cardinality(after_jobs) > 0 as has_after, lease
 from data_job where job_id = $1 for no key update;
 
 -- name: still_blocked
@@ -97,12 +97,12 @@ select exists (
 -- name: mark_planned
 update data_job
 set planned = true, version = version + 1, sub_jobs = $2, sub_jobs_open = $2, unmatched = $3, failed = $4,
-    fanned_out = $5, blocked = $6, step_failures = 0, objects_cause = null, objects_since = null, lease = null, leased_by = null, leased_until = null,
+    split_reads = $5, blocked = $6, step_failures = 0, objects_cause = null, objects_since = null, lease = null, leased_by = null, leased_until = null,
     due_at = case when $2 = 0 then clock_timestamp() end
 where job_id = $1;
 
 -- name: finish_facts
-select fanned_out, cancelled_sub_jobs > 0 as cancelled, extract(epoch from clock_timestamp() - created_at)::float8 as seconds
+select split_reads, cancelled_sub_jobs > 0 as cancelled, extract(epoch from clock_timestamp() - created_at)::float8 as seconds
 from data_job where job_id = $1;
 
 -- name: cancel_arrow

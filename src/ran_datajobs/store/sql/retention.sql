@@ -79,16 +79,16 @@ with gone as (
       and not exists (select 1 from bus_message m where m.topic = t.topic)
       and not exists (select 1 from bus_position p where p.topic = t.topic)
       and not exists (select 1 from data_job j where j.destination_kind = 'TOPIC' and j.destination = t.topic)
-    returning t.head
+    returning t.next_offset
 ), floor as (
-    update pruned set bus_head = greatest(bus_head, (select max(head) from gone))
+    update pruned set bus_head = greatest(bus_head, (select max(next_offset) from gone))
 )
 select count(*) from gone;
 
 -- name: delete_lane_clients
 delete from lane_client where (lane_id, client) in (
     select lane_id, client from lane_client
-    where served_at < clock_timestamp() - make_interval(secs => $1) limit $2 for update skip locked)
+    where last_started_at < clock_timestamp() - make_interval(secs => $1) limit $2 for update skip locked)
 returning 1;
 
 -- A tombstone of an older version has no removal time: it gets the current time.

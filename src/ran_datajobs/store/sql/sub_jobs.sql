@@ -19,10 +19,10 @@ on conflict do nothing
 returning lane_id, plugin_id, data_producer_id;
 
 -- name: insert_sub_jobs
-insert into sub_job (sub_job_id, job_id, position, lane_id, plugin_id, type, job_seq, client, priority, blocked, cancel_asked,
+insert into sub_job (sub_job_id, job_id, position, lane_id, plugin_id, type, job_seq, client, priority, blocked, cancel_requested,
                      due_at, body, body_bytes, operations, version)
-select s.sub_job_id, j.job_id, s.position, s.lane_id, s.plugin_id, j.type, j.seq, j.client, j.priority, j.blocked, j.cancel_asked,
-       case when j.cancel_asked then clock_timestamp() end, s.body, s.body_bytes, s.operations, j.version
+select s.sub_job_id, j.job_id, s.position, s.lane_id, s.plugin_id, j.type, j.seq, j.client, j.priority, j.blocked, j.cancel_requested,
+       case when j.cancel_requested then clock_timestamp() end, s.body, s.body_bytes, s.operations, j.version
 from unnest($2::uuid[], $3::integer[], $4::bigint[], $5::bytea[], $6::integer[], $7::bigint[], $8::bigint[])
      as s (sub_job_id, position, lane_id, body, operations, body_bytes, plugin_id), data_job j
 where j.job_id = $1;
@@ -45,26 +45,26 @@ with here as (
     select n.sub_job_id from here cross join lateral (
         select o.sub_job_id
         from sub_job o left join lane_client c on c.lane_id = o.lane_id and c.client = o.client
-        where o.lane_id = here.lane_id and o.type = 'WRITE' and o.stage = 'WAITING' and not o.blocked and not o.cancel_asked
+        where o.lane_id = here.lane_id and o.type = 'WRITE' and o.stage = 'WAITING' and not o.blocked and not o.cancel_requested
           and not exists (
               select 1 from sub_job a
               where a.lane_id = here.lane_id and a.type = 'WRITE' and a.stage not in ('WAITING', 'SETTLED'))
         order by o.attempts > 0 desc,
                  least(9, o.priority + floor(extract(epoch from now() - o.created_at) / $3::float8)) desc,
-                 c.served_at nulls first, o.job_seq
+                 c.last_started_at nulls first, o.job_seq
         limit 1) n
     union all
     select n.sub_job_id from here cross join lateral (
         select r.sub_job_id
-        from (select o.sub_job_id, o.job_seq, o.attempts > 0 as tried, p.priority, c.served_at,
+        from (select o.sub_job_id, o.job_seq, o.attempts > 0 as tried, p.priority, c.last_started_at,
                      row_number() over (partition by o.client, p.priority order by o.job_seq) as nth
               from sub_job o
               cross join lateral (
                   select least(9, o.priority + floor(extract(epoch from now() - o.created_at) / $3::float8)) as priority) p
               left join lane_client c on c.lane_id = o.lane_id and c.client = o.client
               where o.lane_id = here.lane_id and o.type = 'READ' and o.stage = 'WAITING' and not o.blocked
-                and not o.cancel_asked) r
-        order by r.tried desc, r.priority desc, r.nth, r.served_at nulls first, r.job_seq
+                and not o.cancel_requested) r
+        order by r.tried desc, r.priority desc, r.nth, r.last_started_at nulls first, r.job_seq
         limit greatest(0, here.read_slots - (
             select count(*) from sub_job a
             where a.lane_id = here.lane_id and a.type = 'READ' and a.stage not in ('WAITING', 'SETTLED')))) n
@@ -76,14 +76,14 @@ with here as (
     returning s.sub_job_id, s.lane_id, s.client
 ), served as (
     -- Recorded only in lanes where others wait: without others there is no order to keep.
-    insert into lane_client (lane_id, client, served_at)
+    insert into lane_client (lane_id, client, last_started_at)
     select a.lane_id, a.client, clock_timestamp()
     from admitted a cross join lateral (
         select from sub_job o
         where o.lane_id = a.lane_id and o.type in ('READ', 'WRITE') and o.stage = 'WAITING' and o.sub_job_id <> a.sub_job_id
         limit 1) other
     group by 1, 2 order by 1, 2
-    on conflict (lane_id, client) do update set served_at = excluded.served_at
+    on conflict (lane_id, client) do update set last_started_at = excluded.last_started_at
 )
 select sub_job_id from admitted;
 
@@ -96,15 +96,15 @@ select pg_notify('datajobs_due', $1);
 -- name: columns
 s.sub_job_id, s.job_id, s.lane_id, s.lease, s.type, s.stage,
 case when s.lease = :token then 'ADMITTED'::sub_job_stage else s.stage end as was, s.status, s.operations, s.data_producer_job_id,
-s.cancel_asked, s.attempts, s.polls, s.result_topic, s.result_total, s.messages, s.told,
-extract(epoch from clock_timestamp() - s.trouble_since)::float8 as failing_for,
+s.cancel_requested, s.attempts, s.polls, s.result_topic, s.result_total, s.messages, s.reported_status,
+extract(epoch from clock_timestamp() - s.failing_since)::float8 as failing_for,
 extract(epoch from clock_timestamp() - s.objects_since)::float8 as no_objects_for,
 extract(epoch from clock_timestamp() - s.started_at)::float8 as running_for,
-extract(epoch from clock_timestamp() - s.last_part_at)::float8 as idle_for,
+extract(epoch from clock_timestamp() - s.last_message_at)::float8 as idle_for,
 extract(epoch from clock_timestamp() - s.ended_at)::float8 as ended_for,
 extract(epoch from s.quarantined_until - clock_timestamp())::float8 as quarantined_for,
 coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as body_bytes, case when s.stage = 'STARTING' or s.stage in ('WAITING', 'ADMITTED') and s.body_bytes <= 8192 then s.body end as body,
-j.status as job_status, j.cancel_asked as job_cancel_asked, j.accept_type, j.content_type, j.activation_mode, j.destination, j.results_bucket, l.data_producer_id,
+j.status as job_status, j.cancel_requested as job_cancel_requested, j.accept_type, j.content_type, j.activation_mode, j.destination, j.results_bucket, l.data_producer_id,
 s.plugin_id, p.url, p.dialect, p.idempotent, p.stop_on_error, p.give_up, p.sub_job_timeout
 
 -- Lease due sub-jobs within limits: creates, other steps and bytes of operations per plugin ($1 to $4 for the plugins
@@ -123,14 +123,14 @@ with room as materialized (
     select d.* from room cross join lateral (
         select s.sub_job_id
         from sub_job s
-        where s.plugin_id = room.plugin_id and s.cancel_asked and s.lease is null and s.due_at <= now()
+        where s.plugin_id = room.plugin_id and s.cancel_requested and s.lease is null and s.due_at <= now()
           and s.stage not in ('WAITING', 'ADMITTED')
         order by s.due_at limit room.deletes for update skip locked) d
 ), unsent as materialized (
     select d.* from room cross join lateral (
         select s.sub_job_id
         from sub_job s
-        where s.plugin_id = room.plugin_id and s.cancel_asked and s.lease is null and s.due_at <= now()
+        where s.plugin_id = room.plugin_id and s.cancel_requested and s.lease is null and s.due_at <= now()
           and s.stage in ('WAITING', 'ADMITTED')
         limit $17 for update skip locked) d
     limit $17
@@ -139,14 +139,14 @@ with room as materialized (
         select s.sub_job_id, s.due_at, coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as size
         from sub_job s
         where s.plugin_id = room.plugin_id and s.stage = 'ADMITTED' and s.lease is null and s.due_at <= now()
-          and not s.cancel_asked
+          and not s.cancel_requested
         order by s.due_at limit least(room.creates, $8) for update skip locked) d
 ), calls as materialized (
     select d.* from room cross join lateral (
         select s.sub_job_id, s.due_at
         from sub_job s
         where s.plugin_id = room.plugin_id and s.stage <> 'ADMITTED' and s.lease is null and s.due_at <= now()
-          and not s.cancel_asked
+          and not s.cancel_requested
         order by s.due_at limit least(room.calls, $8) for update skip locked) d
 ), expired as materialized (
     select s.sub_job_id from sub_job s
@@ -175,12 +175,12 @@ with room as materialized (
     update sub_job s
     set lease = case when s.stage = 'ADMITTED' then $10::uuid else $13::uuid end, leased_by = $11,
         leased_until = clock_timestamp() + make_interval(secs => $12), attention = false,
-        stage = case when s.stage = 'ADMITTED' and not s.cancel_asked then 'STARTING' else s.stage end,
-        attempts = s.attempts + case when s.stage = 'ADMITTED' and not s.cancel_asked then 1
+        stage = case when s.stage = 'ADMITTED' and not s.cancel_requested then 'STARTING' else s.stage end,
+        attempts = s.attempts + case when s.stage = 'ADMITTED' and not s.cancel_requested then 1
                                      when s.stage = 'STARTING' and (s.type = 'READ' or (
                                          select p.idempotent from dmi_plugin p where p.plugin_id = s.plugin_id)) then 1
                                      else 0 end,
-        started_at = case when s.stage = 'ADMITTED' and not s.cancel_asked then coalesce(s.started_at, clock_timestamp())
+        started_at = case when s.stage = 'ADMITTED' and not s.cancel_requested then coalesce(s.started_at, clock_timestamp())
                           else s.started_at end
     where s.sub_job_id = any (array(select sub_job_id from picked))
     returning s.*
@@ -217,7 +217,7 @@ with open as (
 )
 update sub_job s
 set objects_cause = $3, objects_since = coalesce(s.objects_since, clock_timestamp()),
-    last_part_at = case when $2::uuid[] is null then clock_timestamp() else s.last_part_at end
+    last_message_at = case when $2::uuid[] is null then clock_timestamp() else s.last_message_at end
 where s.sub_job_id = any (array(select sub_job_id from open));
 
 -- name: with_attention
@@ -251,10 +251,10 @@ returning job_id;
 
 -- name: mark_started
 update sub_job s
-set stage = 'TRACKING', data_producer_job_id = h.producer_job, version = v.version, polls = 0, trouble_since = null, last_error = null,
+set stage = 'TRACKING', data_producer_job_id = h.producer_job, version = v.version, polls = 0, failing_since = null, last_error = null,
     status = case when s.status = 'NOT_STARTED' then 'RUNNING'::job_status else s.status end,
     -- No DELETE of its own if the plugin gets, or got, one for the whole job.
-    cancel_asked = s.cancel_asked and not exists (
+    cancel_requested = s.cancel_requested and not exists (
         select from bulk_cancel b where b.job_id = s.job_id and b.plugin_id = s.plugin_id and not b.refused)
 from unnest($1::uuid[], $2::uuid[], $3::text[]) as h (sub_job_id, lease, producer_job),
      unnest($4::uuid[], $5::bigint[]) as v (job_id, version)
@@ -272,16 +272,16 @@ set due_at = case when s.attention then clock_timestamp() else clock_timestamp()
     polls = case when s.attention then s.polls else h.polls end,
     last_error = case when s.stage = 'QUARANTINED' then s.last_error else nullif(h.error, '') end,
     stage = case when h.unsent and s.stage = 'STARTING' then 'ADMITTED'
-                 when h.told is not null and s.stage = 'TRACKING' then 'COLLECTING' else s.stage end,
-    told = coalesce(h.told::job_status, s.told),
-    trouble_since = case when h.error = '' then null
-                         when h.told is not null and s.told is null then clock_timestamp()
-                         else coalesce(s.trouble_since, clock_timestamp()) end,
+                 when h.reported_status is not null and s.stage = 'TRACKING' then 'COLLECTING' else s.stage end,
+    reported_status = coalesce(h.reported_status::job_status, s.reported_status),
+    failing_since = case when h.error = '' then null
+                         when h.reported_status is not null and s.reported_status is null then clock_timestamp()
+                         else coalesce(s.failing_since, clock_timestamp()) end,
     circuit_until = clock_timestamp() + make_interval(secs => h.trial),
     objects_cause = case when h.error = '' then s.objects_cause end,
     objects_since = case when h.error = '' then s.objects_since end
 from unnest($1::uuid[], $2::uuid[], $3::float8[], $4::integer[], $5::boolean[], $6::text[], $7::text[], $8::float8[])
-     as h (sub_job_id, lease, delay, polls, unsent, error, told, trial)
+     as h (sub_job_id, lease, delay, polls, unsent, error, reported_status, trial)
 where s.sub_job_id = h.sub_job_id and s.lease = h.lease
 returning s.sub_job_id;
 
@@ -289,18 +289,18 @@ returning s.sub_job_id;
 -- reported: earlier messages do not show when the last one arrives.
 -- name: mark_collecting
 update sub_job s
-set stage = 'COLLECTING', result_topic = h.topic, told = coalesce(s.told, h.told::job_status), trouble_since = null, last_error = null,
-    last_part_at = case when s.stage = 'TRACKING' then clock_timestamp() else coalesce(s.last_part_at, clock_timestamp()) end,
+set stage = 'COLLECTING', result_topic = h.topic, reported_status = coalesce(s.reported_status, h.reported_status::job_status), failing_since = null, last_error = null,
+    last_message_at = case when s.stage = 'TRACKING' then clock_timestamp() else coalesce(s.last_message_at, clock_timestamp()) end,
     due_at = case when s.attention or s.messages >= s.result_total then clock_timestamp()
                   else clock_timestamp() + make_interval(secs => h.delay) end,
     lease = null, leased_by = null, leased_until = null, attention = false
-from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::float8[]) as h (sub_job_id, lease, topic, told, delay)
+from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::float8[]) as h (sub_job_id, lease, topic, reported_status, delay)
 where s.sub_job_id = h.sub_job_id and s.lease = h.lease and s.stage in ('TRACKING', 'COLLECTING')
 returning s.sub_job_id;
 
 -- name: mark_cancelling
 update sub_job s
-set cancel_asked = false, version = v.version, trouble_since = null, last_error = null,
+set cancel_requested = false, version = v.version, failing_since = null, last_error = null,
     status = case when s.status in ('NOT_STARTED', 'RUNNING') then 'CANCELLING'::job_status else s.status end
 from unnest($1::uuid[], $2::uuid[]) as h (sub_job_id, lease),
      unnest($3::uuid[], $4::bigint[]) as v (job_id, version)
@@ -324,7 +324,7 @@ with settled as (
         lease = null, leased_by = null, leased_until = null, attention = false,
         status = h.status::job_status, body = null, ended_at = clock_timestamp(),
         succeeded = h.succeeded, failed = h.failed, not_started = h.not_started, unknown = h.unknown,
-        last_error = nullif(h.error, ''), cancel_asked = false, trouble_since = null, version = v.version,
+        last_error = nullif(h.error, ''), cancel_requested = false, failing_since = null, version = v.version,
         objects_cause = null, objects_since = null
     from unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::integer[], $6::integer[], $7::integer[], $8::text[], $9::float8[])
          as h (sub_job_id, lease, status, succeeded, failed, not_started, unknown, error, quarantine),
@@ -332,22 +332,22 @@ with settled as (
     where s.sub_job_id = h.sub_job_id and s.lease = h.lease and s.stage not in ('QUARANTINED', 'SETTLED') and v.job_id = s.job_id
     returning s.sub_job_id, s.lane_id, s.client, s.started_at
 ), served as (
-    insert into lane_client (lane_id, client, served_at)
+    insert into lane_client (lane_id, client, last_started_at)
     select s.lane_id, s.client, max(s.started_at)
     from settled s cross join lateral (
         select from sub_job o where o.lane_id = s.lane_id and o.type in ('READ', 'WRITE') and o.stage = 'WAITING' limit 1) other
     where s.started_at is not null
     group by 1, 2 order by 1, 2
-    on conflict (lane_id, client) do update set served_at = greatest(lane_client.served_at, excluded.served_at)
+    on conflict (lane_id, client) do update set last_started_at = greatest(lane_client.last_started_at, excluded.last_started_at)
 )
 select sub_job_id from settled;
 
 -- name: count_settled
 update data_job j
-set succeeded = j.succeeded + case when j.fanned_out then 0 else c.succeeded end,
-    failed = j.failed + case when j.fanned_out then 0 else c.failed end,
-    not_started = j.not_started + case when j.fanned_out then 0 else c.not_started end,
-    unknown = j.unknown + case when j.fanned_out then 0 else c.unknown end,
+set succeeded = j.succeeded + case when j.split_reads then 0 else c.succeeded end,
+    failed = j.failed + case when j.split_reads then 0 else c.failed end,
+    not_started = j.not_started + case when j.split_reads then 0 else c.not_started end,
+    unknown = j.unknown + case when j.split_reads then 0 else c.unknown end,
     ended_after_cancel = least(j.ended_after_cancel + c.executed, j.operations),
     sub_jobs_open = j.sub_jobs_open - c.settled, cancelled_sub_jobs = j.cancelled_sub_jobs + c.cancelled,
     due_at = case when j.sub_jobs_open = c.settled then clock_timestamp() else j.due_at end
@@ -381,7 +381,7 @@ with asked as (
     update sub_job s
     set version = $3,
         status = case when s.status in ('NOT_STARTED', 'RUNNING') then 'CANCELLING'::job_status else s.status end,
-        cancel_asked = s.stage in ('WAITING', 'ADMITTED', 'STARTING') or s.plugin_id <> all ($4::bigint[]),
+        cancel_requested = s.stage in ('WAITING', 'ADMITTED', 'STARTING') or s.plugin_id <> all ($4::bigint[]),
         attention = s.attention or s.lease is not null and (s.stage = 'STARTING' or s.plugin_id <> all ($4)),
         due_at = case when s.lease is null and (s.stage in ('WAITING', 'ADMITTED', 'STARTING') or s.plugin_id <> all ($4))
                       then clock_timestamp() else s.due_at end,
@@ -421,7 +421,7 @@ order by sub_job_id for no key update;
 -- name: count_messages
 with counted as (
     update sub_job s
-    set last_part_at = clock_timestamp(), result_total = greatest(t.total, s.result_total), messages = s.messages + t.messages,
+    set last_message_at = clock_timestamp(), result_total = greatest(t.total, s.result_total), messages = s.messages + t.messages,
         objects_cause = null, objects_since = null,
         attention = s.attention or s.lease is not null
                     and coalesce(s.messages + t.messages >= greatest(t.total, s.result_total), false),

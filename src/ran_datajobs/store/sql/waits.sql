@@ -11,19 +11,19 @@ from (
     where s.job_id = any ($1::uuid[]) and s.stage in ('WAITING', 'ADMITTED', 'STARTING', 'TRACKING', 'COLLECTING')
     group by s.job_id
     having not bool_or(
-        s.objects_cause is null and s.trouble_since is null
-        and case s.stage when 'WAITING' then s.cancel_asked
-                         when 'ADMITTED' then s.cancel_asked or s.due_at > clock_timestamp() - make_interval(secs => $2)
+        s.objects_cause is null and s.failing_since is null
+        and case s.stage when 'WAITING' then s.cancel_requested
+                         when 'ADMITTED' then s.cancel_requested or s.due_at > clock_timestamp() - make_interval(secs => $2)
                          else true end)) o
 join sub_job s on s.job_id = o.job_id and s.position = o.first;
 
 -- The facts of each sub-job, with one holder of the slots of its lane, preferably one that may be named.
 -- name: sub_jobs
 select s.sub_job_id, s.job_id, s.type, s.stage, s.created_at, s.started_at, s.objects_cause, s.objects_since,
-       s.trouble_since, s.last_error, case when s.circuit_until > clock_timestamp() then s.circuit_until end as circuit_until,
+       s.failing_since, s.last_error, case when s.circuit_until > clock_timestamp() then s.circuit_until end as circuit_until,
        s.due_at, s.plugin_id, p.url, p.give_up, p.sub_job_timeout, l.data_producer_id,
-       s.stage = 'WAITING' and s.blocked and not s.cancel_asked as blocked,
-       s.stage = 'ADMITTED' and s.lease is null and not s.cancel_asked
+       s.stage = 'WAITING' and s.blocked and not s.cancel_requested as blocked,
+       s.stage = 'ADMITTED' and s.lease is null and not s.cancel_requested
            and s.due_at <= clock_timestamp() - make_interval(secs => $3) as unclaimed,
        h.sub_job_id as holder, h.job_id as holder_job, h.stage as holder_stage, h.visible as holder_visible, h.holders,
        h.ended_at as holder_ended_at, h.quarantined_until
@@ -32,7 +32,7 @@ left join lateral (
     select a.sub_job_id, a.job_id, a.stage, $2::text is null or a.client = $2 as visible, a.ended_at, a.quarantined_until,
            count(*) over ()::integer as holders
     from sub_job a
-    where s.stage = 'WAITING' and not s.blocked and not s.cancel_asked and a.lane_id = s.lane_id and a.type = s.type
+    where s.stage = 'WAITING' and not s.blocked and not s.cancel_requested and a.lane_id = s.lane_id and a.type = s.type
       and a.stage in ('ADMITTED', 'STARTING', 'TRACKING', 'COLLECTING', 'QUARANTINED')
     order by visible desc, a.started_at nulls last, a.sub_job_id limit 1) h on true
 where s.sub_job_id = any ($1::uuid[]);
@@ -57,8 +57,8 @@ where plugin_id = any ($1::bigint[]) group by plugin_id;
 -- Ended jobs whose delivery waits: since when, and until when it is retried. $2, $3: timeout in seconds of a delivery,
 -- and of one that a retry cannot cure.
 -- name: deliveries
-select t.job_id, t.topic, t.cause, t.since,
-       t.since + make_interval(secs => case when t.refused then least($2::float8, $3::float8) else $2::float8 end) as until
-from delivery_trouble t join data_job j using (job_id)
+select t.job_id, t.topic, t.last_error as cause, t.first_failed_at as since,
+       t.first_failed_at + make_interval(secs => case when t.refused then least($2::float8, $3::float8) else $2::float8 end) as until
+from delivery_failure t join data_job j using (job_id)
 where t.job_id = any ($1::uuid[]) and j.delivery_state = 'PENDING'
   and t.topic = case j.destination_kind when 'TOPIC' then j.destination else 's3:' || j.destination end;
