@@ -53,6 +53,11 @@ class InvalidRequest(DataJobsError):
         self.problems = problems
         self.count = len(problems) if count is None else count
 
+    @classmethod
+    def at(cls, pointer: str, detail: str) -> InvalidRequest:
+        """The refusal for one fault: at a JSON pointer, or in the parameter of this name."""
+        return InvalidRequest(f"{pointer}: {detail}", ((pointer, detail),))
+
 
 class TooManyOperations(InvalidRequest):
     """A request with more operations than a job may have."""

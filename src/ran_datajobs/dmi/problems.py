@@ -11,7 +11,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from ran_datajobs.errors import InvalidRequest, StoreUnavailable
-from ran_datajobs.http.problem import RETRY_AFTER, Problem, ProblemError, errors_of, respond
+from ran_datajobs.http.problem import Problem, respond
 from ran_datajobs.telemetry import Event, Logger
 
 
@@ -19,12 +19,12 @@ def problem(
     request: Request[Any, Any, Any],
     status: int,
     detail: str,
-    errors: tuple[ProblemError, ...] = (),
+    faults: tuple[tuple[str, str], ...] = (),
     count: int = 0,
     headers: Mapping[str, str] | None = None,
 ) -> Response[Problem]:
     """An error answer to ``request``."""
-    return respond(request.scope["path"], status, detail, headers, errors, count)
+    return respond(request.scope["path"], status, detail, headers, faults, count)
 
 
 def answer_problems(log: Logger) -> Callable[[Request[Any, Any, Any], Exception], Response[Problem]]:
@@ -44,9 +44,9 @@ def answer_problems(log: Logger) -> Callable[[Request[Any, Any, Any], Exception]
 def _known(request: Request[Any, Any, Any], error: Exception) -> Response[Problem] | None:
     match error:
         case InvalidRequest():
-            return problem(request, 400, error.detail, errors_of(error.problems), error.count)
+            return problem(request, 400, error.detail, error.problems, error.count)
         case StoreUnavailable():
-            return problem(request, 503, str(error), headers={"Retry-After": str(RETRY_AFTER)})
+            return problem(request, 503, str(error))
         case HTTPException() if error.status_code < 500:
             detail = error.detail or HTTPStatus(error.status_code).phrase
             return problem(request, error.status_code, detail, headers=error.headers)

@@ -28,7 +28,6 @@ from ran_datajobs.dmi.problems import answer_problems, problem
 from ran_datajobs.dmi.records import JobState
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.http.json_body import got
-from ran_datajobs.http.problem import RETRY_AFTER
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.model import Status
 from ran_datajobs.plugins import wire
@@ -85,8 +84,7 @@ class _Plugin:
             case NoElement():
                 return problem(request, 422, f"no element behind data producer {new.data_producer_id!r}")
             case TooManyJobs():
-                later = {"Retry-After": str(RETRY_AFTER)}
-                return problem(request, 503, "too many jobs are waiting", headers=later)
+                return problem(request, 503, "too many jobs are waiting")
             case other:
                 assert_never(other)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from itertools import starmap
 from typing import Final
 from urllib.parse import quote
 
@@ -17,6 +18,8 @@ MAX_LISTED: Final = 100
 
 RETRY_AFTER: Final = 5
 """Value in seconds of ``Retry-After``, in every answer to a call that can succeed later."""
+
+_RETRY_HELPS: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
 class ProblemError(Struct, frozen=True):
@@ -43,21 +46,20 @@ def respond(
     status: int,
     detail: str,
     headers: Mapping[str, str] | None = None,
-    errors: tuple[ProblemError, ...] = (),
+    faults: tuple[tuple[str, str], ...] = (),
     count: int = 0,
 ) -> Response[Problem]:
-    """The problem that answers a request for ``path``."""
+    """The problem that answers a request for ``path``. ``faults``: (JSON pointer, detail) pairs.
+
+    An answer to a call that can succeed later has ``Retry-After``.
+    """
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
         detail=detail,
         instance=quote(path, safe="/:@!$&'()*+,;=", errors="replace"),
-        errors=errors[:MAX_LISTED] or UNSET,
-        error_count=max(count, len(errors)) or UNSET,
+        errors=tuple(starmap(ProblemError, faults[:MAX_LISTED])) or UNSET,
+        error_count=max(count, len(faults)) or UNSET,
     )
-    return Response(problem, status_code=status, headers=dict(headers or {}), media_type=PROBLEM_JSON)
-
-
-def errors_of(problems: tuple[tuple[str, str], ...]) -> tuple[ProblemError, ...]:
-    """The errors for (JSON pointer, detail) pairs."""
-    return tuple(ProblemError(pointer, detail) for pointer, detail in problems)
+    later = {"Retry-After": str(RETRY_AFTER)} if status in _RETRY_HELPS else {}
+    return Response(problem, status_code=status, headers=later | dict(headers or {}), media_type=PROBLEM_JSON)
