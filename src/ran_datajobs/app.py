@@ -160,11 +160,9 @@ async def run_api(
             metrics=metrics,
             log=log,
             stopping=stopping,
-            api_root=settings.effective_api_root,
+            view=shared.view,
             results_bucket=settings.results_bucket,
             version=version("ran-datajobs"),
-            finished_spelling=settings.finished_spelling,
-            patience=shared.view.patience,
             allowed_hosts=settings.allowed_hosts,
             limits=Limits(
                 max_body=settings.max_body,

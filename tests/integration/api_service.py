@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -25,7 +26,9 @@ from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.model import Counts, OperationState, Response, Status
+from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.delivery import finish_delivery
+from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import manifest_key, open_folder
 from ran_datajobs.results.parts import write_parts
 from ran_datajobs.results.publisher import DeliveryRetryPolicy, Publisher
@@ -69,7 +72,7 @@ class Api:
     def __init__(self, parts: ApiDependencies, session: aiohttp.ClientSession) -> None:
         self.parts = parts
         self.session = session
-        self.root = parts.api_root
+        self.root = parts.view.addresses.api_root
 
     async def call(self, method: str, path: str, **options: Any) -> Answer:
         """One request; ``path`` below the root of the API."""
@@ -153,11 +156,11 @@ async def northbound_api(
         metrics=Metrics(),
         log=logger(),
         stopping=asyncio.Event(),
-        api_root=f"http://127.0.0.1:{port}",
+        view=JobView(Addresses(f"http://127.0.0.1:{port}"), "FINSHED"),
         results_bucket="datajobs-results",
         version="0.1.0",
     )
-    parts = msgspec.structs.replace(parts, **changes)
+    parts = dataclasses.replace(parts, **changes)
     async with serving(parts, port), aiohttp.ClientSession(headers=headers) as session:
         yield Api(parts, session)
 

@@ -16,6 +16,8 @@ import pytest
 from ran_datajobs.api import paths
 from ran_datajobs.model import OperationState, Status
 from ran_datajobs.reasons import REASONS
+from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import manifest_key
 from ran_datajobs.store.database import Database
 from tests.integration.api_service import (
@@ -98,7 +100,8 @@ async def test_the_spelling_of_finished_is_a_setting(
     database: Database, tmp_path: Path, free_port: int
 ) -> None:
     """Where it is set to FINISHED, it is written so; a filter reads both spellings."""
-    async with northbound_api(database, tmp_path, free_port, finished_spelling="FINISHED") as api:
+    view = JobView(Addresses(f"http://127.0.0.1:{free_port}"), "FINISHED")
+    async with northbound_api(database, tmp_path, free_port, view=view) as api:
         job_id = await api.accepted()
         await end_job(api, job_id, Status.FINISHED, [outcome("1", S)])
         assert (await api.get(job_path(job_id))).json()["status"] == "FINISHED"
@@ -344,6 +347,7 @@ async def test_every_reason_is_explained(unchanged: Api) -> None:
     assert answer.headers["Cache-Control"] == "no-cache"
     kept = await unchanged.get(paths.REASONS, headers={"If-None-Match": answer.headers["ETag"]})
     assert (kept.status, kept.body, kept.headers["ETag"]) == (304, b"", answer.headers["ETag"])
+    assert (await unchanged.get(paths.REASONS, headers={"If-None-Match": "*"})).status == 304
     assert (await unchanged.get(paths.REASONS, headers={"If-None-Match": '"another"'})).body == answer.body
     assert (await unchanged.get(paths.REASONS, headers={"Accept": "text/csv"})).problem["status"] == 406
 

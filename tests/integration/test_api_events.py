@@ -198,6 +198,20 @@ async def test_streams_are_bounded(database: Database, tmp_path: Path, free_port
                 await asyncio.sleep(0)
 
 
+async def test_streams_that_are_asked_for_at_once_are_bounded(
+    database: Database, tmp_path: Path, free_port: int
+) -> None:
+    """Of many requests at the same moment no more than the limit are taken."""
+    async with northbound_api(database, tmp_path, free_port, limits=Limits(max_event_streams=2)) as api:
+        job_id = await api.accepted()
+        async with contextlib.AsyncExitStack() as stack:
+            url = f"{api.root}{paths.JOBS}/{job_id}/events"
+            answers = await asyncio.gather(
+                *(stack.enter_async_context(api.session.get(url)) for _ in range(20))
+            )
+            assert sorted(answer.status for answer in answers) == [200] * 2 + [429] * 18
+
+
 async def _status(api: Api, job_id: UUID) -> int:
     async with api.session.get(f"{api.root}{paths.JOBS}/{job_id}/events") as response:
         return response.status

@@ -16,7 +16,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ran_datajobs.api import auth, paths
+from ran_datajobs.api import paths
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
 from ran_datajobs.model import OperationState, Status
 from ran_datajobs.planning.packing import unpacked
@@ -34,6 +34,7 @@ from tests.integration.api_service import (
     register,
     writes,
 )
+from tests.integration.test_api_access import EXPECTED
 
 NOTHING = {"data_job": 0, "job_request": 0, "idempotency_key": 0}
 NOTED = {
@@ -202,7 +203,9 @@ EXEMPT = {paths.PAGE, paths.template(paths.PAGE_FILE), paths.SCHEMA, paths.SCHEM
 
 
 @changes_nothing
-@pytest.mark.parametrize(("method", "template"), sorted(auth.ROUTES))
+@pytest.mark.parametrize(
+    ("method", "template"), sorted((method, paths.template(path)) for method, path in EXPECTED)
+)
 async def test_every_call_judges_its_parameters(unchanged: Api, method: str, template: str) -> None:
     """One that the call does not have is a 400 before anything else is looked at. The page and the document
     of the API read none and take what a browser, a link or a cache adds."""

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from ran_datajobs import config
-from ran_datajobs.api.group_metrics import build
+from ran_datajobs.api.router import build_metrics
 from ran_datajobs.api.tokens import Role, add
 from ran_datajobs.http.server import serving
 from ran_datajobs.messaging.events import time_header
@@ -107,7 +107,7 @@ async def test_the_port_of_the_workers_has_the_rules_of_the_api(tmp_path: Path, 
     reader = add(tokens, "prometheus", Role.READ, None)
     plugin = add(tokens, "plugin", Role.PLUGIN, "http://127.0.0.1:1")
     settings = config.load({"DATAJOBS_TOKENS_FILE": str(tokens), "DATAJOBS_DATA_DIR": str(tmp_path)})
-    app = build(settings, figures_of_processes, logger())
+    app = build_metrics(settings, figures_of_processes, logger())
     async with serving(app, "127.0.0.1", free_port) as address, aiohttp.ClientSession() as session:
 
         async def status(path: str, token: str = "", host: str = "127.0.0.1") -> int:

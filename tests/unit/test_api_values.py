@@ -12,16 +12,15 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from litestar.exceptions import ValidationException
 
 from ran_datajobs.api import paths
 from ran_datajobs.api.auth import choose
-from ran_datajobs.api.cursors import cursor, place_of
+from ran_datajobs.api.jobs import cursor, place_of
 from ran_datajobs.api.outcomes import cell, outcome_of
-from ran_datajobs.api.parameters import as_known
+from ran_datajobs.api.problems import as_known
 from ran_datajobs.api.request_body import is_json
-from ran_datajobs.api.retry import to_repeat
 from ran_datajobs.api.security import host_name, known_hosts
+from ran_datajobs.api.submit import to_repeat
 from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
 from ran_datajobs.model import Counts, OperationState, Response
 from ran_datajobs.results.addresses import Addresses
@@ -36,10 +35,10 @@ def test_a_cursor_names_its_place_again(place: int, kind: str) -> None:
 
 @given(st.text(max_size=40))
 def test_a_cursor_of_somebody_else_is_refused(text: str) -> None:
-    """Any other text is a place of the list or a ValidationException; nothing else can come out."""
+    """Any other text is a place of the list or a InvalidRequest; nothing else can come out."""
     try:
         place = place_of("j", text)
-    except ValidationException:
+    except InvalidRequest:
         return
     assert place is not None
     assert cursor("j", place).rstrip("=") == text.rstrip("=")
@@ -47,7 +46,7 @@ def test_a_cursor_of_somebody_else_is_refused(text: str) -> None:
 
 def test_a_cursor_of_another_list_is_refused() -> None:
     """A sub-job cursor does not page through jobs."""
-    with pytest.raises(ValidationException):
+    with pytest.raises(InvalidRequest):
         place_of("j", cursor("s", 7))
 
 
@@ -65,6 +64,8 @@ def test_a_cursor_of_another_list_is_refused() -> None:
         ("image/png", None),
         ("*/*;q=0", None),
         ("text/csv;q=oops", None),
+        ("text/csv;q=nan", None),
+        ("text/csv;q=nan, application/x-ndjson;q=0.5", "application/x-ndjson"),
     ],
 )
 def test_the_format_follows_accept(accept: str, chosen: str | None) -> None:

@@ -4,18 +4,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from litestar import Request
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
-from msgspec import Struct
 
-from ran_datajobs.api.cacheable import CacheableBody
 from ran_datajobs.api.destination import DestinationRules
-from ran_datajobs.api.page_files import static_files
 from ran_datajobs.api.request_body import BodyReceiver, Limits
 from ran_datajobs.api.tokens import Client, TokenTable
 from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
@@ -23,23 +21,21 @@ from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Bus
 from ran_datajobs.messaging.postgres import PostgresBus
-from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
-from ran_datajobs.results.waits import Patience
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.job_notifications import JobChanges
 from ran_datajobs.telemetry import Logger, Metrics
 
 
-class ApiDependencies(Struct, frozen=True):
-    """Components and settings of the API. The API neither opens nor closes them.
+@dataclass(kw_only=True)
+class ApiDependencies:
+    """Components and settings of the API, which neither opens nor closes them, and its own state.
 
     ``tokens``: with ``None`` every caller is the local administrator. ``embedded_bus``: the bus, if it is the
     embedded one, for the two topic routes. ``stopping`` is set before the server stops: event streams end
     and ``/readyz`` returns 503. ``disk``: a path on the disk whose free space is checked before a job is
-    accepted. ``static``: the folder of the page.
+    accepted. ``static``: the folder of the page. ``planning``: the lock that serialises dry runs.
     """
 
     database: Database
@@ -52,53 +48,43 @@ class ApiDependencies(Struct, frozen=True):
     metrics: Metrics
     log: Logger
     stopping: asyncio.Event
-    api_root: str
+    view: JobView
     results_bucket: str
     version: str
-    finished_spelling: str = "FINSHED"
-    patience: Patience = Patience()
     allowed_hosts: tuple[str, ...] = ()
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     onap_status: bool = False
-    destination_rules: DestinationRules = DestinationRules()
+    destination_rules: DestinationRules = field(default_factory=DestinationRules)
     disk: Path | None = None
     static: Path | None = None
     reached: CheckpointHook = no_checkpoints
+    bodies: BodyReceiver = field(init=False)
+    changes: JobChanges = field(init=False)
+    planning: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        """Create the state."""
+        self.bodies = BodyReceiver(self.limits, self.metrics.body_bytes_in_flight)
+        self.changes = JobChanges(self.database)
 
 
-class ApiState(Struct, frozen=True):
-    """The dependencies and the API's own state. ``planning``: the lock that serialises dry runs."""
-
-    parts: ApiDependencies
-    addresses: Addresses
-    view: JobView
-    bodies: BodyReceiver
-    changes: JobChanges
-    static: Mapping[str, CacheableBody]
-    announcer: JobEventWriter
-    planning: asyncio.Lock
-
-    @classmethod
-    def of(cls, parts: ApiDependencies) -> ApiState:
-        """The state of an API with the dependencies ``parts``."""
-        addresses = Addresses(parts.api_root.rstrip("/"))
-        view = JobView(addresses, parts.finished_spelling, parts.patience)
-        return cls(
-            parts=parts,
-            addresses=addresses,
-            view=view,
-            bodies=BodyReceiver(parts.limits, parts.metrics.body_bytes_in_flight),
-            changes=JobChanges(parts.database),
-            static=static_files(parts.static),
-            announcer=JobEventWriter(view),
-            planning=asyncio.Lock(),
-        )
-
-
+_Item = TypeVar("_Item")
 AnyRequest: TypeAlias = Request[Any, Any, Any]
 
-Api: TypeAlias = SkipValidation[NamedDependency[ApiState]]
+Api: TypeAlias = SkipValidation[NamedDependency[ApiDependencies]]
 """A route's parameter ``api``."""
 
 Caller: TypeAlias = SkipValidation[NamedDependency[Client]]
 """A route's parameter ``caller``: the client that the guard authorised."""
+
+
+async def begun(items: AsyncIterator[_Item]) -> AsyncIterator[_Item]:
+    """``items``, of which the first is awaited now: an error before it is still answered with its status."""
+    first = await anext(items)
+
+    async def all_items() -> AsyncIterator[_Item]:
+        yield first
+        async for item in items:
+            yield item
+
+    return all_items()

@@ -22,11 +22,8 @@ from ran_datajobs.messaging.topics import reserved_topic, topic_problem
 from ran_datajobs.results.objects import ObjectStore, bucket_problem
 from ran_datajobs.store.jobs import BUCKET, TOPIC
 
-_KAFKA: Final = "kafka:"
-_S3: Final = "s3:"
-_PREFIX: Final = {TOPIC: _KAFKA, BUCKET: _S3}
+_PREFIX: Final = {TOPIC: "kafka:", BUCKET: "s3:"}
 _WORD: Final = {TOPIC: "topic", BUCKET: "bucket"}
-_POINTER: Final = "destination"
 _MAX_SUGGESTIONS: Final = 5
 _MIN_SIMILARITY: Final = 0.6
 _MAX_COMPARED: Final = 10_000
@@ -54,29 +51,14 @@ class DestinationRules(Struct, frozen=True):
         )
 
 
-async def _no_buckets() -> list[str]:
-    """The default of ``known_buckets``: none."""
-    return []
-
-
-class _Lookup(Struct, frozen=True):
-    """Sources and rules for the lookup of a destination."""
-
-    bus: Bus
-    objects: ObjectStore
-    embedded: bool
-    rules: DestinationRules
-    known_buckets: Callable[[], Awaitable[list[str]]]
-
-
 async def resolve(
     text: str | None,
     *,
     bus: Bus,
     objects: ObjectStore,
     embedded: bool,
-    rules: DestinationRules = DestinationRules(),  # noqa: B008 - frozen
-    known_buckets: Callable[[], Awaitable[list[str]]] = _no_buckets,
+    rules: DestinationRules,
+    known_buckets: Callable[[], Awaitable[list[str]]],
 ) -> Destination:
     """The destination that ``text`` names. ``embedded``: the bus is embedded, and a bare name is a bucket.
 
@@ -85,86 +67,61 @@ async def resolve(
     operator does not allow it (whether it exists or not), and if the service may not write to the topic;
     BusUnavailable and StorageUnavailable if the bus or the object store does not answer.
     """
-    lookup = _Lookup(bus, objects, embedded, rules, known_buckets)
     if text is None:
         return Destination(None, BUCKET)
-    if text.startswith(_KAFKA):
-        name = text.removeprefix(_KAFKA)
-        _check_topic(name)
-        return await _named(TOPIC, name, lookup)
-    if text.startswith(_S3):
-        name = text.removeprefix(_S3)
-        _check_bucket(name)
-        return await _named(BUCKET, name, lookup)
-    return await _bare(text, lookup)
-
-
-async def _named(kind: str, name: str, lookup: _Lookup) -> Destination:
-    """A destination of known kind. A name that the operator does not allow is not looked up."""
-    if not lookup.rules.take(kind, name):
-        raise _refused(_not_allowed(kind, name))
-    if await _exists(kind, name, lookup):
-        return Destination(name, kind)
-    raise await _unknown(f"there is no {_WORD[kind]} {name!r}", name, lookup, kind)
-
-
-async def _bare(name: str, lookup: _Lookup) -> Destination:
-    faults = {BUCKET: bucket_problem(name), TOPIC: topic_problem(name)}
-    if reserved_topic(name):
-        raise _refused("this topic is the service's own: name another one")
-    if faults[BUCKET] is not None and faults[TOPIC] is not None:
-        raise _refused(f"neither the name of a topic ({faults[TOPIC]}) nor of a bucket ({faults[BUCKET]})")
-    if lookup.embedded:
-        _check_bucket(name)
-        return await _named(BUCKET, name, lookup)
-    possible = [kind for kind in (TOPIC, BUCKET) if faults[kind] is None]
-    allowed = [kind for kind in possible if lookup.rules.take(kind, name)]
-    exist = await asyncio.gather(*(_exists(kind, name, lookup) for kind in allowed))
+    kinds, name = _kinds_and_name(text, embedded)
+    allowed = [kind for kind in kinds if rules.take(kind, name)]
+    exist = await asyncio.gather(*(_exists(kind, name, bus, objects) for kind in allowed))
     found = [kind for kind, exists in zip(allowed, exist, strict=True) if exists]
-    match found:
-        case [kind]:
-            return Destination(name, kind)
-        case []:
-            denied = [kind for kind in possible if kind not in allowed]
-            nothing = f"there is neither a topic nor a bucket {name!r}"
-            if denied:
-                nothing = "; ".join(
-                    [
-                        *(f"there is no {_WORD[kind]} {name!r}" for kind in allowed),
-                        *(_not_allowed(kind, name) for kind in denied),
-                    ]
-                )
-            raise await _unknown(nothing, name, lookup, *allowed)
-        case _:
-            raise _refused(f"both a topic and a bucket are called {name!r}: say kafka:{name} or s3:{name}")
+    if len(found) > 1:
+        raise _refused(f"both a topic and a bucket are called {name!r}: say kafka:{name} or s3:{name}")
+    if found:
+        return Destination(name, found[0])
+    if allowed == kinds and name == text and not embedded:
+        detail = f"there is neither a topic nor a bucket {name!r}"
+    else:
+        missing = [f"there is no {_WORD[kind]} {name!r}" for kind in allowed]
+        denied = [
+            f"the operator of this service does not allow {_PREFIX[kind]}{name}"
+            for kind in kinds
+            if kind not in allowed
+        ]
+        detail = "; ".join(missing + denied)
+    known: list[str] = []
+    if TOPIC in allowed:
+        with contextlib.suppress(BusUnavailable):
+            topics = [topic for topic in await bus.topics() if not reserved_topic(topic)]
+            known += [_PREFIX[TOPIC] + topic for topic in topics if rules.take(TOPIC, topic)]
+    if BUCKET in allowed:
+        buckets = await known_buckets()
+        known += [_PREFIX[BUCKET] + bucket for bucket in buckets if rules.take(BUCKET, bucket)]
+    near = suggest_names(name, known)
+    raise _refused(detail + (f"; near names: {', '.join(near)}" if near else ""))
 
 
-async def _exists(kind: str, name: str, lookup: _Lookup) -> bool:
+def _kinds_and_name(text: str, embedded: bool) -> tuple[list[str], str]:
+    """The kinds that ``text`` can name, and the name without its prefix. Raises InvalidRequest for none."""
+    name, kinds = text, [BUCKET] if embedded else [TOPIC, BUCKET]
+    for kind, prefix in _PREFIX.items():
+        if text.startswith(prefix):
+            name, kinds = text.removeprefix(prefix), [kind]
+    faults = {TOPIC: topic_problem(name) or "", BUCKET: bucket_problem(name) or ""}
+    possible = [kind for kind in kinds if not faults[kind]]
+    if reserved_topic(name) and (TOPIC in possible or name == text):
+        raise _refused("this topic is the service's own: name another one")
+    if possible:
+        return possible, name
+    if faults[TOPIC] and faults[BUCKET] and name == text:
+        raise _refused(f"neither the name of a topic ({faults[TOPIC]}) nor of a bucket ({faults[BUCKET]})")
+    raise _refused(faults[kinds[0]])
+
+
+async def _exists(kind: str, name: str, bus: Bus, objects: ObjectStore) -> bool:
     """True if the topic or bucket exists. Refuses a topic that the service may not write to."""
-    if kind == BUCKET:
-        return await lookup.objects.bucket_exists(name)
     try:
-        return await lookup.bus.topic_exists(name)
+        return await (bus.topic_exists(name) if kind == TOPIC else objects.bucket_exists(name))
     except TopicRefused as refusal:
         raise _refused(str(refusal)) from refusal
-
-
-def _not_allowed(kind: str, name: str) -> str:
-    return f"the operator of this service does not allow {_PREFIX[kind]}{name}"
-
-
-async def _unknown(detail: str, name: str, lookup: _Lookup, *kinds: str) -> InvalidRequest:
-    """The refusal of a name that does not exist, with suggestions."""
-    known: list[str] = []
-    if TOPIC in kinds:
-        with contextlib.suppress(BusUnavailable):
-            topics = await lookup.bus.topics()
-            known += [_KAFKA + topic for topic in topics if _may_be_named(lookup.rules, TOPIC, topic)]
-    if BUCKET in kinds:
-        buckets = await lookup.known_buckets()
-        known += [_S3 + bucket for bucket in buckets if _may_be_named(lookup.rules, BUCKET, bucket)]
-    near = suggest_names(name, known)
-    return _refused(detail + (f"; near names: {', '.join(near)}" if near else ""))
 
 
 def suggest_names(name: str, known: Iterable[str]) -> list[str]:
@@ -177,25 +134,9 @@ def suggest_names(name: str, known: Iterable[str]) -> list[str]:
     return [each for match in close for each in by_name[match]][:_MAX_SUGGESTIONS]
 
 
-def _may_be_named(rules: DestinationRules, kind: str, name: str) -> bool:
-    return rules.take(kind, name) and not (kind == TOPIC and reserved_topic(name))
-
-
 def _any_matches(patterns: tuple[str, ...], spellings: tuple[str, ...]) -> bool:
     return any(fnmatchcase(spelling, pattern) for pattern in patterns for spelling in spellings)
 
 
-def _check_topic(name: str) -> None:
-    if (problem := topic_problem(name)) is not None:
-        raise _refused(problem)
-    if reserved_topic(name):
-        raise _refused("this topic is the service's own: name another one")
-
-
-def _check_bucket(name: str) -> None:
-    if (problem := bucket_problem(name)) is not None:
-        raise _refused(problem)
-
-
 def _refused(detail: str) -> InvalidRequest:
-    return InvalidRequest(f"{_POINTER}: {detail}", ((_POINTER, detail),))
+    return InvalidRequest.at("destination", detail)

@@ -16,17 +16,15 @@ from uuid import UUID
 
 import msgspec
 from litestar import get
-from litestar.exceptions import HTTPException
-from litestar.openapi.datastructures import ResponseSpec
+from litestar.exceptions import TooManyRequestsException
 from litestar.params import FromPath, HeaderParameter
 from litestar.response import Stream
 from msgspec import Struct
 
 from ran_datajobs.api import paths
-from ran_datajobs.api.dependencies import Api, ApiState, Caller
+from ran_datajobs.api.dependencies import Api, ApiDependencies, Caller, begun
 from ran_datajobs.api.jobs import visible_job
-from ran_datajobs.api.problems import documented
-from ran_datajobs.http.problem import RETRY_AFTER
+from ran_datajobs.api.problems import documented, success
 from ran_datajobs.model import Status
 from ran_datajobs.results.job_view import JobAnswer, OperationCounts, SubJobAnswer, WireStatus
 from ran_datajobs.store import jobs
@@ -51,13 +49,7 @@ class SentEvent(Struct, frozen=True, omit_defaults=True):
     paths.EVENTS,
     media_type=EVENT_STREAM,
     opt={"produces": (EVENT_STREAM,)},
-    responses=documented(400, 401, 403, 404, 406, 429, 503)
-    | {
-        200: ResponseSpec(
-            SentEvent, media_type=EVENT_STREAM, generate_examples=False, description="The events."
-        )
-    },
-    tags=["data jobs"],
+    responses=documented(404, 429) | {200: success(SentEvent, "The events.", EVENT_STREAM)},
 )
 async def job_events(
     job_id: FromPath[UUID],
@@ -72,16 +64,9 @@ async def job_events(
 ) -> Stream:
     """Stream the changes of a data job; the last event is the `status` event of its terminal status."""
     row = await visible_job(api, caller, job_id)
-    if api.changes.watchers >= api.parts.limits.max_event_streams:
-        raise HTTPException(
-            status_code=429,
-            detail=f"{api.changes.watchers} event streams are open, the most: try later, or poll the job",
-            headers={"Retry-After": str(RETRY_AFTER)},
-        )
-    known = last_event_id is not None and _VERSION.fullmatch(last_event_id.strip())
-    since = int(last_event_id.strip()) if known and last_event_id else 0
+    known = _VERSION.fullmatch((last_event_id or "").strip())
     return Stream(
-        _events(api, row, caller.sees, since),
+        await begun(_events(api, row.job_id, caller.sees, int(known[0]) if known else 0)),
         media_type=EVENT_STREAM,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -103,44 +88,36 @@ class StreamPosition(Struct):
     operations: OperationCounts | None = None
 
 
-async def _events(api: ApiState, row: JobRow, sees: str | None, since: int) -> AsyncIterator[bytes]:
+async def _events(api: ApiDependencies, job_id: UUID, sees: str | None, since: int) -> AsyncIterator[bytes]:
+    if api.changes.watchers >= api.limits.max_event_streams:
+        raise TooManyRequestsException(
+            f"{api.changes.watchers} event streams are open, the most: try later, or poll the job"
+        )
     shown = StreamPosition(since)
-    stopped = asyncio.create_task(api.parts.stopping.wait())
-    try:
-        with api.changes.watch(row.job_id) as changed:
-            yield b"retry: 2000\n\n"
-            while not stopped.done():
-                changed.clear()
-                async for piece in _events_since(api, row.job_id, sees, shown):
-                    yield piece
-                if shown.status is None or shown.status.terminal:
-                    return
-                if not await _wait_for_change(changed, stopped, api.parts.limits.event_keep_alive):
-                    yield b": still here\n\n"
-    finally:
-        stopped.cancel()
-
-
-async def _wait_for_change(changed: asyncio.Event, stopped: asyncio.Task[Any], patience: float) -> bool:
-    """Wait up to ``patience`` seconds for a change or the stop of the service. Returns False on a timeout."""
-    woken = asyncio.create_task(changed.wait())
-    try:
-        await asyncio.wait((woken, stopped), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        if woken.done():
-            await asyncio.wait((stopped,), timeout=_MIN_INTERVAL)
-        return woken.done() or stopped.done()
-    finally:
-        woken.cancel()
+    with api.changes.watch(job_id) as changed:
+        yield b"retry: 2000\n\n"
+        while not api.stopping.is_set():
+            changed.clear()
+            async for piece in _events_since(api, job_id, sees, shown):
+                yield piece
+            if shown.status is None or shown.status.terminal:
+                return
+            try:
+                async with asyncio.timeout(api.limits.event_keep_alive):
+                    await changed.wait()
+                await asyncio.sleep(_MIN_INTERVAL)
+            except TimeoutError:
+                yield b": still here\n\n"
 
 
 async def _events_since(
-    api: ApiState, job_id: UUID, sees: str | None, shown: StreamPosition
+    api: ApiDependencies, job_id: UUID, sees: str | None, shown: StreamPosition
 ) -> AsyncIterator[bytes]:
     """Yield the events since ``shown``. Sets ``shown.status`` to ``None`` if the job was removed."""
     place = (shown.version, jobs.LAST_POSITION)
     complete = False
     while not complete:
-        async with api.parts.database.connection() as connection:
+        async with api.database.connection() as connection:
             row = await jobs.find(connection, job_id, None)
             if row is None:
                 shown.status = None

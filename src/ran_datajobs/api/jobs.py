@@ -1,22 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes that read data jobs, cancel them and deliver their results again."""
+"""Routes that read data jobs, cancel them and deliver their results again; pagination cursors.
+
+A cursor is opaque to clients and validated on return: a position that grants no access.
+"""
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import re
-from typing import Annotated, Final
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
+import zstandard
 from litestar import get, post
-from litestar.exceptions import HTTPException, NotFoundException, ValidationException
+from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, QueryParameter
 
 from ran_datajobs.api import paths
-from ran_datajobs.api.cursors import cursor, place_of
-from ran_datajobs.api.dependencies import Api, ApiState, Caller
-from ran_datajobs.api.problems import documented
+from ran_datajobs.api.dependencies import Api, ApiDependencies, Caller
+from ran_datajobs.api.problems import Conflict, documented
+from ran_datajobs.api.request_body import off_loop
 from ran_datajobs.api.schemas import JobPage, SubJobPage
 from ran_datajobs.api.tokens import Client
+from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.http.json_body import got, shortened
 from ran_datajobs.model import DeliveryState, JobType, Status, read_status
 from ran_datajobs.results import delivery
@@ -34,28 +42,62 @@ Cursor = Annotated[
 ]
 _JOB, _SUB_JOB = "j", "s"
 _SOME_DIGITS: Final = re.compile(r"[0-9a-f]{1,32}")
+_PLACE: Final = re.compile(rb"([a-z]):(0|[1-9][0-9]{0,17})")
+_Read = TypeVar("_Read")
 
 
-async def visible_job(api: ApiState, caller: Client, job_id: UUID) -> JobRow:
+def cursor(kind: str, place: int) -> str:
+    """The cursor for position ``place`` (from 0) in a list of ``kind``, one lower-case letter."""
+    return base64.urlsafe_b64encode(f"{kind}:{place}".encode()).decode().rstrip("=")
+
+
+def place_of(kind: str, text: str | None) -> int | None:
+    """The position in a cursor, ``None`` for no cursor. Raises InvalidRequest."""
+    if text is None:
+        return None
+    with contextlib.suppress(ValueError):
+        plain = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        if (found := _PLACE.fullmatch(plain)) and found[1].decode() == kind:
+            return int(found[2])
+    raise InvalidRequest.at("cursor", f"{text[:64]!r} is not a cursor of this list: take it from 'next'")
+
+
+async def visible_job(api: ApiDependencies, caller: Client, job_id: UUID) -> JobRow:
     """The job. Raises a 404 if it does not exist or the caller may not see it."""
-    async with api.parts.database.connection() as connection:
+    async with api.database.connection() as connection:
         return existing(await jobs.find(connection, job_id, caller.sees))
 
 
 def existing(row: JobRow | None) -> JobRow:
     """``row``. Raises a 404 if it is ``None``."""
     if row is None:
-        raise NotFoundException(detail="there is no data job of this id that you can see")
+        raise NotFoundException("there is no data job of this id that you can see")
     return row
 
 
-@get(paths.JOB, responses=documented(400, 401, 403, 404, 406, 503), tags=["data jobs"])
+@contextlib.asynccontextmanager
+async def stored_request(
+    api: ApiDependencies, job_id: UUID, read: Callable[..., _Read], *args: Any
+) -> AsyncIterator[_Read | None]:
+    """``read(body, *args)`` of the stored request of a job; ``None`` if it was removed.
+
+    The body counts as in flight until the block ends.
+    """
+    async with api.database.connection() as connection:
+        size = await jobs.request_size(connection, job_id)
+    with api.bodies.held(size):
+        async with api.database.connection() as connection:
+            stored = await jobs.request_of(connection, job_id)
+        yield await off_loop(size, lambda: read(zstandard.decompress(stored), *args)) if stored else None
+
+
+@get(paths.JOB, responses=documented(404))
 async def get_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnswer:
     """The current state of a data job."""
     return await _answer(api, caller, await visible_job(api, caller, job_id))
 
 
-@get(paths.JOBS, responses=documented(400, 401, 403, 406, 503), tags=["data jobs"])
+@get(paths.JOBS, responses=documented())
 async def list_jobs(
     api: Api,
     caller: Caller,
@@ -71,10 +113,10 @@ async def list_jobs(
     after: Cursor = None,
 ) -> JobPage:
     """Data jobs, newest first."""
-    wanted = _wanted_status(status)
+    wanted = None if status is None else known_status("status", status)
     ids = _id_range(id_prefix)
     before = place_of(_JOB, after)
-    async with api.parts.database.connection() as connection:
+    async with api.database.connection() as connection:
         found = await jobs.newest(
             connection, caller.sees, status=wanted, type=type, before=before, limit=limit + 1, ids=ids
         )
@@ -83,13 +125,13 @@ async def list_jobs(
     return JobPage(items, cursor(_JOB, page[-1].seq) if len(found) > limit else None)
 
 
-@get(paths.SUB_JOBS, responses=documented(400, 401, 403, 404, 406, 503), tags=["data jobs"])
+@get(paths.SUB_JOBS, responses=documented(404))
 async def list_sub_jobs(
     job_id: FromPath[UUID], api: Api, caller: Caller, limit: Limit = paths.DEFAULT_LIMIT, after: Cursor = None
 ) -> SubJobPage:
     """The sub-jobs of a data job in their order."""
     place = place_of(_SUB_JOB, after)
-    async with api.parts.database.connection() as connection:
+    async with api.database.connection() as connection:
         existing(await jobs.find(connection, job_id, caller.sees))
         behind = -1 if place is None else min(place, jobs.LAST_POSITION)
         found = await jobs.sub_jobs(connection, job_id, after=behind, limit=limit + 1)
@@ -98,72 +140,56 @@ async def list_sub_jobs(
     return SubJobPage(items, cursor(_SUB_JOB, page[-1].position) if len(found) > limit else None)
 
 
-@post(
-    paths.CANCEL,
-    status_code=202,
-    responses=documented(400, 401, 403, 404, 406, 409, 503),
-    tags=["data jobs"],
-)
+@post(paths.CANCEL, status_code=202, responses=documented(404, 409))
 async def cancel_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnswer:
     """Cancel a data job: unstarted sub-jobs never start, and plugins are asked to cancel the others."""
 
     async def ask(connection: Connection) -> tuple[JobRow, bool]:
         row = existing(await jobs.lock(connection, job_id, caller.sees))
         if row.status.terminal:
-            raise HTTPException(
-                status_code=409, detail=f"the data job is over: its status is {api.view.status(row.status)}"
-            )
+            raise Conflict(f"the data job is over: its status is {api.view.status(row.status)}")
         if row.status is Status.CANCELLING:
             return row, False
         row = await jobs.cancel(connection, job_id)
-        await api.announcer.jobs_changed(connection, [job_id])
+        await delivery.JobEventWriter(api.view).jobs_changed(connection, [job_id])
         return row, True
 
-    row, is_new = await api.parts.database.run_transaction(ask)
+    row, is_new = await api.database.run_transaction(ask)
     if is_new:
-        api.parts.log.info(Event.JOB_CANCEL_REQUESTED, job_id=str(job_id), client=caller.name)
+        api.log.info(Event.JOB_CANCEL_REQUESTED, job_id=str(job_id), client=caller.name)
     return await _answer(api, caller, row)
 
 
-@post(
-    paths.REDELIVER,
-    status_code=202,
-    responses=documented(400, 401, 403, 404, 406, 409, 503),
-    tags=["data jobs"],
-)
+@post(paths.REDELIVER, status_code=202, responses=documented(404, 409))
 async def redeliver(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnswer:
     """Deliver the results of a finished data job to its destination again.
 
     All messages are published to a topic again; a bucket gets the objects that are missing there or differ.
     """
-    async with api.parts.database.transaction() as connection:
+    async with api.database.transaction() as connection:
         row = existing(await jobs.lock(connection, job_id, caller.sees))
         if row.delivery_state is DeliveryState.PENDING or not row.status.terminal:
-            raise HTTPException(
-                status_code=409,
-                detail="the delivery of this data job is still under way: it can be repeated once "
-                "deliveryState is DELIVERED or FAILED",
+            raise Conflict(
+                "the delivery of this data job is still under way: it can be repeated once "
+                "deliveryState is DELIVERED or FAILED"
             )
         await delivery.redeliver(connection, job_id)
         row = existing(await jobs.find(connection, job_id, caller.sees))
     return await _answer(api, caller, row)
 
 
-async def _answer(api: ApiState, caller: Client, row: JobRow) -> JobAnswer:
-    async with api.parts.database.connection() as connection:
+async def _answer(api: ApiDependencies, caller: Client, row: JobRow) -> JobAnswer:
+    async with api.database.connection() as connection:
         (answer,) = await api.view.jobs(connection, [row], caller.sees)
     return answer
 
 
-def _wanted_status(text: str | None) -> Status | None:
-    if text is None:
-        return None
+def known_status(pointer: str, text: str) -> Status:
+    """The status that a client wrote at ``pointer``. Raises InvalidRequest for an unknown one."""
     status = read_status(text)
     if status is None:
         known = ", ".join([*Status, "FINSHED"])
-        raise ValidationException(
-            extra=[{"key": "status", "message": f"must be one of {known}; it is {got(text)}"}]
-        )
+        raise InvalidRequest.at(pointer, f"must be one of {known}; it is {got(text)}")
     return status
 
 
@@ -178,4 +204,4 @@ def _id_range(text: str | None) -> tuple[UUID, UUID] | None:
         if start in (str(first)[: len(start)], first.hex[: len(start)]):
             return first, UUID(digits.ljust(32, "f"))
     detail = f"{shortened(text)!r} begins no job id: an id has the digits 0-9 and a-f, as in 3f0c1a2b-5d6e"
-    raise ValidationException(extra=[{"key": "idPrefix", "message": detail}])
+    raise InvalidRequest.at("idPrefix", detail)

@@ -13,30 +13,25 @@ from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
-import zstandard
 from litestar import Response as HttpResponse
 from litestar import get
-from litestar.exceptions import ValidationException
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.api import paths
 from ran_datajobs.api.auth import choose
-from ran_datajobs.api.cursors import cursor, place_of
-from ran_datajobs.api.dependencies import AnyRequest, Api, ApiState, Caller
-from ran_datajobs.api.jobs import Cursor, Limit, visible_job
-from ran_datajobs.api.problems import documented
+from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Caller, begun
+from ran_datajobs.api.jobs import Cursor, Limit, cursor, place_of, stored_request, visible_job
+from ran_datajobs.api.problems import documented, success
 from ran_datajobs.api.schemas import FailureList, OperationOutcome, OutcomeList, RequestPage
-from ran_datajobs.api.submit import off_loop
-from ran_datajobs.errors import InvalidFdn, StorageUnavailable
+from ran_datajobs.errors import InvalidFdn, InvalidRequest, StorageUnavailable
 from ran_datajobs.model import JobType, OperationState, Response, worst
 from ran_datajobs.nrm import fdn
 from ran_datajobs.planning.request import operations_as_they_came, read_accepted
 from ran_datajobs.reasons import reason_of
 from ran_datajobs.results.responses import read_responses, state_of
-from ran_datajobs.store import jobs, parts
+from ran_datajobs.store import parts
 from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.parts import Part
 
@@ -50,11 +45,16 @@ _VALUE: Final = "value"
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """Prefixes of cells that a spreadsheet evaluates as formulas (CSV injection)."""
 
+_ALSO: Final = "Also as application/x-ndjson and text/csv."
+_ONLY_THESE: Final = "Only these; may stand several times."
 _OPERATION: Final = "o"
 _NOT_SUCCEEDED: Final = frozenset(OperationState) - {OperationState.SUCCEEDED}
 
 Values = Mapping[str, Raw]
 """Values of a request's operations by operation id (a string)."""
+
+
+_NO_VALUES: Final = contextlib.nullcontext[Values | None](None)
 
 
 class _Asked(Struct, frozen=True):
@@ -98,13 +98,7 @@ def _is_below(path: str, ancestor: str) -> bool:
 @get(
     paths.FAILURES,
     opt={"produces": FORMATS},
-    responses=documented(400, 401, 403, 404, 406, 503)
-    | {
-        200: ResponseSpec(
-            FailureList, generate_examples=False, description="Also as application/x-ndjson and text/csv."
-        )
-    },
-    tags=["data jobs"],
+    responses=documented(404) | {200: success(FailureList, _ALSO)},
 )
 async def list_failures(job_id: FromPath[UUID], request: AnyRequest, api: Api, caller: Caller) -> Stream:
     """Every operation of a data job that did not succeed, and why. While the job runs: those known so far."""
@@ -115,13 +109,7 @@ async def list_failures(job_id: FromPath[UUID], request: AnyRequest, api: Api, c
 @get(
     paths.OUTCOMES,
     opt={"produces": FORMATS},
-    responses=documented(400, 401, 403, 404, 406, 429, 503)
-    | {
-        200: ResponseSpec(
-            OutcomeList, generate_examples=False, description="Also as application/x-ndjson and text/csv."
-        )
-    },
-    tags=["data jobs"],
+    responses=documented(404, 429) | {200: success(OutcomeList, _ALSO)},
 )
 async def list_outcomes(
     job_id: FromPath[UUID],
@@ -129,15 +117,11 @@ async def list_outcomes(
     api: Api,
     caller: Caller,
     states: Annotated[
-        list[OperationState] | None,
-        QueryParameter(name="state", description="Only these; may stand several times."),
+        list[OperationState] | None, QueryParameter(name="state", description=_ONLY_THESE)
     ] = None,
-    reasons: Annotated[
-        list[str] | None, QueryParameter(name="reason", description="Only these; may stand several times.")
-    ] = None,
+    reasons: Annotated[list[str] | None, QueryParameter(name="reason", description=_ONLY_THESE)] = None,
     producers: Annotated[
-        list[str] | None,
-        QueryParameter(name="dataProducerId", description="Only these; may stand several times."),
+        list[str] | None, QueryParameter(name="dataProducerId", description=_ONLY_THESE)
     ] = None,
     below: Annotated[
         str | None, QueryParameter(description="Only the object with this FDN, and objects below it.")
@@ -157,13 +141,8 @@ async def list_outcomes(
 
 @get(
     paths.REQUEST,
-    responses=documented(400, 401, 403, 404, 406, 429, 503)
-    | {
-        200: ResponseSpec(
-            RequestPage, generate_examples=False, description="The JSON of each operation is what was sent."
-        )
-    },
-    tags=["data jobs"],
+    responses=documented(404, 429)
+    | {200: success(RequestPage, "The JSON of each operation is what was sent.")},
 )
 async def get_request(
     job_id: FromPath[UUID], api: Api, caller: Caller, limit: Limit = paths.DEFAULT_LIMIT, after: Cursor = None
@@ -174,84 +153,60 @@ async def get_request(
     """
     start = place_of(_OPERATION, after) or 0
     row = await visible_job(api, caller, job_id)
-    async with api.parts.database.connection() as connection:
-        size = await jobs.request_size(connection, row.job_id)
-    with api.bodies.held(size):
-        async with api.parts.database.connection() as connection:
-            stored = await jobs.request_of(connection, row.job_id)
-        page, more = await off_loop(size, _page_of, stored, start, limit) if stored else ([], False)
-        body = msgspec.json.encode(RequestPage(page, cursor(_OPERATION, start + limit) if more else None))
+    async with stored_request(api, row.job_id, operations_as_they_came) as stored:
+        operations = stored or []
+        following = cursor(_OPERATION, start + limit) if len(operations) > start + limit else None
+        body = msgspec.json.encode(RequestPage(operations[start : start + limit], following))
     return HttpResponse(body, media_type=JSON)
-
-
-def _page_of(stored: bytes, start: int, limit: int) -> tuple[list[Raw], bool]:
-    operations = operations_as_they_came(zstandard.decompress(stored))
-    return operations[start : start + limit], len(operations) > start + limit
 
 
 def _key_of(below: str | None) -> str | None:
     try:
         return None if below is None else fdn.key(below)
     except InvalidFdn as error:
-        raise ValidationException(extra=[{"key": "below", "message": f"must be an FDN: {error}"}]) from error
+        raise InvalidRequest.at("below", f"must be an FDN: {error}") from error
 
 
 async def _streamed(
-    api: ApiState, request: AnyRequest, row: JobRow, wanted: Wanted, *, with_values: bool
+    api: ApiDependencies, request: AnyRequest, row: JobRow, wanted: Wanted, *, with_values: bool
 ) -> Stream:
     media_type = choose(request.headers.get("accept", "*/*"), FORMATS) or JSON
-    found = outcomes_of(api, row, wanted, with_values=with_values)
-    nothing: list[OperationOutcome] = []
-    first = await anext(found, nothing)  # fails before the answer begins if the store is unavailable
+    outcomes = await begun(outcomes_of(api, row, wanted, with_values=with_values))
     columns = (*_COLUMNS, _VALUE) if with_values else _COLUMNS
-    return Stream(_WRITERS[media_type](_chained(first, found), columns), media_type=media_type)
-
-
-async def _chained(
-    first: list[OperationOutcome], rest: AsyncIterator[list[OperationOutcome]]
-) -> AsyncIterator[list[OperationOutcome]]:
-    yield first
-    async for outcomes in rest:
-        yield outcomes
+    return Stream(_WRITERS[media_type](outcomes, columns), media_type=media_type)
 
 
 async def outcomes_of(
-    api: ApiState, row: JobRow, wanted: Wanted, *, with_values: bool = False
+    api: ApiDependencies, row: JobRow, wanted: Wanted, *, with_values: bool = False
 ) -> AsyncIterator[list[OperationOutcome]]:
     """The outcomes of a job that match ``wanted``, in batches. Raises StorageUnavailable.
 
     A read can have several responses; the worst of them is its outcome.
     """
-    async with api.parts.database.connection() as connection:
+    async with api.database.connection() as connection:
         written = await parts.listing_by_producer(connection, row.job_id)
-        size = await jobs.request_size(connection, row.job_id) if with_values else 0
-    with api.bodies.held(size):
-        values: Values = {}
-        if with_values:
-            async with api.parts.database.connection() as connection:
-                stored = await jobs.request_of(connection, row.job_id)
-            values = await off_loop(size, _values, stored) if stored else {}
+    async with stored_request(api, row.job_id, _values) if with_values else _NO_VALUES as values:
         of_read: dict[str, OperationOutcome] = {}
         sub_job = ""
         for part, producer in written:
             if part.operations == 0 or (wanted.failed_alone and part.failed == 0):
                 continue
-            outcomes = [outcome_of(each, producer, values) for each in await _responses(api, row, part)]
+            outcomes = [outcome_of(each, producer, values or {}) for each in await _responses(api, row, part)]
             if row.type is JobType.WRITE:
-                yield [outcome for outcome in outcomes if wanted.takes(outcome)]
+                yield list(filter(wanted.takes, outcomes))
                 continue
             if part.sub_job != sub_job:
-                yield [outcome for outcome in of_read.values() if wanted.takes(outcome)]
+                yield list(filter(wanted.takes, of_read.values()))
                 sub_job, of_read = part.sub_job, {}
             for outcome in outcomes:
                 known = of_read.setdefault(str(outcome.operation_id), outcome)
                 if worst(map(OperationState, (known.state, outcome.state))) != known.state:
                     of_read[str(outcome.operation_id)] = outcome
-        yield [outcome for outcome in of_read.values() if wanted.takes(outcome)]
+        yield list(filter(wanted.takes, of_read.values()))
 
 
-async def _responses(api: ApiState, row: JobRow, part: Part) -> list[Response]:
-    body = await api.parts.objects.get(row.results_bucket, part.key)
+async def _responses(api: ApiDependencies, row: JobRow, part: Part) -> list[Response]:
+    body = await api.objects.get(row.results_bucket, part.key)
     if body is None:
         raise StorageUnavailable(f"the result object {row.results_bucket}/{part.key} is gone")
     try:
@@ -260,8 +215,8 @@ async def _responses(api: ApiState, row: JobRow, part: Part) -> list[Response]:
         raise StorageUnavailable(f"the result object {row.results_bucket}/{part.key} was spoilt") from error
 
 
-def _values(stored: bytes) -> Values:
-    operations = read_accepted(zstandard.decompress(stored)).operations
+def _values(body: bytes) -> Values:
+    operations = read_accepted(body).operations
     return {each.id_text: each.value for each in operations if not isinstance(each.value, UnsetType)}
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes for DMI plugins: the status push, and publishing to the internal topic of the embedded bus.
+"""Routes for DMI plugins: ONAP's registration, the status push; and the topics of the embedded bus, of which
+plugins publish to the internal one. With Kafka, clients read from Kafka.
 
 A caller with the role ``plugin`` has access to the sub-jobs of its own plugin only.
 """
@@ -11,25 +12,27 @@ from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
-from litestar import post
-from litestar.exceptions import HTTPException, NotFoundException, PermissionDeniedException
-from litestar.params import FromPath
+from litestar import Response, get, post
+from litestar.exceptions import NotFoundException, PermissionDeniedException
+from litestar.params import FromPath, QueryParameter
 from msgspec import Meta, Raw, Struct
 
 from ran_datajobs.api import paths
-from ran_datajobs.api.dependencies import AnyRequest, Api, ApiState, Caller
-from ran_datajobs.api.openapi import PublishOperation, StatusPushOperation
-from ran_datajobs.api.problems import documented
+from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Caller
+from ran_datajobs.api.jobs import Limit, known_status
+from ran_datajobs.api.openapi import with_body
+from ran_datajobs.api.problems import Conflict, documented, success
 from ran_datajobs.api.request_body import too_large
+from ran_datajobs.api.schemas import TopicMessage, TopicMessages
 from ran_datajobs.api.tokens import Client, Role
 from ran_datajobs.errors import InvalidRequest
-from ran_datajobs.http.json_body import decoded, got
+from ran_datajobs.http.json_body import decoded, got, shortened
+from ran_datajobs.inventory.registration import Registration, RegistrationOutcome
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.messaging.events import DATA_PRODUCER_JOB_ID, SUB_JOB_ID
-from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from ran_datajobs.model import MAX_MESSAGE_BYTES, Status, read_status
+from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC, topic_problem
+from ran_datajobs.model import MAX_MESSAGE_BYTES
 from ran_datajobs.store import jobs, sub_jobs
-from ran_datajobs.store.jobs import PushedSubJob
 
 _MAX_PUSH: Final = 64 * 1024
 _MAX_PUBLISH: Final = 64 * 1024 * 1024
@@ -41,7 +44,9 @@ _HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 _HeaderValue = Annotated[str, Meta(max_length=2048, pattern=r"^[^\x00-\x08\x0a-\x1f\x7f]*$")]
 
 
-class _Push(Struct, frozen=True, rename="camel"):
+class StatusPush(Struct, frozen=True, rename="camel"):
+    """The body of a status push."""
+
     data_producer_job_id: _Word
     status: _Word
 
@@ -52,66 +57,110 @@ class _NewMessage(Struct, frozen=True):
     key: Annotated[str, Meta(max_length=1024, pattern=r"^[^\x00]*$")] | None = None
 
 
-class _Publish(Struct, frozen=True):
+class Publish(Struct, frozen=True):
+    """Messages for the internal topic."""
+
     messages: Annotated[list[_NewMessage], Meta(max_length=_MAX_MESSAGES)]
 
 
-_push_decoder: Final = msgspec.json.Decoder(_Push)
+_push_decoder: Final = msgspec.json.Decoder(StatusPush)
 _NO_TOPIC: Final = (
     f"messages can be published here to {INTERNAL_TOPIC} alone, and only where its bus is embedded: "
     "publish to others at the broker itself"
 )
-_publish_decoder: Final = msgspec.json.Decoder(_Publish)
+_publish_decoder: Final = msgspec.json.Decoder(Publish)
+
+
+@post(
+    paths.INVENTORY,
+    status_code=200,
+    responses=documented(408, 413, 415, 422, 429)
+    | {
+        200: success(None, "All were taken."),
+        207: success(RegistrationOutcome, "These were not taken, the others were."),
+    },
+    operation_class=with_body(Registration),
+)
+async def register(request: AnyRequest, api: Api) -> Response[RegistrationOutcome] | Response[bytes]:
+    """Register a DMI plugin and create, update and remove CM handles."""
+    async with api.bodies.json(request) as body:
+        outcome = await api.registry.register(body)
+    if outcome.complete:
+        return Response(b"", status_code=200)
+    return Response(outcome, status_code=500 if api.onap_status else 207)
 
 
 @post(
     paths.STATUS_PUSH,
     status_code=204,
-    responses=documented(400, 401, 403, 404, 406, 408, 409, 413, 415, 429, 503),
-    operation_class=StatusPushOperation,
-    tags=["plugins"],
+    responses=documented(404, 408, 409, 413, 415, 429),
+    operation_class=with_body(StatusPush),
 )
 async def push_status(sub_job_id: FromPath[UUID], request: AnyRequest, api: Api, caller: Caller) -> None:
     """Report a change of a sub-job's status: the service polls it at once and ignores the pushed status."""
     async with api.bodies.json(request, limit=_MAX_PUSH) as body:
         push = decoded(body, _push_decoder)
-    if read_status(push.status) is None:
-        raise _invalid(
-            "#/status", f"must be one of {', '.join([*Status, 'FINSHED'])}; it is {got(push.status)}"
-        )
-    if "\0" in push.data_producer_job_id:
-        raise _invalid("#/dataProducerJobId", "must not have the character U+0000")
-    async with api.parts.database.transaction() as connection:
+    known_status("#/status", push.status)
+    job_id = push.data_producer_job_id
+    if "\0" in job_id:
+        raise InvalidRequest.at("#/dataProducerJobId", "must not have the character U+0000")
+    async with api.database.transaction() as connection:
         found = await jobs.pushed_sub_job(connection, sub_job_id)
         if found is None or not _is_of(caller, found.url):
-            raise NotFoundException(detail=f"there is no sub-job {sub_job_id} of yours")
-        _check_active(found, push.data_producer_job_id)
-        await sub_jobs.poll_now(connection, sub_job_id, push.data_producer_job_id)
+            raise NotFoundException(f"there is no sub-job {sub_job_id} of yours")
+        if found.stage not in _ACTIVE or found.data_producer_job_id != job_id:
+            raise Conflict(f"the sub-job is not active under the dataProducerJobId {got(job_id)}")
+        await sub_jobs.poll_now(connection, sub_job_id, job_id)
+
+
+@get(paths.TOPIC_MESSAGES, responses=documented(404))
+async def read_topic(
+    topic: FromPath[str],
+    api: Api,
+    caller: Caller,
+    first: Annotated[
+        int, QueryParameter(name="from", ge=0, le=2**62, description="The first offset wanted.")
+    ] = 0,
+    limit: Limit = paths.DEFAULT_LIMIT,
+) -> TopicMessages:
+    """Messages of a destination topic of a known job, in order; only those of the caller's jobs."""
+    if api.embedded_bus is None:
+        raise NotFoundException("topics are read at the bus itself: this service has no embedded one")
+    if (problem := topic_problem(topic)) is not None:
+        raise NotFoundException(f"there is no topic {shortened(topic)!r}: {problem}")
+    if topic != STATUS_TOPIC:
+        async with api.database.connection() as connection:
+            if not await jobs.has_topic(connection, topic, caller.sees):
+                raise NotFoundException(
+                    f"no data job that you can see goes to the topic {shortened(topic)!r}"
+                )
+    found = await api.embedded_bus.read(topic, first, limit, client=caller.sees)
+    messages = [(received.offset, received.message) for received in found]
+    return TopicMessages(
+        [
+            TopicMessage(offset, message.headers, message.key or None, Raw(message.value))
+            for offset, message in messages
+        ]
+    )
 
 
 @post(
     paths.TOPIC_MESSAGES,
     status_code=204,
-    responses=documented(400, 401, 403, 404, 406, 408, 413, 415, 429, 503),
-    operation_class=PublishOperation,
-    tags=["plugins"],
+    responses=documented(404, 408, 413, 415, 429),
+    operation_class=with_body(Publish),
 )
-async def publish(
-    topic: FromPath[str],
-    request: AnyRequest,
-    api: Api,
-    caller: Caller,
-) -> None:
+async def publish(topic: FromPath[str], request: AnyRequest, api: Api, caller: Caller) -> None:
     """Publish results of reads to the internal topic, all messages or none."""
-    if topic != INTERNAL_TOPIC or api.parts.embedded_bus is None:
-        raise NotFoundException(detail=_NO_TOPIC)
+    if topic != INTERNAL_TOPIC or api.embedded_bus is None:
+        raise NotFoundException(_NO_TOPIC)
     async with api.bodies.json(request, limit=_MAX_PUBLISH) as body:
         messages = [
             _message(place, new) for place, new in enumerate(decoded(body, _publish_decoder).messages)
         ]
         if caller.role is Role.PLUGIN:
             await _check_own(api, caller, messages)
-        await api.parts.embedded_bus.publish(topic, messages)
+        await api.embedded_bus.publish(topic, messages)
 
 
 def _message(place: int, new: _NewMessage) -> Message:
@@ -122,58 +171,34 @@ def _message(place: int, new: _NewMessage) -> Message:
     return Message(key=new.key or "", headers=headers, value=value)
 
 
-async def _check_own(api: ApiState, caller: Client, messages: Sequence[Message]) -> None:
+async def _check_own(api: ApiDependencies, caller: Client, messages: Sequence[Message]) -> None:
     """Raise a 403 unless each message belongs to a sub-job of the caller's plugin, by the ids in its headers.
 
     The ids are checked in the order that the consumer of the topic uses: ``ce_subjobid`` first.
     """
-    sub_jobs = {place: _uuid(message.headers[SUB_JOB_ID]) for place, message in _with(SUB_JOB_ID, messages)}
-    others = {
-        place: message.headers[DATA_PRODUCER_JOB_ID]
-        for place, message in _with(DATA_PRODUCER_JOB_ID, messages)
-        if place not in sub_jobs
-    }
-    async with api.parts.database.connection() as connection:
-        by_sub_job = await jobs.plugins_of_sub_jobs(
-            connection, sorted({known for known in sub_jobs.values() if known is not None})
-        )
-        by_producer_job = await jobs.plugins_of_producer_jobs(connection, sorted(set(others.values())))
-    for place in range(len(messages)):
-        urls: set[str] = set()
-        known = sub_jobs.get(place)
-        if known is not None and known in by_sub_job:
-            urls = {by_sub_job[known]}
-        elif place in others:
-            urls = by_producer_job.get(others[place], set())
+    named = [_uuid(message.headers.get(SUB_JOB_ID)) for message in messages]
+    others = [
+        None if SUB_JOB_ID in message.headers else message.headers.get(DATA_PRODUCER_JOB_ID)
+        for message in messages
+    ]
+    async with api.database.connection() as connection:
+        by_sub_job = await jobs.plugins_of_sub_jobs(connection, sorted(set(filter(None, named))))
+        by_other = await jobs.plugins_of_producer_jobs(connection, sorted(set(filter(None, others))))
+    for place, (sub_job, other) in enumerate(zip(named, others, strict=True)):
+        urls = {by_sub_job[sub_job]} if sub_job in by_sub_job else by_other.get(other or "", set())
         if not urls or not all(_is_of(caller, url) for url in urls):
             raise PermissionDeniedException(
-                detail=f"message {place} belongs to no sub-job of this plugin: "
+                f"message {place} belongs to no sub-job of this plugin: "
                 f"it needs {SUB_JOB_ID}, or {DATA_PRODUCER_JOB_ID} of an active one"
             )
 
 
-def _with(header: str, messages: Sequence[Message]) -> list[tuple[int, Message]]:
-    return [(place, message) for place, message in enumerate(messages) if header in message.headers]
-
-
-def _uuid(text: str) -> UUID | None:
+def _uuid(text: str | None) -> UUID | None:
     try:
         return UUID(text)
-    except ValueError:
+    except (TypeError, ValueError):
         return None
 
 
 def _is_of(caller: Client, url: str) -> bool:
     return caller.role is Role.ADMIN or caller.dmi_url == url
-
-
-def _check_active(found: PushedSubJob, data_producer_job_id: str) -> None:
-    if found.stage not in _ACTIVE or found.data_producer_job_id != data_producer_job_id:
-        raise HTTPException(
-            status_code=409,
-            detail=f"the sub-job is not active under the dataProducerJobId {got(data_producer_job_id)}",
-        )
-
-
-def _invalid(pointer: str, detail: str) -> InvalidRequest:
-    return InvalidRequest(f"{pointer}: {detail}", ((pointer, detail),))

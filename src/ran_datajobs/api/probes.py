@@ -9,64 +9,53 @@ from collections.abc import Mapping
 from typing import Final
 
 from litestar import Response, get
-from litestar.exceptions import HTTPException
-from litestar.openapi.datastructures import ResponseSpec
+from litestar.exceptions import ServiceUnavailableException
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from ran_datajobs.api import paths
 from ran_datajobs.api.dependencies import Api
-from ran_datajobs.api.problems import documented
+from ran_datajobs.api.problems import documented, success
 from ran_datajobs.api.schemas import Alive
 from ran_datajobs.errors import StoreUnavailable
-from ran_datajobs.http.problem import RETRY_AFTER
 from ran_datajobs.store.figures import figures
 
 PATIENCE: Final = 5.0
-TEXT_FORMATS: Final = ("text/plain", "application/openmetrics-text")
+TEXT: Final = {"produces": ("text/plain", "application/openmetrics-text")}
 EXPOSITION: Final = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
 """The media type of the Prometheus text format; the response adds the charset."""
 
 
-@get(paths.HEALTHZ, responses=documented(400, 406), tags=["operations"])
+@get(paths.HEALTHZ, responses=documented(400, 406, common=()))
 async def healthz() -> Alive:
     """The process is alive."""
     return Alive()
 
 
-@get(paths.READYZ, responses=documented(400, 406, 503), tags=["operations"])
+@get(paths.READYZ, responses=documented(400, 406, 503, common=()))
 async def readyz(api: Api) -> Alive:
     """Store, bus and objects can be reached, and the service is not about to stop."""
-    if api.parts.stopping.is_set():
-        raise _not_ready("the service is stopping")
+    if api.stopping.is_set():
+        raise ServiceUnavailableException("the service is stopping")
     try:
         async with asyncio.timeout(PATIENCE):
-            await asyncio.gather(
-                api.parts.database.ready(),
-                api.parts.bus.ready(),
-                api.parts.objects.ready(api.parts.results_bucket),
-            )
+            await asyncio.gather(api.database.ready(), api.bus.ready(), api.objects.ready(api.results_bucket))
     except TimeoutError:
-        raise _not_ready(f"store, bus or objects did not answer within {PATIENCE:.0f} s") from None
+        cause = f"store, bus or objects did not answer within {PATIENCE:.0f} s"
+        raise ServiceUnavailableException(cause) from None
     return Alive()
 
 
 @get(
     paths.METRICS,
     media_type="text/plain",
-    opt={"produces": TEXT_FORMATS},
-    responses=documented(400, 401, 403, 406)
-    | {200: ResponseSpec(str, media_type="text/plain", generate_examples=False, description="Prometheus.")},
-    tags=["operations"],
+    opt=TEXT,
+    responses=documented(400, 401, 403, 406, common=()) | {200: success(str, "Prometheus.", "text/plain")},
 )
 async def metrics(api: Api) -> Response[bytes]:
     """All metrics in the Prometheus text format: those of the processes of this service, and those of the
     database, which are omitted while it is unavailable."""
     of_store: dict[str, Mapping[str, float]] = {}
     with contextlib.suppress(StoreUnavailable, TimeoutError):
-        async with asyncio.timeout(PATIENCE), api.parts.database.connection() as connection:
+        async with asyncio.timeout(PATIENCE), api.database.connection() as connection:
             of_store = await figures(connection)
-    return Response(api.parts.metrics.exposition(of_store), media_type=EXPOSITION)
-
-
-def _not_ready(cause: str) -> HTTPException:
-    return HTTPException(status_code=503, detail=cause, headers={"Retry-After": str(RETRY_AFTER)})
+    return Response(api.metrics.exposition(of_store), media_type=EXPOSITION)

@@ -1,108 +1,185 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps each exception to an error answer: a problem (RFC 9457)."""
+"""Maps each exception to a problem (RFC 9457), and refuses query parameters that a route does not have.
+
+Names of query parameters are case-insensitive. Unknown ones are refused because otherwise a misspelt
+``dryRun`` would submit a job, and a misspelt filter would list everything.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Set
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final, TypeAlias, get_args, get_origin
+from urllib.parse import unquote_plus
 
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import ClientException, HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
-from msgspec import Struct
+from litestar.params import QueryParameter
+from litestar.typing import FieldDefinition
 
-from ran_datajobs.api import parameters
 from ran_datajobs.errors import (
-    BusUnavailable,
     DataJobsError,
     InvalidFdn,
     InvalidFilter,
     InvalidRequest,
-    StorageUnavailable,
-    StoreUnavailable,
     TooManyOperations,
     UnsupportedRequest,
 )
-from ran_datajobs.http.json_body import in_words
-from ran_datajobs.http.problem import PROBLEM_JSON, RETRY_AFTER, Problem, ProblemError, errors_of, respond
+from ran_datajobs.http.json_body import in_words, shortened
+from ran_datajobs.http.problem import PROBLEM_JSON, Problem, respond
+from ran_datajobs.planning.keys import NOT_OFFERED, not_offered
 from ran_datajobs.telemetry import Event, Logger
 
+_Request: TypeAlias = Request[Any, Any, Any]
+_Responses: TypeAlias = dict[int, ResponseSpec]
 
-class _Answer(Struct, frozen=True):
-    status: int
-    detail: str
-    headers: Mapping[str, str] = {}
-    errors: tuple[ProblemError, ...] = ()
-    count: int = 0
+ANY_PARAMETERS: Final = "any_parameters"
+"""Set in the ``opt`` of a route that reads no parameters and accepts any: the page, to whose address browsers
+and links add some."""
+
+OFFERED_ONE_DAY: Final = "offered_one_day"
+"""Set in the ``opt`` of the route that refuses the parameters in :data:`NOT_OFFERED` as not offered yet."""
 
 
-def documented(*statuses: int) -> dict[int, ResponseSpec]:
+class Conflict(ClientException):
+    """The state of the resource does not allow the call."""
+
+    status_code = HTTPStatus.CONFLICT
+
+
+def documented(*statuses: int, common: tuple[int, ...] = (400, 401, 403, 406, 503)) -> _Responses:
     """The problems that a route can answer with, for the OpenAPI document."""
     return {
-        status: ResponseSpec(
-            data_container=Problem,
-            media_type=PROBLEM_JSON,
-            description=HTTPStatus(status).phrase,
-            generate_examples=False,
-        )
-        for status in sorted(statuses)
+        status: success(Problem, HTTPStatus(status).phrase, PROBLEM_JSON)
+        for status in sorted((*statuses, *common))
     }
 
 
-def problem_answers(log: Logger) -> Callable[[Request[Any, Any, Any], Exception], Response[Problem]]:
+def success(body: Any, description: str, media_type: str = "application/json") -> ResponseSpec:
+    """Another answer of a route, for the OpenAPI document. ``body``: its type."""
+    return ResponseSpec(body, generate_examples=False, description=description, media_type=media_type)
+
+
+def problem_answers(log: Logger) -> Callable[[_Request, Exception], Response[Problem]]:
     """The handler of all exceptions. An unexpected one is logged and becomes a 500 without details."""
 
-    def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-        path = request.scope["path"]
-        answer = _answer_to(error, request)
-        if answer is None:
-            method = request.scope["method"]
-            log.error(Event.REQUEST_FAILED, method=method, path=path, cause=repr(error), exc_info=error)
-            answer = _Answer(500, "an unexpected error: it is in the service's log")
-        return respond(path, answer.status, answer.detail, answer.headers, answer.errors, answer.count)
+    def answer_problem(request: _Request, error: Exception) -> Response[Problem]:
+        path, count = request.scope["path"], 0
+        faults: tuple[tuple[str, str], ...] = ()
+        detail = error.detail if isinstance(error, HTTPException) else str(error)
+        match error:
+            case TooManyOperations():
+                status = 413
+            case InvalidRequest() | UnsupportedRequest():
+                status = 400 if isinstance(error, InvalidRequest) else 422
+                faults, count = error.problems, error.count
+            case InvalidFdn() | InvalidFilter():
+                status = 400
+            case DataJobsError(retry_helps=True):
+                status = 503
+            case ValidationException():
+                status, faults = 400, _parameter_faults(error, request)
+                detail = ": ".join(faults[0]) if faults else "a parameter cannot be read"
+            case HTTPException(status_code=status) if status < 500 or status == 503:
+                pass
+            case _:
+                method = request.scope["method"]
+                log.error(Event.REQUEST_FAILED, method=method, path=path, cause=repr(error), exc_info=error)
+                status, detail = 500, "an unexpected error: it is in the service's log"
+        return respond(path, status, detail, getattr(error, "headers", None), faults, count)
 
     return answer_problem
 
 
-def _answer_to(error: Exception, request: Request[Any, Any, Any]) -> _Answer | None:
-    match error:
-        case TooManyOperations():
-            return _Answer(413, error.detail)
-        case InvalidRequest():
-            return _Answer(400, error.detail, errors=errors_of(error.problems), count=error.count)
-        case InvalidFdn() | InvalidFilter():
-            return _Answer(400, str(error))
-        case UnsupportedRequest():
-            return _Answer(422, str(error), errors=errors_of(error.problems), count=error.count)
-        case StoreUnavailable() | StorageUnavailable() | BusUnavailable():
-            return _Answer(503, str(error), {"Retry-After": str(RETRY_AFTER)})
-        case DataJobsError():
-            return None
-        case ValidationException():
-            faults = _parameter_errors(error, request)
-            first = f"{faults[0].pointer}: {faults[0].detail}" if faults else "a parameter cannot be read"
-            return _Answer(400, first, errors=faults)
-        case HTTPException() if error.status_code < 500 or error.status_code == 503:
-            status = error.status_code
-            return _Answer(status, error.detail or HTTPStatus(status).phrase, error.headers or {})
-        case _:
-            return None
+def check_parameters(request: _Request) -> None:
+    """Check the names in the query and rewrite them in the route's spelling, before parameters are read.
+
+    Raises what :func:`as_known` raises.
+    """
+    query: bytes = request.scope["query_string"]
+    opt = request.route_handler.opt
+    if query and not opt.get(ANY_PARAMETERS) and request.method != "OPTIONS":
+        fields = _query_parameters(request)
+        one_day = NOT_OFFERED if opt.get(OFFERED_ONE_DAY) else {}
+        lists = {name for name, field in fields.items() if _is_list(field)}
+        request.scope["query_string"] = as_known(query, fields, one_day, lists)
 
 
-def _parameter_errors(
-    error: ValidationException, request: Request[Any, Any, Any]
-) -> tuple[ProblemError, ...]:
+def as_known(
+    query: bytes, names: Iterable[str], one_day: Mapping[str, str], lists: Set[str] = frozenset()
+) -> bytes:
+    """The query with its names spelt as in ``names``; those in ``lists`` may be repeated.
+
+    Raises InvalidRequest for an unknown name, with the most similar known one, and for a repeated name that
+    is not in ``lists``, because its value is ambiguous. Raises UnsupportedRequest for a name in ``one_day``,
+    whose keys are lower-case.
+    """
+    known = {name.lower(): name for name in names}
+    faults: list[tuple[str, str]] = []
+    seen: set[str] = set()
+    pieces: list[bytes] = []
+    for piece in filter(None, query.split(b"&")):
+        spelt, equals, value = piece.partition(b"=")
+        given = unquote_plus(spelt.decode("latin-1"))
+        name = known.get(given.lower())
+        if name is None and given.lower() in one_day:
+            detail = not_offered(given.lower())
+            raise UnsupportedRequest(detail, ((one_day[given.lower()], detail),))
+        if name is None:
+            faults.append((shortened(given), f"is not a parameter of this call: {_suggestion(given, known)}"))
+        elif name in seen and name not in lists:
+            faults.append((name, "stands twice: give it once"))
+        else:
+            seen.add(name)
+            pieces.append(name.encode() + equals + value)
+    if faults:
+        raise InvalidRequest(": ".join(faults[0]), tuple(faults))
+    return b"&".join(pieces)
+
+
+def _suggestion(given: str, known: Mapping[str, str]) -> str:
+    near = difflib.get_close_matches(given.lower(), known, n=1)
+    if near:
+        return f"did you mean {known[near[0]]}?"
+    return f"it has {', '.join(sorted(known.values()))}" if known else "it has none"
+
+
+def _parameter_faults(error: ValidationException, request: _Request) -> tuple[tuple[str, str], ...]:
     """The router names a parameter as the function does, and a missing parameter only in its message."""
     extras = [extra for extra in error.extra or () if isinstance(extra, dict)]
     if not extras:
-        return tuple(ProblemError(name, "is missing") for name in parameters.missing(request))
-    return tuple(_parameter_error(extra, request) for extra in extras)
+        return tuple(
+            (name, "is missing")
+            for name, field in _query_parameters(request).items()
+            if field.is_required and name not in request.query_params
+        )
+    return tuple(_parameter_fault(extra, request) for extra in extras)
 
 
-def _parameter_error(extra: dict[str, Any], request: Request[Any, Any, Any]) -> ProblemError:
-    name, words = parameters.wire_name(request, str(extra.get("key", ""))), str(extra.get("message", ""))
+def _parameter_fault(extra: dict[str, Any], request: _Request) -> tuple[str, str]:
+    name, words = str(extra.get("key", "")), str(extra.get("message", ""))
+    field = request.route_handler.parsed_fn_signature.parameters.get(name)
+    name = name if field is None else _wire_name(name, field)
     if words.startswith(("Expected ", "Invalid ")):  # a message of the decoder
         given = request.query_params.get(name) or request.path_params.get(name)
         words = in_words(words, given if isinstance(given, str) else None)
-    return ProblemError(name, words)
+    return name, words
+
+
+def _query_parameters(request: _Request) -> dict[str, FieldDefinition]:
+    return {
+        _wire_name(name, field): field
+        for name, field in request.route_handler.parsed_fn_signature.parameters.items()
+        if isinstance(field.kwarg_definition, QueryParameter)
+    }
+
+
+def _is_list(field: FieldDefinition) -> bool:
+    return any(get_origin(each) is list for each in (field.annotation, *get_args(field.annotation)))
+
+
+def _wire_name(name: str, field: FieldDefinition) -> str:
+    """The name in the request of the parameter ``name`` of the route's function."""
+    return getattr(field.kwarg_definition, "name", None) or name

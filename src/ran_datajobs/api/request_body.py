@@ -6,19 +6,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, Final
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final, TypeVar
 
 from litestar import Request
-from litestar.exceptions import ClientException, HTTPException
+from litestar.exceptions import ClientException, HTTPException, TooManyRequestsException
 from msgspec import Struct
 from prometheus_client import Gauge
 
 from ran_datajobs.http.json_body import got, json_text
-from ran_datajobs.http.problem import RETRY_AFTER
 
 _MIB: Final = 1024 * 1024
 _MAX_DISCARDED: Final = 64 * _MIB
+LARGE_BODY: Final = 256 * 1024
+"""Size in bytes above which a body is processed in a thread, so that large jobs do not delay small ones."""
+
+_JSON_TYPE: Final = re.compile(r"application/json|[^/]+/.+\+json")
 
 
 class Limits(Struct, frozen=True):
@@ -36,6 +40,14 @@ class Limits(Struct, frozen=True):
     min_free_disk: int = 1024 * _MIB
     max_event_streams: int = 1000
     event_keep_alive: float = 15.0
+
+
+_Result = TypeVar("_Result")
+
+
+async def off_loop(size: int, function: Callable[..., _Result], *args: Any) -> _Result:
+    """``function(*args)``, in a thread if its input of ``size`` bytes is large."""
+    return await asyncio.to_thread(function, *args) if size > LARGE_BODY else function(*args)
 
 
 class BodyReceiver:
@@ -61,47 +73,39 @@ class BodyReceiver:
         """
         _check_media_type(request)
         largest = min(limit or self._limits.max_body, self._limits.max_body)
-        reserved = _declared_length(request)
-        if reserved > largest:
+        declared = _declared_length(request)
+        if declared > largest:
             raise too_large(f"a body here has at most {largest} bytes")
-        try:
-            self._reserve(reserved)
-        except HTTPException:
-            await self._discard(request)
-            raise
-        try:
+        with contextlib.ExitStack() as in_flight:
+            try:
+                in_flight.enter_context(self.held(declared))
+            except TooManyRequestsException:
+                await self._discard(request)
+                raise
             received = io.BytesIO()  # getvalue() does not copy
             async for chunk in self._chunks(request):
                 received.write(chunk)
                 if (size := received.tell()) > largest:
                     raise too_large(f"a body here has at most {largest} bytes")
-                if size > reserved:
-                    self._reserve(size - reserved)
-                    reserved = size
+                if size > declared:
+                    in_flight.enter_context(self.held(min(len(chunk), size - declared)))
             body = received.getvalue()
             received.close()
             yield json_text(body)
-        finally:
-            self._count(-reserved)
 
     @contextlib.contextmanager
     def held(self, size: int) -> Iterator[None]:
         """Count ``size`` bytes as in flight until the block ends. Raises 429 while too many are."""
-        self._reserve(size)
+        if self._in_flight + size > self._limits.max_bodies_in_flight:
+            raise TooManyRequestsException(
+                f"request bodies of {self._in_flight} bytes are being worked on, and with {size} more "
+                f"there would be more than {self._limits.max_bodies_in_flight}: send it again later"
+            )
+        self._count(size)
         try:
             yield
         finally:
             self._count(-size)
-
-    def _reserve(self, size: int) -> None:
-        if self._in_flight + size > self._limits.max_bodies_in_flight:
-            raise HTTPException(
-                status_code=429,
-                detail=f"request bodies of {self._in_flight} bytes are being worked on, and with {size} more "
-                f"there would be more than {self._limits.max_bodies_in_flight}: send it again later",
-                headers={"Retry-After": str(RETRY_AFTER)},
-            )
-        self._count(size)
 
     def _count(self, size: int) -> None:
         self._in_flight += size
@@ -140,11 +144,7 @@ def too_large(detail: str) -> HTTPException:
 
 def is_json(content_type: str) -> bool:
     """True for ``application/json`` and every ``…+json`` media type (RFC 6839)."""
-    name = content_type.partition(";")[0].strip().lower()
-    kind, slash, subtype = name.partition("/")
-    return bool(kind and slash) and (
-        name == "application/json" or (subtype.endswith("+json") and len(subtype) > 5)
-    )
+    return _JSON_TYPE.fullmatch(content_type.partition(";")[0].strip().lower()) is not None
 
 
 def _check_media_type(request: Request[Any, Any, Any]) -> None:

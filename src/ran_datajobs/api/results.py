@@ -8,25 +8,22 @@ from typing import Annotated, Final, TypeAlias
 from uuid import UUID
 
 from litestar import get
-from litestar.exceptions import HTTPException, NotFoundException
-from litestar.openapi.datastructures import ResponseSpec
+from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, QueryParameter
 from litestar.response import Response, Stream
 from msgspec import Raw
 
 from ran_datajobs.api import paths
-from ran_datajobs.api.dependencies import Api, ApiState, Caller
-from ran_datajobs.api.problems import documented
+from ran_datajobs.api.dependencies import Api, ApiDependencies, Caller
+from ran_datajobs.api.problems import documented, success
 from ran_datajobs.http.problem import RETRY_AFTER
 from ran_datajobs.results.objects import JSON_CONTENT_TYPE, manifest_key
 from ran_datajobs.store import jobs
 from ran_datajobs.store.jobs import JobRow
 
-_ANSWERS: Final = documented(400, 401, 403, 404, 406, 503) | {
-    200: ResponseSpec(
-        dict[str, object], media_type=JSON_CONTENT_TYPE, generate_examples=False, description="The object."
-    ),
-    307: ResponseSpec(None, generate_examples=False, description="Where it can be read without a token."),
+_ANSWERS: Final = documented(404) | {
+    200: success(dict[str, object], "The object.", JSON_CONTENT_TYPE),
+    307: success(None, "Where it can be read without a token."),
 }
 _PRESIGNED_LIFETIME: Final = timedelta(minutes=15)
 _Presigned: TypeAlias = Annotated[
@@ -39,7 +36,7 @@ _Presigned: TypeAlias = Annotated[
 _IMMUTABLE: Final = {"Cache-Control": "private, max-age=86400, immutable"}
 
 
-@get(paths.BUCKET, responses=_ANSWERS, tags=["results"])
+@get(paths.BUCKET, responses=_ANSWERS)
 async def get_manifest(
     bucket_id: FromPath[str],
     api: Api,
@@ -48,11 +45,10 @@ async def get_manifest(
     presigned: _Presigned = False,
 ) -> Response[Raw] | Response[None]:
     """The manifest of a data job: status, counts and the list of its result objects. Written last."""
-    row = await _job_in(api, caller.sees, bucket_id, job_id)
-    return await _manifest(api, row, presigned)
+    return await _manifest(api, await _job_in(api, caller.sees, bucket_id, job_id), presigned)
 
 
-@get(paths.OBJECT, responses=_ANSWERS, tags=["results"])
+@get(paths.OBJECT, responses=_ANSWERS)
 async def get_object(
     bucket_id: FromPath[str],
     job_id: FromPath[UUID],
@@ -66,50 +62,44 @@ async def get_object(
     key = f"{job_id}{part}"
     if key == manifest_key(str(job_id)):
         return await _manifest(api, row, presigned)
-    async with api.parts.database.connection() as connection:
+    async with api.database.connection() as connection:
         if "\0" in key or not await jobs.has_part(connection, job_id, key):
             raise _no_such_object()
     if presigned and (elsewhere := await _signed(api, row, key)):
         return elsewhere
-    found = await api.parts.objects.stream(row.results_bucket, key)
+    found = await api.objects.stream(row.results_bucket, key)
     if found is None:
         raise _no_such_object()
     size, pieces = found
     return Stream(pieces, media_type=JSON_CONTENT_TYPE, headers=_IMMUTABLE | {"Content-Length": str(size)})
 
 
-async def _signed(api: ApiState, row: JobRow, key: str) -> Response[None] | None:
+async def _signed(api: ApiDependencies, row: JobRow, key: str) -> Response[None] | None:
     """A redirect to a presigned address of the object; ``None`` if the object store has none."""
-    address = await api.parts.objects.presigned(row.results_bucket, key, _PRESIGNED_LIFETIME)
+    address = await api.objects.presigned(row.results_bucket, key, _PRESIGNED_LIFETIME)
     if address is None:
         return None
     return Response(None, status_code=307, headers={"Location": address, "Cache-Control": "no-store"})
 
 
-async def _job_in(api: ApiState, sees: str | None, bucket: str, job_id: UUID) -> JobRow:
+async def _job_in(api: ApiDependencies, sees: str | None, bucket: str, job_id: UUID) -> JobRow:
     """The job, whose results must be in ``bucket``. Raises a 404 otherwise."""
-    async with api.parts.database.connection() as connection:
+    async with api.database.connection() as connection:
         row = await jobs.find(connection, job_id, sees)
-    if row is None or bucket not in _buckets_of(row):
+    if row is None or bucket not in (row.results_bucket, row.bucket_named):  # the service's, the client's
         raise NotFoundException(
-            detail=f"no data job {job_id} that you can see has its results in the bucket {bucket[:63]!r}"
+            f"no data job {job_id} that you can see has its results in the bucket {bucket[:63]!r}"
         )
     return row
 
 
-def _buckets_of(row: JobRow) -> set[str]:
-    """The service's bucket, which holds the results, and the one that the client named."""
-    return {row.results_bucket, row.bucket_named}
-
-
-async def _manifest(api: ApiState, row: JobRow, presigned: bool) -> Response[Raw] | Response[None]:
+async def _manifest(api: ApiDependencies, row: JobRow, presigned: bool) -> Response[Raw] | Response[None]:
     """The manifest of a terminal job. Raises a 404 while the job runs, even if a manifest is written."""
     key = manifest_key(str(row.job_id))
-    manifest = await api.parts.objects.get(row.results_bucket, key) if row.status.terminal else None
+    manifest = await api.objects.get(row.results_bucket, key) if row.status.terminal else None
     if manifest is None:
-        raise HTTPException(
-            status_code=404,
-            detail="the manifest is not written yet: it is the last object of a data job",
+        raise NotFoundException(
+            "the manifest is not written yet: it is the last object of a data job",
             headers={"Retry-After": str(RETRY_AFTER)},
         )
     if presigned and (elsewhere := await _signed(api, row, key)):
@@ -118,4 +108,4 @@ async def _manifest(api: ApiState, row: JobRow, presigned: bool) -> Response[Raw
 
 
 def _no_such_object() -> NotFoundException:
-    return NotFoundException(detail="this data job has no such result object")
+    return NotFoundException("this data job has no such result object")

@@ -5,101 +5,124 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Sequence
+from copy import copy
+from pathlib import Path
+from typing import Any, Final
 
-from litestar import Litestar, Request
+from litestar import Litestar, Response, get
 from litestar.di import Provide
+from litestar.handlers import HTTPRouteHandler
 
-from ran_datajobs.api import (
-    auth,
-    events,
-    jobs,
-    outcomes,
-    page,
-    plugins,
-    probes,
-    reasons,
-    registration,
-    results,
-    retry,
-    submit,
-    topics,
-)
-from ran_datajobs.api.dependencies import ApiDependencies, ApiState
+from ran_datajobs.api import auth, events, jobs, outcomes, page, paths, plugins, probes, results, submit
+from ran_datajobs.api.dependencies import ApiDependencies
 from ran_datajobs.api.openapi import openapi_config
-from ran_datajobs.api.parameters import check_names
-from ran_datajobs.api.problems import problem_answers
+from ran_datajobs.api.problems import check_parameters, problem_answers
 from ran_datajobs.api.security import SecurityMiddleware, known_hosts
-from ran_datajobs.api.tokens import Client
+from ran_datajobs.api.tokens import Role, TokenTable
+from ran_datajobs.config import Settings
+from ran_datajobs.telemetry import Logger, Metrics, shared_exposition
 
-ROUTES = (
-    submit.submit,
-    jobs.list_jobs,
-    jobs.get_job,
-    jobs.list_sub_jobs,
-    jobs.cancel_job,
-    jobs.redeliver,
-    outcomes.list_failures,
-    outcomes.list_outcomes,
-    outcomes.get_request,
-    reasons.list_reasons,
-    events.job_events,
-    retry.retry,
-    results.get_manifest,
-    results.get_object,
-    topics.read_topic,
-    plugins.publish,
-    plugins.push_status,
-    registration.register,
-    probes.healthz,
-    probes.readyz,
-    probes.metrics,
-    page.get_page,
-    page.get_page_file,
+_ROUTES: Final[tuple[tuple[frozenset[Role], str, tuple[HTTPRouteHandler, ...]], ...]] = (
+    (auth.SUBMITTERS, "data jobs", (submit.submit, submit.retry, jobs.cancel_job, jobs.redeliver)),
+    (
+        auth.READERS,
+        "data jobs",
+        (
+            jobs.list_jobs,
+            jobs.get_job,
+            jobs.list_sub_jobs,
+            outcomes.list_failures,
+            outcomes.list_outcomes,
+            outcomes.get_request,
+            events.job_events,
+            page.list_reasons,
+        ),
+    ),
+    (auth.READERS, "results", (results.get_manifest, results.get_object, plugins.read_topic)),
+    (auth.PLUGINS, "plugins", (plugins.publish, plugins.push_status)),
+    (auth.ADMINS, "inventory", (plugins.register,)),
+    (auth.READERS, "operations", (probes.metrics,)),
+    (auth.PUBLIC, "operations", (probes.healthz, probes.readyz)),
+    (auth.PUBLIC, "page", (page.get_page, page.get_page_file)),
 )
+"""The roles that may call the routes, the tag of the routes in the OpenAPI document, and the routes."""
 
 
-def build(parts: ApiDependencies) -> Litestar:
-    """The application. Raises LookupError if a route is missing in the table of routes and roles."""
-    api = ApiState.of(parts)
-    app = Litestar(
-        route_handlers=list(ROUTES),
+def build(api: ApiDependencies) -> Litestar:
+    """The application."""
+    return _application(
+        list(_routes()),
+        api.tokens,
+        api.log,
+        api.view.addresses.api_root,
+        api.allowed_hosts,
+        api.metrics,
         dependencies={
             "api": Provide(lambda: api, sync_to_thread=False, use_cache=True),
-            "caller": Provide(_caller, sync_to_thread=False),
+            "caller": Provide(auth.caller_of, sync_to_thread=False),
         },
-        guards=[auth.guard_by(parts.tokens)],
-        before_request=check_names,
-        exception_handlers={Exception: problem_answers(parts.log)},
-        openapi_config=openapi_config(api.addresses.api_root, parts.version),
+        before_request=check_parameters,
+        openapi_config=openapi_config(api.view.addresses.api_root, api.version),
         lifespan=[lambda _app: _watching(api)],
         request_max_body_size=None,
+    )
+
+
+def _routes() -> Iterator[HTTPRouteHandler]:
+    for roles, tag, routes in _ROUTES:
+        for route in map(copy, routes):
+            route.opt = route.opt | {auth.ROLES: roles}
+            route.tags = [tag]
+            yield route
+
+
+def build_metrics(settings: Settings, figures: Path, log: Logger) -> Litestar:
+    """An application whose only route returns the metrics that a group of processes without an API writes to
+    ``figures``. Allowed hosts, tokens and roles are those of the API."""
+
+    @get(paths.METRICS, opt={auth.ROLES: auth.READERS} | probes.TEXT, sync_to_thread=True)
+    def metrics() -> Response[bytes]:
+        return Response(shared_exposition(figures), media_type=probes.EXPOSITION)
+
+    tokens = TokenTable(settings.tokens_file) if settings.tokens_file else None
+    root, hosts = settings.effective_api_root, settings.allowed_hosts
+    return _application([metrics], tokens, log, root, hosts, Metrics(), openapi_config=None)
+
+
+def _application(
+    routes: Sequence[Any],
+    tokens: TokenTable | None,
+    log: Logger,
+    api_root: str,
+    allowed_hosts: Sequence[str],
+    metrics: Metrics,
+    **options: Any,
+) -> Litestar:
+    app = Litestar(
+        routes,
+        guards=[auth.guard_by(tokens)],
+        exception_handlers={Exception: problem_answers(log)},
         logging_config=None,
         debug=False,
         pdb_on_exception=False,
+        **options,
     )
-    if missing := auth.uncovered(app):
-        raise LookupError(f"routes without roles: {missing}")
-    hosts = known_hosts(parts.api_root, parts.allowed_hosts)
     app.asgi_handler = SecurityMiddleware(
-        app.asgi_handler, hosts=hosts, api_root=api.addresses.api_root, metrics=parts.metrics
+        app.asgi_handler, hosts=known_hosts(api_root, allowed_hosts), api_root=api_root, metrics=metrics
     )
     return app
 
 
-def _caller(request: Request[Any, Any, Any]) -> Client:
-    return auth.caller_of(request)
-
-
 @contextlib.asynccontextmanager
-async def _watching(api: ApiState) -> AsyncIterator[None]:
-    """Listen for changes of jobs while the application runs."""
+async def _watching(api: ApiDependencies) -> AsyncIterator[None]:
+    """Listen for changes of jobs while the application runs; wake all event streams when it stops."""
     following = asyncio.create_task(api.changes.run())
+    stopping = asyncio.create_task(api.stopping.wait())
+    stopping.add_done_callback(lambda _task: api.changes.wake_all())
     try:
         yield
     finally:
-        api.parts.stopping.set()
+        api.stopping.set()
         following.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await following
+        await asyncio.gather(following, stopping, return_exceptions=True)

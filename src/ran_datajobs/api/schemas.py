@@ -1,18 +1,86 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Types of answers, except those of jobs and sub-jobs (``results.job_view``)."""
+"""Types of answers, except those of jobs and sub-jobs (``results.job_view``), and of the body of a submit."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ran_datajobs.api import paths
-from ran_datajobs.model import Ignored, IgnoredKey
+from ran_datajobs.model import ActivationMode, Ignored, IgnoredKey, Op, Scope
+from ran_datajobs.planning.envelope import DEFAULT_PRIORITY, HIGHEST_PRIORITY, MAX_AFTER, MAX_NAME
+from ran_datajobs.planning.keys import NOT_OFFERED
+from ran_datajobs.plugins.wire import ACCEPT_TYPES, CONTENT_TYPES
 from ran_datajobs.reasons import REASONS, Explanation
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.job_view import JobAnswer, SubJobAnswer, WireStatus
+
+_NOT_OFFERED = f"{', '.join(NOT_OFFERED.values())} are not offered yet: 422."
+
+
+class SubmittedOperation(Struct, rename="camel"):
+    """An operation in the body of a submit, for the OpenAPI document."""
+
+    op: Op
+    path: Annotated[
+        str,
+        Meta(
+            description="FDN of a managed object, with a fragment for an attribute or an action.",
+            examples=["/SubNetwork=Europe/ManagedElement=NR01/GNBDUFunction=1#/attributes/userLabel"],
+        ),
+    ]
+    operation_id: Annotated[
+        str | int | UnsetType, Meta(description="Unique as a string; absent: the position from 0.")
+    ] = UNSET
+    value: Annotated[
+        Any, Meta(description="What is written; an action's {\"input\": ...}. A remove's is ignored.")
+    ] = UNSET
+    attributes: Annotated[list[str] | str | UnsetType, Meta(description="Read: names of attributes.")] = UNSET
+    fields: Annotated[list[str] | str | UnsetType, Meta(description="Read: JSON Pointers.")] = UNSET
+    filter: Annotated[
+        str | list[str] | UnsetType, Meta(description="Read: conditions that must all hold.")
+    ] = UNSET
+    scope: Scope | UnsetType = UNSET
+
+
+_AcceptType = Annotated[str, Meta(extra_json_schema={"enum": sorted(ACCEPT_TYPES)})]
+_ContentType = Annotated[str, Meta(extra_json_schema={"enum": sorted(CONTENT_TYPES)})]
+_Operations = Annotated[
+    list[
+        Annotated[
+            SubmittedOperation,
+            Meta(
+                description="Keys are exact. Other keys, and a read's in a write, are ignored and listed in "
+                f"`ignored`; {_NOT_OFFERED}"
+            ),
+        ]
+    ],
+    Meta(min_length=1),
+]
+
+
+class SubmitBody(Struct, rename="camel"):
+    """The body of a submit, for the OpenAPI document."""
+
+    data: _Operations
+    data_accept_type: _AcceptType | UnsetType = UNSET
+    data_content_type: _ContentType | UnsetType = UNSET
+    name: Annotated[str, Meta(max_length=MAX_NAME)] | UnsetType = UNSET
+    activation_mode: ActivationMode = ActivationMode.BEST_EFFORT
+    priority: Annotated[int, Meta(ge=0, le=HIGHEST_PRIORITY)] = DEFAULT_PRIORITY
+    after: Annotated[list[UUID], Meta(max_length=MAX_AFTER)] | UnsetType = UNSET
+
+
+SUBMIT = Annotated[
+    SubmitBody,
+    Meta(
+        title="Submit",
+        description="Keys count in any case; one that stands twice is a 400. Other keys are ignored and "
+        f"listed in `ignored`, unless one edit away from a key that is missing: 400. {_NOT_OFFERED}",
+    ),
+]
 
 
 class SubmitAnswer(Struct, frozen=True):

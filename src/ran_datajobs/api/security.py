@@ -8,23 +8,24 @@ Origin: a page of another site cannot write through a browser (CSRF); other clie
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from litestar import Request
-from litestar.datastructures import MutableScopeHeaders
+from litestar.datastructures import Headers, MutableScopeHeaders
 from litestar.enums import ScopeType
 
 from ran_datajobs.api import paths
-from ran_datajobs.api.auth import allowed
 from ran_datajobs.http.problem import respond
 from ran_datajobs.telemetry import Metrics
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+_AUTHORITY: Final = re.compile(r"(\[[^\]]*\]|[^\[:]*?)\.?(?::[0-9]+)?")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _SKIPS_HOST: Final = frozenset({paths.HEALTHZ, paths.READYZ})
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -40,29 +41,20 @@ SECURITY_HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
 }
 
 
 def known_hosts(api_root: str, allowed: Iterable[str]) -> frozenset[str]:
     """Lower-case host names, without port, under which the service may be called."""
-    names = {*_LOOPBACK, host_name(urlsplit(api_root).netloc), *(host_name(name) for name in allowed)}
-    return frozenset(names - {""})
+    names = (urlsplit(api_root).netloc, *allowed)
+    return _LOOPBACK | {host for name in names if (host := host_name(name))}
 
 
 def host_name(authority: str) -> str:
     """The host of ``host[:port]``, lower case, an IPv6 address in brackets; "" if it is invalid."""
-    text = authority.strip().lower()
-    if text.startswith("["):
-        address, bracket, port = text.partition("]")
-        return address + "]" if bracket and (not port or _is_port(port)) else ""
-    name, colon, port = text.partition(":")
-    if colon and not _is_port(colon + port):
-        return ""
-    return name.removesuffix(".")
-
-
-def _is_port(text: str) -> bool:
-    return text.startswith(":") and text[1:].isascii() and text[1:].isdigit()
+    found = _AUTHORITY.fullmatch(authority.strip().lower())
+    return found[1] if found else ""
 
 
 class SecurityMiddleware:
@@ -88,20 +80,14 @@ class SecurityMiddleware:
                 headers = MutableScopeHeaders.from_message(message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
-                headers.setdefault("Cache-Control", "no-store")
                 if "Allow" in headers:
-                    headers["Allow"] = allowed(headers["Allow"], scope.get("path_template"))
+                    headers["Allow"] = _allowed(scope, headers["Allow"])
             await send(message)
 
-        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get(b"host", "")
-        refusal = self._refusal(scope["method"], scope["path"], host, headers)
-        if refusal is None:
-            await self._app(scope, receive, send_safely)
-            return
-        request: Request[Any, Any, Any] = Request(scope, receive, send_safely)
-        response = respond(scope["path"], *refusal)
-        await response.to_asgi_response(app=None, request=request)(scope, receive, send_safely)
+        app = self._app
+        if refusal := self._refusal(scope, Headers.from_scope(scope)):
+            app = respond(scope["path"], *refusal).to_asgi_response(None, Request(scope, receive, send))
+        await app(scope, receive, send_safely)
 
     def _measure(self, scope: HTTPScope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
@@ -109,28 +95,34 @@ class SecurityMiddleware:
         self._metrics.requests.labels(method=method, route=route, status=status).inc()
         self._metrics.request_seconds.labels(route=route).observe(seconds)
 
-    def _refusal(
-        self, method: str, path: str, host: str, headers: dict[bytes, str]
-    ) -> tuple[int, str] | None:
-        if path not in _SKIPS_HOST and host_name(host) not in self._hosts:
+    def _refusal(self, scope: HTTPScope, headers: Headers) -> tuple[int, str] | None:
+        host = headers.get("host", "").strip().lower()
+        if scope["path"] not in _SKIPS_HOST and host_name(host) not in self._hosts:
             return 400, "this Host is not known here: DATAJOBS_ALLOWED_HOSTS names the ones that are"
-        if method in _READS:
+        if scope["method"] in _READS:
             return None
-        origin = headers.get(b"origin")
-        if origin is not None and _origin(origin) not in (self._origin, *self._local_origins(host)):
+        own = (None, self._origin, f"http://{host}", f"https://{host}")
+        if _origin(headers.get("origin")) not in own:
             return 403, "a page of another origin may not write here"
-        site = headers.get(b"sec-fetch-site")
-        if site is not None and site not in _SAME_SITE:
+        if headers.get("sec-fetch-site", "none") not in _SAME_SITE:
             return 403, "a page of another site may not write here"
         return None
 
-    def _local_origins(self, host: str) -> tuple[str, ...]:
-        """The origins of pages that this service serves under ``host``, which must have been checked."""
-        return (f"http://{host.strip().lower()}", f"https://{host.strip().lower()}")
+
+def _allowed(scope: HTTPScope, names: str) -> str:
+    """The value of an ``Allow`` header: the methods ``names`` and the other methods of the path, sorted.
+
+    The router's own answer to OPTIONS has only the methods that were registered first for a path.
+    """
+    template = scope.get("path_template")
+    routes = (route for route in scope["litestar_app"].routes if route.path_format == template)
+    return ", ".join(sorted({*names.split(", "), *(method for route in routes for method in route.methods)}))
 
 
-def _origin(address: str) -> str:
+def _origin(address: str | None) -> str | None:
     """Scheme and authority of ``address``; "" if it is not an address."""
+    if address is None:
+        return None
     try:
         parts = urlsplit(address)
     except ValueError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accepts a data job: checks the request, stores the job in one transaction, then answers.
+"""Accepts a data job, or a retry of one: checks the request, stores the job in one transaction, then answers.
 
 Order of the checks: caller, limits of the caller and of the service, syntax of the body, destination. A
 refused request leaves nothing behind.
@@ -11,30 +11,48 @@ import asyncio
 import hashlib
 import re
 import shutil
+from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from uuid import UUID, uuid4
 
+import msgspec
 import zstandard
 from litestar import Response, post
-from litestar.exceptions import HTTPException, ValidationException
-from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import HeaderParameter, QueryParameter
+from litestar.exceptions import ServiceUnavailableException, TooManyRequestsException
+from litestar.params import FromPath, HeaderParameter, QueryParameter
+from msgspec import UNSET, Struct
 
-from ran_datajobs.api import dry_run, paths
-from ran_datajobs.api.dependencies import AnyRequest, Api, ApiState, Caller
+from ran_datajobs.api import paths
+from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Caller
 from ran_datajobs.api.destination import Destination, resolve
-from ran_datajobs.api.openapi import SubmitOperation
-from ran_datajobs.api.parameters import OFFERED_ONE_DAY
-from ran_datajobs.api.problems import documented
-from ran_datajobs.api.schemas import Plan, SubmitAnswer, submit_answer
+from ran_datajobs.api.jobs import existing, stored_request
+from ran_datajobs.api.openapi import with_body
+from ran_datajobs.api.problems import OFFERED_ONE_DAY, Conflict, documented, success
+from ran_datajobs.api.request_body import off_loop
+from ran_datajobs.api.schemas import (
+    SUBMIT,
+    Plan,
+    PlannedOperations,
+    PlannedSubJob,
+    SubmitAnswer,
+    UnmatchedOperation,
+    submit_answer,
+)
 from ran_datajobs.api.tokens import Client
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.errors import InvalidRequest, StoreUnavailable
-from ran_datajobs.http.problem import RETRY_AFTER
-from ran_datajobs.model import Ignored
-from ran_datajobs.planning.request import RequestHead, check_request, read_request
-from ran_datajobs.store import jobs
+from ran_datajobs.model import Ignored, Operation, OperationState, Reason
+from ran_datajobs.planning.request import (
+    JobRequest,
+    RequestHead,
+    check_request,
+    read_accepted,
+    read_request,
+)
+from ran_datajobs.planning.split import split
+from ran_datajobs.results.parts import failed_operations
+from ran_datajobs.store import jobs, parts
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.jobs import (
     Inserted,
@@ -46,9 +64,6 @@ from ran_datajobs.store.jobs import (
 )
 from ran_datajobs.telemetry import Event
 
-LARGE_BODY: Final = 256 * 1024
-"""Size in bytes above which a body is processed in a thread, so that large jobs do not delay small ones."""
-
 ZSTD_LEVEL: Final = 1
 _MAX_KNOWN_BUCKETS: Final = 1000
 _KEY: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
@@ -57,14 +72,10 @@ _KEY: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 @post(
     paths.JOBS,
     status_code=202,
-    responses=documented(400, 401, 403, 406, 408, 409, 413, 415, 422, 429, 503)
-    | {
-        200: ResponseSpec(Plan, generate_examples=False, description="The plan, for dryRun."),
-        202: ResponseSpec(SubmitAnswer, generate_examples=False, description="Accepted and durable."),
-    },
-    operation_class=SubmitOperation,
+    responses=documented(408, 409, 413, 415, 422, 429)
+    | {200: success(Plan, "The plan, for dryRun."), 202: success(SubmitAnswer, "Accepted and durable.")},
+    operation_class=with_body(SUBMIT),
     opt={OFFERED_ONE_DAY: True},
-    tags=["data jobs"],
 )
 async def submit(
     request: AnyRequest,
@@ -85,63 +96,143 @@ async def submit(
     ] = None,
 ) -> Response[SubmitAnswer] | Response[Plan]:
     """Submit a data job. The 202 is a promise: the job is durable before it is sent."""
-    _check_key(key)
-    await check_disk(api)
+    if key is not None and not _KEY.fullmatch(key):
+        raise InvalidRequest.at("Idempotency-Key", "must have 1 to 255 visible ASCII characters")
+    await _check_disk(api)
     async with api.bodies.json(request) as body:
-        digest = await _digest(request.scope["query_string"], body) if key else b""
-        kept = await admit(api, caller, None if dry else key)
+        digest = await off_loop(len(body), _digest, request.scope["query_string"], body) if key else b""
+        kept = await _check_admission(api, caller, None if dry else key)
         if kept is not None:
             return _repeated(api, kept, digest)
-        read = partial(read_request if dry else check_request, max_operations=api.parts.limits.max_operations)
+        read = partial(read_request if dry else check_request, max_operations=api.limits.max_operations)
         head = await off_loop(len(body), read, body)
         resolved = await resolve(
             destination,
-            bus=api.parts.bus,
-            objects=api.parts.objects,
-            embedded=api.parts.embedded_bus is not None,
-            rules=api.parts.destination_rules,
+            bus=api.bus,
+            objects=api.objects,
+            embedded=api.embedded_bus is not None,
+            rules=api.destination_rules,
             known_buckets=lambda: _known_buckets(api, caller),
         )
-        if dry:
-            return Response(await dry_run.plan(api, head), status_code=200)
-        job = await new_job(api, caller, head, resolved, body)
-        return await accept(api, caller, job, (key, digest) if key else None)
+        if isinstance(head, JobRequest):  # of a dry run
+            async with api.planning:  # the index must not change while a thread plans over it
+                await api.owners.catch_up()
+                return Response(await asyncio.to_thread(_plan, api, head), status_code=200)
+        return await _accept(api, caller, head, resolved, body, key=(key, digest) if key else None)
 
 
-async def _known_buckets(api: ApiState, caller: Client) -> list[str]:
+@post(
+    paths.RETRY,
+    status_code=202,
+    responses=documented(404, 409, 429) | {202: success(SubmitAnswer, "Accepted and durable.")},
+)
+async def retry(
+    job_id: FromPath[UUID],
+    api: Api,
+    caller: Caller,
+    include_unknown: Annotated[
+        bool,
+        QueryParameter(name="includeUnknown", description="Also the operations that may have been executed."),
+    ] = False,
+) -> Response[SubmitAnswer]:
+    """Submit a new data job of the operations that did not succeed: same ids, order, destination and mode."""
+    await _check_disk(api)
+    await _check_admission(api, caller, None)
+    async with api.database.connection() as connection:
+        row = existing(await jobs.find(connection, job_id, caller.sees))
+        if not row.status.terminal:
+            raise Conflict("the data job is still under way: cancel it or wait")
+        written = await parts.listing(connection, job_id)
+    states = await failed_operations(api.objects, row.results_bucket, written)
+    wanted = to_repeat(states, include_unknown=include_unknown)
+    async with stored_request(api, job_id, _left_over, wanted) as left:
+        if left is None or not wanted:
+            raise Conflict(f"there is nothing to retry{'' if include_unknown else _UNKNOWN_HINT}")
+        read, body = left
+        head = msgspec.structs.replace(read, ignored=row.ignored)  # as in the first answer
+        destination = Destination(row.destination, row.destination_kind)
+        return await _accept(api, caller, head, destination, body, retry_of=job_id)
+
+
+_UNKNOWN_HINT: Final = ": operations of unknown outcome are repeated with ?includeUnknown=true only"
+
+
+def to_repeat(states: Mapping[str, OperationState], *, include_unknown: bool) -> set[str]:
+    """The ids of the operations to repeat: all in ``states``, those UNKNOWN only with ``include_unknown``."""
+    return {
+        operation
+        for operation, state in states.items()
+        if include_unknown or state is not OperationState.UNKNOWN
+    }
+
+
+class _Body(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A submit body with the operations to repeat."""
+
+    data_accept_type: str
+    data_content_type: str
+    activation_mode: str
+    priority: int
+    data: list[Operation]
+    name: str | None = None
+
+
+def _left_over(body: bytes, wanted: set[str]) -> tuple[JobRequest, bytes]:
+    """The request with only the ``wanted`` operations, and its body; their order and ids are kept."""
+    read = read_accepted(body)
+    left = [operation for operation in read.operations if operation.id_text in wanted]
+    body = msgspec.json.encode(
+        _Body(read.accept_type, read.content_type, read.activation_mode, read.priority, left, read.name)
+    )
+    return msgspec.structs.replace(read, operations=left, count=len(left), after=()), body
+
+
+def _plan(api: ApiDependencies, read: JobRequest) -> Plan:
+    """The plan of the request with the current inventory."""
+    found = split(read, api.owners)
+    # A read can have several refused parts and counts as one operation.
+    refused = {each.position: each for each in found.refused}.values()
+    return Plan(
+        sub_jobs=[
+            PlannedSubJob(sub_job.plugin.url, sub_job.data_producer_id, sub_job.operations)
+            for sub_job in found.sub_jobs
+        ],
+        operations=PlannedOperations(read.count, sum(each.reason is Reason.UNMATCHED for each in refused)),
+        unmatched=[
+            UnmatchedOperation(each.operation.operation_id, each.operation.path, each.reason.value)
+            for each in refused
+        ],
+        ignored=read.ignored.keys if read.ignored else UNSET,
+        ignored_count=read.ignored.count if read.ignored else UNSET,
+    )
+
+
+async def _known_buckets(api: ApiDependencies, caller: Client) -> list[str]:
     """The service's own bucket, and the buckets that earlier jobs of this client named."""
-    async with api.parts.database.connection() as connection:
-        return [
-            api.parts.results_bucket,
-            *await jobs.buckets_named_by(connection, caller.name, _MAX_KNOWN_BUCKETS),
-        ]
+    async with api.database.connection() as connection:
+        named = await jobs.buckets_named_by(connection, caller.name, _MAX_KNOWN_BUCKETS)
+    return [api.results_bucket, *named]
 
 
-async def off_loop(size: int, function: Any, *args: Any) -> Any:
-    """``function(*args)``, in a thread if its input of ``size`` bytes is large."""
-    if size <= LARGE_BODY:
-        return function(*args)
-    return await asyncio.to_thread(function, *args)
-
-
-async def new_job(
-    api: ApiState,
+async def _accept(
+    api: ApiDependencies,
     caller: Client,
     read: RequestHead,
     destination: Destination,
     body: bytes,
     *,
     retry_of: UUID | None = None,
-) -> NewJob:
-    """A job of ``caller`` from a checked request and its bytes."""
-    return NewJob(
+    key: tuple[str, bytes] | None = None,
+) -> Response[SubmitAnswer]:
+    """Store a job from a checked request and its bytes, due for planning, in one transaction; answer 202."""
+    job = NewJob(
         job_id=uuid4(),
         client=caller.name,
         type=read.type,
         name=read.name,
         destination=destination.name,
         destination_kind=destination.kind,
-        results_bucket=api.parts.results_bucket,
+        results_bucket=api.results_bucket,
         accept_type=read.accept_type,
         content_type=read.content_type,
         activation_mode=read.activation_mode,
@@ -149,16 +240,10 @@ async def new_job(
         after_jobs=read.after,
         retry_of=retry_of,
         operations=read.count,
-        request=await off_loop(len(body), _compressed, body),
+        request=await off_loop(len(body), zstandard.compress, body, ZSTD_LEVEL),
         ignored=read.ignored,
     )
-
-
-async def accept(
-    api: ApiState, caller: Client, job: NewJob, key: tuple[str, bytes] | None = None
-) -> Response[SubmitAnswer]:
-    """Store the job, due for planning, in one transaction, then answer with 202."""
-    await api.parts.reached(Checkpoint.ACCEPT_CHECKED)
+    await api.reached(Checkpoint.ACCEPT_CHECKED)
 
     async def write(connection: Connection) -> None:
         match await jobs.insert(connection, job, sees=caller.sees, key=key):
@@ -170,12 +255,12 @@ async def accept(
                 pass
 
     try:
-        await api.parts.database.run_transaction(write)
+        await api.database.run_transaction(write)
     except _KeyRaceLost:
         return await _first_answer(api, caller, key)
-    await api.parts.reached(Checkpoint.ACCEPT_STORED)
-    api.parts.metrics.jobs_accepted.labels(type=job.type.value).inc()
-    api.parts.log.info(
+    await api.reached(Checkpoint.ACCEPT_STORED)
+    api.metrics.jobs_accepted.labels(type=job.type.value).inc()
+    api.log.info(
         Event.JOB_ACCEPTED,
         job_id=str(job.job_id),
         client=job.client,
@@ -192,78 +277,64 @@ class _KeyRaceLost(Exception):
 
 
 async def _first_answer(
-    api: ApiState, caller: Client, key: tuple[str, bytes] | None
+    api: ApiDependencies, caller: Client, key: tuple[str, bytes] | None
 ) -> Response[SubmitAnswer]:
     name, digest = key or ("", b"")
-    async with api.parts.database.connection() as connection:
+    async with api.database.connection() as connection:
         kept = (await jobs.admission(connection, caller.name, name, 0)).kept
     if kept is None:
         raise StoreUnavailable("the job of this Idempotency-Key has just been removed: send it again")
     return _repeated(api, kept, digest)
 
 
-def _accepted(api: ApiState, job_id: UUID, bucket: str, ignored: Ignored | None) -> Response[SubmitAnswer]:
-    answer = submit_answer(job_id, bucket, api.addresses, ignored)
+def _accepted(
+    api: ApiDependencies, job_id: UUID, bucket: str, ignored: Ignored | None
+) -> Response[SubmitAnswer]:
+    answer = submit_answer(job_id, bucket, api.view.addresses, ignored)
     return Response(answer, status_code=202, headers={"Location": answer.statusuri})
 
 
-def _repeated(api: ApiState, kept: StoredIdempotentAnswer, digest: bytes) -> Response[SubmitAnswer]:
+def _repeated(api: ApiDependencies, kept: StoredIdempotentAnswer, digest: bytes) -> Response[SubmitAnswer]:
     if kept.digest != digest:
-        raise HTTPException(
-            status_code=409,
-            detail="this Idempotency-Key was sent with another request before: take a new key for a new job",
+        raise Conflict(
+            "this Idempotency-Key was sent with another request before: take a new key for a new job"
         )
     return _accepted(api, kept.job_id, kept.bucket_named, kept.ignored)
 
 
-async def admit(api: ApiState, caller: Client, key: str | None) -> StoredIdempotentAnswer | None:
+async def _check_admission(
+    api: ApiDependencies, caller: Client, key: str | None
+) -> StoredIdempotentAnswer | None:
     """The stored answer of the key, if any. Otherwise raises 429 if the caller has too many open jobs."""
-    limit = api.parts.limits.max_open_jobs
-    async with api.parts.database.connection() as connection:
+    limit = api.limits.max_open_jobs
+    async with api.database.connection() as connection:
         admission = await jobs.admission(connection, caller.name, key, limit)
     if admission.kept is None and admission.open_jobs >= limit:
-        raise HTTPException(
-            status_code=429,
-            detail=f"{admission.open_jobs} of your data jobs are open, which is the most that "
-            "DATAJOBS_MAX_OPEN_JOBS allows: wait until some end",
-            headers={"Retry-After": str(RETRY_AFTER)},
+        raise TooManyRequestsException(
+            f"{admission.open_jobs} of your data jobs are open, which is the most that "
+            "DATAJOBS_MAX_OPEN_JOBS allows: wait until some end"
         )
     return admission.kept
 
 
-async def check_disk(api: ApiState) -> None:
+async def _check_disk(api: ApiDependencies) -> None:
     """Raise 503 if the disk has too little free space for new jobs or cannot be reached."""
-    disk, wanted = api.parts.disk, api.parts.limits.min_free_disk
-    if disk is None:
+    if api.disk is None:
         return
     try:
-        free = (await asyncio.to_thread(shutil.disk_usage, disk)).free
+        free = (await asyncio.to_thread(shutil.disk_usage, api.disk)).free
     except OSError as error:
         problem = f"the service's data dir cannot be reached: {error.strerror}"
-    else:
-        problem = f"the service's disk has {free} bytes free, new jobs need {wanted}" if free < wanted else ""
-    if problem:
-        raise HTTPException(status_code=503, detail=problem, headers={"Retry-After": str(RETRY_AFTER)})
+        raise ServiceUnavailableException(problem) from error
+    if free < api.limits.min_free_disk:
+        needed = f"new jobs need {api.limits.min_free_disk}"
+        raise ServiceUnavailableException(f"the service's disk has {free} bytes free, {needed}")
 
 
-def _check_key(key: str | None) -> None:
-    if key is not None and not _KEY.fullmatch(key):
-        message = "must have 1 to 255 visible ASCII characters"
-        raise ValidationException(extra=[{"key": "Idempotency-Key", "message": message}])
-
-
-async def _digest(query: bytes, body: bytes) -> bytes:
-    return bytes(await off_loop(len(body), _sha256, query, body))
-
-
-def _sha256(query: bytes, body: bytes) -> bytes:
+def _digest(query: bytes, body: bytes) -> bytes:
     digest = hashlib.sha256(b"%d:" % len(query) + query)
     digest.update(body)
     return digest.digest()
-
-
-def _compressed(body: bytes) -> bytes:
-    return zstandard.compress(body, ZSTD_LEVEL)
 
 
 def _unknown_after(job: NewJob, unknown: tuple[UUID, ...]) -> InvalidRequest:
@@ -272,4 +343,4 @@ def _unknown_after(job: NewJob, unknown: tuple[UUID, ...]) -> InvalidRequest:
         for place, job_id in enumerate(job.after_jobs)
         if job_id in unknown
     )
-    return InvalidRequest(f"{problems[0][0]}: {problems[0][1]}", problems)
+    return InvalidRequest(": ".join(problems[0]), problems)

@@ -35,8 +35,16 @@ id or a module set tag, bytes of all properties of a handle as JSON."""
 _HANDLE_ID: Final = re.compile(r"[\w-]+")
 
 _Seconds = Annotated[float, Meta(gt=0, le=7 * 24 * 3600)]
+_NotOffered = Annotated[Any, Meta(description="Not offered yet: 422.")]
 _Slots = Annotated[int, Meta(ge=1, le=1000)]
-Properties = dict[str, str | None]
+Properties = Annotated[
+    dict[str, str | None],
+    Meta(
+        description="Texts; a number or a boolean becomes its JSON text. null is none, and in an update "
+        'removes the property, as "~" does.',
+        extra_json_schema={"additionalProperties": {"type": ["string", "number", "boolean", "null"]}},
+    ),
+]
 
 REMOVED: Final = "~"
 """Value that removes a property in an update, like null (OpenAPI of ONAP); in a create it is a plain text."""
@@ -91,8 +99,8 @@ class Registration(Struct, frozen=True, rename="camel"):
     sub_job_timeout: _Seconds | None = None
     read_slots: _Slots | None = None
     bulk_cancel: bool | None = None
-    guards: Any = None
-    before_images: Any = None
+    guards: _NotOffered = None
+    before_images: _NotOffered = None
 
     @property
     def address(self) -> str:

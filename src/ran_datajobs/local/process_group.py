@@ -137,10 +137,10 @@ async def _metrics_served(settings: Settings, figures: Path, log: Logger) -> Asy
     if settings.metrics_port is None:
         yield
         return
-    from ran_datajobs.api.group_metrics import build
+    from ran_datajobs.api.router import build_metrics
     from ran_datajobs.http.server import serving
 
-    app = build(settings, figures, log)
+    app = build_metrics(settings, figures, log)
     async with serving(
         app, settings.host, settings.metrics_port, tls_cert=settings.tls_cert, tls_key=settings.tls_key
     ) as address:

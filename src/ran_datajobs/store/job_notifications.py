@@ -50,13 +50,14 @@ class JobChanges:
 
     def _notified(self, job_id: str | None) -> None:
         if job_id is None:
-            self._wake_all()
+            self.wake_all()
             return
         with contextlib.suppress(ValueError):
             for event in self._watchers.get(UUID(job_id), ()):
                 event.set()
 
-    def _wake_all(self) -> None:
+    def wake_all(self) -> None:
+        """Wake the watchers of all jobs."""
         for events in self._watchers.values():
             for event in events:
                 event.set()
