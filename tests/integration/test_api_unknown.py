@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ran_datajobs.api import paths
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
 from ran_datajobs.model import OperationState, Status
-from ran_datajobs.planning.packing import unpacked
+from ran_datajobs.results.outcomes import unpack
 from ran_datajobs.store.database import Database
 from tests.integration.api_service import (
     JSON,
@@ -126,7 +126,7 @@ async def test_a_remove_with_a_value_goes_to_the_plugin_without_it(api: Api) -> 
     assert (answer.status, told(answer.json())) == (202, (None, None))
     await plan(api, answer.json()["jobId"])
     (sub_job,) = await api.rows("select body from sub_job")
-    (sent,) = msgspec.json.decode(unpacked(sub_job["body"]))
+    (sent,) = msgspec.json.decode(unpack(sub_job["body"]))
     assert (sent["op"], "value" in sent) == ("remove", False)
 
 
@@ -339,7 +339,7 @@ async def test_numbers_and_booleans_in_properties_are_kept_as_their_text(api: Ap
     job_id = await api.accepted()
     await plan(api, job_id)
     (sub_job,) = await api.rows("select body from sub_job")
-    (sent,) = msgspec.json.decode(unpacked(sub_job["body"]))
+    (sent,) = msgspec.json.decode(unpack(sub_job["body"]))
     assert sent["privateProperties"] == {"id": "123", "active": "false"}
 
 

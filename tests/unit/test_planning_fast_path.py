@@ -15,15 +15,15 @@ from ran_datajobs.errors import InvalidRequest, TooManyOperations, UnsupportedRe
 from ran_datajobs.inventory.owners import Owner, Owners
 from ran_datajobs.model import Reason
 from ran_datajobs.nrm import fdn
-from ran_datajobs.planning.envelope import locate_operations
-from ran_datajobs.planning.fast_path import all_on_fast_path
-from ran_datajobs.planning.operations import PIECE, in_pieces, lines_decoder
+from ran_datajobs.planning.envelope import Envelope
+from ran_datajobs.planning.fast_path import PIECE, all_usual, in_pieces
+from ran_datajobs.planning.operations import Line
 from ran_datajobs.planning.owner_lookup import owners_of
-from ran_datajobs.planning.packing import ZstdEncoder, unpacked
-from ran_datajobs.planning.request import RequestHead, check_request, read_request
+from ran_datajobs.planning.request import JobRequest, check_request, read_request
 from ran_datajobs.planning.split import split, split_accepted
 from ran_datajobs.planning.validation import validate_operation
 from ran_datajobs.plugins.port import PluginProfile
+from ran_datajobs.results.outcomes import unpack
 
 SEED = PluginProfile(1, "http://127.0.0.1:9001", "seed", stop_on_error=True)
 ONAP = PluginProfile(2, "http://127.0.0.1:9002", "onap")
@@ -126,6 +126,10 @@ BODIES = st.builds(
 )
 
 
+HEAD = (*Envelope.__struct_fields__, "type", "count", "ignored")
+lines_decoder = msgspec.json.Decoder(list[Line])
+
+
 def outcome(check: Any, body: bytes, **settings: Any) -> object:
     """What a check says: the head of the request, or everything that is wrong with it."""
     try:
@@ -134,10 +138,10 @@ def outcome(check: Any, body: bytes, **settings: Any) -> object:
         return type(error), str(error)
     except (InvalidRequest, UnsupportedRequest) as error:
         return type(error), str(error), error.problems, error.count
-    return tuple(getattr(head, field) for field in RequestHead.__struct_fields__)
+    return tuple(getattr(head, field) for field in HEAD)
 
 
-def with_care(body: bytes, **settings: Any) -> RequestHead:
+def with_care(body: bytes, **settings: Any) -> JobRequest:
     """The same request read the slow way: a key of another case cannot be told at a glance."""
     return read_request(body.replace(b'"data"', b'"dATA"', 1), **settings)
 
@@ -208,9 +212,7 @@ def test_one_doubled_key_among_many_good_operations_is_told(key: str, separators
 def test_a_body_with_nulls_and_escapes_is_checked_as_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is longer than it must be is no fault, and not read line by line."""
     line = b'{"op":"add","path":"\\/A=\\u0031","attributes":null,"scope":null,"value":{"x":"\\u00fc"}}'
-    monkeypatch.setattr(
-        "ran_datajobs.planning.request.decode_operations", lambda *_: pytest.fail("read line by line")
-    )
+    monkeypatch.setattr("ran_datajobs.planning.operations._line", lambda *_: pytest.fail("read line by line"))
     assert check_request(b'{"data":[%b]}' % b",".join([line] * 3000)).count == 3000
 
 
@@ -221,7 +223,7 @@ def test_usual_lines_have_no_fault(texts: list[bytes]) -> None:
         read = lines_decoder.decode(b"[%b]" % b",".join(texts))
     except msgspec.ValidationError:
         return
-    assert not (all_on_fast_path(read) and any(validate_operation(line) for line in read))
+    assert not (all_usual(read) and any(validate_operation(line) for line in read))
 
 
 @pytest.mark.parametrize(
@@ -238,7 +240,7 @@ def test_usual_lines_have_no_fault(texts: list[bytes]) -> None:
 def test_the_usual_writes_are_usual(operation: dict[str, Any]) -> None:
     """Each kind of write that load jobs are made of is judged at once, also when kinds are mixed."""
     other = {"op": "add", "path": "/A=1", "value": {}}
-    assert all_on_fast_path(lines_decoder.decode(msgspec.json.encode([operation, other, operation])))
+    assert all_usual(lines_decoder.decode(msgspec.json.encode([operation, other, operation])))
 
 
 def test_too_many_operations_are_refused_by_the_quick_check() -> None:
@@ -268,19 +270,29 @@ def test_pieces_are_all_operations_in_order() -> None:
     """The pieces of a large body put together are its operations."""
     large = [{"op": "add", "path": f"/A={n}", "value": {"x": "y" * 100}} for n in range(20_000)]
     body = msgspec.json.encode({"name": "n", "data": large})
-    cut = locate_operations(body)
+    cut = in_pieces(body)
     assert cut is not None
-    pieces = list(in_pieces(body, cut, lines_decoder))
+    pieces = [lines_decoder.decode(piece) for piece in cut[1]]
     assert len(pieces) > 3
     assert [line.path for piece in pieces for line in piece] == [one["path"] for one in large]
 
 
-@given(st.lists(st.binary(min_size=1, max_size=5).map(lambda raw: json.dumps(raw.hex()).encode())))
-def test_a_packed_array_is_the_array(pieces: list[bytes]) -> None:
-    """Small or large, what was packed comes out again."""
-    large = [b'"%b"' % (b"x" * 300_000)] * 4
-    assert json.loads(unpacked(ZstdEncoder().packed(pieces))) == [json.loads(piece) for piece in pieces]
-    assert unpacked(ZstdEncoder().packed([*pieces, *large])) == b"[%b]" % b",".join([*pieces, *large])
+@pytest.mark.parametrize("producers", [1, 3])
+def test_a_large_plan_is_compressed_in_several_frames(
+    producers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each body is one JSON array of all operations in order, and its size is the uncompressed one."""
+    monkeypatch.setattr("ran_datajobs.planning.split._MAX_UNCOMPRESSED", PIECE)
+    operations = [
+        {"op": "add", "path": f"/A={n % producers}/B={n}", "operationId": n, "value": {"x": "y" * 200}}
+        for n in range(5000)
+    ]
+    owners = Owners([owner(f"A={n}", producer=str(n)) for n in range(producers)])
+    for sub_job in split_accepted(msgspec.json.encode({"data": operations}), owners).sub_jobs:
+        body = unpack(sub_job.body)
+        sent = [one["operationId"] for one in json.loads(body)]
+        assert sent == list(range(int(sub_job.data_producer_id), 5000, producers))
+        assert (sub_job.operations, sub_job.size) == (len(sent), len(body))
 
 
 # --- owners and plans --------------------------------------------------------------------------------
@@ -370,7 +382,7 @@ def test_what_a_client_says_about_a_handle_never_reaches_the_plugin(plugin: Plug
     )
     for text in (body, body.replace(b',"cmHandleProperties":{"evil":1}', b"")):
         (sub_job,) = split_accepted(text, Owners([owner("A=1", plugin, tag="")])).sub_jobs
-        sent = unpacked(sub_job.body)
+        sent = unpack(sub_job.body)
         assert b"evil" not in sent
         assert b"value" not in sent
         assert sent.count(b'{"secret":1}') == 2

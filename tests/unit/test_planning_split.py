@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from ran_datajobs.inventory.owners import Owner, Owners
 from ran_datajobs.model import Reason
-from ran_datajobs.planning.packing import unpacked
 from ran_datajobs.planning.request import JobRequest, read_request
 from ran_datajobs.planning.split import Plan, split
 from ran_datajobs.plugins.port import PluginProfile
+from ran_datajobs.results.outcomes import unpack
 
 SEED = PluginProfile(1, "http://127.0.0.1:9001", "seed", stop_on_error=True)
 ONAP = PluginProfile(2, "http://127.0.0.1:9002", "onap")
@@ -41,7 +41,7 @@ def read(path: str, **fields: Any) -> dict[str, Any]:
 
 
 def bodies(plan: Plan) -> dict[tuple[int, str], list[dict[str, Any]]]:
-    return {(s.plugin.plugin_id, s.data_producer_id): json.loads(unpacked(s.body)) for s in plan.sub_jobs}
+    return {(s.plugin.plugin_id, s.data_producer_id): json.loads(unpack(s.body)) for s in plan.sub_jobs}
 
 
 def refusals(plan: Plan) -> list[tuple[int, Reason]]:
@@ -121,7 +121,7 @@ def test_values_reach_the_plugin_token_by_token() -> None:
     """A value's JSON text stands unchanged in the body for the plugin."""
     text = b'{"data": [{"op": "add", "path": "/ME=1", "value": {"a":  1.0, "b":1e2 , "c": "\\u00e9"}}]}'
     plan = split(read_request(text), Owners([owner("ME=1")]))
-    assert b'"value":{"a":  1.0, "b":1e2 , "c": "\\u00e9"}' in unpacked(plan.sub_jobs[0].body)
+    assert b'"value":{"a":  1.0, "b":1e2 , "c": "\\u00e9"}' in unpack(plan.sub_jobs[0].body)
 
 
 def test_a_handle_without_a_producer_takes_no_operations() -> None:

@@ -43,13 +43,7 @@ from ran_datajobs.api.tokens import Client
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.errors import InvalidRequest, StoreUnavailable
 from ran_datajobs.model import Ignored, Operation, OperationState, Reason
-from ran_datajobs.planning.request import (
-    JobRequest,
-    RequestHead,
-    check_request,
-    read_accepted,
-    read_request,
-)
+from ran_datajobs.planning.request import JobRequest, check_request, read_accepted, read_request
 from ran_datajobs.planning.split import split
 from ran_datajobs.results.parts import failed_operations
 from ran_datajobs.store import jobs, parts
@@ -114,7 +108,7 @@ async def submit(
             rules=api.destination_rules,
             known_buckets=lambda: _known_buckets(api, caller),
         )
-        if isinstance(head, JobRequest):  # of a dry run
+        if dry:
             async with api.planning:  # the index must not change while a thread plans over it
                 await api.owners.catch_up()
                 return Response(await asyncio.to_thread(_plan, api, head), status_code=200)
@@ -217,7 +211,7 @@ async def _known_buckets(api: ApiDependencies, caller: Client) -> list[str]:
 async def _accept(
     api: ApiDependencies,
     caller: Client,
-    read: RequestHead,
+    read: JobRequest,
     destination: Destination,
     body: bytes,
     *,

@@ -98,9 +98,9 @@ def json_text(body: bytes) -> bytes:
     return body
 
 
-def decoded(body: bytes, decoder: msgspec.json.Decoder[_Body]) -> _Body:
+def decoded(body: bytes, decoder: msgspec.json.Decoder[_Body], most_steps: int = _TYPED_STEPS) -> _Body:
     """Decode ``body`` with ``decoder``. Raises InvalidRequest; for a wrong shape or type with the pointer of
-    the first fault."""
+    the first fault, for an unpaired surrogate with its pointer, at most ``most_steps`` deep."""
     try:
         if not body.isascii():
             body.decode()
@@ -113,7 +113,7 @@ def decoded(body: bytes, decoder: msgspec.json.Decoder[_Body]) -> _Body:
         pointer, detail = fault_of(error, body, decoder)
         raise InvalidRequest(f"{pointer}: {detail}", ((pointer, detail),)) from None
     except msgspec.DecodeError as error:
-        raise malformed(body, error, _TYPED_STEPS) from None
+        raise malformed(body, error, most_steps) from None
 
 
 def malformed(body: bytes, error: msgspec.DecodeError, most_steps: int = MOST_STEPS) -> InvalidRequest:

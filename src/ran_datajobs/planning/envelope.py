@@ -7,17 +7,16 @@ is described in :mod:`ran_datajobs.planning.keys`. The list of operations is not
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
-import re
 import uuid
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, Struct
 
 from ran_datajobs.errors import InvalidRequest
-from ran_datajobs.http.json_body import NESTED_TOO_DEEPLY, got, malformed
+from ran_datajobs.http.json_body import MOST_STEPS, Key, decoded, got
 from ran_datajobs.model import ActivationMode
 from ran_datajobs.planning.keys import ENVELOPE, STANDS_TWICE, UnknownKeys
 from ran_datajobs.planning.problems import Problems
@@ -26,24 +25,15 @@ from ran_datajobs.plugins.wire import ACCEPT_TYPES, CONTENT_TYPES, JSON_PATCH_3G
 MAX_ENVELOPE: Final = 1024 * 1024
 """Maximum size of an envelope without its operations, in bytes."""
 
+MAX_KEYS: Final = MAX_ENVELOPE // len('"":0,')
+"""An envelope of maximum size has at most so many keys."""
+
 MAX_NAME: Final = 256
 MAX_AFTER: Final = 1000
 DEFAULT_PRIORITY: Final = 4
 HIGHEST_PRIORITY: Final = 9
 ATOMIC: Final = "ATOMIC"
 """The activation mode of TS 28.572 that is recognised but not offered."""
-
-_SPELLINGS_OF_DATA: Final = ["".join(way) for way in itertools.product(*((c, c.upper()) for c in "data"))]
-# Decodes only "data", in any case, and skips everything else.
-_Data: Final = msgspec.defstruct(
-    "_Data",
-    [
-        (f"spelt_{word}", Raw | UnsetType, msgspec.field(default=UNSET, name=word))
-        for word in _SPELLINGS_OF_DATA
-    ],
-    frozen=True,
-)
-_data_decoder: Final = msgspec.json.Decoder(_Data)
 
 
 class Envelope(Struct, frozen=True):
@@ -57,64 +47,28 @@ class Envelope(Struct, frozen=True):
     after: tuple[uuid.UUID, ...] = ()
 
 
-# The usual form of a body around its operations: plain fields, before and after. Both patterns match only
-# well-formed JSON, so a body is well formed if they match and the list between them is well formed.
-_BLANKS: Final = rb"[ \t\n\r]*+"
-_TEXT: Final = rb'"[^"\\\x00-\x1f]*+"'
-_PLAIN_VALUE: Final = rb"(?:%b|(?:0|[1-9][0-9]{0,17}+)(?![0-9.eE])|null)" % _TEXT
-_PLAIN_FIELD: Final = _BLANKS.join((_TEXT, rb":", _PLAIN_VALUE, b""))
-_HEAD: Final = re.compile(
-    rb'%b\{%b(?:%b,%b)*?"data"%b:%b\[' % (_BLANKS, _BLANKS, _PLAIN_FIELD, _BLANKS, _BLANKS, _BLANKS)
-)
-_TAIL: Final = re.compile(rb"\]%b(?:,%b%b)*+\}%b" % (_BLANKS, _BLANKS, _PLAIN_FIELD, _BLANKS))
-_LONGEST_END: Final = 4096
-
-
-class BodyLayout(Struct, frozen=True):
-    """The position of the operations in an undecoded body: ``[start:end]``, without their brackets.
-
-    ``envelope`` is the rest, with an empty list for ``data``. It is one JSON object, and so is the body *if*
-    ``[start:end]`` is the inside of a JSON list.
-    """
-
-    envelope: bytes
-    start: int
-    end: int
-
-
-def locate_operations(body: bytes) -> BodyLayout | None:
-    """Locate the operations of a body of the usual form; None for every other body."""
-    if not body.isascii():
-        try:
-            body.decode()
-        except UnicodeDecodeError:
-            return None
-    head = _HEAD.match(body, 0, _LONGEST_END)
-    end = body.rfind(b"]", -_LONGEST_END)
-    if head is None or end < head.end() or _TAIL.fullmatch(body, end) is None:
-        return None
-    return BodyLayout(body[: head.end()] + body[end:], head.end(), end)
-
-
-def open_envelope(body: bytes, problems: Problems, unknown: UnknownKeys) -> tuple[Envelope, bytes | None]:
-    """The envelope, and the undecoded JSON value of ``data`` (None when it is missing).
+def open_envelope(body: bytes, problems: Problems, unknown: UnknownKeys) -> tuple[Envelope, Raw | None]:
+    """The envelope, and the undecoded JSON value of ``data`` (None when it is missing or ``null``).
 
     Invalid fields are added to ``problems``, what is not known or not offered to ``unknown``. Raises
     InvalidRequest when ``body`` is not one JSON object in UTF-8, or when its envelope is longer than
     MAX_ENVELOPE.
     """
-    data = _data_of(body)
-    return read_envelope(_without(data, body), problems, unknown), data
+    keys = itertools.count(1)
 
+    def counted_key(_type: type, spelt: str) -> Key:
+        if next(keys) > MAX_KEYS:
+            raise _too_long(len(body))
+        return Key(spelt)
 
-def read_envelope(text: bytes, problems: Problems, unknown: UnknownKeys) -> Envelope:
-    """The envelope from a body without its ``data``. Invalid fields are added to ``problems``, what is not
-    known or not offered to ``unknown``.
-
-    Raises InvalidRequest when ``text`` is longer than MAX_ENVELOPE.
-    """
-    fields = _fields_of(text, problems, unknown)
-    return Envelope(
+    members_decoder = msgspec.json.Decoder(dict[Key, Raw], dec_hook=counted_key)
+    members = [(key.spelt, raw) for key, raw in decoded(body, members_decoder, MOST_STEPS).items()]
+    data = next((raw for spelt, raw in members if spelt.lower() == "data"), None)
+    size = len(body) - (0 if data is None else len(memoryview(data)))
+    if size > MAX_ENVELOPE:
+        raise _too_long(size)
+    fields = _fields_of(members, problems)
+    envelope = Envelope(
         accept_type=_one_of(fields, "dataAcceptType", ACCEPT_TYPES, TREE_HIERARCHICAL, problems),
         content_type=_one_of(fields, "dataContentType", CONTENT_TYPES, JSON_PATCH_3GPP, problems),
         activation_mode=_activation_mode(fields, problems, unknown),
@@ -122,66 +76,28 @@ def read_envelope(text: bytes, problems: Problems, unknown: UnknownKeys) -> Enve
         priority=_priority(fields, problems),
         after=_after(fields, problems),
     )
+    unknown.in_envelope(members)
+    return envelope, None if data is None or bytes(memoryview(data)[:4]) == b"null" else data
 
 
-def _data_of(body: bytes) -> bytes | None:
-    try:
-        if not body.isascii():
-            body.decode()
-        found = _data_decoder.decode(body)
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"the body is not UTF-8 (byte {error.start})") from None
-    except RecursionError:
-        raise InvalidRequest(NESTED_TOO_DEEPLY) from None
-    except msgspec.ValidationError:
-        raise InvalidRequest(f"the body must be a JSON object; it is {got(Raw(body.lstrip()))}") from None
-    except msgspec.DecodeError as error:
-        raise malformed(body, error) from None
-    values = (getattr(found, f"spelt_{word}") for word in _SPELLINGS_OF_DATA)
-    return next((bytes(value) for value in values if not isinstance(value, UnsetType)), None)
+def _too_long(size: int) -> InvalidRequest:
+    return InvalidRequest(f"the body has {size} bytes beside its data, at most {MAX_ENVELOPE} are read")
 
 
-def _without(data: bytes | None, body: bytes) -> bytes:
-    if data is None:
-        return body
-    # The first occurrence of this text is "data" itself, or "data" is no list of operations anyway.
-    start = body.find(data[:_LONGEST_END])
-    if not body.startswith(data, start):
-        start = body.find(data)
-    return body[:start] + b"null" + body[start + len(data) :]
-
-
-def _fields_of(rest: bytes, problems: Problems, unknown: UnknownKeys) -> dict[str, Any]:
-    """The fields by their spelling in the contract, without those that are ``null``."""
-    if len(rest) > MAX_ENVELOPE:
-        raise InvalidRequest(
-            f"the body has {len(rest)} bytes beside its data, at most {MAX_ENVELOPE} are read"
-        )
-    try:
-        pairs = cast("list[tuple[str, Any]]", json.loads(rest, object_pairs_hook=_Pairs))
-    except RecursionError:
-        raise InvalidRequest(NESTED_TOO_DEEPLY) from None
-    except ValueError as error:
-        raise InvalidRequest(f"JSON is malformed: {error}") from None
+def _fields_of(members: list[tuple[str, Raw]], problems: Problems) -> dict[str, Any]:
+    """The fields by their spelling in the contract, without those that are ``null``; ``data`` undecoded."""
     fields: dict[str, Any] = {}
-    for spelt, value in pairs:
+    for spelt, raw in members:
         key = ENVELOPE.get(spelt.lower())
         if key is None:
             continue
         if key in fields:
             problems.add(f"#/{key}", STANDS_TWICE)
-        fields[key] = value
-    if len(pairs) > len(fields):
-        unknown.in_envelope(pairs)
+        fields[key] = raw
+        if key != "data":  # a number out of range stays undecoded
+            with contextlib.suppress(msgspec.ValidationError):
+                fields[key] = msgspec.json.decode(raw)
     return {key: value for key, value in fields.items() if value is not None}
-
-
-def _got(value: object) -> str:
-    return "an object" if isinstance(value, _Pairs) else got(value)
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """A JSON object as its (key, value) pairs, in order, with duplicates."""
 
 
 def _one_of(
@@ -190,7 +106,7 @@ def _one_of(
     value = fields.get(key, default)
     if isinstance(value, str) and value in allowed:
         return value
-    problems.add(f"#/{key}", f"must be one of {', '.join(sorted(allowed))}; it is {_got(value)}")
+    problems.add(f"#/{key}", f"must be one of {', '.join(sorted(allowed))}; it is {got(value)}")
     return default
 
 
@@ -202,7 +118,7 @@ def _activation_mode(fields: dict[str, Any], problems: Problems, unknown: Unknow
     if value == ATOMIC:
         unknown.not_offered.add("#/activationMode", f"ATOMIC is not offered: use one of {allowed}")
     else:
-        problems.add("#/activationMode", f"must be one of {allowed}; it is {_got(value)}")
+        problems.add("#/activationMode", f"must be one of {allowed}; it is {got(value)}")
     return ActivationMode.BEST_EFFORT
 
 
@@ -211,7 +127,7 @@ def _name(fields: dict[str, Any], problems: Problems) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        problems.add("#/name", f"must be a string; it is {_got(value)}")
+        problems.add("#/name", f"must be a string; it is {got(value)}")
     elif len(value) > MAX_NAME:
         problems.add("#/name", f"has {len(value)} characters, at most {MAX_NAME} are kept")
     elif not value.isprintable():
@@ -226,14 +142,14 @@ def _priority(fields: dict[str, Any], problems: Problems) -> int:
     value = fields.get("priority", DEFAULT_PRIORITY)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= HIGHEST_PRIORITY:
         return value
-    problems.add("#/priority", f"must be an integer from 0 to {HIGHEST_PRIORITY}; it is {_got(value)}")
+    problems.add("#/priority", f"must be an integer from 0 to {HIGHEST_PRIORITY}; it is {got(value)}")
     return DEFAULT_PRIORITY
 
 
 def _after(fields: dict[str, Any], problems: Problems) -> tuple[uuid.UUID, ...]:
     value = fields.get("after", [])
-    if isinstance(value, _Pairs) or not isinstance(value, list):
-        problems.add("#/after", f"must be a list of job ids; it is {_got(value)}")
+    if not isinstance(value, list):
+        problems.add("#/after", f"must be a list of job ids; it is {got(value)}")
         return ()
     if len(value) > MAX_AFTER:
         problems.add("#/after", f"has {len(value)} job ids, at most {MAX_AFTER} are read")
@@ -243,5 +159,5 @@ def _after(fields: dict[str, Any], problems: Problems) -> tuple[uuid.UUID, ...]:
         try:
             jobs[uuid.UUID(text)] = None
         except (ValueError, AttributeError, TypeError):
-            problems.add(f"#/after/{position}", f"must be a job id (a UUID); it is {_got(text)}")
+            problems.add(f"#/after/{position}", f"must be a job id (a UUID); it is {got(text)}")
     return tuple(jobs)

@@ -20,7 +20,9 @@ errors: other systems add keys of their own. In a write, the keys of a read are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
+
+from msgspec import Raw
 
 from ran_datajobs.http.json_body import pointer_step, shortened
 from ran_datajobs.model import Ignored, IgnoredKey
@@ -55,66 +57,54 @@ _NEAR: Final = ENVELOPE | NOT_OFFERED | {DRY_RUN.lower(): DRY_RUN}
 class UnknownKeys:
     """Collects the unknown keys of one request.
 
-    A new request with ``not_offered`` or ``slips`` is refused; one that was accepted before the service knew
-    these keys is still executed.
+    A new request with keys that are ``not_offered``, or with typing errors, is refused; one that was accepted
+    before the service knew these keys is still executed. ``slips`` gets the typing errors.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slips: Problems) -> None:
         self.not_offered = Problems()
-        self.slips = Problems()
+        self._slips = slips
         self._pointers: list[str] = []
         self._names: dict[str, int] = {}
-        self._other_names: set[str] = set()
-
-    @property
-    def refused(self) -> bool:
-        """True when a new request is refused."""
-        return bool(self.not_offered.count or self.slips.count)
 
     @property
     def ignored(self) -> Ignored | None:
         """The ignored keys: those of the envelope, then those of operations, in order of appearance."""
-        keys = [IgnoredKey(pointer=pointer) for pointer in self._pointers[:MAX_TOLD]]
+        keys = [IgnoredKey(pointer=pointer) for pointer in self._pointers]
         keys += [IgnoredKey(name=name, count=count) for name, count in self._names.items()]
-        count = len(self._pointers) + len(self._names) + len(self._other_names)
-        return Ignored(tuple(keys[:MAX_TOLD]), count) if count else None
+        return Ignored(tuple(keys[:MAX_TOLD]), len(keys)) if keys else None
 
-    def in_envelope(self, pairs: Sequence[tuple[str, Any]]) -> None:
-        """Classify the keys of an envelope that are not in :data:`ENVELOPE`. ``pairs``: all its members."""
-        there = {spelt.lower() for spelt, _ in pairs}
+    def in_envelope(self, members: Sequence[tuple[str, Raw]]) -> None:
+        """Classify the keys of an envelope that are not in :data:`ENVELOPE`. ``members``: all of them."""
+        there = {spelt.lower() for spelt, _ in members}
         seen: set[str] = set()
-        for spelt, value in pairs:
+        for spelt, value in members:
             key, pointer = spelt.lower(), f"#/{pointer_step(spelt)}"
             if key in ENVELOPE:
                 continue
             if key in seen:
-                self.slips.add(pointer, STANDS_TWICE)
+                self._slips.add(pointer, STANDS_TWICE)
             elif key in NOT_OFFERED:
-                if value is not None:
+                if bytes(value) != b"null":
                     self.not_offered.add(pointer, not_offered(key))
-            elif key == DRY_RUN.lower() and value is not None and value is not False:
-                self.slips.add(pointer, f"is a query parameter and no key of a body: ?{DRY_RUN}=true")
+            elif key == DRY_RUN.lower() and bytes(value) not in {b"null", b"false"}:
+                self._slips.add(pointer, f"is a query parameter and no key of a body: ?{DRY_RUN}=true")
             elif near := [known for known in _NEAR if known not in there and one_edit_apart(key, known)]:
                 names = " or ".join(_NEAR[known] for known in near)
-                self.slips.add(pointer, f"is not a key of a request: did you mean {names}?")
+                self._slips.add(pointer, f"is not a key of a request: did you mean {names}?")
             else:
                 self._pointers.append(pointer)
             seen.add(key)
 
     def in_operation(self, pointer: str, name: str, *, is_null: bool) -> None:
         """Classify one key of the operation at ``pointer`` that does not apply to it."""
-        if name not in _NAMES_NOT_OFFERED:
-            self._ignore(shortened(name))
-        elif not is_null:
-            self.not_offered.add(f"{pointer}/{name}", not_offered(name.lower()))
-
-    def _ignore(self, name: str) -> None:
-        if name in self._names:
-            self._names[name] += 1
-        elif len(self._names) < MAX_TOLD:
-            self._names[name] = 1
-        elif len(self._other_names) < MAX_APART:
-            self._other_names.add(name)
+        if name in _NAMES_NOT_OFFERED:
+            if not is_null:
+                self.not_offered.add(f"{pointer}/{name}", not_offered(name.lower()))
+            return
+        name = shortened(name)
+        if name in self._names or len(self._names) < MAX_TOLD + MAX_APART:
+            self._names[name] = self._names.get(name, 0) + 1
 
 
 def not_offered(key: str) -> str:

@@ -9,126 +9,86 @@ take the last one.
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+import itertools
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.errors import InvalidRequest, TooManyOperations
-from ran_datajobs.http.json_body import (
-    MAX_TOLD,
-    NESTED_TOO_DEEPLY,
-    Key,
-    elements_decoder,
-    got,
-    members_decoder,
-    pointer_step,
-)
+from ran_datajobs.http.json_body import MAX_TOLD, Key, elements_decoder, got, members_decoder, pointer_step
 from ran_datajobs.model import Op, Scope, ScopeType
-from ran_datajobs.planning.envelope import BodyLayout
 from ran_datajobs.planning.keys import UnknownKeys
 from ran_datajobs.planning.problems import Problems
 
 
-class WriteLine(
-    Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel", gc=False
-):
-    """One operation as submitted, with the keys of a write. Types are checked, rules are not."""
+class Line(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel", gc=False):
+    """One operation as submitted. Types are checked, rules are not."""
 
     op: Op
     path: str
     operation_id: str | int | None = None
     value: Raw | UnsetType = UNSET
-
-
-class Line(WriteLine, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel", gc=False):
-    """One operation as submitted, with all keys. A read always has this type."""
-
     attributes: list[str] | str | None = None
     fields: list[str] | str | None = None
     filter: list[str] | str | None = None
     scope: Scope | None = None
 
 
-T = TypeVar("T")
-
-PIECE: Final = 256 * 1024
-"""Approximate number of bytes decoded at once: a few milliseconds of work, and fits a CPU cache."""
-
-# The boundary between two operations, if the second one begins with "op".
-_BETWEEN: Final = re.compile(rb'\}[ \t\n\r]*+,(?=[ \t\n\r]*+\{[ \t\n\r]*+"op")')
-_SHORTEST_LINE: Final = len('{"op":"add","path":""}')
-lines_decoder: Final = msgspec.json.Decoder(list[Line])
-_write_lines_decoder: Final = msgspec.json.Decoder(list[WriteLine])
+_lines_decoder: Final = msgspec.json.Decoder(list[Line])
+_line_decoder: Final = msgspec.json.Decoder(Line)
 _encoder: Final = msgspec.json.Encoder()
 _members_of_each_decoder: Final = msgspec.json.Decoder(
     list[dict[Key, Raw]], dec_hook=lambda _type, spelt: Key(spelt)
 )
 
 
-def pieces(body: bytes, cut: BodyLayout) -> Iterator[bytes]:
-    """Yield the operations of ``body`` in order as JSON lists of about a thousand, so that decoding one does
-    not hold the GIL for long.
+def decode_operations(
+    data: bytes, first: int, max_operations: int, problems: Problems, unknown: UnknownKeys
+) -> Sequence[Line | None]:
+    """The lines of a JSON list in order, of which the first one has the position ``first`` in the request.
+    None for a line with problems, which are added to ``problems``. Ignored keys are added to ``unknown``.
 
-    What ``cut`` located is the inside of a JSON list exactly if every piece is a JSON list.
+    Raises TooManyOperations before more than ``max_operations`` are built, msgspec.DecodeError or
+    RecursionError when ``data`` is not JSON.
     """
-    start = cut.start
-    while start < cut.end:
-        # A match inside a value leaves a bracket or a quote open before it: the piece does not decode, so
-        # a false boundary never produces an operation.
-        between = _BETWEEN.search(body, start + PIECE, cut.end)
-        stop, after = (between.start() + 1, between.end()) if between else (cut.end, cut.end)
-        yield b"[%b]" % body[start:stop]
-        start = after
+    if len(data) > 2 * max_operations and data.count(b",") >= max_operations:
+        _count_at_most(data, max_operations)
+    try:
+        lines = _lines_decoder.decode(data)
+        if not _ignores_keys(lines) and _has_no_duplicate_keys(data, lines):
+            return lines
+    except msgspec.ValidationError:
+        pass
+    return [
+        _line(element, f"#/data/{number}", problems, unknown)
+        for number, element in enumerate(elements_decoder.decode(data), first)
+    ]
 
 
-def in_pieces(body: bytes, cut: BodyLayout, decoder: msgspec.json.Decoder[list[T]]) -> Iterator[list[T]]:
-    """Yield the same lists, decoded.
-
-    Raises msgspec.DecodeError, or RecursionError, when what ``cut`` located is not the inside of a JSON list,
-    or has an element that is not of the decoder's type.
-    """
-    return map(decoder.decode, pieces(body, cut))
-
-
-def quick_lines(piece: bytes) -> Sequence[WriteLine] | None:
-    """Decode the operations of a piece; None when one has a key that is ignored.
-
-    Raises msgspec.DecodeError, or RecursionError, when the piece is no list of operations.
-    """
-    with contextlib.suppress(msgspec.ValidationError):
-        writes = _write_lines_decoder.decode(piece)
-        if Op.READ not in ops_of(writes):
-            return writes
-    lines = lines_decoder.decode(piece)
-    return None if any(map(_ignored_keys, lines)) else lines
+def _ignores_keys(lines: Sequence[Line]) -> bool:
+    """True when a write of ``lines`` has a key of a read."""
+    return any(
+        line.op is not Op.READ
+        for line in lines
+        if line.attributes is not None
+        or line.fields is not None
+        or line.filter is not None
+        or line.scope is not None
+    )
 
 
-def ops_of(lines: Sequence[WriteLine]) -> set[Op]:
-    """The kinds of operations in ``lines``."""
-    return {line.op for line in lines}
+def _has_no_duplicate_keys(data: bytes, lines: Sequence[Line]) -> bool:
+    """True when no operation of ``data`` has a key twice; ``lines``: the decoded operations.
 
-
-def _ignored_keys(line: Line) -> list[str]:
-    """The keys of a read that a write has."""
-    if line.op is Op.READ:
-        return []
-    return [key for key in _READ_KEYS if getattr(line, key) is not None]
-
-
-def has_no_duplicate_keys(piece: bytes, lines: Sequence[WriteLine | None]) -> bool:
-    """True when no operation of ``piece`` has a key twice; ``lines``: the decoded piece.
-
-    The encoder writes the shortest JSON text of the lines. A piece of the same length, blanks aside, has no
-    room for a duplicate; any other piece is checked key by key.
+    The encoder writes the shortest JSON text of the lines. A text of the same length, blanks aside, has no
+    room for a duplicate; any other text is checked key by key.
     """
     shortest = _encoder.encode(lines)
-    if len(piece) == len(shortest) or len(_without_blanks(piece)) == len(_without_blanks(shortest)):
+    if len(data) == len(shortest) or len(_without_blanks(data)) == len(_without_blanks(shortest)):
         return True
-    return all(map(_has_each_key_once, _members_of_each_decoder.decode(piece)))
+    return all(map(_has_each_key_once, _members_of_each_decoder.decode(data)))
 
 
 def _without_blanks(text: bytes) -> bytes:
@@ -146,87 +106,27 @@ def _duplicate_in(scope: Raw) -> str | None:
     return next((key for place, key in enumerate(members) if key in members[:place]), None)
 
 
-def decode_operations(
-    data: bytes, max_operations: int, problems: Problems, unknown: UnknownKeys
-) -> list[Line | None]:
-    """The lines in order; None for a line with problems, which are added to ``problems``. Ignored keys are
-    added to ``unknown``.
-
-    Raises TooManyOperations before more than ``max_operations`` are built, InvalidRequest when ``data`` is
-    not a list.
-    """
-    if len(data) > max_operations * _SHORTEST_LINE and _max_lines(data) > 2 * max_operations:
-        _count_at_most(data, max_operations)
-    try:
-        decoded = lines_decoder.decode(data)
-    except (msgspec.ValidationError, RecursionError):
-        lines = _read_with_care(data, max_operations, problems, unknown)
-    else:
-        lines = _without_duplicate_keys(data, decoded, problems, unknown)
-    if len(lines) > max_operations:
-        raise TooManyOperations(max_operations)
-    return lines
-
-
-def _without_duplicate_keys(
-    data: bytes, decoded: list[Line], problems: Problems, unknown: UnknownKeys
-) -> list[Line | None]:
-    """The lines; those with duplicate or ignored keys are decoded again key by key."""
-    lines: list[Line | None] = []
-    for number, (element, line) in enumerate(zip(elements_decoder.decode(data), decoded, strict=True)):
-        if _ignored_keys(line) or not has_no_duplicate_keys(b"[%b]" % element, [line]):
-            lines.append(_line(element, f"#/data/{number}", problems, unknown))
-        else:
-            lines.append(line)
-    return lines
-
-
-def _max_lines(data: bytes) -> int:
-    """Upper bound of the number of lines: each has a ``path``, and letters are escaped only with ``\\u``."""
-    return data.count(b'"path"') + data.count(b"\\u")
+class _Counted:
+    """Placeholder for every element while elements are counted."""
 
 
 def _count_at_most(data: bytes, max_operations: int) -> None:
     """Raise TooManyOperations when the list is longer, without building it."""
-    seen = 0
+    numbers = itertools.count(1)
 
     def count(_type: type, _element: object) -> _Counted:
-        nonlocal seen
-        seen += 1
-        if seen > max_operations:
+        if next(numbers) > max_operations:
             raise TooManyOperations(max_operations)
         return _COUNTED
 
     try:
         msgspec.json.Decoder(list[_Counted], dec_hook=count).decode(data)
     except msgspec.ValidationError:
-        raise _no_list(data) from None
-    except RecursionError:
-        raise InvalidRequest(NESTED_TOO_DEEPLY) from None
-
-
-def _no_list(data: bytes) -> InvalidRequest:
-    detail = f"must be a list of operations; it is {got(Raw(data.lstrip()))}"
-    return InvalidRequest(f"#/data: {detail}", (("#/data", detail),))
-
-
-class _Counted:
-    """Placeholder for every element while elements are counted."""
+        detail = f"has a number that is out of range, among more than {max_operations} values"
+        raise InvalidRequest(f"#/data: {detail}", (("#/data", detail),)) from None
 
 
 _COUNTED: Final = _Counted()
-
-
-def _read_with_care(
-    data: bytes, max_operations: int, problems: Problems, unknown: UnknownKeys
-) -> list[Line | None]:
-    if len(data) > 2 * max_operations:
-        _count_at_most(data, max_operations)
-    try:
-        elements = elements_decoder.decode(data)
-    except (msgspec.ValidationError, RecursionError):
-        raise _no_list(data) from None
-    return [_line(element, f"#/data/{number}", problems, unknown) for number, element in enumerate(elements)]
 
 
 def _line(element: Raw, pointer: str, problems: Problems, unknown: UnknownKeys) -> Line | None:
@@ -242,78 +142,52 @@ def _line(element: Raw, pointer: str, problems: Problems, unknown: UnknownKeys) 
         if key in trimmed:
             problems.add(f"{pointer}/{pointer_step(key)}", "stands twice; blanks around keys are dropped")
         trimmed[key] = raw
-    values = {key: _field(trimmed, key, pointer, problems) for key in _FIELDS}
-    for key in ("op", "path"):
-        if key not in trimmed or bytes(trimmed[key]) == b"null":
-            problems.add(f"{pointer}/{key}", "is missing")
+    for key in _FIELDS:
+        _check_field(key, trimmed.get(key, Raw(b"null")), f"{pointer}/{key}", problems)
     if problems.count > before:
         return None
-    is_read = values["op"] is Op.READ
+    line = _line_decoder.decode(_encoder.encode({key: trimmed[key] for key in trimmed if key in _KEYS}))
     for key, raw in trimmed.items():
         is_null = bytes(raw) == b"null"
-        if key not in _KEYS or (key in _READ_KEYS and not is_read and not is_null):
+        if key not in _KEYS or (key in _READ_KEYS and line.op is not Op.READ and not is_null):
             unknown.in_operation(pointer, key, is_null=is_null)
-    return Line(
-        values["op"],
-        values["path"],
-        values["operationId"],
-        trimmed.get("value", UNSET),
-        values["attributes"],
-        values["fields"],
-        values["filter"],
-        values["scope"],
-    )
+    return line
 
 
-def _field(trimmed: dict[str, Raw], key: str, pointer: str, problems: Problems) -> Any:
-    raw = trimmed.get(key)
-    if raw is None:
-        return None
-    decoder, wanted = _FIELDS[key]
+def _check_field(key: str, raw: Raw, pointer: str, problems: Problems) -> None:
+    """Add the faults of one field's type to ``problems``."""
+    decoder, needed = _FIELDS[key]
     try:
         value = decoder.decode(raw)
-        if isinstance(value, Scope) and (doubled := _duplicate_in(raw)):
-            problems.add(f"{pointer}/{key}/{doubled}", "stands twice")
-        return value
     except msgspec.ValidationError as error:
-        problems.add(f"{pointer}/{key}", wanted(raw, error))
-    except RecursionError:
-        problems.add(
-            f"{pointer}/{key}", "is nested more deeply than can be read, which is about 1,000 levels"
-        )
-    return None
+        given = got(raw)
+        if key == "scope":
+            given = bytes(raw)[:MAX_TOLD].decode("utf-8", "ignore")
+            if "scopeLevel" in str(error):
+                needed, given = "scopeLevel must be an integer", f"in {given}"
+        is_move = key == "op" and given in {'"copy"', '"move"'}
+        problems.add(pointer, _NO_MOVE if is_move else f"{needed}; it is {given}")
+        return
+    if value is None and key in {"op", "path"}:
+        problems.add(pointer, "is missing")
+    elif isinstance(value, Scope) and (doubled := _duplicate_in(raw)):
+        problems.add(f"{pointer}/{doubled}", "stands twice")
 
 
-def _words(text: str) -> Callable[[Raw, msgspec.ValidationError], str]:
-    return lambda raw, _error: f"{text}; it is {got(raw)}"
-
-
-def _op_problem(raw: Raw, _error: msgspec.ValidationError) -> str:
-    if bytes(raw) in {b'"copy"', b'"move"'}:
-        return "copy and move are not offered: write an add and a remove"
-    return f"must be one of {', '.join(Op)}; it is {got(raw)}"
-
-
-def _scope_problem(raw: Raw, error: msgspec.ValidationError) -> str:
-    shown = bytes(raw)[:MAX_TOLD].decode("utf-8", "ignore")
-    if "scopeLevel" in str(error):
-        return f"scopeLevel must be an integer; it is in {shown}"
-    return f"must be an object whose scopeType is one of {', '.join(ScopeType)}; it is {shown}"
-
-
-_Field = tuple[msgspec.json.Decoder[Any], Callable[[Raw, msgspec.ValidationError], str]]
-_NAMES: Final[_Field] = (
-    msgspec.json.Decoder(list[str] | str | None),
-    _words("must be a list of strings, or one comma-separated string"),
-)
-_FIELDS: Final[dict[str, _Field]] = {
-    "op": (msgspec.json.Decoder(Op | None), _op_problem),
-    "path": (msgspec.json.Decoder(str | None), _words("must be a string")),
-    "operationId": (msgspec.json.Decoder(str | int | None), _words("must be a string or an integer")),
-    "attributes": _NAMES,
-    "fields": _NAMES,
-    "filter": (msgspec.json.Decoder(list[str] | str | None), _words("must be a string or a list of strings")),
-    "scope": (msgspec.json.Decoder(Scope | None), _scope_problem),
+_NO_MOVE: Final = "copy and move are not offered: write an add and a remove"
+_names_decoder: Final = msgspec.json.Decoder(list[str] | str | None)
+_NAMES: Final = "must be a list of strings, or one comma-separated string"
+_FIELDS: Final[dict[str, tuple[msgspec.json.Decoder[Any], str]]] = {
+    "op": (msgspec.json.Decoder(Op | None), f"must be one of {', '.join(Op)}"),
+    "path": (msgspec.json.Decoder(str | None), "must be a string"),
+    "operationId": (msgspec.json.Decoder(str | int | None), "must be a string or an integer"),
+    "attributes": (_names_decoder, _NAMES),
+    "fields": (_names_decoder, _NAMES),
+    "filter": (_names_decoder, "must be a string or a list of strings"),
+    "scope": (
+        msgspec.json.Decoder(Scope | None),
+        f"must be an object whose scopeType is one of {', '.join(ScopeType)}",
+    ),
 }
 _READ_KEYS: Final = ("attributes", "fields", "filter", "scope")
 _KEYS: Final = frozenset({*_FIELDS, "value"})

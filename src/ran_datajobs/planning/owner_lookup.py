@@ -2,7 +2,7 @@
 """Look up the owners of many managed objects together. Pure.
 
 The lookup of one object tries its FDN, then each shorter prefix. For many objects it is faster to cut all
-their paths at the depth of the deepest alternate ids first: an inventory has few depths, usually one.
+their paths at the depths of the alternate ids: an inventory has few depths, usually one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Final
 from ran_datajobs.inventory.owners import Owner, Owners
 from ran_datajobs.nrm import fdn
 
-_FEW: Final = 64
 _MOST_DEPTHS: Final = 3
 
 
@@ -24,33 +23,15 @@ def owners_of(paths: Sequence[str], owners: Owners) -> list[Owner | None]:
 
     The paths are those of checked operations, so their FDNs are valid.
     """
-    if len(paths) > _FEW and len(owners.depths) <= _MOST_DEPTHS:
-        text = "\n".join(paths) + "\n"
-        if _all_plain(text):
-            return _match_all_at_once(paths, text, owners)
-    return [owners.owner_of(fdn.key_of_path(path)) for path in paths]
-
-
-def _all_plain(text: str) -> bool:
-    """True when each FDN, but for its leading slash, is its own :func:`ran_datajobs.nrm.fdn.key`."""
-    return text.isascii() and "%" not in text and "," not in text and "?" not in text
-
-
-def _match_all_at_once(paths: Sequence[str], text: str, owners: Owners) -> list[Owner | None]:
+    text = "\n".join(paths) + "\n"
+    # Without these characters each FDN, but for its leading slash, is its own key.
+    is_plain = text.isascii() and not any(character in text for character in "%,?")
+    if not is_plain or len(owners.depths) > _MOST_DEPTHS:
+        return [owners.owner_of(fdn.key_of_path(path)) for path in paths]
     found: list[Owner | None] = [None] * len(paths)
-    missing: Sequence[int] = range(len(paths))
-    for depth in sorted(owners.depths, reverse=True):
-        prefixes = _prefixes(depth)(text)
-        deepest = owners.under(prefixes)
-        if len(missing) == len(paths):
-            found = deepest
-        else:
-            for place, owner in zip(missing, deepest, strict=True):
-                found[place] = owner
-        if None not in deepest:
-            break
-        missing = [place for place, owner in zip(missing, deepest, strict=True) if owner is None]
-        text = "\n".join([paths[place] for place in missing]) + "\n"
+    for depth in sorted(owners.depths):
+        deeper = owners.under(_prefixes(depth)(text))
+        found = [below or above for below, above in zip(deeper, found, strict=True)]
     return found
 
 

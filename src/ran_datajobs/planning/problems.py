@@ -24,11 +24,6 @@ class Problems:
         if self.count <= MAX_SHOWN:
             self._shown.append((pointer, detail))
 
-    def extend(self, others: Problems) -> None:
-        """Add the problems of ``others``."""
-        self._shown += others._shown[: MAX_SHOWN - len(self._shown)]
-        self.count += others.count
-
     def raise_if_any(self, kind: type[InvalidRequest | UnsupportedRequest] = InvalidRequest) -> None:
         """Raise an error of this ``kind`` if there are problems."""
         if self.count:

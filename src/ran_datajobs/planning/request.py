@@ -8,27 +8,20 @@ Faults that need the inventory are found when the job is planned. Sources: ONAP'
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
-from ran_datajobs.errors import UnsupportedRequest
-from ran_datajobs.model import ActivationMode, Ignored, JobType, Op, Operation
-from ran_datajobs.planning.envelope import Envelope, locate_operations, open_envelope, read_envelope
-from ran_datajobs.planning.fast_path import all_on_fast_path
+from ran_datajobs.errors import InvalidRequest, TooManyOperations, UnsupportedRequest
+from ran_datajobs.http.json_body import NESTED_TOO_DEEPLY, got
+from ran_datajobs.model import Ignored, JobType, Op, Operation
+from ran_datajobs.planning.envelope import Envelope, open_envelope
+from ran_datajobs.planning.fast_path import all_usual, in_pieces
 from ran_datajobs.planning.keys import UnknownKeys
-from ran_datajobs.planning.operations import (
-    Line,
-    WriteLine,
-    decode_operations,
-    has_no_duplicate_keys,
-    ops_of,
-    pieces,
-    quick_lines,
-)
+from ran_datajobs.planning.operations import Line, decode_operations
 from ran_datajobs.planning.problems import Problems
 from ran_datajobs.planning.validation import names, validate_operation
 
@@ -39,36 +32,21 @@ MAX_OPERATION_ID: Final = 1024
 _INTEGER_IDS: Final = range(-(2**63), 2**64)
 
 
-class RequestHead(Struct, frozen=True):
-    """The fields of a checked request that concern the job as a whole. ``count``: number of operations.
+class JobRequest(Envelope, frozen=True, kw_only=True):
+    """A checked request. All its ``operations`` are reads or none is; they keep their order.
 
-    ``ignored``: the ignored keys; None when there are none.
+    ``count``: their number. ``ignored``: the ignored keys; None when there are none.
     """
 
     type: JobType
-    name: str | None
-    accept_type: str
-    content_type: str
-    activation_mode: ActivationMode
-    priority: int
-    after: tuple[uuid.UUID, ...]
     count: int
     ignored: Ignored | None
-
-
-class JobRequest(RequestHead, frozen=True):
-    """A checked request. ``operations`` keep their order; all are reads or none is."""
-
     operations: list[Operation]
 
 
-def check_request(body: bytes, *, max_operations: int = MAX_OPERATIONS) -> RequestHead:
-    """Check the whole body of a submit, without returning its operations.
-
-    Raises what :func:`read_request` raises.
-    """
-    quickly = _checked_quickly(body, max_operations)
-    return _head_of(_read_with_care(body, max_operations)) if quickly is None else quickly
+def check_request(body: bytes, *, max_operations: int = MAX_OPERATIONS) -> JobRequest:
+    """:func:`read_request` without the operations: the list is empty."""
+    return _read(body, max_operations, keep=False)
 
 
 def read_request(body: bytes, *, max_operations: int = MAX_OPERATIONS) -> JobRequest:
@@ -77,136 +55,121 @@ def read_request(body: bytes, *, max_operations: int = MAX_OPERATIONS) -> JobReq
     Paths keep their code points and values their JSON tokens. Raises InvalidRequest with (pointer, detail)
     pairs, TooManyOperations, or UnsupportedRequest for what is not offered; nothing else for any bytes.
     """
-    lines: list[WriteLine] = []
-    head = _checked_quickly(body, max_operations, lines)
-    return _read_with_care(body, max_operations) if head is None else _request(head, lines)
+    return _read(body, max_operations)
 
 
 def read_accepted(body: bytes) -> JobRequest:
     """:func:`read_request` of a body that was accepted, possibly by an older version: keys that are refused
     now are ignored."""
-    lines: list[WriteLine] = []
-    head = _checked_quickly(body, len(body), lines)
-    return _read_with_care(body, len(body), accepted=True) if head is None else _request(head, lines)
+    return _read(body, len(body), accepted=True)
 
 
 def operations_as_they_came(body: bytes) -> list[Raw]:
     """The operations of an accepted body, in order, with their original bytes."""
-    data = open_envelope(body, Problems(), UnknownKeys())[1]
+    data = open_envelope(body, Problems(), UnknownKeys(Problems()))[1]
     return msgspec.json.decode(data, type=list[Raw]) if data else []
 
 
-def _read_with_care(body: bytes, max_operations: int, *, accepted: bool = False) -> JobRequest:
-    """Return the request, or raise an error with all its problems."""
-    problems, unknown = Problems(), UnknownKeys()
+def _read(body: bytes, max_operations: int, *, accepted: bool = False, keep: bool = True) -> JobRequest:
+    """Read a request piece by piece; as a whole if it is not of the usual form, or not well formed."""
+    cut = in_pieces(body)
+    if cut is not None:
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):
+            return _read_pieces(*cut, max_operations, accepted, keep)
+    try:
+        return _read_pieces(body, None, max_operations, accepted, keep)
+    except RecursionError:
+        raise InvalidRequest(NESTED_TOO_DEEPLY) from None
+
+
+def _read_pieces(
+    body: bytes, pieces: Iterable[bytes] | None, max_operations: int, accepted: bool, keep: bool
+) -> JobRequest:
+    """Read the request whose operations are those of ``pieces``, or of ``body`` itself if there are none."""
+    problems = Problems()
+    unknown = UnknownKeys(Problems() if accepted else problems)
     envelope, data = open_envelope(body, problems, unknown)
-    if not accepted:
-        problems.extend(unknown.slips)
-    lines: list[Line | None] = []
-    if data is None or data == b"null":
-        problems.add("#/data", "is missing: the list of operations")
-    else:
-        lines = decode_operations(data, max_operations, problems, unknown)
-        if not lines:
-            problems.add("#/data", "is empty: a job has at least one operation")
-    _check(lines, problems)
+    operations: list[Operation] = []
+    ids: list[str | int | UnsetType | None] = []
+    different_ids: set[str | int | UnsetType | None] = set()
+    usual_ids = True
+    types: dict[bool, int] = {}  # first position of a read, and of another operation
+    for piece in pieces or _list_of_operations(data, problems):
+        first = len(ids)
+        lines = decode_operations(piece, first, max_operations, problems, unknown)
+        good = [line for line in lines if line is not None]
+        if not all_usual(good):
+            for number, line in enumerate(lines, first):
+                for field, detail in validate_operation(line) if line is not None else ():
+                    problems.add(f"#/data/{number}/{field}", detail)
+        for is_read in {op is Op.READ for op in {line.op for line in good}} - types.keys():
+            types[is_read] = next(
+                number
+                for number, line in enumerate(lines, first)
+                if line is not None and (line.op is Op.READ) is is_read
+            )
+        new_ids = [UNSET if line is None else line.operation_id for line in lines]
+        usual_ids = usual_ids and _all_usual_ids(new_ids)
+        ids += new_ids
+        different_ids.update(new_ids)
+        if len(ids) > max_operations:
+            raise TooManyOperations(max_operations)
+        if keep:
+            operations += [_operation(number, line) for number, line in enumerate(good, first)]
+    if not ids and data is not None:
+        problems.add("#/data", "is empty: a job has at least one operation")
+    if len(types) > 1:
+        detail = "a job has only reads, or no reads: submit the others separately"
+        problems.add(f"#/data/{max(types.values())}/op", detail)
+    if not usual_ids or len(different_ids) < len(ids):
+        _check_ids(ids, problems)
     problems.raise_if_any()
     if not accepted:
         unknown.not_offered.raise_if_any(UnsupportedRequest)
-    good = [line for line in lines if line is not None]
-    return _request(_head(envelope, len(good), unknown.ignored, is_read=good[0].op is Op.READ), good)
+    return JobRequest(
+        **msgspec.structs.asdict(envelope),
+        type=JobType.READ if True in types else JobType.WRITE,
+        count=len(ids),
+        ignored=unknown.ignored,
+        operations=operations,
+    )
 
 
-def _checked_quickly(
-    body: bytes, max_operations: int, kept: list[WriteLine] | None = None
-) -> RequestHead | None:
-    """Fast path: the head of a valid request of the usual form; None for every other body.
+def _list_of_operations(data: Raw | None, problems: Problems) -> list[bytes]:
+    if data is None:
+        problems.add("#/data", "is missing: the list of operations")
+        return []
+    if bytes(memoryview(data)[:1]) != b"[":
+        detail = f"must be a list of operations; it is {got(data)}"
+        raise InvalidRequest(f"#/data: {detail}", (("#/data", detail),))
+    return [bytes(data)]
 
-    The lines are appended to ``kept``; without it they are dropped once they are checked.
-    """
-    cut = locate_operations(body)
-    if cut is None:
-        return None
-    problems, unknown = Problems(), UnknownKeys()
-    envelope = read_envelope(cut.envelope, problems, unknown)
-    if problems.count or unknown.refused:
-        return None
-    ids: set[str] = set()
-    kinds: set[bool] = set()
-    count = 0
+
+def _all_usual_ids(ids: Sequence[Any]) -> bool:
+    """True only if all ids are strings without a fault."""
     try:
-        for piece in pieces(body, cut):
-            lines = quick_lines(piece)
-            if lines is None or not has_no_duplicate_keys(piece, lines):
-                return None
-            if not all_on_fast_path(lines) and any(validate_operation(line) for line in lines):
-                return None
-            texts = _good_ids(lines, count)
-            if texts is None:
-                return None
-            ids.update(texts)
-            kinds.update(op is Op.READ for op in ops_of(lines))
-            count += len(lines)
-            if kept is not None:
-                kept += lines
-            if count > max_operations:
-                return None
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    if len(kinds) != 1 or len(ids) < count:
-        return None
-    return _head(envelope, count, unknown.ignored, is_read=kinds.pop())
+        is_printable = "".join(ids).isprintable()
+    except TypeError:
+        return False
+    return is_printable and "" not in ids and max(map(len, ids), default=0) <= MAX_OPERATION_ID
 
 
-def _good_ids(lines: Sequence[WriteLine], first: int) -> Sequence[str] | None:
-    """The operation ids of lines from position ``first`` on, as texts; None when one is invalid."""
-    ids: list[Any] = [line.operation_id for line in lines]
-    try:
-        all_ids = "".join(ids)
-    except TypeError:  # an integer or a missing id
-        if any(one is not None and _id_fault(one) for one in ids):
-            return None
-        return [str(number if one is None else one) for number, one in enumerate(ids, first)]
-    good = "" not in ids and all_ids.isprintable() and max(map(len, ids)) <= MAX_OPERATION_ID
-    return ids if good else None
-
-
-def _check(lines: list[Line | None], problems: Problems) -> None:
-    """Check every line; faults are added to ``problems``."""
-    for number, line in enumerate(lines):
-        if line is None:
-            continue
-        for field, detail in validate_operation(line):
-            problems.add(f"#/data/{number}/{field}", detail)
-    _check_one_type(lines, problems)
-    _check_ids(lines, problems)
-
-
-def _check_one_type(lines: list[Line | None], problems: Problems) -> None:
-    kinds = [line is not None and line.op is Op.READ for line in lines if line is not None]
-    if not kinds or all(kinds) or not any(kinds):
-        return
-    first = next(line for line in lines if line is not None).op is Op.READ
-    number = next(n for n, line in enumerate(lines) if line is not None and (line.op is Op.READ) is not first)
-    problems.add(f"#/data/{number}/op", "a job has only reads, or no reads: submit the others separately")
-
-
-def _check_ids(lines: list[Line | None], problems: Problems) -> None:
+def _check_ids(ids: Sequence[str | int | UnsetType | None], problems: Problems) -> None:
+    """Check the id of each operation: None if it has none, UNSET if the operation is malformed."""
     owner: dict[str, int] = {}
-    for number, line in enumerate(lines):
-        if line is None or line.operation_id is None:
+    for number, operation_id in enumerate(ids):
+        if operation_id is None or operation_id is UNSET:
             continue
-        if fault := _id_fault(line.operation_id):
+        if fault := _id_fault(operation_id):
             problems.add(f"#/data/{number}/operationId", fault)
             continue
-        first = owner.setdefault(str(line.operation_id), number)
+        first = owner.setdefault(str(operation_id), number)
         if first != number:
             problems.add(f"#/data/{number}/operationId", f"is the id of #/data/{first} already")
-    for number, line in enumerate(lines):
-        if line is not None and line.operation_id is None and str(number) in owner:
-            taken = owner[str(number)]
+    for number, operation_id in enumerate(ids):
+        if operation_id is None and str(number) in owner:
             problems.add(
-                f"#/data/{taken}/operationId",
+                f"#/data/{owner[str(number)]}/operationId",
                 f"is the id that #/data/{number} has by its position: give that one an id of its own",
             )
 
@@ -219,49 +182,16 @@ def _id_fault(operation_id: str | int) -> str | None:
     return None
 
 
-def _head(envelope: Envelope, count: int, ignored: Ignored | None, *, is_read: bool) -> RequestHead:
-    return RequestHead(
-        type=JobType.READ if is_read else JobType.WRITE,
-        name=envelope.name,
-        accept_type=envelope.accept_type,
-        content_type=envelope.content_type,
-        activation_mode=envelope.activation_mode,
-        priority=envelope.priority,
-        after=envelope.after,
-        count=count,
-        ignored=ignored,
-    )
-
-
-def _head_of(request: JobRequest) -> RequestHead:
-    return RequestHead(*(getattr(request, field) for field in RequestHead.__struct_fields__))
-
-
-def _request(head: RequestHead, lines: Sequence[WriteLine]) -> JobRequest:
-    operations = [_operation(number, line) for number, line in enumerate(lines)]
-    return JobRequest(**msgspec.structs.asdict(head), operations=operations)
-
-
-def _operation(number: int, line: WriteLine) -> Operation:
+def _operation(number: int, line: Line) -> Operation:
     operation_id = str(number) if line.operation_id is None else line.operation_id
-    if line.op is Op.READ and isinstance(line, Line):
-        return _read(operation_id, line)
-    value = UNSET if line.op is Op.REMOVE else line.value
-    return Operation(line.op, line.path, operation_id, value)
-
-
-def _read(operation_id: str | int, line: Line) -> Operation:
-    filters: str | tuple[str, ...] | UnsetType = UNSET
-    if isinstance(line.filter, str):
-        filters = line.filter
-    elif line.filter:
-        filters = tuple(line.filter)
+    if line.op is not Op.READ:
+        return Operation(line.op, line.path, operation_id, UNSET if line.op is Op.REMOVE else line.value)
     return Operation(
         line.op,
         line.path,
         operation_id,
         attributes=UNSET if line.attributes is None else names(line.attributes),
         fields=UNSET if line.fields is None else names(line.fields),
-        filter=filters,
-        scope=UNSET if line.scope is None else line.scope,
+        filter=(tuple(line.filter) if isinstance(line.filter, list) else line.filter) or UNSET,
+        scope=line.scope or UNSET,
     )

@@ -13,17 +13,17 @@ from collections.abc import Iterator
 from typing import Final
 
 import msgspec
+import zstandard
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.inventory.owners import Owner, Owners
 from ran_datajobs.model import ActivationMode, JobType, Op, Operation, Reason, ScopeType
 from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm import filter as nrm_filter
-from ran_datajobs.planning.envelope import locate_operations, read_envelope
+from ran_datajobs.planning.envelope import open_envelope
+from ran_datajobs.planning.fast_path import in_pieces
 from ran_datajobs.planning.keys import UnknownKeys
-from ran_datajobs.planning.operations import in_pieces
 from ran_datajobs.planning.owner_lookup import owners_of
-from ran_datajobs.planning.packing import PackedArray, ZstdEncoder
 from ran_datajobs.planning.problems import Problems
 from ran_datajobs.planning.request import JobRequest, read_accepted
 from ran_datajobs.plugins.port import PluginProfile
@@ -37,9 +37,10 @@ from ran_datajobs.plugins.wire import (
     seed_operation,
 )
 
-_UNPACKED: Final = 32 * 1024 * 1024
+_MAX_UNCOMPRESSED: Final = 32 * 1024 * 1024
 """Number of bytes of encoded operations at which those of all sub-jobs are compressed."""
 
+_ZSTD_LEVEL: Final = 1
 _UNLIMITED: Final = None
 _BASE_ONLY: Final = 0
 
@@ -81,39 +82,50 @@ class Plan(Struct, frozen=True):
 
 
 class _SubJobBuilder:
-    """Builds a sub-job, with its operations in the plugin's dialect."""
+    """Builds a sub-job, with its operations in the plugin's dialect, as a JSON array that grows.
 
-    __slots__ = ("_array", "_count", "_producer", "is_onap", "lines", "plugin")
+    It is compressed in successive frames to save memory.
+    """
 
-    def __init__(self, plugin: PluginProfile, producer: str) -> None:
-        self.plugin = plugin
+    def __init__(self, plugin: PluginProfile, producer: str, compressor: zstandard.ZstdCompressor) -> None:
         self.is_onap = plugin.dialect == Dialect.ONAP
-        self._producer = producer
         self.lines: list[SeedWrite | SeedOperation | OnapOperation] = []
         """Operations with the CM handle data that the plugin needs; callers append to it."""
-        self._array = PackedArray()
+        self._plugin = plugin
+        self._producer = producer
+        self._compressor = compressor
         self._count = 0
+        self._size = 0
+        self._encoded: list[bytes] = []
+        self._frames: list[bytes] = []
 
     def encode(self) -> int:
         """Encode the operations added since the last call; returns their size in bytes. Encoding soon after
         decoding is faster: the data is still in the CPU cache."""
         if not self.lines:
             return 0
-        encoded = encode_operations(self.lines)[1:-1]
-        self._array.add(encoded)
+        # Each part begins with the separator in front of it: the array's bracket, or a comma.
+        encoded = (b"," if self._count else b"[") + encode_operations(self.lines)[1:-1]
+        self._encoded.append(encoded)
         self._count += len(self.lines)
+        self._size += len(encoded)
         self.lines.clear()
         return len(encoded)
 
-    def pack(self, packer: ZstdEncoder) -> None:
-        """Compress the encoded operations."""
-        self._array.pack(packer)
+    def compress(self) -> None:
+        """Compress the operations that were encoded since the last call."""
+        if self._encoded:
+            self._frames.append(self._compressor.compress(b"".join(self._encoded)))
+            self._encoded.clear()
 
-    def planned(self, packer: ZstdEncoder) -> PlannedSubJob:
+    def planned(self) -> PlannedSubJob:
         """Return the finished sub-job."""
         self.encode()
-        body = self._array.whole(packer)
-        return PlannedSubJob(self.plugin, self._producer, self._count, body, self._array.size + 1)
+        self._encoded.append(b"]")
+        self.compress()
+        return PlannedSubJob(
+            self._plugin, self._producer, self._count, b"".join(self._frames), self._size + 1
+        )
 
 
 class _Splitter:
@@ -124,50 +136,47 @@ class _Splitter:
         self._stops = activation_mode is ActivationMode.STOP_ON_ERROR
         self._drafts: dict[tuple[int, str], _SubJobBuilder] = {}
         self._raw = functools.lru_cache(maxsize=1024)(Raw)  # many handles have the same properties
+        self._classes_of_filter = functools.cache(_classes_of_filter)
         self._refused: list[RejectedOperation] = []
         self._parts_of: dict[str, int] = {}
-        self._classes_of_filter: dict[str | tuple[str, ...], frozenset[str]] = {}
         self._operations = 0
-        self._packer = ZstdEncoder()
-        self._unpacked = 0
+        self._compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+        self._uncompressed = 0
 
     def plan(self) -> Plan:
         """Return the plan of all operations that were placed."""
-        sub_jobs = [draft.planned(self._packer) for draft in self._drafts.values()]
+        sub_jobs = [draft.planned() for draft in self._drafts.values()]
         return Plan(sub_jobs, self._refused, self._parts_of, self._operations)
 
     def place_writes(self, lines: list[SeedWrite]) -> None:
         """Assign the next writes to sub-jobs. Their CM handle data is overwritten."""
         owners = owners_of([line.path for line in lines], self._owners)
-        properties_of, remove = self._raw, Op.REMOVE
-        drafts: dict[str, _SubJobBuilder] = {}  # keyed by data producer; the plugin is compared
+        drafts: dict[tuple[int, str], _SubJobBuilder] = {}
         for position, (line, owner) in enumerate(zip(lines, owners, strict=True), self._operations):
             if owner is None:
                 detail = f"no CM handle owns {fdn.key_of_path(line.path)}"
-                self._refuse(position, _operation(line), Reason.UNMATCHED, detail)
+                self._refuse(position, line, Reason.UNMATCHED, detail)
                 continue
-            draft = drafts.get(owner.data_producer_id)
-            if draft is None or draft.plugin is not owner.plugin:
-                draft = self._draft_for(position, line, owner)
-                if draft is None:
-                    continue
-                drafts[owner.data_producer_id] = draft
-            tag, properties = owner.module_set_tag, properties_of(owner.private_properties)
+            lane = (owner.plugin.plugin_id, owner.data_producer_id)
+            draft = drafts.get(lane) or self._draft_for(position, line, owner)
+            if draft is None:
+                continue
+            drafts[lane] = draft
+            tag, properties = owner.module_set_tag, self._raw(owner.private_properties)
             if draft.is_onap:
                 draft.lines.append(onap_operation(_operation(line), tag, properties))
                 continue
-            if line.op is remove:
+            if line.op is Op.REMOVE:
                 line.value = UNSET  # some clients write null for what they leave out
             line.module_set_tag = tag or None
             line.private_properties = properties
             draft.lines.append(line)
         self._operations += len(lines)
-        for draft in drafts.values():
-            self._unpacked += draft.encode()
-        if self._unpacked >= _UNPACKED:
+        self._uncompressed += sum(draft.encode() for draft in drafts.values())
+        if self._uncompressed >= _MAX_UNCOMPRESSED:
             for draft in self._drafts.values():
-                draft.pack(self._packer)
-            self._unpacked = 0
+                draft.compress()
+            self._uncompressed = 0
 
     def place_reads(self, operations: list[Operation]) -> None:
         """Assign the next reads to sub-jobs, each once per (plugin, data producer): a producer answers for
@@ -214,11 +223,7 @@ class _Splitter:
         """True when the filter names a class other than the base's (ONAP's read example)."""
         if isinstance(operation.filter, UnsetType):
             return False
-        classes = self._classes_of_filter.get(operation.filter)
-        if classes is None:
-            texts = (operation.filter,) if isinstance(operation.filter, str) else operation.filter
-            classes = nrm_filter.all_of([nrm_filter.parse(text) for text in texts]).classes
-            self._classes_of_filter[operation.filter] = classes
+        classes = self._classes_of_filter(operation.filter)
         base_class = key.rpartition("/")[2].partition("=")[0].partition(".")[0]
         return not classes <= {base_class}
 
@@ -229,20 +234,20 @@ class _Splitter:
         plugin = owner.plugin
         if not owner.data_producer_id:
             detail = f"CM handle {owner.cm_handle} has no dataProducerIdentifier"
-            self._refuse(position, _operation(operation), Reason.NO_DATA_PRODUCER, detail)
+            self._refuse(position, operation, Reason.NO_DATA_PRODUCER, detail)
             return None
         if self._stops and not plugin.stop_on_error:
             detail = f"the DMI plugin of CM handle {owner.cm_handle} does not offer STOP_ON_ERROR"
-            self._refuse(position, _operation(operation), Reason.MODE_NOT_SUPPORTED, detail)
+            self._refuse(position, operation, Reason.MODE_NOT_SUPPORTED, detail)
             return None
         lane = (plugin.plugin_id, owner.data_producer_id)
         draft = self._drafts.get(lane)
         if draft is None:
-            draft = self._drafts[lane] = _SubJobBuilder(plugin, owner.data_producer_id)
+            draft = self._drafts[lane] = _SubJobBuilder(plugin, owner.data_producer_id, self._compressor)
         return draft
 
-    def _refuse(self, position: int, operation: Operation, reason: Reason, detail: str) -> None:
-        self._refused.append(RejectedOperation(position, operation, reason, detail))
+    def _refuse(self, position: int, operation: SeedWrite | Operation, reason: Reason, detail: str) -> None:
+        self._refused.append(RejectedOperation(position, _operation(operation), reason, detail))
 
 
 def split(request: JobRequest, owners: Owners) -> Plan:
@@ -266,19 +271,26 @@ def split_accepted(body: bytes, owners: Owners) -> Plan:
 
 def _split_usual_writes(body: bytes, owners: Owners) -> Plan | None:
     """Fast path: the plan of writes with exactly the known keys; None for every other request."""
-    cut = locate_operations(body)
+    cut = in_pieces(body)
     if cut is None:
         return None
-    mode = read_envelope(cut.envelope, Problems(), UnknownKeys()).activation_mode
-    splitting = _Splitter(mode, owners)
+    text, pieces = cut
+    envelope, _ = open_envelope(text, Problems(), UnknownKeys(Problems()))
+    splitting = _Splitter(envelope.activation_mode, owners)
     try:
-        for lines in in_pieces(body, cut, _writes):
+        for piece in pieces:
+            lines = _writes.decode(piece)
             if lines[0].op is Op.READ:
                 return None
             splitting.place_writes(lines)
     except (msgspec.DecodeError, RecursionError):
         return None
     return splitting.plan()
+
+
+def _classes_of_filter(filters: str | tuple[str, ...]) -> frozenset[str]:
+    texts = (filters,) if isinstance(filters, str) else filters
+    return nrm_filter.all_of([nrm_filter.parse(text) for text in texts]).classes
 
 
 def _operation(line: SeedWrite | Operation) -> Operation:

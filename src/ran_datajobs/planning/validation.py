@@ -17,7 +17,7 @@ from ran_datajobs.errors import InvalidFdn, InvalidFilter
 from ran_datajobs.model import Op, Scope, ScopeType
 from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm import filter as nrm_filter
-from ran_datajobs.planning.operations import Line, WriteLine
+from ran_datajobs.planning.operations import Line
 
 MAX_FRAGMENT: Final = 4000
 """Maximum length of a path's fragment, in characters."""
@@ -43,7 +43,7 @@ _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
 _members: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
-def validate_operation(line: WriteLine) -> Findings:
+def validate_operation(line: Line) -> Findings:
     """Return the faults of a line."""
     fdn_text, fragment = fdn.split_path(line.path)
     try:
@@ -53,10 +53,10 @@ def validate_operation(line: WriteLine) -> Findings:
     return _findings_without_fdn(line, fragment)
 
 
-def _findings_without_fdn(line: WriteLine, fragment: str | None) -> Findings:
+def _findings_without_fdn(line: Line, fragment: str | None) -> Findings:
     if fragment is not None and (len(fragment) > MAX_FRAGMENT or not fragment.isprintable()):
         return (("path", f"what follows '#' must be printable, with at most {MAX_FRAGMENT} characters"),)
-    if line.op is Op.READ and isinstance(line, Line):
+    if line.op is Op.READ:
         return _read(line, fragment)
     written = UNSET if line.op is Op.REMOVE else line.value
     value = _NO_VALUE if isinstance(written, UnsetType) else memoryview(written)
