@@ -23,11 +23,10 @@ from ran_datajobs.api.tokens import TokenTable
 from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
 from ran_datajobs.config import Settings
 from ran_datajobs.dispatch.attempt import DispatchTimes
-from ran_datajobs.dispatch.canceller import Canceller
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
-from ran_datajobs.dispatch.steps import Finisher, Planner
+from ran_datajobs.dispatch.steps import JobSteps
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.errors import DataJobsError, StorageUnavailable, StoreUnavailable, UsageError
@@ -232,10 +231,10 @@ async def run_worker(
         )
         worker = Worker(
             store,
-            Planner(store, shared.owners, shared.objects, runtime, news, reached),
-            Finisher(store, shared.objects, settings.finished_spelling, news, reached),
+            JobSteps(
+                store, shared.owners, shared.objects, settings.finished_spelling, runtime, news, reached
+            ),
             executor,
-            Canceller(store, circuits, limits, times, log, runtime, reached),
             write,
             limits,
             stopping,
@@ -243,7 +242,6 @@ async def run_worker(
             runtime,
             grace=settings.shutdown_grace,
         )
-        write.due = worker.due_in
         arrivals = ReadResultConsumer(
             shared.database,
             shared.bus,

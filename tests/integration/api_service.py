@@ -221,7 +221,7 @@ async def plan(api: Api, job_id: UUID) -> None:
         " returning j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket, r.body",
         job_id,
     )
-    await worker.planner.plan(LeasedJob(**row))
+    await worker.steps.plan(LeasedJob(**row))
 
 
 async def end_job(api: Api, job_id: UUID, status: Status, responses: Sequence[Response] = ()) -> None:

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from ran_datajobs.dispatch.attempt import DispatchTimes
-from ran_datajobs.dispatch.limits import CREATES_PER_PLUGIN, DELETES_PER_PLUGIN, UNSENT, DispatchLimits
+from ran_datajobs.dispatch.limits import DELETES_PER_PLUGIN, UNSENT
 from ran_datajobs.model import JobType, Stage, Status
 from ran_datajobs.plugins.port import CancelTaken, CannotCancel, NoAnswer, NotArrived, Polled
 from ran_datajobs.store import cancels, jobs
@@ -170,22 +170,6 @@ async def test_a_claim_takes_no_more_of_a_cancel_than_it_may(database: Database)
     stages = [each.stage for each in await claim(database, some)]
     assert (stages.count(Stage.TRACKING), stages.count(Stage.ADMITTED)) == (2, 3)
     assert len(await claim(database)) == 5
-
-
-async def test_a_full_house_of_creates_leaves_deletes_their_places() -> None:
-    """All creates and calls of a plugin are under way: a DELETE begins at once, and the room for more of
-    them shrinks by what is leased to be cancelled alone."""
-    limits = DispatchLimits(places=4)
-    for _ in range(CREATES_PER_PLUGIN):
-        limits.add(1, 0, creates=True)
-    limits.add(1, 0, creates=False)
-    limits.add_cancel(1, unsent=False)
-    room = limits.room().plugins[1]
-    assert (room.creates, room.deletes) == (0, DELETES_PER_PLUGIN - 1)
-    async with asyncio.timeout(5), limits.create(1, 0), limits.create(1, 0), limits.delete(1):
-        pass
-    limits.cancelled(1, unsent=False)
-    assert limits.room().plugins[1].deletes == DELETES_PER_PLUGIN
 
 
 # --- the worker --------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ async def settle(api: Api, job_id: UUID, state: OperationState) -> None:
         job_id,
     )
     (step,) = await claim_jobs(database)
-    await worker_parts(database, objects).finisher.finish(step)
+    await worker_parts(database, objects).steps.finish(step)
 
 
 async def job_of(api: Api, job_id: UUID) -> Any:

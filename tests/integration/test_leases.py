@@ -13,7 +13,7 @@ import pytest
 
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.dispatch import executor as executor_module
-from ran_datajobs.dispatch.attempt import DispatchTimes, attempt_of
+from ran_datajobs.dispatch.attempt import DispatchTimes
 from ran_datajobs.errors import Fenced
 from ran_datajobs.model import JobType, OperationState, Response, Stage, Status
 from ran_datajobs.plugins.port import CannotCancel, NotArrived, OnTopic, Polled
@@ -93,7 +93,7 @@ def name(sub_job: LeasedSubJob) -> Leased:
 async def run_once(parts: Parts) -> LeasedSubJob:
     """Claim the one sub-job that is due, and work on it until its lease ends."""
     (claimed,) = await claim(parts.database)
-    await parts.executor.run(attempt_of(claimed, parts.runtime.now()))
+    await parts.executor.run(parts.attempt_of(claimed))
     return claimed
 
 
@@ -216,7 +216,7 @@ async def test_no_step_of_a_job_under_a_lease_that_is_gone_changes_anything(
     (new,) = await claim_jobs(database)
     before = await rows(database, "select * from data_job")
     with pytest.raises(Fenced):
-        await parts.finisher.finish(old)
+        await parts.steps.finish(old)
     async with database.connection() as connection:
         await planning.step_failed(connection, old, 60.0)
         await planning.step_over(connection, old)
@@ -225,7 +225,7 @@ async def test_no_step_of_a_job_under_a_lease_that_is_gone_changes_anything(
         assert await planning.leased_under(connection, old.lease) == []
         assert not await planning.is_leased(connection, old)
     assert await rows(database, "select * from data_job") == before
-    await parts.finisher.finish(new)
+    await parts.steps.finish(new)
     assert (await rows(database, "select status from data_job"))[0]["status"] == "FINISHED"
 
 
@@ -257,9 +257,9 @@ async def test_a_worker_that_wakes_after_its_lease_is_void_sends_no_create(
     (claimed,) = await claim(database)
     if meanwhile == "another":
         with pytest.raises(Fenced):
-            await parts.executor.run(attempt_of(claimed, 0.0))
+            await parts.executor.run(parts.attempt_of(claimed, 0.0))
     else:
-        await parts.executor.run(attempt_of(claimed, 0.0))
+        await parts.executor.run(parts.attempt_of(claimed, 0.0))
         row = await sub_job_row(database, job.sub_job_id)
         assert (row["stage"], row["lease"]) == ("ADMITTED", None)
     assert plugin.creates == []

@@ -54,13 +54,13 @@ async def test_a_job_that_ends_waits_for_lanes_before_it_announces(
 ) -> None:
     """The end of a job frees another one, in a lane that somebody else has locked. While it waits for that
     lane, the other one can announce: neither waits for the other."""
-    finisher = worker_parts(database, tmp_path).finisher
+    steps = worker_parts(database, tmp_path).steps
     async with database.transaction() as connection:
         job, lane_id = await two_jobs(connection)
     async with asyncio.timeout(30):
         async with database.transaction() as other:
             await sub_jobs.lock_lanes(other, [lane_id])
-            finishing = asyncio.create_task(finisher.finish(job))
+            finishing = asyncio.create_task(steps.finish(job))
             await until_somebody_waits(database)
             await other.execute(
                 "select from outbox_shard where shard = $1 for update nowait", shard_of(job.job_id)

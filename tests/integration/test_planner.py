@@ -85,7 +85,7 @@ async def test_jobs_of_a_client_are_planned_in_the_order_of_their_submission(api
     while jobs := await claim_jobs(parts.database):
         assert await claimed(parts.database) == []
         (job,) = jobs
-        await parts.planner.plan(job)
+        await parts.steps.plan(job)
         order.append(job.job_id)
     assert order == job_ids
 
@@ -108,8 +108,8 @@ async def test_a_job_that_is_cancelled_waits_for_no_plan(api: Api, parts: Parts)
     database = parts.database
     jobs = {job.job_id: job for job in await claim_jobs(database)}
     assert set(jobs) == {first, cancelled}
-    await parts.planner.plan(jobs[cancelled])
-    await parts.planner.plan(jobs[first])
+    await parts.steps.plan(jobs[cancelled])
+    await parts.steps.plan(jobs[first])
     assert await claimed(database) == [third]
     stages = await api.rows("select stage from sub_job where job_id = $1", cancelled)
     assert stages == [{"stage": "WAITING"}]
@@ -148,13 +148,13 @@ async def test_a_plan_whose_worker_is_gone_is_made_by_another_one(api: Api, part
     (new,) = await claim_jobs(parts.database)
     assert (old.job_id, new.job_id) == (first, first)
     with pytest.raises(Fenced):
-        await parts.planner.plan(old)
+        await parts.steps.plan(old)
     assert await planned(api, first, second) == [False, False]
     assert await api.rows("select * from sub_job") == []
     assert parts.limits.room() == DispatchLimits().room()
-    await parts.planner.plan(new)
+    await parts.steps.plan(new)
     with pytest.raises(Fenced):
-        await parts.planner.plan(old)
+        await parts.steps.plan(old)
     assert len(await api.rows("select * from sub_job")) == 1
 
 
@@ -226,13 +226,13 @@ async def test_a_small_job_is_planned_and_executed_while_a_large_one_is_planned(
 
     parts = worker_parts(database, tmp_path, reached=reached)
     assert LARGE_PLANS == 1
-    real = parts.planner.plan
+    real = parts.steps.plan
 
     async def plan_in_sight(job: LeasedJob) -> None:
         planned_here.set(job.job_id)
         await real(job)
 
-    monkeypatch.setattr(parts.planner, "plan", plan_in_sight)
+    monkeypatch.setattr(parts.steps, "plan", plan_in_sight)
     async with parts.working():
         await until_ended(database, small)
         assert await planned(api, large) == [False]
@@ -244,7 +244,7 @@ async def test_sub_jobs_of_a_plan_are_admitted_and_due(api: Api, parts: Parts) -
     """Whoever has room claims them."""
     job_id = await submit(api)
     (job,) = await claim_jobs(parts.database)
-    await parts.planner.plan(job)
+    await parts.steps.plan(job)
     (due,) = await claim(parts.database)
     assert (due.job_id, due.stage, due.was) == (job_id, Stage.STARTING, Stage.ADMITTED)
 
@@ -307,7 +307,7 @@ async def test_a_step_of_a_job_that_fails_waits_by_the_failures_of_that_step(
         async with database.connection() as connection:
             await planning.step_failed(connection, job, 0.0)
     (job,) = await claim_jobs(database)
-    await parts.planner.plan(job)
+    await parts.steps.plan(job)
     await by_hand(
         database, "update sub_job set stage = 'SETTLED', lease = null, leased_until = null, due_at = null"
     )
@@ -321,14 +321,14 @@ async def test_a_plan_is_the_same_whoever_makes_it(api: Api, parts: Parts) -> No
     again, and what was sent of it is recognised."""
     await submit(api)
     (job,) = await claim_jobs(parts.database)
-    await parts.planner.plan(job)
+    await parts.steps.plan(job)
     first = await api.rows("select sub_job_id, position, body from sub_job order by position")
     await api.rows("delete from sub_job returning 1")
     await api.rows(
         "update data_job set planned = false, lease = null, leased_until = null, due_at = now() returning 1"
     )
     (job,) = await claim_jobs(parts.database)
-    await parts.planner.plan(job)
+    await parts.steps.plan(job)
     assert await api.rows("select sub_job_id, position, body from sub_job order by position") == first
     assert len(first) == 1
     async with parts.database.connection() as connection:

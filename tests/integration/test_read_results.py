@@ -445,7 +445,7 @@ async def test_a_job_ends_whatever_became_of_its_objects(
     await service.execute("update sub_job set stage = 'SETTLED', due_at = null")
     await service.execute("update data_job set due_at = now()")
     (step,) = await claim_jobs(service.database)
-    await worker_parts(service.database, service.objects).finisher.finish(step)
+    await worker_parts(service.database, service.objects).steps.finish(step)
     async with service.database.connection() as connection:
         row = await jobs.find(connection, job_id, None)
     assert row is not None

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from ran_datajobs.checkpoints import Checkpoint
-from ran_datajobs.dispatch.attempt import DispatchTimes, attempt_of
+from ran_datajobs.dispatch.attempt import DispatchTimes
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
 from ran_datajobs.model import JobType, OperationState, Response, Stage, Status
@@ -93,7 +93,7 @@ def name(sub_job: LeasedSubJob) -> Leased:
 async def run_once(parts: Parts) -> LeasedSubJob:
     """Claim the one sub-job that is due, and work on it until its lease ends."""
     (claimed,) = await claim(parts.database)
-    await parts.executor.run(attempt_of(claimed, parts.runtime.now()))
+    await parts.executor.run(parts.attempt_of(claimed))
     return claimed
 
 

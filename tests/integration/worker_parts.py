@@ -21,12 +21,11 @@ import zstandard
 
 from ran_datajobs import telemetry
 from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
-from ran_datajobs.dispatch.attempt import DispatchTimes
-from ran_datajobs.dispatch.canceller import Canceller
+from ran_datajobs.dispatch.attempt import Attempt, DispatchTimes
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
-from ran_datajobs.dispatch.steps import Finisher, Planner
+from ran_datajobs.dispatch.steps import JobSteps
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.inventory.index import OwnerIndex
@@ -141,9 +140,14 @@ class Parts:
     objects: ObjectStore
     write: TransitionWriter
     executor: Executor
-    planner: Planner
-    finisher: Finisher
+    steps: JobSteps
     worker: Worker
+
+    def attempt_of(self, claimed: LeasedSubJob, claimed_at: float | None = None) -> Attempt:
+        """The claimed sub-job as the worker keeps it, counted in its limits; default: claimed now."""
+        attempt = Attempt(claimed, self.runtime.now() if claimed_at is None else claimed_at)
+        self.limits.add(attempt)
+        return attempt
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
@@ -208,14 +212,19 @@ def worker_parts(
         stopping,
         reached,
     )
-    planner = Planner(store, index or OwnerIndex(database), objects, runtime, news, reached)
-    finisher = Finisher(store, objects, DEFAULT_FINISHED_SPELLING, news, reached)
+    steps = JobSteps(
+        store,
+        index or OwnerIndex(database),
+        objects,
+        DEFAULT_FINISHED_SPELLING,
+        runtime,
+        news,
+        reached,
+    )
     worker = Worker(
         store,
-        planner,
-        finisher,
+        steps,
         executor,
-        Canceller(store, circuits, limits, times, log, runtime, reached),
         write,
         limits,
         stopping,
@@ -223,7 +232,6 @@ def worker_parts(
         runtime,
         grace=grace,
     )
-    write.due = worker.due_in
     return Parts(
         database,
         plugin,
@@ -235,8 +243,7 @@ def worker_parts(
         objects,
         write,
         executor,
-        planner,
-        finisher,
+        steps,
         worker,
     )
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from ran_datajobs.dispatch.executor import Attempt
+from ran_datajobs.dispatch.attempt import Attempt
 from ran_datajobs.dmi.scripted import Executed
 from ran_datajobs.model import Operation, OperationState, Response, Status
 from ran_datajobs.plugins.port import (

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 from uuid import UUID, uuid5
 
 from ran_datajobs.checkpoints import Checkpoint
-from ran_datajobs.dispatch.canceller import Canceller
-from ran_datajobs.dispatch.executor import DispatchTimes, Executor
+from ran_datajobs.dispatch.attempt import DispatchTimes
+from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
-from ran_datajobs.dispatch.steps import Finisher, Planner
+from ran_datajobs.dispatch.steps import JobSteps
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
@@ -99,20 +99,24 @@ class Process:
             self.stopping,
             self._reached,
         )
-        canceller = Canceller(store, circuits, self.limits, TIMES, around.log, runtime, self._reached)
         self.worker = Worker(
             store,
-            Planner(store, OwnerIndex(database), objects, runtime, news, self._reached),
-            Finisher(store, objects, DEFAULT_FINISHED_SPELLING, news, self._reached),
+            JobSteps(
+                store,
+                OwnerIndex(database),
+                objects,
+                DEFAULT_FINISHED_SPELLING,
+                runtime,
+                news,
+                self._reached,
+            ),
             executor,
-            canceller,
             write,
             self.limits,
             self.stopping,
             around.log,
             runtime,
         )
-        write.due = self.worker.due_in
 
     @property
     def frozen(self) -> bool:

@@ -9,7 +9,7 @@ from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.model import JobType
 from ran_datajobs.store.sub_jobs import LEASE_SECONDS
 from tests.machine.plugins import How
-from tests.machine.process import Loss
+from tests.machine.process import Loss, Process
 from tests.machine.service import STEP, Service, Virtual
 
 
@@ -24,6 +24,12 @@ def claim_of_sub_jobs_is_lost(service: Service) -> None:
     service.processes[1].losses = [(Loss.AFTER_COMMIT, 1)]
 
 
+def plan_and_start(virtual: Virtual, process: Process) -> None:
+    """Let the process plan the only job, and then start its sub-job."""
+    virtual.run(process.claim())
+    virtual.run(process.claim())
+
+
 @pytest.mark.parametrize(("lane", "creates"), [("N0", 1), ("I0", 2)])
 def test_an_unknown_create_stays_unknown_when_its_next_claim_is_lost(
     virtual: Virtual, lane: str, creates: int
@@ -33,7 +39,7 @@ def test_an_unknown_create_stays_unknown_when_its_next_claim_is_lost(
     service = virtual.service()
     first, second = service.processes
     virtual.run(service.submit(JobType.WRITE, [lane], "a", 4, []))
-    virtual.run(first.claim())
+    plan_and_start(virtual, first)
     virtual.run(first.crash())
     virtual.run(service.pass_time(LEASE_SECONDS + 1))
     claim_of_sub_jobs_is_lost(service)
@@ -84,7 +90,7 @@ def test_a_create_that_its_worker_did_not_send_in_time_is_sent_later(virtual: Vi
     worker = service.processes[0]
     virtual.run(service.submit(JobType.WRITE, ["N0"], "a", 4, []))
     worker.stands_still_at = Checkpoint.START_MARKED
-    virtual.run(worker.claim())
+    plan_and_start(virtual, worker)
     assert worker.frozen
     virtual.run(service.pass_time(LEASE_SECONDS + 1))
     worker.goes_on.set()
@@ -101,7 +107,7 @@ def test_every_create_that_is_sent_counts_as_an_attempt(virtual: Virtual) -> Non
     service = virtual.service()
     worker = service.processes[0]
     virtual.run(service.submit(JobType.WRITE, ["I0"], "a", 4, []))
-    virtual.run(worker.claim())
+    plan_and_start(virtual, worker)
     (create,) = service.calls
     virtual.run(service.answer(create, How.UNHEARD))
     virtual.run(service.pass_time(STEP))

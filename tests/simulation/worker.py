@@ -11,11 +11,10 @@ from uuid import UUID, uuid5
 
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.dispatch.attempt import DispatchTimes
-from ran_datajobs.dispatch.canceller import Canceller
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
-from ran_datajobs.dispatch.steps import Finisher, Planner
+from ran_datajobs.dispatch.steps import JobSteps
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
@@ -118,14 +117,18 @@ class SimulatedWorker:
             self.stopping,
             self._reached,
         )
-        canceller = Canceller(self.store, circuits, self.limits, TIMES, world.log, self, self._reached)
-        self.canceller = canceller
         self.worker = Worker(
             self.store,
-            Planner(self.store, world.index, objects, self, news, self._reached),  # type: ignore[arg-type]
-            Finisher(self.store, objects, DEFAULT_FINISHED_SPELLING, news, self._reached),
+            JobSteps(
+                self.store,
+                world.index,  # type: ignore[arg-type]
+                objects,
+                DEFAULT_FINISHED_SPELLING,
+                self,
+                news,
+                self._reached,
+            ),
             executor,
-            canceller,
             write,
             self.limits,
             self.stopping,
@@ -133,7 +136,6 @@ class SimulatedWorker:
             self,
             grace=2.0,
         )
-        write.due = self.worker.due_in
 
     def start(self) -> None:
         """Begin to work."""

@@ -5,22 +5,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ran_datajobs.dispatch.attempt import Attempt, NextCall
 from ran_datajobs.dispatch.limits import (
     CALLS_BESIDE_CREATES,
+    CREATES_PER_PLUGIN,
+    DELETES_PER_PLUGIN,
     FINISHES,
     LARGE_PLANS,
     SMALL_PLANS,
     UNSENT_BESIDE_DELETES,
     DispatchLimits,
-    WeightedSemaphore,
+    Slots,
+    is_full,
+    job_room,
 )
 from ran_datajobs.model import Stage
-from ran_datajobs.store.planning import JobRoom
+from ran_datajobs.store.planning import LARGE, JobRoom, LeasedJob
 from ran_datajobs.store.sub_jobs import LeasedSubJob, PluginRoom
 
 MUCH = 1 << 40
@@ -38,13 +44,36 @@ def of(limits: DispatchLimits, plugin_id: int) -> PluginRoom:
     return room.plugins.get(plugin_id, room.other)
 
 
-def fill(limits: DispatchLimits, plugin_id: int, size: int = 0, *, creates: bool = False) -> int:
-    """Claim one row at a time for a plugin until there is no room; how many."""
-    count = 0
+def leased(plugin_id: int, next_call: NextCall = NextCall.OTHER, size: int = 0) -> Attempt:
+    """A leased sub-job of which all that counts here is its next call and the size of its operations."""
+    stages = {NextCall.CREATE: Stage.STARTING, NextCall.END_UNSENT: Stage.WAITING}
+    known = {
+        "plugin_id": plugin_id,
+        "stage": stages.get(next_call, Stage.TRACKING),
+        "cancel_requested": next_call in (NextCall.DELETE, NextCall.END_UNSENT),
+        "body_bytes": size,
+    }
+    return Attempt(LeasedSubJob(**(dict.fromkeys(LeasedSubJob.__struct_fields__) | known)), 0.0)  # type: ignore[arg-type]
+
+
+def add(
+    limits: DispatchLimits, plugin_id: int, next_call: NextCall = NextCall.OTHER, size: int = 0
+) -> Attempt:
+    """Count a sub-job that is leased now."""
+    attempt = leased(plugin_id, next_call, size)
+    limits.add(attempt)
+    return attempt
+
+
+def fill(
+    limits: DispatchLimits, plugin_id: int, next_call: NextCall = NextCall.OTHER, size: int = 0
+) -> list[Attempt]:
+    """Claim one row at a time for a plugin until there is no room."""
+    attempts = []
+    creates = next_call is NextCall.CREATE
     while (of(limits, plugin_id).creates if creates else of(limits, plugin_id).calls) > 0:
-        limits.add(plugin_id, size, creates=creates)
-        count += 1
-    return count
+        attempts.append(add(limits, plugin_id, next_call, size))
+    return attempts
 
 
 # --- rows ------------------------------------------------------------------------------------------
@@ -54,14 +83,15 @@ def test_one_plugin_gets_half_of_the_rows_and_the_next_one_finds_some() -> None:
     """However many sub-jobs of one plugin are due, it gets as many rows as it leaves free; another one then
     gets as many as are left, and rows that are given back go to both."""
     limits = DispatchLimits(rows=100)
-    assert fill(limits, 1) == pytest.approx(50, abs=1)
-    second = fill(limits, 2)
+    first = fill(limits, 1)
+    assert len(first) == pytest.approx(50, abs=1)
+    second = len(fill(limits, 2))
     assert second == pytest.approx(25, abs=1)
-    for _ in range(40):
-        limits.remove(1)
+    for each in first[:40]:
+        limits.remove(each)
     assert of(limits, 1).calls > 0
     assert of(limits, 2).calls > 0
-    assert fill(limits, 2) + second == pytest.approx(45, abs=2)
+    assert len(fill(limits, 2)) + second == pytest.approx(45, abs=2)
 
 
 @given(st.lists(st.integers(1, 5), max_size=300), st.integers(1, 64))
@@ -69,15 +99,15 @@ def test_no_claim_takes_more_than_there_is(plugins: list[int], rows: int) -> Non
     """Whatever plugins claim in whatever order: all rows together are never exceeded, the last row is never
     one plugin's alone, and when all is given back all is free again."""
     limits = DispatchLimits(rows=rows)
-    taken: Counter[int] = Counter()
+    taken: list[Attempt] = []
     for plugin_id in plugins:
         if limits.room().rows > 0 and of(limits, plugin_id).calls > 0:
-            limits.add(plugin_id, 0, creates=False)
-            taken[plugin_id] += 1
-        assert limits.room().rows == rows - taken.total()
-        assert taken[plugin_id] <= max(1, rows // 2 + 1)
-    for plugin_id in taken.elements():
-        limits.remove(plugin_id)
+            taken.append(add(limits, plugin_id))
+        assert limits.room().rows == rows - len(taken)
+        own = sum(each.sub_job.plugin_id == plugin_id for each in taken)
+        assert own <= max(1, rows // 2 + 1)
+    for each in taken:
+        limits.remove(each)
     assert limits.room() == DispatchLimits(rows=rows).room()
 
 
@@ -95,10 +125,11 @@ def test_a_single_claim_takes_no_more_of_a_new_plugin_than_half_of_what_is_free(
 def test_creates_of_a_plugin_are_bounded_and_their_answers_make_room() -> None:
     """No more are marked than may be sent; an answer makes room for the next one while the row stays."""
     limits = DispatchLimits(rows=100, creates_per_plugin=4)
-    assert fill(limits, 1, creates=True) == 4
+    creates = fill(limits, 1, NextCall.CREATE)
+    assert len(creates) == 4
     assert of(limits, 1) == PluginRoom(0, CALLS_BESIDE_CREATES, of(limits, 1).size)
     assert of(limits, 2).creates == 4
-    limits.created(1, 0)
+    limits.answered(creates[0])
     assert of(limits, 1).creates == 1
     assert of(limits, 1).calls > CALLS_BESIDE_CREATES
     assert limits.room().rows == 96
@@ -108,20 +139,22 @@ def test_bytes_of_creates_are_bounded_in_all_and_half_of_them_for_one_plugin() -
     """A plugin with large operations leaves half of the bytes to others; an answer gives the bytes back."""
     limits = DispatchLimits(rows=100, body_bytes=1000)
     assert of(limits, 1).size == 500
-    limits.add(1, 400, creates=True)
+    first = add(limits, 1, NextCall.CREATE, 400)
     assert (limits.room().size, of(limits, 1).size, of(limits, 2).size) == (600, 100, 500)
-    limits.add(1, 400, creates=True)
+    second = add(limits, 1, NextCall.CREATE, 400)
     assert (limits.room().size, of(limits, 1).size, of(limits, 2).size) == (200, 0, 200)
-    limits.created(1, 400)
+    limits.answered(first)
     assert (limits.room().size, of(limits, 1).size, of(limits, 2).size) == (600, 100, 500)
-    limits.remove(1)
+    limits.remove(first)
     assert (limits.room().size, of(limits, 1).size) == (600, 100)
+    limits.remove(second)
+    assert (limits.room().size, of(limits, 1).size) == (1000, 500)
 
 
 def test_a_step_that_is_no_create_holds_no_bytes_of_the_room() -> None:
     """Polls are claimed beside large creates."""
     limits = DispatchLimits(body_bytes=1000)
-    limits.add(1, 1 << 30, creates=False)
+    add(limits, 1, size=1 << 30)
     assert limits.room().size == 1000
 
 
@@ -132,10 +165,10 @@ def test_room_that_is_made_is_told() -> None:
     """After an answer to a create, and after a row is given up; not for what takes room."""
     limits, told = DispatchLimits(), list[int]()
     limits.freed = lambda: told.append(limits.room().rows)
-    limits.add(1, 10, creates=True)
+    attempt = add(limits, 1, NextCall.CREATE, 10)
     assert told == []
-    limits.created(1, 10)
-    limits.remove(1)
+    limits.answered(attempt)
+    limits.remove(attempt)
     assert told == [limits.room().rows - 1, limits.room().rows]
 
 
@@ -145,34 +178,35 @@ def test_room_that_is_made_is_told() -> None:
 def test_a_worker_that_left_something_due_for_want_of_room_knows_it(lack: str) -> None:
     """Whatever is lacking, for whichever plugin: what was not claimed is claimed as soon as there is room."""
     limits = DispatchLimits(rows=100, creates_per_plugin=10, body_bytes=1000)
-    assert not limits.is_full()
+    assert not is_full(limits.room())
     match lack:
         case "rows":
             for plugin_id in range(100):
-                limits.add(plugin_id, 0, creates=False)
+                add(limits, plugin_id)
         case "the rows of two plugins":
             while of(limits, 1).calls > 0 or of(limits, 2).calls > 0:
                 for plugin_id in (1, 2):
                     if of(limits, plugin_id).calls > 0:
-                        limits.add(plugin_id, 0, creates=False)
+                        add(limits, plugin_id)
             assert limits.room().rows > 30
         case "creates":
-            fill(limits, 1, creates=True)
+            fill(limits, 1, NextCall.CREATE)
         case "bytes":
             for plugin_id in range(4):
-                limits.add(plugin_id, 250, creates=True)
+                add(limits, plugin_id, NextCall.CREATE, 250)
         case _:
-            limits.add(1, 500, creates=True)
-    assert limits.is_full()
+            add(limits, 1, NextCall.CREATE, 500)
+    assert is_full(limits.room())
 
 
 def test_steps_of_jobs_are_bounded_by_kind() -> None:
     """Plans of small requests, of large ones, and finish steps do not take each other's room."""
-    limits = DispatchLimits()
-    assert limits.job_room() == JobRoom(SMALL_PLANS, LARGE_PLANS, FINISHES)
-    limits.jobs["large"] += 1
-    limits.jobs["finish"] += 2
-    assert limits.job_room() == JobRoom(SMALL_PLANS, LARGE_PLANS - 1, FINISHES - 2)
+    assert job_room([]) == JobRoom(SMALL_PLANS, LARGE_PLANS, FINISHES)
+    leased = [
+        LeasedJob(uuid4(), uuid4(), planned, 0, "results", body)
+        for planned, body in ((False, bytes(LARGE)), (True, None), (True, None), (False, b""))
+    ]
+    assert job_room(leased) == JobRoom(SMALL_PLANS - 1, LARGE_PLANS - 1, FINISHES - 2)
 
 
 # --- calls ------------------------------------------------------------------------------------------
@@ -182,7 +216,7 @@ async def test_while_creates_wait_other_calls_have_fewer_places() -> None:
     """With as many creates marked as may be, two other calls are let through at a time, and all that may be
     once a create has its answer; nothing is starved for good."""
     limits = DispatchLimits(creates_per_plugin=4, calls_per_plugin=8)
-    fill(limits, 1, creates=True)
+    creates = fill(limits, 1, NextCall.CREATE)
     under_way, answered = 0, asyncio.Event()
 
     async def call() -> None:
@@ -194,7 +228,7 @@ async def test_while_creates_wait_other_calls_have_fewer_places() -> None:
     calls = [asyncio.create_task(call()) for _ in range(20)]
     await settled()
     assert under_way == CALLS_BESIDE_CREATES
-    limits.created(1, 0)
+    limits.answered(creates[0])
     await settled()
     assert under_way == 8
     answered.set()
@@ -236,8 +270,6 @@ async def test_operations_in_memory_are_bounded_for_a_plugin_and_in_all() -> Non
     """One plugin holds at most half of the bytes; what is larger counts as half, so that it goes alone at its
     plugin and beside others; what does not fit waits, and comes in the end."""
     limits = DispatchLimits(body_bytes=1000)
-    for plugin_id in (1, 2, 3):
-        limits.add(plugin_id, 0, creates=False)
     holding: Counter[int] = Counter()
     go = asyncio.Event()
 
@@ -256,15 +288,30 @@ async def test_operations_in_memory_are_bounded_for_a_plugin_and_in_all() -> Non
     assert holding.total() == 0
 
 
-# --- the allowance -------------------------------------------------------------------------------------
+async def test_a_full_house_of_creates_leaves_deletes_their_places() -> None:
+    """All creates and calls of a plugin are under way: a DELETE begins at once, and the room for more of
+    them shrinks by what is leased to be cancelled alone."""
+    limits = DispatchLimits(places=4)
+    for _ in range(CREATES_PER_PLUGIN):
+        add(limits, 1, NextCall.CREATE)
+    to_cancel = add(limits, 1, NextCall.DELETE)
+    room = limits.room().plugins[1]
+    assert (room.creates, room.deletes) == (0, DELETES_PER_PLUGIN - 1)
+    async with asyncio.timeout(5), limits.create(1, 0), limits.create(1, 0), limits.delete(1):
+        pass
+    limits.answered(to_cancel)
+    assert limits.room().plugins[1].deletes == DELETES_PER_PLUGIN
+
+
+# --- slots ---------------------------------------------------------------------------------------------
 
 
 async def test_who_has_a_place_and_who_waits_for_one_can_be_cancelled_together() -> None:
     """All of them end cancelled, whichever is woken first, and everything is free afterwards."""
-    places = WeightedSemaphore(1)
+    slots = Slots(1, lambda _plugin, _free: 1)
 
     async def stay() -> None:
-        async with places.take():
+        async with slots.take(1):
             await asyncio.Event().wait()
 
     staying = [asyncio.create_task(stay()) for _ in range(3)]
@@ -274,24 +321,26 @@ async def test_who_has_a_place_and_who_waits_for_one_can_be_cancelled_together()
     ends = await asyncio.gather(*staying, return_exceptions=True)
 
     assert [type(end) for end in ends] == [asyncio.CancelledError] * 3
-    assert places.out == 0
-    async with places.take():
-        assert places.out == 1
+    assert slots.free == 1
+    async with slots.take(1):
+        assert slots.free == 0
 
 
-async def test_places_are_given_in_the_order_in_which_they_were_asked_for() -> None:
-    """A large share is not overtaken by small ones for ever, and who stops waiting keeps nobody waiting."""
-    places = WeightedSemaphore(4)
+@pytest.mark.parametrize("plugins", [(1, 1, 1, 1), (1, 2, 3, 3)])
+async def test_places_are_given_in_the_order_in_which_they_were_asked_for(plugins: tuple[int, ...]) -> None:
+    """A large share is not overtaken by small ones for ever, of its plugin or of another one, and who stops
+    waiting keeps nobody waiting."""
+    slots = Slots(4, lambda _plugin, _free: 4)
     order: list[str] = []
     release = {name: asyncio.Event() for name in ("first", "large", "small", "last")}
 
-    async def take(name: str, share: int) -> None:
-        async with places.take(share):
+    async def take(name: str, plugin_id: int, units: int) -> None:
+        async with slots.take(plugin_id, units):
             order.append(name)
             await release[name].wait()
 
-    wishes = (("first", 1), ("large", 4), ("small", 1), ("last", 3))
-    tasks = {name: asyncio.create_task(take(name, share)) for name, share in wishes}
+    wishes = zip(("first", "large", "small", "last"), plugins, (1, 4, 1, 3), strict=True)
+    tasks = {name: asyncio.create_task(take(name, plugin, units)) for name, plugin, units in wishes}
     await settled()
     assert order == ["first"]
     tasks["large"].cancel()
@@ -303,28 +352,23 @@ async def test_places_are_given_in_the_order_in_which_they_were_asked_for() -> N
     release["small"].set()
     release["last"].set()
     await asyncio.gather(*tasks.values(), return_exceptions=True)
-    assert places.out == 0
+    assert slots.free == 4
 
 
 async def test_a_smaller_allowance_takes_nothing_away() -> None:
-    """What is taken stays taken; nothing more is given until it is under the new capacity."""
-    places = WeightedSemaphore(3)
-    async with places.take(), places.take():
-        places.allow(1)
-        waiting = asyncio.create_task(places._acquire(1))
+    """What is taken stays taken; nothing more is given until it is under the new limit."""
+    most = 3
+    slots = Slots(1000, lambda _plugin, _free: most)
+    async with slots.take(1), slots.take(1):
+        most = 1
+        waiting = asyncio.create_task(anext(slots.take(1).gen))  # type: ignore[attr-defined]
         await settled()
         assert not waiting.done()
-        places.allow(3)
+        most = 3
+        slots.admit()
         await settled()
         assert waiting.done()
-    places._give_back(1)
-    assert places.out == 0
-
-
-def delete(plugin_id: int) -> LeasedSubJob:
-    """A leased sub-job of which all that counts here is that its DELETE is next."""
-    told = {"plugin_id": plugin_id, "stage": Stage.TRACKING, "cancel_requested": True}
-    return LeasedSubJob(**(dict.fromkeys(LeasedSubJob.__struct_fields__) | told))  # type: ignore[arg-type]
+    assert slots.free == 999
 
 
 def test_what_runs_is_stopped_before_anything_else_of_its_plugin() -> None:
@@ -332,11 +376,11 @@ def test_what_runs_is_stopped_before_anything_else_of_its_plugin() -> None:
     call have little room; another plugin has all of its own. With the last DELETE everything is as before."""
     limits = DispatchLimits()
     for plugin_id in (1, 2):
-        limits.add(plugin_id, 0, creates=False)
+        add(limits, plugin_id)
     free, other = limits.room(), of(limits, 2)
-    limits.note(free, [delete(1)] * free.plugins[1].deletes)
+    limits.note(free, [leased(1, NextCall.DELETE)] * free.plugins[1].deletes)
     busy = limits.room()
     assert (busy.plugins[1].calls, busy.unsent) == (CALLS_BESIDE_CREATES, UNSENT_BESIDE_DELETES)
     assert busy.plugins[2] == other
-    limits.note(busy, [delete(1)] * (busy.plugins[1].deletes - 1))
+    limits.note(busy, [leased(1, NextCall.DELETE)] * (busy.plugins[1].deletes - 1))
     assert limits.room() == free

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import enum
+from collections import Counter
 from dataclasses import dataclass, field
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from ran_datajobs.model import JobType, OperationState, Stage, Status
-from ran_datajobs.plugins.port import JobAddress, PluginProfile
-from ran_datajobs.store.sub_jobs import LEASE_SECONDS, Leased, LeasedSubJob
+from ran_datajobs.plugins.port import JobAddress
+from ran_datajobs.store.sub_jobs import LEASE_SECONDS, LeasedSubJob
 
 
 class DispatchTimes(Struct, frozen=True):
@@ -24,41 +24,49 @@ class DispatchTimes(Struct, frozen=True):
     result_idle: float = 30.0
 
 
+class NextCall(enum.Enum):
+    """What a leased sub-job does next, as far as the limits distinguish it."""
+
+    CREATE = "create"
+    DELETE = "delete"
+    END_UNSENT = "end unsent"  # it was cancelled before its start and ends without a call
+    OTHER = "other"
+
+
 @dataclass(eq=False)
 class Attempt:
     """In-memory state of a leased sub-job. Lost on a crash without harm.
 
     ``claimed_at``, ``valid_until``: times on the executor's clock; a renewal extends ``valid_until``.
-    ``creating``, ``cancelling``: its create, or its cancellation, counts against the limits. ``sent``: its
-    create may have been sent. ``reported_status``: the terminal status that its plugin reported to this
-    process.
+    ``sent``: its create may have been sent. ``reported_status``: the terminal status that its plugin
+    reported to this process. ``reasons``: those of the operations that did not succeed.
     """
 
     sub_job: LeasedSubJob
     claimed_at: float
-    valid_until: float
+    valid_until: float = field(init=False)
+    next_call: NextCall = field(init=False)
     attention: asyncio.Event = field(default_factory=asyncio.Event)
     operations: bytes | None = None
-    creating: bool = False
-    cancelling: bool = False
     sent: bool = False
     reported_status: Status | None = None
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.valid_until = self.claimed_at + LEASE_SECONDS
+        if self.sub_job.stage is Stage.STARTING:
+            self.next_call = NextCall.CREATE
+        elif not self.sub_job.cancel_requested:
+            self.next_call = NextCall.OTHER
+        elif self.sub_job.stage in (Stage.WAITING, Stage.ADMITTED):
+            self.next_call = NextCall.END_UNSENT
+        else:
+            self.next_call = NextCall.DELETE
 
     @property
     def is_unsent(self) -> bool:
         """True when the sub-job is STARTING and no create of it was sent."""
         return self.sub_job.stage is Stage.STARTING and self.sub_job.was is Stage.ADMITTED and not self.sent
-
-    @property
-    def never_sent(self) -> bool:
-        """True when the sub-job was cancelled before its start and ends without a call."""
-        return self.sub_job.stage in (Stage.WAITING, Stage.ADMITTED)
-
-    @property
-    def leased(self) -> Leased:
-        """The identifiers of the row, and its lease."""
-        sub_job = self.sub_job
-        return Leased(sub_job.sub_job_id, sub_job.job_id, sub_job.lane_id, sub_job.lease)
 
     @property
     def is_read(self) -> bool:
@@ -87,54 +95,3 @@ class Attempt:
             self.is_read,
             sub_job.operations,
         )
-
-    def profile(self, times: DispatchTimes) -> PluginProfile:
-        """The plugin's profile, with the time limits in effect for it."""
-        sub_job = self.sub_job
-        return PluginProfile(
-            plugin_id=sub_job.plugin_id,
-            url=sub_job.url,
-            dialect=sub_job.dialect,
-            idempotent=sub_job.idempotent,
-            stop_on_error=sub_job.stop_on_error,
-            give_up=times.give_up if sub_job.give_up is None else sub_job.give_up,
-            sub_job_timeout=(
-                times.sub_job_timeout if sub_job.sub_job_timeout is None else sub_job.sub_job_timeout
-            ),
-        )
-
-    async def wait_for_attention(self, seconds: float) -> None:
-        """Return when another process has changed the sub-job, or after ``seconds``."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.attention.wait()
-
-    def failing_for(self, now: float, reported: Status | None = None) -> float:
-        """Seconds since the first failed call; for a fetch (``reported``), since its own first failure."""
-        known = self.sub_job.failing_for
-        if known is None or (reported is not None and self.sub_job.reported_status is None):
-            return 0.0
-        return known + now - self.claimed_at
-
-    def running_for(self, now: float) -> float:
-        """Seconds since the first create was marked."""
-        return (self.sub_job.running_for or 0.0) + now - self.claimed_at
-
-    def started(self, data_producer_job_id: str) -> None:
-        """Update the in-memory row after the create was recorded."""
-        sub_job = self.sub_job
-        self.sub_job = replace(
-            sub_job,
-            stage=Stage.TRACKING,
-            status=Status.RUNNING if sub_job.status is Status.NOT_STARTED else sub_job.status,
-            data_producer_job_id=data_producer_job_id,
-            polls=0,
-            failing_for=None,
-            running_for=sub_job.running_for or 0.0,
-            body=None,
-        )
-
-
-def attempt_of(sub_job: LeasedSubJob, claimed_at: float) -> Attempt:
-    """Return the attempt for a sub-job that was leased by a claim sent at ``claimed_at``."""
-    return Attempt(sub_job, claimed_at, claimed_at + LEASE_SECONDS)

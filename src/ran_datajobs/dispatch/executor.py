@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Executes one leased sub-job: start it at its plugin, poll it, collect its result, cancel it, time it out.
 
-One function per stage; each ends in a transition. A plugin's errors become outcomes. Retries follow the
-southbound contract: polls and fetches are retried until a timeout; a create only where a second one does no
-harm. Memory holds nothing that is needed after a crash.
+One function per stage. It returns the transition that ends the lease, or the seconds until the next step of
+the same lease. A plugin's errors become outcomes. Retries follow the southbound contract: polls and fetches
+are retried until a timeout; a create only where a second one does no harm. Memory holds nothing that is
+needed after a crash.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar, assert_never
 
@@ -26,7 +27,6 @@ from ran_datajobs.model import ActivationMode, Operation, OperationState, Reason
 from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.port import (
     CancelTaken,
-    CannotCancel,
     CreateAnswer,
     CreateCall,
     Created,
@@ -36,6 +36,7 @@ from ran_datajobs.plugins.port import (
     NotArrived,
     OnTopic,
     OutcomeUnknown,
+    PluginProfile,
     Polled,
     Refused,
     UnreadableBody,
@@ -46,9 +47,10 @@ from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.results.outcomes import Outcome
 from ran_datajobs.results.parts import store_raw, write_parts
 from ran_datajobs.runtime import Runtime
-from ran_datajobs.store.dispatch import CancelTold, DispatchStore, Ended, QuarantineOver, Started
+from ran_datajobs.store.cancels import LeasedCancel
+from ran_datajobs.store.dispatch import CancelTold, DispatchStore, Ended, QuarantineOver, Started, Transition
 from ran_datajobs.store.parts import ADDED_SEQUENCE, Part
-from ran_datajobs.store.sub_jobs import Collecting, Postponement, Settlement
+from ran_datajobs.store.sub_jobs import CANCEL, SUB_JOB, Collecting, LeasedSubJob, Postponement, Settlement
 
 T = TypeVar("T")
 
@@ -108,28 +110,36 @@ class Executor:
         of reads then restarts: their messages could not be consumed either.
         """
         try:
-            await self._run(attempt)
+            last = await self._run(attempt)
         except StorageUnavailable as error:
             self.listens_anew()
-            await self._store.wait_for_objects(attempt.leased, str(error)[:_ERROR_LENGTH])
-            delay = until_next_call(attempt.sub_job.no_objects_for or 0.0, self._runtime.random())
-            await self._write(
-                Postponement(
-                    attempt.leased, delay, attempt.sub_job.polls, reported_status=attempt.reported_status
-                )
-            )
+            await self._store.wait_for_objects(attempt.sub_job, str(error)[:_ERROR_LENGTH])
+            pause = until_next_call(attempt.sub_job.no_objects_for or 0.0, self._runtime.random())
+            last = self._postponed(attempt, pause)
+        await self._write(last)
+        match last:
+            case Ended(settlement=settlement):
+                self._write.news.sub_job_ended(attempt.sub_job, attempt.reasons, settlement)
+                await self._reached(Checkpoint.COLLECT_SETTLED)
+            case QuarantineOver():
+                self._write.news.lane_reopened(attempt.sub_job)
+            case Collecting():
+                await self._reached(Checkpoint.ARRIVAL_AWAITED)
 
-    async def _run(self, attempt: Attempt) -> None:
-        while (delay := await self._step(attempt)) is not None:
-            if delay <= HOLD_FOR and not self._stopping.is_set():
-                await attempt.wait_for_attention(delay)
-            if delay > HOLD_FOR or attempt.attention.is_set() or self._stopping.is_set():
-                later = 0.0 if attempt.attention.is_set() else delay
-                await self._write(Postponement(attempt.leased, later, attempt.sub_job.polls))
-                return
+    async def _run(self, attempt: Attempt) -> Transition:
+        while True:
+            step = await self._step(attempt)
+            if not isinstance(step, float):
+                return step
+            if step <= HOLD_FOR and not self._stopping.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(step):
+                        await attempt.attention.wait()
+            if step > HOLD_FOR or attempt.attention.is_set() or self._stopping.is_set():
+                return self._postponed(attempt, 0.0 if attempt.attention.is_set() else step)
 
-    async def _step(self, attempt: Attempt) -> float | None:
-        """Run one step. Returns the seconds until the next one, or ``None`` when the lease has ended."""
+    async def _step(self, attempt: Attempt) -> float | Transition:
+        """Run one step. Returns the seconds until the next one, or the transition that ends the lease."""
         sub_job = attempt.sub_job
         match sub_job.stage:
             case Stage.WAITING | Stage.ADMITTED:
@@ -155,23 +165,23 @@ class Executor:
 
     # --- start ---------------------------------------------------------------------------------------
 
-    async def _start(self, attempt: Attempt) -> float | None:
+    async def _start(self, attempt: Attempt) -> float | Transition:
         """Send the create, unless an earlier one may have arrived and a second could do harm.
 
         A create that was not sent before the lease became void counts as not arrived.
         """
-        lost = attempt.sub_job.was is not Stage.ADMITTED
+        sub_job = attempt.sub_job
+        lost = sub_job.was is not Stage.ADMITTED
         if lost and not attempt.repeat_is_safe:
-            return await self._end_unknown(attempt, "the create was under way when its worker ended")
+            cause = "the create was under way when its worker ended"
+            return await self._end_all(attempt, OperationState.UNKNOWN, Reason.OUTCOME_UNKNOWN, cause)
         try:
-            answer = self._circuits.shut(attempt.sub_job.plugin_id) or await self._create(attempt)
+            answer = await self._create(attempt)
         finally:
-            self._create_answered(attempt)
+            self._limits.answered(attempt)
         if answer is None:
-            cause = "" if attempt.sub_job.failing_for is None else "not sent again: the row was given back"
-            polls = attempt.sub_job.polls
-            await self._write(Postponement(attempt.leased, 0.0, polls, cause, unsent=not lost))
-            return None
+            cause = "" if sub_job.failing_for is None else "not sent again: the row was given back"
+            return self._postponed(attempt, 0.0, cause, unsent=not lost)
         return await self._take(attempt, answer, lost=lost)
 
     async def _create(self, attempt: Attempt) -> CreateAnswer | None:
@@ -186,7 +196,7 @@ class Executor:
             if self._runtime.now() >= attempt.valid_until:
                 return NotArrived("not sent: the lease of its worker had ended")
             attempt.sent = True
-            answer = await self._plugin(attempt).create(
+            answer = await self._plugin(sub_job).create(
                 CreateCall(
                     job_id=str(sub_job.job_id),
                     sub_job_id=str(sub_job.sub_job_id),
@@ -202,104 +212,91 @@ class Executor:
             await self._reached(Checkpoint.START_SENT)
             return answer
 
-    async def _take(self, attempt: Attempt, answer: CreateAnswer, *, lost: bool) -> float | None:
+    async def _take(self, attempt: Attempt, answer: CreateAnswer, *, lost: bool) -> float | Transition:
         """Record the answer to the create. ``lost``: an earlier create may have arrived."""
         match answer:
             case Created(data_producer_job_id=producer_job):
-                if await self._write(Started(attempt.leased, producer_job)):
+                if await self._write(Started(attempt.sub_job, producer_job)):
                     attempt.attention.set()
                 await self._reached(Checkpoint.START_RECORDED)
-                attempt.started(producer_job)
+                attempt.sub_job = replace(
+                    attempt.sub_job,
+                    stage=Stage.TRACKING,
+                    data_producer_job_id=producer_job,
+                    polls=0,
+                    failing_for=None,
+                    body=None,
+                )
                 return self._until_next_poll(attempt)
             case Refused(cause=cause):
                 return await self._end_all(attempt, OperationState.FAILED, Reason.DMI_REFUSED, cause)
-            case NotArrived(cause=cause, retry_after=asked) if lost:
-                return await self._again(attempt, cause, asked, attempt.unfinished)
             case NotArrived(cause=cause, retry_after=asked):
-                return await self._again(attempt, cause, asked, OperationState.FAILED, unsent=True)
+                state = attempt.unfinished if lost else OperationState.FAILED
+                return await self._again(attempt, cause, asked, state, unsent=not lost)
             case OutcomeUnknown(cause=cause):
                 if attempt.repeat_is_safe:
                     return await self._again(attempt, cause, None, attempt.unfinished)
-                return await self._end_unknown(attempt, cause)
+                return await self._end_all(attempt, OperationState.UNKNOWN, Reason.OUTCOME_UNKNOWN, cause)
             case _:
                 assert_never(answer)
 
-    def _create_answered(self, attempt: Attempt) -> None:
-        if attempt.creating:
-            attempt.creating = False
-            self._limits.created(attempt.sub_job.plugin_id, attempt.sub_job.body_bytes)
-
     # --- track and collect ---------------------------------------------------------------------------
 
-    async def _track(self, attempt: Attempt) -> float | None:
+    async def _track(self, attempt: Attempt) -> float | Transition:
         """Poll the status; when it is terminal, collect the result at once."""
         async with self._limits.call(attempt.sub_job.plugin_id):
             if attempt.attention.is_set():  # while it waited for a slot
                 return 0.0
-            answer = await self._plugin(attempt).status(attempt.address)
+            answer = await self._plugin(attempt.sub_job).status(attempt.address)
         match answer:
             case Polled(status=status) if status.terminal:
                 await self._reached(Checkpoint.TRACK_TOLD)
                 return await self._collect(attempt, status)
             case Polled():
-                recovered = attempt.sub_job.failing_for is not None
                 delay = self._until_next_poll(attempt)
-                if not recovered:
-                    return delay
-                await self._write(Postponement(attempt.leased, delay, attempt.sub_job.polls))
-                return None
+                recovered = attempt.sub_job.failing_for is not None
+                return self._postponed(attempt, delay) if recovered else delay
             case Lost(cause=cause):
-                return await self._end_lost(attempt, cause)
+                return await self._end_all(
+                    attempt, attempt.unfinished, Reason.DMI_LOST_JOB, cause, executing=False
+                )
             case NoAnswer(cause=cause, retry_after=asked):
                 return await self._again(attempt, cause, asked, attempt.unfinished)
             case _:
                 assert_never(answer)
 
-    async def _collect(self, attempt: Attempt, reported: Status) -> float | None:
-        attempt.reported_status = reported
-        async with self._limits.operations(attempt.sub_job.plugin_id, attempt.sub_job.body_bytes):
-            if attempt.sub_job.operations <= THREAD_OVER:
-                return await self._fetch(attempt, reported)
-            async with self._large:
-                return await self._fetch(attempt, reported)
-
-    async def _fetch(self, attempt: Attempt, reported: Status) -> float | None:
+    async def _collect(self, attempt: Attempt, reported: Status) -> Transition:
         """Fetch the result of a sub-job that is terminal at its plugin, and end the sub-job with it."""
-        left = attempt.profile(self._times).give_up - self._failing_for(attempt, reported)
+        attempt.reported_status = reported
+        sub_job = attempt.sub_job
+        large = self._large if sub_job.operations > THREAD_OVER else contextlib.nullcontext()
+        async with self._limits.operations(sub_job.plugin_id, sub_job.body_bytes), large:
+            return await self._fetch(attempt, reported)
+
+    async def _fetch(self, attempt: Attempt, reported: Status) -> Transition:
+        left = self._give_up(attempt.sub_job) - self._failing_for(attempt)
         address = replace(attempt.address, patience=max(left, LEAST_PATIENCE))
         async with self._limits.call(attempt.sub_job.plugin_id):
-            answer = await self._plugin(attempt).result(address)
+            answer = await self._plugin(attempt.sub_job).result(address)
         await self._reached(Checkpoint.COLLECT_FETCHED)
         match answer:
             case OnTopic(topic=topic) if attempt.is_read:
                 delay = max(0.05, min(self._times.result_idle + 0.05, self._time_left(attempt)))
-                await self._write(Collecting(attempt.leased, topic, reported, delay))
-                await self._reached(Checkpoint.ARRIVAL_AWAITED)
-                return None
+                return Collecting(attempt.sub_job, topic, reported, delay)
             case Lost() if reported is Status.CANCELLED:
                 outcome = outcomes.from_status(await self._operations(attempt), reported)
-                return await self._end(attempt, outcome)
-            case Lost(cause=cause):
-                return await self._fetch_again(attempt, cause, None, reported)
-            case NoAnswer(cause=cause, retry_after=asked):
-                return await self._fetch_again(attempt, cause, asked, reported)
+            case Lost() | NoAnswer():
+                asked = answer.retry_after if isinstance(answer, NoAnswer) else None
+                if later := self._retry(attempt, answer.cause, asked):
+                    return later
+                give_up = self._give_up(attempt.sub_job)
+                error = f"the plugin's result was not to be had within {give_up:g} s: {answer.cause}"
+                outcome = outcomes.unreadable(await self._operations(attempt), error, reported)
             case _:
                 return await self._end_with(attempt, answer, reported)
-
-    async def _fetch_again(
-        self, attempt: Attempt, cause: str, asked: float | None, reported: Status
-    ) -> float | None:
-        """Retry a failed fetch later, or end the sub-job after the retry timeout. The plugin has reported a
-        terminal status, so the lane continues."""
-        if not self._retries_over(attempt, reported):
-            await self._postpone(attempt, cause, asked, reported=reported)
-            return None
-        give_up = attempt.profile(self._times).give_up
-        error = f"the plugin's result was not to be had within {give_up:g} s: {cause}"
-        outcome = outcomes.unreadable(await self._operations(attempt), error, reported)
         return await self._end(attempt, outcome)
 
-    async def _end_with(self, attempt: Attempt, result: outcomes.Result, reported: Status) -> float | None:
+    async def _end_with(self, attempt: Attempt, result: outcomes.Result, reported: Status) -> Transition:
         """End the sub-job with the fetched result; a body without outcomes is stored unchanged."""
         sub_job = attempt.sub_job
         kept: list[Part] = []
@@ -323,7 +320,7 @@ class Executor:
         )
         return await self._end(attempt, outcome, kept)
 
-    async def _gather(self, attempt: Attempt) -> float | None:
+    async def _gather(self, attempt: Attempt) -> Transition:
         """End a read when all its messages have arrived, or after the idle timeout.
 
         Only time in which this worker could consume messages counts: messages sent while the service or its
@@ -331,53 +328,44 @@ class Executor:
         """
         sub_job = attempt.sub_job
         arrived = await self._store.arrived(sub_job.sub_job_id, sub_job.job_id, sub_job.result_total)
-        if not arrived.all_in and self._time_left(attempt) <= 0:
-            return await self._time_out(attempt)
-        idle = min(sub_job.idle_for or 0.0, self._runtime.now() - self._listening_since)
-        left = self._times.result_idle - idle
-        if not arrived.all_in and left >= 0.0:
-            delay = max(0.05, min(left + 0.05, self._time_left(attempt)))
-            await self._write(Postponement(attempt.leased, delay, sub_job.polls))
-            return None
+        if not arrived.all_in:
+            time_left = self._time_left(attempt)
+            if time_left <= 0:
+                return await self._time_out(attempt)
+            idle = min(sub_job.idle_for or 0.0, self._runtime.now() - self._listening_since)
+            left = self._times.result_idle - idle
+            if left >= 0.0:
+                return self._postponed(attempt, max(0.05, min(left + 0.05, time_left)))
         packed = await self._store.arrived_outcomes(sub_job.sub_job_id, sub_job.job_id)
         outcome = outcomes.from_messages(await self._operations(attempt), packed, arrived)
         return await self._end(attempt, outcome)
 
     # --- cancel, timeout, quarantine -----------------------------------------------------------------
 
-    async def _cancel(self, attempt: Attempt) -> float | None:
+    async def _cancel(self, attempt: Attempt) -> float | Transition:
         """Send the DELETE once; the status at the plugin determines how the sub-job ends.
 
         A plugin that does not answer the DELETE within the retry timeout counts as one that cannot cancel;
         the retry timeout of its polls starts then.
         """
         async with self._limits.delete(attempt.sub_job.plugin_id):
-            answer = await self._plugin(attempt).cancel(attempt.address)
-        match answer:
-            case CancelTaken() | CannotCancel():
-                pass
-            case NoAnswer(cause=cause, retry_after=asked):
-                if not self._retries_over(attempt):
-                    await self._postpone(attempt, cause, asked)
-                    return None
-            case _:
-                assert_never(answer)
+            answer = await self._plugin(attempt.sub_job).cancel(attempt.address)
+        if isinstance(answer, NoAnswer) and (later := self._retry(attempt, answer.cause, answer.retry_after)):
+            return later
         await self._reached(Checkpoint.CANCEL_SENT)
-        if await self._write(CancelTold(attempt.leased)):
+        if await self._write(CancelTold(attempt.sub_job)):
             attempt.attention.set()
-        if attempt.cancelling:
-            attempt.cancelling = False
-            self._limits.cancelled(attempt.sub_job.plugin_id, unsent=False)
+        self._limits.answered(attempt)
         await self._reached(Checkpoint.CANCEL_RECORDED)
         attempt.sub_job = replace(attempt.sub_job, cancel_requested=False, failing_for=None)
         return 0.0
 
-    async def _time_out(self, attempt: Attempt) -> float | None:
+    async def _time_out(self, attempt: Attempt) -> Transition:
         """Cancel once and end the sub-job, unless a last poll shows that it has ended at the plugin.
 
         Unless the plugin accepted the DELETE, it may still execute a write, which goes into quarantine.
         """
-        plugin = self._plugin(attempt)
+        plugin = self._plugin(attempt.sub_job)
         if attempt.sub_job.stage is Stage.TRACKING:
             async with self._limits.call(attempt.sub_job.plugin_id):
                 answer = await plugin.status(attempt.address)
@@ -389,28 +377,41 @@ class Executor:
             attempt,
             OperationState.UNKNOWN,
             Reason.OUTCOME_UNKNOWN,
-            f"not terminal after {attempt.profile(self._times).sub_job_timeout:g} s",
-            quarantine=not attempt.is_read and not isinstance(stopped, CancelTaken),
+            f"not terminal after {self._timeout(attempt.sub_job):g} s",
+            executing=not attempt.is_read and not isinstance(stopped, CancelTaken),
         )
 
-    async def _probe(self, attempt: Attempt) -> float | None:
+    async def _probe(self, attempt: Attempt) -> Transition:
         """End the quarantine of a write when its plugin no longer executes it, or its time is over."""
         sub_job = attempt.sub_job
-        left = sub_job.quarantined_for or 0.0
-        over = left <= 0
-        if not over and sub_job.data_producer_job_id is not None:
+        left = delay = sub_job.quarantined_for or 0.0
+        if left > 0 and sub_job.data_producer_job_id is not None:
             async with self._limits.call(sub_job.plugin_id):
-                answer = await self._plugin(attempt).status(attempt.address)
-            over = isinstance(answer, Lost) or (isinstance(answer, Polled) and answer.status.terminal)
-        if over:
-            await self._write(QuarantineOver(attempt.leased))
-            self._write.news.lane_reopened(sub_job)
-            return None
-        delay = unresolved_write_poll_delay(sub_job.ended_for or 0.0, self._runtime.random())
-        if sub_job.data_producer_job_id is None:
-            delay = left
-        await self._write(Postponement(attempt.leased, min(delay, left + 0.01), sub_job.polls))
-        return None
+                answer = await self._plugin(sub_job).status(attempt.address)
+            if isinstance(answer, Lost) or (isinstance(answer, Polled) and answer.status.terminal):
+                return QuarantineOver(sub_job)
+            pause = unresolved_write_poll_delay(sub_job.ended_for or 0.0, self._runtime.random())
+            delay = min(pause, left + 0.01)
+        return self._postponed(attempt, delay) if left > 0 else QuarantineOver(sub_job)
+
+    async def cancel_job(self, leased: LeasedCancel) -> None:
+        """Ask a plugin to cancel its whole share of a job by one DELETE, and record the answer.
+
+        If the plugin refuses, or does not answer within the retry timeout, each of its sub-jobs becomes due
+        for a DELETE of its own. Source: the southbound contract (``bulkCancel``).
+        """
+        async with self._limits.delete(leased.plugin_id):
+            answer = await self._plugin(leased).cancel_job(str(leased.job_id), is_read=leased.is_read)
+        await self._reached(Checkpoint.BULK_CANCEL_SENT)
+        if isinstance(answer, NoAnswer) and leased.failing_for < self._give_up(leased):
+            delay = until_next_call(leased.failing_for, self._runtime.random(), answer.retry_after)
+            await self._store.postpone_cancel(leased, delay, failed=True)
+            self._write.due(CANCEL, delay)
+            return
+        if not isinstance(answer, CancelTaken):
+            self._write.news.bulk_cancel_refused(leased, answer.cause)
+        await self._store.end_cancel(leased, refused=not isinstance(answer, CancelTaken))
+        self._write.due(SUB_JOB, 0.0)
 
     # --- retries and ends ----------------------------------------------------------------------------
 
@@ -422,49 +423,46 @@ class Executor:
         state: OperationState,
         *,
         unsent: bool = False,
-    ) -> float | None:
+    ) -> Transition:
         """Retry a failed call later, or end the sub-job after the retry timeout.
 
         ``unsent``: the call was a create that did not arrive.
         """
-        if not self._retries_over(attempt):
-            await self._postpone(attempt, cause, asked, unsent=unsent)
-            return None
-        return await self._end_all(
+        return self._retry(attempt, cause, asked, unsent=unsent) or await self._end_all(
             attempt,
             state,
             Reason.DMI_UNREACHABLE,
-            f"given up after {attempt.profile(self._times).give_up:g} s: {cause}",
-            quarantine=state is OperationState.UNKNOWN,
+            f"given up after {self._give_up(attempt.sub_job):g} s: {cause}",
         )
 
-    async def _postpone(
-        self,
-        attempt: Attempt,
-        cause: str,
-        asked: float | None,
-        *,
-        unsent: bool = False,
-        reported: Status | None = None,
-    ) -> None:
-        failing_for = self._failing_for(attempt, reported)
-        left = attempt.profile(self._times).give_up - failing_for
+    def _retry(
+        self, attempt: Attempt, cause: str, asked: float | None, *, unsent: bool = False
+    ) -> Postponement | None:
+        """The postponement until a failed call is due again; ``None`` when the retry timeout is over."""
+        failing_for = self._failing_for(attempt)
+        left = self._give_up(attempt.sub_job) - failing_for
+        if left <= 0:
+            return None
         delay = min(until_next_call(failing_for, self._runtime.random(), asked), max(0.05, left))
         if attempt.sub_job.stage in (Stage.TRACKING, Stage.COLLECTING):
             delay = min(delay, max(0.05, self._time_left(attempt)))
-        await self._write(
-            Postponement(
-                attempt.leased,
-                delay,
-                attempt.sub_job.polls,
-                cause[:_ERROR_LENGTH],
-                unsent=unsent,
-                reported_status=reported,
-                trial=self._circuits.next_trial(attempt.sub_job.plugin_id),
-            )
+        trial = self._circuits.next_trial(attempt.sub_job.plugin_id)
+        return self._postponed(attempt, delay, cause[:_ERROR_LENGTH], unsent=unsent, trial=trial)
+
+    def _postponed(
+        self,
+        attempt: Attempt,
+        delay: float,
+        cause: str = "",
+        *,
+        unsent: bool = False,
+        trial: float | None = None,
+    ) -> Postponement:
+        return Postponement(
+            attempt.sub_job, delay, attempt.sub_job.polls, cause, unsent, attempt.reported_status, trial
         )
 
-    async def _end_unsent(self, attempt: Attempt) -> float | None:
+    async def _end_unsent(self, attempt: Attempt) -> Transition:
         """End a sub-job that was cancelled before its start: no operation was sent."""
         outcome = outcomes.all_the_same(
             await self._operations(attempt),
@@ -475,18 +473,6 @@ class Executor:
         )
         return await self._end(attempt, outcome)
 
-    async def _end_unknown(self, attempt: Attempt, cause: str) -> float | None:
-        return await self._end_all(
-            attempt,
-            OperationState.UNKNOWN,
-            Reason.OUTCOME_UNKNOWN,
-            cause,
-            quarantine=not attempt.is_read,
-        )
-
-    async def _end_lost(self, attempt: Attempt, cause: str) -> float | None:
-        return await self._end_all(attempt, attempt.unfinished, Reason.DMI_LOST_JOB, cause)
-
     async def _end_all(
         self,
         attempt: Attempt,
@@ -494,13 +480,15 @@ class Executor:
         reason: Reason,
         cause: str,
         *,
-        quarantine: bool = False,
-    ) -> float | None:
-        """End the sub-job with all operations in one state."""
+        executing: bool = True,
+    ) -> Transition:
+        """End the sub-job with all operations in one state. If that is UNKNOWN, and the plugin may still be
+        ``executing`` them, the sub-job goes into quarantine."""
         operations = await self._operations(attempt)
         outcome = await self._computed(
             len(operations), lambda: outcomes.all_the_same(operations, state, reason, cause)
         )
+        quarantine = executing and state is OperationState.UNKNOWN
         return await self._end(attempt, outcome, error=cause, quarantine=quarantine)
 
     async def _end(
@@ -511,13 +499,14 @@ class Executor:
         *,
         error: str = "",
         quarantine: bool = False,
-    ) -> float | None:
-        """Write the result objects, then settle the sub-job."""
+    ) -> Ended:
+        """Write the result objects, and return the settlement of the sub-job."""
         written = await self._written(attempt, outcome)
         await self._reached(Checkpoint.COLLECT_WRITTEN)
+        attempt.reasons = await self._computed(len(outcome.responses), lambda: reasons_of(outcome.responses))
         counts = outcome.counts
         settlement = Settlement(
-            attempt.leased,
+            attempt.sub_job,
             outcome.status,
             counts.succeeded,
             counts.failed,
@@ -528,13 +517,7 @@ class Executor:
             counts.succeeded
             + (0 if error else counts.failed),  # an error of the service: nothing was executed
         )
-        await self._write(Ended(settlement, (*written, *kept)))
-        reasons: Counter[str] = Counter()
-        if counts.succeeded < counts.total:
-            reasons = await self._computed(len(outcome.responses), lambda: reasons_of(outcome.responses))
-        self._write.news.sub_job_ended(attempt.sub_job, counts, reasons, settlement)
-        await self._reached(Checkpoint.COLLECT_SETTLED)
-        return None
+        return Ended(settlement, (*written, *kept))
 
     async def _written(self, attempt: Attempt, outcome: Outcome) -> list[Part]:
         """Write the result objects and return them.
@@ -553,29 +536,41 @@ class Executor:
                     outcome.responses,
                     # behind every message that the plugin of a read has sent, or may still send
                     first_sequence=ADDED_SEQUENCE if attempt.is_read else 0,
-                    is_still_owner=lambda: self._store.is_leased(attempt.leased),
+                    is_still_owner=lambda: self._store.is_leased(attempt.sub_job),
                 )
             except StorageUnavailable as error:
                 if attempt.sub_job.stage is not Stage.STARTING:
                     raise
-                await self._store.wait_for_objects(attempt.leased, str(error)[:_ERROR_LENGTH])
+                await self._store.wait_for_objects(attempt.sub_job, str(error)[:_ERROR_LENGTH])
             await self._runtime.sleep(until_next_call(float(failures), self._runtime.random()))
             failures += 1
 
     # --- values of an attempt ------------------------------------------------------------------------
 
-    def _failing_for(self, attempt: Attempt, reported: Status | None = None) -> float:
-        return attempt.failing_for(self._runtime.now(), reported)
+    def _failing_for(self, attempt: Attempt) -> float:
+        """Seconds since the first failed call; for the fetch of a result, since its own first failure."""
+        sub_job = attempt.sub_job
+        first_fetch = attempt.reported_status is not None and sub_job.reported_status is None
+        if sub_job.failing_for is None or first_fetch:
+            return 0.0
+        return sub_job.failing_for + self._runtime.now() - attempt.claimed_at
 
-    def _retries_over(self, attempt: Attempt, reported: Status | None = None) -> bool:
-        return self._failing_for(attempt, reported) >= attempt.profile(self._times).give_up
+    def _give_up(self, leased: LeasedSubJob | LeasedCancel) -> float:
+        return self._times.give_up if leased.give_up is None else leased.give_up
+
+    def _timeout(self, sub_job: LeasedSubJob) -> float:
+        own = sub_job.sub_job_timeout
+        return self._times.sub_job_timeout if own is None else own
 
     def _time_left(self, attempt: Attempt) -> float:
-        """Seconds until the sub-job times out."""
-        return attempt.profile(self._times).sub_job_timeout - attempt.running_for(self._runtime.now())
+        """Seconds until the sub-job times out; they count from its first create."""
+        running_for = (attempt.sub_job.running_for or 0.0) + self._runtime.now() - attempt.claimed_at
+        return self._timeout(attempt.sub_job) - running_for
 
-    def _plugin(self, attempt: Attempt) -> DmiPlugin:
-        return self._circuits.with_circuit_breaker(attempt.profile(self._times))
+    def _plugin(self, leased: LeasedSubJob | LeasedCancel) -> DmiPlugin:
+        return self._circuits.with_circuit_breaker(
+            PluginProfile(leased.plugin_id, leased.url, leased.dialect)
+        )
 
     def _until_next_poll(self, attempt: Attempt) -> float:
         delay = poll_delay(attempt.sub_job.polls, self._runtime.random())
@@ -586,9 +581,7 @@ class Executor:
         """The operations as the JSON array that is sent to the plugin."""
         if attempt.operations is not None:
             return attempt.operations
-        body = attempt.sub_job.body
-        if body is None:
-            body = await self._store.body_of(attempt.sub_job.sub_job_id)
+        body = attempt.sub_job.body or await self._store.body_of(attempt.sub_job.sub_job_id)
         if body is None:
             raise Fenced("the sub-job was ended by another worker")
         array = await self._computed(attempt.sub_job.operations, lambda: outcomes.unpack(body))

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
-from ran_datajobs.model import Stage
+from ran_datajobs.dispatch.attempt import Attempt, NextCall
 from ran_datajobs.plugins.client import most_calls, most_deletes
-from ran_datajobs.store.planning import JobRoom
+from ran_datajobs.store.planning import LARGE, JobRoom, LeasedJob
 from ran_datajobs.store.room import BODY_BYTES, CREATES_PER_PLUGIN, ROWS
-from ran_datajobs.store.sub_jobs import LeasedSubJob, PluginRoom, Room
+from ran_datajobs.store.sub_jobs import PluginRoom, Room
 
 CALLS_PER_PLUGIN: Final = 64
 """Maximum concurrent calls, per worker and plugin: creates, polls and fetches together; DELETEs apart."""
@@ -43,139 +45,63 @@ FINISHES: Final = 32
 """Maximum concurrent steps of jobs per worker, of each kind."""
 
 
-class WeightedSemaphore:
-    """A FIFO semaphore of which a caller may take several units at once."""
+class Slots:
+    """Units shared by the plugins, for calls or memory. FIFO within a plugin; the plugins take turns.
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._out = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+    ``most(plugin_id, free)``: the number of units that a plugin may hold while ``free`` ones are not held.
+    """
 
-    @property
-    def out(self) -> int:
-        """Number of units taken."""
-        return self._out
-
-    def allow(self, capacity: int) -> None:
-        """Change the capacity; units already taken stay taken."""
-        self._capacity = capacity
-        self._admit()
-
-    @contextlib.asynccontextmanager
-    async def take(self, share: int = 1) -> AsyncIterator[None]:
-        """Hold ``share`` units for the duration of the block; at most the capacity counts."""
-        share = min(share, self._capacity)
-        await self._acquire(share)
-        try:
-            yield
-        finally:
-            self._give_back(share)
-
-    async def _acquire(self, share: int) -> None:
-        if not self._waiting and self._out + share <= self._capacity:
-            self._out += share
-            return
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((share, granted))
-        try:
-            await granted
-        except asyncio.CancelledError:
-            if granted.done() and not granted.cancelled():
-                self._give_back(share)
-            else:
-                with contextlib.suppress(ValueError):  # already removed by _admit
-                    self._waiting.remove((share, granted))
-                self._admit()
-            raise
-
-    def _give_back(self, share: int) -> None:
-        self._out -= share
-        self._admit()
-
-    def _admit(self) -> None:
-        while self._waiting and self._out + self._waiting[0][0] <= self._capacity:
-            share, granted = self._waiting.popleft()
-            if not granted.done():
-                self._out += share
-                granted.set_result(None)
-
-
-class Places:
-    """Slots for calls, shared by the plugins: FIFO within a plugin, which may hold at most as many slots as
-    are free."""
-
-    def __init__(self, places: int, per_plugin: int) -> None:
-        self._free = places
-        self._per_plugin = per_plugin
+    def __init__(self, capacity: int, most: Callable[[int, int], int]) -> None:
+        self.free = capacity
+        self._most = most
         self._held: Counter[int] = Counter()
-        self._waiting: dict[int, deque[asyncio.Future[None]]] = {}  # ordered by the last admission
+        self._waiting: dict[int, deque[tuple[int, asyncio.Future[None]]]] = {}  # by the last admission
 
     @contextlib.asynccontextmanager
-    async def take(self, plugin_id: int) -> AsyncIterator[None]:
-        """Hold a slot for the duration of the block."""
-        if plugin_id not in self._waiting and self._admits(plugin_id):
-            self._hold(plugin_id)
-        else:
-            await self._wait_for_slot(plugin_id)
-        try:
-            yield
-        finally:
-            self._give_back(plugin_id)
-
-    async def _wait_for_slot(self, plugin_id: int) -> None:
+    async def take(self, plugin_id: int, units: int = 1) -> AsyncIterator[None]:
+        """Hold ``units`` for the duration of the block."""
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(plugin_id, deque()).append(granted)
+        self._waiting.setdefault(plugin_id, deque()).append((units, granted))
+        self.admit()
         try:
             await granted
-        except asyncio.CancelledError:
-            if granted.done() and not granted.cancelled():
-                self._give_back(plugin_id)
-            raise
+            yield
+        finally:
+            if not granted.cancelled():
+                self._hold(plugin_id, -units)
+            self.admit()
 
-    def _admits(self, plugin_id: int) -> bool:
-        return self._held[plugin_id] < min(self._per_plugin, self._free)
-
-    def _hold(self, plugin_id: int) -> None:
-        self._held[plugin_id] += 1
-        self._free -= 1
-
-    def _give_back(self, plugin_id: int) -> None:
-        self._free += 1
-        self._held[plugin_id] -= 1
-        if not self._held[plugin_id]:
-            del self._held[plugin_id]
-        while any(self._admit(waiting) for waiting in tuple(self._waiting)):
+    def admit(self) -> None:
+        """Admit those who wait, as far as the limits allow."""
+        while self._admit_one():
             pass
 
-    def _admit(self, plugin_id: int) -> bool:
-        """Give a slot to the longest waiter of a plugin, if the plugin may hold one more."""
-        waiters = self._waiting[plugin_id]
-        while waiters and waiters[0].done():  # cancelled
+    def _admit_one(self) -> bool:
+        for plugin_id, waiters in tuple(self._waiting.items()):
+            while waiters and waiters[0][1].done():  # cancelled
+                waiters.popleft()
+            if not waiters:
+                del self._waiting[plugin_id]
+                continue
+            units, granted = waiters[0]
+            if self._held[plugin_id] + units > self._most(plugin_id, self.free):
+                continue
+            if units > self.free:  # nobody overtakes it
+                return False
+            self._hold(plugin_id, units)
             waiters.popleft()
-        admitted = bool(waiters) and self._admits(plugin_id)
-        if admitted:
-            self._hold(plugin_id)
-            waiters.popleft().set_result(None)
+            granted.set_result(None)
             self._waiting[plugin_id] = self._waiting.pop(plugin_id)
-        if not waiters:
-            del self._waiting[plugin_id]
-        return admitted
+            return True
+        return False
 
-
-class _PluginUsage:
-    """What one plugin uses of the limits of this worker."""
-
-    def __init__(self, calls: int, size: int) -> None:
-        self.rows = 0
-        self.creates = 0
-        self.deletes = 0
-        self.create_bytes = 0
-        self.calls = WeightedSemaphore(calls)
-        self.bytes = WeightedSemaphore(size)
+    def _hold(self, plugin_id: int, units: int) -> None:
+        self._held[plugin_id] += units
+        self.free -= units
 
 
 class DispatchLimits:
-    """Counts the work in progress of one worker: a leased sub-job from :meth:`add` to :meth:`remove`."""
+    """Counts the leased sub-jobs of one worker by their next calls, from :meth:`add` to :meth:`remove`."""
 
     def __init__(
         self,
@@ -191,140 +117,92 @@ class DispatchLimits:
         self._body_bytes = body_bytes
         self._creates_per_plugin = creates_per_plugin
         self._calls_per_plugin = calls_per_plugin
-        self._taken = 0
-        self._unsent = 0
-        self._create_bytes = 0
-        self._bytes = WeightedSemaphore(body_bytes)
-        self._places = Places(most_calls() if places is None else places, CALLS_PER_PLUGIN)
-        self._deletes = Places(most_deletes() if places is None else places, CALLS_PER_PLUGIN)
-        self._plugins: dict[int, _PluginUsage] = {}
-        self._waiting: set[int] = set()  # plugins that have more creates due than may be sent
-        self._deleting: set[int] = set()  # plugins that have more DELETEs due than may be sent
-        self.jobs = {"small": 0, "large": 0, "finish": 0}
+        self._bytes = Slots(body_bytes, lambda _plugin, _free: body_bytes // 2)
+        self._polls = Slots(sys.maxsize, lambda plugin_id, _free: self._most_polls(plugin_id))
+        self._places = Slots(most_calls() if places is None else places, _most_places)
+        self._deletes = Slots(most_deletes() if places is None else places, _most_places)
+        self._used: dict[int, Counter[NextCall]] = {}
+        self._create_bytes: Counter[int] = Counter()
+        self._more_due: set[tuple[int, NextCall]] = set()  # plugins that have more of a call due than allowed
         self.freed: Callable[[], None] = lambda: None
         """Called when more may be claimed."""
 
     def room(self) -> Room:
         """How much more may be claimed now."""
-        free = max(0, self._rows - self._taken)
-        fair = max(1, free // 2) if free else 0
-        bytes_free = self._body_bytes - self._create_bytes
+        free = max(0, self._rows - sum(used.total() for used in self._used.values()))
+        size = self._body_bytes - self._create_bytes.total()
+        deleting = any(call is NextCall.DELETE for _, call in self._more_due)
+        unsent = sum(used[NextCall.END_UNSENT] for used in self._used.values())
         return Room(
             rows=free,
-            size=max(0, bytes_free),
-            other=PluginRoom(
-                min(fair, self._creates_per_plugin),
-                fair,
-                max(0, min(bytes_free, self._body_bytes // 2)),
-                DELETES_PER_PLUGIN,
-            ),
-            plugins={of: self._room_of(of, plugin, free) for of, plugin in self._plugins.items()},
-            unsent=max(0, (UNSENT_BESIDE_DELETES if self._deleting else UNSENT) - self._unsent),
+            size=max(0, size),
+            other=self._room_of(0, free, size),
+            plugins={plugin_id: self._room_of(plugin_id, free, size) for plugin_id in self._used},
+            unsent=max(0, (UNSENT_BESIDE_DELETES if deleting else UNSENT) - unsent),
         )
 
-    def _room_of(self, plugin_id: int, plugin: _PluginUsage, free: int) -> PluginRoom:
-        fair = max(0, (free - plugin.rows) // 2 + 1) if free else 0
-        creates = max(0, self._creates_per_plugin - plugin.creates)
-        size = min(self._body_bytes - self._create_bytes, self._body_bytes // 2 - plugin.create_bytes)
+    def _room_of(self, plugin_id: int, free: int, size: int) -> PluginRoom:
+        used = self._used.get(plugin_id, Counter())
+        fair = max(0, (free - used.total() + 1) // 2)
+        creates = max(0, self._creates_per_plugin - used[NextCall.CREATE])
+        deleting = (plugin_id, NextCall.DELETE) in self._more_due
         return PluginRoom(
             min(fair, creates),
-            fair if creates and plugin_id not in self._deleting else min(fair, CALLS_BESIDE_CREATES),
-            max(0, size),
-            max(0, DELETES_PER_PLUGIN - plugin.deletes),
+            fair if creates and not deleting else min(fair, CALLS_BESIDE_CREATES),
+            max(0, min(size, self._body_bytes // 2 - self._create_bytes[plugin_id])),
+            max(0, DELETES_PER_PLUGIN - used[NextCall.DELETE]),
         )
 
-    def job_room(self) -> JobRoom:
-        """How many steps of jobs may be claimed now."""
-        return JobRoom(
-            SMALL_PLANS - self.jobs["small"], LARGE_PLANS - self.jobs["large"], FINISHES - self.jobs["finish"]
-        )
-
-    def is_full(self) -> bool:
-        """True when a limit may keep due rows from being claimed."""
-        free = max(0, self._rows - self._taken)
-        if not free or self._create_bytes >= self._body_bytes or self._unsent >= UNSENT:
-            return True
-        rooms = (self._room_of(plugin_id, each, free) for plugin_id, each in self._plugins.items())
-        return any(not (room.creates and room.calls and room.size and room.deletes) for room in rooms)
-
-    def note(self, room: Room, claimed: Iterable[LeasedSubJob]) -> None:
+    def note(self, room: Room, claimed: Iterable[Attempt]) -> None:
         """Record plugins that may have more creates or DELETEs due than a claim within ``room`` took."""
-        creates: Counter[int] = Counter()
-        deletes: Counter[int] = Counter()
-        for each in claimed:
-            if is_create(each):
-                creates[each.plugin_id] += 1
-            elif each.cancel_requested and each.stage not in (Stage.WAITING, Stage.ADMITTED):
-                deletes[each.plugin_id] += 1
-        for plugin_id, plugin in self._plugins.items():
+        taken = Counter((each.sub_job.plugin_id, each.next_call) for each in claimed)
+        for plugin_id in self._used:
             within = room.plugins.get(plugin_id, room.other)
-            for taken, most, waiting in (
-                (creates[plugin_id], within.creates, self._waiting),
-                (deletes[plugin_id], within.deletes, self._deleting),
-            ):
-                if most and taken >= most:
-                    waiting.add(plugin_id)
+            for call, most in ((NextCall.CREATE, within.creates), (NextCall.DELETE, within.deletes)):
+                if most and taken[plugin_id, call] >= most:
+                    self._more_due.add((plugin_id, call))
                 elif most:
-                    waiting.discard(plugin_id)
-            self._adjust(plugin_id, plugin)
+                    self._more_due.discard((plugin_id, call))
+        self._polls.admit()
 
-    def add(self, plugin_id: int, size: int, *, creates: bool) -> None:
-        """Count a leased sub-job, and its create while that has no answer."""
-        plugin = self._of(plugin_id)
-        plugin.rows += 1
-        self._taken += 1
-        if creates:
-            plugin.creates += 1
-            plugin.create_bytes += size
-            self._create_bytes += size
-            self._adjust(plugin_id, plugin)
+    def add(self, attempt: Attempt) -> None:
+        """Count a leased sub-job."""
+        self._used.setdefault(attempt.sub_job.plugin_id, Counter())
+        self._count(attempt, 1)
 
-    def add_cancel(self, plugin_id: int, *, unsent: bool) -> None:
-        """Count that an added sub-job is to be cancelled, by a DELETE unless it is ``unsent``."""
-        if unsent:
-            self._unsent += 1
-        else:
-            self._of(plugin_id).deletes += 1
-
-    def cancelled(self, plugin_id: int, *, unsent: bool) -> None:
-        """Uncount a cancellation: its DELETE was answered, or the unsent sub-job has ended."""
-        if unsent:
-            self._unsent -= 1
-        else:
-            self._of(plugin_id).deletes -= 1
+    def answered(self, attempt: Attempt) -> None:
+        """Uncount the create or the cancellation of a sub-job: it was answered, or is not sent after all."""
+        self._count(attempt, -1)
+        attempt.next_call = NextCall.OTHER
+        self._count(attempt, 1)
+        self._polls.admit()
         self.freed()
 
-    def created(self, plugin_id: int, size: int) -> None:
-        """Uncount a create: it was answered, or is not sent after all."""
-        plugin = self._of(plugin_id)
-        plugin.creates -= 1
-        plugin.create_bytes -= size
-        self._create_bytes -= size
-        self._adjust(plugin_id, plugin)
-        self.freed()
-
-    def remove(self, plugin_id: int) -> None:
+    def remove(self, attempt: Attempt) -> None:
         """Uncount a sub-job whose lease the worker no longer has."""
-        plugin = self._of(plugin_id)
-        plugin.rows -= 1
-        self._taken -= 1
-        if not plugin.rows:
-            del self._plugins[plugin_id]
-            self._waiting.discard(plugin_id)
-            self._deleting.discard(plugin_id)
+        plugin_id = attempt.sub_job.plugin_id
+        self._count(attempt, -1)
+        if not self._used[plugin_id].total():
+            del self._used[plugin_id]
+            self._more_due -= {(plugin_id, call) for call in NextCall}
+        self._polls.admit()
         self.freed()
+
+    def _count(self, attempt: Attempt, sign: int) -> None:
+        sub_job = attempt.sub_job
+        self._used[sub_job.plugin_id][attempt.next_call] += sign
+        if attempt.next_call is NextCall.CREATE:
+            self._create_bytes[sub_job.plugin_id] += sign * sub_job.body_bytes
 
     @contextlib.asynccontextmanager
     async def call(self, plugin_id: int) -> AsyncIterator[None]:
         """Hold a slot for one poll or fetch."""
-        async with self._of(plugin_id).calls.take(), self._places.take(plugin_id):
+        async with self._polls.take(plugin_id), self._places.take(plugin_id):
             yield
 
-    @contextlib.asynccontextmanager
-    async def delete(self, plugin_id: int) -> AsyncIterator[None]:
+    def delete(self, plugin_id: int) -> AbstractAsyncContextManager[None]:
         """Hold a slot for a DELETE. Other calls do not use these slots."""
-        async with self._deletes.take(plugin_id):
-            yield
+        return self._deletes.take(plugin_id)
 
     @contextlib.asynccontextmanager
     async def create(self, plugin_id: int, size: int) -> AsyncIterator[None]:
@@ -332,28 +210,35 @@ class DispatchLimits:
         async with self.operations(plugin_id, size), self._places.take(plugin_id):
             yield
 
-    @contextlib.asynccontextmanager
-    async def operations(self, plugin_id: int, size: int) -> AsyncIterator[None]:
+    def operations(self, plugin_id: int, size: int) -> AbstractAsyncContextManager[None]:
         """Hold ``size`` bytes of operations in memory for the duration of the block. At most half of the
         limit counts, so that an unresponsive plugin leaves the other half free."""
-        size = min(size, self._body_bytes // 2)
-        async with self._of(plugin_id).bytes.take(size), self._bytes.take(size):
-            yield
+        return self._bytes.take(plugin_id, min(size, self._body_bytes // 2))
 
-    def _of(self, plugin_id: int) -> _PluginUsage:
-        plugin = self._plugins.get(plugin_id)
-        if plugin is None:
-            plugin = self._plugins[plugin_id] = _PluginUsage(self._calls_per_plugin, self._body_bytes // 2)
-        return plugin
-
-    def _adjust(self, plugin_id: int, plugin: _PluginUsage) -> None:
-        full = plugin_id in self._waiting or plugin.creates >= self._creates_per_plugin
-        full = full or plugin_id in self._deleting
-        plugin.calls.allow(
-            min(CALLS_BESIDE_CREATES, self._calls_per_plugin) if full else self._calls_per_plugin
-        )
+    def _most_polls(self, plugin_id: int) -> int:
+        used = self._used.get(plugin_id, Counter())
+        due = {(plugin_id, NextCall.CREATE), (plugin_id, NextCall.DELETE)} & self._more_due
+        if due or used[NextCall.CREATE] >= self._creates_per_plugin:
+            return min(CALLS_BESIDE_CREATES, self._calls_per_plugin)
+        return self._calls_per_plugin
 
 
-def is_create(sub_job: LeasedSubJob) -> bool:
-    """True when the next call of a leased sub-job is its create."""
-    return sub_job.stage is Stage.STARTING
+def _most_places(_plugin_id: int, free: int) -> int:
+    return min(CALLS_PER_PLUGIN, free)
+
+
+def is_full(room: Room) -> bool:
+    """True when a limit may keep due rows from being claimed within ``room``."""
+    return not (room.rows and room.size and room.unsent) or any(
+        not (each.creates and each.calls and each.size and each.deletes) for each in room.plugins.values()
+    )
+
+
+def job_room(leased: Collection[LeasedJob]) -> JobRoom:
+    """How many steps of jobs may be claimed beside those that are ``leased``."""
+    plans = [len(job.body or b"") >= LARGE for job in leased if not job.planned]
+    return JobRoom(
+        SMALL_PLANS - plans.count(False),
+        LARGE_PLANS - plans.count(True),
+        FINISHES - (len(leased) - len(plans)),
+    )

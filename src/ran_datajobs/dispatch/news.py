@@ -14,6 +14,7 @@ from typing import Final
 from ran_datajobs.model import Counts, OperationState, Reason, Response, Status
 from ran_datajobs.plugins.circuit_breaker import CircuitBreaker
 from ran_datajobs.plugins.port import PluginProfile
+from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.planning import LeasedJob
 from ran_datajobs.store.sub_jobs import LeasedSubJob, Settlement
 from ran_datajobs.telemetry import Digest, Event, Logger, Metrics
@@ -73,21 +74,19 @@ class DispatchNews:
             unknown=counts.unknown,
         )
 
-    def sub_job_ended(
-        self, sub_job: LeasedSubJob, counts: Counts, reasons: Counter[str], settled: Settlement
-    ) -> None:
+    def sub_job_ended(self, sub_job: LeasedSubJob, reasons: Counter[str], settled: Settlement) -> None:
         """Report that a sub-job is settled, and the quarantine of its lane, if any.
 
         ``reasons``: the reasons of the operations that did not succeed."""
         for state, count in (
-            (OperationState.SUCCEEDED, counts.succeeded),
-            (OperationState.FAILED, counts.failed),
-            (OperationState.NOT_STARTED, counts.not_started),
-            (OperationState.UNKNOWN, counts.unknown),
+            (OperationState.SUCCEEDED, settled.succeeded),
+            (OperationState.FAILED, settled.failed),
+            (OperationState.NOT_STARTED, settled.not_started),
+            (OperationState.UNKNOWN, settled.unknown),
         ):
             if count:
                 self._metrics.operations_ended.labels(state.value).inc(count)
-        if failed := counts.total - counts.succeeded:
+        if failed := settled.failed + settled.not_started + settled.unknown:
             if without_reason := failed - reasons.total():  # a read whose messages carry states alone
                 reasons[OF_PLUGIN] += max(0, without_reason)
             self._count_reasons(reasons)
@@ -111,6 +110,12 @@ class DispatchNews:
     def lane_reopened(self, sub_job: LeasedSubJob) -> None:
         """Report that a quarantine has ended: the lane starts writes again."""
         self.digest.info(Event.LANE_REOPENED, {"plugin": sub_job.url}, lanes=1, lane_id=str(sub_job.lane_id))
+
+    def bulk_cancel_refused(self, leased: LeasedCancel, cause: str) -> None:
+        """Report that a plugin did not take the DELETE of a whole job."""
+        self._log.warning(
+            Event.BULK_CANCEL_REFUSED, job_id=str(leased.job_id), plugin=leased.url, cause=cause
+        )
 
     def lease_lost(self, kind: str) -> None:
         """Report that another worker has claimed a row that this one worked on."""

@@ -31,14 +31,16 @@ from ran_datajobs.store.sub_jobs import NewSubJob
 _MAX_REQUEST: Final = 1 << 31
 
 
-class Planner:
-    """Plans jobs. Planning the same job twice gives the same sub-jobs and the same objects."""
+class JobSteps:
+    """Plans and finishes jobs. Each step may be repeated: a plan gives the same sub-jobs and the same objects
+    again, and finishing a job twice changes nothing."""
 
     def __init__(
         self,
         store: DispatchStore,
         index: OwnerIndex,
         objects: ObjectStore,
+        finished_spelling: str,
         runtime: Runtime,
         news: DispatchNews,
         reached: CheckpointHook = no_checkpoints,
@@ -46,9 +48,14 @@ class Planner:
         self._store = store
         self._index = index
         self._objects = objects
+        self._finished = finished_spelling
         self._runtime = runtime
         self._news = news
         self._reached = reached
+
+    async def take(self, job: LeasedJob) -> None:
+        """Take the step that is due. Raises Fenced when another worker has claimed the job."""
+        await (self.finish(job) if job.planned else self.plan(job))
 
     async def plan(self, job: LeasedJob) -> None:
         """Plan the job, which ends its lease. Raises Fenced when the lease is void."""
@@ -73,24 +80,6 @@ class Planner:
         await self._store.record_plan(job, planned)
         await self._reached(Checkpoint.PLAN_STORED)
         self._news.planned(job, len(new), reasons, self._runtime.now() - begun)
-
-
-class Finisher:
-    """Makes jobs terminal once their last sub-job is settled. Finishing a job twice changes nothing."""
-
-    def __init__(
-        self,
-        store: DispatchStore,
-        objects: ObjectStore,
-        finished_spelling: str,
-        news: DispatchNews,
-        reached: CheckpointHook = no_checkpoints,
-    ) -> None:
-        self._store = store
-        self._objects = objects
-        self._finished = finished_spelling
-        self._news = news
-        self._reached = reached
 
     async def finish(self, leased: LeasedJob) -> None:
         """Finish the job and end its lease. Raises Fenced when another worker has claimed it."""
@@ -121,18 +110,15 @@ class Finisher:
         A failure in an object that was removed or corrupted counts as a failed operation.
         """
         failures, lost = await load_failures(self._objects, job.results_bucket, listed)
-        states = list(failures.values())
-        states += [OperationState.FAILED] * min(lost, job.operations - len(states))
-        failed = sum(state is OperationState.FAILED for state in states) - job.unmatched
-        unknown = sum(state is OperationState.UNKNOWN for state in states)
-        not_started = sum(state is OperationState.NOT_STARTED for state in states)
+        states = Counter(failures.values())
+        states[OperationState.FAILED] += min(lost, job.operations - states.total())
         return Counts(
             total=job.operations,
-            succeeded=job.operations - len(states),
-            failed=failed,
+            succeeded=job.operations - states.total(),
+            failed=states[OperationState.FAILED] - job.unmatched,
             unmatched=job.unmatched,
-            not_started=not_started,
-            unknown=unknown,
+            not_started=states[OperationState.NOT_STARTED],
+            unknown=states[OperationState.UNKNOWN],
         )
 
 

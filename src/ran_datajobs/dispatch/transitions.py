@@ -7,8 +7,8 @@ transition changes nothing and raises Fenced.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 from uuid import UUID
 
 from ran_datajobs.dispatch.backoff import retry_delay
@@ -18,23 +18,20 @@ from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.batch import Batched
 from ran_datajobs.store.dispatch import DispatchStore, Transition
 
-_LONGEST_PAUSE: Final = 1.0
+T = TypeVar("T")
+
+LONGEST_PAUSE: Final = 1.0
+"""Maximum delay in seconds until a call of an unavailable store is repeated."""
+
 _AT_ONCE: Final = 500
 
 
 class TransitionWriter:
     """Makes transitions durable, many in one transaction."""
 
-    def __init__(
-        self,
-        store: DispatchStore,
-        runtime: Runtime,
-        news: DispatchNews,
-        *,
-        due: Callable[[str, float], None] = lambda _kind, _delay: None,
-    ) -> None:
-        """``due`` is called after a commit with a kind of row and the seconds until one is due."""
-        self.due = due
+    def __init__(self, store: DispatchStore, runtime: Runtime, news: DispatchNews) -> None:
+        self.due: Callable[[str, float], None] = lambda _kind, _delay: None
+        """Called after a commit with a kind of row and the seconds until one is due."""
         self.news = news
         self._store = store
         self._runtime = runtime
@@ -46,18 +43,20 @@ class TransitionWriter:
 
         Retries while the store is unavailable. Raises Fenced when the lease is void.
         """
+        attention = await self.until_available(lambda: self._batched(transition))
+        if attention is None:
+            raise Fenced(f"sub-job {transition.leased.sub_job_id} was claimed by another worker")
+        return attention
+
+    async def until_available(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Return the answer of ``call``, which is repeated while the store is unavailable."""
         failures = 0
         while True:
             try:
-                attention = await self._batched(transition)
+                return await call()
             except StoreUnavailable:
                 failures += 1
-                delay = retry_delay(failures, self._runtime.random())
-                await self._runtime.sleep(min(_LONGEST_PAUSE, delay))
-                continue
-            if attention is None:
-                raise Fenced(f"sub-job {transition.leased.sub_job_id} was claimed by another worker")
-            return attention
+                await self._runtime.sleep(min(LONGEST_PAUSE, retry_delay(failures, self._runtime.random())))
 
     async def begun(self, job_id: UUID) -> None:
         """Set the job to RUNNING when a create of it is being sent. Raises StoreUnavailable."""
@@ -70,20 +69,11 @@ class TransitionWriter:
     async def _flush(self, transitions: Sequence[Transition]) -> list[bool | None]:
         """Write the batch. A second transition of the same sub-job goes into another transaction, so that
         the lease of each is checked separately."""
-        answers: list[bool | None] = []
-        while rest := transitions[len(answers) :]:
-            written = await self._store.write(rest[: _until_repeat(rest)])
-            answers += written.attention
+        answers: dict[int, bool | None] = {}
+        while rest := [each for each in transitions if id(each) not in answers]:
+            first = {each.leased.sub_job_id: each for each in reversed(rest)}
+            written = await self._store.write(list(first.values()))
+            answers |= zip(map(id, first.values()), written.attention, strict=True)
             for kind, delay in written.due:
                 self.due(kind, delay)
-        return answers
-
-
-def _until_repeat(transitions: Sequence[Transition]) -> int:
-    """Length of the longest prefix in which no sub-job occurs twice."""
-    seen: set[UUID] = set()
-    for count, each in enumerate(transitions):
-        if each.leased.sub_job_id in seen:
-            return count
-        seen.add(each.leased.sub_job_id)
-    return len(transitions)
+        return [answers[id(each)] for each in transitions]

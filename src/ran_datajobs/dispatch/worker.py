@@ -10,24 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from ran_datajobs.dispatch.attempt import Attempt, attempt_of
+from ran_datajobs.dispatch.attempt import Attempt
 from ran_datajobs.dispatch.backoff import retry_delay
-from ran_datajobs.dispatch.canceller import Canceller
 from ran_datajobs.dispatch.executor import Executor
-from ran_datajobs.dispatch.limits import DispatchLimits, is_create
-from ran_datajobs.dispatch.steps import Finisher, Planner
-from ran_datajobs.dispatch.transitions import TransitionWriter
+from ran_datajobs.dispatch.limits import DispatchLimits, is_full, job_room
+from ran_datajobs.dispatch.steps import JobSteps
+from ran_datajobs.dispatch.transitions import LONGEST_PAUSE, TransitionWriter
 from ran_datajobs.errors import DataJobsError, Fenced, StorageUnavailable, StoreUnavailable
 from ran_datajobs.model import Stage, Status
 from ran_datajobs.runtime import Runtime
+from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.dispatch import DispatchStore
-from ran_datajobs.store.planning import LARGE, LeasedJob
+from ran_datajobs.store.planning import LeasedJob
 from ran_datajobs.store.sub_jobs import CANCEL, JOB, LEASE_SECONDS, SUB_JOB, LeasedSubJob, Postponement
 from ran_datajobs.telemetry import Event, Logger
 
@@ -40,7 +39,8 @@ RENEW_EVERY: Final = 3.0
 CLAIM_PAUSE: Final = 0.004
 """Minimum interval in seconds between two claims, so that rows due in between are claimed together."""
 
-_LONGEST_PAUSE: Final = 1.0
+K = TypeVar("K", bound=Hashable)
+R = TypeVar("R")
 
 
 class Worker:
@@ -53,10 +53,8 @@ class Worker:
     def __init__(
         self,
         store: DispatchStore,
-        planner: Planner,
-        finisher: Finisher,
+        steps: JobSteps,
         executor: Executor,
-        canceller: Canceller,
         write: TransitionWriter,
         limits: DispatchLimits,
         stopping: asyncio.Event,
@@ -66,10 +64,8 @@ class Worker:
         grace: float = 4.0,
     ) -> None:
         self._store = store
-        self._planner = planner
-        self._finisher = finisher
+        self._steps = steps
         self._executor = executor
-        self._canceller = canceller
         self._write = write
         self._limits = limits
         self._stopping = stopping
@@ -79,23 +75,23 @@ class Worker:
         self._wake = asyncio.Event()
         self._due = {JOB, SUB_JOB, CANCEL}
         self._poll_at = 0.0  # when to claim all kinds, regardless of notifications
-        self._timers: list[tuple[float, str]] = []
         self._claim_when_freed = False
         self._answers = True
         self._unanswered: set[UUID] = set()  # tokens of claims whose answers were lost
         self._attempts: dict[UUID, Attempt] = {}
         self._jobs: dict[UUID, LeasedJob] = {}
-        self._tasks: dict[UUID, asyncio.Task[None]] = {}
+        self._cancels: dict[tuple[UUID, int], LeasedCancel] = {}
+        self._tasks: dict[Hashable, asyncio.Task[None]] = {}
         self._begun: set[asyncio.Task[None]] = set()
         limits.freed = self._room_freed
-        canceller.due = self.due_in
+        write.due = self.due_in
 
     def due_in(self, kind: str, seconds: float) -> None:
         """Schedule a claim of this kind of row in ``seconds``."""
         if seconds <= 0:
             self._mark_due(kind)
         elif seconds < 60:
-            heapq.heappush(self._timers, (self._now() + seconds, kind))
+            asyncio.get_running_loop().call_later(seconds, self._mark_due, kind)
 
     async def run(self, started: Callable[[], None] = lambda: None) -> None:
         """Run until stopped."""
@@ -131,11 +127,11 @@ class Worker:
                 self._answers = False
                 failures += 1
                 self._due |= {JOB, SUB_JOB, CANCEL}
-                await self._wait(min(_LONGEST_PAUSE, retry_delay(failures, self._runtime.random())))
+                await self._wait(min(LONGEST_PAUSE, retry_delay(failures, self._runtime.random())))
                 continue
             await self._runtime.sleep(CLAIM_PAUSE)
             if not self._due:
-                await self._wait(min(self._poll_at - self._now(), self._until_timer()))
+                await self._wait(self._poll_at - self._now())
 
     async def _claim_due(self) -> None:
         await self._recover()
@@ -149,7 +145,7 @@ class Worker:
         if SUB_JOB in due:
             claims.append(self._claim_sub_jobs(void=everything))
         if CANCEL in due:
-            claims.append(self._canceller.claim())
+            claims.append(self._claim_cancels())
         ends = await asyncio.gather(*claims, return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException):
@@ -158,27 +154,30 @@ class Worker:
 
     async def _claim_sub_jobs(self, *, void: bool) -> None:
         """``void``: also claim rows with void leases, which costs more the more rows are leased."""
-        room, full = self._limits.room(), self._limits.is_full()
+        room = self._limits.room()
         self._claim_when_freed = True  # room freed during the claim may be used by the next one
         token, sent = self._runtime.new_id(), self._now()
-        try:
-            claimed = await self._store.claim_sub_jobs(room, token, void=void)
-        except BaseException:
-            self._unanswered.add(token)
-            raise
-        self._claim_when_freed = full or bool(claimed)
-        self._begin_sub_jobs(claimed, sent)
-        self._limits.note(room, claimed)
+        claimed = await self._claimed(token, self._store.claim_sub_jobs(room, token, void=void))
+        self._claim_when_freed = bool(claimed) or is_full(room)
+        self._limits.note(room, self._begin_sub_jobs(claimed, sent))
 
     async def _claim_jobs(self) -> None:
-        room = self._limits.job_room()
         token = self._runtime.new_id()
+        room = job_room(self._jobs.values())
+        self._begin_jobs(await self._claimed(token, self._store.claim_jobs(room, token)))
+
+    async def _claimed(self, token: UUID, claim: Awaitable[list[R]]) -> list[R]:
+        """Return the rows of a claim. If its answer is lost, they are found by the ``token``."""
         try:
-            claimed = await self._store.claim_jobs(room, token)
+            return await claim
         except BaseException:
             self._unanswered.add(token)
             raise
-        self._begin_jobs(claimed)
+
+    async def _claim_cancels(self) -> None:
+        """Rows leased by a claim whose answer was lost are claimed again when their leases are void."""
+        for leased in await self._store.claim_cancels(self._runtime.new_id()):
+            self._begin(self._cancels, (leased.job_id, leased.plugin_id), leased, self._cancel_job(leased))
 
     async def _recover(self) -> None:
         """Start the rows leased by claims whose answers were lost: work on them has not begun."""
@@ -198,16 +197,17 @@ class Worker:
         attempt = self._attempts.get(sub_job.sub_job_id)
         return attempt is not None and attempt.sub_job.lease == sub_job.lease
 
-    def _begin_sub_jobs(self, claimed: list[LeasedSubJob], sent: float) -> None:
-        for sub_job in claimed:
-            attempt = attempt_of(sub_job, sent)
-            attempt.creating = is_create(sub_job)
-            attempt.cancelling = sub_job.cancel_requested and not attempt.creating
-            self._limits.add(sub_job.plugin_id, sub_job.body_bytes, creates=attempt.creating)
-            if attempt.cancelling:
-                self._limits.add_cancel(sub_job.plugin_id, unsent=attempt.never_sent)
-            self._attempts[sub_job.sub_job_id] = attempt
-            self._begin(sub_job.sub_job_id, self._work_on(attempt), partial(self._worked_on, attempt))
+    def _begin_sub_jobs(self, claimed: list[LeasedSubJob], sent: float) -> list[Attempt]:
+        attempts = [Attempt(sub_job, sent) for sub_job in claimed]
+        for attempt in attempts:
+            self._limits.add(attempt)
+            self._begin(
+                self._attempts,
+                attempt.sub_job.sub_job_id,
+                attempt,
+                self._work_on(attempt),
+                partial(self._limits.remove, attempt),
+            )
         begun = {
             s.job_id for s in claimed if s.stage is Stage.STARTING and s.job_status is Status.NOT_STARTED
         }
@@ -215,6 +215,7 @@ class Worker:
             task = asyncio.create_task(self._job_begun(job_id))
             self._begun.add(task)
             task.add_done_callback(self._begun.discard)
+        return attempts
 
     async def _job_begun(self, job_id: UUID) -> None:
         """Set the job to RUNNING while its first creates are sent; the first answer to one does so, too."""
@@ -223,19 +224,25 @@ class Worker:
 
     def _begin_jobs(self, claimed: list[LeasedJob]) -> None:
         for job in claimed:
-            self._jobs[job.job_id] = job
-            self._limits.jobs[_kind(job)] += 1
-            self._begin(job.job_id, self._take_step(job), partial(self._step_taken, job))
+            self._begin(self._jobs, job.job_id, job, self._take_step(job), partial(self._mark_due, JOB))
 
-    def _begin(self, subject: UUID, work: Coroutine[Any, Any, None], over: Callable[[], None]) -> None:
-        """Start the task of a leased row. ``over`` is called when it has ended, also if it never ran."""
-        self._drop(subject)  # its lease was void: this worker has claimed the row anew
-        task = asyncio.create_task(work)
-        self._tasks[subject] = task
+    def _begin(
+        self,
+        rows: dict[K, R],
+        key: K,
+        row: R,
+        work: Coroutine[Any, Any, None],
+        over: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Start the task of a leased row, which is in ``rows`` meanwhile. ``over`` is called when the task
+        has ended, also if it never ran."""
+        self._drop(key)  # its lease was void: this worker has claimed the row anew
+        rows[key] = row
+        task = self._tasks[key] = asyncio.create_task(work)
 
         def ended(done: asyncio.Task[None]) -> None:
-            if self._tasks.get(subject) is done:
-                del self._tasks[subject]
+            if self._tasks.get(key) is done:
+                del self._tasks[key], rows[key]
             over()
 
         task.add_done_callback(ended)
@@ -244,77 +251,43 @@ class Worker:
 
     async def _work_on(self, attempt: Attempt) -> None:
         """Run the executor on a leased sub-job. After an unexpected error the row is due again later."""
-        sub_job_id = attempt.sub_job.sub_job_id
         try:
             await self._executor.run(attempt)
         except Fenced:
             self._write.news.lease_lost(SUB_JOB)
         except Exception as error:
-            expected = isinstance(error, DataJobsError) and error.retry_helps
-            self._log.warning(
-                Event.TASK_FAILED,
-                kind=SUB_JOB,
-                subject=str(sub_job_id),
-                cause=str(error),
-                exc_info=not expected,
-            )
+            self._log_failure(SUB_JOB, attempt.sub_job.sub_job_id, error)
             polls = attempt.sub_job.polls
             delay = retry_delay(polls, self._runtime.random())
             with contextlib.suppress(Exception):
-                await self._write(Postponement(attempt.leased, delay, polls + 1))
-
-    def _worked_on(self, attempt: Attempt) -> None:
-        """Release the attempt's share of the limits."""
-        if attempt.creating:
-            attempt.creating = False
-            self._limits.created(attempt.sub_job.plugin_id, attempt.sub_job.body_bytes)
-        if attempt.cancelling:
-            attempt.cancelling = False
-            self._limits.cancelled(attempt.sub_job.plugin_id, unsent=attempt.never_sent)
-        self._limits.remove(attempt.sub_job.plugin_id)
-        if self._attempts.get(attempt.sub_job.sub_job_id) is attempt:
-            del self._attempts[attempt.sub_job.sub_job_id]
+                await self._write(Postponement(attempt.sub_job, delay, polls + 1))
 
     async def _take_step(self, job: LeasedJob) -> None:
         """Plan or finish a leased job. A failed step is due again after a growing delay."""
         try:
-            if job.planned:
-                await self._finisher.finish(job)
-            else:
-                await self._planner.plan(job)
+            await self._steps.take(job)
         except Fenced:
             self._write.news.lease_lost(JOB)
         except Exception as error:
-            expected = isinstance(error, DataJobsError) and error.retry_helps
             no_objects = str(error) if isinstance(error, StorageUnavailable) else None
             if no_objects is None:  # failures of the object store are logged once
-                self._log.warning(
-                    Event.TASK_FAILED,
-                    kind="finish" if job.planned else "plan",
-                    subject=str(job.job_id),
-                    cause=str(error),
-                    exc_info=not expected,
-                )
-            await self._step_failed(job, retry_delay(job.step_failures, self._runtime.random()), no_objects)
+                self._log_failure("finish" if job.planned else "plan", job.job_id, error)
+            delay = retry_delay(job.step_failures, self._runtime.random())
+            await self._write.until_available(lambda: self._store.step_failed(job, delay, no_objects))
+            self.due_in(JOB, delay)
 
-    def _step_taken(self, job: LeasedJob) -> None:
-        """Release the step's share of the limits."""
-        self._limits.jobs[_kind(job)] -= 1
-        if self._jobs.get(job.job_id) is job:
-            del self._jobs[job.job_id]
-        self._mark_due(JOB)
+    async def _cancel_job(self, leased: LeasedCancel) -> None:
+        """Cancel a whole job at a plugin. After a failure the call is repeated once the lease is void."""
+        try:
+            await self._executor.cancel_job(leased)
+        except Exception as error:
+            self._log_failure(CANCEL, leased.job_id, error)
 
-    async def _step_failed(self, job: LeasedJob, delay: float, objects_cause: str | None) -> None:
-        failures = 0
-        while True:
-            try:
-                await self._store.step_failed(job, delay, objects_cause)
-            except StoreUnavailable:
-                failures += 1
-                await self._runtime.sleep(min(_LONGEST_PAUSE, retry_delay(failures, self._runtime.random())))
-            else:
-                self.due_in(JOB, delay)
-                return
+    def _log_failure(self, kind: str, subject: UUID, error: Exception) -> None:
+        expected = isinstance(error, DataJobsError) and error.retry_helps
+        self._log.warning(
+            Event.TASK_FAILED, kind=kind, subject=str(subject), cause=str(error), exc_info=not expected
+        )
 
     # --- leases --------------------------------------------------------------------------------------
 
@@ -339,7 +312,8 @@ class Worker:
         attempts = dict(self._attempts)
         jobs = dict(self._jobs)
         sent = self._now()
-        await self._canceller.renew()
+        if self._cancels:
+            await self._store.renew_cancels(list(self._cancels.values()))
         if not attempts and not jobs:
             return
         kept = await self._store.renew(
@@ -353,8 +327,8 @@ class Worker:
                 self._drop(sub_job_id)
                 self._write.news.lease_lost(SUB_JOB)
 
-    def _drop(self, subject: UUID) -> None:
-        if task := self._tasks.get(subject):
+    def _drop(self, key: Hashable) -> None:
+        if task := self._tasks.get(key):
             task.cancel()
 
     async def _look_for_attention(self) -> None:
@@ -383,21 +357,11 @@ class Worker:
         if self._claim_when_freed:
             self._mark_due(SUB_JOB)
 
-    def _until_timer(self) -> float:
-        now = self._now()
-        while self._timers and self._timers[0][0] <= now:
-            self._due.add(heapq.heappop(self._timers)[1])
-        if self._due:
-            return 0.0
-        return self._timers[0][0] - now + 0.001 if self._timers else LOOK_EVERY
-
     async def _wait(self, seconds: float) -> None:
-        """Return at the next notification, or after ``seconds``; then all kinds are claimed."""
-        try:
+        """Return when a kind is marked as due, or after ``seconds``."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
-        except TimeoutError:
-            self._due |= {JOB, SUB_JOB, CANCEL}
 
     def _now(self) -> float:
         return self._runtime.now()
@@ -418,12 +382,14 @@ class Worker:
                 attempt.attention.set()
             await asyncio.wait(tasks, timeout=until - self._now(), return_when=asyncio.FIRST_COMPLETED)
         attempts, jobs = list(self._attempts.values()), list(self._jobs.values())
+        cancels = list(self._cancels.values())
         tasks = {*self._tasks.values(), *self._begun}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(DataJobsError):
-            await self._canceller.stop()
+            for leased in cancels:
+                await self._store.postpone_cancel(leased, 0.0, failed=False)
         with contextlib.suppress(DataJobsError):
             await self._store.give_back(
                 {each.sub_job.sub_job_id: each.sub_job.lease for each in attempts},
@@ -431,9 +397,3 @@ class Worker:
                 {each.job_id: each.lease for each in jobs},
                 list(self._unanswered),
             )
-
-
-def _kind(job: LeasedJob) -> str:
-    if job.planned:
-        return "finish"
-    return "large" if len(job.body or b"") >= LARGE else "small"

@@ -15,16 +15,13 @@ def violations(world: World) -> Iterator[str]:
     for worker in world.workers:
         limits, of = worker.limits, worker.worker
         counted = {
-            "rows": limits._taken,
-            "bytes of creates": limits._create_bytes,
-            "bytes": limits._bytes.out,
-            "plugins": len(limits._plugins),
-            "steps": sum(limits.jobs.values()),
+            "bytes of creates": limits._create_bytes.total(),
+            "bytes": limits._body_bytes - limits._bytes.free,
+            "plugins": len(limits._used),
             "attempts": len(of._attempts),
             "leased jobs": len(of._jobs),
             "tasks of rows": len(of._tasks),
-            "sub-jobs that were not sent": limits._unsent,
-            "cancels": len(worker.canceller._leased),
+            "cancels": len(of._cancels),
             "calls": len(worker.open_calls),
         }
         yield from (f"worker {worker.number} has {n} {what} left" for what, n in counted.items() if n)

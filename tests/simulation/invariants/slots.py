@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ran_datajobs.dispatch.attempt import NextCall
 from tests.simulation.worker import ROWS
 
 if TYPE_CHECKING:
@@ -21,11 +22,14 @@ class Slots:
         """Counts that cannot be."""
         for worker in world.workers:
             limits = worker.limits
-            if not limits._taken >= 0 or limits._create_bytes < 0:
-                yield f"worker {worker.number} counts {limits._taken} rows and {limits._create_bytes} bytes"
-            attempts = len(worker.worker._attempts)
-            if attempts > limits._taken:
-                yield f"worker {worker.number} works on {attempts} and counts {limits._taken}"
-            cancelled = limits._unsent + sum(each.deletes for each in limits._plugins.values())
-            if limits._taken - cancelled > ROWS + 4:
-                yield f"worker {worker.number} counts {limits._taken} rows of {ROWS}"
+            counts = [n for used in limits._used.values() for n in used.values()]
+            if min((0, *counts, *limits._create_bytes.values())) < 0:
+                yield f"worker {worker.number} counts {limits._used} rows and {limits._create_bytes} bytes"
+            taken, attempts = sum(counts), len(worker.worker._attempts)
+            if attempts > taken:
+                yield f"worker {worker.number} works on {attempts} and counts {taken}"
+            cancelled = sum(
+                used[NextCall.END_UNSENT] + used[NextCall.DELETE] for used in limits._used.values()
+            )
+            if taken - cancelled > ROWS + 4:
+                yield f"worker {worker.number} counts {taken} rows of {ROWS}"
