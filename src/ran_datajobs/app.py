@@ -39,7 +39,6 @@ from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.client import HttpBounds, PeerHttp
 from ran_datajobs.plugins.dialects import plugins_over
-from ran_datajobs.plugins.measured import measured
 from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.delivery import JobEventWriter
@@ -211,7 +210,7 @@ async def run_worker(
         news = DispatchNews(log, digest, metrics)
         store = PostgresDispatch(shared.database, worker_id, JobEventWriter(shared.view), admission, log)
         write = TransitionWriter(store, runtime, news)
-        circuits = CircuitBreakers(measured(plugins_over(http), metrics), runtime, news.circuit_changed)
+        circuits = CircuitBreakers(plugins_over(http), runtime, metrics, news.circuit_changed)
         times = DispatchTimes(
             give_up=settings.dmi_retry_timeout,
             sub_job_timeout=settings.sub_job_timeout,

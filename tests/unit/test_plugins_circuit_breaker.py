@@ -22,7 +22,6 @@ from ran_datajobs.plugins.circuit_breaker import (
     CircuitBreaker,
     CircuitBreakers,
     ask,
-    on_answer,
     on_failure,
 )
 from ran_datajobs.plugins.port import (
@@ -84,7 +83,7 @@ class CircuitCalls(RuleBasedStateMachine):
     def answer(self) -> None:
         self.under_way.popleft()
         self.under_way = deque(False for _ in self.under_way)  # no probes of what opens later
-        self.circuit = on_answer(self.circuit)
+        self.circuit = CircuitBreaker()
         self.silences = 0
         assert ask(self.circuit, self.now)[1] == 0.0
 
@@ -186,7 +185,7 @@ async def test_a_dead_plugin_is_not_called_and_probed_and_let_in_again_by_its_fi
     )
 
     for _ in range(OPENS_AFTER):
-        assert circuits.shut(1) is None
+        assert circuits.next_trial(1) is None
         await plugin.create(CALL)
     assert dead.calls == OPENS_AFTER
 
@@ -199,7 +198,7 @@ async def test_a_dead_plugin_is_not_called_and_probed_and_let_in_again_by_its_fi
     for answer in (await plugin.status(ADDRESS), await plugin.result(ADDRESS), await plugin.cancel(ADDRESS)):
         assert isinstance(answer, NoAnswer)
         assert answer.retry_after is not None
-    assert circuits.shut(1) is not None
+    assert circuits.next_trial(1) is not None
     assert dead.calls == OPENS_AFTER
     assert await other.create(CALL) == Created("1")
 
@@ -210,7 +209,7 @@ async def test_a_dead_plugin_is_not_called_and_probed_and_let_in_again_by_its_fi
     clock.at += 2 * FIRST_PAUSE
     dead.status_answer = Polled(Status.RUNNING)
     assert await plugin.status(ADDRESS) == Polled(Status.RUNNING)
-    assert circuits.shut(1) is None
+    assert circuits.next_trial(1) is None
     await plugin.create(CALL)
     assert dead.calls == OPENS_AFTER + 3
 
@@ -227,13 +226,13 @@ async def test_a_probe_whose_caller_is_cancelled_leaves_its_place_to_the_next_ca
     told.hangs = True
     probe = asyncio.create_task(plugin.status(ADDRESS))
     await told.called.wait()
-    assert circuits.shut(1) is not None
+    assert isinstance(await plugin.create(CALL), NotArrived)
     probe.cancel()
     await asyncio.gather(probe, return_exceptions=True)
 
     told.hangs = False
     told.status_answer = Polled(Status.RUNNING)
-    assert circuits.shut(1) is None
+    assert circuits.next_trial(1) is None
     assert await plugin.status(ADDRESS) == Polled(Status.RUNNING)
 
 
@@ -269,5 +268,5 @@ async def test_every_kind_of_answer_ends_a_row_of_silences() -> None:
         assert not isinstance(await call(ADDRESS), NoAnswer)
     told.cancel_answer = CannotCancel("405")
     assert await plugin.cancel(ADDRESS) == CannotCancel("405")
-    assert circuits.shut(1) is None
+    assert circuits.next_trial(1) is None
     assert told.calls == 3 * OPENS_AFTER + 1

@@ -7,11 +7,10 @@ Every write names the token, so a worker that lost its lease changes nothing.
 
 ::
 
-    worker ──claim──► steps      plan of a job: its sub-jobs, admitted and partly leased at once; finish of
-           │                     a job: manifest, final status
-           ├────────► canceller  cancel of a whole job at a plugin by one call (``bulkCancel``)
-           └────────► executor   one leased sub-job: start · track · collect · cancel · time out · probe
-                          │
+    worker ──claim──► steps      plan of a job: its sub-jobs, admitted at once; finish of a job: manifest,
+           │                     final status
+           └────────► executor   one leased sub-job: start · track · collect · cancel · time out · probe;
+                          │      cancel of a whole job at a plugin by one call (``bulkCancel``)
                           └► transitions   the new states, many in one transaction
 
 Dispatch accesses the rows through :class:`~ran_datajobs.store.dispatch.DispatchStore`. Time, random numbers,
@@ -25,7 +24,7 @@ The path of one sub-job from its admission to its settlement:
 1. ``PostgresDispatch._admit`` → ``sub_jobs.sql: admit``: WAITING → ADMITTED, when its lane has a free slot
 2. ``Worker._claim_sub_jobs`` → ``sub_jobs.sql: claim``: ADMITTED → STARTING, leased
 3. ``Worker._work_on``: runs the executor while the lease is valid
-4. ``Executor.run``: steps until the lease ends
+4. ``Executor.run``: steps until one ends the lease, and writes its transition
 5. ``Executor._step``: selects the function for the stage
 6. ``Executor._start``: sends the create
 7. ``Executor._take``: records the answer, STARTING → TRACKING

@@ -10,11 +10,13 @@ Each worker process keeps its own circuits, in memory. States and transitions, a
 
 Every answer closes a circuit, also a refusal or a 500. Only calls without an answer (nothing sent, timeout,
 connection lost) open it. A call that is not made is returned as not arrived, so that its retry timeout runs.
+The duration of every call that is made is measured by kind and result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, TypeVar
 
 from msgspec import Struct
@@ -26,14 +28,19 @@ from ran_datajobs.plugins.port import (
     CreateCall,
     DmiPlugin,
     JobAddress,
+    Lost,
     NoAnswer,
     NotArrived,
     OutcomeUnknown,
     PluginProfile,
+    Refused,
     ResultAnswer,
     StatusAnswer,
+    Unfetchable,
+    UnreadableBody,
 )
 from ran_datajobs.runtime import Runtime
+from ran_datajobs.telemetry import Metrics
 
 OPENS_AFTER: Final = 5
 """Number of consecutive calls without any answer after which a circuit opens."""
@@ -67,11 +74,6 @@ def ask(circuit: CircuitBreaker, now: float) -> tuple[CircuitBreaker, float]:
     return replace(circuit, open_until=now + PROBE_LASTS), 0.0
 
 
-def on_answer(_circuit: CircuitBreaker) -> CircuitBreaker:
-    """Close the circuit: the plugin has answered, with any status."""
-    return CircuitBreaker()
-
-
 def on_failure(
     circuit: CircuitBreaker, now: float, jitter: float, cause: str, *, probe: bool
 ) -> CircuitBreaker:
@@ -93,39 +95,35 @@ class CircuitBreakers:
         self,
         plugin_for: Callable[[PluginProfile], DmiPlugin],
         runtime: Runtime,
+        metrics: Metrics | None = None,
         changed: Callable[[PluginProfile, CircuitBreaker, CircuitBreaker, float], None] = lambda *_: None,
     ) -> None:
         """``changed`` is called after each call, with the circuit before and after it, and the time."""
         self._plugin_for = plugin_for
         self._circuits: dict[int, CircuitBreaker] = {}
         self._runtime = runtime
+        self._seconds = (metrics or Metrics()).plugin_call_seconds
         self._changed = changed
 
     def with_circuit_breaker(self, profile: PluginProfile) -> DmiPlugin:
         """Return a client of the plugin that makes calls only when its circuit permits them."""
         return _GuardedPlugin(self, profile, self._plugin_for(profile))
 
-    def shut(self, plugin_id: int) -> NotArrived | None:
-        """Why no call of this plugin can be made now; ``None`` when one can."""
-        circuit = self._circuits.get(plugin_id)
-        if circuit is None or circuit.open_until is None or circuit.open_until <= self._runtime.now():
-            return None
-        return self._not_made(circuit, circuit.open_until - self._runtime.now())
-
     def next_trial(self, plugin_id: int) -> float | None:
         """Seconds in which no call of this plugin is made; ``None`` when its circuit is closed, or when a
         probe is under way."""
-        circuit = self._circuits.get(plugin_id)
-        left = (
-            0.0 if circuit is None or circuit.open_until is None else circuit.open_until - self._runtime.now()
-        )
+        circuit = self._circuits.get(plugin_id, CircuitBreaker())
+        left = (circuit.open_until or 0.0) - self._runtime.now()
         return left if 0.0 < left <= LONGEST_PAUSE else None
 
-    async def call(self, plugin: PluginProfile, made: Callable[[], Awaitable[Answer]]) -> Answer | NotArrived:
+    async def call(
+        self, plugin: PluginProfile, kind: str, made: Callable[[], Awaitable[Answer]]
+    ) -> Answer | NotArrived:
         """Return the plugin's answer, or why it was not called. A cancelled probe does not count."""
         plugin_id = plugin.plugin_id
+        begun = self._runtime.now()
         circuit = self._circuits.get(plugin_id, CircuitBreaker())
-        asked, wait = ask(circuit, self._runtime.now())
+        asked, wait = ask(circuit, begun)
         if wait > 0.0:
             return self._not_made(circuit, wait)
         if asked != circuit:
@@ -136,18 +134,17 @@ class CircuitBreakers:
             if asked != circuit and self._circuits.get(plugin_id) == asked:
                 self._circuits[plugin_id] = circuit
             raise
+        now = self._runtime.now()
+        self._seconds.labels(kind, result_of(answer)).observe(now - begun)
         before = self._circuits.get(plugin_id, CircuitBreaker())
         if isinstance(answer, NotArrived | NoAnswer | OutcomeUnknown) and not answer.answered:
-            self._circuits[plugin_id] = on_failure(
-                before,
-                self._runtime.now(),
-                self._runtime.random(),
-                answer.cause,
-                probe=asked.open_until is not None,
-            )
+            probe = asked.open_until is not None
+            after = on_failure(before, now, self._runtime.random(), answer.cause, probe=probe)
+            self._circuits[plugin_id] = after
         else:
+            after = CircuitBreaker()
             self._circuits.pop(plugin_id, None)
-        self._changed(plugin, before, self._circuits.get(plugin_id, CircuitBreaker()), self._runtime.now())
+        self._changed(plugin, before, after, now)
         return answer
 
     def _not_made(self, circuit: CircuitBreaker, wait: float) -> NotArrived:
@@ -162,26 +159,42 @@ class _GuardedPlugin:
     """Client behind a circuit. A call that is not made returns NotArrived or NoAnswer, and when to retry."""
 
     def __init__(self, circuits: CircuitBreakers, profile: PluginProfile, plugin: DmiPlugin) -> None:
-        self._circuits = circuits
-        self._profile = profile
         self._plugin = plugin
+        self._call = partial(circuits.call, profile)
 
     async def create(self, call: CreateCall) -> CreateAnswer:
-        return await self._circuits.call(self._profile, lambda: self._plugin.create(call))
+        return await self._call("create", lambda: self._plugin.create(call))
 
     async def status(self, address: JobAddress) -> StatusAnswer:
-        return _no_answer_of(await self._circuits.call(self._profile, lambda: self._plugin.status(address)))
+        return _no_answer_of(await self._call("status", lambda: self._plugin.status(address)))
 
     async def result(self, address: JobAddress) -> ResultAnswer:
-        return _no_answer_of(await self._circuits.call(self._profile, lambda: self._plugin.result(address)))
+        return _no_answer_of(await self._call("result", lambda: self._plugin.result(address)))
 
     async def cancel(self, address: JobAddress) -> CancelAnswer:
-        return _no_answer_of(await self._circuits.call(self._profile, lambda: self._plugin.cancel(address)))
+        return _no_answer_of(await self._call("cancel", lambda: self._plugin.cancel(address)))
 
     async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
         made = lambda: self._plugin.cancel_job(job_id, is_read=is_read)  # noqa: E731
-        return _no_answer_of(await self._circuits.call(self._profile, made))
+        return _no_answer_of(await self._call("cancel_job", made))
 
 
 def _no_answer_of(answer: Answer | NotArrived) -> Answer | NoAnswer:
     return NoAnswer(answer.cause, answer.retry_after) if isinstance(answer, NotArrived) else answer
+
+
+def result_of(answer: object) -> str:
+    """The result of a call, for its metric: ``ok``, a usable answer; ``refused``, permanently; ``lost``: the
+    plugin does not have the job (any more); ``unusable``, such as 503 or an unreadable one; ``silent``: no
+    answer."""
+    match answer:
+        case Refused() | Unfetchable():
+            return "refused"
+        case Lost():
+            return "lost"
+        case NotArrived(answered=answered) | OutcomeUnknown(answered=answered) | NoAnswer(answered=answered):
+            return "unusable" if answered else "silent"
+        case UnreadableBody():
+            return "unusable"
+        case _:
+            return "ok"
