@@ -11,7 +11,7 @@ import pytest
 
 from ran_datajobs.api.tokens import Client, Role, TokenTable, add, listing, revoke
 from ran_datajobs.errors import UsageError
-from ran_datajobs.inventory.addresses import AllowList
+from ran_datajobs.inventory.addresses import checked
 
 
 def test_a_token_lets_its_client_in(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_the_address_of_a_plugin_is_kept_as_the_inventory_keeps_it(tmp_path: Pat
     """However it is written, a token is for the plugin that the same address registers."""
     path = tmp_path / "tokens"
     client = TokenTable(path).client_of(add(path, "dmi-1", Role.PLUGIN, written))
-    assert client == Client("dmi-1", Role.PLUGIN, AllowList(("dmi.example.org",)).checked(written.strip()))
+    assert client == Client("dmi-1", Role.PLUGIN, checked(written.strip(), ["dmi.example.org"]))
 
 
 @pytest.mark.parametrize(

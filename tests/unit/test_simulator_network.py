@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ran_datajobs.inventory.registration import handle_fault, id_fault, read_registration
+from ran_datajobs.inventory.registration import handle_fault, read_registration
 from ran_datajobs.nrm.model import Model, load
 from ran_datajobs.nrm.names import class_of, key_of_name, parent_of
 from ran_datajobs.nrm.rules import together
@@ -163,7 +163,7 @@ def test_the_registration_is_taken_by_the_inventory() -> None:
     assert registration.idempotent
     assert registration.address == "http://127.0.0.1:8081"
     handles = registration.created_cm_handles or []
-    assert not [fault for handle in handles if (fault := id_fault(handle.cm_handle) or handle_fault(handle))]
+    assert not [fault for handle in handles if (fault := handle_fault(handle))]
     assert {(handle.alternate_id or "")[1:]: handle.data_producer_identifier for handle in handles} == {
         key: name for name, keys in network.data_producers().items() for key in keys
     }

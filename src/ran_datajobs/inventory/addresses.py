@@ -8,6 +8,7 @@ An entry of the list is a host name, ``*.example.org`` for the hosts below it, a
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -31,40 +32,23 @@ def normal_form(address: str) -> str:
     return _written(_split(address))
 
 
-class AllowList:
-    """The addresses that the operator allows (``DATAJOBS_DMI_ALLOW``)."""
+def checked(address: str, allowed: Iterable[str]) -> str:
+    """:func:`normal_form` of an ``address`` that one of the entries in ``allowed`` (``DATAJOBS_DMI_ALLOW``)
+    names. Raises AddressRefused for any other."""
+    parts = _split(address)
+    if not any(_allows(entry.strip().lower(), parts) for entry in allowed):
+        raise AddressRefused(f"the host {parts.hostname!r} is not one that DATAJOBS_DMI_ALLOW names")
+    return _written(parts)
 
-    def __init__(self, entries: tuple[str, ...]) -> None:
-        self._origins = {_origin(urlsplit(entry)) for entry in entries if "://" in entry}
-        self._hosts: set[str] = set()
-        self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
-        for entry in entries:
-            if "://" not in entry:
-                self._take(entry.strip().lower())
 
-    def _take(self, entry: str) -> None:
-        try:
-            self._networks.append(ipaddress.ip_network(entry.strip("[]"), strict=False))
-        except ValueError:
-            self._hosts.add(entry)
-
-    def checked(self, address: str) -> str:
-        """:func:`normal_form` of an allowed ``address``. Raises AddressRefused for any other."""
-        parts = _split(address)
-        host = parts.hostname or ""
-        if not (_origin(parts) in self._origins or self._host_allowed(host)):
-            raise AddressRefused(f"the host {host!r} is not one that DATAJOBS_DMI_ALLOW names")
-        return _written(parts)
-
-    def _host_allowed(self, host: str) -> bool:
-        try:
-            number = ipaddress.ip_address(host)
-        except ValueError:
-            below = host.split(".")
-            return host in self._hosts or any(
-                "*." + ".".join(below[start:]) in self._hosts for start in range(1, len(below))
-            )
-        return any(number in network for network in self._networks)
+def _allows(entry: str, parts: SplitResult) -> bool:
+    host = parts.hostname or ""
+    if "://" in entry:
+        return _origin(urlsplit(entry)) == _origin(parts)
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip("[]"), strict=False)
+    except ValueError:  # one of them is a name
+        return host == entry or (entry.startswith("*.") and host.endswith(entry[1:]))
 
 
 _FORM: Final = "an address is written http://host:port or https://host:port"

@@ -7,7 +7,8 @@ alternate id from one handle to another, or a handle from one plugin to another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -25,12 +26,15 @@ from ran_datajobs.inventory.registration import (
     Properties,
     Registration,
     RegistrationOutcome,
+    Upgrade,
     handle_fault,
     id_fault,
     word_fault,
 )
 from ran_datajobs.nrm import fdn
 from ran_datajobs.store.handles import HandleRow
+
+_Entry = TypeVar("_Entry")
 
 
 class Changes(Struct, frozen=True):
@@ -76,21 +80,29 @@ def changes_of(
     can.
     """
     inventory = _Inventory(known, holders)
-    upgraded = registration.upgraded_cm_handles
+    new = HandleRow("", plugin_id)
+    upgraded = registration.upgraded_cm_handles or Upgrade([])
     return Changes(
         outcome=RegistrationOutcome(
-            failed_removed_cm_handles=inventory.remove(registration.removed_cm_handles or ()),
-            failed_created_cm_handles=inventory.create(
-                registration.created_cm_handles or (), plugin_id, address_fault
+            failed_removed_cm_handles=_failures(
+                inventory.remove, dict.fromkeys(registration.removed_cm_handles or ())
             ),
-            failed_updated_cm_handles=inventory.update(registration.updated_cm_handles or ()),
-            failed_upgrade_cm_handles=(
-                inventory.upgrade(upgraded.cm_handles, upgraded.module_set_tag) if upgraded else []
+            failed_created_cm_handles=_failures(
+                lambda handle: inventory.create(handle, new, address_fault), registration.created_cm_handles
+            ),
+            failed_updated_cm_handles=_failures(inventory.update, registration.updated_cm_handles),
+            failed_upgrade_cm_handles=_failures(
+                lambda cm_handle: inventory.upgrade(cm_handle, upgraded.module_set_tag),
+                dict.fromkeys(upgraded.cm_handles),
             ),
         ),
         save=[row for row in inventory.changed.values() if row is not None],
         remove=[cm_handle for cm_handle, row in inventory.changed.items() if row is None],
     )
+
+
+def _failures(change: Callable[[_Entry], Failure | None], entries: Iterable[_Entry] | None) -> list[Failure]:
+    return [failure for failure in map(change, entries or ()) if failure is not None]
 
 
 class _Inventory:
@@ -101,135 +113,79 @@ class _Inventory:
         self._known = known
         self._holders = dict(holders)
 
-    def remove(self, ids: Iterable[str]) -> list[Failure]:
-        failures = []
-        for cm_handle in dict.fromkeys(ids):
-            row = self._row(cm_handle)
-            if row is None:
-                failures.append(_not_found(cm_handle))
-            else:
-                self._put(cm_handle, row, None)
-        return failures
+    def remove(self, cm_handle: str) -> Failure | None:
+        existing = self._row(cm_handle)
+        return _not_found(cm_handle) if existing is None else self._put(cm_handle, existing, None)
 
-    def create(self, handles: Iterable[CmHandle], plugin_id: int, address_fault: str | None) -> list[Failure]:
-        failures = []
-        for handle in handles:
-            fault = id_fault(handle.cm_handle) or handle_fault(handle)
-            if fault:
-                failures.append(Failure(handle.cm_handle, INVALID_CHARACTER, fault))
-                continue
-            if address_fault:
-                failures.append(Failure(handle.cm_handle, UNKNOWN_ERROR, f"dmiPlugin: {address_fault}"))
-                continue
-            failure = self._create(_created_row(handle, plugin_id))
-            if failure:
-                failures.append(failure)
-        return failures
-
-    def _create(self, row: HandleRow) -> Failure | None:
-        existing = self._row(row.cm_handle)
-        if existing == row:
-            return None
-        if existing is not None:
+    def create(self, handle: CmHandle, new: HandleRow, address_fault: str | None) -> Failure | None:
+        if fault := handle_fault(handle):
+            return Failure(handle.cm_handle, INVALID_CHARACTER, fault)
+        if address_fault:
+            return Failure(handle.cm_handle, UNKNOWN_ERROR, f"dmiPlugin: {address_fault}")
+        row = _with_fields(msgspec.structs.replace(new, cm_handle=handle.cm_handle), handle, removed=None)
+        existing = self._row(handle.cm_handle)
+        if existing not in (None, row):
             return Failure(row.cm_handle, ALREADY_EXISTS, "cm-handle already exists with other data")
-        if self._taken(row):
-            return _alternate_id_taken(row.cm_handle)
-        self._put(row.cm_handle, None, row)
-        return None
+        return self._put(handle.cm_handle, existing, row)
 
-    def update(self, handles: Iterable[CmHandle]) -> list[Failure]:
-        failures = []
-        for handle in handles:
-            fault = id_fault(handle.cm_handle) or handle_fault(handle)
-            existing = self._row(handle.cm_handle)
-            if fault:
-                failures.append(Failure(handle.cm_handle, INVALID_CHARACTER, fault))
-            elif existing is None:
-                failures.append(_not_found(handle.cm_handle))
-            else:
-                row = _updated_row(existing, handle)
-                if self._taken(row):
-                    failures.append(_alternate_id_taken(handle.cm_handle))
-                else:
-                    self._put(handle.cm_handle, existing, row)
-        return failures
+    def update(self, handle: CmHandle) -> Failure | None:
+        if fault := handle_fault(handle):
+            return Failure(handle.cm_handle, INVALID_CHARACTER, fault)
+        existing = self._row(handle.cm_handle)
+        if existing is None:
+            return _not_found(handle.cm_handle)
+        return self._put(handle.cm_handle, existing, _with_fields(existing, handle, REMOVED))
 
-    def upgrade(self, ids: Iterable[str], module_set_tag: str) -> list[Failure]:
-        failures = []
-        fault = word_fault(module_set_tag)
-        for cm_handle in dict.fromkeys(ids):
-            existing = self._row(cm_handle)
-            if fault:
-                failures.append(Failure(cm_handle, INVALID_CHARACTER, f"moduleSetTag: {fault}"))
-            elif existing is None:
-                failures.append(_not_found(cm_handle))
-            else:
-                row = msgspec.structs.replace(existing, module_set_tag=module_set_tag)
-                self._put(cm_handle, existing, row)
-        return failures
+    def upgrade(self, cm_handle: str, module_set_tag: str) -> Failure | None:
+        if fault := word_fault(module_set_tag):
+            return Failure(cm_handle, INVALID_CHARACTER, f"moduleSetTag: {fault}")
+        existing = self._row(cm_handle)
+        if existing is None:
+            return _not_found(cm_handle)
+        row = msgspec.structs.replace(existing, module_set_tag=module_set_tag)
+        return self._put(cm_handle, existing, row)
 
     def _row(self, cm_handle: str) -> HandleRow | None:
-        return self.changed[cm_handle] if cm_handle in self.changed else self._known.get(cm_handle)
+        return self.changed.get(cm_handle, self._known.get(cm_handle))
 
-    def _taken(self, row: HandleRow) -> bool:
-        return self._holders.get(row.alternate_key or "", row.cm_handle) != row.cm_handle
-
-    def _put(self, cm_handle: str, before: HandleRow | None, after: HandleRow | None) -> None:
+    def _put(self, cm_handle: str, before: HandleRow | None, after: HandleRow | None) -> Failure | None:
         if before == after:
-            return
+            return None
+        key = after.alternate_key if after else None
+        if key and self._holders.get(key, cm_handle) != cm_handle:
+            return Failure(cm_handle, ALTERNATE_ID_TAKEN, "alternate id already associated")
         if before is not None and before.alternate_key:
             self._holders.pop(before.alternate_key, None)
-        if after is not None and after.alternate_key:
-            self._holders[after.alternate_key] = cm_handle
+        if key:
+            self._holders[key] = cm_handle
         self.changed[cm_handle] = after
+        return None
 
 
-def _created_row(handle: CmHandle, plugin_id: int) -> HandleRow:
-    alternate_id = handle.name
-    return HandleRow(
-        cm_handle=handle.cm_handle,
-        plugin_id=plugin_id,
-        alternate_id=alternate_id or None,
-        alternate_key=fdn.key(alternate_id) if alternate_id else None,
-        data_producer_id=handle.data_producer_identifier or "",
-        module_set_tag=handle.module_set_tag or "",
-        private_properties=_created(handle.cm_handle_properties),
-        public_properties=_created(handle.public_cm_handle_properties),
-        trust_level=handle.trust_level or "",
-    )
+def _with_fields(row: HandleRow, handle: CmHandle, removed: str | None) -> HandleRow:
+    """``row`` with the fields of ``handle``. Absent or empty fields keep their value; a property that is null
+    or has the value ``removed`` is removed."""
 
+    def merged(existing: Mapping[str, str], given: Properties | None) -> dict[str, str]:
+        changed = given or {}
+        kept = {name: value for name, value in existing.items() if name not in changed}
+        texts = {name: value for name, value in changed.items() if value is not None and value != removed}
+        return kept | texts
 
-def _updated_row(existing: HandleRow, handle: CmHandle) -> HandleRow:
-    """Absent or empty fields keep their value; a property that is null or "~" is removed."""
     alternate_id = handle.name
     return msgspec.structs.replace(
-        existing,
-        alternate_id=alternate_id or existing.alternate_id,
-        alternate_key=fdn.key(alternate_id) if alternate_id else existing.alternate_key,
-        data_producer_id=handle.data_producer_identifier or existing.data_producer_id,
-        module_set_tag=handle.module_set_tag or existing.module_set_tag,
-        private_properties=_merged(existing.private_properties, handle.cm_handle_properties),
-        public_properties=_merged(existing.public_properties, handle.public_cm_handle_properties),
-        trust_level=handle.trust_level or existing.trust_level,
+        row,
+        alternate_id=alternate_id or row.alternate_id,
+        alternate_key=fdn.key(alternate_id) if alternate_id else row.alternate_key,
+        data_producer_id=handle.data_producer_identifier or row.data_producer_id,
+        module_set_tag=handle.module_set_tag or row.module_set_tag,
+        private_properties=merged(row.private_properties, handle.cm_handle_properties),
+        public_properties=merged(row.public_properties, handle.public_cm_handle_properties),
+        trust_level=handle.trust_level or row.trust_level,
     )
-
-
-def _created(given: Properties | None) -> dict[str, str]:
-    return {name: value for name, value in (given or {}).items() if value is not None}
-
-
-def _merged(existing: Mapping[str, str], given: Properties | None) -> dict[str, str]:
-    changed = given or {}
-    kept = {name: value for name, value in existing.items() if name not in changed}
-    return kept | {name: value for name, value in changed.items() if value is not None and value != REMOVED}
 
 
 def _not_found(cm_handle: str) -> Failure:
-    fault = id_fault(cm_handle)
-    if fault:
+    if fault := id_fault(cm_handle):
         return Failure(cm_handle, INVALID_CHARACTER, fault)
     return Failure(cm_handle, NOT_FOUND, "cm handle id(s) not found")
-
-
-def _alternate_id_taken(cm_handle: str) -> Failure:
-    return Failure(cm_handle, ALTERNATE_ID_TAKEN, "alternate id already associated")

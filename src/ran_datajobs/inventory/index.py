@@ -7,6 +7,7 @@ import asyncio
 from sys import intern
 
 from asyncpg import Record
+from msgspec import structs
 
 from ran_datajobs.inventory.owners import Owner, Owners
 from ran_datajobs.plugins.port import PluginProfile
@@ -50,7 +51,7 @@ class OwnerIndex(Owners):
             anew = {plugin.plugin_id for plugin in changes.plugins}
             gone = [owner.alternate_key for owner in self if changes.anew or owner.cm_handle in seen]
             come += [
-                self._with_plugin(owner)
+                structs.replace(owner, plugin=self._plugins[owner.plugin.plugin_id])
                 for owner in self
                 if not changes.anew and owner.plugin.plugin_id in anew and owner.cm_handle not in seen
             ]
@@ -58,31 +59,11 @@ class OwnerIndex(Owners):
             self._version = changes.version
 
     def _profile(self, row: PluginRow) -> PluginProfile:
-        defaults = self._defaults
-        return PluginProfile(
-            plugin_id=row.plugin_id,
-            url=row.url,
-            dialect=row.dialect,
-            idempotent=row.idempotent,
-            stop_on_error=row.stop_on_error,
-            give_up=defaults.give_up if row.give_up is None else row.give_up,
-            sub_job_timeout=defaults.sub_job_timeout if row.sub_job_timeout is None else row.sub_job_timeout,
-            read_slots=defaults.read_slots if row.read_slots is None else row.read_slots,
-            bulk_cancel=row.bulk_cancel,
-        )
+        registered = {name: value for name, value in structs.asdict(row).items() if value is not None}
+        return structs.replace(self._defaults, **registered)
 
     def _owner(self, record: Record, shared: dict[bytes, bytes]) -> Owner:
         """The owner of one row. Strings and properties that many handles share are stored once."""
         cm_handle, key, plugin_id, producer, tag, properties = record
         properties = shared.setdefault(properties, properties)
         return Owner(cm_handle, key, self._plugins[plugin_id], intern(producer), intern(tag), properties)
-
-    def _with_plugin(self, owner: Owner) -> Owner:
-        return Owner(
-            owner.cm_handle,
-            owner.alternate_key,
-            self._plugins[owner.plugin.plugin_id],
-            owner.data_producer_id,
-            owner.module_set_tag,
-            owner.private_properties,
-        )

@@ -7,6 +7,7 @@ No message contains private properties (``cmHandleProperties``).
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Annotated, Any, Final, Literal
 
@@ -14,7 +15,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from ran_datajobs.errors import InvalidFdn, InvalidRequest, UnsupportedRequest
-from ran_datajobs.http.json_body import decoded
+from ran_datajobs.http.json_body import decoded, elements_decoder
 from ran_datajobs.nrm import fdn
 from ran_datajobs.plugins.wire import Dialect
 
@@ -81,7 +82,7 @@ class Upgrade(Struct, frozen=True, rename="camel"):
 class Registration(Struct, frozen=True, rename="camel"):
     """A DMI plugin and the changes to its CM handles: removed first, then created, updated, upgraded.
 
-    The fields from ``dmi_dialect`` on are this project's; None keeps the registered value. The last two are
+    The fields from ``dialect`` on are this project's; None keeps the registered value. The last two are
     not supported yet.
     """
 
@@ -92,10 +93,10 @@ class Registration(Struct, frozen=True, rename="camel"):
     updated_cm_handles: list[CmHandle] | None = None
     removed_cm_handles: list[str] | None = None
     upgraded_cm_handles: Upgrade | None = None
-    dmi_dialect: Dialect | None = None
+    dialect: Dialect | None = msgspec.field(default=None, name="dmiDialect")
     idempotent: bool | None = None
     stop_on_error: bool | None = None
-    dmi_give_up: _Seconds | None = None
+    give_up: _Seconds | None = msgspec.field(default=None, name="dmiGiveUp")
     sub_job_timeout: _Seconds | None = None
     read_slots: _Slots | None = None
     bulk_cancel: bool | None = None
@@ -132,19 +133,22 @@ class RegistrationOutcome(Struct, frozen=True, rename="camel"):
     @property
     def failed(self) -> int:
         """Number of changes that were not applied."""
-        return (
-            len(self.failed_created_cm_handles)
-            + len(self.failed_updated_cm_handles)
-            + len(self.failed_removed_cm_handles)
-            + len(self.failed_upgrade_cm_handles)
-        )
+        return sum(map(len, msgspec.structs.astuple(self)))
 
 
 _decoder: Final = msgspec.json.Decoder(Registration)
-_members: Final = msgspec.json.Decoder(dict[str, Raw] | None)
-_elements: Final = msgspec.json.Decoder(list[Raw] | None)
+_members: Final = msgspec.json.Decoder(dict[str, Raw])
 _SCALARS: Final = frozenset(b"-0123456789tf")
 """First bytes of a number, ``true`` and ``false``."""
+
+_Names = tuple[frozenset[str] | None, ...]
+_PROPERTIES: Final[_Names] = (
+    frozenset({"createdCmHandles", "updatedCmHandles"}),
+    None,
+    frozenset({"cmHandleProperties", "publicCmHandleProperties"}),
+    None,
+)
+"""Where the properties of a registration are: names of members from the outside in, None for every one."""
 
 
 def read_registration(body: bytes) -> Registration:
@@ -156,7 +160,9 @@ def read_registration(body: bytes) -> Registration:
     try:
         registration = decoded(body, _decoder)
     except InvalidRequest:
-        registration = decoded(_with_texts(body), _decoder)
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            body = bytes(_with_texts(Raw(body.strip()), _PROPERTIES))
+        registration = decoded(body, _decoder)
     if registration.created_cm_handles and not registration.address:
         detail = "is missing: the address of the plugin that the created handles belong to"
         raise InvalidRequest(f"#/dmiPlugin: {detail}", (("#/dmiPlugin", detail),))
@@ -167,33 +173,22 @@ def read_registration(body: bytes) -> Registration:
     return registration
 
 
-def _with_texts(body: bytes) -> bytes:
-    """The body with scalar properties as strings; the unchanged body if it is not a registration."""
-    try:
-        fields = _members.decode(body) or {}
-        for name in ("createdCmHandles", "updatedCmHandles"):
-            if name in fields and (handles := _elements.decode(fields[name])):
-                fields[name] = Raw(msgspec.json.encode([_handle_with_texts(handle) for handle in handles]))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return body
-    return msgspec.json.encode(fields)
-
-
-def _handle_with_texts(handle: Raw) -> Raw:
-    try:
-        fields = _members.decode(handle) or {}
-        for name in ("cmHandleProperties", "publicCmHandleProperties"):
-            if name in fields and (given := _members.decode(fields[name])):
-                texts = {key: _text(value) for key, value in given.items()}
-                fields[name] = Raw(msgspec.json.encode(texts))
-    except msgspec.ValidationError:
-        return handle
-    return Raw(msgspec.json.encode(fields))
-
-
-def _text(value: Raw) -> Raw:
-    token = bytes(value)
-    return Raw(b'"%b"' % token) if token[0] in _SCALARS else value
+def _with_texts(value: Raw, path: _Names) -> Raw:
+    """A JSON text in which the scalars at ``path`` are strings."""
+    text = bytes(value)
+    if not path:
+        return Raw(b'"%b"' % text) if text[0] in _SCALARS else value
+    names, *below = path
+    if text.startswith(b"{"):
+        members = _members.decode(text)
+        for name in members if names is None else names & members.keys():
+            members[name] = _with_texts(members[name], tuple(below))
+        return Raw(msgspec.json.encode(members))
+    if text.startswith(b"["):
+        return Raw(
+            msgspec.json.encode([_with_texts(each, tuple(below)) for each in elements_decoder.decode(text)])
+        )
+    return value
 
 
 def id_fault(cm_handle: str) -> str | None:
@@ -206,7 +201,9 @@ def id_fault(cm_handle: str) -> str | None:
 
 
 def handle_fault(handle: CmHandle) -> str | None:
-    """Why another field of a CM handle is invalid, independent of what is registered, or None."""
+    """Why a field of a CM handle is invalid, independent of what is registered, or None."""
+    if fault := id_fault(handle.cm_handle):
+        return fault
     if handle.name:
         try:
             key = fdn.key(handle.name)

@@ -6,9 +6,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-import msgspec
+from msgspec import structs
 
-from ran_datajobs.inventory.addresses import AddressRefused, AllowList
+from ran_datajobs.inventory.addresses import AddressRefused, checked
 from ran_datajobs.inventory.changes import alternate_keys_named, changes_of, handles_named
 from ran_datajobs.inventory.registration import Registration, RegistrationOutcome, read_registration
 from ran_datajobs.store import handles
@@ -23,13 +23,13 @@ _LONGEST_REGISTRATION: Final = 60.0
 class Registry:
     """Writes the inventory: ONAP's registration of a DMI plugin and its CM handles.
 
-    ``dmi_allow`` lists the addresses that may be a plugin: see :class:`AllowList`.
+    ``dmi_allow`` lists the addresses that may be a plugin: see :func:`checked`.
     """
 
     def __init__(self, database: Database, dmi_allow: tuple[str, ...]) -> None:
         self._database = database
         self._log = logger()
-        self._allowed = AllowList(dmi_allow)
+        self._dmi_allow = dmi_allow
 
     async def register(self, body: bytes) -> RegistrationOutcome:
         """Apply the valid parts of a registration in one transaction; the outcome lists the rest.
@@ -72,7 +72,7 @@ class Registry:
         if not registration.address:
             return "", None
         try:
-            return self._allowed.checked(registration.address), None
+            return checked(registration.address, self._dmi_allow), None
         except AddressRefused as refusal:
             return "", str(refusal)
 
@@ -82,21 +82,9 @@ async def _saved_plugin(
 ) -> int:
     """Store the settings of the plugin that the registration names. Returns the id of the plugin."""
     stored = await handles.plugin_by_url(connection, address)
-    known = stored or PluginRow(address)
-    wanted = msgspec.structs.replace(
-        known,
-        dialect=known.dialect if registration.dmi_dialect is None else str(registration.dmi_dialect),
-        idempotent=known.idempotent if registration.idempotent is None else registration.idempotent,
-        stop_on_error=(
-            known.stop_on_error if registration.stop_on_error is None else registration.stop_on_error
-        ),
-        give_up=known.give_up if registration.dmi_give_up is None else registration.dmi_give_up,
-        sub_job_timeout=(
-            known.sub_job_timeout if registration.sub_job_timeout is None else registration.sub_job_timeout
-        ),
-        read_slots=known.read_slots if registration.read_slots is None else registration.read_slots,
-        bulk_cancel=known.bulk_cancel if registration.bulk_cancel is None else registration.bulk_cancel,
-    )
+    fields = {name: getattr(registration, name, None) for name in PluginRow.__struct_fields__}
+    given = {name: value for name, value in fields.items() if value is not None}
+    wanted = structs.replace(stored or PluginRow(address), **given)
     if wanted == stored:
         return stored.plugin_id
     return await handles.save_plugin(connection, wanted, version)
