@@ -44,7 +44,7 @@ from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder, open_s3, start_runtime
-from ran_datajobs.results.outbox_relay import OutboxRelay
+from ran_datajobs.results.outbox_relay import relay_outbox
 from ran_datajobs.results.pruner import Pruner, Retention
 from ran_datajobs.results.publisher import DeliveryNews, DeliveryRetryPolicy, Publisher
 from ran_datajobs.results.read_results import Dropped, ReadResultConsumer
@@ -267,7 +267,7 @@ async def run_worker(
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(arrivals.run()),
-                group.create_task(OutboxRelay(shared.database, publisher.publish, log).run()),
+                group.create_task(relay_outbox(shared.database, publisher.publish, log)),
                 group.create_task(pruner.run()),
                 group.create_task(digest.run()),
             ]

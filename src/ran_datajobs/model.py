@@ -319,16 +319,16 @@ class Response(Struct, frozen=True, omit_defaults=True, rename="camel"):
     errors: tuple[ErrorDetail, ...] = ()
 
 
-class Counts(Struct, frozen=True, omit_defaults=False, rename="camel"):
+class Counts(Struct, frozen=True, rename="camel"):
     """Number of operations in each state; disjoint, they add up to ``total``."""
 
-    total: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    unmatched: int = 0
-    not_started: int = 0
-    unknown: int = 0
-    pending: int = 0
+    total: int
+    succeeded: int
+    failed: int
+    unmatched: int
+    not_started: int
+    unknown: int
+    pending: int
 
 
 UNMATCHED_PART: Final = "unmatched"

@@ -58,7 +58,7 @@ async def test_what_was_put_is_read_back(objects: ObjectStore) -> None:
     data = os.urandom(700_000)
     assert await objects.put(BUCKET, "job/a/0.json", data)
     assert await objects.get(BUCKET, "job/a/0.json") == data
-    found = await objects.stream(BUCKET, "job/a/0.json", chunk=100_000)
+    found = await objects.stream(BUCKET, "job/a/0.json")
     assert found is not None
     pieces = [piece async for piece in found[1]]
     assert len(pieces) > 1

@@ -37,7 +37,7 @@ from ran_datajobs.store.database import Database
 from ran_datajobs.store.outbox import SHARDS
 from ran_datajobs.store.planning import LeasedJob
 from ran_datajobs.telemetry import Metrics, logger
-from tests.integration.delivery_service import News
+from tests.integration.delivery_service import news
 from tests.integration.worker_parts import always_owner, worker_parts
 
 JSON = {"Content-Type": "application/json"}
@@ -250,6 +250,9 @@ async def end_job(api: Api, job_id: UUID, status: Status, responses: Sequence[Re
             on_the_way,
         )
         counts = Counts(
+            total=len(responses),
+            unmatched=0,
+            pending=0,
             succeeded=states[OperationState.SUCCEEDED],
             failed=states[OperationState.FAILED],
             not_started=states[OperationState.NOT_STARTED],
@@ -281,7 +284,7 @@ async def publish(api: Api) -> None:
         api.parts.objects,
         lambda bucket, key: f"{bucket}/{key}",
         DeliveryRetryPolicy(),
-        News([]),
+        news(),
     )
     for shard in range(SHARDS):
         assert await publisher.publish(shard) is None

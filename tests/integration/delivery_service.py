@@ -37,14 +37,17 @@ TOPIC = "rapp-topic"
 class News(DeliveryNews):
     """Keeps the deliveries that were given up."""
 
-    def __init__(self, given_up: list[FailedDelivery]) -> None:
-        super().__init__(logger(), Digest(logger()), Metrics())
-        self._given_up = given_up
+    failed: list[FailedDelivery] = msgspec.field(default_factory=list)
 
     def given_up(self, what: FailedDelivery) -> None:
         """Keep it."""
         super().given_up(what)
-        self._given_up.append(what)
+        self.failed.append(what)
+
+
+def news(failed: list[FailedDelivery] | None = None) -> News:
+    """Keeps in ``failed`` the deliveries that were given up."""
+    return News(logger(), Digest(logger()), Metrics(), failed=[] if failed is None else failed)
 
 
 class Service:
@@ -73,7 +76,7 @@ class Service:
             self.objects,
             lambda bucket, key: f"http://host/s3-bucket/{bucket}/{key}",
             DeliveryRetryPolicy(first_retry, 0.05, give_up, give_up_refused),
-            News(self.given_up),
+            news(self.given_up),
             reached,
         )
 

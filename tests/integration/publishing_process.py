@@ -21,7 +21,7 @@ from ran_datajobs.results.objects import open_folder
 from ran_datajobs.results.publisher import DeliveryRetryPolicy, Publisher
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
-from tests.integration.delivery_service import News
+from tests.integration.delivery_service import news
 
 CHECKPOINTS = (
     "before the fence",
@@ -95,7 +95,7 @@ async def main(url: str, bootstrap: str, folder: str, stop_at: str) -> None:
         open_folder(Path(folder)),
         lambda bucket, key: f"http://host/{bucket}/{key}",
         DeliveryRetryPolicy(first_retry=0.05, longest_retry=0.2),
-        News([]),
+        news(),
     )
     for shard in range(outbox.SHARDS):
         while (pause := await publisher.publish(shard)) is not None:

@@ -18,7 +18,7 @@ from ran_datajobs.store.sub_jobs import NewSubJob
 from tests.integration.worker_parts import OPERATIONS, InProcessPlugin, planned_job, until_ended, worker_parts
 from tests.integration.worker_parts import add_job as new_job
 
-DONE = Counts(total=1, succeeded=1, failed=0, unmatched=0, not_started=0, unknown=0)
+DONE = Counts(1, 1, 0, 0, 0, 0, 0)
 PATIENCE = 20
 
 

@@ -21,7 +21,7 @@ from ran_datajobs.store.database import Database
 from ran_datajobs.store.outbox import SHARDS
 from ran_datajobs.store.room import CREATES_PER_PLUGIN
 from tests.integration.api_service import PLUGIN, Api, northbound_api, writes
-from tests.integration.delivery_service import News
+from tests.integration.delivery_service import news
 from tests.integration.embedded_delivery import FaultyBus
 from tests.integration.worker_parts import DEADLINE, InProcessPlugin, Parts, rows, worker_parts
 
@@ -344,7 +344,7 @@ async def test_an_ended_job_waits_for_the_bus_that_is_to_take_its_results(client
         api.parts.objects,
         lambda bucket, key: f"{bucket}/{key}",
         DeliveryRetryPolicy(),
-        News([]),
+        news(),
     )
     for shard in range(SHARDS):
         await publisher.publish(shard)

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from ran_datajobs.results import delivery
 from ran_datajobs.results.objects import open_folder
-from ran_datajobs.results.outbox_relay import OutboxRelay
+from ran_datajobs.results.outbox_relay import relay_outbox
 from ran_datajobs.results.publisher import Publisher
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
@@ -53,7 +53,7 @@ class ScriptedPublisher:
 async def publishing(database: Database) -> AsyncIterator[ScriptedPublisher]:
     """A running loop and its end."""
     publisher = ScriptedPublisher(database)
-    running = asyncio.create_task(OutboxRelay(database, publisher.publish, logger()).run())
+    running = asyncio.create_task(relay_outbox(database, publisher.publish, logger()))
     try:
         async with asyncio.timeout(30):
             yield publisher
@@ -129,7 +129,7 @@ async def test_a_parked_message_holds_up_no_other_of_its_shard(database: Databas
     service.bus.refused = {"broken-topic"}
     publisher = NotedPublisher(service.publisher(first_retry=3600.0))
     await service.settle(broken, await service.sub_job(broken), responses(1))
-    running = asyncio.create_task(OutboxRelay(database, publisher.publish, logger()).run())
+    running = asyncio.create_task(relay_outbox(database, publisher.publish, logger()))
     try:
         async with asyncio.timeout(30):
             await publisher.looked.wait()

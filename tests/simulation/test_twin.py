@@ -463,7 +463,7 @@ def test_a_job_that_ends_frees_those_that_waited_for_it(subject: Subject) -> Non
     (held,) = claimed(subject, "one")
     ended(subject, held)
     (step,) = subject.run(subject.store(0).claim_jobs(STEPS, uuid5(NAMES, "finish")))
-    counts = Counts(total=4, succeeded=1, failed=0, unmatched=3, not_started=0, unknown=0)
+    counts = Counts(4, 1, 0, 3, 0, 0, 0)
     subject.run(subject.store(0).finish(step, Status.PARTIALLY_FAILED, "three unmatched", counts))
     assert stages(subject) == ["SETTLED", "ADMITTED"]
 

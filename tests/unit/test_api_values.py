@@ -194,10 +194,10 @@ def test_only_known_failures_are_repeated_unless_asked() -> None:
     assert to_repeat(states, include_unknown=True) == {"a", "b", "c"}
 
 
-@given(st.integers(0, 10**6), st.integers(0, 10**6))
+@given(st.integers(1, 10**6), st.integers(0, 10**6))
 def test_progress_is_100_in_a_terminal_job_only(total: int, pending: int) -> None:
     """progressPercentage is between 0 and 99 while the job runs, whatever the counts are."""
-    counts = Counts(total=total, pending=min(pending, total))
+    counts = Counts(total, 0, 0, 0, 0, 0, min(pending, total))
     assert 0 <= progress(counts, terminal=False) <= 99
     assert progress(counts, terminal=True) == 100
 

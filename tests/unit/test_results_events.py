@@ -21,7 +21,7 @@ from ran_datajobs.messaging.topics import (
     topic_problem,
 )
 from ran_datajobs.model import UNMATCHED_PART, Counts, Status
-from ran_datajobs.results.objects import manifest_key, part_key, raw_result_key, valid_key
+from ran_datajobs.results.objects import manifest_key, part_key, raw_key, valid_key
 from ran_datajobs.results.parts import Manifest, manifest
 from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.parts import FOREIGN_SEQUENCE, Part
@@ -111,7 +111,8 @@ def test_our_keys_are_valid_keys(job_id: UUID, sub_job: UUID, sequence: int) -> 
     for key in (
         part_key(str(job_id), str(sub_job), sequence),
         part_key(str(job_id), UNMATCHED_PART, sequence),
-        raw_result_key(str(job_id), str(sub_job)),
+        raw_key(str(job_id), str(sub_job)),
+        raw_key(str(job_id), str(sub_job), sequence),
         manifest_key(str(job_id)),
     ):
         assert valid_key(key)
@@ -143,7 +144,7 @@ def job_row() -> JobRow:
 def test_the_manifest_lists_every_object_with_its_check_sum() -> None:
     """Status in the wire's spelling, counts, and per object all that a reader needs to check it."""
     job = job_row()
-    counts = Counts(total=3, succeeded=1, failed=1, unmatched=1)
+    counts = Counts(3, 1, 1, 1, 0, 0, 0)
     listed = [
         Part("sub-1", 0, "j/sub-1/0.json", 100, "aa", 2, 1),
         Part("sub-1", FOREIGN_SEQUENCE, "j/sub-1/plugin-result", 7, "cc", 0, 0),

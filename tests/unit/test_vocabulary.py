@@ -243,7 +243,7 @@ def test_the_worst_of_several_states_stands(states: list[OperationState], count:
 
 def test_an_unmatched_operation_never_fails_the_job_alone() -> None:
     """One unmatched FDN beside a success makes a job PARTIALLY_FAILED, and the reason counts it."""
-    counts = Counts(total=2, succeeded=1, unmatched=1)
+    counts = Counts(2, 1, 0, 1, 0, 0, 0)
     assert verdict(counts, cancelled=False) is Status.PARTIALLY_FAILED
     assert why(counts, Status.PARTIALLY_FAILED) == "of 2 operations: 1 matched no CM handle"
-    assert why(Counts(total=1, succeeded=1), Status.FINISHED) is None
+    assert why(Counts(1, 1, 0, 0, 0, 0, 0), Status.FINISHED) is None

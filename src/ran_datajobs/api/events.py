@@ -25,8 +25,8 @@ from ran_datajobs.api import paths
 from ran_datajobs.api.dependencies import Api, ApiDependencies, Caller, begun
 from ran_datajobs.api.jobs import visible_job
 from ran_datajobs.api.problems import documented, success
-from ran_datajobs.model import Status
-from ran_datajobs.results.job_view import JobAnswer, OperationCounts, SubJobAnswer, WireStatus
+from ran_datajobs.model import Counts, Status
+from ran_datajobs.results.job_view import JobAnswer, SubJobAnswer, WireStatus
 from ran_datajobs.store import jobs
 from ran_datajobs.store.jobs import JobRow
 
@@ -77,7 +77,7 @@ class Progress(Struct, frozen=True, rename="camel"):
 
     status: WireStatus
     progress_percentage: int
-    operations: OperationCounts
+    operations: Counts
 
 
 class StreamPosition(Struct):
@@ -85,7 +85,7 @@ class StreamPosition(Struct):
 
     version: int
     status: Status | None = None
-    operations: OperationCounts | None = None
+    operations: Counts | None = None
 
 
 async def _events(api: ApiDependencies, job_id: UUID, sees: str | None, since: int) -> AsyncIterator[bytes]:

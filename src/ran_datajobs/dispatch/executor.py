@@ -301,11 +301,8 @@ class Executor:
         sub_job = attempt.sub_job
         kept: list[Part] = []
         if isinstance(result, UnrecognisedResult | UnreadableBody):
-            kept.append(
-                await store_raw(
-                    self._objects, sub_job.results_bucket, sub_job.job_id, sub_job.sub_job_id, result.body
-                )
-            )
+            place = sub_job.results_bucket, sub_job.job_id, sub_job.sub_job_id
+            kept.append(await store_raw(self._objects, *place, result.body))
         operations = await self._operations(attempt)
         outcome = await self._computed(
             len(operations),
@@ -534,7 +531,6 @@ class Executor:
                     attempt.sub_job.job_id,
                     attempt.sub_job.sub_job_id,
                     outcome.responses,
-                    # behind every message that the plugin of a read has sent, or may still send
                     first_sequence=ADDED_SEQUENCE if attempt.is_read else 0,
                     is_still_owner=lambda: self._store.is_leased(attempt.sub_job),
                 )

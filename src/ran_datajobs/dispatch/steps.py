@@ -119,6 +119,7 @@ class JobSteps:
             unmatched=job.unmatched,
             not_started=states[OperationState.NOT_STARTED],
             unknown=states[OperationState.UNKNOWN],
+            pending=0,
         )
 
 

@@ -22,10 +22,12 @@ _LONGEST_CALL: Final = 60.0
 
 
 class DeliveryFailure(Exception):
-    """A row of the outbox cannot be delivered to ``topic``; no other can, either, or with ``job_id`` no
-    other one of this job. ``refused``: a retry cannot succeed."""
+    """No row of the outbox can be delivered to ``topic`` (``None``: to any); with ``job_id``, none of this
+    job. ``refused``: a retry cannot succeed."""
 
-    def __init__(self, topic: str, cause: str, job_id: UUID | None = None, *, refused: bool = False) -> None:
+    def __init__(
+        self, topic: str | None, cause: str, job_id: UUID | None = None, *, refused: bool = False
+    ) -> None:
         super().__init__(cause)
         self.topic = topic
         self.cause = cause
@@ -40,7 +42,7 @@ async def copy_objects(
 
     Returns the rows that succeeded, and the failures. A row to which a failure applies is not tried.
     """
-    failures: dict[tuple[str, UUID | None], DeliveryFailure] = {}
+    failures: dict[tuple[str | None, UUID | None], DeliveryFailure] = {}
 
     async def copy(row: Waiting) -> bool:
         if failures.keys() & {(row.topic, None), (row.topic, row.job_id)}:

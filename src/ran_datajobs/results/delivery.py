@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
+from msgspec import Struct
 
 from ran_datajobs.messaging.events import (
     SERVICE,
@@ -28,11 +29,10 @@ from ran_datajobs.store import jobs, outbox
 from ran_datajobs.store.database import Connection
 
 
-class JobEventWriter:
+class JobEventWriter(Struct, frozen=True):
     """Writes the outbox rows for changes of jobs, each in the transaction of the change."""
 
-    def __init__(self, view: JobView) -> None:
-        self._view = view
+    view: JobView
 
     async def jobs_changed(self, connection: Connection, job_ids: Sequence[UUID]) -> None:
         """Queue a status event for each of these jobs, with the status that it has now."""
@@ -40,7 +40,7 @@ class JobEventWriter:
         for job_id in sorted(job_ids):
             row = await jobs.find(connection, job_id, None)
             if row is not None:
-                (answer,) = await self._view.jobs(connection, [row], row.client)
+                (answer,) = await self.view.jobs(connection, [row], row.client)
                 body = msgspec.json.encode(answer)
                 messages.append(status_message(job_id, row.destination, row.version, body))
         await outbox.add(connection, messages)
@@ -61,42 +61,15 @@ class JobEventWriter:
         await self.jobs_changed(connection, [job_id])
 
 
-async def finish_delivery(connection: Connection, job_id: UUID) -> None:
-    """Queue the parts without a sub-job, then the end marker of the delivery.
+async def finish_delivery(
+    connection: Connection, job_id: UUID, sub_jobs: Sequence[str] | None = (UNMATCHED_PART,)
+) -> None:
+    """Queue the parts of ``sub_jobs`` (``None``: of all), then the end marker of the delivery.
 
-    Call it once per delivery, after the parts of all sub-jobs; the job's row need not be locked. Without
-    a destination, or if the destination is the bucket that has the results, the delivery ends at once.
+    Call it once per delivery, after the parts of all other sub-jobs; the job's row need not be locked.
+    Without a destination, or if the destination is the bucket that has the results, the delivery ends at
+    once.
     """
-    await _send(connection, job_id, [UNMATCHED_PART])
-
-
-async def redeliver(connection: Connection, job_id: UUID) -> bool:
-    """Queue all parts of a terminal job again, with the next delivery number.
-
-    Returns False and changes nothing while a delivery is pending. To a bucket, only objects that are
-    missing there or differ are written.
-    """
-    if await outbox.deliver_again(connection, job_id) is None:
-        return False
-    await _send(connection, job_id, None)
-    return True
-
-
-def status_message(job_id: UUID, destination: str | None, version: int, body: bytes) -> outbox.Outgoing:
-    """Event for a change of a job's status; ``body`` is the JSON of ``GET /dataJob/{jobId}``."""
-    value = b'{"data":%b}' % body
-    return outbox.Outgoing(
-        job_id,
-        STATUS_TOPIC,
-        key=str(job_id),
-        headers=status_headers(str(job_id), destination or "", version, datetime.now(UTC)),
-        value=value,
-        size=len(value),
-    )
-
-
-async def _send(connection: Connection, job_id: UUID, sub_jobs: list[str] | None) -> None:
-    """Queue the parts of ``sub_jobs`` (``None``: all), and the end marker of the delivery."""
     target = await outbox.target_of(connection, job_id)
     if target is None:
         return
@@ -114,6 +87,31 @@ async def _send(connection: Connection, job_id: UUID, sub_jobs: list[str] | None
         ends_delivery=True,
     )
     await outbox.add(connection, [*map(_outgoing, found), end])
+
+
+async def redeliver(connection: Connection, job_id: UUID) -> bool:
+    """Queue all parts of a terminal job again, with the next delivery number.
+
+    Returns False and changes nothing while a delivery is pending. To a bucket, only objects that are
+    missing there or differ are written.
+    """
+    if await outbox.deliver_again(connection, job_id) is None:
+        return False
+    await finish_delivery(connection, job_id, None)
+    return True
+
+
+def status_message(job_id: UUID, destination: str | None, version: int, body: bytes) -> outbox.Outgoing:
+    """Event for a change of a job's status; ``body`` is the JSON of ``GET /dataJob/{jobId}``."""
+    value = b'{"data":%b}' % body
+    return outbox.Outgoing(
+        job_id,
+        STATUS_TOPIC,
+        key=str(job_id),
+        headers=status_headers(str(job_id), destination or "", version, datetime.now(UTC)),
+        value=value,
+        size=len(value),
+    )
 
 
 def _outgoing(part: outbox.Part) -> outbox.Outgoing:

@@ -29,18 +29,6 @@ WireStatus = Literal[
 _WITH_REASON: Final = frozenset({Status.FAILED, Status.PARTIALLY_FAILED})
 
 
-class OperationCounts(Struct, frozen=True, rename="camel"):
-    """Operations by state: disjoint, they add up to ``total``."""
-
-    total: int
-    succeeded: int
-    failed: int
-    unmatched: int
-    not_started: int
-    unknown: int
-    pending: int
-
-
 class JobAnswer(Struct, frozen=True, rename="camel"):
     """A data job. ``reason`` is there when it is FAILED or PARTIALLY_FAILED. Times are RFC 3339, UTC.
 
@@ -63,7 +51,7 @@ class JobAnswer(Struct, frozen=True, rename="camel"):
     started_at: datetime | None
     ended_at: datetime | None
     progress_percentage: int
-    operations: OperationCounts
+    operations: Counts
     sub_jobs: dict[str, int]
     delivery_state: Literal["PENDING", "DELIVERED", "FAILED"]
     delivery_detail: str | UnsetType = UNSET
@@ -83,7 +71,7 @@ class SubJobAnswer(Struct, frozen=True, rename="camel"):
     data_producer_id: str
     data_producer_job_id: str | None
     status: WireStatus
-    operations: OperationCounts
+    operations: Counts
     attempts: int
     last_error: str | None
     waiting_for: WaitingFor | UnsetType = UNSET
@@ -132,7 +120,7 @@ class JobView(Struct, frozen=True):
             started_at=row.started_at,
             ended_at=row.ended_at,
             progress_percentage=progress(row.counts, terminal=row.status.terminal),
-            operations=_counts(row.counts),
+            operations=row.counts,
             sub_jobs={self.status(status): count for status, count in sub_jobs.items()},
             delivery_state=row.delivery_state.value,
             delivery_detail=row.delivery_detail or UNSET,
@@ -152,7 +140,7 @@ class JobView(Struct, frozen=True):
             data_producer_id=row.data_producer_id,
             data_producer_job_id=row.data_producer_job_id,
             status=self.status(row.status),
-            operations=_counts(row.counts),
+            operations=row.counts,
             attempts=row.attempts,
             last_error=row.last_error,
             waiting_for=waiting or UNSET,
@@ -163,18 +151,4 @@ def progress(counts: Counts, *, terminal: bool) -> int:
     """``progressPercentage`` (TS 28.622 ProcessMonitor): 0 to 100, and 100 in a terminal job only."""
     if terminal:
         return 100
-    if counts.total == 0:
-        return 0
     return min(99, (counts.total - counts.pending) * 100 // counts.total)
-
-
-def _counts(counts: Counts) -> OperationCounts:
-    return OperationCounts(
-        counts.total,
-        counts.succeeded,
-        counts.failed,
-        counts.unmatched,
-        counts.not_started,
-        counts.unknown,
-        counts.pending,
-    )

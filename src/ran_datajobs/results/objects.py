@@ -21,15 +21,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
 
 import obstore
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    NotFoundError,
-    NotSupportedError,
-    PermissionDeniedError,
-    PreconditionError,
-    UnauthenticatedError,
-)
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError
 from obstore.store import LocalStore, MemoryStore, S3Store
 
 from ran_datajobs.errors import InvalidRequest, StorageRefused, StorageUnavailable
@@ -64,7 +56,7 @@ _RESERVED_ENDS: Final = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 _KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199})*")
 _MAX_KEY: Final = 1024
 _MAX_OPEN_BUCKETS: Final = 64
-_DELETED_AT_ONCE: Final = 100
+_CHUNK: Final = 256 * 1024
 _WRITTEN_AT_ONCE: Final = 16
 _REMOVER: Final = """
 import os, shutil, sys
@@ -72,15 +64,7 @@ for path in sys.argv[1:]:
     if os.path.lexists(path):
         shutil.rmtree(path)
 """
-_MISSING: Final = (FileNotFoundError, NotFoundError)
 _NO_SUCH_BUCKET: Final = "NoSuchBucket"
-_REFUSALS: Final = (
-    NotFoundError,
-    NotSupportedError,
-    PermissionDeniedError,
-    PreconditionError,
-    UnauthenticatedError,
-)
 _STATUS: Final = re.compile(r"status code: (\d{3}) ?([^:\n]*)")
 _CODE: Final = re.compile(r"<Code>([^<]{1,100})</Code>")
 _MESSAGE: Final = re.compile(r"<Message>([^<]{1,500})</Message>")
@@ -130,14 +114,10 @@ def part_key(job_id: UUID | str, sub_job: UUID | str, sequence: int, piece: int 
     return f"{job_id}/{sub_job}/{name}.json"
 
 
-def raw_result_key(job_id: UUID | str, sub_job: UUID | str) -> str:
-    """Key of a plugin's own result body, stored unchanged."""
-    return f"{job_id}/{sub_job}/plugin-result"
-
-
-def unreadable_key(job_id: UUID | str, sub_job: UUID | str, message: int) -> str:
-    """Key of a plugin's result message that cannot be read, stored unchanged."""
-    return f"{job_id}/{sub_job}/plugin-message-{message}"
+def raw_key(job_id: UUID | str, sub_job: UUID | str, message: int | None = None) -> str:
+    """Key of a plugin's own result body, or of its ``message`` with this number, stored unchanged."""
+    name = "plugin-result" if message is None else f"plugin-message-{message}"
+    return f"{job_id}/{sub_job}/{name}"
 
 
 def manifest_key(job_id: UUID | str) -> str:
@@ -203,7 +183,7 @@ class ObjectStore:
         new = True
         try:
             async with self._writing if self.folder else contextlib.nullcontext():
-                with self._errors(f"cannot write to bucket {bucket!r}"):
+                with _storage_errors(f"cannot write to bucket {bucket!r}"):
                     await obstore.put_async(
                         self._store(bucket),
                         self._path(bucket, key),
@@ -222,41 +202,40 @@ class ObjectStore:
 
     async def get(self, bucket: str, key: str) -> bytes | None:
         """The bytes of an object; ``None`` when there is none."""
-        with self._errors(f"cannot read from bucket {bucket!r}"):
+        with _storage_errors(f"cannot read from bucket {bucket!r}"):
             found = await self._get(bucket, key)
             return None if found is None else bytes(await found.bytes_async())
 
-    async def stream(
-        self, bucket: str, key: str, *, chunk: int = 256 * 1024
-    ) -> tuple[int, AsyncIterator[bytes]] | None:
-        """Size and bytes of an object, in pieces of about ``chunk`` bytes; ``None`` when there is none."""
-        with self._errors(f"cannot read from bucket {bucket!r}"):
+    async def stream(self, bucket: str, key: str) -> tuple[int, AsyncIterator[bytes]] | None:
+        """Size and bytes of an object, in pieces of about 256 KiB; ``None`` when there is none."""
+        with _storage_errors(f"cannot read from bucket {bucket!r}"):
             found = await self._get(bucket, key)
-        return None if found is None else (found.meta["size"], self._pieces(bucket, found, chunk))
+        return None if found is None else (found.meta["size"], self._pieces(bucket, found))
 
     async def _get(self, bucket: str, key: str) -> obstore.GetResult | None:
         if not _is_possible(bucket, key):
             return None
         try:
             return await obstore.get_async(self._store(bucket), self._path(bucket, key))
-        except _MISSING:
+        except FileNotFoundError:
             return None
 
-    async def _pieces(self, bucket: str, found: obstore.GetResult, chunk: int) -> AsyncIterator[bytes]:
-        with self._errors(f"cannot read from bucket {bucket!r}"):
-            async for piece in found.stream(min_chunk_size=chunk):
+    async def _pieces(self, bucket: str, found: obstore.GetResult) -> AsyncIterator[bytes]:
+        with _storage_errors(f"cannot read from bucket {bucket!r}"):
+            async for piece in found.stream(min_chunk_size=_CHUNK):
                 yield bytes(piece)
 
     async def delete(self, bucket: str, keys: Sequence[str]) -> None:
         """Remove objects. A missing object or bucket is no error."""
         paths = [self._path(bucket, key) for key in keys if _is_possible(bucket, key)]
-        with self._errors(f"cannot delete in bucket {bucket!r}"):
-            for first in range(0, len(paths), _DELETED_AT_ONCE):
-                try:
-                    await obstore.delete_async(self._store(bucket), paths[first : first + _DELETED_AT_ONCE])
-                except (*_MISSING, BaseError) as error:  # a missing bucket has no class of its own
-                    if not isinstance(error, _MISSING) and _NO_SUCH_BUCKET not in str(error):
-                        raise
+        with _storage_errors(f"cannot delete in bucket {bucket!r}"):
+            try:
+                await obstore.delete_async(self._store(bucket), paths)
+            except FileNotFoundError:
+                pass
+            except BaseError as error:  # a missing bucket has no class of its own
+                if _NO_SUCH_BUCKET not in str(error):
+                    raise
 
     async def delete_folders(self, bucket: str, job_ids: Sequence[str]) -> None:
         """Remove all files of these jobs from a bucket in a folder, including temporary files of a killed
@@ -264,7 +243,7 @@ class ObjectStore:
         possible = [job_id for job_id in job_ids if _is_possible(bucket, job_id)]
         if self.folder is None or not possible:
             return
-        with self._errors(f"cannot delete in bucket {bucket!r}"):
+        with _storage_errors(f"cannot delete in bucket {bucket!r}"):
             await asyncio.to_thread(_remove_folders, [self.folder / bucket / name for name in possible])
 
     async def bucket_exists(self, bucket: str) -> bool:
@@ -277,12 +256,12 @@ class ObjectStore:
             return False
         if self.folder is not None:
             return True
-        with self._errors(f"cannot look for bucket {bucket!r}"):
+        with _storage_errors(f"cannot look for bucket {bucket!r}"):
             try:
                 await obstore.get_async(self._store(bucket), READY_KEY)
             except PermissionDeniedError:
                 return True
-            except _MISSING as error:
+            except FileNotFoundError as error:
                 return _NO_SUCH_BUCKET not in str(error)
         return True
 
@@ -291,7 +270,7 @@ class ObjectStore:
         store = self._store(bucket) if _is_possible(bucket, key) else None
         if not isinstance(store, S3Store):
             return None
-        with self._errors(f"cannot sign for bucket {bucket!r}"):
+        with _storage_errors(f"cannot sign for bucket {bucket!r}"):
             return await obstore.sign_async(store, "GET", key, lifetime)
 
     async def ready(self, bucket: str) -> None:
@@ -306,9 +285,6 @@ class ObjectStore:
         if now - self._written_at.get(bucket, -TRY_EVERY) >= TRY_EVERY:
             await self.put(bucket, READY_KEY, b"{}", only_if_absent=True)
             self._written_at[bucket] = now
-
-    def _errors(self, what: str) -> contextlib.AbstractContextManager[None]:
-        return _storage_errors(what, s3=self.folder is None)
 
     def _path(self, bucket: str, key: str) -> str:
         return key if self.folder is None else f"{bucket}/{key}"
@@ -331,7 +307,7 @@ def open_folder(path: Path) -> ObjectStore:
 
     Nothing is written outside the folder. Raises StorageUnavailable when it cannot be created.
     """
-    with _storage_errors(f"cannot use the folder {path}", s3=False):
+    with _storage_errors(f"cannot use the folder {path}"):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = path.resolve()
         store = LocalStore(folder, automatic_cleanup=True)  # removes folders that become empty
@@ -362,15 +338,7 @@ def open_s3(
                 "connect_timeout": timedelta(seconds=CONNECT_WITHIN),
                 "timeout": timedelta(seconds=ANSWER_WITHIN),
             },
-            retry_config={
-                "max_retries": 3,
-                "retry_timeout": give_up,
-                "backoff": {
-                    "init_backoff": timedelta(milliseconds=100),
-                    "max_backoff": timedelta(seconds=2),
-                    "base": 2,
-                },
-            },
+            retry_config={"max_retries": 3, "retry_timeout": give_up},
         )
 
     return ObjectStore(open_bucket)
@@ -390,24 +358,18 @@ def _remove_folders(paths: Sequence[Path]) -> None:
         paths[0].parent.rmdir()
 
 
-def _is_refusal(error: Exception) -> bool:
-    """True for an S3 error that a retry does not cure: a 4xx other than 408, 425, 429; a 501."""
-    if isinstance(error, _REFUSALS):
-        return True
-    status = int(found[1]) if (found := _STATUS.search(str(error))) else 0
-    return status == 501 or (400 <= status < 500 and status not in _RETRYABLE)
-
-
 @contextlib.contextmanager
-def _storage_errors(what: str, *, s3: bool) -> Iterator[None]:
-    """Turn every error of the object store into StorageUnavailable, with its cause in one line."""
+def _storage_errors(what: str) -> Iterator[None]:
+    """Turn errors of the object store into StorageUnavailable, with the cause in one line; an answer that a
+    retry does not cure (a 4xx other than 408, 425, 429; a 501) into StorageRefused."""
     try:
         yield
     except AlreadyExistsError:
         raise
     except (BaseError, OSError) as error:
-        kind = StorageRefused if s3 and _is_refusal(error) else StorageUnavailable
-        raise kind(f"{what}: {_cause(error)}") from error
+        status = int(found[1]) if (found := _STATUS.search(str(error))) else 0
+        refused = status == 501 or (400 <= status < 500 and status not in _RETRYABLE)
+        raise (StorageRefused if refused else StorageUnavailable)(f"{what}: {_cause(error)}") from error
 
 
 def _cause(error: Exception) -> str:

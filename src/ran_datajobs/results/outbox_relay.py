@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
@@ -18,54 +19,41 @@ LOOK_EVERY: Final = 1.0
 """Interval in seconds at which a worker polls for due shards without a notification."""
 
 
-class OutboxRelay:
-    """Delivers due shards until cancelled, across outages of the bus and of the database.
+async def relay_outbox(
+    database: Database, publish: Callable[[int], Awaitable[float | None]], log: Logger
+) -> None:
+    """Deliver due shards until cancelled, across outages of the bus and of the database.
 
-    Each shard has its own task: a slow shard, or one whose bucket does not respond, delays no other.
+    ``publish`` delivers the waiting rows of a shard, as
+    :meth:`~ran_datajobs.results.publisher.Publisher.publish` does. Each shard has its own task: a slow shard,
+    or one whose bucket does not respond, delays no other.
     """
+    news = asyncio.Event()
+    next_at: dict[int, float] = {}
+    now = asyncio.get_running_loop().time
 
-    def __init__(
-        self, database: Database, publish: Callable[[int], Awaitable[float | None]], log: Logger
-    ) -> None:
-        """``publish`` delivers the waiting rows of a shard, as
-        :meth:`~ran_datajobs.results.publisher.Publisher.publish` does."""
-        self._database = database
-        self._publish = publish
-        self._log = log
-        self._news = asyncio.Event()
-        self._busy: set[int] = set()
-        self._again: dict[int, float] = {}
+    async def deliver(shard: int) -> None:
+        pause: float | None = LOOK_EVERY
+        with errors_logged(log, "publish", str(shard)):
+            pause = await publish(shard)
+        next_at[shard] = now() + (pause or 0.0)
+        news.set()  # rows added meanwhile were left to this task, which may have missed them
 
-    async def run(self) -> None:
-        """Run until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(follow(self._database, OUTBOX_CHANNEL, lambda _shard: self._news.set()))
-            group.create_task(self._poll_shards(group))
-
-    async def _poll_shards(self, group: asyncio.TaskGroup) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(follow(database, OUTBOX_CHANNEL, lambda _shard: news.set()))
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY):
-                    await self._news.wait()
-            self._news.clear()
+                    await news.wait()
+            news.clear()
             due: list[int] = []
-            with errors_logged(self._log, "publish", "outbox"):
-                async with self._database.connection() as connection:
+            with errors_logged(log, "publish", "outbox"):
+                async with database.connection() as connection:
                     due = await outbox.due_shards(connection)
             for shard in due:
-                if shard not in self._busy and self._again.get(shard, 0.0) <= _now():
-                    self._busy.add(shard)
-                    group.create_task(self._deliver(shard))
-
-    async def _deliver(self, shard: int) -> None:
-        pause: float | None = LOOK_EVERY
-        try:
-            with errors_logged(self._log, "publish", str(shard)):
-                pause = await self._publish(shard)
-        finally:
-            self._busy.discard(shard)
-        self._again[shard] = _now() + (pause or 0.0)
-        self._news.set()  # rows added meanwhile were left to this task, which may have missed them
+                if next_at.get(shard, 0.0) <= now():
+                    next_at[shard] = math.inf
+                    group.create_task(deliver(shard))
 
 
 @contextlib.contextmanager
@@ -79,7 +67,3 @@ def errors_logged(log: Logger, kind: str, subject: str) -> Iterator[None]:
         log.warning(Event.TASK_FAILED, kind=kind, subject=subject, cause=str(error))
     except Exception as error:
         log.error(Event.TASK_FAILED, kind=kind, subject=subject, cause=repr(error), exc_info=True)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -171,8 +171,14 @@ def from_responses(
     order, since its result may be spread over several.
     """
     listing = told_of([operation.id_text for operation in operations], entries)
-    missing = _missing(reported, is_read)
     cancelled = reported is Status.CANCELLED
+    missing = (
+        OperationState.FAILED if is_read else OperationState.UNKNOWN,
+        Reason.RESULT_INCOMPLETE,
+        "the plugin's result tells no outcome of this operation",
+    )
+    if cancelled:
+        missing = OperationState.NOT_STARTED, Reason.CANCELLED, "cancelled before it was started"
     matched: list[Response] = []
     states: list[OperationState] = []
     for operation in operations:
@@ -237,16 +243,6 @@ def from_messages(operations: Sequence[Operation], packed: Iterable[bytes], arri
     return _outcome(added, found, error=error)
 
 
-def _missing(reported: Status, is_read: bool) -> tuple[OperationState, Reason, str]:
-    if reported is Status.CANCELLED:
-        return OperationState.NOT_STARTED, Reason.CANCELLED, "cancelled before it was started"
-    return (
-        OperationState.FAILED if is_read else OperationState.UNKNOWN,
-        Reason.RESULT_INCOMPLETE,
-        "the plugin's result tells no outcome of this operation",
-    )
-
-
 def _completed(operation: Operation, response: Response, cancelled: bool) -> Response:
     state = state_of(response)
     response = with_reason(response, state)
@@ -278,8 +274,10 @@ def count(states: Iterable[OperationState]) -> Counts:
         total=tally.total(),
         succeeded=tally[OperationState.SUCCEEDED],
         failed=tally[OperationState.FAILED],
+        unmatched=0,
         not_started=tally[OperationState.NOT_STARTED],
         unknown=tally[OperationState.UNKNOWN],
+        pending=0,
     )
 
 

@@ -29,8 +29,7 @@ from ran_datajobs.results.objects import (
     ObjectStore,
     concurrently,
     part_key,
-    raw_result_key,
-    unreadable_key,
+    raw_key,
 )
 from ran_datajobs.results.responses import Document, add_states, documents, read_responses, states_in
 from ran_datajobs.store.jobs import JobRow
@@ -161,11 +160,8 @@ async def store_raw(
 ) -> Part:
     """Store at most :data:`MAX_OBJECT_BYTES` of a plugin's result body unchanged, or of its ``message`` with
     this number. Returns the row to record."""
-    if message is None:
-        key, sequence = raw_result_key(job_id, sub_job_id), FOREIGN_SEQUENCE
-    else:
-        key, sequence = unreadable_key(job_id, sub_job_id, message), unreadable_sequence(message)
-    kept = body[:MAX_OBJECT_BYTES]
+    key, kept = raw_key(job_id, sub_job_id, message), body[:MAX_OBJECT_BYTES]
+    sequence = FOREIGN_SEQUENCE if message is None else unreadable_sequence(message)
     await objects.put(bucket, key, kept)
     return _part(key, sub_job_id, sequence, Document(kept, 0, 0))
 

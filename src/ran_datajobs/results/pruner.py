@@ -37,43 +37,42 @@ class Retention(Struct, frozen=True):
     keys: float = 86400.0
 
 
-class Pruner:
+class Pruner(Struct, frozen=True):
     """Removes expired data until cancelled, across outages of the database and of the object store."""
 
-    def __init__(self, database: Database, objects: ObjectStore, kept: Retention, log: Logger) -> None:
-        self._database = database
-        self._objects = objects
-        self._kept = kept
-        self._log = log
+    database: Database
+    objects: ObjectStore
+    kept: Retention
+    log: Logger
 
     async def run(self) -> None:
         """Run until cancelled."""
         while True:
-            with errors_logged(self._log, "prune", "retention"):
+            with errors_logged(self.log, "prune", "retention"):
                 await self.prune()
             await asyncio.sleep(LOOK_EVERY)
 
     async def prune(self) -> int:
         """Remove everything that has expired. Returns the number of jobs; 0 while another worker prunes."""
-        async with self._database.session() as claimed:
+        async with self.database.session() as claimed:
             if not await retention.claim(claimed):
                 return 0
             removed = await self._prune_jobs()
-            await self._in_steps(lambda c: retention.remove_keys(c, self._kept.keys, _ROWS))
-            await self._in_steps(lambda c: retention.remove_messages(c, self._kept.jobs, _ROWS))
+            await self._in_steps(lambda c: retention.remove_keys(c, self.kept.keys, _ROWS))
+            await self._in_steps(lambda c: retention.remove_messages(c, self.kept.jobs, _ROWS))
             await self._in_steps(lambda c: retention.remove_lost_outbox(c, _ROWS))
             await self._in_steps(lambda c: retention.remove_topics(c, _OWN_TOPICS, _ROWS))
-            await self._in_steps(lambda c: retention.remove_lane_clients(c, self._kept.jobs, _ROWS))
-            await self._in_steps(lambda c: retention.remove_tombstones(c, self._kept.jobs, _ROWS))
+            await self._in_steps(lambda c: retention.remove_lane_clients(c, self.kept.jobs, _ROWS))
+            await self._in_steps(lambda c: retention.remove_tombstones(c, self.kept.jobs, _ROWS))
         if removed:
-            self._log.info(Event.JOBS_PRUNED, jobs=removed)
+            self.log.info(Event.JOBS_PRUNED, jobs=removed)
         return removed
 
     async def _prune_jobs(self) -> int:
         removed = 0
         while True:
-            async with self._database.connection() as connection:
-                expired = await retention.expired_jobs(connection, self._kept.jobs, _JOBS)
+            async with self.database.connection() as connection:
+                expired = await retention.expired_jobs(connection, self.kept.jobs, _JOBS)
             await self._remove_objects(expired)
             gone = [await self._remove_rows(job) for job in expired]
             removed += sum(gone)
@@ -83,10 +82,10 @@ class Pruner:
     async def _remove_objects(self, expired: Sequence[ExpiredJob]) -> None:
         """Remove these jobs' objects from the service's own bucket; in a folder, which is its own, the
         copies too."""
-        if self._objects.folder is not None:
+        if self.objects.folder is not None:
             job_ids = [str(job.job_id) for job in expired]
             for bucket in {bucket for job in expired for bucket in (job.bucket, job.named) if bucket}:
-                await self._objects.delete_folders(bucket, job_ids)
+                await self.objects.delete_folders(bucket, job_ids)
             return
         for job in expired:
             if job.bucket != job.named:
@@ -95,13 +94,13 @@ class Pruner:
     async def _remove_own_objects(self, job: ExpiredJob) -> None:
         behind = ""
         while True:
-            async with self._database.connection() as connection:
+            async with self.database.connection() as connection:
                 keys = await retention.objects_of(connection, job.job_id, behind, _ROWS)
             if not keys:
                 break
-            await self._objects.delete(job.bucket, keys)
+            await self.objects.delete(job.bucket, keys)
             behind = keys[-1]
-        await self._objects.delete(job.bucket, [manifest_key(job.job_id)])
+        await self.objects.delete(job.bucket, [manifest_key(job.job_id)])
 
     async def _remove_rows(self, job: ExpiredJob) -> bool:
         """Remove the rows of one job. Returns False when the job is being delivered again."""
@@ -109,12 +108,12 @@ class Pruner:
         async def step(connection: Connection) -> bool | None:
             if await retention.remove_job(connection, job.job_id, _ROWS):
                 return True
-            return None if await retention.is_expired(connection, job.job_id, self._kept.jobs) else False
+            return None if await retention.is_expired(connection, job.job_id, self.kept.jobs) else False
 
-        while (gone := await self._database.run_transaction(step)) is None:
+        while (gone := await self.database.run_transaction(step)) is None:
             pass
         return gone
 
     async def _in_steps(self, step: Callable[[Connection], Awaitable[int]]) -> None:
-        while await self._database.run_transaction(step) >= _ROWS:
+        while await self.database.run_transaction(step) >= _ROWS:
             pass

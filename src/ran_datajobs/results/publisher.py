@@ -47,32 +47,32 @@ class DeliveryRetryPolicy(Struct, frozen=True):
     give_up_refused: float = REFUSED_DELIVERY
 
 
-class DeliveryNews:
+class DeliveryNews(Struct, eq=False):
     """Logs and counts the events of deliveries, each once it is durable.
 
-    A destination is the name of a topic, or ``s3:`` and the name of a bucket.
+    A destination is the name of a topic, or ``s3:`` and the name of a bucket. ``waiting``: those that did not
+    take the last message or copy.
     """
 
-    def __init__(self, log: Logger, digest: Digest, metrics: Metrics) -> None:
-        self._log = log
-        self._digest = digest
-        self._metrics = metrics
-        self._waiting: set[str] = set()
+    log: Logger
+    digest: Digest
+    metrics: Metrics
+    waiting: set[str] = set()
 
     def waits(self, destination: str | None, cause: str) -> None:
         """``destination`` did not take a message or copy; ``None``: the bus is unavailable. A destination
         is logged once until it takes something or its delivery fails."""
         if destination is None:
-            self._digest.warning(Event.BUS_UNAVAILABLE, {"cause": cause}, tries=1)
-        elif destination not in self._waiting:
-            self._waiting.add(destination)
-            self._digest.warning(Event.DELIVERY_WAITS, {"destination": destination}, cause=cause)
+            self.digest.warning(Event.BUS_UNAVAILABLE, {"cause": cause}, tries=1)
+        elif destination not in self.waiting:
+            self.waiting.add(destination)
+            self.digest.warning(Event.DELIVERY_WAITS, {"destination": destination}, cause=cause)
 
     def given_up(self, what: outbox.FailedDelivery) -> None:
         """A destination did not take the results of a job in time: the delivery failed."""
-        self._waiting.discard(what.topic)
-        self._metrics.deliveries_ended.labels(DeliveryState.FAILED.value).inc()
-        self._digest.error(
+        self.waiting.discard(what.topic)
+        self.metrics.deliveries_ended.labels(DeliveryState.FAILED.value).inc()
+        self.digest.error(
             Event.DELIVERY_FAILED,
             {"destination": what.topic},
             jobs=1,
@@ -85,11 +85,11 @@ class DeliveryNews:
     ) -> None:
         """Destinations took messages, or ``copies``. ``ended``: (job, destination) of each completed
         delivery."""
-        (self._metrics.objects_copied if copies else self._metrics.messages_published).inc(rows)
-        self._waiting.difference_update(destinations)
+        (self.metrics.objects_copied if copies else self.metrics.messages_published).inc(rows)
+        self.waiting.difference_update(destinations)
         for job_id, destination in ended:
-            self._metrics.deliveries_ended.labels(DeliveryState.DELIVERED.value).inc()
-            self._log.info(Event.DELIVERY_SUCCEEDED, job_id=str(job_id), destination=destination)
+            self.metrics.deliveries_ended.labels(DeliveryState.DELIVERED.value).inc()
+            self.log.info(Event.DELIVERY_SUCCEEDED, job_id=str(job_id), destination=destination)
 
 
 class _ReadAhead:
@@ -118,31 +118,26 @@ class _ReadAhead:
         await asyncio.gather(self._reading, return_exceptions=True)
 
 
-class Publisher:
-    """Delivers shards of the outbox. Any number may run in any processes: one at a time has a shard."""
+class Publisher(Struct, eq=False):
+    """Delivers shards of the outbox. Any number may run in any processes: one at a time has a shard.
 
-    def __init__(
-        self,
-        database: Database,
-        bus: Bus,
-        objects: ObjectStore,
-        object_uri: Callable[[str, str], str],
-        policy: DeliveryRetryPolicy,
-        news: DeliveryNews,
-        reached: CheckpointHook = no_checkpoints,
-    ) -> None:
-        """``object_uri`` returns the absolute address of (bucket, key), for an object too large for a
-        message."""
-        self._database = database
-        self._bus = bus
-        self._objects = objects
-        self._object_uri = object_uri
-        self._policy = policy
-        self._news = news
-        self._reached = reached
-        self._slots = [asyncio.Semaphore(_PARALLEL_SHARDS) for _ in ("messages", "copies")]
-        self._held: set[int] = set()
-        self._bus_failures: dict[int, int] = {}
+    ``object_uri`` returns the absolute address of (bucket, key), for an object too large for a message.
+    ``held``: shards of which the bus takes messages of this publisher alone. ``slots``: for shards of
+    messages, and of copies.
+    """
+
+    database: Database
+    bus: Bus
+    objects: ObjectStore
+    object_uri: Callable[[str, str], str]
+    policy: DeliveryRetryPolicy
+    news: DeliveryNews
+    reached: CheckpointHook = no_checkpoints
+    held: set[int] = set()
+    bus_failures: dict[int, int] = {}
+    slots: dict[bool, asyncio.Semaphore] = msgspec.field(
+        default_factory=lambda: {copies: asyncio.Semaphore(_PARALLEL_SHARDS) for copies in (False, True)}
+    )
 
     async def publish(self, shard: int) -> float | None:
         """Deliver the waiting rows of ``shard`` for about five seconds, then return: other shards are served.
@@ -154,12 +149,12 @@ class Publisher:
         """
         copies = shard >= outbox.SHARDS
         ahead = _ReadAhead(self._message_of)
-        async with self._slots[copies], self._database.session() as connection:
+        async with self.slots[copies], self.database.session() as connection:
             if not await outbox.claim(connection, shard):
                 return _BUSY_RETRY
-            policy = self._policy
+            policy = self.policy
             for failed in await outbox.give_up(connection, shard, policy.give_up, policy.give_up_refused):
-                self._news.given_up(failed)
+                self.news.given_up(failed)
             await outbox.requeue_due(connection, shard)
             end = asyncio.get_running_loop().time() + _LONGEST_TURN
             try:
@@ -167,10 +162,13 @@ class Publisher:
                     if asyncio.get_running_loop().time() > end:
                         return 0.0
             except BusUnavailable as unavailable:
-                return await self._wait_for_bus(connection, shard, str(unavailable))
+                await self._record(connection, shard, DeliveryFailure(None, str(unavailable)))
+                failures = self.bus_failures.get(shard, 0)
+                self.bus_failures[shard] = failures + 1
+                return min(policy.first_retry * 2.0 ** min(failures, 20), policy.longest_retry)
             finally:
                 await ahead.drop()
-            self._bus_failures.pop(shard, None)
+            self.bus_failures.pop(shard, None)
             parked = await outbox.next_retry(connection, shard)
             return None if parked is None else min(parked, _BUSY_RETRY)  # other rows may become due earlier
 
@@ -179,19 +177,19 @@ class Publisher:
     ) -> bool:
         """Deliver the next rows of the shard that are not parked. Returns False when no row waits."""
         try:
-            if not copies and shard not in self._held:
-                position = await self._bus.recover_position(shard)
+            if not copies and shard not in self.held:
+                position = await self.bus.recover_position(shard)
                 ended = await outbox.recover_position(connection, shard, position)
-                self._news.delivered(0, copies, (), ended)
-                self._held.add(shard)
+                self.news.delivered(0, copies, (), ended)
+                self.held.add(shard)
             batch = await self._next_rows(connection, shard)
             if not batch:
                 return False
             if copies:
-                done, failures = await copy_objects(self._objects, batch)
+                done, failures = await copy_objects(self.objects, batch)
             else:
                 done, failures = await self._publish_batch(connection, shard, batch, ahead)
-            await self._reached(Checkpoint.DELIVER_PUBLISHED)
+            await self.reached(Checkpoint.DELIVER_PUBLISHED)
             failing = {(failure.topic, failure.job_id) for failure in failures}
             works = {
                 (row.job_id, row.topic)
@@ -200,16 +198,16 @@ class Publisher:
             }
             ended = await outbox.published(connection, shard, [row.position for row in done], list(works))
             delivered = sum(row.is_message for row in done)
-            self._news.delivered(delivered, copies, {topic for _, topic in works}, ended)
-            await self._reached(Checkpoint.DELIVER_STORED)
+            self.news.delivered(delivered, copies, {topic for _, topic in works}, ended)
+            await self.reached(Checkpoint.DELIVER_STORED)
         except Fenced:
-            self._held.discard(shard)
+            self.held.discard(shard)
             return True
         except BaseException:
-            self._held.discard(shard)  # the position on the bus decides whether it was published
+            self.held.discard(shard)  # the position on the bus decides whether it was published
             raise
         for failure in failures:
-            await self._park(connection, shard, failure)
+            await self._record(connection, shard, failure)
         return True
 
     async def _publish_batch(
@@ -220,9 +218,9 @@ class Publisher:
             messages = await ahead.messages(batch)
             if any(row.is_message and row.value is None for row in batch):
                 ahead.start(await self._next_rows(connection, shard, after=batch[-1].position))
-            await self._reached(Checkpoint.DELIVER_READ)
+            await self.reached(Checkpoint.DELIVER_READ)
             if messages:
-                await self._bus.publish_shard(shard, messages)
+                await self.bus.publish_shard(shard, messages)
         except TopicRefused as refusal:
             return [], [DeliveryFailure(refusal.topic, str(refusal))]
         except DeliveryFailure as failure:
@@ -241,37 +239,29 @@ class Publisher:
     async def _object_message(self, row: outbox.Waiting) -> bytes:
         bucket, key = row.bucket or "", row.object_key or ""
         try:
-            body = await self._objects.get(bucket, key)
+            body = await self.objects.get(bucket, key)
             if body is None:
                 raise DeliveryFailure(row.topic, f"the result object {bucket}/{key} is gone", row.job_id)
-            return message_value(body, self._object_uri(bucket, key))
+            return message_value(body, self.object_uri(bucket, key))
         except StorageUnavailable as unavailable:
             raise DeliveryFailure(row.topic, str(unavailable), row.job_id) from unavailable
         except msgspec.DecodeError as error:
             cause = f"the result object {bucket}/{key} was spoilt"
             raise DeliveryFailure(row.topic, cause, row.job_id) from error
 
-    async def _park(self, connection: Connection, shard: int, failure: DeliveryFailure) -> None:
-        """Skip the rows to which ``failure`` applies until their next retry."""
+    async def _record(self, connection: Connection, shard: int, failure: DeliveryFailure) -> None:
+        """Park the rows to which ``failure`` applies: they are skipped until their next retry. While the bus
+        is unavailable nothing is parked."""
+        is_parked = failure.topic is not None
         await outbox.record_delivery_failure(
             connection,
             shard,
             failure.cause,
             topic=failure.topic,
             job_id=failure.job_id,
-            park=True,
-            retry_after=self._policy.first_retry,
-            retry_at_most=self._policy.longest_retry,
+            park=is_parked,
+            retry_after=self.policy.first_retry if is_parked else 0.0,
+            retry_at_most=self.policy.longest_retry,
             refused=failure.refused,
         )
-        self._news.waits(failure.topic, failure.cause)
-
-    async def _wait_for_bus(self, connection: Connection, shard: int, cause: str) -> float:
-        """Record since when the bus is unavailable; nothing is parked. Returns the back-off in seconds."""
-        await outbox.record_delivery_failure(
-            connection, shard, cause, topic=None, park=False, retry_after=0, retry_at_most=0
-        )
-        self._news.waits(None, cause)
-        failures = self._bus_failures.get(shard, 0)
-        self._bus_failures[shard] = failures + 1
-        return min(self._policy.first_retry * 2.0 ** min(failures, 20), self._policy.longest_retry)
+        self.news.waits(failure.topic, failure.cause)

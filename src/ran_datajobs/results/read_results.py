@@ -25,7 +25,7 @@ from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Bus, Received
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.model import OperationState, Reason, Response
-from ran_datajobs.plugins.port import Nameless, Responses, UnreadableBody, UnrecognisedResult, Untold
+from ran_datajobs.plugins.port import Nameless, Responses, Untold
 from ran_datajobs.plugins.responses import CANNOT_READ, read_outcomes
 from ran_datajobs.results.objects import ObjectStore, concurrently
 from ran_datajobs.results.outcomes import pack_outcomes
@@ -85,27 +85,17 @@ class _Arrived(Struct, frozen=True):
         return digest.hexdigest()
 
 
-class ReadResultConsumer:
-    """The service's consumer of the internal topic."""
+class ReadResultConsumer(Struct, eq=False):
+    """The service's consumer of the internal topic. ``dropped`` is called with each rejected message,
+    ``troubled`` with each error before a retry, ``pause`` seconds later."""
 
-    def __init__(
-        self,
-        database: Database,
-        bus: Bus,
-        objects: ObjectStore,
-        *,
-        dropped: Callable[[Dropped, Received], None] = lambda *_: None,
-        troubled: Callable[[Exception], None] = lambda _: None,
-        reached: CheckpointHook = no_checkpoints,
-    ) -> None:
-        """``dropped`` is called with each rejected message, ``troubled`` with each error before a retry."""
-        self._database = database
-        self._bus = bus
-        self._objects = objects
-        self._dropped = dropped
-        self._troubled = troubled
-        self._reached = reached
-        self._pause = _FIRST_PAUSE
+    database: Database
+    bus: Bus
+    objects: ObjectStore
+    dropped: Callable[[Dropped, Received], None] = lambda *_: None
+    troubled: Callable[[Exception], None] = lambda _: None
+    reached: CheckpointHook = no_checkpoints
+    pause: float = _FIRST_PAUSE
 
     async def run(self) -> None:
         """Consume messages until cancelled. After an error it retries, with growing pauses."""
@@ -116,17 +106,17 @@ class ReadResultConsumer:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():  # the error is what became of the cancellation
                     raise asyncio.CancelledError from error
-                self._troubled(error)
-            await asyncio.sleep(self._pause)
-            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+                self.troubled(error)
+            await asyncio.sleep(self.pause)
+            self.pause = min(self.pause * 2, _LONGEST_PAUSE)
 
     async def _consume(self) -> None:
-        stream = cast("AsyncGenerator[list[Received], None]", self._bus.receive(INTERNAL_TOPIC, CONSUMER))
+        stream = cast("AsyncGenerator[list[Received], None]", self.bus.receive(INTERNAL_TOPIC, CONSUMER))
         async with contextlib.aclosing(stream) as batches:
             async for batch in batches:
                 await self.take(batch)
-                await self._bus.passed(CONSUMER, batch[-1])
-                self._pause = _FIRST_PAUSE
+                await self.bus.passed(CONSUMER, batch[-1])
+                self.pause = _FIRST_PAUSE
 
     async def take(self, batch: Sequence[Received]) -> None:
         """Store the messages of active reads, durably on return; drop the rest.
@@ -137,7 +127,7 @@ class ReadResultConsumer:
         for received in batch:
             message = read_message(received)
             if isinstance(message, Dropped):
-                self._dropped(message, received)
+                self.dropped(message, received)
             else:
                 waiting.append((received, message))
         waiting = await self._keep(waiting)
@@ -147,13 +137,13 @@ class ReadResultConsumer:
             await asyncio.sleep(_SOON_PAUSE)
             waiting = await self._keep(waiting)
         for received, message in waiting:
-            self._dropped(message.fault or Dropped.NO_ACTIVE_READ, received)
+            self.dropped(message.fault or Dropped.NO_ACTIVE_READ, received)
 
     async def _keep(self, messages: Sequence[tuple[Received, _Arrived]]) -> list[tuple[Received, _Arrived]]:
         """Store the messages whose read is found. Returns those whose read may be recorded soon."""
         if not messages:
             return []
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             reads = await store.find(connection, [message.claimed for _, message in messages])
         later: list[tuple[Received, _Arrived]] = []
         found: list[tuple[ActiveRead, _Arrived]] = []
@@ -164,19 +154,19 @@ class ReadResultConsumer:
                 case ReadStarting():
                     later.append((received, message))
                 case None:
-                    self._dropped(message.fault or Dropped.NO_ACTIVE_READ, received)
+                    self.dropped(message.fault or Dropped.NO_ACTIVE_READ, received)
         if found:
             try:
                 written = await concurrently(self._write, await self._numbered(found))
             except StorageUnavailable as unavailable:
                 cause, waiting = str(unavailable), {read.sub_job_id for read, _ in found}
-                await self._database.run_transaction(
+                await self.database.run_transaction(
                     lambda c: sub_jobs.wait_for_objects(c, sorted(waiting), cause)
                 )
                 raise
-            await self._reached(Checkpoint.ARRIVAL_WRITTEN)
-            await self._database.run_transaction(lambda c: store.record(c, written))
-            await self._reached(Checkpoint.ARRIVAL_STORED)
+            await self.reached(Checkpoint.ARRIVAL_WRITTEN)
+            await self.database.run_transaction(lambda c: store.record(c, written))
+            await self.reached(Checkpoint.ARRIVAL_STORED)
         return later
 
     async def _numbered(
@@ -195,7 +185,7 @@ class ReadResultConsumer:
             sub_job_id, sequence = read.sub_job_id, message.sequence
             if sequence is None:
                 if sub_job_id not in digests:
-                    async with self._database.connection() as connection:
+                    async with self.database.connection() as connection:
                         digests[sub_job_id] = await store.known_digests(connection, read)
                     last[sub_job_id] = max(last.get(sub_job_id, -1), -1, *digests[sub_job_id].values())
                 sequence = digests[sub_job_id].setdefault(message.sha256, last[sub_job_id] + 1)
@@ -206,7 +196,7 @@ class ReadResultConsumer:
     async def _write(self, numbered: tuple[ActiveRead, int, _Arrived]) -> ReceivedMessage:
         """Write the objects of one message."""
         read, sequence, message = numbered
-        place = self._objects, read.bucket, read.job_id, read.sub_job_id
+        place = self.objects, read.bucket, read.job_id, read.sub_job_id
         pieces: list[Part] = []
         bodies: list[bytes] = []
         for piece, document in enumerate(message.documents):
@@ -261,16 +251,11 @@ def _responses(value: bytes) -> tuple[list[Response], bool]:
     An operation that is named without an outcome is FAILED: its data cannot be found in the message.
     """
     read = read_outcomes(value, is_read=True)
-    match read:
-        case UnrecognisedResult() | UnreadableBody():
-            return [], False
-        case Responses(entries):
-            pass
-        case _:
-            assert_never(read)
+    if not isinstance(read, Responses):
+        return [], False
     found: list[Response] = []
     whole = True
-    for entry in entries:
+    for entry in read.entries:
         match entry:
             case Response():
                 found.append(entry)

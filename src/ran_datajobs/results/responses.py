@@ -17,7 +17,6 @@ from msgspec import UNSET, Raw, Struct
 
 from ran_datajobs.model import (
     MAX_MESSAGE_BYTES,
-    ErrorDetail,
     Operation,
     OperationState,
     Reason,
@@ -136,30 +135,14 @@ def documents(responses: Iterable[Response], limit: int = MAX_DOCUMENT_BYTES) ->
     object over the limit. Responses are written as :func:`cleaned`.
     """
     room = limit - len(_START) - len(_END)
-    pieces: list[bytes] = []
-    size = failed = 0
-    for response in responses:
-        clean = cleaned(response)
-        encoded = _ENCODER.encode(clean)
-        if len(encoded) > room:
-            clean, cut = _cut(clean, room)
-        else:
-            cut = iter((encoded,))
-        is_failed = clean.state is not OperationState.SUCCEEDED
-        for piece in cut:
-            if pieces and size + len(piece) + len(pieces) > room:
-                yield _document(pieces, failed)
-                pieces, size, failed = [], 0, 0
-            pieces.append(piece)
-            size += len(piece)
-            failed += is_failed
-    if pieces:
-        yield _document(pieces, failed)
+    pieces = (piece for response in responses for piece in _pieces(response, room))
+    for group in _grouped(pieces, room):
+        yield _document(group)
 
 
 def cut(responses: Sequence[Response]) -> tuple[Document, ...]:
     """All :func:`documents` of a message; without responses, one empty document."""
-    return tuple(documents(responses)) or (_document([], 0),)
+    return tuple(documents(responses)) or (_document([]),)
 
 
 def message_value(body: bytes, object_uri: str) -> bytes:
@@ -202,44 +185,57 @@ def read_responses(body: bytes) -> list[Response]:
     return [with_reason(each, state_of(each)) for each in usable]
 
 
-def _document(pieces: list[bytes], failed: int) -> Document:
-    return Document(_START + b",".join(pieces) + _END, len(pieces), failed)
+_Piece = tuple[bytes, bool]
+"""JSON of a response, or of an item of its result; and whether its operation did not succeed."""
 
 
-def _cut(response: Response, room: int) -> tuple[Response, Iterator[bytes]]:
-    """Split an oversize response into pieces of ``room`` bytes, between the items of its result list.
+def _document(pieces: list[_Piece]) -> Document:
+    body = _START + b",".join(piece for piece, _ in pieces) + _END
+    return Document(body, len(pieces), sum(failed for _, failed in pieces))
 
-    Returns the response and its pieces. If no result can hold one of its objects, the response is a failure.
-    """
-    head = _bounded(msgspec.structs.replace(response, result=UNSET), room)
-    if response.result is UNSET:
-        return head, iter((_ENCODER.encode(head),))
+
+def _grouped(pieces: Iterable[_Piece], room: int) -> Iterator[list[_Piece]]:
+    """Lists of ``pieces`` in order, each with as many as fit ``room`` bytes with commas, but at least one."""
+    group: list[_Piece] = []
+    size = 0
+    for piece in pieces:
+        if group and size + len(piece[0]) + len(group) > room:
+            yield group
+            group, size = [], 0
+        group.append(piece)
+        size += len(piece[0])
+    if group:
+        yield group
+
+
+def _pieces(response: Response, room: int) -> Iterator[_Piece]:
+    """The response in ``room`` bytes; an oversize one in several pieces, split between the items of its
+    result list. If no result can hold one of its objects, the response is a failure."""
+    clean = cleaned(response)
+    encoded = _ENCODER.encode(clean)
+    failed = clean.state is not OperationState.SUCCEEDED
+    if len(encoded) <= room:
+        yield encoded, failed
+        return
+    head = _bounded(msgspec.structs.replace(clean, result=UNSET), room)
+    if clean.result is UNSET:
+        yield _ENCODER.encode(head), failed
+        return
     try:
-        items = [bytes(item) for item in _ITEMS.decode(response.result)]
+        items = [(bytes(item), False) for item in _ITEMS.decode(clean.result)]
     except msgspec.DecodeError:  # a tree counts as one object
         items = []
-    largest = max(map(len, items), default=len(response.result))
+    largest = max((len(item) for item, _ in items), default=len(clean.result))
     if largest > _MAX_RESULT_BYTES:
         detail = f"a single object of {largest} bytes is more than a result can hold"
-        failed = cleaned(
-            Response(head.operation_id, TOO_LARGE, detail, head.request, state=OperationState.FAILED)
-        )
-        return failed, iter((_ENCODER.encode(failed),))
-    results = _grouped(items, room - len(_with_result(head, Raw(b"[]")))) if items else (response.result,)
-    return head, (_with_result(head, result) for result in results)
-
-
-def _grouped(items: list[bytes], room: int) -> Iterator[Raw]:
-    """JSON arrays of ``items`` in order, each with as many as fit ``room`` bytes, but at least one."""
-    group: list[bytes] = []
-    size = 0
-    for item in items:
-        if group and size + len(item) + len(group) > room:
-            yield Raw(b"[%b]" % b",".join(group))
-            group, size = [], 0
-        group.append(item)
-        size += len(item)
-    yield Raw(b"[%b]" % b",".join(group))
+        state = OperationState.FAILED
+        too_large = Response(head.operation_id, TOO_LARGE, detail, head.request, state=state)
+        yield _ENCODER.encode(cleaned(too_large)), True
+    elif not items:
+        yield _with_result(head, clean.result), failed
+    else:
+        for group in _grouped(items, room - len(_with_result(head, Raw(b"[]")))):
+            yield _with_result(head, Raw(b"[%b]" % b",".join(item for item, _ in group))), failed
 
 
 def _with_result(head: Response, result: Raw) -> bytes:
@@ -249,15 +245,11 @@ def _with_result(head: Response, result: Raw) -> bytes:
 def _bounded(head: Response, room: int) -> Response:
     """``head`` (without its result) in less than half of ``room``: texts and errors are shortened, or else
     dropped with the request."""
-    errors = [
-        ErrorDetail(*(text[:_MAX_TEXT] for text in msgspec.structs.astuple(each)))
-        for each in head.errors[:_MAX_ERRORS]
-    ]
     short = msgspec.structs.replace(
         head,
         status_message=head.status_message[:_MAX_TEXT],
         reason=head.reason[:_MAX_TEXT],
-        errors=tuple(errors),
+        errors=head.errors[:_MAX_ERRORS],
     )
     shorter = msgspec.structs.replace(short, request=Raw(b"{}"), errors=())
     for each in (head, short, shorter):

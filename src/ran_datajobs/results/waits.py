@@ -9,7 +9,7 @@ waits for, but only while none of its sub-jobs makes progress. An ended job wait
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -40,13 +40,12 @@ class WaitingFor(Struct, frozen=True, omit_defaults=True):
 
 
 class Patience(Struct, frozen=True):
-    """Timeouts in seconds: of a plugin, a sub-job, a delivery, and a delivery that a retry cannot cure.
-    The registration of a plugin can override the first two."""
+    """Timeouts in seconds: of a plugin, a sub-job and a delivery. The registration of a plugin can override
+    the first two."""
 
     give_up: float = 120.0
     sub_job_timeout: float = 3600.0
     delivery: float = 3600.0
-    refused_delivery: float = REFUSED_DELIVERY
 
 
 async def of_jobs(
@@ -57,7 +56,7 @@ async def of_jobs(
     found: dict[UUID, WaitingFor] = {}
     ended = [r.job_id for r in rows if r.status.terminal and r.delivery_state is DeliveryState.PENDING]
     if ended:
-        for each in await waits.deliveries(connection, ended, patience.delivery, patience.refused_delivery):
+        for each in await waits.deliveries(connection, ended, patience.delivery, REFUSED_DELIVERY):
             found[each.job_id] = _of_delivery(each)
     unfinished = [r for r in rows if not r.status.terminal]
     for row in unfinished:
@@ -80,21 +79,18 @@ async def of_sub_jobs(
     """What each of these sub-jobs waits for, without sub-jobs that wait for nothing."""
     if not sub_job_ids:
         return {}
-    facts = await waits.sub_jobs(connection, sub_job_ids, sees)
+    facts = await waits.sub_jobs(connection, sub_job_ids, sees, patience.give_up, patience.sub_job_timeout)
     waiting = {each.job_id for each in facts if each.stage is Stage.WAITING}
     after = await waits.after_jobs(connection, waiting, sees) if waiting else {}
     unclaimed = {each.plugin_id for each in facts if each.unclaimed}
     creates = await waits.creates(connection, unclaimed) if unclaimed else {}
-    waiting_for = (
-        (each.sub_job_id, _of(each, after.get(each.job_id), creates.get(each.plugin_id), patience))
-        for each in facts
-    )
-    return {sub_job_id: wait for sub_job_id, wait in waiting_for if wait is not None}
+    found = {
+        each.sub_job_id: _of(each, after.get(each.job_id), creates.get(each.plugin_id)) for each in facts
+    }
+    return {sub_job_id: wait for sub_job_id, wait in found.items() if wait is not None}
 
 
-def _of(
-    facts: SubJobFacts, after: AfterFacts | None, creates: CreateFacts | None, patience: Patience
-) -> WaitingFor | None:
+def _of(facts: SubJobFacts, after: AfterFacts | None, creates: CreateFacts | None) -> WaitingFor | None:
     if facts.stage in (Stage.QUARANTINED, Stage.SETTLED):
         return None
     if facts.objects_cause is not None and facts.objects_since is not None:
@@ -104,7 +100,7 @@ def _of(
     if facts.holder is not None:
         return _of_lane(facts, after)
     if facts.failing_since is not None:
-        return _of_plugin(facts, facts.failing_since, patience)
+        return _of_plugin(facts, facts.failing_since)
     if facts.unclaimed and facts.due_at is not None and creates is not None:
         return _of_limit(facts, facts.due_at, creates)
     return None
@@ -118,13 +114,12 @@ def _of_after(after: AfterFacts) -> WaitingFor | None:
 
 
 def _jobs(named: Sequence[UUID], hidden: int) -> str:
-    more = len(named) - _NAMED + hidden if len(named) > _NAMED else hidden
+    more = max(0, len(named) - _NAMED) + hidden
     words = [f"job {each}" for each in named[:_NAMED]]
-    if more and words:
-        words.append(f"{more} more {_plural('job', more)}")
-    elif more:
-        words.append(f"{more} {_plural('job', more)} of other clients")
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    if more:
+        jobs = _plural("job", more)
+        words.append(f"{more} more {jobs}" if words else f"{more} {jobs} of other clients")
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _plural(noun: str, count: int) -> str:
@@ -133,48 +128,29 @@ def _plural(noun: str, count: int) -> str:
 
 def _of_lane(facts: SubJobFacts, after: AfterFacts | None) -> WaitingFor:
     """Wait for a slot in the lane, since it was planned or since the last job in ``after`` ended."""
-    since = _latest(facts.created_at, None if after is None else after.ended_at)
-    holder = f"sub-job {facts.holder} of job {facts.holder_job}" if facts.holder_visible else ""
+    since = max(filter(None, (facts.created_at, after.ended_at if after else None)))
     lane = f"data producer {facts.data_producer_id!r} of DMI plugin {facts.url}"
+    holder = f"sub-job {facts.holder} of job {facts.holder_job}" if facts.holder_visible else ""
     if facts.holder_stage is Stage.QUARANTINED:
         what = holder or "a write of another client"
-        return WaitingFor(
-            WaitCode.QUARANTINE,
-            f"{lane} may still execute {what}, whose outcome is unknown: it starts no other write before",
-            _latest(since, facts.holder_ended_at),
-            facts.quarantined_until or UNSET,
-        )
+        detail = f"{lane} may still execute {what}, whose outcome is unknown: it starts no other write before"
+        since = max(filter(None, (since, facts.holder_ended_at)))
+        return WaitingFor(WaitCode.QUARANTINE, detail, since, facts.quarantined_until or UNSET)
     if facts.type is JobType.WRITE:
-        what = holder or "one of another client"
-        return WaitingFor(
-            WaitCode.LANE_BUSY, f"{lane} executes one write at a time, at present {what}", since
-        )
-    count = facts.holders or 1
-    what = f"; one of them is {holder}" if holder else ""
-    reads = f"{count} {_plural('read', count)}"
-    return WaitingFor(
-        WaitCode.LANE_BUSY, f"{lane} executes {reads} at present, as many as its read slots{what}", since
-    )
+        detail = f"{lane} executes one write at a time, at present {holder or 'one of another client'}"
+    else:
+        reads = _plural("read", facts.holders or 1)
+        what = f"; one of them is {holder}" if holder else ""
+        detail = f"{lane} executes {facts.holders} {reads} at present, as many as its read slots{what}"
+    return WaitingFor(WaitCode.LANE_BUSY, detail, since)
 
 
-def _latest(first: datetime, *others: datetime | None) -> datetime:
-    return max([first, *(each for each in others if each is not None)])
-
-
-def _of_plugin(facts: SubJobFacts, since: datetime, patience: Patience) -> WaitingFor:
-    gives_up = since + _seconds(facts.give_up, patience.give_up)
-    if facts.stage in (Stage.TRACKING, Stage.COLLECTING) and facts.started_at is not None:
-        times_out = facts.started_at + _seconds(facts.sub_job_timeout, patience.sub_job_timeout)
-        gives_up = min(gives_up, times_out)
+def _of_plugin(facts: SubJobFacts, since: datetime) -> WaitingFor:
     cause = f"DMI plugin {facts.url}: {facts.last_error or 'a call of it failed'}"
     if facts.circuit_until is not None:
-        end = f"{gives_up:%Y-%m-%dT%H:%M:%SZ}"
-        return WaitingFor(WaitCode.CIRCUIT_OPEN, f"{cause}; gives up at {end}", since, facts.circuit_until)
-    return WaitingFor(WaitCode.PLUGIN_UNAVAILABLE, cause, since, gives_up)
-
-
-def _seconds(registered: float | None, usual: float) -> timedelta:
-    return timedelta(seconds=usual if registered is None else registered)
+        detail = f"{cause}; gives up at {facts.gives_up_at:%Y-%m-%dT%H:%M:%SZ}"
+        return WaitingFor(WaitCode.CIRCUIT_OPEN, detail, since, facts.circuit_until)
+    return WaitingFor(WaitCode.PLUGIN_UNAVAILABLE, cause, since, facts.gives_up_at)
 
 
 def _of_limit(facts: SubJobFacts, since: datetime, creates: CreateFacts) -> WaitingFor | None:
@@ -195,12 +171,8 @@ def _of_limit(facts: SubJobFacts, since: datetime, creates: CreateFacts) -> Wait
 
 def _of_delivery(delivery: DeliveryFacts) -> WaitingFor:
     bucket = delivery.topic.removeprefix("s3:")
-    if bucket != delivery.topic:
-        return WaitingFor(
-            WaitCode.OBJECTS,
-            f"copies of the results to bucket {bucket}: {delivery.cause}",
-            delivery.since,
-            delivery.until,
-        )
-    detail = f"delivery of the results to topic {delivery.topic}: {delivery.cause}"
-    return WaitingFor(WaitCode.BUS, detail, delivery.since, delivery.until)
+    if bucket == delivery.topic:
+        code, what = WaitCode.BUS, f"delivery of the results to topic {delivery.topic}"
+    else:
+        code, what = WaitCode.OBJECTS, f"copies of the results to bucket {bucket}"
+    return WaitingFor(code, f"{what}: {delivery.cause}", delivery.since, delivery.until)

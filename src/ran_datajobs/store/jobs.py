@@ -147,6 +147,7 @@ class SubJobRow(Struct, frozen=True):
             total=self.operations,
             succeeded=self.succeeded,
             failed=self.failed,
+            unmatched=0,
             not_started=self.not_started,
             unknown=self.unknown,
             pending=max(0, self.operations - settled),

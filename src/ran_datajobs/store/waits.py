@@ -25,7 +25,7 @@ UNCLAIMED_AFTER: Final = 2.0
 
 
 class SubJobFacts(Struct, frozen=True):
-    """One sub-job. Settings that its plugin did not register are ``None``.
+    """One sub-job. ``gives_up_at``: when calls that fail since ``failing_since`` are given up.
 
     ``blocked``: a job that its job names in ``after`` is open. ``unclaimed``: admitted, and not claimed
     within :data:`UNCLAIMED_AFTER`. ``circuit_until``: its plugin is not called before. ``holder``: one of the
@@ -37,7 +37,6 @@ class SubJobFacts(Struct, frozen=True):
     type: JobType
     stage: Stage
     created_at: datetime
-    started_at: datetime | None
     objects_cause: str | None
     objects_since: datetime | None
     failing_since: datetime | None
@@ -46,8 +45,7 @@ class SubJobFacts(Struct, frozen=True):
     due_at: datetime | None
     plugin_id: int
     url: str
-    give_up: float | None
-    sub_job_timeout: float | None
+    gives_up_at: datetime
     data_producer_id: str
     blocked: bool
     unclaimed: bool
@@ -103,12 +101,18 @@ async def standing_jobs(connection: Connection, job_ids: Collection[UUID]) -> di
 
 
 async def sub_jobs(
-    connection: Connection, sub_job_ids: Collection[UUID], sees: str | None
+    connection: Connection,
+    sub_job_ids: Collection[UUID],
+    sees: str | None,
+    give_up: float,
+    sub_job_timeout: float,
 ) -> list[SubJobFacts]:
-    """These sub-jobs, and the holders of the slots that they wait for."""
-    return _read(
-        SubJobFacts, await connection.fetch(_SQL["sub_jobs"], list(sub_job_ids), sees, UNCLAIMED_AFTER)
+    """These sub-jobs, and the holders of the slots that they wait for. ``give_up``, ``sub_job_timeout``:
+    timeouts in seconds of a plugin and of a sub-job where the plugin registered none."""
+    rows = await connection.fetch(
+        _SQL["sub_jobs"], list(sub_job_ids), sees, UNCLAIMED_AFTER, give_up, sub_job_timeout
     )
+    return _read(SubJobFacts, rows)
 
 
 async def after_jobs(

@@ -19,9 +19,12 @@ join sub_job s on s.job_id = o.job_id and s.position = o.first;
 
 -- The facts of each sub-job, with one holder of the slots of its lane, preferably one that may be named.
 -- name: sub_jobs
-select s.sub_job_id, s.job_id, s.type, s.stage, s.created_at, s.started_at, s.objects_cause, s.objects_since,
+select s.sub_job_id, s.job_id, s.type, s.stage, s.created_at, s.objects_cause, s.objects_since,
        s.failing_since, s.last_error, case when s.circuit_until > clock_timestamp() then s.circuit_until end as circuit_until,
-       s.due_at, s.plugin_id, p.url, p.give_up, p.sub_job_timeout, l.data_producer_id,
+       s.due_at, s.plugin_id, p.url, l.data_producer_id,
+       least(coalesce(s.failing_since, clock_timestamp()) + make_interval(secs => coalesce(p.give_up, $4::float8)),
+             case when s.stage in ('TRACKING', 'COLLECTING')
+                  then s.started_at + make_interval(secs => coalesce(p.sub_job_timeout, $5::float8)) end) as gives_up_at,
        s.stage = 'WAITING' and s.blocked and not s.cancel_requested as blocked,
        s.stage = 'ADMITTED' and s.lease is null and not s.cancel_requested
            and s.due_at <= clock_timestamp() - make_interval(secs => $3) as unclaimed,
