@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs.api.events import StreamPosition, encode
+from ran_datajobs.api.jobs import StreamPosition, encode
 from ran_datajobs.model import DeliveryState, JobType, Status
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.job_view import JobView, SubJobAnswer

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from ran_datajobs.api import paths
 from ran_datajobs.api.auth import choose
 from ran_datajobs.api.jobs import cursor, place_of
-from ran_datajobs.api.outcomes import cell, outcome_of
 from ran_datajobs.api.problems import as_known
 from ran_datajobs.api.request_body import is_json
+from ran_datajobs.api.results import cell, outcome_of
 from ran_datajobs.api.security import host_name, known_hosts
 from ran_datajobs.api.submit import to_repeat
 from ran_datajobs.errors import InvalidRequest, UnsupportedRequest

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ran_datajobs
-from ran_datajobs.api.outcomes import outcome_of
+from ran_datajobs.api.results import outcome_of
 from ran_datajobs.dmi.provmns import error_bodies
 from ran_datajobs.model import ErrorDetail, Op, Operation, OperationState, Reason, Response, Status
 from ran_datajobs.reasons import (

@@ -35,7 +35,7 @@ class ApiDependencies:
     ``tokens``: with ``None`` every caller is the local administrator. ``embedded_bus``: the bus, if it is the
     embedded one, for the two topic routes. ``stopping`` is set before the server stops: event streams end
     and ``/readyz`` returns 503. ``disk``: a path on the disk whose free space is checked before a job is
-    accepted. ``static``: the folder of the page. ``planning``: the lock that serialises dry runs.
+    accepted. ``static``: the folder of the page.
     """
 
     database: Database
@@ -60,7 +60,6 @@ class ApiDependencies:
     reached: CheckpointHook = no_checkpoints
     bodies: BodyReceiver = field(init=False)
     changes: JobChanges = field(init=False)
-    planning: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         """Create the state."""

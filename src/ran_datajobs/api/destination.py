@@ -45,10 +45,13 @@ class DestinationRules(Struct, frozen=True):
 
     def take(self, kind: str, name: str) -> bool:
         """True when jobs may name the topic or bucket ``name``."""
-        spellings = (name, _PREFIX[kind] + name)
-        return not _any_matches(self.deny, spellings) and (
-            not self.allow or _any_matches(self.allow, spellings)
-        )
+
+        def matches(patterns: tuple[str, ...]) -> bool:
+            return any(
+                fnmatchcase(each, pattern) for pattern in patterns for each in (name, _PREFIX[kind] + name)
+            )
+
+        return not matches(self.deny) and (not self.allow or matches(self.allow))
 
 
 async def resolve(
@@ -132,10 +135,6 @@ def suggest_names(name: str, known: Iterable[str]) -> list[str]:
         by_name.setdefault(each.partition(":")[2].lower(), []).append(each)
     close = difflib.get_close_matches(name.lower(), by_name, _MAX_SUGGESTIONS, _MIN_SIMILARITY)
     return [each for match in close for each in by_name[match]][:_MAX_SUGGESTIONS]
-
-
-def _any_matches(patterns: tuple[str, ...], spellings: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(spelling, pattern) for pattern in patterns for spelling in spellings)
 
 
 def _refused(detail: str) -> InvalidRequest:

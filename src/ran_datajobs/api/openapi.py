@@ -13,23 +13,14 @@ import msgspec
 from litestar import Request, Router
 from litestar.enums import MediaType
 from litestar.exceptions import NotFoundException
+from litestar.openapi import spec
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import (
-    Components,
-    License,
-    OpenAPIMediaType,
-    Operation,
-    RequestBody,
-    SecurityScheme,
-    Server,
-    Tag,
-)
 
 from ran_datajobs.api import auth, paths
 
 
-def with_body(body: type) -> type[Operation]:
+def with_body(body: type) -> type[spec.Operation]:
     """An operation whose request body is JSON of the type ``body``."""
     (schema,), shapes = msgspec.json.schema_components((body,), ref_template="{name}")
 
@@ -44,10 +35,10 @@ def with_body(body: type) -> type[Operation]:
         return node
 
     @dataclass
-    class WithBody(Operation):
+    class WithBody(spec.Operation):
         def __post_init__(self) -> None:
-            self.request_body = RequestBody(
-                {"application/json": OpenAPIMediaType(inlined(schema))}, required=True
+            self.request_body = spec.RequestBody(
+                {"application/json": spec.OpenAPIMediaType(inlined(schema))}, required=True
             )
 
     return WithBody
@@ -66,18 +57,18 @@ def openapi_config(api_root: str, version: str) -> OpenAPIConfig:
         version=version,
         description="Data jobs for radio networks (ONAP CPS-NCMP). Errors are problems of RFC 9457. Names of "
         "query parameters count in any case; an unknown one is a 400.",
-        license=License(name="Apache-2.0", identifier="Apache-2.0"),
-        servers=[Server(url=api_root)],
+        license=spec.License(name="Apache-2.0", identifier="Apache-2.0"),
+        servers=[spec.Server(url=api_root)],
         tags=[
-            Tag("data jobs", "Submit, ask, cancel, retry."),
-            Tag("results", "Result objects, and topics of the embedded bus."),
-            Tag("inventory", "CM handles and DMI plugins (ONAP's registration)."),
-            Tag("plugins", "What DMI plugins call."),
-            Tag("operations", "Probes and metrics."),
+            spec.Tag("data jobs", "Submit, ask, cancel, retry."),
+            spec.Tag("results", "Result objects, and topics of the embedded bus."),
+            spec.Tag("inventory", "CM handles and DMI plugins (ONAP's registration)."),
+            spec.Tag("plugins", "What DMI plugins call."),
+            spec.Tag("operations", "Probes and metrics."),
         ],
-        components=Components(
+        components=spec.Components(
             security_schemes={
-                "bearer": SecurityScheme(
+                "bearer": spec.SecurityScheme(
                     type="http", scheme="bearer", description="A token; none is needed on loopback."
                 )
             }

@@ -64,10 +64,6 @@ class Publish(Struct, frozen=True):
 
 
 _push_decoder: Final = msgspec.json.Decoder(StatusPush)
-_NO_TOPIC: Final = (
-    f"messages can be published here to {INTERNAL_TOPIC} alone, and only where its bus is embedded: "
-    "publish to others at the broker itself"
-)
 _publish_decoder: Final = msgspec.json.Decoder(Publish)
 
 
@@ -153,7 +149,10 @@ async def read_topic(
 async def publish(topic: FromPath[str], request: AnyRequest, api: Api, caller: Caller) -> None:
     """Publish results of reads to the internal topic, all messages or none."""
     if topic != INTERNAL_TOPIC or api.embedded_bus is None:
-        raise NotFoundException(_NO_TOPIC)
+        raise NotFoundException(
+            f"messages can be published here to {INTERNAL_TOPIC} alone, and only where its bus is embedded: "
+            "publish to others at the broker itself"
+        )
     async with api.bodies.json(request, limit=_MAX_PUBLISH) as body:
         messages = [
             _message(place, new) for place, new in enumerate(decoded(body, _publish_decoder).messages)

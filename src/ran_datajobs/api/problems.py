@@ -19,14 +19,8 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 from litestar.typing import FieldDefinition
 
-from ran_datajobs.errors import (
-    DataJobsError,
-    InvalidFdn,
-    InvalidFilter,
-    InvalidRequest,
-    TooManyOperations,
-    UnsupportedRequest,
-)
+from ran_datajobs import errors
+from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
 from ran_datajobs.http.json_body import in_words, shortened
 from ran_datajobs.http.problem import PROBLEM_JSON, Problem, respond
 from ran_datajobs.planning.keys import NOT_OFFERED, not_offered
@@ -70,14 +64,14 @@ def problem_answers(log: Logger) -> Callable[[_Request, Exception], Response[Pro
         faults: tuple[tuple[str, str], ...] = ()
         detail = error.detail if isinstance(error, HTTPException) else str(error)
         match error:
-            case TooManyOperations():
+            case errors.TooManyOperations():
                 status = 413
             case InvalidRequest() | UnsupportedRequest():
                 status = 400 if isinstance(error, InvalidRequest) else 422
                 faults, count = error.problems, error.count
-            case InvalidFdn() | InvalidFilter():
+            case errors.InvalidFdn() | errors.InvalidFilter():
                 status = 400
-            case DataJobsError(retry_helps=True):
+            case errors.DataJobsError(retry_helps=True):
                 status = 503
             case ValidationException():
                 status, faults = 400, _parameter_faults(error, request)
@@ -155,17 +149,16 @@ def _parameter_faults(error: ValidationException, request: _Request) -> tuple[tu
             for name, field in _query_parameters(request).items()
             if field.is_required and name not in request.query_params
         )
-    return tuple(_parameter_fault(extra, request) for extra in extras)
-
-
-def _parameter_fault(extra: dict[str, Any], request: _Request) -> tuple[str, str]:
-    name, words = str(extra.get("key", "")), str(extra.get("message", ""))
-    field = request.route_handler.parsed_fn_signature.parameters.get(name)
-    name = name if field is None else _wire_name(name, field)
-    if words.startswith(("Expected ", "Invalid ")):  # a message of the decoder
-        given = request.query_params.get(name) or request.path_params.get(name)
-        words = in_words(words, given if isinstance(given, str) else None)
-    return name, words
+    faults = []
+    for extra in extras:
+        name, words = str(extra.get("key", "")), str(extra.get("message", ""))
+        field = request.route_handler.parsed_fn_signature.parameters.get(name)
+        name = name if field is None else _wire_name(name, field)
+        if words.startswith(("Expected ", "Invalid ")):  # a message of the decoder
+            given = request.query_params.get(name) or request.path_params.get(name)
+            words = in_words(words, given if isinstance(given, str) else None)
+        faults.append((name, words))
+    return tuple(faults)
 
 
 def _query_parameters(request: _Request) -> dict[str, FieldDefinition]:

@@ -1,25 +1,284 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes of the manifests and result objects of existing jobs. No other object of a bucket is served."""
+"""Routes of a job's results: manifests and result objects, outcomes that are streamed from these objects in
+three formats, and the operations of the stored request. No other object of a bucket is served."""
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Final, TypeAlias
 from uuid import UUID
 
-from litestar import get
+import msgspec
+from litestar import Response, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, QueryParameter
-from litestar.response import Response, Stream
-from msgspec import Raw
+from litestar.response import Stream
+from msgspec import UNSET, Raw, Struct, UnsetType
 
+from ran_datajobs import model
 from ran_datajobs.api import paths
-from ran_datajobs.api.dependencies import Api, ApiDependencies, Caller
+from ran_datajobs.api.auth import choose
+from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Caller, begun
+from ran_datajobs.api.jobs import Cursor, Limit, cursor, place_of, stored_request, visible_job
 from ran_datajobs.api.problems import documented, success
+from ran_datajobs.api.schemas import FailureList, OperationOutcome, OutcomeList, RequestPage
+from ran_datajobs.errors import InvalidFdn, InvalidRequest, StorageUnavailable
 from ran_datajobs.http.problem import RETRY_AFTER
+from ran_datajobs.model import JobType, OperationState, worst
+from ran_datajobs.nrm import fdn
+from ran_datajobs.planning.request import operations_as_they_came, read_accepted
+from ran_datajobs.reasons import reason_of
 from ran_datajobs.results.objects import JSON_CONTENT_TYPE, manifest_key
-from ran_datajobs.store import jobs
+from ran_datajobs.results.responses import read_responses, state_of
+from ran_datajobs.store import jobs, parts
 from ran_datajobs.store.jobs import JobRow
+
+_COLUMNS: Final = OperationOutcome.__struct_encode_fields__
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""Prefixes of cells that a spreadsheet evaluates as formulas (CSV injection)."""
+
+_ALSO: Final = "Also as application/x-ndjson and text/csv."
+_ONLY_THESE: Final = "Only these; may stand several times."
+_OPERATION: Final = "o"
+_NOT_SUCCEEDED: Final = frozenset(OperationState) - {OperationState.SUCCEEDED}
+
+Values = Mapping[str, Raw]
+"""Values of a request's operations by operation id (a string)."""
+
+_NO_VALUES: Final = contextlib.nullcontext[Values | None](None)
+
+
+class _Asked(Struct, frozen=True):
+    path: str = ""
+    op: str = ""
+
+
+_asked_decoder: Final = msgspec.json.Decoder(_Asked)
+
+
+class Wanted(Struct, frozen=True):
+    """Filter of outcomes; an empty set, and ``None``, match all. ``below``: the normal form of an FDN, which
+    matches the object itself and the objects below it."""
+
+    states: frozenset[str] = frozenset()
+    reasons: frozenset[str] = frozenset()
+    producers: frozenset[str] = frozenset()
+    below: str | None = None
+
+    @property
+    def failed_alone(self) -> bool:
+        """True if the filter matches no operation that succeeded."""
+        return bool(self.states) and OperationState.SUCCEEDED not in self.states
+
+    def takes(self, outcome: OperationOutcome) -> bool:
+        """True if the filter matches ``outcome``."""
+        return (
+            (not self.states or outcome.state in self.states)
+            and (not self.reasons or outcome.reason in self.reasons)
+            and (not self.producers or outcome.data_producer_id in self.producers)
+            and (self.below is None or _is_below(outcome.path, self.below))
+        )
+
+
+def _is_below(path: str, ancestor: str) -> bool:
+    with contextlib.suppress(InvalidFdn):
+        return (fdn.key_of_path(path) + "/").startswith(ancestor + "/")
+    return False
+
+
+def cell(value: object) -> str:
+    """``value`` as a CSV cell that no spreadsheet evaluates as a formula."""
+    text = str(value)
+    return "'" + text if text.startswith(_FORMULA) else text
+
+
+Outcomes = AsyncIterator[list[OperationOutcome]]
+
+
+async def _as_json(found: Outcomes, _columns: tuple[str, ...]) -> AsyncIterator[bytes]:
+    yield b'{"items":['
+    comma = b""
+    async for outcomes in found:
+        if outcomes:
+            yield comma + msgspec.json.encode(outcomes)[1:-1]
+            comma = b","
+    yield b"]}"
+
+
+async def _as_ndjson(found: Outcomes, _columns: tuple[str, ...]) -> AsyncIterator[bytes]:
+    async for outcomes in found:
+        yield msgspec.json.Encoder().encode_lines(outcomes)
+
+
+async def _as_csv(found: Outcomes, columns: tuple[str, ...]) -> AsyncIterator[bytes]:
+    yield (",".join(columns) + "\r\n").encode()
+    async for outcomes in found:
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(list(_cells(each))[: len(columns)] for each in outcomes)
+        yield text.getvalue().encode()
+
+
+def _cells(outcome: OperationOutcome) -> Iterator[str]:
+    """One cell per column; a JSON value as its text."""
+    for value in msgspec.structs.astuple(outcome):
+        if value is None or value is UNSET:
+            yield ""
+        else:
+            yield cell(bytes(value).decode() if isinstance(value, Raw) else value)
+
+
+_WRITERS: Final = {"application/json": _as_json, "application/x-ndjson": _as_ndjson, "text/csv": _as_csv}
+_FORMATS: Final = {"produces": tuple(_WRITERS)}
+
+
+@get(
+    paths.FAILURES,
+    opt=_FORMATS,
+    responses=documented(404) | {200: success(FailureList, _ALSO)},
+)
+async def list_failures(job_id: FromPath[UUID], request: AnyRequest, api: Api, caller: Caller) -> Stream:
+    """Every operation of a data job that did not succeed, and why. While the job runs: those known so far."""
+    row = await visible_job(api, caller, job_id)
+    return await _streamed(api, request, row, Wanted(_NOT_SUCCEEDED), with_values=False)
+
+
+@get(
+    paths.OUTCOMES,
+    opt=_FORMATS,
+    responses=documented(404, 429) | {200: success(OutcomeList, _ALSO)},
+)
+async def list_outcomes(
+    job_id: FromPath[UUID],
+    request: AnyRequest,
+    api: Api,
+    caller: Caller,
+    states: Annotated[
+        list[OperationState] | None, QueryParameter(name="state", description=_ONLY_THESE)
+    ] = None,
+    reasons: Annotated[list[str] | None, QueryParameter(name="reason", description=_ONLY_THESE)] = None,
+    producers: Annotated[
+        list[str] | None, QueryParameter(name="dataProducerId", description=_ONLY_THESE)
+    ] = None,
+    below: Annotated[
+        str | None, QueryParameter(description="Only the object with this FDN, and objects below it.")
+    ] = None,
+) -> Stream:
+    """Every operation of a data job that has an outcome, with its outcome.
+
+    Pending operations are omitted; the job has their count. A read of several data producers has an outcome
+    for each of them. `value` is the value in the request.
+    """
+    row = await visible_job(api, caller, job_id)
+    wanted = Wanted(
+        frozenset(states or ()), frozenset(reasons or ()), frozenset(producers or ()), _key_of(below)
+    )
+    return await _streamed(api, request, row, wanted, with_values=row.type is JobType.WRITE)
+
+
+@get(
+    paths.REQUEST,
+    responses=documented(404, 429)
+    | {200: success(RequestPage, "The JSON of each operation is what was sent.")},
+)
+async def get_request(
+    job_id: FromPath[UUID], api: Api, caller: Caller, limit: Limit = paths.DEFAULT_LIMIT, after: Cursor = None
+) -> RequestPage:
+    """The operations of a data job as submitted, in order.
+
+    The request is available from the 202 until the job is removed.
+    """
+    start = place_of(_OPERATION, after) or 0
+    row = await visible_job(api, caller, job_id)
+    async with stored_request(api, row.job_id, operations_as_they_came) as stored:
+        operations = stored or []
+        following = cursor(_OPERATION, start + limit) if len(operations) > start + limit else None
+        return RequestPage(operations[start : start + limit], following)
+
+
+def _key_of(below: str | None) -> str | None:
+    try:
+        return None if below is None else fdn.key(below)
+    except InvalidFdn as error:
+        raise InvalidRequest.at("below", f"must be an FDN: {error}") from error
+
+
+async def _streamed(
+    api: ApiDependencies, request: AnyRequest, row: JobRow, wanted: Wanted, *, with_values: bool
+) -> Stream:
+    media_type = choose(request.headers.get("accept", "*/*"), tuple(_WRITERS)) or "application/json"
+    outcomes = await begun(outcomes_of(api, row, wanted, with_values=with_values))
+    columns = _COLUMNS if with_values else _COLUMNS[:-1]
+    return Stream(_WRITERS[media_type](outcomes, columns), media_type=media_type)
+
+
+async def outcomes_of(
+    api: ApiDependencies, row: JobRow, wanted: Wanted, *, with_values: bool = False
+) -> AsyncIterator[list[OperationOutcome]]:
+    """The outcomes of a job that match ``wanted``, in batches. Raises StorageUnavailable.
+
+    A read can have several responses; the worst of them is its outcome.
+    """
+    async with api.database.connection() as connection:
+        written = await parts.listing_by_producer(connection, row.job_id)
+    async with stored_request(api, row.job_id, _values) if with_values else _NO_VALUES as values:
+        of_read: dict[str, OperationOutcome] = {}
+        sub_job, values = "", values or {}
+        for part, producer in written:
+            if part.operations == 0 or (wanted.failed_alone and part.failed == 0):
+                continue
+            outcomes = [outcome_of(each, producer, values) for each in await _responses(api, row, part)]
+            if row.type is JobType.WRITE:
+                yield list(filter(wanted.takes, outcomes))
+                continue
+            if part.sub_job != sub_job:
+                yield list(filter(wanted.takes, of_read.values()))
+                sub_job, of_read = part.sub_job, {}
+            for outcome in outcomes:
+                known = of_read.setdefault(str(outcome.operation_id), outcome)
+                if worst(map(OperationState, (known.state, outcome.state))) != known.state:
+                    of_read[str(outcome.operation_id)] = outcome
+        yield list(filter(wanted.takes, of_read.values()))
+
+
+async def _responses(api: ApiDependencies, row: JobRow, part: parts.Part) -> list[model.Response]:
+    body = await api.objects.get(row.results_bucket, part.key)
+    if body is None:
+        raise StorageUnavailable(f"the result object {row.results_bucket}/{part.key} is gone")
+    try:
+        return read_responses(body)
+    except msgspec.DecodeError as error:
+        raise StorageUnavailable(f"the result object {row.results_bucket}/{part.key} was spoilt") from error
+
+
+def _values(body: bytes) -> Values:
+    operations = read_accepted(body).operations
+    return {each.id_text: each.value for each in operations if not isinstance(each.value, UnsetType)}
+
+
+def outcome_of(response: model.Response, producer: str | None, values: Values) -> OperationOutcome:
+    """The outcome of an operation according to its result."""
+    try:
+        asked = _asked_decoder.decode(response.request)
+    except msgspec.DecodeError:
+        asked = _Asked()
+    state = state_of(response)
+    succeeded = state is OperationState.SUCCEEDED
+    error = response.errors[0] if response.errors else None
+    return OperationOutcome(
+        operation_id=response.operation_id,
+        path=asked.path,
+        op=asked.op,
+        state=state.value,
+        reason="" if succeeded else reason_of(response, state),
+        detail="" if succeeded else (error.detail or error.title if error else "") or response.status_message,
+        data_producer_id=producer,
+        value=values.get(str(response.operation_id), UNSET),
+    )
+
 
 _ANSWERS: Final = documented(404) | {
     200: success(dict[str, object], "The object.", JSON_CONTENT_TYPE),
@@ -63,13 +322,12 @@ async def get_object(
     if key == manifest_key(str(job_id)):
         return await _manifest(api, row, presigned)
     async with api.database.connection() as connection:
-        if "\0" in key or not await jobs.has_part(connection, job_id, key):
-            raise _no_such_object()
-    if presigned and (elsewhere := await _signed(api, row, key)):
+        known = "\0" not in key and await jobs.has_part(connection, job_id, key)
+    if known and presigned and (elsewhere := await _signed(api, row, key)):
         return elsewhere
-    found = await api.objects.stream(row.results_bucket, key)
+    found = await api.objects.stream(row.results_bucket, key) if known else None
     if found is None:
-        raise _no_such_object()
+        raise NotFoundException("this data job has no such result object")
     size, pieces = found
     return Stream(pieces, media_type=JSON_CONTENT_TYPE, headers=_IMMUTABLE | {"Content-Length": str(size)})
 
@@ -105,7 +363,3 @@ async def _manifest(api: ApiDependencies, row: JobRow, presigned: bool) -> Respo
     if presigned and (elsewhere := await _signed(api, row, key)):
         return elsewhere
     return Response(Raw(manifest), media_type=JSON_CONTENT_TYPE)
-
-
-def _no_such_object() -> NotFoundException:
-    return NotFoundException("this data job has no such result object")

@@ -14,7 +14,7 @@ from litestar import Litestar, Response, get
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
 
-from ran_datajobs.api import auth, events, jobs, outcomes, page, paths, plugins, probes, results, submit
+from ran_datajobs.api import auth, jobs, page, paths, plugins, probes, results, submit
 from ran_datajobs.api.dependencies import ApiDependencies
 from ran_datajobs.api.openapi import openapi_config
 from ran_datajobs.api.problems import check_parameters, problem_answers
@@ -32,10 +32,10 @@ _ROUTES: Final[tuple[tuple[frozenset[Role], str, tuple[HTTPRouteHandler, ...]], 
             jobs.list_jobs,
             jobs.get_job,
             jobs.list_sub_jobs,
-            outcomes.list_failures,
-            outcomes.list_outcomes,
-            outcomes.get_request,
-            events.job_events,
+            results.list_failures,
+            results.list_outcomes,
+            results.get_request,
+            jobs.job_events,
             page.list_reasons,
         ),
     ),

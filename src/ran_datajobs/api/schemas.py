@@ -9,14 +9,14 @@ from uuid import UUID
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ran_datajobs.api import paths
-from ran_datajobs.model import ActivationMode, Ignored, IgnoredKey, Op, Scope
+from ran_datajobs.model import ActivationMode, IgnoredKey, Op, Scope
 from ran_datajobs.planning.envelope import DEFAULT_PRIORITY, HIGHEST_PRIORITY, MAX_AFTER, MAX_NAME
 from ran_datajobs.planning.keys import NOT_OFFERED
 from ran_datajobs.plugins.wire import ACCEPT_TYPES, CONTENT_TYPES
 from ran_datajobs.reasons import REASONS, Explanation
-from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.job_view import JobAnswer, SubJobAnswer, WireStatus
 
+_Texts = list[str] | str | UnsetType
 _NOT_OFFERED = f"{', '.join(NOT_OFFERED.values())} are not offered yet: 422."
 
 
@@ -37,34 +37,20 @@ class SubmittedOperation(Struct, rename="camel"):
     value: Annotated[
         Any, Meta(description="What is written; an action's {\"input\": ...}. A remove's is ignored.")
     ] = UNSET
-    attributes: Annotated[list[str] | str | UnsetType, Meta(description="Read: names of attributes.")] = UNSET
-    fields: Annotated[list[str] | str | UnsetType, Meta(description="Read: JSON Pointers.")] = UNSET
-    filter: Annotated[
-        str | list[str] | UnsetType, Meta(description="Read: conditions that must all hold.")
-    ] = UNSET
+    attributes: Annotated[_Texts, Meta(description="Read: names of attributes.")] = UNSET
+    fields: Annotated[_Texts, Meta(description="Read: JSON Pointers.")] = UNSET
+    filter: Annotated[_Texts, Meta(description="Read: conditions that must all hold.")] = UNSET
     scope: Scope | UnsetType = UNSET
 
 
 _AcceptType = Annotated[str, Meta(extra_json_schema={"enum": sorted(ACCEPT_TYPES)})]
 _ContentType = Annotated[str, Meta(extra_json_schema={"enum": sorted(CONTENT_TYPES)})]
-_Operations = Annotated[
-    list[
-        Annotated[
-            SubmittedOperation,
-            Meta(
-                description="Keys are exact. Other keys, and a read's in a write, are ignored and listed in "
-                f"`ignored`; {_NOT_OFFERED}"
-            ),
-        ]
-    ],
-    Meta(min_length=1),
-]
 
 
 class SubmitBody(Struct, rename="camel"):
     """The body of a submit, for the OpenAPI document."""
 
-    data: _Operations
+    data: Annotated[list[SubmittedOperation], Meta(min_length=1)]
     data_accept_type: _AcceptType | UnsetType = UNSET
     data_content_type: _ContentType | UnsetType = UNSET
     name: Annotated[str, Meta(max_length=MAX_NAME)] | UnsetType = UNSET
@@ -77,8 +63,9 @@ SUBMIT = Annotated[
     SubmitBody,
     Meta(
         title="Submit",
-        description="Keys count in any case; one that stands twice is a 400. Other keys are ignored and "
-        f"listed in `ignored`, unless one edit away from a key that is missing: 400. {_NOT_OFFERED}",
+        description="Keys of the body count in any case; one that stands twice is a 400. Keys of operations "
+        "are exact. Other keys, and a read's in a write, are ignored and listed in `ignored`, but one of the "
+        f"body that is one edit away from a key that is missing is a 400. {_NOT_OFFERED}",
     ),
 ]
 
@@ -232,15 +219,3 @@ class Alive(Struct, frozen=True):
     """The answer of a probe."""
 
     status: Literal["ok"] = "ok"
-
-
-def submit_answer(job_id: UUID, bucket: str, addresses: Addresses, ignored: Ignored | None) -> SubmitAnswer:
-    """The answer to a submit; a repetition returns the same bytes."""
-    return SubmitAnswer(
-        job_id,
-        "NOT_STARTED",
-        addresses.job(job_id),
-        addresses.results(bucket, job_id),
-        ignored.keys if ignored else UNSET,
-        ignored.count if ignored else UNSET,
-    )

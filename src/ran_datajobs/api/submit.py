@@ -21,41 +21,25 @@ import zstandard
 from litestar import Response, post
 from litestar.exceptions import ServiceUnavailableException, TooManyRequestsException
 from litestar.params import FromPath, HeaderParameter, QueryParameter
-from msgspec import UNSET, Struct
 
-from ran_datajobs.api import paths
+from ran_datajobs.api import paths, schemas
 from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Caller
 from ran_datajobs.api.destination import Destination, resolve
 from ran_datajobs.api.jobs import existing, stored_request
 from ran_datajobs.api.openapi import with_body
 from ran_datajobs.api.problems import OFFERED_ONE_DAY, Conflict, documented, success
 from ran_datajobs.api.request_body import off_loop
-from ran_datajobs.api.schemas import (
-    SUBMIT,
-    Plan,
-    PlannedOperations,
-    PlannedSubJob,
-    SubmitAnswer,
-    UnmatchedOperation,
-    submit_answer,
-)
+from ran_datajobs.api.schemas import Plan, SubmitAnswer
 from ran_datajobs.api.tokens import Client
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.errors import InvalidRequest, StoreUnavailable
-from ran_datajobs.model import Ignored, Operation, OperationState, Reason
+from ran_datajobs.inventory.owners import Owners
+from ran_datajobs.model import Ignored, OperationState, Reason
 from ran_datajobs.planning.request import JobRequest, check_request, read_accepted, read_request
 from ran_datajobs.planning.split import split
 from ran_datajobs.results.parts import failed_operations
 from ran_datajobs.store import jobs, parts
 from ran_datajobs.store.database import Connection
-from ran_datajobs.store.jobs import (
-    Inserted,
-    KeyTaken,
-    NewJob,
-    StoredIdempotentAnswer,
-    UnknownAfter,
-    bucket_named,
-)
 from ran_datajobs.telemetry import Event
 
 ZSTD_LEVEL: Final = 1
@@ -68,7 +52,7 @@ _KEY: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
     status_code=202,
     responses=documented(408, 409, 413, 415, 422, 429)
     | {200: success(Plan, "The plan, for dryRun."), 202: success(SubmitAnswer, "Accepted and durable.")},
-    operation_class=with_body(SUBMIT),
+    operation_class=with_body(schemas.SUBMIT),
     opt={OFFERED_ONE_DAY: True},
 )
 async def submit(
@@ -94,10 +78,11 @@ async def submit(
         raise InvalidRequest.at("Idempotency-Key", "must have 1 to 255 visible ASCII characters")
     await _check_disk(api)
     async with api.bodies.json(request) as body:
-        digest = await off_loop(len(body), _digest, request.scope["query_string"], body) if key else b""
-        kept = await _check_admission(api, caller, None if dry else key)
-        if kept is not None:
-            return _repeated(api, kept, digest)
+        taken: tuple[str, bytes] | None = None
+        if key and not dry:
+            taken = key, await off_loop(len(body), _digest, request.scope["query_string"], body)
+        if first_answer := await _check_admission(api, caller, taken):
+            return first_answer
         read = partial(read_request if dry else check_request, max_operations=api.limits.max_operations)
         head = await off_loop(len(body), read, body)
         resolved = await resolve(
@@ -109,10 +94,10 @@ async def submit(
             known_buckets=lambda: _known_buckets(api, caller),
         )
         if dry:
-            async with api.planning:  # the index must not change while a thread plans over it
-                await api.owners.catch_up()
-                return Response(await asyncio.to_thread(_plan, api, head), status_code=200)
-        return await _accept(api, caller, head, resolved, body, key=(key, digest) if key else None)
+            await api.owners.catch_up()
+            plan = await asyncio.to_thread(_plan, head, api.owners.snapshot())
+            return Response(plan, status_code=200)
+        return await _accept(api, caller, head, resolved, body, key=taken)
 
 
 @post(
@@ -153,51 +138,44 @@ _UNKNOWN_HINT: Final = ": operations of unknown outcome are repeated with ?inclu
 
 def to_repeat(states: Mapping[str, OperationState], *, include_unknown: bool) -> set[str]:
     """The ids of the operations to repeat: all in ``states``, those UNKNOWN only with ``include_unknown``."""
-    return {
-        operation
-        for operation, state in states.items()
-        if include_unknown or state is not OperationState.UNKNOWN
-    }
+    kept_out = set() if include_unknown else {OperationState.UNKNOWN}
+    return {operation for operation, state in states.items() if state not in kept_out}
 
 
-class _Body(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """A submit body with the operations to repeat."""
-
-    data_accept_type: str
-    data_content_type: str
-    activation_mode: str
-    priority: int
-    data: list[Operation]
-    name: str | None = None
-
-
-def _left_over(body: bytes, wanted: set[str]) -> tuple[JobRequest, bytes]:
+def _left_over(stored: bytes, wanted: set[str]) -> tuple[JobRequest, bytes]:
     """The request with only the ``wanted`` operations, and its body; their order and ids are kept."""
-    read = read_accepted(body)
+    read = read_accepted(stored)
     left = [operation for operation in read.operations if operation.id_text in wanted]
-    body = msgspec.json.encode(
-        _Body(read.accept_type, read.content_type, read.activation_mode, read.priority, left, read.name)
-    )
-    return msgspec.structs.replace(read, operations=left, count=len(left), after=()), body
+    body = {
+        "dataAcceptType": read.accept_type,
+        "dataContentType": read.content_type,
+        "activationMode": read.activation_mode,
+        "priority": read.priority,
+        "name": read.name,
+        "data": left,
+    }
+    read = msgspec.structs.replace(read, operations=left, count=len(left), after=())
+    return read, msgspec.json.encode(body)
 
 
-def _plan(api: ApiDependencies, read: JobRequest) -> Plan:
-    """The plan of the request with the current inventory."""
-    found = split(read, api.owners)
+def _plan(read: JobRequest, owners: Owners) -> Plan:
+    """The plan of the request with these owners."""
+    found = split(read, owners)
     # A read can have several refused parts and counts as one operation.
     refused = {each.position: each for each in found.refused}.values()
+    unmatched = sum(each.reason is Reason.UNMATCHED for each in refused)
     return Plan(
         sub_jobs=[
-            PlannedSubJob(sub_job.plugin.url, sub_job.data_producer_id, sub_job.operations)
+            schemas.PlannedSubJob(sub_job.plugin.url, sub_job.data_producer_id, sub_job.operations)
             for sub_job in found.sub_jobs
         ],
-        operations=PlannedOperations(read.count, sum(each.reason is Reason.UNMATCHED for each in refused)),
+        operations=schemas.PlannedOperations(read.count, unmatched),
         unmatched=[
-            UnmatchedOperation(each.operation.operation_id, each.operation.path, each.reason.value)
+            schemas.UnmatchedOperation(each.operation.operation_id, each.operation.path, each.reason.value)
             for each in refused
         ],
-        ignored=read.ignored.keys if read.ignored else UNSET,
-        ignored_count=read.ignored.count if read.ignored else UNSET,
+        ignored=read.ignored.keys if read.ignored else msgspec.UNSET,
+        ignored_count=read.ignored.count if read.ignored else msgspec.UNSET,
     )
 
 
@@ -219,7 +197,7 @@ async def _accept(
     key: tuple[str, bytes] | None = None,
 ) -> Response[SubmitAnswer]:
     """Store a job from a checked request and its bytes, due for planning, in one transaction; answer 202."""
-    job = NewJob(
+    job = jobs.NewJob(
         job_id=uuid4(),
         client=caller.name,
         type=read.type,
@@ -241,17 +219,20 @@ async def _accept(
 
     async def write(connection: Connection) -> None:
         match await jobs.insert(connection, job, sees=caller.sees, key=key):
-            case UnknownAfter(job_ids):
+            case jobs.UnknownAfter(job_ids):
                 raise _unknown_after(job, job_ids)
-            case KeyTaken():
+            case jobs.KeyTaken():
                 raise _KeyRaceLost
-            case Inserted():
+            case jobs.Inserted():
                 pass
 
     try:
         await api.database.run_transaction(write)
     except _KeyRaceLost:
-        return await _first_answer(api, caller, key)
+        if first_answer := await _check_admission(api, caller, key):
+            return first_answer
+        lost = "the job of this Idempotency-Key has just been removed: send it again"
+        raise StoreUnavailable(lost) from None
     await api.reached(Checkpoint.ACCEPT_STORED)
     api.metrics.jobs_accepted.labels(type=job.type.value).inc()
     api.log.info(
@@ -262,7 +243,7 @@ async def _accept(
         operations=job.operations,
         destination=job.destination,
     )
-    named = bucket_named(job.destination_kind, job.destination, job.results_bucket)
+    named = jobs.bucket_named(job.destination_kind, job.destination, job.results_bucket)
     return _accepted(api, job.job_id, named, job.ignored)
 
 
@@ -270,45 +251,43 @@ class _KeyRaceLost(Exception):
     """Rolls back the transaction: a concurrent request wrote the same Idempotency-Key."""
 
 
-async def _first_answer(
-    api: ApiDependencies, caller: Client, key: tuple[str, bytes] | None
-) -> Response[SubmitAnswer]:
-    name, digest = key or ("", b"")
-    async with api.database.connection() as connection:
-        kept = (await jobs.admission(connection, caller.name, name, 0)).kept
-    if kept is None:
-        raise StoreUnavailable("the job of this Idempotency-Key has just been removed: send it again")
-    return _repeated(api, kept, digest)
-
-
 def _accepted(
     api: ApiDependencies, job_id: UUID, bucket: str, ignored: Ignored | None
 ) -> Response[SubmitAnswer]:
-    answer = submit_answer(job_id, bucket, api.view.addresses, ignored)
+    """The answer to a submit; a repetition returns the same bytes."""
+    answer = SubmitAnswer(
+        job_id,
+        "NOT_STARTED",
+        api.view.addresses.job(job_id),
+        api.view.addresses.results(bucket, job_id),
+        ignored.keys if ignored else msgspec.UNSET,
+        ignored.count if ignored else msgspec.UNSET,
+    )
     return Response(answer, status_code=202, headers={"Location": answer.statusuri})
 
 
-def _repeated(api: ApiDependencies, kept: StoredIdempotentAnswer, digest: bytes) -> Response[SubmitAnswer]:
-    if kept.digest != digest:
-        raise Conflict(
-            "this Idempotency-Key was sent with another request before: take a new key for a new job"
-        )
-    return _accepted(api, kept.job_id, kept.bucket_named, kept.ignored)
-
-
 async def _check_admission(
-    api: ApiDependencies, caller: Client, key: str | None
-) -> StoredIdempotentAnswer | None:
-    """The stored answer of the key, if any. Otherwise raises 429 if the caller has too many open jobs."""
+    api: ApiDependencies, caller: Client, key: tuple[str, bytes] | None
+) -> Response[SubmitAnswer] | None:
+    """The first answer to the Idempotency-Key, if any; raises 409 if its request had another digest.
+
+    Without such an answer, raises 429 if the caller has too many open jobs.
+    """
     limit = api.limits.max_open_jobs
     async with api.database.connection() as connection:
-        admission = await jobs.admission(connection, caller.name, key, limit)
-    if admission.kept is None and admission.open_jobs >= limit:
+        admission = await jobs.admission(connection, caller.name, key[0] if key else None, limit)
+    if key and (kept := admission.kept):
+        if kept.digest != key[1]:
+            raise Conflict(
+                "this Idempotency-Key was sent with another request before: take a new key for a new job"
+            )
+        return _accepted(api, kept.job_id, kept.bucket_named, kept.ignored)
+    if admission.open_jobs >= limit:
         raise TooManyRequestsException(
             f"{admission.open_jobs} of your data jobs are open, which is the most that "
             "DATAJOBS_MAX_OPEN_JOBS allows: wait until some end"
         )
-    return admission.kept
+    return None
 
 
 async def _check_disk(api: ApiDependencies) -> None:
@@ -331,7 +310,7 @@ def _digest(query: bytes, body: bytes) -> bytes:
     return digest.digest()
 
 
-def _unknown_after(job: NewJob, unknown: tuple[UUID, ...]) -> InvalidRequest:
+def _unknown_after(job: jobs.NewJob, unknown: tuple[UUID, ...]) -> InvalidRequest:
     problems = tuple(
         (f"#/after/{place}", "there is no such data job")
         for place, job_id in enumerate(job.after_jobs)

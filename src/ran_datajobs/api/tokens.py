@@ -6,7 +6,6 @@ A plain SHA-256 is enough because a token is 256 random bits and cannot be guess
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import enum
 import fcntl
@@ -14,7 +13,6 @@ import hashlib
 import os
 import re
 import secrets
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -22,8 +20,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from ran_datajobs.errors import UsageError
-from ran_datajobs.http.json_body import fault_of
+from ran_datajobs.errors import InvalidRequest, UsageError
+from ran_datajobs.http.json_body import decoded, json_text
 from ran_datajobs.inventory.addresses import AddressRefused, normal_form
 
 _CLIENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
@@ -40,7 +38,7 @@ class Role(enum.StrEnum):
     ADMIN = "admin"  # everything, including the inventory and the jobs of all clients
 
 
-class Client(Struct, frozen=True):
+class Client(Struct, frozen=True, rename={"name": "client", "dmi_url": "dmiUrl"}, omit_defaults=True):
     """A caller. ``dmi_url``: the plugin of a caller with the role ``plugin``."""
 
     name: str
@@ -57,15 +55,14 @@ LOCAL: Final = Client("local", Role.ADMIN)
 """The caller when the service listens on a loopback address without tokens."""
 
 
-class _Entry(Struct, frozen=True, rename="camel", omit_defaults=True):
-    client: str
-    role: Role
+class Token(Client, frozen=True, kw_only=True):
+    """A token of a client. ``sha256``: its digest."""
+
     sha256: str
-    dmi_url: str | None = None
 
 
 class _File(Struct, frozen=True):
-    tokens: tuple[_Entry, ...] = ()
+    tokens: tuple[Token, ...] = ()
 
 
 def add(path: Path, client: str, role: Role, dmi_url: str | None = None) -> str:
@@ -80,27 +77,24 @@ def add(path: Path, client: str, role: Role, dmi_url: str | None = None) -> str:
         )
     if (role is Role.PLUGIN) != (dmi_url is not None):
         raise UsageError("the role 'plugin', and no other, needs the address of its DMI plugin (--dmi URL)")
-    url = None if dmi_url is None else _plugin_address(dmi_url)
+    try:
+        url = None if dmi_url is None else normal_form(dmi_url.strip())
+    except AddressRefused as refusal:
+        raise UsageError(f"--dmi: {refusal}") from refusal
     token = _PREFIX + secrets.token_urlsafe(32)
-    entry = _Entry(client, role, _digest(token), url)
     with _exclusive(path):
-        _write(path, (*_read(path), entry))
+        _write(path, (*listing(path), Token(client, role, url, sha256=_digest(token))))
     return token
-
-
-def listing(path: Path) -> list[Client]:
-    """The clients of the file in the order they were added, one for each token. Raises UsageError."""
-    return [Client(entry.client, entry.role, entry.dmi_url) for entry in _read(path)]
 
 
 def revoke(path: Path, client: str) -> int:
     """Remove every token of ``client`` and return their number. Raises UsageError."""
     with _exclusive(path):
-        entries = _read(path)
-        kept = tuple(entry for entry in entries if entry.client != client)
-        if len(kept) != len(entries):
+        tokens = listing(path)
+        kept = tuple(token for token in tokens if token.name != client)
+        if len(kept) != len(tokens):
             _write(path, kept)
-    return len(entries) - len(kept)
+    return len(tokens) - len(kept)
 
 
 class TokenTable:
@@ -112,12 +106,12 @@ class TokenTable:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen: tuple[int, int, int] | None = None
-        self._clients: dict[str, Client] = {}
+        self._tokens: dict[str, Token] = {}
 
     def client_of(self, token: str) -> Client | None:
         """The client that holds ``token``; ``None`` if the token is not valid."""
         self._reload_if_changed()
-        return self._clients.get(_digest(token)) if len(token) <= _MAX_TOKEN else None
+        return self._tokens.get(_digest(token)) if len(token) <= _MAX_TOKEN else None
 
     def _reload_if_changed(self) -> None:
         try:
@@ -125,19 +119,10 @@ class TokenTable:
             seen = (found.st_mtime_ns, found.st_ino, found.st_size)
             if seen == self._seen:
                 return
-            entries = _read(self._path)
+            self._tokens = {token.sha256: token for token in listing(self._path)}
+            self._seen = seen
         except (OSError, UsageError):
-            self._seen, self._clients = None, {}
-            return
-        self._clients = {entry.sha256: Client(entry.client, entry.role, entry.dmi_url) for entry in entries}
-        self._seen = seen
-
-
-def _plugin_address(text: str) -> str:
-    try:
-        return normal_form(text.strip())
-    except AddressRefused as refusal:
-        raise UsageError(f"--dmi: {refusal}") from refusal
+            self._seen, self._tokens = None, {}
 
 
 def _digest(token: str) -> str:
@@ -147,35 +132,28 @@ def _digest(token: str) -> str:
 _decoder: Final = msgspec.json.Decoder(_File)
 
 
-def _read(path: Path) -> tuple[_Entry, ...]:
+def listing(path: Path) -> tuple[Token, ...]:
+    """The tokens of the file in the order they were added. Raises UsageError."""
     try:
-        text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-        return _decoder.decode(text).tokens
+        return decoded(json_text(path.read_bytes()), _decoder).tokens
     except FileNotFoundError:
         return ()
     except OSError as error:
         raise UsageError(f"the tokens file {path} cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        fault = str(error)
-        if isinstance(error, msgspec.ValidationError):
-            fault = ": ".join(fault_of(error, text, _decoder))
-        raise UsageError(
-            f"{path} is not a tokens file, as `datajobs token add` makes one: {fault}"
-        ) from error
+    except InvalidRequest as error:
+        fault = f"{path} is not a tokens file, as `datajobs token add` makes one: {error}"
+        raise UsageError(fault) from error
 
 
-def _write(path: Path, entries: tuple[_Entry, ...]) -> None:
-    text = msgspec.json.format(msgspec.json.encode(_File(entries)), indent=2) + b"\n"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+def _write(path: Path, tokens: tuple[Token, ...]) -> None:
+    """Replace the file. The caller is the only writer."""
+    text = msgspec.json.format(msgspec.json.encode(_File(tokens)), indent=2) + b"\n"
+    written = path.with_name(f".{path.name}.new")
+    with os.fdopen(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    written.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -189,12 +167,8 @@ def _exclusive(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        with os.fdopen(lock):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
     except OSError as error:
         raise UsageError(f"the tokens file {path} cannot be written: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    except OSError as error:
-        raise UsageError(f"the tokens file {path} cannot be written: {error.strerror}") from error
-    finally:
-        os.close(lock)
