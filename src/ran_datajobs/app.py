@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from importlib.metadata import version
 from uuid import UUID, uuid4
 
@@ -49,7 +50,7 @@ from ran_datajobs.results.pruner import Pruner, Retention
 from ran_datajobs.results.publisher import DeliveryNews, DeliveryRetryPolicy, Publisher
 from ran_datajobs.results.read_results import Dropped, ReadResultConsumer
 from ran_datajobs.results.waits import Patience
-from ran_datajobs.runtime import SystemRuntime
+from ran_datajobs.runtime import Runtime
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.dispatch_postgres import PostgresDispatch
@@ -201,10 +202,10 @@ async def run_worker(
         result_total=settings.dmi_result_timeout,
     )
     async with shared_parts(settings, WORKER_POOL, worker_id) as shared, PeerHttp(bounds) as http:
-        shared.objects.written = _put_logger(log)
+        shared.objects.written = partial(_log_put, log, set())
         with contextlib.suppress(StorageUnavailable):  # it is logged; everything else works
             await shared.objects.ready(settings.results_bucket)
-        runtime = SystemRuntime()
+        runtime = Runtime()
         limits = DispatchLimits()
         admission = Admission(aging=settings.priority_aging, read_slots=settings.read_slots)
         news = DispatchNews(log, digest, metrics)
@@ -245,8 +246,8 @@ async def run_worker(
             shared.database,
             shared.bus,
             shared.objects,
-            dropped=_dropped_logger(digest, metrics),
-            troubled=_arrival_error_logger(log, digest, executor),
+            dropped=partial(_log_dropped, digest, metrics),
+            troubled=partial(_log_arrival_error, log, digest, executor),
             reached=reached,
         )
         publisher = Publisher(
@@ -278,45 +279,34 @@ async def run_worker(
     log.info(Event.SERVICE_STOPPED, role="worker")
 
 
-def _dropped_logger(digest: Digest, metrics: Metrics) -> Callable[[Dropped, Received], None]:
-    def log_dropped(why: Dropped, received: Received) -> None:
-        metrics.messages_dropped.labels(why.value).inc()
-        digest.warning(
-            Event.MESSAGE_DROPPED,
-            {"topic": received.topic, "why": why.value},
-            messages=1,
-            offset=str(received.offset),
+def _log_dropped(digest: Digest, metrics: Metrics, why: Dropped, received: Received) -> None:
+    metrics.messages_dropped.labels(why.value).inc()
+    digest.warning(
+        Event.MESSAGE_DROPPED,
+        {"topic": received.topic, "why": why.value},
+        messages=1,
+        offset=str(received.offset),
+    )
+
+
+def _log_arrival_error(log: Logger, digest: Digest, executor: Executor, error: Exception) -> None:
+    executor.listens_anew()
+    if isinstance(error, StorageUnavailable | StoreUnavailable):
+        return  # it is logged elsewhere
+    if isinstance(error, DataJobsError):
+        digest.warning(Event.BUS_UNAVAILABLE, {"cause": str(error)}, tries=1)
+    else:
+        log.error(
+            Event.TASK_FAILED, kind="arrivals", subject=INTERNAL_TOPIC, cause=repr(error), exc_info=True
         )
 
-    return log_dropped
 
-
-def _arrival_error_logger(log: Logger, digest: Digest, executor: Executor) -> Callable[[Exception], None]:
-    def log_error(error: Exception) -> None:
-        executor.listens_anew()
-        if isinstance(error, StorageUnavailable | StoreUnavailable):
-            return  # it is logged elsewhere
-        if isinstance(error, DataJobsError):
-            digest.warning(Event.BUS_UNAVAILABLE, {"cause": str(error)}, tries=1)
-        else:
-            log.error(
-                Event.TASK_FAILED, kind="arrivals", subject=INTERNAL_TOPIC, cause=repr(error), exc_info=True
-            )
-
-    return log_error
-
-
-def _put_logger(log: Logger) -> Callable[[str, StorageUnavailable | None], None]:
+def _log_put(log: Logger, unavailable: set[str], bucket: str, failure: StorageUnavailable | None) -> None:
     """Log once that a bucket takes no objects, and once that it takes them again."""
-    unavailable: set[str] = set()
-
-    def log_put(bucket: str, failure: StorageUnavailable | None) -> None:
-        if failure is None:
-            if bucket in unavailable:
-                unavailable.discard(bucket)
-                log.info(Event.STORAGE_AVAILABLE, bucket=bucket)
-        elif bucket not in unavailable and len(unavailable) < _MAX_BUCKETS_LOGGED:
-            unavailable.add(bucket)
-            log.error(Event.STORAGE_UNAVAILABLE, bucket=bucket, cause=str(failure))
-
-    return log_put
+    if failure is None:
+        if bucket in unavailable:
+            unavailable.discard(bucket)
+            log.info(Event.STORAGE_AVAILABLE, bucket=bucket)
+    elif bucket not in unavailable and len(unavailable) < _MAX_BUCKETS_LOGGED:
+        unavailable.add(bucket)
+        log.error(Event.STORAGE_UNAVAILABLE, bucket=bucket, cause=str(failure))

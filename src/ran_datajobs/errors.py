@@ -5,11 +5,12 @@
 
     DataJobsError
     ├── UsageError             a setting, flag or file that cannot be used        (exit status 2)
-    ├── InvalidRequest         a body that is refused as a whole                  (400)
-    │   └── TooManyOperations  more operations than a job may have                (413)
+    ├── RefusedRequest         a request that is refused as a whole
+    │   ├── InvalidRequest     a body that is not a valid request                 (400)
+    │   │   └── TooManyOperations  more operations than a job may have            (413)
+    │   └── UnsupportedRequest valid but not offered here                         (422)
     ├── InvalidFdn             not a full distinguished name
     ├── InvalidFilter          a filter that does not parse; has the position
-    ├── UnsupportedRequest     valid but not offered here                         (422)
     ├── StoreUnavailable       the database is unavailable or refuses writes      (503, retry)
     ├── StorageUnavailable     the object store is unavailable                    (503, retry)
     │   └── StorageRefused     it answers with a refusal that a retry cannot cure
@@ -42,8 +43,9 @@ class UsageError(DataJobsError):
         return "; ".join(map(str, self.args))
 
 
-class InvalidRequest(DataJobsError):
-    """A body that is refused as a whole. ``problems`` holds (JSON pointer, detail) pairs."""
+class RefusedRequest(DataJobsError):
+    """A request that is refused as a whole. ``problems`` holds (JSON pointer, detail) pairs: the first ones
+    of ``count``."""
 
     def __init__(
         self, detail: str, problems: tuple[tuple[str, str], ...] = (), count: int | None = None
@@ -52,6 +54,10 @@ class InvalidRequest(DataJobsError):
         self.detail = detail
         self.problems = problems
         self.count = len(problems) if count is None else count
+
+
+class InvalidRequest(RefusedRequest):
+    """A body that is not a valid request."""
 
     @classmethod
     def at(cls, pointer: str, detail: str) -> InvalidRequest:
@@ -80,15 +86,8 @@ class InvalidFilter(DataJobsError):
         self.position = position
 
 
-class UnsupportedRequest(DataJobsError):
-    """A valid request for something that is not offered. ``problems`` holds (JSON pointer, detail) pairs."""
-
-    def __init__(
-        self, detail: str, problems: tuple[tuple[str, str], ...] = (), count: int | None = None
-    ) -> None:
-        super().__init__(detail)
-        self.problems = problems
-        self.count = len(problems) if count is None else count
+class UnsupportedRequest(RefusedRequest):
+    """A valid request for something that is not offered."""
 
 
 class StoreUnavailable(DataJobsError):

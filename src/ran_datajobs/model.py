@@ -75,26 +75,12 @@ STAGES: Final[dict[Stage, frozenset[Stage]]] = {
 
 
 class LaneState(enum.StrEnum):
-    """Whether a lane can start a write; derived from the stages of its writes, not stored."""
+    """Whether a lane can start a write; derived, not stored: from the stage of the one write of it that is
+    neither WAITING nor SETTLED."""
 
     FREE = "FREE"  # no write of it is active: the next one is admitted
     OCCUPIED = "OCCUPIED"  # one write is ADMITTED, STARTING, TRACKING or COLLECTING
     QUARANTINED = "QUARANTINED"  # one write is QUARANTINED
-
-
-LANES: Final[dict[LaneState, frozenset[LaneState]]] = {
-    LaneState.FREE: frozenset({LaneState.OCCUPIED}),
-    LaneState.OCCUPIED: frozenset({LaneState.FREE, LaneState.QUARANTINED}),
-    LaneState.QUARANTINED: frozenset({LaneState.FREE, LaneState.OCCUPIED}),
-}
-"""The allowed transitions of a lane. It stays OCCUPIED when the end of a write admits the next one."""
-
-
-def lane_state(active_write: Stage | None) -> LaneState:
-    """State of a lane, by the stage of its one write that is neither WAITING nor SETTLED."""
-    if active_write is None:
-        return LaneState.FREE
-    return LaneState.QUARANTINED if active_write is Stage.QUARANTINED else LaneState.OCCUPIED
 
 
 DEFAULT_FINISHED_SPELLING: Final = "FINSHED"
@@ -150,26 +136,15 @@ class ScopeType(enum.StrEnum):
 
 
 class OperationState(enum.StrEnum):
-    """Outcome of one operation."""
+    """Outcome of one operation, from the best to the worst. It does not change once it is known."""
 
     SUCCEEDED = "SUCCEEDED"  # applied, or read
-    FAILED = "FAILED"  # refused by the service, the plugin or the element; nothing was changed
     NOT_STARTED = "NOT_STARTED"  # never sent, or never reached by the plugin
+    FAILED = "FAILED"  # refused by the service, the plugin or the element; nothing was changed
     UNKNOWN = "UNKNOWN"  # may have been executed
 
 
-OPERATIONS: Final[dict[OperationState, frozenset[OperationState]]] = {
-    state: frozenset() for state in OperationState
-}
-"""An operation has no state until its outcome is known; there are no transitions between outcomes."""
-
-
-_FROM_BEST_TO_WORST: Final = {
-    OperationState.SUCCEEDED: 0,
-    OperationState.NOT_STARTED: 1,
-    OperationState.FAILED: 2,
-    OperationState.UNKNOWN: 3,
-}
+_RANK: Final = {state: rank for rank, state in enumerate(OperationState)}
 
 
 def worst(states: Iterable[OperationState]) -> OperationState:
@@ -177,7 +152,7 @@ def worst(states: Iterable[OperationState]) -> OperationState:
 
     The order is SUCCEEDED, NOT_STARTED, FAILED, UNKNOWN: an unknown outcome is worse than a failure.
     """
-    return max(states, key=_FROM_BEST_TO_WORST.__getitem__, default=OperationState.SUCCEEDED)
+    return max(states, key=_RANK.__getitem__, default=OperationState.SUCCEEDED)
 
 
 class DeliveryState(enum.StrEnum):

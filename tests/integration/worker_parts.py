@@ -47,7 +47,7 @@ from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder
-from ran_datajobs.runtime import SystemRuntime
+from ran_datajobs.runtime import Runtime
 from ran_datajobs.store import jobs, planning, sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch_postgres import PostgresDispatch
@@ -133,7 +133,7 @@ class Parts:
     database: Database
     plugin: InProcessPlugin
     worker_id: UUID
-    runtime: SystemRuntime
+    runtime: Runtime
     store: PostgresDispatch
     stopping: asyncio.Event
     limits: DispatchLimits
@@ -191,7 +191,7 @@ def worker_parts(
     ``objects``: where results go, or a folder to keep them in.
     """
     plugin = plugin or InProcessPlugin()
-    worker_id, stopping, runtime = uuid4(), asyncio.Event(), SystemRuntime(Random(1))
+    worker_id, stopping, runtime = uuid4(), asyncio.Event(), Runtime(Random(1))
     limits = limits or DispatchLimits()
     if isinstance(objects, Path):
         objects = open_folder(objects / "objects")

@@ -29,7 +29,7 @@ from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
-from ran_datajobs.runtime import SystemRuntime
+from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch_postgres import PostgresDispatch
 from ran_datajobs.store.sub_jobs import Admission
@@ -210,7 +210,7 @@ def remember_task(task: asyncio.Task[Any], context: Context) -> None:
         task.add_done_callback(lambda done: process.tasks.pop(done, None))
 
 
-class _Runtime(SystemRuntime):
+class _Runtime(Runtime):
     """Random numbers and ids derived from the number of the process, on the virtual clock of the loop."""
 
     def __init__(self, process: Process, number: int) -> None:

@@ -22,6 +22,7 @@ from ran_datajobs.model import DEFAULT_FINISHED_SPELLING
 from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.port import DmiPlugin, PluginProfile
 from ran_datajobs.results.objects import ObjectStore
+from ran_datajobs.runtime import Runtime
 from tests.simulation.plugins import Client
 from tests.simulation.store import TwinStore
 
@@ -83,7 +84,7 @@ def _times(chance: Random, most: int, until: float) -> list[float]:
     return [chance.uniform(0.0, until) for _ in range(chance.randint(0, most))]
 
 
-class SimulatedWorker:
+class SimulatedWorker(Runtime):
     """One worker process. ``number`` names it for good; what it does by chance follows from that."""
 
     def __init__(self, world: World, number: int, faults: Faults) -> None:

@@ -8,8 +8,14 @@ from typing import Any
 
 import pytest
 
-from ran_datajobs.inventory.changes import Changes, alternate_keys_named, changes_of, handles_named
-from ran_datajobs.inventory.registration import Failure, read_registration
+from ran_datajobs.inventory.registration import (
+    Changes,
+    Failure,
+    alternate_keys_named,
+    changes_of,
+    handles_named,
+    read_registration,
+)
 from ran_datajobs.store.handles import HandleRow
 
 PLUGIN = 7

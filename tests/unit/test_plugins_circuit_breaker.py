@@ -43,7 +43,7 @@ from ran_datajobs.plugins.port import (
     ResultAnswer,
     StatusAnswer,
 )
-from ran_datajobs.runtime import SystemRuntime
+from ran_datajobs.runtime import Runtime
 
 CALL = CreateCall("j", "s", "p", "d", "", "", ActivationMode.BEST_EFFORT, False, b"[]")
 ADDRESS = JobAddress("j", "p", "x", "d", False)
@@ -164,7 +164,7 @@ class _Told:
         return self.cancel_answer
 
 
-class _Clock(SystemRuntime):
+class _Clock(Runtime):
     def __init__(self) -> None:
         super().__init__(Random(1))
         self.at = 0.0
@@ -249,9 +249,7 @@ async def test_whoever_answers_is_not_dead(answer: CreateAnswer) -> None:
     """Refusals, 503 and 500 are answers: they are passed on as they are and never open a circuit."""
     told = _Told()
     told.create_answer = answer
-    plugin = CircuitBreakers(lambda _: told, SystemRuntime(Random(1))).with_circuit_breaker(
-        PluginProfile(1, "")
-    )
+    plugin = CircuitBreakers(lambda _: told, Runtime(Random(1))).with_circuit_breaker(PluginProfile(1, ""))
     assert [await plugin.create(CALL) for _ in range(3 * OPENS_AFTER)] == [answer] * (3 * OPENS_AFTER)
     assert told.calls == 3 * OPENS_AFTER
 
@@ -259,7 +257,7 @@ async def test_whoever_answers_is_not_dead(answer: CreateAnswer) -> None:
 async def test_every_kind_of_answer_ends_a_row_of_silences() -> None:
     """Four silences, an answer, four silences: the circuit stays closed, whichever call was answered."""
     told = _Told()
-    circuits = CircuitBreakers(lambda _: told, SystemRuntime(Random(1)))
+    circuits = CircuitBreakers(lambda _: told, Runtime(Random(1)))
     plugin = circuits.with_circuit_breaker(PluginProfile(1, ""))
     told.result_answer, told.cancel_answer, told.status_answer = Responses(()), CancelTaken(), Lost("404")
     for call in (plugin.result, plugin.cancel, plugin.status):

@@ -9,8 +9,14 @@ from typing import Final
 from msgspec import structs
 
 from ran_datajobs.inventory.addresses import AddressRefused, checked
-from ran_datajobs.inventory.changes import alternate_keys_named, changes_of, handles_named
-from ran_datajobs.inventory.registration import Registration, RegistrationOutcome, read_registration
+from ran_datajobs.inventory.registration import (
+    Registration,
+    RegistrationOutcome,
+    alternate_keys_named,
+    changes_of,
+    handles_named,
+    read_registration,
+)
 from ran_datajobs.store import handles
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.handles import PluginRow
