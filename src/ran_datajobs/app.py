@@ -118,12 +118,12 @@ async def message_bus(settings: Settings, database: Database) -> AsyncIterator[B
     if settings.kafka_bootstrap is None:
         yield PostgresBus(database)
         return
-    from ran_datajobs.messaging.kafka import open_kafka  # librdkafka is loaded only where it is used
+    from ran_datajobs.messaging.kafka import KafkaBus  # librdkafka is loaded only where it is used
 
     async with database.connection() as connection:
         installation = str(await outbox.installation(connection))
-    async with open_kafka(
-        settings.kafka_bootstrap, settings.kafka_properties, installation=installation
+    async with contextlib.aclosing(
+        KafkaBus(settings.kafka_bootstrap, settings.kafka_properties, installation=installation)
     ) as bus:
         yield bus
 

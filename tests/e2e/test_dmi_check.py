@@ -5,6 +5,7 @@ named."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from ran_datajobs.dmi.scripted import Executed, Script, ScriptedPlugin, Step
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.dmi.simulated import simulated_elements
 from ran_datajobs.messaging.bus import Message
-from ran_datajobs.messaging.kafka import open_kafka
+from ran_datajobs.messaging.kafka import KafkaBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.model import OperationState
 from ran_datajobs.plugins.client import PeerHttp
@@ -133,7 +134,7 @@ async def test_messages_of_a_read_are_found_on_kafka(tmp_path: Path, kafka_broke
     """With Kafka servers as its --bus the command reads the plugin's messages from Kafka."""
     network = Network(25)
     elements = simulated_elements(network, network.model, network.actions, network.data_producers())
-    async with open_kafka(kafka_broker.bootstrap, installation="dmi") as bus:
+    async with contextlib.aclosing(KafkaBus(kafka_broker.bootstrap, installation="dmi")) as bus:
         await bus.ready()
         async with served_plugin(PluginSettings(tmp_path / "dmi"), elements.get, bus) as url:
             told = await check(

@@ -100,7 +100,7 @@ async def main(url: str, bootstrap: str, folder: str, stop_at: str) -> None:
     for shard in range(outbox.SHARDS):
         while (pause := await publisher.publish(shard)) is not None:
             await asyncio.sleep(pause)
-    await bus.close()
+    await bus.aclose()
     await database.close()
     print("done", flush=True)
 

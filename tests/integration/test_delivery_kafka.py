@@ -85,7 +85,7 @@ async def service(
         installation = str(await outbox.installation(connection))
     bus = KafkaBus(kafka_broker.bootstrap, installation=installation, patience=5.0)
     yield KafkaService(database, tmp_path / "objects", kafka_broker, bus, topic)
-    await bus.close()
+    await bus.aclose()
 
 
 def committed(broker: KafkaBroker, topic: str) -> list[KafkaMessage]:
@@ -301,7 +301,7 @@ async def test_a_forbidden_and_a_deleted_topic_hold_up_nobody_else(service: Kafk
         assert [await service.state(job_id) for job_id in jobs.values()] == ["FAILED", "FAILED", "DELIVERED"]
         assert {each.topic for each in service.given_up} == {forbidden, deleted}
     finally:
-        await bus.close()
+        await bus.aclose()
     whole(await asyncio.to_thread(committed, broker, service.topic), {jobs[service.topic]: 1})
 
 

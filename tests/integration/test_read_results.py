@@ -567,7 +567,7 @@ class StumblingBus(PostgresBus):
         yield [Received(topic, 0, Message("k", {}, b"no result"))]
         await asyncio.Event().wait()
 
-    async def passed(self, consumer: str, last: Received) -> None:
+    async def passed(self, consumer: str, batch: Sequence[Received]) -> None:
         """Never done."""
         self.acknowledging.set()
         try:

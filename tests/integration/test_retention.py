@@ -223,7 +223,7 @@ async def test_offsets_of_a_topic_that_comes_again_go_on(database: Database, tmp
     message = Message("k", {}, b"1")
     for topic in ("rapp", "read", INTERNAL_TOPIC):
         await bus.publish(topic, [message] * 3)
-    await bus.passed("us", (await bus.read("read", 0, 10))[-1])
+    await bus.passed("us", await bus.read("read", 0, 10))
     pruner = Pruner(database, open_folder(tmp_path), NOTHING, logger())
     await pruner.prune()
     assert set(await bus.topics()) == {"read", INTERNAL_TOPIC}

@@ -111,9 +111,10 @@ async def _topics(bus: str, settings: Settings) -> AsyncIterator[Topics | None]:
         async with stand_in.serving(host, port):
             yield stand_in
     else:
-        from ran_datajobs.messaging.kafka import open_kafka
+        from ran_datajobs.messaging.kafka import KafkaBus
 
-        async with open_kafka(bus, settings.kafka_properties, installation="dmi-check") as kafka:
+        client = KafkaBus(bus, settings.kafka_properties, installation="dmi-check")
+        async with contextlib.aclosing(client) as kafka:
             yield TopicsOfBus(kafka)
 
 

@@ -84,10 +84,10 @@ async def _dmi(settings: Settings) -> None:
         if "://" in bus:
             publisher = news = ServiceLink(bus, http, settings.token, settings.finished_spelling)
         else:
-            from ran_datajobs.messaging.kafka import open_kafka
+            from ran_datajobs.messaging.kafka import KafkaBus
 
             publisher = await stack.enter_async_context(
-                open_kafka(bus, settings.kafka_properties, installation="dmi")
+                contextlib.aclosing(KafkaBus(bus, settings.kafka_properties, installation="dmi"))
             )
         await serve(
             settings.host,

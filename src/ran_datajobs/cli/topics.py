@@ -71,12 +71,12 @@ async def _of_kafka(settings: Settings, topic: str, first: int, follow: bool) ->
     """Read with a unique consumer name and without stored offsets."""
     from ran_datajobs.cli.formatting import json_line
     from ran_datajobs.errors import BusUnavailable, ServerUnreachable, TopicRefused, UsageError
-    from ran_datajobs.messaging.kafka import open_kafka
+    from ran_datajobs.messaging.kafka import KafkaBus
 
     me = f"tail-{uuid4()}"
     try:
-        async with open_kafka(
-            settings.kafka_bootstrap or "", settings.kafka_properties, installation=me
+        async with contextlib.aclosing(
+            KafkaBus(settings.kafka_bootstrap or "", settings.kafka_properties, installation=me)
         ) as bus:
             with contextlib.suppress(TopicRefused):  # reading may be allowed where writing is not
                 if not await bus.topic_exists(topic):

@@ -24,11 +24,12 @@ class Message(Struct, frozen=True):
 
 
 class Received(Struct, frozen=True):
-    """A received message and its offset in the topic."""
+    """A received message, and its offset in a partition of the topic."""
 
     topic: str
     offset: int
     message: Message
+    partition: int = 0
 
 
 class OutboxMessage(Struct, frozen=True):
@@ -40,39 +41,44 @@ class OutboxMessage(Struct, frozen=True):
 
 
 class Bus(Protocol):
-    """Operations that the service uses of a bus."""
+    """Operations that the service uses of a bus.
+
+    A bus that does not answer raises BusUnavailable; the embedded one, which is in the store,
+    StoreUnavailable.
+    """
 
     async def topic_exists(self, topic: str) -> bool:
         """True when the topic exists. Never creates one.
 
-        Raises TopicRefused when the service may not write to it, BusUnavailable when the bus does not answer.
+        Raises TopicRefused when the service may not write to it.
         """
         ...
 
     async def topics(self) -> list[str]:
-        """Names of the topics that the service may list. Raises BusUnavailable."""
+        """Names of the topics that the service may list."""
         ...
 
     async def ready(self) -> None:
-        """Return when the bus answers; raise BusUnavailable with the cause otherwise."""
+        """Return when the bus answers; raise the cause otherwise."""
         ...
 
     async def publish(self, topic: str, messages: Sequence[Message]) -> None:
         """Append ``messages`` in order, all or none; durable on return.
 
-        Raises TopicRefused when only this topic is the cause, BusUnavailable otherwise.
+        Raises TopicRefused when this topic is the cause.
         """
         ...
 
     def receive(self, topic: str, consumer: str) -> AsyncIterator[list[Received]]:
         """Batches of a topic's messages in order, from the offset that ``consumer`` last committed with
-        :meth:`passed`. Waits for more messages without a timeout; close the iterator to end it."""
+        :meth:`passed`. Waits for more messages without a timeout; close the iterator to end it. It ends when
+        its connection is lost."""
         ...
 
-    async def passed(self, consumer: str, last: Received) -> None:
-        """Commit that ``consumer`` has processed everything up to and including ``last`` (at least once).
+    async def passed(self, consumer: str, batch: Sequence[Received]) -> None:
+        """Commit that ``consumer`` has processed ``batch`` and all before it (at least once).
 
-        ``last`` must be in one of the last three batches.
+        ``batch`` is a received one, or the first messages of it; its receiver is still open.
         """
         ...
 
@@ -86,10 +92,10 @@ class Bus(Protocol):
     async def publish_shard(self, shard: int, messages: Sequence[OutboxMessage]) -> None:
         """Publish ``messages`` and the new position of ``shard`` in one atomic step.
 
-        Call :meth:`recover_position` once before the first call. Messages at or before the shard's position
-        are skipped. Raises Fenced after a newer :meth:`recover_position` elsewhere, TopicRefused when one
-        topic is the cause, BusUnavailable when a retry may succeed. After a TopicRefused nothing was
-        published; after the other two, all or nothing. The call after a TopicRefused may raise Fenced, if the
-        error has closed the producer.
+        Call :meth:`recover_position` once before the first call, and one of both at a time for a shard.
+        Messages at or before the shard's position are skipped. Raises Fenced after a newer
+        :meth:`recover_position` elsewhere, TopicRefused when one topic is the cause. After a TopicRefused
+        nothing was published; after another error, all or nothing. The call after a TopicRefused may raise
+        Fenced, if the error has closed the producer.
         """
         ...

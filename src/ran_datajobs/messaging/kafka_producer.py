@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One transactional Kafka producer, and the mapping of its errors.
+"""One transactional Kafka producer, the last position that producers published, and the mapping of errors.
 
 All calls block: run them on a thread, one at a time.
 """
@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from msgspec import Struct
 
-from ran_datajobs.errors import BusUnavailable, DataJobsError, Fenced, TopicRefused
+from ran_datajobs.errors import BusUnavailable, Fenced, TopicRefused
 from ran_datajobs.messaging.bus import Message
 
 _FENCED: Final = frozenset(
@@ -44,6 +44,8 @@ PRODUCER_SETTINGS: Final[Mapping[str, Any]] = {
     "linger.ms": 5,
     "compression.type": "lz4",
     "message.max.bytes": 1_048_576,
+    "queue.buffering.max.messages": 100_000,  # more than a transaction has
+    "queue.buffering.max.kbytes": 1_048_576,
     "topic.metadata.propagation.max.ms": 2_000,
 }
 
@@ -71,7 +73,7 @@ class TransactionalProducer:
         self._failed: dict[str, KafkaError] = {}
         self.may_have_published = False
         """After an error: whether a commit was requested, so that readers may see all messages."""
-        with _kafka_errors("cannot open a producer"):
+        with kafka_errors("cannot open a producer"):
             self._producer = Producer(
                 {
                     **settings,
@@ -90,9 +92,9 @@ class TransactionalProducer:
         Raises TopicRefused when one topic is the cause (nothing is published), Fenced, or BusUnavailable (the
         outcome is then unknown).
         """
-        with _kafka_errors("cannot publish"):
-            self._failed.clear()
-            self.may_have_published = False
+        self._failed.clear()
+        self.may_have_published = False
+        with kafka_errors("cannot publish"):
             self._producer.begin_transaction()
             try:
                 for record in records:
@@ -100,66 +102,49 @@ class TransactionalProducer:
                 self._flush()
                 self.may_have_published = True
                 self._retry(self._producer.commit_transaction)
-            except KafkaException as error:
-                self._abort(error)
-            except TopicRefused:
+            except (KafkaException, TopicRefused) as error:
+                if isinstance(error, KafkaException) and not error.args[0].txn_requires_abort():
+                    raise
+                self.may_have_published = False
                 self._retry(self._producer.abort_transaction)
                 raise
 
     def close(self) -> None:
         """Drop what is still queued; none of it was reported as published."""
         self._producer.purge()
-        with contextlib.suppress(KafkaException):  # a fatal error was raised before
-            _served(self._producer.flush, 0)
+        with contextlib.suppress(KafkaException, SystemError):  # a fatal error was raised before
+            self._producer.flush(0)
 
     def _produce(self, record: Record) -> None:
         message = record.message
-        deadline = time.monotonic() + self._patience
-        while True:
-            try:
-                self._producer.produce(
-                    record.topic,
-                    value=message.value,
-                    key=message.key.encode(),
-                    headers=list(message.headers.items()),
-                    on_delivery=self._delivered,
-                    partition=record.partition,
-                )
-            except BufferError:
-                if time.monotonic() > deadline:
-                    raise BusUnavailable(f"the broker took no message for {self._patience:g} s") from None
-                _served(self._producer.poll, _PAUSE)
-            except KafkaException as error:
-                if (refusal := _refusal(record.topic, error.args[0])) is not None:
-                    raise refusal from error
-                raise
-            else:
-                _served(self._producer.poll, 0)
-                return
+        try:
+            self._producer.produce(
+                record.topic,
+                value=message.value,
+                key=message.key.encode(),
+                headers=dict(message.headers),
+                on_delivery=self._delivered,
+                partition=record.partition,
+            )
+        except KafkaException as error:
+            _check_blame(record.topic, error.args[0])
+            raise
 
     def _delivered(self, error: KafkaError | None, message: Any) -> None:
         if error is not None:
             self._failed.setdefault(message.topic(), error)
 
     def _flush(self) -> None:
-        """Wait until every message is acknowledged; raise for the first topic that refused one."""
-        deadline = time.monotonic() + self._patience
-        while _served(self._producer.flush, 0.5) > 0 and not self._failed and time.monotonic() < deadline:
-            pass
-        for topic, error in self._failed.items():
-            if (refusal := _refusal(topic, error)) is not None:
-                raise refusal
+        """Wait until every message is acknowledged or has failed; raise for the first topic that is the
+        cause.
 
-    def _abort(self, error: KafkaException) -> None:
-        """Abort the transaction if that is still possible, and raise the exception for ``error``."""
-        cause: KafkaError = error.args[0]
-        if cause.txn_requires_abort():
-            self.may_have_published = False
-            self._retry(self._producer.abort_transaction)
-            for topic, failure in self._failed.items():
-                if (refusal := _refusal(topic, failure)) is not None:
-                    raise refusal from error
-        raise error
+        The client raises a fatal error during the callbacks, which the interpreter turns into a SystemError.
+        The next transactional call raises the cause.
+        """
+        with contextlib.suppress(SystemError):
+            self._producer.flush(self._patience)
+        for topic, error in self._failed.items():
+            _check_blame(topic, error)
 
     def _retry(self, call: Callable[[float], None]) -> None:
         """Retry ``call`` after retriable errors, for at most ``patience`` seconds."""
@@ -168,10 +153,9 @@ class TransactionalProducer:
             try:
                 call(max(deadline - time.monotonic(), _PAUSE))
             except KafkaException as error:
-                cause: KafkaError = error.args[0]
-                if not cause.retriable() or time.monotonic() + _PAUSE > deadline:
+                if not error.args[0].retriable() or time.monotonic() + _PAUSE > deadline:
                     raise
-                _served(self._producer.poll, _PAUSE)
+                time.sleep(_PAUSE)
             else:
                 return
 
@@ -181,23 +165,20 @@ def last_value(
 ) -> bytes | None:
     """Value of the last committed record with ``key`` in a partition; ``None`` when there is none.
 
-    Reads the end of the partition first, and further back only while it finds none. An open transaction of
+    Reads the end of the partition first, and all of it only when it finds none there. An open transaction of
     another producer hides what was committed after it: the call waits for its end. Raises BusUnavailable.
     """
-    with _kafka_errors(f"cannot read topic {topic!r}"):
-        place = TopicPartition(topic, partition)
-        low, high = _ends(settings, place, patience)
-        consumer = _consumer(settings, "read_committed")
-        try:
-            back = _FIRST_READ_BACK
-            while True:
-                start = max(low, high - back)
-                found = _last_from(consumer, TopicPartition(topic, partition, start), high, key, patience)
-                if found is not None or start == low:
-                    return found
-                back *= 8
-        finally:
-            consumer.close()
+    with (
+        kafka_errors(f"cannot read topic {topic!r}"),
+        contextlib.closing(_consumer(settings, "read_uncommitted")) as uncommitted,
+        contextlib.closing(_consumer(settings, "read_committed")) as consumer,
+    ):
+        low, high = uncommitted.get_watermark_offsets(TopicPartition(topic, partition), timeout=patience)
+        for start in (max(low, high - _FIRST_READ_BACK), low):
+            place = TopicPartition(topic, partition, start)
+            if (found := _last_from(consumer, place, high, key, patience)) is not None:
+                return found
+    return None
 
 
 def _consumer(settings: Mapping[str, Any], isolation: str) -> Consumer:
@@ -210,16 +191,6 @@ def _consumer(settings: Mapping[str, Any], isolation: str) -> Consumer:
             "enable.partition.eof": True,
         }
     )
-
-
-def _ends(settings: Mapping[str, Any], place: TopicPartition, patience: float) -> tuple[int, int]:
-    """The first offset of a partition and the one after its last, open transactions included."""
-    consumer = _consumer(settings, "read_uncommitted")
-    try:
-        low, high = consumer.get_watermark_offsets(place, timeout=patience)
-        return low, high
-    finally:
-        consumer.close()
 
 
 def _last_from(
@@ -245,38 +216,19 @@ def _last_from(
     raise BusUnavailable(f"topic {start.topic!r} was not read to its end in {patience:g} s")
 
 
-def _served(call: Callable[[float], int], seconds: float) -> int:
-    """Run ``call``, which serves delivery reports.
-
-    The client raises a fatal error during the callbacks, which the interpreter turns into a SystemError. The
-    next transactional call raises the cause.
-    """
-    try:
-        return call(seconds)
-    except SystemError:
-        return 0
+def _check_blame(topic: str, error: KafkaError) -> None:
+    """Raise TopicRefused when ``topic`` is the cause of ``error``."""
+    if error.code() in _TOPIC_TO_BLAME:
+        raise TopicRefused(topic, error.str())
 
 
-def _refusal(topic: str, error: KafkaError) -> TopicRefused | None:
-    return TopicRefused(topic, error.str()) if error.code() in _TOPIC_TO_BLAME else None
-
-
-class _kafka_errors:  # noqa: N801 - used as a function
+@contextlib.contextmanager
+def kafka_errors(what: str) -> Iterator[None]:
     """Translate exceptions of the client into those of this package."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, KafkaException):
-            raise meaning(self._what, error.args[0]) from error
-
-
-def meaning(what: str, cause: KafkaError) -> DataJobsError:
-    """The exception of this package for an error of the client."""
-    if cause.code() in _FENCED:
-        return Fenced(f"{what}: a newer producer has taken over")
-    return BusUnavailable(f"{what}: {cause.str()}")
+    try:
+        yield
+    except KafkaException as error:
+        cause: KafkaError = error.args[0]
+        if cause.code() in _FENCED:
+            raise Fenced(f"{what}: a newer producer has taken over") from error
+        raise BusUnavailable(f"{what}: {cause.str()}") from error

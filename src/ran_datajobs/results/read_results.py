@@ -115,7 +115,7 @@ class ReadResultConsumer(Struct, eq=False):
         async with contextlib.aclosing(stream) as batches:
             async for batch in batches:
                 await self.take(batch)
-                await self.bus.passed(CONSUMER, batch[-1])
+                await self.bus.passed(CONSUMER, batch)
                 self.pause = _FIRST_PAUSE
 
     async def take(self, batch: Sequence[Received]) -> None:

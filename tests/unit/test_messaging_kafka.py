@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka.admin import AclOperation
 
-from ran_datajobs.messaging.kafka_topics import may_write
+from ran_datajobs.messaging.kafka import may_write
 
 
 @pytest.mark.parametrize(
