@@ -63,11 +63,12 @@ def postgres_url() -> Iterator[str]:
         return
     folder = Path(tempfile.mkdtemp(prefix=_OWN_FOLDER))
     server = EmbeddedPostgres(folder, durable=False)
-    try:
-        yield asyncio.run(server.start())
-    finally:
-        asyncio.run(server.stop())
-        shutil.rmtree(folder)
+    with asyncio.Runner() as runner:
+        try:
+            yield runner.run(server.start())
+        finally:
+            runner.run(server.stop())
+            shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

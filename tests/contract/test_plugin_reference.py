@@ -475,7 +475,7 @@ async def test_a_taken_port_is_told(tmp_path: Path, dialect: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(UsageError, match="taken"):
+        with pytest.raises(UsageError, match="in use"):
             await serve(
                 "127.0.0.1",
                 taken.getsockname()[1],

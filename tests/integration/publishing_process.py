@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ran_datajobs.messaging import kafka
 from ran_datajobs.messaging.bus import OutboxMessage
 from ran_datajobs.messaging.kafka import KafkaBus
 from ran_datajobs.messaging.kafka_producer import TransactionalProducer
@@ -76,11 +77,6 @@ class CheckedBus(KafkaBus):
         await super().publish_shard(shard, messages)
         self.checkpoint("after the commit")
 
-    def _producer(self, transactional_id: str) -> TransactionalProducer:
-        producer = CheckedProducer(self._settings, transactional_id, self._patience)
-        producer.checkpoint = self.checkpoint
-        return producer
-
 
 async def main(url: str, bootstrap: str, folder: str, stop_at: str) -> None:
     """Publish all shards until nothing is left."""
@@ -88,7 +84,8 @@ async def main(url: str, bootstrap: str, folder: str, stop_at: str) -> None:
     async with database.connection() as connection:
         installation = str(await outbox.installation(connection))
     bus = CheckedBus(bootstrap, installation=installation)
-    bus.checkpoint = Checkpoints(stop_at)
+    CheckedProducer.checkpoint = bus.checkpoint = Checkpoints(stop_at)
+    kafka.TransactionalProducer = CheckedProducer  # type: ignore[misc]  # the bus opens these
     publisher = Publisher(
         database,
         bus,

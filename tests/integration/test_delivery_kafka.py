@@ -215,7 +215,7 @@ async def test_a_status_event_is_a_cloud_event(service: KafkaService) -> None:
     (message,) = [each for each in everything if each.headers[events.CORRELATION_ID] == str(job_id).encode()]
     event = from_binary_event(message)
     assert event.get_type() == events.STATUS_TYPE
-    assert event.get_dataschema() == events.STATUS_SCHEMA
+    assert event.get_dataschema() == f"urn:cps:{events.STATUS_TYPE}:1.0.0"
     assert event.get_source() == f"ncmp.{job_id}"
     assert event.get_specversion() == "1.0"
     data = event.get_data()
@@ -313,7 +313,7 @@ async def test_a_consumer_can_read_the_events_with_the_cloudevents_package(servi
     event = from_binary_event(message)
     assert event.get_type() == events.RESULT_TYPE
     assert event.get_source() == f"ncmp.{job_id}"
-    assert event.get_dataschema() == events.RESULT_SCHEMA
+    assert event.get_dataschema() == f"urn:cps:{events.RESULT_TYPE}:1.0.0"
     assert event.get_specversion() == "1.0"
     assert event.get_extension("correlationid") == str(job_id)
     assert event.get_extension("destination") == service.topic

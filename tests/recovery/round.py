@@ -30,7 +30,7 @@ import psutil
 from msgspec import Struct
 
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
-from ran_datajobs.local.child_process import die_with_parent
+from ran_datajobs.local.supervisor import die_with_parent
 from tests.e2e.commands import environment
 from tests.e2e.kafka_chain import TRIMMED
 from tests.e2e.whole_service import JOBS

@@ -14,7 +14,7 @@ import sys
 from ran_datajobs import config, telemetry
 from ran_datajobs.app import run_api, run_worker
 from ran_datajobs.checkpoints import Checkpoint
-from ran_datajobs.local.supervisor import signals_stop
+from ran_datajobs.local.supervisor import stop_on_signals
 
 
 async def main(role: str, what: signal.Signals, where: Checkpoint, times: int) -> None:
@@ -29,9 +29,8 @@ async def main(role: str, what: signal.Signals, where: Checkpoint, times: int) -
                 os.kill(os.getpid(), what)
 
     telemetry.configure(level="critical" if what is signal.SIGSTOP else "error", form="json")
-    with signals_stop() as stop:
-        run = run_api if role == "api" else run_worker
-        await run(config.load(os.environ), stop, reached=reached)
+    run = run_api if role == "api" else run_worker
+    await run(config.load(os.environ), stop_on_signals(), reached=reached)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from ran_datajobs.config import (
     settings_table,
 )
 from ran_datajobs.errors import UsageError
-from ran_datajobs.local.supervisor import check_unowned
+from ran_datajobs.local.supervisor import lock_data_dir
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -246,11 +246,15 @@ def test_a_user_without_a_home_is_asked_for_a_data_directory_where_one_is_needed
     monkeypatch.setattr(os, "geteuid", lambda: 123456)
     monkeypatch.chdir(tmp_path)
     settings = load({})
-    with pytest.raises(UsageError, match=r"no home directory.*--data-dir"):
-        check_unowned(settings.data_dir)
+    with (
+        pytest.raises(UsageError, match=r"no home directory.*--data-dir"),
+        lock_data_dir(settings.data_dir),
+    ):
+        pass
     assert list(tmp_path.iterdir()) == []
     named = load({"DATAJOBS_DATA_DIR": str(tmp_path / "data")})
-    check_unowned(named.data_dir)
+    with lock_data_dir(named.data_dir):
+        pass
 
 
 def test_the_settings_page_is_up_to_date() -> None:

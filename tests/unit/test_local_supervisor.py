@@ -21,7 +21,7 @@ import structlog
 
 from ran_datajobs import telemetry
 from ran_datajobs.errors import UsageError
-from ran_datajobs.local.supervisor import Program, claim_port, lock_data_dir, supervise
+from ran_datajobs.local.supervisor import OWNER_FILE, Program, claim_port, lock_data_dir, supervise
 
 
 @pytest.fixture
@@ -114,21 +114,20 @@ def test_a_data_dir_has_one_owner_that_is_named(tmp_path: Path) -> None:
         import pathlib, sys
         from ran_datajobs.local.supervisor import lock_data_dir
 
-        with lock_data_dir(pathlib.Path({str(tmp_path)!r})) as unclean:
-            print(unclean, flush=True)
+        with lock_data_dir(pathlib.Path({str(tmp_path)!r})):
+            print("locked", flush=True)
             sys.stdin.read()
     """
     command = [sys.executable, "-c", textwrap.dedent(program)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
-        assert first.stdout.readline() == "False\n"
+        assert first.stdout.readline() == "locked\n"
         with pytest.raises(UsageError, match=f"belongs to process {first.pid} "), lock_data_dir(tmp_path):
             pass
         first.send_signal(signal.SIGKILL)
-    with lock_data_dir(tmp_path) as unclean:
-        assert unclean
-    with lock_data_dir(tmp_path) as unclean:
-        assert not unclean
+    with lock_data_dir(tmp_path):
+        pass
+    assert (tmp_path / OWNER_FILE).read_bytes() == b""
 
 
 async def test_a_port_in_use_is_refused_with_one_that_is_free() -> None:

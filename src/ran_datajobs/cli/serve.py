@@ -11,7 +11,7 @@ import os
 import ssl
 import sys
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import typer
 
@@ -21,6 +21,8 @@ from ran_datajobs.errors import UsageError
 
 if TYPE_CHECKING:
     from ran_datajobs.telemetry import Logger
+
+T = TypeVar("T")
 
 _COLLECT_AFTER: Final = (100_000, 50, 100)
 """Thresholds of the garbage collector. A worker has thousands of long-lived tasks: traversing them after
@@ -62,7 +64,7 @@ def serve(settings: Settings) -> None:
     settings.check_exposure()
     _check_certificate(settings)
     telemetry.configure(level=settings.log_level, form=settings.log_format)
-    asyncio.run(_serve(settings, telemetry.logger()))
+    asyncio.run(until_stopped(_serve(settings, telemetry.logger())))
 
 
 def _check_certificate(settings: Settings) -> None:
@@ -81,11 +83,9 @@ def _check_certificate(settings: Settings) -> None:
 
 async def _serve(settings: Settings, log: Logger) -> None:
     from ran_datajobs.local.process_group import running_service
-    from ran_datajobs.local.supervisor import signals_stop
 
-    with signals_stop() as stop:
-        async with running_service(settings, log, stop) as service:
-            await service.until(stop.wait())
+    async with running_service(settings, log):
+        await asyncio.Event().wait()
 
 
 def serve_api() -> None:
@@ -122,22 +122,24 @@ def _run_role(role: Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None
 async def _until_signalled(
     role: Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None]], settings: Settings
 ) -> None:
-    from ran_datajobs.local.supervisor import signals_stop
+    from ran_datajobs.local.supervisor import stop_on_signals
 
-    with signals_stop() as stop:
-        await role(settings, stop)
+    await role(settings, stop_on_signals())
 
 
-async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work`` until it ends or a stop signal arrives; then cancel it and wait for its clean-up."""
-    from ran_datajobs.local.supervisor import signals_stop
+async def until_stopped(work: Coroutine[Any, Any, T]) -> T | None:
+    """Run ``work`` until it ends or a stop signal arrives; then cancel it and wait for its clean-up.
 
-    with signals_stop() as stop:
-        task = asyncio.create_task(work)
-        waiting = asyncio.create_task(stop.wait())
-        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if not task.done():
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    Returns its result; ``None`` if it was cancelled.
+    """
+    from ran_datajobs.local.supervisor import stop_on_signals
+
+    task = asyncio.create_task(work)
+    waiting = asyncio.create_task(stop_on_signals().wait())
+    await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not task.done():
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        return await task
+    return None

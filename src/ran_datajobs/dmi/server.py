@@ -13,7 +13,8 @@ from ran_datajobs.dmi.journal import Journal
 from ran_datajobs.dmi.publisher import Publisher, StatusNews
 from ran_datajobs.dmi.routes import plugin_app
 from ran_datajobs.dmi.settings import PluginSettings
-from ran_datajobs.http.server import check_bindable, serving
+from ran_datajobs.http.ports import check_bindable
+from ran_datajobs.http.server import serving
 from ran_datajobs.telemetry import Logger, logger
 
 Ready = Callable[[str], None]

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +15,7 @@ from granian.server.embed import Server
 
 from ran_datajobs.errors import UsageError
 from ran_datajobs.http.open_files import for_peers
-from ran_datajobs.http.ports import free_port
+from ran_datajobs.http.ports import check_bindable, free_port
 
 _START_DEADLINE: Final = 15.0
 _STOP_DEADLINE: Final = 3.0
@@ -65,18 +63,6 @@ async def serving(
         if not task.done():
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-
-def check_bindable(host: str, port: int) -> None:
-    """Raise UsageError if ``host:port`` cannot be bound; if the port is taken, with one that is free."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise UsageError(f"port {port} is taken: try --port {free_port(host)}") from error
-            raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
 async def _wait_until_accepting(host: str, port: int, task: asyncio.Task[None]) -> None:

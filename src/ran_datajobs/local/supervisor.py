@@ -1,26 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Supervisor of the processes of one service (start, restart, stop), and the lock of a data dir.
+"""Child processes of one service (start, restart, stop), the lock of a data dir, and ports (Linux only).
 
-Every child runs this package (``python -m ran_datajobs …``). A child that ends is restarted with growing
-pauses. Exit status 2 (wrong use) of one child ends the whole group.
+A supervised child runs this package (``python -m ran_datajobs …``). One that ends is restarted with growing
+pauses. Exit status 2 (wrong use) of one child ends the whole group. The kernel ends children with their
+parent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
+import ctypes
 import fcntl
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from asyncio.subprocess import Process
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -28,7 +29,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from ran_datajobs.config import check_home
 from ran_datajobs.errors import UsageError
-from ran_datajobs.local.child_process import die_with_parent, end, exit_of
+from ran_datajobs.http.ports import check_bindable, free_port
 from ran_datajobs.telemetry import SHARED_FOLDER, Event, Logger
 
 WRONG_USE: Final = 2
@@ -40,7 +41,7 @@ OWNER_FILE: Final = "owner.json"
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 10.0
 _STEADY_AFTER: Final = 30.0
-_PORTS_TRIED: Final = 200
+_PR_SET_PDEATHSIG: Final = 1
 
 
 class Program(Struct, frozen=True):
@@ -54,47 +55,40 @@ class Program(Struct, frozen=True):
 
 
 async def supervise(program: Program, log: Logger, *, grace: float) -> None:
-    """Start ``program`` and restart it whenever it ends, until cancelled; then end it.
+    """Start ``program`` and restart it with growing pauses whenever it ends, until cancelled; then end it.
 
     On cancellation it gets SIGTERM and, after ``grace`` seconds, SIGKILL. When the supervisor dies, the
-    kernel kills it. Raises UsageError when it ends with status 2, and the error of a failed first start;
-    a failed restart is retried. Call it from the main thread.
+    kernel kills it. Raises UsageError when it ends with status 2. Call it from the main thread.
     """
     pause = _FIRST_PAUSE
-    process = _start(program)
     while True:
-        began = time.monotonic()
-        log.info(Event.PROCESS_STARTED, role=program.name, pid=process.pid)
         try:
-            status = await exit_of(process)
-        finally:
-            await end(process, (signal.SIGTERM, grace))
-            if SHARED_FOLDER in program.environment:
-                mark_process_dead(process.pid, program.environment[SHARED_FOLDER])  # type: ignore[no-untyped-call]
-        log.warning(Event.PROCESS_ENDED, role=program.name, pid=process.pid, status=status)
-        if status == WRONG_USE:
-            raise UsageError(f"the {program.name} process cannot run: see its message above")
-        if time.monotonic() - began > _STEADY_AFTER:
-            pause = _FIRST_PAUSE
-        started = None
-        while started is None:
-            await asyncio.sleep(pause)
-            log.info(Event.PROCESS_RESTARTED, role=program.name, pause=pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            process = await _start(program)
+        except (OSError, subprocess.SubprocessError) as error:
+            log.warning(Event.PROCESS_NOT_STARTED, role=program.name, cause=str(error))
+        else:
+            began = time.monotonic()
+            log.info(Event.PROCESS_STARTED, role=program.name, pid=process.pid)
             try:
-                started = _start(program)
-            except (OSError, subprocess.SubprocessError) as error:
-                log.warning(Event.PROCESS_NOT_STARTED, role=program.name, cause=str(error))
-        process = started
+                status = await process.wait()
+            finally:
+                await end(process, (signal.SIGTERM, grace))
+                if SHARED_FOLDER in program.environment:
+                    mark_process_dead(process.pid, program.environment[SHARED_FOLDER])  # type: ignore[no-untyped-call]
+            log.warning(Event.PROCESS_ENDED, role=program.name, pid=process.pid, status=status)
+            if status == WRONG_USE:
+                raise UsageError(f"the {program.name} process cannot run: see its message above")
+            if time.monotonic() - began > _STEADY_AFTER:
+                pause = _FIRST_PAUSE
+        await asyncio.sleep(pause)
+        log.info(Event.PROCESS_RESTARTED, role=program.name, pause=pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
 
 
-def _start(program: Program) -> subprocess.Popen[bytes]:
-    with contextlib.ExitStack() as stack:
-        output: IO[bytes] | None = None
-        if program.output is not None:
-            output = stack.enter_context(program.output.open("ab"))
-        return subprocess.Popen(
-            [sys.executable, "-m", "ran_datajobs", *program.arguments],
+async def _start(program: Program) -> Process:
+    with program.output.open("ab") if program.output is not None else contextlib.nullcontext() as output:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ran_datajobs", *program.arguments),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -104,54 +98,51 @@ def _start(program: Program) -> subprocess.Popen[bytes]:
         )
 
 
-@contextlib.contextmanager
-def signals_stop() -> Iterator[asyncio.Event]:
-    """Yield an event that SIGINT, SIGTERM and SIGHUP set during the block (needs a running event loop)."""
-    loop = asyncio.get_running_loop()
+def die_with_parent(death_signal: signal.Signals) -> Callable[[], None]:
+    """Return a ``preexec_fn`` by which the child gets ``death_signal`` when its parent ends.
+
+    The signal is sent when the *thread* that forked ends: start such children from the main thread only.
+    A later change of the user id clears it, so the user id must change first (``Popen(user=…)``).
+    """
+    prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up before the fork: after it, this may be unsafe
+    parent = os.getpid()
+
+    def tie() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+        if os.getppid() != parent:  # the parent ended before prctl took effect
+            os._exit(1)
+
+    return tie
+
+
+async def end(process: Process, *steps: tuple[signal.Signals, float]) -> None:
+    """Send the signal of each step and wait up to its seconds for the exit; after the last step, SIGKILL."""
+    for signum, seconds in (*steps, (signal.SIGKILL, None)):
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signum)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await process.wait()
+                return
+
+
+def stop_on_signals() -> asyncio.Event:
+    """Return an event that SIGINT, SIGTERM and SIGHUP set, until the running event loop is closed."""
     stop = asyncio.Event()
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    for signum in signals:
-        loop.add_signal_handler(signum, stop.set)
-    try:
-        yield stop
-    finally:
-        for signum in signals:
-            loop.remove_signal_handler(signum)
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    return stop
 
 
 # --- one owner per data dir --------------------------------------------------------------------------
 
 
-class _Owner(Struct, frozen=True):
-    pid: int
-    command: str
-    since: str
-
-
 @contextlib.contextmanager
-def lock_data_dir(data_dir: Path) -> Iterator[bool]:
-    """Lock ``data_dir`` for the duration of the block. Yields True if the last owner did not end cleanly.
+def lock_data_dir(data_dir: Path) -> Iterator[None]:
+    """Lock ``data_dir`` for the duration of the block. Creates it if missing.
 
     The kernel releases the lock when this process ends. Raises UsageError that names the present owner.
     """
-    with _locked(data_dir) as file:
-        unclean = bool(file.read(1))
-        _write(file, _Owner(os.getpid(), shlex.join(sys.argv), time.strftime("%FT%TZ", time.gmtime())))
-        try:
-            yield unclean
-        finally:
-            _write(file, None)
-
-
-def check_unowned(data_dir: Path) -> None:
-    """Raise UsageError that names the owner of ``data_dir`` if it has one at present."""
-    with _locked(data_dir):
-        pass
-
-
-@contextlib.contextmanager
-def _locked(data_dir: Path) -> Iterator[IO[bytes]]:
-    """Yield the owner file, locked for the duration of the block. Creates the data dir if missing."""
     check_home(data_dir)
     try:
         data_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -160,33 +151,30 @@ def _locked(data_dir: Path) -> Iterator[IO[bytes]]:
         raise UsageError(
             f"the data dir {data_dir} cannot be used: {error.strerror}; choose another with --data-dir"
         ) from error
-    with os.fdopen(handle, "r+b") as file:
+    with os.fdopen(handle, "r+b", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise UsageError(f"the data dir {data_dir} cannot be locked: {error.strerror}") from error
+        except BlockingIOError as error:
             raise UsageError(
-                f"the data dir {data_dir} belongs to {_owner_in(file)}; stop it, or choose another --data-dir"
+                f"the data dir {data_dir} belongs to {_owner_in(file.read())}; stop it, or choose another "
+                "--data-dir"
             ) from error
-        yield file
+        except OSError as error:
+            raise UsageError(f"the data dir {data_dir} cannot be locked: {error.strerror}") from error
+        since = time.strftime("%FT%TZ", time.gmtime())
+        file.truncate()
+        file.write(msgspec.json.encode(f"process {os.getpid()} ({shlex.join(sys.argv)}) since {since}"))
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 
-def _write(file: IO[bytes], owner: _Owner | None) -> None:
-    file.seek(0)
-    file.truncate()
-    if owner is not None:
-        file.write(msgspec.json.encode(owner))
-    file.flush()
-
-
-def _owner_in(file: IO[bytes]) -> str:
-    file.seek(0)
+def _owner_in(text: bytes) -> str:
     try:
-        owner = msgspec.json.decode(file.read(4096), type=_Owner)
+        return msgspec.json.decode(text, type=str)
     except msgspec.DecodeError:
         return "another process"
-    return f"process {owner.pid} ({owner.command}) since {owner.since}"
 
 
 # --- ports -------------------------------------------------------------------------------------------
@@ -195,34 +183,15 @@ def _owner_in(file: IO[bytes]) -> str:
 async def claim_port(host: str, port: int, *, patience: float = 0.0, flag: str = "--port") -> int:
     """Return ``port`` if it is free on ``host``, for 0 any free port. The port is not reserved.
 
-    Retries for ``patience`` seconds, so that an owner that was just killed can release it. Raises UsageError
-    that suggests the next free port for ``flag``.
+    Retries for ``patience`` seconds, so that an owner that was just killed can release it. Raises UsageError;
+    if the port is in use, it suggests a free one for ``flag``.
     """
     deadline = time.monotonic() + patience
-    while (found := _bindable(host, port)) is None:
-        if time.monotonic() >= deadline:
-            free = next(
-                (p for p in range(port + 1, min(port + _PORTS_TRIED, 65536)) if _bindable(host, p)), 0
-            )
-            raise UsageError(f"port {port} of {host} is in use: try {flag} {free}")
-        await asyncio.sleep(0.05)
-    return found
-
-
-def _bindable(host: str, port: int) -> int | None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    while True:
         try:
-            probe.bind((host, port))
-            probe.listen(1)
-        except PermissionError as error:
-            raise UsageError(
-                f"port {port} of {host} is not allowed to this user: try a port above 1023"
-            ) from error
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return None
-            raise UsageError(f"cannot listen on {host}: {error.strerror or error}") from error
-        bound: int = probe.getsockname()[1]
-        return bound
+            check_bindable(host, port, flag)
+            return port or free_port(host)
+        except UsageError:
+            if time.monotonic() >= deadline:
+                raise
+        await asyncio.sleep(0.05)

@@ -14,9 +14,7 @@ from uuid import UUID, uuid5
 from msgspec import Struct
 
 RESULT_TYPE: Final = "org.onap.cps.ncmp.events.async1_0_0.DataJobEvent"
-RESULT_SCHEMA: Final = "urn:cps:org.onap.cps.ncmp.events.async1_0_0.DataJobEvent:1.0.0"
 STATUS_TYPE: Final = "org.onap.cps.ncmp.events.async1_0_0.DataJobStatusEvent"
-STATUS_SCHEMA: Final = "urn:cps:org.onap.cps.ncmp.events.async1_0_0.DataJobStatusEvent:1.0.0"
 
 SERVICE: Final = "ncmp"
 PLUGIN: Final = "dmi"
@@ -57,28 +55,21 @@ def result_headers(part: ResultPart, destination: str, source: str, at: datetime
     ``ce_id`` is derived from the identity: the same part of the same delivery has the same id.
     """
     identity = f"{source}/{part.job_id}/{part.sub_job}/{part.sequence}/{part.delivery}"
-    headers = _headers(identity, RESULT_TYPE, RESULT_SCHEMA, f"{source}.{part.job_id}", at)
-    headers[CORRELATION_ID] = part.job_id
-    headers[DESTINATION] = destination
-    headers[SUB_JOB_ID] = part.sub_job
-    if part.data_producer_id:
-        headers[DATA_PRODUCER_ID] = part.data_producer_id
-    if part.data_producer_job_id:
-        headers[DATA_PRODUCER_JOB_ID] = part.data_producer_job_id
-    headers[SEQUENCE] = str(part.sequence)
-    if part.total is not None:
-        headers[TOTAL] = str(part.total)
-    if source == SERVICE:
-        headers[DELIVERY] = str(part.delivery)
-    return headers
+    headers = _headers(RESULT_TYPE, identity, source, part.job_id, destination, at)
+    own = {
+        SUB_JOB_ID: part.sub_job,
+        DATA_PRODUCER_ID: part.data_producer_id,
+        DATA_PRODUCER_JOB_ID: part.data_producer_job_id,
+        SEQUENCE: str(part.sequence),
+        TOTAL: "" if part.total is None else str(part.total),
+        DELIVERY: str(part.delivery) if source == SERVICE else "",
+    }
+    return headers | {name: value for name, value in own.items() if value}
 
 
 def status_headers(job_id: str, destination: str, version: int, at: datetime) -> dict[str, str]:
     """Headers of a status event; ``version`` is the job's version at the change."""
-    headers = _headers(f"status/{job_id}/{version}", STATUS_TYPE, STATUS_SCHEMA, f"{SERVICE}.{job_id}", at)
-    headers[CORRELATION_ID] = job_id
-    headers[DESTINATION] = destination
-    return headers
+    return _headers(STATUS_TYPE, f"status/{job_id}/{version}", SERVICE, job_id, destination, at)
 
 
 def time_header(at: datetime) -> dict[str, str]:
@@ -97,13 +88,17 @@ def count_in(headers: Mapping[str, str], name: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _NUMBER_DIGITS else None
 
 
-def _headers(identity: str, kind: str, schema: str, source: str, at: datetime) -> dict[str, str]:
+def _headers(
+    kind: str, identity: str, source: str, job_id: str, destination: str, at: datetime
+) -> dict[str, str]:
     return {
         "ce_id": str(uuid5(_EVENTS, identity)),
         "ce_specversion": "1.0",
-        "ce_source": source,
+        "ce_source": f"{source}.{job_id}",
         "ce_type": kind,
         **time_header(at),
-        "ce_dataschema": schema,
+        "ce_dataschema": f"urn:cps:{kind}:1.0.0",
         "content-type": "application/json",
+        CORRELATION_ID: job_id,
+        DESTINATION: destination,
     }

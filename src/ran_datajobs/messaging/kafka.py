@@ -12,15 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from enum import Enum
 from functools import cached_property
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AclOperation, AdminClient, NewTopic  # type: ignore[attr-defined]
 from confluent_kafka.aio import AIOConsumer
-from confluent_kafka.cimpl import NewTopic
 
 from ran_datajobs.errors import BusUnavailable, Fenced, TopicRefused
 from ran_datajobs.messaging.bus import Message, OutboxMessage, Received
@@ -49,7 +47,8 @@ _REASSIGNED: Final = frozenset(
 _INACCESSIBLE: Final = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.TOPIC_AUTHORIZATION_FAILED}
 )
-_WRITING: Final = frozenset({"WRITE", "ALL"})
+_WRITING: Final = frozenset({AclOperation.WRITE, AclOperation.ALL})
+_HIDDEN: Final = "it is missing, or this service may not know it: create it, or grant DESCRIBE and WRITE"
 _OWN_TOPICS: Final = {
     INTERNAL_TOPIC: NewTopic(INTERNAL_TOPIC, -1, -1),
     STATUS_TOPIC: NewTopic(STATUS_TOPIC, -1, -1),
@@ -85,6 +84,7 @@ class KafkaBus:
             "bootstrap.servers": bootstrap,
             "allow.auto.create.topics": False,
         }
+        self._no_answer = f"the broker {bootstrap} does not answer"
         self._installation = installation
         self._patience = patience
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="kafka")
@@ -223,10 +223,9 @@ class KafkaBus:
         return f"{self._installation}/{shard}"
 
     async def _open_producer(self, transactional_id: str) -> None:
-        self._producers[transactional_id] = await self._run(lambda: self._producer(transactional_id))
-
-    def _producer(self, transactional_id: str) -> TransactionalProducer:
-        return TransactionalProducer(self._settings, transactional_id, self._patience)
+        self._producers[transactional_id] = await self._run(
+            lambda: TransactionalProducer(self._settings, transactional_id, self._patience)
+        )
 
     async def _close_producer(self, transactional_id: str) -> None:
         if (producer := self._producers.pop(transactional_id, None)) is not None:
@@ -249,25 +248,14 @@ class KafkaBus:
                 raise BusUnavailable(str(error)) from error  # recover_position creates the topic again
             if isinstance(error, BusUnavailable) and not producer.may_have_published:
                 for topic in {record.topic for record in records} - {POSITION_TOPIC}:
-                    await self._check_writable(topic)
+                    if not await self.topic_exists(topic):
+                        raise TopicRefused(topic, _HIDDEN) from error
             raise
-
-    async def _check_writable(self, topic: str) -> None:
-        """Raise TopicRefused when ``topic`` is missing or the service may not write to it."""
-        if not await self.topic_exists(topic):
-            raise TopicRefused(
-                topic,
-                "it is missing, or this service may not know it: create it, or grant DESCRIBE and WRITE",
-            )
 
     @cached_property
     def _admin(self) -> AdminClient:
         with kafka_errors("cannot open a client"):
             return AdminClient(self._settings)
-
-    @property
-    def _no_answer(self) -> str:
-        return f"the broker {self._settings['bootstrap.servers']} does not answer"
 
     async def _description(self, topic: str) -> Any:
         """Description of ``topic``; ``None`` when it does not exist, or the service may not describe it."""
@@ -339,6 +327,6 @@ def _received(record: Any) -> Received:
     return Received(record.topic(), record.offset(), message, record.partition())
 
 
-def may_write(operations: Collection[Enum] | None) -> bool:
+def may_write(operations: Collection[AclOperation] | None) -> bool:
     """Whether the broker allows writing; a broker without an authorizer may return no operations (pure)."""
-    return not operations or not _WRITING.isdisjoint(each.name for each in operations)
+    return not operations or not _WRITING.isdisjoint(operations)

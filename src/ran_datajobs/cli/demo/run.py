@@ -27,13 +27,14 @@ from ran_datajobs.cli.api import Api
 from ran_datajobs.cli.demo.jobs import DemoJob, Planned, demo_jobs
 from ran_datajobs.cli.inventory import register
 from ran_datajobs.cli.results import manifest_objects, responses
+from ran_datajobs.cli.serve import until_stopped
 from ran_datajobs.cli.watch import Bars, follow
 from ran_datajobs.config import Settings, default_data_dir
 from ran_datajobs.dmi.provmns.servers import DATA_PRODUCER
 from ran_datajobs.errors import UsageError
 from ran_datajobs.inventory.registration import ALREADY_EXISTS
 from ran_datajobs.local.process_group import program_of, running_service
-from ran_datajobs.local.supervisor import check_unowned, claim_port, signals_stop
+from ran_datajobs.local.supervisor import claim_port, lock_data_dir
 from ran_datajobs.model import OperationState, Status, read_status
 from ran_datajobs.reasons import explanation_of
 from ran_datajobs.simulator.registration import registration
@@ -71,45 +72,42 @@ class Stage(Struct, frozen=True):
 
 async def run(settings: Settings, *, once: bool) -> int:
     """Run the demo until both jobs have ended (``once``) or until a signal. Returns the exit status."""
+    as_planned = await until_stopped(_run(settings, once=once))
+    interrupted = as_planned is None
+    return 0 if as_planned or (interrupted and not once) else 1
+
+
+async def _run(settings: Settings, *, once: bool) -> bool:
+    """Run the demo. Returns True if both jobs ended as planned."""
     out = formatting.console()
     own = settings.data_dir == default_data_dir(os.environ)
     if own:
         settings = settings.with_changes(data_dir=settings.data_dir / "demo")
-    check_unowned(settings.data_dir)
-    with signals_stop() as stop:
-        settings = settings.with_changes(port=await claim_port(settings.host, settings.port))
-        network = await _port_near(settings.port + 1)
-        plugin = await _port_near(network + 1)
-        stage = Stage(
-            settings,
-            f"http://{_LOOPBACK}:{network}",
-            f"http://{_LOOPBACK}:{plugin}",
-            settings.data_dir / "demo.log",
-        )
-        _say(out, f"Data in {settings.data_dir}{', emptied for each demo' if own else ''}")
-        _say(out, f"Starting {settings.sites} simulated sites, a DMI plugin, PostgreSQL, API and worker")
-        began = time.monotonic()
-        as_planned = False
-        async with running_service(
-            settings, logger(), stop, output=stage.output, beside=stage.programs(), wipe=own
-        ) as service:
-            jobs = asyncio.create_task(_in_thread(lambda: _show_jobs(stage, out, began)))
-            waiting = asyncio.create_task(stop.wait())
-            within = _ONCE_WITHIN if once else None
-            await service.until(
-                asyncio.wait((jobs, waiting), timeout=within, return_when=asyncio.FIRST_COMPLETED)
-            )
-            if not jobs.done() and not stop.is_set():
-                _say(out, f"The jobs did not end within {within:g} s: see {stage.output}", style="red")
-            if jobs.done():
-                as_planned = jobs.result()
-                if not once:
-                    _say(out, "Serving until Ctrl-C")
-                    await service.until(stop.wait())
-            for task in (jobs, waiting):
-                task.cancel()
-        interrupted = stop.is_set()
-    return 0 if as_planned or (interrupted and not once) else 1
+    with lock_data_dir(settings.data_dir):
+        pass  # an owner is named before anything else
+    settings = settings.with_changes(port=await claim_port(settings.host, settings.port))
+    network = await _port_near(settings.port + 1)
+    plugin = await _port_near(network + 1)
+    stage = Stage(
+        settings,
+        f"http://{_LOOPBACK}:{network}",
+        f"http://{_LOOPBACK}:{plugin}",
+        settings.data_dir / "demo.log",
+    )
+    _say(out, f"Data in {settings.data_dir}{', emptied for each demo' if own else ''}")
+    _say(out, f"Starting {settings.sites} simulated sites, a DMI plugin, PostgreSQL, API and worker")
+    began = time.monotonic()
+    async with running_service(settings, logger(), output=stage.output, beside=stage.programs(), wipe=own):
+        try:
+            async with asyncio.timeout(_ONCE_WITHIN if once else None):
+                as_planned = await _in_thread(lambda: _show_jobs(stage, out, began))
+        except TimeoutError:
+            _say(out, f"The jobs did not end within {_ONCE_WITHIN:g} s: see {stage.output}", style="red")
+            return False
+        if not once:
+            _say(out, "Serving until Ctrl-C")
+            await asyncio.Event().wait()
+    return as_planned
 
 
 def _show_jobs(stage: Stage, out: Console, began: float) -> bool:

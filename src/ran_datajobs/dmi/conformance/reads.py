@@ -102,7 +102,7 @@ def wrong_header(message: Message, call: CreateCall, ended: Ended) -> str:
         "ce_specversion": "1.0",
         "ce_source": f"{events.PLUGIN}.{call.job_id}",
         "ce_type": events.RESULT_TYPE,
-        "ce_dataschema": events.RESULT_SCHEMA,
+        "ce_dataschema": f"urn:cps:{events.RESULT_TYPE}:1.0.0",
         events.CORRELATION_ID: call.job_id,
         events.DESTINATION: call.destination,
     }
