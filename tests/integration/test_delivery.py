@@ -7,6 +7,7 @@ All parts are real: PostgreSQL, the embedded bus, objects in a folder.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 from pathlib import Path
 
@@ -340,7 +341,7 @@ async def test_a_long_delivery_takes_turns_with_others(
 ) -> None:
     """After its time a shard with more to publish gives its place to others, and asks to be called again."""
     monkeypatch.setattr("ran_datajobs.results.publisher._LONGEST_TURN", 0.0)
-    monkeypatch.setattr("ran_datajobs.results.publisher._BATCH", 1)
+    monkeypatch.setattr(outbox, "next_messages", functools.partial(outbox.next_messages, limit=1))
     job_id = await service.job()
     await service.settle(job_id, await service.sub_job(job_id), responses(*range(4), size=400_000))
     publisher = service.publisher()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import re
 import subprocess
 import sys
@@ -58,12 +59,6 @@ _MAX_KEY: Final = 1024
 _MAX_OPEN_BUCKETS: Final = 64
 _CHUNK: Final = 256 * 1024
 _WRITTEN_AT_ONCE: Final = 16
-_REMOVER: Final = """
-import os, shutil, sys
-for path in sys.argv[1:]:
-    if os.path.lexists(path):
-        shutil.rmtree(path)
-"""
 _NO_SUCH_BUCKET: Final = "NoSuchBucket"
 _STATUS: Final = re.compile(r"status code: (\d{3}) ?([^:\n]*)")
 _CODE: Final = re.compile(r"<Code>([^<]{1,100})</Code>")
@@ -349,7 +344,9 @@ def _remove_folders(paths: Sequence[Path]) -> None:
 
     A child process does it: in this process each of ten thousand files would wait for the interpreter lock.
     """
-    command = [sys.executable, "-I", "-S", "-c", _REMOVER, *map(str, paths)]
+    program = "import shutil, sys\nfor path in sys.argv[1:]: shutil.rmtree(path)"
+    present = [str(path) for path in paths if os.path.lexists(path)]
+    command = [sys.executable, "-I", "-S", "-c", program, *present]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode != 0:
         last_line = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]

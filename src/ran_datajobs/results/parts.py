@@ -11,7 +11,6 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
-from msgspec import Struct
 
 from ran_datajobs.errors import Fenced, StorageUnavailable
 from ran_datajobs.model import (
@@ -38,31 +37,6 @@ from ran_datajobs.store.parts import FOREIGN_SEQUENCE, Part, is_foreign, piece_s
 _AT_ONCE: Final = 1000
 
 
-class ManifestObject(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """One result object: its size in ``bytes``, its SHA-256 (hex) and the number of operations it reports.
-
-    Without ``subJobId``: operations that belong to no sub-job. ``foreign``: a plugin's own result body or
-    message, stored unchanged.
-    """
-
-    key: str
-    bytes: int
-    sha256: str
-    operations: int
-    failed: int
-    sub_job_id: str | None = None
-    foreign: bool = False
-
-
-class Manifest(Struct, frozen=True, rename="camel"):
-    """The manifest. It is written last: once it exists, every object that it names exists."""
-
-    job_id: UUID
-    status: str
-    operations: Counts
-    objects: list[ManifestObject]
-
-
 def manifest(
     job: JobRow,
     status: Status,
@@ -70,20 +44,34 @@ def manifest(
     parts: Sequence[Part],
     finished: str = DEFAULT_FINISHED_SPELLING,
 ) -> bytes:
-    """JSON of the manifest of ``job``, whose final status is ``status``; ``parts`` in order."""
-    listed = [
-        ManifestObject(
-            part.key,
-            part.size,
-            part.sha256,
-            part.operations,
-            part.failed,
-            None if part.sub_job == UNMATCHED_PART else part.sub_job,
-            is_foreign(part.sequence),
-        )
-        for part in parts
-    ]
-    return msgspec.json.encode(Manifest(job.job_id, wire_status(status, finished), operations, listed))
+    """JSON of the manifest of ``job``, whose final status is ``status``: its counts, and of each of
+    ``parts``, in order, the size, the SHA-256 (hex) and the number of operations that it reports.
+
+    It is written last: once it exists, every object that it names exists. Without ``subJobId``: operations
+    that belong to no sub-job. ``foreign``: a plugin's own result body or message, stored unchanged.
+    """
+    objects: list[dict[str, object]] = []
+    for part in parts:
+        entry = {
+            "key": part.key,
+            "bytes": part.size,
+            "sha256": part.sha256,
+            "operations": part.operations,
+            "failed": part.failed,
+        }
+        if part.sub_job != UNMATCHED_PART:
+            entry["subJobId"] = part.sub_job
+        if is_foreign(part.sequence):
+            entry["foreign"] = True
+        objects.append(entry)
+    return msgspec.json.encode(
+        {
+            "jobId": job.job_id,
+            "status": wire_status(status, finished),
+            "operations": operations,
+            "objects": objects,
+        }
+    )
 
 
 async def write_parts(

@@ -9,7 +9,7 @@ publisher first reads the position from the bus.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -28,8 +28,6 @@ from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.telemetry import Digest, Event, Logger, Metrics
 
-_BATCH: Final = 2000
-_BATCH_BYTES: Final = 8 * 1024 * 1024
 _PARALLEL_SHARDS: Final = 4
 _BUSY_RETRY: Final = 0.5
 _LONGEST_TURN: Final = 5.0
@@ -92,32 +90,6 @@ class DeliveryNews(Struct, eq=False):
             self.log.info(Event.DELIVERY_SUCCEEDED, job_id=str(job_id), destination=destination)
 
 
-class _ReadAhead:
-    """Reads the messages of outbox rows; those of the next batch while the current one is published."""
-
-    def __init__(self, read: Callable[[outbox.Waiting], Awaitable[OutboxMessage]]) -> None:
-        self._read = read
-        self._rows: list[outbox.Waiting] = []
-        self._reading: asyncio.Future[list[OutboxMessage]] = asyncio.Future()
-
-    def start(self, rows: list[outbox.Waiting]) -> None:
-        """Start to read the messages among ``rows``."""
-        self._rows = rows
-        self._reading = asyncio.create_task(concurrently(self._read, [row for row in rows if row.is_message]))
-
-    async def messages(self, rows: list[outbox.Waiting]) -> list[OutboxMessage]:
-        """The messages among ``rows``; others that were read are dropped."""
-        if rows != self._rows:
-            await self.drop()
-            self.start(rows)
-        return await self._reading
-
-    async def drop(self) -> None:
-        """Stop reading."""
-        self._reading.cancel()
-        await asyncio.gather(self._reading, return_exceptions=True)
-
-
 class Publisher(Struct, eq=False):
     """Delivers shards of the outbox. Any number may run in any processes: one at a time has a shard.
 
@@ -144,11 +116,9 @@ class Publisher(Struct, eq=False):
 
         Returns the seconds after which to call again: there is more, another publisher has the shard, the bus
         is unavailable, or a destination did not take a row. ``None``: nothing is left. Memory is bounded: for
-        each of four shards of messages by two batches (8 MiB and one message each), for each of four shards
-        of copies by one batch (8 MiB and one object).
+        each of four shards of messages and four of copies by one batch (8 MiB and one object).
         """
         copies = shard >= outbox.SHARDS
-        ahead = _ReadAhead(self._message_of)
         async with self.slots[copies], self.database.session() as connection:
             if not await outbox.claim(connection, shard):
                 return _BUSY_RETRY
@@ -158,7 +128,7 @@ class Publisher(Struct, eq=False):
             await outbox.requeue_due(connection, shard)
             end = asyncio.get_running_loop().time() + _LONGEST_TURN
             try:
-                while await self._deliver_batch(connection, shard, copies, ahead):
+                while await self._deliver_batch(connection, shard, copies):
                     if asyncio.get_running_loop().time() > end:
                         return 0.0
             except BusUnavailable as unavailable:
@@ -166,15 +136,11 @@ class Publisher(Struct, eq=False):
                 failures = self.bus_failures.get(shard, 0)
                 self.bus_failures[shard] = failures + 1
                 return min(policy.first_retry * 2.0 ** min(failures, 20), policy.longest_retry)
-            finally:
-                await ahead.drop()
             self.bus_failures.pop(shard, None)
             parked = await outbox.next_retry(connection, shard)
             return None if parked is None else min(parked, _BUSY_RETRY)  # other rows may become due earlier
 
-    async def _deliver_batch(
-        self, connection: Connection, shard: int, copies: bool, ahead: _ReadAhead
-    ) -> bool:
+    async def _deliver_batch(self, connection: Connection, shard: int, copies: bool) -> bool:
         """Deliver the next rows of the shard that are not parked. Returns False when no row waits."""
         try:
             if not copies and shard not in self.held:
@@ -182,13 +148,13 @@ class Publisher(Struct, eq=False):
                 ended = await outbox.recover_position(connection, shard, position)
                 self.news.delivered(0, copies, (), ended)
                 self.held.add(shard)
-            batch = await self._next_rows(connection, shard)
+            batch = await outbox.next_messages(connection, shard)
             if not batch:
                 return False
             if copies:
                 done, failures = await copy_objects(self.objects, batch)
             else:
-                done, failures = await self._publish_batch(connection, shard, batch, ahead)
+                done, failures = await self._publish_batch(shard, batch)
             await self.reached(Checkpoint.DELIVER_PUBLISHED)
             failing = {(failure.topic, failure.job_id) for failure in failures}
             works = {
@@ -211,13 +177,11 @@ class Publisher(Struct, eq=False):
         return True
 
     async def _publish_batch(
-        self, connection: Connection, shard: int, batch: list[outbox.Waiting], ahead: _ReadAhead
+        self, shard: int, batch: list[outbox.Waiting]
     ) -> tuple[list[outbox.Waiting], list[DeliveryFailure]]:
-        """Publish one batch in order while the next one is read. Returns the rows, and the failure if any."""
+        """Publish one batch in order. Returns the rows, and the failure if there is any."""
         try:
-            messages = await ahead.messages(batch)
-            if any(row.is_message and row.value is None for row in batch):
-                ahead.start(await self._next_rows(connection, shard, after=batch[-1].position))
+            messages = await concurrently(self._message_of, [row for row in batch if row.is_message])
             await self.reached(Checkpoint.DELIVER_READ)
             if messages:
                 await self.bus.publish_shard(shard, messages)
@@ -227,40 +191,32 @@ class Publisher(Struct, eq=False):
             return [], [failure]
         return batch, []
 
-    async def _next_rows(self, connection: Connection, shard: int, after: int = -1) -> list[outbox.Waiting]:
-        return await outbox.next_messages(
-            connection, shard, limit=_BATCH, max_bytes=_BATCH_BYTES, after=after
-        )
-
     async def _message_of(self, row: outbox.Waiting) -> OutboxMessage:
-        value = await self._object_message(row) if row.value is None else row.value
+        value = row.value
+        if value is None:
+            bucket, key = row.bucket or "", row.object_key or ""
+            try:
+                body = await self.objects.get(bucket, key)
+                if body is None:
+                    raise DeliveryFailure(row.topic, f"the result object {bucket}/{key} is gone", row.job_id)
+                value = message_value(body, self.object_uri(bucket, key))
+            except StorageUnavailable as unavailable:
+                raise DeliveryFailure(row.topic, str(unavailable), row.job_id) from unavailable
+            except msgspec.DecodeError as error:
+                cause = f"the result object {bucket}/{key} was spoilt"
+                raise DeliveryFailure(row.topic, cause, row.job_id) from error
         return OutboxMessage(row.position, row.topic, Message(row.key, row.headers, value))
-
-    async def _object_message(self, row: outbox.Waiting) -> bytes:
-        bucket, key = row.bucket or "", row.object_key or ""
-        try:
-            body = await self.objects.get(bucket, key)
-            if body is None:
-                raise DeliveryFailure(row.topic, f"the result object {bucket}/{key} is gone", row.job_id)
-            return message_value(body, self.object_uri(bucket, key))
-        except StorageUnavailable as unavailable:
-            raise DeliveryFailure(row.topic, str(unavailable), row.job_id) from unavailable
-        except msgspec.DecodeError as error:
-            cause = f"the result object {bucket}/{key} was spoilt"
-            raise DeliveryFailure(row.topic, cause, row.job_id) from error
 
     async def _record(self, connection: Connection, shard: int, failure: DeliveryFailure) -> None:
         """Park the rows to which ``failure`` applies: they are skipped until their next retry. While the bus
         is unavailable nothing is parked."""
-        is_parked = failure.topic is not None
         await outbox.record_delivery_failure(
             connection,
             shard,
             failure.cause,
             topic=failure.topic,
             job_id=failure.job_id,
-            park=is_parked,
-            retry_after=self.policy.first_retry if is_parked else 0.0,
+            retry_after=self.policy.first_retry if failure.topic else 0.0,
             retry_at_most=self.policy.longest_retry,
             refused=failure.refused,
         )

@@ -34,7 +34,7 @@ from ran_datajobs.results.responses import Document, cut, read_responses
 from ran_datajobs.store import read_messages as store
 from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.parts import ADDED_SEQUENCE, MAX_PIECES, Part
+from ran_datajobs.store.parts import ADDED_SEQUENCE, MAX_PIECES
 from ran_datajobs.store.read_messages import ActiveRead, MessageCorrelation, ReadStarting, ReceivedMessage
 
 CONSUMER: Final = "ran-datajobs-results"
@@ -130,13 +130,12 @@ class ReadResultConsumer(Struct, eq=False):
                 self.dropped(message, received)
             else:
                 waiting.append((received, message))
-        waiting = await self._keep(waiting)
         for _ in range(_SOON_TRIES):
+            waiting = await self._keep(waiting)
             if not waiting:
                 return
             await asyncio.sleep(_SOON_PAUSE)
-            waiting = await self._keep(waiting)
-        for received, message in waiting:
+        for received, message in await self._keep(waiting):
             self.dropped(message.fault or Dropped.NO_ACTIVE_READ, received)
 
     async def _keep(self, messages: Sequence[tuple[Received, _Arrived]]) -> list[tuple[Received, _Arrived]]:
@@ -197,15 +196,13 @@ class ReadResultConsumer(Struct, eq=False):
         """Write the objects of one message."""
         read, sequence, message = numbered
         place = self.objects, read.bucket, read.job_id, read.sub_job_id
-        pieces: list[Part] = []
-        bodies: list[bytes] = []
-        for piece, document in enumerate(message.documents):
-            part, body = await store_message_fragment(*place, sequence, piece, document)
-            pieces.append(part)
-            bodies.append(body)
-        outcomes = message.outcomes
-        if bodies != [document.body for document in message.documents]:  # another message was stored before
-            outcomes = pack_outcomes(each for body in bodies for each in read_responses(body))
+        stored = [
+            await store_message_fragment(*place, sequence, piece, document)
+            for piece, document in enumerate(message.documents)
+        ]
+        pieces, outcomes = [part for part, _ in stored], message.outcomes
+        if [body for _, body in stored] != [each.body for each in message.documents]:  # of another message
+            outcomes = pack_outcomes(each for _, body in stored for each in read_responses(body))
         if message.fault is not None:
             pieces.append(await store_raw(*place, message.value, sequence))
         whole = message.sha256 if len(pieces) > 1 or message.fault is not None else None

@@ -28,6 +28,8 @@ COPY_SHARDS: Final = 8
 """Number of shards of copies, chosen by bucket; they follow the shards of messages."""
 
 _S3: Final = "s3:"
+_BATCH: Final = 2000
+_BATCH_BYTES: Final = 8 * 1024 * 1024
 
 
 class Outgoing(Struct, frozen=True):
@@ -231,11 +233,10 @@ async def claim(connection: Connection, shard: int) -> bool:
 
 
 async def next_messages(
-    connection: Connection, shard: int, *, limit: int, max_bytes: int, after: int = -1
+    connection: Connection, shard: int, limit: int = _BATCH, max_bytes: int = _BATCH_BYTES
 ) -> list[Waiting]:
-    """The next rows that are not parked, in order behind position ``after``: at most ``limit`` and about
-    ``max_bytes``."""
-    rows = await connection.fetch(_SQL["next_messages"], shard, limit, max_bytes, after)
+    """The next rows that are not parked, in order: at most ``limit`` and about ``max_bytes``."""
+    rows = await connection.fetch(_SQL["next_messages"], shard, limit, max_bytes)
     return [
         Waiting(
             row["position"],
@@ -290,7 +291,6 @@ async def record_delivery_failure(
     *,
     topic: str | None,
     job_id: UUID | None = None,
-    park: bool,
     retry_after: float,
     retry_at_most: float,
     refused: bool = False,
@@ -298,8 +298,8 @@ async def record_delivery_failure(
     """Record that messages or copies to ``topic`` failed (``None``: to any; with ``job_id``: one job's), and
     the cause on the jobs whose destination it is. ``refused``: a retry cannot succeed.
 
-    With ``park``, the shard skips them until the retry: after ``retry_after`` seconds, doubled with each try
-    up to ``retry_at_most``.
+    With a ``topic``, they are parked: the shard skips them until the retry, after ``retry_after`` seconds,
+    doubled with each try up to ``retry_at_most``.
     """
     async with connection.transaction():
         await connection.execute(_SQL["lock_waiting_jobs"], shard, topic, job_id)
@@ -308,7 +308,6 @@ async def record_delivery_failure(
             shard,
             topic,
             retry_after,
-            park,
             cause,
             job_id,
             retry_at_most,

@@ -32,7 +32,7 @@ with page as (
         select o.position, o.job_id, o.topic, o.key, o.headers, o.value, o.object_key, o.bucket, o.bytes, o.delivery_number,
                o.ends_delivery, o.sha256
         from outbox o
-        where o.shard = $1 and o.position > $4
+        where o.shard = $1
           and not exists (select 1 from delivery_failure t
                           where t.parked and t.job_id = o.job_id and t.topic = o.topic)
         order by o.position limit $2
@@ -94,17 +94,17 @@ order by j.job_id for no key update;
 -- The time of a refusal that a retry cannot cure counts from the first of consecutive refusals.
 -- name: record_delivery_failure
 insert into delivery_failure (job_id, topic, shard, retry_at, parked, last_error, refused)
-select w.job_id, w.topic, $1, clock_timestamp() + make_interval(secs => $3), $4::boolean, $5, $8::boolean
+select w.job_id, w.topic, $1, clock_timestamp() + make_interval(secs => $3), $2::text is not null, $4, $7::boolean
 from (
     select distinct o.job_id, o.topic from outbox o
-    where o.shard = $1 and ($2::text is null or o.topic = $2) and ($6::uuid is null or o.job_id = $6)
+    where o.shard = $1 and ($2::text is null or o.topic = $2) and ($5::uuid is null or o.job_id = $5)
     order by o.job_id, o.topic
 ) w
 on conflict (job_id, topic) do update
 set attempts = delivery_failure.attempts + 1, last_error = excluded.last_error, parked = delivery_failure.parked or excluded.parked,
     refused = excluded.refused,
     first_failed_at = case when excluded.refused and not delivery_failure.refused then clock_timestamp() else delivery_failure.first_failed_at end,
-    retry_at = clock_timestamp() + make_interval(secs => least($7, $3 * power(2, least(delivery_failure.attempts, 20))));
+    retry_at = clock_timestamp() + make_interval(secs => least($6, $3 * power(2, least(delivery_failure.attempts, 20))));
 
 -- name: tell_trouble
 update data_job j set delivery_detail = t.last_error, version = j.version + 1
