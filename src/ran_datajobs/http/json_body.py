@@ -18,8 +18,7 @@ _PATH_STEP: Final = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")
 _MISSING: Final = re.compile(r"Object missing required field `([^`]+)`")
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.+)`", re.DOTALL)
 _EXPECTED: Final = re.compile(r"Expected `([^`]+)`(.*?)(?:, got `([^`]+)`)?", re.DOTALL)
-_LENGTH: Final = re.compile(r"of length (>=|<=) (\d+)")
-_RANGE: Final = re.compile(r"(>=|<=|>|<) (\S+)")
+_BOUND: Final = re.compile(r"(of length )?(>=|<=|>|<) (\S+)")
 _COMPARED: Final = {">=": "of at least", "<=": "of at most", ">": "above", "<": "below"}
 _KINDS: Final = {
     "str": "a string",
@@ -44,8 +43,6 @@ MAX_TOLD: Final = 40
 
 NESTED_TOO_DEEPLY: Final = "the body is nested more deeply than can be read, which is about 1,000 levels"
 
-_SCALARS: Final = (str, int, float, type(None))
-
 # Matches up to the first unpaired surrogate, which is the group; whole pairs are skipped.
 _HALF_A_PAIR: Final = re.compile(
     rb"(?:[^\\]++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\(?!u[dD][89a-fA-F]).)*+"
@@ -53,20 +50,6 @@ _HALF_A_PAIR: Final = re.compile(
     re.DOTALL,
 )
 _MAX_HALVES: Final = 1000
-_OTHER_MARKS: Final = (
-    (codecs.BOM_UTF32_LE, "UTF-32 LE"),
-    (codecs.BOM_UTF32_BE, "UTF-32 BE"),
-    (codecs.BOM_UTF16_LE, "UTF-16 LE"),
-    (codecs.BOM_UTF16_BE, "UTF-16 BE"),
-)
-_OTHER_STARTS: Final = (
-    (re.compile(rb"\0\0\0[^\0]"), "UTF-32 BE"),
-    (re.compile(rb"[^\0]\0\0\0"), "UTF-32 LE"),
-    (re.compile(rb"\0[^\0]"), "UTF-16 BE"),
-    (re.compile(rb"[^\0]\0"), "UTF-16 LE"),
-)
-"""First bytes of a JSON text without a mark in another encoding: an ASCII character (RFC 4627 §3)."""
-
 _Body = TypeVar("_Body")
 
 
@@ -91,11 +74,11 @@ def json_text(body: bytes) -> bytes:
 
     Raises InvalidRequest if it begins like UTF-16 or UTF-32. Does not check that the rest is UTF-8.
     """
-    if body.startswith(codecs.BOM_UTF8):
-        return bytes(memoryview(body)[len(codecs.BOM_UTF8) :])
-    if encoding := _other_encoding(body[:4]):
-        raise InvalidRequest(f"the body must be UTF-8, and it is {encoding}")
-    return body
+    encoding = json.detect_encoding(body)
+    if encoding.startswith("utf-8"):
+        return body.removeprefix(codecs.BOM_UTF8)
+    name, end = encoding[:6].upper(), encoding[7:].upper()
+    raise InvalidRequest(f"the body must be UTF-8, and it is {name} {end}".rstrip())
 
 
 def decoded(body: bytes, decoder: msgspec.json.Decoder[_Body], most_steps: int = _TYPED_STEPS) -> _Body:
@@ -148,27 +131,21 @@ def half_of_a_pair(body: bytes) -> int | None:
     return found.start(1) if found else None
 
 
-def _other_encoding(start: bytes) -> str | None:
-    for mark, name in _OTHER_MARKS:
-        if start.startswith(mark):
-            return name
-    return next((name for begins, name in _OTHER_STARTS if begins.match(start)), None)
-
-
 def _place_of_half_a_pair(body: bytes, most_steps: int) -> str | None:
     """The pointer of the first unpaired surrogate; of the object if it is in a name. None if there is none,
     if there are very many, or if the body has other faults of syntax."""
-    halves: list[int] = []
-    while len(halves) < _MAX_HALVES and (half := _HALF_A_PAIR.match(body, halves[-1] + 6 if halves else 0)):
-        halves.append(half.start(1))
-    if not halves:
-        return None
     # Replace the first one by an escape that occurs nowhere else: each value with it is on the path.
     unused = next((code for code in range(0xE000, 0xF900) if b"\\u%04x" % code not in body), 0xFFFD)
     marker = b"\\u%04x" % unused
-    mended = bytearray(body)
-    for at in halves:
-        mended[at : at + 6] = b"\\ufffd" if at > halves[0] else marker
+    mended, at = bytearray(body), 0
+    for replacement in [marker] + [b"\\ufffd"] * (_MAX_HALVES - 1):
+        half = _HALF_A_PAIR.match(body, at)
+        if half is None:
+            break
+        mended[half.start(1) : half.end()] = replacement
+        at = half.end()
+    if at == 0:
+        return None
     steps, text = "", bytes(mended)
     try:
         for _ in range(most_steps):
@@ -236,17 +213,12 @@ def in_words(words: str, given: Raw | str | None = None, choices: Sequence[str] 
 
 def got(value: object) -> str:
     """A value for an error text: strings and numbers as JSON, cut if long; objects and lists only by kind."""
+    if isinstance(value, dict | list | tuple):
+        return "an object" if isinstance(value, dict) else "a list"
     if isinstance(value, Raw):
         text = bytes(value)[: 4 * MAX_TOLD].decode("utf-8", "ignore")
     else:
-        plain = (
-            json.dumps(value, ensure_ascii=False)
-            if isinstance(value, _SCALARS)
-            else "{"
-            if isinstance(value, dict)
-            else "["
-        )
-        text = plain.encode("utf-8", "replace").decode()
+        text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
     kind = {"{": "an object", "[": "a list"}.get(text[:1])
     return kind or (text if len(text) <= MAX_TOLD else text[:MAX_TOLD] + "…")
 
@@ -257,11 +229,8 @@ def _pointer(steps: Iterable[str]) -> str:
 
 def _bound(words: str) -> str:
     """``of length <= 3`` in words."""
-    if found := _LENGTH.fullmatch(words):
-        least = "at least" if found[1] == ">=" else "at most"
-        return f" of {least} {found[2]} in length"
-    if found := _RANGE.fullmatch(words):
-        return f" {_COMPARED[found[1]]} {found[2]}"
+    if found := _BOUND.fullmatch(words):
+        return f" {_COMPARED[found[2]]} {found[3]}{' in length' if found[1] else ''}"
     return f" {words}" if words else ""
 
 
@@ -277,11 +246,8 @@ def _value_at(body: bytes, steps: Sequence[str]) -> Raw | None:
 
 def _choices(wanted: object, steps: Sequence[str]) -> tuple[str, ...]:
     """The values that the type allows at ``steps``, if they can be listed."""
-    nodes = [msgspec.inspect.type_info(wanted)]
-    for step in steps:
-        nodes = [below for node in _alternatives(nodes) for below in _below(node, step)]
     found: dict[str, None] = {}
-    for node in _alternatives(nodes):
+    for node in _types_at(msgspec.inspect.type_info(wanted), steps):
         match node:
             case msgspec.inspect.EnumType(cls):
                 found.update(dict.fromkeys(str(member.value) for member in cls))
@@ -294,21 +260,21 @@ def _choices(wanted: object, steps: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _alternatives(nodes: Iterable[msgspec.inspect.Type]) -> Iterator[msgspec.inspect.Type]:
-    for node in nodes:
-        while isinstance(node, msgspec.inspect.Metadata):
-            node = node.type
-        if isinstance(node, msgspec.inspect.UnionType):
-            yield from _alternatives(node.types)
-        else:
-            yield node
-
-
-def _below(node: msgspec.inspect.Type, step: str) -> Iterator[msgspec.inspect.Type]:
+def _types_at(node: msgspec.inspect.Type, steps: Sequence[str]) -> Iterator[msgspec.inspect.Type]:
+    """The types that a value at ``steps`` can have."""
     match node:
+        case msgspec.inspect.Metadata(type=inner):
+            yield from _types_at(inner, steps)
+        case msgspec.inspect.UnionType(types=types):
+            for one in types:
+                yield from _types_at(one, steps)
+        case _ if not steps:
+            yield node
         case msgspec.inspect.StructType(fields=fields):
-            yield from (field.type for field in fields if field.encode_name == step)
-        case msgspec.inspect.ListType(item_type=item) | msgspec.inspect.VarTupleType(item_type=item):
-            yield item
-        case msgspec.inspect.DictType(value_type=value):
-            yield value
+            for field in fields:
+                if field.encode_name == steps[0]:
+                    yield from _types_at(field.type, steps[1:])
+        case msgspec.inspect.ListType(item_type=inner) | msgspec.inspect.VarTupleType(item_type=inner):
+            yield from _types_at(inner, steps[1:])
+        case msgspec.inspect.DictType(value_type=inner):
+            yield from _types_at(inner, steps[1:])
