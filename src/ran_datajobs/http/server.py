@@ -58,25 +58,16 @@ async def serving(
     finally:
         server.stop()  # type: ignore[no-untyped-call]  # granian annotates only its start
         with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-            async with asyncio.timeout(_STOP_DEADLINE):
-                await asyncio.shield(task)
-        if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.wait_for(task, _STOP_DEADLINE)
 
 
 async def _wait_until_accepting(host: str, port: int, task: asyncio.Task[None]) -> None:
     async with asyncio.timeout(_START_DEADLINE):
-        while True:
-            if task.done():
-                task.result()
-                raise UsageError(f"the server on {host}:{port} ended while it started")
-            try:
+        while not task.done():
+            with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection(host, port)
-            except OSError:
-                await asyncio.sleep(0.01)
-            else:
                 writer.close()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
                 return
+            await asyncio.sleep(0.01)
+    task.result()
+    raise UsageError(f"the server on {host}:{port} ended while it started")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import Raw, UnsetType
 
 from ran_datajobs.errors import InvalidFdn, InvalidFilter
 from ran_datajobs.model import Op, Scope, ScopeType
@@ -34,9 +34,6 @@ Findings = tuple[tuple[str, str], ...]
 """(field, detail) of every fault of an operation."""
 
 _NONE: Final[Findings] = ()
-_ALL_ATTRIBUTES: Final = frozenset({"/attributes", "attributes"})
-_NO_VALUE: Final = memoryview(b"")
-_OPENING_BRACE: Final = ord("{")
 _ACTION_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _BAD_TILDE: Final = re.compile(r"~(?![01])")
 _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
@@ -58,9 +55,8 @@ def _findings_without_fdn(line: Line, fragment: str | None) -> Findings:
         return (("path", f"what follows '#' must be printable, with at most {MAX_FRAGMENT} characters"),)
     if line.op is Op.READ:
         return _read(line, fragment)
-    written = UNSET if line.op is Op.REMOVE else line.value
-    value = _NO_VALUE if isinstance(written, UnsetType) else memoryview(written)
-    if len(value) > 2 * MAX_DEPTH and too_deep(bytes(value)):
+    value = b"" if line.op is Op.REMOVE or isinstance(line.value, UnsetType) else bytes(line.value)
+    if too_deep(value):
         return (("value", f"is nested deeper than {MAX_DEPTH}"),)
     return _WRITES[line.op](fragment, value)
 
@@ -83,47 +79,47 @@ def too_deep(value: bytes) -> bool:
 # --- writes: the value's JSON tokens, empty when there is none ---------------------------------------
 
 
-def _add(fragment: str | None, value: memoryview) -> Findings:
-    attribute = _NONE if fragment is None else _attribute(fragment)
+def _add(fragment: str | None, value: bytes) -> Findings:
+    attribute = _attribute(fragment)
     if not value:
         return (("value", "is missing: the object, or the attribute's value"), *attribute)
-    if fragment is None and not _is_object(value):
+    if fragment is None and not value.startswith(b"{"):
         return (("value", 'must be an object: {"id": …, "attributes": {…}}'),)
     return attribute
 
 
-def _replace(fragment: str | None, value: memoryview) -> Findings:
+def _replace(fragment: str | None, value: bytes) -> Findings:
     if fragment is None:
         return (("path", "replace is not for objects: name an attribute, #/attributes/name, or use merge"),)
-    attribute = _attribute(fragment)
-    if fragment in _ALL_ATTRIBUTES:
-        attribute = (("path", "replace is for one attribute: name it, #/attributes/name, or use merge"),)
+    several = "replace is for one attribute: name it, #/attributes/name, or use merge"
+    attribute = _attribute(fragment, of_all=several)
     if not value:
         return (("value", "is missing: the attribute's new value"), *attribute)
     return attribute
 
 
-def _merge(fragment: str | None, value: memoryview) -> Findings:
-    attributes = _NONE if fragment is None else _all_attributes(fragment)
-    if not _is_object(value):
+def _merge(fragment: str | None, value: bytes) -> Findings:
+    single = "merge is for all attributes: end the path with #/attributes, or with the FDN"
+    attributes = _attribute(fragment, of_all="", of_one=single)
+    if not value.startswith(b"{"):
         return (("value", "must be an object with the attributes to merge"), *attributes)
     return attributes
 
 
-def _remove(fragment: str | None, _: memoryview) -> Findings:
+def _remove(fragment: str | None, _: bytes) -> Findings:
     """Ignore a value, as RFC 6902 §4 permits: ONAP's clients send one."""
-    return _NONE if fragment is None else _attribute(fragment)
+    return _attribute(fragment)
 
 
-def _action(fragment: str | None, value: memoryview) -> Findings:
+def _action(fragment: str | None, value: bytes) -> Findings:
     if fragment is None or not _ACTION_NAME.fullmatch(fragment):
         return (("path", "lacks the name of an action: FDN#ActionName"),)
-    if not _is_object(value) or "input" not in _members.decode(value):
+    if not value.startswith(b"{") or "input" not in _members.decode(value):
         return (("value", 'must be an object with "input"'),)
     return _NONE
 
 
-def _test(fragment: str | None, value: memoryview) -> Findings:
+def _test(fragment: str | None, value: bytes) -> Findings:
     if fragment is None:
         return (("path", "test needs an attribute: FDN#/attributes/name"),)
     if not value:
@@ -131,7 +127,7 @@ def _test(fragment: str | None, value: memoryview) -> Findings:
     return _attribute(fragment)
 
 
-_WRITES: Final[dict[Op, Callable[[str | None, memoryview], Findings]]] = {
+_WRITES: Final[dict[Op, Callable[[str | None, bytes], Findings]]] = {
     Op.ADD: _add,
     Op.REPLACE: _replace,
     Op.MERGE: _merge,
@@ -141,26 +137,18 @@ _WRITES: Final[dict[Op, Callable[[str | None, memoryview], Findings]]] = {
 }
 
 
-def _attribute(fragment: str) -> Findings:
+def _attribute(
+    fragment: str | None, of_all: str = "names no attribute: FDN#/attributes/name", of_one: str = ""
+) -> Findings:
+    """The fault of a path with this ``fragment``: ``of_all`` if it names all attributes, ``of_one`` if it
+    names one."""
+    if fragment is None:
+        return _NONE
     try:
-        if len(fdn.attribute_pointer(fragment)) < 2:
-            return (("path", "names no attribute: FDN#/attributes/name"),)
+        fault = of_one if len(fdn.attribute_pointer(fragment)) > 1 else of_all
     except InvalidFdn as error:
-        return (("path", str(error)),)
-    return _NONE
-
-
-def _all_attributes(fragment: str) -> Findings:
-    try:
-        if len(fdn.attribute_pointer(fragment)) > 1:
-            return (("path", "merge is for all attributes: end the path with #/attributes, or with the FDN"),)
-    except InvalidFdn as error:
-        return (("path", str(error)),)
-    return _NONE
-
-
-def _is_object(value: memoryview) -> bool:
-    return bool(value) and value[0] == _OPENING_BRACE
+        fault = str(error)
+    return (("path", fault),) if fault else _NONE
 
 
 # --- reads -------------------------------------------------------------------------------------------
