@@ -18,8 +18,7 @@ from msgspec import Raw, Struct
 from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.http.json_body import MOST_STEPS, Key, decoded, got
 from ran_datajobs.model import ActivationMode
-from ran_datajobs.planning.keys import ENVELOPE, STANDS_TWICE, UnknownKeys
-from ran_datajobs.planning.problems import Problems
+from ran_datajobs.planning.keys import ENVELOPE, STANDS_TWICE, Problems, UnknownKeys
 from ran_datajobs.plugins.wire import ACCEPT_TYPES, CONTENT_TYPES, JSON_PATCH_3GPP, TREE_HIERARCHICAL
 
 MAX_ENVELOPE: Final = 1024 * 1024

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The keys of a request: the known ones, and the handling of the others. Pure.
+"""The problems of a request, and its keys: the known ones, and the handling of the others. Pure.
 
 ======================================================== ==================================================
 key                                                      handling
@@ -24,9 +24,9 @@ from typing import Final
 
 from msgspec import Raw
 
+from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
 from ran_datajobs.http.json_body import pointer_step, shortened
 from ran_datajobs.model import Ignored, IgnoredKey
-from ran_datajobs.planning.problems import Problems
 
 ENVELOPE: Final = {
     key.lower(): key
@@ -42,6 +42,9 @@ NOT_OFFERED: Final = {
 DRY_RUN: Final = "dryRun"
 """The query parameter for a submit that is not executed. It has no effect as a key of a body."""
 
+MAX_SHOWN: Final = 100
+"""Maximum number of problems that an answer lists; the others are only counted."""
+
 MAX_TOLD: Final = 100
 """Maximum number of ignored keys that are listed."""
 
@@ -52,6 +55,27 @@ STANDS_TWICE: Final = "stands twice; keys are matched without regard to case"
 
 _NAMES_NOT_OFFERED: Final = frozenset(NOT_OFFERED.values())
 _NEAR: Final = ENVELOPE | NOT_OFFERED | {DRY_RUN.lower(): DRY_RUN}
+
+
+class Problems:
+    """Collects the problems of one body, in order."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._shown: list[tuple[str, str]] = []
+
+    def add(self, pointer: str, detail: str) -> None:
+        """Record that the value at ``pointer`` (``#/data/17/path``) is wrong, and why."""
+        self.count += 1
+        if self.count <= MAX_SHOWN:
+            self._shown.append((pointer, detail))
+
+    def raise_if_any(self, kind: type[InvalidRequest | UnsupportedRequest] = InvalidRequest) -> None:
+        """Raise an error of this ``kind`` if there are problems."""
+        if self.count:
+            pointer, detail = self._shown[0]
+            more = f" (and {self.count - 1} more)" if self.count > 1 else ""
+            raise kind(f"{pointer}: {detail}{more}", tuple(self._shown), self.count)
 
 
 class UnknownKeys:

@@ -17,10 +17,9 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.errors import InvalidRequest, TooManyOperations
-from ran_datajobs.http.json_body import MAX_TOLD, Key, elements_decoder, got, members_decoder, pointer_step
+from ran_datajobs.http.json_body import MAX_TOLD, elements_decoder, got, members_decoder, pointer_step
 from ran_datajobs.model import Op, Scope, ScopeType
-from ran_datajobs.planning.keys import UnknownKeys
-from ran_datajobs.planning.problems import Problems
+from ran_datajobs.planning.keys import Problems, UnknownKeys
 
 
 class Line(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel", gc=False):
@@ -39,9 +38,6 @@ class Line(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, 
 _lines_decoder: Final = msgspec.json.Decoder(list[Line])
 _line_decoder: Final = msgspec.json.Decoder(Line)
 _encoder: Final = msgspec.json.Encoder()
-_members_of_each_decoder: Final = msgspec.json.Decoder(
-    list[dict[Key, Raw]], dec_hook=lambda _type, spelt: Key(spelt)
-)
 
 
 def decode_operations(
@@ -57,7 +53,7 @@ def decode_operations(
         _count_at_most(data, max_operations)
     try:
         lines = _lines_decoder.decode(data)
-        if not _ignores_keys(lines) and _has_no_duplicate_keys(data, lines):
+        if not _ignores_keys(lines) and _has_shortest_form(data, lines):
             return lines
     except msgspec.ValidationError:
         pass
@@ -79,31 +75,23 @@ def _ignores_keys(lines: Sequence[Line]) -> bool:
     )
 
 
-def _has_no_duplicate_keys(data: bytes, lines: Sequence[Line]) -> bool:
-    """True when no operation of ``data`` has a key twice; ``lines``: the decoded operations.
+def _has_shortest_form(data: bytes, lines: Sequence[Line]) -> bool:
+    """True when ``data`` is the shortest JSON text of ``lines``, blanks aside: no operation has a key twice.
 
-    The encoder writes the shortest JSON text of the lines. A text of the same length, blanks aside, has no
-    room for a duplicate; any other text is checked key by key.
+    False is unknown: an escape or a ``null`` makes a text longer, too.
     """
     shortest = _encoder.encode(lines)
-    if len(data) == len(shortest) or len(_without_blanks(data)) == len(_without_blanks(shortest)):
-        return True
-    return all(map(_has_each_key_once, _members_of_each_decoder.decode(data)))
+    return len(data) == len(shortest) or len(_without_blanks(data)) == len(_without_blanks(shortest))
 
 
 def _without_blanks(text: bytes) -> bytes:
     return msgspec.json.format(text, indent=-1)
 
 
-def _has_each_key_once(members: dict[Key, Raw]) -> bool:
-    scopes = [raw for key, raw in members.items() if key.spelt == "scope"]
-    return len({key.spelt for key in members}) == len(members) and not any(map(_duplicate_in, scopes))
-
-
 def _duplicate_in(scope: Raw) -> str | None:
-    """The first duplicate key of a scope; ``null`` has none."""
-    members = [] if bytes(scope) == b"null" else [key.spelt for key in members_decoder.decode(scope)]
-    return next((key for place, key in enumerate(members) if key in members[:place]), None)
+    """The first duplicate key of a scope, if it is an object."""
+    keys = [key.spelt for key in members_decoder.decode(scope)] if bytes(scope)[:1] == b"{" else []
+    return next((key for place, key in enumerate(keys) if key in keys[:place]), None)
 
 
 class _Counted:
@@ -142,11 +130,15 @@ def _line(element: Raw, pointer: str, problems: Problems, unknown: UnknownKeys) 
         if key in trimmed:
             problems.add(f"{pointer}/{pointer_step(key)}", "stands twice; blanks around keys are dropped")
         trimmed[key] = raw
-    for key in _FIELDS:
-        _check_field(key, trimmed.get(key, Raw(b"null")), f"{pointer}/{key}", problems)
+    if "scope" in trimmed and (doubled := _duplicate_in(trimmed["scope"])):
+        problems.add(f"{pointer}/scope/{doubled}", "stands twice")
+    try:
+        line = _line_decoder.decode(_encoder.encode({key: trimmed[key] for key in trimmed if key in _KEYS}))
+    except msgspec.ValidationError:
+        for key in _FIELDS:
+            _check_field(key, trimmed.get(key, Raw(b"null")), f"{pointer}/{key}", problems)
     if problems.count > before:
         return None
-    line = _line_decoder.decode(_encoder.encode({key: trimmed[key] for key in trimmed if key in _KEYS}))
     for key, raw in trimmed.items():
         is_null = bytes(raw) == b"null"
         if key not in _KEYS or (key in _READ_KEYS and line.op is not Op.READ and not is_null):
@@ -170,8 +162,6 @@ def _check_field(key: str, raw: Raw, pointer: str, problems: Problems) -> None:
         return
     if value is None and key in {"op", "path"}:
         problems.add(pointer, "is missing")
-    elif isinstance(value, Scope) and (doubled := _duplicate_in(raw)):
-        problems.add(f"{pointer}/{doubled}", "stands twice")
 
 
 _NO_MOVE: Final = "copy and move are not offered: write an add and a remove"

@@ -20,9 +20,8 @@ from ran_datajobs.http.json_body import NESTED_TOO_DEEPLY, got
 from ran_datajobs.model import Ignored, JobType, Op, Operation
 from ran_datajobs.planning.envelope import Envelope, open_envelope
 from ran_datajobs.planning.fast_path import all_usual, in_pieces
-from ran_datajobs.planning.keys import UnknownKeys
+from ran_datajobs.planning.keys import Problems, UnknownKeys
 from ran_datajobs.planning.operations import Line, decode_operations
-from ran_datajobs.planning.problems import Problems
 from ran_datajobs.planning.validation import names, validate_operation
 
 MAX_OPERATIONS: Final = 1_000_000

@@ -9,7 +9,8 @@ owners twice gives the same bytes.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -22,9 +23,7 @@ from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm import filter as nrm_filter
 from ran_datajobs.planning.envelope import open_envelope
 from ran_datajobs.planning.fast_path import in_pieces
-from ran_datajobs.planning.keys import UnknownKeys
-from ran_datajobs.planning.owner_lookup import owners_of
-from ran_datajobs.planning.problems import Problems
+from ran_datajobs.planning.keys import Problems, UnknownKeys
 from ran_datajobs.planning.request import JobRequest, read_accepted
 from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.plugins.wire import (
@@ -43,6 +42,7 @@ _MAX_UNCOMPRESSED: Final = 32 * 1024 * 1024
 _ZSTD_LEVEL: Final = 1
 _UNLIMITED: Final = None
 _BASE_ONLY: Final = 0
+_MOST_DEPTHS: Final = 3
 
 _writes: Final = msgspec.json.Decoder(list[SeedWrite])
 
@@ -91,7 +91,7 @@ class _SubJobBuilder:
         self.is_onap = plugin.dialect == Dialect.ONAP
         self.lines: list[SeedWrite | SeedOperation | OnapOperation] = []
         """Operations with the CM handle data that the plugin needs; callers append to it."""
-        self._plugin = plugin
+        self.plugin = plugin
         self._producer = producer
         self._compressor = compressor
         self._count = 0
@@ -123,9 +123,7 @@ class _SubJobBuilder:
         self.encode()
         self._encoded.append(b"]")
         self.compress()
-        return PlannedSubJob(
-            self._plugin, self._producer, self._count, b"".join(self._frames), self._size + 1
-        )
+        return PlannedSubJob(self.plugin, self._producer, self._count, b"".join(self._frames), self._size + 1)
 
 
 class _Splitter:
@@ -135,7 +133,6 @@ class _Splitter:
         self._owners = owners
         self._stops = activation_mode is ActivationMode.STOP_ON_ERROR
         self._drafts: dict[tuple[int, str], _SubJobBuilder] = {}
-        self._raw = functools.lru_cache(maxsize=1024)(Raw)  # many handles have the same properties
         self._classes_of_filter = functools.cache(_classes_of_filter)
         self._refused: list[RejectedOperation] = []
         self._parts_of: dict[str, int] = {}
@@ -151,22 +148,24 @@ class _Splitter:
     def place_writes(self, lines: list[SeedWrite]) -> None:
         """Assign the next writes to sub-jobs. Their CM handle data is overwritten."""
         owners = owners_of([line.path for line in lines], self._owners)
-        drafts: dict[tuple[int, str], _SubJobBuilder] = {}
+        remove = Op.REMOVE
+        drafts: dict[str, _SubJobBuilder] = {}  # keyed by data producer; the plugin is compared
         for position, (line, owner) in enumerate(zip(lines, owners, strict=True), self._operations):
             if owner is None:
                 detail = f"no CM handle owns {fdn.key_of_path(line.path)}"
                 self._refuse(position, line, Reason.UNMATCHED, detail)
                 continue
-            lane = (owner.plugin.plugin_id, owner.data_producer_id)
-            draft = drafts.get(lane) or self._draft_for(position, line, owner)
-            if draft is None:
-                continue
-            drafts[lane] = draft
-            tag, properties = owner.module_set_tag, self._raw(owner.private_properties)
+            draft = drafts.get(owner.data_producer_id)
+            if draft is None or draft.plugin is not owner.plugin:
+                draft = self._draft_for(position, line, owner)
+                if draft is None:
+                    continue
+                drafts[owner.data_producer_id] = draft
+            tag, properties = owner.module_set_tag, Raw(owner.private_properties)
             if draft.is_onap:
                 draft.lines.append(onap_operation(_operation(line), tag, properties))
                 continue
-            if line.op is Op.REMOVE:
+            if line.op is remove:
                 line.value = UNSET  # some clients write null for what they leave out
             line.module_set_tag = tag or None
             line.private_properties = properties
@@ -191,7 +190,7 @@ class _Splitter:
                 if draft is not None:
                     with_properties = onap_operation if draft.is_onap else seed_operation
                     draft.lines.append(
-                        with_properties(operation, owner.module_set_tag, self._raw(owner.private_properties))
+                        with_properties(operation, owner.module_set_tag, Raw(owner.private_properties))
                     )
             if not lanes:
                 detail = f"no CM handle owns or lies below {key}"
@@ -291,6 +290,31 @@ def _split_usual_writes(body: bytes, owners: Owners) -> Plan | None:
 def _classes_of_filter(filters: str | tuple[str, ...]) -> frozenset[str]:
     texts = (filters,) if isinstance(filters, str) else filters
     return nrm_filter.all_of([nrm_filter.parse(text) for text in texts]).classes
+
+
+def owners_of(paths: Sequence[str], owners: Owners) -> list[Owner | None]:
+    """The owner of the object that each operation's path names, in order; the FDNs are valid.
+
+    The lookup of one object tries its FDN, then each shorter prefix. For many objects it is faster to cut all
+    their paths at the depths of the alternate ids: an inventory has few depths, usually one.
+    """
+    text = "\n".join(paths) + "\n"
+    # Without these characters each FDN, but for its leading slash, is its own key.
+    is_plain = text.isascii() and not any(character in text for character in "%,?")
+    if not is_plain or len(owners.depths) > _MOST_DEPTHS:
+        return [owners.owner_of(fdn.key_of_path(path)) for path in paths]
+    found: list[Owner | None] = [None] * len(paths)
+    for depth in sorted(owners.depths):
+        deeper = owners.under(_prefixes(depth)(text))
+        found = [below or above for below, above in zip(deeper, found, strict=True)]
+    return found
+
+
+@functools.cache
+def _prefixes(depth: int) -> Callable[[str], list[str]]:
+    """Function for the first ``depth`` RDNs of each line, a plain path, as a key; empty if it has fewer."""
+    rdns = "/".join([r"[ !\"$-.0-~]++"] * depth)
+    return re.compile(rf"/?({rdns}|).*\n").findall
 
 
 def _operation(line: SeedWrite | Operation) -> Operation:

@@ -6,6 +6,7 @@ A rule returns (field, detail) pairs; none means that the operation is well form
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from typing import Final
@@ -56,24 +57,17 @@ def _findings_without_fdn(line: Line, fragment: str | None) -> Findings:
     if line.op is Op.READ:
         return _read(line, fragment)
     value = b"" if line.op is Op.REMOVE or isinstance(line.value, UnsetType) else bytes(line.value)
-    if too_deep(value):
+    if _too_deep(value):
         return (("value", f"is nested deeper than {MAX_DEPTH}"),)
     return _WRITES[line.op](fragment, value)
 
 
-def too_deep(value: bytes) -> bool:
+def _too_deep(value: bytes) -> bool:
     """True when a JSON value nests deeper than MAX_DEPTH."""
     if value.count(b"[") + value.count(b"{") <= MAX_DEPTH:
         return False
-    depth = 0
-    for bracket in _BRACKETS.finditer(value):
-        if bracket[1]:
-            depth += 1
-            if depth > MAX_DEPTH:
-                return True
-        elif bracket[2]:
-            depth -= 1
-    return False
+    steps = (1 if bracket[1] else -1 if bracket[2] else 0 for bracket in _BRACKETS.finditer(value))
+    return max(itertools.accumulate(steps)) > MAX_DEPTH
 
 
 # --- writes: the value's JSON tokens, empty when there is none ---------------------------------------
