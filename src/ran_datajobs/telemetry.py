@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self, TextIO, TypeAlias, TypeVar
+from typing import Any, Final, Self, TextIO, TypeAlias
 
 import structlog
-from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -242,28 +241,14 @@ def masked(text: str) -> str:
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 
 
-class Metric(Struct, frozen=True):
-    """Declaration of a metric. ``kind``: ``counter``, ``gauge`` or ``histogram``. ``name``: as it is
-    scraped, for a histogram without ``_bucket``, ``_sum`` and ``_count``."""
-
-    name: str
-    kind: str
-    help: str
-    labels: tuple[str, ...] = ()
-
-
-STORE_METRICS: Final = (
-    Metric("datajobs_jobs", "gauge", "Open jobs", ("status",)),
-    Metric("datajobs_lanes", "gauge", "Lanes by whether they start a write", ("state",)),
-    Metric("datajobs_queue_age_seconds", "gauge", "Time that the oldest due row has waited", ("kind",)),
-    Metric(
-        "datajobs_delivery_lag_seconds", "gauge", "Age of the oldest undelivered message or copy", ("to",)
-    ),
-)
-"""Metrics computed from the database. The API reads them at each scrape, once for all processes."""
-
-
-_M = TypeVar("_M", Counter, Gauge, Histogram)
+STORE_METRICS: Final = {
+    "datajobs_jobs": ("Open jobs", "status"),
+    "datajobs_lanes": ("Lanes by whether they start a write", "state"),
+    "datajobs_queue_age_seconds": ("Time that the oldest due row has waited", "kind"),
+    "datajobs_delivery_lag_seconds": ("Age of the oldest undelivered message or copy", "to"),
+}
+"""Gauges computed from the database: by name the help text and the label. The API reads them at each scrape,
+once for all processes."""
 
 
 class Metrics:
@@ -275,40 +260,38 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self.declared: list[Metric] = []
-        """Every metric of a process, in the order of the page that documents them."""
-        counter = partial(self._add, Counter)
-        histogram = partial(self._add, Histogram, buckets=_SECONDS)
-        gauge = partial(self._add, Gauge)
-        self.requests = counter("datajobs_requests", "Requests answered", "method", "route", "status")
-        self.request_seconds = histogram("datajobs_request_seconds", "Time to the answer", "route")
+        counter = partial(Counter, registry=self._registry)
+        histogram = partial(Histogram, registry=self._registry, buckets=_SECONDS)
+        gauge = partial(Gauge, registry=self._registry)
+        self.requests = counter("datajobs_requests", "Requests answered", ["method", "route", "status"])
+        self.request_seconds = histogram("datajobs_request_seconds", "Time to the answer", ["route"])
         self.body_bytes_in_flight = gauge(
             "datajobs_body_bytes_in_flight",
             "Bytes of request bodies being received or worked on",
             multiprocess_mode="livesum",
         )
-        self.jobs_accepted = counter("datajobs_jobs_accepted", "Jobs accepted", "type")
-        self.jobs_ended = counter("datajobs_jobs_ended", "Jobs ended", "status")
+        self.jobs_accepted = counter("datajobs_jobs_accepted", "Jobs accepted", ["type"])
+        self.jobs_ended = counter("datajobs_jobs_ended", "Jobs ended", ["status"])
         self.plan_seconds = histogram("datajobs_plan_seconds", "Time to plan a job")
-        self.operations_ended = counter("datajobs_operations_ended", "Operations settled", "state")
+        self.operations_ended = counter("datajobs_operations_ended", "Operations settled", ["state"])
         self.operations_failed = counter(
-            "datajobs_operations_failed", "Operations that did not succeed", "reason"
+            "datajobs_operations_failed", "Operations that did not succeed", ["reason"]
         )
         self.plugin_call_seconds = histogram(
-            "datajobs_plugin_call_seconds", "Calls of DMI plugins and their time", "call", "result"
+            "datajobs_plugin_call_seconds", "Calls of DMI plugins and their time", ["call", "result"]
         )
         self.circuits_open = gauge(
             "datajobs_circuits_open",
             "Plugins that a worker calls no more, at most",
             multiprocess_mode="livemax",
         )
-        self.leases_lost = counter("datajobs_leases_lost", "Leases that ended under a worker", "kind")
+        self.leases_lost = counter("datajobs_leases_lost", "Leases that ended under a worker", ["kind"])
         self.messages_published = counter("datajobs_messages_published", "Messages published to topics")
         self.objects_copied = counter("datajobs_objects_copied", "Result objects copied to buckets")
         self.messages_dropped = counter(
-            "datajobs_messages_dropped", "Messages of the internal topic not taken", "why"
+            "datajobs_messages_dropped", "Messages of the internal topic not taken", ["why"]
         )
-        self.deliveries_ended = counter("datajobs_deliveries_ended", "Deliveries ended", "state")
+        self.deliveries_ended = counter("datajobs_deliveries_ended", "Deliveries ended", ["state"])
 
     def exposition(self, of_store: Mapping[str, Mapping[str, float]] | None = None) -> bytes:
         """All values in the Prometheus text format. ``of_store``: values of :data:`STORE_METRICS`, by name
@@ -318,11 +301,6 @@ class Metrics:
         if folder := os.environ.get(SHARED_FOLDER):
             return shared_exposition(Path(folder)) + generate_latest(registry)
         return generate_latest(self._registry) + generate_latest(registry)
-
-    def _add(self, kind: type[_M], name: str, text: str, *labels: str, **options: Any) -> _M:
-        suffix = "_total" if kind is Counter else ""
-        self.declared.append(Metric(name + suffix, kind.__name__.lower(), text, labels))
-        return kind(name, text, labels, registry=self._registry, **options)
 
 
 SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -344,9 +322,9 @@ class _StoreCollector(Collector):
         self._figures = figures
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        for metric in STORE_METRICS:
-            if metric.name in self._figures:
-                family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
-                for label, value in self._figures[metric.name].items():
-                    family.add_metric((label,), value)
-                yield family
+        for name, values in self._figures.items():
+            text, label = STORE_METRICS[name]
+            family = GaugeMetricFamily(name, text, labels=(label,))
+            for value_of_label, value in values.items():
+                family.add_metric((value_of_label,), value)
+            yield family

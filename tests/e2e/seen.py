@@ -15,11 +15,12 @@ from urllib.request import urlopen
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from ran_datajobs.telemetry import STORE_METRICS, Event, Metric, Metrics
+from ran_datajobs.telemetry import Event
 from tests.e2e.commands import Started, started
 from tests.e2e.whole_service import JOBS, Service
+from tests.metrics import Metric, declared
 
-DECLARED = {metric.name: metric for metric in (*Metrics().declared, *STORE_METRICS)}
+DECLARED = {metric.name: metric for metric in declared()}
 """Every declared metric by name."""
 
 _OF_SERIES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
