@@ -46,7 +46,7 @@ class Group(enum.Enum):
 
     SERVICE = "The service"
     LIMITS = "Limits and times of the service"
-    ACCESS = "Who may ask"
+    ACCESS = "Access"
     OTHER_SIDE = "The plugin and the simulated network"
     CLIENT = "The command line"
     LOGGING = "Log lines"
@@ -235,7 +235,7 @@ class Settings:
     max_body_bytes_in_flight: Size = _limit(
         _GIB, "all request bodies being received or worked on together", at_least=1
     )
-    min_free_disk: Size = _limit(_GIB, "free disk below which no job is taken")
+    min_free_disk: Size = _limit(_GIB, "free disk space below which no job is accepted")
     read_slots: Count = _limit(4, "reads of a data producer beside its one write", at_least=1)
     priority_aging: Seconds = _limit(600.0, "waiting that raises a sub-job's priority by one", at_least=1)
     dmi_retry_timeout: Seconds = _limit(120.0, "time in which a plugin must answer again", at_least=0.1)
@@ -245,13 +245,13 @@ class Settings:
     unknown_write_quarantine: Seconds = _limit(300.0, "a lane stays closed after a write of unknown outcome")
     sub_job_timeout: Seconds = _limit(3600.0, "a sub-job that runs longer is cancelled", at_least=0.1)
     read_result_idle_timeout: Seconds = _limit(
-        30.0, "wait for a read's last message where no total was told", at_least=0.1
+        30.0, "wait for a read's last message if no total was reported", at_least=0.1
     )
     delivery_retry_timeout: Seconds = _limit(
-        3600.0, "a destination that is away longer: delivery failed", at_least=0.1
+        3600.0, "the delivery fails if its destination is unavailable longer", at_least=0.1
     )
-    retention: Seconds = _limit(7 * 86400.0, "ended jobs, their results and messages are kept", at_least=60)
-    shutdown_grace: Seconds = _limit(4.0, "a stop waits so long for calls under way to be recorded")
+    retention: Seconds = _limit(7 * 86400.0, "time to keep ended jobs, results and messages", at_least=60)
+    shutdown_grace: Seconds = _limit(4.0, "time that a stop waits for calls under way to be recorded")
 
     # the DMI plugin and the simulated network
     bus: Text | None = _other_side(None, "where results of reads go: Kafka servers, or the service's address")
@@ -270,7 +270,7 @@ class Settings:
     output: Text = _client("table", "form of the output", choices=("table", "json"))
 
     # log lines
-    log_level: Text = _logging("info", "least level shown", choices=("debug", "info", "warning", "error"))
+    log_level: Text = _logging("info", "lowest level shown", choices=("debug", "info", "warning", "error"))
     log_format: Text = _logging(
         "auto",
         "for people (console) or machines (json); auto: console on a terminal",
