@@ -330,13 +330,14 @@ class Settings:
             raise UsageError(f"TLS needs DATAJOBS_TLS_{other} as well as DATAJOBS_TLS_{there}, which is set")
         if is_loopback(self.host):
             return
-        missing = []
-        if self.api_root is None:
-            missing.append("DATAJOBS_API_ROOT (the address that clients use)")
-        if self.tokens_file is None:
-            missing.append("DATAJOBS_TOKENS_FILE (see: datajobs token add)")
-        if self.tls_cert is None and not self.behind_tls_proxy:
-            missing.append("TLS (DATAJOBS_TLS_CERT and DATAJOBS_TLS_KEY, or DATAJOBS_BEHIND_TLS_PROXY=1)")
+        needed = {
+            "DATAJOBS_API_ROOT (the address that clients use)": self.api_root,
+            "DATAJOBS_TOKENS_FILE (see: datajobs token add)": self.tokens_file,
+            "TLS (DATAJOBS_TLS_CERT and DATAJOBS_TLS_KEY, or DATAJOBS_BEHIND_TLS_PROXY=1)": (
+                self.tls_cert or self.behind_tls_proxy
+            ),
+        }
+        missing = [name for name, given in needed.items() if not given]
         if missing:
             raise UsageError(
                 f"--host {self.host} is not this machine alone, so it needs: " + ", ".join(missing)

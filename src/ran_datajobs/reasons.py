@@ -292,6 +292,10 @@ REASONS: Final = tuple(
 )
 """Every possible reason: the last one explains those that no other entry explains."""
 
+_OF_STATE: Final = {
+    OperationState.NOT_STARTED: Reason.NOT_STARTED,
+    OperationState.UNKNOWN: Reason.OUTCOME_UNKNOWN,
+}
 _BY_REASON: Final = {each.reason: each for each in REASONS if each.pattern is None}
 
 
@@ -309,13 +313,7 @@ def reason_of(response: Response, state: OperationState) -> str:
     """
     if reason := response.reason.strip() or reason_of_errors(response.errors):
         return reason
-    match state:
-        case OperationState.NOT_STARTED:
-            return Reason.NOT_STARTED
-        case OperationState.UNKNOWN:
-            return Reason.OUTCOME_UNKNOWN
-        case OperationState.FAILED | OperationState.SUCCEEDED:
-            return f"STATUS_{response.status_code}"
+    return _OF_STATE.get(state) or f"STATUS_{response.status_code}"
 
 
 def reason_of_errors(errors: Sequence[ErrorDetail]) -> str:

@@ -49,9 +49,7 @@ class Registry:
         async with self._database.transaction(idle=_LONGEST_REGISTRATION) as connection:
             await handles.lock_inventory(connection)
             version = await handles.next_version(connection)
-            plugin_id = 0
-            if address:
-                plugin_id = await _saved_plugin(connection, address, registration, version)
+            plugin_id = await _saved_plugin(connection, address, registration, version) if address else 0
             changes = await asyncio.to_thread(
                 changes_of,
                 registration,
@@ -60,10 +58,8 @@ class Registry:
                 plugin_id,
                 address_fault,
             )
-            if changes.remove:
-                await handles.remove_handles(connection, changes.remove, version)
-            if changes.save:
-                await handles.save_handles(connection, changes.save, version)
+            await handles.remove_handles(connection, changes.remove, version)
+            await handles.save_handles(connection, changes.save, version)
         self._log.info(
             Event.INVENTORY_REGISTERED,
             plugin=address or None,
