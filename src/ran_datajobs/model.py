@@ -189,14 +189,14 @@ class WaitCode(enum.StrEnum):
 
 
 WAITS: Final[dict[WaitCode, tuple[str, str]]] = {
-    WaitCode.OBJECTS: ("the bucket of the results", "gives up at"),
+    WaitCode.OBJECTS: ("the bucket of the results", "times out at"),
     WaitCode.AFTER: ("other jobs", ""),
-    WaitCode.LANE_BUSY: ("its turn at the data producer", ""),
+    WaitCode.LANE_BUSY: ("a slot at the data producer", ""),
     WaitCode.QUARANTINE: ("the end of a quarantine", "over at the latest at"),
     WaitCode.CIRCUIT_OPEN: ("the next trial call to the DMI plugin", "called again at"),
-    WaitCode.PLUGIN_UNAVAILABLE: ("the DMI plugin", "gives up at"),
-    WaitCode.LIMIT: ("room in the workers", ""),
-    WaitCode.BUS: ("the message bus", "gives up at"),
+    WaitCode.PLUGIN_UNAVAILABLE: ("the DMI plugin", "times out at"),
+    WaitCode.LIMIT: ("a free worker slot", ""),
+    WaitCode.BUS: ("the message bus", "times out at"),
 }
 """For each code, in words: what is waited for, and what happens at ``until``; empty without ``until``."""
 

@@ -69,7 +69,7 @@ async def test_status_and_list_say_what_a_job_waits_for(network: Network) -> Non
     shown = " ".join((await network.run("status", job_id)).stdout.split())
     assert "Waits for the DMI plugin, since 2" in shown
     assert f"DMI plugin {network.address}: " in shown
-    assert "; gives up at 2" in shown
+    assert "; times out at 2" in shown
     (row,) = [row for row in (await network.run("list")).stdout.splitlines() if row.startswith(job_id)]
     assert "PLUGIN" in row
     assert (await network.run("cancel", job_id)).returncode == 0

@@ -148,7 +148,7 @@ def _of_lane(facts: SubJobFacts, after: AfterFacts | None) -> WaitingFor:
 def _of_plugin(facts: SubJobFacts, since: datetime) -> WaitingFor:
     cause = f"DMI plugin {facts.url}: {facts.last_error or 'a call of it failed'}"
     if facts.circuit_until is not None:
-        detail = f"{cause}; gives up at {facts.gives_up_at:%Y-%m-%dT%H:%M:%SZ}"
+        detail = f"{cause}; times out at {facts.gives_up_at:%Y-%m-%dT%H:%M:%SZ}"
         return WaitingFor(WaitCode.CIRCUIT_OPEN, detail, since, facts.circuit_until)
     return WaitingFor(WaitCode.PLUGIN_UNAVAILABLE, cause, since, facts.gives_up_at)
 

@@ -92,7 +92,7 @@ export async function call(url, options = {}) {
       response = await fetch(url, { cache: "no-store", ...options, headers, redirect: "error" });
     } catch (error) {
       if (error.name === "AbortError") throw error;
-      throw new Problem(0, { detail: "No answer came." });
+      throw new Problem(0, { detail: "No answer was received." });
     }
     if (response.ok) return response;
     if (response.status === 401 && (await renewed(used))) continue;

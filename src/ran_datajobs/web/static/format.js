@@ -78,7 +78,7 @@ export function ignoredKeys(answer) {
   const said = keys.flatMap((key, at) => [at ? ", " : "", h("code", {}, String(key.pointer ?? key.name ?? "")),
     key.pointer === undefined ? ` in ${plural(Number(key.count), "operation")}` : ""]);
   const more = (answer.ignoredCount ?? keys.length) - keys.length;
-  return h("p", { class: "ignored" }, h("strong", {}, "Ignored, because these keys mean nothing here: "), said,
+  return h("p", { class: "ignored" }, h("strong", {}, "Ignored, because these keys are unknown: "), said,
     more > 0 ? ` and ${number(more)} more` : "");
 }
 
@@ -88,10 +88,10 @@ export const jobLink = (jobId) => `#/jobs/${encodeURIComponent(jobId)}`;
 /** Name, label and hint of every count of operations; disjoint, they add up to the total. */
 export const COUNTS = [
   ["succeeded", "Succeeded", "executed"],
-  ["failed", "Failed", "refused, by us, by the plugin or by the element"],
+  ["failed", "Failed", "refused by the service, the plugin or the element"],
   ["unmatched", "Unmatched", "no CM handle owns the object"],
   ["notStarted", "Not started", "never sent, or never reached"],
-  ["unknown", "Unknown", "may have been executed: nobody can tell"],
+  ["unknown", "Unknown", "may have been executed: the outcome is unknown"],
   ["pending", "Pending", "still to be done"],
 ];
 

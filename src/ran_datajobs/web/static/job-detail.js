@@ -60,7 +60,7 @@ export async function showJob(main, jobId, { signal, linkState, title }) {
   } catch (error) {
     if (signal.aborted) return;
     main.replaceChildren(h("p", { class: "crumb" }, h("a", { href: "#/jobs" }, "← All jobs")),
-      notice(error.status === 404 ? "There is no such job, or it is someone else’s." : stale(error), "error"));
+      notice(error.status === 404 ? "There is no such job, or it belongs to another client." : stale(error), "error"));
     if (error.status === 0 || error.status >= 500) {
       await pause(3_000, signal);
       if (!signal.aborted) return showJob(main, jobId, { signal, linkState, title });

@@ -39,11 +39,11 @@ export function planBox(plan) {
     h("p", {}, `${plural(runnable(plan), "operation")} of ${number(plan.operations?.total ?? 0)} would go to `,
       `${plural(subJobs.length, "data producer")}, each in the order of the request. Nothing was sent.`),
     subJobs.length ? h("div", { class: "sheet" }, longTable("Sub-jobs of the plan", producers, subJobs, 20))
-      : notice("No data producer would get anything: every operation would fail.", "error"),
+      : notice("No data producer would receive an operation: every operation would fail.", "error"),
     ignoredKeys(plan),
     lost ? h("div", {},
       h("h3", {}, `${plural(lost, "operation")} would fail`),
-      h("p", { class: "hint" }, "The others run all the same."),
+      h("p", { class: "hint" }, "The others are executed."),
       reasonsOf(unmatched),
       h("div", { class: "sheet" }, longTable("Operations without a data producer", unmatchedColumns, unmatched, 20)))
       : notice("Every operation has a data producer.", "good"));

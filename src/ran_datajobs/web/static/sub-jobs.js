@@ -68,7 +68,7 @@ export function subJobsSection(jobId, signal) {
       next = answer.next ?? null;
       list.show(items);
       place.replaceChildren(items.length ? list.element
-        : notice("No sub-job: the job is not planned yet, or no data producer has a part in it."));
+        : notice("No sub-job: the job is not planned yet, or none of its operations has a data producer."));
       back.hidden = trail.length === 1;
       on.hidden = next === null;
       where.textContent = trail.length === 1 && next === null ? "" : `Page ${number(trail.length)}`;

@@ -52,7 +52,7 @@ export function showSubmit(main, { signal, linkState }) {
     dryRun.className = "primary";
     dryRun.disabled = (file ? file.size : text.value.trim().length) === 0;
     hint.textContent = dryRun.disabled ? "Paste a request, or choose a file." : "The dry run shows the plan and sends nothing.";
-    outcome.replaceChildren(notice("The plan is shown here after the dry run: who gets what, and what nobody would get."));
+    outcome.replaceChildren(notice("The plan is shown here after the dry run: which data producer gets which operations, and which operations have no owner."));
   }
 
   async function take(chosen) {
@@ -92,7 +92,7 @@ export function showSubmit(main, { signal, linkState }) {
       dryRun.className = "";
       submit.textContent = `Submit ${plural(answer.operations?.total ?? 0, "operation")}`;
       hint.textContent = runnable(answer) ? "Read the plan, then submit. A change asks for a new dry run."
-        : "Every operation would fail. It can be submitted all the same.";
+        : "Every operation would fail. It can still be submitted.";
       outcome.querySelector("#plan-title").focus();
     } catch (error) {
       if (signal.aborted || turn !== asked) return;

@@ -6,14 +6,14 @@ import { moment } from "./format.js";
 
 /** Of each code: what it is, and what happens at `until`. */
 const WAITS = {
-  OBJECTS: ["the bucket of the results", "gives up at"],
+  OBJECTS: ["the bucket of the results", "times out at"],
   AFTER: ["other jobs", ""],
-  LANE_BUSY: ["its turn at the data producer", ""],
+  LANE_BUSY: ["a slot at the data producer", ""],
   QUARANTINE: ["the end of a quarantine", "over at the latest at"],
   CIRCUIT_OPEN: ["the next trial call to the DMI plugin", "called again at"],
-  PLUGIN_UNAVAILABLE: ["the DMI plugin", "gives up at"],
-  LIMIT: ["room in the workers", ""],
-  BUS: ["the message bus", "gives up at"],
+  PLUGIN_UNAVAILABLE: ["the DMI plugin", "times out at"],
+  LIMIT: ["a free worker slot", ""],
+  BUS: ["the message bus", "times out at"],
 };
 
 const words = (code) => WAITS[code] ?? [String(code ?? ""), "until"];
