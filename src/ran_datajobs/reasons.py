@@ -50,7 +50,7 @@ class Texts(NamedTuple):
 OURS: Final = {
     Reason.UNMATCHED: Texts(
         "No CM handle owns the object",
-        "No registered CM handle covers the name of the object, so that the operation was sent to nobody.",
+        "No registered CM handle covers the name of the object, so that the operation was not sent.",
         f"Have the CM handle registered and retry, or correct the name in a new job; {_NOTHING_SENT}",
     ),
     Reason.NO_DATA_PRODUCER: Texts(
@@ -68,7 +68,7 @@ OURS: Final = {
     Reason.DMI_REFUSED: Texts(
         "The DMI plugin refused the job",
         "The DMI plugin answered the create with a refusal, and executed nothing of it.",
-        f"Act on the refusal, which stands in the detail; {_UNTIL_THEN}",
+        f"Act on the refusal, which the detail quotes; {_UNTIL_THEN}",
     ),
     Reason.DMI_LOST_JOB: Texts(
         "The DMI plugin lost the job",
@@ -78,7 +78,7 @@ OURS: Final = {
     ),
     Reason.OUTCOME_UNKNOWN: Texts(
         "The outcome is unknown",
-        "The operation was sent, or was about to be, and no answer told whether it was executed.",
+        "The operation was sent, or was about to be, and no answer says whether it was executed.",
         _READS_AT_ONCE,
     ),
     Reason.RESULT_INCOMPLETE: Texts(
@@ -89,7 +89,7 @@ OURS: Final = {
     ),
     Reason.RESULT_UNREADABLE: Texts(
         "The result cannot be read",
-        "The DMI plugin reported the end, but its result could not be fetched, or tells no outcomes; what "
+        "The DMI plugin reported the end, but its result could not be fetched, or has no outcomes; what "
         "came is kept with the results.",
         _READS_AT_ONCE,
     ),
@@ -133,12 +133,12 @@ TS_28572: Final = {
     ),
     "FINAL_DATA_NODE_VALUE_INVALID": Texts(
         "The values do not fit together",
-        "The new value is allowed by itself, but not beside the other values that the object has.",
+        "The new value is allowed by itself, but not together with the other values that the object has.",
         f"Change the values that belong together in one operation of a new job; {_SAME_AGAIN}",
     ),
     "FINAL_DATA_NODE_UNIQUENESS_INVALID": Texts(
-        "A value stands twice in a list of distinct values",
-        "The change would make a value stand twice where every value has to be distinct.",
+        "A value is twice in a list of distinct values",
+        "The change would put a value twice where every value has to be distinct.",
         f"Leave out the value that is there already; {_SAME_AGAIN}",
     ),
     "FINAL_DATA_NODE_MULTIPLICITY_INVALID": Texts(
@@ -168,7 +168,7 @@ TS_28572: Final = {
     ),
     "TARGET_DATA_NODE_NOT_WRITABLE": Texts(
         "The attribute is read-only",
-        "The model does not let anybody write this attribute.",
+        "The model does not allow this attribute to be written.",
         f"Leave the operation out; {_SAME_AGAIN}",
     ),
     "TARGET_DATA_NODE_INVARIANT": Texts(
@@ -195,7 +195,7 @@ TS_28572: Final = {
         "Another cause: see the detail",
         "The plugin or the element failed the operation for a cause that TS 28.572 has no word for, such as "
         "a test that found another value, an action that was refused, or an element that did not answer.",
-        "Read the detail, which tells the cause; a retry of what has FAILED is safe, because it changed "
+        "Read the detail, which gives the cause; a retry of what has FAILED is safe, because it changed "
         "nothing, and what is UNKNOWN may have been executed.",
     ),
 }
@@ -216,7 +216,7 @@ TS_28572_TYPES: Final = {
     "MODIFICATION_NOT_ALLOWED": Texts(
         "The change is not allowed",
         "The element refused the operation, because its target may not be changed so.",
-        f"Leave the operation out, or change what stands in its way; {_UNTIL_THEN}",
+        f"Leave the operation out, or change what prevents it; {_UNTIL_THEN}",
     ),
     "ACCESS_CONTROL_CONFLICT": Texts(
         "Access control forbids it",
@@ -255,10 +255,10 @@ CODES: Final = {
     "STATUS_107": Texts(
         "The data producer is busy",
         "The DMI plugin answered the code 107 of ONAP's list: the system behind it is busy.",
-        "Retry after a while; a retry is safe, because the operation was turned away.",
+        "Retry after a while; a retry is safe, because the operation was not executed.",
     ),
     "STATUS_108": Texts(
-        "The DMI plugin told no cause",
+        "The DMI plugin gave no cause",
         "The DMI plugin reported a failure without a cause: with code 108 of ONAP's list, or without a code.",
         f"Look into the log of the plugin; {_LOOK_FIRST}",
     ),
@@ -268,8 +268,8 @@ CODES: Final = {
         f"Ask for fewer attributes, or for a smaller scope; {_UNTIL_THEN}",
     ),
     "STATUS_<code>": Texts(
-        "The DMI plugin told a code alone",
-        "The DMI plugin reported a failure, and told nothing but a status code that is no failure in ONAP's "
+        "The DMI plugin gave only a code",
+        "The DMI plugin reported a failure, and gave nothing but a status code that is no failure in ONAP's "
         "list.",
         f"Look the code up in the documentation of the plugin; {_LOOK_FIRST}",
         pattern="^STATUS_-?[0-9]+$",
@@ -280,7 +280,7 @@ CODES: Final = {
 _PLUGINS_OWN: Final = {
     "<word of the plugin>": Texts(
         "A word of the DMI plugin",
-        "The DMI plugin gave a reason of its own, which stands in no list of ran-datajobs, 3GPP or ONAP.",
+        "The DMI plugin gave a reason of its own, which is in no list of ran-datajobs, 3GPP or ONAP.",
         f"Look the word up in the documentation of the plugin; {_LOOK_FIRST}",
         pattern=r"\S",
     ),

@@ -82,7 +82,7 @@ class Event(enum.StrEnum):
     DMI_READ_UNDELIVERABLE = "dmi.read_undeliverable", "data_producer_job_id cause"
 
 
-TELL_EVERY: Final = 10.0
+WRITE_EVERY: Final = 10.0
 """Interval in seconds at which a :class:`Digest` writes its lines."""
 
 MOST_SUBJECTS: Final = 10
@@ -121,7 +121,7 @@ _Subject: TypeAlias = tuple[tuple[str, Any], ...]
 
 
 class Digest:
-    """Aggregates frequent events: writes one line per subject every :data:`TELL_EVERY` seconds.
+    """Aggregates frequent events: writes one line per subject every :data:`WRITE_EVERY` seconds.
 
     An event has at most :data:`MOST_SUBJECTS` lines at a time, plus one that sums up the other subjects.
     Integers, and counts by name, are added up; of any other field the first value is kept. ``since`` is the
@@ -144,7 +144,7 @@ class Digest:
         """Note that work for ``subject`` is abandoned."""
         self._note(self._log.error, event, subject, fields)
 
-    def tell(self) -> None:
+    def write(self) -> None:
         """Write the lines of all events since the last call."""
         noted, self._noted = self._noted, {}
         for (level, event), subjects in noted.items():
@@ -161,10 +161,10 @@ class Digest:
         """Write lines until cancelled; the cancellation writes the remaining ones."""
         try:
             while True:
-                await asyncio.sleep(TELL_EVERY)
-                self.tell()
+                await asyncio.sleep(WRITE_EVERY)
+                self.write()
         finally:
-            self.tell()
+            self.write()
 
     def _note(
         self, level: Callable[..., None], event: Event, subject: Mapping[str, Any], fields: dict[str, Any]

@@ -531,7 +531,7 @@ async def test_a_write_that_may_still_run_keeps_the_next_one_back(
                         "update sub_job set quarantined_until = now() where stage = 'QUARANTINED'"
                     )
             await until(lambda: len(plugin.creates) == 2)
-        parts.write.news.digest.tell()
+        parts.write.news.digest.write()
     told = [line for line in lines() if line["event"] in ("lane.quarantined", "lane.reopened")]
     lane = str(first.lane_ids[0])  # the second write times out as well, maybe before that is told
     assert [(line["event"], line["lane_id"]) for line in told] == [

@@ -119,7 +119,7 @@ def test_a_digest_sums_up_what_happens_many_times(lines: io.StringIO) -> None:
             Event.OPERATIONS_FAILED, {"job_id": "j"}, sub_jobs=1, reasons={reason: 2}, cause=f"first {reason}"
         )
     assert lines.getvalue() == ""
-    digest.tell()
+    digest.write()
     (line,) = map(json.loads, lines.getvalue().splitlines())
     assert line.pop("since") <= line.pop("timestamp")
     assert line == {
@@ -130,7 +130,7 @@ def test_a_digest_sums_up_what_happens_many_times(lines: io.StringIO) -> None:
         "reasons": {"DMI_UNREACHABLE": 4, "DMI_REFUSED": 2},
         "cause": "first DMI_UNREACHABLE",
     }
-    digest.tell()
+    digest.write()
     assert len(lines.getvalue().splitlines()) == 1
 
 
@@ -140,7 +140,7 @@ def test_a_digest_has_a_bounded_number_of_lines(lines: io.StringIO) -> None:
     for number in range(1000):
         digest.warning(Event.DELIVERY_WAITS, {"destination": f"t{number}"}, cause="away")
         digest.warning(Event.LANE_QUARANTINED, {"plugin": f"p{number}"}, lanes=3, seconds=300.0)
-    digest.tell()
+    digest.write()
     found = [json.loads(line) for line in lines.getvalue().splitlines()]
     waits, lanes = ([each for each in found if each["event"] == event] for event in _TWO)
     assert [len(waits), len(lanes)] == [MOST_SUBJECTS + 1] * 2
