@@ -17,7 +17,6 @@ from ran_datajobs.model import OperationState, Status
 from ran_datajobs.plugins.client import PeerHttp
 from ran_datajobs.plugins.dialects import plugins_over
 from ran_datajobs.plugins.port import (
-    CannotCancel,
     Created,
     DmiPlugin,
     JobAddress,
@@ -97,7 +96,7 @@ async def test_an_unknown_job_is_lost(plugin: tuple[str, DmiPlugin]) -> None:
     address = JobAddress("no-job", "producer-1", "no such id", "", False)
     assert isinstance(await client.status(address), Lost)
     assert isinstance(await client.result(address), Lost)
-    assert isinstance(await client.cancel(address), CannotCancel)
+    assert isinstance(await client.cancel(address), Refused)
 
 
 async def test_names_of_any_characters_arrive(plugin: tuple[str, DmiPlugin]) -> None:

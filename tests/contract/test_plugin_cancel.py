@@ -18,12 +18,12 @@ from ran_datajobs.plugins.client import PeerHttp
 from ran_datajobs.plugins.dialects import plugins_over
 from ran_datajobs.plugins.port import (
     CancelTaken,
-    CannotCancel,
     DmiPlugin,
-    NoAnswer,
     PluginProfile,
     Polled,
+    Refused,
     Responses,
+    Retryable,
 )
 
 from .plugin_parts import (
@@ -159,12 +159,12 @@ async def test_a_killed_plugin_remembers_what_was_cancelled(tmp_path: Path, free
     ("step", "kind"),
     [
         (Step.OBEY, CancelTaken),
-        (Step.LOSE, CannotCancel),
-        (Step.NOT_IMPLEMENTED, CannotCancel),
-        (Step.REFUSE, CannotCancel),
-        (Step.BUSY, NoAnswer),
-        (Step.ERROR, NoAnswer),
-        (Step.DROP, NoAnswer),
+        (Step.LOSE, Refused),
+        (Step.NOT_IMPLEMENTED, Refused),
+        (Step.REFUSE, Refused),
+        (Step.BUSY, Retryable),
+        (Step.ERROR, Retryable),
+        (Step.DROP, Retryable),
     ],
 )
 async def test_what_a_plugin_may_answer(http: PeerHttp, dialect: str, step: Step, kind: type) -> None:

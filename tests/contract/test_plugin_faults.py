@@ -16,20 +16,17 @@ from ran_datajobs.plugins.client import HttpBounds, PeerHttp
 from ran_datajobs.plugins.dialects import plugins_over
 from ran_datajobs.plugins.port import (
     CancelTaken,
-    CannotCancel,
     Created,
     DmiPlugin,
     JobAddress,
     Lost,
-    NoAnswer,
     NoOutcomes,
-    NotArrived,
     OutcomeUnknown,
     PluginProfile,
     Polled,
     Refused,
     Responses,
-    Unfetchable,
+    Retryable,
     UnreadableBody,
     UnrecognisedResult,
 )
@@ -67,7 +64,7 @@ async def twin(dialect: str) -> AsyncIterator[tuple[ScriptedPlugin, DmiPlugin]]:
         (Step.NOT_IMPLEMENTED, Refused),
         (Step.LOSE, Refused),
         (Step.REDIRECT, Refused),
-        (Step.BUSY, NotArrived),
+        (Step.BUSY, Retryable),
         (Step.ERROR, OutcomeUnknown),
         (Step.WRONG_SHAPE, OutcomeUnknown),
         (Step.NOT_JSON, OutcomeUnknown),
@@ -87,7 +84,7 @@ async def test_a_create_that_fails_tells_whether_it_can_have_arrived(
     call = call_for(dialect, writes(2))
     assert isinstance(await client.create(call), expected)
     assert isinstance(await client.create(call), Created)
-    executed = {Refused: 1, NotArrived: 1, OutcomeUnknown: 1}[expected]
+    executed = {Refused: 1, Retryable: 1, OutcomeUnknown: 1}[expected]
     assert len(scripted.history) == executed, "the repeat with the same key executed nothing more"
 
 
@@ -98,7 +95,7 @@ async def test_a_busy_plugin_may_say_when_to_come_back(
     scripted, client = twin
     scripted.script("producer-1", Script(create=(Step.BUSY,)))
     answer = await client.create(call_for(dialect, writes(1)))
-    assert isinstance(answer, NotArrived)
+    assert isinstance(answer, Retryable)
     assert (answer.cause, answer.retry_after) == ("HTTP 503: busy by its script", 1.0)
 
 
@@ -106,15 +103,15 @@ async def test_nobody_listens(dialect: str, free_port: int) -> None:
     """A refused connection proves that a create did not arrive."""
     async with PeerHttp(SHORT) as http:
         client = plugins_over(http)(PluginProfile(1, f"http://127.0.0.1:{free_port}", dialect))
-        assert await client.create(call_for(dialect, writes(1))) == NotArrived("connection refused")
-        assert await client.status(JobAddress("j", "p", "d", "", False)) == NoAnswer("connection refused")
+        assert await client.create(call_for(dialect, writes(1))) == Retryable("connection refused")
+        assert await client.status(JobAddress("j", "p", "d", "", False)) == Retryable("connection refused")
 
 
 async def test_no_such_host(dialect: str) -> None:
     """A name that does not resolve proves that a create did not arrive."""
     async with PeerHttp(SHORT) as http:
         client = plugins_over(http)(PluginProfile(1, "http://no-such-host.invalid:1", dialect))
-        assert isinstance(await client.create(call_for(dialect, writes(1))), NotArrived)
+        assert isinstance(await client.create(call_for(dialect, writes(1))), Retryable)
 
 
 async def test_no_free_connection_means_not_arrived(
@@ -133,7 +130,7 @@ async def test_no_free_connection_means_not_arrived(
         )
         async with asyncio.timeout(DEADLINE):
             await scripted.changed.wait()
-        assert await client.create(call_for(dialect, writes(1))) == NotArrived("no connection in time")
+        assert await client.create(call_for(dialect, writes(1))) == Retryable("no connection in time")
         stalled.cancel()
         await asyncio.gather(stalled, return_exceptions=True)
 
@@ -142,17 +139,17 @@ async def test_no_free_connection_means_not_arrived(
     ("step", "expected"),
     [
         (Step.LOSE, Lost),
-        (Step.REFUSE, NoAnswer),
-        (Step.BUSY, NoAnswer),
-        (Step.ERROR, NoAnswer),
-        (Step.WRONG_SHAPE, NoAnswer),
-        (Step.NOT_JSON, NoAnswer),
-        (Step.HUGE, NoAnswer),
-        (Step.STALL, NoAnswer),
-        (Step.DROP, NoAnswer),
-        (Step.CUT, NoAnswer),
-        (Step.GARBAGE, NoAnswer),
-        (Step.REDIRECT, NoAnswer),
+        (Step.REFUSE, Retryable),
+        (Step.BUSY, Retryable),
+        (Step.ERROR, Retryable),
+        (Step.WRONG_SHAPE, Retryable),
+        (Step.NOT_JSON, Retryable),
+        (Step.HUGE, Retryable),
+        (Step.STALL, Retryable),
+        (Step.DROP, Retryable),
+        (Step.CUT, Retryable),
+        (Step.GARBAGE, Retryable),
+        (Step.REDIRECT, Retryable),
     ],
 )
 async def test_a_poll_that_fails_is_no_answer_unless_the_job_is_gone(
@@ -176,8 +173,8 @@ async def test_statuses_are_read_in_both_spellings_and_nonsense_is_no_answer(
     call = call_for(dialect, writes(1))
     address = address_of(call, await client.create(call))
     assert await client.status(address) == Polled(Status.RUNNING)
-    assert isinstance(await client.status(address), NoAnswer)
-    assert isinstance(await client.status(address), NoAnswer)
+    assert isinstance(await client.status(address), Retryable)
+    assert isinstance(await client.status(address), Retryable)
     assert await client.status(address) == Polled(Status.FINISHED)
     assert await client.status(address) == Polled(Status.FINISHED)
 
@@ -189,17 +186,17 @@ async def test_statuses_are_read_in_both_spellings_and_nonsense_is_no_answer(
         (Step.WRONG_SHAPE, UnrecognisedResult),
         (Step.NOT_JSON, UnreadableBody),
         (Step.NOTHING, NoOutcomes),
-        (Step.REFUSE, Unfetchable),
-        (Step.NOT_YET, NoAnswer),
-        (Step.NOT_IMPLEMENTED, NoAnswer),
-        (Step.REDIRECT, NoAnswer),
-        (Step.BUSY, NoAnswer),
-        (Step.ERROR, NoAnswer),
-        (Step.HUGE, NoAnswer),
-        (Step.STALL, NoAnswer),
-        (Step.DROP, NoAnswer),
-        (Step.CUT, NoAnswer),
-        (Step.GARBAGE, NoAnswer),
+        (Step.REFUSE, Refused),
+        (Step.NOT_YET, Retryable),
+        (Step.NOT_IMPLEMENTED, Retryable),
+        (Step.REDIRECT, Retryable),
+        (Step.BUSY, Retryable),
+        (Step.ERROR, Retryable),
+        (Step.HUGE, Retryable),
+        (Step.STALL, Retryable),
+        (Step.DROP, Retryable),
+        (Step.CUT, Retryable),
+        (Step.GARBAGE, Retryable),
     ],
 )
 async def test_a_fetch_that_fails_can_be_repeated_and_a_body_without_outcomes_is_kept(
@@ -225,13 +222,13 @@ async def test_a_fetch_that_fails_can_be_repeated_and_a_body_without_outcomes_is
     ("step", "expected"),
     [
         (Step.OBEY, CancelTaken),
-        (Step.LOSE, CannotCancel),
-        (Step.NOT_IMPLEMENTED, CannotCancel),
-        (Step.REFUSE, CannotCancel),
-        (Step.BUSY, NoAnswer),
-        (Step.ERROR, NoAnswer),
-        (Step.STALL, NoAnswer),
-        (Step.GARBAGE, NoAnswer),
+        (Step.LOSE, Refused),
+        (Step.NOT_IMPLEMENTED, Refused),
+        (Step.REFUSE, Refused),
+        (Step.BUSY, Retryable),
+        (Step.ERROR, Retryable),
+        (Step.STALL, Retryable),
+        (Step.GARBAGE, Retryable),
     ],
 )
 async def test_a_cancel_that_fails_tells_whether_to_ask_again(
@@ -267,5 +264,5 @@ async def test_the_bound_of_a_result_grows_with_its_operations(dialect: str) -> 
         call = call_for(dialect, writes(500))
         address = address_of(call, await client.create(call))
         answer = await client.result(address)
-        assert answer == NoAnswer("the result is larger than the bound of 1000 bytes", answered=True)
+        assert answer == Retryable("the result is larger than the bound of 1000 bytes", answered=True)
         assert isinstance(await client.result(structs.replace(address, operations=500)), Responses)

@@ -16,7 +16,7 @@ import pytest
 
 from ran_datajobs.api import paths
 from ran_datajobs.model import OperationState, Response, Status
-from ran_datajobs.plugins.port import Polled, Responses
+from ran_datajobs.plugins.port import Entry, Polled, Responses
 from ran_datajobs.store import retention
 from ran_datajobs.store.database import Database
 from tests.integration.api_service import Api, northbound_api, register
@@ -53,7 +53,10 @@ class AnsweringPlugin(InProcessPlugin):
         """What becomes of the operations of the data producer."""
         return Responses(
             tuple(
-                Response(each, 0 if state is OperationState.SUCCEEDED else 108, "said so", state=state)
+                Entry(
+                    each,
+                    Response(each, 0 if state is OperationState.SUCCEEDED else 108, "said so", state=state),
+                )
                 for each in self.operations[address.data_producer_id]
                 for state in [self.states.get(str(each), OperationState.SUCCEEDED)]
             )
@@ -205,7 +208,7 @@ async def test_a_cancelled_job_tells_when_and_what_ended_after_it(api: Api) -> N
     plugin.polled = [Polled(Status.RUNNING)]
     states = [OperationState.SUCCEEDED, OperationState.FAILED, *[OperationState.NOT_STARTED] * 2]
     plugin.results_after_cancel = Responses(
-        tuple(Response(n, 108 if n else 0, "", state=state) for n, state in enumerate(states))
+        tuple(Entry(n, Response(n, 108 if n else 0, "", state=state)) for n, state in enumerate(states))
     )
     job_id = await api.accepted({"data": data})
     parts = api.parts

@@ -15,7 +15,7 @@ import pytest
 from ran_datajobs.api import paths
 from ran_datajobs.api.tokens import Role, TokenTable, add
 from ran_datajobs.model import Status
-from ran_datajobs.plugins.port import NoAnswer, NotArrived, OutcomeUnknown, Polled
+from ran_datajobs.plugins.port import OutcomeUnknown, Polled, Retryable
 from ran_datajobs.results.publisher import DeliveryRetryPolicy, Publisher
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.outbox import SHARDS
@@ -196,7 +196,7 @@ async def test_a_write_waits_for_the_end_of_a_quarantine(clients: Clients) -> No
 
 async def test_a_sub_job_waits_for_its_plugin(clients: Clients) -> None:
     """PLUGIN_UNAVAILABLE: the cause of the last failure, since the first one, until it is given up."""
-    clients.plugin.create_answers = [NotArrived("503 Service Unavailable", answered=True)]
+    clients.plugin.create_answers = [Retryable("503 Service Unavailable", answered=True)]
     await clients.register(0)
     async with clients.worker().working():
         job_id = await clients.submit(writes(1))
@@ -210,7 +210,7 @@ async def test_a_sub_job_waits_for_its_plugin(clients: Clients) -> None:
 
 async def test_a_sub_job_whose_polls_fail_waits_for_its_plugin(clients: Clients) -> None:
     """PLUGIN_UNAVAILABLE also after the create: it is told until a poll is answered, and then no more."""
-    clients.plugin.polled = [NoAnswer("500 Internal Server Error", answered=True)]
+    clients.plugin.polled = [Retryable("500 Internal Server Error", answered=True)]
     await clients.register(0)
     async with clients.worker().working():
         job_id = await clients.submit(writes(1))
@@ -225,7 +225,7 @@ async def test_a_sub_job_whose_polls_fail_waits_for_its_plugin(clients: Clients)
 async def test_sub_jobs_wait_for_the_circuit_of_their_plugin(clients: Clients) -> None:
     """CIRCUIT_OPEN: after five calls in a row without any answer none is made until a trial, whose time is
     told; when the sub-job is given up is told as well."""
-    clients.plugin.create_answers = [NotArrived("connection refused")]
+    clients.plugin.create_answers = [Retryable("connection refused")]
     await clients.register(*range(5))
     async with clients.worker().working():
         job_id = await clients.submit(writes(5))

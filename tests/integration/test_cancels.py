@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from ran_datajobs.dispatch.attempt import DispatchTimes
 from ran_datajobs.dispatch.limits import DELETES_PER_PLUGIN, UNSENT
 from ran_datajobs.model import JobType, Stage, Status
-from ran_datajobs.plugins.port import CancelTaken, CannotCancel, NoAnswer, NotArrived, Polled
+from ran_datajobs.plugins.port import CancelTaken, Polled, Refused, Retryable
 from ran_datajobs.store import cancels, jobs
 from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.database import Database
@@ -207,9 +207,9 @@ async def test_a_create_that_is_answered_after_the_call_needs_no_delete(
     assert {row["status"] for row in await rows(database, "select status from sub_job")} == {"CANCELLED"}
 
 
-@pytest.mark.parametrize("answer", [CannotCancel("405"), NoAnswer("HTTP 500", answered=True)])
+@pytest.mark.parametrize("answer", [Refused("405"), Retryable("HTTP 500", answered=True)])
 async def test_each_sub_job_is_cancelled_where_the_call_is_of_no_use(
-    database: Database, parts: Parts, plugin: InProcessPlugin, answer: CannotCancel | NoAnswer
+    database: Database, parts: Parts, plugin: InProcessPlugin, answer: Refused | Retryable
 ) -> None:
     """A plugin that cannot take the call, or does not answer it within its time budget, gets a DELETE for
     each sub-job, also of one whose create is answered later."""
@@ -228,7 +228,7 @@ async def test_each_sub_job_is_cancelled_where_the_call_is_of_no_use(
         plugin.before_create.set()
         await until_ended(database, job.job_id)
     calls = plugin.calls.count(f"cancel all of {job.job_id}")
-    assert calls == 1 if isinstance(answer, CannotCancel) else calls > 1
+    assert calls == 1 if isinstance(answer, Refused) else calls > 1
     assert plugin.calls.count("cancel") == 3
 
 
@@ -236,7 +236,7 @@ async def test_a_lost_answer_is_asked_for_again(
     database: Database, parts: Parts, plugin: InProcessPlugin
 ) -> None:
     """The first call has no answer, the second one is taken: no DELETE goes out."""
-    plugin.cancelled_whole = [NoAnswer("connection lost"), CancelTaken()]
+    plugin.cancelled_whole = [Retryable("connection lost"), CancelTaken()]
     job = await job_at(database, "a", "b")
     async with parts.working():
         await until(lambda: len(plugin.creates) == 2)
@@ -265,7 +265,7 @@ async def test_a_create_that_did_not_arrive_is_not_sent_again(
     database: Database, parts: Parts, plugin: InProcessPlugin
 ) -> None:
     """At a plugin with bulkCancel as well: what turns out not to have arrived ends without another call."""
-    plugin.create_answers, plugin.before_create = [NotArrived("connection refused")], asyncio.Event()
+    plugin.create_answers, plugin.before_create = [Retryable("connection refused")], asyncio.Event()
     job = await job_at(database, "a", "b")
     async with parts.working():
         await until(lambda: len(plugin.creates) == 2)

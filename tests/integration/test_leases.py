@@ -16,7 +16,7 @@ from ran_datajobs.dispatch import executor as executor_module
 from ran_datajobs.dispatch.attempt import DispatchTimes
 from ran_datajobs.errors import Fenced
 from ran_datajobs.model import JobType, OperationState, Response, Stage, Status
-from ran_datajobs.plugins.port import CannotCancel, NotArrived, OnTopic, Polled
+from ran_datajobs.plugins.port import OnTopic, Polled, Refused, Retryable
 from ran_datajobs.results.outcomes import pack_outcomes
 from ran_datajobs.store import jobs, planning, read_messages, sub_jobs
 from ran_datajobs.store.database import Database
@@ -375,7 +375,7 @@ async def test_a_cancel_that_comes_during_a_poll_is_sent_after_it(
     """The job is cancelled while the plugin is asked for the status: what the poll says does not hide the
     cancel, which is sent next."""
     plugin.polled, plugin.before_poll = [Polled(Status.RUNNING)], asyncio.Event()
-    plugin.cancelled = CannotCancel("405")
+    plugin.cancelled = Refused("405")
     async with parts.working():
         await until(lambda: plugin.calls)
         await cancel(database, job.job_id)
@@ -391,7 +391,7 @@ async def test_a_cancel_during_a_create_that_does_not_arrive_ends_it(
 ) -> None:
     """The job is cancelled while its create is under way, which then turns out not to have arrived: the
     sub-job is not started again."""
-    plugin.create_answers, plugin.before_create = [NotArrived("connection refused")], asyncio.Event()
+    plugin.create_answers, plugin.before_create = [Retryable("connection refused")], asyncio.Event()
     async with parts.working():
         await until(lambda: plugin.creates)
         await cancel(database, job.job_id)

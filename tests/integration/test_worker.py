@@ -18,7 +18,7 @@ from ran_datajobs.dispatch.attempt import DispatchTimes
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
 from ran_datajobs.model import JobType, OperationState, Response, Stage, Status
-from ran_datajobs.plugins.port import CannotCancel, OutcomeUnknown, Polled
+from ran_datajobs.plugins.port import OutcomeUnknown, Polled, Refused
 from ran_datajobs.results.outcomes import pack_outcomes
 from ran_datajobs.store import jobs, planning, read_messages, sub_jobs
 from ran_datajobs.store.database import Connection, Database
@@ -506,12 +506,12 @@ async def test_a_write_that_may_still_run_keeps_the_next_one_back(
 ) -> None:
     """A write times out and its plugin does not take the DELETE: the next write of the lane is not admitted
     until the plugin's status is terminal, or the quarantine is over; then at once."""
-    plugin.polled, plugin.cancelled = [Polled(Status.RUNNING)], CannotCancel("405")
+    plugin.polled, plugin.cancelled = [Polled(Status.RUNNING)], Refused("405")
     times = DispatchTimes(sub_job_timeout=0.0, lane_quarantine=3600.0)
     parts = worker_parts(database, tmp_path, plugin, times=times)
 
-    async def cannot(_address: Any) -> CannotCancel:
-        return CannotCancel("405")
+    async def cannot(_address: Any) -> Refused:
+        return Refused("405")
 
     plugin.cancel = cannot  # type: ignore[method-assign]
     async with database.transaction() as connection:

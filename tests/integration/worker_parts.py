@@ -37,6 +37,7 @@ from ran_datajobs.plugins.port import (
     CreateAnswer,
     CreateCall,
     Created,
+    Entry,
     JobAddress,
     Polled,
     Responses,
@@ -60,7 +61,7 @@ DEADLINE: Final = 60.0
 BUCKET: Final = "results"
 OPERATIONS: Final = b'[{"op":"merge","path":"/A=1","operationId":1,"value":{"a":1}}]'
 ADMISSION: Final = Admission(aging=600.0, read_slots=4)
-SUCCEEDED: Final = Responses((Response(1, 0, "", state=OperationState.SUCCEEDED),))
+SUCCEEDED: Final = Responses((Entry(1, Response(1, 0, "", state=OperationState.SUCCEEDED)),))
 
 
 class InProcessPlugin:

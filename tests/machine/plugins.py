@@ -17,20 +17,19 @@ from ran_datajobs.model import Operation, OperationState, Response, Status
 from ran_datajobs.plugins.port import (
     CancelAnswer,
     CancelTaken,
-    CannotCancel,
     CreateAnswer,
     CreateCall,
     Created,
+    Entry,
     JobAddress,
     Lost,
-    NoAnswer,
-    NotArrived,
     OnTopic,
     OutcomeUnknown,
     Polled,
     Refused,
     Responses,
     ResultAnswer,
+    Retryable,
     StatusAnswer,
     UnrecognisedResult,
 )
@@ -92,7 +91,7 @@ class Plugin:
         known = self._of_sub_job(call.sub_job_id) if self.idempotent else None
         match how:
             case How.NOT_ARRIVED:
-                return NotArrived("connection refused", answered=True)
+                return Retryable("connection refused", answered=True)
             case How.SILENT:
                 return OutcomeUnknown("connection lost")
             case How.REFUSED if known is None:
@@ -132,7 +131,7 @@ class Plugin:
         """Answer a status request; a terminal status ends the job."""
         job = self.jobs.get(address.data_producer_job_id)
         if how in (How.UNHEARD, How.SILENT, How.NOT_ARRIVED):
-            return NoAnswer("no answer", answered=how is not How.SILENT)
+            return Retryable("no answer", answered=how is not How.SILENT)
         if job is None or how is How.LOST:
             self.jobs.pop(address.data_producer_job_id, None)
             return Lost("404")
@@ -148,29 +147,30 @@ class Plugin:
         """Answer a result request."""
         job = self.jobs.get(address.data_producer_job_id)
         if how in (How.UNHEARD, How.SILENT, How.NOT_ARRIVED):
-            return NoAnswer("no answer", answered=True)
+            return Retryable("no answer", answered=True)
         if job is None or how is How.LOST:
             self.jobs.pop(address.data_producer_job_id, None)
             return Lost("404")
         if how is How.RUNNING and job.executed.is_read:
             return OnTopic(TOPIC)
         if how is How.FAILED:
-            return UnrecognisedResult(b'{"result": "as it came"}', "application/json")
+            return UnrecognisedResult(b'{"result": "as it came"}')
         responses = [_response(each.operation_id, failed=False) for each in job.executed.operations]
         if how is How.REFUSED:
             responses[0] = _response(responses[0].operation_id, failed=True)
-        return Responses(tuple(responses[1:] if how is How.CANCELLED else responses))
+        listed = responses[1:] if how is How.CANCELLED else responses
+        return Responses(tuple(Entry(each.operation_id, each) for each in listed))
 
     def cancel(self, address: JobAddress, how: How) -> CancelAnswer:
         """Answer a DELETE; stop the job if it is accepted."""
         job = self.jobs.get(address.data_producer_job_id)
         if how in (How.SILENT, How.NOT_ARRIVED):
-            return NoAnswer("no answer", answered=True)
+            return Retryable("no answer", answered=True)
         if job is None or how in (How.REFUSED, How.LOST):
-            return CannotCancel("405")
+            return Refused("405")
         if job.status is None:
             job.status = Status.CANCELLED
-        return NoAnswer("no answer", answered=True) if how is How.UNHEARD else CancelTaken()
+        return Retryable("no answer", answered=True) if how is How.UNHEARD else CancelTaken()
 
 
 def _response(operation_id: str | int, *, failed: bool) -> Response:

@@ -16,21 +16,20 @@ from ran_datajobs.model import Operation, OperationState, Response, Status
 from ran_datajobs.plugins.port import (
     CancelAnswer,
     CancelTaken,
-    CannotCancel,
     CreateAnswer,
     CreateCall,
     Created,
+    Entry,
     JobAddress,
     Lost,
-    NoAnswer,
     NoOutcomes,
-    NotArrived,
     OnTopic,
     OutcomeUnknown,
     Polled,
     Refused,
     Responses,
     ResultAnswer,
+    Retryable,
     StatusAnswer,
     UnrecognisedResult,
 )
@@ -214,27 +213,29 @@ class Plugin:
         if self.happens(self.character.lies):
             return self.chance.choice(
                 [
-                    UnrecognisedResult(b'{"result": "as it came"}', "application/json"),
+                    UnrecognisedResult(b'{"result": "as it came"}'),
                     NoOutcomes(),
                     Responses(()),
                 ]
             )
         if job.cancelled:
             return Responses(())
-        return Responses(tuple(response(each.operation_id) for each in job.operations))
+        return Responses(
+            tuple(Entry(each.operation_id, response(each.operation_id)) for each in job.operations)
+        )
 
     def cancel(self, address: JobAddress) -> CancelAnswer:
         """A DELETE arrives."""
         job = self._known(address)
         if job is None or not self.character.cancels:
-            return CannotCancel("405")
+            return Refused("405")
         _stop(job, self.clock())
         return CancelTaken()
 
     def cancel_job(self, job_id: str) -> CancelAnswer:
         """A DELETE of a whole job arrives: nothing more of it is started."""
         if not self.character.cancels:
-            return CannotCancel("405")
+            return Refused("405")
         self.cancelled_jobs.add(job_id)
         for job in self.jobs.values():
             if job.call.job_id == job_id:
@@ -274,7 +275,7 @@ class Client:
         self._sends(UUID(call.sub_job_id))
         if not plugin.reachable():
             await self._wait(0.01)
-            return NotArrived("connection refused")
+            return Retryable("connection refused")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[CreateAnswer] = loop.create_future()
         travels = min(LATEST, plugin.chance.uniform(0.0, plugin.character.slow) * (0.1 if plugin.calm else 1))
@@ -301,13 +302,13 @@ class Client:
     async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
         return await self._ask(lambda: self._plugin.cancel_job(job_id))
 
-    async def _ask(self, arrives: Callable[[], T]) -> T | NoAnswer:
+    async def _ask(self, arrives: Callable[[], T]) -> T | Retryable:
         plugin = self._plugin
         if not plugin.reachable():
             await self._wait(PATIENCE if plugin.happens(0.5) else 0.01)
-            return NoAnswer("connection refused")
+            return Retryable("connection refused")
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[T | NoAnswer] = loop.create_future()
+        answer: asyncio.Future[T | Retryable] = loop.create_future()
 
         def arrive() -> None:
             told = arrives()
@@ -315,7 +316,7 @@ class Client:
                 answer.set_result(told)
 
         loop.call_later(plugin.chance.uniform(0.0, plugin.character.slow), arrive)
-        return await self._answered(answer, NoAnswer("no answer in time"))
+        return await self._answered(answer, Retryable("no answer in time"))
 
     async def _answered(self, answer: asyncio.Future[T], otherwise: T) -> T:
         self._open.add(answer)

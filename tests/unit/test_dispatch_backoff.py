@@ -21,6 +21,7 @@ from ran_datajobs.dispatch.backoff import (
     until_next_call,
 )
 from ran_datajobs.model import Op, Operation, OperationState, Reason, Response, Status
+from ran_datajobs.plugins.port import Entry
 from ran_datajobs.results import outcomes
 from ran_datajobs.store.batch import Batched
 from ran_datajobs.store.parts import Arrived
@@ -89,6 +90,10 @@ operations = st.lists(
 )
 
 
+def entries_of(listed: list[Response]) -> list[Entry]:
+    return [Entry(response.operation_id, response) for response in listed]
+
+
 @given(operations, st.data())
 def test_every_operation_gets_exactly_one_outcome_in_order(
     asked: list[Operation], data: st.DataObject
@@ -105,7 +110,7 @@ def test_every_operation_gets_exactly_one_outcome_in_order(
         )
     )
     told = data.draw(st.sampled_from([s for s in Status if s.terminal]))
-    outcome = outcomes.from_responses(asked, listed, told, is_read=False)
+    outcome = outcomes.from_responses(asked, entries_of(listed), told, is_read=False)
     assert [r.operation_id for r in outcome.responses] == [o.operation_id for o in asked]
     assert outcome.counts.total == len(asked)
     named = {str(r.operation_id) for r in listed}
@@ -125,7 +130,7 @@ def test_every_response_of_a_read_is_kept_and_the_worst_counts() -> None:
         Response(2, 0, "second, two"),
         Response(9, 0, "nobody asked"),
     ]
-    read = outcomes.from_responses(asked, listed, Status.FINISHED, is_read=True)
+    read = outcomes.from_responses(asked, entries_of(listed), Status.FINISHED, is_read=True)
     assert [(r.operation_id, r.status_message) for r in read.responses[:5]] == [
         (1, "first, one"),
         (1, "first, two"),
@@ -136,7 +141,7 @@ def test_every_response_of_a_read_is_kept_and_the_worst_counts() -> None:
     assert [r.operation_id for r in read.responses[5:]] == [3]
     assert (read.counts.total, read.counts.succeeded, read.counts.failed, read.counts.unknown) == (3, 1, 2, 0)
     assert read.status is Status.PARTIALLY_FAILED
-    written = outcomes.from_responses(asked, listed, Status.FINISHED, is_read=False)
+    written = outcomes.from_responses(asked, entries_of(listed), Status.FINISHED, is_read=False)
     assert [r.status_message for r in written.responses[:2]] == ["first, three", "second, one"]
 
 
@@ -144,7 +149,7 @@ def test_outcomes_win_over_the_status() -> None:
     """A plugin that says finished and lists a failure has a sub-job that failed in part."""
     asked = [Operation(Op.ADD, "/A=1", 1), Operation(Op.ADD, "/A=2", "2")]
     listed = [Response("1", 0, "ok"), Response(2, 108, "no")]
-    outcome = outcomes.from_responses(asked, listed, Status.FINISHED, is_read=False)
+    outcome = outcomes.from_responses(asked, entries_of(listed), Status.FINISHED, is_read=False)
     assert outcome.status is Status.PARTIALLY_FAILED
     assert [r.reason for r in outcome.responses] == ["", "STATUS_108"]
 

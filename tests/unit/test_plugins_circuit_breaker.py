@@ -27,20 +27,18 @@ from ran_datajobs.plugins.circuit_breaker import (
 from ran_datajobs.plugins.port import (
     CancelAnswer,
     CancelTaken,
-    CannotCancel,
     CreateAnswer,
     CreateCall,
     Created,
     JobAddress,
     Lost,
-    NoAnswer,
-    NotArrived,
     OutcomeUnknown,
     PluginProfile,
     Polled,
     Refused,
     Responses,
     ResultAnswer,
+    Retryable,
     StatusAnswer,
 )
 from ran_datajobs.runtime import Runtime
@@ -139,10 +137,10 @@ class _Told:
         self.calls = 0
         self.hangs = False
         self.called = asyncio.Event()
-        self.create_answer: CreateAnswer = NotArrived("connection refused")
-        self.status_answer: StatusAnswer = NoAnswer("no answer within 60 s")
-        self.result_answer: ResultAnswer = NoAnswer("connection closed before the answer")
-        self.cancel_answer: CancelAnswer = NoAnswer("connection refused")
+        self.create_answer: CreateAnswer = Retryable("connection refused")
+        self.status_answer: StatusAnswer = Retryable("no answer within 60 s")
+        self.result_answer: ResultAnswer = Retryable("connection closed before the answer")
+        self.cancel_answer: CancelAnswer = Retryable("connection refused")
 
     async def create(self, _call: CreateCall) -> CreateAnswer:
         self.calls += 1
@@ -190,13 +188,13 @@ async def test_a_dead_plugin_is_not_called_and_probed_and_let_in_again_by_its_fi
     assert dead.calls == OPENS_AFTER
 
     shut = await plugin.create(CALL)
-    assert isinstance(shut, NotArrived)
+    assert isinstance(shut, Retryable)
     assert shut.retry_after is not None
     assert shut.retry_after > 0
     assert "not called" in shut.cause
     assert "connection refused" in shut.cause
     for answer in (await plugin.status(ADDRESS), await plugin.result(ADDRESS), await plugin.cancel(ADDRESS)):
-        assert isinstance(answer, NoAnswer)
+        assert isinstance(answer, Retryable)
         assert answer.retry_after is not None
     assert circuits.next_trial(1) is not None
     assert dead.calls == OPENS_AFTER
@@ -226,7 +224,7 @@ async def test_a_probe_whose_caller_is_cancelled_leaves_its_place_to_the_next_ca
     told.hangs = True
     probe = asyncio.create_task(plugin.status(ADDRESS))
     await told.called.wait()
-    assert isinstance(await plugin.create(CALL), NotArrived)
+    assert isinstance(await plugin.create(CALL), Retryable)
     probe.cancel()
     await asyncio.gather(probe, return_exceptions=True)
 
@@ -241,7 +239,7 @@ async def test_a_probe_whose_caller_is_cancelled_leaves_its_place_to_the_next_ca
     [
         Refused("HTTP 400"),
         Created("x"),
-        NotArrived("HTTP 503", 1.0, answered=True),
+        Retryable("HTTP 503", 1.0, answered=True),
         OutcomeUnknown("HTTP 500", answered=True),
     ],
 )
@@ -263,8 +261,8 @@ async def test_every_kind_of_answer_ends_a_row_of_silences() -> None:
     for call in (plugin.result, plugin.cancel, plugin.status):
         for _ in range(OPENS_AFTER - 1):
             await plugin.create(CALL)
-        assert not isinstance(await call(ADDRESS), NoAnswer)
-    told.cancel_answer = CannotCancel("405")
-    assert await plugin.cancel(ADDRESS) == CannotCancel("405")
+        assert not isinstance(await call(ADDRESS), Retryable)
+    told.cancel_answer = Refused("405")
+    assert await plugin.cancel(ADDRESS) == Refused("405")
     assert circuits.next_trial(1) is None
     assert told.calls == 3 * OPENS_AFTER + 1

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ran_datajobs.model import OperationState, Response
-from ran_datajobs.plugins.port import Entry, Nameless, Responses, UnreadableBody, UnrecognisedResult, Untold
-from ran_datajobs.plugins.responses import MAX_ERRORS, MAX_TEXT, encode_responses, read_outcomes, told_of
+from ran_datajobs.plugins.port import Entry, Responses, UnreadableBody, UnrecognisedResult
+from ran_datajobs.plugins.responses import MAX_ERRORS, MAX_TEXT, match_entries, read_outcomes
 
 MARK = b"\xef\xbb\xbf"
 SUCCEEDED, FAILED = OperationState.SUCCEEDED, OperationState.FAILED
@@ -33,6 +34,12 @@ def entries(body: bytes, *, is_read: bool = False) -> tuple[Entry, ...]:
     read = read_outcomes(body, is_read=is_read)
     assert isinstance(read, Responses), read
     return read.entries
+
+
+def outcome(found: Entry) -> Response:
+    assert found.response is not None
+    assert found.operation_id == found.response.operation_id
+    return found.response
 
 
 def entry(members: str, *, is_read: bool = False) -> Entry:
@@ -62,8 +69,7 @@ LISTS: dict[str, bytes] = {
 @pytest.mark.parametrize("body", LISTS.values(), ids=LISTS)
 def test_a_list_of_responses_is_read_in_any_of_its_wrappings(body: bytes) -> None:
     """Each of these tells that operation 1 has failed, and nothing else."""
-    (found,) = entries(body)
-    assert isinstance(found, Response)
+    found = outcome(*entries(body))
     assert (found.operation_id, found.status_code, found.state) == ("1", 108, FAILED)
 
 
@@ -77,7 +83,7 @@ def test_all_lists_of_one_document_count() -> None:
         f'{{"data":{{"responses":[{bad}],"responses":[{good}]}}}}',
     ):
         found = entries(body.encode())
-        assert [each.state for each in found if isinstance(each, Response)] == [FAILED, SUCCEEDED]
+        assert [outcome(each).state for each in found] == [FAILED, SUCCEEDED]
 
 
 UNREADABLE: dict[str, tuple[bytes, str]] = {
@@ -125,7 +131,7 @@ def test_a_body_that_cannot_be_read_comes_back_as_it_is_with_its_cause(
     """No outcome is taken from it, and what came can be kept."""
     read = read_outcomes(body, "text/plain", is_read=is_read)
     assert isinstance(read, UnreadableBody)
-    assert (read.body, read.content_type) == (body, "text/plain")
+    assert read.body == body
     assert cause in read.cause
 
 
@@ -143,7 +149,7 @@ def test_a_body_that_cannot_be_read_comes_back_as_it_is_with_its_cause(
 )
 def test_a_foreign_body_has_no_member_that_could_be_an_outcome(body: bytes) -> None:
     """Values do not matter, only the names of members; what came can be kept."""
-    assert read_outcomes(body, "a/b", is_read=False) == UnrecognisedResult(body, "a/b")
+    assert read_outcomes(body, "a/b", is_read=False) == UnrecognisedResult(body)
 
 
 def test_a_problem_is_one_by_its_content_type_too() -> None:
@@ -215,8 +221,7 @@ def test_an_entry_tells_the_worst_that_its_members_say(
 ) -> None:
     """Codes and states in every spelling, in doubles and in contradiction; a code that goes out never says
     success where the state does not."""
-    found = entry(f'"operationId":"1",{members}')
-    assert isinstance(found, Response)
+    found = outcome(entry(f'"operationId":"1",{members}'))
     assert (found.status_code, found.state) == expected
     assert (found.state is SUCCEEDED) is (0 <= found.status_code <= 99)
 
@@ -241,7 +246,7 @@ def test_an_entry_tells_the_worst_that_its_members_say(
 def test_an_entry_without_code_and_state_tells_nothing(members: str) -> None:
     """It names its operation and is no outcome."""
     found = entry(f'"operationId":"1"{"," if members else ""}{members}')
-    assert found == Untold("1")
+    assert found == Entry("1")
 
 
 @pytest.mark.parametrize(
@@ -250,8 +255,7 @@ def test_an_entry_without_code_and_state_tells_nothing(members: str) -> None:
 )
 def test_an_operation_is_named_by_a_text_or_a_whole_number(name: str, expected: str | int) -> None:
     """A whole number with a fraction of zero is that number."""
-    found = entry(f'"operationId":{name},"statusCode":0')
-    assert isinstance(found, Response)
+    found = outcome(entry(f'"operationId":{name},"statusCode":0'))
     assert found.operation_id == expected
 
 
@@ -272,14 +276,15 @@ def test_an_operation_is_named_by_a_text_or_a_whole_number(name: str, expected: 
 def test_an_entry_that_names_no_single_operation_is_nameless(members: str, state: OperationState) -> None:
     """A misspelt name, or two of them, make no success."""
     found = entry(members)
-    assert isinstance(found, Nameless)
+    assert found.operation_id is None
+    assert found.response is not None
     assert (found.response.operation_id, found.response.state) == ("", state)
 
 
 def test_what_is_no_entry_tells_nothing() -> None:
     """Items that are no objects, and objects that say nothing at all."""
     nothing = b'[null,5,"x",[{"operationId":"1","statusCode":0}],{},{"a":1}]'
-    assert entries(b'{"responses":%b}' % nothing) == (Untold(),) * 6
+    assert entries(b'{"responses":%b}' % nothing) == (Entry(),) * 6
 
 
 ODD: dict[str, dict[str, Any]] = {
@@ -314,9 +319,8 @@ ODD: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("code", [0, 108])
 def test_an_odd_member_costs_itself_and_no_more(member: str, kept: dict[str, Any], code: int) -> None:
     """The outcome stands; what can be read of the member is kept."""
-    found = entry(f'"operationId":"1","statusCode":{code},{member}')
-    assert isinstance(found, Response)
-    (encoded,) = msgspec.json.decode(encode_responses([found]))["responses"]
+    found = outcome(entry(f'"operationId":"1","statusCode":{code},{member}'))
+    encoded = msgspec.json.decode(msgspec.json.encode(found))
     usual = {"operationId": "1", "statusCode": code, "statusMessage": "", "request": {}}
     encoded.setdefault("request", {})
     assert encoded == {**usual, "state": "FAILED" if code else "SUCCEEDED"} | kept
@@ -341,8 +345,7 @@ def test_an_odd_member_costs_itself_and_no_more(member: str, kept: dict[str, Any
 )
 def test_a_read_that_lost_its_result_has_not_succeeded(result: str, state: OperationState) -> None:
     """A result that is no object and no list, or that stands twice, is data that nobody can read."""
-    found = entry(f'"operationId":"1","statusCode":0,{result}', is_read=True)
-    assert isinstance(found, Response)
+    found = outcome(entry(f'"operationId":"1","statusCode":0,{result}', is_read=True))
     assert found.state is state
     assert found.reason == ("" if state is SUCCEEDED else "RESULT_UNREADABLE")
 
@@ -359,9 +362,8 @@ def test_an_echo_of_private_properties_does_not_survive() -> None:
     known = {name: each for name, each in members.items() if name != "privateProperties"}
     for body in (one(**members), one(**known)):
         assert b"hush" in body
-        (found,) = entries(body)
-        assert isinstance(found, Response)
-        assert b"hush" not in encode_responses([found])
+        found = outcome(*entries(body))
+        assert b"hush" not in msgspec.json.encode(found)
         assert msgspec.json.decode(found.request) == {"op": "add", "path": "/A=1"}
 
 
@@ -370,8 +372,7 @@ def test_texts_and_lists_are_cut() -> None:
     long = "x" * (MAX_TEXT + 1)
     errors = [{"type": long, "detail": long}] * (MAX_ERRORS + 1)
     for more in ({}, {"more": 1}):
-        (found,) = entries(one(statusCode=108, statusMessage=long, reason=long, errors=errors, **more))
-        assert isinstance(found, Response)
+        found = outcome(*entries(one(statusCode=108, statusMessage=long, reason=long, errors=errors, **more)))
         assert len(found.status_message) == len(found.reason) == MAX_TEXT
         assert len(found.errors) == MAX_ERRORS
         assert len(found.errors[0].type) == len(found.errors[0].detail) == MAX_TEXT
@@ -381,9 +382,8 @@ def test_texts_and_lists_are_cut() -> None:
 def test_results_keep_their_value(result: Any) -> None:
     """The objects of a read come out as they went in, whichever way the body is read."""
     for more in ({}, {"more": 1}):
-        (found,) = entries(one(statusCode=0, result=result, **more), is_read=True)
-        assert isinstance(found, Response)
-        assert msgspec.json.decode(encode_responses([found]))["responses"][0]["result"] == result
+        found = outcome(*entries(one(statusCode=0, result=result, **more), is_read=True))
+        assert msgspec.json.decode(msgspec.json.encode(found))["result"] == result
 
 
 @given(json_values | st.dictionaries(st.just("responses"), json_values))
@@ -412,11 +412,9 @@ def test_a_usual_body_is_read_in_the_same_way_as_any_other() -> None:
     quick, careful = (
         entries(msgspec.json.encode({"responses": each}), is_read=True) for each in (usual, with_care)
     )
-    assert quick[-1] == careful[-1] == Untold("5")
+    assert quick[-1] == careful[-1] == Entry("5")
     for one_way, other_way in zip(quick[:-1], careful[:-1], strict=True):
-        assert isinstance(one_way, Response)
-        assert isinstance(other_way, Response)
-        assert encode_responses([one_way]) == encode_responses([other_way])
+        assert msgspec.json.encode(outcome(one_way)) == msgspec.json.encode(outcome(other_way))
 
 
 @pytest.mark.parametrize(
@@ -457,12 +455,20 @@ def bad(name: str) -> Response:
     return Response(name, 108, "", state=FAILED)
 
 
+def named(kind: Callable[[str], Response], name: str) -> Entry:
+    return Entry(name, kind(name))
+
+
+def unnamed(kind: Callable[[str], Response]) -> Entry:
+    return Entry(None, kind(""))
+
+
 def states(operations: str, *listed: Entry) -> list[str]:
-    """Of each operation: the states that are told, and ``?`` where something speaks against a success."""
-    told = told_of(list(operations), listed)
+    """Of each operation: the states that are reported, and ``?`` if it cannot have succeeded."""
+    responses, doubts = match_entries(list(operations), listed)
     return [
-        "".join(each.state.value[0] for each in told.responses.get(name, ()) if each.state)
-        + ("?" if told.why_not(name) else "")
+        "".join(each.state.value[0] for each in responses.get(name, ()) if each.state)
+        + ("?" if name in doubts else "")
         for name in operations
     ]
 
@@ -470,27 +476,31 @@ def states(operations: str, *listed: Entry) -> list[str]:
 def test_entries_find_their_operations_by_name_and_else_by_place() -> None:
     """By place only where there are as many entries as operations, all named ones stand in their places, so
     that none names that operation, and no other one says nothing."""
-    assert states("ab", bad("b"), good("a")) == ["S", "F"]
-    assert states("ab", Nameless(bad("")), Nameless(good(""))) == ["F", "S"]
-    assert states("ab", good("a"), Nameless(bad(""))) == ["S", "F"]
-    assert states("ab", Nameless(bad("")), good("a")) == ["S", ""]
-    assert states("ab", Nameless(good(""))) == ["", ""]
-    assert states("abc", good("b"), Nameless(good("")), Nameless(bad(""))) == ["", "S", ""]
-    assert states("ab", good("x"), Nameless(good(""))) == ["", ""]
-    assert states("ab", Untold(), Nameless(good(""))) == ["", ""]
-    assert states("ab", Untold("a"), Nameless(good(""))) == ["?", "S"]
-    assert states("ab", good("a"), bad("a"), good("x")) == ["SF", ""]
+    assert states("ab", named(bad, "b"), named(good, "a")) == ["S", "F"]
+    assert states("ab", unnamed(bad), unnamed(good)) == ["F", "S"]
+    assert states("ab", named(good, "a"), unnamed(bad)) == ["S", "F"]
+    assert states("ab", unnamed(bad), named(good, "a")) == ["S", ""]
+    assert states("ab", unnamed(good)) == ["", ""]
+    assert states("abc", named(good, "b"), unnamed(good), unnamed(bad)) == ["", "S", ""]
+    assert states("ab", named(good, "x"), unnamed(good)) == ["", ""]
+    assert states("ab", Entry(), unnamed(good)) == ["", ""]
+    assert states("ab", Entry("a"), unnamed(good)) == ["?", "S"]
+    assert states("ab", named(good, "a"), named(bad, "a"), named(good, "x")) == ["SF", ""]
 
 
 def test_an_entry_that_tells_nothing_costs_its_operation_the_success() -> None:
     """It counts for no outcome, but whatever it wanted to say was no success that anybody could read."""
-    assert states("ab", good("a"), Untold("a"), good("b")) == ["S?", "S"]
-    assert states("ab", Untold("a"), bad("b")) == ["?", "F"]
+    assert states("ab", named(good, "a"), Entry("a"), named(good, "b")) == ["S?", "S"]
+    assert states("ab", Entry("a"), named(bad, "b")) == ["?", "F"]
 
 
 def test_a_failure_that_finds_no_operation_may_be_anybodys() -> None:
     """Where no operation is left that it could be of, no success of this list is to be relied on."""
-    assert states("ab", good("a"), good("b"), Nameless(bad(""))) == ["S?", "S?"]
-    assert states("ab", good("a"), good("b"), Nameless(good(""))) == ["S", "S"]
-    assert states("abc", good("a"), good("b"), Nameless(bad("")), good("a")) == ["SS", "S", ""]
-    assert states("abc", good("a"), good("b"), Nameless(bad("")), Nameless(bad(""))) == ["S?", "S?", "?"]
+    assert states("ab", named(good, "a"), named(good, "b"), unnamed(bad)) == ["S?", "S?"]
+    assert states("ab", named(good, "a"), named(good, "b"), unnamed(good)) == ["S", "S"]
+    assert states("abc", named(good, "a"), named(good, "b"), unnamed(bad), named(good, "a")) == [
+        "SS",
+        "S",
+        "",
+    ]
+    assert states("abc", named(good, "a"), named(good, "b"), unnamed(bad), unnamed(bad)) == ["S?", "S?", "?"]

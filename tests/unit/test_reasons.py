@@ -19,6 +19,7 @@ import ran_datajobs
 from ran_datajobs.api.results import outcome_of
 from ran_datajobs.dmi.provmns import error_bodies
 from ran_datajobs.model import ErrorDetail, Op, Operation, OperationState, Reason, Response, Status
+from ran_datajobs.plugins.port import Entry
 from ran_datajobs.reasons import (
     CODES,
     OURS,
@@ -212,7 +213,8 @@ def test_the_word_of_a_plugin_is_the_reason_of_its_write(told: str, reason: str)
     body = f'[{{"operationId": "1", {code}"statusMessage": "no", "state": "FAILED", {told}}}]'
     responses = msgspec.json.decode(body, type=list[Response])
     operation = Operation(Op.REPLACE, "/A=1#/attributes/b", "1")
-    outcome = outcomes.from_responses([operation], responses, Status.FAILED, is_read=False)
+    entries = [Entry(response.operation_id, response) for response in responses]
+    outcome = outcomes.from_responses([operation], entries, Status.FAILED, is_read=False)
     assert shown(outcome.responses) == [reason]
 
 

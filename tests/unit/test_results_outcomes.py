@@ -8,7 +8,7 @@ import pytest
 from ran_datajobs.model import Op, Operation, OperationState, Reason, Response, Status
 from ran_datajobs.plugins.answers import result_answer
 from ran_datajobs.plugins.client import Answered
-from ran_datajobs.plugins.port import Lost, NoAnswer, Unfetchable
+from ran_datajobs.plugins.port import Lost, Refused, Retryable
 from ran_datajobs.reasons import reason_of
 from ran_datajobs.results import outcomes
 from ran_datajobs.results.responses import documents
@@ -33,7 +33,7 @@ def ended(
     body: bytes, told: Status, *, status: int = 200, is_read: bool = False, cancel_requested: bool = False
 ) -> outcomes.Outcome:
     answer = result_answer(Answered(status, body), is_read)
-    assert not isinstance(answer, NoAnswer | Lost)
+    assert not isinstance(answer, Retryable | Lost)
     operations = READS if is_read else WRITES
     return outcomes.of_result(
         operations, answer, told, is_read=is_read, cancel_requested=cancel_requested, kept_as="here"
@@ -155,7 +155,7 @@ def test_the_error_names_what_is_kept() -> None:
 @pytest.mark.parametrize("status", [FINISHED, FAILED, CANCELLED])
 def test_a_result_that_is_refused_tells_nothing(status: Status) -> None:
     """The operations are UNKNOWN, with the cause; a cancelled sub-job stays one."""
-    outcome = outcomes.of_result(WRITES, Unfetchable("HTTP 403"), status, is_read=False)
+    outcome = outcomes.of_result(WRITES, Refused("HTTP 403"), status, is_read=False)
     assert told(outcome) == [UNREADABLE] * 2
     assert outcome.error == "the plugin refuses the result: HTTP 403"
     assert outcome.status is (CANCELLED if status is CANCELLED else FAILED)

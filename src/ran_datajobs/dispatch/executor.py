@@ -32,13 +32,12 @@ from ran_datajobs.plugins.port import (
     Created,
     DmiPlugin,
     Lost,
-    NoAnswer,
-    NotArrived,
     OnTopic,
     OutcomeUnknown,
     PluginProfile,
     Polled,
     Refused,
+    Retryable,
     UnreadableBody,
     UnrecognisedResult,
 )
@@ -194,7 +193,7 @@ class Executor:
             await self._reached(Checkpoint.START_MARKED)
             operations = await self._operations_array(attempt)
             if self._runtime.now() >= attempt.valid_until:
-                return NotArrived("not sent: the lease of its worker had ended")
+                return Retryable("not sent: the lease of its worker had ended")
             attempt.sent = True
             answer = await self._plugin(sub_job).create(
                 CreateCall(
@@ -230,7 +229,7 @@ class Executor:
                 return self._until_next_poll(attempt)
             case Refused(cause=cause):
                 return await self._end_all(attempt, OperationState.FAILED, Reason.DMI_REFUSED, cause)
-            case NotArrived(cause=cause, retry_after=asked):
+            case Retryable(cause=cause, retry_after=asked):
                 state = attempt.unfinished if lost else OperationState.FAILED
                 return await self._again(attempt, cause, asked, state, unsent=not lost)
             case OutcomeUnknown(cause=cause):
@@ -260,7 +259,7 @@ class Executor:
                 return await self._end_all(
                     attempt, attempt.unfinished, Reason.DMI_LOST_JOB, cause, executing=False
                 )
-            case NoAnswer(cause=cause, retry_after=asked):
+            case Retryable(cause=cause, retry_after=asked):
                 return await self._again(attempt, cause, asked, attempt.unfinished)
             case _:
                 assert_never(answer)
@@ -285,8 +284,8 @@ class Executor:
                 return Collecting(attempt.sub_job, topic, reported, delay)
             case Lost() if reported is Status.CANCELLED:
                 outcome = outcomes.from_status(await self._operations(attempt), reported)
-            case Lost() | NoAnswer():
-                asked = answer.retry_after if isinstance(answer, NoAnswer) else None
+            case Lost() | Retryable():
+                asked = answer.retry_after if isinstance(answer, Retryable) else None
                 if later := self._retry(attempt, answer.cause, asked):
                     return later
                 give_up = self._give_up(attempt.sub_job)
@@ -347,7 +346,9 @@ class Executor:
         """
         async with self._limits.delete(attempt.sub_job.plugin_id):
             answer = await self._plugin(attempt.sub_job).cancel(attempt.address)
-        if isinstance(answer, NoAnswer) and (later := self._retry(attempt, answer.cause, answer.retry_after)):
+        if isinstance(answer, Retryable) and (
+            later := self._retry(attempt, answer.cause, answer.retry_after)
+        ):
             return later
         await self._reached(Checkpoint.CANCEL_SENT)
         if await self._write(CancelTold(attempt.sub_job)):
@@ -400,7 +401,7 @@ class Executor:
         async with self._limits.delete(leased.plugin_id):
             answer = await self._plugin(leased).cancel_job(str(leased.job_id), is_read=leased.is_read)
         await self._reached(Checkpoint.BULK_CANCEL_SENT)
-        if isinstance(answer, NoAnswer) and leased.failing_for < self._give_up(leased):
+        if isinstance(answer, Retryable) and leased.failing_for < self._give_up(leased):
             delay = until_next_call(leased.failing_for, self._runtime.random(), answer.retry_after)
             await self._store.postpone_cancel(leased, delay, failed=True)
             self._write.due(CANCEL, delay)

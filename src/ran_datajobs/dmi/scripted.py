@@ -23,7 +23,6 @@ from ran_datajobs.dmi.jobs import NewJob
 from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.model import ActivationMode, Operation, OperationState, Response, Status, read_status
 from ran_datajobs.plugins import wire
-from ran_datajobs.plugins.responses import encode_responses
 
 MAX_HISTORY: Final = 100_000
 MAX_OPERATIONS: Final = 1_000_000
@@ -218,7 +217,7 @@ class ScriptedPlugin:
             outcomes = [OperationState.NOT_STARTED] * len(outcomes)
         body = script.result_body
         if body is None:
-            body = encode_responses(_responses(job.operations, outcomes))
+            body = msgspec.json.encode({"responses": _responses(job.operations, outcomes)})
         return web.Response(body=script.mark + body, content_type=wire.JSON)
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:

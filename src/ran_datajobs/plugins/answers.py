@@ -6,26 +6,25 @@ Parsing is lenient, the verdict is strict: **a failed operation never counts as 
 
 Meaning of an exchange (status codes of the answer):
 
-======================  =================  ==============  =================  ===============
-exchange                create             status          result             cancel
-======================  =================  ==============  =================  ===============
-200                     by its body        by its body     by its body        CancelTaken
-202                     by its body        NoAnswer        NoAnswer: not yet  CancelTaken
-204                     OutcomeUnknown     NoAnswer        NoOutcomes         CancelTaken
-other 2xx               by its body        NoAnswer        by its body        CancelTaken
-404, 410                Refused            Lost            Lost               CannotCancel
-425, 429                NotArrived         NoAnswer        NoAnswer           NoAnswer
-503                     NotArrived         NoAnswer        NoAnswer           NoAnswer
-408                     OutcomeUnknown     NoAnswer        NoAnswer           NoAnswer
-other 4xx               Refused            NoAnswer        Unfetchable        CannotCancel
-501, 505                Refused            NoAnswer        NoAnswer           CannotCancel
-301, 307, 308           Refused            NoAnswer        NoAnswer           NoAnswer
-other 3xx, other 5xx    OutcomeUnknown     NoAnswer        NoAnswer           NoAnswer
-over a bound            as an unusable     NoAnswer        NoAnswer           as its status
+======================  =================  ==============  ===================  ===============
+exchange                create             status          result               cancel
+======================  =================  ==============  ===================  ===============
+200                     by its body        by its body     by its body          CancelTaken
+202                     by its body        Retryable       Retryable: not yet   CancelTaken
+204                     OutcomeUnknown     Retryable       NoOutcomes           CancelTaken
+other 2xx               by its body        Retryable       by its body          CancelTaken
+404, 410                Refused            Lost            Lost                 Refused
+425, 429, 503           Retryable          Retryable       Retryable            Retryable
+408                     OutcomeUnknown     Retryable       Retryable            Retryable
+other 4xx               Refused            Retryable       Refused              Refused
+501, 505                Refused            Retryable       Retryable            Refused
+301, 307, 308           Refused            Retryable       Retryable            Retryable
+other 3xx, other 5xx    OutcomeUnknown     Retryable       Retryable            Retryable
+over a bound            as an unusable     Retryable       Retryable            as its status
                         body
-nothing was sent        NotArrived         NoAnswer        NoAnswer           NoAnswer
-broken off              OutcomeUnknown     NoAnswer        NoAnswer           NoAnswer
-======================  =================  ==============  =================  ===============
+nothing was sent        Retryable          Retryable       Retryable            Retryable
+broken off              OutcomeUnknown     Retryable       Retryable            Retryable
+======================  =================  ==============  ===================  ===============
 
 Meaning of a body. One UTF-8 byte order mark at its start is skipped. "Result" also stands for the value of a
 message on the internal topic:
@@ -36,7 +35,7 @@ body                                              of         meaning
 an object with one usable id for the dialect      create     Created
 anything else                                     create     OutcomeUnknown
 an object with one known ``status``               status     Polled
-anything else                                     status     NoAnswer, which quotes the value
+anything else                                     status     Retryable, which quotes the value
 ``{"responses": …}``, ``{"data": {"responses":    result     Responses: the entries of all lists in it. An
 …}}``, a list; a single entry for a list                     object elsewhere in it does not matter
 ``{"resulturi": topic}`` and no responses         a read's   OnTopic
@@ -62,17 +61,17 @@ code 0 to 99, or state SUCCEEDED, or both        SUCCEEDED
 code 0 to 99 and another state                   the state
 another code, alone or with state SUCCEEDED      FAILED
 another code and another state                   the state, which is the more specific
-neither a readable code nor a known state        Untold
+neither a readable code nor a known state        no outcome
 a success next to an unreadable code, an unknown UNKNOWN, RESULT_UNREADABLE
 state, or a contradicting misspelt member
 a failure next to these                          the failure
-no usable operationId, several, or a misspelt    Nameless; Untold if it has no outcome
+no usable operationId, several, or a misspelt    an outcome, if it has one, without an operation
 one; no object at all
 any other invalid member                         the member is dropped; an invalid ``result`` of a read, also
                                                  a misspelt one, voids the success
 ===============================================  =========================================================
 
-The outcome of an operation is determined in :func:`ran_datajobs.plugins.responses.told_of`, that of the
+The outcome of an operation is determined in :func:`ran_datajobs.plugins.responses.match_entries`, that of the
 sub-job, with its status, in :mod:`ran_datajobs.results.outcomes`.
 """
 
@@ -81,7 +80,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import email.utils
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -90,25 +89,22 @@ from ran_datajobs.messaging.topics import topic_problem
 from ran_datajobs.model import Status, read_status
 from ran_datajobs.plugins import peer_json
 from ran_datajobs.plugins.client import Answered, Broken, Exchange, NotSent
-from ran_datajobs.plugins.peer_json import NOT_JSON, Defect
+from ran_datajobs.plugins.peer_json import Unreadable
 from ran_datajobs.plugins.port import (
     CancelAnswer,
     CancelTaken,
-    CannotCancel,
     CreateAnswer,
     Created,
     Lost,
-    NoAnswer,
     NoOutcomes,
-    NotArrived,
     OnTopic,
     OutcomeUnknown,
     Polled,
     Refused,
     Responses,
     ResultAnswer,
+    Retryable,
     StatusAnswer,
-    Unfetchable,
 )
 from ran_datajobs.plugins.responses import read_outcomes
 from ran_datajobs.plugins.wire import Dialect, usable_id
@@ -121,8 +117,9 @@ MAX_RETRY_AFTER: Final = 3600.0
 
 _MAX_TEXT: Final = 300
 _AT_ONCE: Final = 128 * 1024
-_TRANSIENT: Final = frozenset({408, 425, 429})
-"""The 4xx codes that do not concern the call itself."""
+_SUCCESS: Final = range(200, 300)
+_REFUSED: Final = frozenset(range(400, 500)) - {408, 425, 429}
+"""The 4xx codes that concern the call itself."""
 
 
 class _Handle(Struct, frozen=True, rename="camel"):
@@ -135,20 +132,21 @@ def create_answer(dialect: Dialect, exchange: Exchange, operations: bytes) -> Cr
     dropped if it repeats a private property of them."""
     match exchange:
         case NotSent(cause):
-            return NotArrived(cause)
+            return Retryable(cause)
         case Broken(cause):
             return OutcomeUnknown(cause)
-        case Answered(status, body, _, retry_after):
-            if 200 <= status < 300:
-                found = None if body is None else created_id(dialect, body)
-                return _without_id(exchange) if found is None else Created(found)
-            if status in NOT_PROCESSED:
-                return NotArrived(_error_text(exchange, operations), seconds_of(retry_after), answered=True)
-            if (400 <= status < 500 and status != 408) or status in {301, 307, 308, 501, 505}:
-                return Refused(_error_text(exchange, operations))
-            return OutcomeUnknown(_error_text(exchange, operations), answered=True)
-        case _:
-            assert_never(exchange)
+        case Answered(status) if status in _SUCCESS:
+            found = None if exchange.body is None else created_id(dialect, exchange.body)
+            if found is not None:
+                return Created(found)
+            why = f", its answer is {_too_large(exchange)}" if exchange.body is None else ""
+            return OutcomeUnknown(f"{status} without a usable id{why}", answered=True)
+    text = _error_text(exchange, operations)
+    if exchange.status in NOT_PROCESSED:
+        return Retryable(text, seconds_of(exchange.retry_after), answered=True)
+    if exchange.status in _REFUSED | {301, 307, 308, 501, 505}:
+        return Refused(text)
+    return OutcomeUnknown(text, answered=True)
 
 
 def created_id(dialect: Dialect, body: bytes) -> str | None:
@@ -162,19 +160,17 @@ def created_id(dialect: Dialect, body: bytes) -> str | None:
 def status_answer(exchange: Exchange) -> StatusAnswer:
     """Interpret the exchange of a poll. An unknown status value counts as no answer, and is quoted."""
     match exchange:
-        case NotSent(cause) | Broken(cause):
-            return NoAnswer(cause)
         case Answered(200, None):
-            return NoAnswer(f"the plugin's status is {_too_large(exchange)}", answered=True)
+            return Retryable(f"the plugin's status is {_too_large(exchange)}", answered=True)
         case Answered(200, bytes(body)):
-            status = _status(body)
-            return Polled(status) if isinstance(status, Status) else NoAnswer(status.cause, answered=True)
+            try:
+                return Polled(_status(body))
+            except Unreadable as error:
+                return Retryable(str(error), answered=True)
         case Answered(404 | 410):
             return Lost(_code(exchange))
-        case Answered():
-            return NoAnswer(_code(exchange), seconds_of(exchange.retry_after), answered=True)
         case _:
-            assert_never(exchange)
+            return _retryable(exchange)
 
 
 async def read_result(exchange: Exchange, is_read: bool) -> ResultAnswer:
@@ -187,43 +183,35 @@ async def read_result(exchange: Exchange, is_read: bool) -> ResultAnswer:
 def result_answer(exchange: Exchange, is_read: bool) -> ResultAnswer:
     """Interpret the exchange of a fetch. A body that cannot be read as outcomes is returned unchanged."""
     match exchange:
-        case NotSent(cause) | Broken(cause):
-            return NoAnswer(cause)
         case Answered(202):
             wait = seconds_of(exchange.retry_after)
-            return NoAnswer("HTTP 202: the result is not there yet", wait, answered=True)
+            return Retryable("HTTP 202: the result is not there yet", wait, answered=True)
         case Answered(204):
             return NoOutcomes()
-        case Answered(status, None) if 200 <= status < 300:
-            return NoAnswer(f"the result is {_too_large(exchange)}", answered=True)
-        case Answered(status, bytes(body), content_type) if 200 <= status < 300:
+        case Answered(status, None) if status in _SUCCESS:
+            return Retryable(f"the result is {_too_large(exchange)}", answered=True)
+        case Answered(status, bytes(body), content_type) if status in _SUCCESS:
             read = read_outcomes(body, content_type, is_read=is_read)
             has_entries = isinstance(read, Responses) and read.entries
             topic = _topic(body) if is_read and not has_entries else None
             return read if topic is None else OnTopic(topic)
         case Answered(404 | 410):
             return Lost(_code(exchange))
-        case Answered(status) if 400 <= status < 500 and status not in _TRANSIENT:
-            return Unfetchable(_code(exchange))
-        case Answered():
-            return NoAnswer(_code(exchange), seconds_of(exchange.retry_after), answered=True)
+        case Answered(status) if status in _REFUSED:
+            return Refused(_code(exchange))
         case _:
-            assert_never(exchange)
+            return _retryable(exchange)
 
 
 def cancel_answer(exchange: Exchange) -> CancelAnswer:
     """Interpret the exchange of a DELETE. A 409 means that the job has ended; its status says how."""
     match exchange:
-        case NotSent(cause) | Broken(cause):
-            return NoAnswer(cause)
-        case Answered(status) if 200 <= status < 300:
+        case Answered(status) if status in _SUCCESS:
             return CancelTaken()
-        case Answered(status) if (400 <= status < 500 and status not in _TRANSIENT) or status in {501, 505}:
-            return CannotCancel(_code(exchange))
-        case Answered():
-            return NoAnswer(_code(exchange), seconds_of(exchange.retry_after), answered=True)
+        case Answered(status) if status in _REFUSED | {501, 505}:
+            return Refused(_code(exchange))
         case _:
-            assert_never(exchange)
+            return _retryable(exchange)
 
 
 def seconds_of(retry_after: str | None, now: datetime.datetime | None = None) -> float | None:
@@ -246,23 +234,22 @@ def seconds_of(retry_after: str | None, now: datetime.datetime | None = None) ->
     return min(max(wait, 0.0), MAX_RETRY_AFTER)
 
 
-def _status(body: bytes) -> Status | Defect:
-    """The status in a poll's answer, or the defect of the answer."""
-    text = peer_json.text_of(body)
-    if isinstance(text, Defect):
-        return Defect(f"the plugin's status cannot be read: {text.cause}")
+def _status(body: bytes) -> Status:
+    """The status in a poll's answer. Raises Unreadable with the whole cause."""
     try:
-        given = peer_json.members(text) if peer_json.is_object(text) else []
-    except NOT_JSON as error:
-        return Defect(f"the plugin's status cannot be read: {peer_json.defect_of(error).cause}")
-    statuses = {peer_json.shown(value): value for name, value in given if name == "status"}
+        members = peer_json.members(peer_json.text_of(body))
+    except Unreadable as error:
+        raise Unreadable(f"the plugin's status cannot be read: {error}") from None
+    statuses = {peer_json.shown(value): value for name, value in members if name == "status"}
     if not statuses:
-        return Defect("the plugin's answer tells no status")
+        raise Unreadable("the plugin's answer has no status")
     if len(statuses) > 1:
-        return Defect(f"the plugin tells several statuses: {', '.join(statuses)}"[:_MAX_TEXT])
+        raise Unreadable(f"the plugin's answer has several statuses: {', '.join(statuses)}"[:_MAX_TEXT])
     quoted, value = next(iter(statuses.items()))
     status = read_status(peer_json.value_of(value))
-    return Defect(f"the plugin's status {quoted} is not known") if status is None else status
+    if status is None:
+        raise Unreadable(f"the plugin's status {quoted} is not known")
+    return status
 
 
 def _topic(body: bytes) -> str | None:
@@ -274,18 +261,18 @@ def _topic(body: bytes) -> str | None:
 
 def _members(body: bytes, wanted: str) -> list[Any]:
     """The values of all members of this name in ``body``; none when ``body`` is no object."""
-    text = peer_json.text_of(body)
-    if isinstance(text, Defect) or not peer_json.is_object(text):
-        return []
     try:
-        return [peer_json.value_of(value) for name, value in peer_json.members(text) if name == wanted]
-    except NOT_JSON:
+        members = peer_json.members(peer_json.text_of(body))
+    except Unreadable:
         return []
+    return [peer_json.value_of(value) for name, value in members if name == wanted]
 
 
-def _without_id(answer: Answered) -> OutcomeUnknown:
-    why = f", its answer is {_too_large(answer)}" if answer.body is None else ""
-    return OutcomeUnknown(f"{answer.status} without a usable id{why}", answered=True)
+def _retryable(exchange: Exchange) -> Retryable:
+    """Without an answer that can be used, and a repeat does no harm."""
+    if not isinstance(exchange, Answered):
+        return Retryable(exchange.cause)
+    return Retryable(_code(exchange), seconds_of(exchange.retry_after), answered=True)
 
 
 def _too_large(answer: Answered) -> str:
@@ -320,7 +307,7 @@ def _private_values(operations: bytes) -> set[str]:
     """Every value among the private properties of encoded ``operations``, as text."""
     found: set[str] = set()
     waiting: list[Any] = []
-    for handle in _decoded_handles(operations):
+    for handle in msgspec.json.decode(operations, type=list[_Handle]):
         waiting += (handle.private_properties, handle.cm_handle_properties)
     while waiting:
         match waiting.pop():
@@ -333,10 +320,3 @@ def _private_values(operations: bytes) -> set[str]:
             case value:
                 found.add(str(value))
     return found
-
-
-def _decoded_handles(operations: bytes) -> list[_Handle]:
-    try:
-        return msgspec.json.decode(operations, type=list[_Handle])
-    except NOT_JSON:
-        return []

@@ -9,7 +9,7 @@ Each worker process keeps its own circuits, in memory. States and transitions, a
                                                    └── silent: a longer pause ────────┘
 
 Every answer closes a circuit, also a refusal or a 500. Only calls without an answer (nothing sent, timeout,
-connection lost) open it. A call that is not made is returned as not arrived, so that its retry timeout runs.
+connection lost) open it. A call that is not made is returned as retryable, so that its retry timeout runs.
 The duration of every call that is made is measured by kind and result.
 """
 
@@ -29,14 +29,12 @@ from ran_datajobs.plugins.port import (
     DmiPlugin,
     JobAddress,
     Lost,
-    NoAnswer,
-    NotArrived,
     OutcomeUnknown,
     PluginProfile,
     Refused,
     ResultAnswer,
+    Retryable,
     StatusAnswer,
-    Unfetchable,
     UnreadableBody,
 )
 from ran_datajobs.runtime import Runtime
@@ -118,7 +116,7 @@ class CircuitBreakers:
 
     async def call(
         self, plugin: PluginProfile, kind: str, made: Callable[[], Awaitable[Answer]]
-    ) -> Answer | NotArrived:
+    ) -> Answer | Retryable:
         """Return the plugin's answer, or why it was not called. A cancelled probe does not count."""
         plugin_id = plugin.plugin_id
         begun = self._runtime.now()
@@ -137,7 +135,7 @@ class CircuitBreakers:
         now = self._runtime.now()
         self._seconds.labels(kind, result_of(answer)).observe(now - begun)
         before = self._circuits.get(plugin_id, CircuitBreaker())
-        if isinstance(answer, NotArrived | NoAnswer | OutcomeUnknown) and not answer.answered:
+        if isinstance(answer, Retryable | OutcomeUnknown) and not answer.answered:
             probe = asked.open_until is not None
             after = on_failure(before, now, self._runtime.random(), answer.cause, probe=probe)
             self._circuits[plugin_id] = after
@@ -147,16 +145,16 @@ class CircuitBreakers:
         self._changed(plugin, before, after, now)
         return answer
 
-    def _not_made(self, circuit: CircuitBreaker, wait: float) -> NotArrived:
+    def _not_made(self, circuit: CircuitBreaker, wait: float) -> Retryable:
         """The answer to a call that is not made. Callers retry at jittered times, and soon when a probe is in
         progress: its answer may close the circuit."""
         cause = f"not called: {circuit.silent} calls in a row had no answer ({circuit.cause})"
         pause = FIRST_PAUSE if wait > LONGEST_PAUSE else wait
-        return NotArrived(cause, pause * (1.0 + 0.5 * self._runtime.random()))
+        return Retryable(cause, pause * (1.0 + 0.5 * self._runtime.random()))
 
 
 class _GuardedPlugin:
-    """Client behind a circuit. A call that is not made returns NotArrived or NoAnswer, and when to retry."""
+    """Client behind a circuit. A call that is not made is :class:`Retryable`."""
 
     def __init__(self, circuits: CircuitBreakers, profile: PluginProfile, plugin: DmiPlugin) -> None:
         self._plugin = plugin
@@ -166,21 +164,17 @@ class _GuardedPlugin:
         return await self._call("create", lambda: self._plugin.create(call))
 
     async def status(self, address: JobAddress) -> StatusAnswer:
-        return _no_answer_of(await self._call("status", lambda: self._plugin.status(address)))
+        return await self._call("status", lambda: self._plugin.status(address))
 
     async def result(self, address: JobAddress) -> ResultAnswer:
-        return _no_answer_of(await self._call("result", lambda: self._plugin.result(address)))
+        return await self._call("result", lambda: self._plugin.result(address))
 
     async def cancel(self, address: JobAddress) -> CancelAnswer:
-        return _no_answer_of(await self._call("cancel", lambda: self._plugin.cancel(address)))
+        return await self._call("cancel", lambda: self._plugin.cancel(address))
 
     async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
         made = lambda: self._plugin.cancel_job(job_id, is_read=is_read)  # noqa: E731
-        return _no_answer_of(await self._call("cancel_job", made))
-
-
-def _no_answer_of(answer: Answer | NotArrived) -> Answer | NoAnswer:
-    return NoAnswer(answer.cause, answer.retry_after) if isinstance(answer, NotArrived) else answer
+        return await self._call("cancel_job", made)
 
 
 def result_of(answer: object) -> str:
@@ -188,11 +182,11 @@ def result_of(answer: object) -> str:
     plugin does not have the job (any more); ``unusable``, such as 503 or an unreadable one; ``silent``: no
     answer."""
     match answer:
-        case Refused() | Unfetchable():
+        case Refused():
             return "refused"
         case Lost():
             return "lost"
-        case NotArrived(answered=answered) | OutcomeUnknown(answered=answered) | NoAnswer(answered=answered):
+        case Retryable(answered=answered) | OutcomeUnknown(answered=answered):
             return "unusable" if answered else "silent"
         case UnreadableBody():
             return "unusable"

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
+
+from ran_datajobs.http.json_body import elements_decoder, members_decoder
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 """Some stacks write it in front of every UTF-8 text; RFC 8259 §8.1 lets a reader skip it."""
 
-NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""Exceptions that decoding an untrusted text can raise."""
+NULL: Final = Raw(b"null")
 
 _SHOWN: Final = 60
 _BLANKS: Final = b" \t\r\n"
@@ -31,96 +32,79 @@ _ESCAPES: Final = re.compile(
 _REPLACEMENT: Final = rb"\ufffd"
 _STRINGS: Final = re.compile(rb'"((?:[^"\\]|\\.)*+)"([ \t\r\n]*+:)?', re.DOTALL)
 
-
-class Defect(Struct, frozen=True):
-    """Why bytes cannot be read, in words that complete "it cannot be read: …"."""
-
-    cause: str
+_Document = TypeVar("_Document")
 
 
-class _Name:
-    """The name of a member. No two are equal, so that a decoder keeps all members of an object."""
-
-    __slots__ = ("spelt",)
-
-    def __init__(self, spelt: str) -> None:
-        self.spelt = spelt
+class Unreadable(ValueError):
+    """Bytes cannot be read. The text completes "it cannot be read: …"."""
 
 
-_MEMBERS: Final = msgspec.json.Decoder(dict[_Name, Raw], dec_hook=lambda _type, spelt: _Name(spelt))
-_ITEMS: Final = msgspec.json.Decoder(list[Raw])
-
-
-def text_of(body: bytes) -> bytes | Defect:
-    """``body`` without one byte order mark at its start. The text is not checked to be JSON.
+def text_of(body: bytes) -> bytes:
+    """``body`` without one byte order mark at its start, and without blanks around it. The text is not
+    checked to be JSON. Raises Unreadable.
 
     Half of a surrogate pair, which occurs in a text that was cut at a fixed length, becomes U+FFFD: a decoder
     would refuse the whole document for it.
     """
     text = body.removeprefix(BYTE_ORDER_MARK)
-    if not text or text.isspace():
-        return Defect("it is empty")
     try:
         # A decoder does not check the characters of a Raw member, so the whole text is checked first.
         if not text.isascii():
             text.decode()
     except UnicodeDecodeError as error:
-        return Defect(f"it is not UTF-8 (byte {error.start})")
+        raise Unreadable(f"it is not UTF-8 (byte {error.start})") from None
+    text = text.strip(_BLANKS)
+    if not text:
+        raise Unreadable("it is empty")
     if b"\\" in text and (b"\\ud" in text or b"\\uD" in text):  # a search for one byte is the fastest
         return _ESCAPES.sub(lambda found: _REPLACEMENT if found[1] else found[0], text)
     return text
 
 
-def defect_of(error: Exception) -> Defect:
-    """The defect that one of :data:`NOT_JSON` describes."""
-    if isinstance(error, RecursionError):
-        return Defect("it is nested too deeply")
-    return Defect(f"it is no JSON document ({error})")
-
-
 def is_object(text: bytes | Raw) -> bool:
     """Whether the JSON ``text`` is an object, by its first character."""
-    return _first(text) == b"{"
+    return bytes(memoryview(text)[:1]) == b"{"
 
 
 def is_list(text: bytes | Raw) -> bool:
     """Whether the JSON ``text`` is a list, by its first character."""
-    return _first(text) == b"["
-
-
-def is_null(text: bytes | Raw) -> bool:
-    """Whether the JSON ``text`` is ``null``, by its first character."""
-    return _first(text) == b"n"
-
-
-def _first(text: bytes | Raw) -> bytes:
-    start = bytes(memoryview(text)[:1])
-    return bytes(text).lstrip(_BLANKS)[:1] if start and start in _BLANKS else start
+    return bytes(memoryview(text)[:1]) == b"["
 
 
 def members(text: bytes | Raw) -> list[tuple[str, Raw]]:
-    """All members of an object in order, also those of one name. Raises one of :data:`NOT_JSON`."""
-    return [(name.spelt, value) for name, value in _MEMBERS.decode(text).items()]
+    """All members of an object in order, also those of one name; none of another value. Raises Unreadable."""
+    if not is_object(text):
+        return []
+    return [(name.spelt, value) for name, value in _decoded(members_decoder, text).items()]
 
 
 def items(text: bytes | Raw) -> list[Raw]:
-    """The items of a list. Raises one of :data:`NOT_JSON`."""
-    return _ITEMS.decode(text)
+    """The items of a list. Raises Unreadable."""
+    return _decoded(elements_decoder, text)
+
+
+def _decoded(decoder: msgspec.json.Decoder[_Document], text: bytes | Raw) -> _Document:
+    try:
+        return decoder.decode(text)
+    except RecursionError:
+        raise Unreadable("it is nested too deeply") from None
+    except msgspec.DecodeError as error:
+        raise Unreadable(f"it is no JSON document ({error})") from None
 
 
 def value_of(text: bytes | Raw) -> Any:
-    """A member's value; an empty object if it is nested too deeply or a number out of range."""
+    """A member's value; ``None`` also if it is nested too deeply or a number is out of range."""
     try:
         return msgspec.json.decode(text)
-    except NOT_JSON:
-        return {}
+    except (msgspec.DecodeError, RecursionError):
+        return None
 
 
 def whole_number(value: object) -> int | None:
     """A whole number however it is written: ``108``, ``108.0``, ``"108"``; ``None`` for everything else."""
     if isinstance(value, str):
         text = value.strip()
-        return int(text.partition(".")[0]) if text.isascii() and _WHOLE.fullmatch(text) else None
+        return int(text.partition(".")[0]) if _WHOLE.fullmatch(text) else None
     if isinstance(value, float):
         return int(value) if value.is_integer() and abs(value) <= _FLOAT_IS_EXACT else None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -128,9 +112,7 @@ def whole_number(value: object) -> int | None:
 
 def words_of(value: object) -> str:
     """A text, or a number as text; empty for everything else."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) else ""
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
 
 
 def name_of(value: object) -> str | int | None:
@@ -147,7 +129,7 @@ def names_in(text: bytes) -> Iterator[str]:
     """The name of every member at any depth of a valid JSON ``text``."""
     for found in _STRINGS.finditer(text):
         if found[2] is not None:
-            yield str(value_of(b'"%b"' % found[1])) if b"\\" in found[1] else found[1].decode()
+            yield str(value_of(b'"%b"' % found[1]))
 
 
 def shown(value: bytes | Raw) -> str:

@@ -69,15 +69,19 @@ class Created(Struct, frozen=True):
 
 
 class Refused(Struct, frozen=True):
-    """The plugin refused the sub-job permanently (4xx but 408, 425, 429); nothing was executed."""
+    """The plugin refuses the call permanently (most 4xx); a refused create executed nothing.
+
+    A plugin that refuses a cancel (also 501) cannot cancel: the sub-job runs to its end.
+    """
 
     cause: str
 
 
-class NotArrived(Struct, frozen=True):
-    """The call provably did not arrive (connection refused, 429, 503): a repeat is safe.
+class Retryable(Struct, frozen=True):
+    """No usable answer, and a repeat of the call does no harm: a create provably did not arrive (connection
+    refused, 429, 503); every other call may be repeated anyway.
 
-    ``retry_after``: the plugin's ``Retry-After`` in seconds. ``answered``: the plugin itself answered so.
+    ``retry_after``: the plugin's ``Retry-After`` in seconds. ``answered``: there was an answer.
     """
 
     cause: str
@@ -107,34 +111,14 @@ class Lost(Struct, frozen=True):
     cause: str
 
 
-class NoAnswer(Struct, frozen=True):
-    """A poll, fetch or cancel without a usable answer; a repeat is safe.
+class Entry(Struct, frozen=True):
+    """One entry of a plugin's list: the operation that it names and its outcome, if it has them.
 
-    ``answered``: there was an answer, but no usable one.
+    Without an operation, the ``operation_id`` of ``response`` is empty.
     """
-
-    cause: str
-    retry_after: float | None = None
-    answered: bool = False
-
-
-class Nameless(Struct, frozen=True):
-    """An entry of a plugin's list with an outcome, but without the id of its operation.
-
-    The ``operation_id`` of ``response`` is empty.
-    """
-
-    response: Response
-
-
-class Untold(Struct, frozen=True):
-    """An entry of a plugin's list without an outcome. ``operation_id``: the operation that it names."""
 
     operation_id: str | int | None = None
-
-
-Entry = Response | Nameless | Untold
-"""One entry of a plugin's list: an outcome with its operation, or an incomplete entry."""
+    response: Response | None = None
 
 
 class Responses(Struct, frozen=True):
@@ -144,8 +128,12 @@ class Responses(Struct, frozen=True):
 
     @property
     def responses(self) -> tuple[Response, ...]:
-        """The entries with an operation and its outcome."""
-        return tuple(entry for entry in self.entries if isinstance(entry, Response))
+        """The outcomes of the entries that name their operations."""
+        return tuple(
+            entry.response
+            for entry in self.entries
+            if entry.operation_id is not None and entry.response is not None
+        )
 
 
 class OnTopic(Struct, frozen=True):
@@ -162,20 +150,12 @@ class UnrecognisedResult(Struct, frozen=True):
     """A result without anything like an outcome, kept unchanged (NCMP's rule: results are data)."""
 
     body: bytes
-    content_type: str
 
 
 class UnreadableBody(Struct, frozen=True):
     """A result that cannot be read as outcomes, kept unchanged; ``cause``: human-readable."""
 
     body: bytes
-    content_type: str
-    cause: str
-
-
-class Unfetchable(Struct, frozen=True):
-    """The plugin refuses the result permanently (a 4xx but 404, 408, 410, 425, 429)."""
-
     cause: str
 
 
@@ -183,18 +163,12 @@ class CancelTaken(Struct, frozen=True):
     """The plugin accepted the DELETE; the status says how the sub-job ends."""
 
 
-class CannotCancel(Struct, frozen=True):
-    """404, 405 or 501: the plugin cannot cancel; the sub-job runs to its end."""
-
-    cause: str
-
-
-CreateAnswer = Created | Refused | NotArrived | OutcomeUnknown
-StatusAnswer = Polled | Lost | NoAnswer
+CreateAnswer = Created | Refused | Retryable | OutcomeUnknown
+StatusAnswer = Polled | Lost | Retryable
 ResultAnswer = (
-    Responses | OnTopic | NoOutcomes | UnrecognisedResult | UnreadableBody | Unfetchable | Lost | NoAnswer
+    Responses | OnTopic | NoOutcomes | UnrecognisedResult | UnreadableBody | Refused | Lost | Retryable
 )
-CancelAnswer = CancelTaken | CannotCancel | NoAnswer
+CancelAnswer = CancelTaken | Refused | Retryable
 
 
 class DmiPlugin(Protocol):

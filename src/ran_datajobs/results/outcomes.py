@@ -12,7 +12,7 @@ Responses                       the worst state reported for each; where outcome
                                 cancelled sub-job NOT_STARTED, CANCELLED
 NoOutcomes, UnrecognisedResult  FINISHED: SUCCEEDED; FAILED: FAILED; CANCELLED: NOT_STARTED,
                                 CANCELLED; anything else: UNKNOWN, OUTCOME_UNKNOWN
-UnreadableBody, Unfetchable     UNKNOWN, RESULT_UNREADABLE
+UnreadableBody, Refused     UNKNOWN, RESULT_UNREADABLE
 ==============================  =====================================================================
 
 A read does not succeed without its data: NoOutcomes, UnrecognisedResult and UnreadableBody make it FAILED,
@@ -35,17 +35,17 @@ from ran_datajobs.plugins.port import (
     Entry,
     NoOutcomes,
     OnTopic,
+    Refused,
     Responses,
-    Unfetchable,
     UnreadableBody,
     UnrecognisedResult,
 )
-from ran_datajobs.plugins.responses import told_of
+from ran_datajobs.plugins.responses import match_entries
 from ran_datajobs.reasons import with_reason
 from ran_datajobs.results.responses import add_states, make_responses, request_of, state_of, states_in
 from ran_datajobs.store.parts import Arrived
 
-Result = Responses | OnTopic | NoOutcomes | UnrecognisedResult | UnreadableBody | Unfetchable
+Result = Responses | OnTopic | NoOutcomes | UnrecognisedResult | UnreadableBody | Refused
 """A final answer to a fetch: the result is not fetched again."""
 
 NO_OUTCOMES: Final = "the plugin gave no outcomes"
@@ -151,7 +151,7 @@ def of_result(
         case UnreadableBody(cause=cause):
             error = f"the plugin's result cannot be read: {cause}{kept}"
             return unreadable(operations, error, reported, is_read=is_read)
-        case Unfetchable(cause=cause):
+        case Refused(cause=cause):
             return unreadable(operations, f"the plugin refuses the result: {cause}", reported)
         case _:
             assert_never(result)
@@ -170,7 +170,7 @@ def from_responses(
     Of several responses the worst counts. A write keeps only the worst one; a read keeps all of them in
     order, since its result may be spread over several.
     """
-    listing = told_of([operation.id_text for operation in operations], entries)
+    listing, doubts = match_entries([operation.id_text for operation in operations], entries)
     cancelled = reported is Status.CANCELLED
     missing = (
         OperationState.FAILED if is_read else OperationState.UNKNOWN,
@@ -183,10 +183,9 @@ def from_responses(
     states: list[OperationState] = []
     for operation in operations:
         id_text = operation.id_text
-        doubt = listing.why_not(id_text)
+        doubt = doubts.get(id_text, "")
         listed = [
-            _completed(operation, each, cancelled or cancel_requested)
-            for each in listing.responses.get(id_text, ())
+            _completed(operation, each, cancelled or cancel_requested) for each in listing.get(id_text, ())
         ]
         state = state_of(listed[0]) if len(listed) == 1 else worst(map(state_of, listed))
         if not listed:

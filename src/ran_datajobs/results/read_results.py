@@ -14,7 +14,7 @@ import contextlib
 import enum
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Final, assert_never, cast
+from typing import Final, cast
 from uuid import UUID
 
 from msgspec import Struct
@@ -25,7 +25,7 @@ from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Bus, Received
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.model import OperationState, Reason, Response
-from ran_datajobs.plugins.port import Nameless, Responses, Untold
+from ran_datajobs.plugins.port import Responses
 from ran_datajobs.plugins.responses import CANNOT_READ, read_outcomes
 from ran_datajobs.results.objects import ObjectStore, concurrently
 from ran_datajobs.results.outcomes import pack_outcomes
@@ -253,23 +253,20 @@ def _responses(value: bytes) -> tuple[list[Response], bool]:
     found: list[Response] = []
     whole = True
     for entry in read.entries:
-        match entry:
-            case Response():
-                found.append(entry)
-            case Untold(operation_id) if operation_id is not None:
-                found.append(
-                    Response(
-                        operation_id,
-                        CANNOT_READ,
-                        "the plugin's message tells no outcome of this operation",
-                        state=OperationState.FAILED,
-                        reason=Reason.RESULT_UNREADABLE.value,
-                    )
+        if entry.operation_id is None:
+            whole = False
+        elif entry.response is not None:
+            found.append(entry.response)
+        else:
+            found.append(
+                Response(
+                    entry.operation_id,
+                    CANNOT_READ,
+                    "the plugin's message has no outcome of this operation",
+                    state=OperationState.FAILED,
+                    reason=Reason.RESULT_UNREADABLE.value,
                 )
-            case Nameless() | Untold():
-                whole = False
-            case _:
-                assert_never(entry)
+            )
     return found, whole
 
 

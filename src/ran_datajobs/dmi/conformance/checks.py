@@ -31,17 +31,15 @@ from ran_datajobs.errors import ServerUnreachable
 from ran_datajobs.model import ActivationMode, OperationState, Response, Status
 from ran_datajobs.plugins.port import (
     CancelTaken,
-    CannotCancel,
     Created,
     Lost,
-    NoAnswer,
     NoOutcomes,
-    NotArrived,
     OnTopic,
     OutcomeUnknown,
     Polled,
     Refused,
     Responses,
+    Retryable,
     StatusAnswer,
     UnrecognisedResult,
 )
@@ -73,7 +71,7 @@ async def check_plugin(trial: Trial) -> AsyncIterator[Line]:
 
 async def _reach(trial: Trial) -> None:
     probe = await trial.plugin.create(trial.call((), encoded=b"[]"))
-    if isinstance(probe, NotArrived) and not probe.answered:
+    if isinstance(probe, Retryable) and not probe.answered:
         raise ServerUnreachable(f"the plugin cannot be reached: {probe.cause}")
 
 
@@ -212,7 +210,7 @@ async def _bad_body(trial: Trial) -> Finding:
 
 async def _oversize(trial: Trial) -> Finding:
     answer = await trial.plugin.create(trial.call([trial.subject.refused(size=OVERSIZE)]))
-    if isinstance(answer, NotArrived | OutcomeUnknown):
+    if isinstance(answer, Retryable | OutcomeUnknown):
         return Fails(words(answer))
     after = await trial.plugin.status(trial.elsewhere())
     return Holds(words(answer)) if isinstance(after, Lost | Polled) else Fails(f"afterwards {after.cause}")
@@ -230,9 +228,9 @@ async def _cancel(trial: Trial) -> Finding:
     match asked:
         case CancelTaken():
             pass
-        case CannotCancel(cause) if cause.endswith((" 404", " 405", " 501")):
+        case Refused(cause) if cause.endswith((" 404", " 405", " 501")):
             return Skipped(f"the plugin cannot cancel ({cause}): its jobs run to their end")
-        case CannotCancel(cause) if cause.endswith(" 409"):
+        case Refused(cause) if cause.endswith(" 409"):
             return ended_before(await trial.plugin.status(address))
         case _:
             return Fails(asked.cause)
@@ -260,9 +258,9 @@ async def _bulk_cancel(trial: Trial) -> Finding:
     match await trial.plugin.cancel_job(call.job_id, is_read=False):
         case CancelTaken():
             pass
-        case CannotCancel(cause) if cause.endswith((" 404", " 405", " 501")):
+        case Refused(cause) if cause.endswith((" 404", " 405", " 501")):
             return Skipped(f"the plugin cannot cancel a whole job ({cause}): register it without bulkCancel")
-        case CannotCancel(cause) | NoAnswer(cause):
+        case Refused(cause) | Retryable(cause):
             return Fails(cause)
     ended = await trial.until_ended(trial.address(call, created.data_producer_job_id))
     if isinstance(ended, NotEnded):

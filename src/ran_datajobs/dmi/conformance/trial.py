@@ -20,10 +20,10 @@ from ran_datajobs.plugins.port import (
     Created,
     DmiPlugin,
     JobAddress,
-    NotArrived,
     OutcomeUnknown,
     Polled,
     Refused,
+    Retryable,
 )
 
 _FIRST_PAUSE: Final = 0.02
@@ -206,7 +206,7 @@ def words(answer: CreateAnswer) -> str:
             return f"taken as {job_id}"
         case Refused(cause):
             return f"refused: {cause}"
-        case NotArrived(cause):
+        case Retryable(cause):
             return f"not taken: {cause}"
         case OutcomeUnknown(cause):
             return f"nobody can tell whether it was taken: {cause}"
