@@ -15,6 +15,7 @@ from msgspec import UNSET, Raw
 from ran_datajobs.api import paths
 from ran_datajobs.model import ActivationMode, Op, Operation, Scope, ScopeType
 from ran_datajobs.plugins import wire
+from ran_datajobs.plugins.port import CreateCall
 
 names = st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable())
 words = st.text(max_size=30)
@@ -103,15 +104,8 @@ def _decoded(operation: object) -> Any:
 def test_a_create_body_holds_the_operations_byte_by_byte(dialect: str, id_key: str) -> None:
     """The array goes in as it is; around it stand the envelope's keys."""
     operations = b'[{"op":"add", "path":"x","operationId":"1","value": 1.50}]'
-    body = wire.create_body(
-        wire.Dialect(dialect),
-        job_id="j",
-        data_producer_id="p",
-        accept_type="a",
-        content_type="c",
-        activation_mode=ActivationMode.STOP_ON_ERROR,
-        operations=operations,
-    )
+    call = CreateCall("j", "s", "p", "d", "a", "c", ActivationMode.STOP_ON_ERROR, False, operations)
+    body = wire.create_body(wire.Dialect(dialect), call)
     assert operations in body
     assert msgspec.json.decode(body) == {
         "dataAcceptType": "a",

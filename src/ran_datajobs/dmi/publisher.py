@@ -92,7 +92,10 @@ class ServiceLink:
 
     async def tell(self, sub_job_id: str, data_producer_job_id: str, status: Status) -> None:
         """See :class:`StatusNews`. The answer is ignored."""
-        news = wire.StatusPush(data_producer_job_id, wire_status(status, self._finished))
+        news = {
+            "dataProducerJobId": data_producer_job_id,
+            "status": wire_status(status, self._finished),
+        }
         await self._http.exchange(
             "POST",
             self._api_root + wire.path_of(wire.STATUS_PUSH, sub_job_id=sub_job_id),

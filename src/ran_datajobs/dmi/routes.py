@@ -29,7 +29,7 @@ from ran_datajobs.dmi.records import JobState
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.http.json_body import got
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from ran_datajobs.model import Status
+from ran_datajobs.model import Status, wire_status
 from ran_datajobs.plugins import wire
 from ran_datajobs.telemetry import Logger
 
@@ -75,10 +75,7 @@ class _Plugin:
     async def create(self, request: _Request, new: NewJob, dialect: wire.Dialect) -> Response[Any]:
         match await self.jobs.take(new):
             case Taken(job_id):
-                seed = dialect is wire.Dialect.SEED
-                return Response(
-                    wire.SeedCreated(job_id) if seed else wire.OnapCreated(job_id), status_code=201
-                )
+                return Response({wire.CREATED_ID[dialect]: job_id}, status_code=201)
             case KeyTaken():
                 return problem(request, 409, f"{wire.IDEMPOTENCY_KEY} stands for another request")
             case NoElement():
@@ -89,7 +86,7 @@ class _Plugin:
                 assert_never(other)
 
     def status(self, state: JobState) -> Response[wire.StatusBody]:
-        return Response(wire.StatusBody.of(state.status, self.settings.finished_spelling))
+        return Response(wire.StatusBody(wire_status(state.status, self.settings.finished_spelling)))
 
     def result(self, request: _Request, state: JobState) -> Response[Any] | Stream:
         if not state.status.terminal:
@@ -98,22 +95,19 @@ class _Plugin:
                 request, 409, f"the job is {state.status.value}: it has no result yet", headers=later
             )
         if state.job.is_read:
-            return Response(wire.ResultUri(INTERNAL_TOPIC))
+            return Response({"resulturi": INTERNAL_TOPIC})
         return Stream(_document(self.jobs.responses(state.job.job_id)), media_type=wire.JSON)
 
     async def cancel(self, request: _Request, state: JobState) -> Response[Any]:
         if state.status.terminal:
             return problem(request, 409, f"the job has ended: {state.status.value}")
         asked = await self.jobs.cancel(state.job.job_id)
-        return Response(
-            wire.StatusBody.of((asked or state).status, self.settings.finished_spelling), status_code=202
-        )
+        status = wire_status((asked or state).status, self.settings.finished_spelling)
+        return Response(wire.StatusBody(status), status_code=202)
 
     async def cancel_all(self, request_id: str) -> Response[Any]:
         await self.jobs.cancel_all(unquote(request_id))
-        return Response(
-            wire.StatusBody.of(Status.CANCELLING, self.settings.finished_spelling), status_code=202
-        )
+        return Response(wire.StatusBody(Status.CANCELLING.value), status_code=202)
 
 
 _Served = NamedDependency[_Plugin]

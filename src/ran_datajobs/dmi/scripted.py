@@ -193,7 +193,7 @@ class ScriptedPlugin:
         if step is not Step.OBEY:
             return await self._misbehave(request, step)
         seed = request.path.startswith("/dmi/v1/dataJob/")
-        created = wire.SeedCreated(job_id) if seed else wire.OnapCreated(job_id)
+        created = {wire.CREATED_ID[wire.Dialect.SEED if seed else wire.Dialect.ONAP]: job_id}
         return _json(created, 201, progress.script.mark)
 
     async def _status(self, request: web.Request) -> web.StreamResponse:

@@ -7,11 +7,11 @@ sent.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import ssl
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Final, Self
 
 import aiohttp
@@ -66,10 +66,6 @@ class HttpBounds(Struct, frozen=True):
     connections: int = msgspec.field(default_factory=most_calls)
     idle: float = 3.0
 
-    def result_limit(self, operations: int) -> int:
-        """Maximum bytes of a result of so many operations."""
-        return max(self.result_bytes, operations * self.operation_bytes)
-
 
 class Answered(Struct, frozen=True):
     """The peer answered in full. ``body`` is ``None`` when it was larger than ``bound`` bytes."""
@@ -104,6 +100,20 @@ _NOTHING_SENT: Final = (
     aiohttp.ServerFingerprintMismatch,
     aiohttp.InvalidURL,
 )
+
+_CAUSES: Final = (
+    (aiohttp.ConnectionTimeoutError, "no connection in time"),
+    (aiohttp.ClientConnectorDNSError, "no such host"),
+    (aiohttp.ClientConnectorCertificateError, "its certificate is not trusted"),
+    (aiohttp.ClientConnectorSSLError, "TLS handshake failed"),
+    (aiohttp.ClientConnectorError, "unreachable"),
+    (aiohttp.InvalidURL, "not a usable address"),
+    (aiohttp.ServerDisconnectedError, "connection closed before the answer"),
+    (ConnectionResetError, "connection closed before the answer"),
+    (aiohttp.ClientPayloadError, "connection closed within the answer"),
+    (aiohttp.ClientResponseError, "the answer is not HTTP"),
+)
+"""Texts of errors by their types; the first that matches counts."""
 
 
 class PeerHttp:
@@ -140,12 +150,7 @@ class PeerHttp:
             max_headers=self.bounds.headers,
         )
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for session in (self._session, self._deletes):
             if session is not None:
                 await session.close()
@@ -172,7 +177,8 @@ class PeerHttp:
         if session is None:
             return NotSent("the client is closed")
         bounds = self.bounds
-        limit = bounds.result_limit(operations) if result else bounds.answer_bytes
+        of_result = max(bounds.result_bytes, operations * bounds.operation_bytes)
+        limit = of_result if result else bounds.answer_bytes
         total = bounds.result_total if result else bounds.total
         timeout = aiohttp.ClientTimeout(
             total=total, connect=bounds.connect, sock_connect=bounds.connect, sock_read=patience
@@ -224,49 +230,28 @@ async def _bounded(response: aiohttp.ClientResponse, limit: int) -> bytes | None
     if response.content_length is not None and response.content_length > limit:
         response.close()
         return None
-    parts: list[bytes] = []
-    size = 0
-    async for part in response.content.iter_any():
-        size += len(part)
-        if size > limit:
-            response.close()
-            return None
-        parts.append(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    try:
+        await response.content.readexactly(limit + 1)
+    except asyncio.IncompleteReadError as ended:  # within the limit
+        return ended.partial
+    response.close()
+    return None
 
 
 def _cause(error: BaseException, bounds: HttpBounds) -> str:
     """Human-readable cause, without the address, which may hold credentials."""
     match error:
-        case aiohttp.ConnectionTimeoutError():
-            return "no connection in time"
-        case aiohttp.ClientConnectorDNSError():
-            return "no such host"
-        case aiohttp.ClientConnectorCertificateError():
-            return "its certificate is not trusted"
-        case aiohttp.ClientConnectorSSLError():
-            return "TLS handshake failed"
         case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
             return "connection refused"
         case aiohttp.ClientConnectorError(os_error=OSError(errno=errno.EMFILE | errno.ENFILE)):
             return "no connection was left on this machine (ulimit -n)"
-        case aiohttp.ClientConnectorError():
-            return "unreachable"
-        case aiohttp.InvalidURL():
-            return "not a usable address"
-        case aiohttp.ServerDisconnectedError() | ConnectionResetError():
-            return "connection closed before the answer"
         case aiohttp.ClientPayloadError(__cause__=ContentEncodingError()):
             return "the answer's body is not compressed as its head says"
-        case aiohttp.ClientPayloadError():
-            return "connection closed within the answer"
         case aiohttp.ClientResponseError(message=message) if message.startswith("Got more than"):
             return f"a line of the answer's head is longer than {bounds.header_bytes} bytes"
         case aiohttp.ClientResponseError(message=message) if message.startswith("Too many headers"):
             return f"the answer's head has more than {bounds.headers} lines"
         case aiohttp.ClientResponseError(message=message) if message.startswith("Can not decode"):
             return "the answer's body is compressed in a way that was not offered"
-        case aiohttp.ClientResponseError():
-            return "the answer is not HTTP"
-        case _:
-            return f"connection failed ({type(error).__name__})"
+    kinds = (words for kind, words in _CAUSES if isinstance(error, kind))
+    return next(kinds, f"connection failed ({type(error).__name__})")

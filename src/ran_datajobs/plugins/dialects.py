@@ -7,8 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from msgspec import Struct
-
 from ran_datajobs.plugins import wire
 from ran_datajobs.plugins.answers import cancel_answer, create_answer, read_result, status_answer
 from ran_datajobs.plugins.client import PeerHttp
@@ -27,37 +25,24 @@ PluginOf = Callable[[PluginProfile], DmiPlugin]
 """Returns the client of a plugin; dispatch takes one of these, so that tests can pass their own."""
 
 
-class _Paths(Struct, frozen=True):
-    create_write: str
-    create_read: str
-    job: str
-    status: str
-    result: str
-    whole_write_job: str
-    whole_read_job: str
-
-
-_PATHS: Final[Mapping[wire.Dialect, _Paths]] = {
-    wire.Dialect.SEED: _Paths(
-        wire.SEED_CREATE,
-        wire.SEED_CREATE,
-        wire.SEED_JOB,
-        wire.SEED_STATUS,
-        wire.SEED_RESULT,
-        wire.SEED_WHOLE_JOB,
-        wire.SEED_WHOLE_JOB,
-    ),
-    # Status, result and cancel of reads use the ``cmwriteJob`` paths too, as ONAP's do.
-    wire.Dialect.ONAP: _Paths(
-        wire.ONAP_CREATE_WRITE,
-        wire.ONAP_CREATE_READ,
-        wire.ONAP_JOB,
-        wire.ONAP_STATUS,
-        wire.ONAP_RESULT,
-        wire.ONAP_WHOLE_WRITE_JOB,
-        wire.ONAP_WHOLE_READ_JOB,
-    ),
+_CREATE: Final = {
+    (wire.Dialect.SEED, False): wire.SEED_CREATE,
+    (wire.Dialect.SEED, True): wire.SEED_CREATE,
+    (wire.Dialect.ONAP, False): wire.ONAP_CREATE_WRITE,
+    (wire.Dialect.ONAP, True): wire.ONAP_CREATE_READ,
 }
+_WHOLE_JOB: Final = {
+    (wire.Dialect.SEED, False): wire.SEED_WHOLE_JOB,
+    (wire.Dialect.SEED, True): wire.SEED_WHOLE_JOB,
+    (wire.Dialect.ONAP, False): wire.ONAP_WHOLE_WRITE_JOB,
+    (wire.Dialect.ONAP, True): wire.ONAP_WHOLE_READ_JOB,
+}
+"""Paths by dialect, and by whether the job is a read."""
+
+# Status, result and cancel of reads use the ``cmwriteJob`` paths too, as ONAP's do.
+_JOB: Final = {wire.Dialect.SEED: wire.SEED_JOB, wire.Dialect.ONAP: wire.ONAP_JOB}
+_STATUS: Final = {wire.Dialect.SEED: wire.SEED_STATUS, wire.Dialect.ONAP: wire.ONAP_STATUS}
+_RESULT: Final = {wire.Dialect.SEED: wire.SEED_RESULT, wire.Dialect.ONAP: wire.ONAP_RESULT}
 
 
 class HttpPlugin:
@@ -66,51 +51,50 @@ class HttpPlugin:
     def __init__(self, url: str, dialect: wire.Dialect, http: PeerHttp) -> None:
         self._url = url.rstrip("/")
         self._dialect = dialect
-        self._paths = _PATHS[dialect]
         self._http = http
 
     async def create(self, call: CreateCall) -> CreateAnswer:
-        template = self._paths.create_read if call.is_read else self._paths.create_write
+        path = wire.path_of(
+            _CREATE[self._dialect, call.is_read],
+            {wire.DESTINATION: call.destination},
+            request_id=call.job_id,
+        )
         exchange = await self._http.exchange(
             "POST",
-            self._url + wire.path_of(template, {wire.DESTINATION: call.destination}, request_id=call.job_id),
-            body=wire.create_body(
-                self._dialect,
-                job_id=call.job_id,
-                data_producer_id=call.data_producer_id,
-                accept_type=call.accept_type,
-                content_type=call.content_type,
-                activation_mode=call.activation_mode,
-                operations=call.operations,
-            ),
+            self._url + path,
+            body=wire.create_body(self._dialect, call),
             headers=wire.create_headers(self._dialect, call.sub_job_id),
         )
         return create_answer(self._dialect, exchange, call.operations)
 
     async def status(self, address: JobAddress) -> StatusAnswer:
-        return status_answer(await self._http.exchange("GET", self._of(self._paths.status, address)))
+        return status_answer(await self._http.exchange("GET", self._of(_STATUS, address)))
 
     async def result(self, address: JobAddress) -> ResultAnswer:
-        url = self._of(self._paths.result, address, {wire.DESTINATION: address.destination})
+        url = self._of(_RESULT, address, {wire.DESTINATION: address.destination})
         exchange = await self._http.exchange(
             "GET", url, result=True, operations=address.operations, patience=address.patience
         )
         return await read_result(exchange, address.is_read)
 
     async def cancel(self, address: JobAddress) -> CancelAnswer:
-        return cancel_answer(await self._http.exchange("DELETE", self._of(self._paths.job, address)))
+        return cancel_answer(await self._http.exchange("DELETE", self._of(_JOB, address)))
 
     async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
-        template = self._paths.whole_read_job if is_read else self._paths.whole_write_job
-        path = wire.path_of(template, request_id=job_id)
+        path = wire.path_of(_WHOLE_JOB[self._dialect, is_read], request_id=job_id)
         return cancel_answer(await self._http.exchange("DELETE", self._url + path))
 
-    def _of(self, template: str, address: JobAddress, query: dict[str, str] | None = None) -> str:
+    def _of(
+        self,
+        templates: Mapping[wire.Dialect, str],
+        address: JobAddress,
+        query: dict[str, str] | None = None,
+    ) -> str:
         """The address of a call about one sub-job; the seed dialect names its data producer in the query."""
         seed = self._dialect is wire.Dialect.SEED
         named = {wire.DATA_PRODUCER_ID: address.data_producer_id} if seed else {}
         return self._url + wire.path_of(
-            template,
+            templates[self._dialect],
             named | (query or {}),
             request_id=address.job_id,
             data_producer_id=address.data_producer_id,

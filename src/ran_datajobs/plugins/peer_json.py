@@ -14,14 +14,13 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import Raw
 
-from ran_datajobs.http.json_body import elements_decoder, members_decoder
+from ran_datajobs.http.json_body import elements_decoder, got, members_decoder
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 """Some stacks write it in front of every UTF-8 text; RFC 8259 §8.1 lets a reader skip it."""
 
 NULL: Final = Raw(b"null")
 
-_SHOWN: Final = 60
 _BLANKS: Final = b" \t\r\n"
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,15}(?:\.0*)?")
 _FLOAT_IS_EXACT: Final = 2.0**53
@@ -132,13 +131,7 @@ def names_in(text: bytes) -> Iterator[str]:
             yield str(value_of(b'"%b"' % found[1]))
 
 
-def shown(value: bytes | Raw) -> str:
-    """A JSON value for messages: printable, on one line, at most 60 characters. The contents of an object or
-    a list are left out, since they may be confidential."""
-    if is_object(value):
-        return "an object"
-    if is_list(value):
-        return "a list"
-    line = bytes(memoryview(value)[: 8 * _SHOWN]).decode(errors="replace")
-    line = " ".join("".join(char if char.isprintable() else " " for char in line).split())
-    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
+def shown(value: Raw) -> str:
+    """A JSON value for messages: printable, on one line, cut if it is long. The contents of an object or a
+    list are left out, since they may be confidential."""
+    return " ".join("".join(char if char.isprintable() else " " for char in got(value)).split())

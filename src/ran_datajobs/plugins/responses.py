@@ -105,7 +105,9 @@ def _check_unrecognised(text: bytes, content_type: str) -> None:
         raise Unreadable("it is an empty object")
     for name in peer_json.names_in(text):
         if peer_json.folded(name) in _OUTCOME_NAMES:
-            raise Unreadable(f"it has no list of responses, but a member {peer_json.shown(name.encode())}")
+            raise Unreadable(
+                f"it has no list of responses, but a member {peer_json.shown(Raw(name.encode()))}"
+            )
     if _is_problem(members, content_type):
         raise Unreadable("it is an error and no result")
 
@@ -231,14 +233,15 @@ def _all_members(raw: Raw) -> _Members:
     lost_data = ""
     for name, value in peer_json.members(raw):
         misspelt = "" if name in _KNOWN else peer_json.folded(name)
+        member = peer_json.shown(Raw(name.encode()))
         if (
             (misspelt == "operationid" and len(operations) != 1)
             or (misspelt == "statuscode" and _code(value) not in _SUCCESS_CODES)
             or (misspelt == "state" and _state(value) is not OperationState.SUCCEEDED)
         ):
-            doubts.append(f"it has a member {peer_json.shown(name.encode())}")
+            doubts.append(f"it has a member {member}")
         if misspelt == "result" and not given["result"] and value != peer_json.NULL:
-            lost_data = f"its data is in a member {peer_json.shown(name.encode())}"
+            lost_data = f"its data is in a member {member}"
     if len(operations) > 1:
         doubts.append("it names several operations")
     return _Members(

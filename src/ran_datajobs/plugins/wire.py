@@ -20,7 +20,8 @@ from urllib.parse import quote
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from ran_datajobs.model import ActivationMode, Op, Operation, Scope, ScopeType, Status, wire_status
+from ran_datajobs.model import ActivationMode, Op, Operation, Scope, ScopeType
+from ran_datajobs.plugins.port import CreateCall
 
 
 class Dialect(enum.StrEnum):
@@ -42,6 +43,12 @@ TREE_FLAT: Final = "application/vnd.3gpp.object-tree-flat+json"
 
 ACCEPT_TYPES: Final = frozenset({TREE_HIERARCHICAL, TREE_FLAT})
 CONTENT_TYPES: Final = frozenset({JSON_PATCH_3GPP, JSON_PATCH_VND_3GPP})
+JOB_ID: Final = {Dialect.SEED: "requestId", Dialect.ONAP: "dataJobId"}
+"""Member of a create body with the id of the data job."""
+
+CREATED_ID: Final = {Dialect.SEED: "dataProducerJobId", Dialect.ONAP: "subJobId"}
+"""Member of a create answer with the data-producer-job id."""
+
 CREATE_CONTENT_TYPE: Final = {Dialect.SEED: JSON, Dialect.ONAP: JSON_PATCH_3GPP}
 
 # --- paths -------------------------------------------------------------------------------------------
@@ -251,20 +258,14 @@ def _names(value: tuple[str, ...] | str | UnsetType) -> tuple[str, ...] | UnsetT
 
 def job_operation(operation: SeedOperation | OnapOperation) -> Operation:
     """The operation that the plugin executes: ``operation`` without its CM handle data."""
-    scope: Scope | UnsetType
-    if isinstance(operation, SeedOperation):
-        given_scope = operation.scope
-        scope = (
-            UNSET
-            if isinstance(given_scope, UnsetType)
-            else Scope(given_scope.scope_type, given_scope.scope_level)
-        )
-    elif isinstance(operation.scope_type, UnsetType) and operation.scope_level is None:
-        scope = UNSET
+    if isinstance(operation, OnapOperation):
+        kind, level = operation.scope_type, operation.scope_level
+    elif isinstance(operation.scope, UnsetType):
+        kind, level = UNSET, None
     else:
-        given = operation.scope_type
-        kind = ScopeType.BASE_ONLY if isinstance(given, UnsetType) else given
-        scope = Scope(kind, operation.scope_level)
+        kind, level = operation.scope.scope_type, operation.scope.scope_level
+    if isinstance(kind, UnsetType) and level is not None:
+        kind = ScopeType.BASE_ONLY
     return Operation(
         operation.op,
         operation.path,
@@ -273,82 +274,51 @@ def job_operation(operation: SeedOperation | OnapOperation) -> Operation:
         _names(operation.attributes),
         _names(operation.fields),
         operation.filter,
-        scope,
+        UNSET if isinstance(kind, UnsetType) else Scope(kind, level),
     )
 
 
 # --- create ------------------------------------------------------------------------------------------
 
 
-class SeedCreate(Struct, frozen=True, rename="camel"):
+class _Create(Struct, frozen=True, rename="camel", kw_only=True):
+    data_accept_type: str
+    data_content_type: str
+    data_producer_id: str
+    activation_mode: ActivationMode = ActivationMode.BEST_EFFORT
+
+
+class SeedCreate(_Create, frozen=True, rename="camel", kw_only=True):
     """The create body of the seed dialect."""
 
-    data_accept_type: str
-    data_content_type: str
-    data_producer_id: str
     request_id: str
     data: tuple[SeedOperation, ...]
-    activation_mode: ActivationMode = ActivationMode.BEST_EFFORT
 
 
-class OnapCreate(Struct, frozen=True, rename="camel"):
+class OnapCreate(_Create, frozen=True, rename="camel", kw_only=True):
     """The create body of ONAP's dialect."""
 
-    data_accept_type: str
-    data_content_type: str
-    data_producer_id: str
     data_job_id: str
     data: tuple[OnapOperation, ...]
-    activation_mode: ActivationMode = ActivationMode.BEST_EFFORT
 
 
-class _SeedEnvelope(Struct, frozen=True, rename="camel"):
-    data_accept_type: str
-    data_content_type: str
-    data_producer_id: str
-    request_id: str
-    activation_mode: ActivationMode
-
-
-class _OnapEnvelope(Struct, frozen=True, rename="camel"):
-    data_accept_type: str
-    data_content_type: str
-    data_producer_id: str
-    data_job_id: str
-    activation_mode: ActivationMode
-
-
-def create_body(
-    dialect: Dialect,
-    *,
-    job_id: str,
-    data_producer_id: str,
-    accept_type: str,
-    content_type: str,
-    activation_mode: ActivationMode,
-    operations: bytes,
-) -> bytes:
-    """A create body. ``operations`` is the encoded array, which is inserted unchanged."""
-    envelope = _OnapEnvelope if dialect is Dialect.ONAP else _SeedEnvelope
-    head = msgspec.json.encode(envelope(accept_type, content_type, data_producer_id, job_id, activation_mode))
-    return b"".join((head[:-1], b',"data":', operations, b"}"))
+def create_body(dialect: Dialect, call: CreateCall) -> bytes:
+    """A create body. The encoded operations are inserted unchanged."""
+    return msgspec.json.encode(
+        {
+            "dataAcceptType": call.accept_type,
+            "dataContentType": call.content_type,
+            "dataProducerId": call.data_producer_id,
+            JOB_ID[dialect]: call.job_id,
+            "activationMode": call.activation_mode,
+            "data": Raw(call.operations),
+        }
+    )
 
 
 def create_headers(dialect: Dialect, sub_job_id: str) -> dict[str, str]:
     """The headers of a create; its key is the sub-job's id."""
     return {"Content-Type": CREATE_CONTENT_TYPE[dialect], "Accept": JSON, IDEMPOTENCY_KEY: sub_job_id}
-
-
-class SeedCreated(Struct, frozen=True, rename="camel"):
-    """The create answer of the seed dialect."""
-
-    data_producer_job_id: str
-
-
-class OnapCreated(Struct, frozen=True, rename="camel"):
-    """The create answer of ONAP's dialect."""
-
-    sub_job_id: str
 
 
 # --- status ------------------------------------------------------------------------------------------
@@ -358,24 +328,3 @@ class StatusBody(Struct, frozen=True):
     """The status answer of both dialects. ``status`` in its wire spelling."""
 
     status: str
-
-    @classmethod
-    def of(cls, status: Status, finished: str) -> StatusBody:
-        """The answer for ``status``, with ``finished`` as the spelling of FINISHED."""
-        return cls(wire_status(status, finished))
-
-
-class StatusPush(Struct, frozen=True, rename="camel"):
-    """The body that a plugin sends to :data:`STATUS_PUSH`."""
-
-    data_producer_job_id: str
-    status: str
-
-
-# --- result of a read --------------------------------------------------------------------------------
-
-
-class ResultUri(Struct, frozen=True):
-    """The result answer of a read: the internal topic on which its objects follow."""
-
-    resulturi: str
