@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,7 +18,7 @@ from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from ran_datajobs.results.delivery import status_message
+from ran_datajobs.results.delivery import redeliver, status_message
 from ran_datajobs.results.objects import open_folder
 from ran_datajobs.results.pruner import Pruner, Retention
 from ran_datajobs.store import outbox
@@ -157,6 +158,44 @@ async def test_a_young_job_stays_and_one_pruner_works_at_a_time(database: Databa
         assert await pruner.prune() == 0
     assert await pruner.prune() == 2
     assert (await counts(database))["data_job"] == 2
+
+
+async def test_a_job_that_is_being_removed_is_not_redelivered(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A redeliver that comes after the pruner has begun with a job is refused; one that came before keeps
+    the job and its results."""
+    gone, kept = uuid4(), uuid4()
+    async with database.connection() as connection:
+        await connection.execute(
+            """
+            insert into data_job (job_id, client, type, destination, destination_kind, results_bucket,
+                                  accept_type, content_type, activation_mode, priority, status, operations,
+                                  delivery_state, ended_at)
+            select job_id, 'c', 'WRITE', 'rapp', 'TOPIC', 'datajobs-results', '', '', 'BEST_EFFORT', 4,
+                   'FINISHED', 1, 'DELIVERED', clock_timestamp() - make_interval(days => 8)
+            from unnest($1::uuid[]) as t (job_id)
+            """,
+            [gone, kept],
+        )
+    objects = open_folder(tmp_path)
+    for job_id in (gone, kept):
+        await objects.put("datajobs-results", f"{job_id}/manifest.json", b"{}")
+    removed: list[str] = []
+    delete_folders = objects.delete_folders
+
+    async def redelivered_meanwhile(bucket: str, job_ids: Sequence[str]) -> None:
+        async with database.transaction() as connection:
+            assert not await redeliver(connection, gone)
+        removed.extend(job_ids)
+        await delete_folders(bucket, job_ids)
+
+    monkeypatch.setattr(objects, "delete_folders", redelivered_meanwhile)
+    async with database.transaction() as connection:
+        assert await redeliver(connection, kept)
+    assert await Pruner(database, objects, Retention(), logger()).prune() == 1
+    assert removed == [str(gone)]
+    assert await objects.get("datajobs-results", f"{kept}/manifest.json") == b"{}"
 
 
 async def test_a_deadlock_with_a_publisher_does_not_end_the_pruner(

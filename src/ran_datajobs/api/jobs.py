@@ -185,8 +185,8 @@ async def redeliver(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnsw
                 "the delivery of this data job is still under way: it can be repeated once "
                 "deliveryState is DELIVERED or FAILED"
             )
-        await delivery.redeliver(connection, job_id)
-        row = existing(await jobs.find(connection, job_id, caller.sees))
+        was_queued = await delivery.redeliver(connection, job_id)  # not while the job is being removed
+        row = existing(await jobs.find(connection, job_id, caller.sees) if was_queued else None)
     return await _answer(api, caller, row)
 
 

@@ -92,7 +92,8 @@ async def finish_delivery(
 async def redeliver(connection: Connection, job_id: UUID) -> bool:
     """Queue all parts of a terminal job again, with the next delivery number.
 
-    Returns False and changes nothing while a delivery is pending. To a bucket, only objects that are
+    Returns False and changes nothing while a delivery is pending, and while the job is being removed after
+    its retention. To a bucket, only objects that are
     missing there or differ are written.
     """
     if await outbox.deliver_again(connection, job_id) is None:

@@ -57,7 +57,7 @@ class Pruner(Struct, frozen=True):
         async with self.database.session() as claimed:
             if not await retention.claim(claimed):
                 return 0
-            removed = await self._prune_jobs()
+            removed = await self._prune_jobs(claimed)
             await self._in_steps(lambda c: retention.remove_keys(c, self.kept.keys, _ROWS))
             await self._in_steps(lambda c: retention.remove_messages(c, self.kept.jobs, _ROWS))
             await self._in_steps(lambda c: retention.remove_lost_outbox(c, _ROWS))
@@ -68,13 +68,12 @@ class Pruner(Struct, frozen=True):
             self.log.info(Event.JOBS_PRUNED, jobs=removed)
         return removed
 
-    async def _prune_jobs(self) -> int:
+    async def _prune_jobs(self, claimed: Connection) -> int:
         removed = 0
         while True:
-            async with self.database.connection() as connection:
-                expired = await retention.expired_jobs(connection, self.kept.jobs, _JOBS)
-            await self._remove_objects(expired)
-            gone = [await self._remove_rows(job) for job in expired]
+            async with retention.expired_jobs(claimed, self.kept.jobs, _JOBS) as expired:
+                await self._remove_objects(expired)
+                gone = [await self._remove_rows(job) for job in expired]
             removed += sum(gone)
             if len(expired) < _JOBS or not any(gone):
                 return removed

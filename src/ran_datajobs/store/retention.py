@@ -4,7 +4,8 @@ clock. Open jobs, and jobs whose delivery is PENDING, are never removed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
 from msgspec import Struct
@@ -30,10 +31,18 @@ async def claim(connection: Connection) -> bool:
     return bool(await connection.fetchval(_SQL["claim_pruning"]))
 
 
-async def expired_jobs(connection: Connection, older_than: float, limit: int) -> list[ExpiredJob]:
-    """Up to ``limit`` jobs that ended more than ``older_than`` seconds ago, the oldest first."""
-    rows = await connection.fetch(_SQL["expired_jobs"], older_than, limit)
-    return [ExpiredJob(row["job_id"], row["results_bucket"], row["named"]) for row in rows]
+@contextlib.asynccontextmanager
+async def expired_jobs(
+    connection: Connection, older_than: float, limit: int
+) -> AsyncIterator[list[ExpiredJob]]:
+    """Up to ``limit`` jobs that ended more than ``older_than`` seconds ago, the oldest first. None of them
+    can be redelivered while the block runs."""
+    locked = [row["job_id"] for row in await connection.fetch(_SQL["lock_expired_jobs"], older_than, limit)]
+    try:
+        rows = await connection.fetch(_SQL["expired_jobs"], locked)  # without one that was redelivered before
+        yield [ExpiredJob(row["job_id"], row["results_bucket"], row["named"]) for row in rows]
+    finally:
+        await connection.execute(_SQL["unlock_jobs"], locked)
 
 
 async def objects_of(connection: Connection, job_id: UUID, behind: str, limit: int) -> list[str]:

@@ -175,7 +175,9 @@ where p.job_id = any ($1::uuid[]) and j.destination is not null
   and ($2::text[] is null or p.sub_job = any ($2::text[]))
 order by p.job_id, s.position nulls first, coalesce(p.message, p.sequence), p.fragment;
 
+-- The lock is refused while the job is being removed.
 -- name: deliver_again
 update data_job set delivery_number = delivery_number + 1, delivery_state = 'PENDING', delivery_detail = null, version = version + 1
 where job_id = $1 and delivery_state in ('FAILED', 'DELIVERED')
+  and pg_try_advisory_xact_lock_shared(7263405, hashtext($1::uuid::text))
 returning delivery_number;

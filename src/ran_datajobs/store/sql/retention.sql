@@ -6,12 +6,20 @@
 -- name: claim_pruning
 select pg_try_advisory_lock(7263404);
 
+-- name: lock_expired_jobs
+select job_id from (
+    select job_id from data_job
+    where ended_at < clock_timestamp() - make_interval(secs => $1) and delivery_state <> 'PENDING'
+      and not exists (select 1 from sub_job s where s.job_id = data_job.job_id and s.stage = 'QUARANTINED')
+    order by ended_at limit $2) e
+where pg_try_advisory_lock(7263405, hashtext(job_id::text));
+
 -- name: expired_jobs
 select job_id, results_bucket, case destination_kind when 'BUCKET' then destination end as named
-from data_job
-where ended_at < clock_timestamp() - make_interval(secs => $1) and delivery_state <> 'PENDING'
-  and not exists (select 1 from sub_job s where s.job_id = data_job.job_id and s.stage = 'QUARANTINED')
-order by ended_at limit $2;
+from data_job where job_id = any ($1::uuid[]) and delivery_state <> 'PENDING';
+
+-- name: unlock_jobs
+select pg_advisory_unlock(7263405, hashtext(job_id::text)) from unnest($1::uuid[]) as j (job_id);
 
 -- name: objects_of
 select key from result_part where job_id = $1 and key > $2 order by key limit $3;
