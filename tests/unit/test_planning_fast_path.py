@@ -171,7 +171,7 @@ def test_a_key_that_stands_twice_in_an_operation_is_told(body: bytes) -> None:
             assert doubled == {
                 where
                 for where, what in error.problems
-                if what.startswith("stands twice") and "/data/" in where
+                if what.startswith("occurs twice") and "/data/" in where
             }
         except UnsupportedRequest:
             assert not doubled
@@ -184,7 +184,7 @@ class Pairs(list[tuple[str, Any]]):
 
 
 def doubles_of(operation: Pairs) -> set[str]:
-    """Pointers of what stands twice, below the operation; of two scopes the last one is looked into."""
+    """Pointers of what occurs twice, below the operation; of two scopes the last one is looked into."""
     keys = [key for key, _ in operation]
     found = {f"/{key}" for key in keys if keys.count(key) > 1}
     for within in [value for key, value in operation if key == "scope"][-1:]:

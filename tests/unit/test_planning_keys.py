@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
 from ran_datajobs.model import Ignored, IgnoredKey
-from ran_datajobs.planning.keys import ENVELOPE, MAX_APART, MAX_TOLD, NOT_OFFERED, one_edit_apart
+from ran_datajobs.planning.keys import ENVELOPE, MAX_LISTED, MAX_UNLISTED, NOT_OFFERED, one_edit_apart
 from ran_datajobs.planning.request import check_request, read_accepted, read_request
 
 CELL = "/SubNetwork=SN1/ManagedElement=ME1/NRCellDU=1"
@@ -117,7 +117,7 @@ OTHERS = (
 def test_every_key_of_an_envelope_is_read_refused_or_told(
     known: list[tuple[str, Any]], others: list[tuple[str, Any, Any]]
 ) -> None:
-    """A known key is read in whatever case. Of the others none is passed over: one that stands twice, and one
+    """A known key is read in whatever case. Of the others none is passed over: one that occurs twice, and one
     that is a slip, is a 400 with its pointer; one that is not offered a 422; and the rest is told."""
     members = [(change(key), VALUES[key]) for key, change in known]
     members += [(change(key), value) for key, change, value in others]
@@ -241,12 +241,12 @@ def test_a_hundred_ignored_keys_are_told_and_all_are_counted() -> None:
     """Names in operations are told apart up to a bound; very long ones are cut."""
     many = {f"x{n}": 1 for n in range(250)}
     told = surely_ignored_in(body({**ADD, **many}, **{f"key{n}": 1 for n in range(10)}))
-    assert (len(told.keys), told.count) == (MAX_TOLD, 260)
+    assert (len(told.keys), told.count) == (MAX_LISTED, 260)
     assert told.keys[9:11] == (IgnoredKey(pointer="#/key9"), IgnoredKey(name="x0", count=1))
     (told_long,) = surely_ignored_in(body({**ADD, "k" * 5000: 1})).keys
     assert isinstance(told_long.name, str) and len(told_long.name) == 128
-    far_too_many = {f"y{n}": 1 for n in range(MAX_APART + 1000)}
-    assert surely_ignored_in(body({**ADD, **far_too_many})).count == MAX_TOLD + MAX_APART
+    far_too_many = {f"y{n}": 1 for n in range(MAX_UNLISTED + 1000)}
+    assert surely_ignored_in(body({**ADD, **far_too_many})).count == MAX_LISTED + MAX_UNLISTED
 
 
 @pytest.mark.parametrize(

@@ -246,7 +246,7 @@ def test_a_malformed_operation_is_refused_at_its_field(operation: Any, field: st
 
 
 def test_a_key_is_trimmed_but_never_taken_twice() -> None:
-    """Blanks around a key are dropped; a key that then stands twice is a fault."""
+    """Blanks around a key are dropped; a key that then occurs twice is a fault."""
     trimmed = {" op": "add", "path ": CELL, "value": {"id": "1"}}
     assert read(trimmed).operations[0].path == CELL
     assert pointers(body({**trimmed, "op": "remove"})) == ["#/data/0/op"]

@@ -38,7 +38,7 @@ _TYPED_STEPS: Final = 3
 MOST_STEPS: Final = 16
 """Maximum depth of a pointer."""
 
-MAX_TOLD: Final = 40
+MAX_SHOWN: Final = 40
 """Maximum number of characters of a wrong value in an error text."""
 
 NESTED_TOO_DEEPLY: Final = "the body is nested more deeply than can be read, which is about 1,000 levels"
@@ -216,11 +216,11 @@ def got(value: object) -> str:
     if isinstance(value, dict | list | tuple):
         return "an object" if isinstance(value, dict) else "a list"
     if isinstance(value, Raw):
-        text = bytes(value)[: 4 * MAX_TOLD].decode("utf-8", "ignore")
+        text = bytes(value)[: 4 * MAX_SHOWN].decode("utf-8", "ignore")
     else:
         text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
     kind = {"{": "an object", "[": "a list"}.get(text[:1])
-    return kind or (text if len(text) <= MAX_TOLD else text[:MAX_TOLD] + "…")
+    return kind or (text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…")
 
 
 def _pointer(steps: Iterable[str]) -> str:

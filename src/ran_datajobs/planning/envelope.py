@@ -18,7 +18,7 @@ from msgspec import Raw, Struct
 from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.http.json_body import MOST_STEPS, Key, decoded, got
 from ran_datajobs.model import ActivationMode
-from ran_datajobs.planning.keys import ENVELOPE, STANDS_TWICE, Problems, UnknownKeys
+from ran_datajobs.planning.keys import ENVELOPE, OCCURS_TWICE, Problems, UnknownKeys
 from ran_datajobs.plugins.wire import ACCEPT_TYPES, CONTENT_TYPES, JSON_PATCH_3GPP, TREE_HIERARCHICAL
 
 MAX_ENVELOPE: Final = 1024 * 1024
@@ -91,7 +91,7 @@ def _fields_of(members: list[tuple[str, Raw]], problems: Problems) -> dict[str, 
         if key is None:
             continue
         if key in fields:
-            problems.add(f"#/{key}", STANDS_TWICE)
+            problems.add(f"#/{key}", OCCURS_TWICE)
         fields[key] = raw
         if key != "data":  # a number out of range stays undecoded
             with contextlib.suppress(msgspec.ValidationError):
@@ -110,15 +110,12 @@ def _one_of(
 
 
 def _activation_mode(fields: dict[str, Any], problems: Problems, unknown: UnknownKeys) -> ActivationMode:
-    value = fields.get("activationMode", ActivationMode.BEST_EFFORT)
-    if isinstance(value, str) and value in ActivationMode.__members__:
-        return ActivationMode(value)
-    allowed = ", ".join(ActivationMode)
-    if value == ATOMIC:
+    if fields.get("activationMode") == ATOMIC:
+        allowed = ", ".join(ActivationMode)
         unknown.not_offered.add("#/activationMode", f"ATOMIC is not offered: use one of {allowed}")
-    else:
-        problems.add("#/activationMode", f"must be one of {allowed}; it is {got(value)}")
-    return ActivationMode.BEST_EFFORT
+        return ActivationMode.BEST_EFFORT
+    modes = frozenset(ActivationMode.__members__)
+    return ActivationMode(_one_of(fields, "activationMode", modes, ActivationMode.BEST_EFFORT, problems))
 
 
 def _name(fields: dict[str, Any], problems: Problems) -> str | None:

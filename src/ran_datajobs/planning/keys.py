@@ -45,13 +45,13 @@ DRY_RUN: Final = "dryRun"
 MAX_SHOWN: Final = 100
 """Maximum number of problems that an answer lists; the others are only counted."""
 
-MAX_TOLD: Final = 100
+MAX_LISTED: Final = 100
 """Maximum number of ignored keys that are listed."""
 
-MAX_APART: Final = 100_000
+MAX_UNLISTED: Final = 100_000
 """Maximum number of distinct keys of operations that are counted in addition to the listed ones."""
 
-STANDS_TWICE: Final = "stands twice; keys are matched without regard to case"
+OCCURS_TWICE: Final = "occurs twice; keys are matched without regard to case"
 
 _NAMES_NOT_OFFERED: Final = frozenset(NOT_OFFERED.values())
 _NEAR: Final = ENVELOPE | NOT_OFFERED | {DRY_RUN.lower(): DRY_RUN}
@@ -81,13 +81,13 @@ class Problems:
 class UnknownKeys:
     """Collects the unknown keys of one request.
 
-    A new request with keys that are ``not_offered``, or with typing errors, is refused; one that was accepted
-    before the service knew these keys is still executed. ``slips`` gets the typing errors.
+    A new request with keys that are ``not_offered``, or with ``typos``, is refused; one that was accepted
+    before the service knew these keys is still executed.
     """
 
-    def __init__(self, slips: Problems) -> None:
+    def __init__(self, typos: Problems) -> None:
         self.not_offered = Problems()
-        self._slips = slips
+        self._typos = typos
         self._pointers: list[str] = []
         self._names: dict[str, int] = {}
 
@@ -96,7 +96,7 @@ class UnknownKeys:
         """The ignored keys: those of the envelope, then those of operations, in order of appearance."""
         keys = [IgnoredKey(pointer=pointer) for pointer in self._pointers]
         keys += [IgnoredKey(name=name, count=count) for name, count in self._names.items()]
-        return Ignored(tuple(keys[:MAX_TOLD]), len(keys)) if keys else None
+        return Ignored(tuple(keys[:MAX_LISTED]), len(keys)) if keys else None
 
     def in_envelope(self, members: Sequence[tuple[str, Raw]]) -> None:
         """Classify the keys of an envelope that are not in :data:`ENVELOPE`. ``members``: all of them."""
@@ -107,15 +107,15 @@ class UnknownKeys:
             if key in ENVELOPE:
                 continue
             if key in seen:
-                self._slips.add(pointer, STANDS_TWICE)
+                self._typos.add(pointer, OCCURS_TWICE)
             elif key in NOT_OFFERED:
                 if bytes(value) != b"null":
                     self.not_offered.add(pointer, not_offered(key))
             elif key == DRY_RUN.lower() and bytes(value) not in {b"null", b"false"}:
-                self._slips.add(pointer, f"is a query parameter and no key of a body: ?{DRY_RUN}=true")
+                self._typos.add(pointer, f"is a query parameter and no key of a body: ?{DRY_RUN}=true")
             elif near := [known for known in _NEAR if known not in there and one_edit_apart(key, known)]:
                 names = " or ".join(_NEAR[known] for known in near)
-                self._slips.add(pointer, f"is not a key of a request: did you mean {names}?")
+                self._typos.add(pointer, f"is not a key of a request: did you mean {names}?")
             else:
                 self._pointers.append(pointer)
             seen.add(key)
@@ -127,7 +127,7 @@ class UnknownKeys:
                 self.not_offered.add(f"{pointer}/{name}", not_offered(name.lower()))
             return
         name = shortened(name)
-        if name in self._names or len(self._names) < MAX_TOLD + MAX_APART:
+        if name in self._names or len(self._names) < MAX_LISTED + MAX_UNLISTED:
             self._names[name] = self._names.get(name, 0) + 1
 
 

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.errors import InvalidRequest, TooManyOperations
-from ran_datajobs.http.json_body import MAX_TOLD, elements_decoder, got, members_decoder, pointer_step
+from ran_datajobs.http.json_body import MAX_SHOWN, elements_decoder, got, members_decoder, pointer_step
 from ran_datajobs.model import Op, Scope, ScopeType
 from ran_datajobs.planning.keys import Problems, UnknownKeys
 
@@ -128,10 +128,10 @@ def _line(element: Raw, pointer: str, problems: Problems, unknown: UnknownKeys) 
     for member, raw in members.items():
         key = member.spelt.strip()
         if key in trimmed:
-            problems.add(f"{pointer}/{pointer_step(key)}", "stands twice; blanks around keys are dropped")
+            problems.add(f"{pointer}/{pointer_step(key)}", "occurs twice; blanks around keys are dropped")
         trimmed[key] = raw
     if "scope" in trimmed and (doubled := _duplicate_in(trimmed["scope"])):
-        problems.add(f"{pointer}/scope/{doubled}", "stands twice")
+        problems.add(f"{pointer}/scope/{doubled}", "occurs twice")
     try:
         line = _line_decoder.decode(_encoder.encode({key: trimmed[key] for key in trimmed if key in _KEYS}))
     except msgspec.ValidationError:
@@ -154,7 +154,7 @@ def _check_field(key: str, raw: Raw, pointer: str, problems: Problems) -> None:
     except msgspec.ValidationError as error:
         given = got(raw)
         if key == "scope":
-            given = bytes(raw)[:MAX_TOLD].decode("utf-8", "ignore")
+            given = bytes(raw)[:MAX_SHOWN].decode("utf-8", "ignore")
             if "scopeLevel" in str(error):
                 needed, given = "scopeLevel must be an integer", f"in {given}"
         is_move = key == "op" and given in {'"copy"', '"move"'}

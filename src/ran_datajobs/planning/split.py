@@ -214,9 +214,7 @@ class _Splitter:
             return _UNLIMITED if self._filter_reaches_below(operation, key) else _BASE_ONLY
         if scope.scope_type is ScopeType.BASE_ONLY:
             return _BASE_ONLY
-        if scope.scope_type is ScopeType.BASE_ALL:
-            return _UNLIMITED
-        return scope.scope_level
+        return _UNLIMITED if scope.scope_type is ScopeType.BASE_ALL else scope.scope_level
 
     def _filter_reaches_below(self, operation: Operation, key: str) -> bool:
         """True when the filter names a class other than the base's (ONAP's read example)."""
