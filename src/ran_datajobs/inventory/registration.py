@@ -289,7 +289,6 @@ def changes_of(
     can.
     """
     inventory = _Inventory(known, holders)
-    new = HandleRow("", plugin_id)
     upgraded = registration.upgraded_cm_handles or Upgrade([])
     return Changes(
         outcome=RegistrationOutcome(
@@ -297,7 +296,8 @@ def changes_of(
                 inventory.remove, dict.fromkeys(registration.removed_cm_handles or ())
             ),
             failed_created_cm_handles=_failures(
-                lambda handle: inventory.create(handle, new, address_fault), registration.created_cm_handles
+                lambda handle: inventory.create(handle, plugin_id, address_fault),
+                registration.created_cm_handles,
             ),
             failed_updated_cm_handles=_failures(inventory.update, registration.updated_cm_handles),
             failed_upgrade_cm_handles=_failures(
@@ -326,12 +326,12 @@ class _Inventory:
         existing = self._row(cm_handle)
         return _not_found(cm_handle) if existing is None else self._put(cm_handle, existing, None)
 
-    def create(self, handle: CmHandle, new: HandleRow, address_fault: str | None) -> Failure | None:
+    def create(self, handle: CmHandle, plugin_id: int, address_fault: str | None) -> Failure | None:
         if fault := handle_fault(handle):
             return Failure(handle.cm_handle, INVALID_CHARACTER, fault)
         if address_fault:
             return Failure(handle.cm_handle, UNKNOWN_ERROR, f"dmiPlugin: {address_fault}")
-        row = _with_fields(msgspec.structs.replace(new, cm_handle=handle.cm_handle), handle, removed=None)
+        row = _with_fields(HandleRow(handle.cm_handle, plugin_id), handle, removed=None)
         existing = self._row(handle.cm_handle)
         if existing not in (None, row):
             return Failure(row.cm_handle, ALREADY_EXISTS, "cm-handle already exists with other data")
@@ -374,13 +374,6 @@ class _Inventory:
 def _with_fields(row: HandleRow, handle: CmHandle, removed: str | None) -> HandleRow:
     """``row`` with the fields of ``handle``. Absent or empty fields keep their value; a property that is null
     or has the value ``removed`` is removed."""
-
-    def merged(existing: Mapping[str, str], given: Properties | None) -> dict[str, str]:
-        changed = given or {}
-        kept = {name: value for name, value in existing.items() if name not in changed}
-        texts = {name: value for name, value in changed.items() if value is not None and value != removed}
-        return kept | texts
-
     alternate_id = handle.name
     return msgspec.structs.replace(
         row,
@@ -388,10 +381,16 @@ def _with_fields(row: HandleRow, handle: CmHandle, removed: str | None) -> Handl
         alternate_key=fdn.key(alternate_id) if alternate_id else row.alternate_key,
         data_producer_id=handle.data_producer_identifier or row.data_producer_id,
         module_set_tag=handle.module_set_tag or row.module_set_tag,
-        private_properties=merged(row.private_properties, handle.cm_handle_properties),
-        public_properties=merged(row.public_properties, handle.public_cm_handle_properties),
+        private_properties=_merged(row.private_properties, handle.cm_handle_properties, removed),
+        public_properties=_merged(row.public_properties, handle.public_cm_handle_properties, removed),
         trust_level=handle.trust_level or row.trust_level,
     )
+
+
+def _merged(existing: Mapping[str, str], given: Properties | None, removed: str | None) -> dict[str, str]:
+    changed = given or {}
+    kept = {name: value for name, value in existing.items() if name not in changed}
+    return kept | {name: value for name, value in changed.items() if value is not None and value != removed}
 
 
 def _not_found(cm_handle: str) -> Failure:
