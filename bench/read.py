@@ -45,7 +45,7 @@ async def _measured(over_http: bool, own: Path) -> None:
     plugin = f"http://127.0.0.1:{port}"
     sized = ("--sites", str(SITES), "--seed", str(SEED))
     dmi: tuple[str, ...] = (
-        "-m", "ran_datajobs", "dmi", "--port", str(port), "--bus", f"http://127.0.0.1:{service}",
+        "-m", "ran_datajobs", "dmi", "--port", str(port), "--dmi-service-url", f"http://127.0.0.1:{service}",
         "--data-dir", str(own), *sized,
     )  # fmt: skip
     beside = [dmi]

@@ -55,7 +55,7 @@ async def _until_interrupted(kafka: KafkaBroker, s3: S3Service, postgres: Embedd
             f"  export AWS_ACCESS_KEY_ID={s3.access_key_id}\n"
             f"  export AWS_SECRET_ACCESS_KEY={s3.secret_access_key}\n"
             f"  datajobs serve                        # results go to the bucket {s3.bucket}\n"
-            f"  datajobs dmi --bus {kafka.bootstrap}    # a plugin over a simulated network\n"
+            f"  datajobs dmi --dmi-kafka-bootstrap {kafka.bootstrap}    # a plugin over a simulated network\n"
             f"As destinations there are the topic {TOPIC} and the bucket {s3.other_bucket}.\n"
             "Ctrl-C ends them.",
             flush=True,

@@ -37,8 +37,10 @@ RENAMED: Final[Mapping[str, str]] = {
     "onap_status": "registration_error_500",
     "element": "provmns_url",
     "elements_file": "provmns_servers_file",
+    "bus": "dmi_kafka_bootstrap",
 }
-"""Old names of settings, and the new ones. Commands accept an old name with a warning, for one release."""
+"""Old names of settings, and the new ones. Commands accept an old name with a warning, for one release. An
+address as ``bus`` is now the ``dmi_service_url``."""
 
 
 class Group(enum.Enum):
@@ -254,7 +256,12 @@ class Settings:
     shutdown_grace: Seconds = _limit(4.0, "time that a stop waits for calls under way to be recorded")
 
     # the DMI plugin and the simulated network
-    bus: Text | None = _other_side(None, "where results of reads go: Kafka servers, or the service's address")
+    dmi_kafka_bootstrap: Text | None = _other_side(
+        None, "Kafka servers to which the plugin publishes the results of reads"
+    )
+    dmi_service_url: Url | None = _other_side(
+        None, "service to which it publishes them where there is no Kafka; default: DATAJOBS_SERVER"
+    )
     provmns_url: Url | None = _other_side(
         None, "ProvMnS server that executes; default: a network in this process"
     )

@@ -218,7 +218,16 @@ async def kafka_chain(
         "AWS_SECRET_ACCESS_KEY": s3.secret_access_key,
     } | {f"DATAJOBS_{name.upper()}": value for name, value in settings.items()}
     plugin = free_port()
-    dmi = ("ran_datajobs", "dmi", "--port", str(plugin), "--sites", str(SITES), "--bus", broker.bootstrap)
+    dmi = (
+        "ran_datajobs",
+        "dmi",
+        "--port",
+        str(plugin),
+        "--sites",
+        str(SITES),
+        "--dmi-kafka-bootstrap",
+        broker.bootstrap,
+    )
     async with (
         started(
             *dmi,

@@ -92,7 +92,7 @@ async def test_our_plugin_keeps_every_promise(tmp_path: Path, dialect: str, free
         messages = AlsoKept(ServiceLink(bus, http))
         async with served_plugin(PluginSettings(tmp_path / "dmi"), elements.get, messages) as url:
             told = await check(
-                url, "--data-producer", PRODUCER, "--fdn", FDN, "--dialect", dialect, "--bus", bus
+                url, "--data-producer", PRODUCER, "--fdn", FDN, "--dialect", dialect, "--dmi-service-url", bus
             )
     assert told.those("holds") == set(CHECKS), (told.verdicts, told.notes)
     assert told.status == 0
@@ -111,7 +111,7 @@ async def test_our_plugin_keeps_every_promise_over_provmns(tmp_path: Path, diale
     simulate = ("simulate", "--port", element.rpartition(":")[2], "--sites", "25")
     dmi = (
         "dmi", "--port", plugin.rpartition(":")[2], "--data-dir", tmp_path / "dmi",
-        "--provmns-url", f"{element}/{{dataProducerId}}", "--bus", bus,
+        "--provmns-url", f"{element}/{{dataProducerId}}", "--dmi-service-url", bus,
     )  # fmt: skip
     network = f"{element}/ProvMnS/v1/{layout.COUNTRY}?scopeType=BASE_ALL"
     with started(*simulate, lines=tmp_path / "simulate") as simulated:
@@ -120,7 +120,15 @@ async def test_our_plugin_keeps_every_promise_over_provmns(tmp_path: Path, diale
         with started(*dmi, lines=tmp_path / "lines") as running:
             running.until_it_answers(f"{plugin}/healthz")
             told = await check(
-                plugin, "--data-producer", PRODUCER, "--fdn", FDN, "--dialect", dialect, "--bus", bus
+                plugin,
+                "--data-producer",
+                PRODUCER,
+                "--fdn",
+                FDN,
+                "--dialect",
+                dialect,
+                "--dmi-service-url",
+                bus,
             )
         assert await asyncio.to_thread(fetched, network) == before
     assert told.those("holds") == set(CHECKS), (told.verdicts, told.notes)
@@ -131,7 +139,7 @@ async def test_our_plugin_keeps_every_promise_over_provmns(tmp_path: Path, diale
 @pytest.mark.nightly
 @pytest.mark.kafka
 async def test_messages_of_a_read_are_found_on_kafka(tmp_path: Path, kafka_broker: KafkaBroker) -> None:
-    """With Kafka servers as its --bus the command reads the plugin's messages from Kafka."""
+    """With Kafka servers the command reads the plugin's messages from Kafka."""
     network = Network(25)
     elements = simulated_elements(network, network.model, network.actions, network.data_producers())
     async with contextlib.aclosing(KafkaBus(kafka_broker.bootstrap, installation="dmi")) as bus:
@@ -139,7 +147,7 @@ async def test_messages_of_a_read_are_found_on_kafka(tmp_path: Path, kafka_broke
         async with served_plugin(PluginSettings(tmp_path / "dmi"), elements.get, bus) as url:
             told = await check(
                 url, "--data-producer", PRODUCER, "--fdn", FDN, "--patience", "60",
-                "--bus", kafka_broker.bootstrap,
+                "--dmi-kafka-bootstrap", kafka_broker.bootstrap,
             )  # fmt: skip
     assert told.those("holds") == set(CHECKS), (told.verdicts, told.notes)
     assert told.notes["read-messages"] == f"1 message on topic {INTERNAL_TOPIC}"
@@ -147,19 +155,19 @@ async def test_messages_of_a_read_are_found_on_kafka(tmp_path: Path, kafka_broke
 
 @pytest.mark.nightly
 async def test_a_read_that_is_never_published_is_told(tmp_path: Path, free_port: int) -> None:
-    """A plugin that names the topic and publishes elsewhere fails the check; without --bus the line says that
-    the topic was not read."""
+    """A plugin that names the topic and publishes elsewhere fails the check; without an address the line says
+    that the topic was not read."""
     network = Network(25)
     elements = simulated_elements(network, network.model, network.actions, network.data_producers())
     async with served_plugin(PluginSettings(tmp_path / "dmi"), elements.get, KeptMessages()) as url:
         asked = ("--data-producer", PRODUCER, "--fdn", FDN, "--patience", "2")
-        looked = await check(url, *asked, "--bus", f"http://127.0.0.1:{free_port}")
+        looked = await check(url, *asked, "--dmi-service-url", f"http://127.0.0.1:{free_port}")
         blind = await check(url, *asked)
     assert looked.those("fails") == {"read-messages"}, looked.notes
     assert looked.notes["read-messages"] == f"no message of it came on topic {INTERNAL_TOPIC} within 2 s"
     assert looked.status == 1
     assert blind.those("skipped") == {"read-messages"}, blind.notes
-    assert "--bus" in blind.notes["read-messages"]
+    assert "--dmi-service-url" in blind.notes["read-messages"]
     assert blind.status == 0
 
 
@@ -172,7 +180,7 @@ async def test_without_an_object_what_needs_one_is_skipped(tmp_path: Path, free_
     async with PeerHttp() as http:
         link = ServiceLink(bus, http)
         async with served_plugin(PluginSettings(tmp_path / "dmi"), elements.get, link) as url:
-            told = await check(url, "--data-producer", PRODUCER, "--bus", bus)
+            told = await check(url, "--data-producer", PRODUCER, "--dmi-service-url", bus)
     assert told.those("skipped") == {"written"}, told.notes
     assert "--fdn" in told.notes["written"]
     assert "the read failed" in told.notes["read-messages"]
@@ -231,9 +239,9 @@ async def test_nobody_there_and_wrong_use_have_their_own_exit_status(free_port: 
         (2, (address, "--dialect", "netconf")),
         (2, ("ftp://plugin",)),
         (2, (address, "--fdn", "no name")),
-        (2, (address, "--bus", "https://127.0.0.1:1")),
-        (2, (address, "--bus", "http://127.0.0.1")),
-        (2, (address, "--bus", "http://198.51.100.1:1")),
+        (2, (address, "--dmi-service-url", "https://127.0.0.1:1")),
+        (2, (address, "--dmi-service-url", "http://127.0.0.1")),
+        (2, (address, "--dmi-service-url", "http://198.51.100.1:1")),
     ):
         done = await asyncio.to_thread(datajobs, "dmi-check", *arguments)
         assert (done.returncode, done.stdout) == (status, ""), done.stderr

@@ -269,6 +269,22 @@ def test_every_setting_is_in_a_group_and_says_what_it_is() -> None:
     assert all(about.help for about in declarations())
 
 
+def test_the_old_bus_of_a_plugin_was_one_of_two_settings() -> None:
+    """An address is that of the service, everything else are Kafka servers."""
+    environ = {"DATAJOBS_BUS": "http://127.0.0.1:8080"}
+    accept_renamed_settings([], environ)
+    assert environ == {"DATAJOBS_DMI_SERVICE_URL": "http://127.0.0.1:8080"}
+    arguments = ["dmi", "--bus", "https://host", "--bus=a:1", "--bus"]
+    assert len(accept_renamed_settings(arguments, {})) == 3
+    assert arguments == [
+        "dmi",
+        "--dmi-service-url",
+        "https://host",
+        "--dmi-kafka-bootstrap=a:1",
+        "--dmi-kafka-bootstrap",
+    ]
+
+
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())
 def test_the_old_name_of_a_setting_is_accepted_with_a_warning(old: str, new: str) -> None:
     """As a variable and as a flag, with its value in the same argument or in the next one."""

@@ -15,6 +15,8 @@ from ran_datajobs.cli.options import Settings, takes_settings
 from ran_datajobs.errors import InvalidFdn, UsageError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from ran_datajobs.dmi.conformance.bus import Topics
     from ran_datajobs.dmi.conformance.checks import Line
     from ran_datajobs.dmi.conformance.trial import Subject
@@ -42,16 +44,18 @@ def dmi_check(
     patience: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="how long a job may take")
     ] = 30.0,
-    bus: Annotated[
-        str,
-        typer.Option(metavar="BUS", help="where the plugin publishes: Kafka servers, or a free address"),
+    dmi_kafka_bootstrap: Annotated[
+        str, typer.Option(metavar="SERVERS", help="Kafka servers to which the plugin publishes")
+    ] = "",
+    dmi_service_url: Annotated[
+        str, typer.Option(metavar="URL", help="free address to which it publishes where there is no Kafka")
     ] = "",
 ) -> None:
     """Check whether a DMI plugin keeps the contract. Nothing is changed at its elements.
 
-    With --bus the messages of a read are awaited and checked: on Kafka, or, for a plugin that publishes to
-    its service, at an address like http://127.0.0.1:8080, where this command stands in for that service:
-    start the plugin with the same --bus, and no service there.
+    The messages of a read are awaited and checked on Kafka with --dmi-kafka-bootstrap, and with
+    --dmi-service-url where the plugin publishes to its service: this command stands in for that service at an
+    address like http://127.0.0.1:8080. Start the plugin with the same flag, and no service there.
 
     Every line says what was promised and whether it holds; what was not tried says why. Ends with 1 when
     something does not hold, and with 3 when nobody answers.
@@ -66,7 +70,7 @@ def dmi_check(
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"{url!r} is no address of a plugin: it begins with http:// or https://")
     subject = Subject(Dialect(dialect), data_producer, _slashed(fdn), patience)
-    lines = asyncio.run(_checked(url, subject, bus, settings))
+    lines = asyncio.run(_checked(url, subject, _topics(dmi_kafka_bootstrap, dmi_service_url, settings)))
     _show(lines, settings.output)
     if any(isinstance(line.finding, Fails) for line in lines):
         raise typer.Exit(1)
@@ -82,7 +86,9 @@ def _slashed(fdn: str) -> str:
         raise UsageError(f"--fdn: {error}") from error
 
 
-async def _checked(url: str, subject: Subject, bus: str, settings: Settings) -> list[Line]:
+async def _checked(
+    url: str, subject: Subject, reader: AbstractAsyncContextManager[Topics | None]
+) -> list[Line]:
     from ran_datajobs.dmi.conformance.checks import check_plugin
     from ran_datajobs.dmi.conformance.trial import Trial
     from ran_datajobs.errors import BusUnavailable, ServerUnreachable
@@ -91,7 +97,7 @@ async def _checked(url: str, subject: Subject, bus: str, settings: Settings) -> 
     from ran_datajobs.plugins.port import PluginProfile
 
     try:
-        async with PeerHttp() as http, _topics(bus, settings) as topics:
+        async with PeerHttp() as http, reader as topics:
             plugin = plugins_over(http)(PluginProfile(0, url, subject.dialect))
             return [line async for line in check_plugin(Trial(plugin, subject, topics))]
     except BusUnavailable as error:
@@ -99,23 +105,23 @@ async def _checked(url: str, subject: Subject, bus: str, settings: Settings) -> 
 
 
 @contextlib.asynccontextmanager
-async def _topics(bus: str, settings: Settings) -> AsyncIterator[Topics | None]:
-    """Yield the reader of the plugin's messages; None without a bus. Raises BusUnavailable."""
+async def _topics(kafka: str, address: str, settings: Settings) -> AsyncIterator[Topics | None]:
+    """Yield the reader of the plugin's messages; None where neither is given. Raises BusUnavailable."""
     from ran_datajobs.dmi.conformance.bus import StandIn, TopicsOfBus
 
-    if not bus:
-        yield None
-    elif "://" in bus:
-        host, port = _listening(bus)
+    if kafka:
+        from ran_datajobs.messaging.kafka import KafkaBus
+
+        bus = KafkaBus(kafka, settings.kafka_properties, installation="dmi-check")
+        async with contextlib.aclosing(bus):
+            yield TopicsOfBus(bus)
+    elif address:
+        host, port = _listening(address)
         stand_in = StandIn()
         async with stand_in.serving(host, port):
             yield stand_in
     else:
-        from ran_datajobs.messaging.kafka import KafkaBus
-
-        client = KafkaBus(bus, settings.kafka_properties, installation="dmi-check")
-        async with contextlib.aclosing(client) as kafka:
-            yield TopicsOfBus(kafka)
+        yield None
 
 
 def _listening(address: str) -> tuple[str, int]:
@@ -124,9 +130,9 @@ def _listening(address: str) -> tuple[str, int]:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise UsageError(f"--bus: {address!r}: {error}") from error
+        raise UsageError(f"--dmi-service-url: {address!r}: {error}") from error
     if parts.scheme != "http" or not host or not port or parts.path not in ("", "/"):
-        raise UsageError(f"--bus is Kafka servers, or an address like http://127.0.0.1:8080, not {address!r}")
+        raise UsageError(f"--dmi-service-url is an address like http://127.0.0.1:8080, not {address!r}")
     return host, port
 
 

@@ -37,19 +37,28 @@ def accept_renamed_settings(arguments: list[str], environ: MutableMapping[str, s
     Raises UsageError if a variable is set under both names.
     """
     warnings = []
-    flags = {f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}" for old, new in RENAMED.items()}
     for place, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
-        if flag in flags:
-            arguments[place] = flags[flag] + equals + value
-            warnings.append(_renamed(flag, flags[flag]))
-    for old, new in ((PREFIX + old.upper(), PREFIX + new.upper()) for old, new in RENAMED.items()):
-        if old in environ:
+        old = flag.removeprefix("--").replace("-", "_")
+        if flag.startswith("--") and old in RENAMED:
+            value_of_it = value if equals else " ".join(arguments[place + 1 : place + 2])
+            new_flag = f"--{_new_name(old, value_of_it).replace('_', '-')}"
+            arguments[place] = new_flag + equals + value
+            warnings.append(_renamed(flag, new_flag))
+    for old in RENAMED:
+        variable = PREFIX + old.upper()
+        if variable in environ:
+            new = PREFIX + _new_name(old, environ[variable]).upper()
             if new in environ:
-                raise UsageError(f"{old} is the old name of {new}, and both are set: keep {new}")
-            environ[new] = environ.pop(old)
-            warnings.append(_renamed(old, new))
+                raise UsageError(f"{variable} is the old name of {new}, and both are set: keep {new}")
+            environ[new] = environ.pop(variable)
+            warnings.append(_renamed(variable, new))
     return warnings
+
+
+def _new_name(old: str, value: str) -> str:
+    """New name of a setting with ``value``: the bus of a plugin was Kafka servers or an address."""
+    return "dmi_service_url" if old == "bus" and "://" in value else RENAMED[old]
 
 
 def _renamed(old: str, new: str) -> str:

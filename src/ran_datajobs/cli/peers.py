@@ -34,7 +34,8 @@ def add_to(app: typer.Typer) -> None:
     "host",
     "port",
     "data_dir",
-    "bus",
+    "dmi_kafka_bootstrap",
+    "dmi_service_url",
     "provmns_url",
     "provmns_servers_file",
     "sites",
@@ -47,10 +48,11 @@ def dmi(settings: Settings) -> None:
 
     The element is a ProvMnS server; {dataProducerId} in its address stands for the data producer of a
     sub-job; --provmns-servers-file names a server per data producer, with its names and manners. Without
-    either, the plugin simulates a network by itself. Without --bus, results of reads go to the service at
-    DATAJOBS_SERVER.
+    either, the plugin simulates a network by itself. Results of reads go to --dmi-kafka-bootstrap, or to the
+    service at --dmi-service-url or DATAJOBS_SERVER.
 
-    Examples: `datajobs dmi --provmns-url http://127.0.0.1:8082 --bus http://127.0.0.1:8080` · `datajobs dmi`
+    Examples: `datajobs dmi --provmns-url http://127.0.0.1:8082 --dmi-kafka-bootstrap 127.0.0.1:9092` ·
+    `datajobs dmi`
     """
     from ran_datajobs import telemetry
 
@@ -80,14 +82,15 @@ async def _dmi(settings: Settings) -> None:
         http = await stack.enter_async_context(PeerHttp())
         publisher: Publisher
         news: StatusNews | None = None
-        bus = settings.bus or settings.server
-        if "://" in bus:
-            publisher = news = ServiceLink(bus, http, settings.token, settings.finished_spelling)
+        kafka = settings.dmi_kafka_bootstrap
+        if kafka is None:
+            service = settings.dmi_service_url or settings.server
+            publisher = news = ServiceLink(service, http, settings.token, settings.finished_spelling)
         else:
             from ran_datajobs.messaging.kafka import KafkaBus
 
             publisher = await stack.enter_async_context(
-                contextlib.aclosing(KafkaBus(bus, settings.kafka_properties, installation="dmi"))
+                contextlib.aclosing(KafkaBus(kafka, settings.kafka_properties, installation="dmi"))
             )
         await serve(
             settings.host,

@@ -65,7 +65,7 @@ class Stage(Struct, frozen=True):
         plugin = elsewhere.with_changes(
             port=urlsplit(self.plugin).port,
             provmns_url=f"{self.network}/{DATA_PRODUCER}",
-            bus=self.settings.effective_api_root,
+            dmi_service_url=self.settings.effective_api_root,
         )
         return (program_of("simulate", network, self.output), program_of("dmi", plugin, self.output))
 

@@ -63,7 +63,7 @@ async def read_result(trial: Trial) -> Finding:
 async def read_messages(trial: Trial) -> Finding:
     """Check that the messages of a read arrive on the topic that its result names."""
     if trial.topics is None:
-        return Skipped("needs --bus: where the plugin publishes")
+        return Skipped("needs --dmi-kafka-bootstrap or --dmi-service-url: where the plugin publishes")
     call, ended = await trial.first_read()
     if isinstance(ended, NotEnded):
         return Skipped(ended.why)
