@@ -265,7 +265,7 @@ async def test_a_lane_in_which_admission_is_refused_stops_no_other_lane(
         Ended(Settlement(await leased(database, job), Status.FAILED, failed=1), ()) for job in ended.values()
     ]
     with log_lines() as lines:
-        await asyncio.gather(parts.write.begun(ended["well"].job_id), *map(parts.write, settlements))
+        await asyncio.gather(*map(parts.write, settlements))
     refused = [line for line in lines() if line["event"] == "lane.admission_refused"]
     assert [line["lane_id"] for line in refused] == ended["broken"].lane_ids
     assert "one_write_per_lane" in refused[0]["cause"]
@@ -301,10 +301,8 @@ async def test_a_transition_that_the_database_refuses_stops_no_other_one(
         (),
     )
     with log_lines() as lines:
-        ends = await asyncio.gather(
-            parts.write.begun(made[0].job_id), *map(parts.write, settlements), return_exceptions=True
-        )
-    assert [type(each) for each in ends[1:]] == [bool, Fenced, bool]
+        ends = await asyncio.gather(*map(parts.write, settlements), return_exceptions=True)
+    assert [type(each) for each in ends] == [bool, Fenced, bool]
     refused = [line["sub_job_id"] for line in lines() if line["event"] == "sub_job.transition_refused"]
     assert refused == [str(made[1].sub_job_id)]
     stages = [(await sub_job_row(database, job.sub_job_id))["stage"] for job in made]

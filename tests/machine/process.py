@@ -157,12 +157,12 @@ class Process:
         worker = self.worker
         worker._due |= {"job", "sub_job", "cancel"}
         try:
-            if not worker._answers:
+            if worker._failures:
                 await worker._renew()
             await worker._claim_due()
-            worker._answers = True
+            worker._failures = 0
         except StoreUnavailable:
-            worker._answers = False
+            worker._failures += 1
 
     async def _upkeep(self) -> None:
         with contextlib.suppress(StoreUnavailable):

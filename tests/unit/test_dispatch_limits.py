@@ -22,7 +22,6 @@ from ran_datajobs.dispatch.limits import (
     UNSENT_BESIDE_DELETES,
     DispatchLimits,
     Slots,
-    is_full,
     job_room,
 )
 from ran_datajobs.model import Stage
@@ -170,33 +169,6 @@ def test_room_that_is_made_is_told() -> None:
     limits.answered(attempt)
     limits.remove(attempt)
     assert told == [limits.room().rows - 1, limits.room().rows]
-
-
-@pytest.mark.parametrize(
-    "lack", ["rows", "the rows of two plugins", "creates", "bytes", "the bytes of a plugin"]
-)
-def test_a_worker_that_left_something_due_for_want_of_room_knows_it(lack: str) -> None:
-    """Whatever is lacking, for whichever plugin: what was not claimed is claimed as soon as there is room."""
-    limits = DispatchLimits(rows=100, creates_per_plugin=10, body_bytes=1000)
-    assert not is_full(limits.room())
-    match lack:
-        case "rows":
-            for plugin_id in range(100):
-                add(limits, plugin_id)
-        case "the rows of two plugins":
-            while of(limits, 1).calls > 0 or of(limits, 2).calls > 0:
-                for plugin_id in (1, 2):
-                    if of(limits, plugin_id).calls > 0:
-                        add(limits, plugin_id)
-            assert limits.room().rows > 30
-        case "creates":
-            fill(limits, 1, NextCall.CREATE)
-        case "bytes":
-            for plugin_id in range(4):
-                add(limits, plugin_id, NextCall.CREATE, 250)
-        case _:
-            add(limits, 1, NextCall.CREATE, 500)
-    assert is_full(limits.room())
 
 
 def test_steps_of_jobs_are_bounded_by_kind() -> None:

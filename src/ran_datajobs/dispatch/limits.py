@@ -118,7 +118,7 @@ class DispatchLimits:
         self._creates_per_plugin = creates_per_plugin
         self._calls_per_plugin = calls_per_plugin
         self._bytes = Slots(body_bytes, lambda _plugin, _free: body_bytes // 2)
-        self._polls = Slots(sys.maxsize, lambda plugin_id, _free: self._most_polls(plugin_id))
+        self._polls = Slots(sys.maxsize, self._most_polls)
         self._places = Slots(most_calls() if places is None else places, _most_places)
         self._deletes = Slots(most_deletes() if places is None else places, _most_places)
         self._used: dict[int, Counter[NextCall]] = {}
@@ -215,7 +215,7 @@ class DispatchLimits:
         limit counts, so that an unresponsive plugin leaves the other half free."""
         return self._bytes.take(plugin_id, min(size, self._body_bytes // 2))
 
-    def _most_polls(self, plugin_id: int) -> int:
+    def _most_polls(self, plugin_id: int, _free: int) -> int:
         used = self._used.get(plugin_id, Counter())
         due = {(plugin_id, NextCall.CREATE), (plugin_id, NextCall.DELETE)} & self._more_due
         if due or used[NextCall.CREATE] >= self._creates_per_plugin:
@@ -225,13 +225,6 @@ class DispatchLimits:
 
 def _most_places(_plugin_id: int, free: int) -> int:
     return min(CALLS_PER_PLUGIN, free)
-
-
-def is_full(room: Room) -> bool:
-    """True when a limit may keep due rows from being claimed within ``room``."""
-    return not (room.rows and room.size and room.unsent) or any(
-        not (each.creates and each.calls and each.size and each.deletes) for each in room.plugins.values()
-    )
 
 
 def job_room(leased: Collection[LeasedJob]) -> JobRoom:

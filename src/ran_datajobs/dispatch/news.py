@@ -8,7 +8,7 @@ frequent go through a :class:`~ran_datajobs.telemetry.Digest`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
 from ran_datajobs.model import Counts, OperationState, Reason, Response, Status
@@ -45,9 +45,9 @@ class DispatchNews:
     def planned(self, job: LeasedJob, sub_jobs: int, refused: Counter[Reason], seconds: float) -> None:
         """Report that a job was split; ``refused``: the number of operations in no sub-job, by reason."""
         self._metrics.plan_seconds.observe(seconds)
-        self._count_failures(
-            OperationState.FAILED, Counter({reason.value: count for reason, count in refused.items()})
-        )
+        if refused:
+            self._metrics.operations_ended.labels(OperationState.FAILED.value).inc(refused.total())
+        self._count_reasons(refused.items())
         self._log.info(
             Event.JOB_PLANNED,
             job_id=str(job.job_id),
@@ -89,7 +89,7 @@ class DispatchNews:
         if failed := settled.failed + settled.not_started + settled.unknown:
             if without_reason := failed - reasons.total():  # a read whose messages carry states alone
                 reasons[OF_PLUGIN] += max(0, without_reason)
-            self._count_reasons(reasons)
+            self._count_reasons(reasons.items())
             self.digest.warning(
                 Event.OPERATIONS_FAILED,
                 {"job_id": str(sub_job.job_id)},
@@ -143,11 +143,6 @@ class DispatchNews:
             self._metrics.circuits_open.dec()
             self.digest.info(Event.CIRCUIT_CLOSED, {"plugin": plugin.url}, seconds=round(now - since, 3))
 
-    def _count_failures(self, state: OperationState, reasons: Counter[str]) -> None:
-        if reasons:
-            self._metrics.operations_ended.labels(state.value).inc(reasons.total())
-            self._count_reasons(reasons)
-
-    def _count_reasons(self, reasons: Mapping[str, int]) -> None:
-        for reason, count in reasons.items():
+    def _count_reasons(self, reasons: Iterable[tuple[str, int]]) -> None:
+        for reason, count in reasons:
             self._metrics.operations_failed.labels(reason).inc(count)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
-from uuid import UUID
 
 from ran_datajobs.dispatch.backoff import retry_delay
 from ran_datajobs.dispatch.news import DispatchNews
@@ -35,7 +34,6 @@ class TransitionWriter:
         self.news = news
         self._store = store
         self._runtime = runtime
-        self._begun: Batched[UUID, None] = Batched(self._flush_begun, most=_AT_ONCE)
         self._batched: Batched[Transition, bool | None] = Batched(self._flush, most=_AT_ONCE)
 
     async def __call__(self, transition: Transition) -> bool:
@@ -57,14 +55,6 @@ class TransitionWriter:
             except StoreUnavailable:
                 failures += 1
                 await self._runtime.sleep(min(LONGEST_PAUSE, retry_delay(failures, self._runtime.random())))
-
-    async def begun(self, job_id: UUID) -> None:
-        """Set the job to RUNNING when a create of it is being sent. Raises StoreUnavailable."""
-        await self._begun(job_id)
-
-    async def _flush_begun(self, job_ids: Sequence[UUID]) -> list[None]:
-        await self._store.begun(job_ids)
-        return [None] * len(job_ids)
 
     async def _flush(self, transitions: Sequence[Transition]) -> list[bool | None]:
         """Write the batch. A second transition of the same sub-job goes into another transaction, so that

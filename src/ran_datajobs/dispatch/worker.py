@@ -18,7 +18,7 @@ from uuid import UUID
 from ran_datajobs.dispatch.attempt import Attempt
 from ran_datajobs.dispatch.backoff import retry_delay
 from ran_datajobs.dispatch.executor import Executor
-from ran_datajobs.dispatch.limits import DispatchLimits, is_full, job_room
+from ran_datajobs.dispatch.limits import DispatchLimits, job_room
 from ran_datajobs.dispatch.steps import JobSteps
 from ran_datajobs.dispatch.transitions import LONGEST_PAUSE, TransitionWriter
 from ran_datajobs.errors import DataJobsError, Fenced, StorageUnavailable, StoreUnavailable
@@ -29,6 +29,9 @@ from ran_datajobs.store.dispatch import DispatchStore
 from ran_datajobs.store.planning import LeasedJob
 from ran_datajobs.store.sub_jobs import CANCEL, JOB, LEASE_SECONDS, SUB_JOB, LeasedSubJob, Postponement
 from ran_datajobs.telemetry import Event, Logger
+
+KINDS: Final = frozenset({JOB, SUB_JOB, CANCEL})
+"""The kinds of rows that a worker claims."""
 
 LOOK_EVERY: Final = 1.0
 """Interval in seconds at which a worker polls for due rows without a notification."""
@@ -73,17 +76,16 @@ class Worker:
         self._runtime = runtime
         self._grace = grace
         self._wake = asyncio.Event()
-        self._due = {JOB, SUB_JOB, CANCEL}
+        self._due = set(KINDS)
         self._poll_at = 0.0  # when to claim all kinds, regardless of notifications
-        self._claim_when_freed = False
-        self._answers = True
+        self._failures = 0  # consecutive failures of claims
         self._unanswered: set[UUID] = set()  # tokens of claims whose answers were lost
         self._attempts: dict[UUID, Attempt] = {}
         self._jobs: dict[UUID, LeasedJob] = {}
         self._cancels: dict[tuple[UUID, int], LeasedCancel] = {}
         self._tasks: dict[Hashable, asyncio.Task[None]] = {}
-        self._begun: set[asyncio.Task[None]] = set()
-        limits.freed = self._room_freed
+        self._begun: asyncio.Queue[UUID] = asyncio.Queue()
+        limits.freed = partial(self._mark_due, SUB_JOB)
         write.due = self.due_in
 
     def due_in(self, kind: str, seconds: float) -> None:
@@ -99,6 +101,7 @@ class Worker:
             background = [
                 group.create_task(self._store.follow(self._noticed, self._noticed_sub_job)),
                 group.create_task(self._renew_forever()),
+                group.create_task(self._mark_begun()),
                 group.create_task(self._watch_stopping()),
             ]
             started()
@@ -110,24 +113,22 @@ class Worker:
     # --- the loop ------------------------------------------------------------------------------------
 
     async def _claim_until_stopped(self) -> None:
-        failures = 0
         while not self._stopping.is_set():
             self._wake.clear()
             try:
-                if not self._answers:
+                if self._failures:
                     await self._renew()  # before this or another worker claims rows in progress here
                     self._executor.listens_anew()
                 await self._claim_due()
-                if not self._answers:
+                if self._failures:
                     self._log.info(Event.WORKER_RESUMED)
-                self._answers, failures = True, 0
+                self._failures = 0
             except Exception as error:  # the loop continues after any failure
-                if self._answers or not isinstance(error, StoreUnavailable):
+                if not self._failures or not isinstance(error, StoreUnavailable):
                     self._log.warning(Event.WORKER_INTERRUPTED, cause=str(error) or type(error).__name__)
-                self._answers = False
-                failures += 1
-                self._due |= {JOB, SUB_JOB, CANCEL}
-                await self._wait(min(LONGEST_PAUSE, retry_delay(failures, self._runtime.random())))
+                self._failures += 1
+                self._due |= KINDS
+                await self._wait(min(LONGEST_PAUSE, retry_delay(self._failures, self._runtime.random())))
                 continue
             await self._runtime.sleep(CLAIM_PAUSE)
             if not self._due:
@@ -138,7 +139,7 @@ class Worker:
         due, self._due = self._due, set()
         now = self._now()
         if everything := now >= self._poll_at:
-            due, self._poll_at = {JOB, SUB_JOB, CANCEL}, now + LOOK_EVERY
+            due, self._poll_at = set(KINDS), now + LOOK_EVERY
         claims: list[Coroutine[Any, Any, None]] = []
         if JOB in due:
             claims.append(self._claim_jobs())
@@ -155,10 +156,8 @@ class Worker:
     async def _claim_sub_jobs(self, *, void: bool) -> None:
         """``void``: also claim rows with void leases, which costs more the more rows are leased."""
         room = self._limits.room()
-        self._claim_when_freed = True  # room freed during the claim may be used by the next one
         token, sent = self._runtime.new_id(), self._now()
         claimed = await self._claimed(token, self._store.claim_sub_jobs(room, token, void=void))
-        self._claim_when_freed = bool(claimed) or is_full(room)
         self._limits.note(room, self._begin_sub_jobs(claimed, sent))
 
     async def _claim_jobs(self) -> None:
@@ -212,15 +211,17 @@ class Worker:
             s.job_id for s in claimed if s.stage is Stage.STARTING and s.job_status is Status.NOT_STARTED
         }
         for job_id in begun:
-            task = asyncio.create_task(self._job_begun(job_id))
-            self._begun.add(task)
-            task.add_done_callback(self._begun.discard)
+            self._begun.put_nowait(job_id)
         return attempts
 
-    async def _job_begun(self, job_id: UUID) -> None:
-        """Set the job to RUNNING while its first creates are sent; the first answer to one does so, too."""
-        with contextlib.suppress(StoreUnavailable):
-            await self._write.begun(job_id)
+    async def _mark_begun(self) -> None:
+        """Set jobs to RUNNING while their first creates are sent; the first answer to one does so, too."""
+        while True:
+            job_ids = {await self._begun.get()}
+            while not self._begun.empty():
+                job_ids.add(self._begun.get_nowait())
+            with contextlib.suppress(Exception):
+                await self._store.begun(list(job_ids))
 
     def _begin_jobs(self, claimed: list[LeasedJob]) -> None:
         for job in claimed:
@@ -340,10 +341,7 @@ class Worker:
     # --- notifications and waits ---------------------------------------------------------------------
 
     def _noticed(self, payload: str | None) -> None:
-        if payload is None:
-            self._mark_due(JOB, SUB_JOB, CANCEL)
-        else:
-            self._mark_due(payload)
+        self._mark_due(*(KINDS if payload is None else {payload}))
 
     def _noticed_sub_job(self, payload: str | None) -> None:
         if payload is not None and (attempt := self._attempts.get(UUID(payload))):
@@ -352,10 +350,6 @@ class Worker:
     def _mark_due(self, *kinds: str) -> None:
         self._due.update(kinds)
         self._wake.set()
-
-    def _room_freed(self) -> None:
-        if self._claim_when_freed:
-            self._mark_due(SUB_JOB)
 
     async def _wait(self, seconds: float) -> None:
         """Return when a kind is marked as due, or after ``seconds``."""
@@ -376,14 +370,11 @@ class Worker:
 
     async def _let_end(self) -> None:
         """Wait for work in progress; give back the leases of rows that do not end within ``grace``."""
-        until = self._now() + self._grace
-        while (tasks := set(self._tasks.values())) and self._now() < until:
-            for attempt in self._attempts.values():
-                attempt.attention.set()
-            await asyncio.wait(tasks, timeout=until - self._now(), return_when=asyncio.FIRST_COMPLETED)
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=self._grace)
         attempts, jobs = list(self._attempts.values()), list(self._jobs.values())
         cancels = list(self._cancels.values())
-        tasks = {*self._tasks.values(), *self._begun}
+        tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
