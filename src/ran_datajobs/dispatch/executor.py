@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeVar, assert_never
 
 from msgspec.structs import replace
@@ -71,36 +72,27 @@ KEPT_UP_TO: Final = 8192
 _ERROR_LENGTH: Final = 2000
 
 
+@dataclass(eq=False)
 class Executor:
     """Executes leased sub-jobs. Each worker has one, which runs many attempts concurrently."""
 
-    def __init__(
-        self,
-        store: DispatchStore,
-        write: TransitionWriter,
-        circuits: CircuitBreakers,
-        objects: ObjectStore,
-        limits: DispatchLimits,
-        times: DispatchTimes,
-        runtime: Runtime,
-        stopping: asyncio.Event,
-        reached: CheckpointHook = no_checkpoints,
-    ) -> None:
-        self._listening_since = runtime.now()
-        self._store = store
-        self._write = write
-        self._circuits = circuits
-        self._objects = objects
-        self._limits = limits
-        self._times = times
-        self._runtime = runtime
-        self._stopping = stopping
-        self._reached = reached
+    store: DispatchStore
+    write: TransitionWriter
+    circuits: CircuitBreakers
+    objects: ObjectStore
+    limits: DispatchLimits
+    times: DispatchTimes
+    runtime: Runtime
+    stopping: asyncio.Event
+    reached: CheckpointHook = no_checkpoints
+
+    def __post_init__(self) -> None:
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self.listens_anew()
 
     def listens_anew(self) -> None:
         """Restart the idle timeout of reads: from now on the worker can consume their messages (again)."""
-        self._listening_since = self._runtime.now()
+        self._listening_since = self.runtime.now()
 
     async def run(self, attempt: Attempt) -> None:
         """Work until the lease ends. Raises Fenced when another worker has claimed the sub-job.
@@ -112,29 +104,29 @@ class Executor:
             last = await self._run(attempt)
         except StorageUnavailable as error:
             self.listens_anew()
-            await self._store.wait_for_objects(attempt.sub_job, str(error)[:_ERROR_LENGTH])
-            pause = until_next_call(attempt.sub_job.no_objects_for or 0.0, self._runtime.random())
+            await self.store.wait_for_objects(attempt.sub_job, str(error)[:_ERROR_LENGTH])
+            pause = until_next_call(attempt.sub_job.no_objects_for or 0.0, self.runtime.random())
             last = self._postponed(attempt, pause)
-        await self._write(last)
+        await self.write(last)
         match last:
             case Ended(settlement=settlement):
-                self._write.news.sub_job_ended(attempt.sub_job, attempt.reasons, settlement)
-                await self._reached(Checkpoint.COLLECT_SETTLED)
+                self.write.news.sub_job_ended(attempt.sub_job, attempt.reasons, settlement)
+                await self.reached(Checkpoint.COLLECT_SETTLED)
             case QuarantineOver():
-                self._write.news.lane_reopened(attempt.sub_job)
+                self.write.news.lane_reopened(attempt.sub_job)
             case Collecting():
-                await self._reached(Checkpoint.ARRIVAL_AWAITED)
+                await self.reached(Checkpoint.ARRIVAL_AWAITED)
 
     async def _run(self, attempt: Attempt) -> Transition:
         while True:
             step = await self._step(attempt)
             if not isinstance(step, float):
                 return step
-            if step <= HOLD_FOR and not self._stopping.is_set():
+            if step <= HOLD_FOR and not self.stopping.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(step):
                         await attempt.attention.wait()
-            if step > HOLD_FOR or attempt.attention.is_set() or self._stopping.is_set():
+            if step > HOLD_FOR or attempt.attention.is_set() or self.stopping.is_set():
                 return self._postponed(attempt, 0.0 if attempt.attention.is_set() else step)
 
     async def _step(self, attempt: Attempt) -> float | Transition:
@@ -177,7 +169,7 @@ class Executor:
         try:
             answer = await self._create(attempt)
         finally:
-            self._limits.answered(attempt)
+            self.limits.answered(attempt)
         if answer is None:
             cause = "" if sub_job.failing_for is None else "not sent again: the row was given back"
             return self._postponed(attempt, 0.0, cause, unsent=not lost)
@@ -187,12 +179,12 @@ class Executor:
         """Send the create and return its answer; ``None``: it was not sent, because the worker is stopping
         or another process has changed the row."""
         sub_job = attempt.sub_job
-        async with self._limits.create(sub_job.plugin_id, sub_job.body_bytes):
-            if self._stopping.is_set() or attempt.attention.is_set():  # it may have been cancelled
+        async with self.limits.create(sub_job.plugin_id, sub_job.body_bytes):
+            if self.stopping.is_set() or attempt.attention.is_set():  # it may have been cancelled
                 return None
-            await self._reached(Checkpoint.START_MARKED)
+            await self.reached(Checkpoint.START_MARKED)
             operations = await self._operations_array(attempt)
-            if self._runtime.now() >= attempt.valid_until:
+            if self.runtime.now() >= attempt.valid_until:
                 return Retryable("not sent: the lease of its worker had ended")
             attempt.sent = True
             answer = await self._plugin(sub_job).create(
@@ -208,16 +200,16 @@ class Executor:
                     operations=operations,
                 )
             )
-            await self._reached(Checkpoint.START_SENT)
+            await self.reached(Checkpoint.START_SENT)
             return answer
 
     async def _take(self, attempt: Attempt, answer: CreateAnswer, *, lost: bool) -> float | Transition:
         """Record the answer to the create. ``lost``: an earlier create may have arrived."""
         match answer:
             case Created(data_producer_job_id=producer_job):
-                if await self._write(Started(attempt.sub_job, producer_job)):
+                if await self.write(Started(attempt.sub_job, producer_job)):
                     attempt.attention.set()
-                await self._reached(Checkpoint.START_RECORDED)
+                await self.reached(Checkpoint.START_RECORDED)
                 attempt.sub_job = replace(
                     attempt.sub_job,
                     stage=Stage.TRACKING,
@@ -243,13 +235,13 @@ class Executor:
 
     async def _track(self, attempt: Attempt) -> float | Transition:
         """Poll the status; when it is terminal, collect the result at once."""
-        async with self._limits.call(attempt.sub_job.plugin_id):
+        async with self.limits.call(attempt.sub_job.plugin_id):
             if attempt.attention.is_set():  # while it waited for a slot
                 return 0.0
             answer = await self._plugin(attempt.sub_job).status(attempt.address)
         match answer:
             case Polled(status=status) if status.terminal:
-                await self._reached(Checkpoint.TRACK_TOLD)
+                await self.reached(Checkpoint.TRACK_TOLD)
                 return await self._collect(attempt, status)
             case Polled():
                 delay = self._until_next_poll(attempt)
@@ -269,18 +261,18 @@ class Executor:
         attempt.reported_status = reported
         sub_job = attempt.sub_job
         large = self._large if sub_job.operations > THREAD_OVER else contextlib.nullcontext()
-        async with self._limits.operations(sub_job.plugin_id, sub_job.body_bytes), large:
+        async with self.limits.operations(sub_job.plugin_id, sub_job.body_bytes), large:
             return await self._fetch(attempt, reported)
 
     async def _fetch(self, attempt: Attempt, reported: Status) -> Transition:
         left = self._give_up(attempt.sub_job) - self._failing_for(attempt)
         address = replace(attempt.address, patience=max(left, LEAST_PATIENCE))
-        async with self._limits.call(attempt.sub_job.plugin_id):
+        async with self.limits.call(attempt.sub_job.plugin_id):
             answer = await self._plugin(attempt.sub_job).result(address)
-        await self._reached(Checkpoint.COLLECT_FETCHED)
+        await self.reached(Checkpoint.COLLECT_FETCHED)
         match answer:
             case OnTopic(topic=topic) if attempt.is_read:
-                delay = max(0.05, min(self._times.result_idle + 0.05, self._time_left(attempt)))
+                delay = max(0.05, min(self.times.result_idle + 0.05, self._time_left(attempt)))
                 return Collecting(attempt.sub_job, topic, reported, delay)
             case Lost() if reported is Status.CANCELLED:
                 outcome = outcomes.from_status(await self._operations(attempt), reported)
@@ -301,7 +293,7 @@ class Executor:
         kept: list[Part] = []
         if isinstance(result, UnrecognisedResult | UnreadableBody):
             place = sub_job.results_bucket, sub_job.job_id, sub_job.sub_job_id
-            kept.append(await store_raw(self._objects, *place, result.body))
+            kept.append(await store_raw(self.objects, *place, result.body))
         operations = await self._operations(attempt)
         outcome = await self._computed(
             len(operations),
@@ -323,16 +315,16 @@ class Executor:
         database was unavailable arrive afterwards.
         """
         sub_job = attempt.sub_job
-        arrived = await self._store.arrived(sub_job.sub_job_id, sub_job.job_id, sub_job.result_total)
+        arrived = await self.store.arrived(sub_job.sub_job_id, sub_job.job_id, sub_job.result_total)
         if not arrived.all_in:
             time_left = self._time_left(attempt)
             if time_left <= 0:
                 return await self._time_out(attempt)
-            idle = min(sub_job.idle_for or 0.0, self._runtime.now() - self._listening_since)
-            left = self._times.result_idle - idle
+            idle = min(sub_job.idle_for or 0.0, self.runtime.now() - self._listening_since)
+            left = self.times.result_idle - idle
             if left >= 0.0:
                 return self._postponed(attempt, max(0.05, min(left + 0.05, time_left)))
-        packed = await self._store.arrived_outcomes(sub_job.sub_job_id, sub_job.job_id)
+        packed = await self.store.arrived_outcomes(sub_job.sub_job_id, sub_job.job_id)
         outcome = outcomes.from_messages(await self._operations(attempt), packed, arrived)
         return await self._end(attempt, outcome)
 
@@ -344,17 +336,17 @@ class Executor:
         A plugin that does not answer the DELETE within the retry timeout counts as one that cannot cancel;
         the retry timeout of its polls starts then.
         """
-        async with self._limits.delete(attempt.sub_job.plugin_id):
+        async with self.limits.delete(attempt.sub_job.plugin_id):
             answer = await self._plugin(attempt.sub_job).cancel(attempt.address)
         if isinstance(answer, Retryable) and (
             later := self._retry(attempt, answer.cause, answer.retry_after)
         ):
             return later
-        await self._reached(Checkpoint.CANCEL_SENT)
-        if await self._write(CancelTold(attempt.sub_job)):
+        await self.reached(Checkpoint.CANCEL_SENT)
+        if await self.write(CancelTold(attempt.sub_job)):
             attempt.attention.set()
-        self._limits.answered(attempt)
-        await self._reached(Checkpoint.CANCEL_RECORDED)
+        self.limits.answered(attempt)
+        await self.reached(Checkpoint.CANCEL_RECORDED)
         attempt.sub_job = replace(attempt.sub_job, cancel_requested=False, failing_for=None)
         return 0.0
 
@@ -365,11 +357,11 @@ class Executor:
         """
         plugin = self._plugin(attempt.sub_job)
         if attempt.sub_job.stage is Stage.TRACKING:
-            async with self._limits.call(attempt.sub_job.plugin_id):
+            async with self.limits.call(attempt.sub_job.plugin_id):
                 answer = await plugin.status(attempt.address)
             if isinstance(answer, Polled) and answer.status.terminal:
                 return await self._collect(attempt, answer.status)
-        async with self._limits.delete(attempt.sub_job.plugin_id):
+        async with self.limits.delete(attempt.sub_job.plugin_id):
             stopped = await plugin.cancel(attempt.address)
         return await self._end_all(
             attempt,
@@ -384,11 +376,11 @@ class Executor:
         sub_job = attempt.sub_job
         left = delay = sub_job.quarantined_for or 0.0
         if left > 0 and sub_job.data_producer_job_id is not None:
-            async with self._limits.call(sub_job.plugin_id):
+            async with self.limits.call(sub_job.plugin_id):
                 answer = await self._plugin(sub_job).status(attempt.address)
             if isinstance(answer, Lost) or (isinstance(answer, Polled) and answer.status.terminal):
                 return QuarantineOver(sub_job)
-            pause = unresolved_write_poll_delay(sub_job.ended_for or 0.0, self._runtime.random())
+            pause = unresolved_write_poll_delay(sub_job.ended_for or 0.0, self.runtime.random())
             delay = min(pause, left + 0.01)
         return self._postponed(attempt, delay) if left > 0 else QuarantineOver(sub_job)
 
@@ -398,18 +390,18 @@ class Executor:
         If the plugin refuses, or does not answer within the retry timeout, each of its sub-jobs becomes due
         for a DELETE of its own. Source: the southbound contract (``bulkCancel``).
         """
-        async with self._limits.delete(leased.plugin_id):
+        async with self.limits.delete(leased.plugin_id):
             answer = await self._plugin(leased).cancel_job(str(leased.job_id), is_read=leased.is_read)
-        await self._reached(Checkpoint.BULK_CANCEL_SENT)
+        await self.reached(Checkpoint.BULK_CANCEL_SENT)
         if isinstance(answer, Retryable) and leased.failing_for < self._give_up(leased):
-            delay = until_next_call(leased.failing_for, self._runtime.random(), answer.retry_after)
-            await self._store.postpone_cancel(leased, delay, failed=True)
-            self._write.due(CANCEL, delay)
+            delay = until_next_call(leased.failing_for, self.runtime.random(), answer.retry_after)
+            await self.store.postpone_cancel(leased, delay, failed=True)
+            self.write.due(CANCEL, delay)
             return
         if not isinstance(answer, CancelTaken):
-            self._write.news.bulk_cancel_refused(leased, answer.cause)
-        await self._store.end_cancel(leased, refused=not isinstance(answer, CancelTaken))
-        self._write.due(SUB_JOB, 0.0)
+            self.write.news.bulk_cancel_refused(leased, answer.cause)
+        await self.store.end_cancel(leased, refused=not isinstance(answer, CancelTaken))
+        self.write.due(SUB_JOB, 0.0)
 
     # --- retries and ends ----------------------------------------------------------------------------
 
@@ -441,24 +433,17 @@ class Executor:
         left = self._give_up(attempt.sub_job) - failing_for
         if left <= 0:
             return None
-        delay = min(until_next_call(failing_for, self._runtime.random(), asked), max(0.05, left))
+        delay = min(until_next_call(failing_for, self.runtime.random(), asked), max(0.05, left))
         if attempt.sub_job.stage in (Stage.TRACKING, Stage.COLLECTING):
             delay = min(delay, max(0.05, self._time_left(attempt)))
-        trial = self._circuits.next_trial(attempt.sub_job.plugin_id)
-        return self._postponed(attempt, delay, cause[:_ERROR_LENGTH], unsent=unsent, trial=trial)
+        return self._postponed(attempt, delay, cause[:_ERROR_LENGTH], unsent=unsent)
 
     def _postponed(
-        self,
-        attempt: Attempt,
-        delay: float,
-        cause: str = "",
-        *,
-        unsent: bool = False,
-        trial: float | None = None,
+        self, attempt: Attempt, delay: float, cause: str = "", *, unsent: bool = False
     ) -> Postponement:
-        return Postponement(
-            attempt.sub_job, delay, attempt.sub_job.polls, cause, unsent, attempt.reported_status, trial
-        )
+        sub_job = attempt.sub_job
+        trial = self.circuits.next_trial(sub_job.plugin_id) if cause else None
+        return Postponement(sub_job, delay, sub_job.polls, cause, unsent, attempt.reported_status, trial)
 
     async def _end_unsent(self, attempt: Attempt) -> Transition:
         """End a sub-job that was cancelled before its start: no operation was sent."""
@@ -500,7 +485,7 @@ class Executor:
     ) -> Ended:
         """Write the result objects, and return the settlement of the sub-job."""
         written = await self._written(attempt, outcome)
-        await self._reached(Checkpoint.COLLECT_WRITTEN)
+        await self.reached(Checkpoint.COLLECT_WRITTEN)
         attempt.reasons = await self._computed(len(outcome.responses), lambda: reasons_of(outcome.responses))
         counts = outcome.counts
         settlement = Settlement(
@@ -511,7 +496,7 @@ class Executor:
             counts.not_started,
             counts.unknown,
             (error or outcome.error)[:_ERROR_LENGTH].replace("\0", " "),
-            self._times.lane_quarantine if quarantine else 0.0,
+            self.times.lane_quarantine if quarantine else 0.0,
             counts.succeeded
             + (0 if error else counts.failed),  # an error of the service: nothing was executed
         )
@@ -523,24 +508,23 @@ class Executor:
         The answer to a create exists only in memory, so the write is retried here until the object store is
         available. In other stages the error is raised: a later step obtains the result again.
         """
-        failures = 0
+        begun = self.runtime.now()
         while True:
             try:
                 return await write_parts(
-                    self._objects,
+                    self.objects,
                     attempt.sub_job.results_bucket,
                     attempt.sub_job.job_id,
                     attempt.sub_job.sub_job_id,
                     outcome.responses,
                     first_sequence=ADDED_SEQUENCE if attempt.is_read else 0,
-                    is_still_owner=lambda: self._store.is_leased(attempt.sub_job),
+                    is_still_owner=lambda: self.store.is_leased(attempt.sub_job),
                 )
             except StorageUnavailable as error:
                 if attempt.sub_job.stage is not Stage.STARTING:
                     raise
-                await self._store.wait_for_objects(attempt.sub_job, str(error)[:_ERROR_LENGTH])
-            await self._runtime.sleep(until_next_call(float(failures), self._runtime.random()))
-            failures += 1
+                await self.store.wait_for_objects(attempt.sub_job, str(error)[:_ERROR_LENGTH])
+            await self.runtime.sleep(until_next_call(self.runtime.now() - begun, self.runtime.random()))
 
     # --- values of an attempt ------------------------------------------------------------------------
 
@@ -550,27 +534,25 @@ class Executor:
         first_fetch = attempt.reported_status is not None and sub_job.reported_status is None
         if sub_job.failing_for is None or first_fetch:
             return 0.0
-        return sub_job.failing_for + self._runtime.now() - attempt.claimed_at
+        return sub_job.failing_for + self.runtime.now() - attempt.claimed_at
 
     def _give_up(self, leased: LeasedSubJob | LeasedCancel) -> float:
-        return self._times.give_up if leased.give_up is None else leased.give_up
+        return self.times.give_up if leased.give_up is None else leased.give_up
 
     def _timeout(self, sub_job: LeasedSubJob) -> float:
         own = sub_job.sub_job_timeout
-        return self._times.sub_job_timeout if own is None else own
+        return self.times.sub_job_timeout if own is None else own
 
     def _time_left(self, attempt: Attempt) -> float:
         """Seconds until the sub-job times out; they count from its first create."""
-        running_for = (attempt.sub_job.running_for or 0.0) + self._runtime.now() - attempt.claimed_at
+        running_for = (attempt.sub_job.running_for or 0.0) + self.runtime.now() - attempt.claimed_at
         return self._timeout(attempt.sub_job) - running_for
 
     def _plugin(self, leased: LeasedSubJob | LeasedCancel) -> DmiPlugin:
-        return self._circuits.with_circuit_breaker(
-            PluginProfile(leased.plugin_id, leased.url, leased.dialect)
-        )
+        return self.circuits.with_circuit_breaker(PluginProfile(leased.plugin_id, leased.url, leased.dialect))
 
     def _until_next_poll(self, attempt: Attempt) -> float:
-        delay = poll_delay(attempt.sub_job.polls, self._runtime.random())
+        delay = poll_delay(attempt.sub_job.polls, self.runtime.random())
         attempt.sub_job = replace(attempt.sub_job, polls=attempt.sub_job.polls + 1)
         return max(0.0, min(delay, self._time_left(attempt) + 0.01))
 
@@ -578,7 +560,7 @@ class Executor:
         """The operations as the JSON array that is sent to the plugin."""
         if attempt.operations is not None:
             return attempt.operations
-        body = attempt.sub_job.body or await self._store.body_of(attempt.sub_job.sub_job_id)
+        body = attempt.sub_job.body or await self.store.body_of(attempt.sub_job.sub_job_id)
         if body is None:
             raise Fenced("the sub-job was ended by another worker")
         array = await self._computed(attempt.sub_job.operations, lambda: outcomes.unpack(body))
@@ -587,7 +569,7 @@ class Executor:
         return array
 
     async def _computed(self, size: int, work: Callable[[], T]) -> T:
-        return await self._runtime.in_thread(work) if size > THREAD_OVER else work()
+        return await self.runtime.in_thread(work) if size > THREAD_OVER else work()
 
     async def _operations(self, attempt: Attempt) -> list[Operation]:
         array = await self._operations_array(attempt)

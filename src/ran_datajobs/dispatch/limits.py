@@ -15,6 +15,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Final
 
 from ran_datajobs.dispatch.attempt import Attempt, NextCall
@@ -100,27 +101,22 @@ class Slots:
         self.free -= units
 
 
+@dataclass(kw_only=True, eq=False)
 class DispatchLimits:
     """Counts the leased sub-jobs of one worker by their next calls, from :meth:`add` to :meth:`remove`."""
 
-    def __init__(
-        self,
-        *,
-        rows: int = ROWS,
-        body_bytes: int = BODY_BYTES,
-        creates_per_plugin: int = CREATES_PER_PLUGIN,
-        calls_per_plugin: int = CALLS_PER_PLUGIN,
-        places: int | None = None,
-    ) -> None:
-        """``places``: maximum concurrent calls at all plugins; default: from the open file limit."""
-        self._rows = rows
-        self._body_bytes = body_bytes
-        self._creates_per_plugin = creates_per_plugin
-        self._calls_per_plugin = calls_per_plugin
-        self._bytes = Slots(body_bytes, lambda _plugin, _free: body_bytes // 2)
+    rows: int = ROWS
+    body_bytes: int = BODY_BYTES
+    creates_per_plugin: int = CREATES_PER_PLUGIN
+    calls_per_plugin: int = CALLS_PER_PLUGIN
+    places: int | None = None
+    """Maximum concurrent calls at all plugins; default: from the open file limit."""
+
+    def __post_init__(self) -> None:
+        self._bytes = Slots(self.body_bytes, lambda _plugin, _free: self.body_bytes // 2)
         self._polls = Slots(sys.maxsize, self._most_polls)
-        self._places = Slots(most_calls() if places is None else places, _most_places)
-        self._deletes = Slots(most_deletes() if places is None else places, _most_places)
+        self._places = Slots(most_calls() if self.places is None else self.places, _most_places)
+        self._deletes = Slots(most_deletes() if self.places is None else self.places, _most_places)
         self._used: dict[int, Counter[NextCall]] = {}
         self._create_bytes: Counter[int] = Counter()
         self._more_due: set[tuple[int, NextCall]] = set()  # plugins that have more of a call due than allowed
@@ -129,8 +125,8 @@ class DispatchLimits:
 
     def room(self) -> Room:
         """How much more may be claimed now."""
-        free = max(0, self._rows - sum(used.total() for used in self._used.values()))
-        size = self._body_bytes - self._create_bytes.total()
+        free = max(0, self.rows - sum(used.total() for used in self._used.values()))
+        size = self.body_bytes - self._create_bytes.total()
         deleting = any(call is NextCall.DELETE for _, call in self._more_due)
         unsent = sum(used[NextCall.END_UNSENT] for used in self._used.values())
         return Room(
@@ -144,12 +140,12 @@ class DispatchLimits:
     def _room_of(self, plugin_id: int, free: int, size: int) -> PluginRoom:
         used = self._used.get(plugin_id, Counter())
         fair = max(0, (free - used.total() + 1) // 2)
-        creates = max(0, self._creates_per_plugin - used[NextCall.CREATE])
+        creates = max(0, self.creates_per_plugin - used[NextCall.CREATE])
         deleting = (plugin_id, NextCall.DELETE) in self._more_due
         return PluginRoom(
             min(fair, creates),
             fair if creates and not deleting else min(fair, CALLS_BESIDE_CREATES),
-            max(0, min(size, self._body_bytes // 2 - self._create_bytes[plugin_id])),
+            max(0, min(size, self.body_bytes // 2 - self._create_bytes[plugin_id])),
             max(0, DELETES_PER_PLUGIN - used[NextCall.DELETE]),
         )
 
@@ -213,14 +209,14 @@ class DispatchLimits:
     def operations(self, plugin_id: int, size: int) -> AbstractAsyncContextManager[None]:
         """Hold ``size`` bytes of operations in memory for the duration of the block. At most half of the
         limit counts, so that an unresponsive plugin leaves the other half free."""
-        return self._bytes.take(plugin_id, min(size, self._body_bytes // 2))
+        return self._bytes.take(plugin_id, min(size, self.body_bytes // 2))
 
     def _most_polls(self, plugin_id: int, _free: int) -> int:
         used = self._used.get(plugin_id, Counter())
         due = {(plugin_id, NextCall.CREATE), (plugin_id, NextCall.DELETE)} & self._more_due
-        if due or used[NextCall.CREATE] >= self._creates_per_plugin:
-            return min(CALLS_BESIDE_CREATES, self._calls_per_plugin)
-        return self._calls_per_plugin
+        if due or used[NextCall.CREATE] >= self.creates_per_plugin:
+            return min(CALLS_BESIDE_CREATES, self.calls_per_plugin)
+        return self.calls_per_plugin
 
 
 def _most_places(_plugin_id: int, free: int) -> int:

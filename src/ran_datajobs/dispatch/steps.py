@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 from uuid import uuid5
 
@@ -31,27 +32,18 @@ from ran_datajobs.store.sub_jobs import NewSubJob
 _MAX_REQUEST: Final = 1 << 31
 
 
+@dataclass(eq=False)
 class JobSteps:
     """Plans and finishes jobs. Each step may be repeated: a plan gives the same sub-jobs and the same objects
     again, and finishing a job twice changes nothing."""
 
-    def __init__(
-        self,
-        store: DispatchStore,
-        index: OwnerIndex,
-        objects: ObjectStore,
-        finished_spelling: str,
-        runtime: Runtime,
-        news: DispatchNews,
-        reached: CheckpointHook = no_checkpoints,
-    ) -> None:
-        self._store = store
-        self._index = index
-        self._objects = objects
-        self._finished = finished_spelling
-        self._runtime = runtime
-        self._news = news
-        self._reached = reached
+    store: DispatchStore
+    index: OwnerIndex
+    objects: ObjectStore
+    finished_spelling: str
+    runtime: Runtime
+    news: DispatchNews
+    reached: CheckpointHook = no_checkpoints
 
     async def take(self, job: LeasedJob) -> None:
         """Take the step that is due. Raises Fenced when another worker has claimed the job."""
@@ -59,57 +51,57 @@ class JobSteps:
 
     async def plan(self, job: LeasedJob) -> None:
         """Plan the job, which ends its lease. Raises Fenced when the lease is void."""
-        begun = self._runtime.now()
-        await self._index.catch_up()
-        owners = self._index.snapshot()
-        plan, new = await self._runtime.in_thread(lambda: _split(job, owners))
-        await self._reached(Checkpoint.PLAN_SPLIT)
+        begun = self.runtime.now()
+        await self.index.catch_up()
+        owners = self.index.snapshot()
+        plan, new = await self.runtime.in_thread(lambda: _split(job, owners))
+        await self.reached(Checkpoint.PLAN_SPLIT)
         refused = await write_parts(
-            self._objects,
+            self.objects,
             job.results_bucket,
             job.job_id,
             UNMATCHED_PART,
             refusals(plan.refused),
-            is_still_owner=lambda: self._store.job_is_leased(job),
+            is_still_owner=lambda: self.store.job_is_leased(job),
         )
-        await self._reached(Checkpoint.PLAN_WRITTEN)
+        await self.reached(Checkpoint.PLAN_WRITTEN)
         reasons = Counter(each.reason for each in plan.refused)
         unmatched = reasons[Reason.UNMATCHED]
         failed = 0 if plan.parts_of else len(plan.refused) - unmatched
         planned = PlannedJob(new, unmatched, failed, bool(plan.parts_of), refused)
-        await self._store.record_plan(job, planned)
-        await self._reached(Checkpoint.PLAN_STORED)
-        self._news.planned(job, len(new), reasons, self._runtime.now() - begun)
+        await self.store.record_plan(job, planned)
+        await self.reached(Checkpoint.PLAN_STORED)
+        self.news.planned(job, len(new), reasons, self.runtime.now() - begun)
 
     async def finish(self, leased: LeasedJob) -> None:
         """Finish the job and end its lease. Raises Fenced when another worker has claimed it."""
-        facts = await self._store.finish_facts(leased.job_id)
+        facts = await self.store.finish_facts(leased.job_id)
         if facts is None or facts.job.status.terminal:
-            await self._store.step_over(leased)
+            await self.store.step_over(leased)
             return
         job = facts.job
         counts = job.counts
         if facts.split_reads:
             counts = await self._counts_by_operation(job, facts.parts)
         status = verdict(counts, cancelled=facts.cancelled)
-        await self._reached(Checkpoint.FINISH_COUNTED)
-        await self._objects.put(
+        await self.reached(Checkpoint.FINISH_COUNTED)
+        await self.objects.put(
             job.results_bucket,
             manifest_key(str(job.job_id)),
-            manifest(job, status, counts, facts.parts, self._finished),
+            manifest(job, status, counts, facts.parts, self.finished_spelling),
         )
-        await self._reached(Checkpoint.FINISH_WRITTEN)
-        ended = await self._store.finish(leased, status, why(counts, status), counts)
-        await self._reached(Checkpoint.FINISH_STORED)
+        await self.reached(Checkpoint.FINISH_WRITTEN)
+        ended = await self.store.finish(leased, status, why(counts, status), counts)
+        await self.reached(Checkpoint.FINISH_STORED)
         if ended:
-            self._news.ended(leased, status, why(counts, status), counts, facts.seconds)
+            self.news.ended(leased, status, why(counts, status), counts, facts.seconds)
 
     async def _counts_by_operation(self, job: JobRow, listed: list[Part]) -> Counts:
         """Count operations, not parts: a read of several parts succeeds only if every part does.
 
         A failure in an object that was removed or corrupted counts as a failed operation.
         """
-        failures, lost = await load_failures(self._objects, job.results_bucket, listed)
+        failures, lost = await load_failures(self.objects, job.results_bucket, listed)
         states = Counter(failures.values())
         states[OperationState.FAILED] += min(lost, job.operations - states.total())
         return Counts(

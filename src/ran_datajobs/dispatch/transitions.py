@@ -8,6 +8,7 @@ transition changes nothing and raises Fenced.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from ran_datajobs.dispatch.backoff import retry_delay
@@ -22,19 +23,19 @@ T = TypeVar("T")
 LONGEST_PAUSE: Final = 1.0
 """Maximum delay in seconds until a call of an unavailable store is repeated."""
 
-_AT_ONCE: Final = 500
 
-
+@dataclass(eq=False)
 class TransitionWriter:
     """Makes transitions durable, many in one transaction."""
 
-    def __init__(self, store: DispatchStore, runtime: Runtime, news: DispatchNews) -> None:
-        self.due: Callable[[str, float], None] = lambda _kind, _delay: None
-        """Called after a commit with a kind of row and the seconds until one is due."""
-        self.news = news
-        self._store = store
-        self._runtime = runtime
-        self._batched: Batched[Transition, bool | None] = Batched(self._flush, most=_AT_ONCE)
+    store: DispatchStore
+    runtime: Runtime
+    news: DispatchNews
+    due: Callable[[str, float], None] = lambda _kind, _delay: None
+    """Called after a commit with a kind of row and the seconds until one is due."""
+
+    def __post_init__(self) -> None:
+        self._batched: Batched[Transition, bool | None] = Batched(self._flush)
 
     async def __call__(self, transition: Transition) -> bool:
         """Write ``transition``; True when another process changed the sub-job while it was leased.
@@ -54,7 +55,7 @@ class TransitionWriter:
                 return await call()
             except StoreUnavailable:
                 failures += 1
-                await self._runtime.sleep(min(LONGEST_PAUSE, retry_delay(failures, self._runtime.random())))
+                await self.runtime.sleep(min(LONGEST_PAUSE, retry_delay(failures, self.runtime.random())))
 
     async def _flush(self, transitions: Sequence[Transition]) -> list[bool | None]:
         """Write the batch. A second transition of the same sub-job goes into another transaction, so that
@@ -62,7 +63,7 @@ class TransitionWriter:
         answers: dict[int, bool | None] = {}
         while rest := [each for each in transitions if id(each) not in answers]:
             first = {each.leased.sub_job_id: each for each in reversed(rest)}
-            written = await self._store.write(list(first.values()))
+            written = await self.store.write(list(first.values()))
             answers |= zip(map(id, first.values()), written.attention, strict=True)
             for kind, delay in written.due:
                 self.due(kind, delay)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -46,6 +47,7 @@ K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")
 
 
+@dataclass(eq=False)
 class Worker:
     """Runs until ``stopping`` is set, and continues after every outage of the database.
 
@@ -53,28 +55,17 @@ class Worker:
     are given back, and creates that were not sent are recorded as such.
     """
 
-    def __init__(
-        self,
-        store: DispatchStore,
-        steps: JobSteps,
-        executor: Executor,
-        write: TransitionWriter,
-        limits: DispatchLimits,
-        stopping: asyncio.Event,
-        log: Logger,
-        runtime: Runtime,
-        *,
-        grace: float = 4.0,
-    ) -> None:
-        self._store = store
-        self._steps = steps
-        self._executor = executor
-        self._write = write
-        self._limits = limits
-        self._stopping = stopping
-        self._log = log
-        self._runtime = runtime
-        self._grace = grace
+    store: DispatchStore
+    steps: JobSteps
+    executor: Executor
+    write: TransitionWriter
+    limits: DispatchLimits
+    stopping: asyncio.Event
+    log: Logger
+    runtime: Runtime
+    grace: float = 4.0
+
+    def __post_init__(self) -> None:
         self._wake = asyncio.Event()
         self._due = set(KINDS)
         self._poll_at = 0.0  # when to claim all kinds, regardless of notifications
@@ -85,8 +76,8 @@ class Worker:
         self._cancels: dict[tuple[UUID, int], LeasedCancel] = {}
         self._tasks: dict[Hashable, asyncio.Task[None]] = {}
         self._begun: asyncio.Queue[UUID] = asyncio.Queue()
-        limits.freed = partial(self._mark_due, SUB_JOB)
-        write.due = self.due_in
+        self.limits.freed = partial(self._mark_due, SUB_JOB)
+        self.write.due = self.due_in
 
     def due_in(self, kind: str, seconds: float) -> None:
         """Schedule a claim of this kind of row in ``seconds``."""
@@ -99,7 +90,7 @@ class Worker:
         """Run until stopped."""
         async with asyncio.TaskGroup() as group:
             background = [
-                group.create_task(self._store.follow(self._noticed, self._noticed_sub_job)),
+                group.create_task(self.store.follow(self._noticed, self._noticed_sub_job)),
                 group.create_task(self._renew_forever()),
                 group.create_task(self._mark_begun()),
                 group.create_task(self._watch_stopping()),
@@ -113,31 +104,31 @@ class Worker:
     # --- the loop ------------------------------------------------------------------------------------
 
     async def _claim_until_stopped(self) -> None:
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             self._wake.clear()
             try:
                 if self._failures:
                     await self._renew()  # before this or another worker claims rows in progress here
-                    self._executor.listens_anew()
+                    self.executor.listens_anew()
                 await self._claim_due()
                 if self._failures:
-                    self._log.info(Event.WORKER_RESUMED)
+                    self.log.info(Event.WORKER_RESUMED)
                 self._failures = 0
             except Exception as error:  # the loop continues after any failure
                 if not self._failures or not isinstance(error, StoreUnavailable):
-                    self._log.warning(Event.WORKER_INTERRUPTED, cause=str(error) or type(error).__name__)
+                    self.log.warning(Event.WORKER_INTERRUPTED, cause=str(error) or type(error).__name__)
                 self._failures += 1
                 self._due |= KINDS
-                await self._wait(min(LONGEST_PAUSE, retry_delay(self._failures, self._runtime.random())))
+                await self._wait(min(LONGEST_PAUSE, retry_delay(self._failures, self.runtime.random())))
                 continue
-            await self._runtime.sleep(CLAIM_PAUSE)
+            await self.runtime.sleep(CLAIM_PAUSE)
             if not self._due:
-                await self._wait(self._poll_at - self._now())
+                await self._wait(self._poll_at - self.runtime.now())
 
     async def _claim_due(self) -> None:
         await self._recover()
         due, self._due = self._due, set()
-        now = self._now()
+        now = self.runtime.now()
         if everything := now >= self._poll_at:
             due, self._poll_at = set(KINDS), now + LOOK_EVERY
         claims: list[Coroutine[Any, Any, None]] = []
@@ -155,15 +146,15 @@ class Worker:
 
     async def _claim_sub_jobs(self, *, void: bool) -> None:
         """``void``: also claim rows with void leases, which costs more the more rows are leased."""
-        room = self._limits.room()
-        token, sent = self._runtime.new_id(), self._now()
-        claimed = await self._claimed(token, self._store.claim_sub_jobs(room, token, void=void))
-        self._limits.note(room, self._begin_sub_jobs(claimed, sent))
+        room = self.limits.room()
+        token, sent = self.runtime.new_id(), self.runtime.now()
+        claimed = await self._claimed(token, self.store.claim_sub_jobs(room, token, void=void))
+        self.limits.note(room, self._begin_sub_jobs(claimed, sent))
 
     async def _claim_jobs(self) -> None:
-        token = self._runtime.new_id()
+        token = self.runtime.new_id()
         room = job_room(self._jobs.values())
-        self._begin_jobs(await self._claimed(token, self._store.claim_jobs(room, token)))
+        self._begin_jobs(await self._claimed(token, self.store.claim_jobs(room, token)))
 
     async def _claimed(self, token: UUID, claim: Awaitable[list[R]]) -> list[R]:
         """Return the rows of a claim. If its answer is lost, they are found by the ``token``."""
@@ -175,16 +166,16 @@ class Worker:
 
     async def _claim_cancels(self) -> None:
         """Rows leased by a claim whose answer was lost are claimed again when their leases are void."""
-        for leased in await self._store.claim_cancels(self._runtime.new_id()):
+        for leased in await self.store.claim_cancels(self.runtime.new_id()):
             self._begin(self._cancels, (leased.job_id, leased.plugin_id), leased, self._cancel_job(leased))
 
     async def _recover(self) -> None:
         """Start the rows leased by claims whose answers were lost: work on them has not begun."""
         for token in tuple(self._unanswered):
-            sent = self._now()
-            leased, found_jobs = await self._store.leased_under(token)
+            sent = self.runtime.now()
+            leased, found_jobs = await self.store.leased_under(token)
             found = [each for each in leased if not self._works_on(each)]
-            kept = await self._store.renew({each.sub_job_id: each.lease for each in found}, {})
+            kept = await self.store.renew({each.sub_job_id: each.lease for each in found}, {})
             self._begin_sub_jobs([each for each in found if each.sub_job_id in kept], sent)
             self._begin_jobs([job for job in found_jobs if job.job_id not in self._jobs])
             if len(kept) == len(found):
@@ -199,13 +190,13 @@ class Worker:
     def _begin_sub_jobs(self, claimed: list[LeasedSubJob], sent: float) -> list[Attempt]:
         attempts = [Attempt(sub_job, sent) for sub_job in claimed]
         for attempt in attempts:
-            self._limits.add(attempt)
+            self.limits.add(attempt)
             self._begin(
                 self._attempts,
                 attempt.sub_job.sub_job_id,
                 attempt,
                 self._work_on(attempt),
-                partial(self._limits.remove, attempt),
+                partial(self.limits.remove, attempt),
             )
         begun = {
             s.job_id for s in claimed if s.stage is Stage.STARTING and s.job_status is Status.NOT_STARTED
@@ -221,7 +212,7 @@ class Worker:
             while not self._begun.empty():
                 job_ids.add(self._begun.get_nowait())
             with contextlib.suppress(Exception):
-                await self._store.begun(list(job_ids))
+                await self.store.begun(list(job_ids))
 
     def _begin_jobs(self, claimed: list[LeasedJob]) -> None:
         for job in claimed:
@@ -253,40 +244,40 @@ class Worker:
     async def _work_on(self, attempt: Attempt) -> None:
         """Run the executor on a leased sub-job. After an unexpected error the row is due again later."""
         try:
-            await self._executor.run(attempt)
+            await self.executor.run(attempt)
         except Fenced:
-            self._write.news.lease_lost(SUB_JOB)
+            self.write.news.lease_lost(SUB_JOB)
         except Exception as error:
             self._log_failure(SUB_JOB, attempt.sub_job.sub_job_id, error)
             polls = attempt.sub_job.polls
-            delay = retry_delay(polls, self._runtime.random())
+            delay = retry_delay(polls, self.runtime.random())
             with contextlib.suppress(Exception):
-                await self._write(Postponement(attempt.sub_job, delay, polls + 1))
+                await self.write(Postponement(attempt.sub_job, delay, polls + 1))
 
     async def _take_step(self, job: LeasedJob) -> None:
         """Plan or finish a leased job. A failed step is due again after a growing delay."""
         try:
-            await self._steps.take(job)
+            await self.steps.take(job)
         except Fenced:
-            self._write.news.lease_lost(JOB)
+            self.write.news.lease_lost(JOB)
         except Exception as error:
             no_objects = str(error) if isinstance(error, StorageUnavailable) else None
             if no_objects is None:  # failures of the object store are logged once
                 self._log_failure("finish" if job.planned else "plan", job.job_id, error)
-            delay = retry_delay(job.step_failures, self._runtime.random())
-            await self._write.until_available(lambda: self._store.step_failed(job, delay, no_objects))
+            delay = retry_delay(job.step_failures, self.runtime.random())
+            await self.write.until_available(lambda: self.store.step_failed(job, delay, no_objects))
             self.due_in(JOB, delay)
 
     async def _cancel_job(self, leased: LeasedCancel) -> None:
         """Cancel a whole job at a plugin. After a failure the call is repeated once the lease is void."""
         try:
-            await self._executor.cancel_job(leased)
+            await self.executor.cancel_job(leased)
         except Exception as error:
             self._log_failure(CANCEL, leased.job_id, error)
 
     def _log_failure(self, kind: str, subject: UUID, error: Exception) -> None:
         expected = isinstance(error, DataJobsError) and error.retry_helps
-        self._log.warning(
+        self.log.warning(
             Event.TASK_FAILED, kind=kind, subject=str(subject), cause=str(error), exc_info=not expected
         )
 
@@ -294,39 +285,38 @@ class Worker:
 
     async def _renew_forever(self) -> None:
         """Renew the leases every :data:`RENEW_EVERY` seconds; check for lost notifications every second."""
-        next_renewal = self._now() + RENEW_EVERY
+        next_renewal = self.runtime.now() + RENEW_EVERY
         while True:
-            await self._runtime.sleep(min(LOOK_EVERY, max(0.05, next_renewal - self._now())))
+            await self.runtime.sleep(min(LOOK_EVERY, max(0.05, next_renewal - self.runtime.now())))
             try:
                 await self._look_for_attention()
-                if self._now() >= next_renewal:
+                if self.runtime.now() >= next_renewal:
                     await self._renew()
-                    await self._store.end_silent_sessions()
-                    next_renewal = self._now() + RENEW_EVERY
+                    await self.store.end_silent_sessions()
+                    next_renewal = self.runtime.now() + RENEW_EVERY
             except StoreUnavailable:
                 pass  # logged by the claim loop
             except Exception as error:
-                self._log.warning(Event.WORKER_INTERRUPTED, cause=str(error) or type(error).__name__)
+                self.log.warning(Event.WORKER_INTERRUPTED, cause=str(error) or type(error).__name__)
 
     async def _renew(self) -> None:
         """Renew the leases of rows in progress. Rows that another worker has claimed are dropped."""
         attempts = dict(self._attempts)
-        jobs = dict(self._jobs)
-        sent = self._now()
+        sent = self.runtime.now()
         if self._cancels:
-            await self._store.renew_cancels(list(self._cancels.values()))
-        if not attempts and not jobs:
+            await self.store.renew_cancels(list(self._cancels.values()))
+        if not attempts and not self._jobs:
             return
-        kept = await self._store.renew(
+        kept = await self.store.renew(
             {sub_job_id: each.sub_job.lease for sub_job_id, each in attempts.items()},
-            {job_id: each.lease for job_id, each in jobs.items()},
+            {job_id: each.lease for job_id, each in self._jobs.items()},
         )
         for sub_job_id, attempt in attempts.items():
             if sub_job_id in kept:
                 attempt.valid_until = sent + LEASE_SECONDS
             elif self._attempts.get(sub_job_id) is attempt and sent >= attempt.valid_until:
                 self._drop(sub_job_id)
-                self._write.news.lease_lost(SUB_JOB)
+                self.write.news.lease_lost(SUB_JOB)
 
     def _drop(self, key: Hashable) -> None:
         if task := self._tasks.get(key):
@@ -335,7 +325,7 @@ class Worker:
     async def _look_for_attention(self) -> None:
         if not self._attempts:
             return
-        for sub_job_id in await self._store.with_attention(list(self._attempts)):
+        for sub_job_id in await self.store.with_attention(list(self._attempts)):
             self._noticed_sub_job(str(sub_job_id))
 
     # --- notifications and waits ---------------------------------------------------------------------
@@ -357,13 +347,10 @@ class Worker:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
 
-    def _now(self) -> float:
-        return self._runtime.now()
-
     # --- stop ----------------------------------------------------------------------------------------
 
     async def _watch_stopping(self) -> None:
-        await self._stopping.wait()
+        await self.stopping.wait()
         self._wake.set()
         for attempt in self._attempts.values():
             attempt.attention.set()
@@ -371,7 +358,7 @@ class Worker:
     async def _let_end(self) -> None:
         """Wait for work in progress; give back the leases of rows that do not end within ``grace``."""
         if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=self._grace)
+            await asyncio.wait(self._tasks.values(), timeout=self.grace)
         attempts, jobs = list(self._attempts.values()), list(self._jobs.values())
         cancels = list(self._cancels.values())
         tasks = list(self._tasks.values())
@@ -380,9 +367,9 @@ class Worker:
         await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(DataJobsError):
             for leased in cancels:
-                await self._store.postpone_cancel(leased, 0.0, failed=False)
+                await self.store.postpone_cancel(leased, 0.0, failed=False)
         with contextlib.suppress(DataJobsError):
-            await self._store.give_back(
+            await self.store.give_back(
                 {each.sub_job.sub_job_id: each.sub_job.lease for each in attempts},
                 [each.sub_job.sub_job_id for each in attempts if each.is_unsent],
                 {each.job_id: each.lease for each in jobs},

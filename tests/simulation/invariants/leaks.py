@@ -16,7 +16,7 @@ def violations(world: World) -> Iterator[str]:
         limits, of = worker.limits, worker.worker
         counted = {
             "bytes of creates": limits._create_bytes.total(),
-            "bytes": limits._body_bytes - limits._bytes.free,
+            "bytes": limits.body_bytes - limits._bytes.free,
             "plugins": len(limits._used),
             "attempts": len(of._attempts),
             "leased jobs": len(of._jobs),
