@@ -60,10 +60,10 @@ class Faults:
 
     def __init__(self, chance: Random) -> None:
         self.before = chance.choice([0.0, 0.0, 0.01, 0.05])
-        self.after = chance.choice([0.0, 0.0, 0.01, 0.05])
+        self.after = chance.choice([0.0, 0.01, 0.05, 0.2])
         self.slow = chance.choice([0.0, 0.002, 0.2])
         self.deaf = chance.choice([0.0, 0.0, 0.5, 1.0])
-        self.locked = chance.choice([0.0, 0.02, 0.2])
+        self.locked = chance.choice([0.0, 0.02, 0.2, 0.5])
         self.crash_at = chance.randint(1, 600) if chance.random() < 0.6 else 0
         self.freeze_at = chance.randint(1, 600) if chance.random() < 0.4 else 0
         self.stands_still_at = chance.choice([None, *Checkpoint])
