@@ -77,8 +77,8 @@ def json_text(body: bytes) -> bytes:
     encoding = json.detect_encoding(body)
     if encoding.startswith("utf-8"):
         return body.removeprefix(codecs.BOM_UTF8)
-    name, end = encoding[:6].upper(), encoding[7:].upper()
-    raise InvalidRequest(f"the body must be UTF-8, and it is {name} {end}".rstrip())
+    end = encoding[7:].upper() or ("LE" if body.startswith(b"\xff") else "BE")  # of the byte order mark
+    raise InvalidRequest(f"the body must be UTF-8, and it is {encoding[:6].upper()} {end}")
 
 
 def decoded(body: bytes, decoder: msgspec.json.Decoder[_Body], most_steps: int = _TYPED_STEPS) -> _Body:
