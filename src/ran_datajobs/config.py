@@ -136,6 +136,13 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word for word in re.split(r"[,\s]+", text) if word)
 
 
+def _hosts(text: str) -> tuple[str, ...]:
+    words = _words(text)
+    for origin in (word for word in words if "://" in word):
+        _address(origin)
+    return words
+
+
 def _is_yes(text: str) -> bool:
     return text.lower() in {"1", "true", "yes"}
 
@@ -154,6 +161,7 @@ Size = Annotated[int, Kind("bytes", int, _DIGITS, _WHOLE)]
 Seconds = Annotated[float, Kind("seconds", float, _SECONDS, "a number of seconds of at least {:g}")]
 YesNo = Annotated[bool, YES_NO]
 Words = Annotated[tuple[str, ...], Kind("list", _words)]
+Hosts = Annotated[tuple[str, ...], Kind("list", _hosts)]
 FilePath = Annotated[Path, Kind("path", _path)]
 Secret = Annotated[str, _SECRET]
 
@@ -221,7 +229,7 @@ class Settings:
     tls_key: FilePath | None = _access(None, "TLS private key, PEM")
     behind_tls_proxy: YesNo = _access(False, "a proxy in front does the TLS")
     allowed_hosts: Words = _access((), "further host names that requests may be addressed to")
-    dmi_allow: Words = _access(
+    dmi_allow: Hosts = _access(
         ("localhost", "127.0.0.0/8", "::1"),
         "hosts and networks of DMI plugins that may be registered; *.example.org takes sub-domains",
     )

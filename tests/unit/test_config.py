@@ -91,6 +91,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(wrong: str, meant: str)
         ("DATAJOBS_API_ROOT", "datajobs.example.org"),
         ("DATAJOBS_SERVER", "ftp://x"),
         ("DATAJOBS_LOG_LEVEL", "loud"),
+        ("DATAJOBS_DMI_ALLOW", "localhost,https://dmi.example:x"),
     ],
 )
 def test_a_value_that_cannot_be_read_is_wrong_use(variable: str, text: str) -> None:

@@ -47,7 +47,7 @@ def _allows(entry: str, parts: SplitResult) -> bool:
         return _origin(urlsplit(entry)) == _origin(parts)
     try:
         return ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip("[]"), strict=False)
-    except ValueError:  # one of them is a name
+    except ValueError:  # the host or the entry is a name
         return host == entry or (entry.startswith("*.") and host.endswith(entry[1:]))
 
 
