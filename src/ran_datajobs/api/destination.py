@@ -24,6 +24,7 @@ from ran_datajobs.store.jobs import BUCKET, TOPIC
 
 _PREFIX: Final = {TOPIC: "kafka:", BUCKET: "s3:"}
 _WORD: Final = {TOPIC: "topic", BUCKET: "bucket"}
+_NOT_ALLOWED: Final = "the operator of this service does not allow"
 _MAX_SUGGESTIONS: Final = 5
 _MIN_SIMILARITY: Final = 0.6
 _MAX_COMPARED: Final = 10_000
@@ -84,11 +85,7 @@ async def resolve(
         detail = f"there is neither a topic nor a bucket {name!r}"
     else:
         missing = [f"there is no {_WORD[kind]} {name!r}" for kind in allowed]
-        denied = [
-            f"the operator of this service does not allow {_PREFIX[kind]}{name}"
-            for kind in kinds
-            if kind not in allowed
-        ]
+        denied = [f"{_NOT_ALLOWED} {_PREFIX[kind]}{name}" for kind in kinds if kind not in allowed]
         detail = "; ".join(missing + denied)
     known: list[str] = []
     if TOPIC in allowed:

@@ -28,7 +28,8 @@ from msgspec import Struct
 
 from ran_datajobs.api import paths
 from ran_datajobs.api.dependencies import Api, ApiDependencies, Caller, begun
-from ran_datajobs.api.problems import Conflict, documented, success
+from ran_datajobs.api.openapi import documented, success
+from ran_datajobs.api.problems import Conflict
 from ran_datajobs.api.request_body import off_loop
 from ran_datajobs.api.schemas import JobPage, SubJobPage
 from ran_datajobs.api.tokens import Client

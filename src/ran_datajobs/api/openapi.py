@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration of the OpenAPI document, its security schemes, and the request bodies.
+"""The OpenAPI document: its configuration and security schemes, the answers and bodies of routes.
 
 The routes read their bodies themselves, with limits, so that the router cannot derive the bodies' schemas.
 """
@@ -7,7 +7,8 @@ The routes read their bodies themselves, with limits, so that the router cannot 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from http import HTTPStatus
+from typing import Any, Final
 
 import msgspec
 from litestar import Request, Router
@@ -15,9 +16,26 @@ from litestar.enums import MediaType
 from litestar.exceptions import NotFoundException
 from litestar.openapi import spec
 from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
 
 from ran_datajobs.api import auth, paths
+from ran_datajobs.http.problem import PROBLEM_JSON, Problem
+
+_COMMON: Final = (400, 401, 403, 406, 503)
+
+
+def documented(*statuses: int, common: tuple[int, ...] = _COMMON) -> dict[int, ResponseSpec]:
+    """The problems that a route can answer with, for the OpenAPI document."""
+    return {
+        status: success(Problem, HTTPStatus(status).phrase, PROBLEM_JSON)
+        for status in sorted((*statuses, *common))
+    }
+
+
+def success(body: Any, description: str, media_type: str = "application/json") -> ResponseSpec:
+    """Another answer of a route, for the OpenAPI document. ``body``: its type."""
+    return ResponseSpec(body, generate_examples=False, description=description, media_type=media_type)
 
 
 def with_body(body: type) -> type[spec.Operation]:

@@ -20,8 +20,8 @@ from msgspec import Meta, Raw, Struct
 from ran_datajobs.api import paths
 from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Caller
 from ran_datajobs.api.jobs import Limit, known_status
-from ran_datajobs.api.openapi import with_body
-from ran_datajobs.api.problems import Conflict, documented, success
+from ran_datajobs.api.openapi import documented, success, with_body
+from ran_datajobs.api.problems import Conflict
 from ran_datajobs.api.request_body import too_large
 from ran_datajobs.api.schemas import TopicMessage, TopicMessages
 from ran_datajobs.api.tokens import Client, Role

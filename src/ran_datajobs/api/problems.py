@@ -10,24 +10,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Set
 from http import HTTPStatus
-from typing import Any, Final, TypeAlias, get_args, get_origin
+from typing import Final
 from urllib.parse import unquote_plus
 
-from litestar import Request, Response
+from litestar import Response
 from litestar.exceptions import ClientException, HTTPException, ValidationException
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 from litestar.typing import FieldDefinition
 
 from ran_datajobs import errors
+from ran_datajobs.api.dependencies import AnyRequest
 from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
 from ran_datajobs.http.json_body import in_words, shortened
-from ran_datajobs.http.problem import PROBLEM_JSON, Problem, respond
+from ran_datajobs.http.problem import Problem, respond
 from ran_datajobs.planning.keys import NOT_OFFERED, not_offered
 from ran_datajobs.telemetry import Event, Logger
-
-_Request: TypeAlias = Request[Any, Any, Any]
-_Responses: TypeAlias = dict[int, ResponseSpec]
 
 ANY_PARAMETERS: Final = "any_parameters"
 """Set in the ``opt`` of a route that reads no parameters and accepts any: the page, to whose address browsers
@@ -43,23 +40,10 @@ class Conflict(ClientException):
     status_code = HTTPStatus.CONFLICT
 
 
-def documented(*statuses: int, common: tuple[int, ...] = (400, 401, 403, 406, 503)) -> _Responses:
-    """The problems that a route can answer with, for the OpenAPI document."""
-    return {
-        status: success(Problem, HTTPStatus(status).phrase, PROBLEM_JSON)
-        for status in sorted((*statuses, *common))
-    }
-
-
-def success(body: Any, description: str, media_type: str = "application/json") -> ResponseSpec:
-    """Another answer of a route, for the OpenAPI document. ``body``: its type."""
-    return ResponseSpec(body, generate_examples=False, description=description, media_type=media_type)
-
-
-def problem_answers(log: Logger) -> Callable[[_Request, Exception], Response[Problem]]:
+def problem_answers(log: Logger) -> Callable[[AnyRequest, Exception], Response[Problem]]:
     """The handler of all exceptions. An unexpected one is logged and becomes a 500 without details."""
 
-    def answer_problem(request: _Request, error: Exception) -> Response[Problem]:
+    def answer_problem(request: AnyRequest, error: Exception) -> Response[Problem]:
         path, count = request.scope["path"], 0
         faults: tuple[tuple[str, str], ...] = ()
         detail = error.detail if isinstance(error, HTTPException) else str(error)
@@ -82,12 +66,13 @@ def problem_answers(log: Logger) -> Callable[[_Request, Exception], Response[Pro
                 method = request.scope["method"]
                 log.error(Event.REQUEST_FAILED, method=method, path=path, cause=repr(error), exc_info=error)
                 status, detail = 500, "an unexpected error: it is in the service's log"
-        return respond(path, status, detail, getattr(error, "headers", None), faults, count)
+        headers = error.headers if isinstance(error, HTTPException) else None
+        return respond(path, status, detail, headers, faults, count)
 
     return answer_problem
 
 
-def check_parameters(request: _Request) -> None:
+def check_parameters(request: AnyRequest) -> None:
     """Check the names in the query and rewrite them in the route's spelling, before parameters are read.
 
     Raises what :func:`as_known` raises.
@@ -97,7 +82,8 @@ def check_parameters(request: _Request) -> None:
     if query and not opt.get(ANY_PARAMETERS) and request.method != "OPTIONS":
         fields = _query_parameters(request)
         one_day = NOT_OFFERED if opt.get(OFFERED_ONE_DAY) else {}
-        lists = {name for name, field in fields.items() if _is_list(field)}
+        # The type of a parameter that may be repeated is ``list[...] | None``.
+        lists = {name for name, field in fields.items() if any(t.origin is list for t in field.inner_types)}
         request.scope["query_string"] = as_known(query, fields, one_day, lists)
 
 
@@ -140,7 +126,7 @@ def _suggestion(given: str, known: Mapping[str, str]) -> str:
     return f"it has {', '.join(sorted(known.values()))}" if known else "it has none"
 
 
-def _parameter_faults(error: ValidationException, request: _Request) -> tuple[tuple[str, str], ...]:
+def _parameter_faults(error: ValidationException, request: AnyRequest) -> tuple[tuple[str, str], ...]:
     """The router names a parameter as the function does, and a missing parameter only in its message."""
     extras = [extra for extra in error.extra or () if isinstance(extra, dict)]
     if not extras:
@@ -161,16 +147,12 @@ def _parameter_faults(error: ValidationException, request: _Request) -> tuple[tu
     return tuple(faults)
 
 
-def _query_parameters(request: _Request) -> dict[str, FieldDefinition]:
+def _query_parameters(request: AnyRequest) -> dict[str, FieldDefinition]:
     return {
         _wire_name(name, field): field
         for name, field in request.route_handler.parsed_fn_signature.parameters.items()
         if isinstance(field.kwarg_definition, QueryParameter)
     }
-
-
-def _is_list(field: FieldDefinition) -> bool:
-    return any(get_origin(each) is list for each in (field.annotation, *get_args(field.annotation)))
 
 
 def _wire_name(name: str, field: FieldDefinition) -> str:

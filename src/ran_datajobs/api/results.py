@@ -24,7 +24,7 @@ from ran_datajobs.api import paths
 from ran_datajobs.api.auth import choose
 from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Caller, begun
 from ran_datajobs.api.jobs import Cursor, Limit, cursor, place_of, stored_request, visible_job
-from ran_datajobs.api.problems import documented, success
+from ran_datajobs.api.openapi import documented, success
 from ran_datajobs.api.schemas import FailureList, OperationOutcome, OutcomeList, RequestPage
 from ran_datajobs.errors import InvalidFdn, InvalidRequest, StorageUnavailable
 from ran_datajobs.http.problem import RETRY_AFTER

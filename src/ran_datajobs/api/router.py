@@ -14,11 +14,11 @@ from litestar import Litestar, Response, get
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
 
-from ran_datajobs.api import auth, jobs, page, paths, plugins, probes, results, submit
+from ran_datajobs.api import auth, jobs, paths, plugins, results, service, submit
 from ran_datajobs.api.dependencies import ApiDependencies
 from ran_datajobs.api.openapi import openapi_config
 from ran_datajobs.api.problems import check_parameters, problem_answers
-from ran_datajobs.api.security import SecurityMiddleware, known_hosts
+from ran_datajobs.api.security import SecurityMiddleware
 from ran_datajobs.api.tokens import Role, TokenTable
 from ran_datajobs.config import Settings
 from ran_datajobs.telemetry import Logger, Metrics, shared_exposition
@@ -36,15 +36,15 @@ _ROUTES: Final[tuple[tuple[frozenset[Role], str, tuple[HTTPRouteHandler, ...]], 
             results.list_outcomes,
             results.get_request,
             jobs.job_events,
-            page.list_reasons,
+            service.list_reasons,
         ),
     ),
     (auth.READERS, "results", (results.get_manifest, results.get_object, plugins.read_topic)),
     (auth.PLUGINS, "plugins", (plugins.publish, plugins.push_status)),
     (auth.ADMINS, "inventory", (plugins.register,)),
-    (auth.READERS, "operations", (probes.metrics,)),
-    (auth.PUBLIC, "operations", (probes.healthz, probes.readyz)),
-    (auth.PUBLIC, "page", (page.get_page, page.get_page_file)),
+    (auth.READERS, "operations", (service.metrics,)),
+    (auth.PUBLIC, "operations", (service.healthz, service.readyz)),
+    (auth.PUBLIC, "page", (service.get_page, service.get_page_file)),
 )
 """The roles that may call the routes, the tag of the routes in the OpenAPI document, and the routes."""
 
@@ -81,9 +81,9 @@ def build_metrics(settings: Settings, figures: Path, log: Logger) -> Litestar:
     """An application whose only route returns the metrics that a group of processes without an API writes to
     ``figures``. Allowed hosts, tokens and roles are those of the API."""
 
-    @get(paths.METRICS, opt={auth.ROLES: auth.READERS} | probes.TEXT, sync_to_thread=True)
+    @get(paths.METRICS, opt={auth.ROLES: auth.READERS} | service.TEXT, sync_to_thread=True)
     def metrics() -> Response[bytes]:
-        return Response(shared_exposition(figures), media_type=probes.EXPOSITION)
+        return Response(shared_exposition(figures), media_type=service.EXPOSITION)
 
     tokens = TokenTable(settings.tokens_file) if settings.tokens_file else None
     root, hosts = settings.effective_api_root, settings.allowed_hosts
@@ -108,9 +108,7 @@ def _application(
         pdb_on_exception=False,
         **options,
     )
-    app.asgi_handler = SecurityMiddleware(
-        app.asgi_handler, hosts=known_hosts(api_root, allowed_hosts), api_root=api_root, metrics=metrics
-    )
+    app.asgi_handler = SecurityMiddleware(app.asgi_handler, api_root, allowed_hosts, metrics)
     return app
 
 

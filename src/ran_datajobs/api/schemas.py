@@ -122,20 +122,14 @@ class Failure(Struct, frozen=True, rename="camel"):
     data_producer_id: str | None
 
 
-class OperationOutcome(Struct, frozen=True, rename="camel"):
+class OperationOutcome(Failure, frozen=True, rename="camel"):
     """An operation with its outcome. ``reason`` and ``detail`` are empty if it succeeded. ``value``: for a
     write, the value in the request.
 
     ``data_producer_id`` is null if no data producer received it.
     """
 
-    operation_id: str | int
-    path: str
-    op: str
-    state: str
     reason: str
-    detail: str
-    data_producer_id: str | None
     value: Raw | UnsetType = UNSET
 
 

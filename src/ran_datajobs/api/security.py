@@ -60,10 +60,10 @@ def host_name(authority: str) -> str:
 class SecurityMiddleware:
     """ASGI application in front of the router."""
 
-    def __init__(self, app: ASGIApp, *, hosts: frozenset[str], api_root: str, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, api_root: str, allowed_hosts: Iterable[str], metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
-        self._hosts = hosts
+        self._hosts = known_hosts(api_root, allowed_hosts)
         self._origin = _origin(api_root)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

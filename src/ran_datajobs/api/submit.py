@@ -26,8 +26,8 @@ from ran_datajobs.api import paths, schemas
 from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Caller
 from ran_datajobs.api.destination import Destination, resolve
 from ran_datajobs.api.jobs import existing, stored_request
-from ran_datajobs.api.openapi import with_body
-from ran_datajobs.api.problems import OFFERED_ONE_DAY, Conflict, documented, success
+from ran_datajobs.api.openapi import documented, success, with_body
+from ran_datajobs.api.problems import OFFERED_ONE_DAY, Conflict
 from ran_datajobs.api.request_body import off_loop
 from ran_datajobs.api.schemas import Plan, SubmitAnswer
 from ran_datajobs.api.tokens import Client
@@ -124,13 +124,15 @@ async def retry(
         written = await parts.listing(connection, job_id)
     states = await failed_operations(api.objects, row.results_bucket, written)
     wanted = to_repeat(states, include_unknown=include_unknown)
+    nothing = Conflict(f"there is nothing to retry{'' if include_unknown else _UNKNOWN_HINT}")
+    if not wanted:
+        raise nothing
     async with stored_request(api, job_id, _left_over, wanted) as left:
-        if left is None or not wanted:
-            raise Conflict(f"there is nothing to retry{'' if include_unknown else _UNKNOWN_HINT}")
-        read, body = left
-        head = msgspec.structs.replace(read, ignored=row.ignored)  # as in the first answer
+        if left is None:
+            raise nothing
         destination = Destination(row.destination, row.destination_kind)
-        return await _accept(api, caller, head, destination, body, retry_of=job_id)
+        head = msgspec.structs.replace(left[0], ignored=row.ignored)  # as in the first answer
+        return await _accept(api, caller, head, destination, left[1], retry_of=job_id)
 
 
 _UNKNOWN_HINT: Final = ": operations of unknown outcome are repeated with ?includeUnknown=true only"
