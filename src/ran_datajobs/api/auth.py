@@ -29,7 +29,6 @@ PUBLIC: Final[frozenset[Role]] = frozenset()
 ROLES: Final = "roles"
 """Set in the ``opt`` of every route: the roles that may call it. A route without it answers nobody."""
 
-_JSON: Final = ("application/json",)
 _WEIGHT: Final = re.compile(r"\d+(\.\d*)?|\.\d+", re.ASCII)
 
 
@@ -42,7 +41,8 @@ def guard_by(tokens: TokenTable | None) -> Guard:
         roles: frozenset[Role] = handler.opt[ROLES]
         if roles:
             connection.scope["user"] = _authorised(connection, roles, tokens)
-        accept, produces = connection.headers.get("accept", "*/*"), handler.opt.get("produces", _JSON)
+        accept = connection.headers.get("accept", "*/*")
+        produces = handler.opt.get("produces", ("application/json",))
         if choose(accept, produces) is None:
             detail = f"Accept must take {' or '.join(produces)}; it is {got(accept)}"
             raise HTTPException(detail, status_code=406)

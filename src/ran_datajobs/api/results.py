@@ -69,11 +69,6 @@ class Wanted(Struct, frozen=True):
     producers: frozenset[str] = frozenset()
     below: str | None = None
 
-    @property
-    def failed_alone(self) -> bool:
-        """True if the filter matches no operation that succeeded."""
-        return bool(self.states) and OperationState.SUCCEEDED not in self.states
-
     def takes(self, outcome: OperationOutcome) -> bool:
         """True if the filter matches ``outcome``."""
         return (
@@ -227,8 +222,9 @@ async def outcomes_of(
     async with stored_request(api, row.job_id, _values) if with_values else _NO_VALUES as values:
         of_read: dict[str, OperationOutcome] = {}
         sub_job, values = "", values or {}
+        failed_alone = wanted.states and OperationState.SUCCEEDED not in wanted.states
         for part, producer in written:
-            if part.operations == 0 or (wanted.failed_alone and part.failed == 0):
+            if part.operations == 0 or (failed_alone and part.failed == 0):
                 continue
             outcomes = [outcome_of(each, producer, values) for each in await _responses(api, row, part)]
             if row.type is JobType.WRITE:

@@ -44,7 +44,7 @@ _ROUTES: Final[tuple[tuple[frozenset[Role], str, tuple[HTTPRouteHandler, ...]], 
     (auth.ADMINS, "inventory", (plugins.register,)),
     (auth.READERS, "operations", (service.metrics,)),
     (auth.PUBLIC, "operations", (service.healthz, service.readyz)),
-    (auth.PUBLIC, "page", (service.get_page, service.get_page_file)),
+    (auth.PUBLIC, "page", (service.get_page,)),
 )
 """The roles that may call the routes, the tag of the routes in the OpenAPI document, and the routes."""
 

@@ -46,16 +46,15 @@ _TYPES: Final = mimetypes.MimeTypes(filenames=())
 _TYPES.add_type("text/javascript", ".js")
 
 
-@get(paths.PAGE, include_in_schema=False, opt=_ANY)
-async def get_page(request: AnyRequest, api: Api) -> Response[bytes]:
-    """The page itself."""
-    return _file(request, api.static, "index.html")
-
-
-@get(paths.PAGE_FILE, include_in_schema=False, opt=_ANY)
-async def get_page_file(file: FromPath[str], request: AnyRequest, api: Api) -> Response[bytes]:
-    """One of the files that the page loads."""
-    return _file(request, api.static, file)
+@get([paths.PAGE, paths.PAGE_FILE], include_in_schema=False, opt=_ANY)
+async def get_page(request: AnyRequest, api: Api, file: FromPath[str] = "index.html") -> Response[bytes]:
+    """The page itself, or one of the files that it loads."""
+    body = _files(api.static).get(file) if api.static else None
+    if body is None:
+        raise NotFoundException(
+            f"there is nothing at {shortened(request.scope['path'])}: the page is at {paths.PAGE}"
+        )
+    return _unless_cached(request, body, _TYPES.guess_type(file)[0] or "application/octet-stream")
 
 
 @get(
@@ -108,15 +107,6 @@ async def metrics(api: Api) -> Response[bytes]:
         async with asyncio.timeout(PATIENCE), api.database.connection() as connection:
             of_store = await figures(connection)
     return Response(api.metrics.exposition(of_store), media_type=EXPOSITION)
-
-
-def _file(request: AnyRequest, folder: Path | None, name: str) -> Response[bytes]:
-    body = _files(folder).get(name) if folder else None
-    if body is None:
-        raise NotFoundException(
-            f"there is nothing at {shortened(request.scope['path'])}: the page is at {paths.PAGE}"
-        )
-    return _unless_cached(request, body, _TYPES.guess_type(name)[0] or "application/octet-stream")
 
 
 @cache

@@ -124,7 +124,8 @@ async def retry(
         written = await parts.listing(connection, job_id)
     states = await failed_operations(api.objects, row.results_bucket, written)
     wanted = to_repeat(states, include_unknown=include_unknown)
-    nothing = Conflict(f"there is nothing to retry{'' if include_unknown else _UNKNOWN_HINT}")
+    hint = ": operations of unknown outcome are repeated with ?includeUnknown=true only"
+    nothing = Conflict(f"there is nothing to retry{'' if include_unknown else hint}")
     if not wanted:
         raise nothing
     async with stored_request(api, job_id, _left_over, wanted) as left:
@@ -133,9 +134,6 @@ async def retry(
         destination = Destination(row.destination, row.destination_kind)
         head = msgspec.structs.replace(left[0], ignored=row.ignored)  # as in the first answer
         return await _accept(api, caller, head, destination, left[1], retry_of=job_id)
-
-
-_UNKNOWN_HINT: Final = ": operations of unknown outcome are repeated with ?includeUnknown=true only"
 
 
 def to_repeat(states: Mapping[str, OperationState], *, include_unknown: bool) -> set[str]:
