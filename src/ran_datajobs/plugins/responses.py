@@ -40,7 +40,7 @@ _RESPONSES: Final = "responses"
 _SUCCESS_CODES: Final = range(100)
 _MOST_DIGITS: Final = 10**9
 _STATES: Final = {state.value: state for state in OperationState}
-_NO_REQUEST: Final = Raw(b"{}")
+_ENCODER: Final = msgspec.json.Encoder()
 _NO_ERRORS: Final = Raw(b"[]")
 
 
@@ -125,6 +125,13 @@ def _is_problem(members: Sequence[tuple[str, Raw]], content_type: str) -> bool:
 # --- entries -----------------------------------------------------------------------------------------
 
 
+class _Request(Struct, frozen=True, omit_defaults=True):
+    """The kept part of an echoed request: it identifies the operation, without CM handle data."""
+
+    op: str = ""
+    path: str = ""
+
+
 class _Usual(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """An entry as most peers write it."""
 
@@ -134,7 +141,7 @@ class _Usual(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     result: Raw | UnsetType = UNSET
     status_message: str = ""
     reason: str = ""
-    request: Raw = _NO_REQUEST
+    request: _Request | None = None
     errors: Raw = _NO_ERRORS
 
 
@@ -148,14 +155,13 @@ class _Members(Struct):
     results: list[Raw]
     message: str
     reason: str
-    request: Raw
+    request: _Request | None
     errors: Raw
     doubts: Sequence[str] = ()
     lost_data: str = ""
 
 
 _USUAL: Final = msgspec.json.Decoder(_Usual)
-_SINGLE: Final = (b'"operationId"', b'"statusCode"', b'"state"', b'"result"')
 _KNOWN: Final = frozenset(field.encode_name for field in msgspec.structs.fields(_Usual))
 
 
@@ -181,7 +187,7 @@ def _entry(raw: Raw, is_read: bool) -> Entry:
         "" if operation is None else operation,
         code,
         message[:MAX_TEXT],
-        said.request if said.request is _NO_REQUEST else _request(said.request),
+        Raw(b"{}") if said.request is None else Raw(_ENCODER.encode(said.request)),
         # A copy: the slice of a Raw keeps the whole body in memory.
         usable[0].copy() if usable else UNSET,
         state,
@@ -202,7 +208,13 @@ def _usual_members(raw: Raw) -> _Members | None:
     except (msgspec.DecodeError, RecursionError):
         return None
     text = bytes(raw)
-    if b"\\u" in text or max(map(text.count, _SINGLE)) > 1:
+    if (
+        b"\\u" in text
+        or text.count(b'"operationId"') > 1
+        or text.count(b'"statusCode"') > 1
+        or text.count(b'"state"') > 1
+        or text.count(b'"result"') > 1
+    ):
         return None
     return _Members(
         [given.operation_id],
@@ -251,7 +263,7 @@ def _all_members(raw: Raw) -> _Members:
         given["result"],
         _words([peer_json.NULL, *given["statusMessage"]][-1]),
         _words([peer_json.NULL, *given["reason"]][-1]),
-        [_NO_REQUEST, *given["request"]][-1],
+        _request([peer_json.NULL, *given["request"]][-1]),
         [_NO_ERRORS, *given["errors"]][-1],
         doubts,
         lost_data,
@@ -293,13 +305,11 @@ def _words(value: Raw) -> str:
     return peer_json.words_of(peer_json.value_of(value))
 
 
-def _request(value: Raw) -> Raw:
-    """The kept part of an echoed request: it identifies the operation, without CM handle data."""
+def _request(value: Raw) -> _Request | None:
     given = peer_json.value_of(value)
     if not isinstance(given, dict):
-        return _NO_REQUEST
-    texts = {name: peer_json.words_of(given.get(name))[:MAX_TEXT] for name in ("op", "path")}
-    return Raw(msgspec.json.encode({name: text for name, text in texts.items() if text}))
+        return None
+    return _Request(peer_json.words_of(given.get("op")), peer_json.words_of(given.get("path")))
 
 
 def _errors(value: Raw) -> tuple[ErrorDetail, ...]:
