@@ -294,7 +294,7 @@ class Response(Struct, frozen=True, omit_defaults=True, rename="camel"):
     errors: tuple[ErrorDetail, ...] = ()
 
 
-class Counts(Struct, frozen=True, rename="camel"):
+class OperationCounts(Struct, frozen=True, rename="camel"):
     """Number of operations in each state; disjoint, they add up to ``total``."""
 
     total: int

@@ -25,7 +25,7 @@ from ran_datajobs.api.router import build
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.postgres import PostgresBus
-from ran_datajobs.model import Counts, OperationState, Response, Status
+from ran_datajobs.model import OperationCounts, OperationState, Response, Status
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.delivery import finish_delivery
 from ran_datajobs.results.job_view import JobView
@@ -249,7 +249,7 @@ async def end_job(api: Api, job_id: UUID, status: Status, responses: Sequence[Re
             job_id,
             on_the_way,
         )
-        counts = Counts(
+        counts = OperationCounts(
             total=len(responses),
             unmatched=0,
             pending=0,

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import zstandard
 
-from ran_datajobs.model import Counts, Status
+from ran_datajobs.model import OperationCounts, Status
 from ran_datajobs.plugins.port import Created, Refused
 from ran_datajobs.store import planning, sub_jobs
 from ran_datajobs.store.database import Connection, Database
@@ -18,7 +18,7 @@ from ran_datajobs.store.sub_jobs import NewSubJob
 from tests.integration.worker_parts import OPERATIONS, InProcessPlugin, planned_job, until_ended, worker_parts
 from tests.integration.worker_parts import add_job as new_job
 
-DONE = Counts(1, 1, 0, 0, 0, 0, 0)
+DONE = OperationCounts(1, 1, 0, 0, 0, 0, 0)
 PATIENCE = 20
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from ran_datajobs.errors import Fenced
-from ran_datajobs.model import Counts, DeliveryState, Status
+from ran_datajobs.model import DeliveryState, OperationCounts, Status
 from ran_datajobs.store import jobs
 from ran_datajobs.store.dispatch import FinishFacts, PlannedJob
 from ran_datajobs.store.parts import FOREIGN_SEQUENCE, MAX_PIECES, Arrived, Part
@@ -108,7 +108,7 @@ class Steps(Tables):
             _job_row(job), listed, job.split_reads, job.cancelled_sub_jobs > 0, self.now() - job.created_at
         )
 
-    def finish(self, leased: LeasedJob, status: Status, reason: str | None, counts: Counts) -> bool:
+    def finish(self, leased: LeasedJob, status: Status, reason: str | None, counts: OperationCounts) -> bool:
         """See the port."""
         job = self.jobs[leased.job_id]
         if job.lease != leased.lease:

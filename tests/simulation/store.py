@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol, TypeVar
 from uuid import UUID
 
-from ran_datajobs.model import Counts, Status
+from ran_datajobs.model import OperationCounts, Status
 from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.dispatch import FinishFacts, PlannedJob, Transition, Written
 from ran_datajobs.store.parts import Arrived
@@ -156,7 +156,9 @@ class TwinStore:
     async def finish_facts(self, job_id: UUID) -> FinishFacts | None:
         return await self._do("finish_facts", lambda: self._twin.finish_facts(job_id))
 
-    async def finish(self, job: LeasedJob, status: Status, reason: str | None, counts: Counts) -> bool:
+    async def finish(
+        self, job: LeasedJob, status: Status, reason: str | None, counts: OperationCounts
+    ) -> bool:
         return await self._do("finish", lambda: self._twin.finish(job, status, reason, counts))
 
     async def step_over(self, job: LeasedJob) -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ran_datajobs.errors import Fenced
-from ran_datajobs.model import Counts, JobType, Stage, Status
+from ran_datajobs.model import JobType, OperationCounts, Stage, Status
 from ran_datajobs.results.outcomes import verdict
 from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.dispatch import (
@@ -463,7 +463,7 @@ def test_a_job_that_ends_frees_those_that_waited_for_it(subject: Subject) -> Non
     (held,) = claimed(subject, "one")
     ended(subject, held)
     (step,) = subject.run(subject.store(0).claim_jobs(STEPS, uuid5(NAMES, "finish")))
-    counts = Counts(4, 1, 0, 3, 0, 0, 0)
+    counts = OperationCounts(4, 1, 0, 3, 0, 0, 0)
     subject.run(subject.store(0).finish(step, Status.PARTIALLY_FAILED, "three unmatched", counts))
     assert stages(subject) == ["SETTLED", "ADMITTED"]
 

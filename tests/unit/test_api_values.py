@@ -22,7 +22,7 @@ from ran_datajobs.api.results import cell, outcome_of
 from ran_datajobs.api.security import host_name, known_hosts
 from ran_datajobs.api.submit import to_repeat
 from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
-from ran_datajobs.model import Counts, OperationState, Response
+from ran_datajobs.model import OperationCounts, OperationState, Response
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.job_view import progress
 
@@ -197,7 +197,7 @@ def test_only_known_failures_are_repeated_unless_asked() -> None:
 @given(st.integers(1, 10**6), st.integers(0, 10**6))
 def test_progress_is_100_in_a_terminal_job_only(total: int, pending: int) -> None:
     """progressPercentage is between 0 and 99 while the job runs, whatever the counts are."""
-    counts = Counts(total, 0, 0, 0, 0, 0, min(pending, total))
+    counts = OperationCounts(total, 0, 0, 0, 0, 0, min(pending, total))
     assert 0 <= progress(counts, terminal=False) <= 99
     assert progress(counts, terminal=True) == 100
 

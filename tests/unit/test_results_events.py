@@ -20,7 +20,7 @@ from ran_datajobs.messaging.topics import (
     reserved_topic,
     topic_problem,
 )
-from ran_datajobs.model import UNMATCHED_PART, Counts, Status
+from ran_datajobs.model import UNMATCHED_PART, OperationCounts, Status
 from ran_datajobs.results.objects import manifest_key, part_key, raw_key, valid_key
 from ran_datajobs.results.parts import manifest
 from ran_datajobs.store.jobs import JobRow
@@ -128,7 +128,7 @@ def job_row() -> JobRow:
             plain[field.name] = values[field.name]
         elif "datetime" in kind:
             plain[field.name] = datetime(2026, 11, 24, tzinfo=UTC).isoformat()
-        elif "Counts" in kind:
+        elif "OperationCounts" in kind:
             plain[field.name] = {}
         elif "int" in kind:
             plain[field.name] = 1
@@ -144,7 +144,7 @@ def job_row() -> JobRow:
 def test_the_manifest_lists_every_object_with_its_check_sum() -> None:
     """Status in the wire's spelling, counts, and per object all that a reader needs to check it."""
     job = job_row()
-    counts = Counts(3, 1, 1, 1, 0, 0, 0)
+    counts = OperationCounts(3, 1, 1, 1, 0, 0, 0)
     listed = [
         Part("sub-1", 0, "j/sub-1/0.json", 100, "aa", 2, 1),
         Part("sub-1", FOREIGN_SEQUENCE, "j/sub-1/plugin-result", 7, "cc", 0, 0),

@@ -19,10 +19,10 @@ from ran_datajobs.model import (
     DELIVERIES,
     STAGES,
     WAITS,
-    Counts,
     DeliveryState,
     JobType,
     LaneState,
+    OperationCounts,
     OperationState,
     Stage,
     Status,
@@ -240,7 +240,7 @@ def test_the_worst_of_several_states_stands(states: list[OperationState], count:
 
 def test_an_unmatched_operation_never_fails_the_job_alone() -> None:
     """One unmatched FDN beside a success makes a job PARTIALLY_FAILED, and the reason counts it."""
-    counts = Counts(2, 1, 0, 1, 0, 0, 0)
+    counts = OperationCounts(2, 1, 0, 1, 0, 0, 0)
     assert verdict(counts, cancelled=False) is Status.PARTIALLY_FAILED
     assert why(counts, Status.PARTIALLY_FAILED) == "of 2 operations: 1 matched no CM handle"
-    assert why(Counts(1, 1, 0, 0, 0, 0, 0), Status.FINISHED) is None
+    assert why(OperationCounts(1, 1, 0, 0, 0, 0, 0), Status.FINISHED) is None

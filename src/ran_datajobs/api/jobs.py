@@ -35,7 +35,7 @@ from ran_datajobs.api.schemas import JobPage, SubJobPage
 from ran_datajobs.api.tokens import Client
 from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.http.json_body import got, shortened
-from ran_datajobs.model import Counts, DeliveryState, JobType, Status, read_status
+from ran_datajobs.model import DeliveryState, JobType, OperationCounts, Status, read_status
 from ran_datajobs.results import delivery
 from ran_datajobs.results.job_view import JobAnswer, SubJobAnswer, WireStatus
 from ran_datajobs.store import jobs
@@ -261,7 +261,7 @@ class Progress(Struct, frozen=True, rename="camel"):
 
     status: WireStatus
     progress_percentage: int
-    operations: Counts
+    operations: OperationCounts
 
 
 class StreamPosition(Struct):
@@ -269,7 +269,7 @@ class StreamPosition(Struct):
 
     version: int
     status: Status | None = None
-    operations: Counts | None = None
+    operations: OperationCounts | None = None
 
 
 async def _events(api: ApiDependencies, job_id: UUID, sees: str | None, since: int) -> AsyncIterator[bytes]:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from ran_datajobs.model import Counts, OperationState, Reason, Response, Status
+from ran_datajobs.model import OperationCounts, OperationState, Reason, Response, Status
 from ran_datajobs.plugins.circuit_breaker import CircuitBreaker
 from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.store.cancels import LeasedCancel
@@ -57,7 +57,7 @@ class DispatchNews:
         )
 
     def ended(
-        self, job: LeasedJob, status: Status, reason: str | None, counts: Counts, seconds: float
+        self, job: LeasedJob, status: Status, reason: str | None, counts: OperationCounts, seconds: float
     ) -> None:
         """Report that a job is terminal, ``seconds`` after it was accepted."""
         self._metrics.jobs_ended.labels(status.value).inc()

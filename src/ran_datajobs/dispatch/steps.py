@@ -16,7 +16,7 @@ from ran_datajobs.checkpoints import Checkpoint, CheckpointHook, no_checkpoints
 from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.owners import Owners
-from ran_datajobs.model import UNMATCHED_PART, Counts, OperationState, Reason, Response
+from ran_datajobs.model import UNMATCHED_PART, OperationCounts, OperationState, Reason, Response
 from ran_datajobs.planning.split import Plan, RejectedOperation, split_accepted
 from ran_datajobs.results.objects import ObjectStore, manifest_key
 from ran_datajobs.results.outcomes import verdict, why
@@ -96,7 +96,7 @@ class JobSteps:
         if ended:
             self.news.ended(leased, status, why(counts, status), counts, facts.seconds)
 
-    async def _counts_by_operation(self, job: JobRow, listed: list[Part]) -> Counts:
+    async def _counts_by_operation(self, job: JobRow, listed: list[Part]) -> OperationCounts:
         """Count operations, not parts: a read of several parts succeeds only if every part does.
 
         A failure in an object that was removed or corrupted counts as a failed operation.
@@ -104,7 +104,7 @@ class JobSteps:
         failures, lost = await load_failures(self.objects, job.results_bucket, listed)
         states = Counter(failures.values())
         states[OperationState.FAILED] += min(lost, job.operations - states.total())
-        return Counts(
+        return OperationCounts(
             total=job.operations,
             succeeded=job.operations - states.total(),
             failed=states[OperationState.FAILED] - job.unmatched,

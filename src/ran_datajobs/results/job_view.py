@@ -13,7 +13,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType
 
-from ran_datajobs.model import Counts, IgnoredKey, Status, wire_status
+from ran_datajobs.model import IgnoredKey, OperationCounts, Status, wire_status
 from ran_datajobs.results import waits
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.waits import Patience, WaitingFor
@@ -51,7 +51,7 @@ class JobAnswer(Struct, frozen=True, rename="camel"):
     started_at: datetime | None
     ended_at: datetime | None
     progress_percentage: int
-    operations: Counts
+    operations: OperationCounts
     sub_jobs: dict[str, int]
     delivery_state: Literal["PENDING", "DELIVERED", "FAILED"]
     delivery_detail: str | UnsetType = UNSET
@@ -71,7 +71,7 @@ class SubJobAnswer(Struct, frozen=True, rename="camel"):
     data_producer_id: str
     data_producer_job_id: str | None
     status: WireStatus
-    operations: Counts
+    operations: OperationCounts
     attempts: int
     last_error: str | None
     waiting_for: WaitingFor | UnsetType = UNSET
@@ -147,7 +147,7 @@ class JobView(Struct, frozen=True):
         )
 
 
-def progress(counts: Counts, *, terminal: bool) -> int:
+def progress(counts: OperationCounts, *, terminal: bool) -> int:
     """``progressPercentage`` (TS 28.622 ProcessMonitor): 0 to 100, and 100 in a terminal job only."""
     if terminal:
         return 100

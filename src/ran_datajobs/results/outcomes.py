@@ -30,7 +30,7 @@ import msgspec
 import zstandard
 from msgspec import Struct
 
-from ran_datajobs.model import Counts, Op, Operation, OperationState, Reason, Response, Status, worst
+from ran_datajobs.model import Op, Operation, OperationCounts, OperationState, Reason, Response, Status, worst
 from ran_datajobs.plugins.port import (
     Entry,
     NoOutcomes,
@@ -79,7 +79,7 @@ class Outcome(Struct, frozen=True):
     """
 
     responses: tuple[Response, ...]
-    counts: Counts
+    counts: OperationCounts
     status: Status
     error: str = ""
 
@@ -266,10 +266,10 @@ def _outcome(
     return Outcome(tuple(responses), counts, verdict(counts, cancelled=cancelled), error)
 
 
-def count(states: Iterable[OperationState]) -> Counts:
+def count(states: Iterable[OperationState]) -> OperationCounts:
     """Count the operations in each state."""
     tally = Counter(states)
-    return Counts(
+    return OperationCounts(
         total=tally.total(),
         succeeded=tally[OperationState.SUCCEEDED],
         failed=tally[OperationState.FAILED],
@@ -280,7 +280,7 @@ def count(states: Iterable[OperationState]) -> Counts:
     )
 
 
-def verdict(counts: Counts, *, cancelled: bool) -> Status:
+def verdict(counts: OperationCounts, *, cancelled: bool) -> Status:
     """The terminal status of a job or sub-job with these counts; the first rule that holds decides.
 
     Every operation succeeded: FINISHED; a cancel stopped a sub-job: CANCELLED; none succeeded: FAILED;
@@ -295,7 +295,7 @@ def verdict(counts: Counts, *, cancelled: bool) -> Status:
     return Status.PARTIALLY_FAILED
 
 
-def why(counts: Counts, status: Status) -> str | None:
+def why(counts: OperationCounts, status: Status) -> str | None:
     """One sentence that explains a FAILED or PARTIALLY_FAILED job; ``None`` for any other status."""
     if status not in (Status.FAILED, Status.PARTIALLY_FAILED):
         return None

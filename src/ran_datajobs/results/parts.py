@@ -16,7 +16,7 @@ from ran_datajobs.errors import Fenced, StorageUnavailable
 from ran_datajobs.model import (
     DEFAULT_FINISHED_SPELLING,
     UNMATCHED_PART,
-    Counts,
+    OperationCounts,
     OperationState,
     Response,
     Status,
@@ -40,7 +40,7 @@ _AT_ONCE: Final = 1000
 def manifest(
     job: JobRow,
     status: Status,
-    operations: Counts,
+    operations: OperationCounts,
     parts: Sequence[Part],
     finished: str = DEFAULT_FINISHED_SPELLING,
 ) -> bytes:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from ran_datajobs.model import Counts, Status
+from ran_datajobs.model import OperationCounts, Status
 from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.parts import Arrived, Part
@@ -189,7 +189,9 @@ class DispatchStore(Protocol):
     async def finish_facts(self, job_id: UUID) -> FinishFacts | None:
         """Facts on a job whose last sub-job is settled; ``None`` when the job was removed."""
 
-    async def finish(self, job: LeasedJob, status: Status, reason: str | None, counts: Counts) -> bool:
+    async def finish(
+        self, job: LeasedJob, status: Status, reason: str | None, counts: OperationCounts
+    ) -> bool:
         """Make the job terminal, unblock the jobs that waited for it, and end the lease. False when the job
         was terminal already; then only the lease ends. Raises Fenced when the lease is void."""
 

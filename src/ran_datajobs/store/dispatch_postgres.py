@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from ran_datajobs.errors import Fenced
-from ran_datajobs.model import Counts, Stage, Status
+from ran_datajobs.model import OperationCounts, Stage, Status
 from ran_datajobs.store import cancels, jobs, parts, planning, sub_jobs
 from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.database import Connection, Database
@@ -355,7 +355,9 @@ class PostgresDispatch:
             listed = await parts.listing(connection, job_id)
             return FinishFacts(job, listed, *await planning.finish_facts(connection, job_id))
 
-    async def finish(self, job: LeasedJob, status: Status, reason: str | None, counts: Counts) -> bool:
+    async def finish(
+        self, job: LeasedJob, status: Status, reason: str | None, counts: OperationCounts
+    ) -> bool:
         return await self._admitting(
             lambda c, alone: self._finish(c, job, status, reason, counts, each_lane_alone=alone)
         )
@@ -366,7 +368,7 @@ class PostgresDispatch:
         leased: LeasedJob,
         status: Status,
         reason: str | None,
-        counts: Counts,
+        counts: OperationCounts,
         *,
         each_lane_alone: bool,
     ) -> bool:

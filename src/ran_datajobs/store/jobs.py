@@ -15,7 +15,7 @@ import msgspec
 import zstandard
 from msgspec import Struct
 
-from ran_datajobs.model import Counts, DeliveryState, Ignored, JobType, Status
+from ran_datajobs.model import DeliveryState, Ignored, JobType, OperationCounts, Status
 from ran_datajobs.store import sub_jobs as store_sub_jobs
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.queries import named_queries
@@ -107,10 +107,10 @@ class JobRow(Struct, frozen=True):
         return bucket_named(self.destination_kind, self.destination, self.results_bucket)
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> OperationCounts:
         """The operations by state; those in no other state are pending."""
         settled = self.succeeded + self.failed + self.unmatched + self.not_started + self.unknown
-        return Counts(
+        return OperationCounts(
             total=self.operations,
             succeeded=self.succeeded,
             failed=self.failed,
@@ -140,10 +140,10 @@ class SubJobRow(Struct, frozen=True):
     version: int
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> OperationCounts:
         """The operations by state; those in no other state are pending."""
         settled = self.succeeded + self.failed + self.not_started + self.unknown
-        return Counts(
+        return OperationCounts(
             total=self.operations,
             succeeded=self.succeeded,
             failed=self.failed,

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from ran_datajobs.model import Counts, Status
+from ran_datajobs.model import OperationCounts, Status
 from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.queries import named_queries
@@ -135,7 +135,7 @@ async def cancel_arrow(connection: Connection, job_id: UUID) -> bool:
 
 
 async def finish(
-    connection: Connection, job_id: UUID, status: Status, reason: str | None, counts: Counts
+    connection: Connection, job_id: UUID, status: Status, reason: str | None, counts: OperationCounts
 ) -> bool:
     """Make the job terminal and end the lease. False when it is terminal, unplanned or has open sub-jobs."""
     found = await connection.fetchval(
