@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The northbound API behind its real server, with a real store and a folder of objects, for tests."""
+"""The northbound API on its real HTTP server, with a real store and a folder of objects, for tests."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ from tests.integration.worker_parts import always_owner, worker_parts
 JSON = {"Content-Type": "application/json"}
 PLUGIN = "http://127.0.0.1:9"
 changes_nothing = pytest.mark.asyncio(loop_scope="module")
-"""Marks a test of ``unchanged``: it runs in the event loop of the API of its file."""
+"""Marks a test of ``unchanged``: it runs in the event loop of its file's API."""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came back."""
+    """An HTTP response."""
 
     status: int
     headers: Any
@@ -59,7 +59,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def problem(self) -> Any:
-        """The body, which must be a problem for its own status."""
+        """The body, which must be an RFC 9457 problem with the status of the response."""
         assert self.headers["Content-Type"] == "application/problem+json", (self.status, self.body[:500])
         problem = self.json()
         assert problem["status"] == self.status
@@ -75,7 +75,7 @@ class Api:
         self.root = parts.view.addresses.api_root
 
     async def call(self, method: str, path: str, **options: Any) -> Answer:
-        """One request; ``path`` below the root of the API."""
+        """Send one request; ``path`` is relative to the root of the API."""
         async with self.session.request(method, URL(self.root + path, encoded=True), **options) as response:
             return Answer(response.status, response.headers, await response.read())
 
@@ -84,7 +84,7 @@ class Api:
         return await self.call("GET", path, **options)
 
     async def post(self, path: str, body: Any = None, **options: Any) -> Answer:
-        """POST of a JSON value, or of bytes as they are."""
+        """POST a JSON value, or bytes unchanged."""
         if body is not None:
             options["data"] = body if isinstance(body, bytes) else msgspec.json.encode(body)
         options["headers"] = JSON | options.get("headers", {})
@@ -95,18 +95,18 @@ class Api:
         return await self.post(paths.JOBS + query, body if body is not None else WRITE, **options)
 
     async def accepted(self, body: Any = None, query: str = "", **options: Any) -> UUID:
-        """Submit a job that is taken; its id."""
+        """Submit a job that is accepted. Returns its id."""
         answer = await self.submit(body, query, **options)
         assert answer.status == 202, answer.body
         return UUID(answer.json()["jobId"])
 
     async def rows(self, query: str, *args: Any) -> list[dict[str, Any]]:
-        """Rows straight from the store."""
+        """Fetch rows directly from the store."""
         async with self.parts.database.connection() as connection:
             return [dict(row) for row in await connection.fetch(query, *args)]
 
     async def left_behind(self) -> dict[str, int]:
-        """How many rows a submit left in each table that it writes."""
+        """Number of rows in each table that a submit writes."""
         tables = ("data_job", "job_request", "idempotency_key")
         return {table: (await self.rows(f"select count(*) as n from {table}"))[0]["n"] for table in tables}
 
@@ -195,7 +195,7 @@ async def serving(parts: ApiDependencies, port: int) -> AsyncIterator[None]:
 
 
 async def register(api: Api, *elements: int, plugin: str = PLUGIN, producer: str = "producer-{n}") -> None:
-    """Register a handle for each ManagedElement, with a data producer of its own."""
+    """Register a handle for each ManagedElement, each with its own data producer."""
     body = {
         "dmiPlugin": plugin,
         "createdCmHandles": [
@@ -213,7 +213,7 @@ async def register(api: Api, *elements: int, plugin: str = PLUGIN, producer: str
 
 
 async def plan(api: Api, job_id: UUID) -> None:
-    """Plan the job as a worker does; its sub-jobs are left to the queue."""
+    """Plan the job as a worker does. Its sub-jobs stay in the queue."""
     worker = worker_parts(api.parts.database, api.parts.objects, index=api.parts.owners)
     (row,) = await api.rows(
         "update data_job j set lease = gen_random_uuid(), leased_until = now() + interval '1 minute'"
@@ -225,7 +225,8 @@ async def plan(api: Api, job_id: UUID) -> None:
 
 
 async def end_job(api: Api, job_id: UUID, status: Status, responses: Sequence[Response] = ()) -> None:
-    """Settle a job's sub-jobs, write ``responses`` as its results, the manifest, and make it terminal."""
+    """Settle a job's sub-jobs, write ``responses`` as its results, write the manifest, and make the job
+    terminal."""
     database, objects = api.parts.database, api.parts.objects
     (row,) = await api.rows("select results_bucket from data_job where job_id = $1", job_id)
     bucket = row["results_bucket"]
@@ -265,7 +266,7 @@ async def end_job(api: Api, job_id: UUID, status: Status, responses: Sequence[Re
 def outcome(
     operation_id: str | int, state: OperationState, path: str = "/A=1", detail: str = "", reason: str = ""
 ) -> Response:
-    """What became of one operation."""
+    """The outcome of one operation."""
     return Response(
         operation_id=operation_id,
         status_code=0 if state is OperationState.SUCCEEDED else 108,
@@ -277,7 +278,7 @@ def outcome(
 
 
 async def publish(api: Api) -> None:
-    """Bring out what waits for the bus, as a worker does."""
+    """Publish the outbox as a worker does."""
     publisher = Publisher(
         api.parts.database,
         api.parts.bus,

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One northbound API for all tests of a file that change nothing: its start is most of what they cost."""
+"""One northbound API for all tests of a file that change nothing: starting the API is most of their run
+time."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from tests.integration.api_service import Api, northbound_api
 async def api_of_the_file(
     postgres_url: str, whole_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Api]:
-    """An API over a store of its own."""
+    """An API with its own store."""
     async with copied_database(postgres_url, whole_database) as url:
         database = await Database.open(url)
         try:
@@ -30,14 +31,14 @@ async def api_of_the_file(
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def unchanged(api_of_the_file: Api) -> AsyncIterator[Api]:
-    """The API of the file, for a test that leaves every row as it was (see ``changes_nothing``)."""
+    """The API of the file, for a test that leaves every row unchanged (see ``changes_nothing``)."""
     before = await _rows(api_of_the_file)
     yield api_of_the_file
     assert await _rows(api_of_the_file) == before
 
 
 async def _rows(api: Api) -> dict[str, int]:
-    """How many rows each table has."""
+    """Number of rows in each table."""
     tables = await api.rows("select tablename from pg_tables where schemaname = 'public' order by 1")
     counts = (f"(select count(*) from {each['tablename']}) as {each['tablename']}" for each in tables)
     (found,) = await api.rows(f"select {', '.join(counts)}")

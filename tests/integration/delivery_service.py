@@ -35,18 +35,18 @@ TOPIC = "rapp-topic"
 
 
 class News(DeliveryNews):
-    """Keeps the deliveries that were given up."""
+    """Collects the deliveries that timed out."""
 
     failed: list[FailedDelivery] = msgspec.field(default_factory=list)
 
     def given_up(self, what: FailedDelivery) -> None:
-        """Keep it."""
+        """Collect it."""
         super().given_up(what)
         self.failed.append(what)
 
 
 def news(failed: list[FailedDelivery] | None = None) -> News:
-    """Keeps in ``failed`` the deliveries that were given up."""
+    """Collects in ``failed`` the deliveries that timed out."""
     return News(logger(), Digest(logger()), Metrics(), failed=[] if failed is None else failed)
 
 
@@ -69,7 +69,7 @@ class Service:
         first_retry: float = 0.01,
         give_up_refused: float = 30.0,
     ) -> Publisher:
-        """A publisher as in another process: it remembers nothing."""
+        """A new publisher, as in another process: it shares no memory with the first one."""
         return Publisher(
             self.database,
             self.bus,
@@ -83,7 +83,7 @@ class Service:
     async def write(
         self, job_id: UUID, sub_job: UUID | str, responses: Sequence[Response], first_sequence: int = 0
     ) -> list[Part]:
-        """Write result objects; their rows."""
+        """Write result objects. Returns their rows."""
         return await write_parts(
             self.objects,
             BUCKET,
@@ -95,11 +95,11 @@ class Service:
         )
 
     async def states(self, job_id: UUID, sub_job: UUID) -> dict[str, OperationState]:
-        """What the messages of a read report."""
+        """The outcomes that the messages of a read report."""
         return unpack_outcomes(await self.store.arrived_outcomes(sub_job, job_id))
 
     async def copy(self, bucket: str, publisher: Publisher | None = None) -> float | None:
-        """Let a publisher have the shard of the bucket."""
+        """Publish the shard of the bucket once."""
         return await (publisher or self.publisher()).publish(outbox.copy_shard_of(bucket))
 
     async def job(
@@ -110,7 +110,7 @@ class Service:
         job_id: UUID | None = None,
         bucket: str | None = None,
     ) -> UUID:
-        """A new job for a topic, for none, or for a ``bucket``."""
+        """A new job whose destination is a topic, none, or a ``bucket``."""
         job_id = job_id or uuid4()
         await self.execute(
             "insert into data_job (job_id, client, type, destination, destination_kind, results_bucket, "
@@ -133,7 +133,7 @@ class Service:
         producer: str = "ems-1",
         producer_job: str | None = "pj-1",
     ) -> UUID:
-        """A new sub-job that was sent to its plugin once, on a lane of its own producer."""
+        """A new sub-job whose create was sent once, in the lane of its own producer."""
         sub_job_id = uuid4()
         await self.execute(
             "insert into dmi_plugin (url) values ('http://127.0.0.1:1') on conflict do nothing"
@@ -172,25 +172,25 @@ class Service:
         return written
 
     async def finish(self, job_id: UUID) -> None:
-        """End the job's delivery after what was sent."""
+        """End the job's delivery after the messages that were sent."""
         async with self.database.transaction() as connection:
             await delivery.finish_delivery(connection, job_id)
 
     async def publish(self, job_id: UUID, publisher: Publisher | None = None) -> float | None:
-        """Let a publisher have the job's shard."""
+        """Publish the job's shard once."""
         return await (publisher or self.publisher()).publish(outbox.shard_of(job_id))
 
     async def publish_all(
         self, job_id: UUID, publisher: Publisher | None = None, within: float = 30.0
     ) -> None:
-        """Publish until nothing of the job's shard waits, parked messages of other jobs included."""
+        """Publish until the job's shard is empty, parked messages of other jobs included."""
         publisher = publisher or self.publisher()
         async with asyncio.timeout(within):
             while (pause := await self.publish(job_id, publisher)) is not None:
                 await asyncio.sleep(pause)
 
     async def deliver(self, job_id: UUID, publisher: Publisher, within: float = 30.0) -> None:
-        """Publish until this job's delivery has ended; others of its shard may still wait."""
+        """Publish until this job's delivery has ended. Messages of other jobs of its shard may remain."""
         async with asyncio.timeout(within):
             while await self.state(job_id) == "PENDING":
                 await asyncio.sleep(await self.publish(job_id, publisher) or 0.01)
@@ -205,18 +205,18 @@ class Service:
         return str(await self.value("select delivery_state from data_job where job_id = $1", job_id))
 
     async def execute(self, statement: str, *values: Any) -> None:
-        """One statement."""
+        """Execute one statement."""
         async with self.database.connection() as connection:
             await connection.execute(statement, *values)
 
     async def value(self, statement: str, *values: Any) -> Any:
-        """One value."""
+        """Fetch one value."""
         async with self.database.connection() as connection:
             return await connection.fetchval(statement, *values)
 
 
 def id_in_shard(shard: int) -> UUID:
-    """A new job id whose messages join ``shard``."""
+    """A new job id whose messages belong to ``shard``."""
     return next(job_id for job_id in iter(uuid4, None) if outbox.shard_of(job_id) == shard)
 
 
@@ -236,7 +236,7 @@ def responses(
 
 
 def identity(received: Received) -> tuple[str, str, int, int]:
-    """What identifies a message for good."""
+    """The permanent identity of a message."""
     headers = received.message.headers
     return (
         headers[events.CORRELATION_ID],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Delivery on the embedded parts: a bus with troubles on demand, objects in a folder."""
+"""Delivery on the embedded parts: a bus with failures on demand, and objects in a folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.integration.delivery_service import TOPIC, Service
 
 
 class FaultyBus(PostgresBus):
-    """The embedded bus with troubles on demand."""
+    """The embedded bus with failures on demand."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database, poll_interval=0.2)
@@ -23,7 +23,7 @@ class FaultyBus(PostgresBus):
         self.dies_after_publishing = False
 
     async def publish_shard(self, shard: int, messages: Sequence[OutboxMessage]) -> None:
-        """Publish, or have the trouble that was asked for."""
+        """Publish, or fail as the test has set."""
         if self.away:
             raise BusUnavailable("away, as the test wants it")
         for each in messages:
@@ -43,5 +43,5 @@ class EmbeddedService(Service):
         super().__init__(database, objects, FaultyBus(database))
 
     async def delivered(self, topic: str = TOPIC) -> list[Received]:
-        """Everything in a topic."""
+        """All messages of a topic."""
         return await self.bus.read(topic, 0, 1000)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A publisher in a process of its own, which freezes at a named checkpoint, to be killed or to go on.
+"""A publisher in its own process, which freezes at a named checkpoint; the test then kills or continues it.
 
-Arguments: database URL, Kafka bootstrap servers, folder of the objects, checkpoint. It prints the checkpoint
-when it gets there, or ``done`` when nothing is left to publish.
+Arguments: database URL, Kafka bootstrap servers, folder of the objects, checkpoint. It prints the name of the
+checkpoint when it reaches it, or ``done`` when the outbox is empty.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NONE = "none"
 
 
 class Checkpoints:
-    """Stops the whole process where it was told to, the first time."""
+    """Stops the whole process at the named checkpoint, the first time it is reached."""
 
     def __init__(self, stop_at: str) -> None:
         self._stop_at = stop_at
@@ -79,7 +79,7 @@ class CheckedBus(KafkaBus):
 
 
 async def main(url: str, bootstrap: str, folder: str, stop_at: str) -> None:
-    """Publish all shards until nothing is left."""
+    """Publish all shards until the outbox is empty."""
     database = await Database.open(url)
     async with database.connection() as connection:
         installation = str(await outbox.installation(connection))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What starts next: admission into a lane, and what a worker claims, on a real database."""
+"""Admission into a lane, and the claims of a worker, on a real database."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.integration.worker_parts import (
     worker_parts,
 )
 
-pytestmark = pytest.mark.damages_rows  # rows are made by hand, and end without results
+pytestmark = pytest.mark.damages_rows  # the tests write rows by hand, and their jobs end without results
 
 MUCH = 1 << 30
 
@@ -49,7 +49,7 @@ def parts(database: Database, tmp_path: Path) -> Parts:
 
 
 async def leased(database: Database, job: PlannedJob) -> Leased:
-    """The only sub-job of the job, leased by hand for whatever it is at."""
+    """The only sub-job of the job, leased by hand whatever its stage."""
     token = uuid4()
     async with database.connection() as connection:
         await connection.execute(
@@ -72,18 +72,19 @@ async def end(parts: Parts, job: PlannedJob, quarantine: float = 0.0) -> None:
 async def waiting(
     connection: Connection, client: str = "client", priority: int = 4, kind: JobType = JobType.WRITE
 ) -> PlannedJob:
-    """A job whose only sub-job waits in the lane."""
+    """A job whose only sub-job is WAITING in the lane."""
     return await planned_job(connection, client=client, priority=priority, kind=kind, admitted=False)
 
 
 async def active(database: Database) -> set[UUID]:
-    """The sub-jobs that have their place."""
+    """The sub-jobs that are admitted."""
     query = "select sub_job_id from sub_job where stage not in ('WAITING', 'SETTLED')"
     return {row["sub_job_id"] for row in await rows(database, query)}
 
 
 async def order_of(parts: Parts, first: PlannedJob, others: Sequence[PlannedJob]) -> list[int]:
-    """End the active write, then each that follows; the order in which ``others`` were admitted, by index."""
+    """End the active write, then each one that follows. Returns the indexes of ``others`` in order of
+    admission."""
     ids = [job.sub_job_id for job in others]
     found, running = list[int](), first
     while len(found) < len(others):
@@ -100,22 +101,22 @@ async def order_of(parts: Parts, first: PlannedJob, others: Sequence[PlannedJob]
 async def test_writes_of_a_lane_start_by_trial_then_priority_then_submission(
     database: Database, parts: Parts
 ) -> None:
-    """The one that was tried already comes first, whatever its priority; of the others the most urgent, and
-    of equals the one that was submitted first."""
+    """A sub-job that was tried before is admitted first, whatever its priority. The others are admitted by
+    priority, and those of equal priority by time of submission."""
     async with database.transaction() as connection:
         first = await planned_job(connection)
         others = [await waiting(connection, priority=priority) for priority in (4, 9, 4, 6, 1)]
         await connection.execute(
             "update sub_job set attempts = 1 where sub_job_id = $1", others[4].sub_job_id
         )
-        # The trigger that holds the order of admission in tests knows nothing of trials.
+        # The trigger that checks the order of admission in tests ignores earlier attempts.
         await connection.execute("drop trigger if exists refuse_write_turn on sub_job")
     assert await order_of(parts, first, others) == [4, 1, 3, 0, 2]
 
 
 async def test_waiting_raises_the_priority_up_to_nine(database: Database, parts: Parts) -> None:
-    """By one for each ten minutes here; one that has waited for hours is as urgent as the most urgent one,
-    and comes first for its submission."""
+    """The priority rises by one for each ten minutes here. A sub-job that has waited for hours has the
+    highest priority, and is admitted first because it was submitted first."""
     async with database.transaction() as connection:
         first = await planned_job(connection)
         others = [await waiting(connection, priority=priority) for priority in (1, 3, 9, 6)]
@@ -129,7 +130,8 @@ async def test_waiting_raises_the_priority_up_to_nine(database: Database, parts:
 
 
 async def test_clients_take_turns_in_a_lane(database: Database, parts: Parts) -> None:
-    """One client has many jobs in the lane, others come later: each is served as often as the first one."""
+    """One client has many jobs in the lane, and other clients submit later: each client is served equally
+    often."""
     async with database.transaction() as connection:
         first = await planned_job(connection, client="a")
         others = [await waiting(connection, client=client) for client in "aaabbc"]
@@ -139,7 +141,7 @@ async def test_clients_take_turns_in_a_lane(database: Database, parts: Parts) ->
 async def test_a_more_urgent_job_does_not_wait_for_its_client_s_turn(
     database: Database, parts: Parts
 ) -> None:
-    """Turns are taken among jobs of one priority."""
+    """The round-robin between clients applies to jobs of one priority."""
     async with database.transaction() as connection:
         first = await planned_job(connection, client="a")
         others = [
@@ -150,8 +152,8 @@ async def test_a_more_urgent_job_does_not_wait_for_its_client_s_turn(
 
 
 async def test_reads_fill_the_slots_beside_the_one_write(database: Database) -> None:
-    """As many reads as the plugin registered, else as the setting says, and one write; when a read ends, the
-    next one has its place."""
+    """A lane admits as many reads as the plugin registered, or else as many as the setting allows, and one
+    write. When a read ends, the next one is admitted."""
     async with database.transaction() as connection:
         plugin_id = await add_plugin(connection)
         write = await planned_job(connection)
@@ -172,7 +174,8 @@ async def test_reads_fill_the_slots_beside_the_one_write(database: Database) -> 
 
 
 async def test_read_slots_are_shared_by_clients_in_turn(database: Database) -> None:
-    """Three of one client stand before one of another: of two slots each gets one."""
+    """Three sub-jobs of one client wait before one of another client: with two slots, each client gets
+    one."""
     async with database.transaction() as connection:
         reads = [await waiting(connection, client=client, kind=JobType.READ) for client in "aaab"]
         lanes = reads[0].lane_ids
@@ -184,7 +187,7 @@ async def test_read_slots_are_shared_by_clients_in_turn(database: Database) -> N
 async def test_what_is_cancelled_or_waits_for_another_job_is_not_admitted(
     database: Database,
 ) -> None:
-    """Neither has a place in the lane; the one behind them has."""
+    """Blocked and cancelled sub-jobs are not admitted; the one behind them is."""
     async with database.transaction() as connection:
         cancelled, blocked, well = [await waiting(connection) for _ in range(3)]
         await connection.execute(
@@ -201,7 +204,7 @@ async def test_what_is_cancelled_or_waits_for_another_job_is_not_admitted(
 async def test_quarantine_keeps_writes_back_and_its_end_admits_the_next(
     database: Database, parts: Parts
 ) -> None:
-    """A write that may still be executed has its place until its quarantine is over; reads go on."""
+    """A write that may still be executed keeps its slot until its quarantine ends. Reads continue."""
     async with database.transaction() as connection:
         first, second = await planned_job(connection), await waiting(connection)
         read = await waiting(connection, kind=JobType.READ)
@@ -218,7 +221,7 @@ async def test_quarantine_keeps_writes_back_and_its_end_admits_the_next(
 
 
 async def test_a_second_active_write_is_an_error_of_the_database(database: Database) -> None:
-    """Whoever writes it, and at whatever stage the first one is."""
+    """The index refuses it whichever statement writes it, and whatever the stage of the first one."""
     async with database.transaction() as connection:
         first, second = await planned_job(connection), await waiting(connection)
     for stage in ("ADMITTED", "STARTING", "TRACKING", "COLLECTING", "QUARANTINED"):
@@ -238,9 +241,9 @@ async def test_a_second_active_write_is_an_error_of_the_database(database: Datab
 async def test_a_lane_in_which_admission_is_refused_stops_no_other_lane(
     database: Database, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A statement that admits too much, as a fault of ours might: the database refuses it in the one lane
-    that has a write already. That lane is logged and left as it is; what was settled with it stays settled,
-    and the other lanes of the same batch admit their next write."""
+    """A faulty statement admits too much: the database refuses this in the one lane that already has a write.
+    That lane is logged and left unchanged. The settlements of the batch are kept, and its other lanes admit
+    their next write."""
     async with database.transaction() as connection:
         ended = {name: await planned_job(connection, name) for name in ("broken", "well")}
         later = {name: await planned_job(connection, name, admitted=False) for name in ended}
@@ -286,7 +289,7 @@ async def test_a_lane_in_which_admission_is_refused_stops_no_other_lane(
 async def test_a_transition_that_the_database_refuses_stops_no_other_one(
     database: Database, parts: Parts, poison: str
 ) -> None:
-    """One of a batch cannot be written for good: it is logged and its caller goes no further; the others are
+    """One write of a batch fails permanently: it is logged and its caller is stopped. The others are
     written."""
     async with database.transaction() as connection:
         made = [await planned_job(connection, name) for name in ("a", "b", "c")]
@@ -309,11 +312,11 @@ async def test_a_transition_that_the_database_refuses_stops_no_other_one(
     assert stages == ["SETTLED", "ADMITTED", "SETTLED"]
 
 
-# --- what a worker claims ------------------------------------------------------------------------------
+# --- claims of a worker --------------------------------------------------------------------------------
 
 
 def room(rows: int = 1000, size: int = MUCH, other: PluginRoom | None = None, **of: PluginRoom) -> Room:
-    """Room for a claim; ``p1=…``: of the plugin with that id."""
+    """Room for a claim. ``p1=…``: room of the plugin with that id."""
     return Room(
         rows, size, other or PluginRoom(1000, 1000, MUCH), {int(k[1:]): each for k, each in of.items()}
     )
@@ -322,7 +325,8 @@ def room(rows: int = 1000, size: int = MUCH, other: PluginRoom | None = None, **
 async def test_a_claim_takes_what_is_due_in_the_order_in_which_it_became_due(
     database: Database,
 ) -> None:
-    """The oldest first, of creates and other steps together; what is due later, or leased, stays."""
+    """Sub-jobs are claimed oldest first, creates and other steps together. Those that are due later, or
+    leased, are not claimed."""
     async with database.transaction() as connection:
         job = await planned_job(connection, *"abcdef")
     for position, (ago, stage) in enumerate(
@@ -348,8 +352,8 @@ async def test_a_claim_takes_what_is_due_in_the_order_in_which_it_became_due(
 
 
 async def test_a_claim_keeps_to_the_room_of_each_plugin(database: Database) -> None:
-    """Creates and other steps have limits of their own; a plugin that has no room keeps nobody else from
-    theirs."""
+    """Creates and other steps have separate limits. A plugin without room does not reduce the room of
+    others."""
     async with database.transaction() as connection:
         full, free = [await add_plugin(connection, url) for url in ("http://full", "http://free")]
         for plugin_id in (full, free):
@@ -374,8 +378,8 @@ async def test_a_claim_keeps_to_the_room_of_each_plugin(database: Database) -> N
 
 
 async def test_a_claim_keeps_to_the_bytes_of_operations(database: Database) -> None:
-    """Creates are taken while those before them fit; other steps hold no operations, and are taken beside.
-    A sub-job that is larger than all room is taken alone."""
+    """Creates are claimed while their operations fit. Other steps hold no operations, and are claimed in
+    addition. A sub-job that is larger than the total room is claimed alone."""
     large = b'[{"op":"merge","path":"/A=1","operationId":1,"value":"%b"}]' % (b"x" * 1000)
     async with database.transaction() as connection:
         plugin_id = await add_plugin(connection)
@@ -395,7 +399,7 @@ async def test_a_claim_keeps_to_the_bytes_of_operations(database: Database) -> N
 
 
 async def test_void_leases_are_claimed_and_valid_ones_are_not(database: Database) -> None:
-    """A row under a void lease is taken over before what is due, under a new token."""
+    """A row whose lease is void is claimed before the due rows, with a new token."""
     async with database.transaction() as connection:
         job = await planned_job(connection, "a", "b")
     first = await claim(database)
@@ -416,7 +420,8 @@ async def test_void_leases_are_claimed_and_valid_ones_are_not(database: Database
 
 
 async def test_two_workers_claim_at_the_same_time_and_neither_waits(database: Database) -> None:
-    """While one worker's claim is not committed, another one claims what is left, and nothing twice."""
+    """While one worker's claim is not committed, another worker claims the remaining rows, and no row
+    twice."""
     async with database.transaction() as connection:
         job = await planned_job(connection, *"abcd")
     async with database.transaction() as connection:
@@ -435,8 +440,8 @@ async def test_two_workers_claim_at_the_same_time_and_neither_waits(database: Da
 
 
 async def test_a_cancelled_sub_job_is_claimed_to_be_ended_and_not_started(database: Database) -> None:
-    """Before its create it stays where it is, and no attempt is counted. Its operations come with the claim:
-    they are few."""
+    """Before its create, the sub-job stays in its stage and no attempt is counted. The claim returns its
+    operations, since they are few."""
     async with database.transaction() as connection:
         first, second = await planned_job(connection), await waiting(connection)
         for job in (first, second):
@@ -452,7 +457,7 @@ async def test_a_cancelled_sub_job_is_claimed_to_be_ended_and_not_started(databa
 
 
 async def test_a_claim_leases_in_the_name_of_its_worker(database: Database) -> None:
-    """Who works on something is written in its row."""
+    """The row of leased work names its worker."""
     async with database.transaction() as connection:
         job = await planned_job(connection)
     worker_id = uuid4()
@@ -469,7 +474,7 @@ async def test_two_transactions_that_make_room_in_a_lane_admit_one_write(
     database: Database, parts: Parts
 ) -> None:
     """A read is settled while another transaction ends the lane's write and admits the next one: the later
-    one waits for the lane, sees what was admitted, and admits nothing beside it."""
+    transaction waits for the lane lock, sees the admission, and admits nothing more."""
     async with database.transaction() as connection:
         read = await planned_job(connection, kind=JobType.READ)
         first, second = await planned_job(connection), await waiting(connection)
@@ -493,14 +498,16 @@ async def test_two_transactions_that_make_room_in_a_lane_admit_one_write(
 
 LANES = 300
 READS_OF_A_LANE = 20
-"""Rows that admission may read for each lane. What compares lanes with each other reads hundreds."""
+"""Maximum rows that admission may read for each lane. A comparison of every lane with every other reads
+hundreds."""
 
 
-async def test_admission_reads_no_more_for_a_lane_where_many_are_admitted_at_once(
+async def test_admission_of_many_lanes_reads_rows_in_proportion(
     database: Database,
 ) -> None:
-    """The statistics of the database are of a moment at which nothing waited; then a job comes whose sub-jobs
-    wait in hundreds of lanes. What their admission reads grows with the lanes, and not with their square."""
+    """The statistics of the database date from a moment without waiting sub-jobs. Then a job is planned whose
+    sub-jobs wait in hundreds of lanes. The rows that their admission reads grow with the number of lanes, not
+    with its square."""
     producers = [f"ems-{n}" for n in range(LANES)]
     async with database.transaction() as connection:
         await planned_job(connection, *producers)
@@ -518,7 +525,7 @@ async def test_admission_reads_no_more_for_a_lane_where_many_are_admitted_at_onc
 
 
 async def _rows_read(connection: Connection) -> int:
-    """How many rows of sub-jobs this transaction has read."""
+    """Number of rows of sub-jobs that this transaction has read."""
     number: int = await connection.fetchval(
         "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relname = 'sub_job'"
     )

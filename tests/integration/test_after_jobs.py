@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job that waits for others starts once all are terminal, in whatever order they end and it is planned."""
+"""A job that waits for other jobs starts once all of them are terminal, in whatever order they end and it is
+planned."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ PATIENCE = 20
 
 
 async def add_job(database: Database, *after: UUID, planned: bool = True) -> UUID:
-    """An open job that waits for ``after``; a planned one has no open sub-job."""
+    """An open job that waits for ``after``. A planned one has no open sub-job."""
     job_id = uuid4()
     async with database.connection() as connection:
         await connection.execute(
@@ -42,7 +43,8 @@ async def add_job(database: Database, *after: UUID, planned: bool = True) -> UUI
 
 
 async def plan(connection: Connection, job_id: UUID) -> list[int]:
-    """What the planner records of a job with one sub-job; the lanes in which it may be admitted."""
+    """The record that the planner makes of a job with one sub-job. Returns the lanes in which it may be
+    admitted."""
     await connection.execute(
         "insert into dmi_plugin (url) values ('http://127.0.0.1:1') on conflict (url) do nothing"
     )
@@ -58,13 +60,13 @@ async def plan(connection: Connection, job_id: UUID) -> list[int]:
 
 
 async def end(connection: Connection, job_id: UUID) -> None:
-    """The job is terminal, but not yet for others."""
+    """The job is terminal, but the transaction is not committed."""
     await planning.lock_job(connection, job_id)
     assert await planning.finish(connection, job_id, Status.FINISHED, None, DONE)
 
 
 async def until_waiting(database: Database, task: asyncio.Task[Any]) -> None:
-    """The task is done, or it waits for a row that another transaction holds."""
+    """Return when the task is done, or when it waits for a row that another transaction holds."""
     async with asyncio.timeout(PATIENCE), database.connection() as connection:
         while not task.done():
             if await connection.fetchval("select exists (select 1 from pg_locks where not granted)"):
@@ -84,7 +86,8 @@ async def is_blocked(database: Database, job_id: UUID) -> set[bool]:
 
 
 async def test_two_jobs_that_end_at_once_free_the_one_that_waits_for_both(database: Database) -> None:
-    """Neither of two transactions sees the other's end; the later one to look for waiting jobs frees them."""
+    """Neither of two transactions sees the other's end. The later one to search for waiting jobs unblocks
+    them."""
     first, second = await add_job(database), await add_job(database)
     waiting = await add_job(database, first, second, planned=False)
     async with database.transaction() as connection:
@@ -102,7 +105,7 @@ async def test_two_jobs_that_end_at_once_free_the_one_that_waits_for_both(databa
 
 
 async def test_a_job_that_is_planned_while_the_other_ends_is_freed(database: Database) -> None:
-    """The plan does not see the end yet; the end waits for the plan, and frees what it brought."""
+    """The plan does not see the end yet. The end waits for the plan, and unblocks the planned sub-jobs."""
     first = await add_job(database)
     waiting = await add_job(database, first, planned=False)
     async with database.pool.acquire() as ending, ending.transaction():
@@ -117,7 +120,7 @@ async def test_a_job_that_is_planned_while_the_other_ends_is_freed(database: Dat
 
 
 async def test_a_plan_after_the_end_is_not_blocked(database: Database) -> None:
-    """The end holds the row of the job that is to be planned: the plan waits, and sees the end."""
+    """The end holds the row of the job that is to be planned: the plan waits, and then sees the end."""
     first = await add_job(database)
     waiting = await add_job(database, first, planned=False)
     async with database.pool.acquire() as planner, planner.transaction():
@@ -132,7 +135,7 @@ async def test_a_plan_after_the_end_is_not_blocked(database: Database) -> None:
 
 
 async def test_a_job_that_waits_for_an_open_one_stays_blocked(database: Database) -> None:
-    """It waits for two; one of them ends: nothing is freed, and no lane is to be admitted."""
+    """A job waits for two jobs, and one of them ends: nothing is unblocked, and no lane is to be admitted."""
     first, second = await add_job(database), await add_job(database)
     waiting = await add_job(database, first, second, planned=False)
     async with database.transaction() as connection:
@@ -143,7 +146,7 @@ async def test_a_job_that_waits_for_an_open_one_stays_blocked(database: Database
 
 
 async def test_the_end_of_a_job_starts_the_one_that_waits_for_it(database: Database, tmp_path: Path) -> None:
-    """However the first one ends: the finish step admits what waited, and a worker starts it."""
+    """However the first job ends, the finish step admits the waiting sub-jobs, and a worker starts them."""
     async with database.transaction() as connection:
         first = await planned_job(connection)
         waiting_id = await new_job(connection, after=(first.job_id,))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may do what: every route with every role, own jobs only, known hosts, same origin."""
+"""Authorization: every route with every role, own jobs only, known hosts, same origin."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from tests.integration.api_service import (
     writes,
 )
 
-pytestmark = pytest.mark.damages_rows  # jobs are ended by hand, no worker runs
+pytestmark = pytest.mark.damages_rows  # the tests end jobs by hand, no worker runs
 
 INTERNAL = paths.fill(paths.TOPIC_MESSAGES, topic=INTERNAL_TOPIC)
 
 
 class Callers:
-    """One token for each role, and a second client that may submit."""
+    """One token for each role, and a second client with the role to submit."""
 
     def __init__(self, api: Api, path: Path) -> None:
         self.api = api
@@ -63,7 +63,7 @@ class Callers:
         return await self.api.post(path, body, headers=self.headers[caller])
 
     async def submitted(self, caller: str, body: Any = WRITE, query: str = "") -> UUID:
-        """A job of ``caller``'s."""
+        """Submit a job as ``caller``."""
         return await self.api.accepted(body, query, headers=self.headers[caller])
 
 
@@ -103,7 +103,7 @@ EXPECTED = {
     ("GET", paths.PAGE): None,
     ("GET", paths.PAGE_FILE): None,
 }
-"""Written a second time, on purpose: a change of the table in the code has to be meant. None: everybody."""
+"""Written a second time, so that a change of the table in the code fails here. None: any caller."""
 
 
 def roles_of_routes(api: Api) -> dict[tuple[str, str], frozenset[Role]]:
@@ -118,7 +118,7 @@ def roles_of_routes(api: Api) -> dict[tuple[str, str], frozenset[Role]]:
 
 
 async def test_every_route_is_in_this_table(callers: Callers) -> None:
-    """A new route fails here until somebody has said who may call it."""
+    """A new route fails here until its roles are listed."""
     assert {
         key: {str(role) for role in roles} or None for key, roles in roles_of_routes(callers.api).items()
     } == {(method, paths.template(path)): roles for (method, path), roles in EXPECTED.items()}
@@ -127,7 +127,7 @@ async def test_every_route_is_in_this_table(callers: Callers) -> None:
 async def test_a_route_without_roles_is_served_to_nobody(
     callers: Callers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is no default: a route for which nobody decided answers not even an administrator."""
+    """There is no default: a route without declared roles refuses even an administrator."""
     monkeypatch.setattr(auth, "ROLES", "decided by nobody")
     for caller in ("read", "admin"):
         assert (await callers.get(caller, paths.HEALTHZ)).problem["status"] == 500
@@ -143,7 +143,7 @@ NO_TOKENS: tuple[dict[str, str], ...] = (
 
 
 async def test_every_role_on_every_route(callers: Callers) -> None:
-    """401 without a valid token, 403 for the wrong role; who may call gets past both."""
+    """401 without a valid token, 403 for a wrong role; an authorized caller passes both checks."""
     for (method, path), allowed in EXPECTED.items():
         filled = paths.fill(
             path,
@@ -171,7 +171,7 @@ async def test_every_role_on_every_route(callers: Callers) -> None:
 
 
 async def test_what_needs_no_token_is_what_the_table_says(callers: Callers) -> None:
-    """Probes, schema and page, and nothing else."""
+    """Only probes, schema and page need no token."""
     public = {path for (_, path), roles in roles_of_routes(callers.api).items() if roles == PUBLIC}
     assert public == {
         "/",
@@ -185,7 +185,7 @@ async def test_what_needs_no_token_is_what_the_table_says(callers: Callers) -> N
 
 
 async def test_a_client_sees_and_touches_its_own_jobs_only(callers: Callers) -> None:
-    """Somebody else's job is a 404 at every call, and is in no list; an administrator sees all."""
+    """Another client's job is a 404 at every call, and is in no list. An administrator sees all jobs."""
     mine, theirs = await callers.submitted("submit"), await callers.submitted("other")
     await end_job(callers.api, theirs, Status.FAILED, [outcome("1", OperationState.FAILED)])
     (part,) = await callers.api.rows("select key from result_part")
@@ -222,7 +222,7 @@ async def test_a_client_sees_and_touches_its_own_jobs_only(callers: Callers) -> 
 
 
 async def test_keys_of_two_clients_do_not_meet(callers: Callers) -> None:
-    """The same Idempotency-Key of another client is another key."""
+    """The same Idempotency-Key of another client is a different key."""
     ids = {
         (await callers.api.submit(headers=callers.headers[name] | {"Idempotency-Key": "k"})).json()["jobId"]
         for name in ("submit", "other")
@@ -231,7 +231,8 @@ async def test_keys_of_two_clients_do_not_meet(callers: Callers) -> None:
 
 
 async def test_a_shared_topic_shows_each_client_its_own_messages(callers: Callers) -> None:
-    """Of one topic each client reads the messages of its own jobs; who has no job there gets a 404."""
+    """Each client reads only the messages of its own jobs in a topic. A client without jobs there gets a
+    404."""
     mine = await callers.submitted("submit", query="?destination=kafka:Shared")
     theirs = await callers.submitted("other", query="?destination=kafka:Shared")
     for job_id, caller in ((mine, "submit"), (theirs, "other")):
@@ -253,7 +254,7 @@ async def test_a_shared_topic_shows_each_client_its_own_messages(callers: Caller
 
 
 async def test_a_plugin_reaches_its_own_sub_jobs_only(callers: Callers) -> None:
-    """Status push and results of another plugin's sub-jobs are refused; nothing reaches the topic."""
+    """Status push and results for another plugin's sub-jobs are refused, and no message is published."""
     api = callers.api
     api.session.headers.update(callers.headers["admin"])
     await register(api, 0)
@@ -287,7 +288,7 @@ async def test_a_plugin_reaches_its_own_sub_jobs_only(callers: Callers) -> None:
 async def test_a_plugin_is_known_however_its_address_was_written(
     database: Database, tmp_path: Path, free_port: int
 ) -> None:
-    """Its token and its registration may spell scheme and host in any case, with or without a slash."""
+    """Token and registration may spell scheme and host in any case, with or without a trailing slash."""
     path = tmp_path / "tokens"
     plugin, admin = add(path, "p", Role.PLUGIN, "HTTP://LocalHost:9/Dmi/"), add(path, "a", Role.ADMIN)
     async with northbound_api(
@@ -311,7 +312,8 @@ async def test_a_plugin_is_known_however_its_address_was_written(
 
 
 async def test_an_unknown_host_is_a_400(database: Database, tmp_path: Path, free_port: int) -> None:
-    """Names of other sites that lead here are refused, but for the probes; the known ones are not."""
+    """Unknown host names that resolve to the service are refused, except for the probes. Known ones are
+    accepted."""
     async with northbound_api(database, tmp_path, free_port, allowed_hosts=("jobs.example.org",)) as api:
         for host, known in (
             ("evil.example.org", False),
@@ -341,7 +343,7 @@ async def test_an_unknown_host_is_a_400(database: Database, tmp_path: Path, free
 async def test_addresses_never_follow_the_host_header(
     database: Database, tmp_path: Path, free_port: int
 ) -> None:
-    """statusuri and Location are below the configured root, whatever the request calls us."""
+    """statusuri and Location are below the configured root, whatever the Host of the request."""
     async with northbound_api(database, tmp_path, free_port, allowed_hosts=("jobs.example.org",)) as api:
         answer = await api.submit(
             headers={"Host": "jobs.example.org", "X-Forwarded-Host": "evil.example.org"}
@@ -353,7 +355,8 @@ async def test_addresses_never_follow_the_host_header(
 async def test_a_page_of_another_origin_writes_nothing(
     database: Database, tmp_path: Path, free_port: int
 ) -> None:
-    """A write that a foreign page made a browser send is a 403; ours, and programs, pass."""
+    """A write that a page of another origin made a browser send is a 403. The service's own page, and
+    programs, pass."""
     async with northbound_api(database, tmp_path, free_port) as api:
         for headers in (
             {"Origin": "https://evil.example.org"},
@@ -378,7 +381,7 @@ async def test_a_page_of_another_origin_writes_nothing(
 async def test_every_answer_has_the_security_headers(
     database: Database, tmp_path: Path, free_port: int
 ) -> None:
-    """Also errors: no answer may be framed, sniffed or kept by a cache, and none allows other origins."""
+    """Also errors: no response may be framed, sniffed or cached, and none allows other origins."""
     async with northbound_api(database, tmp_path, free_port) as api:
         for answer in (
             await api.get(paths.JOBS),

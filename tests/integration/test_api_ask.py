@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asking about data jobs over HTTP: status, lists, sub-jobs, failures, result objects."""
+"""Queries about data jobs over HTTP: status, lists, sub-jobs, failures, result objects."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.integration.api_service import (
     writes,
 )
 
-pytestmark = pytest.mark.damages_rows  # jobs are ended by hand, no worker runs
+pytestmark = pytest.mark.damages_rows  # the tests end jobs by hand, no worker runs
 
 S, F, U = OperationState.SUCCEEDED, OperationState.FAILED, OperationState.UNKNOWN
 
@@ -45,12 +45,13 @@ async def api(database: Database, tmp_path: Path, free_port: int) -> AsyncIterat
 
 
 def job_path(job_id: UUID, what: str = "") -> str:
-    """Address of a job, or of something below it."""
+    """Address of a job, or of a resource below it."""
     return f"{paths.JOBS}/{job_id}{what}"
 
 
 async def test_a_new_job_shows_every_field(api: Api) -> None:
-    """GET has the four published fields and ours; nothing is counted yet, all operations are pending."""
+    """GET returns the four published fields and the project's own. Nothing is counted yet, and all operations
+    are pending."""
     job_id = await api.accepted(writes(3))
     job = (await api.get(job_path(job_id))).json()
     created = job.pop("createdAt")
@@ -83,7 +84,7 @@ async def test_a_new_job_shows_every_field(api: Api) -> None:
 
 
 async def test_a_finished_job_is_spelt_as_the_standard_spells_it(api: Api) -> None:
-    """FINSHED on the wire, 100 per cent, nothing pending, delivered to its bucket."""
+    """FINSHED in JSON, 100 per cent, nothing pending, delivered to its bucket."""
     job_id = await api.accepted()
     await end_job(api, job_id, Status.FINISHED, [outcome("1", S)])
     job = (await api.get(job_path(job_id))).json()
@@ -99,7 +100,7 @@ async def test_a_finished_job_is_spelt_as_the_standard_spells_it(api: Api) -> No
 async def test_the_spelling_of_finished_is_a_setting(
     database: Database, tmp_path: Path, free_port: int
 ) -> None:
-    """Where it is set to FINISHED, it is written so; a filter reads both spellings."""
+    """The setting makes the API write FINISHED. A filter accepts both spellings."""
     view = JobView(Addresses(f"http://127.0.0.1:{free_port}"), "FINISHED")
     async with northbound_api(database, tmp_path, free_port, view=view) as api:
         job_id = await api.accepted()
@@ -110,7 +111,8 @@ async def test_the_spelling_of_finished_is_a_setting(
 
 
 async def test_a_job_that_failed_in_part_says_why(api: Api) -> None:
-    """reason is there when the job is FAILED or PARTIALLY_FAILED; the counts add up to the total."""
+    """The response has a reason when the job is FAILED or PARTIALLY_FAILED. The counts add up to the
+    total."""
     job_id = await api.accepted(writes(3))
     await end_job(api, job_id, Status.PARTIALLY_FAILED, [outcome(0, S), outcome(1, F), outcome(2, U)])
     job = (await api.get(job_path(job_id))).json()
@@ -122,7 +124,7 @@ async def test_a_job_that_failed_in_part_says_why(api: Api) -> None:
 
 @changes_nothing
 async def test_unknown_jobs_are_a_404_everywhere(unchanged: Api) -> None:
-    """An id that never was, and one that is no id, are the same."""
+    """An id that never existed and a text that is no id get the same response."""
     for job_id in (str(uuid4()), "no-id"):
         for what in ("", "/subJobs", "/failures", "/outcomes", "/request", "/events"):
             assert (await unchanged.get(f"{paths.JOBS}/{job_id}{what}")).problem["status"] == 404
@@ -134,7 +136,7 @@ async def test_unknown_jobs_are_a_404_everywhere(unchanged: Api) -> None:
 
 
 async def test_the_list_is_newest_first_and_pages_without_gap(api: Api) -> None:
-    """Following next gives every job once, newest first, also when jobs are added meanwhile."""
+    """Following next returns each job once, newest first, also when jobs are added meanwhile."""
     submitted = [await api.accepted() for _ in range(5)]
     first = (await api.get(f"{paths.JOBS}?limit=2")).json()
     await api.accepted()
@@ -146,7 +148,8 @@ async def test_the_list_is_newest_first_and_pages_without_gap(api: Api) -> None:
 
 
 async def test_the_list_is_found_by_the_beginning_of_an_id(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of jobs with the same beginning all, newest first and in pages; in any case, up to the whole id."""
+    """A prefix of the id selects all jobs that begin with it, newest first and in pages, in any case, up to
+    the whole id."""
     ids = [
         "3f0c1a2b-0000-4000-8000-000000000001",
         "3f0c1a2b-ffff-4fff-bfff-fffffffffffe",
@@ -209,7 +212,7 @@ async def test_a_parameter_that_is_wrong_is_a_400(unchanged: Api, query: str) ->
 
 
 async def test_sub_jobs_are_listed_in_order_and_paged(api: Api) -> None:
-    """Each has its plugin, producer, status and counts; private properties are nowhere."""
+    """Each sub-job has its plugin, producer, status and counts. Private properties are never returned."""
     await register(api, *range(5))
     job_id = await api.accepted(writes(5))
     await plan(api, job_id)
@@ -249,7 +252,7 @@ FAILING = [
 
 
 async def test_failures_are_every_operation_that_did_not_succeed(api: Api) -> None:
-    """Each with its id in its own JSON type, path, op, state, reason and detail."""
+    """Each with its id in the original JSON type, path, op, state, reason and detail."""
     job_id = await api.accepted(writes(3))
     await end_job(api, job_id, Status.PARTIALLY_FAILED, FAILING)
     answer = await api.get(job_path(job_id, "/failures"))
@@ -279,7 +282,7 @@ async def test_failures_are_every_operation_that_did_not_succeed(api: Api) -> No
 
 
 async def test_failures_come_as_lines_and_as_csv(api: Api) -> None:
-    """Accept chooses; in CSV no cell is a formula."""
+    """Accept selects the format. In CSV no cell is a formula."""
     job_id = await api.accepted(writes(3))
     await end_job(api, job_id, Status.PARTIALLY_FAILED, FAILING)
     lines = await api.get(job_path(job_id, "/failures"), headers={"Accept": "application/x-ndjson"})
@@ -294,7 +297,7 @@ async def test_failures_come_as_lines_and_as_csv(api: Api) -> None:
 
 
 async def test_a_job_without_failures_has_an_empty_list(api: Api) -> None:
-    """In each format."""
+    """The list is empty in each format."""
     job_id = await api.accepted()
     assert (await api.get(job_path(job_id, "/failures"))).json() == {"items": []}
     lines = await api.get(job_path(job_id, "/failures"), headers={"Accept": "application/x-ndjson"})
@@ -302,7 +305,8 @@ async def test_a_job_without_failures_has_an_empty_list(api: Api) -> None:
 
 
 async def test_failures_of_many_objects_are_one_document(api: Api) -> None:
-    """The list is streamed from all objects and stays one valid document; planning's failures are in it."""
+    """The list is streamed from all objects and is one valid document. It includes the failures of
+    planning."""
     await register(api, 0)
     job_id = await api.accepted(writes(2))
     await plan(api, job_id)
@@ -314,17 +318,17 @@ async def test_failures_of_many_objects_are_one_document(api: Api) -> None:
 
 
 async def test_a_result_of_an_earlier_version_has_a_reason(api: Api) -> None:
-    """An object that lies there without reasons is shown with those that follow, in each format."""
+    """An object that has no reasons is shown with derived ones, in each format."""
     job_id = await api.accepted(writes(4))
     await end_job(api, job_id, Status.FAILED, [outcome(n, F) for n in range(4)])
     (part,) = await api.rows("select key from result_part")
-    told: list[dict[str, object]] = [
+    reported: list[dict[str, object]] = [
         {"statusCode": 103, "state": "FAILED"},
         {"statusCode": 108, "state": "FAILED", "errors": [{"type": "SERVER_ERROR", "badDataNode": "/A=1"}]},
         {"statusCode": 108, "state": "NOT_STARTED", "reason": ""},
         {"statusCode": 108, "state": "UNKNOWN", "reason": " "},
     ]
-    old = [{"operationId": n, "statusMessage": "no", "request": {}} | each for n, each in enumerate(told)]
+    old = [{"operationId": n, "statusMessage": "no", "request": {}} | each for n, each in enumerate(reported)]
     await api.parts.objects.put("datajobs-results", part["key"], msgspec.json.encode({"responses": old}))
     wanted = ["STATUS_103", "SERVER_ERROR", "NOT_STARTED", "OUTCOME_UNKNOWN"]
     path = job_path(job_id, "/failures")
@@ -338,7 +342,7 @@ async def test_a_result_of_an_earlier_version_has_a_reason(api: Api) -> None:
 
 @changes_nothing
 async def test_every_reason_is_explained(unchanged: Api) -> None:
-    """The list is the one of the code, with what explains all other words last; a client can keep it."""
+    """The list is that of the code, with the entry for all other words last. A client may cache it."""
     answer = await unchanged.get(paths.REASONS)
     assert answer.headers["Content-Type"] == "application/json"
     items = answer.json()["items"]
@@ -354,7 +358,7 @@ async def test_every_reason_is_explained(unchanged: Api) -> None:
 
 @changes_nothing
 async def test_the_schema_names_the_reasons_and_the_call_that_explains_them(unchanged: Api) -> None:
-    """OpenAPI's ``reason`` of a failure lists every word of the list, and the list has a shape of its own."""
+    """OpenAPI's ``reason`` of a failure lists every word of the list, and the list has its own schema."""
     schema = (await unchanged.get(paths.SCHEMA)).json()
     answer = schema["paths"][paths.REASONS]["get"]["responses"]["200"]["content"]["application/json"]
     shapes = schema["components"]["schemas"]
@@ -371,8 +375,8 @@ async def test_the_schema_names_the_reasons_and_the_call_that_explains_them(unch
 
 @pytest.mark.parametrize("results", ["?jobId={}", "/{}/manifest.json"])
 async def test_the_manifest_is_not_there_before_the_end(api: Api, results: str) -> None:
-    """404 with Retry-After, also when an object lies there already: it is shown with the terminal status.
-    Both of its addresses are alike, and neither answer may be cached for good."""
+    """404 with Retry-After, also when an object exists already: it is shown with the terminal status. Both
+    addresses return the same, and neither response may be cached permanently."""
     job_id = await api.accepted()
     results = "/s3-bucket/datajobs-results" + results.format(job_id)
     await api.parts.objects.put("datajobs-results", manifest_key(str(job_id)), b"{}")
@@ -386,7 +390,7 @@ async def test_the_manifest_is_not_there_before_the_end(api: Api, results: str) 
 
 
 async def test_result_objects_can_be_read_and_nothing_else_in_any_bucket(api: Api) -> None:
-    """Each recorded object and the manifest; no other key, no other bucket, no other job's."""
+    """Each recorded object and the manifest are returned; no other key, bucket or job is."""
     job_id, other = await api.accepted(), await api.accepted()
     await end_job(api, job_id, Status.FINISHED, [outcome("1", S)])
     (part,) = await api.rows("select key from result_part")
@@ -416,7 +420,7 @@ async def test_result_objects_can_be_read_and_nothing_else_in_any_bucket(api: Ap
 
 
 async def test_probes_and_metrics(api: Api) -> None:
-    """The process is alive, its parts can be reached, and its figures can be read."""
+    """The process is alive, its parts are reachable, and its metrics can be read."""
     assert (await api.get(paths.HEALTHZ)).json() == {"status": "ok"}
     assert (await api.get(paths.READYZ)).json() == {"status": "ok"}
     await api.accepted()
@@ -433,7 +437,7 @@ async def test_probes_and_metrics(api: Api) -> None:
 
 @changes_nothing
 async def test_unknown_places_and_methods_are_problems(unchanged: Api) -> None:
-    """404 and 405 come as problems like every error."""
+    """404 and 405 are problems like every error."""
     assert (await unchanged.get("/nowhere")).problem["status"] == 404
     assert (await unchanged.get("/ranoam/cm/v1/nowhere")).problem["instance"] == "/ranoam/cm/v1/nowhere"
     for path in ("/schema/nowhere", "/schema/swagger", "/schema/a/b"):
@@ -453,16 +457,16 @@ async def test_unknown_places_and_methods_are_problems(unchanged: Api) -> None:
     ],
 )
 async def test_a_path_tells_all_its_methods(unchanged: Api, path: str, methods: str) -> None:
-    """OPTIONS and the 405 for any other method name the same ones."""
-    told = await unchanged.call("OPTIONS", path)
-    assert (told.status, told.headers["Allow"]) == (204, methods)
+    """OPTIONS, and the 405 for any other method, name the same methods."""
+    reported = await unchanged.call("OPTIONS", path)
+    assert (reported.status, reported.headers["Allow"]) == (204, methods)
     refused = await unchanged.call("DELETE", path)
     assert (refused.problem["status"], refused.headers["Allow"]) == (405, methods)
 
 
 @changes_nothing
 async def test_a_query_parameter_that_stands_twice_is_a_400(unchanged: Api) -> None:
-    """Nobody can tell which one was meant; in whatever case the two are spelt."""
+    """The intended one is ambiguous, in whatever case the two are spelt."""
     for query, name in (("destination=a&destination=b", "destination"), ("dryRun=1&dryrun=1", "dryRun")):
         problem = (await unchanged.submit(query=f"?{query}")).problem
         assert (problem["status"], problem["errors"]) == (
@@ -475,14 +479,15 @@ async def test_a_query_parameter_that_stands_twice_is_a_400(unchanged: Api) -> N
 
 @changes_nothing
 async def test_an_answer_that_is_not_wanted_is_a_406(unchanged: Api) -> None:
-    """A client that takes no JSON gets a 406; a browser's Accept gets its JSON."""
+    """A client that does not accept JSON gets a 406. A browser's Accept gets JSON."""
     assert (await unchanged.get(paths.JOBS, headers={"Accept": "text/html"})).problem["status"] == 406
     browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
     assert (await unchanged.get(paths.JOBS, headers=browser)).status == 200
 
 
 async def test_the_page_is_served_with_its_files(database: Database, tmp_path: Path, free_port: int) -> None:
-    """index.html at /, its files beside it, checked again with their ETag; nothing outside the folder."""
+    """index.html at /, its files below it, revalidated by their ETag. Nothing outside the folder is
+    served."""
     folder = tmp_path / "static"
     folder.mkdir()
     (folder / "index.html").write_text("<!doctype html>")

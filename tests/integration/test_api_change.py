@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changing a data job over HTTP: cancel, retry, redeliver; and what DMI plugins call."""
+"""Changes of a data job over HTTP: cancel, retry, redeliver; and the calls of DMI plugins."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.integration.api_service import (
 )
 from tests.integration.worker_parts import by_hand, claim_jobs
 
-pytestmark = pytest.mark.damages_rows  # jobs are ended by hand
+pytestmark = pytest.mark.damages_rows  # the tests end jobs by hand
 
 S, F, N, U = (
     OperationState.SUCCEEDED,
@@ -56,12 +56,12 @@ async def api(database: Database, tmp_path: Path, free_port: int) -> AsyncIterat
 
 
 def job_path(job_id: UUID, what: str = "") -> str:
-    """Address of a job, or of something below it."""
+    """Address of a job, or of a resource below it."""
     return f"{paths.JOBS}/{job_id}{what}"
 
 
 async def messages(api: Api, topic: str, query: str = "") -> list[dict[str, Any]]:
-    """What can be read from a topic."""
+    """The messages of a topic that the API returns."""
     answer = await api.get(paths.fill(paths.TOPIC_MESSAGES, topic=topic) + query)
     assert answer.status == 200, answer.body
     items: list[dict[str, Any]] = answer.json()["items"]
@@ -69,8 +69,8 @@ async def messages(api: Api, topic: str, query: str = "") -> list[dict[str, Any]
 
 
 async def test_a_cancel_asks_for_the_end_and_makes_every_open_sub_job_due(api: Api) -> None:
-    """The job is CANCELLING at once, its open sub-jobs too; those that nobody works on are due now, and who
-    works on another one is told."""
+    """The job and its open sub-jobs are CANCELLING at once. Sub-jobs without a lease are due now, and the
+    worker that leases another one is notified."""
     await register(api, 0, 1, 2)
     job_id = await api.accepted(writes(3))
     await plan(api, job_id)
@@ -111,7 +111,7 @@ async def test_a_cancel_asks_for_the_end_and_makes_every_open_sub_job_due(api: A
 
 @contextlib.asynccontextmanager
 async def heard(api: Api, channel: str) -> AsyncIterator[asyncio.Queue[str | None]]:
-    """The payloads of a channel's notices, from now on, while the block runs."""
+    """The payloads of a channel's notifications during the block."""
     payloads: asyncio.Queue[str | None] = asyncio.Queue()
     following = asyncio.create_task(follow(api.parts.database, channel, payloads.put_nowait))
     try:
@@ -124,7 +124,8 @@ async def heard(api: Api, channel: str) -> AsyncIterator[asyncio.Queue[str | Non
 
 
 async def test_a_cancel_that_meets_a_worker_the_other_way_round_comes_through(api: Api) -> None:
-    """A worker that marks sub-jobs of the job in another order makes a deadlock, which ends in a 202."""
+    """A worker that marks sub-jobs of the job in another order causes a deadlock; the cancel still ends in a
+    202."""
     await register(api, 0, 1)
     job_id = await api.accepted(writes(2))
     await plan(api, job_id)
@@ -144,7 +145,7 @@ async def test_a_cancel_that_meets_a_worker_the_other_way_round_comes_through(ap
 
 
 async def test_a_cancel_again_is_a_202_and_changes_nothing(api: Api) -> None:
-    """While CANCELLING the answer is the same and the version stays."""
+    """While CANCELLING, the response is the same and the version does not change."""
     job_id = await api.accepted()
     await api.post(job_path(job_id, "/cancel"))
     before = await api.rows("select version from data_job")
@@ -157,7 +158,7 @@ async def test_a_cancel_again_is_a_202_and_changes_nothing(api: Api) -> None:
     "status", [Status.FINISHED, Status.FAILED, Status.PARTIALLY_FAILED, Status.CANCELLED]
 )
 async def test_a_terminal_job_cannot_be_cancelled(api: Api, status: Status) -> None:
-    """409, and the job stays as it is."""
+    """409, and the job is unchanged."""
     job_id = await api.accepted()
     await by_hand(api.parts.database, "update data_job set status = $1::job_status", status.value)
     assert (await api.post(job_path(job_id, "/cancel"))).problem["status"] == 409
@@ -177,7 +178,7 @@ async def test_a_cancel_is_told_on_the_status_topic(api: Api) -> None:
 
 
 async def test_a_retry_is_a_new_job_of_what_did_not_succeed(api: Api) -> None:
-    """Same ids, order, values, destination, name and mode; retryOf names the old one."""
+    """Same ids, order, values, destination, name and mode. retryOf names the first job."""
     body = b"""{"activationMode": "STOP_ON_ERROR", "name": "nightly", "priority": 7, "data": [
         {"op": "add", "path": "/A=1", "operationId": 7, "value": {"id": "1", "attributes": {"x": 1.50}}},
         {"op": "remove", "path": "/A=2"},
@@ -229,7 +230,7 @@ async def test_a_read_is_retried_as_it_was_asked(api: Api) -> None:
 
 
 async def test_unknown_operations_are_retried_only_when_asked(api: Api) -> None:
-    """Without includeUnknown they are left alone, for they may have been executed."""
+    """Without includeUnknown these operations are not repeated, since they may have been executed."""
     job_id = await api.accepted(writes(2))
     await end_job(api, job_id, Status.PARTIALLY_FAILED, [outcome(0, S), outcome(1, U)])
     refused = await api.post(job_path(job_id, "/retry"))
@@ -241,8 +242,8 @@ async def test_unknown_operations_are_retried_only_when_asked(api: Api) -> None:
 async def test_retries_count_among_the_bodies_in_flight(
     database: Database, tmp_path: Path, free_port: int
 ) -> None:
-    """While one retry works on its stored request, another one that would be too much is a 429; it is taken
-    later, and nothing stays counted."""
+    """While one retry processes its stored request, another one over the limit is a 429. It is accepted
+    later, and the limit is free again afterwards."""
     body = msgspec.json.encode(writes(100))
     working, go_on = asyncio.Event(), asyncio.Event()
     go_on.set()
@@ -273,7 +274,7 @@ async def test_retries_count_among_the_bodies_in_flight(
 
 
 async def test_a_retry_of_a_running_or_a_finished_job_is_a_409(api: Api) -> None:
-    """There is nothing to retry yet, or nothing at all; no job is made."""
+    """A job that is open, or has nothing to repeat, gets no retry. No job is made."""
     running, finished = await api.accepted(), await api.accepted()
     await end_job(api, finished, Status.FINISHED, [outcome("1", S)])
     for job_id in (running, finished):
@@ -282,7 +283,7 @@ async def test_a_retry_of_a_running_or_a_finished_job_is_a_409(api: Api) -> None
 
 
 async def test_a_redeliver_sends_everything_again_with_the_next_number(api: Api) -> None:
-    """409 while the delivery is pending; then every message comes again, ce_delivery raised."""
+    """409 while the delivery is pending. Afterwards every message is sent again with a higher ce_delivery."""
     job_id = await api.accepted(query="?destination=kafka:My_Topic")
     assert (await api.post(job_path(job_id, "/redeliver"))).problem["status"] == 409
     await end_job(api, job_id, Status.FINISHED, [outcome("1", S)])
@@ -301,13 +302,13 @@ async def test_a_redeliver_sends_everything_again_with_the_next_number(api: Api)
 
 
 async def redelivered(api: Api, job_id: UUID) -> None:
-    """Publish the first delivery and ask for another one, so that the results themselves are on the topic."""
+    """Publish the first delivery and request another one, so that the topic holds the results themselves."""
     await publish(api)
     assert (await api.post(job_path(job_id, "/redeliver"))).status == 202
 
 
 async def test_a_bucket_has_everything_already(api: Api) -> None:
-    """A redeliver of a job with a bucket destination is taken and changes nothing."""
+    """A redeliver of a job with a bucket destination is accepted and changes nothing."""
     job_id = await api.accepted()
     await end_job(api, job_id, Status.FINISHED, [outcome("1", S)])
     answer = await api.post(job_path(job_id, "/redeliver"))
@@ -315,7 +316,7 @@ async def test_a_bucket_has_everything_already(api: Api) -> None:
 
 
 async def test_topic_messages_are_paged_by_offset(api: Api) -> None:
-    """from and limit choose; each item has offset, headers, key and value."""
+    """from and limit select messages. Each item has offset, headers, key and value."""
     job_id = await api.accepted(query="?destination=kafka:My_Topic")
     outcomes = [outcome(n, F, detail="x" * 900) for n in range(2500)]
     await end_job(api, job_id, Status.PARTIALLY_FAILED, outcomes)
@@ -330,7 +331,7 @@ async def test_topic_messages_are_paged_by_offset(api: Api) -> None:
 
 
 async def test_only_topics_of_known_jobs_can_be_read(api: Api) -> None:
-    """Internal topics, unknown ones and impossible names are a 404; a bad offset a 400."""
+    """Internal, unknown and invalid topic names are a 404. An invalid offset is a 400."""
     await api.accepted(query="?destination=kafka:My_Topic")
     for topic in ("Other", INTERNAL_TOPIC, "__ran-datajobs-positions", "a%00b", "x" * 300):
         answer = await api.get(f"/ranoam/cm/v1/topics/{topic}/messages")
@@ -348,7 +349,8 @@ MESSAGE = {
 
 
 async def test_an_outside_plugin_publishes_to_the_internal_topic(api: Api) -> None:
-    """204; the messages are on the bus in order, header names in lower case, the value token by token."""
+    """204. The messages are on the bus in order, with header names in lower case and the value token by
+    token."""
     body = b"""{"messages": [{"headers": {"CE_Type": "t"}, "key": "k", "value": {"x": 1.50}},
                              {"headers": {}, "value": 1}]}"""
     answer = await api.post(INTERNAL, body)
@@ -379,7 +381,7 @@ async def test_an_outside_plugin_publishes_to_the_internal_topic(api: Api) -> No
 async def test_what_is_no_message_is_refused_as_a_whole(
     unchanged: Api, body: Any, status: int, pointers: list[str]
 ) -> None:
-    """All messages or none: nothing is on the topic, and the answer points at the place."""
+    """All messages or none: the topic is empty, and the response points at the fault."""
     problem = (await unchanged.post(INTERNAL, body)).problem
     assert problem["status"] == status
     assert [error["pointer"] for error in problem.get("errors", ())] == pointers
@@ -389,14 +391,14 @@ async def test_what_is_no_message_is_refused_as_a_whole(
 
 @changes_nothing
 async def test_other_topics_cannot_be_written(unchanged: Api) -> None:
-    """Only the internal topic takes messages from outside."""
+    """Only the internal topic accepts messages from outside."""
     for topic in ("My_Topic", STATUS_TOPIC, "__ran-datajobs-positions"):
         path = paths.fill(paths.TOPIC_MESSAGES, topic=topic)
         assert (await unchanged.post(path, {"messages": [MESSAGE]})).problem["status"] == 404
 
 
 async def running_sub_job(api: Api) -> UUID:
-    """A sub-job that its plugin has under the id dp-1, on which nobody works."""
+    """A sub-job with the data producer job id dp-1 at its plugin, without a lease."""
     await register(api, 0)
     job_id = await api.accepted(writes(1))
     await plan(api, job_id)
@@ -415,7 +417,7 @@ def push_path(sub_job_id: UUID) -> str:
 
 
 async def test_a_status_push_makes_the_sub_job_due_at_once(api: Api) -> None:
-    """204; the next poll is due, and the workers are told; the pushed word itself is not taken."""
+    """204. The next poll is due, and the workers are notified. The pushed status itself is ignored."""
     sub_job = await running_sub_job(api)
     async with heard(api, DUE_CHANNEL) as due:
         for status in ("RUNNING", "FINSHED", "FINISHED"):
@@ -427,7 +429,7 @@ async def test_a_status_push_makes_the_sub_job_due_at_once(api: Api) -> None:
 
 
 async def test_a_status_push_during_a_lease_is_told_to_its_worker(api: Api) -> None:
-    """The sub-job is leased: it is marked, so that it is not postponed, and its worker gets a notice."""
+    """The sub-job is leased: it is marked, so that it is not postponed, and its worker is notified."""
     sub_job = await running_sub_job(api)
     await api.rows(
         "update sub_job set lease = gen_random_uuid(), leased_until = now() + interval '1 hour' returning 1"
@@ -441,7 +443,7 @@ async def test_a_status_push_during_a_lease_is_told_to_its_worker(api: Api) -> N
 
 
 async def test_a_status_push_that_does_not_fit_changes_nothing(api: Api) -> None:
-    """Unknown sub-job 404, another id or a settled sub-job 409, an unknown status or a bad body 400."""
+    """Unknown sub-job 404, another id or a settled sub-job 409, an unknown status or an invalid body 400."""
     sub_job = await running_sub_job(api)
     good = {"dataProducerJobId": "dp-1", "status": "RUNNING"}
     assert (await api.post(push_path(uuid4()), good)).problem["status"] == 404
@@ -460,7 +462,7 @@ async def test_a_status_push_that_does_not_fit_changes_nothing(api: Api) -> None
 
 
 async def test_a_registration_that_is_taken_has_no_body(api: Api) -> None:
-    """200 without a body, and the same again."""
+    """200 without a body, also for a repeat."""
     await register(api, 1, 2)
     await register(api, 1, 2)
     body = {"dmiPlugin": PLUGIN, "removedCmHandles": ["ch-1"]}
@@ -471,7 +473,7 @@ async def test_a_registration_that_is_taken_has_no_body(api: Api) -> None:
 async def test_what_was_not_taken_is_listed_as_onap_lists_it(
     database: Database, tmp_path: Path, free_port: int
 ) -> None:
-    """207 with ONAP's lists, or ONAP's 500 where that is set; the good handles are kept."""
+    """207 with ONAP's lists, or ONAP's 500 if configured. The valid handles are registered."""
     body = {
         "dmiPlugin": PLUGIN,
         "createdCmHandles": [{"cmHandle": "good", "alternateId": "/A=1"}, {"cmHandle": "not good"}],
@@ -495,7 +497,7 @@ async def test_what_was_not_taken_is_listed_as_onap_lists_it(
 
 @changes_nothing
 async def test_a_body_is_needed(unchanged: Api) -> None:
-    """An empty body is told as such, at every call that takes one."""
+    """Each call that needs a body reports an empty one as such."""
     for path in (paths.JOBS, paths.INVENTORY, INTERNAL, push_path(uuid4())):
         assert (await unchanged.post(path, b"")).problem["status"] == 400
         assert msgspec.json.decode((await unchanged.post(path, b"")).body)["title"] == "Bad Request"

@@ -20,7 +20,7 @@ from ran_datajobs.model import OperationState, Status
 from ran_datajobs.store.database import Database
 from tests.integration.api_service import Api, end_job, northbound_api, outcome, plan, register, writes
 
-pytestmark = pytest.mark.damages_rows  # jobs are ended by hand, no worker runs
+pytestmark = pytest.mark.damages_rows  # the tests end jobs by hand, no worker runs
 
 DONE = [outcome("1", OperationState.SUCCEEDED)]
 
@@ -44,7 +44,7 @@ async def api(database: Database, tmp_path: Path, free_port: int) -> AsyncIterat
 async def events(
     api: Api, job_id: UUID, last: int | str | None = None
 ) -> AsyncIterator[AsyncIterator[Event]]:
-    """The job's events as they come, until the stream ends."""
+    """The job's events until the stream ends."""
     headers = {} if last is None else {"Last-Event-ID": str(last)}
     address = f"{api.root}{paths.JOBS}/{job_id}/events"
     async with asyncio.timeout(20), api.session.get(address, headers=headers) as response:
@@ -65,7 +65,7 @@ async def _parsed(response: aiohttp.ClientResponse) -> AsyncIterator[Event]:
 
 
 async def until(stream: AsyncIterator[Event], name: str) -> list[Event]:
-    """The events up to and with the next one called ``name``."""
+    """The events up to and including the next one called ``name``."""
     found = []
     async for event in stream:
         found.append(event)
@@ -75,7 +75,8 @@ async def until(stream: AsyncIterator[Event], name: str) -> list[Event]:
 
 
 async def test_a_stream_tells_a_job_from_start_to_end(api: Api) -> None:
-    """status first, then each sub-job and the progress; last the terminal status, and the stream ends."""
+    """First the status, then each sub-job and the progress, last the terminal status; then the stream
+    ends."""
     await register(api, 0, 1)
     job_id = await api.accepted(writes(2))
     async with events(api, job_id) as stream:
@@ -100,7 +101,7 @@ async def test_a_stream_tells_a_job_from_start_to_end(api: Api) -> None:
 
 
 async def test_a_stream_goes_on_behind_the_last_event_that_was_seen(api: Api) -> None:
-    """With Last-Event-ID nothing is lost: the sub-job events behind it come, the ones before do not."""
+    """With Last-Event-ID no event is lost: the stream resumes with the sub-job events after it."""
     await register(api, *range(4))
     job_id = await api.accepted(writes(4))
     async with events(api, job_id) as stream:
@@ -116,7 +117,8 @@ async def test_a_stream_goes_on_behind_the_last_event_that_was_seen(api: Api) ->
 
 
 async def test_more_sub_jobs_than_one_read_takes_all_come_once(api: Api) -> None:
-    """1,200 sub-jobs of one version are one run of events without repeat; only the last one has its id."""
+    """1,200 sub-jobs of one version are sent as one run of events without repeats. Only the last one has the
+    id."""
     await register(api, *range(1200))
     job_id = await api.accepted(writes(1200))
     await plan(api, job_id)
@@ -129,26 +131,26 @@ async def test_more_sub_jobs_than_one_read_takes_all_come_once(api: Api) -> None
 
 @pytest.mark.parametrize("last", ["-1", "x", "9" * 30, "1.5"])
 async def test_a_last_event_id_of_somebody_else_starts_from_the_beginning(api: Api, last: str) -> None:
-    """What is no id of ours is ignored, as the standard of event streams wants it."""
+    """An id of another form is ignored, as the standard of server-sent events requires."""
     job_id = await api.accepted()
     async with events(api, job_id, last) as stream:
         assert (await until(stream, "status"))[-1].data["status"] == "NOT_STARTED"
 
 
 async def test_a_terminal_job_is_told_once_and_the_stream_ends(api: Api) -> None:
-    """Also for who has seen its last event: the last event is always the terminal status."""
+    """Also for a client that has seen the last event: the last event is always the terminal status."""
     job_id = await api.accepted()
     await end_job(api, job_id, Status.FINISHED, DONE)
     async with events(api, job_id) as stream:
         first = [event async for event in stream]
     async with events(api, job_id, first[-1].id) as stream:
         again = [event async for event in stream]
-    for told in (first, again):
-        assert (told[-1].name, told[-1].data["status"]) == ("status", "FINSHED")
+    for received in (first, again):
+        assert (received[-1].name, received[-1].data["status"]) == ("status", "FINSHED")
 
 
 async def test_a_stopping_service_ends_its_streams(api: Api) -> None:
-    """The stream ends in good order, without a terminal status: the client resumes elsewhere."""
+    """The stream ends in order, without a terminal status: the client resumes at another server."""
     job_id = await api.accepted()
     async with events(api, job_id) as stream:
         await until(stream, "status")
@@ -157,7 +159,8 @@ async def test_a_stopping_service_ends_its_streams(api: Api) -> None:
 
 
 async def test_a_lost_connection_to_the_store_is_not_the_end(api: Api, database_url: str) -> None:
-    """When the store cuts the listening connection, the stream goes on with what happened meanwhile."""
+    """When the database ends the listening connection, the stream continues with the changes made
+    meanwhile."""
     job_id = await api.accepted()
     async with events(api, job_id) as stream:
         await until(stream, "status")
@@ -172,7 +175,7 @@ async def test_a_lost_connection_to_the_store_is_not_the_end(api: Api, database_
 
 
 async def test_a_silent_stream_is_kept_alive(database: Database, tmp_path: Path, free_port: int) -> None:
-    """While nothing happens, comments come, so that no proxy takes the stream for dead."""
+    """Without events the stream sends comments, so that no proxy closes it as idle."""
     async with northbound_api(database, tmp_path, free_port, limits=Limits(event_keep_alive=0.05)) as api:
         job_id = await api.accepted()
         address = f"{api.root}{paths.JOBS}/{job_id}/events"
@@ -185,7 +188,7 @@ async def test_a_silent_stream_is_kept_alive(database: Database, tmp_path: Path,
 
 
 async def test_streams_are_bounded(database: Database, tmp_path: Path, free_port: int) -> None:
-    """Over the limit a stream is a 429; when one ends, the next one is taken."""
+    """A stream over the limit is a 429. When one ends, the next one is accepted."""
     async with northbound_api(database, tmp_path, free_port, limits=Limits(max_event_streams=1)) as api:
         job_id = await api.accepted()
         async with events(api, job_id) as stream:
@@ -201,7 +204,7 @@ async def test_streams_are_bounded(database: Database, tmp_path: Path, free_port
 async def test_streams_that_are_asked_for_at_once_are_bounded(
     database: Database, tmp_path: Path, free_port: int
 ) -> None:
-    """Of many requests at the same moment no more than the limit are taken."""
+    """Of many concurrent requests, no more than the limit are accepted."""
     async with northbound_api(database, tmp_path, free_port, limits=Limits(max_event_streams=2)) as api:
         job_id = await api.accepted()
         async with contextlib.AsyncExitStack() as stack:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operations of a job over HTTP: as they came, with their outcomes, and what a cancel left undone."""
+"""The operations of a job over HTTP: as submitted, with their outcomes, and those that a cancel left
+undone."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ BODY = b'{"name": "as it came", "data": [\n  %b\n]}' % b",\n  ".join(OPERATIONS)
 
 
 class AnsweringPlugin(InProcessPlugin):
-    """Ends each sub-job with what ``states`` says of its operations; else all have succeeded."""
+    """Ends each sub-job with the outcomes that ``states`` gives for its operations; all others have
+    succeeded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +52,7 @@ class AnsweringPlugin(InProcessPlugin):
         return await super().create(call)
 
     async def result(self, address: Any) -> Any:
-        """What becomes of the operations of the data producer."""
+        """The outcomes of the data producer's operations."""
         return Responses(
             tuple(
                 Entry(
@@ -65,7 +67,7 @@ class AnsweringPlugin(InProcessPlugin):
 
 @pytest.fixture
 async def api(database: Database, tmp_path: Path, free_port: int) -> AsyncIterator[Api]:
-    """The API of a service on one machine; elements 0, 1 and 10 have a data producer each."""
+    """The API of a service on one machine. Elements 0, 1 and 10 have a data producer each."""
     async with northbound_api(database, tmp_path, free_port) as running:
         await register(running, 0, 1, 10)
         yield running
@@ -82,7 +84,7 @@ async def ended(api: Api, job_id: UUID, plugin: InProcessPlugin) -> Any:
 
 
 async def ended_with(api: Api, body: bytes, states: dict[str, OperationState]) -> UUID:
-    """A job that has ended with these states of its operations; the others have succeeded."""
+    """A job that has ended with these states of its operations. The others have succeeded."""
     plugin = AnsweringPlugin()
     plugin.states = states
     job_id = await api.accepted(body)
@@ -91,20 +93,20 @@ async def ended_with(api: Api, body: bytes, states: dict[str, OperationState]) -
 
 
 async def outcomes(api: Api, job_id: UUID, query: str = "", accept: str = "application/json") -> Any:
-    """The answer to a GET of the outcomes."""
+    """The response to a GET of the outcomes."""
     answer = await api.get(paths.fill(paths.OUTCOMES, job_id=job_id) + query, headers={"Accept": accept})
     assert answer.status == 200, answer.body
     return answer
 
 
 def ids(answer: Any) -> list[Any]:
-    """Which operations an answer lists, in no order that matters."""
+    """The operations that a response lists, without regard to order."""
     return sorted((each["operationId"] for each in answer.json()["items"]), key=str)
 
 
 async def test_the_operations_of_a_request_are_told_as_they_came(api: Api) -> None:
-    """The same bytes, in their order, page by page, from the 202 on: numbers, escapes, blanks and keys that
-    mean nothing are what was sent."""
+    """The same bytes in the same order, page by page, from the 202 on: numbers, escapes, blanks and unknown
+    keys are as submitted."""
     job_id = await api.accepted(BODY)
     address = paths.fill(paths.REQUEST, job_id=job_id)
     whole = await api.get(address)
@@ -117,8 +119,8 @@ async def test_the_operations_of_a_request_are_told_as_they_came(api: Api) -> No
 
 
 async def test_every_operation_is_told_with_its_outcome(api: Api) -> None:
-    """Its id in its own JSON type, path, op, state, reason, detail, data producer, and its value as it came;
-    without a reason where it has succeeded. What no data producer got is there as well."""
+    """Its id in the original JSON type, path, op, state, reason, detail, data producer, and its value as
+    submitted; no reason if it has succeeded. Operations without a data producer are listed as well."""
     job_id = await ended_with(api, BODY, {"7": OperationState.FAILED})
     found = {each["operationId"]: each for each in (await outcomes(api, job_id)).json()["items"]}
     assert set(found) == {"0", 7, "z", "nobody"}
@@ -143,8 +145,8 @@ async def test_every_operation_is_told_with_its_outcome(api: Api) -> None:
 
 
 async def test_outcomes_are_chosen_by_state_reason_data_producer_and_place(api: Api) -> None:
-    """Each parameter may stand several times and takes any of its values; all of them must hold. below goes
-    by whole RDNs, in any spelling. A word that is no state, and a text that is no FDN, is a 400."""
+    """Each parameter may occur several times and matches any of its values; all parameters must match. below
+    selects by whole RDNs, in any spelling. An unknown state, and a text that is no FDN, is a 400."""
     job_id = await ended_with(api, BODY, {"7": OperationState.FAILED, "z": OperationState.UNKNOWN})
     chosen = {
         "?state=SUCCEEDED": ["0"],
@@ -166,7 +168,7 @@ async def test_outcomes_are_chosen_by_state_reason_data_producer_and_place(api: 
 
 
 async def test_outcomes_come_as_lines_and_as_csv(api: Api) -> None:
-    """Accept chooses. A value is a cell of JSON that no spreadsheet takes for a formula."""
+    """Accept selects the format. A value is a JSON cell that no spreadsheet evaluates as a formula."""
     job_id = await ended_with(api, BODY, {"7": OperationState.FAILED})
     lines = await outcomes(api, job_id, accept="application/x-ndjson")
     assert len([msgspec.json.decode(line) for line in lines.body.splitlines()]) == 4
@@ -181,7 +183,7 @@ async def test_outcomes_come_as_lines_and_as_csv(api: Api) -> None:
 
 
 async def test_operations_without_an_outcome_are_left_out(api: Api) -> None:
-    """A job that has just been accepted has an empty list; the job tells how many are pending."""
+    """A job that has just been accepted has an empty list. The job shows how many operations are pending."""
     job_id = await api.accepted(BODY)
     assert (await outcomes(api, job_id)).json() == {"items": []}
     job = (await api.get(paths.fill(paths.JOB, job_id=job_id))).json()
@@ -189,7 +191,7 @@ async def test_operations_without_an_outcome_are_left_out(api: Api) -> None:
 
 
 async def test_what_retention_has_removed_is_a_404(api: Api) -> None:
-    """The request and the outcomes are there as long as the job is."""
+    """The request and the outcomes are available as long as the job exists."""
     job_id = await ended_with(api, BODY, {})
     async with api.parts.database.connection() as connection:
         await retention.remove_job(connection, job_id, 1000)
@@ -198,8 +200,8 @@ async def test_what_retention_has_removed_is_a_404(api: Api) -> None:
 
 
 async def test_a_cancelled_job_tells_when_and_what_ended_after_it(api: Api) -> None:
-    """cancelledAt, and of the operations those that the plugin had executed, with or without success; what
-    was not started counts for nothing. A job that was not cancelled tells neither."""
+    """cancelledAt, and the number of operations that the plugin had executed, with or without success;
+    operations that were not started do not count. A job that was not cancelled has neither field."""
     data = [
         {"op": "replace", "path": f"/SubNetwork=A/ManagedElement=0{LABEL}", "operationId": n, "value": n}
         for n in range(4)
