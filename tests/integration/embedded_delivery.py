@@ -18,13 +18,13 @@ class FaultyBus(PostgresBus):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database, poll_interval=0.2)
-        self.away = False
+        self.unavailable = False
         self.refused: set[str] = set()
         self.dies_after_publishing = False
 
     async def publish_shard(self, shard: int, messages: Sequence[OutboxMessage]) -> None:
         """Publish, or fail as the test has set."""
-        if self.away:
+        if self.unavailable:
             raise BusUnavailable("away, as the test wants it")
         for each in messages:
             if each.topic in self.refused:

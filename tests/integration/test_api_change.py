@@ -89,12 +89,12 @@ async def test_a_cancel_asks_for_the_end_and_makes_every_open_sub_job_due(api: A
         "update sub_job set stage = 'STARTING', lease = gen_random_uuid(),"
         " leased_until = now() + interval '1 hour' where position = 2 returning sub_job_id",
     )
-    async with heard(api, DUE_CHANNEL) as due, heard(api, SUB_JOB_CHANNEL) as told:
+    async with notifications(api, DUE_CHANNEL) as due, notifications(api, SUB_JOB_CHANNEL) as notified:
         answer = await api.post(job_path(job_id, "/cancel"))
         assert (answer.status, answer.json()["status"]) == (202, "CANCELLING")
         assert answer.json()["subJobs"] == {"FINSHED": 1, "CANCELLING": 2}
         assert await due.get() == "sub_job"
-        assert await told.get() == str(leased["sub_job_id"])
+        assert await notified.get() == str(leased["sub_job_id"])
     sub_jobs = await api.rows(
         "select s.status, s.cancel_requested, s.attention, s.due_at <= now() as due, s.polls,"
         " s.version = j.version as shown"
@@ -110,7 +110,7 @@ async def test_a_cancel_asks_for_the_end_and_makes_every_open_sub_job_due(api: A
 
 
 @contextlib.asynccontextmanager
-async def heard(api: Api, channel: str) -> AsyncIterator[asyncio.Queue[str | None]]:
+async def notifications(api: Api, channel: str) -> AsyncIterator[asyncio.Queue[str | None]]:
     """The payloads of a channel's notifications during the block."""
     payloads: asyncio.Queue[str | None] = asyncio.Queue()
     following = asyncio.create_task(follow(api.parts.database, channel, payloads.put_nowait))
@@ -172,9 +172,9 @@ async def test_a_cancel_is_told_on_the_status_topic(api: Api) -> None:
     job_id = await api.accepted()
     shown = (await api.post(job_path(job_id, "/cancel"))).json()
     await publish(api)
-    (told,) = await messages(api, STATUS_TOPIC)
-    assert told["value"] == {"data": shown}
-    assert told["headers"]["ce_correlationid"] == str(job_id)
+    (published,) = await messages(api, STATUS_TOPIC)
+    assert published["value"] == {"data": shown}
+    assert published["headers"]["ce_correlationid"] == str(job_id)
 
 
 async def test_a_retry_is_a_new_job_of_what_did_not_succeed(api: Api) -> None:
@@ -419,7 +419,7 @@ def push_path(sub_job_id: UUID) -> str:
 async def test_a_status_push_makes_the_sub_job_due_at_once(api: Api) -> None:
     """204. The next poll is due, and the workers are notified. The pushed status itself is ignored."""
     sub_job = await running_sub_job(api)
-    async with heard(api, DUE_CHANNEL) as due:
+    async with notifications(api, DUE_CHANNEL) as due:
         for status in ("RUNNING", "FINSHED", "FINISHED"):
             answer = await api.post(push_path(sub_job), {"dataProducerJobId": "dp-1", "status": status})
             assert answer.status == 204, answer.body
@@ -434,10 +434,10 @@ async def test_a_status_push_during_a_lease_is_told_to_its_worker(api: Api) -> N
     await api.rows(
         "update sub_job set lease = gen_random_uuid(), leased_until = now() + interval '1 hour' returning 1"
     )
-    async with heard(api, SUB_JOB_CHANNEL) as told:
+    async with notifications(api, SUB_JOB_CHANNEL) as notified:
         answer = await api.post(push_path(sub_job), {"dataProducerJobId": "dp-1", "status": "FINISHED"})
         assert answer.status == 204, answer.body
-        assert await told.get() == str(sub_job)
+        assert await notified.get() == str(sub_job)
     (row,) = await api.rows("select due_at > now() as later, attention from sub_job")
     assert row == {"later": True, "attention": True}
 

@@ -46,7 +46,7 @@ class AnsweringPlugin(InProcessPlugin):
         self.operations: dict[str, list[Any]] = {}
 
     async def create(self, call: Any) -> Any:
-        """Remember what the operations of the data producer are called."""
+        """Store the ids of the data producer's operations."""
         ids = [each["operationId"] for each in msgspec.json.decode(call.operations)]
         self.operations[call.data_producer_id] = ids
         return await super().create(call)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Submitting a data job over HTTP: the promise of the 202, and what is refused without a trace."""
+"""Submit of a data job over HTTP: the promise of the 202, and refusals that leave no trace."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def api(database: Database, tmp_path: Path, free_port: int) -> AsyncIterat
 
 
 async def test_a_submit_is_answered_with_202_and_the_four_fields(api: Api) -> None:
-    """The 202 has Location and exactly the four fields of the published answer, all addresses absolute."""
+    """The 202 has Location and exactly the four fields of the published response, all addresses absolute."""
     answer = await api.submit()
     assert answer.status == 202, answer.body
     job_id = answer.json()["jobId"]
@@ -56,7 +56,7 @@ async def test_a_submit_is_answered_with_202_and_the_four_fields(api: Api) -> No
 
 
 async def test_the_202_comes_after_the_job_is_durable(api: Api) -> None:
-    """When the answer is there, the job and its bytes are in the store, and its plan is due."""
+    """When the client gets the response, the job and its bytes are stored, and its plan is due."""
     body = b'{"data": [{"op":"add","path":"/A=1","value":{"attributes":{"x": 1.0}}}]}'
     job_id = await api.accepted(body)
     assert await api.left_behind() == ONE
@@ -67,7 +67,7 @@ async def test_the_202_comes_after_the_job_is_durable(api: Api) -> None:
 
 
 async def test_what_the_envelope_says_is_kept(api: Api) -> None:
-    """Envelope keys count in any case; what they say is shown by GET."""
+    """Envelope keys match in any case. GET shows their values."""
     job_id = await api.accepted(
         {"NAME": "nightly", "Priority": 9, "DATA": READ["data"]}, "?destination=my-bucket"
     )
@@ -129,7 +129,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 async def test_a_body_that_is_wrong_is_a_400_with_the_place_and_leaves_nothing(
     unchanged: Api, case: str
 ) -> None:
-    """The problem names the place of the fault as a JSON pointer, and no row was written."""
+    """The problem names the fault by a JSON pointer, and no row was written."""
     body, pointer = REFUSED[case]
     answer = await unchanged.submit(body)
     assert answer.status == 400, answer.body
@@ -141,7 +141,7 @@ async def test_a_body_that_is_wrong_is_a_400_with_the_place_and_leaves_nothing(
 
 @changes_nothing
 async def test_one_hundred_errors_are_listed_and_all_are_counted(unchanged: Api) -> None:
-    """errors has the first 100, errorCount all."""
+    """errors has the first 100 faults, errorCount counts all."""
     answer = await unchanged.submit({"data": [{"op": "?", "path": PATH} for _ in range(250)]})
     assert answer.status == 400
     assert len(answer.problem["errors"]) == 100
@@ -159,7 +159,7 @@ async def test_one_hundred_errors_are_listed_and_all_are_counted(unchanged: Api)
     ],
 )
 async def test_what_is_not_offered_is_a_422_that_names_it(unchanged: Api, body: Any, pointer: str) -> None:
-    """It is valid, and impossible here: nobody believes in a brake that is not there."""
+    """The request is valid, but unsupported: a client must not rely on a mode that is not applied."""
     problem = (await unchanged.submit(body)).problem
     assert (problem["status"], problem["errors"][0]["pointer"]) == (422, pointer)
     assert await unchanged.left_behind() == NOTHING
@@ -170,7 +170,7 @@ async def test_what_is_not_offered_is_a_422_that_names_it(unchanged: Api, body: 
     "content_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml"]
 )
 async def test_a_body_that_is_no_json_type_is_a_415(unchanged: Api, content_type: str) -> None:
-    """Only JSON media types are read, so that no plain form of another site gets in."""
+    """Only JSON media types are read, so that no simple HTML form of another site is accepted."""
     answer = await unchanged.submit(headers={"Content-Type": content_type})
     assert answer.problem["status"] == 415
     assert await unchanged.left_behind() == NOTHING
@@ -183,7 +183,7 @@ async def test_every_json_type_is_taken(api: Api) -> None:
 
 @changes_nothing
 async def test_a_compressed_body_is_a_415(unchanged: Api) -> None:
-    """What could be a bomb is not unpacked."""
+    """A body with a content encoding, which could be a decompression bomb, is not decompressed."""
     answer = await unchanged.submit(headers={"Content-Encoding": "gzip"})
     assert answer.problem["status"] == 415
 
@@ -191,7 +191,7 @@ async def test_a_compressed_body_is_a_415(unchanged: Api) -> None:
 async def test_a_body_over_the_limit_is_a_413_however_it_is_sent(
     database: Database, tmp_path: Path, free_port: int
 ) -> None:
-    """With and without Content-Length, and nothing is left; a body of the largest size is taken."""
+    """With and without Content-Length, and no row is left. A body of the maximum size is accepted."""
     body = msgspec.json.encode(WRITE)
     limits = Limits(max_body=len(body))
 
@@ -209,7 +209,7 @@ async def test_a_body_over_the_limit_is_a_413_however_it_is_sent(
 
 
 async def test_too_many_operations_are_a_413(database: Database, tmp_path: Path, free_port: int) -> None:
-    """A job of the most operations is taken, one more is not."""
+    """A job of the maximum number of operations is accepted, one more is refused."""
     limits = Limits(max_operations=10)
     async with northbound_api(database, tmp_path, free_port, limits=limits) as api:
         assert (await api.submit(writes(11))).problem["status"] == 413
@@ -218,7 +218,8 @@ async def test_too_many_operations_are_a_413(database: Database, tmp_path: Path,
 
 
 async def test_too_many_bytes_in_flight_are_a_429(database: Database, tmp_path: Path, free_port: int) -> None:
-    """While one body is on its way another one is told to come again later; afterwards it is taken."""
+    """While one body is being received, another one is refused with Retry-After. Afterwards it is
+    accepted."""
     body = msgspec.json.encode(WRITE)
     limits = Limits(max_bodies_in_flight=len(body) + 10)
     go_on = asyncio.Event()
@@ -244,7 +245,7 @@ async def test_too_many_bytes_in_flight_are_a_429(database: Database, tmp_path: 
 async def test_a_client_that_pauses_too_long_is_a_408(
     database: Database, tmp_path: Path, free_port: int
 ) -> None:
-    """A body that does not go on holds nothing for ever."""
+    """A body that stops arriving does not hold its budget forever."""
     never = asyncio.Event()
 
     async def stuck() -> AsyncIterator[bytes]:
@@ -260,7 +261,7 @@ async def test_a_client_that_pauses_too_long_is_a_408(
 
 @pytest.mark.damages_rows
 async def test_too_many_open_jobs_are_a_429(database: Database, tmp_path: Path, free_port: int) -> None:
-    """The limit counts open jobs only: when one ends, another one is taken."""
+    """The limit counts open jobs only: when one ends, another one is accepted."""
     async with northbound_api(database, tmp_path, free_port, limits=Limits(max_open_jobs=2)) as api:
         first = await api.accepted()
         await api.accepted(headers={"Idempotency-Key": "k"})
@@ -274,7 +275,7 @@ async def test_too_many_open_jobs_are_a_429(database: Database, tmp_path: Path, 
 
 
 async def test_too_little_free_disk_is_a_503(database: Database, tmp_path: Path, free_port: int) -> None:
-    """New jobs are refused with the reason; questions are still answered."""
+    """New jobs are refused with the reason. Queries still work."""
     limits = Limits(min_free_disk=shutil.disk_usage(tmp_path).total + 1)
     async with northbound_api(database, tmp_path, free_port, limits=limits, disk=tmp_path) as api:
         refused = await api.submit()
@@ -286,7 +287,7 @@ async def test_too_little_free_disk_is_a_503(database: Database, tmp_path: Path,
 
 
 async def test_a_disk_that_is_not_there_is_a_503(database: Database, tmp_path: Path, free_port: int) -> None:
-    """The data dir is on a file system that is not mounted any more: new jobs are refused with the reason."""
+    """The file system of the data dir is not mounted any more: new jobs are refused with the reason."""
     async with northbound_api(database, tmp_path, free_port, disk=tmp_path / "unmounted") as api:
         refused = await api.submit()
         assert refused.problem["status"] == 503
@@ -296,9 +297,9 @@ async def test_a_disk_that_is_not_there_is_a_503(database: Database, tmp_path: P
 
 
 async def test_a_store_that_is_away_is_a_503(database_url: str, tmp_path: Path, free_port: int) -> None:
-    """Without its store the service says so, everywhere, and when to come again."""
-    away = await Database.open(database_url)
-    await away.close()
+    """Without its store every call is refused with the reason and Retry-After."""
+    closed = await Database.open(database_url)
+    await closed.close()
     async with northbound_api(away, tmp_path, free_port) as api:
         for answer in (await api.submit(), await api.get(paths.JOBS), await api.get(paths.READYZ)):
             assert answer.problem["status"] == 503
@@ -307,7 +308,7 @@ async def test_a_store_that_is_away_is_a_503(database_url: str, tmp_path: Path, 
 
 
 async def test_a_repeat_with_the_same_key_gets_the_first_answer(api: Api) -> None:
-    """Same bytes, same key: the same answer and one job, also later in the job's life."""
+    """Same bytes and same key: the same response and one job, also later in the job's life."""
     headers = {"Idempotency-Key": "retune-1"}
     first = await api.submit(headers=headers)
     await api.rows("update data_job set status = 'RUNNING' returning 1")
@@ -321,7 +322,7 @@ async def test_a_repeat_with_the_same_key_gets_the_first_answer(api: Api) -> Non
 
 
 async def test_a_key_with_another_request_is_a_409(api: Api) -> None:
-    """Other bytes, or another query, under a used key are a mistake, and make no job."""
+    """Other bytes, or another query, with a used key are an error, and make no job."""
     headers = {"Idempotency-Key": "retune-1"}
     await api.accepted(headers=headers)
     assert (await api.submit(READ, headers=headers)).problem["status"] == 409
@@ -330,7 +331,7 @@ async def test_a_key_with_another_request_is_a_409(api: Api) -> None:
 
 
 async def test_a_key_is_free_again_after_24_hours(api: Api) -> None:
-    """An old key makes a new job and stands for that one."""
+    """An expired key makes a new job, and refers to that one afterwards."""
     headers = {"Idempotency-Key": "retune-1"}
     first = await api.accepted(headers=headers)
     await api.rows("update idempotency_key set created_at = now() - interval '25 hours' returning 1")
@@ -340,7 +341,7 @@ async def test_a_key_is_free_again_after_24_hours(api: Api) -> None:
 
 
 async def test_one_hundred_identical_requests_make_one_job(api: Api) -> None:
-    """Raced by 100 requests with one key, one job is made, and all get its answer."""
+    """Of 100 concurrent requests with one key, one makes the job, and all get its response."""
     answers = await asyncio.gather(*(api.submit(headers={"Idempotency-Key": "race"}) for _ in range(100)))
     assert {answer.status for answer in answers} == {202}
     assert len({answer.body for answer in answers}) == 1
@@ -357,7 +358,8 @@ async def test_a_key_that_is_none_is_a_400(unchanged: Api, key: str) -> None:
 
 
 async def test_a_dry_run_shows_the_plan_and_keeps_nothing(api: Api) -> None:
-    """Sub-jobs per data producer in order, what nobody owns, and no row; private properties stay private."""
+    """Sub-jobs per data producer in order, the operations without an owner, and no row. Private properties
+    stay private."""
     await register(api, 1, 2)
     answer = await api.submit(writes(4), "?dryRun=true", headers={"Idempotency-Key": "dry"})
     assert answer.status == 200, answer.body
@@ -381,7 +383,7 @@ async def test_a_dry_run_shows_the_plan_and_keeps_nothing(api: Api) -> None:
 
 @changes_nothing
 async def test_a_dry_run_is_checked_like_a_submit(unchanged: Api) -> None:
-    """What a submit refuses, a dry run refuses."""
+    """A dry run refuses the same requests as a submit."""
     assert (await unchanged.submit({"data": []}, "?dryRun=true")).problem["status"] == 400
     assert (await unchanged.submit(query="?dryRun=true&destination=kafka:__x")).problem["status"] == 400
     assert (await unchanged.submit(query="?dryRun=perhaps")).problem["status"] == 400
@@ -409,7 +411,8 @@ DESTINATIONS = {
 
 @pytest.mark.parametrize("destination", DESTINATIONS)
 async def test_a_destination_is_a_bucket_or_a_topic(api: Api, destination: str) -> None:
-    """The embedded parts have every valid name; a bare one is a bucket; the name is kept without prefix."""
+    """The embedded parts accept every valid name. A bare name is a bucket. The name is kept without
+    prefix."""
     await api.accepted(query=f"?destination={destination}")
     (row,) = await api.rows("select destination, destination_kind, results_bucket from data_job")
     assert tuple(row.values()) == DESTINATIONS[destination]
@@ -442,7 +445,7 @@ async def test_a_destination_is_a_bucket_or_a_topic(api: Api, destination: str) 
     ],
 )
 async def test_a_destination_that_cannot_be_is_a_400(unchanged: Api, destination: str) -> None:
-    """Names that break the rules, the service's own topics and __… topics are refused without a trace."""
+    """Invalid names, the service's own topics and topics that begin with __ are refused without a trace."""
     answer = await unchanged.submit(query=f"?destination={destination}")
     assert answer.problem["status"] == 400, answer.body
     assert answer.problem["errors"][0]["pointer"] == "destination"
@@ -451,18 +454,21 @@ async def test_a_destination_that_cannot_be_is_a_400(unchanged: Api, destination
 
 @changes_nothing
 async def test_the_syntax_is_checked_before_the_destination(unchanged: Api) -> None:
-    """A body that is wrong is told first."""
+    """A fault of the body is reported first."""
     answer = await unchanged.submit({"data": []}, "?destination=kafka:__x")
     assert answer.problem["errors"][0]["pointer"] == "#/data"
 
 
-async def test_a_job_after_two_comes_through_while_one_ends_that_the_other_waits_for(api: Api) -> None:
-    """Who ends a job frees those that wait for it: meeting it the other way round ends in a 202."""
+async def test_a_job_after_two_is_accepted_in_a_deadlock_with_an_end(api: Api) -> None:
+    """The end of a job unblocks those that wait for it; a submit that meets it in the reverse lock order ends
+    in a 202."""
     first, last = sorted([await api.accepted(), await api.accepted()])
     lock = "select from data_job where job_id = $1 for no key update"
     body = writes(1) | {"after": [str(first), str(last)]}
     async with api.parts.database.transaction() as finisher:
-        await finisher.execute("set local deadlock_timeout = '1min'")  # the submit is to find the deadlock
+        await finisher.execute(
+            "set local deadlock_timeout = '1min'"
+        )  # the submit is to run into the deadlock
         await finisher.execute(lock, last)
         submit = asyncio.create_task(api.submit(body))
         while not await api.rows("select 1 from pg_locks where not granted"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Unknown keys and parameters, and bodies in other encodings: nothing is passed over in silence."""
+"""Unknown keys and parameters, and bodies in other encodings: each is refused or reported."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ async def api(database: Database, tmp_path: Path, free_port: int) -> AsyncIterat
         yield running
 
 
-def told(answer: Any) -> tuple[Any, Any]:
-    """What an answer says was ignored."""
+def reported(answer: Any) -> tuple[Any, Any]:
+    """The keys that a response reports as ignored."""
     return answer.get("ignored"), answer.get("ignoredCount")
 
 
@@ -68,27 +68,27 @@ def told(answer: Any) -> tuple[Any, Any]:
 async def test_what_was_ignored_is_told_in_the_202_and_by_the_job(
     database: Database, tmp_path: Path, free_port: int
 ) -> None:
-    """Pointers into the envelope, then each name in operations with a count: in the 202 and in a repeat of
-    it, in a dry run, in GET and in the list, and after a restart of the service."""
+    """Pointers into the envelope, then each name in operations with a count: in the 202 and in its repeat, in
+    a dry run, in GET and in the list, and after a restart of the service."""
     key = {"Idempotency-Key": "k"}
     async with northbound_api(database, tmp_path, free_port) as api:
         first = await api.submit(NOTED, headers=key)
-        assert (first.status, told(first.json())) == (202, (IGNORED, 4))
+        assert (first.status, reported(first.json())) == (202, (IGNORED, 4))
         assert (await api.submit(NOTED, headers=key)).body == first.body
-        assert told((await api.submit(NOTED, "?dryRun=true")).json()) == (IGNORED, 4)
+        assert reported((await api.submit(NOTED, "?dryRun=true")).json()) == (IGNORED, 4)
     async with northbound_api(database, tmp_path, free_port) as api:
         job = (await api.get(f"{paths.JOBS}/{first.json()['jobId']}")).json()
-        assert told(job) == (IGNORED, 4)
+        assert reported(job) == (IGNORED, 4)
         assert (await api.get(paths.JOBS)).json()["items"] == [job]
         assert (await api.submit(NOTED, headers=key)).body == first.body
         assert (await api.left_behind())["data_job"] == 1
 
 
 async def test_nothing_is_told_where_nothing_was_ignored(api: Api) -> None:
-    """The members are left out, so that a client of the published answer sees what it knows."""
+    """The members are left out, so that the response has only the published members."""
     answer = await api.submit()
-    assert told(answer.json()) == (None, None)
-    assert told((await api.get(f"{paths.JOBS}/{answer.json()['jobId']}")).json()) == (None, None)
+    assert reported(answer.json()) == (None, None)
+    assert reported((await api.get(f"{paths.JOBS}/{answer.json()['jobId']}")).json()) == (None, None)
 
 
 async def test_a_retry_tells_what_was_ignored_in_the_request_that_it_repeats(api: Api) -> None:
@@ -98,32 +98,32 @@ async def test_a_retry_tells_what_was_ignored_in_the_request_that_it_repeats(api
         await plan(api, job_id)
         await end_job(api, job_id, Status.FAILED, [outcome(n, OperationState.FAILED) for n in (0, 1)])
         again = await api.post(f"{paths.JOBS}/{job_id}/retry")
-        assert (again.status, told(again.json())) == (202, (IGNORED, 4))
+        assert (again.status, reported(again.json())) == (202, (IGNORED, 4))
         job_id = again.json()["jobId"]
-    assert told((await api.get(f"{paths.JOBS}/{job_id}")).json()) == (IGNORED, 4)
+    assert reported((await api.get(f"{paths.JOBS}/{job_id}")).json()) == (IGNORED, 4)
 
 
 async def test_a_status_event_is_the_body_of_the_job(api: Api) -> None:
-    """With what was ignored."""
+    """With the ignored keys."""
     job_id = await api.accepted(NOTED, "?destination=kafka:Topic")
     await api.post(f"{paths.JOBS}/{job_id}/cancel")
     await publish(api)
     (event,) = (await api.get(paths.fill(paths.TOPIC_MESSAGES, topic=STATUS_TOPIC))).json()["items"]
-    assert told(event["value"]["data"]) == (IGNORED, 4)
+    assert reported(event["value"]["data"]) == (IGNORED, 4)
 
 
 async def test_a_hundred_ignored_keys_are_listed_and_all_are_counted(api: Api) -> None:
-    """The answer stays short."""
+    """The response stays short."""
     answer = (await api.submit(WRITE | {f"key{n}": n for n in range(250)})).json()
     assert (len(answer["ignored"]), answer["ignoredCount"]) == (100, 250)
 
 
 async def test_a_remove_with_a_value_goes_to_the_plugin_without_it(api: Api) -> None:
-    """RFC 6902 lets a reader ignore it, and ONAP's clients send one: it counts as no unknown key."""
+    """RFC 6902 lets a reader ignore it, and ONAP's clients send one: it does not count as an unknown key."""
     await register(api, 1)
     remove = {"op": "remove", "path": "/SubNetwork=A/ManagedElement=1", "operationId": "1", "value": {"x": 1}}
     answer = await api.submit({"data": [remove]})
-    assert (answer.status, told(answer.json())) == (202, (None, None))
+    assert (answer.status, reported(answer.json())) == (202, (None, None))
     await plan(api, answer.json()["jobId"])
     (sub_job,) = await api.rows("select body from sub_job")
     (sent,) = msgspec.json.decode(unpack(sub_job["body"]))
@@ -131,7 +131,7 @@ async def test_a_remove_with_a_value_goes_to_the_plugin_without_it(api: Api) -> 
 
 
 async def test_a_job_that_was_accepted_before_its_keys_were_refused_is_planned(api: Api) -> None:
-    """What an older version gave a 202 is carried out."""
+    """A job that an older version accepted with a 202 is executed."""
     await register(api, 0)
     job_id = await api.accepted(writes(1) | {"foo": 1})
     body = msgspec.json.encode(writes(1) | {"undoable": True, "prioritty": 9})
@@ -146,7 +146,7 @@ async def test_a_job_that_was_accepted_before_its_keys_were_refused_is_planned(a
 @changes_nothing
 @pytest.mark.parametrize("query", ["dryrun=true", "DRYRUN=1", "DryRun=True", "%64ryrun=true", "dryRUN=TRUE"])
 async def test_a_dry_run_in_any_case_is_one(unchanged: Api, query: str) -> None:
-    """The plan is answered, and nothing is kept."""
+    """The response is the plan, and nothing is stored."""
     answer = await unchanged.submit(query=f"?{query}")
     assert (answer.status, answer.json()["operations"]) == (200, {"total": 1, "unmatched": 1})
     assert await unchanged.left_behind() == NOTHING
@@ -170,7 +170,7 @@ async def test_a_dry_run_in_any_case_is_one(unchanged: Api, query: str) -> None:
 async def test_an_unknown_parameter_is_a_400_with_the_nearest_name(
     unchanged: Api, query: str, name: str, near: str
 ) -> None:
-    """Where none is near, the known ones are named; nothing is executed."""
+    """Without a similar parameter, the problem lists the known ones. Nothing is executed."""
     problem = (await unchanged.submit(query=f"?{query}")).problem
     (error,) = problem["errors"]
     assert (problem["status"], error["pointer"]) == (400, name)
@@ -181,7 +181,7 @@ async def test_an_unknown_parameter_is_a_400_with_the_nearest_name(
 @changes_nothing
 @pytest.mark.parametrize("query", ["preview=true", "Preview=false", "basedOn=x", "skipunchanged=false"])
 async def test_a_parameter_that_is_not_offered_yet_is_a_422_that_names_it(unchanged: Api, query: str) -> None:
-    """A preview that is not offered is no submit."""
+    """An unsupported preview is refused, not submitted."""
     problem = (await unchanged.submit(query=f"?{query}")).problem
     (error,) = problem["errors"]
     assert (problem["status"], error["pointer"].lower()) == (422, query.partition("=")[0].lower())
@@ -207,8 +207,8 @@ EXEMPT = {paths.PAGE, paths.template(paths.PAGE_FILE), paths.SCHEMA, paths.SCHEM
     ("method", "template"), sorted((method, paths.template(path)) for method, path in EXPECTED)
 )
 async def test_every_call_judges_its_parameters(unchanged: Api, method: str, template: str) -> None:
-    """One that the call does not have is a 400 before anything else is looked at. The page and the document
-    of the API read none and take what a browser, a link or a cache adds."""
+    """A parameter that the call does not have is a 400 before any other check. The page and the OpenAPI
+    document read no parameters, and accept those that a browser, a link or a cache adds."""
     path = template.format_map(PLACES)
     answer = await unchanged.call(method, f"{path}?nonsense=1", headers=JSON)
     if template in EXEMPT:
@@ -218,7 +218,7 @@ async def test_every_call_judges_its_parameters(unchanged: Api, method: str, tem
 
 
 async def test_parameters_of_every_call_count_in_any_case(api: Api) -> None:
-    """A filter in another case filters; a cursor goes on where it should."""
+    """A filter in another case selects the same. A cursor continues at the same position."""
     first, second = await api.accepted(), await api.accepted()
     page = (await api.get(f"{paths.JOBS}?LIMIT=1&Status=NOT_STARTED")).json()
     assert [job["jobId"] for job in page["items"]] == [str(second)]
@@ -242,7 +242,8 @@ WISHES = st.tuples(NAMES, st.sampled_from(["=true", "=TRUE", "=1", "=yes", "=", 
 
 @changes_nothing
 async def test_a_dry_run_asked_for_in_any_spelling_executes_nothing(unchanged: Api) -> None:
-    """Whatever is near `dryRun`, with whatever value: the plan or a refusal, never a job."""
+    """A parameter similar to `dryRun`, with any value, returns the plan or a refusal, and never makes a
+    job."""
     seen: set[int] = set()
 
     def ask() -> None:
@@ -283,14 +284,14 @@ POSTS = {
 
 @pytest.mark.parametrize("post", POSTS)
 async def test_a_byte_order_mark_before_a_body_is_taken_away(api: Api, post: str) -> None:
-    """As Windows' editors write it (RFC 8259 §8.1): the body is read as without it."""
+    """As Windows editors write it (RFC 8259 §8.1): the body is read without the mark."""
     path, body, status = POSTS[post]
     answer = await api.post(path, b"\xef\xbb\xbf" + msgspec.json.encode(body))
     assert answer.status == status, answer.body
 
 
 async def test_a_job_with_a_byte_order_mark_is_kept_without_it(api: Api) -> None:
-    """What is planned and retried is JSON."""
+    """The stored request that is planned and retried is UTF-8."""
     await register(api, 0)
     job_id = await api.accepted(b"\xef\xbb\xbf" + msgspec.json.encode(writes(1)))
     (stored,) = await api.rows("select body from job_request")
@@ -324,7 +325,8 @@ async def test_another_encoding_is_a_400_that_says_which(unchanged: Api, post: s
 
 
 async def test_numbers_and_booleans_in_properties_are_kept_as_their_text(api: Api) -> None:
-    """As ONAP takes them; a plugin gets texts. In an update null and "~" remove."""
+    """ONAP accepts values that are no texts; the plugin gets texts. In an update null and "~" remove a
+    property."""
     handle = {
         "cmHandle": "ch-1",
         "alternateId": "/SubNetwork=A/ManagedElement=1",
@@ -346,7 +348,7 @@ async def test_numbers_and_booleans_in_properties_are_kept_as_their_text(api: Ap
 @changes_nothing
 @pytest.mark.parametrize("value", [{}, [], [1], {"a": "b"}])
 async def test_a_property_that_is_no_text_refuses_the_registration(unchanged: Api, value: Any) -> None:
-    """A wrong type is a 400, and no handle is taken."""
+    """A wrong type is a 400, and no handle is registered."""
     handles = [
         {"cmHandle": "good"},
         {"cmHandle": "bad", "publicCmHandleProperties": {"n": 1, "secret": value}},
@@ -361,7 +363,7 @@ async def test_a_property_that_is_no_text_refuses_the_registration(unchanged: Ap
 
 
 async def test_what_concerns_one_handle_is_a_207(api: Api) -> None:
-    """The others are taken."""
+    """The other handles are registered."""
     handles = [
         {"cmHandle": "a", "alternateId": "/A=1"},
         {"cmHandle": "b", "alternateId": "/A=1"},
@@ -387,7 +389,7 @@ async def test_what_concerns_one_handle_is_a_207(api: Api) -> None:
 @changes_nothing
 @pytest.mark.parametrize("promise", ["guards", "beforeImages"])
 async def test_a_promise_that_nothing_would_come_of_is_a_422(unchanged: Api, promise: str) -> None:
-    """A plugin that can guard is not told that it does."""
+    """The service does not report guards of a plugin that supports them."""
     answer = await unchanged.post(paths.INVENTORY, {"dmiPlugin": "http://127.0.0.1:9", promise: True})
     assert (answer.problem["status"], answer.problem["errors"][0]["pointer"]) == (422, f"#/{promise}")
     assert await unchanged.rows("select 1 from dmi_plugin") == []

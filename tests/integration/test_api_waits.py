@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What jobs and sub-jobs wait for, told over HTTP while a real worker meets the situation."""
+"""The waitingFor of jobs and sub-jobs, shown over HTTP while a real worker runs into each cause."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROLES = {"ours": Role.SUBMIT, "theirs": Role.SUBMIT, "operator": Role.ADMIN}
 
 
 class Clients:
-    """Two clients and an operator of one service with one worker, whose plugin does as the test says."""
+    """Two clients and an operator of one service with one worker, whose plugin answers as the test sets."""
 
     def __init__(self, api: Api, tokens: Path) -> None:
         self.api = api
@@ -39,12 +39,12 @@ class Clients:
         }
 
     def worker(self) -> Parts:
-        """A worker beside the API."""
+        """A worker that runs with the API."""
         parts = self.api.parts
         return worker_parts(parts.database, parts.objects, self.plugin, index=parts.owners)
 
     async def register(self, *elements: int, producer: str = "producer-{n}") -> None:
-        """Register a handle for each element, with a data producer of its own."""
+        """Register a handle for each element, each with its own data producer."""
         created = [
             {
                 "cmHandle": f"ch-{n}",
@@ -58,7 +58,7 @@ class Clients:
         assert answer.status == 200, answer.body
 
     async def submit(self, body: Any, client: str = "ours", query: str = "") -> UUID:
-        """A job of ``client``'s."""
+        """Submit a job as ``client``."""
         return await self.api.accepted(body, query, headers=self._headers[client])
 
     async def cancel(self, job_id: UUID, client: str = "ours") -> None:
@@ -67,14 +67,14 @@ class Clients:
         assert answer.status == 202, answer.body
 
     async def job(self, job_id: UUID, client: str = "ours") -> Any:
-        """The job as ``client`` sees it."""
+        """The job as ``client`` reads it."""
         path = paths.fill(paths.JOB, job_id=job_id)
         answer = await self.api.get(path, headers=self._headers[client])
         assert answer.status == 200, answer.body
         return answer.json()
 
     async def listed(self, job_id: UUID, client: str = "ours") -> Any:
-        """The same job out of the list."""
+        """The same job from the list."""
         items = (await self.api.get(paths.JOBS, headers=self._headers[client])).json()["items"]
         (found,) = [item for item in items if item["jobId"] == str(job_id)]
         return found
@@ -86,7 +86,7 @@ class Clients:
         return items
 
     async def waiting(self, job_id: UUID, code: str, client: str = "ours") -> Any:
-        """What the job waits for, once that is ``code``; the list tells the same."""
+        """The job's waitingFor, once its code is ``code``. The list shows the same."""
         async with asyncio.timeout(DEADLINE):
             while True:
                 job, listed = await self.job(job_id, client), await self.listed(job_id, client)
@@ -116,7 +116,7 @@ def seconds(waiting: Any) -> float:
 
 
 def time_of(text: str) -> datetime:
-    """A time of an answer."""
+    """A time of a response."""
     return datetime.fromisoformat(text)
 
 
@@ -126,9 +126,9 @@ def reads(element: int) -> dict[str, Any]:
 
 
 async def test_a_write_waits_for_the_one_write_of_its_data_producer(clients: Clients) -> None:
-    """LANE_BUSY since its plan, in the job, in the list and in the sub-job: it names the sub-job that has the
-    place. Another client learns that there is one, and the operator which. The one that runs waits for
-    nothing."""
+    """LANE_BUSY since the job was planned, in the job, the list and the sub-job: it names the sub-job that
+    holds the slot. Another client learns only that one exists, the operator learns its id. The running
+    sub-job waits for nothing."""
     clients.plugin.polled = [Polled(Status.RUNNING)]
     await clients.register(0)
     async with clients.worker().working():
@@ -146,14 +146,14 @@ async def test_a_write_waits_for_the_one_write_of_its_data_producer(clients: Cli
         (sub_job,) = await clients.sub_jobs(second)
         assert sub_job["waitingFor"] == waiting
         theirs = await clients.submit(writes(1), "theirs")
-        told = await clients.waiting(theirs, "LANE_BUSY", "theirs")
-        assert told["detail"].endswith("at present one of another client")
+        waits = await clients.waiting(theirs, "LANE_BUSY", "theirs")
+        assert waits["detail"].endswith("at present one of another client")
         seen = await clients.waiting(theirs, "LANE_BUSY", "operator")
         assert seen["detail"] == waiting["detail"]
 
 
 async def test_a_read_waits_for_a_read_slot(clients: Clients) -> None:
-    """LANE_BUSY: as many reads are under way as the data producer has slots, and one of them is named."""
+    """LANE_BUSY: as many reads are active as the data producer has slots, and one of them is named."""
     clients.plugin.polled = [Polled(Status.RUNNING)]
     await clients.register(0)
     async with clients.worker().working():
@@ -172,8 +172,8 @@ async def test_a_read_waits_for_a_read_slot(clients: Clients) -> None:
 
 
 async def test_a_write_waits_for_the_end_of_a_quarantine(clients: Clients) -> None:
-    """QUARANTINE: the write before it ended with an unknown outcome, and the lane is closed for 300 s at
-    most. The job that ended waits for nothing."""
+    """QUARANTINE: the previous write ended with an unknown outcome, and the lane is closed for at most 300 s.
+    The job that ended waits for nothing."""
     clients.plugin.create_answers = [OutcomeUnknown("the connection was reset")]
     await clients.register(0)
     async with clients.worker().working():
@@ -195,7 +195,7 @@ async def test_a_write_waits_for_the_end_of_a_quarantine(clients: Clients) -> No
 
 
 async def test_a_sub_job_waits_for_its_plugin(clients: Clients) -> None:
-    """PLUGIN_UNAVAILABLE: the cause of the last failure, since the first one, until it is given up."""
+    """PLUGIN_UNAVAILABLE: the cause of the last failure, since the first one, until the sub-job times out."""
     clients.plugin.create_answers = [Retryable("503 Service Unavailable", answered=True)]
     await clients.register(0)
     async with clients.worker().working():
@@ -209,7 +209,7 @@ async def test_a_sub_job_waits_for_its_plugin(clients: Clients) -> None:
 
 
 async def test_a_sub_job_whose_polls_fail_waits_for_its_plugin(clients: Clients) -> None:
-    """PLUGIN_UNAVAILABLE also after the create: it is told until a poll is answered, and then no more."""
+    """PLUGIN_UNAVAILABLE also after the create: it is shown until a poll is answered."""
     clients.plugin.polled = [Retryable("500 Internal Server Error", answered=True)]
     await clients.register(0)
     async with clients.worker().working():
@@ -223,8 +223,8 @@ async def test_a_sub_job_whose_polls_fail_waits_for_its_plugin(clients: Clients)
 
 
 async def test_sub_jobs_wait_for_the_circuit_of_their_plugin(clients: Clients) -> None:
-    """CIRCUIT_OPEN: after five calls in a row without any answer none is made until a trial, whose time is
-    told; when the sub-job is given up is told as well."""
+    """CIRCUIT_OPEN: after five calls in a row without an answer no call is made until the next probe. The
+    time of the probe and the timeout of the sub-job are shown."""
     clients.plugin.create_answers = [Retryable("connection refused")]
     await clients.register(*range(5))
     async with clients.worker().working():
@@ -238,8 +238,8 @@ async def test_sub_jobs_wait_for_the_circuit_of_their_plugin(clients: Clients) -
 
 
 async def test_a_job_waits_for_room_in_the_workers(clients: Clients) -> None:
-    """LIMIT: as many creates are under way at its plugin as one worker sends; the detail says what sends
-    more. A job of which creates are under way makes progress, but its own last sub-job waits as well."""
+    """LIMIT: as many creates are active at the plugin as one worker sends. The detail names the setting. A
+    job with active creates makes progress, but its last sub-job waits as well."""
     clients.plugin.before_create = asyncio.Event()
     await clients.register(*range(CREATES_PER_PLUGIN + 2))
     async with clients.worker().working():
@@ -255,8 +255,8 @@ async def test_a_job_waits_for_room_in_the_workers(clients: Clients) -> None:
         )
         assert "DATAJOBS_WORKERS" in waiting["detail"]
         assert "waitingFor" not in await clients.job(wide)
-        told = [each["waitingFor"]["code"] for each in await clients.sub_jobs(wide) if "waitingFor" in each]
-        assert told == ["LIMIT"]
+        waits = [each["waitingFor"]["code"] for each in await clients.sub_jobs(wide) if "waitingFor" in each]
+        assert waits == ["LIMIT"]
         clients.plugin.before_create.set()
         async with asyncio.timeout(DEADLINE):
             while not (job := await clients.job(late))["endedAt"]:
@@ -265,8 +265,8 @@ async def test_a_job_waits_for_room_in_the_workers(clients: Clients) -> None:
 
 
 async def test_a_job_waits_for_those_that_it_names_in_after(clients: Clients) -> None:
-    """AFTER since it was accepted, with the jobs that are still open; without those that have ended, and
-    without the names of jobs that the caller may not see."""
+    """AFTER since the job was accepted, with the ids of jobs that are still open. Jobs that have ended, and
+    jobs that the caller may not see, are not named."""
     clients.plugin.polled = [Polled(Status.RUNNING)]
     await clients.register(0, 1)
     first, second = await clients.submit(writes(1)), await clients.submit(writes(1))
@@ -279,8 +279,8 @@ async def test_a_job_waits_for_those_that_it_names_in_after(clients: Clients) ->
     database = clients.api.parts.database
     async with database.connection() as connection:
         await connection.execute("update data_job set client = 'theirs' where job_id = $1", theirs)
-    told = await clients.waiting(theirs, "AFTER", "theirs")
-    assert told["detail"] == "the end of 1 job of other clients"
+    waits = await clients.waiting(theirs, "AFTER", "theirs")
+    assert waits["detail"] == "the end of 1 job of other clients"
     async with clients.worker().working():
         await clients.running(first)
         await clients.cancel(second)
@@ -297,7 +297,7 @@ async def test_a_job_waits_for_those_that_it_names_in_after(clients: Clients) ->
 
 
 async def test_a_job_of_which_a_sub_job_makes_progress_waits_for_nothing(clients: Clients) -> None:
-    """A job waits for what the first of its open sub-jobs waits for, and only while none makes progress."""
+    """A job shows the waitingFor of the first of its open sub-jobs, and only while none makes progress."""
     clients.plugin.polled = [Polled(Status.RUNNING)]
     await clients.register(0, 1)
     async with clients.worker().working():
@@ -327,7 +327,7 @@ async def test_what_is_cancelled_before_its_start_waits_for_nothing(clients: Cli
 
 
 async def test_an_ended_job_waits_for_the_bus_that_is_to_take_its_results(clients: Clients) -> None:
-    """BUS: the cause, since the first failure, until the delivery is given up; then no more."""
+    """BUS: the cause, since the first failure, until the delivery times out."""
     api = clients.api
     await clients.register(0)
     async with clients.worker().working():
@@ -337,7 +337,7 @@ async def test_an_ended_job_waits_for_the_bus_that_is_to_take_its_results(client
                 await asyncio.sleep(0.02)
     assert "waitingFor" not in job
     bus = FaultyBus(api.parts.database)
-    bus.away = True
+    bus.unavailable = True
     publisher = Publisher(
         api.parts.database,
         bus,
@@ -351,7 +351,7 @@ async def test_an_ended_job_waits_for_the_bus_that_is_to_take_its_results(client
     waiting = await clients.waiting(job_id, "BUS")
     assert waiting["detail"] == "delivery of the results to topic results: away, as the test wants it"
     assert seconds(waiting) == 3600.0
-    bus.away = False
+    bus.unavailable = False
     for shard in range(SHARDS):
         await publisher.publish(shard)
     job = await clients.job(job_id)

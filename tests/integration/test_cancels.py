@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cancel goes before all else: what is claimed for it, and the one call for a whole job at its plugin."""
+"""A cancel comes before all other work: what is claimed for it, and the single cancel call for a whole
+job."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ from tests.integration.worker_parts import (
 
 @pytest.fixture
 def plugin() -> InProcessPlugin:
-    """A plugin that never ends by itself."""
+    """A plugin whose jobs never end by themselves."""
     plugin = InProcessPlugin()
     plugin.polled = [Polled(Status.RUNNING)]
     return plugin
@@ -45,19 +46,19 @@ def plugin() -> InProcessPlugin:
 
 @pytest.fixture
 def parts(database: Database, tmp_path: Path, plugin: InProcessPlugin) -> Parts:
-    """A worker whose plugins are given up after 0.3 s."""
+    """A worker whose sub-jobs time out after 0.3 s."""
     return worker_parts(database, tmp_path, plugin, times=DispatchTimes(give_up=0.3))
 
 
 async def job_at(database: Database, *producers: str, bulk: bool = True, kind: str = "WRITE") -> PlannedJob:
-    """A planned job at a plugin, whose creates are due."""
+    """A planned job at a plugin, with its creates due."""
     async with database.transaction() as connection:
         plugin_id = await add_plugin(connection, bulk_cancel=bulk)
         return await planned_job(connection, *producers, plugin_id=plugin_id, kind=JobType(kind))
 
 
 async def cancel(database: Database, job_id: UUID) -> None:
-    """As the API does it."""
+    """Cancel the job as the API does."""
     async with database.transaction() as connection:
         assert await jobs.lock(connection, job_id, None) is not None
         await jobs.cancel(connection, job_id)
@@ -77,23 +78,24 @@ async def track(database: Database, job: PlannedJob, count: int) -> None:
 
 
 async def claim_cancels(database: Database) -> list[LeasedCancel]:
-    """The calls for whole jobs that a worker claims now."""
+    """The cancel calls for whole jobs that a worker claims now."""
     async with database.connection() as connection:
         return await cancels.claim(connection, uuid4(), uuid4())
 
 
 async def asked(database: Database, job: PlannedJob) -> list[bool]:
-    """Which sub-jobs are to be cancelled by themselves."""
+    """For each sub-job, whether it is to be cancelled on its own."""
     return [(await sub_job_row(database, each))["cancel_requested"] for each in job.sub_job_ids]
 
 
-# --- what a cancel leaves to be done -----------------------------------------------------------------
+# --- the work that a cancel leaves -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bulk", [True, False])
 async def test_a_cancel_leaves_one_call_where_the_plugin_takes_it(database: Database, bulk: bool) -> None:
-    """Of three sub-jobs one is at the plugin, one is being created, one was not sent. A plugin with
-    bulkCancel is due for one call, and what it has for none of its own; any other for a DELETE of that."""
+    """Of three sub-jobs one is at the plugin, one is being created, and one was not sent. At a plugin with
+    bulkCancel one call is due, and no DELETE for the tracked sub-job; at any other plugin that DELETE is
+    due."""
     job = await job_at(database, "a", "b", "c", bulk=bulk)
     await track(database, job, 1)
     (creating,) = await claim(database, replace(PLENTY, other=PluginRoom(1, 0, 1 << 30)))
@@ -106,12 +108,12 @@ async def test_a_cancel_leaves_one_call_where_the_plugin_takes_it(database: Data
     assert found[starting]["cancel_requested"]
     assert found[starting]["attention"]
     assert {row["status"] for row in found.values()} == {"CANCELLING"}
-    told = await claim_cancels(database)
-    assert [(each.job_id, each.is_read) for each in told] == [(job.job_id, False)] * bulk
+    due = await claim_cancels(database)
+    assert [(each.job_id, each.is_read) for each in due] == [(job.job_id, False)] * bulk
 
 
 async def test_what_was_never_sent_needs_no_call(database: Database) -> None:
-    """A job of which nothing was sent: its plugin is not called."""
+    """No sub-job of the job was sent: its plugin is not called."""
     job = await job_at(database, "a", "b", kind="READ")
     await cancel(database, job.job_id)
     assert await claim_cancels(database) == []
@@ -119,8 +121,8 @@ async def test_what_was_never_sent_needs_no_call(database: Database) -> None:
 
 
 async def test_a_call_is_claimed_by_one_worker_and_again_when_its_lease_is_void(database: Database) -> None:
-    """Two claims at once lease it once; once the lease is void another worker gets it, and what the first one
-    was told changes nothing."""
+    """Two concurrent claims lease the call once. Once the lease is void another worker claims it, and the
+    late answer of the first one changes nothing."""
     job = await job_at(database, "a", kind="READ")
     await track(database, job, 1)
     await cancel(database, job.job_id)
@@ -146,8 +148,8 @@ async def test_a_call_is_claimed_by_one_worker_and_again_when_its_lease_is_void(
 
 
 async def test_nothing_stands_before_a_delete(database: Database) -> None:
-    """No room for creates, polls and rows is left: what is to be cancelled is claimed all the same, the
-    DELETEs and what was not sent, and nothing else."""
+    """No room for creates, polls and rows is left: the DELETEs and the unsent sub-jobs of a cancel are
+    claimed all the same, and nothing else."""
     other = await job_at(database, *(f"p{n}" for n in range(20)), bulk=False)
     job = await job_at(database, *(f"q{n}" for n in range(10)), bulk=False)
     await track(database, job, 5)
@@ -162,7 +164,7 @@ async def test_nothing_stands_before_a_delete(database: Database) -> None:
 
 
 async def test_a_claim_takes_no_more_of_a_cancel_than_it_may(database: Database) -> None:
-    """Two DELETEs and three sub-jobs that were not sent, as the room says; the rest comes afterwards."""
+    """A claim takes two DELETEs and three unsent sub-jobs, as its room allows. The rest is claimed later."""
     job = await job_at(database, *(f"q{n}" for n in range(10)), bulk=False)
     await track(database, job, 5)
     await cancel(database, job.job_id)
@@ -178,7 +180,7 @@ async def test_a_claim_takes_no_more_of_a_cancel_than_it_may(database: Database)
 async def test_one_call_cancels_a_job_of_many_sub_jobs(
     database: Database, parts: Parts, plugin: InProcessPlugin
 ) -> None:
-    """A job at a plugin with bulkCancel that runs: one call, no DELETE, and every sub-job ends CANCELLED."""
+    """A running job at a plugin with bulkCancel: one call, no DELETE, and every sub-job ends CANCELLED."""
     job = await job_at(database, *(f"p{n}" for n in range(120)))
     async with parts.working():
         await until(lambda: len(plugin.creates) == 120)
@@ -191,9 +193,8 @@ async def test_one_call_cancels_a_job_of_many_sub_jobs(
 async def test_a_create_that_is_answered_after_the_call_needs_no_delete(
     database: Database, parts: Parts, plugin: InProcessPlugin
 ) -> None:
-    """The creates are under way when the job is cancelled, and are answered after the plugin was told of the
-    whole job: they are followed to their end, and no DELETE goes out. Those that were still waiting for
-    their turn are not sent."""
+    """The job is cancelled while creates are active, which are answered after the bulk call: these sub-jobs
+    are polled to their end, and no DELETE is sent. Creates that still waited for a slot are not sent."""
     plugin.before_create = asyncio.Event()
     job = await job_at(database, *(f"p{n}" for n in range(100)))
     async with parts.working():
@@ -211,8 +212,8 @@ async def test_a_create_that_is_answered_after_the_call_needs_no_delete(
 async def test_each_sub_job_is_cancelled_where_the_call_is_of_no_use(
     database: Database, parts: Parts, plugin: InProcessPlugin, answer: Refused | Retryable
 ) -> None:
-    """A plugin that cannot take the call, or does not answer it within its time budget, gets a DELETE for
-    each sub-job, also of one whose create is answered later."""
+    """A plugin that does not support the call, or does not answer it within its time budget, gets a DELETE
+    for each sub-job, also for one whose create is answered later."""
     plugin.cancelled_whole = [answer]
     plugin.before_create = asyncio.Event()
     job = await job_at(database, "a", "b", "c")
@@ -235,7 +236,7 @@ async def test_each_sub_job_is_cancelled_where_the_call_is_of_no_use(
 async def test_a_lost_answer_is_asked_for_again(
     database: Database, parts: Parts, plugin: InProcessPlugin
 ) -> None:
-    """The first call has no answer, the second one is taken: no DELETE goes out."""
+    """The first call has no answer, the second one succeeds: no DELETE is sent."""
     plugin.cancelled_whole = [Retryable("connection lost"), CancelTaken()]
     job = await job_at(database, "a", "b")
     async with parts.working():
@@ -249,7 +250,7 @@ async def test_a_lost_answer_is_asked_for_again(
 async def test_a_worker_that_stops_gives_the_call_back(
     database: Database, parts: Parts, tmp_path: Path, plugin: InProcessPlugin
 ) -> None:
-    """It is told to stop while the plugin has not answered yet: the next worker tells the plugin at once."""
+    """The worker is stopped before the plugin has answered: the next worker repeats the call at once."""
     held = asyncio.Event()
     parts = worker_parts(database, tmp_path, plugin, grace=0.05, reached=lambda _: held.wait())
     job = await job_at(database, "a")
@@ -264,7 +265,8 @@ async def test_a_worker_that_stops_gives_the_call_back(
 async def test_a_create_that_did_not_arrive_is_not_sent_again(
     database: Database, parts: Parts, plugin: InProcessPlugin
 ) -> None:
-    """At a plugin with bulkCancel as well: what turns out not to have arrived ends without another call."""
+    """At a plugin with bulkCancel as well: a sub-job whose create did not arrive ends without another
+    call."""
     plugin.create_answers, plugin.before_create = [Retryable("connection refused")], asyncio.Event()
     job = await job_at(database, "a", "b")
     async with parts.working():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Delivery to a bucket: copies through the outbox, in a folder and at a real S3 service."""
+"""Delivery to a bucket: copies through the outbox, in a folder and on a real S3 service."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def service(request: pytest.FixtureRequest, database: Database, tmp_path: Path) 
 
 
 async def ended_job(service: Service, bucket: str, *, size: int = 10) -> tuple[UUID, list[Part]]:
-    """A job for ``bucket`` of two sub-jobs that has just ended; its parts."""
+    """A job for ``bucket`` of two sub-jobs that has just ended. Returns its parts."""
     job_id = await service.job(bucket=bucket)
     written: list[Part] = []
     for position in range(2):
@@ -49,13 +49,14 @@ async def ended_job(service: Service, bucket: str, *, size: int = 10) -> tuple[U
 
 
 async def redeliver(service: Service, job_id: UUID) -> None:
-    """Ask for everything once more."""
+    """Request a redelivery of everything."""
     async with service.database.transaction() as connection:
         assert await delivery.redeliver(connection, job_id)
 
 
 async def copies(service: Service, job_id: UUID, parts: list[Part], bucket: str = NAMED) -> list[bool]:
-    """For each part, and the manifest at last, whether ``bucket`` has what the own bucket has."""
+    """For each part, and last the manifest, whether ``bucket`` has the same object as the service's own
+    bucket."""
     keys = [part.key for part in parts] + [manifest_key(str(job_id))]
     found = [await service.objects.get(bucket, key) for key in keys]
     own = [await service.objects.get(BUCKET, key) for key in keys]
@@ -64,7 +65,8 @@ async def copies(service: Service, job_id: UUID, parts: list[Part], bucket: str 
 
 
 async def test_a_bucket_gets_a_copy_of_every_object_and_of_the_manifest(service: Service) -> None:
-    """Several objects of a sub-job, and more than one batch: all are there when the job is DELIVERED."""
+    """Several objects of a sub-job, and more than one batch: the bucket has all of them when the job is
+    DELIVERED."""
     job_id, parts = await ended_job(service, NAMED, size=5_000_000 // 3)
     assert len(parts) > 4
     assert await service.state(job_id) == "PENDING"
@@ -75,7 +77,7 @@ async def test_a_bucket_gets_a_copy_of_every_object_and_of_the_manifest(service:
 
 
 async def test_the_manifest_comes_after_all_others(service: Service) -> None:
-    """Results are copied while the job is still open; the manifest is not there before its end."""
+    """Results are copied while the job is still open. The manifest is not written before its end."""
     job_id = await service.job(bucket=NAMED)
     sub_job = await service.sub_job(job_id)
     parts = await service.settle(job_id, sub_job, responses(1))
@@ -86,7 +88,8 @@ async def test_the_manifest_comes_after_all_others(service: Service) -> None:
 
 
 async def test_a_copier_that_dies_is_followed_by_one_that_ends_the_delivery(service: Service) -> None:
-    """After the copies and before it could say so: they are made once more, and nothing else changes."""
+    """The copier dies after the copies and before it records them: they are copied once more, and nothing
+    else changes."""
 
     async def dies(checkpoint: Checkpoint) -> None:
         if checkpoint is Checkpoint.DELIVER_PUBLISHED:
@@ -102,7 +105,8 @@ async def test_a_copier_that_dies_is_followed_by_one_that_ends_the_delivery(serv
 
 
 async def test_a_redeliver_writes_what_is_missing_or_differs(service: Service) -> None:
-    """What somebody removed or changed in the bucket is as it was, and the rest is not written again."""
+    """An object that was removed or changed in the bucket is restored, and the others are not written
+    again."""
     job_id, parts = await ended_job(service, NAMED)
     await service.copy(NAMED)
     await service.objects.delete(NAMED, [parts[0].key])
@@ -118,7 +122,7 @@ async def test_a_redeliver_writes_what_is_missing_or_differs(service: Service) -
 
 
 async def test_a_result_that_was_spoilt_fails_the_delivery_of_its_job_alone(service: Service) -> None:
-    """What does not have its SHA-256 is not copied; the cause names it, and other jobs go on."""
+    """An object whose SHA-256 differs is not copied. The cause names it, and other jobs are delivered."""
     spoilt, (part, *_) = await ended_job(service, NAMED)
     well, parts = await ended_job(service, NAMED)
     await service.objects.put(BUCKET, part.key, b"spoilt")
@@ -134,11 +138,11 @@ async def test_a_result_that_was_spoilt_fails_the_delivery_of_its_job_alone(serv
     assert await copies(service, well, parts) == [True] * (len(parts) + 1)
 
 
-async def test_a_lost_object_fails_its_job_alone_where_a_missing_copy_may_not_be_read(
+async def test_a_lost_object_fails_its_job_alone_in_a_bucket_without_list(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S3 refuses to read what is missing in a bucket that the service may not list: that says nothing of the
-    bucket, and the other jobs for it are delivered."""
+    """S3 refuses to read a missing object in a bucket that the service may not list. This does not fail the
+    bucket: its other jobs are delivered."""
     service = Service(database, open_folder(tmp_path), PostgresBus(database))
     lost, (part, *_) = await ended_job(service, NAMED)
     well, parts = await ended_job(service, NAMED)
@@ -160,8 +164,9 @@ async def test_a_lost_object_fails_its_job_alone_where_a_missing_copy_may_not_be
     assert await copies(service, well, parts) == [True] * (len(parts) + 1)
 
 
-async def test_what_an_earlier_version_left_in_the_destination_alone_is_delivered(service: Service) -> None:
-    """It wrote there first; such an object, if it is whole, is taken into the own bucket."""
+async def test_an_object_that_only_the_destination_has_is_delivered(service: Service) -> None:
+    """The earlier version wrote to the destination first. Such an object, if its check sum holds, is copied
+    to the service's own bucket."""
     job_id, parts = await ended_job(service, NAMED)
     body = await service.objects.get(BUCKET, parts[0].key)
     assert body is not None
@@ -173,17 +178,17 @@ async def test_what_an_earlier_version_left_in_the_destination_alone_is_delivere
 
 
 async def test_a_job_that_names_the_own_bucket_is_delivered_at_its_end(service: Service) -> None:
-    """Its results are there already."""
+    """The bucket has its results already."""
     job_id, _ = await ended_job(service, BUCKET)
     assert await service.state(job_id) == "DELIVERED"
     assert await service.value("select count(*) from outbox") == 0
 
 
-async def test_a_bucket_that_is_missing_is_told_and_its_delivery_fails_with_the_cause(
+async def test_a_missing_bucket_fails_its_delivery_with_the_cause(
     database: Database, s3_service: S3Service
 ) -> None:
-    """It is told while it is tried; after the time for what a repeat cannot cure it is FAILED. Jobs of
-    another bucket are delivered meanwhile, and a redeliver tries again."""
+    """The cause is shown while the delivery is retried. After the time limit for permanent errors it is
+    FAILED. Jobs for another bucket are delivered meanwhile, and a redeliver retries."""
     service = Service(database, s3_objects(s3_service), PostgresBus(database))
     job_id, _ = await ended_job(service, MISSING)
     well, parts = await ended_job(service, NAMED)
@@ -192,13 +197,13 @@ async def test_a_bucket_that_is_missing_is_told_and_its_delivery_fails_with_the_
     assert await service.state(well) == "DELIVERED"
     assert await copies(service, well, parts) == [True] * (len(parts) + 1)
     assert await service.state(job_id) == "PENDING"
-    told = await service.detail(job_id)
-    assert told is not None
-    assert told.startswith(f"cannot write to bucket '{MISSING}'")
+    shown = await service.detail(job_id)
+    assert shown is not None
+    assert shown.startswith(f"cannot write to bucket '{MISSING}'")
     assert service.given_up == []
     await service.copy(MISSING, service.publisher(give_up_refused=0.0))
     assert await service.state(job_id) == "FAILED"
-    assert await service.detail(job_id) == told
+    assert await service.detail(job_id) == shown
     assert await service.value("select count(*) from outbox") == 0
     await redeliver(service, job_id)
     assert await service.state(job_id) == "PENDING"
@@ -206,7 +211,8 @@ async def test_a_bucket_that_is_missing_is_told_and_its_delivery_fails_with_the_
 
 
 async def test_a_store_that_is_away_is_waited_for(database: Database, tmp_path: Path) -> None:
-    """Nothing answers: that is no refusal, the delivery goes on when it is back, and its detail goes."""
+    """The object store does not answer, which is no refusal: the delivery continues when the store is back,
+    and its detail is cleared."""
     service = Service(database, open_folder(tmp_path), PostgresBus(database))
     job_id, parts = await ended_job(service, NAMED)
     (tmp_path / NAMED).write_text("in the way")

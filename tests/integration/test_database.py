@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening the store: what only another address can cure is wrong use, not an outage."""
+"""Opening the store: an error that only another address can cure is wrong use, not an outage."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ def _with(url: str, **parts: str) -> str:
 
 
 async def test_a_database_that_does_not_exist_is_wrong_use(postgres_url: str) -> None:
-    """The message names the setting and the database; it can be read without a traceback."""
+    """The message names the setting and the database, without a traceback."""
     with pytest.raises(UsageError, match=r"DATAJOBS_DATABASE_URL cannot be used: .*no_such_database"):
         await Database.open(_with(postgres_url, path="/no_such_database"))
 
 
 async def test_a_wrong_address_is_wrong_use() -> None:
-    """What is no address of a database is said to be none."""
+    """A text that is no database address is reported as such."""
     with pytest.raises(UsageError, match="DATAJOBS_DATABASE_URL"):
         await Database.open("http://127.0.0.1/")
 
 
 async def test_a_server_that_is_away_may_come_back(postgres_url: str) -> None:
-    """Nobody listens: that is an outage, and a repeat can help."""
+    """No server listens: that is an outage, and a retry can succeed."""
     gone = _with(postgres_url, netloc=f"postgres@127.0.0.1:{free_port()}")
     with pytest.raises(StoreUnavailable):
         await Database.open(gone)
 
 
 async def test_a_session_that_was_changed_is_told_anew(database_url: str) -> None:
-    """What a session is told at its start holds for whoever gets it next, its name included."""
+    """The settings of a session are restored for its next user, its application name included."""
     database = await Database.open(database_url, size=1)
     settings = ("application_name", "timezone", "idle_in_transaction_session_timeout", "tcp_user_timeout")
     try:
         async with database.connection() as connection:
             pid = await connection.fetchval("select pg_backend_pid()")
-            told = [await connection.fetchval(f"show {name}") for name in settings]
+            settings_shown = [await connection.fetchval(f"show {name}") for name in settings]
         async with database.session() as connection:
             await connection.execute("set timezone = 'Asia/Tokyo'; set application_name = 'other'")
         async with database.connection() as connection:
             assert await connection.fetchval("select pg_backend_pid()") == pid
-            assert [await connection.fetchval(f"show {name}") for name in settings] == told
+            assert [await connection.fetchval(f"show {name}") for name in settings] == settings_shown
     finally:
         await database.close()
-    assert told == ["ran-datajobs api", "UTC", "5s", "10000"]
+    assert settings_shown == ["ran-datajobs api", "UTC", "5s", "10000"]
 
 
 async def test_sessions_of_a_server_are_nobody_elses(database_url: str) -> None:
-    """PostgreSQL itself is never taken for a pooler that shares sessions."""
+    """PostgreSQL itself is never mistaken for a pooler that shares sessions."""
     for _ in range(5):
         await check_sessions(database_url)
 
@@ -64,7 +64,7 @@ async def test_sessions_of_a_server_are_nobody_elses(database_url: str) -> None:
 async def test_a_copied_database_is_an_installation_of_its_own(
     postgres_url: str, whole_database: str, database: Database
 ) -> None:
-    """What Kafka keeps is by installation, so no test's database is the installation of another's."""
+    """Kafka's state is kept by installation, so each test database is an installation of its own."""
     original = await Database.open(address_of(postgres_url, whole_database), size=1)
     try:
         async with original.connection() as connection, database.connection() as of_copy:

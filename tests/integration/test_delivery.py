@@ -35,7 +35,8 @@ def service(database: Database, tmp_path: Path) -> EmbeddedService:
 
 
 async def test_results_reach_the_topic_once_and_in_order(service: EmbeddedService) -> None:
-    """Each part of each sub-job is one message, counted from 0, and the delivery ends after the last."""
+    """Each part of each sub-job is one message, counted from 0, and the end of delivery comes after the last
+    one."""
     job_id = await service.job()
     first, second = await service.sub_job(job_id), await service.sub_job(job_id, position=1, producer="ems-2")
     await service.settle(job_id, first, responses(*range(4), size=400_000))
@@ -66,7 +67,7 @@ async def test_results_reach_the_topic_once_and_in_order(service: EmbeddedServic
 
 
 async def test_what_no_sub_job_got_is_delivered_as_well(service: EmbeddedService) -> None:
-    """Unmatched operations go out as messages of their own before the delivery ends."""
+    """Unmatched operations are sent as separate messages before the end of delivery."""
     job_id = await service.job()
     written = await service.write(job_id, UNMATCHED_PART, responses(1, state=OperationState.FAILED))
     async with service.database.transaction() as connection:
@@ -78,7 +79,7 @@ async def test_what_no_sub_job_got_is_delivered_as_well(service: EmbeddedService
 
 
 async def test_a_bucket_has_its_results_already(service: EmbeddedService) -> None:
-    """For a bucket destination nothing is sent, and the delivery ends with the job."""
+    """For a bucket destination no message is sent, and the delivery ends with the job."""
     job_id = await service.job(destination=None)
     sub_job = await service.sub_job(job_id)
     await service.settle(job_id, sub_job, responses(1))
@@ -88,7 +89,7 @@ async def test_a_bucket_has_its_results_already(service: EmbeddedService) -> Non
 
 
 async def test_a_lost_answer_publishes_nothing_twice(service: EmbeddedService) -> None:
-    """When the bus took a batch but did not say so, the next publisher goes on after it."""
+    """The bus stored a batch but its answer was lost: the next publisher continues after the batch."""
     job_id = await service.job()
     sub_job = await service.sub_job(job_id)
     await service.settle(job_id, sub_job, responses(*range(6), size=400_000))
@@ -101,7 +102,8 @@ async def test_a_lost_answer_publishes_nothing_twice(service: EmbeddedService) -
 
 
 async def test_a_lost_answer_fails_no_delivery_that_goes_on(service: EmbeddedService) -> None:
-    """A topic that took all of it has no trouble: a job that sends more only much later is not given up."""
+    """A topic that stored the batch has not failed: a job that sends more only much later does not time
+    out."""
     job_id = await service.job()
     sub_job = await service.sub_job(job_id)
     await service.settle(job_id, sub_job, responses(1))
@@ -120,7 +122,8 @@ async def test_a_lost_answer_fails_no_delivery_that_goes_on(service: EmbeddedSer
 
 
 async def test_a_store_that_was_away_after_publishing_repeats_nothing(service: EmbeddedService) -> None:
-    """What is out is not sent again, even when its object cannot be read when the outbox is seen again."""
+    """A published message is not sent again, even when its object cannot be read on the next pass over the
+    outbox."""
     job_id = await service.job()
     (part,) = await service.settle(job_id, await service.sub_job(job_id), responses(1))
     await service.finish(job_id)
@@ -146,7 +149,7 @@ async def test_a_store_that_was_away_after_publishing_repeats_nothing(service: E
 
 
 async def test_publishers_take_turns(service: EmbeddedService) -> None:
-    """Publishers in several processes at once publish everything once."""
+    """Concurrent publishers in several processes publish everything once."""
     job_id = await service.job()
     for position in range(6):
         sub_job = await service.sub_job(job_id, position=position)
@@ -159,17 +162,18 @@ async def test_publishers_take_turns(service: EmbeddedService) -> None:
 
 
 async def test_a_bus_that_is_away_is_waited_for(service: EmbeddedService) -> None:
-    """Nothing is lost while the bus is away, and the answer says when to try again."""
+    """No message is lost while the bus is unavailable, and the publisher returns the time of the next
+    attempt."""
     job_id = await service.job()
     sub_job = await service.sub_job(job_id)
     await service.settle(job_id, sub_job, responses(1))
     await service.finish(job_id)
-    service.bus.away = True
+    service.bus.unavailable = True
     publisher = service.publisher()
     pauses = [await service.publish(job_id, publisher) for _ in range(4)]
     assert pauses == [0.01, 0.02, 0.04, 0.05]
     assert await service.state(job_id) == "PENDING"
-    service.bus.away = False
+    service.bus.unavailable = False
     await service.publish_all(job_id, publisher)
     assert len(await service.delivered()) == 1
     assert await service.state(job_id) == "DELIVERED"
@@ -177,7 +181,7 @@ async def test_a_bus_that_is_away_is_waited_for(service: EmbeddedService) -> Non
 
 
 async def test_a_broken_topic_holds_up_nobody_else(service: EmbeddedService) -> None:
-    """A topic that refuses is set aside, other jobs are delivered; later it gets all, in order."""
+    """A topic that refuses is parked and other jobs are delivered. Later it gets all messages, in order."""
     broken = await service.job(destination="broken-topic")
     well = await service.job(job_id=same_shard_as(broken))
     broken_sub, well_sub = await service.sub_job(broken), await service.sub_job(well, producer="ems-2")
@@ -199,7 +203,7 @@ async def test_a_broken_topic_holds_up_nobody_else(service: EmbeddedService) -> 
 
 
 async def test_a_destination_is_given_up_and_redelivered(service: EmbeddedService) -> None:
-    """After the time to give up the delivery is FAILED; a redeliver sends all of it with the next number."""
+    """After the delivery timeout the delivery is FAILED. A redeliver sends all of it with the next number."""
     job_id = await service.job()
     sub_job = await service.sub_job(job_id)
     await service.settle(job_id, sub_job, responses(1))
@@ -225,7 +229,7 @@ async def test_a_destination_is_given_up_and_redelivered(service: EmbeddedServic
 
 
 async def test_a_delivery_given_up_gets_nothing_more(service: EmbeddedService) -> None:
-    """What a job still has to send after its delivery was given up waits for a redeliver."""
+    """After its delivery timed out, a job's further messages wait for a redeliver."""
     job_id = await service.job()
     sub_job = await service.sub_job(job_id)
     await service.execute("update data_job set delivery_state = 'FAILED' where job_id = $1", job_id)
@@ -234,7 +238,8 @@ async def test_a_delivery_given_up_gets_nothing_more(service: EmbeddedService) -
 
 
 async def test_a_status_topic_that_refuses_fails_no_delivery(service: EmbeddedService) -> None:
-    """Status events that nobody takes are dropped in the end; the job's delivery is another matter."""
+    """Status events that cannot be published are dropped after the timeout. The job's delivery is independent
+    of them."""
     job_id = await service.job()
     async with service.database.transaction() as connection:
         await outbox.add(connection, [delivery.status_message(job_id, TOPIC, 3, b'{"status":"RUNNING"}')])
@@ -247,7 +252,7 @@ async def test_a_status_topic_that_refuses_fails_no_delivery(service: EmbeddedSe
 
 
 async def test_a_status_event_says_what_the_job_is(service: EmbeddedService) -> None:
-    """A change of status is an event of its own type with the job's body as data."""
+    """A change of status is an event with a separate type, and the job's body as data."""
     job_id = await service.job()
     async with service.database.transaction() as connection:
         await outbox.add(connection, [delivery.status_message(job_id, TOPIC, 3, b'{"status":"RUNNING"}')])
@@ -260,7 +265,7 @@ async def test_a_status_event_says_what_the_job_is(service: EmbeddedService) -> 
 
 
 async def test_an_object_that_is_gone_holds_up_its_job_alone(service: EmbeddedService) -> None:
-    """A result object that somebody removed is retried for its own job, and others go on."""
+    """A result object that was removed is retried for its own job, and other jobs are delivered."""
     gone = await service.job()
     well = await service.job(job_id=same_shard_as(gone))
     gone_sub, well_sub = await service.sub_job(gone), await service.sub_job(well, producer="ems-2")
@@ -280,7 +285,7 @@ async def test_an_object_that_is_gone_holds_up_its_job_alone(service: EmbeddedSe
 
 
 async def test_a_large_object_is_referred_to(service: EmbeddedService) -> None:
-    """An object over the bound of a message is named with address and check sum; it has the data."""
+    """An object over the size limit of a message is referred to by address and check sum."""
     job_id = await service.job()
     sub_job = await service.sub_job(job_id)
     tree = Raw(msgspec.json.encode({"GNBDUFunction": [{"id": "1", "attributes": {"x": "y" * 1_000_000}}]}))
@@ -299,7 +304,7 @@ async def test_a_large_object_is_referred_to(service: EmbeddedService) -> None:
 
 @pytest.mark.damages_rows
 async def test_writing_a_shorter_result_again_leaves_no_surplus(service: EmbeddedService) -> None:
-    """A repeat of a collect stands for all of it: rows of a longer attempt go."""
+    """A repeated collect replaces all results: rows of a longer attempt are removed."""
     job_id = await service.job()
     sub_job = await service.sub_job(job_id)
     longer = await service.write(job_id, sub_job, responses(*range(6), size=400_000))
@@ -314,7 +319,7 @@ async def test_writing_a_shorter_result_again_leaves_no_surplus(service: Embedde
 
 
 async def test_a_store_restored_from_an_older_copy_skips_nothing_new(service: EmbeddedService) -> None:
-    """Positions that the bus has seen are never given out again: new messages come after them."""
+    """Positions that the bus has seen are never assigned again: new messages come after them."""
     job_id = await service.job()
     sub_job = await service.sub_job(job_id)
     for _ in range(3):
@@ -330,7 +335,7 @@ async def test_a_store_restored_from_an_older_copy_skips_nothing_new(service: Em
 
 
 async def test_every_store_has_a_name_of_its_own(service: EmbeddedService) -> None:
-    """What names the store stays the same."""
+    """The name of the store does not change."""
     async with service.database.connection() as connection:
         first = await outbox.installation(connection)
         assert await outbox.installation(connection) == first
@@ -339,7 +344,7 @@ async def test_every_store_has_a_name_of_its_own(service: EmbeddedService) -> No
 async def test_a_long_delivery_takes_turns_with_others(
     service: EmbeddedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After its time a shard with more to publish gives its place to others, and asks to be called again."""
+    """After its time slice a shard with more to publish lets others run, and asks to be called again."""
     monkeypatch.setattr("ran_datajobs.results.publisher._LONGEST_TURN", 0.0)
     monkeypatch.setattr(outbox, "next_messages", functools.partial(outbox.next_messages, limit=1))
     job_id = await service.job()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Delivery to a real Kafka: once for a reader of committed messages, whatever is killed."""
+"""Delivery to a real Kafka: exactly once for a read_committed consumer, whichever process is killed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ KILLS = 12
 
 
 class KafkaService(Service):
-    """Delivery to a topic of its own on a real broker."""
+    """Delivery to a separate topic on a real broker."""
 
     def __init__(
         self, database: Database, folder: Path, broker: KafkaBroker, bus: KafkaBus, topic: str
@@ -57,7 +57,7 @@ class KafkaService(Service):
         return job_id
 
     def publishing(self, url: str, stop_at: str) -> subprocess.Popen[str]:
-        """A publisher in a process of its own."""
+        """A publisher in a separate process."""
         command = [sys.executable, "-m", "tests.integration.publishing_process"]
         arguments = [url, self.broker.bootstrap, str(self.folder), stop_at]
         return subprocess.Popen(
@@ -65,7 +65,7 @@ class KafkaService(Service):
         )
 
     def published_by_a_process(self, url: str, stop_at: str) -> str:
-        """What a publisher in a process of its own said before it was killed or had ended."""
+        """The output of a publisher process until it was killed or ended."""
         with self.publishing(url, stop_at) as process:
             assert process.stdout is not None
             said = process.stdout.readline().strip()
@@ -120,7 +120,7 @@ def committed(broker: KafkaBroker, topic: str) -> list[KafkaMessage]:
 
 
 def identities(messages: list[KafkaMessage]) -> list[tuple[str, str, int, int]]:
-    """What identifies each message for good."""
+    """The permanent identity of each message."""
     return [
         (
             message.headers[events.CORRELATION_ID].decode(),
@@ -133,7 +133,7 @@ def identities(messages: list[KafkaMessage]) -> list[tuple[str, str, int, int]]:
 
 
 def whole(messages: list[KafkaMessage], jobs: dict[UUID, int]) -> None:
-    """Assert that every sub-job of ``jobs`` has its three messages, each once, in order, and nothing else."""
+    """Assert that every sub-job of ``jobs`` has its three messages, each once and in order, and no other."""
     seen = identities(messages)
     assert len(seen) == len(set(seen))
     of_sub_job: dict[tuple[str, str], list[int]] = {}
@@ -148,7 +148,7 @@ def whole(messages: list[KafkaMessage], jobs: dict[UUID, int]) -> None:
 
 @pytest.mark.nightly
 async def test_once_across_kills_at_every_checkpoint(service: KafkaService, database_url: str) -> None:
-    """SIGKILL of the publisher at each of its steps, over and over: nothing is lost, nothing comes twice."""
+    """SIGKILL of the publisher at each of its steps, repeatedly: no message is lost or doubled."""
     jobs: dict[UUID, int] = {}
     for kill in range(KILLS):
         jobs[await service.sent_job(2)] = 2
@@ -168,8 +168,8 @@ async def test_once_across_kills_at_every_checkpoint(service: KafkaService, data
 async def test_a_frozen_publisher_spoils_nothing(
     service: KafkaService, database_url: str, checkpoint: str
 ) -> None:
-    """A publisher that is frozen before or in its transaction and cut off from the database is overtaken;
-    when it goes on, nothing of it gets out."""
+    """A publisher that is frozen before or in its transaction, and cut off from the database, is replaced.
+    When it continues, none of its messages is committed."""
     job_id = await service.sent_job(2)
     process = service.publishing(database_url, checkpoint)
     try:
@@ -189,7 +189,7 @@ async def test_a_frozen_publisher_spoils_nothing(
 
 
 async def test_an_object_too_large_for_a_message_is_referred_to(service: KafkaService) -> None:
-    """A single object over the limit goes out as the address and the check sum of its result object."""
+    """A single object over the limit is referred to by the address and the check sum of its result object."""
     job_id = await service.job(destination=service.topic)
     (part,) = await service.settle(job_id, await service.sub_job(job_id), responses(1, size=1_500_000))
     await service.publish_all(job_id)
@@ -225,7 +225,7 @@ async def test_a_status_event_is_a_cloud_event(service: KafkaService) -> None:
 
 @pytest.mark.nightly
 async def test_once_across_a_broker_that_is_killed(service: KafkaService) -> None:
-    """The broker is SIGKILLed while there is something to publish; when it is back, all comes, once."""
+    """The broker is SIGKILLed while messages wait. When it is back, all of them are published once."""
     first = await service.sent_job(2)
     publisher = service.publisher()
     await service.publish_all(first, publisher)
@@ -243,7 +243,8 @@ async def test_once_across_a_broker_that_is_killed(service: KafkaService) -> Non
 
 @pytest.mark.parametrize("same_shard", [True, False])
 async def test_a_destination_topic_that_is_missing(service: KafkaService, same_shard: bool) -> None:
-    """A topic that is not there is not created, holds up its own jobs alone, and gets all once it is."""
+    """A missing topic is not created, delays only its own jobs, and gets all messages once after it
+    exists."""
     missing = f"missing-{secrets.token_hex(4)}"
     lost = await service.job(destination=missing)
     sub_job = await service.sub_job(lost)
@@ -264,8 +265,8 @@ async def test_a_destination_topic_that_is_missing(service: KafkaService, same_s
 
 
 async def test_a_forbidden_and_a_deleted_topic_hold_up_nobody_else(service: KafkaService) -> None:
-    """A topic that may only be described and one that is deleted while jobs wait fail their own deliveries;
-    a job of the same shard, in the same batches, is delivered."""
+    """A topic with permission to describe only, and one that is deleted while jobs wait, fail their own
+    deliveries. A job of the same shard, in the same batches, is delivered."""
     broker = service.broker
     forbidden, deleted = f"forbidden-{secrets.token_hex(4)}", f"deleted-{secrets.token_hex(4)}"
     broker.create_topic(forbidden)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A read of several parts: shown once, counted once, and failed when one of its parts is."""
+"""A read of several parts: shown once, counted once, and failed when one of its parts fails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ran_datajobs.store.database import Database
 from tests.integration.api_service import Api, northbound_api, outcome, plan, register
 from tests.integration.worker_parts import always_owner, by_hand, claim_jobs, worker_parts
 
-pytestmark = pytest.mark.damages_rows  # sub-jobs are ended by hand
+pytestmark = pytest.mark.damages_rows  # the tests end sub-jobs by hand
 
 WIDE = {
     "op": "read",
@@ -42,7 +42,7 @@ async def api(database: Database, tmp_path: Path, free_port: int) -> AsyncIterat
 
 
 async def settle(api: Api, job_id: UUID, state: OperationState) -> None:
-    """End every sub-job, each of whose operations comes to ``state``, and the job, as workers do."""
+    """End every sub-job, with each of its operations in ``state``, and the job, as workers do."""
     database, objects = api.parts.database, api.parts.objects
     answers = {"producer-1": ["wide", "narrow"], "producer-2": ["wide"]}
     rows = await api.rows(
@@ -70,12 +70,12 @@ async def settle(api: Api, job_id: UUID, state: OperationState) -> None:
 
 
 async def job_of(api: Api, job_id: UUID) -> Any:
-    """The job as a client sees it."""
+    """The job as a client reads it."""
     return (await api.get(paths.fill(paths.JOB, job_id=job_id))).json()
 
 
 async def test_a_part_without_a_producer_fails_the_read_and_counts_once(api: Api) -> None:
-    """The read succeeded at two producers and failed for want of two others: one failed operation."""
+    """The read succeeded at two producers, and two elements have none: one failed operation."""
     job_id = await api.accepted(JOB)
     await plan(api, job_id)
     planned = (await job_of(api, job_id))["operations"]
@@ -108,7 +108,7 @@ async def test_a_part_without_a_producer_fails_the_read_and_counts_once(api: Api
 
 
 async def test_a_read_that_fails_in_every_part_counts_once(api: Api) -> None:
-    """Failed at both producers and for want of two others: still one failed operation of three."""
+    """The read failed at both producers, and two elements have none: still one failed operation of three."""
     job_id = await api.accepted(JOB)
     await plan(api, job_id)
     await settle(api, job_id, OperationState.FAILED)
@@ -119,7 +119,8 @@ async def test_a_read_that_fails_in_every_part_counts_once(api: Api) -> None:
 
 
 async def test_a_dry_run_shows_a_refused_read_once(api: Api) -> None:
-    """However many of its parts nobody takes, it is one operation, and those it has stay in the plan."""
+    """However many of its parts have no producer, it is one operation, and its other parts stay in the
+    plan."""
     dry = (await api.submit(JOB, "?dryRun=true")).json()
     assert [(sub["dataProducerId"], sub["operations"]) for sub in dry["subJobs"]] == [
         ("producer-1", 2),

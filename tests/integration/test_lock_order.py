@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Locks are taken in one order: data_job, lane, sub_job, outbox_shard. Who waits for one has no later one."""
+"""Locks are taken in one order: data_job, lane, sub_job, outbox_shard. A waiter for one holds no later
+one."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ from data_job j, lane l where j.job_id = $2
 
 
 async def two_jobs(connection: Connection) -> tuple[LeasedJob, int]:
-    """A leased job that can finish, and one that waits for it with a sub-job; the first one, and the lane."""
+    """A leased job that can finish, and a job with a sub-job that waits for it. Returns the first job and the
+    lane."""
     first, second, lease = uuid4(), uuid4(), uuid4()
     await connection.execute(_ROWS)
     await connection.execute(_JOB, first, 0, [], False, lease, "RUNNING")
@@ -52,8 +54,8 @@ async def two_jobs(connection: Connection) -> tuple[LeasedJob, int]:
 async def test_a_job_that_ends_waits_for_lanes_before_it_announces(
     database: Database, tmp_path: Path
 ) -> None:
-    """The end of a job frees another one, in a lane that somebody else has locked. While it waits for that
-    lane, the other one can announce: neither waits for the other."""
+    """The end of a job unblocks another job, in a lane that another transaction has locked. While it waits
+    for that lane, the other transaction can publish: neither waits for the other."""
     steps = worker_parts(database, tmp_path).steps
     async with database.transaction() as connection:
         job, lane_id = await two_jobs(connection)
@@ -73,8 +75,8 @@ async def test_a_job_that_ends_waits_for_lanes_before_it_announces(
 
 
 async def test_what_was_started_is_announced_after_all_sub_jobs_are_locked(database: Database) -> None:
-    """One batch starts a sub-job and postpones another one, whose row somebody else has locked, as a cancel
-    does. While it waits for that row, the other one can announce."""
+    """One batch starts a sub-job and postpones another one, whose row another transaction has locked, as a
+    cancel does. While the batch waits for that row, the other transaction can publish."""
     lease, first, second = uuid4(), uuid4(), uuid4()
     async with database.transaction() as connection:
         await connection.execute(_ROWS)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workers of a schema that a migration replaces: who lives is waited for, who was frozen changes nothing."""
+"""Workers of a schema that a migration replaces: the migration waits for live ones, and frozen ones change
+nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ database.OLD_WORKERS_LEAVE_WITHIN = float(sys.argv.pop(1))
 from ran_datajobs.cli.main import main
 main()
 """
-"""``datajobs`` that waits for old workers for so many seconds."""
+"""``datajobs`` that waits for old workers for the given number of seconds."""
 
 
 def statements(schema: int) -> dict[str, str]:
@@ -48,7 +49,7 @@ OLD = statements(6)
 
 
 class OldWorker:
-    """A worker of schema 6 with the statements of its time, over one session."""
+    """A worker of schema 6 with the statements of that version, over one session."""
 
     def __init__(self, worker_id: UUID, connection: asyncpg.Connection[Any]) -> None:
         self.worker_id = worker_id
@@ -61,7 +62,7 @@ class OldWorker:
         await self.connection.fetch(OLD["worker_gone"], self.worker_id)
 
     async def claim(self, lane_id: int) -> int:
-        """Hold a lane; its epoch."""
+        """Hold a lane. Returns its epoch."""
         row = await self.connection.fetchrow(OLD["claim"], [lane_id], [0], self.worker_id, [])
         assert row is not None
         epoch: int = row["epoch"]
@@ -70,7 +71,7 @@ class OldWorker:
 
 @asynccontextmanager
 async def old_worker(database_url: str) -> AsyncIterator[OldWorker]:
-    """An old worker that lives; its session is named as such a worker names it."""
+    """A live old worker. Its session is named as such a worker names it."""
     worker_id = uuid4()
     connection = await asyncpg.connect(
         database_url, server_settings={"application_name": f"ran-datajobs {worker_id}"}
@@ -105,18 +106,19 @@ async def everything(connection: asyncpg.Connection[Any]) -> dict[str, list[Any]
 async def test_a_worker_that_stays_ends_the_migration(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An old worker that lives on is waited for, told of once, and named in the end; nothing is changed."""
+    """A migration waits for a live old worker, logs it once, and names it in the error. Nothing is
+    changed."""
     monkeypatch.setattr(store, "OLD_WORKERS_LEAVE_WITHIN", 0.2)
     await load_stages(database_url, 6)
     database = await Database.open(database_url, size=2)
-    told: list[str] = []
+    reported: list[str] = []
     async with old_worker(database_url) as worker:
         before = await everything(worker.connection)
         with pytest.raises(UsageError, match=str(worker.worker_id)):
-            await database.migrate(told.append)
+            await database.migrate(reported.append)
         assert await everything(worker.connection) == before
-        assert len(told) == 1
-        assert str(worker.worker_id) in told[0]
+        assert len(reported) == 1
+        assert str(worker.worker_id) in reported[0]
     await database.close()
 
 
@@ -124,8 +126,9 @@ async def test_a_worker_that_stays_ends_the_migration(
 async def test_a_worker_that_leaves_in_time_lets_the_migration_go_on(
     database_url: str, tmp_path: Path
 ) -> None:
-    """While an old worker is waited for it goes on with its work, and what it did counts: the sub-job that it
-    settles meanwhile stays settled. It leaves, the migration goes on, and the jobs end."""
+    """While the migration waits for an old worker, that worker continues, and its changes are kept: the
+    sub-job that it settles meanwhile stays settled. When it ends, the migration continues, and the jobs
+    end."""
     stages = await load_stages(database_url, 6)
     stages.write_objects(tmp_path)
     database = await Database.open(database_url, size=2)
@@ -170,7 +173,8 @@ async def test_a_worker_that_leaves_in_time_lets_the_migration_go_on(
 
 
 async def test_serve_ends_with_status_2_and_names_the_worker(database_url: str, tmp_path: Path) -> None:
-    """``datajobs serve`` says whom it waits for; when that worker stays, the end is status 2 and its name."""
+    """``datajobs serve`` names the worker that it waits for. If that worker stays, it ends with status 2 and
+    the name."""
     await load_stages(database_url, 6)
     async with old_worker(database_url) as worker:
         serving = await serve(database_url, tmp_path, within=1.0)
@@ -184,7 +188,7 @@ async def test_serve_ends_with_status_2_and_names_the_worker(database_url: str, 
 
 
 async def test_serve_can_be_stopped_while_it_waits(database_url: str, tmp_path: Path) -> None:
-    """A signal ends a ``serve`` that waits for old workers, at once and in order; nothing was changed."""
+    """A signal ends a ``serve`` that waits for old workers, at once and in order. Nothing was changed."""
     await load_stages(database_url, 6)
     async with old_worker(database_url) as worker:
         serving = await serve(database_url, tmp_path, within=LONG)
@@ -199,7 +203,7 @@ async def test_serve_can_be_stopped_while_it_waits(database_url: str, tmp_path: 
 
 
 async def serve(database_url: str, folder: Path, *, within: float) -> asyncio.subprocess.Process:
-    """A supervisor with a worker that waits for old workers for so many seconds."""
+    """A supervisor of a worker that waits for old workers for the given number of seconds."""
     environ = variables(database_url, folder, log_level="info", log_format="json")
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", IMPATIENT, str(within), "serve", "--roles", "worker"),
@@ -210,8 +214,8 @@ async def serve(database_url: str, folder: Path, *, within: float) -> asyncio.su
 
 
 async def test_a_worker_that_was_frozen_over_the_migration_changes_nothing(database_url: str) -> None:
-    """An old worker holds lanes when it freezes; it wakes up in a database of the new schema. None of its
-    statements is carried out."""
+    """An old worker holds lanes when it freezes, and wakes in a database of the new schema. All of its
+    statements fail."""
     await load_stages(database_url, 6)
     database = await Database.open(database_url, size=2)
     async with old_worker(database_url) as worker:
@@ -224,7 +228,7 @@ async def test_a_worker_that_was_frozen_over_the_migration_changes_nothing(datab
         rows = {name: await sub_job_named(worker.connection, name) for name in names}
         lanes = [row["lane_id"] for row in rows.values()]
         epochs = [await worker.claim(lane) for lane in lanes]
-        await worker.sign_of_life(-1.0)  # frozen for so long that it counts as dead
+        await worker.sign_of_life(-1.0)  # frozen beyond the time after which it counts as dead
         await database.migrate()
         before = await everything(worker.connection)
         ids = [row["sub_job_id"] for row in rows.values()]
@@ -255,9 +259,9 @@ async def test_a_worker_that_was_frozen_over_the_migration_changes_nothing(datab
 async def test_a_worker_that_was_frozen_over_the_migration_may_finish_a_job_once(
     database_url: str, tmp_path: Path
 ) -> None:
-    """An old worker has counted what became of a job whose sub-jobs are all settled when it freezes. It wakes
-    up in a database of the new schema and ends the job, which nothing forbids. The new worker's finish step
-    changes nothing of that, and the job is not due any more."""
+    """An old worker has counted the outcomes of a job whose sub-jobs are all settled when it freezes. It
+    wakes in a database of the new schema and ends the job, which is allowed. The new worker's finish step
+    does not change this, and the job is not due any more."""
     stages = await load_stages(database_url, 6)
     stages.write_objects(tmp_path)
     database = await Database.open(database_url, size=2)

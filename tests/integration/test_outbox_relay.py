@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop that keeps the outbox moving, over a real database and a scripted publisher."""
+"""The loop that relays the outbox, over a real database and a scripted publisher."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HUNG, WELL, BROKEN = 1, 2, 3
 
 
 class ScriptedPublisher:
-    """Publishes by removing rows; one shard hangs until it is let go, and one fails the first time."""
+    """Publishes by removing rows. One shard hangs until it is released, and one fails the first time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -33,7 +33,7 @@ class ScriptedPublisher:
         self.cancelled = False
 
     async def publish(self, shard: int) -> float | None:
-        """As scripted."""
+        """Publish as scripted."""
         self.started.append(shard)
         if shard == BROKEN and self.started.count(BROKEN) == 1:
             raise RuntimeError("as the test wants it")
@@ -51,7 +51,7 @@ class ScriptedPublisher:
 
 @contextlib.asynccontextmanager
 async def publishing(database: Database) -> AsyncIterator[ScriptedPublisher]:
-    """A running loop and its end."""
+    """A running loop, which is stopped at the end."""
     publisher = ScriptedPublisher(database)
     running = asyncio.create_task(relay_outbox(database, publisher.publish, logger()))
     try:
@@ -72,14 +72,14 @@ async def send(database: Database, shard: int) -> UUID:
 
 
 async def left_in(database: Database, shard: int) -> int:
-    """How many messages wait in a shard."""
+    """Number of messages in a shard."""
     async with database.connection() as connection:
         return int(await connection.fetchval("select count(*) from outbox where shard = $1", shard))
 
 
 async def test_a_shard_that_hangs_delays_no_other(database: Database) -> None:
-    """While one shard is being published, what comes into others goes out; the busy one is not started
-    twice, and what came to it meanwhile goes out after it."""
+    """While one shard is being published, messages of others are published. The busy one is not started
+    twice, and its new messages are published after it."""
     async with publishing(database) as publisher:
         await send(database, HUNG)
         while HUNG not in publisher.started:
@@ -98,7 +98,7 @@ async def test_a_shard_that_hangs_delays_no_other(database: Database) -> None:
 
 
 async def test_a_fault_in_one_shard_is_tried_again_and_spoils_no_other(database: Database) -> None:
-    """An error that nobody expected ends neither the loop nor the work on other shards."""
+    """An unexpected error ends neither the loop nor the work on other shards."""
     async with publishing(database) as publisher:
         await send(database, BROKEN)
         await send(database, WELL)
@@ -108,21 +108,21 @@ async def test_a_fault_in_one_shard_is_tried_again_and_spoils_no_other(database:
 
 
 class NotedPublisher:
-    """A real publisher; says when it has looked at a shard."""
+    """A real publisher that signals after each pass over a shard."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self.looked = asyncio.Event()
 
     async def publish(self, shard: int) -> float | None:
-        """As the real one."""
+        """Publish as the real one does."""
         pause = await self._publisher.publish(shard)
         self.looked.set()
         return pause
 
 
 async def test_a_parked_message_holds_up_no_other_of_its_shard(database: Database, tmp_path: Path) -> None:
-    """What comes for a topic that works goes out at once, however long the pause of one that does not."""
+    """A message for a working topic is published at once, however long the pause of a failing topic."""
     service = EmbeddedService(database, open_folder(tmp_path))
     broken = await service.job(destination="broken-topic")
     well = await service.job(job_id=same_shard_as(broken))
@@ -143,7 +143,7 @@ async def test_a_parked_message_holds_up_no_other_of_its_shard(database: Databas
 
 
 async def test_a_cancelled_statement_does_not_end_the_loop(database: Database) -> None:
-    """Whoever cancels a statement, or limits its time, ends one look: the next one goes on."""
+    """A statement that is cancelled or times out ends one pass. The next one continues."""
     async with publishing(database) as publisher:
         async with database.transaction() as other:
             await other.execute("lock table outbox in access exclusive mode")
@@ -158,7 +158,7 @@ async def test_a_cancelled_statement_does_not_end_the_loop(database: Database) -
 
 
 async def test_a_stop_ends_what_is_under_way(database: Database) -> None:
-    """When the loop is cancelled, so is every shard's task, before the loop ends."""
+    """When the loop is cancelled, it cancels every shard's task and waits for it."""
     async with publishing(database) as publisher:
         await send(database, HUNG)
         while HUNG not in publisher.started:

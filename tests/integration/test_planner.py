@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Planning many jobs: each client's in order, whichever worker plans them, none behind another client's, and
-few at a time."""
+"""Planning of many jobs: in order for each client, whichever worker plans them, independent of other clients,
+and a few at a time."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def parts(database: Database, tmp_path: Path) -> Parts:
 
 
 async def submit(api: Api, client: str = "local", priority: int = 4) -> UUID:
-    """A job of a client; its id."""
+    """Submit a job of a client. Returns its id."""
     job_id = await api.accepted(WRITE | {"priority": priority})
     await api.rows("update data_job set client = $2 where job_id = $1 returning 1", job_id, client)
     return job_id
@@ -65,7 +65,7 @@ async def claimed(database: Database, room: JobRoom | None = None) -> list[UUID]
 
 
 async def planned(api: Api, *job_ids: UUID) -> list[bool]:
-    """Which of these jobs have their plan."""
+    """Those of these jobs that are planned."""
     found = {
         row["job_id"]: row["planned"]
         for row in await api.rows(
@@ -79,7 +79,7 @@ async def planned(api: Api, *job_ids: UUID) -> list[bool]:
 
 
 async def test_jobs_of_a_client_are_planned_in_the_order_of_their_submission(api: Api, parts: Parts) -> None:
-    """A worker is offered one job of a client at a time, whoever plans the one before it."""
+    """A worker can claim one job of a client at a time, whichever worker plans the previous one."""
     job_ids = [await submit(api) for _ in range(4)]
     order = []
     while jobs := await claim_jobs(parts.database):
@@ -90,9 +90,10 @@ async def test_jobs_of_a_client_are_planned_in_the_order_of_their_submission(api
     assert order == job_ids
 
 
-async def test_a_more_urgent_job_and_other_clients_do_not_wait_for_the_head_of_a_line(api: Api) -> None:
-    """While a worker plans a client's job, its next one waits; a more urgent one of the same client, and
-    another client's, are planned beside it. A less urgent one that came later waits for both."""
+async def test_urgent_jobs_and_other_clients_do_not_wait_for_a_plan(api: Api) -> None:
+    """While a worker plans a client's job, the client's next job waits. A more urgent job of the same client,
+    and another client's job, are planned concurrently. A less urgent job that was submitted later waits for
+    both."""
     first, second, urgent, last = [await submit(api, priority=priority) for priority in (4, 4, 5, 3)]
     others = await submit(api, client="other")
     database = api.parts.database
@@ -102,7 +103,7 @@ async def test_a_more_urgent_job_and_other_clients_do_not_wait_for_the_head_of_a
 
 
 async def test_a_job_that_is_cancelled_waits_for_no_plan(api: Api, parts: Parts) -> None:
-    """It gets its plan, which starts nothing, without waiting for those before it, and holds up nobody."""
+    """It gets its plan, which starts nothing, without waiting for earlier jobs, and delays no other."""
     first, cancelled, third = [await submit(api) for _ in range(3)]
     assert (await api.post(f"/ranoam/cm/v1/dataJob/{cancelled}/cancel")).status == 202
     database = parts.database
@@ -115,11 +116,9 @@ async def test_a_job_that_is_cancelled_waits_for_no_plan(api: Api, parts: Parts)
     assert stages == [{"stage": "WAITING"}]
 
 
-async def test_a_plan_that_fails_holds_up_its_client_for_its_pause_and_nobody_after_three_failures(
-    api: Api, parts: Parts
-) -> None:
-    """The head of a line is tried again after its pause, and those behind it wait for it; once it has failed
-    three times they do not, and it is tried again beside them."""
+async def test_a_plan_that_fails_blocks_its_client_until_three_failures(api: Api, parts: Parts) -> None:
+    """The first job of a client is retried after its pause, and the jobs behind it wait. After three failures
+    they wait no longer, and it is retried concurrently with them."""
     first, second = await submit(api), await submit(api)
     database = parts.database
     for _ in range(2):
@@ -140,8 +139,8 @@ async def test_a_plan_that_fails_holds_up_its_client_for_its_pause_and_nobody_af
 
 
 async def test_a_plan_whose_worker_is_gone_is_made_by_another_one(api: Api, parts: Parts) -> None:
-    """Under a void lease the head of the line is offered again, before those behind it; the first worker,
-    which goes on, changes nothing."""
+    """Under a void lease the first job can be claimed again, before the jobs behind it. The first worker,
+    which continues, changes nothing."""
     first, second = await submit(api), await submit(api)
     (old,) = await claim_jobs(parts.database)
     await void_leases(parts.database)
@@ -161,7 +160,7 @@ async def test_a_plan_whose_worker_is_gone_is_made_by_another_one(api: Api, part
 async def test_room_for_small_and_for_large_plans_is_kept_apart(
     api: Api, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large request does not keep a small one waiting, nor the reverse; urgent ones come first."""
+    """A large request does not delay a small one, nor the reverse. More urgent ones are claimed first."""
     monkeypatch.setattr(planning, "LARGE", 200)
     large = {"data": [WRITE["data"][0] | {"operationId": str(n), "value": str(uuid4())} for n in range(9)]}
     made = {}
@@ -179,11 +178,12 @@ async def test_room_for_small_and_for_large_plans_is_kept_apart(
     assert {made[job_id] for job_id in await claimed(parts.database, JobRoom(2, 0, 9))} == {"d"}
 
 
-# --- plans at work ---------------------------------------------------------------------------------------
+# --- active plans ----------------------------------------------------------------------------------------
 
 
 class Stopped:
-    """A :data:`CheckpointHook` that stops whoever has split a job until it is let go, and counts them."""
+    """A :data:`CheckpointHook` that blocks each worker after the split of a job until it is released, and
+    counts them."""
 
     def __init__(self) -> None:
         self.split = 0
@@ -198,7 +198,7 @@ class Stopped:
 async def test_few_requests_are_in_memory_however_many_jobs_wait(
     api: Api, database: Database, tmp_path: Path
 ) -> None:
-    """With many clients' jobs due a worker plans a few at a time; all get their plan."""
+    """With many clients' jobs due, a worker plans a few at a time. All jobs get their plan."""
     job_ids = [await submit(api, client=f"client-{n}") for n in range(JOBS)]
     stopped = Stopped()
     parts = worker_parts(database, tmp_path, reached=stopped)
@@ -241,7 +241,7 @@ async def test_a_small_job_is_planned_and_executed_while_a_large_one_is_planned(
 
 
 async def test_sub_jobs_of_a_plan_are_admitted_and_due(api: Api, parts: Parts) -> None:
-    """Whoever has room claims them."""
+    """Any worker with room claims them."""
     job_id = await submit(api)
     (job,) = await claim_jobs(parts.database)
     await parts.steps.plan(job)
@@ -252,7 +252,7 @@ async def test_sub_jobs_of_a_plan_are_admitted_and_due(api: Api, parts: Parts) -
 async def test_a_plan_whose_commit_had_no_answer_is_executed_once(
     api: Api, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The plan is stored, and the worker learns nothing of it: its sub-jobs are due, and each create is sent
+    """The plan is stored, but the worker gets no answer: its sub-jobs are due, and each create is sent
     once."""
     job_id = await submit(api)
     plugin = InProcessPlugin()
@@ -275,7 +275,7 @@ async def test_a_plan_whose_commit_had_no_answer_is_executed_once(
 
 
 async def test_a_plan_that_fails_is_made_after_a_pause(api: Api, database: Database, tmp_path: Path) -> None:
-    """It is logged, the job is not left leased, its pauses grow, and it gets its plan."""
+    """The failure is logged, the job is not left leased, its pauses grow, and it gets its plan."""
     job_id = await submit(api)
     failures = 3
     pauses: list[float] = []
@@ -297,7 +297,7 @@ async def test_a_plan_that_fails_is_made_after_a_pause(api: Api, database: Datab
 async def test_a_step_of_a_job_that_fails_waits_by_the_failures_of_that_step(
     api: Api, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A plan that failed twice and then succeeded says nothing of the job's finish step: its pauses start
+    """A plan that failed twice and then succeeded does not affect the job's finish step: its pauses start
     anew."""
     await submit(api)
     database = parts.database
@@ -317,8 +317,8 @@ async def test_a_step_of_a_job_that_fails_waits_by_the_failures_of_that_step(
 
 
 async def test_a_plan_is_the_same_whoever_makes_it(api: Api, parts: Parts) -> None:
-    """The same job planned twice has the same sub-job ids: a plan that was lost with the database is made
-    again, and what was sent of it is recognised."""
+    """Planning the same job twice gives the same sub-job ids: a plan that was lost with the database is made
+    again, and plugins recognise its creates."""
     await submit(api)
     (job,) = await claim_jobs(parts.database)
     await parts.steps.plan(job)

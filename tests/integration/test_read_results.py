@@ -36,7 +36,7 @@ from tests.integration.embedded_delivery import EmbeddedService
 from tests.integration.worker_parts import claim_jobs, worker_parts
 
 READ = Operation(Op.READ, "/A=1", 1)
-pytestmark = pytest.mark.damages_rows  # sub-jobs are brought to their stages by hand
+pytestmark = pytest.mark.damages_rows  # the tests set the stages of sub-jobs by hand
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def service(database: Database, tmp_path: Path) -> EmbeddedService:
 
 
 class Taking:
-    """The consumer of plugins' messages, with what it told."""
+    """The consumer of plugins' messages, with the reasons of the messages that it dropped."""
 
     def __init__(self, service: EmbeddedService) -> None:
         self.dropped: list[Dropped] = []
@@ -58,7 +58,7 @@ class Taking:
         )
 
     async def take(self, *messages: Message) -> None:
-        """Take messages as if they came in one batch."""
+        """Take messages as if they arrived in one batch."""
         await self.arrivals.take([Received(INTERNAL_TOPIC, at, each) for at, each in enumerate(messages)])
 
 
@@ -75,7 +75,7 @@ async def listing(service: EmbeddedService, job_id: UUID) -> list[Part]:
 
 
 async def arrived(service: EmbeddedService, job_id: UUID, sub_job: UUID) -> int:
-    """How many messages of a read are in."""
+    """Number of messages of a read that have arrived."""
     return (await service.store.arrived(sub_job, job_id, None)).messages
 
 
@@ -117,8 +117,8 @@ async def test_a_message_of_a_read_becomes_its_object(service: EmbeddedService) 
 async def test_a_read_that_has_all_its_messages_is_due_at_once(
     service: EmbeddedService, totals: tuple[str | None, str | None]
 ) -> None:
-    """Whichever message tells how many there are; of several totals the greatest holds. A message that comes
-    twice counts once."""
+    """The total may be in any message. Of several totals the greatest applies. A repeated message counts
+    once."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id, stage="COLLECTING")
     await service.execute("update sub_job set due_at = now() + interval '1 hour'")
@@ -143,7 +143,8 @@ async def test_a_read_that_has_all_its_messages_is_due_at_once(
 async def test_messages_of_a_read_that_is_not_terminal_yet_do_not_end_its_lease(
     service: EmbeddedService, stage: str, total: dict[str, str], *, all_in: bool
 ) -> None:
-    """They are counted; who works on the read is told that all are in, where a message tells how many."""
+    """They are counted. The worker that leases the read is notified when all have arrived, if a message gives
+    the total."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id, stage=stage)
     await service.execute(
@@ -156,7 +157,7 @@ async def test_messages_of_a_read_that_is_not_terminal_yet_do_not_end_its_lease(
 
 
 @pytest.mark.parametrize(
-    ("told", "reason"),
+    ("members", "reason"),
     [
         ({"statusCode": 103}, "STATUS_103"),
         ({"statusCode": 108, "errors": [{"type": "SERVER_ERROR", "badDataNode": "/A=1"}]}, "SERVER_ERROR"),
@@ -165,12 +166,12 @@ async def test_messages_of_a_read_that_is_not_terminal_yet_do_not_end_its_lease(
     ],
 )
 async def test_a_read_that_failed_by_a_message_has_a_reason(
-    service: EmbeddedService, told: dict[str, object], reason: str
+    service: EmbeddedService, members: dict[str, object], reason: str
 ) -> None:
-    """The rule is the one of writes: a plugin that tells ONAP's code alone gets it as the reason."""
+    """The rule is that of writes: if a plugin gives only ONAP's code, the code is the reason."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id)
-    response = {"operationId": "1", "statusMessage": "unable to read resource data"} | told
+    response = {"operationId": "1", "statusMessage": "unable to read resource data"} | members
     value = msgspec.json.encode({"data": {"responses": [response]}})
     headers = {"ce_correlationid": str(job_id), "ce_subjobid": str(sub_job), "ce_total": "1"}
     await Taking(service).take(Message("key", headers, value))
@@ -182,7 +183,7 @@ async def test_a_read_that_failed_by_a_message_has_a_reason(
 
 
 async def test_the_same_message_again_changes_nothing(service: EmbeddedService) -> None:
-    """A message that comes twice, with or without a sequence, is kept once; the first one stands."""
+    """A repeated message, with or without a sequence, is kept once. The first one is kept."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id)
     taking = Taking(service)
@@ -200,7 +201,7 @@ async def test_the_same_message_again_changes_nothing(service: EmbeddedService) 
 
 @pytest.mark.parametrize("stage", ["STARTING", "TRACKING", "COLLECTING"])
 async def test_a_named_sub_job_takes_messages_at_every_stage(service: EmbeddedService, stage: str) -> None:
-    """Also before the answer to its create is recorded: a fast plugin loses nothing."""
+    """Also before the answer to its create is recorded: no message of a fast plugin is lost."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id, stage=stage, producer_job=None)
     taking = Taking(service)
@@ -209,7 +210,7 @@ async def test_a_named_sub_job_takes_messages_at_every_stage(service: EmbeddedSe
 
 
 async def test_a_message_finds_its_read_by_the_producers_job(service: EmbeddedService) -> None:
-    """Without a sub-job id, the data producer's job id tells, where it is unique."""
+    """Without a sub-job id, the data producer's job id identifies the read, if it is unique."""
     job_id = await service.job(kind="READ")
     await service.sub_job(job_id, producer_job="pj-1")
     other = await service.sub_job(job_id, position=1, producer="ems-2", producer_job="pj-2")
@@ -219,7 +220,7 @@ async def test_a_message_finds_its_read_by_the_producers_job(service: EmbeddedSe
 
 
 async def test_an_ambiguous_producers_job_is_not_guessed(service: EmbeddedService) -> None:
-    """Two producers with the same job id: only the producer's own id settles it."""
+    """Two producers with the same job id: only the producer's own id identifies the read."""
     job_id = await service.job(kind="READ")
     await service.sub_job(job_id, producer_job="pj")
     second = await service.sub_job(job_id, position=1, producer="ems-2", producer_job="pj")
@@ -231,7 +232,7 @@ async def test_an_ambiguous_producers_job_is_not_guessed(service: EmbeddedServic
 
 
 async def test_a_message_waits_for_the_answer_to_the_create(service: EmbeddedService) -> None:
-    """A producer's job id that is not recorded yet is tried again while the create is being answered."""
+    """A producer's job id that is not recorded yet is retried while the create is being answered."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id, stage="STARTING", producer_job=None)
     taking = Taking(service)
@@ -247,7 +248,7 @@ async def test_a_message_waits_for_the_answer_to_the_create(service: EmbeddedSer
 
 
 async def test_a_message_that_names_nothing_goes_by_its_topic(service: EmbeddedService) -> None:
-    """It belongs to the only read that may use the topic; with two such reads it belongs to none."""
+    """The message belongs to the only read that may use the topic. With two such reads it is dropped."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id, stage="COLLECTING")
     await service.execute("update sub_job set result_topic = $1", INTERNAL_TOPIC)
@@ -260,7 +261,7 @@ async def test_a_message_that_names_nothing_goes_by_its_topic(service: EmbeddedS
 
 
 async def test_what_belongs_to_no_active_read_is_dropped(service: EmbeddedService) -> None:
-    """A settled sub-job, a write, a read that was never sent, and an unknown id take no message."""
+    """A settled sub-job, a write, a read that was never sent, and an unknown id accept no message."""
     read = await service.job(kind="READ")
     settled = await service.sub_job(read, stage="SETTLED")
     unsent = await service.sub_job(read, position=1, stage="WAITING")
@@ -304,15 +305,15 @@ UNREADABLE: dict[str, tuple[Message, int]] = {
         1,
     ),
 }
-"""A message, and how many result documents are in it all the same."""
+"""A message, and the number of result documents that are readable in it."""
 
 
 @pytest.mark.parametrize(("message", "readable"), UNREADABLE.values(), ids=UNREADABLE)
 async def test_a_message_that_cannot_be_read_is_kept_as_it_came(
     service: EmbeddedService, message: Message, readable: int
 ) -> None:
-    """It counts as a message of its read, which cannot succeed any more; what is readable in it and what else
-    comes is kept as results."""
+    """It counts as a message of its read, which cannot succeed any more. Its readable parts and further
+    messages are kept as results."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id)
     names = {"ce_subjobid": str(sub_job)}
@@ -340,7 +341,8 @@ async def test_a_message_that_cannot_be_read_is_kept_as_it_came(
 async def test_a_message_whose_names_no_store_can_hold_belongs_to_nobody(
     service: EmbeddedService, headers: dict[str, str]
 ) -> None:
-    """Headers are checked before anything is looked up, and stop nothing; a sub-job that is named counts."""
+    """Headers are checked before any lookup, and do not stop the consumer. A sub-job that is named is
+    used."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id)
     taking = Taking(service)
@@ -352,7 +354,7 @@ async def test_a_message_whose_names_no_store_can_hold_belongs_to_nobody(
 
 
 async def test_a_message_without_a_number_takes_no_other_ones(service: EmbeddedService) -> None:
-    """In one batch, numbered messages have their numbers and the others come after them: none is lost."""
+    """In one batch, numbered messages keep their numbers and the others follow them: none is lost."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id)
     name = {"subjobid": str(sub_job)}
@@ -380,25 +382,27 @@ _TEXTS = st.text(st.characters(codec=None), max_size=12)
 async def test_no_bytes_and_no_headers_stop_the_consumer(
     service: EmbeddedService, value: bytes, headers: dict[str, str]
 ) -> None:
-    """Whatever is on the topic is taken or dropped; nothing is raised."""
+    """Any message on the topic is kept or dropped; no exception is raised."""
     await Taking(service).take(Message("key", headers, value))
 
 
 async def test_a_fault_of_ours_does_not_end_the_consumer(service: EmbeddedService) -> None:
-    """An error that nobody expected is told, and the same messages are tried again after a pause."""
+    """An unexpected error is reported, and the same messages are retried after a pause."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id)
-    told: list[Exception] = []
+    errors: list[Exception] = []
     stored = asyncio.Event()
 
     async def reached(checkpoint: Checkpoint) -> None:
-        if checkpoint is Checkpoint.ARRIVAL_WRITTEN and not told:
+        if checkpoint is Checkpoint.ARRIVAL_WRITTEN and not errors:
             raise RuntimeError("as the test wants it")
         if checkpoint is Checkpoint.ARRIVAL_STORED:
             stored.set()
 
     parts_of = (service.database, service.bus, service.objects)
-    running = asyncio.create_task(ReadResultConsumer(*parts_of, troubled=told.append, reached=reached).run())
+    running = asyncio.create_task(
+        ReadResultConsumer(*parts_of, troubled=errors.append, reached=reached).run()
+    )
     try:
         async with asyncio.timeout(20):
             await service.bus.publish(
@@ -408,12 +412,13 @@ async def test_a_fault_of_ours_does_not_end_the_consumer(service: EmbeddedServic
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    assert [str(error) for error in told] == ["as the test wants it"]
+    assert [str(error) for error in errors] == ["as the test wants it"]
     assert len(await listing(service, job_id)) == 1
 
 
 async def test_what_somebody_else_wrote_under_a_key_is_replaced(service: EmbeddedService) -> None:
-    """The owner of a bucket can write anything there: what is no result does not stand, and stops nothing."""
+    """The owner of a bucket can write any object there: an object that is no result is replaced, and stops
+    nothing."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id)
     for number, spoilt in enumerate((b"garbage", b'{"responses":["\xff"]}')):
@@ -432,7 +437,7 @@ async def test_what_somebody_else_wrote_under_a_key_is_replaced(service: Embedde
 async def test_a_job_ends_whatever_became_of_its_objects(
     service: EmbeddedService, spoilt: bytes | None
 ) -> None:
-    """Failures in an object that the owner of the bucket spoilt or removed count as failed operations."""
+    """Failures in an object that the owner of the bucket damaged or removed count as failed operations."""
     job_id = await service.job(kind="READ")
     first, second = await service.sub_job(job_id), await service.sub_job(job_id, position=1, producer="ems-2")
     (part,) = await service.settle(job_id, first, responses(1, state=OperationState.FAILED))
@@ -454,8 +459,9 @@ async def test_a_job_ends_whatever_became_of_its_objects(
 
 
 async def test_a_large_message_becomes_several_objects(service: EmbeddedService) -> None:
-    """A message over the size of an object is cut between operations and between the objects of a result, and
-    counts as one message. What goes out is in order, whole, and names no object."""
+    """A message over the size limit of an object is split between operations and between the objects of a
+    result, and counts as one message. The published parts are in order and complete, and refer to no
+    object."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id)
     taking = Taking(service)
@@ -479,13 +485,13 @@ async def test_a_large_message_becomes_several_objects(service: EmbeddedService)
     got = await service.delivered()
     assert [identity(each)[2] for each in got] == list(range(6))
     assert {each.message.headers[events.TOTAL] for each in got} == {"6"}
-    told = [msgspec.json.decode(each.message.value)["data"]["responses"] for each in got]
-    assert [[one["operationId"] for one in some] for some in told] == [[1], [2], [3], [4], [4], [4]]
-    assert sum(len(one["result"]) for some in told[3:] for one in some) == 5
+    published = [msgspec.json.decode(each.message.value)["data"]["responses"] for each in got]
+    assert [[one["operationId"] for one in some] for some in published] == [[1], [2], [3], [4], [4], [4]]
+    assert sum(len(one["result"]) for some in published[3:] for one in some) == 5
 
 
 async def test_a_large_message_without_a_sequence_is_kept_once(service: EmbeddedService) -> None:
-    """Equal bytes count as a repeat, also where a message was cut; others that begin alike do not."""
+    """Equal bytes count as a repeat, also if a message was split. Others with the same beginning do not."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id)
     plain = event(responses(1, 2, size=600_000), subjobid=str(sub_job))
@@ -507,7 +513,8 @@ async def test_an_empty_read_is_one_message_with_nothing_in_it(service: Embedded
 
 
 async def test_what_the_service_adds_touches_no_message(service: EmbeddedService) -> None:
-    """Responses added beside the messages of a read have keys that no message can reach, and go out last."""
+    """Responses that the service adds to the messages of a read have keys that no message can have, and are
+    published last."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id)
     taking = Taking(service)
@@ -528,7 +535,7 @@ async def test_what_the_service_adds_touches_no_message(service: EmbeddedService
 
 
 async def test_the_consumer_takes_messages_from_the_bus_and_goes_on(service: EmbeddedService) -> None:
-    """It passes what it took: a new consumer of the same name starts after it."""
+    """The consumer commits the messages that it took: a new consumer of the same name starts after them."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id)
     arrived = asyncio.Event()
@@ -556,7 +563,7 @@ async def test_the_consumer_takes_messages_from_the_bus_and_goes_on(service: Emb
 
 
 class StumblingBus(PostgresBus):
-    """Gives one message out, and fails instead of ending when the acknowledgement of it is cancelled."""
+    """Returns one message, and fails instead of ending when its acknowledgement is cancelled."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -568,7 +575,7 @@ class StumblingBus(PostgresBus):
         await asyncio.Event().wait()
 
     async def passed(self, consumer: str, batch: Sequence[Received]) -> None:
-        """Never done."""
+        """Never completes."""
         self.acknowledging.set()
         try:
             await asyncio.Event().wait()
@@ -577,7 +584,8 @@ class StumblingBus(PostgresBus):
 
 
 async def test_a_consumer_that_is_told_to_end_ends_whatever_fails(service: EmbeddedService) -> None:
-    """A cancellation that turns into an error on its way is a cancellation all the same: the worker stops."""
+    """A cancellation that becomes another error on its way still counts as a cancellation: the worker
+    stops."""
     bus = StumblingBus(service.database)
     consumer = ReadResultConsumer(service.database, bus, service.objects)
     running = asyncio.create_task(consumer.run())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is older than the retention goes, everywhere, and nothing else does."""
+"""Data older than the retention is removed everywhere, and no other data is."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ NOTHING = Retention(jobs=0.0, keys=0.0)
 
 
 async def counts(database: Database) -> dict[str, int]:
-    """Rows of every table that retention empties."""
+    """Rows of every table from which retention removes."""
     async with database.connection() as connection:
         return {table: await connection.fetchval(f"select count(*) from {table}") for table in EMPTIED}
 
 
 async def until_idle(service: Service, job_ids: list[str]) -> None:
-    """All jobs ended and delivered, and no message is left in the outbox."""
+    """All jobs have ended and are delivered, and the outbox is empty."""
     for job_id in job_ids:
         await service.ended(job_id)
     async with asyncio.timeout(DEADLINE):
@@ -64,20 +64,20 @@ async def until_idle(service: Service, job_ids: list[str]) -> None:
 
 
 async def submit(service: Service, destination: str) -> str:
-    """A job that is taken; its id."""
+    """Submit a job that is accepted. Returns its id."""
     answer = await service.call("POST", f"{JOBS}{destination}", {"data": LINES}, expect=202)
     job_id: str = answer["jobId"]
     return job_id
 
 
 def files(folder: Path) -> list[Path]:
-    """Every object of a job, with all folders and whatever else lies below them."""
+    """Every object of a job, with all folders and other files below them."""
     return sorted(each for each in (folder / "objects").glob("*/*") if each.name != "ran-datajobs")
 
 
 async def test_everything_that_is_too_old_goes(database_url: str, tmp_path: Path) -> None:
-    """Jobs for a bucket, a topic and nowhere, one of them with an unmatched operation, end; then retention
-    brings every table back to the level before, and no object or folder of theirs is left."""
+    """Jobs for a bucket, a topic and without destination, one of them with an unmatched operation, end. Then
+    retention reduces every table to its earlier size, and no object or folder of these jobs is left."""
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED")))
     async with plugin.serving() as address, whole_service(database_url, tmp_path) as service:
         await service.register(address, {f"/ManagedElement={n}": f"ems-{n}" for n in range(2)})
@@ -102,8 +102,8 @@ async def test_everything_that_is_too_old_goes(database_url: str, tmp_path: Path
 
 
 async def test_open_jobs_and_open_deliveries_stay_whole(database_url: str, tmp_path: Path) -> None:
-    """A job that runs, and one whose delivery is under way, keep every row, message and object of theirs,
-    however old they are; the running one ends as if nothing had been."""
+    """A running job, and one whose delivery is active, keep all their rows, messages and objects, whatever
+    their age. The running one ends normally."""
     plugin = ScriptedPlugin(Script())
     plugin.script("ems-1", Script(statuses=("RUNNING",)))
     async with plugin.serving() as address, whole_service(database_url, tmp_path) as service:
@@ -130,7 +130,7 @@ async def test_open_jobs_and_open_deliveries_stay_whole(database_url: str, tmp_p
 
 
 async def rows_of(database: Database, *job_ids: str) -> Any:
-    """What the tables hold of jobs, but for what changes by itself."""
+    """The rows of jobs, without the columns that change by themselves."""
     async with database.connection() as connection:
         return [
             await connection.fetchval(f"select count(*) from {table} where job_id::text = any ($1)", job_ids)
@@ -139,7 +139,7 @@ async def rows_of(database: Database, *job_ids: str) -> Any:
 
 
 async def test_a_young_job_stays_and_one_pruner_works_at_a_time(database: Database, tmp_path: Path) -> None:
-    """What is younger than the retention stays; a pruner that finds another one at work leaves it to it."""
+    """Data younger than the retention is kept. A pruner that finds another one at work does nothing."""
     async with database.connection() as connection:
         await connection.execute(
             """
@@ -163,8 +163,8 @@ async def test_a_young_job_stays_and_one_pruner_works_at_a_time(database: Databa
 async def test_a_job_that_is_being_removed_is_not_redelivered(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A redeliver that comes after the pruner has begun with a job is refused; one that came before keeps
-    the job and its results."""
+    """A redeliver after the pruner has begun to remove the job is refused. One before it keeps the job and
+    its results."""
     gone, kept = uuid4(), uuid4()
     async with database.connection() as connection:
         await connection.execute(
@@ -201,8 +201,9 @@ async def test_a_job_that_is_being_removed_is_not_redelivered(
 async def test_a_deadlock_with_a_publisher_does_not_end_the_pruner(
     database: Database, tmp_path: Path
 ) -> None:
-    """Who gives up messages of an expired job has its row and wants its messages; the pruner has them and
-    wants the row. PostgreSQL ends what the pruner does, and the pruner does it again."""
+    """A transaction that drops messages of an expired job has locked its row and waits for its messages; the
+    pruner has locked the messages and waits for the row. PostgreSQL aborts the pruner's transaction, and the
+    pruner repeats it."""
     job_id = uuid4()
     async with database.transaction() as connection:
         await connection.execute(
@@ -233,7 +234,7 @@ async def test_a_deadlock_with_a_publisher_does_not_end_the_pruner(
 async def test_a_cancelled_statement_does_not_end_the_pruner(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever cancels a statement, or limits its time, ends one look: the next one goes on."""
+    """A statement that is cancelled or times out ends one pass. The next one continues."""
     monkeypatch.setattr("ran_datajobs.results.pruner.LOOK_EVERY", 0.05)
     async with database.connection() as connection:
         await connection.execute("insert into bus_topic (topic) values ('unused')")
@@ -256,8 +257,8 @@ async def test_a_cancelled_statement_does_not_end_the_pruner(
 
 
 async def test_offsets_of_a_topic_that_comes_again_go_on(database: Database, tmp_path: Path) -> None:
-    """A topic without messages and jobs is removed, but not one that a consumer of ours reads. When it comes
-    again, a reader that remembers its place sees what is new, and so does one that starts anew."""
+    """A topic without messages and jobs is removed, unless a consumer of the service reads it. When it is
+    created again, a reader with a stored offset gets the new messages, and so does a new reader."""
     bus = PostgresBus(database)
     message = Message("k", {}, b"1")
     for topic in ("rapp", "read", INTERNAL_TOPIC):
@@ -278,8 +279,8 @@ async def test_offsets_of_a_topic_that_comes_again_go_on(database: Database, tmp
 async def test_an_index_that_slept_through_a_removal_forgets_the_handle(
     database: Database, tmp_path: Path
 ) -> None:
-    """What was removed, and whose tombstone is gone by the time that an index follows again, is gone from the
-    index, too; so it is when the handle came again elsewhere."""
+    """A handle whose removal, and whose tombstone, are gone before an index follows again is removed from the
+    index. The same holds if the handle was registered again elsewhere."""
     registry = Registry(database, ("127.0.0.0/8",))
     sleeping, awake = OwnerIndex(database), OwnerIndex(database)
 
@@ -308,7 +309,7 @@ async def test_an_index_that_slept_through_a_removal_forgets_the_handle(
 
 
 async def test_young_traces_stay(database: Database, tmp_path: Path) -> None:
-    """Tombstones and turns that are younger than the retention stay."""
+    """Tombstones and records of served clients that are younger than the retention are kept."""
     async with database.connection() as connection:
         await connection.execute(
             """
@@ -332,8 +333,8 @@ async def test_young_traces_stay(database: Database, tmp_path: Path) -> None:
 
 
 async def test_a_job_stays_while_a_write_of_its_is_in_quarantine(database_url: str, tmp_path: Path) -> None:
-    """A write of unknown outcome has ended with its job, and keeps its lane shut: the pruner leaves it.
-    When the quarantine is over the next write starts, and both jobs go."""
+    """A write of unknown outcome has ended with its job, and keeps its lane closed: the pruner keeps it. When
+    the quarantine ends the next write starts, and both jobs are removed."""
     plugin = ScriptedPlugin(Script(create=(Step.DROP, Step.OBEY)))
     async with (
         plugin.serving() as address,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The schema is brought up to date under running jobs and running processes; a newer one is left alone."""
+"""The schema is migrated under running jobs and running processes. A newer schema is left unchanged."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ PATIENCE = 30.0
 
 
 async def load_older(database_url: str, schema: int) -> None:
-    """Fill the database with a kept one of ``schema``, as if its sub-jobs had been started right now.
+    """Fill the database with the kept one of ``schema``, as if its sub-jobs had been started just now.
 
-    Where none was kept, the newest one before it is brought there by its migrations, which never change.
+    If none was kept, the newest one before it is migrated to that schema. Migrations never change.
     """
     kept = max(number for number in KEPT if number <= schema)
     connection = await asyncpg.connect(database_url)
@@ -55,7 +55,7 @@ async def schema_version(database: Database) -> int:
 
 
 async def take_again(plugin: ScriptedPlugin, address: str, database: Database) -> None:
-    """Let the plugin have the sub-jobs that it had when the database was kept, under the same ids."""
+    """Give the plugin the sub-jobs that it had when the database was kept, under the same ids."""
     async with database.connection() as connection:
         await connection.execute("update dmi_plugin set url = $1", address)
         rows = await connection.fetch(
@@ -83,8 +83,8 @@ async def test_open_jobs_of_an_older_schema_are_finished(
     database_url: str, tmp_path: Path, schema: int
 ) -> None:
     """A database of an older schema, with jobs that are tracked, waiting and not planned, is migrated by two
-    processes at once; then all its jobs end, with every operation executed once. Those that the plugin was
-    given long ago are asked for before their time is called out."""
+    processes at once. Then all its jobs end, with every operation executed once. Sub-jobs that were created
+    long ago are polled before their timeout."""
     await load_older(database_url, schema)
     first, second = await Database.open(database_url, size=2), await Database.open(database_url, size=2)
     await asyncio.gather(first.migrate(), second.migrate())
@@ -102,7 +102,8 @@ async def test_open_jobs_of_an_older_schema_are_finished(
 
 
 def assert_whole(jobs: list[Any], plugin: ScriptedPlugin) -> None:
-    """The kept jobs have succeeded but for an operation each that nobody owns, everything executed once."""
+    """The kept jobs have succeeded except for an operation each that has no owner, and everything is executed
+    once."""
     assert len(jobs) == 3
     assert {(job["operations"]["succeeded"], job["operations"]["unmatched"]) for job in jobs} == {(11, 1)}
     executed = [(e.request_id, o.operation_id) for e in plugin.history for o in e.operations]
@@ -111,8 +112,8 @@ def assert_whole(jobs: list[Any], plugin: ScriptedPlugin) -> None:
 
 @pytest.mark.without_schema
 async def test_a_busy_table_is_waited_for_without_blocking_others(database_url: str) -> None:
-    """An old process that holds a table makes the migration give way and try again: others still read and
-    write the table meanwhile, and the migration ends once the table is free."""
+    """An old process that locks a table makes the migration release its locks and retry. Other processes
+    still read and write the table meanwhile, and the migration ends once the table is unlocked."""
     await load_older(database_url, 1)
     database = await Database.open(database_url, size=4)
     migrating: asyncio.Task[None] | None = None
@@ -141,8 +142,8 @@ async def test_a_busy_table_is_waited_for_without_blocking_others(database_url: 
 
 
 async def test_a_newer_database_is_refused(database: Database, database_url: str, tmp_path: Path) -> None:
-    """A database that a newer version has migrated ends ``serve`` with status 2 and words that say why, and
-    is not changed."""
+    """A database that a newer version has migrated ends ``serve`` with status 2 and an error that gives the
+    reason, and is not changed."""
     newer = len(migrations()) + 1
     async with database.connection() as connection:
         await connection.execute("insert into schema_version (number, name) values ($1, 'newer')", newer)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Schema 8: what it kept for buckets that were away is delivered by copies; its workers are waited for."""
+"""Schema 8: results kept for unavailable buckets are delivered by copies, and the migration waits for its
+workers."""
 
 from __future__ import annotations
 
@@ -45,8 +46,8 @@ MARK = """
 async def old_job(
     connection: asyncpg.Connection[asyncpg.Record], objects: ObjectStore, *, ended: bool
 ) -> tuple[UUID, list[str]]:
-    """A job whose first object is in its destination, written before that went away, and whose second one is
-    in the own bucket; its keys."""
+    """A job whose first object is in its destination, written before that became unavailable, and whose
+    second one is in the service's own bucket. Returns its keys."""
     job_id, sub_job = uuid4(), uuid4()
     await connection.execute(
         JOB, job_id, NAMED, BUCKET, 2, "FINISHED" if ended else "RUNNING", 0 if ended else 1
@@ -77,7 +78,8 @@ async def old_job(
 
 @pytest.mark.damages_rows
 async def test_jobs_whose_bucket_was_away_are_delivered(database_url: str, tmp_path: Path) -> None:
-    """One that had ended, and one that was open and ends now: the bucket and the own one have all objects."""
+    """One job had ended, and one was open and ends now: its bucket and the service's own bucket have all
+    objects."""
     await load_older(database_url, 8)
     objects = open_folder(tmp_path)
     connection = await asyncpg.connect(database_url)
@@ -93,8 +95,8 @@ async def test_jobs_whose_bucket_was_away_are_delivered(database_url: str, tmp_p
     while await publisher.publish(8) is not None:
         pass
     assert await service.state(ended) == "DELIVERED"
-    async with database.transaction() as told:
-        await delivery.finish_delivery(told, opened)
+    async with database.transaction() as connection:
+        await delivery.finish_delivery(connection, opened)
     while await service.copy(NAMED, publisher) is not None:
         pass
     assert await service.state(opened) == "DELIVERED"
@@ -108,7 +110,7 @@ async def test_jobs_whose_bucket_was_away_are_delivered(database_url: str, tmp_p
 async def test_a_living_worker_of_schema_8_is_waited_for(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its sessions tell of it: it is named, and nothing is changed; without it the migration goes on."""
+    """Its sessions identify it: it is named, and nothing is changed. Without it the migration continues."""
     monkeypatch.setattr(store, "OLD_WORKERS_LEAVE_WITHIN", 0.2)
     await load_older(database_url, 8)
     database = await Database.open(database_url, size=2)
@@ -117,10 +119,10 @@ async def test_a_living_worker_of_schema_8_is_waited_for(
         database_url, server_settings={"application_name": f"ran-datajobs {worker_id}"}
     )
     await session.execute("select 1")
-    told: list[str] = []
+    reported: list[str] = []
     with pytest.raises(UsageError, match=str(worker_id)):
-        await database.migrate(told.append)
-    assert len(told) == 1
+        await database.migrate(reported.append)
+    assert len(reported) == 1
     assert await session.fetchval("select max(number) from schema_version") == 8
     await session.close()
     await database.migrate()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an upgrade reads grows with what the database has, and not with its square."""
+"""The rows that an upgrade reads grow in proportion to the database, not with its square."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.without_schema
 
 SUB_JOBS: Final = 3000
 PASSES: Final = 60
-"""Times that the migrations may read the sub-jobs. What compares each with each other reads them thousands
-of times."""
+"""Maximum times that the migrations may read the sub-jobs. A comparison of each with every other reads them
+thousands of times."""
 
 MULTIPLY = """
 with job as (
@@ -45,11 +45,11 @@ from sub_job s join data_job j using (job_id), job,
      generate_series(1, $2::integer) n, (select count(*) from lanes)
 where j.name = $1
 """
-"""Another job like $1 with $2 sub-jobs in $3 lanes of their own."""
+"""Another job like $1, with $2 sub-jobs in $3 new lanes."""
 
 
 async def sub_jobs_read(database_url: str) -> int:
-    """How many rows of sub-jobs the sessions that have ended have read."""
+    """Number of rows of sub-jobs that the ended sessions have read."""
     connection = await asyncpg.connect(database_url)
     try:
         number: int = await connection.fetchval(
@@ -72,7 +72,7 @@ async def sub_jobs_read(database_url: str) -> int:
 async def test_many_sub_jobs_are_read_a_few_times(
     database_url: str, kept: str, first: Stage, others: Stage, lanes: int
 ) -> None:
-    """Thousands of sub-jobs stand in one lane, or in a lane each, and PostgreSQL does not know how many. The
+    """Thousands of sub-jobs are in one lane, or in a lane each, and PostgreSQL has no statistics of them. The
     migration reads each a few times. One of each lane is admitted or in quarantine, the others are not."""
     await load_stages(database_url, 6)
     connection = await asyncpg.connect(database_url)

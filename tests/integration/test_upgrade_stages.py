@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Databases whose jobs an older service left in every stage are migrated, and every job ends as it should."""
+"""Databases whose jobs an older service left in every stage are migrated, and every job ends correctly."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CANCELLED = {
     "starting at stalls-cancelled",
     "not planned, then cancelled",
 }
-"""Nothing of these is executed, or their plugin stops it."""
+"""No operation of these is executed, or their plugin stops it."""
 
 UNKNOWN = {
     "closes simple-fails",
@@ -40,16 +40,16 @@ UNKNOWN = {
 """The create may have arrived and the plugin is not idempotent; or the sub-job timed out."""
 
 UNMATCHED = "of several producers"
-"""One operation of this job is nobody's."""
+"""One operation of this job has no owner."""
 
 NEVER_SENT = CANCELLED - {"tracked, then cancelled", "starting at stalls-cancelled"} | {
     "starting at simple-loses"
 }
-"""No plugin has had these."""
+"""No plugin has received these."""
 
 
 async def migrated_by_two(database_url: str) -> Database:
-    """Let two processes bring the schema up to date at once; a store in it."""
+    """Migrate the schema by two concurrent processes. Returns a store of it."""
     first, second = await Database.open(database_url, size=4), await Database.open(database_url, size=2)
     await asyncio.gather(first.migrate(), second.migrate())
     await second.close()
@@ -66,7 +66,7 @@ async def names(database: Database) -> dict[str, str]:
 
 
 async def shorten_waits(database: Database) -> int:
-    """Let the quarantines that only time ends be over in a moment; how many there are. Reads wait for their
+    """Let the quarantines that end by time alone end in a moment. Returns their number. Reads wait for their
     next message from now on."""
     async with database.connection() as connection:
         await connection.execute(
@@ -102,9 +102,10 @@ def expected(name: str, total: int) -> tuple[str, dict[str, int]]:
 
 @pytest.mark.parametrize("schema", STAGES)
 async def test_jobs_in_every_stage_end(database_url: str, tmp_path: Path, schema: int) -> None:
-    """Two processes migrate at once. Then every job ends and is delivered: what was cancelled is not started,
-    what a plugin that is not idempotent may have executed is unknown, everything else has succeeded. Nothing
-    is executed twice, no lane stays closed, and reads get the messages that come after the upgrade."""
+    """Two processes migrate concurrently. Then every job ends and is delivered: cancelled sub-jobs are not
+    started, an operation that a non-idempotent plugin may have executed is unknown, all others have
+    succeeded. No operation is executed twice, no lane stays closed, and reads get the messages that arrive
+    after the upgrade."""
     stages = await load_stages(database_url, schema)
     stages.write_objects(tmp_path)
     database = await migrated_by_two(database_url)
@@ -132,8 +133,8 @@ async def test_jobs_in_every_stage_end(database_url: str, tmp_path: Path, schema
         assert await connection.fetchval("select count(*) from sub_job where stage <> 'SETTLED'") == 0
         assert await connection.fetchval("select count(*) from outbox") == 0
     await database.close()
-    told = Counter(item["headers"]["ce_correlationid"] for item in messages["items"])
-    assert told == {ids["delivered"]: 1, ids["delivery pending"]: 1}
+    end_messages = Counter(item["headers"]["ce_correlationid"] for item in messages["items"])
+    assert end_messages == {ids["delivered"]: 1, ids["delivery pending"]: 1}
     times = Counter(executed(plugins))
     whole = {(ids[name], "whole") for name in ("read of two parts", "not planned, of two parts")}
     assert {key for key, n in times.items() if n > 1} == whole  # once by each of two data producers
@@ -152,9 +153,10 @@ async def delivered(service: Service, job_id: str) -> Any:
 
 @pytest.mark.parametrize("schema", STAGES)
 async def test_the_migration_leaves_every_sub_job_in_its_place(database_url: str, schema: int) -> None:
-    """After the migration, before any worker: one write at most is at work in a lane, and no more reads than
-    the plugin takes; what is at work is due; what waits has something before it in its lane, or waits for a
-    job; the two closed lanes are in quarantine; jobs without open sub-jobs are due for their own step."""
+    """After the migration, before any worker runs: a lane has at most one active write, and no more active
+    reads than the plugin takes. Active sub-jobs are due. A waiting sub-job waits behind another in its lane,
+    or for a job. The two closed lanes are in quarantine. Jobs without open sub-jobs are due for their own
+    step."""
     await load_stages(database_url, schema)
     database = await migrated_by_two(database_url)
     async with database.connection() as connection:
@@ -185,7 +187,7 @@ async def test_the_migration_leaves_every_sub_job_in_its_place(database_url: str
             ]
             assert (row["due_at"] is not None) == row["cancel_requested"], row["name"]
     assert {row["name"] for row in steps if row["due"] == row["idle"]} == set()
-    if schema < 8:  # nobody took messages while the older workers were ending
+    if schema < 8:  # no consumer ran while the older workers were ending
         assert {row["last_message_at"] for row in rows if row["stage"] == "COLLECTING"} == {applied}
     counted = {row["name"]: row["messages"] for row in rows if row["messages"]}
     assert counted == {
@@ -195,7 +197,8 @@ async def test_the_migration_leaves_every_sub_job_in_its_place(database_url: str
 
 
 async def test_who_waits_for_a_job_that_has_ended_waits_no_longer(database_url: str) -> None:
-    """An older worker was killed before it looked for jobs that wait in vain: the migration finds them."""
+    """An older worker was killed before it searched for jobs that nothing unblocks: the migration finds
+    them."""
     await load_stages(database_url, 6)
     connection = await asyncpg.connect(database_url)
     await connection.execute(
@@ -215,8 +218,8 @@ async def test_who_waits_for_a_job_that_has_ended_waits_no_longer(database_url: 
 
 
 async def test_two_writes_under_way_in_one_lane_are_left_to_the_older_version(database_url: str) -> None:
-    """There should be none. Neither may be sent again, and only one can be at work from now on: the migration
-    says which data producer it is, and changes nothing."""
+    """This should not occur. Neither may be sent again, and only one can be active from now on: the migration
+    names the data producer, and changes nothing."""
     await load_stages(database_url, 6)
     connection = await asyncpg.connect(database_url)
     await connection.execute(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A worker on a real database: its own troubles, claims whose answers are lost, its loop, its end, and
+"""A worker on a real database: its own failures, claims whose answers are lost, its loop, its end, and
 quarantine."""
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from tests.integration.worker_parts import (
 
 @pytest.fixture
 def plugin() -> InProcessPlugin:
-    """Takes what it gets, and ends it at once."""
+    """Accepts everything, and ends it at once."""
     return InProcessPlugin()
 
 
@@ -71,7 +71,7 @@ async def cancel(database: Database, job_id: UUID) -> None:
 
 
 async def push(database: Database, sub_job_id: UUID) -> bool:
-    """What a status push of the plugin does."""
+    """A status push of the plugin."""
     async with database.transaction() as connection:
         return await sub_jobs.poll_now(connection, sub_job_id, "producer-job")
 
@@ -97,13 +97,13 @@ async def run_once(parts: Parts) -> LeasedSubJob:
     return claimed
 
 
-# --- the worker's own troubles -------------------------------------------------------------------------
+# --- the worker's own failures -------------------------------------------------------------------------
 
 
 async def flaky(
     real: Callable[..., Awaitable[Any]], failures: list[Exception]
 ) -> Callable[..., Awaitable[Any]]:
-    """``real``, which fails as often as there are failures."""
+    """``real``, with as many failures first as given."""
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         if failures:
@@ -120,8 +120,8 @@ async def test_an_answer_that_cannot_be_recorded_is_kept_and_not_asked_for_again
     plugin: InProcessPlugin,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The store is away just after a create of a plugin without idempotency was answered: the id is recorded
-    when the store is back, and the create was sent once."""
+    """The database is unavailable just after the answer to a create of a non-idempotent plugin: the id is
+    recorded when the database is back, and the create was sent once."""
     failures: list[Exception] = [StoreUnavailable("away"), StoreUnavailable("still away")]
     monkeypatch.setattr(sub_jobs, "mark_started", await flaky(sub_jobs.mark_started, failures))
     async with parts.working():
@@ -134,7 +134,8 @@ async def test_an_answer_that_cannot_be_recorded_is_kept_and_not_asked_for_again
 async def test_a_store_of_objects_that_is_away_is_not_the_plugins_trouble(
     database: Database, parts: Parts, job: PlannedJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The result cannot be written at first: it is fetched and written again, and nobody is given up."""
+    """The result cannot be written at first: it is fetched and written again, and the sub-job does not time
+    out."""
     failures: list[Exception] = [StorageUnavailable("away"), StorageUnavailable("still away")]
     monkeypatch.setattr(parts.objects, "put", await flaky(parts.objects.put, failures))
     async with parts.working():
@@ -151,8 +152,8 @@ async def test_a_step_that_breaks_is_tried_again_and_sends_no_second_create(
     plugin: InProcessPlugin,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A fault of ours between the answer to a create and its record: it is logged, the row is not left
-    leased, and at a plugin without idempotency nothing that may have been executed is sent again."""
+    """An internal error between the answer to a create and its record: it is logged, the row is not left
+    leased, and at a non-idempotent plugin no create that may have been executed is sent again."""
     with log_lines() as lines:
         monkeypatch.setattr(
             sub_jobs, "mark_started", await flaky(sub_jobs.mark_started, [RuntimeError("a fault")])
@@ -169,7 +170,7 @@ async def test_a_step_that_breaks_is_tried_again_and_sends_no_second_create(
 async def test_a_step_that_breaks_every_time_waits_longer_each_time(
     database: Database, parts: Parts, job: PlannedJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sub-job that cannot be worked on for a fault of ours costs little: its pauses grow."""
+    """A sub-job that an internal error stops every time costs little: its pauses grow."""
     pauses: list[float] = []
     postpone = sub_jobs.postpone
 
@@ -200,7 +201,7 @@ async def test_a_step_that_breaks_every_time_waits_longer_each_time(
 async def lose_answers(
     monkeypatch: pytest.MonkeyPatch, where: Any, function: str, losses: int = 1
 ) -> list[Any]:
-    """Let the next ``losses`` answers of a committed claim be lost; what was claimed by these."""
+    """Lose the next ``losses`` answers of a committed claim. Returns the rows that these claimed."""
     real, lost = getattr(where, function), list[Any]()
 
     async def call(*args: Any, **options: Any) -> Any:
@@ -222,7 +223,7 @@ async def test_what_a_claim_leased_whose_answer_was_lost_is_executed_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The claim is committed and its answer is lost: the same worker finds the sub-job under the claim's
-    token, knows that nothing was sent, and starts it, at a plugin that is not idempotent too."""
+    token, infers that nothing was sent, and starts it, at a non-idempotent plugin too."""
     lost = await lose_answers(monkeypatch, sub_jobs, "claim")
     async with parts.working():
         await until_ended(database, job.job_id)
@@ -232,15 +233,15 @@ async def test_what_a_claim_leased_whose_answer_was_lost_is_executed_once(
     assert (row["succeeded"], row["attempts"]) == (1, 1)
 
 
-async def test_a_create_of_unknown_outcome_stays_one_when_the_claim_s_answer_is_lost(
+async def test_a_lost_claim_keeps_a_create_of_unknown_outcome(
     database: Database,
     parts: Parts,
     job: PlannedJob,
     plugin: InProcessPlugin,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Another worker has marked the sub-job, and may have sent its create, before it was gone. The claim that
-    takes it over loses its answer: that says nothing of the first create, which is not repeated."""
+    """Another worker has marked the sub-job, and may have sent its create, before it ended. The claim that
+    takes it over loses its answer: this does not concern the first create, which is not repeated."""
     await claim(database)
     await void_leases(database)
     lost = await lose_answers(monkeypatch, sub_jobs, "claim")
@@ -271,8 +272,8 @@ async def test_the_step_of_a_job_whose_claim_lost_its_answer_is_taken_up(
 async def test_a_worker_that_is_stopped_during_a_create_still_records_it(
     database: Database, parts: Parts, job: PlannedJob, plugin: InProcessPlugin
 ) -> None:
-    """Its id is recorded before the lease is given back, and the row is due for the next worker at once; a
-    claim that was under way at the stop may still be worked on."""
+    """The id is recorded before the lease is given back, and the row is due for the next worker at once. A
+    claim that was active at the stop may still be processed."""
     plugin.before_create = asyncio.Event()
     async with parts.working():
         await until(lambda: plugin.creates)
@@ -288,8 +289,8 @@ async def test_a_worker_that_is_stopped_during_a_create_still_records_it(
 async def test_a_worker_that_is_stopped_gives_back_what_does_not_end_in_time(
     database: Database, tmp_path: Path, plugin: InProcessPlugin, job: PlannedJob
 ) -> None:
-    """A call that lasts longer than the grace: the lease is given back, not left to become void, and the next
-    worker claims the row at once; a create that was sent is of unknown outcome."""
+    """A call that lasts longer than the grace period: the lease is given back, not left to expire, and the
+    next worker claims the row at once. A create that was sent is of unknown outcome."""
     parts = worker_parts(database, tmp_path, plugin, grace=0.0)
     plugin.before_create = asyncio.Event()
     async with parts.working():
@@ -299,10 +300,10 @@ async def test_a_worker_that_is_stopped_gives_back_what_does_not_end_in_time(
     assert (due.stage, due.was) == (Stage.STARTING, Stage.STARTING)
 
 
-async def test_a_worker_that_is_stopped_before_it_sent_a_create_leaves_it_to_the_next_one(
+async def test_a_stopped_worker_leaves_an_unsent_create_to_the_next_one(
     database: Database, tmp_path: Path, plugin: InProcessPlugin, job: PlannedJob
 ) -> None:
-    """Marked, and provably not sent: the next worker sends it, once, at a plugin that is not idempotent."""
+    """Marked, and provably not sent: the next worker sends it, once, at a non-idempotent plugin too."""
     marked = asyncio.Event()
 
     async def hold(checkpoint: Checkpoint) -> None:
@@ -324,8 +325,8 @@ async def test_a_worker_that_is_stopped_before_it_sent_a_create_leaves_it_to_the
 async def test_a_worker_that_is_stopped_sends_no_create_any_more(
     database: Database, tmp_path: Path, plugin: InProcessPlugin
 ) -> None:
-    """One of two creates waits for the bytes that the other one holds; the worker is told to stop before it
-    has them: the other one is recorded, and this one is due for the next worker, not sent."""
+    """One of two creates waits for the bytes that the other one holds, and the worker is stopped first: the
+    other one is recorded, and this one is due for the next worker, not sent."""
     plugin.before_create = asyncio.Event()
     parts = worker_parts(database, tmp_path, plugin, limits=DispatchLimits(body_bytes=1000))
     large = b'[{"op":"merge","path":"/A=1","operationId":1,"value":"%b"}]' % (b"x" * 350)
@@ -344,7 +345,7 @@ async def test_a_worker_that_is_stopped_sends_no_create_any_more(
     assert unsent in {each.sub_job_id for each in await claim(database)}
 
 
-async def test_a_worker_that_is_stopped_gives_back_what_a_claim_without_an_answer_leased(
+async def test_a_stopped_worker_gives_back_the_rows_of_a_lost_claim(
     database: Database,
     tmp_path: Path,
     plugin: InProcessPlugin,
@@ -352,7 +353,7 @@ async def test_a_worker_that_is_stopped_gives_back_what_a_claim_without_an_answe
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The last claim before the stop was committed and its answer was lost: the next worker starts the
-    sub-job at once, and knows that nothing was sent."""
+    sub-job at once, since nothing was sent."""
     first = worker_parts(database, tmp_path, plugin, grace=0.0)
     real = sub_jobs.claim
 
@@ -377,11 +378,11 @@ async def test_a_worker_that_is_stopped_gives_back_what_a_claim_without_an_answe
 # --- the worker's loop ---------------------------------------------------------------------------------
 
 
-async def test_a_job_that_is_admitted_while_a_worker_waits_for_its_plugin_is_started(
+async def test_a_read_starts_while_the_worker_waits_for_a_plugin(
     database: Database, parts: Parts, plugin: InProcessPlugin
 ) -> None:
-    """A read is planned into a lane whose write is being created at a plugin that does not answer: it is
-    started beside it."""
+    """A read is planned into a lane whose write is being created at a plugin that does not answer: the read
+    is started concurrently."""
     plugin.before_create = asyncio.Event()
     async with database.transaction() as connection:
         first = await planned_job(connection)
@@ -408,7 +409,8 @@ async def test_the_next_write_of_a_lane_is_started_when_the_one_before_it_ends(
 async def test_a_row_whose_worker_is_gone_is_claimed_by_another_one(
     database: Database, parts: Parts, job: PlannedJob, plugin: InProcessPlugin
 ) -> None:
-    """A tracked sub-job under a void lease is polled on by whoever claims it, and created by nobody."""
+    """A tracked sub-job under a void lease is polled by the next worker that claims it, and is not created
+    again."""
     (claimed,) = await claim(database)
     await parts.write(Started(name(claimed), "producer-job"))
     await void_leases(database)
@@ -421,7 +423,7 @@ async def test_a_row_whose_worker_is_gone_is_claimed_by_another_one(
 async def test_a_worker_renews_what_it_works_on_and_nothing_else(
     database: Database, parts: Parts, plugin: InProcessPlugin
 ) -> None:
-    """Of two leased rows the one that it works on is renewed; the lease of the other one ends."""
+    """Of two leased rows the one that the worker works on is renewed. The lease of the other one ends."""
     plugin.before_create = asyncio.Event()
     async with database.transaction() as connection:
         left = await planned_job(connection, "left")
@@ -449,7 +451,7 @@ async def test_a_worker_renews_what_it_works_on_and_nothing_else(
 async def test_an_attempt_whose_lease_another_worker_has_is_dropped(
     database: Database, parts: Parts, job: PlannedJob, plugin: InProcessPlugin
 ) -> None:
-    """A worker learns at a renewal that another one has claimed its row: it stops, and its place is free."""
+    """A worker finds at a renewal that another one has claimed its row: it stops, and its slot is free."""
     plugin.before_create = asyncio.Event()
     async with parts.working():
         await until(lambda: plugin.creates)
@@ -467,7 +469,7 @@ async def test_an_attempt_whose_lease_another_worker_has_is_dropped(
 async def test_a_statement_of_the_worker_that_is_cancelled_costs_no_work(
     database: Database, parts: Parts, job: PlannedJob, plugin: InProcessPlugin
 ) -> None:
-    """Somebody cancels two renewals (an administrator may): the worker says so, and goes on with its work."""
+    """An administrator cancels two renewals: the worker logs it, and continues its work."""
     plugin.before_create = asyncio.Event()
     async with database.connection() as connection:
         await connection.execute(
@@ -504,8 +506,8 @@ async def test_a_statement_of_the_worker_that_is_cancelled_costs_no_work(
 async def test_a_write_that_may_still_run_keeps_the_next_one_back(
     database: Database, tmp_path: Path, plugin: InProcessPlugin, ends_by: str
 ) -> None:
-    """A write times out and its plugin does not take the DELETE: the next write of the lane is not admitted
-    until the plugin's status is terminal, or the quarantine is over; then at once."""
+    """A write times out and its plugin does not accept the DELETE: the next write of the lane is not admitted
+    until the plugin's status is terminal, or the quarantine ends. Then it is admitted at once."""
     plugin.polled, plugin.cancelled = [Polled(Status.RUNNING)], Refused("405")
     times = DispatchTimes(sub_job_timeout=0.0, lane_quarantine=3600.0)
     parts = worker_parts(database, tmp_path, plugin, times=times)
@@ -520,7 +522,7 @@ async def test_a_write_that_may_still_run_keeps_the_next_one_back(
         async with parts.working():
             await until_stage(database, first.sub_job_id, "QUARANTINED")
             calls = len(plugin.calls)
-            await until(lambda: len(plugin.calls) > calls)  # asked once more, and it still runs
+            await until(lambda: len(plugin.calls) > calls)  # polled once more, and it still runs
             assert (await sub_job_row(database, second.sub_job_id))["stage"] == "WAITING"
             assert len(plugin.creates) == 1
             if ends_by == "status":
@@ -532,9 +534,9 @@ async def test_a_write_that_may_still_run_keeps_the_next_one_back(
                     )
             await until(lambda: len(plugin.creates) == 2)
         parts.write.news.digest.write()
-    told = [line for line in lines() if line["event"] in ("lane.quarantined", "lane.reopened")]
-    lane = str(first.lane_ids[0])  # the second write times out as well, maybe before that is told
-    assert [(line["event"], line["lane_id"]) for line in told] == [
+    quarantines = [line for line in lines() if line["event"] in ("lane.quarantined", "lane.reopened")]
+    lane = str(first.lane_ids[0])  # the second write times out as well, maybe before the quarantine is logged
+    assert [(line["event"], line["lane_id"]) for line in quarantines] == [
         ("lane.quarantined", lane),
         ("lane.reopened", lane),
     ]
@@ -544,8 +546,8 @@ async def test_a_write_that_may_still_run_keeps_the_next_one_back(
 async def test_a_create_of_unknown_outcome_keeps_its_lane_and_no_other(
     database: Database, parts: Parts, plugin: InProcessPlugin
 ) -> None:
-    """Without a producer's job id only time ends the quarantine; reads of the lane, and writes of other
-    lanes, go on."""
+    """Without a producer's job id only time ends the quarantine. Reads of the lane, and writes of other
+    lanes, continue."""
     plugin.create_answers = [OutcomeUnknown("time-out"), *[parts.plugin.create_answers[0]]]
     async with database.transaction() as connection:
         first = await planned_job(connection)

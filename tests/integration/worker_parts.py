@@ -65,10 +65,10 @@ SUCCEEDED: Final = Responses((Entry(1, Response(1, 0, "", state=OperationState.S
 
 
 class InProcessPlugin:
-    """A DMI plugin that notes every call and answers as it is told.
+    """A DMI plugin that records every call and answers as set.
 
-    ``create_answers``, ``polled``: the answers in order; the last one stays. A call waits for ``before_…``
-    where that is set.
+    ``create_answers``, ``polled``: the answers in order; the last one is repeated. A call waits for
+    ``before_…`` if that is set.
     """
 
     def __init__(self) -> None:
@@ -84,14 +84,14 @@ class InProcessPlugin:
         self.before_poll: asyncio.Event | None = None
 
     async def create(self, call: CreateCall) -> CreateAnswer:
-        """Note the call, wait, answer."""
+        """Record the call, wait, answer."""
         self.creates.append(call)
         if self.before_create is not None:
             await self.before_create.wait()
         return _next(self.create_answers)
 
     async def status(self, _address: JobAddress) -> StatusAnswer:
-        """Note the call, wait, answer."""
+        """Record the call, wait, answer."""
         self.calls.append("status")
         answer = _next(self.polled)
         if self.before_poll is not None:
@@ -99,18 +99,18 @@ class InProcessPlugin:
         return answer
 
     async def result(self, _address: JobAddress) -> ResultAnswer:
-        """Note the call, answer."""
+        """Record the call, answer."""
         self.calls.append("result")
         return self.results
 
     async def cancel(self, _address: JobAddress) -> CancelAnswer:
-        """Note the call; nothing more is executed, and the status is CANCELLED."""
+        """Record the call. Nothing more is executed, and the status is CANCELLED."""
         self.calls.append("cancel")
         self.polled, self.results = [Polled(Status.CANCELLED)], self.results_after_cancel
         return self.cancelled
 
     async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
-        """Note the call; nothing more is executed, and every status is CANCELLED."""
+        """Record the call. Nothing more is executed, and every status is CANCELLED."""
         self.calls.append(f"cancel all of {job_id}")
         answer = _next(self.cancelled_whole)
         if isinstance(answer, CancelTaken):
@@ -129,7 +129,7 @@ def _next(answers: list[_Answer]) -> _Answer:
 
 @dataclass
 class Parts:
-    """What one worker is made of, and the worker."""
+    """One worker and its parts."""
 
     database: Database
     plugin: InProcessPlugin
@@ -145,14 +145,14 @@ class Parts:
     worker: Worker
 
     def attempt_of(self, claimed: LeasedSubJob, claimed_at: float | None = None) -> Attempt:
-        """The claimed sub-job as the worker keeps it, counted in its limits; default: claimed now."""
+        """The claimed sub-job as the worker holds it, counted in its limits. Default: claimed now."""
         attempt = Attempt(claimed, self.runtime.now() if claimed_at is None else claimed_at)
         self.limits.add(attempt)
         return attempt
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """Run the worker while the block runs, then stop it in order."""
+        """Run the worker during the block, then stop it in order."""
         async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
             task = group.create_task(self.worker.run())
             try:
@@ -187,9 +187,9 @@ def worker_parts(
     reached: CheckpointHook = no_checkpoints,
     grace: float = 4.0,
 ) -> Parts:
-    """The parts of a worker, wired as in production; ``plugin`` answers for every plugin.
+    """The parts of a worker, wired as in production. ``plugin`` answers for every plugin.
 
-    ``objects``: where results go, or a folder to keep them in.
+    ``objects``: the store of results, or a folder for them.
     """
     plugin = plugin or InProcessPlugin()
     worker_id, stopping, runtime = uuid4(), asyncio.Event(), Runtime(Random(1))
@@ -252,7 +252,7 @@ def worker_parts(
 async def add_plugin(
     connection: Connection, url: str = "http://p", *, idempotent: bool = False, bulk_cancel: bool = False
 ) -> int:
-    """A registered plugin; its id."""
+    """Register a plugin. Returns its id."""
     plugin_id: int = await connection.fetchval(
         "insert into dmi_plugin (url, idempotent, bulk_cancel) values ($1, $2, $3)"
         " on conflict (url) do update set url = excluded.url returning plugin_id",
@@ -288,7 +288,7 @@ async def add_job(
     operations: bytes = OPERATIONS,
     parts: int = 1,
 ) -> UUID:
-    """An accepted job that is due for its plan; ``parts``: how often it has the ``operations``."""
+    """An accepted job that is due for its plan. ``parts``: how often it has the ``operations``."""
     request = zstandard.compress(b'{"data":%b}' % operations)
     new = jobs.NewJob(
         uuid4(), client, kind, None, None, jobs.BUCKET, BUCKET, "", "", "BEST_EFFORT", priority, after, None,
@@ -308,8 +308,8 @@ async def planned_job(
     operations: bytes = OPERATIONS,
     admitted: bool = True,
 ) -> PlannedJob:
-    """A job with a sub-job for each data producer (default: ``ems``), in the caller's transaction; what may
-    start of it is admitted."""
+    """A job with a sub-job for each data producer (default: ``ems``), in the caller's transaction. Sub-jobs
+    that may start are admitted."""
     if plugin_id is None:
         plugin_id = await add_plugin(connection)
     producers = producers or ("ems",)
@@ -352,7 +352,7 @@ EVERY_STEP: Final = JobRoom(1000, 1000, 1000)
 
 
 async def claim(database: Database, room: Room = PLENTY, worker_id: UUID | None = None) -> list[LeasedSubJob]:
-    """What a worker with such room claims now."""
+    """The sub-jobs that a worker with such room claims now."""
     async with database.connection() as connection:
         return await sub_jobs.claim(connection, room, uuid4(), worker_id or uuid4())
 
@@ -364,7 +364,7 @@ async def claim_jobs(database: Database, room: JobRoom = EVERY_STEP) -> list[Lea
 
 
 async def void_leases(database: Database) -> None:
-    """Let every lease end, as if its worker had been gone for long."""
+    """Let every lease expire, as if its worker had ended long ago."""
     async with database.connection() as connection:
         for table in ("sub_job", "data_job", "bulk_cancel"):
             await connection.execute(
@@ -373,14 +373,15 @@ async def void_leases(database: Database) -> None:
 
 
 async def by_hand(database: Database, statement: str, *args: Any) -> list[dict[str, Any]]:
-    """Rows of a statement that brings rows where no worker would: no trigger of the database is asked."""
+    """Rows of a statement that brings rows into a state that no worker reaches: the triggers of the database
+    are disabled."""
     async with database.transaction() as connection:
         await connection.execute("set local session_replication_role = replica")
         return [dict(row) for row in await connection.fetch(statement, *args)]
 
 
 async def all_settled(database: Database) -> None:
-    """Every operation succeeded; the finish steps of the jobs are due."""
+    """Every operation succeeded. The finish steps of the jobs are due."""
     await by_hand(
         database, "update sub_job set stage = 'SETTLED', due_at = null, status = 'FINISHED', succeeded = 1"
     )
@@ -390,13 +391,13 @@ async def all_settled(database: Database) -> None:
 
 
 async def rows(database: Database, query: str, *args: Any) -> list[dict[str, Any]]:
-    """Rows straight from the store."""
+    """Fetch rows directly from the store."""
     async with database.connection() as connection:
         return [dict(row) for row in await connection.fetch(query, *args)]
 
 
 async def sub_job_row(database: Database, sub_job_id: UUID) -> dict[str, Any]:
-    """One sub-job as it stands."""
+    """The row of one sub-job."""
     (row,) = await rows(database, "select * from sub_job where sub_job_id = $1", sub_job_id)
     return row
 
@@ -434,7 +435,7 @@ async def until_ended(database: Database, *job_ids: UUID) -> None:
 
 @contextlib.contextmanager
 def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """Log lines of this process as JSON, for the block; logging is as before afterwards."""
+    """Log lines of this process as JSON, during the block. Logging is restored afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     stream = io.StringIO()
