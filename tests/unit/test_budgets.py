@@ -16,7 +16,7 @@ from ran_datajobs import config
 
 SOURCES: Final = Path(ran_datajobs.__file__).parent
 PAGE: Final = Path(__file__).parents[2] / "docs/budgets.md"
-HEAD: Final = "| call | seconds | setting or constant | then | told |"
+HEAD: Final = "| call | seconds | setting or constant | afterwards | reported in |"
 
 CLIENTS: Final = {
     ("asyncpg", "connect"),
@@ -56,7 +56,7 @@ def value_of(name: str) -> Any:
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row[2].strip("`"))
 def test_a_budget_on_the_page_is_that_of_the_code(row: list[str]) -> None:
     """The seconds are the default of the setting, or the constant, that the row names; it says what happens
-    then, and where it is told."""
+    afterwards, and where it is reported."""
     assert len(row) == 5
     assert float(row[1]) == value_of(row[2].strip("`"))
     assert all(row)
@@ -65,9 +65,9 @@ def test_a_budget_on_the_page_is_that_of_the_code(row: list[str]) -> None:
 def test_every_duration_among_the_settings_that_ends_a_call_is_on_the_page() -> None:
     """Of the settings in seconds all but two: those bound no call."""
     others = {"DATAJOBS_PRIORITY_AGING", "DATAJOBS_RETENTION"}
-    told = {row[2].strip("`") for row in rows()}
+    listed = {row[2].strip("`") for row in rows()}
     durations = {each.variable for each in config.declarations() if each.kind.name == "seconds"}
-    assert durations - told == others
+    assert durations - listed == others
 
 
 def test_no_client_is_opened_without_a_time() -> None:
