@@ -11,16 +11,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from importlib.metadata import version
 from uuid import UUID, uuid4
 
 from msgspec import Struct
 
 from ran_datajobs.api.dependencies import ApiDependencies
-from ran_datajobs.api.destination import DestinationRules
-from ran_datajobs.api.request_body import Limits
 from ran_datajobs.api.router import build
-from ran_datajobs.api.tokens import TokenTable
 from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
 from ran_datajobs.config import Settings
 from ran_datajobs.dispatch.attempt import DispatchTimes
@@ -149,30 +145,16 @@ async def run_api(
     log, metrics = logger(), Metrics()
     async with shared_parts(settings, API_POOL) as shared:
         parts = ApiDependencies(
+            settings=settings,
             database=shared.database,
             owners=shared.owners,
             registry=Registry(shared.database, settings.dmi_allow),
             objects=shared.objects,
             bus=shared.bus,
-            embedded_bus=shared.bus if isinstance(shared.bus, PostgresBus) else None,
-            tokens=TokenTable(settings.tokens_file) if settings.tokens_file else None,
             metrics=metrics,
             log=log,
             stopping=stopping,
             view=shared.view,
-            results_bucket=settings.results_bucket,
-            version=version("ran-datajobs"),
-            allowed_hosts=settings.allowed_hosts,
-            limits=Limits(
-                max_body=settings.max_body,
-                max_bodies_in_flight=settings.max_body_bytes_in_flight,
-                max_operations=settings.max_operations,
-                max_open_jobs=settings.max_open_jobs,
-                min_free_disk=settings.min_free_disk,
-            ),
-            onap_status=settings.registration_error_500,
-            destination_rules=DestinationRules(settings.destination_allow, settings.destination_deny),
-            disk=settings.data_dir,
             static=STATIC,
             reached=reached,
         )

@@ -22,6 +22,7 @@ from yarl import URL
 from ran_datajobs.api import paths
 from ran_datajobs.api.dependencies import ApiDependencies
 from ran_datajobs.api.router import build
+from ran_datajobs.config import Settings
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.postgres import PostgresBus
@@ -143,22 +144,22 @@ def writes(count: int) -> dict[str, Any]:
 async def northbound_api(
     database: Database, folder: Path, port: int, headers: dict[str, str] | None = None, **changes: Any
 ) -> AsyncIterator[Api]:
-    """The API on ``port``; ``changes`` replace single parts, ``headers`` go with every request."""
-    bus = PostgresBus(database)
+    """The API on ``port``; ``changes`` replace settings and parts, ``headers`` go with every request."""
+    settings = Settings(port=port, data_dir=folder)
+    settings = settings.with_changes(
+        **{name: changes.pop(name) for name in vars(settings) if name in changes}
+    )
     parts = ApiDependencies(
+        settings=settings,
         database=database,
         owners=OwnerIndex(database),
         registry=Registry(database, ("127.0.0.1", "localhost")),
         objects=open_folder(folder / "objects"),
-        bus=bus,
-        embedded_bus=bus,
-        tokens=None,
+        bus=PostgresBus(database),
         metrics=Metrics(),
         log=logger(),
         stopping=asyncio.Event(),
         view=JobView(Addresses(f"http://127.0.0.1:{port}"), "FINSHED"),
-        results_bucket="datajobs-results",
-        version="0.1.0",
     )
     parts = dataclasses.replace(parts, **changes)
     async with serving(parts, port), aiohttp.ClientSession(headers=headers) as session:

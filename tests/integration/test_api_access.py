@@ -14,7 +14,7 @@ from litestar.routes import HTTPRoute
 from ran_datajobs.api import auth, paths
 from ran_datajobs.api.auth import PUBLIC
 from ran_datajobs.api.router import build
-from ran_datajobs.api.tokens import Role, TokenTable, add
+from ran_datajobs.api.tokens import Role, add
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
 from ran_datajobs.model import OperationState, Status
 from ran_datajobs.store.database import Database
@@ -71,7 +71,7 @@ class Callers:
 async def callers(database: Database, tmp_path: Path, free_port: int) -> AsyncIterator[Callers]:
     """The API with a tokens file."""
     path = tmp_path / "tokens"
-    async with northbound_api(database, tmp_path, free_port, tokens=TokenTable(path)) as api:
+    async with northbound_api(database, tmp_path, free_port, tokens_file=path) as api:
         yield Callers(api, path)
 
 
@@ -292,7 +292,7 @@ async def test_a_plugin_is_known_however_its_address_was_written(
     path = tmp_path / "tokens"
     plugin, admin = add(path, "p", Role.PLUGIN, "HTTP://LocalHost:9/Dmi/"), add(path, "a", Role.ADMIN)
     async with northbound_api(
-        database, tmp_path, free_port, {"Authorization": f"Bearer {admin}"}, tokens=TokenTable(path)
+        database, tmp_path, free_port, {"Authorization": f"Bearer {admin}"}, tokens_file=path
     ) as api:
         await register(api, 0, plugin="http://LOCALHOST:9/Dmi")
         await plan(api, await api.accepted(writes(1)))

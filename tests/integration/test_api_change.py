@@ -15,7 +15,6 @@ import pytest
 import zstandard
 
 from ran_datajobs.api import paths
-from ran_datajobs.api.request_body import Limits
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
 from ran_datajobs.model import MAX_MESSAGE_BYTES, OperationState, Status
@@ -253,8 +252,10 @@ async def test_retries_count_among_the_bodies_in_flight(
             working.set()
             await go_on.wait()
 
-    limits = Limits(max_bodies_in_flight=2 * len(body) - 1)
-    async with northbound_api(database, tmp_path, free_port, limits=limits, reached=reached) as api:
+    room = 2 * len(body) - 1
+    async with northbound_api(
+        database, tmp_path, free_port, max_body_bytes_in_flight=room, reached=reached
+    ) as api:
         job_id = await api.accepted(body)
         await end_job(api, job_id, Status.FAILED, [outcome(n, F) for n in range(100)])
         working.clear()
@@ -480,7 +481,7 @@ async def test_what_was_not_taken_is_listed_as_onap_lists_it(
         "removedCmHandles": ["never-there"],
     }
     for onap_status, status in ((False, 207), (True, 500)):
-        async with northbound_api(database, tmp_path, free_port, onap_status=onap_status) as api:
+        async with northbound_api(database, tmp_path, free_port, registration_error_500=onap_status) as api:
             answer = await api.post(paths.INVENTORY, body)
             assert answer.status == status, answer.body
             assert [failed["cmHandle"] for failed in answer.json()["failedCreatedCmHandles"]] == ["not good"]

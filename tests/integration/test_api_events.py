@@ -15,7 +15,6 @@ import msgspec
 import pytest
 
 from ran_datajobs.api import paths
-from ran_datajobs.api.request_body import Limits
 from ran_datajobs.model import OperationState, Status
 from ran_datajobs.store.database import Database
 from tests.integration.api_service import Api, end_job, northbound_api, outcome, plan, register, writes
@@ -176,7 +175,7 @@ async def test_a_lost_connection_to_the_store_is_not_the_end(api: Api, database_
 
 async def test_a_silent_stream_is_kept_alive(database: Database, tmp_path: Path, free_port: int) -> None:
     """Without events the stream sends comments, so that no proxy closes it as idle."""
-    async with northbound_api(database, tmp_path, free_port, limits=Limits(event_keep_alive=0.05)) as api:
+    async with northbound_api(database, tmp_path, free_port, event_keep_alive=0.05) as api:
         job_id = await api.accepted()
         address = f"{api.root}{paths.JOBS}/{job_id}/events"
         async with asyncio.timeout(20), api.session.get(address) as response:
@@ -189,7 +188,7 @@ async def test_a_silent_stream_is_kept_alive(database: Database, tmp_path: Path,
 
 async def test_streams_are_bounded(database: Database, tmp_path: Path, free_port: int) -> None:
     """A stream over the limit is a 429. When one ends, the next one is accepted."""
-    async with northbound_api(database, tmp_path, free_port, limits=Limits(max_event_streams=1)) as api:
+    async with northbound_api(database, tmp_path, free_port, max_event_streams=1) as api:
         job_id = await api.accepted()
         async with events(api, job_id) as stream:
             await until(stream, "status")
@@ -205,7 +204,7 @@ async def test_streams_that_are_asked_for_at_once_are_bounded(
     database: Database, tmp_path: Path, free_port: int
 ) -> None:
     """Of many concurrent requests, no more than the limit are accepted."""
-    async with northbound_api(database, tmp_path, free_port, limits=Limits(max_event_streams=2)) as api:
+    async with northbound_api(database, tmp_path, free_port, max_event_streams=2) as api:
         job_id = await api.accepted()
         async with contextlib.AsyncExitStack() as stack:
             url = f"{api.root}{paths.JOBS}/{job_id}/events"

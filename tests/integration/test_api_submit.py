@@ -15,7 +15,6 @@ import pytest
 import zstandard
 
 from ran_datajobs.api import paths
-from ran_datajobs.api.request_body import Limits
 from ran_datajobs.store.database import Database
 from tests.integration.api_service import (
     JSON,
@@ -193,14 +192,13 @@ async def test_a_body_over_the_limit_is_a_413_however_it_is_sent(
 ) -> None:
     """With and without Content-Length, and no row is left. A body of the maximum size is accepted."""
     body = msgspec.json.encode(WRITE)
-    limits = Limits(max_body=len(body))
 
     async def pieces() -> AsyncIterator[bytes]:
         for start in range(0, len(body), 16):
             yield body[start : start + 16]
         yield b" "
 
-    async with northbound_api(database, tmp_path, free_port, limits=limits) as api:
+    async with northbound_api(database, tmp_path, free_port, max_body=len(body)) as api:
         assert (await api.submit(body + b" ")).problem["status"] == 413
         chunked = await api.call("POST", paths.JOBS, data=pieces(), headers=JSON)
         assert chunked.problem["status"] == 413
@@ -210,8 +208,7 @@ async def test_a_body_over_the_limit_is_a_413_however_it_is_sent(
 
 async def test_too_many_operations_are_a_413(database: Database, tmp_path: Path, free_port: int) -> None:
     """A job of the maximum number of operations is accepted, one more is refused."""
-    limits = Limits(max_operations=10)
-    async with northbound_api(database, tmp_path, free_port, limits=limits) as api:
+    async with northbound_api(database, tmp_path, free_port, max_operations=10) as api:
         assert (await api.submit(writes(11))).problem["status"] == 413
         assert await api.left_behind() == NOTHING
         await api.accepted(writes(10))
@@ -221,7 +218,7 @@ async def test_too_many_bytes_in_flight_are_a_429(database: Database, tmp_path: 
     """While one body is being received, another one is refused with Retry-After. Afterwards it is
     accepted."""
     body = msgspec.json.encode(WRITE)
-    limits = Limits(max_bodies_in_flight=len(body) + 10)
+    room = len(body) + 10
     go_on = asyncio.Event()
 
     async def slowly() -> AsyncIterator[bytes]:
@@ -229,7 +226,7 @@ async def test_too_many_bytes_in_flight_are_a_429(database: Database, tmp_path: 
         await go_on.wait()
         yield body[20:]
 
-    async with northbound_api(database, tmp_path, free_port, limits=limits) as api:
+    async with northbound_api(database, tmp_path, free_port, max_body_bytes_in_flight=room) as api:
         slow = asyncio.create_task(api.call("POST", paths.JOBS, data=slowly(), headers=JSON))
         async with asyncio.timeout(20):
             while b"datajobs_body_bytes_in_flight 20.0" not in (await api.get(paths.METRICS)).body:
@@ -252,8 +249,7 @@ async def test_a_client_that_pauses_too_long_is_a_408(
         yield b"{"
         await never.wait()
 
-    limits = Limits(body_pause=0.05)
-    async with northbound_api(database, tmp_path, free_port, limits=limits) as api:
+    async with northbound_api(database, tmp_path, free_port, body_pause=0.05) as api:
         answer = await api.call("POST", paths.JOBS, data=stuck(), headers=JSON)
         assert answer.problem["status"] == 408
         assert await api.left_behind() == NOTHING
@@ -262,7 +258,7 @@ async def test_a_client_that_pauses_too_long_is_a_408(
 @pytest.mark.damages_rows
 async def test_too_many_open_jobs_are_a_429(database: Database, tmp_path: Path, free_port: int) -> None:
     """The limit counts open jobs only: when one ends, another one is accepted."""
-    async with northbound_api(database, tmp_path, free_port, limits=Limits(max_open_jobs=2)) as api:
+    async with northbound_api(database, tmp_path, free_port, max_open_jobs=2) as api:
         first = await api.accepted()
         await api.accepted(headers={"Idempotency-Key": "k"})
         refused = await api.submit()
@@ -276,8 +272,8 @@ async def test_too_many_open_jobs_are_a_429(database: Database, tmp_path: Path, 
 
 async def test_too_little_free_disk_is_a_503(database: Database, tmp_path: Path, free_port: int) -> None:
     """New jobs are refused with the reason. Queries still work."""
-    limits = Limits(min_free_disk=shutil.disk_usage(tmp_path).total + 1)
-    async with northbound_api(database, tmp_path, free_port, limits=limits, disk=tmp_path) as api:
+    needed = shutil.disk_usage(tmp_path).total + 1
+    async with northbound_api(database, tmp_path, free_port, min_free_disk=needed) as api:
         refused = await api.submit()
         assert refused.problem["status"] == 503
         assert "disk" in refused.problem["detail"]
@@ -288,7 +284,7 @@ async def test_too_little_free_disk_is_a_503(database: Database, tmp_path: Path,
 
 async def test_a_disk_that_is_not_there_is_a_503(database: Database, tmp_path: Path, free_port: int) -> None:
     """The file system of the data dir is not mounted any more: new jobs are refused with the reason."""
-    async with northbound_api(database, tmp_path, free_port, disk=tmp_path / "unmounted") as api:
+    async with northbound_api(database, tmp_path, free_port, data_dir=tmp_path / "unmounted") as api:
         refused = await api.submit()
         assert refused.problem["status"] == 503
         assert "data dir" in refused.problem["detail"]

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from ran_datajobs.api import paths
-from ran_datajobs.api.tokens import Role, TokenTable, add
+from ran_datajobs.api.tokens import Role, add
 from ran_datajobs.model import Status
 from ran_datajobs.plugins.port import OutcomeUnknown, Polled, Retryable
 from ran_datajobs.results.publisher import DeliveryRetryPolicy, Publisher
@@ -106,7 +106,7 @@ class Clients:
 async def clients(database: Database, tmp_path: Path, free_port: int) -> AsyncIterator[Clients]:
     """The API with a tokens file."""
     tokens = tmp_path / "tokens"
-    async with northbound_api(database, tmp_path, free_port, tokens=TokenTable(tokens)) as api:
+    async with northbound_api(database, tmp_path, free_port, tokens_file=tokens) as api:
         yield Clients(api, tokens)
 
 

@@ -13,10 +13,10 @@ from litestar import Request
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
-from ran_datajobs.api.destination import DestinationRules
-from ran_datajobs.api.request_body import BodyReceiver, Limits
-from ran_datajobs.api.tokens import Client, TokenTable
+from ran_datajobs.api.request_body import BodyReceiver
+from ran_datajobs.api.tokens import Client
 from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
+from ran_datajobs.config import Settings
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Bus
@@ -32,38 +32,35 @@ from ran_datajobs.telemetry import Logger, Metrics
 class ApiDependencies:
     """Components and settings of the API, which neither opens nor closes them, and its own state.
 
-    ``tokens``: with ``None`` every caller is the local administrator. ``embedded_bus``: the bus, if it is the
-    embedded one, for the two topic routes. ``stopping`` is set before the server stops: event streams end
-    and ``/readyz`` returns 503. ``disk``: a path on the disk whose free space is checked before a job is
-    accepted. ``static``: the folder of the page.
+    ``stopping`` is set before the server stops: event streams end and ``/readyz`` returns 503. ``static``:
+    the folder of the page. ``event_keep_alive``: seconds without an event after which a stream sends a
+    comment, so that no proxy closes the connection. ``embedded_bus``: the bus, if it is the embedded one, for
+    the two topic routes.
     """
 
+    settings: Settings
     database: Database
     owners: OwnerIndex
     registry: Registry
     objects: ObjectStore
     bus: Bus
-    embedded_bus: PostgresBus | None
-    tokens: TokenTable | None
     metrics: Metrics
     log: Logger
     stopping: asyncio.Event
     view: JobView
-    results_bucket: str
-    version: str
-    allowed_hosts: tuple[str, ...] = ()
-    limits: Limits = field(default_factory=Limits)
-    onap_status: bool = False
-    destination_rules: DestinationRules = field(default_factory=DestinationRules)
-    disk: Path | None = None
     static: Path | None = None
     reached: CheckpointHook = no_checkpoints
+    body_pause: float = 30.0
+    max_event_streams: int = 1000
+    event_keep_alive: float = 15.0
+    embedded_bus: PostgresBus | None = field(init=False)
     bodies: BodyReceiver = field(init=False)
     changes: JobChanges = field(init=False)
 
     def __post_init__(self) -> None:
         """Create the state."""
-        self.bodies = BodyReceiver(self.limits, self.metrics.body_bytes_in_flight)
+        self.embedded_bus = self.bus if isinstance(self.bus, PostgresBus) else None
+        self.bodies = BodyReceiver(self.settings, self.body_pause, self.metrics.body_bytes_in_flight)
         self.changes = JobChanges(self.database)
 
 

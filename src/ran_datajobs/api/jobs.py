@@ -273,7 +273,7 @@ class StreamPosition(Struct):
 
 
 async def _events(api: ApiDependencies, job_id: UUID, sees: str | None, since: int) -> AsyncIterator[bytes]:
-    if api.changes.watchers >= api.limits.max_event_streams:
+    if api.changes.watchers >= api.max_event_streams:
         raise TooManyRequestsException(
             f"{api.changes.watchers} event streams are open, the most: try later, or poll the job"
         )
@@ -287,7 +287,7 @@ async def _events(api: ApiDependencies, job_id: UUID, sees: str | None, since: i
             if shown.status is None or shown.status.terminal:
                 return
             try:
-                async with asyncio.timeout(api.limits.event_keep_alive):
+                async with asyncio.timeout(api.event_keep_alive):
                     await changed.wait()
                 await asyncio.sleep(_MIN_INTERVAL)
             except TimeoutError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
+from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
@@ -68,11 +69,11 @@ def _refuse_other_documents(request: Request[Any, Any, Any]) -> None:
         raise NotFoundException(f"the only document is {paths.SCHEMA}")
 
 
-def openapi_config(api_root: str, version: str) -> OpenAPIConfig:
+def openapi_config(api_root: str) -> OpenAPIConfig:
     """The configuration of the document and of its route."""
     return OpenAPIConfig(
         title="ran-datajobs",
-        version=version,
+        version=version("ran-datajobs"),
         description="Data jobs for radio networks (ONAP CPS-NCMP). Errors are problems of RFC 9457. Names of "
         "query parameters count in any case; an unknown one is a 400.",
         license=spec.License(name="Apache-2.0", identifier="Apache-2.0"),

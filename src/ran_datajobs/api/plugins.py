@@ -83,7 +83,7 @@ async def register(request: AnyRequest, api: Api) -> Response[RegistrationOutcom
         outcome = await api.registry.register(body)
     if outcome.complete:
         return Response(b"", status_code=200)
-    return Response(outcome, status_code=500 if api.onap_status else 207)
+    return Response(outcome, status_code=500 if api.settings.registration_error_500 else 207)
 
 
 @post(

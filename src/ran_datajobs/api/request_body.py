@@ -12,34 +12,16 @@ from typing import Any, Final, TypeVar
 
 from litestar import Request
 from litestar.exceptions import ClientException, HTTPException, TooManyRequestsException
-from msgspec import Struct
 from prometheus_client import Gauge
 
+from ran_datajobs.config import Settings
 from ran_datajobs.http.json_body import got, json_text
 
-_MIB: Final = 1024 * 1024
-_MAX_DISCARDED: Final = 64 * _MIB
+_MAX_DISCARDED: Final = 64 * 1024 * 1024
 LARGE_BODY: Final = 256 * 1024
 """Size in bytes above which a body is processed in a thread, so that large jobs do not delay small ones."""
 
 _JSON_TYPE: Final = re.compile(r"application/json|[^/]+/.+\+json")
-
-
-class Limits(Struct, frozen=True):
-    """Limits of what clients may use. Sizes are bytes, durations seconds.
-
-    ``body_pause``: maximum pause within a body. ``event_keep_alive``: idle time after which an event stream
-    sends a comment, so that no proxy closes the connection.
-    """
-
-    max_body: int = 512 * _MIB
-    max_bodies_in_flight: int = 1024 * _MIB
-    body_pause: float = 30.0
-    max_operations: int = 1_000_000
-    max_open_jobs: int = 10_000
-    min_free_disk: int = 1024 * _MIB
-    max_event_streams: int = 1000
-    event_keep_alive: float = 15.0
 
 
 _Result = TypeVar("_Result")
@@ -56,9 +38,11 @@ class BodyReceiver:
     A stored body that is processed again for a request is counted as well.
     """
 
-    def __init__(self, limits: Limits, shown: Gauge) -> None:
-        """``shown``: the gauge of the bytes in flight."""
-        self._limits = limits
+    def __init__(self, settings: Settings, pause: float, shown: Gauge) -> None:
+        """``pause``: maximum pause within a body, in seconds. ``shown``: the gauge of the bytes in flight."""
+        self._max_body = settings.max_body
+        self._max_in_flight = settings.max_body_bytes_in_flight
+        self._pause = pause
         self._shown = shown
         self._in_flight = 0
 
@@ -72,7 +56,7 @@ class BodyReceiver:
         many bytes are in flight, 408 when the client pauses too long, 400 for UTF-16 and UTF-32.
         """
         _check_media_type(request)
-        largest = min(limit or self._limits.max_body, self._limits.max_body)
+        largest = min(limit or self._max_body, self._max_body)
         declared = _declared_length(request)
         if declared > largest:
             raise too_large(f"a body here has at most {largest} bytes")
@@ -96,10 +80,10 @@ class BodyReceiver:
     @contextlib.contextmanager
     def held(self, size: int) -> Iterator[None]:
         """Count ``size`` bytes as in flight until the block ends. Raises 429 while too many are."""
-        if self._in_flight + size > self._limits.max_bodies_in_flight:
+        if self._in_flight + size > self._max_in_flight:
             raise TooManyRequestsException(
                 f"request bodies of {self._in_flight} bytes are being worked on, and with {size} more "
-                f"there would be more than {self._limits.max_bodies_in_flight}: send it again later"
+                f"there would be more than {self._max_in_flight}: send it again later"
             )
         self._count(size)
         try:
@@ -124,12 +108,12 @@ class BodyReceiver:
         more = True
         while more:
             try:
-                async with asyncio.timeout(self._limits.body_pause):
+                async with asyncio.timeout(self._pause):
                     message = await request.receive()
             except TimeoutError:
                 raise HTTPException(
                     status_code=408,
-                    detail=f"nothing more of the body came for {self._limits.body_pause:g} s: send it again",
+                    detail=f"nothing more of the body came for {self._pause:g} s: send it again",
                 ) from None
             if message["type"] != "http.request":
                 raise ClientException(detail="the client went away before the body was complete")

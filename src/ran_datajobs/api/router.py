@@ -53,17 +53,15 @@ def build(api: ApiDependencies) -> Litestar:
     """The application."""
     return _application(
         list(_routes()),
-        api.tokens,
+        api.settings,
         api.log,
-        api.view.addresses.api_root,
-        api.allowed_hosts,
         api.metrics,
         dependencies={
             "api": Provide(lambda: api, sync_to_thread=False, use_cache=True),
             "caller": Provide(auth.caller_of, sync_to_thread=False),
         },
         before_request=check_parameters,
-        openapi_config=openapi_config(api.view.addresses.api_root, api.version),
+        openapi_config=openapi_config(api.settings.effective_api_root),
         lifespan=[lambda _app: _watching(api)],
         request_max_body_size=None,
     )
@@ -85,30 +83,22 @@ def build_metrics(settings: Settings, figures: Path, log: Logger) -> Litestar:
     def metrics() -> Response[bytes]:
         return Response(shared_exposition(figures), media_type=service.EXPOSITION)
 
-    tokens = TokenTable(settings.tokens_file) if settings.tokens_file else None
-    root, hosts = settings.effective_api_root, settings.allowed_hosts
-    return _application([metrics], tokens, log, root, hosts, Metrics(), openapi_config=None)
+    return _application([metrics], settings, log, Metrics(), openapi_config=None)
 
 
 def _application(
-    routes: Sequence[Any],
-    tokens: TokenTable | None,
-    log: Logger,
-    api_root: str,
-    allowed_hosts: Sequence[str],
-    metrics: Metrics,
-    **options: Any,
+    routes: Sequence[Any], settings: Settings, log: Logger, metrics: Metrics, **options: Any
 ) -> Litestar:
     app = Litestar(
         routes,
-        guards=[auth.guard_by(tokens)],
+        guards=[auth.guard_by(TokenTable(settings.tokens_file) if settings.tokens_file else None)],
         exception_handlers={Exception: problem_answers(log)},
         logging_config=None,
         debug=False,
         pdb_on_exception=False,
         **options,
     )
-    app.asgi_handler = SecurityMiddleware(app.asgi_handler, api_root, allowed_hosts, metrics)
+    app.asgi_handler = SecurityMiddleware(app.asgi_handler, settings, metrics)
     return app
 
 

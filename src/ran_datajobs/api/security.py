@@ -19,6 +19,7 @@ from litestar.datastructures import Headers, MutableScopeHeaders
 from litestar.enums import ScopeType
 
 from ran_datajobs.api import paths
+from ran_datajobs.config import Settings
 from ran_datajobs.http.problem import respond
 from ran_datajobs.telemetry import Metrics
 
@@ -60,11 +61,11 @@ def host_name(authority: str) -> str:
 class SecurityMiddleware:
     """ASGI application in front of the router."""
 
-    def __init__(self, app: ASGIApp, api_root: str, allowed_hosts: Iterable[str], metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
-        self._hosts = known_hosts(api_root, allowed_hosts)
-        self._origin = _origin(api_root)
+        self._hosts = known_hosts(settings.effective_api_root, settings.allowed_hosts)
+        self._origin = _origin(settings.effective_api_root)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a refused request with 400 or 403, and pass any other to the application."""

@@ -86,7 +86,9 @@ async def readyz(api: Api) -> Alive:
         raise ServiceUnavailableException("the service is stopping")
     try:
         async with asyncio.timeout(PATIENCE):
-            await asyncio.gather(api.database.ready(), api.bus.ready(), api.objects.ready(api.results_bucket))
+            await asyncio.gather(
+                api.database.ready(), api.bus.ready(), api.objects.ready(api.settings.results_bucket)
+            )
     except TimeoutError:
         cause = f"store, bus or objects did not answer within {PATIENCE:.0f} s"
         raise ServiceUnavailableException(cause) from None

@@ -24,7 +24,7 @@ from litestar.params import FromPath, HeaderParameter, QueryParameter
 
 from ran_datajobs.api import paths, schemas
 from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Caller
-from ran_datajobs.api.destination import Destination, resolve
+from ran_datajobs.api.destination import Destination, DestinationRules, resolve
 from ran_datajobs.api.jobs import existing, stored_request
 from ran_datajobs.api.openapi import documented, success, with_body
 from ran_datajobs.api.problems import OFFERED_ONE_DAY, Conflict
@@ -83,14 +83,14 @@ async def submit(
             taken = key, await off_loop(len(body), _digest, request.scope["query_string"], body)
         if first_answer := await _check_admission(api, caller, taken):
             return first_answer
-        read = partial(read_request if dry else check_request, max_operations=api.limits.max_operations)
+        read = partial(read_request if dry else check_request, max_operations=api.settings.max_operations)
         head = await off_loop(len(body), read, body)
         resolved = await resolve(
             destination,
             bus=api.bus,
             objects=api.objects,
             embedded=api.embedded_bus is not None,
-            rules=api.destination_rules,
+            rules=DestinationRules(api.settings.destination_allow, api.settings.destination_deny),
             known_buckets=lambda: _known_buckets(api, caller),
         )
         if dry:
@@ -183,7 +183,7 @@ async def _known_buckets(api: ApiDependencies, caller: Client) -> list[str]:
     """The service's own bucket, and the buckets that earlier jobs of this client named."""
     async with api.database.connection() as connection:
         named = await jobs.buckets_named_by(connection, caller.name, _MAX_KNOWN_BUCKETS)
-    return [api.results_bucket, *named]
+    return [api.settings.results_bucket, *named]
 
 
 async def _accept(
@@ -204,7 +204,7 @@ async def _accept(
         name=read.name,
         destination=destination.name,
         destination_kind=destination.kind,
-        results_bucket=api.results_bucket,
+        results_bucket=api.settings.results_bucket,
         accept_type=read.accept_type,
         content_type=read.content_type,
         activation_mode=read.activation_mode,
@@ -273,7 +273,7 @@ async def _check_admission(
 
     Without such an answer, raises 429 if the caller has too many open jobs.
     """
-    limit = api.limits.max_open_jobs
+    limit = api.settings.max_open_jobs
     async with api.database.connection() as connection:
         admission = await jobs.admission(connection, caller.name, key[0] if key else None, limit)
     if key and (kept := admission.kept):
@@ -292,15 +292,13 @@ async def _check_admission(
 
 async def _check_disk(api: ApiDependencies) -> None:
     """Raise 503 if the disk has too little free space for new jobs or cannot be reached."""
-    if api.disk is None:
-        return
     try:
-        free = (await asyncio.to_thread(shutil.disk_usage, api.disk)).free
+        free = (await asyncio.to_thread(shutil.disk_usage, api.settings.data_dir)).free
     except OSError as error:
         problem = f"the service's data dir cannot be reached: {error.strerror}"
         raise ServiceUnavailableException(problem) from error
-    if free < api.limits.min_free_disk:
-        needed = f"new jobs need {api.limits.min_free_disk}"
+    if free < api.settings.min_free_disk:
+        needed = f"new jobs need {api.settings.min_free_disk}"
         raise ServiceUnavailableException(f"the service's disk has {free} bytes free, {needed}")
 
 
