@@ -26,6 +26,7 @@ from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Call
 from ran_datajobs.api.jobs import Cursor, Limit, cursor, place_of, stored_request, visible_job
 from ran_datajobs.api.openapi import documented, success
 from ran_datajobs.api.schemas import FailureList, OperationOutcome, OutcomeList, RequestPage
+from ran_datajobs.api.tokens import Client
 from ran_datajobs.errors import InvalidFdn, InvalidRequest, StorageUnavailable
 from ran_datajobs.http.problem import RETRY_AFTER
 from ran_datajobs.model import JobType, OperationState, worst
@@ -298,9 +299,9 @@ async def get_manifest(
     caller: Caller,
     job_id: Annotated[UUID, QueryParameter(name="jobId", description="The data job.")],
     presigned: _Presigned = False,
-) -> Response[Raw] | Response[None]:
+) -> Stream | Response[None]:
     """The manifest of a data job: status, counts and the list of its result objects. Written last."""
-    return await _manifest(api, await _job_in(api, caller.sees, bucket_id, job_id), presigned)
+    return await _object(api, caller, bucket_id, job_id, manifest_key(str(job_id)), presigned)
 
 
 @get(paths.OBJECT, responses=_ANSWERS)
@@ -311,51 +312,42 @@ async def get_object(
     api: Api,
     caller: Caller,
     presigned: _Presigned = False,
-) -> Stream | Response[Raw] | Response[None]:
+) -> Stream | Response[None]:
     """One result object of a data job: `{"responses": [...]}`."""
-    row = await _job_in(api, caller.sees, bucket_id, job_id)
-    key = f"{job_id}{part}"
-    if key == manifest_key(str(job_id)):
-        return await _manifest(api, row, presigned)
+    return await _object(api, caller, bucket_id, job_id, f"{job_id}{part}", presigned)
+
+
+async def _object(
+    api: ApiDependencies, caller: Client, bucket: str, job_id: UUID, key: str, presigned: bool
+) -> Stream | Response[None]:
+    """The object of the job, whose results must be in ``bucket``, or a redirect to its presigned address.
+
+    Raises a 404 for any other object, and for the manifest while the job runs, even if one is written.
+    """
+    is_manifest = key == manifest_key(str(job_id))
     async with api.database.connection() as connection:
-        known = "\0" not in key and await jobs.has_part(connection, job_id, key)
-    if known and presigned and (elsewhere := await _signed(api, row, key)):
-        return elsewhere
+        row = await jobs.find(connection, job_id, caller.sees)
+        if row is None or bucket not in (row.results_bucket, row.bucket_named):  # the service's, the client's
+            raise NotFoundException(
+                f"no data job {job_id} that you can see has its results in the bucket {bucket[:63]!r}"
+            )
+        if is_manifest:
+            known = row.status.terminal
+        else:
+            known = "\0" not in key and await jobs.has_part(connection, job_id, key)
+    if known and presigned:
+        address = await api.objects.presigned(row.results_bucket, key, _PRESIGNED_LIFETIME)
+        if address is not None:
+            headers = {"Location": address, "Cache-Control": "no-store"}
+            return Response(None, status_code=307, headers=headers)
     found = await api.objects.stream(row.results_bucket, key) if known else None
-    if found is None:
-        raise NotFoundException("this data job has no such result object")
-    size, pieces = found
-    return Stream(pieces, media_type=JSON_CONTENT_TYPE, headers=_IMMUTABLE | {"Content-Length": str(size)})
-
-
-async def _signed(api: ApiDependencies, row: JobRow, key: str) -> Response[None] | None:
-    """A redirect to a presigned address of the object; ``None`` if the object store has none."""
-    address = await api.objects.presigned(row.results_bucket, key, _PRESIGNED_LIFETIME)
-    if address is None:
-        return None
-    return Response(None, status_code=307, headers={"Location": address, "Cache-Control": "no-store"})
-
-
-async def _job_in(api: ApiDependencies, sees: str | None, bucket: str, job_id: UUID) -> JobRow:
-    """The job, whose results must be in ``bucket``. Raises a 404 otherwise."""
-    async with api.database.connection() as connection:
-        row = await jobs.find(connection, job_id, sees)
-    if row is None or bucket not in (row.results_bucket, row.bucket_named):  # the service's, the client's
-        raise NotFoundException(
-            f"no data job {job_id} that you can see has its results in the bucket {bucket[:63]!r}"
-        )
-    return row
-
-
-async def _manifest(api: ApiDependencies, row: JobRow, presigned: bool) -> Response[Raw] | Response[None]:
-    """The manifest of a terminal job. Raises a 404 while the job runs, even if a manifest is written."""
-    key = manifest_key(str(row.job_id))
-    manifest = await api.objects.get(row.results_bucket, key) if row.status.terminal else None
-    if manifest is None:
+    if found is None and is_manifest:
         raise NotFoundException(
             "the manifest is not written yet: it is the last object of a data job",
             headers={"Retry-After": str(RETRY_AFTER)},
         )
-    if presigned and (elsewhere := await _signed(api, row, key)):
-        return elsewhere
-    return Response(Raw(manifest), media_type=JSON_CONTENT_TYPE)
+    if found is None:
+        raise NotFoundException("this data job has no such result object")
+    size, pieces = found
+    caching = {} if is_manifest else _IMMUTABLE
+    return Stream(pieces, media_type=JSON_CONTENT_TYPE, headers=caching | {"Content-Length": str(size)})
