@@ -296,7 +296,7 @@ async def test_a_store_that_is_away_is_a_503(database_url: str, tmp_path: Path, 
     """Without its store every call is refused with the reason and Retry-After."""
     closed = await Database.open(database_url)
     await closed.close()
-    async with northbound_api(away, tmp_path, free_port) as api:
+    async with northbound_api(closed, tmp_path, free_port) as api:
         for answer in (await api.submit(), await api.get(paths.JOBS), await api.get(paths.READYZ)):
             assert answer.problem["status"] == 503
             assert int(answer.headers["Retry-After"]) > 0
