@@ -462,9 +462,7 @@ async def test_a_job_after_two_is_accepted_in_a_deadlock_with_an_end(api: Api) -
     lock = "select from data_job where job_id = $1 for no key update"
     body = writes(1) | {"after": [str(first), str(last)]}
     async with api.parts.database.transaction() as finisher:
-        await finisher.execute(
-            "set local deadlock_timeout = '1min'"
-        )  # the submit is to run into the deadlock
+        await finisher.execute("set local deadlock_timeout = '1min'")  # PostgreSQL then aborts the submit
         await finisher.execute(lock, last)
         submit = asyncio.create_task(api.submit(body))
         while not await api.rows("select 1 from pg_locks where not granted"):

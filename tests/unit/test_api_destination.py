@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a destination names where a topic and a bucket are two different services."""
+"""The meaning of a destination if topics and buckets are two separate services."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ EVERY_ONE = DestinationRules()
 
 
 class ScriptedNames:
-    """Stands for both services: some names exist, and either can be away."""
+    """Both services: some names exist, and either service can be unavailable."""
 
     def __init__(
         self,
         topics: tuple[str, ...] = (),
         buckets: tuple[str, ...] = (),
         *,
-        away: bool = False,
+        unavailable: bool = False,
         forbidden: tuple[str, ...] = (),
     ) -> None:
         self.topics_there = topics
         self.buckets = buckets
-        self.away = away
+        self.unavailable = unavailable
         self.forbidden = forbidden
         self.asked: list[str] = []
 
     async def topic_exists(self, topic: str) -> bool:
         """As scripted."""
         self.asked.append(topic)
-        if self.away:
+        if self.unavailable:
             raise BusUnavailable("away")
         if topic in self.forbidden:
             raise TopicRefused(topic, "not ours")
         return topic in self.topics_there
 
     async def topics(self) -> list[str]:
-        """Those that exist, and the service's own."""
-        if self.away:
+        """The existing topics, and the service's own."""
+        if self.unavailable:
             raise BusUnavailable("away")
         return [*self.topics_there, "ncmp-async-m2m", "__consumer_offsets"]
 
     async def bucket_exists(self, bucket: str) -> bool:
         """As scripted."""
         self.asked.append(bucket)
-        if self.away:
+        if self.unavailable:
             raise StorageUnavailable("away")
         return bucket in self.buckets
 
@@ -75,8 +75,8 @@ async def resolved(
 
 
 async def test_without_a_destination_results_stay_in_the_own_bucket() -> None:
-    """Nobody is asked."""
-    names = ScriptedNames(away=True)
+    """Neither service is called."""
+    names = ScriptedNames(unavailable=True)
     assert await resolved(None, names) == Destination(None, BUCKET)
     assert names.asked == []
 
@@ -93,7 +93,8 @@ async def test_without_a_destination_results_stay_in_the_own_bucket() -> None:
     ],
 )
 async def test_a_name_is_what_exists_under_it(text: str, found: Destination) -> None:
-    """A bare name is the one thing that exists, a prefix says which; the name goes on without it."""
+    """A bare name is the one service that has it, a prefix names the service. The name is kept without the
+    prefix."""
     names = ScriptedNames(topics=("Events", "both"), buckets=("results", "both"))
     assert await resolved(text, names) == found
 
@@ -108,7 +109,7 @@ async def test_a_name_is_what_exists_under_it(text: str, found: Destination) -> 
     ],
 )
 async def test_a_name_that_is_not_clear_says_what_was_found(text: str, said: str) -> None:
-    """The refusal tells which of the two exist."""
+    """The refusal says which of the two exist."""
     names = ScriptedNames(topics=("both", "events-topic"), buckets=("both", "results"))
     with pytest.raises(InvalidRequest, match=said):
         await resolved(text, names)
@@ -116,9 +117,9 @@ async def test_a_name_that_is_not_clear_says_what_was_found(text: str, said: str
 
 @pytest.mark.parametrize("text", ["name", "kafka:name", "s3:name"])
 async def test_a_service_that_cannot_be_asked_is_told_as_away(text: str) -> None:
-    """Nobody guesses what exists: the client comes again later (503)."""
+    """The existence is not guessed: the client retries later (503)."""
     with pytest.raises((BusUnavailable, StorageUnavailable)):
-        await resolved(text, ScriptedNames(away=True))
+        await resolved(text, ScriptedNames(unavailable=True))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ async def test_a_service_that_cannot_be_asked_is_told_as_away(text: str) -> None
     ["ncmp-async-m2m", "kafka:ncmp-data-job-status", "__x", "kafka:__x", "a/b", "s3:A", "kafka:", "\0"],
 )
 async def test_names_that_cannot_be_are_never_looked_up(text: str) -> None:
-    """Reserved and impossible names are refused before any service hears of them."""
+    """Reserved and invalid names are refused before any service is called."""
     names = ScriptedNames(topics=(text, text.partition(":")[2]), buckets=(text,))
     with pytest.raises(InvalidRequest):
         await resolved(text, names)
@@ -142,7 +143,7 @@ async def test_names_that_cannot_be_are_never_looked_up(text: str) -> None:
     ],
 )
 async def test_an_unknown_name_is_answered_with_near_ones(text: str, near: str) -> None:
-    """The refusal lists what may have been meant, with its prefix, of the kind that was asked for."""
+    """The refusal lists similar names, with their prefix, of the requested kind."""
     names = ScriptedNames(topics=("rapp-results", "alarms"), buckets=("rapp-results-2",))
     with pytest.raises(InvalidRequest) as refusal:
         await resolved(text, names)
@@ -150,7 +151,7 @@ async def test_an_unknown_name_is_answered_with_near_ones(text: str, near: str) 
 
 
 async def test_near_names_are_only_those_that_may_be_named() -> None:
-    """Neither a topic of the service nor one that the operator denies is told."""
+    """It lists neither a topic of the service nor one that the operator denies."""
     names = ScriptedNames(topics=("ncmp-async-secret",))
     with pytest.raises(InvalidRequest) as refusal:
         await resolved("ncmp-async-m2n", names, DestinationRules(deny=("*-secret",)))
@@ -173,7 +174,7 @@ def test_no_more_than_five_names_are_near() -> None:
     ],
 )
 async def test_operators_allow_and_deny_by_pattern(rules: DestinationRules, taken: set[str]) -> None:
-    """A pattern without a prefix means both kinds; what is denied is refused even where it is allowed."""
+    """A pattern without a prefix applies to both kinds. A denied name is refused even if it is allowed."""
     names = ScriptedNames(topics=("ran-a", "x"), buckets=("ran-b",))
     for text in ("kafka:ran-a", "kafka:x", "s3:ran-b"):
         for spelling in (text, text.partition(":")[2]):
@@ -186,14 +187,15 @@ async def test_operators_allow_and_deny_by_pattern(rules: DestinationRules, take
 
 @pytest.mark.parametrize("text", ["kafka:secret", "s3:secret", "secret"])
 async def test_a_denied_name_tells_nothing_of_what_exists(text: str) -> None:
-    """The answer is the same whether or not there is a topic or bucket of that name, and nobody is asked."""
+    """The response is the same whether or not a topic or bucket of that name exists, and neither service is
+    called."""
     rules = DestinationRules(deny=("secret",))
     details = set()
     for names in (
         ScriptedNames(),
         ScriptedNames(topics=("secret",)),
         ScriptedNames(buckets=("secret",)),
-        ScriptedNames(away=True),
+        ScriptedNames(unavailable=True),
     ):
         with pytest.raises(InvalidRequest, match="does not allow") as refusal:
             await resolved(text, names, rules)
@@ -203,7 +205,7 @@ async def test_a_denied_name_tells_nothing_of_what_exists(text: str) -> None:
 
 
 async def test_a_name_that_is_denied_as_one_kind_may_be_the_other() -> None:
-    """Only the kind that is allowed is looked up, and the answer does not tell of the other."""
+    """Only the allowed kind is looked up, and the response reveals nothing of the other."""
     rules = DestinationRules(deny=("kafka:*",))
     both = ScriptedNames(topics=("ran",), buckets=("ran",))
     assert (await resolved("ran", both, rules)).kind == BUCKET
@@ -219,11 +221,11 @@ async def test_a_name_that_is_denied_as_one_kind_may_be_the_other() -> None:
 
 @pytest.mark.parametrize("text", ["kafka:theirs", "theirs"])
 async def test_a_topic_that_cannot_be_written_is_refused_with_the_reason(text: str) -> None:
-    """It exists, but the service may not write to it."""
+    """The topic exists, but the service may not write to it."""
     with pytest.raises(InvalidRequest, match="topic 'theirs': not ours"):
         await resolved(text, ScriptedNames(topics=("theirs",), forbidden=("theirs",)))
 
 
 async def test_without_a_destination_no_rule_applies() -> None:
-    """The service's own bucket is not a destination that somebody named."""
+    """The service's own bucket is not a destination that a client named."""
     assert await resolved(None, ScriptedNames(), DestinationRules(deny=("*",))) == Destination(None, BUCKET)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The events of a job as a function of what changed."""
+"""The events of a job as a function of the changes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def sub_job(version: int, position: int) -> tuple[int, SubJobAnswer]:
 
 
 def told(pieces: list[bytes]) -> list[tuple[int, str, str]]:
-    """(id, event, whom it is about) of each piece."""
+    """(id, event, subject) of each piece."""
     found = []
     for piece in pieces:
         fields = dict(line.split(": ", 1) for line in piece.decode().strip().split("\n"))
@@ -88,7 +88,7 @@ VERSIONS = st.lists(st.integers(2, 8), max_size=12).map(sorted)
 
 @given(VERSIONS, st.integers(0, 13))
 def test_whoever_resumes_after_any_event_misses_nothing(versions: list[int], cut: int) -> None:
-    """Cut the stream behind any event and go on with its id: every sub-job's change is told by then."""
+    """Cut the stream after any event and resume with its id: every sub-job's change is sent."""
     changes = [sub_job(version, position) for position, version in enumerate(versions)]
     row = job(8)
     whole = told(encode(row, VIEW.job(row, {}), changes, StreamPosition(1)))
@@ -112,7 +112,7 @@ def test_ids_never_go_back_and_end_at_the_jobs_version(versions: list[int]) -> N
 
 
 def test_what_was_told_is_not_told_again() -> None:
-    """Without a change of status or counts, a new version is no event of the job."""
+    """Without a change of status or counts, a new version makes no event of the job."""
     shown = StreamPosition(1)
     row = job(2)
     assert [name for _, name, _ in told(encode(row, VIEW.job(row, {}), [], shown))] == ["progress", "status"]
@@ -122,7 +122,7 @@ def test_what_was_told_is_not_told_again() -> None:
 
 
 def test_the_jobs_own_events_wait_for_all_its_sub_jobs() -> None:
-    """A first batch of sub-jobs brings neither progress nor status, and no id that would skip the rest."""
+    """A first batch of sub-jobs contains neither progress nor status, and no id that would skip the rest."""
     shown = StreamPosition(1)
     first = told(encode(job(5), None, [sub_job(5, 0), sub_job(5, 1)], shown))
     assert first == [(4, "subjob", "0"), (4, "subjob", "1")]

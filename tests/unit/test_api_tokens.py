@@ -21,7 +21,7 @@ def client_of(table: TokenTable, token: str) -> Client | None:
 
 
 def test_a_token_lets_its_client_in(tmp_path: Path) -> None:
-    """The token that was printed is known, with client, role and plugin; any other is not."""
+    """The printed token identifies client, role and plugin. Any other token is unknown."""
     path = tmp_path / "tokens"
     token = add(path, "rapp-1", Role.SUBMIT)
     plugin = add(path, "dmi-1", Role.PLUGIN, "http://dmi.example.org/")
@@ -53,14 +53,14 @@ def test_the_address_of_a_plugin_is_kept_as_the_inventory_keeps_it(tmp_path: Pat
     ["not a url", "", "dmi.example.org:8081", "ftp://dmi.example.org", "http://a:b@dmi", "http://x?y"],
 )
 def test_no_token_is_made_for_what_is_no_address(tmp_path: Path, address: str) -> None:
-    """Such a token could never work: nothing is written."""
+    """Such a token could never be used: nothing is written."""
     with pytest.raises(UsageError, match="--dmi"):
         add(tmp_path / "tokens", "dmi-1", Role.PLUGIN, address)
     assert listing(tmp_path / "tokens") == ()
 
 
 def test_the_file_holds_no_token_and_only_its_owner_reads_it(tmp_path: Path) -> None:
-    """A stolen file lets nobody in."""
+    """The file contains no usable token."""
     path = tmp_path / "tokens"
     token = add(path, "rapp-1", Role.READ)
     assert token not in path.read_text()
@@ -69,7 +69,7 @@ def test_the_file_holds_no_token_and_only_its_owner_reads_it(tmp_path: Path) -> 
 
 
 def test_a_table_follows_its_file(tmp_path: Path) -> None:
-    """Added and revoked tokens count at once, without a restart."""
+    """Added and revoked tokens take effect at once, without a restart."""
     path = tmp_path / "tokens"
     table = TokenTable(path)
     assert table.client_of("rdj_nobody") is None
@@ -83,7 +83,7 @@ def test_a_table_follows_its_file(tmp_path: Path) -> None:
 
 
 def test_a_broken_or_missing_file_lets_nobody_in(tmp_path: Path) -> None:
-    """Who cannot be checked is not let in, and is let in again once the file is whole."""
+    """A caller that cannot be checked is refused, and is accepted again once the file is valid."""
     path = tmp_path / "tokens"
     token = add(path, "a", Role.READ)
     table = TokenTable(path)
@@ -107,7 +107,7 @@ def test_listing_shows_clients_and_no_secret(tmp_path: Path) -> None:
 
 
 def test_revoking_an_unknown_client_changes_nothing(tmp_path: Path) -> None:
-    """0 tokens were there, and the others stay."""
+    """The result is 0 tokens, and the others stay."""
     path = tmp_path / "tokens"
     token = add(path, "a", Role.READ)
     assert revoke(path, "b") == 0
@@ -147,7 +147,7 @@ def test_what_cannot_be_a_token_is_refused(
 
 
 def test_a_file_that_is_no_tokens_file_is_never_overwritten(tmp_path: Path) -> None:
-    """A wrong path given by mistake loses nothing."""
+    """A wrong path loses no token."""
     path = tmp_path / "notes"
     path.write_text("precious")
     with pytest.raises(UsageError):

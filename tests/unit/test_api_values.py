@@ -29,13 +29,13 @@ from ran_datajobs.results.job_view import progress
 
 @given(st.integers(0, 10**17), st.sampled_from("js"))
 def test_a_cursor_names_its_place_again(place: int, kind: str) -> None:
-    """Whatever the place is, the cursor that was given out leads back to it."""
+    """A cursor decodes to the position that it was made of, whatever the position."""
     assert place_of(kind, cursor(kind, place)) == place
 
 
 @given(st.text(max_size=40))
 def test_a_cursor_of_somebody_else_is_refused(text: str) -> None:
-    """Any other text is a place of the list or a InvalidRequest; nothing else can come out."""
+    """Any other text is a position of the list or raises InvalidRequest."""
     try:
         place = place_of("j", text)
     except InvalidRequest:
@@ -69,7 +69,7 @@ def test_a_cursor_of_another_list_is_refused() -> None:
     ],
 )
 def test_the_format_follows_accept(accept: str, chosen: str | None) -> None:
-    """The best weight wins, the most specific range counts, and nothing wanted means none."""
+    """The best weight wins, the most specific range counts, and a missing Accept allows nothing."""
     assert choose(accept, ("application/json", "application/x-ndjson", "text/csv")) == chosen
 
 
@@ -107,7 +107,7 @@ def test_json_media_types(content_type: str, json: bool) -> None:
     ],
 )
 def test_the_name_in_a_host_header(authority: str, host: str) -> None:
-    """Case, port and the final dot do not matter; what is no authority has no host."""
+    """Case, port and the final dot are ignored. A text that is no authority has no host."""
     assert host_name(authority) == host
 
 
@@ -121,7 +121,8 @@ VALUES = st.sampled_from(["", "=", "=true", "=a%26b", "=a=b", "=%C3%BC", "=\u00f
 
 @given(st.lists(st.tuples(SPELLINGS, VALUES).map("".join), max_size=4))
 def test_a_query_is_spelt_as_the_route_knows_it_or_refused(pieces: list[str]) -> None:
-    """Each name is known in some case and stands once, its value untouched; else the query is refused."""
+    """Each name matches in any case and occurs once, with its value unchanged; otherwise the query is
+    refused."""
     query = "&".join(pieces).encode("latin-1")
     given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     known = {name.lower(): name for name in PARAMETERS}
@@ -138,7 +139,7 @@ def test_a_query_is_spelt_as_the_route_knows_it_or_refused(pieces: list[str]) ->
 
 
 def test_what_is_not_offered_yet_is_told_where_it_is_asked_for() -> None:
-    """Only by the call that will have it; any other knows no such parameter."""
+    """Only by the call that will have it. For any other call the parameter is unknown."""
     with pytest.raises(UnsupportedRequest, match="preview"):
         as_known(b"PREVIEW=true&dryRun=true", PARAMETERS, ONE_DAY)
     with pytest.raises(InvalidRequest, match="parameter"):
@@ -158,7 +159,7 @@ def test_known_hosts_are_loopback_the_root_and_the_allowed_ones() -> None:
 
 @given(st.text(max_size=20))
 def test_no_cell_is_a_formula(text: str) -> None:
-    """After a round trip through CSV no cell begins with what a spreadsheet calculates."""
+    """After a round trip through CSV no cell begins with a character of a formula."""
     file = io.StringIO(newline="")
     csv.writer(file).writerow([cell(text)])
     (row,) = csv.reader(io.StringIO(file.getvalue(), newline="")) if text else ([""],)
@@ -167,7 +168,7 @@ def test_no_cell_is_a_formula(text: str) -> None:
 
 
 def test_a_failure_tells_the_plugins_word_when_we_have_no_reason() -> None:
-    """Without a reason of ours the error's own reason, title and detail are told."""
+    """If the service has no reason, the error's own reason, title and detail are shown."""
     response = msgspec.json.decode(
         b'{"operationId": 7, "statusCode": 108, "statusMessage": "no", "state": "FAILED",'
         b'"request": {"op": "merge", "path": "/A=1"},'
@@ -182,13 +183,13 @@ def test_a_failure_tells_the_plugins_word_when_we_have_no_reason() -> None:
 
 
 def test_a_failure_without_a_readable_request_is_told_anyway() -> None:
-    """A plugin's odd echo of the request hides no failure."""
+    """An unusual request in a plugin's response hides no failure."""
     response = Response(operation_id="1", status_code=108, status_message="no", request=msgspec.Raw(b"[1]"))
     assert outcome_of(response, None, {}).path == ""
 
 
 def test_only_known_failures_are_repeated_unless_asked() -> None:
-    """UNKNOWN operations may have been executed: they are repeated only when the client says so."""
+    """UNKNOWN operations may have been executed: they are repeated only on the client's request."""
     states = {"a": OperationState.FAILED, "b": OperationState.NOT_STARTED, "c": OperationState.UNKNOWN}
     assert to_repeat(states, include_unknown=False) == {"a", "b"}
     assert to_repeat(states, include_unknown=True) == {"a", "b", "c"}
@@ -203,7 +204,7 @@ def test_progress_is_100_in_a_terminal_job_only(total: int, pending: int) -> Non
 
 
 def test_addresses_are_made_from_the_root() -> None:
-    """statusuri and resultsuri are absolute and follow the published form."""
+    """statusuri and resultsuri are absolute and have the published form."""
     job_id = uuid4()
     addresses = Addresses("https://api.example.org/base")
     assert addresses.job(job_id) == f"https://api.example.org/base/ranoam/cm/v1/dataJob/{job_id}"
@@ -211,6 +212,6 @@ def test_addresses_are_made_from_the_root() -> None:
 
 
 def test_paths_are_filled_and_encoded() -> None:
-    """A value cannot leave its place in a path."""
+    """A value cannot leave its segment of a path."""
     assert paths.fill(paths.TOPIC_MESSAGES, topic="a?b#c") == "/ranoam/cm/v1/topics/a%3Fb%23c/messages"
     assert paths.template(paths.OBJECT) == "/s3-bucket/{bucket_id}/{job_id}/{part}"

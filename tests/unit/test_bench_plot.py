@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plots of measurements: what is drawn where."""
+"""The plots of measurements: the positions of what is drawn."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def drawn(*panels: Panel) -> ElementTree.Element:
-    """The picture, read again."""
+    """The picture, parsed."""
     return ElementTree.fromstring(log_log(panels))
 
 
 def lines_of(picture: ElementTree.Element, *, dashed: bool) -> list[list[Point]]:
-    """The points of every dashed, or every other line, in pixels."""
+    """The points of every dashed line, or of every other line, in pixels."""
     return [
         [(float(x), float(y)) for x, y in (pair.split(",") for pair in line.attrib["points"].split())]
         for line in picture.iter(f"{SVG}polyline")
@@ -32,7 +32,7 @@ def panel(*lines: Line, title: str = "a title") -> Panel:
 
 
 def slope(points: list[Point]) -> float:
-    """Of the way from the first point to the last one."""
+    """As fractions of the distance from the first point to the last one."""
     (x, y), (to_x, to_y) = points[0], points[-1]
     return (to_y - y) / (to_x - x)
 
@@ -43,7 +43,7 @@ SQUARE = Line("square", ((10.0, 0.1), (100.0, 10.0)))
 
 
 def test_every_line_has_its_points_and_a_dashed_line_from_its_first_one() -> None:
-    """Nothing measured is left out, and each dashed line begins where its line does."""
+    """Every measured point is drawn, and each dashed line begins at the start of its line."""
     picture = drawn(panel(PROPORTION, FLAT), panel(SQUARE))
     solid, dashed = lines_of(picture, dashed=False), lines_of(picture, dashed=True)
     assert [len(points) for points in solid] == [3, 2, 2]
@@ -52,7 +52,8 @@ def test_every_line_has_its_points_and_a_dashed_line_from_its_first_one() -> Non
 
 
 def test_what_grows_with_the_work_lies_on_its_dashed_line() -> None:
-    """A proportional line is straight and has the dashed slope; a flat one is level; more is steeper."""
+    """A proportional line is straight and has the dashed slope. A flat one is level. A more than proportional
+    one is steeper."""
     picture = drawn(panel(PROPORTION, FLAT, SQUARE))
     solid, dashed = lines_of(picture, dashed=False), lines_of(picture, dashed=True)
     linear, flat, square = map(slope, solid)
@@ -63,7 +64,7 @@ def test_what_grows_with_the_work_lies_on_its_dashed_line() -> None:
 
 
 def test_all_of_it_lies_inside_the_picture() -> None:
-    """Dashed lines end at the axes, however steep they would go on."""
+    """Dashed lines end at the axes, however steep they are."""
     picture = drawn(panel(FLAT, PROPORTION))
     _, _, width, height = map(float, picture.attrib["viewBox"].split())
     for points in lines_of(picture, dashed=True) + lines_of(picture, dashed=False):
@@ -71,7 +72,7 @@ def test_all_of_it_lies_inside_the_picture() -> None:
 
 
 def test_axes_and_legend_are_named() -> None:
-    """Titles, axis labels, ticks at 1 and 3 of each decade, and each line's name stand there as given."""
+    """Titles, axis labels, ticks at 1 and 3 of each decade, and each line's name are drawn as given."""
     picture = drawn(panel(PROPORTION, title="1 < 2 & more"))
     texts = [text.text for text in picture.iter(f"{SVG}text")]
     assert texts[0] == "1 < 2 & more"

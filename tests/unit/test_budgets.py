@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every call to the outside has a time budget, and the page of budgets is the code's."""
+"""Every call to a peer has a time budget, and the page of budgets agrees with the code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLIENTS: Final = {
     ("socket", "create_connection"),
     ("_session", "request"),
 }
-"""Calls that open a client or send a request, as (what stands before the dot, name): each names its time."""
+"""Calls that open a client or send a request, as (text before the dot, name): each names its timeout."""
 
 SETTINGS: Final = {each.variable: each.default for each in config.declarations()}
 
@@ -40,7 +40,7 @@ def rows() -> list[list[str]]:
 
 
 def value_of(name: str) -> Any:
-    """The default of a setting, or what a dotted name of the code stands for: a field by its default."""
+    """The default of a setting, or the value of a dotted name of the code; for a field, its default."""
     if name in SETTINGS:
         return SETTINGS[name]
     path, _, last = name.rpartition(".")
@@ -55,15 +55,15 @@ def value_of(name: str) -> Any:
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row[2].strip("`"))
 def test_a_budget_on_the_page_is_that_of_the_code(row: list[str]) -> None:
-    """The seconds are the default of the setting, or the constant, that the row names; it says what happens
-    afterwards, and where it is reported."""
+    """The seconds are the default of the setting, or the constant, that the row names. The row says what
+    happens on a timeout, and where it is reported."""
     assert len(row) == 5
     assert float(row[1]) == value_of(row[2].strip("`"))
     assert all(row)
 
 
 def test_every_duration_among_the_settings_that_ends_a_call_is_on_the_page() -> None:
-    """Of the settings in seconds all but two: those bound no call."""
+    """All settings in seconds except two, which bound no call."""
     others = {"DATAJOBS_PRIORITY_AGING", "DATAJOBS_RETENTION"}
     listed = {row[2].strip("`") for row in rows()}
     durations = {each.variable for each in config.declarations() if each.kind.name == "seconds"}
@@ -71,7 +71,7 @@ def test_every_duration_among_the_settings_that_ends_a_call_is_on_the_page() -> 
 
 
 def test_no_client_is_opened_without_a_time() -> None:
-    """Wherever the code opens one, it names a time in the same call."""
+    """Wherever the code opens one, it names a timeout in the same call."""
     found = 0
     for file in sorted(SOURCES.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

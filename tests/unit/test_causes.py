@@ -28,21 +28,22 @@ def line(number: int, reason: str, state: str) -> bytes:
 
 @given(_failures)
 def test_every_failure_is_in_the_group_of_its_reason(failures: list[tuple[str, OperationState]]) -> None:
-    """Each once and in order; groups by size, those of one size as their first failures came."""
+    """Each failure once and in order. Groups by size, those of equal size in the order of their first
+    failure."""
     causes = by_reason(line(n, *each) for n, each in enumerate(failures))
     counted = Counter(reason for reason, _ in failures)
     assert [(cause.reason, cause.states.total()) for cause in causes] == counted.most_common()
     for cause in causes:
         wanted = [(n, state) for n, (reason, state) in enumerate(failures) if reason == cause.reason]
-        told = [json.loads(each) for each in cause.lines]
-        assert [(each["operationId"], each["state"]) for each in told] == wanted
+        shown = [json.loads(each) for each in cause.lines]
+        assert [(each["operationId"], each["state"]) for each in shown] == wanted
         assert cause.states == Counter(state.value for _, state in wanted)
 
 
 def test_states_are_told_in_words_and_a_reason_cannot_steer_a_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What to do depends on the state, which therefore stands beside the count."""
+    """The remedy depends on the state, which is therefore shown with the count."""
     failures = [("\x1b[2J", "UNKNOWN"), ("\x1b[2J", "NOT_STARTED"), ("\x1b[2J", "NOT_STARTED")]
     show_causes(by_reason(line(n, *each) for n, each in enumerate(failures)))
     heading, *_ = capsys.readouterr().out.splitlines()

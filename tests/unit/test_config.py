@@ -48,7 +48,7 @@ def test_nothing_set_gives_the_defaults_of_the_contract() -> None:
 
 
 def test_a_flag_wins_over_a_variable_and_a_variable_over_the_default() -> None:
-    """The nearer to the person, the stronger."""
+    """A flag takes precedence over a variable, and a variable over the default."""
     assert load({"DATAJOBS_PORT": "9001"}).port == 9001
     assert load({"DATAJOBS_PORT": "9001"}, {"port": "9002"}).port == 9002
     assert load({}, {}, {"port": 9003}).port == 9003
@@ -65,7 +65,7 @@ def test_a_flag_wins_over_a_variable_and_a_variable_over_the_default() -> None:
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest_one(wrong: str, meant: str) -> None:
-    """A typing error is never ignored, and the message says what was meant."""
+    """A misspelt name is never ignored, and the message suggests the correct one."""
     with pytest.raises(UsageError, match=f"unknown setting {wrong}: did you mean {meant}\\?"):
         load({wrong: "1"})
 
@@ -95,13 +95,13 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(wrong: str, meant: str)
     ],
 )
 def test_a_value_that_cannot_be_read_is_wrong_use(variable: str, text: str) -> None:
-    """Every kind of setting says no to what it does not understand, and quotes it."""
+    """Every kind of setting refuses a value that it cannot parse, and quotes it."""
     with pytest.raises(UsageError, match=re.escape(repr(text.split(",")[-1]))):
         load({variable: text})
 
 
 def test_each_kind_reads_its_text() -> None:
-    """Numbers, sizes, seconds, lists, paths and yes/no come out typed."""
+    """Numbers, sizes, seconds, lists, paths and yes/no are returned typed."""
     settings = load(
         {
             "DATAJOBS_MIN_FREE_DISK": "0",
@@ -120,7 +120,7 @@ def test_each_kind_reads_its_text() -> None:
     assert settings.effective_api_root == "https://jobs.example.org"
 
 
-def test_a_secret_comes_from_its_variable_or_from_a_file_and_never_from_both(tmp_path: Path) -> None:
+def test_a_secret_comes_from_its_variable_or_from_a_file(tmp_path: Path) -> None:
     """Secrets have no flag; a file keeps them out of the environment."""
     file = tmp_path / "token"
     file.write_text("s3cret\n")
@@ -136,7 +136,7 @@ def test_a_secret_comes_from_its_variable_or_from_a_file_and_never_from_both(tmp
 
 
 def test_secrets_are_masked_wherever_settings_are_shown() -> None:
-    """Neither the table for people nor a repr holds a secret."""
+    """Neither the printed table nor a repr contains a secret."""
     settings = load(
         {
             "DATAJOBS_DATABASE_URL": "postgresql://jobs:hunter2@db.example:5432/jobs?sslmode=require",
@@ -155,7 +155,7 @@ def test_secrets_are_masked_wherever_settings_are_shown() -> None:
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=6))
 def test_no_database_password_is_ever_shown(password: str) -> None:
-    """Whatever is in an address that is not in good order, its text is not shown."""
+    """If an address is malformed, its text is not shown."""
     url = f"postgresql://jobs:{password}@db/jobs"
     shown = Settings(data_dir=Path("/d"), database_url=url).shown()["DATAJOBS_DATABASE_URL"]
     assert shown in ("***", "postgresql://jobs:***@db/jobs")
@@ -177,7 +177,7 @@ def test_the_environment_gives_another_process_the_same_settings() -> None:
 
 
 def test_a_command_can_leave_all_but_its_own_settings_aside() -> None:
-    """What is not kept has its declared default again, and is named when it had been changed."""
+    """A setting that is not kept gets its declared default, and is named if it had been changed."""
     given = {
         "DATAJOBS_HOST": "0.0.0.0",
         "DATAJOBS_PORT": "9",
@@ -190,7 +190,8 @@ def test_a_command_can_leave_all_but_its_own_settings_aside() -> None:
 
 
 def test_another_listen_address_names_everything_that_is_missing() -> None:
-    """Nobody is served unknown to us: address, tokens and TLS are needed together."""
+    """No client is served without authentication on a public address: address, tokens and TLS are needed
+    together."""
     with pytest.raises(UsageError) as refused:
         load({}, {"host": "0.0.0.0"}).check_exposure()
     for name in ("DATAJOBS_API_ROOT", "DATAJOBS_TOKENS_FILE", "DATAJOBS_TLS_CERT"):
@@ -204,7 +205,7 @@ def test_another_listen_address_names_everything_that_is_missing() -> None:
 
 
 def test_a_certificate_needs_its_key() -> None:
-    """Half a TLS set-up is refused, on loopback too."""
+    """An incomplete TLS configuration is refused, on loopback too."""
     with pytest.raises(UsageError, match="needs DATAJOBS_TLS_KEY"):
         load({"DATAJOBS_TLS_CERT": "/c"}).check_exposure()
 
@@ -223,22 +224,22 @@ def test_a_certificate_needs_its_key() -> None:
     ],
 )
 def test_loopback_is_told_by_the_address(host: str, loopback: bool) -> None:
-    """Only addresses of this machine count; a name that merely starts like one does not."""
+    """Only addresses of this machine count; a name that only begins like one does not."""
     assert is_loopback(host) is loopback
 
 
 def test_the_state_folder_holds_the_data_dir() -> None:
-    """A person's choice of a state folder wins; without one the place depends on who we are."""
+    """XDG_STATE_HOME takes precedence. Without it the folder depends on the user."""
     assert default_data_dir({"XDG_STATE_HOME": "/srv/state"}) == Path("/srv/state/ran-datajobs")
     assert default_data_dir({"XDG_STATE_HOME": "relative"}) == default_data_dir({})
     assert default_data_dir({}).is_absolute()
 
 
-def test_a_user_without_a_home_is_asked_for_a_data_directory_where_one_is_needed(
+def test_a_user_without_a_home_needs_a_data_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A container under an id that no passwd file knows: commands that keep nothing work, the others say what
-    to name; nothing is made in a folder of the name ``~``."""
+    """In a container under an id that no passwd file has, commands that store nothing work, and the others
+    name the setting to use. Nothing is made in a folder named ``~``."""
 
     def unknown() -> Path:
         raise RuntimeError("Could not determine home directory.")
@@ -271,7 +272,7 @@ def test_every_setting_is_in_a_group_and_says_what_it_is() -> None:
 
 
 def test_the_old_bus_of_a_plugin_was_one_of_two_settings() -> None:
-    """An address is that of the service, everything else are Kafka servers."""
+    """A URL is the address of the service, any other value is a list of Kafka servers."""
     environ = {"DATAJOBS_BUS": "http://127.0.0.1:8080"}
     accept_renamed_settings([], environ)
     assert environ == {"DATAJOBS_DMI_SERVICE_URL": "http://127.0.0.1:8080"}

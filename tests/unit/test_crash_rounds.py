@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The count of what kills lose and double finds both, and rounds that have ended are not run again."""
+"""The count after kills finds lost and doubled messages, and completed rounds are not run again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COUNTS = {"succeeded": 2, "unmatched": 1, "unknown": 0, "total": 3}
 EXECUTED = {"0-0": 1, "0-1": 1}
 
 
-def message(place: int, told: dict[str, str]) -> KafkaMessage:
+def message(place: int, states: dict[str, str]) -> KafkaMessage:
     """One message of one sub-job."""
     headers = {
         events.CORRELATION_ID: b"job",
@@ -32,7 +32,7 @@ def message(place: int, told: dict[str, str]) -> KafkaMessage:
         events.SEQUENCE: str(place).encode(),
         events.DELIVERY: b"1",
     }
-    responses = [{"operationId": name, "state": state} for name, state in told.items()]
+    responses = [{"operationId": name, "state": state} for name, state in states.items()]
     return KafkaMessage(
         headers=headers, key=None, value=msgspec.json.encode({"data": {"responses": responses}})
     )
@@ -46,7 +46,7 @@ def count(messages: list[Any], executed: dict[str, int], **counts: int) -> tuple
 
 
 def test_a_job_that_was_done_once_has_lost_and_doubled_nothing() -> None:
-    """Also where the plugin without idempotency leaves one unknown."""
+    """Also if the non-idempotent plugin leaves one operation unknown."""
     assert count([message(0, TOLD)], EXECUTED) == (0, 0, 0)
     unknown = [message(0, TOLD | {"0-1": "UNKNOWN"})]
     assert count(unknown, EXECUTED, succeeded=1, unknown=1) == (0, 0, 1)
@@ -79,7 +79,7 @@ def test_a_job_that_was_done_once_has_lost_and_doubled_nothing() -> None:
 def test_what_is_lost_or_doubled_is_found(
     messages: list[Any], executed: dict[str, int], counts: dict[str, int], found: tuple[int, int, int]
 ) -> None:
-    """Each fault is counted, as what it is."""
+    """Each fault is counted under its kind."""
     assert count(messages, executed, **counts) == found
 
 
@@ -90,7 +90,7 @@ def figures(seed: int) -> Figures:
 
 
 def test_a_round_that_has_ended_is_not_run_again(tmp_path: Path) -> None:
-    """One that was cut off is, and one of other code."""
+    """A round that was cut off is run again, and so is one of other code."""
     kept, ran = tmp_path / "build" / "rounds.jsonl", list[int]()
 
     def run(seed: int) -> Figures:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results of plugins, well-formed and then damaged: an operation that failed never counts as succeeded.
 
-A result is generated with the truth about each operation, and then damaged: types, encodings, byte order
-marks, cuts, two documents, order, doubles that contradict each other, lost, misspelt, wrapped and added
-members, codes and states that disagree, size. What no reader could know is left out: nobody erases all that
-told of a failure *and* adds a success in its place; and nobody moves entries that have no names.
+A result is generated with the true outcome of each operation, and then damaged: types, encodings, byte order
+marks, cuts, two documents, order, contradicting doubles, lost, misspelt, wrapped and added members,
+contradicting codes and states, size. Damage that no reader could detect is excluded: no damage erases all
+signs of a failure *and* adds a success in its place, and none moves entries that have no names.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ran_datajobs.results.responses import documents
 from ran_datajobs.store.parts import Arrived
 
 EXAMPLES: Final = max(300, settings.default.max_examples)  # type: ignore[union-attr]
-"""A sample in `make test`; `make nightly` asks for more."""
+"""A sample in `make test`; `make nightly` runs more."""
 
 SUCCEEDED: Final = OperationState.SUCCEEDED
 FAILURES: Final = [OperationState.FAILED, OperationState.NOT_STARTED, OperationState.UNKNOWN]
@@ -46,20 +46,20 @@ OTHER: Final = ("statusMessage", "request", "errors", "result", "reason")
 
 
 class Harm(enum.Enum):
-    """What may be done to all that is told of one operation that failed."""
+    """Damage to the entries of one operation that failed."""
 
     NONE = enum.auto()
-    CONTRADICTED = enum.auto()  # somebody also says that it succeeded; the truth stands beside it
-    ERASED = enum.auto()  # the truth is lost, in part or as a whole; nobody says the contrary
+    CONTRADICTED = enum.auto()  # a success is added; the true outcome is still there
+    ERASED = enum.auto()  # the true outcome is lost, in part or as a whole; nothing contradicts it
 
 
 @dataclass
 class Entry:
-    """One response as it is going to be written: names and JSON texts, so that a name can stand twice."""
+    """One response before it is written: names and JSON texts, so that a name can occur twice."""
 
     operation: Operation
     members: list[tuple[str, str]]
-    whole: str | None = None  # stands in place of the entry
+    whole: str | None = None  # replaces the entry
     named: bool = True
     has_data: bool = True
 
@@ -78,7 +78,7 @@ class Entry:
 
 @dataclass
 class Damaged:
-    """A body, the truth, and what is left of it."""
+    """A body, the true outcomes, and what remains of them."""
 
     operations: list[Operation]
     truth: dict[str, OperationState]
@@ -86,10 +86,10 @@ class Damaged:
     told: Status
     is_read: bool
     readable: bool  # whether a list of responses can still be found
-    intact: set[str] = field(default_factory=set)  # operations whose one entry is as it was
+    intact: set[str] = field(default_factory=set)  # operations whose one entry is undamaged
     without_data: set[str] = field(default_factory=set)  # reads whose result is no data any more
     all_named: bool = True
-    stray: bool = False  # whether something stands among the entries that belongs to none
+    stray: bool = False  # whether one of the entries belongs to no operation
 
     def __repr__(self) -> str:
         truth = {name: state.value for name, state in self.truth.items()}
@@ -102,7 +102,7 @@ def quoted(text: str) -> str:
 
 
 def escaped(name: str) -> str:
-    """The same name of a member, with a letter written as an escape."""
+    """The same member name, with one letter written as an escape."""
     return f'"{name[:2]}\\u{ord(name[2]):04x}{name[3:]}"'
 
 
@@ -128,7 +128,7 @@ def operation_ids(dialect: Dialect) -> st.SearchStrategy[list[str | int]]:
 
 @st.composite
 def well_formed(draw: st.DrawFn, operation: Operation, state: OperationState) -> Entry:
-    """A response that tells ``state`` by its code, by its state or by both."""
+    """A response that gives ``state`` by its code, by its state or by both."""
     code = draw(st.sampled_from([0, 1, 99]) if state is SUCCEEDED else st.sampled_from([100, 108, 199, 500]))
     told_by = draw(st.sampled_from(["both", "state", "code"]))
     if told_by == "code" and state not in {SUCCEEDED, OperationState.FAILED}:
@@ -180,7 +180,7 @@ BROKEN: Final[list[Callable[[str], str]]] = [lambda name: name[:-1], lambda name
 
 
 def spoil_other(draw: st.DrawFn, entry: Entry) -> None:
-    """One member that tells no outcome is odd, lost, misspelt or doubled."""
+    """A member without the outcome is odd, lost, misspelt or doubled."""
     name = draw(st.sampled_from([each for each in OTHER if each != "result" or not entry.is_read]))
     value = draw(st.sampled_from([*ODD[:-1], "17", '"none"', '[{"type":5},7]', '{"op":1}', HALF]))
     places = entry.find(name)
@@ -196,7 +196,7 @@ def spoil_other(draw: st.DrawFn, entry: Entry) -> None:
 
 
 def lose_data(draw: st.DrawFn, entry: Entry) -> None:
-    """The result of a read is of a type that no data has, stands twice, or has a misspelt name."""
+    """The result of a read has a type that no data has, occurs twice, or has a misspelt name."""
     for place in entry.find("result"):
         entry.has_data = False
         how = draw(st.sampled_from(["odd", "twice", "misspelt"]))
@@ -235,7 +235,7 @@ def respell(draw: st.DrawFn, entry: Entry) -> None:
 
 
 def add_member(draw: st.DrawFn, entry: Entry) -> None:
-    """A member that nobody knows, before or behind the others."""
+    """An unknown member, before or after the others."""
     name = draw(
         st.sampled_from(["status", "code", "error", "responses", "data", "Result", "x", "statusText"])
     )
@@ -244,7 +244,7 @@ def add_member(draw: st.DrawFn, entry: Entry) -> None:
 
 
 def contradict(draw: st.DrawFn, entry: Entry) -> None:
-    """A success beside what tells the failure: as a double, misspelt, or by the other of code and state."""
+    """A success in addition to the failure: as a double, misspelt, or by the other of code and state."""
     name = draw(st.sampled_from(OUTCOME))
     good = draw(
         st.sampled_from(["0", '"0"', "0.0"] if name == "statusCode" else ['"SUCCEEDED"', '"succeeded"'])
@@ -256,7 +256,7 @@ def contradict(draw: st.DrawFn, entry: Entry) -> None:
 
 
 def erase(draw: st.DrawFn, entry: Entry) -> None:
-    """Lose some of what the entry tells, or all of it; or whom it tells about."""
+    """Remove a part of the entry, or all of it, or the name of its operation."""
     name = draw(st.sampled_from(["operationId", *OUTCOME, *OUTCOME]))
     how = draw(st.sampled_from(["odd", "lost", "misspelt", "broken", "wrapped", "wrapped whole", "junk"]))
     if name == "operationId" or how in {"wrapped whole", "junk"}:
@@ -272,7 +272,7 @@ def erase(draw: st.DrawFn, entry: Entry) -> None:
         value = entry.members[place][1]
         match how:
             case "odd":
-                # A number is a usable name, and 0 would be a success that somebody made up.
+                # A number is a usable name, and 0 would be a success that the test invented.
                 entry.members[place] = (
                     quoted(name),
                     draw(st.sampled_from(ODD[:-1] if name != "state" else ODD[1:-1])),
@@ -291,7 +291,7 @@ def erase(draw: st.DrawFn, entry: Entry) -> None:
 
 
 def looks_like_an_entry(text: str) -> bool:
-    """Whether it has a member that is called like an operation's id or like what tells its outcome."""
+    """Whether it has a member named like an operation's id or like a member of its outcome."""
     names = json.loads(text, object_pairs_hook=lambda pairs: {name for name, _ in pairs})
     spelt = (
         {"".join(filter(str.isalnum, name)).lower() for name in names} if isinstance(names, set) else set()
@@ -344,7 +344,7 @@ def document(draw: st.DrawFn, texts: list[str]) -> tuple[str, bool]:
 
 
 def all_good(operations: list[Operation]) -> bytes:
-    """A document in which everything succeeded: whoever reads it instead of the other is wrong."""
+    """A document in which everything succeeded: reading it instead of the other is an error."""
     return msgspec.json.encode(
         {"responses": [{"operationId": o.operation_id, "statusCode": 0, "result": []} for o in operations]}
     )
@@ -352,7 +352,7 @@ def all_good(operations: list[Operation]) -> bytes:
 
 @st.composite
 def bytes_of(draw: st.DrawFn, text: str, operations: list[Operation]) -> tuple[bytes, bool]:
-    """The document as bytes, and whether they are one JSON document in UTF-8 still."""
+    """The document as bytes, and whether they are still one JSON document in UTF-8."""
     body, good = text.encode(), all_good(operations)
     match draw(
         st.sampled_from(["", "", "", "", "mark", "size", "depth", "encoding", "bytes", "cut", "two", "other"])
@@ -426,7 +426,7 @@ def damaged(draw: st.DrawFn, dialect: Dialect, kind: JobType) -> Damaged:
                 draw(st.sampled_from(choices))(draw, entry)
     for entry in list(entries):
         name = entry.operation.id_text
-        if harm[name] is Harm.CONTRADICTED and draw(st.booleans()):  # a second entry says the contrary
+        if harm[name] is Harm.CONTRADICTED and draw(st.booleans()):  # a second entry contradicts it
             intact.discard(name)
             entries.insert(draw(st.integers(0, len(entries))), draw(well_formed(entry.operation, SUCCEEDED)))
         elif truth[name] is SUCCEEDED and not draw(st.integers(0, 5)):  # a second entry says that it failed
@@ -442,7 +442,7 @@ def damaged(draw: st.DrawFn, dialect: Dialect, kind: JobType) -> Damaged:
     order = draw(st.permutations(range(len(entries))))
     if all_named and draw(st.booleans()):
         texts, moved = [texts[place] for place in order], True
-    stray = not moved and not draw(st.integers(0, 4))  # no entry, or one that tells of somebody else
+    stray = not moved and not draw(st.integers(0, 4))  # no entry, or one that names another operation
     if stray:
         strays = ["null", "7", "{}", '{"operationId":"zz","statusCode":0}', '{"note":1}']
         texts.insert(draw(st.integers(0, len(texts))), draw(st.sampled_from(strays)))
@@ -472,7 +472,7 @@ def of_result(case: Damaged) -> tuple[outcomes.Outcome, object]:
 
 
 def states_of(outcome: outcomes.Outcome) -> dict[str, list[OperationState]]:
-    """The states that the result objects tell of each operation."""
+    """The states of each operation in the result objects."""
     told: dict[str, list[OperationState]] = {}
     for document_ in documents(outcome.responses):
         for response in msgspec.json.decode(document_.body)["responses"]:
@@ -490,8 +490,8 @@ def states_of(outcome: outcomes.Outcome) -> dict[str, list[OperationState]]:
 def test_no_operation_that_failed_counts_as_succeeded(
     dialect: Dialect, kind: JobType, data: st.DataObject
 ) -> None:
-    """Whatever the damage: nothing is raised, no failure becomes a success, each operation has an outcome
-    with a reason, what is intact is used, and a body that cannot be read is kept and named."""
+    """Whatever the damage: no exception is raised, no failure becomes a success, each operation has an
+    outcome with a reason, intact entries are used, and an unreadable body is kept and named."""
     case = data.draw(damaged(dialect, kind))
     outcome, answer = of_result(case)
     told = states_of(outcome)
@@ -522,7 +522,7 @@ def test_no_operation_that_failed_counts_as_succeeded(
 @settings(max_examples=EXAMPLES // 4, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_message_makes_a_failed_read_a_success(dialect: Dialect, data: st.DataObject) -> None:
-    """The same of the only message of a read: what came is kept, and no read finishes without its data."""
+    """The same for the only message of a read: the message is kept, and no read finishes without its data."""
     case = data.draw(damaged(dialect, JobType.READ))
     headers = {"ce_sequence": "0", "ce_total": "1"}
     message = read_message(Received(INTERNAL_TOPIC, 0, Message("k", headers, case.body)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dispatch, the pure half: how long to wait, one outcome per operation, and calls that gather."""
+"""Dispatch, the pure half: pauses, one outcome per operation, and group commit."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ from ran_datajobs.store.parts import Arrived
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
-def test_polls_start_at_a_fifth_of_a_second_and_never_wait_longer_than_half_a_minute(
-    polls: int, chance: float
-) -> None:
+def test_polls_start_at_200_ms_and_wait_30_s_at_most(polls: int, chance: float) -> None:
     """Polling intervals stay within 0.2 s … 30 s, whatever the count."""
     delay = poll_delay(polls, chance)
     assert FIRST_POLL <= delay <= LONGEST_POLL
@@ -39,7 +37,8 @@ def test_polls_start_at_a_fifth_of_a_second_and_never_wait_longer_than_half_a_mi
 
 @given(st.integers(0, 200), st.floats(0, 1e6))
 def test_polls_and_repeats_are_spread(times: int, ended_for: float) -> None:
-    """Two that wait for the same reason wait differently, by a fifth at least: they do not come in step."""
+    """Two callers that wait for the same reason wait differently, by a fifth at least, so that they do not
+    synchronise."""
     for earliest, latest in (
         (poll_delay(times, 0.0), poll_delay(times, 0.99)),
         (retry_delay(times, 0.0), retry_delay(times, 0.99)),
@@ -50,18 +49,18 @@ def test_polls_and_repeats_are_spread(times: int, ended_for: float) -> None:
 
 @given(st.integers(0, 200), st.floats(0, 1, exclude_max=True), st.floats(0, 1e9))
 def test_a_peers_wish_is_honoured_up_to_a_minute(failures: int, chance: float, asked: float) -> None:
-    """Retry-After makes the wait longer, never shorter, and never more than 60 s."""
+    """Retry-After lengthens the wait, never shortens it, up to 60 s."""
     delay = retry_delay(failures, chance, asked)
     assert delay >= min(asked, 60.0)
     assert delay <= max(60.0, 18.0)
 
 
 @given(st.floats(0, 1e9), st.floats(0, 1, exclude_max=True), st.floats(0, 1e9) | st.none())
-def test_a_call_that_fails_again_and_again_is_repeated_after_growing_pauses(
+def test_a_call_that_fails_is_repeated_after_growing_pauses(
     trouble: float, chance: float, asked: float | None
 ) -> None:
-    """The pause is half to three quarters of what the trouble has lasted, between 0.25 and 15 s; a peer's
-    wish makes it longer, up to a minute."""
+    """The pause is half to three quarters of the duration of the failure, between 0.25 and 15 s. A peer's
+    Retry-After lengthens it, up to a minute."""
     own = until_next_call(trouble, chance)
     assert 0.25 <= own <= 15.0
     assert min(15.0, trouble / 2) <= own <= max(0.375, 0.75 * trouble)
@@ -69,7 +68,7 @@ def test_a_call_that_fails_again_and_again_is_repeated_after_growing_pauses(
 
 
 def test_a_plugin_that_stays_away_is_called_a_bounded_number_of_times() -> None:
-    """In the two minutes of the time budget it is called some twenty times, and not hundreds."""
+    """In the two minutes of the time budget the call is made about twenty times, and not hundreds."""
     for chance in (0.0, 0.5, 0.99):
         trouble, calls = 0.0, 0
         while trouble < 120.0:
@@ -98,7 +97,7 @@ def entries_of(listed: list[Response]) -> list[Entry]:
 def test_every_operation_gets_exactly_one_outcome_in_order(
     asked: list[Operation], data: st.DataObject
 ) -> None:
-    """Whatever subset, order and strangers a plugin lists, each operation has one response, in order."""
+    """Whatever subset, order and unknown ids a plugin lists, each operation has one response, in order."""
     listed = data.draw(
         st.lists(
             st.builds(
@@ -119,8 +118,8 @@ def test_every_operation_gets_exactly_one_outcome_in_order(
 
 
 def test_every_response_of_a_read_is_kept_and_the_worst_counts() -> None:
-    """A plugin may spread the result of one operation over several responses: none is lost, and one failure
-    among them is the operation's. Of two responses for a write the worse counts."""
+    """A plugin may spread the result of one operation over several responses: all are kept, and one failure
+    among them fails the operation. Of two responses for a write the worse counts."""
     asked = [Operation(Op.READ, "/A=1", 1), Operation(Op.READ, "/A=2", 2), Operation(Op.READ, "/A=3", 3)]
     listed = [
         Response("2", 0, "second, one"),
@@ -146,7 +145,7 @@ def test_every_response_of_a_read_is_kept_and_the_worst_counts() -> None:
 
 
 def test_outcomes_win_over_the_status() -> None:
-    """A plugin that says finished and lists a failure has a sub-job that failed in part."""
+    """If a plugin reports finished and lists a failure, the sub-job failed in part."""
     asked = [Operation(Op.ADD, "/A=1", 1), Operation(Op.ADD, "/A=2", "2")]
     listed = [Response("1", 0, "ok"), Response(2, 108, "no")]
     outcome = outcomes.from_responses(asked, entries_of(listed), Status.FINISHED, is_read=False)
@@ -173,7 +172,7 @@ def test_a_result_of_no_known_shape_is_counted_by_its_status(
 
 
 def test_a_read_with_missing_messages_has_failed_as_a_whole() -> None:
-    """What came is kept, but nobody can tell what is missing: every operation counts as failed."""
+    """The result is kept, but incomplete: every operation counts as failed."""
     asked = [Operation(Op.READ, "/A=1", 1), Operation(Op.READ, "/A=2", 2)]
     all_in, torn_apart = Arrived(2, 2, 1, total=2), Arrived(1, 1, 0, total=2)
     first, second = (outcomes.pack_outcomes([Response(number, 0, "")]) for number in (1, 2))
@@ -188,7 +187,7 @@ def test_a_read_with_missing_messages_has_failed_as_a_whole() -> None:
 
 
 def test_stored_operations_come_back_without_their_values() -> None:
-    """The stored array is what goes to the plugin; ids keep their JSON type."""
+    """The stored array is sent to the plugin. Ids keep their JSON type."""
     array = msgspec.json.encode(
         [
             {
@@ -205,7 +204,8 @@ def test_stored_operations_come_back_without_their_values() -> None:
 
 
 async def test_calls_gather_while_one_batch_is_under_way() -> None:
-    """A lone call is flushed alone; what comes meanwhile is flushed together; each gets its own answer."""
+    """A single call is flushed alone. Calls that arrive meanwhile are flushed together. Each gets its own
+    result."""
     batches: list[list[int]] = []
     gate = asyncio.Event()
 
@@ -226,7 +226,7 @@ async def test_calls_gather_while_one_batch_is_under_way() -> None:
 
 
 async def test_an_error_is_every_callers_error_and_the_next_batch_works() -> None:
-    """A batch that fails fails all its callers; the batcher goes on."""
+    """A batch that fails fails all its callers. The batcher continues."""
     fail = True
 
     async def flush(calls: Sequence[int]) -> Sequence[int]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one worker may have under way: how much it claims, who gets how much, and who leaves its place."""
+"""The limits of one worker: how much it claims, the share of each plugin, and the release of slots."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ MUCH = 1 << 40
 
 
 async def settled() -> None:
-    """Let everything that can go on go on."""
+    """Let every task that can run continue."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 def of(limits: DispatchLimits, plugin_id: int) -> PluginRoom:
-    """The room that a plugin has now."""
+    """The room of a plugin now."""
     room = limits.room()
     return room.plugins.get(plugin_id, room.other)
 
 
 def leased(plugin_id: int, next_call: NextCall = NextCall.OTHER, size: int = 0) -> Attempt:
-    """A leased sub-job of which all that counts here is its next call and the size of its operations."""
+    """A leased sub-job, of which only its next call and the size of its operations matter here."""
     stages = {NextCall.CREATE: Stage.STARTING, NextCall.END_UNSENT: Stage.WAITING}
     known = {
         "plugin_id": plugin_id,
@@ -79,8 +79,8 @@ def fill(
 
 
 def test_one_plugin_gets_half_of_the_rows_and_the_next_one_finds_some() -> None:
-    """However many sub-jobs of one plugin are due, it gets as many rows as it leaves free; another one then
-    gets as many as are left, and rows that are given back go to both."""
+    """However many sub-jobs of one plugin are due, it gets as many rows as it leaves free. Another plugin
+    then gets as many as are left. Rows that are given back become room for both."""
     limits = DispatchLimits(rows=100)
     first = fill(limits, 1)
     assert len(first) == pytest.approx(50, abs=1)
@@ -95,8 +95,8 @@ def test_one_plugin_gets_half_of_the_rows_and_the_next_one_finds_some() -> None:
 
 @given(st.lists(st.integers(1, 5), max_size=300), st.integers(1, 64))
 def test_no_claim_takes_more_than_there_is(plugins: list[int], rows: int) -> None:
-    """Whatever plugins claim in whatever order: all rows together are never exceeded, the last row is never
-    one plugin's alone, and when all is given back all is free again."""
+    """Whatever plugins claim in whatever order: the total of rows is never exceeded, the last row never goes
+    to a single plugin, and when all rows are given back all room is free again."""
     limits = DispatchLimits(rows=rows)
     taken: list[Attempt] = []
     for plugin_id in plugins:
@@ -110,8 +110,8 @@ def test_no_claim_takes_more_than_there_is(plugins: list[int], rows: int) -> Non
     assert limits.room() == DispatchLimits(rows=rows).room()
 
 
-def test_a_single_claim_takes_no_more_of_a_new_plugin_than_half_of_what_is_free() -> None:
-    """The room of a plugin that has nothing yet is that of the dynamic threshold, too."""
+def test_a_claim_takes_half_of_the_free_rows_for_a_new_plugin() -> None:
+    """The dynamic threshold also limits the room of a plugin that has no rows yet."""
     limits = DispatchLimits(rows=100)
     assert limits.room().other.calls == 50
     fill(limits, 1)
@@ -122,7 +122,8 @@ def test_a_single_claim_takes_no_more_of_a_new_plugin_than_half_of_what_is_free(
 
 
 def test_creates_of_a_plugin_are_bounded_and_their_answers_make_room() -> None:
-    """No more are marked than may be sent; an answer makes room for the next one while the row stays."""
+    """No more creates are marked than may be sent. A response makes room for the next one while the row
+    stays."""
     limits = DispatchLimits(rows=100, creates_per_plugin=4)
     creates = fill(limits, 1, NextCall.CREATE)
     assert len(creates) == 4
@@ -134,8 +135,8 @@ def test_creates_of_a_plugin_are_bounded_and_their_answers_make_room() -> None:
     assert limits.room().rows == 96
 
 
-def test_bytes_of_creates_are_bounded_in_all_and_half_of_them_for_one_plugin() -> None:
-    """A plugin with large operations leaves half of the bytes to others; an answer gives the bytes back."""
+def test_bytes_of_creates_are_bounded_in_all_and_by_plugin() -> None:
+    """A plugin with large operations leaves half of the bytes to others. A response gives its bytes back."""
     limits = DispatchLimits(rows=100, body_bytes=1000)
     assert of(limits, 1).size == 500
     first = add(limits, 1, NextCall.CREATE, 400)
@@ -151,28 +152,28 @@ def test_bytes_of_creates_are_bounded_in_all_and_half_of_them_for_one_plugin() -
 
 
 def test_a_step_that_is_no_create_holds_no_bytes_of_the_room() -> None:
-    """Polls are claimed beside large creates."""
+    """Polls are claimed in addition to large creates."""
     limits = DispatchLimits(body_bytes=1000)
     add(limits, 1, size=1 << 30)
     assert limits.room().size == 1000
 
 
-# --- news ------------------------------------------------------------------------------------------
+# --- notifications of room -------------------------------------------------------------------------
 
 
 def test_room_that_is_made_is_told() -> None:
-    """After an answer to a create, and after a row is given up; not for what takes room."""
-    limits, told = DispatchLimits(), list[int]()
-    limits.freed = lambda: told.append(limits.room().rows)
+    """After a response to a create, and after a row is removed; not when room is taken."""
+    limits, notified = DispatchLimits(), list[int]()
+    limits.freed = lambda: notified.append(limits.room().rows)
     attempt = add(limits, 1, NextCall.CREATE, 10)
-    assert told == []
+    assert notified == []
     limits.answered(attempt)
     limits.remove(attempt)
-    assert told == [limits.room().rows - 1, limits.room().rows]
+    assert notified == [limits.room().rows - 1, limits.room().rows]
 
 
 def test_steps_of_jobs_are_bounded_by_kind() -> None:
-    """Plans of small requests, of large ones, and finish steps do not take each other's room."""
+    """Plans of small requests, of large ones, and finish steps have separate room."""
     assert job_room([]) == JobRoom(SMALL_PLANS, LARGE_PLANS, FINISHES)
     leased = [
         LeasedJob(uuid4(), uuid4(), planned, 0, "results", body)
@@ -185,8 +186,8 @@ def test_steps_of_jobs_are_bounded_by_kind() -> None:
 
 
 async def test_while_creates_wait_other_calls_have_fewer_places() -> None:
-    """With as many creates marked as may be, two other calls are let through at a time, and all that may be
-    once a create has its answer; nothing is starved for good."""
+    """While the maximum of creates is marked, two other calls run at a time, and all that may run once a
+    create has its response. No call starves."""
     limits = DispatchLimits(creates_per_plugin=4, calls_per_plugin=8)
     creates = fill(limits, 1, NextCall.CREATE)
     under_way, answered = 0, asyncio.Event()
@@ -210,8 +211,8 @@ async def test_while_creates_wait_other_calls_have_fewer_places() -> None:
 
 
 async def test_places_are_shared_by_the_plugins_that_want_them() -> None:
-    """One plugin gets half of the places, two get a third each, and one that comes later finds some; whoever
-    gives up waiting takes none, and all come in the end."""
+    """One plugin gets half of the slots, two get a third each, and a later one still finds some. A cancelled
+    waiter takes none, and all others get a slot in the end."""
     limits, held, over = DispatchLimits(places=12), Counter[int](), asyncio.Event()
 
     async def call(plugin_id: int) -> None:
@@ -239,30 +240,31 @@ async def test_places_are_shared_by_the_plugins_that_want_them() -> None:
 
 
 async def test_operations_in_memory_are_bounded_for_a_plugin_and_in_all() -> None:
-    """One plugin holds at most half of the bytes; what is larger counts as half, so that it goes alone at its
-    plugin and beside others; what does not fit waits, and comes in the end."""
+    """One plugin holds at most half of the bytes. A larger body counts as half, so that it is alone at its
+    plugin and runs concurrently with others. A body that does not fit waits, and gets its bytes in the
+    end."""
     limits = DispatchLimits(body_bytes=1000)
-    holding: Counter[int] = Counter()
+    in_use: Counter[int] = Counter()
     go = asyncio.Event()
 
     async def hold(plugin_id: int, size: int) -> None:
         async with limits.operations(plugin_id, size):
-            holding[plugin_id] += size
+            in_use[plugin_id] += size
             await go.wait()
-            holding[plugin_id] -= size
+            in_use[plugin_id] -= size
 
     tasks = [asyncio.create_task(hold(*each)) for each in ((1, 300), (1, 300), (2, 5000), (2, 1), (3, 300))]
     await settled()
-    assert holding == {1: 300, 2: 5000}
+    assert in_use == {1: 300, 2: 5000}
     go.set()
     async with asyncio.timeout(10):
         await asyncio.gather(*tasks)
-    assert holding.total() == 0
+    assert in_use.total() == 0
 
 
 async def test_a_full_house_of_creates_leaves_deletes_their_places() -> None:
-    """All creates and calls of a plugin are under way: a DELETE begins at once, and the room for more of
-    them shrinks by what is leased to be cancelled alone."""
+    """All creates and calls of a plugin are active: a DELETE begins at once, and the room for further DELETEs
+    shrinks by the leased cancels."""
     limits = DispatchLimits(places=4)
     for _ in range(CREATES_PER_PLUGIN):
         add(limits, 1, NextCall.CREATE)
@@ -279,7 +281,7 @@ async def test_a_full_house_of_creates_leaves_deletes_their_places() -> None:
 
 
 async def test_who_has_a_place_and_who_waits_for_one_can_be_cancelled_together() -> None:
-    """All of them end cancelled, whichever is woken first, and everything is free afterwards."""
+    """All of them end cancelled, whichever is woken first, and every slot is free afterwards."""
     slots = Slots(1, lambda _plugin, _free: 1)
 
     async def stay() -> None:
@@ -300,8 +302,8 @@ async def test_who_has_a_place_and_who_waits_for_one_can_be_cancelled_together()
 
 @pytest.mark.parametrize("plugins", [(1, 1, 1, 1), (1, 2, 3, 3)])
 async def test_places_are_given_in_the_order_in_which_they_were_asked_for(plugins: tuple[int, ...]) -> None:
-    """A large share is not overtaken by small ones for ever, of its plugin or of another one, and who stops
-    waiting keeps nobody waiting."""
+    """Small requests cannot overtake a large one forever, whether of its plugin or of another one. A waiter
+    that is cancelled blocks no other."""
     slots = Slots(4, lambda _plugin, _free: 4)
     order: list[str] = []
     release = {name: asyncio.Event() for name in ("first", "large", "small", "last")}
@@ -328,7 +330,7 @@ async def test_places_are_given_in_the_order_in_which_they_were_asked_for(plugin
 
 
 async def test_a_smaller_allowance_takes_nothing_away() -> None:
-    """What is taken stays taken; nothing more is given until it is under the new limit."""
+    """Slots that are taken stay taken. No more are granted until the number is below the new limit."""
     most = 3
     slots = Slots(1000, lambda _plugin, _free: most)
     async with slots.take(1), slots.take(1):
@@ -345,7 +347,8 @@ async def test_a_smaller_allowance_takes_nothing_away() -> None:
 
 def test_what_runs_is_stopped_before_anything_else_of_its_plugin() -> None:
     """While more DELETEs are due than a claim may take, polls of that plugin and sub-jobs that end without a
-    call have little room; another plugin has all of its own. With the last DELETE everything is as before."""
+    call have little room. Another plugin keeps all of its room. After the last DELETE the room is as
+    before."""
     limits = DispatchLimits()
     for plugin_id in (1, 2):
         add(limits, plugin_id)

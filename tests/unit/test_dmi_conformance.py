@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the conformance checks say of the messages of a read and of a cancel."""
+"""The results of the conformance checks for the messages of a read and of a cancel."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def message(sequence: int = 0, total: int | None = 1, value: bytes = b"{}", **ch
 
 
 def test_a_message_of_the_contract_is_right() -> None:
-    """So it is without the headers that are this project's own."""
+    """A message without the headers that are this project's own passes."""
     own = {"ce_subjobid", "ce_dataproducerid", "ce_dataproducerjobid", "ce_sequence", "ce_total"}
     for each in (message(), message(**dict.fromkeys(own)), message(content_type="application/json; x=y")):
         assert belongs(each, CALL, ENDED)
@@ -91,7 +91,7 @@ def test_a_message_belongs_to_a_read_by_its_ids(changed: dict[str, Any], theirs:
     ],
 )  # fmt: skip
 def test_a_header_that_is_missing_or_wrong_is_named(name: str, text: str | None) -> None:
-    """Every header of ONAP's event is needed, and is what it must be."""
+    """Every header of ONAP's event is required, and has the expected form."""
     assert name.replace("content_", "content-") in wrong_header(message(**{name: text}), CALL, ENDED)
 
 
@@ -99,7 +99,7 @@ def test_a_header_that_is_missing_or_wrong_is_named(name: str, text: str | None)
     "name", ["ce_subjobid", "ce_dataproducerid", "ce_dataproducerjobid", "ce_sequence", "ce_total"]
 )
 def test_a_header_of_ours_may_be_missing_but_not_wrong(name: str) -> None:
-    """What this project added is looked at where it is there."""
+    """The project's own headers are checked if they are present."""
     assert name in wrong_header(message(**{name: "wrong"}), CALL, ENDED)
 
 
@@ -138,7 +138,7 @@ def test_a_value_is_a_whole_document_of_bounded_size(value: bytes, wrong: str) -
     ],
 )
 def test_all_messages_come_once(messages: list[Message], wrong: str) -> None:
-    """Gaps, second contents and totals that contradict each other are told; a repeat is no fault."""
+    """Gaps, a second content for one number and contradicting totals are reported. A repeat is no fault."""
     found = wrong_count(messages)
     assert wrong in found
     assert bool(found) is bool(wrong)
@@ -160,7 +160,7 @@ def test_all_messages_come_once(messages: list[Message], wrong: str) -> None:
     ],
 )
 def test_the_object_is_the_one_that_was_asked_for(result: Any, wrong: str) -> None:
-    """A flat list with at most the object, named in full, with its userLabel and nothing beside it."""
+    """A flat list with at most the object, named in full, with its userLabel and no other attribute."""
     response = Response("read-0", 0, "", result=msgspec.Raw(json.dumps(result).encode()))
     found = wrong_objects(response, FDN)
     assert wrong in found
@@ -168,7 +168,7 @@ def test_the_object_is_the_one_that_was_asked_for(result: Any, wrong: str) -> No
 
 
 def test_a_success_has_a_result() -> None:
-    """Also an empty read has one: an empty list."""
+    """An empty read also has one: an empty list."""
     assert "no list" in wrong_objects(Response("read-0", 0, ""), FDN)
 
 
@@ -194,22 +194,23 @@ DONE, CUT = (OperationState.SUCCEEDED,) * 2, (OperationState.SUCCEEDED, Operatio
 def test_a_delete_that_was_taken_has_its_effect(
     seen: tuple[Status, ...], outcomes: tuple[OperationState, ...], holds: bool
 ) -> None:
-    """CANCELLED, or an end that was there before or could not be stopped any more; not a job that ran on."""
+    """CANCELLED, or an end that came before or could not be stopped any more, passes; a job that ran on
+    fails."""
     found = stopped(seen, outcomes)
     assert isinstance(found, Holds if holds else Fails)
     assert " → ".join(each.value for each in seen) in found.note
 
 
 def test_a_409_to_a_delete_needs_an_end() -> None:
-    """Whoever says that the job has ended shows its terminal status."""
+    """A response that says that the job has ended contains its terminal status."""
     assert isinstance(ended_before(Polled(Status.FINISHED)), Holds)
     assert isinstance(ended_before(Polled(Status.RUNNING)), Fails)
     assert isinstance(ended_before(Lost("HTTP 404")), Fails)
 
 
 async def test_the_stand_in_takes_what_a_service_takes() -> None:
-    """Messages for the internal topic and status pushes; other topics, odd bodies and too many are refused.
-    Readers get what was there and what comes."""
+    """The inbox accepts messages for the internal topic and status pushes. Other topics, invalid bodies and
+    too many messages are refused. Readers get earlier and later messages."""
     stand_in = StandIn()
     one = {"headers": {"CE_Id": "x"}, "key": None, "value": {"data": 1}}
     async with stand_in.serving("127.0.0.1", 0) as address, aiohttp.ClientSession() as session:

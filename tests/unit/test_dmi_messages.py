@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cutting reads into messages: whole documents within the limit that together say everything once."""
+"""Splitting of reads into messages: complete documents within the limit that together contain everything
+once."""
 
 from __future__ import annotations
 
@@ -40,8 +41,8 @@ reads = st.lists(st.tuples(st.lists(st.integers(0, 700), max_size=12), st.boolea
 def test_messages_hold_every_object_once_within_the_limit(
     wanted: list[tuple[list[int], bool]], as_tree: bool
 ) -> None:
-    """Every message fits and can be read alone; the objects of each read come once, in order; every read has
-    a response, a failed one a failure."""
+    """Every message is within the limit and a complete document. The objects of each read occur once, in
+    order. Every read has a response, a failed one a failure."""
     cutter = MessageCutter(hierarchical if as_tree else flat, LIMIT)
     messages: list[bytes] = []
     for number, (sizes, fails) in enumerate(wanted):
@@ -91,8 +92,8 @@ def test_the_type_that_was_asked_for_is_rendered() -> None:
 def test_a_verdict_is_reached_by_allowed_arrows(
     total: int, data: st.DataObject, started: bool, cancel: bool
 ) -> None:
-    """All succeeded is FINISHED, though a cancel was asked; a cancel that left some undone is CANCELLED; none
-    succeeded is FAILED; else PARTIALLY_FAILED."""
+    """All succeeded is FINISHED, even if a cancel was requested. A cancel that left some undone is CANCELLED.
+    None succeeded is FAILED. Otherwise PARTIALLY_FAILED."""
     succeeded = data.draw(st.integers(0, total))
     left = data.draw(st.integers(0, total - succeeded))
     job = AcceptedJob("d", "r", "s", "p", "", "", ActivationMode.BEST_EFFORT, False, total, 0.0)

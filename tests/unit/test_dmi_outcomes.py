@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Failures that nobody explained still say which data node they are about."""
+"""Failures without an explanation still name their data node."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ELEMENT = "SubNetwork=X/ManagedElement=1"
     ],
 )
 def test_what_a_broken_element_leaves_open_names_its_node(op: Op, path: str, node: str) -> None:
-    """So does what was being executed when the plugin was killed."""
+    """An operation that was being executed when the plugin was killed also names its data node."""
     operation = Operation(op, path, 1)
     assert broken_element(operation).bad_data_node == node
     [error] = uncertain(operation).errors
@@ -53,7 +53,7 @@ async def test_a_dropped_connection_names_its_node() -> None:
 
 
 async def test_a_scripted_refusal_has_a_reason_of_the_standard() -> None:
-    """Free words of a script go to the detail."""
+    """The free text of a script becomes the detail."""
     tree = Tree([("SubNetwork=X", {}), (ELEMENT, {})])
     scripts = scripted(Step(Fault.REFUSE, reason="out of coffee"))
     element = simulated_elements(tree, load(), {}, {"ems": [ELEMENT]}, scripts)["ems"]

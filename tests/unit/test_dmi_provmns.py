@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pure parts of the ProvMnS element: documents, error bodies, and the look at a lost answer."""
+"""The pure parts of the ProvMnS element: documents, error bodies, and the check after a lost response."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ def test_null_for_a_member_of_a_resource_is_left_out(value: bytes) -> None:
 
 
 def test_an_unknown_member_of_a_resource_is_left_to_the_server() -> None:
-    """It knows what it takes."""
+    """It is sent unchanged."""
     one = edit(Op.ADD, f"/{BASE}/GNBDUFunction=2", b'{"class":"x","attributes":{"gNBId":2}}')
     assert one.value["class"] == "x"
 
 
 def test_values_keep_their_tokens() -> None:
-    """What goes to an attribute goes as it was written: 1.50 stays 1.50."""
+    """A value of an attribute is sent as it was written: 1.50 stays 1.50."""
     one = edit(Op.REPLACE, f"/{BASE}#/attributes/x", b'{"a": 1.50}')
     assert b'{"a": 1.50}' in document([one], BASE, Aliases())
 
@@ -113,7 +113,7 @@ def test_names_are_percent_encoded_in_addresses() -> None:
     st.integers(1, 7),
 )
 def test_documents_cover_everything_once_in_order(paths: list[str], span: Span, most: int) -> None:
-    """The pieces follow one another without a gap, none is empty or too long, and each has a target."""
+    """The pieces are contiguous, none is empty or too long, and each has a target."""
     edits = [edit(Op.REMOVE, path + "#/attributes/x") for path in paths]
     pieces = list(documents(edits, span, most))
     assert [place for first, end in pieces for place in range(first, end)] == list(range(len(edits)))
@@ -142,8 +142,8 @@ def test_documents_cover_everything_once_in_order(paths: list[str], span: Span, 
 def test_only_what_cannot_concern_one_another_changes_its_order(
     lines: list[tuple[Op, str]], span: Span
 ) -> None:
-    """Every readable operation is in one group of one step. Within a group the order is that of the request,
-    and what concerns everybody overtakes nothing and is overtaken by nothing."""
+    """Every readable operation is in one group of one step. Within a group the order is that of the request.
+    An operation on the element itself, or above it, keeps its position relative to all others."""
     edits = [read_edit(Operation(op, path, 1)) for op, path in lines]
     steps = list(independent(edits, span))
     order = [place for step in steps for group in step for place in group]
@@ -179,7 +179,8 @@ def test_what_cannot_be_sent_says_why(op: Op, path: str, value: bytes) -> None:
 
 
 def test_the_aliases_of_the_model_are_those_of_the_openapi() -> None:
-    """``GNBDUFunction`` and ``nRPCI`` are spelt differently in the OpenAPI of TS 28.541, both ways."""
+    """``GNBDUFunction`` and ``nRPCI`` are spelt differently in the OpenAPI of TS 28.541, in both
+    directions."""
     aliases = openapi_aliases(load())
     key = "SubNetwork=X/ManagedElement=1/GNBDUFunction=1/NRCellDU=2"
     theirs = aliases.their_key(key)
@@ -235,7 +236,7 @@ def test_the_aliases_of_the_model_are_those_of_the_openapi() -> None:
     ],
 )
 def test_error_bodies(status: int, body: Any, expected: tuple[str, str, str], bad: int | None) -> None:
-    """Each generation's members end up where TS 28.572 has them."""
+    """The members of each generation are mapped to those of TS 28.572."""
     refusal = read_refusal(status, msgspec.json.encode(body), "/n")
     assert (refusal.error.type, refusal.error.bad_data_node, refusal.error.detail) == expected
     assert refusal.bad == bad
@@ -272,7 +273,7 @@ def test_nodes_are_named_in_full_and_in_stage_2(words: str, expected: str) -> No
 
 
 def test_what_names_no_node_is_kept_as_words() -> None:
-    """The node is then that of the request, an action's too."""
+    """Without a node the error names that of the request, also for an action."""
     asked = Asked(CELL, BASE, Aliases(), ("a",))
     for body in ({"badObjects": ["the cell = bad"]}, {"badQueryParams": ["the cell = bad"]}):
         error = read_refusal(422, msgspec.json.encode(body), asked).error
@@ -292,13 +293,13 @@ def test_what_names_no_node_is_kept_as_words() -> None:
     ],
 )
 def test_a_reason_is_one_of_the_standards(reason: str | None, expected: str, detail: str) -> None:
-    """Other words are not lost: they are in the detail."""
+    """Other texts are not lost: they become the detail."""
     error = read_refusal(422, msgspec.json.encode({"reason": reason}), "/n").error
     assert (error.reason, error.detail) == (expected, detail)
 
 
 def test_other_problems_may_be_objects() -> None:
-    """Their words are kept, and the operation that they blame where the answer blames none."""
+    """Their texts are kept. If the response blames no operation, the one that these errors blame is used."""
     problems = [{"type": "X", "title": "one"}, {"title": "two", "badOp": "/2"}, "three"]
     refusal = read_refusal(422, msgspec.json.encode({"otherProblems": problems}), "/n")
     assert refusal.bad == 2
@@ -324,7 +325,7 @@ def test_other_problems_may_be_objects() -> None:
     ).map(msgspec.json.encode),
 )
 def test_no_error_body_makes_the_reader_fail(status: int, body: bytes | None) -> None:
-    """Whatever a server sends becomes an ErrorDetail with a type of TS 28.572."""
+    """Any body of a server becomes an ErrorDetail with a type of TS 28.572."""
     for asked in ("/n", Asked(BASE, "", Aliases())):
         error = read_refusal(status, body, asked).error
         assert error.type in TYPES
@@ -373,7 +374,7 @@ def found(tree: Tree, edits: list[Edit]) -> dict[str, Any]:
 
 
 def applied(given_operations: list[Operation], tree: Tree) -> bool:
-    """Do the readable ones as one document; False when it was refused."""
+    """Apply the readable ones as one document. Returns False if it was refused."""
     patches = [read_patch(one.op, one.path, one.value) for one in given_operations]
     done = apply_atomically([one for one in patches if not isinstance(one, ErrorDetail)], tree, OPEN, {})
     return not isinstance(done, Rejected)
@@ -382,8 +383,8 @@ def applied(given_operations: list[Operation], tree: Tree) -> bool:
 @settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(operations)
 def test_an_applied_document_is_not_taken_for_another(given_operations: list[Operation]) -> None:
-    """What a document leaves behind is never taken for a sign that it was not applied; where it only sets,
-    and one thing in each object, it is recognised."""
+    """The state after a document is never taken as a sign that it was not applied. If it only sets values,
+    one in each object, it is recognised as applied."""
     edits = [one for one in map(read_edit, given_operations) if isinstance(one, Edit)]
     tree = network()
     assume(applied(given_operations, tree))
@@ -402,7 +403,7 @@ def sets(one: Edit) -> bool:
 @settings(suppress_health_check=[HealthCheck.filter_too_much], max_examples=300)
 @given(operations)
 def test_what_is_taken_for_applied_has_nothing_left_to_change(given_operations: list[Operation]) -> None:
-    """Had the document not arrived, sending it now would succeed and change nothing."""
+    """If the document had not arrived, sending it now would succeed and change nothing."""
     edits = [one for one in map(read_edit, given_operations) if isinstance(one, Edit)]
     tree = network()
     assume(settled(edits, found(tree, edits), OPEN) is Settled.DONE)
@@ -430,8 +431,8 @@ def test_what_is_taken_for_applied_has_nothing_left_to_change(given_operations: 
     ],
 )
 def test_what_leaves_no_mark_cannot_be_told(op: Op, fragment: str, value: bytes | None) -> None:
-    """An action, a test, a list that grows or shrinks by one, a removal of what is gone, and an object that
-    has more than it was given are left UNKNOWN."""
+    """An action, a test, a list that grows or shrinks by one, a removal of an absent value, and an object
+    that has more than it was given are left UNKNOWN."""
     one = edit(op, f"/{BASE}{fragment}", value)
     assert settled([one], found(network(), [one]), OPEN) is Settled.OPEN
 
@@ -454,14 +455,15 @@ def test_what_leaves_no_mark_cannot_be_told(op: Op, fragment: str, value: bytes 
 def test_a_document_is_settled_as_a_whole(
     lines: list[tuple[Op, str, bytes | None]], expected: Settled
 ) -> None:
-    """One edit that cannot be told leaves all of them open; one that shows that it was not done is enough."""
+    """One edit that cannot be determined leaves all of them open. One that shows that the document was not
+    applied is enough."""
     edits = [edit(op, f"/{BASE}{fragment}", value) for op, fragment, value in lines]
     assert settled(edits, found(network(), edits), OPEN) is expected
 
 
 def test_what_servers_add_to_an_object_does_not_hide_it() -> None:
-    """Defaults and what clients cannot set may be there beside what was given; another value of an attribute
-    with a default may not. What clients cannot set is no mark of their own."""
+    """Defaults and read-only attributes may be present in addition to the given ones. Another value of an
+    attribute with a default may not. Read-only attributes alone are no evidence."""
     cell = f"{BASE}/GNBDUFunction=1/NRCellDU=1"
     one = edit(Op.ADD, f"/{cell}", b'{"attributes":{"nRPCI":1}}')
     served = {"nRPCI": 1, "operationalState": "ENABLED", "administrativeState": "LOCKED"}

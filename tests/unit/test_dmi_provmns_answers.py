@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the answers of ProvMnS servers hold, whatever they put before a name or leave out of it."""
+"""The content of responses of ProvMnS servers, whatever they add before a name or omit from it."""
 
 from __future__ import annotations
 
@@ -58,6 +58,6 @@ def test_objects_are_found_in_every_shape(document: Any) -> None:
     "document", [[{"objectInstance": "SubNetwork=X,ManagedElement=2"}], {"id": "2"}, {"id": 1}]
 )
 def test_objects_from_elsewhere_are_no_answer(document: Any) -> None:
-    """A server that answers about something else is not believed."""
+    """A response about another object is rejected."""
     with pytest.raises(InvalidFdn):
         objects_in(document, BASE, Aliases())

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of classes, attributes and fields: written are those of the OpenAPI, read those of any generation."""
+"""Names of classes, attributes and fields: those of the OpenAPI are written, those of any generation are
+read."""
 
 from __future__ import annotations
 
@@ -205,7 +206,7 @@ NOT_THEIRS = {
     },
 }
 
-# Spellings of YANG and of the OpenAPI 19.6 and 19.7 that are neither stage 2's nor the older OpenAPI's.
+# Spellings of YANG and of the OpenAPI 19.6 and 19.7 that differ from stage 2's and the older OpenAPI's.
 ELSEWHERE = [
     ("SubNetwork", "supportedPerfMetricGroups", "SupportedPerfMetricGroup"),
     ("ManagedElement", "supportedPerfMetricGroups", "SupportedPerfMetricGroup"),
@@ -260,7 +261,7 @@ def attributes_of(class_name: str) -> dict[str, Attribute]:
 
 @pytest.mark.parametrize("class_name", OPENAPI)
 def test_what_is_written_is_of_the_openapi(class_name: str) -> None:
-    """Every name, but for attributes that the OpenAPI does not have; and none of its names is left out."""
+    """Every name, except attributes that the OpenAPI does not have. No name of the OpenAPI is missing."""
     their_class, text = OPENAPI[class_name]
     names = set(text.split())
     assert ALIASES.their_key(f"{class_name}=1") == f"{their_class}=1"
@@ -276,13 +277,13 @@ def test_what_is_written_is_of_the_openapi(class_name: str) -> None:
 
 @pytest.mark.parametrize(("class_name", "name", "spelling"), ELSEWHERE)
 def test_the_spellings_of_other_generations_are_read(class_name: str, name: str, spelling: str) -> None:
-    """A server may be between two generations."""
+    """A server may mix two generations."""
     assert ALIASES.our_attributes(class_name, {spelling: [1]}) == {name: [1]}
 
 
 @pytest.mark.parametrize(("class_name", "ours", "theirs"), FIELDS)
 def test_fields_are_translated(class_name: str, ours: str, theirs: str) -> None:
-    """In pointers, both ways, through the items of lists."""
+    """In pointers, in both directions, through the items of lists."""
     tokens, _ = ALIASES.their_pointer(class_name, tuple(ours.split("/")))
     assert tokens == tuple(theirs.split("/"))
     assert ALIASES.our_pointer(class_name, tokens) == tuple(ours.split("/"))
@@ -340,7 +341,7 @@ def test_values_are_written_with_their_fields(
 
 
 def test_a_server_may_have_names_of_its_own() -> None:
-    """They come on top of the generation's; those are still read, and fields keep theirs."""
+    """They are added to the generation's names, which are still read. Fields keep theirs."""
     own = Aliases({}, {"NRCellDU": {"nRTAC": "trackingAreaCode", "nPNIdentityList": "npns"}})
     both = ALIASES.with_those_of(own)
     assert both.their_attribute("NRCellDU", "nRTAC") == "trackingAreaCode"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file of ProvMnS servers: which data producer is where, and how its server spells things."""
+"""The file of ProvMnS servers: the address of each data producer, and the spelling of its server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ran_datajobs.plugins.client import Answered, Exchange
 
 
 class Recorder:
-    """Takes every request, and remembers it."""
+    """Accepts every request, and records it."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, bytes | None]] = []
@@ -41,7 +41,8 @@ def servers(tmp_path: Path, text: str) -> dict[str, ServerEntry]:
 
 
 async def test_each_data_producer_has_its_server_and_names(tmp_path: Path) -> None:
-    """A named one is asked in its own spelling, every other one at the common address with its id in it."""
+    """A data producer of the file is called in its own spelling, any other at the common address with its
+    id."""
     http = Recorder()
     elements = ProvMnsElements(
         servers(
@@ -91,7 +92,7 @@ def test_a_data_producer_without_an_entry_has_no_element(tmp_path: Path) -> None
 
 
 def test_own_names_come_on_top_of_the_generations(tmp_path: Path) -> None:
-    """An entry may correct single names, both ways."""
+    """An entry may correct single names, in both directions."""
     text = '{"a": {"address": "http://a", "names": "openapi", "aliases": {"classes": {"NRCellDU": "Cell"}}}}'
     aliases = aliases_of(servers(tmp_path, text)["a"], load())
     assert aliases.their_key("GNBDUFunction=1/NRCellDU=2") == "GnbDuFunction=1/Cell=2"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors say what was got, what is needed, and where."""
+"""Errors name the value, the requirement, and the position."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ BODIES = {
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body[:50].decode("latin-1"))
 def test_a_body_of_another_shape_is_told_by_place_need_and_value(body: bytes) -> None:
-    """The key and the value of a private property are not told."""
+    """The key and the value of a private property are not shown."""
     with pytest.raises(InvalidRequest) as refused:
         decoded(body, msgspec.json.Decoder(_Body))
     assert refused.value.detail == BODIES[body]
 
 
 def test_words_that_are_not_foreseen_are_told_as_they_are() -> None:
-    """A newer decoder may say something else; nothing of it is lost."""
+    """A newer decoder may use other texts, which are kept unchanged."""
     assert in_words("Integer value out of range", "1e400") == (
         'cannot be used: integer value out of range; it is "1e400"'
     )
@@ -92,8 +92,8 @@ FILTERS = {
 
 
 @pytest.mark.parametrize("text", FILTERS, ids=lambda text: text[:30] or "empty")
-def test_a_filter_that_does_not_parse_says_what_stands_where_what_is_needed(text: str) -> None:
-    """With the position of the first character to blame."""
+def test_a_filter_that_does_not_parse_names_position_and_need(text: str) -> None:
+    """With the position of the first wrong character."""
     with pytest.raises(InvalidFilter) as refused:
         parse(text)
     assert str(refused.value) == FILTERS[text]
@@ -134,7 +134,7 @@ CREATES = {
 
 @pytest.mark.parametrize("name", CREATES)
 def test_a_create_that_the_plugin_refuses_names_its_first_fault(name: str) -> None:
-    """As pointer, need and value; the others are counted."""
+    """Each as pointer, requirement and value. Faults over the limit are counted."""
     body, told = CREATES[name]
     with pytest.raises(InvalidRequest) as refused:
         seed_job("r", "topic", "", body, 9)
@@ -160,7 +160,7 @@ ADDRESSES = {
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_an_address_that_is_refused_is_told(address: str) -> None:
-    """But for one that may hold a password."""
+    """Except a file that may contain a password."""
     with pytest.raises(AddressRefused) as refused:
         normal_form(address)
     assert str(refused.value) == ADDRESSES[address]

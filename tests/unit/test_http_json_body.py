@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON bodies at the border: their encoding, and texts that are none."""
+"""JSON bodies of requests: their encoding, and texts that are not valid Unicode."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ LARGE_ENOUGH = DOCUMENTS.map(lambda value: {"data": value})
 
 @given(LARGE_ENOUGH, st.booleans(), st.sampled_from(UTF_8))
 def test_utf_8_is_taken_with_a_byte_order_mark_and_without(value: Any, ascii: bool, encoding: str) -> None:
-    """The text is what it was, without the mark."""
+    """The text is unchanged, without the mark."""
     text = json.dumps(value, ensure_ascii=ascii)
     assert json_text(text.encode(encoding)) == text.encode()
 
 
 @given(LARGE_ENOUGH, st.sampled_from(OTHERS))
 def test_another_encoding_is_told_by_its_name(value: Any, encoding: str) -> None:
-    """With a mark or without one: UTF-16 or UTF-32, and which end comes first."""
+    """With or without a mark: UTF-16 or UTF-32, and the byte order."""
     name = encoding.upper().replace("UTF-", "UTF~").replace("-", " ").replace("~", "-")
     with pytest.raises(InvalidRequest, match=f"it is {name}"):
         json_text(json.dumps(value).encode(encoding))
@@ -41,7 +41,7 @@ def test_another_encoding_is_told_by_its_name(value: Any, encoding: str) -> None
 
 @given(st.binary(max_size=20))
 def test_any_bytes_are_a_text_or_an_error(body: bytes) -> None:
-    """Nothing but InvalidRequest comes out, and nothing is lost but a mark."""
+    """Only InvalidRequest is raised, and only a mark is dropped."""
     try:
         assert json_text(body) == body.removeprefix(b"\xef\xbb\xbf")
     except InvalidRequest as error:
@@ -52,7 +52,7 @@ HALVES = ["\ud800", "x\udbff", "\udc00\ud800", "\udfffA", "\U0001f600\ud83d", "\
 
 
 def halves_in(value: Any, pointer: str) -> list[str]:
-    """The pointers of the texts that are none; of the object for names."""
+    """The pointers of the invalid texts; for names, the pointer of the object."""
     if isinstance(value, str):
         return [pointer] if any("\ud800" <= letter <= "\udfff" for letter in value) else []
     if isinstance(value, list):
@@ -78,7 +78,7 @@ BROKEN = st.recursive(
 
 @given(BROKEN)
 def test_half_of_a_surrogate_pair_is_told_with_its_place(value: Any) -> None:
-    """The decoder refuses it, and the pointer leads to a text that has one; whole pairs are texts."""
+    """The decoder refuses it, and the pointer leads to a text with half a pair. Complete pairs are valid."""
     text, places = json.dumps(value).encode(), halves_in(value, "#")
     try:
         assert msgspec.json.decode(text) == value
@@ -91,14 +91,14 @@ def test_half_of_a_surrogate_pair_is_told_with_its_place(value: Any) -> None:
 
 
 def test_a_broken_document_is_told_as_broken() -> None:
-    """Half of a surrogate pair in what is no JSON besides is not the first thing to say."""
+    """If a body is no JSON, that fault is reported before half of a surrogate pair."""
     with pytest.raises(InvalidRequest) as refusal:
         decoded(b'{"a": "\\ud800", }', msgspec.json.Decoder(dict[str, Any]))
     assert refusal.value.problems == ()
 
 
 def test_a_long_name_is_cut_in_a_pointer() -> None:
-    """Names come from clients, and are told in answers that stay short."""
+    """Names come from clients, and are quoted in responses that stay short."""
     assert pointer_step("a/b~c") == "a~1b~0c"
     assert pointer_step("x" * 128) == "x" * 128
     assert pointer_step("x" * 129) == "x" * 127 + "…"
