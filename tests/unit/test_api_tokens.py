@@ -42,7 +42,7 @@ def test_a_token_lets_its_client_in(tmp_path: Path) -> None:
     ],
 )
 def test_the_address_of_a_plugin_is_kept_as_the_inventory_keeps_it(tmp_path: Path, written: str) -> None:
-    """However it is written, a token is for the plugin that the same address registers."""
+    """However its address is written, a token belongs to the plugin that registers the same address."""
     path = tmp_path / "tokens"
     client = client_of(TokenTable(path), add(path, "dmi-1", Role.PLUGIN, written))
     assert client == Client("dmi-1", Role.PLUGIN, checked(written.strip(), ["dmi.example.org"]))

@@ -69,7 +69,7 @@ def test_a_cursor_of_another_list_is_refused() -> None:
     ],
 )
 def test_the_format_follows_accept(accept: str, chosen: str | None) -> None:
-    """The best weight wins, the most specific range counts, and a missing Accept allows nothing."""
+    """The best weight wins, the most specific range counts, and None means no acceptable one."""
     assert choose(accept, ("application/json", "application/x-ndjson", "text/csv")) == chosen
 
 

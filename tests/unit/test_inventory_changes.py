@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a registration changes, handle by handle."""
+"""The changes that a registration makes, handle by handle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def row(cm_handle: str, alternate_id: str | None = None, **fields: Any) -> Handl
 
 
 def changes(known: list[HandleRow], address_fault: str | None = None, **body: Any) -> Changes:
-    """The changes of a registration, with of the known handles only what the registration names."""
+    """The changes of a registration, given only the known handles that it names."""
     registration = read_registration(json.dumps({"dmiPlugin": "http://dmi", **body}).encode())
     named, keys = handles_named(registration), alternate_keys_named(registration)
     return changes_of(
@@ -48,7 +48,7 @@ def codes(failures: list[Failure]) -> list[tuple[str, str]]:
 
 
 def test_a_new_handle_is_saved_with_its_key() -> None:
-    """The alternate id is kept as written, its normal form beside it."""
+    """The alternate id is stored as written, together with its normal form."""
     given = {
         "cmHandle": "ch-1",
         "alternateId": "SN=1, ME=a\\2Fb",
@@ -86,7 +86,8 @@ def test_the_same_create_again_changes_nothing() -> None:
 
 
 def test_an_alternate_id_has_one_holder() -> None:
-    """In another spelling, from the store or from the same registration, it is taken: 111."""
+    """It is refused with 111 if another handle has it, in another spelling, in the store or in the same
+    registration."""
     known = [row("ch-1", "/SN=1/ME=1")]
     created = [
         {"cmHandle": "ch-2", "alternateId": "SN=1,ME=1"},
@@ -101,7 +102,7 @@ def test_an_alternate_id_has_one_holder() -> None:
 
 
 def test_removing_comes_first() -> None:
-    """One registration can hand an alternate id from a removed handle to a new one, and replace a handle."""
+    """One registration can move an alternate id from a removed handle to a new one, and replace a handle."""
     known = [row("old", "/ME=1"), row("same", "/ME=2")]
     found = changes(
         known,
@@ -117,7 +118,8 @@ def test_removing_comes_first() -> None:
 
 
 def test_an_update_changes_what_it_names() -> None:
-    """Absent and empty fields stay, properties are merged, null ones and "~" go; the plugin stays."""
+    """Absent and empty fields are kept, properties are merged, null ones and "~" are removed, the plugin is
+    kept."""
     known = [
         row(
             "ch-1",
@@ -148,7 +150,7 @@ def test_an_update_changes_what_it_names() -> None:
 
 
 def test_an_update_can_move_an_alternate_id_only_where_it_is_free() -> None:
-    """Another handle's alternate id is taken; one that was given up in the same registration is free."""
+    """The alternate id of another handle is refused; one that the same registration releases is free."""
     known = [row("a", "/ME=1"), row("b", "/ME=2")]
     taken = changes(known, updatedCmHandles=[{"cmHandle": "a", "alternateId": "/ME=2"}])
     assert codes(taken.outcome.failed_updated_cm_handles) == [("a", "111")]
@@ -164,7 +166,7 @@ def test_an_update_can_move_an_alternate_id_only_where_it_is_free() -> None:
 
 
 def test_an_upgrade_changes_the_module_set_tag() -> None:
-    """ONAP's upgrade of many handles at once; unknown ones are listed."""
+    """ONAP's upgrade of many handles at once. Unknown ones are listed."""
     found = changes(
         [row("a"), row("b")], upgradedCmHandles={"cmHandles": ["a", "b", "c"], "moduleSetTag": "new"}
     )
@@ -173,7 +175,7 @@ def test_an_upgrade_changes_the_module_set_tag() -> None:
 
 
 def test_unknown_handles_are_listed_once() -> None:
-    """Updating or removing what is not there fails with 100, and the rest goes on."""
+    """An update or removal of an unknown handle fails with 100, and the rest is processed."""
     found = changes(
         [row("a")],
         removedCmHandles=["x", "x", "a", "a"],
@@ -205,7 +207,7 @@ def test_unknown_handles_are_listed_once() -> None:
     ],
 )
 def test_what_cannot_be_kept_fails_its_handle_alone(fields: dict[str, Any]) -> None:
-    """A character or a length that is not allowed is 110; the text tells no private property."""
+    """A character or a length that is not allowed is 110. The text shows no private property."""
     bad = {"cmHandle": "bad", **fields}
     found = changes([row("bad")], createdCmHandles=[bad, {"cmHandle": "good"}], updatedCmHandles=[bad])
     assert codes(found.outcome.failed_created_cm_handles) == [(bad["cmHandle"], "110")]
@@ -215,7 +217,7 @@ def test_what_cannot_be_kept_fails_its_handle_alone(fields: dict[str, Any]) -> N
 
 
 def test_a_refused_address_fails_every_created_handle() -> None:
-    """The text says why; updates and removals do not need the address."""
+    """The text gives the reason. Updates and removals do not need the address."""
     found = changes(
         [row("a"), row("b")],
         "the host 'evil' is not allowed",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The registration body: what refuses it as a whole, and which plugin addresses are taken."""
+"""The registration body: the faults that refuse it as a whole, and the allowed plugin addresses."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def refused(body: Any) -> InvalidRequest:
     ],
 )
 def test_a_wrong_shape_or_type_refuses_the_body(body: Any, pointer: str) -> None:
-    """The pointer names the place; no property's name or value stands in the message."""
+    """The pointer names the position. The message contains no name or value of a property."""
     refusal = refused(body)
     assert [where for where, _ in refusal.problems] == [pointer]
     assert SECRET not in str(refusal) and SECRET not in repr(refusal.problems)
@@ -75,7 +75,7 @@ def test_a_wrong_shape_or_type_refuses_the_body(body: Any, pointer: str) -> None
 @pytest.mark.parametrize("key", ["createdCmHandles", "updatedCmHandles"])
 @pytest.mark.parametrize("properties", ["cmHandleProperties", "publicCmHandleProperties"])
 def test_numbers_and_booleans_become_the_text_that_they_are(key: str, properties: str) -> None:
-    """The token as it came: ONAP takes it so, and its load test sends numbers."""
+    """The JSON token as text: ONAP accepts numbers, and its load test sends them."""
     tokens = ["123", "-0", "1.0", "1E+3", "0.10", "9" * 40, "true", "false"]
     members = ",".join(f'"{token}": {token}' for token in tokens)
     handle = f'{{"cmHandle": "a", "{properties}": {{{members}, "text": "1", "none": null}}}}'
@@ -91,7 +91,8 @@ def test_numbers_and_booleans_become_the_text_that_they_are(key: str, properties
 
 
 def test_a_promise_that_is_not_offered_yet_is_refused() -> None:
-    """No plugin believes that it guards; null and false differ: the second asks for something."""
+    """Otherwise a plugin would rely on guards that the service does not use. null is accepted; false is a
+    request, and refused."""
     for key in ("guards", "beforeImages"):
         for asked in (True, False, "x"):
             with pytest.raises(UnsupportedRequest, match=key):
@@ -101,7 +102,7 @@ def test_a_promise_that_is_not_offered_yet_is_refused() -> None:
 
 @given(st.binary(max_size=100))
 def test_any_bytes_are_a_registration_or_an_error(body: bytes) -> None:
-    """Nothing but InvalidRequest comes out of garbage."""
+    """Only InvalidRequest is raised, whatever the bytes."""
     try:
         read_registration(body)
     except InvalidRequest as error:
@@ -109,19 +110,19 @@ def test_any_bytes_are_a_registration_or_an_error(body: bytes) -> None:
 
 
 def test_deep_nesting_and_bad_utf8_are_errors() -> None:
-    """Neither recursion nor broken text gets past the border."""
+    """Deep nesting and invalid UTF-8 raise InvalidRequest."""
     assert "deep" in refused(b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}").detail
     assert "UTF-8" in refused(b'{"x": "\xff"}').detail
 
 
 def test_unknown_keys_are_ignored_and_the_data_plugin_stands_in() -> None:
-    """ONAP's other keys are let pass; dmiDataPlugin is the address where dmiPlugin is empty."""
+    """ONAP's other keys are accepted. dmiDataPlugin is the address if dmiPlugin is empty."""
     body = {"dmiPlugin": "", "dmiDataPlugin": "http://dmi:1", "dmiModelPlugin": "http://m", "x": 1}
     assert read_registration(json.dumps(body).encode()).address == "http://dmi:1"
 
 
 def test_private_properties_do_not_show() -> None:
-    """A handle's representation, as a traceback or a log might print it, holds no property."""
+    """A handle's representation, as a traceback or a log might print it, contains no property."""
     registration = read_registration(
         json.dumps({"dmiPlugin": "http://dmi", "createdCmHandles": [HANDLE]}).encode()
     )
@@ -144,7 +145,7 @@ ALLOWED = ("localhost", "127.0.0.0/8", "::1", "*.ran.example", "dmi.example", "h
     ],
 )
 def test_allowed_addresses_have_one_normal_form(address: str, normal: str) -> None:
-    """Host names, sub-domains, networks and origins of the list are taken; the path is kept."""
+    """Host names, sub-domains, networks and origins of the list are accepted. The path is kept."""
     assert checked(address, ALLOWED) == normal
 
 
@@ -181,7 +182,8 @@ def test_allowed_addresses_have_one_normal_form(address: str, normal: str) -> No
     ],
 )
 def test_other_addresses_are_refused(address: str) -> None:
-    """What is not on the list, or not a plain http address, is refused without showing a password."""
+    """An address that is not on the list, or is no plain http address, is refused without showing a
+    password."""
     with pytest.raises(AddressRefused) as refusal:
         checked(address, ALLOWED)
     assert "secret" not in str(refusal.value)

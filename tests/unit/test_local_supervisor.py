@@ -26,7 +26,7 @@ from ran_datajobs.local.supervisor import OWNER_FILE, Program, claim_port, lock_
 
 @pytest.fixture
 def lines() -> Iterator[io.StringIO]:
-    """Log lines of this process; logging is as before afterwards."""
+    """Log lines of this process. Logging is restored afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     stream = io.StringIO()
@@ -39,7 +39,7 @@ def lines() -> Iterator[io.StringIO]:
 
 @pytest.mark.usefixtures("lines")
 async def test_a_program_that_was_used_wrongly_is_not_started_again(tmp_path: Path) -> None:
-    """Exit status 2 ends the group: a restart cannot help."""
+    """Exit status 2 ends the group, since a restart cannot succeed."""
     program = Program("wrong", ("no-such-command",), dict(os.environ), tmp_path / "lines")
     async with asyncio.timeout(30):
         with pytest.raises(UsageError, match="the wrong process"):
@@ -48,7 +48,7 @@ async def test_a_program_that_was_used_wrongly_is_not_started_again(tmp_path: Pa
 
 
 async def test_a_program_that_ends_is_started_again(tmp_path: Path, lines: io.StringIO) -> None:
-    """Whatever the reason: it is kept running until it is told to end."""
+    """Whatever the reason: it is restarted until it is stopped."""
     program = Program("short", ("--version",), dict(os.environ), tmp_path / "lines")
     keeping = asyncio.create_task(supervise(program, telemetry.logger(), grace=1))
     async with asyncio.timeout(60):
@@ -63,7 +63,8 @@ async def test_a_program_that_ends_is_started_again(tmp_path: Path, lines: io.St
 async def test_a_program_that_cannot_be_started_for_a_while_is_tried_again(
     tmp_path: Path, lines: io.StringIO
 ) -> None:
-    """The machine may be short of memory or of files at that moment: here, there is no file for its lines."""
+    """The machine may be short of memory or of files at that moment; here the log file of the process cannot
+    be opened."""
     output = tmp_path / "folder" / "lines"
     output.parent.mkdir()
     program = Program("short", ("--version",), dict(os.environ), output)
@@ -85,7 +86,7 @@ async def test_a_program_that_cannot_be_started_for_a_while_is_tried_again(
 
 @pytest.mark.usefixtures("lines")
 async def test_a_program_that_does_not_listen_is_killed(tmp_path: Path) -> None:
-    """SIGTERM first; who is still there after the grace is killed."""
+    """SIGTERM first; a process that still runs after the grace period is killed."""
     deaf = Path(tmp_path, "ran_datajobs")
     deaf.mkdir()
     (deaf / "__init__.py").touch()
@@ -109,7 +110,7 @@ async def test_a_program_that_does_not_listen_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_data_dir_has_one_owner_that_is_named(tmp_path: Path) -> None:
-    """The second comer learns who is there; when that one ends, the next may come."""
+    """The second process gets the first one's id. When the first one ends, another one may start."""
     program = f"""
         import pathlib, sys
         from ran_datajobs.local.supervisor import lock_data_dir
@@ -131,7 +132,7 @@ def test_a_data_dir_has_one_owner_that_is_named(tmp_path: Path) -> None:
 
 
 async def test_a_port_in_use_is_refused_with_one_that_is_free() -> None:
-    """The suggestion can be used as it stands."""
+    """The suggested port is free."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -144,13 +145,13 @@ async def test_a_port_in_use_is_refused_with_one_that_is_free() -> None:
 
 
 async def test_port_0_takes_any_free_one() -> None:
-    """The port that is given back can be bound."""
+    """The returned port can be bound."""
     port = await claim_port("127.0.0.1", 0)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", port))
 
 
 async def test_an_address_of_another_machine_is_refused() -> None:
-    """Listening is possible on our own addresses only (192.0.2.0/24 is nobody's, RFC 5737)."""
+    """Only own addresses can be bound (192.0.2.0/24 belongs to no host, RFC 5737)."""
     with pytest.raises(UsageError, match=r"cannot listen on 192\.0\.2\.1"):
         await claim_port("192.0.2.1", 8080)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a broker says of a topic, and what it means for who wants to write."""
+"""The metadata that a broker returns for a topic, and its meaning for a producer."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ from ran_datajobs.messaging.kafka import may_write
 def test_a_broker_that_tells_nothing_forbids_nothing(
     operations: list[AclOperation] | None, allowed: bool
 ) -> None:
-    """One without an authorizer may not tell which operations it allows: then all are."""
+    """A broker without an authorizer may not return the allowed operations: then all are allowed."""
     assert may_write(operations) is allowed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runner of the long tests: what has passed is not run again, what failed is."""
+"""The runner of the long tests: a step that passed is not run again, one that failed is."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.nightly import Step, closing_line, main, state_of_tree
 
 
 def step(name: str, log: Path, code: str = "") -> Step:
-    """A step that notes that it was run, and says what pytest says at its end."""
+    """A step that records that it was run, and prints pytest's closing line."""
     told = f"print({name!r}, file=open({str(log)!r}, 'a')); print('==== 3 passed, 1 skipped in 0.12s ====')"
     return Step(name, (sys.executable, "-c", f"{told}; {code}"))
 
 
 def test_a_step_that_has_passed_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One that failed is, and one that is asked for again; each has a line with its figures."""
+    """A step that failed is run again, and so is one that is named. Each has a line with its figures."""
     log, folder = tmp_path / "log", tmp_path / "figures"
     steps = [step("first", log), step("second", log, "raise SystemExit(1)")]
     assert main([], steps, folder) == 1
@@ -39,7 +39,7 @@ def test_a_step_that_has_passed_is_not_run_again(tmp_path: Path, capsys: pytest.
 
 
 def test_figures_of_another_commit_or_of_an_interrupted_run_do_not_count(tmp_path: Path) -> None:
-    """Then the step is run as if it had never been."""
+    """Then the step is run as if it had never run."""
     log, folder = tmp_path / "log", tmp_path / "figures"
     steps = [step("only", log)]
     assert main([], steps, folder) == 0
@@ -53,7 +53,7 @@ def test_figures_of_another_commit_or_of_an_interrupted_run_do_not_count(tmp_pat
 
 
 def test_changes_that_are_not_committed_make_another_state(tmp_path: Path) -> None:
-    """Changed and new files count; what git ignores does not, nor do others than those that are asked for."""
+    """Changed and new files count. Ignored files do not, nor do files other than the given ones."""
 
     def git(*arguments: str) -> None:
         subprocess.run(("git", *arguments), cwd=tmp_path, check=True, capture_output=True)

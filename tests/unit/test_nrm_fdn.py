@@ -18,7 +18,7 @@ RDNS = st.lists(st.tuples(CLASSES, VALUES), min_size=1, max_size=6).map(tuple)
 
 
 def comma_form(rdns: fdn.Rdns) -> str:
-    """The spelling of TS 32.300 §7, every character of a value escaped that is no letter or digit."""
+    """The spelling of TS 32.300 §7, with every character of a value escaped that is no letter or digit."""
 
     def escaped(value: str) -> str:
         return "".join(
@@ -31,7 +31,7 @@ def comma_form(rdns: fdn.Rdns) -> str:
 
 @given(RDNS)
 def test_what_is_rendered_parses_back(rdns: fdn.Rdns) -> None:
-    """Rendering and parsing are inverse, with and without the leading slash, whatever a value holds."""
+    """Rendering and parsing are inverse, with and without the leading slash, for any value."""
     text = fdn.render(rdns)
     assert fdn.parse(text) == rdns
     assert text.startswith("/")
@@ -46,7 +46,7 @@ def test_the_comma_form_is_the_same_name(rdns: fdn.Rdns) -> None:
 
 @given(RDNS)
 def test_a_key_is_its_own_key(rdns: fdn.Rdns) -> None:
-    """The normal form is a fixed point, and says the same RDNs as what it was made of."""
+    """The normal form is a fixed point, and has the same RDNs as its source."""
     key = fdn.key(fdn.render(rdns))
     assert fdn.key(key) == key
     assert fdn.parse(key) == rdns
@@ -67,7 +67,7 @@ def test_ancestors_are_the_whole_rdn_prefixes(rdns: fdn.Rdns) -> None:
 
 @given(st.text(max_size=60))
 def test_any_text_is_a_name_or_an_invalid_one(text: str) -> None:
-    """Whatever the text, the answer is RDNs or InvalidFdn, and key and parse agree on which."""
+    """Any text gives RDNs or raises InvalidFdn, and key and parse agree on which."""
     try:
         rdns = fdn.parse(text)
     except InvalidFdn:
@@ -96,7 +96,7 @@ def test_any_text_is_a_name_or_an_invalid_one(text: str) -> None:
     ],
 )
 def test_the_normal_form(text: str, key: str) -> None:
-    """One key for the spellings of one name; a leading slash makes it the slash form, commas and all."""
+    """One key for the spellings of one name. A leading slash makes it the slash form, even with commas."""
     assert fdn.key(text) == key
 
 
@@ -148,7 +148,7 @@ def test_the_bad_part_is_named(text: str, blame: str) -> None:
 
 
 def test_the_longest_names_are_read() -> None:
-    """64 RDNs and 4000 characters are within the bounds."""
+    """64 RDNs and 4000 characters are within the limits."""
     assert len(fdn.parse("/".join(["A=1"] * 64))) == 64
     assert fdn.key("A=" + "1" * 3998) == "A=" + "1" * 3998
 
@@ -167,7 +167,7 @@ def test_the_longest_names_are_read() -> None:
     ],
 )
 def test_a_path_has_a_name_and_a_fragment(path: str, parts: tuple[str, str | None]) -> None:
-    """The path is cut at the first '#'; a slash before it belongs to neither part."""
+    """The path is split at the first '#'. A slash before it belongs to neither part."""
     assert fdn.split_path(path) == parts
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filters of reads: what they select, and where they say that they are wrong."""
+"""Filters of reads: the objects that they select, and the positions of their errors."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ CELL = {
     ],
 )  # fmt: skip
 def test_a_filter_selects_what_its_terms_say(text: str, selected: bool) -> None:
-    """Numbers compare as numbers, all else as strings; a missing attribute makes a comparison false."""
+    """Numbers compare as numbers, all other values as strings. A missing attribute makes a comparison
+    false."""
     assert parse(text).selects("NRCellDU", CELL) is selected
 
 
@@ -111,7 +112,7 @@ def test_a_filter_selects_what_its_terms_say(text: str, selected: bool) -> None:
     ],
 )
 def test_a_wrong_filter_says_where(text: str, position: int) -> None:
-    """The error carries the index of the character to blame, also for a group of two classes."""
+    """The error has the index of the wrong character, also for a group of two classes."""
     with pytest.raises(InvalidFilter) as refused:
         parse(text)
     assert refused.value.position == position
@@ -119,13 +120,13 @@ def test_a_wrong_filter_says_where(text: str, position: int) -> None:
 
 @pytest.mark.parametrize("name", ["Vs.D", "urn:Vs-D_1", "_X"])
 def test_every_class_of_an_fdn_can_be_named(name: str) -> None:
-    """What stands before the '=' of an RDN can stand before /attributes."""
+    """Any text valid before the '=' of an RDN is valid before /attributes."""
     assert fdn.parse(f"/{name}=1") == ((name, "1"),)
     assert parse(f"{name}/attributes/x==1").selects(name, {"x": 1})
 
 
 def test_a_filter_is_bounded() -> None:
-    """Length, nesting and the number of alternatives have limits, and reaching one is an ordinary refusal."""
+    """Length, nesting and the number of alternatives have limits. Exceeding one is an ordinary refusal."""
     term = "A/attributes/x==1"
     for text in (
         f"{term} || " * 2_000 + term,
@@ -147,7 +148,7 @@ def test_several_filters_must_all_hold() -> None:
 
 @given(st.text(alphabet='AB/attributesx01.=!<>&|()" in,\\[]{}:', max_size=60))
 def test_any_text_is_a_filter_or_says_where_it_is_not(text: str) -> None:
-    """No text breaks the parser; a position lies in the text or just behind it."""
+    """Any text is parsed or refused. A position is within the text or just behind it."""
     try:
         found = parse(text)
     except InvalidFilter as error:

@@ -35,7 +35,7 @@ def cases() -> list[Any]:
 
 
 def patched(document: Any, patch: list[dict[str, Any]]) -> Any:
-    """The document after a patch, as an RFC 6902 engine over this module's operations does it."""
+    """The document after a patch, as an RFC 6902 engine over this module's operations applies it."""
     for step in patch:
         tokens = json_patch.tokens_of(step["path"]) if isinstance(step.get("path"), str) else None
         if tokens is None:
@@ -60,7 +60,7 @@ def patched(document: Any, patch: list[dict[str, Any]]) -> Any:
 
 @pytest.mark.parametrize("case", cases())
 def test_the_public_conformance_suite_holds(case: dict[str, Any]) -> None:
-    """Each record of json-patch-test-suite gives its expected document, or fails where it says error."""
+    """Each record of json-patch-test-suite gives its expected document, or fails if it has an error."""
     before = copy.deepcopy(case["doc"])
     result = patched(case["doc"], case["patch"])
     if "error" in case:
@@ -98,7 +98,7 @@ def test_merging_follows_the_table_of_rfc_7396(target: Any, patch: Any, merged: 
 
 @given(VALUES, VALUES)
 def test_a_merge_done_twice_is_a_merge_done_once(target: Any, patch: Any) -> None:
-    """Merging is idempotent, and leaves its arguments as they were."""
+    """Merging is idempotent, and does not change its arguments."""
     before = copy.deepcopy((target, patch))
     once = json_patch.merge(target, patch)
     assert json_patch.same(json_patch.merge(once, patch), once)
@@ -138,7 +138,7 @@ def test_what_was_added_is_found_and_removing_it_restores_the_rest(
 
 
 def test_a_misfit_names_the_place() -> None:
-    """What could not be done says where: the tokens down to the missing or wrong place."""
+    """A failure gives its position: the tokens down to the missing or wrong value."""
     document = {"a": {"b": [1]}}
     assert json_patch.remove(document, ("a", "c")) == Misfit(Why.MISSING, ("a", "c"))
     assert json_patch.replace(document, ("a", "b", "1"), 0) == Misfit(Why.MISSING, ("a", "b", "1"))
@@ -151,19 +151,19 @@ def test_a_misfit_names_the_place() -> None:
 
 @given(st.lists(st.text(max_size=4), max_size=4))
 def test_a_pointer_gives_back_its_tokens(tokens: list[str]) -> None:
-    """Escaping by RFC 6901 is undone; '~' and '/' within names survive."""
+    """Escaping by RFC 6901 is undone; '~' and '/' within names are kept."""
     pointer = "".join("/" + token.replace("~", "~0").replace("/", "~1") for token in tokens)
     assert json_patch.tokens_of(pointer) == tuple(tokens)
 
 
 @pytest.mark.parametrize("pointer", ["a", "#/a", "/~", "/~2", "/a~x"])
 def test_what_is_no_pointer_has_no_tokens(pointer: str) -> None:
-    """A pointer begins with a slash, and '~' stands before 0 or 1 only."""
+    """A pointer begins with a slash, and '~' occurs before 0 or 1 only."""
     assert json_patch.tokens_of(pointer) is None
 
 
 def test_depth_is_told_without_recursion() -> None:
-    """A value of any depth is judged; MAX_DEPTH levels of nesting are the limit."""
+    """A value of any depth is checked. MAX_DEPTH levels of nesting are the limit."""
     value: Any = 1
     for _ in range(json_patch.MAX_DEPTH):
         value = [value]
@@ -172,5 +172,5 @@ def test_depth_is_told_without_recursion() -> None:
     for _ in range(100_000):
         value = {"a": value}
     assert json_patch.too_deep(value)
-    while type(value) is dict:  # taken apart from outside: the interpreter's own teardown recurses
+    while type(value) is dict:  # dismantled level by level: the interpreter's own deallocation recurses
         value = value["a"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The class model: what it knows of 3GPP's classes, and how it judges values."""
+"""The class model: its 3GPP classes, and its checks of values."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def attribute(model: Model, class_name: str, name: str) -> Attribute:
 
 
 def test_the_classes_of_the_nr_model_are_there(model: Model) -> None:
-    """The nineteen classes of TS 28.541 and TS 28.622 that a network of gNBs is made of."""
+    """The nineteen classes of TS 28.541 and TS 28.622 of a network of gNBs."""
     assert set(CLASSES) <= set(model)
 
 
@@ -74,7 +74,7 @@ def test_the_classes_of_the_nr_model_are_there(model: Model) -> None:
 def test_values_are_judged_by_type_and_range(
     model: Model, class_name: str, name: str, good: list[Any], bad: list[Any]
 ) -> None:
-    """What the model allows passes; each other value has a fault that names the attribute."""
+    """Values that the model allows pass. Each other value has a fault that names the attribute."""
     known = attribute(model, class_name, name)
     assert [value for value in good if known.fault(value, (name,))] == []
     for value in bad:
@@ -102,7 +102,7 @@ def test_flags_are_those_of_stage_2(model: Model, class_name: str, name: str, fl
 
 
 def test_containment_is_that_of_the_model(model: Model) -> None:
-    """A class is contained where TS 28.622 and TS 28.541 contain it, and a few can stand at the root."""
+    """A class is contained as in TS 28.622 and TS 28.541, and a few can be at the root."""
     assert model.contains("MeContext", "ManagedElement")
     assert model.contains("GNBDUFunction", "NRCellDU")
     assert model.contains("GNBCUCPFunction", "EUtraNetwork")
@@ -113,7 +113,7 @@ def test_containment_is_that_of_the_model(model: Model) -> None:
 
 
 def test_other_spellings_lead_to_stage_2(model: Model) -> None:
-    """Class and attribute names of the OpenAPI generations are known as spellings of the stage-2 names."""
+    """Class and attribute names of the OpenAPI generations are spellings of the stage-2 names."""
     cell = model.managed_class("NRCellDU")
     assert cell is not None
     assert cell.aliases == ("NrCellDu",)
@@ -142,7 +142,7 @@ def test_defaults_are_allowed_values(model: Model) -> None:
 
 
 def test_classes_without_description_are_open_and_unknown_ones_are_not(model: Model) -> None:
-    """A class that is only contained takes any attribute; an unheard one is none, except for vendors."""
+    """A class that is only contained accepts any attribute. An unknown class is none, except for vendors."""
     contained = model.managed_class("EP_F1C")
     assert contained is not None
     assert contained.open
@@ -165,7 +165,7 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_any_value_can_be_judged(value: Any) -> None:
-    """No JSON value breaks the checks, and each fault has words for a person."""
+    """Any JSON value can be checked, and each fault has a text for a person."""
     for name in ("NRCellDU", "GNBCUCPFunction", "NRFreqRelation"):
         managed = MODEL.managed_class(name)
         assert managed is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""3GPP JSON patch on managed objects: what each operation does, and what is refused with which words."""
+"""3GPP JSON patch on managed objects: the effect of each operation, and the refusals with their texts."""
 
 from __future__ import annotations
 
@@ -124,14 +124,15 @@ def test_every_spelling_of_a_path_names_the_same_attribute(path: str) -> None:
     ],
 )  # fmt: skip
 def test_operations_on_attributes(op: str, fragment: str, value: Any, changed: dict[str, Any]) -> None:
-    """RFC 6902 within the attributes, RFC 7396 for merge; all else stays as it was."""
+    """RFC 6902 within the attributes, RFC 7396 for merge. All else is unchanged."""
     tree = network()
     assert do(tree, op, f"/{CELL}#{fragment}", value) is None
     assert tree.attributes(CELL) == {**CELL_ATTRIBUTES, **changed}
 
 
 def test_a_merge_removes_with_null_and_takes_the_bare_path() -> None:
-    """merge on the FDN means its attributes; null removes one; a Resource's attributes are taken too."""
+    """merge on the FDN applies to its attributes. null removes one. A Resource's attributes are accepted
+    too."""
     tree = network()
     assert do(tree, "add", f"/{CELL}#/attributes/userLabel", "x") is None
     assert do(tree, "merge", f"/{CELL}", {"userLabel": None, "ssbDuration": 2}) is None
@@ -159,7 +160,7 @@ def test_an_object_is_created_from_each_form_of_its_value(value: dict[str, Any])
 
 
 def test_a_new_object_gets_its_defaults() -> None:
-    """What the model has a default for has it when the creator says nothing."""
+    """An attribute with a default in the model has it if the creator gives no value."""
     tree = network()
     cell = {name: value for name, value in CELL_ATTRIBUTES.items() if not name.endswith("State")}
     assert do(tree, "add", f"{DU}/NRCellDU=2", cell) is None
@@ -167,7 +168,7 @@ def test_a_new_object_gets_its_defaults() -> None:
 
 
 def test_adding_an_object_that_exists_replaces_what_a_client_can_set() -> None:
-    """Its attributes that the value does not name go; read-only ones stay (TS 32.158 A.4.4)."""
+    """Attributes that the value does not name are removed, except read-only ones (TS 32.158 A.4.4)."""
     tree = network()
     new = {name: value for name, value in CELL_ATTRIBUTES.items() if name != "operationalState"}
     assert do(tree, "add", f"/{CELL}#/attributes/userLabel", "gone") is None
@@ -259,7 +260,7 @@ REFUSALS = [
 def test_a_refusal_says_why_and_names_the_node(
     op: str, path: str, value: Any, kind: str, reason: str, node: str
 ) -> None:
-    """TS 28.572's type and reason, the data node to blame; and nothing has changed."""
+    """TS 28.572's type and reason, and the data node to blame. Nothing has changed."""
     tree = network()
     before = snapshot(tree)
     refused = do(tree, op, path, value)
@@ -272,7 +273,8 @@ def test_a_refusal_says_why_and_names_the_node(
 @pytest.mark.parametrize("op", ["replace", "add", "merge"])
 @pytest.mark.parametrize("stored", [12, 7])
 def test_an_integer_written_as_a_float_is_the_integer(op: str, stored: int) -> None:
-    """12.0 is stored and answered as 12, also where 12 stands; 12.5 is refused, and true is no number."""
+    """12.0 is stored and returned as 12, also if 12 was stored before. 12.5 is refused, and true is no
+    number."""
     tree = network()
     assert do(tree, "replace", f"/{CELL}#/attributes/nRPCI", stored) is None
     fragment, bare = ("", True) if op == "merge" else ("#/attributes/nRPCI", False)
@@ -315,14 +317,14 @@ def test_an_integer_deep_in_a_value_is_an_integer() -> None:
     ],
 )
 def test_null_for_a_member_of_a_resource_is_as_if_absent(value: dict[str, Any]) -> None:
-    """Some clients write null for what they leave out of the object that an ``add`` creates."""
+    """Some clients write null for attributes that they omit from the object that an ``add`` creates."""
     tree = network()
     assert do(tree, "add", f"/{CP}/EUtranFrequency=2", value) is None
     assert tree.attributes(f"{CP}/EUtranFrequency=2") == {"userLabel": "x"}
 
 
 def test_an_unknown_member_beside_the_attributes_is_named() -> None:
-    """``class`` is not ``objectClass``; a list of children is told as what it is."""
+    """``class`` is not ``objectClass``. A list of children is reported as such."""
     tree = network()
     refused = do(tree, "add", f"/{CELL}", {"id": "1", "class": "NRCellDU", "attributes": {"nRPCI": 8}})
     assert refused is not None
@@ -351,7 +353,7 @@ def test_policies_under_one_parent_share_what_there_is() -> None:
 
 
 def test_a_parent_has_one_child_of_a_single_class() -> None:
-    """A second EP_F1C below a GNBDUFunction is refused; the first can be written again."""
+    """A second EP_F1C below a GNBDUFunction is refused. The first can be written again."""
     tree = network()
     assert do(tree, "add", f"{DU}/EP_F1C=1", {"anything": 1}) is None
     assert do(tree, "add", f"{DU}/EP_F1C=1", {"anything": 2}) is None
@@ -361,7 +363,7 @@ def test_a_parent_has_one_child_of_a_single_class() -> None:
 
 
 def test_invariant_attributes_are_set_at_creation() -> None:
-    """pLMNId of a GNBCUCPFunction is taken with the object, and the same value again is no change."""
+    """pLMNId of a GNBCUCPFunction is accepted with the object, and the same value again is no change."""
     tree = network()
     attributes = {"gNBId": 2, "gNBIdLength": 22, "pLMNId": {"mcc": "272", "mnc": "01"}}
     assert do(tree, "add", f"{ME}/GNBCUCPFunction=2", attributes) is None
@@ -369,7 +371,7 @@ def test_invariant_attributes_are_set_at_creation() -> None:
 
 
 def test_vendors_objects_spring_up_where_the_model_takes_them() -> None:
-    """Without a strict model, a merge creates objects of unheard classes and what leads to them."""
+    """Without a strict model, a merge creates objects of unknown classes and their missing parents."""
     tree = network()
     assert do(tree, "add", f"/{ME}/SomeChild=child-1", {"attributes": {"a": 1}}, LENIENT) is None
     deep = f"/{ME}/SomeChild=child-2/SomeGrandChild=3"
@@ -381,7 +383,7 @@ def test_vendors_objects_spring_up_where_the_model_takes_them() -> None:
 
 
 def test_a_path_below_a_target_is_an_offset() -> None:
-    """With a target URI, paths lead on from it; an empty one, or a fragment alone, is the target."""
+    """With a target URI, paths are relative to it. An empty one, or a fragment alone, is the target."""
     for path in ("/NRCellDU=1#/attributes/nRPCI", "NRCellDU=1/#nRPCI"):
         assert read_patch(Op.REPLACE, path, Raw(b"1"), DU) == Patch(Op.REPLACE, CELL, ("nRPCI",), value=1)
     assert read_patch(Op.REPLACE, "#/attributes/nRPCI", Raw(b"1"), CELL) == Patch(
@@ -391,7 +393,7 @@ def test_a_path_below_a_target_is_an_offset() -> None:
 
 
 def test_values_that_are_no_json_or_too_deep_are_refused() -> None:
-    """What cannot be decoded, or nests too deep to be worked on, is a malformed operation."""
+    """An operation that cannot be decoded, or nests too deeply, is malformed."""
     for raw in (b"{", b'"\xff"', b"[" * 300 + b"]" * 300, b"[" * 100_000):
         refused = read_patch(Op.REPLACE, f"/{CELL}#/attributes/userLabel", Raw(raw))
         assert isinstance(refused, ErrorDetail)
@@ -399,7 +401,8 @@ def test_values_that_are_no_json_or_too_deep_are_refused() -> None:
 
 
 def test_copy_and_move_within_the_attributes() -> None:
-    """An add with a source takes the value from there, and away when it moves (RFC 6902 §4.4, §4.5)."""
+    """An add with a source copies the value from there, and removes it there for a move (RFC 6902 §4.4,
+    §4.5)."""
     tree = network()
     copied = Patch(Op.ADD, CELL, ("nRTAC",), source=("nRPCI",))
     assert apply(copied, tree, MODEL, ACTIONS) is None
@@ -433,8 +436,8 @@ PATCHES = st.one_of(
 @settings(max_examples=300)
 @given(st.lists(PATCHES, max_size=8))
 def test_a_document_is_done_as_a_whole_or_not_at_all(patches: list[Patch]) -> None:
-    """One after the other the same patches give the same network, up to the first refusal; a document with
-    a refusal changes nothing and names it; a done one can be undone."""
+    """One after the other the same patches give the same network, up to the first refusal. A document with a
+    refusal changes nothing and names it. An applied one can be undone."""
     one_by_one, whole = network(), network()
     before = snapshot(whole)
     refusals = [apply(patch, one_by_one, MODEL, ACTIONS) for patch in patches]
@@ -454,7 +457,7 @@ def test_a_document_is_done_as_a_whole_or_not_at_all(patches: list[Patch]) -> No
 
 @given(st.lists(PATCHES, max_size=8))
 def test_staged_changes_are_seen_above_and_not_beneath(patches: list[Patch]) -> None:
-    """Over a store, changes answer like the store with those changes, which itself stays as it is."""
+    """Over a store, changes answer like the store with those changes. The store itself is unchanged."""
     beneath, changed = network(), network()
     before = snapshot(beneath)
     staged = Overlay(beneath)

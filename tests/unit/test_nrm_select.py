@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What reads select, and the two shapes of their results."""
+"""The objects that reads select, and the two formats of their results."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ def test_an_object_is_named_in_full() -> None:
 
 
 def test_a_filter_without_scope_reaches_the_subtree_for_another_class_only() -> None:
-    """It selects below the base when it names another class; of the base's own class it stays there."""
+    """A filter selects below the base if it names another class. If it names the base's own class, it selects
+    only the base."""
     below = "XyzFunction/attributes/attrA==xyz"
     assert names(read("SubNetwork=SN1", filter=below)) == [ALL[2], ALL[6]]
     assert read("SubNetwork=SN1", filter=below, scope=Scope(ScopeType.BASE_ONLY)) == []
@@ -110,7 +111,7 @@ def test_a_filter_without_scope_reaches_the_subtree_for_another_class_only() -> 
     ],
 )  # fmt: skip
 def test_attributes_and_fields_select_parts(asked: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Names and JSON Pointers add up; nothing beside what they name is there."""
+    """Names and JSON Pointers add up; no other attribute is returned."""
     assert read(ME, **asked)[0]["attributes"] == expected
 
 
@@ -135,7 +136,7 @@ def parts(value: Any) -> list[tuple[str, Any]]:
 
 
 def kept(value: Any, path: tuple[str, ...], pointers: list[tuple[str, ...]]) -> Any:
-    """By definition: what is at or below a pointer, and what only leads there."""
+    """By definition: values at or below a pointer, and those on the path to it."""
     if path in pointers:
         return value
     below = [(name, kept(item, (*path, name), pointers)) for name, item in parts(value)]
@@ -147,12 +148,12 @@ def kept(value: Any, path: tuple[str, ...], pointers: list[tuple[str, ...]]) -> 
 
 @given(st.dictionaries(st.sampled_from(["a", "b"]), JSON, min_size=1), POINTERS, st.randoms())
 def test_fields_select_what_they_name_whatever_their_order(
-    attributes: dict[str, Any], pointers: list[tuple[str, ...]], chance: Any
+    attributes: dict[str, Any], pointers: list[tuple[str, ...]], random: Any
 ) -> None:
-    """Several fields into one array or object give each item once, whole and in its place; neither their
+    """Several fields in one array or object give each item once, complete and in its position. Neither their
     order nor a repetition changes the result."""
     expected = kept(attributes, (), pointers)
-    chance.shuffle(again := [*pointers, *pointers[:2]])
+    random.shuffle(again := [*pointers, *pointers[:2]])
     for each in (pointers, again):
         picked = select.Selection(pointers=tuple(each)).picked("A", attributes)
         assert picked == (None if expected is ... else expected)
@@ -166,8 +167,8 @@ def test_objects_with_nothing_selected_are_dropped() -> None:
 
 
 def test_unselected_ancestors_are_there_by_id_only() -> None:
-    """The document starts at the base; what only leads to a selected object has its id, other branches
-    are absent (TS 32.158 A.2)."""
+    """The document starts at the base. An object on the path to a selected one has its id only, and other
+    branches are absent (TS 32.158 A.2)."""
     found = read(
         "SubNetwork=SN1", filter="XyzFunction/attributes/attrB==552", scope=Scope(ScopeType.BASE_ALL)
     )
@@ -180,7 +181,7 @@ def test_unselected_ancestors_are_there_by_id_only() -> None:
 
 
 def test_an_empty_selection_is_an_empty_document() -> None:
-    """Nothing selected, nothing there."""
+    """No selected object gives no document."""
     assert to_hierarchical([], "SubNetwork=SN1") == {}
     assert to_flat({}, "SubNetwork=SN1") == []
 
@@ -192,7 +193,7 @@ def test_below_the_root_the_class_names_come_first() -> None:
 
 
 def test_an_object_outside_the_base_is_refused() -> None:
-    """A document holds what lies at or below its base."""
+    """A document contains the objects at or below its base."""
     with pytest.raises(InvalidFdn):
         to_hierarchical(read("SubNetwork=SN1"), f"/{ME}")
 
@@ -204,7 +205,7 @@ IDS = st.text(alphabet="ab1/,=%#\\*é +", min_size=1, max_size=4).filter(
 
 @st.composite
 def trees(draw: st.DrawFn) -> Tree:
-    """A tree with odd ids, a few classes, and objects without attributes."""
+    """A tree with unusual ids, a few classes, and objects without attributes."""
     tree = Tree([("SubNetwork=root", {})])
     keys = ["SubNetwork=root"]
     for _ in range(draw(st.integers(0, 12))):
@@ -234,7 +235,8 @@ SELECTIONS = st.builds(
 
 @given(trees(), SELECTIONS)
 def test_flat_and_hierarchical_are_the_same_result(tree: Tree, wanted: select.Selection) -> None:
-    """A hierarchical document turned flat has exactly the selected objects; turned back it is itself."""
+    """A hierarchical document converted to flat has exactly the selected objects. Converted back it is
+    unchanged."""
     found = list(select.selected(tree, "SubNetwork=root", wanted))
     document = to_hierarchical(found, "SubNetwork=root")
     again = to_flat(document, "SubNetwork=root")
@@ -244,7 +246,8 @@ def test_flat_and_hierarchical_are_the_same_result(tree: Tree, wanted: select.Se
 
 @given(trees(), SELECTIONS, st.sampled_from(["", "SubNetwork=root"]))
 def test_streamed_answers_are_the_documents(tree: Tree, wanted: select.Selection, base: str) -> None:
-    """The streams of a server give the same flat and hierarchical documents, without holding them."""
+    """The streams of a server give the same flat and hierarchical documents, without holding them in
+    memory."""
     found = list(select.selected(serialise.ByClass(tree), base, wanted))
     assert json.loads(b"".join(serialise.flat(found))) == found
     if found:
@@ -255,7 +258,7 @@ def test_streamed_answers_are_the_documents(tree: Tree, wanted: select.Selection
 
 @given(trees())
 def test_a_walk_meets_every_object_once_in_pre_order(tree: Tree) -> None:
-    """Parents come before their children, and a subtree is one run."""
+    """Parents come before their children, and a subtree is contiguous."""
     keys = [key for key, _ in walk(tree, "SubNetwork=root")]
     assert sorted(keys) == sorted(key for key, _ in tree.items())
     for index, key in enumerate(keys):
@@ -265,7 +268,7 @@ def test_a_walk_meets_every_object_once_in_pre_order(tree: Tree) -> None:
 
 def test_attributes_may_stand_beside_the_identifiers() -> None:
     """Some generations write them there. Lists of objects with an id are children, as are empty lists under
-    the name of a class; all else is an attribute."""
+    the name of a class. All else is an attribute."""
     document = {
         "id": "1",
         "objectClass": "SubNetwork",
@@ -285,7 +288,7 @@ def test_attributes_may_stand_beside_the_identifiers() -> None:
 
 
 def test_attributes_that_are_no_object_are_refused() -> None:
-    """They are not taken for none."""
+    """They are not mistaken for objects without attributes."""
     with pytest.raises(TypeError):
         shown_attributes({"id": "1", "attributes": [1]})
     with pytest.raises(TypeError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page for operators says what the code declares: events with their fields, metrics with their labels."""
+"""The page for operators agrees with the code: events with their fields, metrics with their labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def words(cell: str) -> list[str]:
 
 
 def test_the_page_lists_every_event_with_its_fields() -> None:
-    """Each event once, in the order of the code, with all its fields; what is summed up says so."""
+    """Each event once, in the order of the code, with all its fields. The page says which are digests."""
     listed = rows("| event | means | fields |")
     assert [words(event) for event, _, _ in listed] == [[event.value] for event in Event]
     assert {words(event)[0]: sorted(words(fields)) for event, _, fields in listed} == {
@@ -39,7 +39,7 @@ def test_the_page_lists_every_event_with_its_fields() -> None:
 
 
 def test_the_page_lists_every_metric_with_its_labels() -> None:
-    """Each metric once, in the order of the code, with its kind, a unit, its labels, and what it means."""
+    """Each metric once, in the order of the code, with its kind, a unit, its labels, and its meaning."""
     listed = rows("| metric | kind | unit | labels | means |")
     assert [(words(name)[0], kind, tuple(words(labels))) for name, kind, _, labels, _ in listed] == [
         (metric.name, metric.kind, metric.labels) for metric in declared()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The quick ways of checking and planning many operations say what the exact ways say."""
+"""The fast paths of checking and planning many operations give the same results as the exact ones."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ BESIDE = [
 
 @st.composite
 def lines(draw: st.DrawFn) -> bytes:
-    """One operation's JSON, mostly nearly right."""
+    """One operation's JSON, mostly almost valid."""
     fields = [
         b'"op":%b' % json.dumps(draw(OPS)).encode(),
         b'"path":%b' % json.dumps(draw(FDNS) + draw(FRAGMENTS)).encode(),
@@ -130,7 +130,7 @@ lines_decoder = msgspec.json.Decoder(list[Line])
 
 
 def outcome(check: Any, body: bytes, **settings: Any) -> object:
-    """What a check says: the head of the request, or everything that is wrong with it."""
+    """The result of a check: the head of the request, or all its faults."""
     try:
         head = check(body, **settings)
     except TooManyOperations as error:
@@ -141,13 +141,13 @@ def outcome(check: Any, body: bytes, **settings: Any) -> object:
 
 
 def with_care(body: bytes, **settings: Any) -> JobRequest:
-    """The same request read the slow way: a key of another case cannot be told at a glance."""
+    """The same request read by the exact path, which a key in another case forces."""
     return read_request(body.replace(b'"data"', b'"dATA"', 1), **settings)
 
 
 @given(BODIES)
 def test_the_quick_check_says_what_the_exact_one_says(body: bytes) -> None:
-    """Good requests have one head; bad ones the same problems at the same places."""
+    """Valid requests have one head; invalid ones the same problems at the same positions."""
     if body.count(b'"data"') == 1:
         quick, exact = outcome(check_request, body), outcome(with_care, body)
         assert quick == exact or b'"priority":01' in body  # the JSON error names another byte
@@ -184,7 +184,7 @@ class Pairs(list[tuple[str, Any]]):
 
 
 def doubles_of(operation: Pairs) -> set[str]:
-    """Pointers of what occurs twice, below the operation; of two scopes the last one is looked into."""
+    """Pointers of the keys that occur twice below the operation. Of two scopes the last one is checked."""
     keys = [key for key, _ in operation]
     found = {f"/{key}" for key in keys if keys.count(key) > 1}
     for within in [value for key, value in operation if key == "scope"][-1:]:
@@ -209,14 +209,14 @@ def test_one_doubled_key_among_many_good_operations_is_told(key: str, separators
 
 
 def test_a_body_with_nulls_and_escapes_has_no_key_twice() -> None:
-    """What is longer than it must be is no fault."""
+    """A text longer than necessary is no fault."""
     line = b'{"op":"add","path":"\\/A=\\u0031","attributes":null,"scope":null,"value":{"x":"\\u00fc"}}'
     assert check_request(b'{"data":[%b]}' % b",".join([line] * 3000)).count == 3000
 
 
 @given(st.lists(lines(), min_size=1, max_size=6))
 def test_usual_lines_have_no_fault(texts: list[bytes]) -> None:
-    """What is judged good at once, every rule finds good one by one."""
+    """Every rule finds a valid operation that the fast path accepts valid as well."""
     try:
         read = lines_decoder.decode(b"[%b]" % b",".join(texts))
     except msgspec.ValidationError:
@@ -236,13 +236,13 @@ def test_usual_lines_have_no_fault(texts: list[bytes]) -> None:
     ],
 )
 def test_the_usual_writes_are_usual(operation: dict[str, Any]) -> None:
-    """Each kind of write that load jobs are made of is judged at once, also when kinds are mixed."""
+    """The fast path accepts each kind of write of load jobs, also when kinds are mixed."""
     other = {"op": "add", "path": "/A=1", "value": {}}
     assert all_usual(lines_decoder.decode(msgspec.json.encode([operation, other, operation])))
 
 
 def test_too_many_operations_are_refused_by_the_quick_check() -> None:
-    """One more than the limit is refused as such; the limit itself is not."""
+    """One more than the limit is refused as such. The limit itself is accepted."""
     body = b'{"data":[%b]}' % b",".join([b'{"op":"remove","path":"/A=1"}'] * 100)
     assert check_request(body, max_operations=100).count == 100
     with pytest.raises(TooManyOperations, match="99"):
@@ -256,7 +256,7 @@ DECEIVING = '},{"op":"add","path":"/A=9","value":{}}'
 
 @pytest.mark.parametrize("value", [DECEIVING, [{"op": 1}, {"op": 2}], {"x": [[{"a": {}}, {"op": {}}]]}])
 def test_a_value_that_looks_like_operations_is_a_value(value: Any) -> None:
-    """However a body is cut into pieces, nothing inside a value is ever taken for an operation."""
+    """However a body is cut into pieces, no part of a value is taken for an operation."""
     large = [{"op": "replace", "path": f"/A={n}#/attributes/x", "value": [value] * 2000} for n in range(60)]
     body = msgspec.json.encode({"data": large})
     assert len(body) > 4 * PIECE
@@ -265,7 +265,7 @@ def test_a_value_that_looks_like_operations_is_a_value(value: Any) -> None:
 
 
 def test_pieces_are_all_operations_in_order() -> None:
-    """The pieces of a large body put together are its operations."""
+    """The pieces of a large body joined are its operations."""
     large = [{"op": "add", "path": f"/A={n}", "value": {"x": "y" * 100}} for n in range(20_000)]
     body = msgspec.json.encode({"name": "n", "data": large})
     cut = in_pieces(body)
@@ -326,13 +326,13 @@ PLAIN_PATHS = KEYS.filter(lambda key: key.isascii() and "%" not in key).map("/{}
 
 @given(OWNERS, st.lists(PATHS, min_size=1, max_size=9) | st.lists(PLAIN_PATHS, min_size=1, max_size=9))
 def test_owners_told_together_are_those_told_one_by_one(owners: Owners, paths: list[str]) -> None:
-    """Many paths at once have the owners that each has alone."""
+    """The lookup of many paths finds the same owners as single lookups."""
     many = paths * 65
     assert owners_of(many, owners) == [owners.owner_of(fdn.key_of_path(path)) for path in many]
 
 
 def test_owners_are_told_together_at_several_depths() -> None:
-    """The deepest handle wins, and what it does not own goes to the one above it."""
+    """The deepest handle wins. Paths outside it belong to the one above it."""
     owners = Owners([owner("A=1"), owner("A=1/B=1"), owner("A=2/B=1/C=1")])
     paths = ["/A=1/B=1/C=1", "/A=1/B=2", "A=1", "/A=2/B=1", "/A=2/B=1/C=1/#/attributes/x", "/A=3"] * 20
     found = [one and one.alternate_key for one in owners_of(paths, owners)]
@@ -340,7 +340,7 @@ def test_owners_are_told_together_at_several_depths() -> None:
 
 
 def test_the_depths_follow_the_inventory() -> None:
-    """A handle at a depth that no other has is found at once; a snapshot keeps what it had."""
+    """A handle at a depth that no other has is found at once. A snapshot does not change."""
     owners = Owners([owner("A=1")])
     before = owners.snapshot()
     assert before.depths == {1}
@@ -372,7 +372,7 @@ def test_an_accepted_load_job_is_planned_as_its_request(owners: Owners, paths: l
 
 @pytest.mark.parametrize("plugin", [SEED, ONAP])
 def test_what_a_client_says_about_a_handle_never_reaches_the_plugin(plugin: PluginProfile) -> None:
-    """moduleSetTag and private properties are the inventory's alone; null for no value is dropped."""
+    """moduleSetTag and private properties come only from the inventory. null for no value is dropped."""
     body = (
         b'{"data":[{"op":"remove","path":"/A=1","operationId":"1","value":null,"moduleSetTag":"evil",'
         b'"privateProperties":{"evil":1},"cmHandleProperties":{"evil":1}},'
@@ -387,7 +387,7 @@ def test_what_a_client_says_about_a_handle_never_reaches_the_plugin(plugin: Plug
 
 
 def test_a_refused_operation_bears_nothing_of_a_handle() -> None:
-    """What nobody owns is reported as it was asked."""
+    """An operation without an owner is reported as it was requested."""
     body = b'{"data":[{"op":"remove","path":"/B=1","operationId":"1","value":null,"moduleSetTag":"evil"}]}'
     (refused,) = split_accepted(body, Owners()).refused
     assert refused == split(read_request(body), Owners()).refused[0]
@@ -395,7 +395,7 @@ def test_a_refused_operation_bears_nothing_of_a_handle() -> None:
 
 
 def test_a_job_accepted_under_a_larger_limit_is_planned() -> None:
-    """Planning sets no limit of its own: what got its 202 has a plan."""
+    """Planning has no limit of its own: a job that got its 202 gets a plan."""
     operation = b'{"op":"remove","path":"A=1","operationId":1}'
     body = b'{"data":[%b]}' % b",".join([operation] * 1_000_001)
     (sub_job,) = split_accepted(body, Owners([owner("A=1")])).sub_jobs

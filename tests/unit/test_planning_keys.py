@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The keys of a request: what is read, refused, or ignored and told."""
+"""The keys of a request: those that are read, refused, or ignored and reported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VALUES = {
 
 
 def text(members: list[tuple[str, Any]]) -> bytes:
-    """A JSON object with these members in this order, doubled ones too."""
+    """A JSON object with these members in this order, including duplicates."""
     return b"{%b}" % b",".join(
         json.dumps(key).encode() + b":" + json.dumps(value).encode() for key, value in members
     )
@@ -41,14 +41,14 @@ def body(*operations: dict[str, Any], **envelope: Any) -> bytes:
 
 
 def ignored_in(request: bytes) -> Ignored | None:
-    """What is ignored, which every way of reading tells alike."""
+    """The ignored keys, which every way of reading reports alike."""
     told = check_request(request).ignored
     assert read_request(request).ignored == read_accepted(request).ignored == told
     return told
 
 
 def surely_ignored_in(request: bytes) -> Ignored:
-    """The same, where something is."""
+    """The same, if there are any."""
     told = ignored_in(request)
     assert told is not None
     return told
@@ -74,7 +74,7 @@ def distance(one: str, other: str) -> int:
 
 @st.composite
 def slips(draw: st.DrawFn, words: st.SearchStrategy[str]) -> str:
-    """A word with one slip of the pen, or two."""
+    """A word with one typing error, or two."""
     word = draw(words)
     for _ in range(draw(st.integers(1, 2))):
         at = draw(st.integers(0, max(0, len(word) - 1)))
@@ -97,7 +97,7 @@ WORDS = st.sampled_from([*ENVELOPE, *NOT_OFFERED])
 
 @given(WORDS | st.text("abc", max_size=5), slips(WORDS) | st.text("abc", max_size=5))
 def test_one_edit_apart_is_a_distance_of_one(one: str, other: str) -> None:
-    """Also for a letter that is added, left out or changed, and for two that change places."""
+    """Also for a letter that is added, omitted or changed, and for two that are swapped."""
     assert one_edit_apart(one, other) == one_edit_apart(other, one) == (distance(one, other) == 1)
 
 
@@ -117,8 +117,8 @@ OTHERS = (
 def test_every_key_of_an_envelope_is_read_refused_or_told(
     known: list[tuple[str, Any]], others: list[tuple[str, Any, Any]]
 ) -> None:
-    """A known key is read in whatever case. Of the others none is passed over: one that occurs twice, and one
-    that is a slip, is a 400 with its pointer; one that is not offered a 422; and the rest is told."""
+    """A known key is read in any case. Of the others none is dropped silently: a duplicate, and a
+    misspelling, is a 400 with its pointer; an unsupported one is a 422; the rest are reported."""
     members = [(change(key), VALUES[key]) for key, change in known]
     members += [(change(key), value) for key, change, value in others]
     members += [] if any(key.lower() == "data" for key, _ in members) else [("data", [ADD])]
@@ -162,7 +162,7 @@ def test_every_key_of_an_envelope_is_read_refused_or_told(
 def test_a_slip_of_the_pen_is_refused_with_the_key_that_was_meant(
     envelope: dict[str, Any], said: str
 ) -> None:
-    """A letter too many, too few, another one, or two that change places."""
+    """A letter too many, too few, another one, or two that are swapped."""
     (key,) = envelope
     with pytest.raises(InvalidRequest) as refusal:
         check_request(body(ADD, **envelope))
@@ -170,14 +170,14 @@ def test_a_slip_of_the_pen_is_refused_with_the_key_that_was_meant(
 
 
 def test_a_key_near_one_that_stands_there_itself_is_ignored() -> None:
-    """`date` beside `data`, and `names` beside `name`, are keys of somebody else."""
+    """`date` next to `data`, and `names` next to `name`, are keys of another application."""
     told = ignored_in(body(ADD, date="2026-01-01", name="n", names=["a"]))
     assert told == Ignored((IgnoredKey(pointer="#/date"), IgnoredKey(pointer="#/names")), 2)
 
 
 @pytest.mark.parametrize("key", [*NOT_OFFERED.values(), "Validation", "UNDOABLE"])
 def test_what_is_not_offered_yet_is_refused_by_its_name(key: str) -> None:
-    """Nobody believes in a brake that is not there: not even where it is asked to be off."""
+    """A client must not rely on an unsupported mode: its key is refused even if its value turns it off."""
     for value in (True, False, "OFF"):
         with pytest.raises(UnsupportedRequest) as refusal:
             check_request(body(ADD, **{key: value}))
@@ -187,7 +187,7 @@ def test_what_is_not_offered_yet_is_refused_by_its_name(key: str) -> None:
 
 
 def test_a_guard_in_an_operation_is_not_offered_yet() -> None:
-    """Each one is named, up to a hundred, and all are counted; a fault elsewhere is told first."""
+    """Each one is named, up to a hundred, and all are counted. A fault elsewhere is reported first."""
     with_circuit_breaker = {**ADD, "expect": {"exists": True}}
     assert pointers(body(ADD, with_circuit_breaker), UnsupportedRequest) == ["#/data/1/expect"]
     with pytest.raises(UnsupportedRequest) as refusal:
@@ -198,7 +198,7 @@ def test_a_guard_in_an_operation_is_not_offered_yet() -> None:
 
 
 def test_a_dry_run_asked_for_in_the_body_is_never_executed() -> None:
-    """The body says where it belongs; one that is not wanted is ignored like any other key."""
+    """The problem says where the key belongs. An unused one is ignored like any other key."""
     for key in ("dryRun", "dryrun", "DRYRUN"):
         with pytest.raises(InvalidRequest, match="query parameter"):
             check_request(body(ADD, **{key: True}))
@@ -206,7 +206,7 @@ def test_a_dry_run_asked_for_in_the_body_is_never_executed() -> None:
 
 
 def test_ignored_keys_of_operations_are_told_once_with_a_count() -> None:
-    """Those of the envelope first, with their pointers; exact, and never taken for a slip."""
+    """Those of the envelope first, with their pointers, verbatim and never taken for a misspelling."""
     told = surely_ignored_in(
         body(
             {**ADD, "note": 1, "Path": 1},
@@ -226,7 +226,8 @@ def test_ignored_keys_of_operations_are_told_once_with_a_count() -> None:
 
 
 def test_a_filter_in_a_write_is_told() -> None:
-    """What restricts a read restricts no write: nobody should think that it did. `null` asks for nothing."""
+    """A restriction of a read on a write is refused, since it would have no effect. `null` restricts
+    nothing."""
     remove = {"op": "remove", "path": CELL, "filter": "NRCellDU/attributes/x==1", "scope": {}}
     many = [{**remove, "path": f"{CELL}{n}"} for n in range(3000)]
     assert surely_ignored_in(body(ADD, *many)).keys == (
@@ -238,7 +239,7 @@ def test_a_filter_in_a_write_is_told() -> None:
 
 
 def test_a_hundred_ignored_keys_are_told_and_all_are_counted() -> None:
-    """Names in operations are told apart up to a bound; very long ones are cut."""
+    """Names in operations are listed separately up to a limit. Very long ones are cut."""
     many = {f"x{n}": 1 for n in range(250)}
     told = surely_ignored_in(body({**ADD, **many}, **{f"key{n}": 1 for n in range(10)}))
     assert (len(told.keys), told.count) == (MAX_LISTED, 260)
@@ -259,6 +260,6 @@ def test_a_hundred_ignored_keys_are_told_and_all_are_counted() -> None:
     ],
 )
 def test_what_an_older_version_accepted_is_still_read(accepted: bytes) -> None:
-    """A job that has its 202 is carried out, whatever a submit would be refused for today."""
+    """A job that got its 202 is executed, even if a submit would refuse it today."""
     request = read_accepted(accepted)
     assert [operation.path for operation in request.operations] == [CELL]

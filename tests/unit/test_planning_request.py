@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The body of a submit: what is accepted, what is refused and where the blame goes."""
+"""The body of a submit: accepted forms, refused forms, and the pointers of the faults."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_published_read_example_is_accepted_as_printed() -> None:
 
 
 def test_what_is_left_out_has_its_default() -> None:
-    """An envelope of data alone is a hierarchical, best-effort write of priority 4 after nothing."""
+    """An envelope of data alone is a hierarchical, best-effort write of priority 4 that waits for no job."""
     request = read(ADD)
     assert request.type is JobType.WRITE
     assert request.accept_type == "application/vnd.3gpp.object-tree-hierarchical+json"
@@ -96,7 +96,7 @@ def test_envelope_keys_match_without_regard_to_case(change: Any) -> None:
     "keys", [("data", "data"), ("data", "DATA"), ("name", "Name"), ("priority", "priority")]
 )
 def test_an_envelope_key_that_stands_twice_is_refused(keys: tuple[str, str]) -> None:
-    """The same key twice, in whatever case, is a fault of that key."""
+    """The same key twice, in any case, is a fault of that key."""
     values = {"data": json.dumps([ADD]), "name": '"a"', "priority": "4"}
     members = ['"data": ' + values["data"]] if keys[0] != "data" else []
     members += [f'"{key}": {values[key.lower()]}' for key in keys]
@@ -124,12 +124,12 @@ def test_an_envelope_key_that_stands_twice_is_refused(keys: tuple[str, str]) -> 
     ],
 )
 def test_a_wrong_envelope_field_is_named(envelope: dict[str, Any], pointer: str) -> None:
-    """Each field has its rule, and its pointer when the rule is broken."""
+    """Each field has its rule, and the pointer of the fault if the rule is broken."""
     assert pointers(body(ADD, **envelope)) == [pointer]
 
 
 def test_unknown_keys_and_nulls_change_nothing() -> None:
-    """Unknown keys anywhere, and null for what is left out."""
+    """Unknown keys anywhere, and null for omitted ones."""
     operation = {**ADD, "x": 1, "operationId": None, "scope": None}
     request = read(operation, extra=[1], name=None, priority=None, after=None, activationMode=None)
     expected = read(ADD)
@@ -138,7 +138,7 @@ def test_unknown_keys_and_nulls_change_nothing() -> None:
 
 
 def test_the_atomic_mode_is_impossible() -> None:
-    """ATOMIC is understood and not offered; a fault elsewhere is told first."""
+    """ATOMIC is known and not supported. A fault elsewhere is reported first."""
     with pytest.raises(UnsupportedRequest, match="BEST_EFFORT"):
         read(ADD, activationMode="ATOMIC")
     assert pointers(body({**ADD, "op": "move"}, activationMode="ATOMIC")) == ["#/data/0/op"]
@@ -246,7 +246,7 @@ def test_a_malformed_operation_is_refused_at_its_field(operation: Any, field: st
 
 
 def test_a_key_is_trimmed_but_never_taken_twice() -> None:
-    """Blanks around a key are dropped; a key that then occurs twice is a fault."""
+    """Blanks around a key are dropped. A key that then occurs twice is a fault."""
     trimmed = {" op": "add", "path ": CELL, "value": {"id": "1"}}
     assert read(trimmed).operations[0].path == CELL
     assert pointers(body({**trimmed, "op": "remove"})) == ["#/data/0/op"]
@@ -265,7 +265,7 @@ def test_values_keep_their_tokens(value: bytes) -> None:
 
 @pytest.mark.parametrize("value", [b"{}", b"null", b'"x"', b"[" * 250 + b"]" * 250])
 def test_the_value_of_a_remove_is_ignored(value: bytes) -> None:
-    """It is taken, whatever it is, and goes nowhere: RFC 6902 §4 lets a reader ignore it."""
+    """It is accepted, whatever it is, and ignored: RFC 6902 §4 lets a reader ignore it."""
     text = b'{"data": [{"op": "remove", "path": "%s", "value": %s}]}' % (CELL.encode(), value)
     request = read_request(text)
     assert request.operations == [Operation(Op.REMOVE, CELL, "0")]
@@ -274,7 +274,7 @@ def test_the_value_of_a_remove_is_ignored(value: bytes) -> None:
 
 @pytest.mark.parametrize("fragment", ["#/attributes", "/#/attributes", "#attributes"])
 def test_a_replace_of_all_attributes_names_merge(fragment: str) -> None:
-    """TS 32.158 has it for one attribute; the refusal says what changes several at once."""
+    """TS 32.158 has it for one attribute. The refusal names the operation that changes several at once."""
     refusal = refused(body({"op": "replace", "path": CELL + fragment, "value": {"nRPCI": 7}}))
     assert refusal.problems[0][0] == "#/data/0/path"
     assert "merge" in refusal.detail
@@ -296,7 +296,8 @@ LONE_SURROGATES = {
 
 @pytest.mark.parametrize("text", LONE_SURROGATES)
 def test_half_of_a_surrogate_pair_is_refused_where_it_stands(text: bytes) -> None:
-    """JSON's grammar has it, Unicode has not: the pointer leads to the text, or to the object of a name."""
+    """JSON's grammar allows it, Unicode does not: the pointer leads to the text, or to the object of a
+    name."""
     refusal = refused(text)
     assert refusal.problems == (
         (LONE_SURROGATES[text], "is not a Unicode text: it has half of a surrogate pair"),
@@ -306,13 +307,13 @@ def test_half_of_a_surrogate_pair_is_refused_where_it_stands(text: bytes) -> Non
 
 
 def test_whole_surrogate_pairs_are_text() -> None:
-    """So is a backslash before what looks like one."""
+    """So is a backslash before a text that looks like one."""
     text = b'{"data": [{"op": "merge", "path": "/A=1", "value": {"a": "\\ud83d\\ude00 \\\\ud800"}}]}'
     assert read_request(text).count == 1
 
 
 def test_paths_keep_their_code_points_and_have_a_key() -> None:
-    """The path is not touched; only the lookup uses its normal form."""
+    """The path is unchanged. Only the lookup uses its normal form."""
     path = "ManagedElement=M\\2C1, NRCellDU=1"
     request = read({"op": "remove", "path": path})
     assert request.operations == [Operation(Op.REMOVE, path, "0")]
@@ -320,7 +321,7 @@ def test_paths_keep_their_code_points_and_have_a_key() -> None:
 
 
 def test_operation_ids_are_unique_as_strings() -> None:
-    """An integer and a string of the same digits are one id; without an id the position is taken."""
+    """An integer and a string of the same digits are one id. Without an id the position is used."""
     request = read(ADD, {**ADD, "operationId": 7}, {**ADD, "operationId": "x"})
     assert [operation.operation_id for operation in request.operations] == ["0", 7, "x"]
     assert pointers(body({**ADD, "operationId": 7}, {**ADD, "operationId": "7"})) == ["#/data/1/operationId"]
@@ -349,7 +350,7 @@ def test_what_is_no_json_object_in_utf8_is_refused(text: bytes) -> None:
 
 
 def test_a_hundred_faults_are_listed_and_all_are_counted() -> None:
-    """The answer stays short, its count is right."""
+    """The response stays short, and its count is correct."""
     refusal = refused(body(*[{"op": "add", "path": "x", "value": {}}] * 250))
     assert len(refusal.problems) == 100
     assert refusal.count == 250
@@ -360,7 +361,8 @@ def test_a_hundred_faults_are_listed_and_all_are_counted() -> None:
     "element", ['{"op":"remove","path":"A=1"}', "{}", "0", '{"\\u006fp":"add","path":"A=1"}']
 )
 def test_too_many_operations_are_told_before_they_are_built(element: str) -> None:
-    """More operations than allowed are refused as such, whatever they look like; the limit itself is not."""
+    """More operations than allowed are refused as such, whatever they contain. The limit itself is
+    accepted."""
     text = '{"data": [' + ",".join([element] * 101) + "]}"
     with pytest.raises(TooManyOperations, match="100"):
         read_request(text.encode(), max_operations=100)
@@ -374,7 +376,7 @@ def test_the_limit_itself_is_allowed() -> None:
 
 @pytest.mark.parametrize("depth", [201, 100_000])
 def test_deep_nesting_is_an_error(depth: int) -> None:
-    """A value nested too deeply is refused, on the fast way and on the careful one."""
+    """A value nested too deeply is refused, on the fast path and on the exact one."""
     nested = "[" * depth + "]" * depth
     for key in ("op", " op"):
         text = f'{{"data": [{{"{key}": "replace", "path": "{CELL}#x", "value": {nested}}}]}}'
@@ -389,7 +391,7 @@ def test_brackets_in_strings_are_no_nesting() -> None:
 
 
 def test_an_oversized_envelope_is_refused() -> None:
-    """What stands beside data is bounded."""
+    """The members next to data have a size limit."""
     assert "beside its data" in refused(body(ADD, extra="x" * 2_000_000)).detail
 
 
@@ -407,7 +409,7 @@ def survives(text: bytes) -> None:
 @example(b'{"priority":' + b"9" * 5000 + b',"data":[]}')
 @example(b'{"data":"\\ud800"}')
 def test_any_bytes_are_a_request_or_an_error(text: bytes) -> None:
-    """Nothing but the named errors comes out, whatever goes in."""
+    """Only the named errors are raised, whatever the body."""
     survives(text)
 
 
@@ -439,13 +441,13 @@ ENVELOPE = st.sampled_from(
 
 @given(st.dictionaries(ENVELOPE, JSON | WORDS, max_size=3), st.lists(LINES, max_size=4) | JSON)
 def test_any_json_is_a_request_or_an_error(envelope: dict[str, Any], data: Any) -> None:
-    """Nothing but the named errors comes out of bodies that nearly look right."""
+    """Only the named errors are raised for almost valid bodies."""
     survives(json.dumps({**envelope, "data": data}).encode())
 
 
 @given(st.lists(st.sampled_from([ADD, {"op": "remove", "path": CELL}]), min_size=1, max_size=5))
 def test_both_ways_of_reading_agree(operations: list[dict[str, Any]]) -> None:
-    """The fast way and the careful way (an unknown key forces it) give the same operations."""
+    """The fast path and the exact path (which an unknown key forces) give the same operations."""
     fast = read(*operations)
     careful = read(*[{**operation, "unknown": 1} for operation in operations])
     assert msgspec.json.encode(fast.operations) == msgspec.json.encode(careful.operations)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Splitting: who gets which operation, in which order."""
+"""Splitting: the sub-job of each operation, and their order."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def refusals(plan: Plan) -> list[tuple[int, Reason]]:
 
 
 def test_the_longest_whole_rdn_prefix_owns_an_object() -> None:
-    """ME=1/DU=1 owns what is below it, ME=1 the rest, and ME=1 never owns ME=10."""
+    """ME=1/DU=1 owns its subtree, ME=1 the rest, and ME=1 never owns ME=10."""
     owners = Owners([owner("ME=1", producer="near"), owner("ME=1/DU=1", producer="far")])
     paths = ["/ME=1/DU=1/Cell=1", "/ME=1/DU=10", "/ME=1", "/ME=10", "/ME=1/DU=1#/attributes/x"]
     plan = split(request(*(write(path.partition("#")[0]) for path in paths)), owners)
@@ -63,7 +63,7 @@ def test_the_longest_whole_rdn_prefix_owns_an_object() -> None:
 
 
 def test_every_spelling_of_a_name_finds_its_owner() -> None:
-    """The lookup uses the normal form; the plugin gets the path as it was written."""
+    """The lookup uses the normal form. The plugin gets the path as it was written."""
     owners = Owners([owner("SN=a%2Fb/ME=1")])
     paths = ["/SN=a%2Fb/ME=1", "SN=a%2fb/ME=1/Cell=1", "SN=a\\2Fb, ME=1"]
     plan = split(request(*map(write, paths)), owners)
@@ -71,7 +71,7 @@ def test_every_spelling_of_a_name_finds_its_owner() -> None:
 
 
 def test_sub_jobs_are_in_order_of_first_appearance_per_plugin_and_producer() -> None:
-    """One sub-job per (plugin, producer): the same producer name at two plugins is two."""
+    """One sub-job per (plugin, producer): the same producer name at two plugins gives two."""
     owners = Owners([owner("ME=1", ONAP, "b"), owner("ME=2", SEED, "b"), owner("ME=3", SEED, "a")])
     plan = split(request(*(write(f"/ME={n}") for n in (3, 1, 2, 3, 1))), owners)
     assert [(s.plugin.plugin_id, s.data_producer_id, s.operations) for s in plan.sub_jobs] == [
@@ -82,7 +82,7 @@ def test_sub_jobs_are_in_order_of_first_appearance_per_plugin_and_producer() -> 
 
 
 def test_the_seed_dialect_gets_what_its_plugins_expect() -> None:
-    """Ids keep their type, scope is an object, private properties and module set tag travel along."""
+    """Ids keep their type, scope is an object, private properties and module set tag are included."""
     owners = Owners([owner("ME=1", properties='{"user": "root"}')])
     scope = {"scopeType": "BASE_SUBTREE", "scopeLevel": 2}
     plan = split(request(read("/ME=1", operationId=7, attributes="a,b", scope=scope)), owners)
@@ -100,7 +100,7 @@ def test_the_seed_dialect_gets_what_its_plugins_expect() -> None:
 
 
 def test_the_onap_dialect_gets_what_its_plugins_expect() -> None:
-    """Ids are strings, the scope is two flat keys, private properties bear ONAP's name."""
+    """Ids are strings, the scope is two flat keys, private properties have ONAP's name."""
     owners = Owners([owner("ME=1", ONAP, properties='{"user": "root"}')])
     scope = {"scopeType": "BASE_SUBTREE", "scopeLevel": 2}
     plan = split(request(read("/ME=1", operationId=7, scope=scope)), owners)
@@ -118,14 +118,14 @@ def test_the_onap_dialect_gets_what_its_plugins_expect() -> None:
 
 
 def test_values_reach_the_plugin_token_by_token() -> None:
-    """A value's JSON text stands unchanged in the body for the plugin."""
+    """A value's JSON text is unchanged in the body for the plugin."""
     text = b'{"data": [{"op": "add", "path": "/ME=1", "value": {"a":  1.0, "b":1e2 , "c": "\\u00e9"}}]}'
     plan = split(read_request(text), Owners([owner("ME=1")]))
     assert b'"value":{"a":  1.0, "b":1e2 , "c": "\\u00e9"}' in unpack(plan.sub_jobs[0].body)
 
 
 def test_a_handle_without_a_producer_takes_no_operations() -> None:
-    """They fail with NO_DATA_PRODUCER; the handle still hides the one above it."""
+    """They fail with NO_DATA_PRODUCER. The handle still takes precedence over the one above it."""
     owners = Owners([owner("ME=1"), owner("ME=1/DU=1", producer="")])
     plan = split(request(write("/ME=1/DU=1/Cell=1"), write("/ME=1")), owners)
     assert refusals(plan) == [(0, Reason.NO_DATA_PRODUCER)]
@@ -171,7 +171,7 @@ NETWORK = Owners(
 def test_a_read_above_the_handles_reaches_what_its_scope_reaches(
     fields: dict[str, Any], producers: list[str]
 ) -> None:
-    """Scope, or a filter on another class, decides; a read that reaches no handle is unmatched."""
+    """Scope, or a filter on another class, decides. A read that reaches no handle is unmatched."""
     plan = split(request(read("/SN=1", **fields)), NETWORK)
     assert [sub_job.data_producer_id for sub_job in plan.sub_jobs] == producers
     assert refusals(plan) == ([] if producers else [(0, Reason.UNMATCHED)])
@@ -188,7 +188,7 @@ def test_a_read_goes_to_the_owner_of_its_base_and_to_those_below() -> None:
 
 
 def test_a_producer_gets_a_read_once_however_many_handles_it_has() -> None:
-    """One producer answers for all that it has below the base: two copies would double its objects."""
+    """One producer answers for everything that it has below the base: two copies would double its objects."""
     owners = Owners([owner(f"SN=1/ME={n}") for n in range(5)])
     plan = split(request(read("/SN=1", scope={"scopeType": "BASE_ALL"})), owners)
     assert [sub_job.operations for sub_job in plan.sub_jobs] == [1]
@@ -196,7 +196,7 @@ def test_a_producer_gets_a_read_once_however_many_handles_it_has() -> None:
 
 
 def test_a_part_that_cannot_be_sent_is_refused_and_counted() -> None:
-    """A handle without a producer below the base makes its part fail; the others are sent."""
+    """A handle without a producer below the base makes its part fail. The others are sent."""
     owners = Owners([owner("SN=1/ME=1"), owner("SN=1/ME=2", producer="")])
     plan = split(request(read("/SN=1", scope={"scopeType": "BASE_ALL"})), owners)
     assert refusals(plan) == [(0, Reason.NO_DATA_PRODUCER)]
@@ -247,7 +247,7 @@ def brute_below(owners: list[Owner], key: str, level: int | None) -> set[str]:
 
 @given(OWNERS, KEY, st.none() | st.integers(0, 4))
 def test_the_lookup_equals_brute_force(owners: list[Owner], key: str, level: int | None) -> None:
-    """Longest prefix and everything below, as the definition says."""
+    """Longest prefix and the whole subtree, as defined."""
     lookup = Owners(owners)
     assert lookup.owner_of(key) == brute_owner(owners, key)
     assert {one.alternate_key for one in lookup.owners_below(key, level)} == brute_below(owners, key, level)
@@ -257,7 +257,7 @@ def test_the_lookup_equals_brute_force(owners: list[Owner], key: str, level: int
 def test_a_changed_lookup_equals_a_new_one(
     before: list[Owner], after: list[Owner], data: st.DataObject
 ) -> None:
-    """Following changes ends where building anew ends."""
+    """An index that follows changes equals one that is built anew."""
     kept = data.draw(st.sets(st.sampled_from([one.alternate_key for one in before]))) if before else set()
     lookup = Owners(before)
     lookup.change([one.alternate_key for one in before if one.alternate_key not in kept], after)
@@ -271,7 +271,8 @@ def test_a_changed_lookup_equals_a_new_one(
 
 @given(OWNERS, st.lists(KEY, min_size=1, max_size=20))
 def test_every_write_lands_in_exactly_one_place_in_order(owners: list[Owner], keys: list[str]) -> None:
-    """Each operation is in one sub-job, or refused once; a producer gets its own in the request's order."""
+    """Each operation is in one sub-job, or refused once. A producer gets its operations in the request's
+    order."""
     plan = split(request(*(write(f"/{key}", operationId=n) for n, key in enumerate(keys))), Owners(owners))
     expected: dict[tuple[int, str], list[str]] = defaultdict(list)
     refused: list[tuple[int, Reason]] = []
@@ -292,7 +293,7 @@ def test_every_write_lands_in_exactly_one_place_in_order(owners: list[Owner], ke
 
 @given(OWNERS, st.lists(st.tuples(KEY, st.none() | st.integers(0, 4)), min_size=1, max_size=8))
 def test_fan_out_equals_brute_force(owners: list[Owner], reads: list[tuple[str, int | None]]) -> None:
-    """A scoped read is in the sub-jobs of the base's owner and of all owners in reach, each once."""
+    """A scoped read is in the sub-jobs of the base's owner and of all owners within the scope, each once."""
     operations = [
         read(
             f"/{key}", scope={"scopeType": "BASE_SUBTREE"} | ({} if level is None else {"scopeLevel": level})
@@ -322,6 +323,6 @@ def test_fan_out_equals_brute_force(owners: list[Owner], reads: list[tuple[str, 
 
 @given(OWNERS, st.lists(KEY, min_size=1, max_size=10))
 def test_planning_twice_gives_the_same_bytes(owners: list[Owner], keys: list[str]) -> None:
-    """The plan depends on the request and the owners alone, not on the order in which owners came."""
+    """The plan depends on the request and the owners alone, not on the order in which owners were added."""
     asked = request(*(read(f"/{key}", scope={"scopeType": "BASE_ALL"}) for key in keys))
     assert split(asked, Owners(owners)) == split(asked, Owners(reversed(owners)))

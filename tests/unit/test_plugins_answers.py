@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an exchange means, status code by status code."""
+"""The meaning of an exchange, by status code."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ NOW = datetime.datetime(2026, 11, 24, 12, 0, 0, tzinfo=datetime.UTC)
 
 @given(st.integers(100, 599))
 def test_every_status_code_of_a_create_has_one_meaning(status: int) -> None:
-    """Created needs an id; 425, 429, 503 did not arrive; other 4xx but 408 are refusals; else unknown."""
+    """Created needs an id. 425, 429 and 503 did not arrive. Other 4xx except 408 are refusals. All else is
+    unknown."""
     answer = create_answer(Dialect.SEED, Answered(status, b"{}"), b"[]")
     if status in {425, 429, 503}:
         expected: type = Retryable
@@ -56,8 +57,9 @@ def test_every_status_code_of_a_create_has_one_meaning(status: int) -> None:
 
 @given(st.integers(100, 599))
 def test_every_status_code_of_the_other_calls_has_one_meaning(status: int) -> None:
-    """404 and 410 lose the job; nothing but a 200 tells a status. A 202 is a result that is to come, a 204
-    one without outcomes, any other 2xx what its body says, and a 4xx about the call one that is refused."""
+    """404 and 410 mean that the job is lost. Only a 200 gives a status. For a result, a 202 means not ready
+    yet, a 204 without outcomes, any other 2xx is read from its body, and a 4xx about the call is a
+    refusal."""
     gone = status in {404, 410}
     good = 200 <= status < 300
     refused = 400 <= status < 500 and status not in {408, 425, 429}
@@ -74,7 +76,7 @@ def test_every_status_code_of_the_other_calls_has_one_meaning(status: int) -> No
 
 
 def test_what_was_not_sent_did_not_arrive_and_what_broke_may_have() -> None:
-    """Only a create makes the difference; all other calls can be repeated."""
+    """Only a create is affected. All other calls can be repeated."""
     assert create_answer(Dialect.SEED, NotSent("refused"), b"[]") == Retryable("refused")
     assert create_answer(Dialect.SEED, Broken("reset"), b"[]") == OutcomeUnknown("reset")
     for exchange in (NotSent("x"), Broken("x")):
@@ -106,7 +108,7 @@ def test_what_was_not_sent_did_not_arrive_and_what_broke_may_have() -> None:
     ],
 )
 def test_the_id_of_a_create_answer(body: bytes, seed: str | None, onap: str | None) -> None:
-    """Each dialect reads its own key; anything else holds no usable id, also an answer with two of them."""
+    """Each dialect reads its own key. Any other response, also one with two of them, has no usable id."""
     assert created_id(Dialect.SEED, body) == seed
     assert created_id(Dialect.ONAP, body) == onap
 
@@ -140,7 +142,7 @@ def test_the_id_of_a_create_answer(body: bytes, seed: str | None, onap: str | No
     ],
 )
 def test_a_status_is_a_known_word_or_is_quoted(body: bytes, expected: Status | str) -> None:
-    """A value that is not understood counts as no answer, and its cause says what it was."""
+    """A value that is not understood counts as no answer, and its cause quotes the value."""
     answer = status_answer(Answered(200, body))
     assert answer == (
         Polled(expected) if isinstance(expected, Status) else Retryable(expected, answered=True)
@@ -148,7 +150,7 @@ def test_a_status_is_a_known_word_or_is_quoted(body: bytes, expected: Status | s
 
 
 def test_a_long_status_is_quoted_in_part_and_on_one_line() -> None:
-    """What a plugin says reaches logs and tables as one printable line of bounded length."""
+    """A plugin's text is one printable line of bounded length in logs and tables."""
     body = msgspec.json.encode({"status": "a\nb\u202ec" + "d" * 5000})
     answer = status_answer(Answered(200, body))
     assert isinstance(answer, Retryable)
@@ -157,7 +159,7 @@ def test_a_long_status_is_quoted_in_part_and_on_one_line() -> None:
 
 
 def test_an_answer_over_a_bound_is_told_as_one() -> None:
-    """A create, a status and a result that are too large say so, with the bound."""
+    """The cause for a create, a status and a result that are too large says so, with the limit."""
     too_large = Answered(200, None, bound=1000)
     for answer in (
         create_answer(Dialect.SEED, too_large, b"[]"),
@@ -169,7 +171,7 @@ def test_an_answer_over_a_bound_is_told_as_one() -> None:
 
 
 def test_a_topic_is_the_answer_to_a_read_alone() -> None:
-    """``resulturi`` of a write, or one that is no topic name, is a foreign body."""
+    """``resulturi`` of a write, or one that is no topic name, is an unknown body."""
     body = b'{"resulturi":"ncmp-async-m2m"}'
     assert result_answer(Answered(200, body), True) == OnTopic("ncmp-async-m2m")
     assert result_answer(Answered(200, body, "a/b"), False) == UnrecognisedResult(body)
@@ -202,20 +204,20 @@ def test_a_topic_is_the_answer_to_a_read_alone() -> None:
     ],
 )
 def test_retry_after_in_both_forms(text: str | None, expected: float | None) -> None:
-    """A number of seconds or an HTTP date, within bounds; anything else says nothing."""
+    """A number of seconds or an HTTP date, within limits. Anything else gives no wait."""
     assert seconds_of(text, NOW) == expected
 
 
 @given(st.text(max_size=40))
 def test_retry_after_of_any_text(text: str) -> None:
-    """No text makes it fail."""
+    """No text raises an exception."""
     seconds = seconds_of(text, NOW)
     assert seconds is None or 0 <= seconds <= MAX_RETRY_AFTER
 
 
 @given(st.binary(max_size=80), st.integers(100, 599))
 def test_no_body_makes_the_mapping_fail(body: bytes, status: int) -> None:
-    """Whatever a plugin sends has a meaning."""
+    """Every response of a plugin has a meaning."""
     for exchange in (Answered(status, body), Answered(status, None)):
         create_answer(Dialect.ONAP, exchange, b"[]")
         status_answer(exchange)
@@ -232,7 +234,7 @@ def test_the_words_of_a_refusal_are_one_printable_line() -> None:
 
 @pytest.mark.parametrize("private", ["hush", 4711, ["x", {"deep": "hush"}]])
 def test_words_that_repeat_a_private_property_are_dropped(private: object) -> None:
-    """Private values are looked for on every level of both dialects' keys."""
+    """Private values are searched on every level of both dialects' keys."""
 
     for key in ("privateProperties", "cmHandleProperties"):
         operations = msgspec.json.encode([{"op": "add", key: {"pw": private}}])

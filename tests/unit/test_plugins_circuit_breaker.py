@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The circuit of a plugin: opened by silence alone, probed one call at a time, closed by any answer."""
+"""The circuit breaker of a plugin: opened only by calls without an answer, probed one call at a time, closed
+by any answer."""
 
 from __future__ import annotations
 
@@ -48,13 +49,13 @@ ADDRESS = JobAddress("j", "p", "x", "d", False)
 
 
 class CircuitCalls(RuleBasedStateMachine):
-    """Many callers with calls under way at once, on a clock that moves as it likes."""
+    """Many callers with concurrent calls, on a clock that advances at random."""
 
     def __init__(self) -> None:
         super().__init__()
         self.circuit = CircuitBreaker()
         self.now = 0.0
-        self.under_way: deque[bool] = deque()  # probe or not
+        self.under_way: deque[bool] = deque()  # whether it is a probe
         self.silences = 0
         self.probe_ends = 0.0
 
@@ -80,17 +81,17 @@ class CircuitCalls(RuleBasedStateMachine):
     @rule()
     def answer(self) -> None:
         self.under_way.popleft()
-        self.under_way = deque(False for _ in self.under_way)  # no probes of what opens later
+        self.under_way = deque(False for _ in self.under_way)  # no probes of a circuit that opens later
         self.circuit = CircuitBreaker()
         self.silences = 0
         assert ask(self.circuit, self.now)[1] == 0.0
 
     @precondition(lambda self: self.under_way)
-    @rule(chance=st.floats(0, 1, exclude_max=True))
-    def silence(self, chance: float) -> None:
+    @rule(jitter=st.floats(0, 1, exclude_max=True))
+    def silence(self, jitter: float) -> None:
         probe = self.under_way.popleft()
         before = self.circuit
-        self.circuit = on_failure(before, self.now, chance, "refused", probe=probe)
+        self.circuit = on_failure(before, self.now, jitter, "refused", probe=probe)
         self.silences += 1
         if before.open_until is not None and not probe:
             assert self.circuit == before
@@ -110,13 +111,14 @@ TestCircuitCalls.settings = settings(deadline=None, max_examples=60, stateful_st
 
 @given(st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=40))
 def test_probes_come_at_growing_intervals_up_to_a_bound(chances: list[float]) -> None:
-    """However long a plugin is dead, it is probed once per pause, each about twice the last, 30 s at most."""
+    """However long a plugin is unavailable, it is probed once per pause, each about twice the last, 30 s at
+    most."""
     circuit, now, pauses = CircuitBreaker(), 0.0, []
     for _ in range(OPENS_AFTER - 1):
         circuit = on_failure(circuit, now, 0.0, "x", probe=False)
     assert ask(circuit, now)[1] == 0.0
     circuit = on_failure(circuit, now, 0.0, "x", probe=False)
-    for chance in chances:
+    for jitter in chances:
         circuit, wait = ask(circuit, now)
         assert 0.0 < wait <= LONGEST_PAUSE * 1.001
         pauses.append(wait)
@@ -124,13 +126,13 @@ def test_probes_come_at_growing_intervals_up_to_a_bound(chances: list[float]) ->
         circuit, allowed = ask(circuit, now)
         assert allowed == 0.0
         assert ask(circuit, now)[1] > 0.0
-        circuit = on_failure(circuit, now, chance, "x", probe=True)
+        circuit = on_failure(circuit, now, jitter, "x", probe=True)
     assert all(later >= 0.7 * earlier for earlier, later in pairwise(pauses))
     assert len(pauses) < 7 or pauses[-1] >= 0.74 * LONGEST_PAUSE
 
 
-class _Told:
-    """A plugin that gives the same answer to every call of a kind, and counts the calls; while it ``hangs``,
+class _Scripted:
+    """A plugin that gives the same answer to every call of a kind, and counts the calls. While it ``hangs``,
     it gives no status."""
 
     def __init__(self) -> None:
@@ -171,10 +173,11 @@ class _Clock(Runtime):
         return self.at
 
 
-async def test_a_dead_plugin_is_not_called_and_probed_and_let_in_again_by_its_first_answer() -> None:
-    """After a row of silences every kind of call is answered here, with the time to wait; one probe goes
-    out when that is over; its answer closes the circuit. Another plugin is called as ever."""
-    dead, alive, clock = _Told(), _Told(), _Clock()
+async def test_an_open_circuit_is_probed_and_closed_by_the_first_answer() -> None:
+    """After several calls without an answer every kind of call is refused locally, with the time to wait.
+    After that time one probe is sent, and its answer closes the circuit. Calls to another plugin are not
+    affected."""
+    dead, alive, clock = _Scripted(), _Scripted(), _Clock()
     alive.create_answer = Created("1")
     circuits = CircuitBreakers(lambda p: dead if p.plugin_id == 1 else alive, clock)
     plugin, other = (
@@ -212,24 +215,24 @@ async def test_a_dead_plugin_is_not_called_and_probed_and_let_in_again_by_its_fi
     assert dead.calls == OPENS_AFTER + 3
 
 
-async def test_a_probe_whose_caller_is_cancelled_leaves_its_place_to_the_next_call() -> None:
-    """A lane that is lost takes its calls with it: the plugin is probed again by whoever comes next."""
-    told, clock = _Told(), _Clock()
-    circuits = CircuitBreakers(lambda _: told, clock)
+async def test_a_cancelled_probe_is_repeated_by_the_next_call() -> None:
+    """A worker that loses a lease cancels its calls: the next caller probes the plugin again."""
+    scripted, clock = _Scripted(), _Clock()
+    circuits = CircuitBreakers(lambda _: scripted, clock)
     plugin = circuits.with_circuit_breaker(PluginProfile(1, ""))
     for _ in range(OPENS_AFTER):
         await plugin.create(CALL)
     clock.at += FIRST_PAUSE
 
-    told.hangs = True
+    scripted.hangs = True
     probe = asyncio.create_task(plugin.status(ADDRESS))
-    await told.called.wait()
+    await scripted.called.wait()
     assert isinstance(await plugin.create(CALL), Retryable)
     probe.cancel()
     await asyncio.gather(probe, return_exceptions=True)
 
-    told.hangs = False
-    told.status_answer = Polled(Status.RUNNING)
+    scripted.hangs = False
+    scripted.status_answer = Polled(Status.RUNNING)
     assert circuits.next_trial(1) is None
     assert await plugin.status(ADDRESS) == Polled(Status.RUNNING)
 
@@ -244,25 +247,32 @@ async def test_a_probe_whose_caller_is_cancelled_leaves_its_place_to_the_next_ca
     ],
 )
 async def test_whoever_answers_is_not_dead(answer: CreateAnswer) -> None:
-    """Refusals, 503 and 500 are answers: they are passed on as they are and never open a circuit."""
-    told = _Told()
-    told.create_answer = answer
-    plugin = CircuitBreakers(lambda _: told, Runtime(Random(1))).with_circuit_breaker(PluginProfile(1, ""))
+    """Refusals, 503 and 500 are answers: they are passed on unchanged and never open a circuit."""
+    scripted = _Scripted()
+    scripted.create_answer = answer
+    plugin = CircuitBreakers(lambda _: scripted, Runtime(Random(1))).with_circuit_breaker(
+        PluginProfile(1, "")
+    )
     assert [await plugin.create(CALL) for _ in range(3 * OPENS_AFTER)] == [answer] * (3 * OPENS_AFTER)
-    assert told.calls == 3 * OPENS_AFTER
+    assert scripted.calls == 3 * OPENS_AFTER
 
 
 async def test_every_kind_of_answer_ends_a_row_of_silences() -> None:
-    """Four silences, an answer, four silences: the circuit stays closed, whichever call was answered."""
-    told = _Told()
-    circuits = CircuitBreakers(lambda _: told, Runtime(Random(1)))
+    """Four calls without an answer, an answer, four calls without: the circuit stays closed, whichever call
+    was answered."""
+    scripted = _Scripted()
+    circuits = CircuitBreakers(lambda _: scripted, Runtime(Random(1)))
     plugin = circuits.with_circuit_breaker(PluginProfile(1, ""))
-    told.result_answer, told.cancel_answer, told.status_answer = Responses(()), CancelTaken(), Lost("404")
+    scripted.result_answer, scripted.cancel_answer, scripted.status_answer = (
+        Responses(()),
+        CancelTaken(),
+        Lost("404"),
+    )
     for call in (plugin.result, plugin.cancel, plugin.status):
         for _ in range(OPENS_AFTER - 1):
             await plugin.create(CALL)
         assert not isinstance(await call(ADDRESS), Retryable)
-    told.cancel_answer = Refused("405")
+    scripted.cancel_answer = Refused("405")
     assert await plugin.cancel(ADDRESS) == Refused("405")
     assert circuits.next_trial(1) is None
-    assert told.calls == 3 * OPENS_AFTER + 1
+    assert scripted.calls == 3 * OPENS_AFTER + 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading what plugins say about operations: bodies, entries, and what they say together."""
+"""Reading a plugin's results of operations: bodies, entries, and their combination."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ LISTS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("body", LISTS.values(), ids=LISTS)
 def test_a_list_of_responses_is_read_in_any_of_its_wrappings(body: bytes) -> None:
-    """Each of these tells that operation 1 has failed, and nothing else."""
+    """Each of these says that operation 1 has failed, and nothing else."""
     found = outcome(*entries(body))
     assert (found.operation_id, found.status_code, found.state) == ("1", 108, FAILED)
 
 
 def test_all_lists_of_one_document_count() -> None:
-    """A member that stands twice, and both wrappings at once, hide no response."""
+    """A member that occurs twice, and both wrappings at once, hide no response."""
     good, bad = '{"operationId":"1","statusCode":0}', ENTRY
     for body in (
         f'{{"responses":[{bad}],"responses":[{good}]}}',
@@ -128,7 +128,7 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
 def test_a_body_that_cannot_be_read_comes_back_as_it_is_with_its_cause(
     body: bytes, cause: str, is_read: bool
 ) -> None:
-    """No outcome is taken from it, and what came can be kept."""
+    """No outcome is taken from it, and the body can be kept."""
     read = read_outcomes(body, "text/plain", is_read=is_read)
     assert isinstance(read, UnreadableBody)
     assert read.body == body
@@ -148,12 +148,12 @@ def test_a_body_that_cannot_be_read_comes_back_as_it_is_with_its_cause(
     ],
 )
 def test_a_foreign_body_has_no_member_that_could_be_an_outcome(body: bytes) -> None:
-    """Values do not matter, only the names of members; what came can be kept."""
+    """Only the names of members matter, not their values. The body can be kept."""
     assert read_outcomes(body, "a/b", is_read=False) == UnrecognisedResult(body)
 
 
 def test_a_problem_is_one_by_its_content_type_too() -> None:
-    """RFC 9457 leaves every member out if it likes."""
+    """RFC 9457 allows a body without any member."""
     read = read_outcomes(b'{"title":"x"}', "application/problem+json; charset=utf-8", is_read=False)
     assert isinstance(read, UnreadableBody)
 
@@ -219,8 +219,8 @@ OUTCOMES: dict[str, tuple[int, OperationState]] = {
 def test_an_entry_tells_the_worst_that_its_members_say(
     members: str, expected: tuple[int, OperationState]
 ) -> None:
-    """Codes and states in every spelling, in doubles and in contradiction; a code that goes out never says
-    success where the state does not."""
+    """Codes and states in every spelling, in doubles and in contradiction. A code that is published never
+    means success if the state does not."""
     found = outcome(entry(f'"operationId":"1",{members}'))
     assert (found.status_code, found.state) == expected
     assert (found.state is SUCCEEDED) is (0 <= found.status_code <= 99)
@@ -244,7 +244,7 @@ def test_an_entry_tells_the_worst_that_its_members_say(
     ],
 )
 def test_an_entry_without_code_and_state_tells_nothing(members: str) -> None:
-    """It names its operation and is no outcome."""
+    """It names its operation and gives no outcome."""
     found = entry(f'"operationId":"1"{"," if members else ""}{members}')
     assert found == Entry("1")
 
@@ -274,7 +274,7 @@ def test_an_operation_is_named_by_a_text_or_a_whole_number(name: str, expected: 
     ],
 )
 def test_an_entry_that_names_no_single_operation_is_nameless(members: str, state: OperationState) -> None:
-    """A misspelt name, or two of them, make no success."""
+    """A misspelt name, or two of them, give no success."""
     found = entry(members)
     assert found.operation_id is None
     assert found.response is not None
@@ -282,7 +282,7 @@ def test_an_entry_that_names_no_single_operation_is_nameless(members: str, state
 
 
 def test_what_is_no_entry_tells_nothing() -> None:
-    """Items that are no objects, and objects that say nothing at all."""
+    """Items that are no objects, and objects without any known member."""
     nothing = b'[null,5,"x",[{"operationId":"1","statusCode":0}],{},{"a":1}]'
     assert entries(b'{"responses":%b}' % nothing) == (Entry(),) * 6
 
@@ -318,7 +318,7 @@ ODD: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(("member", "kept"), ODD.items(), ids=ODD)
 @pytest.mark.parametrize("code", [0, 108])
 def test_an_odd_member_costs_itself_and_no_more(member: str, kept: dict[str, Any], code: int) -> None:
-    """The outcome stands; what can be read of the member is kept."""
+    """The outcome is used. The readable part of the member is kept."""
     found = outcome(entry(f'"operationId":"1","statusCode":{code},{member}'))
     encoded = msgspec.json.decode(msgspec.json.encode(found))
     usual = {"operationId": "1", "statusCode": code, "statusMessage": "", "request": {}}
@@ -344,14 +344,14 @@ def test_an_odd_member_costs_itself_and_no_more(member: str, kept: dict[str, Any
     ],
 )
 def test_a_read_that_lost_its_result_has_not_succeeded(result: str, state: OperationState) -> None:
-    """A result that is no object and no list, or that stands twice, is data that nobody can read."""
+    """A result that is no object and no list, or that occurs twice, is unreadable data."""
     found = outcome(entry(f'"operationId":"1","statusCode":0,{result}', is_read=True))
     assert found.state is state
     assert found.reason == ("" if state is SUCCEEDED else "RESULT_UNREADABLE")
 
 
 def test_an_echo_of_private_properties_does_not_survive() -> None:
-    """Keys that nobody asked for are dropped on every level, whichever way the body is read."""
+    """Unknown keys are dropped on every level, whichever way the body is read."""
     secret = {"password": "hush"}
     members = {
         "statusCode": 108,
@@ -368,7 +368,7 @@ def test_an_echo_of_private_properties_does_not_survive() -> None:
 
 
 def test_texts_and_lists_are_cut() -> None:
-    """A plugin cannot make a log or a table grow at will."""
+    """A plugin cannot make a log or a table grow without limit."""
     long = "x" * (MAX_TEXT + 1)
     errors = [{"type": long, "detail": long}] * (MAX_ERRORS + 1)
     for more in ({}, {"more": 1}):
@@ -380,7 +380,7 @@ def test_texts_and_lists_are_cut() -> None:
 
 @given(st.lists(json_values, max_size=3) | st.dictionaries(st.text(max_size=8), json_values, max_size=3))
 def test_results_keep_their_value(result: Any) -> None:
-    """The objects of a read come out as they went in, whichever way the body is read."""
+    """The objects of a read are returned unchanged, whichever way the body is read."""
     for more in ({}, {"more": 1}):
         found = outcome(*entries(one(statusCode=0, result=result, **more), is_read=True))
         assert msgspec.json.decode(msgspec.json.encode(found))["result"] == result
@@ -388,19 +388,19 @@ def test_results_keep_their_value(result: Any) -> None:
 
 @given(json_values | st.dictionaries(st.just("responses"), json_values))
 def test_any_json_is_read(value: Any) -> None:
-    """No JSON document makes the reader fail."""
+    """No JSON document makes the reader raise."""
     read_outcomes(msgspec.json.encode(value), is_read=True)
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read(body: bytes) -> None:
-    """No bytes make the reader fail."""
+    """No bytes make the reader raise."""
     read_outcomes(body, is_read=False)
     read_outcomes(b'{"responses":[' + body + b"]}", is_read=False)
 
 
 def test_a_usual_body_is_read_in_the_same_way_as_any_other() -> None:
-    """There is a quick way for the usual spelling: it says the same as the careful one."""
+    """The fast path for the usual spelling gives the same result as the exact one."""
     usual = [
         {"operationId": "1", "statusCode": 0, "statusMessage": "ok", "request": {"op": "add", "path": "/A"}},
         {"operationId": 2, "statusCode": 108, "state": "NOT_STARTED", "errors": [{"type": "T"}]},
@@ -432,7 +432,7 @@ def test_a_usual_body_is_read_in_the_same_way_as_any_other() -> None:
     ],
 )
 def test_a_result_is_stepped_over_and_nothing_beside_it(members: str) -> None:
-    """The quick way counts names outside the results alone: it says what the careful one says."""
+    """The fast path counts names outside the results alone: it gives the same result as the exact one."""
     one = '{"operationId":"1",' + members
     quick, careful = (
         entries(
@@ -464,7 +464,7 @@ def unnamed(kind: Callable[[str], Response]) -> Entry:
 
 
 def states(operations: str, *listed: Entry) -> list[str]:
-    """Of each operation: the states that are reported, and ``?`` if it cannot have succeeded."""
+    """For each operation: the states that are reported, and ``?`` if it cannot have succeeded."""
     responses, doubts = match_entries(list(operations), listed)
     return [
         "".join(each.state.value[0] for each in responses.get(name, ()) if each.state)
@@ -474,8 +474,8 @@ def states(operations: str, *listed: Entry) -> list[str]:
 
 
 def test_entries_find_their_operations_by_name_and_else_by_place() -> None:
-    """By place only where there are as many entries as operations, all named ones stand in their places, so
-    that none names that operation, and no other one says nothing."""
+    """By position only if there are as many entries as operations, all named ones are in their positions, so
+    that none names that operation, and no other entry is empty."""
     assert states("ab", named(bad, "b"), named(good, "a")) == ["S", "F"]
     assert states("ab", unnamed(bad), unnamed(good)) == ["F", "S"]
     assert states("ab", named(good, "a"), unnamed(bad)) == ["S", "F"]
@@ -489,13 +489,13 @@ def test_entries_find_their_operations_by_name_and_else_by_place() -> None:
 
 
 def test_an_entry_that_tells_nothing_costs_its_operation_the_success() -> None:
-    """It counts for no outcome, but whatever it wanted to say was no success that anybody could read."""
+    """It gives no outcome, but it was no readable success either."""
     assert states("ab", named(good, "a"), Entry("a"), named(good, "b")) == ["S?", "S"]
     assert states("ab", Entry("a"), named(bad, "b")) == ["?", "F"]
 
 
 def test_a_failure_that_finds_no_operation_may_be_anybodys() -> None:
-    """Where no operation is left that it could be of, no success of this list is to be relied on."""
+    """If no operation is left for it, no success of this list is used."""
     assert states("ab", named(good, "a"), named(good, "b"), unnamed(bad)) == ["S?", "S?"]
     assert states("ab", named(good, "a"), named(good, "b"), unnamed(good)) == ["S", "S"]
     assert states("abc", named(good, "a"), named(good, "b"), unnamed(bad), named(good, "a")) == [

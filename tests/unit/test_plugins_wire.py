@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both dialects' paths and bodies: what goes out is what the other side reads."""
+"""Both dialects' paths and bodies: the receiver reads what the sender wrote."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ read_operations = st.builds(
 
 @given(st.lists(write_operations | read_operations, max_size=5))
 def test_seed_operations_come_back_as_they_were(operations: list[Operation]) -> None:
-    """What a plugin reads of the seed dialect is the operation itself, value tokens and id type included."""
+    """A plugin reads from the seed dialect the operation itself, with value tokens and id type."""
     body = wire.encode_operations([wire.seed_operation(one, "tag", Raw(b'{"k":1}')) for one in operations])
     decoded = msgspec.json.decode(body, type=list[wire.SeedOperation])
     assert [_shown(wire.job_operation(one)) for one in decoded] == [_shown(one) for one in operations]
@@ -102,7 +102,7 @@ def _decoded(operation: object) -> Any:
 
 @pytest.mark.parametrize(("dialect", "id_key"), [("seed", "requestId"), ("onap", "dataJobId")])
 def test_a_create_body_holds_the_operations_byte_by_byte(dialect: str, id_key: str) -> None:
-    """The array goes in as it is; around it stand the envelope's keys."""
+    """The array is sent unchanged, surrounded by the envelope's keys."""
     operations = b'[{"op":"add", "path":"x","operationId":"1","value": 1.50}]'
     call = CreateCall("j", "s", "p", "d", "a", "c", ActivationMode.STOP_ON_ERROR, False, operations)
     body = wire.create_body(wire.Dialect(dialect), call)
@@ -119,7 +119,7 @@ def test_a_create_body_holds_the_operations_byte_by_byte(dialect: str, id_key: s
 
 @given(names, names, names)
 def test_names_survive_the_path_and_never_climb(job: str, producer: str, destination: str) -> None:
-    """Every name is one path segment, whatever its characters; none of them is a dot segment."""
+    """Every name is one path segment, whatever its characters. None of them is a dot segment."""
     path = wire.path_of(
         wire.SEED_STATUS,
         {wire.DATA_PRODUCER_ID: producer, wire.DESTINATION: destination},
@@ -150,7 +150,7 @@ def test_names_survive_the_path_and_never_climb(job: str, producer: str, destina
     "value", ["", " a", "a ", "a\nb", "a\x00", ".", "..", "x" * 513, None, True, 1.5, [], {}]
 )
 def test_an_unusable_id_is_none(value: object) -> None:
-    """An id that no path, log or table should hold is not taken from a plugin."""
+    """An id that is unsafe in a path, log or table is refused."""
     assert wire.usable_id(value) is None
 
 
@@ -158,7 +158,7 @@ def test_an_unusable_id_is_none(value: object) -> None:
     ("value", "expected"), [("a/b", "a/b"), (17, "17"), ("é ü", "é ü"), ("x" * 512, "x" * 512)]
 )
 def test_a_usable_id_is_text(value: object, expected: str) -> None:
-    """Integers become text; everything printable is taken."""
+    """Integers become text. Every printable id is accepted."""
     assert wire.usable_id(value) == expected
 
 

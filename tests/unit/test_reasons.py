@@ -75,8 +75,8 @@ def names(explanations: tuple[Explanation, ...]) -> list[str]:
 # --- the list ------------------------------------------------------------------------------------------
 
 
-def test_every_cause_of_the_service_and_every_word_of_the_standards_is_explained() -> None:
-    """The causes that are ours, TS 28.572's enums and ONAP's codes, each once and in their order."""
+def test_every_cause_and_every_standard_reason_is_explained() -> None:
+    """The service's own causes, TS 28.572's enums and ONAP's codes, each once and in their order."""
     assert list(OURS) == [reason.value for reason in Reason]
     assert list(TS_28572) == WORDS_OF_TS_28572
     assert list(TS_28572_TYPES) == TYPES_OF_TS_28572
@@ -87,7 +87,7 @@ def test_every_cause_of_the_service_and_every_word_of_the_standards_is_explained
 
 @pytest.mark.parametrize("each", REASONS, ids=lambda each: str(each.reason))
 def test_an_explanation_is_a_title_and_two_sentences(each: Explanation) -> None:
-    """A title that fits a line, one sentence on what happened, one on what to do that speaks of a retry."""
+    """A title that fits a line, one sentence on the cause, one on the remedy that mentions a retry."""
     assert 0 < len(each.title) <= 60
     assert not each.title.endswith(".")
     for sentence in (each.meaning, each.advice):
@@ -128,7 +128,7 @@ def test_a_word_that_is_not_in_the_list_is_explained_by_its_pattern(reason: str,
     assert explanation_of(reason).reason == explained_by
 
 
-# --- what is produced ----------------------------------------------------------------------------------
+# --- produced reasons ----------------------------------------------------------------------------------
 
 _REASON_ARGUMENTS: Final[dict[str, tuple[int | str, ...]]] = {
     "ErrorDetail": (0, 2, "type", "reason"),
@@ -139,7 +139,7 @@ _REASON_ARGUMENTS: Final[dict[str, tuple[int | str, ...]]] = {
     "error_body": ("reason",),
     "make_responses": (2, "reason"),
 }
-"""The calls of the code that take a reason or a type, and where."""
+"""The calls of the code that take a reason or a type, and their positions."""
 
 
 def _trees() -> Iterator[tuple[str, ast.Module]]:
@@ -154,7 +154,7 @@ def _arguments(call: ast.Call, places: tuple[int | str, ...]) -> Iterator[ast.ex
 
 
 def _constants(module: str, expression: ast.expr) -> Iterator[str]:
-    """The texts that an expression can be, as far as the source tells; variables are left out."""
+    """The texts that an expression can evaluate to, as far as the source shows. Variables are omitted."""
     if isinstance(expression, ast.IfExp):
         yield from _constants(module, expression.body)
         yield from _constants(module, expression.orelse)
@@ -169,7 +169,7 @@ def _constants(module: str, expression: ast.expr) -> Iterator[str]:
 
 
 def test_the_code_writes_no_reason_that_is_not_in_the_list() -> None:
-    """Every literal reason or type in a call of the package is explained by an entry of its own."""
+    """Every literal reason or type in a call of the package has its own entry in the list."""
     written = {
         (text, module)
         for module, tree in _trees()
@@ -208,7 +208,7 @@ PLUGIN: Final = [
 
 @pytest.mark.parametrize(("told", "reason"), PLUGIN)
 def test_the_word_of_a_plugin_is_the_reason_of_its_write(told: str, reason: str) -> None:
-    """From the plugin's response over the result object to /failures, the word stays what it is."""
+    """From the plugin's response over the result object to /failures, the reason is unchanged."""
     code = "" if "statusCode" in told else '"statusCode": 108, '
     body = f'[{{"operationId": "1", {code}"statusMessage": "no", "state": "FAILED", {told}}}]'
     responses = msgspec.json.decode(body, type=list[Response])
@@ -220,7 +220,7 @@ def test_the_word_of_a_plugin_is_the_reason_of_its_write(told: str, reason: str)
 
 @pytest.mark.parametrize(("told", "reason"), PLUGIN)
 def test_the_word_of_a_plugin_is_the_reason_of_its_read(told: str, reason: str) -> None:
-    """The same for a response that comes as a message."""
+    """The same for a response in a message."""
     code = "" if "statusCode" in told else '"statusCode": 108, '
     body = (
         f'{{"responses": [{{"operationId": "1", {code}"statusMessage": "no", {told}, "state": "FAILED"}}]}}'
@@ -229,7 +229,7 @@ def test_the_word_of_a_plugin_is_the_reason_of_its_read(told: str, reason: str) 
 
 
 def shown(responses: Any) -> list[str]:
-    """The reasons that stand in the result objects of these, which are those that /failures shows."""
+    """The reasons in the result objects of these, which are those that /failures shows."""
     found: list[str] = []
     for document in documents(responses):
         written = [each.get("reason") for each in msgspec.json.decode(document.body)["responses"]]
@@ -245,7 +245,8 @@ def shown(responses: Any) -> list[str]:
 @pytest.mark.parametrize("state", NOT_SUCCEEDED)
 @pytest.mark.parametrize("told", Status)
 def test_no_status_alone_leaves_an_operation_without_a_reason(told: Status, state: OperationState) -> None:
-    """Outcomes out of a status, and operations all in one state without a reason, have one in the result."""
+    """Outcomes derived from a status, and operations all in one state without a reason, have one in the
+    result."""
     operations = [Operation(Op.REMOVE, "/A=1", 1), Operation(Op.REMOVE, "/A=2", 2)]
     for outcome in (
         outcomes.from_status(operations, told),
@@ -274,7 +275,8 @@ def test_no_status_alone_leaves_an_operation_without_a_reason(told: Status, stat
     ],
 )
 def test_the_first_cause_that_is_told_is_the_reason(state: str, response: Response, reason: str) -> None:
-    """The response's reason, the first error's reason, its type, the state, the code; blanks are none."""
+    """The response's reason, the first error's reason, its type, the state, the code. Blank values do not
+    count."""
     assert reason_of(response, OperationState(state)) == reason
 
 
@@ -294,7 +296,7 @@ _responses = st.builds(
 
 @given(_responses)
 def test_a_reason_is_never_empty_and_always_explained(response: Response) -> None:
-    """Whatever a plugin tells, the result object and /failures have the same reason, with a word in it."""
+    """Whatever a plugin returns, the result object and /failures have the same non-empty reason."""
     (reason,) = shown([response])
     assert reason.strip() == reason != ""
     assert explanation_of(reason).title
@@ -302,7 +304,7 @@ def test_a_reason_is_never_empty_and_always_explained(response: Response) -> Non
 
 @given(_responses)
 def test_a_result_without_a_reason_is_shown_with_the_one_that_follows(response: Response) -> None:
-    """An object as an earlier version wrote it, without the derived reason, reads like one of today."""
+    """An object that an earlier version wrote without the derived reason is read like a current one."""
     bare = msgspec.structs.replace(response, reason="")
     body = msgspec.json.encode({"responses": [bare]})
     (read,) = read_responses(body)

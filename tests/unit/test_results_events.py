@@ -30,7 +30,7 @@ AT = datetime(2026, 11, 24, 3, 0, 0, 123456, tzinfo=timezone(timedelta(hours=1))
 
 
 def test_a_result_event_of_the_service() -> None:
-    """Every header of the contract is there, with the time in UTC and counts as text."""
+    """Every header of the contract is present, with the time in UTC and counts as text."""
     part = ResultPart("job-1", "sub-1", 2, 3, "ems-1", "pj-9", delivery=2)
     headers = result_headers(part, "rapp-topic", SERVICE, AT)
     assert UUID(headers.pop("ce_id"))
@@ -53,14 +53,14 @@ def test_a_result_event_of_the_service() -> None:
 
 
 def test_a_result_event_of_a_plugin() -> None:
-    """A plugin is the source of its events and knows no delivery; what it does not know yet it leaves out."""
+    """A plugin is the source of its events and has no delivery. It omits values that it does not have yet."""
     headers = result_headers(ResultPart("job-1", "sub-1", 0), "rapp-topic", PLUGIN, AT)
     assert headers["ce_source"] == "dmi.job-1"
     assert not {"ce_delivery", "ce_total", "ce_dataproducerid", "ce_dataproducerjobid"} & set(headers)
 
 
 def test_the_id_of_an_event_says_what_it_is() -> None:
-    """The same part of the same delivery has the same id; each other one has another."""
+    """The same part of the same delivery has the same id. Each other one has another."""
 
     def id_of(**changes: object) -> str:
         part = msgspec.structs.replace(ResultPart("j", "s", 0), **changes)
@@ -72,7 +72,7 @@ def test_the_id_of_an_event_says_what_it_is() -> None:
 
 
 def test_a_status_event_has_no_sub_job() -> None:
-    """Its type is its own, and each version of a job has an event of its own."""
+    """Its type is its own, and each version of a job has a separate event."""
     headers = status_headers("job-1", "rapp-topic", 7, AT)
     assert headers["ce_type"].endswith("DataJobStatusEvent")
     assert headers["ce_correlationid"] == "job-1"
@@ -82,7 +82,7 @@ def test_a_status_event_has_no_sub_job() -> None:
 
 @given(st.text(max_size=12))
 def test_a_count_is_a_small_number_in_ascii_digits(text: str) -> None:
-    """Whatever else a header holds is no count."""
+    """Any other value of a header is no count."""
     count = events.count_in({events.SEQUENCE: text}, events.SEQUENCE)
     if count is None:
         assert not (text.isascii() and text.isdigit() and len(text) <= 9)
@@ -93,7 +93,7 @@ def test_a_count_is_a_small_number_in_ascii_digits(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "ä", "a" * 250, "a\n", "a\0"])
 def test_what_no_topic_may_be_called(name: str) -> None:
-    """Kafka's rule for names, told in words."""
+    """Kafka's rule for names, in words."""
     assert topic_problem(name) is not None
 
 
@@ -142,7 +142,7 @@ def job_row() -> JobRow:
 
 
 def test_the_manifest_lists_every_object_with_its_check_sum() -> None:
-    """Status in the wire's spelling, counts, and per object all that a reader needs to check it."""
+    """Status as spelt in JSON, counts, and for each object everything that a reader needs to check it."""
     job = job_row()
     counts = OperationCounts(3, 1, 1, 1, 0, 0, 0)
     listed = [

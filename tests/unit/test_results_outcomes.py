@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of the operations of a sub-job: its plugin's result meets the status that it told."""
+"""The outcomes of a sub-job's operations: its plugin's result combined with the status that it reported."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ STOPPED, UNSURE = ("NOT_STARTED", "CANCELLED"), ("UNKNOWN", "OUTCOME_UNKNOWN")
 
 
 def ended(
-    body: bytes, told: Status, *, status: int = 200, is_read: bool = False, cancel_requested: bool = False
+    body: bytes, reported: Status, *, status: int = 200, is_read: bool = False, cancel_requested: bool = False
 ) -> outcomes.Outcome:
     answer = result_answer(Answered(status, body), is_read)
     assert not isinstance(answer, Retryable | Lost)
     operations = READS if is_read else WRITES
     return outcomes.of_result(
-        operations, answer, told, is_read=is_read, cancel_requested=cancel_requested, kept_as="here"
+        operations, answer, reported, is_read=is_read, cancel_requested=cancel_requested, kept_as="here"
     )
 
 
-def told(outcome: outcomes.Outcome) -> list[tuple[str, str]]:
-    """The state and the reason of each operation, as its result object says them."""
+def states_of(outcome: outcomes.Outcome) -> list[tuple[str, str]]:
+    """The state and the reason of each operation in its result object."""
     for response in outcome.responses:
         assert (response.state is OperationState.SUCCEEDED) is (0 <= response.status_code <= 99)
     return [
@@ -110,7 +110,7 @@ WRITTEN: dict[str, tuple[bytes, list[tuple[str, str]]]] = {
         [BAD, ("NOT_STARTED", "NOT_STARTED")],
     ),
 }  # fmt: skip
-"""Results of a write of operations 1 and 2, and what becomes of these whatever the status says."""
+"""Results of a write of operations 1 and 2, and their outcomes whatever the status says."""
 
 
 @pytest.mark.parametrize(("body", "expected"), WRITTEN.values(), ids=WRITTEN)
@@ -120,7 +120,7 @@ def test_outcomes_decide_whatever_the_status_says(
 ) -> None:
     """A failed operation is never shown as done, and the sub-job's own status follows from its operations."""
     outcome = ended(body, status)
-    assert told(outcome) == expected
+    assert states_of(outcome) == expected
     succeeded = expected.count(GOOD)
     assert (outcome.counts.total, outcome.counts.succeeded) == (2, succeeded)
     assert outcome.status is (PARTLY if succeeded else FAILED)
@@ -139,13 +139,13 @@ def test_outcomes_decide_whatever_the_status_says(
 def test_without_outcomes_the_status_decides(
     code: int, body: bytes, status: Status, expected: tuple[str, str], becomes: Status, error: str
 ) -> None:
-    """After a 204 and a body without anything like an outcome; the last error says so."""
+    """After a 204 and a body without any outcome. The last error says so."""
     outcome = ended(body, status, status=code)
-    assert (told(outcome), outcome.status, outcome.error) == ([expected] * 2, becomes, error)
+    assert (states_of(outcome), outcome.status, outcome.error) == ([expected] * 2, becomes, error)
 
 
 def test_the_error_names_what_is_kept() -> None:
-    """The cause and the object with the body stand in the error and in each operation's detail."""
+    """The cause and the object with the body are named in the error and in each operation's detail."""
     outcome = ended(b"{", FINISHED)
     assert outcome.error.startswith("the plugin's result cannot be read: it is no JSON document (")
     assert outcome.error.endswith("; it is kept as here")
@@ -154,9 +154,9 @@ def test_the_error_names_what_is_kept() -> None:
 
 @pytest.mark.parametrize("status", [FINISHED, FAILED, CANCELLED])
 def test_a_result_that_is_refused_tells_nothing(status: Status) -> None:
-    """The operations are UNKNOWN, with the cause; a cancelled sub-job stays one."""
+    """The operations are UNKNOWN, with the cause. A cancelled sub-job stays cancelled."""
     outcome = outcomes.of_result(WRITES, Refused("HTTP 403"), status, is_read=False)
-    assert told(outcome) == [UNREADABLE] * 2
+    assert states_of(outcome) == [UNREADABLE] * 2
     assert outcome.error == "the plugin refuses the result: HTTP 403"
     assert outcome.status is (CANCELLED if status is CANCELLED else FAILED)
 
@@ -199,25 +199,25 @@ READ: dict[str, tuple[int, bytes, list[tuple[str, str]]]] = {
 def test_a_read_is_never_finished_without_its_data(
     code: int, body: bytes, expected: list[tuple[str, str]], status: Status
 ) -> None:
-    """Neither a topic nor responses: FAILED, whatever the status says."""
+    """Neither a topic nor responses: FAILED, whatever the status is."""
     outcome = ended(body, status, status=code, is_read=True)
-    assert told(outcome) == expected
+    assert states_of(outcome) == expected
     assert outcome.counts.succeeded == expected.count(GOOD)
     assert bool(outcome.error) is (expected == [NOT_READ] * 2)
 
 
 @pytest.mark.parametrize(("code", "body"), [(204, b""), (200, b'{"result":"x"}')], ids=["204", "foreign"])
 def test_a_cancelled_read_without_outcomes_was_not_started(code: int, body: bytes) -> None:
-    """The rule is that of a write: the plugin stopped it, and has nothing to tell."""
+    """The rule is that of a write: the plugin stopped it, and has no result."""
     outcome = ended(body, CANCELLED, status=code, is_read=True)
-    assert (told(outcome), outcome.status) == ([STOPPED] * 2, CANCELLED)
+    assert (states_of(outcome), outcome.status) == ([STOPPED] * 2, CANCELLED)
 
 
 def test_a_read_whose_entry_tells_nothing_keeps_its_other_data() -> None:
-    """What was readable is kept; the operation has failed."""
+    """The readable part is kept. The operation has failed."""
     body = both('"statusCode":0,"result":[1]')[:-2] + b',{"operationId":"1"}]}'
     outcome = ended(body, FINISHED, is_read=True)
-    assert told(outcome) == [GOOD, NOT_READ, GOOD]
+    assert states_of(outcome) == [GOOD, NOT_READ, GOOD]
     assert (outcome.counts.succeeded, outcome.counts.failed) == (1, 1)
     (document,) = documents(outcome.responses)
     assert b'"result":[1]' in document.body
@@ -252,8 +252,8 @@ def test_a_read_whose_entry_tells_nothing_keeps_its_other_data() -> None:
 def test_the_messages_of_a_read_are_whole_or_the_read_has_failed(
     arrived: Arrived, reason: Reason | None, error: str
 ) -> None:
-    """A gap below the total, a total that never comes, a gap without a total, a message that cannot be read:
-    every operation has failed, for nobody can tell whose data is missing."""
+    """A gap below the total, a total that never arrives, a gap without a total, an unreadable message: every
+    operation has failed, since the missing data could belong to any."""
     packed = outcomes.pack_outcomes([Response("1", 0, ""), Response("2", 0, "")])
     outcome = outcomes.from_messages(READS, [packed], arrived)
     assert outcome.error == error
@@ -263,13 +263,13 @@ def test_the_messages_of_a_read_are_whole_or_the_read_has_failed(
     )
 
 
-def test_after_a_cancel_what_was_not_started_was_cancelled_whoever_stopped_it() -> None:
-    """The plugin's own word for it does not matter; a failure keeps its reason."""
+def test_after_a_cancel_operations_not_started_are_cancelled() -> None:
+    """Whatever reason the plugin gives for it. A failure keeps its reason."""
     body = both(
         '"statusCode":108,"state":"NOT_STARTED","reason":"NOT_STARTED"', '"statusCode":108,"reason":"R"'
     )
-    assert told(ended(body, FAILED)) == [("NOT_STARTED", "NOT_STARTED"), ("FAILED", "R")]
-    assert told(ended(body, FAILED, cancel_requested=True)) == [STOPPED, ("FAILED", "R")]
-    assert told(ended(body, CANCELLED)) == [STOPPED, ("FAILED", "R")]
-    assert told(ended(b'[{"operationId":"1","statusCode":0}]', CANCELLED)) == [GOOD, STOPPED]
-    assert told(ended(b"?", CANCELLED)) == [UNREADABLE] * 2
+    assert states_of(ended(body, FAILED)) == [("NOT_STARTED", "NOT_STARTED"), ("FAILED", "R")]
+    assert states_of(ended(body, FAILED, cancel_requested=True)) == [STOPPED, ("FAILED", "R")]
+    assert states_of(ended(body, CANCELLED)) == [STOPPED, ("FAILED", "R")]
+    assert states_of(ended(b'[{"operationId":"1","statusCode":0}]', CANCELLED)) == [GOOD, STOPPED]
+    assert states_of(ended(b"?", CANCELLED)) == [UNREADABLE] * 2

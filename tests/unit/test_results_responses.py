@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Result documents: whole, bounded, in order, and free of what a plugin should not say."""
+"""Result documents: complete, bounded, in order, and without private data of a plugin."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _responses = st.builds(
 def test_documents_keep_every_response_and_every_object_in_order(
     given_responses: list[Response], limit: int
 ) -> None:
-    """Joined again, the documents tell exactly the operations, objects and states that went in."""
+    """Joined again, the documents have exactly the original operations, objects and states."""
     cut = list(results.documents(given_responses, limit))
     seen = [entry for document in cut for entry in _decoded(document)]
     position = 0
@@ -83,7 +83,7 @@ def test_documents_keep_every_response_and_every_object_in_order(
 def test_a_document_over_the_limit_holds_one_object_alone(
     given_responses: list[Response], limit: int
 ) -> None:
-    """Every document fits the limit, but for one response that cannot be cut any further."""
+    """Every document is within the limit, except one response that cannot be split further."""
     for document in results.documents(given_responses, limit):
         if len(document.body) > limit:
             (entry,) = _decoded(document)
@@ -91,7 +91,7 @@ def test_a_document_over_the_limit_holds_one_object_alone(
 
 
 def test_a_large_result_is_cut_between_its_objects() -> None:
-    """A result list of 3 MB becomes four whole documents, none over the bound of a message."""
+    """A result list of 3 MB becomes four complete documents, none over the size limit of a message."""
     objects = [{"id": str(number), "attributes": {"text": "x" * 9_000}} for number in range(330)]
     response = Response(7, 0, "read", result=Raw(msgspec.json.encode(objects)))
     cut = list(results.documents([response]))
@@ -115,7 +115,7 @@ def test_the_echo_of_private_properties_is_dropped() -> None:
 
 
 def test_an_echo_that_is_no_object_becomes_an_empty_request() -> None:
-    """A plugin that echoes something else as ``request`` does no harm."""
+    """A plugin that returns something else as ``request`` does no harm."""
     (document,) = results.documents([Response("1", 0, "ok", Raw(b'["x"]'))])
     assert "path" not in str(_decoded(document)[0].get("request", ""))
 
@@ -143,7 +143,7 @@ def test_long_texts_of_a_plugin_are_shortened_to_fit() -> None:
 def test_a_synthesised_response_says_state_reason_and_code(
     state: OperationState, reason: str, code: int
 ) -> None:
-    """An operation without a plugin's outcome gets ONAP's code, our reason and its own request."""
+    """An operation without a plugin's outcome gets ONAP's code, the service's reason and its own request."""
     operation = Operation(Op.REPLACE, "/A=1/B=2#/attributes/c", 12, value=Raw(b"5"))
     (response,) = results.make_responses([operation], state, reason, "a sentence")
     (document,) = results.documents([response])
@@ -157,7 +157,7 @@ def test_a_synthesised_response_says_state_reason_and_code(
 
 
 def test_every_reason_of_ours_has_a_failure_code() -> None:
-    """Each cause that is ours maps to a code of ONAP's failure range."""
+    """Each cause of the service maps to a code of ONAP's failure range."""
     operation = Operation(Op.REMOVE, "/A=1", "x")
     for reason in Reason:
         (response,) = results.make_responses([operation], OperationState.FAILED, reason, "")
@@ -173,7 +173,7 @@ def test_a_message_carries_a_document_as_it_is() -> None:
 
 
 def test_an_oversize_object_is_named_in_the_message() -> None:
-    """One object over the limit: the message keeps the outcome and refers to the object that has the data."""
+    """One object over the limit: the message keeps the outcome and refers to the object with the data."""
     tree = {"GNBDUFunction": [{"id": "1", "attributes": {"text": "x" * 1_000_000}}]}
     (document,) = results.documents([Response("1", 0, "read", result=Raw(msgspec.json.encode(tree)))])
     assert _decoded(document)[0]["result"] == tree
@@ -189,7 +189,7 @@ def test_an_oversize_object_is_named_in_the_message() -> None:
 
 
 def test_many_oversize_outcomes_become_a_reference() -> None:
-    """A foreign document that stays too large without its objects is named as a whole."""
+    """An unknown document that stays too large without its objects is referred to as a whole."""
     body = msgspec.json.encode(
         {"responses": [{"operationId": n, "statusCode": 0, "statusMessage": "m" * 90} for n in range(12_000)]}
     )
@@ -199,7 +199,7 @@ def test_many_oversize_outcomes_become_a_reference() -> None:
 
 
 def test_an_untrusted_document_keeps_its_good_entries() -> None:
-    """Codes may be strings, unknown keys are dropped, and a bad entry costs nothing but itself."""
+    """Codes may be strings, unknown keys are dropped, and a bad entry affects only itself."""
     body = (
         b'{"responses":[{"operationId":"1","statusCode":"0","statusMessage":"ok","extra":1},'
         b'{"operationId":2},5,{"operationId":3,"statusCode":108,"statusMessage":"no","state":"FAILED"}],"x":1}'

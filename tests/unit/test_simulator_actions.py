@@ -29,7 +29,7 @@ def call(network: Network, path: str, given: Any) -> ErrorDetail | None:
     [("lock", "LOCKED", "IDLE"), ("unlock", "UNLOCKED", "ACTIVE"), ("shutDown", "SHUTTINGDOWN", "INACTIVE")],
 )
 def test_a_cell_changes_its_administrative_state(name: str, state: str, cell_state: str) -> None:
-    """An enabled cell takes the state of the action, and its cell state follows; nothing else changes."""
+    """An enabled cell takes the state of the action, and its cell state follows. Nothing else changes."""
     network = Network(1)
     before = network.attributes(CELL)
     assert before is not None
@@ -44,7 +44,7 @@ def test_a_cell_changes_its_administrative_state(name: str, state: str, cell_sta
 
 
 def test_a_disabled_cell_stays_idle() -> None:
-    """Unlocking brings no cell on air that does not work."""
+    """Unlocking does not activate a cell that is out of service."""
     network = Network(1)
     before = network.attributes(CELL)
     assert before is not None
@@ -56,7 +56,7 @@ def test_a_disabled_cell_stays_idle() -> None:
 
 
 def test_a_restarted_element_says_so() -> None:
-    """``restart`` leaves a trace that the operator can read."""
+    """``restart`` leaves a record that the operator can read."""
     network = Network(1)
     assert call(network, f"/{ELEMENT}#restart", None) is None
     after = network.attributes(ELEMENT)
@@ -67,7 +67,7 @@ def test_a_restarted_element_says_so() -> None:
 @pytest.mark.parametrize("given", ["now", 3, [], {"when": "now"}, {"reason": 7}])
 @pytest.mark.parametrize("path", [f"/{CELL}#lock", f"/{ELEMENT}#restart"])
 def test_a_wrong_input_changes_nothing(path: str, given: Any) -> None:
-    """An action refuses what it does not know, and says so."""
+    """An action refuses unknown inputs, and names them."""
     network = Network(1)
     error = call(network, path, given)
     assert error is not None
@@ -76,7 +76,7 @@ def test_a_wrong_input_changes_nothing(path: str, given: Any) -> None:
 
 
 def test_an_unknown_action_is_refused() -> None:
-    """A class that has no such action refuses it, also when another class has it."""
+    """A class without the action refuses it, also if another class has it."""
     network = Network(1)
     for path in (f"/{CELL}#selfDestruct", f"/{ELEMENT}#lock"):
         error = call(network, path, {})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The elements at work: conditions of writes, and what a restart forgets."""
+"""The elements in operation: conditions of writes, and the state that a restart loses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Changed(Exception):
 
 
 async def test_a_condition_is_looked_at_after_the_element_took_its_time() -> None:
-    """What another client changes while the element stalls is seen; then nothing is done."""
+    """A change by another client while the element stalls is seen. Then nothing is done."""
     network = Network(20)
     scripts = FaultScripts([Script("/" + ELEMENT, (Step(Fault.STALL), Step(Fault.APPLY)))])
 
@@ -69,7 +69,7 @@ def state_of(network: Network, element: str) -> dict[str, Any]:
     return {key: network.attributes(key) for key, _ in walk(network, element)}
 
 
-def at_work(network: Network) -> tuple[Elements, FaultScripts]:
+def running(network: Network) -> tuple[Elements, FaultScripts]:
     scripts = FaultScripts()
     return Elements(network, network.model, network.actions, scripts), scripts
 
@@ -81,10 +81,10 @@ async def restart(elements: Elements, scripts: FaultScripts, element: str) -> No
 
 @pytest.mark.parametrize("second", ["remove", "add"])
 async def test_a_restart_after_a_document_of_several_elements(second: str) -> None:
-    """An element forgets its own part of such a document, the other element keeps its own, and no object is
-    left without what should contain it."""
+    """An element loses its own part of such a document, the other element keeps its own, and no object is
+    left without its parent."""
     network = Network(20)
-    elements, scripts = at_work(network)
+    elements, scripts = running(network)
     place, below = f"{ELEMENT}/{RELATION}", f"{ELEMENT}/{RELATION}/EUtranFrequency=1"
     rename = Patch(Op.MERGE, OTHER, (), value={"userLabel": "renamed"})
     change = Patch(Op.REMOVE, place) if second == "remove" else Patch(Op.ADD, below, value={"attributes": {}})
@@ -103,7 +103,7 @@ TURNS = st.lists(DOCUMENTS | st.sampled_from([ELEMENT, OTHER]), min_size=2, max_
 
 
 def document(network: Network, jobs: list[tuple[str, str, bool]], labels: Iterator[int]) -> list[Patch]:
-    """A document that the network takes: what is not there is added, what is there is changed or removed."""
+    """A document that the network accepts: missing values are added, existing ones are changed or removed."""
     there = {key for element in (ELEMENT, OTHER) for key in state_of(network, element)}
     patches = []
     for element, place, remove in jobs:
@@ -124,10 +124,10 @@ def document(network: Network, jobs: list[tuple[str, str, bool]], labels: Iterat
 @settings(deadline=None)
 @given(TURNS)
 def test_a_restart_goes_back_by_the_latest_documents_of_the_element(turns: list[Any]) -> None:
-    """Whatever documents changed several elements at once: a restart gives an element what it was before
+    """Whatever documents changed several elements at once: a restart returns an element to its state before
     the latest UNSAVED documents that changed it, and changes nothing elsewhere."""
     network = Network(2)
-    elements, scripts = at_work(network)
+    elements, scripts = running(network)
     saved = {element: [state_of(network, element)] for element in (ELEMENT, OTHER)}
     labels = itertools.count()
 
@@ -148,10 +148,10 @@ def test_a_restart_goes_back_by_the_latest_documents_of_the_element(turns: list[
 
 
 async def test_a_restart_above_the_elements_leaves_no_orphan() -> None:
-    """What was created above an element stays while the element is there, and an element does not come back
-    below what was removed."""
+    """An object that was created above an element stays while the element exists, and an element does not
+    come back below a removed one."""
     network = Network(20)
-    elements, scripts = at_work(network)
+    elements, scripts = running(network)
     add = [Patch(Op.ADD, key, value={"attributes": {}}) for key in (ABOVE, NEW_ELEMENT)]
     assert await elements.write(add[:1]) == Done()
     assert await elements.write(add[1:]) == Done()

@@ -83,7 +83,7 @@ def test_the_scripts_write_what_is_there(rewritten: Path) -> None:
 
 
 async def test_the_write_job_has_every_kind_of_operation_and_failure() -> None:
-    """It is as large and as mixed as it says, and ends as it says on a network of its own."""
+    """It has the size and the mix that it says, and ends as it says on a separate network."""
     request = request_of("retune-pci.json")
     wanted = expected("retune-pci.expected.json")
     operations = list(request.operations)
@@ -124,7 +124,7 @@ async def test_the_write_job_ends_the_same_over_http() -> None:
 
 
 async def test_a_failed_operation_of_the_write_job_changes_nothing() -> None:
-    """Every failed operation leaves its object as it was."""
+    """Every failed operation leaves its object unchanged."""
     network = Network()
     lanes = lanes_of(network, iter(request_of("retune-pci.json").operations))
     lanes.pop("")
@@ -142,7 +142,7 @@ async def test_a_failed_operation_of_the_write_job_changes_nothing() -> None:
 
 
 async def test_the_read_job_selects_what_it_says() -> None:
-    """Reads above the handles go to every data producer below; all parts together have the count it says."""
+    """Reads above the handles go to every data producer below. All parts together have the stated count."""
     request = request_of("read-cells.json")
     network = Network()
     elements = elements_of(network)
@@ -180,7 +180,7 @@ async def test_the_pages_read_example_is_answered() -> None:
 
 
 async def test_the_pages_write_example_is_executed() -> None:
-    """add, replace, action and remove succeed; EUtranFrequency=12 is there afterwards with its label."""
+    """add, replace, action and remove succeed. Afterwards EUtranFrequency=12 exists with its label."""
     network = Network()
     operations = list(request_of("seed-write.json").operations)
     outcomes = await elements_of(network)["ems-ireland-1"].write(operations, ActivationMode.STOP_ON_ERROR)
@@ -192,7 +192,7 @@ async def test_the_pages_write_example_is_executed() -> None:
 
 
 async def test_the_load_job_runs_where_vendors_objects_are_taken(tmp_path: Path) -> None:
-    """ONAP's load job and its inventory fit together; a lenient network takes every operation."""
+    """ONAP's load job and its inventory match. A lenient network accepts every operation."""
     run("load_jobs.py", "--operations", "100", "--handles", "50", "--producers", "7", "--dir", str(tmp_path))
     registration = read_registration((tmp_path / "load-inventory.json").read_bytes())
     handles = registration.created_cm_handles or []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fault scripts, and what they make of an element's requests."""
+"""Fault scripts, and their effect on an element's requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def label(text: str, element: str = FIRST) -> Patch:
 
 
 class Bench:
-    """A small network at work, its clock in the test's hand."""
+    """A small network in operation, with a clock that the test sets."""
 
     def __init__(self, *scripts: Script) -> None:
         self.network = Network(25)
@@ -50,7 +50,8 @@ def script(*steps: Step, element: str = "/" + FIRST, repeat: bool = False) -> Sc
 
 
 def test_steps_are_taken_one_per_request() -> None:
-    """Each request takes one step, a step stands for `times` of them, and afterwards all is well."""
+    """Each request takes one step, a step counts for `times` of them, and after the last step every request
+    succeeds."""
     scripts = FaultScripts([script(Step(Fault.LIE, times=2), Step(Fault.APPLY), Step(Fault.DROP))])
     taken = [scripts.next_step(FIRST).fault for _ in range(6)]
     assert taken == [Fault.LIE, Fault.LIE, Fault.APPLY, Fault.DROP, Fault.APPLY, Fault.APPLY]
@@ -66,7 +67,7 @@ def test_a_script_can_begin_again() -> None:
 
 
 def test_flapping_drops_every_other_request() -> None:
-    """The first, the third and so on of a flap step are dropped undone."""
+    """The first, the third and so on of a flap step are dropped without being applied."""
     scripts = FaultScripts([script(Step(Fault.FLAP, times=4))])
     steps = [scripts.next_step(FIRST) for _ in range(5)]
     assert [step.fault for step in steps] == [Fault.DROP, Fault.APPLY, Fault.DROP, Fault.APPLY, Fault.APPLY]
@@ -74,7 +75,7 @@ def test_flapping_drops_every_other_request() -> None:
 
 
 def test_a_script_for_all_stands_behind_an_elements_own() -> None:
-    """`*` is taken by each element for itself that has no script of its own; clearing ends all."""
+    """`*` applies to each element that has no script of its own. Clearing removes all."""
     everywhere = script(Step(Fault.LIE), element="*")
     scripts = FaultScripts([everywhere, script(Step(Fault.DROP))])
     assert [scripts.next_step(key).fault for key in (FIRST, SECOND, SECOND)] == [
@@ -104,7 +105,7 @@ def test_a_script_without_steps_ends_what_was_there() -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_body_is_refused(body: bytes) -> None:
-    """Shapes, names and bounds are checked when scripts are read."""
+    """Types, names and limits are checked when scripts are read."""
     with pytest.raises(InvalidRequest):
         read_scripts(body)
 
@@ -120,13 +121,13 @@ def test_a_name_that_is_no_fdn_changes_nothing() -> None:
 
 
 def test_scripts_survive_the_wire() -> None:
-    """What is read from a body is what was written."""
+    """A script that is encoded and read again is unchanged."""
     written = (script(Step(Fault.STALL, seconds=0.5), Step(Fault.REFUSE, reason="OTHER"), repeat=True),)
     assert read_scripts(msgspec.json.encode({"scripts": written})) == written
 
 
 async def test_refusing_and_lying_change_nothing() -> None:
-    """A refusal names the first operation of the element and the reason; a lie is answered as done."""
+    """A refusal names the first operation of the element and the reason. A lie is answered as done."""
     bench = Bench(script(Step(Fault.REFUSE), Step(Fault.LIE)))
     refused = await bench.elements.write([label("x", SECOND), label("x")])
     assert isinstance(refused, Rejected)
@@ -137,7 +138,7 @@ async def test_refusing_and_lying_change_nothing() -> None:
 
 
 async def test_a_stall_is_bounded_and_then_done() -> None:
-    """The element waits as long as the step says, then does as it was told."""
+    """The element waits as long as the step says, then applies the request."""
     bench = Bench(script(Step(Fault.STALL, seconds=7.5)))
     assert await bench.elements.write([label("late")]) == Done()
     assert (bench.slept, bench.label()) == ([7.5], "late")
@@ -145,14 +146,14 @@ async def test_a_stall_is_bounded_and_then_done() -> None:
 
 @pytest.mark.parametrize("applied", [True, False])
 async def test_a_dropped_request_was_done_or_not(applied: bool) -> None:
-    """`applied` says on which side of the answer the connection broke."""
+    """`applied` says whether the connection breaks before or after the change."""
     bench = Bench(script(Step(Fault.DROP, applied=applied)))
     assert await bench.elements.write([label("new")]) == Dropped()
     assert (bench.label() == "new") is applied
 
 
 async def test_a_restart_forgets_what_was_not_saved() -> None:
-    """The latest UNSAVED documents, the one under way included, are gone; older ones stay."""
+    """The latest UNSAVED documents, the active one included, are lost. Older ones stay."""
     bench = Bench(script(Step(Fault.APPLY, times=5), Step(Fault.RESTART)))
     created = f"{FIRST}/GNBCUCPFunction=1/EUtranFrequency=99"
     for text in ("first", "second"):
@@ -170,7 +171,7 @@ async def test_a_restart_forgets_what_was_not_saved() -> None:
 
 
 async def test_reads_meet_faults_too() -> None:
-    """A read is refused, dropped or let through by the same script."""
+    """A read is refused, dropped or answered by the same script."""
     bench = Bench(script(Step(Fault.REFUSE), Step(Fault.DROP), Step(Fault.STALL, seconds=1)))
     assert isinstance(await bench.elements.read(CELL), Rejected)
     assert await bench.elements.read(CELL) == Dropped()
@@ -190,7 +191,7 @@ async def test_a_document_is_refused_as_a_whole() -> None:
 
 
 def test_a_producer_sees_its_own_elements() -> None:
-    """The view of an EMS has the way down to its elements and all of them, and nothing else."""
+    """The view of an EMS contains the path to its elements and all of them, and nothing else."""
     network = Network(2 * layout.BLOCK)
     producers = network.data_producers()
     own = producers[layout.data_producer_of(1)]
@@ -208,7 +209,7 @@ def test_a_producer_sees_its_own_elements() -> None:
 
 
 def test_an_object_lies_in_the_topmost_element_above_it() -> None:
-    """element_of names the ManagedElement that an object is, or lies in."""
+    """element_of names the ManagedElement that an object is, or that contains it."""
     assert element_of(CELL) == FIRST
     assert element_of(FIRST) == FIRST
     assert element_of(layout.COUNTRY) == ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No input makes the simulated network answer 500, and afterwards it still fits its class model."""
+"""No input makes the simulated network answer 500, and afterwards it still conforms to its class model."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Running(Struct, frozen=True):
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """Send a request as it is, whatever its path is made of."""
+        """Send a request unchanged, whatever the characters of its path."""
         parts = urlsplit(self.address)
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE)
         try:
@@ -243,7 +243,7 @@ def still_fits_the_model(network: Network) -> None:
 
 
 async def test_requests_of_every_kind_are_answered(running: Running) -> None:
-    """Odd paths, queries, headers and bodies: an error says what is wrong, in the server's error shape."""
+    """Unusual paths, queries, headers and bodies: an error names the fault, in the server's error format."""
     statuses: Counter[int] = Counter()
 
     @settings(BOUNDED, max_examples=1_000)
@@ -274,7 +274,7 @@ async def test_requests_of_every_kind_are_answered(running: Running) -> None:
 
 @pytest.mark.nightly
 async def test_the_served_openapi_holds_for_generated_requests(running: Running) -> None:
-    """Valid and invalid requests of every call on objects get answers that the document names."""
+    """Valid and invalid requests of every call on objects get responses that the document allows."""
     schema = await asyncio.to_thread(schemathesis.openapi.from_url, running.address + wire.OPENAPI)
     operations = [found.ok() for found in schema.get_all_operations()]
     called = 0
@@ -310,7 +310,7 @@ def _fuzz(running: Running, operation: Any, mode: GenerationMode, ldn: str) -> i
     BODIES | VALUES.map(lambda value: msgspec.json.encode({"scripts": [{"element": "*", "steps": value}]}))
 )
 def test_fault_scripts_are_taken_or_refused(body: bytes) -> None:
-    """A script that cannot be read is an error, and puts nothing in force."""
+    """A script that cannot be read is an error, and no step of it applies."""
 
     scripts = FaultScripts()
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A read of many objects leaves other requests their turn, whatever it selects."""
+"""A read of many objects does not delay other requests, whatever it selects."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ SITES = 100
 
 
 class WatchedNetwork(Network):
-    """Counts the objects that are looked at, and the most of them between two rounds of the event loop."""
+    """Counts the objects that are read, and the maximum between two iterations of the event loop."""
 
     looked_at = 0
     most_at_once = 0
     _at_once = 0
 
     def children(self, key: str) -> Iterable[str]:
-        """Asked once for every object that is walked."""
+        """Called once for every object of the walk."""
         self.looked_at += 1
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         return super().children(key)
 
     async def watch(self) -> None:
-        """A new count at each round of the event loop."""
+        """Begin a new count at each iteration of the event loop."""
         while True:
             self._at_once = 0
             await asyncio.sleep(0)
@@ -56,7 +56,7 @@ class WatchedNetwork(Network):
 async def test_the_loop_goes_round_while_objects_are_looked_at(
     query: str, status: int, kind: str, root: str
 ) -> None:
-    """At most LOOKED_AT objects at once, also when none of thousands is selected."""
+    """At most LOOKED_AT objects at once, also if none of thousands is selected."""
     network = WatchedNetwork(SITES)
     async with serving(provmns_app(network), "127.0.0.1", 0) as address, aiohttp.ClientSession() as session:
         watching = asyncio.create_task(network.watch())

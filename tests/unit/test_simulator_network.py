@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated network: what its seed makes, and that changes to it are kept."""
+"""The simulated network: its content by seed, and the persistence of changes to it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_references_of_a_cell_lead_to_objects() -> None:
 
 
 def test_the_seed_alone_decides() -> None:
-    """Two networks of one seed are equal, in whatever order they are looked at; another seed differs."""
+    """Two networks of one seed are equal, in whatever order they are read. Another seed differs."""
     one, other = Network(SMALL, 7), Network(SMALL, 7)
     backwards = {key: other.attributes(key) for key, _ in reversed(list(walk(one, "")))}
     assert dict(one.walk()) == backwards
@@ -91,7 +91,7 @@ def test_the_seed_alone_decides() -> None:
 
 
 def test_a_site_has_what_a_gnb_has() -> None:
-    """Three cells, carriers and relations per site; site 3 has the second CU-CP of the page's examples."""
+    """Three cells, carriers and relations per site. Site 3 has the second CU-CP of the page's examples."""
     network = Network(SMALL)
     assert layout.element_key(3) == (
         "SubNetwork=Europe/SubNetwork=Ireland/MeContext=NR03gNodeBRadio00003/ManagedElement=NR03gNodeBRadio00003"
@@ -127,7 +127,7 @@ def test_what_lies_outside_does_not_exist() -> None:
 
 
 def test_every_object_is_below_its_parent_once() -> None:
-    """``children`` and ``attributes`` tell of the same objects."""
+    """``children`` and ``attributes`` have the same objects."""
     network = Network(450)
     keys = [key for key, _ in network.walk()]
     assert len(set(keys)) == len(keys)
@@ -141,7 +141,7 @@ def test_every_object_is_below_its_parent_once() -> None:
 
 
 def test_changes_outlive_the_sites_in_memory() -> None:
-    """A site that was forgotten and made again still has what clients changed."""
+    """A site that was evicted and generated again still has the changes of clients."""
     network = Network(SITES_IN_MEMORY + 50)
     cell = f"{layout.element_key(1)}/GNBDUFunction=1/NRCellDU=1"
     before = network.attributes(cell)
@@ -156,7 +156,7 @@ def test_changes_outlive_the_sites_in_memory() -> None:
 
 
 def test_the_registration_is_taken_by_the_inventory() -> None:
-    """One good CM handle per ManagedElement, with the EMS as data producer."""
+    """One valid CM handle per ManagedElement, with the EMS as data producer."""
     network = Network(SMALL)
     body = msgspec.json.encode(network.registration("http://127.0.0.1:8081", idempotent=True))
     registration = read_registration(body)
@@ -171,7 +171,7 @@ def test_the_registration_is_taken_by_the_inventory() -> None:
 
 
 class NetworkIsATree(RuleBasedStateMachine):
-    """A network that clients change is what a plain tree would be."""
+    """A network that clients change equals a plain tree with the same changes."""
 
     def __init__(self) -> None:
         super().__init__()

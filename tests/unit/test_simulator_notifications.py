@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Notifications of the simulated network: off at the start, then every change once and in order."""
+"""Notifications of the simulated network: none at the start, then every change once and in order."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ DEADLINE = 20.0
 
 
 @pytest.fixture
-async def told() -> AsyncIterator[tuple[str, asyncio.Queue[Any]]]:
-    """A consumer: its address, and what it was told."""
+async def consumer() -> AsyncIterator[tuple[str, asyncio.Queue[Any]]]:
+    """A consumer: its address, and the notifications that it received."""
     got: asyncio.Queue[Any] = asyncio.Queue()
 
     async def take(request: web.Request) -> web.Response:
@@ -46,10 +46,10 @@ async def told() -> AsyncIterator[tuple[str, asyncio.Queue[Any]]]:
     await runner.cleanup()
 
 
-async def test_changes_are_told_once_they_are_asked_for(told: tuple[str, asyncio.Queue[Any]]) -> None:
-    """Nothing before, and nothing of a refused document; then each document as one notification, numbered
-    from 1, whose entries lead from the old values to the new ones; nothing after the end."""
-    address, got = told
+async def test_changes_are_told_once_they_are_asked_for(consumer: tuple[str, asyncio.Queue[Any]]) -> None:
+    """None before the subscription, and none for a refused document. Then each document is one notification,
+    numbered from 1, whose entries give the old and the new values. None after the end."""
+    address, got = consumer
     async with (
         serving(provmns_app(Network(20)), "127.0.0.1", 0) as server,
         aiohttp.ClientSession(server) as client,
@@ -101,7 +101,7 @@ async def test_changes_are_told_once_they_are_asked_for(told: tuple[str, asyncio
     ],
 )  # fmt: skip
 def test_only_a_consumer_on_this_machine_is_taken(body: bytes) -> None:
-    """Everything else is refused with a reason."""
+    """Any other consumer is refused with a reason."""
     with pytest.raises(InvalidRequest):
         read_consumer(body)
 
@@ -111,7 +111,7 @@ attributes = st.none() | st.dictionaries(st.sampled_from("abcd"), st.sampled_fro
 
 @given(attributes, attributes)
 def test_the_entries_lead_from_the_old_state_to_the_new_one(old: Any, new: Any) -> None:
-    """Doing what the entries say with the old attributes gives the new ones; equal states have no entry."""
+    """Applying the entries to the old attributes gives the new ones. Equal states have no entry."""
     changes = list(moi_changes("A=1", old, new))
     if old is None or new is None:
         assert [each["op"] for each in changes] == (

@@ -22,7 +22,7 @@ keys = st.lists(rdns, min_size=1, max_size=4).map(lambda names: fdn.key(fdn.rend
 
 @st.composite
 def networks(draw: st.DrawFn) -> tuple[Tree, list[str]]:
-    """A tree, and some of its ManagedElements, none of which lies in another."""
+    """A tree, and some of its ManagedElements, none of which contains another."""
     tree = Tree()
     for key in draw(st.lists(keys, max_size=12)):
         for above in reversed(list(fdn.ancestors(key))):
@@ -34,7 +34,7 @@ def networks(draw: st.DrawFn) -> tuple[Tree, list[str]]:
 
 @given(key=keys)
 def test_the_element_of_an_object_is_the_topmost_above_it(key: str) -> None:
-    """Also where a value or another class contains the words."""
+    """Also if a value or another class contains the words."""
     above = [each for each in fdn.ancestors(key) if class_of(each) == "ManagedElement"]
     assert element_of(key) == (above[-1] if above else "")
 
@@ -43,7 +43,7 @@ def test_the_element_of_an_object_is_the_topmost_above_it(key: str) -> None:
 def test_a_view_owns_what_lies_in_its_elements(
     given_network: tuple[Tree, list[str]], data: st.DataObject
 ) -> None:
-    """Ownership does not depend on what was asked before; nothing else exists but the way down."""
+    """Ownership does not depend on earlier requests. Only the path down exists in addition."""
     tree, elements = given_network
     view = ProducerView(tree, elements)
     asked = [key for key, _ in tree.items()]
@@ -59,7 +59,7 @@ def test_a_view_owns_what_lies_in_its_elements(
 @settings(max_examples=60)
 @given(given_network=networks(), level=st.integers(0, 4))
 def test_all_parts_of_a_read_are_the_read(given_network: tuple[Tree, list[str]], level: int) -> None:
-    """From any base, each producer gives its own objects and no object comes twice."""
+    """From any base, each producer returns its own objects, and no object is returned twice."""
     tree, elements = given_network
     views = [ProducerView(tree, [element]) for element in elements]
     wanted = selection("", Scope(ScopeType.BASE_SUBTREE, level), None, None, None)

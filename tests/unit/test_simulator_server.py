@@ -31,7 +31,7 @@ FLAT = {"Accept": wire.FLAT}
 
 
 class Answer(Struct):
-    """What came back."""
+    """A response."""
 
     status: int
     headers: dict[str, str]
@@ -43,7 +43,7 @@ class Answer(Struct):
 
 
 class Client:
-    """Calls one server; a path is sent as it is written."""
+    """Calls one server. A path is sent as it is written."""
 
     def __init__(self, session: aiohttp.ClientSession, address: str, network: Network) -> None:
         self._session = session
@@ -51,14 +51,14 @@ class Client:
         self.network = network
 
     async def call(self, method: str, path: str, **sent: Any) -> Answer:
-        """One request; ``path`` with a key goes below the base."""
+        """Send one request. ``path`` with a key is relative to the base."""
         path = path if path.startswith("/") else f"{wire.PROVMNS}/{path}"
         async with self._session.request(method, URL(self._address + path, encoded=True), **sent) as answer:
             headers = {name.lower(): value for name, value in answer.headers.items()}
             return Answer(answer.status, headers, await answer.read())
 
     async def patch(self, path: str, *items: dict[str, Any], **headers: str) -> Answer:
-        """One patch document; 3GPP JSON patch when no header says otherwise."""
+        """Send one patch document: 3GPP JSON patch unless a header says otherwise."""
         return await self.call("PATCH", path, data=json.dumps(items), headers={**THREE_GPP, **headers})
 
     def attributes(self, key: str) -> dict[str, Any]:
@@ -79,7 +79,7 @@ async def client() -> AsyncIterator[Client]:
 
 
 async def test_an_object_is_read_with_its_entity_tag(client: Client) -> None:
-    """Hierarchical by default: the bare base object; an unchanged one is a 304 for its tag."""
+    """Hierarchical by default: the base object alone. An unchanged one is a 304 for its tag."""
     read = await client.call("GET", CELL)
     assert (read.status, read.headers["content-type"]) == (200, wire.JSON)
     assert read.json == {"id": "1", "attributes": client.attributes(CELL)}
@@ -95,7 +95,7 @@ async def test_an_object_is_read_with_its_entity_tag(client: Client) -> None:
     ],
 )
 async def test_both_spellings_of_a_scope_are_read(client: Client, query: str) -> None:
-    """Exploded parameters, and the JSON of TS 28.532 from 19.2 on; flat answers name objects in full."""
+    """Exploded parameters, and the JSON of TS 28.532 from 19.2 on. Flat responses name objects in full."""
     read = await client.call(
         "GET", f"{ME}?{query}&filter=NRCellDU/attributes/cellLocalId%3D%3D1", headers=FLAT
     )
@@ -111,7 +111,7 @@ async def test_both_spellings_of_a_scope_are_read(client: Client, query: str) ->
 
 
 async def test_selected_parts_of_selected_objects(client: Client) -> None:
-    """attributes and fields add up; unselected objects on the way have their id only."""
+    """attributes and fields add up. Unselected objects on the path have their id only."""
     read = await client.call(
         "GET", f"{DU}?scopeType=BASE_ALL&attributes=nRPCI&fields=/attributes/pLMNInfoList/0"
     )
@@ -171,7 +171,7 @@ async def test_one_producer_has_its_own_root(client: Client) -> None:
 async def test_reads_that_give_nothing_say_why(
     client: Client, path: str, headers: dict[str, str], status: int
 ) -> None:
-    """204 when scope and filter select nothing, 404 when attributes do, 400 and 406 for what is wrong."""
+    """204 if scope and filter select nothing, 404 if attributes do, 400 and 406 for faults."""
     read = await client.call("GET", path, headers=headers)
     assert read.status == status
     if status >= 400:
@@ -193,7 +193,7 @@ async def test_reads_that_give_nothing_say_why(
     ],
 )
 def test_the_best_acceptable_media_type_is_taken(accept: str, kind: str) -> None:
-    """By quality, then in the order of the client; one with a quality of 0 is not acceptable."""
+    """By quality, then in the order of the client. One with a quality of 0 is not acceptable."""
     assert wire.media_type_for(accept) == kind
 
 
@@ -229,7 +229,7 @@ async def test_a_document_is_done_in_order(client: Client, kind: str) -> None:
 
 
 async def test_a_refused_document_changes_nothing(client: Client) -> None:
-    """badOp points at the operation to blame; the words are those of TS 28.572."""
+    """badOp points at the operation to blame. The texts are those of TS 28.572."""
     before = dict(client.attributes(CELL))
     refused = await client.patch(
         DU,
@@ -266,7 +266,7 @@ async def test_what_a_patch_cannot_do(client: Client, item: dict[str, Any], stat
 
 
 async def test_plain_json_patch_is_for_the_targets_attributes(client: Client) -> None:
-    """RFC 6902 with pointers below /attributes, copy and move included; another object is a 400."""
+    """RFC 6902 with pointers below /attributes, copy and move included. Another object is a 400."""
     before = client.attributes(CELL)["nRPCI"]
     done = await client.patch(
         CELL,
@@ -287,7 +287,7 @@ async def test_plain_json_patch_is_for_the_targets_attributes(client: Client) ->
 
 
 async def test_a_merge_patch_goes_to_the_attributes(client: Client) -> None:
-    """application/merge-patch+json on one object; its id must be the path's."""
+    """application/merge-patch+json on one object. Its id must be the path's."""
     headers = {"Content-Type": wire.MERGE_PATCH}
     body = json.dumps({"id": "1", "attributes": {"nRPCI": 9}})
     assert (await client.call("PATCH", CELL, data=body, headers=headers)).status == 204
@@ -297,12 +297,12 @@ async def test_a_merge_patch_goes_to_the_attributes(client: Client) -> None:
 
 
 async def test_an_unknown_media_type_is_refused(client: Client) -> None:
-    """A patch says in which of the formats it is."""
+    """A patch declares one of the formats."""
     assert (await client.call("PATCH", CELL, json=[])).status == 415
 
 
 async def test_put_creates_and_replaces(client: Client) -> None:
-    """201 with Location, then 204; PUT replaces all attributes that a client can set."""
+    """201 with Location, then 204. PUT replaces all attributes that a client can set."""
     resource = {"id": "12", "objectClass": "EUtranFrequency", "attributes": {"userLabel": "a", "earfcnDL": 7}}
     created = await client.call("PUT", NEW, json=resource)
     assert (created.status, created.headers["location"]) == (201, f"{wire.PROVMNS}/{NEW}")
@@ -315,7 +315,7 @@ async def test_put_creates_and_replaces(client: Client) -> None:
 
 
 async def test_post_lets_the_producer_choose_the_id(client: Client) -> None:
-    """The new object's id is one that no sibling has, whatever the body says."""
+    """The new object gets an id that no sibling has, whatever the body says."""
     body = {"id": "mine", "objectClass": "EUtranFrequency", "attributes": {"userLabel": "x"}}
     places = []
     for _ in range(2):
@@ -339,7 +339,7 @@ async def test_only_a_leaf_can_be_deleted(client: Client) -> None:
 
 
 async def test_a_condition_guards_a_write(client: Client) -> None:
-    """If-Match with another tag is a 412 and changes nothing; with the current one the write is done."""
+    """If-Match with another tag is a 412 and changes nothing. With the current one the write is done."""
     tag = (await client.call("GET", CELL)).headers["etag"]
     item = {"op": "replace", "path": "#/attributes/nRPCI", "value": 11}
     refused = await client.patch(CELL, item, **{"If-Match": '"other"'})
@@ -353,7 +353,7 @@ async def test_a_condition_guards_a_write(client: Client) -> None:
 
 
 async def test_a_put_can_be_for_new_objects_only(client: Client) -> None:
-    """With If-None-Match: * an object that is there is left alone (412), and a new one is created once."""
+    """With If-None-Match: * an existing object is unchanged (412), and a new one is created once."""
     body = {"id": "12", "attributes": {"userLabel": "mine"}}
     once = {"If-None-Match": "*"}
     assert (await client.call("PUT", NEW, json=body, headers=once)).status == 201
@@ -378,7 +378,7 @@ async def test_ids_with_slashes_stay_one_name(client: Client) -> None:
 
 @pytest.mark.parametrize("name", ["日本", "Zürich", 'a"<b>{c}|^`\\', "100% a+b&c", "🗼"])
 async def test_any_id_can_be_created(client: Client, name: str) -> None:
-    """Location leads to the new object whatever its id is made of, and is plain ASCII."""
+    """Location leads to the new object whatever the characters of its id, and is plain ASCII."""
     key = f"{CP}/EUtranFrequency={quote(name, safe='')}"
     created = await client.call("PUT", key, json={"id": name, "attributes": {"userLabel": "x"}})
     assert (created.status, created.json["id"]) == (201, name)
@@ -434,7 +434,7 @@ async def test_faults_are_loaded_while_the_server_runs(client: Client) -> None:
 
 
 async def test_a_restart_loses_the_connection_and_the_change(client: Client) -> None:
-    """What was only in the element's memory is forgotten."""
+    """Changes that were only in the element's memory are lost."""
     before = client.attributes(CELL)["nRPCI"]
     await load(client, {"fault": "restart"})
     with pytest.raises(aiohttp.ServerDisconnectedError):
@@ -443,7 +443,7 @@ async def test_a_restart_loses_the_connection_and_the_change(client: Client) -> 
 
 
 async def test_loaded_scripts_are_shown_and_ended(client: Client) -> None:
-    """GET shows what is in force, DELETE ends it, and a wrong body is a 400."""
+    """GET shows the active scripts, DELETE removes them, and an invalid body is a 400."""
     await load(client, {"fault": "flap", "times": 2})
     shown = (await client.call("GET", wire.FAULTS)).json["scripts"]
     assert [step["fault"] for step in shown[0]["steps"]] == ["flap"]
@@ -456,7 +456,7 @@ async def test_loaded_scripts_are_shown_and_ended(client: Client) -> None:
 
 
 async def test_a_server_runs_until_it_is_cancelled() -> None:
-    """serve tells its address once it answers, and frees the port when cancelled."""
+    """serve reports its address once it answers, and releases the port when cancelled."""
     network = Network(1)
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     server = asyncio.create_task(serve("127.0.0.1", 0, network, address.set_result))

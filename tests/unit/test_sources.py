@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every source file says under which licence it is, and no file became too long to read."""
+"""Every source file has a licence header, and no file is too long to read."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def _sources() -> Iterator[Path]:
 
 @pytest.mark.parametrize("file", [pytest.param(f, id=str(f.relative_to(_ROOT))) for f in _sources()])
 def test_a_source_file_names_its_licence(file: Path) -> None:
-    """The SPDX line stands at the top, behind a shebang or an XML declaration at most."""
+    """The SPDX line is at the top, after a shebang or an XML declaration at most."""
     assert "SPDX-License-Identifier: Apache-2.0" in "".join(file.read_text().splitlines(keepends=True)[:3])
 
 
 def test_no_module_is_longer_than_can_be_read() -> None:
-    """Over 600 lines two things live together."""
+    """A file of over 600 lines should be split."""
     long = {
         str(file.relative_to(_ROOT)): lines
         for file in _sources()
@@ -42,7 +42,7 @@ def test_no_module_is_longer_than_can_be_read() -> None:
 _RETIRED_WORDS = (
     "visit", "poke", "poked", "hurry", "shelter", "sheltered", "bringing home", "place in line", "otherside",
 )  # fmt: skip
-"""Words that the field does not know."""
+"""Words that are not in use in the field."""
 
 _RETIRED_NAMES = (
     "WrongUse", "Impossible", "NorthboundParts", "HeldLane", "LaneTurns", "Flights", "PatientDriver",
@@ -54,7 +54,7 @@ _RETIRED_NAMES = (
     ("retired", "flags"), [(_RETIRED_WORDS, re.IGNORECASE), (_RETIRED_NAMES, 0)], ids=["words", "names"]
 )
 def test_what_was_retired_does_not_come_back(retired: tuple[str, ...], flags: int) -> None:
-    """The decisions tell of what there was, in the words of their time."""
+    """The decision records describe earlier states, in the words of their time."""
     pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, retired))})\b", flags)
     found = {
         f"{file.relative_to(_ROOT)}: {word}"

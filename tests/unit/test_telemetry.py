@@ -23,7 +23,7 @@ _SOURCE = Path(next(iter(ran_datajobs.__path__)))
 
 @pytest.fixture
 def lines() -> Iterator[io.StringIO]:
-    """JSON log lines of this process; logging is as before afterwards."""
+    """JSON log lines of this process. Logging is restored afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     stream = io.StringIO()
@@ -35,7 +35,7 @@ def lines() -> Iterator[io.StringIO]:
 
 
 def test_a_line_is_an_event_with_its_fields(lines: io.StringIO) -> None:
-    """Machines get one JSON object a line, with level and time."""
+    """If the output is no terminal, each line is one JSON object with level and time."""
     telemetry.logger().info(Event.JOB_ENDED, job_id="j", status="FINISHED", reason=None, seconds=1.5)
     line = json.loads(lines.getvalue())
     assert line.pop("timestamp").endswith("Z")
@@ -50,7 +50,7 @@ def test_a_line_is_an_event_with_its_fields(lines: io.StringIO) -> None:
 
 
 def test_lines_below_the_level_are_not_written(lines: io.StringIO) -> None:
-    """Debug lines cost nothing when the level is info."""
+    """Debug lines cost nothing if the level is info."""
     structlog.get_logger().debug("library.detail")
     assert lines.getvalue() == ""
 
@@ -73,7 +73,8 @@ def test_secrets_do_not_reach_a_line(lines: io.StringIO) -> None:
 
 
 def _calls() -> list[tuple[str, str, frozenset[str]]]:
-    """(place, event, names of the fields) of every call in the package that logs an event or notes it."""
+    """(position, event, names of the fields) of every call in the package that logs an event or adds it to a
+    digest."""
     found = []
     for file in sorted(_SOURCE.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -93,7 +94,7 @@ def _keys(subject: ast.expr) -> frozenset[str]:
 
 
 def test_every_call_uses_the_fields_that_its_event_lists() -> None:
-    """What stands in the list is what stands in the lines: nothing unlisted is logged."""
+    """The listed fields are exactly those of the lines: nothing unlisted is logged."""
     wrong = [
         (place, name, sorted(names - Event[name].fields - {"exc_info"}))
         for place, name, names in _calls()
@@ -112,7 +113,8 @@ def test_every_event_lists_its_fields() -> None:
 
 
 def test_a_digest_sums_up_what_happens_many_times(lines: io.StringIO) -> None:
-    """One line for each subject: integers and counts by name are added up, of all else the first stands."""
+    """One line for each subject: integers and counts by name are added up, of all other fields the first
+    value is kept."""
     digest = Digest(telemetry.logger())
     for reason in ("DMI_UNREACHABLE", "DMI_UNREACHABLE", "DMI_REFUSED"):
         digest.warning(
@@ -135,7 +137,7 @@ def test_a_digest_sums_up_what_happens_many_times(lines: io.StringIO) -> None:
 
 
 def test_a_digest_has_a_bounded_number_of_lines(lines: io.StringIO) -> None:
-    """Of a thousand subjects ten have a line of their own, and one line sums up the others."""
+    """Of a thousand subjects ten have a separate line, and one line sums up the others."""
     digest = Digest(telemetry.logger())
     for number in range(1000):
         digest.warning(Event.DELIVERY_WAITS, {"destination": f"t{number}"}, cause="away")
@@ -154,18 +156,18 @@ _TWO = ("delivery.waits", "lane.quarantined")
 
 
 async def test_a_digest_that_is_cancelled_tells_what_is_left(lines: io.StringIO) -> None:
-    """What a worker noted in its last seconds is told when it stops."""
+    """The digest of a worker's last seconds is written when it stops."""
     digest = Digest(telemetry.logger())
-    telling = asyncio.create_task(digest.run())
+    writing = asyncio.create_task(digest.run())
     await asyncio.sleep(0)
     digest.info(Event.LANE_REOPENED, {"plugin": "p"}, lanes=1, lane_id="7")
-    telling.cancel()
-    await asyncio.gather(telling, return_exceptions=True)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
     assert '"lane.reopened"' in lines.getvalue()
 
 
 def test_metrics_of_two_registries_do_not_mix() -> None:
-    """Metrics belong to their object: two of them in one process count apart."""
+    """Metrics belong to their object: two of them in one process count separately."""
     one, other = Metrics(), Metrics()
     one.jobs_accepted.labels(type="WRITE").inc(3)
     assert b'datajobs_jobs_accepted_total{type="WRITE"} 3.0' in one.exposition()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The closed sets: statuses with their arrows, the verdict rule, and the package's public names."""
+"""The closed sets: statuses with their transitions, the rule of a job's final status, and the package's
+public names."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ LIFECYCLE: Final = Path(__file__).parents[2] / "docs/lifecycle.md"
 
 
 def test_public_names_are_few_and_pinned() -> None:
-    """The package offers at most twelve names, and exactly these."""
+    """The package exports at most twelve names, and exactly these."""
     assert ran_datajobs.__all__ == [
         "ActivationMode",
         "DataJobsError",
@@ -57,7 +58,7 @@ def test_public_names_are_few_and_pinned() -> None:
 
 
 def test_terminal_states_have_no_arrow_out() -> None:
-    """FINISHED, FAILED, PARTIALLY_FAILED and CANCELLED never change; the others lead on."""
+    """FINISHED, FAILED, PARTIALLY_FAILED and CANCELLED never change. The others have transitions."""
     assert {s for s in Status if s.terminal} == {
         Status.FINISHED,
         Status.FAILED,
@@ -75,7 +76,8 @@ def test_running_cannot_be_cancelled_in_one_step() -> None:
 
 @pytest.mark.parametrize("spelling", ["FINSHED", "FINISHED"])
 def test_both_spellings_are_read_and_the_standards_literal_is_written(spelling: str) -> None:
-    """FINSHED is the literal of TS 28.623; FINISHED is read as well; a setting chooses what is written."""
+    """FINSHED is the literal of TS 28.623. FINISHED is read as well. A setting selects the one that is
+    written."""
     assert read_status(spelling) is Status.FINISHED
     assert wire_status(Status.FINISHED) == "FINSHED"
     assert wire_status(Status.FINISHED, spelling) == spelling
@@ -83,7 +85,7 @@ def test_both_spellings_are_read_and_the_standards_literal_is_written(spelling: 
 
 @pytest.mark.parametrize("word", ["finished", "", "DONE", None, 7, ["FINSHED"]])
 def test_an_unknown_status_is_no_answer(word: object) -> None:
-    """What is none of the seven words reads as nothing."""
+    """Any text other than the seven words reads as no status."""
     assert read_status(word) is None
 
 
@@ -121,13 +123,13 @@ ARROWS: Final = {
 
 
 def test_the_arrows_of_a_status_are_exactly_these() -> None:
-    """The code allows the twelve arrows of the contract, written out here, and no other."""
+    """The code allows the twelve transitions of the contract, written out here, and no other."""
     assert {state.value: {to.value for to in allowed} for state, allowed in ALLOWED.items()} == ARROWS
 
 
 def arrows_of_lanes() -> dict[LaneState, set[LaneState]]:
-    """The state of a lane is that of its one active write. Each arrow of a stage moves it, and one that
-    settles the write may admit the next one in the same transaction; nothing else moves it."""
+    """The state of a lane is that of its one active write. Each transition of a stage moves it, and one that
+    settles the write may admit the next one in the same transaction. Nothing else moves it."""
 
     def state_at(stage: Stage) -> LaneState:
         if stage in (Stage.WAITING, Stage.SETTLED):
@@ -150,13 +152,14 @@ TABLES: Final[Mapping[str, tuple[str, str, Mapping[StrEnum, Set[StrEnum]]]]] = {
     ),
     "delivery": ("| delivery | means | left by |", "| from delivery | allowed arrows |", dict(DELIVERIES)),
 }
-"""Of each kind of state: the heads of its two tables on the lifecycle page, and its arrows in the code."""
+"""For each kind of state: the heads of its two tables on the lifecycle page, and its transitions in the
+code."""
 
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_the_lifecycle_page_has_the_states_and_arrows_of_the_code(kind: str) -> None:
-    """One table lists each state once, in the order of the code, and says who leaves it where anybody does;
-    the other one lists its arrows, each once."""
+    """One table lists each state once, in the order of the code, and names who moves it on, if anyone does.
+    The other one lists its transitions, each once."""
     states, arrows, table = TABLES[kind]
     members = type(next(iter(table)))
     assert set(table) == set(members)
@@ -173,7 +176,7 @@ def test_the_lifecycle_page_has_the_states_and_arrows_of_the_code(kind: str) -> 
 
 
 def test_the_lifecycle_page_says_what_is_waited_for() -> None:
-    """Each code stands once, in the order in which they are looked for, and has an end where one is told."""
+    """Each code occurs once, in the order in which they are checked, and has an end if one is shown."""
     rows = table_below("| code | waits for | `until` |")
     assert [row[0].strip(" `") for row in rows] == [code.value for code in WaitCode]
     assert set(WAITS) == set(WaitCode)
@@ -189,7 +192,7 @@ def test_the_page_has_the_words_of_the_command_line_for_what_is_waited_for() -> 
 
 
 def test_every_stage_can_be_reached_and_left() -> None:
-    """From WAITING every stage is reached, and from every stage SETTLED is; that one has no arrow out."""
+    """From WAITING every stage is reached, and from every stage SETTLED is. SETTLED has no transition."""
     reached = {Stage.WAITING}
     while more := {to for stage in reached for to in STAGES[stage]} - reached:
         reached |= more
@@ -206,13 +209,14 @@ def table_below(heading: str) -> list[list[str]]:
 
 
 def words_of(rows: list[list[str]]) -> list[list[list[str]]]:
-    """Of each cell the words in code spelling."""
+    """For each cell the words in code spelling."""
     return [[re.findall("`([^`]+)`", cell) for cell in row] for row in rows]
 
 
 @given(st.lists(st.sampled_from(OperationState), min_size=1), st.booleans())
 def test_verdict_takes_the_first_rule_that_holds(states: list[OperationState], cancelled: bool) -> None:
-    """All succeeded: finished, also after a cancel; then cancelled; none succeeded: failed; else partial."""
+    """All succeeded: finished, also after a cancel. Then cancelled. None succeeded: failed. Otherwise
+    partial."""
     counts = count(states)
     assert counts.total == len(states)
     assert counts.succeeded + counts.failed + counts.not_started + counts.unknown == counts.total
@@ -232,14 +236,14 @@ def test_verdict_takes_the_first_rule_that_holds(states: list[OperationState], c
 @given(st.permutations(OperationState), st.integers(0, 4))
 def test_the_worst_of_several_states_stands(states: list[OperationState], count: int) -> None:
     """SUCCEEDED, NOT_STARTED, FAILED, UNKNOWN: each is worse than the ones before it, in whatever order they
-    are told."""
+    are reported."""
     order = ["SUCCEEDED", "NOT_STARTED", "FAILED", "UNKNOWN"]
     told = states[:count]
     assert worst(told) == max(told, key=lambda state: order.index(state.value), default="SUCCEEDED")
 
 
 def test_an_unmatched_operation_never_fails_the_job_alone() -> None:
-    """One unmatched FDN beside a success makes a job PARTIALLY_FAILED, and the reason counts it."""
+    """One unmatched FDN and a success make a job PARTIALLY_FAILED, and the reason counts it."""
     counts = OperationCounts(2, 1, 0, 1, 0, 0, 0)
     assert verdict(counts, cancelled=False) is Status.PARTIALLY_FAILED
     assert why(counts, Status.PARTIALLY_FAILED) == "of 2 operations: 1 matched no CM handle"
