@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The browser of the tests and of the screenshot: Debian's Chromium, quiet and alone."""
+"""The browser of the tests and of the screenshot: Debian's Chromium, without background requests."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ ARGUMENTS: Final = (
 
 
 def program() -> str | None:
-    """Path of the browser: ``CHROMIUM``, else the one on the search path; ``None`` when there is none."""
+    """Path of the browser: ``CHROMIUM``, else the one on the search path, else ``None``."""
     return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @contextmanager
 def chromium(path: str) -> Iterator[Browser]:
-    """A running headless browser; it is gone afterwards."""
+    """A running headless browser, which is closed afterwards."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         try:

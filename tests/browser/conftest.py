@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real service, a real browser, and a page that is watched: no foreign request, no error in the console."""
+"""A real service, a real browser, and a page that is watched: no request to another origin, no error in the
+console."""
 
 from __future__ import annotations
 
@@ -23,14 +24,15 @@ STARTS_WITHIN = 120.0
 
 @dataclass
 class Watched:
-    """A page and what was seen of it. A test that provokes errors takes them out of ``errors``."""
+    """A page with its observed requests and errors. A test that provokes errors removes them from
+    ``errors``."""
 
     page: Page
     errors: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
     def origins(self) -> set[str]:
-        """Every origin that the page asked for anything."""
+        """Every origin that the page sent a request to."""
         parts = [urlsplit(url) for url in self.requests]
         return {f"{part.scheme}://{part.netloc}" for part in parts if part.scheme not in ("blob", "data")}
 
@@ -49,7 +51,7 @@ def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servic
 
 @pytest.fixture(scope="module")
 def plugin() -> Iterator[tuple[ScriptedPlugin, str]]:
-    """A DMI plugin that does what a test tells it, and its address."""
+    """A scripted DMI plugin, and its address."""
     with scripted_plugin() as running:
         yield running
 
@@ -58,7 +60,7 @@ def plugin() -> Iterator[tuple[ScriptedPlugin, str]]:
 def guarded_service(
     plugin: tuple[ScriptedPlugin, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """A service that asks for a token (:attr:`Service.token`), with the scripted plugin.
+    """A service that requires a token (:attr:`Service.token`), with the scripted plugin.
 
     The plugin's data producer ``A`` has ``SubNetwork=1/ManagedElement=A``, and so on to ``D``.
     """
@@ -87,21 +89,22 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def watched(browser: Browser, running_service: Service) -> Iterator[Watched]:
-    """A page at 1280 × 800 that has asked only the service, and shown no error, when the test is over."""
+    """A page at 1280 × 800. At the end of the test it must have sent requests only to the service, and shown
+    no error."""
     with watching(browser, running_service) as seen:
         yield seen
 
 
 @pytest.fixture
 def watched_guarded(browser: Browser, guarded_service: Service) -> Iterator[Watched]:
-    """The same for the service that asks for tokens."""
+    """The same for the service that requires tokens."""
     with watching(browser, guarded_service) as seen:
         yield seen
 
 
 @contextmanager
 def watching(browser: Browser, service: Service) -> Iterator[Watched]:
-    """A new page of ``service``, and what is seen of it."""
+    """A new page of ``service``, with its observed requests and errors."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, base_url=f"{service.url}/")
     try:
         seen = Watched(context.new_page())

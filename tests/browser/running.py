@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real service in a process of its own, as somebody would start it, and a small client of its API."""
+"""The real service in a separate process, started as a user would, and a small client of its API."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ENDS_WITHIN: Final = 20.0
 
 
 class Service:
-    """A service at ``url`` (no trailing slash), asked as any client would."""
+    """A service at ``url`` (no trailing slash), called as by any client."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
         self.url = url
@@ -40,7 +40,7 @@ class Service:
         return job_id
 
     def wait_for_jobs(self, count: int, within: float) -> None:
-        """Return once there are so many jobs and each of them has ended (its stream of events has)."""
+        """Return once there are as many jobs as given and each has ended (its stream of events has)."""
         deadline = time.monotonic() + within
         while len(jobs := self.get("dataJob")["items"]) < count:
             assert time.monotonic() < deadline, f"{len(jobs)} of {count} jobs within {within:g} s"
@@ -82,16 +82,18 @@ def new_token(client: str, role: str, tokens_file: Path) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without the settings of the test session, for plain lines that are written at once."""
+    """The variables of this process without the settings of the test session; plain lines, written at
+    once."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("DATAJOBS_")}
     return ours | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200", "NO_COLOR": "1"}
 
 
 @contextmanager
 def started(arguments: Sequence[str], ready: str, within: float) -> Iterator[None]:
-    """Run ``python -m ran_datajobs …`` until the block ends; enter it once a line with ``ready`` is printed.
+    """Run ``python -m ran_datajobs …`` until the block ends. The block starts once a line with ``ready`` is
+    printed.
 
-    The settings of the test session do not reach it. It has to end by itself after an interrupt.
+    The settings of the test session are not passed on. The process has to end by itself after an interrupt.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "ran_datajobs", *arguments],
@@ -120,7 +122,7 @@ def started(arguments: Sequence[str], ready: str, within: float) -> Iterator[Non
 
 
 class _Output:
-    """Reads all that a process prints, so that it never waits for us; keeps the last lines."""
+    """Reads everything that a process prints, so that it never blocks. Keeps the last lines."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -136,7 +138,8 @@ class _Output:
         self._lines.put(None)
 
     def wait_for(self, text: str, within: float) -> None:
-        """Return once a line holds ``text``; fail with the last lines when the process ends or is late."""
+        """Return once a line contains ``text``. Fail with the last lines if the process ends or the timeout
+        expires."""
         deadline = time.monotonic() + within
         while True:
             try:
@@ -162,5 +165,5 @@ def example(name: str) -> dict[str, Any]:
 
 
 def example_path(name: str) -> Path:
-    """Where an example stands."""
+    """Path of an example."""
     return Path(__file__).parents[2] / "examples" / f"{name}.json"

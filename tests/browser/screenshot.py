@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write a picture of the page: ``python -m tests.browser.screenshot URL [FILE]``.
 
-URL is a running service that has a write job; FILE is ``docs/images/page.png`` when it is not named.
+URL is a running service that has a write job. FILE defaults to ``docs/images/page.png``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def picture(page: Page, url: str) -> bytes:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit status 0 when the picture was written, 2 when it could not be."""
+    """Exit status 0 if the picture was written, 2 if not."""
     path = program()
     if not 1 <= len(arguments) <= 2 or path is None:
         print("usage: python -m tests.browser.screenshot URL [FILE]; Chromium is needed", file=sys.stderr)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A scripted DMI plugin behind real HTTP, beside tests that do not run in an event loop."""
+"""A scripted DMI plugin behind real HTTP, for tests that do not run in an event loop."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Final
 from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
 
 UNDER_WAY: Final = Script(statuses=("RUNNING",))
-"""A data producer that works on and on, until it gets another script or a cancel."""
+"""A data producer that runs until it gets another script or a cancel."""
 
 
 @contextmanager
 def scripted_plugin() -> Iterator[tuple[ScriptedPlugin, str]]:
-    """The plugin and its address, while the block runs."""
+    """The plugin and its address, during the block."""
     plugin = ScriptedPlugin()
     address: queue.Queue[str] = queue.Queue()
     loop = asyncio.new_event_loop()

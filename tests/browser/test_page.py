@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page in a real browser, over a real service. Every test also shows what :func:`watched` asserts."""
+"""The page in a real browser, over a real service. Every test also checks the assertions of
+:func:`watched`."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from tests.browser.scripted import UNDER_WAY
 pytestmark = pytest.mark.browser
 
 SETTLES = 60_000
-"""Milliseconds in which a job of the demo has ended, on a slow and shared machine."""
+"""Timeout in milliseconds for a job of the demo, on a slow and shared machine."""
 
 ENDED = re.compile(r"^(finished|partially failed|failed|cancelled)$")
 
@@ -40,7 +41,7 @@ def labels(*elements: str) -> dict[str, Any]:
 
 
 def with_token(page: Page, service: Service) -> None:
-    """As if the reader had entered the token in this tab."""
+    """Store the token as if the reader had entered it in this tab."""
     page.add_init_script(f"sessionStorage.setItem('datajobs.token', {json.dumps(service.token)})")
 
 
@@ -51,7 +52,7 @@ def job_of_type(service: Service, kind: str) -> dict[str, Any]:
 
 
 def open_job(page: Page, job_id: str) -> None:
-    """Go to a job by its address, as a link would."""
+    """Open a job by its address, as a link would."""
     page.goto(f"#/jobs/{job_id}")
     expect(page.locator("main p.id")).to_have_text(job_id)
 
@@ -62,7 +63,7 @@ def status(page: Page) -> Any:
 
 
 def plain(text: str) -> int:
-    """A number as it stands on the page."""
+    """A number as the page formats it."""
     return int(re.sub(r"\s", "", text))
 
 
@@ -78,7 +79,7 @@ def test_lists_the_jobs(watched: Watched, running_service: Service) -> None:
 
 
 def test_the_list_follows_the_jobs(watched: Watched, running_service: Service) -> None:
-    """A job that is submitted elsewhere appears in a list that is open, and comes to its end there."""
+    """A job that another client submits appears in an open list, which shows its end."""
     page = watched.page
     page.goto("#/jobs")
     expect(page.get_by_role("table")).to_be_visible()
@@ -87,7 +88,7 @@ def test_the_list_follows_the_jobs(watched: Watched, running_service: Service) -
 
 
 def test_filters_the_list_by_type(watched: Watched, running_service: Service) -> None:
-    """A filter is part of the address, and leaves only what it names."""
+    """A filter is part of the address, and the list has only the matching jobs."""
     page = watched.page
     page.goto("#/jobs")
     page.get_by_label("Type").select_option("read")
@@ -97,14 +98,14 @@ def test_filters_the_list_by_type(watched: Watched, running_service: Service) ->
 
 
 def test_finished_is_spelt_for_people(watched: Watched, running_service: Service) -> None:
-    """The wire's FINSHED is shown as "finished"."""
+    """The API's FINSHED is shown as "finished"."""
     open_job(watched.page, job_of_type(running_service, "READ")["jobId"])
     expect(status(watched.page)).to_have_text("finished")
     expect(watched.page.locator("body")).not_to_contain_text("FINSHED")
 
 
 def test_submits_after_a_dry_run(watched: Watched, running_service: Service) -> None:
-    """The submit button is armed by a dry run alone, for exactly that text; then the job runs to its end."""
+    """Only a dry run enables the submit button, for exactly that text. Then the job runs to its end."""
     page = watched.page
     request = example("read-cells")
     page.goto("#/submit")
@@ -135,7 +136,7 @@ def test_submits_after_a_dry_run(watched: Watched, running_service: Service) -> 
 
 
 def test_tells_what_was_ignored(watched: Watched, running_service: Service) -> None:
-    """Keys that mean nothing are named by the plan, and by the job; a key is text, whatever it is."""
+    """The plan and the job name unknown keys. A key is shown as text, whatever it contains."""
     page = watched.page
     request = labels("nowhere") | {"notBefore": "x", "<b>&": 1}
     request["data"] = [one | {"note": 1} for one in request["data"]]
@@ -151,7 +152,7 @@ def test_tells_what_was_ignored(watched: Watched, running_service: Service) -> N
 
 
 def test_submits_a_file(watched: Watched, running_service: Service) -> None:
-    """A file can be chosen in place of a text; the plan names what nobody owns, with the reason."""
+    """A file can be chosen instead of a text. The plan names operations without an owner, with the reason."""
     page = watched.page
     page.goto("#/submit")
     page.get_by_label("Choose a file").set_input_files(example_path("retune-pci"))
@@ -169,7 +170,8 @@ def test_submits_a_file(watched: Watched, running_service: Service) -> None:
 
 
 def test_shows_where_a_request_is_wrong(watched: Watched) -> None:
-    """A refused dry run shows each error with its JSON pointer and what stands there; the submit is off."""
+    """A refused dry run shows each error with its JSON pointer and the value. The submit button is
+    disabled."""
     page = watched.page
     page.goto("#/submit")
     wrong = {"data": [{"op": "frobnicate", "path": "/SubNetwork=1", "operationId": "1"}]}
@@ -185,8 +187,8 @@ def test_shows_where_a_request_is_wrong(watched: Watched) -> None:
 
 
 def test_groups_failures_by_reason(watched: Watched, running_service: Service) -> None:
-    """Every reason is shown with the number of its operations, the most frequent one first, and explained in
-    the words of the service; the CSV has all operations."""
+    """Every reason is shown with the number of its operations, the most frequent one first, with the
+    explanation of the service. The CSV has all operations."""
     page = watched.page
     job = job_of_type(running_service, "WRITE")
     failures = running_service.get(f"dataJob/{job['jobId']}/failures")["items"]
@@ -214,7 +216,7 @@ def test_groups_failures_by_reason(watched: Watched, running_service: Service) -
 
 
 def test_the_operations_of_a_reason_open_on_demand(watched: Watched, running_service: Service) -> None:
-    """Closed they tell their states; opened, each stands there with its detail."""
+    """A closed group shows the states; an open one lists each operation with its detail."""
     page = watched.page
     job = job_of_type(running_service, "WRITE")
     failures = running_service.get(f"dataJob/{job['jobId']}/failures")["items"]
@@ -231,7 +233,7 @@ def test_the_operations_of_a_reason_open_on_demand(watched: Watched, running_ser
 
 
 def test_many_failures_are_shown_in_steps(watched: Watched, running_service: Service) -> None:
-    """Of 3,000 operations with one reason ten are shown, more on each wish, never more than 500."""
+    """Of 3,000 operations with one reason ten are shown, more on each click, never more than 500."""
     page = watched.page
     operations = [
         {"op": "remove", "operationId": n, "path": f"/SubNetwork=Nowhere/ManagedElement={n}"}
@@ -255,7 +257,7 @@ def test_many_failures_are_shown_in_steps(watched: Watched, running_service: Ser
 
 
 def test_failures_are_counted_by_reason_and_state(watched: Watched) -> None:
-    """Failures are counted by reason and state, whatever pieces the stream comes in."""
+    """Failures are counted by reason and state, however the stream is divided into chunks."""
     page = watched.page
     page.goto("")
     failures = [
@@ -304,11 +306,11 @@ def test_failures_are_shown_when_their_explanation_cannot_be_had(
     expect(group.locator("h3")).to_have_text(f"{job['operations']['unmatched']}UNMATCHED")
     expect(group.locator(".advice")).to_have_count(0)
     assert [text for text in watched.errors if "ERR_FAILED" not in text] == []
-    watched.errors.clear()  # the list that was cut off
+    watched.errors.clear()  # the list that was aborted
 
 
 def test_shows_the_sub_jobs(watched: Watched, running_service: Service) -> None:
-    """The first sub-jobs are there, with their data producers and how they ended."""
+    """The first sub-jobs are shown, with their data producers and final states."""
     page = watched.page
     job = job_of_type(running_service, "WRITE")
     first = running_service.get(f"dataJob/{job['jobId']}/subJobs?limit=1")["items"][0]
@@ -337,7 +339,7 @@ def test_lists_the_result_objects(watched: Watched, running_service: Service) ->
 
 
 def test_events_are_read_in_any_pieces(watched: Watched) -> None:
-    """Wherever a stream of events is cut on its way, the page reads the same events out of it."""
+    """Wherever a stream of events is divided into chunks, the page reads the same events."""
     watched.page.goto("")
     stream = (
         "retry: 2000\n\n: still here\n\nid: 1\nevent: progress\ndata: {}\n\n"
@@ -362,17 +364,17 @@ def test_events_are_read_in_any_pieces(watched: Watched) -> None:
 
 
 def test_follows_a_job_without_its_events(watched: Watched, running_service: Service) -> None:
-    """When the stream of events cannot be had, the page polls, and comes to the same end."""
+    """If the stream of events is unavailable, the page polls, and shows the same end."""
     page = watched.page
     page.route("**/events", lambda route: route.abort())
     open_job(page, running_service.submit(example("retune-pci")))
     expect(status(page)).to_have_text(ENDED, timeout=SETTLES)
     assert [text for text in watched.errors if "ERR_FAILED" not in text] == []
-    watched.errors.clear()  # the streams that were cut off
+    watched.errors.clear()  # the streams that were aborted
 
 
 def test_retries_what_did_not_succeed(watched: Watched, running_service: Service) -> None:
-    """Retry leads to the new job, which names the first one."""
+    """Retry opens the new job, which names the first one."""
     page = watched.page
     first = job_of_type(running_service, "WRITE")
     open_job(page, first["jobId"])
@@ -384,7 +386,7 @@ def test_retries_what_did_not_succeed(watched: Watched, running_service: Service
 
 
 def test_names_are_text(watched: Watched, running_service: Service) -> None:
-    """Markup in the name of a job is shown as it is written, in the list, on the job and in the title."""
+    """Markup in the name of a job is shown as text, in the list, on the job and in the title."""
     page = watched.page
     name = "<img src=x onerror=\"document.title='owned'\">"
     job_id = running_service.submit(example("read-cells") | {"name": name})
@@ -400,7 +402,7 @@ def test_names_are_text(watched: Watched, running_service: Service) -> None:
 def test_progress_moves_by_itself(
     watched_guarded: Watched, guarded_service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """A page that is only looked at follows the job: half of it done, its sub-jobs, and its end."""
+    """A page without input follows the job: half of it done, its sub-jobs, and its end."""
     page = watched_guarded.page
     plugin[0].script("B", UNDER_WAY)
     with_token(page, guarded_service)
@@ -419,7 +421,8 @@ def test_progress_moves_by_itself(
 def test_asks_for_a_token(
     watched_guarded: Watched, guarded_service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """After a 401 the page asks for a token, until one is right; it sends it with every call, events too."""
+    """After a 401 the page asks for a token until one is valid. It sends it with every call, including
+    events."""
     page = watched_guarded.page
     plugin[0].script("C", UNDER_WAY)
     job_id = guarded_service.submit(labels("C"))
@@ -448,7 +451,7 @@ def test_asks_for_a_token(
 def test_cancels_after_a_question(
     watched_guarded: Watched, guarded_service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """Cancel asks first; then the job goes to its end as cancelled, and can be retried."""
+    """Cancel asks for confirmation. Then the job ends as cancelled, and can be retried."""
     page = watched_guarded.page
     plugin[0].script("D", UNDER_WAY)
     with_token(page, guarded_service)
@@ -476,7 +479,7 @@ def test_unknown_job(watched: Watched) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_fits_a_narrow_screen(watched: Watched, running_service: Service, scheme: Any) -> None:
-    """At 390 pixels no view has to be moved sideways, and every button can be reached."""
+    """At 390 pixels no view needs horizontal scrolling, and every button can be reached."""
     page = watched.page
     page.set_viewport_size({"width": 390, "height": 800})
     page.emulate_media(color_scheme=scheme)
@@ -495,7 +498,7 @@ def test_fits_a_narrow_screen(watched: Watched, running_service: Service, scheme
 
 
 def test_works_with_the_keyboard(watched: Watched, running_service: Service) -> None:
-    """The form is filled, tried and sent without a mouse; the plan gets the focus once it is there."""
+    """The form is filled, tried and submitted without a mouse. The plan gets the focus once it is shown."""
     page = watched.page
     page.goto("#/submit")
     page.get_by_label("Request (JSON)").focus()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a job waits for, as the page shows it and keeps it up to date."""
+"""What a job waits for, as the page shows it and updates it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.browser
 def test_a_job_that_waits_says_for_what(
     watched_guarded: Watched, guarded_service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """Its page, its sub-job and the list say what it waits for; when that is over they say it no more, and
-    nobody has loaded the page again."""
+    """Its page, its sub-job and the list show what it waits for. When the wait ends they stop showing it,
+    without a reload of the page."""
     page = watched_guarded.page
     plugin[0].script("A", UNDER_WAY)
     plugin[0].script("B", Script(create=(Step.BUSY,)))
@@ -29,7 +29,7 @@ def test_a_job_that_waits_says_for_what(
     open_job(page, first)
     expect(status(page)).to_have_text("running", timeout=SETTLES)
     expect(page.locator("p.waiting")).to_be_hidden()
-    away = guarded_service.submit(labels("B"))
+    unavailable = guarded_service.submit(labels("B"))
     second = guarded_service.submit(labels("A"))
     open_job(page, second)
     waiting = page.locator("p.waiting")
@@ -40,11 +40,11 @@ def test_a_job_that_waits_says_for_what(
     page.goto("#/jobs")
     marks = page.locator(f'tr[data-key="{second}"] .waits')
     expect(marks).to_have_text("waits for a slot at the data producer")
-    expect(page.locator(f'tr[data-key="{away}"] .waits')).to_have_text(
+    expect(page.locator(f'tr[data-key="{unavailable}"] .waits')).to_have_text(
         "waits for the DMI plugin", timeout=SETTLES
     )
     expect(page.locator(f'tr[data-key="{first}"] .waits')).to_have_count(0)
-    open_job(page, away)
+    open_job(page, unavailable)
     expect(waiting).to_contain_text("; times out at ", timeout=SETTLES)
     plugin[0].script("B", Script())
     expect(status(page)).to_have_text("finished", timeout=SETTLES)

@@ -302,7 +302,7 @@ async def test_a_plugin_that_is_not_there_is_given_up_and_nothing_was_sent(servi
     assert "given up" in sub_job["lastError"]
 
 
-async def test_a_write_of_unknown_outcome_is_in_quarantine_before_the_next_one_starts(
+async def test_a_write_of_unknown_outcome_delays_the_next_one(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
     """The next write of that producer starts when the quarantine is over; the write of another producer

@@ -78,9 +78,7 @@ def files(folder: Path, bucket: str, job_id: str) -> dict[str, bytes]:
     return {str(file.relative_to(root)): file.read_bytes() for file in found}
 
 
-async def test_results_are_in_the_own_bucket_and_copied_once_the_named_one_takes_them(
-    database_url: str, tmp_path: Path
-) -> None:
+async def test_results_are_copied_once_the_bucket_is_writable(database_url: str, tmp_path: Path) -> None:
     """While the bucket cannot be written, the job ends, says why its delivery waits, and all results are
     served at the address in the 202. Once the bucket is writable, it has every object, and the copies in the
     service's own bucket remain."""
@@ -344,14 +342,14 @@ async def test_a_read_waits_for_its_messages_until_the_own_bucket_takes_them(
         headers = {events.CORRELATION_ID: job_id, events.SUB_JOB_ID: taken.sub_job_id}
         bus = PostgresBus(service.database)
         for sequence in range(2):
-            told = [{"operationId": "1", "statusCode": 0, "result": [{"id": str(sequence)}]}]
+            rows = [{"operationId": "1", "statusCode": 0, "result": [{"id": str(sequence)}]}]
             await bus.publish(
                 INTERNAL_TOPIC,
                 [
                     Message(
                         job_id,
                         headers | {events.SEQUENCE: str(sequence)},
-                        msgspec.json.encode({"data": {"responses": told}}),
+                        msgspec.json.encode({"data": {"responses": rows}}),
                     )
                 ],
             )

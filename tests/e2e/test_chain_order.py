@@ -44,9 +44,7 @@ def operation(number: int, element: str, op: str, cell: int) -> dict[str, Any]:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines)
-def test_operations_of_a_data_producer_reach_the_plugin_in_the_order_of_the_request(
-    portal: Portal, drawn: list[tuple[str, str, int]]
-) -> None:
+def test_operations_of_a_producer_arrive_in_order(portal: Portal, drawn: list[tuple[str, str, int]]) -> None:
     """For any request, each producer receives its operations in order, each once, and the rest is
     unmatched."""
     request = [operation(n, *line) for n, line in enumerate(drawn)]
@@ -75,7 +73,7 @@ def test_operations_of_a_data_producer_reach_the_plugin_in_the_order_of_the_requ
 
 
 @pytest.mark.nightly
-def test_jobs_for_one_producer_follow_each_other_in_the_order_of_submission(portal: Portal) -> None:
+def test_jobs_for_one_producer_run_in_order_of_submission(portal: Portal) -> None:
     """Thirty concurrent jobs for one producer are executed one after the other, in the order of
     submission."""
     submitted = [

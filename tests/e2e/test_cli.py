@@ -379,9 +379,9 @@ async def test_the_beginning_of_an_id_is_as_good_as_the_id(network: Network) -> 
     first = next(digit for digit in "0123456789abcdef" if sum(each[0] == digit for each in ids) > 1)
     done = await network.run("status", first)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    told = done.stderr.partition(": several data jobs have ids that begin with ")[2].split()
-    assert told[0] == f"'{first}':"
-    assert len(told) > 2 and all(each.startswith(first) for each in told[1:6] if len(each) >= 36)
+    candidates = done.stderr.partition(": several data jobs have ids that begin with ")[2].split()
+    assert candidates[0] == f"'{first}':"
+    assert len(candidates) > 2 and all(each.startswith(first) for each in candidates[1:6] if len(each) >= 36)
     unused = next(p for n in range(256) if not any(each.startswith(p := f"{n:02x}") for each in ids))
     other = await network.run("status", f"{unused}00000000-0000")
     assert (other.returncode, other.stderr.count("\n")) == (2, 1)
@@ -515,7 +515,7 @@ def test_a_file_that_is_no_json_is_told_without_the_service(
 ) -> None:
     """The message has line, column, text found and text expected, for a file and for standard input."""
     nobody = f"http://127.0.0.1:{free_port}"
-    for number, (text, told) in enumerate(NO_JSON.items()):
+    for number, (text, message) in enumerate(NO_JSON.items()):
         file = tmp_path / f"{number}.json"
         file.write_bytes(text)
         for name, done in (
@@ -523,7 +523,7 @@ def test_a_file_that_is_no_json_is_told_without_the_service(
             ("<stdin>", datajobs(*command, "-", stdin=text, DATAJOBS_SERVER=nobody)),
         ):
             assert (done.returncode, done.stdout) == (2, "")
-            assert done.stderr == f"datajobs: {name}:{told}\n"
+            assert done.stderr == f"datajobs: {name}:{message}\n"
 
 
 @pytest.mark.parametrize(

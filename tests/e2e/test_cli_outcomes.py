@@ -16,7 +16,7 @@ from tests.e2e.test_cli import network as network
 from tests.e2e.test_cli import server as server
 
 
-async def test_the_operations_of_a_job_are_printed_as_they_came_and_with_their_outcomes(
+async def test_operations_are_printed_with_their_outcomes(
     network: Network,
 ) -> None:
     """``request`` prints the submitted operations, ``outcomes`` prints their outcomes: a table for people,
@@ -25,8 +25,8 @@ async def test_the_operations_of_a_job_are_printed_as_they_came_and_with_their_o
     network.script("bad", Script(statuses=("FAILED",), outcome=OperationState.FAILED))
     job_id = await network.submit("good", "bad", "nowhere")
     assert (await network.run("watch", job_id)).returncode == 1
-    told = json_lines(await network.run("request", job_id, "--output", "json"))
-    assert told == json.loads(network.request("good", "bad", "nowhere"))["data"]
+    printed = json_lines(await network.run("request", job_id, "--output", "json"))
+    assert printed == json.loads(network.request("good", "bad", "nowhere"))["data"]
     rows = [row.split() for row in (await network.run("request", job_id)).stdout.splitlines()]
     assert rows[0] == ["OPERATION", "OP", "PATH", "VALUE"]
     assert [rows[1][0], rows[1][1], rows[1][-1]] == ["good", "replace", '"x"']

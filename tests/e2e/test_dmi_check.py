@@ -91,15 +91,15 @@ async def test_our_plugin_keeps_every_promise(tmp_path: Path, dialect: str, free
     async with PeerHttp() as http:
         messages = AlsoKept(ServiceLink(bus, http))
         async with served_plugin(PluginSettings(tmp_path / "dmi"), elements.get, messages) as url:
-            told = await check(
+            result = await check(
                 url, "--data-producer", PRODUCER, "--fdn", FDN, "--dialect", dialect, "--dmi-service-url", bus
             )
-    assert told.those("holds") == set(CHECKS), (told.verdicts, told.notes)
-    assert told.status == 0
+    assert result.those("holds") == set(CHECKS), (result.verdicts, result.notes)
+    assert result.status == 0
     assert dict(network.walk()) == before
     assert len(messages.messages) == 1, "the read was published"
-    assert told.notes["read-messages"] == f"1 message on topic {INTERNAL_TOPIC}"
-    assert told.notes["cancel"].startswith("DELETE was taken, then ")
+    assert result.notes["read-messages"] == f"1 message on topic {INTERNAL_TOPIC}"
+    assert result.notes["cancel"].startswith("DELETE was taken, then ")
 
 
 @pytest.mark.nightly
@@ -119,7 +119,7 @@ async def test_our_plugin_keeps_every_promise_over_provmns(tmp_path: Path, diale
         before = await asyncio.to_thread(fetched, network)
         with started(*dmi, lines=tmp_path / "lines") as running:
             running.until_it_answers(f"{plugin}/healthz")
-            told = await check(
+            result = await check(
                 plugin,
                 "--data-producer",
                 PRODUCER,
@@ -131,9 +131,9 @@ async def test_our_plugin_keeps_every_promise_over_provmns(tmp_path: Path, diale
                 bus,
             )
         assert await asyncio.to_thread(fetched, network) == before
-    assert told.those("holds") == set(CHECKS), (told.verdicts, told.notes)
-    assert told.status == 0
-    assert told.notes["read-messages"] == f"1 message on topic {INTERNAL_TOPIC}"
+    assert result.those("holds") == set(CHECKS), (result.verdicts, result.notes)
+    assert result.status == 0
+    assert result.notes["read-messages"] == f"1 message on topic {INTERNAL_TOPIC}"
 
 
 @pytest.mark.nightly
@@ -145,12 +145,12 @@ async def test_messages_of_a_read_are_found_on_kafka(tmp_path: Path, kafka_broke
     async with contextlib.aclosing(KafkaBus(kafka_broker.bootstrap, installation="dmi")) as bus:
         await bus.ready()
         async with served_plugin(PluginSettings(tmp_path / "dmi"), elements.get, bus) as url:
-            told = await check(
+            result = await check(
                 url, "--data-producer", PRODUCER, "--fdn", FDN, "--patience", "60",
                 "--dmi-kafka-bootstrap", kafka_broker.bootstrap,
             )  # fmt: skip
-    assert told.those("holds") == set(CHECKS), (told.verdicts, told.notes)
-    assert told.notes["read-messages"] == f"1 message on topic {INTERNAL_TOPIC}"
+    assert result.those("holds") == set(CHECKS), (result.verdicts, result.notes)
+    assert result.notes["read-messages"] == f"1 message on topic {INTERNAL_TOPIC}"
 
 
 @pytest.mark.nightly
@@ -180,11 +180,11 @@ async def test_without_an_object_what_needs_one_is_skipped(tmp_path: Path, free_
     async with PeerHttp() as http:
         link = ServiceLink(bus, http)
         async with served_plugin(PluginSettings(tmp_path / "dmi"), elements.get, link) as url:
-            told = await check(url, "--data-producer", PRODUCER, "--dmi-service-url", bus)
-    assert told.those("skipped") == {"written"}, told.notes
-    assert "--fdn" in told.notes["written"]
-    assert "the read failed" in told.notes["read-messages"]
-    assert told.status == 0
+            result = await check(url, "--data-producer", PRODUCER, "--dmi-service-url", bus)
+    assert result.those("skipped") == {"written"}, result.notes
+    assert "--fdn" in result.notes["written"]
+    assert "the read failed" in result.notes["read-messages"]
+    assert result.status == 0
 
 
 ALL_THAT_NEED_AN_END = {
@@ -223,10 +223,10 @@ async def test_what_a_plugin_breaks_is_told_and_nothing_else(
     """Each misbehaviour fails only the checks that cover it; checks that cannot be run are skipped."""
     plugin = ScriptedPlugin(structs.replace(WELL, **change))
     async with plugin.serving() as url:
-        told = await check(url, "--data-producer", PRODUCER, "--fdn", FDN)
-    assert told.those("fails") == fails, told.notes
-    assert told.those("skipped") == {*skipped, "read-messages"}, told.notes
-    assert told.status == (1 if fails else 0)
+        result = await check(url, "--data-producer", PRODUCER, "--fdn", FDN)
+    assert result.those("fails") == fails, result.notes
+    assert result.those("skipped") == {*skipped, "read-messages"}, result.notes
+    assert result.status == (1 if fails else 0)
 
 
 @pytest.mark.nightly
@@ -256,12 +256,12 @@ async def test_people_get_a_table(tmp_path: Path) -> None:
     heading, *lines = done.stdout.splitlines()
     assert heading.startswith("CHECK")
     begin, end = heading.index("PROMISE"), heading.index("WHAT WAS SEEN")
-    told: list[list[str]] = []
+    result: list[list[str]] = []
     for line in lines:
         if not line[0].isspace():
-            told.append([*line[:begin].split(), ""])
-        told[-1][-1] += f" {line[begin:end].strip()}"
-    assert [[*first, promise.strip()] for *first, promise in told] == [
+            result.append([*line[:begin].split(), ""])
+        result[-1][-1] += f" {line[begin:end].strip()}"
+    assert [[*first, promise.strip()] for *first, promise in result] == [
         [name, "skipped" if name == "read-messages" else "holds", promise]
         for name, (promise, _) in CHECKS.items()
     ]
@@ -290,7 +290,7 @@ async def test_whether_a_plugin_cancels_whole_jobs_is_told(
 ) -> None:
     """The note says whether to register the plugin with bulkCancel."""
     async with plugin.serving() as url:
-        told = await check(url, "--data-producer", PRODUCER, "--fdn", FDN)
-    assert told.verdicts["bulk-cancel"] == verdict, told.notes
-    assert note in told.notes["bulk-cancel"]
-    assert told.status == int(verdict == "fails")
+        result = await check(url, "--data-producer", PRODUCER, "--fdn", FDN)
+    assert result.verdicts["bulk-cancel"] == verdict, result.notes
+    assert note in result.notes["bulk-cancel"]
+    assert result.status == int(verdict == "fails")

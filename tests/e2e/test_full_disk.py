@@ -148,11 +148,11 @@ async def test_a_database_on_a_full_disk_refuses_jobs_and_keeps_those_it_has(dis
         while refused is None:
             with contextlib.suppress(aiohttp.ClientError):
                 async with session.post(service.root + JOBS, data=io.BytesIO(large)) as answer:
-                    told = await answer.json()
+                    content = await answer.json()
                     if answer.status == 202:
-                        taken.append(told["jobId"])
+                        taken.append(content["jobId"])
                     else:
-                        refused = answer.status, told["detail"], int(answer.headers["Retry-After"])
+                        refused = answer.status, content["detail"], int(answer.headers["Retry-After"])
         status, detail, retry_after = refused
         assert status == 503
         assert "database" in detail
@@ -187,13 +187,13 @@ async def test_more_large_bodies_than_there_is_room_for(database_url: str, tmp_p
                 async with session.post(
                     service.root + JOBS, data=io.BytesIO(large), headers=headers
                 ) as answer:
-                    told = await answer.json(content_type=None)
+                    content = await answer.json(content_type=None)
                     if answer.status == 202:
-                        taken.append(told["jobId"])
+                        taken.append(content["jobId"])
                         return
                     refused[answer.status] += 1
-                    assert answer.status == 429, told
-                    assert "are being worked on" in told["detail"]
+                    assert answer.status == 429, content
+                    assert "are being worked on" in content["detail"]
                     assert int(answer.headers["Retry-After"]) > 0
                 await asyncio.sleep(0.05)
 

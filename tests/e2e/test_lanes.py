@@ -284,7 +284,7 @@ async def test_a_lane_closed_by_a_time_out_opens_when_the_write_has_ended(
 
 
 @pytest.mark.parametrize("behind", [nightly(1), 2])
-async def test_a_write_that_waits_behind_one_that_times_out_does_not_start_beside_it(
+async def test_a_write_behind_a_timed_out_one_waits_for_its_end(
     service: Service, plugin: tuple[ScriptedPlugin, str], behind: int
 ) -> None:
     """Writes wait in a lane when the one before them times out and its DELETE is answered 501, so that it may
@@ -313,7 +313,7 @@ async def test_a_write_that_waits_behind_one_that_times_out_does_not_start_besid
     assert min(map(order.index, others)) > max(n for n, each in enumerate(order) if each == of_first)
 
 
-async def test_a_write_that_waits_behind_one_that_may_still_run_starts_after_the_quarantine(
+async def test_a_write_behind_one_that_may_run_waits_for_the_quarantine(
     database_url: str, tmp_path: Path, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
     """As above, but the status of the first write never becomes terminal: the second one, which already waits

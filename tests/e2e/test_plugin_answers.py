@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a plugin answers, over real HTTP in both dialects, and what a client of the service sees of it."""
+"""The responses of a plugin, over real HTTP in both dialects, and what a client of the service gets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def dialect(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def service(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
-    """Short budgets; a plugin that answers late is registered with longer ones."""
+    """Short budgets. A plugin that answers late is registered with longer ones."""
     async with whole_service(
         database_url,
         tmp_path,
@@ -99,7 +99,7 @@ WRITTEN: dict[str, tuple[bytes, str, list[tuple[str, str]]]] = {
     "data of its own, failed in part": (OWN, "PARTIALLY_FAILED", [UNSURE, UNSURE]),
     "data of its own, cancelled": (OWN, "CANCELLED", [STOPPED, STOPPED]),
 }
-"""Results of a write of operations 1 and 2, the status before them, and what becomes of the operations."""
+"""Results of a write of operations 1 and 2, the status before them, and the outcomes of the operations."""
 
 READ: dict[str, tuple[bytes, str, list[tuple[str, str]]]] = {
     "no topic and no responses": (b'{"resulturi":""}', "FINSHED", [NOT_READ, NOT_READ]),
@@ -125,7 +125,7 @@ READ: dict[str, tuple[bytes, str, list[tuple[str, str]]]] = {
         [LACKING, GOOD],
     ),
 }
-"""The same of a read."""
+"""The same for a read."""
 
 
 @pytest.mark.parametrize(("op", "table"), [("merge", WRITTEN), ("read", READ)], ids=["writes", "reads"])
@@ -135,8 +135,8 @@ async def test_a_result_tells_the_outcome_of_each_operation_or_is_kept(
     op: str,
     table: dict[str, tuple[bytes, str, list[tuple[str, str]]]],
 ) -> None:
-    """Each body comes from a data producer of its own: its operations end as the table says, no failed one
-    counts as done, and a body without outcomes is an object of the job, as it came, named in the error."""
+    """Each body comes from a separate data producer: its operations end as the table says, no failed one
+    counts as done, and a body without outcomes is an object of the job, unchanged, named in the error."""
     plugin = ScriptedPlugin()
     producers = {name: f"ems-{n}" for n, name in enumerate(table)}
     jobs: dict[str, str] = {}
@@ -152,12 +152,12 @@ async def test_a_result_tells_the_outcome_of_each_operation_or_is_kept(
     for name, (body, _, outcomes) in table.items():
         job, (sub_job,) = ended[name], await service.sub_jobs(jobs[name])
         unreadable = outcomes in ([UNREADABLE] * 2, [NOT_READ] * 2)
-        told = {"1": GOOD, "2": GOOD} | {
+        outcome_of = {"1": GOOD, "2": GOOD} | {
             failure["operationId"]: (failure["state"], failure["reason"])
             for failure in await service.failures(jobs[name])
         }
         found[name] = (
-            list(told.values()),
+            list(outcome_of.values()),
             job["operations"]["succeeded"],
             job["status"] == "FINSHED",
             await service.foreign_bodies(job),
@@ -202,13 +202,13 @@ UNFETCHABLE: dict[str, tuple[Step, str]] = {
     "no HTTP": (Step.GARBAGE, "the answer is not HTTP"),
     "cut off": (Step.CUT, "connection closed within the answer"),
 }
-"""How a result cannot be had for ever, while every poll is answered, and the words for it."""
+"""Ways in which a result stays unavailable while every poll is answered, and the text for each."""
 
 
 async def test_a_result_that_is_never_there_ends_its_write_and_the_lane_goes_on(
     service: Service, dialect: str, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """Polls are answered all the while and do not set the clock of the fetch back: within the budget the
+    """Polls are answered throughout and do not reset the time budget of the fetch: within the budget the
     operations are UNKNOWN with the cause, and the next write of that data producer runs."""
     scripted, address = plugin
     producers = {name: f"ems-{n}" for n, name in enumerate(UNFETCHABLE)}
@@ -220,7 +220,7 @@ async def test_a_result_that_is_never_there_ends_its_write_and_the_lane_goes_on(
     second = {name: await service.submit(operations("merge", ems)) for name, ems in producers.items()}
 
     async def ended(name: str) -> Any:
-        """The first job of the producer, which from then on gives its results."""
+        """The first job of the producer. Afterwards the producer returns its results."""
         job = await service.ended(first[name])
         scripted.script(producers[name], Script())
         return job
@@ -257,7 +257,8 @@ async def test_a_result_that_is_refused_ends_its_write_at_once(
 async def test_a_status_that_is_not_understood_is_quoted(
     service: Service, dialect: str, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """It counts as no answer, and the plugin is given up with its word in the detail of each operation."""
+    """It counts as no answer, and the sub-job times out with the unknown status in the detail of each
+    operation."""
     scripted, address = plugin
     scripted.script(EMS, Script(statuses=("DONE",)))
     await service.register(address, HANDLES, dmiDialect=dialect)
@@ -277,7 +278,7 @@ async def test_a_status_that_is_not_understood_is_quoted(
 async def test_a_failed_write_without_outcomes_says_so_in_its_last_error(
     service: Service, dialect: str, plugin: tuple[ScriptedPlugin, str], script: Script
 ) -> None:
-    """All operations have failed, with a reason, and the sub-job tells that the plugin gave no outcomes."""
+    """All operations have failed, with a reason, and the sub-job says that the plugin gave no outcomes."""
     scripted, address = plugin
     scripted.script(EMS, script)
     await service.register(address, HANDLES, dmiDialect=dialect)
@@ -291,7 +292,8 @@ async def test_a_failed_write_without_outcomes_says_so_in_its_last_error(
 async def test_a_byte_order_mark_before_every_answer_changes_nothing(
     service: Service, dialect: str, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """Create, status and result are read without it: the write finishes; so are the words of a refusal."""
+    """Create, status and result are read without the mark: the write finishes. So are the texts of a
+    refusal."""
     scripted, address = plugin
     scripted.script(EMS, Script(mark=MARK))
     scripted.script("refusing", Script(create=(Step.REFUSE,), mark=MARK))
@@ -308,13 +310,13 @@ TOPIC: Final = b'{"resulturi":"ncmp-async-m2m"}'
 
 
 def message(number: str, total: str, value: bytes) -> tuple[dict[str, str], bytes]:
-    """One message of a read; an empty ``number`` or ``total`` stands for no such header."""
+    """One message of a read. An empty ``number`` or ``total`` omits the header."""
     headers = {events.SEQUENCE: number, events.TOTAL: total}
     return {name: text for name, text in headers.items() if text}, value
 
 
 def entry(operation: int, *objects: str) -> str:
-    """A response to a read that brought such objects."""
+    """A response to a read with such objects."""
     result = json.dumps([{"id": each, "attributes": {}} for each in objects])
     return f'{{"operationId":"{operation}","statusCode":0,"result":{result}}}'
 
@@ -381,15 +383,15 @@ MESSAGES: dict[str, tuple[list[tuple[dict[str, str], bytes]], list[tuple[str, st
         0,
     ),
 }
-"""Messages of a read of operations 1 and 2: what becomes of these, which objects are served, and how many
-messages are kept as they came."""
+"""Messages of a read of operations 1 and 2: the outcomes, the objects that are served, and the number of
+messages that are kept unchanged."""
 
 
 async def test_a_read_is_finished_with_all_its_messages_or_not_at_all(
     database_url: str, tmp_path: Path, dialect: str, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """Each read has a data producer of its own, whose messages come before it says that it has finished:
-    where one is missing or cannot be read the operations have failed, and what came is kept and served."""
+    """Each read has a separate data producer, whose messages arrive before it reports finished: if one is
+    missing or unreadable the operations have failed, and the arrived messages are kept and served."""
     scripted, address = plugin
     producers = {name: f"ems-{n}" for n, name in enumerate(MESSAGES)}
     running = Script(statuses=("RUNNING",), result_body=TOPIC)
@@ -411,13 +413,13 @@ async def test_a_read_is_finished_with_all_its_messages_or_not_at_all(
             scripted.script(producers[name], msgspec.structs.replace(running, statuses=("FINSHED",)))
         for name, (messages, outcomes, objects, unreadable) in MESSAGES.items():
             job = await service.ended(jobs[name])
-            told = {"1": GOOD, "2": GOOD} | {
+            outcome_of = {"1": GOOD, "2": GOOD} | {
                 failure["operationId"]: (failure["state"], failure["reason"])
                 for failure in await service.failures(jobs[name])
             }
             served = [each["id"] for one in await service.responses(job) for each in one.get("result", [])]
             kept = await service.foreign_bodies(job)
-            found[name] = (list(told.values()), job["status"] == "FINSHED", served, kept)
+            found[name] = (list(outcome_of.values()), job["status"] == "FINSHED", served, kept)
             last = [value for _, value in messages][-1:] if unreadable else []
             expected[name] = (outcomes, outcomes == [GOOD] * 2, objects, last)
     assert found == expected
@@ -426,7 +428,7 @@ async def test_a_read_is_finished_with_all_its_messages_or_not_at_all(
 async def test_a_read_that_failed_by_a_message_has_the_code_as_its_reason(
     service: Service, dialect: str, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """A plugin that tells ONAP's code alone, published over HTTP: the reason is never empty, in the list of
+    """A plugin that gives only ONAP's code, published over HTTP: the reason is never empty, in the list of
     failures and in the result object that the manifest names."""
     scripted, address = plugin
     running = Script(statuses=("RUNNING",), result_body=TOPIC)
@@ -441,8 +443,8 @@ async def test_a_read_that_failed_by_a_message_has_the_code_as_its_reason(
         events.SEQUENCE: "0",
         events.TOTAL: "1",
     }
-    told = [{"operationId": n, "statusCode": 103, "statusMessage": "cannot read"} for n in ("1", "2")]
-    body = {"messages": [{"headers": headers, "key": job_id, "value": {"data": {"responses": told}}}]}
+    outcome_of = [{"operationId": n, "statusCode": 103, "statusMessage": "cannot read"} for n in ("1", "2")]
+    body = {"messages": [{"headers": headers, "key": job_id, "value": {"data": {"responses": outcome_of}}}]}
     path = "/ranoam/cm/v1/topics/ncmp-async-m2m/messages"
     await service.call("POST", path, body, expect=204)
     scripted.script(EMS, msgspec.structs.replace(running, statuses=("FAILED",)))
@@ -465,7 +467,7 @@ SCOPES: dict[str, tuple[dict[str, Any] | None, str | None]] = {
 
 
 async def test_a_scope_that_is_sent_to_a_plugin_has_its_type(service: Service, dialect: str) -> None:
-    """Also where it is the default: a plugin need not know what a scope without a type means."""
+    """Also for the default: a plugin need not define a scope without a type."""
     bodies: list[Any] = []
 
     async def create(request: web.Request) -> web.Response:

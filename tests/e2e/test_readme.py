@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that the READMEs print, run as they stand there beside one running demo."""
+"""The commands that the READMEs print, run unchanged against one running demo."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.e2e.commands import Started, datajobs, environment, json_lines, start
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PAGES = ("examples/README.md", "README.md")
-"""In this order: the last command of the second one registers a plugin that is not there."""
+"""In this order: the last command of the second one registers a plugin that does not exist."""
 
 _FENCED = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"\.venv/bin/|(?=datajobs |python |curl |make )")
@@ -36,14 +36,14 @@ OUTCOMES = {
     "curl -X POST http://127.0.0.1:8080/ranoam/cm/v1/dataJob": (0, '"status":"NOT_STARTED"'),
     "curl -X POST http://127.0.0.1:8080/ncmpInventory/v1/ch": (0, ""),
 }
-"""Exit status and a piece of the answer of each command, by how it begins."""
+"""Exit status and a part of the output of each command, by its beginning."""
 
 OTHERS = ("make run", "make test", "datajobs serve", "python examples/consume_results.py")
-"""Commands that are not for a running demo: they have tests of their own."""
+"""Commands that cannot run against a demo. They have separate tests."""
 
 
 def commands(page: str) -> Iterator[str]:
-    """The commands of a page in order, without their comments; one may have several lines."""
+    """The commands of a page in order, without their comments. A command may have several lines."""
     for block in _FENCED.findall((_ROOT / page).read_text(encoding="utf-8")):
         if not _COMMAND.match(block):
             continue  # a drawing
@@ -53,13 +53,13 @@ def commands(page: str) -> Iterator[str]:
             try:
                 shlex.split(command, comments=True)
             except ValueError:
-                continue  # a quotation goes on
+                continue  # a quoted text continues
             yield command.partition("   #")[0].strip().removeprefix(".venv/bin/")
             command = ""
 
 
 def test_every_command_is_known() -> None:
-    """A command that is added to a page is run here, or is one that cannot be; none is expected in vain."""
+    """Every command of a page is run here or is listed as one that cannot be. No expectation is unused."""
     found = [command for page in _PAGES for command in commands(page)]
     for known in (*OUTCOMES, *OTHERS):
         assert any(command.startswith(known) for command in found), known
@@ -78,7 +78,7 @@ def demo(tmp_path: Path, free_port: int) -> Iterator[Started]:
 
 @pytest.mark.nightly
 def test_the_commands_do_what_the_pages_say(demo: Started, tmp_path: Path, free_port: int) -> None:
-    """Each ends with the status, and prints what it should, in the order of the pages."""
+    """Each ends with the status, and prints the expected text, in the order of the pages."""
     assert shutil.which("curl")
     url = f"http://127.0.0.1:{free_port}"
     jobs = json_lines(datajobs("list", "--server", url, "--output", "json"))

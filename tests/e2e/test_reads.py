@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads through the whole chain give exactly what the objects themselves would: a table of scopes, filters
-and selections, in both forms of results, below one handle and above many."""
+"""Reads through the whole chain return exactly the objects: a table of scopes, filters and selections, in
+both formats of results, below one handle and above many."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ READS: dict[str, dict[str, Any]] = {
 async def test_a_read_job_gives_what_the_objects_would(
     database_url: str, tmp_path: Path, accept_type: str
 ) -> None:
-    """Per read: the same objects with the same members, none missing, none twice; below one handle in the
-    same order. A tree in hierarchical form is exactly the one that the selected objects make."""
+    """For each read: the same objects with the same members, none missing, none twice; below one handle in
+    the same order. A hierarchical document is exactly the one that the selected objects make."""
     network = Network(SITES)
     elements = simulated_elements(network, network.model, network.actions, network.data_producers())
     async with whole_service(database_url, tmp_path / "service") as service, PeerHttp() as http:
@@ -107,7 +107,7 @@ async def test_a_read_job_gives_what_the_objects_would(
 
 
 def expected_of(network: Network, base: str, read: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the objects say themselves: of those that have an owner, since nobody answers for the others."""
+    """The selection from the objects themselves, without those that have no owner."""
     names = read.get("attributes")
     given = {**read, "attributes": names.split(", ")} if isinstance(names, str) else read
     operation = msgspec.convert({"op": "read", "operationId": "0", **given}, Operation)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every declared event is seen in the log of a real service, and every declared metric at its ``/metrics``.
 
-Each test brings a situation about and says which events and metrics that shows; the first one adds them up.
+Each test causes a situation and declares the events and metrics of it. The first one compares them with all
+that exist.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _TOPICS = "/ranoam/cm/v1/topics"
 
 
 def test_every_event_and_every_metric_is_brought_about() -> None:
-    """The tests of two modules together show all that is declared, and nothing is declared in vain."""
+    """The tests of two modules together show all declared events and metrics, and no others."""
     tests = {name for module in (globals(), vars(test_seen_faults)) for name in module if name in SHOWN}
     assert tests == set(SHOWN), "who says what it shows is a test"
     events, metrics = zip(*SHOWN.values(), strict=True)
@@ -50,7 +51,7 @@ async def ready(service: Watched) -> None:
 
 @pytest.fixture
 async def plugin() -> AsyncIterator[tuple[ScriptedPlugin, str]]:
-    """A plugin that obeys, but for the cancel of a whole job, and its address."""
+    """A plugin that answers well, except for the cancel of a whole job, and its address."""
     scripted = ScriptedPlugin(cancel_all=(Step.NOT_IMPLEMENTED,))
     async with scripted.serving() as address:
         yield scripted, address
@@ -74,8 +75,8 @@ async def plugin() -> AsyncIterator[tuple[ScriptedPlugin, str]]:
     metrics=set(DECLARED) - {"datajobs_leases_lost_total"},
 )
 async def test_the_course_of_jobs(tmp_path: Path, free_port: int, plugin: tuple[ScriptedPlugin, str]) -> None:
-    """Jobs that end well, in part, and by a cancel, with results in a bucket and on a topic. The API shows
-    what its worker counted, too."""
+    """Jobs that succeed, succeed in part, and are cancelled, with results in a bucket and on a topic. The API
+    also shows the counters of its worker."""
     scripted, address = plugin
     scripted.script("bad", Script(outcome=OperationState.FAILED))
     scripted.script("slow", Script(statuses=("RUNNING",)))
@@ -114,8 +115,8 @@ async def test_the_course_of_jobs(tmp_path: Path, free_port: int, plugin: tuple[
     (failed, *_) = lines_of(service.text, Event.OPERATIONS_FAILED)
     assert (failed["job_id"], failed["reasons"]) == (in_part, {"PLUGIN": 1})
     ends = {line["job_id"]: line for line in lines_of(service.text, Event.JOB_ENDED)}
-    told = [ends[in_part][name] for name in ("status", "succeeded", "failed", "unmatched")]
-    assert told == ["PARTIALLY_FAILED", 1, 1, 1]
+    counts = [ends[in_part][name] for name in ("status", "succeeded", "failed", "unmatched")]
+    assert counts == ["PARTIALLY_FAILED", 1, 1, 1]
     to = [line["destination"] for line in lines_of(service.text, Event.DELIVERY_SUCCEEDED)]
     assert to == ["s3:copies", "results"]
     stopped = [line["role"] for line in lines_of(service.text, Event.SERVICE_STOPPED)]
@@ -133,9 +134,9 @@ async def test_the_course_of_jobs(tmp_path: Path, free_port: int, plugin: tuple[
     Event.LANE_REOPENED,
 )
 async def test_a_plugin_that_is_dead_and_comes_back(tmp_path: Path, free_port: int) -> None:
-    """A plugin that is down fails 300 sub-jobs: few lines tell of it, once that it is silent and once that
-    its circuit is open, and all operations with their reason. When it answers again that is told as well. A
-    write of unknown outcome closes its lane for a while."""
+    """A plugin that is down fails 300 sub-jobs: a few lines report its failure and its open circuit, and all
+    operations with their reason. Its recovery is logged as well. A write of unknown outcome closes its lane
+    for a while."""
     scripted, port = ScriptedPlugin(), another_port()
     address = f"http://127.0.0.1:{port}"
     settings = {
@@ -177,7 +178,7 @@ async def test_a_plugin_that_is_dead_and_comes_back(tmp_path: Path, free_port: i
 
 
 def _failed(service: Watched) -> int:
-    """How many operations the log tells of that a plugin did not reach."""
+    """Number of operations that the log reports as DMI_UNREACHABLE."""
     lines = lines_of(service.text, Event.OPERATIONS_FAILED)
     return sum(line["reasons"].get("DMI_UNREACHABLE", 0) for line in lines)
 
@@ -187,8 +188,8 @@ def _failed(service: Watched) -> int:
 async def test_a_worker_that_stood_still(
     tmp_path: Path, free_port: int, database_url: str, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
-    """A frozen worker loses its lease to the worker of another group, which shows its own figures on a port
-    of its own; once it goes on, it tells so, at the ``/metrics`` of its API as well."""
+    """A frozen worker loses its lease to the worker of another group, which has its own metrics on a separate
+    port. Once it continues, it logs that, and the ``/metrics`` of its API counts it as well."""
     scripted, address = plugin
     scripted.script("mute", Script(create=(Step.STALL,)))
     shared = {"DATAJOBS_DATABASE_URL": database_url}
@@ -227,8 +228,8 @@ async def test_a_worker_that_stood_still(
 @pytest.mark.nightly
 @shows(Event.PROCESS_ENDED, Event.PROCESS_RESTARTED, Event.PROCESS_NOT_STARTED)
 async def test_a_worker_that_dies(tmp_path: Path, free_port: int, plugin: tuple[ScriptedPlugin, str]) -> None:
-    """It is started again, also where the machine refuses that for a while. What it counted stays, what it
-    was at that moment is forgotten."""
+    """It is restarted, also if the machine refuses that for a while. Its counters are kept, its gauges are
+    dropped."""
     _, address = plugin
     async with watched(tmp_path, free_port) as service:
         await ready(service)
@@ -251,7 +252,7 @@ async def test_a_worker_that_dies(tmp_path: Path, free_port: int, plugin: tuple[
 
 
 def _with_one_more(process: psutil.Process) -> int:
-    """A limit of open files that leaves one more: too few for the start of a program."""
+    """A limit of open files that leaves one more: too few to start a program."""
     used = {int(file.name) for file in Path(f"/proc/{process.pid}/fd").iterdir()}
     return next(number for number in range(len(used) + 1) if number not in used) + 1
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Events that only a fault brings about: of the database, of its rows, of a disk, of a bus, of a plugin."""
+"""Events that only a fault causes: of the database, of its rows, of a disk, of a bus, of a plugin."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def write(name: str) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def with_plugin(folder: Path, port: int, **settings: str) -> AsyncIterator[Watched]:
-    """A service that is ready, where a plugin that obeys has the data producers a to d."""
+    """A service that is ready, with the data producers a to d of a plugin that answers well."""
     plugin = ScriptedPlugin()
     async with plugin.serving() as address, watched(folder, port, **settings) as service:
         await asyncio.to_thread(service.running.until_ready, service.url)
@@ -59,8 +59,8 @@ async def with_plugin(folder: Path, port: int, **settings: str) -> AsyncIterator
 @pytest.mark.nightly
 @shows(Event.WORKER_INTERRUPTED, Event.WORKER_RESUMED)
 async def test_a_database_that_cuts_its_sessions(tmp_path: Path, free_port: int) -> None:
-    """The worker tells once that it cannot claim, and once that it can; the metrics of the processes are
-    shown meanwhile."""
+    """The worker logs once that it cannot claim, and once that it can. The metrics of the processes are shown
+    meanwhile."""
     async with with_plugin(tmp_path, free_port) as service:
         await service.until(lambda: '"role": "worker", "event": "service.started"' in service.text)
         cutting = asyncio.create_task(asyncio.to_thread(_cut_sessions_until_told, service))
@@ -74,7 +74,7 @@ async def test_a_database_that_cuts_its_sessions(tmp_path: Path, free_port: int)
 
 
 def _cut_sessions_until_told(service: Watched) -> None:
-    """End every session of the database again and again, as an administrator does, until a claim met that."""
+    """End every session of the database repeatedly, as an administrator does, until a claim fails."""
     while Event.WORKER_INTERRUPTED.value not in service.text:
         for process in service.running.tree():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -85,7 +85,7 @@ def _cut_sessions_until_told(service: Watched) -> None:
 @pytest.mark.nightly
 @shows(Event.BUS_UNAVAILABLE)
 async def test_a_kafka_that_is_not_there(tmp_path: Path, free_port: int) -> None:
-    """Jobs end; that their status events wait is told."""
+    """Jobs end. It is logged that their status events wait."""
     settings = {
         "DATAJOBS_KAFKA_BOOTSTRAP": f"127.0.0.1:{another_port()}",
         "DATAJOBS_KAFKA_SETTINGS": "socket.timeout.ms=1000\ntransaction.timeout.ms=1000",
@@ -102,8 +102,8 @@ async def test_a_kafka_that_is_not_there(tmp_path: Path, free_port: int) -> None
 @pytest.mark.nightly
 @shows(Event.STORAGE_UNAVAILABLE, Event.STORAGE_AVAILABLE, Event.DELIVERY_WAITS, Event.DELIVERY_FAILED)
 async def test_a_disk_that_takes_nothing(tmp_path: Path, free_port: int) -> None:
-    """A file stands where a bucket's folder belongs. The own bucket is waited for; a destination is told
-    once, and given up in the end."""
+    """A file is in place of a bucket's folder. The service waits for its own bucket; a destination is logged
+    once, and times out."""
     async with with_plugin(tmp_path, free_port, DATAJOBS_DELIVERY_RETRY_TIMEOUT="2") as service:
         objects = tmp_path / "data/objects"
         (objects / "away").write_bytes(b"")
@@ -143,8 +143,8 @@ async def test_a_disk_that_takes_nothing(tmp_path: Path, free_port: int) -> None
 async def test_a_database_that_is_not_as_it_should_be(
     tmp_path: Path, free_port: int, database_url: str
 ) -> None:
-    """A table that is gone, a request that was spoilt, rows that the database refuses to write, and jobs that
-    are older than the retention."""
+    """A missing table, a damaged request, rows that the database refuses to write, and jobs that are older
+    than the retention."""
     shared = {"DATAJOBS_DATABASE_URL": database_url}
     async with with_plugin(tmp_path, free_port, **shared) as service:
         database = await Database.open(database_url)
@@ -201,11 +201,11 @@ begin
 end $$;
 create trigger refuse before update on sub_job for each row execute function refuse()
 """
-"""The database refuses what becomes of sub-jobs of b, and to admit any of c."""
+"""The database refuses the settlement of sub-jobs of b, and the admission of any of c."""
 
 
 class BrokenElement(WatchedElement):
-    """Tells fewer outcomes than there are operations."""
+    """Returns fewer outcomes than there are operations."""
 
     async def write(self, operations: Sequence[Operation], mode: ActivationMode) -> Sequence[Outcome]:
         return (await super().write(operations, mode))[1:]
@@ -213,7 +213,8 @@ class BrokenElement(WatchedElement):
 
 @shows(Event.DMI_ELEMENT_BROKEN, Event.DMI_JOURNAL_UNAVAILABLE, Event.DMI_READ_UNDELIVERABLE)
 async def test_a_reference_plugin_in_trouble(tmp_path: Path) -> None:
-    """Its element breaks its promise, its journal is locked by another program, and no bus takes messages."""
+    """Its element violates its contract, its journal is locked by another program, and no bus accepts
+    messages."""
     settings = PluginSettings(tmp_path, publish_give_up=0.1)
     element = BrokenElement()
     with log_lines() as lines:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``datajobs serve`` as a process: it starts, survives, ends in time, and says why it does not start."""
+"""``datajobs serve`` as a process: it starts, survives failures, ends in time, and says why it does not
+start."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def service(tmp_path: Path, free_port: int, url: str) -> Iterator[Started]:
 
 
 def _a_job(url: str) -> str:
-    """Submit a job that nobody owns anything of; its id."""
+    """Submit a job whose operations have no owner. Returns its id."""
     body = {"data": [{"op": "remove", "path": "/ManagedElement=nowhere", "operationId": "1"}]}
     done = datajobs("submit", "-", "--server", url, "--output", "json", stdin=json.dumps(body).encode())
     assert done.returncode == 0, done.stderr
@@ -55,7 +56,7 @@ def test_a_signal_ends_everything_in_time(service: Started, signum: signal.Signa
 
 @pytest.mark.nightly
 def test_an_open_event_stream_does_not_delay_the_end(tmp_path: Path, free_port: int, url: str) -> None:
-    """A client that follows a job is cut off at the end of the service: it is not waited for."""
+    """The service ends the stream of a client that follows a job, and does not wait for it."""
     arguments = ("serve", "--roles", "api", "--port", str(free_port), "--data-dir", tmp_path / "data")
     with started(*arguments, lines=tmp_path / "lines") as running:
         running.until_ready(url)
@@ -71,7 +72,7 @@ def test_an_open_event_stream_does_not_delay_the_end(tmp_path: Path, free_port: 
 async def test_a_plugin_that_does_not_answer_does_not_delay_the_end(
     tmp_path: Path, free_port: int, url: str
 ) -> None:
-    """A call under way gets the grace; then everything ends, within 5 s of the signal all the same."""
+    """An active call gets the grace period. Then all processes end, within 5 s of the signal."""
     plugin = ScriptedPlugin(Script(create=(Step.STALL,)))
     arguments = ("serve", "--port", str(free_port), "--data-dir", tmp_path / "data")
     async with plugin.serving() as address:
@@ -94,7 +95,7 @@ async def test_a_plugin_that_does_not_answer_does_not_delay_the_end(
 def test_a_killed_service_leaves_nothing_and_the_next_start_goes_on(
     tmp_path: Path, free_port: int, url: str
 ) -> None:
-    """After a SIGKILL of the main process its children end within 5 s; data and port are free again."""
+    """After a SIGKILL of the main process its children end within 5 s. Data and port are free again."""
     arguments = ("serve", "--port", str(free_port), "--data-dir", tmp_path / "data")
     with started(*arguments, lines=tmp_path / "first") as first:
         first.until_ready(url)
@@ -114,7 +115,7 @@ def test_a_killed_service_leaves_nothing_and_the_next_start_goes_on(
 @pytest.mark.nightly
 @pytest.mark.parametrize("role", ["serve-api", "serve-worker"])
 def test_a_process_that_dies_is_started_again(service: Started, url: str, role: str) -> None:
-    """A crash of one role costs a short pause; the supervisor and the other role stay."""
+    """A crash of one role causes a short pause. The supervisor and the other role continue."""
     died = service.child(role)
     died.kill()
     service.until_it_says("process.restarted")
@@ -125,7 +126,7 @@ def test_a_process_that_dies_is_started_again(service: Started, url: str, role: 
 
 @pytest.mark.nightly
 def test_a_service_has_as_many_workers_as_it_is_told(tmp_path: Path, free_port: int, url: str) -> None:
-    """Two workers; while one is frozen, jobs end all the same; both stop in time."""
+    """Two workers: while one is frozen, jobs end all the same. Both stop in time."""
     arguments = ("serve", "--workers", "2", "--port", str(free_port), "--data-dir", tmp_path / "data")
     with started(*arguments, lines=tmp_path / "lines") as service:
         service.until_ready(url)
@@ -142,7 +143,7 @@ def test_a_service_has_as_many_workers_as_it_is_told(tmp_path: Path, free_port: 
 
 @pytest.mark.nightly
 def test_the_database_is_started_again_when_it_dies(service: Started, url: str) -> None:
-    """A crash of the embedded database costs a short pause, and nothing that was promised."""
+    """A crash of the embedded database causes a short pause, and loses nothing that was promised."""
     job_id = _a_job(url)
     postmaster = next(p for p in service.tree() if p.name() == "postgres" and p.ppid() == service.process.pid)
     postmaster.send_signal(signal.SIGKILL)
@@ -162,7 +163,7 @@ def test_a_data_dir_has_one_owner(service: Started, tmp_path: Path) -> None:
 
 @pytest.mark.nightly
 def test_a_port_in_use_gives_a_suggestion(service: Started, tmp_path: Path, free_port: int) -> None:
-    """Status 2, and a port that is free."""
+    """Status 2, and a free port."""
     second = datajobs("serve", "--port", str(free_port), "--data-dir", tmp_path / "other")
     assert second.returncode == 2
     suggested = re.search(r"try --port (\d+)", second.stderr)
@@ -172,7 +173,7 @@ def test_a_port_in_use_gives_a_suggestion(service: Started, tmp_path: Path, free
 
 
 def test_another_address_needs_root_tokens_and_tls(tmp_path: Path) -> None:
-    """Nobody on the network is served by accident; the message names all that is missing."""
+    """The service cannot be exposed to the network by accident. The message names all missing settings."""
     done = datajobs("serve", "--host", "0.0.0.0", "--data-dir", tmp_path / "data")
     assert done.returncode == 2
     for name in (
@@ -186,7 +187,7 @@ def test_another_address_needs_root_tokens_and_tls(tmp_path: Path) -> None:
 
 
 def test_an_unknown_setting_is_refused_with_the_nearest(tmp_path: Path) -> None:
-    """Status 2 and what was probably meant."""
+    """Status 2 and the probable intention."""
     done = datajobs("serve", "--data-dir", tmp_path / "data", DATAJOBS_MAXBODY="1")
     assert done.returncode == 2
     assert done.stderr == "datajobs: unknown setting DATAJOBS_MAXBODY: did you mean DATAJOBS_MAX_BODY?\n"
@@ -203,7 +204,7 @@ def test_a_data_dir_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.nightly
 def test_secrets_show_nowhere(tmp_path: Path, free_port: int, url: str) -> None:
-    """The password of the embedded database is in no line and on no command line."""
+    """The password of the embedded database is in no log line and on no command line."""
     data = tmp_path / "data"
     arguments = ("serve", "--port", str(free_port), "--data-dir", data, "--log-level", "debug")
     with started(*arguments, lines=tmp_path / "lines") as running:
@@ -220,7 +221,7 @@ def test_secrets_show_nowhere(tmp_path: Path, free_port: int, url: str) -> None:
 def test_the_roles_can_be_processes_apart(
     tmp_path: Path, free_port: int, url: str, database_url: str
 ) -> None:
-    """An API group and a worker group on one PostgreSQL, empty before, do a job together."""
+    """An API group and a worker group on one PostgreSQL, empty before, execute a job together."""
     shared = {"DATAJOBS_DATABASE_URL": database_url}
     api = ("serve", "--roles", "api", "--port", str(free_port), "--data-dir", tmp_path / "data")
     worker = ("serve", "--roles", "worker", "--port", "0", "--data-dir", tmp_path / "worker")
@@ -236,7 +237,7 @@ def test_the_roles_can_be_processes_apart(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_another_user_than_before_is_told_so(tmp_path: Path) -> None:
-    """A cluster of another user is not touched; the message says whose it is."""
+    """A cluster of another user is not changed. The message names its owner."""
     home = tmp_path / "data/postgresql"
     home.mkdir(parents=True)
     (home / "data").mkdir()

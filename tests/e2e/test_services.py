@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make services`: the three services for a person, and their end."""
+"""`make services`: the three services for interactive use, and their end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 @pytest.fixture
 def short_path() -> Iterator[Path]:
-    """A temporary folder whose path leaves room for that of a socket."""
+    """A temporary folder whose path is short enough for that of a socket."""
     with tempfile.TemporaryDirectory(prefix="s-") as folder:
         yield Path(folder)
 

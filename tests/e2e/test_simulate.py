@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``datajobs simulate`` at its full size, as a process of its own."""
+"""``datajobs simulate`` at its full size, as a separate process."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.e2e.commands import started
 
 SITES = 10_000
 MAY_GROW = 150 * 1024
-"""KiB, above what the process needs anyway. All sites at once would be 600 MiB."""
+"""KiB, in addition to the base size of the process. All sites at once would take 600 MiB."""
 PATIENCE = 120.0
 
 
 def peak_kib(pid: int) -> int:
-    """The most memory that the process ever had."""
+    """Peak memory of the process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
 
@@ -31,7 +31,7 @@ def fetched(url: str) -> Any:
 
 
 def classes(document: Any) -> dict[str, int]:
-    """How many objects of each class with attributes a hierarchical document has."""
+    """Number of objects of each class with attributes in a hierarchical document."""
     found: dict[str, int] = {}
     for name, children in document.items():
         if name == "attributes" or not isinstance(children, list):
@@ -45,8 +45,8 @@ def classes(document: Any) -> dict[str, int]:
 
 @pytest.mark.nightly
 def test_a_read_of_ten_thousand_sites_needs_little_memory(tmp_path: Path, free_port: int) -> None:
-    """A scoped GET over a network of 10,000 sites is answered whole, while the server's memory stays that
-    of a few sites."""
+    """A scoped GET over a network of 10,000 sites is answered completely, while the server's memory stays
+    that of a few sites."""
     address = f"http://127.0.0.1:{free_port}"
     arguments = ("simulate", "--port", str(free_port), "--sites", str(SITES))
     with started(*arguments, lines=tmp_path / "lines") as running:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first minute on machines that are set up unlike most: it works, or one line says what helps."""
+"""The first start on unusual machines: it works, or one line says what to change."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def url(free_port: int) -> str:
 
 
 def _a_job_ends(url: str) -> None:
-    """A job that nobody owns anything of is taken, worked on and told to the end."""
+    """A job whose operations have no owner is accepted, executed and reported to the end."""
     body = {"data": [{"op": "remove", "path": "/ManagedElement=nowhere", "operationId": "1"}]}
     done = datajobs("submit", "-", "--watch", "--server", url, stdin=json.dumps(body).encode())
     assert done.returncode == 1, done.stderr
@@ -61,7 +61,7 @@ async def _session_names(url: str) -> set[str]:
 async def test_a_pooler_that_keeps_sessions_is_a_database_like_any(
     tmp_path: Path, free_port: int, url: str, database_url: str
 ) -> None:
-    """PgBouncer with session pooling: the service works, and its sessions bear its name."""
+    """PgBouncer with session pooling: the service works, and its sessions have its name."""
     with pgbouncer(database_url, "session") as pooled:
         arguments = ("serve", "--port", str(free_port), "--data-dir", tmp_path / "data")
         with started(*arguments, lines=tmp_path / "lines", DATAJOBS_DATABASE_URL=pooled) as service:
@@ -86,7 +86,8 @@ async def test_a_pooler_that_keeps_sessions_is_a_database_like_any(
 async def test_a_pooler_that_shares_sessions_is_refused_in_one_line(
     tmp_path: Path, database_url: str, mode: str, size: int, round_robin: bool
 ) -> None:
-    """Status 2, with what is needed and why, however many sessions wait in the pool and whichever is next."""
+    """Status 2, with the requirement and its reason, however many sessions the pool has and whichever is
+    next."""
     with pgbouncer(database_url, mode, size=size, round_robin=round_robin) as pooled:
         waiting = [await asyncpg.connect(pooled) for _ in range(min(size, 3))]
         for client in waiting:
@@ -105,7 +106,7 @@ async def test_a_pooler_that_shares_sessions_is_refused_in_one_line(
 
 
 class SlowPlugin(ScriptedPlugin):
-    """Obeys, after a while."""
+    """Answers well, after a delay."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -127,8 +128,8 @@ class SlowPlugin(ScriptedPlugin):
 async def slow_network(
     folder: Path, url: str, *, limit: int, plugins: int, producers: int, seconds: float
 ) -> str:
-    """A service that may have ``limit`` descriptors ends one operation at each of the ``producers`` of slow
-    plugins, and jobs at a quick plugin beside it. What it said."""
+    """A service limited to ``limit`` descriptors executes one operation at each of the ``producers`` of slow
+    plugins, and concurrently jobs at a quick plugin. Returns its output."""
     quick, slow = ScriptedPlugin(), [SlowPlugin(seconds) for _ in range(plugins)]
     arguments = ("serve", "--port", url.rpartition(":")[2], "--data-dir", folder / "data")
     async with contextlib.AsyncExitStack() as stack:
@@ -177,7 +178,7 @@ async def _job(session: aiohttp.ClientSession, job_id: str) -> Any:
 
 
 async def _ended(session: aiohttp.ClientSession, job_id: str) -> int:
-    """How many operations succeeded of a job, once it has ended."""
+    """Number of operations of a job that succeeded, once it has ended."""
     async with asyncio.timeout(60):
         while (job := await _job(session, job_id))["status"] in ("NOT_STARTED", "RUNNING"):
             await asyncio.sleep(0.05)
@@ -188,7 +189,7 @@ async def _ended(session: aiohttp.ClientSession, job_id: str) -> int:
 
 @pytest.mark.nightly
 async def test_more_calls_than_descriptors_are_made_in_turn(tmp_path: Path, url: str) -> None:
-    """Slow plugins are called as far as descriptors reach; every operation succeeds, sent once, and jobs at a
+    """Slow plugins are called as far as descriptors allow. Every operation succeeds, sent once, and jobs at a
     quick plugin end meanwhile."""
     said = await slow_network(tmp_path, url, limit=256, plugins=8, producers=500, seconds=0.3)
     assert "Too many open files" not in said
@@ -197,7 +198,7 @@ async def test_more_calls_than_descriptors_are_made_in_turn(tmp_path: Path, url:
 
 
 def test_too_few_descriptors_are_told_in_one_line(tmp_path: Path) -> None:
-    """Status 2, how many there are, and how many are needed."""
+    """Status 2, the number of descriptors, and the number required."""
     arguments = ("serve", "--port", "0", "--data-dir", tmp_path / "data")
     done = datajobs(*arguments, shell='ulimit -n 200; exec "$@"')
     assert done.returncode == 2
@@ -214,7 +215,8 @@ def test_too_few_descriptors_are_told_in_one_line(tmp_path: Path) -> None:
 def test_closed_streams_keep_nothing_from_serving(
     tmp_path: Path, free_port: int, url: str, closed: str
 ) -> None:
-    """The service works, and no file or socket of any of its processes stands where a print would go."""
+    """The service works, and none of its processes has a file or socket at the descriptor of a standard
+    stream."""
     arguments = ("serve", "--port", str(free_port), "--data-dir", tmp_path / "data")
     with started(*arguments, lines=tmp_path / "lines", shell=f'exec "$@" {closed}') as service:
         service.until_ready(url)
@@ -237,7 +239,7 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become s
 
 
 def run_as(ids: str) -> str:
-    """A shell line that runs the command as another user; skips the test where that one cannot read it."""
+    """A shell line that runs the command as another user. Skips the test if that user cannot read it."""
     modules = f"{sysconfig.get_path('purelib')}:{Path(ran_datajobs.__file__).parents[1]}"
     probe = "import os, sys, ran_datajobs.config; sys.exit(not os.access(sys.executable, os.X_OK))"
     for python in (sys.executable, f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"):
@@ -252,7 +254,7 @@ def run_as(ids: str) -> str:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder in which everybody may write, and whose folders above everybody can walk."""
+    """A folder that every user may write, and whose parents every user can enter."""
     folder = Path(tempfile.mkdtemp(prefix=f"ran-datajobs-tests-{os.getpid()}-"))
     folder.chmod(0o777)
     try:
@@ -262,7 +264,8 @@ def open_folder() -> Iterator[Path]:
 
 
 def test_a_closing_umask_keeps_nothing_from_working(tmp_path: Path, free_port: int, url: str) -> None:
-    """With umask 077, as root too, whose database runs as another user; what is made is closed to others."""
+    """With umask 077, also as root, whose database runs as another user. The created files are closed to
+    others."""
     data = tmp_path / "data"
     arguments = ("serve", "--port", str(free_port), "--data-dir", data)
     with started(*arguments, lines=tmp_path / "lines", shell='umask 077; exec "$@"') as service:
@@ -277,7 +280,7 @@ def test_a_closing_umask_keeps_nothing_from_working(tmp_path: Path, free_port: i
 def test_a_home_that_cannot_be_written_needs_a_data_dir(
     tmp_path: Path, open_folder: Path, free_port: int, url: str, mode: int
 ) -> None:
-    """Without --data-dir status 2 and one line that names it; with it everything works."""
+    """Without --data-dir status 2 and one line that names it. With it the start succeeds."""
     home = open_folder / "home"
     home.mkdir()
     home.chmod(mode)
@@ -299,7 +302,7 @@ def test_a_home_that_cannot_be_written_needs_a_data_dir(
 def test_a_home_in_which_a_database_may_have_keys_must_not_be_closed(
     open_folder: Path, database_url: str
 ) -> None:
-    """Status 2 and the file that cannot be looked for: an address without sslmode means it."""
+    """Status 2 and the file that cannot be checked: an address without sslmode implies it."""
     home = open_folder / "home"
     home.mkdir(mode=0o700)
     done = datajobs(
@@ -315,7 +318,7 @@ def test_a_home_in_which_a_database_may_have_keys_must_not_be_closed(
 
 @only_root
 def test_a_user_id_that_no_passwd_file_knows_is_told_what_helps(open_folder: Path) -> None:
-    """Status 2 and one line: PostgreSQL asks for an entry, and another database needs none."""
+    """Status 2 and one line: PostgreSQL needs a passwd entry, and another database does not."""
     shell = run_as(UNKNOWN)
     done = datajobs("serve", "--port", "0", "--data-dir", open_folder / "data", shell=shell, HOME="/")
     assert done.returncode == 2
@@ -326,10 +329,10 @@ def test_a_user_id_that_no_passwd_file_knows_is_told_what_helps(open_folder: Pat
 
 
 @only_root
-def test_a_user_without_home_and_entry_needs_only_a_data_dir_and_a_database(
+def test_a_user_without_home_and_passwd_entry_can_serve(
     tmp_path: Path, open_folder: Path, free_port: int, url: str, database_url: str
 ) -> None:
-    """Without --data-dir one line asks for it; with it, and a database, everything works."""
+    """Without --data-dir one line asks for it. With it, and a database, the start succeeds."""
     shell = f"unset HOME XDG_STATE_HOME; {run_as(UNKNOWN)}"
     done = datajobs("serve", "--port", "0", shell=shell, DATAJOBS_DATABASE_URL=database_url)
     assert done.returncode == 2
@@ -344,7 +347,7 @@ def test_a_user_without_home_and_entry_needs_only_a_data_dir_and_a_database(
         assert service.end() == 0
 
 
-# --- what the shell says of other programs -----------------------------------------------------------
+# --- variables of other programs ---------------------------------------------------------------------
 
 NONSENSE = {
     **dict.fromkeys(
@@ -367,7 +370,8 @@ PROXIES = {
 
 @pytest.mark.nightly
 def test_variables_of_other_programs_change_nothing(tmp_path: Path, free_port: int) -> None:
-    """The demo, in which everything takes part, goes as planned; nonsense and dead proxies are in its way."""
+    """The demo, which uses every part, runs as planned in spite of invalid variables and unreachable
+    proxies."""
     arguments = ("demo", "--once", "--sites", "2", "--port", str(free_port), "--data-dir", tmp_path / "data")
     done = datajobs(*arguments, **NONSENSE, **PROXIES)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -377,7 +381,7 @@ def test_variables_of_other_programs_change_nothing(tmp_path: Path, free_port: i
 def test_an_s3_service_on_this_machine_is_asked_without_a_proxy(
     tmp_path: Path, free_port: int, url: str, s3_service: S3Service
 ) -> None:
-    """Results go to it and come from it."""
+    """Results are written to it and read from it."""
     keys = {
         "AWS_ACCESS_KEY_ID": s3_service.access_key_id,
         "AWS_SECRET_ACCESS_KEY": s3_service.secret_access_key,
@@ -391,15 +395,15 @@ def test_an_s3_service_on_this_machine_is_asked_without_a_proxy(
         assert "storage.unavailable" not in service.text()
 
 
-# --- a terminal that knows ASCII alone ---------------------------------------------------------------
+# --- an ASCII terminal -------------------------------------------------------------------------------
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 @pytest.mark.nightly
 def test_names_in_every_alphabet_pass_an_ascii_terminal(tmp_path: Path, free_port: int, url: str) -> None:
-    """Every command prints what it was asked for, names that are not ASCII included, and the database keeps
-    them. Where an output can hold ASCII alone, JSON stays JSON."""
+    """Every command prints its output, including names that are not ASCII, and the database keeps them. If an
+    output is ASCII only, JSON stays JSON."""
     data = tmp_path / "data"
     name = "Zürich–東京"
     body = {"name": name, "data": [{"op": "remove", "path": f"/ManagedElement={name}", "operationId": "é"}]}
@@ -409,9 +413,9 @@ def test_names_in_every_alphabet_pass_an_ascii_terminal(tmp_path: Path, free_por
         "serve", "--port", str(free_port), "--data-dir", data, lines=tmp_path / "lines", **ASCII
     ) as service:
         service.until_ready(url)
-        told = datajobs("submit", file, "--server", url, "--output", "json", **ASCII)
-        assert told.returncode == 0, told.stderr
-        job_id = json.loads(told.stdout)["jobId"]
+        printed = datajobs("submit", file, "--server", url, "--output", "json", **ASCII)
+        assert printed.returncode == 0, printed.stderr
+        job_id = json.loads(printed.stdout)["jobId"]
         for command in (
             ("watch", job_id),
             ("status", job_id),
@@ -432,9 +436,9 @@ def test_names_in_every_alphabet_pass_an_ascii_terminal(tmp_path: Path, free_por
                 if command[0] in ("status", "list"):
                     assert name in done.stdout
                     assert done.returncode == 0
-        told = datajobs("status", job_id, "--server", url, "--output", "json", PYTHONIOENCODING="ascii")
-        assert told.stdout.isascii()
-        assert json.loads(told.stdout)["name"] == name
+        printed = datajobs("status", job_id, "--server", url, "--output", "json", PYTHONIOENCODING="ascii")
+        assert printed.stdout.isascii()
+        assert json.loads(printed.stdout)["name"] == name
         for command in (("--help",), ("submit", "--help"), ("--version",)):
             assert datajobs(*command, **ASCII).returncode == 0
         assert service.end() == 0

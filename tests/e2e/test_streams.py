@@ -18,7 +18,8 @@ LONG = ("-c", "from ran_datajobs.cli import streams; streams.prepare(); print('x
 
 
 def shell(command: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """What a shell command came to; ``datajobs`` in it is ours, and of a pipe each status counts."""
+    """The result of a shell command. ``datajobs`` in it is this project's, and each status of a pipe
+    counts."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", command.replace("datajobs", DATAJOBS)],
@@ -45,7 +46,7 @@ def shell(command: str, home: Path) -> subprocess.CompletedProcess[str]:
 def test_a_stream_that_cannot_be_used_is_told_in_one_line(
     tmp_path: Path, command: str, status: int, line: str
 ) -> None:
-    """The line names the stream; the status is not that of a job that did not end well."""
+    """The line names the stream. The status is not that of a job that failed."""
     done = shell(command, tmp_path)
     assert (done.returncode, done.stdout) == (status, "")
     assert done.stderr.splitlines() == [done.stderr.strip()]
@@ -65,7 +66,7 @@ def test_a_stream_that_cannot_be_used_is_told_in_one_line(
 def test_complaints_that_cannot_be_written_change_no_status(
     tmp_path: Path, command: str, status: int
 ) -> None:
-    """What standard error does not take is lost, and nothing else."""
+    """Only output that standard error does not accept is lost."""
     done = shell(command, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
 
@@ -91,7 +92,7 @@ def test_complaints_that_cannot_be_written_change_no_status(
 def test_a_file_or_an_address_that_is_none_ends_with_2_and_one_line(
     tmp_path: Path, command: str, line: str
 ) -> None:
-    """The line says which one, and what is wrong with it."""
+    """The line names the variable, and its fault."""
     (tmp_path / "latin").write_bytes(b'{"tokens": "\xe9"}')
     done = shell(f"datajobs {command}", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
@@ -100,7 +101,7 @@ def test_a_file_or_an_address_that_is_none_ends_with_2_and_one_line(
 
 
 def test_a_certificate_that_is_none_ends_with_2_and_one_line(tmp_path: Path) -> None:
-    """Nothing is started, and both files are named with what is needed."""
+    """Nothing is started, and both files are named with the number needed."""
     done = shell("echo > c.pem; datajobs serve --tls-cert c.pem --tls-key c.pem --data-dir d", tmp_path)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
@@ -110,7 +111,7 @@ def test_a_certificate_that_is_none_ends_with_2_and_one_line(tmp_path: Path) -> 
 
 
 def test_letters_that_the_output_lacks_are_written_as_escapes(tmp_path: Path) -> None:
-    """In JSON as JSON has them."""
+    """As JSON spells them."""
     settings = "PYTHONIOENCODING=ascii DATAJOBS_RESULTS_BUCKET=f\u00fcr"
     shown = json.loads(shell(f"{settings} datajobs config --output json", tmp_path).stdout)
     assert shown["DATAJOBS_RESULTS_BUCKET"] == "f\u00fcr"
@@ -125,13 +126,13 @@ def test_a_reader_that_has_seen_enough_is_told_nothing(tmp_path: Path) -> None:
 
 
 def test_a_closed_standard_error_changes_no_status(tmp_path: Path) -> None:
-    """The complaint is lost, the status is not."""
+    """The message is lost, the status is not."""
     done = shell("datajobs list 2>&-", tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
 
 
 def test_a_pipe_that_does_not_block_gets_everything() -> None:
-    """Its writer waits while it is full: more than a pipe holds arrives whole."""
+    """Its writer waits while it is full: more than a pipe holds arrives completely."""
     ours, theirs = os.pipe()
     os.set_blocking(theirs, False)
     with subprocess.Popen([sys.executable, *LONG], stdout=theirs, stderr=subprocess.PIPE) as process:
@@ -144,8 +145,8 @@ def test_a_pipe_that_does_not_block_gets_everything() -> None:
 
 
 def test_a_command_ends_without_tearing_the_interpreter_down(tmp_path: Path) -> None:
-    """What a module holds is not taken apart, so no thread of the HTTP server can meet the teardown; what
-    was registered for the end is run."""
+    """Module objects are not deallocated at the exit, so no thread of the HTTP server can meet a teardown.
+    Exit handlers are run."""
     program = (
         "import atexit, os; from ran_datajobs.cli import main; "
         "kept = type('Kept', (), {'__del__': lambda self, write=os.write: write(1, b'torn down')})(); "

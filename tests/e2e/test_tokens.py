@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens on the command line: made, listed, taken back, and handed to a service that wants one."""
+"""Tokens on the command line: added, listed, revoked, and sent to a service that requires one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.e2e.commands import datajobs, started
 
 @pytest.mark.nightly
 def test_tokens_are_made_listed_and_taken_back(tmp_path: Path) -> None:
-    """A token is printed once; the list shows names and roles only; a revoked client is gone."""
+    """A token is printed once. The list shows names and roles only. A revoked client is not listed."""
     file = tmp_path / "tokens.json"
     made = datajobs("token", "add", "planner", "--role", "submit", "--tokens-file", file)
     token = made.stdout.strip()
@@ -33,7 +33,8 @@ def test_tokens_are_made_listed_and_taken_back(tmp_path: Path) -> None:
 
 
 def test_a_guarded_service_wants_a_token(tmp_path: Path, free_port: int) -> None:
-    """Without a token status 2 and where to put it; with one, from the variable or a file, all is well."""
+    """Without a token status 2 and where to put it. With one, from the variable or a file, the command
+    succeeds."""
     file, url = tmp_path / "tokens.json", f"http://127.0.0.1:{free_port}"
     token = datajobs("token", "add", "planner", "--role", "read", "--tokens-file", file).stdout.strip()
     serve = ("serve", "--port", str(free_port), "--data-dir", tmp_path / "data", "--tokens-file", file)
@@ -57,7 +58,7 @@ def test_a_guarded_service_wants_a_token(tmp_path: Path, free_port: int) -> None
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
 def test_what_is_no_token_is_told_in_one_line(tmp_path: Path, encoding: str) -> None:
-    """Status 2 and where it stands; what stands there is not shown."""
+    """Status 2 and the position of the fault; the value is not shown."""
     file = tmp_path / "token"
     for text in ("rdj_secret", "rdj_secret\nrdj_other"):
         file.write_text(text, encoding=encoding if text == "rdj_secret" else "utf-8")

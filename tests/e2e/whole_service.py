@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The service as a whole, API and worker, over a real database and real HTTP, in a thread of its own."""
+"""The service as a whole, API and worker, over a real database and real HTTP, in a separate thread."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ JOBS = "/ranoam/cm/v1/dataJob"
 
 
 class Service:
-    """A client of the running service; every method is a coroutine of the service's loop."""
+    """A client of the running service. Every method is a coroutine of the service's loop."""
 
     def __init__(
         self, root: str, session: aiohttp.ClientSession, database: Database, token: str = ""
@@ -35,11 +35,11 @@ class Service:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def of(self, token: str) -> Service:
-        """The same service as the client who has ``token``."""
+        """The same service as the client with ``token``."""
         return Service(self.root, self._session, self.database, token)
 
     async def call(self, method: str, path: str, body: Any = None, expect: int | None = None) -> Any:
-        """One request; the decoded answer. ``path`` may be a whole address."""
+        """Send one request. Returns the decoded response. ``path`` may be a full address."""
         url = path if path.startswith("http") else self.root + path
         async with self._session.request(method, url, json=body, headers=self._headers) as response:
             answer = await response.json(content_type=None) if response.content_length != 0 else None
@@ -61,7 +61,7 @@ class Service:
         await self.call("POST", "/ncmpInventory/v1/ch", body, expect=200)
 
     async def submit(self, operations: Sequence[dict[str, Any]], **envelope: Any) -> str:
-        """Submit a job that is taken; its id."""
+        """Submit a job that is accepted. Returns its id."""
         answer = await self.call("POST", JOBS, {"data": list(operations), **envelope}, expect=202)
         job_id: str = answer["jobId"]
         return job_id
@@ -116,7 +116,7 @@ class Service:
             return await response.read()
 
     async def foreign_bodies(self, job: Any) -> list[bytes]:
-        """What the manifest of a terminal job names as a plugin's own, as it came."""
+        """The unchanged plugin results that the manifest of a terminal job names."""
         manifest = await self.call("GET", job["resultsuri"], expect=200)
         base = job["resultsuri"].split("?")[0]
         return [
@@ -127,7 +127,7 @@ class Service:
 
 
 async def called(plugin: ScriptedPlugin, kind: str, times: int = 1) -> None:
-    """Wait until the plugin was called so many times."""
+    """Wait until the plugin has been called the given number of times."""
     async with asyncio.timeout(30):
         while sum(call.kind == kind for call in plugin.calls) < times:
             plugin.changed.clear()
@@ -136,7 +136,7 @@ async def called(plugin: ScriptedPlugin, kind: str, times: int = 1) -> None:
 
 @contextlib.asynccontextmanager
 async def whole_service(database_url: str, folder: Path, **settings: str) -> AsyncIterator[Service]:
-    """Run the API and a worker while the block runs; ``settings`` by variable name without its prefix."""
+    """Run the API and a worker during the block. ``settings`` by variable name without its prefix."""
     environ = {
         "DATAJOBS_DATABASE_URL": database_url,
         "DATAJOBS_DATA_DIR": str(folder),
@@ -178,7 +178,7 @@ class Portal:
 
 @contextlib.contextmanager
 def service_in_thread(database_url: str, folder: Path, **settings: str) -> Iterator[Portal]:
-    """Like :func:`whole_service`, with a scripted plugin beside it, driven from outside its loop."""
+    """Like :func:`whole_service`, with a scripted plugin, called from outside its loop."""
 
     @contextlib.asynccontextmanager
     async def both() -> AsyncIterator[tuple[Service, ScriptedPlugin, str]]:

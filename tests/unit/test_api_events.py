@@ -73,7 +73,7 @@ def sub_job(version: int, position: int) -> tuple[int, SubJobAnswer]:
     return version, VIEW.sub_job(row)
 
 
-def told(pieces: list[bytes]) -> list[tuple[int, str, str]]:
+def events_of(pieces: list[bytes]) -> list[tuple[int, str, str]]:
     """(id, event, subject) of each piece."""
     found = []
     for piece in pieces:
@@ -91,11 +91,11 @@ def test_whoever_resumes_after_any_event_misses_nothing(versions: list[int], cut
     """Cut the stream after any event and resume with its id: every sub-job's change is sent."""
     changes = [sub_job(version, position) for position, version in enumerate(versions)]
     row = job(8)
-    whole = told(encode(row, VIEW.job(row, {}), changes, StreamPosition(1)))
+    whole = events_of(encode(row, VIEW.job(row, {}), changes, StreamPosition(1)))
     seen = whole[:cut]
     last = seen[-1][0] if seen else 1
     rest = [change for change in changes if change[0] > last]
-    resumed = told(encode(row, VIEW.job(row, {}), rest, StreamPosition(last)))
+    resumed = events_of(encode(row, VIEW.job(row, {}), rest, StreamPosition(last)))
     wanted = {str(position) for position in range(len(versions))}
     assert {who for _, name, who in seen + resumed if name == "subjob"} == wanted
     assert resumed[-1][1] == "status"
@@ -106,7 +106,9 @@ def test_ids_never_go_back_and_end_at_the_jobs_version(versions: list[int]) -> N
     """Ids only grow, and the last event of a batch has the job's version."""
     changes = [sub_job(version, position) for position, version in enumerate(versions)]
     row = job(8)
-    ids = [event_id for event_id, _, _ in told(encode(row, VIEW.job(row, {}), changes, StreamPosition(1)))]
+    ids = [
+        event_id for event_id, _, _ in events_of(encode(row, VIEW.job(row, {}), changes, StreamPosition(1)))
+    ]
     assert ids == sorted(ids)
     assert ids[-1] == 8
 
@@ -115,7 +117,10 @@ def test_what_was_told_is_not_told_again() -> None:
     """Without a change of status or counts, a new version makes no event of the job."""
     shown = StreamPosition(1)
     row = job(2)
-    assert [name for _, name, _ in told(encode(row, VIEW.job(row, {}), [], shown))] == ["progress", "status"]
+    assert [name for _, name, _ in events_of(encode(row, VIEW.job(row, {}), [], shown))] == [
+        "progress",
+        "status",
+    ]
     later = job(3)
     assert encode(later, VIEW.job(later, {}), [], shown) == []
     assert shown.version == 3
@@ -124,5 +129,5 @@ def test_what_was_told_is_not_told_again() -> None:
 def test_the_jobs_own_events_wait_for_all_its_sub_jobs() -> None:
     """A first batch of sub-jobs contains neither progress nor status, and no id that would skip the rest."""
     shown = StreamPosition(1)
-    first = told(encode(job(5), None, [sub_job(5, 0), sub_job(5, 1)], shown))
+    first = events_of(encode(job(5), None, [sub_job(5, 0), sub_job(5, 1)], shown))
     assert first == [(4, "subjob", "0"), (4, "subjob", "1")]

@@ -175,11 +175,11 @@ def test_a_failure_tells_the_plugins_word_when_we_have_no_reason() -> None:
         b'"errors": [{"type": "APPLICATION_LAYER_ERROR", "badDataNode": "/A=1", "title": "read only"}]}',
         type=Response,
     )
-    told = outcome_of(response, None, {})
-    assert told.operation_id == 7
-    assert (told.op, told.path, told.state) == ("merge", "/A=1", "FAILED")
-    assert told.reason == "APPLICATION_LAYER_ERROR"
-    assert told.detail == "read only"
+    failure = outcome_of(response, None, {})
+    assert failure.operation_id == 7
+    assert (failure.op, failure.path, failure.state) == ("merge", "/A=1", "FAILED")
+    assert failure.reason == "APPLICATION_LAYER_ERROR"
+    assert failure.detail == "read only"
 
 
 def test_a_failure_without_a_readable_request_is_told_anyway() -> None:

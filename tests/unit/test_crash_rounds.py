@@ -67,12 +67,12 @@ def test_a_job_that_was_done_once_has_lost_and_doubled_nothing() -> None:
     ],
     ids=[
         "executed twice",
-        "told twice",
+        "reported twice",
         "one message twice",
-        "told and not executed",
+        "reported and not executed",
         "not counted",
         "unknown at an idempotent plugin",
-        "not told",
+        "not reported",
         "no message",
     ],
 )

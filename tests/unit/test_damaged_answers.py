@@ -83,7 +83,7 @@ class Damaged:
     operations: list[Operation]
     truth: dict[str, OperationState]
     body: bytes
-    told: Status
+    reported: Status
     is_read: bool
     readable: bool  # whether a list of responses can still be found
     intact: set[str] = field(default_factory=set)  # operations whose one entry is undamaged
@@ -94,7 +94,7 @@ class Damaged:
     def __repr__(self) -> str:
         truth = {name: state.value for name, state in self.truth.items()}
         shown = self.body if len(self.body) < 2000 else self.body[:2000] + b"..."
-        return f"{truth} {self.told.value} {'read' if self.is_read else 'write'} {shown!r}"
+        return f"{truth} {self.reported.value} {'read' if self.is_read else 'write'} {shown!r}"
 
 
 def quoted(text: str) -> str:
@@ -130,13 +130,13 @@ def operation_ids(dialect: Dialect) -> st.SearchStrategy[list[str | int]]:
 def well_formed(draw: st.DrawFn, operation: Operation, state: OperationState) -> Entry:
     """A response that gives ``state`` by its code, by its state or by both."""
     code = draw(st.sampled_from([0, 1, 99]) if state is SUCCEEDED else st.sampled_from([100, 108, 199, 500]))
-    told_by = draw(st.sampled_from(["both", "state", "code"]))
-    if told_by == "code" and state not in {SUCCEEDED, OperationState.FAILED}:
-        told_by = "both"
+    given_by = draw(st.sampled_from(["both", "state", "code"]))
+    if given_by == "code" and state not in {SUCCEEDED, OperationState.FAILED}:
+        given_by = "both"
     members: dict[str, Any] = {"operationId": operation.operation_id}
-    if told_by != "state":
+    if given_by != "state":
         members["statusCode"] = code
-    if told_by != "code":
+    if given_by != "code":
         members["state"] = state.value
     extra: dict[str, Any] = {
         "statusMessage": draw(st.sampled_from(["applied", "no", "é", ""])),
@@ -449,12 +449,12 @@ def damaged(draw: st.DrawFn, dialect: Dialect, kind: JobType) -> Damaged:
     without_data = {e.operation.id_text for e in entries if e.whole is None and not e.has_data}
     text, found = draw(document(texts))
     body, decodable = draw(bytes_of(text, operations))
-    told = draw(st.sampled_from([Status.FINISHED, Status.FINISHED, *(s for s in Status if s.terminal)]))
+    reported = draw(st.sampled_from([Status.FINISHED, Status.FINISHED, *(s for s in Status if s.terminal)]))
     return Damaged(
         operations,
         truth,
         body,
-        told,
+        reported,
         is_read,
         found and decodable,
         intact,
@@ -467,20 +467,20 @@ def damaged(draw: st.DrawFn, dialect: Dialect, kind: JobType) -> Damaged:
 def of_result(case: Damaged) -> tuple[outcomes.Outcome, object]:
     answer = result_answer(Answered(200, case.body, "application/json"), case.is_read)
     assert isinstance(answer, Responses | UnrecognisedResult | UnreadableBody)
-    outcome = outcomes.of_result(case.operations, answer, case.told, is_read=case.is_read, kept_as=KEPT)
+    outcome = outcomes.of_result(case.operations, answer, case.reported, is_read=case.is_read, kept_as=KEPT)
     return outcome, answer
 
 
 def states_of(outcome: outcomes.Outcome) -> dict[str, list[OperationState]]:
     """The states of each operation in the result objects."""
-    told: dict[str, list[OperationState]] = {}
+    reported: dict[str, list[OperationState]] = {}
     for document_ in documents(outcome.responses):
         for response in msgspec.json.decode(document_.body)["responses"]:
             state = OperationState(response["state"])
             assert (state is SUCCEEDED) is (0 <= response["statusCode"] <= 99)
             assert state is SUCCEEDED or response["reason"], "a reason is never empty"
-            told.setdefault(str(response["operationId"]), []).append(state)
-    return told
+            reported.setdefault(str(response["operationId"]), []).append(state)
+    return reported
 
 
 @pytest.mark.parametrize("kind", JobType)
@@ -494,11 +494,11 @@ def test_no_operation_that_failed_counts_as_succeeded(
     outcome with a reason, intact entries are used, and an unreadable body is kept and named."""
     case = data.draw(damaged(dialect, kind))
     outcome, answer = of_result(case)
-    told = states_of(outcome)
+    reported = states_of(outcome)
     failed = {name for name, state in case.truth.items() if state is not SUCCEEDED}
-    assert set(told) == set(case.truth)
-    assert not [name for name in failed if all(state is SUCCEEDED for state in told[name])]
-    assert not [name for name in case.without_data if all(state is SUCCEEDED for state in told[name])]
+    assert set(reported) == set(case.truth)
+    assert not [name for name in failed if all(state is SUCCEEDED for state in reported[name])]
+    assert not [name for name in case.without_data if all(state is SUCCEEDED for state in reported[name])]
     assert outcome.counts.total == len(case.operations)
     assert outcome.counts.succeeded <= len(case.truth) - len(failed | case.without_data)
     assert outcome.status is not Status.FINISHED
@@ -509,7 +509,7 @@ def test_no_operation_that_failed_counts_as_succeeded(
             expected = {case.truth[name]}
             if case.truth[name] is SUCCEEDED and not case.all_named:
                 expected |= {OperationState.UNKNOWN, OperationState.FAILED}
-            assert told[name][-1] in expected
+            assert reported[name][-1] in expected
     else:
         assert isinstance(answer, UnreadableBody)
         assert answer.body == case.body

@@ -28,11 +28,11 @@ from ran_datajobs.store.parts import Arrived
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
-def test_polls_start_at_200_ms_and_wait_30_s_at_most(polls: int, chance: float) -> None:
+def test_polls_start_at_200_ms_and_wait_30_s_at_most(polls: int, jitter: float) -> None:
     """Polling intervals stay within 0.2 s … 30 s, whatever the count."""
-    delay = poll_delay(polls, chance)
+    delay = poll_delay(polls, jitter)
     assert FIRST_POLL <= delay <= LONGEST_POLL
-    assert poll_delay(polls + 1, chance) >= delay
+    assert poll_delay(polls + 1, jitter) >= delay
 
 
 @given(st.integers(0, 200), st.floats(0, 1e6))
@@ -48,31 +48,31 @@ def test_polls_and_repeats_are_spread(times: int, ended_for: float) -> None:
 
 
 @given(st.integers(0, 200), st.floats(0, 1, exclude_max=True), st.floats(0, 1e9))
-def test_a_peers_wish_is_honoured_up_to_a_minute(failures: int, chance: float, asked: float) -> None:
+def test_a_peers_wish_is_honoured_up_to_a_minute(failures: int, jitter: float, asked: float) -> None:
     """Retry-After lengthens the wait, never shortens it, up to 60 s."""
-    delay = retry_delay(failures, chance, asked)
+    delay = retry_delay(failures, jitter, asked)
     assert delay >= min(asked, 60.0)
     assert delay <= max(60.0, 18.0)
 
 
 @given(st.floats(0, 1e9), st.floats(0, 1, exclude_max=True), st.floats(0, 1e9) | st.none())
 def test_a_call_that_fails_is_repeated_after_growing_pauses(
-    trouble: float, chance: float, asked: float | None
+    failing_for: float, jitter: float, asked: float | None
 ) -> None:
     """The pause is half to three quarters of the duration of the failure, between 0.25 and 15 s. A peer's
     Retry-After lengthens it, up to a minute."""
-    own = until_next_call(trouble, chance)
+    own = until_next_call(failing_for, jitter)
     assert 0.25 <= own <= 15.0
-    assert min(15.0, trouble / 2) <= own <= max(0.375, 0.75 * trouble)
-    assert until_next_call(trouble, chance, asked) == max(own, min(asked or 0.0, 60.0))
+    assert min(15.0, failing_for / 2) <= own <= max(0.375, 0.75 * failing_for)
+    assert until_next_call(failing_for, jitter, asked) == max(own, min(asked or 0.0, 60.0))
 
 
 def test_a_plugin_that_stays_away_is_called_a_bounded_number_of_times() -> None:
     """In the two minutes of the time budget the call is made about twenty times, and not hundreds."""
-    for chance in (0.0, 0.5, 0.99):
-        trouble, calls = 0.0, 0
-        while trouble < 120.0:
-            trouble += until_next_call(trouble, chance)
+    for jitter in (0.0, 0.5, 0.99):
+        failing_for, calls = 0.0, 0
+        while failing_for < 120.0:
+            failing_for += until_next_call(failing_for, jitter)
             calls += 1
         assert 10 <= calls <= 25
 
@@ -108,13 +108,13 @@ def test_every_operation_gets_exactly_one_outcome_in_order(
             )
         )
     )
-    told = data.draw(st.sampled_from([s for s in Status if s.terminal]))
-    outcome = outcomes.from_responses(asked, entries_of(listed), told, is_read=False)
+    reported = data.draw(st.sampled_from([s for s in Status if s.terminal]))
+    outcome = outcomes.from_responses(asked, entries_of(listed), reported, is_read=False)
     assert [r.operation_id for r in outcome.responses] == [o.operation_id for o in asked]
     assert outcome.counts.total == len(asked)
     named = {str(r.operation_id) for r in listed}
     silent = sum(o.id_text not in named for o in asked)
-    assert (outcome.counts.not_started if told is Status.CANCELLED else outcome.counts.unknown) == silent
+    assert (outcome.counts.not_started if reported is Status.CANCELLED else outcome.counts.unknown) == silent
 
 
 def test_every_response_of_a_read_is_kept_and_the_worst_counts() -> None:
@@ -154,7 +154,7 @@ def test_outcomes_win_over_the_status() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "state", "status"),
+    ("reported", "state", "status"),
     [
         (Status.FINISHED, OperationState.SUCCEEDED, Status.FINISHED),
         (Status.FAILED, OperationState.FAILED, Status.FAILED),
@@ -163,10 +163,10 @@ def test_outcomes_win_over_the_status() -> None:
     ],
 )
 def test_a_result_of_no_known_shape_is_counted_by_its_status(
-    told: Status, state: OperationState, status: Status
+    reported: Status, state: OperationState, status: Status
 ) -> None:
     """FINISHED counts all as succeeded, FAILED all as failed, anything else all as unknown."""
-    outcome = outcomes.from_status([Operation(Op.ADD, "/A=1", 1)], told)
+    outcome = outcomes.from_status([Operation(Op.ADD, "/A=1", 1)], reported)
     assert [r.state for r in outcome.responses] == [state]
     assert outcome.status is status
 

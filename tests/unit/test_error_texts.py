@@ -135,10 +135,10 @@ CREATES = {
 @pytest.mark.parametrize("name", CREATES)
 def test_a_create_that_the_plugin_refuses_names_its_first_fault(name: str) -> None:
     """Each as pointer, requirement and value. Faults over the limit are counted."""
-    body, told = CREATES[name]
+    body, expected = CREATES[name]
     with pytest.raises(InvalidRequest) as refused:
         seed_job("r", "topic", "", body, 9)
-    assert told in refused.value.detail
+    assert expected in refused.value.detail
 
 
 def test_operations_of_another_kind_are_told_by_place() -> None:

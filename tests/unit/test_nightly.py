@@ -14,8 +14,8 @@ from tests.nightly import Step, closing_line, main, state_of_tree
 
 def step(name: str, log: Path, code: str = "") -> Step:
     """A step that records that it was run, and prints pytest's closing line."""
-    told = f"print({name!r}, file=open({str(log)!r}, 'a')); print('==== 3 passed, 1 skipped in 0.12s ====')"
-    return Step(name, (sys.executable, "-c", f"{told}; {code}"))
+    output = f"print({name!r}, file=open({str(log)!r}, 'a')); print('==== 3 passed, 1 skipped in 0.12s ====')"
+    return Step(name, (sys.executable, "-c", f"{output}; {code}"))
 
 
 def test_a_step_that_has_passed_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,16 +42,16 @@ def body(*operations: dict[str, Any], **envelope: Any) -> bytes:
 
 def ignored_in(request: bytes) -> Ignored | None:
     """The ignored keys, which every way of reading reports alike."""
-    told = check_request(request).ignored
-    assert read_request(request).ignored == read_accepted(request).ignored == told
-    return told
+    reported = check_request(request).ignored
+    assert read_request(request).ignored == read_accepted(request).ignored == reported
+    return reported
 
 
 def surely_ignored_in(request: bytes) -> Ignored:
     """The same, if there are any."""
-    told = ignored_in(request)
-    assert told is not None
-    return told
+    reported = ignored_in(request)
+    assert reported is not None
+    return reported
 
 
 def pointers(request: bytes, kind: type[InvalidRequest | UnsupportedRequest] = InvalidRequest) -> list[str]:
@@ -123,7 +123,7 @@ def test_every_key_of_an_envelope_is_read_refused_or_told(
     members += [(change(key), value) for key, change, value in others]
     members += [] if any(key.lower() == "data" for key, _ in members) else [("data", [ADD])]
     there = Counter(key.lower() for key, _ in members)
-    refused, impossible, told = set(), set(), []
+    refused, impossible, reported = set(), set(), []
     for key, value in members:
         lower, pointer = key.lower(), "#/" + key.replace("~", "~0").replace("/", "~1")
         if lower in ENVELOPE:
@@ -138,13 +138,13 @@ def test_every_key_of_an_envelope_is_read_refused_or_told(
         ):
             refused.add(pointer)
         else:
-            told.append(IgnoredKey(pointer=pointer))
+            reported.append(IgnoredKey(pointer=pointer))
     if refused:
         assert set(pointers(text(members))) <= refused
     elif impossible:
         assert set(pointers(text(members), UnsupportedRequest)) == impossible
     else:
-        assert ignored_in(text(members)) == (Ignored(tuple(told), len(told)) if told else None)
+        assert ignored_in(text(members)) == (Ignored(tuple(reported), len(reported)) if reported else None)
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def test_a_slip_of_the_pen_is_refused_with_the_key_that_was_meant(
 
 def test_a_key_near_one_that_stands_there_itself_is_ignored() -> None:
     """`date` next to `data`, and `names` next to `name`, are keys of another application."""
-    told = ignored_in(body(ADD, date="2026-01-01", name="n", names=["a"]))
-    assert told == Ignored((IgnoredKey(pointer="#/date"), IgnoredKey(pointer="#/names")), 2)
+    reported = ignored_in(body(ADD, date="2026-01-01", name="n", names=["a"]))
+    assert reported == Ignored((IgnoredKey(pointer="#/date"), IgnoredKey(pointer="#/names")), 2)
 
 
 @pytest.mark.parametrize("key", [*NOT_OFFERED.values(), "Validation", "UNDOABLE"])
@@ -207,7 +207,7 @@ def test_a_dry_run_asked_for_in_the_body_is_never_executed() -> None:
 
 def test_ignored_keys_of_operations_are_told_once_with_a_count() -> None:
     """Those of the envelope first, with their pointers, verbatim and never taken for a misspelling."""
-    told = surely_ignored_in(
+    reported = surely_ignored_in(
         body(
             {**ADD, "note": 1, "Path": 1},
             {**ADD, "note": None, "operationID": 7, "valu": 1},
@@ -215,14 +215,14 @@ def test_ignored_keys_of_operations_are_told_once_with_a_count() -> None:
             notBefore="2027-01-01T00:00:00Z",
         )
     )
-    assert told.keys == (
+    assert reported.keys == (
         IgnoredKey(pointer="#/notBefore"),
         IgnoredKey(name="note", count=3),
         IgnoredKey(name="Path", count=1),
         IgnoredKey(name="operationID", count=1),
         IgnoredKey(name="valu", count=1),
     )
-    assert told.count == 5
+    assert reported.count == 5
 
 
 def test_a_filter_in_a_write_is_told() -> None:
@@ -241,9 +241,9 @@ def test_a_filter_in_a_write_is_told() -> None:
 def test_a_hundred_ignored_keys_are_told_and_all_are_counted() -> None:
     """Names in operations are listed separately up to a limit. Very long ones are cut."""
     many = {f"x{n}": 1 for n in range(250)}
-    told = surely_ignored_in(body({**ADD, **many}, **{f"key{n}": 1 for n in range(10)}))
-    assert (len(told.keys), told.count) == (MAX_LISTED, 260)
-    assert told.keys[9:11] == (IgnoredKey(pointer="#/key9"), IgnoredKey(name="x0", count=1))
+    reported = surely_ignored_in(body({**ADD, **many}, **{f"key{n}": 1 for n in range(10)}))
+    assert (len(reported.keys), reported.count) == (MAX_LISTED, 260)
+    assert reported.keys[9:11] == (IgnoredKey(pointer="#/key9"), IgnoredKey(name="x0", count=1))
     (told_long,) = surely_ignored_in(body({**ADD, "k" * 5000: 1})).keys
     assert isinstance(told_long.name, str) and len(told_long.name) == 128
     far_too_many = {f"y{n}": 1 for n in range(MAX_UNLISTED + 1000)}

@@ -206,11 +206,11 @@ PLUGIN: Final = [
 ]
 
 
-@pytest.mark.parametrize(("told", "reason"), PLUGIN)
-def test_the_word_of_a_plugin_is_the_reason_of_its_write(told: str, reason: str) -> None:
+@pytest.mark.parametrize(("member", "reason"), PLUGIN)
+def test_the_word_of_a_plugin_is_the_reason_of_its_write(member: str, reason: str) -> None:
     """From the plugin's response over the result object to /failures, the reason is unchanged."""
-    code = "" if "statusCode" in told else '"statusCode": 108, '
-    body = f'[{{"operationId": "1", {code}"statusMessage": "no", "state": "FAILED", {told}}}]'
+    code = "" if "statusCode" in member else '"statusCode": 108, '
+    body = f'[{{"operationId": "1", {code}"statusMessage": "no", "state": "FAILED", {member}}}]'
     responses = msgspec.json.decode(body, type=list[Response])
     operation = Operation(Op.REPLACE, "/A=1#/attributes/b", "1")
     entries = [Entry(response.operation_id, response) for response in responses]
@@ -218,12 +218,12 @@ def test_the_word_of_a_plugin_is_the_reason_of_its_write(told: str, reason: str)
     assert shown(outcome.responses) == [reason]
 
 
-@pytest.mark.parametrize(("told", "reason"), PLUGIN)
-def test_the_word_of_a_plugin_is_the_reason_of_its_read(told: str, reason: str) -> None:
+@pytest.mark.parametrize(("member", "reason"), PLUGIN)
+def test_the_word_of_a_plugin_is_the_reason_of_its_read(member: str, reason: str) -> None:
     """The same for a response in a message."""
-    code = "" if "statusCode" in told else '"statusCode": 108, '
+    code = "" if "statusCode" in member else '"statusCode": 108, '
     body = (
-        f'{{"responses": [{{"operationId": "1", {code}"statusMessage": "no", {told}, "state": "FAILED"}}]}}'
+        f'{{"responses": [{{"operationId": "1", {code}"statusMessage": "no", {member}, "state": "FAILED"}}]}}'
     )
     assert shown(read_responses(body.encode())) == [reason]
 
@@ -243,13 +243,13 @@ def shown(responses: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("state", NOT_SUCCEEDED)
-@pytest.mark.parametrize("told", Status)
-def test_no_status_alone_leaves_an_operation_without_a_reason(told: Status, state: OperationState) -> None:
+@pytest.mark.parametrize("status", Status)
+def test_no_status_alone_leaves_an_operation_without_a_reason(status: Status, state: OperationState) -> None:
     """Outcomes derived from a status, and operations all in one state without a reason, have one in the
     result."""
     operations = [Operation(Op.REMOVE, "/A=1", 1), Operation(Op.REMOVE, "/A=2", 2)]
     for outcome in (
-        outcomes.from_status(operations, told),
+        outcomes.from_status(operations, status),
         outcomes.all_the_same(operations, state, "", "for no reason"),
     ):
         for document in documents(outcome.responses):

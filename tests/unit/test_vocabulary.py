@@ -188,7 +188,7 @@ def test_the_page_has_the_words_of_the_command_line_for_what_is_waited_for() -> 
     lines = re.findall(
         r'^  (\w+): \["(.*)", "(.*)"\],$', PAGE_WORDS.read_text(encoding="utf-8"), re.MULTILINE
     )
-    assert lines == [(code.value, *told) for code, told in WAITS.items()]
+    assert lines == [(code.value, *words) for code, words in WAITS.items()]
 
 
 def test_every_stage_can_be_reached_and_left() -> None:
@@ -238,8 +238,8 @@ def test_the_worst_of_several_states_stands(states: list[OperationState], count:
     """SUCCEEDED, NOT_STARTED, FAILED, UNKNOWN: each is worse than the ones before it, in whatever order they
     are reported."""
     order = ["SUCCEEDED", "NOT_STARTED", "FAILED", "UNKNOWN"]
-    told = states[:count]
-    assert worst(told) == max(told, key=lambda state: order.index(state.value), default="SUCCEEDED")
+    some = states[:count]
+    assert worst(some) == max(some, key=lambda state: order.index(state.value), default="SUCCEEDED")
 
 
 def test_an_unmatched_operation_never_fails_the_job_alone() -> None:
