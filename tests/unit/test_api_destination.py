@@ -103,7 +103,7 @@ async def test_a_name_is_what_exists_under_it(text: str, found: Destination) -> 
     ("text", "said"),
     [
         ("both", "both a topic and a bucket"),
-        ("nothing", "neither a topic nor a bucket"),
+        ("nothing", "there is no topic 'nothing'; there is no bucket 'nothing'"),
         ("kafka:results", "no topic"),
         ("s3:events-topic", "no bucket"),
     ],

@@ -20,9 +20,8 @@ from ran_datajobs.api.problems import as_known
 from ran_datajobs.api.request_body import is_json
 from ran_datajobs.api.results import cell, outcome_of
 from ran_datajobs.api.security import host_name, known_hosts
-from ran_datajobs.api.submit import to_repeat
 from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
-from ran_datajobs.model import OperationCounts, OperationState, Response
+from ran_datajobs.model import OperationCounts, Response
 from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.job_view import progress
 
@@ -186,13 +185,6 @@ def test_a_failure_without_a_readable_request_is_told_anyway() -> None:
     """An unusual request in a plugin's response hides no failure."""
     response = Response(operation_id="1", status_code=108, status_message="no", request=msgspec.Raw(b"[1]"))
     assert outcome_of(response, None, {}).path == ""
-
-
-def test_only_known_failures_are_repeated_unless_asked() -> None:
-    """UNKNOWN operations may have been executed: they are repeated only on the client's request."""
-    states = {"a": OperationState.FAILED, "b": OperationState.NOT_STARTED, "c": OperationState.UNKNOWN}
-    assert to_repeat(states, include_unknown=False) == {"a", "b"}
-    assert to_repeat(states, include_unknown=True) == {"a", "b", "c"}
 
 
 @given(st.integers(1, 10**6), st.integers(0, 10**6))

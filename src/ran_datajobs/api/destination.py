@@ -81,12 +81,9 @@ async def resolve(
         raise _refused(f"both a topic and a bucket are called {name!r}: say kafka:{name} or s3:{name}")
     if found:
         return Destination(name, found[0])
-    if allowed == kinds and name == text and not embedded:
-        detail = f"there is neither a topic nor a bucket {name!r}"
-    else:
-        missing = [f"there is no {_WORD[kind]} {name!r}" for kind in allowed]
-        denied = [f"{_NOT_ALLOWED} {_PREFIX[kind]}{name}" for kind in kinds if kind not in allowed]
-        detail = "; ".join(missing + denied)
+    missing = [f"there is no {_WORD[kind]} {name!r}" for kind in allowed]
+    denied = [f"{_NOT_ALLOWED} {_PREFIX[kind]}{name}" for kind in kinds if kind not in allowed]
+    detail = "; ".join(missing + denied)
     known: list[str] = []
     if TOPIC in allowed:
         with contextlib.suppress(BusUnavailable):
@@ -111,9 +108,7 @@ def _kinds_and_name(text: str, embedded: bool) -> tuple[list[str], str]:
         raise _refused("this topic is the service's own: name another one")
     if possible:
         return possible, name
-    if faults[TOPIC] and faults[BUCKET] and name == text:
-        raise _refused(f"neither the name of a topic ({faults[TOPIC]}) nor of a bucket ({faults[BUCKET]})")
-    raise _refused(faults[kinds[0]])
+    raise _refused("; ".join(faults[kind] for kind in kinds))
 
 
 async def _exists(kind: str, name: str, bus: Bus, objects: ObjectStore) -> bool:

@@ -133,10 +133,7 @@ async def read_topic(
     found = await api.embedded_bus.read(topic, first, limit, client=caller.sees)
     messages = [(received.offset, received.message) for received in found]
     return TopicMessages(
-        [
-            TopicMessage(offset, message.headers, message.key or None, Raw(message.value))
-            for offset, message in messages
-        ]
+        [TopicMessage(offset, each.headers, each.key or None, Raw(each.value)) for offset, each in messages]
     )
 
 

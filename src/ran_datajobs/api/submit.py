@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import re
 import shutil
-from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Final
 from uuid import UUID, uuid4
@@ -123,7 +122,8 @@ async def retry(
             raise Conflict("the data job is still under way: cancel it or wait")
         written = await parts.listing(connection, job_id)
     states = await failed_operations(api.objects, row.results_bucket, written)
-    wanted = to_repeat(states, include_unknown=include_unknown)
+    kept_out = set() if include_unknown else {OperationState.UNKNOWN}
+    wanted = {operation for operation, state in states.items() if state not in kept_out}
     hint = ": operations of unknown outcome are repeated with ?includeUnknown=true only"
     nothing = Conflict(f"there is nothing to retry{'' if include_unknown else hint}")
     if not wanted:
@@ -134,12 +134,6 @@ async def retry(
         destination = Destination(row.destination, row.destination_kind)
         head = msgspec.structs.replace(left[0], ignored=row.ignored)  # as in the first answer
         return await _accept(api, caller, head, destination, left[1], retry_of=job_id)
-
-
-def to_repeat(states: Mapping[str, OperationState], *, include_unknown: bool) -> set[str]:
-    """The ids of the operations to repeat: all in ``states``, those UNKNOWN only with ``include_unknown``."""
-    kept_out = set() if include_unknown else {OperationState.UNKNOWN}
-    return {operation for operation, state in states.items() if state not in kept_out}
 
 
 def _left_over(stored: bytes, wanted: set[str]) -> tuple[JobRequest, bytes]:

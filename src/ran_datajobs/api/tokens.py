@@ -110,19 +110,15 @@ class TokenTable:
 
     def client_of(self, token: str) -> Client | None:
         """The client that holds ``token``; ``None`` if the token is not valid."""
-        self._reload_if_changed()
-        return self._tokens.get(_digest(token)) if len(token) <= _MAX_TOKEN else None
-
-    def _reload_if_changed(self) -> None:
         try:
             found = self._path.stat()
             seen = (found.st_mtime_ns, found.st_ino, found.st_size)
-            if seen == self._seen:
-                return
-            self._tokens = {token.sha256: token for token in listing(self._path)}
-            self._seen = seen
+            if seen != self._seen:
+                self._tokens = {each.sha256: each for each in listing(self._path)}
+                self._seen = seen
         except (OSError, UsageError):
             self._seen, self._tokens = None, {}
+        return self._tokens.get(_digest(token)) if len(token) <= _MAX_TOKEN else None
 
 
 def _digest(token: str) -> str:

@@ -93,8 +93,7 @@ def decoded(body: bytes, decoder: msgspec.json.Decoder[_Body], most_steps: int =
     except RecursionError:
         raise InvalidRequest(NESTED_TOO_DEEPLY) from None
     except msgspec.ValidationError as error:
-        pointer, detail = fault_of(error, body, decoder)
-        raise InvalidRequest(f"{pointer}: {detail}", ((pointer, detail),)) from None
+        raise InvalidRequest.at(*fault_of(error, body, decoder)) from None
     except msgspec.DecodeError as error:
         raise malformed(body, error, most_steps) from None
 
@@ -111,8 +110,7 @@ def malformed(body: bytes, error: msgspec.DecodeError, most_steps: int = MOST_ST
         if words == "Input data was truncated":
             words = "JSON is malformed: it ends before its last value is complete"
         return InvalidRequest(words)
-    detail = "is not a Unicode text: it has half of a surrogate pair"
-    return InvalidRequest(f"{pointer}: {detail}", ((pointer, detail),))
+    return InvalidRequest.at(pointer, "is not a Unicode text: it has half of a surrogate pair")
 
 
 def shortened(name: str) -> str:
