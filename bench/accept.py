@@ -54,11 +54,11 @@ def inventory(plugin: str, producers: int, handles: range = range(HANDLES)) -> d
 def load_job(operations: int, seed: int, handles: range = range(HANDLES)) -> bytes:
     """One add of a child and one merge into a grandchild for each of some random handles; about 217 bytes a
     line."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     encoder = msgspec.json.Encoder()
     lines: list[bytes] = []  # encoded at once: a million dicts need gigabytes
     for n in range(operations // 2):
-        base = alternate_id(handles[chance.randrange(len(handles))])
+        base = alternate_id(handles[rng.randrange(len(handles))])
         pair: tuple[dict[str, Any], ...] = (
             {
                 "op": "add",

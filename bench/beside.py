@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one client notices of another one's large job: small jobs while a large one is planned, and without.
+"""Effect of one client's large job on another client: small jobs while a large one is planned, and without
+it.
 
-``python -m bench beside[=OPERATIONS]`` (default 1,000,000). One client submits the large job.
-From its 202 until it is planned, and on until it has ended, the other client submits jobs of 100 operations,
-one after the other, each for another one of its data producers, so that none waits for the lane of the one
-before; and then, without the large job, for as long as it was planned.
+``python -m bench beside[=OPERATIONS]`` (default 1,000,000). One client submits the large job. From its 202
+until it is planned, and on until it has ended, the other client submits jobs of 100 operations, one after the
+other, each for another one of its data producers, so that none waits for the lane of the previous one; and
+then, without the large job, for as long as the planning took.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ PLUGIN_POLL, JOB_POLL = 0.004, 0.05
 
 
 class Times(Struct, frozen=True):
-    """What small jobs took, in seconds from the submit."""
+    """Durations of small jobs, in seconds from the submit."""
 
     accepted: list[float]
     acknowledged: list[float]
@@ -49,7 +50,7 @@ class Times(Struct, frozen=True):
 async def _small_jobs(
     client: Machine, plugin: str, handles: Iterator[int], enough: Callable[[], bool]
 ) -> Times:
-    """Small jobs, each submitted when the one before was acknowledged, until ``enough``."""
+    """Small jobs, each submitted when the previous one was acknowledged, until ``enough``."""
     times = Times([], [])
     answered = await creates(client, plugin)
     while not enough():
@@ -81,7 +82,7 @@ async def _ended(client: Machine, address: str) -> None:
 async def _round(
     large: Machine, body: bytes, small: Callable[[Callable[[], bool]], Awaitable[Times]]
 ) -> dict[str, Times]:
-    """The times of small jobs while a large one is planned, while it is executed, and without it."""
+    """The durations of small jobs while a large one is planned, while it is executed, and without it."""
     address = await large.submit(body)
     times: dict[str, Times] = {}
     start = time.monotonic()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cancel in the middle of a job of 10,000 sub-jobs: what the plugin starts after it was accepted.
+"""A cancel in the middle of a job of 10,000 sub-jobs: the executions that the plugin starts after it was
+accepted.
 
-The plugin is a reference plugin over elements that do nothing but write down when they were handed an
-operation. Its executions are counted by the machine's monotonic clock, from the moment at which the client
-has the 202 of its cancel.
+The plugin is a reference plugin over elements that only record when they get an operation. Its executions are
+counted by the machine's monotonic clock, from the moment at which the client has the 202 of its cancel.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ TAKES = 5.0
 """Seconds that an element takes for one operation."""
 
 TAKEN = PRODUCERS // 2
-"""Sub-jobs that the plugin has taken when the job is cancelled. Of these 256 run at once."""
+"""Number of sub-jobs that the plugin has accepted when the job is cancelled. 256 of these run
+concurrently."""
 
 
 async def run() -> None:
@@ -78,7 +79,7 @@ async def _json(machine: Machine, url: str) -> Any:
 
 
 class _Element:
-    """Takes a while for each operation, and writes down when it was started."""
+    """Takes a while for each operation, and records its start."""
 
     def __init__(self) -> None:
         self.started: list[float] = []
@@ -102,7 +103,7 @@ class _NoBus:
 
 
 async def _serve(port: int, ask: int) -> None:
-    """The plugin, until a signal; ``ask``: the port that tells what it started."""
+    """The plugin, until a signal. ``ask``: the port that reports the started operations."""
     element, taken = _Element(), set[str]()
 
     def element_of(data_producer_id: str) -> _Element:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a sub-job costs the database, in figures that a busy machine does not change.
+"""Cost of a sub-job for the database, in counters that the load of the machine does not change.
 
 Counted are transactions that wrote (transaction ids), calls of statements with BEGIN and COMMIT
 (pg_stat_statements), and positions in the WAL. The counters are read from another database of the server, so
-that reading them is not counted. What the idle service does in the same time is measured and subtracted; a
-request for the status of each job, once a second, is not.
+that reading them is not counted. The counts of the idle service for the same time are measured and
+subtracted; a request for the status of each job, once a second, is not.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Cost(msgspec.Struct, frozen=True):
     wal: float
 
     def less(self, other: Cost, times: float = 1.0) -> Cost:
-        """This without ``times`` the other."""
+        """These counters minus ``times`` the other ones."""
         return Cost(
             self.commits - times * other.commits,
             self.statements - times * other.statements,
@@ -56,7 +56,7 @@ class Cost(msgspec.Struct, frozen=True):
         )
 
     def each(self, units: float) -> Cost:
-        """The part of one of so many."""
+        """The counters divided by a number."""
         return Cost(self.commits / units, self.statements / units, self.wal / units)
 
 
@@ -109,7 +109,8 @@ async def _at_once(machine: Machine, bodies: list[bytes]) -> None:
 
 
 def _workloads() -> list[tuple[str, str, Submit, list[bytes]]]:
-    """What it is, the plugin that gets it, how it is submitted, and its jobs; the first job warms up."""
+    """Its description, the plugin that gets it, how it is submitted, and its jobs. The first job is the
+    warm-up."""
     slices = [range(n % size.OPEN_OVER, n % size.OPEN_OVER + 10) for n in range(size.OPEN_JOBS + 1)]
     return [
         (

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of a large read on Kafka and S3: bounded memory, and how far it is from the bare clients.
+"""Results of a large read on Kafka and S3: bounded memory, and throughput compared with the bare clients.
 
-``python -m bench delivery[=MIB]`` (default 1024). A plugin publishes messages of nearly 900 kB; the service
-takes them into S3, and then delivers them to a topic, or to another bucket. Beside that, with the same bytes:
-a bare put of each object to S3, a bare producer with the service's own settings, and a bare get and put of
-each object. All six take turns, so that whatever else
-the machine does slows all of them. The median ratio of a run of the service to the bare run before it must be
-at least 0.5; else the status is 1.
+``python -m bench delivery[=MIB]`` (default 1024). A plugin publishes messages of nearly 900 kB. The service
+stores them in S3, and then delivers them to a topic, or to another bucket. For comparison, with the same
+bytes: a bare put of each object to S3, a bare producer with the service's own settings, and a bare get and
+put of each object. All six alternate, so that other load of the machine slows all of them. The median ratio
+of a run of the service to the bare run before it must be at least 0.5; otherwise the status is 1.
 """
 
 from __future__ import annotations
@@ -51,12 +50,12 @@ NODE = "/SubNetwork=Bench/ManagedElement=1"
 
 
 def full_values(count: int) -> list[bytes]:
-    """Messages with one response each, whose result nearly fills it with cells of many values."""
-    chance = random.Random(count)
-    return [_full_value(chance) for _ in range(count)]
+    """Messages with one response each, whose result of cells with many values nearly fills it."""
+    rng = random.Random(count)
+    return [_full_value(rng) for _ in range(count)]
 
 
-def _full_value(chance: random.Random) -> bytes:
+def _full_value(rng: random.Random) -> bytes:
     head = (
         b'{"data":{"responses":[{"operationId":1,"statusCode":0,"statusMessage":"read","state":"SUCCEEDED",'
     )
@@ -64,32 +63,32 @@ def _full_value(chance: random.Random) -> bytes:
     tail = b"]}]}}"
     cells: list[bytes] = []
     size = len(head) + len(tail) + 100
-    while size + len(cell := _cell(chance, len(cells) + 1)) < MAX_MESSAGE_BYTES:
+    while size + len(cell := _cell(rng, len(cells) + 1)) < MAX_MESSAGE_BYTES:
         cells.append(cell)
         size += len(cell) + 1
     return head + b",".join(cells) + tail
 
 
-def _cell(chance: random.Random, number: int) -> bytes:
-    """A cell as a plugin tells it, about 500 bytes."""
-    network = {"mcc": "262", "mnc": f"{chance.randrange(1, 90):02}"}
-    slices = [{"sst": chance.randrange(1, 5), "sd": f"{chance.getrandbits(24):06X}"} for _ in range(3)]
+def _cell(rng: random.Random, number: int) -> bytes:
+    """A cell as a plugin returns it, about 500 bytes."""
+    network = {"mcc": "262", "mnc": f"{rng.randrange(1, 90):02}"}
+    slices = [{"sst": rng.randrange(1, 5), "sd": f"{rng.getrandbits(24):06X}"} for _ in range(3)]
     return msgspec.json.encode(
         {
             "id": str(number),
             "objectClass": "NRCellDU",
-            "objectInstance": f"{NODE}/GNBDUFunction={chance.randrange(1, 1000)}/NRCellDU={number}",
+            "objectInstance": f"{NODE}/GNBDUFunction={rng.randrange(1, 1000)}/NRCellDU={number}",
             "attributes": {
-                "userLabel": f"sector {chance.randrange(100000)}",
-                "administrativeState": chance.choice(("LOCKED", "UNLOCKED", "SHUTTINGDOWN")),
-                "operationalState": chance.choice(("ENABLED", "DISABLED")),
-                "cellLocalId": chance.randrange(16384),
-                "nRPCI": chance.randrange(1008),
-                "nRTAC": chance.randrange(1 << 24),
-                "arfcnDL": chance.randrange(3_279_166),
-                "arfcnUL": chance.randrange(3_279_166),
-                "bSChannelBwDL": chance.choice((20, 40, 60, 100)),
-                "ssbFrequency": chance.randrange(3_279_166),
+                "userLabel": f"sector {rng.randrange(100000)}",
+                "administrativeState": rng.choice(("LOCKED", "UNLOCKED", "SHUTTINGDOWN")),
+                "operationalState": rng.choice(("ENABLED", "DISABLED")),
+                "cellLocalId": rng.randrange(16384),
+                "nRPCI": rng.randrange(1008),
+                "nRTAC": rng.randrange(1 << 24),
+                "arfcnDL": rng.randrange(3_279_166),
+                "arfcnUL": rng.randrange(3_279_166),
+                "bSChannelBwDL": rng.choice((20, 40, 60, 100)),
+                "ssbFrequency": rng.randrange(3_279_166),
                 "pLMNInfoList": [{"pLMNId": network, "sNSSAI": each} for each in slices],
             },
         }
@@ -97,7 +96,7 @@ def _cell(chance: random.Random, number: int) -> bytes:
 
 
 class Plugin:
-    """Publishes the messages of a read when it is created, and says that it is finished after the last."""
+    """Publishes the messages of a read when it is created, and reports finished after the last."""
 
     def __init__(self, bootstrap: str, values: list[bytes]) -> None:
         self._producer = Producer({"bootstrap.servers": bootstrap, **PRODUCER_SETTINGS, "log_level": 0})
@@ -162,7 +161,7 @@ def open_producer(bootstrap: str) -> Producer:
 
 
 def bare_producer(producer: Producer, values: list[bytes], batch_bytes: int = 8 * MIB) -> float:
-    """Seconds that the client alone takes, in transactions as large as the service's."""
+    """Seconds of the bare producer, in transactions as large as the service's."""
     each = max(1, batch_bytes // len(values[0]))
     started = time.monotonic()
     for start in range(0, len(values), each):
@@ -173,7 +172,7 @@ def bare_producer(producer: Producer, values: list[bytes], batch_bytes: int = 8 
 
 
 async def bare_puts(s3: S3Service, values: list[bytes], prefix: str) -> float:
-    """Seconds that the S3 client alone takes, with as many puts at a time as the service has."""
+    """Seconds of the bare S3 client, with as many concurrent puts as the service has."""
     store = bare_store(s3, s3.bucket)
     slots = asyncio.Semaphore(PARALLEL_PUTS)
 
@@ -189,7 +188,7 @@ async def bare_puts(s3: S3Service, values: list[bytes], prefix: str) -> float:
 
 
 def bare_store(s3: S3Service, bucket: str) -> S3Store:
-    """The S3 client alone."""
+    """The bare S3 client."""
     return S3Store(
         bucket,
         endpoint=s3.endpoint,
@@ -200,7 +199,7 @@ def bare_store(s3: S3Service, bucket: str) -> S3Store:
 
 
 async def bare_copies(s3: S3Service, count: int, prefix: str) -> float:
-    """Seconds that the S3 client alone takes to copy what :func:`bare_puts` put, to the other bucket."""
+    """Seconds of the bare S3 client to copy the objects of :func:`bare_puts` to the other bucket."""
     source, target = bare_store(s3, s3.bucket), bare_store(s3, s3.other_bucket)
     slots = asyncio.Semaphore(PARALLEL_PUTS)
 
@@ -217,7 +216,7 @@ async def bare_copies(s3: S3Service, count: int, prefix: str) -> float:
 
 @contextlib.asynccontextmanager
 async def serving(plugin: Plugin) -> AsyncIterator[str]:
-    """The plugin on a port of its own."""
+    """The plugin on its own port."""
     app = web.Application(client_max_size=1 << 30)
     job = "/dmi/v1/dataJob/{request}"
     app.router.add_post(job, plugin.create)
@@ -256,7 +255,7 @@ class Timed(Struct, frozen=True):
 
 
 async def run(mib: str = str(DEFAULT_MIB)) -> None:
-    """Print the figures of one run; status 1 when the service is too far from the bare clients."""
+    """Print the figures of one run. Status 1 if the service is too slow compared with the bare clients."""
     if shutil.which("java") is None or not list(JARS.glob("kafka_*.jar")):
         print("delivery: Apache Kafka is not installed: run `make deps`")
         return
@@ -293,7 +292,7 @@ async def run(mib: str = str(DEFAULT_MIB)) -> None:
 
 
 async def _rounds(machine: Machine, kafka: KafkaBroker, s3: S3Service, values: list[bytes]) -> list[Timed]:
-    """What each kind of run takes, one after another, over and over."""
+    """Durations of each kind of run, repeated in turn."""
     rounds: list[Timed] = []
     with ThreadPoolExecutor(1) as thread:
         loop = asyncio.get_running_loop()

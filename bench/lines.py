@@ -34,7 +34,7 @@ def python_lines(text: str) -> int:
     for node in ast.walk(ast.parse(text)):
         if not isinstance(node, documented):
             continue
-        for each in node.body:  # what stands under a constant explains it as well
+        for each in node.body:  # a text below a constant is a docstring as well
             if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant):
                 lines -= set(range(each.lineno, (each.end_lineno or each.lineno) + 1))
     return len(lines)

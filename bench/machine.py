@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real processes to measure: the service with its embedded database, and whatever stands beside it."""
+"""Real processes to measure: the service with its embedded database, and further programs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def program(*command: str, **environment: str) -> Iterator[psutil.Process]:
-    """A Python program of ours while the block runs."""
+    """A Python program of this project, during the block."""
     process = subprocess.Popen(
         [sys.executable, *command],
         env=os.environ | environment,
@@ -70,7 +70,7 @@ class Machine:
 
     @contextlib.asynccontextmanager
     async def as_client(self, token: str) -> AsyncIterator[Machine]:
-        """The same service, asked with ``token``."""
+        """The same service, called with ``token``."""
         headers = {"Authorization": f"Bearer {token}"}
         async with aiohttp.ClientSession(timeout=self.session.timeout, headers=headers) as session:
             yield Machine(self.root, session, self._process)
@@ -82,7 +82,7 @@ class Machine:
                 raise SystemExit(f"registration: {response.status} {await response.text()}")
 
     async def submit(self, body: bytes, destination: str | None = None) -> str:
-        """Submit a job; its address."""
+        """Submit a job. Returns its address."""
         headers = {"Content-Type": "application/json"}
         query = {"destination": destination} if destination else {}
         async with self.session.post(self.root + JOBS, data=body, headers=headers, params=query) as response:
@@ -103,7 +103,7 @@ class Machine:
                 await asyncio.sleep(every)
 
     def database_url(self) -> str:
-        """The address of the embedded database, as the processes of the service have it."""
+        """The address of the embedded database that the processes of the service use."""
         for process in self._process.children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 if url := process.environ().get("DATAJOBS_DATABASE_URL"):
@@ -111,7 +111,7 @@ class Machine:
         raise SystemExit("no process of the service has the address of a database")
 
     def peak_rss(self) -> dict[str, int]:
-        """Largest resident memory so far of each process of the service, in MiB."""
+        """Peak resident memory so far of each process of the service, in MiB."""
         peaks: dict[str, int] = {}
         for process in [self._process, *self._process.children(recursive=True)]:
             with contextlib.suppress(psutil.Error, OSError):
@@ -124,7 +124,7 @@ class Machine:
 
 
 def peak_rss_of(process: psutil.Process) -> int:
-    """Largest resident memory so far of one process, in MiB."""
+    """Peak resident memory so far of one process, in MiB."""
     status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
     peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(peak.split()[1]) // 1024
@@ -134,7 +134,7 @@ def peak_rss_of(process: psutil.Process) -> int:
 async def running_machine(
     *beside: tuple[str, ...], port: int = 0, **environment: str
 ) -> AsyncIterator[Machine]:
-    """The service with embedded defaults in a folder of its own; ``beside``: programs to run meanwhile.
+    """The service with embedded defaults in its own folder. ``beside``: programs that run concurrently.
 
     ``port`` 0: a free one. ``environment``: more variables of the service.
     """

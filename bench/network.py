@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""End to end: a write job over the simulated network, through the reference plugin, to its verdict."""
+"""End to end: a write job over the simulated network, through the reference plugin, to its final status."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def _measured(over_http: bool, own: Path) -> None:
             job = await machine.ended(await machine.submit(body))
             if job["operations"]["succeeded"] != OPERATIONS:
                 raise SystemExit(f"not everything was applied: {job['operations']}")
-            if number:  # the first one warms up
+            if number:  # the first one is the warm-up
                 took.append(time.monotonic() - started)
         middle = statistics.median(took)
         where = "ProvMnS over HTTP" if over_http else "elements in the plugin's process"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pure parts by themselves, in one process: patches applied, objects filtered and rendered per second."""
+"""The pure parts alone, in one process: patches applied, objects filtered and rendered per second."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What 49 good plugins notice of a dead one: p99 of the time that their sub-jobs take.
+"""Effect of an unavailable plugin on 49 good ones: p99 of the duration of their sub-jobs.
 
-The fiftieth has 1,000 data producers, and a job with an operation for each. It is dead (it takes connections
-and never answers) or, for comparison, as good as the others: a job of that size is work for the service in
-any case. All good plugins are one process with a port for each; every job of the 49 is one operation, so that
-a job's time is its sub-job's. Times are those of the service's rows. Each comparison has a service of its
-own: what the dead plugin leaves behind is not in the next figure without it.
+The fiftieth has 1,000 data producers, and a job with an operation for each. It is unavailable (it accepts
+connections and never answers) or, for comparison, as good as the others: a job of that size is work for the
+service in any case. All good plugins are one process with a port for each. Every job of the 49 is one
+operation, so that a job's duration is its sub-job's. Durations are those of the service's rows. Each
+comparison has its own service: the effects of the unavailable plugin are not in the next figure without it.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ async def _measure(machine: Machine) -> list[float]:
 
 
 class Times(Struct, frozen=True):
-    """Seconds of the sub-jobs of the 49, before the fiftieth has its job, from then on, and later."""
+    """Durations in seconds of the sub-jobs of the 49, before the fiftieth has its job, from then on, and
+    later."""
 
     before: list[float]
     beside: list[float]
@@ -94,7 +95,7 @@ class Times(Struct, frozen=True):
 
 
 async def _compare(*, dead: bool) -> Times:
-    """The times of a service whose fiftieth plugin is dead, or is not."""
+    """The durations of a service whose fiftieth plugin is unavailable, or is not."""
     ports = [free_port() for _ in range(GOOD + 1)]
     silent = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)  # never answers
     async with silent, running_machine(("-m", "bench.peers", *map(str, ports))) as machine:
@@ -103,7 +104,7 @@ async def _compare(*, dead: bool) -> Times:
             await machine.register(inventory(plugin, port, ROUNDS))
         fiftieth = silent.sockets[0].getsockname()[1] if dead else ports[GOOD]
         await machine.register(inventory(FIFTIETH, fiftieth, PRODUCERS))
-        await _measure(machine)  # warms up
+        await _measure(machine)  # the warm-up
         before = await _measure(machine)
         address = await machine.submit(writes(FIFTIETH, range(PRODUCERS)))
         beside = await _measure(machine)
@@ -117,7 +118,7 @@ async def _compare(*, dead: bool) -> Times:
 
 
 async def run() -> None:
-    """Print the figures, of a dead fiftieth plugin and of a good one in turns."""
+    """Print the figures, alternately of an unavailable fiftieth plugin and of a good one."""
     print(
         f"{GOOD} good plugins, {ROUNDS} rounds of a sub-job each, beside a fiftieth with {PRODUCERS:,}:"
         f" p99 of the time of a sub-job, and median"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check and plan of ONAP's load job inside one process: ratios to a bare decode, and what others notice."""
+"""Check and plan of ONAP's load job inside one process: ratios to a bare decode, and delays of the event
+loop."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _ratios(body: bytes, works: dict[str, Callable[[], object]]) -> tuple[float, dict[str, list[float]]]:
-    """The median seconds of a bare decode, and of each work its ratios to the decodes around it."""
+    """The median seconds of a bare decode, and for each work its ratios to the decodes before and after
+    it."""
     bare = msgspec.json.Decoder(Body)
     decodes: list[float] = []
     ratios: dict[str, list[float]] = {name: [] for name in works}
@@ -54,7 +56,7 @@ def _ratios(body: bytes, works: dict[str, Callable[[], object]]) -> tuple[float,
 
 
 async def _silences(work: Callable[[], object]) -> list[float]:
-    """How long the event loop was late, in ascending seconds, while a thread did ``work``."""
+    """Delays of the event loop, in ascending seconds, while a thread did ``work``."""
     late: list[float] = []
     done = asyncio.create_task(asyncio.to_thread(work))
     while not done.done():

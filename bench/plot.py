@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lines on two logarithmic axes as SVG, each beside what it would be if it grew with the work. Pure."""
+"""Lines on two logarithmic axes as SVG, each with a proportional line for comparison. Pure."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ FONT = 'font-family="sans-serif" font-size="11"'
 GREY, INK = "#d8dde2", "#26323d"
 PROPORTIONAL = "grows with the work"
 ROOM = 1.15
-"""The axes begin and end so much beyond the values."""
+"""Factor by which the axes extend beyond the values."""
 
 Point = tuple[float, float]
 
 
 class Line(Struct, frozen=True):
-    """Measured points, in ascending x; all are positive."""
+    """Measured points, in ascending x. All are positive."""
 
     name: str
     points: tuple[Point, ...]
 
 
 class Panel(Struct, frozen=True):
-    """What stands in one pair of axes; at least one line with a point."""
+    """The content of one pair of axes: at least one line with a point."""
 
     title: str
     x: str
@@ -58,8 +58,8 @@ class _Axis(Struct, frozen=True):
 
 
 def log_log(panels: Sequence[Panel]) -> str:
-    """A picture of the panels side by side. A dashed line begins at each line's first point and is what the
-    line would be if y grew as x does: below it, it grows less."""
+    """A picture of the panels side by side. A dashed line begins at each line's first point and shows y in
+    proportion to x: a line below it grows less."""
     width = WIDTH * len(panels)
     size = f'viewBox="0 0 {width} {HEIGHT}" width="{width}" height="{HEIGHT}"'
     parts = [
@@ -95,7 +95,7 @@ def _axis(values: list[float], start: float, end: float) -> _Axis:
 
 
 def _proportional(line: Line, across: _Axis, up: _Axis) -> tuple[Point, Point]:
-    """From the first point of ``line`` to where its proportion leaves the axes."""
+    """From the first point of ``line`` to the point where its proportion leaves the axes."""
     x, y = line.points[0]
     grown = min(across.most / x, up.most / y)
     return (x, y), (x * grown, y * grown)
@@ -118,7 +118,7 @@ def _path(points: Iterable[Point], across: _Axis, up: _Axis, colour: str, more: 
 
 
 def _legend(names: list[str]) -> Iterable[str]:
-    """The lines' names and what the dashes mean, three in a row below the axis."""
+    """The lines' names and the meaning of the dashes, three in a row below the axis."""
     entries = [(name, COLOURS[n], "") for n, name in enumerate(names)]
     entries.append((PROPORTIONAL, INK, 'stroke-dasharray="5 4" opacity="0.55"'))
     for n, (name, colour, more) in enumerate(entries):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A DMI plugin that does nothing, quickly: what remains of a measurement is the service's own cost. Its
-results are as the contract has them, one response for each operation.
+"""A DMI plugin that executes nothing, quickly: the rest of a measurement is the service's own cost. Its
+results have the form of the contract, one response for each operation.
 
-``GET /acknowledged`` tells how many creates were answered and when the last one was, by the machine's
+``GET /acknowledged`` returns the number of answered creates and the time of the last one, by the machine's
 monotonic clock.
 """
 
@@ -17,13 +17,13 @@ from aiohttp import web
 
 
 class Line(msgspec.Struct, rename="camel"):
-    """What is kept of an operation."""
+    """The stored part of an operation."""
 
     operation_id: str | int
 
 
 class Create(msgspec.Struct):
-    """What is read of a create."""
+    """The parsed part of a create."""
 
     data: list[Line]
 
@@ -32,7 +32,7 @@ _CREATE = msgspec.json.Decoder(Create)
 
 
 class Bench:
-    """Counts creates; every job is finished at once, and all its operations have succeeded."""
+    """Counts creates. Every job is finished at once, and all its operations have succeeded."""
 
     def __init__(self) -> None:
         self.creates = 0
@@ -70,7 +70,7 @@ def _json(answer: object, status: int = 200) -> web.Response:
 
 
 def plugin_app() -> web.Application:
-    """The plugin as an application; it has counted nothing yet."""
+    """The plugin as an application, with its counter at 0."""
     bench = Bench()
     app = web.Application(client_max_size=1 << 30)
     job = "/dmi/v1/dataJob/{request}"

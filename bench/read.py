@@ -17,13 +17,13 @@ from ran_datajobs.plugins.wire import TREE_FLAT, TREE_HIERARCHICAL
 from ran_datajobs.simulator.registration import registration
 
 SITES, SEED = 2_945, 1
-"""So many sites have 100,000 objects: 34 each."""
+"""Number of sites with 100,000 objects: 34 each."""
 
 RUNS = 3
 
 
 def everything(accept_type: str) -> bytes:
-    """A read job that asks for every object of the network in one operation."""
+    """A read job for every object of the network in one operation."""
     read = {
         "op": "read",
         "path": "/SubNetwork=Europe",
@@ -68,7 +68,7 @@ async def _measured(over_http: bool, own: Path) -> None:
                 seconds = time.monotonic() - started
                 if job["status"] != "FINSHED":
                     raise SystemExit(f"the read ended {job['status']}: {job.get('reason')}")
-                if number:  # the first one makes the sites
+                if number:  # the first one generates the sites
                     took.append(seconds)
             objects, size = await _objects(machine, job)
             middle = statistics.median(took)
@@ -82,7 +82,7 @@ async def _measured(over_http: bool, own: Path) -> None:
 
 
 async def _objects(machine: Machine, job: Any) -> tuple[int, int]:
-    """How many objects the result has, and its bytes."""
+    """Number of objects of the result, and its bytes."""
     async with machine.session.get(job["resultsuri"]) as response:
         manifest = await response.json()
     base = job["resultsuri"].partition("?")[0]

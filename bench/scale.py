@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cost against size: write jobs of 10,000 to 1,000,000 operations, and one job over more and more handles.
+"""Cost by size: write jobs of 10,000 to 1,000,000 operations, and one job over more and more handles.
 
-``python -m bench scale[=FILE.svg]`` prints tables, and draws them into the file. A plugin that does nothing.
-What a step costs for each operation must not grow with the number of operations.
+``python -m bench scale[=FILE.svg]`` prints tables, and draws them into the file. The plugin executes nothing.
+The cost of a step for each operation must not grow with the number of operations.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ POLL = 0.02
 
 
 class Cost(Struct, frozen=True):
-    """What jobs of one size took, medians in seconds from the submit, and the processes' peaks after them."""
+    """Durations of jobs of one size, medians in seconds from the submit, and the processes' peak memory after
+    them."""
 
     operations: int
     handles: int
@@ -43,7 +44,7 @@ class Cost(Struct, frozen=True):
 
 
 class Filled(Struct, frozen=True):
-    """A machine with its handles; ``registered``: seconds until the last 200; ``known``: from there until a
+    """A machine with its handles. ``registered``: seconds until the last 200. ``known``: from there until a
     small job was acknowledged, which waits for the lookup index."""
 
     machine: Machine
@@ -72,7 +73,7 @@ async def _filled(handles: int) -> AsyncIterator[Filled]:
 
 
 async def _cost(filled: Filled, operations: int, handles: int) -> Cost:
-    """What jobs of this size cost; the first one warms up, and is not counted."""
+    """Costs of jobs of this size. The first one is the warm-up, and is not counted."""
     machine, plugin = filled.machine, filled.plugin
     took: list[tuple[float, float, float]] = []
     for run in range(RUNS + 1):
@@ -144,7 +145,7 @@ async def run(
     operations: int = OPERATIONS,
     inventories: Sequence[int] = INVENTORIES,
 ) -> None:
-    """Print the figures, medians; draw them into the SVG file ``path``."""
+    """Print the figures, medians. Draw them into the SVG file ``path``."""
     print(f"Cost against size, {PRODUCERS} data producers, a plugin that does nothing (medians of {RUNS})")
     print(_HEADER)
     by_operations: list[Cost] = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated network: how soon it answers, and what it needs to tell everything that it has."""
+"""The simulated network: time to the first answer, and time and memory to return all its objects."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def run() -> None:
 
 
 async def _figures(sites: int) -> tuple[float, float, float, float]:
-    """Seconds to the first answer and of a read of everything, the MiB that it brings, the peak in MiB."""
+    """Seconds to the first answer and of a read of everything, the MiB of its response, the peak in MiB."""
     port = free_port()
     command = ("-m", "ran_datajobs", "simulate", "--port", str(port), "--sites", str(sites))
     started = time.monotonic()

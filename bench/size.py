@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many data producers and many open jobs: sub-jobs a second, and the memory that each process has needed."""
+"""Many data producers and many open jobs: sub-jobs a second, and the peak memory of each process."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ async def _creates(machine: Machine, plugin: str) -> tuple[int, float]:
 
 
 async def _one_wide_job(machine: Machine, plugin: str) -> str:
-    """One job over all producers: how fast its creates are acknowledged and its sub-jobs settled."""
+    """One job over all producers: the rates at which its creates are acknowledged and its sub-jobs
+    settled."""
     before, _ = await _creates(machine, plugin)
     start = time.monotonic()
     address = await machine.submit(one_for_each(range(PRODUCERS)))
@@ -72,7 +73,7 @@ async def _one_wide_job(machine: Machine, plugin: str) -> str:
 
 
 async def _many_open_jobs(machine: Machine) -> str:
-    """Many jobs at once, all over the same producers: they wait for each other in their lanes."""
+    """Many concurrent jobs, all over the same producers: they wait for each other in their lanes."""
     start = time.monotonic()
     gate = asyncio.Semaphore(16)
 
@@ -115,7 +116,7 @@ def _peaks(machine: Machine) -> str:
 
 
 async def _largest_job() -> str:
-    """One job of as many operations as there may be: what a service that has done nothing else needs."""
+    """One job of the maximum number of operations: the memory of a service that has done nothing else."""
     port = free_port()
     plugin = f"http://127.0.0.1:{port}"
     async with running_machine(("-m", "bench.plugin", str(port))) as machine:

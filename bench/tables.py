@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tables need while jobs come and go: sizes after each 100,000 sub-jobs, with the least retention.
+"""Size of the tables while jobs come and go: sizes after each 100,000 sub-jobs, with the least retention.
 
-``python -m bench tables[=SUB_JOBS]`` (default 1,000,000). Jobs of 10,000 sub-jobs, one after the other. What
-has ended is removed a minute later, by a look a minute: so the sizes must stay flat as soon as the first jobs
-are gone, up to two minutes of jobs.
+``python -m bench tables[=SUB_JOBS]`` (default 1,000,000). Jobs of 10,000 sub-jobs, one after the other. Ended
+jobs are removed a minute later, by a pass each minute: the sizes must stay constant as soon as the first jobs
+are removed, up to two minutes of jobs.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from ran_datajobs.results.pruner import LOOK_EVERY
 
 SUB_JOBS, STEP = 1_000_000, 100_000
 RETENTION = 60
-"""Seconds; the setting allows no less."""
+"""Seconds. The setting allows no less."""
 
 MIB = 1 << 20
 SMALL = MIB // 4
-"""Tables that never need so much are shown together."""
+"""Tables that never exceed this size are shown together."""
 
 _SIZES = """
 select c.relname, pg_total_relation_size(c.oid)
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.relkind in ('r', 'm') and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
 """
-"""Each table of the service, with its indexes and what is stored out of line."""
+"""Each table of the service, with its indexes and its TOAST data."""
 
 Sizes = dict[str, int]
 

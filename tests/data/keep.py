@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps a database with open jobs, for the upgrades to come: run it before the schema changes.
+"""Keeps a database with open jobs for tests of upgrades: run it before the schema changes.
 
 ``python -m tests.data.keep > tests/data/schema-N-stages.sql``; ``--source FOLDER`` runs the service of
 another checkout (its ``src``) instead of this one. It is the real service: what is kept is what it wrote. Its
@@ -42,7 +42,7 @@ HEAD = (
 
 
 async def dump(database_url: str, left: Left) -> str:
-    """The whole database as statements, with what is to be kept beside it."""
+    """The whole database as statements, with the additional data to be kept."""
     connection = await asyncpg.connect(database_url)
     try:
         schema = await connection.fetchval("select max(number) from schema_version")
@@ -73,7 +73,7 @@ def _dumped(database_url: str) -> str:
 
 
 async def main(source: Path) -> None:
-    """Print the database that the service of ``source`` leaves."""
+    """Print the database of the service of ``source``."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "data").mkdir()
         server = EmbeddedPostgres(Path(folder) / "server", durable=False)

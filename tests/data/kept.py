@@ -42,13 +42,13 @@ $$;
 
 
 class Stages(NamedTuple):
-    """What was kept beside a database with jobs in every stage."""
+    """The data kept in addition to a database with jobs in every stage."""
 
     objects: dict[str, bytes]
     taken: list[TakenCreate]
 
     def write_objects(self, data_dir: Path) -> None:
-        """Put the result objects where a service with this data dir looks for them."""
+        """Put the result objects into the folder that a service with this data dir uses."""
         for name, content in self.objects.items():
             path = data_dir / "objects" / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,8 +72,8 @@ async def load_stages(database_url: str, schema: int) -> Stages:
 
 @asynccontextmanager
 async def plugins_again(database_url: str, stages: Stages) -> AsyncIterator[Mapping[str, NotingPlugin]]:
-    """The plugins at new addresses while the block runs: they have the jobs that they had, under their ids,
-    and obey from now on."""
+    """The plugins at new addresses during the block: they have their earlier jobs, under their ids, and
+    answer well from now on."""
     async with AsyncExitStack() as stack:
         plugins: dict[str, NotingPlugin] = {}
         addresses: dict[str, str] = {}
@@ -101,7 +101,7 @@ async def plugins_again(database_url: str, stages: Stages) -> AsyncIterator[Mapp
 
 
 def executed(plugins: Mapping[str, ScriptedPlugin]) -> Iterator[tuple[str, str]]:
-    """(job id, operation id) of everything that the plugins have executed, as often as they did."""
+    """(job id, operation id) of every execution by the plugins, repeated for each execution."""
     for plugin in plugins.values():
         for job in plugin.history:
             for operation in job.operations:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs left open in every stage by the real service, whose worker is killed amid them.
+"""Jobs left open in every stage by the real service, whose worker is then killed.
 
-A data producer is named for what becomes of its sub-jobs, a job for where it stands. Of the three plugins
-``careful`` is idempotent, ``simple`` is not and takes two reads at a time, ``hasty`` has a time-out of 2 s.
-What no plugin can bring about is brought about by the surroundings: a folder where a manifest should be
+A data producer is named for the outcome of its sub-jobs, a job for its stage. Of the three plugins
+``careful`` is idempotent, ``simple`` is not and takes two reads at a time, ``hasty`` has a timeout of 2 s.
+Stages that no plugin can cause are caused by the environment: a folder where a manifest should be
 written, and a trigger that refuses the messages of a topic.
 """
 
@@ -28,11 +28,11 @@ from tests.recovery.processes import process, variables
 
 PATIENCE = 60.0
 VOID_AFTER = 12.0
-"""Seconds after which a worker that was killed has lost all it held."""
+"""Seconds after which a killed worker has lost all its leases."""
 
 TOPIC = "rapp-results"
 WAITS = ("READY", "WAITING")
-"""The stage of a sub-job that waits for its turn, in this and in older schemas."""
+"""The stage of a waiting sub-job, in this and in older schemas."""
 
 _RUNS = Script(statuses=("RUNNING",))
 _STALLS = Script(create=(Step.STALL,), statuses=("RUNNING",))
@@ -81,7 +81,7 @@ REGISTRATIONS: Mapping[str, dict[str, Any]] = {
 
 
 class TakenCreate(NamedTuple):
-    """A create that a plugin took: in this order it gave out its ids."""
+    """A create that a plugin accepted, in the order of the ids that it assigned."""
 
     plugin: str
     key: str
@@ -90,10 +90,10 @@ class TakenCreate(NamedTuple):
 
 
 class NotingPlugin(ScriptedPlugin):
-    """Notes the creates that it takes. Producers named ``on-topic…`` answer over the internal topic."""
+    """Records the creates that it accepts. Producers named ``on-topic…`` answer over the internal topic."""
 
     def __init__(self, name: str, scripts: Mapping[str, Script] | None = None) -> None:
-        """``scripts``: how it answers calls about each data producer; well, where they say nothing."""
+        """``scripts``: how it answers calls about each data producer; by default it answers well."""
         super().__init__(_ENDS)
         self._requests: dict[str, tuple[str, bytes]] = {}
         self._name = name
@@ -106,7 +106,7 @@ class NotingPlugin(ScriptedPlugin):
         return await super()._create(request)
 
     def taken(self) -> list[TakenCreate]:
-        """The creates that it took, in the order of its ids."""
+        """The accepted creates, in the order of its ids."""
         return [TakenCreate(self._name, e.sub_job_id, *self._requests[e.sub_job_id]) for e in self.history]
 
     async def _result(self, request: web.Request) -> web.StreamResponse:
@@ -117,14 +117,14 @@ class NotingPlugin(ScriptedPlugin):
 
 
 class Left(NamedTuple):
-    """What is to be kept beside the database: result objects by path, and creates that plugins took."""
+    """The data to be kept in addition to the database: result objects by path, and accepted creates."""
 
     objects: dict[str, bytes]
     taken: list[TakenCreate]
 
 
 def fdn_of(producer: str) -> str:
-    """The managed element of a data producer; those of a read of several parts have a base in common."""
+    """The managed element of a data producer. Those of a read of several parts have a common base."""
     region = "Parts" if producer.startswith("part-") else "X"
     return f"/SubNetwork={region}/ManagedElement={producer}"
 
@@ -175,7 +175,7 @@ def message(
 
 
 class _Scene:
-    """The service while its jobs are brought to their places."""
+    """The service while its jobs are brought into their stages."""
 
     def __init__(self, service: Patient, store: asyncpg.Connection[Any], objects: Path) -> None:
         self._service = service
@@ -333,7 +333,7 @@ create trigger refuse before insert on bus_message for each row
 
 @asynccontextmanager
 async def _bus_refuses(store: asyncpg.Connection[Any]) -> AsyncIterator[None]:
-    """Nothing is published to the jobs' topic while the block runs."""
+    """Nothing is published to the jobs' topic during the block."""
     await store.execute(_REFUSAL)
     try:
         yield
@@ -432,7 +432,7 @@ async def _all_called(plugins: Mapping[str, ScriptedPlugin], producers: set[str]
 
 
 async def _without_worker(scene: _Scene) -> None:
-    """What clients ask while no worker lives."""
+    """The requests of clients while no worker lives."""
     for name in (
         "blocked, then cancelled",
         "waits, then cancelled",

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold of the rows of dispatch at every commit, one file each.
+"""Rules that the rows of dispatch keep at every commit, one file each.
 
 ===================  ==================================================================================
-``one_write.sql``    at most one write is at work at a data producer
+``one_write.sql``    at most one write is active at a data producer
 ``quarantine.sql``   no write starts while another one of its lane is in quarantine
-``creates.py``       no write is created twice at a plugin (asked of the plugin's own record)
-``turns.sql``        what was admitted was the first of what waited and was admissible
-``ended_once.sql``   each operation is counted once, and stands in one result object
-``claimable.sql``    what is to be worked on is leased, or due, or waits for something that is
-``arrows.py``        a status, a stage and a delivery change by the arrows of ``model.py`` alone
+``creates.py``       no write is created twice at a plugin (by the plugin's own record)
+``turns.sql``        an admitted sub-job was the first of the admissible waiting ones
+``ended_once.sql``   each operation is counted once, and is in one result object
+``claimable.sql``    open work is leased, or due, or waits for work that is
+``arrows.py``        a status, a stage and a delivery change only by the transitions of ``model.py``
 ===================  ==================================================================================
 
 ``arrows.py`` and ``turns.sql`` are triggers that refuse the statement that breaks the rule, and count it. The
 others are queries that name the rows that break the rule. Every database of a test has the triggers from its
-last migration on, and is asked for violations when the test ends; a test that writes rows by hand that break
+last migration on, and is checked for violations when the test ends; a test whose handwritten rows break
 a rule is marked ``damages_rows``. A job without its request was written by hand, and is left out.
 """
 
@@ -55,13 +55,13 @@ create event trigger follow_migrations on ddl_command_end when tag in ('CREATE T
 
 
 def preparation() -> str:
-    """The statements that let an empty database install the triggers by itself with its last migration."""
+    """The statements that make an empty database install the triggers itself with its last migration."""
     triggers = guards() + (_FOLDER / "turns.sql").read_text(encoding="utf-8")
     return _INSTALL_WITH_THE_LAST_MIGRATION.format(triggers=triggers, newest=len(migrations()))
 
 
 async def violations(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
-    """Every rule that a database of the newest schema breaks, in words; none of a database of another one."""
+    """Every violation in a database of the newest schema, in words. Databases of other schemas have none."""
     if not await connection.fetchval("select to_regproc('invariants.refuse_arrow') is not null"):
         return []
     refused = await connection.fetchval("select last_value from invariants.refused where is_called")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trigger for each column that has a table of arrows in ``model.py``: another arrow is an error."""
+"""A trigger for each column with a table of transitions in ``model.py``: any other transition is an error."""
 
 from __future__ import annotations
 

@@ -62,10 +62,11 @@ broker.heartbeat.interval.ms=500
 
 
 class KafkaBroker:
-    """One broker. It creates a topic that a client asks for, as brokers do by default.
+    """One broker. It creates a topic that a client requests, as brokers do by default.
 
-    ``sasl_bootstrap`` is the address of a second listener, which speaks TLS with ``certificate`` (PEM) and
-    lets in only the user below. That one may do what no :meth:`allow_only` forbids; all others, everything.
+    ``sasl_bootstrap`` is the address of a second listener, which uses TLS with ``certificate`` (PEM) and
+    accepts only the user below. That user has every permission until :meth:`allow_only` restricts it; all
+    others have every permission.
     """
 
     user = "tests"
@@ -98,22 +99,22 @@ class KafkaBroker:
         self._admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
 
     def _make_certificate(self, store: Path) -> None:
-        """A key for this machine with a certificate that it signed itself."""
+        """A key for this machine with a self-signed certificate."""
         common = ["-alias", "broker", "-keystore", str(store), "-storepass", self.password]
         new = ["-genkeypair", "-keyalg", "EC", "-dname", "CN=127.0.0.1", "-ext", "san=ip:127.0.0.1"]
         for command in (new, ["-exportcert", "-rfc", "-file", str(self.certificate)]):
             subprocess.run(["keytool", *command, *common], check=True, capture_output=True)
 
     def start(self) -> None:
-        """Start it, again after :meth:`kill` or :meth:`stop` with all it had."""
+        """Start it. After :meth:`kill` or :meth:`stop` it keeps its data."""
         self._program.start(self.answers)
 
     def launch(self) -> None:
-        """Start it and do not wait for it: :meth:`answers` says when it is back."""
+        """Start it without waiting: :meth:`answers` says when it is available."""
         self._program.launch()
 
     def stop(self) -> None:
-        """End it in order."""
+        """Stop it in order."""
         self._program.stop()
 
     def kill(self) -> None:
@@ -121,18 +122,19 @@ class KafkaBroker:
         self._program.kill()
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
-        """Create a topic and wait until it is there."""
+        """Create a topic and wait until it exists."""
         topic = NewTopic(name, partitions, 1, config=dict(config or {}))
         self._admin.create_topics([topic])[name].result(30)
-        while not self._is_known(name):  # the broker learns of it a moment later than its controller
+        while not self._is_known(name):  # the broker's metadata lags its controller's
             pass
 
     def delete_topic(self, name: str) -> None:
-        """Delete a topic and wait until it is gone."""
+        """Delete a topic and wait until it does not exist any more."""
         self._admin.delete_topics([name])[name].result(30)
 
     def allow_only(self, topic: str, operation: AclOperation) -> None:
-        """From now on the user may do nothing but ``operation`` with a topic, and the broker knows it."""
+        """From now on the user may do nothing but ``operation`` with a topic. Returns once the broker applies
+        this."""
         rule = AclBinding(
             ResourceType.TOPIC,
             topic,
@@ -154,7 +156,7 @@ class KafkaBroker:
 
     @property
     def sasl_settings(self) -> dict[str, str]:
-        """What a client needs at ``sasl_bootstrap``."""
+        """The settings of a client for ``sasl_bootstrap``."""
         return {
             "security.protocol": "sasl_ssl",
             "ssl.ca.location": str(self.certificate),
@@ -182,7 +184,7 @@ class KafkaBroker:
 
 @contextlib.contextmanager
 def running_broker() -> Iterator[KafkaBroker]:
-    """A broker while the block runs; where Kafka is not installed, the test is skipped."""
+    """A broker during the block. If Kafka is not installed, the test is skipped."""
     if shutil.which("java") is None or not list(JARS.glob("kafka_*.jar")):
         not_installed("Apache Kafka (a JDK and the broker's jars)")
     folder = Path(tempfile.mkdtemp(prefix="ran-datajobs-kafka-"))

@@ -32,7 +32,7 @@ max_client_conn = 200
 
 @contextlib.contextmanager
 def pgbouncer(url: str, mode: str, *, size: int = 60, round_robin: bool = False) -> Iterator[str]:
-    """The address of a PgBouncer in front of the database at ``url``, while the block runs.
+    """The address of a PgBouncer in front of the database at ``url``, during the block.
 
     It refuses to run as root: there it runs as ``nobody``.
     """

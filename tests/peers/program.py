@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A program that a fixture runs: its ports, its folder, its log, and its certain end."""
+"""A program that a fixture runs: its ports, its folder, its log, and its guaranteed end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ran_datajobs.local.supervisor import die_with_parent
 
 
 def free_ports(count: int) -> list[int]:
-    """So many different loopback ports on which nobody listens."""
+    """The given number of free loopback ports."""
     found: set[int] = set()
     while len(found) < count:
         found.add(free_port())
@@ -27,19 +27,19 @@ def free_ports(count: int) -> list[int]:
 
 
 def not_installed(what: str) -> NoReturn:
-    """Skip, and say in one line what would help; where a skip is not allowed (``CI``), fail."""
+    """Skip, and say in one line how to avoid that. If skips are not allowed (``CI``), fail."""
     not_possible(f"{what} is not installed: run `make deps`")
 
 
 def not_possible(text: str) -> NoReturn:
-    """Skip for the reason ``text``; where a skip is not allowed (``CI``), fail."""
+    """Skip for the reason ``text``. If skips are not allowed (``CI``), fail."""
     if os.environ.get("CI"):
         pytest.fail(text)
     pytest.skip(text)
 
 
 class Program:
-    """A child process that cannot outlive the tests, even when they are killed."""
+    """A child process that cannot outlive the tests, even if they are killed."""
 
     def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
         self._command = list(command)
@@ -62,7 +62,7 @@ class Program:
                 raise RuntimeError(f"{self._command[0]} did not start:\n{self._log.read_text()[-4000:]}")
 
     def launch(self) -> subprocess.Popen[bytes]:
-        """Start it and do not wait for it; on the main thread, too."""
+        """Start it without waiting. Also on the main thread."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -75,7 +75,7 @@ class Program:
         return self._process
 
     def stop(self) -> None:
-        """End it politely, by force after 15 s."""
+        """Stop it by a signal, and kill it after 15 s."""
         if self._process is not None:
             self._process.terminate()
             try:
@@ -85,7 +85,7 @@ class Program:
             self._process = None
 
     def kill(self) -> None:
-        """SIGKILL, and its end."""
+        """SIGKILL, and wait for its end."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

@@ -28,7 +28,7 @@ class S3Service:
     access_key_id = "tests"
     secret_access_key = "only-for-tests"
     without_list = ("without-list", "secret-without-list")
-    """Keys that may read and write objects of both buckets, and list none."""
+    """Keys that may read and write objects of both buckets, and list neither."""
 
     def __init__(self, folder: Path) -> None:
         s3, s3_grpc, master, master_grpc, filer, filer_grpc, volume, volume_grpc, admin, admin_grpc = (
@@ -72,7 +72,7 @@ class S3Service:
         self._program = Program([str(WEED), "mini", *flags], folder, environment)
 
     def _identities(self) -> list[dict[str, object]]:
-        """Who may do what."""
+        """The permissions of each key."""
         buckets = (self.bucket, self.other_bucket)
         return [
             {"name": key, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
@@ -83,11 +83,11 @@ class S3Service:
         ]
 
     def start(self) -> None:
-        """Start it, again after :meth:`kill` or :meth:`stop` with all it had."""
+        """Start it. After :meth:`kill` or :meth:`stop` it keeps its data."""
         self._program.start(self._answers)
 
     def stop(self) -> None:
-        """End it in order."""
+        """Stop it in order."""
         self._program.stop()
 
     def kill(self) -> None:

@@ -15,9 +15,9 @@ _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-encodin
 
 
 class Gateway:
-    """``answers`` gives the (status, code) of a request that is not passed on, ``None`` for all others.
+    """``answers`` returns the (status, code) of a request that is not passed on, ``None`` for all others.
 
-    ``hides_what_is_missing``: a key that is not there is a 403, as for keys without the right to list.
+    ``hides_what_is_missing``: a missing key is a 403, as for keys without the permission to list.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Gateway:
 
     @contextlib.asynccontextmanager
     async def before(self, service: S3Service) -> AsyncIterator[Gateway]:
-        """Serve before ``service`` until the end of the block."""
+        """Serve in front of ``service`` until the end of the block."""
         async with aiohttp.ClientSession(auto_decompress=False) as session:
 
             async def handle(request: web.Request) -> web.Response:

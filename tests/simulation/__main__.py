@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m tests.simulation [SEEDS [FIRST]]``: run so many seeds; status 1 at the first fault."""
+"""``python -m tests.simulation [SEEDS [FIRST]]``: run the given number of seeds. Status 1 at the first
+fault."""
 
 from __future__ import annotations
 
@@ -10,18 +11,18 @@ from tests.simulation.world import Broken, simulate
 
 
 def main() -> int:
-    """Run the seeds, and tell how many held."""
+    """Run the seeds, and print how many passed."""
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     first = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    began = told = time.monotonic()
+    began = printed = time.monotonic()
     for seed in range(first, first + seeds):
         try:
             digest = simulate(seed)
         except Broken as broken:
             print(broken)
             return 1
-        if time.monotonic() - told > 10 or seeds == 1:
-            told = time.monotonic()
+        if time.monotonic() - printed > 10 or seeds == 1:
+            printed = time.monotonic()
             print(f"seed {seed}: holds ({digest[:12]}), {seed - first + 1} of {seeds}", flush=True)
     print(f"{seeds} seeds from {first} on: every rule held, {time.monotonic() - began:.0f} s")
     return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A database in virtual time for the tests that hold the twin to PostgreSQL."""
+"""A database in virtual time for the tests that compare the twin with PostgreSQL."""
 
 from __future__ import annotations
 

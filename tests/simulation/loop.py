@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An event loop whose clock jumps to the next timer: no wait takes time, and one seed gives one run."""
+"""An event loop whose clock jumps to the next timer: waits take no time, and one seed gives one run."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from tests.machine.virtual_time import InlineLoop
 
 
 class Stuck(Exception):
-    """Every task waits for another one: nothing will ever happen again."""
+    """Every task waits for another one: a deadlock."""
 
 
 class SimulationLoop(InlineLoop):
-    """Its clock begins at 0."""
+    """An event loop whose clock begins at 0."""
 
     def __init__(self) -> None:
         self.clock = 0.0
         super().__init__(_JumpingSelector(self))
 
     def time(self) -> float:
-        """Seconds since the beginning."""
+        """Virtual seconds since the start."""
         return self.clock
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Instead of waiting, it lets the time pass. No socket is ever ready: there is none."""
+    """A selector that advances the clock instead of waiting. No socket is ever ready, since there is none."""
 
     def __init__(self, loop: SimulationLoop) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m tests.simulation.planted [SEEDS [NAME…]]``: plant each fault of ``planted/`` and find it.
 
-Prints a line for each fault: the seed that finds it, the seconds that took, and the rule that it breaks.
-Status 1 when one of them is not found.
+Prints a line for each fault: the seed that finds it, the seconds it took, and the rule that it breaks. Status
+1 if one of them is not found.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _FOLDER: Final = Path(__file__).resolve().parent / "planted"
 
 
 class Found(NamedTuple):
-    """The first seed that broke a rule, after so many seconds, and what it told."""
+    """The first seed that broke a rule, the seconds it took, and its message."""
 
     seed: int
     seconds: float
-    told: str
+    message: str
 
 
 def faults(*names: str) -> list[Path]:
@@ -36,7 +36,7 @@ def faults(*names: str) -> list[Path]:
 
 
 def plant(fault: Path, folder: Path) -> Path:
-    """A copy of the project in ``folder`` that has the fault."""
+    """Make a copy of the project in ``folder`` with the fault."""
     for part in ("src", "tests"):
         shutil.copytree(_ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run(["patch", "-p1", "--quiet", "--fuzz=0", "-i", str(fault)], cwd=folder, check=True)
@@ -44,7 +44,8 @@ def plant(fault: Path, folder: Path) -> Path:
 
 
 def search(copy: Path, seeds: int) -> Found | None:
-    """The first of so many seeds that finds the fault of a copy. Raises Broken if it fails without it."""
+    """The first seed, of the given number, that finds the fault of a copy. Raises Broken if the seed fails
+    without the fault."""
     began = time.monotonic()
     ended = subprocess.run(
         [sys.executable, "-m", "tests.simulation", str(seeds)],
@@ -54,17 +55,17 @@ def search(copy: Path, seeds: int) -> Found | None:
         capture_output=True,
         text=True,
     )
-    told = re.search(r"^seed (\d+), after .*?:\n(.*?)\n", ended.stdout, re.MULTILINE)
+    message = re.search(r"^seed (\d+), after .*?:\n(.*?)\n", ended.stdout, re.MULTILINE)
     if ended.returncode == 0:
         return None
-    if told is None:
+    if message is None:
         raise RuntimeError(f"the simulation did not run: {ended.stdout}{ended.stderr}")
-    simulate(int(told[1]))
-    return Found(int(told[1]), time.monotonic() - began, told[2])
+    simulate(int(message[1]))
+    return Found(int(message[1]), time.monotonic() - began, message[2])
 
 
 def main() -> int:
-    """Look for every fault."""
+    """Search for every fault."""
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     chosen = faults(*sys.argv[2:])
     missed = 0
@@ -75,7 +76,7 @@ def main() -> int:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         missed += found is None
-        how = "NOT FOUND" if found is None else f"seed {found.seed}, {found.seconds:.0f} s: {found.told}"
+        how = "NOT FOUND" if found is None else f"seed {found.seed}, {found.seconds:.0f} s: {found.message}"
         print(f"{fault.stem}: {how}", flush=True)
     print(f"{len(chosen) - missed} of {len(chosen)} faults were found within {seeds} seeds each")
     return 1 if missed else 0

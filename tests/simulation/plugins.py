@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DMI plugins of every character, and the network between a worker and them."""
+"""DMI plugins of every kind of behaviour, and the network between a worker and them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PATIENCE: Final = 4.0
 """Seconds that a worker waits for an answer."""
 
 LATEST: Final = 7.0
-"""Seconds after which a create arrives at the latest, answered or not: shorter than a quarantine."""
+"""Maximum seconds until a create arrives, answered or not: shorter than a quarantine."""
 
 TOPIC: Final = "ncmp-async-m2m"
 _OPERATIONS: Final = msgspec.json.Decoder(list[Operation])
@@ -48,9 +48,10 @@ _OPERATIONS: Final = msgspec.json.Decoder(list[Operation])
 
 @dataclass(frozen=True)
 class Character:
-    """How a plugin behaves; shares are of 1. ``takes``: seconds that it works on a job, at most.
+    """Behaviour of a plugin; shares are of 1. ``takes``: maximum seconds that it executes a job.
 
-    ``dead``: from when to when nothing reaches it. ``flaps``: seconds of each state where it comes and goes.
+    ``dead``: interval in which no call reaches it. ``flaps``: seconds of each phase of an intermittent
+    plugin.
     """
 
     name: str
@@ -61,8 +62,8 @@ class Character:
     flaps: float = 0.0
     unheard: float = 0.0  # an answer that is lost
     refuses: float = 0.0  # creates
-    forgets: float = 0.0  # jobs that it does not know any more
-    lies: float = 0.0  # statuses and results that are not true, or of no known shape
+    forgets: float = 0.0  # jobs that it has lost
+    lies: float = 0.0  # statuses and results that are false, or of an unknown form
     cancels: bool = True
     bulk: bool = False  # it is registered with bulkCancel
 
@@ -73,35 +74,36 @@ class Character:
         return not (self.flaps and int(now / self.flaps) % 2)
 
 
-def characters(chance: Random) -> list[Character]:
-    """A population of three: everything that a plugin can be, in some mixture."""
+def characters(rng: Random) -> list[Character]:
+    """A population of three, each with a random combination of behaviours."""
     found = []
     for name in ("P0", "P1", "P2"):
-        begins = chance.uniform(0.0, 60.0)
+        begins = rng.uniform(0.0, 60.0)
         kinds: dict[str, dict[str, object]] = {
             "good": {},
             "slow": {"slow": 3.0, "takes": 10.0},
             "very slow": {"takes": 40.0},
-            "dead": {"dead": (begins, begins + chance.uniform(3.0, 60.0))},
-            "flapping": {"flaps": chance.uniform(0.5, 6.0)},
+            "dead": {"dead": (begins, begins + rng.uniform(3.0, 60.0))},
+            "flapping": {"flaps": rng.uniform(0.5, 6.0)},
             "unheard": {"unheard": 0.3},
             "refusing": {"refuses": 0.4},
             "forgetting": {"forgets": 0.1},
             "lying": {"lies": 0.3},
         }
         chosen: dict[str, object] = {}
-        for kind in chance.sample(sorted(kinds), chance.choice([1, 1, 2, 3])):
+        for kind in rng.sample(sorted(kinds), rng.choice([1, 1, 2, 3])):
             chosen |= kinds[kind]
-        chosen["idempotent"] = chance.random() < 0.4
-        chosen["bulk"] = chance.random() < 0.4
-        chosen["cancels"] = chance.random() < 0.7
+        chosen["idempotent"] = rng.random() < 0.4
+        chosen["bulk"] = rng.random() < 0.4
+        chosen["cancels"] = rng.random() < 0.7
         found.append(Character(name, **chosen))  # type: ignore[arg-type]
     return found
 
 
 @dataclass(eq=False)
 class Executed:
-    """A sub-job that a plugin has taken. ``until``: when it is done with it; ``over``: it stopped before."""
+    """A sub-job that a plugin has accepted. ``until``: when its execution ends. ``over``: it was stopped
+    before."""
 
     call: CreateCall
     job_id: str
@@ -110,7 +112,7 @@ class Executed:
     until: float
     sub_job_id: UUID
     over: bool = False
-    told: Status | None = None
+    reported: Status | None = None
     cancelled: bool = False
     messages: int = 0  # of a read, once it has published
 
@@ -121,11 +123,11 @@ class Executed:
 
 @dataclass(eq=False)
 class Plugin:
-    """One plugin: what it knows, and what it has executed."""
+    """One plugin: its state, and what it has executed."""
 
     url: str
     character: Character
-    chance: Random
+    rng: Random
     clock: Callable[[], float]
     publish: Callable[[Executed], None]
     record: list[Executed] = field(default_factory=list)
@@ -134,11 +136,11 @@ class Plugin:
     refused: set[str] = field(default_factory=set)
     cancelled_jobs: set[str] = field(default_factory=set)
     calm: bool = False
-    """From now on it behaves well."""
+    """From now on it answers well."""
 
     def happens(self, share: float) -> bool:
-        """Whether something of this share happens now."""
-        return not self.calm and self.chance.random() < share
+        """Whether an event of this probability occurs now."""
+        return not self.calm and self.rng.random() < share
 
     def reachable(self) -> bool:
         """Whether a call arrives now."""
@@ -159,7 +161,7 @@ class Plugin:
             f"{call.sub_job_id}/{len(self.record)}/{len(self.jobs)}",
             _OPERATIONS.decode(call.operations),
             now,
-            now + self.chance.uniform(0.05, self.character.takes),
+            now + self.rng.uniform(0.05, self.character.takes),
             UUID(call.sub_job_id),
         )
         if call.job_id in self.cancelled_jobs:
@@ -191,27 +193,27 @@ class Plugin:
         job = self._known(address)
         if job is None:
             return Lost("404")
-        if job.told is not None and self.happens(self.character.lies):
+        if job.reported is not None and self.happens(self.character.lies):
             return Polled(Status.RUNNING)
-        if job.told is None:
+        if job.reported is None:
             if self.happens(self.character.lies / 10):
-                job.over, job.told = True, self.chance.choice([Status.FAILED, Status.CANCELLED])
+                job.over, job.reported = True, self.rng.choice([Status.FAILED, Status.CANCELLED])
             elif job.running(self.clock()):
                 return Polled(Status.RUNNING)
             else:
-                job.told = Status.CANCELLED if job.cancelled else Status.FINISHED
-        return Polled(job.told)
+                job.reported = Status.CANCELLED if job.cancelled else Status.FINISHED
+        return Polled(job.reported)
 
     def result(self, address: JobAddress) -> ResultAnswer:
         """A fetch arrives."""
         job = self._known(address)
         if job is None:
             return Lost("404")
-        if job.call.is_read and self.chance.random() < 0.6:
+        if job.call.is_read and self.rng.random() < 0.6:
             self.publish(job)
             return OnTopic(TOPIC)
         if self.happens(self.character.lies):
-            return self.chance.choice(
+            return self.rng.choice(
                 [
                     UnrecognisedResult(b'{"result": "as it came"}'),
                     NoOutcomes(),
@@ -249,14 +251,14 @@ def _stop(job: Executed, now: float) -> None:
 
 
 def response(operation_id: str | int) -> Response:
-    """An outcome that is good."""
+    """A successful outcome."""
     return Response(operation_id, 0, "applied", state=OperationState.SUCCEEDED)
 
 
 class Client:
-    """The way from one worker to a plugin: slow, lossy, and not always there. ``gate`` passes when the worker
-    is at work; it does not stand between the decision to send a create and its departure, of which ``sends``
-    is told."""
+    """The network from one worker to a plugin: slow, lossy, and at times unavailable. ``gate`` returns while
+    the worker runs. It is not awaited between the decision to send a create and its departure, which is
+    reported to ``sends``."""
 
     def __init__(
         self,
@@ -278,16 +280,16 @@ class Client:
             return Retryable("connection refused")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[CreateAnswer] = loop.create_future()
-        travels = min(LATEST, plugin.chance.uniform(0.0, plugin.character.slow) * (0.1 if plugin.calm else 1))
+        travels = min(LATEST, plugin.rng.uniform(0.0, plugin.character.slow) * (0.1 if plugin.calm else 1))
         if plugin.happens(0.02):
-            travels = plugin.chance.uniform(0.0, LATEST)
+            travels = plugin.rng.uniform(0.0, LATEST)
 
         def arrive() -> None:
-            told = plugin.create(call)
+            reported = plugin.create(call)
             if not answer.done() and not plugin.happens(plugin.character.unheard):
-                answer.set_result(told)
+                answer.set_result(reported)
 
-        loop.call_later(travels, arrive)  # whatever becomes of the worker
+        loop.call_later(travels, arrive)  # whether or not the worker still exists
         return await self._answered(answer, OutcomeUnknown("no answer in time"))
 
     async def status(self, address: JobAddress) -> StatusAnswer:
@@ -311,24 +313,24 @@ class Client:
         answer: asyncio.Future[T | Retryable] = loop.create_future()
 
         def arrive() -> None:
-            told = arrives()
+            reported = arrives()
             if not answer.done() and not plugin.happens(plugin.character.unheard):
-                answer.set_result(told)
+                answer.set_result(reported)
 
-        loop.call_later(plugin.chance.uniform(0.0, plugin.character.slow), arrive)
+        loop.call_later(plugin.rng.uniform(0.0, plugin.character.slow), arrive)
         return await self._answered(answer, Retryable("no answer in time"))
 
     async def _answered(self, answer: asyncio.Future[T], otherwise: T) -> T:
         self._open.add(answer)
         try:
             async with asyncio.timeout(PATIENCE):
-                told = await answer
+                reported = await answer
         except TimeoutError:
-            told = otherwise
+            reported = otherwise
         finally:
             self._open.discard(answer)
         await self._gate()
-        return told
+        return reported
 
     async def _wait(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of the in-memory twin: those columns of the tables that dispatch reads or writes."""
+"""The rows of the in-memory twin: the columns of the tables that dispatch reads or writes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PluginRow:
 
 @dataclass(eq=False)
 class CancelRow:
-    """A cancelled job of which a plugin is to be told, or was told."""
+    """A cancelled job for which a plugin gets, or got, a cancel call."""
 
     job_id: UUID
     plugin_id: int
@@ -44,7 +44,7 @@ class CancelRow:
 
 @dataclass(eq=False)
 class LaneRow:
-    """A (plugin, data producer); ``served``: when each client was served last."""
+    """A (plugin, data producer). ``served``: when each client was last served."""
 
     lane_id: int
     plugin_id: int
@@ -139,7 +139,7 @@ class SubJobRow:
 
     @property
     def active(self) -> bool:
-        """True while it has a place in its lane."""
+        """True while it occupies a slot of its lane."""
         return self.stage not in INACTIVE
 
     @property
@@ -150,7 +150,7 @@ class SubJobRow:
 
 @dataclass(eq=False)
 class PartRow:
-    """A result object. ``outcomes``: of a message of a read, packed."""
+    """A result object. ``outcomes``: packed; for a message of a read."""
 
     part: Part
     outcomes: bytes | None = None

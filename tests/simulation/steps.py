@@ -22,7 +22,7 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Steps(Tables):
-    """Plans, ends, and the objects that are recorded."""
+    """Plans, finish steps, and the recorded objects."""
 
     def record_plan(self, job: LeasedJob, plan: PlannedJob) -> None:
         """See the port."""
@@ -72,7 +72,7 @@ class Steps(Tables):
         return sorted({known[pair] for pair in pairs})
 
     def record(self, job_id: UUID, parts: Sequence[Part]) -> None:
-        """Record ``parts``, the last that their sub-jobs have."""
+        """Record ``parts``, the last ones of their sub-jobs."""
         kept, ends = self.parts[job_id], dict[str, int]()
         for part in parts:
             ends[part.sub_job] = max(ends.get(part.sub_job, 0), part.sequence + 1)
@@ -82,17 +82,17 @@ class Steps(Tables):
 
     def arrived(self, sub_job_id: UUID, job_id: UUID, total: int | None) -> Arrived:
         """See the port."""
-        told = [p.part.sequence for p in self._told(sub_job_id, job_id)]
-        numbers = {each for each in told if each >= 0}
-        unreadable = sum(each < 0 and (FOREIGN_SEQUENCE - each) % MAX_PIECES == 0 for each in told)
+        sequences = [p.part.sequence for p in self._parts_of(sub_job_id, job_id)]
+        numbers = {each for each in sequences if each >= 0}
+        unreadable = sum(each < 0 and (FOREIGN_SEQUENCE - each) % MAX_PIECES == 0 for each in sequences)
         below = numbers if total is None else {each for each in numbers if each < total}
         return Arrived(len(numbers), len(below), max(numbers, default=-1), unreadable, total)
 
     def arrived_outcomes(self, sub_job_id: UUID, job_id: UUID) -> list[bytes]:
         """See the port."""
-        return [each.outcomes for each in self._told(sub_job_id, job_id) if each.outcomes is not None]
+        return [each.outcomes for each in self._parts_of(sub_job_id, job_id) if each.outcomes is not None]
 
-    def _told(self, sub_job_id: UUID, job_id: UUID) -> list[PartRow]:
+    def _parts_of(self, sub_job_id: UUID, job_id: UUID) -> list[PartRow]:
         rows = self.parts[job_id].values()
         return [row for row in rows if row.part.sub_job == str(sub_job_id) and row.outcomes is not None]
 

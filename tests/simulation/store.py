@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store of one simulated worker: the twin behind a connection that is slow, away, or loses an answer."""
+"""The store of one simulated worker: the twin behind a connection that is slow, unavailable, or loses an
+answer."""
 
 from __future__ import annotations
 
@@ -20,29 +21,29 @@ _T = TypeVar("_T")
 
 
 class Connection(Protocol):
-    """What stands between a worker and the store. Each may take time and raise StoreUnavailable."""
+    """The connection between a worker and the store. Each method may take time and raise StoreUnavailable."""
 
     async def before(self, call: str) -> None:
-        """The call is on its way: when this raises, nothing of it is done."""
+        """The call is sent: if this raises, nothing of it is executed."""
 
     async def after(self, call: str) -> None:
-        """The answer is on its way: when this raises, all of it is done."""
+        """The answer is sent: if this raises, the call is fully executed."""
 
     def hears(self) -> bool:
-        """Whether a notice arrives."""
+        """Whether a notification arrives."""
 
     def locked(self) -> bool:
-        """Whether another transaction has locked a row now, so that a renewal passes it over."""
+        """Whether another transaction has locked a row now, so that a renewal skips it."""
 
 
 class Sound:
-    """A connection that always works, at once."""
+    """A connection that always works, without delay."""
 
     async def before(self, call: str) -> None:
-        """Nothing stands in the way."""
+        """Never raises."""
 
     async def after(self, call: str) -> None:
-        """Nothing stands in the way."""
+        """Never raises."""
 
     def hears(self) -> bool:
         return True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both stores of dispatch under one harness: what is done to one is done to the other."""
+"""Both stores of dispatch behind one test interface: the same calls are applied to each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 ADMISSION: Final = Admission(aging=20.0, read_slots=2)
 PLUGINS: Final = {"http://127.0.0.1:1": True, "http://127.0.0.1:2": False}
-"""The plugins of both, and whether they are idempotent and can be told of a whole cancelled job."""
+"""The plugins of both, and whether they are idempotent and have bulkCancel."""
 
 NAMES: Final = UUID(int=2)
 _SHOWN: Final = """
@@ -61,31 +61,31 @@ _TIMES_OF_JOB: Final = ("due_at", "started_at", "ended_at")
 
 
 class Subject(Protocol):
-    """A store of dispatch with what is done to it from outside. Times are whole hundredths of a second."""
+    """A store of dispatch, with the changes made from outside. Times are whole hundredths of a second."""
 
     def run(self, work: Awaitable[T]) -> T:
         """The result of a call."""
 
     def store(self, worker: int) -> DispatchStore:
-        """The store as one worker has it."""
+        """The store as one worker uses it."""
 
     def move(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
 
     def submit(self, new: NewJob) -> None:
         """Accept a job."""
 
     def cancel(self, job_id: UUID) -> None:
-        """Ask for its end, if it is open and was not asked."""
+        """Request its cancel, if it is open and no cancel was requested."""
 
     def push(self, sub_job_id: UUID, producer_job: str) -> bool:
-        """A plugin tells that a status has changed."""
+        """A plugin pushes that a status has changed."""
 
     def arrive(self, job_id: UUID, sub_job_id: UUID, number: int, total: int | None) -> None:
-        """A message of a read comes."""
+        """A message of a read arrives."""
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of jobs and sub-jobs as they are."""
+        """The rows of jobs and sub-jobs."""
 
 
 def worker_id(worker: int) -> UUID:
@@ -94,7 +94,7 @@ def worker_id(worker: int) -> UUID:
 
 
 def new_job(number: int, kind: JobType, client: str, priority: int, after: Sequence[UUID] = ()) -> NewJob:
-    """A request; it is planned by :func:`sub_jobs_of`."""
+    """A request. :func:`sub_jobs_of` plans it."""
     return NewJob(
         job_id=uuid5(NAMES, f"job {number}"),
         client=client,
@@ -178,7 +178,7 @@ class InMemory:
 
 
 class InPostgres:
-    """PostgreSQL, in virtual time; one at a time over one database, which it finds empty."""
+    """PostgreSQL, in virtual time. One at a time over one database, which must be empty."""
 
     def __init__(self, virtual: Virtual) -> None:
         self._virtual = virtual

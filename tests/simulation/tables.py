@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of the twin with what every part of it needs: the clock, leases, and admission."""
+"""The tables of the twin with what every part of it uses: the clock, leases, and admission."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ran_datajobs.store.sub_jobs import LEASE_SECONDS, Admission, LeasedSubJob
 from tests.simulation.rows import CancelRow, JobRow, LaneRow, PartRow, PluginRow, SubJobRow
 
 SMALL_BODY = 8192
-"""Bytes up to which a claim brings the operations of what was not sent and ends."""
+"""Maximum bytes for which a claim returns the operations of sub-jobs that end unsent."""
 
 _TICK = 1e-6
 
 
 class Tables:
-    """The rows. ``listeners``: a pair of calls for each worker, one for each kind of notice."""
+    """The rows. ``listeners``: a pair of callbacks for each worker, one for each kind of notification."""
 
     def __init__(self, clock: Callable[[], float], admission: Admission) -> None:
         self._clock = clock
@@ -39,17 +39,17 @@ class Tables:
             due(kind)
 
     def changed(self, sub_job_id: UUID) -> None:
-        """Notify every worker that a leased sub-job was changed by another process."""
+        """Notify every worker that another process changed a leased sub-job."""
         for _, changed in tuple(self.listeners):
             changed(sub_job_id)
 
     def now(self) -> float:
-        """The clock; each reading is a microsecond later than the one before."""
+        """The clock. Each reading is a microsecond later than the one before."""
         self._ticks += 1
         return self._clock() + self._ticks * _TICK
 
     def admit(self, lanes: Collection[int]) -> list[UUID]:
-        """Give what waits in these lanes the places that are free."""
+        """Admit waiting sub-jobs of these lanes into their free slots."""
         chosen: list[SubJobRow] = []
         now = self.now()
         for lane_id in sorted(lanes):
@@ -180,7 +180,7 @@ class Tables:
     def _end_step(self, job: JobRow, due_at: float | None) -> None:
         job.lease, job.leased_by, job.due_at = None, None, due_at
 
-    # --- what belongs together -----------------------------------------------------------------------
+    # --- related rows --------------------------------------------------------------------------------
 
     def _of_job(self, job_id: UUID) -> list[SubJobRow]:
         return [row for row in self.sub_jobs.values() if row.job_id == job_id]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every seed holds, one seed gives one run, and a fault that is planted is found."""
+"""Every seed passes, one seed gives one run, and a planted fault is found."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_every_rule_holds_after_every_call(first: int) -> None:
 
 
 def test_one_seed_gives_one_run() -> None:
-    """In processes whose sets and dictionaries of texts are in another order."""
+    """In processes whose sets and dictionaries of texts have another order."""
     program = "from tests.simulation.world import simulate; print([simulate(seed) for seed in range(3, 8)])"
     digests = {
         subprocess.run(
@@ -46,7 +46,7 @@ def test_one_seed_gives_one_run() -> None:
 
 
 def test_dispatch_has_time_chance_threads_and_ids_from_its_runtime_alone() -> None:
-    """No module of it imports a clock, random numbers or threads, or makes an identifier by itself."""
+    """No module of it imports a clock, random numbers or threads, or makes an identifier itself."""
     forbidden: list[str] = []
     files = [*sorted(DISPATCH.glob("*.py")), DISPATCH.parent / "plugins/circuit_breaker.py"]
     for file in files:
@@ -71,7 +71,7 @@ def _is_forbidden(name: str) -> bool:
 
 
 def test_every_planted_fault_can_be_planted(tmp_path: Path) -> None:
-    """The patches fit the code as it is."""
+    """The patches apply to the current code."""
     faults = planted.faults()
     assert len(faults) >= 7
     for fault in faults:
@@ -79,8 +79,8 @@ def test_every_planted_fault_can_be_planted(tmp_path: Path) -> None:
 
 
 def test_a_planted_fault_is_found(tmp_path: Path) -> None:
-    """A create that is repeated after an unknown one; the others are planted every night."""
+    """A create that is repeated after an unknown one. The other faults are planted every night."""
     (fault,) = [each for each in planted.faults() if each.stem == "create-repeated-after-unknown"]
     found = planted.search(planted.plant(fault, tmp_path / "copy"), seeds=100)
     assert found is not None
-    assert "executed" in found.told
+    assert "executed" in found.message

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The in-memory twin and PostgreSQL are one store: the same calls give the same answers and the same rows."""
+"""The in-memory twin and PostgreSQL are equivalent: the same calls give the same answers and the same
+rows."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ TOPIC = "ncmp-async-m2m"
 
 
 class Driver:
-    """Plays actions on one store, and remembers what it leased. Numbers choose from what there is."""
+    """Applies actions to one store, and keeps the leases. Numbers select from the available rows."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
@@ -226,7 +227,7 @@ def _transition(of: LeasedSubJob, what: str, delay: float) -> Transition:
             return Collecting(leased, TOPIC, Status.FINISHED, delay)
         case "quarantine over":
             return QuarantineOver(leased)
-        case "unknown" if of.stage is not Stage.ADMITTED:  # what was not sent has a known outcome
+        case "unknown" if of.stage is not Stage.ADMITTED:  # an unsent sub-job has a known outcome
             return Ended(Settlement(leased, Status.FAILED, unknown=1, error="lost", quarantine=3.0), ())
         case "cancelled":
             return Ended(Settlement(leased, Status.CANCELLED, not_started=1), ())
@@ -239,7 +240,7 @@ def _transition(of: LeasedSubJob, what: str, delay: float) -> Transition:
 
 
 def _shown(of: LeasedSubJob) -> list[object]:
-    """What a claim answers, without ids that differ and with durations that are rounded."""
+    """The answer of a claim, without ids that differ and with rounded durations."""
     return [
         round(value, 2) if isinstance(value, float) else value
         for name, value in ((name, getattr(of, name)) for name in of.__struct_fields__)
@@ -257,7 +258,7 @@ KINDS = [
     "started", "started", "postponed", "in trouble", "unsent", "told", "collecting", "cancel told", "ended",
     "ended", "unknown", "cancelled", "quarantine over",
 ]  # fmt: skip
-ALL_OR_NONE = st.sampled_from([100, 100, 100, 0])  # which of several that are due at once is not promised
+ALL_OR_NONE = st.sampled_from([100, 100, 100, 0])  # the order among rows that are due at once is not promised
 LANE_NUMBERS = st.lists(st.integers(0, 3), max_size=4)
 FAILS = st.sampled_from([False] * 5 + [True])
 WRITES = st.lists(st.tuples(NUMBER, st.sampled_from(KINDS), st.sampled_from([0.0, 1.25, 6.0])), max_size=4)
@@ -292,10 +293,10 @@ START = [
     ("take_step", 0, 0, [0, 1, 2], False),
     ("take_step", 0, 0, [0, 2, 3], False),
 ]
-"""What makes most of the actions that follow mean something."""
+"""Actions that give most of the following ones an effect."""
 
 
-@pytest.mark.timeout(900)  # what makes a difference smaller takes its time
+@pytest.mark.timeout(900)  # durations that make a difference below the resolution of a second
 @given(actions=st.lists(ACTIONS, max_size=40))
 @settings(
     max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "20")),
@@ -304,22 +305,22 @@ START = [
 def test_the_same_calls_give_the_same_answers_and_rows(
     virtual: Virtual, actions: list[tuple[Any, ...]]
 ) -> None:
-    """Claims, transitions, plans, ends, leases that run out, cancels, pushes and messages, in any order."""
+    """Claims, transitions, plans, ends, expired leases, cancels, pushes and messages, in any order."""
     one, other = Driver(InMemory()), Driver(InPostgres(virtual))
     for name, *arguments in [*START, *actions]:
-        told = getattr(one, name)(*arguments)
+        answered = getattr(one, name)(*arguments)
         expected = getattr(other, name)(*arguments)
-        assert _sorted(told) == _sorted(expected), (name, arguments)
+        assert _sorted(answered) == _sorted(expected), (name, arguments)
         assert _differences(one.subject.rows(), other.subject.rows()) == {}, (name, arguments)
 
 
 def _sorted(answer: object) -> object:
-    """Of a claim the order is not promised."""
+    """The order of a claim is not promised."""
     return sorted(answer, key=str) if isinstance(answer, list) else answer
 
 
 def _differences(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> dict[str, object]:
-    """What differs between rows, by id and column."""
+    """The differences between rows, by id and column."""
     found, expected = _by_id(one), _by_id(other)
     return {
         f"{key} {name}": (found[key][name], row[name])
@@ -353,7 +354,7 @@ def planned(
     client: str = "x",
     after: Sequence[UUID] = (),
 ) -> UUID:
-    """A job that is planned; none of its sub-jobs is leased."""
+    """A job that is planned. None of its sub-jobs is leased."""
     new = new_job(number, kind, client, 4, after)
     subject.submit(new)
     store = subject.store(0)
@@ -372,7 +373,7 @@ def stages(subject: Subject) -> list[str]:
 
 
 def ended(subject: Subject, of: LeasedSubJob) -> None:
-    """Its plugin takes it, and it succeeds."""
+    """Its plugin accepts it, and it succeeds."""
     end = Ended(Settlement(_name(of), Status.FINISHED, succeeded=1), ())
     for transition in (Started(_name(of), _producer_job(of)), end):
         assert subject.run(subject.store(0).write([transition])).attention == [False]
@@ -390,7 +391,7 @@ def test_a_lane_has_one_write_at_a_time_and_goes_on_when_it_ends(subject: Subjec
 
 
 def test_a_write_in_quarantine_keeps_its_lane(subject: Subject) -> None:
-    """Until its quarantine is over; the next write starts then."""
+    """Until its quarantine ends. Then the next write starts."""
     planned(subject, [(2, "a")])
     planned(subject, [(2, "a")], number=1)
     (first,) = claimed(subject, "one")
@@ -431,7 +432,7 @@ def test_a_renewed_lease_is_not_claimed(subject: Subject) -> None:
 
 
 def test_what_a_lost_claim_leased_is_found_by_its_token(subject: Subject) -> None:
-    """A new create as unsent, one that may have been sent as such."""
+    """A new create is unsent, one that may have been sent is marked as such."""
     planned(subject, [(2, "a")])
     token = uuid5(NAMES, "lost")
     claimed(subject, "lost")
@@ -445,7 +446,7 @@ def test_what_a_lost_claim_leased_is_found_by_its_token(subject: Subject) -> Non
 
 @pytest.mark.parametrize("sent", [False, True])
 def test_a_stop_gives_back_what_it_knows_and_what_it_never_heard_of(subject: Subject, sent: bool) -> None:
-    """What a worker has taken up of a claim whose answer was lost is not given back as unsent: it was."""
+    """A row of a lost claim that the worker has started is not given back as unsent."""
     planned(subject, [(2, "a")])
     (held,) = claimed(subject, "lost")
     known = {held.sub_job_id: held.lease} if sent else {}
@@ -469,7 +470,7 @@ def test_a_job_that_ends_frees_those_that_waited_for_it(subject: Subject) -> Non
 
 
 def test_a_read_is_due_when_its_last_message_is_in(subject: Subject) -> None:
-    """However often each of them comes."""
+    """However often each of them arrives."""
     job_id = planned(subject, [(1, "a")], JobType.READ)
     (held,) = claimed(subject, "one")
     store = subject.store(0)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of dispatch in memory, and each of its transactions as one call that cannot be seen half done.
+"""The rows of dispatch in memory, and each of its transactions as one atomic call.
 
 The in-memory twin of PostgreSQL behind :class:`~ran_datajobs.store.dispatch.DispatchStore`: the contract
-tests hold both to the same answers and rows. What clients, plugins and the bus do to the rows is here, too.
+tests compare the answers and rows of both. The changes by clients, plugins and the bus are here, too.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ _UNSENT = (Stage.WAITING, Stage.ADMITTED)
 
 
 class Twin(Steps):
-    """Everything that is done to the rows."""
+    """All operations on the rows."""
 
     # --- clients -------------------------------------------------------------------------------------
 
     def register(self, url: str, **settings: object) -> int:
-        """A new plugin; its id."""
+        """Register a plugin. Returns its id."""
         plugin_id = len(self.plugins) + 1
         self.plugins[plugin_id] = PluginRow(plugin_id, url, **settings)  # type: ignore[arg-type]
         return plugin_id
 
     def submit(self, new: jobs.NewJob) -> None:
-        """A job that is accepted."""
+        """Accept a job."""
         blocked = any(self.jobs[each].status in OPEN for each in new.after_jobs)
         now = self.now()
         self.jobs[new.job_id] = JobRow(
@@ -70,7 +70,7 @@ class Twin(Steps):
         self.due(JOB)
 
     def cancel(self, job_id: UUID) -> bool:
-        """Ask for the end of a job; False when it is over, or was asked already."""
+        """Request the cancel of a job. False if it has ended, or a cancel was requested before."""
         job = self.jobs[job_id]
         if job.status not in OPEN or job.status is Status.CANCELLING:
             return False
@@ -121,7 +121,7 @@ class Twin(Steps):
         found = []
         for row in sorted(due, key=lambda each: each.due_at or 0.0)[:AT_ONCE]:
             row.lease, row.leased_by, row.leased_until = token, worker_id, self.now() + LEASE_SECONDS
-            plugin, trouble = self.plugins[row.plugin_id], row.failing_since
+            plugin, since = self.plugins[row.plugin_id], row.failing_since
             found.append(
                 LeasedCancel(
                     job_id=row.job_id,
@@ -131,7 +131,7 @@ class Twin(Steps):
                     dialect="auto",
                     give_up=plugin.give_up,
                     is_read=self.jobs[row.job_id].type is JobType.READ,
-                    failing_for=0.0 if trouble is None else self.now() - trouble,
+                    failing_for=0.0 if since is None else self.now() - since,
                 )
             )
         return found
@@ -171,7 +171,7 @@ class Twin(Steps):
     # --- plugins and the bus -------------------------------------------------------------------------
 
     def push(self, sub_job_id: UUID, data_producer_job_id: str) -> bool:
-        """A plugin tells that a status has changed; False when the sub-job is not tracked."""
+        """A plugin pushes that a status has changed. False if the sub-job is not tracked."""
         row = self.sub_jobs[sub_job_id]
         if row.stage is not Stage.TRACKING or row.data_producer_job_id != data_producer_job_id:
             return False
@@ -184,8 +184,8 @@ class Twin(Steps):
         return True
 
     def arrive(self, sub_job_id: UUID, part: Part, outcomes: bytes, total: int | None) -> bool:
-        """A message of a read is kept as ``part``; False when the read is over, or was never sent. One that
-        is there already changes no count."""
+        """Keep a message of a read as ``part``. False if the read has ended, or was never sent. A repeated
+        message changes no count."""
         row = self.sub_jobs[sub_job_id]
         if row.type is not JobType.READ or row.stage is Stage.SETTLED or not row.attempts:
             return False
@@ -197,7 +197,7 @@ class Twin(Steps):
         return True
 
     def count_messages(self, sub_job_id: UUID, messages: int, total: int | None) -> None:
-        """Count new messages of a read; it is due at once when it has all of them."""
+        """Count new messages of a read. It is due at once when all have arrived."""
         row = self.sub_jobs[sub_job_id]
         known = [each for each in (total, row.result_total) if each is not None]
         row.result_total = max(known, default=None)
@@ -373,7 +373,7 @@ class Twin(Steps):
         return Written([done.get(each.leased.sub_job_id) for each in transitions], due)
 
     def _written(self, row: SubJobRow, each: Transition) -> bool | None:
-        """Whether another process changed the row meanwhile; ``None`` where nothing was written."""
+        """Whether another process changed the row meanwhile. ``None`` if nothing was written."""
         match each:
             case Started(data_producer_job_id=producer_job):
                 repeat = row.stage is Stage.TRACKING and row.data_producer_job_id == producer_job
@@ -383,8 +383,8 @@ class Twin(Steps):
                 row.polls, row.failing_since, row.last_error = 0, None, None
                 if row.status is Status.NOT_STARTED:
                     row.status = Status.RUNNING
-                told = self.cancels.get((row.job_id, row.plugin_id))
-                if told is not None and not told.refused:
+                call = self.cancels.get((row.job_id, row.plugin_id))
+                if call is not None and not call.refused:
                     row.cancel_requested = False
                 self.begun([row.job_id])
                 return row.attention
@@ -475,7 +475,7 @@ class Twin(Steps):
         self._end_lease(row, due_at)
 
     def _count(self, settled: Iterable[Ended]) -> list[UUID]:
-        """Count what was settled; the jobs that have no open sub-job any more."""
+        """Count the settled sub-jobs. Returns the jobs that have no open sub-job any more."""
         touched: dict[UUID, None] = {}
         for each in settled:
             end, job = each.settlement, self.jobs[each.leased.job_id]

@@ -48,7 +48,7 @@ READS: Final = frozenset(
         "with_attention",
     }
 )
-"""Calls after which nothing can have changed."""
+"""Calls that change no row."""
 
 _NAMES: Final = UUID(int=3)
 
@@ -56,23 +56,24 @@ running_in: ContextVar[SimulatedWorker | None] = ContextVar("running_in", defaul
 
 
 class Faults:
-    """What goes wrong at one worker; shares are of each call. ``crash_at``, ``freeze_at``: at this call."""
+    """The faults of one worker; shares are of each call. ``crash_at``, ``freeze_at``: the number of the
+    call."""
 
-    def __init__(self, chance: Random) -> None:
-        self.before = chance.choice([0.0, 0.0, 0.01, 0.05])
-        self.after = chance.choice([0.0, 0.01, 0.05, 0.2])
-        self.slow = chance.choice([0.0, 0.002, 0.2])
-        self.deaf = chance.choice([0.0, 0.0, 0.5, 1.0])
-        self.locked = chance.choice([0.0, 0.02, 0.2, 0.5])
-        self.crash_at = chance.randint(1, 600) if chance.random() < 0.6 else 0
-        self.freeze_at = chance.randint(1, 600) if chance.random() < 0.4 else 0
-        self.stands_still_at = chance.choice([None, *Checkpoint])
-        self.frozen_for = chance.choice([2.0, 9.0, 11.0, 14.0, 40.0])
-        self.cut_off = [(start, start + chance.uniform(1.0, 25.0)) for start in _times(chance, 2, 120.0)]
+    def __init__(self, rng: Random) -> None:
+        self.before = rng.choice([0.0, 0.0, 0.01, 0.05])
+        self.after = rng.choice([0.0, 0.01, 0.05, 0.2])
+        self.slow = rng.choice([0.0, 0.002, 0.2])
+        self.deaf = rng.choice([0.0, 0.0, 0.5, 1.0])
+        self.locked = rng.choice([0.0, 0.02, 0.2, 0.5])
+        self.crash_at = rng.randint(1, 600) if rng.random() < 0.6 else 0
+        self.freeze_at = rng.randint(1, 600) if rng.random() < 0.4 else 0
+        self.stands_still_at = rng.choice([None, *Checkpoint])
+        self.frozen_for = rng.choice([2.0, 9.0, 11.0, 14.0, 40.0])
+        self.cut_off = [(start, start + rng.uniform(1.0, 25.0)) for start in _times(rng, 2, 120.0)]
 
     @classmethod
     def none(cls) -> Faults:
-        """Nothing goes wrong."""
+        """No faults."""
         faults = cls(Random(0))
         faults.before = faults.after = faults.slow = faults.deaf = faults.locked = 0.0
         faults.crash_at = faults.freeze_at = 0
@@ -80,19 +81,19 @@ class Faults:
         return faults
 
 
-def _times(chance: Random, most: int, until: float) -> list[float]:
-    return [chance.uniform(0.0, until) for _ in range(chance.randint(0, most))]
+def _times(rng: Random, most: int, until: float) -> list[float]:
+    return [rng.uniform(0.0, until) for _ in range(rng.randint(0, most))]
 
 
 class SimulatedWorker(Runtime):
-    """One worker process. ``number`` names it for good; what it does by chance follows from that."""
+    """One worker process. ``number`` identifies it permanently, and seeds its random generator."""
 
     def __init__(self, world: World, number: int, faults: Faults) -> None:
         self.world = world
         self.number = number
         self.faults = faults
         self.worker_id = uuid5(_NAMES, str(number))
-        self.chance = Random(world.seed * 1_000 + number)
+        self.rng = Random(world.seed * 1_000 + number)
         self.dead = False
         self.leaving = False
         self.frozen_until = 0.0
@@ -147,11 +148,11 @@ class SimulatedWorker(Runtime):
 
     @property
     def at_work(self) -> bool:
-        """False while it is frozen, and once it is gone."""
+        """False while it is frozen, and once it has ended."""
         return not self.dead and self.world.loop.time() >= self.frozen_until
 
     def crash(self) -> None:
-        """End at once; what is in memory is gone, and what was sent arrives."""
+        """End at once: its memory is lost, and the calls that it has sent arrive."""
         if not self.dead:
             self.dead = True
             self.world.note(self.number, "crash")
@@ -160,7 +161,7 @@ class SimulatedWorker(Runtime):
             self.world.replace(self)
 
     def leave(self) -> None:
-        """Be told to end in order; another one starts later."""
+        """Stop in order. Another worker starts later."""
         self.world.note(self.number, "stop")
         self.leaving = True
         self.stopping.set()
@@ -180,7 +181,7 @@ class SimulatedWorker(Runtime):
         return self.world.loop.time()
 
     def random(self) -> float:
-        return self.chance.random()
+        return self.rng.random()
 
     def new_id(self) -> UUID:
         self._ids += 1
@@ -191,7 +192,7 @@ class SimulatedWorker(Runtime):
         await self.gate()
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        await asyncio.sleep(self.chance.choice([0.0, 0.0, 0.5]))
+        await asyncio.sleep(self.rng.choice([0.0, 0.0, 0.5]))
         await self.gate()
         return work()
 
@@ -201,36 +202,36 @@ class SimulatedWorker(Runtime):
         await self.gate()
         self.world.note(self.number, call)
         if self.faults.slow:
-            await asyncio.sleep(self.chance.uniform(0.0, self.faults.slow))
+            await asyncio.sleep(self.rng.uniform(0.0, self.faults.slow))
             await self.gate()
-        if self._is_away() or self.chance.random() < self.faults.before:
+        if self._is_unavailable() or self.rng.random() < self.faults.before:
             raise StoreUnavailable("lost before the commit")
 
     async def after(self, call: str) -> None:
         if call not in READS:
             self.world.check(f"{call} of worker {self.number}")
-        if self.chance.random() < self.faults.after:
+        if self.rng.random() < self.faults.after:
             await self.gate()
             raise StoreUnavailable("lost after the commit")
         if self.faults.slow:
-            await asyncio.sleep(self.chance.uniform(0.0, self.faults.slow))
+            await asyncio.sleep(self.rng.uniform(0.0, self.faults.slow))
         await self.gate()
 
     def hears(self) -> bool:
-        return not self.dead and self.chance.random() >= self.faults.deaf
+        return not self.dead and self.rng.random() >= self.faults.deaf
 
     def locked(self) -> bool:
-        return self.chance.random() < self.faults.locked
+        return self.rng.random() < self.faults.locked
 
-    def _is_away(self) -> bool:
+    def _is_unavailable(self) -> bool:
         now = self.now()
-        away = (*self.world.store_away, *self.faults.cut_off)
-        return any(start <= now < end for start, end in away)
+        unavailable = (*self.world.store_unavailable, *self.faults.cut_off)
+        return any(start <= now < end for start, end in unavailable)
 
     # --- where it fails ------------------------------------------------------------------------------
 
     async def gate(self) -> None:
-        """Every await of dispatch ends here: the process goes on, stands still for a while, or is gone."""
+        """Every await of dispatch ends here: the process continues, freezes for a while, or has ended."""
         self.calls += 1
         if self.calls == self.faults.crash_at:
             self.crash()
@@ -252,7 +253,7 @@ class SimulatedWorker(Runtime):
         self.world.note(self.number, "freeze")
 
     def _sends(self, sub_job_id: UUID) -> None:
-        """A create departs: its lease is this worker's, whatever the worker knows."""
+        """A create is sent: this worker must hold its lease, whatever it assumes."""
         row = self.world.twin.sub_jobs[sub_job_id]
         if row.leased_by != self.worker_id:
             self.world.faults.append(f"leases: the create of {sub_job_id} was sent without its lease")
@@ -262,7 +263,7 @@ class SimulatedWorker(Runtime):
 
 
 def remember_task(task: asyncio.Task[Any], context: Context) -> None:
-    """Note whose task it is."""
+    """Record the worker of the task."""
     if (worker := context.get(running_in)) is not None:
         worker.tasks[task] = None
         task.add_done_callback(lambda done: worker.tasks.pop(done, None))
@@ -271,7 +272,7 @@ def remember_task(task: asyncio.Task[Any], context: Context) -> None:
 
 
 class _Objects(ObjectStore):
-    """The objects as one worker reaches them."""
+    """The object store as one worker reaches it."""
 
     def __init__(self, worker: SimulatedWorker) -> None:
         self._worker = worker
@@ -290,6 +291,6 @@ class _Objects(ObjectStore):
     async def _reach(self) -> dict[str, bytes]:
         await self._worker.gate()
         now = self._worker.now()
-        if any(start <= now < end for start, end in self._worker.world.objects_away):
+        if any(start <= now < end for start, end in self._worker.world.objects_unavailable):
             raise StorageUnavailable("away")
         return self._worker.world.stored

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run: clients, workers, plugins, a store and a bus, all of them unreliable, and what must hold.
+"""One run: clients, workers, plugins, a store and a bus, all of them unreliable, and the rules to be checked.
 
-Everything that happens follows from the seed. For :data:`CHAOS` seconds anything can fail; then nothing fails
-any more, and everything has to end.
+The seed determines the whole run. For :data:`CHAOS` seconds anything can fail. Afterwards nothing fails any
+more, and everything has to end.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tests.simulation.worker import Faults, SimulatedWorker, remember_task
 
 ADMISSION: Final = Admission(aging=20.0, read_slots=2)
 CHAOS: Final = 90.0
-"""Seconds in which things fail."""
+"""Seconds in which faults occur."""
 
 PATIENCE: Final = 400.0
 """Seconds after that in which every job has to end."""
@@ -54,24 +54,24 @@ class Broken(AssertionError):
 
 
 class World:
-    """What a seed makes. :meth:`run` raises Broken at the first call after which a rule does not hold."""
+    """The run of a seed. :meth:`run` raises Broken at the first call after which a rule is violated."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.loop = SimulationLoop()
-        self.chance = Random(seed)
+        self.rng = Random(seed)
         self.twin = Twin(self.loop.time, ADMISSION)
         self.log = Logger(_LogLines(self))
         self.faults: list[str] = []
         self.broken: str | None = None
         self.stored: dict[str, bytes] = {}
-        self.store_away = self._intervals(2, 20.0)
-        self.objects_away = self._intervals(2, 30.0)
+        self.store_unavailable = self._intervals(2, 20.0)
+        self.objects_unavailable = self._intervals(2, 30.0)
         self.trace = hashlib.sha256()
         self.calls = 0
         self.plugins: dict[str, Plugin] = {}
         self.index = _Index()
-        for character in characters(self.chance):
+        for character in characters(self.rng):
             self._add_plugin(character)
         self.workers: list[SimulatedWorker] = []
         self.submitted: dict[UUID, list[str]] = {}
@@ -81,14 +81,14 @@ class World:
         self.loop.born = remember_task
 
     def _intervals(self, most: int, longest: float) -> list[tuple[float, float]]:
-        begins = [self.chance.uniform(0.0, CHAOS) for _ in range(self.chance.randint(0, most))]
-        return [(start, min(CHAOS, start + self.chance.uniform(0.1, longest))) for start in begins]
+        begins = [self.rng.uniform(0.0, CHAOS) for _ in range(self.rng.randint(0, most))]
+        return [(start, min(CHAOS, start + self.rng.uniform(0.1, longest))) for start in begins]
 
     def _add_plugin(self, character: Character) -> None:
         url = f"http://{character.name}"
         plugin_id = self.twin.register(url, idempotent=character.idempotent, bulk_cancel=character.bulk)
-        chance = Random(self.seed * 1_000 + 500 + plugin_id)
-        self.plugins[url] = Plugin(url, character, chance, self.loop.time, self._publish)
+        rng = Random(self.seed * 1_000 + 500 + plugin_id)
+        self.plugins[url] = Plugin(url, character, rng, self.loop.time, self._publish)
         profile = PluginProfile(plugin_id, url, idempotent=character.idempotent)
         self.index.change(
             (),
@@ -108,7 +108,7 @@ class World:
     # --- the run -------------------------------------------------------------------------------------
 
     def run(self) -> str:
-        """The digest of everything that happened. Raises Broken."""
+        """Run, and return the digest of all events. Raises Broken."""
         self.loop.set_exception_handler(self._take_exception)
         try:
             self.loop.run_until_complete(self._live())
@@ -127,9 +127,9 @@ class World:
         self._fail_on([repr(context.get("exception") or context["message"])])
 
     async def _live(self) -> None:
-        for _ in range(self.chance.choice([1, 2, 2, 3])):
-            self._new_worker(Faults(Random(self.chance.random())))
-        clients = [self.loop.create_task(self._client()) for _ in range(self.chance.randint(3, 8))]
+        for _ in range(self.rng.choice([1, 2, 2, 3])):
+            self._new_worker(Faults(Random(self.rng.random())))
+        clients = [self.loop.create_task(self._client()) for _ in range(self.rng.randint(3, 8))]
         clients += [self.loop.create_task(work) for work in (self._pushes(), self._stops())]
         await asyncio.sleep(CHAOS)
         await asyncio.gather(*clients)
@@ -142,9 +142,9 @@ class World:
         self.check("the end")
         self._fail_on(
             [
-                f"{each.__name__.rpartition('.')[2]}: {told}"
+                f"{each.__name__.rpartition('.')[2]}: {violation}"
                 for each in AT_THE_END
-                for told in each.violations(self)
+                for violation in each.violations(self)
             ]
         )
         await self._stop()
@@ -156,8 +156,8 @@ class World:
         )
 
     def _calm(self) -> None:
-        """From now on nothing fails. Who is frozen goes on."""
-        self.store_away, self.objects_away = [], []
+        """From now on nothing fails. Frozen workers continue."""
+        self.store_unavailable, self.objects_unavailable = [], []
         for plugin in self.plugins.values():
             plugin.calm = True
         for worker in self.workers:
@@ -167,7 +167,7 @@ class World:
             self._new_worker(Faults.none())
 
     async def _stop(self) -> None:
-        """Every worker ends in order, and gives back what it has."""
+        """Every worker stops in order, and gives back its leases."""
         for worker in self.workers:
             worker.stopping.set()
         await asyncio.gather(*(worker.main for worker in self.workers), return_exceptions=True)
@@ -185,16 +185,16 @@ class World:
             self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self.loop.close()
 
-    # --- what must hold ------------------------------------------------------------------------------
+    # --- the rules -----------------------------------------------------------------------------------
 
     def check(self, after: str) -> None:
-        """Ask every rule; the run ends where one does not hold. ``after``: what was done last."""
+        """Check every rule. The run ends if one is violated. ``after``: the last call."""
         self.calls += 1
-        found = [f"{rule.name}: {told}" for rule in self.rules for told in rule.violations(self)]
+        found = [f"{rule.name}: {violation}" for rule in self.rules for violation in rule.violations(self)]
         self._fail_on([*found, *self.faults], after)
 
     def _fail_on(self, found: list[str], after: str = "") -> None:
-        """Remember the first fault, and stop the loop: a worker would only log an exception."""
+        """Record the first fault, and stop the loop: a worker would only log an exception."""
         if found and self.broken is None:
             what = "\n".join(found[:10])
             self.broken = (
@@ -205,7 +205,7 @@ class World:
             self.loop.stop()
 
     def note(self, worker: int, what: str) -> None:
-        """Something happens; it is part of the digest."""
+        """Add an event to the digest."""
         self.trace.update(f"{self.loop.time():.6f} {worker} {what}\n".encode())
 
     # --- workers -------------------------------------------------------------------------------------
@@ -217,45 +217,45 @@ class World:
         worker.start()
 
     def replace(self, gone: SimulatedWorker) -> None:
-        """Another worker starts some time after one is gone."""
+        """Another worker starts some time after one has ended."""
         self.workers.remove(gone)
-        faults = Faults(Random(self.chance.random()))
-        self.loop.call_later(self.chance.choice([0.1, 1.0, 15.0]), lambda: self._restart(faults))
+        faults = Faults(Random(self.rng.random()))
+        self.loop.call_later(self.rng.choice([0.1, 1.0, 15.0]), lambda: self._restart(faults))
 
     def _restart(self, faults: Faults) -> None:
         self._new_worker(faults if self.loop.time() < CHAOS else Faults.none())
 
     async def _stops(self) -> None:
-        """Now and then a worker is told to end in order."""
-        for _ in range(self.chance.choice([0, 0, 1, 2])):
-            await asyncio.sleep(self.chance.uniform(1.0, CHAOS / 2))
+        """At intervals a worker is stopped in order."""
+        for _ in range(self.rng.choice([0, 0, 1, 2])):
+            await asyncio.sleep(self.rng.uniform(1.0, CHAOS / 2))
             if self.workers:
-                self.chance.choice(self.workers).leave()
+                self.rng.choice(self.workers).leave()
 
     # --- clients and the bus -------------------------------------------------------------------------
 
     async def _client(self) -> None:
         """Submits a few jobs, and cancels some of them."""
-        chance = Random(self.chance.random())
-        client = chance.choice("ab")
-        for _ in range(chance.randint(1, 3)):
-            await asyncio.sleep(chance.uniform(0.0, CHAOS / 3))
-            job_id = self._submit(chance, client)
-            if chance.random() < 0.25:
-                await asyncio.sleep(chance.choice([0.0, 0.01, 0.5, 5.0]))
+        rng = Random(self.rng.random())
+        client = rng.choice("ab")
+        for _ in range(rng.randint(1, 3)):
+            await asyncio.sleep(rng.uniform(0.0, CHAOS / 3))
+            job_id = self._submit(rng, client)
+            if rng.random() < 0.25:
+                await asyncio.sleep(rng.choice([0.0, 0.01, 0.5, 5.0]))
                 self.note(0, f"cancel {self.twin.cancel(job_id)}")
                 self.check("a cancel")
 
-    def _submit(self, chance: Random, client: str) -> UUID:
-        kind = JobType.READ if chance.random() < 0.3 else JobType.WRITE
+    def _submit(self, rng: Random, client: str) -> UUID:
+        kind = JobType.READ if rng.random() < 0.3 else JobType.WRITE
         elements = [f"{name[7:]}/{n}" for name in self.plugins for n in range(PRODUCERS)] + ["nobody/0"]
         lines = [
             _line(kind, element, n)
-            for element in chance.sample(elements, chance.randint(1, 4))
-            for n in range(chance.randint(1, 2))
+            for element in rng.sample(elements, rng.randint(1, 4))
+            for n in range(rng.randint(1, 2))
         ]
         job_id = uuid5(_NAMES, str(len(self.submitted)))
-        after = [chance.choice(list(self.submitted))] if self.submitted and chance.random() < 0.2 else []
+        after = [rng.choice(list(self.submitted))] if self.submitted and rng.random() < 0.2 else []
         self.submitted[job_id] = [line["operationId"] for line in lines]
         self.note(0, f"submit {kind} {lines}")
         self.twin.submit(
@@ -270,7 +270,7 @@ class World:
                 accept_type="application/vnd.3gpp.object-tree-hierarchical+json",
                 content_type="application/3gpp-json-patch+json",
                 activation_mode="BEST_EFFORT",
-                priority=chance.choice([1, 4, 4, 9]),
+                priority=rng.choice([1, 4, 4, 9]),
                 after_jobs=tuple(after),
                 retry_of=None,
                 operations=len(lines),
@@ -281,34 +281,40 @@ class World:
         return job_id
 
     async def _pushes(self) -> None:
-        """Plugins tell now and then that a status has changed."""
+        """Plugins push at intervals that a status has changed."""
         while self.loop.time() < CHAOS:
-            await asyncio.sleep(self.chance.uniform(0.5, 10.0))
+            await asyncio.sleep(self.rng.uniform(0.5, 10.0))
             known = [each for plugin in self.plugins.values() for each in plugin.record]
             if known:
-                some = self.chance.choice(known)
+                some = self.rng.choice(known)
                 self.twin.push(UUID(some.call.sub_job_id), some.job_id)
                 self.check("a push")
 
     def _publish(self, executed: Executed) -> None:
-        """The messages of a read come, some of them twice, some never while things fail."""
+        """The messages of a read arrive, some of them twice, some never while faults occur."""
         if not executed.messages:
-            executed.messages = self.chance.randint(1, len(executed.operations))
+            executed.messages = self.rng.randint(1, len(executed.operations))
         total = executed.messages
         for number in range(total):
-            for _ in range(self.chance.choice([1, 1, 2])):
-                if self.loop.time() >= CHAOS or self.chance.random() > 0.05:
-                    self.loop.call_later(self.chance.uniform(0.0, 3.0), self._arrive, executed, number, total)
+            for _ in range(self.rng.choice([1, 1, 2])):
+                if self.loop.time() >= CHAOS or self.rng.random() > 0.05:
+                    self.loop.call_later(self.rng.uniform(0.0, 3.0), self._arrive, executed, number, total)
 
     def _arrive(self, executed: Executed, number: int, total: int) -> None:
         job_id, sub_job = UUID(executed.call.job_id), executed.call.sub_job_id
-        told = [response(o.operation_id) for o in executed.operations[number::total]]
-        (document,) = documents(told)
+        responses = [response(o.operation_id) for o in executed.operations[number::total]]
+        (document,) = documents(responses)
         name = part_key(str(job_id), sub_job, number)
         part = Part(
-            sub_job, number, name, len(document.body), hashlib.sha256(document.body).hexdigest(), len(told), 0
+            sub_job,
+            number,
+            name,
+            len(document.body),
+            hashlib.sha256(document.body).hexdigest(),
+            len(responses),
+            0,
         )
-        if self.twin.arrive(UUID(sub_job), part, pack_outcomes(told), total):
+        if self.twin.arrive(UUID(sub_job), part, pack_outcomes(responses), total):
             self.stored.setdefault(name, document.body)
         self.check("a message")
 
@@ -328,14 +334,14 @@ def _line(kind: JobType, element: str, n: int) -> dict[str, Any]:
 
 
 class _Index(Owners):
-    """The owners, as a worker follows them."""
+    """The owners, as a worker's index follows them."""
 
     async def catch_up(self) -> None:
         """They never change."""
 
 
 class _LogLines:
-    """A traceback in the log of a worker, and what the store refuses, is a fault."""
+    """A traceback in the log of a worker, and an error of the store, is a fault."""
 
     def __init__(self, world: World) -> None:
         self._world = world

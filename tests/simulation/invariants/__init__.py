@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold of a simulated service after every call, one file each.
+"""Rules that a simulated service keeps after every call, one file each.
 
 ====================  ==================================================================================
-``one_write``         at most one write is at work at a data producer
+``one_write``         at most one write is active at a data producer
 ``quarantine``        no write starts while another one of its lane is in quarantine
 ``creates``           no plugin executes a write twice, nor begins one while it executes another
-``turns``             what was admitted was the first of what waited and was admissible
+``turns``             an admitted sub-job was the first of the admissible waiting ones
 ``ended_once``        each operation is counted once
-``claimable``         what is to be worked on is leased, or due, or waits for something that is
-``arrows``            a status and a stage change by the arrows of ``model.py`` alone
-``leases``            a lease has one holder, and nobody keeps one without working on the row
-``slots``             what a worker counts in its limits is what it works on
-``truth``             what is told of a write is what its plugin did
+``claimable``         open work is leased, or due, or waits for work that is
+``arrows``            a status and a stage change only by the transitions of ``model.py``
+``leases``            a lease has one holder, and no worker keeps one without working on the row
+``slots``             the counts in a worker's limits are those of its active work
+``truth``             the outcomes of a write are those of its plugin
 ====================  ==================================================================================
 
 At the end: ``ends`` (every job has ended, its operations are in its objects once) and ``leaks`` (no task,
@@ -46,12 +46,12 @@ AT_THE_END: Final[Sequence[ModuleType]] = (ends, leaks)
 
 
 class Rule(Protocol):
-    """One invariant of a run; it may remember what it saw before."""
+    """One invariant of a run. It may keep state between calls."""
 
     name: str
 
     def violations(self, world: World) -> Iterator[str]:
-        """What breaks it now."""
+        """The violations now."""
 
 
 def rules() -> list[Rule]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A status and a stage change by the arrows of ``model.py`` alone; one call may go along two of them."""
+"""A status and a stage change only by the transitions of ``model.py``; one call may make two of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ S = TypeVar("S", Stage, Status)
 
 
 class Arrows:
-    """Remembers the state of each row at the call before."""
+    """Keeps the state of each row at the previous call."""
 
     name = "arrows"
 
@@ -24,7 +24,7 @@ class Arrows:
         self._before: dict[UUID, tuple[Status, Stage | None]] = {}
 
     def violations(self, world: World) -> Iterator[str]:
-        """Arrows that do not exist."""
+        """Transitions that are not allowed."""
         now: dict[UUID, tuple[Status, Stage | None]] = {
             row.sub_job_id: (row.status, row.stage) for row in world.twin.sub_jobs.values()
         }

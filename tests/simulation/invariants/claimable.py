@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is to be worked on is leased or due, and what waits, waits for something that is."""
+"""Open work is leased or due, and waiting work waits for work that is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Claimable:
     name = "claimable"
 
     def violations(self, world: World) -> Iterator[str]:
-        """Rows that nobody will ever look at."""
+        """Rows that no worker will ever claim."""
         twin = world.twin
         active = Counter((row.lane_id, row.type) for row in twin.sub_jobs.values() if row.active)
         for row in twin.sub_jobs.values():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """No plugin executes a write twice, nor begins one while it executes another of the same data producer.
 
-A write whose quarantine went on for all its time is not waited for any more.
+A write whose quarantine has expired no longer counts as being executed.
 """
 
 from __future__ import annotations

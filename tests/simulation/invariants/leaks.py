@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing is left when everything has ended: no slot, no call under way, no lease, no task for a row."""
+"""Nothing is left when all jobs have ended: no slot, no active call, no lease, no task for a row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def violations(world: World) -> Iterator[str]:
-    """What the workers still have."""
+    """Resources that the workers still hold."""
     for worker in world.workers:
         limits, of = worker.limits, worker.worker
         counted = {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A lease has one holder, and a living worker keeps none of a row that it does not work on.
 
-What a claim leased whose answer was lost is not worked on until its worker has found it.
+The rows of a claim whose answer was lost have no task until their worker has found them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Leases:
-    """Remembers since when nobody works on a leased row."""
+    """Keeps the time since when no task works on a leased row."""
 
     name = "leases"
 
@@ -26,12 +26,12 @@ class Leases:
         self._unattended: dict[tuple[UUID, UUID], float] = {}
 
     def violations(self, world: World) -> Iterator[str]:
-        """Leases with two holders, and leases that are renewed for nothing."""
+        """Leases with two holders, and leases that are renewed without work."""
         holders: dict[tuple[UUID, UUID], int] = {}
         for worker in world.workers:
             for sub_job_id, attempt in worker.worker._attempts.items():
                 if sub_job_id not in worker.worker._tasks:
-                    continue  # it is only remembered
+                    continue  # it is only recorded
                 held = (sub_job_id, attempt.sub_job.lease)
                 if held in holders:
                     yield f"workers {holders[held]} and {worker.number} work on {sub_job_id} under one lease"

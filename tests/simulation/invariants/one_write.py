@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""At most one write is at work at a data producer, a write in quarantine included."""
+"""At most one write is active at a data producer, a write in quarantine included."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class OneWrite:
     name = "one write"
 
     def violations(self, world: World) -> Iterator[str]:
-        """Lanes with two."""
+        """Lanes with two active writes."""
         at_work: dict[int, UUID] = {}
         for row in world.twin.sub_jobs.values():
             if row.type is JobType.WRITE and row.active:

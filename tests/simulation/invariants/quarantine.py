@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A write whose outcome nobody knows has been in quarantine, and nothing of its lane starts meanwhile."""
+"""A write of unknown outcome has been in quarantine, and no write of its lane starts meanwhile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Quarantine:
     name = "quarantine"
 
     def violations(self, world: World) -> Iterator[str]:
-        """Writes that were counted as unknown and let others start."""
+        """Unknown writes without a quarantine, and writes that started during one."""
         for row in world.twin.sub_jobs.values():
             if row.type is not JobType.WRITE or not row.counted:
                 continue

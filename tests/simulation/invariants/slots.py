@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker counts in its limits is what it works on: a slot that is kept is never free again."""
+"""The counts in a worker's limits are those of its active work: a slot that leaks is never free again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Slots:
     name = "slots"
 
     def violations(self, world: World) -> Iterator[str]:
-        """Counts that cannot be."""
+        """Negative counts, counts below the active work, and counts above the limit."""
         for worker in world.workers:
             limits = worker.limits
             counts = [n for used in limits._used.values() for n in used.values()]

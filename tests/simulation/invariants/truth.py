@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is told of a write is what its plugin did: no success without execution, none that is denied."""
+"""The outcomes of a write are those of its plugin: no success without execution, and no execution denied."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Truth:
     name = "truth"
 
     def violations(self, world: World) -> Iterator[str]:
-        """Writes whose end is not true."""
+        """Writes whose outcome differs from the plugin's record."""
         executed = {each.sub_job_id for plugin in world.plugins.values() for each in plugin.record}
         for row in world.twin.sub_jobs.values():
             if row.type is not JobType.WRITE or not row.counted:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Turns:
-    """Remembers what waited at the call before."""
+    """Keeps the waiting sub-jobs of the previous call."""
 
     name = "turns"
 
@@ -23,7 +23,7 @@ class Turns:
         self._waited: set[UUID] = set()
 
     def violations(self, world: World) -> Iterator[str]:
-        """Writes that were admitted out of turn since the call before."""
+        """Writes that were admitted out of turn since the previous call."""
         rows = world.twin.sub_jobs
         waiting = {each for each, row in rows.items() if row.stage is Stage.WAITING}
         for row in (rows[each] for each in self._waited - waiting):
