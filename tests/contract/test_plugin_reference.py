@@ -446,7 +446,7 @@ async def test_bounds_and_kinds_of_bodies(tmp_path: Path, dialect: str) -> None:
             assert answer.status == 415
         refused = await client(http, url, dialect).create(call_for(dialect, writes(1)))
         assert isinstance(refused, Refused)
-        assert refused.cause.startswith("HTTP 422: no element behind data producer")
+        assert refused.cause.startswith("HTTP 422: no element for data producer")
         async with session.get(url + "/healthz") as answer:
             assert answer.status == 200
         async with session.get(url + "/nowhere") as answer:

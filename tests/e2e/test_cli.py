@@ -58,7 +58,7 @@ NO_JSON = {
     b'{"name": "\xc3\xa9" "data": []}': "1:14: got '\"', needed ',' or '}'",
     b'{"data": [1\n': "1:12: got the end of the file, needed what closes the objects, lists and texts that "
     "are open",
-    b'{"name":\n "\xff"}': "2:3: got the byte 0xff, which is no UTF-8: save the file as UTF-8",
+    b'{"name":\n "\xff"}': "2:3: got the byte 0xff, which is not UTF-8: save the file as UTF-8",
 }
 """Files that are not valid JSON, and the message for each."""
 
@@ -172,7 +172,7 @@ def test_the_version_is_told() -> None:
 async def test_a_job_that_finishes_ends_with_0(network: Network) -> None:
     """Submit and watch: progress, the final state in words, exit status 0."""
     handles = json.dumps(network.handles("a", "b")).encode()
-    assert (await network.run("inventory", "load", "-", stdin=handles)).stdout == "all were taken\n"
+    assert (await network.run("inventory", "load", "-", stdin=handles)).stdout == "all were accepted\n"
     done = await network.run("submit", "-", "--watch", stdin=network.request("a", "b"))
     assert done.returncode == 0, done.stderr
     assert "finished" in done.stdout
@@ -469,7 +469,7 @@ async def test_files_with_a_byte_order_mark_are_taken(network: Network, tmp_path
     handles = [{"cmHandle": f"h-{uuid.uuid4()}", "cmHandleProperties": {"id": 1}}]
     body = json.dumps({"dmiPlugin": network.address, "createdCmHandles": handles})
     file.write_text(body, encoding="utf-8-sig")
-    assert (await network.run("inventory", "load", file)).stdout == "all were taken\n"
+    assert (await network.run("inventory", "load", file)).stdout == "all were accepted\n"
     file.write_text(network.request("nowhere").decode(), encoding="utf-8-sig")
     assert (await network.run("submit", file)).returncode == 0
     file.write_text(network.request("nowhere").decode(), encoding="utf-16")

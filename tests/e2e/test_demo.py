@@ -45,7 +45,7 @@ def test_both_jobs_go_as_planned_and_everything_ends(tmp_path: Path, free_port: 
     assert "finished" in done.stdout
     assert "FINSHED" not in done.stdout
     assert "UNMATCHED" in done.stdout
-    assert "Planned was" not in done.stdout
+    assert "Expected:" not in done.stdout
     assert f"http://127.0.0.1:{free_port}/" in done.stdout
     assert "Traceback" not in done.stderr
     left = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or ())]
@@ -86,7 +86,7 @@ def test_another_network_goes_as_planned_as_well(tmp_path: Path, free_port: int,
     data = ("--port", str(free_port), "--data-dir", tmp_path / "data")
     done = datajobs("demo", "--once", *data, "--sites", sites, "--seed", "7")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("That is exactly what was planned.") == 2
+    assert done.stdout.count("This is the expected outcome.") == 2
     assert "UNMATCHED" in done.stdout
 
 
@@ -118,7 +118,7 @@ def test_it_stays_on_this_machine_whatever_the_service_is_set_to(tmp_path: Path,
         assert listening == {"127.0.0.1"}
         text = demo.text()
         assert demo.end(signal.SIGINT) == 0
-    assert text.count("That is exactly what was planned.") == 2
+    assert text.count("This is the expected outcome.") == 2
     assert "Starting 10 simulated sites" in text
     (line,) = (line for line in text.splitlines() if line.startswith("Not used by a demo: "))
     assert set(line.removeprefix("Not used by a demo: ").split(", ")) == set(settings) - {"DATAJOBS_SITES"}

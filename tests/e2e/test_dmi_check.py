@@ -99,7 +99,7 @@ async def test_our_plugin_keeps_every_promise(tmp_path: Path, dialect: str, free
     assert dict(network.walk()) == before
     assert len(messages.messages) == 1, "the read was published"
     assert result.notes["read-messages"] == f"1 message on topic {INTERNAL_TOPIC}"
-    assert result.notes["cancel"].startswith("DELETE was taken, then ")
+    assert result.notes["cancel"].startswith("DELETE was accepted, then ")
 
 
 @pytest.mark.nightly
@@ -255,7 +255,7 @@ async def test_people_get_a_table(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     heading, *lines = done.stdout.splitlines()
     assert heading.startswith("CHECK")
-    begin, end = heading.index("PROMISE"), heading.index("WHAT WAS SEEN")
+    begin, end = heading.index("PROMISE"), heading.index("OBSERVED")
     result: list[list[str]] = []
     for line in lines:
         if not line[0].isspace():
@@ -278,7 +278,7 @@ class Forgetful(ScriptedPlugin):
 @pytest.mark.parametrize(
     ("plugin", "verdict", "note"),
     [
-        (ScriptedPlugin(WELL), "holds", "a create that comes later is taken, and is CANCELLED"),
+        (ScriptedPlugin(WELL), "holds", "a later create is accepted, and is CANCELLED"),
         (ScriptedPlugin(WELL, (Step.NOT_IMPLEMENTED,)), "skipped", "register it without bulkCancel"),
         (ScriptedPlugin(WELL, (Step.ERROR,)), "fails", "HTTP 500"),
         (Forgetful(WELL), "fails", "is FINISHED: register it without bulkCancel"),

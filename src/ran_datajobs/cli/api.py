@@ -186,14 +186,14 @@ def _json(data: bytes, server: str) -> Any:
     try:
         return json.loads(data)
     except ValueError as error:
-        raise ServerUnreachable(f"what answers at {server} is not this service") from error
+        raise ServerUnreachable(f"the server at {server} is not this service") from error
 
 
 def _unreachable(server: str, error: Exception) -> ServerUnreachable:
     if isinstance(error, ssl.SSLCertVerificationError):
         cause = f"its certificate is not trusted ({error.verify_message})"
     elif isinstance(error, TimeoutError):
-        cause = f"silent for {SILENCE:g} s"
+        cause = f"no data for {SILENCE:g} s"
     else:
         cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return ServerUnreachable(f"no answer from {server}: {cause}. Is it running (datajobs serve)?")

@@ -39,26 +39,26 @@ def dmi_check(
     ] = PRODUCER,
     fdn: Annotated[str, typer.Option(metavar="FDN", help="an object of that data producer")] = "",
     dialect: Annotated[
-        str, typer.Option(metavar="DIALECT", help="how the plugin speaks: seed, onap")
+        str, typer.Option(metavar="DIALECT", help="dialect of the plugin: seed, onap")
     ] = "seed",
     patience: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="how long a job may take")
+        float, typer.Option(min=0.1, metavar="SECONDS", help="maximum duration of a job")
     ] = 30.0,
     dmi_kafka_bootstrap: Annotated[
         str, typer.Option(metavar="SERVERS", help="Kafka servers to which the plugin publishes")
     ] = "",
     dmi_service_url: Annotated[
-        str, typer.Option(metavar="URL", help="free address to which it publishes where there is no Kafka")
+        str, typer.Option(metavar="URL", help="free address at which to receive its messages without Kafka")
     ] = "",
 ) -> None:
     """Check whether a DMI plugin keeps the contract. Nothing is changed at its elements.
 
-    The messages of a read are awaited and checked on Kafka with --dmi-kafka-bootstrap, and with
-    --dmi-service-url where the plugin publishes to its service: this command stands in for that service at an
-    address like http://127.0.0.1:8080. Start the plugin with the same flag, and no service there.
+    With --dmi-kafka-bootstrap the messages of a read are received from Kafka. With --dmi-service-url this
+    command receives them at an address like http://127.0.0.1:8080, in place of the service: start the plugin
+    with the same flag, and no service at that address.
 
-    Every line says what was promised and whether it holds; what was not tried says why. Ends with 1 when
-    something does not hold, and with 3 when nobody answers.
+    Every line has a promise and whether it holds; a skipped check has its reason. Ends with 1 if a check
+    fails, and with 3 if the plugin does not answer.
 
     Example: `datajobs dmi-check http://127.0.0.1:8081 --data-producer ems-1 --fdn /SubNetwork=Europe/…`
     """
@@ -68,7 +68,7 @@ def dmi_check(
     if dialect not in list(Dialect):
         raise UsageError(f"--dialect is one of {', '.join(Dialect)}, not {dialect!r}")
     if not url.startswith(("http://", "https://")):
-        raise UsageError(f"{url!r} is no address of a plugin: it begins with http:// or https://")
+        raise UsageError(f"{url!r} is not an address of a plugin: it must begin with http:// or https://")
     subject = Subject(Dialect(dialect), data_producer, _slashed(fdn), patience)
     lines = asyncio.run(_checked(url, subject, _topics(dmi_kafka_bootstrap, dmi_service_url, settings)))
     _show(lines, settings.output)
@@ -148,4 +148,4 @@ def _show(lines: list[Line], output: str) -> None:
                 {"check": name, "verdict": verdict, "promise": promise, "note": formatting.clean(note)}
             )
     else:
-        formatting.table(("CHECK", "", "PROMISE", "WHAT WAS SEEN"), rows)
+        formatting.table(("CHECK", "", "PROMISE", "OBSERVED"), rows)

@@ -85,7 +85,7 @@ def read_document(file: str) -> Document:
     except InvalidRequest as error:
         raise UsageError(f"{name}:1:1: {error}".replace("the body", "the file")) from error
     except UnicodeDecodeError as error:
-        what = f"got the byte 0x{text[error.start]:02x}, which is no UTF-8: save the file as UTF-8"
+        what = f"got the byte 0x{text[error.start]:02x}, which is not UTF-8: save the file as UTF-8"
         raise UsageError(f"{position(name, text, error.start)}: {what}") from error
     except msgspec.DecodeError as error:
         at, what = fault(text, str(error))

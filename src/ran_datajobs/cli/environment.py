@@ -62,4 +62,4 @@ def _new_name(old: str, value: str) -> str:
 
 
 def _renamed(old: str, new: str) -> str:
-    return f"{old} is now called {new}; the next release does not know the old name"
+    return f"{old} is now called {new}; the next release removes the old name"

@@ -15,7 +15,7 @@ _FAILED = ("failedCreatedCmHandles", "failedUpdatedCmHandles", "failedRemovedCmH
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    inventory = typer.Typer(help="Who owns which managed objects.", no_args_is_help=True)
+    inventory = typer.Typer(help="Owners of managed objects.", no_args_is_help=True)
     inventory.command()(load)
     app.add_typer(inventory, name="inventory", rich_help_panel="Around a service")
 
@@ -28,7 +28,7 @@ def load(
         typer.Argument(metavar="FILE", help="a registration in ONAP's shape, JSON; - reads standard input"),
     ],
 ) -> None:
-    """Register CM handles. Ends with 1 when some were not taken, and says which.
+    """Register CM handles. Lists those that were refused, and then ends with 1.
 
     Example: `datajobs inventory load handles.json`
     """
@@ -47,7 +47,7 @@ def load(
             [(entry.get("cmHandle"), entry.get("errorCode"), entry.get("errorText")) for entry in failed],
         )
     else:
-        formatting.console().print("all were taken")
+        formatting.console().print("all were accepted")
     if failed:
         raise typer.Exit(1)
 

@@ -30,13 +30,11 @@ def submit(
         str | None, typer.Option(help="topic or bucket for the results; kafka:NAME or s3:NAME says which")
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="follow the job to its end")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="show what would be done, and do nothing")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and send nothing")] = False,
 ) -> None:
     """Submit a data job.
 
-    A submit that got no answer is repeated; the service takes it once.
+    A submit without an answer is repeated; the service accepts it once.
 
     Examples: `datajobs submit job.json --watch` · `jq … | datajobs submit - --destination kafka:results`
     """
@@ -73,12 +71,10 @@ def list_(
     settings: Settings,
     status: Annotated[str | None, typer.Option(help="only jobs with this status, e.g. RUNNING")] = None,
     kind: Annotated[str | None, typer.Option("--type", help="only READ or only WRITE jobs")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="so many, newest first")] = 20,
-    cursor: Annotated[
-        str | None, typer.Option(help="go on behind a list that ended before all jobs were shown")
-    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="maximum number of jobs, newest first")] = 20,
+    cursor: Annotated[str | None, typer.Option(help="continue a list that did not show all jobs")] = None,
 ) -> None:
-    """List data jobs, newest first. Where there are more, the last line says how to see them.
+    """List data jobs, newest first. If there are more, the last line has the option that shows them.
 
     Example: `datajobs list --status RUNNING --limit 100`
     """
@@ -120,7 +116,7 @@ def status(settings: Settings, job_id: JobId) -> None:
 def watch(settings: Settings, job_id: JobId) -> None:
     """Follow a data job to its end. Ends with 0 when it finished, with 1 when it ended otherwise.
 
-    A connection that breaks is taken up again where it broke.
+    After a broken connection the command reconnects and continues.
 
     Example: `datajobs watch 3f0c1a2b`
     """
@@ -142,7 +138,7 @@ def _watch(settings: Settings, api: Api, job_id: str) -> None:
 
 @takes_settings(*CLIENT)
 def cancel(settings: Settings, job_id: JobId) -> None:
-    """Cancel a data job: what was not started stays undone, what runs is told to stop.
+    """Cancel a data job: start no further operation, and cancel the running ones at their plugins.
 
     Example: `datajobs cancel 3f0c1a2b && datajobs watch 3f0c1a2b`
     """
@@ -160,7 +156,7 @@ def retry(
         bool, typer.Option("--include-unknown", help="also those that may have been executed already")
     ] = False,
 ) -> None:
-    """Submit what did not succeed in an ended job again, as a new job.
+    """Submit the operations of an ended job that did not succeed again, as a new job.
 
     Example: `datajobs retry 3f0c1a2b`
     """
@@ -208,7 +204,7 @@ def _show_ignored(settings: Settings, answer: dict[str, Any]) -> None:
 
     if settings.output != "json" and (ignored := formatting.ignored_in_words(answer)):
         formatting.paragraph(
-            f"These keys mean nothing here and were ignored: {ignored}", formatting.console(stderr=True)
+            f"These keys have no effect in this request: {ignored}", formatting.console(stderr=True)
         )
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``datajobs``: all commands, and the mapping of errors to one line and an exit status.
 
-0 done · 1 the job did not finish well · 2 wrong use · 3 the service cannot be reached · 4 the output cannot
+0 done · 1 the job did not succeed · 2 wrong use · 3 the service cannot be reached · 4 the output cannot
 be written.
 """
 
@@ -43,8 +43,8 @@ def build() -> typer.Typer:
     from ran_datajobs.cli.demo import command as demo
 
     app = typer.Typer(
-        help="Data jobs for radio networks: submit one job of many operations, and see it to its end.",
-        epilog="Exit status: 0 done · 1 the job did not finish well · 2 wrong use · 3 service not reached · "
+        help="Data jobs for radio networks: submit one job of many operations, and follow it to its end.",
+        epilog="Exit status: 0 done · 1 the job did not succeed · 2 wrong use · 3 service not reached · "
         "4 output not written.",
         no_args_is_help=True,
         add_completion=False,

@@ -66,13 +66,13 @@ def outcomes(
     settings: Settings,
     job_id: JobId,
     state: Annotated[
-        list[str] | None, typer.Option(help="only this state, e.g. FAILED; may stand several times")
+        list[str] | None, typer.Option(help="only this state, e.g. FAILED; may be repeated")
     ] = None,
     reason: Annotated[
-        list[str] | None, typer.Option(help="only this reason, e.g. UNMATCHED; may stand several times")
+        list[str] | None, typer.Option(help="only this reason, e.g. UNMATCHED; may be repeated")
     ] = None,
     data_producer: Annotated[
-        list[str] | None, typer.Option(help="only this data producer; may stand several times")
+        list[str] | None, typer.Option(help="only this data producer; may be repeated")
     ] = None,
     below: Annotated[str | None, typer.Option(help="only this FDN and what is below it")] = None,
 ) -> None:
@@ -113,7 +113,7 @@ def _state(outcome: dict[str, Any]) -> str:
 
 @takes_settings(*CLIENT)
 def failures(settings: Settings, job_id: JobId) -> None:
-    """List every operation of a job that did not succeed, by reason, with what to do about it.
+    """List every operation of a job that did not succeed, by reason, with the action to take.
 
     Examples: `datajobs failures 3f0c1a2b` · `datajobs failures 3f0c1a2b --output json | jq -r .path`
     """

@@ -39,8 +39,8 @@ def results(
 ) -> None:
     """Print the outcome of each operation, or keep the result objects as files.
 
-    Every object is checked against the SHA-256 of the manifest. A file that is there already and right is
-    not fetched again.
+    Every object is checked against the SHA-256 of the manifest. An existing file that matches it is not
+    fetched again.
 
     Examples: `datajobs results 3f0c1a2b --follow` · `datajobs results 3f0c1a2b --dir ./results`
     """
@@ -59,7 +59,7 @@ def results(
     status = read_status(job["status"])
     if status is None or not status.terminal:
         raise UsageError(
-            f"job {job_id} is {formatting.in_words(job['status'])}: its results come at its end (--follow)"
+            f"job {job_id} is {formatting.in_words(job['status'])}: it has no results before its end (--follow)"
         )
     objects = manifest_objects(api, job)
     if folder is not None:
@@ -104,7 +104,7 @@ def _fetch(api: Api, bucket: str, entry: dict[str, Any]) -> bytes:
 
     data = api.fetch(paths.fill(paths.BUCKET, bucket_id=bucket) + "/" + entry["key"])
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise ServerUnreachable(f"the object {entry['key']} is not what the manifest says: try again")
+        raise ServerUnreachable(f"the object {entry['key']} differs from the manifest: try again")
     return data
 
 
@@ -112,7 +112,7 @@ def _keep(api: Api, folder: Path, bucket: str, entry: dict[str, Any]) -> int:
     """Store an object as a file below ``folder``, unless it is there already. Returns its size in bytes."""
     key = PurePosixPath(entry["key"])
     if key.is_absolute() or not set(key.parts).isdisjoint({"..", "."}):
-        raise UsageError(f"the manifest names an object that is no file name: {entry['key']!r}")
+        raise UsageError(f"the manifest has an object key that is not a file name: {entry['key']!r}")
     file = folder.joinpath(*key.parts)
     try:
         if file.exists() and hashlib.sha256(file.read_bytes()).hexdigest() == entry["sha256"]:

@@ -54,7 +54,7 @@ def add_to(app: typer.Typer) -> None:
 def serve(settings: Settings) -> None:
     """Run the service until Ctrl-C or SIGTERM.
 
-    Without DATAJOBS_DATABASE_URL, DATAJOBS_KAFKA_BOOTSTRAP and DATAJOBS_S3_ENDPOINT everything lives under
+    Without DATAJOBS_DATABASE_URL, DATAJOBS_KAFKA_BOOTSTRAP and DATAJOBS_S3_ENDPOINT everything is stored in
     the data dir. Any address but a loopback one needs an API root, tokens and TLS.
 
     Examples: `datajobs serve` · `datajobs serve --port 9000 --data-dir /srv/datajobs`

@@ -14,7 +14,7 @@ from ran_datajobs.errors import UsageError
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    token = typer.Typer(help="Who may ask the service.", no_args_is_help=True)
+    token = typer.Typer(help="Tokens of the clients of the service.", no_args_is_help=True)
     token.command()(add)
     token.command("list")(list_)
     token.command()(revoke)
@@ -30,7 +30,7 @@ def add(
         str | None, typer.Option(metavar="URL", help="address of the DMI plugin (role plugin)")
     ] = None,
 ) -> None:
-    """Make a token and print it: this once, the file keeps its digest only.
+    """Make a token and print it. It cannot be printed again: the file has its digest only.
 
     Example: `datajobs token add planning-app --role submit --tokens-file /etc/datajobs/tokens.json`
     """
@@ -39,7 +39,7 @@ def add(
     try:
         known = tokens.Role(role)
     except ValueError as error:
-        raise UsageError(f"--role: {role!r} is none of {', '.join(tokens.Role)}") from error
+        raise UsageError(f"--role: {role!r} is not one of {', '.join(tokens.Role)}") from error
     typer.echo(tokens.add(_file(settings), client, known, dmi))
 
 
@@ -66,7 +66,7 @@ def list_(settings: Settings) -> None:
 def revoke(
     settings: Settings, client: Annotated[str, typer.Argument(metavar="CLIENT", help="name of the client")]
 ) -> None:
-    """Take every token of a client back; a running service follows at once.
+    """Revoke every token of a client; it takes effect in a running service at once.
 
     Example: `datajobs token revoke planning-app --tokens-file /etc/datajobs/tokens.json`
     """

@@ -39,8 +39,8 @@ def tail(
 ) -> None:
     """Print the messages of a topic as JSON lines.
 
-    They come from the service at --server (embedded bus), or from Kafka with --kafka-bootstrap: there only
-    what is committed, of each partition from the offset on.
+    They are read from the service at --server (embedded bus), or with --kafka-bootstrap from Kafka: committed
+    messages only, from the offset in each partition.
 
     Examples: `datajobs tail my-results` · `datajobs tail my-results --from 200 --no-follow | jq .value` ·
     `datajobs tail my-results --kafka-bootstrap 127.0.0.1:9092`

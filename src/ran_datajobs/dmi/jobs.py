@@ -255,7 +255,7 @@ class PluginJobs:
         job = standing.state.job
         element = self._element_of(job.data_producer_id)
         if element is None:
-            cause = f"no element behind data producer {job.data_producer_id!r} any more"
+            cause = f"data producer {job.data_producer_id!r} no longer has an element"
             self._log.error(Event.DMI_ELEMENT_BROKEN, data_producer_job_id=job.job_id, cause=cause)
             return
         async with self._slots:

@@ -316,7 +316,7 @@ class Journal:
 
 
 def _refusal(error: sqlite3.Error) -> str:
-    return f"the plugin's journal refuses: {error}"
+    return f"error of the plugin's journal: {error}"
 
 
 def _columns(state: JobState) -> tuple[str | int | None, ...]:

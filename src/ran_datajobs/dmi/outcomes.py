@@ -42,7 +42,7 @@ def uncertain(operation: Operation) -> Outcome:
 
 def broken_element(operation: Operation) -> ErrorDetail:
     """Error of an operation whose element raised or returned a wrong number of outcomes."""
-    return no_answer(node_of(operation), "The plugin could not talk to the element")
+    return no_answer(node_of(operation), "The plugin could not communicate with the element")
 
 
 def request_of(operation: Operation) -> Raw:

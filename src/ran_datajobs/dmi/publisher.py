@@ -77,11 +77,11 @@ class ServiceLink:
         )
         match exchange:
             case NotSent(cause) | Broken(cause):
-                raise BusUnavailable(f"the service does not take messages: {cause}")
+                raise BusUnavailable(f"the service does not accept messages: {cause}")
             case Answered(status) if 200 <= status < 300:
                 return
             case Answered(status) if status >= 500 or status in NOT_PROCESSED or status == 408:
-                raise BusUnavailable(f"the service does not take messages: HTTP {status}")
+                raise BusUnavailable(f"the service does not accept messages: HTTP {status}")
             case Answered(status):
                 raise UsageError(
                     f"the service refuses messages for {topic} with HTTP {status}: check its address and the"

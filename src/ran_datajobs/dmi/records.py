@@ -95,5 +95,5 @@ def undeliverable(state: JobState) -> JobState:
 
 def _moved(state: JobState, status: Status) -> JobState:
     if status not in ALLOWED[state.status]:
-        raise DataJobsError(f"{state.job.job_id}: no arrow leads from {state.status} to {status}")
+        raise DataJobsError(f"{state.job.job_id}: there is no transition from {state.status} to {status}")
     return structs.replace(state, status=status)

@@ -77,9 +77,9 @@ class _Plugin:
             case Taken(job_id):
                 return Response({wire.CREATED_ID[dialect]: job_id}, status_code=201)
             case KeyTaken():
-                return problem(request, 409, f"{wire.IDEMPOTENCY_KEY} stands for another request")
+                return problem(request, 409, f"{wire.IDEMPOTENCY_KEY} belongs to another request")
             case NoElement():
-                return problem(request, 422, f"no element behind data producer {new.data_producer_id!r}")
+                return problem(request, 422, f"no element for data producer {new.data_producer_id!r}")
             case TooManyJobs():
                 return problem(request, 503, "too many jobs are waiting")
             case other:

@@ -188,7 +188,7 @@ class ScriptedPlugin:
         if step in {Step.REFUSE, Step.ECHO, Step.BUSY, Step.NOT_IMPLEMENTED, Step.LOSE, Step.REDIRECT}:
             return await self._misbehave(request, step, progress.script.mark)
         if self._contradicts(new, progress):
-            return _problem(409, "the key stands for another request")
+            return _problem(409, "the key belongs to another request")
         job_id = self._take(new, progress) if progress.script.executes or step is Step.OBEY else ""
         if step is not Step.OBEY:
             return await self._misbehave(request, step)

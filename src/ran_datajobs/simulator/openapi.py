@@ -13,7 +13,7 @@ _LDN: Final = {
     "name": "ldn",
     "in": "path",
     "required": True,
-    "description": "the object: Class=id/Class=id, with slashes as they are",
+    "description": "the object: Class=id/Class=id, with slashes unescaped",
     "schema": {"type": "string"},
     "allowReserved": True,
 }
@@ -113,20 +113,20 @@ def document() -> dict[str, Any]:
         "paths": {
             wire.PROVMNS + "/{ldn}": _object_paths(),
             wire.FAULTS: {
-                "get": _operation("The fault scripts in force", ok={"200": _json("Scripts", _SCRIPTS)}),
+                "get": _operation("The active fault scripts", ok={"200": _json("Scripts", _SCRIPTS)}),
                 "post": _operation(
-                    "Put fault scripts in force", body={wire.JSON: {"schema": _SCRIPTS}}, ok=_EMPTY
+                    "Activate fault scripts", body={wire.JSON: {"schema": _SCRIPTS}}, ok=_EMPTY
                 ),
                 "delete": _operation("End all fault scripts", ok=_EMPTY),
             },
             wire.NOTIFICATIONS: {
-                "get": _operation("Who is told of changes", ok={"200": _json("Consumer", _CONSUMER)}),
+                "get": _operation("The consumer of notifications", ok={"200": _json("Consumer", _CONSUMER)}),
                 "put": _operation(
-                    "Tell a consumer on this machine of every change (notifyMOIChanges)",
+                    "Notify a consumer on this machine of every change (notifyMOIChanges)",
                     body={wire.JSON: {"schema": _CONSUMER}},
                     ok=_EMPTY,
                 ),
-                "delete": _operation("Tell nobody, as at the start", ok=_EMPTY),
+                "delete": _operation("Remove the consumer", ok=_EMPTY),
             },
             wire.HEALTHZ: {"get": _operation("Alive", ok={"200": _json("Alive", {"type": "object"})})},
         },

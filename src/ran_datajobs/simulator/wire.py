@@ -205,7 +205,7 @@ def read_query(query: str, base: str) -> Selection | BadQuery:
     for each in fields or ():
         if json_patch.tokens_of(each if each.startswith("/") else "/" + each) is None:
             return BadQuery(
-                "fields", f"{each!r} is not a JSON Pointer (RFC 6901): '~' stands before 0 or 1 alone"
+                "fields", f"{each!r} is not a JSON Pointer (RFC 6901): '~' must be followed by 0 or 1"
             )
     try:
         return selection(class_of(base), scope, asked.get("filter"), _listed(asked.get("attributes")), fields)

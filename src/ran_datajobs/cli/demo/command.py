@@ -25,12 +25,12 @@ def demo(
     settings: Settings,
     once: Annotated[
         bool,
-        typer.Option("--once", help="end after the two jobs; with 1 if they went otherwise than planned"),
+        typer.Option("--once", help="end after the two jobs, with status 1 if an outcome is unexpected"),
     ] = False,
 ) -> None:
     """Show everything on this machine: a simulated network, the reference plugin, the service and its page.
 
-    A write job and a read job run with live progress; then the page and the API stay until Ctrl-C. Unless
+    A write job and a read job run with live progress; then page and API remain available until Ctrl-C. Unless
     --data-dir is given, the demo has a data dir of its own and empties it at each start. It listens on this
     machine only and uses no other settings than those below.
 

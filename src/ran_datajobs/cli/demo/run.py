@@ -127,7 +127,7 @@ def _show_jobs(stage: Stage, out: Console, began: float) -> bool:
     )
     if refused := take_over(api, inventory):
         raise UsageError(
-            f"{len(refused)} CM handles were not taken, the first because {refused[0]['errorText']}"
+            f"{len(refused)} CM handles were refused, the first because {refused[0]['errorText']}"
         )
     handles = len(inventory["createdCmHandles"])
     _say(out, f"Registered {handles} CM handles in {time.monotonic() - began:.2f} s")
@@ -172,11 +172,11 @@ def _show_outcome(api: Api, out: Console, demo_job: DemoJob, job: dict[str, Any]
     _show_failures(out, failed, reasons)
     _show_a_result(out, found)
     if came == demo_job.planned:
-        _say(out, "That is exactly what was planned.", style="green")
+        _say(out, "This is the expected outcome.", style="green")
         return True
     planned = demo_job.planned
     status, counts = formatting.in_words(planned.status), formatting.counts_in_words(planned.operations)
-    _say(out, f"Planned was: {status} · {counts} · {planned.reasons}", style="red")
+    _say(out, f"Expected: {status} · {counts} · {planned.reasons}", style="red")
     return False
 
 
@@ -187,7 +187,7 @@ def _seconds(job: Mapping[str, Any]) -> float:
 
 def _show_failures(out: Console, failed: list[dict[str, Any]], reasons: Counter[str]) -> None:
     if failed:
-        _say(out, "What did not succeed, by reason, each with an example:")
+        _say(out, "Operations that did not succeed, by reason, each with an example:")
     for reason, count in reasons.most_common(_SHOWN_REASONS):
         request = next(response["request"] for response in failed if response["reason"] == reason)
         _say(out, f"{count:>5} × {formatting.clean(reason)}: {explanation_of(reason).title}")
@@ -200,7 +200,7 @@ def _show_a_result(out: Console, found: list[dict[str, Any]]) -> None:
     )
     if with_objects is None:
         return
-    _say(out, f"A piece of the result of {formatting.clean(with_objects['request']['path'])}:")
+    _say(out, f"Part of the result of {formatting.clean(with_objects['request']['path'])}:")
     text = json.dumps(with_objects["result"], indent=2, ensure_ascii=False).splitlines()
     for line in text[:_SHOWN_RESULT_LINES]:
         _say(out, f"  {formatting.clean(line)}")

@@ -91,7 +91,7 @@ class StandIn:
                 await web.TCPSite(runner, host, port).start()
             except OSError as error:
                 raise UsageError(
-                    f"cannot listen on {host}:{port} in the service's place: {error.strerror}"
+                    f"cannot listen on {host}:{port} in place of the service: {error.strerror}"
                 ) from error
             yield f"http://{host}:{runner.addresses[0][1]}"
         finally:

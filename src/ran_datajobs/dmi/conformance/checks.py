@@ -89,7 +89,7 @@ async def _status(trial: Trial) -> Finding:
         case _, Ended(_, statuses):
             wrong = step_outside(statuses)
             path = " → ".join(each.value for each in statuses[1:])
-            return Fails(f"no arrow leads {wrong}") if wrong else Holds(path)
+            return Fails(f"there is no transition {wrong}") if wrong else Holds(path)
 
 
 async def _same_end(trial: Trial) -> Finding:
@@ -145,7 +145,7 @@ async def _failure(trial: Trial) -> Finding:
     if not errors:
         return Holds("without an ErrorDetail of TS 28.572")
     unknown = [each.type for each in errors if each.type not in TYPES]
-    return Fails(f"type {unknown[0]!r} is none of TS 28.572") if unknown else Holds(errors[0].reason)
+    return Fails(f"type {unknown[0]!r} is not a type of TS 28.572") if unknown else Holds(errors[0].reason)
 
 
 async def _stop_on_error(trial: Trial) -> Finding:
@@ -237,12 +237,12 @@ async def _cancel(trial: Trial) -> Finding:
     after = await trial.plugin.status(address)
     ended = await trial.until_ended(address)
     if isinstance(ended, NotEnded):
-        return Fails(f"DELETE was taken, then {ended.why}")
+        return Fails(f"DELETE was accepted, then {ended.why}")
     seen = ended.statuses[1:]
     if isinstance(after, Polled) and after.status is not seen[0]:
         seen = (after.status, *seen)
     if wrong := step_outside((Status.NOT_STARTED, *seen)):
-        return Fails(f"no arrow leads {wrong}")
+        return Fails(f"there is no transition {wrong}")
     responses = await _responses(trial, ended)
     states = () if isinstance(responses, Fails) else tuple(each.state for each in responses)
     return stopped(seen, states)
@@ -264,7 +264,7 @@ async def _bulk_cancel(trial: Trial) -> Finding:
             return Fails(cause)
     ended = await trial.until_ended(trial.address(call, created.data_producer_job_id))
     if isinstance(ended, NotEnded):
-        return Fails(f"DELETE was taken, then {ended.why}")
+        return Fails(f"DELETE was accepted, then {ended.why}")
     responses = await _responses(trial, ended)
     states = () if isinstance(responses, Fails) else tuple(each.state for each in responses)
     first = stopped(ended.statuses[1:], states)
@@ -276,14 +276,14 @@ async def _later(trial: Trial, job_id: str) -> Finding:
     call = structs.replace(trial.call(trial.subject.harmless()), job_id=job_id)
     created = await trial.plugin.create(call)
     if isinstance(created, Refused):
-        return Holds(f"a create that comes later is {words(created)}")
+        return Holds(f"a later create is {words(created)}")
     if not isinstance(created, Created):
-        return Fails(f"a create that comes later: {words(created)}")
+        return Fails(f"a later create: {words(created)}")
     ended = await trial.until_ended(trial.address(call, created.data_producer_job_id))
     if isinstance(ended, NotEnded):
-        return Fails(f"a create that comes later is taken, then {ended.why}")
+        return Fails(f"a later create is accepted, then {ended.why}")
     status = ended.statuses[-1]
-    note = f"a create that comes later is taken, and is {status.value}"
+    note = f"a later create is accepted, and is {status.value}"
     return Holds(note) if status is Status.CANCELLED else Fails(f"{note}: register it without bulkCancel")
 
 
@@ -302,7 +302,7 @@ def stopped(seen: Sequence[Status], outcomes: Sequence[object]) -> Finding:
     after CANCELLING, when nothing was left to stop. Without CANCELLED, the ``outcomes`` of the operations, if
     known, must not contain NOT_STARTED.
     """
-    path = "DELETE was taken, then " + " → ".join(each.value for each in seen)
+    path = "DELETE was accepted, then " + " → ".join(each.value for each in seen)
     if seen[-1] is Status.CANCELLED:
         return Holds(path)
     if OperationState.NOT_STARTED in outcomes:
@@ -311,27 +311,27 @@ def stopped(seen: Sequence[Status], outcomes: Sequence[object]) -> Finding:
         return Holds(f"{path}: the job had ended before")
     if seen[-2] is Status.CANCELLING:
         return Holds(f"{path}: nothing was left to stop")
-    return Fails(f"{path}: the job ran on as if nobody had asked")
+    return Fails(f"{path}: the DELETE had no effect")
 
 
 CHECKS: Final[dict[str, tuple[str, Callable[[Trial], Awaitable[Finding]]]]] = {
     "create": ("a create is answered with 200, 201 or 202 and an id", _create),
-    "status": ("the status is a known word, moves along the arrows, and ends", _status),
-    "same-end": ("asked again, a job that ended has the same status", _same_end),
+    "status": ("the status is a known word, follows the transitions, and ends", _status),
+    "same-end": ("a job that ended has the same status in a later poll", _same_end),
     "write-result": ("a write's result has a response per operation, in order", _write_result),
     "written": ("a write that changes nothing succeeds, and the status says so", _written),
     "failure": ("a write to no object fails, and the status says so", _failure),
     "stop-on-error": ("under STOP_ON_ERROR nothing follows the first failure", _stop_on_error),
     "repeat": ("a repeated create with its Idempotency-Key is the same job", _repeat),
-    "key-conflict": ("a key that stands for another body is refused", _key_conflict),
+    "key-conflict": ("a key that was used with another body is refused", _key_conflict),
     "another-key": ("a create with another key is another job", _another_key),
     "read": ("a read ends, and its result names NCMP's topic or has the responses", read_result),
     "read-messages": ("a read's messages come on its topic, whole and with their headers", read_messages),
     "unknown-job": ("status and result of an unknown job are 404 or 410", _unknown_job),
     "bad-body": ("a create that cannot be read is refused with a 4xx", _bad_body),
-    "oversize": (f"a create of {OVERSIZE >> 20} MiB is taken or refused, not dropped", _oversize),
+    "oversize": (f"a create of {OVERSIZE >> 20} MiB is accepted or refused, not dropped", _oversize),
     "cancel": ("DELETE stops a job, or says that it cannot or that it has ended", _cancel),
-    "bulk-cancel": ("DELETE of a whole job stops it and what comes of it later", _bulk_cancel),
+    "bulk-cancel": ("DELETE of a whole job stops it and its later creates", _bulk_cancel),
 }
 """The checks by name, in order, with the promise of each."""
 

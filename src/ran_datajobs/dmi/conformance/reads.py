@@ -47,7 +47,7 @@ async def read_result(trial: Trial) -> Finding:
         case OnTopic(topic) if topic == INTERNAL_TOPIC:
             return Holds(f"its objects go to topic {topic}")
         case OnTopic(topic):
-            return Fails(f"its objects go to topic {topic}: NCMP reads {INTERNAL_TOPIC} alone")
+            return Fails(f"its objects go to topic {topic}: NCMP reads {INTERNAL_TOPIC} only")
         case Responses(entries) as answer:
             responses = answer.responses
             if len(responses) < len(entries):
@@ -139,7 +139,7 @@ def wrong_value(value: bytes) -> str:
     try:
         msgspec.json.decode(value, type=_Enveloped)
     except msgspec.DecodeError:
-        return 'the responses do not stand below "data"'
+        return 'the responses are not below "data"'
     return ""
 
 
@@ -148,7 +148,7 @@ def wrong_count(messages: Sequence[Message]) -> str:
     counts = (events.count_in(each.headers, events.TOTAL) for each in messages)
     totals = {total for total in counts if total is not None}
     if len(totals) > 1:
-        return f"{events.TOTAL} is told as {', '.join(map(str, sorted(totals)))}"
+        return f"{events.TOTAL} has the values {', '.join(map(str, sorted(totals)))}"
     values: dict[int, bytes] = {}
     for each in messages:
         sequence = events.count_in(each.headers, events.SEQUENCE)
@@ -159,7 +159,7 @@ def wrong_count(messages: Sequence[Message]) -> str:
         return ""
     numbers = set(values) or set(range(len(messages)))
     if missing := sorted(set(range(total)) - numbers):
-        return f"{total} messages are told, {len(numbers)} came: {events.SEQUENCE} {missing[0]} is missing"
+        return f"{events.TOTAL} is {total}, {len(numbers)} came: {events.SEQUENCE} {missing[0]} is missing"
     return f"{events.TOTAL} is {total}, yet more came" if len(numbers) > total else ""
 
 
@@ -187,10 +187,10 @@ def _wrong_object(given: Any, asked: str) -> str:
     except InvalidFdn as error:
         return f"objectInstance: {error}"
     if asked and name != fdn.key(asked):
-        return f"objectInstance is {_shown(given['objectInstance'])}, asked was {asked}"
+        return f"objectInstance is {_shown(given['objectInstance'])}, requested was {asked}"
     attributes = given.get("attributes", {})
     if not isinstance(attributes, dict) or attributes.keys() - {"userLabel"}:
-        return "the object has more than userLabel, which alone was asked for"
+        return "the object has more than userLabel, but only that was requested"
     return ""
 
 
@@ -217,7 +217,7 @@ def _consistent(trial: Trial, topic: str, messages: Sequence[Message], ended: En
             return Fails(wrong)
     count = f"{len(messages)} message{'s' * (len(messages) > 1)} on topic {topic}"
     if not any(events.TOTAL in message.headers for message in messages):
-        return Holds(f"{count}, without {events.TOTAL}: NCMP ends the read only after a silence")
+        return Holds(f"{count}, without {events.TOTAL}: NCMP ends the read only after an idle timeout")
     return Holds(count if good else f"{count}: the read failed, as the status says")
 
 

@@ -158,7 +158,7 @@ class Trial:
         if isinstance(first, Fails):
             return NotEnded("no job can be created")
         if isinstance(first[1], NotEnded):
-            return NotEnded("the plugin tells no end of jobs")
+            return NotEnded("the plugin reports no end of jobs")
         created = await self.plugin.create(call)
         if not isinstance(created, Created):
             return NotEnded(words(created))
@@ -203,13 +203,13 @@ def words(answer: CreateAnswer) -> str:
     """The answer to a create in words."""
     match answer:
         case Created(job_id):
-            return f"taken as {job_id}"
+            return f"accepted as {job_id}"
         case Refused(cause):
             return f"refused: {cause}"
         case Retryable(cause):
-            return f"not taken: {cause}"
+            return f"not accepted: {cause}"
         case OutcomeUnknown(cause):
-            return f"nobody can tell whether it was taken: {cause}"
+            return f"it is unknown whether it was accepted: {cause}"
 
 
 def _reachable(status: Status) -> set[Status]:

@@ -100,7 +100,7 @@ class ProvMnsReader:
         for each, attributes in found:
             if each == key:
                 return attributes
-        return _unread(key, "The element's answer cannot be read", "it lacks the object asked for")
+        return _unread(key, "The element's answer cannot be read", "it lacks the requested object")
 
     async def _subtree(
         self, base: str, top: str, wanted: Selection
@@ -192,7 +192,7 @@ class ProvMnsReader:
         level = _depth(base)
         found = [each for each in placed if wanted.reaches(_depth(each[0]) - level)]
         if whole and wanted.deepest == 0 and not any(key == base for key, _ in found):
-            return _unread(base, "The element's answer cannot be read", "it lacks the object asked for")
+            return _unread(base, "The element's answer cannot be read", "it lacks the requested object")
         return found
 
     def _query(self, wanted: Selection, names: list[str] | None) -> str:
