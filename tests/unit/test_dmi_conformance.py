@@ -232,6 +232,6 @@ async def test_the_stand_in_takes_what_a_service_takes() -> None:
             waiting = asyncio.ensure_future(anext(stream))
             assert await post(internal, body.replace(b"1", b"2")) == 204
             assert (await waiting).value == b'{"data": 2}'
-        with pytest.raises(UsageError, match="in the service's place"):
+        with pytest.raises(UsageError, match="in place of the service"):
             async with StandIn().serving("127.0.0.1", int(address.rpartition(":")[2])):
                 pass

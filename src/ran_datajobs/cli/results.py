@@ -59,7 +59,7 @@ def results(
     status = read_status(job["status"])
     if status is None or not status.terminal:
         raise UsageError(
-            f"job {job_id} is {formatting.in_words(job['status'])}: it has no results before its end (--follow)"
+            f"job {job_id} is {formatting.in_words(job['status'])}: no results before its end (--follow)"
         )
     objects = manifest_objects(api, job)
     if folder is not None:
