@@ -49,7 +49,7 @@ from ran_datajobs.results.waits import Patience
 from ran_datajobs.runtime import Runtime
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.dispatch_postgres import PostgresDispatch
+from ran_datajobs.store.dispatch import DispatchStore
 from ran_datajobs.store.sub_jobs import Admission
 from ran_datajobs.telemetry import Digest, Event, Logger, Metrics, logger
 from ran_datajobs.web import STATIC
@@ -191,7 +191,7 @@ async def run_worker(
         limits = DispatchLimits()
         admission = Admission(aging=settings.priority_aging, read_slots=settings.read_slots)
         news = DispatchNews(log, digest, metrics)
-        store = PostgresDispatch(shared.database, worker_id, JobEventWriter(shared.view), admission, log)
+        store = DispatchStore(shared.database, worker_id, JobEventWriter(shared.view), admission, log)
         write = TransitionWriter(store, runtime, news)
         circuits = CircuitBreakers(plugins_over(http), runtime, metrics, news.circuit_changed)
         times = DispatchTimes(

@@ -33,10 +33,10 @@ from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import manifest_key, open_folder
 from ran_datajobs.results.parts import write_parts
 from ran_datajobs.results.publisher import DeliveryRetryPolicy, Publisher
-from ran_datajobs.store import parts, planning
+from ran_datajobs.store import jobs, results
 from ran_datajobs.store.database import Database
+from ran_datajobs.store.dispatch import LeasedJob
 from ran_datajobs.store.outbox import SHARDS
-from ran_datajobs.store.planning import LeasedJob
 from ran_datajobs.telemetry import Metrics, logger
 from tests.integration.delivery_service import news
 from tests.integration.worker_parts import always_owner, worker_parts
@@ -235,7 +235,7 @@ async def end_job(api: Api, job_id: UUID, status: Status, responses: Sequence[Re
     await objects.put(bucket, manifest_key(str(job_id)), b'{"status":"%s"}' % status.encode())
     states = Counter(response.state for response in responses)
     async with database.transaction() as connection:
-        await parts.record(connection, job_id, written)
+        await results.record(connection, job_id, written)
         on_the_way = Status.CANCELLING if status is Status.CANCELLED else Status.RUNNING
         for passed in (on_the_way, status):
             await connection.execute(
@@ -260,7 +260,7 @@ async def end_job(api: Api, job_id: UUID, status: Status, responses: Sequence[Re
             not_started=states[OperationState.NOT_STARTED],
             unknown=states[OperationState.UNKNOWN],
         )
-        assert await planning.finish(connection, job_id, status, "it is a test", counts)
+        assert await jobs.finish(connection, job_id, status, "it is a test", counts)
         await finish_delivery(connection, job_id)
 
 

@@ -23,10 +23,10 @@ from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.results.outcomes import unpack_outcomes
 from ran_datajobs.results.parts import write_parts
 from ran_datajobs.results.publisher import DeliveryNews, DeliveryRetryPolicy, Publisher
-from ran_datajobs.store import outbox, parts
+from ran_datajobs.store import outbox, results
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.outbox import FailedDelivery
-from ran_datajobs.store.parts import Part
+from ran_datajobs.store.results import Part
 from ran_datajobs.telemetry import Digest, Metrics, logger
 from tests.integration.worker_parts import always_owner, dispatch_store
 
@@ -167,7 +167,7 @@ class Service:
             await connection.execute(
                 "update sub_job set stage = 'SETTLED', due_at = null where sub_job_id = $1", sub_job
             )
-            await parts.record(connection, job_id, written)
+            await results.record(connection, job_id, written)
             await self.events.sub_jobs_settled(connection, [job_id], [sub_job])
         return written
 

@@ -28,6 +28,7 @@ from tests.integration.worker_parts import (
     all_settled,
     by_hand,
     claim,
+    dispatch_store,
     log_lines,
     planned_job,
     rows,
@@ -404,10 +405,8 @@ async def test_void_leases_are_claimed_and_valid_ones_are_not(database: Database
         job = await planned_job(connection, "a", "b")
     first = await claim(database)
     assert {each.sub_job_id for each in first} == set(job.sub_job_ids)
-    async with database.connection() as connection:
-        assert await sub_jobs.renew(connection, {each.sub_job_id: each.lease for each in first}) == set(
-            job.sub_job_ids
-        )
+    leases = {each.sub_job_id: each.lease for each in first}
+    assert await dispatch_store(database).renew(leases, {}) == set(job.sub_job_ids)
     assert await claim(database) == []
     await void_leases(database)
     async with database.transaction() as connection:
@@ -425,14 +424,14 @@ async def test_two_workers_claim_at_the_same_time_and_neither_waits(database: Da
     async with database.transaction() as connection:
         job = await planned_job(connection, *"abcd")
     async with database.transaction() as connection:
-        first = await sub_jobs.claim(connection, room(rows=2), uuid4(), uuid4())
+        first = await claim(connection, room(rows=2))
         async with asyncio.timeout(30):
             second = await claim(database, PLENTY)
         assert len(first) == len(second) == 2
         assert {each.sub_job_id for each in (*first, *second)} == set(job.sub_job_ids)
     await void_leases(database)
     async with database.transaction() as connection:
-        over = await sub_jobs.claim(connection, room(rows=3), uuid4(), uuid4())
+        over = await claim(connection, room(rows=3))
         async with asyncio.timeout(30):
             rest = await claim(database, PLENTY)
     assert (len(over), len(rest)) == (3, 1)
@@ -445,8 +444,8 @@ async def test_a_cancelled_sub_job_is_claimed_to_be_ended_and_not_started(databa
     async with database.transaction() as connection:
         first, second = await planned_job(connection), await waiting(connection)
         for job in (first, second):
-            versions = await sub_jobs.bump_jobs(connection, [job.job_id])
-            await sub_jobs.cancel(connection, job.job_id, versions[job.job_id])
+            await sub_jobs.bump_jobs(connection, [job.job_id])
+            await sub_jobs.cancel(connection, job.job_id)
     claimed = await claim(database)
     assert {
         (each.stage, each.cancel_requested, each.attempts, unpack(each.body or b"")) for each in claimed

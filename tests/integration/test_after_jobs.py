@@ -13,7 +13,7 @@ import zstandard
 
 from ran_datajobs.model import OperationCounts, Status
 from ran_datajobs.plugins.port import Created, Refused
-from ran_datajobs.store import planning, sub_jobs
+from ran_datajobs.store import jobs, sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.sub_jobs import NewSubJob
 from tests.integration.worker_parts import OPERATIONS, InProcessPlugin, planned_job, until_ended, worker_parts
@@ -49,20 +49,19 @@ async def plan(connection: Connection, job_id: UUID) -> list[int]:
         "insert into dmi_plugin (url) values ('http://127.0.0.1:1') on conflict (url) do nothing"
     )
     plugin_id = await connection.fetchval("select plugin_id from dmi_plugin")
-    await planning.lock_job(connection, job_id)
-    blocked = await planning.still_blocked(connection, job_id)
-    await planning.mark_planned(
-        connection, job_id, sub_jobs=1, unmatched=0, failed=0, split_reads=False, blocked=blocked
+    await jobs.lock(connection, job_id, None)
+    blocked = await jobs.mark_planned(
+        connection, job_id, sub_jobs=1, unmatched=0, failed=0, split_reads=False
     )
     sub_job = NewSubJob(uuid4(), plugin_id, "ems-1", zstandard.compress(OPERATIONS), 1, len(OPERATIONS))
-    lanes = await sub_jobs.insert(connection, job_id, [sub_job])
-    return [] if blocked else lanes
+    await sub_jobs.insert(connection, job_id, [sub_job])
+    return [] if blocked else await sub_jobs.lock_lanes_of(connection, [job_id])
 
 
 async def end(connection: Connection, job_id: UUID) -> None:
     """The job is terminal, but the transaction is not committed."""
-    await planning.lock_job(connection, job_id)
-    assert await planning.finish(connection, job_id, Status.FINISHED, None, DONE)
+    await jobs.lock(connection, job_id, None)
+    assert await jobs.finish(connection, job_id, Status.FINISHED, None, DONE)
 
 
 async def until_waiting(database: Database, task: asyncio.Task[Any]) -> None:
@@ -96,8 +95,8 @@ async def test_two_jobs_that_end_at_once_free_the_one_that_waits_for_both(databa
         async with database.transaction() as early:
             await end(early, first)
             await end(late, second)
-            assert await planning.unblock_after(early, first) == []
-            freeing = asyncio.create_task(planning.unblock_after(late, second))
+            assert await jobs.unblock_after(early, first) == []
+            freeing = asyncio.create_task(jobs.unblock_after(late, second))
             await until_waiting(database, freeing)
         lanes = await freeing
     assert len(lanes) == 1
@@ -112,7 +111,7 @@ async def test_a_job_that_is_planned_while_the_other_ends_is_freed(database: Dat
         async with database.transaction() as planner:
             await end(ending, first)
             assert await plan(planner, waiting) == []
-            freeing = asyncio.create_task(planning.unblock_after(ending, first))
+            freeing = asyncio.create_task(jobs.unblock_after(ending, first))
             await until_waiting(database, freeing)
         lanes = await freeing
     assert len(lanes) == 1
@@ -126,7 +125,7 @@ async def test_a_plan_after_the_end_is_not_blocked(database: Database) -> None:
     async with database.pool.acquire() as planner, planner.transaction():
         async with database.transaction() as ending:
             await end(ending, first)
-            assert await planning.unblock_after(ending, first) == []
+            assert await jobs.unblock_after(ending, first) == []
             recording = asyncio.create_task(plan(planner, waiting))
             await until_waiting(database, recording)
         lanes = await recording
@@ -141,7 +140,7 @@ async def test_a_job_that_waits_for_an_open_one_stays_blocked(database: Database
     async with database.transaction() as connection:
         assert await plan(connection, waiting) == []
         await end(connection, first)
-        assert await planning.unblock_after(connection, first) == []
+        assert await jobs.unblock_after(connection, first) == []
     assert await is_blocked(database, waiting) == {True}
 
 

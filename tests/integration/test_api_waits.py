@@ -19,7 +19,7 @@ from ran_datajobs.plugins.port import OutcomeUnknown, Polled, Retryable
 from ran_datajobs.results.publisher import DeliveryRetryPolicy, Publisher
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.outbox import SHARDS
-from ran_datajobs.store.room import CREATES_PER_PLUGIN
+from ran_datajobs.store.sub_jobs import CREATES_PER_PLUGIN
 from tests.integration.api_service import PLUGIN, Api, northbound_api, writes
 from tests.integration.delivery_service import news
 from tests.integration.embedded_delivery import FaultyBus

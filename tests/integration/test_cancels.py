@@ -15,10 +15,9 @@ from ran_datajobs.dispatch.attempt import DispatchTimes
 from ran_datajobs.dispatch.limits import DELETES_PER_PLUGIN, UNSENT
 from ran_datajobs.model import JobType, Stage, Status
 from ran_datajobs.plugins.port import CancelTaken, Polled, Refused, Retryable
-from ran_datajobs.store import cancels, jobs
-from ran_datajobs.store.cancels import LeasedCancel
+from ran_datajobs.store import jobs
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.sub_jobs import PluginRoom, Room
+from ran_datajobs.store.sub_jobs import LeasedCancel, PluginRoom, Room
 from tests.integration.worker_parts import (
     PLENTY,
     InProcessPlugin,
@@ -26,6 +25,7 @@ from tests.integration.worker_parts import (
     PlannedJob,
     add_plugin,
     claim,
+    dispatch_store,
     planned_job,
     rows,
     sub_job_row,
@@ -79,8 +79,7 @@ async def track(database: Database, job: PlannedJob, count: int) -> None:
 
 async def claim_cancels(database: Database) -> list[LeasedCancel]:
     """The cancel calls for whole jobs that a worker claims now."""
-    async with database.connection() as connection:
-        return await cancels.claim(connection, uuid4(), uuid4())
+    return await dispatch_store(database).claim_cancels(uuid4())
 
 
 async def asked(database: Database, job: PlannedJob) -> list[bool]:
@@ -131,14 +130,13 @@ async def test_a_call_is_claimed_by_one_worker_and_again_when_its_lease_is_void(
     assert await claim_cancels(database) == []
     await void_leases(database)
     (second,) = await claim_cancels(database)
-    async with database.transaction() as connection:
-        await cancels.end(connection, first, refused=True)
-        await cancels.postpone(connection, first, 0.0, failed=True)
-        await cancels.renew(connection, [first])
+    store = dispatch_store(database)
+    await store.end_cancel(first, refused=True)
+    await store.postpone_cancel(first, 0.0, failed=True)
+    await store.renew_cancels([first])
     assert await claim_cancels(database) == []
     assert await asked(database, job) == [False]
-    async with database.transaction() as connection:
-        await cancels.end(connection, second, refused=True)
+    await store.end_cancel(second, refused=True)
     assert await asked(database, job) == [True]
     await void_leases(database)
     assert await claim_cancels(database) == []

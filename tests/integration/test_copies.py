@@ -14,7 +14,7 @@ from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.results import delivery
 from ran_datajobs.results.objects import manifest_key, open_folder
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.parts import Part
+from ran_datajobs.store.results import Part
 from tests.contract.test_objects import s3_objects
 from tests.integration.delivery_service import BUCKET, Service, responses
 from tests.peers.s3 import S3Service

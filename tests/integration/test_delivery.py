@@ -22,7 +22,7 @@ from ran_datajobs.messaging.topics import STATUS_TOPIC
 from ran_datajobs.model import UNMATCHED_PART, OperationState, Response
 from ran_datajobs.results import delivery
 from ran_datajobs.results.objects import open_folder
-from ran_datajobs.store import outbox, parts
+from ran_datajobs.store import outbox, results
 from ran_datajobs.store.database import Database
 from tests.integration.delivery_service import BUCKET, TOPIC, identity, responses, same_shard_as
 from tests.integration.embedded_delivery import EmbeddedService
@@ -71,7 +71,7 @@ async def test_what_no_sub_job_got_is_delivered_as_well(service: EmbeddedService
     job_id = await service.job()
     written = await service.write(job_id, UNMATCHED_PART, responses(1, state=OperationState.FAILED))
     async with service.database.transaction() as connection:
-        await parts.record(connection, job_id, written)
+        await results.record(connection, job_id, written)
     await service.finish(job_id)
     await service.publish_all(job_id)
     assert [identity(each) for each in await service.delivered()] == [(str(job_id), UNMATCHED_PART, 0, 1)]
@@ -310,9 +310,9 @@ async def test_writing_a_shorter_result_again_leaves_no_surplus(service: Embedde
     longer = await service.write(job_id, sub_job, responses(*range(6), size=400_000))
     shorter = await service.write(job_id, sub_job, responses(1))
     async with service.database.transaction() as connection:
-        await parts.record(connection, job_id, longer)
-        await parts.record(connection, job_id, shorter)
-        listed = await parts.listing(connection, job_id)
+        await results.record(connection, job_id, longer)
+        await results.record(connection, job_id, shorter)
+        listed = await results.listing(connection, job_id)
     assert len(longer) == 3
     assert listed == shorter
     assert await service.objects.get(BUCKET, shorter[0].key) is not None

@@ -13,7 +13,7 @@ import pytest
 from ran_datajobs.api import paths
 from ran_datajobs.model import OperationState
 from ran_datajobs.results.parts import write_parts
-from ran_datajobs.store import parts
+from ran_datajobs.store import results
 from ran_datajobs.store.database import Database
 from tests.integration.api_service import Api, northbound_api, outcome, plan, register
 from tests.integration.worker_parts import always_owner, by_hand, claim_jobs, worker_parts
@@ -57,7 +57,7 @@ async def settle(api: Api, job_id: UUID, state: OperationState) -> None:
             objects, row["results_bucket"], job_id, row["sub_job_id"], responses, is_still_owner=always_owner
         )
         async with database.transaction() as connection:
-            await parts.record(connection, job_id, written)
+            await results.record(connection, job_id, written)
     await by_hand(
         database,
         "with ended as (update sub_job set stage = 'SETTLED', status = 'FINISHED', due_at = null"

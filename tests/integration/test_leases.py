@@ -18,12 +18,20 @@ from ran_datajobs.errors import Fenced
 from ran_datajobs.model import JobType, OperationState, Response, Stage, Status
 from ran_datajobs.plugins.port import OnTopic, Polled, Refused, Retryable
 from ran_datajobs.results.outcomes import pack_outcomes
-from ran_datajobs.store import jobs, planning, read_messages, sub_jobs
+from ran_datajobs.store import jobs, results, sub_jobs
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.dispatch import CancelTold, Ended, QuarantineOver, Started, Transition
-from ran_datajobs.store.parts import Part
-from ran_datajobs.store.read_messages import ActiveRead, ReceivedMessage
-from ran_datajobs.store.sub_jobs import Collecting, Leased, LeasedSubJob, Postponement, Settlement
+from ran_datajobs.store.dispatch import Ended, Transition
+from ran_datajobs.store.results import ActiveRead, Part, ReceivedMessage
+from ran_datajobs.store.sub_jobs import (
+    CancelTold,
+    Collecting,
+    Leased,
+    LeasedSubJob,
+    Postponement,
+    QuarantineOver,
+    Settlement,
+    Started,
+)
 from tests.integration.worker_parts import (
     InProcessPlugin,
     Parts,
@@ -82,7 +90,7 @@ async def arrive(database: Database, job_id: UUID, sub_job_id: UUID, total: int 
     packed = pack_outcomes([Response(1, 0, "", state=OperationState.SUCCEEDED)])
     read = ActiveRead(sub_job_id, job_id, "results")
     async with database.transaction() as connection:
-        await read_messages.record(connection, [ReceivedMessage(read, 0, None, (part,), packed, total)])
+        await results.record_messages(connection, [ReceivedMessage(read, 0, None, (part,), packed, total)])
 
 
 def name(sub_job: LeasedSubJob) -> Leased:
@@ -128,8 +136,7 @@ async def test_no_transition_under_a_lease_that_is_gone_changes_anything(
     assert old.lease != new.lease
     await by_hand(database, "update sub_job set stage = $1::sub_job_stage, due_at = now()", stage)
     if holder == "nobody":
-        async with database.connection() as connection:
-            await sub_jobs.give_back(connection, {new.sub_job_id: new.lease})
+        await parts.store.give_back({new.sub_job_id: new.lease}, (), {}, ())
     before = await sub_job_row(database, job.sub_job_id)
     job_before = await rows(
         database, "select status, sub_jobs_open, succeeded, unknown, due_at from data_job"
@@ -145,7 +152,7 @@ async def test_no_transition_under_a_lease_that_is_gone_changes_anything(
 
 
 async def test_no_store_function_answers_for_a_lease_that_is_gone(
-    database: Database, job: PlannedJob
+    database: Database, parts: Parts, job: PlannedJob
 ) -> None:
     """Each function of the store omits the row from what it returns. Renewing and giving back do the same."""
     (old,) = await claim(database)
@@ -154,21 +161,20 @@ async def test_no_store_function_answers_for_a_lease_that_is_gone(
     before = await sub_job_row(database, job.sub_job_id)
     leased = name(old)
     async with database.transaction() as connection:
-        versions = await sub_jobs.bump_jobs(connection, [job.job_id])
+        await sub_jobs.bump_jobs(connection, [job.job_id])
         await sub_jobs.lock_lanes(connection, job.lane_ids)
-        assert await sub_jobs.mark_started(connection, [(leased, "x")], versions) == ({}, [])
-        assert await sub_jobs.mark_cancelling(connection, [leased], versions) == {}
-        assert await sub_jobs.postpone(connection, [Postponement(leased, 5.0)]) == set()
-        assert await sub_jobs.mark_collecting(connection, [Collecting(leased, "t", None, 5.0)]) == set()
+        assert await sub_jobs.apply(connection, [Started(leased, "x")]) == {}
+        assert await sub_jobs.apply(connection, [CancelTold(leased)]) == {}
+        assert await sub_jobs.apply(connection, [Postponement(leased, 5.0)]) == {}
+        assert await sub_jobs.apply(connection, [Collecting(leased, "t", None, 5.0)]) == {}
         for status in (Status.FINISHED, Status.CANCELLED):
-            assert await sub_jobs.settle(connection, [Settlement(leased, status)], versions) == (set(), [])
-        assert await sub_jobs.end_quarantine(connection, [leased]) == set()
-        assert await sub_jobs.renew(connection, {old.sub_job_id: old.lease}) == set()
-        assert await sub_jobs.leased_under(connection, old.lease) == []
-        await sub_jobs.give_back(connection, {old.sub_job_id: old.lease})
+            assert await sub_jobs.settle(connection, [Settlement(leased, status)]) == (set(), False)
+        assert await sub_jobs.apply(connection, [QuarantineOver(leased)]) == {}
+    assert await parts.store.renew({old.sub_job_id: old.lease}, {}) == set()
+    assert await parts.store.leased_under(old.lease) == ([], [])
+    await parts.store.give_back({old.sub_job_id: old.lease}, (), {}, ())
     assert await sub_job_row(database, job.sub_job_id) == before
-    async with database.connection() as connection:
-        assert await sub_jobs.renew(connection, {new.sub_job_id: new.lease}) == {new.sub_job_id}
+    assert await parts.store.renew({new.sub_job_id: new.lease}, {}) == {new.sub_job_id}
 
 
 @pytest.mark.damages_rows
@@ -215,13 +221,12 @@ async def test_no_step_of_a_job_under_a_lease_that_is_gone_changes_anything(
     before = await rows(database, "select * from data_job")
     with pytest.raises(Fenced):
         await parts.steps.finish(old)
-    async with database.connection() as connection:
-        await planning.step_failed(connection, old, 60.0)
-        await planning.step_over(connection, old)
-        await planning.give_back(connection, {old.job_id: old.lease})
-        await planning.renew(connection, {old.job_id: old.lease})
-        assert await planning.leased_under(connection, old.lease) == []
-        assert not await planning.is_leased(connection, old)
+    await parts.store.step_failed(old, 60.0, None)
+    await parts.store.step_over(old)
+    await parts.store.give_back({}, (), {old.job_id: old.lease}, ())
+    await parts.store.renew({}, {old.job_id: old.lease})
+    assert await parts.store.leased_under(old.lease) == ([], [])
+    assert not await parts.store.job_is_leased(old)
     assert await rows(database, "select * from data_job") == before
     await parts.steps.finish(new)
     assert (await rows(database, "select status from data_job"))[0]["status"] == "FINISHED"

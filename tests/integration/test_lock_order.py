@@ -12,9 +12,8 @@ import pytest
 
 from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Connection, Database
-from ran_datajobs.store.dispatch import Started
+from ran_datajobs.store.dispatch import LeasedJob, Started
 from ran_datajobs.store.outbox import shard_of
-from ran_datajobs.store.planning import LeasedJob
 from ran_datajobs.store.sub_jobs import Leased, Postponement
 from tests.integration.worker_parts import dispatch_store, worker_parts
 

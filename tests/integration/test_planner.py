@@ -17,9 +17,9 @@ from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.dispatch.limits import LARGE_PLANS, SMALL_PLANS, DispatchLimits
 from ran_datajobs.errors import Fenced, StoreUnavailable
 from ran_datajobs.model import Stage
-from ran_datajobs.store import planning, sub_jobs
+from ran_datajobs.store import dispatch
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.planning import JobRoom, LeasedJob
+from ran_datajobs.store.dispatch import JobRoom, LeasedJob
 from tests.integration.api_service import WRITE, Api, northbound_api, register
 from tests.integration.worker_parts import (
     InProcessPlugin,
@@ -124,14 +124,12 @@ async def test_a_plan_that_fails_blocks_its_client_until_three_failures(api: Api
     for _ in range(2):
         (job,) = await claim_jobs(database)
         assert job.job_id == first
-        async with database.connection() as connection:
-            await planning.step_failed(connection, job, 3600.0)
+        await parts.store.step_failed(job, 3600.0, None)
         assert await claimed(database) == []
         await api.rows("update data_job set due_at = now() where job_id = $1 returning 1", first)
     (job,) = await claim_jobs(database)
     assert (job.job_id, job.step_failures) == (first, 2)
-    async with database.connection() as connection:
-        await planning.step_failed(connection, job, 3600.0)
+    await parts.store.step_failed(job, 3600.0, None)
     assert await claimed(database) == [second]
     await api.rows("update data_job set due_at = now() where job_id = $1 returning 1", first)
     (job,) = await claim_jobs(database)
@@ -161,7 +159,7 @@ async def test_room_for_small_and_for_large_plans_is_kept_apart(
     api: Api, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A large request does not delay a small one, nor the reverse. More urgent ones are claimed first."""
-    monkeypatch.setattr(planning, "LARGE", 200)
+    monkeypatch.setattr(dispatch, "LARGE", 200)
     large = {"data": [WRITE["data"][0] | {"operationId": str(n), "value": str(uuid4())} for n in range(9)]}
     made = {}
     for client, body in (("a", large), ("b", WRITE), ("c", large), ("d", WRITE), ("e", WRITE)):
@@ -304,8 +302,7 @@ async def test_a_step_of_a_job_that_fails_waits_by_the_failures_of_that_step(
     for failures in range(2):
         (job,) = await claim_jobs(database)
         assert job.step_failures == failures
-        async with database.connection() as connection:
-            await planning.step_failed(connection, job, 0.0)
+        await parts.store.step_failed(job, 0.0, None)
     (job,) = await claim_jobs(database)
     await parts.steps.plan(job)
     await by_hand(
@@ -331,5 +328,4 @@ async def test_a_plan_is_the_same_whoever_makes_it(api: Api, parts: Parts) -> No
     await parts.steps.plan(job)
     assert await api.rows("select sub_job_id, position, body from sub_job order by position") == first
     assert len(first) == 1
-    async with parts.database.connection() as connection:
-        assert await sub_jobs.body_of(connection, first[0]["sub_job_id"]) == first[0]["body"]
+    assert await parts.store.body_of(first[0]["sub_job_id"]) == first[0]["body"]

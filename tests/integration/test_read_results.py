@@ -28,9 +28,9 @@ from ran_datajobs.model import Op, Operation, OperationState, Response, Status
 from ran_datajobs.results import outcomes
 from ran_datajobs.results.objects import open_folder
 from ran_datajobs.results.read_results import CONSUMER, Dropped, ReadResultConsumer
-from ran_datajobs.store import jobs, parts
+from ran_datajobs.store import jobs, results
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.parts import Part
+from ran_datajobs.store.results import Part
 from tests.integration.delivery_service import BUCKET, identity, responses
 from tests.integration.embedded_delivery import EmbeddedService
 from tests.integration.worker_parts import claim_jobs, worker_parts
@@ -71,7 +71,7 @@ def event(operations: Sequence[Response], **headers: str) -> Message:
 async def listing(service: EmbeddedService, job_id: UUID) -> list[Part]:
     """The recorded parts of a job."""
     async with service.database.connection() as connection:
-        return await parts.listing(connection, job_id)
+        return await results.listing(connection, job_id)
 
 
 async def arrived(service: EmbeddedService, job_id: UUID, sub_job: UUID) -> int:
@@ -323,7 +323,7 @@ async def test_a_message_that_cannot_be_read_is_kept_as_it_came(
     await taking.take(spoilt)
     assert taking.dropped == []
     found = await listing(service, job_id)
-    (raw,) = (part for part in found if parts.is_foreign(part.sequence))
+    (raw,) = (part for part in found if results.is_foreign(part.sequence))
     assert await service.objects.get(BUCKET, raw.key) == message.value
     assert raw.key.startswith(f"{job_id}/{sub_job}/plugin-message-")
     assert len(found) == 1 + readable + 1
@@ -521,10 +521,10 @@ async def test_what_the_service_adds_touches_no_message(service: EmbeddedService
     await taking.take(event(responses(1), subjobid=str(sub_job), sequence="0", total="3"))
     await taking.take(event(responses(2), subjobid=str(sub_job), sequence="2"))
     added = await service.write(
-        job_id, sub_job, responses(3, state=OperationState.FAILED), parts.ADDED_SEQUENCE
+        job_id, sub_job, responses(3, state=OperationState.FAILED), results.ADDED_SEQUENCE
     )
     async with service.database.transaction() as connection:
-        await parts.record(connection, job_id, added)
+        await results.record(connection, job_id, added)
         await service.events.sub_jobs_settled(connection, [job_id], [sub_job])
     await service.publish_all(job_id)
     got = await service.delivered()

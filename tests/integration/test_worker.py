@@ -20,12 +20,10 @@ from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
 from ran_datajobs.model import JobType, OperationState, Response, Stage, Status
 from ran_datajobs.plugins.port import OutcomeUnknown, Polled, Refused
 from ran_datajobs.results.outcomes import pack_outcomes
-from ran_datajobs.store import jobs, planning, read_messages, sub_jobs
+from ran_datajobs.store import jobs, results, sub_jobs
 from ran_datajobs.store.database import Connection, Database
-from ran_datajobs.store.dispatch import Started
-from ran_datajobs.store.parts import Part
-from ran_datajobs.store.read_messages import ActiveRead, ReceivedMessage
-from ran_datajobs.store.sub_jobs import Leased, LeasedSubJob
+from ran_datajobs.store.results import ActiveRead, Part, ReceivedMessage
+from ran_datajobs.store.sub_jobs import Leased, LeasedSubJob, Postponement, Started
 from tests.integration.worker_parts import (
     InProcessPlugin,
     Parts,
@@ -82,7 +80,7 @@ async def arrive(database: Database, job_id: UUID, sub_job_id: UUID, total: int 
     packed = pack_outcomes([Response(1, 0, "", state=OperationState.SUCCEEDED)])
     read = ActiveRead(sub_job_id, job_id, "results")
     async with database.transaction() as connection:
-        await read_messages.record(connection, [ReceivedMessage(read, 0, None, (part,), packed, total)])
+        await results.record_messages(connection, [ReceivedMessage(read, 0, None, (part,), packed, total)])
 
 
 def name(sub_job: LeasedSubJob) -> Leased:
@@ -98,6 +96,19 @@ async def run_once(parts: Parts) -> LeasedSubJob:
 
 
 # --- the worker's own failures -------------------------------------------------------------------------
+
+
+def failing_starts(failures: list[Exception]) -> Callable[..., Awaitable[Any]]:
+    """The function that writes transitions, which fails for the start of sub-jobs as often as there are
+    failures."""
+    real = sub_jobs.apply
+
+    async def call(connection: Connection, transitions: Any) -> Any:
+        if isinstance(transitions[0], Started) and failures:
+            raise failures.pop()
+        return await real(connection, transitions)
+
+    return call
 
 
 async def flaky(
@@ -123,7 +134,7 @@ async def test_an_answer_that_cannot_be_recorded_is_kept_and_not_asked_for_again
     """The database is unavailable just after the answer to a create of a non-idempotent plugin: the id is
     recorded when the database is back, and the create was sent once."""
     failures: list[Exception] = [StoreUnavailable("away"), StoreUnavailable("still away")]
-    monkeypatch.setattr(sub_jobs, "mark_started", await flaky(sub_jobs.mark_started, failures))
+    monkeypatch.setattr(sub_jobs, "apply", failing_starts(failures))
     async with parts.working():
         await until_ended(database, job.job_id)
     assert not failures
@@ -155,9 +166,7 @@ async def test_a_step_that_breaks_is_tried_again_and_sends_no_second_create(
     """An internal error between the answer to a create and its record: it is logged, the row is not left
     leased, and at a non-idempotent plugin no create that may have been executed is sent again."""
     with log_lines() as lines:
-        monkeypatch.setattr(
-            sub_jobs, "mark_started", await flaky(sub_jobs.mark_started, [RuntimeError("a fault")])
-        )
+        monkeypatch.setattr(sub_jobs, "apply", failing_starts([RuntimeError("a fault")]))
         async with parts.working():
             await until_ended(database, job.job_id)
     assert len(plugin.creates) == 1
@@ -172,16 +181,16 @@ async def test_a_step_that_breaks_every_time_waits_longer_each_time(
 ) -> None:
     """A sub-job that an internal error stops every time costs little: its pauses grow."""
     pauses: list[float] = []
-    postpone = sub_jobs.postpone
+    real = sub_jobs.apply
 
-    async def noted(connection: Connection, postponed: Any) -> set[UUID]:
-        pauses.extend(each.delay for each in postponed)
-        return await postpone(connection, postponed)
+    async def noted(connection: Connection, transitions: Any) -> Any:
+        pauses.extend(each.delay for each in transitions if isinstance(each, Postponement))
+        return await real(connection, transitions)
 
     async def broken(*_: Any) -> None:
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(sub_jobs, "postpone", noted)
+    monkeypatch.setattr(sub_jobs, "apply", noted)
     monkeypatch.setattr(parts.executor, "_track", broken)
     async with parts.working():
         await until_stage(database, job.sub_job_id, "TRACKING")
@@ -224,7 +233,7 @@ async def test_what_a_claim_leased_whose_answer_was_lost_is_executed_once(
 ) -> None:
     """The claim is committed and its answer is lost: the same worker finds the sub-job under the claim's
     token, infers that nothing was sent, and starts it, at a non-idempotent plugin too."""
-    lost = await lose_answers(monkeypatch, sub_jobs, "claim")
+    lost = await lose_answers(monkeypatch, parts.store, "claim_sub_jobs")
     async with parts.working():
         await until_ended(database, job.job_id)
     assert [[each.sub_job_id for each in answer] for answer in lost] == [[job.sub_job_id]]
@@ -244,7 +253,7 @@ async def test_a_lost_claim_keeps_a_create_of_unknown_outcome(
     takes it over loses its answer: this does not concern the first create, which is not repeated."""
     await claim(database)
     await void_leases(database)
-    lost = await lose_answers(monkeypatch, sub_jobs, "claim")
+    lost = await lose_answers(monkeypatch, parts.store, "claim_sub_jobs")
     async with parts.working():
         await until_stage(database, job.sub_job_id, "QUARANTINED", "SETTLED")
     assert len(lost) == 1
@@ -260,7 +269,7 @@ async def test_the_step_of_a_job_whose_claim_lost_its_answer_is_taken_up(
     async with database.transaction() as connection:
         job = await planned_job(connection)
     await all_settled(database)
-    lost = await lose_answers(monkeypatch, planning, "claim")
+    lost = await lose_answers(monkeypatch, parts.store, "claim_jobs")
     async with parts.working():
         await until_ended(database, job.job_id)
     assert len(lost) == 1
@@ -355,7 +364,7 @@ async def test_a_stopped_worker_gives_back_the_rows_of_a_lost_claim(
     """The last claim before the stop was committed and its answer was lost: the next worker starts the
     sub-job at once, since nothing was sent."""
     first = worker_parts(database, tmp_path, plugin, grace=0.0)
-    real = sub_jobs.claim
+    real = first.store.claim_sub_jobs
 
     async def lost(*args: Any, **options: Any) -> Any:
         if answer := await real(*args, **options):
@@ -364,7 +373,7 @@ async def test_a_stopped_worker_gives_back_the_rows_of_a_lost_claim(
         return answer
 
     with monkeypatch.context() as patch:
-        patch.setattr(sub_jobs, "claim", lost)
+        patch.setattr(first.store, "claim_sub_jobs", lost)
         async with first.working():
             await first.stopping.wait()
     row = await sub_job_row(database, job.sub_job_id)

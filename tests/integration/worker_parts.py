@@ -49,10 +49,9 @@ from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder
 from ran_datajobs.runtime import Runtime
-from ran_datajobs.store import jobs, planning, sub_jobs
+from ran_datajobs.store import jobs, sub_jobs
 from ran_datajobs.store.database import Connection, Database
-from ran_datajobs.store.dispatch_postgres import PostgresDispatch
-from ran_datajobs.store.planning import JobRoom, LeasedJob
+from ran_datajobs.store.dispatch import DispatchStore, JobRoom, LeasedJob
 from ran_datajobs.store.sub_jobs import Admission, LeasedSubJob, NewSubJob, PluginRoom, Room
 
 _Answer = TypeVar("_Answer")
@@ -135,7 +134,7 @@ class Parts:
     plugin: InProcessPlugin
     worker_id: UUID
     runtime: Runtime
-    store: PostgresDispatch
+    store: DispatchStore
     stopping: asyncio.Event
     limits: DispatchLimits
     objects: ObjectStore
@@ -170,10 +169,10 @@ async def always_owner() -> bool:
 
 def dispatch_store(
     database: Database, worker_id: UUID | None = None, log: telemetry.Logger | None = None
-) -> PostgresDispatch:
+) -> DispatchStore:
     """The store of a worker, as in production."""
     announcer = JobEventWriter(JobView(Addresses("http://127.0.0.1"), DEFAULT_FINISHED_SPELLING))
-    return PostgresDispatch(database, worker_id or uuid4(), announcer, ADMISSION, log or telemetry.logger())
+    return DispatchStore(database, worker_id or uuid4(), announcer, ADMISSION, log or telemetry.logger())
 
 
 def worker_parts(
@@ -294,7 +293,7 @@ async def add_job(
         uuid4(), client, kind, None, None, jobs.BUCKET, BUCKET, "", "", "BEST_EFFORT", priority, after, None,
         parts * len(msgspec.json.decode(operations)), request,
     )  # fmt: skip
-    assert isinstance(await jobs.insert(connection, new, sees=None), jobs.Inserted)
+    assert await jobs.insert(connection, new, sees=None) is None
     return new.job_id
 
 
@@ -323,15 +322,9 @@ async def planned_job(
             parts=len(producers),
         )
     )
-    await planning.lock_job(connection, job.job_id)
-    await planning.mark_planned(
-        connection,
-        job.job_id,
-        sub_jobs=len(producers),
-        unmatched=0,
-        failed=0,
-        split_reads=False,
-        blocked=False,
+    await jobs.lock(connection, job.job_id, None)
+    await jobs.mark_planned(
+        connection, job.job_id, sub_jobs=len(producers), unmatched=0, failed=0, split_reads=False
     )
     count = len(msgspec.json.decode(operations))
     new = [
@@ -339,9 +332,9 @@ async def planned_job(
         for producer in producers
     ]
     job.sub_job_ids = [each.sub_job_id for each in new]
-    job.lane_ids = await sub_jobs.insert(connection, job.job_id, new)
+    await sub_jobs.insert(connection, job.job_id, new)
+    job.lane_ids = await sub_jobs.lock_lanes_of(connection, [job.job_id])
     if admitted:
-        await sub_jobs.lock_lanes(connection, job.lane_ids)
         await sub_jobs.admit(connection, job.lane_ids, ADMISSION)
         await sub_jobs.notify_due(connection, "sub_job")
     return job
@@ -353,14 +346,12 @@ EVERY_STEP: Final = JobRoom(1000, 1000, 1000)
 
 async def claim(database: Database, room: Room = PLENTY, worker_id: UUID | None = None) -> list[LeasedSubJob]:
     """The sub-jobs that a worker with such room claims now."""
-    async with database.connection() as connection:
-        return await sub_jobs.claim(connection, room, uuid4(), worker_id or uuid4())
+    return await dispatch_store(database, worker_id).claim_sub_jobs(room, uuid4(), void=True)
 
 
 async def claim_jobs(database: Database, room: JobRoom = EVERY_STEP) -> list[LeasedJob]:
     """The steps of jobs that a worker with such room claims now."""
-    async with database.connection() as connection:
-        return await planning.claim(connection, room, uuid4(), uuid4())
+    return await dispatch_store(database).claim_jobs(room, uuid4())
 
 
 async def void_leases(database: Database) -> None:

@@ -31,7 +31,7 @@ from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.database import Connection, Database
-from ran_datajobs.store.dispatch_postgres import PostgresDispatch
+from ran_datajobs.store.dispatch import DispatchStore
 from ran_datajobs.store.sub_jobs import Admission
 from ran_datajobs.telemetry import Logger
 from tests.machine.plugins import Answer, Call, How, Plugin
@@ -83,7 +83,7 @@ class Process:
         database = _Database(self)
         objects = _Objects(self)
         announcer = JobEventWriter(JobView(Addresses("http://service"), DEFAULT_FINISHED_SPELLING))
-        store = PostgresDispatch(database, self.worker_id, announcer, ADMISSION, around.log)
+        store = DispatchStore(database, self.worker_id, announcer, ADMISSION, around.log)
         news = DispatchNews(around.log)
         write = TransitionWriter(store, runtime, news)
         self.limits = DispatchLimits(rows=6, creates_per_plugin=3, calls_per_plugin=3)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from ran_datajobs.model import JobType, Stage, Status
-from ran_datajobs.store.parts import Part
+from ran_datajobs.store.results import Part
 
 OPEN = frozenset({Status.NOT_STARTED, Status.RUNNING, Status.CANCELLING})
 INACTIVE = frozenset({Stage.WAITING, Stage.SETTLED})

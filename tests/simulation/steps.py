@@ -11,9 +11,8 @@ from uuid import UUID
 from ran_datajobs.errors import Fenced
 from ran_datajobs.model import DeliveryState, OperationCounts, Status
 from ran_datajobs.store import jobs
-from ran_datajobs.store.dispatch import FinishFacts, PlannedJob
-from ran_datajobs.store.parts import FOREIGN_SEQUENCE, MAX_PIECES, Arrived, Part
-from ran_datajobs.store.planning import LeasedJob
+from ran_datajobs.store.dispatch import FinishFacts, LeasedJob, PlannedJob
+from ran_datajobs.store.results import FOREIGN_SEQUENCE, MAX_PIECES, Arrived, Part
 from ran_datajobs.store.sub_jobs import JOB, SUB_JOB, NewSubJob
 from tests.simulation.rows import OPEN, JobRow, LaneRow, PartRow, SubJobRow
 from tests.simulation.tables import Tables

@@ -10,11 +10,9 @@ from typing import Protocol, TypeVar
 from uuid import UUID
 
 from ran_datajobs.model import OperationCounts, Status
-from ran_datajobs.store.cancels import LeasedCancel
-from ran_datajobs.store.dispatch import FinishFacts, PlannedJob, Transition, Written
-from ran_datajobs.store.parts import Arrived
-from ran_datajobs.store.planning import JobRoom, LeasedJob
-from ran_datajobs.store.sub_jobs import Leased, LeasedSubJob, Room
+from ran_datajobs.store.dispatch import FinishFacts, JobRoom, LeasedJob, PlannedJob, Transition, Written
+from ran_datajobs.store.results import Arrived
+from ran_datajobs.store.sub_jobs import Leased, LeasedCancel, LeasedSubJob, Room
 from tests.simulation.twin import Twin
 
 _T = TypeVar("_T")

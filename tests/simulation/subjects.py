@@ -16,12 +16,11 @@ from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.outcomes import pack_outcomes
-from ran_datajobs.store import jobs, read_messages, sub_jobs
+from ran_datajobs.store import jobs, results, sub_jobs
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.dispatch import DispatchStore
-from ran_datajobs.store.dispatch_postgres import PostgresDispatch
 from ran_datajobs.store.jobs import NewJob
-from ran_datajobs.store.parts import Part
+from ran_datajobs.store.results import Part
 from ran_datajobs.store.sub_jobs import Admission, NewSubJob
 from ran_datajobs.telemetry import Logger
 from tests.machine.service import LogLines, Virtual
@@ -192,14 +191,14 @@ class InPostgres:
 
     def store(self, worker: int) -> DispatchStore:
         database = self._virtual.database
-        return PostgresDispatch(database, worker_id(worker), self._announcer, ADMISSION, self._log)
+        return DispatchStore(database, worker_id(worker), self._announcer, ADMISSION, self._log)
 
     def move(self, seconds: float) -> None:
         self.run(self._execute(MOVE, seconds))
 
     def submit(self, new: NewJob) -> None:
         async def insert(connection: Connection) -> None:
-            assert isinstance(await jobs.insert(connection, new, sees=None), jobs.Inserted)
+            assert await jobs.insert(connection, new, sees=None) is None
 
         self.run(self._virtual.database.run_transaction(insert))
 
@@ -219,12 +218,12 @@ class InPostgres:
 
     def arrive(self, job_id: UUID, sub_job_id: UUID, number: int, total: int | None) -> None:
         async def take(connection: Connection) -> None:
-            claim = read_messages.MessageCorrelation(job_id, sub_job_id, "", "", "")
-            (read,) = await read_messages.find(connection, [claim])
-            if isinstance(read, read_messages.ActiveRead):
+            claim = results.MessageCorrelation(job_id, sub_job_id, "", "", "")
+            (read,) = await results.find_reads(connection, [claim])
+            if isinstance(read, results.ActiveRead):
                 pieces = (part(job_id, sub_job_id, number),)
-                await read_messages.record(
-                    connection, [read_messages.ReceivedMessage(read, number, None, pieces, OUTCOMES, total)]
+                await results.record_messages(
+                    connection, [results.ReceivedMessage(read, number, None, pieces, OUTCOMES, total)]
                 )
 
         self.run(self._virtual.database.run_transaction(take))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from uuid import UUID, uuid5
 
 from ran_datajobs.model import JobType, Stage
-from ran_datajobs.store.planning import LeasedJob
+from ran_datajobs.store.dispatch import LeasedJob
 from ran_datajobs.store.sub_jobs import LEASE_SECONDS, Admission, LeasedSubJob
 from tests.simulation.rows import CancelRow, JobRow, LaneRow, PartRow, PluginRow, SubJobRow
 

@@ -16,21 +16,22 @@ from hypothesis import strategies as st
 from ran_datajobs.errors import Fenced
 from ran_datajobs.model import JobType, OperationCounts, Stage, Status
 from ran_datajobs.results.outcomes import verdict
-from ran_datajobs.store.cancels import LeasedCancel
 from ran_datajobs.store.dispatch import (
     CancelTold,
     DispatchStore,
     Ended,
+    JobRoom,
+    LeasedJob,
     PlannedJob,
     QuarantineOver,
     Started,
     Transition,
 )
-from ran_datajobs.store.planning import JobRoom, LeasedJob
 from ran_datajobs.store.sub_jobs import (
     LEASE_SECONDS,
     Collecting,
     Leased,
+    LeasedCancel,
     LeasedSubJob,
     PluginRoom,
     Postponement,

@@ -13,10 +13,19 @@ from uuid import UUID
 
 from ran_datajobs.model import JobType, Stage, Status
 from ran_datajobs.store import jobs
-from ran_datajobs.store.cancels import AT_ONCE, LeasedCancel
-from ran_datajobs.store.dispatch import CancelTold, Ended, QuarantineOver, Started, Transition, Written
-from ran_datajobs.store.parts import Part
-from ran_datajobs.store.planning import LARGE, JobRoom, LeasedJob
+from ran_datajobs.store.dispatch import (
+    CANCELS_AT_ONCE,
+    LARGE,
+    CancelTold,
+    Ended,
+    JobRoom,
+    LeasedJob,
+    QuarantineOver,
+    Started,
+    Transition,
+    Written,
+)
+from ran_datajobs.store.results import Part
 from ran_datajobs.store.sub_jobs import (
     CANCEL,
     FIRST_PROBE,
@@ -25,6 +34,7 @@ from ran_datajobs.store.sub_jobs import (
     SUB_JOB,
     Collecting,
     Leased,
+    LeasedCancel,
     LeasedSubJob,
     Postponement,
     Room,
@@ -119,7 +129,7 @@ class Twin(Steps):
             if (row.due_at <= now if row.lease is None else row.leased_until < now)
         ]
         found = []
-        for row in sorted(due, key=lambda each: each.due_at or 0.0)[:AT_ONCE]:
+        for row in sorted(due, key=lambda each: each.due_at or 0.0)[:CANCELS_AT_ONCE]:
             row.lease, row.leased_by, row.leased_until = token, worker_id, self.now() + LEASE_SECONDS
             plugin, since = self.plugins[row.plugin_id], row.failing_since
             found.append(

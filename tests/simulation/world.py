@@ -25,7 +25,7 @@ from ran_datajobs.results.objects import part_key
 from ran_datajobs.results.outcomes import pack_outcomes
 from ran_datajobs.results.responses import documents
 from ran_datajobs.store import jobs
-from ran_datajobs.store.parts import Part
+from ran_datajobs.store.results import Part
 from ran_datajobs.store.sub_jobs import Admission
 from ran_datajobs.telemetry import Logger
 from tests.simulation.invariants import AT_THE_END, Rule, rules

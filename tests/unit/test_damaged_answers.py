@@ -31,7 +31,7 @@ from ran_datajobs.plugins.wire import Dialect
 from ran_datajobs.results import outcomes
 from ran_datajobs.results.read_results import Dropped, read_message
 from ran_datajobs.results.responses import documents
-from ran_datajobs.store.parts import Arrived
+from ran_datajobs.store.results import Arrived
 
 EXAMPLES: Final = max(300, settings.default.max_examples)  # type: ignore[union-attr]
 """A sample in `make test`; `make nightly` runs more."""

@@ -24,7 +24,7 @@ from ran_datajobs.model import Op, Operation, OperationState, Reason, Response, 
 from ran_datajobs.plugins.port import Entry
 from ran_datajobs.results import outcomes
 from ran_datajobs.store.batch import Batched
-from ran_datajobs.store.parts import Arrived
+from ran_datajobs.store.results import Arrived
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))

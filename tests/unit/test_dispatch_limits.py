@@ -25,7 +25,7 @@ from ran_datajobs.dispatch.limits import (
     job_room,
 )
 from ran_datajobs.model import Stage
-from ran_datajobs.store.planning import LARGE, JobRoom, LeasedJob
+from ran_datajobs.store.dispatch import LARGE, JobRoom, LeasedJob
 from ran_datajobs.store.sub_jobs import LeasedSubJob, PluginRoom
 
 MUCH = 1 << 40

@@ -16,7 +16,7 @@ from ran_datajobs.inventory.registration import (
     handles_named,
     read_registration,
 )
-from ran_datajobs.store.handles import HandleRow
+from ran_datajobs.store.inventory import HandleRow
 
 PLUGIN = 7
 

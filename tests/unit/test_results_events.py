@@ -24,7 +24,7 @@ from ran_datajobs.model import UNMATCHED_PART, OperationCounts, Status
 from ran_datajobs.results.objects import manifest_key, part_key, raw_key, valid_key
 from ran_datajobs.results.parts import manifest
 from ran_datajobs.store.jobs import JobRow
-from ran_datajobs.store.parts import FOREIGN_SEQUENCE, Part
+from ran_datajobs.store.results import FOREIGN_SEQUENCE, Part
 
 AT = datetime(2026, 11, 24, 3, 0, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
 

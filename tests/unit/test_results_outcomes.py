@@ -12,7 +12,7 @@ from ran_datajobs.plugins.port import Lost, Refused, Retryable
 from ran_datajobs.reasons import reason_of
 from ran_datajobs.results import outcomes
 from ran_datajobs.results.responses import documents
-from ran_datajobs.store.parts import Arrived
+from ran_datajobs.store.results import Arrived
 
 WRITES = [Operation(Op.MERGE, "/A=1", "1"), Operation(Op.MERGE, "/A=2", 2)]
 READS = [Operation(Op.READ, "/A=1", "1"), Operation(Op.READ, "/A=2", 2)]

@@ -24,7 +24,7 @@ from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.job_notifications import JobChanges
+from ran_datajobs.store.listen import JobChanges
 from ran_datajobs.telemetry import Logger, Metrics
 
 

@@ -101,7 +101,7 @@ async def push_status(sub_job_id: FromPath[UUID], request: AnyRequest, api: Api,
     if "\0" in job_id:
         raise InvalidRequest.at("#/dataProducerJobId", "must not have the character U+0000")
     async with api.database.transaction() as connection:
-        found = await jobs.pushed_sub_job(connection, sub_job_id)
+        found = (await jobs.pushed_sub_jobs(connection, [sub_job_id])).get(sub_job_id)
         if found is None or not _is_of(caller, found.url):
             raise NotFoundException(f"there is no sub-job {sub_job_id} of yours")
         if found.stage not in _ACTIVE or found.data_producer_job_id != job_id:
@@ -178,10 +178,10 @@ async def _check_own(api: ApiDependencies, caller: Client, messages: Sequence[Me
         for message in messages
     ]
     async with api.database.connection() as connection:
-        by_sub_job = await jobs.plugins_of_sub_jobs(connection, sorted(set(filter(None, named))))
+        by_sub_job = await jobs.pushed_sub_jobs(connection, sorted(set(filter(None, named))))
         by_other = await jobs.plugins_of_producer_jobs(connection, sorted(set(filter(None, others))))
     for place, (sub_job, other) in enumerate(zip(named, others, strict=True)):
-        urls = {by_sub_job[sub_job]} if sub_job in by_sub_job else by_other.get(other or "", set())
+        urls = {by_sub_job[sub_job].url} if sub_job in by_sub_job else by_other.get(other or "", set())
         if not urls or not all(_is_of(caller, url) for url in urls):
             raise PermissionDeniedException(
                 f"message {place} belongs to no sub-job of this plugin: "

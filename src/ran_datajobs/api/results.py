@@ -35,7 +35,7 @@ from ran_datajobs.planning.request import operations_as_they_came, read_accepted
 from ran_datajobs.reasons import reason_of
 from ran_datajobs.results.objects import JSON_CONTENT_TYPE, manifest_key
 from ran_datajobs.results.responses import read_responses, state_of
-from ran_datajobs.store import jobs, parts
+from ran_datajobs.store import jobs, results
 from ran_datajobs.store.jobs import JobRow
 
 _COLUMNS: Final = OperationOutcome.__struct_encode_fields__
@@ -219,7 +219,7 @@ async def outcomes_of(
     A read can have several responses; the worst of them is its outcome.
     """
     async with api.database.connection() as connection:
-        written = await parts.listing_by_producer(connection, row.job_id)
+        written = await results.listing_by_producer(connection, row.job_id)
     async with stored_request(api, row.job_id, _values) if with_values else _NO_VALUES as values:
         of_read: dict[str, OperationOutcome] = {}
         sub_job, values = "", values or {}
@@ -241,7 +241,7 @@ async def outcomes_of(
         yield list(filter(wanted.takes, of_read.values()))
 
 
-async def _responses(api: ApiDependencies, row: JobRow, part: parts.Part) -> list[model.Response]:
+async def _responses(api: ApiDependencies, row: JobRow, part: results.Part) -> list[model.Response]:
     body = await api.objects.get(row.results_bucket, part.key)
     if body is None:
         raise StorageUnavailable(f"the result object {row.results_bucket}/{part.key} is gone")

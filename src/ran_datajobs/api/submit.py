@@ -37,7 +37,7 @@ from ran_datajobs.model import Ignored, OperationState, Reason
 from ran_datajobs.planning.request import JobRequest, check_request, read_accepted, read_request
 from ran_datajobs.planning.split import split
 from ran_datajobs.results.parts import failed_operations
-from ran_datajobs.store import jobs, parts
+from ran_datajobs.store import jobs, results
 from ran_datajobs.store.database import Connection
 from ran_datajobs.telemetry import Event
 
@@ -120,7 +120,7 @@ async def retry(
         row = existing(await jobs.find(connection, job_id, caller.sees))
         if not row.status.terminal:
             raise Conflict("the data job is still under way: cancel it or wait")
-        written = await parts.listing(connection, job_id)
+        written = await results.listing(connection, job_id)
     states = await failed_operations(api.objects, row.results_bucket, written)
     kept_out = set() if include_unknown else {OperationState.UNKNOWN}
     wanted = {operation for operation, state in states.items() if state not in kept_out}
@@ -217,7 +217,7 @@ async def _accept(
                 raise _unknown_after(job, job_ids)
             case jobs.KeyTaken():
                 raise _KeyRaceLost
-            case jobs.Inserted():
+            case None:
                 pass
 
     try:
@@ -275,7 +275,7 @@ async def _check_admission(
             raise Conflict(
                 "this Idempotency-Key was sent with another request before: take a new key for a new job"
             )
-        return _accepted(api, kept.job_id, kept.bucket_named, kept.ignored)
+        return _accepted(api, kept.job.job_id, kept.job.bucket_named, kept.job.ignored)
     if admission.open_jobs >= limit:
         raise TooManyRequestsException(
             f"{admission.open_jobs} of your data jobs are open, which is the most that "

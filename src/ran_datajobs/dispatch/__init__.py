@@ -21,7 +21,7 @@ identifiers, sleep and threads come from :class:`~ran_datajobs.runtime.Runtime`.
 
 The path of one sub-job from its admission to its settlement:
 
-1. ``PostgresDispatch._admit`` → ``sub_jobs.sql: admit``: WAITING → ADMITTED, when its lane has a free slot
+1. ``DispatchStore._admit`` → ``sub_jobs.sql: admit``: WAITING → ADMITTED, when its lane has a free slot
 2. ``Worker._claim_sub_jobs`` → ``sub_jobs.sql: claim``: ADMITTED → STARTING, leased
 3. ``Worker._work_on``: runs the executor while the lease is valid
 4. ``Executor.run``: steps until one ends the lease, and writes its transition
@@ -31,6 +31,6 @@ The path of one sub-job from its admission to its settlement:
 8. ``Executor._track``: polls
 9. ``Executor._fetch``: fetches the result
 10. ``Executor._end``: writes the result objects
-11. ``PostgresDispatch._write``: one transaction for many transitions
-12. ``PostgresDispatch._settle`` → ``sub_jobs.sql: settle``: → SETTLED, counted, announced
+11. ``DispatchStore._write``: one transaction for many transitions
+12. ``DispatchStore._settle`` → ``sub_jobs.sql: settle``: → SETTLED, counted, announced
 """

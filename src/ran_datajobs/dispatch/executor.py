@@ -47,10 +47,20 @@ from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.results.outcomes import Outcome
 from ran_datajobs.results.parts import store_raw, write_parts
 from ran_datajobs.runtime import Runtime
-from ran_datajobs.store.cancels import LeasedCancel
-from ran_datajobs.store.dispatch import CancelTold, DispatchStore, Ended, QuarantineOver, Started, Transition
-from ran_datajobs.store.parts import ADDED_SEQUENCE, Part
-from ran_datajobs.store.sub_jobs import CANCEL, SUB_JOB, Collecting, LeasedSubJob, Postponement, Settlement
+from ran_datajobs.store.dispatch import DispatchStore, Ended, Transition
+from ran_datajobs.store.results import ADDED_SEQUENCE, Part
+from ran_datajobs.store.sub_jobs import (
+    CANCEL,
+    SUB_JOB,
+    CancelTold,
+    Collecting,
+    LeasedCancel,
+    LeasedSubJob,
+    Postponement,
+    QuarantineOver,
+    Settlement,
+    Started,
+)
 
 T = TypeVar("T")
 

@@ -20,9 +20,8 @@ from typing import Final
 
 from ran_datajobs.dispatch.attempt import Attempt, NextCall
 from ran_datajobs.plugins.client import most_calls, most_deletes
-from ran_datajobs.store.planning import LARGE, JobRoom, LeasedJob
-from ran_datajobs.store.room import BODY_BYTES, CREATES_PER_PLUGIN, ROWS
-from ran_datajobs.store.sub_jobs import PluginRoom, Room
+from ran_datajobs.store.dispatch import LARGE, JobRoom, LeasedJob
+from ran_datajobs.store.sub_jobs import BODY_BYTES, CREATES_PER_PLUGIN, ROWS, PluginRoom, Room
 
 CALLS_PER_PLUGIN: Final = 64
 """Maximum concurrent calls, per worker and plugin: creates, polls and fetches together; DELETEs apart."""

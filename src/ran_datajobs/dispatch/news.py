@@ -14,9 +14,8 @@ from typing import Final
 from ran_datajobs.model import OperationCounts, OperationState, Reason, Response, Status
 from ran_datajobs.plugins.circuit_breaker import CircuitBreaker
 from ran_datajobs.plugins.port import PluginProfile
-from ran_datajobs.store.cancels import LeasedCancel
-from ran_datajobs.store.planning import LeasedJob
-from ran_datajobs.store.sub_jobs import LeasedSubJob, Settlement
+from ran_datajobs.store.dispatch import LeasedJob
+from ran_datajobs.store.sub_jobs import LeasedCancel, LeasedSubJob, Settlement
 from ran_datajobs.telemetry import Digest, Event, Logger, Metrics
 
 OF_PLUGIN: Final = "PLUGIN"

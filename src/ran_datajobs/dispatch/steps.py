@@ -23,10 +23,9 @@ from ran_datajobs.results.outcomes import verdict, why
 from ran_datajobs.results.parts import load_failures, manifest, write_parts
 from ran_datajobs.results.responses import make_responses
 from ran_datajobs.runtime import Runtime
-from ran_datajobs.store.dispatch import DispatchStore, PlannedJob
+from ran_datajobs.store.dispatch import DispatchStore, LeasedJob, PlannedJob
 from ran_datajobs.store.jobs import JobRow
-from ran_datajobs.store.parts import Part
-from ran_datajobs.store.planning import LeasedJob
+from ran_datajobs.store.results import Part
 from ran_datajobs.store.sub_jobs import NewSubJob
 
 _MAX_REQUEST: Final = 1 << 31

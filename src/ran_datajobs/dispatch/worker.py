@@ -25,10 +25,16 @@ from ran_datajobs.dispatch.transitions import LONGEST_PAUSE, TransitionWriter
 from ran_datajobs.errors import DataJobsError, Fenced, StorageUnavailable, StoreUnavailable
 from ran_datajobs.model import Stage, Status
 from ran_datajobs.runtime import Runtime
-from ran_datajobs.store.cancels import LeasedCancel
-from ran_datajobs.store.dispatch import DispatchStore
-from ran_datajobs.store.planning import LeasedJob
-from ran_datajobs.store.sub_jobs import CANCEL, JOB, LEASE_SECONDS, SUB_JOB, LeasedSubJob, Postponement
+from ran_datajobs.store.dispatch import DispatchStore, LeasedJob
+from ran_datajobs.store.sub_jobs import (
+    CANCEL,
+    JOB,
+    LEASE_SECONDS,
+    SUB_JOB,
+    LeasedCancel,
+    LeasedSubJob,
+    Postponement,
+)
 from ran_datajobs.telemetry import Event, Logger
 
 KINDS: Final = frozenset({JOB, SUB_JOB, CANCEL})

@@ -12,7 +12,7 @@ from msgspec import structs
 from ran_datajobs.inventory.owners import Owner, Owners
 from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.handles import PluginRow, changes_since
+from ran_datajobs.store.inventory import PluginRow, changes_since
 
 
 class OwnerIndex(Owners):

@@ -23,7 +23,7 @@ from ran_datajobs.errors import InvalidFdn, InvalidRequest, UnsupportedRequest
 from ran_datajobs.http.json_body import decoded, elements_decoder
 from ran_datajobs.nrm import fdn
 from ran_datajobs.plugins.wire import Dialect
-from ran_datajobs.store.handles import HandleRow
+from ran_datajobs.store.inventory import HandleRow
 
 # ONAP's codes (NcmpResponseStatus of CPS) that a registration can answer.
 NOT_FOUND: Final = "100"  # no such CM handle

@@ -17,9 +17,9 @@ from ran_datajobs.inventory.registration import (
     handles_named,
     read_registration,
 )
-from ran_datajobs.store import handles
+from ran_datajobs.store import inventory as store
 from ran_datajobs.store.database import Connection, Database
-from ran_datajobs.store.handles import PluginRow
+from ran_datajobs.store.inventory import PluginRow
 from ran_datajobs.telemetry import Event, logger
 
 _LONGEST_REGISTRATION: Final = 60.0
@@ -47,19 +47,18 @@ class Registry:
         registration = await asyncio.to_thread(read_registration, body)
         address, address_fault = self._address(registration)
         async with self._database.transaction(idle=_LONGEST_REGISTRATION) as connection:
-            await handles.lock_inventory(connection)
-            version = await handles.next_version(connection)
+            version = await store.lock_inventory(connection)
             plugin_id = await _saved_plugin(connection, address, registration, version) if address else 0
             changes = await asyncio.to_thread(
                 changes_of,
                 registration,
-                await handles.handles_by_id(connection, handles_named(registration)),
-                await handles.holders_of(connection, alternate_keys_named(registration)),
+                await store.handles_by_id(connection, handles_named(registration)),
+                await store.holders_of(connection, alternate_keys_named(registration)),
                 plugin_id,
                 address_fault,
             )
-            await handles.remove_handles(connection, changes.remove, version)
-            await handles.save_handles(connection, changes.save, version)
+            await store.remove_handles(connection, changes.remove, version)
+            await store.save_handles(connection, changes.save, version)
         self._log.info(
             Event.INVENTORY_REGISTERED,
             plugin=address or None,
@@ -83,10 +82,10 @@ async def _saved_plugin(
     connection: Connection, address: str, registration: Registration, version: int
 ) -> int:
     """Store the settings of the plugin that the registration names. Returns the id of the plugin."""
-    stored = await handles.plugin_by_url(connection, address)
+    stored = await store.plugin_by_url(connection, address)
     fields = {name: getattr(registration, name, None) for name in PluginRow.__struct_fields__}
     given = {name: value for name, value in fields.items() if value is not None}
     wanted = structs.replace(stored or PluginRow(address), **given)
     if wanted == stored:
         return stored.plugin_id
-    return await handles.save_plugin(connection, wanted, version)
+    return await store.save_plugin(connection, wanted, version)

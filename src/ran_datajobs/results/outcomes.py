@@ -43,7 +43,7 @@ from ran_datajobs.plugins.port import (
 from ran_datajobs.plugins.responses import match_entries
 from ran_datajobs.reasons import with_reason
 from ran_datajobs.results.responses import add_states, make_responses, request_of, state_of, states_in
-from ran_datajobs.store.parts import Arrived
+from ran_datajobs.store.results import Arrived
 
 Result = Responses | OnTopic | NoOutcomes | UnrecognisedResult | UnreadableBody | Refused
 """A final answer to a fetch: the result is not fetched again."""

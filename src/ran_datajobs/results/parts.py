@@ -32,7 +32,7 @@ from ran_datajobs.results.objects import (
 )
 from ran_datajobs.results.responses import Document, add_states, documents, read_responses, states_in
 from ran_datajobs.store.jobs import JobRow
-from ran_datajobs.store.parts import FOREIGN_SEQUENCE, Part, is_foreign, piece_sequence, unreadable_sequence
+from ran_datajobs.store.results import FOREIGN_SEQUENCE, Part, is_foreign, piece_sequence, unreadable_sequence
 
 _AT_ONCE: Final = 1000
 

@@ -31,11 +31,17 @@ from ran_datajobs.results.objects import ObjectStore, concurrently
 from ran_datajobs.results.outcomes import pack_outcomes
 from ran_datajobs.results.parts import store_message_fragment, store_raw
 from ran_datajobs.results.responses import Document, cut, read_responses
-from ran_datajobs.store import read_messages as store
+from ran_datajobs.store import results as store
 from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.parts import ADDED_SEQUENCE, MAX_PIECES
-from ran_datajobs.store.read_messages import ActiveRead, MessageCorrelation, ReadStarting, ReceivedMessage
+from ran_datajobs.store.results import (
+    ADDED_SEQUENCE,
+    MAX_PIECES,
+    ActiveRead,
+    MessageCorrelation,
+    ReadStarting,
+    ReceivedMessage,
+)
 
 CONSUMER: Final = "ran-datajobs-results"
 """Name of the consumer of the internal topic."""
@@ -143,7 +149,7 @@ class ReadResultConsumer(Struct, eq=False):
         if not messages:
             return []
         async with self.database.connection() as connection:
-            reads = await store.find(connection, [message.claimed for _, message in messages])
+            reads = await store.find_reads(connection, [message.claimed for _, message in messages])
         later: list[tuple[Received, _Arrived]] = []
         found: list[tuple[ActiveRead, _Arrived]] = []
         for (received, message), read in zip(messages, reads, strict=True):
@@ -164,7 +170,7 @@ class ReadResultConsumer(Struct, eq=False):
                 )
                 raise
             await self.reached(Checkpoint.ARRIVAL_WRITTEN)
-            await self.database.run_transaction(lambda c: store.record(c, written))
+            await self.database.run_transaction(lambda c: store.record_messages(c, written))
             await self.reached(Checkpoint.ARRIVAL_STORED)
         return later
 

@@ -19,7 +19,7 @@ from ran_datajobs.model import DeliveryState, JobType, Stage, WaitCode
 from ran_datajobs.store import waits
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.jobs import JobRow
-from ran_datajobs.store.room import BODY_BYTES, CREATES_PER_PLUGIN
+from ran_datajobs.store.sub_jobs import BODY_BYTES, CREATES_PER_PLUGIN
 from ran_datajobs.store.waits import AfterFacts, CreateFacts, DeliveryFacts, SubJobFacts
 
 REFUSED_DELIVERY: Final = 30.0

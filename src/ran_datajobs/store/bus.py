@@ -9,7 +9,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from ran_datajobs.store.database import Connection
+from ran_datajobs.store.database import Connection, columns, read
 from ran_datajobs.store.queries import named_queries
 
 _SQL = named_queries("bus")
@@ -50,15 +50,8 @@ async def append(connection: Connection, topic: str, messages: Sequence[NewMessa
     if first is None:
         await connection.execute(_SQL["add_topic"], topic)
         first = await connection.fetchval(_SQL["take_offsets"], topic, len(messages))
-    await connection.execute(
-        _SQL["add_messages"],
-        topic,
-        first,
-        [message.job_id for message in messages],
-        [message.key for message in messages],
-        [dict(message.headers) for message in messages],
-        [message.value for message in messages],
-    )
+    fields = columns(messages, *NewMessage.__struct_fields__)
+    await connection.execute(_SQL["add_messages"], topic, first, *fields)
     await connection.execute(_SQL["wake_receivers"], topic)
     return int(first or 0)
 
@@ -70,13 +63,8 @@ async def messages_from(
 
     With ``client``, only those of that client's jobs.
     """
-    if client is None:
-        rows = await connection.fetch(_SQL["messages_from"], topic, offset, limit, max_bytes)
-    else:
-        rows = await connection.fetch(_SQL["messages_of_client"], topic, offset, limit, max_bytes, client)
-    return [
-        StoredMessage(row["message_offset"], row["key"] or "", row["headers"], row["value"]) for row in rows
-    ]
+    rows = await connection.fetch(_SQL["messages_from"], topic, offset, limit, max_bytes, client)
+    return read(StoredMessage, rows)
 
 
 async def position_of(connection: Connection, consumer: str, topic: str) -> int:
@@ -96,9 +84,8 @@ async def claim_receiving(connection: Connection, consumer: str, topic: str) -> 
 
 async def fence_shard(connection: Connection, shard: int) -> tuple[int, int]:
     """Begin a new epoch of ``shard``, which fences earlier ones. Returns the epoch and the position."""
-    row = await connection.fetchrow(_SQL["fence_shard"], shard)
-    assert row is not None  # noqa: S101 - "returning" of an upsert gives a row
-    return row["epoch"], row["position"]
+    ((epoch, position),) = await connection.fetch(_SQL["fence_shard"], shard)
+    return epoch, position
 
 
 async def lock_shard(connection: Connection, shard: int) -> tuple[int, int] | None:

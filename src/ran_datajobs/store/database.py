@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
@@ -28,6 +29,7 @@ else:
 _SQL = named_queries("database")
 
 Answer = TypeVar("Answer")
+_Row = TypeVar("_Row")
 
 _SESSION_NAME = "ran-datajobs "
 _DEADLOCK_TRIES = 4
@@ -127,12 +129,23 @@ def _address_errors() -> Iterator[None]:
         raise UsageError(f"DATAJOBS_DATABASE_URL cannot be used: {error}") from error
 
 
-def _to_jsonb(value: object) -> bytes:
-    return b"\x01" + (value.encode() if isinstance(value, str) else msgspec.json.encode(value))
+def columns(rows: Collection[object], *names: str) -> list[list[Any]]:
+    """The values of each of these (dotted) attributes of ``rows``, as array parameters of a statement."""
+    return [list(map(attrgetter(name), rows)) for name in names]
 
 
-def _from_jsonb(data: bytes) -> Any:
-    return msgspec.json.decode(data[1:])
+def read(kind: type[_Row], rows: Collection[asyncpg.Record]) -> list[_Row]:
+    """``rows`` as structs; the columns have the names of the fields, and other columns are left out."""
+    return [msgspec.convert(dict(row.items()), kind) for row in rows]
+
+
+def read_one(kind: type[_Row], row: asyncpg.Record | None) -> _Row | None:
+    """``row`` as a struct; ``None`` if there is none."""
+    return None if row is None else msgspec.convert(dict(row.items()), kind)
+
+
+def _to_json(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 async def check_sessions(url: str) -> None:
@@ -186,15 +199,6 @@ async def _has(connection: asyncpg.Connection[asyncpg.Record], mark: str) -> boo
     return await connection.execute(found) == "SELECT 1"
 
 
-async def close_pool(pool: asyncpg.Pool[asyncpg.Record]) -> None:
-    """Close every connection of ``pool``; those still in use are terminated after 2 s."""
-    try:
-        async with asyncio.timeout(2):
-            await pool.close()
-    except TimeoutError:
-        pool.terminate()
-
-
 class Database:
     """A pool of connections to the store.
 
@@ -226,9 +230,10 @@ class Database:
 
         async def prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
             await connection.execute(_session(name))
-            await connection.set_type_codec(
-                "jsonb", encoder=_to_jsonb, decoder=_from_jsonb, schema="pg_catalog", format="binary"
-            )
+            for kind in ("json", "jsonb"):
+                await connection.set_type_codec(
+                    kind, encoder=_to_json, decoder=msgspec.json.decode, schema="pg_catalog"
+                )
 
         with store_errors(), _address_errors():
             pool = await asyncpg.create_pool(
@@ -245,7 +250,11 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection; running calls are cut off after 2 s."""
-        await close_pool(self.pool)
+        try:
+            async with asyncio.timeout(2):
+                await self.pool.close()
+        except TimeoutError:
+            self.pool.terminate()
 
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator[Connection]:
@@ -260,6 +269,11 @@ class Database:
         async with self.session() as connection:
             yield connection
             self._unchanged.add(connection.get_server_pid())  # saves a round trip
+
+    async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
+        """The rows of one statement outside any transaction."""
+        async with self.connection() as connection:
+            return await connection.fetch(query, *args)
 
     @contextlib.asynccontextmanager
     async def transaction(self, *, idle: float | None = None) -> AsyncIterator[Connection]:
@@ -303,8 +317,7 @@ class Database:
         A worker that is frozen or cut off would keep the advisory locks of its sessions, to publish a shard
         and to receive. It reconnects when it resumes.
         """
-        async with self.connection() as connection:
-            await connection.execute(_SQL["end_sessions_of_silent_workers"], _SESSION_NAME)
+        await self.fetch(_SQL["end_sessions_of_silent_workers"], _SESSION_NAME)
 
     async def ready(self) -> None:
         """Return when the database answers; raise StoreUnavailable otherwise."""

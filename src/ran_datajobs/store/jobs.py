@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data jobs as clients see them: insert, read, cancel. Functions return frozen values.
+"""Data jobs: insert, read, cancel, and the ends of their two steps, plan and finish.
 
 A function that takes ``client`` sees only that client's jobs; ``None``: the jobs of all clients.
 """
@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeVar
 from uuid import UUID
 
-import msgspec
 import zstandard
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from ran_datajobs.model import DeliveryState, Ignored, JobType, OperationCounts, Status
 from ran_datajobs.store import sub_jobs as store_sub_jobs
-from ran_datajobs.store.database import Connection
+from ran_datajobs.store.database import Connection, read, read_one
 from ran_datajobs.store.queries import named_queries
 
 _SQL = named_queries("jobs")
@@ -37,7 +36,8 @@ LAST_POSITION = 2**31 - 1
 
 
 class NewJob(Struct, frozen=True):
-    """A job to insert, from a checked request. ``request``: its bytes, zstd."""
+    """A job to insert, from a checked request. ``request``: its bytes, zstd. The fields are the parameters of
+    the statement that inserts it."""
 
     job_id: UUID
     client: str
@@ -109,16 +109,7 @@ class JobRow(Struct, frozen=True):
     @property
     def counts(self) -> OperationCounts:
         """The operations by state; those in no other state are pending."""
-        settled = self.succeeded + self.failed + self.unmatched + self.not_started + self.unknown
-        return OperationCounts(
-            total=self.operations,
-            succeeded=self.succeeded,
-            failed=self.failed,
-            unmatched=self.unmatched,
-            not_started=self.not_started,
-            unknown=self.unknown,
-            pending=max(0, self.operations - settled),
-        )
+        return _counts(self, self.unmatched)
 
 
 class SubJobRow(Struct, frozen=True):
@@ -142,25 +133,27 @@ class SubJobRow(Struct, frozen=True):
     @property
     def counts(self) -> OperationCounts:
         """The operations by state; those in no other state are pending."""
-        settled = self.succeeded + self.failed + self.not_started + self.unknown
-        return OperationCounts(
-            total=self.operations,
-            succeeded=self.succeeded,
-            failed=self.failed,
-            unmatched=0,
-            not_started=self.not_started,
-            unknown=self.unknown,
-            pending=max(0, self.operations - settled),
-        )
+        return _counts(self, 0)
+
+
+def _counts(row: JobRow | SubJobRow, unmatched: int) -> OperationCounts:
+    settled = row.succeeded + row.failed + unmatched + row.not_started + row.unknown
+    return OperationCounts(
+        total=row.operations,
+        succeeded=row.succeeded,
+        failed=row.failed,
+        unmatched=unmatched,
+        not_started=row.not_started,
+        unknown=row.unknown,
+        pending=max(0, row.operations - settled),
+    )
 
 
 class StoredIdempotentAnswer(Struct, frozen=True):
     """The job that was created under an Idempotency-Key, and the digest of its request."""
 
     digest: bytes
-    job_id: UUID
-    bucket_named: str
-    ignored: Ignored | None
+    job: JobRow
 
 
 class Admission(Struct, frozen=True):
@@ -180,12 +173,6 @@ class KeyTaken(Struct, frozen=True):
     """The Idempotency-Key belongs to another job already; the caller must roll back the transaction."""
 
 
-class Inserted(Struct, frozen=True):
-    """The job is written; it exists when the transaction commits."""
-
-    job_id: UUID
-
-
 class PushedSubJob(Struct, frozen=True):
     """Columns that a status push is checked against."""
 
@@ -194,81 +181,35 @@ class PushedSubJob(Struct, frozen=True):
     url: str
 
 
-_Row = TypeVar("_Row", SubJobRow, PushedSubJob)
-
-
-def _read(kind: type[_Row], row: Any) -> _Row:
-    return msgspec.convert({name: row[name] for name in kind.__struct_fields__}, kind)
-
-
-def _read_job(row: Any) -> JobRow:
-    values = {name: row.get(name) for name in JobRow.__struct_fields__}
-    if values["ignored"] is not None:
-        values["ignored"] = msgspec.json.decode(values["ignored"])
-    return msgspec.convert(values, JobRow)
-
-
-def _ignored(text: str | None) -> Ignored | None:
-    return None if text is None else msgspec.json.decode(text, type=Ignored)
-
-
 async def admission(connection: Connection, client: str, key: str | None, limit: int) -> Admission:
     """The number of open jobs of ``client``, counted up to ``limit``, and the job of its ``key``."""
-    row = await connection.fetchrow(_SQL["admission"], client, key, limit)
-    assert row is not None  # noqa: S101 - the query selects from one constant row
-    kept = None
-    if row["job_id"] is not None:
-        ignored = _ignored(row["ignored"])
-        named = bucket_named(row["destination_kind"], row["destination"], row["results_bucket"])
-        kept = StoredIdempotentAnswer(row["digest"], row["job_id"], named, ignored)
-    return Admission(row["open_jobs"], kept)
+    (row,) = await connection.fetch(_SQL["admission"], client, key, limit)
+    job = await find(connection, row["job_id"], None) if row["job_id"] is not None else None
+    return Admission(row["open_jobs"], None if job is None else StoredIdempotentAnswer(row["digest"], job))
 
 
 async def insert(
     connection: Connection, job: NewJob, *, sees: str | None, key: tuple[str, bytes] | None = None
-) -> Inserted | UnknownAfter | KeyTaken:
+) -> UnknownAfter | KeyTaken | None:
     """Write a job and its request in the caller's transaction. ``key``: Idempotency-Key and digest.
 
     ``sees``: the client whose jobs ``after`` may name. Waits for a concurrent insert of the same key.
     """
-    blocked = False
-    if job.after_jobs:
-        found = await connection.fetch(_SQL["lock_after"], job.after_jobs, sees)
-        missing = set(job.after_jobs) - {row["job_id"] for row in found}
-        if missing:
-            return UnknownAfter(tuple(sorted(missing)))
-        blocked = any(row["open"] for row in found)
-    await connection.execute(
-        _SQL["insert_job"],
-        job.job_id,
-        job.client,
-        job.type,
-        job.name,
-        job.destination,
-        job.destination_kind,
-        job.results_bucket,
-        job.accept_type,
-        job.content_type,
-        job.activation_mode,
-        job.priority,
-        job.after_jobs,
-        blocked,
-        job.retry_of,
-        job.operations,
-        job.request,
-        None if job.ignored is None else msgspec.json.encode(job.ignored).decode(),
-    )
+    after = await connection.fetch(_SQL["lock_after"], job.after_jobs, sees) if job.after_jobs else []
+    if missing := set(job.after_jobs) - {row["job_id"] for row in after}:
+        return UnknownAfter(tuple(sorted(missing)))
+    blocked = any(row["open"] for row in after)
+    await connection.execute(_SQL["insert_job"], *astuple(job), blocked)
     if key is not None:
         taken = await connection.fetchval(_SQL["take_idempotency_key"], job.client, *key, job.job_id)
         if taken is None:
             return KeyTaken()
-    return Inserted(job.job_id)
+    return None
 
 
 async def find(connection: Connection, job_id: UUID, client: str | None) -> JobRow | None:
     """The job, or ``None`` when there is none that ``client`` may see."""
-    row = await connection.fetchrow(_SQL["find_job"], job_id, client)
-    return None if row is None else _read_job(row)
+    return read_one(JobRow, await connection.fetchrow(_SQL["find_job"], job_id, client))
 
 
 async def newest(
@@ -286,8 +227,7 @@ async def newest(
     ``ids``: only jobs from the first id to the second.
     """
     query, bounds = (_LIST, ()) if ids is None else (_LIST_BY_ID, ids)
-    rows = await connection.fetch(query, client, status, type, before, limit, *bounds)
-    return [_read_job(row) for row in rows]
+    return read(JobRow, await connection.fetch(query, client, status, type, before, limit, *bounds))
 
 
 async def count_sub_jobs(connection: Connection, job_ids: Sequence[UUID]) -> dict[UUID, dict[Status, int]]:
@@ -300,9 +240,7 @@ async def count_sub_jobs(connection: Connection, job_ids: Sequence[UUID]) -> dic
 
 async def sub_jobs(connection: Connection, job_id: UUID, *, after: int, limit: int) -> list[SubJobRow]:
     """Up to ``limit`` sub-jobs in order, behind position ``after`` (-1: from the first)."""
-    return [
-        _read(SubJobRow, row) for row in await connection.fetch(_SQL["list_sub_jobs"], job_id, after, limit)
-    ]
+    return read(SubJobRow, await connection.fetch(_SQL["list_sub_jobs"], job_id, after, limit))
 
 
 async def changed_sub_jobs(
@@ -310,7 +248,7 @@ async def changed_sub_jobs(
 ) -> list[SubJobRow]:
     """Up to ``limit`` sub-jobs by (version of the last change, position) after ``behind``, to ``until``."""
     rows = await connection.fetch(_SQL["changed_sub_jobs"], job_id, *behind, until, limit)
-    return [_read(SubJobRow, row) for row in rows]
+    return read(SubJobRow, rows)
 
 
 async def has_part(connection: Connection, job_id: UUID, key: str) -> bool:
@@ -332,32 +270,25 @@ async def request_of(connection: Connection, job_id: UUID) -> bytes | None:
 
 async def lock(connection: Connection, job_id: UUID, client: str | None) -> JobRow | None:
     """Lock a job until the transaction ends; ``None`` when there is none that ``client`` may see."""
-    row = await connection.fetchrow(_SQL["lock_job"], job_id, client)
-    return None if row is None else _read_job(row)
+    return read_one(JobRow, await connection.fetchrow(_SQL["lock_job"], job_id, client))
 
 
 async def cancel(connection: Connection, job_id: UUID) -> JobRow:
     """Move a locked, open job to CANCELLING and cancel its open sub-jobs. Returns the new row."""
-    job = _read_job(await connection.fetchrow(_SQL["cancel_job"], job_id))
-    await store_sub_jobs.cancel(connection, job_id, job.version)
+    (job,) = read(JobRow, await connection.fetch(_SQL["cancel_job"], job_id))
+    await store_sub_jobs.cancel(connection, job_id)
     return job
 
 
-async def pushed_sub_job(connection: Connection, sub_job_id: UUID) -> PushedSubJob | None:
-    """The columns that a status push for this sub-job is checked against."""
-    row = await connection.fetchrow(_SQL["pushed_sub_job"], sub_job_id)
-    return None if row is None else _read(PushedSubJob, row)
+async def pushed_sub_jobs(connection: Connection, sub_job_ids: Sequence[UUID]) -> dict[UUID, PushedSubJob]:
+    """The columns that a push for these sub-jobs is checked against; unknown ids are absent."""
+    rows = await connection.fetch(_SQL["pushed_sub_jobs"], sub_job_ids)
+    return {row["sub_job_id"]: each for row, each in zip(rows, read(PushedSubJob, rows), strict=True)}
 
 
 async def buckets_named_by(connection: Connection, client: str, limit: int) -> list[str]:
     """The buckets that jobs of ``client`` named as their destination, at most ``limit`` of them."""
     return [row["destination"] for row in await connection.fetch(_SQL["buckets_named_by"], client, limit)]
-
-
-async def plugins_of_sub_jobs(connection: Connection, sub_job_ids: Sequence[UUID]) -> dict[UUID, str]:
-    """The URL of the DMI plugin that has each sub-job; unknown ids are absent."""
-    rows = await connection.fetch(_SQL["plugins_of_sub_jobs"], sub_job_ids)
-    return {row["sub_job_id"]: row["url"] for row in rows}
 
 
 async def plugins_of_producer_jobs(connection: Connection, ids: Sequence[str]) -> dict[str, set[str]]:
@@ -371,3 +302,34 @@ async def plugins_of_producer_jobs(connection: Connection, ids: Sequence[str]) -
 async def has_topic(connection: Connection, topic: str, client: str | None) -> bool:
     """True when a job that ``client`` may see has ``topic`` as its destination."""
     return bool(await connection.fetchval(_SQL["has_topic"], topic, client))
+
+
+async def mark_planned(
+    connection: Connection, job_id: UUID, *, sub_jobs: int, unmatched: int, failed: int, split_reads: bool
+) -> bool:
+    """Record the plan's counts on a locked job and end the lease. A job without sub-jobs is due for its
+    finish step. Returns whether a job named in ``after`` is not terminal."""
+    return bool(
+        await connection.fetchval(_SQL["mark_planned"], job_id, sub_jobs, unmatched, failed, split_reads)
+    )
+
+
+async def finish(
+    connection: Connection, job_id: UUID, status: Status, reason: str | None, counts: OperationCounts
+) -> bool:
+    """Make the job terminal and end the lease. False when it is terminal, unplanned or has open sub-jobs."""
+    states = counts.succeeded, counts.failed, counts.unmatched, counts.not_started, counts.unknown
+    return await connection.fetchval(_SQL["finish"], job_id, status, reason, *states) is not None
+
+
+async def unblock_after(connection: Connection, job_id: UUID) -> list[int]:
+    """Unblock the jobs that waited for this one alone. Returns their lanes, locked, for the caller to admit.
+
+    This transaction has made the job terminal. Of jobs that end concurrently, the last one to call this
+    unblocks the jobs that waited for all of them.
+    """
+    waiting = [row["job_id"] for row in await connection.fetch(_SQL["lock_waiting"], job_id)]
+    if not waiting:
+        return []
+    freed = [row["job_id"] for row in await connection.fetch(_SQL["unblock_jobs"], waiting)]
+    return await store_sub_jobs.unblock(connection, freed) if freed else []

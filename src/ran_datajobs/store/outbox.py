@@ -8,18 +8,20 @@ is the claim, and late writes of the former publisher fail.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final, TypeVar
 from uuid import UUID
 from zlib import crc32
 
 from msgspec import Struct
 
-from ran_datajobs.store.database import Connection
-from ran_datajobs.store.parts import FOREIGN_SEQUENCE, MAX_PIECES
+from ran_datajobs.store import results
+from ran_datajobs.store.database import Connection, columns, read, read_one
 from ran_datajobs.store.queries import named_queries
 
 _SQL = named_queries("outbox")
+
+_Other = TypeVar("_Other")
 
 SHARDS: Final = 8
 """Number of shards of messages, chosen by job. One publisher publishes a shard in order."""
@@ -43,7 +45,7 @@ class Outgoing(Struct, frozen=True):
     job_id: UUID
     topic: str
     key: str = ""
-    headers: Mapping[str, str] = {}
+    headers: dict[str, str] = {}
     value: bytes | None = None
     bucket: str | None = None
     object_key: str | None = None
@@ -53,20 +55,10 @@ class Outgoing(Struct, frozen=True):
     sha256: str | None = None
 
 
-class Waiting(Struct, frozen=True):
+class Waiting(Outgoing, frozen=True, kw_only=True):
     """A stored row of the outbox."""
 
     position: int
-    job_id: UUID
-    topic: str
-    key: str
-    headers: dict[str, str]
-    value: bytes | None
-    bucket: str | None
-    object_key: str | None
-    delivery: int
-    ends_delivery: bool
-    sha256: str | None
 
     @property
     def is_message(self) -> bool:
@@ -101,16 +93,11 @@ class FailedDelivery(Struct, frozen=True):
     cause: str
 
 
-class Part(Struct, frozen=True):
+class Part(results.Part, frozen=True):
     """A result object to deliver to ``destination``, a topic or (``is_copied``) a bucket. ``total``: number
     of objects of its sub-job; ``sequence`` counts them from 0 without a gap."""
 
     job_id: UUID
-    sub_job: str
-    sequence: int
-    key: str
-    size: int
-    sha256: str
     total: int
     destination: str
     is_copied: bool
@@ -161,8 +148,10 @@ async def add(connection: Connection, messages: Sequence[Outgoing]) -> list[int]
     for message in messages:
         if (message.job_id, message.topic) not in given_up:
             shards.setdefault(_shard(message), []).append(message)
-    for shard in sorted(shards):
-        await _add_to(connection, shard, shards[shard])
+    for shard, added in sorted(shards.items()):
+        base = await connection.fetchval(_SQL["take_positions"], shard, len(added))
+        fields = columns(added, *Outgoing.__struct_fields__)
+        await connection.execute(_SQL["add_messages"], shard, base, *fields)
     return sorted(shards)
 
 
@@ -170,42 +159,13 @@ async def parts_to_deliver(
     connection: Connection, job_ids: Sequence[UUID], sub_jobs: Sequence[str] | None = None
 ) -> list[Part]:
     """The result objects of jobs to send or copy, in order; with ``sub_jobs`` only theirs."""
-    rows = await connection.fetch(
-        _SQL["parts_to_deliver"],
-        list(job_ids),
-        None if sub_jobs is None else list(sub_jobs),
-        FOREIGN_SEQUENCE,
-        MAX_PIECES,
-    )
-    return [
-        Part(
-            row["job_id"],
-            row["sub_job"],
-            row["sequence"],
-            row["key"],
-            row["bytes"],
-            row["sha256"],
-            row["total"],
-            row["destination"],
-            row["is_copied"],
-            row["results_bucket"],
-            row["delivery_number"],
-            row["data_producer_id"],
-            row["data_producer_job_id"],
-        )
-        for row in rows
-    ]
+    stored_unchanged = results.FOREIGN_SEQUENCE, results.MAX_PIECES
+    return read(Part, await connection.fetch(_SQL["parts_to_deliver"], job_ids, sub_jobs, *stored_unchanged))
 
 
 async def target_of(connection: Connection, job_id: UUID) -> Target | None:
     """The destination of a job's delivery; locks the job's row."""
-    row = await connection.fetchrow(_SQL["target_of"], job_id)
-    if row is None:
-        return None
-    delivery, bucket, destination = row["delivery_number"], row["results_bucket"], row["destination"]
-    if row["destination_kind"] == "TOPIC":
-        return Target(delivery, bucket, destination)
-    return Target(delivery, bucket, None if destination in (None, bucket) else bucket_topic(destination))
+    return read_one(Target, await connection.fetchrow(_SQL["target_of"], job_id))
 
 
 async def deliver_again(connection: Connection, job_id: UUID) -> int | None:
@@ -216,10 +176,7 @@ async def deliver_again(connection: Connection, job_id: UUID) -> int | None:
 
 async def mark_delivered(connection: Connection, deliveries: Sequence[tuple[UUID, int]]) -> None:
     """Mark these deliveries DELIVERED, except where the job has a newer delivery."""
-    ordered = sorted(deliveries)
-    await connection.execute(
-        _SQL["mark_delivered"], [job for job, _ in ordered], [delivery for _, delivery in ordered]
-    )
+    await connection.execute(_SQL["mark_delivered"], *_columns(sorted(deliveries)))
 
 
 async def due_shards(connection: Connection) -> list[int]:
@@ -236,23 +193,7 @@ async def next_messages(
     connection: Connection, shard: int, limit: int = _BATCH, max_bytes: int = _BATCH_BYTES
 ) -> list[Waiting]:
     """The next rows that are not parked, in order: at most ``limit`` and about ``max_bytes``."""
-    rows = await connection.fetch(_SQL["next_messages"], shard, limit, max_bytes)
-    return [
-        Waiting(
-            row["position"],
-            row["job_id"],
-            row["topic"],
-            row["key"],
-            row["headers"],
-            row["value"],
-            row["bucket"],
-            row["object_key"],
-            row["delivery_number"],
-            row["ends_delivery"],
-            row["sha256"],
-        )
-        for row in rows
-    ]
+    return read(Waiting, await connection.fetch(_SQL["next_messages"], shard, limit, max_bytes))
 
 
 async def recover_position(connection: Connection, shard: int, position: int) -> list[tuple[UUID, str]]:
@@ -277,10 +218,9 @@ async def published(
     async with connection.transaction():
         await connection.execute(_SQL["lock_told_jobs"], shard, positions, *_columns(topics))
         ended = await connection.fetch(_SQL["ended_deliveries"], shard, positions)
-        await mark_delivered(connection, [(row["job_id"], row["delivery_number"]) for row in ended])
+        await mark_delivered(connection, [(row["job_id"], row["delivery"]) for row in ended])
         await connection.execute(_SQL["remove_published"], shard, positions)
         await connection.execute(_SQL["end_trouble"], *_columns(topics))
-        await connection.execute(_SQL["move_published"], shard, max(positions))
     return [(row["job_id"], row["topic"]) for row in ended]
 
 
@@ -323,27 +263,24 @@ async def give_up(
     ``refused_after``. The delivery of a job becomes FAILED if they were for its destination."""
     async with connection.transaction():
         rows = await connection.fetch(_SQL["lock_expired_failures"], shard, after, refused_after)
-        found = [FailedDelivery(row["job_id"], row["topic"], row["cause"]) for row in rows]
+        found = read(FailedDelivery, rows)
         if found:
-            columns = _columns([(each.job_id, each.topic) for each in found])
-            await connection.execute(_SQL["mark_failed"], *columns, [each.cause for each in found])
-            await connection.execute(_SQL["drop_messages"], shard, *columns)
-            await connection.execute(_SQL["end_trouble"], *columns)
+            pairs = columns(found, "job_id", "topic")
+            await connection.execute(_SQL["mark_failed"], *pairs, [each.cause for each in found])
+            await connection.execute(_SQL["drop_messages"], shard, *pairs)
+            await connection.execute(_SQL["end_trouble"], *pairs)
     return found
 
 
 async def requeue_due(connection: Connection, shard: int) -> None:
     """Move parked messages whose retry is due to the end of the shard, in their order."""
     async with connection.transaction():
-        due = await connection.fetch(_SQL["lock_due"], shard)
-        if not due:
-            return
-        columns = _columns([(row["job_id"], row["topic"]) for row in due])
-        rows = await connection.fetch(_SQL["waiting_again"], shard, *columns)
-        if rows:
-            base = await connection.fetchval(_SQL["take_positions"], shard, len(rows))
-            await connection.execute(_SQL["reposition"], shard, [row["position"] for row in rows], base)
-        await connection.execute(_SQL["unpark"], *columns)
+        due = [(row["job_id"], row["topic"]) for row in await connection.fetch(_SQL["due_again"], shard)]
+        if due:
+            last = await connection.fetchval(_SQL["take_positions"], shard, 0)
+            moved = await connection.fetchval(_SQL["reposition"], shard, last, *_columns(due))
+            await connection.execute(_SQL["move_last_position"], shard, last + moved)
+            await connection.execute(_SQL["unpark"], *_columns(due))
 
 
 async def next_retry(connection: Connection, shard: int) -> float | None:
@@ -352,23 +289,5 @@ async def next_retry(connection: Connection, shard: int) -> float | None:
     return None if seconds is None else max(seconds, 0.0)
 
 
-async def _add_to(connection: Connection, shard: int, messages: Sequence[Outgoing]) -> None:
-    base = await connection.fetchval(_SQL["take_positions"], shard, len(messages))
-    columns: list[list[Any]] = [
-        [message.job_id for message in messages],
-        [message.topic for message in messages],
-        [message.key for message in messages],
-        [dict(message.headers) for message in messages],
-        [message.value for message in messages],
-        [message.object_key for message in messages],
-        [message.bucket for message in messages],
-        [message.size for message in messages],
-        [message.delivery for message in messages],
-        [message.ends_delivery for message in messages],
-        [message.sha256 for message in messages],
-    ]
-    await connection.execute(_SQL["add_messages"], shard, base, *columns)
-
-
-def _columns(pairs: Sequence[tuple[UUID, str]]) -> tuple[list[UUID], list[str]]:
-    return [job_id for job_id, _ in pairs], [topic for _, topic in pairs]
+def _columns(pairs: Sequence[tuple[UUID, _Other]]) -> tuple[list[UUID], list[_Other]]:
+    return [job_id for job_id, _ in pairs], [other for _, other in pairs]

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from ran_datajobs.store.database import Connection
+from ran_datajobs.store.database import Connection, read
 from ran_datajobs.store.outbox import shard_of
 from ran_datajobs.store.queries import named_queries
 
@@ -40,7 +40,7 @@ async def expired_jobs(
     locked = [row["job_id"] for row in await connection.fetch(_SQL["lock_expired_jobs"], older_than, limit)]
     try:
         rows = await connection.fetch(_SQL["expired_jobs"], locked)  # without one that was redelivered before
-        yield [ExpiredJob(row["job_id"], row["results_bucket"], row["named"]) for row in rows]
+        yield read(ExpiredJob, rows)
     finally:
         await connection.execute(_SQL["unlock_jobs"], locked)
 

@@ -9,20 +9,26 @@ and the sub-job is absent from the result of the function.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Final
-from uuid import UUID, uuid5
+from typing import Any, Final, TypeVar
+from uuid import UUID
 
-from asyncpg import Record
 from msgspec import Struct
 
 from ran_datajobs.model import JobType, Stage, Status
-from ran_datajobs.store.database import Connection
+from ran_datajobs.store.database import Connection, columns
 from ran_datajobs.store.queries import named_queries
 
 _SQL = named_queries("sub_jobs")
-_CLAIM: Final = _SQL["claim"].replace(":columns", _SQL["columns"]).replace(":token", "$10")
-_ADD_BULK_CANCELS: Final = named_queries("cancels")["add_bulk_cancels"]
-_LEASED_UNDER: Final = _SQL["leased_under"].replace(":columns", _SQL["columns"]).replace(":token", "$1")
+
+ROWS: Final = 24576
+"""Maximum number of sub-jobs that one worker has leased. One takes about 8 KiB if it has few operations."""
+
+BODY_BYTES: Final = 256 * 1024 * 1024
+"""Maximum size of the operations that one worker holds uncompressed, in bytes; half of it per plugin."""
+
+CREATES_PER_PLUGIN: Final = 128
+"""Maximum number of unanswered creates per worker and plugin. The HTTP client sends half as many at a time;
+the others wait for the database."""
 
 LEASE_SECONDS: Final = 10.0
 """Duration of a lease in seconds after it was taken or renewed, by the database's clock."""
@@ -37,9 +43,6 @@ JOB, SUB_JOB, CANCEL = "job", "sub_job", "cancel"
 """Kinds of due rows: a step of a data job, a sub-job, or the DELETE of a whole job."""
 
 _PIECE_BYTES: Final = 2 << 20
-_TYPES: Final = {each.value: each for each in JobType}
-_STATUSES: Final = {each.name: each for each in Status}
-_STAGES: Final = {each.value: each for each in Stage}
 
 
 class NewSubJob(Struct, frozen=True):
@@ -137,6 +140,33 @@ class LeasedSubJob(Leased, frozen=True):
     sub_job_timeout: float | None
 
 
+class LeasedCancel(Struct, frozen=True):
+    """A cancelled job whose DELETE is to be sent to a plugin. Durations are seconds by the database's clock;
+    ``give_up`` is ``None`` if the plugin registered none."""
+
+    job_id: UUID
+    lease: UUID
+    plugin_id: int
+    url: str
+    dialect: str
+    give_up: float | None
+    is_read: bool
+    failing_for: float
+
+
+class Started(Struct, frozen=True):
+    """STARTING → TRACKING: the plugin accepted the sub-job under this id. The lease remains."""
+
+    leased: Leased
+    data_producer_job_id: str
+
+
+class CancelTold(Struct, frozen=True):
+    """The DELETE is done: accepted, not supported, or timed out. The lease remains."""
+
+    leased: Leased
+
+
 class Postponement(Struct, frozen=True):
     """The sub-job is due again after ``delay`` seconds; its lease ends. ``error``: what is wrong, or empty.
 
@@ -178,22 +208,28 @@ class Settlement(Struct, frozen=True):
     executed: int = 0
 
 
-async def insert(connection: Connection, job_id: UUID, sub_jobs: Sequence[NewSubJob]) -> list[int]:
-    """Insert the sub-jobs of a job in order, with their lanes. Returns the sorted ids of these lanes."""
-    lane_ids = await _lanes_of(connection, {(s.plugin_id, s.data_producer_id) for s in sub_jobs})
+class QuarantineOver(Struct, frozen=True):
+    """QUARANTINED → SETTLED: the plugin no longer executes the write, or the time has expired."""
+
+    leased: Leased
+
+
+_Simple = TypeVar("_Simple", Started, CancelTold, Postponement, Collecting, QuarantineOver)
+_STATEMENTS: Final[dict[type[Struct], str]] = {
+    Started: "mark_started",
+    CancelTold: "mark_cancelling",
+    Postponement: "postpone",
+    Collecting: "mark_collecting",
+    QuarantineOver: "end_quarantine",
+}
+
+
+async def insert(connection: Connection, job_id: UUID, sub_jobs: Sequence[NewSubJob]) -> None:
+    """Insert the sub-jobs of a job in order, with their lanes."""
+    await connection.execute(_SQL["add_lanes"], *columns(sub_jobs, "plugin_id", "data_producer_id"))
     for first, some in _in_pieces(sub_jobs):
-        await connection.execute(
-            _SQL["insert_sub_jobs"],
-            job_id,
-            [s.sub_job_id for s in some],
-            list(range(first, first + len(some))),
-            [lane_ids[s.plugin_id, s.data_producer_id] for s in some],
-            [s.body for s in some],
-            [s.operations for s in some],
-            [s.size for s in some],
-            [s.plugin_id for s in some],
-        )
-    return sorted(lane_ids.values())
+        fields = columns(some, *NewSubJob.__struct_fields__)
+        await connection.execute(_SQL["insert_sub_jobs"], job_id, first, *fields)
 
 
 def _in_pieces(sub_jobs: Sequence[NewSubJob]) -> Iterator[tuple[int, list[NewSubJob]]]:
@@ -210,22 +246,14 @@ def _in_pieces(sub_jobs: Sequence[NewSubJob]) -> Iterator[tuple[int, list[NewSub
         yield len(sub_jobs) - len(some), some
 
 
-async def _lanes_of(connection: Connection, pairs: set[tuple[int, str]]) -> dict[tuple[int, str], int]:
-    """Find or add the lanes of (plugin, data producer)."""
-    found: dict[tuple[int, str], int] = {}
-    query = "find_lanes"
-    while missing := sorted(pairs - found.keys()):
-        columns = [plugin for plugin, _ in missing], [producer for _, producer in missing]
-        for row in await connection.fetch(_SQL[query], *columns):
-            found[row["plugin_id"], row["data_producer_id"]] = row["lane_id"]
-        # A lane that another transaction adds concurrently is neither found nor added: it is found later.
-        query = "add_lanes" if query == "find_lanes" else "find_lanes"
-    return found
-
-
 async def lock_lanes(connection: Connection, lane_ids: Collection[int]) -> None:
     """Lock lanes until the transaction ends, before any sub-job of theirs is locked."""
-    await connection.execute(_SQL["lock_lanes"], sorted(set(lane_ids)))
+    await connection.execute(_SQL["lock_lanes"], list(lane_ids))
+
+
+async def lock_lanes_of(connection: Connection, job_ids: Sequence[UUID]) -> list[int]:
+    """Lock and return the lanes of the open sub-jobs of these jobs."""
+    return [row["lane_id"] for row in await connection.fetch(_SQL["lock_lanes_of"], job_ids)]
 
 
 async def lock_sub_jobs(connection: Connection, sub_job_ids: Collection[UUID]) -> None:
@@ -239,7 +267,7 @@ async def admit(connection: Connection, lane_ids: Collection[int], how: Admissio
     Returns their ids. Raises asyncpg.UniqueViolationError (:data:`ONE_WRITE_PER_LANE`) rather than admitting
     a second write.
     """
-    rows = await connection.fetch(_SQL["admit"], sorted(set(lane_ids)), how.read_slots, how.aging)
+    rows = await connection.fetch(_SQL["admit"], list(lane_ids), how.read_slots, how.aging)
     return [row["sub_job_id"] for row in rows]
 
 
@@ -248,256 +276,77 @@ async def notify_due(connection: Connection, kind: str) -> None:
     await connection.execute(_SQL["notify_due"], kind)
 
 
-async def claim(
-    connection: Connection, room: Room, token: UUID, worker_id: UUID, *, void: bool = True
-) -> list[LeasedSubJob]:
-    """Lease due sub-jobs within ``room``; an ADMITTED one becomes STARTING. ``void``: also those whose lease
-    has expired.
-
-    Sub-jobs that were ADMITTED get ``token``; the others get a second token, derived from it, so that
-    :func:`leased_under` distinguishes them.
-    """
-    plugins = list(room.plugins.items())
-    rows = await connection.fetch(
-        _CLAIM,
-        [plugin_id for plugin_id, _ in plugins],
-        [each.creates for _, each in plugins],
-        [each.calls for _, each in plugins],
-        [each.size for _, each in plugins],
-        room.other.creates,
-        room.other.calls,
-        room.other.size,
-        room.rows,
-        room.size,
-        token,
-        worker_id,
-        LEASE_SECONDS,
-        _token_of_others(token),
-        void,
-        [each.deletes for _, each in plugins],
-        room.other.deletes,
-        room.unsent,
-    )
-    return [_leased_sub_job(row) for row in rows]
-
-
-def _token_of_others(token: UUID) -> UUID:
-    """The token of the sub-jobs that a claim with ``token`` found in a stage other than ADMITTED."""
-    return uuid5(token, "not ADMITTED")
-
-
-async def leased_under(connection: Connection, token: UUID) -> list[LeasedSubJob]:
-    """The sub-jobs leased under ``token`` by a claim whose answer was lost: nothing was sent for them."""
-    rows = await connection.fetch(_LEASED_UNDER, token, _token_of_others(token))
-    return [_leased_sub_job(row) for row in rows]
-
-
-def _leased_sub_job(row: Record) -> LeasedSubJob:
-    values = dict(row.items())
-    values["type"], values["status"] = _TYPES[values["type"]], _STATUSES[values["status"]]
-    values["stage"], values["was"] = _STAGES[values["stage"]], _STAGES[values["was"]]
-    values["job_status"] = _STATUSES[values["job_status"]]
-    values["reported_status"] = (
-        None if values["reported_status"] is None else _STATUSES[values["reported_status"]]
-    )
-    return LeasedSubJob(**values)
-
-
-async def renew(connection: Connection, leases: Mapping[UUID, UUID]) -> set[UUID]:
-    """Renew the leases (sub-job id → token). Returns the renewed sub-jobs; rows that another transaction has
-    locked are skipped."""
-    rows = await connection.fetch(_SQL["renew"], list(leases), list(leases.values()), LEASE_SECONDS)
-    return {row["sub_job_id"] for row in rows}
-
-
-async def wait_for_objects(
-    connection: Connection, sub_job_ids: Sequence[UUID], cause: str, leases: Sequence[UUID] | None = None
-) -> None:
-    """Record why the result objects of these open sub-jobs cannot be written.
-
-    With ``leases``: only on rows that have one of these. Without: messages of reads cannot be stored, and the
-    idle time of the reads restarts.
-    """
-    await connection.execute(_SQL["wait_for_objects"], list(sub_job_ids), leases, cause)
-
-
-async def with_attention(connection: Connection, sub_job_ids: Sequence[UUID]) -> list[UUID]:
-    """Those of these leased sub-jobs that another process has changed."""
-    return [row["sub_job_id"] for row in await connection.fetch(_SQL["with_attention"], sub_job_ids)]
-
-
-async def is_leased(connection: Connection, leased: Leased) -> bool:
-    """True while the row has this lease."""
-    return bool(await connection.fetchval(_SQL["is_leased"], leased.sub_job_id, leased.lease))
-
-
-async def give_back(
-    connection: Connection, leases: Mapping[UUID, UUID], unsent: Collection[UUID] = ()
-) -> None:
-    """End these leases (sub-job id → token) now; the rows are due at once. ``unsent``: STARTING
-    sub-jobs that were not sent; they become ADMITTED again."""
-    await lock_sub_jobs(connection, leases)
-    await connection.execute(_SQL["give_back"], list(leases), list(leases.values()), list(unsent))
-
-
-async def body_of(connection: Connection, sub_job_id: UUID) -> bytes | None:
-    """The stored operations (zstd) of a sub-job; ``None`` once it is counted."""
-    body: bytes | None = await connection.fetchval(_SQL["body_of"], sub_job_id)
-    return body
-
-
-async def bump_jobs(connection: Connection, job_ids: Collection[UUID]) -> dict[UUID, int]:
-    """Lock the jobs in order and raise their versions. Returns the versions by job id."""
-    rows = await connection.fetch(_SQL["bump_jobs"], sorted(set(job_ids)))
-    return {row["job_id"]: row["version"] for row in rows}
-
-
-async def mark_started(
-    connection: Connection, started: Sequence[tuple[Leased, str]], versions: Mapping[UUID, int]
-) -> tuple[dict[UUID, bool], list[UUID]]:
-    """Record the ``dataProducerJobId`` of each started sub-job; the leases remain. A repeat changes nothing.
-
-    ``versions``: of their jobs, which :func:`bump_jobs` has locked. Returns, by sub-job id, whether another
-    process changed the row meanwhile, and the jobs that became RUNNING.
-    """
-    rows = await connection.fetch(
-        _SQL["mark_started"],
-        [leased.sub_job_id for leased, _ in started],
-        [leased.lease for leased, _ in started],
-        [producer_job for _, producer_job in started],
-        list(versions),
-        list(versions.values()),
-    )
-    done = {row["sub_job_id"]: row["attention"] for row in rows}
-    begun = {leased.job_id for leased, _ in started if leased.sub_job_id in done}
-    return done, await jobs_running(connection, begun)
+async def bump_jobs(connection: Connection, job_ids: Collection[UUID]) -> None:
+    """Lock the jobs in order and raise their versions."""
+    await connection.execute(_SQL["bump_jobs"], list(job_ids))
 
 
 async def jobs_running(connection: Connection, job_ids: Collection[UUID]) -> list[UUID]:
     """Move the jobs that are NOT_STARTED to RUNNING and return them. The caller has locked the rows."""
-    rows = await connection.fetch(_SQL["jobs_running"], sorted(set(job_ids)))
+    rows = await connection.fetch(_SQL["jobs_running"], list(job_ids))
     return [row["job_id"] for row in rows]
 
 
-async def postpone(connection: Connection, postponed: Sequence[Postponement]) -> set[UUID]:
-    """End the leases of these sub-jobs and record when each is due again."""
-    rows = await connection.fetch(
-        _SQL["postpone"],
-        [p.leased.sub_job_id for p in postponed],
-        [p.leased.lease for p in postponed],
-        [p.delay for p in postponed],
-        [p.polls for p in postponed],
-        [p.unsent for p in postponed],
-        [p.error for p in postponed],
-        [None if p.reported_status is None else p.reported_status.value for p in postponed],
-        [p.trial for p in postponed],
-    )
-    return {row["sub_job_id"] for row in rows}
+async def apply(connection: Connection, transitions: Sequence[_Simple]) -> dict[UUID, bool]:
+    """Write transitions of one kind. Returns, by sub-job id, whether another process changed the row while it
+    was leased.
 
-
-async def mark_collecting(connection: Connection, collecting: Sequence[Collecting]) -> set[UUID]:
-    """Record the topic on which each read's messages arrive, and end the leases."""
-    rows = await connection.fetch(
-        _SQL["mark_collecting"],
-        [c.leased.sub_job_id for c in collecting],
-        [c.leased.lease for c in collecting],
-        [c.topic for c in collecting],
-        [None if c.reported_status is None else c.reported_status.value for c in collecting],
-        [c.delay for c in collecting],
-    )
-    return {row["sub_job_id"] for row in rows}
-
-
-async def mark_cancelling(
-    connection: Connection, leased: Sequence[Leased], versions: Mapping[UUID, int]
-) -> dict[UUID, bool]:
-    """Record that the DELETEs of these sub-jobs are done; the leases remain. Returns, by sub-job id, whether
-    another process changed the row meanwhile."""
-    rows = await connection.fetch(
-        _SQL["mark_cancelling"],
-        [h.sub_job_id for h in leased],
-        [h.lease for h in leased],
-        list(versions),
-        list(versions.values()),
-    )
+    The caller has locked the jobs of a :class:`Started` or :class:`CancelTold` with :func:`bump_jobs`, and
+    the lanes of a :class:`QuarantineOver`, to which it admits the next writes.
+    """
+    kind = type(transitions[0])
+    rows = await connection.fetch(_SQL[_STATEMENTS[kind]], *_fields(kind, transitions))
     return {row["sub_job_id"]: row["attention"] for row in rows}
 
 
-async def settle(
-    connection: Connection, settlements: Sequence[Settlement], versions: Mapping[UUID, int]
-) -> tuple[set[UUID], list[UUID]]:
+async def settle(connection: Connection, settlements: Sequence[Settlement]) -> tuple[set[UUID], bool]:
     """Settle sub-jobs and count them. The caller has locked their jobs and lanes, and admits the next ones.
 
-    Returns the ids of the sub-jobs that this call settled, and the jobs that have no open sub-job left: their
+    Returns the ids of the sub-jobs that this call settled, and whether a job has no open sub-job left: its
     finish step is due.
     """
     cancelled = [s.leased for s in settlements if s.status is Status.CANCELLED]
     if cancelled:
-        await connection.execute(
-            _SQL["through_cancelling"], [h.sub_job_id for h in cancelled], [h.lease for h in cancelled]
-        )
-    rows = await connection.fetch(
-        _SQL["settle"],
-        [s.leased.sub_job_id for s in settlements],
-        [s.leased.lease for s in settlements],
-        [s.status.value for s in settlements],
-        [s.succeeded for s in settlements],
-        [s.failed for s in settlements],
-        [s.not_started for s in settlements],
-        [s.unknown for s in settlements],
-        [s.error for s in settlements],
-        [s.quarantine for s in settlements],
-        list(versions),
-        list(versions.values()),
-        FIRST_PROBE,
-    )
-    settled = {row["sub_job_id"] for row in rows}
-    done = [s for s in settlements if s.leased.sub_job_id in settled]
-    return settled, await _count(connection, done) if done else []
+        await connection.execute(_SQL["through_cancelling"], *columns(cancelled, "sub_job_id", "lease"))
+    rows = await connection.fetch(_SQL["settle"], *_fields(Settlement, settlements), FIRST_PROBE)
+    return {row["sub_job_id"] for row in rows}, any(row["sub_jobs_open"] == 0 for row in rows)
 
 
-async def _count(connection: Connection, done: Sequence[Settlement]) -> list[UUID]:
-    sums: dict[UUID, list[int]] = {}
-    for s in done:
-        of_job = sums.setdefault(s.leased.job_id, [0] * 7)
-        cancelled = int(s.status is Status.CANCELLED)
-        for i, n in enumerate((1, s.succeeded, s.failed, s.not_started, s.unknown, cancelled, s.executed)):
-            of_job[i] += n
-    job_ids = sorted(sums)
-    rows = await connection.fetch(
-        _SQL["count_settled"], job_ids, *([sums[job_id][i] for job_id in job_ids] for i in range(7))
-    )
-    return [row["job_id"] for row in rows if row["sub_jobs_open"] == 0]
+def _fields(kind: type[Struct], transitions: Sequence[Struct]) -> list[list[Any]]:
+    """The sub-jobs, their leases, and the other fields of ``transitions`` in their order."""
+    return columns(transitions, "leased.sub_job_id", "leased.lease", *kind.__struct_fields__[1:])
 
 
-async def end_quarantine(connection: Connection, leased: Sequence[Leased]) -> set[UUID]:
-    """Settle these quarantined writes. The caller has locked their lanes, and admits the next writes."""
-    rows = await connection.fetch(
-        _SQL["end_quarantine"], [h.sub_job_id for h in leased], [h.lease for h in leased]
-    )
-    return {row["sub_job_id"] for row in rows}
+async def wait_for_objects(
+    connection: Connection, sub_job_ids: Sequence[UUID], cause: str, lease: UUID | None = None
+) -> None:
+    """Record why the result objects of these open sub-jobs cannot be written.
+
+    With ``lease``: only on rows that have it. Without: messages of reads cannot be stored, and the idle time
+    of the reads restarts.
+    """
+    await connection.execute(_SQL["wait_for_objects"], sub_job_ids, lease, cause)
 
 
-async def cancel(connection: Connection, job_id: UUID, version: int) -> None:
+async def cancel(connection: Connection, job_id: UUID) -> None:
     """Request the cancel of every open sub-job of a job whose row the caller has locked.
 
     A plugin with ``bulk_cancel`` gets one DELETE for the whole job, and none for each sub-job that it has.
     """
-    lanes = [row["lane_id"] for row in await connection.fetch(_SQL["lanes_of_job"], job_id)]
-    await lock_lanes(connection, lanes)
+    await lock_lanes_of(connection, [job_id])
     await connection.execute(_SQL["lock_open"], job_id, None)
-    in_bulk = [row["plugin_id"] for row in await connection.fetch(_ADD_BULK_CANCELS, job_id)]
+    in_bulk = [row["plugin_id"] for row in await connection.fetch(_SQL["add_bulk_cancels"], job_id)]
     if in_bulk:
         await notify_due(connection, CANCEL)
-    await connection.execute(_SQL["cancel_job"], job_id, None, version, in_bulk)
+    await connection.execute(_SQL["cancel_job"], job_id, None, in_bulk)
     await notify_due(connection, SUB_JOB)
 
 
 async def cancel_at(connection: Connection, job_id: UUID, plugin_id: int) -> None:
     """Request the cancel, one by one, of the open sub-jobs that one plugin has of a cancelled job."""
-    version = (await bump_jobs(connection, [job_id]))[job_id]
+    await bump_jobs(connection, [job_id])
     await connection.execute(_SQL["lock_open"], job_id, plugin_id)
-    await connection.execute(_SQL["cancel_job"], job_id, plugin_id, version, [])
+    await connection.execute(_SQL["cancel_job"], job_id, plugin_id, [])
     await notify_due(connection, SUB_JOB)
 
 
@@ -519,8 +368,7 @@ async def poll_now(connection: Connection, sub_job_id: UUID, data_producer_job_i
 async def unblock(connection: Connection, job_ids: Sequence[UUID]) -> list[int]:
     """Unblock the sub-jobs of these jobs, whose rows the caller has locked. Returns their lanes, locked, for
     the caller to admit."""
-    lanes = [row["lane_id"] for row in await connection.fetch(_SQL["lanes_of_blocked"], job_ids)]
-    await lock_lanes(connection, lanes)
+    lanes = await lock_lanes_of(connection, job_ids)
     await connection.execute(_SQL["unblock"], job_ids)
     return lanes
 
@@ -534,11 +382,7 @@ async def count_messages(
     connection: Connection, messages: Mapping[UUID, int], totals: Mapping[UUID, int | None]
 ) -> None:
     """Count new messages of locked reads; ``totals``: the announced numbers of messages, if any."""
-    rows: list[Any] = await connection.fetch(
-        _SQL["count_messages"],
-        list(messages),
-        [totals.get(each) for each in messages],
-        list(messages.values()),
-    )
+    announced = [totals.get(each) for each in messages]
+    rows = await connection.fetch(_SQL["count_messages"], list(messages), announced, list(messages.values()))
     if any(row["due"] for row in rows):
         await notify_due(connection, SUB_JOB)

@@ -6,16 +6,15 @@ A function that takes ``sees`` names only that client's jobs; ``None``: the jobs
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Final
 from uuid import UUID
 
-import msgspec
 from msgspec import Struct
 
 from ran_datajobs.model import JobType, Stage
-from ran_datajobs.store.database import Connection
+from ran_datajobs.store.database import Connection, read
 from ran_datajobs.store.queries import named_queries
 
 _SQL = named_queries("waits")
@@ -87,13 +86,6 @@ class DeliveryFacts(Struct, frozen=True):
     until: datetime
 
 
-_Facts = TypeVar("_Facts", SubJobFacts, AfterFacts, CreateFacts, DeliveryFacts)
-
-
-def _read(kind: type[_Facts], rows: Sequence[Any]) -> list[_Facts]:
-    return [msgspec.convert(dict(row), kind) for row in rows]
-
-
 async def standing_jobs(connection: Connection, job_ids: Collection[UUID]) -> dict[UUID, UUID]:
     """Those of these jobs of which no sub-job makes progress, each with its first open sub-job."""
     rows = await connection.fetch(_SQL["standing_jobs"], list(job_ids), UNCLAIMED_AFTER)
@@ -112,7 +104,7 @@ async def sub_jobs(
     rows = await connection.fetch(
         _SQL["sub_jobs"], list(sub_job_ids), sees, UNCLAIMED_AFTER, give_up, sub_job_timeout
     )
-    return _read(SubJobFacts, rows)
+    return read(SubJobFacts, rows)
 
 
 async def after_jobs(
@@ -120,13 +112,13 @@ async def after_jobs(
 ) -> dict[UUID, AfterFacts]:
     """Facts on the ``after`` jobs of each of these jobs; jobs that name none are absent."""
     rows = await connection.fetch(_SQL["after_jobs"], list(job_ids), sees)
-    return {each.job_id: each for each in _read(AfterFacts, rows)}
+    return {each.job_id: each for each in read(AfterFacts, rows)}
 
 
 async def creates(connection: Connection, plugin_ids: Collection[int]) -> dict[int, CreateFacts]:
     """The creates in progress at each of these plugins; plugins that have none are absent."""
     rows = await connection.fetch(_SQL["creates"], list(plugin_ids))
-    return {each.plugin_id: each for each in _read(CreateFacts, rows)}
+    return {each.plugin_id: each for each in read(CreateFacts, rows)}
 
 
 async def deliveries(
@@ -134,6 +126,5 @@ async def deliveries(
 ) -> list[DeliveryFacts]:
     """Those of these jobs whose delivery waits. ``give_up``, ``give_up_refused``: timeout in seconds of a
     delivery, and of one that a retry cannot cure."""
-    return _read(
-        DeliveryFacts, await connection.fetch(_SQL["deliveries"], list(job_ids), give_up, give_up_refused)
-    )
+    rows = await connection.fetch(_SQL["deliveries"], list(job_ids), give_up, give_up_refused)
+    return read(DeliveryFacts, rows)

@@ -21,30 +21,19 @@ from unnest($3::uuid[], $4::text[], $5::jsonb[], $6::bytea[]) with ordinality
 -- name: wake_receivers
 select pg_notify('datajobs_bus', $1);
 
+-- $5: only the messages of this client's jobs, unless null.
 -- name: messages_from
 with page as (
-    select message_offset, key, headers, value,
-           sum(length(value)) over (order by message_offset) - length(value) as bytes_before
+    select m.message_offset as "offset", coalesce(m.key, '') as key, m.headers, m.value,
+           sum(length(m.value)) over (order by m.message_offset) - length(m.value) as bytes_before
     from (
-        select message_offset, key, headers, value from bus_message
-        where topic = $1 and message_offset >= $2
-        order by message_offset limit $3
-    ) first_ones
-)
-select message_offset, key, headers, value from page where bytes_before < $4 order by message_offset;
-
--- name: messages_of_client
-with page as (
-    select message_offset, key, headers, value,
-           sum(length(value)) over (order by message_offset) - length(value) as bytes_before
-    from (
-        select m.message_offset, m.key, m.headers, m.value
-        from bus_message m join data_job j using (job_id)
-        where m.topic = $1 and m.message_offset >= $2 and j.client = $5
+        select m.* from bus_message m
+        where m.topic = $1 and m.message_offset >= $2
+          and ($5::text is null or exists (select 1 from data_job j where j.job_id = m.job_id and j.client = $5))
         order by m.message_offset limit $3
-    ) first_ones
+    ) m
 )
-select message_offset, key, headers, value from page where bytes_before < $4 order by message_offset;
+select * from page where bytes_before < $4 order by "offset";
 
 -- name: position_of
 select next_offset from bus_position where consumer = $1 and topic = $2;

@@ -20,29 +20,28 @@ select $1, $2 + m.place, m.job_id, m.topic, m.key, m.headers, m.value, m.object_
        m.ends_delivery, m.sha256
 from unnest($3::uuid[], $4::text[], $5::text[], $6::jsonb[], $7::bytea[], $8::text[], $9::text[], $10::bigint[],
             $11::integer[], $12::boolean[], $13::text[]) with ordinality
-     as m (job_id, topic, key, headers, value, object_key, bucket, bytes, delivery_number, ends_delivery, sha256, place);
+     as m (job_id, topic, key, headers, value, bucket, object_key, bytes, delivery_number, ends_delivery, sha256, place);
 
 -- name: claim_shard
 select pg_try_advisory_lock(7263403, $1::integer);
 
 -- name: next_messages
 with page as (
-    select *, sum(bytes) over (order by position) - bytes as bytes_before
+    select *, sum(size) over (order by position) - size as size_before
     from (
-        select o.position, o.job_id, o.topic, o.key, o.headers, o.value, o.object_key, o.bucket, o.bytes, o.delivery_number,
-               o.ends_delivery, o.sha256
-        from outbox o
+        select o.*, o.bytes as size, o.delivery_number as delivery from outbox o
         where o.shard = $1
           and not exists (select 1 from delivery_failure t
                           where t.parked and t.job_id = o.job_id and t.topic = o.topic)
         order by o.position limit $2
     ) first_ones
 )
-select position, job_id, topic, key, headers, value, object_key, bucket, delivery_number, ends_delivery, sha256
-from page where bytes_before < $3 order by position;
+select * from page where size_before < $3 order by position;
 
 -- name: target_of
-select destination_kind, destination, results_bucket, delivery_number from data_job where job_id = $1 for no key update;
+select delivery_number as delivery, results_bucket as bucket,
+       case destination_kind when 'TOPIC' then destination else 's3:' || nullif(destination, results_bucket) end as topic
+from data_job where job_id = $1 for no key update;
 
 -- name: lock_told_jobs
 select from data_job
@@ -53,7 +52,7 @@ where job_id in (
 order by job_id for no key update;
 
 -- name: ended_deliveries
-select o.job_id, o.delivery_number, o.topic from outbox o
+select o.job_id, o.delivery_number as delivery, o.topic from outbox o
 where o.shard = $1 and o.position = any ($2::bigint[]) and o.ends_delivery;
 
 -- name: mark_delivered
@@ -77,9 +76,6 @@ with ended as (
 )
 update data_job j set delivery_detail = null, version = j.version + 1
 where j.job_id in (select job_id from ended) and j.delivery_state = 'PENDING' and j.delivery_detail is not null;
-
--- name: move_published
-update outbox_shard set published = greatest(published, $2) where shard = $1;
 
 -- name: move_last_position
 update outbox_shard set last_position = $2 where shard = $1 and last_position < $2;
@@ -127,18 +123,19 @@ where j.job_id = d.job_id and j.delivery_state = 'PENDING'
 delete from outbox o using unnest($2::uuid[], $3::text[]) as d (job_id, topic)
 where o.shard = $1 and o.job_id = d.job_id and o.topic = d.topic;
 
--- name: lock_due
-select job_id, topic from delivery_failure
-where shard = $1 and parked and retry_at <= clock_timestamp() order by job_id, topic for update;
+-- name: due_again
+select job_id, topic from delivery_failure where shard = $1 and parked and retry_at <= clock_timestamp();
 
--- name: waiting_again
-select o.position from outbox o join unnest($2::uuid[], $3::text[]) as d (job_id, topic) using (job_id, topic)
-where o.shard = $1 order by o.position;
-
+-- $2: the last position of the shard, whose row the caller has locked.
 -- name: reposition
-update outbox o set position = $3 + m.place
-from unnest($2::bigint[]) with ordinality as m (position, place)
-where o.shard = $1 and o.position = m.position;
+with waiting as (
+    select o.position, row_number() over (order by o.position) as place
+    from outbox o join unnest($3::uuid[], $4::text[]) as d (job_id, topic) using (job_id, topic)
+    where o.shard = $1
+), moved as (
+    update outbox o set position = $2::bigint + w.place from waiting w where o.shard = $1 and o.position = w.position
+)
+select count(*) from waiting;
 
 -- name: unpark
 update delivery_failure t set parked = false from unnest($1::uuid[], $2::text[]) as d (job_id, topic)
@@ -158,10 +155,10 @@ where exists (
 order by o.shard;
 
 -- name: parts_to_deliver
-select p.job_id, p.sub_job, p.key, p.bytes, p.sha256, j.destination_kind = 'BUCKET' as is_copied,
+select p.job_id, p.sub_job, p.key, p.bytes as size, p.sha256, p.operations, p.failed, j.destination_kind = 'BUCKET' as is_copied,
        row_number() over (partition by p.job_id, p.sub_job order by coalesce(p.message, p.sequence), p.fragment)::integer - 1 as sequence,
        count(*) over (partition by p.job_id, p.sub_job) as total,
-       j.destination, j.results_bucket, j.delivery_number,
+       j.destination, j.results_bucket as bucket, j.delivery_number as delivery,
        coalesce(l.data_producer_id, '') as data_producer_id,
        coalesce(s.data_producer_job_id, '') as data_producer_job_id
 from result_part p

@@ -15,7 +15,7 @@ select job_id from (
 where pg_try_advisory_lock(7263405, hashtext(job_id::text));
 
 -- name: expired_jobs
-select job_id, results_bucket, case destination_kind when 'BUCKET' then destination end as named
+select job_id, results_bucket as bucket, case destination_kind when 'BUCKET' then destination end as named
 from data_job where job_id = any ($1::uuid[]) and delivery_state <> 'PENDING';
 
 -- name: unlock_jobs

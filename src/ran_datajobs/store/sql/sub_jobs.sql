@@ -7,28 +7,34 @@
 -- their jobs or their lanes, or locks them in the order of their ids first. A claim and a renewal skip locked rows,
 -- and never wait.
 
--- name: find_lanes
-select l.lane_id, l.plugin_id, l.data_producer_id
-from lane l join unnest($1::bigint[], $2::text[]) as n (plugin_id, data_producer_id) using (plugin_id, data_producer_id);
-
+-- A lane that another transaction adds at the same time is waited for.
 -- name: add_lanes
 insert into lane (plugin_id, data_producer_id)
-select n.plugin_id, n.data_producer_id from unnest($1::bigint[], $2::text[]) as n (plugin_id, data_producer_id)
+select distinct n.* from unnest($1::bigint[], $2::text[]) as n (plugin_id, data_producer_id)
+where not exists (
+    select 1 from lane l where l.plugin_id = n.plugin_id and l.data_producer_id = n.data_producer_id)
 order by 1, 2
-on conflict do nothing
-returning lane_id, plugin_id, data_producer_id;
+on conflict do nothing;
 
+-- $2: position of the first sub-job.
 -- name: insert_sub_jobs
 insert into sub_job (sub_job_id, job_id, position, lane_id, plugin_id, type, job_seq, client, priority, blocked, cancel_requested,
                      due_at, body, body_bytes, operations, version)
-select s.sub_job_id, j.job_id, s.position, s.lane_id, s.plugin_id, j.type, j.seq, j.client, j.priority, j.blocked, j.cancel_requested,
-       case when j.cancel_requested then clock_timestamp() end, s.body, s.body_bytes, s.operations, j.version
-from unnest($2::uuid[], $3::integer[], $4::bigint[], $5::bytea[], $6::integer[], $7::bigint[], $8::bigint[])
-     as s (sub_job_id, position, lane_id, body, operations, body_bytes, plugin_id), data_job j
+select s.sub_job_id, j.job_id, $2::integer + s.place - 1, l.lane_id, s.plugin_id, j.type, j.seq, j.client, j.priority, j.blocked,
+       j.cancel_requested, case when j.cancel_requested then clock_timestamp() end, s.body, s.size, s.operations, j.version
+from unnest($3::uuid[], $4::bigint[], $5::text[], $6::bytea[], $7::integer[], $8::bigint[]) with ordinality
+     as s (sub_job_id, plugin_id, data_producer_id, body, operations, size, place)
+join lane l using (plugin_id, data_producer_id) cross join data_job j
 where j.job_id = $1;
 
 -- name: lock_lanes
 select from lane where lane_id = any ($1::bigint[]) order by lane_id for no key update;
+
+-- name: lock_lanes_of
+select lane_id from lane
+where lane_id in (
+    select lane_id from sub_job where job_id = any ($1::uuid[]) and stage not in ('QUARANTINED', 'SETTLED'))
+order by lane_id for no key update;
 
 -- name: lock_sub_jobs
 select from sub_job where sub_job_id = any ($1::uuid[]) order by sub_job_id for no key update;
@@ -103,21 +109,21 @@ extract(epoch from clock_timestamp() - s.started_at)::float8 as running_for,
 extract(epoch from clock_timestamp() - s.last_message_at)::float8 as idle_for,
 extract(epoch from clock_timestamp() - s.ended_at)::float8 as ended_for,
 extract(epoch from s.quarantined_until - clock_timestamp())::float8 as quarantined_for,
-coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as body_bytes, case when s.stage = 'STARTING' or s.stage in ('WAITING', 'ADMITTED') and s.body_bytes <= 8192 then s.body end as body,
+s.body_bytes, case when s.stage = 'STARTING' or s.stage in ('WAITING', 'ADMITTED') and s.body_bytes <= 8192 then s.body end as body,
 j.status as job_status, j.cancel_requested as job_cancel_requested, j.accept_type, j.content_type, j.activation_mode, j.destination, j.results_bucket, l.data_producer_id,
 s.plugin_id, p.url, p.dialect, p.idempotent, p.stop_on_error, p.give_up, p.sub_job_timeout
 
--- Lease due sub-jobs within limits: creates, other steps and bytes of operations per plugin ($1 to $4 for the plugins
--- named there, $5 to $7 for the others), $8 rows and $9 bytes in total. $14: expired leases, too, and first. Sub-jobs
--- to cancel precede the remaining ones and have limits of their own: DELETEs per plugin ($15, or $16 for the others),
--- and $17 sub-jobs in total that were not sent and end without a call.
--- $10: token of ADMITTED sub-jobs, $11: worker, $12: seconds, $13: token of all others.
+-- Lease due sub-jobs within limits: creates, other steps, bytes of operations and DELETEs per plugin ($14 to $17 for the
+-- plugins $13, $9 to $12 for the others), $6 rows and $7 bytes in total. $5: expired leases, too, and first. Sub-jobs to
+-- cancel precede the remaining ones and have limits of their own: DELETEs per plugin, and $8 sub-jobs in total that were
+-- not sent and end without a call.
+-- $1: token of ADMITTED sub-jobs, $2: token of all others, $3: worker, $4: seconds.
 -- name: claim
 with room as materialized (
-    select p.plugin_id, coalesce(r.creates, $5::integer) as creates, coalesce(r.calls, $6::integer) as calls,
-           coalesce(r.bytes, $7::bigint) as bytes, coalesce(r.deletes, $16::integer) as deletes
+    select p.plugin_id, coalesce(r.creates, $9::integer) as creates, coalesce(r.calls, $10::integer) as calls,
+           coalesce(r.bytes, $11::bigint) as bytes, coalesce(r.deletes, $12::integer) as deletes
     from dmi_plugin p
-    left join unnest($1::bigint[], $2::integer[], $3::integer[], $4::bigint[], $15::integer[])
+    left join unnest($13::bigint[], $14::integer[], $15::integer[], $16::bigint[], $17::integer[])
         as r (plugin_id, creates, calls, bytes, deletes) using (plugin_id)
 ), deletes as materialized (
     select d.* from room cross join lateral (
@@ -132,25 +138,30 @@ with room as materialized (
         from sub_job s
         where s.plugin_id = room.plugin_id and s.cancel_requested and s.lease is null and s.due_at <= now()
           and s.stage in ('WAITING', 'ADMITTED')
-        limit $17 for update skip locked) d
-    limit $17
-), creates as materialized (
+        limit $8 for update skip locked) d
+    limit $8
+), due as materialized (
     select d.*, room.plugin_id, room.bytes from room cross join lateral (
-        select s.sub_job_id, s.due_at, coalesce(s.body_bytes, 10 * octet_length(s.body), 0)::bigint as size
-        from sub_job s
-        where s.plugin_id = room.plugin_id and s.stage = 'ADMITTED' and s.lease is null and s.due_at <= now()
-          and not s.cancel_requested
-        order by s.due_at limit least(room.creates, $8) for update skip locked) d
-), calls as materialized (
-    select d.* from room cross join lateral (
-        select s.sub_job_id, s.due_at
-        from sub_job s
-        where s.plugin_id = room.plugin_id and s.stage <> 'ADMITTED' and s.lease is null and s.due_at <= now()
-          and not s.cancel_requested
-        order by s.due_at limit least(room.calls, $8) for update skip locked) d
+        select * from (
+            select s.sub_job_id, s.due_at, s.body_bytes as size from sub_job s
+            where s.plugin_id = room.plugin_id and s.stage = 'ADMITTED' and s.lease is null and s.due_at <= now()
+              and not s.cancel_requested
+            order by s.due_at limit least(room.creates, $6) for update skip locked) creates
+        union all
+        select * from (
+            select s.sub_job_id, s.due_at, null::bigint from sub_job s
+            where s.plugin_id = room.plugin_id and s.stage <> 'ADMITTED' and s.lease is null and s.due_at <= now()
+              and not s.cancel_requested
+            order by s.due_at limit least(room.calls, $6) for update skip locked) calls) d
+), fitting as (
+    select sub_job_id, row_number() over (order by due_at, sub_job_id) as nth
+    from (select *, sum(size) over (partition by plugin_id order by due_at, sub_job_id) - size as before_of_plugin,
+                 sum(size) over (order by due_at, sub_job_id) - size as before
+          from due) d
+    where size is null or before_of_plugin < bytes and before < $7
 ), expired as materialized (
     select s.sub_job_id from sub_job s
-    where $14 and s.lease is not null and s.leased_until < now() limit $8 for update skip locked
+    where $5 and s.lease is not null and s.leased_until < now() limit $6 for update skip locked
 ), picked as (
     select sub_job_id from expired
     union all
@@ -158,23 +169,12 @@ with room as materialized (
     union all
     select sub_job_id from unsent
     union all
-    select sub_job_id from (
-        select sub_job_id, row_number() over (order by due_at, sub_job_id) as nth
-        from (
-            select sub_job_id, due_at from (
-                select sub_job_id, due_at, bytes,
-                       sum(size) over (partition by plugin_id order by due_at, sub_job_id) - size as before_of_plugin,
-                       sum(size) over (order by due_at, sub_job_id) - size as before
-                from creates) c
-            where before_of_plugin < bytes and before < $9
-            union all
-            select sub_job_id, due_at from calls) r) n
-    where nth <= $8 - (select count(*) from expired)
+    select sub_job_id from fitting where nth <= $6 - (select count(*) from expired)
 ), leased as (
     -- An array of ids instead of a join: the planner reads only these rows, whatever it estimates.
     update sub_job s
-    set lease = case when s.stage = 'ADMITTED' then $10::uuid else $13::uuid end, leased_by = $11,
-        leased_until = clock_timestamp() + make_interval(secs => $12), attention = false,
+    set lease = case when s.stage = 'ADMITTED' then $1::uuid else $2::uuid end, leased_by = $3,
+        leased_until = clock_timestamp() + make_interval(secs => $4), attention = false,
         stage = case when s.stage = 'ADMITTED' and not s.cancel_requested then 'STARTING' else s.stage end,
         attempts = s.attempts + case when s.stage = 'ADMITTED' and not s.cancel_requested then 1
                                      when s.stage = 'STARTING' and (s.type = 'READ' or (
@@ -206,25 +206,25 @@ update sub_job s set leased_until = clock_timestamp() + make_interval(secs => $3
 where s.sub_job_id = any (array(select sub_job_id from held))
 returning s.sub_job_id;
 
--- Record that result objects of these sub-jobs cannot be written. $2: their leases, if the caller has leased them;
--- null: messages of reads arrived that cannot be stored, and the idle time of the reads restarts.
+-- Record that result objects of these sub-jobs cannot be written. $2: their lease, if the caller has leased them; null:
+-- messages of reads arrived that cannot be stored, and the idle time of the reads restarts.
 -- name: wait_for_objects
 with open as (
     select s.sub_job_id from sub_job s
     where s.sub_job_id = any ($1::uuid[]) and s.stage not in ('QUARANTINED', 'SETTLED')
-      and ($2::uuid[] is null or s.lease = any ($2) and s.objects_cause is distinct from $3)
+      and ($2::uuid is null or s.lease = $2 and s.objects_cause is distinct from $3)
     order by s.sub_job_id for no key update
 )
 update sub_job s
 set objects_cause = $3, objects_since = coalesce(s.objects_since, clock_timestamp()),
-    last_message_at = case when $2::uuid[] is null then clock_timestamp() else s.last_message_at end
+    last_message_at = case when $2::uuid is null then clock_timestamp() else s.last_message_at end
 where s.sub_job_id = any (array(select sub_job_id from open));
 
 -- name: with_attention
 select sub_job_id from sub_job where sub_job_id = any ($1::uuid[]) and attention;
 
 -- name: is_leased
-select exists (select 1 from sub_job where sub_job_id = $1 and lease = $2);
+select 1 from sub_job where sub_job_id = $1 and lease = $2;
 
 -- name: body_of
 select body from sub_job where sub_job_id = $1;
@@ -241,7 +241,7 @@ where s.sub_job_id = h.sub_job_id and s.lease = h.lease;
 with locked as (
     select job_id from data_job where job_id = any ($1::uuid[]) order by job_id for no key update
 )
-update data_job j set version = j.version + 1 from locked where j.job_id = locked.job_id returning j.job_id, j.version;
+update data_job j set version = j.version + 1 from locked where j.job_id = locked.job_id;
 
 -- name: jobs_running
 update data_job
@@ -251,19 +251,18 @@ returning job_id;
 
 -- name: mark_started
 update sub_job s
-set stage = 'TRACKING', data_producer_job_id = h.producer_job, version = v.version, polls = 0, failing_since = null, last_error = null,
+set stage = 'TRACKING', data_producer_job_id = h.producer_job, version = (select j.version from data_job j where j.job_id = s.job_id), polls = 0, failing_since = null, last_error = null,
     status = case when s.status = 'NOT_STARTED' then 'RUNNING'::job_status else s.status end,
     -- No DELETE of its own if the plugin gets, or got, one for the whole job.
     cancel_requested = s.cancel_requested and not exists (
         select from bulk_cancel b where b.job_id = s.job_id and b.plugin_id = s.plugin_id and not b.refused)
-from unnest($1::uuid[], $2::uuid[], $3::text[]) as h (sub_job_id, lease, producer_job),
-     unnest($4::uuid[], $5::bigint[]) as v (job_id, version)
-where s.sub_job_id = h.sub_job_id and s.lease = h.lease and v.job_id = s.job_id
+from unnest($1::uuid[], $2::uuid[], $3::text[]) as h (sub_job_id, lease, producer_job)
+where s.sub_job_id = h.sub_job_id and s.lease = h.lease
   and (s.stage = 'STARTING' or s.stage = 'TRACKING' and s.data_producer_job_id = h.producer_job)
 returning s.sub_job_id, s.attention;
 
 -- A row that another process changed meanwhile is due at once. An empty error: nothing is wrong.
--- $5 unsent: the create provably did not arrive. $7: the terminal status that the plugin reported, if any. $8: seconds
+-- unsent: the create provably did not arrive. told: the terminal status that the plugin reported, if any. trial: seconds
 -- in which the plugin is not called.
 -- name: postpone
 update sub_job s
@@ -280,10 +279,10 @@ set due_at = case when s.attention then clock_timestamp() else clock_timestamp()
     circuit_until = clock_timestamp() + make_interval(secs => h.trial),
     objects_cause = case when h.error = '' then s.objects_cause end,
     objects_since = case when h.error = '' then s.objects_since end
-from unnest($1::uuid[], $2::uuid[], $3::float8[], $4::integer[], $5::boolean[], $6::text[], $7::text[], $8::float8[])
-     as h (sub_job_id, lease, delay, polls, unsent, error, reported_status, trial)
+from unnest($1::uuid[], $2::uuid[], $3::float8[], $4::integer[], $5::text[], $6::boolean[], $7::text[], $8::float8[])
+     as h (sub_job_id, lease, delay, polls, error, unsent, reported_status, trial)
 where s.sub_job_id = h.sub_job_id and s.lease = h.lease
-returning s.sub_job_id;
+returning s.sub_job_id, s.attention;
 
 -- A read whose messages have all arrived is due at once. The idle time counts from the terminal status that the plugin
 -- reported: earlier messages do not show when the last one arrives.
@@ -296,15 +295,14 @@ set stage = 'COLLECTING', result_topic = h.topic, reported_status = coalesce(s.r
     lease = null, leased_by = null, leased_until = null, attention = false
 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::float8[]) as h (sub_job_id, lease, topic, reported_status, delay)
 where s.sub_job_id = h.sub_job_id and s.lease = h.lease and s.stage in ('TRACKING', 'COLLECTING')
-returning s.sub_job_id;
+returning s.sub_job_id, s.attention;
 
 -- name: mark_cancelling
 update sub_job s
-set cancel_requested = false, version = v.version, failing_since = null, last_error = null,
+set cancel_requested = false, version = (select j.version from data_job j where j.job_id = s.job_id), failing_since = null, last_error = null,
     status = case when s.status in ('NOT_STARTED', 'RUNNING') then 'CANCELLING'::job_status else s.status end
-from unnest($1::uuid[], $2::uuid[]) as h (sub_job_id, lease),
-     unnest($3::uuid[], $4::bigint[]) as v (job_id, version)
-where s.sub_job_id = h.sub_job_id and s.lease = h.lease and v.job_id = s.job_id
+from unnest($1::uuid[], $2::uuid[]) as h (sub_job_id, lease)
+where s.sub_job_id = h.sub_job_id and s.lease = h.lease
 returning s.sub_job_id, s.attention;
 
 -- A RUNNING sub-job that its plugin cancelled without a request passes through CANCELLING.
@@ -320,17 +318,16 @@ with settled as (
     set stage = case when h.quarantine > 0 then 'QUARANTINED' else 'SETTLED' end::sub_job_stage,
         quarantined_until = case when h.quarantine > 0 then clock_timestamp() + make_interval(secs => h.quarantine) end,
         due_at = case when h.quarantine > 0 then clock_timestamp() + make_interval(secs =>
-            case when s.data_producer_job_id is null then h.quarantine else least(h.quarantine, $12::float8) end) end,
+            case when s.data_producer_job_id is null then h.quarantine else least(h.quarantine, $11::float8) end) end,
         lease = null, leased_by = null, leased_until = null, attention = false,
         status = h.status::job_status, body = null, ended_at = clock_timestamp(),
         succeeded = h.succeeded, failed = h.failed, not_started = h.not_started, unknown = h.unknown,
-        last_error = nullif(h.error, ''), cancel_requested = false, failing_since = null, version = v.version,
+        last_error = nullif(h.error, ''), cancel_requested = false, failing_since = null, version = (select j.version from data_job j where j.job_id = s.job_id),
         objects_cause = null, objects_since = null
-    from unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::integer[], $6::integer[], $7::integer[], $8::text[], $9::float8[])
-         as h (sub_job_id, lease, status, succeeded, failed, not_started, unknown, error, quarantine),
-         unnest($10::uuid[], $11::bigint[]) as v (job_id, version)
-    where s.sub_job_id = h.sub_job_id and s.lease = h.lease and s.stage not in ('QUARANTINED', 'SETTLED') and v.job_id = s.job_id
-    returning s.sub_job_id, s.lane_id, s.client, s.started_at
+    from unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::integer[], $6::integer[], $7::integer[], $8::text[], $9::float8[], $10::integer[])
+         as h (sub_job_id, lease, status, succeeded, failed, not_started, unknown, error, quarantine, executed)
+    where s.sub_job_id = h.sub_job_id and s.lease = h.lease and s.stage not in ('QUARANTINED', 'SETTLED')
+    returning s.*, h.executed
 ), served as (
     insert into lane_client (lane_id, client, last_started_at)
     select s.lane_id, s.client, max(s.started_at)
@@ -339,32 +336,30 @@ with settled as (
     where s.started_at is not null
     group by 1, 2 order by 1, 2
     on conflict (lane_id, client) do update set last_started_at = greatest(lane_client.last_started_at, excluded.last_started_at)
+), counted as (
+    update data_job j
+    set succeeded = j.succeeded + case when j.split_reads then 0 else c.succeeded end,
+        failed = j.failed + case when j.split_reads then 0 else c.failed end,
+        not_started = j.not_started + case when j.split_reads then 0 else c.not_started end,
+        unknown = j.unknown + case when j.split_reads then 0 else c.unknown end,
+        ended_after_cancel = least(j.ended_after_cancel + c.executed, j.operations),
+        sub_jobs_open = j.sub_jobs_open - c.settled, cancelled_sub_jobs = j.cancelled_sub_jobs + c.cancelled,
+        due_at = case when j.sub_jobs_open = c.settled then clock_timestamp() else j.due_at end
+    from (
+        select job_id, count(*) as settled, sum(succeeded) as succeeded, sum(failed) as failed, sum(not_started) as not_started,
+               sum(unknown) as unknown, count(*) filter (where status = 'CANCELLED') as cancelled, sum(executed) as executed
+        from settled group by job_id) c
+    where j.job_id = c.job_id
+    returning j.job_id, j.sub_jobs_open
 )
-select sub_job_id from settled;
-
--- name: count_settled
-update data_job j
-set succeeded = j.succeeded + case when j.split_reads then 0 else c.succeeded end,
-    failed = j.failed + case when j.split_reads then 0 else c.failed end,
-    not_started = j.not_started + case when j.split_reads then 0 else c.not_started end,
-    unknown = j.unknown + case when j.split_reads then 0 else c.unknown end,
-    ended_after_cancel = least(j.ended_after_cancel + c.executed, j.operations),
-    sub_jobs_open = j.sub_jobs_open - c.settled, cancelled_sub_jobs = j.cancelled_sub_jobs + c.cancelled,
-    due_at = case when j.sub_jobs_open = c.settled then clock_timestamp() else j.due_at end
-from unnest($1::uuid[], $2::integer[], $3::integer[], $4::integer[], $5::integer[], $6::integer[], $7::integer[], $8::integer[])
-     as c (job_id, settled, succeeded, failed, not_started, unknown, cancelled, executed)
-where j.job_id = c.job_id
-returning j.job_id, j.sub_jobs_open;
+select sub_job_id, sub_jobs_open from settled join counted using (job_id);
 
 -- name: end_quarantine
 update sub_job s
 set stage = 'SETTLED', due_at = null, lease = null, leased_by = null, leased_until = null, attention = false
 from unnest($1::uuid[], $2::uuid[]) as h (sub_job_id, lease)
 where s.sub_job_id = h.sub_job_id and s.lease = h.lease and s.stage = 'QUARANTINED'
-returning s.sub_job_id;
-
--- name: lanes_of_job
-select distinct lane_id from sub_job where job_id = $1 and stage not in ('QUARANTINED', 'SETTLED');
+returning s.sub_job_id, s.attention;
 
 -- $2: only the sub-jobs of this plugin, unless null.
 -- name: lock_open
@@ -373,19 +368,19 @@ where job_id = $1 and ($2::bigint is null or plugin_id = $2) and stage not in ('
 order by sub_job_id for no key update;
 
 -- A sub-job to cancel is due at once if it is not leased; otherwise its worker is notified. The poll interval of a
--- tracked one restarts. $4: the plugins that get one DELETE for the whole job: sub-jobs that they have are not
+-- tracked one restarts. $3: the plugins that get one DELETE for the whole job: sub-jobs that they have are not
 -- cancelled one by one. One that is STARTING there is, until its create is answered: a create that was not sent yet is
 -- not sent. The caller has locked the rows.
 -- name: cancel_job
 with asked as (
     update sub_job s
-    set version = $3,
+    set version = (select j.version from data_job j where j.job_id = $1),
         status = case when s.status in ('NOT_STARTED', 'RUNNING') then 'CANCELLING'::job_status else s.status end,
-        cancel_requested = s.stage in ('WAITING', 'ADMITTED', 'STARTING') or s.plugin_id <> all ($4::bigint[]),
-        attention = s.attention or s.lease is not null and (s.stage = 'STARTING' or s.plugin_id <> all ($4)),
-        due_at = case when s.lease is null and (s.stage in ('WAITING', 'ADMITTED', 'STARTING') or s.plugin_id <> all ($4))
+        cancel_requested = s.stage in ('WAITING', 'ADMITTED', 'STARTING') or s.plugin_id <> all ($3::bigint[]),
+        attention = s.attention or s.lease is not null and (s.stage = 'STARTING' or s.plugin_id <> all ($3)),
+        due_at = case when s.lease is null and (s.stage in ('WAITING', 'ADMITTED', 'STARTING') or s.plugin_id <> all ($3))
                       then clock_timestamp() else s.due_at end,
-        polls = case when s.stage = 'TRACKING' and s.plugin_id <> all ($4) then 0 else s.polls end
+        polls = case when s.stage = 'TRACKING' and s.plugin_id <> all ($3) then 0 else s.polls end
     where s.job_id = $1 and ($2::bigint is null or s.plugin_id = $2) and s.stage not in ('QUARANTINED', 'SETTLED')
     returning s.sub_job_id, s.lease, s.attention
 )
@@ -406,10 +401,7 @@ with pushed as (
 select sub_job_id, case when lease is not null then pg_notify('datajobs_sub_job', sub_job_id::text) end from pushed;
 
 -- name: unblock
-update sub_job set blocked = false where job_id = any ($1::uuid[]) and blocked returning lane_id;
-
--- name: lanes_of_blocked
-select distinct lane_id from sub_job where job_id = any ($1::uuid[]) and blocked;
+update sub_job set blocked = false where job_id = any ($1::uuid[]) and blocked;
 
 -- name: lock_reads
 select sub_job_id from sub_job
@@ -434,3 +426,53 @@ with counted as (
 )
 select sub_job_id, due, case when lease is not null and attention then pg_notify('datajobs_sub_job', sub_job_id::text) end
 from counted;
+
+-- The DELETE of a whole job at one plugin: one row of bulk_cancel, due and leased like a sub-job. Locks: data_job,
+-- bulk_cancel, then as in sub_jobs.sql.
+
+-- The plugins that get one DELETE for a whole cancelled job. A sub-job that was not sent needs no call. The caller has
+-- locked the job and its open sub-jobs.
+-- name: add_bulk_cancels
+insert into bulk_cancel (job_id, plugin_id)
+select distinct s.job_id, s.plugin_id
+from sub_job s join dmi_plugin p using (plugin_id)
+where s.job_id = $1 and p.bulk_cancel and s.stage in ('STARTING', 'TRACKING', 'COLLECTING')
+on conflict do nothing
+returning plugin_id;
+
+-- $1 token, $2 worker, $3 seconds, $4 rows.
+-- name: claim_bulk_cancels
+with picked as (
+    select job_id, plugin_id from bulk_cancel
+    where due_at is not null and (due_at <= now() and lease is null or leased_until < now())
+    order by due_at limit $4 for update skip locked
+), leased as (
+    update bulk_cancel b
+    set lease = $1, leased_by = $2, leased_until = clock_timestamp() + make_interval(secs => $3)
+    from picked where b.job_id = picked.job_id and b.plugin_id = picked.plugin_id
+    returning b.job_id, b.plugin_id, b.lease, b.failing_since
+)
+select l.job_id, l.lease, l.plugin_id, p.url, p.dialect, p.give_up, j.type = 'READ' as is_read,
+       coalesce(extract(epoch from clock_timestamp() - l.failing_since), 0)::float8 as failing_for
+from leased l join data_job j using (job_id) join dmi_plugin p using (plugin_id);
+
+-- name: renew_bulk_cancels
+with held as materialized (
+    select b.job_id, b.plugin_id
+    from bulk_cancel b join unnest($1::uuid[], $2::bigint[], $3::uuid[]) as h (job_id, plugin_id, lease) using (job_id, plugin_id, lease)
+    for no key update of b skip locked
+)
+update bulk_cancel b set leased_until = clock_timestamp() + make_interval(secs => $4)
+from held h where b.job_id = h.job_id and b.plugin_id = h.plugin_id;
+
+-- name: postpone_bulk_cancel
+update bulk_cancel
+set due_at = clock_timestamp() + make_interval(secs => $4),
+    failing_since = case when $5 then coalesce(failing_since, clock_timestamp()) else failing_since end,
+    lease = null, leased_by = null, leased_until = null
+where job_id = $1 and plugin_id = $2 and lease = $3;
+
+-- name: end_bulk_cancel
+update bulk_cancel set due_at = null, refused = $4, lease = null, leased_by = null, leased_until = null
+where job_id = $1 and plugin_id = $2 and lease = $3
+returning 1;

@@ -1,17 +1,13 @@
 -- SPDX-License-Identifier: Apache-2.0
 
 -- name: lock_inventory
-select pg_advisory_xact_lock(7012002);
-
--- name: next_version
-select nextval('inventory_version');
+select nextval('inventory_version') from pg_advisory_xact_lock(7012002);
 
 -- name: plugin_by_url
-select plugin_id, url, dialect, idempotent, stop_on_error, give_up, sub_job_timeout, read_slots, bulk_cancel
-from dmi_plugin where url = $1;
+select * from dmi_plugin where url = $1;
 
 -- name: save_plugin
-insert into dmi_plugin (url, dialect, idempotent, stop_on_error, give_up, sub_job_timeout, read_slots, bulk_cancel, version)
+insert into dmi_plugin (version, url, dialect, idempotent, stop_on_error, give_up, sub_job_timeout, read_slots, bulk_cancel)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 on conflict (url) do update
 set dialect = excluded.dialect, idempotent = excluded.idempotent, stop_on_error = excluded.stop_on_error,
@@ -20,9 +16,7 @@ set dialect = excluded.dialect, idempotent = excluded.idempotent, stop_on_error 
 returning plugin_id;
 
 -- name: handles_by_id
-select cm_handle, alternate_id, alternate_key, plugin_id, data_producer_id, module_set_tag,
-       private_properties, public_properties, trust_level
-from cm_handle where not removed and cm_handle = any ($1::text[]);
+select * from cm_handle where not removed and cm_handle = any ($1::text[]);
 
 -- name: holders_of
 select alternate_key, cm_handle from cm_handle where not removed and alternate_key = any ($1::text[]);
@@ -38,14 +32,10 @@ set removed = true, removed_at = clock_timestamp(), alternate_id = null, alterna
 where cm_handle = any ($1::text[]);
 
 -- name: save_handles
-insert into cm_handle (cm_handle, alternate_id, alternate_key, plugin_id, data_producer_id, module_set_tag,
-                       private_properties, public_properties, trust_level, version)
-select h.cm_handle, h.alternate_id, h.alternate_key, h.plugin_id, h.data_producer_id, h.module_set_tag,
-       h.private_properties::jsonb, h.public_properties::jsonb, h.trust_level, $10
-from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[],
-            $9::text[])
-     as h (cm_handle, alternate_id, alternate_key, plugin_id, data_producer_id, module_set_tag,
-           private_properties, public_properties, trust_level)
+insert into cm_handle (version, cm_handle, plugin_id, alternate_id, alternate_key, data_producer_id, module_set_tag,
+                       private_properties, public_properties, trust_level)
+select $1, h.* from unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[],
+                           $9::jsonb[], $10::text[]) h
 on conflict (cm_handle) do update
 set alternate_id = excluded.alternate_id, alternate_key = excluded.alternate_key, plugin_id = excluded.plugin_id,
     data_producer_id = excluded.data_producer_id, module_set_tag = excluded.module_set_tag,
@@ -53,12 +43,10 @@ set alternate_id = excluded.alternate_id, alternate_key = excluded.alternate_key
     trust_level = excluded.trust_level, version = excluded.version, removed = false,
     removed_at = null;
 
--- name: newest_version
-select greatest((select max(version) from cm_handle), (select max(version) from dmi_plugin),
-                (select inventory_version from pruned));
-
--- name: pruned_version
-select inventory_version from pruned;
+-- name: versions
+select greatest((select max(version) from cm_handle), (select max(version) from dmi_plugin), inventory_version) as newest,
+       inventory_version as pruned
+from pruned;
 
 -- name: owners_since
 select cm_handle, alternate_key, plugin_id, data_producer_id, module_set_tag,
@@ -66,5 +54,4 @@ select cm_handle, alternate_key, plugin_id, data_producer_id, module_set_tag,
 from cm_handle where version > $1;
 
 -- name: plugins_since
-select plugin_id, url, dialect, idempotent, stop_on_error, give_up, sub_job_timeout, read_slots, bulk_cancel
-from dmi_plugin where version > $1;
+select * from dmi_plugin where version > $1;

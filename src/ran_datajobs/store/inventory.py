@@ -11,14 +11,14 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
-import msgspec
 from asyncpg import Record
 from msgspec import Struct
+from msgspec.structs import astuple
 
-from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.database import Connection, Database, columns, read, read_one
 from ran_datajobs.store.queries import named_queries
 
-_SQL = named_queries("handles")
+_SQL = named_queries("inventory")
 
 _BATCH: Final = 10_000
 
@@ -51,49 +51,28 @@ class HandleRow(Struct, frozen=True):
     trust_level: str = ""
 
 
-async def lock_inventory(connection: Connection) -> None:
-    """Take the lock for changes of the inventory, until the transaction ends."""
-    await connection.execute(_SQL["lock_inventory"])
-
-
-async def next_version(connection: Connection) -> int:
-    """A new version. The caller holds :func:`lock_inventory`."""
-    version: int = await connection.fetchval(_SQL["next_version"])
+async def lock_inventory(connection: Connection) -> int:
+    """Take the lock for changes of the inventory, until the transaction ends. Returns a new version."""
+    version: int = await connection.fetchval(_SQL["lock_inventory"])
     return version
 
 
 async def plugin_by_url(connection: Connection, url: str) -> PluginRow | None:
     """The plugin that was registered under ``url``."""
-    record = await connection.fetchrow(_SQL["plugin_by_url"], url)
-    return None if record is None else plugin_row(record)
-
-
-def plugin_row(record: Record) -> PluginRow:
-    """The plugin of one row of ``dmi_plugin``."""
-    return PluginRow(**{name: record[name] for name in PluginRow.__struct_fields__})
+    return read_one(PluginRow, await connection.fetchrow(_SQL["plugin_by_url"], url))
 
 
 async def save_plugin(connection: Connection, plugin: PluginRow, version: int) -> int:
     """Insert or update a plugin by its URL. Returns its id."""
-    plugin_id: int = await connection.fetchval(
-        _SQL["save_plugin"],
-        plugin.url,
-        plugin.dialect,
-        plugin.idempotent,
-        plugin.stop_on_error,
-        plugin.give_up,
-        plugin.sub_job_timeout,
-        plugin.read_slots,
-        plugin.bulk_cancel,
-        version,
-    )
+    *settings, _ = astuple(plugin)
+    plugin_id: int = await connection.fetchval(_SQL["save_plugin"], version, *settings)
     return plugin_id
 
 
 async def handles_by_id(connection: Connection, ids: Iterable[str]) -> dict[str, HandleRow]:
     """The registered handles among ``ids``."""
     records = await connection.fetch(_SQL["handles_by_id"], list(ids))
-    return {record["cm_handle"]: HandleRow(**dict(record)) for record in records}
+    return {row.cm_handle: row for row in read(HandleRow, records)}
 
 
 async def holders_of(connection: Connection, alternate_keys: Iterable[str]) -> dict[str, str]:
@@ -111,23 +90,8 @@ async def save_handles(connection: Connection, rows: Sequence[HandleRow], versio
     """Insert or overwrite handles. They may exchange alternate ids."""
     await connection.execute(_SQL["release_alternate_keys"], [row.cm_handle for row in rows])
     for start in range(0, len(rows), _BATCH):
-        await _save_batch(connection, rows[start : start + _BATCH], version)
-
-
-async def _save_batch(connection: Connection, rows: Sequence[HandleRow], version: int) -> None:
-    await connection.execute(
-        _SQL["save_handles"],
-        [row.cm_handle for row in rows],
-        [row.alternate_id for row in rows],
-        [row.alternate_key for row in rows],
-        [row.plugin_id for row in rows],
-        [row.data_producer_id for row in rows],
-        [row.module_set_tag for row in rows],
-        [msgspec.json.encode(row.private_properties).decode() for row in rows],
-        [msgspec.json.encode(row.public_properties).decode() for row in rows],
-        [row.trust_level for row in rows],
-        version,
-    )
+        batch = columns(rows[start : start + _BATCH], *HandleRow.__struct_fields__)
+        await connection.execute(_SQL["save_handles"], version, *batch)
 
 
 class InventoryChanges(Struct, frozen=True):
@@ -149,16 +113,14 @@ class InventoryChanges(Struct, frozen=True):
 async def changes_since(database: Database, version: int) -> AsyncIterator[InventoryChanges | None]:
     """All changes committed after ``version``, in one snapshot; ``None`` if there are none."""
     async with database.connection() as connection:
-        if await connection.fetchval(_SQL["newest_version"]) == version:
+        if await connection.fetchval(_SQL["versions"]) == version:
             yield None
             return
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            newest: int = await connection.fetchval(_SQL["newest_version"])
-            anew = version < await connection.fetchval(_SQL["pruned_version"])
-            since = -1 if anew else version
-            plugins = await connection.fetch(_SQL["plugins_since"], since)
-            handles = _batches(connection, since)
-            yield InventoryChanges(newest, [plugin_row(record) for record in plugins], handles, anew)
+            ((newest, pruned),) = await connection.fetch(_SQL["versions"])
+            since = -1 if version < pruned else version
+            plugins = read(PluginRow, await connection.fetch(_SQL["plugins_since"], since))
+            yield InventoryChanges(newest, plugins, _batches(connection, since), version < pruned)
 
 
 async def _batches(connection: Connection, version: int) -> AsyncIterator[list[Record]]:
