@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 from pathlib import Path
 from typing import Any, Final
@@ -48,7 +49,9 @@ def value_of(name: str) -> Any:
         return getattr(importlib.import_module(path), last)
     except ModuleNotFoundError:
         module, _, struct = path.rpartition(".")
-        fields = msgspec.structs.fields(getattr(importlib.import_module(module), struct))
+        kind = getattr(importlib.import_module(module), struct)
+        is_dataclass = dataclasses.is_dataclass(kind)
+        fields: Any = dataclasses.fields(kind) if is_dataclass else msgspec.structs.fields(kind)
         (default,) = [field.default for field in fields if field.name == last]
         return default
 

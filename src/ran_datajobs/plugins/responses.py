@@ -8,7 +8,7 @@ among them any echo of private properties, and texts are truncated. Source: ONAP
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -38,10 +38,12 @@ _PROBLEM_NAMES: Final = frozenset({"type", "title", "status", "detail", "instanc
 _PROBLEM_JSON: Final = "application/problem+json"
 _RESPONSES: Final = "responses"
 _SUCCESS_CODES: Final = range(100)
+_BEFORE_VALUE: Final = b": \t\r\n"
 _MOST_DIGITS: Final = 10**9
 _STATES: Final = {state.value: state for state in OperationState}
 _ENCODER: Final = msgspec.json.Encoder()
 _NO_ERRORS: Final = Raw(b"[]")
+_NO_REQUEST: Final = Raw(b"{}")
 
 
 # --- bodies ------------------------------------------------------------------------------------------
@@ -58,7 +60,7 @@ def read_outcomes(
         text = peer_json.text_of(body)
         entries = _listed(text)
         if entries is not None:
-            return Responses(tuple(_entry(raw, is_read) for raw in entries))
+            return Responses(tuple(_usual_entry(raw) or _unusual_entry(raw, is_read) for raw in entries))
         _check_unrecognised(text, content_type)
     except Unreadable as error:
         return UnreadableBody(body, str(error))
@@ -136,8 +138,8 @@ class _Usual(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """An entry as most peers write it."""
 
     operation_id: str | int
-    status_code: int | UnsetType = UNSET
-    state: OperationState | UnsetType = UNSET
+    status_code: int
+    state: OperationState = OperationState.SUCCEEDED
     result: Raw | UnsetType = UNSET
     status_message: str = ""
     reason: str = ""
@@ -145,129 +147,115 @@ class _Usual(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     errors: Raw = _NO_ERRORS
 
 
-class _Members(Struct):
-    """What an entry says, with every double. ``doubts``: reasons not to accept a success; ``lost_data``: why
-    the data of a read cannot be read, apart from the type and number of ``results``."""
-
-    operations: list[str | int]
-    codes: list[int]
-    states: list[OperationState]
-    results: list[Raw]
-    message: str
-    reason: str
-    request: _Request | None
-    errors: Raw
-    doubts: Sequence[str] = ()
-    lost_data: str = ""
-
-
 _USUAL: Final = msgspec.json.Decoder(_Usual)
 _KNOWN: Final = frozenset(field.encode_name for field in msgspec.structs.fields(_Usual))
 
 
-def _entry(raw: Raw, is_read: bool) -> Entry:
-    """Determine the outcome of one entry."""
-    said = _usual_members(raw) or _all_members(raw)
-    operation = said.operations[0] if len(said.operations) == 1 else None
-    if not said.codes and not said.states:
-        return Entry(operation)
-    state, code = _worst(said.codes, said.states)
-    message, reason, doubt = said.message, said.reason, ""
-    results = [each for each in said.results if each != peer_json.NULL]
-    usable = [each for each in results if peer_json.is_object(each) or peer_json.is_list(each)]
-    if state is OperationState.SUCCEEDED:
-        if is_read and (doubt := _why_lost(results, usable) or said.lost_data):
-            state, code = OperationState.FAILED, CANNOT_READ
-        elif said.doubts:
-            state, code, doubt = OperationState.UNKNOWN, UNKNOWN_ERROR, said.doubts[0]
-    if doubt:
-        message = f"the plugin's response cannot be relied on: {doubt}"
-        reason = Reason.RESULT_UNREADABLE.value
-    response = Response(
-        "" if operation is None else operation,
-        code,
-        message[:MAX_TEXT],
-        Raw(b"{}") if said.request is None else Raw(_ENCODER.encode(said.request)),
-        # A copy: the slice of a Raw keeps the whole body in memory.
-        usable[0].copy() if usable else UNSET,
-        state,
-        reason[:MAX_TEXT],
-        () if said.errors is _NO_ERRORS else _errors(said.errors),
-    )
-    return Entry(operation, response)
+def _usual_entry(raw: Raw) -> Entry | None:
+    """The outcome of an entry in the usual spelling; ``None`` for every other entry.
 
-
-def _usual_members(raw: Raw) -> _Members | None:
-    """The members of an entry in the usual spelling; ``None`` for every other entry.
-
-    The decoder keeps the last of two members with one name. Therefore no name may occur twice in the text,
-    and none may contain an escape.
+    The decoder keeps the last of two members with one name. Therefore no name may occur twice in the text
+    outside the ``result``, and none may contain an escape.
     """
     try:
         given = _USUAL.decode(raw)
     except (msgspec.DecodeError, RecursionError):
         return None
-    text = bytes(raw)
+    result, text = given.result, bytes(raw)
+    if not isinstance(result, UnsetType):
+        before, _, after = text.partition(b'"result"')
+        text = before + after.lstrip(_BEFORE_VALUE).removeprefix(result)
+        # A copy: the slice of a Raw keeps the whole body in memory.
+        result = result.copy()
     if (
         b"\\u" in text
+        or b'"result"' in text
         or text.count(b'"operationId"') > 1
         or text.count(b'"statusCode"') > 1
         or text.count(b'"state"') > 1
-        or text.count(b'"result"') > 1
+        or (result is not UNSET and not _is_usable(result))
     ):
         return None
-    return _Members(
-        [given.operation_id],
-        [] if isinstance(given.status_code, UnsetType) else [given.status_code],
-        [] if isinstance(given.state, UnsetType) else [given.state],
-        [] if isinstance(given.result, UnsetType) else [given.result],
-        given.status_message,
-        given.reason,
-        given.request,
-        given.errors,
+    code, state = given.status_code, given.state
+    if code not in _SUCCESS_CODES or state is not OperationState.SUCCEEDED:
+        state, code = _worst([code], [state])
+    response = Response(
+        given.operation_id,
+        code,
+        given.status_message[:MAX_TEXT],
+        _NO_REQUEST if given.request is None else Raw(_ENCODER.encode(given.request)),
+        result,
+        state,
+        given.reason[:MAX_TEXT],
+        () if given.errors is _NO_ERRORS else _errors(given.errors),
     )
+    return Entry(given.operation_id, response)
 
 
-def _all_members(raw: Raw) -> _Members:
-    """The members of any entry. An invalid member is dropped, unless it concerns the outcome."""
+def _unusual_entry(raw: Raw, is_read: bool) -> Entry:
+    """The outcome of any entry. An invalid member is dropped, unless it concerns the outcome."""
+    members = peer_json.members(raw)
     given: defaultdict[str, list[Raw]] = defaultdict(list)
-    for name, value in peer_json.members(raw):
+    for name, value in members:
         given[name].append(value)
     ids = (peer_json.name_of(peer_json.value_of(value)) for value in given["operationId"])
     operations = {str(each): each for each in ids if each is not None}
+    operation = next(iter(operations.values())) if len(operations) == 1 else None
     codes = {_code(value): value for value in given["statusCode"]}
     states = {_state(value): value for value in given["state"] if value != peer_json.NULL}
+    listed_codes = [code for code in codes if code is not None]
+    listed_states = [state for state in states if state is not None]
+    if not listed_codes and not listed_states:
+        return Entry(operation)
+    state, code = _worst(listed_codes, listed_states)
+    message = _words([peer_json.NULL, *given["statusMessage"]][-1])
+    reason = _words([peer_json.NULL, *given["reason"]][-1])
+    results = [each for each in given["result"] if each != peer_json.NULL]
+    usable = list(filter(_is_usable, results))
+    if state is OperationState.SUCCEEDED:
+        doubts = _doubts(members, operations, codes, states)
+        lost = _lost_data(members, results, usable) if is_read else ""
+        if lost or doubts:
+            message = f"the plugin's response cannot be relied on: {lost or doubts[0]}"
+            reason = Reason.RESULT_UNREADABLE.value
+            state = OperationState.FAILED if lost else OperationState.UNKNOWN
+            code = CANNOT_READ if lost else UNKNOWN_ERROR
+    response = Response(
+        "" if operation is None else operation,
+        code,
+        message[:MAX_TEXT],
+        _request([peer_json.NULL, *given["request"]][-1]),
+        usable[0].copy() if usable else UNSET,
+        state,
+        reason[:MAX_TEXT],
+        _errors([_NO_ERRORS, *given["errors"]][-1]),
+    )
+    return Entry(operation, response)
+
+
+def _doubts(
+    members: Sequence[tuple[str, Raw]],
+    operations: Collection[str],
+    codes: Mapping[int | None, Raw],
+    states: Mapping[OperationState | None, Raw],
+) -> list[str]:
+    """Reasons not to accept the success that an entry reports."""
     doubts: list[str] = []
     if None in codes:
         doubts.append(f"its statusCode is {peer_json.shown(codes[None])}")
     if None in states:
         doubts.append(f"its state is {peer_json.shown(states[None])}")
-    lost_data = ""
-    for name, value in peer_json.members(raw):
+    for name, value in members:
         misspelt = "" if name in _KNOWN else peer_json.folded(name)
-        member = peer_json.shown(Raw(name.encode()))
         if (
             (misspelt == "operationid" and len(operations) != 1)
             or (misspelt == "statuscode" and _code(value) not in _SUCCESS_CODES)
             or (misspelt == "state" and _state(value) is not OperationState.SUCCEEDED)
         ):
-            doubts.append(f"it has a member {member}")
-        if misspelt == "result" and not given["result"] and value != peer_json.NULL:
-            lost_data = f"its data is in a member {member}"
+            doubts.append(f"it has a member {peer_json.shown(Raw(name.encode()))}")
     if len(operations) > 1:
         doubts.append("it names several operations")
-    return _Members(
-        list(operations.values()),
-        [code for code in codes if code is not None],
-        [state for state in states if state is not None],
-        given["result"],
-        _words([peer_json.NULL, *given["statusMessage"]][-1]),
-        _words([peer_json.NULL, *given["reason"]][-1]),
-        _request([peer_json.NULL, *given["request"]][-1]),
-        [_NO_ERRORS, *given["errors"]][-1],
-        doubts,
-        lost_data,
-    )
+    return doubts
 
 
 def _worst(codes: Sequence[int], states: Sequence[OperationState]) -> tuple[OperationState, int]:
@@ -285,11 +273,22 @@ def _worst(codes: Sequence[int], states: Sequence[OperationState]) -> tuple[Oper
     return state, failing if abs(failing) < _MOST_DIGITS else UNKNOWN_ERROR
 
 
-def _why_lost(results: Sequence[Raw], usable: Sequence[Raw]) -> str:
-    """Why the data of a read cannot be told from its ``results``; empty when it can."""
+def _lost_data(members: Sequence[tuple[str, Raw]], results: Sequence[Raw], usable: Sequence[Raw]) -> str:
+    """Why the data of a read cannot be told; empty when it can. ``results`` are those that are not null."""
     if len(results) > 1:
         return "it has several results"
-    return "" if len(usable) == len(results) else f"its result is {peer_json.shown(results[0])}"
+    if len(usable) < len(results):
+        return f"its result is {peer_json.shown(results[0])}"
+    names = [name for name, value in members if name == "result" or value != peer_json.NULL]
+    misspelt = [name for name in names if peer_json.folded(name) == "result"]
+    if "result" in misspelt or not misspelt:
+        return ""
+    return f"its data is in a member {peer_json.shown(Raw(misspelt[-1].encode()))}"
+
+
+def _is_usable(result: Raw) -> bool:
+    """Whether ``result`` is an object or a list."""
+    return memoryview(result)[0] in b"{["
 
 
 def _code(value: Raw) -> int | None:
@@ -305,11 +304,11 @@ def _words(value: Raw) -> str:
     return peer_json.words_of(peer_json.value_of(value))
 
 
-def _request(value: Raw) -> _Request | None:
+def _request(value: Raw) -> Raw:
     given = peer_json.value_of(value)
     if not isinstance(given, dict):
-        return None
-    return _Request(peer_json.words_of(given.get("op")), peer_json.words_of(given.get("path")))
+        given = {}
+    return Raw(_ENCODER.encode(_Request(*(peer_json.words_of(given.get(name)) for name in ("op", "path")))))
 
 
 def _errors(value: Raw) -> tuple[ErrorDetail, ...]:

@@ -74,7 +74,6 @@ class _Usable(Struct, frozen=True):
 
 
 _ENCODER: Final = msgspec.json.Encoder()
-_ECHO: Final = msgspec.json.Decoder(_Request)
 _RESPONSE: Final = msgspec.json.Decoder(Response, strict=False)
 _RESPONSES: Final = msgspec.json.Decoder(_Responses)
 _USABLE: Final = msgspec.json.Decoder(_Usable, strict=False)
@@ -118,25 +117,18 @@ def request_of(operation: Operation) -> Raw:
     return Raw(_ENCODER.encode(_Request(operation.op, operation.path)))
 
 
-def cleaned(response: Response) -> Response:
-    """The same outcome with ``state`` and ``reason`` spelt out, its request cut to ``op`` and ``path``."""
-    try:
-        request = _ENCODER.encode(_ECHO.decode(response.request))
-    except msgspec.DecodeError:
-        request = b"{}"
-    state = state_of(response)
-    return msgspec.structs.replace(with_reason(response, state), request=Raw(request), state=state)
+def _explained(response: Response) -> Response:
+    return with_reason(response, state_of(response))
 
 
 def documents(responses: Iterable[Response], limit: int = MAX_DOCUMENT_BYTES) -> Iterator[Document]:
     """``responses`` in order as documents of at most ``limit`` bytes, each split as late as possible.
 
     Without responses there is no document. A document is larger only if it consists of a single managed
-    object over the limit. Responses are written as :func:`cleaned`.
+    object over the limit. A failure gets a reason, even if it has none.
     """
     room = limit - len(_START) - len(_END)
-    pieces = (piece for response in responses for piece in _pieces(response, room))
-    for group in _grouped(pieces, room):
+    for group in _grouped(_pieces(responses, room), room):
         yield _document(group)
 
 
@@ -182,7 +174,7 @@ def read_responses(body: bytes) -> list[Response]:
                     usable.append(_RESPONSE.decode(raw))
     except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(f"no JSON that is of use: {error}") from error
-    return [with_reason(each, state_of(each)) for each in usable]
+    return list(map(_explained, usable))
 
 
 _Piece = tuple[bytes, bool]
@@ -208,31 +200,37 @@ def _grouped(pieces: Iterable[_Piece], room: int) -> Iterator[list[_Piece]]:
         yield group
 
 
-def _pieces(response: Response, room: int) -> Iterator[_Piece]:
-    """The response in ``room`` bytes; an oversize one in several pieces, split between the items of its
-    result list. If no result can hold one of its objects, the response is a failure."""
-    clean = cleaned(response)
-    encoded = _ENCODER.encode(clean)
-    failed = clean.state is not OperationState.SUCCEEDED
-    if len(encoded) <= room:
-        yield encoded, failed
-        return
-    head = _bounded(msgspec.structs.replace(clean, result=UNSET), room)
-    if clean.result is UNSET:
+def _pieces(responses: Iterable[Response], room: int) -> Iterator[_Piece]:
+    """Each response in ``room`` bytes; an oversize one in several pieces."""
+    for response in responses:
+        explained = _explained(response)
+        encoded = _ENCODER.encode(explained)
+        if len(encoded) <= room:
+            yield encoded, state_of(response) is not OperationState.SUCCEEDED
+        else:
+            yield from _cut(explained, room)
+
+
+def _cut(response: Response, room: int) -> Iterator[_Piece]:
+    """An oversize response in several pieces, split between the items of its result list. If no result can
+    hold one of its objects, the response is a failure."""
+    failed = state_of(response) is not OperationState.SUCCEEDED
+    head = _bounded(msgspec.structs.replace(response, result=UNSET), room)
+    if response.result is UNSET:
         yield _ENCODER.encode(head), failed
         return
     try:
-        items = [(bytes(item), False) for item in _ITEMS.decode(clean.result)]
+        items = [(bytes(item), False) for item in _ITEMS.decode(response.result)]
     except msgspec.DecodeError:  # a tree counts as one object
         items = []
-    largest = max((len(item) for item, _ in items), default=len(clean.result))
+    largest = max((len(item) for item, _ in items), default=len(response.result))
     if largest > _MAX_RESULT_BYTES:
         detail = f"a single object of {largest} bytes is more than a result can hold"
         state = OperationState.FAILED
         too_large = Response(head.operation_id, TOO_LARGE, detail, head.request, state=state)
-        yield _ENCODER.encode(cleaned(too_large)), True
+        yield _ENCODER.encode(_explained(too_large)), True
     elif not items:
-        yield _with_result(head, clean.result), failed
+        yield _with_result(head, response.result), failed
     else:
         for group in _grouped(items, room - len(_with_result(head, Raw(b"[]")))):
             yield _with_result(head, Raw(b"[%b]" % b",".join(item for item, _ in group))), failed
@@ -255,4 +253,4 @@ def _bounded(head: Response, room: int) -> Response:
     for each in (head, short, shorter):
         if len(_ENCODER.encode(each)) * 2 <= room:
             return each
-    return cleaned(msgspec.structs.replace(shorter, status_message="", reason=""))
+    return _explained(msgspec.structs.replace(shorter, status_message="", reason=""))
