@@ -78,6 +78,7 @@ sub-job, with its status, in :mod:`ran_datajobs.results.outcomes`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import email.utils
 from typing import Any, Final
@@ -306,8 +307,9 @@ def _private_values(operations: bytes) -> set[str]:
     """Every value among the private properties of encoded ``operations``, as text."""
     found: set[str] = set()
     waiting: list[Any] = []
-    for handle in msgspec.json.decode(operations, type=list[_Handle]):
-        waiting += (handle.private_properties, handle.cm_handle_properties)
+    with contextlib.suppress(msgspec.DecodeError):  # dmi-check sends operations that are no list
+        for handle in msgspec.json.decode(operations, type=list[_Handle]):
+            waiting += (handle.private_properties, handle.cm_handle_properties)
     while waiting:
         match waiting.pop():
             case dict() as members:
