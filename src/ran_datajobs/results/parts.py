@@ -100,7 +100,7 @@ async def write_parts(
             and await objects.get(bucket, key) != document.body
         ):
             if not await is_still_owner():
-                raise Fenced(f"{bucket}/{key} was written by somebody else")
+                raise Fenced(f"{bucket}/{key} was written by another process")
             await objects.put(bucket, key, document.body)
         return _part(key, sub_job, sequence, document)
 

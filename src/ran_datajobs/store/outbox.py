@@ -216,11 +216,11 @@ async def published(
     if not positions:
         return []
     async with connection.transaction():
-        await connection.execute(_SQL["lock_told_jobs"], shard, positions, *_columns(topics))
+        await connection.execute(_SQL["lock_jobs_of_deliveries"], shard, positions, *_columns(topics))
         ended = await connection.fetch(_SQL["ended_deliveries"], shard, positions)
         await mark_delivered(connection, [(row["job_id"], row["delivery"]) for row in ended])
         await connection.execute(_SQL["remove_published"], shard, positions)
-        await connection.execute(_SQL["end_trouble"], *_columns(topics))
+        await connection.execute(_SQL["end_failures"], *_columns(topics))
     return [(row["job_id"], row["topic"]) for row in ended]
 
 
@@ -253,7 +253,7 @@ async def record_delivery_failure(
             retry_at_most,
             refused,
         )
-        await connection.execute(_SQL["tell_trouble"], shard)
+        await connection.execute(_SQL["show_failures"], shard)
 
 
 async def give_up(
@@ -268,7 +268,7 @@ async def give_up(
             pairs = columns(found, "job_id", "topic")
             await connection.execute(_SQL["mark_failed"], *pairs, [each.cause for each in found])
             await connection.execute(_SQL["drop_messages"], shard, *pairs)
-            await connection.execute(_SQL["end_trouble"], *pairs)
+            await connection.execute(_SQL["end_failures"], *pairs)
     return found
 
 

@@ -43,7 +43,7 @@ select delivery_number as delivery, results_bucket as bucket,
        case destination_kind when 'TOPIC' then destination else 's3:' || nullif(destination, results_bucket) end as topic
 from data_job where job_id = $1 for no key update;
 
--- name: lock_told_jobs
+-- name: lock_jobs_of_deliveries
 select from data_job
 where job_id in (
     select o.job_id from outbox o where o.shard = $1 and o.position = any ($2::bigint[]) and o.ends_delivery
@@ -68,7 +68,7 @@ select o.position, o.job_id, o.topic from outbox o
 where o.shard = $1 and o.position <= $2
   and not exists (select 1 from delivery_failure t where t.parked and t.job_id = o.job_id and t.topic = o.topic);
 
--- name: end_trouble
+-- name: end_failures
 with ended as (
     delete from delivery_failure t using unnest($1::uuid[], $2::text[]) as d (job_id, topic)
     where t.job_id = d.job_id and t.topic = d.topic
@@ -102,7 +102,7 @@ set attempts = delivery_failure.attempts + 1, last_error = excluded.last_error, 
     first_failed_at = case when excluded.refused and not delivery_failure.refused then clock_timestamp() else delivery_failure.first_failed_at end,
     retry_at = clock_timestamp() + make_interval(secs => least($6, $3 * power(2, least(delivery_failure.attempts, 20))));
 
--- name: tell_trouble
+-- name: show_failures
 update data_job j set delivery_detail = t.last_error, version = j.version + 1
 from delivery_failure t
 where t.shard = $1 and j.job_id = t.job_id and j.delivery_state = 'PENDING' and j.delivery_detail is distinct from t.last_error
