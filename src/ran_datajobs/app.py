@@ -13,13 +13,10 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from uuid import UUID, uuid4
 
-from msgspec import Struct
-
 from ran_datajobs.api.dependencies import ApiDependencies
 from ran_datajobs.api.router import build
 from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
 from ran_datajobs.config import Settings
-from ran_datajobs.dispatch.attempt import DispatchTimes
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
@@ -36,21 +33,17 @@ from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.client import HttpBounds, PeerHttp
 from ran_datajobs.plugins.dialects import plugins_over
-from ran_datajobs.plugins.port import PluginProfile
-from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder, open_s3, start_runtime
 from ran_datajobs.results.outbox_relay import relay_outbox
-from ran_datajobs.results.pruner import Pruner, Retention
-from ran_datajobs.results.publisher import DeliveryNews, DeliveryRetryPolicy, Publisher
+from ran_datajobs.results.pruner import Pruner
+from ran_datajobs.results.publisher import DeliveryNews, Publisher
 from ran_datajobs.results.read_results import Dropped, ReadResultConsumer
-from ran_datajobs.results.waits import Patience
 from ran_datajobs.runtime import Runtime
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.dispatch import DispatchStore
-from ran_datajobs.store.sub_jobs import Admission
 from ran_datajobs.telemetry import Digest, Event, Logger, Metrics, logger
 from ran_datajobs.web import STATIC
 
@@ -59,21 +52,11 @@ WORKER_POOL = 20
 _MAX_BUCKETS_LOGGED = 1000
 
 
-class Shared(Struct, frozen=True):
-    """Parts that both kinds of processes use."""
-
-    database: Database
-    objects: ObjectStore
-    bus: Bus
-    owners: OwnerIndex
-    view: JobView
-
-
 @contextlib.asynccontextmanager
 async def shared_parts(
     settings: Settings, pool_size: int, worker_id: UUID | None = None
-) -> AsyncIterator[Shared]:
-    """Open the store, the objects and the bus; close them at the end."""
+) -> AsyncIterator[tuple[Database, ObjectStore, Bus]]:
+    """Open the store, the objects and the bus, which both kinds of processes use; close them at the end."""
     if settings.database_url is None:
         raise UsageError(
             "no database: set DATAJOBS_DATABASE_URL, or let `datajobs serve` run the embedded one"
@@ -82,30 +65,8 @@ async def shared_parts(
     database = await Database.open(settings.database_url, size=pool_size, worker_id=worker_id)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
-        yield Shared(
-            database,
-            object_store(settings),
-            await stack.enter_async_context(message_bus(settings, database)),
-            OwnerIndex(
-                database,
-                PluginProfile(
-                    0,
-                    "",
-                    give_up=settings.dmi_retry_timeout,
-                    sub_job_timeout=settings.sub_job_timeout,
-                    read_slots=settings.read_slots,
-                ),
-            ),
-            JobView(
-                Addresses(settings.effective_api_root),
-                settings.finished_spelling,
-                Patience(
-                    give_up=settings.dmi_retry_timeout,
-                    sub_job_timeout=settings.sub_job_timeout,
-                    delivery=settings.delivery_retry_timeout,
-                ),
-            ),
-        )
+        bus = await stack.enter_async_context(message_bus(settings, database))
+        yield database, object_store(settings), bus
 
 
 @contextlib.asynccontextmanager
@@ -143,18 +104,18 @@ async def run_api(
     closed, so that a load balancer sends the next requests to other machines.
     """
     log, metrics = logger(), Metrics()
-    async with shared_parts(settings, API_POOL) as shared:
+    async with shared_parts(settings, API_POOL) as (database, objects, bus):
         parts = ApiDependencies(
             settings=settings,
-            database=shared.database,
-            owners=shared.owners,
-            registry=Registry(shared.database, settings.dmi_allow),
-            objects=shared.objects,
-            bus=shared.bus,
+            database=database,
+            owners=OwnerIndex(database),
+            registry=Registry(database, settings.dmi_allow),
+            objects=objects,
+            bus=bus,
             metrics=metrics,
             log=log,
             stopping=stopping,
-            view=shared.view,
+            view=JobView(settings),
             static=STATIC,
             reached=reached,
         )
@@ -183,30 +144,25 @@ async def run_worker(
         total=settings.dmi_timeout,
         result_total=settings.dmi_result_timeout,
     )
-    async with shared_parts(settings, WORKER_POOL, worker_id) as shared, PeerHttp(bounds) as http:
-        shared.objects.written = partial(_log_put, log, set())
+    async with shared_parts(settings, WORKER_POOL, worker_id) as parts, PeerHttp(bounds) as http:
+        database, objects, bus = parts
+        view = JobView(settings)
+        objects.written = partial(_log_put, log, set())
         with contextlib.suppress(StorageUnavailable):  # it is logged; everything else works
-            await shared.objects.ready(settings.results_bucket)
+            await objects.ready(settings.results_bucket)
         runtime = Runtime()
         limits = DispatchLimits()
-        admission = Admission(aging=settings.priority_aging, read_slots=settings.read_slots)
         news = DispatchNews(log, digest, metrics)
-        store = DispatchStore(shared.database, worker_id, JobEventWriter(shared.view), admission, log)
+        store = DispatchStore(database, worker_id, JobEventWriter(view), settings, log)
         write = TransitionWriter(store, runtime, news)
         circuits = CircuitBreakers(plugins_over(http), runtime, metrics, news.circuit_changed)
-        times = DispatchTimes(
-            give_up=settings.dmi_retry_timeout,
-            sub_job_timeout=settings.sub_job_timeout,
-            lane_quarantine=settings.unknown_write_quarantine,
-            result_idle=settings.read_result_idle_timeout,
-        )
         executor = Executor(
             store,
             write,
             circuits,
-            shared.objects,
+            objects,
             limits,
-            times,
+            settings,
             runtime,
             stopping,
             reached,
@@ -214,7 +170,7 @@ async def run_worker(
         worker = Worker(
             store,
             JobSteps(
-                store, shared.owners, shared.objects, settings.finished_spelling, runtime, news, reached
+                store, OwnerIndex(database), objects, settings.finished_spelling, runtime, news, reached
             ),
             executor,
             write,
@@ -225,32 +181,27 @@ async def run_worker(
             grace=settings.shutdown_grace,
         )
         arrivals = ReadResultConsumer(
-            shared.database,
-            shared.bus,
-            shared.objects,
+            database,
+            bus,
+            objects,
             dropped=partial(_log_dropped, digest, metrics),
             troubled=partial(_log_arrival_error, log, digest, executor),
             reached=reached,
         )
         publisher = Publisher(
-            shared.database,
-            shared.bus,
-            shared.objects,
-            shared.view.addresses.object,
-            DeliveryRetryPolicy(give_up=settings.delivery_retry_timeout),
+            database,
+            bus,
+            objects,
+            view.addresses.object,
             DeliveryNews(log, digest, metrics),
             reached,
+            give_up=settings.delivery_retry_timeout,
         )
-        pruner = Pruner(
-            shared.database,
-            shared.objects,
-            Retention(jobs=settings.retention),
-            log,
-        )
+        pruner = Pruner(database, objects, log, settings.retention)
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(arrivals.run()),
-                group.create_task(relay_outbox(shared.database, publisher.publish, log)),
+                group.create_task(relay_outbox(database, publisher.publish, log)),
                 group.create_task(pruner.run()),
                 group.create_task(digest.run()),
             ]

@@ -20,7 +20,7 @@ from ran_datajobs.messaging.bus import Message
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.results.objects import manifest_key, open_s3
-from ran_datajobs.results.pruner import Pruner, Retention
+from ran_datajobs.results.pruner import Pruner
 from ran_datajobs.telemetry import logger
 from tests.browser.chromium import chromium, program
 from tests.e2e.commands import datajobs
@@ -216,7 +216,7 @@ async def test_keys_without_the_right_to_list_do(
         await service.ended(run_transaction["jobId"])
         await until_delivery(service, run_transaction["jobId"], "DELIVERED")
         manifest = await service.call("GET", job["resultsuri"], expect=200)
-        pruner = Pruner(service.database, objects, Retention(0.0, 0.0), logger())
+        pruner = Pruner(service.database, objects, logger(), 0.0, 0.0)
         assert await pruner.prune() == 2
         admin = open_s3(
             without_list.endpoint,

@@ -27,12 +27,11 @@ from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.model import OperationCounts, OperationState, Response, Status
-from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.delivery import finish_delivery
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import manifest_key, open_folder
 from ran_datajobs.results.parts import write_parts
-from ran_datajobs.results.publisher import DeliveryRetryPolicy, Publisher
+from ran_datajobs.results.publisher import Publisher
 from ran_datajobs.store import jobs, results
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.dispatch import LeasedJob
@@ -159,7 +158,7 @@ async def northbound_api(
         metrics=Metrics(),
         log=logger(),
         stopping=asyncio.Event(),
-        view=JobView(Addresses(f"http://127.0.0.1:{port}"), "FINSHED"),
+        view=JobView(settings),
     )
     parts = dataclasses.replace(parts, **changes)
     async with serving(parts, port), aiohttp.ClientSession(headers=headers) as session:
@@ -285,7 +284,6 @@ async def publish(api: Api) -> None:
         api.parts.bus,
         api.parts.objects,
         lambda bucket, key: f"{bucket}/{key}",
-        DeliveryRetryPolicy(),
         news(),
     )
     for shard in range(SHARDS):

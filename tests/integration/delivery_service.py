@@ -12,17 +12,17 @@ import msgspec
 from msgspec import Raw
 
 from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
+from ran_datajobs.config import Settings
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Bus, Received
-from ran_datajobs.model import DEFAULT_FINISHED_SPELLING, OperationState, Response
+from ran_datajobs.model import OperationState, Response
 from ran_datajobs.results import delivery
-from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.results.outcomes import unpack_outcomes
 from ran_datajobs.results.parts import write_parts
-from ran_datajobs.results.publisher import DeliveryNews, DeliveryRetryPolicy, Publisher
+from ran_datajobs.results.publisher import DeliveryNews, Publisher
 from ran_datajobs.store import outbox, results
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.outbox import FailedDelivery
@@ -59,7 +59,7 @@ class Service:
         self.bus = bus
         self.given_up: list[FailedDelivery] = []
         self.store = dispatch_store(database)
-        self.events = JobEventWriter(JobView(Addresses("http://host"), DEFAULT_FINISHED_SPELLING))
+        self.events = JobEventWriter(JobView(Settings(api_root="http://host")))
 
     def publisher(
         self,
@@ -75,9 +75,12 @@ class Service:
             self.bus,
             self.objects,
             lambda bucket, key: f"http://host/s3-bucket/{bucket}/{key}",
-            DeliveryRetryPolicy(first_retry, 0.05, give_up, give_up_refused),
             news(self.given_up),
             reached,
+            first_retry,
+            0.05,
+            give_up,
+            give_up_refused,
         )
 
     async def write(

@@ -19,7 +19,7 @@ from ran_datajobs.messaging.bus import OutboxMessage
 from ran_datajobs.messaging.kafka import KafkaBus
 from ran_datajobs.messaging.kafka_producer import TransactionalProducer
 from ran_datajobs.results.objects import open_folder
-from ran_datajobs.results.publisher import DeliveryRetryPolicy, Publisher
+from ran_datajobs.results.publisher import Publisher
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
 from tests.integration.delivery_service import news
@@ -91,8 +91,9 @@ async def main(url: str, bootstrap: str, folder: str, stop_at: str) -> None:
         bus,
         open_folder(Path(folder)),
         lambda bucket, key: f"http://host/{bucket}/{key}",
-        DeliveryRetryPolicy(first_retry=0.05, longest_retry=0.2),
         news(),
+        first_retry=0.05,
+        longest_retry=0.2,
     )
     for shard in range(outbox.SHARDS):
         while (pause := await publisher.publish(shard)) is not None:

@@ -11,15 +11,15 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from ran_datajobs.config import Settings
 from ran_datajobs.errors import Fenced
 from ran_datajobs.model import JobType, Stage, Status
 from ran_datajobs.results.outcomes import unpack
 from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch import Ended, QuarantineOver
-from ran_datajobs.store.sub_jobs import Admission, Leased, PluginRoom, Room, Settlement
+from ran_datajobs.store.sub_jobs import Leased, PluginRoom, Room, Settlement
 from tests.integration.worker_parts import (
-    ADMISSION,
     OPERATIONS,
     PLENTY,
     Parts,
@@ -161,16 +161,16 @@ async def test_reads_fill_the_slots_beside_the_one_write(database: Database) -> 
         await waiting(connection)
         reads = [await waiting(connection, kind=JobType.READ) for _ in range(5)]
         await sub_jobs.lock_lanes(connection, write.lane_ids)
-        first = await sub_jobs.admit(connection, write.lane_ids, Admission(read_slots=2))
+        first = await sub_jobs.admit(connection, write.lane_ids, Settings(read_slots=2))
         assert set(first) == {job.sub_job_id for job in reads[:2]}
-        assert await sub_jobs.admit(connection, write.lane_ids, Admission(read_slots=2)) == []
+        assert await sub_jobs.admit(connection, write.lane_ids, Settings(read_slots=2)) == []
         await connection.execute("update dmi_plugin set read_slots = 3 where plugin_id = $1", plugin_id)
-        (third,) = await sub_jobs.admit(connection, write.lane_ids, Admission(read_slots=2))
+        (third,) = await sub_jobs.admit(connection, write.lane_ids, Settings(read_slots=2))
         assert third == reads[2].sub_job_id
         await connection.execute(
             "update sub_job set stage = 'SETTLED' where sub_job_id = $1", reads[0].sub_job_id
         )
-        (fourth,) = await sub_jobs.admit(connection, write.lane_ids, Admission(read_slots=2))
+        (fourth,) = await sub_jobs.admit(connection, write.lane_ids, Settings(read_slots=2))
         assert fourth == reads[3].sub_job_id
 
 
@@ -181,7 +181,7 @@ async def test_read_slots_are_shared_by_clients_in_turn(database: Database) -> N
         reads = [await waiting(connection, client=client, kind=JobType.READ) for client in "aaab"]
         lanes = reads[0].lane_ids
         await sub_jobs.lock_lanes(connection, lanes)
-        admitted = await sub_jobs.admit(connection, lanes, Admission(read_slots=2))
+        admitted = await sub_jobs.admit(connection, lanes, Settings(read_slots=2))
     assert set(admitted) == {reads[0].sub_job_id, reads[3].sub_job_id}
 
 
@@ -198,7 +198,7 @@ async def test_what_is_cancelled_or_waits_for_another_job_is_not_admitted(
             "update sub_job set blocked = true where sub_job_id = $1", blocked.sub_job_id
         )
         await sub_jobs.lock_lanes(connection, well.lane_ids)
-        (admitted,) = await sub_jobs.admit(connection, well.lane_ids, ADMISSION)
+        (admitted,) = await sub_jobs.admit(connection, well.lane_ids, Settings())
     assert admitted == well.sub_job_id
 
 
@@ -489,7 +489,7 @@ async def test_two_transactions_that_make_room_in_a_lane_admit_one_write(
         await connection.execute(
             "update sub_job set stage = 'SETTLED' where sub_job_id = $1", first.sub_job_id
         )
-        (admitted,) = await sub_jobs.admit(connection, first.lane_ids, ADMISSION)
+        (admitted,) = await sub_jobs.admit(connection, first.lane_ids, Settings())
         assert admitted == second.sub_job_id
     await ending
     assert await active(database) == {second.sub_job_id}
@@ -517,7 +517,7 @@ async def test_admission_of_many_lanes_reads_rows_in_proportion(
         job = await planned_job(connection, *producers, admitted=False)
         await sub_jobs.lock_lanes(connection, job.lane_ids)
         before = await _rows_read(connection)
-        admitted = await sub_jobs.admit(connection, job.lane_ids, ADMISSION)
+        admitted = await sub_jobs.admit(connection, job.lane_ids, Settings())
         read = await _rows_read(connection) - before
     assert sorted(admitted) == sorted(job.sub_job_ids)
     assert 0 < read <= READS_OF_A_LANE * LANES

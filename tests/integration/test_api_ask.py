@@ -16,8 +16,6 @@ import pytest
 from ran_datajobs.api import paths
 from ran_datajobs.model import OperationState, Status
 from ran_datajobs.reasons import REASONS
-from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import manifest_key
 from ran_datajobs.store.database import Database
 from tests.integration.api_service import (
@@ -101,8 +99,7 @@ async def test_the_spelling_of_finished_is_a_setting(
     database: Database, tmp_path: Path, free_port: int
 ) -> None:
     """The setting makes the API write FINISHED. A filter accepts both spellings."""
-    view = JobView(Addresses(f"http://127.0.0.1:{free_port}"), "FINISHED")
-    async with northbound_api(database, tmp_path, free_port, view=view) as api:
+    async with northbound_api(database, tmp_path, free_port, finished_spelling="FINISHED") as api:
         job_id = await api.accepted()
         await end_job(api, job_id, Status.FINISHED, [outcome("1", S)])
         assert (await api.get(job_path(job_id))).json()["status"] == "FINISHED"

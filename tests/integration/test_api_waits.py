@@ -16,7 +16,7 @@ from ran_datajobs.api import paths
 from ran_datajobs.api.tokens import Role, add
 from ran_datajobs.model import Status
 from ran_datajobs.plugins.port import OutcomeUnknown, Polled, Retryable
-from ran_datajobs.results.publisher import DeliveryRetryPolicy, Publisher
+from ran_datajobs.results.publisher import Publisher
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.outbox import SHARDS
 from ran_datajobs.store.sub_jobs import CREATES_PER_PLUGIN
@@ -343,7 +343,6 @@ async def test_an_ended_job_waits_for_the_bus_that_is_to_take_its_results(client
         bus,
         api.parts.objects,
         lambda bucket, key: f"{bucket}/{key}",
-        DeliveryRetryPolicy(),
         news(),
     )
     for shard in range(SHARDS):

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from msgspec.structs import replace
 
-from ran_datajobs.dispatch.attempt import DispatchTimes
+from ran_datajobs.config import Settings
 from ran_datajobs.dispatch.limits import DELETES_PER_PLUGIN, UNSENT
 from ran_datajobs.model import JobType, Stage, Status
 from ran_datajobs.plugins.port import CancelTaken, Polled, Refused, Retryable
@@ -47,7 +47,7 @@ def plugin() -> InProcessPlugin:
 @pytest.fixture
 def parts(database: Database, tmp_path: Path, plugin: InProcessPlugin) -> Parts:
     """A worker whose sub-jobs time out after 0.3 s."""
-    return worker_parts(database, tmp_path, plugin, times=DispatchTimes(give_up=0.3))
+    return worker_parts(database, tmp_path, plugin, settings=Settings(dmi_retry_timeout=0.3))
 
 
 async def job_at(database: Database, *producers: str, bulk: bool = True, kind: str = "WRITE") -> PlannedJob:

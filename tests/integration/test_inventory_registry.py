@@ -18,6 +18,7 @@ from ran_datajobs.inventory.registration import RegistrationOutcome
 from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.store.database import Database
+from ran_datajobs.store.inventory import plugin_by_url
 
 ADDRESS = "http://127.0.0.1:9001"
 
@@ -64,23 +65,24 @@ async def test_a_registered_handle_is_found_by_every_index(database: Database, r
     assert owner is not None
     assert (owner.cm_handle, owner.data_producer_id, owner.module_set_tag) == ("ch-1", "p1", "t")
     assert json.loads(owner.private_properties) == {"user": "rö\u2028ot"}
-    assert owner.plugin == PluginProfile(
-        owner.plugin.plugin_id, ADDRESS, "onap", stop_on_error=True, give_up=7.0, read_slots=2
-    )
+    async with database.connection() as connection:
+        plugin = await plugin_by_url(connection, ADDRESS)
+    assert plugin is not None
+    assert (plugin.give_up, plugin.read_slots) == (7.0, 2)
+    assert owner.plugin == PluginProfile(owner.plugin.plugin_id, ADDRESS, "onap", stop_on_error=True)
     assert len(index) == 1
     assert {key: one.cm_handle for key, one in (await fresh(database)).items()} == {"SN=1/ME=1": "ch-1"}
 
 
-async def test_the_service_settings_fill_what_a_plugin_leaves_open(
+async def test_a_setting_that_a_plugin_leaves_open_is_the_services(
     database: Database, registry: Registry
 ) -> None:
-    """give_up, sub_job_timeout and read_slots come from the index's defaults."""
+    """Only what is registered is stored: null means the service's setting."""
     await registry.register(body(subJobTimeout=9, createdCmHandles=[handle("a", "/ME=1")]))
-    index = OwnerIndex(database, PluginProfile(0, "", give_up=1.5, sub_job_timeout=2.5, read_slots=3))
-    await index.catch_up()
-    owner = index.owner_of("ME=1")
-    assert owner is not None
-    assert (owner.plugin.give_up, owner.plugin.sub_job_timeout, owner.plugin.read_slots) == (1.5, 9.0, 3)
+    async with database.connection() as connection:
+        plugin = await plugin_by_url(connection, ADDRESS)
+    assert plugin is not None
+    assert (plugin.give_up, plugin.sub_job_timeout, plugin.read_slots) == (None, 9.0, None)
 
 
 async def test_the_same_registration_again_changes_nothing(database: Database, registry: Registry) -> None:

@@ -12,8 +12,8 @@ from uuid import UUID
 import pytest
 
 from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.config import Settings
 from ran_datajobs.dispatch import executor as executor_module
-from ran_datajobs.dispatch.attempt import DispatchTimes
 from ran_datajobs.errors import Fenced
 from ran_datajobs.model import JobType, OperationState, Response, Stage, Status
 from ran_datajobs.plugins.port import OnTopic, Polled, Refused, Retryable
@@ -425,7 +425,7 @@ async def test_the_last_message_that_comes_while_a_read_is_collected_is_not_lost
     """The only message of a read arrives after a worker has counted none, and before it records how long to
     wait for one: it does not wait."""
     plugin.results = OnTopic("results")
-    parts = worker_parts(database, tmp_path, plugin, times=DispatchTimes(result_idle=3600.0))
+    parts = worker_parts(database, tmp_path, plugin, settings=Settings(read_result_idle_timeout=3600.0))
     async with database.transaction() as connection:
         job = await planned_job(connection, kind=JobType.READ)
     (claimed,) = await claim(database)

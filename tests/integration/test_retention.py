@@ -20,7 +20,7 @@ from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.results.delivery import redeliver, status_message
 from ran_datajobs.results.objects import open_folder
-from ran_datajobs.results.pruner import Pruner, Retention
+from ran_datajobs.results.pruner import Pruner
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
 from ran_datajobs.telemetry import logger
@@ -43,7 +43,8 @@ LINES = [
     {"op": "merge", "path": f"/ManagedElement={n % 3}/Cell={n}", "value": {"n": n}, "operationId": n}
     for n in range(9)
 ]
-NOTHING = Retention(jobs=0.0, keys=0.0)
+WEEK = 7 * 86400.0
+NOTHING = 0.0, 0.0
 
 
 async def counts(database: Database) -> dict[str, int]:
@@ -94,7 +95,7 @@ async def test_everything_that_is_too_old_goes(database_url: str, tmp_path: Path
         removed = {"dmiPlugin": address, "removedCmHandles": ["_ManagedElement-9"]}
         await service.call("POST", "/ncmpInventory/v1/ch", removed, expect=200)
         assert (await counts(service.database))["cm_handle"] == before["cm_handle"] + 1
-        pruner = Pruner(service.database, open_folder(tmp_path / "objects"), NOTHING, logger())
+        pruner = Pruner(service.database, open_folder(tmp_path / "objects"), logger(), *NOTHING)
         assert await pruner.prune() == len(job_ids)
         assert await counts(service.database) == before
         assert files(tmp_path) == []
@@ -118,7 +119,7 @@ async def test_open_jobs_and_open_deliveries_stay_whole(database_url: str, tmp_p
             await connection.execute(
                 "update data_job set delivery_state = 'PENDING' where job_id::text = $1", delivering
             )
-        pruner = Pruner(service.database, open_folder(tmp_path / "objects"), NOTHING, logger())
+        pruner = Pruner(service.database, open_folder(tmp_path / "objects"), logger(), *NOTHING)
         stored, kept = await rows_of(service.database, running, delivering), files(tmp_path)
         assert await pruner.prune() == 0
         assert await rows_of(service.database, running, delivering) == stored
@@ -152,7 +153,7 @@ async def test_a_young_job_stays_and_one_pruner_works_at_a_time(database: Databa
             """
         )
     objects = open_folder(tmp_path)
-    pruner = Pruner(database, objects, Retention(), logger())
+    pruner = Pruner(database, objects, logger(), WEEK)
     async with database.connection() as other:
         await other.execute("select pg_advisory_lock(7263404)")
         assert await pruner.prune() == 0
@@ -193,7 +194,7 @@ async def test_a_job_that_is_being_removed_is_not_redelivered(
     monkeypatch.setattr(objects, "delete_folders", redelivered_meanwhile)
     async with database.transaction() as connection:
         assert await redeliver(connection, kept)
-    assert await Pruner(database, objects, Retention(), logger()).prune() == 1
+    assert await Pruner(database, objects, logger(), WEEK).prune() == 1
     assert removed == [str(gone)]
     assert await objects.get("datajobs-results", f"{kept}/manifest.json") == b"{}"
 
@@ -217,7 +218,7 @@ async def test_a_deadlock_with_a_publisher_does_not_end_the_pruner(
             job_id,
         )
         await outbox.add(connection, [status_message(job_id, None, 1, b"{}")])
-    pruner = Pruner(database, open_folder(tmp_path), Retention(), logger())
+    pruner = Pruner(database, open_folder(tmp_path), logger(), WEEK)
     async with asyncio.timeout(DEADLINE):
         async with database.transaction() as publishing:
             await publishing.execute("set local deadlock_timeout = '60s'")
@@ -238,7 +239,7 @@ async def test_a_cancelled_statement_does_not_end_the_pruner(
     monkeypatch.setattr("ran_datajobs.results.pruner.LOOK_EVERY", 0.05)
     async with database.connection() as connection:
         await connection.execute("insert into bus_topic (topic) values ('unused')")
-    pruner = Pruner(database, open_folder(tmp_path), Retention(), logger())
+    pruner = Pruner(database, open_folder(tmp_path), logger(), WEEK)
     async with asyncio.timeout(DEADLINE):
         async with database.transaction() as other:
             await other.execute("lock table bus_message in access exclusive mode")
@@ -264,7 +265,7 @@ async def test_offsets_of_a_topic_that_comes_again_go_on(database: Database, tmp
     for topic in ("rapp", "read", INTERNAL_TOPIC):
         await bus.publish(topic, [message] * 3)
     await bus.passed("us", await bus.read("read", 0, 10))
-    pruner = Pruner(database, open_folder(tmp_path), NOTHING, logger())
+    pruner = Pruner(database, open_folder(tmp_path), logger(), *NOTHING)
     await pruner.prune()
     assert set(await bus.topics()) == {"read", INTERNAL_TOPIC}
     await bus.publish("rapp", [message])
@@ -297,7 +298,7 @@ async def test_an_index_that_slept_through_a_removal_forgets_the_handle(
     )
     await sleeping.catch_up()
     await register(removedCmHandles=["ch-1", "ch-2"])
-    await Pruner(database, open_folder(tmp_path), NOTHING, logger()).prune()
+    await Pruner(database, open_folder(tmp_path), logger(), *NOTHING).prune()
     assert (await counts(database))["cm_handle"] == 1
     await register(
         createdCmHandles=[{"cmHandle": "ch-2", "alternateId": "/ME=7", "dataProducerIdentifier": "p"}]
@@ -324,7 +325,7 @@ async def test_young_traces_stay(database: Database, tmp_path: Path) -> None:
                  (values ('young', 1), ('old', 8), ('of an older version', null)) as h (name, days);
             """
         )
-    await Pruner(database, open_folder(tmp_path), Retention(), logger()).prune()
+    await Pruner(database, open_folder(tmp_path), logger(), WEEK).prune()
     async with database.connection() as connection:
         clients = await connection.fetch("select client from lane_client")
         handles = await connection.fetch("select cm_handle from cm_handle order by 1")
@@ -343,7 +344,7 @@ async def test_a_job_stays_while_a_write_of_its_is_in_quarantine(database_url: s
         await service.register(address, {"/ManagedElement=0": "ems-0"})
         unknown, waiting = [await service.submit(LINES[:1]) for _ in range(2)]
         assert (await service.ended(unknown))["operations"]["unknown"] == 1
-        pruner = Pruner(service.database, open_folder(tmp_path / "objects"), NOTHING, logger())
+        pruner = Pruner(service.database, open_folder(tmp_path / "objects"), logger(), *NOTHING)
         assert await pruner.prune() == 0
         assert (await service.job(waiting))["status"] == "NOT_STARTED"
         async with service.database.connection() as connection:

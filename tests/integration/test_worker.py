@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from ran_datajobs.checkpoints import Checkpoint
-from ran_datajobs.dispatch.attempt import DispatchTimes
+from ran_datajobs.config import Settings
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
 from ran_datajobs.model import JobType, OperationState, Response, Stage, Status
@@ -518,8 +518,8 @@ async def test_a_write_that_may_still_run_keeps_the_next_one_back(
     """A write times out and its plugin does not accept the DELETE: the next write of the lane is not admitted
     until the plugin's status is terminal, or the quarantine ends. Then it is admitted at once."""
     plugin.polled, plugin.cancelled = [Polled(Status.RUNNING)], Refused("405")
-    times = DispatchTimes(sub_job_timeout=0.0, lane_quarantine=3600.0)
-    parts = worker_parts(database, tmp_path, plugin, times=times)
+    settings = Settings(sub_job_timeout=0.0, unknown_write_quarantine=3600.0)
+    parts = worker_parts(database, tmp_path, plugin, settings=settings)
 
     async def cannot(_address: Any) -> Refused:
         return Refused("405")

@@ -21,7 +21,8 @@ import zstandard
 
 from ran_datajobs import telemetry
 from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
-from ran_datajobs.dispatch.attempt import Attempt, DispatchTimes
+from ran_datajobs.config import Settings
+from ran_datajobs.dispatch.attempt import Attempt
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
@@ -44,7 +45,6 @@ from ran_datajobs.plugins.port import (
     ResultAnswer,
     StatusAnswer,
 )
-from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder
@@ -52,14 +52,13 @@ from ran_datajobs.runtime import Runtime
 from ran_datajobs.store import jobs, sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch import DispatchStore, JobRoom, LeasedJob
-from ran_datajobs.store.sub_jobs import Admission, LeasedSubJob, NewSubJob, PluginRoom, Room
+from ran_datajobs.store.sub_jobs import LeasedSubJob, NewSubJob, PluginRoom, Room
 
 _Answer = TypeVar("_Answer")
 
 DEADLINE: Final = 60.0
 BUCKET: Final = "results"
 OPERATIONS: Final = b'[{"op":"merge","path":"/A=1","operationId":1,"value":{"a":1}}]'
-ADMISSION: Final = Admission(aging=600.0, read_slots=4)
 SUCCEEDED: Final = Responses((Entry(1, Response(1, 0, "", state=OperationState.SUCCEEDED)),))
 
 
@@ -171,8 +170,8 @@ def dispatch_store(
     database: Database, worker_id: UUID | None = None, log: telemetry.Logger | None = None
 ) -> DispatchStore:
     """The store of a worker, as in production."""
-    announcer = JobEventWriter(JobView(Addresses("http://127.0.0.1"), DEFAULT_FINISHED_SPELLING))
-    return DispatchStore(database, worker_id or uuid4(), announcer, ADMISSION, log or telemetry.logger())
+    announcer = JobEventWriter(JobView(Settings(api_root="http://127.0.0.1")))
+    return DispatchStore(database, worker_id or uuid4(), announcer, Settings(), log or telemetry.logger())
 
 
 def worker_parts(
@@ -180,7 +179,7 @@ def worker_parts(
     objects: ObjectStore | Path,
     plugin: InProcessPlugin | None = None,
     *,
-    times: DispatchTimes | None = None,
+    settings: Settings | None = None,
     limits: DispatchLimits | None = None,
     index: OwnerIndex | None = None,
     reached: CheckpointHook = no_checkpoints,
@@ -200,14 +199,13 @@ def worker_parts(
     news = DispatchNews(log)
     write = TransitionWriter(store, runtime, news)
     circuits = CircuitBreakers(lambda _: plugin, runtime)
-    times = times or DispatchTimes()
     executor = Executor(
         store,
         write,
         circuits,
         objects,
         limits,
-        times,
+        settings or Settings(),
         runtime,
         stopping,
         reached,
@@ -335,7 +333,7 @@ async def planned_job(
     await sub_jobs.insert(connection, job.job_id, new)
     job.lane_ids = await sub_jobs.lock_lanes_of(connection, [job.job_id])
     if admitted:
-        await sub_jobs.admit(connection, job.lane_ids, ADMISSION)
+        await sub_jobs.admit(connection, job.lane_ids, Settings())
         await sub_jobs.notify_due(connection, "sub_job")
     return job
 

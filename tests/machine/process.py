@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from uuid import UUID, uuid5
 
 from ran_datajobs.checkpoints import Checkpoint
-from ran_datajobs.dispatch.attempt import DispatchTimes
+from ran_datajobs.config import Settings
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
@@ -25,20 +25,24 @@ from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.model import DEFAULT_FINISHED_SPELLING
 from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.port import CreateCall, JobAddress, PluginProfile
-from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch import DispatchStore
-from ran_datajobs.store.sub_jobs import Admission
 from ran_datajobs.telemetry import Logger
 from tests.machine.plugins import Answer, Call, How, Plugin
 from tests.machine.virtual_time import VirtualLoop
 
-TIMES = DispatchTimes(give_up=8.0, sub_job_timeout=25.0, lane_quarantine=15.0, result_idle=5.0)
-ADMISSION = Admission(aging=20.0, read_slots=2)
+SETTINGS = Settings(
+    dmi_retry_timeout=8.0,
+    sub_job_timeout=25.0,
+    unknown_write_quarantine=15.0,
+    read_result_idle_timeout=5.0,
+    priority_aging=20.0,
+    read_slots=2,
+)
 _NAMES = UUID(int=0)
 
 running_in: ContextVar[Process | None] = ContextVar("running_in", default=None)
@@ -82,8 +86,8 @@ class Process:
         runtime = _Runtime(self, number)
         database = _Database(self)
         objects = _Objects(self)
-        announcer = JobEventWriter(JobView(Addresses("http://service"), DEFAULT_FINISHED_SPELLING))
-        store = DispatchStore(database, self.worker_id, announcer, ADMISSION, around.log)
+        announcer = JobEventWriter(JobView(Settings(api_root="http://service")))
+        store = DispatchStore(database, self.worker_id, announcer, SETTINGS, around.log)
         news = DispatchNews(around.log)
         write = TransitionWriter(store, runtime, news)
         self.limits = DispatchLimits(rows=6, creates_per_plugin=3, calls_per_plugin=3)
@@ -94,7 +98,7 @@ class Process:
             circuits,
             objects,
             self.limits,
-            TIMES,
+            SETTINGS,
             runtime,
             self.stopping,
             self._reached,

@@ -13,10 +13,10 @@ from uuid import UUID, uuid5
 import msgspec
 import zstandard
 
+from ran_datajobs.config import Settings
 from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Bus, Message, Received
-from ran_datajobs.model import DEFAULT_FINISHED_SPELLING, JobType, Status
-from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.model import JobType, Status
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
@@ -28,7 +28,7 @@ from ran_datajobs.telemetry import Logger
 from tests import invariants
 from tests.invariants.creates import executed_twice
 from tests.machine.plugins import TOPIC, Call, How, Plugin
-from tests.machine.process import ADMISSION, Process, remember_task
+from tests.machine.process import SETTINGS, Process, remember_task
 from tests.machine.virtual_time import CLOCK, MOVE, VirtualLoop
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ class Service:
         self.log = Logger(self.log_lines)
         self.submitted: list[UUID] = []
         self.operations: dict[UUID, list[str]] = {}
-        self._announcer = JobEventWriter(JobView(Addresses("http://service"), DEFAULT_FINISHED_SPELLING))
+        self._announcer = JobEventWriter(JobView(Settings(api_root="http://service")))
         self._started = 0
         self.processes = [self.new_process(), self.new_process()]
         loop.born = remember_task
@@ -441,8 +441,8 @@ def preparation(name: str) -> str:
     return f"""
         alter database "{name}" set search_path = public, pg_catalog;
         alter database "{name}" set plan_cache_mode = force_custom_plan;
-        alter database "{name}" set "invariants.aging" = '{ADMISSION.aging}';
-        alter database "{name}" set "invariants.read_slots" = '{ADMISSION.read_slots}';
+        alter database "{name}" set "invariants.aging" = '{SETTINGS.priority_aging}';
+        alter database "{name}" set "invariants.read_slots" = '{SETTINGS.read_slots}';
         {CLOCK}
         {invariants.preparation()}
     """

@@ -11,8 +11,8 @@ from uuid import UUID, uuid5
 import msgspec
 import zstandard
 
-from ran_datajobs.model import DEFAULT_FINISHED_SPELLING, JobType, OperationState, Response, Status
-from ran_datajobs.results.addresses import Addresses
+from ran_datajobs.config import Settings
+from ran_datajobs.model import JobType, OperationState, Response, Status
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.outcomes import pack_outcomes
@@ -21,7 +21,7 @@ from ran_datajobs.store.database import Connection
 from ran_datajobs.store.dispatch import DispatchStore
 from ran_datajobs.store.jobs import NewJob
 from ran_datajobs.store.results import Part
-from ran_datajobs.store.sub_jobs import Admission, NewSubJob
+from ran_datajobs.store.sub_jobs import NewSubJob
 from ran_datajobs.telemetry import Logger
 from tests.machine.service import LogLines, Virtual
 from tests.machine.virtual_time import MOVE
@@ -31,7 +31,7 @@ from tests.simulation.twin import Twin
 
 T = TypeVar("T")
 
-ADMISSION: Final = Admission(aging=20.0, read_slots=2)
+ADMISSION_SETTINGS: Final = Settings(priority_aging=20.0, read_slots=2)
 PLUGINS: Final = {"http://127.0.0.1:1": True, "http://127.0.0.1:2": False}
 """The plugins of both, and whether they are idempotent and have bulkCancel."""
 
@@ -135,7 +135,7 @@ class InMemory:
 
     def __init__(self) -> None:
         self._time = 0.0
-        self.twin = Twin(lambda: self._time, ADMISSION)
+        self.twin = Twin(lambda: self._time, ADMISSION_SETTINGS)
         for url, idempotent in PLUGINS.items():
             self.twin.register(url, idempotent=idempotent, bulk_cancel=idempotent)
 
@@ -184,14 +184,14 @@ class InPostgres:
         virtual.service()
         self.run(self._execute("update dmi_plugin set bulk_cancel = idempotent"))
         self._log = Logger(LogLines())
-        self._announcer = JobEventWriter(JobView(Addresses("http://service"), DEFAULT_FINISHED_SPELLING))
+        self._announcer = JobEventWriter(JobView(Settings(api_root="http://service")))
 
     def run(self, work: Awaitable[T]) -> T:
         return self._virtual.run(work)
 
     def store(self, worker: int) -> DispatchStore:
         database = self._virtual.database
-        return DispatchStore(database, worker_id(worker), self._announcer, ADMISSION, self._log)
+        return DispatchStore(database, worker_id(worker), self._announcer, ADMISSION_SETTINGS, self._log)
 
     def move(self, seconds: float) -> None:
         self.run(self._execute(MOVE, seconds))

@@ -7,9 +7,10 @@ import math
 from collections.abc import Callable, Collection, Iterable
 from uuid import UUID, uuid5
 
+from ran_datajobs.config import Settings
 from ran_datajobs.model import JobType, Stage
 from ran_datajobs.store.dispatch import LeasedJob
-from ran_datajobs.store.sub_jobs import LEASE_SECONDS, Admission, LeasedSubJob
+from ran_datajobs.store.sub_jobs import LEASE_SECONDS, LeasedSubJob
 from tests.simulation.rows import CancelRow, JobRow, LaneRow, PartRow, PluginRow, SubJobRow
 
 SMALL_BODY = 8192
@@ -21,9 +22,9 @@ _TICK = 1e-6
 class Tables:
     """The rows. ``listeners``: a pair of callbacks for each worker, one for each kind of notification."""
 
-    def __init__(self, clock: Callable[[], float], admission: Admission) -> None:
+    def __init__(self, clock: Callable[[], float], settings: Settings) -> None:
         self._clock = clock
-        self._admission = admission
+        self._settings = settings
         self._ticks = 0
         self.plugins: dict[int, PluginRow] = {}
         self.lanes: dict[int, LaneRow] = {}
@@ -71,7 +72,7 @@ class Tables:
                         ),
                     )
                 )
-            slots = self.plugins[lane.plugin_id].read_slots or self._admission.read_slots
+            slots = self.plugins[lane.plugin_id].read_slots or self._settings.read_slots
             free = slots - sum(row.type is JobType.READ and row.active for row in here)
             chosen += self._reads_in_turn(waiting, lane, now)[: max(0, free)]
         waits = {
@@ -96,7 +97,7 @@ class Tables:
         return [row for _, row in sorted(keyed, key=lambda each: each[0])]
 
     def _priority(self, row: SubJobRow, now: float) -> float:
-        return min(9, row.priority + math.floor((now - row.created_at) / self._admission.aging))
+        return min(9, row.priority + math.floor((now - row.created_at) / self._settings.priority_aging))
 
     # --- leases ---------------------------------------------------------------------------------------
 

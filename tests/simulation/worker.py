@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID, uuid5
 
 from ran_datajobs.checkpoints import Checkpoint
-from ran_datajobs.dispatch.attempt import DispatchTimes
+from ran_datajobs.config import Settings
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
@@ -33,7 +33,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TIMES: Final = DispatchTimes(give_up=8.0, sub_job_timeout=25.0, lane_quarantine=15.0, result_idle=5.0)
+SETTINGS: Final = Settings(
+    dmi_retry_timeout=8.0,
+    sub_job_timeout=25.0,
+    unknown_write_quarantine=15.0,
+    read_result_idle_timeout=5.0,
+)
 ROWS: Final = 8
 READS: Final = frozenset(
     {
@@ -114,7 +119,7 @@ class SimulatedWorker(Runtime):
             circuits,
             objects,
             self.limits,
-            TIMES,
+            SETTINGS,
             self,
             self.stopping,
             self._reached,

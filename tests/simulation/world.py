@@ -17,6 +17,7 @@ from uuid import UUID, uuid5
 import msgspec
 import zstandard
 
+from ran_datajobs.config import Settings
 from ran_datajobs.inventory.owners import Owner, Owners
 from ran_datajobs.model import JobType
 from ran_datajobs.nrm.fdn import key
@@ -26,7 +27,6 @@ from ran_datajobs.results.outcomes import pack_outcomes
 from ran_datajobs.results.responses import documents
 from ran_datajobs.store import jobs
 from ran_datajobs.store.results import Part
-from ran_datajobs.store.sub_jobs import Admission
 from ran_datajobs.telemetry import Logger
 from tests.simulation.invariants import AT_THE_END, Rule, rules
 from tests.simulation.loop import SimulationLoop, Stuck
@@ -35,7 +35,7 @@ from tests.simulation.rows import OPEN
 from tests.simulation.twin import Twin
 from tests.simulation.worker import Faults, SimulatedWorker, remember_task
 
-ADMISSION: Final = Admission(aging=20.0, read_slots=2)
+ADMISSION_SETTINGS: Final = Settings(priority_aging=20.0, read_slots=2)
 CHAOS: Final = 90.0
 """Seconds in which faults occur."""
 
@@ -60,7 +60,7 @@ class World:
         self.seed = seed
         self.loop = SimulationLoop()
         self.rng = Random(seed)
-        self.twin = Twin(self.loop.time, ADMISSION)
+        self.twin = Twin(self.loop.time, ADMISSION_SETTINGS)
         self.log = Logger(_LogLines(self))
         self.faults: list[str] = []
         self.broken: str | None = None
@@ -76,7 +76,7 @@ class World:
         self.workers: list[SimulatedWorker] = []
         self.submitted: dict[UUID, list[str]] = {}
         self.rules: Sequence[Rule] = rules()
-        self.read_slots = ADMISSION.read_slots
+        self.read_slots = ADMISSION_SETTINGS.read_slots
         self._numbers = 0
         self.loop.born = remember_task
 

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ran_datajobs.api.jobs import StreamPosition, encode
+from ran_datajobs.config import Settings
 from ran_datajobs.model import DeliveryState, JobType, Status
-from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.job_view import JobView, SubJobAnswer
 from ran_datajobs.store.jobs import JobRow, SubJobRow
 
-VIEW = JobView(Addresses("http://localhost"), "FINSHED")
+VIEW = JobView(Settings(api_root="http://localhost"))
 JOB_ID = uuid4()
 
 

@@ -8,20 +8,9 @@ import enum
 from collections import Counter
 from dataclasses import dataclass, field
 
-from msgspec import Struct
-
 from ran_datajobs.model import JobType, OperationState, Stage, Status
 from ran_datajobs.plugins.port import JobAddress
 from ran_datajobs.store.sub_jobs import LEASE_SECONDS, LeasedSubJob
-
-
-class DispatchTimes(Struct, frozen=True):
-    """Time limits in seconds. A plugin's registration may override ``give_up`` and ``sub_job_timeout``."""
-
-    give_up: float = 120.0
-    sub_job_timeout: float = 3600.0
-    lane_quarantine: float = 300.0
-    result_idle: float = 30.0
 
 
 class NextCall(enum.Enum):

@@ -18,7 +18,8 @@ from typing import Final, TypeVar, assert_never
 from msgspec.structs import replace
 
 from ran_datajobs.checkpoints import Checkpoint, CheckpointHook, no_checkpoints
-from ran_datajobs.dispatch.attempt import Attempt, DispatchTimes
+from ran_datajobs.config import Settings
+from ran_datajobs.dispatch.attempt import Attempt
 from ran_datajobs.dispatch.backoff import poll_delay, unresolved_write_poll_delay, until_next_call
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import reasons_of
@@ -91,7 +92,7 @@ class Executor:
     circuits: CircuitBreakers
     objects: ObjectStore
     limits: DispatchLimits
-    times: DispatchTimes
+    settings: Settings
     runtime: Runtime
     stopping: asyncio.Event
     reached: CheckpointHook = no_checkpoints
@@ -282,7 +283,9 @@ class Executor:
         await self.reached(Checkpoint.COLLECT_FETCHED)
         match answer:
             case OnTopic(topic=topic) if attempt.is_read:
-                delay = max(0.05, min(self.times.result_idle + 0.05, self._time_left(attempt)))
+                delay = max(
+                    0.05, min(self.settings.read_result_idle_timeout + 0.05, self._time_left(attempt))
+                )
                 return Collecting(attempt.sub_job, topic, reported, delay)
             case Lost() if reported is Status.CANCELLED:
                 outcome = outcomes.from_status(await self._operations(attempt), reported)
@@ -331,7 +334,7 @@ class Executor:
             if time_left <= 0:
                 return await self._time_out(attempt)
             idle = min(sub_job.idle_for or 0.0, self.runtime.now() - self._listening_since)
-            left = self.times.result_idle - idle
+            left = self.settings.read_result_idle_timeout - idle
             if left >= 0.0:
                 return self._postponed(attempt, max(0.05, min(left + 0.05, time_left)))
         packed = await self.store.arrived_outcomes(sub_job.sub_job_id, sub_job.job_id)
@@ -506,7 +509,7 @@ class Executor:
             counts.not_started,
             counts.unknown,
             (error or outcome.error)[:_ERROR_LENGTH].replace("\0", " "),
-            self.times.lane_quarantine if quarantine else 0.0,
+            self.settings.unknown_write_quarantine if quarantine else 0.0,
             counts.succeeded
             + (0 if error else counts.failed),  # an error of the service: nothing was executed
         )
@@ -547,11 +550,11 @@ class Executor:
         return sub_job.failing_for + self.runtime.now() - attempt.claimed_at
 
     def _give_up(self, leased: LeasedSubJob | LeasedCancel) -> float:
-        return self.times.give_up if leased.give_up is None else leased.give_up
+        return self.settings.dmi_retry_timeout if leased.give_up is None else leased.give_up
 
     def _timeout(self, sub_job: LeasedSubJob) -> float:
         own = sub_job.sub_job_timeout
-        return self.times.sub_job_timeout if own is None else own
+        return self.settings.sub_job_timeout if own is None else own
 
     def _time_left(self, attempt: Attempt) -> float:
         """Seconds until the sub-job times out; they count from its first create."""

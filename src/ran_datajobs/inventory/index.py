@@ -7,25 +7,20 @@ import asyncio
 from sys import intern
 
 from asyncpg import Record
-from msgspec import structs
+from msgspec import convert, structs
 
 from ran_datajobs.inventory.owners import Owner, Owners
 from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.inventory import PluginRow, changes_since
+from ran_datajobs.store.inventory import changes_since
 
 
 class OwnerIndex(Owners):
-    """Owners of managed objects in the store, as of the last :meth:`catch_up`.
+    """Owners of managed objects in the store, as of the last :meth:`catch_up`."""
 
-    ``defaults`` holds the service's settings: its ``give_up``, ``sub_job_timeout`` and ``read_slots`` apply
-    where a plugin registered none.
-    """
-
-    def __init__(self, database: Database, defaults: PluginProfile | None = None) -> None:
+    def __init__(self, database: Database) -> None:
         super().__init__()
         self._database = database
-        self._defaults = PluginProfile(0, "") if defaults is None else defaults
         self._version = -1
         self._plugins: dict[int, PluginProfile] = {}
         self._lock = asyncio.Lock()
@@ -39,7 +34,7 @@ class OwnerIndex(Owners):
             if changes is None:
                 return
             for plugin in changes.plugins:
-                self._plugins[plugin.plugin_id] = self._profile(plugin)
+                self._plugins[plugin.plugin_id] = convert(plugin, PluginProfile, from_attributes=True)
             seen: set[str] = set()
             come: list[Owner] = []
             shared: dict[bytes, bytes] = {}
@@ -57,10 +52,6 @@ class OwnerIndex(Owners):
             ]
             self.change(gone, come)
             self._version = changes.version
-
-    def _profile(self, row: PluginRow) -> PluginProfile:
-        registered = {name: value for name, value in structs.asdict(row).items() if value is not None}
-        return structs.replace(self._defaults, **registered)
 
     def _owner(self, record: Record, shared: dict[bytes, bytes]) -> Owner:
         """The owner of one row. Strings and properties that many handles share are stored once."""

@@ -17,7 +17,7 @@ from ran_datajobs.model import ActivationMode, Response, Status
 class PluginProfile(Struct, frozen=True):
     """The inventory's data of one DMI plugin.
 
-    ``give_up`` and ``sub_job_timeout`` are seconds. ``idempotent``: honours ``Idempotency-Key``.
+    ``idempotent``: honours ``Idempotency-Key``.
     ``stop_on_error``: honours ``activationMode``. ``bulk_cancel``: can cancel a whole data job by one call.
     """
 
@@ -26,9 +26,6 @@ class PluginProfile(Struct, frozen=True):
     dialect: str = "seed"
     idempotent: bool = False
     stop_on_error: bool = False
-    give_up: float = 120.0
-    sub_job_timeout: float = 3600.0
-    read_slots: int = 4
     bulk_cancel: bool = False
 
 

@@ -13,10 +13,11 @@ from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType
 
+from ran_datajobs.config import Settings
 from ran_datajobs.model import IgnoredKey, OperationCounts, Status, wire_status
 from ran_datajobs.results import waits
 from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.waits import Patience, WaitingFor
+from ran_datajobs.results.waits import WaitingFor
 from ran_datajobs.store import jobs as store_jobs
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.jobs import JobRow, SubJobRow
@@ -78,20 +79,23 @@ class SubJobAnswer(Struct, frozen=True, rename="camel"):
 
 
 class JobView(Struct, frozen=True):
-    """Converts stored rows to their wire form. ``patience``: the timeouts that give ``until``."""
+    """Converts stored rows to their wire form."""
 
-    addresses: Addresses
-    finished: str
-    patience: Patience = Patience()
+    settings: Settings
+
+    @property
+    def addresses(self) -> Addresses:
+        """Addresses below the API root."""
+        return Addresses(self.settings.effective_api_root)
 
     def status(self, status: Status) -> WireStatus:
         """Wire spelling of ``status``."""
-        return wire_status(status, self.finished)  # type: ignore[return-value]  # the settings allow two spellings
+        return wire_status(status, self.settings.finished_spelling)  # type: ignore[return-value]  # the settings allow two spellings
 
     async def jobs(self, connection: Connection, rows: Sequence[JobRow], sees: str | None) -> list[JobAnswer]:
         """The jobs as GET shows them. They name only jobs of the client ``sees``; ``None``: of any client."""
         counts = await store_jobs.count_sub_jobs(connection, [row.job_id for row in rows])
-        waiting = await waits.of_jobs(connection, rows, sees, self.patience)
+        waiting = await waits.of_jobs(connection, rows, sees, self.settings)
         return [self.job(row, counts[row.job_id], waiting.get(row.job_id)) for row in rows]
 
     async def sub_jobs(
@@ -99,7 +103,7 @@ class JobView(Struct, frozen=True):
     ) -> list[SubJobAnswer]:
         """The sub-jobs as the list shows them; ``sees``: see :meth:`jobs`."""
         open_ones = [row.sub_job_id for row in rows if not row.status.terminal]
-        waiting = await waits.of_sub_jobs(connection, open_ones, sees, self.patience)
+        waiting = await waits.of_sub_jobs(connection, open_ones, sees, self.settings)
         return [self.sub_job(row, waiting.get(row.sub_job_id)) for row in rows]
 
     def job(

@@ -29,21 +29,18 @@ _ROWS: Final = 2000
 _OWN_TOPICS: Final = (INTERNAL_TOPIC, STATUS_TOPIC)
 
 
-class Retention(Struct, frozen=True):
-    """Retention in seconds. ``jobs``: ended jobs with all their data, messages of the embedded bus, and
-    tombstones of removed CM handles; ``keys``: Idempotency-Keys."""
-
-    jobs: float = 7 * 86400.0
-    keys: float = 86400.0
-
-
 class Pruner(Struct, frozen=True):
-    """Removes expired data until cancelled, across outages of the database and of the object store."""
+    """Removes expired data until cancelled, across outages of the database and of the object store.
+
+    ``retention``: seconds for which ended jobs with all their data, messages of the embedded bus, and
+    tombstones of removed CM handles are kept; ``keys_kept``: the same for Idempotency-Keys.
+    """
 
     database: Database
     objects: ObjectStore
-    kept: Retention
     log: Logger
+    retention: float
+    keys_kept: float = 86400.0
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -58,12 +55,12 @@ class Pruner(Struct, frozen=True):
             if not await retention.claim(claimed):
                 return 0
             removed = await self._prune_jobs(claimed)
-            await self._in_steps(lambda c: retention.remove_keys(c, self.kept.keys, _ROWS))
-            await self._in_steps(lambda c: retention.remove_messages(c, self.kept.jobs, _ROWS))
+            await self._in_steps(lambda c: retention.remove_keys(c, self.keys_kept, _ROWS))
+            await self._in_steps(lambda c: retention.remove_messages(c, self.retention, _ROWS))
             await self._in_steps(lambda c: retention.remove_lost_outbox(c, _ROWS))
             await self._in_steps(lambda c: retention.remove_topics(c, _OWN_TOPICS, _ROWS))
-            await self._in_steps(lambda c: retention.remove_lane_clients(c, self.kept.jobs, _ROWS))
-            await self._in_steps(lambda c: retention.remove_tombstones(c, self.kept.jobs, _ROWS))
+            await self._in_steps(lambda c: retention.remove_lane_clients(c, self.retention, _ROWS))
+            await self._in_steps(lambda c: retention.remove_tombstones(c, self.retention, _ROWS))
         if removed:
             self.log.info(Event.JOBS_PRUNED, jobs=removed)
         return removed
@@ -71,7 +68,7 @@ class Pruner(Struct, frozen=True):
     async def _prune_jobs(self, claimed: Connection) -> int:
         removed = 0
         while True:
-            async with retention.expired_jobs(claimed, self.kept.jobs, _JOBS) as expired:
+            async with retention.expired_jobs(claimed, self.retention, _JOBS) as expired:
                 await self._remove_objects(expired)
                 gone = [await self._remove_rows(job) for job in expired]
             removed += sum(gone)
@@ -107,7 +104,7 @@ class Pruner(Struct, frozen=True):
         async def step(connection: Connection) -> bool | None:
             if await retention.remove_job(connection, job.job_id, _ROWS):
                 return True
-            return None if await retention.is_expired(connection, job.job_id, self.kept.jobs) else False
+            return None if await retention.is_expired(connection, job.job_id, self.retention) else False
 
         while (gone := await self.database.run_transaction(step)) is None:
             pass

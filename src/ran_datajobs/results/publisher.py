@@ -33,18 +33,6 @@ _BUSY_RETRY: Final = 0.5
 _LONGEST_TURN: Final = 5.0
 
 
-class DeliveryRetryPolicy(Struct, frozen=True):
-    """Retry interval (doubled from the first to the longest) and timeout of a delivery, in seconds.
-
-    ``give_up_refused``: timeout of a delivery that a retry cannot cure.
-    """
-
-    first_retry: float = 0.5
-    longest_retry: float = 30.0
-    give_up: float = 3600.0
-    give_up_refused: float = REFUSED_DELIVERY
-
-
 class DeliveryNews(Struct, eq=False):
     """Logs and counts the events of deliveries, each once it is durable.
 
@@ -94,6 +82,8 @@ class Publisher(Struct, eq=False):
     """Delivers shards of the outbox. Any number may run in any processes: one at a time has a shard.
 
     ``object_uri`` returns the absolute address of (bucket, key), for an object too large for a message.
+    Retry interval (doubled from the first to the longest) and timeout of a delivery are in seconds;
+    ``give_up_refused``: timeout of a delivery that a retry cannot cure.
     ``held``: shards of which the bus takes messages of this publisher alone. ``slots``: for shards of
     messages, and of copies.
     """
@@ -102,9 +92,12 @@ class Publisher(Struct, eq=False):
     bus: Bus
     objects: ObjectStore
     object_uri: Callable[[str, str], str]
-    policy: DeliveryRetryPolicy
     news: DeliveryNews
     reached: CheckpointHook = no_checkpoints
+    first_retry: float = 0.5
+    longest_retry: float = 30.0
+    give_up: float = 3600.0
+    give_up_refused: float = REFUSED_DELIVERY
     held: set[int] = set()
     bus_failures: dict[int, int] = {}
     slots: dict[bool, asyncio.Semaphore] = msgspec.field(
@@ -122,8 +115,7 @@ class Publisher(Struct, eq=False):
         async with self.slots[copies], self.database.session() as connection:
             if not await outbox.claim(connection, shard):
                 return _BUSY_RETRY
-            policy = self.policy
-            for failed in await outbox.give_up(connection, shard, policy.give_up, policy.give_up_refused):
+            for failed in await outbox.give_up(connection, shard, self.give_up, self.give_up_refused):
                 self.news.given_up(failed)
             await outbox.requeue_due(connection, shard)
             end = asyncio.get_running_loop().time() + _LONGEST_TURN
@@ -135,7 +127,7 @@ class Publisher(Struct, eq=False):
                 await self._record(connection, shard, DeliveryFailure(None, str(unavailable)))
                 failures = self.bus_failures.get(shard, 0)
                 self.bus_failures[shard] = failures + 1
-                return min(policy.first_retry * 2.0 ** min(failures, 20), policy.longest_retry)
+                return min(self.first_retry * 2.0 ** min(failures, 20), self.longest_retry)
             self.bus_failures.pop(shard, None)
             parked = await outbox.next_retry(connection, shard)
             return None if parked is None else min(parked, _BUSY_RETRY)  # other rows may become due earlier
@@ -216,8 +208,8 @@ class Publisher(Struct, eq=False):
             failure.cause,
             topic=failure.topic,
             job_id=failure.job_id,
-            retry_after=self.policy.first_retry if failure.topic else 0.0,
-            retry_at_most=self.policy.longest_retry,
+            retry_after=self.first_retry if failure.topic else 0.0,
+            retry_at_most=self.longest_retry,
             refused=failure.refused,
         )
         self.news.waits(failure.topic, failure.cause)

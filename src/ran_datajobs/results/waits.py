@@ -15,6 +15,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType
 
+from ran_datajobs.config import Settings
 from ran_datajobs.model import DeliveryState, JobType, Stage, WaitCode
 from ran_datajobs.store import waits
 from ran_datajobs.store.database import Connection
@@ -39,24 +40,17 @@ class WaitingFor(Struct, frozen=True, omit_defaults=True):
     until: datetime | UnsetType = UNSET
 
 
-class Patience(Struct, frozen=True):
-    """Timeouts in seconds: of a plugin, a sub-job and a delivery. The registration of a plugin can override
-    the first two."""
-
-    give_up: float = 120.0
-    sub_job_timeout: float = 3600.0
-    delivery: float = 3600.0
-
-
 async def of_jobs(
-    connection: Connection, rows: Collection[JobRow], sees: str | None, patience: Patience
+    connection: Connection, rows: Collection[JobRow], sees: str | None, settings: Settings
 ) -> dict[UUID, WaitingFor]:
     """What each of these jobs waits for, without jobs that wait for nothing. Texts name only jobs of the
     client ``sees``; ``None``: of any client."""
     found: dict[UUID, WaitingFor] = {}
     ended = [r.job_id for r in rows if r.status.terminal and r.delivery_state is DeliveryState.PENDING]
     if ended:
-        for each in await waits.deliveries(connection, ended, patience.delivery, REFUSED_DELIVERY):
+        for each in await waits.deliveries(
+            connection, ended, settings.delivery_retry_timeout, REFUSED_DELIVERY
+        ):
             found[each.job_id] = _of_delivery(each)
     unfinished = [r for r in rows if not r.status.terminal]
     for row in unfinished:
@@ -69,17 +63,19 @@ async def of_jobs(
                 found[job_id] = wait
     busy = [r.job_id for r in unfinished if r.sub_jobs_open and r.job_id not in found]
     standing = await waits.standing_jobs(connection, busy) if busy else {}
-    of_first = await of_sub_jobs(connection, standing.values(), sees, patience)
+    of_first = await of_sub_jobs(connection, standing.values(), sees, settings)
     return found | {job_id: of_first[first] for job_id, first in standing.items() if first in of_first}
 
 
 async def of_sub_jobs(
-    connection: Connection, sub_job_ids: Collection[UUID], sees: str | None, patience: Patience
+    connection: Connection, sub_job_ids: Collection[UUID], sees: str | None, settings: Settings
 ) -> dict[UUID, WaitingFor]:
     """What each of these sub-jobs waits for, without sub-jobs that wait for nothing."""
     if not sub_job_ids:
         return {}
-    facts = await waits.sub_jobs(connection, sub_job_ids, sees, patience.give_up, patience.sub_job_timeout)
+    facts = await waits.sub_jobs(
+        connection, sub_job_ids, sees, settings.dmi_retry_timeout, settings.sub_job_timeout
+    )
     waiting = {each.job_id for each in facts if each.stage is Stage.WAITING}
     after = await waits.after_jobs(connection, waiting, sees) if waiting else {}
     unclaimed = {each.plugin_id for each in facts if each.unclaimed}

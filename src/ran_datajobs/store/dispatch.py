@@ -18,6 +18,7 @@ import asyncpg
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from ran_datajobs.config import Settings
 from ran_datajobs.errors import Fenced
 from ran_datajobs.model import OperationCounts, Stage, Status
 from ran_datajobs.store import jobs, results
@@ -32,7 +33,6 @@ from ran_datajobs.store.sub_jobs import (
     LEASE_SECONDS,
     ONE_WRITE_PER_LANE,
     SUB_JOB,
-    Admission,
     CancelTold,
     Collecting,
     Leased,
@@ -149,12 +149,12 @@ class DispatchStore:
     """Reads and writes of one worker on the rows of jobs, sub-jobs and lanes."""
 
     def __init__(
-        self, database: Database, worker_id: UUID, announcer: Announces, admission: Admission, log: Logger
+        self, database: Database, worker_id: UUID, announcer: Announces, settings: Settings, log: Logger
     ) -> None:
         self._database = database
         self._worker_id = worker_id
         self._announcer = announcer
-        self._admission = admission
+        self._settings = settings
         self._log = log
 
     # --- the queue -----------------------------------------------------------------------------------
@@ -339,13 +339,13 @@ class DispatchStore:
         ``each_lane_alone``: a lane in which the database refuses a second write is logged and skipped.
         """
         if not each_lane_alone:
-            admitted = await store.admit(connection, lanes, self._admission)
+            admitted = await store.admit(connection, lanes, self._settings)
         else:
             admitted = []
             for lane_id in sorted(lanes):
                 try:
                     async with connection.transaction():
-                        admitted += await store.admit(connection, [lane_id], self._admission)
+                        admitted += await store.admit(connection, [lane_id], self._settings)
                 except asyncpg.UniqueViolationError as error:
                     self._log.error(Event.LANE_ADMISSION_REFUSED, lane_id=lane_id, cause=str(error))
         if admitted:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from ran_datajobs.config import Settings
 from ran_datajobs.model import JobType, Stage, Status
 from ran_datajobs.store.database import Connection, columns
 from ran_datajobs.store.queries import named_queries
@@ -54,14 +55,6 @@ class NewSubJob(Struct, frozen=True):
     body: bytes
     operations: int
     size: int
-
-
-class Admission(Struct, frozen=True):
-    """Parameters of admission. ``aging``: seconds of waiting that raise the priority by one. ``read_slots``:
-    concurrent reads of a lane, in addition to its one write, if its plugin registered no number."""
-
-    aging: float = 600.0
-    read_slots: int = 4
 
 
 class PluginRoom(Struct, frozen=True):
@@ -261,13 +254,13 @@ async def lock_sub_jobs(connection: Connection, sub_job_ids: Collection[UUID]) -
     await connection.execute(_SQL["lock_sub_jobs"], list(sub_job_ids))
 
 
-async def admit(connection: Connection, lane_ids: Collection[int], how: Admission) -> list[UUID]:
+async def admit(connection: Connection, lane_ids: Collection[int], settings: Settings) -> list[UUID]:
     """Admit waiting sub-jobs to the free slots of these lanes, which the caller has locked.
 
     Returns their ids. Raises asyncpg.UniqueViolationError (:data:`ONE_WRITE_PER_LANE`) rather than admitting
     a second write.
     """
-    rows = await connection.fetch(_SQL["admit"], list(lane_ids), how.read_slots, how.aging)
+    rows = await connection.fetch(_SQL["admit"], list(lane_ids), settings.read_slots, settings.priority_aging)
     return [row["sub_job_id"] for row in rows]
 
 
