@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ran_datajobs.messaging.events import (
     SERVICE,
@@ -81,8 +82,8 @@ async def finish_delivery(
         job_id,
         target.topic,
         headers=time_header(datetime.now(UTC)),
-        bucket=target.bucket if target.is_copied else None,
-        object_key=manifest_key(str(job_id)) if target.is_copied else None,
+        bucket=target.bucket,
+        object_key=manifest_key(job_id) if target.bucket else None,
         delivery=target.delivery,
         ends_delivery=True,
     )
@@ -116,31 +117,10 @@ def status_message(job_id: UUID, destination: str | None, version: int, body: by
 
 
 def _outgoing(part: outbox.Part) -> outbox.Outgoing:
-    """The copy of an object, or the message with its content."""
-    topic, key, headers = part.destination, "", time_header(datetime.now(UTC))
+    """``part`` with the headers of a copy, or with the key and the headers of a message."""
+    now = datetime.now(UTC)
     if part.is_copied:
-        topic = outbox.bucket_topic(part.destination)
-    else:
-        job_id = str(part.job_id)
-        key = message_key(job_id, part.sub_job)
-        identity = ResultPart(
-            job_id,
-            part.sub_job,
-            part.sequence,
-            part.total,
-            part.data_producer_id,
-            part.data_producer_job_id,
-            part.delivery,
-        )
-        headers = result_headers(identity, part.destination, SERVICE, datetime.now(UTC))
-    return outbox.Outgoing(
-        part.job_id,
-        topic,
-        key=key,
-        headers=headers,
-        bucket=part.bucket,
-        object_key=part.key,
-        size=part.size,
-        delivery=part.delivery,
-        sha256=part.sha256,
-    )
+        return replace(part, headers=time_header(now))
+    identity = msgspec.convert(msgspec.to_builtins(part), ResultPart)
+    key = message_key(identity.job_id, part.sub_job)
+    return replace(part, key=key, headers=result_headers(identity, part.topic, SERVICE, now))

@@ -1,36 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Delivers the outbox: publishes messages on the bus, and has result objects copied to buckets.
+"""Delivers the outbox: publishes messages on the bus, and copies result objects to buckets.
 
-The rows of a shard are delivered in order, each message once: the bus stores the messages and the shard's new
+The messages of a shard are published in order, each once: the bus stores the messages and the shard's new
 position in one atomic step, and the outbox rows are deleted after it. After a crash in between, the next
-publisher first reads the position from the bus.
+publisher first reads the position from the bus. Copying an object twice changes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
-from typing import Final
+import hashlib
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Final, TypeGuard, TypeVar
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct
 
 from ran_datajobs.checkpoints import Checkpoint, CheckpointHook, no_checkpoints
-from ran_datajobs.errors import BusUnavailable, Fenced, StorageUnavailable, TopicRefused
+from ran_datajobs.errors import BusUnavailable, Fenced, StorageRefused, StorageUnavailable, TopicRefused
 from ran_datajobs.messaging.bus import Bus, Message, OutboxMessage
 from ran_datajobs.model import DeliveryState
-from ran_datajobs.results.copier import DeliveryFailure, copy_objects
 from ran_datajobs.results.objects import ObjectStore, concurrently
 from ran_datajobs.results.responses import message_value
 from ran_datajobs.results.waits import REFUSED_DELIVERY
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.outbox import Waiting
 from ran_datajobs.telemetry import Digest, Event, Logger, Metrics
+
+_Answer = TypeVar("_Answer")
 
 _PARALLEL_SHARDS: Final = 4
 _BUSY_RETRY: Final = 0.5
 _LONGEST_TURN: Final = 5.0
+
+
+class DeliveryFailure(Exception):
+    """No row of the outbox can be delivered to ``topic`` (``None``: to any); with ``job_id``, none of this
+    job. ``refused``: a retry cannot succeed."""
+
+    def __init__(
+        self, topic: str | None, cause: str, job_id: UUID | None = None, *, refused: bool = False
+    ) -> None:
+        super().__init__(cause)
+        self.topic = topic
+        self.cause = cause
+        self.job_id = job_id
+        self.refused = refused
+
+    def applies_to(self, row: Waiting) -> bool:
+        """True if ``row`` cannot be delivered."""
+        return self.topic == row.topic and self.job_id in (None, row.job_id)
 
 
 class DeliveryNews(Struct, eq=False):
@@ -134,6 +155,8 @@ class Publisher(Struct, eq=False):
 
     async def _deliver_batch(self, connection: Connection, shard: int, copies: bool) -> bool:
         """Deliver the next rows of the shard that are not parked. Returns False when no row waits."""
+        done: list[Waiting] = []
+        failure: DeliveryFailure | None = None
         try:
             if not copies and shard not in self.held:
                 position = await self.bus.recover_position(shard)
@@ -143,17 +166,12 @@ class Publisher(Struct, eq=False):
             batch = await outbox.next_messages(connection, shard)
             if not batch:
                 return False
-            if copies:
-                done, failures = await copy_objects(self.objects, batch)
-            else:
-                done, failures = await self._publish_batch(shard, batch)
+            try:
+                await (self._copy_all(batch, done) if copies else self._publish_all(shard, batch, done))
+            except DeliveryFailure as error:
+                failure = error
             await self.reached(Checkpoint.DELIVER_PUBLISHED)
-            failing = {(failure.topic, failure.job_id) for failure in failures}
-            works = {
-                (row.job_id, row.topic)
-                for row in done
-                if not failing & {(row.topic, row.job_id), (row.topic, None)}
-            }
+            works = {(row.job_id, row.topic) for row in done if not (failure and failure.applies_to(row))}
             ended = await outbox.published(connection, shard, [row.position for row in done], list(works))
             delivered = sum(row.is_message for row in done)
             self.news.delivered(delivered, copies, {topic for _, topic in works}, ended)
@@ -164,39 +182,64 @@ class Publisher(Struct, eq=False):
         except BaseException:
             self.held.discard(shard)  # the position on the bus decides whether it was published
             raise
-        for failure in failures:
+        if failure is not None:
             await self._record(connection, shard, failure)
         return True
 
-    async def _publish_batch(
-        self, shard: int, batch: list[outbox.Waiting]
-    ) -> tuple[list[outbox.Waiting], list[DeliveryFailure]]:
-        """Publish one batch in order. Returns the rows, and the failure if there is any."""
+    async def _copy_all(self, rows: Sequence[Waiting], done: list[Waiting]) -> None:
+        """Copy objects, and manifests after all others; append each copied row to ``done``."""
+
+        async def copy(row: Waiting) -> None:
+            await self._copy(row)
+            done.append(row)
+
+        for is_manifest in (False, True):
+            await concurrently(copy, [row for row in rows if row.ends_delivery is is_manifest])
+
+    async def _copy(self, row: Waiting) -> None:
+        """Copy one object whose SHA-256 is the recorded one, unless a redelivery finds it unchanged. What an
+        earlier version wrote only to the destination is copied back to the service's own bucket."""
+        bucket, key = row.bucket or "", row.object_key or ""
+        own = await _answer(row, bucket, self.objects.get(bucket, key))
+        if _is_whole(own, row.sha256):
+            if row.delivery == 1 or await _answer(row, row.target, self._copy_of(row)) != own:
+                await _answer(row, row.target, self.objects.put(row.target, key, own))
+            return
+        there = await _answer(row, row.target, self._copy_of(row))
+        if row.sha256 is None or not _is_whole(there, row.sha256):
+            raise _damaged(row, own)
+        await _answer(row, bucket, self.objects.put(bucket, key, there))
+
+    async def _copy_of(self, row: Waiting) -> bytes | None:
+        """The object in the destination bucket. S3 refuses to read a missing object in a bucket that the
+        service may not list."""
         try:
-            messages = await concurrently(self._message_of, [row for row in batch if row.is_message])
-            await self.reached(Checkpoint.DELIVER_READ)
+            return await self.objects.get(row.target, row.object_key or "")
+        except StorageRefused:
+            return None
+
+    async def _publish_all(self, shard: int, rows: Sequence[Waiting], done: list[Waiting]) -> None:
+        """Publish the messages of ``rows`` in order, all or none; append all rows to ``done``."""
+        messages = await concurrently(self._message_of, [row for row in rows if row.is_message])
+        await self.reached(Checkpoint.DELIVER_READ)
+        try:
             if messages:
                 await self.bus.publish_shard(shard, messages)
         except TopicRefused as refusal:
-            return [], [DeliveryFailure(refusal.topic, str(refusal))]
-        except DeliveryFailure as failure:
-            return [], [failure]
-        return batch, []
+            raise DeliveryFailure(refusal.topic, str(refusal)) from refusal
+        done += rows
 
-    async def _message_of(self, row: outbox.Waiting) -> OutboxMessage:
+    async def _message_of(self, row: Waiting) -> OutboxMessage:
         value = row.value
         if value is None:
             bucket, key = row.bucket or "", row.object_key or ""
+            body = await _answer(row, bucket, self.objects.get(bucket, key))
+            if body is None:
+                raise _damaged(row, body)
             try:
-                body = await self.objects.get(bucket, key)
-                if body is None:
-                    raise DeliveryFailure(row.topic, f"the result object {bucket}/{key} is gone", row.job_id)
                 value = message_value(body, self.object_uri(bucket, key))
-            except StorageUnavailable as unavailable:
-                raise DeliveryFailure(row.topic, str(unavailable), row.job_id) from unavailable
             except msgspec.DecodeError as error:
-                cause = f"the result object {bucket}/{key} was spoilt"
-                raise DeliveryFailure(row.topic, cause, row.job_id) from error
+                raise _damaged(row, body) from error
         return OutboxMessage(row.position, row.topic, Message(row.key, row.headers, value))
 
     async def _record(self, connection: Connection, shard: int, failure: DeliveryFailure) -> None:
@@ -213,3 +256,23 @@ class Publisher(Struct, eq=False):
             refused=failure.refused,
         )
         self.news.waits(failure.topic, failure.cause)
+
+
+async def _answer(row: Waiting, bucket: str, call: Awaitable[_Answer]) -> _Answer:
+    """The answer to a call for ``bucket``. An error fails all deliveries to the topic of ``row``."""
+    try:
+        return await call
+    except StorageUnavailable as error:
+        refused = isinstance(error, StorageRefused) and row.topic == outbox.bucket_topic(bucket)
+        raise DeliveryFailure(row.topic, str(error), refused=refused) from error
+
+
+def _damaged(row: Waiting, body: bytes | None) -> DeliveryFailure:
+    """The result object of ``row`` was removed or changed: none of its job can be delivered."""
+    what = "is gone" if body is None else "was spoilt"
+    cause = f"the result object {row.bucket}/{row.object_key} {what}"
+    return DeliveryFailure(row.topic, cause, row.job_id, refused=row.is_copied)
+
+
+def _is_whole(body: bytes | None, sha256: str | None) -> TypeGuard[bytes]:
+    return body is not None and (sha256 is None or hashlib.sha256(body).hexdigest() == sha256)

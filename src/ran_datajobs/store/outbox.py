@@ -54,6 +54,11 @@ class Outgoing(Struct, frozen=True):
     ends_delivery: bool = False
     sha256: str | None = None
 
+    @property
+    def is_copied(self) -> bool:
+        """True for a copy to a bucket."""
+        return self.topic.startswith(_S3)
+
 
 class Waiting(Outgoing, frozen=True, kw_only=True):
     """A stored row of the outbox."""
@@ -73,16 +78,11 @@ class Waiting(Outgoing, frozen=True, kw_only=True):
 
 class Target(Struct, frozen=True):
     """Destination of a delivery of a job: a ``topic`` (which may be a :func:`bucket_topic`), or ``None`` when
-    the results stay in ``bucket``."""
+    the results stay where they are. ``bucket``: the one to copy from, for a :func:`bucket_topic`."""
 
     delivery: int
-    bucket: str
     topic: str | None = None
-
-    @property
-    def is_copied(self) -> bool:
-        """True when the results are copied to another bucket."""
-        return self.topic is not None and self.topic.startswith(_S3)
+    bucket: str | None = None
 
 
 class FailedDelivery(Struct, frozen=True):
@@ -93,16 +93,13 @@ class FailedDelivery(Struct, frozen=True):
     cause: str
 
 
-class Part(results.Part, frozen=True):
-    """A result object to deliver to ``destination``, a topic or (``is_copied``) a bucket. ``total``: number
-    of objects of its sub-job; ``sequence`` counts them from 0 without a gap."""
+class Part(Outgoing, frozen=True, kw_only=True):
+    """A result object to deliver. ``total``: number of objects of its sub-job; ``sequence`` counts them from
+    0 without a gap."""
 
-    job_id: UUID
+    sub_job: str
+    sequence: int
     total: int
-    destination: str
-    is_copied: bool
-    bucket: str
-    delivery: int
     data_producer_id: str
     data_producer_job_id: str
 
@@ -123,7 +120,7 @@ def bucket_topic(bucket: str) -> str:
 
 
 def _shard(message: Outgoing) -> int:
-    if message.topic.startswith(_S3):
+    if message.is_copied:
         return copy_shard_of(message.topic.removeprefix(_S3))
     return shard_of(message.job_id)
 

@@ -39,7 +39,7 @@ with page as (
 select * from page where size_before < $3 order by position;
 
 -- name: target_of
-select delivery_number as delivery, results_bucket as bucket,
+select delivery_number as delivery, case destination_kind when 'BUCKET' then results_bucket end as bucket,
        case destination_kind when 'TOPIC' then destination else 's3:' || nullif(destination, results_bucket) end as topic
 from data_job where job_id = $1 for no key update;
 
@@ -155,10 +155,11 @@ where exists (
 order by o.shard;
 
 -- name: parts_to_deliver
-select p.job_id, p.sub_job, p.key, p.bytes as size, p.sha256, p.operations, p.failed, j.destination_kind = 'BUCKET' as is_copied,
+select p.job_id, p.sub_job, p.key as object_key, p.bytes as size, p.sha256,
+       case j.destination_kind when 'TOPIC' then j.destination else 's3:' || j.destination end as topic,
        row_number() over (partition by p.job_id, p.sub_job order by coalesce(p.message, p.sequence), p.fragment)::integer - 1 as sequence,
        count(*) over (partition by p.job_id, p.sub_job) as total,
-       j.destination, j.results_bucket as bucket, j.delivery_number as delivery,
+       j.results_bucket as bucket, j.delivery_number as delivery,
        coalesce(l.data_producer_id, '') as data_producer_id,
        coalesce(s.data_producer_job_id, '') as data_producer_job_id
 from result_part p
