@@ -15,8 +15,13 @@ from ran_datajobs.errors import Fenced, TopicRefused
 from ran_datajobs.messaging.bus import Message, OutboxMessage, Received
 from ran_datajobs.messaging.events import CORRELATION_ID
 from ran_datajobs.messaging.topics import topic_problem
-from ran_datajobs.store import bus as store
-from ran_datajobs.store.database import Connection, Database, store_errors
+from ran_datajobs.store.database import Connection, Database, columns, store_errors
+from ran_datajobs.store.queries import named_queries
+
+_SQL = named_queries("bus")
+
+_CHANNEL: Final = "datajobs_bus"
+"""Notification channel; the payload is the name of a topic that has new messages."""
 
 _BATCH: Final = 500
 _BATCH_BYTES: Final = 8 * 1024 * 1024
@@ -37,8 +42,7 @@ class PostgresBus:
 
     async def topics(self) -> list[str]:
         """The topics that have, or had, a message."""
-        async with self._database.connection() as connection:
-            return await store.topics(connection)
+        return [row["topic"] for row in await self._database.fetch(_SQL["topics"])]
 
     async def ready(self) -> None:
         """Return when the store answers."""
@@ -59,10 +63,10 @@ class PostgresBus:
         listening.add_termination_listener(lambda _: news.set())
         try:
             with store_errors():
-                await listening.add_listener(store.BUS_CHANNEL, lambda *_: news.set())
-                while not await store.claim_receiving(listening, consumer, topic):  # noqa: ASYNC110 - a lock
+                await listening.add_listener(_CHANNEL, lambda *_: news.set())
+                while not await listening.fetchval(_SQL["claim_receiving"], consumer, topic):  # noqa: ASYNC110
                     await asyncio.sleep(self._poll_interval)
-                offset = await store.position_of(listening, consumer, topic)
+                offset = await listening.fetchval(_SQL["position_of"], consumer, topic) or 0
             while not listening.is_closed():
                 news.clear()
                 if batch := await self.read(topic, offset, _BATCH):
@@ -78,42 +82,46 @@ class PostgresBus:
     async def passed(self, consumer: str, batch: Sequence[Received]) -> None:
         """Store the offset after ``batch``."""
         last = batch[-1]
-        async with self._database.connection() as connection:
-            await store.set_position(connection, consumer, last.topic, last.offset + 1)
+        await self._database.fetch(_SQL["set_position"], consumer, last.topic, last.offset + 1)
 
     async def recover_position(self, shard: int) -> int:
         """Take over the shard and return its position."""
-        async with self._database.transaction() as connection:
-            self._epochs[shard], position = await store.fence_shard(connection, shard)
-        return position
+        ((self._epochs[shard], position),) = await self._database.fetch(_SQL["fence_shard"], shard)
+        return int(position)
 
     async def publish_shard(self, shard: int, messages: Sequence[OutboxMessage]) -> None:
         """Append the messages and move the shard's position in one transaction."""
         async with self._database.transaction() as connection:
-            held = await store.lock_shard(connection, shard)
-            if held is None or held[0] != self._epochs.get(shard):
+            position = await connection.fetchval(_SQL["lock_shard"], shard, self._epochs.get(shard))
+            if position is None:
                 raise Fenced(f"shard {shard} of the outbox has a newer publisher")
-            new = [message for message in messages if message.position > held[1]]
+            new = [message for message in messages if message.position > position]
             by_topic = attrgetter("topic")
             for topic, group in groupby(sorted(new, key=by_topic), key=by_topic):
                 await _append(connection, topic, [each.message for each in group])
             if new:
-                await store.move_shard(connection, shard, new[-1].position)
+                await connection.execute(_SQL["move_shard"], shard, new[-1].position)
 
     async def read(self, topic: str, offset: int, limit: int, *, client: str | None = None) -> list[Received]:
-        """Messages from ``offset`` on, at most ``limit`` and about 8 MiB; ``client``: only of its jobs."""
-        async with self._database.connection() as connection:
-            found = await store.messages_from(
-                connection, topic, offset, limit=limit, max_bytes=_BATCH_BYTES, client=client
-            )
-        return [Received(topic, each.offset, Message(each.key, each.headers, each.value)) for each in found]
+        """Messages from ``offset`` on, at most ``limit`` and about 8 MiB, but at least one if any exist;
+        ``client``: only of its jobs."""
+        rows = await self._database.fetch(_SQL["messages_from"], topic, offset, limit, _BATCH_BYTES, client)
+        return [
+            Received(topic, row["offset"], Message(row["key"], row["headers"], row["value"])) for row in rows
+        ]
 
 
 async def _append(connection: Connection, topic: str, messages: Sequence[Message]) -> None:
+    """Append ``messages`` in order and notify the receivers at the commit.
+
+    Locks the topic until the commit: a caller that appends to several topics does so in order of name.
+    """
     if (problem := topic_problem(topic)) is not None:
         raise TopicRefused(topic, problem)
-    new = [store.NewMessage(_job_of(each), each.key, each.headers, each.value) for each in messages]
-    await store.append(connection, topic, new)
+    rows = (list(map(_job_of, messages)), *columns(messages, "key", "headers", "value"))
+    if await connection.fetchrow(_SQL["append"], topic, *rows) is None:
+        await connection.execute(_SQL["add_topic"], topic)
+        await connection.fetchrow(_SQL["append"], topic, *rows)
 
 
 def _job_of(message: Message) -> UUID | None:

@@ -9,17 +9,18 @@ insert into bus_topic (topic, next_offset) select $1, bus_head from pruned on co
 -- name: topics
 select topic from bus_topic order by topic;
 
--- name: take_offsets
-update bus_topic set next_offset = next_offset + $2 where topic = $1 returning next_offset - $2;
-
--- name: add_messages
-insert into bus_message (topic, message_offset, job_id, key, headers, value)
-select $1, $2 + m.place - 1, m.job_id, m.key, m.headers, m.value
-from unnest($3::uuid[], $4::text[], $5::jsonb[], $6::bytea[]) with ordinality
-     as m (job_id, key, headers, value, place);
-
--- name: wake_receivers
-select pg_notify('datajobs_bus', $1);
+-- Returns no row when the topic is missing.
+-- name: append
+with taken as (
+    update bus_topic set next_offset = next_offset + cardinality($3::text[]) where topic = $1
+    returning next_offset - cardinality($3::text[]) as first_offset
+), added as (
+    insert into bus_message (topic, message_offset, job_id, key, headers, value)
+    select $1, taken.first_offset + m.place - 1, m.job_id, m.key, m.headers, m.value
+    from taken, unnest($2::uuid[], $3::text[], $4::jsonb[], $5::bytea[]) with ordinality
+         as m (job_id, key, headers, value, place)
+)
+select pg_notify('datajobs_bus', $1) from taken;
 
 -- $5: only the messages of this client's jobs, unless null.
 -- name: messages_from
@@ -50,8 +51,9 @@ insert into bus_shard (shard, epoch) values ($1, 1)
 on conflict (shard) do update set epoch = bus_shard.epoch + 1
 returning epoch, position;
 
+-- Returns no row once a later epoch has begun.
 -- name: lock_shard
-select epoch, position from bus_shard where shard = $1 for update;
+select position from bus_shard where shard = $1 and epoch = $2 for update;
 
 -- name: move_shard
 update bus_shard set position = $2 where shard = $1;
