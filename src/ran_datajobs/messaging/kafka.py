@@ -16,8 +16,8 @@ from functools import cached_property
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AclOperation, AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka import KafkaError, TopicCollection, TopicPartition
+from confluent_kafka.admin import AclOperation, AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.aio import AIOConsumer
 
 from ran_datajobs.errors import BusUnavailable, Fenced, TopicRefused
@@ -123,8 +123,8 @@ class KafkaBus:
         missing = [new for name, new in _OWN_TOPICS.items() if await self._description(name) is None]
         created = self._admin.create_topics(missing, request_timeout=self._patience) if missing else {}
         for name, creation in created.items():
-            with kafka_errors(f"topic {name!r} is missing"):
-                await _result(creation, KafkaError.TOPIC_ALREADY_EXISTS)
+            with kafka_errors(f"topic {name!r} is missing", KafkaError.TOPIC_ALREADY_EXISTS):
+                await _result(creation)
 
     async def publish(self, topic: str, messages: Sequence[Message]) -> None:
         """Publish in one transaction, under a ``transactional.id`` that no other client uses."""
@@ -178,25 +178,20 @@ class KafkaBus:
         topic = batch[-1].topic
         offsets = {received.partition: received.offset + 1 for received in batch}
         places = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
-        with kafka_errors("cannot commit the offset in a topic"):
-            try:
-                await _to_completion(
-                    self._consumers[topic, consumer].commit(offsets=places, asynchronous=False)
-                )
-            except KafkaException as error:
-                if error.args[0].code() not in _REASSIGNED:
-                    raise
+        with kafka_errors("cannot commit the offset in a topic", *_REASSIGNED):
+            await _to_completion(self._consumers[topic, consumer].commit(offsets=places, asynchronous=False))
 
     async def recover_position(self, shard: int) -> int:
         """Fence the previous publisher, and read the last position that it published."""
         await self._close_producer(self._shard_id(shard))
         await self.ready()
         await self._open_producer(self._shard_id(shard))
-        value = await self._run(
-            lambda: last_value(
-                self._settings, POSITION_TOPIC, shard % _SHARDS, self._position_key(shard), self._patience
-            )
-        )
+        place, key = TopicPartition(POSITION_TOPIC, shard % _SHARDS), self._position_key(shard)
+        latest = {place: OffsetSpec.latest()}  # type: ignore[no-untyped-call]
+        listed = self._admin.list_offsets(latest, request_timeout=self._patience)
+        with kafka_errors(self._no_answer):
+            end = (await _result(listed[place])).offset
+        value = await self._run(lambda: last_value(self._settings, place, end, key, self._patience))
         self._positions[shard] = -1 if value is None else int(value)
         return self._positions[shard]
 
@@ -262,22 +257,19 @@ class KafkaBus:
         described = self._admin.describe_topics(
             TopicCollection([topic]), include_authorized_operations=True, request_timeout=self._patience
         )
-        with kafka_errors(self._no_answer):
-            return await _result(described[topic], *_INACCESSIBLE)
+        found = None
+        with kafka_errors(self._no_answer, *_INACCESSIBLE):
+            found = await _result(described[topic])
+        return found  # noqa: RET504 - None after an ignored error
 
     async def _run(self, call: Callable[[], T]) -> T:
         """Run ``call`` on a thread of the pool. A cancelled caller waits for the end of the call."""
         return await _to_completion(asyncio.get_running_loop().run_in_executor(self._threads, call))
 
 
-async def _result(answer: Future[Any], *expected: int) -> Any:
-    """Result of ``answer``; ``None`` for one of the ``expected`` errors."""
-    try:
-        return await _to_completion(asyncio.wrap_future(answer))
-    except KafkaException as error:
-        if error.args[0].code() not in expected:
-            raise
-        return None
+async def _result(answer: Future[T]) -> T:
+    """Result of an administrative call."""
+    return await _to_completion(asyncio.wrap_future(answer))
 
 
 async def _to_completion(call: Awaitable[T]) -> T:

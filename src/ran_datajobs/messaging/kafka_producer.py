@@ -161,36 +161,30 @@ class TransactionalProducer:
 
 
 def last_value(
-    settings: Mapping[str, Any], topic: str, partition: int, key: str, patience: float
+    settings: Mapping[str, Any], place: TopicPartition, end: int, key: str, patience: float
 ) -> bytes | None:
-    """Value of the last committed record with ``key`` in a partition; ``None`` when there is none.
+    """Value of the last committed record with ``key`` before the offset ``end`` of a partition, or after it;
+    ``None`` when there is none.
 
     Reads the end of the partition first, and all of it only when it finds none there. An open transaction of
     another producer hides what was committed after it: the call waits for its end. Raises BusUnavailable.
     """
+    configuration = {
+        **settings,
+        "group.id": "unused",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+    }
     with (
-        kafka_errors(f"cannot read topic {topic!r}"),
-        contextlib.closing(_consumer(settings, "read_uncommitted")) as uncommitted,
-        contextlib.closing(_consumer(settings, "read_committed")) as consumer,
+        kafka_errors(f"cannot read topic {place.topic!r}"),
+        contextlib.closing(Consumer(configuration)) as consumer,
     ):
-        low, high = uncommitted.get_watermark_offsets(TopicPartition(topic, partition), timeout=patience)
-        for start in (max(low, high - _FIRST_READ_BACK), low):
-            place = TopicPartition(topic, partition, start)
-            if (found := _last_from(consumer, place, high, key, patience)) is not None:
+        for place.offset in (max(0, end - _FIRST_READ_BACK), 0):
+            if (found := _last_from(consumer, place, end, key, patience)) is not None:
                 return found
     return None
-
-
-def _consumer(settings: Mapping[str, Any], isolation: str) -> Consumer:
-    return Consumer(
-        {
-            **settings,
-            "group.id": "unused",
-            "enable.auto.commit": False,
-            "isolation.level": isolation,
-            "enable.partition.eof": True,
-        }
-    )
 
 
 def _last_from(
@@ -223,12 +217,14 @@ def _check_blame(topic: str, error: KafkaError) -> None:
 
 
 @contextlib.contextmanager
-def kafka_errors(what: str) -> Iterator[None]:
-    """Translate exceptions of the client into those of this package."""
+def kafka_errors(what: str, *ignored: int) -> Iterator[None]:
+    """Translate exceptions of the client into those of this package. The codes ``ignored`` end the block."""
     try:
         yield
     except KafkaException as error:
         cause: KafkaError = error.args[0]
+        if cause.code() in ignored:
+            return
         if cause.code() in _FENCED:
             raise Fenced(f"{what}: a newer producer has taken over") from error
         raise BusUnavailable(f"{what}: {cause.str()}") from error
