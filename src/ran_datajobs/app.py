@@ -192,7 +192,7 @@ async def run_worker(
             database,
             bus,
             objects,
-            view.addresses.object,
+            view.object_uri,
             DeliveryNews(log, digest, metrics),
             reached,
             give_up=settings.delivery_retry_timeout,

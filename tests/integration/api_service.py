@@ -72,7 +72,7 @@ class Api:
     def __init__(self, parts: ApiDependencies, session: aiohttp.ClientSession) -> None:
         self.parts = parts
         self.session = session
-        self.root = parts.view.addresses.api_root
+        self.root = parts.settings.effective_api_root
 
     async def call(self, method: str, path: str, **options: Any) -> Answer:
         """Send one request; ``path`` is relative to the root of the API."""

@@ -20,10 +20,10 @@ from ran_datajobs.api.problems import as_known
 from ran_datajobs.api.request_body import is_json
 from ran_datajobs.api.results import cell, outcome_of
 from ran_datajobs.api.security import host_name, known_hosts
+from ran_datajobs.config import Settings
 from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
 from ran_datajobs.model import OperationCounts, Response
-from ran_datajobs.results.addresses import Addresses
-from ran_datajobs.results.job_view import progress
+from ran_datajobs.results.job_view import JobView, progress
 
 
 @given(st.integers(0, 10**17), st.sampled_from("js"))
@@ -198,9 +198,9 @@ def test_progress_is_100_in_a_terminal_job_only(total: int, pending: int) -> Non
 def test_addresses_are_made_from_the_root() -> None:
     """statusuri and resultsuri are absolute and have the published form."""
     job_id = uuid4()
-    addresses = Addresses("https://api.example.org/base")
-    assert addresses.job(job_id) == f"https://api.example.org/base/ranoam/cm/v1/dataJob/{job_id}"
-    assert addresses.results("b", job_id) == f"https://api.example.org/base/s3-bucket/b?jobId={job_id}"
+    view = JobView(Settings(api_root="https://api.example.org/base"))
+    assert view.job_uri(job_id) == f"https://api.example.org/base/ranoam/cm/v1/dataJob/{job_id}"
+    assert view.results_uri("b", job_id) == f"https://api.example.org/base/s3-bucket/b?jobId={job_id}"
 
 
 def test_paths_are_filled_and_encoded() -> None:

@@ -21,7 +21,7 @@ from ran_datajobs.dispatch.backoff import (
     until_next_call,
 )
 from ran_datajobs.model import Op, Operation, OperationState, Reason, Response, Status
-from ran_datajobs.plugins.port import Entry
+from ran_datajobs.plugins.port import Entry, NoOutcomes
 from ran_datajobs.results import outcomes
 from ran_datajobs.store.batch import Batched
 from ran_datajobs.store.results import Arrived
@@ -166,7 +166,7 @@ def test_a_result_of_no_known_shape_is_counted_by_its_status(
     reported: Status, state: OperationState, status: Status
 ) -> None:
     """FINISHED counts all as succeeded, FAILED all as failed, anything else all as unknown."""
-    outcome = outcomes.from_status([Operation(Op.ADD, "/A=1", 1)], reported)
+    outcome = outcomes.of_result([Operation(Op.ADD, "/A=1", 1)], NoOutcomes(), reported, is_read=False)
     assert [r.state for r in outcome.responses] == [state]
     assert outcome.status is status
 

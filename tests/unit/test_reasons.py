@@ -19,7 +19,7 @@ import ran_datajobs
 from ran_datajobs.api.results import outcome_of
 from ran_datajobs.dmi.provmns import error_bodies
 from ran_datajobs.model import ErrorDetail, Op, Operation, OperationState, Reason, Response, Status
-from ran_datajobs.plugins.port import Entry
+from ran_datajobs.plugins.port import Entry, NoOutcomes
 from ran_datajobs.reasons import (
     CODES,
     OURS,
@@ -249,7 +249,7 @@ def test_no_status_alone_leaves_an_operation_without_a_reason(status: Status, st
     result."""
     operations = [Operation(Op.REMOVE, "/A=1", 1), Operation(Op.REMOVE, "/A=2", 2)]
     for outcome in (
-        outcomes.from_status(operations, status),
+        outcomes.of_result(operations, NoOutcomes(), status, is_read=False),
         outcomes.all_the_same(operations, state, "", "for no reason"),
     ):
         for document in documents(outcome.responses):

@@ -11,9 +11,9 @@ import re
 from typing import Final
 from urllib.parse import quote
 
-from ran_datajobs.results import addresses
+from ran_datajobs.results import job_view
 
-JOBS: Final = addresses.JOBS
+JOBS: Final = job_view.JOBS
 JOB: Final = JOBS + "/{job_id:uuid}"
 SUB_JOBS: Final = JOB + "/subJobs"
 FAILURES: Final = JOB + "/failures"
@@ -25,7 +25,7 @@ RETRY: Final = JOB + "/retry"
 REDELIVER: Final = JOB + "/redeliver"
 REASONS: Final = "/ranoam/cm/v1/reasons"
 TOPIC_MESSAGES: Final = "/ranoam/cm/v1/topics/{topic:str}/messages"
-BUCKET: Final = addresses.BUCKETS + "/{bucket_id:str}"
+BUCKET: Final = job_view.BUCKETS + "/{bucket_id:str}"
 OBJECT: Final = BUCKET + "/{job_id:uuid}/{part:path}"
 INVENTORY: Final = "/ncmpInventory/v1/ch"
 STATUS_PUSH: Final = "/ncmp/v1/subJobs/{sub_job_id:uuid}/status"

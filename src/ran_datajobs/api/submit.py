@@ -31,12 +31,12 @@ from ran_datajobs.api.request_body import off_loop
 from ran_datajobs.api.schemas import Plan, SubmitAnswer
 from ran_datajobs.api.tokens import Client
 from ran_datajobs.checkpoints import Checkpoint
-from ran_datajobs.errors import InvalidRequest, StoreUnavailable
+from ran_datajobs.errors import InvalidRequest, StorageUnavailable, StoreUnavailable
 from ran_datajobs.inventory.owners import Owners
 from ran_datajobs.model import Ignored, OperationState, Reason
 from ran_datajobs.planning.request import JobRequest, check_request, read_accepted, read_request
 from ran_datajobs.planning.split import split
-from ran_datajobs.results.parts import failed_operations
+from ran_datajobs.results.parts import load_failures
 from ran_datajobs.store import jobs, results
 from ran_datajobs.store.database import Connection
 from ran_datajobs.telemetry import Event
@@ -121,7 +121,9 @@ async def retry(
         if not row.status.terminal:
             raise Conflict("the data job is still under way: cancel it or wait")
         written = await results.listing(connection, job_id)
-    states = await failed_operations(api.objects, row.results_bucket, written)
+    states, lost = await load_failures(api.objects, row.results_bucket, written)
+    if lost:
+        raise StorageUnavailable(f"result objects in bucket {row.results_bucket} are gone or spoilt")
     kept_out = set() if include_unknown else {OperationState.UNKNOWN}
     wanted = {operation for operation, state in states.items() if state not in kept_out}
     hint = ": operations of unknown outcome are repeated with ?includeUnknown=true only"
@@ -252,8 +254,8 @@ def _accepted(
     answer = SubmitAnswer(
         job_id,
         "NOT_STARTED",
-        api.view.addresses.job(job_id),
-        api.view.addresses.results(bucket, job_id),
+        api.view.job_uri(job_id),
+        api.view.results_uri(bucket, job_id),
         ignored.keys if ignored else msgspec.UNSET,
         ignored.count if ignored else msgspec.UNSET,
     )

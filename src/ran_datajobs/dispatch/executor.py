@@ -34,6 +34,7 @@ from ran_datajobs.plugins.port import (
     Created,
     DmiPlugin,
     Lost,
+    NoOutcomes,
     OnTopic,
     OutcomeUnknown,
     PluginProfile,
@@ -288,17 +289,19 @@ class Executor:
                 )
                 return Collecting(attempt.sub_job, topic, reported, delay)
             case Lost() if reported is Status.CANCELLED:
-                outcome = outcomes.from_status(await self._operations(attempt), reported)
+                return await self._end_with(attempt, NoOutcomes(), reported)
             case Lost() | Retryable():
                 asked = answer.retry_after if isinstance(answer, Retryable) else None
                 if later := self._retry(attempt, answer.cause, asked):
                     return later
                 give_up = self._give_up(attempt.sub_job)
                 error = f"the plugin's result was not to be had within {give_up:g} s: {answer.cause}"
-                outcome = outcomes.unreadable(await self._operations(attempt), error, reported)
+                operations = await self._operations(attempt)
+                state, reason = OperationState.UNKNOWN, Reason.RESULT_UNREADABLE
+                outcome = outcomes.all_the_same(operations, state, reason, error, error, reported)
+                return await self._end(attempt, outcome)
             case _:
                 return await self._end_with(attempt, answer, reported)
-        return await self._end(attempt, outcome)
 
     async def _end_with(self, attempt: Attempt, result: outcomes.Result, reported: Status) -> Transition:
         """End the sub-job with the fetched result; a body without outcomes is stored unchanged."""
@@ -465,7 +468,7 @@ class Executor:
             OperationState.NOT_STARTED,
             Reason.CANCELLED,
             "cancelled before it was sent",
-            cancelled=True,
+            reported=Status.CANCELLED,
         )
         return await self._end(attempt, outcome)
 

@@ -16,18 +16,18 @@ from msgspec import UNSET, Struct, UnsetType
 from ran_datajobs.config import Settings
 from ran_datajobs.model import IgnoredKey, OperationCounts, Status, wire_status
 from ran_datajobs.results import waits
-from ran_datajobs.results.addresses import Addresses
 from ran_datajobs.results.waits import WaitingFor
 from ran_datajobs.store import jobs as store_jobs
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.jobs import JobRow, SubJobRow
 
+JOBS: Final = "/ranoam/cm/v1/dataJob"
+BUCKETS: Final = "/s3-bucket"
+
 WireStatus = Literal[
     "NOT_STARTED", "RUNNING", "FINSHED", "FINISHED", "FAILED", "PARTIALLY_FAILED", "CANCELLING", "CANCELLED"
 ]
 """FINISHED has two spellings on the wire: ``FINSHED`` unless the service is configured otherwise."""
-
-_WITH_REASON: Final = frozenset({Status.FAILED, Status.PARTIALLY_FAILED})
 
 
 class JobAnswer(Struct, frozen=True, rename="camel"):
@@ -79,14 +79,22 @@ class SubJobAnswer(Struct, frozen=True, rename="camel"):
 
 
 class JobView(Struct, frozen=True):
-    """Converts stored rows to their wire form."""
+    """Converts stored rows to their wire form. Addresses are absolute, and independent of the Host of a
+    request."""
 
     settings: Settings
 
-    @property
-    def addresses(self) -> Addresses:
-        """Addresses below the API root."""
-        return Addresses(self.settings.effective_api_root)
+    def job_uri(self, job_id: UUID) -> str:
+        """``statusuri`` of a job."""
+        return f"{self.settings.effective_api_root}{JOBS}/{job_id}"
+
+    def results_uri(self, bucket: str, job_id: UUID) -> str:
+        """``resultsuri`` of a job: its manifest."""
+        return f"{self.settings.effective_api_root}{BUCKETS}/{bucket}?jobId={job_id}"
+
+    def object_uri(self, bucket: str, key: str) -> str:
+        """Address of one result object by its key."""
+        return f"{self.settings.effective_api_root}{BUCKETS}/{bucket}/{key}"
 
     def status(self, status: Status) -> WireStatus:
         """Wire spelling of ``status``."""
@@ -113,8 +121,8 @@ class JobView(Struct, frozen=True):
         return JobAnswer(
             job_id=row.job_id,
             status=self.status(row.status),
-            statusuri=self.addresses.job(row.job_id),
-            resultsuri=self.addresses.results(row.bucket_named, row.job_id),
+            statusuri=self.job_uri(row.job_id),
+            resultsuri=self.results_uri(row.bucket_named, row.job_id),
             type=row.type.value,
             name=row.name,
             destination=row.destination,
@@ -131,7 +139,7 @@ class JobView(Struct, frozen=True):
             waiting_for=waiting or UNSET,
             cancelled_at=row.cancelled_at or UNSET,
             ended_after_cancel=UNSET if row.ended_after_cancel is None else row.ended_after_cancel,
-            reason=(row.reason or "") if row.status in _WITH_REASON else UNSET,
+            reason=row.reason or UNSET,
             ignored=row.ignored.keys if row.ignored else UNSET,
             ignored_count=row.ignored.count if row.ignored else UNSET,
         )

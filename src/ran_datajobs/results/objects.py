@@ -13,8 +13,7 @@ import contextlib
 import functools
 import os
 import re
-import subprocess
-import sys
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -340,17 +339,10 @@ def open_s3(
 
 
 def _remove_folders(paths: Sequence[Path]) -> None:
-    """Remove folders recursively, and their parent folder if it is empty then. Raises OSError.
-
-    A child process does it: in this process each of ten thousand files would wait for the interpreter lock.
-    """
-    program = "import shutil, sys\nfor path in sys.argv[1:]: shutil.rmtree(path)"
-    present = [str(path) for path in paths if os.path.lexists(path)]
-    command = [sys.executable, "-I", "-S", "-c", program, *present]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    if done.returncode != 0:
-        last_line = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise OSError(last_line or f"it was ended by signal {-done.returncode}")
+    """Remove folders recursively, and their parent folder if it is empty then. Raises OSError."""
+    for path in paths:
+        if os.path.lexists(path):
+            shutil.rmtree(path)
     with contextlib.suppress(OSError):
         paths[0].parent.rmdir()
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Final, assert_never
+from typing import Final
 
 import msgspec
 import zstandard
@@ -56,8 +56,6 @@ _OF_STATUS: Final = {
     Status.CANCELLED: (OperationState.NOT_STARTED, Reason.CANCELLED, "the plugin says cancelled", ""),
 }
 """State, reason, detail and error of operations of which a plugin reports no more than a status."""
-
-_MAX_OUTCOMES: Final = 1 << 28
 
 
 class _Line(Struct, frozen=True, rename="camel"):
@@ -100,7 +98,7 @@ def unpack_outcomes(messages: Iterable[bytes]) -> dict[str, OperationState]:
     """The worst state of each operation in what :func:`pack_outcomes` packed."""
     states: dict[str, OperationState] = {}
     for packed in messages:
-        outcomes = _STATES.decode(zstandard.decompress(packed, max_output_size=_MAX_OUTCOMES))
+        outcomes = _STATES.decode(zstandard.decompress(packed))
         add_states(states, outcomes.items())
     return states
 
@@ -115,13 +113,13 @@ def all_the_same(
     state: OperationState,
     reason: Reason | str,
     detail: str,
-    *,
-    cancelled: bool = False,
     error: str = "",
+    reported: Status | None = None,
 ) -> Outcome:
-    """Outcome in which every operation of a sub-job has the same state and reason."""
+    """Outcome in which every operation of a sub-job has the same state and reason. ``reported``: the terminal
+    status that the plugin reported, if any."""
     responses = make_responses(operations, state, reason, detail)
-    return _outcome(responses, [state] * len(operations), cancelled=cancelled, error=error)
+    return _outcome(responses, [state] * len(operations), reported, error)
 
 
 def of_result(
@@ -139,22 +137,23 @@ def of_result(
     without outcomes.
     """
     kept = f"; it is kept as {kept_as}" if kept_as else ""
+    state = OperationState.FAILED if is_read else OperationState.UNKNOWN
     match result:
         case Responses(entries):
             return from_responses(
                 operations, entries, reported, is_read=is_read, cancel_requested=cancel_requested
             )
-        case NoOutcomes() | UnrecognisedResult() | OnTopic():
-            if is_read and reported is not Status.CANCELLED:
-                return unreadable(operations, f"{NO_OUTCOMES}{kept}", reported, is_read=True)
-            return from_status(operations, reported)
         case UnreadableBody(cause=cause):
             error = f"the plugin's result cannot be read: {cause}{kept}"
-            return unreadable(operations, error, reported, is_read=is_read)
         case Refused(cause=cause):
-            return unreadable(operations, f"the plugin refuses the result: {cause}", reported)
+            state, error = OperationState.UNKNOWN, f"the plugin refuses the result: {cause}"
+        case _ if is_read and reported is not Status.CANCELLED:
+            error = f"{NO_OUTCOMES}{kept}"
         case _:
-            assert_never(result)
+            detail = f"{NO_OUTCOMES}: it says {reported.value}"
+            unknown = OperationState.UNKNOWN, Reason.OUTCOME_UNKNOWN, detail, NO_OUTCOMES
+            return all_the_same(operations, *_OF_STATUS.get(reported, unknown), reported)
+    return all_the_same(operations, state, Reason.RESULT_UNREADABLE, error, error, reported)
 
 
 def from_responses(
@@ -199,25 +198,7 @@ def from_responses(
             listed = [next(each for each in listed if each.state is state)]
         matched += listed
         states.append(state)
-    return _outcome(matched, states, cancelled=cancelled)
-
-
-def from_status(operations: Sequence[Operation], reported: Status) -> Outcome:
-    """Outcomes from the status alone, without outcomes of the plugin. A read must be a cancelled one."""
-    detail = f"{NO_OUTCOMES}: it says {reported.value}"
-    unknown = OperationState.UNKNOWN, Reason.OUTCOME_UNKNOWN, detail, NO_OUTCOMES
-    state, reason, detail, error = _OF_STATUS.get(reported, unknown)
-    cancelled = reported is Status.CANCELLED
-    return all_the_same(operations, state, reason, detail, cancelled=cancelled, error=error)
-
-
-def unreadable(
-    operations: Sequence[Operation], error: str, reported: Status | None, *, is_read: bool = False
-) -> Outcome:
-    """Outcomes for a result that cannot be read (FAILED for a read, else UNKNOWN) or fetched (UNKNOWN)."""
-    state = OperationState.FAILED if is_read else OperationState.UNKNOWN
-    cancelled = reported is Status.CANCELLED
-    return all_the_same(operations, state, Reason.RESULT_UNREADABLE, error, cancelled=cancelled, error=error)
+    return _outcome(matched, states, reported)
 
 
 def from_messages(operations: Sequence[Operation], packed: Iterable[bytes], arrived: Arrived) -> Outcome:
@@ -239,7 +220,7 @@ def from_messages(operations: Sequence[Operation], packed: Iterable[bytes], arri
     detail = error or "no result message tells of this operation"
     added = make_responses(lacking, OperationState.FAILED, reason, detail)
     found = [states.get(operation.id_text, OperationState.FAILED) for operation in operations]
-    return _outcome(added, found, error=error)
+    return _outcome(added, found, None, error)
 
 
 def _completed(operation: Operation, response: Response, cancelled: bool) -> Response:
@@ -258,12 +239,12 @@ def _completed(operation: Operation, response: Response, cancelled: bool) -> Res
 def _outcome(
     responses: Iterable[Response],
     states: Iterable[OperationState],
-    *,
-    cancelled: bool = False,
+    reported: Status | None,
     error: str = "",
 ) -> Outcome:
     counts = count(states)
-    return Outcome(tuple(responses), counts, verdict(counts, cancelled=cancelled), error)
+    status = verdict(counts, cancelled=reported is Status.CANCELLED)
+    return Outcome(tuple(responses), counts, status, error)
 
 
 def count(states: Iterable[OperationState]) -> OperationCounts:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from ran_datajobs.errors import Fenced, StorageUnavailable
+from ran_datajobs.errors import Fenced
 from ran_datajobs.model import (
     DEFAULT_FINISHED_SPELLING,
     UNMATCHED_PART,
@@ -166,17 +166,6 @@ def _part(key: str, sub_job: UUID | str, sequence: int, document: Document) -> P
     body = document.body
     digest = hashlib.sha256(body).hexdigest()
     return Part(str(sub_job), sequence, key, len(body), digest, document.operations, document.failed)
-
-
-async def failed_operations(
-    objects: ObjectStore, bucket: str, parts: Iterable[Part]
-) -> dict[str, OperationState]:
-    """The states of :func:`load_failures`. Raises StorageUnavailable also when an object is missing or
-    damaged."""
-    states, lost = await load_failures(objects, bucket, parts)
-    if lost:
-        raise StorageUnavailable(f"result objects in bucket {bucket} are gone or spoilt")
-    return states
 
 
 async def load_failures(

@@ -26,7 +26,7 @@ from ran_datajobs.results.responses import message_value
 from ran_datajobs.results.waits import REFUSED_DELIVERY
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Connection, Database
-from ran_datajobs.store.outbox import Waiting
+from ran_datajobs.store.outbox import DeliveryFailure, Waiting
 from ran_datajobs.telemetry import Digest, Event, Logger, Metrics
 
 _Answer = TypeVar("_Answer")
@@ -34,24 +34,6 @@ _Answer = TypeVar("_Answer")
 _PARALLEL_SHARDS: Final = 4
 _BUSY_RETRY: Final = 0.5
 _LONGEST_TURN: Final = 5.0
-
-
-class DeliveryFailure(Exception):
-    """No row of the outbox can be delivered to ``topic`` (``None``: to any); with ``job_id``, none of this
-    job. ``refused``: a retry cannot succeed."""
-
-    def __init__(
-        self, topic: str | None, cause: str, job_id: UUID | None = None, *, refused: bool = False
-    ) -> None:
-        super().__init__(cause)
-        self.topic = topic
-        self.cause = cause
-        self.job_id = job_id
-        self.refused = refused
-
-    def applies_to(self, row: Waiting) -> bool:
-        """True if ``row`` cannot be delivered."""
-        return self.topic == row.topic and self.job_id in (None, row.job_id)
 
 
 class DeliveryNews(Struct, eq=False):
@@ -245,16 +227,8 @@ class Publisher(Struct, eq=False):
     async def _record(self, connection: Connection, shard: int, failure: DeliveryFailure) -> None:
         """Park the rows to which ``failure`` applies: they are skipped until their next retry. While the bus
         is unavailable nothing is parked."""
-        await outbox.record_delivery_failure(
-            connection,
-            shard,
-            failure.cause,
-            topic=failure.topic,
-            job_id=failure.job_id,
-            retry_after=self.first_retry if failure.topic else 0.0,
-            retry_at_most=self.longest_retry,
-            refused=failure.refused,
-        )
+        first_retry = self.first_retry if failure.topic else 0.0
+        await outbox.record_delivery_failure(connection, shard, failure, first_retry, self.longest_retry)
         self.news.waits(failure.topic, failure.cause)
 
 

@@ -9,6 +9,7 @@ is the claim, and late writes of the former publisher fail.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from typing import Final, TypeVar
 from uuid import UUID
 from zlib import crc32
@@ -91,6 +92,21 @@ class FailedDelivery(Struct, frozen=True):
     job_id: UUID
     topic: str
     cause: str
+
+
+@dataclass(eq=False)
+class DeliveryFailure(Exception):
+    """No row can be delivered to ``topic`` (``None``: to any); with ``job_id``, none of this job.
+    ``refused``: a retry cannot succeed."""
+
+    topic: str | None
+    cause: str
+    job_id: UUID | None = None
+    refused: bool = False
+
+    def applies_to(self, row: Waiting) -> bool:
+        """True if ``row`` is one of these."""
+        return self.topic == row.topic and self.job_id in (None, row.job_id)
 
 
 class Part(Outgoing, frozen=True, kw_only=True):
@@ -222,33 +238,18 @@ async def published(
 
 
 async def record_delivery_failure(
-    connection: Connection,
-    shard: int,
-    cause: str,
-    *,
-    topic: str | None,
-    job_id: UUID | None = None,
-    retry_after: float,
-    retry_at_most: float,
-    refused: bool = False,
+    connection: Connection, shard: int, failure: DeliveryFailure, retry_after: float, retry_at_most: float
 ) -> None:
-    """Record that messages or copies to ``topic`` failed (``None``: to any; with ``job_id``: one job's), and
-    the cause on the jobs whose destination it is. ``refused``: a retry cannot succeed.
+    """Record the failure of the messages or copies to which it applies, and its cause on the jobs whose
+    destination it is.
 
-    With a ``topic``, they are parked: the shard skips them until the retry, after ``retry_after`` seconds,
+    If it names a topic, they are parked: the shard skips them until the retry, after ``retry_after`` seconds,
     doubled with each try up to ``retry_at_most``.
     """
     async with connection.transaction():
-        await connection.execute(_SQL["lock_waiting_jobs"], shard, topic, job_id)
+        await connection.execute(_SQL["lock_waiting_jobs"], shard, failure.topic, failure.job_id)
         await connection.execute(
-            _SQL["record_delivery_failure"],
-            shard,
-            topic,
-            retry_after,
-            cause,
-            job_id,
-            retry_at_most,
-            refused,
+            _SQL["record_delivery_failure"], shard, *astuple(failure), retry_after, retry_at_most
         )
         await connection.execute(_SQL["show_failures"], shard)
 

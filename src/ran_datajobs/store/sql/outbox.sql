@@ -90,17 +90,17 @@ order by j.job_id for no key update;
 -- The time of a refusal that a retry cannot cure counts from the first of consecutive refusals.
 -- name: record_delivery_failure
 insert into delivery_failure (job_id, topic, shard, retry_at, parked, last_error, refused)
-select w.job_id, w.topic, $1, clock_timestamp() + make_interval(secs => $3), $2::text is not null, $4, $7::boolean
+select w.job_id, w.topic, $1, clock_timestamp() + make_interval(secs => $6), $2::text is not null, $3, $5::boolean
 from (
     select distinct o.job_id, o.topic from outbox o
-    where o.shard = $1 and ($2::text is null or o.topic = $2) and ($5::uuid is null or o.job_id = $5)
+    where o.shard = $1 and ($2::text is null or o.topic = $2) and ($4::uuid is null or o.job_id = $4)
     order by o.job_id, o.topic
 ) w
 on conflict (job_id, topic) do update
 set attempts = delivery_failure.attempts + 1, last_error = excluded.last_error, parked = delivery_failure.parked or excluded.parked,
     refused = excluded.refused,
     first_failed_at = case when excluded.refused and not delivery_failure.refused then clock_timestamp() else delivery_failure.first_failed_at end,
-    retry_at = clock_timestamp() + make_interval(secs => least($6, $3 * power(2, least(delivery_failure.attempts, 20))));
+    retry_at = clock_timestamp() + make_interval(secs => least($7, $6 * power(2, least(delivery_failure.attempts, 20))));
 
 -- name: show_failures
 update data_job j set delivery_detail = t.last_error, version = j.version + 1
