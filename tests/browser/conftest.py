@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page
 
-from ran_datajobs.dmi.scripted import ScriptedPlugin
 from ran_datajobs.http.ports import free_port
-from tests.browser import chromium
 from tests.browser.running import Service, new_token, started
 from tests.browser.scripted import scripted_plugin
+from tests.kit import chromium
+from tests.kit.plugins.scripted import ScriptedPlugin
 from tests.peers.program import not_installed
 
 STARTS_WITHIN = 120.0

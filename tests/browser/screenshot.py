@@ -12,7 +12,7 @@ from typing import Final
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.chromium import chromium, program
+from tests.kit.chromium import chromium, program
 
 DEFAULT: Final = Path(__file__).parents[2] / "docs" / "images" / "page.png"
 MAX_BYTES: Final = 300_000

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
+from tests.kit.plugins.scripted import Script, ScriptedPlugin
 
 UNDER_WAY: Final = Script(statuses=("RUNNING",))
 """A data producer that runs until it gets another script or a cancel."""

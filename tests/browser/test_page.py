@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
 from tests.browser.conftest import Watched
 from tests.browser.running import Service, example, example_path
 from tests.browser.scripted import UNDER_WAY
+from tests.kit.plugins.scripted import Script, ScriptedPlugin
 
 pytestmark = pytest.mark.browser
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from tests.browser.conftest import Watched
 from tests.browser.running import Service
 from tests.browser.scripted import UNDER_WAY
 from tests.browser.test_page import SETTLES, labels, open_job, status, with_token
+from tests.kit.plugins.scripted import Script, ScriptedPlugin, Step
 
 pytestmark = pytest.mark.browser
 

@@ -21,8 +21,7 @@ from ran_datajobs.dmi.server import serve
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.telemetry import configure
-
-from .plugin_parts import WatchedElement
+from tests.kit.plugin_parts import WatchedElement
 
 
 class FilePublisher:

@@ -21,8 +21,7 @@ from ran_datajobs.model import ActivationMode, ErrorDetail, Op, Operation, Opera
 from ran_datajobs.plugins.client import PeerHttp
 from ran_datajobs.simulator.network import Network
 from ran_datajobs.simulator.server import serve
-
-from .plugin_parts import DEADLINE
+from tests.kit.plugin_parts import DEADLINE
 
 SITES = 6
 

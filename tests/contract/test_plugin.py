@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from ran_datajobs.dmi.scripted import ScriptedPlugin
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.model import OperationState, Status
 from ran_datajobs.plugins.client import PeerHttp
@@ -26,8 +25,8 @@ from ran_datajobs.plugins.port import (
     Refused,
     Responses,
 )
-
-from .plugin_parts import WatchedElement, address_of, call_for, served_plugin, until_terminal, writes
+from tests.kit.plugin_parts import WatchedElement, address_of, call_for, served_plugin, until_terminal, writes
+from tests.kit.plugins.scripted import ScriptedPlugin
 
 DIALECTS = ("seed", "onap")
 

@@ -11,7 +11,6 @@ from uuid import uuid4
 import pytest
 from msgspec import structs
 
-from ran_datajobs.dmi.scripted import ScriptedPlugin, Step
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.model import Operation, OperationState, Status
 from ran_datajobs.plugins.client import PeerHttp
@@ -25,8 +24,7 @@ from ran_datajobs.plugins.port import (
     Responses,
     Retryable,
 )
-
-from .plugin_parts import (
+from tests.kit.plugin_parts import (
     DEADLINE,
     KeptMessages,
     WatchedElement,
@@ -37,6 +35,8 @@ from .plugin_parts import (
     until_terminal,
     writes,
 )
+from tests.kit.plugins.scripted import ScriptedPlugin, Step
+
 from .test_plugin_killed import BATCH, executed, killed_when, process
 
 NOT_STARTED = OperationState.NOT_STARTED

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import structs
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.model import OperationState, Status
 from ran_datajobs.plugins.client import HttpBounds, PeerHttp
 from ran_datajobs.plugins.dialects import plugins_over
@@ -30,8 +29,8 @@ from ran_datajobs.plugins.port import (
     UnreadableBody,
     UnrecognisedResult,
 )
-
-from .plugin_parts import DEADLINE, SECRETS, address_of, call_for, writes
+from tests.kit.plugin_parts import DEADLINE, SECRETS, address_of, call_for, writes
+from tests.kit.plugins.scripted import Script, ScriptedPlugin, Step
 
 SHORT = HttpBounds(total=0.3, result_total=0.3, answer_bytes=100_000, result_bytes=200_000)
 

@@ -19,8 +19,8 @@ from ran_datajobs.model import OperationState, Status
 from ran_datajobs.plugins.client import PeerHttp
 from ran_datajobs.plugins.dialects import plugins_over
 from ran_datajobs.plugins.port import PluginProfile, Responses
+from tests.kit.plugin_parts import DEADLINE, address_of, call_for, reads, until_terminal, writes
 
-from .plugin_parts import DEADLINE, address_of, call_for, reads, until_terminal, writes
 from .plugin_process import FilePublisher
 
 BATCH = 20

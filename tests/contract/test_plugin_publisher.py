@@ -21,8 +21,7 @@ from ran_datajobs.model import Status
 from ran_datajobs.plugins.client import HttpBounds, PeerHttp
 from ran_datajobs.plugins.dialects import plugins_over
 from ran_datajobs.plugins.port import PluginProfile
-
-from .plugin_parts import (
+from tests.kit.plugin_parts import (
     DEADLINE,
     KeptMessages,
     WatchedElement,

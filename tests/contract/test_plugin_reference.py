@@ -33,8 +33,7 @@ from ran_datajobs.plugins.port import (
     Responses,
 )
 from ran_datajobs.plugins.responses import read_outcomes
-
-from .plugin_parts import (
+from tests.kit.plugin_parts import (
     DEADLINE,
     SECRETS,
     KeptMessages,

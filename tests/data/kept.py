@@ -11,9 +11,9 @@ from typing import NamedTuple
 import aiohttp
 import asyncpg
 
-from ran_datajobs.dmi.scripted import ScriptedPlugin
 from ran_datajobs.plugins import wire
 from tests.data.stages import PRODUCERS, NotingPlugin, TakenCreate
+from tests.kit.plugins.scripted import ScriptedPlugin
 
 DATA = Path(__file__).parent
 KEPT = {int(path.stem.split("-")[1]): path for path in DATA.glob("schema-?.sql")}

@@ -19,12 +19,12 @@ import aiohttp
 import asyncpg
 from aiohttp import web
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.plugins import wire
-from tests.e2e.whole_service import JOBS
-from tests.recovery.killable import Patient
-from tests.recovery.processes import process, variables
+from tests.kit.killable import Patient
+from tests.kit.plugins.scripted import Script, ScriptedPlugin, Step
+from tests.kit.processes import process, variables
+from tests.kit.whole_service import JOBS
 
 PATIENCE = 60.0
 VOID_AFTER = 12.0

@@ -16,8 +16,8 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from ran_datajobs.telemetry import Event
-from tests.e2e.commands import Started, started
-from tests.e2e.whole_service import JOBS, Service
+from tests.kit.commands import Started, started
+from tests.kit.whole_service import JOBS, Service
 from tests.metrics import Metric, declared
 
 DECLARED = {metric.name: metric for metric in declared()}

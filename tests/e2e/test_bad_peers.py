@@ -12,11 +12,11 @@ from uuid import UUID
 
 import pytest
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.http.ports import free_port
 from ran_datajobs.model import OperationState
 from tests.e2e.arrows import forbidden_arrows, record_arrows
-from tests.e2e.whole_service import JOBS, Service, called, whole_service
+from tests.kit.plugins.scripted import Script, ScriptedPlugin, Step
+from tests.kit.whole_service import JOBS, Service, called, whole_service
 from tests.tiers import nightly, sampled
 
 GOOD, BAD = "ems-good", "ems-bad"

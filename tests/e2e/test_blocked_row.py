@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
 from ran_datajobs.errors import StoreUnavailable
 from ran_datajobs.store.database import Database
-from tests.e2e.whole_service import DEADLINE, whole_service
+from tests.kit.plugins.scripted import Script, ScriptedPlugin
+from tests.kit.whole_service import DEADLINE, whole_service
 
 FOREVER = Script(statuses=("RUNNING",))
 

@@ -14,7 +14,6 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.messaging.postgres import PostgresBus
@@ -22,10 +21,11 @@ from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.results.objects import manifest_key, open_s3
 from ran_datajobs.results.pruner import Pruner
 from ran_datajobs.telemetry import logger
-from tests.browser.chromium import chromium, program
-from tests.e2e.commands import datajobs
-from tests.e2e.whole_service import DEADLINE, JOBS, Service, called, whole_service
-from tests.integration.worker_parts import log_lines
+from tests.kit.chromium import chromium, program
+from tests.kit.commands import datajobs
+from tests.kit.plugins.scripted import Script, ScriptedPlugin
+from tests.kit.whole_service import DEADLINE, JOBS, Service, called, whole_service
+from tests.kit.worker_parts import log_lines
 from tests.peers.program import not_installed
 from tests.peers.s3 import S3Service
 from tests.peers.s3_gateway import Gateway

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.model import OperationState, Status
 from tests.e2e.arrows import arrows, forbidden_arrows, record_arrows
-from tests.e2e.whole_service import JOBS, Service, called, whole_service
+from tests.kit.plugins.scripted import Script, ScriptedPlugin, Step
+from tests.kit.whole_service import JOBS, Service, called, whole_service
 from tests.tiers import nightly, sampled
 
 EMS = "ems-1"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.e2e.whole_service import Portal, service_in_thread
+from tests.kit.whole_service import Portal, service_in_thread
 
 PRODUCERS = ("ems-a", "ems-b", "ems-c")
 ELEMENTS = {f"/SubNetwork=X/ManagedElement={n}": PRODUCERS[n % len(PRODUCERS)] for n in range(12)}

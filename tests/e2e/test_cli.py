@@ -20,10 +20,10 @@ import aiohttp
 import pytest
 
 from ran_datajobs.api.paths import INVENTORY, JOBS
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.model import OperationState
 from ran_datajobs.reasons import explanation_of
-from tests.e2e.commands import datajobs, environment, json_lines, started
+from tests.kit.commands import datajobs, environment, json_lines, started
+from tests.kit.plugins.scripted import Script, ScriptedPlugin, Step
 
 _COMMANDS = [
     (),

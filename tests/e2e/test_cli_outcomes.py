@@ -8,12 +8,12 @@ import json
 
 import pytest
 
-from ran_datajobs.dmi.scripted import Script, Step
 from ran_datajobs.model import OperationState
-from tests.e2e.commands import json_lines
 from tests.e2e.test_cli import Network
 from tests.e2e.test_cli import network as network
 from tests.e2e.test_cli import server as server
+from tests.kit.commands import json_lines
+from tests.kit.plugins.scripted import Script, Step
 
 
 async def test_operations_are_printed_with_their_outcomes(

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from ran_datajobs.local.supervisor import lock_data_dir
-from tests.e2e.commands import ENDED_WITHIN, Started, datajobs, environment, json_lines, started
+from tests.kit.commands import ENDED_WITHIN, Started, datajobs, environment, json_lines, started
 from tests.peers.program import not_installed
 from tests.tiers import nightly
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
-from tests.e2e.whole_service import JOBS, whole_service
+from tests.kit.plugins.scripted import Script, ScriptedPlugin
+from tests.kit.whole_service import JOBS, whole_service
 from tests.peers.s3 import S3Service
 
 LINE = {"op": "merge", "path": "/SubNetwork=X/ManagedElement=1", "value": {"a": 1}, "operationId": 1}

@@ -17,7 +17,6 @@ from msgspec import structs
 
 from ran_datajobs.dmi.conformance.checks import CHECKS
 from ran_datajobs.dmi.publisher import Publisher, ServiceLink
-from ran_datajobs.dmi.scripted import Executed, Script, ScriptedPlugin, Step
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.dmi.simulated import simulated_elements
 from ran_datajobs.messaging.bus import Message
@@ -27,8 +26,9 @@ from ran_datajobs.model import OperationState
 from ran_datajobs.plugins.client import PeerHttp
 from ran_datajobs.simulator import layout
 from ran_datajobs.simulator.network import Network
-from tests.contract.plugin_parts import KeptMessages, served_plugin
-from tests.e2e.commands import datajobs, json_lines, started
+from tests.kit.commands import datajobs, json_lines, started
+from tests.kit.plugin_parts import KeptMessages, served_plugin
+from tests.kit.plugins.scripted import Executed, Script, ScriptedPlugin, Step
 from tests.peers.kafka import KafkaBroker
 from tests.peers.program import free_ports
 

@@ -20,10 +20,10 @@ import aiohttp
 import msgspec
 import pytest
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
-from tests.e2e.whole_service import DEADLINE, JOBS, whole_service
+from tests.kit.killable import killable_service
+from tests.kit.plugins.scripted import Script, ScriptedPlugin
+from tests.kit.whole_service import DEADLINE, JOBS, whole_service
 from tests.peers.program import not_possible
-from tests.recovery.killable import killable_service
 
 MIB = 1024 * 1024
 HANDLES = {f"/ManagedElement={n}": f"ems-{n}" for n in range(2)}

@@ -28,7 +28,7 @@ from schemathesis.specs.openapi.checks import (
 from ran_datajobs.api import paths
 from ran_datajobs.model import OperationState, Status
 from ran_datajobs.store.database import Database
-from tests.integration.api_service import Api, end_job, northbound_api, outcome, plan, register, writes
+from tests.kit.api_service import Api, end_job, northbound_api, outcome, plan, register, writes
 
 CHECKS = [
     not_a_server_error,

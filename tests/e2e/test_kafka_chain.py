@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.commands import datajobs, json_lines
-from tests.e2e.kafka_chain import COUNTRIES, Chain, kafka_chain, reads, writes
+from tests.kit.commands import datajobs, json_lines
+from tests.kit.kafka_chain import COUNTRIES, Chain, kafka_chain, reads, writes
 from tests.peers.kafka import KafkaBroker
 from tests.peers.s3 import S3Service
 

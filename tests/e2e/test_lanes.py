@@ -14,9 +14,9 @@ import pytest
 
 from ran_datajobs.api import tokens
 from ran_datajobs.api.tokens import Role
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from tests.e2e.arrows import forbidden_arrows, record_arrows
-from tests.e2e.whole_service import JOBS, Service, called, whole_service
+from tests.kit.plugins.scripted import Script, ScriptedPlugin, Step
+from tests.kit.whole_service import JOBS, Service, called, whole_service
 from tests.tiers import nightly
 
 EMS = "ems-1"

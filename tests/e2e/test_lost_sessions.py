@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
-from tests.e2e.whole_service import DEADLINE, Service, called, whole_service
+from tests.kit.plugins.scripted import Script, ScriptedPlugin
+from tests.kit.whole_service import DEADLINE, Service, called, whole_service
 
 ELEMENTS = [f"/ManagedElement={n}" for n in range(5)]
 

@@ -13,12 +13,12 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from tests.e2e.whole_service import Service, called, whole_service
+from tests.kit.plugins.scripted import Script, ScriptedPlugin, Step
+from tests.kit.whole_service import Service, called, whole_service
 
 MARK: Final = b"\xef\xbb\xbf"
 EMS: Final = "ems"

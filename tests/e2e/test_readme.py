@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.commands import Started, datajobs, environment, json_lines, started
+from tests.kit.commands import Started, datajobs, environment, json_lines, started
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PAGES = ("examples/README.md", "README.md")

@@ -25,8 +25,8 @@ from ran_datajobs.plugins.wire import TREE_FLAT, TREE_HIERARCHICAL
 from ran_datajobs.simulator import layout
 from ran_datajobs.simulator.network import Network
 from ran_datajobs.simulator.producers import element_of
-from tests.contract.plugin_parts import served_plugin
-from tests.e2e.whole_service import whole_service
+from tests.kit.plugin_parts import served_plugin
+from tests.kit.whole_service import whole_service
 
 SITES = 45
 ELEMENT = "/" + layout.element_key(1)

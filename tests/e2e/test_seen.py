@@ -16,15 +16,15 @@ from uuid import UUID
 import psutil
 import pytest
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.http.ports import free_port as another_port
 from ran_datajobs.model import OperationState
 from ran_datajobs.store.database import Database
 from ran_datajobs.telemetry import Event
 from tests.e2e import test_seen_faults
-from tests.e2e.commands import started
 from tests.e2e.seen import DECLARED, SHOWN, Watched, check, lines_of, scraped, shows, watched
-from tests.e2e.whole_service import JOBS, called
+from tests.kit.commands import started
+from tests.kit.plugins.scripted import Script, ScriptedPlugin, Step
+from tests.kit.whole_service import JOBS, called
 
 _TOPICS = "/ranoam/cm/v1/topics"
 

@@ -16,7 +16,6 @@ import pytest
 from aiohttp import ClientSession
 
 from ran_datajobs.dmi.element import Outcome
-from ran_datajobs.dmi.scripted import ScriptedPlugin
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.http.ports import free_port as another_port
 from ran_datajobs.model import ActivationMode, Operation
@@ -25,7 +24,8 @@ from ran_datajobs.plugins.dialects import HttpPlugin
 from ran_datajobs.plugins.wire import Dialect
 from ran_datajobs.store.database import Database
 from ran_datajobs.telemetry import Event
-from tests.contract.plugin_parts import (
+from tests.e2e.seen import Watched, check, lines_of, shows, watched
+from tests.kit.plugin_parts import (
     KeptMessages,
     WatchedElement,
     address_of,
@@ -35,9 +35,9 @@ from tests.contract.plugin_parts import (
     until_terminal,
     writes,
 )
-from tests.e2e.seen import Watched, check, lines_of, shows, watched
-from tests.e2e.whole_service import JOBS
-from tests.integration.worker_parts import log_lines
+from tests.kit.plugins.scripted import ScriptedPlugin
+from tests.kit.whole_service import JOBS
+from tests.kit.worker_parts import log_lines
 
 
 def write(name: str) -> dict[str, Any]:

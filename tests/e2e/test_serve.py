@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
-from tests.e2e.commands import ENDED_WITHIN, Started, datajobs, started
+from tests.kit.commands import ENDED_WITHIN, Started, datajobs, started
+from tests.kit.plugins.scripted import Script, ScriptedPlugin, Step
 from tests.tiers import nightly
 
 

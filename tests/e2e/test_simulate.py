@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from ran_datajobs.simulator import layout, wire
-from tests.e2e.commands import started
+from tests.kit.commands import started
 
 SITES = 10_000
 MAY_GROW = 150 * 1024

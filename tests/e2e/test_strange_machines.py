@@ -23,8 +23,8 @@ import pytest
 from aiohttp import web
 
 import ran_datajobs
-from ran_datajobs.dmi.scripted import ScriptedPlugin
-from tests.e2e.commands import datajobs, started
+from tests.kit.commands import datajobs, started
+from tests.kit.plugins.scripted import ScriptedPlugin
 from tests.peers.pgbouncer import pgbouncer
 from tests.peers.s3 import S3Service
 from tests.tiers import nightly

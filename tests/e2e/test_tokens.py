@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.commands import datajobs, started
+from tests.kit.commands import datajobs, started
 
 
 @pytest.mark.nightly

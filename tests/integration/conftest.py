@@ -12,7 +12,7 @@ import pytest_asyncio
 from ran_datajobs.http.ports import free_port
 from ran_datajobs.store.database import Database
 from tests.conftest import copied_database
-from tests.integration.api_service import Api, northbound_api
+from tests.kit.api_service import Api, northbound_api
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -28,7 +28,7 @@ from ran_datajobs.store.database import Database
 from ran_datajobs.store.outbox import FailedDelivery
 from ran_datajobs.store.results import Part
 from ran_datajobs.telemetry import Digest, Metrics, logger
-from tests.integration.worker_parts import always_owner, dispatch_store
+from tests.kit.worker_parts import always_owner, dispatch_store
 
 BUCKET = "datajobs-results"
 TOPIC = "rapp-topic"

@@ -19,7 +19,7 @@ from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch import Ended, QuarantineOver
 from ran_datajobs.store.sub_jobs import Leased, PluginRoom, Room, Settlement
-from tests.integration.worker_parts import (
+from tests.kit.worker_parts import (
     OPERATIONS,
     PLENTY,
     Parts,

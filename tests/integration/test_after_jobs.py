@@ -16,8 +16,9 @@ from ran_datajobs.plugins.port import Created, Refused
 from ran_datajobs.store import jobs, sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.sub_jobs import NewSubJob
-from tests.integration.worker_parts import OPERATIONS, InProcessPlugin, planned_job, until_ended, worker_parts
-from tests.integration.worker_parts import add_job as new_job
+from tests.kit.plugins.in_process import InProcessPlugin
+from tests.kit.worker_parts import OPERATIONS, planned_job, until_ended, worker_parts
+from tests.kit.worker_parts import add_job as new_job
 
 DONE = OperationCounts(1, 1, 0, 0, 0, 0, 0)
 PATIENCE = 20

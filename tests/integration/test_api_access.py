@@ -18,7 +18,7 @@ from ran_datajobs.api.tokens import Role, add
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
 from ran_datajobs.model import OperationState, Status
 from ran_datajobs.store.database import Database
-from tests.integration.api_service import (
+from tests.kit.api_service import (
     PLUGIN,
     WRITE,
     Answer,

@@ -18,7 +18,7 @@ from ran_datajobs.model import OperationState, Status
 from ran_datajobs.reasons import REASONS
 from ran_datajobs.results.objects import manifest_key
 from ran_datajobs.store.database import Database
-from tests.integration.api_service import (
+from tests.kit.api_service import (
     READ,
     Api,
     changes_nothing,

@@ -21,7 +21,7 @@ from ran_datajobs.model import MAX_MESSAGE_BYTES, OperationState, Status
 from ran_datajobs.planning.request import read_request
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.listen import DUE_CHANNEL, SUB_JOB_CHANNEL, follow
-from tests.integration.api_service import (
+from tests.kit.api_service import (
     PLUGIN,
     READ,
     Api,
@@ -34,7 +34,7 @@ from tests.integration.api_service import (
     register,
     writes,
 )
-from tests.integration.worker_parts import by_hand, claim_jobs
+from tests.kit.worker_parts import by_hand, claim_jobs
 
 pytestmark = pytest.mark.damages_rows  # the tests end jobs by hand
 

@@ -17,7 +17,7 @@ import pytest
 from ran_datajobs.api import paths
 from ran_datajobs.model import OperationState, Status
 from ran_datajobs.store.database import Database
-from tests.integration.api_service import Api, end_job, northbound_api, outcome, plan, register, writes
+from tests.kit.api_service import Api, end_job, northbound_api, outcome, plan, register, writes
 
 pytestmark = pytest.mark.damages_rows  # the tests end jobs by hand, no worker runs
 

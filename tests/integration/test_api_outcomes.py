@@ -20,8 +20,9 @@ from ran_datajobs.model import OperationState, Response, Status
 from ran_datajobs.plugins.port import Entry, Polled, Responses
 from ran_datajobs.store import retention
 from ran_datajobs.store.database import Database
-from tests.integration.api_service import Api, northbound_api, register
-from tests.integration.worker_parts import DEADLINE, InProcessPlugin, worker_parts
+from tests.kit.api_service import Api, northbound_api, register
+from tests.kit.plugins.in_process import InProcessPlugin
+from tests.kit.worker_parts import DEADLINE, worker_parts
 
 LABEL = "#/attributes/userLabel"
 OPERATIONS = [

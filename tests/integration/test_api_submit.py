@@ -16,7 +16,7 @@ import zstandard
 
 from ran_datajobs.api import paths
 from ran_datajobs.store.database import Database
-from tests.integration.api_service import (
+from tests.kit.api_service import (
     JSON,
     READ,
     WRITE,
@@ -26,7 +26,7 @@ from tests.integration.api_service import (
     register,
     writes,
 )
-from tests.integration.worker_parts import claim_jobs
+from tests.kit.worker_parts import claim_jobs
 
 NOTHING = {"data_job": 0, "job_request": 0, "idempotency_key": 0}
 ONE = {"data_job": 1, "job_request": 1, "idempotency_key": 0}

@@ -21,7 +21,8 @@ from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
 from ran_datajobs.model import OperationState, Status
 from ran_datajobs.results.outcomes import unpack
 from ran_datajobs.store.database import Database
-from tests.integration.api_service import (
+from tests.integration.test_api_access import EXPECTED
+from tests.kit.api_service import (
     JSON,
     WRITE,
     Api,
@@ -34,7 +35,6 @@ from tests.integration.api_service import (
     register,
     writes,
 )
-from tests.integration.test_api_access import EXPECTED
 
 NOTHING = {"data_job": 0, "job_request": 0, "idempotency_key": 0}
 NOTED = {

@@ -20,10 +20,11 @@ from ran_datajobs.results.publisher import Publisher
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.outbox import SHARDS
 from ran_datajobs.store.sub_jobs import CREATES_PER_PLUGIN
-from tests.integration.api_service import PLUGIN, Api, northbound_api, writes
 from tests.integration.delivery_service import news
 from tests.integration.embedded_delivery import FaultyBus
-from tests.integration.worker_parts import DEADLINE, InProcessPlugin, Parts, rows, worker_parts
+from tests.kit.api_service import PLUGIN, Api, northbound_api, writes
+from tests.kit.plugins.in_process import InProcessPlugin
+from tests.kit.worker_parts import DEADLINE, Parts, rows, worker_parts
 
 ROLES = {"ours": Role.SUBMIT, "theirs": Role.SUBMIT, "operator": Role.ADMIN}
 

@@ -18,9 +18,9 @@ from ran_datajobs.plugins.port import CancelTaken, Polled, Refused, Retryable
 from ran_datajobs.store import jobs
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.sub_jobs import LeasedCancel, PluginRoom, Room
-from tests.integration.worker_parts import (
+from tests.kit.plugins.in_process import InProcessPlugin
+from tests.kit.worker_parts import (
     PLENTY,
-    InProcessPlugin,
     Parts,
     PlannedJob,
     add_plugin,

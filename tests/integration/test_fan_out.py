@@ -15,8 +15,8 @@ from ran_datajobs.model import OperationState
 from ran_datajobs.results.parts import write_parts
 from ran_datajobs.store import results
 from ran_datajobs.store.database import Database
-from tests.integration.api_service import Api, northbound_api, outcome, plan, register
-from tests.integration.worker_parts import always_owner, by_hand, claim_jobs, worker_parts
+from tests.kit.api_service import Api, northbound_api, outcome, plan, register
+from tests.kit.worker_parts import always_owner, by_hand, claim_jobs, worker_parts
 
 pytestmark = pytest.mark.damages_rows  # the tests end sub-jobs by hand
 

@@ -19,7 +19,7 @@ from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.figures import figures
 from ran_datajobs.telemetry import logger
-from tests.integration.worker_parts import by_hand, claim, planned_job, void_leases
+from tests.kit.worker_parts import by_hand, claim, planned_job, void_leases
 
 NOTHING = {
     "datajobs_jobs": {"NOT_STARTED": 0.0, "RUNNING": 0.0, "CANCELLING": 0.0},

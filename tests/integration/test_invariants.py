@@ -11,12 +11,12 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from ran_datajobs.dmi.scripted import Executed
 from ran_datajobs.model import Status
 from ran_datajobs.store.database import Database
 from tests import invariants
 from tests.invariants.arrows import GUARDED
 from tests.invariants.creates import executed_twice
+from tests.kit.plugins.scripted import Executed
 
 pytestmark = pytest.mark.damages_rows
 

@@ -32,8 +32,8 @@ from ran_datajobs.store.sub_jobs import (
     Settlement,
     Started,
 )
-from tests.integration.worker_parts import (
-    InProcessPlugin,
+from tests.kit.plugins.in_process import InProcessPlugin
+from tests.kit.worker_parts import (
     Parts,
     PlannedJob,
     add_plugin,

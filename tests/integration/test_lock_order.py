@@ -15,7 +15,7 @@ from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch import LeasedJob, Started
 from ran_datajobs.store.outbox import shard_of
 from ran_datajobs.store.sub_jobs import Leased, Postponement
-from tests.integration.worker_parts import dispatch_store, worker_parts
+from tests.kit.worker_parts import dispatch_store, worker_parts
 
 pytestmark = pytest.mark.damages_rows
 

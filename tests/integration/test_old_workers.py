@@ -21,8 +21,8 @@ from ran_datajobs.store import database as store
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.queries import migrations
 from tests.data.kept import DATA, load_stages, plugins_again
-from tests.e2e.whole_service import whole_service
-from tests.recovery.processes import variables
+from tests.kit.processes import variables
+from tests.kit.whole_service import whole_service
 
 pytestmark = pytest.mark.without_schema
 

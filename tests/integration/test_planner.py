@@ -20,9 +20,9 @@ from ran_datajobs.model import Stage
 from ran_datajobs.store import dispatch
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.dispatch import JobRoom, LeasedJob
-from tests.integration.api_service import WRITE, Api, northbound_api, register
-from tests.integration.worker_parts import (
-    InProcessPlugin,
+from tests.kit.api_service import WRITE, Api, northbound_api, register
+from tests.kit.plugins.in_process import InProcessPlugin
+from tests.kit.worker_parts import (
     Parts,
     by_hand,
     claim,

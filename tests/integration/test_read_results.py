@@ -33,7 +33,7 @@ from ran_datajobs.store.database import Database
 from ran_datajobs.store.results import Part
 from tests.integration.delivery_service import BUCKET, identity, responses
 from tests.integration.embedded_delivery import EmbeddedService
-from tests.integration.worker_parts import claim_jobs, worker_parts
+from tests.kit.worker_parts import claim_jobs, worker_parts
 
 READ = Operation(Op.READ, "/A=1", 1)
 pytestmark = pytest.mark.damages_rows  # the tests set the stages of sub-jobs by hand

@@ -12,7 +12,6 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin, Step
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Message
@@ -24,7 +23,8 @@ from ran_datajobs.results.pruner import Pruner
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
 from ran_datajobs.telemetry import logger
-from tests.e2e.whole_service import DEADLINE, JOBS, Service, whole_service
+from tests.kit.plugins.scripted import Script, ScriptedPlugin, Step
+from tests.kit.whole_service import DEADLINE, JOBS, Service, whole_service
 
 EMPTIED = (
     "data_job",

@@ -15,13 +15,13 @@ import msgspec
 import pytest
 import zstandard
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
 from ran_datajobs.errors import UsageError
 from ran_datajobs.plugins import wire
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.queries import migrations
 from tests.data.kept import KEPT
-from tests.e2e.whole_service import whole_service
+from tests.kit.plugins.scripted import Script, ScriptedPlugin
+from tests.kit.whole_service import whole_service
 
 OLDER = range(1, len(migrations()))
 PATIENCE = 30.0

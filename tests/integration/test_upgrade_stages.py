@@ -16,7 +16,7 @@ from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.store.database import Database
 from tests.data.kept import STAGES, executed, load_stages, plugins_again
 from tests.data.stages import TOPIC, message, reads
-from tests.e2e.whole_service import Service, whole_service
+from tests.kit.whole_service import Service, whole_service
 
 pytestmark = pytest.mark.without_schema
 

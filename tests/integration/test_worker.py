@@ -24,8 +24,8 @@ from ran_datajobs.store import jobs, results, sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.results import ActiveRead, Part, ReceivedMessage
 from ran_datajobs.store.sub_jobs import Leased, LeasedSubJob, Postponement, Started
-from tests.integration.worker_parts import (
-    InProcessPlugin,
+from tests.kit.plugins.in_process import InProcessPlugin
+from tests.kit.worker_parts import (
     Parts,
     PlannedJob,
     all_settled,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from ran_datajobs.dmi.scripted import Executed
+from tests.kit.plugins.scripted import Executed
 
 
 def executed_twice(record: Iterable[Executed]) -> dict[str, int]:

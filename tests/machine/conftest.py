@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import address_of, on_server
+from tests.kit.virtual_time import VirtualLoop
 from tests.machine.service import Virtual, preparation
-from tests.machine.virtual_time import VirtualLoop
 
 
 @pytest.fixture(scope="session")

@@ -32,8 +32,8 @@ from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch import DispatchStore
 from ran_datajobs.telemetry import Logger
-from tests.machine.plugins import Answer, Call, How, Plugin
-from tests.machine.virtual_time import VirtualLoop
+from tests.kit.plugins.stepped import Answer, Call, How, Plugin
+from tests.kit.virtual_time import VirtualLoop
 
 SETTINGS = Settings(
     dmi_retry_timeout=8.0,

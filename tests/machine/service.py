@@ -27,9 +27,9 @@ from ran_datajobs.store.jobs import NewJob
 from ran_datajobs.telemetry import Logger
 from tests import invariants
 from tests.invariants.creates import executed_twice
-from tests.machine.plugins import TOPIC, Call, How, Plugin
+from tests.kit.plugins.stepped import TOPIC, Call, How, Plugin
+from tests.kit.virtual_time import CLOCK, MOVE, VirtualLoop
 from tests.machine.process import SETTINGS, Process, remember_task
-from tests.machine.virtual_time import CLOCK, MOVE, VirtualLoop
 
 T = TypeVar("T")
 

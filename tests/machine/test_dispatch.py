@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.model import JobType
 from ran_datajobs.store.sub_jobs import LEASE_SECONDS
-from tests.machine.plugins import Call, How, Plugin
+from tests.kit.plugins.stepped import Call, How, Plugin
 from tests.machine.process import Loss, Process
 from tests.machine.service import LANES, NOBODY, STEP, Virtual
 

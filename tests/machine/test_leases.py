@@ -8,7 +8,7 @@ import pytest
 from ran_datajobs.checkpoints import Checkpoint
 from ran_datajobs.model import JobType
 from ran_datajobs.store.sub_jobs import LEASE_SECONDS
-from tests.machine.plugins import How
+from tests.kit.plugins.stepped import How
 from tests.machine.process import Loss, Process
 from tests.machine.service import STEP, Service, Virtual
 

@@ -29,15 +29,15 @@ import msgspec
 import psutil
 from msgspec import Struct
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
 from ran_datajobs.local.supervisor import die_with_parent
-from tests.e2e.commands import environment
-from tests.e2e.kafka_chain import TRIMMED
-from tests.e2e.whole_service import JOBS
 from tests.integration.test_delivery_kafka import committed, identities
+from tests.kit.commands import environment
+from tests.kit.kafka_chain import TRIMMED
+from tests.kit.killable import Patient
+from tests.kit.plugins.scripted import Script, ScriptedPlugin
+from tests.kit.processes import variables
+from tests.kit.whole_service import JOBS
 from tests.peers.kafka import KafkaBroker
-from tests.recovery.killable import Patient
-from tests.recovery.processes import variables
 
 TEN: Final = ("worker", "api", "database", "worker", "broker", "worker", "api", "database", "worker")
 """Targets of nine of ten kills, in random order; the tenth kills the supervisor, which resets the restart

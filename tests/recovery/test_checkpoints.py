@@ -17,10 +17,8 @@ import aiohttp
 import pytest
 
 from ran_datajobs.checkpoints import Checkpoint
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
-from tests.e2e.whole_service import JOBS
-from tests.integration.worker_parts import void_leases
-from tests.recovery.processes import (
+from tests.kit.plugins.scripted import Script, ScriptedPlugin
+from tests.kit.processes import (
     HANDLES,
     PATIENCE,
     READS,
@@ -35,6 +33,8 @@ from tests.recovery.processes import (
     variables,
     worker,
 )
+from tests.kit.whole_service import JOBS
+from tests.kit.worker_parts import void_leases
 from tests.tiers import nightly, sampled
 
 WORKERS = [c for c in Checkpoint if c.split(".")[0] in ("plan", "start", "track", "collect", "finish")]

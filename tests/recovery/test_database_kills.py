@@ -18,11 +18,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
 from ran_datajobs.local.postgres import EmbeddedPostgres
 from ran_datajobs.store.database import Database
-from tests.recovery.killable import Patient
-from tests.recovery.processes import process, variables
+from tests.kit.killable import Patient
+from tests.kit.plugins.scripted import Script, ScriptedPlugin
+from tests.kit.processes import process, variables
 
 KILLS = 20 if "CRASH_KILLS" in os.environ else 3
 """Kills of the database in one run; 20 in ``make nightly``."""

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from ran_datajobs.checkpoints import Checkpoint
-from tests.e2e.kafka_chain import WITHIN, kafka_chain, reads, writes
+from tests.kit.kafka_chain import WITHIN, kafka_chain, reads, writes
+from tests.kit.processes import until_frozen
 from tests.peers.kafka import KafkaBroker
 from tests.peers.s3 import S3Service
-from tests.recovery.processes import until_frozen
 from tests.tiers import sampled
 
 pytestmark = pytest.mark.kafka

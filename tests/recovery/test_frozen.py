@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from ran_datajobs.checkpoints import Checkpoint
-from ran_datajobs.dmi.scripted import Script
-from tests.e2e.whole_service import JOBS
-from tests.recovery.processes import (
+from tests.kit.plugins.scripted import Script
+from tests.kit.processes import (
     HANDLES,
     READS,
     TOPIC,
@@ -29,6 +28,7 @@ from tests.recovery.processes import (
     variables,
     worker,
 )
+from tests.kit.whole_service import JOBS
 from tests.tiers import sampled
 
 CASES = [

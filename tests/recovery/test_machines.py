@@ -15,11 +15,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
 from ran_datajobs.store.database import Database
-from tests.e2e.whole_service import JOBS
-from tests.recovery.killable import DEADLINE, Killable, killable_service
-from tests.recovery.processes import PATIENCE, api, process, variables
+from tests.kit.killable import DEADLINE, Killable, killable_service
+from tests.kit.plugins.scripted import Script, ScriptedPlugin
+from tests.kit.processes import PATIENCE, api, process, variables
+from tests.kit.whole_service import JOBS
 from tests.recovery.scale import RESTARTS
 from tests.recovery.test_random_kills import HANDLES, register, request
 

@@ -18,10 +18,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
 from ran_datajobs.store.database import Database
-from tests.recovery.killable import Patient
-from tests.recovery.processes import process, variables
+from tests.kit.killable import Patient
+from tests.kit.plugins.scripted import Script, ScriptedPlugin
+from tests.kit.processes import process, variables
 from tests.recovery.scale import KILLS
 
 pytestmark = pytest.mark.timeout(180 + 15 * KILLS)

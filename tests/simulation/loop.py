@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import selectors
 
-from tests.machine.virtual_time import InlineLoop
+from tests.kit.virtual_time import InlineLoop
 
 
 class Stuck(Exception):

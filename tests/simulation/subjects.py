@@ -23,8 +23,8 @@ from ran_datajobs.store.jobs import NewJob
 from ran_datajobs.store.results import Part
 from ran_datajobs.store.sub_jobs import NewSubJob
 from ran_datajobs.telemetry import Logger
+from tests.kit.virtual_time import MOVE
 from tests.machine.service import LogLines, Virtual
-from tests.machine.virtual_time import MOVE
 from tests.simulation.rows import OPEN
 from tests.simulation.store import TwinStore
 from tests.simulation.twin import Twin

@@ -23,7 +23,7 @@ from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.port import DmiPlugin, PluginProfile
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.runtime import Runtime
-from tests.simulation.plugins import Client
+from tests.kit.plugins.characters import Client
 from tests.simulation.store import TwinStore
 
 if TYPE_CHECKING:

@@ -28,9 +28,9 @@ from ran_datajobs.results.responses import documents
 from ran_datajobs.store import jobs
 from ran_datajobs.store.results import Part
 from ran_datajobs.telemetry import Logger
+from tests.kit.plugins.characters import Character, Executed, Plugin, characters, response
 from tests.simulation.invariants import AT_THE_END, Rule, rules
 from tests.simulation.loop import SimulationLoop, Stuck
-from tests.simulation.plugins import Character, Executed, Plugin, characters, response
 from tests.simulation.rows import OPEN
 from tests.simulation.twin import Twin
 from tests.simulation.worker import Faults, SimulatedWorker, remember_task

@@ -38,7 +38,7 @@ from ran_datajobs.store.dispatch import LeasedJob
 from ran_datajobs.store.outbox import SHARDS
 from ran_datajobs.telemetry import Metrics, logger
 from tests.integration.delivery_service import news
-from tests.integration.worker_parts import always_owner, worker_parts
+from tests.kit.worker_parts import always_owner, worker_parts
 
 JSON = {"Content-Type": "application/json"}
 PLUGIN = "http://127.0.0.1:9"

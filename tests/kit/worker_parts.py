@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import msgspec
@@ -30,21 +30,8 @@ from ran_datajobs.dispatch.steps import JobSteps
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.inventory.index import OwnerIndex
-from ran_datajobs.model import DEFAULT_FINISHED_SPELLING, JobType, OperationState, Response, Status
+from ran_datajobs.model import DEFAULT_FINISHED_SPELLING, JobType, Status
 from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
-from ran_datajobs.plugins.port import (
-    CancelAnswer,
-    CancelTaken,
-    CreateAnswer,
-    CreateCall,
-    Created,
-    Entry,
-    JobAddress,
-    Polled,
-    Responses,
-    ResultAnswer,
-    StatusAnswer,
-)
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder
@@ -53,76 +40,11 @@ from ran_datajobs.store import jobs, sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch import DispatchStore, JobRoom, LeasedJob
 from ran_datajobs.store.sub_jobs import LeasedSubJob, NewSubJob, PluginRoom, Room
-
-_Answer = TypeVar("_Answer")
+from tests.kit.plugins.in_process import InProcessPlugin
 
 DEADLINE: Final = 60.0
 BUCKET: Final = "results"
 OPERATIONS: Final = b'[{"op":"merge","path":"/A=1","operationId":1,"value":{"a":1}}]'
-SUCCEEDED: Final = Responses((Entry(1, Response(1, 0, "", state=OperationState.SUCCEEDED)),))
-
-
-class InProcessPlugin:
-    """A DMI plugin that records every call and answers as set.
-
-    ``create_answers``, ``polled``: the answers in order; the last one is repeated. A call waits for
-    ``before_…`` if that is set.
-    """
-
-    def __init__(self) -> None:
-        self.creates: list[CreateCall] = []
-        self.calls: list[str] = []  # other than creates
-        self.create_answers: list[CreateAnswer] = [Created("producer-job")]
-        self.polled: list[StatusAnswer] = [Polled(Status.FINISHED)]
-        self.results: ResultAnswer = SUCCEEDED
-        self.results_after_cancel: ResultAnswer = Responses(())
-        self.cancelled: CancelAnswer = CancelTaken()
-        self.cancelled_whole: list[CancelAnswer] = [CancelTaken()]
-        self.before_create: asyncio.Event | None = None
-        self.before_poll: asyncio.Event | None = None
-
-    async def create(self, call: CreateCall) -> CreateAnswer:
-        """Record the call, wait, answer."""
-        self.creates.append(call)
-        if self.before_create is not None:
-            await self.before_create.wait()
-        return _next(self.create_answers)
-
-    async def status(self, _address: JobAddress) -> StatusAnswer:
-        """Record the call, wait, answer."""
-        self.calls.append("status")
-        answer = _next(self.polled)
-        if self.before_poll is not None:
-            await self.before_poll.wait()
-        return answer
-
-    async def result(self, _address: JobAddress) -> ResultAnswer:
-        """Record the call, answer."""
-        self.calls.append("result")
-        return self.results
-
-    async def cancel(self, _address: JobAddress) -> CancelAnswer:
-        """Record the call. Nothing more is executed, and the status is CANCELLED."""
-        self.calls.append("cancel")
-        self.polled, self.results = [Polled(Status.CANCELLED)], self.results_after_cancel
-        return self.cancelled
-
-    async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
-        """Record the call. Nothing more is executed, and every status is CANCELLED."""
-        self.calls.append(f"cancel all of {job_id}")
-        answer = _next(self.cancelled_whole)
-        if isinstance(answer, CancelTaken):
-            self.polled, self.results = [Polled(Status.CANCELLED)], self.results_after_cancel
-        return answer
-
-    @property
-    def created(self) -> list[str]:
-        """The data producers of the creates, in order."""
-        return [call.data_producer_id for call in self.creates]
-
-
-def _next(answers: list[_Answer]) -> _Answer:
-    return answers.pop(0) if len(answers) > 1 else answers[0]
 
 
 @dataclass

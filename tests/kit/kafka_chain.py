@@ -25,9 +25,9 @@ from ran_datajobs.app import run_api
 from ran_datajobs.http.ports import free_port
 from ran_datajobs.simulator.registration import registration
 from ran_datajobs.store.database import Database
-from tests.e2e.commands import environment
-from tests.e2e.whole_service import JOBS, TERMINAL, Service
 from tests.integration.test_delivery_kafka import committed, identities
+from tests.kit.commands import environment
+from tests.kit.whole_service import JOBS, TERMINAL, Service
 from tests.peers.kafka import KafkaBroker
 from tests.peers.s3 import S3Service
 

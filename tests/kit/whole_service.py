@@ -14,9 +14,9 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from ran_datajobs import config
 from ran_datajobs.app import run_api, run_worker
-from ran_datajobs.dmi.scripted import ScriptedPlugin
 from ran_datajobs.http.ports import free_port
 from ran_datajobs.store.database import Database
+from tests.kit.plugins.scripted import ScriptedPlugin
 
 TERMINAL = {"FINSHED", "FAILED", "PARTIALLY_FAILED", "CANCELLED"}
 DEADLINE = 40.0

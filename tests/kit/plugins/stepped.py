@@ -12,7 +12,6 @@ from uuid import UUID
 import msgspec
 
 from ran_datajobs.dispatch.attempt import Attempt
-from ran_datajobs.dmi.scripted import Executed
 from ran_datajobs.model import Operation, OperationState, Response, Status
 from ran_datajobs.plugins.port import (
     CancelAnswer,
@@ -33,6 +32,7 @@ from ran_datajobs.plugins.port import (
     StatusAnswer,
     UnrecognisedResult,
 )
+from tests.kit.plugins.scripted import Executed
 
 if TYPE_CHECKING:
     from tests.machine.process import Process

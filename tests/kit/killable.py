@@ -16,7 +16,7 @@ import aiohttp
 import psutil
 
 from ran_datajobs.http.ports import free_port
-from tests.e2e.whole_service import JOBS, TERMINAL
+from tests.kit.whole_service import JOBS, TERMINAL
 
 DEADLINE = 120.0
 

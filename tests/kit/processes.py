@@ -20,11 +20,11 @@ from aiohttp import web
 from ran_datajobs import config
 from ran_datajobs.app import run_api, run_worker
 from ran_datajobs.checkpoints import Checkpoint
-from ran_datajobs.dmi.scripted import Script, ScriptedPlugin
 from ran_datajobs.http.ports import free_port
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.store.database import Database
-from tests.e2e.whole_service import Service
+from tests.kit.plugins.scripted import Script, ScriptedPlugin
+from tests.kit.whole_service import Service
 
 PATIENCE = 60.0
 HANDLES = {f"/SubNetwork=X/ManagedElement={n}": f"ems-{n % 2}" for n in range(4)}
