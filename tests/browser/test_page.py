@@ -279,8 +279,8 @@ def test_failures_are_counted_by_reason_and_state(watched: Watched) -> None:
                 },
             });
             const { groups, total, complete } = await groupByReason(pieces);
-            const told = [...groups].map(([reason, { count, states }]) => [reason, count, [...states]]);
-            return { total, complete, groups: told };
+            const reported = [...groups].map(([reason, { count, states }]) => [reason, count, [...states]]);
+            return { total, complete, groups: reported };
         }""",
         "".join(json.dumps(failure) + "\n" for failure in failures),
     )

@@ -51,7 +51,7 @@ class Hint(enum.Enum):
 class Mishap(enum.Enum):
     """Fault applied to one request."""
 
-    AWAY = "connection refused"
+    UNREACHABLE = "connection refused"
     BUSY = "503"
     LOST_BEFORE = "dropped before it was done"
     LOST_AFTER = "done, and the answer dropped"
@@ -137,7 +137,7 @@ class ProvMnsTwin:
         self.requests.append((method, split.path))
         mishap = self.mishaps.popleft() if self.mishaps else None
         match mishap:
-            case Mishap.AWAY:
+            case Mishap.UNREACHABLE:
                 return NotSent("connection refused")
             case Mishap.BUSY:
                 return Answered(503, b"", "", "0")

@@ -300,7 +300,7 @@ async def test_every_generation_of_errors_becomes_an_error_detail(errors: Errors
         (Mishap.ERROR_AFTER, SUCCEEDED, UNKNOWN),
         (Mishap.ERROR_BEFORE, FAILED, UNKNOWN),
         (Mishap.BUSY, SUCCEEDED, SUCCEEDED),
-        (Mishap.AWAY, SUCCEEDED, SUCCEEDED),
+        (Mishap.UNREACHABLE, SUCCEEDED, SUCCEEDED),
     ],
 )
 async def test_a_lost_answer_is_looked_for_in_the_objects(
@@ -316,14 +316,14 @@ async def test_a_lost_answer_is_looked_for_in_the_objects(
         twin.mishaps.append(mishap)
         outcomes = await element_over(twin).write(operations, BEST_EFFORT)
         assert states_of(outcomes) == [expected] * len(operations)
-        assert len(twin.requests) == (2 if mishap in {Mishap.BUSY, Mishap.AWAY} else 1)
+        assert len(twin.requests) == (2 if mishap in {Mishap.BUSY, Mishap.UNREACHABLE} else 1)
 
 
 async def test_a_server_that_stays_away_fails_everything_within_its_patience() -> None:
     """Nothing was executed: FAILED, and NOT_STARTED for later operations under STOP_ON_ERROR."""
     for mode, expected in ((BEST_EFFORT, [FAILED] * 3), (STOP_ON_ERROR, [FAILED, NOT_STARTED, NOT_STARTED])):
         twin = ProvMnsTwin(network())
-        twin.mishaps.extend([Mishap.AWAY] * 100)
+        twin.mishaps.extend([Mishap.UNREACHABLE] * 100)
         outcomes = await element_over(twin, patience=0.0).write(replaces(3), mode)
         assert states_of(outcomes) == expected
         assert len(twin.requests) == 1

@@ -98,7 +98,7 @@ async def test_a_busy_plugin_may_say_when_to_come_back(
     assert (answer.cause, answer.retry_after) == ("HTTP 503: busy by its script", 1.0)
 
 
-async def test_nobody_listens(dialect: str, free_port: int) -> None:
+async def test_connection_refused(dialect: str, free_port: int) -> None:
     """A refused connection proves that a create did not arrive."""
     async with PeerHttp(SHORT) as http:
         client = plugins_over(http)(PluginProfile(1, f"http://127.0.0.1:{free_port}", dialect))

@@ -94,7 +94,7 @@ async def test_what_may_pass_is_worth_a_repeat(status: int) -> None:
             await ServiceLink(url, http).publish("t", [MESSAGE])
 
 
-async def test_nobody_there_is_worth_a_repeat(free_port: int) -> None:
+async def test_a_create_without_listener_is_retryable(free_port: int) -> None:
     """A refused connection raises BusUnavailable."""
     async with PeerHttp(HttpBounds(connect=1.0)) as http:
         with pytest.raises(BusUnavailable):
@@ -132,14 +132,14 @@ async def test_the_news_of_an_end_reaches_the_service_once(tmp_path: Path) -> No
     ]
 
 
-async def test_a_read_whose_messages_nobody_takes_has_failed(tmp_path: Path) -> None:
+async def test_a_read_with_untaken_messages_has_failed(tmp_path: Path) -> None:
     """A permanent refusal ends the read as FAILED at once. A bus that is unavailable for too long does so,
     too."""
     element = WatchedElement()
     service = Service(403)
     async with service.serving() as api_root, PeerHttp() as http:
-        away = KeptMessages(failures=1_000_000)
-        for publisher in (ServiceLink(api_root, http), away):
+        unavailable = KeptMessages(failures=1_000_000)
+        for publisher in (ServiceLink(api_root, http), unavailable):
             settings = PluginSettings(tmp_path / type(publisher).__name__, publish_give_up=0.0)
             async with served_plugin(settings, lambda _: element, publisher) as url:  # type: ignore[arg-type]
                 plugin = plugins_over(http)(PluginProfile(1, url))

@@ -348,7 +348,7 @@ async def test_a_cancel_leaves_what_was_not_started_unsent(
     await service.call("POST", f"{JOBS}/{running}/cancel", expect=409)
 
 
-async def test_a_plugin_that_stalls_with_many_producers_stops_nobody(
+async def test_a_stalled_plugin_with_many_producers_delays_no_other(
     database_url: str, tmp_path: Path, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
     """One plugin answers no create, and has more lanes than a worker tries at once. A job of another plugin

@@ -121,7 +121,7 @@ async def test_a_bucket_that_stays_away_fails_the_delivery_alone(database_url: s
         failed = await until_delivery(service, job_id, "FAILED")
         assert NAMED in failed["deliveryDetail"]
         ended = await service.ended(job_id)
-        assert ended["status"] == "PARTIALLY_FAILED", "that is the two operations of nobody"
+        assert ended["status"] == "PARTIALLY_FAILED", "two operations match no CM handle"
         assert len(await service.responses(ended)) == 8
         obstacle.unlink()
         await service.call("POST", f"{JOBS}/{job_id}/redeliver", expect=202)

@@ -126,7 +126,7 @@ async def test_a_plugin_that_cannot_cancel_runs_to_its_end(
     assert job["operations"]["succeeded"] == 2
 
 
-async def test_a_cancel_nobody_asked_for_passes_through_cancelling(
+async def test_an_unrequested_cancel_passes_through_cancelling(
     service: Service, plugin: ScriptedPlugin
 ) -> None:
     """The plugin reports CANCELLED without a cancel: both transitions are taken. The result of the first

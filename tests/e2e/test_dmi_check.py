@@ -54,7 +54,7 @@ def fetched(url: str) -> bytes:
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
+class CheckRun:
     """Result of the command: its exit status, and per check the verdict and the note."""
 
     status: int
@@ -65,7 +65,7 @@ class Told:
         return {name for name, found in self.verdicts.items() if found == verdict}
 
 
-async def check(url: str, *options: str) -> Told:
+async def check(url: str, *options: str) -> CheckRun:
     """Run the command in a separate process."""
     done = await asyncio.to_thread(
         datajobs, "dmi-check", url, "--output", "json", "--patience", "5", *options
@@ -73,7 +73,7 @@ async def check(url: str, *options: str) -> Told:
     lines: list[Any] = json_lines(done)
     assert done.returncode in (0, 1), done.stderr
     assert [line["check"] for line in lines] == list(CHECKS)
-    return Told(
+    return CheckRun(
         done.returncode,
         {line["check"]: line["verdict"] for line in lines},
         {line["check"]: line["note"] for line in lines},
@@ -230,7 +230,7 @@ async def test_what_a_plugin_breaks_is_told_and_nothing_else(
 
 
 @pytest.mark.nightly
-async def test_nobody_there_and_wrong_use_have_their_own_exit_status(free_port: int) -> None:
+async def test_exit_status_of_no_listener_and_of_wrong_use(free_port: int) -> None:
     """3 if the plugin cannot be reached, 2 for an invalid dialect, address or FDN; one line gives the
     reason."""
     address = f"http://127.0.0.1:{free_port}"

@@ -217,7 +217,9 @@ async def test_a_worker_that_stood_still(
         assert theirs["datajobs_operations_ended_total"] == {("UNKNOWN",): 1}
         assert "datajobs_operations_ended_total" not in ours
         assert "datajobs_lanes" in ours
-        assert "datajobs_lanes" not in theirs, "what the database knows is told once for the whole service"
+        assert "datajobs_lanes" not in theirs, (
+            "the figures of the database are reported once for the whole service"
+        )
         await service.until(lambda: "datajobs_leases_lost_total" in service.scraped())
         found = service.scraped()
         assert await asyncio.to_thread(service.running.end) == 0

@@ -106,8 +106,8 @@ async def test_a_disk_that_takes_nothing(tmp_path: Path, free_port: int) -> None
     once, and times out."""
     async with with_plugin(tmp_path, free_port, DATAJOBS_DELIVERY_RETRY_TIMEOUT="2") as service:
         objects = tmp_path / "data/objects"
-        (objects / "away").write_bytes(b"")
-        job_id = await service.submit(write("a"), to="s3:away")
+        (objects / "refused").write_bytes(b"")
+        job_id = await service.submit(write("a"), to="s3:refused")
         assert (await service.delivered(job_id))["deliveryState"] == "FAILED"
         found = service.scraped()
         assert found["datajobs_deliveries_ended_total"] == {("FAILED",): 1}
@@ -126,7 +126,7 @@ async def test_a_disk_that_takes_nothing(tmp_path: Path, free_port: int) -> None
         assert await asyncio.to_thread(service.running.end) == 0
     (waits,) = lines_of(service.text, Event.DELIVERY_WAITS)
     (failed,) = lines_of(service.text, Event.DELIVERY_FAILED)
-    assert waits["destination"] == failed["destination"] == "s3:away"
+    assert waits["destination"] == failed["destination"] == "s3:refused"
     assert (failed["jobs"], failed["job_id"]) == (1, job_id)
     check("test_a_disk_that_takes_nothing", service.text, found)
 

@@ -235,7 +235,7 @@ def test_the_roles_can_be_processes_apart(
         assert one.end() == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_another_user_than_before_is_told_so(tmp_path: Path) -> None:
     """A cluster of another user is not changed. The message names its owner."""
     home = tmp_path / "data/postgresql"

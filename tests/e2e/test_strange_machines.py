@@ -235,7 +235,7 @@ def test_closed_streams_keep_nothing_from_serving(
 NOBODY = "--reuid=65534 --regid=65534 --clear-groups"
 UNKNOWN = "--reuid=123456 --regid=0 --clear-groups"
 
-only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
 def run_as(ids: str) -> str:

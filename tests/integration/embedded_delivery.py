@@ -25,7 +25,7 @@ class FaultyBus(PostgresBus):
     async def publish_shard(self, shard: int, messages: Sequence[OutboxMessage]) -> None:
         """Publish, or fail as the test has set."""
         if self.unavailable:
-            raise BusUnavailable("away, as the test wants it")
+            raise BusUnavailable("unavailable, as the test sets it")
         for each in messages:
             if each.topic in self.refused:
                 raise TopicRefused(each.topic, "refused, as the test wants it")

@@ -124,11 +124,11 @@ async def test_every_route_is_in_this_table(callers: Callers) -> None:
     } == {(method, paths.template(path)): roles for (method, path), roles in EXPECTED.items()}
 
 
-async def test_a_route_without_roles_is_served_to_nobody(
+async def test_a_route_without_roles_is_refused_to_every_caller(
     callers: Callers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is no default: a route without declared roles refuses even an administrator."""
-    monkeypatch.setattr(auth, "ROLES", "decided by nobody")
+    monkeypatch.setattr(auth, "ROLES", "unknown")
     for caller in ("read", "admin"):
         assert (await callers.get(caller, paths.HEALTHZ)).problem["status"] == 500
 

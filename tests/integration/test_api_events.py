@@ -129,7 +129,7 @@ async def test_more_sub_jobs_than_one_read_takes_all_come_once(api: Api) -> None
 
 
 @pytest.mark.parametrize("last", ["-1", "x", "9" * 30, "1.5"])
-async def test_a_last_event_id_of_somebody_else_starts_from_the_beginning(api: Api, last: str) -> None:
+async def test_a_foreign_last_event_id_starts_from_the_beginning(api: Api, last: str) -> None:
     """An id of another form is ignored, as the standard of server-sent events requires."""
     job_id = await api.accepted()
     async with events(api, job_id, last) as stream:

@@ -349,7 +349,7 @@ async def test_an_ended_job_waits_for_the_bus_that_is_to_take_its_results(client
     for shard in range(SHARDS):
         await publisher.publish(shard)
     waiting = await clients.waiting(job_id, "BUS")
-    assert waiting["detail"] == "delivery of the results to topic results: away, as the test wants it"
+    assert waiting["detail"] == "delivery of the results to topic results: unavailable, as the test sets it"
     assert seconds(waiting) == 3600.0
     bus.unavailable = False
     for shard in range(SHARDS):

@@ -55,7 +55,7 @@ async def test_a_session_that_was_changed_is_told_anew(database_url: str) -> Non
     assert settings_shown == ["ran-datajobs api", "UTC", "5s", "10000"]
 
 
-async def test_sessions_of_a_server_are_nobody_elses(database_url: str) -> None:
+async def test_sessions_belong_to_one_server(database_url: str) -> None:
     """PostgreSQL itself is never mistaken for a pooler that shares sessions."""
     for _ in range(5):
         await check_sessions(database_url)

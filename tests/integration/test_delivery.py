@@ -180,7 +180,7 @@ async def test_a_bus_that_is_away_is_waited_for(service: EmbeddedService) -> Non
     assert await service.value("select count(*) from delivery_failure") == 0
 
 
-async def test_a_broken_topic_holds_up_nobody_else(service: EmbeddedService) -> None:
+async def test_a_broken_topic_delays_no_other_topic(service: EmbeddedService) -> None:
     """A topic that refuses is parked and other jobs are delivered. Later it gets all messages, in order."""
     broken = await service.job(destination="broken-topic")
     well = await service.job(job_id=same_shard_as(broken))

@@ -264,7 +264,7 @@ async def test_a_destination_topic_that_is_missing(service: KafkaService, same_s
     assert len(await asyncio.to_thread(committed, service.broker, missing)) == 1
 
 
-async def test_a_forbidden_and_a_deleted_topic_hold_up_nobody_else(service: KafkaService) -> None:
+async def test_a_forbidden_and_a_deleted_topic_delay_no_other_topic(service: KafkaService) -> None:
     """A topic with permission to describe only, and one that is deleted while jobs wait, fail their own
     deliveries. A job of the same shard, in the same batches, is delivered."""
     broker = service.broker

@@ -99,7 +99,7 @@ async def test_a_delivery_lags_since_its_oldest_message_was_made(database: Datab
         await connection.execute(
             "insert into delivery_failure"
             " (job_id, topic, shard, first_failed_at, retry_at, parked, last_error)"
-            " values ($1, 't', 0, now() - interval '7 hours', now(), true, 'away')",
+            " values ($1, 't', 0, now() - interval '7 hours', now(), true, 'unavailable')",
             job.job_id,
         )
     assert 7 * HOUR <= (await metric_values(database, "datajobs_delivery_lag_seconds"))["topic"] < 8 * HOUR

@@ -81,7 +81,7 @@ WIDE = {
     "a folded field": answer(b"{}", b"X: a\r\n b"),
     "bare line feeds": answer(b"{}").replace(b"\r\n", b"\n"),
     "a continue before it": b"HTTP/1.1 100 Continue\r\n\r\n" + answer(b"{}"),
-    "a charset that nobody knows": answer(b"{}", b"Content-Type: application/json; charset=x;;"),
+    "an unknown charset": answer(b"{}", b"Content-Type: application/json; charset=x;;"),
     "gzip": answer(gzip.compress(b"{}"), b"Content-Encoding: gzip"),
     "deflate": answer(zlib.compress(b"{}"), b"Content-Encoding: deflate"),
     "an encoding that is none": answer(b"{}", b"Content-Encoding: none"),

@@ -125,7 +125,7 @@ DAMAGES: Final = {
     ),
     "a quarantine for ever": (
         f"update sub_job set stage = 'QUARANTINED', {_END} {_OF_ACTIVE}",
-        "nobody knows until when",
+        "has no end",
     ),
     "an operation that ended twice": (
         f"update sub_job set failed = 2 {_OF_ACTIVE}",
@@ -148,15 +148,15 @@ DAMAGES: Final = {
         f"update sub_job set stage = 'SETTLED', succeeded = 1, due_at = null {_OF_ACTIVE}",
         "is SETTLED with status RUNNING",
     ),
-    "work that nobody finds": (
+    "work without a due time or a lease": (
         f"update sub_job set due_at = null {_OF_ACTIVE}",
         "is TRACKING, and neither due nor leased",
     ),
-    "a cancelled one that nobody finds": (
+    "a cancelled one without a due time or a lease": (
         f"update sub_job set cancel_requested = true {_OF_WAITING}",
         "was cancelled, and is neither",
     ),
-    "a lane that nobody serves": (
+    "a lane without an admitted sub-job": (
         f"delete from sub_job {_OF_ACTIVE}",
         "could start",
     ),
@@ -184,7 +184,7 @@ async def test_each_rule_finds_its_damage(database: Database, damage: str) -> No
 
 
 @pytest.mark.parametrize("kind", ["WRITE", "READ"])
-async def test_whoever_is_admitted_out_of_turn_is_refused(database: Database, kind: str) -> None:
+async def test_an_admission_out_of_turn_is_refused(database: Database, kind: str) -> None:
     """The second of two sub-jobs of one client and priority is not admitted while the first one waits. The
     first one is, and then the second."""
     first, second = [await add_sub_job(database, "WAITING", kind) for _ in range(2)]

@@ -207,7 +207,9 @@ async def test_a_server_that_a_killed_owner_left_is_stopped_first(data_dir: Path
         await now.stop()
 
 
-async def test_a_stale_pid_of_another_process_harms_nobody(server: EmbeddedPostgres, data_dir: Path) -> None:
+async def test_a_stale_pid_of_another_process_is_not_signalled(
+    server: EmbeddedPostgres, data_dir: Path
+) -> None:
     """A pid file whose pid now belongs to another process neither blocks the start nor ends that process."""
     await server.start()
     await server.stop()

@@ -62,7 +62,7 @@ async def test_a_job_that_ends_waits_for_lanes_before_it_announces(
         async with database.transaction() as other:
             await sub_jobs.lock_lanes(other, [lane_id])
             finishing = asyncio.create_task(steps.finish(job))
-            await until_somebody_waits(database)
+            await until_a_session_waits(database)
             await other.execute(
                 "select from outbox_shard where shard = $1 for update nowait", shard_of(job.job_id)
             )
@@ -98,7 +98,7 @@ async def test_what_was_started_is_announced_after_all_sub_jobs_are_locked(datab
         async with database.transaction() as other:
             await other.execute("select from sub_job where sub_job_id = $1 for update", second)
             writing = asyncio.create_task(store.write(batch))
-            await until_somebody_waits(database)
+            await until_a_session_waits(database)
             await other.execute(
                 "select from outbox_shard where shard = $1 for update nowait", shard_of(first)
             )
@@ -109,7 +109,7 @@ async def test_what_was_started_is_announced_after_all_sub_jobs_are_locked(datab
         assert await connection.fetchval("select count(*) from outbox where job_id = $1", first) == 1
 
 
-async def until_somebody_waits(database: Database) -> None:
+async def until_a_session_waits(database: Database) -> None:
     """Return when a transaction waits for a lock."""
     async with database.connection() as connection:
         while not await connection.fetchval("select count(*) from pg_locks where not granted"):

@@ -313,7 +313,7 @@ async def test_a_step_of_a_job_that_fails_waits_by_the_failures_of_that_step(
     assert (finish.planned, finish.step_failures, finish.body) == (True, 0, None)
 
 
-async def test_a_plan_is_the_same_whoever_makes_it(api: Api, parts: Parts) -> None:
+async def test_a_plan_is_the_same_in_every_worker(api: Api, parts: Parts) -> None:
     """Planning the same job twice gives the same sub-job ids: a plan that was lost with the database is made
     again, and plugins recognise its creates."""
     await submit(api)

@@ -338,7 +338,7 @@ async def test_a_message_that_cannot_be_read_is_kept_as_it_came(
     "headers",
     [{"ce_dataproducerjobid": "a\0b"}, {"ce_dataproducerjobid": "a", "ce_dataproducerid": "\0"}],
 )
-async def test_a_message_whose_names_no_store_can_hold_belongs_to_nobody(
+async def test_a_message_whose_names_no_store_can_hold_is_unassigned(
     service: EmbeddedService, headers: dict[str, str]
 ) -> None:
     """Headers are checked before any lookup, and do not stop the consumer. A sub-job that is named is
@@ -416,7 +416,7 @@ async def test_a_fault_of_ours_does_not_end_the_consumer(service: EmbeddedServic
     assert len(await listing(service, job_id)) == 1
 
 
-async def test_what_somebody_else_wrote_under_a_key_is_replaced(service: EmbeddedService) -> None:
+async def test_a_foreign_object_under_a_key_is_replaced(service: EmbeddedService) -> None:
     """The owner of a bucket can write any object there: an object that is no result is replaced, and stops
     nothing."""
     job_id = await service.job(kind="READ")

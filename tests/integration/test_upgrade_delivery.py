@@ -68,7 +68,7 @@ async def old_job(
         await connection.execute(MARK, job_id.int % 8, position, job_id, NAMED)
         await connection.execute(
             "insert into delivery_trouble (job_id, topic, shard, retry_at, parked, cause)"
-            " values ($1, 's3:' || $2::text, $3, now(), true, 'away')",
+            " values ($1, 's3:' || $2::text, $3, now(), true, 'unavailable')",
             job_id,
             NAMED,
             job_id.int % 8,
@@ -89,7 +89,7 @@ async def test_jobs_whose_bucket_was_away_are_delivered(database_url: str, tmp_p
     database = await Database.open(database_url, size=4)
     await database.migrate()
     service = Service(database, objects, PostgresBus(database))
-    assert await service.detail(ended) == "away"
+    assert await service.detail(ended) == "unavailable"
     await objects.put(BUCKET, manifest_key(str(opened)), b"{}")
     publisher = service.publisher()
     while await publisher.publish(8) is not None:

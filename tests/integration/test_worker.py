@@ -133,7 +133,7 @@ async def test_an_answer_that_cannot_be_recorded_is_kept_and_not_asked_for_again
 ) -> None:
     """The database is unavailable just after the answer to a create of a non-idempotent plugin: the id is
     recorded when the database is back, and the create was sent once."""
-    failures: list[Exception] = [StoreUnavailable("away"), StoreUnavailable("still away")]
+    failures: list[Exception] = [StoreUnavailable("unavailable"), StoreUnavailable("still unavailable")]
     monkeypatch.setattr(sub_jobs, "apply", failing_starts(failures))
     async with parts.working():
         await until_ended(database, job.job_id)
@@ -147,7 +147,7 @@ async def test_a_store_of_objects_that_is_away_is_not_the_plugins_trouble(
 ) -> None:
     """The result cannot be written at first: it is fetched and written again, and the sub-job does not time
     out."""
-    failures: list[Exception] = [StorageUnavailable("away"), StorageUnavailable("still away")]
+    failures: list[Exception] = [StorageUnavailable("unavailable"), StorageUnavailable("still unavailable")]
     monkeypatch.setattr(parts.objects, "put", await flaky(parts.objects.put, failures))
     async with parts.working():
         await until_ended(database, job.job_id)

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- What is to be worked on is leased or due, and what waits, waits for something that is. invariants.read_slots: how many
--- reads a lane takes where its plugin registered no number; where it is not told, one read under way may be all of them.
+-- reads a lane takes where its plugin registered no number; where it registered none, one read under way may be all of them.
 select format('sub-job %s is %s, and neither due nor leased', s.sub_job_id, s.stage) as violation
 from public.sub_job s
 where s.stage not in ('WAITING', 'SETTLED') and s.due_at is null and s.lease is null

@@ -12,7 +12,7 @@ from public.sub_job q join public.sub_job s using (lane_id)
 where q.stage = 'QUARANTINED' and s.type = 'WRITE' and s.sub_job_id <> q.sub_job_id and s.stage not in ('WAITING', 'SETTLED')
 union all
 select format('%s %s is in quarantine and %s', lower(q.type::text), q.sub_job_id,
-              case when q.quarantined_until is null then 'nobody knows until when' else 'has not ended' end)
+              case when q.quarantined_until is null then 'has no end' else 'has not ended' end)
 from public.sub_job q
 where q.stage = 'QUARANTINED'
   and (q.quarantined_until is null or q.ended_at is null or q.type <> 'WRITE' or q.status not in ('FAILED', 'PARTIALLY_FAILED', 'CANCELLED'));

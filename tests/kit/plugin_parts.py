@@ -112,7 +112,7 @@ class KeptMessages:
     async def publish(self, topic: str, messages: Sequence[Message]) -> None:
         if self._failures:
             self._failures -= 1
-            raise BusUnavailable("away, as the test wants it")
+            raise BusUnavailable("unavailable, as the test sets it")
         self.messages += [(topic, message) for message in messages]
 
 

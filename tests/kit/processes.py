@@ -196,10 +196,10 @@ def by_sub_job(messages: list[Any], job_id: str) -> dict[str, list[Any]]:
 def assert_whole(messages: list[Any], job_id: str, operations: set[Any]) -> None:
     """Assert that the messages of the job contain all operations, and that each is there once, those of a
     sub-job in order and without a gap."""
-    told: list[Any] = []
+    reported: list[Any] = []
     for parts in by_sub_job(messages, job_id).values():
         assert [int(m["headers"]["ce_sequence"]) for m in parts] == list(range(len(parts)))
         assert int(parts[-1]["headers"]["ce_total"]) == len(parts)
-        told += [r["operationId"] for m in parts for r in m["value"]["data"]["responses"]]
-    assert len(told) == len(set(told))
-    assert set(told) == operations
+        reported += [r["operationId"] for m in parts for r in m["value"]["data"]["responses"]]
+    assert len(reported) == len(set(reported))
+    assert set(reported) == operations

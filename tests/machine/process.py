@@ -289,7 +289,7 @@ class _Objects(ObjectStore):
     async def _reach(self) -> dict[str, bytes]:
         await self._process.goes_on.wait()
         if self._process.around.objects_away:
-            raise StorageUnavailable("away")
+            raise StorageUnavailable("unavailable")
         return self._process.around.stored
 
 

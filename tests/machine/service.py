@@ -367,14 +367,14 @@ class Service:
                 for key, part in zip(keys, parts, strict=True)
                 if sha256(self.stored[key]).hexdigest() != part["sha256"]
             ]
-            told = Counter(
+            reported = Counter(
                 str(response["operationId"])
                 for key in keys
                 for response in msgspec.json.decode(self.stored[key])["responses"]
             )
             expected = Counter(self.operations[job_id])
-            if told != expected and (job["type"] == "WRITE" or set(told) != set(expected)):
-                found.append(f"job {job_id} tells of {told}, not of {expected}")
+            if reported != expected and (job["type"] == "WRITE" or set(reported) != set(expected)):
+                found.append(f"job {job_id} reports {reported}, not {expected}")
             if f"{BUCKET}/{job_id}/manifest.json" not in self.stored:
                 found.append(f"job {job_id} is {job['status']} and has no manifest")
         return found

@@ -63,7 +63,7 @@ class Fault(enum.StrEnum):
     STOP = "stop"  # it is stopped in order and replaced
     FREEZE = "freeze"  # it is frozen and does not renew its leases
     CUT_OFF = "cut off"  # it reaches the plugins, but not the database
-    OBJECTS_AWAY = "objects away"  # the object store is unavailable
+    OBJECTS_UNAVAILABLE = "objects unavailable"  # the object store is unavailable
 
 
 class Machine(RuleBasedStateMachine):
@@ -159,7 +159,7 @@ class Machine(RuleBasedStateMachine):
                 process.goes_on.clear()
             case Fault.CUT_OFF:
                 process.cut_off = True
-            case Fault.OBJECTS_AWAY:
+            case Fault.OBJECTS_UNAVAILABLE:
                 self.service.objects_away = True
 
     @precondition(lambda self: not self.is_well())

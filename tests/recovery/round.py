@@ -126,8 +126,8 @@ class Supervised(Patient):
 
     def _start_after_its_database(self) -> None:
         """Restart ``serve`` like an init system: it exits if its database is killed during start-up."""
-        told = self._log.read_text()[-4000:]
-        assert _NO_DATABASE in "".join(told.splitlines()[-3:]), f"serve ended by itself: {told}"
+        reported = self._log.read_text()[-4000:]
+        assert _NO_DATABASE in "".join(reported.splitlines()[-3:]), f"serve ended by itself: {reported}"
         self.started_again += 1
         self.start()
 
@@ -313,19 +313,21 @@ def counted(
     Doubled: a write that a plugin executed twice, an operation that is on the topic twice, and a message with
     the identity of another one.
     """
-    told: dict[str, list[str]] = {}
+    reported: dict[str, list[str]] = {}
     for message in messages:
         for response in msgspec.json.decode(message.value)["data"]["responses"]:
-            told.setdefault(str(response["operationId"]), []).append(response["state"])
+            reported.setdefault(str(response["operationId"]), []).append(response["state"])
     doubled = [f"message {each}" for each, times in Counter(identities(list(messages))).items() if times > 1]
     doubled += [f"{operation} executed {times} times" for operation, times in executed.items() if times > 1]
-    doubled += [f"{operation} told as {states}" for operation, states in told.items() if len(states) > 1]
+    doubled += [
+        f"{operation} reported as {states}" for operation, states in reported.items() if len(states) > 1
+    ]
     lost: list[str] = []
     unknown = 0
     for job_id, lines in submitted.items():
         counts = Counter[str]()
         for line in lines:
-            operation, state = line["operationId"], told.get(line["operationId"], ["nothing"])[0]
+            operation, state = line["operationId"], reported.get(line["operationId"], ["nothing"])[0]
             counts[state] += 1
             sure = line["op"] == "read" or "=I/" in line["path"]
             wanted = (
@@ -333,7 +335,9 @@ def counted(
             )
             done = state != "SUCCEEDED" or line["op"] == "read" or executed.get(operation)
             if state not in wanted or not done:
-                lost.append(f"{operation} of {job_id} told as {state}, executed {executed.get(operation, 0)}")
+                lost.append(
+                    f"{operation} of {job_id} reported as {state}, executed {executed.get(operation, 0)}"
+                )
         unknown += counts["UNKNOWN"]
         of_job = jobs[job_id]["operations"]
         if (of_job["succeeded"], of_job["unmatched"], of_job["unknown"], of_job["total"]) != (
@@ -342,7 +346,7 @@ def counted(
             counts["UNKNOWN"],
             len(lines),
         ):
-            lost.append(f"{job_id} counts {of_job}, told were {dict(counts)}")
+            lost.append(f"{job_id} counts {of_job}, reported were {dict(counts)}")
     return lost, doubled, unknown
 
 

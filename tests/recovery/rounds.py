@@ -131,8 +131,8 @@ def _sums(rounds: Sequence[Figures]) -> str:
     kills = sum(sum(each.kills.values()) for each in rounds)
     counted = [name for name in _HEAD[len(KINDS) + 1 : -1] if name != "started_again"]
     counts = {name: sum(getattr(each, name) for each in rounds) for name in counted}
-    told = ", ".join(f"{number} {name}" for name, number in counts.items())
-    return f"{kills} kills, {told} in {sum(each.took for each in rounds):.0f}s"
+    reported = ", ".join(f"{number} {name}" for name, number in counts.items())
+    return f"{kills} kills, {reported} in {sum(each.took for each in rounds):.0f}s"
 
 
 if __name__ == "__main__":

@@ -183,14 +183,14 @@ async def test_an_api_that_stops_says_so_first(database_url: str, tmp_path: Path
         async with session.get(f"{address}/events") as stream:
             assert await stream.content.readline() == b"retry: 2000\n"
             stopping.terminate()
-            told = []
+            reported = []
             with contextlib.suppress(aiohttp.ClientError):
                 async with asyncio.timeout(PATIENCE):
                     while stopping.returncode is None:
                         async with session.get(root + "/readyz") as ready:
-                            told.append((ready.status, (await ready.json()).get("detail")))
+                            reported.append((ready.status, (await ready.json()).get("detail")))
                         await asyncio.sleep(0.005)
-            assert (503, "the service is stopping") in told
+            assert (503, "the service is stopping") in reported
             await stream.content.read()
         assert await asyncio.wait_for(stopping.wait(), 20) == 0
 

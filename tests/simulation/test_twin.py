@@ -214,15 +214,15 @@ def _transition(of: LeasedSubJob, what: str, delay: float) -> Transition:
     match what:
         case "started":
             return Started(leased, _producer_job(of))
-        case "cancel told":
+        case "cancel recorded":
             return CancelTold(leased)
         case "postponed":
             return Postponement(leased, delay, polls=2)
-        case "in trouble":
+        case "failing":
             return Postponement(leased, delay, polls=1, error="no answer")
         case "unsent":
             return Postponement(leased, delay, error="refused", unsent=True)
-        case "told":
+        case "reported":
             return Postponement(leased, delay, error="no result", reported_status=Status.FINISHED)
         case "collecting":
             return Collecting(leased, TOPIC, Status.FINISHED, delay)
@@ -256,8 +256,8 @@ def _shown_step(of: LeasedJob) -> object:
 NUMBER = st.integers(0, 30)
 WORKER = st.integers(0, 1)
 KINDS = [
-    "started", "started", "postponed", "in trouble", "unsent", "told", "collecting", "cancel told", "ended",
-    "ended", "unknown", "cancelled", "quarantine over",
+    "started", "started", "postponed", "failing", "unsent", "reported", "collecting", "cancel recorded",
+    "ended", "ended", "unknown", "cancelled", "quarantine over",
 ]  # fmt: skip
 ALL_OR_NONE = st.sampled_from([100, 100, 100, 0])  # the order among rows that are due at once is not promised
 LANE_NUMBERS = st.lists(st.integers(0, 3), max_size=4)

@@ -297,5 +297,5 @@ class _Objects(ObjectStore):
         await self._worker.gate()
         now = self._worker.now()
         if any(start <= now < end for start, end in self._worker.world.objects_unavailable):
-            raise StorageUnavailable("away")
+            raise StorageUnavailable("unavailable")
         return self._worker.world.stored

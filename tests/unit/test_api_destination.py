@@ -37,7 +37,7 @@ class ScriptedNames:
         """As scripted."""
         self.asked.append(topic)
         if self.unavailable:
-            raise BusUnavailable("away")
+            raise BusUnavailable("unavailable")
         if topic in self.forbidden:
             raise TopicRefused(topic, "not ours")
         return topic in self.topics_there
@@ -45,14 +45,14 @@ class ScriptedNames:
     async def topics(self) -> list[str]:
         """The existing topics, and the service's own."""
         if self.unavailable:
-            raise BusUnavailable("away")
+            raise BusUnavailable("unavailable")
         return [*self.topics_there, "ncmp-async-m2m", "__consumer_offsets"]
 
     async def bucket_exists(self, bucket: str) -> bool:
         """As scripted."""
         self.asked.append(bucket)
         if self.unavailable:
-            raise StorageUnavailable("away")
+            raise StorageUnavailable("unavailable")
         return bucket in self.buckets
 
 

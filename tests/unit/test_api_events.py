@@ -87,7 +87,7 @@ VERSIONS = st.lists(st.integers(2, 8), max_size=12).map(sorted)
 
 
 @given(VERSIONS, st.integers(0, 13))
-def test_whoever_resumes_after_any_event_misses_nothing(versions: list[int], cut: int) -> None:
+def test_a_client_that_resumes_after_any_event_misses_nothing(versions: list[int], cut: int) -> None:
     """Cut the stream after any event and resume with its id: every sub-job's change is sent."""
     changes = [sub_job(version, position) for position, version in enumerate(versions)]
     row = job(8)

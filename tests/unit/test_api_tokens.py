@@ -82,7 +82,7 @@ def test_a_table_follows_its_file(tmp_path: Path) -> None:
     assert table.client_of(second) is None
 
 
-def test_a_broken_or_missing_file_lets_nobody_in(tmp_path: Path) -> None:
+def test_a_broken_or_missing_file_admits_no_client(tmp_path: Path) -> None:
     """A caller that cannot be checked is refused, and is accepted again once the file is valid."""
     path = tmp_path / "tokens"
     token = add(path, "a", Role.READ)

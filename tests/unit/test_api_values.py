@@ -33,7 +33,7 @@ def test_a_cursor_names_its_place_again(place: int, kind: str) -> None:
 
 
 @given(st.text(max_size=40))
-def test_a_cursor_of_somebody_else_is_refused(text: str) -> None:
+def test_a_foreign_cursor_is_refused(text: str) -> None:
     """Any other text is a position of the list or raises InvalidRequest."""
     try:
         place = place_of("j", text)

@@ -19,7 +19,7 @@ LINES = [
     {"op": "merge", "path": "/SubNetwork=N/ManagedElement=1/Cell=1", "operationId": "0-1"},
     {"op": "merge", "path": "/SubNetwork=Y/ManagedElement=1/Cell=1", "operationId": "0-2"},
 ]
-TOLD = {"0-0": "SUCCEEDED", "0-1": "SUCCEEDED", "0-2": "FAILED"}
+REPORTED = {"0-0": "SUCCEEDED", "0-1": "SUCCEEDED", "0-2": "FAILED"}
 COUNTS = {"succeeded": 2, "unmatched": 1, "unknown": 0, "total": 3}
 EXECUTED = {"0-0": 1, "0-1": 1}
 
@@ -47,8 +47,8 @@ def count(messages: list[Any], executed: dict[str, int], **counts: int) -> tuple
 
 def test_a_job_that_was_done_once_has_lost_and_doubled_nothing() -> None:
     """Also if the non-idempotent plugin leaves one operation unknown."""
-    assert count([message(0, TOLD)], EXECUTED) == (0, 0, 0)
-    unknown = [message(0, TOLD | {"0-1": "UNKNOWN"})]
+    assert count([message(0, REPORTED)], EXECUTED) == (0, 0, 0)
+    unknown = [message(0, REPORTED | {"0-1": "UNKNOWN"})]
     assert count(unknown, EXECUTED, succeeded=1, unknown=1) == (0, 0, 1)
     assert count(unknown, {"0-0": 1}, succeeded=1, unknown=1) == (0, 0, 1)
 
@@ -56,12 +56,12 @@ def test_a_job_that_was_done_once_has_lost_and_doubled_nothing() -> None:
 @pytest.mark.parametrize(
     ("messages", "executed", "counts", "found"),
     [
-        ([message(0, TOLD)], EXECUTED | {"0-1": 2}, {}, (0, 1, 0)),
-        ([message(0, TOLD), message(1, {"0-0": "SUCCEEDED"})], EXECUTED, {}, (0, 1, 0)),
-        ([message(0, TOLD), message(0, {})], EXECUTED, {}, (0, 1, 0)),
-        ([message(0, TOLD)], {"0-0": 1}, {}, (1, 0, 0)),
-        ([message(0, TOLD)], EXECUTED, {"succeeded": 1}, (1, 0, 0)),
-        ([message(0, TOLD | {"0-0": "UNKNOWN"})], EXECUTED, {"succeeded": 1, "unknown": 1}, (1, 0, 1)),
+        ([message(0, REPORTED)], EXECUTED | {"0-1": 2}, {}, (0, 1, 0)),
+        ([message(0, REPORTED), message(1, {"0-0": "SUCCEEDED"})], EXECUTED, {}, (0, 1, 0)),
+        ([message(0, REPORTED), message(0, {})], EXECUTED, {}, (0, 1, 0)),
+        ([message(0, REPORTED)], {"0-0": 1}, {}, (1, 0, 0)),
+        ([message(0, REPORTED)], EXECUTED, {"succeeded": 1}, (1, 0, 0)),
+        ([message(0, REPORTED | {"0-0": "UNKNOWN"})], EXECUTED, {"succeeded": 1, "unknown": 1}, (1, 0, 1)),
         ([message(0, {"0-0": "SUCCEEDED", "0-2": "FAILED"})], EXECUTED, {"succeeded": 1}, (1, 0, 0)),
         ([], EXECUTED, {"succeeded": 0, "unmatched": 0}, (3, 0, 0)),
     ],

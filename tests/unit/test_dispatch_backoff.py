@@ -231,7 +231,7 @@ async def test_an_error_is_every_callers_error_and_the_next_batch_works() -> Non
 
     async def flush(calls: Sequence[int]) -> Sequence[int]:
         if fail:
-            raise OSError("away")
+            raise OSError("unavailable")
         return calls
 
     batched = Batched(flush)

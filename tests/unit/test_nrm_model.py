@@ -121,7 +121,7 @@ def test_other_spellings_lead_to_stage_2(model: Model) -> None:
     assert "blackListEntry" in model.attribute_spellings("NRFreqRelation")["blockListEntry"]
 
 
-def test_spellings_are_nobody_elses_name(model: Model) -> None:
+def test_spellings_are_no_other_attributes_name(model: Model) -> None:
     """No other spelling of an attribute is the name or a spelling of another attribute of its class."""
     for class_name in model:
         managed = model.managed_class(class_name)

@@ -246,7 +246,7 @@ async def test_a_cancelled_probe_is_repeated_by_the_next_call() -> None:
         OutcomeUnknown("HTTP 500", answered=True),
     ],
 )
-async def test_whoever_answers_is_not_dead(answer: CreateAnswer) -> None:
+async def test_every_answer_keeps_the_circuit_closed(answer: CreateAnswer) -> None:
     """Refusals, 503 and 500 are answers: they are passed on unchanged and never open a circuit."""
     scripted = _Scripted()
     scripted.create_answer = answer

@@ -140,7 +140,7 @@ def test_a_digest_has_a_bounded_number_of_lines(lines: io.StringIO) -> None:
     """Of a thousand subjects ten have a separate line, and one line sums up the others."""
     digest = Digest(telemetry.logger())
     for number in range(1000):
-        digest.warning(Event.DELIVERY_WAITS, {"destination": f"t{number}"}, cause="away")
+        digest.warning(Event.DELIVERY_WAITS, {"destination": f"t{number}"}, cause="unavailable")
         digest.warning(Event.LANE_QUARANTINED, {"plugin": f"p{number}"}, lanes=3, seconds=300.0)
     digest.write()
     found = [json.loads(line) for line in lines.getvalue().splitlines()]

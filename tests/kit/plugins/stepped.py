@@ -175,7 +175,7 @@ class Plugin:
 
 def _response(operation_id: str | int, *, failed: bool) -> Response:
     state = OperationState.FAILED if failed else OperationState.SUCCEEDED
-    return Response(operation_id, 108 if failed else 0, "told", state=state)
+    return Response(operation_id, 108 if failed else 0, "reported", state=state)
 
 
 @dataclass(eq=False)

@@ -51,5 +51,5 @@ class Leases:
                 held = (row.sub_job_id, row.lease)
                 unattended[held] = since = self._unattended.get(held, now)
                 if row.leased_until > since + LEASE_SECONDS + 0.1:
-                    yield f"the lease of {row.sub_job_id} is renewed, and nobody works on it"
+                    yield f"the lease of {row.sub_job_id} is renewed, and no worker works on it"
         self._unattended = unattended

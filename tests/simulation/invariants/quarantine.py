@@ -25,4 +25,4 @@ class Quarantine:
             if row.unknown and row.data_producer_job_id is None and row.quarantined_until is None:
                 yield f"write {row.sub_job_id} ended unknown, and its lane was not in quarantine"
             if row.stage is Stage.QUARANTINED and row.quarantined_until is None:
-                yield f"write {row.sub_job_id} is in quarantine, and nobody knows until when"
+                yield f"write {row.sub_job_id} is in quarantine without an end"

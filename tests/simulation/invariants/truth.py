@@ -25,6 +25,6 @@ class Truth:
                 continue
             was = row.sub_job_id in executed
             if row.succeeded and not was:
-                yield f"write {row.sub_job_id} is told as done, and was never executed"
+                yield f"write {row.sub_job_id} is reported as done, and was never executed"
             if was and row.data_producer_job_id is None and not row.unknown:
-                yield f"write {row.sub_job_id} was executed, and is told as not sent"
+                yield f"write {row.sub_job_id} was executed, and is reported as not sent"

@@ -67,7 +67,7 @@ export function failuresSection(jobId, signal) {
   const summary = h("p", { class: "summary" });
   const place = h("div", { class: "groups" });
   const download = h("button", { type: "button", class: "quiet", hidden: true, onclick: save }, "Download as CSV");
-  const trouble = h("div", {});
+  const errorBox = h("div", {});
   const shown = new Map(); // reason → its part of the page, kept open or closed as the reader left it
   let explain = null;
 
@@ -76,9 +76,9 @@ export function failuresSection(jobId, signal) {
     try {
       const answer = await call(addresses.failures(jobId), { headers: { Accept: "text/csv" }, signal });
       saveAs(await answer.blob(), `failures-${jobId}.csv`);
-      trouble.replaceChildren();
+      errorBox.replaceChildren();
     } catch (error) {
-      if (!signal.aborted) trouble.replaceChildren(notice(`No CSV: ${error.message}`, "error"));
+      if (!signal.aborted) errorBox.replaceChildren(notice(`No CSV: ${error.message}`, "error"));
     }
     download.disabled = false;
   }
@@ -127,12 +127,12 @@ export function failuresSection(jobId, signal) {
       const headers = { Accept: "application/x-ndjson" };
       answer = await groupByReason((await call(addresses.failures(jobId), { headers, signal })).body);
     } catch (error) {
-      if (!signal.aborted) trouble.replaceChildren(notice(`The failures cannot be shown: ${error.message}`, "error"));
+      if (!signal.aborted) errorBox.replaceChildren(notice(`The failures cannot be shown: ${error.message}`, "error"));
       return;
     }
     explain ??= await explanations(signal).catch(() => null);
     if (signal.aborted) return;
-    trouble.replaceChildren();
+    errorBox.replaceChildren();
     const ordered = [...answer.groups].sort(([, one], [, other]) => other.count - one.count);
     for (const [reason, found] of ordered) {
       const isNew = !shown.has(reason);
@@ -156,6 +156,6 @@ export function failuresSection(jobId, signal) {
 
   const element = h("section", { "aria-labelledby": "failures-title" },
     h("div", { class: "head" }, h("h2", { id: "failures-title" }, "Failures by reason"), summary, download),
-    trouble, place);
+    errorBox, place);
   return { element, load, showNone };
 }

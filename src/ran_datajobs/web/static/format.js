@@ -103,9 +103,9 @@ export const notSucceeded = (counts = {}) =>
 export function percent(job) {
   if (isTerminal(job.status)) return 100;
   const counts = job.operations ?? {};
-  const told = Number(job.progressPercentage);
+  const reported = Number(job.progressPercentage);
   const own = counts.total ? (100 * (counts.total - (counts.pending ?? 0))) / counts.total : 0;
-  return Math.min(99, Math.floor(Number.isFinite(told) ? told : own));
+  return Math.min(99, Math.floor(Number.isFinite(reported) ? reported : own));
 }
 
 /** A bar whose parts are the counts. */

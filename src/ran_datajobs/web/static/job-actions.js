@@ -24,7 +24,7 @@ function agreed(title, text, yes, no) {
 
 /** `{element, show}`: the buttons that are allowed for the job; `changed(job)` hears what an action answered. */
 export function jobActions(jobId, changed, signal) {
-  const trouble = h("div", {});
+  const errorBox = h("div", {});
   const button = (text, kind, act) => h("button", { type: "button", class: kind, hidden: true, onclick: act }, text);
   const includeUnknown = h("input", { type: "checkbox", id: "include-unknown" });
   const unknownText = h("span", {});
@@ -33,11 +33,11 @@ export function jobActions(jobId, changed, signal) {
 
   async function act(pressed, work) {
     pressed.disabled = true;
-    trouble.replaceChildren();
+    errorBox.replaceChildren();
     try {
       await work();
     } catch (error) {
-      if (!signal.aborted) trouble.replaceChildren(problemBox(error));
+      if (!signal.aborted) errorBox.replaceChildren(problemBox(error));
     }
     pressed.disabled = false;
     show(job);
@@ -71,6 +71,6 @@ export function jobActions(jobId, changed, signal) {
     unknownText.textContent = `with ${plural(unknown, "operation")} of unknown outcome (may be executed twice)`;
     redeliver.hidden = !ended || !["FAILED", "DELIVERED"].includes(job.deliveryState);
   }
-  const element = h("div", {}, h("div", { class: "actions" }, cancel, retry, unknownField, redeliver), trouble);
+  const element = h("div", {}, h("div", { class: "actions" }, cancel, retry, unknownField, redeliver), errorBox);
   return { element, show };
 }

@@ -15,8 +15,8 @@ import { resultsSection } from "./result-objects.js";
 import { subJobsSection } from "./sub-jobs.js";
 import { waits } from "./waits.js";
 
-const TOLD = ["status", "progressPercentage", "operations", "subJobs", "startedAt", "endedAt", "deliveryState", "reason"];
-const LOOK_EVERY = 10; // seconds: what a job waits for is told by no event
+const REPORTED = ["status", "progressPercentage", "operations", "subJobs", "startedAt", "endedAt", "deliveryState", "reason"];
+const LOOK_EVERY = 10; // seconds: what a job waits for is reported by no event
 const MANY = 10_000; // above this many, failures are read once, at the end
 
 function facts(job) {
@@ -77,7 +77,7 @@ export async function showJob(main, jobId, { signal, linkState, title }) {
   const ignored = h("div", {});
   const tiles = h("dl", { class: "tiles" });
   const list = h("dl", { class: "facts" });
-  const trouble = h("div", {});
+  const errorBox = h("div", {});
   const actions = jobActions(jobId, (answer) => { if (answer) merge(answer); ask(); }, signal);
   const subJobs = subJobsSection(jobId, signal);
   const failures = failuresSection(jobId, signal);
@@ -85,7 +85,7 @@ export async function showJob(main, jobId, { signal, linkState, title }) {
   main.replaceChildren(
     h("p", { class: "crumb" }, h("a", { href: "#/jobs" }, "← All jobs")),
     h("div", { class: "head" }, h("div", {}, heading, h("p", { class: "id" }, jobId)), state),
-    bar, reason, waiting, ignored, tiles, actions.element, trouble, list, failures.element, subJobs.element, results.element);
+    bar, reason, waiting, ignored, tiles, actions.element, errorBox, list, failures.element, subJobs.element, results.element);
 
   let failed = null; // how many failures there were when they were last read
   const ended = () => isTerminal(job.status);
@@ -94,7 +94,7 @@ export async function showJob(main, jobId, { signal, linkState, title }) {
   const ask = paced(load, 1_000, signal);
 
   function merge(news) {
-    for (const name of TOLD) if (news[name] !== undefined) job = { ...job, [name]: news[name] };
+    for (const name of REPORTED) if (news[name] !== undefined) job = { ...job, [name]: news[name] };
     show();
   }
 
@@ -127,13 +127,13 @@ export async function showJob(main, jobId, { signal, linkState, title }) {
       const latest = await getJson(addresses.job(jobId), signal);
       if (signal.aborted) return;
       job = latest;
-      trouble.replaceChildren();
+      errorBox.replaceChildren();
       if (ended()) linkState("live");
       show();
     } catch (error) {
       if (signal.aborted) return;
       linkState("lost");
-      settle(trouble, [notice(stale(error), "error")]);
+      settle(errorBox, [notice(stale(error), "error")]);
     }
   }
 

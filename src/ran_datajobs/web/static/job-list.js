@@ -60,11 +60,11 @@ export async function showJobList(main, query, { signal, linkState }) {
   const [type, typeField] = selection("type", "Type", types, query.get("type") ?? "", changed);
   const list = table("Data jobs, newest first", columns, (job) => job.jobId);
   const place = h("div", { class: "sheet", "aria-busy": "true" }, notice("Loading the jobs …", "loading"));
-  const trouble = h("div", {});
+  const errorBox = h("div", {});
   const pages = h("nav", { class: "pages", "aria-label": "Pages" });
   main.replaceChildren(
     h("div", { class: "head" }, h("h1", {}, "Data jobs"), h("div", { class: "filters" }, statusField, typeField)),
-    trouble, place, pages);
+    errorBox, place, pages);
 
   const turn = (cursor) => {
     const next = new URLSearchParams(query);
@@ -86,7 +86,7 @@ export async function showJobList(main, query, { signal, linkState }) {
       const jobs = answer.items ?? [];
       open = jobs.some((job) => !isTerminal(job.status));
       linkState("live");
-      trouble.replaceChildren();
+      errorBox.replaceChildren();
       place.removeAttribute("aria-busy");
       if (jobs.length) {
         list.show(jobs);
@@ -104,7 +104,7 @@ export async function showJobList(main, query, { signal, linkState }) {
     } catch (error) {
       if (signal.aborted) return;
       linkState("lost");
-      settle(trouble, [notice(stale(error), "error")]);
+      settle(errorBox, [notice(stale(error), "error")]);
       if (list.element.parentNode !== place) place.replaceChildren();
       if (error.status >= 400 && error.status < 500 && error.status !== 429) return;
     }
