@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs what some tests need beside Python packages: Chromium, a JDK with Maven, PgBouncer, the Kafka broker.
-# Everything that is there already is left alone.
+# Installs what some tests need in addition to the Python packages: Chromium, a JDK with Maven, PgBouncer, the
+# Kafka broker.
+# Programs that are installed already are not changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,7 +14,7 @@ PATH="$PATH:/usr/sbin" command -v pgbouncer >/dev/null || missing+=(pgbouncer)
 
 if ((${#missing[@]})); then
     if ! command -v apt-get >/dev/null; then
-        echo "These programs are missing, and this is no Debian: install ${missing[*]} by hand" >&2
+        echo "These programs are missing, and apt-get does not exist here: install ${missing[*]} by hand" >&2
         exit 2
     fi
     as_root=()
@@ -23,7 +24,7 @@ if ((${#missing[@]})); then
     echo "Installing the system packages ${missing[*]}"
     "${as_root[@]}" apt-get update -qq
     DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
-    # The tests run their own PgBouncer; the package's would run for nobody.
+    # The tests start a PgBouncer of their own; the service of the package is not used.
     if [[ " ${missing[*]} " == *" pgbouncer "* && -d /run/systemd/system ]]; then
         "${as_root[@]}" systemctl disable --quiet --now pgbouncer
     fi

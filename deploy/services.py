@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """PostgreSQL, a Kafka broker and an S3 service on this machine, for trying things out: `make services`.
 
-They are the ones that the tests use; nothing of them is kept. Ctrl-C ends them.
+The tests start the same programs. Their data is removed when Ctrl-C stops them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TOPIC = "rapp-topic"
 
 
 def main() -> int:
-    """Run all three until a signal; the exit status."""
+    """Run all three until a signal. Returns the exit status."""
     if shutil.which("java") is None or not list(JARS.glob("kafka_*.jar")):
         print("Apache Kafka is not installed: run `make deps`", file=sys.stderr)  # noqa: T201 - for people
         return 2
@@ -48,7 +48,7 @@ async def _until_interrupted(kafka: KafkaBroker, s3: S3Service, postgres: Embedd
     try:
         url = await postgres.start()
         print(  # noqa: T201 - for people
-            "PostgreSQL, Kafka and S3 are up. In another terminal:\n"
+            "PostgreSQL, Kafka and S3 are running. In another terminal:\n"
             f"  export DATAJOBS_DATABASE_URL='{url}'\n"
             f"  export DATAJOBS_KAFKA_BOOTSTRAP={kafka.bootstrap}\n"
             f"  export DATAJOBS_S3_ENDPOINT={s3.endpoint}\n"
@@ -56,8 +56,8 @@ async def _until_interrupted(kafka: KafkaBroker, s3: S3Service, postgres: Embedd
             f"  export AWS_SECRET_ACCESS_KEY={s3.secret_access_key}\n"
             f"  datajobs serve                        # results go to the bucket {s3.bucket}\n"
             f"  datajobs dmi --dmi-kafka-bootstrap {kafka.bootstrap}    # a plugin over a simulated network\n"
-            f"As destinations there are the topic {TOPIC} and the bucket {s3.other_bucket}.\n"
-            "Ctrl-C ends them.",
+            f"The topic {TOPIC} and the bucket {s3.other_bucket} exist as destinations.\n"
+            "Ctrl-C stops them.",
             flush=True,
         )
         await asyncio.get_running_loop().create_future()

@@ -1,20 +1,22 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Consume the results of data jobs from a Kafka topic, and verify that they are whole.
+"""Consume the results of data jobs from a Kafka topic, and verify that they are complete.
 
-An rApp in one file: confluent-kafka and the standard library, nothing of the service. It shows the three
-things that a consumer does:
+An rApp in one file: it uses confluent-kafka and the standard library, and no code of the service. It shows
+the three tasks of a consumer:
 
-1. read committed messages only, and drop what it has seen before: a message is identified for good by
-   (ce_correlationid, ce_subjobid, ce_sequence, ce_delivery);
-2. know when all is there: ce_sequence counts from 0 in each sub-job, ce_total says how many there are;
-3. compare with the manifest of the job: as many messages as objects, each with the object's SHA-256.
+1. Read committed messages only, and drop duplicates. The key of a message is (ce_correlationid, ce_subjobid,
+   ce_sequence, ce_delivery).
+2. Detect that all messages have arrived: ce_sequence counts from 0 in each sub-job, and ce_total is the
+   number of its messages.
+3. Compare the messages with the manifest of the job: there are as many messages as objects, and each has the
+   SHA-256 of its object.
 
     python examples/consume_results.py --bootstrap 127.0.0.1:9092 --topic my-results \\
         --server http://127.0.0.1:8080 JOB_ID [JOB_ID ...]
 
-Exit status: 0 when all jobs are whole, 1 when something is missing or different after --patience seconds.
-A token, where the service wants one, comes from DATAJOBS_TOKEN.
+Exit status: 0 when all jobs are complete, 1 when a message is missing or different after --patience seconds.
+The token is read from DATAJOBS_TOKEN, if the service requires one.
 """
 
 from __future__ import annotations
@@ -39,19 +41,19 @@ UNMATCHED = "unmatched"
 
 @dataclass
 class Received:
-    """What came of one delivery of one job: the digest of each message, by sub-job and sequence."""
+    """The messages of one delivery of one job: the digest of each, by sub-job and sequence."""
 
     digests: dict[str, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
     totals: dict[str, int] = field(default_factory=dict)
     operations: int = 0
-    seen_again: int = 0
+    duplicates: int = 0
 
     def take(self, message: Message) -> None:
-        """Keep what is new in a message; count what is not."""
+        """Store a new message; count a duplicate."""
         headers = headers_of(message)
         sub_job, sequence = headers["ce_subjobid"], int(headers["ce_sequence"])
         if sequence in self.digests[sub_job]:
-            self.seen_again += 1
+            self.duplicates += 1
             return
         document = json.loads(message.value())["data"]
         self.digests[sub_job][sequence] = digest_of(message.value(), document)
@@ -60,7 +62,7 @@ class Received:
             self.totals[sub_job] = int(headers["ce_total"])
 
     def missing(self, manifest: dict[str, Any]) -> list[str]:
-        """What is not as the manifest says, in words; nothing when the job is whole."""
+        """Returns the differences from the manifest as sentences; none when the job is complete."""
         objects: dict[str, list[str]] = defaultdict(list)
         for entry in manifest["objects"]:  # of each sub-job in the order of its messages
             if not entry.get("foreign"):
@@ -71,7 +73,7 @@ class Received:
             if sorted(got) != list(range(len(expected))):
                 problems.append(f"sub-job {sub_job}: {len(got)} of {len(expected)} messages")
             elif [got[sequence] for sequence in range(len(expected))] != expected:
-                problems.append(f"sub-job {sub_job}: a message is not what the manifest says")
+                problems.append(f"sub-job {sub_job}: a message differs from the manifest")
             elif self.totals.get(sub_job) != len(expected):
                 problems.append(f"sub-job {sub_job}: ce_total is {self.totals.get(sub_job)}")
         return problems
@@ -83,10 +85,10 @@ def headers_of(message: Message) -> dict[str, str]:
 
 
 def digest_of(value: bytes, document: dict[str, Any]) -> str:
-    """SHA-256 of the result object that a message is.
+    """SHA-256 of the result object in a message.
 
-    The object is the message without the envelope around it. One that is too large for a message is named in
-    place of its results: by its address (``dataref``) and its SHA-256, which whoever fetches it compares.
+    The object is the message without its envelope. An object that is too large for a message is referenced by
+    its address (``dataref``) and its SHA-256; a consumer that fetches it compares the SHA-256.
     """
     if "dataref" in document:
         return str(document["sha256"])
@@ -98,7 +100,7 @@ def digest_of(value: bytes, document: dict[str, Any]) -> str:
 
 
 def get(address: str) -> Any:
-    """A JSON document of the service."""
+    """Fetch a JSON document from the service."""
     request = urllib.request.Request(address)
     if token := os.environ.get("DATAJOBS_TOKEN"):
         request.add_header("Authorization", f"Bearer {token}")
@@ -107,18 +109,18 @@ def get(address: str) -> Any:
 
 
 def problems_of(server: str, job_id: str, deliveries: dict[int, Received]) -> list[str]:
-    """What is missing of a job; nothing when one of its deliveries is whole."""
+    """Returns what is missing of a job; nothing when one of its deliveries is complete."""
     job = get(f"{server}/ranoam/cm/v1/dataJob/{job_id}")
     if job["status"] not in TERMINAL:
         return [f"it is {job['status']}"]
     if not deliveries:
-        return ["nothing came"]
+        return ["no message has arrived"]
     manifest = get(job["resultsuri"])
     return min((each.missing(manifest) for each in deliveries.values()), key=len)
 
 
 def consume(arguments: argparse.Namespace, kafka: dict[str, str]) -> int:
-    """Read until every job is whole, or patience ends; the exit status."""
+    """Read until every job is complete or the time is over. Returns the exit status."""
     jobs: dict[str, dict[int, Received]] = {job_id: defaultdict(Received) for job_id in arguments.jobs}
     open_jobs = set(jobs)
     consumer = Consumer(
@@ -128,7 +130,7 @@ def consume(arguments: argparse.Namespace, kafka: dict[str, str]) -> int:
             "group.id": arguments.group,
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
-            "enable.auto.commit": False,  # a real rApp commits once it has stored what it took
+            "enable.auto.commit": False,  # an rApp commits after it has stored the messages
         }
     )
     consumer.subscribe([arguments.topic])
@@ -150,10 +152,10 @@ def consume(arguments: argparse.Namespace, kafka: dict[str, str]) -> int:
     for job_id, deliveries in jobs.items():
         count = sum(len(sub_job) for each in deliveries.values() for sub_job in each.digests.values())
         outcomes = sum(each.operations for each in deliveries.values())
-        again = sum(each.seen_again for each in deliveries.values())
+        again = sum(each.duplicates for each in deliveries.values())
         problems = problems_of(arguments.server, job_id, deliveries) if job_id in open_jobs else []
-        state = "; ".join(problems) or "whole"
-        print(f"{job_id}: {count} messages, {outcomes} outcomes, {again} seen again: {state}")
+        state = "; ".join(problems) or "complete"
+        print(f"{job_id}: {count} messages, {outcomes} outcomes, {again} duplicates: {state}")
     return 1 if open_jobs else 0
 
 
@@ -164,7 +166,7 @@ def main() -> int:
     parser.add_argument("--topic", required=True, help="the destination of the jobs")
     parser.add_argument("--server", default="http://127.0.0.1:8080", help="address of the service")
     parser.add_argument("--group", default="consume-results-example", help="name of the consumer group")
-    parser.add_argument("--patience", type=float, default=60.0, help="seconds until it gives up")
+    parser.add_argument("--patience", type=float, default=60.0, help="seconds after which it stops waiting")
     parser.add_argument("--kafka", action="append", default=[], metavar="NAME=VALUE", help="Kafka settings")
     parser.add_argument("jobs", nargs="+", metavar="JOB_ID")
     arguments = parser.parse_args()

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write ONAP's load job and the inventory that it is for.
+"""Write ONAP's load job and its inventory.
 
     python examples/load_jobs.py --operations 100000 --handles 50000 --producers 200 --dir /tmp/load
 
-ONAP's load test of data jobs: for random CM handles one ``add`` of a child and one ``merge`` into a
-grandchild each. The objects are of no 3GPP class: elements that hold to the class model refuse them. The same
-arguments write the same bytes.
+The load test of ONAP's data jobs consists of one ``add`` of a child and one ``merge`` into a grandchild for
+each of some random CM handles. The objects belong to no 3GPP class: elements that check the class model
+refuse them. The same arguments write the same bytes.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ VALUE = {"attr1": "x" * 20, "attr2": 42}
 
 
 def alternate_id(handle: int) -> str:
-    """The FDN that a CM handle stands for."""
+    """FDN of a CM handle."""
     return f"/SubNetwork=Europe/SubNetwork=Load/ManagedElement=load-{handle:06d}"
 
 
 def registration(handles: int, producers: int, dmi: str) -> dict[str, Any]:
-    """The body of ``POST /ncmpInventory/v1/ch``: handles dealt to the data producers in turn."""
+    """The body of ``POST /ncmpInventory/v1/ch``; the handles are distributed over the producers in turn."""
     return {
         "dmiPlugin": dmi,
         "createdCmHandles": [
@@ -42,11 +42,11 @@ def registration(handles: int, producers: int, dmi: str) -> dict[str, Any]:
 
 
 def operations(count: int, handles: int, seed: int) -> Iterator[dict[str, Any]]:
-    """``count`` operations: an ``add`` and a ``merge`` for one random handle after the other."""
-    chance = random.Random(seed)
+    """``count`` operations: an ``add`` and a ``merge`` in turn, each for a random handle."""
+    rng = random.Random(seed)
     for number in range(count):
         if number % 2 == 0:
-            element = alternate_id(chance.randrange(handles))
+            element = alternate_id(rng.randrange(handles))
             child, op = "SomeChild=child-1", "add"
             value: dict[str, Any] = {"id": "child-1", "attributes": VALUE}
         else:
@@ -69,9 +69,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write ONAP's load job and its inventory.")
     parser.add_argument("--operations", type=int, default=100_000, help="operations of the job")
     parser.add_argument("--handles", type=int, default=50_000, help="CM handles of the inventory")
-    parser.add_argument("--producers", type=int, default=1, help="data producers the handles are dealt to")
+    parser.add_argument("--producers", type=int, default=1, help="number of data producers")
     parser.add_argument("--dmi", default="http://127.0.0.1:8081", help="address of the DMI plugin")
-    parser.add_argument("--seed", type=int, default=1, help="which handles the job takes")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the random handles")
     parser.add_argument("--dir", type=Path, default=Path(), help="folder to write to")
     given = parser.parse_args()
     given.dir.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the example jobs for the simulated network, and what must come of them.
+"""Write the example jobs for the simulated network and their expected outcomes.
 
     python examples/make_examples.py [--sites 200] [--seed 1] [--dir examples]
 
-The same arguments write the same bytes. Expected outcomes are not made up: the jobs are executed on a network
-of the same sites and seed, by the element of the reference DMI plugin.
+The same arguments write the same bytes. The expected outcomes are those of the element of the reference DMI
+plugin, which executes the jobs on a network of the same sites and seed.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _text(document: dict[str, Any]) -> str:
 
 def main() -> None:
     """Read the command line and write."""
-    parser = argparse.ArgumentParser(description="Write the example jobs and what must come of them.")
+    parser = argparse.ArgumentParser(description="Write the example jobs and their expected outcomes.")
     parser.add_argument("--sites", type=int, default=200, help="sites of the simulated network")
     parser.add_argument("--seed", type=int, default=1, help="seed of the simulated network")
     parser.add_argument("--dir", type=Path, default=Path(__file__).parent, help="folder to write to")

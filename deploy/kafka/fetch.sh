@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Fetches the Apache Kafka broker, with all it needs, into .deps/kafka. Nothing is done when it is there.
+# Fetches the Apache Kafka broker and its libraries into .deps/kafka, unless this has been done.
 set -euo pipefail
 cd "$(dirname "$0")"
 target="$(cd ../.. && pwd)/.deps/kafka"
@@ -10,7 +10,7 @@ if [[ -e $mark ]]; then
 fi
 for program in java mvn; do
     if ! command -v "$program" >/dev/null; then
-        echo "There is no $program: the Kafka broker is not fetched, and its tests are skipped" >&2
+        echo "$program is not installed: the Kafka broker is not fetched, and its tests are skipped" >&2
         exit 0
     fi
 done

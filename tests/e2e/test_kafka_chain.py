@@ -41,7 +41,7 @@ async def test_results_arrive_at_a_topic_and_in_a_bucket(chain: Chain, tmp_path:
         jobs += [await chain.delivered(read), await chain.delivered(kept)]
         status, lines = await chain.consumed_by_the_example(written, read)
         assert status == 0, lines
-        assert lines.count(": whole") == 2
+        assert lines.count(": complete") == 2
         tail = ("tail", chain.topic, "--kafka-bootstrap", chain.broker.bootstrap, "--no-follow")
         tailed = await asyncio.to_thread(datajobs, *tail)
         fetched = await asyncio.to_thread(

@@ -79,10 +79,10 @@ class Figures(Struct, frozen=True):
     """Descriptions of the first lost and doubled operations and messages."""
 
 
-def request(number: int, chance: random.Random) -> list[dict[str, Any]]:
+def request(number: int, rng: random.Random) -> list[dict[str, Any]]:
     """Return operations at elements of both plugins and one without an owner; each fourth job reads."""
     places = [f"/SubNetwork={net}/ManagedElement={n}" for net in ("I", "N") for n in range(PRODUCERS)]
-    chosen = [*chance.sample(places, OPERATIONS - 1), "/SubNetwork=Y/ManagedElement=nowhere"]
+    chosen = [*rng.sample(places, OPERATIONS - 1), "/SubNetwork=Y/ManagedElement=nowhere"]
     lines = [{"path": f"{place}/Cell={n}", "operationId": f"{number}-{n}"} for n, place in enumerate(chosen)]
     if number % 4 == 3:
         return [{"op": "read", **line} for line in lines]
@@ -111,7 +111,7 @@ class Supervised(Patient):
                 preexec_fn=die_with_parent(signal.SIGKILL),
             )
 
-    async def victim(self, kind: str, chance: random.Random) -> psutil.Process:
+    async def victim(self, kind: str, rng: random.Random) -> psutil.Process:
         """Wait until a process of the kind runs and return it."""
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -121,7 +121,7 @@ class Supervised(Patient):
                 if kind == "supervisor":
                     return supervisor
                 if found := [each for each in supervisor.children() if _kind(each) == kind]:
-                    return chance.choice(found)
+                    return rng.choice(found)
                 await asyncio.sleep(0.02)
 
     def _start_after_its_database(self) -> None:
@@ -161,14 +161,14 @@ class Killer:
         self,
         service: Supervised,
         broker: KafkaBroker,
-        chance: random.Random,
+        rng: random.Random,
         progress: Callable[[], tuple[int, ...]],
     ) -> None:
         self.done: Counter[str] = Counter()
         self._progress = progress
         self._service = service
         self._broker = broker
-        self._chance = chance
+        self._chance = rng
 
     async def run(self, kills: int) -> None:
         """Perform ``kills`` kills (a multiple of ten), then wait until the broker answers."""
@@ -242,7 +242,7 @@ async def crash_round(seed: int, kills: int, folder: Path, broker: KafkaBroker) 
     ``folder`` is empty and the broker runs. Raises TimeoutError when a job does not end, or the service does
     not answer, for minutes; AssertionError when the service exits by itself.
     """
-    began, chance = time.monotonic(), random.Random(seed)
+    began, rng = time.monotonic(), random.Random(seed)
     topic = f"round-{secrets.token_hex(4)}"
     await asyncio.to_thread(broker.create_topic, topic, 3)
     script = {"I": Script(statuses=("RUNNING", "FINSHED"))}
@@ -259,14 +259,14 @@ async def crash_round(seed: int, kills: int, folder: Path, broker: KafkaBroker) 
         async def submit() -> None:
             while not over.is_set():
                 number = next(numbers)
-                lines = request(number, chance)
+                lines = request(number, rng)
                 submitted[await _accepted(service, topic, lines, f"key-{number}")] = lines
-                await asyncio.sleep(chance.uniform(0.0, 0.8))
+                await asyncio.sleep(rng.uniform(0.0, 0.8))
 
         def progress() -> tuple[int, ...]:
             return len(submitted), *(len(plugin.history) for plugin in plugins.values())
 
-        killer = Killer(service, broker, chance, progress)
+        killer = Killer(service, broker, rng, progress)
         async with asyncio.TaskGroup() as group:
             for _ in range(CLIENTS):
                 group.create_task(submit())

@@ -48,12 +48,12 @@ async def killed_database(folder: Path) -> AsyncIterator[EmbeddedPostgres]:
         await server.stop()
 
 
-def small_job(number: int, chance: random.Random) -> list[dict[str, Any]]:
+def small_job(number: int, rng: random.Random) -> list[dict[str, Any]]:
     """Return six operations at randomly chosen elements."""
     return [
         {
             "op": "merge",
-            "path": f"/SubNetwork=X/ManagedElement={chance.randrange(PRODUCERS)}/Cell={n}",
+            "path": f"/SubNetwork=X/ManagedElement={rng.randrange(PRODUCERS)}/Cell={n}",
             "value": {"job": number},
             "operationId": f"{number}-{n}",
         }
@@ -76,19 +76,19 @@ async def register(service: Patient, plugin: str, *, idempotent: bool) -> None:
     assert status == 200, answer
 
 
-async def submit_until(over: asyncio.Event, service: Patient, chance: random.Random) -> list[str]:
+async def submit_until(over: asyncio.Event, service: Patient, rng: random.Random) -> list[str]:
     """Submit small jobs one after another until ``over`` is set; return the ids of the accepted ones."""
     accepted: list[str] = []
     while not over.is_set():
-        accepted.append(await service.submit(small_job(len(accepted), chance), f"key-{len(accepted)}"))
-        await asyncio.sleep(chance.uniform(0.0, 0.1))
+        accepted.append(await service.submit(small_job(len(accepted), rng), f"key-{len(accepted)}"))
+        await asyncio.sleep(rng.uniform(0.0, 0.1))
     return accepted
 
 
-async def kill(server: EmbeddedPostgres, chance: random.Random) -> None:
+async def kill(server: EmbeddedPostgres, rng: random.Random) -> None:
     """Kill the server ``KILLS`` times, each time some seconds after it is back."""
     for _ in range(KILLS):
-        await asyncio.sleep(chance.uniform(0.5, 3.0))
+        await asyncio.sleep(rng.uniform(0.5, 3.0))
         pid = server.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
@@ -126,7 +126,7 @@ async def test_every_job_ends_when_the_database_was_killed_again_and_again(
 ) -> None:
     """Clients submit jobs while the database is killed. All jobs end. An idempotent plugin executes every
     operation once; any other plugin executes none twice, and the rest end UNKNOWN."""
-    chance = random.Random(workers * 2 + idempotent)
+    rng = random.Random(workers * 2 + idempotent)
     plugin = ScriptedPlugin(Script(honours_key=idempotent))
     async with plugin.serving() as address, killed_database(tmp_path / "database") as server:
         database = await Database.open(server.url)
@@ -136,8 +136,8 @@ async def test_every_job_ends_when_the_database_was_killed_again_and_again(
         async with serving(environ, workers) as service:
             await register(service, address, idempotent=idempotent)
             over = asyncio.Event()
-            submitting = asyncio.create_task(submit_until(over, service, chance))
-            await kill(server, chance)
+            submitting = asyncio.create_task(submit_until(over, service, rng))
+            await kill(server, rng)
             over.set()
             last = time.monotonic()
             accepted = await submitting

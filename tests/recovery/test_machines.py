@@ -67,7 +67,7 @@ async def test_any_machine_can_be_killed(database_url: str, tmp_path: Path) -> N
     """Two API and three worker machines share one database and one folder of results, and the workers share
     the work. An API machine and two worker machines are killed under load: the others finish every job, and
     no operation is lost or executed twice."""
-    chance = random.Random(5)
+    rng = random.Random(5)
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "RUNNING", "FINSHED")))
     shared = {"objects_dir": str(tmp_path / "objects")}
     async with contextlib.AsyncExitStack() as stack:
@@ -95,18 +95,18 @@ async def test_any_machine_can_be_killed(database_url: str, tmp_path: Path) -> N
         async with asyncio.timeout(PATIENCE):
             at_work = 0
             while at_work < 2:
-                lines = request(len(submitted), chance)
+                lines = request(len(submitted), rng)
                 job_id = await submit_at_any(apis, lines, f"key-{len(submitted)}")
                 submitted[job_id] = lines
                 await apis[0].ended(job_id)  # any worker may claim the next one first
                 async with database.connection() as connection:
                     at_work = await connection.fetchval("select count(*) from worked")
         for _ in range(20):
-            lines = request(len(submitted), chance)
+            lines = request(len(submitted), rng)
             submitted[await submit_at_any(apis, lines, f"key-{len(submitted)}")] = lines
         for machine in (apis[0], workers[0], workers[2]):
             machine.process.kill()
-            lines = request(len(submitted), chance)
+            lines = request(len(submitted), rng)
             submitted[await submit_at_any(apis, lines, f"key-{len(submitted)}")] = lines
         jobs = {job_id: await apis[1].ended(job_id) for job_id in submitted}
         status, manifest = await apis[1].call("GET", next(iter(jobs.values()))["resultsuri"])
@@ -122,11 +122,11 @@ async def test_any_machine_can_be_killed(database_url: str, tmp_path: Path) -> N
 class SlowPlugin(ScriptedPlugin):
     """Plugin that answers a create after up to 0.9 s."""
 
-    chance = random.Random(11)
+    rng = random.Random(11)
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
         await request.read()
-        await asyncio.sleep(self.chance.uniform(0.0, 0.9))
+        await asyncio.sleep(self.rng.uniform(0.0, 0.9))
         return await super()._create(request)
 
 
@@ -134,7 +134,7 @@ class SlowPlugin(ScriptedPlugin):
 async def test_stops_in_order_leave_no_outcome_unknown(database_url: str, tmp_path: Path) -> None:
     """Workers are stopped repeatedly with SIGTERM under load. The plugin answers within a second and does not
     honour Idempotency-Key: every answer to a create is recorded, so every operation succeeds, once."""
-    chance = random.Random(RESTARTS)
+    rng = random.Random(RESTARTS)
     environ = variables(database_url, tmp_path, shutdown_grace="4")
     plugin = SlowPlugin(Script(statuses=("RUNNING", "FINSHED"), honours_key=False))
     async with plugin.serving() as address, api(environ) as service:
@@ -145,7 +145,7 @@ async def test_stops_in_order_leave_no_outcome_unknown(database_url: str, tmp_pa
             async with process(environ, "ran_datajobs", "serve-worker") as worker:
                 creates = len(plugin.history)
                 for _ in range(3):
-                    lines = matched(request(len(submitted), chance))
+                    lines = matched(request(len(submitted), rng))
                     submitted[await service.submit(lines)] = lines
                 async with asyncio.timeout(PATIENCE):
                     while len(plugin.history) <= creates:
@@ -200,7 +200,7 @@ async def test_an_api_that_stops_says_so_first(database_url: str, tmp_path: Path
 async def test_the_database_is_killed_under_load(tmp_path: Path) -> None:
     """The embedded PostgreSQL is SIGKILLed while clients submit jobs: /readyz answers 503 until the
     supervisor has restarted it; every job with a 202 ends, and no operation is executed twice."""
-    chance = random.Random(3)
+    rng = random.Random(3)
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED")))
     async with plugin.serving() as address, killable_service(None, tmp_path) as service:
         await register(service, address, idempotent=True, dmiGiveUp=60)
@@ -208,7 +208,7 @@ async def test_the_database_is_killed_under_load(tmp_path: Path) -> None:
 
         async def submit_some(count: int) -> None:
             for _ in range(count):
-                lines = request(len(submitted), chance)
+                lines = request(len(submitted), rng)
                 submitted[await service.submit(lines, f"key-{len(submitted)}")] = lines
 
         for _ in range(2):

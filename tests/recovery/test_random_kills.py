@@ -30,12 +30,12 @@ PRODUCERS = [f"ems-{n}" for n in range(6)]
 HANDLES = {f"/SubNetwork=X/ManagedElement={n}": PRODUCERS[n % len(PRODUCERS)] for n in range(24)}
 
 
-def request(number: int, chance: random.Random) -> list[dict[str, Any]]:
+def request(number: int, rng: random.Random) -> list[dict[str, Any]]:
     elements = [*HANDLES, "/SubNetwork=Y/ManagedElement=nowhere"]
     return [
         {
             "op": "merge",
-            "path": f"{chance.choice(elements)}/Cell={n}",
+            "path": f"{rng.choice(elements)}/Cell={n}",
             "value": {"job": number},
             "operationId": f"{number}-{n}",
         }
@@ -57,11 +57,11 @@ async def register(service: Patient, plugin: str, **fields: Any) -> None:
 class Fire:
     """One API and one worker, each killed and restarted repeatedly; the last of each is not killed."""
 
-    def __init__(self, service: Patient, environ: dict[str, str], chance: random.Random) -> None:
+    def __init__(self, service: Patient, environ: dict[str, str], rng: random.Random) -> None:
         self.service = service
         self.over = asyncio.Event()
         self._environ = environ
-        self._chance = chance
+        self._chance = rng
         self._left = 2
 
     async def run(self, *, workers: int, apis: int) -> None:
@@ -102,7 +102,7 @@ class Fire:
 
 @contextlib.asynccontextmanager
 async def under_fire(
-    database_url: str, folder: Path, plugin: str, chance: random.Random, *, kills: int, **fields: Any
+    database_url: str, folder: Path, plugin: str, rng: random.Random, *, kills: int, **fields: Any
 ) -> AsyncIterator[Fire]:
     """Run a service with ``plugin``; kills begin once the plugin is registered."""
     environ = variables(database_url, folder, unknown_write_quarantine="0.5")
@@ -113,7 +113,7 @@ async def under_fire(
         service = Patient(f"http://127.0.0.1:{environ['DATAJOBS_PORT']}", session)
         async with process(environ, "ran_datajobs", "serve-api"):
             await register(service, plugin, dmiGiveUp=60, **fields)
-        fire = Fire(service, environ, chance)
+        fire = Fire(service, environ, rng)
         running = asyncio.create_task(fire.run(workers=kills - kills // 4, apis=kills // 4))
         try:
             yield fire
@@ -130,13 +130,13 @@ async def test_no_operation_is_lost_or_done_twice_when_processes_are_killed(
     """Workers and APIs are killed at random while clients submit jobs. An idempotent plugin executes each
     operation once, in the order of each request, and every job that was answered with 202 ends with an
     outcome for every operation."""
-    chance = random.Random(KILLS)
+    rng = random.Random(KILLS)
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED")))
     async with (
         plugin.serving() as address,
-        under_fire(database_url, tmp_path, address, chance, kills=KILLS, idempotent=True) as fire,
+        under_fire(database_url, tmp_path, address, rng, kills=KILLS, idempotent=True) as fire,
     ):
-        submitted = await fire.submitted(lambda number: request(number, chance))
+        submitted = await fire.submitted(lambda number: request(number, rng))
         jobs = {job_id: await fire.service.ended(job_id) for job_id in submitted}
 
     for job_id, lines in submitted.items():
@@ -168,14 +168,14 @@ async def test_a_plugin_without_idempotency_never_gets_a_write_twice(
 ) -> None:
     """The same without Idempotency-Key: no operation is executed twice; one that may have been executed is
     reported as UNKNOWN; all others succeed."""
-    chance = random.Random(KILLS + 1)
+    rng = random.Random(KILLS + 1)
     plugin = ScriptedPlugin(Script(statuses=("RUNNING", "FINSHED"), honours_key=False))
     async with (
         plugin.serving() as address,
-        under_fire(database_url, tmp_path, address, chance, kills=max(4, KILLS // 2)) as fire,
+        under_fire(database_url, tmp_path, address, rng, kills=max(4, KILLS // 2)) as fire,
     ):
         submitted = await fire.submitted(
-            lambda number: [line for line in request(number, chance) if "=Y" not in line["path"]]
+            lambda number: [line for line in request(number, rng) if "=Y" not in line["path"]]
         )
         jobs = {job_id: await fire.service.ended(job_id) for job_id in submitted}
         failures = {
