@@ -190,7 +190,7 @@ async def test_the_list_is_filtered_by_status_and_type(api: Api) -> None:
         "limit=x",
         "limit=" + "9" * 40,
         "cursor=nonsense",
-        "cursor=cw",
+        "cursor=s0",
         "status=DONE",
         "type=BOTH",
         "cursor=%00",

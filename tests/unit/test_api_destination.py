@@ -7,13 +7,14 @@ from typing import cast
 
 import pytest
 
-from ran_datajobs.api.destination import Destination, DestinationRules, resolve, suggest_names
+from ran_datajobs.api.destination import Destination, resolve, suggest_names
+from ran_datajobs.config import Settings
 from ran_datajobs.errors import BusUnavailable, InvalidRequest, StorageUnavailable, TopicRefused
 from ran_datajobs.messaging.bus import Bus
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.store.jobs import BUCKET, TOPIC
 
-EVERY_ONE = DestinationRules()
+EVERY_ONE = Settings()
 
 
 class ScriptedNames:
@@ -56,9 +57,7 @@ class ScriptedNames:
         return bucket in self.buckets
 
 
-async def resolved(
-    text: str | None, names: ScriptedNames, rules: DestinationRules = EVERY_ONE
-) -> Destination:
+async def resolved(text: str | None, names: ScriptedNames, rules: Settings = EVERY_ONE) -> Destination:
     """The destination, with Kafka and S3."""
 
     async def known_buckets() -> list[str]:
@@ -66,10 +65,10 @@ async def resolved(
 
     return await resolve(
         text,
+        rules,
         bus=cast(Bus, names),
         objects=cast(ObjectStore, names),
         embedded=False,
-        rules=rules,
         known_buckets=known_buckets,
     )
 
@@ -154,7 +153,7 @@ async def test_near_names_are_only_those_that_may_be_named() -> None:
     """It lists neither a topic of the service nor one that the operator denies."""
     names = ScriptedNames(topics=("ncmp-async-secret",))
     with pytest.raises(InvalidRequest) as refusal:
-        await resolved("ncmp-async-m2n", names, DestinationRules(deny=("*-secret",)))
+        await resolved("ncmp-async-m2n", names, Settings(destination_deny=("*-secret",)))
     assert "near names" not in refusal.value.detail
 
 
@@ -166,14 +165,14 @@ def test_no_more_than_five_names_are_near() -> None:
 @pytest.mark.parametrize(
     ("rules", "taken"),
     [
-        (DestinationRules(), {"kafka:ran-a", "kafka:x", "s3:ran-b"}),
-        (DestinationRules(allow=("ran-*",)), {"kafka:ran-a", "s3:ran-b"}),
-        (DestinationRules(allow=("kafka:ran-*", "s3:y")), {"kafka:ran-a"}),
-        (DestinationRules(deny=("kafka:*",)), {"s3:ran-b"}),
-        (DestinationRules(allow=("ran-*",), deny=("ran-a",)), {"s3:ran-b"}),
+        (Settings(), {"kafka:ran-a", "kafka:x", "s3:ran-b"}),
+        (Settings(destination_allow=("ran-*",)), {"kafka:ran-a", "s3:ran-b"}),
+        (Settings(destination_allow=("kafka:ran-*", "s3:y")), {"kafka:ran-a"}),
+        (Settings(destination_deny=("kafka:*",)), {"s3:ran-b"}),
+        (Settings(destination_allow=("ran-*",), destination_deny=("ran-a",)), {"s3:ran-b"}),
     ],
 )
-async def test_operators_allow_and_deny_by_pattern(rules: DestinationRules, taken: set[str]) -> None:
+async def test_operators_allow_and_deny_by_pattern(rules: Settings, taken: set[str]) -> None:
     """A pattern without a prefix applies to both kinds. A denied name is refused even if it is allowed."""
     names = ScriptedNames(topics=("ran-a", "x"), buckets=("ran-b",))
     for text in ("kafka:ran-a", "kafka:x", "s3:ran-b"):
@@ -189,7 +188,7 @@ async def test_operators_allow_and_deny_by_pattern(rules: DestinationRules, take
 async def test_a_denied_name_tells_nothing_of_what_exists(text: str) -> None:
     """The response is the same whether or not a topic or bucket of that name exists, and neither service is
     called."""
-    rules = DestinationRules(deny=("secret",))
+    rules = Settings(destination_deny=("secret",))
     details = set()
     for names in (
         ScriptedNames(),
@@ -206,7 +205,7 @@ async def test_a_denied_name_tells_nothing_of_what_exists(text: str) -> None:
 
 async def test_a_name_that_is_denied_as_one_kind_may_be_the_other() -> None:
     """Only the allowed kind is looked up, and the response reveals nothing of the other."""
-    rules = DestinationRules(deny=("kafka:*",))
+    rules = Settings(destination_deny=("kafka:*",))
     both = ScriptedNames(topics=("ran",), buckets=("ran",))
     assert (await resolved("ran", both, rules)).kind == BUCKET
     details = set()
@@ -228,4 +227,6 @@ async def test_a_topic_that_cannot_be_written_is_refused_with_the_reason(text: s
 
 async def test_without_a_destination_no_rule_applies() -> None:
     """The service's own bucket is not a destination that a client named."""
-    assert await resolved(None, ScriptedNames(), DestinationRules(deny=("*",))) == Destination(None, BUCKET)
+    assert await resolved(None, ScriptedNames(), Settings(destination_deny=("*",))) == Destination(
+        None, BUCKET
+    )

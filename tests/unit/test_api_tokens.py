@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ran_datajobs.api.tokens import Client, Role, TokenTable, add, listing, revoke
+from ran_datajobs.api.tokens import Client, Role, add, client_of, listing, revoke
 from ran_datajobs.errors import UsageError
 from ran_datajobs.inventory.addresses import checked
 
 
-def client_of(table: TokenTable, token: str) -> Client | None:
+def holder(path: Path, token: str) -> Client | None:
     """The client that holds the token, without its digest."""
-    found = table.client_of(token)
+    found = client_of(path, token)
     return found and Client(found.name, found.role, found.dmi_url)
 
 
@@ -25,12 +25,11 @@ def test_a_token_lets_its_client_in(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     token = add(path, "rapp-1", Role.SUBMIT)
     plugin = add(path, "dmi-1", Role.PLUGIN, "http://dmi.example.org/")
-    table = TokenTable(path)
-    assert client_of(table, token) == Client("rapp-1", Role.SUBMIT)
-    assert client_of(table, plugin) == Client("dmi-1", Role.PLUGIN, "http://dmi.example.org")
-    assert table.client_of(token + "x") is None
-    assert table.client_of("") is None
-    assert table.client_of("x" * 10_000) is None
+    assert holder(path, token) == Client("rapp-1", Role.SUBMIT)
+    assert holder(path, plugin) == Client("dmi-1", Role.PLUGIN, "http://dmi.example.org")
+    assert client_of(path, token + "x") is None
+    assert client_of(path, "") is None
+    assert client_of(path, "x" * 10_000) is None
 
 
 @pytest.mark.parametrize(
@@ -44,7 +43,7 @@ def test_a_token_lets_its_client_in(tmp_path: Path) -> None:
 def test_the_address_of_a_plugin_is_kept_as_the_inventory_keeps_it(tmp_path: Path, written: str) -> None:
     """However its address is written, a token belongs to the plugin that registers the same address."""
     path = tmp_path / "tokens"
-    client = client_of(TokenTable(path), add(path, "dmi-1", Role.PLUGIN, written))
+    client = holder(path, add(path, "dmi-1", Role.PLUGIN, written))
     assert client == Client("dmi-1", Role.PLUGIN, checked(written.strip(), ["dmi.example.org"]))
 
 
@@ -68,33 +67,31 @@ def test_the_file_holds_no_token_and_only_its_owner_reads_it(tmp_path: Path) -> 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_table_follows_its_file(tmp_path: Path) -> None:
+def test_the_tokens_follow_their_file(tmp_path: Path) -> None:
     """Added and revoked tokens take effect at once, without a restart."""
     path = tmp_path / "tokens"
-    table = TokenTable(path)
-    assert table.client_of("rdj_nobody") is None
+    assert client_of(path, "rdj_nobody") is None
     first = add(path, "a", Role.READ)
-    assert client_of(table, first) == Client("a", Role.READ)
+    assert holder(path, first) == Client("a", Role.READ)
     second = add(path, "a", Role.ADMIN)
-    assert client_of(table, second) == Client("a", Role.ADMIN)
+    assert holder(path, second) == Client("a", Role.ADMIN)
     assert revoke(path, "a") == 2
-    assert table.client_of(first) is None
-    assert table.client_of(second) is None
+    assert client_of(path, first) is None
+    assert client_of(path, second) is None
 
 
 def test_a_broken_or_missing_file_admits_no_client(tmp_path: Path) -> None:
     """A caller that cannot be checked is refused, and is accepted again once the file is valid."""
     path = tmp_path / "tokens"
     token = add(path, "a", Role.READ)
-    table = TokenTable(path)
-    assert table.client_of(token) is not None
+    assert client_of(path, token) is not None
     whole = path.read_bytes()
     path.write_bytes(b"not json")
-    assert table.client_of(token) is None
+    assert client_of(path, token) is None
     path.write_bytes(whole)
-    assert table.client_of(token) is not None
+    assert client_of(path, token) is not None
     path.unlink()
-    assert table.client_of(token) is None
+    assert client_of(path, token) is None
 
 
 def test_listing_shows_clients_and_no_secret(tmp_path: Path) -> None:
@@ -111,7 +108,7 @@ def test_revoking_an_unknown_client_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     token = add(path, "a", Role.READ)
     assert revoke(path, "b") == 0
-    assert TokenTable(path).client_of(token) is not None
+    assert client_of(path, token) is not None
 
 
 def test_tokens_added_at_once_all_stay(tmp_path: Path) -> None:
@@ -119,10 +116,7 @@ def test_tokens_added_at_once_all_stay(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     with ThreadPoolExecutor(8) as pool:
         tokens = list(pool.map(lambda n: add(path, f"client-{n}", Role.READ), range(24)))
-    table = TokenTable(path)
-    assert {client_of(table, token) for token in tokens} == {
-        Client(f"client-{n}", Role.READ) for n in range(24)
-    }
+    assert {holder(path, token) for token in tokens} == {Client(f"client-{n}", Role.READ) for n in range(24)}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ It runs before any body is read. A caller without the role ``admin`` sees only i
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any, Final
 
 from litestar.connection import ASGIConnection, Request
@@ -15,7 +16,7 @@ from litestar.exceptions import HTTPException, NotAuthorizedException, Permissio
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Guard
 
-from ran_datajobs.api.tokens import LOCAL, Client, Role, TokenTable
+from ran_datajobs.api.tokens import LOCAL, Client, Role, client_of
 from ran_datajobs.http.json_body import got
 
 READERS: Final = frozenset({Role.READ, Role.SUBMIT, Role.ADMIN})
@@ -32,8 +33,8 @@ ROLES: Final = "roles"
 _WEIGHT: Final = re.compile(r"\d+(\.\d*)?|\.\d+", re.ASCII)
 
 
-def guard_by(tokens: TokenTable | None) -> Guard:
-    """The guard of every route. Without a token table every caller is :data:`LOCAL`."""
+def guard_by(tokens: Path | None) -> Guard:
+    """The guard of every route. Without a tokens file every caller is :data:`LOCAL`."""
 
     def check(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         if connection.scope.get("method") == "OPTIONS":
@@ -56,12 +57,12 @@ def caller_of(request: Request[Client, Any, Any]) -> Client:
 
 
 def _authorised(
-    connection: ASGIConnection[Any, Any, Any, Any], roles: frozenset[Role], tokens: TokenTable | None
+    connection: ASGIConnection[Any, Any, Any, Any], roles: frozenset[Role], tokens: Path | None
 ) -> Client:
     client: Client | None = LOCAL
     if tokens is not None:
         scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-        client = tokens.client_of(token.strip()) if scheme.lower() == "bearer" else None
+        client = client_of(tokens, token.strip()) if scheme.lower() == "bearer" else None
     if client is None:
         raise NotAuthorizedException(
             "this needs a valid token: Authorization: Bearer TOKEN (datajobs token add makes one)",

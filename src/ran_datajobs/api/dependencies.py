@@ -24,6 +24,7 @@ from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.store.database import Database
+from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.listen import JobChanges
 from ran_datajobs.telemetry import Logger, Metrics
 
@@ -72,6 +73,9 @@ Api: TypeAlias = SkipValidation[NamedDependency[ApiDependencies]]
 
 Caller: TypeAlias = SkipValidation[NamedDependency[Client]]
 """A route's parameter ``caller``: the client that the guard authorised."""
+
+Job: TypeAlias = SkipValidation[NamedDependency[JobRow]]
+"""A route's parameter ``job``: the job of its path, which the caller may see."""
 
 
 async def begun(items: AsyncIterator[_Item]) -> AsyncIterator[_Item]:

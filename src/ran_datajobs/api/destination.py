@@ -16,6 +16,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from ran_datajobs.config import Settings
 from ran_datajobs.errors import BusUnavailable, InvalidRequest, TopicRefused
 from ran_datajobs.messaging.bus import Bus
 from ran_datajobs.messaging.topics import reserved_topic, topic_problem
@@ -37,31 +38,13 @@ class Destination(Struct, frozen=True):
     kind: str
 
 
-class DestinationRules(Struct, frozen=True):
-    """Destinations that the operator allows, as shell patterns; a prefix ``kafka:`` or ``s3:`` limits one to
-    topics or buckets. Refused are names that ``deny`` matches and, with ``allow``, all that it does not."""
-
-    allow: tuple[str, ...] = ()
-    deny: tuple[str, ...] = ()
-
-    def take(self, kind: str, name: str) -> bool:
-        """True when jobs may name the topic or bucket ``name``."""
-
-        def matches(patterns: tuple[str, ...]) -> bool:
-            return any(
-                fnmatchcase(each, pattern) for pattern in patterns for each in (name, _PREFIX[kind] + name)
-            )
-
-        return not matches(self.deny) and (not self.allow or matches(self.allow))
-
-
 async def resolve(
     text: str | None,
+    settings: Settings,
     *,
     bus: Bus,
     objects: ObjectStore,
     embedded: bool,
-    rules: DestinationRules,
     known_buckets: Callable[[], Awaitable[list[str]]],
 ) -> Destination:
     """The destination that ``text`` names. ``embedded``: the bus is embedded, and a bare name is a bucket.
@@ -74,7 +57,7 @@ async def resolve(
     if text is None:
         return Destination(None, BUCKET)
     kinds, name = _kinds_and_name(text, embedded)
-    allowed = [kind for kind in kinds if rules.take(kind, name)]
+    allowed = [kind for kind in kinds if _is_allowed(settings, kind, name)]
     exist = await asyncio.gather(*(_exists(kind, name, bus, objects) for kind in allowed))
     found = [kind for kind, exists in zip(allowed, exist, strict=True) if exists]
     if len(found) > 1:
@@ -88,10 +71,10 @@ async def resolve(
     if TOPIC in allowed:
         with contextlib.suppress(BusUnavailable):
             topics = [topic for topic in await bus.topics() if not reserved_topic(topic)]
-            known += [_PREFIX[TOPIC] + topic for topic in topics if rules.take(TOPIC, topic)]
+            known += [_PREFIX[TOPIC] + topic for topic in topics if _is_allowed(settings, TOPIC, topic)]
     if BUCKET in allowed:
         buckets = await known_buckets()
-        known += [_PREFIX[BUCKET] + bucket for bucket in buckets if rules.take(BUCKET, bucket)]
+        known += [_PREFIX[BUCKET] + bucket for bucket in buckets if _is_allowed(settings, BUCKET, bucket)]
     near = suggest_names(name, known)
     raise _refused(detail + (f"; near names: {', '.join(near)}" if near else ""))
 
@@ -109,6 +92,22 @@ def _kinds_and_name(text: str, embedded: bool) -> tuple[list[str], str]:
     if possible:
         return possible, name
     raise _refused("; ".join(faults[kind] for kind in kinds))
+
+
+def _is_allowed(settings: Settings, kind: str, name: str) -> bool:
+    """True if the operator allows jobs to name the topic or bucket ``name``.
+
+    The settings are shell patterns; a prefix ``kafka:`` or ``s3:`` limits one to topics or buckets. Refused
+    are names that ``destination_deny`` matches and, with ``destination_allow``, all that it does not.
+    """
+
+    def matches(patterns: tuple[str, ...]) -> bool:
+        return any(
+            fnmatchcase(each, pattern) for pattern in patterns for each in (name, _PREFIX[kind] + name)
+        )
+
+    allow = settings.destination_allow
+    return not matches(settings.destination_deny) and (not allow or matches(allow))
 
 
 async def _exists(kind: str, name: str, bus: Bus, objects: ObjectStore) -> bool:

@@ -3,19 +3,19 @@
 
 A cursor of a list is opaque to clients and validated on return: a position that grants no access.
 
-The id of a server-sent event is the version of the job up to which all events have been sent. Of the events
-of one version, the last has the id of this version, the others that of the previous one. A client that
-resumes with ``Last-Event-ID`` therefore misses no event, and can receive a few again.
+The id of a server-sent event is the version of the job up to which all events of sub-jobs have been sent: for
+a sub-job's event the version before its own, because others of the same version can follow. Each stream
+begins with the job's progress and status. A client that resumes with ``Last-Event-ID`` therefore misses no
+event, and can receive a few again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -27,7 +27,7 @@ from litestar.response import Stream
 from msgspec import Struct
 
 from ran_datajobs.api import paths
-from ran_datajobs.api.dependencies import Api, ApiDependencies, Caller, begun
+from ran_datajobs.api.dependencies import Api, ApiDependencies, Caller, Job, begun
 from ran_datajobs.api.openapi import documented, success
 from ran_datajobs.api.problems import Conflict
 from ran_datajobs.api.request_body import off_loop
@@ -51,8 +51,9 @@ Cursor = Annotated[
 ]
 _JOB, _SUB_JOB = "j", "s"
 _SOME_DIGITS: Final = re.compile(r"[0-9a-f]{1,32}")
-_PLACE: Final = re.compile(rb"([a-z]):(0|[1-9][0-9]{0,17})")
+_CURSOR: Final = re.compile(r"([a-z])(0|[1-9][0-9]{0,17})")
 EVENT_STREAM: Final = "text/event-stream"
+_EVENTS: Final = "Events `status`, `progress` and `subjob`. Their data is JSON and has a `status`."
 _MIN_INTERVAL: Final = 0.2
 _SUB_JOBS_AT_ONCE: Final = 500
 _VERSION: Final = re.compile(r"[0-9]{1,18}")
@@ -61,22 +62,20 @@ _Read = TypeVar("_Read")
 
 def cursor(kind: str, place: int) -> str:
     """The cursor for position ``place`` (from 0) in a list of ``kind``, one lower-case letter."""
-    return base64.urlsafe_b64encode(f"{kind}:{place}".encode()).decode().rstrip("=")
+    return f"{kind}{place}"
 
 
 def place_of(kind: str, text: str | None) -> int | None:
     """The position in a cursor, ``None`` for no cursor. Raises InvalidRequest."""
     if text is None:
         return None
-    with contextlib.suppress(ValueError):
-        plain = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        if (found := _PLACE.fullmatch(plain)) and found[1].decode() == kind:
-            return int(found[2])
+    if (found := _CURSOR.fullmatch(text)) and found[1] == kind:
+        return int(found[2])
     raise InvalidRequest.at("cursor", f"{text[:64]!r} is not a cursor of this list: take it from 'next'")
 
 
-async def visible_job(api: ApiDependencies, caller: Client, job_id: UUID) -> JobRow:
-    """The job. Raises a 404 if it does not exist or the caller may not see it."""
+async def visible_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobRow:
+    """The job of a path. Raises a 404 if it does not exist or the caller may not see it."""
     async with api.database.connection() as connection:
         return existing(await jobs.find(connection, job_id, caller.sees))
 
@@ -105,9 +104,9 @@ async def stored_request(
 
 
 @get(paths.JOB, responses=documented(404))
-async def get_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAnswer:
+async def get_job(job: Job, api: Api, caller: Caller) -> JobAnswer:
     """The current state of a data job."""
-    return await _answer(api, caller, await visible_job(api, caller, job_id))
+    return await _answer(api, caller, job)
 
 
 @get(paths.JOBS, responses=documented())
@@ -220,23 +219,14 @@ def _id_range(text: str | None) -> tuple[UUID, UUID] | None:
     raise InvalidRequest.at("idPrefix", detail)
 
 
-class SentEvent(Struct, frozen=True, omit_defaults=True):
-    """One event of the stream, as OpenAPI describes it. ``data`` is JSON and carries ``status``."""
-
-    event: Literal["status", "progress", "subjob"] = "status"
-    id: str = ""
-    data: str = ""
-    retry: int = 0
-
-
 @get(
     paths.EVENTS,
     media_type=EVENT_STREAM,
     opt={"produces": (EVENT_STREAM,)},
-    responses=documented(404, 429) | {200: success(SentEvent, "The events.", EVENT_STREAM)},
+    responses=documented(404, 429) | {200: success(str, _EVENTS, EVENT_STREAM)},
 )
 async def job_events(
-    job_id: FromPath[UUID],
+    job: Job,
     api: Api,
     caller: Caller,
     last_event_id: Annotated[
@@ -247,10 +237,9 @@ async def job_events(
     ] = None,
 ) -> Stream:
     """Stream the changes of a data job; the last event is the `status` event of its terminal status."""
-    row = await visible_job(api, caller, job_id)
     known = _VERSION.fullmatch((last_event_id or "").strip())
     return Stream(
-        await begun(_events(api, row.job_id, caller.sees, int(known[0]) if known else 0)),
+        await begun(_events(api, job.job_id, caller.sees, int(known[0]) if known else 0)),
         media_type=EVENT_STREAM,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -332,22 +321,15 @@ def encode(
     ``sub_jobs``: (version, sub-job) pairs in order. ``job`` is ``None`` while more sub-jobs follow: the job's
     own events come after all sub-jobs, and the status event is the last one.
     """
-    events: list[tuple[str, int, Any]] = [("subjob", version, sub_job) for version, sub_job in sub_jobs]
+    events: list[tuple[str, int, Any]] = [("subjob", version - 1, sub_job) for version, sub_job in sub_jobs]
     if job is not None:
         if job.operations != shown.operations:
             progress = Progress(job.status, job.progress_percentage, job.operations)
             events.append(("progress", row.version, progress))
-            shown.operations = job.operations
         if row.status is not shown.status:
             events.append(("status", row.version, job))
-            shown.status = row.status
-    pieces = []
-    for place, (name, version, data) in enumerate(events, start=1):
-        ends_version = events[place][1] > version if place < len(events) else job is not None
-        shown.version = max(shown.version, version if ends_version else version - 1)
-        pieces.append(
-            b"id: %d\nevent: %s\ndata: %s\n\n" % (shown.version, name.encode(), msgspec.json.encode(data))
-        )
-    if job is not None:
-        shown.version = max(shown.version, row.version)
-    return pieces
+        shown.version, shown.status, shown.operations = row.version, row.status, job.operations
+    return [
+        b"id: %d\nevent: %s\ndata: %s\n\n" % (version, name.encode(), msgspec.json.encode(data))
+        for name, version, data in events
+    ]

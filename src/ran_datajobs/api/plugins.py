@@ -25,7 +25,6 @@ from ran_datajobs.api.problems import Conflict
 from ran_datajobs.api.request_body import too_large
 from ran_datajobs.api.schemas import TopicMessage, TopicMessages
 from ran_datajobs.api.tokens import Client, Role
-from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.http.json_body import decoded, got, shortened
 from ran_datajobs.inventory.registration import Registration, RegistrationOutcome
 from ran_datajobs.messaging.bus import Message
@@ -98,11 +97,9 @@ async def push_status(sub_job_id: FromPath[UUID], request: AnyRequest, api: Api,
         push = decoded(body, _push_decoder)
     known_status("#/status", push.status)
     job_id = push.data_producer_job_id
-    if "\0" in job_id:
-        raise InvalidRequest.at("#/dataProducerJobId", "must not have the character U+0000")
     async with api.database.transaction() as connection:
         found = (await jobs.pushed_sub_jobs(connection, [sub_job_id])).get(sub_job_id)
-        if found is None or not _is_of(caller, found.url):
+        if found is None or (caller.role is Role.PLUGIN and caller.dmi_url != found.url):
             raise NotFoundException(f"there is no sub-job {sub_job_id} of yours")
         if found.stage not in _ACTIVE or found.data_producer_job_id != job_id:
             raise Conflict(f"the sub-job is not active under the dataProducerJobId {got(job_id)}")
@@ -168,33 +165,26 @@ def _message(place: int, new: _NewMessage) -> Message:
 
 
 async def _check_own(api: ApiDependencies, caller: Client, messages: Sequence[Message]) -> None:
-    """Raise a 403 unless each message belongs to a sub-job of the caller's plugin, by the ids in its headers.
-
-    The ids are checked in the order that the consumer of the topic uses: ``ce_subjobid`` first.
-    """
-    named = [_uuid(message.headers.get(SUB_JOB_ID)) for message in messages]
-    others = [
-        None if SUB_JOB_ID in message.headers else message.headers.get(DATA_PRODUCER_JOB_ID)
-        for message in messages
-    ]
+    """Raise a 403 unless each message belongs to a sub-job of the caller's plugin, by its headers."""
+    ids = [_id_of_sub_job(message) for message in messages]
     async with api.database.connection() as connection:
-        by_sub_job = await jobs.pushed_sub_jobs(connection, sorted(set(filter(None, named))))
-        by_other = await jobs.plugins_of_producer_jobs(connection, sorted(set(filter(None, others))))
-    for place, (sub_job, other) in enumerate(zip(named, others, strict=True)):
-        urls = {by_sub_job[sub_job].url} if sub_job in by_sub_job else by_other.get(other or "", set())
-        if not urls or not all(_is_of(caller, url) for url in urls):
+        pushed = await jobs.pushed_sub_jobs(connection, [each for each in ids if isinstance(each, UUID)])
+        urls = await jobs.plugins_of_producer_jobs(connection, [each for each in ids if isinstance(each, str)])
+    plugins = {key: {found.url} for key, found in pushed.items()} | urls
+    for place, each in enumerate(ids):
+        if each is None or plugins.get(each) != {caller.dmi_url}:
             raise PermissionDeniedException(
                 f"message {place} belongs to no sub-job of this plugin: "
                 f"it needs {SUB_JOB_ID}, or {DATA_PRODUCER_JOB_ID} of an active one"
             )
 
 
-def _uuid(text: str | None) -> UUID | None:
+def _id_of_sub_job(message: Message) -> UUID | str | None:
+    """The id by which the consumer of the topic finds the sub-job: ``ce_subjobid``, or the producer's job."""
+    text = message.headers.get(SUB_JOB_ID)
+    if text is None:
+        return message.headers.get(DATA_PRODUCER_JOB_ID)
     try:
         return UUID(text)
-    except (TypeError, ValueError):
+    except ValueError:
         return None
-
-
-def _is_of(caller: Client, url: str) -> bool:
-    return caller.role is Role.ADMIN or caller.dmi_url == url

@@ -8,9 +8,10 @@ Names of query parameters are case-insensitive. Unknown ones are refused because
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping, Set
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote_plus
 
 from litestar import Response
@@ -29,6 +30,8 @@ from ran_datajobs.telemetry import Event, Logger
 ANY_PARAMETERS: Final = "any_parameters"
 """Set in the ``opt`` of a route that reads no parameters and accepts any: the page, to whose address browsers
 and links add some."""
+
+_MISSING: Final = re.compile(r"Missing required query parameter '(\w+)'")
 
 OFFERED_ONE_DAY: Final = "offered_one_day"
 """Set in the ``opt`` of the route that refuses the parameters in :data:`NOT_OFFERED` as not offered yet."""
@@ -53,8 +56,6 @@ def problem_answers(log: Logger) -> Callable[[AnyRequest, Exception], Response[P
             case InvalidRequest() | UnsupportedRequest():
                 status = 400 if isinstance(error, InvalidRequest) else 422
                 faults, count = error.problems, error.count
-            case errors.InvalidFdn() | errors.InvalidFilter():
-                status = 400
             case errors.DataJobsError(retry_helps=True):
                 status = 503
             case ValidationException():
@@ -128,16 +129,12 @@ def _suggestion(given: str, known: Mapping[str, str]) -> str:
 
 def _parameter_faults(error: ValidationException, request: AnyRequest) -> tuple[tuple[str, str], ...]:
     """The router names a parameter as the function does, and a missing parameter only in its message."""
-    extras = [extra for extra in error.extra or () if isinstance(extra, dict)]
-    if not extras:
-        return tuple(
-            (name, "is missing")
-            for name, field in _query_parameters(request).items()
-            if field.is_required and name not in request.query_params
-        )
+    if missing := _MISSING.match(error.detail):
+        return ((missing[1], "is missing"),)
     faults = []
+    extras: Any = error.extra or ()
     for extra in extras:
-        name, words = str(extra.get("key", "")), str(extra.get("message", ""))
+        name, words = extra["key"], extra["message"]
         field = request.route_handler.parsed_fn_signature.parameters.get(name)
         name = name if field is None else _wire_name(name, field)
         if words.startswith(("Expected ", "Invalid ")):  # a message of the decoder

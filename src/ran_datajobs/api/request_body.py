@@ -64,7 +64,10 @@ class BodyReceiver:
             try:
                 in_flight.enter_context(self.held(declared))
             except TooManyRequestsException:
-                await self._discard(request)
+                if declared <= _MAX_DISCARDED:  # a client that still sends does not read the answer
+                    with contextlib.suppress(HTTPException):
+                        async for _ in self._chunks(request):
+                            pass
                 raise
             received = io.BytesIO()  # getvalue() does not copy
             async for chunk in self._chunks(request):
@@ -94,15 +97,6 @@ class BodyReceiver:
     def _count(self, size: int) -> None:
         self._in_flight += size
         self._shown.inc(size)
-
-    async def _discard(self, request: Request[Any, Any, Any]) -> None:
-        """Read and drop a refused body, up to a limit: a client that still sends does not read the answer."""
-        passed = 0
-        with contextlib.suppress(HTTPException):
-            async for chunk in self._chunks(request):
-                passed += len(chunk)
-                if passed > _MAX_DISCARDED:
-                    return
 
     async def _chunks(self, request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
         more = True

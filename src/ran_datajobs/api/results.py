@@ -22,8 +22,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from ran_datajobs import model
 from ran_datajobs.api import paths
 from ran_datajobs.api.auth import choose
-from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Caller, begun
-from ran_datajobs.api.jobs import Cursor, Limit, cursor, place_of, stored_request, visible_job
+from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Caller, Job, begun
+from ran_datajobs.api.jobs import Cursor, Limit, cursor, place_of, stored_request
 from ran_datajobs.api.openapi import documented, success
 from ran_datajobs.api.schemas import FailureList, OperationOutcome, OutcomeList, RequestPage
 from ran_datajobs.api.tokens import Client
@@ -136,10 +136,9 @@ _FORMATS: Final = {"produces": tuple(_WRITERS)}
     opt=_FORMATS,
     responses=documented(404) | {200: success(FailureList, _ALSO)},
 )
-async def list_failures(job_id: FromPath[UUID], request: AnyRequest, api: Api, caller: Caller) -> Stream:
+async def list_failures(job: Job, request: AnyRequest, api: Api) -> Stream:
     """Every operation of a data job that did not succeed, and why. While the job runs: those known so far."""
-    row = await visible_job(api, caller, job_id)
-    return await _streamed(api, request, row, Wanted(_NOT_SUCCEEDED), with_values=False)
+    return await _streamed(api, request, job, Wanted(_NOT_SUCCEEDED), with_values=False)
 
 
 @get(
@@ -148,10 +147,9 @@ async def list_failures(job_id: FromPath[UUID], request: AnyRequest, api: Api, c
     responses=documented(404, 429) | {200: success(OutcomeList, _ALSO)},
 )
 async def list_outcomes(
-    job_id: FromPath[UUID],
+    job: Job,
     request: AnyRequest,
     api: Api,
-    caller: Caller,
     states: Annotated[
         list[OperationState] | None, QueryParameter(name="state", description=_ONLY_THESE)
     ] = None,
@@ -168,11 +166,10 @@ async def list_outcomes(
     Pending operations are omitted; the job has their count. A read of several data producers has an outcome
     for each of them. `value` is the value in the request.
     """
-    row = await visible_job(api, caller, job_id)
     wanted = Wanted(
         frozenset(states or ()), frozenset(reasons or ()), frozenset(producers or ()), _key_of(below)
     )
-    return await _streamed(api, request, row, wanted, with_values=row.type is JobType.WRITE)
+    return await _streamed(api, request, job, wanted, with_values=job.type is JobType.WRITE)
 
 
 @get(
@@ -181,15 +178,14 @@ async def list_outcomes(
     | {200: success(RequestPage, "The JSON of each operation is what was sent.")},
 )
 async def get_request(
-    job_id: FromPath[UUID], api: Api, caller: Caller, limit: Limit = paths.DEFAULT_LIMIT, after: Cursor = None
+    job: Job, api: Api, limit: Limit = paths.DEFAULT_LIMIT, after: Cursor = None
 ) -> RequestPage:
     """The operations of a data job as submitted, in order.
 
     The request is available from the 202 until the job is removed.
     """
     start = place_of(_OPERATION, after) or 0
-    row = await visible_job(api, caller, job_id)
-    async with stored_request(api, row.job_id, operations_as_they_came) as stored:
+    async with stored_request(api, job.job_id, operations_as_they_came) as stored:
         operations = stored or []
         following = cursor(_OPERATION, start + limit) if len(operations) > start + limit else None
         return RequestPage(operations[start : start + limit], following)

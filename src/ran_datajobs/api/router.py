@@ -19,7 +19,7 @@ from ran_datajobs.api.dependencies import ApiDependencies
 from ran_datajobs.api.openapi import openapi_config
 from ran_datajobs.api.problems import check_parameters, problem_answers
 from ran_datajobs.api.security import SecurityMiddleware
-from ran_datajobs.api.tokens import Role, TokenTable
+from ran_datajobs.api.tokens import Role
 from ran_datajobs.config import Settings
 from ran_datajobs.telemetry import Logger, Metrics, shared_exposition
 
@@ -59,6 +59,7 @@ def build(api: ApiDependencies) -> Litestar:
         dependencies={
             "api": Provide(lambda: api, sync_to_thread=False, use_cache=True),
             "caller": Provide(auth.caller_of, sync_to_thread=False),
+            "job": Provide(jobs.visible_job),
         },
         before_request=check_parameters,
         openapi_config=openapi_config(api.settings.effective_api_root),
@@ -91,7 +92,7 @@ def _application(
 ) -> Litestar:
     app = Litestar(
         routes,
-        guards=[auth.guard_by(TokenTable(settings.tokens_file) if settings.tokens_file else None)],
+        guards=[auth.guard_by(settings.tokens_file)],
         exception_handlers={Exception: problem_answers(log)},
         logging_config=None,
         debug=False,

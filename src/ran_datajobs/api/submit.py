@@ -23,7 +23,7 @@ from litestar.params import FromPath, HeaderParameter, QueryParameter
 
 from ran_datajobs.api import paths, schemas
 from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Caller
-from ran_datajobs.api.destination import Destination, DestinationRules, resolve
+from ran_datajobs.api.destination import Destination, resolve
 from ran_datajobs.api.jobs import existing, stored_request
 from ran_datajobs.api.openapi import documented, success, with_body
 from ran_datajobs.api.problems import OFFERED_ONE_DAY, Conflict
@@ -86,10 +86,10 @@ async def submit(
         head = await off_loop(len(body), read, body)
         resolved = await resolve(
             destination,
+            api.settings,
             bus=api.bus,
             objects=api.objects,
             embedded=api.embedded_bus is not None,
-            rules=DestinationRules(api.settings.destination_allow, api.settings.destination_deny),
             known_buckets=lambda: _known_buckets(api, caller),
         )
         if dry:

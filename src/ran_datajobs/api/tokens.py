@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -97,28 +98,20 @@ def revoke(path: Path, client: str) -> int:
     return len(tokens) - len(kept)
 
 
-class TokenTable:
-    """The tokens of a file, reloaded when the file changes.
+def client_of(path: Path, token: str) -> Client | None:
+    """The client that holds ``token`` of the file; ``None`` if none does, or if the file cannot be read."""
+    try:
+        found = path.stat()
+        tokens = _by_digest(path, found.st_mtime_ns, found.st_ino, found.st_size)
+    except (OSError, UsageError):
+        return None
+    return tokens.get(_digest(token)) if len(token) <= _MAX_TOKEN else None
 
-    While the file is missing or cannot be read, no token is valid.
-    """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._seen: tuple[int, int, int] | None = None
-        self._tokens: dict[str, Token] = {}
-
-    def client_of(self, token: str) -> Client | None:
-        """The client that holds ``token``; ``None`` if the token is not valid."""
-        try:
-            found = self._path.stat()
-            seen = (found.st_mtime_ns, found.st_ino, found.st_size)
-            if seen != self._seen:
-                self._tokens = {each.sha256: each for each in listing(self._path)}
-                self._seen = seen
-        except (OSError, UsageError):
-            self._seen, self._tokens = None, {}
-        return self._tokens.get(_digest(token)) if len(token) <= _MAX_TOKEN else None
+@lru_cache(maxsize=1)
+def _by_digest(path: Path, *_version: int) -> dict[str, Token]:
+    """The tokens of the file, which is read again when it has changed."""
+    return {each.sha256: each for each in listing(path)}
 
 
 def _digest(token: str) -> str:
