@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import cast
 
 import pytest
@@ -65,10 +66,9 @@ async def resolved(text: str | None, names: ScriptedNames, rules: Settings = EVE
 
     return await resolve(
         text,
-        rules,
+        dataclasses.replace(rules, kafka_bootstrap="127.0.0.1:9092"),
         bus=cast(Bus, names),
         objects=cast(ObjectStore, names),
-        embedded=False,
         known_buckets=known_buckets,
     )
 

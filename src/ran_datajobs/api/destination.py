@@ -44,10 +44,9 @@ async def resolve(
     *,
     bus: Bus,
     objects: ObjectStore,
-    embedded: bool,
     known_buckets: Callable[[], Awaitable[list[str]]],
 ) -> Destination:
-    """The destination that ``text`` names. ``embedded``: the bus is embedded, and a bare name is a bucket.
+    """The destination that ``text`` names. With the embedded bus a bare name is a bucket.
 
     ``known_buckets`` returns the names from which suggestions are made, because the object store lists none.
     Raises InvalidRequest if the name is invalid or ambiguous, if it does not exist (with suggestions), if the
@@ -56,7 +55,7 @@ async def resolve(
     """
     if text is None:
         return Destination(None, BUCKET)
-    kinds, name = _kinds_and_name(text, embedded)
+    kinds, name = _kinds_and_name(text, settings.kafka_bootstrap is None)
     allowed = [kind for kind in kinds if _is_allowed(settings, kind, name)]
     exist = await asyncio.gather(*(_exists(kind, name, bus, objects) for kind in allowed))
     found = [kind for kind, exists in zip(allowed, exist, strict=True) if exists]

@@ -65,7 +65,7 @@ def with_body(body: type) -> type[spec.Operation]:
 
 def _refuse_other_documents(request: Request[Any, Any, Any]) -> None:
     """Answer with a problem for an unknown document, in place of the router's own page."""
-    if request.scope["path_template"] == paths.template(paths.SCHEMA_OTHER):
+    if request.scope["path"].rstrip("/") not in (paths.SCHEMA, paths.SCHEMA_FILE):
         raise NotFoundException(f"the only document is {paths.SCHEMA}")
 
 

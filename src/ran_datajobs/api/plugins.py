@@ -19,7 +19,7 @@ from msgspec import Meta, Raw, Struct
 
 from ran_datajobs.api import paths
 from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Caller
-from ran_datajobs.api.jobs import Limit, known_status
+from ran_datajobs.api.jobs import Limit
 from ran_datajobs.api.openapi import documented, success, with_body
 from ran_datajobs.api.problems import Conflict
 from ran_datajobs.api.request_body import too_large
@@ -31,6 +31,7 @@ from ran_datajobs.messaging.bus import Message
 from ran_datajobs.messaging.events import DATA_PRODUCER_JOB_ID, SUB_JOB_ID
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC, topic_problem
 from ran_datajobs.model import MAX_MESSAGE_BYTES
+from ran_datajobs.results.job_view import WireStatus
 from ran_datajobs.store import jobs, sub_jobs
 
 _MAX_PUSH: Final = 64 * 1024
@@ -38,7 +39,7 @@ _MAX_PUBLISH: Final = 64 * 1024 * 1024
 _MAX_MESSAGES: Final = 10_000
 _ACTIVE: Final = frozenset({"TRACKING", "COLLECTING"})
 
-_Word = Annotated[str, Meta(max_length=1024)]
+_Word = Annotated[str, Meta(max_length=1024, pattern=r"^[^\x00]*$")]
 _HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 _HeaderValue = Annotated[str, Meta(max_length=2048, pattern=r"^[^\x00-\x08\x0a-\x1f\x7f]*$")]
 
@@ -47,13 +48,13 @@ class StatusPush(Struct, frozen=True, rename="camel"):
     """The body of a status push."""
 
     data_producer_job_id: _Word
-    status: _Word
+    status: WireStatus
 
 
 class _NewMessage(Struct, frozen=True):
     headers: Annotated[dict[_HeaderName, _HeaderValue], Meta(max_length=64)]
     value: Raw
-    key: Annotated[str, Meta(max_length=1024, pattern=r"^[^\x00]*$")] | None = None
+    key: _Word | None = None
 
 
 class Publish(Struct, frozen=True):
@@ -95,7 +96,6 @@ async def push_status(sub_job_id: FromPath[UUID], request: AnyRequest, api: Api,
     """Report a change of a sub-job's status: the service polls it at once and ignores the pushed status."""
     async with api.bodies.json(request, limit=_MAX_PUSH) as body:
         push = decoded(body, _push_decoder)
-    known_status("#/status", push.status)
     job_id = push.data_producer_job_id
     async with api.database.transaction() as connection:
         found = (await jobs.pushed_sub_jobs(connection, [sub_job_id])).get(sub_job_id)
@@ -169,7 +169,9 @@ async def _check_own(api: ApiDependencies, caller: Client, messages: Sequence[Me
     ids = [_id_of_sub_job(message) for message in messages]
     async with api.database.connection() as connection:
         pushed = await jobs.pushed_sub_jobs(connection, [each for each in ids if isinstance(each, UUID)])
-        urls = await jobs.plugins_of_producer_jobs(connection, [each for each in ids if isinstance(each, str)])
+        urls = await jobs.plugins_of_producer_jobs(
+            connection, [each for each in ids if isinstance(each, str)]
+        )
     plugins = {key: {found.url} for key, found in pushed.items()} | urls
     for place, each in enumerate(ids):
         if each is None or plugins.get(each) != {caller.dmi_url}:

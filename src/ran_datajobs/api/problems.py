@@ -22,7 +22,7 @@ from litestar.typing import FieldDefinition
 from ran_datajobs import errors
 from ran_datajobs.api.dependencies import AnyRequest
 from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
-from ran_datajobs.http.json_body import in_words, shortened
+from ran_datajobs.http.json_body import choices_of, in_words, shortened
 from ran_datajobs.http.problem import Problem, respond
 from ran_datajobs.planning.keys import NOT_OFFERED, not_offered
 from ran_datajobs.telemetry import Event, Logger
@@ -139,7 +139,8 @@ def _parameter_faults(error: ValidationException, request: AnyRequest) -> tuple[
         name = name if field is None else _wire_name(name, field)
         if words.startswith(("Expected ", "Invalid ")):  # a message of the decoder
             given = request.query_params.get(name) or request.path_params.get(name)
-            words = in_words(words, given if isinstance(given, str) else None)
+            choices = () if field is None else choices_of(field.annotation)
+            words = in_words(words, given if isinstance(given, str) else None, choices)
         faults.append((name, words))
     return tuple(faults)
 

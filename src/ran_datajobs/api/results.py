@@ -13,10 +13,10 @@ from typing import Annotated, Final, TypeAlias
 from uuid import UUID
 
 import msgspec
-from litestar import Response, get
+from litestar import get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, QueryParameter
-from litestar.response import Stream
+from litestar.response import Redirect, Stream
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs import model
@@ -295,7 +295,7 @@ async def get_manifest(
     caller: Caller,
     job_id: Annotated[UUID, QueryParameter(name="jobId", description="The data job.")],
     presigned: _Presigned = False,
-) -> Stream | Response[None]:
+) -> Stream | Redirect:
     """The manifest of a data job: status, counts and the list of its result objects. Written last."""
     return await _object(api, caller, bucket_id, job_id, manifest_key(str(job_id)), presigned)
 
@@ -308,14 +308,14 @@ async def get_object(
     api: Api,
     caller: Caller,
     presigned: _Presigned = False,
-) -> Stream | Response[None]:
+) -> Stream | Redirect:
     """One result object of a data job: `{"responses": [...]}`."""
     return await _object(api, caller, bucket_id, job_id, f"{job_id}{part}", presigned)
 
 
 async def _object(
     api: ApiDependencies, caller: Client, bucket: str, job_id: UUID, key: str, presigned: bool
-) -> Stream | Response[None]:
+) -> Stream | Redirect:
     """The object of the job, whose results must be in ``bucket``, or a redirect to its presigned address.
 
     Raises a 404 for any other object, and for the manifest while the job runs, even if one is written.
@@ -334,8 +334,7 @@ async def _object(
     if known and presigned:
         address = await api.objects.presigned(row.results_bucket, key, _PRESIGNED_LIFETIME)
         if address is not None:
-            headers = {"Location": address, "Cache-Control": "no-store"}
-            return Response(None, status_code=307, headers=headers)
+            return Redirect(address, status_code=307)
     found = await api.objects.stream(row.results_bucket, key) if known else None
     if found is None and is_manifest:
         raise NotFoundException(

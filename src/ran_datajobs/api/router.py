@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
-from copy import copy
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,36 +22,33 @@ from ran_datajobs.api.tokens import Role
 from ran_datajobs.config import Settings
 from ran_datajobs.telemetry import Logger, Metrics, shared_exposition
 
-_ROUTES: Final[tuple[tuple[frozenset[Role], str, tuple[HTTPRouteHandler, ...]], ...]] = (
-    (auth.SUBMITTERS, "data jobs", (submit.submit, submit.retry, jobs.cancel_job, jobs.redeliver)),
-    (
-        auth.READERS,
-        "data jobs",
-        (
-            jobs.list_jobs,
-            jobs.get_job,
-            jobs.list_sub_jobs,
-            results.list_failures,
-            results.list_outcomes,
-            results.get_request,
-            jobs.job_events,
-            service.list_reasons,
-        ),
-    ),
-    (auth.READERS, "results", (results.get_manifest, results.get_object, plugins.read_topic)),
-    (auth.PLUGINS, "plugins", (plugins.publish, plugins.push_status)),
-    (auth.ADMINS, "inventory", (plugins.register,)),
-    (auth.READERS, "operations", (service.metrics,)),
-    (auth.PUBLIC, "operations", (service.healthz, service.readyz)),
-    (auth.PUBLIC, "page", (service.get_page,)),
+
+def _for(roles: frozenset[Role], tag: str, *routes: HTTPRouteHandler) -> tuple[HTTPRouteHandler, ...]:
+    """Let ``roles`` call the routes, which have ``tag`` in the OpenAPI document."""
+    for route in routes:
+        route.opt = route.opt | {auth.ROLES: roles}
+        route.tags = [tag]
+    return routes
+
+
+_ROUTES: Final = (
+    *_for(auth.SUBMITTERS, "data jobs", submit.submit, submit.retry, jobs.cancel_job, jobs.redeliver),
+    *_for(auth.READERS, "data jobs", jobs.list_jobs, jobs.get_job, jobs.list_sub_jobs, jobs.job_events),
+    *_for(auth.READERS, "data jobs", results.list_failures, results.list_outcomes, results.get_request),
+    *_for(auth.READERS, "data jobs", service.list_reasons),
+    *_for(auth.READERS, "results", results.get_manifest, results.get_object, plugins.read_topic),
+    *_for(auth.PLUGINS, "plugins", plugins.publish, plugins.push_status),
+    *_for(auth.ADMINS, "inventory", plugins.register),
+    *_for(auth.READERS, "operations", service.metrics),
+    *_for(auth.PUBLIC, "operations", service.healthz, service.readyz),
+    *_for(auth.PUBLIC, "page", service.get_page),
 )
-"""The roles that may call the routes, the tag of the routes in the OpenAPI document, and the routes."""
 
 
 def build(api: ApiDependencies) -> Litestar:
     """The application."""
     return _application(
-        list(_routes()),
+        _ROUTES,
         api.settings,
         api.log,
         api.metrics,
@@ -66,14 +62,6 @@ def build(api: ApiDependencies) -> Litestar:
         lifespan=[lambda _app: _watching(api)],
         request_max_body_size=None,
     )
-
-
-def _routes() -> Iterator[HTTPRouteHandler]:
-    for roles, tag, routes in _ROUTES:
-        for route in map(copy, routes):
-            route.opt = route.opt | {auth.ROLES: roles}
-            route.tags = [tag]
-            yield route
 
 
 def build_metrics(settings: Settings, figures: Path, log: Logger) -> Litestar:

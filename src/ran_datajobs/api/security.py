@@ -11,12 +11,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from litestar import Request
 from litestar.datastructures import Headers, MutableScopeHeaders
-from litestar.enums import ScopeType
 
 from ran_datajobs.api import paths
 from ran_datajobs.config import Settings
@@ -24,7 +23,7 @@ from ran_datajobs.http.problem import respond
 from ran_datajobs.telemetry import Metrics
 
 if TYPE_CHECKING:
-    from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+    from litestar.types import ASGIApp, HTTPScope, Message, Receive, Send
 
 _AUTHORITY: Final = re.compile(r"(\[[^\]]*\]|[^\[:]*?)\.?(?::[0-9]+)?")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -65,14 +64,11 @@ class SecurityMiddleware:
         self._app = app
         self._metrics = metrics
         self._hosts = known_hosts(settings.effective_api_root, settings.allowed_hosts)
-        self._origin = _origin(settings.effective_api_root)
+        root = urlsplit(settings.effective_api_root)
+        self._origin = f"{root.scheme}://{root.netloc}".lower()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer a refused request with 400 or 403, and pass any other to the application."""
-        if scope["type"] != ScopeType.HTTP:
-            await self._app(scope, receive, send)
-            return
-
         begun = time.monotonic()
 
         async def send_safely(message: Message) -> None:
@@ -102,8 +98,8 @@ class SecurityMiddleware:
             return 400, "this Host is not known here: DATAJOBS_ALLOWED_HOSTS names the ones that are"
         if scope["method"] in _READS:
             return None
-        own = (None, self._origin, f"http://{host}", f"https://{host}")
-        if _origin(headers.get("origin")) not in own:
+        origin = headers.get("origin")
+        if origin is not None and origin.lower() not in (self._origin, f"http://{host}", f"https://{host}"):
             return 403, "a page of another origin may not write here"
         if headers.get("sec-fetch-site", "none") not in _SAME_SITE:
             return 403, "a page of another site may not write here"
@@ -118,14 +114,3 @@ def _allowed(scope: HTTPScope, names: str) -> str:
     template = scope.get("path_template")
     routes = (route for route in scope["litestar_app"].routes if route.path_format == template)
     return ", ".join(sorted({*names.split(", "), *(method for route in routes for method in route.methods)}))
-
-
-def _origin(address: str | None) -> str | None:
-    """Scheme and authority of ``address``; "" if it is not an address."""
-    if address is None:
-        return None
-    try:
-        parts = urlsplit(address)
-    except ValueError:
-        return ""
-    return f"{parts.scheme}://{parts.netloc}".lower()

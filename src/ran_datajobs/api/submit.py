@@ -19,12 +19,12 @@ import msgspec
 import zstandard
 from litestar import Response, post
 from litestar.exceptions import ServiceUnavailableException, TooManyRequestsException
-from litestar.params import FromPath, HeaderParameter, QueryParameter
+from litestar.params import HeaderParameter, QueryParameter
 
 from ran_datajobs.api import paths, schemas
-from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Caller
+from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Caller, Job
 from ran_datajobs.api.destination import Destination, resolve
-from ran_datajobs.api.jobs import existing, stored_request
+from ran_datajobs.api.jobs import stored_request
 from ran_datajobs.api.openapi import documented, success, with_body
 from ran_datajobs.api.problems import OFFERED_ONE_DAY, Conflict
 from ran_datajobs.api.request_body import off_loop
@@ -89,7 +89,6 @@ async def submit(
             api.settings,
             bus=api.bus,
             objects=api.objects,
-            embedded=api.embedded_bus is not None,
             known_buckets=lambda: _known_buckets(api, caller),
         )
         if dry:
@@ -105,7 +104,7 @@ async def submit(
     responses=documented(404, 409, 429) | {202: success(SubmitAnswer, "Accepted and durable.")},
 )
 async def retry(
-    job_id: FromPath[UUID],
+    job: Job,
     api: Api,
     caller: Caller,
     include_unknown: Annotated[
@@ -114,28 +113,27 @@ async def retry(
     ] = False,
 ) -> Response[SubmitAnswer]:
     """Submit a new data job of the operations that did not succeed: same ids, order, destination and mode."""
+    if not job.status.terminal:
+        raise Conflict("the data job is still under way: cancel it or wait")
     await _check_disk(api)
     await _check_admission(api, caller, None)
     async with api.database.connection() as connection:
-        row = existing(await jobs.find(connection, job_id, caller.sees))
-        if not row.status.terminal:
-            raise Conflict("the data job is still under way: cancel it or wait")
-        written = await results.listing(connection, job_id)
-    states, lost = await load_failures(api.objects, row.results_bucket, written)
+        written = await results.listing(connection, job.job_id)
+    states, lost = await load_failures(api.objects, job.results_bucket, written)
     if lost:
-        raise StorageUnavailable(f"result objects in bucket {row.results_bucket} are gone or spoilt")
+        raise StorageUnavailable(f"result objects in bucket {job.results_bucket} are gone or spoilt")
     kept_out = set() if include_unknown else {OperationState.UNKNOWN}
     wanted = {operation for operation, state in states.items() if state not in kept_out}
     hint = ": operations of unknown outcome are repeated with ?includeUnknown=true only"
     nothing = Conflict(f"there is nothing to retry{'' if include_unknown else hint}")
     if not wanted:
         raise nothing
-    async with stored_request(api, job_id, _left_over, wanted) as left:
+    async with stored_request(api, job.job_id, _left_over, wanted) as left:
         if left is None:
             raise nothing
-        destination = Destination(row.destination, row.destination_kind)
-        head = msgspec.structs.replace(left[0], ignored=row.ignored)  # as in the first answer
-        return await _accept(api, caller, head, destination, left[1], retry_of=job_id)
+        destination = Destination(job.destination, job.destination_kind)
+        head = msgspec.structs.replace(left[0], ignored=job.ignored)  # as in the first answer
+        return await _accept(api, caller, head, destination, left[1], retry_of=job.job_id)
 
 
 def _left_over(stored: bytes, wanted: set[str]) -> tuple[JobRequest, bytes]:

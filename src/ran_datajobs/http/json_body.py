@@ -187,7 +187,7 @@ def fault_of(
         return _pointer([*below, *steps]), "is not known here: take it out"
     inside = "..." not in steps and len(steps) <= MOST_STEPS
     given = _value_at(body, steps) if inside else None
-    return _pointer([*below, *steps]), in_words(words, given, _choices(decoder.type, steps))
+    return _pointer([*below, *steps]), in_words(words, given, choices_of(decoder.type, steps))
 
 
 def in_words(words: str, given: Raw | str | None = None, choices: Sequence[str] = ()) -> str:
@@ -242,7 +242,7 @@ def _value_at(body: bytes, steps: Sequence[str]) -> Raw | None:
     return Raw(value)
 
 
-def _choices(wanted: object, steps: Sequence[str]) -> tuple[str, ...]:
+def choices_of(wanted: object, steps: Sequence[str] = ()) -> tuple[str, ...]:
     """The values that the type allows at ``steps``, if they can be listed."""
     found: dict[str, None] = {}
     for node in _types_at(msgspec.inspect.type_info(wanted), steps):
