@@ -24,10 +24,8 @@ from ran_datajobs.results.objects import ObjectStore, bucket_problem
 from ran_datajobs.store.jobs import BUCKET, TOPIC
 
 _PREFIX: Final = {TOPIC: "kafka:", BUCKET: "s3:"}
-_WORD: Final = {TOPIC: "topic", BUCKET: "bucket"}
 _NOT_ALLOWED: Final = "the operator of this service does not allow"
 _MAX_SUGGESTIONS: Final = 5
-_MIN_SIMILARITY: Final = 0.6
 _MAX_COMPARED: Final = 10_000
 
 
@@ -63,7 +61,7 @@ async def resolve(
         raise _refused(f"both a topic and a bucket are called {name!r}: say kafka:{name} or s3:{name}")
     if found:
         return Destination(name, found[0])
-    missing = [f"there is no {_WORD[kind]} {name!r}" for kind in allowed]
+    missing = [f"there is no {kind.lower()} {name!r}" for kind in allowed]
     denied = [f"{_NOT_ALLOWED} {_PREFIX[kind]}{name}" for kind in kinds if kind not in allowed]
     detail = "; ".join(missing + denied)
     known: list[str] = []
@@ -123,7 +121,7 @@ def suggest_names(name: str, known: Iterable[str]) -> list[str]:
     by_name: dict[str, list[str]] = {}
     for each in sorted(known)[:_MAX_COMPARED]:
         by_name.setdefault(each.partition(":")[2].lower(), []).append(each)
-    close = difflib.get_close_matches(name.lower(), by_name, _MAX_SUGGESTIONS, _MIN_SIMILARITY)
+    close = difflib.get_close_matches(name.lower(), by_name, _MAX_SUGGESTIONS)
     return [each for match in close for each in by_name[match]][:_MAX_SUGGESTIONS]
 
 

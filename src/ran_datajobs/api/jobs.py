@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
@@ -243,27 +243,36 @@ class Progress(Struct, frozen=True, rename="camel"):
     operations: OperationCounts
 
 
-class StreamPosition(Struct):
-    """The state that a stream sent last. All events up to ``version`` were sent."""
-
-    version: int
-    status: Status | None = None
-    operations: OperationCounts | None = None
-
-
 async def _events(api: ApiDependencies, job_id: UUID, sees: str | None, since: int) -> AsyncIterator[bytes]:
     if api.changes.watchers >= api.max_event_streams:
         raise TooManyRequestsException(
             f"{api.changes.watchers} event streams are open, the most: try later, or poll the job"
         )
-    shown = StreamPosition(since)
+    place, shown = (since, jobs.LAST_POSITION), None
     with api.changes.watch(job_id) as changed:
         yield b"retry: 2000\n\n"
         while not api.stopping.is_set():
             changed.clear()
-            async for piece in _events_since(api, job_id, sees, shown):
+            async with api.database.connection() as connection:
+                row = await jobs.find(connection, job_id, None)
+                if row is None:
+                    return
+                sub_jobs = await jobs.changed_sub_jobs(
+                    connection, job_id, behind=place, until=row.version, limit=_SUB_JOBS_AT_ONCE
+                )
+                answers = await api.view.sub_jobs(connection, sub_jobs, sees)
+                more_follow = len(sub_jobs) == _SUB_JOBS_AT_ONCE
+                job = None if more_follow else api.view.job(row, {})
+                if job is not None and (shown is None or row.status is not shown.status):
+                    (job,) = await api.view.jobs(connection, [row], sees)
+            versions = [sub_job.version for sub_job in sub_jobs]
+            for piece in encode(row, job, zip(versions, answers, strict=True), shown):
                 yield piece
-            if shown.status is None or shown.status.terminal:
+            if more_follow:
+                place = (sub_jobs[-1].version, sub_jobs[-1].position)
+                continue
+            place, shown = (row.version, jobs.LAST_POSITION), row
+            if row.status.terminal:
                 return
             try:
                 async with asyncio.timeout(api.event_keep_alive):
@@ -273,52 +282,20 @@ async def _events(api: ApiDependencies, job_id: UUID, sees: str | None, since: i
                 yield b": still here\n\n"
 
 
-async def _events_since(
-    api: ApiDependencies, job_id: UUID, sees: str | None, shown: StreamPosition
-) -> AsyncIterator[bytes]:
-    """Yield the events since ``shown``. Sets ``shown.status`` to ``None`` if the job was removed."""
-    place = (shown.version, jobs.LAST_POSITION)
-    complete = False
-    while not complete:
-        async with api.database.connection() as connection:
-            row = await jobs.find(connection, job_id, None)
-            if row is None:
-                shown.status = None
-                return
-            changed = await jobs.changed_sub_jobs(
-                connection, job_id, behind=place, until=row.version, limit=_SUB_JOBS_AT_ONCE
-            )
-            complete = len(changed) < _SUB_JOBS_AT_ONCE
-            sub_jobs = await api.view.sub_jobs(connection, changed, sees)
-            job = api.view.job(row, {}) if complete else None
-            if complete and row.status is not shown.status:
-                (job,) = await api.view.jobs(connection, [row], sees)
-        if changed:
-            place = (changed[-1].version, changed[-1].position)
-        versions = (sub_job.version for sub_job in changed)
-        for piece in encode(row, job, list(zip(versions, sub_jobs, strict=True)), shown):
-            yield piece
-
-
 def encode(
-    row: JobRow,
-    job: JobAnswer | None,
-    sub_jobs: Sequence[tuple[int, SubJobAnswer]],
-    shown: StreamPosition,
+    row: JobRow, job: JobAnswer | None, sub_jobs: Iterable[tuple[int, SubJobAnswer]], shown: JobRow | None
 ) -> list[bytes]:
-    """The events between ``shown`` and ``row``; updates ``shown``.
+    """The events between ``shown``, if any, and ``row``.
 
     ``sub_jobs``: (version, sub-job) pairs in order. ``job`` is ``None`` while more sub-jobs follow: the job's
     own events come after all sub-jobs, and the status event is the last one.
     """
     events: list[tuple[str, int, Any]] = [("subjob", version - 1, sub_job) for version, sub_job in sub_jobs]
-    if job is not None:
-        if job.operations != shown.operations:
-            progress = Progress(job.status, job.progress_percentage, job.operations)
-            events.append(("progress", row.version, progress))
-        if row.status is not shown.status:
-            events.append(("status", row.version, job))
-        shown.version, shown.status, shown.operations = row.version, row.status, job.operations
+    if job is not None and (shown is None or row.counts != shown.counts):
+        progress = Progress(job.status, job.progress_percentage, job.operations)
+        events.append(("progress", row.version, progress))
+    if job is not None and (shown is None or row.status is not shown.status):
+        events.append(("status", row.version, job))
     return [
         b"id: %d\nevent: %s\ndata: %s\n\n" % (version, name.encode(), msgspec.json.encode(data))
         for name, version, data in events
