@@ -13,7 +13,7 @@ from litestar import Litestar, Response, get
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
 
-from ran_datajobs.api import auth, jobs, paths, plugins, results, service, submit
+from ran_datajobs.api import auth, jobs, page_and_probes, paths, plugins, results, submit
 from ran_datajobs.api.dependencies import ApiDependencies
 from ran_datajobs.api.openapi import openapi_config
 from ran_datajobs.api.problems import check_parameters, problem_answers
@@ -35,13 +35,13 @@ _ROUTES: Final = (
     *_for(auth.SUBMITTERS, "data jobs", submit.submit, submit.retry, jobs.cancel_job, jobs.redeliver),
     *_for(auth.READERS, "data jobs", jobs.list_jobs, jobs.get_job, jobs.list_sub_jobs, jobs.job_events),
     *_for(auth.READERS, "data jobs", results.list_failures, results.list_outcomes, results.get_request),
-    *_for(auth.READERS, "data jobs", service.list_reasons),
+    *_for(auth.READERS, "data jobs", page_and_probes.list_reasons),
     *_for(auth.READERS, "results", results.get_manifest, results.get_object, plugins.read_topic),
     *_for(auth.PLUGINS, "plugins", plugins.publish, plugins.push_status),
     *_for(auth.ADMINS, "inventory", plugins.register),
-    *_for(auth.READERS, "operations", service.metrics),
-    *_for(auth.PUBLIC, "operations", service.healthz, service.readyz),
-    *_for(auth.PUBLIC, "page", service.get_page),
+    *_for(auth.READERS, "operations", page_and_probes.metrics),
+    *_for(auth.PUBLIC, "operations", page_and_probes.healthz, page_and_probes.readyz),
+    *_for(auth.PUBLIC, "page", page_and_probes.get_page),
 )
 
 
@@ -68,9 +68,9 @@ def build_metrics(settings: Settings, figures: Path, log: Logger) -> Litestar:
     """An application whose only route returns the metrics that a group of processes without an API writes to
     ``figures``. Allowed hosts, tokens and roles are those of the API."""
 
-    @get(paths.METRICS, opt={auth.ROLES: auth.READERS} | service.TEXT, sync_to_thread=True)
+    @get(paths.METRICS, opt={auth.ROLES: auth.READERS} | page_and_probes.TEXT, sync_to_thread=True)
     def metrics() -> Response[bytes]:
-        return Response(shared_exposition(figures), media_type=service.EXPOSITION)
+        return Response(shared_exposition(figures), media_type=page_and_probes.EXPOSITION)
 
     return _application([metrics], settings, log, Metrics(), openapi_config=None)
 
