@@ -36,9 +36,8 @@ from ran_datajobs.plugins.dialects import plugins_over
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder, open_s3, start_runtime
-from ran_datajobs.results.outbox_relay import relay_outbox
 from ran_datajobs.results.pruner import Pruner
-from ran_datajobs.results.publisher import DeliveryNews, Publisher
+from ran_datajobs.results.publisher import DeliveryNews, Publisher, relay_outbox
 from ran_datajobs.results.read_results import Dropped, ReadResultConsumer
 from ran_datajobs.runtime import Runtime
 from ran_datajobs.store import outbox

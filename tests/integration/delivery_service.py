@@ -102,8 +102,15 @@ class Service:
         return unpack_outcomes(await self.store.arrived_outcomes(sub_job, job_id))
 
     async def copy(self, bucket: str, publisher: Publisher | None = None) -> float | None:
-        """Publish the shard of the bucket once."""
-        return await (publisher or self.publisher()).publish(outbox.copy_shard_of(bucket))
+        """Publish the shard of the bucket once, as :meth:`publish_shard` does."""
+        return await self.publish_shard(outbox.copy_shard_of(bucket), publisher)
+
+    async def publish_shard(self, shard: int, publisher: Publisher | None = None) -> float | None:
+        """Publish a shard once. Returns the seconds after which to try again; ``None`` if no row is left."""
+        pause = await (publisher or self.publisher()).publish(shard)
+        if pause is None and await self.value("select 1 from outbox where shard = $1 limit 1", shard):
+            return 0.01
+        return pause
 
     async def job(
         self,
@@ -180,8 +187,8 @@ class Service:
             await delivery.finish_delivery(connection, job_id)
 
     async def publish(self, job_id: UUID, publisher: Publisher | None = None) -> float | None:
-        """Publish the job's shard once."""
-        return await (publisher or self.publisher()).publish(outbox.shard_of(job_id))
+        """Publish the job's shard once, as :meth:`publish_shard` does."""
+        return await self.publish_shard(outbox.shard_of(job_id), publisher)
 
     async def publish_all(
         self, job_id: UUID, publisher: Publisher | None = None, within: float = 30.0

@@ -11,8 +11,7 @@ from uuid import UUID
 
 from ran_datajobs.results import delivery
 from ran_datajobs.results.objects import open_folder
-from ran_datajobs.results.outbox_relay import relay_outbox
-from ran_datajobs.results.publisher import Publisher
+from ran_datajobs.results.publisher import Publisher, relay_outbox
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
 from ran_datajobs.telemetry import logger

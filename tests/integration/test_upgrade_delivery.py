@@ -92,7 +92,7 @@ async def test_jobs_whose_bucket_was_away_are_delivered(database_url: str, tmp_p
     assert await service.detail(ended) == "unavailable"
     await objects.put(BUCKET, manifest_key(str(opened)), b"{}")
     publisher = service.publisher()
-    while await publisher.publish(8) is not None:
+    while await service.publish_shard(8, publisher) is not None:
         pass
     assert await service.state(ended) == "DELIVERED"
     async with database.transaction() as connection:

@@ -127,8 +127,8 @@ def _is_problem(members: Sequence[tuple[str, Raw]], content_type: str) -> bool:
 # --- entries -----------------------------------------------------------------------------------------
 
 
-class _Request(Struct, frozen=True, omit_defaults=True):
-    """The kept part of an echoed request: it identifies the operation, without CM handle data."""
+class KeptRequest(Struct, frozen=True, omit_defaults=True):
+    """The members of a request that a result keeps: they identify the operation, without CM handle data."""
 
     op: str = ""
     path: str = ""
@@ -143,7 +143,7 @@ class _Usual(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     result: Raw | UnsetType = UNSET
     status_message: str = ""
     reason: str = ""
-    request: _Request | None = None
+    request: KeptRequest | None = None
     errors: Raw = _NO_ERRORS
 
 
@@ -308,7 +308,9 @@ def _request(value: Raw) -> Raw:
     given = peer_json.value_of(value)
     if not isinstance(given, dict):
         given = {}
-    return Raw(_ENCODER.encode(_Request(*(peer_json.words_of(given.get(name)) for name in ("op", "path")))))
+    return Raw(
+        _ENCODER.encode(KeptRequest(*(peer_json.words_of(given.get(name)) for name in ("op", "path"))))
+    )
 
 
 def _errors(value: Raw) -> tuple[ErrorDetail, ...]:

@@ -14,14 +14,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ran_datajobs.messaging.events import (
-    SERVICE,
-    ResultPart,
-    message_key,
-    result_headers,
-    status_headers,
-    time_header,
-)
+from ran_datajobs.messaging import events
 from ran_datajobs.messaging.topics import STATUS_TOPIC
 from ran_datajobs.model import UNMATCHED_PART
 from ran_datajobs.results.job_view import JobView
@@ -72,8 +65,6 @@ async def finish_delivery(
     once.
     """
     target = await outbox.target_of(connection, job_id)
-    if target is None:
-        return
     if target.topic is None:
         await outbox.mark_delivered(connection, [(job_id, target.delivery)])
         return
@@ -81,7 +72,7 @@ async def finish_delivery(
     end = outbox.Outgoing(
         job_id,
         target.topic,
-        headers=time_header(datetime.now(UTC)),
+        headers=events.time_header(datetime.now(UTC)),
         bucket=target.bucket,
         object_key=manifest_key(job_id) if target.bucket else None,
         delivery=target.delivery,
@@ -110,7 +101,7 @@ def status_message(job_id: UUID, destination: str | None, version: int, body: by
         job_id,
         STATUS_TOPIC,
         key=str(job_id),
-        headers=status_headers(str(job_id), destination or "", version, datetime.now(UTC)),
+        headers=events.status_headers(str(job_id), destination or "", version, datetime.now(UTC)),
         value=value,
         size=len(value),
     )
@@ -120,7 +111,7 @@ def _outgoing(part: outbox.Part) -> outbox.Outgoing:
     """``part`` with the headers of a copy, or with the key and the headers of a message."""
     now = datetime.now(UTC)
     if part.is_copied:
-        return replace(part, headers=time_header(now))
-    identity = msgspec.convert(msgspec.to_builtins(part), ResultPart)
-    key = message_key(identity.job_id, part.sub_job)
-    return replace(part, key=key, headers=result_headers(identity, part.topic, SERVICE, now))
+        return replace(part, headers=events.time_header(now))
+    identity = msgspec.convert(msgspec.to_builtins(part), events.ResultPart)
+    key = events.message_key(identity.job_id, part.sub_job)
+    return replace(part, key=key, headers=events.result_headers(identity, part.topic, events.SERVICE, now))

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 from msgspec import Struct
 
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
 from ran_datajobs.results.objects import ObjectStore, manifest_key
-from ran_datajobs.results.outbox_relay import errors_logged
+from ran_datajobs.results.publisher import errors_logged
 from ran_datajobs.store import retention
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.retention import ExpiredJob
@@ -70,9 +71,10 @@ class Pruner(Struct, frozen=True):
         while True:
             async with retention.expired_jobs(claimed, self.retention, _JOBS) as expired:
                 await self._remove_objects(expired)
-                gone = [await self._remove_rows(job) for job in expired]
-            removed += sum(gone)
-            if len(expired) < _JOBS or not any(gone):
+                for job in expired:
+                    await self._in_steps(partial(retention.remove_job, job_id=job.job_id, limit=_ROWS))
+            removed += len(expired)
+            if len(expired) < _JOBS:
                 return removed
 
     async def _remove_objects(self, expired: Sequence[ExpiredJob]) -> None:
@@ -97,18 +99,6 @@ class Pruner(Struct, frozen=True):
             await self.objects.delete(job.bucket, keys)
             behind = keys[-1]
         await self.objects.delete(job.bucket, [manifest_key(job.job_id)])
-
-    async def _remove_rows(self, job: ExpiredJob) -> bool:
-        """Remove the rows of one job. Returns False when the job is being delivered again."""
-
-        async def step(connection: Connection) -> bool | None:
-            if await retention.remove_job(connection, job.job_id, _ROWS):
-                return True
-            return None if await retention.is_expired(connection, job.job_id, self.retention) else False
-
-        while (gone := await self.database.run_transaction(step)) is None:
-            pass
-        return gone
 
     async def _in_steps(self, step: Callable[[Connection], Awaitable[int]]) -> None:
         while await self.database.run_transaction(step) >= _ROWS:

@@ -9,8 +9,10 @@ publisher first reads the position from the bus. Copying an object twice changes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import Awaitable, Callable, Collection, Sequence
+import math
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from typing import Final, TypeGuard, TypeVar
 from uuid import UUID
 
@@ -18,7 +20,15 @@ import msgspec
 from msgspec import Struct
 
 from ran_datajobs.checkpoints import Checkpoint, CheckpointHook, no_checkpoints
-from ran_datajobs.errors import BusUnavailable, Fenced, StorageRefused, StorageUnavailable, TopicRefused
+from ran_datajobs.errors import (
+    BusUnavailable,
+    DataJobsError,
+    Fenced,
+    StorageRefused,
+    StorageUnavailable,
+    StoreUnavailable,
+    TopicRefused,
+)
 from ran_datajobs.messaging.bus import Bus, Message, OutboxMessage
 from ran_datajobs.model import DeliveryState
 from ran_datajobs.results.objects import ObjectStore, concurrently
@@ -26,10 +36,14 @@ from ran_datajobs.results.responses import message_value
 from ran_datajobs.results.waits import REFUSED_DELIVERY
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Connection, Database
+from ran_datajobs.store.listen import OUTBOX_CHANNEL, follow
 from ran_datajobs.store.outbox import DeliveryFailure, Waiting
 from ran_datajobs.telemetry import Digest, Event, Logger, Metrics
 
 _Answer = TypeVar("_Answer")
+
+LOOK_EVERY: Final = 1.0
+"""Interval in seconds at which a worker polls for due shards without a notification."""
 
 _PARALLEL_SHARDS: Final = 4
 _BUSY_RETRY: Final = 0.5
@@ -110,9 +124,9 @@ class Publisher(Struct, eq=False):
     async def publish(self, shard: int) -> float | None:
         """Deliver the waiting rows of ``shard`` for about five seconds, then return: other shards are served.
 
-        Returns the seconds after which to call again: there is more, another publisher has the shard, the bus
-        is unavailable, or a destination did not take a row. ``None``: nothing is left. Memory is bounded: for
-        each of four shards of messages and four of copies by one batch (8 MiB and one object).
+        Returns the seconds after which to call again: there is more, another publisher has the shard, or the
+        bus is unavailable. ``None``: nothing is left but parked rows. Memory is bounded: for each of four
+        shards of messages and four of copies by one batch (8 MiB and one object).
         """
         copies = shard >= outbox.SHARDS
         async with self.slots[copies], self.database.session() as connection:
@@ -132,8 +146,7 @@ class Publisher(Struct, eq=False):
                 self.bus_failures[shard] = failures + 1
                 return min(self.first_retry * 2.0 ** min(failures, 20), self.longest_retry)
             self.bus_failures.pop(shard, None)
-            parked = await outbox.next_retry(connection, shard)
-            return None if parked is None else min(parked, _BUSY_RETRY)  # other rows may become due earlier
+            return None
 
     async def _deliver_batch(self, connection: Connection, shard: int, copies: bool) -> bool:
         """Deliver the next rows of the shard that are not parked. Returns False when no row waits."""
@@ -250,3 +263,52 @@ def _damaged(row: Waiting, body: bytes | None) -> DeliveryFailure:
 
 def _is_whole(body: bytes | None, sha256: str | None) -> TypeGuard[bytes]:
     return body is not None and (sha256 is None or hashlib.sha256(body).hexdigest() == sha256)
+
+
+async def relay_outbox(
+    database: Database, publish: Callable[[int], Awaitable[float | None]], log: Logger
+) -> None:
+    """Deliver due shards until cancelled, across outages of the bus and of the database.
+
+    Every worker polls for due shards, and one worker at a time publishes a shard: ``publish`` delivers its
+    waiting rows, as :meth:`Publisher.publish` does. Each shard has its own task: a slow shard, or one whose
+    bucket does not respond, delays no other.
+    """
+    news = asyncio.Event()
+    next_at: dict[int, float] = {}
+    now = asyncio.get_running_loop().time
+
+    async def deliver(shard: int) -> None:
+        pause: float | None = LOOK_EVERY
+        with errors_logged(log, "publish", str(shard)):
+            pause = await publish(shard)
+        next_at[shard] = now() + (pause or 0.0)
+        news.set()  # rows added meanwhile were left to this task, which may have missed them
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(follow(database, OUTBOX_CHANNEL, lambda _shard: news.set()))
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY):
+                    await news.wait()
+            news.clear()
+            with errors_logged(log, "publish", "outbox"):
+                async with database.connection() as connection:
+                    due = await outbox.due_shards(connection)
+                for shard in due:
+                    if next_at.get(shard, 0.0) <= now():
+                        next_at[shard] = math.inf
+                        group.create_task(deliver(shard))
+
+
+@contextlib.contextmanager
+def errors_logged(log: Logger, kind: str, subject: str) -> Iterator[None]:
+    """Log an error of a background task, which continues: be it a cancelled statement or a bug."""
+    try:
+        yield
+    except StoreUnavailable:  # the worker logs it
+        pass
+    except DataJobsError as error:
+        log.warning(Event.TASK_FAILED, kind=kind, subject=subject, cause=str(error))
+    except Exception as error:
+        log.error(Event.TASK_FAILED, kind=kind, subject=subject, cause=repr(error), exc_info=True)

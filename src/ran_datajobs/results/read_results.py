@@ -34,14 +34,6 @@ from ran_datajobs.results.responses import Document, cut, read_responses
 from ran_datajobs.store import results as store
 from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.results import (
-    ADDED_SEQUENCE,
-    MAX_PIECES,
-    ActiveRead,
-    MessageCorrelation,
-    ReadStarting,
-    ReceivedMessage,
-)
 
 CONSUMER: Final = "ran-datajobs-results"
 """Name of the consumer of the internal topic."""
@@ -59,7 +51,7 @@ _LONGEST_PAUSE: Final = 3.0
 class Dropped(enum.StrEnum):
     """Why a message was not accepted; all but the last two: why it could not be read, or only in part."""
 
-    TOO_LARGE = "TOO_LARGE"  # over MAX_VALUE_BYTES, or more than MAX_PIECES objects
+    TOO_LARGE = "TOO_LARGE"  # over MAX_VALUE_BYTES, or more than store.MAX_PIECES objects
     NOT_A_RESULT = "NOT_A_RESULT"  # no list of responses, or one that names no operation
     BAD_COUNT = "BAD_COUNT"  # ce_sequence or ce_total is not a number, or out of range
     BAD_NAME = "BAD_NAME"  # a name in a header that the store cannot hold
@@ -71,21 +63,21 @@ class _Arrived(Struct, frozen=True):
 
     ``documents``: each becomes an object; several if the message exceeds the limit of an object, none if it
     is unreadable. ``outcomes``: the packed outcomes in them. ``fault``: why the message cannot be read, or
-    only in part; ``value`` is then the unchanged message.
+    only in part.
     """
 
-    claimed: MessageCorrelation
+    received: Received
+    claimed: store.MessageCorrelation
     sequence: int | None
     total: int | None
     documents: tuple[Document, ...]
     outcomes: bytes
     fault: Dropped | None
-    value: bytes
 
     @property
     def sha256(self) -> str:
         """Digest, equal for equal messages."""
-        digest = hashlib.sha256(self.value)
+        digest = hashlib.sha256(self.received.message.value if self.fault else b"")
         for document in self.documents:
             digest.update(document.body)
         return digest.hexdigest()
@@ -129,37 +121,36 @@ class ReadResultConsumer(Struct, eq=False):
 
         A message that may belong to a sub-job whose create is just being answered is retried for 2 s.
         """
-        waiting: list[tuple[Received, _Arrived]] = []
+        waiting: list[_Arrived] = []
         for received in batch:
             message = read_message(received)
             if isinstance(message, Dropped):
                 self.dropped(message, received)
             else:
-                waiting.append((received, message))
-        for _ in range(_SOON_TRIES):
-            waiting = await self._keep(waiting)
+                waiting.append(message)
+        for is_last in [False] * _SOON_TRIES + [True]:
+            waiting = await self._keep(waiting, is_last=is_last)
             if not waiting:
                 return
             await asyncio.sleep(_SOON_PAUSE)
-        for received, message in await self._keep(waiting):
-            self.dropped(message.fault or Dropped.NO_ACTIVE_READ, received)
 
-    async def _keep(self, messages: Sequence[tuple[Received, _Arrived]]) -> list[tuple[Received, _Arrived]]:
-        """Store the messages whose read is found. Returns those whose read may be recorded soon."""
+    async def _keep(self, messages: Sequence[_Arrived], *, is_last: bool) -> list[_Arrived]:
+        """Store the messages whose read is found. Returns those whose read may be recorded soon, unless this
+        is the last try."""
         if not messages:
             return []
         async with self.database.connection() as connection:
-            reads = await store.find_reads(connection, [message.claimed for _, message in messages])
-        later: list[tuple[Received, _Arrived]] = []
-        found: list[tuple[ActiveRead, _Arrived]] = []
-        for (received, message), read in zip(messages, reads, strict=True):
+            reads = await store.find_reads(connection, [message.claimed for message in messages])
+        later: list[_Arrived] = []
+        found: list[tuple[store.ActiveRead, _Arrived]] = []
+        for message, read in zip(messages, reads, strict=True):
             match read:
-                case ActiveRead():
+                case store.ActiveRead():
                     found.append((read, message))
-                case ReadStarting():
-                    later.append((received, message))
-                case None:
-                    self.dropped(message.fault or Dropped.NO_ACTIVE_READ, received)
+                case store.ReadStarting() if not is_last:
+                    later.append(message)
+                case _:
+                    self.dropped(message.fault or Dropped.NO_ACTIVE_READ, message.received)
         if found:
             try:
                 written = await concurrently(self._write, await self._numbered(found))
@@ -175,15 +166,15 @@ class ReadResultConsumer(Struct, eq=False):
         return later
 
     async def _numbered(
-        self, found: Sequence[tuple[ActiveRead, _Arrived]]
-    ) -> list[tuple[ActiveRead, int, _Arrived]]:
+        self, found: Sequence[tuple[store.ActiveRead, _Arrived]]
+    ) -> list[tuple[store.ActiveRead, int, _Arrived]]:
         """Number the messages. One without a sequence gets the next of its read, or that of equal stored
         bytes.
 
         Of several messages with one sequence the first is kept; one without never takes the sequence of
         another.
         """
-        numbered: dict[tuple[UUID, int], tuple[ActiveRead, int, _Arrived]] = {}
+        numbered: dict[tuple[UUID, int], tuple[store.ActiveRead, int, _Arrived]] = {}
         digests: dict[UUID, dict[str, int]] = {}
         last: dict[UUID, int] = {}
         for read, message in sorted(found, key=lambda each: each[1].sequence is None):
@@ -198,7 +189,7 @@ class ReadResultConsumer(Struct, eq=False):
             numbered.setdefault((sub_job_id, sequence), (read, sequence, message))
         return list(numbered.values())
 
-    async def _write(self, numbered: tuple[ActiveRead, int, _Arrived]) -> ReceivedMessage:
+    async def _write(self, numbered: tuple[store.ActiveRead, int, _Arrived]) -> store.ReceivedMessage:
         """Write the objects of one message."""
         read, sequence, message = numbered
         place = self.objects, read.bucket, read.job_id, read.sub_job_id
@@ -210,9 +201,9 @@ class ReadResultConsumer(Struct, eq=False):
         if [body for _, body in stored] != [each.body for each in message.documents]:  # of another message
             outcomes = pack_outcomes(each for _, body in stored for each in read_responses(body))
         if message.fault is not None:
-            pieces.append(await store_raw(*place, message.value, sequence))
+            pieces.append(await store_raw(*place, message.received.message.value, sequence))
         whole = message.sha256 if len(pieces) > 1 or message.fault is not None else None
-        return ReceivedMessage(read, sequence, whole, tuple(pieces), outcomes, message.total)
+        return store.ReceivedMessage(read, sequence, whole, tuple(pieces), outcomes, message.total)
 
 
 def read_message(received: Received) -> _Arrived | Dropped:
@@ -223,7 +214,10 @@ def read_message(received: Received) -> _Arrived | Dropped:
         return Dropped.BAD_NAME
     faults: list[Dropped] = []
     counts: list[int | None] = []
-    for name, least, below in ((events.SEQUENCE, 0, ADDED_SEQUENCE), (events.TOTAL, 1, ADDED_SEQUENCE)):
+    for name, least, below in (
+        (events.SEQUENCE, 0, store.ADDED_SEQUENCE),
+        (events.TOTAL, 1, store.ADDED_SEQUENCE),
+    ):
         count = events.count_in(message.headers, name)
         sane = count is not None and least <= count < below
         counts.append(count if sane else None)
@@ -240,12 +234,11 @@ def read_message(received: Received) -> _Arrived | Dropped:
             faults.append(Dropped.NOT_A_RESULT)
         if whole or responses:
             documents = cut(responses)
-        if len(documents) > MAX_PIECES:
+        if len(documents) > store.MAX_PIECES:
             faults.append(Dropped.TOO_LARGE)
             documents, responses = (), []
     fault = faults[0] if faults else None
-    value = message.value if faults else b""
-    return _Arrived(claimed, sequence, total, documents, pack_outcomes(responses), fault, value)
+    return _Arrived(received, claimed, sequence, total, documents, pack_outcomes(responses), fault)
 
 
 def _responses(value: bytes) -> tuple[list[Response], bool]:
@@ -276,7 +269,7 @@ def _responses(value: bytes) -> tuple[list[Response], bool]:
     return found, whole
 
 
-def _claimed(headers: Mapping[str, str], topic: str) -> MessageCorrelation | None:
+def _claimed(headers: Mapping[str, str], topic: str) -> store.MessageCorrelation | None:
     """Identifiers in the headers of a message; ``None`` if a needed name cannot be stored."""
     sub_job = _uuid(headers.get(events.SUB_JOB_ID, ""))
     names = [
@@ -286,7 +279,7 @@ def _claimed(headers: Mapping[str, str], topic: str) -> MessageCorrelation | Non
         if sub_job is None:
             return None
         names = ["", ""]
-    return MessageCorrelation(
+    return store.MessageCorrelation(
         _uuid(headers.get(events.CORRELATION_ID, "")), sub_job, names[0], names[1], topic
     )
 

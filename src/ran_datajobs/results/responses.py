@@ -23,7 +23,7 @@ from ran_datajobs.model import (
     Response,
     worst,
 )
-from ran_datajobs.plugins.responses import APPLIED, CANNOT_READ, UNKNOWN_ERROR
+from ran_datajobs.plugins.responses import APPLIED, CANNOT_READ, UNKNOWN_ERROR, KeptRequest
 from ran_datajobs.reasons import with_reason
 
 MAX_DOCUMENT_BYTES: Final = MAX_MESSAGE_BYTES - len(b'{"data":}')
@@ -56,13 +56,6 @@ class Document(Struct, frozen=True):
     body: bytes
     operations: int
     failed: int
-
-
-class _Request(Struct, frozen=True, omit_defaults=True):
-    """Members of the request that a result keeps; private properties in a plugin's echo are dropped."""
-
-    op: str = ""
-    path: str = ""
 
 
 class _Responses(Struct, frozen=True):
@@ -114,7 +107,7 @@ def make_responses(
 
 def request_of(operation: Operation) -> Raw:
     """The request of ``operation`` as its result keeps it."""
-    return Raw(_ENCODER.encode(_Request(operation.op, operation.path)))
+    return Raw(_ENCODER.encode(KeptRequest(operation.op, operation.path)))
 
 
 def _explained(response: Response) -> Response:
@@ -241,16 +234,15 @@ def _with_result(head: Response, result: Raw) -> bytes:
 
 
 def _bounded(head: Response, room: int) -> Response:
-    """``head`` (without its result) in less than half of ``room``: texts and errors are shortened, or else
-    dropped with the request."""
+    """``head`` (without its result) in less than half of ``room``: texts and errors are shortened; if that
+    is not enough, errors and request are dropped."""
     short = msgspec.structs.replace(
         head,
         status_message=head.status_message[:_MAX_TEXT],
         reason=head.reason[:_MAX_TEXT],
         errors=head.errors[:_MAX_ERRORS],
     )
-    shorter = msgspec.structs.replace(short, request=Raw(b"{}"), errors=())
-    for each in (head, short, shorter):
+    for each in (head, short):
         if len(_ENCODER.encode(each)) * 2 <= room:
             return each
-    return _explained(msgspec.structs.replace(shorter, status_message="", reason=""))
+    return msgspec.structs.replace(short, request=Raw(b"{}"), errors=())

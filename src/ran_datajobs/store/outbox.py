@@ -17,7 +17,7 @@ from zlib import crc32
 from msgspec import Struct
 
 from ran_datajobs.store import results
-from ran_datajobs.store.database import Connection, columns, read, read_one
+from ran_datajobs.store.database import Connection, columns, read
 from ran_datajobs.store.queries import named_queries
 
 _SQL = named_queries("outbox")
@@ -176,9 +176,10 @@ async def parts_to_deliver(
     return read(Part, await connection.fetch(_SQL["parts_to_deliver"], job_ids, sub_jobs, *stored_unchanged))
 
 
-async def target_of(connection: Connection, job_id: UUID) -> Target | None:
+async def target_of(connection: Connection, job_id: UUID) -> Target:
     """The destination of a job's delivery; locks the job's row."""
-    return read_one(Target, await connection.fetchrow(_SQL["target_of"], job_id))
+    (target,) = read(Target, await connection.fetch(_SQL["target_of"], job_id))
+    return target
 
 
 async def deliver_again(connection: Connection, job_id: UUID) -> int | None:
@@ -279,12 +280,6 @@ async def requeue_due(connection: Connection, shard: int) -> None:
             moved = await connection.fetchval(_SQL["reposition"], shard, last, *_columns(due))
             await connection.execute(_SQL["move_last_position"], shard, last + moved)
             await connection.execute(_SQL["unpark"], *_columns(due))
-
-
-async def next_retry(connection: Connection, shard: int) -> float | None:
-    """Seconds until the next parked messages of the shard are due; ``None`` when none are parked."""
-    seconds: float | None = await connection.fetchval(_SQL["next_retry"], shard)
-    return None if seconds is None else max(seconds, 0.0)
 
 
 def _columns(pairs: Sequence[tuple[UUID, _Other]]) -> tuple[list[UUID], list[_Other]]:

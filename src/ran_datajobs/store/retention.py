@@ -50,21 +50,15 @@ async def objects_of(connection: Connection, job_id: UUID, behind: str, limit: i
     return [row["key"] for row in await connection.fetch(_SQL["objects_of"], job_id, behind, limit)]
 
 
-async def is_expired(connection: Connection, job_id: UUID, older_than: float) -> bool:
-    """True while the job is one of :func:`expired_jobs`."""
-    return bool(await connection.fetchval(_SQL["is_expired"], job_id, older_than))
-
-
-async def remove_job(connection: Connection, job_id: UUID, limit: int) -> bool:
-    """Remove the rows of an expired job, at most ``limit`` of a kind per call, and the job's own last.
-
-    False when it must be called again: rows are left, or the job is being redelivered.
-    """
+async def remove_job(connection: Connection, job_id: UUID, limit: int) -> int:
+    """Remove the rows of an expired job, at most ``limit`` of a kind, and the job's own last. Returns
+    ``limit`` when rows may be left."""
     for name in ("delete_parts", "delete_sub_jobs"):
         if len(await connection.fetch(_SQL[name], job_id, limit)) == limit:
-            return False
+            return limit
     await connection.execute(_SQL["delete_outbox"], job_id, shard_of(job_id))
-    return await connection.fetchval(_SQL["delete_job"], job_id) is not None
+    await connection.execute(_SQL["delete_job"], job_id)
+    return 0
 
 
 async def remove_keys(connection: Connection, older_than: float, limit: int) -> int:

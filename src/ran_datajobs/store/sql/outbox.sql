@@ -141,10 +141,6 @@ select count(*) from waiting;
 update delivery_failure t set parked = false from unnest($1::uuid[], $2::text[]) as d (job_id, topic)
 where t.job_id = d.job_id and t.topic = d.topic;
 
--- name: next_retry
-select extract(epoch from min(t.retry_at) - clock_timestamp())::float8 from delivery_failure t
-where t.shard = $1 and t.parked;
-
 -- name: due_shards
 select o.shard from outbox_shard o
 where exists (

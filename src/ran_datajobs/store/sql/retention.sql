@@ -24,11 +24,6 @@ select pg_advisory_unlock(7263405, hashtext(job_id::text)) from unnest($1::uuid[
 -- name: objects_of
 select key from result_part where job_id = $1 and key > $2 order by key limit $3;
 
--- name: is_expired
-select exists (
-    select 1 from data_job
-    where job_id = $1 and ended_at < clock_timestamp() - make_interval(secs => $2) and delivery_state <> 'PENDING');
-
 -- name: delete_sub_jobs
 delete from sub_job where sub_job_id in (select sub_job_id from sub_job where job_id = $1 limit $2)
 returning 1;
@@ -44,8 +39,7 @@ delete from outbox where shard = $2 and job_id = $1
 
 -- name: delete_job
 delete from data_job
-where job_id = $1 and delivery_state <> 'PENDING' and ended_at is not null
-returning 1;
+where job_id = $1 and delivery_state <> 'PENDING' and ended_at is not null;
 
 -- name: delete_keys
 delete from idempotency_key where (client, key) in (
