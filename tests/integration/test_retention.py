@@ -305,8 +305,8 @@ async def test_an_index_that_slept_through_a_removal_forgets_the_handle(
     )
     expected = {"ch-0": "ME=0", "ch-2": "ME=7"}
     for index in (sleeping, awake):
-        await index.catch_up()
-        assert {owner.cm_handle: owner.alternate_key for owner in index} == expected
+        owners = await index.catch_up()
+        assert {owner.cm_handle: owner.alternate_key for owner in owners} == expected
 
 
 async def test_young_traces_stay(database: Database, tmp_path: Path) -> None:

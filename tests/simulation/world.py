@@ -90,8 +90,8 @@ class World:
         rng = Random(self.seed * 1_000 + 500 + plugin_id)
         self.plugins[url] = Plugin(url, character, rng, self.loop.time, self._publish)
         profile = PluginProfile(plugin_id, url, idempotent=character.idempotent)
-        self.index.change(
-            (),
+        self.index.owners = self.index.owners.changed(
+            set(),
             [
                 Owner(
                     f"{character.name}-{n}",
@@ -333,11 +333,15 @@ def _line(kind: JobType, element: str, n: int) -> dict[str, Any]:
     return line
 
 
-class _Index(Owners):
+class _Index:
     """The owners, as a worker's index follows them."""
 
-    async def catch_up(self) -> None:
+    def __init__(self) -> None:
+        self.owners = Owners()
+
+    async def catch_up(self) -> Owners:
         """They never change."""
+        return self.owners
 
 
 class _LogLines:

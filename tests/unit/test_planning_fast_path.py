@@ -340,11 +340,10 @@ def test_owners_are_told_together_at_several_depths() -> None:
 
 
 def test_the_depths_follow_the_inventory() -> None:
-    """A handle at a depth that no other has is found at once. A snapshot does not change."""
-    owners = Owners([owner("A=1")])
-    before = owners.snapshot()
+    """A handle at a depth that no other has is found in a changed copy."""
+    before = Owners([owner("A=1")])
     assert before.depths == {1}
-    owners.change(["A=1"], [owner("A=1/B=1")])
+    owners = before.changed({"A=1"}, [owner("A=1/B=1")])
     assert (owners.depths, before.depths) == (frozenset({2}), frozenset({1}))
 
 

@@ -92,8 +92,7 @@ async def submit(
             known_buckets=lambda: _known_buckets(api, caller),
         )
         if dry:
-            await api.owners.catch_up()
-            plan = await asyncio.to_thread(_plan, head, api.owners.snapshot())
+            plan = await asyncio.to_thread(_plan, head, await api.owners.catch_up())
             return Response(plan, status_code=200)
         return await _accept(api, caller, head, resolved, body, key=taken)
 

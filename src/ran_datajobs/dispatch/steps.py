@@ -51,8 +51,7 @@ class JobSteps:
     async def plan(self, job: LeasedJob) -> None:
         """Plan the job, which ends its lease. Raises Fenced when the lease is void."""
         begun = self.runtime.now()
-        await self.index.catch_up()
-        owners = self.index.snapshot()
+        owners = await self.index.catch_up()
         plan, new = await self.runtime.in_thread(lambda: _split(job, owners))
         await self.reached(Checkpoint.PLAN_SPLIT)
         refused = await write_parts(

@@ -15,24 +15,25 @@ from ran_datajobs.store.database import Database
 from ran_datajobs.store.inventory import changes_since
 
 
-class OwnerIndex(Owners):
-    """Owners of managed objects in the store, as of the last :meth:`catch_up`."""
+class OwnerIndex:
+    """Follows the owners of managed objects in the store."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__()
         self._database = database
         self._version = -1
         self._plugins: dict[int, PluginProfile] = {}
+        self._owners = Owners()
         self._lock = asyncio.Lock()
 
-    async def catch_up(self) -> None:
-        """Load everything that was registered before this call. Raises StoreUnavailable.
+    async def catch_up(self) -> Owners:
+        """The owners, with everything that was registered before this call. Raises StoreUnavailable.
 
-        Takes one query when nothing changed. Plans in progress keep their snapshot.
+        Takes one query when nothing changed.
         """
         async with self._lock, changes_since(self._database, self._version) as changes:
             if changes is None:
-                return
+                return self._owners
+            anew = {plugin.plugin_id for plugin in changes.plugins}
             for plugin in changes.plugins:
                 self._plugins[plugin.plugin_id] = convert(plugin, PluginProfile, from_attributes=True)
             seen: set[str] = set()
@@ -43,15 +44,16 @@ class OwnerIndex(Owners):
                 come.extend(
                     self._owner(record, shared) for record in batch if record["alternate_key"] is not None
                 )
-            anew = {plugin.plugin_id for plugin in changes.plugins}
-            gone = [owner.alternate_key for owner in self if changes.anew or owner.cm_handle in seen]
+            known = self._owners
+            gone = {owner.alternate_key for owner in known if changes.anew or owner.cm_handle in seen}
             come += [
                 structs.replace(owner, plugin=self._plugins[owner.plugin.plugin_id])
-                for owner in self
-                if not changes.anew and owner.plugin.plugin_id in anew and owner.cm_handle not in seen
+                for owner in known
+                if owner.plugin.plugin_id in anew and owner.alternate_key not in gone
             ]
-            self.change(gone, come)
+            self._owners = known.changed(gone, come)
             self._version = changes.version
+            return self._owners
 
     def _owner(self, record: Record, shared: dict[bytes, bytes]) -> Owner:
         """The owner of one row. Strings and properties that many handles share are stored once."""

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Set
+from functools import cached_property
 
 from msgspec import Struct
 
@@ -30,13 +31,11 @@ class Owner(Struct, frozen=True, gc=False):
 
 
 class Owners:
-    """A lookup of owners by FDN. Keys are normal forms (:func:`ran_datajobs.nrm.fdn.key`)."""
+    """An unchanging lookup of owners by FDN. Keys are normal forms (:func:`ran_datajobs.nrm.fdn.key`)."""
 
     def __init__(self, owners: Iterable[Owner] = ()) -> None:
         self._by_key = {owner.alternate_key: owner for owner in owners}
         self._sorted = sorted(self._by_key)
-        # Computed on first use; snapshots share it.
-        self._depths: list[frozenset[int]] = []
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -58,12 +57,10 @@ class Owners:
         """For each key the owner whose alternate id it is, if any, in order."""
         return list(map(self._by_key.get, keys))
 
-    @property
+    @cached_property
     def depths(self) -> frozenset[int]:
         """Numbers of RDNs that alternate ids have."""
-        if not self._depths:
-            self._depths.append(frozenset(key.count("/") + 1 for key in self._by_key))
-        return self._depths[0]
+        return frozenset(key.count("/") + 1 for key in self._by_key)
 
     def owners_below(self, key: str, level: int | None = None) -> list[Owner]:
         """The owners strictly below ``key``, at most ``level`` levels down (None: all), by key."""
@@ -76,24 +73,14 @@ class Owners:
             below = [one for one in below if one.count("/") <= deepest]
         return [self._by_key[one] for one in below]
 
-    def snapshot(self) -> Owners:
-        """The owners as of now, unaffected by later changes; takes constant time."""
+    def changed(self, gone: Set[str], come: Collection[Owner]) -> Owners:
+        """A copy without the owners under the keys ``gone``, then with those of ``come``."""
         copy = Owners()
-        copy._by_key, copy._sorted, copy._depths = self._by_key, self._sorted, self._depths
-        return copy
-
-    def change(self, gone: Iterable[str], come: Iterable[Owner]) -> None:
-        """Remove the owners under the keys ``gone``, then add those of ``come``. Snapshots are unaffected."""
-        dropped = set(gone)
-        by_key = self._by_key.copy()
-        for key in dropped:
-            by_key.pop(key, None)
-        new: list[str] = []
-        for owner in come:
-            if owner.alternate_key not in by_key:
-                new.append(owner.alternate_key)
-            by_key[owner.alternate_key] = owner
-        kept = [key for key in self._sorted if key not in dropped] if dropped else self._sorted
+        copy._by_key = self._by_key.copy()
+        for key in gone:
+            del copy._by_key[key]
+        new = [owner.alternate_key for owner in come if owner.alternate_key not in copy._by_key]
+        copy._by_key.update((owner.alternate_key, owner) for owner in come)
         # Two sorted runs: the sort only merges them.
-        self._by_key, self._sorted = by_key, sorted(kept + sorted(new)) if new else kept
-        self._depths = []
+        copy._sorted = sorted([key for key in self._sorted if key not in gone] + sorted(new))
+        return copy

@@ -249,7 +249,7 @@ class _Splitter:
 
 def split(request: JobRequest, owners: Owners) -> Plan:
     """Split ``request`` into sub-jobs and refused operations; count the parts of fanned-out reads."""
-    splitting = _Splitter(request.activation_mode, owners.snapshot())
+    splitting = _Splitter(request.activation_mode, owners)
     if request.type is JobType.READ:
         splitting.place_reads(request.operations)
     else:
@@ -263,7 +263,7 @@ def split_accepted(body: bytes, owners: Owners) -> Plan:
     Nothing is checked again. Writes of the usual form are decoded in batches of about a thousand, and each
     batch is encoded for its plugins at once.
     """
-    return _split_usual_writes(body, owners.snapshot()) or split(read_accepted(body), owners)
+    return _split_usual_writes(body, owners) or split(read_accepted(body), owners)
 
 
 def _split_usual_writes(body: bytes, owners: Owners) -> Plan | None:
