@@ -26,7 +26,6 @@ from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.errors import DataJobsError, StorageUnavailable, StoreUnavailable, UsageError
 from ran_datajobs.http.server import serving
 from ran_datajobs.inventory.index import OwnerIndex
-from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Bus, Received
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
@@ -108,7 +107,6 @@ async def run_api(
             settings=settings,
             database=database,
             owners=OwnerIndex(database),
-            registry=Registry(database, settings.dmi_allow),
             objects=objects,
             bus=bus,
             metrics=metrics,

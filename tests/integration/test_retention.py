@@ -12,8 +12,8 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from ran_datajobs.inventory import registry
 from ran_datajobs.inventory.index import OwnerIndex
-from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
@@ -282,12 +282,12 @@ async def test_an_index_that_slept_through_a_removal_forgets_the_handle(
 ) -> None:
     """A handle whose removal, and whose tombstone, are gone before an index follows again is removed from the
     index. The same holds if the handle was registered again elsewhere."""
-    registry = Registry(database, ("127.0.0.0/8",))
     sleeping, awake = OwnerIndex(database), OwnerIndex(database)
 
     async def register(**fields: Any) -> None:
         body = {"dmiPlugin": "http://127.0.0.1:9001", **fields}
-        assert (await registry.register(msgspec.json.encode(body))).complete
+        outcome = await registry.register(database, ("127.0.0.0/8",), msgspec.json.encode(body))
+        assert not outcome.failed
         await awake.catch_up()
 
     await register(

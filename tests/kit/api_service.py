@@ -24,7 +24,6 @@ from ran_datajobs.api.dependencies import ApiDependencies
 from ran_datajobs.api.router import build
 from ran_datajobs.config import Settings
 from ran_datajobs.inventory.index import OwnerIndex
-from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.model import OperationCounts, OperationState, Response, Status
 from ran_datajobs.results.delivery import finish_delivery
@@ -152,7 +151,6 @@ async def northbound_api(
         settings=settings,
         database=database,
         owners=OwnerIndex(database),
-        registry=Registry(database, ("127.0.0.1", "localhost")),
         objects=open_folder(folder / "objects"),
         bus=PostgresBus(database),
         metrics=Metrics(),

@@ -14,7 +14,7 @@ import msgspec
 import zstandard
 
 from ran_datajobs.config import Settings
-from ran_datajobs.inventory.registry import Registry
+from ran_datajobs.inventory.registry import register
 from ran_datajobs.messaging.bus import Bus, Message, Received
 from ran_datajobs.model import JobType, Status
 from ran_datajobs.results.delivery import JobEventWriter
@@ -110,7 +110,6 @@ class Service:
     @classmethod
     async def prepare(cls, database: Database) -> None:
         """Register the plugins, once per database."""
-        registry = Registry(database, ("127.0.0.1",))
         for name, url in PLUGINS.items():
             handles = [
                 {
@@ -121,8 +120,8 @@ class Service:
                 for n in range(2)
             ]
             body = {"dmiPlugin": url, "createdCmHandles": handles, "idempotent": name == "I"}
-            outcome = await registry.register(msgspec.json.encode(body))
-            assert outcome.complete, outcome
+            outcome = await register(database, ("127.0.0.1",), msgspec.json.encode(body))
+            assert not outcome.failed, outcome
         async with database.connection() as connection:
             await connection.execute(_NO_STATISTICS)
 

@@ -18,7 +18,6 @@ from ran_datajobs.api.tokens import Client
 from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
 from ran_datajobs.config import Settings
 from ran_datajobs.inventory.index import OwnerIndex
-from ran_datajobs.inventory.registry import Registry
 from ran_datajobs.messaging.bus import Bus
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.results.job_view import JobView
@@ -42,7 +41,6 @@ class ApiDependencies:
     settings: Settings
     database: Database
     owners: OwnerIndex
-    registry: Registry
     objects: ObjectStore
     bus: Bus
     metrics: Metrics

@@ -26,6 +26,7 @@ from ran_datajobs.api.request_body import too_large
 from ran_datajobs.api.schemas import TopicMessage, TopicMessages
 from ran_datajobs.api.tokens import Client, Role
 from ran_datajobs.http.json_body import decoded, got, shortened
+from ran_datajobs.inventory import registry
 from ran_datajobs.inventory.registration import Registration, RegistrationOutcome
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.messaging.events import DATA_PRODUCER_JOB_ID, SUB_JOB_ID
@@ -80,8 +81,8 @@ _publish_decoder: Final = msgspec.json.Decoder(Publish)
 async def register(request: AnyRequest, api: Api) -> Response[RegistrationOutcome] | Response[bytes]:
     """Register a DMI plugin and create, update and remove CM handles."""
     async with api.bodies.json(request) as body:
-        outcome = await api.registry.register(body)
-    if outcome.complete:
+        outcome = await registry.register(api.database, api.settings.dmi_allow, body)
+    if not outcome.failed:
         return Response(b"", status_code=200)
     return Response(outcome, status_code=500 if api.settings.registration_error_500 else 207)
 

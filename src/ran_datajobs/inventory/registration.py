@@ -132,11 +132,6 @@ class RegistrationOutcome(Struct, frozen=True, rename="camel"):
     failed_upgrade_cm_handles: list[Failure] = []
 
     @property
-    def complete(self) -> bool:
-        """True when every change was applied."""
-        return not self.failed
-
-    @property
     def failed(self) -> int:
         """Number of changes that were not applied."""
         return sum(map(len, msgspec.structs.astuple(self)))
@@ -264,19 +259,18 @@ def handles_named(registration: Registration) -> set[str]:
     return {cm_handle for cm_handle in ids if id_fault(cm_handle) is None}
 
 
-def alternate_keys_named(registration: Registration) -> set[str]:
-    """The normal form of every valid alternate id that a registration names."""
-    keys = set()
+def alternate_keys(registration: Registration) -> dict[str, str]:
+    """The normal form of every valid alternate id that a registration names, by the id as written."""
+    keys: dict[str, str] = {}
     for handle in (*(registration.created_cm_handles or ()), *(registration.updated_cm_handles or ())):
-        try:
-            keys.add(fdn.key(handle.name))
-        except InvalidFdn:
-            continue
+        with contextlib.suppress(InvalidFdn):
+            keys[handle.name] = fdn.key(handle.name)
     return keys
 
 
 def changes_of(
     registration: Registration,
+    keys: Mapping[str, str],
     known: Mapping[str, HandleRow],
     holders: Mapping[str, str],
     plugin_id: int,
@@ -284,11 +278,11 @@ def changes_of(
 ) -> Changes:
     """Compute the changes of ``registration``.
 
-    ``known`` holds the registered handles among :func:`handles_named`, ``holders`` the handle that has each
-    of :func:`alternate_keys_named`. ``address_fault``: why the plugin's address cannot be used, None when it
-    can.
+    ``keys``: of :func:`alternate_keys`. ``known`` holds the registered handles among :func:`handles_named`,
+    ``holders`` the handle that has each of the keys. ``address_fault``: why the plugin's address cannot be
+    used, None when it can.
     """
-    inventory = _Inventory(known, holders)
+    inventory = _Inventory(keys, known, holders)
     upgraded = registration.upgraded_cm_handles or Upgrade([])
     return Changes(
         outcome=RegistrationOutcome(
@@ -317,8 +311,11 @@ def _failures(change: Callable[[_Entry], Failure | None], entries: Iterable[_Ent
 class _Inventory:
     """The known handles, and the changes made to them so far."""
 
-    def __init__(self, known: Mapping[str, HandleRow], holders: Mapping[str, str]) -> None:
+    def __init__(
+        self, keys: Mapping[str, str], known: Mapping[str, HandleRow], holders: Mapping[str, str]
+    ) -> None:
         self.changed: dict[str, HandleRow | None] = {}
+        self._keys = keys
         self._known = known
         self._holders = dict(holders)
 
@@ -331,7 +328,7 @@ class _Inventory:
             return Failure(handle.cm_handle, INVALID_CHARACTER, fault)
         if address_fault:
             return Failure(handle.cm_handle, UNKNOWN_ERROR, f"dmiPlugin: {address_fault}")
-        row = _with_fields(HandleRow(handle.cm_handle, plugin_id), handle, removed=None)
+        row = self._with_fields(HandleRow(handle.cm_handle, plugin_id), handle, removed=None)
         existing = self._row(handle.cm_handle)
         if existing not in (None, row):
             return Failure(row.cm_handle, ALREADY_EXISTS, "cm-handle already exists with other data")
@@ -343,7 +340,7 @@ class _Inventory:
         existing = self._row(handle.cm_handle)
         if existing is None:
             return _not_found(handle.cm_handle)
-        return self._put(handle.cm_handle, existing, _with_fields(existing, handle, REMOVED))
+        return self._put(handle.cm_handle, existing, self._with_fields(existing, handle, REMOVED))
 
     def upgrade(self, cm_handle: str, module_set_tag: str) -> Failure | None:
         if fault := word_fault(module_set_tag):
@@ -370,27 +367,29 @@ class _Inventory:
         self.changed[cm_handle] = after
         return None
 
-
-def _with_fields(row: HandleRow, handle: CmHandle, removed: str | None) -> HandleRow:
-    """``row`` with the fields of ``handle``. Absent or empty fields keep their value; a property that is null
-    or has the value ``removed`` is removed."""
-    alternate_id = handle.name
-    return msgspec.structs.replace(
-        row,
-        alternate_id=alternate_id or row.alternate_id,
-        alternate_key=fdn.key(alternate_id) if alternate_id else row.alternate_key,
-        data_producer_id=handle.data_producer_identifier or row.data_producer_id,
-        module_set_tag=handle.module_set_tag or row.module_set_tag,
-        private_properties=_merged(row.private_properties, handle.cm_handle_properties, removed),
-        public_properties=_merged(row.public_properties, handle.public_cm_handle_properties, removed),
-        trust_level=handle.trust_level or row.trust_level,
-    )
+    def _with_fields(self, row: HandleRow, handle: CmHandle, removed: str | None) -> HandleRow:
+        """``row`` with the fields of ``handle``. Absent or empty fields keep their value; a property that is
+        null or has the value ``removed`` is removed."""
+        return msgspec.structs.replace(
+            row,
+            alternate_id=handle.name or row.alternate_id,
+            alternate_key=self._keys.get(handle.name, row.alternate_key),
+            data_producer_id=handle.data_producer_identifier or row.data_producer_id,
+            module_set_tag=handle.module_set_tag or row.module_set_tag,
+            private_properties=_merged(row.private_properties, handle.cm_handle_properties, removed),
+            public_properties=_merged(row.public_properties, handle.public_cm_handle_properties, removed),
+            trust_level=handle.trust_level or row.trust_level,
+        )
 
 
 def _merged(existing: Mapping[str, str], given: Properties | None, removed: str | None) -> dict[str, str]:
-    changed = given or {}
-    kept = {name: value for name, value in existing.items() if name not in changed}
-    return kept | {name: value for name, value in changed.items() if value is not None and value != removed}
+    merged = dict(existing)
+    for name, value in (given or {}).items():
+        if value is None or value == removed:
+            merged.pop(name, None)
+        else:
+            merged[name] = value
+    return merged
 
 
 def _not_found(cm_handle: str) -> Failure:
