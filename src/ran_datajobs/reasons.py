@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final
 
 from msgspec import Struct, structs
 
@@ -38,74 +39,68 @@ _LOOK_FIRST: Final = "before you retry a write, look at its object, because it m
 _READS_AT_ONCE: Final = f"Retry reads at once; {_LOOK_FIRST}"
 
 
-class Texts(NamedTuple):
-    """The fields of an :class:`Explanation` without its reason."""
-
-    title: str
-    meaning: str
-    advice: str
-    pattern: str | None = None
-
+_texts: Final = partial(Explanation, "")
+"""An explanation in one of the tables below: its reason is the key."""
 
 OURS: Final = {
-    Reason.UNMATCHED: Texts(
+    Reason.UNMATCHED: _texts(
         "No CM handle owns the object",
         "No registered CM handle covers the name of the object, so that the operation was not sent.",
         f"Have the CM handle registered and retry, or correct the name in a new job; {_NOTHING_SENT}",
     ),
-    Reason.NO_DATA_PRODUCER: Texts(
+    Reason.NO_DATA_PRODUCER: _texts(
         "The CM handle has no data producer",
         "A CM handle owns the object, but its registration has no dataProducerIdentifier, so that the "
         "operation was not sent.",
         f"Have the registration of the CM handle completed, then retry; {_NOTHING_SENT}",
     ),
-    Reason.DMI_UNREACHABLE: Texts(
+    Reason.DMI_UNREACHABLE: _texts(
         "The DMI plugin does not answer",
         "The DMI plugin was never reached, or stopped answering, until the time budget was used up.",
         "Have the plugin, and the network to it, checked; a retry of what has FAILED is safe, but before you "
         "retry a write that is UNKNOWN, look at its object, because it may have been changed.",
     ),
-    Reason.DMI_REFUSED: Texts(
+    Reason.DMI_REFUSED: _texts(
         "The DMI plugin refused the job",
         "The DMI plugin answered the create with a refusal, and executed nothing of it.",
         f"Act on the refusal, which the detail quotes; {_UNTIL_THEN}",
     ),
-    Reason.DMI_LOST_JOB: Texts(
+    Reason.DMI_LOST_JOB: _texts(
         "The DMI plugin lost the job",
         "The DMI plugin accepted the operation, and later answered 404 or 410: it does not know the job any "
         "more.",
         _READS_AT_ONCE,
     ),
-    Reason.OUTCOME_UNKNOWN: Texts(
+    Reason.OUTCOME_UNKNOWN: _texts(
         "The outcome is unknown",
         "The operation was sent, or was about to be, and no answer says whether it was executed.",
         _READS_AT_ONCE,
     ),
-    Reason.RESULT_INCOMPLETE: Texts(
+    Reason.RESULT_INCOMPLETE: _texts(
         "The result is incomplete",
         "The DMI plugin reported the end, but its result leaves the operation out, or messages of it are "
         "missing.",
         _READS_AT_ONCE,
     ),
-    Reason.RESULT_UNREADABLE: Texts(
+    Reason.RESULT_UNREADABLE: _texts(
         "The result cannot be read",
         "The DMI plugin reported the end, but its result could not be fetched, or has no outcomes; what "
         "came is kept with the results.",
         _READS_AT_ONCE,
     ),
-    Reason.MODE_NOT_SUPPORTED: Texts(
+    Reason.MODE_NOT_SUPPORTED: _texts(
         "The DMI plugin cannot stop at a failure",
         "The job asks for STOP_ON_ERROR, and the DMI plugin is registered without stopOnError, so that the "
         "operation was not sent.",
         "Have the plugin registered with stopOnError and retry, or submit a new job as BEST_EFFORT; "
         f"{_NOTHING_SENT}",
     ),
-    Reason.CANCELLED: Texts(
+    Reason.CANCELLED: _texts(
         "The job was cancelled first",
         "The job was cancelled before the operation was started, so that it changed nothing.",
         "Retry it if it is wanted after all; a retry is safe.",
     ),
-    Reason.NOT_STARTED: Texts(
+    Reason.NOT_STARTED: _texts(
         "An earlier failure stopped it",
         "An earlier operation of the same data producer failed, and the rest of the sub-job, this operation "
         "included, was not started.",
@@ -115,83 +110,83 @@ OURS: Final = {
 """The reasons that the service itself gives."""
 
 TS_28572: Final = {
-    "NEW_DATA_NODE_NAME_INVALID": Texts(
+    "NEW_DATA_NODE_NAME_INVALID": _texts(
         "The name is not in the model",
         "The element knows no class or attribute of this name, or the name in the value is another than in "
         "the path.",
         f"Correct the name in a new job; {_SAME_AGAIN}",
     ),
-    "NEW_DATA_NODE_VALUE_INVALID": Texts(
+    "NEW_DATA_NODE_VALUE_INVALID": _texts(
         "The value is not allowed",
         "The new value has the wrong type, or is not in the range that the model allows.",
         f"Correct the value, as the detail says, in a new job; {_SAME_AGAIN}",
     ),
-    "NEW_DATA_NODE_CONTAINMENT_INVALID": Texts(
+    "NEW_DATA_NODE_CONTAINMENT_INVALID": _texts(
         "The object cannot be contained there",
         "The model allows no object of this class below this parent.",
         f"Correct the path of the object in a new job; {_SAME_AGAIN}",
     ),
-    "FINAL_DATA_NODE_VALUE_INVALID": Texts(
+    "FINAL_DATA_NODE_VALUE_INVALID": _texts(
         "The values do not fit together",
         "The new value is allowed by itself, but not together with the other values that the object has.",
         f"Change the values that belong together in one operation of a new job; {_SAME_AGAIN}",
     ),
-    "FINAL_DATA_NODE_UNIQUENESS_INVALID": Texts(
+    "FINAL_DATA_NODE_UNIQUENESS_INVALID": _texts(
         "A value is twice in a list of distinct values",
         "The change would put a value twice where every value has to be distinct.",
         f"Leave out the value that is there already; {_SAME_AGAIN}",
     ),
-    "FINAL_DATA_NODE_MULTIPLICITY_INVALID": Texts(
+    "FINAL_DATA_NODE_MULTIPLICITY_INVALID": _texts(
         "A value is missing, or there are too many",
         "The change would leave an attribute with fewer or more values than the model allows.",
         f"Give as many values as the detail says, in a new job; {_SAME_AGAIN}",
     ),
-    "FINAL_DATA_NODE_CARDINALITY_INVALID": Texts(
+    "FINAL_DATA_NODE_CARDINALITY_INVALID": _texts(
         "Too few or too many objects of the class",
         "The change would leave the parent with fewer or more objects of this class than the model allows.",
         f"Change the object that is there, or have it removed; {_UNTIL_THEN}",
     ),
-    "TARGET_DATA_NODE_NOT_FOUND": Texts(
+    "TARGET_DATA_NODE_NOT_FOUND": _texts(
         "The target does not exist",
         "The element has no such object, or the object has no such attribute.",
         f"Create the target and retry, or correct the name in a new job; {_UNTIL_THEN}",
     ),
-    "TARGET_DATA_NODE_PARENT_NOT_FOUND": Texts(
+    "TARGET_DATA_NODE_PARENT_NOT_FOUND": _texts(
         "The parent does not exist",
         "The object that should contain the new one does not exist at the element.",
         f"Create the parent and retry, or correct the path in a new job; {_UNTIL_THEN}",
     ),
-    "TARGET_DATA_NODE_FOUND": Texts(
+    "TARGET_DATA_NODE_FOUND": _texts(
         "The target exists already",
         "The operation cannot be applied to an object that exists, such as a replace of it as a whole.",
         f"Name an attribute in the path, or merge attributes into the object; {_SAME_AGAIN}",
     ),
-    "TARGET_DATA_NODE_NOT_WRITABLE": Texts(
+    "TARGET_DATA_NODE_NOT_WRITABLE": _texts(
         "The attribute is read-only",
         "The model does not allow this attribute to be written.",
         f"Leave the operation out; {_SAME_AGAIN}",
     ),
-    "TARGET_DATA_NODE_INVARIANT": Texts(
+    "TARGET_DATA_NODE_INVARIANT": _texts(
         "The attribute can be set at creation only",
         "The model lets this attribute be given with a new object, and never be changed.",
         f"Leave the operation out, or plan to create the object anew; {_SAME_AGAIN}",
     ),
-    "TARGET_DATA_NODE_CREATION_NOT_ALLOWED": Texts(
+    "TARGET_DATA_NODE_CREATION_NOT_ALLOWED": _texts(
         "The object cannot be created",
         "The element does not let objects of this class be created.",
         f"Ask who maintains the element how such objects are made; {_UNTIL_THEN}",
     ),
-    "TARGET_DATA_NODE_DELETION_NOT_ALLOWED": Texts(
+    "TARGET_DATA_NODE_DELETION_NOT_ALLOWED": _texts(
         "The target cannot be removed",
         "The object still has children, or the model requires what should be removed.",
         f"Remove the children first, or leave the operation out; {_UNTIL_THEN}",
     ),
-    "ACCESS_DENIED": Texts(
+    "ACCESS_DENIED": _texts(
         "The element denies access",
         "The account with which the plugin reaches the element may not do this.",
         f"Have the rights of that account checked; {_UNTIL_THEN}",
     ),
-    "OTHER": Texts(
+    "OTHER": _texts(
         "Another cause: see the detail",
         "The plugin or the element failed the operation for a cause that TS 28.572 has no word for, such as "
         "a test that found another value, an action that was refused, or an element that did not answer.",
@@ -202,33 +197,33 @@ TS_28572: Final = {
 """The reasons of ErrorDetail, in the order of TS 28.572, as plugins and elements send them."""
 
 TS_28572_TYPES: Final = {
-    "SCHEMA_VALIDATION_ERROR": Texts(
+    "SCHEMA_VALIDATION_ERROR": _texts(
         "The request does not fit the model",
         "The element refused the operation, because a name, a value or a place in it is not in the model.",
         f"Correct the request, as the detail says, in a new job; {_SAME_AGAIN}",
     ),
-    "DATA_NODE_TREE_ERROR": Texts(
+    "DATA_NODE_TREE_ERROR": _texts(
         "The tree of objects does not allow it",
         "The element refused the operation, because its target or the parent does not exist, or the target "
         "exists already.",
         f"Compare the path with the objects that exist; {_UNTIL_THEN}",
     ),
-    "MODIFICATION_NOT_ALLOWED": Texts(
+    "MODIFICATION_NOT_ALLOWED": _texts(
         "The change is not allowed",
         "The element refused the operation, because its target may not be changed so.",
         f"Leave the operation out, or change what prevents it; {_UNTIL_THEN}",
     ),
-    "ACCESS_CONTROL_CONFLICT": Texts(
+    "ACCESS_CONTROL_CONFLICT": _texts(
         "Access control forbids it",
         "The element refused the operation, because the account of the plugin may not do this.",
         f"Have the rights of that account checked; {_UNTIL_THEN}",
     ),
-    "APPLICATION_LAYER_ERROR": Texts(
+    "APPLICATION_LAYER_ERROR": _texts(
         "The application refused it",
         "The element understood the operation, and its application could not do it.",
         f"Read the detail, and have the state of the element checked; {_UNTIL_THEN}",
     ),
-    "SERVER_ERROR": Texts(
+    "SERVER_ERROR": _texts(
         "An error inside the element or the plugin",
         "The element or the plugin failed by itself while it executed the operation.",
         f"Have the element and the plugin checked; {_LOOK_FIRST}",
@@ -237,37 +232,37 @@ TS_28572_TYPES: Final = {
 """The types of ErrorDetail: each is used as the reason of an error that has none. OTHER is both."""
 
 CODES: Final = {
-    "STATUS_100": Texts(
+    "STATUS_100": _texts(
         "The DMI plugin knows no such CM handle",
         "The DMI plugin answered the code 100 of ONAP's list: it owns no CM handle for the object.",
         f"Compare the CM handles of the plugin with those that are registered; {_UNTIL_THEN}",
     ),
-    "STATUS_102": Texts(
+    "STATUS_102": _texts(
         "The DMI plugin got no answer",
         "The DMI plugin answered the code 102 of ONAP's list: what executes the operation did not respond.",
         f"Have the element and the plugin checked; {_LOOK_FIRST}",
     ),
-    "STATUS_103": Texts(
+    "STATUS_103": _texts(
         "The DMI plugin cannot read the data",
         "The DMI plugin answered the code 103 of ONAP's list: the data could not be read.",
         f"Have the name, the element and the plugin checked; {_LOOK_FIRST}",
     ),
-    "STATUS_107": Texts(
+    "STATUS_107": _texts(
         "The data producer is busy",
         "The DMI plugin answered the code 107 of ONAP's list: the system behind it is busy.",
         "Retry after a while; a retry is safe, because the operation was not executed.",
     ),
-    "STATUS_108": Texts(
+    "STATUS_108": _texts(
         "The DMI plugin gave no cause",
         "The DMI plugin reported a failure without a cause: with code 108 of ONAP's list, or without a code.",
         f"Look into the log of the plugin; {_LOOK_FIRST}",
     ),
-    "STATUS_112": Texts(
+    "STATUS_112": _texts(
         "The data is too large",
         "A single object is larger than a message or a result may be: code 112 of ONAP's list.",
         f"Ask for fewer attributes, or for a smaller scope; {_UNTIL_THEN}",
     ),
-    "STATUS_<code>": Texts(
+    "STATUS_<code>": _texts(
         "The DMI plugin gave only a code",
         "The DMI plugin reported a failure, and gave nothing but a status code that is no failure in ONAP's "
         "list.",
@@ -278,7 +273,7 @@ CODES: Final = {
 """Reasons of responses in which the plugin reported only ``statusCode``."""
 
 _PLUGINS_OWN: Final = {
-    "<word of the plugin>": Texts(
+    "<word of the plugin>": _texts(
         "A word of the DMI plugin",
         "The DMI plugin gave a reason of its own, which is in no list of ran-datajobs, 3GPP or ONAP.",
         f"Look the word up in the documentation of the plugin; {_LOOK_FIRST}",
@@ -287,8 +282,8 @@ _PLUGINS_OWN: Final = {
 }
 
 REASONS: Final = tuple(
-    Explanation(reason, *texts)
-    for reason, texts in (OURS | TS_28572 | TS_28572_TYPES | CODES | _PLUGINS_OWN).items()
+    structs.replace(explanation, reason=reason)
+    for reason, explanation in (OURS | TS_28572 | TS_28572_TYPES | CODES | _PLUGINS_OWN).items()
 )
 """Every possible reason: the last one explains those that no other entry explains."""
 
