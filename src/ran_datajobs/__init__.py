@@ -12,21 +12,3 @@
 Each folder is a stage and knows the next one only by its port. ``simulator`` and ``dmi`` are the peers
 of the service: it imports neither. ``app`` wires the stages, ``cli`` starts them.
 """
-
-from ran_datajobs.errors import DataJobsError
-from ran_datajobs.model import ActivationMode, JobType, Op, Operation, OperationState, Response, Status
-from ran_datajobs.nrm.fdn import ancestors, key, parse
-
-__all__ = [
-    "ActivationMode",
-    "DataJobsError",
-    "JobType",
-    "Op",
-    "Operation",
-    "OperationState",
-    "Response",
-    "Status",
-    "ancestors",
-    "key",
-    "parse",
-]

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The closed sets: statuses with their transitions, the rule of a job's final status, and the package's
-public names."""
+"""The closed sets: statuses with their transitions, and the rule of a job's final status."""
 
 from __future__ import annotations
 
@@ -37,24 +36,6 @@ from ran_datajobs.store.database import Database
 
 PAGE_WORDS: Final = Path(ran_datajobs.__file__).parent / "web/static/waits.js"
 LIFECYCLE: Final = Path(__file__).parents[2] / "docs/lifecycle.md"
-
-
-def test_public_names_are_few_and_pinned() -> None:
-    """The package exports at most twelve names, and exactly these."""
-    assert ran_datajobs.__all__ == [
-        "ActivationMode",
-        "DataJobsError",
-        "JobType",
-        "Op",
-        "Operation",
-        "OperationState",
-        "Response",
-        "Status",
-        "ancestors",
-        "key",
-        "parse",
-    ]
-    assert all(hasattr(ran_datajobs, name) for name in ran_datajobs.__all__)
 
 
 def test_terminal_states_have_no_arrow_out() -> None:
