@@ -23,6 +23,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+from structlog.typing import FilteringBoundLogger
 
 
 class Event(enum.StrEnum):
@@ -93,28 +94,16 @@ _USER_INFO: Final = re.compile(r"(\w+://[^:/@\s]*):[^@/\s]*@")
 _BEARER: Final = re.compile(r"(?i)\b(bearer)\s+[\w.~+/=-]+")
 
 
-class Logger:
-    """Writes events. Fields that look like secrets are masked."""
-
-    def __init__(self, sink: Any) -> None:
-        self._sink = sink
-
-    def info(self, event: Event, **fields: Any) -> None:
-        """Log normal operation."""
-        self._sink.info(event.value, **fields)
-
-    def warning(self, event: Event, **fields: Any) -> None:
-        """Log an external fault; the process continues."""
-        self._sink.warning(event.value, **fields)
-
-    def error(self, event: Event, **fields: Any) -> None:
-        """Log a task that is abandoned, or a bug."""
-        self._sink.error(event.value, **fields)
+Logger: TypeAlias = FilteringBoundLogger
+"""Writes an :class:`Event` with its fields: ``info`` normal operation, ``warning`` an external fault, after
+which the process continues, ``error`` a task that is abandoned, or a bug. Fields that look like secrets are
+masked."""
 
 
 def logger() -> Logger:
     """A logger with the output that :func:`configure` sets up."""
-    return Logger(structlog.get_logger())
+    log: Logger = structlog.get_logger()
+    return log
 
 
 _Subject: TypeAlias = tuple[tuple[str, Any], ...]

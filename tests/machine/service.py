@@ -99,7 +99,7 @@ class Service:
         self.objects_away = False
         self.faults: list[str] = []
         self.log_lines = LogLines()
-        self.log = Logger(self.log_lines)
+        self.log = cast("Logger", self.log_lines)
         self.submitted: list[UUID] = []
         self.operations: dict[UUID, list[str]] = {}
         self._announcer = JobEventWriter(JobView(Settings(api_root="http://service")))

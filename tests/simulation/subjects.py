@@ -183,7 +183,7 @@ class InPostgres:
         self._virtual = virtual
         virtual.service()
         self.run(self._execute("update dmi_plugin set bulk_cancel = idempotent"))
-        self._log = Logger(LogLines())
+        self._log = cast("Logger", LogLines())
         self._announcer = JobEventWriter(JobView(Settings(api_root="http://service")))
 
     def run(self, work: Awaitable[T]) -> T:

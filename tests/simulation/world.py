@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID, uuid5
 
 import msgspec
@@ -61,7 +61,7 @@ class World:
         self.loop = SimulationLoop()
         self.rng = Random(seed)
         self.twin = Twin(self.loop.time, ADMISSION_SETTINGS)
-        self.log = Logger(_LogLines(self))
+        self.log = cast("Logger", _LogLines(self))
         self.faults: list[str] = []
         self.broken: str | None = None
         self.stored: dict[str, bytes] = {}
