@@ -15,13 +15,9 @@ from uuid import UUID, uuid4
 
 from ran_datajobs.api.dependencies import ApiDependencies
 from ran_datajobs.api.router import build
-from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
 from ran_datajobs.config import Settings
 from ran_datajobs.dispatch.executor import Executor
-from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
-from ran_datajobs.dispatch.steps import JobSteps
-from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.errors import DataJobsError, StorageUnavailable, StoreUnavailable, UsageError
 from ran_datajobs.http.server import serving
@@ -29,7 +25,6 @@ from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.messaging.bus import Bus, Received
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.client import HttpBounds, PeerHttp
 from ran_datajobs.plugins.dialects import plugins_over
 from ran_datajobs.results.delivery import JobEventWriter
@@ -38,7 +33,6 @@ from ran_datajobs.results.objects import ObjectStore, open_folder, open_s3, star
 from ran_datajobs.results.pruner import Pruner
 from ran_datajobs.results.publisher import DeliveryNews, Publisher, relay_outbox
 from ran_datajobs.results.read_results import Dropped, ReadResultConsumer
-from ran_datajobs.runtime import Runtime
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.dispatch import DispatchStore
@@ -63,38 +57,25 @@ async def shared_parts(
     database = await Database.open(settings.database_url, size=pool_size, worker_id=worker_id)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
-        bus = await stack.enter_async_context(message_bus(settings, database))
-        yield database, object_store(settings), bus
+        if settings.s3_endpoint is None:
+            objects = open_folder(settings.objects_dir or settings.data_dir / "objects")
+        else:
+            objects = open_s3(settings.s3_endpoint)
+        bus: Bus = PostgresBus(database)
+        if settings.kafka_bootstrap is not None:
+            from ran_datajobs.messaging.kafka import KafkaBus  # librdkafka is loaded only where it is used
 
-
-@contextlib.asynccontextmanager
-async def message_bus(settings: Settings, database: Database) -> AsyncIterator[Bus]:
-    """The embedded bus, or Kafka if the settings name its servers."""
-    if settings.kafka_bootstrap is None:
-        yield PostgresBus(database)
-        return
-    from ran_datajobs.messaging.kafka import KafkaBus  # librdkafka is loaded only where it is used
-
-    async with database.connection() as connection:
-        installation = str(await outbox.installation(connection))
-    async with contextlib.aclosing(
-        KafkaBus(settings.kafka_bootstrap, settings.kafka_properties, installation=installation)
-    ) as bus:
-        yield bus
-
-
-def object_store(settings: Settings) -> ObjectStore:
-    """The S3 service of the settings and ``AWS_…`` variables, else a folder (default: in the data dir)."""
-    if settings.s3_endpoint is None:
-        return open_folder(settings.objects_dir or settings.data_dir / "objects")
-    return open_s3(settings.s3_endpoint)
+            async with database.connection() as connection:
+                installation = str(await outbox.installation(connection))
+            kafka = KafkaBus(settings.kafka_bootstrap, settings.kafka_properties, installation=installation)
+            bus = await stack.enter_async_context(contextlib.aclosing(kafka))
+        yield database, objects, bus
 
 
 async def run_api(
     settings: Settings,
     stopping: asyncio.Event,
     ready: Callable[[str], None] = lambda _address: None,
-    reached: CheckpointHook = no_checkpoints,
 ) -> None:
     """Serve the northbound API and the page until ``stopping``; ``ready`` gets the listening address.
 
@@ -114,7 +95,6 @@ async def run_api(
             stopping=stopping,
             view=JobView(settings),
             static=STATIC,
-            reached=reached,
         )
         async with serving(
             build(parts), settings.host, settings.port, tls_cert=settings.tls_cert, tls_key=settings.tls_key
@@ -130,7 +110,6 @@ async def run_worker(
     settings: Settings,
     stopping: asyncio.Event,
     ready: Callable[[str], None] = lambda _address: None,
-    reached: CheckpointHook = no_checkpoints,
 ) -> None:
     """Plan, dispatch, collect and deliver until ``stopping``; ``ready`` is called when it claims rows."""
     log, metrics = logger(), Metrics()
@@ -147,43 +126,21 @@ async def run_worker(
         objects.written = partial(_log_put, log, set())
         with contextlib.suppress(StorageUnavailable):  # it is logged; everything else works
             await objects.ready(settings.results_bucket)
-        runtime = Runtime()
-        limits = DispatchLimits()
-        news = DispatchNews(log, digest, metrics)
-        store = DispatchStore(database, worker_id, JobEventWriter(view), settings, log)
-        write = TransitionWriter(store, runtime, news)
-        circuits = CircuitBreakers(plugins_over(http), runtime, metrics, news.circuit_changed)
-        executor = Executor(
-            store,
-            write,
-            circuits,
-            objects,
-            limits,
-            settings,
-            runtime,
-            stopping,
-            reached,
-        )
         worker = Worker(
-            store,
-            JobSteps(
-                store, OwnerIndex(database), objects, settings.finished_spelling, runtime, news, reached
-            ),
-            executor,
-            write,
-            limits,
+            DispatchStore(database, worker_id, JobEventWriter(view), settings, log),
+            objects,
+            OwnerIndex(database),
+            plugins_over(http),
+            settings,
+            DispatchNews(log, digest, metrics),
             stopping,
-            log,
-            runtime,
-            grace=settings.shutdown_grace,
         )
         arrivals = ReadResultConsumer(
             database,
             bus,
             objects,
             dropped=partial(_log_dropped, digest, metrics),
-            troubled=partial(_log_arrival_error, log, digest, executor),
-            reached=reached,
+            troubled=partial(_log_arrival_error, log, digest, worker.executor),
         )
         publisher = Publisher(
             database,
@@ -191,21 +148,17 @@ async def run_worker(
             objects,
             view.object_uri,
             DeliveryNews(log, digest, metrics),
-            reached,
             give_up=settings.delivery_retry_timeout,
         )
         pruner = Pruner(database, objects, log, settings.retention)
-        async with asyncio.TaskGroup() as group:
-            background = [
-                group.create_task(arrivals.run()),
-                group.create_task(relay_outbox(database, publisher.publish, log)),
-                group.create_task(pruner.run()),
-                group.create_task(digest.run()),
-            ]
-            log.info(Event.SERVICE_STARTED, role="worker")
-            await worker.run(lambda: ready("worker"))
-            for task in background:
-                task.cancel()
+        log.info(Event.SERVICE_STARTED, role="worker")
+        await worker.run(
+            lambda: ready("worker"),
+            arrivals.run(),
+            relay_outbox(database, publisher.publish, log),
+            pruner.run(),
+            digest.run(),
+        )
     log.info(Event.SERVICE_STOPPED, role="worker")
 
 

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Named crash points in the life of a job, between one durable step and the next.
 
-The stages call a :data:`CheckpointHook` at each; by default it does nothing. Crash tests pass a hook
-that kills the process.
+The stages call :func:`reached` at each, which does nothing by default. Crash tests set a hook that kills the
+process.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import TypeAlias
 
 
@@ -42,8 +43,12 @@ class Checkpoint(enum.StrEnum):
 
 
 CheckpointHook: TypeAlias = Callable[[Checkpoint], Awaitable[None]]
-"""Called whenever a checkpoint is reached."""
+
+on_checkpoint: ContextVar[CheckpointHook | None] = ContextVar("on_checkpoint", default=None)
+"""What the tasks of this context call at each checkpoint; ``None`` outside crash tests."""
 
 
-async def no_checkpoints(_checkpoint: Checkpoint) -> None:
-    """Default :data:`CheckpointHook`: does nothing."""
+async def reached(checkpoint: Checkpoint) -> None:
+    """Call :data:`on_checkpoint`."""
+    if (hook := on_checkpoint.get()) is not None:
+        await hook(checkpoint)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All exceptions of this package, one tree. ``retry_helps`` says whether a retry of the call can succeed.
+"""All exceptions of this package, one tree.
 
 ::
 
@@ -11,12 +11,13 @@
     │   └── UnsupportedRequest valid but not offered here                         (422)
     ├── InvalidFdn             not a full distinguished name
     ├── InvalidFilter          a filter that does not parse; has the position
-    ├── StoreUnavailable       the database is unavailable or refuses writes      (503, retry)
-    ├── StorageUnavailable     the object store is unavailable                    (503, retry)
-    │   └── StorageRefused     it answers with a refusal that a retry cannot cure
-    ├── BusUnavailable         the message bus is unavailable                     (503, retry)
-    │   └── TopicRefused       the bus works, but refuses one topic
-    ├── ServerUnreachable      the command line cannot reach the service          (exit status 3)
+    ├── Unavailable            a retry can succeed                                (503, exit status 3)
+    │   ├── StoreUnavailable   the database is unavailable or refuses writes
+    │   ├── StorageUnavailable the object store is unavailable
+    │   │   └── StorageRefused it answers with a refusal that a retry cannot cure
+    │   ├── BusUnavailable     the message bus is unavailable
+    │   │   └── TopicRefused   the bus works, but refuses one topic
+    │   └── ServerUnreachable  the command line cannot reach the service
     └── Fenced                 another worker took this over: stop, write nothing
 
 Faults of a plugin or an element are data (outcomes), never exceptions.
@@ -24,13 +25,9 @@ Faults of a plugin or an element are data (outcomes), never exceptions.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class DataJobsError(Exception):
     """Root of the tree."""
-
-    retry_helps: ClassVar[bool] = False
 
 
 class UsageError(DataJobsError):
@@ -90,26 +87,24 @@ class UnsupportedRequest(RefusedRequest):
     """A valid request for something that is not offered."""
 
 
-class StoreUnavailable(DataJobsError):
+class Unavailable(DataJobsError):
+    """A system that is needed is unavailable: a retry of the call can succeed."""
+
+
+class StoreUnavailable(Unavailable):
     """The database is unavailable, or refuses writes."""
 
-    retry_helps = True
 
-
-class StorageUnavailable(DataJobsError):
+class StorageUnavailable(Unavailable):
     """The object store is unavailable, or refuses writes."""
-
-    retry_helps = True
 
 
 class StorageRefused(StorageUnavailable):
     """The object store answers with a refusal that a retry cannot cure."""
 
 
-class BusUnavailable(DataJobsError):
+class BusUnavailable(Unavailable):
     """The message bus is unavailable, or refuses messages."""
-
-    retry_helps = True
 
 
 class TopicRefused(BusUnavailable):
@@ -120,10 +115,8 @@ class TopicRefused(BusUnavailable):
         self.topic = topic
 
 
-class ServerUnreachable(DataJobsError):
+class ServerUnreachable(Unavailable):
     """The command line cannot reach the service."""
-
-    retry_helps = True
 
 
 class Fenced(DataJobsError):

@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 import msgspec
 from msgspec import Raw
 
-from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
 from ran_datajobs.config import Settings
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Bus, Received
@@ -64,7 +63,6 @@ class Service:
     def publisher(
         self,
         give_up: float = 3600.0,
-        reached: CheckpointHook = no_checkpoints,
         *,
         first_retry: float = 0.01,
         give_up_refused: float = 30.0,
@@ -76,7 +74,6 @@ class Service:
             self.objects,
             lambda bucket, key: f"http://host/s3-bucket/{bucket}/{key}",
             news(self.given_up),
-            reached,
             first_retry,
             0.05,
             give_up,

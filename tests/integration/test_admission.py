@@ -18,7 +18,7 @@ from ran_datajobs.results.outcomes import unpack
 from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch import Ended, QuarantineOver
-from ran_datajobs.store.sub_jobs import Leased, PluginRoom, Room, Settlement
+from ran_datajobs.store.sub_jobs import Leased, PluginRoom, Room
 from tests.kit.worker_parts import (
     OPERATIONS,
     PLENTY,
@@ -64,10 +64,8 @@ async def leased(database: Database, job: PlannedJob) -> Leased:
 
 async def end(parts: Parts, job: PlannedJob, quarantine: float = 0.0) -> None:
     """Settle the only sub-job of the job."""
-    settlement = Settlement(
-        await leased(parts.database, job), Status.FAILED, unknown=1, quarantine=quarantine
-    )
-    await parts.write(Ended(settlement, ()))
+    of = await leased(parts.database, job)
+    await parts.write(Ended(of, Status.FAILED, unknown=1, quarantine=quarantine))
 
 
 async def waiting(
@@ -265,9 +263,7 @@ async def test_a_lane_in_which_admission_is_refused_stops_no_other_lane(
         "update sub_job set type = 'READ', stage = 'TRACKING', due_at = now() where sub_job_id = $1",
         extra.sub_job_id,
     )
-    settlements = [
-        Ended(Settlement(await leased(database, job), Status.FAILED, failed=1), ()) for job in ended.values()
-    ]
+    settlements = [Ended(await leased(database, job), Status.FAILED, failed=1) for job in ended.values()]
     with log_lines() as lines:
         await asyncio.gather(*map(parts.write, settlements))
     refused = [line for line in lines() if line["event"] == "lane.admission_refused"]
@@ -294,16 +290,9 @@ async def test_a_transition_that_the_database_refuses_stops_no_other_one(
     written."""
     async with database.transaction() as connection:
         made = [await planned_job(connection, name) for name in ("a", "b", "c")]
-    settlements = [
-        Ended(Settlement(await leased(database, job), Status.FAILED, failed=1), ()) for job in made
-    ]
-    bad = settlements[1].settlement.leased
-    settlements[1] = Ended(
-        Settlement(bad, Status.FAILED, failed=1, error="\0")
-        if poison == "by the server"
-        else Settlement(bad, Status.FAILED, failed=1, error="\ud800"),
-        (),
-    )
+    settlements = [Ended(await leased(database, job), Status.FAILED, failed=1) for job in made]
+    error = "\0" if poison == "by the server" else "\ud800"
+    settlements[1] = Ended(settlements[1].leased, Status.FAILED, failed=1, error=error)
     with log_lines() as lines:
         ends = await asyncio.gather(*map(parts.write, settlements), return_exceptions=True)
     assert [type(each) for each in ends] == [bool, Fenced, bool]
@@ -480,7 +469,7 @@ async def test_two_transactions_that_make_room_in_a_lane_admit_one_write(
     name = await leased(database, read)
     async with database.transaction() as connection:
         await sub_jobs.lock_lanes(connection, first.lane_ids)
-        ending = asyncio.create_task(parts.write(Ended(Settlement(name, Status.FAILED, failed=1), ())))
+        ending = asyncio.create_task(parts.write(Ended(name, Status.FAILED, failed=1)))
 
         async def waits() -> bool:
             return bool(await rows(database, "select 1 from pg_locks where not granted"))

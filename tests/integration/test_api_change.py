@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from ran_datajobs.api import paths
-from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.checkpoints import Checkpoint, on_checkpoint
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
 from ran_datajobs.model import MAX_MESSAGE_BYTES, OperationState, Status
 from ran_datajobs.planning.request import read_request
@@ -253,9 +253,8 @@ async def test_retries_count_among_the_bodies_in_flight(
             await go_on.wait()
 
     room = 2 * len(body) - 1
-    async with northbound_api(
-        database, tmp_path, free_port, max_body_bytes_in_flight=room, reached=reached
-    ) as api:
+    on_checkpoint.set(reached)
+    async with northbound_api(database, tmp_path, free_port, max_body_bytes_in_flight=room) as api:
         job_id = await api.accepted(body)
         await end_job(api, job_id, Status.FAILED, [outcome(n, F) for n in range(100)])
         working.clear()

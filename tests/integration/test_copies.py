@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.checkpoints import Checkpoint, on_checkpoint
 from ran_datajobs.errors import StorageRefused
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.results import delivery
@@ -96,8 +96,10 @@ async def test_a_copier_that_dies_is_followed_by_one_that_ends_the_delivery(serv
             raise Killed
 
     job_id, parts = await ended_job(service, NAMED)
+    token = on_checkpoint.set(dies)
     with pytest.raises(Killed):
-        await service.copy(NAMED, service.publisher(reached=dies))
+        await service.copy(NAMED, service.publisher())
+    on_checkpoint.reset(token)
     assert await service.state(job_id) == "PENDING"
     await service.copy(NAMED)
     assert await service.state(job_id) == "DELIVERED"

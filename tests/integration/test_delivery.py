@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.checkpoints import Checkpoint, on_checkpoint
 from ran_datajobs.errors import StoreUnavailable
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.topics import STATUS_TOPIC
@@ -135,7 +135,8 @@ async def test_a_store_that_was_away_after_publishing_repeats_nothing(service: E
                 "and classid = 7263403"
             )
 
-    publisher = service.publisher(reached=lose_the_session)
+    publisher = service.publisher()
+    on_checkpoint.set(lose_the_session)
     with pytest.raises(StoreUnavailable):
         await service.publish(job_id, publisher)
     body = await service.objects.get(BUCKET, part.key)

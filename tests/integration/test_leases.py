@@ -116,8 +116,8 @@ def transitions(leased: Leased) -> list[Transition]:
         CancelTold(leased),
         Postponement(leased, 0.0, 7, "wrong", unsent=True),
         Collecting(leased, "topic", Status.FINISHED, 0.0),
-        Ended(Settlement(leased, Status.FINISHED, succeeded=1), (part,)),
-        Ended(Settlement(leased, Status.FAILED, unknown=1, quarantine=300.0), (part,)),
+        Ended(leased, Status.FINISHED, succeeded=1, parts=(part,)),
+        Ended(leased, Status.FAILED, unknown=1, quarantine=300.0, parts=(part,)),
         QuarantineOver(leased),
     ]
 
@@ -188,12 +188,16 @@ async def test_a_stale_settlement_in_one_batch_with_the_valid_one_is_not_counted
     (new,) = await claim(database)
     both = [
         Ended(
-            Settlement(name(old), Status.FAILED, unknown=1),
-            (Part(str(old.sub_job_id), 0, "stale", 1, "digest", 1, 1),),
+            name(old),
+            Status.FAILED,
+            unknown=1,
+            parts=(Part(str(old.sub_job_id), 0, "stale", 1, "digest", 1, 1),),
         ),
         Ended(
-            Settlement(name(new), Status.FINISHED, succeeded=1),
-            (Part(str(new.sub_job_id), 1, "valid", 1, "digest", 1, 0),),
+            name(new),
+            Status.FINISHED,
+            succeeded=1,
+            parts=(Part(str(new.sub_job_id), 1, "valid", 1, "digest", 1, 0),),
         ),
     ]
     ends = await asyncio.gather(

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.checkpoints import Checkpoint, on_checkpoint
 from ran_datajobs.errors import BusUnavailable
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Message, Received
@@ -399,10 +399,9 @@ async def test_a_fault_of_ours_does_not_end_the_consumer(service: EmbeddedServic
         if checkpoint is Checkpoint.ARRIVAL_STORED:
             stored.set()
 
-    parts_of = (service.database, service.bus, service.objects)
-    running = asyncio.create_task(
-        ReadResultConsumer(*parts_of, troubled=errors.append, reached=reached).run()
-    )
+    on_checkpoint.set(reached)
+    arrivals = ReadResultConsumer(service.database, service.bus, service.objects, troubled=errors.append)
+    running = asyncio.create_task(arrivals.run())
     try:
         async with asyncio.timeout(20):
             await service.bus.publish(
@@ -544,7 +543,8 @@ async def test_the_consumer_takes_messages_from_the_bus_and_goes_on(service: Emb
         if checkpoint is Checkpoint.ARRIVAL_STORED:
             arrived.set()
 
-    arrivals = ReadResultConsumer(service.database, service.bus, service.objects, reached=reached)
+    on_checkpoint.set(reached)
+    arrivals = ReadResultConsumer(service.database, service.bus, service.objects)
     running = asyncio.create_task(arrivals.run())
     try:
         async with asyncio.timeout(20):

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.checkpoints import Checkpoint, on_checkpoint
 from ran_datajobs.config import Settings
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
@@ -324,6 +324,7 @@ async def test_a_stopped_worker_leaves_an_unsent_create_to_the_next_one(
     async with first.working():
         await marked.wait()
     assert plugin.creates == []
+    on_checkpoint.set(None)
     second = worker_parts(database, tmp_path, plugin)
     async with second.working():
         await until_ended(database, job.job_id)

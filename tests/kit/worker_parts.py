@@ -20,18 +20,14 @@ import structlog
 import zstandard
 
 from ran_datajobs import telemetry
-from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
+from ran_datajobs.checkpoints import CheckpointHook, on_checkpoint
 from ran_datajobs.config import Settings
 from ran_datajobs.dispatch.attempt import Attempt
-from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
-from ran_datajobs.dispatch.steps import JobSteps
-from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.inventory.index import OwnerIndex
-from ran_datajobs.model import DEFAULT_FINISHED_SPELLING, JobType, Status
-from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
+from ran_datajobs.model import JobType, Status
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder
@@ -59,10 +55,11 @@ class Parts:
     stopping: asyncio.Event
     limits: DispatchLimits
     objects: ObjectStore
-    write: TransitionWriter
-    executor: Executor
-    steps: JobSteps
     worker: Worker
+
+    def __post_init__(self) -> None:
+        """The parts that the worker makes."""
+        self.write, self.executor, self.steps = self.worker.write, self.worker.executor, self.worker.steps
 
     def attempt_of(self, claimed: LeasedSubJob, claimed_at: float | None = None) -> Attempt:
         """The claimed sub-job as the worker holds it, counted in its limits. Default: claimed now."""
@@ -104,13 +101,16 @@ def worker_parts(
     settings: Settings | None = None,
     limits: DispatchLimits | None = None,
     index: OwnerIndex | None = None,
-    reached: CheckpointHook = no_checkpoints,
+    reached: CheckpointHook | None = None,
     grace: float = 4.0,
 ) -> Parts:
     """The parts of a worker, wired as in production. ``plugin`` answers for every plugin.
 
-    ``objects``: the store of results, or a folder for them.
+    ``objects``: the store of results, or a folder for them. ``reached``: called at each checkpoint of this
+    task and of those that it starts from now on.
     """
+    if reached is not None:
+        on_checkpoint.set(reached)
     plugin = plugin or InProcessPlugin()
     worker_id, stopping, runtime = uuid4(), asyncio.Event(), Runtime(Random(1))
     limits = limits or DispatchLimits()
@@ -118,54 +118,18 @@ def worker_parts(
         objects = open_folder(objects / "objects")
     log = telemetry.logger()
     store = dispatch_store(database, worker_id, log)
-    news = DispatchNews(log)
-    write = TransitionWriter(store, runtime, news)
-    circuits = CircuitBreakers(lambda _: plugin, runtime)
-    executor = Executor(
-        store,
-        write,
-        circuits,
-        objects,
-        limits,
-        settings or Settings(),
-        runtime,
-        stopping,
-        reached,
-    )
-    steps = JobSteps(
-        store,
-        index or OwnerIndex(database),
-        objects,
-        DEFAULT_FINISHED_SPELLING,
-        runtime,
-        news,
-        reached,
-    )
     worker = Worker(
         store,
-        steps,
-        executor,
-        write,
-        limits,
-        stopping,
-        log,
-        runtime,
-        grace=grace,
-    )
-    return Parts(
-        database,
-        plugin,
-        worker_id,
-        runtime,
-        store,
-        stopping,
-        limits,
         objects,
-        write,
-        executor,
-        steps,
-        worker,
+        index or OwnerIndex(database),
+        lambda _: plugin,
+        (settings or Settings()).with_changes(shutdown_grace=grace),
+        DispatchNews(log),
+        stopping,
+        runtime,
+        limits,
     )
+    return Parts(database, plugin, worker_id, runtime, store, stopping, limits, objects, worker)
 
 
 async def add_plugin(

@@ -12,18 +12,13 @@ from random import Random
 from typing import Any, Protocol
 from uuid import UUID, uuid5
 
-from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.checkpoints import Checkpoint, on_checkpoint
 from ran_datajobs.config import Settings
-from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
-from ran_datajobs.dispatch.steps import JobSteps
-from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
 from ran_datajobs.inventory.index import OwnerIndex
-from ran_datajobs.model import DEFAULT_FINISHED_SPELLING
-from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.port import CreateCall, JobAddress, PluginProfile
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
@@ -88,38 +83,17 @@ class Process:
         objects = _Objects(self)
         announcer = JobEventWriter(JobView(Settings(api_root="http://service")))
         store = DispatchStore(database, self.worker_id, announcer, SETTINGS, around.log)
-        news = DispatchNews(around.log)
-        write = TransitionWriter(store, runtime, news)
         self.limits = DispatchLimits(rows=6, creates_per_plugin=3, calls_per_plugin=3)
-        circuits = CircuitBreakers(lambda profile: _Client(self, profile), runtime)
-        executor = Executor(
-            store,
-            write,
-            circuits,
-            objects,
-            self.limits,
-            SETTINGS,
-            runtime,
-            self.stopping,
-            self._reached,
-        )
         self.worker = Worker(
             store,
-            JobSteps(
-                store,
-                OwnerIndex(database),
-                objects,
-                DEFAULT_FINISHED_SPELLING,
-                runtime,
-                news,
-                self._reached,
-            ),
-            executor,
-            write,
-            self.limits,
+            objects,
+            OwnerIndex(database),
+            lambda profile: _Client(self, profile),
+            SETTINGS,
+            DispatchNews(around.log),
             self.stopping,
-            around.log,
             runtime,
+            self.limits,
         )
 
     @property
@@ -181,6 +155,7 @@ class Process:
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         context = copy_context()
         context.run(running_in.set, self)
+        context.run(on_checkpoint.set, self._reached)
         task = self.around.loop.create_task(work, context=context)
         task.add_done_callback(self._ended)
         return task

@@ -13,7 +13,7 @@ import sys
 
 from ran_datajobs import config, telemetry
 from ran_datajobs.app import run_api, run_worker
-from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.checkpoints import Checkpoint, on_checkpoint
 from ran_datajobs.local.supervisor import stop_on_signals
 
 
@@ -30,7 +30,8 @@ async def main(role: str, what: signal.Signals, where: Checkpoint, times: int) -
 
     telemetry.configure(level="critical" if what is signal.SIGSTOP else "error", form="json")
     run = run_api if role == "api" else run_worker
-    await run(config.load(os.environ), stop_on_signals(), reached=reached)
+    on_checkpoint.set(reached)
+    await run(config.load(os.environ), stop_on_signals())
 
 
 if __name__ == "__main__":

@@ -36,7 +36,6 @@ from ran_datajobs.store.sub_jobs import (
     PluginRoom,
     Postponement,
     Room,
-    Settlement,
 )
 from tests.machine.service import Virtual
 from tests.simulation.subjects import (
@@ -229,15 +228,13 @@ def _transition(of: LeasedSubJob, what: str, delay: float) -> Transition:
         case "quarantine over":
             return QuarantineOver(leased)
         case "unknown" if of.stage is not Stage.ADMITTED:  # an unsent sub-job has a known outcome
-            return Ended(Settlement(leased, Status.FAILED, unknown=1, error="lost", quarantine=3.0), ())
+            return Ended(leased, Status.FAILED, unknown=1, error="lost", quarantine=3.0)
         case "cancelled":
-            return Ended(Settlement(leased, Status.CANCELLED, not_started=1), ())
+            return Ended(leased, Status.CANCELLED, not_started=1)
         case "ended" if of.status is Status.NOT_STARTED:
-            return Ended(Settlement(leased, Status.FAILED, failed=1, error="refused"), ())
+            return Ended(leased, Status.FAILED, failed=1, error="refused")
         case _:
-            return Ended(
-                Settlement(leased, Status.FINISHED, succeeded=1), (part(of.job_id, of.sub_job_id, 0),)
-            )
+            return Ended(leased, Status.FINISHED, succeeded=1, parts=(part(of.job_id, of.sub_job_id, 0),))
 
 
 def _shown(of: LeasedSubJob) -> list[object]:
@@ -375,7 +372,7 @@ def stages(subject: Subject) -> list[str]:
 
 def ended(subject: Subject, of: LeasedSubJob) -> None:
     """Its plugin accepts it, and it succeeds."""
-    end = Ended(Settlement(_name(of), Status.FINISHED, succeeded=1), ())
+    end = Ended(_name(of), Status.FINISHED, succeeded=1)
     for transition in (Started(_name(of), _producer_job(of)), end):
         assert subject.run(subject.store(0).write([transition])).attention == [False]
 
@@ -396,7 +393,7 @@ def test_a_write_in_quarantine_keeps_its_lane(subject: Subject) -> None:
     planned(subject, [(2, "a")])
     planned(subject, [(2, "a")], number=1)
     (first,) = claimed(subject, "one")
-    unknown = Ended(Settlement(_name(first), Status.FAILED, unknown=1, quarantine=3.0), ())
+    unknown = Ended(_name(first), Status.FAILED, unknown=1, quarantine=3.0)
     subject.run(subject.store(0).write([unknown]))
     assert stages(subject) == ["QUARANTINED", "WAITING"]
     assert claimed(subject, "two") == []

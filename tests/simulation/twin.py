@@ -408,11 +408,11 @@ class Twin(Steps):
                 return False
             case Collecting():
                 return self._collect(row, each)
-            case Ended(settlement=settlement, parts=parts):
+            case Ended():
                 if row.counted:
                     return None
-                self._settle(row, settlement)
-                self.record(row.job_id, parts)
+                self._settle(row, each)
+                self.record(row.job_id, each.parts)
                 return False
             case QuarantineOver():
                 if row.stage is not Stage.QUARANTINED:
@@ -487,8 +487,8 @@ class Twin(Steps):
     def _count(self, settled: Iterable[Ended]) -> list[UUID]:
         """Count the settled sub-jobs. Returns the jobs that have no open sub-job any more."""
         touched: dict[UUID, None] = {}
-        for each in settled:
-            end, job = each.settlement, self.jobs[each.leased.job_id]
+        for end in settled:
+            job = self.jobs[end.leased.job_id]
             touched[job.job_id] = None
             if not job.split_reads:
                 job.succeeded += end.succeeded

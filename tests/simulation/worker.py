@@ -9,17 +9,12 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID, uuid5
 
-from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.checkpoints import Checkpoint, on_checkpoint
 from ran_datajobs.config import Settings
-from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
-from ran_datajobs.dispatch.steps import JobSteps
-from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
-from ran_datajobs.model import DEFAULT_FINISHED_SPELLING
-from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.port import DmiPlugin, PluginProfile
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.runtime import Runtime
@@ -38,6 +33,7 @@ SETTINGS: Final = Settings(
     sub_job_timeout=25.0,
     unknown_write_quarantine=15.0,
     read_result_idle_timeout=5.0,
+    shutdown_grace=2.0,
 )
 ROWS: Final = 8
 READS: Final = frozenset(
@@ -109,45 +105,23 @@ class SimulatedWorker(Runtime):
         self._ids = 0
         self.store = TwinStore(world.twin, self.worker_id, self)
         self.limits = DispatchLimits(rows=ROWS, creates_per_plugin=4, calls_per_plugin=4)
-        news = DispatchNews(world.log)
-        write = TransitionWriter(self.store, self, news)
-        circuits = CircuitBreakers(self._client, self)
-        objects = _Objects(self)
-        executor = Executor(
-            self.store,
-            write,
-            circuits,
-            objects,
-            self.limits,
-            SETTINGS,
-            self,
-            self.stopping,
-            self._reached,
-        )
         self.worker = Worker(
             self.store,
-            JobSteps(
-                self.store,
-                world.index,  # type: ignore[arg-type]
-                objects,
-                DEFAULT_FINISHED_SPELLING,
-                self,
-                news,
-                self._reached,
-            ),
-            executor,
-            write,
-            self.limits,
+            _Objects(self),
+            world.index,  # type: ignore[arg-type]
+            self._client,
+            SETTINGS,
+            DispatchNews(world.log),
             self.stopping,
-            world.log,
             self,
-            grace=2.0,
+            self.limits,
         )
 
     def start(self) -> None:
         """Begin to work."""
         context = copy_context()
         context.run(running_in.set, self)
+        context.run(on_checkpoint.set, self._reached)
         self.main = self.world.loop.create_task(self.worker.run(), context=context)
         self.main.add_done_callback(self._ended)
 

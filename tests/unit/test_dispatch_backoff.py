@@ -47,14 +47,6 @@ def test_polls_and_repeats_are_spread(times: int, ended_for: float) -> None:
         assert latest > 1.2 * earliest
 
 
-@given(st.integers(0, 200), st.floats(0, 1, exclude_max=True), st.floats(0, 1e9))
-def test_a_peers_wish_is_honoured_up_to_a_minute(failures: int, jitter: float, asked: float) -> None:
-    """Retry-After lengthens the wait, never shortens it, up to 60 s."""
-    delay = retry_delay(failures, jitter, asked)
-    assert delay >= min(asked, 60.0)
-    assert delay <= max(60.0, 18.0)
-
-
 @given(st.floats(0, 1e9), st.floats(0, 1, exclude_max=True), st.floats(0, 1e9) | st.none())
 def test_a_call_that_fails_is_repeated_after_growing_pauses(
     failing_for: float, jitter: float, asked: float | None

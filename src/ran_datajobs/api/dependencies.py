@@ -15,7 +15,6 @@ from litestar.params import SkipValidation
 
 from ran_datajobs.api.request_body import BodyReceiver
 from ran_datajobs.api.tokens import Client
-from ran_datajobs.checkpoints import CheckpointHook, no_checkpoints
 from ran_datajobs.config import Settings
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.messaging.bus import Bus
@@ -48,7 +47,6 @@ class ApiDependencies:
     stopping: asyncio.Event
     view: JobView
     static: Path | None = None
-    reached: CheckpointHook = no_checkpoints
     body_pause: float = 30.0
     max_event_streams: int = 1000
     event_keep_alive: float = 15.0

@@ -56,7 +56,7 @@ def problem_answers(log: Logger) -> Callable[[AnyRequest, Exception], Response[P
             case InvalidRequest() | UnsupportedRequest():
                 status = 400 if isinstance(error, InvalidRequest) else 422
                 faults, count = error.problems, error.count
-            case errors.DataJobsError(retry_helps=True):
+            case errors.Unavailable():
                 status = 503
             case ValidationException():
                 status, faults = 400, _parameter_faults(error, request)

@@ -30,7 +30,7 @@ from ran_datajobs.api.problems import OFFERED_ONE_DAY, Conflict
 from ran_datajobs.api.request_body import off_loop
 from ran_datajobs.api.schemas import Plan, SubmitAnswer
 from ran_datajobs.api.tokens import Client
-from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.checkpoints import Checkpoint, reached
 from ran_datajobs.errors import InvalidRequest, StorageUnavailable, StoreUnavailable
 from ran_datajobs.inventory.owners import Owners
 from ran_datajobs.model import Ignored, OperationState, Reason
@@ -208,7 +208,7 @@ async def _accept(
         request=await off_loop(len(body), zstandard.compress, body, ZSTD_LEVEL),
         ignored=read.ignored,
     )
-    await api.reached(Checkpoint.ACCEPT_CHECKED)
+    await reached(Checkpoint.ACCEPT_CHECKED)
 
     async def write(connection: Connection) -> None:
         match await jobs.insert(connection, job, sees=caller.sees, key=key):
@@ -226,7 +226,7 @@ async def _accept(
             return first_answer
         lost = "the job of this Idempotency-Key has just been removed: send it again"
         raise StoreUnavailable(lost) from None
-    await api.reached(Checkpoint.ACCEPT_STORED)
+    await reached(Checkpoint.ACCEPT_STORED)
     api.metrics.jobs_accepted.labels(type=job.type.value).inc()
     api.log.info(
         Event.JOB_ACCEPTED,

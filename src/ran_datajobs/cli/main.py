@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ran_datajobs.cli import environment, streams
-from ran_datajobs.errors import DataJobsError, UsageError
+from ran_datajobs.errors import DataJobsError, Unavailable, UsageError
 from ran_datajobs.http.open_files import raise_limit
 
 DONE = 0
@@ -106,7 +106,7 @@ def _status() -> int:
     except DataJobsError as error:
         for text in error.args if isinstance(error, UsageError) else (error,):
             _print_error(str(text))
-        return UNREACHABLE if error.retry_helps else WRONG_USE
+        return UNREACHABLE if isinstance(error, Unavailable) else WRONG_USE
     except KeyboardInterrupt:
         return INTERRUPTED
     except streams.OutputFailed as error:

@@ -29,10 +29,9 @@ def unresolved_write_poll_delay(ended_for: float, jitter: float) -> float:
     return min(LONGEST_POLL, max(FIRST_POLL, 0.3 * ended_for)) * (1 - 0.25 * jitter)
 
 
-def retry_delay(failures: int, jitter: float, asked: float | None = None) -> float:
-    """Seconds until the retry of an action that failed ``failures`` times; at least ``asked``, the peer's
-    ``Retry-After``, of which at most 60 s count."""
-    return max(_grown(0.25, 15.0, failures, jitter), min(asked or 0.0, 60.0))
+def retry_delay(failures: int, jitter: float) -> float:
+    """Seconds until the retry of an action that failed ``failures`` times."""
+    return _grown(0.25, 15.0, failures, jitter)
 
 
 def until_next_call(failing_for: float, jitter: float, asked: float | None = None) -> float:

@@ -17,7 +17,7 @@ from typing import Final, TypeVar, assert_never
 
 from msgspec.structs import replace
 
-from ran_datajobs.checkpoints import Checkpoint, CheckpointHook, no_checkpoints
+from ran_datajobs.checkpoints import Checkpoint, reached
 from ran_datajobs.config import Settings
 from ran_datajobs.dispatch.attempt import Attempt
 from ran_datajobs.dispatch.backoff import poll_delay, unresolved_write_poll_delay, until_next_call
@@ -48,8 +48,7 @@ from ran_datajobs.results import outcomes
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.results.outcomes import Outcome
 from ran_datajobs.results.parts import store_raw, write_parts
-from ran_datajobs.runtime import Runtime
-from ran_datajobs.store.dispatch import DispatchStore, Ended, Transition
+from ran_datajobs.store.dispatch import Ended, Transition
 from ran_datajobs.store.results import ADDED_SEQUENCE, Part
 from ran_datajobs.store.sub_jobs import (
     CANCEL,
@@ -60,11 +59,11 @@ from ran_datajobs.store.sub_jobs import (
     LeasedSubJob,
     Postponement,
     QuarantineOver,
-    Settlement,
     Started,
 )
 
 T = TypeVar("T")
+_Failure = Retryable | OutcomeUnknown | Lost
 
 HOLD_FOR: Final = 1.0
 """Maximum delay in seconds for which a lease is held until the next poll; a later poll needs a new claim."""
@@ -88,17 +87,15 @@ _ERROR_LENGTH: Final = 2000
 class Executor:
     """Executes leased sub-jobs. Each worker has one, which runs many attempts concurrently."""
 
-    store: DispatchStore
     write: TransitionWriter
     circuits: CircuitBreakers
     objects: ObjectStore
     limits: DispatchLimits
     settings: Settings
-    runtime: Runtime
     stopping: asyncio.Event
-    reached: CheckpointHook = no_checkpoints
 
     def __post_init__(self) -> None:
+        self.store, self.runtime = self.write.store, self.write.runtime
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self.listens_anew()
 
@@ -121,13 +118,13 @@ class Executor:
             last = self._postponed(attempt, pause)
         await self.write(last)
         match last:
-            case Ended(settlement=settlement):
-                self.write.news.sub_job_ended(attempt.sub_job, attempt.reasons, settlement)
-                await self.reached(Checkpoint.COLLECT_SETTLED)
+            case Ended():
+                self.write.news.sub_job_ended(attempt.sub_job, attempt.reasons, last)
+                await reached(Checkpoint.COLLECT_SETTLED)
             case QuarantineOver():
                 self.write.news.lane_reopened(attempt.sub_job)
             case Collecting():
-                await self.reached(Checkpoint.ARRIVAL_AWAITED)
+                await reached(Checkpoint.ARRIVAL_AWAITED)
 
     async def _run(self, attempt: Attempt) -> Transition:
         while True:
@@ -146,7 +143,8 @@ class Executor:
         sub_job = attempt.sub_job
         match sub_job.stage:
             case Stage.WAITING | Stage.ADMITTED:
-                return await self._end_unsent(attempt)
+                cause = "cancelled before it was sent"
+                return await self._end_all(attempt, OperationState.NOT_STARTED, Reason.CANCELLED, cause)
             case Stage.STARTING:
                 return await self._start(attempt)
             case Stage.TRACKING | Stage.COLLECTING if sub_job.cancel_requested:
@@ -194,7 +192,7 @@ class Executor:
         async with self.limits.create(sub_job.plugin_id, sub_job.body_bytes):
             if self.stopping.is_set() or attempt.attention.is_set():  # it may have been cancelled
                 return None
-            await self.reached(Checkpoint.START_MARKED)
+            await reached(Checkpoint.START_MARKED)
             operations = await self._operations_array(attempt)
             if self.runtime.now() >= attempt.valid_until:
                 return Retryable("not sent: the lease of its worker had ended")
@@ -212,7 +210,7 @@ class Executor:
                     operations=operations,
                 )
             )
-            await self.reached(Checkpoint.START_SENT)
+            await reached(Checkpoint.START_SENT)
             return answer
 
     async def _take(self, attempt: Attempt, answer: CreateAnswer, *, lost: bool) -> float | Transition:
@@ -221,7 +219,7 @@ class Executor:
             case Created(data_producer_job_id=producer_job):
                 if await self.write(Started(attempt.sub_job, producer_job)):
                     attempt.attention.set()
-                await self.reached(Checkpoint.START_RECORDED)
+                await reached(Checkpoint.START_RECORDED)
                 attempt.sub_job = replace(
                     attempt.sub_job,
                     stage=Stage.TRACKING,
@@ -233,12 +231,12 @@ class Executor:
                 return self._until_next_poll(attempt)
             case Refused(cause=cause):
                 return await self._end_all(attempt, OperationState.FAILED, Reason.DMI_REFUSED, cause)
-            case Retryable(cause=cause, retry_after=asked):
+            case Retryable():
                 state = attempt.unfinished if lost else OperationState.FAILED
-                return await self._again(attempt, cause, asked, state, unsent=not lost)
+                return await self._again(attempt, answer, state, unsent=not lost)
             case OutcomeUnknown(cause=cause):
                 if attempt.repeat_is_safe:
-                    return await self._again(attempt, cause, None, attempt.unfinished)
+                    return await self._again(attempt, answer, attempt.unfinished)
                 return await self._end_all(attempt, OperationState.UNKNOWN, Reason.OUTCOME_UNKNOWN, cause)
             case _:
                 assert_never(answer)
@@ -253,7 +251,7 @@ class Executor:
             answer = await self._plugin(attempt.sub_job).status(attempt.address)
         match answer:
             case Polled(status=status) if status.terminal:
-                await self.reached(Checkpoint.TRACK_TOLD)
+                await reached(Checkpoint.TRACK_TOLD)
                 return await self._collect(attempt, status)
             case Polled():
                 delay = self._until_next_poll(attempt)
@@ -263,8 +261,8 @@ class Executor:
                 return await self._end_all(
                     attempt, attempt.unfinished, Reason.DMI_LOST_JOB, cause, executing=False
                 )
-            case Retryable(cause=cause, retry_after=asked):
-                return await self._again(attempt, cause, asked, attempt.unfinished)
+            case Retryable():
+                return await self._again(attempt, answer, attempt.unfinished)
             case _:
                 assert_never(answer)
 
@@ -281,7 +279,7 @@ class Executor:
         address = replace(attempt.address, patience=max(left, LEAST_PATIENCE))
         async with self.limits.call(attempt.sub_job.plugin_id):
             answer = await self._plugin(attempt.sub_job).result(address)
-        await self.reached(Checkpoint.COLLECT_FETCHED)
+        await reached(Checkpoint.COLLECT_FETCHED)
         match answer:
             case OnTopic(topic=topic) if attempt.is_read:
                 delay = max(
@@ -291,8 +289,7 @@ class Executor:
             case Lost() if reported is Status.CANCELLED:
                 return await self._end_with(attempt, NoOutcomes(), reported)
             case Lost() | Retryable():
-                asked = answer.retry_after if isinstance(answer, Retryable) else None
-                if later := self._retry(attempt, answer.cause, asked):
+                if later := self._retry(attempt, answer):
                     return later
                 give_up = self._give_up(attempt.sub_job)
                 error = f"the plugin's result was not to be had within {give_up:g} s: {answer.cause}"
@@ -354,15 +351,13 @@ class Executor:
         """
         async with self.limits.delete(attempt.sub_job.plugin_id):
             answer = await self._plugin(attempt.sub_job).cancel(attempt.address)
-        if isinstance(answer, Retryable) and (
-            later := self._retry(attempt, answer.cause, answer.retry_after)
-        ):
+        if isinstance(answer, Retryable) and (later := self._retry(attempt, answer)):
             return later
-        await self.reached(Checkpoint.CANCEL_SENT)
+        await reached(Checkpoint.CANCEL_SENT)
         if await self.write(CancelTold(attempt.sub_job)):
             attempt.attention.set()
         self.limits.answered(attempt)
-        await self.reached(Checkpoint.CANCEL_RECORDED)
+        await reached(Checkpoint.CANCEL_RECORDED)
         attempt.sub_job = replace(attempt.sub_job, cancel_requested=False, failing_for=None)
         return 0.0
 
@@ -408,7 +403,7 @@ class Executor:
         """
         async with self.limits.delete(leased.plugin_id):
             answer = await self._plugin(leased).cancel_job(str(leased.job_id), is_read=leased.is_read)
-        await self.reached(Checkpoint.BULK_CANCEL_SENT)
+        await reached(Checkpoint.BULK_CANCEL_SENT)
         if isinstance(answer, Retryable) and leased.failing_for < self._give_up(leased):
             delay = until_next_call(leased.failing_for, self.runtime.random(), answer.retry_after)
             await self.store.postpone_cancel(leased, delay, failed=True)
@@ -422,37 +417,30 @@ class Executor:
     # --- retries and ends ----------------------------------------------------------------------------
 
     async def _again(
-        self,
-        attempt: Attempt,
-        cause: str,
-        asked: float | None,
-        state: OperationState,
-        *,
-        unsent: bool = False,
+        self, attempt: Attempt, answer: _Failure, state: OperationState, *, unsent: bool = False
     ) -> Transition:
         """Retry a failed call later, or end the sub-job after the retry timeout.
 
         ``unsent``: the call was a create that did not arrive.
         """
-        return self._retry(attempt, cause, asked, unsent=unsent) or await self._end_all(
+        return self._retry(attempt, answer, unsent=unsent) or await self._end_all(
             attempt,
             state,
             Reason.DMI_UNREACHABLE,
-            f"given up after {self._give_up(attempt.sub_job):g} s: {cause}",
+            f"given up after {self._give_up(attempt.sub_job):g} s: {answer.cause}",
         )
 
-    def _retry(
-        self, attempt: Attempt, cause: str, asked: float | None, *, unsent: bool = False
-    ) -> Postponement | None:
+    def _retry(self, attempt: Attempt, answer: _Failure, *, unsent: bool = False) -> Postponement | None:
         """The postponement until a failed call is due again; ``None`` when the retry timeout is over."""
         failing_for = self._failing_for(attempt)
         left = self._give_up(attempt.sub_job) - failing_for
         if left <= 0:
             return None
+        asked = answer.retry_after if isinstance(answer, Retryable) else None
         delay = min(until_next_call(failing_for, self.runtime.random(), asked), max(0.05, left))
         if attempt.sub_job.stage in (Stage.TRACKING, Stage.COLLECTING):
             delay = min(delay, max(0.05, self._time_left(attempt)))
-        return self._postponed(attempt, delay, cause[:_ERROR_LENGTH], unsent=unsent)
+        return self._postponed(attempt, delay, answer.cause[:_ERROR_LENGTH], unsent=unsent)
 
     def _postponed(
         self, attempt: Attempt, delay: float, cause: str = "", *, unsent: bool = False
@@ -460,17 +448,6 @@ class Executor:
         sub_job = attempt.sub_job
         trial = self.circuits.next_trial(sub_job.plugin_id) if cause else None
         return Postponement(sub_job, delay, sub_job.polls, cause, unsent, attempt.reported_status, trial)
-
-    async def _end_unsent(self, attempt: Attempt) -> Transition:
-        """End a sub-job that was cancelled before its start: no operation was sent."""
-        outcome = outcomes.all_the_same(
-            await self._operations(attempt),
-            OperationState.NOT_STARTED,
-            Reason.CANCELLED,
-            "cancelled before it was sent",
-            reported=Status.CANCELLED,
-        )
-        return await self._end(attempt, outcome)
 
     async def _end_all(
         self,
@@ -484,11 +461,13 @@ class Executor:
         """End the sub-job with all operations in one state. If that is UNKNOWN, and the plugin may still be
         ``executing`` them, the sub-job goes into quarantine."""
         operations = await self._operations(attempt)
+        reported = Status.CANCELLED if reason is Reason.CANCELLED else None
         outcome = await self._computed(
-            len(operations), lambda: outcomes.all_the_same(operations, state, reason, cause)
+            len(operations),
+            lambda: outcomes.all_the_same(operations, state, reason, cause, reported=reported),
         )
         quarantine = executing and state is OperationState.UNKNOWN
-        return await self._end(attempt, outcome, error=cause, quarantine=quarantine)
+        return await self._end(attempt, outcome, error="" if reported else cause, quarantine=quarantine)
 
     async def _end(
         self,
@@ -501,10 +480,10 @@ class Executor:
     ) -> Ended:
         """Write the result objects, and return the settlement of the sub-job."""
         written = await self._written(attempt, outcome)
-        await self.reached(Checkpoint.COLLECT_WRITTEN)
+        await reached(Checkpoint.COLLECT_WRITTEN)
         attempt.reasons = await self._computed(len(outcome.responses), lambda: reasons_of(outcome.responses))
         counts = outcome.counts
-        settlement = Settlement(
+        return Ended(
             attempt.sub_job,
             outcome.status,
             counts.succeeded,
@@ -515,8 +494,8 @@ class Executor:
             self.settings.unknown_write_quarantine if quarantine else 0.0,
             counts.succeeded
             + (0 if error else counts.failed),  # an error of the service: nothing was executed
+            (*written, *kept),
         )
-        return Ended(settlement, (*written, *kept))
 
     async def _written(self, attempt: Attempt, outcome: Outcome) -> list[Part]:
         """Write the result objects and return them.

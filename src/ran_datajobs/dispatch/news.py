@@ -35,19 +35,19 @@ class DispatchNews:
     """Logs and counts events after they are durable."""
 
     def __init__(self, log: Logger, digest: Digest | None = None, metrics: Metrics | None = None) -> None:
-        self._log = log
+        self.log = log
         self.digest = digest or Digest(log)
-        self._metrics = metrics or Metrics()
+        self.metrics = metrics or Metrics()
         self._silent_since: dict[int, float] = {}
         self._shut_since: dict[int, float] = {}
 
     def planned(self, job: LeasedJob, sub_jobs: int, refused: Counter[Reason], seconds: float) -> None:
         """Report that a job was split; ``refused``: the number of operations in no sub-job, by reason."""
-        self._metrics.plan_seconds.observe(seconds)
+        self.metrics.plan_seconds.observe(seconds)
         if refused:
-            self._metrics.operations_ended.labels(OperationState.FAILED.value).inc(refused.total())
+            self.metrics.operations_ended.labels(OperationState.FAILED.value).inc(refused.total())
         self._count_reasons(refused.items())
-        self._log.info(
+        self.log.info(
             Event.JOB_PLANNED,
             job_id=str(job.job_id),
             sub_jobs=sub_jobs,
@@ -59,8 +59,8 @@ class DispatchNews:
         self, job: LeasedJob, status: Status, reason: str | None, counts: OperationCounts, seconds: float
     ) -> None:
         """Report that a job is terminal, ``seconds`` after it was accepted."""
-        self._metrics.jobs_ended.labels(status.value).inc()
-        self._log.info(
+        self.metrics.jobs_ended.labels(status.value).inc()
+        self.log.info(
             Event.JOB_ENDED,
             job_id=str(job.job_id),
             status=status.value,
@@ -77,14 +77,9 @@ class DispatchNews:
         """Report that a sub-job is settled, and the quarantine of its lane, if any.
 
         ``reasons``: the reasons of the operations that did not succeed."""
-        for state, count in (
-            (OperationState.SUCCEEDED, settled.succeeded),
-            (OperationState.FAILED, settled.failed),
-            (OperationState.NOT_STARTED, settled.not_started),
-            (OperationState.UNKNOWN, settled.unknown),
-        ):
-            if count:
-                self._metrics.operations_ended.labels(state.value).inc(count)
+        for state in OperationState:
+            if count := getattr(settled, state.value.lower()):
+                self.metrics.operations_ended.labels(state.value).inc(count)
         if failed := settled.failed + settled.not_started + settled.unknown:
             if without_reason := failed - reasons.total():  # a read whose messages carry states alone
                 reasons[OF_PLUGIN] += max(0, without_reason)
@@ -112,13 +107,11 @@ class DispatchNews:
 
     def bulk_cancel_refused(self, leased: LeasedCancel, cause: str) -> None:
         """Report that a plugin did not take the DELETE of a whole job."""
-        self._log.warning(
-            Event.BULK_CANCEL_REFUSED, job_id=str(leased.job_id), plugin=leased.url, cause=cause
-        )
+        self.log.warning(Event.BULK_CANCEL_REFUSED, job_id=str(leased.job_id), plugin=leased.url, cause=cause)
 
     def lease_lost(self, kind: str) -> None:
         """Report that another worker has claimed a row that this one worked on."""
-        self._metrics.leases_lost.labels(kind).inc()
+        self.metrics.leases_lost.labels(kind).inc()
         self.digest.warning(Event.LEASES_LOST, {"kind": kind}, leases=1)
 
     def circuit_changed(
@@ -133,15 +126,15 @@ class DispatchNews:
             self.digest.info(Event.PLUGIN_ANSWERS, {"plugin": plugin.url}, seconds=round(now - since, 3))
         if before.open_until is None and after.open_until is not None:
             self._shut_since[plugin.plugin_id] = now
-            self._metrics.circuits_open.inc()
+            self.metrics.circuits_open.inc()
             self.digest.warning(
                 Event.CIRCUIT_OPENED, {"plugin": plugin.url}, calls=after.silent, cause=after.cause
             )
         elif before.open_until is not None and after.open_until is None:
             since = self._shut_since.pop(plugin.plugin_id, now)
-            self._metrics.circuits_open.dec()
+            self.metrics.circuits_open.dec()
             self.digest.info(Event.CIRCUIT_CLOSED, {"plugin": plugin.url}, seconds=round(now - since, 3))
 
     def _count_reasons(self, reasons: Iterable[tuple[str, int]]) -> None:
         for reason, count in reasons:
-            self._metrics.operations_failed.labels(reason).inc(count)
+            self.metrics.operations_failed.labels(reason).inc(count)

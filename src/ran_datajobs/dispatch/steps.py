@@ -12,7 +12,7 @@ from uuid import uuid5
 
 import zstandard
 
-from ran_datajobs.checkpoints import Checkpoint, CheckpointHook, no_checkpoints
+from ran_datajobs.checkpoints import Checkpoint, reached
 from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.owners import Owners
@@ -42,18 +42,13 @@ class JobSteps:
     finished_spelling: str
     runtime: Runtime
     news: DispatchNews
-    reached: CheckpointHook = no_checkpoints
-
-    async def take(self, job: LeasedJob) -> None:
-        """Take the step that is due. Raises Fenced when another worker has claimed the job."""
-        await (self.finish(job) if job.planned else self.plan(job))
 
     async def plan(self, job: LeasedJob) -> None:
         """Plan the job, which ends its lease. Raises Fenced when the lease is void."""
         begun = self.runtime.now()
         owners = await self.index.catch_up()
         plan, new = await self.runtime.in_thread(lambda: _split(job, owners))
-        await self.reached(Checkpoint.PLAN_SPLIT)
+        await reached(Checkpoint.PLAN_SPLIT)
         refused = await write_parts(
             self.objects,
             job.results_bucket,
@@ -62,13 +57,13 @@ class JobSteps:
             refusals(plan.refused),
             is_still_owner=lambda: self.store.job_is_leased(job),
         )
-        await self.reached(Checkpoint.PLAN_WRITTEN)
+        await reached(Checkpoint.PLAN_WRITTEN)
         reasons = Counter(each.reason for each in plan.refused)
         unmatched = reasons[Reason.UNMATCHED]
         failed = 0 if plan.parts_of else len(plan.refused) - unmatched
         planned = PlannedJob(new, unmatched, failed, bool(plan.parts_of), refused)
         await self.store.record_plan(job, planned)
-        await self.reached(Checkpoint.PLAN_STORED)
+        await reached(Checkpoint.PLAN_STORED)
         self.news.planned(job, len(new), reasons, self.runtime.now() - begun)
 
     async def finish(self, leased: LeasedJob) -> None:
@@ -82,15 +77,15 @@ class JobSteps:
         if facts.split_reads:
             counts = await self._counts_by_operation(job, facts.parts)
         status = verdict(counts, cancelled=facts.cancelled)
-        await self.reached(Checkpoint.FINISH_COUNTED)
+        await reached(Checkpoint.FINISH_COUNTED)
         await self.objects.put(
             job.results_bucket,
             manifest_key(str(job.job_id)),
             manifest(job, status, counts, facts.parts, self.finished_spelling),
         )
-        await self.reached(Checkpoint.FINISH_WRITTEN)
+        await reached(Checkpoint.FINISH_WRITTEN)
         ended = await self.store.finish(leased, status, why(counts, status), counts)
-        await self.reached(Checkpoint.FINISH_STORED)
+        await reached(Checkpoint.FINISH_STORED)
         if ended:
             self.news.ended(leased, status, why(counts, status), counts, facts.seconds)
 

@@ -31,7 +31,7 @@ class TransitionWriter:
     store: DispatchStore
     runtime: Runtime
     news: DispatchNews
-    due: Callable[[str, float], None] = lambda _kind, _delay: None
+    due: Callable[[str, float], None]
     """Called after a commit with a kind of row and the seconds until one is due."""
 
     def __post_init__(self) -> None:

@@ -11,19 +11,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
+from ran_datajobs.config import Settings
 from ran_datajobs.dispatch.attempt import Attempt
 from ran_datajobs.dispatch.backoff import retry_delay
 from ran_datajobs.dispatch.executor import Executor
 from ran_datajobs.dispatch.limits import DispatchLimits, job_room
+from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.dispatch.steps import JobSteps
 from ran_datajobs.dispatch.transitions import LONGEST_PAUSE, TransitionWriter
-from ran_datajobs.errors import DataJobsError, Fenced, StorageUnavailable, StoreUnavailable
+from ran_datajobs.errors import DataJobsError, Fenced, StorageUnavailable, StoreUnavailable, Unavailable
+from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.model import Stage, Status
+from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
+from ran_datajobs.plugins.port import DmiPlugin, PluginProfile
+from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.dispatch import DispatchStore, LeasedJob
 from ran_datajobs.store.sub_jobs import (
@@ -35,7 +41,7 @@ from ran_datajobs.store.sub_jobs import (
     LeasedSubJob,
     Postponement,
 )
-from ran_datajobs.telemetry import Event, Logger
+from ran_datajobs.telemetry import Event
 
 KINDS: Final = frozenset({JOB, SUB_JOB, CANCEL})
 """The kinds of rows that a worker claims."""
@@ -57,21 +63,33 @@ R = TypeVar("R")
 class Worker:
     """Runs until ``stopping`` is set, and continues after every outage of the database.
 
-    After ``stopping`` it claims nothing more. Work in progress gets ``grace`` seconds; the leases of the rest
-    are given back, and creates that were not sent are recorded as such.
+    After ``stopping`` it claims nothing more. Work in progress gets the ``shutdown_grace`` of the settings;
+    the leases of the rest are given back, and creates that were not sent are recorded as such.
     """
 
     store: DispatchStore
-    steps: JobSteps
-    executor: Executor
-    write: TransitionWriter
-    limits: DispatchLimits
+    objects: ObjectStore
+    index: OwnerIndex
+    plugin_for: Callable[[PluginProfile], DmiPlugin]
+    settings: Settings
+    news: DispatchNews
     stopping: asyncio.Event
-    log: Logger
-    runtime: Runtime
-    grace: float = 4.0
+    runtime: Runtime = field(default_factory=Runtime)
+    limits: DispatchLimits = field(default_factory=DispatchLimits)
 
     def __post_init__(self) -> None:
+        self.write = TransitionWriter(self.store, self.runtime, self.news, self.due_in)
+        self.executor = Executor(
+            self.write,
+            CircuitBreakers(self.plugin_for, self.runtime, self.news.metrics, self.news.circuit_changed),
+            self.objects,
+            self.limits,
+            self.settings,
+            self.stopping,
+        )
+        self.steps = JobSteps(
+            self.store, self.index, self.objects, self.settings.finished_spelling, self.runtime, self.news
+        )
         self._wake = asyncio.Event()
         self._due = set(KINDS)
         self._poll_at = 0.0  # when to claim all kinds, regardless of notifications
@@ -83,7 +101,6 @@ class Worker:
         self._tasks: dict[Hashable, asyncio.Task[None]] = {}
         self._begun: asyncio.Queue[UUID] = asyncio.Queue()
         self.limits.freed = partial(self._mark_due, SUB_JOB)
-        self.write.due = self.due_in
 
     def due_in(self, kind: str, seconds: float) -> None:
         """Schedule a claim of this kind of row in ``seconds``."""
@@ -92,15 +109,14 @@ class Worker:
         elif seconds < 60:
             asyncio.get_running_loop().call_later(seconds, self._mark_due, kind)
 
-    async def run(self, started: Callable[[], None] = lambda: None) -> None:
-        """Run until stopped."""
+    async def run(
+        self, started: Callable[[], None] = lambda: None, *beside: Coroutine[Any, Any, None]
+    ) -> None:
+        """Run until stopped, and ``beside`` as long."""
+        own = self._renew_forever(), self._mark_begun(), self._watch_stopping()
         async with asyncio.TaskGroup() as group:
-            background = [
-                group.create_task(self.store.follow(self._noticed, self._noticed_sub_job)),
-                group.create_task(self._renew_forever()),
-                group.create_task(self._mark_begun()),
-                group.create_task(self._watch_stopping()),
-            ]
+            following = self.store.follow(self._noticed, self._noticed_sub_job)
+            background = [group.create_task(each) for each in (following, *own, *beside)]
             started()
             await self._claim_until_stopped()
             await self._let_end()
@@ -118,11 +134,11 @@ class Worker:
                     self.executor.listens_anew()
                 await self._claim_due()
                 if self._failures:
-                    self.log.info(Event.WORKER_RESUMED)
+                    self.news.log.info(Event.WORKER_RESUMED)
                 self._failures = 0
             except Exception as error:  # the loop continues after any failure
                 if not self._failures or not isinstance(error, StoreUnavailable):
-                    self.log.warning(Event.WORKER_INTERRUPTED, cause=str(error) or type(error).__name__)
+                    self.news.log.warning(Event.WORKER_INTERRUPTED, cause=str(error) or type(error).__name__)
                 self._failures += 1
                 self._due |= KINDS
                 await self._wait(min(LONGEST_PAUSE, retry_delay(self._failures, self.runtime.random())))
@@ -252,7 +268,7 @@ class Worker:
         try:
             await self.executor.run(attempt)
         except Fenced:
-            self.write.news.lease_lost(SUB_JOB)
+            self.news.lease_lost(SUB_JOB)
         except Exception as error:
             self._log_failure(SUB_JOB, attempt.sub_job.sub_job_id, error)
             polls = attempt.sub_job.polls
@@ -263,9 +279,9 @@ class Worker:
     async def _take_step(self, job: LeasedJob) -> None:
         """Plan or finish a leased job. A failed step is due again after a growing delay."""
         try:
-            await self.steps.take(job)
+            await (self.steps.finish(job) if job.planned else self.steps.plan(job))
         except Fenced:
-            self.write.news.lease_lost(JOB)
+            self.news.lease_lost(JOB)
         except Exception as error:
             no_objects = str(error) if isinstance(error, StorageUnavailable) else None
             if no_objects is None:  # failures of the object store are logged once
@@ -282,9 +298,9 @@ class Worker:
             self._log_failure(CANCEL, leased.job_id, error)
 
     def _log_failure(self, kind: str, subject: UUID, error: Exception) -> None:
-        expected = isinstance(error, DataJobsError) and error.retry_helps
-        self.log.warning(
-            Event.TASK_FAILED, kind=kind, subject=str(subject), cause=str(error), exc_info=not expected
+        unexpected = not isinstance(error, Unavailable)
+        self.news.log.warning(
+            Event.TASK_FAILED, kind=kind, subject=str(subject), cause=str(error), exc_info=unexpected
         )
 
     # --- leases --------------------------------------------------------------------------------------
@@ -303,7 +319,7 @@ class Worker:
             except StoreUnavailable:
                 pass  # logged by the claim loop
             except Exception as error:
-                self.log.warning(Event.WORKER_INTERRUPTED, cause=str(error) or type(error).__name__)
+                self.news.log.warning(Event.WORKER_INTERRUPTED, cause=str(error) or type(error).__name__)
 
     async def _renew(self) -> None:
         """Renew the leases of rows in progress. Rows that another worker has claimed are dropped."""
@@ -322,7 +338,7 @@ class Worker:
                 attempt.valid_until = sent + LEASE_SECONDS
             elif self._attempts.get(sub_job_id) is attempt and sent >= attempt.valid_until:
                 self._drop(sub_job_id)
-                self.write.news.lease_lost(SUB_JOB)
+                self.news.lease_lost(SUB_JOB)
 
     def _drop(self, key: Hashable) -> None:
         if task := self._tasks.get(key):
@@ -362,9 +378,9 @@ class Worker:
             attempt.attention.set()
 
     async def _let_end(self) -> None:
-        """Wait for work in progress; give back the leases of rows that do not end within ``grace``."""
+        """Wait for work in progress; give back the leases of rows that do not end within the grace."""
         if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=self.grace)
+            await asyncio.wait(self._tasks.values(), timeout=self.settings.shutdown_grace)
         attempts, jobs = list(self._attempts.values()), list(self._jobs.values())
         cancels = list(self._cancels.values())
         tasks = list(self._tasks.values())

@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from ran_datajobs.checkpoints import Checkpoint, CheckpointHook, no_checkpoints
+from ran_datajobs.checkpoints import Checkpoint, reached
 from ran_datajobs.errors import (
     BusUnavailable,
     DataJobsError,
@@ -110,7 +110,6 @@ class Publisher(Struct, eq=False):
     objects: ObjectStore
     object_uri: Callable[[str, str], str]
     news: DeliveryNews
-    reached: CheckpointHook = no_checkpoints
     first_retry: float = 0.5
     longest_retry: float = 30.0
     give_up: float = 3600.0
@@ -165,12 +164,12 @@ class Publisher(Struct, eq=False):
                 await (self._copy_all(batch, done) if copies else self._publish_all(shard, batch, done))
             except DeliveryFailure as error:
                 failure = error
-            await self.reached(Checkpoint.DELIVER_PUBLISHED)
+            await reached(Checkpoint.DELIVER_PUBLISHED)
             works = {(row.job_id, row.topic) for row in done if not (failure and failure.applies_to(row))}
             ended = await outbox.published(connection, shard, [row.position for row in done], list(works))
             delivered = sum(row.is_message for row in done)
             self.news.delivered(delivered, copies, {topic for _, topic in works}, ended)
-            await self.reached(Checkpoint.DELIVER_STORED)
+            await reached(Checkpoint.DELIVER_STORED)
         except Fenced:
             self.held.discard(shard)
             return True
@@ -216,7 +215,7 @@ class Publisher(Struct, eq=False):
     async def _publish_all(self, shard: int, rows: Sequence[Waiting], done: list[Waiting]) -> None:
         """Publish the messages of ``rows`` in order, all or none; append all rows to ``done``."""
         messages = await concurrently(self._message_of, [row for row in rows if row.is_message])
-        await self.reached(Checkpoint.DELIVER_READ)
+        await reached(Checkpoint.DELIVER_READ)
         try:
             if messages:
                 await self.bus.publish_shard(shard, messages)

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from ran_datajobs.checkpoints import Checkpoint, CheckpointHook, no_checkpoints
+from ran_datajobs.checkpoints import Checkpoint, reached
 from ran_datajobs.errors import StorageUnavailable
 from ran_datajobs.messaging import events
 from ran_datajobs.messaging.bus import Bus, Received
@@ -92,7 +92,6 @@ class ReadResultConsumer(Struct, eq=False):
     objects: ObjectStore
     dropped: Callable[[Dropped, Received], None] = lambda *_: None
     troubled: Callable[[Exception], None] = lambda _: None
-    reached: CheckpointHook = no_checkpoints
     pause: float = _FIRST_PAUSE
 
     async def run(self) -> None:
@@ -160,9 +159,9 @@ class ReadResultConsumer(Struct, eq=False):
                     lambda c: sub_jobs.wait_for_objects(c, sorted(waiting), cause)
                 )
                 raise
-            await self.reached(Checkpoint.ARRIVAL_WRITTEN)
+            await reached(Checkpoint.ARRIVAL_WRITTEN)
             await self.database.run_transaction(lambda c: store.record_messages(c, written))
-            await self.reached(Checkpoint.ARRIVAL_STORED)
+            await reached(Checkpoint.ARRIVAL_STORED)
         return later
 
     async def _numbered(

@@ -82,16 +82,10 @@ class LeasedJob(Struct, frozen=True):
     body: bytes | None
 
 
-class Ended(Struct, frozen=True):
+class Ended(Settlement, frozen=True):
     """→ SETTLED or QUARANTINED, with the result objects that were written for it. The lease ends."""
 
-    settlement: Settlement
-    parts: tuple[Part, ...]
-
-    @property
-    def leased(self) -> Leased:
-        """The sub-job and its lease."""
-        return self.settlement.leased
+    parts: tuple[Part, ...] = ()
 
 
 Transition = Started | CancelTold | Postponement | Collecting | Ended | QuarantineOver
@@ -307,7 +301,7 @@ class DispatchStore:
         return done, due
 
     async def _settle(self, connection: Connection, ended: Sequence[Ended]) -> tuple[set[UUID], bool]:
-        settled, is_last = await store.settle(connection, [each.settlement for each in ended])
+        settled, is_last = await store.settle(connection, ended)
         written: dict[UUID, list[Part]] = {}
         for each in ended:
             if each.leased.sub_job_id in settled:
