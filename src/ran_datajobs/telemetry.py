@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Declares every log event with its fields and every metric. No other module formats log lines.
+"""Declares every log event and every metric. No other module formats log lines.
 
-An event is a dotted name; a test compares the fields of each call with :attr:`Event.fields`.
+An event is a dotted name; a test compares the fields of each call with the page for operators.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self, TextIO, TypeAlias
+from typing import Any, Final, TextIO, TypeAlias
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -27,60 +27,50 @@ from structlog.typing import FilteringBoundLogger
 
 
 class Event(enum.StrEnum):
-    """Every event that is logged, and the names of its fields; ``exc_info=True`` adds the traceback to any.
+    """Every event that is logged. The page for operators lists their fields; ``exc_info=True`` adds the
+    traceback to any."""
 
-    ``since`` and ``others`` are fields of the events that a :class:`Digest` logs.
-    """
-
-    fields: frozenset[str]
-
-    def __new__(cls, name: str, fields: str) -> Self:
-        event = str.__new__(cls, name)
-        event._value_ = name
-        event.fields = frozenset(fields.split())
-        return event
-
-    SERVICE_STARTED = "service.started", "role address"
-    SERVICE_STOPPED = "service.stopped", "role"
-    PROCESS_STARTED = "process.started", "role pid"
-    PROCESS_ENDED = "process.ended", "role pid status"
-    PROCESS_RESTARTED = "process.restarted", "role pause"
-    PROCESS_NOT_STARTED = "process.not_started", "role cause"
-    DATABASE_EMBEDDED = "database.embedded", "line"
-    DATABASE_UNAVAILABLE = "database.unavailable", "cause pause"
-    SCHEMA_WAITS = "schema.waits", "cause"
-    SCHEMA_MIGRATED = "schema.migrated", "version"
-    INVENTORY_REGISTERED = "inventory.registered", "plugin created updated removed failed"
-    JOB_ACCEPTED = "job.accepted", "job_id client type operations destination"
-    JOB_PLANNED = "job.planned", "job_id sub_jobs unmatched seconds"
-    JOB_ENDED = "job.ended", "job_id status reason seconds succeeded failed unmatched not_started unknown"
-    JOB_CANCEL_REQUESTED = "job.cancel_requested", "job_id client"
-    OPERATIONS_FAILED = "operations.failed", "job_id sub_jobs reasons cause since others"
-    PLUGIN_SILENT = "plugin.silent", "plugin cause since others"
-    PLUGIN_ANSWERS = "plugin.answers", "plugin seconds since others"
-    CIRCUIT_OPENED = "circuit.opened", "plugin cause calls since others"
-    CIRCUIT_CLOSED = "circuit.closed", "plugin seconds since others"
-    BULK_CANCEL_REFUSED = "bulk_cancel.refused", "job_id plugin cause"
-    LANE_QUARANTINED = "lane.quarantined", "plugin lanes lane_id seconds cause since others"
-    LANE_REOPENED = "lane.reopened", "plugin lanes lane_id since others"
-    LANE_ADMISSION_REFUSED = "lane.admission_refused", "lane_id cause"
-    TRANSITION_REFUSED = "sub_job.transition_refused", "sub_job_id cause"
-    MESSAGE_DROPPED = "message.dropped", "topic why messages offset since others"
-    DELIVERY_WAITS = "delivery.waits", "destination cause since others"
-    DELIVERY_FAILED = "delivery.failed", "destination jobs job_id cause since others"
-    DELIVERY_SUCCEEDED = "delivery.succeeded", "job_id destination"
-    BUS_UNAVAILABLE = "bus.unavailable", "cause tries since others"
-    STORAGE_UNAVAILABLE = "storage.unavailable", "bucket cause"
-    STORAGE_AVAILABLE = "storage.available", "bucket"
-    WORKER_INTERRUPTED = "worker.interrupted", "cause"
-    WORKER_RESUMED = "worker.resumed", ""
-    LEASES_LOST = "worker.leases_lost", "kind leases since others"
-    TASK_FAILED = "task.failed", "kind subject cause"
-    REQUEST_FAILED = "request.failed", "method path cause"
-    JOBS_PRUNED = "jobs.pruned", "jobs"
-    DMI_ELEMENT_BROKEN = "dmi.element_broken", "data_producer_job_id cause"
-    DMI_JOURNAL_UNAVAILABLE = "dmi.journal_unavailable", "cause pause"
-    DMI_READ_UNDELIVERABLE = "dmi.read_undeliverable", "data_producer_job_id cause"
+    SERVICE_STARTED = "service.started"
+    SERVICE_STOPPED = "service.stopped"
+    PROCESS_STARTED = "process.started"
+    PROCESS_ENDED = "process.ended"
+    PROCESS_RESTARTED = "process.restarted"
+    PROCESS_NOT_STARTED = "process.not_started"
+    DATABASE_EMBEDDED = "database.embedded"
+    DATABASE_UNAVAILABLE = "database.unavailable"
+    SCHEMA_WAITS = "schema.waits"
+    SCHEMA_MIGRATED = "schema.migrated"
+    INVENTORY_REGISTERED = "inventory.registered"
+    JOB_ACCEPTED = "job.accepted"
+    JOB_PLANNED = "job.planned"
+    JOB_ENDED = "job.ended"
+    JOB_CANCEL_REQUESTED = "job.cancel_requested"
+    OPERATIONS_FAILED = "operations.failed"
+    PLUGIN_SILENT = "plugin.silent"
+    PLUGIN_ANSWERS = "plugin.answers"
+    CIRCUIT_OPENED = "circuit.opened"
+    CIRCUIT_CLOSED = "circuit.closed"
+    BULK_CANCEL_REFUSED = "bulk_cancel.refused"
+    LANE_QUARANTINED = "lane.quarantined"
+    LANE_REOPENED = "lane.reopened"
+    LANE_ADMISSION_REFUSED = "lane.admission_refused"
+    TRANSITION_REFUSED = "sub_job.transition_refused"
+    MESSAGE_DROPPED = "message.dropped"
+    DELIVERY_WAITS = "delivery.waits"
+    DELIVERY_FAILED = "delivery.failed"
+    DELIVERY_SUCCEEDED = "delivery.succeeded"
+    BUS_UNAVAILABLE = "bus.unavailable"
+    STORAGE_UNAVAILABLE = "storage.unavailable"
+    STORAGE_AVAILABLE = "storage.available"
+    WORKER_INTERRUPTED = "worker.interrupted"
+    WORKER_RESUMED = "worker.resumed"
+    LEASES_LOST = "worker.leases_lost"
+    TASK_FAILED = "task.failed"
+    REQUEST_FAILED = "request.failed"
+    JOBS_PRUNED = "jobs.pruned"
+    DMI_ELEMENT_BROKEN = "dmi.element_broken"
+    DMI_JOURNAL_UNAVAILABLE = "dmi.journal_unavailable"
+    DMI_READ_UNDELIVERABLE = "dmi.read_undeliverable"
 
 
 WRITE_EVERY: Final = 10.0
@@ -119,32 +109,33 @@ class Digest:
 
     def __init__(self, log: Logger) -> None:
         self._log = log
-        self._noted: dict[tuple[Callable[..., None], Event], dict[_Subject, dict[str, Any]]] = {}
+        self._noted: dict[tuple[str, Event], dict[_Subject, dict[str, Any]]] = {}
 
     def info(self, event: Event, subject: Mapping[str, Any], **fields: Any) -> None:
         """Note normal operation of ``subject``."""
-        self._note(self._log.info, event, subject, fields)
+        self._note("info", event, subject, fields)
 
     def warning(self, event: Event, subject: Mapping[str, Any], **fields: Any) -> None:
         """Note an external fault of ``subject``; the process continues."""
-        self._note(self._log.warning, event, subject, fields)
+        self._note("warning", event, subject, fields)
 
     def error(self, event: Event, subject: Mapping[str, Any], **fields: Any) -> None:
         """Note that work for ``subject`` is abandoned."""
-        self._note(self._log.error, event, subject, fields)
+        self._note("error", event, subject, fields)
 
     def write(self) -> None:
         """Write the lines of all events since the last call."""
         noted, self._noted = self._noted, {}
         for (level, event), subjects in noted.items():
+            log = getattr(self._log, level)
             rest: dict[str, Any] = {}
             for place, (subject, fields) in enumerate(subjects.items()):
                 if place < MOST_SUBJECTS:
-                    level(event, **dict(subject), **fields)
+                    log(event, **dict(subject), **fields)
                 else:
                     _add_up(rest, dict.fromkeys(name for name, _ in subject) | fields)
             if rest:
-                level(event, **rest, others=len(subjects) - MOST_SUBJECTS)
+                log(event, **rest, others=len(subjects) - MOST_SUBJECTS)
 
     async def run(self) -> None:
         """Write lines until cancelled; the cancellation writes the remaining ones."""
@@ -155,9 +146,7 @@ class Digest:
         finally:
             self.write()
 
-    def _note(
-        self, level: Callable[..., None], event: Event, subject: Mapping[str, Any], fields: dict[str, Any]
-    ) -> None:
+    def _note(self, level: str, event: Event, subject: Mapping[str, Any], fields: dict[str, Any]) -> None:
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         of_event = self._noted.setdefault((level, event), {})
         _add_up(of_event.setdefault(tuple(subject.items()), {}), fields | {"since": now})

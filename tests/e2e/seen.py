@@ -19,6 +19,7 @@ from ran_datajobs.telemetry import Event
 from tests.kit.commands import Started, started
 from tests.kit.whole_service import JOBS, Service
 from tests.metrics import Metric, declared
+from tests.operations_page import FIELDS
 
 DECLARED = {metric.name: metric for metric in declared()}
 """Every declared metric by name."""
@@ -48,7 +49,7 @@ def events_in(text: str) -> list[dict[str, Any]]:
             if fields.get("event") in set(Event):
                 found.append(fields)
                 names = fields.keys() - {"event", "level", "timestamp", "exception"}
-                assert names <= Event(fields["event"]).fields, fields
+                assert names <= FIELDS[fields["event"]], fields
     return found
 
 
