@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -72,12 +72,8 @@ async def shared_parts(
         yield database, objects, bus
 
 
-async def run_api(
-    settings: Settings,
-    stopping: asyncio.Event,
-    ready: Callable[[str], None] = lambda _address: None,
-) -> None:
-    """Serve the northbound API and the page until ``stopping``; ``ready`` gets the listening address.
+async def run_api(settings: Settings, stopping: asyncio.Event) -> None:
+    """Serve the northbound API and the page until ``stopping``.
 
     Once ``stopping`` is set, ``/readyz`` reports it for an eighth of the grace before the listening socket is
     closed, so that a load balancer sends the next requests to other machines.
@@ -100,18 +96,13 @@ async def run_api(
             build(parts), settings.host, settings.port, tls_cert=settings.tls_cert, tls_key=settings.tls_key
         ) as address:
             log.info(Event.SERVICE_STARTED, role="api", address=address)
-            ready(address)
             await stopping.wait()
             await asyncio.sleep(settings.shutdown_grace / 8)
     log.info(Event.SERVICE_STOPPED, role="api")
 
 
-async def run_worker(
-    settings: Settings,
-    stopping: asyncio.Event,
-    ready: Callable[[str], None] = lambda _address: None,
-) -> None:
-    """Plan, dispatch, collect and deliver until ``stopping``; ``ready`` is called when it claims rows."""
+async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
+    """Plan, dispatch, collect and deliver until ``stopping``."""
     log, metrics = logger(), Metrics()
     digest = Digest(log)
     worker_id = uuid4()
@@ -153,7 +144,6 @@ async def run_worker(
         pruner = Pruner(database, objects, log, settings.retention)
         log.info(Event.SERVICE_STARTED, role="worker")
         await worker.run(
-            lambda: ready("worker"),
             arrivals.run(),
             relay_outbox(database, publisher.publish, log),
             pruner.run(),

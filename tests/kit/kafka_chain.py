@@ -27,7 +27,7 @@ from ran_datajobs.simulator.registration import registration
 from ran_datajobs.store.database import Database
 from tests.integration.test_delivery_kafka import committed, identities
 from tests.kit.commands import environment
-from tests.kit.whole_service import JOBS, TERMINAL, Service
+from tests.kit.whole_service import JOBS, TERMINAL, Service, until_answered
 from tests.peers.kafka import KafkaBroker
 from tests.peers.s3 import S3Service
 
@@ -238,7 +238,7 @@ async def kafka_chain(
         _api(environ) as (root, session, database),
     ):
         chain = Chain(root, session, database, environ, broker, s3, topic)
-        await _answers(session, f"http://127.0.0.1:{plugin}/healthz")
+        await until_answered(session, f"http://127.0.0.1:{plugin}/healthz")
         inventory = registration(1, SITES, f"http://127.0.0.1:{plugin}", idempotent=True)
         await chain.call("POST", "/ncmpInventory/v1/ch", inventory, expect=200)
         yield chain
@@ -251,14 +251,14 @@ async def _api(environ: dict[str, str]) -> AsyncIterator[tuple[str, aiohttp.Clie
     settings = config.load({name: value for name, value in environ.items() if name not in aws})
     before = {name: os.environ.get(name) for name in aws}
     database = await Database.open(environ["DATAJOBS_DATABASE_URL"])
-    stopping, listening = asyncio.Event(), asyncio.Event()
+    stopping = asyncio.Event()
     os.environ.update(aws)
     try:
         await database.migrate()
         async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as session:
-            group.create_task(run_api(settings, stopping, lambda _address: listening.set()))
+            group.create_task(run_api(settings, stopping))
             try:
-                await asyncio.wait_for(listening.wait(), 20)
+                await until_answered(session, f"{settings.effective_api_root}/healthz")
                 yield settings.effective_api_root, session, database
             finally:
                 stopping.set()
@@ -269,13 +269,3 @@ async def _api(environ: dict[str, str]) -> AsyncIterator[tuple[str, aiohttp.Clie
             else:
                 os.environ[name] = value
         await database.close()
-
-
-async def _answers(session: aiohttp.ClientSession, url: str) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            with contextlib.suppress(aiohttp.ClientError):
-                async with session.get(url) as response:
-                    if response.status == 200:
-                        return
-            await asyncio.sleep(0.05)

@@ -24,7 +24,7 @@ from ran_datajobs.http.ports import free_port
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.store.database import Database
 from tests.kit.plugins.scripted import Script, ScriptedPlugin
-from tests.kit.whole_service import Service
+from tests.kit.whole_service import Service, until_answered
 
 PATIENCE = 60.0
 HANDLES = {f"/SubNetwork=X/ManagedElement={n}": f"ems-{n % 2}" for n in range(4)}
@@ -84,13 +84,13 @@ async def api(environ: dict[str, str]) -> AsyncIterator[Client]:
     """Run the API alone, in this process."""
     settings = config.load(environ)
     database = await Database.open(environ["DATAJOBS_DATABASE_URL"])
-    stopping, started = asyncio.Event(), asyncio.Event()
+    stopping = asyncio.Event()
     try:
         await database.migrate()
         async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as session:
-            group.create_task(run_api(settings, stopping, lambda _address: started.set()))
+            group.create_task(run_api(settings, stopping))
             try:
-                await asyncio.wait_for(started.wait(), 20)
+                await until_answered(session, f"{settings.effective_api_root}/healthz")
                 yield Client(settings.effective_api_root, session, database)
             finally:
                 stopping.set()
@@ -101,11 +101,10 @@ async def api(environ: dict[str, str]) -> AsyncIterator[Client]:
 @asynccontextmanager
 async def worker(environ: dict[str, str]) -> AsyncIterator[None]:
     """Run a worker in this process, which takes over from one that is killed or frozen."""
-    stopping, started = asyncio.Event(), asyncio.Event()
+    stopping = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        group.create_task(run_worker(config.load(environ), stopping, lambda _address: started.set()))
+        group.create_task(run_worker(config.load(environ), stopping))
         try:
-            await asyncio.wait_for(started.wait(), 20)
             yield
         finally:
             stopping.set()

@@ -134,6 +134,17 @@ async def called(plugin: ScriptedPlugin, kind: str, times: int = 1) -> None:
             await plugin.changed.wait()
 
 
+async def until_answered(session: aiohttp.ClientSession, url: str) -> None:
+    """Return once a GET of ``url`` is answered with 200."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with session.get(url) as response:
+                    if response.status == 200:
+                        return
+            await asyncio.sleep(0.02)
+
+
 @contextlib.asynccontextmanager
 async def whole_service(database_url: str, folder: Path, **settings: str) -> AsyncIterator[Service]:
     """Run the API and a worker during the block. ``settings`` by variable name without its prefix."""
@@ -147,16 +158,13 @@ async def whole_service(database_url: str, folder: Path, **settings: str) -> Asy
     loaded = config.load(environ)
     database = await Database.open(database_url)
     stopping = asyncio.Event()
-    started: asyncio.Queue[str] = asyncio.Queue()
     try:
         await database.migrate()
         async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as session:
-            group.create_task(run_api(loaded, stopping, started.put_nowait))
-            group.create_task(run_worker(loaded, stopping, started.put_nowait))
+            group.create_task(run_api(loaded, stopping))
+            group.create_task(run_worker(loaded, stopping))
             try:
-                async with asyncio.timeout(DEADLINE):
-                    await started.get()
-                    await started.get()
+                await until_answered(session, f"{loaded.effective_api_root}/healthz")
                 yield Service(loaded.effective_api_root, session, database)
             finally:
                 stopping.set()

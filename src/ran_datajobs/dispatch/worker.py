@@ -109,15 +109,12 @@ class Worker:
         elif seconds < 60:
             asyncio.get_running_loop().call_later(seconds, self._mark_due, kind)
 
-    async def run(
-        self, started: Callable[[], None] = lambda: None, *beside: Coroutine[Any, Any, None]
-    ) -> None:
+    async def run(self, *beside: Coroutine[Any, Any, None]) -> None:
         """Run until stopped, and ``beside`` as long."""
-        own = self._renew_forever(), self._mark_begun(), self._watch_stopping()
+        following = self.store.follow(self._noticed, self._noticed_sub_job)
+        own = following, self._renew_forever(), self._mark_begun(), self._watch_stopping()
         async with asyncio.TaskGroup() as group:
-            following = self.store.follow(self._noticed, self._noticed_sub_job)
-            background = [group.create_task(each) for each in (following, *own, *beside)]
-            started()
+            background = [group.create_task(each) for each in (*own, *beside)]
             await self._claim_until_stopped()
             await self._let_end()
             for task in background:
