@@ -249,6 +249,18 @@ class Operation(Struct, frozen=True, omit_defaults=True, rename="camel", gc=Fals
         return str(self.operation_id)
 
 
+class PlannedSubJob(Struct, frozen=True):
+    """The operations of a job for one data producer. ``body``: the JSON array for ``data`` of a create call,
+    zstd; ``size``: its bytes, uncompressed."""
+
+    plugin_id: int
+    plugin_url: str
+    data_producer_id: str
+    operations: int
+    body: bytes
+    size: int
+
+
 class IgnoredKey(Struct, frozen=True, omit_defaults=True):
     """A request key that the service ignores: the JSON ``pointer`` of a key in the envelope, or the
     ``name`` of a key in operations and the ``count`` of operations that have it."""

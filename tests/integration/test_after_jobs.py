@@ -11,11 +11,10 @@ from uuid import UUID, uuid4
 
 import zstandard
 
-from ran_datajobs.model import OperationCounts, Status
+from ran_datajobs.model import OperationCounts, PlannedSubJob, Status
 from ran_datajobs.plugins.port import Created, Refused
 from ran_datajobs.store import jobs, sub_jobs
 from ran_datajobs.store.database import Connection, Database
-from ran_datajobs.store.sub_jobs import NewSubJob
 from tests.kit.plugins.in_process import InProcessPlugin
 from tests.kit.worker_parts import OPERATIONS, planned_job, until_ended, worker_parts
 from tests.kit.worker_parts import add_job as new_job
@@ -54,7 +53,7 @@ async def plan(connection: Connection, job_id: UUID) -> list[int]:
     blocked = await jobs.mark_planned(
         connection, job_id, sub_jobs=1, unmatched=0, failed=0, split_reads=False
     )
-    sub_job = NewSubJob(uuid4(), plugin_id, "ems-1", zstandard.compress(OPERATIONS), 1, len(OPERATIONS))
+    sub_job = PlannedSubJob(plugin_id, "", "ems-1", 1, zstandard.compress(OPERATIONS), len(OPERATIONS))
     await sub_jobs.insert(connection, job_id, [sub_job])
     return [] if blocked else await sub_jobs.lock_lanes_of(connection, [job_id])
 

@@ -27,7 +27,7 @@ from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.inventory.index import OwnerIndex
-from ran_datajobs.model import JobType, Status
+from ran_datajobs.model import JobType, PlannedSubJob, Status
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder
@@ -35,7 +35,7 @@ from ran_datajobs.runtime import Runtime
 from ran_datajobs.store import jobs, sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch import DispatchStore, JobRoom, LeasedJob
-from ran_datajobs.store.sub_jobs import LeasedSubJob, NewSubJob, PluginRoom, Room
+from ran_datajobs.store.sub_jobs import LeasedSubJob, PluginRoom, Room
 from tests.kit.plugins.in_process import InProcessPlugin
 
 DEADLINE: Final = 60.0
@@ -212,10 +212,10 @@ async def planned_job(
     )
     count = len(msgspec.json.decode(operations))
     new = [
-        NewSubJob(uuid4(), plugin_id, producer, zstandard.compress(operations), count, len(operations))
+        PlannedSubJob(plugin_id, "", producer, count, zstandard.compress(operations), len(operations))
         for producer in producers
     ]
-    job.sub_job_ids = [each.sub_job_id for each in new]
+    job.sub_job_ids = [sub_jobs.sub_job_id(job.job_id, each) for each in new]
     await sub_jobs.insert(connection, job.job_id, new)
     job.lane_ids = await sub_jobs.lock_lanes_of(connection, [job.job_id])
     if admitted:

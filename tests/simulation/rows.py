@@ -21,7 +21,6 @@ class PluginRow:
     plugin_id: int
     url: str
     idempotent: bool = False
-    stop_on_error: bool = False
     read_slots: int | None = None
     give_up: float | None = None
     sub_job_timeout: float | None = None

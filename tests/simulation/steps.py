@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from ran_datajobs.errors import Fenced
-from ran_datajobs.model import DeliveryState, OperationCounts, Status
+from ran_datajobs.model import DeliveryState, OperationCounts, PlannedSubJob, Status
 from ran_datajobs.store import jobs
 from ran_datajobs.store.dispatch import FinishFacts, LeasedJob, PlannedJob
 from ran_datajobs.store.results import FOREIGN_SEQUENCE, MAX_PIECES, Arrived, Part
-from ran_datajobs.store.sub_jobs import JOB, SUB_JOB, NewSubJob
+from ran_datajobs.store.sub_jobs import JOB, SUB_JOB, sub_job_id
 from tests.simulation.rows import OPEN, JobRow, LaneRow, PartRow, SubJobRow
 from tests.simulation.tables import Tables
 
@@ -42,7 +42,7 @@ class Steps(Tables):
         if row.cancel_requested or (not blocked and self.admit(lanes)):
             self.due(SUB_JOB)
 
-    def _insert(self, job: JobRow, new: Sequence[NewSubJob]) -> list[int]:
+    def _insert(self, job: JobRow, new: Sequence[PlannedSubJob]) -> list[int]:
         pairs = sorted({(each.plugin_id, each.data_producer_id) for each in new})
         known = {(lane.plugin_id, lane.data_producer_id): lane.lane_id for lane in self.lanes.values()}
         for pair in pairs:
@@ -50,8 +50,9 @@ class Steps(Tables):
                 known[pair] = len(self.lanes) + 1
                 self.lanes[known[pair]] = LaneRow(known[pair], *pair)
         for position, each in enumerate(new):
-            self.sub_jobs[each.sub_job_id] = SubJobRow(
-                each.sub_job_id,
+            id_ = sub_job_id(job.job_id, each)
+            self.sub_jobs[id_] = SubJobRow(
+                id_,
                 job.job_id,
                 position,
                 known[each.plugin_id, each.data_producer_id],

@@ -12,7 +12,7 @@ import msgspec
 import zstandard
 
 from ran_datajobs.config import Settings
-from ran_datajobs.model import JobType, OperationState, Response, Status
+from ran_datajobs.model import JobType, OperationState, PlannedSubJob, Response, Status
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.outcomes import pack_outcomes
@@ -21,7 +21,6 @@ from ran_datajobs.store.database import Connection
 from ran_datajobs.store.dispatch import DispatchStore
 from ran_datajobs.store.jobs import NewJob
 from ran_datajobs.store.results import Part
-from ran_datajobs.store.sub_jobs import NewSubJob
 from ran_datajobs.telemetry import Logger
 from tests.kit.virtual_time import MOVE
 from tests.machine.service import LogLines, Virtual
@@ -113,13 +112,10 @@ def new_job(number: int, kind: JobType, client: str, priority: int, after: Seque
     )
 
 
-def sub_jobs_of(job_id: UUID, lanes: Sequence[tuple[int, str]]) -> list[NewSubJob]:
+def sub_jobs_of(lanes: Sequence[tuple[int, str]]) -> list[PlannedSubJob]:
     """A sub-job of one operation in each of these lanes (plugin, data producer)."""
     body = zstandard.compress(b'[{"op":"merge","path":"/A=1","operationId":1,"value":{"a":1}}]')
-    return [
-        NewSubJob(uuid5(job_id, f"{plugin}/{producer}"), plugin, producer, body, 1, 62)
-        for plugin, producer in lanes
-    ]
+    return [PlannedSubJob(plugin, "", producer, 1, body, 62) for plugin, producer in lanes]
 
 
 def part(job_id: UUID, sub_job_id: UUID, number: int) -> Part:

@@ -130,7 +130,6 @@ class Tables:
             type=row.type,
             stage=row.stage,
             was=Stage.ADMITTED if row.lease == token else row.stage,
-            status=row.status,
             operations=row.operations,
             data_producer_job_id=row.data_producer_job_id,
             cancel_requested=row.cancel_requested,
@@ -138,7 +137,6 @@ class Tables:
             polls=row.polls,
             result_topic=row.result_topic,
             result_total=row.result_total,
-            messages=row.messages,
             reported_status=row.reported_status,
             failing_for=since(row.failing_since),
             no_objects_for=since(row.objects_since),
@@ -160,7 +158,6 @@ class Tables:
             url=plugin.url,
             dialect="auto",
             idempotent=plugin.idempotent,
-            stop_on_error=plugin.stop_on_error,
             give_up=plugin.give_up,
             sub_job_timeout=plugin.sub_job_timeout,
         )

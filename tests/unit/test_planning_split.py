@@ -41,7 +41,7 @@ def read(path: str, **fields: Any) -> dict[str, Any]:
 
 
 def bodies(plan: Plan) -> dict[tuple[int, str], list[dict[str, Any]]]:
-    return {(s.plugin.plugin_id, s.data_producer_id): json.loads(unpack(s.body)) for s in plan.sub_jobs}
+    return {(s.plugin_id, s.data_producer_id): json.loads(unpack(s.body)) for s in plan.sub_jobs}
 
 
 def refusals(plan: Plan) -> list[tuple[int, Reason]]:
@@ -74,7 +74,7 @@ def test_sub_jobs_are_in_order_of_first_appearance_per_plugin_and_producer() -> 
     """One sub-job per (plugin, producer): the same producer name at two plugins gives two."""
     owners = Owners([owner("ME=1", ONAP, "b"), owner("ME=2", SEED, "b"), owner("ME=3", SEED, "a")])
     plan = split(request(*(write(f"/ME={n}") for n in (3, 1, 2, 3, 1))), owners)
-    assert [(s.plugin.plugin_id, s.data_producer_id, s.operations) for s in plan.sub_jobs] == [
+    assert [(s.plugin_id, s.data_producer_id, s.operations) for s in plan.sub_jobs] == [
         (1, "a", 2),
         (2, "b", 2),
         (1, "b", 1),

@@ -159,7 +159,7 @@ def _plan(read: JobRequest, owners: Owners) -> Plan:
     unmatched = sum(each.reason is Reason.UNMATCHED for each in refused)
     return Plan(
         sub_jobs=[
-            schemas.PlannedSubJob(sub_job.plugin.url, sub_job.data_producer_id, sub_job.operations)
+            schemas.PlannedSubJob(sub_job.plugin_url, sub_job.data_producer_id, sub_job.operations)
             for sub_job in found.sub_jobs
         ],
         operations=schemas.PlannedOperations(read.count, unmatched),

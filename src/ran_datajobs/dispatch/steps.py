@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
-from uuid import uuid5
 
 import zstandard
 
@@ -26,7 +25,6 @@ from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.dispatch import DispatchStore, LeasedJob, PlannedJob
 from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.results import Part
-from ran_datajobs.store.sub_jobs import NewSubJob
 
 _MAX_REQUEST: Final = 1 << 31
 
@@ -47,7 +45,7 @@ class JobSteps:
         """Plan the job, which ends its lease. Raises Fenced when the lease is void."""
         begun = self.runtime.now()
         owners = await self.index.catch_up()
-        plan, new = await self.runtime.in_thread(lambda: _split(job, owners))
+        plan = await self.runtime.in_thread(lambda: _split(job, owners))
         await reached(Checkpoint.PLAN_SPLIT)
         refused = await write_parts(
             self.objects,
@@ -61,10 +59,10 @@ class JobSteps:
         reasons = Counter(each.reason for each in plan.refused)
         unmatched = reasons[Reason.UNMATCHED]
         failed = 0 if plan.parts_of else len(plan.refused) - unmatched
-        planned = PlannedJob(new, unmatched, failed, bool(plan.parts_of), refused)
+        planned = PlannedJob(plan.sub_jobs, unmatched, failed, bool(plan.parts_of), refused)
         await self.store.record_plan(job, planned)
         await reached(Checkpoint.PLAN_STORED)
-        self.news.planned(job, len(new), reasons, self.runtime.now() - begun)
+        self.news.planned(job, len(plan.sub_jobs), reasons, self.runtime.now() - begun)
 
     async def finish(self, leased: LeasedJob) -> None:
         """Finish the job and end its lease. Raises Fenced when another worker has claimed it."""
@@ -108,20 +106,9 @@ class JobSteps:
         )
 
 
-def _split(job: LeasedJob, owners: Owners) -> tuple[Plan, list[NewSubJob]]:
+def _split(job: LeasedJob, owners: Owners) -> Plan:
     body = zstandard.ZstdDecompressor().decompress(job.body or b"", max_output_size=_MAX_REQUEST)
-    plan = split_accepted(body, owners)
-    return plan, [
-        NewSubJob(
-            uuid5(job.job_id, f"{s.plugin.plugin_id}/{s.data_producer_id}"),
-            s.plugin.plugin_id,
-            s.data_producer_id,
-            s.body,
-            s.operations,
-            s.size,
-        )
-        for s in plan.sub_jobs
-    ]
+    return split_accepted(body, owners)
 
 
 def refusals(refused: Iterable[RejectedOperation]) -> Iterable[Response]:

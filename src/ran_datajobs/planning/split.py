@@ -18,7 +18,7 @@ import zstandard
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.inventory.owners import Owner, Owners
-from ran_datajobs.model import ActivationMode, JobType, Op, Operation, Reason, ScopeType
+from ran_datajobs.model import ActivationMode, JobType, Op, Operation, PlannedSubJob, Reason, ScopeType
 from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm import filter as nrm_filter
 from ran_datajobs.planning.envelope import open_envelope
@@ -45,17 +45,6 @@ _BASE_ONLY: Final = 0
 _MOST_DEPTHS: Final = 3
 
 _writes: Final = msgspec.json.Decoder(list[SeedWrite])
-
-
-class PlannedSubJob(Struct, frozen=True):
-    """One sub-job. ``operations``: their number. ``body``: the JSON array for ``data`` of the create call,
-    zstd. ``size``: its bytes, uncompressed."""
-
-    plugin: PluginProfile
-    data_producer_id: str
-    operations: int
-    body: bytes
-    size: int
 
 
 class RejectedOperation(Struct, frozen=True):
@@ -123,7 +112,8 @@ class _SubJobBuilder:
         self.encode()
         self._encoded.append(b"]")
         self.compress()
-        return PlannedSubJob(self.plugin, self._producer, self._count, b"".join(self._frames), self._size + 1)
+        plugin, body = self.plugin, b"".join(self._frames)
+        return PlannedSubJob(plugin.plugin_id, plugin.url, self._producer, self._count, body, self._size + 1)
 
 
 class _Splitter:

@@ -20,7 +20,7 @@ from msgspec.structs import astuple
 
 from ran_datajobs.config import Settings
 from ran_datajobs.errors import Fenced
-from ran_datajobs.model import OperationCounts, Stage, Status
+from ran_datajobs.model import OperationCounts, PlannedSubJob, Stage, Status
 from ran_datajobs.store import jobs, results
 from ran_datajobs.store import sub_jobs as store
 from ran_datajobs.store.database import Connection, Database, columns, read, read_one
@@ -38,7 +38,6 @@ from ran_datajobs.store.sub_jobs import (
     Leased,
     LeasedCancel,
     LeasedSubJob,
-    NewSubJob,
     PluginRoom,
     Postponement,
     QuarantineOver,
@@ -106,7 +105,7 @@ class Written(Struct, frozen=True):
 class PlannedJob(Struct, frozen=True):
     """The plan of a job. ``parts``: result objects of the operations that are in no sub-job."""
 
-    sub_jobs: list[NewSubJob]
+    sub_jobs: list[PlannedSubJob]
     unmatched: int
     failed: int
     split_reads: bool

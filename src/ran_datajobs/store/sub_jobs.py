@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from msgspec import Struct
 
 from ran_datajobs.config import Settings
-from ran_datajobs.model import JobType, Stage, Status
+from ran_datajobs.model import JobType, PlannedSubJob, Stage, Status
 from ran_datajobs.store.database import Connection, columns
 from ran_datajobs.store.queries import named_queries
 
@@ -44,17 +44,6 @@ JOB, SUB_JOB, CANCEL = "job", "sub_job", "cancel"
 """Kinds of due rows: a step of a data job, a sub-job, or the DELETE of a whole job."""
 
 _PIECE_BYTES: Final = 2 << 20
-
-
-class NewSubJob(Struct, frozen=True):
-    """A sub-job to insert. ``body``: the operations for the plugin, zstd, ``size`` bytes uncompressed."""
-
-    sub_job_id: UUID
-    plugin_id: int
-    data_producer_id: str
-    body: bytes
-    operations: int
-    size: int
 
 
 class PluginRoom(Struct, frozen=True):
@@ -98,7 +87,6 @@ class LeasedSubJob(Leased, frozen=True):
     type: JobType
     stage: Stage
     was: Stage
-    status: Status
     operations: int
     data_producer_job_id: str | None
     cancel_requested: bool
@@ -106,7 +94,6 @@ class LeasedSubJob(Leased, frozen=True):
     polls: int
     result_topic: str | None
     result_total: int | None
-    messages: int
     reported_status: Status | None
     failing_for: float | None
     no_objects_for: float | None
@@ -128,7 +115,6 @@ class LeasedSubJob(Leased, frozen=True):
     url: str
     dialect: str
     idempotent: bool
-    stop_on_error: bool
     give_up: float | None
     sub_job_timeout: float | None
 
@@ -217,17 +203,23 @@ _STATEMENTS: Final[dict[type[Struct], str]] = {
 }
 
 
-async def insert(connection: Connection, job_id: UUID, sub_jobs: Sequence[NewSubJob]) -> None:
+async def insert(connection: Connection, job_id: UUID, sub_jobs: Sequence[PlannedSubJob]) -> None:
     """Insert the sub-jobs of a job in order, with their lanes."""
     await connection.execute(_SQL["add_lanes"], *columns(sub_jobs, "plugin_id", "data_producer_id"))
     for first, some in _in_pieces(sub_jobs):
-        fields = columns(some, *NewSubJob.__struct_fields__)
-        await connection.execute(_SQL["insert_sub_jobs"], job_id, first, *fields)
+        ids = [sub_job_id(job_id, each) for each in some]
+        fields = columns(some, "plugin_id", "data_producer_id", "body", "operations", "size")
+        await connection.execute(_SQL["insert_sub_jobs"], job_id, first, ids, *fields)
 
 
-def _in_pieces(sub_jobs: Sequence[NewSubJob]) -> Iterator[tuple[int, list[NewSubJob]]]:
+def sub_job_id(job_id: UUID, sub_job: PlannedSubJob) -> UUID:
+    """The id of a sub-job of this job, the same whenever the plan is repeated."""
+    return uuid5(job_id, f"{sub_job.plugin_id}/{sub_job.data_producer_id}")
+
+
+def _in_pieces(sub_jobs: Sequence[PlannedSubJob]) -> Iterator[tuple[int, list[PlannedSubJob]]]:
     """(position of the first, sub-jobs), a few MiB of bodies each, so that the event loop runs in between."""
-    some: list[NewSubJob] = []
+    some: list[PlannedSubJob] = []
     size = 0
     for position, sub_job in enumerate(sub_jobs):
         if some and size + len(sub_job.body) > _PIECE_BYTES:

@@ -101,8 +101,8 @@ select pg_notify('datajobs_due', $1);
 -- under the first token of a claim, :token, was ADMITTED before. Durations are seconds by the database's clock.
 -- name: columns
 s.sub_job_id, s.job_id, s.lane_id, s.lease, s.type, s.stage,
-case when s.lease = :token then 'ADMITTED'::sub_job_stage else s.stage end as was, s.status, s.operations, s.data_producer_job_id,
-s.cancel_requested, s.attempts, s.polls, s.result_topic, s.result_total, s.messages, s.reported_status,
+case when s.lease = :token then 'ADMITTED'::sub_job_stage else s.stage end as was, s.operations, s.data_producer_job_id,
+s.cancel_requested, s.attempts, s.polls, s.result_topic, s.result_total, s.reported_status,
 extract(epoch from clock_timestamp() - s.failing_since)::float8 as failing_for,
 extract(epoch from clock_timestamp() - s.objects_since)::float8 as no_objects_for,
 extract(epoch from clock_timestamp() - s.started_at)::float8 as running_for,
@@ -111,7 +111,7 @@ extract(epoch from clock_timestamp() - s.ended_at)::float8 as ended_for,
 extract(epoch from s.quarantined_until - clock_timestamp())::float8 as quarantined_for,
 s.body_bytes, case when s.stage = 'STARTING' or s.stage in ('WAITING', 'ADMITTED') and s.body_bytes <= 8192 then s.body end as body,
 j.status as job_status, j.cancel_requested as job_cancel_requested, j.accept_type, j.content_type, j.activation_mode, j.destination, j.results_bucket, l.data_producer_id,
-s.plugin_id, p.url, p.dialect, p.idempotent, p.stop_on_error, p.give_up, p.sub_job_timeout
+s.plugin_id, p.url, p.dialect, p.idempotent, p.give_up, p.sub_job_timeout
 
 -- Lease due sub-jobs within limits: creates, other steps, bytes of operations and DELETEs per plugin ($14 to $17 for the
 -- plugins $13, $9 to $12 for the others), $6 rows and $7 bytes in total. $5: expired leases, too, and first. Sub-jobs to
