@@ -416,7 +416,7 @@ def load(
     return settings
 
 
-_UNKNOWN_HOME: Final = Path("~")
+_UNKNOWN_HOME: Final = "~"
 
 
 def default_data_dir(environ: Mapping[str, str]) -> Path:
@@ -426,11 +426,8 @@ def default_data_dir(environ: Mapping[str, str]) -> Path:
         return Path(state) / "ran-datajobs"
     if os.geteuid() == 0:
         return Path("/var/lib/ran-datajobs/data")
-    try:
-        home = Path.home()
-    except RuntimeError:  # neither HOME nor an entry in the passwd file
-        home = _UNKNOWN_HOME
-    return home / ".local/state/ran-datajobs"
+    home = os.path.expanduser(_UNKNOWN_HOME)  # noqa: PTH111 - unchanged without a home, where Path raises
+    return Path(home) / ".local/state/ran-datajobs"
 
 
 def check_home(data_dir: Path) -> None:

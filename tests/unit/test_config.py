@@ -240,11 +240,8 @@ def test_a_user_without_a_home_needs_a_data_directory(
 ) -> None:
     """In a container under an id that no passwd file has, commands that store nothing work, and the others
     name the setting to use. Nothing is made in a folder named ``~``."""
-
-    def unknown() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "home", unknown)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 123456)
     monkeypatch.setattr(os, "geteuid", lambda: 123456)
     monkeypatch.chdir(tmp_path)
     settings = load({})
