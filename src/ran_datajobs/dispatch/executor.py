@@ -293,10 +293,8 @@ class Executor:
                     return later
                 give_up = self._give_up(attempt.sub_job)
                 error = f"the plugin's result was not to be had within {give_up:g} s: {answer.cause}"
-                operations = await self._operations(attempt)
-                state, reason = OperationState.UNKNOWN, Reason.RESULT_UNREADABLE
-                outcome = outcomes.all_the_same(operations, state, reason, error, error, reported)
-                return await self._end(attempt, outcome)
+                all_unread = OperationState.UNKNOWN, Reason.RESULT_UNREADABLE, error, error, reported
+                return await self._end(attempt, lambda each: outcomes.all_the_same(each, *all_unread))
             case _:
                 return await self._end_with(attempt, answer, reported)
 
@@ -307,10 +305,9 @@ class Executor:
         if isinstance(result, UnrecognisedResult | UnreadableBody):
             place = sub_job.results_bucket, sub_job.job_id, sub_job.sub_job_id
             kept.append(await store_raw(self.objects, *place, result.body))
-        operations = await self._operations(attempt)
-        outcome = await self._computed(
-            len(operations),
-            lambda: outcomes.of_result(
+        return await self._end(
+            attempt,
+            lambda operations: outcomes.of_result(
                 operations,
                 result,
                 reported,
@@ -318,8 +315,8 @@ class Executor:
                 cancel_requested=sub_job.job_cancel_requested,
                 kept_as=kept[0].key if kept else "",
             ),
+            kept,
         )
-        return await self._end(attempt, outcome, kept)
 
     async def _gather(self, attempt: Attempt) -> Transition:
         """End a read when all its messages have arrived, or after the idle timeout.
@@ -338,8 +335,9 @@ class Executor:
             if left >= 0.0:
                 return self._postponed(attempt, max(0.05, min(left + 0.05, time_left)))
         packed = await self.store.arrived_outcomes(sub_job.sub_job_id, sub_job.job_id)
-        outcome = outcomes.from_messages(await self._operations(attempt), packed, arrived)
-        return await self._end(attempt, outcome)
+        return await self._end(
+            attempt, lambda operations: outcomes.from_messages(operations, packed, arrived)
+        )
 
     # --- cancel, timeout, quarantine -----------------------------------------------------------------
 
@@ -460,25 +458,29 @@ class Executor:
     ) -> Transition:
         """End the sub-job with all operations in one state. If that is UNKNOWN, and the plugin may still be
         ``executing`` them, the sub-job goes into quarantine."""
-        operations = await self._operations(attempt)
         reported = Status.CANCELLED if reason is Reason.CANCELLED else None
-        outcome = await self._computed(
-            len(operations),
-            lambda: outcomes.all_the_same(operations, state, reason, cause, reported=reported),
+        return await self._end(
+            attempt,
+            lambda operations: outcomes.all_the_same(operations, state, reason, cause, reported=reported),
+            error="" if reported else cause,
+            quarantine=executing and state is OperationState.UNKNOWN,
         )
-        quarantine = executing and state is OperationState.UNKNOWN
-        return await self._end(attempt, outcome, error="" if reported else cause, quarantine=quarantine)
 
     async def _end(
         self,
         attempt: Attempt,
-        outcome: Outcome,
+        outcome_of: Callable[[list[Operation]], Outcome],
         kept: Sequence[Part] = (),
         *,
         error: str = "",
         quarantine: bool = False,
     ) -> Ended:
-        """Write the result objects, and return the settlement of the sub-job."""
+        """Write the result objects, and return the settlement of the sub-job with the outcome of its
+        operations."""
+        array = await self._operations_array(attempt)
+        outcome = await self._computed(
+            attempt.sub_job.operations, lambda: outcome_of(outcomes.operations_of(array))
+        )
         written = await self._written(attempt, outcome)
         await reached(Checkpoint.COLLECT_WRITTEN)
         attempt.reasons = await self._computed(len(outcome.responses), lambda: reasons_of(outcome.responses))
@@ -565,7 +567,3 @@ class Executor:
 
     async def _computed(self, size: int, work: Callable[[], T]) -> T:
         return await self.runtime.in_thread(work) if size > THREAD_OVER else work()
-
-    async def _operations(self, attempt: Attempt) -> list[Operation]:
-        array = await self._operations_array(attempt)
-        return await self._computed(attempt.sub_job.operations, lambda: outcomes.operations_of(array))
