@@ -6,7 +6,6 @@ The routes read their bodies themselves, with limits, so that the router cannot 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Final
@@ -39,8 +38,8 @@ def success(body: Any, description: str, media_type: str = "application/json") -
     return ResponseSpec(body, generate_examples=False, description=description, media_type=media_type)
 
 
-def with_body(body: type) -> type[spec.Operation]:
-    """An operation whose request body is JSON of the type ``body``."""
+def with_body(body: type) -> Any:
+    """The ``operation_class`` of a route whose request body is JSON of the type ``body``."""
     (schema,), shapes = msgspec.json.schema_components((body,), ref_template="{name}")
 
     def inlined(node: Any) -> Any:
@@ -53,14 +52,9 @@ def with_body(body: type) -> type[spec.Operation]:
                 return [inlined(each) for each in node]
         return node
 
-    @dataclass
-    class WithBody(spec.Operation):
-        def __post_init__(self) -> None:
-            self.request_body = spec.RequestBody(
-                {"application/json": spec.OpenAPIMediaType(inlined(schema))}, required=True
-            )
-
-    return WithBody
+    content = {"application/json": spec.OpenAPIMediaType(inlined(schema))}
+    described = spec.RequestBody(content, required=True)
+    return lambda **fields: spec.Operation(**fields | {"request_body": described})
 
 
 def _refuse_other_documents(request: Request[Any, Any, Any]) -> None:

@@ -88,15 +88,13 @@ class BodyReceiver:
                 f"request bodies of {self._in_flight} bytes are being worked on, and with {size} more "
                 f"there would be more than {self._max_in_flight}: send it again later"
             )
-        self._count(size)
+        self._in_flight += size
+        self._shown.inc(size)
         try:
             yield
         finally:
-            self._count(-size)
-
-    def _count(self, size: int) -> None:
-        self._in_flight += size
-        self._shown.inc(size)
+            self._in_flight -= size
+            self._shown.dec(size)
 
     async def _chunks(self, request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
         more = True
