@@ -25,7 +25,6 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from ran_datajobs.api import paths
 from ran_datajobs.api.dependencies import AnyRequest, Api
 from ran_datajobs.api.openapi import documented, success
-from ran_datajobs.api.problems import ANY_PARAMETERS
 from ran_datajobs.api.schemas import Alive, ReasonList
 from ran_datajobs.errors import StoreUnavailable
 from ran_datajobs.http.json_body import shortened
@@ -39,14 +38,13 @@ TEXT: Final = {"produces": ("text/plain", "application/openmetrics-text")}
 EXPOSITION: Final = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
 """The media type of the Prometheus text format; the response adds the charset."""
 
-_ANY: Final = {"produces": ("*/*",), ANY_PARAMETERS: True}
 _REASONS: Final = msgspec.json.encode(ReasonList(list(REASONS)))
 
 _TYPES: Final = mimetypes.MimeTypes(filenames=())
 _TYPES.add_type("text/javascript", ".js")
 
 
-@get([paths.PAGE, paths.PAGE_FILE], include_in_schema=False, opt=_ANY)
+@get([paths.PAGE, paths.PAGE_FILE], include_in_schema=False, opt={"produces": ("*/*",)})
 async def get_page(request: AnyRequest, api: Api, file: FromPath[str] = "index.html") -> Response[bytes]:
     """The page itself, or one of the files that it loads."""
     body = _files(api.static).get(file) if api.static else None

@@ -27,10 +27,6 @@ from ran_datajobs.http.problem import Problem, respond
 from ran_datajobs.planning.keys import NOT_OFFERED, not_offered
 from ran_datajobs.telemetry import Event, Logger
 
-ANY_PARAMETERS: Final = "any_parameters"
-"""Set in the ``opt`` of a route that reads no parameters and accepts any: the page, to whose address browsers
-and links add some."""
-
 _MISSING: Final = re.compile(r"Missing required query parameter '(\w+)'")
 
 OFFERED_ONE_DAY: Final = "offered_one_day"
@@ -76,13 +72,13 @@ def problem_answers(log: Logger) -> Callable[[AnyRequest, Exception], Response[P
 def check_parameters(request: AnyRequest) -> None:
     """Check the names in the query and rewrite them in the route's spelling, before parameters are read.
 
+    A route that is not in the OpenAPI document accepts any: it is the page, and browsers and links add some.
     Raises what :func:`as_known` raises.
     """
     query: bytes = request.scope["query_string"]
-    opt = request.route_handler.opt
-    if query and not opt.get(ANY_PARAMETERS) and request.method != "OPTIONS":
+    if query and request.route_handler.resolve_include_in_schema():
         fields = _query_parameters(request)
-        one_day = NOT_OFFERED if opt.get(OFFERED_ONE_DAY) else {}
+        one_day = NOT_OFFERED if request.route_handler.opt.get(OFFERED_ONE_DAY) else {}
         # The type of a parameter that may be repeated is ``list[...] | None``.
         lists = {name for name, field in fields.items() if any(t.origin is list for t in field.inner_types)}
         request.scope["query_string"] = as_known(query, fields, one_day, lists)

@@ -11,19 +11,17 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from litestar import Request
 from litestar.datastructures import Headers, MutableScopeHeaders
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Send
 
 from ran_datajobs.api import paths
 from ran_datajobs.config import Settings
 from ran_datajobs.http.problem import respond
 from ran_datajobs.telemetry import Metrics
-
-if TYPE_CHECKING:
-    from litestar.types import ASGIApp, HTTPScope, Message, Receive, Send
 
 _AUTHORITY: Final = re.compile(r"(\[[^\]]*\]|[^\[:]*?)\.?(?::[0-9]+)?")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})

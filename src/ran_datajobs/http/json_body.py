@@ -185,8 +185,7 @@ def fault_of(
     if unknown := _UNKNOWN.fullmatch(words):
         steps.append(pointer_step(unknown[1]))
         return _pointer([*below, *steps]), "is not known here: take it out"
-    inside = "..." not in steps and len(steps) <= MOST_STEPS
-    given = _value_at(body, steps) if inside else None
+    given = None if "..." in steps else _value_at(body, steps)
     return _pointer([*below, *steps]), in_words(words, given, choices_of(decoder.type, steps))
 
 

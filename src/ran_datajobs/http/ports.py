@@ -46,5 +46,4 @@ def _bind(host: str, port: int) -> int:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, port))
-        bound: int = probe.getsockname()[1]
-        return bound
+        return int(probe.getsockname()[1])
