@@ -14,8 +14,8 @@ import zstandard
 
 from bench.accept import HANDLES, LARGE, Body, alternate_id, load_job
 from ran_datajobs.inventory.owners import Owner, Owners
-from ran_datajobs.planning.request import check_request, read_request
-from ran_datajobs.planning.split import split_accepted
+from ran_datajobs.planning.request import check_request
+from ran_datajobs.planning.split import split
 from ran_datajobs.plugins.port import PluginProfile
 
 RUNS = 9
@@ -73,14 +73,13 @@ async def run() -> None:
     one, many = owners(1), owners(200)
 
     def planned(stored: bytes, index: Owners) -> object:
-        return split_accepted(zstandard.decompress(stored), index)
+        return split(zstandard.decompress(stored), index)
 
     stored = zstandard.compress(body, 1)
     decode, ratios = _ratios(
         body,
         {
             "check before the 202": lambda: check_request(body),
-            "check, and build every operation": lambda: read_request(body),
             "compress for the store": lambda: zstandard.compress(body, 1),
             "plan for 1 producer": lambda: planned(stored, one),
             "plan for 200 producers": lambda: planned(stored, many),
@@ -98,7 +97,7 @@ async def _print_silences() -> None:
     stored = zstandard.compress(body, 1)
     works: dict[str, Callable[[], object]] = {
         "it is checked": lambda: check_request(body),
-        "it is planned": lambda: split_accepted(zstandard.decompress(stored), many),
+        "it is planned": lambda: split(zstandard.decompress(stored), many),
     }
     print(f"{HUGE} operations: how late the event loop of the same process is while")
     for name, work in works.items():

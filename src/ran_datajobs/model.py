@@ -13,7 +13,7 @@ import enum
 from collections.abc import Iterable
 from typing import Final
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 
 class Status(enum.StrEnum):
@@ -221,9 +221,12 @@ class Reason(enum.StrEnum):
 
 
 class Scope(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """Scope of a read (TS 32.158 §6.1); ``scope_level`` counts from the base, which is level 0."""
+    """Scope of a read (TS 32.158 §6.1); ``scope_level`` counts from the base, which is level 0.
 
-    scope_type: ScopeType = ScopeType.BASE_ONLY
+    ``scopeType`` is always sent: the default of a factory is never left out.
+    """
+
+    scope_type: ScopeType = field(default_factory=lambda: ScopeType.BASE_ONLY)
     scope_level: int | None = None
 
 

@@ -18,7 +18,7 @@ from ran_datajobs.api import paths
 from ran_datajobs.checkpoints import Checkpoint, on_checkpoint
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
 from ran_datajobs.model import MAX_MESSAGE_BYTES, OperationState, Status
-from ran_datajobs.planning.request import read_request
+from ran_datajobs.planning.request import read_accepted
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.listen import DUE_CHANNEL, SUB_JOB_CHANNEL, follow
 from tests.kit.api_service import (
@@ -201,9 +201,9 @@ async def test_a_retry_is_a_new_job_of_what_did_not_succeed(api: Api) -> None:
         run_transaction,
     )
     assert (stored["activation_mode"], stored["destination_kind"]) == ("STOP_ON_ERROR", "TOPIC")
-    read = read_request(zstandard.decompress(stored["body"]))
-    first = read_request(body)
-    assert read.operations == [first.operations[0], first.operations[1], first.operations[4]]
+    read, left = read_accepted(zstandard.decompress(stored["body"]))
+    first, operations = read_accepted(body)
+    assert left == [operations[0], operations[1], operations[4]]
     assert (read.activation_mode, read.accept_type, read.content_type) == (
         first.activation_mode,
         first.accept_type,
@@ -224,7 +224,7 @@ async def test_a_read_is_retried_as_it_was_asked(api: Api) -> None:
     await end_job(api, job_id, Status.FAILED, [outcome("1", F)])
     run_transaction = UUID((await api.post(job_path(job_id, "/retry"))).json()["jobId"])
     rows = await api.rows("select body from job_request where job_id = any ($1)", [job_id, run_transaction])
-    first, second = (read_request(zstandard.decompress(row["body"])) for row in rows)
+    first, second = (read_accepted(zstandard.decompress(row["body"])) for row in rows)
     assert first == second
 
 

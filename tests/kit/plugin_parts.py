@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 from msgspec import Raw
 
 from ran_datajobs.dmi.element import Element, Outcome, ReadChunk
@@ -193,10 +194,15 @@ def call_for(
         content_type=wire.JSON_PATCH_3GPP,
         activation_mode=mode,
         is_read=operations[0].op is Op.READ,
-        operations=wire.encode_operations(
-            [wire.peer_operation(spoken, one, "tag-1", PRIVATE) for one in operations]  # type: ignore[arg-type]
-        ),
+        operations=msgspec.json.encode([_sent(spoken, one) for one in operations]),
     )
+
+
+def _sent(dialect: wire.Dialect, operation: Operation) -> wire.SeedOperation | wire.OnapOperation:
+    """The operation as NCMP sends it, with CM handle data."""
+    seed = msgspec.json.decode(msgspec.json.encode(operation), type=wire.SeedOperation)
+    seed.module_set_tag, seed.private_properties = "tag-1", PRIVATE
+    return wire.onap_operation(seed) if dialect is wire.Dialect.ONAP else seed
 
 
 def address_of(call: CreateCall, created: object) -> JobAddress:

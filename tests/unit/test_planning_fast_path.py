@@ -17,12 +17,13 @@ from ran_datajobs.model import Reason
 from ran_datajobs.nrm import fdn
 from ran_datajobs.planning.envelope import Envelope
 from ran_datajobs.planning.fast_path import PIECE, all_usual, in_pieces
-from ran_datajobs.planning.operations import Line
-from ran_datajobs.planning.request import JobRequest, check_request, read_request
-from ran_datajobs.planning.split import owners_of, split, split_accepted
+from ran_datajobs.planning.request import check_request
+from ran_datajobs.planning.split import owners_of, split
 from ran_datajobs.planning.validation import validate_operation
 from ran_datajobs.plugins.port import PluginProfile
+from ran_datajobs.plugins.wire import SeedOperation
 from ran_datajobs.results.outcomes import unpack
+from tests.unit.planning_parts import ReadRequest, read_request
 
 SEED = PluginProfile(1, "http://127.0.0.1:9001", "seed", stop_on_error=True)
 ONAP = PluginProfile(2, "http://127.0.0.1:9002", "onap")
@@ -126,7 +127,7 @@ BODIES = st.builds(
 
 
 HEAD = (*Envelope.__struct_fields__, "type", "count", "ignored")
-lines_decoder = msgspec.json.Decoder(list[Line])
+lines_decoder = msgspec.json.Decoder(list[SeedOperation])
 
 
 def outcome(check: Any, body: bytes, **settings: Any) -> object:
@@ -140,9 +141,14 @@ def outcome(check: Any, body: bytes, **settings: Any) -> object:
     return tuple(getattr(head, field) for field in HEAD)
 
 
-def with_care(body: bytes, **settings: Any) -> JobRequest:
-    """The same request read by the exact path, which a key in another case forces."""
-    return read_request(body.replace(b'"data"', b'"dATA"', 1), **settings)
+def exact(body: bytes) -> bytes:
+    """The same request in a form that is read by the exact path."""
+    return body.replace(b'"data"', b'"dATA"', 1)
+
+
+def with_care(body: bytes, **settings: Any) -> ReadRequest:
+    """The same request read by the exact path."""
+    return read_request(exact(body), **settings)
 
 
 @given(BODIES)
@@ -286,7 +292,7 @@ def test_a_large_plan_is_compressed_in_several_frames(
         for n in range(5000)
     ]
     owners = Owners([owner(f"A={n}", producer=str(n)) for n in range(producers)])
-    for sub_job in split_accepted(msgspec.json.encode({"data": operations}), owners).sub_jobs:
+    for sub_job in split(msgspec.json.encode({"data": operations}), owners).sub_jobs:
         body = unpack(sub_job.body)
         sent = [one["operationId"] for one in json.loads(body)]
         assert sent == list(range(int(sub_job.data_producer_id), 5000, producers))
@@ -349,12 +355,12 @@ def test_the_depths_follow_the_inventory() -> None:
 
 @given(OWNERS, BODIES)
 def test_an_accepted_body_is_planned_as_its_request(owners: Owners, body: bytes) -> None:
-    """The plan of the bytes is the plan of the checked operations, byte for byte."""
+    """Both ways of reading give the same plan, byte for byte."""
     try:
-        request = read_request(body)
+        check_request(body)
     except (InvalidRequest, UnsupportedRequest):
         return
-    assert split_accepted(body, owners) == split(request, owners)
+    assert split(body, owners) == split(exact(body), owners)
 
 
 @given(OWNERS, st.lists(PATHS, min_size=1, max_size=9))
@@ -366,7 +372,7 @@ def test_an_accepted_load_job_is_planned_as_its_request(owners: Owners, paths: l
         for n, path in enumerate(path.partition("#")[0] + "#/attributes/x" for path in paths * 70)
     ]
     body = msgspec.json.encode({"data": operations})
-    assert split_accepted(body, owners) == split(read_request(body), owners)
+    assert split(body, owners) == split(exact(body), owners)
 
 
 @pytest.mark.parametrize("plugin", [SEED, ONAP])
@@ -378,7 +384,7 @@ def test_what_a_client_says_about_a_handle_never_reaches_the_plugin(plugin: Plug
         b'{"op":"remove","path":"/A=1","operationId":"2","moduleSetTag":"evil","privateProperties":{"evil":1}}]}'
     )
     for text in (body, body.replace(b',"cmHandleProperties":{"evil":1}', b"")):
-        (sub_job,) = split_accepted(text, Owners([owner("A=1", plugin, tag="")])).sub_jobs
+        (sub_job,) = split(text, Owners([owner("A=1", plugin, tag="")])).sub_jobs
         sent = unpack(sub_job.body)
         assert b"evil" not in sent
         assert b"value" not in sent
@@ -388,8 +394,8 @@ def test_what_a_client_says_about_a_handle_never_reaches_the_plugin(plugin: Plug
 def test_a_refused_operation_bears_nothing_of_a_handle() -> None:
     """An operation without an owner is reported as it was requested."""
     body = b'{"data":[{"op":"remove","path":"/B=1","operationId":"1","value":null,"moduleSetTag":"evil"}]}'
-    (refused,) = split_accepted(body, Owners()).refused
-    assert refused == split(read_request(body), Owners()).refused[0]
+    (refused,) = split(body, Owners()).refused
+    assert refused == split(exact(body), Owners()).refused[0]
     assert (refused.reason, refused.operation.value) == (Reason.UNMATCHED, msgspec.UNSET)
 
 
@@ -397,5 +403,5 @@ def test_a_job_accepted_under_a_larger_limit_is_planned() -> None:
     """Planning has no limit of its own: a job that got its 202 gets a plan."""
     operation = b'{"op":"remove","path":"A=1","operationId":1}'
     body = b'{"data":[%b]}' % b",".join([operation] * 1_000_001)
-    (sub_job,) = split_accepted(body, Owners([owner("A=1")])).sub_jobs
+    (sub_job,) = split(body, Owners([owner("A=1")])).sub_jobs
     assert sub_job.operations == 1_000_001

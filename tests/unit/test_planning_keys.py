@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
 from ran_datajobs.model import Ignored, IgnoredKey
 from ran_datajobs.planning.keys import ENVELOPE, MAX_LISTED, MAX_UNLISTED, NOT_OFFERED, one_edit_apart
-from ran_datajobs.planning.request import check_request, read_accepted, read_request
+from ran_datajobs.planning.request import check_request, read_accepted
 
 CELL = "/SubNetwork=SN1/ManagedElement=ME1/NRCellDU=1"
 ADD = {"op": "add", "path": CELL, "value": {"id": "1", "attributes": {"nRPCI": 7}}}
@@ -41,10 +41,8 @@ def body(*operations: dict[str, Any], **envelope: Any) -> bytes:
 
 
 def ignored_in(request: bytes) -> Ignored | None:
-    """The ignored keys, which every way of reading reports alike."""
-    reported = check_request(request).ignored
-    assert read_request(request).ignored == read_accepted(request).ignored == reported
-    return reported
+    """The ignored keys."""
+    return check_request(request).ignored
 
 
 def surely_ignored_in(request: bytes) -> Ignored:
@@ -261,5 +259,5 @@ def test_a_hundred_ignored_keys_are_told_and_all_are_counted() -> None:
 )
 def test_what_an_older_version_accepted_is_still_read(accepted: bytes) -> None:
     """A job that got its 202 is executed, even if a submit would refuse it today."""
-    request = read_accepted(accepted)
-    assert [operation.path for operation in request.operations] == [CELL]
+    _, operations = read_accepted(accepted)
+    assert [operation.path for operation in operations] == [CELL]

@@ -13,9 +13,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ran_datajobs.errors import InvalidRequest, TooManyOperations, UnsupportedRequest
-from ran_datajobs.model import ActivationMode, JobType, Op, Operation, Scope, ScopeType
+from ran_datajobs.model import ActivationMode, JobType, Op, Scope, ScopeType
 from ran_datajobs.nrm import fdn
-from ran_datajobs.planning.request import JobRequest, check_request, read_request
+from ran_datajobs.planning.request import check_request
+from ran_datajobs.plugins.wire import SeedOperation
+from tests.unit.planning_parts import ReadRequest, read_request
 
 CELL = "/SubNetwork=SN1/ManagedElement=ME1/NRCellDU=1"
 ADD = {"op": "add", "path": CELL, "value": {"id": "1", "attributes": {"nRPCI": 7}}}
@@ -38,7 +40,7 @@ def body(*operations: Any, **envelope: Any) -> bytes:
     return json.dumps({**envelope, "data": list(operations)}).encode()
 
 
-def read(*operations: Any, **envelope: Any) -> JobRequest:
+def read(*operations: Any, **envelope: Any) -> ReadRequest:
     return read_request(body(*operations, **envelope))
 
 
@@ -268,7 +270,7 @@ def test_the_value_of_a_remove_is_ignored(value: bytes) -> None:
     """It is accepted, whatever it is, and ignored: RFC 6902 §4 lets a reader ignore it."""
     text = b'{"data": [{"op": "remove", "path": "%s", "value": %s}]}' % (CELL.encode(), value)
     request = read_request(text)
-    assert request.operations == [Operation(Op.REMOVE, CELL, "0")]
+    assert request.operations == [SeedOperation(Op.REMOVE, CELL, "0")]
     assert (request.ignored, check_request(text).ignored) == (None, None)
 
 
@@ -316,7 +318,7 @@ def test_paths_keep_their_code_points_and_have_a_key() -> None:
     """The path is unchanged. Only the lookup uses its normal form."""
     path = "ManagedElement=M\\2C1, NRCellDU=1"
     request = read({"op": "remove", "path": path})
-    assert request.operations == [Operation(Op.REMOVE, path, "0")]
+    assert request.operations == [SeedOperation(Op.REMOVE, path, "0")]
     assert fdn.key_of_path(request.operations[0].path) == "ManagedElement=M%2C1/NRCellDU=1"
 
 

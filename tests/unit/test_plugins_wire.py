@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import UNSET, Raw
+from msgspec import Raw, UnsetType
 
 from ran_datajobs.api import paths
 from ran_datajobs.model import ActivationMode, Op, Operation, Scope, ScopeType
@@ -21,59 +21,64 @@ names = st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable())
 words = st.text(max_size=30)
 levels = st.none() | st.integers(0, 9)
 write_operations = st.builds(
-    Operation,
+    wire.SeedOperation,
     op=st.sampled_from([Op.ADD, Op.REPLACE, Op.MERGE, Op.ACTION, Op.TEST]),
     path=words,
     operation_id=words | st.integers(),
     value=st.sampled_from([Raw(b"1.0"), Raw(b'{"a": [1,2 ]}'), Raw(b"null"), Raw(b'"\\u00e9"')]),
 )
 read_operations = st.builds(
-    Operation,
+    wire.SeedOperation,
     op=st.just(Op.READ),
     path=words,
     operation_id=words | st.integers(),
-    attributes=st.just(UNSET) | st.lists(words.filter(lambda text: "," not in text), max_size=3).map(tuple),
-    fields=st.just(UNSET) | st.lists(words, max_size=3).map(tuple),
-    filter=st.just(UNSET) | words,
-    scope=st.just(UNSET) | st.builds(Scope, st.sampled_from(ScopeType), levels),
+    attributes=st.none() | st.lists(words.filter(lambda text: "," not in text), max_size=3).map(tuple),
+    fields=st.none() | st.lists(words, max_size=3).map(tuple),
+    filter=st.none() | words,
+    scope=st.none() | st.builds(Scope, st.sampled_from(ScopeType), levels),
 )
 
 
+def with_handle(operation: wire.SeedOperation) -> wire.SeedOperation:
+    return msgspec.structs.replace(operation, module_set_tag="tag", private_properties=Raw(b'{"k":1}'))
+
+
 @given(st.lists(write_operations | read_operations, max_size=5))
-def test_seed_operations_come_back_as_they_were(operations: list[Operation]) -> None:
+def test_seed_operations_come_back_as_they_were(operations: list[wire.SeedOperation]) -> None:
     """A plugin reads from the seed dialect the operation itself, with value tokens and id type."""
-    body = wire.encode_operations([wire.seed_operation(one, "tag", Raw(b'{"k":1}')) for one in operations])
-    decoded = msgspec.json.decode(body, type=list[wire.SeedOperation])
+    body = msgspec.json.encode([with_handle(one) for one in operations])
+    decoded = msgspec.json.decode(body, type=list[wire.ReceivedSeed])
     assert [_shown(wire.job_operation(one)) for one in decoded] == [_shown(one) for one in operations]
 
 
 @given(st.lists(write_operations | read_operations, max_size=5))
-def test_onap_operations_come_back_with_string_ids(operations: list[Operation]) -> None:
+def test_onap_operations_come_back_with_string_ids(operations: list[wire.SeedOperation]) -> None:
     """The same in ONAP's dialect, whose operation ids are strings."""
-    body = wire.encode_operations([wire.onap_operation(one, "tag", Raw(b'{"k":1}')) for one in operations])
-    decoded = msgspec.json.decode(body, type=list[wire.OnapOperation])
-    expected = [_shown(one) | {"operationId": one.id_text} for one in operations]
+    body = msgspec.json.encode([wire.onap_operation(with_handle(one)) for one in operations])
+    decoded = msgspec.json.decode(body, type=list[wire.ReceivedOnap])
+    expected = [_shown(one) | {"operationId": str(one.operation_id)} for one in operations]
     assert [_shown(wire.job_operation(one)) for one in decoded] == expected
 
 
-def _shown(operation: Operation) -> dict[str, Any]:
+def _shown(operation: Operation | wire.SeedOperation) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(operation))
-    shown["value"] = None if operation.value is UNSET else bytes(operation.value)
+    shown["value"] = None if isinstance(operation.value, UnsetType) else bytes(operation.value)
     return shown
 
 
 def test_the_operations_look_as_the_contract_prints_them() -> None:
     """The keys of both dialects, spelt exactly."""
-    read = Operation(
+    read = wire.SeedOperation(
         Op.READ,
         "/SubNetwork=X",
         7,
         attributes=("a", "b"),
         fields=("/attributes/c",),
         filter=("A/attributes/x==1", "A/attributes/y==2"),
+        module_set_tag="tag",
         scope=Scope(ScopeType.BASE_SUBTREE, 2),
+        private_properties=Raw(b'{"user":"u"}'),
     )
-    private = Raw(b'{"user":"u"}')
     shared = {
         "op": "read",
         "path": "/SubNetwork=X",
@@ -81,13 +86,13 @@ def test_the_operations_look_as_the_contract_prints_them() -> None:
         "fields": ["/attributes/c"],
         "moduleSetTag": "tag",
     }
-    assert msgspec.to_builtins(_decoded(wire.seed_operation(read, "tag", private))) == shared | {
+    assert msgspec.to_builtins(_decoded(read)) == shared | {
         "operationId": 7,
         "filter": ["A/attributes/x==1", "A/attributes/y==2"],
         "scope": {"scopeType": "BASE_SUBTREE", "scopeLevel": 2},
         "privateProperties": {"user": "u"},
     }
-    assert msgspec.to_builtins(_decoded(wire.onap_operation(read, "tag", private))) == shared | {
+    assert msgspec.to_builtins(_decoded(wire.onap_operation(read))) == shared | {
         "operationId": "7",
         "filter": "(A/attributes/x==1) && (A/attributes/y==2)",
         "scopeType": "BASE_SUBTREE",

@@ -25,13 +25,13 @@ from ran_datajobs.model import ActivationMode, JobType, Op, Operation, Operation
 from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm.model import load
 from ran_datajobs.nrm.tree import Tree
-from ran_datajobs.planning.request import JobRequest, read_request
 from ran_datajobs.plugins.client import PeerHttp
 from ran_datajobs.reasons import reason_of_errors
 from ran_datajobs.simulator.network import Network
 from ran_datajobs.simulator.producers import element_of
 from ran_datajobs.simulator.server import provmns_app
 from ran_datajobs.simulator.wire import PROVMNS
+from tests.unit.planning_parts import ReadRequest, read_request
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WRITTEN = sorted(path.name for path in EXAMPLES.glob("*.json"))
@@ -49,8 +49,13 @@ def run(script: str, *arguments: str) -> None:
     subprocess.run([sys.executable, str(EXAMPLES / script), *arguments], check=True, timeout=120)
 
 
-def request_of(name: str) -> JobRequest:
+def request_of(name: str) -> ReadRequest:
     return read_request((EXAMPLES / name).read_bytes())
+
+
+def operations_of(request: ReadRequest) -> list[Operation]:
+    """The operations as a plugin executes them."""
+    return msgspec.json.decode(msgspec.json.encode(request.operations), type=list[Operation])
 
 
 def expected(name: str) -> dict[str, Any]:
@@ -86,7 +91,7 @@ async def test_the_write_job_has_every_kind_of_operation_and_failure() -> None:
     """It has the size and the mix that it says, and ends as it says on a separate network."""
     request = request_of("retune-pci.json")
     wanted = expected("retune-pci.expected.json")
-    operations = list(request.operations)
+    operations = operations_of(request)
     assert request.type is JobType.WRITE
     assert 3_000 <= len(operations) <= 5_000
     assert {operation.op for operation in operations} == set(Op) - {Op.READ}
@@ -112,7 +117,7 @@ async def test_the_write_job_has_every_kind_of_operation_and_failure() -> None:
 async def test_the_write_job_ends_the_same_over_http() -> None:
     """Documents of many operations for each element have the outcomes of single ones, reason by reason."""
     network = Network()
-    lanes = lanes_of(network, iter(request_of("retune-pci.json").operations))
+    lanes = lanes_of(network, iter(operations_of(request_of("retune-pci.json"))))
     reasons = Counter({"UNMATCHED": len(lanes.pop(""))})
     async with serving(provmns_app(network), "127.0.0.1", 0) as address, PeerHttp() as http:
         for name, lane in lanes.items():
@@ -126,7 +131,7 @@ async def test_the_write_job_ends_the_same_over_http() -> None:
 async def test_a_failed_operation_of_the_write_job_changes_nothing() -> None:
     """Every failed operation leaves its object unchanged."""
     network = Network()
-    lanes = lanes_of(network, iter(request_of("retune-pci.json").operations))
+    lanes = lanes_of(network, iter(operations_of(request_of("retune-pci.json"))))
     lanes.pop("")
     elements = elements_of(network)
     checked = 0
@@ -147,7 +152,7 @@ async def test_the_read_job_selects_what_it_says() -> None:
     network = Network()
     elements = elements_of(network)
     objects = Counter[str]()
-    for operation in request.operations:
+    for operation in operations_of(request):
         base = fdn.key(operation.path)
         seen: list[str] = []
         for name, keys in network.data_producers().items():
@@ -166,7 +171,7 @@ async def test_the_pages_read_example_is_answered() -> None:
     network = Network()
     elements = elements_of(network)
     found = []
-    for operation in request_of("seed-read.json").operations:
+    for operation in operations_of(request_of("seed-read.json")):
         (chunk,) = await chunks(elements["ems-ireland-1"], operation)
         assert chunk.last
         assert not chunk.errors
@@ -182,7 +187,7 @@ async def test_the_pages_read_example_is_answered() -> None:
 async def test_the_pages_write_example_is_executed() -> None:
     """add, replace, action and remove succeed. Afterwards EUtranFrequency=12 exists with its label."""
     network = Network()
-    operations = list(request_of("seed-write.json").operations)
+    operations = operations_of(request_of("seed-write.json"))
     outcomes = await elements_of(network)["ems-ireland-1"].write(operations, ActivationMode.STOP_ON_ERROR)
     assert [outcome.state for outcome in outcomes] == [OperationState.SUCCEEDED] * len(operations)
     parent = fdn.key(operations[0].path).rpartition("/")[0]
@@ -207,7 +212,7 @@ async def test_the_load_job_runs_where_vendors_objects_are_taken(tmp_path: Path)
     for key in itertools.chain.from_iterable(producers.values()):
         tree.put(key, {})
     request = read_request((tmp_path / "load-job-100.json").read_bytes())
-    operations = list(request.operations)
+    operations = operations_of(request)
     elements = simulated_elements(tree, load(strict=False), {}, producers)
     owners = {key: name for name, keys in producers.items() for key in keys}
     succeeded = 0

@@ -248,8 +248,11 @@ async def _responses(api: ApiDependencies, row: JobRow, part: results.Part) -> l
 
 
 def _values(body: bytes) -> Values:
-    operations = read_accepted(body).operations
-    return {each.id_text: each.value for each in operations if not isinstance(each.value, UnsetType)}
+    return {
+        str(each.operation_id): each.value
+        for each in read_accepted(body)[1]
+        if not isinstance(each.value, UnsetType)
+    }
 
 
 def outcome_of(response: model.Response, producer: str | None, values: Values) -> OperationOutcome:

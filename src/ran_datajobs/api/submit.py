@@ -34,7 +34,7 @@ from ran_datajobs.checkpoints import Checkpoint, reached
 from ran_datajobs.errors import InvalidRequest, StorageUnavailable, StoreUnavailable
 from ran_datajobs.inventory.owners import Owners
 from ran_datajobs.model import Ignored, OperationState, Reason
-from ran_datajobs.planning.request import JobRequest, check_request, read_accepted, read_request
+from ran_datajobs.planning.request import JobRequest, check_request, read_accepted
 from ran_datajobs.planning.split import split
 from ran_datajobs.results.parts import load_failures
 from ran_datajobs.store import jobs, results
@@ -82,8 +82,8 @@ async def submit(
             taken = key, await off_loop(len(body), _digest, request.scope["query_string"], body)
         if first_answer := await _check_admission(api, caller, taken):
             return first_answer
-        read = partial(read_request if dry else check_request, max_operations=api.settings.max_operations)
-        head = await off_loop(len(body), read, body)
+        check = partial(check_request, max_operations=api.settings.max_operations)
+        head = await off_loop(len(body), check, body)
         resolved = await resolve(
             destination,
             api.settings,
@@ -92,7 +92,7 @@ async def submit(
             known_buckets=lambda: _known_buckets(api, caller),
         )
         if dry:
-            plan = await asyncio.to_thread(_plan, head, await api.owners.catch_up())
+            plan = await asyncio.to_thread(_plan, head, body, await api.owners.catch_up())
             return Response(plan, status_code=200)
         return await _accept(api, caller, head, resolved, body, key=taken)
 
@@ -137,23 +137,24 @@ async def retry(
 
 def _left_over(stored: bytes, wanted: set[str]) -> tuple[JobRequest, bytes]:
     """The request with only the ``wanted`` operations, and its body; their order and ids are kept."""
-    read = read_accepted(stored)
-    left = [operation for operation in read.operations if operation.id_text in wanted]
-    body = {
-        "dataAcceptType": read.accept_type,
-        "dataContentType": read.content_type,
-        "activationMode": read.activation_mode,
-        "priority": read.priority,
-        "name": read.name,
-        "data": left,
-    }
-    read = msgspec.structs.replace(read, operations=left, count=len(left), after=())
-    return read, msgspec.json.encode(body)
+    envelope, operations = read_accepted(stored)
+    left = [operation for operation in operations if str(operation.operation_id) in wanted]
+    body = msgspec.json.encode(
+        {
+            "dataAcceptType": envelope.accept_type,
+            "dataContentType": envelope.content_type,
+            "activationMode": envelope.activation_mode,
+            "priority": envelope.priority,
+            "name": envelope.name,
+            "data": left,
+        }
+    )
+    return check_request(body, max_operations=len(left)), body
 
 
-def _plan(read: JobRequest, owners: Owners) -> Plan:
+def _plan(read: JobRequest, body: bytes, owners: Owners) -> Plan:
     """The plan of the request with these owners."""
-    found = split(read, owners)
+    found = split(body, owners)
     # A read can have several refused parts and counts as one operation.
     refused = {each.position: each for each in found.refused}.values()
     unmatched = sum(each.reason is Reason.UNMATCHED for each in refused)

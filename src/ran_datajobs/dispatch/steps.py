@@ -16,7 +16,7 @@ from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.owners import Owners
 from ran_datajobs.model import UNMATCHED_PART, OperationCounts, OperationState, Reason, Response
-from ran_datajobs.planning.split import Plan, RejectedOperation, split_accepted
+from ran_datajobs.planning.split import Plan, RejectedOperation, split
 from ran_datajobs.results.objects import ObjectStore, manifest_key
 from ran_datajobs.results.outcomes import verdict, why
 from ran_datajobs.results.parts import load_failures, manifest, write_parts
@@ -108,7 +108,7 @@ class JobSteps:
 
 def _split(job: LeasedJob, owners: Owners) -> Plan:
     body = zstandard.ZstdDecompressor().decompress(job.body or b"", max_output_size=_MAX_REQUEST)
-    return split_accepted(body, owners)
+    return split(body, owners)
 
 
 def refusals(refused: Iterable[RejectedOperation]) -> Iterable[Response]:

@@ -18,9 +18,9 @@ from ran_datajobs.plugins.wire import (
     ACCEPT_TYPES,
     CONTENT_TYPES,
     OnapCreate,
-    OnapOperation,
+    ReceivedOnap,
+    ReceivedSeed,
     SeedCreate,
-    SeedOperation,
     job_operation,
 )
 
@@ -43,7 +43,7 @@ class _Data(Struct, frozen=True):
 
 def seed_job(request_id: str, destination: str, key: str, body: bytes, most: int) -> NewJob:
     """Job of a seed create for ``request_id``. Raises InvalidRequest. ``most``: maximum operations."""
-    create = _decoded(_SEED, SeedOperation, body)
+    create = _decoded(_SEED, ReceivedSeed, body)
     if create.request_id != request_id:
         detail = f"must be {request_id!r} as in the path; it is {got(create.request_id)}"
         raise _refused([("#/requestId", detail)])
@@ -56,7 +56,7 @@ def seed_job(request_id: str, destination: str, key: str, body: bytes, most: int
 
 def onap_job(is_read: bool, destination: str, key: str, body: bytes, most: int) -> NewJob:
     """Job of a ``cmwriteJob`` or ``cmreadJob`` create. Raises InvalidRequest."""
-    create = _decoded(_ONAP, OnapOperation, body)
+    create = _decoded(_ONAP, ReceivedOnap, body)
     needed = "'read' in a cmreadJob" if is_read else "that of a write in a cmwriteJob"
     wrong = [
         (f"#/data/{place}/op", f"must be {needed}; it is {got(operation.op.value)}")
@@ -153,7 +153,9 @@ def _operation_problems(place: int, operation: Operation) -> Iterator[Problem]:
 
 
 def _decoded(
-    decoder: msgspec.json.Decoder[Any], operation: type[SeedOperation | OnapOperation], body: bytes
+    decoder: msgspec.json.Decoder[Any],
+    operation: type[ReceivedSeed | ReceivedOnap],
+    body: bytes,
 ) -> Any:
     try:
         # The decoder does not check the value of a Raw member, so the encoding of the whole text is checked.
@@ -170,7 +172,7 @@ def _decoded(
         raise malformed(body, error) from None
 
 
-def _places(operation: type[SeedOperation | OnapOperation], body: bytes) -> tuple[Problem, ...]:
+def _places(operation: type[ReceivedSeed | ReceivedOnap], body: bytes) -> tuple[Problem, ...]:
     """Faults of the single operations with their pointers; the decoder of the body reports only the first."""
     problems: list[Problem] = []
     try:

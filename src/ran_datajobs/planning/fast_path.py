@@ -16,8 +16,8 @@ from msgspec import UNSET
 
 from ran_datajobs.model import Op
 from ran_datajobs.nrm import fdn
-from ran_datajobs.planning.operations import Line
 from ran_datajobs.planning.validation import MAX_DEPTH, MAX_FRAGMENT
+from ran_datajobs.plugins.wire import SeedOperation
 
 PIECE: Final = 256 * 1024
 """Approximate number of bytes decoded at once: a few milliseconds of work, and fits a CPU cache."""
@@ -85,13 +85,13 @@ _USUAL: Final = {
 }
 
 
-def all_usual(lines: Sequence[Line]) -> bool:
+def all_usual(lines: Sequence[SeedOperation]) -> bool:
     """True only when :func:`~ran_datajobs.planning.validation.validate_operation` finds no fault in any of
     ``lines``."""
     return all(_all_of(op, [line for line in lines if line.op is op]) for op in {line.op for line in lines})
 
 
-def _all_of(op: Op, lines: Sequence[Line]) -> bool:
+def _all_of(op: Op, lines: Sequence[SeedOperation]) -> bool:
     if op not in _USUAL:
         return False
     usual_paths, usual_values = _USUAL[op]

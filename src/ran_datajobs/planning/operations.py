@@ -10,50 +10,35 @@ take the last one.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from ran_datajobs.errors import InvalidRequest, TooManyOperations
 from ran_datajobs.http.json_body import MAX_SHOWN, elements_decoder, got, members_decoder, pointer_step
 from ran_datajobs.model import Op, Scope, ScopeType
 from ran_datajobs.planning.keys import Problems, UnknownKeys
+from ran_datajobs.plugins.wire import SeedOperation, names
 
-
-class Line(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel", gc=False):
-    """One operation as submitted. Types are checked, rules are not."""
-
-    op: Op
-    path: str
-    operation_id: str | int | None = None
-    value: Raw | UnsetType = UNSET
-    attributes: list[str] | str | None = None
-    fields: list[str] | str | None = None
-    filter: list[str] | str | None = None
-    scope: Scope | None = None
-
-
-_lines_decoder: Final = msgspec.json.Decoder(list[Line])
-_line_decoder: Final = msgspec.json.Decoder(Line)
+_lines_decoder: Final = msgspec.json.Decoder(list[SeedOperation])
+_line_decoder: Final = msgspec.json.Decoder(SeedOperation)
 _encoder: Final = msgspec.json.Encoder()
 
 
 def decode_operations(
-    data: bytes, first: int, max_operations: int, problems: Problems, unknown: UnknownKeys
-) -> Sequence[Line | None]:
+    data: bytes, first: int, problems: Problems, unknown: UnknownKeys, *, accepted: bool = False
+) -> Sequence[SeedOperation | None]:
     """The lines of a JSON list in order, of which the first one has the position ``first`` in the request.
     None for a line with problems, which are added to ``problems``. Ignored keys are added to ``unknown``.
 
-    Raises TooManyOperations before more than ``max_operations`` are built, msgspec.DecodeError or
+    ``accepted``: the request was checked for duplicate keys before. Raises msgspec.DecodeError or
     RecursionError when ``data`` is not JSON.
     """
-    if len(data) > 2 * max_operations and data.count(b",") >= max_operations:
-        _count_at_most(data, max_operations)
     try:
         lines = _lines_decoder.decode(data)
-        if not _ignores_keys(lines) and _has_shortest_form(data, lines):
+        if not _needs_care(lines) and (accepted or _has_shortest_form(data, lines)):
             return lines
     except msgspec.ValidationError:
         pass
@@ -63,23 +48,55 @@ def decode_operations(
     ]
 
 
-def _ignores_keys(lines: Sequence[Line]) -> bool:
-    """True when a write of ``lines`` has a key of a read."""
+def accepted_operations(lists: Iterable[bytes]) -> Iterator[list[SeedOperation]]:
+    """The operations of a request that was accepted, as it is executed: each with its id, and without what is
+    ignored. ``lists``: JSON lists of operations.
+
+    Keys that are refused now are ignored: an older version may have accepted them.
+    """
+    first = 0
+    for data in lists:
+        problems = Problems()
+        lines = decode_operations(data, first, problems, UnknownKeys(Problems()), accepted=True)
+        problems.raise_if_any()
+        operations = [line for line in lines if line is not None]
+        for number, operation in enumerate(operations, first):
+            if operation.operation_id is None:
+                operation.operation_id = str(number)
+            if operation.op is Op.REMOVE:
+                operation.value = UNSET
+            elif operation.op is Op.READ:
+                operation.value = UNSET
+                operation.attributes, operation.fields = names(operation.attributes), names(operation.fields)
+                operation.filter = operation.filter or None
+        yield operations
+        first += len(operations)
+
+
+def _needs_care(lines: Sequence[SeedOperation]) -> bool:
+    """True when a write has a key of a read, or when a line has CM handle data."""
     return any(
         line.op is not Op.READ
+        or line.module_set_tag is not None
+        or not isinstance(line.private_properties, UnsetType)
         for line in lines
         if line.attributes is not None
         or line.fields is not None
         or line.filter is not None
         or line.scope is not None
+        or line.module_set_tag is not None
+        or line.private_properties is not UNSET
     )
 
 
-def _has_shortest_form(data: bytes, lines: Sequence[Line]) -> bool:
+def _has_shortest_form(data: bytes, lines: Sequence[SeedOperation]) -> bool:
     """True when ``data`` is the shortest JSON text of ``lines``, blanks aside: no operation has a key twice.
 
-    False is unknown: an escape or a ``null`` makes a text longer, too.
+    False is unknown: an escape or a ``null`` makes a text longer, too. The default type of a scope, which is
+    always encoded, could make up for a key.
     """
+    if any(line.scope.scope_type is ScopeType.BASE_ONLY for line in lines if line.scope is not None):
+        return False
     shortest = _encoder.encode(lines)
     return len(data) == len(shortest) or len(_without_blanks(data)) == len(_without_blanks(shortest))
 
@@ -98,8 +115,10 @@ class _Counted:
     """Placeholder for every element while elements are counted."""
 
 
-def _count_at_most(data: bytes, max_operations: int) -> None:
+def check_count(data: bytes, max_operations: int) -> None:
     """Raise TooManyOperations when the list is longer, without building it."""
+    if len(data) <= 2 * max_operations or data.count(b",") < max_operations:
+        return
     numbers = itertools.count(1)
 
     def count(_type: type, _element: object) -> _Counted:
@@ -117,7 +136,7 @@ def _count_at_most(data: bytes, max_operations: int) -> None:
 _COUNTED: Final = _Counted()
 
 
-def _line(element: Raw, pointer: str, problems: Problems, unknown: UnknownKeys) -> Line | None:
+def _line(element: Raw, pointer: str, problems: Problems, unknown: UnknownKeys) -> SeedOperation | None:
     try:
         members = members_decoder.decode(element)
     except msgspec.ValidationError:
@@ -143,6 +162,8 @@ def _line(element: Raw, pointer: str, problems: Problems, unknown: UnknownKeys) 
         is_null = bytes(raw) == b"null"
         if key not in _KEYS or (key in _READ_KEYS and line.op is not Op.READ and not is_null):
             unknown.in_operation(pointer, key, is_null=is_null)
+    if line.op is not Op.READ:
+        line.attributes = line.fields = line.filter = line.scope = None
     return line
 
 

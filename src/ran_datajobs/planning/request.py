@@ -9,30 +9,33 @@ Faults that need the inventory are found when the job is planned. Sources: ONAP'
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from ran_datajobs.errors import InvalidRequest, TooManyOperations, UnsupportedRequest
 from ran_datajobs.http.json_body import NESTED_TOO_DEEPLY, got
-from ran_datajobs.model import Ignored, JobType, Op, Operation
+from ran_datajobs.model import Ignored, JobType, Op
 from ran_datajobs.planning.envelope import Envelope, open_envelope
 from ran_datajobs.planning.fast_path import all_usual, in_pieces
 from ran_datajobs.planning.keys import Problems, UnknownKeys
-from ran_datajobs.planning.operations import Line, decode_operations
-from ran_datajobs.planning.validation import names, validate_operation
+from ran_datajobs.planning.operations import accepted_operations, check_count, decode_operations
+from ran_datajobs.planning.validation import validate_operation
+from ran_datajobs.plugins.wire import SeedOperation
 
 MAX_OPERATIONS: Final = 1_000_000
 MAX_OPERATION_ID: Final = 1024
 """Maximum length of an operation id, in characters."""
 
 _INTEGER_IDS: Final = range(-(2**63), 2**64)
+T = TypeVar("T")
 
 
 class JobRequest(Envelope, frozen=True, kw_only=True):
-    """A checked request. All its ``operations`` are reads or none is; they keep their order.
+    """A checked request. All its operations are reads or none is.
 
     ``count``: their number. ``ignored``: the ignored keys; None when there are none.
     """
@@ -40,27 +43,23 @@ class JobRequest(Envelope, frozen=True, kw_only=True):
     type: JobType
     count: int
     ignored: Ignored | None
-    operations: list[Operation]
 
 
 def check_request(body: bytes, *, max_operations: int = MAX_OPERATIONS) -> JobRequest:
-    """:func:`read_request` without the operations: the list is empty."""
-    return _read(body, max_operations, keep=False)
-
-
-def read_request(body: bytes, *, max_operations: int = MAX_OPERATIONS) -> JobRequest:
     """Decode and check the whole body of a submit.
 
-    Paths keep their code points and values their JSON tokens. Raises InvalidRequest with (pointer, detail)
-    pairs, TooManyOperations, or UnsupportedRequest for what is not offered; nothing else for any bytes.
+    Raises InvalidRequest with (pointer, detail) pairs, TooManyOperations, or UnsupportedRequest for what is
+    not offered; nothing else for any bytes.
     """
-    return _read(body, max_operations)
+    return read_in_pieces(body, lambda text, pieces: _check_pieces(text, pieces, max_operations))
 
 
-def read_accepted(body: bytes) -> JobRequest:
-    """:func:`read_request` of a body that was accepted, possibly by an older version: keys that are refused
-    now are ignored."""
-    return _read(body, len(body), accepted=True)
+def read_accepted(body: bytes) -> tuple[Envelope, list[SeedOperation]]:
+    """The envelope and the operations of a body that passed :func:`check_request`, also of an older version.
+
+    Paths keep their code points and values their JSON tokens.
+    """
+    return read_in_pieces(body, _read_pieces)
 
 
 def operations_as_they_came(body: bytes) -> list[Raw]:
@@ -69,33 +68,46 @@ def operations_as_they_came(body: bytes) -> list[Raw]:
     return msgspec.json.decode(data, type=list[Raw]) if data else []
 
 
-def _read(body: bytes, max_operations: int, *, accepted: bool = False, keep: bool = True) -> JobRequest:
-    """Read a request piece by piece; as a whole if it is not of the usual form, or not well formed."""
+def read_in_pieces(body: bytes, read: Callable[[bytes, Iterable[bytes] | None], T]) -> T:
+    """Read a request piece by piece; as a whole if it is not of the usual form, or not well formed.
+
+    ``read`` takes a body, and the lists of its operations if they are not in its ``data``.
+    """
     cut = in_pieces(body)
     if cut is not None:
         with contextlib.suppress(msgspec.DecodeError, RecursionError):
-            return _read_pieces(*cut, max_operations, accepted, keep)
+            return read(*cut)
     try:
-        return _read_pieces(body, None, max_operations, accepted, keep)
+        return read(body, None)
     except RecursionError:
         raise InvalidRequest(NESTED_TOO_DEEPLY) from None
 
 
-def _read_pieces(
-    body: bytes, pieces: Iterable[bytes] | None, max_operations: int, accepted: bool, keep: bool
-) -> JobRequest:
-    """Read the request whose operations are those of ``pieces``, or of ``body`` itself if there are none."""
+def open_accepted(
+    body: bytes, pieces: Iterable[bytes] | None
+) -> tuple[Envelope, Iterator[list[SeedOperation]]]:
+    """The envelope and the operations, in batches, of a body that was accepted."""
+    envelope, data = open_envelope(body, Problems(), UnknownKeys(Problems()))
+    return envelope, accepted_operations(pieces or [bytes(data or b"[]")])
+
+
+def _read_pieces(body: bytes, pieces: Iterable[bytes] | None) -> tuple[Envelope, list[SeedOperation]]:
+    envelope, batches = open_accepted(body, pieces)
+    return envelope, list(itertools.chain.from_iterable(batches))
+
+
+def _check_pieces(body: bytes, pieces: Iterable[bytes] | None, max_operations: int) -> JobRequest:
     problems = Problems()
-    unknown = UnknownKeys(Problems() if accepted else problems)
+    unknown = UnknownKeys(problems)
     envelope, data = open_envelope(body, problems, unknown)
-    operations: list[Operation] = []
     ids: list[str | int | UnsetType | None] = []
     different_ids: set[str | int | UnsetType | None] = set()
     usual_ids = True
     types: dict[bool, int] = {}  # first position of a read, and of another operation
     for piece in pieces or _list_of_operations(data, problems):
         first = len(ids)
-        lines = decode_operations(piece, first, max_operations, problems, unknown)
+        check_count(piece, max_operations)
+        lines = decode_operations(piece, first, problems, unknown)
         good = [line for line in lines if line is not None]
         if not all_usual(good):
             for number, line in enumerate(lines, first):
@@ -113,8 +125,6 @@ def _read_pieces(
         different_ids.update(new_ids)
         if len(ids) > max_operations:
             raise TooManyOperations(max_operations)
-        if keep:
-            operations += [_operation(number, line) for number, line in enumerate(good, first)]
     if not ids and data is not None:
         problems.add("#/data", "is empty: a job has at least one operation")
     if len(types) > 1:
@@ -123,14 +133,12 @@ def _read_pieces(
     if not usual_ids or len(different_ids) < len(ids):
         _check_ids(ids, problems)
     problems.raise_if_any()
-    if not accepted:
-        unknown.not_offered.raise_if_any(UnsupportedRequest)
+    unknown.not_offered.raise_if_any(UnsupportedRequest)
     return JobRequest(
         **msgspec.structs.asdict(envelope),
         type=JobType.READ if True in types else JobType.WRITE,
         count=len(ids),
         ignored=unknown.ignored,
-        operations=operations,
     )
 
 
@@ -179,18 +187,3 @@ def _id_fault(operation_id: str | int) -> str | None:
     if not operation_id or len(operation_id) > MAX_OPERATION_ID or not operation_id.isprintable():
         return f"must have 1 to {MAX_OPERATION_ID} printable characters"
     return None
-
-
-def _operation(number: int, line: Line) -> Operation:
-    operation_id = str(number) if line.operation_id is None else line.operation_id
-    if line.op is not Op.READ:
-        return Operation(line.op, line.path, operation_id, UNSET if line.op is Op.REMOVE else line.value)
-    return Operation(
-        line.op,
-        line.path,
-        operation_id,
-        attributes=UNSET if line.attributes is None else names(line.attributes),
-        fields=UNSET if line.fields is None else names(line.fields),
-        filter=(tuple(line.filter) if isinstance(line.filter, list) else line.filter) or UNSET,
-        scope=line.scope or UNSET,
-    )

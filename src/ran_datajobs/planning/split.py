@@ -8,32 +8,27 @@ owners twice gives the same bytes.
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, cast
 
 import msgspec
 import zstandard
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, Struct
 
 from ran_datajobs.inventory.owners import Owner, Owners
-from ran_datajobs.model import ActivationMode, JobType, Op, Operation, PlannedSubJob, Reason, ScopeType
+from ran_datajobs.model import ActivationMode, Op, Operation, PlannedSubJob, Reason, ScopeType
 from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm import filter as nrm_filter
-from ran_datajobs.planning.envelope import open_envelope
-from ran_datajobs.planning.fast_path import in_pieces
-from ran_datajobs.planning.keys import Problems, UnknownKeys
-from ran_datajobs.planning.request import JobRequest, read_accepted
+from ran_datajobs.planning.request import open_accepted, read_in_pieces
 from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.plugins.wire import (
     Dialect,
     OnapOperation,
     SeedOperation,
-    SeedWrite,
-    encode_operations,
     onap_operation,
-    seed_operation,
 )
 
 _MAX_UNCOMPRESSED: Final = 32 * 1024 * 1024
@@ -43,8 +38,6 @@ _ZSTD_LEVEL: Final = 1
 _UNLIMITED: Final = None
 _BASE_ONLY: Final = 0
 _MOST_DEPTHS: Final = 3
-
-_writes: Final = msgspec.json.Decoder(list[SeedWrite])
 
 
 class RejectedOperation(Struct, frozen=True):
@@ -77,9 +70,8 @@ class _SubJobBuilder:
     """
 
     def __init__(self, plugin: PluginProfile, producer: str, compressor: zstandard.ZstdCompressor) -> None:
-        self.is_onap = plugin.dialect == Dialect.ONAP
-        self.lines: list[SeedWrite | SeedOperation | OnapOperation] = []
-        """Operations with the CM handle data that the plugin needs; callers append to it."""
+        self._is_onap = plugin.dialect == Dialect.ONAP
+        self._lines: list[SeedOperation | OnapOperation] = []
         self.plugin = plugin
         self._producer = producer
         self._compressor = compressor
@@ -88,17 +80,23 @@ class _SubJobBuilder:
         self._encoded: list[bytes] = []
         self._frames: list[bytes] = []
 
+    def add(self, operation: SeedOperation, owner: Owner) -> None:
+        """Append an operation, with the CM handle data that the plugin needs."""
+        operation.module_set_tag = owner.module_set_tag or None
+        operation.private_properties = Raw(owner.private_properties)
+        self._lines.append(onap_operation(operation) if self._is_onap else operation)
+
     def encode(self) -> int:
         """Encode the operations added since the last call; returns their size in bytes. Encoding soon after
         decoding is faster: the data is still in the CPU cache."""
-        if not self.lines:
+        if not self._lines:
             return 0
         # Each part begins with the separator in front of it: the array's bracket, or a comma.
-        encoded = (b"," if self._count else b"[") + encode_operations(self.lines)[1:-1]
+        encoded = (b"," if self._count else b"[") + msgspec.json.encode(self._lines)[1:-1]
         self._encoded.append(encoded)
-        self._count += len(self.lines)
+        self._count += len(self._lines)
         self._size += len(encoded)
-        self.lines.clear()
+        self._lines.clear()
         return len(encoded)
 
     def compress(self) -> None:
@@ -135,41 +133,37 @@ class _Splitter:
         sub_jobs = [draft.planned() for draft in self._drafts.values()]
         return Plan(sub_jobs, self._refused, self._parts_of, self._operations)
 
-    def place_writes(self, lines: list[SeedWrite]) -> None:
-        """Assign the next writes to sub-jobs. Their CM handle data is overwritten."""
-        owners = owners_of([line.path for line in lines], self._owners)
-        remove = Op.REMOVE
+    def place(self, operations: list[SeedOperation]) -> None:
+        """Assign the next operations to sub-jobs; their CM handle data is overwritten."""
+        if operations[0].op is Op.READ:
+            self._place_reads(operations)
+        else:
+            self._place_writes(operations)
+        self._operations += len(operations)
+
+    def _place_writes(self, operations: list[SeedOperation]) -> None:
+        owners = owners_of([operation.path for operation in operations], self._owners)
         drafts: dict[str, _SubJobBuilder] = {}  # keyed by data producer; the plugin is compared
-        for position, (line, owner) in enumerate(zip(lines, owners, strict=True), self._operations):
+        for position, (operation, owner) in enumerate(zip(operations, owners, strict=True), self._operations):
             if owner is None:
-                detail = f"no CM handle owns {fdn.key_of_path(line.path)}"
-                self._refuse(position, line, Reason.UNMATCHED, detail)
+                detail = f"no CM handle owns {fdn.key_of_path(operation.path)}"
+                self._refuse(position, operation, Reason.UNMATCHED, detail)
                 continue
             draft = drafts.get(owner.data_producer_id)
             if draft is None or draft.plugin is not owner.plugin:
-                draft = self._draft_for(position, line, owner)
+                draft = self._draft_for(position, operation, owner)
                 if draft is None:
                     continue
                 drafts[owner.data_producer_id] = draft
-            tag, properties = owner.module_set_tag, Raw(owner.private_properties)
-            if draft.is_onap:
-                draft.lines.append(onap_operation(_operation(line), tag, properties))
-                continue
-            if line.op is remove:
-                line.value = UNSET  # some clients write null for what they leave out
-            line.module_set_tag = tag or None
-            line.private_properties = properties
-            draft.lines.append(line)
-        self._operations += len(lines)
+            draft.add(operation, owner)
         self._uncompressed += sum(draft.encode() for draft in drafts.values())
         if self._uncompressed >= _MAX_UNCOMPRESSED:
             for draft in self._drafts.values():
                 draft.compress()
             self._uncompressed = 0
 
-    def place_reads(self, operations: list[Operation]) -> None:
-        """Assign the next reads to sub-jobs, each once per (plugin, data producer): a producer answers for
-        all its objects below the base."""
+    def _place_reads(self, operations: list[SeedOperation]) -> None:
+        """Each once per (plugin, data producer): a producer answers for all its objects below the base."""
         for position, operation in enumerate(operations, self._operations):
             key = fdn.key_of_path(operation.path)
             lanes: dict[tuple[int, str], Owner] = {}
@@ -178,18 +172,14 @@ class _Splitter:
             for owner in lanes.values():
                 draft = self._draft_for(position, operation, owner)
                 if draft is not None:
-                    with_properties = onap_operation if draft.is_onap else seed_operation
-                    draft.lines.append(
-                        with_properties(operation, owner.module_set_tag, Raw(owner.private_properties))
-                    )
+                    draft.add(copy.copy(operation), owner)
             if not lanes:
                 detail = f"no CM handle owns or lies below {key}"
                 self._refuse(position, operation, Reason.UNMATCHED, detail)
             elif len(lanes) > 1:
-                self._parts_of[operation.id_text] = len(lanes)
-        self._operations += len(operations)
+                self._parts_of[str(operation.operation_id)] = len(lanes)
 
-    def _read_owners(self, operation: Operation, key: str) -> Iterator[Owner]:
+    def _read_owners(self, operation: SeedOperation, key: str) -> Iterator[Owner]:
         base = self._owners.owner_of(key)
         if base is not None:
             yield base
@@ -197,26 +187,24 @@ class _Splitter:
         if level != _BASE_ONLY:
             yield from self._owners.owners_below(key, level)
 
-    def _reach(self, operation: Operation, key: str) -> int | None:
+    def _reach(self, operation: SeedOperation, key: str) -> int | None:
         """How many levels below its base a read reaches; None: all of them."""
         scope = operation.scope
-        if isinstance(scope, UnsetType):
+        if scope is None:
             return _UNLIMITED if self._filter_reaches_below(operation, key) else _BASE_ONLY
         if scope.scope_type is ScopeType.BASE_ONLY:
             return _BASE_ONLY
         return _UNLIMITED if scope.scope_type is ScopeType.BASE_ALL else scope.scope_level
 
-    def _filter_reaches_below(self, operation: Operation, key: str) -> bool:
+    def _filter_reaches_below(self, operation: SeedOperation, key: str) -> bool:
         """True when the filter names a class other than the base's (ONAP's read example)."""
-        if isinstance(operation.filter, UnsetType):
+        if operation.filter is None:
             return False
         classes = self._classes_of_filter(operation.filter)
         base_class = key.rpartition("/")[2].partition("=")[0].partition(".")[0]
         return not classes <= {base_class}
 
-    def _draft_for(
-        self, position: int, operation: SeedWrite | Operation, owner: Owner
-    ) -> _SubJobBuilder | None:
+    def _draft_for(self, position: int, operation: SeedOperation, owner: Owner) -> _SubJobBuilder | None:
         """Return the sub-job for an owner's operations; None if there is none: the operation is refused."""
         plugin = owner.plugin
         if not owner.data_producer_id:
@@ -233,45 +221,26 @@ class _Splitter:
             draft = self._drafts[lane] = _SubJobBuilder(plugin, owner.data_producer_id, self._compressor)
         return draft
 
-    def _refuse(self, position: int, operation: SeedWrite | Operation, reason: Reason, detail: str) -> None:
-        self._refused.append(RejectedOperation(position, _operation(operation), reason, detail))
+    def _refuse(self, position: int, operation: SeedOperation, reason: Reason, detail: str) -> None:
+        operation_id = cast("str | int", operation.operation_id)
+        rejected = Operation(operation.op, operation.path, operation_id)
+        self._refused.append(RejectedOperation(position, rejected, reason, detail))
 
 
-def split(request: JobRequest, owners: Owners) -> Plan:
-    """Split ``request`` into sub-jobs and refused operations; count the parts of fanned-out reads."""
-    splitting = _Splitter(request.activation_mode, owners)
-    if request.type is JobType.READ:
-        splitting.place_reads(request.operations)
-    else:
-        splitting.place_writes([SeedWrite(o.op, o.path, o.operation_id, o.value) for o in request.operations])
-    return splitting.plan()
+def split(body: bytes, owners: Owners) -> Plan:
+    """Split a request that was accepted into sub-jobs and refused operations.
 
-
-def split_accepted(body: bytes, owners: Owners) -> Plan:
-    """:func:`split` of a body that passed :func:`~ran_datajobs.planning.request.check_request`.
-
-    Nothing is checked again. Writes of the usual form are decoded in batches of about a thousand, and each
-    batch is encoded for its plugins at once.
+    Nothing is checked again. Operations are decoded in batches of about a thousand, and each batch is encoded
+    for its plugins at once.
     """
-    return _split_usual_writes(body, owners) or split(read_accepted(body), owners)
+    return read_in_pieces(body, lambda text, pieces: _split(text, pieces, owners))
 
 
-def _split_usual_writes(body: bytes, owners: Owners) -> Plan | None:
-    """Fast path: the plan of writes with exactly the known keys; None for every other request."""
-    cut = in_pieces(body)
-    if cut is None:
-        return None
-    text, pieces = cut
-    envelope, _ = open_envelope(text, Problems(), UnknownKeys(Problems()))
+def _split(body: bytes, pieces: Iterable[bytes] | None, owners: Owners) -> Plan:
+    envelope, batches = open_accepted(body, pieces)
     splitting = _Splitter(envelope.activation_mode, owners)
-    try:
-        for piece in pieces:
-            lines = _writes.decode(piece)
-            if lines[0].op is Op.READ:
-                return None
-            splitting.place_writes(lines)
-    except (msgspec.DecodeError, RecursionError):
-        return None
+    for operations in batches:
+        splitting.place(operations)
     return splitting.plan()
 
 
@@ -303,10 +272,3 @@ def _prefixes(depth: int) -> Callable[[str], list[str]]:
     """Function for the first ``depth`` RDNs of each line, a plain path, as a key; empty if it has fewer."""
     rdns = "/".join([r"[ !\"$-.0-~]++"] * depth)
     return re.compile(rf"/?({rdns}|).*\n").findall
-
-
-def _operation(line: SeedWrite | Operation) -> Operation:
-    """The operation as submitted, without CM handle data."""
-    if isinstance(line, Operation):
-        return line
-    return Operation(line.op, line.path, line.operation_id, UNSET if line.op is Op.REMOVE else line.value)

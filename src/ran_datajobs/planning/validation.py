@@ -18,7 +18,7 @@ from ran_datajobs.errors import InvalidFdn, InvalidFilter
 from ran_datajobs.model import Op, Scope, ScopeType
 from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm import filter as nrm_filter
-from ran_datajobs.planning.operations import Line
+from ran_datajobs.plugins.wire import SeedOperation, names
 
 MAX_FRAGMENT: Final = 4000
 """Maximum length of a path's fragment, in characters."""
@@ -41,7 +41,7 @@ _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
 _members: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
-def validate_operation(line: Line) -> Findings:
+def validate_operation(line: SeedOperation) -> Findings:
     """Return the faults of a line."""
     fdn_text, fragment = fdn.split_path(line.path)
     try:
@@ -51,7 +51,7 @@ def validate_operation(line: Line) -> Findings:
     return _findings_without_fdn(line, fragment)
 
 
-def _findings_without_fdn(line: Line, fragment: str | None) -> Findings:
+def _findings_without_fdn(line: SeedOperation, fragment: str | None) -> Findings:
     if fragment is not None and (len(fragment) > MAX_FRAGMENT or not fragment.isprintable()):
         return (("path", f"what follows '#' must be printable, with at most {MAX_FRAGMENT} characters"),)
     if line.op is Op.READ:
@@ -148,26 +148,17 @@ def _attribute(
 # --- reads -------------------------------------------------------------------------------------------
 
 
-def names(written: list[str] | str) -> tuple[str, ...]:
-    """A list of names as it is, or split from one comma-separated string."""
-    if isinstance(written, str):
-        return tuple(name for part in written.split(",") if (name := part.strip()))
-    return tuple(written)
-
-
-def _read(line: Line, fragment: str | None) -> Findings:
+def _read(line: SeedOperation, fragment: str | None) -> Findings:
     found: list[tuple[str, str]] = []
     if fragment is not None:
         found.append(("path", "a read names an object; attributes go into 'attributes' or 'fields'"))
     if not isinstance(line.value, UnsetType) and bytes(line.value) != b"null":
         found.append(("value", "is superfluous: a read takes none"))
-    if line.attributes is not None:
-        found.extend(_names("attributes", names(line.attributes)))
-    if line.fields is not None:
-        pointers = names(line.fields)
-        found.extend(_names("fields", pointers))
-        if any(_BAD_TILDE.search(pointer) for pointer in pointers):
-            found.append(("fields", "a JSON Pointer has only ~0 and ~1 after a '~'"))
+    pointers = names(line.fields) or ()
+    found.extend(_names("attributes", names(line.attributes) or ()))
+    found.extend(_names("fields", pointers))
+    if any(map(_BAD_TILDE.search, pointers)):
+        found.append(("fields", "a JSON Pointer has only ~0 and ~1 after a '~'"))
     if line.filter is not None:
         found.extend(_filters(line.filter))
     if line.scope is not None:
@@ -184,7 +175,7 @@ def _names(field: str, given: tuple[str, ...]) -> Findings:
     return _NONE
 
 
-def _filters(given: list[str] | str) -> Findings:
+def _filters(given: tuple[str, ...] | str) -> Findings:
     """Check each filter alone, then their conjunction."""
     texts = [given] if isinstance(given, str) else given
     if len(texts) > MAX_NAMES:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote
 
@@ -124,157 +123,97 @@ def usable_id(value: object) -> str | None:
 # --- operations --------------------------------------------------------------------------------------
 
 
-def _base_only() -> ScopeType:
-    return ScopeType.BASE_ONLY
-
-
-class SeedScope(Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """The scope of a read as the seed dialect carries it.
-
-    ``scopeType`` is always sent: the default of a factory is never left out.
-    """
-
-    scope_type: ScopeType = msgspec.field(default_factory=_base_only)
-    scope_level: int | None = None
-
-
-class SeedOperation(Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """One operation as the seed dialect carries it.
-
-    ``value`` and ``private_properties`` keep their JSON tokens, ``operation_id`` keeps its JSON type.
-    """
+class _PeerOperation(Struct, omit_defaults=True, rename="camel", forbid_unknown_fields=True, gc=False):
+    """What both dialects have in common. ``value`` keeps its JSON tokens."""
 
     op: Op
     path: str
-    operation_id: str | int
+    operation_id: str | int | None = None
     value: Raw | UnsetType = UNSET
-    attributes: tuple[str, ...] | str | UnsetType = UNSET
-    fields: tuple[str, ...] | str | UnsetType = UNSET
-    filter: str | tuple[str, ...] | UnsetType = UNSET
-    scope: SeedScope | UnsetType = UNSET
+    attributes: tuple[str, ...] | str | None = None
+    fields: tuple[str, ...] | str | None = None
+    filter: tuple[str, ...] | str | None = None
     module_set_tag: str | None = None
-    private_properties: Raw | UnsetType = UNSET
 
 
-class SeedWrite(Struct, omit_defaults=True, rename="camel", forbid_unknown_fields=True, gc=False):
-    """A write as the seed dialect carries it: the short form of :class:`SeedOperation`, with the same JSON.
+class SeedOperation(_PeerOperation):
+    """One operation as a client submits it, and as the seed dialect carries it.
 
-    It can be decoded directly from a checked request. The last two fields then come from the client and must
-    be overwritten with the inventory's values.
+    ``operation_id`` keeps its JSON type. The CM handle data is the inventory's, never the client's.
     """
 
-    op: Op
-    path: str
-    operation_id: str | int
-    value: Raw | UnsetType = UNSET
-    module_set_tag: str | None = None
+    scope: Scope | None = None
     private_properties: Raw | UnsetType = UNSET
 
 
-class OnapOperation(Struct, frozen=True, omit_defaults=True, rename="camel"):
+class OnapOperation(_PeerOperation):
     """One operation as ONAP's DMI interface carries it: string ids, the scope in two flat keys."""
 
-    op: Op
-    path: str
-    operation_id: str
-    value: Raw | UnsetType = UNSET
-    attributes: tuple[str, ...] | str | UnsetType = UNSET
-    fields: tuple[str, ...] | str | UnsetType = UNSET
-    filter: str | tuple[str, ...] | UnsetType = UNSET
-    scope_type: ScopeType | UnsetType = UNSET
+    scope_type: ScopeType | None = None
     scope_level: int | None = None
-    module_set_tag: str | None = None
     cm_handle_properties: Raw | UnsetType = UNSET
 
 
-def seed_operation(
-    operation: Operation, module_set_tag: str | None = None, private_properties: Raw | UnsetType = UNSET
-) -> SeedOperation:
-    """``operation`` in the seed dialect, with the CM handle data that the plugin needs."""
-    scope = operation.scope
-    return SeedOperation(
-        operation.op,
-        operation.path,
-        operation.operation_id,
-        operation.value,
-        operation.attributes,
-        operation.fields,
-        operation.filter,
-        UNSET if isinstance(scope, UnsetType) else SeedScope(scope.scope_type, scope.scope_level),
-        module_set_tag or None,
-        private_properties,
-    )
+class ReceivedSeed(SeedOperation, forbid_unknown_fields=False, kw_only=True):
+    """As a plugin reads it: other versions may add members."""
+
+    operation_id: str | int
 
 
-def onap_operation(
-    operation: Operation, module_set_tag: str | None = None, private_properties: Raw | UnsetType = UNSET
-) -> OnapOperation:
-    """``operation`` in ONAP's dialect, with the CM handle data that the plugin needs.
+class ReceivedOnap(OnapOperation, forbid_unknown_fields=False, kw_only=True):
+    """As a plugin reads it: other versions may add members."""
+
+    operation_id: str
+
+
+def onap_operation(operation: SeedOperation) -> OnapOperation:
+    """``operation`` in ONAP's dialect.
 
     ONAP's ``filter`` is one string: several filters become one conjunction.
     """
-    scope = operation.scope
-    filters = operation.filter
+    scope, filters = operation.scope, operation.filter
     if isinstance(filters, tuple):
         filters = filters[0] if len(filters) == 1 else " && ".join(f"({one})" for one in filters)
     return OnapOperation(
         operation.op,
         operation.path,
-        operation.id_text,
+        str(operation.operation_id),
         operation.value,
         operation.attributes,
         operation.fields,
         filters,
-        UNSET if isinstance(scope, UnsetType) else scope.scope_type,
-        None if isinstance(scope, UnsetType) else scope.scope_level,
-        module_set_tag or None,
-        private_properties,
+        operation.module_set_tag,
+        None if scope is None else scope.scope_type,
+        None if scope is None else scope.scope_level,
+        operation.private_properties,
     )
 
 
-def peer_operation(
-    dialect: Dialect,
-    operation: Operation,
-    module_set_tag: str | None = None,
-    private_properties: Raw | UnsetType = UNSET,
-) -> SeedOperation | OnapOperation:
-    """``operation`` in ``dialect``; encode it with :func:`encode_operations`."""
-    if dialect is Dialect.ONAP:
-        return onap_operation(operation, module_set_tag, private_properties)
-    return seed_operation(operation, module_set_tag, private_properties)
+def names(written: tuple[str, ...] | str | None) -> tuple[str, ...] | None:
+    """A list of names as it is, or split from one comma-separated string."""
+    if isinstance(written, str):
+        return tuple(name for part in written.split(",") if (name := part.strip()))
+    return written
 
 
-def encode_operations(operations: Sequence[SeedOperation | SeedWrite | OnapOperation]) -> bytes:
-    """The JSON array that goes into ``data``."""
-    return msgspec.json.encode(operations)
-
-
-def _names(value: tuple[str, ...] | str | UnsetType) -> tuple[str, ...] | UnsetType:
-    """A list of names, also when the peer wrote it as one comma-separated string."""
-    if isinstance(value, str):
-        return tuple(name for part in value.split(",") if (name := part.strip()))
-    return value
-
-
-def job_operation(operation: SeedOperation | OnapOperation) -> Operation:
+def job_operation(operation: ReceivedSeed | ReceivedOnap) -> Operation:
     """The operation that the plugin executes: ``operation`` without its CM handle data."""
-    if isinstance(operation, OnapOperation):
-        kind, level = operation.scope_type, operation.scope_level
-    elif isinstance(operation.scope, UnsetType):
-        kind, level = UNSET, None
+    if isinstance(operation, ReceivedSeed):
+        scope = operation.scope
+    elif operation.scope_type is None and operation.scope_level is None:
+        scope = None
     else:
-        kind, level = operation.scope.scope_type, operation.scope.scope_level
-    if isinstance(kind, UnsetType) and level is not None:
-        kind = ScopeType.BASE_ONLY
+        scope = Scope(operation.scope_type or ScopeType.BASE_ONLY, operation.scope_level)
+    attributes, fields = names(operation.attributes), names(operation.fields)
     return Operation(
         operation.op,
         operation.path,
         operation.operation_id,
         operation.value,
-        _names(operation.attributes),
-        _names(operation.fields),
-        operation.filter,
-        UNSET if isinstance(kind, UnsetType) else Scope(kind, level),
+        UNSET if attributes is None else attributes,
+        UNSET if fields is None else fields,
+        UNSET if operation.filter is None else operation.filter,
+        scope or UNSET,
     )
 
 
@@ -292,14 +231,14 @@ class SeedCreate(_Create, frozen=True, rename="camel", kw_only=True):
     """The create body of the seed dialect."""
 
     request_id: str
-    data: tuple[SeedOperation, ...]
+    data: tuple[ReceivedSeed, ...]
 
 
 class OnapCreate(_Create, frozen=True, rename="camel", kw_only=True):
     """The create body of ONAP's dialect."""
 
     data_job_id: str
-    data: tuple[OnapOperation, ...]
+    data: tuple[ReceivedOnap, ...]
 
 
 def create_body(dialect: Dialect, call: CreateCall) -> bytes:

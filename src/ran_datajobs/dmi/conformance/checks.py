@@ -106,7 +106,7 @@ async def _write_result(trial: Trial) -> Finding:
     ended = await _first_end(trial)
     if ended is None:
         return Skipped(_NO_END)
-    expected = [each.id_text for each in trial.subject.harmless(3)]
+    expected = [str(each.operation_id) for each in trial.subject.harmless(3)]
     responses = await _responses(trial, ended)
     if isinstance(responses, Fails):
         return responses

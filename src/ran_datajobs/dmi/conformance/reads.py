@@ -222,7 +222,7 @@ def _consistent(trial: Trial, topic: str, messages: Sequence[Message], ended: En
 
 
 def _wrong_ids(trial: Trial, responses: Sequence[Response]) -> str:
-    expected = trial.subject.read().id_text
+    expected = str(trial.subject.read().operation_id)
     ids = {str(each.operation_id) for each in responses}
     return "" if ids == {expected} else f"operation ids {sorted(ids)}, asked {expected}"[:300]
 

@@ -9,10 +9,11 @@ import uuid
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, structs
 
 from ran_datajobs.dmi.conformance.bus import Topics
-from ran_datajobs.model import ALLOWED, ActivationMode, Op, Operation, Scope, ScopeType, Status
+from ran_datajobs.model import ALLOWED, ActivationMode, Op, Scope, ScopeType, Status
 from ran_datajobs.plugins import wire
 from ran_datajobs.plugins.port import (
     CreateAnswer,
@@ -25,6 +26,7 @@ from ran_datajobs.plugins.port import (
     Refused,
     Retryable,
 )
+from ran_datajobs.plugins.wire import SeedOperation
 
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
@@ -62,20 +64,22 @@ class Subject(Struct, frozen=True):
     fdn: str = ""
     patience: float = 30.0
 
-    def harmless(self, count: int = 1) -> list[Operation]:
+    def harmless(self, count: int = 1) -> list[SeedOperation]:
         """Writes that succeed if the object exists and change nothing: empty merges."""
         path = f"{self.fdn or _NO_ELEMENT}#/attributes"
-        return [Operation(Op.MERGE, path, f"merge-{number}", Raw(b"{}")) for number in range(count)]
+        return [SeedOperation(Op.MERGE, path, f"merge-{number}", Raw(b"{}")) for number in range(count)]
 
-    def refused(self, name: str = "refused", size: int = 0) -> Operation:
+    def refused(self, name: str = "refused", size: int = 0) -> SeedOperation:
         """A write to an object that does not exist."""
         path = f"{self.fdn or _NO_ELEMENT}/GNBDUFunction=dmi-check-none#/attributes/gNBDUName"
-        return Operation(Op.REPLACE, path, name, Raw(b'"' + b"x" * (size or 1) + b'"'))
+        return SeedOperation(Op.REPLACE, path, name, Raw(b'"' + b"x" * (size or 1) + b'"'))
 
-    def read(self) -> Operation:
+    def read(self) -> SeedOperation:
         """A read of a single object."""
         scope = Scope(ScopeType.BASE_ONLY)
-        return Operation(Op.READ, self.fdn or _NO_ELEMENT, "read-0", attributes=("userLabel",), scope=scope)
+        return SeedOperation(
+            Op.READ, self.fdn or _NO_ELEMENT, "read-0", attributes=("userLabel",), scope=scope
+        )
 
 
 class Ended(Struct, frozen=True):
@@ -104,14 +108,16 @@ class Trial:
 
     def call(
         self,
-        operations: Sequence[Operation],
+        operations: Sequence[SeedOperation],
         mode: ActivationMode = ActivationMode.BEST_EFFORT,
         encoded: bytes | UnsetType = UNSET,
     ) -> CreateCall:
         """Create call of a new sub-job."""
         if isinstance(encoded, UnsetType):
-            spoken = [wire.peer_operation(self.subject.dialect, each) for each in operations]
-            encoded = wire.encode_operations(spoken)
+            is_onap = self.subject.dialect is wire.Dialect.ONAP
+            encoded = msgspec.json.encode(
+                list(map(wire.onap_operation, operations)) if is_onap else operations
+            )
         return CreateCall(
             job_id=str(uuid.uuid4()),
             sub_job_id=str(uuid.uuid4()),
