@@ -54,7 +54,7 @@ def accepted_operations(lists: Iterable[bytes]) -> Iterator[list[SeedOperation]]
 
     Keys that are refused now are ignored: an older version may have accepted them.
     """
-    first = 0
+    first, remove, read = 0, Op.REMOVE, Op.READ
     for data in lists:
         problems = Problems()
         lines = decode_operations(data, first, problems, UnknownKeys(Problems()), accepted=True)
@@ -63,9 +63,9 @@ def accepted_operations(lists: Iterable[bytes]) -> Iterator[list[SeedOperation]]
         for number, operation in enumerate(operations, first):
             if operation.operation_id is None:
                 operation.operation_id = str(number)
-            if operation.op is Op.REMOVE:
+            if operation.op is remove:
                 operation.value = UNSET
-            elif operation.op is Op.READ:
+            elif operation.op is read:
                 operation.value = UNSET
                 operation.attributes, operation.fields = names(operation.attributes), names(operation.fields)
                 operation.filter = operation.filter or None
