@@ -31,6 +31,7 @@ from ran_datajobs.plugins.port import (
     CreateAnswer,
     CreateCall,
     Created,
+    DmiPlugin,
     JobAddress,
     Lost,
     OutcomeUnknown,
@@ -164,6 +165,25 @@ class _Scripted:
         return self.cancel_answer
 
 
+class _Calls:
+    """The calls of one plugin behind its circuit."""
+
+    def __init__(self, circuits: CircuitBreakers, plugin_id: int = 1) -> None:
+        self._circuits, self._profile = circuits, PluginProfile(plugin_id, "")
+
+    async def create(self, call: CreateCall) -> CreateAnswer:
+        return await self._circuits.call(self._profile, DmiPlugin.create, call)
+
+    async def status(self, address: JobAddress) -> StatusAnswer:
+        return await self._circuits.call(self._profile, DmiPlugin.status, address)
+
+    async def result(self, address: JobAddress) -> ResultAnswer:
+        return await self._circuits.call(self._profile, DmiPlugin.result, address)
+
+    async def cancel(self, address: JobAddress) -> CancelAnswer:
+        return await self._circuits.call(self._profile, DmiPlugin.cancel, address)
+
+
 class _Clock(Runtime):
     def __init__(self) -> None:
         super().__init__(Random(1))
@@ -180,10 +200,7 @@ async def test_an_open_circuit_is_probed_and_closed_by_the_first_answer() -> Non
     dead, alive, clock = _Scripted(), _Scripted(), _Clock()
     alive.create_answer = Created("1")
     circuits = CircuitBreakers(lambda p: dead if p.plugin_id == 1 else alive, clock)
-    plugin, other = (
-        circuits.with_circuit_breaker(PluginProfile(1, "")),
-        circuits.with_circuit_breaker(PluginProfile(2, "")),
-    )
+    plugin, other = _Calls(circuits), _Calls(circuits, 2)
 
     for _ in range(OPENS_AFTER):
         assert circuits.next_trial(1) is None
@@ -219,7 +236,7 @@ async def test_a_cancelled_probe_is_repeated_by_the_next_call() -> None:
     """A worker that loses a lease cancels its calls: the next caller probes the plugin again."""
     scripted, clock = _Scripted(), _Clock()
     circuits = CircuitBreakers(lambda _: scripted, clock)
-    plugin = circuits.with_circuit_breaker(PluginProfile(1, ""))
+    plugin = _Calls(circuits)
     for _ in range(OPENS_AFTER):
         await plugin.create(CALL)
     clock.at += FIRST_PAUSE
@@ -250,9 +267,7 @@ async def test_every_answer_keeps_the_circuit_closed(answer: CreateAnswer) -> No
     """Refusals, 503 and 500 are answers: they are passed on unchanged and never open a circuit."""
     scripted = _Scripted()
     scripted.create_answer = answer
-    plugin = CircuitBreakers(lambda _: scripted, Runtime(Random(1))).with_circuit_breaker(
-        PluginProfile(1, "")
-    )
+    plugin = _Calls(CircuitBreakers(lambda _: scripted, Runtime(Random(1))))
     assert [await plugin.create(CALL) for _ in range(3 * OPENS_AFTER)] == [answer] * (3 * OPENS_AFTER)
     assert scripted.calls == 3 * OPENS_AFTER
 
@@ -262,7 +277,7 @@ async def test_every_kind_of_answer_ends_a_row_of_silences() -> None:
     was answered."""
     scripted = _Scripted()
     circuits = CircuitBreakers(lambda _: scripted, Runtime(Random(1)))
-    plugin = circuits.with_circuit_breaker(PluginProfile(1, ""))
+    plugin = _Calls(circuits)
     scripted.result_answer, scripted.cancel_answer, scripted.status_answer = (
         Responses(()),
         CancelTaken(),

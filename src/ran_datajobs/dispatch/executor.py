@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar, assert_never
+from typing import Concatenate, Final, ParamSpec, TypeVar, assert_never
 
 from msgspec.structs import replace
 
@@ -63,6 +63,7 @@ from ran_datajobs.store.sub_jobs import (
 )
 
 T = TypeVar("T")
+P = ParamSpec("P")
 _Failure = Retryable | OutcomeUnknown | Lost
 
 HOLD_FOR: Final = 1.0
@@ -197,19 +198,18 @@ class Executor:
             if self.runtime.now() >= attempt.valid_until:
                 return Retryable("not sent: the lease of its worker had ended")
             attempt.sent = True
-            answer = await self._plugin(sub_job).create(
-                CreateCall(
-                    job_id=str(sub_job.job_id),
-                    sub_job_id=str(sub_job.sub_job_id),
-                    data_producer_id=sub_job.data_producer_id,
-                    destination=sub_job.destination or sub_job.results_bucket,
-                    accept_type=sub_job.accept_type,
-                    content_type=sub_job.content_type,
-                    activation_mode=ActivationMode(sub_job.activation_mode),
-                    is_read=attempt.is_read,
-                    operations=operations,
-                )
+            call = CreateCall(
+                job_id=str(sub_job.job_id),
+                sub_job_id=str(sub_job.sub_job_id),
+                data_producer_id=sub_job.data_producer_id,
+                destination=sub_job.destination or sub_job.results_bucket,
+                accept_type=sub_job.accept_type,
+                content_type=sub_job.content_type,
+                activation_mode=ActivationMode(sub_job.activation_mode),
+                is_read=attempt.is_read,
+                operations=operations,
             )
+            answer = await self._call(sub_job, DmiPlugin.create, call)
             await reached(Checkpoint.START_SENT)
             return answer
 
@@ -248,7 +248,7 @@ class Executor:
         async with self.limits.call(attempt.sub_job.plugin_id):
             if attempt.attention.is_set():  # while it waited for a slot
                 return 0.0
-            answer = await self._plugin(attempt.sub_job).status(attempt.address)
+            answer = await self._call(attempt.sub_job, DmiPlugin.status, attempt.address)
         match answer:
             case Polled(status=status) if status.terminal:
                 await reached(Checkpoint.TRACK_TOLD)
@@ -278,7 +278,7 @@ class Executor:
         left = self._give_up(attempt.sub_job) - self._failing_for(attempt)
         address = replace(attempt.address, patience=max(left, LEAST_PATIENCE))
         async with self.limits.call(attempt.sub_job.plugin_id):
-            answer = await self._plugin(attempt.sub_job).result(address)
+            answer = await self._call(attempt.sub_job, DmiPlugin.result, address)
         await reached(Checkpoint.COLLECT_FETCHED)
         match answer:
             case OnTopic(topic=topic) if attempt.is_read:
@@ -348,7 +348,7 @@ class Executor:
         the retry timeout of its polls starts then.
         """
         async with self.limits.delete(attempt.sub_job.plugin_id):
-            answer = await self._plugin(attempt.sub_job).cancel(attempt.address)
+            answer = await self._call(attempt.sub_job, DmiPlugin.cancel, attempt.address)
         if isinstance(answer, Retryable) and (later := self._retry(attempt, answer)):
             return later
         await reached(Checkpoint.CANCEL_SENT)
@@ -364,14 +364,14 @@ class Executor:
 
         Unless the plugin accepted the DELETE, it may still execute a write, which goes into quarantine.
         """
-        plugin = self._plugin(attempt.sub_job)
-        if attempt.sub_job.stage is Stage.TRACKING:
+        sub_job, address = attempt.sub_job, attempt.address
+        if sub_job.stage is Stage.TRACKING:
             async with self.limits.call(attempt.sub_job.plugin_id):
-                answer = await plugin.status(attempt.address)
+                answer = await self._call(sub_job, DmiPlugin.status, address)
             if isinstance(answer, Polled) and answer.status.terminal:
                 return await self._collect(attempt, answer.status)
         async with self.limits.delete(attempt.sub_job.plugin_id):
-            stopped = await plugin.cancel(attempt.address)
+            stopped = await self._call(sub_job, DmiPlugin.cancel, address)
         return await self._end_all(
             attempt,
             OperationState.UNKNOWN,
@@ -386,7 +386,7 @@ class Executor:
         left = delay = sub_job.quarantined_for or 0.0
         if left > 0 and sub_job.data_producer_job_id is not None:
             async with self.limits.call(sub_job.plugin_id):
-                answer = await self._plugin(sub_job).status(attempt.address)
+                answer = await self._call(sub_job, DmiPlugin.status, attempt.address)
             if isinstance(answer, Lost) or (isinstance(answer, Polled) and answer.status.terminal):
                 return QuarantineOver(sub_job)
             pause = unresolved_write_poll_delay(sub_job.ended_for or 0.0, self.runtime.random())
@@ -400,7 +400,9 @@ class Executor:
         for a DELETE of its own. Source: the southbound contract (``bulkCancel``).
         """
         async with self.limits.delete(leased.plugin_id):
-            answer = await self._plugin(leased).cancel_job(str(leased.job_id), is_read=leased.is_read)
+            answer = await self._call(
+                leased, DmiPlugin.cancel_job, str(leased.job_id), is_read=leased.is_read
+            )
         await reached(Checkpoint.BULK_CANCEL_SENT)
         if isinstance(answer, Retryable) and leased.failing_for < self._give_up(leased):
             delay = until_next_call(leased.failing_for, self.runtime.random(), answer.retry_after)
@@ -545,8 +547,15 @@ class Executor:
         running_for = (attempt.sub_job.running_for or 0.0) + self.runtime.now() - attempt.claimed_at
         return self._timeout(attempt.sub_job) - running_for
 
-    def _plugin(self, leased: LeasedSubJob | LeasedCancel) -> DmiPlugin:
-        return self.circuits.with_circuit_breaker(PluginProfile(leased.plugin_id, leased.url, leased.dialect))
+    async def _call(
+        self,
+        leased: LeasedSubJob | LeasedCancel,
+        method: Callable[Concatenate[DmiPlugin, P], Awaitable[T]],
+        *arguments: P.args,
+        **named: P.kwargs,
+    ) -> T | Retryable:
+        profile = PluginProfile(leased.plugin_id, leased.url, leased.dialect)
+        return await self.circuits.call(profile, method, *arguments, **named)
 
     def _until_next_poll(self, attempt: Attempt) -> float:
         delay = poll_delay(attempt.sub_job.polls, self.runtime.random())

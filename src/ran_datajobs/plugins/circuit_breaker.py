@@ -15,26 +15,20 @@ The duration of every call that is made is measured by kind and result.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Final, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ran_datajobs.plugins.port import (
-    CancelAnswer,
-    CreateAnswer,
-    CreateCall,
     DmiPlugin,
-    JobAddress,
     Lost,
     OutcomeUnknown,
     PluginProfile,
     Refused,
-    ResultAnswer,
     Retryable,
-    StatusAnswer,
     UnreadableBody,
 )
 from ran_datajobs.runtime import Runtime
@@ -49,6 +43,7 @@ PROBE_LASTS: Final = 330.0
 """Timeout in seconds of a probe whose answer is not recorded; longer than the timeout of any call."""
 
 Answer = TypeVar("Answer")
+P = ParamSpec("P")
 
 
 class CircuitBreaker(Struct, frozen=True):
@@ -98,50 +93,47 @@ class CircuitBreakers:
     ) -> None:
         """``changed`` is called after each call, with the circuit before and after it, and the time."""
         self._plugin_for = plugin_for
-        self._circuits: dict[int, CircuitBreaker] = {}
+        self._circuits: defaultdict[int, CircuitBreaker] = defaultdict(CircuitBreaker)
         self._runtime = runtime
         self._seconds = (metrics or Metrics()).plugin_call_seconds
         self._changed = changed
 
-    def with_circuit_breaker(self, profile: PluginProfile) -> DmiPlugin:
-        """Return a client of the plugin that makes calls only when its circuit permits them."""
-        return _GuardedPlugin(self, profile, self._plugin_for(profile))
-
     def next_trial(self, plugin_id: int) -> float | None:
         """Seconds in which no call of this plugin is made; ``None`` when its circuit is closed, or when a
         probe is under way."""
-        circuit = self._circuits.get(plugin_id, CircuitBreaker())
-        left = (circuit.open_until or 0.0) - self._runtime.now()
+        left = (self._circuits[plugin_id].open_until or 0.0) - self._runtime.now()
         return left if 0.0 < left <= LONGEST_PAUSE else None
 
     async def call(
-        self, plugin: PluginProfile, kind: str, made: Callable[[], Awaitable[Answer]]
+        self,
+        plugin: PluginProfile,
+        method: Callable[Concatenate[DmiPlugin, P], Awaitable[Answer]],
+        *arguments: P.args,
+        **named: P.kwargs,
     ) -> Answer | Retryable:
-        """Return the plugin's answer, or why it was not called. A cancelled probe does not count."""
+        """Call a ``method`` of the plugin if its circuit permits it. Returns its answer, or why it was not
+        called. A cancelled probe does not count."""
         plugin_id = plugin.plugin_id
         begun = self._runtime.now()
-        circuit = self._circuits.get(plugin_id, CircuitBreaker())
+        circuit = self._circuits[plugin_id]
         asked, wait = ask(circuit, begun)
         if wait > 0.0:
             return self._not_made(circuit, wait)
-        if asked != circuit:
-            self._circuits[plugin_id] = asked
+        self._circuits[plugin_id] = asked
         try:
-            answer = await made()
+            made = getattr(self._plugin_for(plugin), method.__name__)
+            answer: Answer = await made(*arguments, **named)
         except BaseException:
-            if asked != circuit and self._circuits.get(plugin_id) == asked:
+            if self._circuits[plugin_id] == asked:
                 self._circuits[plugin_id] = circuit
             raise
         now = self._runtime.now()
-        self._seconds.labels(kind, result_of(answer)).observe(now - begun)
-        before = self._circuits.get(plugin_id, CircuitBreaker())
+        self._seconds.labels(method.__name__, result_of(answer)).observe(now - begun)
+        before, after = self._circuits[plugin_id], CircuitBreaker()
         if isinstance(answer, Retryable | OutcomeUnknown) and not answer.answered:
             probe = asked.open_until is not None
             after = on_failure(before, now, self._runtime.random(), answer.cause, probe=probe)
-            self._circuits[plugin_id] = after
-        else:
-            after = CircuitBreaker()
-            self._circuits.pop(plugin_id, None)
+        self._circuits[plugin_id] = after
         self._changed(plugin, before, after, now)
         return answer
 
@@ -151,30 +143,6 @@ class CircuitBreakers:
         cause = f"not called: {circuit.silent} calls in a row had no answer ({circuit.cause})"
         pause = FIRST_PAUSE if wait > LONGEST_PAUSE else wait
         return Retryable(cause, pause * (1.0 + 0.5 * self._runtime.random()))
-
-
-class _GuardedPlugin:
-    """Client behind a circuit. A call that is not made is :class:`Retryable`."""
-
-    def __init__(self, circuits: CircuitBreakers, profile: PluginProfile, plugin: DmiPlugin) -> None:
-        self._plugin = plugin
-        self._call = partial(circuits.call, profile)
-
-    async def create(self, call: CreateCall) -> CreateAnswer:
-        return await self._call("create", lambda: self._plugin.create(call))
-
-    async def status(self, address: JobAddress) -> StatusAnswer:
-        return await self._call("status", lambda: self._plugin.status(address))
-
-    async def result(self, address: JobAddress) -> ResultAnswer:
-        return await self._call("result", lambda: self._plugin.result(address))
-
-    async def cancel(self, address: JobAddress) -> CancelAnswer:
-        return await self._call("cancel", lambda: self._plugin.cancel(address))
-
-    async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
-        made = lambda: self._plugin.cancel_job(job_id, is_read=is_read)  # noqa: E731
-        return await self._call("cancel_job", made)
 
 
 def result_of(answer: object) -> str:
