@@ -15,6 +15,7 @@ import pytest
 
 from ran_datajobs.api import paths
 from ran_datajobs.model import OperationState, Status
+from ran_datajobs.plugins.wire import aiohttp_route
 from ran_datajobs.reasons import REASONS
 from ran_datajobs.results.objects import manifest_key
 from ran_datajobs.store.database import Database
@@ -361,7 +362,7 @@ async def test_the_schema_names_the_reasons_and_the_call_that_explains_them(unch
     shapes = schema["components"]["schemas"]
     assert answer["schema"]["$ref"].endswith("/ReasonList")
     assert set(shapes["Explanation"]["properties"]) == {"reason", "title", "meaning", "advice", "pattern"}
-    failures = schema["paths"][paths.template(paths.FAILURES)]["get"]["responses"]["200"]["content"]
+    failures = schema["paths"][aiohttp_route(paths.FAILURES)]["get"]["responses"]["200"]["content"]
     listed = shapes[failures["application/json"]["schema"]["$ref"].rpartition("/")[2]]
     failure = shapes[listed["properties"]["items"]["items"]["$ref"].rpartition("/")[2]]
     reason = failure["properties"]["reason"]
@@ -519,7 +520,7 @@ async def test_the_schema_is_openapi_and_names_every_call(unchanged: Api) -> Non
         "Idempotency-Key",
     }
     assert {
-        paths.template(path)
+        aiohttp_route(path)
         for path in (
             paths.JOBS,
             paths.JOB,

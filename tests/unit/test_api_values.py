@@ -206,4 +206,3 @@ def test_addresses_are_made_from_the_root() -> None:
 def test_paths_are_filled_and_encoded() -> None:
     """A value cannot leave its segment of a path."""
     assert paths.fill(paths.TOPIC_MESSAGES, topic="a?b#c") == "/ranoam/cm/v1/topics/a%3Fb%23c/messages"
-    assert paths.template(paths.OBJECT) == "/s3-bucket/{bucket_id}/{job_id}/{part}"

@@ -169,5 +169,5 @@ def test_a_usable_id_is_text(value: object, expected: str) -> None:
 
 def test_what_a_plugin_calls_is_what_the_service_serves() -> None:
     """The addresses that a plugin uses are those of the northbound API."""
-    assert paths.template(wire.STATUS_PUSH) == paths.template(paths.STATUS_PUSH)
-    assert paths.template(wire.TOPIC_MESSAGES) == paths.template(paths.TOPIC_MESSAGES)
+    assert wire.aiohttp_route(wire.STATUS_PUSH) == wire.aiohttp_route(paths.STATUS_PUSH)
+    assert wire.aiohttp_route(wire.TOPIC_MESSAGES) == wire.aiohttp_route(paths.TOPIC_MESSAGES)

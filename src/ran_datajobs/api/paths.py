@@ -34,7 +34,6 @@ READYZ: Final = "/readyz"
 METRICS: Final = "/metrics"
 SCHEMA: Final = "/schema"
 SCHEMA_FILE: Final = SCHEMA + "/openapi.json"
-SCHEMA_OTHER: Final = SCHEMA + "/{path:str}"
 PAGE: Final = "/"
 PAGE_FILE: Final = "/{file:str}"
 
@@ -42,11 +41,6 @@ DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
 
 _PARAMETER: Final = re.compile(r"\{(\w+):\w+\}")
-
-
-def template(path: str) -> str:
-    """``path`` with its parameters as ``{name}``, the form of OpenAPI."""
-    return _PARAMETER.sub(r"{\1}", path)
 
 
 def fill(path: str, /, **values: object) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Final, TypeAlias
 from uuid import UUID
@@ -18,6 +18,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, QueryParameter
 from litestar.response import Redirect, Stream
 from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.structs import astuple
 
 from ran_datajobs import model
 from ran_datajobs.api import paths
@@ -87,8 +88,10 @@ def _is_below(path: str, ancestor: str) -> bool:
 
 
 def cell(value: object) -> str:
-    """``value`` as a CSV cell that no spreadsheet evaluates as a formula."""
-    text = str(value)
+    """``value``, or the text of a JSON value, as a CSV cell that no spreadsheet evaluates as a formula."""
+    if value is None or value is UNSET:
+        return ""
+    text = bytes(value).decode() if isinstance(value, Raw) else str(value)
     return "'" + text if text.startswith(_FORMULA) else text
 
 
@@ -114,17 +117,9 @@ async def _as_csv(found: Outcomes, columns: tuple[str, ...]) -> AsyncIterator[by
     yield (",".join(columns) + "\r\n").encode()
     async for outcomes in found:
         text = io.StringIO(newline="")
-        csv.writer(text).writerows(list(_cells(each))[: len(columns)] for each in outcomes)
+        rows = (astuple(each)[: len(columns)] for each in outcomes)
+        csv.writer(text).writerows(map(cell, row) for row in rows)
         yield text.getvalue().encode()
-
-
-def _cells(outcome: OperationOutcome) -> Iterator[str]:
-    """One cell per column; a JSON value as its text."""
-    for value in msgspec.structs.astuple(outcome):
-        if value is None or value is UNSET:
-            yield ""
-        else:
-            yield cell(bytes(value).decode() if isinstance(value, Raw) else value)
 
 
 _WRITERS: Final = {"application/json": _as_json, "application/x-ndjson": _as_ndjson, "text/csv": _as_csv}

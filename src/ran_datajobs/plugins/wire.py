@@ -78,7 +78,7 @@ STATUS_PUSH: Final = "/ncmp/v1/subJobs/{sub_job_id:str}/status"
 TOPIC_MESSAGES: Final = "/ranoam/cm/v1/topics/{topic:str}/messages"
 """Path at which an external plugin publishes on the embedded bus, below the service's API root."""
 
-_PLACEHOLDER: Final = re.compile(r"\{(\w+):str\}")
+_PLACEHOLDER: Final = re.compile(r"\{(\w+):\w+\}")
 
 
 def segment(name: str) -> str:
