@@ -56,12 +56,15 @@ class Pruner(Struct, frozen=True):
             if not await retention.claim(claimed):
                 return 0
             removed = await self._prune_jobs(claimed)
-            await self._in_steps(lambda c: retention.remove_keys(c, self.keys_kept, _ROWS))
-            await self._in_steps(lambda c: retention.remove_messages(c, self.retention, _ROWS))
-            await self._in_steps(lambda c: retention.remove_lost_outbox(c, _ROWS))
-            await self._in_steps(lambda c: retention.remove_topics(c, _OWN_TOPICS, _ROWS))
-            await self._in_steps(lambda c: retention.remove_lane_clients(c, self.retention, _ROWS))
-            await self._in_steps(lambda c: retention.remove_tombstones(c, self.retention, _ROWS))
+            await self._in_steps(partial(retention.remove, what="keys", old=self.keys_kept, limit=_ROWS))
+            await self._in_steps(partial(retention.remove, what="messages", old=self.retention, limit=_ROWS))
+            await self._in_steps(partial(retention.remove, what="topics", old=_OWN_TOPICS, limit=_ROWS))
+            await self._in_steps(
+                partial(retention.remove, what="lane_clients", old=self.retention, limit=_ROWS)
+            )
+            await self._in_steps(
+                partial(retention.remove, what="tombstones", old=self.retention, limit=_ROWS)
+            )
         if removed:
             self.log.info(Event.JOBS_PRUNED, jobs=removed)
         return removed

@@ -11,7 +11,6 @@ from uuid import UUID
 from msgspec import Struct
 
 from ran_datajobs.store.database import Connection, read
-from ran_datajobs.store.outbox import shard_of
 from ran_datajobs.store.queries import named_queries
 
 _SQL = named_queries("retention")
@@ -56,40 +55,12 @@ async def remove_job(connection: Connection, job_id: UUID, limit: int) -> int:
     for name in ("delete_parts", "delete_sub_jobs"):
         if len(await connection.fetch(_SQL[name], job_id, limit)) == limit:
             return limit
-    await connection.execute(_SQL["delete_outbox"], job_id, shard_of(job_id))
+    await connection.execute(_SQL["delete_outbox"], job_id)
     await connection.execute(_SQL["delete_job"], job_id)
     return 0
 
 
-async def remove_keys(connection: Connection, older_than: float, limit: int) -> int:
-    """Remove Idempotency-Keys. Returns their number."""
-    return len(await connection.fetch(_SQL["delete_keys"], older_than, limit))
-
-
-async def remove_messages(connection: Connection, older_than: float, limit: int) -> int:
-    """Remove messages of the embedded bus, except those of open or undelivered jobs. Returns their number."""
-    return len(await connection.fetch(_SQL["delete_messages"], older_than, limit))
-
-
-async def remove_lost_outbox(connection: Connection, limit: int) -> int:
-    """Remove outbox rows of jobs that no longer exist. Returns their number."""
-    return len(await connection.fetch(_SQL["delete_lost_outbox"], limit))
-
-
-async def remove_topics(connection: Connection, kept: Sequence[str], limit: int) -> int:
-    """Remove topics of the embedded bus, except ``kept``, that have no messages, consumer positions or jobs.
-    Returns their number. A topic that is added again continues behind its earlier offsets."""
-    rows = await connection.fetch(_SQL["lock_unused_topics"], kept, limit)
-    return int(await connection.fetchval(_SQL["delete_unused_topics"], [row["topic"] for row in rows]))
-
-
-async def remove_lane_clients(connection: Connection, older_than: float, limit: int) -> int:
-    """Remove rows of clients that were served in a lane longer ago. Returns their number."""
-    return len(await connection.fetch(_SQL["delete_lane_clients"], older_than, limit))
-
-
-async def remove_tombstones(connection: Connection, older_than: float, limit: int) -> int:
-    """Delete tombstones of CM handles that were removed longer ago. Returns their number. A lookup index that
-    was not updated for so long reloads all handles."""
-    await connection.execute(_SQL["date_tombstones"], limit)
-    return int(await connection.fetchval(_SQL["delete_tombstones"], older_than, limit))
+async def remove(connection: Connection, what: str, old: float | Sequence[str], limit: int) -> int:
+    """Remove up to ``limit`` rows by the statement ``delete_{what}``: those older than ``old`` seconds, or,
+    of topics, others than these. Returns their number."""
+    return len(await connection.fetch(_SQL[f"delete_{what}"], old, limit))

@@ -34,12 +34,14 @@ delete from result_part where (job_id, sub_job, sequence) in (
 returning 1;
 
 -- name: delete_outbox
-delete from outbox where shard = $2 and job_id = $1
+delete from outbox where shard in (select shard from outbox_shard) and job_id = $1
   and exists (select 1 from data_job j where j.job_id = $1 and j.delivery_state <> 'PENDING');
 
 -- name: delete_job
 delete from data_job
 where job_id = $1 and delivery_state <> 'PENDING' and ended_at is not null;
+
+-- Old rows of other tables: at most $2 of those that are older than $1 seconds.
 
 -- name: delete_keys
 delete from idempotency_key where (client, key) in (
@@ -48,6 +50,7 @@ delete from idempotency_key where (client, key) in (
     order by created_at limit $2 for update skip locked)
 returning 1;
 
+-- Messages of open or undelivered jobs stay.
 -- name: delete_messages
 delete from bus_message where (topic, message_offset) in (
     select m.topic, m.message_offset from bus_message m
@@ -57,48 +60,14 @@ delete from bus_message where (topic, message_offset) in (
     order by m.at limit $2)
 returning 1;
 
--- name: delete_lost_outbox
-delete from outbox o where (o.shard, o.position) in (
-    select l.shard, l.position from outbox l
-    where not exists (select 1 from data_job j where j.job_id = l.job_id)
-    order by l.shard, l.position limit $1 for update skip locked)
-returning 1;
-
--- Topics are locked by one statement and removed by the next one, which sees all that was committed before the lock.
-
--- name: lock_unused_topics
-select t.topic from bus_topic t
-where t.topic <> all ($1::text[])
-  and not exists (select 1 from bus_message m where m.topic = t.topic)
-  and not exists (select 1 from bus_position p where p.topic = t.topic)
-  and not exists (select 1 from data_job j where j.destination_kind = 'TOPIC' and j.destination = t.topic)
-order by t.topic limit $2 for update skip locked;
-
--- name: delete_unused_topics
-with gone as (
-    delete from bus_topic t
-    where t.topic = any ($1::text[])
-      and not exists (select 1 from bus_message m where m.topic = t.topic)
-      and not exists (select 1 from bus_position p where p.topic = t.topic)
-      and not exists (select 1 from data_job j where j.destination_kind = 'TOPIC' and j.destination = t.topic)
-    returning t.next_offset
-), floor as (
-    update pruned set bus_head = greatest(bus_head, (select max(next_offset) from gone))
-)
-select count(*) from gone;
-
+-- Clients that were served in a lane longer ago.
 -- name: delete_lane_clients
 delete from lane_client where (lane_id, client) in (
     select lane_id, client from lane_client
     where last_started_at < clock_timestamp() - make_interval(secs => $1) limit $2 for update skip locked)
 returning 1;
 
--- A tombstone of an older version has no removal time: it gets the current time.
--- name: date_tombstones
-update cm_handle set removed_at = clock_timestamp() where cm_handle in (
-    select cm_handle from cm_handle where removed and removed_at is null limit $1 for update skip locked)
-returning 1;
-
+-- Tombstones of CM handles. A lookup index that was not updated for so long reloads all handles.
 -- name: delete_tombstones
 with gone as (
     delete from cm_handle where cm_handle in (
@@ -109,4 +78,21 @@ with gone as (
 ), newest as (
     update pruned set inventory_version = greatest(inventory_version, (select max(version) from gone))
 )
-select count(*) from gone;
+select 1 from gone;
+
+-- Topics other than $1 that have no messages, consumer positions or jobs. A topic that is added again continues behind
+-- its earlier offsets. If a message of one is committed meanwhile, the foreign key of the messages refuses the removal.
+-- name: delete_topics
+with gone as (
+    delete from bus_topic where topic in (
+        select t.topic from bus_topic t
+        where t.topic <> all ($1::text[])
+          and not exists (select 1 from bus_message m where m.topic = t.topic)
+          and not exists (select 1 from bus_position p where p.topic = t.topic)
+          and not exists (select 1 from data_job j where j.destination_kind = 'TOPIC' and j.destination = t.topic)
+        order by t.topic limit $2 for update skip locked)
+    returning next_offset
+), floor as (
+    update pruned set bus_head = greatest(bus_head, (select max(next_offset) from gone))
+)
+select 1 from gone;
