@@ -11,9 +11,8 @@ Call = TypeVar("Call")
 Answer = TypeVar("Answer")
 
 
-GATHER_FOR: Final = 0.003
-"""Delay in seconds before the next run, when a run of several calls leaves others waiting: a transaction of
-many calls costs little more than one of a few."""
+MOST: Final = 500
+"""Maximum number of calls in one run."""
 
 
 class Batched(Generic[Call, Answer]):
@@ -23,14 +22,8 @@ class Batched(Generic[Call, Answer]):
     answers in the order of the calls.
     """
 
-    def __init__(
-        self,
-        flush: Callable[[Sequence[Call]], Awaitable[Sequence[Answer]]],
-        *,
-        most: int = 500,
-    ) -> None:
+    def __init__(self, flush: Callable[[Sequence[Call]], Awaitable[Sequence[Answer]]]) -> None:
         self._flush = flush
-        self._most = most
         self._waiting: list[tuple[Call, asyncio.Future[Answer]]] = []
         self._runner: asyncio.Task[None] | None = None
 
@@ -43,24 +36,18 @@ class Batched(Generic[Call, Answer]):
         return await answer
 
     async def _run(self) -> None:
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-                await self._answer(batch)
-                if len(batch) > 1 and self._waiting:
-                    await asyncio.sleep(GATHER_FOR)
-        finally:
-            self._runner = None
+        while self._waiting:
+            batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            await self._answer(batch)
+        self._runner = None
 
     async def _answer(self, batch: list[tuple[Call, asyncio.Future[Answer]]]) -> None:
         try:
             answers = await self._flush([call for call, _ in batch])
-        except BaseException as error:
+        except Exception as error:
             for _, future in batch:
                 if not future.done():
-                    future.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
-            if not isinstance(error, Exception):
-                raise
+                    future.set_exception(error)
         else:
             for (_, future), answer in zip(batch, answers, strict=True):
                 if not future.done():
