@@ -62,6 +62,15 @@ class Stage(enum.StrEnum):
     SETTLED = "SETTLED"  # counted; nothing more happens
 
 
+class NextCall(enum.StrEnum):
+    """What a sub-job does next, as far as the limits distinguish it."""
+
+    CREATE = "CREATE"  # its create is to be sent, or may have been sent
+    DELETE = "DELETE"  # its plugin is to cancel it
+    END_UNSENT = "END_UNSENT"  # it was cancelled before its start and ends without a call
+    OTHER = "OTHER"  # a poll or a fetch
+
+
 STAGES: Final[dict[Stage, frozenset[Stage]]] = {
     Stage.WAITING: frozenset({Stage.ADMITTED, Stage.SETTLED}),
     Stage.ADMITTED: frozenset({Stage.STARTING, Stage.SETTLED}),

@@ -96,7 +96,7 @@ class Service:
 
     async def states(self, job_id: UUID, sub_job: UUID) -> dict[str, OperationState]:
         """The outcomes that the messages of a read report."""
-        return unpack_outcomes(await self.store.arrived_outcomes(sub_job, job_id))
+        return unpack_outcomes((await self.store.arrived(sub_job, job_id, None)).outcomes)
 
     async def copy(self, bucket: str, publisher: Publisher | None = None) -> float | None:
         """Publish the shard of the bucket once, as :meth:`publish_shard` does."""

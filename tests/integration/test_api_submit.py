@@ -387,15 +387,15 @@ async def test_a_dry_run_is_checked_like_a_submit(unchanged: Api) -> None:
 
 @pytest.mark.damages_rows
 async def test_after_waits_for_open_jobs_only(api: Api) -> None:
-    """A job that names an open one is blocked, one that names a finished one is not."""
+    """A job that names an open one waits for it, one that names an ended one does not."""
     first = await api.accepted()
     waiting = await api.accepted(WRITE | {"after": [str(first)]})
-    await api.rows("update data_job set status = 'FAILED' where job_id = $1 returning 1", first)
+    assert (await api.get(f"{paths.JOBS}/{waiting}")).json()["waitingFor"]["code"] == "AFTER"
+    await api.rows(
+        "update data_job set status = 'FAILED', ended_at = now() where job_id = $1 returning 1", first
+    )
     free = await api.accepted(WRITE | {"after": [str(first), str(first)]})
-    blocked = {
-        row["job_id"]: row["blocked"] for row in await api.rows("select job_id, blocked from data_job")
-    }
-    assert (blocked[waiting], blocked[free]) == (True, False)
+    assert "waitingFor" not in (await api.get(f"{paths.JOBS}/{free}")).json()
 
 
 DESTINATIONS = {

@@ -88,7 +88,7 @@ async def test_a_delivery_lags_since_its_oldest_message_was_made(database: Datab
     from the first failure."""
     job_id, now = uuid4(), datetime.now(UTC)
     async with database.transaction() as connection:
-        for topic, hours in (("t", 5), ("t", 1), (outbox.bucket_topic("b"), 2)):
+        for topic, hours in (("t", 5), ("t", 1), ("s3:b", 2)):
             at = time_header(now - timedelta(hours=hours))
             await outbox.add(connection, [outbox.Outgoing(job_id, topic, headers=at, value=b"{}")])
     lag = await metric_values(database, "datajobs_delivery_lag_seconds")

@@ -186,19 +186,11 @@ async def test_a_stale_settlement_in_one_batch_with_the_valid_one_is_not_counted
     (old,) = await claim(database)
     await void_leases(database)
     (new,) = await claim(database)
+    stale = Part(str(old.sub_job_id), 0, "stale", 1, "digest", 1, 1)
+    valid = Part(str(new.sub_job_id), 1, "valid", 1, "digest", 1, 0)
     both = [
-        Ended(
-            name(old),
-            Status.FAILED,
-            unknown=1,
-            parts=(Part(str(old.sub_job_id), 0, "stale", 1, "digest", 1, 1),),
-        ),
-        Ended(
-            name(new),
-            Status.FINISHED,
-            succeeded=1,
-            parts=(Part(str(new.sub_job_id), 1, "valid", 1, "digest", 1, 0),),
-        ),
+        Ended(name(old), Status.FAILED, unknown=1, parts=(stale,)),
+        Ended(name(new), Status.FINISHED, succeeded=1, parts=(valid,)),
     ]
     ends = await asyncio.gather(
         parts.write(CancelTold(name(new))),

@@ -329,7 +329,7 @@ async def test_a_message_that_cannot_be_read_is_kept_as_it_came(
     assert len(found) == 1 + readable + 1
     state = await service.store.arrived(sub_job, job_id, None)
     assert (state.messages, state.unreadable) == (2, 1)
-    outcome = outcomes.from_messages([READ], await service.store.arrived_outcomes(sub_job, job_id), state)
+    outcome = outcomes.from_messages([READ], state)
     assert (outcome.status, outcome.counts.failed) == (Status.FAILED, 1)
     assert [response.reason for response in outcome.responses] == ["RESULT_UNREADABLE"]
 

@@ -177,7 +177,7 @@ async def add_job(
         uuid4(), client, kind, None, None, jobs.BUCKET, BUCKET, "", "", "BEST_EFFORT", priority, after, None,
         parts * len(msgspec.json.decode(operations)), request,
     )  # fmt: skip
-    assert await jobs.insert(connection, new, sees=None) is None
+    await jobs.insert(connection, new, sees=None)
     return new.job_id
 
 

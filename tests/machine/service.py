@@ -166,7 +166,7 @@ class Service:
             zstandard.compress(msgspec.json.encode({"data": lines})),
         )
         async with self.database.transaction() as connection:
-            assert await jobs.insert(connection, job, sees=None) is None
+            await jobs.insert(connection, job, sees=None)
         self.submitted.append(job_id)
         self.operations[job_id] = [str(line["operationId"]) for line in lines]
         return job_id

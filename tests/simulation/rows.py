@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from ran_datajobs.model import JobType, Stage, Status
+from ran_datajobs.model import JobType, NextCall, Stage, Status
 from ran_datajobs.store.results import Part
 
 OPEN = frozenset({Status.NOT_STARTED, Status.RUNNING, Status.CANCELLING})
@@ -135,6 +135,15 @@ class SubJobRow:
     failed: int = 0
     not_started: int = 0
     unknown: int = 0
+
+    @property
+    def next_call(self) -> NextCall:
+        """What it does next."""
+        if self.stage is Stage.STARTING or (self.stage is Stage.ADMITTED and not self.cancel_requested):
+            return NextCall.CREATE
+        if not self.cancel_requested:
+            return NextCall.OTHER
+        return NextCall.END_UNSENT if self.stage in (Stage.WAITING, Stage.ADMITTED) else NextCall.DELETE
 
     @property
     def active(self) -> bool:

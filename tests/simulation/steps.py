@@ -82,15 +82,13 @@ class Steps(Tables):
 
     def arrived(self, sub_job_id: UUID, job_id: UUID, total: int | None) -> Arrived:
         """See the port."""
-        sequences = [p.part.sequence for p in self._parts_of(sub_job_id, job_id)]
+        parts = self._parts_of(sub_job_id, job_id)
+        sequences = [each.part.sequence for each in parts]
         numbers = {each for each in sequences if each >= 0}
         unreadable = sum(each < 0 and (FOREIGN_SEQUENCE - each) % MAX_PIECES == 0 for each in sequences)
         below = numbers if total is None else {each for each in numbers if each < total}
-        return Arrived(len(numbers), len(below), max(numbers, default=-1), unreadable, total)
-
-    def arrived_outcomes(self, sub_job_id: UUID, job_id: UUID) -> list[bytes]:
-        """See the port."""
-        return [each.outcomes for each in self._parts_of(sub_job_id, job_id) if each.outcomes is not None]
+        packed = [each.outcomes for each in parts if each.outcomes is not None]
+        return Arrived(len(numbers), len(below), max(numbers, default=-1), unreadable, total, packed)
 
     def _parts_of(self, sub_job_id: UUID, job_id: UUID) -> list[PartRow]:
         rows = self.parts[job_id].values()

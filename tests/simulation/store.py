@@ -131,9 +131,6 @@ class TwinStore:
     async def arrived(self, sub_job_id: UUID, job_id: UUID, total: int | None) -> Arrived:
         return await self._do("arrived", lambda: self._twin.arrived(sub_job_id, job_id, total))
 
-    async def arrived_outcomes(self, sub_job_id: UUID, job_id: UUID) -> list[bytes]:
-        return await self._do("arrived_outcomes", lambda: self._twin.arrived_outcomes(sub_job_id, job_id))
-
     async def claim_cancels(self, token: UUID) -> list[LeasedCancel]:
         return await self._do("claim_cancels", lambda: self._twin.claim_cancels(token, self._worker_id))
 

@@ -194,7 +194,7 @@ class InPostgres:
 
     def submit(self, new: NewJob) -> None:
         async def insert(connection: Connection) -> None:
-            assert await jobs.insert(connection, new, sees=None) is None
+            await jobs.insert(connection, new, sees=None)
 
         self.run(self._virtual.database.run_transaction(insert))
 

@@ -130,6 +130,7 @@ class Tables:
             type=row.type,
             stage=row.stage,
             was=Stage.ADMITTED if row.lease == token else row.stage,
+            next_call=row.next_call,
             operations=row.operations,
             data_producer_job_id=row.data_producer_job_id,
             cancel_requested=row.cancel_requested,

@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
-from ran_datajobs.model import JobType, Stage, Status
+from ran_datajobs.model import JobType, NextCall, Stage, Status
 from ran_datajobs.store import jobs
 from ran_datajobs.store.dispatch import (
     CANCELS_AT_ONCE,
@@ -44,8 +44,6 @@ from tests.simulation.rows import OPEN, CancelRow, JobRow, PartRow, PluginRow, S
 from tests.simulation.steps import Steps
 from tests.simulation.tables import token_of_others
 
-_UNSENT = (Stage.WAITING, Stage.ADMITTED)
-
 
 class Twin(Steps):
     """All operations on the rows."""
@@ -60,7 +58,6 @@ class Twin(Steps):
 
     def submit(self, new: jobs.NewJob) -> None:
         """Accept a job."""
-        blocked = any(self.jobs[each].status in OPEN for each in new.after_jobs)
         now = self.now()
         self.jobs[new.job_id] = JobRow(
             new.job_id,
@@ -74,7 +71,7 @@ class Twin(Steps):
             new.request,
             now,
             now,
-            blocked,
+            bool(new.after_jobs),
         )
         self.parts[new.job_id] = {}
         self.due(JOB)
@@ -247,13 +244,11 @@ class Twin(Steps):
                 ),
                 key=_turn,
             )
-            asked = [row for row in ready if row.cancel_requested]
-            cancelled += [row for row in asked if row.stage not in _UNSENT][: own.deletes]
-            unsent += [row for row in asked if row.stage in _UNSENT][: room.unsent]
-            others = [row for row in ready if not row.cancel_requested]
-            admitted = [row for row in others if row.stage is Stage.ADMITTED]
-            creates += [(row, own.size) for row in admitted[: min(own.creates, room.rows)]]
-            calls += [row for row in others if row.stage is not Stage.ADMITTED][: min(own.calls, room.rows)]
+            by_call = {call: [row for row in ready if row.next_call is call] for call in NextCall}
+            cancelled += by_call[NextCall.DELETE][: own.deletes]
+            unsent += by_call[NextCall.END_UNSENT]
+            creates += [(row, own.size) for row in by_call[NextCall.CREATE][: min(own.creates, room.rows)]]
+            calls += by_call[NextCall.OTHER][: min(own.calls, room.rows)]
         picked = sorted([*_within(creates, room.size), *calls], key=_turn)[: room.rows - len(expired)]
         leased = [*expired, *cancelled, *unsent[: room.unsent], *picked]
         return [self._lease(row, token, worker_id) for row in leased]
@@ -487,16 +482,16 @@ class Twin(Steps):
     def _count(self, settled: Iterable[Ended]) -> list[UUID]:
         """Count the settled sub-jobs. Returns the jobs that have no open sub-job any more."""
         touched: dict[UUID, None] = {}
-        for end in settled:
-            job = self.jobs[end.leased.job_id]
+        for each in settled:
+            job = self.jobs[each.leased.job_id]
             touched[job.job_id] = None
             if not job.split_reads:
-                job.succeeded += end.succeeded
-                job.failed += end.failed
-                job.not_started += end.not_started
-                job.unknown += end.unknown
+                job.succeeded += each.succeeded
+                job.failed += each.failed
+                job.not_started += each.not_started
+                job.unknown += each.unknown
             job.sub_jobs_open -= 1
-            job.cancelled_sub_jobs += end.status is Status.CANCELLED
+            job.cancelled_sub_jobs += each.status is Status.CANCELLED
             if job.sub_jobs_open == 0:
                 job.due_at = self.now()
         return [job_id for job_id in touched if self.jobs[job_id].sub_jobs_open == 0]

@@ -39,7 +39,6 @@ ROWS: Final = 8
 READS: Final = frozenset(
     {
         "arrived",
-        "arrived_outcomes",
         "body_of",
         "end_silent_sessions",
         "finish_facts",

@@ -528,7 +528,7 @@ def test_no_message_makes_a_failed_read_a_success(dialect: Dialect, data: st.Dat
     message = read_message(Received(INTERNAL_TOPIC, 0, Message("k", headers, case.body)))
     assert not isinstance(message, Dropped)
     unreadable = int(message.fault is not None)
-    outcome = outcomes.from_messages(case.operations, [message.outcomes], Arrived(1, 1, 0, unreadable, 1))
+    outcome = outcomes.from_messages(case.operations, Arrived(1, 1, 0, unreadable, 1, [message.outcomes]))
     assert outcome.status is not Status.FINISHED
     assert outcome.counts.total == len(case.operations)
     added, states = states_of(outcome), outcomes.unpack_outcomes([message.outcomes])

@@ -11,6 +11,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ran_datajobs.dispatch.backoff import (
     FIRST_POLL,
@@ -168,9 +169,9 @@ def test_a_read_with_missing_messages_has_failed_as_a_whole() -> None:
     asked = [Operation(Op.READ, "/A=1", 1), Operation(Op.READ, "/A=2", 2)]
     all_in, torn_apart = Arrived(2, 2, 1, total=2), Arrived(1, 1, 0, total=2)
     first, second = (outcomes.pack_outcomes([Response(number, 0, "")]) for number in (1, 2))
-    whole = outcomes.from_messages(asked, [first, second], all_in)
-    torn = outcomes.from_messages(asked, [first], torn_apart)
-    silent = outcomes.from_messages(asked, [first], all_in)
+    whole = outcomes.from_messages(asked, replace(all_in, outcomes=[first, second]))
+    torn = outcomes.from_messages(asked, replace(torn_apart, outcomes=[first]))
+    silent = outcomes.from_messages(asked, replace(all_in, outcomes=[first]))
     assert (whole.status, whole.responses) == (Status.FINISHED, ())
     assert torn.status is Status.FAILED
     assert {r.reason for r in torn.responses} == {Reason.RESULT_INCOMPLETE}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs.dispatch.attempt import Attempt, NextCall
+from ran_datajobs.dispatch.attempt import Attempt
 from ran_datajobs.dispatch.limits import (
     CALLS_BESIDE_CREATES,
     CREATES_PER_PLUGIN,
@@ -24,7 +24,7 @@ from ran_datajobs.dispatch.limits import (
     Slots,
     job_room,
 )
-from ran_datajobs.model import Stage
+from ran_datajobs.model import NextCall
 from ran_datajobs.store.dispatch import LARGE, JobRoom, LeasedJob
 from ran_datajobs.store.sub_jobs import LeasedSubJob, PluginRoom
 
@@ -45,13 +45,7 @@ def of(limits: DispatchLimits, plugin_id: int) -> PluginRoom:
 
 def leased(plugin_id: int, next_call: NextCall = NextCall.OTHER, size: int = 0) -> Attempt:
     """A leased sub-job, of which only its next call and the size of its operations matter here."""
-    stages = {NextCall.CREATE: Stage.STARTING, NextCall.END_UNSENT: Stage.WAITING}
-    known = {
-        "plugin_id": plugin_id,
-        "stage": stages.get(next_call, Stage.TRACKING),
-        "cancel_requested": next_call in (NextCall.DELETE, NextCall.END_UNSENT),
-        "body_bytes": size,
-    }
+    known = {"plugin_id": plugin_id, "next_call": next_call, "body_bytes": size}
     return Attempt(LeasedSubJob(**(dict.fromkeys(LeasedSubJob.__struct_fields__) | known)), 0.0)  # type: ignore[arg-type]
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from ran_datajobs.model import Op, Operation, OperationState, Reason, Response, Status
 from ran_datajobs.plugins.answers import result_answer
@@ -255,7 +256,7 @@ def test_the_messages_of_a_read_are_whole_or_the_read_has_failed(
     """A gap below the total, a total that never arrives, a gap without a total, an unreadable message: every
     operation has failed, since the missing data could belong to any."""
     packed = outcomes.pack_outcomes([Response("1", 0, ""), Response("2", 0, "")])
-    outcome = outcomes.from_messages(READS, [packed], arrived)
+    outcome = outcomes.from_messages(READS, replace(arrived, outcomes=[packed]))
     assert outcome.error == error
     assert outcome.status is (FINISHED if reason is None else FAILED)
     assert [(r.state, r.reason) for r in outcome.responses] == (

@@ -22,6 +22,7 @@ from ran_datajobs.model import (
     DeliveryState,
     JobType,
     LaneState,
+    NextCall,
     OperationCounts,
     OperationState,
     Stage,
@@ -75,6 +76,7 @@ ENUMS: Final = {
     "sub_job_stage": Stage,
     "delivery_state": DeliveryState,
     "job_type": JobType,
+    "next_call": NextCall,
 }
 """Enums of the database with the code's own: same words in the same order."""
 

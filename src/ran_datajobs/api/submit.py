@@ -38,7 +38,6 @@ from ran_datajobs.planning.request import JobRequest, check_request, read_accept
 from ran_datajobs.planning.split import split
 from ran_datajobs.results.parts import load_failures
 from ran_datajobs.store import jobs, results
-from ran_datajobs.store.database import Connection
 from ran_datajobs.telemetry import Event
 
 ZSTD_LEVEL: Final = 1
@@ -210,19 +209,11 @@ async def _accept(
         ignored=read.ignored,
     )
     await reached(Checkpoint.ACCEPT_CHECKED)
-
-    async def write(connection: Connection) -> None:
-        match await jobs.insert(connection, job, sees=caller.sees, key=key):
-            case jobs.UnknownAfter(job_ids):
-                raise _unknown_after(job, job_ids)
-            case jobs.KeyTaken():
-                raise _KeyRaceLost
-            case None:
-                pass
-
     try:
-        await api.database.run_transaction(write)
-    except _KeyRaceLost:
+        await api.database.run_transaction(partial(jobs.insert, job=job, sees=caller.sees, key=key))
+    except jobs.UnknownAfter as error:
+        raise _unknown_after(job, *error.args) from None
+    except jobs.KeyTaken:  # by a concurrent request
         if first_answer := await _check_admission(api, caller, key):
             return first_answer
         lost = "the job of this Idempotency-Key has just been removed: send it again"
@@ -239,10 +230,6 @@ async def _accept(
     )
     named = jobs.bucket_named(job.destination_kind, job.destination, job.results_bucket)
     return _accepted(api, job.job_id, named, job.ignored)
-
-
-class _KeyRaceLost(Exception):
-    """Rolls back the transaction: a concurrent request wrote the same Idempotency-Key."""
 
 
 def _accepted(
@@ -269,16 +256,18 @@ async def _check_admission(
     """
     limit = api.settings.max_open_jobs
     async with api.database.connection() as connection:
-        admission = await jobs.admission(connection, caller.name, key[0] if key else None, limit)
-    if key and (kept := admission.kept):
-        if kept.digest != key[1]:
+        open_jobs, digest, first = await jobs.admission(
+            connection, caller.name, key[0] if key else None, limit
+        )
+    if key and first:
+        if digest != key[1]:
             raise Conflict(
                 "this Idempotency-Key was sent with another request before: take a new key for a new job"
             )
-        return _accepted(api, kept.job.job_id, kept.job.bucket_named, kept.job.ignored)
-    if admission.open_jobs >= limit:
+        return _accepted(api, first.job_id, first.bucket_named, first.ignored)
+    if open_jobs >= limit:
         raise TooManyRequestsException(
-            f"{admission.open_jobs} of your data jobs are open, which is the most that "
+            f"{open_jobs} of your data jobs are open, which is the most that "
             "DATAJOBS_MAX_OPEN_JOBS allows: wait until some end"
         )
     return None
@@ -302,7 +291,7 @@ def _digest(query: bytes, body: bytes) -> bytes:
     return digest.digest()
 
 
-def _unknown_after(job: jobs.NewJob, unknown: tuple[UUID, ...]) -> InvalidRequest:
+def _unknown_after(job: jobs.NewJob, unknown: set[UUID]) -> InvalidRequest:
     problems = tuple(
         (f"#/after/{place}", "there is no such data job")
         for place, job_id in enumerate(job.after_jobs)

@@ -4,22 +4,12 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ran_datajobs.model import JobType, OperationState, Stage, Status
+from ran_datajobs.model import JobType, NextCall, OperationState, Stage, Status
 from ran_datajobs.plugins.port import JobAddress
 from ran_datajobs.store.sub_jobs import LEASE_SECONDS, LeasedSubJob
-
-
-class NextCall(enum.Enum):
-    """What a leased sub-job does next, as far as the limits distinguish it."""
-
-    CREATE = "create"
-    DELETE = "delete"
-    END_UNSENT = "end unsent"  # it was cancelled before its start and ends without a call
-    OTHER = "other"
 
 
 @dataclass(eq=False)
@@ -43,14 +33,7 @@ class Attempt:
 
     def __post_init__(self) -> None:
         self.valid_until = self.claimed_at + LEASE_SECONDS
-        if self.sub_job.stage is Stage.STARTING:
-            self.next_call = NextCall.CREATE
-        elif not self.sub_job.cancel_requested:
-            self.next_call = NextCall.OTHER
-        elif self.sub_job.stage in (Stage.WAITING, Stage.ADMITTED):
-            self.next_call = NextCall.END_UNSENT
-        else:
-            self.next_call = NextCall.DELETE
+        self.next_call = self.sub_job.next_call
 
     @property
     def is_unsent(self) -> bool:

@@ -334,10 +334,7 @@ class Executor:
             left = self.settings.read_result_idle_timeout - idle
             if left >= 0.0:
                 return self._postponed(attempt, max(0.05, min(left + 0.05, time_left)))
-        packed = await self.store.arrived_outcomes(sub_job.sub_job_id, sub_job.job_id)
-        return await self._end(
-            attempt, lambda operations: outcomes.from_messages(operations, packed, arrived)
-        )
+        return await self._end(attempt, lambda operations: outcomes.from_messages(operations, arrived))
 
     # --- cancel, timeout, quarantine -----------------------------------------------------------------
 

@@ -18,7 +18,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final
 
-from ran_datajobs.dispatch.attempt import Attempt, NextCall
+from ran_datajobs.dispatch.attempt import Attempt
+from ran_datajobs.model import NextCall
 from ran_datajobs.plugins.client import most_calls, most_deletes
 from ran_datajobs.store.dispatch import LARGE, JobRoom, LeasedJob
 from ran_datajobs.store.sub_jobs import BODY_BYTES, CREATES_PER_PLUGIN, ROWS, PluginRoom, Room

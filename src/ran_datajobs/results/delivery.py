@@ -64,18 +64,21 @@ async def finish_delivery(
     Without a destination, or if the destination is the bucket that has the results, the delivery ends at
     once.
     """
-    target = await outbox.target_of(connection, job_id)
-    if target.topic is None:
-        await outbox.mark_delivered(connection, [(job_id, target.delivery)])
+    job = await jobs.lock(connection, job_id, None)
+    if job is None:
+        return
+    if job.delivery_topic is None:
+        await outbox.mark_delivered(connection, [(job_id, job.delivery_number)])
         return
     found = await outbox.parts_to_deliver(connection, [job_id], sub_jobs)
+    bucket = job.results_bucket if job.destination_kind == jobs.BUCKET else None
     end = outbox.Outgoing(
         job_id,
-        target.topic,
+        job.delivery_topic,
         headers=events.time_header(datetime.now(UTC)),
-        bucket=target.bucket,
-        object_key=manifest_key(job_id) if target.bucket else None,
-        delivery=target.delivery,
+        bucket=bucket,
+        object_key=manifest_key(job_id) if bucket else None,
+        delivery=job.delivery_number,
         ends_delivery=True,
     )
     await outbox.add(connection, [*map(_outgoing, found), end])

@@ -201,11 +201,11 @@ def from_responses(
     return _outcome(matched, states, reported)
 
 
-def from_messages(operations: Sequence[Operation], packed: Iterable[bytes], arrived: Arrived) -> Outcome:
+def from_messages(operations: Sequence[Operation], arrived: Arrived) -> Outcome:
     """Outcome of a read whose objects came as messages; it has only the responses that are still to be added.
 
-    ``packed``: the packed outcomes of the messages. An operation that no message reports is FAILED; if a
-    message is missing or cannot be read, every operation is FAILED.
+    An operation that no message reports is FAILED; if a message is missing or cannot be read, every operation
+    is FAILED.
     """
     reason, error = Reason.RESULT_INCOMPLETE, ""
     if arrived.unreadable:
@@ -215,7 +215,7 @@ def from_messages(operations: Sequence[Operation], packed: Iterable[bytes], arri
         error = f"{arrived.messages} of {arrived.total or 'unknown'} result messages came"
         if arrived.messages > arrived.below_total or (arrived.total is None and arrived.messages):
             error += f", numbered up to {arrived.last} with a gap"
-    states = {} if error else unpack_outcomes(packed)
+    states = {} if error else unpack_outcomes(arrived.outcomes)
     lacking = [operation for operation in operations if operation.id_text not in states]
     detail = error or "no result message tells of this operation"
     added = make_responses(lacking, OperationState.FAILED, reason, detail)

@@ -217,7 +217,8 @@ class DispatchStore:
                     if each.stage is Stage.STARTING and each.was is Stage.ADMITTED:
                         back.add(each.sub_job_id)
                 of_jobs |= {job.job_id: job.lease for job in found_jobs}
-            await connection.execute(_JOBS["give_back_jobs"], list(of_jobs), list(of_jobs.values()))
+            for job_id, lease in sorted(of_jobs.items()):
+                await connection.execute(_JOBS["end_lease"], job_id, lease, 0.0)
             await store.lock_sub_jobs(connection, leases)
             await connection.execute(_SQL["give_back"], list(leases), list(leases.values()), list(back))
             await store.notify_due(connection, SUB_JOB)
@@ -376,11 +377,6 @@ class DispatchStore:
         async with self._database.connection() as connection:
             return await results.arrived(connection, job_id, str(sub_job_id), total)
 
-    async def arrived_outcomes(self, sub_job_id: UUID, job_id: UUID) -> list[bytes]:
-        """The packed outcomes of the stored messages of a read."""
-        async with self._database.connection() as connection:
-            return await results.arrived_outcomes(connection, job_id, str(sub_job_id))
-
     # --- the DELETE of a whole job -------------------------------------------------------------------
 
     async def claim_cancels(self, token: UUID) -> list[LeasedCancel]:
@@ -398,7 +394,7 @@ class DispatchStore:
     async def postpone_cancel(self, leased: LeasedCancel, delay: float, *, failed: bool) -> None:
         """End the lease; the cancel is due again after ``delay`` seconds. ``failed``: no answer came."""
         row = leased.job_id, leased.plugin_id, leased.lease
-        await self._database.fetch(_SQL["postpone_bulk_cancel"], *row, delay, failed)
+        await self._database.fetch(_SQL["release_bulk_cancel"], *row, delay, False, failed)
 
     async def end_cancel(self, leased: LeasedCancel, *, refused: bool) -> None:
         """Record the plugin's answer. ``refused``: the open sub-jobs of the job at this plugin become due for
@@ -407,7 +403,7 @@ class DispatchStore:
 
         async def write(connection: Connection) -> None:
             await jobs.lock(connection, leased.job_id, None)  # a create is answered before this or after
-            if not await connection.fetchval(_SQL["end_bulk_cancel"], *row, refused):
+            if not await connection.fetchval(_SQL["release_bulk_cancel"], *row, None, refused, False):
                 return
             end_sub_jobs = store.cancel_at if refused else store.poll_job_now
             await end_sub_jobs(connection, leased.job_id, leased.plugin_id)
@@ -489,7 +485,7 @@ class DispatchStore:
         if status is Status.CANCELLED and await connection.fetch(_JOBS["start_cancelling"], job_id):
             await self._announcer.jobs_changed(connection, [job_id])
         if not await jobs.finish(connection, job_id, status, reason, counts):
-            await connection.execute(_JOBS["step_over"], job_id, leased.lease)
+            await connection.execute(_JOBS["end_lease"], job_id, leased.lease, None)
             return False
         if lanes := await jobs.unblock_after(connection, job_id):
             await self._admit(connection, lanes, each_lane_alone=each_lane_alone)
@@ -498,7 +494,7 @@ class DispatchStore:
 
     async def step_over(self, job: LeasedJob) -> None:
         """End the lease of a job that has no step to do."""
-        await self._database.fetch(_JOBS["step_over"], job.job_id, job.lease)
+        await self._database.fetch(_JOBS["end_lease"], job.job_id, job.lease, None)
 
     async def step_failed(self, job: LeasedJob, delay: float, objects_cause: str | None = None) -> None:
         """End the lease after a failure; the step is due again after ``delay`` seconds.

@@ -65,6 +65,8 @@ class JobRow(Struct, frozen=True):
     open. ``cancelled_at``: when its cancel was accepted; ``ended_after_cancel``: number of operations that
     plugins executed and that were counted after the cancel.
     ``ignored``: the keys of its request that have no effect; ``None`` if there are none.
+    ``delivery_topic``: where its results are delivered (see :mod:`ran_datajobs.store.outbox`); ``None`` if
+    they stay in ``results_bucket``.
     """
 
     job_id: UUID
@@ -100,6 +102,8 @@ class JobRow(Struct, frozen=True):
     objects_since: datetime | None = None
     cancelled_at: datetime | None = None
     ended_after_cancel: int | None = None
+    delivery_topic: str | None = None
+    delivery_number: int = 1
 
     @property
     def bucket_named(self) -> str:
@@ -149,28 +153,12 @@ def _counts(row: JobRow | SubJobRow, unmatched: int) -> OperationCounts:
     )
 
 
-class StoredIdempotentAnswer(Struct, frozen=True):
-    """The job that was created under an Idempotency-Key, and the digest of its request."""
-
-    digest: bytes
-    job: JobRow
+class UnknownAfter(Exception):
+    """The client can see no jobs with some of the ``after`` ids, which are the argument."""
 
 
-class Admission(Struct, frozen=True):
-    """Facts on a client that submits: its open jobs (counted up to a limit), and the job of its key."""
-
-    open_jobs: int
-    kept: StoredIdempotentAnswer | None
-
-
-class UnknownAfter(Struct, frozen=True):
-    """The client can see no jobs with these ``after`` ids; nothing was written."""
-
-    job_ids: tuple[UUID, ...]
-
-
-class KeyTaken(Struct, frozen=True):
-    """The Idempotency-Key belongs to another job already; the caller must roll back the transaction."""
+class KeyTaken(Exception):
+    """The Idempotency-Key belongs to another job already."""
 
 
 class PushedSubJob(Struct, frozen=True):
@@ -181,30 +169,31 @@ class PushedSubJob(Struct, frozen=True):
     url: str
 
 
-async def admission(connection: Connection, client: str, key: str | None, limit: int) -> Admission:
-    """The number of open jobs of ``client``, counted up to ``limit``, and the job of its ``key``."""
+async def admission(
+    connection: Connection, client: str, key: str | None, limit: int
+) -> tuple[int, bytes | None, JobRow | None]:
+    """The number of open jobs of ``client``, counted up to ``limit``, and the job that was created under its
+    ``key`` with the digest of its request."""
     (row,) = await connection.fetch(_SQL["admission"], client, key, limit)
     job = await find(connection, row["job_id"], None) if row["job_id"] is not None else None
-    return Admission(row["open_jobs"], None if job is None else StoredIdempotentAnswer(row["digest"], job))
+    return row["open_jobs"], row["digest"], job
 
 
 async def insert(
     connection: Connection, job: NewJob, *, sees: str | None, key: tuple[str, bytes] | None = None
-) -> UnknownAfter | KeyTaken | None:
+) -> None:
     """Write a job and its request in the caller's transaction. ``key``: Idempotency-Key and digest.
 
-    ``sees``: the client whose jobs ``after`` may name. Waits for a concurrent insert of the same key.
+    ``sees``: the client whose jobs ``after`` may name. Waits for a concurrent insert of the same key. Raises
+    UnknownAfter and KeyTaken.
     """
-    after = await connection.fetch(_SQL["lock_after"], job.after_jobs, sees) if job.after_jobs else []
-    if missing := set(job.after_jobs) - {row["job_id"] for row in after}:
-        return UnknownAfter(tuple(sorted(missing)))
-    blocked = any(row["open"] for row in after)
-    await connection.execute(_SQL["insert_job"], *astuple(job), blocked)
-    if key is not None:
-        taken = await connection.fetchval(_SQL["take_idempotency_key"], job.client, *key, job.job_id)
-        if taken is None:
-            return KeyTaken()
-    return None
+    if job.after_jobs:
+        visible = await connection.fetch(_SQL["visible_jobs"], job.after_jobs, sees)
+        if missing := set(job.after_jobs) - {row["job_id"] for row in visible}:
+            raise UnknownAfter(missing)
+    await connection.execute(_SQL["insert_job"], *astuple(job))
+    if key and not await connection.fetchval(_SQL["take_idempotency_key"], job.client, *key, job.job_id):
+        raise KeyTaken
 
 
 async def find(connection: Connection, job_id: UUID, client: str | None) -> JobRow | None:

@@ -37,7 +37,7 @@ _BATCH_BYTES: Final = 8 * 1024 * 1024
 
 class Outgoing(Struct, frozen=True):
     """One row of the outbox: a message with its ``value``, or with a result object as its value, or an object
-    to copy, if ``topic`` is a :func:`bucket_topic`.
+    to copy, if ``topic`` is ``s3:`` and a bucket; no topic has such a name.
 
     A row with neither is a mark. ``ends_delivery``: the delivery is complete when this row and all before it
     are published. ``bucket`` contains the object; ``size`` is in bytes.
@@ -75,15 +75,6 @@ class Waiting(Outgoing, frozen=True, kw_only=True):
     def target(self) -> str:
         """The bucket that receives the copy."""
         return self.topic.removeprefix(_S3)
-
-
-class Target(Struct, frozen=True):
-    """Destination of a delivery of a job: a ``topic`` (which may be a :func:`bucket_topic`), or ``None`` when
-    the results stay where they are. ``bucket``: the one to copy from, for a :func:`bucket_topic`."""
-
-    delivery: int
-    topic: str | None = None
-    bucket: str | None = None
 
 
 class FailedDelivery(Struct, frozen=True):
@@ -130,11 +121,6 @@ def copy_shard_of(bucket: str) -> int:
     return SHARDS + crc32(bucket.encode()) % COPY_SHARDS
 
 
-def bucket_topic(bucket: str) -> str:
-    """Pseudo-topic ``s3:BUCKET`` of copies to ``bucket``; no topic has such a name."""
-    return _S3 + bucket
-
-
 def _shard(message: Outgoing) -> int:
     if message.is_copied:
         return copy_shard_of(message.topic.removeprefix(_S3))
@@ -174,12 +160,6 @@ async def parts_to_deliver(
     """The result objects of jobs to send or copy, in order; with ``sub_jobs`` only theirs."""
     stored_unchanged = results.FOREIGN_SEQUENCE, results.MAX_PIECES
     return read(Part, await connection.fetch(_SQL["parts_to_deliver"], job_ids, sub_jobs, *stored_unchanged))
-
-
-async def target_of(connection: Connection, job_id: UUID) -> Target:
-    """The destination of a job's delivery; locks the job's row."""
-    (target,) = read(Target, await connection.fetch(_SQL["target_of"], job_id))
-    return target
 
 
 async def deliver_again(connection: Connection, job_id: UUID) -> int | None:
@@ -231,9 +211,8 @@ async def published(
         return []
     async with connection.transaction():
         await connection.execute(_SQL["lock_jobs_of_deliveries"], shard, positions, *_columns(topics))
-        ended = await connection.fetch(_SQL["ended_deliveries"], shard, positions)
-        await mark_delivered(connection, [(row["job_id"], row["delivery"]) for row in ended])
-        await connection.execute(_SQL["remove_published"], shard, positions)
+        ended = await connection.fetch(_SQL["remove_published"], shard, positions)
+        await mark_delivered(connection, [(row["job_id"], row["delivery_number"]) for row in ended])
         await connection.execute(_SQL["end_failures"], *_columns(topics))
     return [(row["job_id"], row["topic"]) for row in ended]
 
@@ -274,12 +253,11 @@ async def give_up(
 async def requeue_due(connection: Connection, shard: int) -> None:
     """Move parked messages whose retry is due to the end of the shard, in their order."""
     async with connection.transaction():
-        due = [(row["job_id"], row["topic"]) for row in await connection.fetch(_SQL["due_again"], shard)]
+        due = [(row["job_id"], row["topic"]) for row in await connection.fetch(_SQL["unpark"], shard)]
         if due:
             last = await connection.fetchval(_SQL["take_positions"], shard, 0)
             moved = await connection.fetchval(_SQL["reposition"], shard, last, *_columns(due))
             await connection.execute(_SQL["move_last_position"], shard, last + moved)
-            await connection.execute(_SQL["unpark"], *_columns(due))
 
 
 def _columns(pairs: Sequence[tuple[UUID, _Other]]) -> tuple[list[UUID], list[_Other]]:

@@ -11,11 +11,12 @@ from uuid import UUID
 import zstandard
 from msgspec import Struct
 
-from ran_datajobs.store import sub_jobs
+from ran_datajobs.model import Stage
 from ran_datajobs.store.database import Connection, columns, read
 from ran_datajobs.store.queries import named_queries
 
 _SQL = named_queries("results")
+_SUB_JOBS = named_queries("sub_jobs")
 
 _NO_OUTCOMES: Final = zstandard.compress(b"{}", 1)
 """Outcomes of a further object of a message: those of its first object are of all."""
@@ -67,7 +68,8 @@ class Arrived(Struct, frozen=True):
     """How many result messages of a read are stored. They are numbered from 0.
 
     ``below_total``: messages whose number is below ``total``, if that is known. ``last``: the highest number;
-    -1 when there are none. ``unreadable``: messages that cannot be read, or only in part.
+    -1 when there are none. ``unreadable``: messages that cannot be read, or only in part. ``outcomes``: those
+    in the messages, as :mod:`ran_datajobs.results.read_results` packs them.
     """
 
     messages: int
@@ -75,6 +77,7 @@ class Arrived(Struct, frozen=True):
     last: int
     unreadable: int = 0
     total: int | None = None
+    outcomes: list[bytes] = []
 
     @property
     def all_in(self) -> bool:
@@ -111,16 +114,16 @@ async def listing_by_producer(connection: Connection, job_id: UUID) -> list[tupl
 
 async def arrived(connection: Connection, job_id: UUID, sub_job: str, total: int | None) -> Arrived:
     """The stored result messages of a sub-job; ``total``: their announced number, if known."""
-    (found,) = read(
-        Arrived, await connection.fetch(_SQL["arrived"], job_id, sub_job, total, FOREIGN_SEQUENCE, MAX_PIECES)
+    rows = await connection.fetch(_SQL["arrived"], job_id, sub_job)
+    numbers = {row["number"] for row in rows}
+    return Arrived(
+        len(numbers),
+        sum(total is None or number < total for number in numbers),
+        max(numbers, default=-1),
+        sum(is_foreign(row["sequence"]) for row in rows),
+        total,
+        [row["outcomes"] for row in rows],
     )
-    return found
-
-
-async def arrived_outcomes(connection: Connection, job_id: UUID, sub_job: str) -> list[bytes]:
-    """The outcomes in the messages of a sub-job, as :mod:`ran_datajobs.results.read_results` packs them."""
-    rows = await connection.fetch(_SQL["arrived_outcomes"], job_id, sub_job)
-    return [row["outcomes"] for row in rows]
 
 
 class MessageCorrelation(Struct, frozen=True):
@@ -189,7 +192,9 @@ async def record_messages(connection: Connection, arrivals: Sequence[ReceivedMes
     No message occurs twice in ``arrivals``; one that is recorded already changes nothing. A read that has all
     its messages is due at once.
     """
-    active = await sub_jobs.lock_reads(connection, sorted({arrival.read.sub_job_id for arrival in arrivals}))
+    ids = {arrival.read.sub_job_id for arrival in arrivals}
+    locked = await connection.fetch(_SUB_JOBS["lock_sub_jobs"], list(ids))
+    active = {row["sub_job_id"] for row in locked if row["stage"] != Stage.SETTLED}
     taken = [arrival for arrival in arrivals if arrival.read.sub_job_id in active]
     if not taken:
         return
@@ -206,4 +211,8 @@ async def record_messages(connection: Connection, arrivals: Sequence[ReceivedMes
     for arrival in taken:
         announced = (arrival.total, totals.get(arrival.read.sub_job_id))
         totals[arrival.read.sub_job_id] = max((each for each in announced if each is not None), default=None)
-    await sub_jobs.count_messages(connection, {read: new[read] for read in totals}, totals)
+    counted = await connection.fetch(
+        _SUB_JOBS["count_messages"], list(totals), list(totals.values()), [new[read] for read in totals]
+    )
+    if any(row["due"] for row in counted):
+        await connection.execute(_SUB_JOBS["notify_due"], "sub_job")

@@ -15,7 +15,7 @@ from uuid import UUID, uuid5
 from msgspec import Struct
 
 from ran_datajobs.config import Settings
-from ran_datajobs.model import JobType, PlannedSubJob, Stage, Status
+from ran_datajobs.model import JobType, NextCall, PlannedSubJob, Stage, Status
 from ran_datajobs.store.database import Connection, columns
 from ran_datajobs.store.queries import named_queries
 
@@ -87,6 +87,7 @@ class LeasedSubJob(Leased, frozen=True):
     type: JobType
     stage: Stage
     was: Stage
+    next_call: NextCall
     operations: int
     data_producer_job_id: str | None
     cancel_requested: bool
@@ -173,8 +174,9 @@ class Collecting(Struct, frozen=True):
 
 
 class Settlement(Struct, frozen=True):
-    """The end of a sub-job. ``quarantine``: seconds for which its plugin may still be executing it.
-    ``executed``: number of operations that the plugin executed, with or without success."""
+    """→ SETTLED or QUARANTINED; the lease ends. ``quarantine``: seconds for which its plugin may still be
+    executing it. ``executed``: number of operations that the plugin executed, with or without success.
+    ``parts``: the result objects that were written for it."""
 
     leased: Leased
     status: Status
@@ -356,18 +358,3 @@ async def unblock(connection: Connection, job_ids: Sequence[UUID]) -> list[int]:
     lanes = await lock_lanes_of(connection, job_ids)
     await connection.execute(_SQL["unblock"], job_ids)
     return lanes
-
-
-async def lock_reads(connection: Connection, sub_job_ids: Sequence[UUID]) -> set[UUID]:
-    """Lock and return those of these reads that are not settled."""
-    return {row["sub_job_id"] for row in await connection.fetch(_SQL["lock_reads"], sub_job_ids)}
-
-
-async def count_messages(
-    connection: Connection, messages: Mapping[UUID, int], totals: Mapping[UUID, int | None]
-) -> None:
-    """Count new messages of locked reads; ``totals``: the announced numbers of messages, if any."""
-    announced = [totals.get(each) for each in messages]
-    rows = await connection.fetch(_SQL["count_messages"], list(messages), announced, list(messages.values()))
-    if any(row["due"] for row in rows):
-        await notify_due(connection, SUB_JOB)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ran_datajobs.dispatch.attempt import NextCall
+from ran_datajobs.model import NextCall
 from tests.simulation.worker import ROWS
 
 if TYPE_CHECKING:

@@ -19,13 +19,10 @@ select greatest(0, extract(epoch from clock_timestamp() - least(
            (select min(due_at) from data_job where due_at is not null and lease is null),
            (select min(leased_until) from data_job where leased_until < now()))))::float8 as job,
        greatest(0, extract(epoch from clock_timestamp() - least(
-           (select min(d.due_at) from dmi_plugin p cross join lateral (
+           (select min(d.due_at) from dmi_plugin p cross join unnest(enum_range(null::next_call)) as n (call) cross join lateral (
                 select s.due_at from sub_job s
-                where s.plugin_id = p.plugin_id and s.stage = 'ADMITTED' and s.lease is null
-                order by s.due_at limit 1) d),
-           (select min(d.due_at) from dmi_plugin p cross join lateral (
-                select s.due_at from sub_job s
-                where s.plugin_id = p.plugin_id and s.stage <> 'ADMITTED' and s.lease is null and s.due_at is not null
+                where next_call(s.stage, s.cancel_requested) = n.call and s.plugin_id = p.plugin_id and s.lease is null
+                  and s.due_at is not null
                 order by s.due_at limit 1) d),
            (select min(leased_until) from sub_job where lease is not null and leased_until < now()))))::float8 as sub_job;
 

@@ -10,18 +10,17 @@ from (select 1) one
 left join idempotency_key k
     on k.client = $1 and k.key = $2 and k.created_at > clock_timestamp() - interval '24 hours';
 
--- name: lock_after
-select job_id, status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') as open
-from data_job
-where job_id = any ($1::uuid[]) and ($2::text is null or client = $2)
-order by job_id for share;
+-- name: visible_jobs
+select job_id from data_job where job_id = any ($1::uuid[]) and ($2::text is null or client = $2);
 
+-- The plan decides whether the job is blocked.
 -- name: insert_job
 with job as (
     insert into data_job (job_id, client, type, name, destination, destination_kind, results_bucket, accept_type,
                           content_type, activation_mode, priority, after_jobs, retry_of, operations, ignored, blocked,
                           due_at)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $16, $17, clock_timestamp())
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $16, cardinality($12::uuid[]) > 0,
+            clock_timestamp())
 ), request as (
     insert into job_request (job_id, body) values ($1, $15)
 )
@@ -108,21 +107,16 @@ select exists (
 -- $1, $2, $3: maximum number of small and of large plans, and of finish steps; $4: minimum bytes of a large stored
 -- request.
 -- name: claim_jobs
-with recursive line as (
-    (select client, priority from data_job
+with recursive head as (
+    (select job_id, client, priority, seq, due_at, lease, leased_until from data_job
      where not planned and not cancel_requested and step_failures < 3
-     order by client, priority limit 1)
+     order by client, priority, seq limit 1)
     union all
-    select n.client, n.priority
-    from line l cross join lateral (
-        select j.client, j.priority from data_job j
-        where not j.planned and not j.cancel_requested and j.step_failures < 3 and (j.client, j.priority) > (l.client, l.priority)
-        order by j.client, j.priority limit 1) n
-), head as (
-    select h.* from line l cross join lateral (
+    select n.*
+    from head h cross join lateral (
         select j.job_id, j.client, j.priority, j.seq, j.due_at, j.lease, j.leased_until from data_job j
-        where not j.planned and not j.cancel_requested and j.step_failures < 3 and j.client = l.client and j.priority = l.priority
-        order by j.seq limit 1) h
+        where not j.planned and not j.cancel_requested and j.step_failures < 3 and (j.client, j.priority) > (h.client, h.priority)
+        order by j.client, j.priority, j.seq limit 1) n
 ), ready as (
     select job_id from head h
     where (lease is null and due_at <= now() or leased_until < now())
@@ -175,13 +169,11 @@ update data_job set due_at = clock_timestamp() + make_interval(secs => $3), step
     lease = null, leased_by = null, leased_until = null
 where job_id = $1 and lease = $2;
 
--- name: give_back_jobs
-with held as materialized (
-    select j.job_id from data_job j join unnest($1::uuid[], $2::uuid[]) as h (job_id, lease) using (job_id, lease)
-    order by j.job_id for no key update of j
-)
-update data_job j set lease = null, leased_by = null, leased_until = null, due_at = clock_timestamp()
-where j.job_id = any (array(select job_id from held));
+-- End the lease. $3: seconds until the step is due again; null: there is no step to do.
+-- name: end_lease
+update data_job
+set due_at = clock_timestamp() + make_interval(secs => $3), lease = null, leased_by = null, leased_until = null
+where job_id = $1 and lease = $2;
 
 -- name: is_leased
 select 1 from data_job where job_id = $1 and lease = $2;
@@ -212,9 +204,6 @@ set status = $2::job_status, reason = $3, ended_at = clock_timestamp(), version 
     lease = null, leased_by = null, leased_until = null
 where job_id = $1 and status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') and planned and sub_jobs_open = 0
 returning job_id;
-
--- name: step_over
-update data_job set due_at = null, lease = null, leased_by = null, leased_until = null where job_id = $1 and lease = $2;
 
 -- name: lock_waiting
 -- The jobs that wait for one job. Two jobs that end concurrently are serialised here: the second one continues when the

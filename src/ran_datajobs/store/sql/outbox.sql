@@ -8,8 +8,7 @@
 select installation_id from installation;
 
 -- name: given_up
-select job_id, case destination_kind when 'TOPIC' then destination else 's3:' || destination end as topic from data_job
-where job_id = any ($1::uuid[]) and delivery_state = 'FAILED' and destination is not null;
+select job_id, delivery_topic as topic from data_job where job_id = any ($1::uuid[]) and delivery_state = 'FAILED';
 
 -- name: take_positions
 update outbox_shard set last_position = last_position + $2 where shard = $1 returning last_position - $2;
@@ -38,11 +37,6 @@ with page as (
 )
 select * from page where size_before < $3 order by position;
 
--- name: target_of
-select delivery_number as delivery, case destination_kind when 'BUCKET' then results_bucket end as bucket,
-       case destination_kind when 'TOPIC' then destination else 's3:' || nullif(destination, results_bucket) end as topic
-from data_job where job_id = $1 for no key update;
-
 -- name: lock_jobs_of_deliveries
 select from data_job
 where job_id in (
@@ -51,17 +45,17 @@ where job_id in (
     select t.job_id from delivery_failure t join unnest($3::uuid[], $4::text[]) as d (job_id, topic) using (job_id, topic))
 order by job_id for no key update;
 
--- name: ended_deliveries
-select o.job_id, o.delivery_number as delivery, o.topic from outbox o
-where o.shard = $1 and o.position = any ($2::bigint[]) and o.ends_delivery;
-
 -- name: mark_delivered
 update data_job j set delivery_state = 'DELIVERED', delivery_detail = null, version = j.version + 1
 from unnest($1::uuid[], $2::integer[]) as d (job_id, delivery_number)
 where j.job_id = d.job_id and j.delivery_number = d.delivery_number and j.delivery_state = 'PENDING';
 
+-- Returns the deliveries that end.
 -- name: remove_published
-delete from outbox where shard = $1 and position = any ($2::bigint[]);
+with removed as (
+    delete from outbox where shard = $1 and position = any ($2::bigint[]) returning job_id, topic, delivery_number, ends_delivery
+)
+select job_id, topic, delivery_number from removed where ends_delivery;
 
 -- name: positions_up_to
 select o.position, o.job_id, o.topic from outbox o
@@ -105,8 +99,8 @@ set attempts = delivery_failure.attempts + 1, last_error = excluded.last_error, 
 -- name: show_failures
 update data_job j set delivery_detail = t.last_error, version = j.version + 1
 from delivery_failure t
-where t.shard = $1 and j.job_id = t.job_id and j.delivery_state = 'PENDING' and j.delivery_detail is distinct from t.last_error
-  and t.topic = case j.destination_kind when 'TOPIC' then j.destination else 's3:' || j.destination end;
+where t.shard = $1 and j.job_id = t.job_id and j.delivery_topic = t.topic and j.delivery_state = 'PENDING'
+  and j.delivery_detail is distinct from t.last_error;
 
 -- name: lock_expired_failures
 select t.job_id, t.topic, t.last_error as cause from delivery_failure t join data_job j using (job_id)
@@ -116,15 +110,15 @@ order by t.job_id for no key update of j;
 -- name: mark_failed
 update data_job j set delivery_state = 'FAILED', delivery_detail = d.cause, version = j.version + 1
 from unnest($1::uuid[], $2::text[], $3::text[]) as d (job_id, topic, cause)
-where j.job_id = d.job_id and j.delivery_state = 'PENDING'
-  and d.topic = case j.destination_kind when 'TOPIC' then j.destination else 's3:' || j.destination end;
+where j.job_id = d.job_id and j.delivery_topic = d.topic and j.delivery_state = 'PENDING';
 
 -- name: drop_messages
 delete from outbox o using unnest($2::uuid[], $3::text[]) as d (job_id, topic)
 where o.shard = $1 and o.job_id = d.job_id and o.topic = d.topic;
 
--- name: due_again
-select job_id, topic from delivery_failure where shard = $1 and parked and retry_at <= clock_timestamp();
+-- name: unpark
+update delivery_failure set parked = false where shard = $1 and parked and retry_at <= clock_timestamp()
+returning job_id, topic;
 
 -- $2: the last position of the shard, whose row the caller has locked.
 -- name: reposition
@@ -137,10 +131,6 @@ with waiting as (
 )
 select count(*) from waiting;
 
--- name: unpark
-update delivery_failure t set parked = false from unnest($1::uuid[], $2::text[]) as d (job_id, topic)
-where t.job_id = d.job_id and t.topic = d.topic;
-
 -- name: due_shards
 select o.shard from outbox_shard o
 where exists (
@@ -152,20 +142,17 @@ order by o.shard;
 
 -- name: parts_to_deliver
 select p.job_id, p.sub_job, p.key as object_key, p.bytes as size, p.sha256,
-       case j.destination_kind when 'TOPIC' then j.destination else 's3:' || j.destination end as topic,
        row_number() over (partition by p.job_id, p.sub_job order by coalesce(p.message, p.sequence), p.fragment)::integer - 1 as sequence,
        count(*) over (partition by p.job_id, p.sub_job) as total,
-       j.results_bucket as bucket, j.delivery_number as delivery,
+       j.delivery_topic as topic, j.results_bucket as bucket, j.delivery_number as delivery,
        coalesce(l.data_producer_id, '') as data_producer_id,
        coalesce(s.data_producer_job_id, '') as data_producer_job_id
 from result_part p
 join data_job j on j.job_id = p.job_id
 left join sub_job s on s.sub_job_id = nullif(p.sub_job, 'unmatched')::uuid
 left join lane l on l.lane_id = s.lane_id
-where p.job_id = any ($1::uuid[]) and j.destination is not null
-  and (j.destination_kind = 'BUCKET' and j.destination <> j.results_bucket
-       or j.destination_kind = 'TOPIC'
-          and not (p.sequence < 0 and ($3::integer - p.sequence) % $4::integer = 0))  -- a body of a plugin, stored unchanged
+where p.job_id = any ($1::uuid[]) and j.delivery_topic is not null
+  and (j.destination_kind = 'BUCKET' or p.sequence >= 0 or ($3::integer - p.sequence) % $4::integer <> 0)  -- no body of a plugin
   and ($2::text[] is null or p.sub_job = any ($2::text[]))
 order by p.job_id, s.position nulls first, coalesce(p.message, p.sequence), p.fragment;
 

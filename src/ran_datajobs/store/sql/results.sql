@@ -22,16 +22,7 @@ where p.job_id = $1
 order by s.position nulls last, coalesce(p.message, p.sequence), p.fragment;
 
 -- name: arrived
-select count(distinct p.number)::integer as messages,
-       (count(distinct p.number) filter (where $3::integer is null or p.number < $3))::integer as below_total,
-       coalesce(max(p.number), -1)::integer as last,
-       (count(*) filter (where p.sequence < 0 and ($4::integer - p.sequence) % $5::integer = 0))::integer as unreadable,
-       $3::integer as total
-from (select sequence, coalesce(message, sequence) as number
-      from result_part where job_id = $1 and sub_job = $2 and outcomes is not null) p;
-
--- name: arrived_outcomes
-select outcomes from result_part
+select coalesce(message, sequence) as number, sequence, outcomes from result_part
 where job_id = $1 and sub_job = $2 and outcomes is not null;
 
 -- The active read of each message of a plugin. A read is active from its first create until it is settled: a plugin may

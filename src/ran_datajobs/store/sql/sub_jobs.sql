@@ -37,7 +37,7 @@ where lane_id in (
 order by lane_id for no key update;
 
 -- name: lock_sub_jobs
-select from sub_job where sub_job_id = any ($1::uuid[]) order by sub_job_id for no key update;
+select sub_job_id, stage from sub_job where sub_job_id = any ($1::uuid[]) order by sub_job_id for no key update;
 
 -- Admit waiting sub-jobs of these lanes: the next write, if no other one is active or in quarantine, and as many reads
 -- as slots are free. Order: sub-jobs that were tried already, then priority, which waiting raises, then the client that
@@ -47,30 +47,24 @@ select from sub_job where sub_job_id = any ($1::uuid[]) order by sub_job_id for 
 with here as (
     select l.lane_id, coalesce(p.read_slots, $2::integer) as read_slots
     from lane l join dmi_plugin p using (plugin_id) where l.lane_id = any ($1::bigint[])
+), waiting as not materialized (
+    select o.*, c.last_started_at, least(9, o.priority + floor(extract(epoch from now() - o.created_at) / $3::float8)) as rank
+    from sub_job o left join lane_client c on c.lane_id = o.lane_id and c.client = o.client
+    where o.stage = 'WAITING' and not o.blocked and not o.cancel_requested
 ), next as (
     select n.sub_job_id from here cross join lateral (
-        select o.sub_job_id
-        from sub_job o left join lane_client c on c.lane_id = o.lane_id and c.client = o.client
-        where o.lane_id = here.lane_id and o.type = 'WRITE' and o.stage = 'WAITING' and not o.blocked and not o.cancel_requested
-          and not exists (
-              select 1 from sub_job a
-              where a.lane_id = here.lane_id and a.type = 'WRITE' and a.stage not in ('WAITING', 'SETTLED'))
-        order by o.attempts > 0 desc,
-                 least(9, o.priority + floor(extract(epoch from now() - o.created_at) / $3::float8)) desc,
-                 c.last_started_at nulls first, o.job_seq
+        select w.sub_job_id from waiting w
+        where w.lane_id = here.lane_id and w.type = 'WRITE' and not exists (
+            select 1 from sub_job a
+            where a.lane_id = here.lane_id and a.type = 'WRITE' and a.stage not in ('WAITING', 'SETTLED'))
+        order by w.attempts > 0 desc, w.rank desc, w.last_started_at nulls first, w.job_seq
         limit 1) n
     union all
     select n.sub_job_id from here cross join lateral (
         select r.sub_job_id
-        from (select o.sub_job_id, o.job_seq, o.attempts > 0 as tried, p.priority, c.last_started_at,
-                     row_number() over (partition by o.client, p.priority order by o.job_seq) as nth
-              from sub_job o
-              cross join lateral (
-                  select least(9, o.priority + floor(extract(epoch from now() - o.created_at) / $3::float8)) as priority) p
-              left join lane_client c on c.lane_id = o.lane_id and c.client = o.client
-              where o.lane_id = here.lane_id and o.type = 'READ' and o.stage = 'WAITING' and not o.blocked
-                and not o.cancel_requested) r
-        order by r.tried desc, r.priority desc, r.nth, r.last_started_at nulls first, r.job_seq
+        from (select w.*, row_number() over (partition by w.client, w.rank order by w.job_seq) as nth
+              from waiting w where w.lane_id = here.lane_id and w.type = 'READ') r
+        order by r.attempts > 0 desc, r.rank desc, r.nth, r.last_started_at nulls first, r.job_seq
         limit greatest(0, here.read_slots - (
             select count(*) from sub_job a
             where a.lane_id = here.lane_id and a.type = 'READ' and a.stage not in ('WAITING', 'SETTLED')))) n
@@ -101,7 +95,7 @@ select pg_notify('datajobs_due', $1);
 -- under the first token of a claim, :token, was ADMITTED before. Durations are seconds by the database's clock.
 -- name: columns
 s.sub_job_id, s.job_id, s.lane_id, s.lease, s.type, s.stage,
-case when s.lease = :token then 'ADMITTED'::sub_job_stage else s.stage end as was, s.operations, s.data_producer_job_id,
+case when s.lease = :token then 'ADMITTED'::sub_job_stage else s.stage end as was, next_call(s.stage, s.cancel_requested), s.operations, s.data_producer_job_id,
 s.cancel_requested, s.attempts, s.polls, s.result_topic, s.result_total, s.reported_status,
 extract(epoch from clock_timestamp() - s.failing_since)::float8 as failing_for,
 extract(epoch from clock_timestamp() - s.objects_since)::float8 as no_objects_for,
@@ -120,41 +114,25 @@ s.plugin_id, p.url, p.dialect, p.idempotent, p.give_up, p.sub_job_timeout
 -- $1: token of ADMITTED sub-jobs, $2: token of all others, $3: worker, $4: seconds.
 -- name: claim
 with room as materialized (
-    select p.plugin_id, coalesce(r.creates, $9::integer) as creates, coalesce(r.calls, $10::integer) as calls,
-           coalesce(r.bytes, $11::bigint) as bytes, coalesce(r.deletes, $12::integer) as deletes
+    select p.plugin_id, coalesce(r.bytes, $11::bigint) as bytes, c.*
     from dmi_plugin p
     left join unnest($13::bigint[], $14::integer[], $15::integer[], $16::bigint[], $17::integer[])
         as r (plugin_id, creates, calls, bytes, deletes) using (plugin_id)
-), deletes as materialized (
-    select d.* from room cross join lateral (
-        select s.sub_job_id
-        from sub_job s
-        where s.plugin_id = room.plugin_id and s.cancel_requested and s.lease is null and s.due_at <= now()
-          and s.stage not in ('WAITING', 'ADMITTED')
-        order by s.due_at limit room.deletes for update skip locked) d
+    cross join lateral (values ('CREATE'::next_call, least(coalesce(r.creates, $9::integer), $6)),
+                               ('OTHER', least(coalesce(r.calls, $10::integer), $6)),
+                               ('DELETE', coalesce(r.deletes, $12::integer))) as c (next_call, rows)
 ), unsent as materialized (
-    select d.* from room cross join lateral (
-        select s.sub_job_id
-        from sub_job s
-        where s.plugin_id = room.plugin_id and s.cancel_requested and s.lease is null and s.due_at <= now()
-          and s.stage in ('WAITING', 'ADMITTED')
-        limit $8 for update skip locked) d
-    limit $8
+    select sub_job_id from sub_job
+    where next_call(stage, cancel_requested) = 'END_UNSENT' and lease is null and due_at <= now() limit $8 for update skip locked
 ), due as materialized (
-    select d.*, room.plugin_id, room.bytes from room cross join lateral (
-        select * from (
-            select s.sub_job_id, s.due_at, s.body_bytes as size from sub_job s
-            where s.plugin_id = room.plugin_id and s.stage = 'ADMITTED' and s.lease is null and s.due_at <= now()
-              and not s.cancel_requested
-            order by s.due_at limit least(room.creates, $6) for update skip locked) creates
-        union all
-        select * from (
-            select s.sub_job_id, s.due_at, null::bigint from sub_job s
-            where s.plugin_id = room.plugin_id and s.stage <> 'ADMITTED' and s.lease is null and s.due_at <= now()
-              and not s.cancel_requested
-            order by s.due_at limit least(room.calls, $6) for update skip locked) calls) d
+    select d.*, room.plugin_id, room.next_call, room.bytes from room cross join lateral (
+        select s.sub_job_id, s.due_at, case when room.next_call = 'CREATE' then s.body_bytes end as size
+        from sub_job s
+        where next_call(s.stage, s.cancel_requested) = room.next_call and s.plugin_id = room.plugin_id and s.lease is null
+          and s.due_at <= now()
+        order by s.due_at limit room.rows for update skip locked) d
 ), fitting as (
-    select sub_job_id, row_number() over (order by due_at, sub_job_id) as nth
+    select sub_job_id, next_call, row_number() over (partition by next_call = 'DELETE' order by due_at, sub_job_id) as nth
     from (select *, sum(size) over (partition by plugin_id order by due_at, sub_job_id) - size as before_of_plugin,
                  sum(size) over (order by due_at, sub_job_id) - size as before
           from due) d
@@ -165,11 +143,9 @@ with room as materialized (
 ), picked as (
     select sub_job_id from expired
     union all
-    select sub_job_id from deletes
-    union all
     select sub_job_id from unsent
     union all
-    select sub_job_id from fitting where nth <= $6 - (select count(*) from expired)
+    select sub_job_id from fitting where next_call = 'DELETE' or nth <= $6 - (select count(*) from expired)
 ), leased as (
     -- An array of ids instead of a join: the planner reads only these rows, whatever it estimates.
     update sub_job s
@@ -403,11 +379,6 @@ select sub_job_id, case when lease is not null then pg_notify('datajobs_sub_job'
 -- name: unblock
 update sub_job set blocked = false where job_id = any ($1::uuid[]) and blocked;
 
--- name: lock_reads
-select sub_job_id from sub_job
-where sub_job_id = any ($1::uuid[]) and stage <> 'SETTLED'
-order by sub_job_id for no key update;
-
 -- Count new messages of reads; a read that has all of them is due at once. Of several totals the greatest counts: a
 -- read is not complete while one of its messages announces more.
 -- name: count_messages
@@ -465,14 +436,11 @@ with held as materialized (
 update bulk_cancel b set leased_until = clock_timestamp() + make_interval(secs => $4)
 from held h where b.job_id = h.job_id and b.plugin_id = h.plugin_id;
 
--- name: postpone_bulk_cancel
+-- $4: seconds until it is due again; null: it is answered.
+-- name: release_bulk_cancel
 update bulk_cancel
-set due_at = clock_timestamp() + make_interval(secs => $4),
-    failing_since = case when $5 then coalesce(failing_since, clock_timestamp()) else failing_since end,
+set due_at = clock_timestamp() + make_interval(secs => $4), refused = $5,
+    failing_since = coalesce(failing_since, case when $6 then clock_timestamp() end),
     lease = null, leased_by = null, leased_until = null
-where job_id = $1 and plugin_id = $2 and lease = $3;
-
--- name: end_bulk_cancel
-update bulk_cancel set due_at = null, refused = $4, lease = null, leased_by = null, leased_until = null
 where job_id = $1 and plugin_id = $2 and lease = $3
 returning 1;

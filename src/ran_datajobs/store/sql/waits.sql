@@ -63,5 +63,4 @@ where plugin_id = any ($1::bigint[]) group by plugin_id;
 select t.job_id, t.topic, t.last_error as cause, t.first_failed_at as since,
        t.first_failed_at + make_interval(secs => case when t.refused then least($2::float8, $3::float8) else $2::float8 end) as until
 from delivery_failure t join data_job j using (job_id)
-where t.job_id = any ($1::uuid[]) and j.delivery_state = 'PENDING'
-  and t.topic = case j.destination_kind when 'TOPIC' then j.destination else 's3:' || j.destination end;
+where t.job_id = any ($1::uuid[]) and j.delivery_topic = t.topic and j.delivery_state = 'PENDING';
