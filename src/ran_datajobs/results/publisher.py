@@ -249,7 +249,7 @@ async def _answer(row: Waiting, bucket: str, call: Awaitable[_Answer]) -> _Answe
     try:
         return await call
     except StorageUnavailable as error:
-        refused = isinstance(error, StorageRefused) and row.topic == outbox.bucket_topic(bucket)
+        refused = isinstance(error, StorageRefused) and row.is_copied and row.target == bucket
         raise DeliveryFailure(row.topic, str(error), refused=refused) from error
 
 
