@@ -11,7 +11,7 @@ from uuid import UUID
 from ran_datajobs.errors import Fenced
 from ran_datajobs.model import DeliveryState, OperationCounts, PlannedSubJob, Status
 from ran_datajobs.store import jobs
-from ran_datajobs.store.dispatch import FinishFacts, LeasedJob, PlannedJob
+from ran_datajobs.store.dispatch import LeasedJob, PlannedJob
 from ran_datajobs.store.results import FOREIGN_SEQUENCE, MAX_PIECES, Arrived, Part
 from ran_datajobs.store.sub_jobs import JOB, SUB_JOB, sub_job_id
 from tests.simulation.rows import OPEN, JobRow, LaneRow, PartRow, SubJobRow
@@ -94,7 +94,7 @@ class Steps(Tables):
         rows = self.parts[job_id].values()
         return [row for row in rows if row.part.sub_job == str(sub_job_id) and row.outcomes is not None]
 
-    def finish_facts(self, job_id: UUID) -> FinishFacts:
+    def finish_facts(self, job_id: UUID) -> tuple[jobs.JobRow, list[Part]]:
         """See the port."""
         job = self.jobs[job_id]
         order = {str(row.sub_job_id): row.position for row in self._of_job(job_id)}
@@ -102,18 +102,18 @@ class Steps(Tables):
             (row.part for row in self.parts[job_id].values()),
             key=lambda part: (order.get(part.sub_job, math.inf), part.sequence),
         )
-        return FinishFacts(
-            _job_row(job), listed, job.split_reads, job.cancelled_sub_jobs > 0, self.now() - job.created_at
-        )
+        return _job_row(job), listed
 
-    def finish(self, leased: LeasedJob, status: Status, reason: str | None, counts: OperationCounts) -> bool:
+    def finish(
+        self, leased: LeasedJob, status: Status, reason: str | None, counts: OperationCounts
+    ) -> float | None:
         """See the port."""
         job = self.jobs[leased.job_id]
         if job.lease != leased.lease:
             raise Fenced(f"job {leased.job_id} was claimed by another worker")
         if job.status not in OPEN or not job.planned or job.sub_jobs_open:
             self._end_step(job, None)
-            return False
+            return None
         job.status, job.reason, job.ended_at, job.objects_cause = status, reason, self.now(), None
         job.succeeded, job.failed, job.unmatched = counts.succeeded, counts.failed, counts.unmatched
         job.not_started, job.unknown, job.step_failures = counts.not_started, counts.unknown, 0
@@ -134,7 +134,7 @@ class Steps(Tables):
                 lanes[row.lane_id] = None
         if self.admit(lanes):
             self.due(SUB_JOB)
-        return True
+        return job.ended_at - job.created_at
 
     def step_over(self, leased: LeasedJob) -> None:
         """See the port."""
@@ -183,4 +183,6 @@ def _job_row(job: JobRow) -> jobs.JobRow:
         at(job.started_at),
         at(job.ended_at),
         job.version,
+        split_reads=job.split_reads,
+        cancelled_sub_jobs=job.cancelled_sub_jobs,
     )

@@ -10,8 +10,9 @@ from typing import Protocol, TypeVar
 from uuid import UUID
 
 from ran_datajobs.model import OperationCounts, Status
-from ran_datajobs.store.dispatch import FinishFacts, JobRoom, LeasedJob, PlannedJob, Transition, Written
-from ran_datajobs.store.results import Arrived
+from ran_datajobs.store.dispatch import JobRoom, LeasedJob, PlannedJob, Transition
+from ran_datajobs.store.jobs import JobRow
+from ran_datajobs.store.results import Arrived, Part
 from ran_datajobs.store.sub_jobs import Leased, LeasedCancel, LeasedSubJob, Room
 from tests.simulation.twin import Twin
 
@@ -112,7 +113,7 @@ class TwinStore:
     async def end_silent_sessions(self) -> None:
         await self._do("end_silent_sessions", lambda: None)
 
-    async def write(self, transitions: Sequence[Transition]) -> Written:
+    async def write(self, transitions: Sequence[Transition]) -> list[bool | None]:
         return await self._do("write", lambda: self._twin.write(transitions))
 
     async def begun(self, job_ids: Sequence[UUID]) -> None:
@@ -149,12 +150,12 @@ class TwinStore:
     async def record_plan(self, job: LeasedJob, plan: PlannedJob) -> None:
         await self._do("record_plan", lambda: self._twin.record_plan(job, plan))
 
-    async def finish_facts(self, job_id: UUID) -> FinishFacts | None:
+    async def finish_facts(self, job_id: UUID) -> tuple[JobRow, list[Part]] | None:
         return await self._do("finish_facts", lambda: self._twin.finish_facts(job_id))
 
     async def finish(
         self, job: LeasedJob, status: Status, reason: str | None, counts: OperationCounts
-    ) -> bool:
+    ) -> float | None:
         return await self._do("finish", lambda: self._twin.finish(job, status, reason, counts))
 
     async def step_over(self, job: LeasedJob) -> None:

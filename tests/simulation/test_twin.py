@@ -102,10 +102,11 @@ class Driver:
     def finish(self, store: DispatchStore, job: LeasedJob) -> object:
         facts = self.subject.run(store.finish_facts(job.job_id))
         assert facts is not None
-        counts = facts.job.counts
-        status = verdict(counts, cancelled=facts.cancelled)
-        self.subject.run(store.finish(job, status, None, counts))
-        return [facts.job.status, facts.job.counts, facts.parts, facts.split_reads, facts.cancelled]
+        row, parts = facts
+        cancelled = row.cancelled_sub_jobs > 0
+        status = verdict(row.counts, cancelled=cancelled)
+        self.subject.run(store.finish(job, status, None, row.counts))
+        return [row.status, row.counts, parts, row.split_reads, cancelled]
 
     def claim(self, worker: int, rows: int, creates: int, void: bool) -> object:
         store, room = self.subject.store(worker), PluginRoom(creates, 100, 1 << 20)
@@ -129,8 +130,7 @@ class Driver:
                 transitions.setdefault(of.sub_job_id, _transition(of, what, delay))
         if not transitions:
             return None
-        written = self.subject.run(self.subject.store(worker).write(list(transitions.values())))
-        return written.attention, sorted(written.due)
+        return self.subject.run(self.subject.store(worker).write(list(transitions.values())))
 
     def renew(self, worker: int, first: int) -> object:
         store = self.subject.store(worker)
@@ -375,7 +375,7 @@ def ended(subject: Subject, of: LeasedSubJob) -> None:
     """Its plugin accepts it, and it succeeds."""
     end = Ended(_name(of), Status.FINISHED, succeeded=1)
     for transition in (Started(_name(of), _producer_job(of)), end):
-        assert subject.run(subject.store(0).write([transition])).attention == [False]
+        assert subject.run(subject.store(0).write([transition])) == [False]
 
 
 def test_a_lane_has_one_write_at_a_time_and_goes_on_when_it_ends(subject: Subject) -> None:
@@ -414,7 +414,7 @@ def test_who_lost_its_lease_changes_nothing(subject: Subject) -> None:
     assert (new.stage, new.was) == (Stage.STARTING, Stage.STARTING)
     before = subject.rows()
     for what in KINDS:
-        assert subject.run(subject.store(0).write([_transition(old, what, 1.0)])).attention == [None]
+        assert subject.run(subject.store(0).write([_transition(old, what, 1.0)])) == [None]
     subject.run(subject.store(0).give_back({old.sub_job_id: old.lease}, [old.sub_job_id], {}, []))
     assert subject.run(subject.store(0).renew({old.sub_job_id: old.lease}, {})) == set()
     assert subject.rows() == before

@@ -23,7 +23,6 @@ from ran_datajobs.store.dispatch import (
     QuarantineOver,
     Started,
     Transition,
-    Written,
 )
 from ran_datajobs.store.results import Part
 from ran_datajobs.store.sub_jobs import (
@@ -349,10 +348,9 @@ class Twin(Steps):
 
     # --- transitions ---------------------------------------------------------------------------------
 
-    def write(self, transitions: Sequence[Transition]) -> Written:
+    def write(self, transitions: Sequence[Transition]) -> list[bool | None]:
         """See the port. The kinds are written in the order of the statements."""
         done: dict[UUID, bool] = {}
-        due: list[tuple[str, float]] = []
         settled: list[Ended] = []
         for kind in (Started, CancelTold, Postponement, Collecting, Ended, QuarantineOver):
             for each in (t for t in transitions if isinstance(t, kind)):
@@ -365,17 +363,12 @@ class Twin(Steps):
                 done[row.sub_job_id] = attention
                 if isinstance(each, Ended):
                     settled.append(each)
-        due += [(SUB_JOB, t.delay) for t in transitions if isinstance(t, Postponement)]
-        if late := [t.delay for t in transitions if isinstance(t, Collecting)]:
-            due += [(SUB_JOB, delay) for delay in (0.0, *late)]
         if self._count(settled):
-            due.append((JOB, 0.0))
             self.due(JOB)
         lanes = {t.leased.lane_id for t in transitions if isinstance(t, Ended | QuarantineOver)}
         if self.admit(lanes):
-            due.append((SUB_JOB, 0.0))
             self.due(SUB_JOB)
-        return Written([done.get(each.leased.sub_job_id) for each in transitions], due)
+        return [done.get(each.leased.sub_job_id) for each in transitions]
 
     def _written(self, row: SubJobRow, each: Transition) -> bool | None:
         """Whether another process changed the row meanwhile. ``None`` if nothing was written."""

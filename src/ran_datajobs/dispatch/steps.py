@@ -67,25 +67,23 @@ class JobSteps:
     async def finish(self, leased: LeasedJob) -> None:
         """Finish the job and end its lease. Raises Fenced when another worker has claimed it."""
         facts = await self.store.finish_facts(leased.job_id)
-        if facts is None or facts.job.status.terminal:
+        if facts is None or facts[0].status.terminal:
             await self.store.step_over(leased)
             return
-        job = facts.job
-        counts = job.counts
-        if facts.split_reads:
-            counts = await self._counts_by_operation(job, facts.parts)
-        status = verdict(counts, cancelled=facts.cancelled)
+        job, parts = facts
+        counts = await self._counts_by_operation(job, parts) if job.split_reads else job.counts
+        status = verdict(counts, cancelled=job.cancelled_sub_jobs > 0)
         await reached(Checkpoint.FINISH_COUNTED)
         await self.objects.put(
             job.results_bucket,
             manifest_key(str(job.job_id)),
-            manifest(job, status, counts, facts.parts, self.finished_spelling),
+            manifest(job, status, counts, parts, self.finished_spelling),
         )
         await reached(Checkpoint.FINISH_WRITTEN)
-        ended = await self.store.finish(leased, status, why(counts, status), counts)
+        seconds = await self.store.finish(leased, status, why(counts, status), counts)
         await reached(Checkpoint.FINISH_STORED)
-        if ended:
-            self.news.ended(leased, status, why(counts, status), counts, facts.seconds)
+        if seconds is not None:
+            self.news.ended(leased, status, why(counts, status), counts, seconds)
 
     async def _counts_by_operation(self, job: JobRow, listed: list[Part]) -> OperationCounts:
         """Count operations, not parts: a read of several parts succeeds only if every part does.

@@ -17,6 +17,7 @@ from ran_datajobs.errors import Fenced, StoreUnavailable
 from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.batch import Batched
 from ran_datajobs.store.dispatch import DispatchStore, Transition
+from ran_datajobs.store.sub_jobs import SUB_JOB, Collecting, Postponement
 
 T = TypeVar("T")
 
@@ -64,7 +65,10 @@ class TransitionWriter:
         while rest := [each for each in transitions if id(each) not in answers]:
             first = {each.leased.sub_job_id: each for each in reversed(rest)}
             written = await self.store.write(list(first.values()))
-            answers |= zip(map(id, first.values()), written.attention, strict=True)
-            for kind, delay in written.due:
-                self.due(kind, delay)
+            answers |= zip(map(id, first.values()), written, strict=True)
+        for each in transitions:
+            if isinstance(each, Postponement | Collecting):
+                self.due(SUB_JOB, each.delay)
+            if isinstance(each, Collecting):  # all its messages may have arrived
+                self.due(SUB_JOB, 0.0)
         return [answers[id(each)] for each in transitions]

@@ -23,7 +23,7 @@ from ran_datajobs.errors import Fenced
 from ran_datajobs.model import OperationCounts, PlannedSubJob, Stage, Status
 from ran_datajobs.store import jobs, results
 from ran_datajobs.store import sub_jobs as store
-from ran_datajobs.store.database import Connection, Database, columns, read, read_one
+from ran_datajobs.store.database import Connection, Database, columns, read
 from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.listen import DUE_CHANNEL, SUB_JOB_CHANNEL, follow
 from ran_datajobs.store.queries import named_queries
@@ -93,15 +93,6 @@ Transition = Started | CancelTold | Postponement | Collecting | Ended | Quaranti
 _T = TypeVar("_T")
 
 
-class Written(Struct, frozen=True):
-    """Result of writing transitions. ``attention``, in their order: whether another process changed the
-    sub-job while it was leased; ``None`` if the lease was void and nothing was written. ``due``: kinds
-    (``sub_job`` or ``job``) of rows that become due, and in how many seconds."""
-
-    attention: list[bool | None]
-    due: list[tuple[str, float]]
-
-
 class PlannedJob(Struct, frozen=True):
     """The plan of a job. ``parts``: result objects of the operations that are in no sub-job."""
 
@@ -110,17 +101,6 @@ class PlannedJob(Struct, frozen=True):
     failed: int
     split_reads: bool
     parts: list[Part]
-
-
-class FinishFacts(Struct, frozen=True):
-    """Facts for the finish step of a job. ``split_reads``: operations have several parts. ``cancelled``: a
-    cancel stopped a sub-job. ``seconds``: since the job was accepted."""
-
-    job: JobRow
-    parts: list[Part]
-    split_reads: bool
-    cancelled: bool
-    seconds: float
 
 
 class Announces(Protocol):
@@ -243,27 +223,28 @@ class DispatchStore:
 
     # --- sub-jobs ------------------------------------------------------------------------------------
 
-    async def write(self, transitions: Sequence[Transition]) -> Written:
+    async def write(self, transitions: Sequence[Transition]) -> list[bool | None]:
         """Write transitions of different sub-jobs, and admit others to the slots that become free, in one
-        transaction. A transition that the database rejects is logged and left out."""
+        transaction. A transition that the database rejects is logged and left out.
+
+        Returns for each whether another process changed the sub-job while it was leased; ``None`` if the
+        lease was void and nothing was written.
+        """
         try:
-            done, due = await self._admitting(
-                lambda c, alone: self._write(c, transitions, each_lane_alone=alone)
-            )
-            return Written([done.get(each.leased.sub_job_id) for each in transitions], due)
+            done = await self._admitting(lambda c, alone: self._write(c, transitions, each_lane_alone=alone))
+            return [done.get(each.leased.sub_job_id) for each in transitions]
         except asyncpg.PostgresError as error:
             if len(transitions) > 1:
-                alone = [await self.write([each]) for each in transitions]
-                return Written([w.attention[0] for w in alone], [due for w in alone for due in w.due])
+                return [attention for each in transitions for attention in await self.write([each])]
             self._log.error(
                 Event.TRANSITION_REFUSED, sub_job_id=str(transitions[0].leased.sub_job_id), cause=str(error)
             )
-            return Written([None], [])
+            return [None]
 
     async def _write(
         self, connection: Connection, transitions: Sequence[Transition], *, each_lane_alone: bool
-    ) -> tuple[dict[UUID, bool], list[tuple[str, float]]]:
-        """Returns (attention of each sub-job that was written, what becomes due and in how many seconds)."""
+    ) -> dict[UUID, bool]:
+        """Returns the attention of each sub-job that was written."""
         of: dict[type[Struct], list[Any]] = {}
         for each in transitions:
             of.setdefault(type(each), []).append(each)
@@ -282,25 +263,18 @@ class DispatchStore:
             done |= await store.apply(connection, same)
         begun = {t.leased.job_id for t in started if t.leased.sub_job_id in done}
         running = await store.jobs_running(connection, begun) if begun else []
-        due = [(SUB_JOB, t.delay) for t in (*of.get(Postponement, []), *of.get(Collecting, []))]
-        if Collecting in of:
-            due.append((SUB_JOB, 0.0))
-        settled: set[UUID] = set()
-        if ended:
-            settled, is_last = await self._settle(connection, ended)
-            done |= dict.fromkeys(settled, False)
-            if is_last:
-                due.append((JOB, 0.0))
-        if lanes and await self._admit(connection, lanes, each_lane_alone=each_lane_alone):
-            due.append((SUB_JOB, 0.0))
+        settled = await self._settle(connection, ended) if ended else set()
+        done |= dict.fromkeys(settled, False)
+        if lanes:
+            await self._admit(connection, lanes, each_lane_alone=each_lane_alone)
         if running:
             await self._announcer.jobs_changed(connection, running)
         if settled:
             job_ids = {each.leased.job_id for each in ended if each.leased.sub_job_id in settled}
             await self._announcer.sub_jobs_settled(connection, sorted(job_ids), sorted(settled))
-        return done, due
+        return done
 
-    async def _settle(self, connection: Connection, ended: Sequence[Ended]) -> tuple[set[UUID], bool]:
+    async def _settle(self, connection: Connection, ended: Sequence[Ended]) -> set[UUID]:
         settled, is_last = await store.settle(connection, ended)
         written: dict[UUID, list[Part]] = {}
         for each in ended:
@@ -310,7 +284,7 @@ class DispatchStore:
             await results.record(connection, job_id, written[job_id])
         if is_last:
             await store.notify_due(connection, JOB)
-        return settled, is_last
+        return settled
 
     async def _admitting(self, write: Callable[[Connection, bool], Awaitable[_T]]) -> _T:
         """Run ``write``, a transaction that passes its second argument to :meth:`_admit`; return its answer.
@@ -325,9 +299,7 @@ class DispatchStore:
                 raise
         return await self._database.run_transaction(lambda c: write(c, True))
 
-    async def _admit(
-        self, connection: Connection, lanes: Collection[int], *, each_lane_alone: bool
-    ) -> list[UUID]:
+    async def _admit(self, connection: Connection, lanes: Collection[int], *, each_lane_alone: bool) -> None:
         """Admit sub-jobs to the free slots of these locked lanes, and notify the workers.
 
         ``each_lane_alone``: a lane in which the database refuses a second write is logged and skipped.
@@ -344,7 +316,6 @@ class DispatchStore:
                     self._log.error(Event.LANE_ADMISSION_REFUSED, lane_id=lane_id, cause=str(error))
         if admitted:
             await store.notify_due(connection, SUB_JOB)
-        return admitted
 
     async def begun(self, job_ids: Sequence[UUID]) -> None:
         """Move those of these jobs that are NOT_STARTED to RUNNING: their creates are being sent."""
@@ -419,78 +390,65 @@ class DispatchStore:
     async def record_plan(self, job: LeasedJob, plan: PlannedJob) -> None:
         """Write a plan, and admit the sub-jobs that may start. Raises Fenced when the lease of the job is
         void."""
-        await self._admitting(lambda c, alone: self._record_plan(c, job, plan, each_lane_alone=alone))
 
-    async def _record_plan(
-        self, connection: Connection, job: LeasedJob, plan: PlannedJob, *, each_lane_alone: bool
-    ) -> None:
-        row = await connection.fetchrow(_JOBS["lock_job"], job.job_id, None)
-        if row is None or row["planned"] or row["lease"] != job.lease:
-            raise Fenced(f"job {job.job_id} was claimed by another worker")
-        blocked = await jobs.mark_planned(
-            connection,
-            job.job_id,
-            sub_jobs=len(plan.sub_jobs),
-            unmatched=plan.unmatched,
-            failed=plan.failed,
-            split_reads=plan.split_reads,
-        )
-        await results.record(connection, job.job_id, plan.parts)
-        await connection.execute(_JOBS["commit_lazily"])
-        if not plan.sub_jobs:
-            await store.notify_due(connection, JOB)
-            return
-        await store.insert(connection, job.job_id, plan.sub_jobs)
-        if row["cancel_requested"]:
-            await store.notify_due(connection, SUB_JOB)
-        elif not blocked:
-            lanes = await store.lock_lanes_of(connection, [job.job_id])
-            await self._admit(connection, lanes, each_lane_alone=each_lane_alone)
+        async def write(connection: Connection, each_lane_alone: bool) -> None:
+            row = await connection.fetchrow(_JOBS["lock_job"], job.job_id, None)
+            if row is None or row["planned"] or row["lease"] != job.lease:
+                raise Fenced(f"job {job.job_id} was claimed by another worker")
+            blocked = await jobs.mark_planned(
+                connection,
+                job.job_id,
+                sub_jobs=len(plan.sub_jobs),
+                unmatched=plan.unmatched,
+                failed=plan.failed,
+                split_reads=plan.split_reads,
+            )
+            await results.record(connection, job.job_id, plan.parts)
+            await connection.execute(_JOBS["commit_lazily"])
+            if not plan.sub_jobs:
+                await store.notify_due(connection, JOB)
+                return
+            await store.insert(connection, job.job_id, plan.sub_jobs)
+            if row["cancel_requested"]:
+                await store.notify_due(connection, SUB_JOB)
+            elif not blocked:
+                lanes = await store.lock_lanes_of(connection, [job.job_id])
+                await self._admit(connection, lanes, each_lane_alone=each_lane_alone)
 
-    async def finish_facts(self, job_id: UUID) -> FinishFacts | None:
-        """Facts on a job whose last sub-job is settled; ``None`` when the job was removed."""
+        await self._admitting(write)
+
+    async def finish_facts(self, job_id: UUID) -> tuple[JobRow, list[Part]] | None:
+        """A job whose last sub-job is settled, and its result objects; ``None`` when the job was removed."""
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(_JOBS["finish_facts"], job_id)
-            job = read_one(JobRow, row)
-            if row is None or job is None:
-                return None
-            listed = await results.listing(connection, job_id)
-        return FinishFacts(job, listed, row["split_reads"], row["cancelled"], row["seconds"])
+            job = await jobs.find(connection, job_id, None)
+            return None if job is None else (job, await results.listing(connection, job_id))
 
     async def finish(
-        self, job: LeasedJob, status: Status, reason: str | None, counts: OperationCounts
-    ) -> bool:
-        """Make the job terminal, unblock the jobs that waited for it, and end the lease. False when the job
-        was terminal already; then only the lease ends. Raises Fenced when the lease is void."""
-        return await self._admitting(
-            lambda c, alone: self._finish(c, job, status, reason, counts, each_lane_alone=alone)
-        )
+        self, leased: LeasedJob, status: Status, reason: str | None, counts: OperationCounts
+    ) -> float | None:
+        """Make the job terminal, unblock the jobs that waited for it, and end the lease. Returns the seconds
+        since the job was accepted; ``None`` when it was terminal already: then only the lease ends. Raises
+        Fenced when the lease is void."""
 
-    async def _finish(
-        self,
-        connection: Connection,
-        leased: LeasedJob,
-        status: Status,
-        reason: str | None,
-        counts: OperationCounts,
-        *,
-        each_lane_alone: bool,
-    ) -> bool:
-        job_id = leased.job_id
-        job = await connection.fetchrow(_JOBS["lock_job"], job_id, None)
-        if job is None:
-            return False
-        if job["lease"] != leased.lease:
-            raise Fenced(f"job {job_id} was claimed by another worker")
-        if status is Status.CANCELLED and await connection.fetch(_JOBS["start_cancelling"], job_id):
-            await self._announcer.jobs_changed(connection, [job_id])
-        if not await jobs.finish(connection, job_id, status, reason, counts):
-            await connection.execute(_JOBS["end_lease"], job_id, leased.lease, None)
-            return False
-        if lanes := await jobs.unblock_after(connection, job_id):
-            await self._admit(connection, lanes, each_lane_alone=each_lane_alone)
-        await self._announcer.job_ended(connection, job_id)
-        return True
+        async def write(connection: Connection, each_lane_alone: bool) -> float | None:
+            job_id = leased.job_id
+            job = await connection.fetchrow(_JOBS["lock_job"], job_id, None)
+            if job is None:
+                return None
+            if job["lease"] != leased.lease:
+                raise Fenced(f"job {job_id} was claimed by another worker")
+            if status is Status.CANCELLED and await connection.fetch(_JOBS["start_cancelling"], job_id):
+                await self._announcer.jobs_changed(connection, [job_id])
+            seconds = await jobs.finish(connection, job_id, status, reason, counts)
+            if seconds is None:
+                await connection.execute(_JOBS["end_lease"], job_id, leased.lease, None)
+                return None
+            if lanes := await jobs.unblock_after(connection, job_id):
+                await self._admit(connection, lanes, each_lane_alone=each_lane_alone)
+            await self._announcer.job_ended(connection, job_id)
+            return seconds
+
+        return await self._admitting(write)
 
     async def step_over(self, job: LeasedJob) -> None:
         """End the lease of a job that has no step to do."""

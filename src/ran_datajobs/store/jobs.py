@@ -66,7 +66,8 @@ class JobRow(Struct, frozen=True):
     plugins executed and that were counted after the cancel.
     ``ignored``: the keys of its request that have no effect; ``None`` if there are none.
     ``delivery_topic``: where its results are delivered (see :mod:`ran_datajobs.store.outbox`); ``None`` if
-    they stay in ``results_bucket``.
+    they stay in ``results_bucket``. ``split_reads``: operations have several parts. ``cancelled_sub_jobs``:
+    number of sub-jobs that a cancel stopped.
     """
 
     job_id: UUID
@@ -104,6 +105,8 @@ class JobRow(Struct, frozen=True):
     ended_after_cancel: int | None = None
     delivery_topic: str | None = None
     delivery_number: int = 1
+    split_reads: bool = False
+    cancelled_sub_jobs: int = 0
 
     @property
     def bucket_named(self) -> str:
@@ -305,10 +308,12 @@ async def mark_planned(
 
 async def finish(
     connection: Connection, job_id: UUID, status: Status, reason: str | None, counts: OperationCounts
-) -> bool:
-    """Make the job terminal and end the lease. False when it is terminal, unplanned or has open sub-jobs."""
+) -> float | None:
+    """Make the job terminal and end the lease. Returns the seconds since it was accepted; ``None`` when it is
+    terminal, unplanned or has open sub-jobs."""
     states = counts.succeeded, counts.failed, counts.unmatched, counts.not_started, counts.unknown
-    return await connection.fetchval(_SQL["finish"], job_id, status, reason, *states) is not None
+    seconds: float | None = await connection.fetchval(_SQL["finish"], job_id, status, reason, *states)
+    return seconds
 
 
 async def unblock_after(connection: Connection, job_id: UUID) -> list[int]:

@@ -8,7 +8,7 @@ and the sub-job is absent from the result of the function.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid5
 
@@ -43,7 +43,7 @@ ONE_WRITE_PER_LANE: Final = "one_write_per_lane"
 JOB, SUB_JOB, CANCEL = "job", "sub_job", "cancel"
 """Kinds of due rows: a step of a data job, a sub-job, or the DELETE of a whole job."""
 
-_PIECE_BYTES: Final = 2 << 20
+_ROWS_AT_ONCE: Final = 500
 
 
 class PluginRoom(Struct, frozen=True):
@@ -208,7 +208,8 @@ _STATEMENTS: Final[dict[type[Struct], str]] = {
 async def insert(connection: Connection, job_id: UUID, sub_jobs: Sequence[PlannedSubJob]) -> None:
     """Insert the sub-jobs of a job in order, with their lanes."""
     await connection.execute(_SQL["add_lanes"], *columns(sub_jobs, "plugin_id", "data_producer_id"))
-    for first, some in _in_pieces(sub_jobs):
+    for first in range(0, len(sub_jobs), _ROWS_AT_ONCE):  # the event loop runs in between
+        some = sub_jobs[first : first + _ROWS_AT_ONCE]
         ids = [sub_job_id(job_id, each) for each in some]
         fields = columns(some, "plugin_id", "data_producer_id", "body", "operations", "size")
         await connection.execute(_SQL["insert_sub_jobs"], job_id, first, ids, *fields)
@@ -217,20 +218,6 @@ async def insert(connection: Connection, job_id: UUID, sub_jobs: Sequence[Planne
 def sub_job_id(job_id: UUID, sub_job: PlannedSubJob) -> UUID:
     """The id of a sub-job of this job, the same whenever the plan is repeated."""
     return uuid5(job_id, f"{sub_job.plugin_id}/{sub_job.data_producer_id}")
-
-
-def _in_pieces(sub_jobs: Sequence[PlannedSubJob]) -> Iterator[tuple[int, list[PlannedSubJob]]]:
-    """(position of the first, sub-jobs), a few MiB of bodies each, so that the event loop runs in between."""
-    some: list[PlannedSubJob] = []
-    size = 0
-    for position, sub_job in enumerate(sub_jobs):
-        if some and size + len(sub_job.body) > _PIECE_BYTES:
-            yield position - len(some), some
-            some, size = [], 0
-        some.append(sub_job)
-        size += len(sub_job.body)
-    if some:
-        yield len(sub_jobs) - len(some), some
 
 
 async def lock_lanes(connection: Connection, lane_ids: Collection[int]) -> None:

@@ -188,10 +188,6 @@ set planned = true, version = version + 1, sub_jobs = $2, sub_jobs_open = $2, un
         where a.job_id = any (j.after_jobs) and a.status in ('NOT_STARTED', 'RUNNING', 'CANCELLING'))
 where job_id = $1 returning blocked;
 
--- name: finish_facts
-select *, cancelled_sub_jobs > 0 as cancelled, extract(epoch from clock_timestamp() - created_at)::float8 as seconds
-from data_job where job_id = $1;
-
 -- name: start_cancelling
 update data_job set status = 'CANCELLING', version = version + 1
 where job_id = $1 and status in ('NOT_STARTED', 'RUNNING') returning job_id;
@@ -203,7 +199,7 @@ set status = $2::job_status, reason = $3, ended_at = clock_timestamp(), version 
     due_at = null, step_failures = 0, objects_cause = null, objects_since = null,
     lease = null, leased_by = null, leased_until = null
 where job_id = $1 and status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') and planned and sub_jobs_open = 0
-returning job_id;
+returning extract(epoch from ended_at - created_at)::float8;
 
 -- name: lock_waiting
 -- The jobs that wait for one job. Two jobs that end concurrently are serialised here: the second one continues when the
