@@ -49,8 +49,8 @@ from ran_datajobs.telemetry import Event, Logger
 
 _SQL = named_queries("sub_jobs")
 _JOBS = named_queries("jobs")
-_CLAIM: Final = _SQL["claim"].replace(":columns", _SQL["columns"]).replace(":token", "$1")
-_LEASED_UNDER: Final = _SQL["leased_under"].replace(":columns", _SQL["columns"]).replace(":token", "$1")
+_CLAIM: Final = f"{_SQL['claim']}\n{_SQL['leased']}"
+_LEASED_UNDER: Final = f"{_SQL['leased_under']}\n{_SQL['leased']}"
 
 CANCELS_AT_ONCE: Final = 64
 """Maximum number of cancels of whole jobs that one claim leases."""

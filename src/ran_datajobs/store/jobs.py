@@ -57,7 +57,32 @@ class NewJob(Struct, frozen=True):
     ignored: Ignored | None = None
 
 
-class JobRow(Struct, frozen=True):
+class _Counted(Struct, frozen=True, kw_only=True):
+    """Numbers of operations by state; those in no other state are pending."""
+
+    operations: int
+    succeeded: int
+    failed: int
+    unmatched: int = 0
+    not_started: int
+    unknown: int
+
+    @property
+    def counts(self) -> OperationCounts:
+        """The operations by state."""
+        settled = self.succeeded + self.failed + self.unmatched + self.not_started + self.unknown
+        return OperationCounts(
+            total=self.operations,
+            succeeded=self.succeeded,
+            failed=self.failed,
+            unmatched=self.unmatched,
+            not_started=self.not_started,
+            unknown=self.unknown,
+            pending=max(0, self.operations - settled),
+        )
+
+
+class JobRow(_Counted, frozen=True, kw_only=True):
     """A job as stored. Every visible change raises ``version``.
 
     ``delivery_detail``: why its delivery waits or has failed. ``objects_cause``: why its plan or its finish
@@ -83,12 +108,6 @@ class JobRow(Struct, frozen=True):
     retry_of: UUID | None
     status: Status
     planned: bool
-    operations: int
-    succeeded: int
-    failed: int
-    unmatched: int
-    not_started: int
-    unknown: int
     reason: str | None
     delivery_state: DeliveryState
     delivery_detail: str | None
@@ -113,13 +132,8 @@ class JobRow(Struct, frozen=True):
         """The bucket in the address of the job's results."""
         return bucket_named(self.destination_kind, self.destination, self.results_bucket)
 
-    @property
-    def counts(self) -> OperationCounts:
-        """The operations by state; those in no other state are pending."""
-        return _counts(self, self.unmatched)
 
-
-class SubJobRow(Struct, frozen=True):
+class SubJobRow(_Counted, frozen=True, kw_only=True):
     """A sub-job as stored; ``version`` is that of the job at the sub-job's last visible change."""
 
     sub_job_id: UUID
@@ -128,32 +142,9 @@ class SubJobRow(Struct, frozen=True):
     data_producer_id: str
     data_producer_job_id: str | None
     status: Status
-    operations: int
-    succeeded: int
-    failed: int
-    not_started: int
-    unknown: int
     attempts: int
     last_error: str | None
     version: int
-
-    @property
-    def counts(self) -> OperationCounts:
-        """The operations by state; those in no other state are pending."""
-        return _counts(self, 0)
-
-
-def _counts(row: JobRow | SubJobRow, unmatched: int) -> OperationCounts:
-    settled = row.succeeded + row.failed + unmatched + row.not_started + row.unknown
-    return OperationCounts(
-        total=row.operations,
-        succeeded=row.succeeded,
-        failed=row.failed,
-        unmatched=unmatched,
-        not_started=row.not_started,
-        unknown=row.unknown,
-        pending=max(0, row.operations - settled),
-    )
 
 
 class UnknownAfter(Exception):

@@ -227,7 +227,6 @@ async def record_delivery_failure(
     doubled with each try up to ``retry_at_most``.
     """
     async with connection.transaction():
-        await connection.execute(_SQL["lock_waiting_jobs"], shard, failure.topic, failure.job_id)
         await connection.execute(
             _SQL["record_delivery_failure"], shard, *astuple(failure), retry_after, retry_at_most
         )

@@ -299,6 +299,7 @@ async def wait_for_objects(
     With ``lease``: only on rows that have it. Without: messages of reads cannot be stored, and the idle time
     of the reads restarts.
     """
+    await lock_sub_jobs(connection, sub_job_ids)
     await connection.execute(_SQL["wait_for_objects"], sub_job_ids, lease, cause)
 
 

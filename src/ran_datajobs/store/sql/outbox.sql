@@ -74,22 +74,18 @@ where j.job_id in (select job_id from ended) and j.delivery_state = 'PENDING' an
 -- name: move_last_position
 update outbox_shard set last_position = $2 where shard = $1 and last_position < $2;
 
--- name: lock_waiting_jobs
-select j.job_id from data_job j
-where j.job_id in (
-    select o.job_id from outbox o
-    where o.shard = $1 and ($2::text is null or o.topic = $2) and ($3::uuid is null or o.job_id = $3))
-order by j.job_id for no key update;
-
 -- The time of a refusal that a retry cannot cure counts from the first of consecutive refusals.
 -- name: record_delivery_failure
-insert into delivery_failure (job_id, topic, shard, retry_at, parked, last_error, refused)
-select w.job_id, w.topic, $1, clock_timestamp() + make_interval(secs => $6), $2::text is not null, $3, $5::boolean
-from (
+with waiting as (
     select distinct o.job_id, o.topic from outbox o
     where o.shard = $1 and ($2::text is null or o.topic = $2) and ($4::uuid is null or o.job_id = $4)
-    order by o.job_id, o.topic
-) w
+), locked as materialized (
+    select j.job_id from data_job j where j.job_id in (select job_id from waiting) order by j.job_id for no key update
+)
+insert into delivery_failure (job_id, topic, shard, retry_at, parked, last_error, refused)
+select w.job_id, w.topic, $1, clock_timestamp() + make_interval(secs => $6), $2::text is not null, $3, $5::boolean
+from waiting w join locked using (job_id)
+order by w.job_id, w.topic
 on conflict (job_id, topic) do update
 set attempts = delivery_failure.attempts + 1, last_error = excluded.last_error, parked = delivery_failure.parked or excluded.parked,
     refused = excluded.refused,

@@ -10,10 +10,7 @@
 -- A lane that another transaction adds at the same time is waited for.
 -- name: add_lanes
 insert into lane (plugin_id, data_producer_id)
-select distinct n.* from unnest($1::bigint[], $2::text[]) as n (plugin_id, data_producer_id)
-where not exists (
-    select 1 from lane l where l.plugin_id = n.plugin_id and l.data_producer_id = n.data_producer_id)
-order by 1, 2
+select distinct * from unnest($1::bigint[], $2::text[]) order by 1, 2
 on conflict do nothing;
 
 -- $2: position of the first sub-job.
@@ -91,11 +88,11 @@ select sub_job_id from admitted;
 -- name: notify_due
 select pg_notify('datajobs_due', $1);
 
--- The columns of a leased row that a worker needs; they replace :columns in the statements below. A row that is leased
--- under the first token of a claim, :token, was ADMITTED before. Durations are seconds by the database's clock.
--- name: columns
-s.sub_job_id, s.job_id, s.lane_id, s.lease, s.type, s.stage,
-case when s.lease = :token then 'ADMITTED'::sub_job_stage else s.stage end as was, next_call(s.stage, s.cancel_requested), s.operations, s.data_producer_job_id,
+-- What a worker needs of the leased rows of the statements below. A row that is leased under $1, the first token of a
+-- claim, was ADMITTED before. Durations are seconds by the database's clock.
+-- name: leased
+select s.sub_job_id, s.job_id, s.lane_id, s.lease, s.type, s.stage,
+case when s.lease = $1 then 'ADMITTED'::sub_job_stage else s.stage end as was, next_call(s.stage, s.cancel_requested), s.operations, s.data_producer_job_id,
 s.cancel_requested, s.attempts, s.polls, s.result_topic, s.result_total, s.reported_status,
 extract(epoch from clock_timestamp() - s.failing_since)::float8 as failing_for,
 extract(epoch from clock_timestamp() - s.objects_since)::float8 as no_objects_for,
@@ -106,6 +103,7 @@ extract(epoch from s.quarantined_until - clock_timestamp())::float8 as quarantin
 s.body_bytes, case when s.stage = 'STARTING' or s.stage in ('WAITING', 'ADMITTED') and s.body_bytes <= 8192 then s.body end as body,
 j.status as job_status, j.cancel_requested as job_cancel_requested, j.accept_type, j.content_type, j.activation_mode, j.destination, j.results_bucket, l.data_producer_id,
 s.plugin_id, p.url, p.dialect, p.idempotent, p.give_up, p.sub_job_timeout
+from leased s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
 
 -- Lease due sub-jobs within limits: creates, other steps, bytes of operations and DELETEs per plugin ($14 to $17 for the
 -- plugins $13, $9 to $12 for the others), $6 rows and $7 bytes in total. $5: expired leases, too, and first. Sub-jobs to
@@ -161,15 +159,13 @@ with room as materialized (
     where s.sub_job_id = any (array(select sub_job_id from picked))
     returning s.*
 )
-select :columns
-from leased s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
 
 -- The sub-jobs of a committed claim whose answer was lost; nothing was sent for them since. $1, $2: its two tokens. A
 -- sub-job that is STARTING under the second one was STARTING before the claim: its create may have been sent.
 -- name: leased_under
-select :columns
-from (select o.* from sub_job o where o.lease is not null and o.lease in ($1, $2)) s
-join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
+with leased as (
+    select * from sub_job where lease is not null and lease in ($1, $2)
+)
 
 -- Rows that another transaction has locked are skipped until the next renewal: it may wait for a lock of this one. No
 -- index contains leased_until, so that the updates are heap-only.
@@ -185,16 +181,11 @@ returning s.sub_job_id;
 -- Record that result objects of these sub-jobs cannot be written. $2: their lease, if the caller has leased them; null:
 -- messages of reads arrived that cannot be stored, and the idle time of the reads restarts.
 -- name: wait_for_objects
-with open as (
-    select s.sub_job_id from sub_job s
-    where s.sub_job_id = any ($1::uuid[]) and s.stage not in ('QUARANTINED', 'SETTLED')
-      and ($2::uuid is null or s.lease = $2 and s.objects_cause is distinct from $3)
-    order by s.sub_job_id for no key update
-)
-update sub_job s
-set objects_cause = $3, objects_since = coalesce(s.objects_since, clock_timestamp()),
-    last_message_at = case when $2::uuid is null then clock_timestamp() else s.last_message_at end
-where s.sub_job_id = any (array(select sub_job_id from open));
+update sub_job
+set objects_cause = $3, objects_since = coalesce(objects_since, clock_timestamp()),
+    last_message_at = case when $2::uuid is null then clock_timestamp() else last_message_at end
+where sub_job_id = any ($1::uuid[]) and stage not in ('QUARANTINED', 'SETTLED')
+  and ($2::uuid is null or lease = $2 and objects_cause is distinct from $3);
 
 -- name: with_attention
 select sub_job_id from sub_job where sub_job_id = any ($1::uuid[]) and attention;
