@@ -39,6 +39,13 @@ def test_no_module_is_longer_than_can_be_read() -> None:
     assert long == {}
 
 
+@pytest.mark.parametrize("file", sorted((_ROOT / "src").rglob("sql/*.sql")), ids=lambda file: file.stem)
+def test_the_names_of_queries_are_unique(file: Path) -> None:
+    """A second query of the same name would replace the first."""
+    names = re.findall(r"^-- name: (\w+)$", file.read_text(), re.MULTILINE)
+    assert len(names) == len(set(names)) > 0
+
+
 _RETIRED_WORDS = (
     "visit", "poke", "poked", "hurry", "shelter", "sheltered", "bringing home", "place in line", "otherside",
 )  # fmt: skip

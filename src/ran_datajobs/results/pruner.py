@@ -56,15 +56,11 @@ class Pruner(Struct, frozen=True):
             if not await retention.claim(claimed):
                 return 0
             removed = await self._prune_jobs(claimed)
-            await self._in_steps(partial(retention.remove, what="keys", old=self.keys_kept, limit=_ROWS))
-            await self._in_steps(partial(retention.remove, what="messages", old=self.retention, limit=_ROWS))
-            await self._in_steps(partial(retention.remove, what="topics", old=_OWN_TOPICS, limit=_ROWS))
-            await self._in_steps(
-                partial(retention.remove, what="lane_clients", old=self.retention, limit=_ROWS)
-            )
-            await self._in_steps(
-                partial(retention.remove, what="tombstones", old=self.retention, limit=_ROWS)
-            )
+            await self._remove("keys", self.keys_kept)
+            await self._remove("messages", self.retention)
+            await self._remove("topics", _OWN_TOPICS)
+            await self._remove("lane_clients", self.retention)
+            await self._remove("tombstones", self.retention)
         if removed:
             self.log.info(Event.JOBS_PRUNED, jobs=removed)
         return removed
@@ -102,6 +98,9 @@ class Pruner(Struct, frozen=True):
             await self.objects.delete(job.bucket, keys)
             behind = keys[-1]
         await self.objects.delete(job.bucket, [manifest_key(job.job_id)])
+
+    async def _remove(self, what: str, old: float | Sequence[str]) -> None:
+        await self._in_steps(partial(retention.remove, what=what, old=old, limit=_ROWS))
 
     async def _in_steps(self, step: Callable[[Connection], Awaitable[int]]) -> None:
         while await self.database.run_transaction(step) >= _ROWS:

@@ -80,7 +80,6 @@ _SESSIONS_NEEDED = (
 
 _UNAVAILABLE_ERRORS = (
     OSError,
-    TimeoutError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # the session was cut between two calls
     asyncpg.PostgresConnectionError,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID, uuid5
 
@@ -118,17 +119,15 @@ class Announces(Protocol):
         """Write the terminal status, and the end of the delivery behind all results."""
 
 
+@dataclass(eq=False)
 class DispatchStore:
     """Reads and writes of one worker on the rows of jobs, sub-jobs and lanes."""
 
-    def __init__(
-        self, database: Database, worker_id: UUID, announcer: Announces, settings: Settings, log: Logger
-    ) -> None:
-        self._database = database
-        self._worker_id = worker_id
-        self._announcer = announcer
-        self._settings = settings
-        self._log = log
+    database: Database
+    worker_id: UUID
+    announcer: Announces
+    settings: Settings
+    log: Logger
 
     # --- the queue -----------------------------------------------------------------------------------
 
@@ -139,11 +138,11 @@ class DispatchStore:
         Sub-jobs that were ADMITTED get ``token``; the others get a second token, derived from it, so that
         :meth:`leased_under` distinguishes them.
         """
-        rows = await self._database.fetch(
+        rows = await self.database.fetch(
             _CLAIM,
             token,
             _token_of_others(token),
-            self._worker_id,
+            self.worker_id,
             LEASE_SECONDS,
             void,
             room.rows,
@@ -157,22 +156,22 @@ class DispatchStore:
 
     async def claim_jobs(self, room: JobRoom, token: UUID) -> list[LeasedJob]:
         """Lease due steps of jobs within ``room``, under ``token``."""
-        rows = await self._database.fetch(
-            _JOBS["claim_jobs"], *astuple(room), LARGE, token, self._worker_id, LEASE_SECONDS
+        rows = await self.database.fetch(
+            _JOBS["claim_jobs"], *astuple(room), LARGE, token, self.worker_id, LEASE_SECONDS
         )
         return read(LeasedJob, rows)
 
     async def leased_under(self, token: UUID) -> tuple[list[LeasedSubJob], list[LeasedJob]]:
         """The rows leased under ``token`` by a claim whose answer was lost: nothing was sent for
         them since."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             return await _leased_under(connection, token)
 
     async def renew(self, sub_jobs: Mapping[UUID, UUID], jobs: Mapping[UUID, UUID]) -> set[UUID]:
         """Renew these leases (id → token). Returns the renewed sub-jobs; rows that another transaction has
         locked are skipped."""
-        await self._database.fetch(_JOBS["renew_jobs"], list(jobs), list(jobs.values()), LEASE_SECONDS)
-        rows = await self._database.fetch(
+        await self.database.fetch(_JOBS["renew_jobs"], list(jobs), list(jobs.values()), LEASE_SECONDS)
+        rows = await self.database.fetch(
             _SQL["renew"], list(sub_jobs), list(sub_jobs.values()), LEASE_SECONDS
         )
         return {row["sub_job_id"] for row in rows}
@@ -187,7 +186,7 @@ class DispatchStore:
         """End these leases (id → token), and those of claims under the ``unanswered`` tokens; the rows are
         due at once. ``unsent``: STARTING sub-jobs that were not sent; they become ADMITTED again."""
         leases, of_jobs, back = dict(sub_jobs), dict(jobs), set(unsent)
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             for token in unanswered:
                 found, found_jobs = await _leased_under(connection, token)
                 for each in found:
@@ -206,7 +205,7 @@ class DispatchStore:
 
     async def with_attention(self, sub_job_ids: Collection[UUID]) -> list[UUID]:
         """Those of these leased sub-jobs that another process has changed."""
-        rows = await self._database.fetch(_SQL["with_attention"], list(sub_job_ids))
+        rows = await self.database.fetch(_SQL["with_attention"], list(sub_job_ids))
         return [row["sub_job_id"] for row in rows]
 
     async def follow(self, due: Callable[[str | None], None], changed: Callable[[str | None], None]) -> None:
@@ -214,12 +213,12 @@ class DispatchStore:
         became due, and ``changed`` with the id of each leased sub-job that another process changed; with
         ``None`` when notifications may have been missed."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(follow(self._database, DUE_CHANNEL, due))
-            group.create_task(follow(self._database, SUB_JOB_CHANNEL, changed))
+            group.create_task(follow(self.database, DUE_CHANNEL, due))
+            group.create_task(follow(self.database, SUB_JOB_CHANNEL, changed))
 
     async def end_silent_sessions(self) -> None:
         """Terminate the sessions of workers that have sent no statement for a while."""
-        await self._database.end_sessions_of_silent_workers()
+        await self.database.end_sessions_of_silent_workers()
 
     # --- sub-jobs ------------------------------------------------------------------------------------
 
@@ -236,7 +235,7 @@ class DispatchStore:
         except asyncpg.PostgresError as error:
             if len(transitions) > 1:
                 return [attention for each in transitions for attention in await self.write([each])]
-            self._log.error(
+            self.log.error(
                 Event.TRANSITION_REFUSED, sub_job_id=str(transitions[0].leased.sub_job_id), cause=str(error)
             )
             return [None]
@@ -268,10 +267,10 @@ class DispatchStore:
         if lanes:
             await self._admit(connection, lanes, each_lane_alone=each_lane_alone)
         if running:
-            await self._announcer.jobs_changed(connection, running)
+            await self.announcer.jobs_changed(connection, running)
         if settled:
             job_ids = {each.leased.job_id for each in ended if each.leased.sub_job_id in settled}
-            await self._announcer.sub_jobs_settled(connection, sorted(job_ids), sorted(settled))
+            await self.announcer.sub_jobs_settled(connection, sorted(job_ids), sorted(settled))
         return done
 
     async def _settle(self, connection: Connection, ended: Sequence[Ended]) -> set[UUID]:
@@ -293,11 +292,11 @@ class DispatchStore:
         admitted alone: only that lane admits nothing.
         """
         try:
-            return await self._database.run_transaction(lambda c: write(c, False))
+            return await self.database.run_transaction(lambda c: write(c, False))
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name != ONE_WRITE_PER_LANE:
                 raise
-        return await self._database.run_transaction(lambda c: write(c, True))
+        return await self.database.run_transaction(lambda c: write(c, True))
 
     async def _admit(self, connection: Connection, lanes: Collection[int], *, each_lane_alone: bool) -> None:
         """Admit sub-jobs to the free slots of these locked lanes, and notify the workers.
@@ -305,15 +304,15 @@ class DispatchStore:
         ``each_lane_alone``: a lane in which the database refuses a second write is logged and skipped.
         """
         if not each_lane_alone:
-            admitted = await store.admit(connection, lanes, self._settings)
+            admitted = await store.admit(connection, lanes, self.settings)
         else:
             admitted = []
             for lane_id in sorted(lanes):
                 try:
                     async with connection.transaction():
-                        admitted += await store.admit(connection, [lane_id], self._settings)
+                        admitted += await store.admit(connection, [lane_id], self.settings)
                 except asyncpg.UniqueViolationError as error:
-                    self._log.error(Event.LANE_ADMISSION_REFUSED, lane_id=lane_id, cause=str(error))
+                    self.log.error(Event.LANE_ADMISSION_REFUSED, lane_id=lane_id, cause=str(error))
         if admitted:
             await store.notify_due(connection, SUB_JOB)
 
@@ -323,49 +322,49 @@ class DispatchStore:
         async def write(connection: Connection) -> None:
             await store.bump_jobs(connection, job_ids)
             if running := await store.jobs_running(connection, job_ids):
-                await self._announcer.jobs_changed(connection, running)
+                await self.announcer.jobs_changed(connection, running)
 
-        await self._database.run_transaction(write)
+        await self.database.run_transaction(write)
 
     async def wait_for_objects(self, leased: Leased, cause: str) -> None:
         """Record why the result objects of a sub-job cannot be written; the lease remains."""
-        await self._database.run_transaction(
+        await self.database.run_transaction(
             lambda c: store.wait_for_objects(c, [leased.sub_job_id], cause, leased.lease)
         )
 
     async def is_leased(self, leased: Leased) -> bool:
         """True while the row has this lease."""
-        return bool(await self._database.fetch(_SQL["is_leased"], leased.sub_job_id, leased.lease))
+        return bool(await self.database.fetch(_SQL["is_leased"], leased.sub_job_id, leased.lease))
 
     async def body_of(self, sub_job_id: UUID) -> bytes | None:
         """The stored operations (zstd) of a sub-job; ``None`` once it is counted."""
-        (row,) = await self._database.fetch(_SQL["body_of"], sub_job_id)
+        (row,) = await self.database.fetch(_SQL["body_of"], sub_job_id)
         body: bytes | None = row["body"]
         return body
 
     async def arrived(self, sub_job_id: UUID, job_id: UUID, total: int | None) -> Arrived:
         """The stored result messages of a read; ``total``: their announced number, if known."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             return await results.arrived(connection, job_id, str(sub_job_id), total)
 
     # --- the DELETE of a whole job -------------------------------------------------------------------
 
     async def claim_cancels(self, token: UUID) -> list[LeasedCancel]:
         """Lease under ``token`` the cancels of whole jobs that are due."""
-        rows = await self._database.fetch(
-            _SQL["claim_bulk_cancels"], token, self._worker_id, LEASE_SECONDS, CANCELS_AT_ONCE
+        rows = await self.database.fetch(
+            _SQL["claim_bulk_cancels"], token, self.worker_id, LEASE_SECONDS, CANCELS_AT_ONCE
         )
         return read(LeasedCancel, rows)
 
     async def renew_cancels(self, leased: Sequence[LeasedCancel]) -> None:
         """Renew these leases. Rows that another transaction has locked are skipped."""
         fields = columns(leased, "job_id", "plugin_id", "lease")
-        await self._database.fetch(_SQL["renew_bulk_cancels"], *fields, LEASE_SECONDS)
+        await self.database.fetch(_SQL["renew_bulk_cancels"], *fields, LEASE_SECONDS)
 
     async def postpone_cancel(self, leased: LeasedCancel, delay: float, *, failed: bool) -> None:
         """End the lease; the cancel is due again after ``delay`` seconds. ``failed``: no answer came."""
         row = leased.job_id, leased.plugin_id, leased.lease
-        await self._database.fetch(_SQL["release_bulk_cancel"], *row, delay, False, failed)
+        await self.database.fetch(_SQL["release_bulk_cancel"], *row, delay, False, failed)
 
     async def end_cancel(self, leased: LeasedCancel, *, refused: bool) -> None:
         """Record the plugin's answer. ``refused``: the open sub-jobs of the job at this plugin become due for
@@ -379,13 +378,13 @@ class DispatchStore:
             end_sub_jobs = store.cancel_at if refused else store.poll_job_now
             await end_sub_jobs(connection, leased.job_id, leased.plugin_id)
 
-        await self._database.run_transaction(write)
+        await self.database.run_transaction(write)
 
     # --- the steps of a job --------------------------------------------------------------------------
 
     async def job_is_leased(self, job: LeasedJob) -> bool:
         """True while the job has this lease."""
-        return bool(await self._database.fetch(_JOBS["is_leased"], job.job_id, job.lease))
+        return bool(await self.database.fetch(_JOBS["is_leased"], job.job_id, job.lease))
 
     async def record_plan(self, job: LeasedJob, plan: PlannedJob) -> None:
         """Write a plan, and admit the sub-jobs that may start. Raises Fenced when the lease of the job is
@@ -419,7 +418,7 @@ class DispatchStore:
 
     async def finish_facts(self, job_id: UUID) -> tuple[JobRow, list[Part]] | None:
         """A job whose last sub-job is settled, and its result objects; ``None`` when the job was removed."""
-        async with self._database.connection() as connection:
+        async with self.database.connection() as connection:
             job = await jobs.find(connection, job_id, None)
             return None if job is None else (job, await results.listing(connection, job_id))
 
@@ -438,27 +437,27 @@ class DispatchStore:
             if job["lease"] != leased.lease:
                 raise Fenced(f"job {job_id} was claimed by another worker")
             if status is Status.CANCELLED and await connection.fetch(_JOBS["start_cancelling"], job_id):
-                await self._announcer.jobs_changed(connection, [job_id])
+                await self.announcer.jobs_changed(connection, [job_id])
             seconds = await jobs.finish(connection, job_id, status, reason, counts)
             if seconds is None:
                 await connection.execute(_JOBS["end_lease"], job_id, leased.lease, None)
                 return None
             if lanes := await jobs.unblock_after(connection, job_id):
                 await self._admit(connection, lanes, each_lane_alone=each_lane_alone)
-            await self._announcer.job_ended(connection, job_id)
+            await self.announcer.job_ended(connection, job_id)
             return seconds
 
         return await self._admitting(write)
 
     async def step_over(self, job: LeasedJob) -> None:
         """End the lease of a job that has no step to do."""
-        await self._database.fetch(_JOBS["end_lease"], job.job_id, job.lease, None)
+        await self.database.fetch(_JOBS["end_lease"], job.job_id, job.lease, None)
 
     async def step_failed(self, job: LeasedJob, delay: float, objects_cause: str | None = None) -> None:
         """End the lease after a failure; the step is due again after ``delay`` seconds.
 
         ``objects_cause``: why result objects could not be written."""
-        await self._database.fetch(_JOBS["step_failed"], job.job_id, job.lease, delay, objects_cause)
+        await self.database.fetch(_JOBS["step_failed"], job.job_id, job.lease, delay, objects_cause)
 
 
 async def _leased_under(connection: Connection, token: UUID) -> tuple[list[LeasedSubJob], list[LeasedJob]]:

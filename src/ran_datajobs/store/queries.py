@@ -7,22 +7,16 @@ import functools
 import re
 from collections.abc import Mapping
 from importlib import resources
-from types import MappingProxyType
 
 _NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
 
 
 @functools.cache
 def named_queries(file: str, package: str = __package__) -> Mapping[str, str]:
-    """The queries of ``sql/{file}.sql`` in ``package`` by name. Raises ValueError for a duplicate name."""
+    """The queries of ``sql/{file}.sql`` in ``package`` by name."""
     text = resources.files(package).joinpath("sql", f"{file}.sql").read_text(encoding="utf-8")
     pieces = _NAME.split(text)
-    queries: dict[str, str] = {}
-    for name, body in zip(pieces[1::2], pieces[2::2], strict=True):
-        if name in queries:
-            raise ValueError(f"sql/{file}.sql names {name} twice")
-        queries[name] = body.strip()
-    return MappingProxyType(queries)
+    return dict(zip(pieces[1::2], map(str.strip, pieces[2::2]), strict=True))
 
 
 def migrations() -> list[tuple[int, str, str]]:
