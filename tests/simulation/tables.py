@@ -75,15 +75,9 @@ class Tables:
             slots = self.plugins[lane.plugin_id].read_slots or self._settings.read_slots
             free = slots - sum(row.type is JobType.READ and row.active for row in here)
             chosen += self._reads_in_turn(waiting, lane, now)[: max(0, free)]
-        waits = {
-            row.sub_job_id: any(o.stage is Stage.WAITING and o is not row for o in self._of_lane(row.lane_id))
-            for row in chosen
-        }
         for row in chosen:
             row.stage, row.due_at = Stage.ADMITTED, self.now()
-        for row in chosen:
-            if waits[row.sub_job_id]:
-                self.lanes[row.lane_id].served[row.client] = self.now()
+            self.lanes[row.lane_id].served[row.client] = self.now()
         return [row.sub_job_id for row in chosen]
 
     def _reads_in_turn(self, waiting: Iterable[SubJobRow], lane: LaneRow, now: float) -> list[SubJobRow]:

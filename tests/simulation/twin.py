@@ -7,7 +7,6 @@ tests compare the answers and rows of both. The changes by clients, plugins and 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
@@ -450,10 +449,6 @@ class Twin(Steps):
 
     def _settle(self, row: SubJobRow, end: Settlement) -> None:
         now = self.now()
-        others = [o for o in self._of_lane(row.lane_id) if o.stage is Stage.WAITING and o is not row]
-        if others and row.started_at is not None:
-            served = self.lanes[row.lane_id].served
-            served[row.client] = max(served.get(row.client, -math.inf), row.started_at)
         due_at = None
         if end.quarantine > 0:
             row.stage, row.quarantined_until = Stage.QUARANTINED, now + end.quarantine

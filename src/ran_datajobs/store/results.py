@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
@@ -199,20 +198,18 @@ async def record_messages(connection: Connection, arrivals: Sequence[ReceivedMes
     if not taken:
         return
     rows = [(arrival, number, piece) for arrival in taken for number, piece in enumerate(arrival.pieces)]
-    recorded = await connection.fetch(
+    stored = await connection.fetch(
         _SQL["record_arrivals"],
         *columns([arrival for arrival, _, _ in rows], "read.job_id", "number", "sha256"),
         [number for _, number, _ in rows],
         *columns([piece for _, _, piece in rows], *Part.__struct_fields__),
         [arrival.outcomes if number == 0 else _NO_OUTCOMES for arrival, number, _ in rows],
     )
-    new = Counter(UUID(sub_job) for sub_job, _ in {(row["sub_job"], row["message"]) for row in recorded})
-    totals: dict[UUID, int | None] = {}
-    for arrival in taken:
-        announced = (arrival.total, totals.get(arrival.read.sub_job_id))
-        totals[arrival.read.sub_job_id] = max((each for each in announced if each is not None), default=None)
+    new = {(row["sub_job"], row["message"]) for row in stored}
     counted = await connection.fetch(
-        _SUB_JOBS["count_messages"], list(totals), list(totals.values()), [new[read] for read in totals]
+        _SUB_JOBS["count_messages"],
+        *columns(taken, "read.sub_job_id", "total"),
+        [(str(arrival.read.sub_job_id), arrival.number) in new for arrival in taken],
     )
     if any(row["due"] for row in counted):
         await connection.execute(_SUB_JOBS["notify_due"], "sub_job")

@@ -72,14 +72,8 @@ with here as (
     where s.sub_job_id = any (array(select sub_job_id from next))
     returning s.sub_job_id, s.lane_id, s.client
 ), served as (
-    -- Recorded only in lanes where others wait: without others there is no order to keep.
     insert into lane_client (lane_id, client, last_started_at)
-    select a.lane_id, a.client, clock_timestamp()
-    from admitted a cross join lateral (
-        select from sub_job o
-        where o.lane_id = a.lane_id and o.type in ('READ', 'WRITE') and o.stage = 'WAITING' and o.sub_job_id <> a.sub_job_id
-        limit 1) other
-    group by 1, 2 order by 1, 2
+    select lane_id, client, clock_timestamp() from admitted group by 1, 2 order by 1, 2
     on conflict (lane_id, client) do update set last_started_at = excluded.last_started_at
 )
 select sub_job_id from admitted;
@@ -295,14 +289,6 @@ with settled as (
          as h (sub_job_id, lease, status, succeeded, failed, not_started, unknown, error, quarantine, executed)
     where s.sub_job_id = h.sub_job_id and s.lease = h.lease and s.stage not in ('QUARANTINED', 'SETTLED')
     returning s.*, h.executed
-), served as (
-    insert into lane_client (lane_id, client, last_started_at)
-    select s.lane_id, s.client, max(s.started_at)
-    from settled s cross join lateral (
-        select from sub_job o where o.lane_id = s.lane_id and o.type in ('READ', 'WRITE') and o.stage = 'WAITING' limit 1) other
-    where s.started_at is not null
-    group by 1, 2 order by 1, 2
-    on conflict (lane_id, client) do update set last_started_at = greatest(lane_client.last_started_at, excluded.last_started_at)
 ), counted as (
     update data_job j
     set succeeded = j.succeeded + case when j.split_reads then 0 else c.succeeded end,
@@ -382,7 +368,8 @@ with counted as (
         due_at = case when s.lease is null and s.stage = 'COLLECTING'
                            and s.messages + t.messages >= greatest(t.total, s.result_total)
                       then clock_timestamp() else s.due_at end
-    from unnest($1::uuid[], $2::integer[], $3::integer[]) as t (sub_job_id, total, messages)
+    from (select sub_job_id, max(total) as total, count(*) filter (where is_new) as messages
+          from unnest($1::uuid[], $2::integer[], $3::boolean[]) as m (sub_job_id, total, is_new) group by sub_job_id) t
     where s.sub_job_id = t.sub_job_id
     returning s.sub_job_id, s.lease, s.attention, s.lease is null and s.due_at <= clock_timestamp() as due
 )
