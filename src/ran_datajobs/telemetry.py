@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -90,10 +90,8 @@ which the process continues, ``error`` a task that is abandoned, or a bug. Field
 masked."""
 
 
-def logger() -> Logger:
-    """A logger with the output that :func:`configure` sets up."""
-    log: Logger = structlog.get_logger()
-    return log
+logger: Final[Callable[[], Logger]] = structlog.get_logger
+"""Returns a logger with the output that :func:`configure` sets up."""
 
 
 _Subject: TypeAlias = tuple[tuple[str, Any], ...]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import zstandard
+from msgspec.structs import replace
 
 from ran_datajobs.checkpoints import Checkpoint, reached
 from ran_datajobs.dispatch.news import DispatchNews
@@ -18,7 +19,7 @@ from ran_datajobs.inventory.owners import Owners
 from ran_datajobs.model import UNMATCHED_PART, OperationCounts, OperationState, Reason, Response
 from ran_datajobs.planning.split import Plan, RejectedOperation, split
 from ran_datajobs.results.objects import ObjectStore, manifest_key
-from ran_datajobs.results.outcomes import verdict, why
+from ran_datajobs.results.outcomes import count, verdict, why
 from ran_datajobs.results.parts import load_failures, manifest, write_parts
 from ran_datajobs.results.responses import make_responses
 from ran_datajobs.runtime import Runtime
@@ -93,15 +94,9 @@ class JobSteps:
         failures, lost = await load_failures(self.objects, job.results_bucket, listed)
         states = Counter(failures.values())
         states[OperationState.FAILED] += min(lost, job.operations - states.total())
-        return OperationCounts(
-            total=job.operations,
-            succeeded=job.operations - states.total(),
-            failed=states[OperationState.FAILED] - job.unmatched,
-            unmatched=job.unmatched,
-            not_started=states[OperationState.NOT_STARTED],
-            unknown=states[OperationState.UNKNOWN],
-            pending=0,
-        )
+        states[OperationState.SUCCEEDED] = job.operations - states.total()
+        counts = count(states)
+        return replace(counts, failed=counts.failed - job.unmatched, unmatched=job.unmatched)
 
 
 def _split(job: LeasedJob, owners: Owners) -> Plan:

@@ -248,7 +248,7 @@ def _outcome(
 
 
 def count(states: Iterable[OperationState]) -> OperationCounts:
-    """Count the operations in each state."""
+    """Count the operations in each state; ``states`` may be a Counter of them."""
     tally = Counter(states)
     return OperationCounts(
         total=tally.total(),
