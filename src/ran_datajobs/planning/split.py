@@ -191,18 +191,13 @@ class _Splitter:
         """How many levels below its base a read reaches; None: all of them."""
         scope = operation.scope
         if scope is None:
-            return _UNLIMITED if self._filter_reaches_below(operation, key) else _BASE_ONLY
+            # Without a scope, a filter that names a class other than the base's reaches below it.
+            base_class = key.rpartition("/")[2].partition("=")[0].partition(".")[0]
+            classes = self._classes_of_filter(operation.filter) if operation.filter else frozenset()
+            return _BASE_ONLY if classes <= {base_class} else _UNLIMITED
         if scope.scope_type is ScopeType.BASE_ONLY:
             return _BASE_ONLY
         return _UNLIMITED if scope.scope_type is ScopeType.BASE_ALL else scope.scope_level
-
-    def _filter_reaches_below(self, operation: SeedOperation, key: str) -> bool:
-        """True when the filter names a class other than the base's (ONAP's read example)."""
-        if operation.filter is None:
-            return False
-        classes = self._classes_of_filter(operation.filter)
-        base_class = key.rpartition("/")[2].partition("=")[0].partition(".")[0]
-        return not classes <= {base_class}
 
     def _draft_for(self, position: int, operation: SeedOperation, owner: Owner) -> _SubJobBuilder | None:
         """Return the sub-job for an owner's operations; None if there is none: the operation is refused."""

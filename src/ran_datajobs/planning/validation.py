@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from msgspec import Raw, UnsetType
+from msgspec import Raw, Struct, UnsetType
 
 from ran_datajobs.errors import InvalidFdn, InvalidFilter
 from ran_datajobs.model import Op, Scope, ScopeType
@@ -59,7 +58,7 @@ def _findings_without_fdn(line: SeedOperation, fragment: str | None) -> Findings
     value = b"" if line.op is Op.REMOVE or isinstance(line.value, UnsetType) else bytes(line.value)
     if _too_deep(value):
         return (("value", f"is nested deeper than {MAX_DEPTH}"),)
-    return _WRITES[line.op](fragment, value)
+    return _action(fragment, value) if line.op is Op.ACTION else _write(line.op, fragment, value)
 
 
 def _too_deep(value: bytes) -> bool:
@@ -73,36 +72,54 @@ def _too_deep(value: bytes) -> bool:
 # --- writes: the value's JSON tokens, empty when there is none ---------------------------------------
 
 
-def _add(fragment: str | None, value: bytes) -> Findings:
-    attribute = _attribute(fragment)
-    if not value:
-        return (("value", "is missing: the object, or the attribute's value"), *attribute)
-    if fragment is None and not value.startswith(b"{"):
+class _Rule(Struct, frozen=True):
+    """Faults of a write: without a value, and with a path that names the object, all attributes or one."""
+
+    missing: str = ""
+    of_object: str = ""
+    of_all: str = "names no attribute: FDN#/attributes/name"
+    of_one: str = ""
+
+
+_RULES: Final = {
+    Op.ADD: _Rule("is missing: the object, or the attribute's value"),
+    Op.REPLACE: _Rule(
+        "is missing: the attribute's new value",
+        "replace is not for objects: name an attribute, #/attributes/name, or use merge",
+        "replace is for one attribute: name it, #/attributes/name, or use merge",
+    ),
+    Op.MERGE: _Rule(
+        "must be an object with the attributes to merge",
+        of_all="",
+        of_one="merge is for all attributes: end the path with #/attributes, or with the FDN",
+    ),
+    Op.REMOVE: _Rule(),  # a value is ignored, as RFC 6902 §4 permits: ONAP's clients send one
+    Op.TEST: _Rule(
+        "is missing: the value that the attribute should have",
+        "test needs an attribute: FDN#/attributes/name",
+    ),
+}
+
+
+def _write(op: Op, fragment: str | None, value: bytes) -> Findings:
+    rule = _RULES[op]
+    if fragment is None and rule.of_object:
+        return (("path", rule.of_object),)
+    path = _NONE if fragment is None else _attribute(fragment, rule)
+    is_object = value.startswith(b"{")
+    if (not value and rule.missing) or (op is Op.MERGE and not is_object):
+        return (("value", rule.missing), *path)
+    if op is Op.ADD and fragment is None and not is_object:
         return (("value", 'must be an object: {"id": …, "attributes": {…}}'),)
-    return attribute
+    return path
 
 
-def _replace(fragment: str | None, value: bytes) -> Findings:
-    if fragment is None:
-        return (("path", "replace is not for objects: name an attribute, #/attributes/name, or use merge"),)
-    several = "replace is for one attribute: name it, #/attributes/name, or use merge"
-    attribute = _attribute(fragment, of_all=several)
-    if not value:
-        return (("value", "is missing: the attribute's new value"), *attribute)
-    return attribute
-
-
-def _merge(fragment: str | None, value: bytes) -> Findings:
-    single = "merge is for all attributes: end the path with #/attributes, or with the FDN"
-    attributes = _attribute(fragment, of_all="", of_one=single)
-    if not value.startswith(b"{"):
-        return (("value", "must be an object with the attributes to merge"), *attributes)
-    return attributes
-
-
-def _remove(fragment: str | None, _: bytes) -> Findings:
-    """Ignore a value, as RFC 6902 §4 permits: ONAP's clients send one."""
-    return _attribute(fragment)
+def _attribute(fragment: str, rule: _Rule) -> Findings:
+    try:
+        fault = rule.of_one if len(fdn.attribute_pointer(fragment)) > 1 else rule.of_all
+    except InvalidFdn as error:
+        fault = str(error)
+    return (("path", fault),) if fault else _NONE
 
 
 def _action(fragment: str | None, value: bytes) -> Findings:
@@ -111,38 +128,6 @@ def _action(fragment: str | None, value: bytes) -> Findings:
     if not value.startswith(b"{") or "input" not in _members.decode(value):
         return (("value", 'must be an object with "input"'),)
     return _NONE
-
-
-def _test(fragment: str | None, value: bytes) -> Findings:
-    if fragment is None:
-        return (("path", "test needs an attribute: FDN#/attributes/name"),)
-    if not value:
-        return (("value", "is missing: the value that the attribute should have"), *_attribute(fragment))
-    return _attribute(fragment)
-
-
-_WRITES: Final[dict[Op, Callable[[str | None, bytes], Findings]]] = {
-    Op.ADD: _add,
-    Op.REPLACE: _replace,
-    Op.MERGE: _merge,
-    Op.REMOVE: _remove,
-    Op.ACTION: _action,
-    Op.TEST: _test,
-}
-
-
-def _attribute(
-    fragment: str | None, of_all: str = "names no attribute: FDN#/attributes/name", of_one: str = ""
-) -> Findings:
-    """The fault of a path with this ``fragment``: ``of_all`` if it names all attributes, ``of_one`` if it
-    names one."""
-    if fragment is None:
-        return _NONE
-    try:
-        fault = of_one if len(fdn.attribute_pointer(fragment)) > 1 else of_all
-    except InvalidFdn as error:
-        fault = str(error)
-    return (("path", fault),) if fault else _NONE
 
 
 # --- reads -------------------------------------------------------------------------------------------

@@ -93,13 +93,7 @@ Exchange = Answered | NotSent | Broken
 
 # Raised by aiohttp before it has a connection, so before a byte is written: no slot or no connection in
 # time; refused, unreachable, no such host; certificate or TLS handshake refused; not an http address.
-_NOTHING_SENT: Final = (
-    aiohttp.ConnectionTimeoutError,
-    aiohttp.ClientConnectorError,
-    aiohttp.ClientConnectorCertificateError,
-    aiohttp.ServerFingerprintMismatch,
-    aiohttp.InvalidURL,
-)
+_NOTHING_SENT: Final = (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError, aiohttp.InvalidURL)
 
 _CAUSES: Final = (
     (aiohttp.ConnectionTimeoutError, "no connection in time"),

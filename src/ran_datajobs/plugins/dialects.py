@@ -26,18 +26,14 @@ PluginOf = Callable[[PluginProfile], DmiPlugin]
 
 
 _CREATE: Final = {
-    (wire.Dialect.SEED, False): wire.SEED_CREATE,
-    (wire.Dialect.SEED, True): wire.SEED_CREATE,
-    (wire.Dialect.ONAP, False): wire.ONAP_CREATE_WRITE,
-    (wire.Dialect.ONAP, True): wire.ONAP_CREATE_READ,
+    wire.Dialect.SEED: (wire.SEED_CREATE, wire.SEED_CREATE),
+    wire.Dialect.ONAP: (wire.ONAP_CREATE_WRITE, wire.ONAP_CREATE_READ),
 }
 _WHOLE_JOB: Final = {
-    (wire.Dialect.SEED, False): wire.SEED_WHOLE_JOB,
-    (wire.Dialect.SEED, True): wire.SEED_WHOLE_JOB,
-    (wire.Dialect.ONAP, False): wire.ONAP_WHOLE_WRITE_JOB,
-    (wire.Dialect.ONAP, True): wire.ONAP_WHOLE_READ_JOB,
+    wire.Dialect.SEED: (wire.SEED_WHOLE_JOB, wire.SEED_WHOLE_JOB),
+    wire.Dialect.ONAP: (wire.ONAP_WHOLE_WRITE_JOB, wire.ONAP_WHOLE_READ_JOB),
 }
-"""Paths by dialect, and by whether the job is a read."""
+"""Paths of writes and of reads, by dialect."""
 
 # Status, result and cancel of reads use the ``cmwriteJob`` paths too, as ONAP's do.
 _JOB: Final = {wire.Dialect.SEED: wire.SEED_JOB, wire.Dialect.ONAP: wire.ONAP_JOB}
@@ -55,7 +51,7 @@ class HttpPlugin:
 
     async def create(self, call: CreateCall) -> CreateAnswer:
         path = wire.path_of(
-            _CREATE[self._dialect, call.is_read],
+            _CREATE[self._dialect][call.is_read],
             {wire.DESTINATION: call.destination},
             request_id=call.job_id,
         )
@@ -81,7 +77,7 @@ class HttpPlugin:
         return cancel_answer(await self._http.exchange("DELETE", self._of(_JOB, address)))
 
     async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
-        path = wire.path_of(_WHOLE_JOB[self._dialect, is_read], request_id=job_id)
+        path = wire.path_of(_WHOLE_JOB[self._dialect][is_read], request_id=job_id)
         return cancel_answer(await self._http.exchange("DELETE", self._url + path))
 
     def _of(

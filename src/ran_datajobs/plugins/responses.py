@@ -60,7 +60,10 @@ def read_outcomes(
         text = peer_json.text_of(body)
         entries = _listed(text)
         if entries is not None:
-            return Responses(tuple(_usual_entry(raw) or _unusual_entry(raw, is_read) for raw in entries))
+            usual = _usual_entries(text, entries)
+            return Responses(
+                usual or tuple(_usual_entry(raw) or _unusual_entry(raw, is_read) for raw in entries)
+            )
         _check_unrecognised(text, content_type)
     except Unreadable as error:
         return UnreadableBody(body, str(error))
@@ -139,7 +142,7 @@ class _Usual(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
 
     operation_id: str | int
     status_code: int
-    state: OperationState = OperationState.SUCCEEDED
+    state: OperationState | UnsetType = UNSET
     result: Raw | UnsetType = UNSET
     status_message: str = ""
     reason: str = ""
@@ -149,6 +152,22 @@ class _Usual(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
 
 _USUAL: Final = msgspec.json.Decoder(_Usual)
 _KNOWN: Final = frozenset(field.encode_name for field in msgspec.structs.fields(_Usual))
+
+
+def _usual_entries(text: bytes, entries: Sequence[Raw]) -> tuple[Entry, ...] | None:
+    """The outcomes of all entries of the document ``text``; ``None`` if one of them is not usual or has a
+    result, or if a name may occur twice in one: :func:`_usual_entry` for many at once."""
+    if b"\\u" in text or b'"result"' in text:
+        return None
+    try:
+        given = list(map(_USUAL.decode, entries))
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    states = sum(one.state is not UNSET for one in given)
+    expected = {b'"operationId"': len(given), b'"statusCode"': len(given), b'"state"': states}
+    if any(text.count(name) != number for name, number in expected.items()):
+        return None
+    return tuple(_entry(one, UNSET) for one in given)
 
 
 def _usual_entry(raw: Raw) -> Entry | None:
@@ -176,7 +195,13 @@ def _usual_entry(raw: Raw) -> Entry | None:
         or (result is not UNSET and not _is_usable(result))
     ):
         return None
+    return _entry(given, result)
+
+
+def _entry(given: _Usual, result: Raw | UnsetType) -> Entry:
     code, state = given.status_code, given.state
+    if state is UNSET:
+        state = OperationState.SUCCEEDED
     if code not in _SUCCESS_CODES or state is not OperationState.SUCCEEDED:
         state, code = _worst([code], [state])
     response = Response(
