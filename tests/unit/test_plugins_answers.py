@@ -96,6 +96,8 @@ def test_what_was_not_sent_did_not_arrive_and_what_broke_may_have() -> None:
         (b'{"dataProducerJobId":"a","subJobId":"b","dataProducerJobId":"c"}', None, "b"),
         (b'{"dataProducerJobId":"a","subJobId":"b","subJobId":"b"}', "a", "b"),
         (b'{"dataProducerJobId":null,"subJobId":[]}', None, None),
+        (b'{"dataProducerJobId":true,"subJobId":{}}', None, None),
+        (b'{"dataProducerJobId":" a","subJobId":17}', None, "17"),
         (b'{"dataproducerjobid":"a","subJobID":"b"}', None, None),
         (b'[{"dataProducerJobId":"a","subJobId":"b"}]', None, None),
         (b'{"dataProducerJobId":"a","subJobId":"b"}{}', None, None),

@@ -151,20 +151,16 @@ def test_names_survive_the_path_and_never_climb(job: str, producer: str, destina
     }
 
 
-@pytest.mark.parametrize(
-    "value", ["", " a", "a ", "a\nb", "a\x00", ".", "..", "x" * 513, None, True, 1.5, [], {}]
-)
-def test_an_unusable_id_is_none(value: object) -> None:
-    """An id that is unsafe in a path, log or table is refused."""
-    assert wire.usable_id(value) is None
+@pytest.mark.parametrize("text", ["", " a", "a ", "a\nb", "a\x00", ".", "..", "x" * 513])
+def test_an_id_that_is_unsafe_in_a_path_log_or_table_is_refused(text: str) -> None:
+    """Also one that is too long, and one that a proxy takes for a folder."""
+    assert not wire.is_usable_id(text)
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [("a/b", "a/b"), (17, "17"), ("é ü", "é ü"), ("x" * 512, "x" * 512)]
-)
-def test_a_usable_id_is_text(value: object, expected: str) -> None:
-    """Integers become text. Every printable id is accepted."""
-    assert wire.usable_id(value) == expected
+@pytest.mark.parametrize("text", ["a/b", "17", "é ü", "x" * 512])
+def test_every_other_printable_id_is_usable(text: str) -> None:
+    """Whatever its characters."""
+    assert wire.is_usable_id(text)
 
 
 def test_what_a_plugin_calls_is_what_the_service_serves() -> None:

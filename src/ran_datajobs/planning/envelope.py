@@ -67,10 +67,15 @@ def open_envelope(body: bytes, problems: Problems, unknown: UnknownKeys) -> tupl
     if size > MAX_ENVELOPE:
         raise _too_long(size)
     fields = _fields_of(members, problems)
+    if fields.get("activationMode") == ATOMIC:
+        allowed = ", ".join(ActivationMode)
+        unknown.not_offered.add("#/activationMode", f"ATOMIC is not offered: use one of {allowed}")
+        del fields["activationMode"]
+    mode = _one_of(fields, "activationMode", frozenset(ActivationMode), ActivationMode.BEST_EFFORT, problems)
     envelope = Envelope(
         accept_type=_one_of(fields, "dataAcceptType", ACCEPT_TYPES, TREE_HIERARCHICAL, problems),
         content_type=_one_of(fields, "dataContentType", CONTENT_TYPES, JSON_PATCH_3GPP, problems),
-        activation_mode=_activation_mode(fields, problems, unknown),
+        activation_mode=ActivationMode(mode),
         name=_name(fields, problems),
         priority=_priority(fields, problems),
         after=_after(fields, problems),
@@ -107,15 +112,6 @@ def _one_of(
         return value
     problems.add(f"#/{key}", f"must be one of {', '.join(sorted(allowed))}; it is {got(value)}")
     return default
-
-
-def _activation_mode(fields: dict[str, Any], problems: Problems, unknown: UnknownKeys) -> ActivationMode:
-    if fields.get("activationMode") == ATOMIC:
-        allowed = ", ".join(ActivationMode)
-        unknown.not_offered.add("#/activationMode", f"ATOMIC is not offered: use one of {allowed}")
-        return ActivationMode.BEST_EFFORT
-    modes = frozenset(ActivationMode.__members__)
-    return ActivationMode(_one_of(fields, "activationMode", modes, ActivationMode.BEST_EFFORT, problems))
 
 
 def _name(fields: dict[str, Any], problems: Problems) -> str | None:

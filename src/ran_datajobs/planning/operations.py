@@ -130,7 +130,7 @@ def check_count(data: bytes, max_operations: int) -> None:
         msgspec.json.Decoder(list[_Counted], dec_hook=count).decode(data)
     except msgspec.ValidationError:
         detail = f"has a number that is out of range, among more than {max_operations} values"
-        raise InvalidRequest(f"#/data: {detail}", (("#/data", detail),)) from None
+        raise InvalidRequest.at("#/data", detail) from None
 
 
 _COUNTED: Final = _Counted()

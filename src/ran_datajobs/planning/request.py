@@ -147,8 +147,7 @@ def _list_of_operations(data: Raw | None, problems: Problems) -> list[bytes]:
         problems.add("#/data", "is missing: the list of operations")
         return []
     if bytes(memoryview(data)[:1]) != b"[":
-        detail = f"must be a list of operations; it is {got(data)}"
-        raise InvalidRequest(f"#/data: {detail}", (("#/data", detail),))
+        raise InvalidRequest.at("#/data", f"must be a list of operations; it is {got(data)}")
     return [bytes(data)]
 
 

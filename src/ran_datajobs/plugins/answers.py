@@ -108,7 +108,7 @@ from ran_datajobs.plugins.port import (
     StatusAnswer,
 )
 from ran_datajobs.plugins.responses import read_outcomes
-from ran_datajobs.plugins.wire import CREATED_ID, Dialect, usable_id
+from ran_datajobs.plugins.wire import CREATED_ID, Dialect, is_usable_id
 
 NOT_PROCESSED: Final = frozenset({425, 429, 503})
 """Status codes of a request that was not processed and may succeed when it is repeated."""
@@ -152,8 +152,8 @@ def create_answer(dialect: Dialect, exchange: Exchange, operations: bytes) -> Cr
 
 def created_id(dialect: Dialect, body: bytes) -> str | None:
     """The data-producer-job id of a create answer; ``None`` when it holds no usable one, or several."""
-    given = (peer_json.name_of(value) for value in _members(body, CREATED_ID[dialect]))
-    found = {usable for value in given if (usable := usable_id(value)) is not None}
+    names = (peer_json.name_of(value) for value in _members(body, CREATED_ID[dialect]))
+    found = {str(name) for name in names if name is not None and is_usable_id(str(name))}
     return found.pop() if len(found) == 1 else None
 
 

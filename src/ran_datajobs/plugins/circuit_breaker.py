@@ -42,6 +42,7 @@ LONGEST_PAUSE: Final = 30.0
 PROBE_LASTS: Final = 330.0
 """Timeout in seconds of a probe whose answer is not recorded; longer than the timeout of any call."""
 
+_RESULTS: Final[dict[type[object], str]] = {Refused: "refused", Lost: "lost", UnreadableBody: "unusable"}
 Answer = TypeVar("Answer")
 P = ParamSpec("P")
 
@@ -149,14 +150,6 @@ def result_of(answer: object) -> str:
     """The result of a call, for its metric: ``ok``, a usable answer; ``refused``, permanently; ``lost``: the
     plugin does not have the job (any more); ``unusable``, such as 503 or an unreadable one; ``silent``: no
     answer."""
-    match answer:
-        case Refused():
-            return "refused"
-        case Lost():
-            return "lost"
-        case Retryable(answered=answered) | OutcomeUnknown(answered=answered):
-            return "unusable" if answered else "silent"
-        case UnreadableBody():
-            return "unusable"
-        case _:
-            return "ok"
+    if isinstance(answer, Retryable | OutcomeUnknown):
+        return "unusable" if answer.answered else "silent"
+    return _RESULTS.get(type(answer), "ok")

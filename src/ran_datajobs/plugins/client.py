@@ -118,13 +118,12 @@ class PeerHttp:
     def __init__(self, bounds: HttpBounds | None = None, trust: ssl.SSLContext | None = None) -> None:
         self.bounds = bounds or HttpBounds()
         self._trust = trust
-        self._session: aiohttp.ClientSession | None = None
-        self._deletes: aiohttp.ClientSession | None = None
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}  # of the DELETEs, and of all other calls
 
     async def __aenter__(self) -> Self:
         connections, deletes = self.bounds.connections, most_deletes()
-        self._session = self._opened(connections, for_peers() - connections - 2 * deletes)
-        self._deletes = self._opened(deletes, deletes)
+        self._sessions[False] = self._opened(connections, for_peers() - connections - 2 * deletes)
+        self._sessions[True] = self._opened(deletes, deletes)
         return self
 
     def _opened(self, limit: int, unused: int) -> aiohttp.ClientSession:
@@ -145,10 +144,8 @@ class PeerHttp:
         )
 
     async def __aexit__(self, *_: object) -> None:
-        for session in (self._session, self._deletes):
-            if session is not None:
-                await session.close()
-        self._session = self._deletes = None
+        while self._sessions:
+            await self._sessions.popitem()[1].close()
 
     async def exchange(
         self,
@@ -167,7 +164,7 @@ class PeerHttp:
         grows with ``operations``, their number in the result. ``patience``: read timeout in seconds, until
         the answer begins and between its bytes.
         """
-        session = self._deletes if method == "DELETE" else self._session
+        session = self._sessions.get(method == "DELETE")
         if session is None:
             return NotSent("the client is closed")
         bounds = self.bounds

@@ -107,17 +107,11 @@ MAX_PEER_ID: Final = 512
 """Maximum length, in characters, of a data-producer-job id of a plugin."""
 
 
-def usable_id(value: object) -> str | None:
-    """``value`` as a data-producer-job id: a non-empty printable string without blanks at its ends, or an
-    integer; ``None`` for everything else, also for ``.`` and ``..``, which no path can carry."""
-    if isinstance(value, bool):
-        return None
-    text = str(value) if isinstance(value, int) else value
-    if not isinstance(text, str) or not 0 < len(text) <= MAX_PEER_ID:
-        return None
-    if not text.isprintable() or text != text.strip() or text in {".", ".."}:
-        return None
-    return text
+def is_usable_id(text: str) -> bool:
+    """True for a data-producer-job id: a non-empty printable string without blanks at its ends. False also
+    for ``.`` and ``..``, which no path can carry."""
+    is_name = text.isprintable() and text == text.strip() and text not in {".", ".."}
+    return is_name and 0 < len(text) <= MAX_PEER_ID
 
 
 # --- operations --------------------------------------------------------------------------------------
