@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -264,7 +265,10 @@ async def test_offsets_of_a_topic_that_comes_again_go_on(database: Database, tmp
     message = Message("k", {}, b"1")
     for topic in ("rapp", "read", INTERNAL_TOPIC):
         await bus.publish(topic, [message] * 3)
-    await bus.passed("us", await bus.read("read", 0, 10))
+    async with contextlib.aclosing(bus.receive("read", "us")) as stream:
+        assert len(await anext(stream)) == 3
+        await bus.publish("read", [message])
+        assert len(await anext(stream)) == 1
     pruner = Pruner(database, open_folder(tmp_path), logger(), *NOTHING)
     await pruner.prune()
     assert set(await bus.topics()) == {"read", INTERNAL_TOPIC}

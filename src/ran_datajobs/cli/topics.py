@@ -7,8 +7,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 import typer
@@ -81,7 +80,7 @@ async def _of_kafka(settings: Settings, topic: str, first: int, follow: bool) ->
             with contextlib.suppress(TopicRefused):  # reading may be allowed where writing is not
                 if not await bus.topic_exists(topic):
                     raise UsageError(f"Kafka has no topic {topic!r}, or you may not read it")
-            stream = cast("AsyncGenerator[list[Received], None]", bus.receive(topic, me))
+            stream = bus.receive(topic, me)
             try:
                 while True:
                     async with asyncio.timeout(None if follow else _QUIET):

@@ -6,7 +6,7 @@ Adapters: ``postgres`` (the embedded bus) and ``kafka``. One contract suite runs
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -69,17 +69,10 @@ class Bus(Protocol):
         """
         ...
 
-    def receive(self, topic: str, consumer: str) -> AsyncIterator[list[Received]]:
-        """Batches of a topic's messages in order, from the offset that ``consumer`` last committed with
-        :meth:`passed`. Waits for more messages without a timeout; close the iterator to end it. It ends when
-        its connection is lost."""
-        ...
-
-    async def passed(self, consumer: str, batch: Sequence[Received]) -> None:
-        """Commit that ``consumer`` has processed ``batch`` and all before it (at least once).
-
-        ``batch`` is a received one, or the first messages of it; its receiver is still open.
-        """
+    def receive(self, topic: str, consumer: str) -> AsyncGenerator[list[Received], None]:
+        """Batches of a topic's messages in order, each at least once, from the offset that ``consumer`` last
+        committed: asking for the next batch commits that the one before is processed. Waits for more messages
+        without a timeout; close the iterator to end it. It ends when its connection is lost."""
         ...
 
     async def recover_position(self, shard: int) -> int:

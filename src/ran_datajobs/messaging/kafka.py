@@ -10,7 +10,7 @@ position. Topics are never auto-created; the service creates its own topics when
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, Final, TypeVar
@@ -92,7 +92,6 @@ class KafkaBus:
         self._positions: dict[int, int] = {}
         self._publishing = asyncio.Lock()
         self._publish_id = f"{installation}.publish.{uuid4()}"
-        self._consumers: dict[tuple[str, str], AIOConsumer] = {}
 
     async def aclose(self) -> None:
         """Close every connection, after the calls under way have ended."""
@@ -138,8 +137,12 @@ class KafkaBus:
                     "the broker has closed this client's transactions: a repeat has new ones"
                 ) from error
 
-    async def receive(self, topic: str, consumer: str) -> AsyncIterator[list[Received]]:
-        """Committed messages, as a member of the consumer group ``consumer`` of this installation."""
+    async def receive(self, topic: str, consumer: str) -> AsyncGenerator[list[Received], None]:
+        """Committed messages, as a member of the consumer group ``consumer`` of this installation.
+
+        The offset of a partition that was reassigned is not committed: the other member receives its messages
+        again.
+        """
         if topic in _OWN_TOPICS:
             await self.ready()
         client = AIOConsumer(
@@ -157,29 +160,23 @@ class KafkaBus:
             },
             max_workers=2,
         )
-        self._consumers[topic, consumer] = client
         try:
             with kafka_errors(f"cannot read topic {topic!r}"):
                 await client.subscribe([topic])
                 while True:
                     records = await _to_completion(_next_records(client))
                     batch = [_received(record) for record in records if _usable(topic, record)]
-                    if batch:
-                        yield batch
+                    if not batch:
+                        continue
+                    yield batch
+                    offsets = {received.partition: received.offset + 1 for received in batch}
+                    places = [
+                        TopicPartition(topic, partition, offset) for partition, offset in offsets.items()
+                    ]
+                    with kafka_errors("cannot commit the offset in a topic", *_REASSIGNED):
+                        await _to_completion(client.commit(offsets=places, asynchronous=False))
         finally:
-            del self._consumers[topic, consumer]
             await client.close()
-
-    async def passed(self, consumer: str, batch: Sequence[Received]) -> None:
-        """Commit the offsets after ``batch``.
-
-        Does nothing when a partition was reassigned: the other member of the group receives them again.
-        """
-        topic = batch[-1].topic
-        offsets = {received.partition: received.offset + 1 for received in batch}
-        places = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
-        with kafka_errors("cannot commit the offset in a topic", *_REASSIGNED):
-            await _to_completion(self._consumers[topic, consumer].commit(offsets=places, asynchronous=False))
 
     async def recover_position(self, shard: int) -> int:
         """Fence the previous publisher, and read the last position that it published."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Final
@@ -53,7 +53,7 @@ class PostgresBus:
         async with self._database.transaction() as connection:
             await _append(connection, topic, messages)
 
-    async def receive(self, topic: str, consumer: str) -> AsyncIterator[list[Received]]:
+    async def receive(self, topic: str, consumer: str) -> AsyncGenerator[list[Received], None]:
         """Batches in order. New messages are notified; slow polling covers lost notifications.
 
         The connection that listens holds the advisory lock of the receiver.
@@ -70,19 +70,15 @@ class PostgresBus:
             while not listening.is_closed():
                 news.clear()
                 if batch := await self.read(topic, offset, _BATCH):
-                    offset = batch[-1].offset + 1
                     yield batch
+                    offset = batch[-1].offset + 1
+                    await self._database.fetch(_SQL["set_position"], consumer, topic, offset)
                 else:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(self._poll_interval):
                             await news.wait()
         finally:
             listening.terminate()
-
-    async def passed(self, consumer: str, batch: Sequence[Received]) -> None:
-        """Store the offset after ``batch``."""
-        last = batch[-1]
-        await self._database.fetch(_SQL["set_position"], consumer, last.topic, last.offset + 1)
 
     async def recover_position(self, shard: int) -> int:
         """Take over the shard and return its position."""

@@ -13,8 +13,8 @@ import asyncio
 import contextlib
 import enum
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Final, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 from uuid import UUID
 
 from msgspec import Struct
@@ -108,11 +108,9 @@ class ReadResultConsumer(Struct, eq=False):
             self.pause = min(self.pause * 2, _LONGEST_PAUSE)
 
     async def _consume(self) -> None:
-        stream = cast("AsyncGenerator[list[Received], None]", self.bus.receive(INTERNAL_TOPIC, CONSUMER))
-        async with contextlib.aclosing(stream) as batches:
+        async with contextlib.aclosing(self.bus.receive(INTERNAL_TOPIC, CONSUMER)) as batches:
             async for batch in batches:
                 await self.take(batch)
-                await self.bus.passed(CONSUMER, batch)
                 self.pause = _FIRST_PAUSE
 
     async def take(self, batch: Sequence[Received]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 from uuid import uuid4
 
 import msgspec
@@ -18,7 +18,7 @@ from aiohttp import web
 from msgspec import Raw, Struct
 
 from ran_datajobs.errors import UsageError
-from ran_datajobs.messaging.bus import Bus, Message, Received
+from ran_datajobs.messaging.bus import Bus, Message
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.plugins import wire
 
@@ -47,8 +47,7 @@ class TopicsOfBus:
         """See :class:`Topics`. Waits until the topic exists. Raises BusUnavailable."""
         while not await self._bus.topic_exists(topic):  # noqa: ASYNC110 - Kafka has no notification
             await asyncio.sleep(_PAUSE)
-        received = self._bus.receive(topic, f"dmi-check-{uuid4()}")
-        async with contextlib.aclosing(cast("AsyncGenerator[list[Received], None]", received)) as stream:
+        async with contextlib.aclosing(self._bus.receive(topic, f"dmi-check-{uuid4()}")) as stream:
             async for batch in stream:
                 for each in batch:
                     yield each.message
