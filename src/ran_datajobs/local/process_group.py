@@ -48,20 +48,20 @@ async def running_service(
     """Start a service, run the block once it is ready, and stop the service. A process that cannot run ends
     the block.
 
-    ``output`` receives the output of the processes; the programs in ``beside`` run as long as the service;
-    ``wipe`` empties the data dir first. Raises UsageError when the data dir has another owner, the port is in
-    use, or the limit of open files is too low.
+    ``output`` receives the output of the processes; the programs in ``beside`` start before the
+    service and end after it; ``wipe`` empties the data dir first. Raises UsageError when the data dir has
+    another owner, the port is in use, or the limit of open files is too low.
     """
     check_limit()
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(lock_data_dir(settings.data_dir))
-        port = await claim_port(settings.host, settings.port, patience=_PORT_PATIENCE)
+        was_killed = stack.enter_context(lock_data_dir(settings.data_dir))
+        patience = _PORT_PATIENCE if was_killed else 0.0
+        port = await claim_port(settings.host, settings.port, patience=patience)
         if settings.metrics_port is not None:
-            await claim_port(
-                settings.host, settings.metrics_port, patience=_PORT_PATIENCE, flag="--metrics-port"
-            )
+            await claim_port(settings.host, settings.metrics_port, patience=patience, flag="--metrics-port")
         if wipe:
             await asyncio.to_thread(_empty, settings.data_dir)
+        await stack.enter_async_context(_supervised(beside, log, settings.shutdown_grace))
         url = settings.database_url
         if url is None:
             url = await stack.enter_async_context(_database(settings.data_dir, log))
@@ -77,7 +77,7 @@ async def running_service(
             for role in settings.roles
             for _ in range(settings.workers if role == "worker" else 1)
         ]
-        await stack.enter_async_context(_supervised([*programs, *beside], log, settings.shutdown_grace))
+        await stack.enter_async_context(_supervised(programs, log, settings.shutdown_grace))
         if "api" in settings.roles:
             while not await asyncio.to_thread(_is_ready, settings):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.05)
@@ -183,9 +183,8 @@ def _empty(folder: Path) -> None:
         if not entries:
             return
         for entry in entries:
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                entry.unlink(missing_ok=True)
+            shutil.rmtree(entry, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                entry.unlink()  # unless it was a folder
         time.sleep(0.05)
     raise UsageError(f"{entries[0]} cannot be removed: choose another --data-dir")

@@ -138,8 +138,9 @@ def stop_on_signals() -> asyncio.Event:
 
 
 @contextlib.contextmanager
-def lock_data_dir(data_dir: Path) -> Iterator[None]:
-    """Lock ``data_dir`` for the duration of the block. Creates it if missing.
+def lock_data_dir(data_dir: Path) -> Iterator[bool]:
+    """Lock ``data_dir`` for the duration of the block. Creates it if missing. Yields True if its last owner
+    was killed.
 
     The kernel releases the lock when this process ends. Raises UsageError that names the present owner.
     """
@@ -162,10 +163,12 @@ def lock_data_dir(data_dir: Path) -> Iterator[None]:
         except OSError as error:
             raise UsageError(f"the data dir {data_dir} cannot be locked: {error.strerror}") from error
         since = time.strftime("%FT%TZ", time.gmtime())
+        was_killed = bool(file.read())
+        file.seek(0)
         file.truncate()
         file.write(msgspec.json.encode(f"process {os.getpid()} ({shlex.join(sys.argv)}) since {since}"))
         try:
-            yield
+            yield was_killed
         finally:
             file.truncate(0)
 
