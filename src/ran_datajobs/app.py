@@ -36,7 +36,7 @@ from ran_datajobs.results.read_results import Dropped, ReadResultConsumer
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.dispatch import DispatchStore
-from ran_datajobs.telemetry import Digest, Event, Logger, Metrics, logger
+from ran_datajobs.telemetry import Digest, Logger, Metrics, logger
 from ran_datajobs.web import STATIC
 
 API_POOL = 12
@@ -95,10 +95,10 @@ async def run_api(settings: Settings, stopping: asyncio.Event) -> None:
         async with serving(
             build(parts), settings.host, settings.port, tls_cert=settings.tls_cert, tls_key=settings.tls_key
         ) as address:
-            log.info(Event.SERVICE_STARTED, role="api", address=address)
+            log.info("service.started", role="api", address=address)
             await stopping.wait()
             await asyncio.sleep(settings.shutdown_grace / 8)
-    log.info(Event.SERVICE_STOPPED, role="api")
+    log.info("service.stopped", role="api")
 
 
 async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
@@ -142,20 +142,20 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
             give_up=settings.delivery_retry_timeout,
         )
         pruner = Pruner(database, objects, log, settings.retention)
-        log.info(Event.SERVICE_STARTED, role="worker")
+        log.info("service.started", role="worker")
         await worker.run(
             arrivals.run(),
             relay_outbox(database, publisher.publish, log),
             pruner.run(),
             digest.run(),
         )
-    log.info(Event.SERVICE_STOPPED, role="worker")
+    log.info("service.stopped", role="worker")
 
 
 def _log_dropped(digest: Digest, metrics: Metrics, why: Dropped, received: Received) -> None:
     metrics.messages_dropped.labels(why.value).inc()
     digest.warning(
-        Event.MESSAGE_DROPPED,
+        "message.dropped",
         {"topic": received.topic, "why": why.value},
         messages=1,
         offset=str(received.offset),
@@ -167,11 +167,9 @@ def _log_arrival_error(log: Logger, digest: Digest, executor: Executor, error: E
     if isinstance(error, StorageUnavailable | StoreUnavailable):
         return  # it is logged elsewhere
     if isinstance(error, DataJobsError):
-        digest.warning(Event.BUS_UNAVAILABLE, {"cause": str(error)}, tries=1)
+        digest.warning("bus.unavailable", {"cause": str(error)}, tries=1)
     else:
-        log.error(
-            Event.TASK_FAILED, kind="arrivals", subject=INTERNAL_TOPIC, cause=repr(error), exc_info=True
-        )
+        log.error("task.failed", kind="arrivals", subject=INTERNAL_TOPIC, cause=repr(error), exc_info=True)
 
 
 def _log_put(log: Logger, unavailable: set[str], bucket: str, failure: StorageUnavailable | None) -> None:
@@ -179,7 +177,7 @@ def _log_put(log: Logger, unavailable: set[str], bucket: str, failure: StorageUn
     if failure is None:
         if bucket in unavailable:
             unavailable.discard(bucket)
-            log.info(Event.STORAGE_AVAILABLE, bucket=bucket)
+            log.info("storage.available", bucket=bucket)
     elif bucket not in unavailable and len(unavailable) < _MAX_BUCKETS_LOGGED:
         unavailable.add(bucket)
-        log.error(Event.STORAGE_UNAVAILABLE, bucket=bucket, cause=str(failure))
+        log.error("storage.unavailable", bucket=bucket, cause=str(failure))

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Declares every log event and every metric. No other module formats log lines.
+"""Log lines and metrics: declares every metric; no other module formats log lines.
 
-An event is a dotted name; a test compares the fields of each call with the page for operators.
+An event is a dotted name. The page for operators lists all of them with their fields; a test compares it with
+the calls.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 import os
 import re
@@ -25,54 +25,6 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from structlog.typing import FilteringBoundLogger
 
-
-class Event(enum.StrEnum):
-    """Every event that is logged. The page for operators lists their fields; ``exc_info=True`` adds the
-    traceback to any."""
-
-    SERVICE_STARTED = "service.started"
-    SERVICE_STOPPED = "service.stopped"
-    PROCESS_STARTED = "process.started"
-    PROCESS_ENDED = "process.ended"
-    PROCESS_RESTARTED = "process.restarted"
-    PROCESS_NOT_STARTED = "process.not_started"
-    DATABASE_EMBEDDED = "database.embedded"
-    DATABASE_UNAVAILABLE = "database.unavailable"
-    SCHEMA_WAITS = "schema.waits"
-    SCHEMA_MIGRATED = "schema.migrated"
-    INVENTORY_REGISTERED = "inventory.registered"
-    JOB_ACCEPTED = "job.accepted"
-    JOB_PLANNED = "job.planned"
-    JOB_ENDED = "job.ended"
-    JOB_CANCEL_REQUESTED = "job.cancel_requested"
-    OPERATIONS_FAILED = "operations.failed"
-    PLUGIN_SILENT = "plugin.silent"
-    PLUGIN_ANSWERS = "plugin.answers"
-    CIRCUIT_OPENED = "circuit.opened"
-    CIRCUIT_CLOSED = "circuit.closed"
-    BULK_CANCEL_REFUSED = "bulk_cancel.refused"
-    LANE_QUARANTINED = "lane.quarantined"
-    LANE_REOPENED = "lane.reopened"
-    LANE_ADMISSION_REFUSED = "lane.admission_refused"
-    TRANSITION_REFUSED = "sub_job.transition_refused"
-    MESSAGE_DROPPED = "message.dropped"
-    DELIVERY_WAITS = "delivery.waits"
-    DELIVERY_FAILED = "delivery.failed"
-    DELIVERY_SUCCEEDED = "delivery.succeeded"
-    BUS_UNAVAILABLE = "bus.unavailable"
-    STORAGE_UNAVAILABLE = "storage.unavailable"
-    STORAGE_AVAILABLE = "storage.available"
-    WORKER_INTERRUPTED = "worker.interrupted"
-    WORKER_RESUMED = "worker.resumed"
-    LEASES_LOST = "worker.leases_lost"
-    TASK_FAILED = "task.failed"
-    REQUEST_FAILED = "request.failed"
-    JOBS_PRUNED = "jobs.pruned"
-    DMI_ELEMENT_BROKEN = "dmi.element_broken"
-    DMI_JOURNAL_UNAVAILABLE = "dmi.journal_unavailable"
-    DMI_READ_UNDELIVERABLE = "dmi.read_undeliverable"
-
-
 WRITE_EVERY: Final = 10.0
 """Interval in seconds at which a :class:`Digest` writes its lines."""
 
@@ -85,7 +37,7 @@ _BEARER: Final = re.compile(r"(?i)\b(bearer)\s+[\w.~+/=-]+")
 
 
 Logger: TypeAlias = FilteringBoundLogger
-"""Writes an :class:`Event` with its fields: ``info`` normal operation, ``warning`` an external fault, after
+"""Writes an event with its fields: ``info`` normal operation, ``warning`` an external fault, after
 which the process continues, ``error`` a task that is abandoned, or a bug. Fields that look like secrets are
 masked."""
 
@@ -107,17 +59,17 @@ class Digest:
 
     def __init__(self, log: Logger) -> None:
         self._log = log
-        self._noted: dict[tuple[str, Event], dict[_Subject, dict[str, Any]]] = {}
+        self._noted: dict[tuple[str, str], dict[_Subject, dict[str, Any]]] = {}
 
-    def info(self, event: Event, subject: Mapping[str, Any], **fields: Any) -> None:
+    def info(self, event: str, subject: Mapping[str, Any], **fields: Any) -> None:
         """Note normal operation of ``subject``."""
         self._note("info", event, subject, fields)
 
-    def warning(self, event: Event, subject: Mapping[str, Any], **fields: Any) -> None:
+    def warning(self, event: str, subject: Mapping[str, Any], **fields: Any) -> None:
         """Note an external fault of ``subject``; the process continues."""
         self._note("warning", event, subject, fields)
 
-    def error(self, event: Event, subject: Mapping[str, Any], **fields: Any) -> None:
+    def error(self, event: str, subject: Mapping[str, Any], **fields: Any) -> None:
         """Note that work for ``subject`` is abandoned."""
         self._note("error", event, subject, fields)
 
@@ -144,7 +96,7 @@ class Digest:
         finally:
             self.write()
 
-    def _note(self, level: str, event: Event, subject: Mapping[str, Any], fields: dict[str, Any]) -> None:
+    def _note(self, level: str, event: str, subject: Mapping[str, Any], fields: dict[str, Any]) -> None:
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         of_event = self._noted.setdefault((level, event), {})
         _add_up(of_event.setdefault(tuple(subject.items()), {}), fields | {"since": now})

@@ -15,7 +15,6 @@ from urllib.request import urlopen
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from ran_datajobs.telemetry import Event
 from tests.kit.commands import Started, started
 from tests.kit.whole_service import JOBS, Service
 from tests.metrics import Metric, declared
@@ -26,11 +25,11 @@ DECLARED = {metric.name: metric for metric in declared()}
 
 _OF_SERIES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
 
-SHOWN: dict[str, tuple[frozenset[Event], frozenset[str]]] = {}
+SHOWN: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
 """Events and metrics that each test causes, by the name of the test."""
 
 
-def shows(*events: Event, metrics: Iterable[str] = ()) -> Callable[[Any], Any]:
+def shows(*events: str, metrics: Iterable[str] = ()) -> Callable[[Any], Any]:
     """Declare the events and metrics that a test causes. The test calls :func:`check` with its name."""
 
     def note(test: Any) -> Any:
@@ -46,14 +45,14 @@ def events_in(text: str) -> list[dict[str, Any]]:
     for line in text.splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             fields = json.loads(line)
-            if fields.get("event") in set(Event):
+            if fields.get("event") in FIELDS:
                 found.append(fields)
                 names = fields.keys() - {"event", "level", "timestamp", "exception"}
                 assert names <= FIELDS[fields["event"]], fields
     return found
 
 
-def lines_of(text: str, event: Event) -> list[dict[str, Any]]:
+def lines_of(text: str, event: str) -> list[dict[str, Any]]:
     """The lines of one event."""
     return [line for line in events_in(text) if line["event"] == event]
 
@@ -87,7 +86,7 @@ def scraped(url: str) -> dict[str, dict[tuple[str, ...], float]]:
 def check(test: str, text: str, *metrics: Iterable[str]) -> None:
     """Assert that a test's log and scraped metrics contain what the test declares with :func:`shows`."""
     events, named = SHOWN[test]
-    assert events - {Event(line["event"]) for line in events_in(text)} == set()
+    assert events - {line["event"] for line in events_in(text)} == set()
     assert named - {name for some in metrics for name in some} == set()
 
 
@@ -118,7 +117,7 @@ class Watched:
                 await asyncio.sleep(0.05)
         return job
 
-    async def says(self, event: Event) -> None:
+    async def says(self, event: str) -> None:
         """Return once the service has logged ``event``."""
         await asyncio.to_thread(self.running.until_it_says, f'"{event.value}"')
 

@@ -19,12 +19,12 @@ import pytest
 from ran_datajobs.http.ports import free_port as another_port
 from ran_datajobs.model import OperationState
 from ran_datajobs.store.database import Database
-from ran_datajobs.telemetry import Event
 from tests.e2e import test_seen_faults
 from tests.e2e.seen import DECLARED, SHOWN, Watched, check, lines_of, scraped, shows, watched
 from tests.kit.commands import started
 from tests.kit.plugins.scripted import Script, ScriptedPlugin, Step
 from tests.kit.whole_service import JOBS, called
+from tests.operations_page import FIELDS
 
 _TOPICS = "/ranoam/cm/v1/topics"
 
@@ -34,7 +34,7 @@ def test_every_event_and_every_metric_is_brought_about() -> None:
     tests = {name for module in (globals(), vars(test_seen_faults)) for name in module if name in SHOWN}
     assert tests == set(SHOWN), "who says what it shows is a test"
     events, metrics = zip(*SHOWN.values(), strict=True)
-    assert frozenset().union(*events) == set(Event)
+    assert frozenset().union(*events) == set(FIELDS)
     assert frozenset().union(*metrics) == set(DECLARED)
 
 
@@ -58,20 +58,20 @@ async def plugin() -> AsyncIterator[tuple[ScriptedPlugin, str]]:
 
 
 @shows(
-    Event.SERVICE_STARTED,
-    Event.SERVICE_STOPPED,
-    Event.PROCESS_STARTED,
-    Event.DATABASE_EMBEDDED,
-    Event.SCHEMA_MIGRATED,
-    Event.INVENTORY_REGISTERED,
-    Event.JOB_ACCEPTED,
-    Event.JOB_PLANNED,
-    Event.JOB_ENDED,
-    Event.JOB_CANCEL_REQUESTED,
-    Event.BULK_CANCEL_REFUSED,
-    Event.OPERATIONS_FAILED,
-    Event.MESSAGE_DROPPED,
-    Event.DELIVERY_SUCCEEDED,
+    "service.started",
+    "service.stopped",
+    "process.started",
+    "database.embedded",
+    "schema.migrated",
+    "inventory.registered",
+    "job.accepted",
+    "job.planned",
+    "job.ended",
+    "job.cancel_requested",
+    "bulk_cancel.refused",
+    "operations.failed",
+    "message.dropped",
+    "delivery.succeeded",
     metrics=set(DECLARED) - {"datajobs_leases_lost_total"},
 )
 async def test_the_course_of_jobs(tmp_path: Path, free_port: int, plugin: tuple[ScriptedPlugin, str]) -> None:
@@ -112,26 +112,26 @@ async def test_the_course_of_jobs(tmp_path: Path, free_port: int, plugin: tuple[
     assert found["datajobs_plugin_call_seconds"]["create", "ok"] == 4
     assert found["datajobs_jobs"] == {("NOT_STARTED",): 0, ("RUNNING",): 0, ("CANCELLING",): 0}
     assert found["datajobs_lanes"] == {("FREE",): 3, ("OCCUPIED",): 0, ("QUARANTINED",): 0}
-    (failed, *_) = lines_of(service.text, Event.OPERATIONS_FAILED)
+    (failed, *_) = lines_of(service.text, "operations.failed")
     assert (failed["job_id"], failed["reasons"]) == (in_part, {"PLUGIN": 1})
-    ends = {line["job_id"]: line for line in lines_of(service.text, Event.JOB_ENDED)}
+    ends = {line["job_id"]: line for line in lines_of(service.text, "job.ended")}
     counts = [ends[in_part][name] for name in ("status", "succeeded", "failed", "unmatched")]
     assert counts == ["PARTIALLY_FAILED", 1, 1, 1]
-    to = [line["destination"] for line in lines_of(service.text, Event.DELIVERY_SUCCEEDED)]
+    to = [line["destination"] for line in lines_of(service.text, "delivery.succeeded")]
     assert to == ["s3:copies", "results"]
-    stopped = [line["role"] for line in lines_of(service.text, Event.SERVICE_STOPPED)]
+    stopped = [line["role"] for line in lines_of(service.text, "service.stopped")]
     assert sorted(stopped) == ["api", "api,worker", "worker"]
     check("test_the_course_of_jobs", service.text, found)
 
 
 @pytest.mark.nightly
 @shows(
-    Event.PLUGIN_SILENT,
-    Event.PLUGIN_ANSWERS,
-    Event.CIRCUIT_OPENED,
-    Event.CIRCUIT_CLOSED,
-    Event.LANE_QUARANTINED,
-    Event.LANE_REOPENED,
+    "plugin.silent",
+    "plugin.answers",
+    "circuit.opened",
+    "circuit.closed",
+    "lane.quarantined",
+    "lane.reopened",
 )
 async def test_a_plugin_that_is_dead_and_comes_back(tmp_path: Path, free_port: int) -> None:
     """A plugin that is down fails 300 sub-jobs: a few lines report its failure and its open circuit, and all
@@ -152,10 +152,10 @@ async def test_a_plugin_that_is_dead_and_comes_back(tmp_path: Path, free_port: i
         await service.until(lambda: service.scraped()["datajobs_circuits_open"][()] == 1)
         assert (await service.client.ended(dead))["operations"]["failed"] == 300
         await service.until(lambda: _failed(service) == 300)
-        assert len(lines_of(service.text, Event.OPERATIONS_FAILED)) <= 3
-        silent = lines_of(service.text, Event.PLUGIN_SILENT)
+        assert len(lines_of(service.text, "operations.failed")) <= 3
+        silent = lines_of(service.text, "plugin.silent")
         assert [(line["plugin"], line["cause"]) for line in silent] == [(address, "connection refused")]
-        assert [line["plugin"] for line in lines_of(service.text, Event.CIRCUIT_OPENED)] == [address]
+        assert [line["plugin"] for line in lines_of(service.text, "circuit.opened")] == [address]
         found = service.scraped()
         assert found["datajobs_operations_failed_total"] == {("DMI_UNREACHABLE",): 300}
         calls = found["datajobs_plugin_call_seconds"]
@@ -169,22 +169,22 @@ async def test_a_plugin_that_is_dead_and_comes_back(tmp_path: Path, free_port: i
             unknown = await service.submit(write("p2"))
             assert (await service.client.ended(unknown))["operations"]["unknown"] == 1
             assert service.scraped()["datajobs_lanes"]["QUARANTINED",] == 1
-            await service.says(Event.LANE_REOPENED)
+            await service.says("lane.reopened")
             assert service.scraped()["datajobs_lanes"]["QUARANTINED",] == 0
         assert await asyncio.to_thread(service.running.end) == 0
-    (closed,) = lines_of(service.text, Event.LANE_QUARANTINED)
+    (closed,) = lines_of(service.text, "lane.quarantined")
     assert (closed["plugin"], closed["lanes"], closed["seconds"]) == (address, 1, 2.0)
     check("test_a_plugin_that_is_dead_and_comes_back", service.text)
 
 
 def _failed(service: Watched) -> int:
     """Number of operations that the log reports as DMI_UNREACHABLE."""
-    lines = lines_of(service.text, Event.OPERATIONS_FAILED)
+    lines = lines_of(service.text, "operations.failed")
     return sum(line["reasons"].get("DMI_UNREACHABLE", 0) for line in lines)
 
 
 @pytest.mark.nightly
-@shows(Event.LEASES_LOST, metrics={"datajobs_leases_lost_total"})
+@shows("worker.leases_lost", metrics={"datajobs_leases_lost_total"})
 async def test_a_worker_that_stood_still(
     tmp_path: Path, free_port: int, database_url: str, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
@@ -228,7 +228,7 @@ async def test_a_worker_that_stood_still(
 
 
 @pytest.mark.nightly
-@shows(Event.PROCESS_ENDED, Event.PROCESS_RESTARTED, Event.PROCESS_NOT_STARTED)
+@shows("process.ended", "process.restarted", "process.not_started")
 async def test_a_worker_that_dies(tmp_path: Path, free_port: int, plugin: tuple[ScriptedPlugin, str]) -> None:
     """It is restarted, also if the machine refuses that for a while. Its counters are kept, its gauges are
     dropped."""
@@ -244,7 +244,7 @@ async def test_a_worker_that_dies(tmp_path: Path, free_port: int, plugin: tuple[
         assert list(gauges.glob(f"gauge_live*_{died.pid}.db"))
         supervisor.rlimit(psutil.RLIMIT_NOFILE, (_with_one_more(supervisor), limits[1]))
         died.kill()
-        await service.says(Event.PROCESS_NOT_STARTED)
+        await service.says("process.not_started")
         supervisor.rlimit(psutil.RLIMIT_NOFILE, limits)
         assert not list(gauges.glob(f"gauge_live*_{died.pid}.db"))
         assert (await service.client.ended(await service.submit(write("a"))))["status"] == "FINSHED"
@@ -259,7 +259,7 @@ def _with_one_more(process: psutil.Process) -> int:
     return next(number for number in range(len(used) + 1) if number not in used) + 1
 
 
-@shows(Event.DATABASE_UNAVAILABLE)
+@shows("database.unavailable")
 def test_a_start_without_a_database(tmp_path: Path, free_port: int) -> None:
     """The start waits for the database and says so."""
     url = f"postgresql://nobody@127.0.0.1:{another_port()}/none"
@@ -270,7 +270,7 @@ def test_a_start_without_a_database(tmp_path: Path, free_port: int) -> None:
         check("test_a_start_without_a_database", service.text())
 
 
-@shows(Event.SCHEMA_WAITS)
+@shows("schema.waits")
 async def test_a_start_beside_older_workers(tmp_path: Path, free_port: int, database_url: str) -> None:
     """The migration waits for a worker of the schema that it replaces."""
     older = await Database.open(database_url, worker_id=_A_WORKER)
@@ -282,7 +282,7 @@ async def test_a_start_beside_older_workers(tmp_path: Path, free_port: int, data
             )
         async with watched(tmp_path, free_port, DATAJOBS_DATABASE_URL=database_url) as service:
             async with older.connection() as connection:
-                asked = asyncio.create_task(service.says(Event.SCHEMA_WAITS))
+                asked = asyncio.create_task(service.says("schema.waits"))
                 while not asked.done():
                     await connection.execute("select 1")
                     await asyncio.wait((asked,), timeout=0.1)

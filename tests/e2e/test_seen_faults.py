@@ -23,7 +23,6 @@ from ran_datajobs.plugins.client import PeerHttp
 from ran_datajobs.plugins.dialects import HttpPlugin
 from ran_datajobs.plugins.wire import Dialect
 from ran_datajobs.store.database import Database
-from ran_datajobs.telemetry import Event
 from tests.e2e.seen import Watched, check, lines_of, shows, watched
 from tests.kit.plugin_parts import (
     KeptMessages,
@@ -57,17 +56,17 @@ async def with_plugin(folder: Path, port: int, **settings: str) -> AsyncIterator
 
 
 @pytest.mark.nightly
-@shows(Event.WORKER_INTERRUPTED, Event.WORKER_RESUMED)
+@shows("worker.interrupted", "worker.resumed")
 async def test_a_database_that_cuts_its_sessions(tmp_path: Path, free_port: int) -> None:
     """The worker logs once that it cannot claim, and once that it can. The metrics of the processes are shown
     meanwhile."""
     async with with_plugin(tmp_path, free_port) as service:
         await service.until(lambda: '"role": "worker", "event": "service.started"' in service.text)
         cutting = asyncio.create_task(asyncio.to_thread(_cut_sessions_until_told, service))
-        await service.says(Event.WORKER_INTERRUPTED)
+        await service.says("worker.interrupted")
         await cutting
         assert "datajobs_requests_total" in service.scraped()
-        await service.says(Event.WORKER_RESUMED)
+        await service.says("worker.resumed")
         assert (await service.client.ended(await service.submit(write("a"))))["status"] == "FINSHED"
         assert await asyncio.to_thread(service.running.end) == 0
     check("test_a_database_that_cuts_its_sessions", service.text)
@@ -75,7 +74,7 @@ async def test_a_database_that_cuts_its_sessions(tmp_path: Path, free_port: int)
 
 def _cut_sessions_until_told(service: Watched) -> None:
     """End every session of the database repeatedly, as an administrator does, until a claim fails."""
-    while Event.WORKER_INTERRUPTED.value not in service.text:
+    while "worker.interrupted".value not in service.text:
         for process in service.running.tree():
             with contextlib.suppress(psutil.NoSuchProcess):
                 if process.cmdline()[:1] and process.cmdline()[0].startswith("postgres: datajobs"):
@@ -83,7 +82,7 @@ def _cut_sessions_until_told(service: Watched) -> None:
 
 
 @pytest.mark.nightly
-@shows(Event.BUS_UNAVAILABLE)
+@shows("bus.unavailable")
 async def test_a_kafka_that_is_not_there(tmp_path: Path, free_port: int) -> None:
     """Jobs end. It is logged that their status events wait."""
     settings = {
@@ -94,13 +93,13 @@ async def test_a_kafka_that_is_not_there(tmp_path: Path, free_port: int) -> None
         await asyncio.to_thread(service.running.until_it_answers, f"{service.url}/healthz")
         job_id = await service.submit(write("nobody"))
         assert (await service.client.ended(job_id))["status"] == "FAILED"
-        await service.says(Event.BUS_UNAVAILABLE)
+        await service.says("bus.unavailable")
         assert service.scraped()["datajobs_delivery_lag_seconds"]["topic",] > 0
     check("test_a_kafka_that_is_not_there", service.text)
 
 
 @pytest.mark.nightly
-@shows(Event.STORAGE_UNAVAILABLE, Event.STORAGE_AVAILABLE, Event.DELIVERY_WAITS, Event.DELIVERY_FAILED)
+@shows("storage.unavailable", "storage.available", "delivery.waits", "delivery.failed")
 async def test_a_disk_that_takes_nothing(tmp_path: Path, free_port: int) -> None:
     """A file is in place of a bucket's folder. The service waits for its own bucket; a destination is logged
     once, and times out."""
@@ -122,10 +121,10 @@ async def test_a_disk_that_takes_nothing(tmp_path: Path, free_port: int) -> None
         own.unlink()
         (objects / "kept").rename(own)
         assert (await service.client.ended(waiting))["status"] == "FINSHED"
-        await service.says(Event.STORAGE_AVAILABLE)
+        await service.says("storage.available")
         assert await asyncio.to_thread(service.running.end) == 0
-    (waits,) = lines_of(service.text, Event.DELIVERY_WAITS)
-    (failed,) = lines_of(service.text, Event.DELIVERY_FAILED)
+    (waits,) = lines_of(service.text, "delivery.waits")
+    (failed,) = lines_of(service.text, "delivery.failed")
     assert waits["destination"] == failed["destination"] == "s3:refused"
     assert (failed["jobs"], failed["job_id"]) == (1, job_id)
     check("test_a_disk_that_takes_nothing", service.text, found)
@@ -133,11 +132,11 @@ async def test_a_disk_that_takes_nothing(tmp_path: Path, free_port: int) -> None
 
 @pytest.mark.nightly
 @shows(
-    Event.REQUEST_FAILED,
-    Event.TASK_FAILED,
-    Event.TRANSITION_REFUSED,
-    Event.LANE_ADMISSION_REFUSED,
-    Event.JOBS_PRUNED,
+    "request.failed",
+    "task.failed",
+    "sub_job.transition_refused",
+    "lane.admission_refused",
+    "jobs.pruned",
 )
 @pytest.mark.damages_rows
 async def test_a_database_that_is_not_as_it_should_be(
@@ -164,10 +163,10 @@ async def test_a_database_that_is_not_as_it_should_be(
 
                 await connection.execute(_REFUSALS)
                 await service.submit(write("b"))
-                await service.says(Event.TRANSITION_REFUSED)
+                await service.says("sub_job.transition_refused")
                 await service.submit(write("c"))
                 await service.submit(write("c"))
-                await service.says(Event.LANE_ADMISSION_REFUSED)
+                await service.says("lane.admission_refused")
 
                 worker = service.running.child("serve-worker")
                 worker.suspend()
@@ -177,8 +176,8 @@ async def test_a_database_that_is_not_as_it_should_be(
                     "update data_job set ended_at = now() - interval '30 days' where job_id = $1", old
                 )
                 worker.kill()
-                await service.says(Event.JOBS_PRUNED)
-                await service.says(Event.TASK_FAILED)
+                await service.says("jobs.pruned")
+                await service.says("task.failed")
                 assert await asyncio.to_thread(service.running.end) == 0
         finally:
             await database.close()
@@ -211,7 +210,7 @@ class BrokenElement(WatchedElement):
         return (await super().write(operations, mode))[1:]
 
 
-@shows(Event.DMI_ELEMENT_BROKEN, Event.DMI_JOURNAL_UNAVAILABLE, Event.DMI_READ_UNDELIVERABLE)
+@shows("dmi.element_broken", "dmi.journal_unavailable", "dmi.read_undeliverable")
 async def test_a_reference_plugin_in_trouble(tmp_path: Path) -> None:
     """Its element violates its contract, its journal is locked by another program, and no bus accepts
     messages."""
@@ -230,7 +229,7 @@ async def test_a_reference_plugin_in_trouble(tmp_path: Path) -> None:
             with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite3")) as other:
                 other.execute("begin immediate")
                 element.gate.set()
-                while not any(line["event"] == Event.DMI_JOURNAL_UNAVAILABLE for line in lines()):
+                while not any(line["event"] == "dmi.journal_unavailable" for line in lines()):
                     await asyncio.sleep(0.05)
                 other.rollback()
             await until_terminal(plugin, address)

@@ -41,7 +41,6 @@ from ran_datajobs.results.job_view import JobAnswer, SubJobAnswer, WireStatus
 from ran_datajobs.store import jobs
 from ran_datajobs.store.database import Connection
 from ran_datajobs.store.jobs import JobRow
-from ran_datajobs.telemetry import Event
 
 Limit = Annotated[
     int, QueryParameter(name="limit", ge=1, le=paths.MAX_LIMIT, description="How many items at most.")
@@ -167,7 +166,7 @@ async def cancel_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobAns
 
     row, is_new = await api.database.run_transaction(ask)
     if is_new:
-        api.log.info(Event.JOB_CANCEL_REQUESTED, job_id=str(job_id), client=caller.name)
+        api.log.info("job.cancel_requested", job_id=str(job_id), client=caller.name)
     return await _answer(api, caller, row)
 
 

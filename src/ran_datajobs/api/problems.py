@@ -25,7 +25,7 @@ from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
 from ran_datajobs.http.json_body import choices_of, in_words, shortened
 from ran_datajobs.http.problem import Problem, respond
 from ran_datajobs.planning.keys import NOT_OFFERED, not_offered
-from ran_datajobs.telemetry import Event, Logger
+from ran_datajobs.telemetry import Logger
 
 _MISSING: Final = re.compile(r"Missing required query parameter '(\w+)'")
 
@@ -61,7 +61,7 @@ def problem_answers(log: Logger) -> Callable[[AnyRequest, Exception], Response[P
                 pass
             case _:
                 method = request.scope["method"]
-                log.error(Event.REQUEST_FAILED, method=method, path=path, cause=repr(error), exc_info=error)
+                log.error("request.failed", method=method, path=path, cause=repr(error), exc_info=error)
                 status, detail = 500, "an unexpected error: it is in the service's log"
         headers = error.headers if isinstance(error, HTTPException) else None
         return respond(path, status, detail, headers, faults, count)

@@ -38,7 +38,6 @@ from ran_datajobs.planning.request import JobRequest, check_request, read_accept
 from ran_datajobs.planning.split import split
 from ran_datajobs.results.parts import load_failures
 from ran_datajobs.store import jobs, results
-from ran_datajobs.telemetry import Event
 
 ZSTD_LEVEL: Final = 1
 _MAX_KNOWN_BUCKETS: Final = 1000
@@ -221,7 +220,7 @@ async def _accept(
     await reached(Checkpoint.ACCEPT_STORED)
     api.metrics.jobs_accepted.labels(type=job.type.value).inc()
     api.log.info(
-        Event.JOB_ACCEPTED,
+        "job.accepted",
         job_id=str(job.job_id),
         client=job.client,
         type=job.type.value,

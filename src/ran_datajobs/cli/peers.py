@@ -139,9 +139,9 @@ def _element_in_process(settings: Settings) -> ElementOf:
 async def _simulate(settings: Settings) -> None:
     from ran_datajobs.simulator.network import Network
     from ran_datajobs.simulator.server import serve
-    from ran_datajobs.telemetry import Event, logger
+    from ran_datajobs.telemetry import logger
 
     def ready(address: str) -> None:
-        logger().info(Event.SERVICE_STARTED, role="simulate", address=address)
+        logger().info("service.started", role="simulate", address=address)
 
     await serve(settings.host, settings.port, Network(settings.sites, settings.seed), ready)

@@ -16,7 +16,7 @@ from ran_datajobs.plugins.circuit_breaker import CircuitBreaker
 from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.store.dispatch import LeasedJob
 from ran_datajobs.store.sub_jobs import LeasedCancel, LeasedSubJob, Settlement
-from ran_datajobs.telemetry import Digest, Event, Logger, Metrics
+from ran_datajobs.telemetry import Digest, Logger, Metrics
 
 OF_PLUGIN: Final = "PLUGIN"
 """Label of all reasons that plugins define themselves: their number is unbounded."""
@@ -48,7 +48,7 @@ class DispatchNews:
             self.metrics.operations_ended.labels(OperationState.FAILED.value).inc(refused.total())
         self._count_reasons(refused.items())
         self.log.info(
-            Event.JOB_PLANNED,
+            "job.planned",
             job_id=str(job.job_id),
             sub_jobs=sub_jobs,
             unmatched=refused[Reason.UNMATCHED],
@@ -61,7 +61,7 @@ class DispatchNews:
         """Report that a job is terminal, ``seconds`` after it was accepted."""
         self.metrics.jobs_ended.labels(status.value).inc()
         self.log.info(
-            Event.JOB_ENDED,
+            "job.ended",
             job_id=str(job.job_id),
             status=status.value,
             reason=reason,
@@ -85,7 +85,7 @@ class DispatchNews:
                 reasons[OF_PLUGIN] += max(0, without_reason)
             self._count_reasons(reasons.items())
             self.digest.warning(
-                Event.OPERATIONS_FAILED,
+                "operations.failed",
                 {"job_id": str(sub_job.job_id)},
                 sub_jobs=1,
                 reasons=reasons,
@@ -93,7 +93,7 @@ class DispatchNews:
             )
         if settled.quarantine:
             self.digest.warning(
-                Event.LANE_QUARANTINED,
+                "lane.quarantined",
                 {"plugin": sub_job.url},
                 lanes=1,
                 lane_id=str(sub_job.lane_id),
@@ -103,16 +103,16 @@ class DispatchNews:
 
     def lane_reopened(self, sub_job: LeasedSubJob) -> None:
         """Report that a quarantine has ended: the lane starts writes again."""
-        self.digest.info(Event.LANE_REOPENED, {"plugin": sub_job.url}, lanes=1, lane_id=str(sub_job.lane_id))
+        self.digest.info("lane.reopened", {"plugin": sub_job.url}, lanes=1, lane_id=str(sub_job.lane_id))
 
     def bulk_cancel_refused(self, leased: LeasedCancel, cause: str) -> None:
         """Report that a plugin did not take the DELETE of a whole job."""
-        self.log.warning(Event.BULK_CANCEL_REFUSED, job_id=str(leased.job_id), plugin=leased.url, cause=cause)
+        self.log.warning("bulk_cancel.refused", job_id=str(leased.job_id), plugin=leased.url, cause=cause)
 
     def lease_lost(self, kind: str) -> None:
         """Report that another worker has claimed a row that this one worked on."""
         self.metrics.leases_lost.labels(kind).inc()
-        self.digest.warning(Event.LEASES_LOST, {"kind": kind}, leases=1)
+        self.digest.warning("worker.leases_lost", {"kind": kind}, leases=1)
 
     def circuit_changed(
         self, plugin: PluginProfile, before: CircuitBreaker, after: CircuitBreaker, now: float
@@ -120,20 +120,20 @@ class DispatchNews:
         """Report what a call of ``plugin`` changed in its circuit; ``now`` in seconds on any clock."""
         if not before.silent and after.silent:
             self._silent_since[plugin.plugin_id] = now
-            self.digest.warning(Event.PLUGIN_SILENT, {"plugin": plugin.url}, cause=after.cause)
+            self.digest.warning("plugin.silent", {"plugin": plugin.url}, cause=after.cause)
         elif before.silent and not after.silent:
             since = self._silent_since.pop(plugin.plugin_id, now)
-            self.digest.info(Event.PLUGIN_ANSWERS, {"plugin": plugin.url}, seconds=round(now - since, 3))
+            self.digest.info("plugin.answers", {"plugin": plugin.url}, seconds=round(now - since, 3))
         if before.open_until is None and after.open_until is not None:
             self._shut_since[plugin.plugin_id] = now
             self.metrics.circuits_open.inc()
             self.digest.warning(
-                Event.CIRCUIT_OPENED, {"plugin": plugin.url}, calls=after.silent, cause=after.cause
+                "circuit.opened", {"plugin": plugin.url}, calls=after.silent, cause=after.cause
             )
         elif before.open_until is not None and after.open_until is None:
             since = self._shut_since.pop(plugin.plugin_id, now)
             self.metrics.circuits_open.dec()
-            self.digest.info(Event.CIRCUIT_CLOSED, {"plugin": plugin.url}, seconds=round(now - since, 3))
+            self.digest.info("circuit.closed", {"plugin": plugin.url}, seconds=round(now - since, 3))
 
     def _count_reasons(self, reasons: Iterable[tuple[str, int]]) -> None:
         for reason, count in reasons:

@@ -41,7 +41,6 @@ from ran_datajobs.store.sub_jobs import (
     LeasedSubJob,
     Postponement,
 )
-from ran_datajobs.telemetry import Event
 
 KINDS: Final = frozenset({JOB, SUB_JOB, CANCEL})
 """The kinds of rows that a worker claims."""
@@ -131,11 +130,11 @@ class Worker:
                     self.executor.listens_anew()
                 await self._claim_due()
                 if self._failures:
-                    self.news.log.info(Event.WORKER_RESUMED)
+                    self.news.log.info("worker.resumed")
                 self._failures = 0
             except Exception as error:  # the loop continues after any failure
                 if not self._failures or not isinstance(error, StoreUnavailable):
-                    self.news.log.warning(Event.WORKER_INTERRUPTED, cause=str(error) or type(error).__name__)
+                    self.news.log.warning("worker.interrupted", cause=str(error) or type(error).__name__)
                 self._failures += 1
                 self._due |= KINDS
                 await self._wait(min(LONGEST_PAUSE, retry_delay(self._failures, self.runtime.random())))
@@ -297,7 +296,7 @@ class Worker:
     def _log_failure(self, kind: str, subject: UUID, error: Exception) -> None:
         unexpected = not isinstance(error, Unavailable)
         self.news.log.warning(
-            Event.TASK_FAILED, kind=kind, subject=str(subject), cause=str(error), exc_info=unexpected
+            "task.failed", kind=kind, subject=str(subject), cause=str(error), exc_info=unexpected
         )
 
     # --- leases --------------------------------------------------------------------------------------
@@ -316,7 +315,7 @@ class Worker:
             except StoreUnavailable:
                 pass  # logged by the claim loop
             except Exception as error:
-                self.news.log.warning(Event.WORKER_INTERRUPTED, cause=str(error) or type(error).__name__)
+                self.news.log.warning("worker.interrupted", cause=str(error) or type(error).__name__)
 
     async def _renew(self) -> None:
         """Renew the leases of rows in progress. Rows that another worker has claimed are dropped."""

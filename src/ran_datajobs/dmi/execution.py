@@ -35,7 +35,7 @@ from ran_datajobs.messaging.events import (
 )
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
 from ran_datajobs.model import ActivationMode, Operation, OperationState
-from ran_datajobs.telemetry import Event, Logger
+from ran_datajobs.telemetry import Logger
 
 _OPERATIONS: Final = msgspec.json.Decoder(list[Operation])
 _UNTOUCHED_PIECE: Final = 5_000
@@ -108,7 +108,7 @@ class Executor:
         try:
             await self._publish(standing)
         except (BusUnavailable, UsageError) as error:
-            self._log.error(Event.DMI_READ_UNDELIVERABLE, data_producer_job_id=job.job_id, cause=str(error))
+            self._log.error("dmi.read_undeliverable", data_producer_job_id=job.job_id, cause=str(error))
             standing.state = undeliverable(standing.state)
             await self._record(standing)
             return
@@ -130,7 +130,7 @@ class Executor:
             try:
                 await self._journal.record(state, executed, executing, messages)
             except StoreUnavailable as error:
-                self._log.error(Event.DMI_JOURNAL_UNAVAILABLE, cause=str(error), pause=JOURNAL_AWAY)
+                self._log.error("dmi.journal_unavailable", cause=str(error), pause=JOURNAL_AWAY)
                 await asyncio.sleep(JOURNAL_AWAY)
             else:
                 standing.shown = state
@@ -164,7 +164,7 @@ class Executor:
             cause = f"{len(outcomes)} outcomes of {len(batch)} operations"
         except Exception as error:
             cause = repr(error)
-        self._log.error(Event.DMI_ELEMENT_BROKEN, data_producer_job_id=job.job_id, cause=cause)
+        self._log.error("dmi.element_broken", data_producer_job_id=job.job_id, cause=cause)
         return [Outcome(OperationState.UNKNOWN, (broken_element(operation),)) for operation in batch]
 
     async def _end_write(
@@ -222,7 +222,7 @@ class Executor:
                 cutter.objects(operation, chunk.objects)
             cutter.end(operation)
         except Exception as error:
-            self._log.error(Event.DMI_ELEMENT_BROKEN, data_producer_job_id=job.job_id, cause=repr(error))
+            self._log.error("dmi.element_broken", data_producer_job_id=job.job_id, cause=repr(error))
             cutter.end(operation, (broken_element(operation),))
 
     async def _publish(self, standing: Standing) -> None:

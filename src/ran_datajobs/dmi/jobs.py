@@ -24,7 +24,7 @@ from ran_datajobs.dmi.records import AcceptedJob, JobState, cancelling
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.errors import StoreUnavailable
 from ran_datajobs.model import ActivationMode
-from ran_datajobs.telemetry import Event, Logger
+from ran_datajobs.telemetry import Logger
 
 ElementOf = Callable[[str], Element | None]
 """Returns the element of a data producer id; ``None`` if the plugin does not serve it."""
@@ -256,14 +256,14 @@ class PluginJobs:
         element = self._element_of(job.data_producer_id)
         if element is None:
             cause = f"data producer {job.data_producer_id!r} no longer has an element"
-            self._log.error(Event.DMI_ELEMENT_BROKEN, data_producer_job_id=job.job_id, cause=cause)
+            self._log.error("dmi.element_broken", data_producer_job_id=job.job_id, cause=cause)
             return
         async with self._slots:
             while not self._stopping and not standing.state.status.terminal:
                 try:
                     await (self._executor.read if job.is_read else self._executor.write)(standing, element)
                 except StoreUnavailable as error:
-                    self._log.error(Event.DMI_JOURNAL_UNAVAILABLE, cause=str(error), pause=JOURNAL_AWAY)
+                    self._log.error("dmi.journal_unavailable", cause=str(error), pause=JOURNAL_AWAY)
                     await asyncio.sleep(JOURNAL_AWAY)
         if standing.state.status.terminal:
             self._open -= 1
@@ -287,7 +287,7 @@ class PluginJobs:
                         self._forget(job_id)
                 self._cancelled -= set(await self._journal.forget_cancelled(before))
             except StoreUnavailable as error:
-                self._log.error(Event.DMI_JOURNAL_UNAVAILABLE, cause=str(error), pause=_PRUNE_EVERY)
+                self._log.error("dmi.journal_unavailable", cause=str(error), pause=_PRUNE_EVERY)
             await asyncio.sleep(_PRUNE_EVERY)
 
     def _forget(self, job_id: str) -> None:
@@ -306,5 +306,5 @@ class PluginJobs:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error(
-                Event.TASK_FAILED, kind="dmi", subject=task.get_name(), cause=repr(error), exc_info=error
+                "task.failed", kind="dmi", subject=task.get_name(), cause=repr(error), exc_info=error
             )

@@ -12,7 +12,7 @@ from litestar.exceptions import HTTPException
 
 from ran_datajobs.errors import InvalidRequest, StoreUnavailable
 from ran_datajobs.http.problem import Problem, respond
-from ran_datajobs.telemetry import Event, Logger
+from ran_datajobs.telemetry import Logger
 
 
 def problem(
@@ -35,7 +35,7 @@ def answer_problems(log: Logger) -> Callable[[Request[Any, Any, Any], Exception]
         if known is not None:
             return known
         method, path = request.method, request.scope["path"]
-        log.error(Event.REQUEST_FAILED, method=method, path=path, cause=repr(error), exc_info=error)
+        log.error("request.failed", method=method, path=path, cause=repr(error), exc_info=error)
         return problem(request, 500, "an unexpected error: it is in the plugin's log")
 
     return answer

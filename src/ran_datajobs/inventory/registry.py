@@ -20,7 +20,7 @@ from ran_datajobs.inventory.registration import (
 from ran_datajobs.store import inventory as store
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.inventory import PluginRow
-from ran_datajobs.telemetry import Event, logger
+from ran_datajobs.telemetry import logger
 
 _LONGEST_REGISTRATION: Final = 60.0
 """Maximum seconds for computing the changes of a large registration; only other registrations wait."""
@@ -57,7 +57,7 @@ async def register(database: Database, dmi_allow: tuple[str, ...], body: bytes) 
         await store.remove_handles(connection, changes.remove, version)
         await store.save_handles(connection, changes.save, version)
     logger().info(
-        Event.INVENTORY_REGISTERED,
+        "inventory.registered",
         plugin=address or None,
         created=len(registration.created_cm_handles or ()),
         updated=len(registration.updated_cm_handles or ()),

@@ -21,7 +21,7 @@ from ran_datajobs.errors import StoreUnavailable, UsageError
 from ran_datajobs.http.open_files import check_limit
 from ran_datajobs.local.postgres import EmbeddedPostgres
 from ran_datajobs.local.supervisor import OWNER_FILE, Program, claim_port, lock_data_dir, supervise
-from ran_datajobs.telemetry import SHARED_FOLDER, Event, Logger
+from ran_datajobs.telemetry import SHARED_FOLDER, Logger
 
 READY_WITHIN: Final = 5.0
 """Timeout in seconds of one readiness request to the started API; the request is repeated."""
@@ -82,8 +82,8 @@ async def running_service(
             while not await asyncio.to_thread(_is_ready, settings):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.05)
         role = ",".join(settings.roles)
-        log.info(Event.SERVICE_STARTED, role=role, address=settings.effective_api_root)
-        stack.callback(log.info, Event.SERVICE_STOPPED, role=role)
+        log.info("service.started", role=role, address=settings.effective_api_root)
+        stack.callback(log.info, "service.stopped", role=role)
         yield
 
 
@@ -121,7 +121,7 @@ async def _serving_metrics(settings: Settings, port: int, figures: Path, log: Lo
     async with serving(
         app, settings.host, port, tls_cert=settings.tls_cert, tls_key=settings.tls_key
     ) as address:
-        log.info(Event.SERVICE_STARTED, role="metrics", address=address)
+        log.info("service.started", role="metrics", address=address)
         yield
 
 
@@ -130,7 +130,7 @@ async def _database(data_dir: Path, log: Logger) -> AsyncIterator[str]:
     """Run the embedded PostgreSQL for the duration of the block and yield its URL."""
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]  # PGSSLMODE and others must not apply to it
-    server = EmbeddedPostgres(data_dir, say=lambda line: log.info(Event.DATABASE_EMBEDDED, line=line))
+    server = EmbeddedPostgres(data_dir, say=lambda line: log.info("database.embedded", line=line))
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(server.stop, grace=_DATABASE_GRACE)
         url = await server.start()
@@ -152,14 +152,14 @@ async def _migrate(url: str, log: Logger, *, pooled: bool) -> None:
                 await check_sessions(url)
             database = await Database.open(url, size=2)
             try:
-                version = await database.migrate(lambda cause: log.warning(Event.SCHEMA_WAITS, cause=cause))
+                version = await database.migrate(lambda cause: log.warning("schema.waits", cause=cause))
             finally:
                 await database.close()
             if version is not None:
-                log.info(Event.SCHEMA_MIGRATED, version=version)
+                log.info("schema.migrated", version=version)
             return
         except StoreUnavailable as error:
-            log.warning(Event.DATABASE_UNAVAILABLE, cause=str(error), pause=pause)
+            log.warning("database.unavailable", cause=str(error), pause=pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 

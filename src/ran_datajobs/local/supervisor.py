@@ -30,7 +30,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from ran_datajobs.config import check_home
 from ran_datajobs.errors import UsageError
 from ran_datajobs.http.ports import check_bindable, free_port
-from ran_datajobs.telemetry import SHARED_FOLDER, Event, Logger
+from ran_datajobs.telemetry import SHARED_FOLDER, Logger
 
 WRONG_USE: Final = 2
 """Exit status of a process that was used wrongly; it is not restarted."""
@@ -65,23 +65,23 @@ async def supervise(program: Program, log: Logger, *, grace: float) -> None:
         try:
             process = await _start(program)
         except (OSError, subprocess.SubprocessError) as error:
-            log.warning(Event.PROCESS_NOT_STARTED, role=program.name, cause=str(error))
+            log.warning("process.not_started", role=program.name, cause=str(error))
         else:
             began = time.monotonic()
-            log.info(Event.PROCESS_STARTED, role=program.name, pid=process.pid)
+            log.info("process.started", role=program.name, pid=process.pid)
             try:
                 status = await process.wait()
             finally:
                 await end(process, (signal.SIGTERM, grace))
                 if SHARED_FOLDER in program.environment:
                     mark_process_dead(process.pid, program.environment[SHARED_FOLDER])  # type: ignore[no-untyped-call]
-            log.warning(Event.PROCESS_ENDED, role=program.name, pid=process.pid, status=status)
+            log.warning("process.ended", role=program.name, pid=process.pid, status=status)
             if status == WRONG_USE:
                 raise UsageError(f"the {program.name} process cannot run: see its message above")
             if time.monotonic() - began > _STEADY_AFTER:
                 pause = _FIRST_PAUSE
         await asyncio.sleep(pause)
-        log.info(Event.PROCESS_RESTARTED, role=program.name, pause=pause)
+        log.info("process.restarted", role=program.name, pause=pause)
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 

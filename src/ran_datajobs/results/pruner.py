@@ -20,7 +20,7 @@ from ran_datajobs.results.publisher import errors_logged
 from ran_datajobs.store import retention
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.retention import ExpiredJob
-from ran_datajobs.telemetry import Event, Logger
+from ran_datajobs.telemetry import Logger
 
 LOOK_EVERY: Final = 60.0
 """Interval in seconds between two runs of the pruner."""
@@ -62,7 +62,7 @@ class Pruner(Struct, frozen=True):
             await self._remove("lane_clients", self.retention)
             await self._remove("tombstones", self.retention)
         if removed:
-            self.log.info(Event.JOBS_PRUNED, jobs=removed)
+            self.log.info("jobs.pruned", jobs=removed)
         return removed
 
     async def _prune_jobs(self, claimed: Connection) -> int:

@@ -38,7 +38,7 @@ from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.listen import OUTBOX_CHANNEL, follow
 from ran_datajobs.store.outbox import DeliveryFailure, Waiting
-from ran_datajobs.telemetry import Digest, Event, Logger, Metrics
+from ran_datajobs.telemetry import Digest, Logger, Metrics
 
 _Answer = TypeVar("_Answer")
 
@@ -66,17 +66,17 @@ class DeliveryNews(Struct, eq=False):
         """``destination`` did not take a message or copy; ``None``: the bus is unavailable. A destination
         is logged once until it takes something or its delivery fails."""
         if destination is None:
-            self.digest.warning(Event.BUS_UNAVAILABLE, {"cause": cause}, tries=1)
+            self.digest.warning("bus.unavailable", {"cause": cause}, tries=1)
         elif destination not in self.waiting:
             self.waiting.add(destination)
-            self.digest.warning(Event.DELIVERY_WAITS, {"destination": destination}, cause=cause)
+            self.digest.warning("delivery.waits", {"destination": destination}, cause=cause)
 
     def given_up(self, what: outbox.FailedDelivery) -> None:
         """A destination did not take the results of a job in time: the delivery failed."""
         self.waiting.discard(what.topic)
         self.metrics.deliveries_ended.labels(DeliveryState.FAILED.value).inc()
         self.digest.error(
-            Event.DELIVERY_FAILED,
+            "delivery.failed",
             {"destination": what.topic},
             jobs=1,
             job_id=str(what.job_id),
@@ -92,7 +92,7 @@ class DeliveryNews(Struct, eq=False):
         self.waiting.difference_update(destinations)
         for job_id, destination in ended:
             self.metrics.deliveries_ended.labels(DeliveryState.DELIVERED.value).inc()
-            self.log.info(Event.DELIVERY_SUCCEEDED, job_id=str(job_id), destination=destination)
+            self.log.info("delivery.succeeded", job_id=str(job_id), destination=destination)
 
 
 class Publisher(Struct, eq=False):
@@ -308,6 +308,6 @@ def errors_logged(log: Logger, kind: str, subject: str) -> Iterator[None]:
     except StoreUnavailable:  # the worker logs it
         pass
     except DataJobsError as error:
-        log.warning(Event.TASK_FAILED, kind=kind, subject=subject, cause=str(error))
+        log.warning("task.failed", kind=kind, subject=subject, cause=str(error))
     except Exception as error:
-        log.error(Event.TASK_FAILED, kind=kind, subject=subject, cause=repr(error), exc_info=True)
+        log.error("task.failed", kind=kind, subject=subject, cause=repr(error), exc_info=True)

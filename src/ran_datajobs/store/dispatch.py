@@ -46,7 +46,7 @@ from ran_datajobs.store.sub_jobs import (
     Settlement,
     Started,
 )
-from ran_datajobs.telemetry import Event, Logger
+from ran_datajobs.telemetry import Logger
 
 _SQL = named_queries("sub_jobs")
 _JOBS = named_queries("jobs")
@@ -235,9 +235,8 @@ class DispatchStore:
         except asyncpg.PostgresError as error:
             if len(transitions) > 1:
                 return [attention for each in transitions for attention in await self.write([each])]
-            self.log.error(
-                Event.TRANSITION_REFUSED, sub_job_id=str(transitions[0].leased.sub_job_id), cause=str(error)
-            )
+            sub_job_id = str(transitions[0].leased.sub_job_id)
+            self.log.error("sub_job.transition_refused", sub_job_id=sub_job_id, cause=str(error))
             return [None]
 
     async def _write(
@@ -312,7 +311,7 @@ class DispatchStore:
                     async with connection.transaction():
                         admitted += await store.admit(connection, [lane_id], self.settings)
                 except asyncpg.UniqueViolationError as error:
-                    self.log.error(Event.LANE_ADMISSION_REFUSED, lane_id=lane_id, cause=str(error))
+                    self.log.error("lane.admission_refused", lane_id=lane_id, cause=str(error))
         if admitted:
             await store.notify_due(connection, SUB_JOB)
 
