@@ -163,10 +163,8 @@ def status_answer(exchange: Exchange) -> StatusAnswer:
         case Answered(200, None):
             return Retryable(f"the plugin's status is {_too_large(exchange)}", answered=True)
         case Answered(200, bytes(body)):
-            try:
-                return Polled(_status(body))
-            except Unreadable as error:
-                return Retryable(str(error), answered=True)
+            status = _status(body)
+            return Polled(status) if isinstance(status, Status) else Retryable(status, answered=True)
         case Answered(404 | 410):
             return Lost(_code(exchange))
         case _:
@@ -234,22 +232,19 @@ def seconds_of(retry_after: str | None, now: datetime.datetime | None = None) ->
     return min(max(wait, 0.0), MAX_RETRY_AFTER)
 
 
-def _status(body: bytes) -> Status:
-    """The status in a poll's answer. Raises Unreadable with the whole cause."""
+def _status(body: bytes) -> Status | str:
+    """The status in a poll's answer, or why there is none."""
     try:
         members = peer_json.members(peer_json.text_of(body))
     except Unreadable as error:
-        raise Unreadable(f"the plugin's status cannot be read: {error}") from None
+        return f"the plugin's status cannot be read: {error}"
     statuses = {peer_json.shown(value): value for name, value in members if name == "status"}
     if not statuses:
-        raise Unreadable("the plugin's answer has no status")
+        return "the plugin's answer has no status"
     if len(statuses) > 1:
-        raise Unreadable(f"the plugin's answer has several statuses: {', '.join(statuses)}"[:_MAX_TEXT])
+        return f"the plugin's answer has several statuses: {', '.join(statuses)}"[:_MAX_TEXT]
     quoted, value = next(iter(statuses.items()))
-    status = read_status(peer_json.value_of(value))
-    if status is None:
-        raise Unreadable(f"the plugin's status {quoted} is not known")
-    return status
+    return read_status(peer_json.value_of(value)) or f"the plugin's status {quoted} is not known"
 
 
 def _topic(body: bytes) -> str | None:

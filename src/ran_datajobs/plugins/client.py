@@ -102,8 +102,7 @@ _CAUSES: Final = (
     (aiohttp.ClientConnectorSSLError, "TLS handshake failed"),
     (aiohttp.ClientConnectorError, "unreachable"),
     (aiohttp.InvalidURL, "not a usable address"),
-    (aiohttp.ServerDisconnectedError, "connection closed before the answer"),
-    (ConnectionResetError, "connection closed before the answer"),
+    ((aiohttp.ServerDisconnectedError, ConnectionResetError), "connection closed before the answer"),
     (aiohttp.ClientPayloadError, "connection closed within the answer"),
     (aiohttp.ClientResponseError, "the answer is not HTTP"),
 )

@@ -233,8 +233,8 @@ def _unusual_entry(raw: Raw, is_read: bool) -> Entry:
     if not listed_codes and not listed_states:
         return Entry(operation)
     state, code = _worst(listed_codes, listed_states)
-    message = _words([peer_json.NULL, *given["statusMessage"]][-1])
-    reason = _words([peer_json.NULL, *given["reason"]][-1])
+    last = dict(members)
+    message, reason = _words(last.get("statusMessage")), _words(last.get("reason"))
     results = [each for each in given["result"] if each != peer_json.NULL]
     usable = list(filter(_is_usable, results))
     if state is OperationState.SUCCEEDED:
@@ -249,11 +249,11 @@ def _unusual_entry(raw: Raw, is_read: bool) -> Entry:
         "" if operation is None else operation,
         code,
         message[:MAX_TEXT],
-        _request([peer_json.NULL, *given["request"]][-1]),
+        _request(last["request"]) if "request" in last else _NO_REQUEST,
         usable[0].copy() if usable else UNSET,
         state,
         reason[:MAX_TEXT],
-        _errors([_NO_ERRORS, *given["errors"]][-1]),
+        _errors(last["errors"]) if "errors" in last else (),
     )
     return Entry(operation, response)
 
@@ -325,8 +325,8 @@ def _state(value: Raw) -> OperationState | None:
     return _STATES.get(given.strip().upper()) if isinstance(given, str) and given.isascii() else None
 
 
-def _words(value: Raw) -> str:
-    return peer_json.words_of(peer_json.value_of(value))
+def _words(value: Raw | None) -> str:
+    return "" if value is None else peer_json.words_of(peer_json.value_of(value))
 
 
 def _request(value: Raw) -> Raw:
