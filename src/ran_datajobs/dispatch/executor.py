@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Concatenate, Final, ParamSpec, TypeVar, assert_never
+from typing import Final, TypeVar, assert_never
 
 from msgspec.structs import replace
 
@@ -63,7 +63,6 @@ from ran_datajobs.store.sub_jobs import (
 )
 
 T = TypeVar("T")
-P = ParamSpec("P")
 _Failure = Retryable | OutcomeUnknown | Lost
 
 HOLD_FOR: Final = 1.0
@@ -209,7 +208,7 @@ class Executor:
                 is_read=attempt.is_read,
                 operations=operations,
             )
-            answer = await self._call(sub_job, DmiPlugin.create, call)
+            answer = await self.circuits.call(_profile(sub_job), DmiPlugin.create, call)
             await reached(Checkpoint.START_SENT)
             return answer
 
@@ -248,7 +247,7 @@ class Executor:
         async with self.limits.call(attempt.sub_job.plugin_id):
             if attempt.attention.is_set():  # while it waited for a slot
                 return 0.0
-            answer = await self._call(attempt.sub_job, DmiPlugin.status, attempt.address)
+            answer = await self.circuits.call(_profile(attempt.sub_job), DmiPlugin.status, attempt.address)
         match answer:
             case Polled(status=status) if status.terminal:
                 await reached(Checkpoint.TRACK_TOLD)
@@ -278,7 +277,7 @@ class Executor:
         left = self._give_up(attempt.sub_job) - self._failing_for(attempt)
         address = replace(attempt.address, patience=max(left, LEAST_PATIENCE))
         async with self.limits.call(attempt.sub_job.plugin_id):
-            answer = await self._call(attempt.sub_job, DmiPlugin.result, address)
+            answer = await self.circuits.call(_profile(attempt.sub_job), DmiPlugin.result, address)
         await reached(Checkpoint.COLLECT_FETCHED)
         match answer:
             case OnTopic(topic=topic) if attempt.is_read:
@@ -345,7 +344,7 @@ class Executor:
         the retry timeout of its polls starts then.
         """
         async with self.limits.delete(attempt.sub_job.plugin_id):
-            answer = await self._call(attempt.sub_job, DmiPlugin.cancel, attempt.address)
+            answer = await self.circuits.call(_profile(attempt.sub_job), DmiPlugin.cancel, attempt.address)
         if isinstance(answer, Retryable) and (later := self._retry(attempt, answer)):
             return later
         await reached(Checkpoint.CANCEL_SENT)
@@ -364,11 +363,11 @@ class Executor:
         sub_job, address = attempt.sub_job, attempt.address
         if sub_job.stage is Stage.TRACKING:
             async with self.limits.call(attempt.sub_job.plugin_id):
-                answer = await self._call(sub_job, DmiPlugin.status, address)
+                answer = await self.circuits.call(_profile(sub_job), DmiPlugin.status, address)
             if isinstance(answer, Polled) and answer.status.terminal:
                 return await self._collect(attempt, answer.status)
         async with self.limits.delete(attempt.sub_job.plugin_id):
-            stopped = await self._call(sub_job, DmiPlugin.cancel, address)
+            stopped = await self.circuits.call(_profile(sub_job), DmiPlugin.cancel, address)
         return await self._end_all(
             attempt,
             OperationState.UNKNOWN,
@@ -383,7 +382,7 @@ class Executor:
         left = delay = sub_job.quarantined_for or 0.0
         if left > 0 and sub_job.data_producer_job_id is not None:
             async with self.limits.call(sub_job.plugin_id):
-                answer = await self._call(sub_job, DmiPlugin.status, attempt.address)
+                answer = await self.circuits.call(_profile(sub_job), DmiPlugin.status, attempt.address)
             if isinstance(answer, Lost) or (isinstance(answer, Polled) and answer.status.terminal):
                 return QuarantineOver(sub_job)
             pause = unresolved_write_poll_delay(sub_job.ended_for or 0.0, self.runtime.random())
@@ -397,8 +396,8 @@ class Executor:
         for a DELETE of its own. Source: the southbound contract (``bulkCancel``).
         """
         async with self.limits.delete(leased.plugin_id):
-            answer = await self._call(
-                leased, DmiPlugin.cancel_job, str(leased.job_id), is_read=leased.is_read
+            answer = await self.circuits.call(
+                _profile(leased), DmiPlugin.cancel_job, str(leased.job_id), is_read=leased.is_read
             )
         await reached(Checkpoint.BULK_CANCEL_SENT)
         if isinstance(answer, Retryable) and leased.failing_for < self._give_up(leased):
@@ -544,16 +543,6 @@ class Executor:
         running_for = (attempt.sub_job.running_for or 0.0) + self.runtime.now() - attempt.claimed_at
         return self._timeout(attempt.sub_job) - running_for
 
-    async def _call(
-        self,
-        leased: LeasedSubJob | LeasedCancel,
-        method: Callable[Concatenate[DmiPlugin, P], Awaitable[T]],
-        *arguments: P.args,
-        **named: P.kwargs,
-    ) -> T | Retryable:
-        profile = PluginProfile(leased.plugin_id, leased.url, leased.dialect)
-        return await self.circuits.call(profile, method, *arguments, **named)
-
     def _until_next_poll(self, attempt: Attempt) -> float:
         delay = poll_delay(attempt.sub_job.polls, self.runtime.random())
         attempt.sub_job = replace(attempt.sub_job, polls=attempt.sub_job.polls + 1)
@@ -573,3 +562,7 @@ class Executor:
 
     async def _computed(self, size: int, work: Callable[[], T]) -> T:
         return await self.runtime.in_thread(work) if size > THREAD_OVER else work()
+
+
+def _profile(leased: LeasedSubJob | LeasedCancel) -> PluginProfile:
+    return PluginProfile(leased.plugin_id, leased.url, leased.dialect)

@@ -52,15 +52,14 @@ class RejectedOperation(Struct, frozen=True):
 class Plan(Struct, frozen=True):
     """The result of a split.
 
-    ``sub_jobs`` are in order of first appearance and keep the request's order within. ``operations`` counts
-    the request's lines. ``parts_of`` holds, by id text, the number of parts of each operation with several
-    parts: one per sub-job and one per entry of ``refused`` that contains the operation.
+    ``sub_jobs`` are in order of first appearance and keep the request's order within. ``parts_of`` holds, by
+    id text, the number of parts of each operation with several parts: one per sub-job and one per entry of
+    ``refused`` that contains the operation.
     """
 
     sub_jobs: list[PlannedSubJob]
     refused: list[RejectedOperation]
     parts_of: dict[str, int]
-    operations: int
 
 
 class _SubJobBuilder:
@@ -131,7 +130,7 @@ class _Splitter:
     def plan(self) -> Plan:
         """Return the plan of all operations that were placed."""
         sub_jobs = [draft.planned() for draft in self._drafts.values()]
-        return Plan(sub_jobs, self._refused, self._parts_of, self._operations)
+        return Plan(sub_jobs, self._refused, self._parts_of)
 
     def place(self, operations: list[SeedOperation]) -> None:
         """Assign the next operations to sub-jobs; their CM handle data is overwritten."""
