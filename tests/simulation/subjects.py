@@ -107,7 +107,7 @@ def new_job(number: int, kind: JobType, client: str, priority: int, after: Seque
         priority=priority,
         after_jobs=tuple(after),
         retry_of=None,
-        operations=4,
+        count=4,
         request=zstandard.compress(b"{}"),
     )
 

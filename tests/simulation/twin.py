@@ -65,7 +65,7 @@ class Twin(Steps):
             new.priority,
             new.after_jobs,
             new.results_bucket,
-            new.operations,
+            new.count,
             new.request,
             now,
             now,

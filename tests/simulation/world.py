@@ -273,7 +273,7 @@ class World:
                 priority=rng.choice([1, 4, 4, 9]),
                 after_jobs=tuple(after),
                 retry_of=None,
-                operations=len(lines),
+                count=len(lines),
                 request=zstandard.compress(msgspec.json.encode({"data": lines})),
             )
         )

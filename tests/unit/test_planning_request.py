@@ -71,7 +71,7 @@ def test_what_is_left_out_has_its_default() -> None:
     assert request.accept_type == "application/vnd.3gpp.object-tree-hierarchical+json"
     assert request.content_type == "application/3gpp-json-patch+json"
     assert request.activation_mode is ActivationMode.BEST_EFFORT
-    assert (request.name, request.priority, request.after) == (None, 4, ())
+    assert (request.name, request.priority, request.after_jobs) == (None, 4, ())
 
 
 @pytest.mark.parametrize("change", [str.lower, str.upper, str.title])
@@ -91,7 +91,7 @@ def test_envelope_keys_match_without_regard_to_case(change: Any) -> None:
     assert request.accept_type == given["dataAcceptType"]
     assert request.content_type == given["dataContentType"]
     assert request.activation_mode is ActivationMode.STOP_ON_ERROR
-    assert (request.name, request.priority, request.after) == ("night shift", 9, (uuid.UUID(job),))
+    assert (request.name, request.priority, request.after_jobs) == ("night shift", 9, (uuid.UUID(job),))
 
 
 @pytest.mark.parametrize(

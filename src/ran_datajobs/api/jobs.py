@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -52,7 +52,6 @@ _JOB, _SUB_JOB = "j", "s"
 _SOME_DIGITS: Final = re.compile(r"[0-9a-f]{1,32}")
 _CURSOR: Final = re.compile(r"([a-z])(0|[1-9][0-9]{0,17})")
 EVENT_STREAM: Final = "text/event-stream"
-_EVENTS: Final = "Events `status`, `progress` and `subjob`. Their data is JSON and has a `status`."
 _MIN_INTERVAL: Final = 0.2
 _SUB_JOBS_AT_ONCE: Final = 500
 _VERSION: Final = re.compile(r"[0-9]{1,18}")
@@ -208,11 +207,20 @@ def _id_range(text: str | None) -> tuple[UUID, UUID] | None:
     raise InvalidRequest.at("idPrefix", detail)
 
 
+class SentEvent(Struct, frozen=True, omit_defaults=True):
+    """One event of the stream, as OpenAPI describes it. ``data`` is JSON and carries ``status``."""
+
+    event: Literal["status", "progress", "subjob"] = "status"
+    id: str = ""
+    data: str = ""
+    retry: int = 0
+
+
 @get(
     paths.EVENTS,
     media_type=EVENT_STREAM,
     opt={"produces": (EVENT_STREAM,)},
-    responses=documented(404, 429) | {200: success(str, _EVENTS, EVENT_STREAM)},
+    responses=documented(404, 429) | {200: success(SentEvent, "The events.", EVENT_STREAM)},
 )
 async def job_events(
     job: Job,

@@ -80,8 +80,7 @@ async def submit(
             taken = key, await off_loop(len(body), _digest, request.scope["query_string"], body)
         if first_answer := await _check_admission(api, caller, taken):
             return first_answer
-        check = partial(check_request, max_operations=api.settings.max_operations)
-        head = await off_loop(len(body), check, body)
+        head = await off_loop(len(body), check_request, body, api.settings.max_operations)
         resolved = await resolve(
             destination,
             api.settings,
@@ -192,20 +191,12 @@ async def _accept(
     job = jobs.NewJob(
         job_id=uuid4(),
         client=caller.name,
-        type=read.type,
-        name=read.name,
         destination=destination.name,
         destination_kind=destination.kind,
         results_bucket=api.settings.results_bucket,
-        accept_type=read.accept_type,
-        content_type=read.content_type,
-        activation_mode=read.activation_mode,
-        priority=read.priority,
-        after_jobs=read.after,
         retry_of=retry_of,
-        operations=read.count,
         request=await off_loop(len(body), zstandard.compress, body, ZSTD_LEVEL),
-        ignored=read.ignored,
+        **msgspec.structs.asdict(read),
     )
     await reached(Checkpoint.ACCEPT_CHECKED)
     try:
@@ -224,7 +215,7 @@ async def _accept(
         job_id=str(job.job_id),
         client=job.client,
         type=job.type.value,
-        operations=job.operations,
+        operations=job.count,
         destination=job.destination,
     )
     named = jobs.bucket_named(job.destination_kind, job.destination, job.results_bucket)

@@ -43,7 +43,7 @@ class Envelope(Struct, frozen=True):
     activation_mode: ActivationMode = ActivationMode.BEST_EFFORT
     name: str | None = None
     priority: int = DEFAULT_PRIORITY
-    after: tuple[uuid.UUID, ...] = ()
+    after_jobs: tuple[uuid.UUID, ...] = ()
 
 
 def open_envelope(body: bytes, problems: Problems, unknown: UnknownKeys) -> tuple[Envelope, Raw | None]:
@@ -78,7 +78,7 @@ def open_envelope(body: bytes, problems: Problems, unknown: UnknownKeys) -> tupl
         activation_mode=ActivationMode(mode),
         name=_name(fields, problems),
         priority=_priority(fields, problems),
-        after=_after(fields, problems),
+        after_jobs=_after(fields, problems),
     )
     unknown.in_envelope(members)
     return envelope, None if data is None or bytes(memoryview(data)[:4]) == b"null" else data

@@ -45,7 +45,7 @@ class JobRequest(Envelope, frozen=True, kw_only=True):
     ignored: Ignored | None
 
 
-def check_request(body: bytes, *, max_operations: int = MAX_OPERATIONS) -> JobRequest:
+def check_request(body: bytes, max_operations: int = MAX_OPERATIONS) -> JobRequest:
     """Decode and check the whole body of a submit.
 
     Raises InvalidRequest with (pointer, detail) pairs, TooManyOperations, or UnsupportedRequest for what is

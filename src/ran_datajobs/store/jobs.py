@@ -36,8 +36,8 @@ LAST_POSITION = 2**31 - 1
 
 
 class NewJob(Struct, frozen=True):
-    """A job to insert, from a checked request. ``request``: its bytes, zstd. The fields are the parameters of
-    the statement that inserts it."""
+    """A job to insert, from a checked request, of which it has every field. ``request``: its bytes, zstd. The
+    fields are the parameters of the statement that inserts it."""
 
     job_id: UUID
     client: str
@@ -52,7 +52,7 @@ class NewJob(Struct, frozen=True):
     priority: int
     after_jobs: tuple[UUID, ...]
     retry_of: UUID | None
-    operations: int
+    count: int
     request: bytes
     ignored: Ignored | None = None
 
