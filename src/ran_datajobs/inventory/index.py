@@ -5,14 +5,19 @@ from __future__ import annotations
 
 import asyncio
 from sys import intern
+from typing import Final
 
 from asyncpg import Record
-from msgspec import convert, structs
+from msgspec import structs
 
 from ran_datajobs.inventory.owners import Owner, Owners
 from ran_datajobs.plugins.port import PluginProfile
-from ran_datajobs.store.database import Database
-from ran_datajobs.store.inventory import changes_since
+from ran_datajobs.store.database import Connection, Database, read
+from ran_datajobs.store.queries import named_queries
+
+_SQL = named_queries("inventory")
+
+_BATCH: Final = 10_000
 
 
 class OwnerIndex:
@@ -30,30 +35,36 @@ class OwnerIndex:
 
         Takes one query when nothing changed.
         """
-        async with self._lock, changes_since(self._database, self._version) as changes:
-            if changes is None:
-                return self._owners
-            anew = {plugin.plugin_id for plugin in changes.plugins}
-            for plugin in changes.plugins:
-                self._plugins[plugin.plugin_id] = convert(plugin, PluginProfile, from_attributes=True)
-            seen: set[str] = set()
-            come: list[Owner] = []
-            shared: dict[bytes, bytes] = {}
-            async for batch in changes.handles:
-                seen.update(record["cm_handle"] for record in batch)
-                come.extend(
-                    self._owner(record, shared) for record in batch if record["alternate_key"] is not None
-                )
-            known = self._owners
-            gone = {owner.alternate_key for owner in known if changes.anew or owner.cm_handle in seen}
-            come += [
-                structs.replace(owner, plugin=self._plugins[owner.plugin.plugin_id])
-                for owner in known
-                if owner.plugin.plugin_id in anew and owner.alternate_key not in gone
-            ]
-            self._owners = known.changed(gone, come)
-            self._version = changes.version
+        async with self._lock, self._database.connection() as connection:
+            if await connection.fetchval(_SQL["versions"]) != self._version:
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
+                    await self._load_changes(connection)
             return self._owners
+
+    async def _load_changes(self, connection: Connection) -> None:
+        """Load what changed since the last call; everything once tombstones of removed handles are gone."""
+        ((newest, pruned),) = await connection.fetch(_SQL["versions"])
+        is_new = self._version < pruned
+        since = -1 if is_new else self._version
+        plugins = read(PluginProfile, await connection.fetch(_SQL["plugins_since"], since))
+        changed = {plugin.plugin_id: plugin for plugin in plugins}
+        self._plugins |= changed
+        seen: set[str] = set()
+        come: list[Owner] = []
+        shared: dict[bytes, bytes] = {}
+        handles = await connection.cursor(_SQL["owners_since"], since)
+        while batch := await handles.fetch(_BATCH):
+            seen.update(record["cm_handle"] for record in batch)
+            come += [self._owner(record, shared) for record in batch if record["alternate_key"] is not None]
+        known = self._owners
+        gone = {owner.alternate_key for owner in known if is_new or owner.cm_handle in seen}
+        come += [
+            structs.replace(owner, plugin=changed[owner.plugin.plugin_id])
+            for owner in known
+            if owner.plugin.plugin_id in changed and owner.alternate_key not in gone
+        ]
+        self._owners = known.changed(gone, come)
+        self._version = newest
 
     def _owner(self, record: Record, shared: dict[bytes, bytes]) -> Owner:
         """The owner of one row. Strings and properties that many handles share are stored once."""

@@ -7,15 +7,13 @@ version n has seen all changes up to n. A removed handle remains as a tombstone 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from asyncpg import Record
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from ran_datajobs.store.database import Connection, Database, columns, read, read_one
+from ran_datajobs.store.database import Connection, columns, read, read_one
 from ran_datajobs.store.queries import named_queries
 
 _SQL = named_queries("inventory")
@@ -92,38 +90,3 @@ async def save_handles(connection: Connection, rows: Sequence[HandleRow], versio
     for start in range(0, len(rows), _BATCH):
         batch = columns(rows[start : start + _BATCH], *HandleRow.__struct_fields__)
         await connection.execute(_SQL["save_handles"], version, *batch)
-
-
-class InventoryChanges(Struct, frozen=True):
-    """Changes since a version, as of ``version``: plugins, and handles in batches.
-
-    ``anew``: this is the whole inventory, and anything absent is removed: older tombstones are deleted.
-
-    Columns of a handle: cm_handle, alternate_key (None for a tombstone), plugin_id, data_producer_id,
-    module_set_tag, private_properties (JSON bytes).
-    """
-
-    version: int
-    plugins: list[PluginRow]
-    handles: AsyncIterator[list[Record]]
-    anew: bool
-
-
-@contextlib.asynccontextmanager
-async def changes_since(database: Database, version: int) -> AsyncIterator[InventoryChanges | None]:
-    """All changes committed after ``version``, in one snapshot; ``None`` if there are none."""
-    async with database.connection() as connection:
-        if await connection.fetchval(_SQL["versions"]) == version:
-            yield None
-            return
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            ((newest, pruned),) = await connection.fetch(_SQL["versions"])
-            since = -1 if version < pruned else version
-            plugins = read(PluginRow, await connection.fetch(_SQL["plugins_since"], since))
-            yield InventoryChanges(newest, plugins, _batches(connection, since), version < pruned)
-
-
-async def _batches(connection: Connection, version: int) -> AsyncIterator[list[Record]]:
-    cursor = await connection.cursor(_SQL["owners_since"], version)
-    while batch := await cursor.fetch(_BATCH):
-        yield batch

@@ -48,6 +48,7 @@ select greatest((select max(version) from cm_handle), (select max(version) from 
        inventory_version as pruned
 from pruned;
 
+-- alternate_key is null in a tombstone.
 -- name: owners_since
 select cm_handle, alternate_key, plugin_id, data_producer_id, module_set_tag,
        convert_to(private_properties::text, 'UTF8') as private_properties
