@@ -254,10 +254,9 @@ class EmbeddedPostgres:
 
     def _is_ready(self) -> bool:
         """Whether the last line of ``postmaster.pid`` is "ready" (pg_ctl reads the same line)."""
-        try:
+        with contextlib.suppress(FileNotFoundError):
             return (self._cluster / "postmaster.pid").read_text(encoding="ascii").rstrip().endswith("ready")
-        except FileNotFoundError:
-            return False
+        return False
 
     def _last_log_line(self) -> str:
         lines = self._log.read_bytes()[-4096:].decode(errors="replace").strip().splitlines()
@@ -297,10 +296,9 @@ def _cause(output: str) -> str:
 
 def _user_name(uid: int) -> str:
     """Name of a user; the number when it has none."""
-    try:
+    with contextlib.suppress(KeyError):
         return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+    return str(uid)
 
 
 # --- as root -----------------------------------------------------------------------------------------
@@ -320,10 +318,9 @@ def _unprivileged_user(say: Callable[[str], None]) -> pwd.struct_passwd:
 
 
 def _user_named(name: str) -> pwd.struct_passwd | None:
-    try:
+    with contextlib.suppress(KeyError):
         return pwd.getpwnam(name)
-    except KeyError:
-        return None
+    return None
 
 
 def _binaries_for(user: pwd.struct_passwd | None) -> Path:

@@ -174,10 +174,9 @@ def lock_data_dir(data_dir: Path) -> Iterator[bool]:
 
 
 def _owner_in(text: bytes) -> str:
-    try:
+    with contextlib.suppress(msgspec.DecodeError):
         return msgspec.json.decode(text, type=str)
-    except msgspec.DecodeError:
-        return "another process"
+    return "another process"
 
 
 # --- ports -------------------------------------------------------------------------------------------
