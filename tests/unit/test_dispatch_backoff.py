@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from random import Random
+from uuid import uuid4
 
 import msgspec
 import pytest
+import structlog
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,11 +24,15 @@ from ran_datajobs.dispatch.backoff import (
     unresolved_write_poll_delay,
     until_next_call,
 )
+from ran_datajobs.dispatch.news import DispatchNews
+from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.model import Op, Operation, OperationState, Reason, Response, Status
 from ran_datajobs.plugins.port import Entry, NoOutcomes
 from ran_datajobs.results import outcomes
-from ran_datajobs.store.batch import Batched
+from ran_datajobs.runtime import Runtime
+from ran_datajobs.store.dispatch import Transition
 from ran_datajobs.store.results import Arrived
+from ran_datajobs.store.sub_jobs import CancelTold, Leased, QuarantineOver
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
@@ -196,39 +203,58 @@ def test_stored_operations_come_back_without_their_values() -> None:
     assert outcomes.operations_of(array) == [Operation(Op.ADD, "/A=1", 7)]
 
 
-async def test_calls_gather_while_one_batch_is_under_way() -> None:
-    """A single call is flushed alone. Calls that arrive meanwhile are flushed together. Each gets its own
-    result."""
-    batches: list[list[int]] = []
-    gate = asyncio.Event()
+class Batches:
+    """A store that keeps the batches of transitions, and answers when it may."""
 
-    async def flush(calls: Sequence[int]) -> Sequence[int]:
-        batches.append(list(calls))
-        await gate.wait()
-        return [call * 2 for call in calls]
+    def __init__(self) -> None:
+        self.batches: list[list[Transition]] = []
+        self.gate = asyncio.Event()
+        self.fails = False
 
-    batched = Batched(flush)
-    first = asyncio.create_task(batched(1))
-    while not batches:
+    async def write(self, transitions: Sequence[Transition]) -> list[bool | None]:
+        self.batches.append(list(transitions))
+        await self.gate.wait()
+        if self.fails:
+            raise OSError("unavailable")
+        return [isinstance(each, QuarantineOver) for each in transitions]
+
+    def writer(self) -> TransitionWriter:
+        """A writer to this store."""
+        runtime = Runtime(Random(1))
+        return TransitionWriter(self, runtime, DispatchNews(structlog.get_logger()), lambda *_: None)  # type: ignore[arg-type]
+
+
+def leased() -> Leased:
+    """A leased sub-job."""
+    return Leased(uuid4(), uuid4(), 1, uuid4())
+
+
+async def test_transitions_gather_while_one_batch_is_under_way() -> None:
+    """A single transition is written alone. Those that arrive meanwhile are written together, except for a
+    second one of a sub-job. Each gets its own answer."""
+    store, twice = Batches(), leased()
+    write = store.writer()
+    lone, over, told, again = (
+        CancelTold(leased()), QuarantineOver(leased()), CancelTold(twice), QuarantineOver(twice),
+    )  # fmt: skip
+    first = asyncio.create_task(write(lone))
+    while not store.batches:
         await asyncio.sleep(0)
-    rest = [asyncio.create_task(batched(n)) for n in (2, 3, 4)]
+    rest = [asyncio.create_task(write(each)) for each in (over, told, again)]
     await asyncio.sleep(0)
-    gate.set()
-    assert await asyncio.gather(first, *rest) == [2, 4, 6, 8]
-    assert batches == [[1], [2, 3, 4]]
+    store.gate.set()
+    assert await asyncio.gather(first, *rest) == [False, True, False, True]
+    assert store.batches == [[lone], [over, told], [again]]
 
 
 async def test_an_error_is_every_callers_error_and_the_next_batch_works() -> None:
-    """A batch that fails fails all its callers. The batcher continues."""
-    fail = True
-
-    async def flush(calls: Sequence[int]) -> Sequence[int]:
-        if fail:
-            raise OSError("unavailable")
-        return calls
-
-    batched = Batched(flush)
-    results = await asyncio.gather(batched(1), batched(2), return_exceptions=True)
+    """A batch that fails fails all its callers. The writer continues."""
+    store = Batches()
+    store.fails = True
+    store.gate.set()
+    write = store.writer()
+    both = (write(CancelTold(leased())), write(CancelTold(leased())))
+    results = await asyncio.gather(*both, return_exceptions=True)
     assert [type(r) for r in results] == [OSError, OSError]
-    fail = False
-    assert await batched(3) == 3
+    store.fails = False
+    assert await write(QuarantineOver(leased()))

@@ -99,6 +99,7 @@ class Worker:
         self._cancels: dict[tuple[UUID, int], LeasedCancel] = {}
         self._tasks: dict[Hashable, asyncio.Task[None]] = {}
         self._begun: asyncio.Queue[UUID] = asyncio.Queue()
+        self._renewing = asyncio.Lock()
         self.limits.freed = partial(self._mark_due, SUB_JOB)
 
     def due_in(self, kind: str, seconds: float) -> None:
@@ -318,23 +319,29 @@ class Worker:
                 self.news.log.warning("worker.interrupted", cause=str(error) or type(error).__name__)
 
     async def _renew(self) -> None:
-        """Renew the leases of rows in progress. Rows that another worker has claimed are dropped."""
-        attempts = dict(self._attempts)
-        sent = self.runtime.now()
-        if self._cancels:
-            await self.store.renew_cancels(list(self._cancels.values()))
-        if not attempts and not self._jobs:
-            return
-        kept = await self.store.renew(
-            {sub_job_id: each.sub_job.lease for sub_job_id, each in attempts.items()},
-            {job_id: each.lease for job_id, each in self._jobs.items()},
-        )
-        for sub_job_id, attempt in attempts.items():
-            if sub_job_id in kept:
-                attempt.valid_until = sent + LEASE_SECONDS
-            elif self._attempts.get(sub_job_id) is attempt and sent >= attempt.valid_until:
-                self._drop(sub_job_id)
-                self.news.lease_lost(SUB_JOB)
+        """Renew the leases of rows in progress. Rows that another worker has claimed are dropped; a later call,
+        which waits for this one, leaves them out."""
+        async with self._renewing:
+            attempts = {
+                sub_job_id: attempt
+                for sub_job_id, attempt in self._attempts.items()
+                if not self._tasks[sub_job_id].cancelling()
+            }
+            sent = self.runtime.now()
+            if self._cancels:
+                await self.store.renew_cancels(list(self._cancels.values()))
+            if not attempts and not self._jobs:
+                return
+            kept = await self.store.renew(
+                {sub_job_id: each.sub_job.lease for sub_job_id, each in attempts.items()},
+                {job_id: each.lease for job_id, each in self._jobs.items()},
+            )
+            for sub_job_id, attempt in attempts.items():
+                if sub_job_id in kept:
+                    attempt.valid_until = sent + LEASE_SECONDS
+                elif self._attempts.get(sub_job_id) is attempt and sent >= attempt.valid_until:
+                    self._drop(sub_job_id)
+                    self.news.lease_lost(SUB_JOB)
 
     def _drop(self, key: Hashable) -> None:
         if task := self._tasks.get(key):
