@@ -17,8 +17,7 @@ from ran_datajobs.model import JobType, Stage, Status
 from ran_datajobs.results.outcomes import unpack
 from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Connection, Database
-from ran_datajobs.store.dispatch import Ended, QuarantineOver
-from ran_datajobs.store.sub_jobs import Leased, PluginRoom, Room
+from ran_datajobs.store.sub_jobs import Ended, Leased, PluginRoom, QuarantineOver, Room
 from tests.kit.worker_parts import (
     OPERATIONS,
     PLENTY,

@@ -20,16 +20,16 @@ from ran_datajobs.plugins.port import OnTopic, Polled, Refused, Retryable
 from ran_datajobs.results.outcomes import pack_outcomes
 from ran_datajobs.store import jobs, results, sub_jobs
 from ran_datajobs.store.database import Database
-from ran_datajobs.store.dispatch import Ended, Transition
+from ran_datajobs.store.dispatch import Transition
 from ran_datajobs.store.results import ActiveRead, Part, ReceivedMessage
 from ran_datajobs.store.sub_jobs import (
     CancelTold,
     Collecting,
+    Ended,
     Leased,
     LeasedSubJob,
     Postponement,
     QuarantineOver,
-    Settlement,
     Started,
 )
 from tests.kit.plugins.in_process import InProcessPlugin
@@ -168,7 +168,7 @@ async def test_no_store_function_answers_for_a_lease_that_is_gone(
         assert await sub_jobs.apply(connection, [Postponement(leased, 5.0)]) == {}
         assert await sub_jobs.apply(connection, [Collecting(leased, "t", None, 5.0)]) == {}
         for status in (Status.FINISHED, Status.CANCELLED):
-            assert await sub_jobs.settle(connection, [Settlement(leased, status)]) == (set(), False)
+            assert await sub_jobs.settle(connection, [Ended(leased, status)]) == (set(), False)
         assert await sub_jobs.apply(connection, [QuarantineOver(leased)]) == {}
     assert await parts.store.renew({old.sub_job_id: old.lease}, {}) == set()
     assert await parts.store.leased_under(old.lease) == ([], [])

@@ -36,7 +36,6 @@ from ran_datajobs.store.sub_jobs import (
     LeasedSubJob,
     Postponement,
     Room,
-    Settlement,
 )
 from tests.simulation.rows import OPEN, CancelRow, JobRow, PartRow, PluginRow, SubJobRow
 from tests.simulation.steps import Steps
@@ -447,7 +446,7 @@ class Twin(Steps):
         self._end_lease(row, now if row.attention or whole else now + each.delay)
         return False
 
-    def _settle(self, row: SubJobRow, end: Settlement) -> None:
+    def _settle(self, row: SubJobRow, end: Ended) -> None:
         now = self.now()
         due_at = None
         if end.quarantine > 0:

@@ -48,13 +48,14 @@ from ran_datajobs.results import outcomes
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.results.outcomes import Outcome
 from ran_datajobs.results.parts import store_raw, write_parts
-from ran_datajobs.store.dispatch import Ended, Transition
+from ran_datajobs.store.dispatch import Transition
 from ran_datajobs.store.results import ADDED_SEQUENCE, Part
 from ran_datajobs.store.sub_jobs import (
     CANCEL,
     SUB_JOB,
     CancelTold,
     Collecting,
+    Ended,
     LeasedCancel,
     LeasedSubJob,
     Postponement,

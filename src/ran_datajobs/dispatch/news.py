@@ -15,7 +15,7 @@ from ran_datajobs.model import OperationCounts, OperationState, Reason, Response
 from ran_datajobs.plugins.circuit_breaker import CircuitBreaker
 from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.store.dispatch import LeasedJob
-from ran_datajobs.store.sub_jobs import LeasedCancel, LeasedSubJob, Settlement
+from ran_datajobs.store.sub_jobs import Ended, LeasedCancel, LeasedSubJob
 from ran_datajobs.telemetry import Digest, Logger, Metrics
 
 OF_PLUGIN: Final = "PLUGIN"
@@ -73,7 +73,7 @@ class DispatchNews:
             unknown=counts.unknown,
         )
 
-    def sub_job_ended(self, sub_job: LeasedSubJob, reasons: Counter[str], settled: Settlement) -> None:
+    def sub_job_ended(self, sub_job: LeasedSubJob, reasons: Counter[str], settled: Ended) -> None:
         """Report that a sub-job is settled, and the quarantine of its lane, if any.
 
         ``reasons``: the reasons of the operations that did not succeed."""

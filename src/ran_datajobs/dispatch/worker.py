@@ -319,8 +319,8 @@ class Worker:
                 self.news.log.warning("worker.interrupted", cause=str(error) or type(error).__name__)
 
     async def _renew(self) -> None:
-        """Renew the leases of rows in progress. Rows that another worker has claimed are dropped; a later call,
-        which waits for this one, leaves them out."""
+        """Renew the leases of rows in progress. Rows that another worker has claimed are dropped; the next
+        call, which waits for this one, leaves them out."""
         async with self._renewing:
             attempts = {
                 sub_job_id: attempt

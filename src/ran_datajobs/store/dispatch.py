@@ -36,6 +36,7 @@ from ran_datajobs.store.sub_jobs import (
     SUB_JOB,
     CancelTold,
     Collecting,
+    Ended,
     Leased,
     LeasedCancel,
     LeasedSubJob,
@@ -43,7 +44,6 @@ from ran_datajobs.store.sub_jobs import (
     Postponement,
     QuarantineOver,
     Room,
-    Settlement,
     Started,
 )
 from ran_datajobs.telemetry import Logger
@@ -80,12 +80,6 @@ class LeasedJob(Struct, frozen=True):
     step_failures: int
     results_bucket: str
     body: bytes | None
-
-
-class Ended(Settlement, frozen=True):
-    """→ SETTLED or QUARANTINED, with the result objects that were written for it. The lease ends."""
-
-    parts: tuple[Part, ...] = ()
 
 
 Transition = Started | CancelTold | Postponement | Collecting | Ended | QuarantineOver

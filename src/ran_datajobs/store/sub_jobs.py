@@ -9,7 +9,7 @@ and the sub-job is absent from the result of the function.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID, uuid5
 
 from msgspec import Struct
@@ -18,6 +18,7 @@ from ran_datajobs.config import Settings
 from ran_datajobs.model import JobType, NextCall, PlannedSubJob, Stage, Status
 from ran_datajobs.store.database import Connection, columns
 from ran_datajobs.store.queries import named_queries
+from ran_datajobs.store.results import Part
 
 _SQL = named_queries("sub_jobs")
 
@@ -173,7 +174,7 @@ class Collecting(Struct, frozen=True):
     delay: float
 
 
-class Settlement(Struct, frozen=True):
+class Ended(Struct, frozen=True):
     """→ SETTLED or QUARANTINED; the lease ends. ``quarantine``: seconds for which its plugin may still be
     executing it. ``executed``: number of operations that the plugin executed, with or without success.
     ``parts``: the result objects that were written for it."""
@@ -187,6 +188,7 @@ class Settlement(Struct, frozen=True):
     error: str = ""
     quarantine: float = 0.0
     executed: int = 0
+    parts: tuple[Part, ...] = ()
 
 
 class QuarantineOver(Struct, frozen=True):
@@ -195,7 +197,6 @@ class QuarantineOver(Struct, frozen=True):
     leased: Leased
 
 
-_Simple = TypeVar("_Simple", Started, CancelTold, Postponement, Collecting, QuarantineOver)
 _STATEMENTS: Final[dict[type[Struct], str]] = {
     Started: "mark_started",
     CancelTold: "mark_cancelling",
@@ -261,7 +262,7 @@ async def jobs_running(connection: Connection, job_ids: Collection[UUID]) -> lis
     return [row["job_id"] for row in rows]
 
 
-async def apply(connection: Connection, transitions: Sequence[_Simple]) -> dict[UUID, bool]:
+async def apply(connection: Connection, transitions: Sequence[Struct]) -> dict[UUID, bool]:
     """Write transitions of one kind. Returns, by sub-job id, whether another process changed the row while it
     was leased.
 
@@ -273,16 +274,17 @@ async def apply(connection: Connection, transitions: Sequence[_Simple]) -> dict[
     return {row["sub_job_id"]: row["attention"] for row in rows}
 
 
-async def settle(connection: Connection, settlements: Sequence[Settlement]) -> tuple[set[UUID], bool]:
+async def settle(connection: Connection, ended: Sequence[Ended]) -> tuple[set[UUID], bool]:
     """Settle sub-jobs and count them. The caller has locked their jobs and lanes, and admits the next ones.
 
     Returns the ids of the sub-jobs that this call settled, and whether a job has no open sub-job left: its
     finish step is due.
     """
-    cancelled = [s.leased for s in settlements if s.status is Status.CANCELLED]
+    cancelled = [s.leased for s in ended if s.status is Status.CANCELLED]
     if cancelled:
         await connection.execute(_SQL["through_cancelling"], *columns(cancelled, "sub_job_id", "lease"))
-    rows = await connection.fetch(_SQL["settle"], *_fields(Settlement, settlements), FIRST_PROBE)
+    *fields, _parts = _fields(Ended, ended)
+    rows = await connection.fetch(_SQL["settle"], *fields, FIRST_PROBE)
     return {row["sub_job_id"] for row in rows}, any(row["sub_jobs_open"] == 0 for row in rows)
 
 
