@@ -103,7 +103,7 @@ async def test_what_was_started_is_announced_after_all_sub_jobs_are_locked(datab
                 "select from outbox_shard where shard = $1 for update nowait", shard_of(first)
             )
             assert not writing.done()
-        assert (await writing).attention == [False, False]
+        assert await writing == [False, False]
     async with database.connection() as connection:
         assert await status(connection, first) == "RUNNING"
         assert await connection.fetchval("select count(*) from outbox where job_id = $1", first) == 1
