@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 
 from ran_datajobs.errors import InvalidRequest, TooManyOperations
 from ran_datajobs.http.json_body import MAX_SHOWN, elements_decoder, got, members_decoder, pointer_step
@@ -76,9 +76,7 @@ def accepted_operations(lists: Iterable[bytes]) -> Iterator[list[SeedOperation]]
 def _needs_care(lines: Sequence[SeedOperation]) -> bool:
     """True when a write has a key of a read, or when a line has CM handle data."""
     return any(
-        line.op is not Op.READ
-        or line.module_set_tag is not None
-        or not isinstance(line.private_properties, UnsetType)
+        line.op is not Op.READ or line.module_set_tag is not None or line.private_properties is not UNSET
         for line in lines
         if line.attributes is not None
         or line.fields is not None
@@ -115,6 +113,9 @@ class _Counted:
     """Placeholder for every element while elements are counted."""
 
 
+_COUNTED: Final = _Counted()
+
+
 def check_count(data: bytes, max_operations: int) -> None:
     """Raise TooManyOperations when the list is longer, without building it."""
     if len(data) <= 2 * max_operations or data.count(b",") < max_operations:
@@ -131,9 +132,6 @@ def check_count(data: bytes, max_operations: int) -> None:
     except msgspec.ValidationError:
         detail = f"has a number that is out of range, among more than {max_operations} values"
         raise InvalidRequest.at("#/data", detail) from None
-
-
-_COUNTED: Final = _Counted()
 
 
 def _line(element: Raw, pointer: str, problems: Problems, unknown: UnknownKeys) -> SeedOperation | None:
