@@ -87,14 +87,12 @@ async def running_service(
         yield
 
 
-def program_of(
-    command: str, settings: Settings, output: Path | None, *arguments: str, **variables: str
-) -> Program:
+def program_of(command: str, settings: Settings, output: Path | None, **variables: str) -> Program:
     """A command of this package as a program with exactly these settings."""
     settings = settings.with_changes(shutdown_grace=max(0.0, settings.shutdown_grace - _EXIT_RESERVE))
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     environment = inherited | settings.environment() | variables
-    return Program(command.removeprefix("serve-"), (command, *arguments), environment, output)
+    return Program(command.removeprefix("serve-"), (command,), environment, output)
 
 
 @contextlib.asynccontextmanager
