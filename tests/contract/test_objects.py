@@ -104,12 +104,13 @@ async def test_all_objects_of_a_job_go_and_those_of_others_stay(tmp_path: Path) 
     for key in ("gone/a/0.json", "gone/b/0-1.json", "gone/manifest.json", "gone-not/a/0.json"):
         await objects.put(BUCKET, key, b"x")
     for _ in range(2):
-        await objects.delete_folders(BUCKET, ["gone", "never-there"])
+        for job_id in ("gone", "never-there"):
+            await objects.delete_folder(BUCKET, job_id)
     assert await objects.get(BUCKET, "gone/a/0.json") is None
     assert await objects.get(BUCKET, "gone/b/0-1.json") is None
     assert await objects.get(BUCKET, "gone/manifest.json") is None
     assert await objects.get(BUCKET, "gone-not/a/0.json") == b"x"
-    await objects.delete_folders(BUCKET, [".."])
+    await objects.delete_folder(BUCKET, "..")
     assert await objects.get(BUCKET, "gone-not/a/0.json") == b"x"
 
 
@@ -124,7 +125,7 @@ async def test_what_a_killed_writer_had_begun_goes_with_its_job(tmp_path: Path) 
     await objects.put(BUCKET, "job/a/0.json", b"x")
     half = tmp_path / BUCKET / "job" / "a" / "1.json#1"
     half.write_bytes(b"half")
-    await objects.delete_folders(BUCKET, ["job"])
+    await objects.delete_folder(BUCKET, "job")
     assert not (tmp_path / BUCKET).exists()
 
 
@@ -134,7 +135,7 @@ async def test_a_folder_that_cannot_be_removed_is_told(tmp_path: Path) -> None:
     await objects.put(BUCKET, "job/a/0.json", b"x")
     (tmp_path / BUCKET / "link").symlink_to(tmp_path / BUCKET / "job")
     with pytest.raises(StorageUnavailable, match="symbolic link"):
-        await objects.delete_folders(BUCKET, ["link"])
+        await objects.delete_folder(BUCKET, "link")
     assert await objects.get(BUCKET, "job/a/0.json") == b"x"
 
 

@@ -20,7 +20,7 @@ from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.results.outcomes import unpack_outcomes
-from ran_datajobs.results.parts import write_parts
+from ran_datajobs.results.parts import ResultWriter
 from ran_datajobs.results.publisher import DeliveryNews, Publisher
 from ran_datajobs.store import outbox, results
 from ran_datajobs.store.database import Database
@@ -84,15 +84,8 @@ class Service:
         self, job_id: UUID, sub_job: UUID | str, responses: Sequence[Response], first_sequence: int = 0
     ) -> list[Part]:
         """Write result objects. Returns their rows."""
-        return await write_parts(
-            self.objects,
-            BUCKET,
-            job_id,
-            sub_job,
-            responses,
-            first_sequence=first_sequence,
-            is_still_owner=always_owner,
-        )
+        writer = ResultWriter(self.objects, BUCKET, job_id, sub_job)
+        return await writer.write(responses, always_owner, first_sequence)
 
     async def states(self, job_id: UUID, sub_job: UUID) -> dict[str, OperationState]:
         """The outcomes that the messages of a read report."""

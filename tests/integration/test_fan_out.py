@@ -12,7 +12,7 @@ import pytest
 
 from ran_datajobs.api import paths
 from ran_datajobs.model import OperationState
-from ran_datajobs.results.parts import write_parts
+from ran_datajobs.results.parts import ResultWriter
 from ran_datajobs.store import results
 from ran_datajobs.store.database import Database
 from tests.kit.api_service import Api, northbound_api, outcome, plan, register
@@ -53,9 +53,8 @@ async def settle(api: Api, job_id: UUID, state: OperationState) -> None:
     assert {row["data_producer_id"] for row in rows} == set(answers)
     for row in rows:
         responses = [outcome(one, state) for one in answers[row["data_producer_id"]]]
-        written = await write_parts(
-            objects, row["results_bucket"], job_id, row["sub_job_id"], responses, is_still_owner=always_owner
-        )
+        writer = ResultWriter(objects, row["results_bucket"], job_id, row["sub_job_id"])
+        written = await writer.write(responses, always_owner)
         async with database.transaction() as connection:
             await results.record(connection, job_id, written)
     await by_hand(

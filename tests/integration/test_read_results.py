@@ -341,14 +341,13 @@ async def test_a_message_that_cannot_be_read_is_kept_as_it_came(
 async def test_a_message_whose_names_no_store_can_hold_is_unassigned(
     service: EmbeddedService, headers: dict[str, str]
 ) -> None:
-    """Headers are checked before any lookup, and do not stop the consumer. A sub-job that is named is
-    used."""
+    """Such headers match no read, and do not stop the consumer. A sub-job that is named is used."""
     job_id = await service.job(kind="READ")
     sub_job = await service.sub_job(job_id)
     taking = Taking(service)
     value = msgspec.json.encode({"data": {"responses": responses(1)}})
     await taking.take(Message("", headers, value))
-    assert (taking.dropped, await listing(service, job_id)) == ([Dropped.BAD_NAME], [])
+    assert (taking.dropped, await listing(service, job_id)) == ([Dropped.NO_ACTIVE_READ], [])
     await taking.take(Message("", headers | {"ce_subjobid": str(sub_job)}, value))
     assert len(await listing(service, job_id)) == 1
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -184,15 +183,15 @@ async def test_a_job_that_is_being_removed_is_not_redelivered(
     for job_id in (gone, kept):
         await objects.put("datajobs-results", f"{job_id}/manifest.json", b"{}")
     removed: list[str] = []
-    delete_folders = objects.delete_folders
+    delete_folder = objects.delete_folder
 
-    async def redelivered_meanwhile(bucket: str, job_ids: Sequence[str]) -> None:
+    async def redelivered_meanwhile(bucket: str, job_id: str) -> None:
         async with database.transaction() as connection:
             assert not await redeliver(connection, gone)
-        removed.extend(job_ids)
-        await delete_folders(bucket, job_ids)
+        removed.append(job_id)
+        await delete_folder(bucket, job_id)
 
-    monkeypatch.setattr(objects, "delete_folders", redelivered_meanwhile)
+    monkeypatch.setattr(objects, "delete_folder", redelivered_meanwhile)
     async with database.transaction() as connection:
         assert await redeliver(connection, kept)
     assert await Pruner(database, objects, logger(), WEEK).prune() == 1

@@ -29,7 +29,7 @@ from ran_datajobs.model import OperationCounts, OperationState, Response, Status
 from ran_datajobs.results.delivery import finish_delivery
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import manifest_key, open_folder
-from ran_datajobs.results.parts import write_parts
+from ran_datajobs.results.parts import ResultWriter
 from ran_datajobs.results.publisher import Publisher
 from ran_datajobs.store import jobs, results
 from ran_datajobs.store.database import Database
@@ -228,7 +228,7 @@ async def end_job(api: Api, job_id: UUID, status: Status, responses: Sequence[Re
     database, objects = api.parts.database, api.parts.objects
     (row,) = await api.rows("select results_bucket from data_job where job_id = $1", job_id)
     bucket = row["results_bucket"]
-    written = await write_parts(objects, bucket, job_id, uuid4(), responses, is_still_owner=always_owner)
+    written = await ResultWriter(objects, bucket, job_id, uuid4()).write(responses, always_owner)
     await objects.put(bucket, manifest_key(str(job_id)), b'{"status":"%s"}' % status.encode())
     states = Counter(response.state for response in responses)
     async with database.transaction() as connection:

@@ -150,7 +150,7 @@ def test_the_manifest_lists_every_object_with_its_check_sum() -> None:
         Part("sub-1", FOREIGN_SEQUENCE, "j/sub-1/plugin-result", 7, "cc", 0, 0),
         Part(UNMATCHED_PART, 0, "j/unmatched/0.json", 50, "bb", 1, 1),
     ]
-    body = manifest(job, Status.FINISHED, counts, listed)
+    body = manifest(job, Status.FINISHED, counts, listed, "FINSHED")
     decoded = msgspec.json.decode(body)
     assert decoded["jobId"] == str(job.job_id)
     assert decoded["status"] == "FINSHED"

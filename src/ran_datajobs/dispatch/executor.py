@@ -47,7 +47,7 @@ from ran_datajobs.plugins.port import (
 from ran_datajobs.results import outcomes
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.results.outcomes import Outcome
-from ran_datajobs.results.parts import store_raw, write_parts
+from ran_datajobs.results.parts import ResultWriter
 from ran_datajobs.store.dispatch import Transition
 from ran_datajobs.store.results import ADDED_SEQUENCE, Part
 from ran_datajobs.store.sub_jobs import (
@@ -303,8 +303,7 @@ class Executor:
         sub_job = attempt.sub_job
         kept: list[Part] = []
         if isinstance(result, UnrecognisedResult | UnreadableBody):
-            place = sub_job.results_bucket, sub_job.job_id, sub_job.sub_job_id
-            kept.append(await store_raw(self.objects, *place, result.body))
+            kept.append(await self._writer(sub_job).write_raw(result.body))
         return await self._end(
             attempt,
             lambda operations: outcomes.of_result(
@@ -507,14 +506,10 @@ class Executor:
         begun = self.runtime.now()
         while True:
             try:
-                return await write_parts(
-                    self.objects,
-                    attempt.sub_job.results_bucket,
-                    attempt.sub_job.job_id,
-                    attempt.sub_job.sub_job_id,
+                return await self._writer(attempt.sub_job).write(
                     outcome.responses,
-                    first_sequence=ADDED_SEQUENCE if attempt.is_read else 0,
                     is_still_owner=lambda: self.store.is_leased(attempt.sub_job),
+                    first_sequence=ADDED_SEQUENCE if attempt.is_read else 0,
                 )
             except StorageUnavailable as error:
                 if attempt.sub_job.stage is not Stage.STARTING:
@@ -543,6 +538,9 @@ class Executor:
         """Seconds until the sub-job times out; they count from its first create."""
         running_for = (attempt.sub_job.running_for or 0.0) + self.runtime.now() - attempt.claimed_at
         return self._timeout(attempt.sub_job) - running_for
+
+    def _writer(self, sub_job: LeasedSubJob) -> ResultWriter:
+        return ResultWriter(self.objects, sub_job.results_bucket, sub_job.job_id, sub_job.sub_job_id)
 
     def _until_next_poll(self, attempt: Attempt) -> float:
         delay = poll_delay(attempt.sub_job.polls, self.runtime.random())

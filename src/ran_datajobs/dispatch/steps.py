@@ -20,7 +20,7 @@ from ran_datajobs.model import UNMATCHED_PART, OperationCounts, OperationState, 
 from ran_datajobs.planning.split import Plan, RejectedOperation, split
 from ran_datajobs.results.objects import ObjectStore, manifest_key
 from ran_datajobs.results.outcomes import count, verdict, why
-from ran_datajobs.results.parts import load_failures, manifest, write_parts
+from ran_datajobs.results.parts import ResultWriter, load_failures, manifest
 from ran_datajobs.results.responses import make_responses
 from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.dispatch import DispatchStore, LeasedJob, PlannedJob
@@ -48,14 +48,8 @@ class JobSteps:
         owners = await self.index.catch_up()
         plan = await self.runtime.in_thread(lambda: _split(job, owners))
         await reached(Checkpoint.PLAN_SPLIT)
-        refused = await write_parts(
-            self.objects,
-            job.results_bucket,
-            job.job_id,
-            UNMATCHED_PART,
-            refusals(plan.refused),
-            is_still_owner=lambda: self.store.job_is_leased(job),
-        )
+        writer = ResultWriter(self.objects, job.results_bucket, job.job_id, UNMATCHED_PART)
+        refused = await writer.write(refusals(plan.refused), lambda: self.store.job_is_leased(job))
         await reached(Checkpoint.PLAN_WRITTEN)
         reasons = Counter(each.reason for each in plan.refused)
         unmatched = reasons[Reason.UNMATCHED]

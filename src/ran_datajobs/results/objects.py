@@ -231,14 +231,12 @@ class ObjectStore:
                 if _NO_SUCH_BUCKET not in str(error):
                     raise
 
-    async def delete_folders(self, bucket: str, job_ids: Sequence[str]) -> None:
-        """Remove all files of these jobs from a bucket in a folder, including temporary files of a killed
-        writer. Missing files are no error."""
-        possible = [job_id for job_id in job_ids if _is_possible(bucket, job_id)]
-        if self.folder is None or not possible:
-            return
-        with _storage_errors(f"cannot delete in bucket {bucket!r}"):
-            await asyncio.to_thread(_remove_folders, [self.folder / bucket / name for name in possible])
+    async def delete_folder(self, bucket: str, job_id: str) -> None:
+        """Remove all files of a job from a bucket in a folder, including temporary files of a killed writer.
+        Missing files are no error."""
+        if self.folder is not None and _is_possible(bucket, job_id):
+            with _storage_errors(f"cannot delete in bucket {bucket!r}"):
+                await asyncio.to_thread(_remove_folder, self.folder / bucket / job_id)
 
     async def bucket_exists(self, bucket: str) -> bool:
         """False when the S3 service reports that the bucket does not exist; in a folder every valid name
@@ -338,13 +336,12 @@ def open_s3(
     return ObjectStore(open_bucket)
 
 
-def _remove_folders(paths: Sequence[Path]) -> None:
-    """Remove folders recursively, and their parent folder if it is empty then. Raises OSError."""
-    for path in paths:
-        if os.path.lexists(path):
-            shutil.rmtree(path)
+def _remove_folder(path: Path) -> None:
+    """Remove a folder recursively, and its parent folder if it is empty then. Raises OSError."""
+    if os.path.lexists(path):
+        shutil.rmtree(path)
     with contextlib.suppress(OSError):
-        paths[0].parent.rmdir()
+        path.parent.rmdir()
 
 
 @contextlib.contextmanager

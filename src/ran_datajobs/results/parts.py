@@ -11,10 +11,10 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
+from msgspec import Struct
 
 from ran_datajobs.errors import Fenced
 from ran_datajobs.model import (
-    DEFAULT_FINISHED_SPELLING,
     UNMATCHED_PART,
     OperationCounts,
     OperationState,
@@ -42,7 +42,7 @@ def manifest(
     status: Status,
     operations: OperationCounts,
     parts: Sequence[Part],
-    finished: str = DEFAULT_FINISHED_SPELLING,
+    finished: str,
 ) -> bytes:
     """JSON of the manifest of ``job``, whose final status is ``status``: its counts, and of each of
     ``parts``, in order, the size, the SHA-256 (hex) and the number of operations that it reports.
@@ -74,84 +74,82 @@ def manifest(
     )
 
 
-async def write_parts(
-    objects: ObjectStore,
-    bucket: str,
-    job_id: UUID,
-    sub_job: UUID | str,
-    responses: Iterable[Response],
-    *,
-    first_sequence: int = 0,
-    is_still_owner: Callable[[], Awaitable[bool]],
-) -> list[Part]:
-    """Write ``responses`` as the documents of a sub-job from ``first_sequence`` on. Returns the rows to
-    record, once all is durable.
+class ResultWriter(Struct, frozen=True):
+    """Writes the result objects of a sub-job, or of the operations that are in none (``UNMATCHED_PART``).
 
-    A repeat writes the same keys; an object with the same bytes is not written again. ``is_still_owner`` is
-    called right before an object of an earlier attempt, with other bytes, is replaced: where it returns
-    False, Fenced is raised. At most eight documents are held at a time. Raises StorageUnavailable.
+    Each method returns the rows to record, once the objects are durable. Raises StorageUnavailable.
     """
 
-    async def write(numbered: tuple[int, Document]) -> Part:
-        sequence, document = numbered
-        key = part_key(job_id, sub_job, sequence)
-        if (
-            not await objects.put(bucket, key, document.body, only_if_absent=True)
-            and await objects.get(bucket, key) != document.body
-        ):
-            if not await is_still_owner():
-                raise Fenced(f"{bucket}/{key} was written by another process")
-            await objects.put(bucket, key, document.body)
-        return _part(key, sub_job, sequence, document)
+    objects: ObjectStore
+    bucket: str
+    job_id: UUID
+    sub_job: UUID | str
 
-    def next_documents() -> list[tuple[int, Document]]:
-        return list(islice(numbered, PARALLEL))
+    async def write(
+        self,
+        responses: Iterable[Response],
+        is_still_owner: Callable[[], Awaitable[bool]],
+        first_sequence: int = 0,
+    ) -> list[Part]:
+        """Write ``responses`` as documents from ``first_sequence`` on.
 
-    parts: list[Part] = []
-    numbered = enumerate(documents(responses), start=first_sequence)
-    are_many = isinstance(responses, Sized) and len(responses) > _AT_ONCE
-    while some := (
-        await asyncio.to_thread(next_documents) if are_many else next_documents()
-    ):  # on a thread, so that the event loop continues
-        parts += await concurrently(write, some)
-    return parts
+        A repeat writes the same keys; an object with the same bytes is not written again. ``is_still_owner``
+        is called right before an object of an earlier attempt, with other bytes, is replaced: where it
+        returns False, Fenced is raised. At most eight documents are held at a time.
+        """
 
+        async def write(numbered: tuple[int, Document]) -> Part:
+            sequence, document = numbered
+            key = part_key(self.job_id, self.sub_job, sequence)
+            if (
+                not await self.objects.put(self.bucket, key, document.body, only_if_absent=True)
+                and await self.objects.get(self.bucket, key) != document.body
+            ):
+                if not await is_still_owner():
+                    raise Fenced(f"{self.bucket}/{key} was written by another process")
+                await self.objects.put(self.bucket, key, document.body)
+            return self._part(key, sequence, document)
 
-async def store_message_fragment(
-    objects: ObjectStore,
-    bucket: str,
-    job_id: UUID,
-    sub_job_id: UUID,
-    message: int,
-    piece: int,
-    document: Document,
-) -> tuple[Part, bytes]:
-    """Store one fragment of a plugin's message, unless its key already has valid results.
+        def next_documents() -> list[tuple[int, Document]]:
+            return list(islice(numbered, PARALLEL))
 
-    Returns the row and the stored bytes. The owner of the bucket can write to it, too: an object that is not
-    a result document is replaced.
-    """
-    key = part_key(job_id, sub_job_id, message, piece)
-    if not await objects.put(bucket, key, document.body, only_if_absent=True):
-        there = await objects.get(bucket, key)
-        if there != document.body:
-            kept = _responses_in(there)
-            if there is None or kept is None:
-                await objects.put(bucket, key, document.body)
-            else:
-                document = Document(there, len(kept), len(_failed(kept)))
-    return _part(key, sub_job_id, piece_sequence(message, piece), document), document.body
+        parts: list[Part] = []
+        numbered = enumerate(documents(responses), start=first_sequence)
+        are_many = isinstance(responses, Sized) and len(responses) > _AT_ONCE
+        while some := (
+            await asyncio.to_thread(next_documents) if are_many else next_documents()
+        ):  # on a thread, so that the event loop continues
+            parts += await concurrently(write, some)
+        return parts
 
+    async def write_fragment(self, message: int, piece: int, document: Document) -> tuple[Part, bytes]:
+        """Store one fragment of a plugin's message, unless its key already has valid results.
 
-async def store_raw(
-    objects: ObjectStore, bucket: str, job_id: UUID, sub_job_id: UUID, body: bytes, message: int | None = None
-) -> Part:
-    """Store at most :data:`MAX_OBJECT_BYTES` of a plugin's result body unchanged, or of its ``message`` with
-    this number. Returns the row to record."""
-    key, kept = raw_key(job_id, sub_job_id, message), body[:MAX_OBJECT_BYTES]
-    sequence = FOREIGN_SEQUENCE if message is None else unreadable_sequence(message)
-    await objects.put(bucket, key, kept)
-    return _part(key, sub_job_id, sequence, Document(kept, 0, 0))
+        Returns the row and the stored bytes. The owner of the bucket can write to it, too: an object that is
+        not a result document is replaced.
+        """
+        key = part_key(self.job_id, self.sub_job, message, piece)
+        if not await self.objects.put(self.bucket, key, document.body, only_if_absent=True):
+            there = await self.objects.get(self.bucket, key)
+            if there != document.body:
+                kept = _responses_in(there)
+                if there is None or kept is None:
+                    await self.objects.put(self.bucket, key, document.body)
+                else:
+                    document = Document(there, len(kept), len(_failed(kept)))
+        return self._part(key, piece_sequence(message, piece), document), document.body
+
+    async def write_raw(self, body: bytes, message: int | None = None) -> Part:
+        """Store at most :data:`MAX_OBJECT_BYTES` of a plugin's result body unchanged, or of its ``message``
+        with this number."""
+        key, kept = raw_key(self.job_id, self.sub_job, message), body[:MAX_OBJECT_BYTES]
+        sequence = FOREIGN_SEQUENCE if message is None else unreadable_sequence(message)
+        await self.objects.put(self.bucket, key, kept)
+        return self._part(key, sequence, Document(kept, 0, 0))
+
+    def _part(self, key: str, sequence: int, document: Document) -> Part:
+        body, digest = document.body, hashlib.sha256(document.body).hexdigest()
+        return Part(str(self.sub_job), sequence, key, len(body), digest, document.operations, document.failed)
 
 
 def _responses_in(body: bytes | None) -> list[Response] | None:
@@ -160,12 +158,6 @@ def _responses_in(body: bytes | None) -> list[Response] | None:
         return None if body is None else read_responses(body)
     except msgspec.DecodeError:
         return None
-
-
-def _part(key: str, sub_job: UUID | str, sequence: int, document: Document) -> Part:
-    body = document.body
-    digest = hashlib.sha256(body).hexdigest()
-    return Part(str(sub_job), sequence, key, len(body), digest, document.operations, document.failed)
 
 
 async def load_failures(

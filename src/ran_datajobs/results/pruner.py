@@ -79,13 +79,11 @@ class Pruner(Struct, frozen=True):
     async def _remove_objects(self, expired: Sequence[ExpiredJob]) -> None:
         """Remove these jobs' objects from the service's own bucket; in a folder, which is its own, the
         copies too."""
-        if self.objects.folder is not None:
-            job_ids = [str(job.job_id) for job in expired]
-            for bucket in {bucket for job in expired for bucket in (job.bucket, job.named) if bucket}:
-                await self.objects.delete_folders(bucket, job_ids)
-            return
         for job in expired:
-            if job.bucket != job.named:
+            if self.objects.folder is not None:
+                for bucket in {job.bucket, job.named or job.bucket}:
+                    await self.objects.delete_folder(bucket, str(job.job_id))
+            elif job.bucket != job.named:
                 await self._remove_own_objects(job)
 
     async def _remove_own_objects(self, job: ExpiredJob) -> None:

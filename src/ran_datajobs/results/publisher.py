@@ -47,6 +47,7 @@ LOOK_EVERY: Final = 1.0
 
 _PARALLEL_SHARDS: Final = 4
 _BUSY_RETRY: Final = 0.5
+_BUS_RETRY: Final = 5.0
 _LONGEST_TURN: Final = 5.0
 
 
@@ -115,7 +116,6 @@ class Publisher(Struct, eq=False):
     give_up: float = 3600.0
     give_up_refused: float = REFUSED_DELIVERY
     held: set[int] = set()
-    bus_failures: dict[int, int] = {}
     slots: dict[bool, asyncio.Semaphore] = msgspec.field(
         default_factory=lambda: {copies: asyncio.Semaphore(_PARALLEL_SHARDS) for copies in (False, True)}
     )
@@ -141,10 +141,7 @@ class Publisher(Struct, eq=False):
                         return 0.0
             except BusUnavailable as unavailable:
                 await self._record(connection, shard, DeliveryFailure(None, str(unavailable)))
-                failures = self.bus_failures.get(shard, 0)
-                self.bus_failures[shard] = failures + 1
-                return min(self.first_retry * 2.0 ** min(failures, 20), self.longest_retry)
-            self.bus_failures.pop(shard, None)
+                return _BUS_RETRY
             return None
 
     async def _deliver_batch(self, connection: Connection, shard: int, copies: bool) -> bool:

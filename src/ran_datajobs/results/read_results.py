@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import enum
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
@@ -29,7 +30,7 @@ from ran_datajobs.plugins.port import Responses
 from ran_datajobs.plugins.responses import CANNOT_READ, read_outcomes
 from ran_datajobs.results.objects import ObjectStore, concurrently
 from ran_datajobs.results.outcomes import pack_outcomes
-from ran_datajobs.results.parts import store_message_fragment, store_raw
+from ran_datajobs.results.parts import ResultWriter
 from ran_datajobs.results.responses import Document, cut, read_responses
 from ran_datajobs.store import results as store
 from ran_datajobs.store import sub_jobs
@@ -42,6 +43,7 @@ MAX_VALUE_BYTES: Final = 16 * 1024 * 1024
 """Maximum size in bytes of a message that is decoded."""
 
 _MAX_NAME: Final = 1000
+_NOT_STORABLE: Final = re.compile("[\0\ud800-\udfff]")
 _SOON_TRIES: Final = 10
 _SOON_PAUSE: Final = 0.2
 _FIRST_PAUSE: Final = 0.1
@@ -49,12 +51,11 @@ _LONGEST_PAUSE: Final = 3.0
 
 
 class Dropped(enum.StrEnum):
-    """Why a message was not accepted; all but the last two: why it could not be read, or only in part."""
+    """Why a message was not accepted; all but the last: why it could not be read, or only in part."""
 
     TOO_LARGE = "TOO_LARGE"  # over MAX_VALUE_BYTES, or more than store.MAX_PIECES objects
     NOT_A_RESULT = "NOT_A_RESULT"  # no list of responses, or one that names no operation
     BAD_COUNT = "BAD_COUNT"  # ce_sequence or ce_total is not a number, or out of range
-    BAD_NAME = "BAD_NAME"  # a name in a header that the store cannot hold
     NO_ACTIVE_READ = "NO_ACTIVE_READ"  # it matches no active read, or several
 
 
@@ -85,46 +86,37 @@ class _Arrived(Struct, frozen=True):
 
 class ReadResultConsumer(Struct, eq=False):
     """The service's consumer of the internal topic. ``dropped`` is called with each rejected message,
-    ``troubled`` with each error before a retry, ``pause`` seconds later."""
+    ``troubled`` with each error before a retry."""
 
     database: Database
     bus: Bus
     objects: ObjectStore
     dropped: Callable[[Dropped, Received], None] = lambda *_: None
     troubled: Callable[[Exception], None] = lambda _: None
-    pause: float = _FIRST_PAUSE
 
     async def run(self) -> None:
         """Consume messages until cancelled. After an error it retries, with growing pauses."""
+        pause = _FIRST_PAUSE
         while True:
             try:
-                await self._consume()
+                async with contextlib.aclosing(self.bus.receive(INTERNAL_TOPIC, CONSUMER)) as batches:
+                    async for batch in batches:
+                        await self.take(batch)
+                        pause = _FIRST_PAUSE
             except Exception as error:  # including bugs: the consumer continues
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():  # the error is what became of the cancellation
                     raise asyncio.CancelledError from error
                 self.troubled(error)
-            await asyncio.sleep(self.pause)
-            self.pause = min(self.pause * 2, _LONGEST_PAUSE)
-
-    async def _consume(self) -> None:
-        async with contextlib.aclosing(self.bus.receive(INTERNAL_TOPIC, CONSUMER)) as batches:
-            async for batch in batches:
-                await self.take(batch)
-                self.pause = _FIRST_PAUSE
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def take(self, batch: Sequence[Received]) -> None:
         """Store the messages of active reads, durably on return; drop the rest.
 
         A message that may belong to a sub-job whose create is just being answered is retried for 2 s.
         """
-        waiting: list[_Arrived] = []
-        for received in batch:
-            message = read_message(received)
-            if isinstance(message, Dropped):
-                self.dropped(message, received)
-            else:
-                waiting.append(message)
+        waiting = [read_message(received) for received in batch]
         for is_last in [False] * _SOON_TRIES + [True]:
             waiting = await self._keep(waiting, is_last=is_last)
             if not waiting:
@@ -189,52 +181,45 @@ class ReadResultConsumer(Struct, eq=False):
     async def _write(self, numbered: tuple[store.ActiveRead, int, _Arrived]) -> store.ReceivedMessage:
         """Write the objects of one message."""
         read, sequence, message = numbered
-        place = self.objects, read.bucket, read.job_id, read.sub_job_id
+        writer = ResultWriter(self.objects, read.bucket, read.job_id, read.sub_job_id)
         stored = [
-            await store_message_fragment(*place, sequence, piece, document)
+            await writer.write_fragment(sequence, piece, document)
             for piece, document in enumerate(message.documents)
         ]
         pieces, outcomes = [part for part, _ in stored], message.outcomes
         if [body for _, body in stored] != [each.body for each in message.documents]:  # of another message
             outcomes = pack_outcomes(each for _, body in stored for each in read_responses(body))
         if message.fault is not None:
-            pieces.append(await store_raw(*place, message.received.message.value, sequence))
+            pieces.append(await writer.write_raw(message.received.message.value, sequence))
         whole = message.sha256 if len(pieces) > 1 or message.fault is not None else None
         return store.ReceivedMessage(read, sequence, whole, tuple(pieces), outcomes, message.total)
 
 
-def read_message(received: Received) -> _Arrived | Dropped:
-    """Decode an untrusted message. Returns Dropped when it can belong to no read (pure)."""
-    message = received.message
-    claimed = _claimed(message.headers, received.topic)
-    if claimed is None:
-        return Dropped.BAD_NAME
-    faults: list[Dropped] = []
+def read_message(received: Received) -> _Arrived:
+    """Decode an untrusted message (pure)."""
+    headers, value = received.message.headers, received.message.value
+    fault: Dropped | None = None
     counts: list[int | None] = []
-    for name, least, below in (
-        (events.SEQUENCE, 0, store.ADDED_SEQUENCE),
-        (events.TOTAL, 1, store.ADDED_SEQUENCE),
-    ):
-        count = events.count_in(message.headers, name)
-        sane = count is not None and least <= count < below
-        counts.append(count if sane else None)
-        if not sane and name in message.headers:
-            faults.append(Dropped.BAD_COUNT)
+    for name, least in ((events.SEQUENCE, 0), (events.TOTAL, 1)):
+        count = events.count_in(headers, name)
+        counts.append(count if count is not None and least <= count < store.ADDED_SEQUENCE else None)
+        if counts[-1] is None and name in headers:
+            fault = Dropped.BAD_COUNT
     sequence, total = counts
     documents: tuple[Document, ...] = ()
     responses: list[Response] = []
-    if len(message.value) > MAX_VALUE_BYTES:
-        faults.append(Dropped.TOO_LARGE)
+    if len(value) > MAX_VALUE_BYTES:
+        fault = fault or Dropped.TOO_LARGE
     else:
-        responses, whole = _responses(message.value)
+        responses, whole = _responses(value)
         if not whole:
-            faults.append(Dropped.NOT_A_RESULT)
+            fault = fault or Dropped.NOT_A_RESULT
         if whole or responses:
             documents = cut(responses)
         if len(documents) > store.MAX_PIECES:
-            faults.append(Dropped.TOO_LARGE)
+            fault = fault or Dropped.TOO_LARGE
             documents, responses = (), []
-    fault = faults[0] if faults else None
+    claimed = _claimed(headers, received.topic)
     return _Arrived(received, claimed, sequence, total, documents, pack_outcomes(responses), fault)
 
 
@@ -266,24 +251,14 @@ def _responses(value: bytes) -> tuple[list[Response], bool]:
     return found, whole
 
 
-def _claimed(headers: Mapping[str, str], topic: str) -> store.MessageCorrelation | None:
-    """Identifiers in the headers of a message; ``None`` if a needed name cannot be stored."""
-    sub_job = _uuid(headers.get(events.SUB_JOB_ID, ""))
-    names = [
-        headers.get(name, "")[:_MAX_NAME] for name in (events.DATA_PRODUCER_JOB_ID, events.DATA_PRODUCER_ID)
-    ]
-    if not all(map(_storable, names)):
-        if sub_job is None:
-            return None
-        names = ["", ""]
-    return store.MessageCorrelation(
-        _uuid(headers.get(events.CORRELATION_ID, "")), sub_job, names[0], names[1], topic
+def _claimed(headers: Mapping[str, str], topic: str) -> store.MessageCorrelation:
+    """Identifiers in the headers of a message. A name that PostgreSQL cannot store matches no read."""
+    job_id, sub_job = (_uuid(headers.get(name, "")) for name in (events.CORRELATION_ID, events.SUB_JOB_ID))
+    producer_job, producer = (
+        _NOT_STORABLE.sub("\ufffd", headers.get(name, "")[:_MAX_NAME])
+        for name in (events.DATA_PRODUCER_JOB_ID, events.DATA_PRODUCER_ID)
     )
-
-
-def _storable(name: str) -> bool:
-    """False for characters that PostgreSQL cannot store: a NUL, half of a surrogate pair."""
-    return "\0" not in name and not any("\ud800" <= each <= "\udfff" for each in name)
+    return store.MessageCorrelation(job_id, sub_job, producer_job, producer, topic)
 
 
 def _uuid(text: str) -> UUID | None:

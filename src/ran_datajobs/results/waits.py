@@ -87,8 +87,6 @@ async def of_sub_jobs(
 
 
 def _of(facts: SubJobFacts, after: AfterFacts | None, creates: CreateFacts | None) -> WaitingFor | None:
-    if facts.stage in (Stage.QUARANTINED, Stage.SETTLED):
-        return None
     if facts.objects_cause is not None and facts.objects_since is not None:
         return WaitingFor(WaitCode.OBJECTS, facts.objects_cause, facts.objects_since)
     if facts.blocked:
@@ -103,10 +101,9 @@ def _of(facts: SubJobFacts, after: AfterFacts | None, creates: CreateFacts | Non
 
 
 def _of_after(after: AfterFacts) -> WaitingFor | None:
-    named = after.visible or []
-    if not named and not after.hidden:
+    if not after.visible and not after.hidden:
         return None
-    return WaitingFor(WaitCode.AFTER, f"the end of {_jobs(named, after.hidden)}", after.created_at)
+    return WaitingFor(WaitCode.AFTER, f"the end of {_jobs(after.visible, after.hidden)}", after.created_at)
 
 
 def _jobs(named: Sequence[UUID], hidden: int) -> str:

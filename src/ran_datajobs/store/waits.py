@@ -63,7 +63,7 @@ class AfterFacts(Struct, frozen=True):
 
     job_id: UUID
     created_at: datetime
-    visible: list[UUID] | None
+    visible: list[UUID]
     hidden: int
     ended_at: datetime | None
 

@@ -43,7 +43,7 @@ where s.sub_job_id = any ($1::uuid[]);
 -- The open jobs that each of these waits for, and when the last of its ended after-jobs ended.
 -- name: after_jobs
 select j.job_id, j.created_at,
-       array_agg(a.job_id order by a.seq) filter (where a.ended_at is null and ($2::text is null or a.client = $2)) as visible,
+       coalesce(array_agg(a.job_id order by a.seq) filter (where a.ended_at is null and ($2::text is null or a.client = $2)), '{}') as visible,
        (count(*) filter (where a.ended_at is null and not ($2::text is null or a.client = $2)))::integer as hidden,
        max(a.ended_at) as ended_at
 from data_job j join data_job a on a.job_id = any (j.after_jobs)
