@@ -383,5 +383,5 @@ async def _endless(request: web.Request) -> web.StreamResponse:
     await response.prepare(request)
     with contextlib.suppress(ConnectionError):
         while True:
-            await response.write(b" " * 65_536)
+            await response.write(b" " * 1_048_576)
     return response
