@@ -119,7 +119,7 @@ class Watched:
 
     async def says(self, event: str) -> None:
         """Return once the service has logged ``event``."""
-        await asyncio.to_thread(self.running.until_it_says, f'"{event.value}"')
+        await asyncio.to_thread(self.running.until_it_says, f'"{event}"')
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Return once ``holds`` returns true, for example for a scraped metric."""

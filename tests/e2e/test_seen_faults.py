@@ -74,7 +74,7 @@ async def test_a_database_that_cuts_its_sessions(tmp_path: Path, free_port: int)
 
 def _cut_sessions_until_told(service: Watched) -> None:
     """End every session of the database repeatedly, as an administrator does, until a claim fails."""
-    while "worker.interrupted".value not in service.text:
+    while "worker.interrupted" not in service.text:
         for process in service.running.tree():
             with contextlib.suppress(psutil.NoSuchProcess):
                 if process.cmdline()[:1] and process.cmdline()[0].startswith("postgres: datajobs"):
