@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 
 -- name: create_schema_version
-create table if not exists schema_version (number integer primary key, name text not null, applied_at timestamptz not null default now());
+create table if not exists schema_version (
+    number integer primary key, name text not null, applied_at timestamptz not null default now());
 
 -- name: schema_version
 select coalesce(max(number), 0) from schema_version;

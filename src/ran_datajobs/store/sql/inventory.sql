@@ -27,8 +27,8 @@ where not removed and alternate_key is not null and cm_handle = any ($1::text[])
 
 -- name: remove_handles
 update cm_handle
-set removed = true, removed_at = clock_timestamp(), alternate_id = null, alternate_key = null, private_properties = '{}', public_properties = '{}',
-    version = $2
+set removed = true, removed_at = clock_timestamp(), alternate_id = null, alternate_key = null, private_properties = '{}',
+    public_properties = '{}', version = $2
 where cm_handle = any ($1::text[]);
 
 -- name: save_handles

@@ -78,7 +78,8 @@ select * from data_job where job_id = $1 and ($2::text is null or client = $2) f
 
 -- name: cancel_job
 update data_job
-set status = 'CANCELLING', cancel_requested = true, version = version + 1, cancelled_at = clock_timestamp(), ended_after_cancel = 0
+set status = 'CANCELLING', cancel_requested = true, version = version + 1, cancelled_at = clock_timestamp(),
+    ended_after_cancel = 0
 where job_id = $1 returning *;
 
 -- name: pushed_sub_jobs
@@ -125,8 +126,11 @@ with recursive head as (
     select job_id from data_job
     where (due_at <= now() and lease is null or leased_until < now()) and (planned or cancel_requested or step_failures >= 3)
 ), numbered as (
-    select j.job_id, row_number() over (partition by j.planned, coalesce(octet_length(r.body), 0) >= $4::integer order by j.priority desc, j.seq) as nth,
-           case when j.planned then $3::integer when coalesce(octet_length(r.body), 0) >= $4::integer then $2::integer else $1::integer end as room
+    select j.job_id,
+           row_number() over (partition by j.planned, coalesce(octet_length(r.body), 0) >= $4::integer
+                              order by j.priority desc, j.seq) as nth,
+           case when j.planned then $3::integer
+                when coalesce(octet_length(r.body), 0) >= $4::integer then $2::integer else $1::integer end as room
     from ready join data_job j using (job_id) left join job_request r on r.job_id = j.job_id and not j.planned
 ), picked as (
     select j.job_id from data_job j join numbered n using (job_id)
@@ -181,7 +185,8 @@ select 1 from data_job where job_id = $1 and lease = $2;
 -- name: mark_planned
 update data_job j
 set planned = true, version = version + 1, sub_jobs = $2, sub_jobs_open = $2, unmatched = $3, failed = $4,
-    split_reads = $5, step_failures = 0, objects_cause = null, objects_since = null, lease = null, leased_by = null, leased_until = null,
+    split_reads = $5, step_failures = 0, objects_cause = null, objects_since = null,
+    lease = null, leased_by = null, leased_until = null,
     due_at = case when $2 = 0 then clock_timestamp() end,
     blocked = exists (
         select 1 from data_job a

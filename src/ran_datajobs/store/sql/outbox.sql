@@ -14,7 +14,8 @@ select job_id, delivery_topic as topic from data_job where job_id = any ($1::uui
 update outbox_shard set last_position = last_position + $2 where shard = $1 returning last_position - $2;
 
 -- name: add_messages
-insert into outbox (shard, position, job_id, topic, key, headers, value, object_key, bucket, bytes, delivery_number, ends_delivery, sha256)
+insert into outbox (shard, position, job_id, topic, key, headers, value, object_key, bucket, bytes, delivery_number,
+                    ends_delivery, sha256)
 select $1, $2 + m.place, m.job_id, m.topic, m.key, m.headers, m.value, m.object_key, m.bucket, m.bytes, m.delivery_number,
        m.ends_delivery, m.sha256
 from unnest($3::uuid[], $4::text[], $5::text[], $6::jsonb[], $7::bytea[], $8::text[], $9::text[], $10::bigint[],
@@ -87,9 +88,11 @@ select w.job_id, w.topic, $1, clock_timestamp() + make_interval(secs => $6), $2:
 from waiting w join locked using (job_id)
 order by w.job_id, w.topic
 on conflict (job_id, topic) do update
-set attempts = delivery_failure.attempts + 1, last_error = excluded.last_error, parked = delivery_failure.parked or excluded.parked,
+set attempts = delivery_failure.attempts + 1, last_error = excluded.last_error,
+    parked = delivery_failure.parked or excluded.parked,
     refused = excluded.refused,
-    first_failed_at = case when excluded.refused and not delivery_failure.refused then clock_timestamp() else delivery_failure.first_failed_at end,
+    first_failed_at = case when excluded.refused and not delivery_failure.refused then clock_timestamp()
+                           else delivery_failure.first_failed_at end,
     retry_at = clock_timestamp() + make_interval(secs => least($7, $6 * power(2, least(delivery_failure.attempts, 20))));
 
 -- name: show_failures
@@ -100,7 +103,8 @@ where t.shard = $1 and j.job_id = t.job_id and j.delivery_topic = t.topic and j.
 
 -- name: lock_expired_failures
 select t.job_id, t.topic, t.last_error as cause from delivery_failure t join data_job j using (job_id)
-where t.shard = $1 and t.first_failed_at < clock_timestamp() - make_interval(secs => case when t.refused then least($2::float8, $3::float8) else $2::float8 end)
+where t.shard = $1 and t.first_failed_at < clock_timestamp() - make_interval(
+    secs => case when t.refused then least($2::float8, $3::float8) else $2::float8 end)
 order by t.job_id for no key update of j;
 
 -- name: mark_failed
@@ -138,7 +142,8 @@ order by o.shard;
 
 -- name: parts_to_deliver
 select p.job_id, p.sub_job, p.key as object_key, p.bytes as size, p.sha256,
-       row_number() over (partition by p.job_id, p.sub_job order by coalesce(p.message, p.sequence), p.fragment)::integer - 1 as sequence,
+       row_number() over (partition by p.job_id, p.sub_job
+                          order by coalesce(p.message, p.sequence), p.fragment)::integer - 1 as sequence,
        count(*) over (partition by p.job_id, p.sub_job) as total,
        j.delivery_topic as topic, j.results_bucket as bucket, j.delivery_number as delivery,
        coalesce(l.data_producer_id, '') as data_producer_id,
@@ -154,7 +159,8 @@ order by p.job_id, s.position nulls first, coalesce(p.message, p.sequence), p.fr
 
 -- The lock is refused while the job is being removed.
 -- name: deliver_again
-update data_job set delivery_number = delivery_number + 1, delivery_state = 'PENDING', delivery_detail = null, version = version + 1
+update data_job
+set delivery_number = delivery_number + 1, delivery_state = 'PENDING', delivery_detail = null, version = version + 1
 where job_id = $1 and delivery_state in ('FAILED', 'DELIVERED')
   and pg_try_advisory_xact_lock_shared(7263405, hashtext($1::uuid::text))
 returning delivery_number;

@@ -64,7 +64,8 @@ select coalesce(message, sequence) as sequence, coalesce(message_sha256, sha256)
 where job_id = $1 and sub_job = $2 and fragment = 0 and sequence <> -1;
 
 -- name: record_arrivals
-insert into result_part (job_id, message, message_sha256, fragment, sub_job, sequence, key, bytes, sha256, operations, failed, outcomes)
+insert into result_part (job_id, message, message_sha256, fragment, sub_job, sequence, key, bytes, sha256, operations, failed,
+                         outcomes)
 select a.* from unnest($1::uuid[], $2::integer[], $3::text[], $4::integer[], $5::text[], $6::integer[], $7::text[],
                        $8::bigint[], $9::text[], $10::integer[], $11::integer[], $12::bytea[])
     as a (job_id, message, message_sha256, fragment, sub_job, sequence, key, bytes, sha256, operations, failed, outcomes)

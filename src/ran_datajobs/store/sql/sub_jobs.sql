@@ -86,7 +86,8 @@ select pg_notify('datajobs_due', $1);
 -- claim, was ADMITTED before. Durations are seconds by the database's clock.
 -- name: leased
 select s.sub_job_id, s.job_id, s.lane_id, s.lease, s.type, s.stage,
-case when s.lease = $1 then 'ADMITTED'::sub_job_stage else s.stage end as was, next_call(s.stage, s.cancel_requested), s.operations, s.data_producer_job_id,
+case when s.lease = $1 then 'ADMITTED'::sub_job_stage else s.stage end as was, next_call(s.stage, s.cancel_requested),
+s.operations, s.data_producer_job_id,
 s.cancel_requested, s.attempts, s.polls, s.result_topic, s.result_total, s.reported_status,
 extract(epoch from clock_timestamp() - s.failing_since)::float8 as failing_for,
 extract(epoch from clock_timestamp() - s.objects_since)::float8 as no_objects_for,
@@ -94,8 +95,10 @@ extract(epoch from clock_timestamp() - s.started_at)::float8 as running_for,
 extract(epoch from clock_timestamp() - s.last_message_at)::float8 as idle_for,
 extract(epoch from clock_timestamp() - s.ended_at)::float8 as ended_for,
 extract(epoch from s.quarantined_until - clock_timestamp())::float8 as quarantined_for,
-s.body_bytes, case when s.stage = 'STARTING' or s.stage in ('WAITING', 'ADMITTED') and s.body_bytes <= 8192 then s.body end as body,
-j.status as job_status, j.cancel_requested as job_cancel_requested, j.accept_type, j.content_type, j.activation_mode, j.destination, j.results_bucket, l.data_producer_id,
+s.body_bytes,
+case when s.stage = 'STARTING' or s.stage in ('WAITING', 'ADMITTED') and s.body_bytes <= 8192 then s.body end as body,
+j.status as job_status, j.cancel_requested as job_cancel_requested, j.accept_type, j.content_type, j.activation_mode,
+j.destination, j.results_bucket, l.data_producer_id,
 s.plugin_id, p.url, p.dialect, p.idempotent, p.give_up, p.sub_job_timeout
 from leased s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
 
@@ -212,7 +215,8 @@ returning job_id;
 
 -- name: mark_started
 update sub_job s
-set stage = 'TRACKING', data_producer_job_id = h.producer_job, version = (select j.version from data_job j where j.job_id = s.job_id), polls = 0, failing_since = null, last_error = null,
+set stage = 'TRACKING', data_producer_job_id = h.producer_job, polls = 0, failing_since = null, last_error = null,
+    version = (select j.version from data_job j where j.job_id = s.job_id),
     status = case when s.status = 'NOT_STARTED' then 'RUNNING'::job_status else s.status end,
     -- No DELETE of its own if the plugin gets, or got, one for the whole job.
     cancel_requested = s.cancel_requested and not exists (
@@ -223,8 +227,8 @@ where s.sub_job_id = h.sub_job_id and s.lease = h.lease
 returning s.sub_job_id, s.attention;
 
 -- A row that another process changed meanwhile is due at once. An empty error: nothing is wrong.
--- unsent: the create provably did not arrive. told: the terminal status that the plugin reported, if any. trial: seconds
--- in which the plugin is not called.
+-- unsent: the create provably did not arrive. reported_status: the terminal status that the plugin reported, if any.
+-- trial: seconds in which the plugin is not called.
 -- name: postpone
 update sub_job s
 set due_at = case when s.attention then clock_timestamp() else clock_timestamp() + make_interval(secs => h.delay) end,
@@ -249,8 +253,10 @@ returning s.sub_job_id, s.attention;
 -- reported: earlier messages do not show when the last one arrives.
 -- name: mark_collecting
 update sub_job s
-set stage = 'COLLECTING', result_topic = h.topic, reported_status = coalesce(s.reported_status, h.reported_status::job_status), failing_since = null, last_error = null,
-    last_message_at = case when s.stage = 'TRACKING' then clock_timestamp() else coalesce(s.last_message_at, clock_timestamp()) end,
+set stage = 'COLLECTING', result_topic = h.topic, failing_since = null, last_error = null,
+    reported_status = coalesce(s.reported_status, h.reported_status::job_status),
+    last_message_at = case when s.stage = 'TRACKING' then clock_timestamp()
+                           else coalesce(s.last_message_at, clock_timestamp()) end,
     due_at = case when s.attention or s.messages >= s.result_total then clock_timestamp()
                   else clock_timestamp() + make_interval(secs => h.delay) end,
     lease = null, leased_by = null, leased_until = null, attention = false
@@ -260,7 +266,8 @@ returning s.sub_job_id, s.attention;
 
 -- name: mark_cancelling
 update sub_job s
-set cancel_requested = false, version = (select j.version from data_job j where j.job_id = s.job_id), failing_since = null, last_error = null,
+set cancel_requested = false, failing_since = null, last_error = null,
+    version = (select j.version from data_job j where j.job_id = s.job_id),
     status = case when s.status in ('NOT_STARTED', 'RUNNING') then 'CANCELLING'::job_status else s.status end
 from unnest($1::uuid[], $2::uuid[]) as h (sub_job_id, lease)
 where s.sub_job_id = h.sub_job_id and s.lease = h.lease
@@ -283,9 +290,11 @@ with settled as (
         lease = null, leased_by = null, leased_until = null, attention = false,
         status = h.status::job_status, body = null, ended_at = clock_timestamp(),
         succeeded = h.succeeded, failed = h.failed, not_started = h.not_started, unknown = h.unknown,
-        last_error = nullif(h.error, ''), cancel_requested = false, failing_since = null, version = (select j.version from data_job j where j.job_id = s.job_id),
+        last_error = nullif(h.error, ''), cancel_requested = false, failing_since = null,
+        version = (select j.version from data_job j where j.job_id = s.job_id),
         objects_cause = null, objects_since = null
-    from unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::integer[], $6::integer[], $7::integer[], $8::text[], $9::float8[], $10::integer[])
+    from unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::integer[], $6::integer[], $7::integer[], $8::text[],
+                $9::float8[], $10::integer[])
          as h (sub_job_id, lease, status, succeeded, failed, not_started, unknown, error, quarantine, executed)
     where s.sub_job_id = h.sub_job_id and s.lease = h.lease and s.stage not in ('QUARANTINED', 'SETTLED')
     returning s.*, h.executed
@@ -408,7 +417,8 @@ from leased l join data_job j using (job_id) join dmi_plugin p using (plugin_id)
 -- name: renew_bulk_cancels
 with held as materialized (
     select b.job_id, b.plugin_id
-    from bulk_cancel b join unnest($1::uuid[], $2::bigint[], $3::uuid[]) as h (job_id, plugin_id, lease) using (job_id, plugin_id, lease)
+    from bulk_cancel b join unnest($1::uuid[], $2::bigint[], $3::uuid[]) as h (job_id, plugin_id, lease)
+         using (job_id, plugin_id, lease)
     for no key update of b skip locked
 )
 update bulk_cancel b set leased_until = clock_timestamp() + make_interval(secs => $4)

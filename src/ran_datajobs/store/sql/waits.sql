@@ -43,7 +43,8 @@ where s.sub_job_id = any ($1::uuid[]);
 -- The open jobs that each of these waits for, and when the last of its ended after-jobs ended.
 -- name: after_jobs
 select j.job_id, j.created_at,
-       coalesce(array_agg(a.job_id order by a.seq) filter (where a.ended_at is null and ($2::text is null or a.client = $2)), '{}') as visible,
+       coalesce(array_agg(a.job_id order by a.seq) filter (
+           where a.ended_at is null and ($2::text is null or a.client = $2)), '{}') as visible,
        (count(*) filter (where a.ended_at is null and not ($2::text is null or a.client = $2)))::integer as hidden,
        max(a.ended_at) as ended_at
 from data_job j join data_job a on a.job_id = any (j.after_jobs)
@@ -61,6 +62,7 @@ where plugin_id = any ($1::bigint[]) group by plugin_id;
 -- and of one that a retry cannot cure.
 -- name: deliveries
 select t.job_id, t.topic, t.last_error as cause, t.first_failed_at as since,
-       t.first_failed_at + make_interval(secs => case when t.refused then least($2::float8, $3::float8) else $2::float8 end) as until
+       t.first_failed_at + make_interval(
+           secs => case when t.refused then least($2::float8, $3::float8) else $2::float8 end) as until
 from delivery_failure t join data_job j using (job_id)
 where t.job_id = any ($1::uuid[]) and j.delivery_topic = t.topic and j.delivery_state = 'PENDING';
