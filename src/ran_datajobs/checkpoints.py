@@ -24,7 +24,7 @@ class Checkpoint(enum.StrEnum):
     START_MARKED = "start.marked"  # STARTING is durable; the create is not sent
     START_SENT = "start.sent"  # the create was answered; the id is not recorded
     START_RECORDED = "start.recorded"  # the id is durable
-    TRACK_TOLD = "track.told"  # the plugin reported a terminal status; nothing is stored
+    TRACK_REPORTED = "track.reported"  # the plugin reported a terminal status; nothing is stored
     CANCEL_SENT = "cancel.sent"  # the plugin answered the DELETE; nothing is stored
     CANCEL_RECORDED = "cancel.recorded"  # the cancel of the plugin is durable
     BULK_CANCEL_SENT = "bulk_cancel.sent"  # the plugin answered the DELETE of a whole job; nothing is stored

@@ -231,7 +231,7 @@ async def test_what_is_set_for_the_service_beats_the_shell(
         "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1",
         "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
         "AWS_ENDPOINT": "http://127.0.0.1:1",
-        "AWS_ACCESS_KEY_ID": "somebody",
+        "AWS_ACCESS_KEY_ID": "another-key",
         "AWS_SECRET_ACCESS_KEY": "else",
         "AWS_REGION": "eu-north-1",
         "AWS_SKIP_SIGNATURE": "true",

@@ -232,7 +232,9 @@ async def test_a_result_that_is_never_there_ends_its_write_and_the_lane_goes_on(
         failures = await service.failures(first[name])
         assert {failure["reason"] for failure in failures} == {"RESULT_UNREADABLE"}
         assert {failure["detail"] for failure in failures} == {sub_job["lastError"]}
-        assert sub_job["lastError"].startswith(f"the plugin's result was not to be had within 1 s: {cause}")
+        assert sub_job["lastError"].startswith(
+            f"the plugin's result could not be fetched within 1 s: {cause}"
+        )
     for name in UNFETCHABLE:
         assert (await service.ended(second[name]))["status"] == "FINSHED"
     assert len(scripted.history) == 2 * len(UNFETCHABLE)

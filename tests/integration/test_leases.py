@@ -23,7 +23,7 @@ from ran_datajobs.store.database import Database
 from ran_datajobs.store.dispatch import Transition
 from ran_datajobs.store.results import ActiveRead, Part, ReceivedMessage
 from ran_datajobs.store.sub_jobs import (
-    CancelTold,
+    CancelSent,
     Collecting,
     Ended,
     Leased,
@@ -113,7 +113,7 @@ def transitions(leased: Leased) -> list[Transition]:
     part = Part(str(leased.sub_job_id), 0, "key", 1, "digest", 1, 0)
     return [
         Started(leased, "another"),
-        CancelTold(leased),
+        CancelSent(leased),
         Postponement(leased, 0.0, 7, "wrong", unsent=True),
         Collecting(leased, "topic", Status.FINISHED, 0.0),
         Ended(leased, Status.FINISHED, succeeded=1, parts=(part,)),
@@ -164,7 +164,7 @@ async def test_no_store_function_answers_for_a_lease_that_is_gone(
         await sub_jobs.bump_jobs(connection, [job.job_id])
         await sub_jobs.lock_lanes(connection, job.lane_ids)
         assert await sub_jobs.apply(connection, [Started(leased, "x")]) == {}
-        assert await sub_jobs.apply(connection, [CancelTold(leased)]) == {}
+        assert await sub_jobs.apply(connection, [CancelSent(leased)]) == {}
         assert await sub_jobs.apply(connection, [Postponement(leased, 5.0)]) == {}
         assert await sub_jobs.apply(connection, [Collecting(leased, "t", None, 5.0)]) == {}
         for status in (Status.FINISHED, Status.CANCELLED):
@@ -193,7 +193,7 @@ async def test_a_stale_settlement_in_one_batch_with_the_valid_one_is_not_counted
         Ended(name(new), Status.FINISHED, succeeded=1, parts=(valid,)),
     ]
     ends = await asyncio.gather(
-        parts.write(CancelTold(name(new))),
+        parts.write(CancelSent(name(new))),
         *(parts.write(each) for each in both),
         return_exceptions=True,
     )

@@ -44,7 +44,7 @@ USUAL = [
     (Checkpoint.PLAN_STORED, False),
     (Checkpoint.START_SENT, True),
     (Checkpoint.START_SENT, False),
-    (Checkpoint.TRACK_TOLD, True),
+    (Checkpoint.TRACK_REPORTED, True),
     (Checkpoint.COLLECT_WRITTEN, False),
     (Checkpoint.FINISH_COUNTED, True),
 ]

@@ -18,7 +18,7 @@ from ran_datajobs.errors import Fenced
 from ran_datajobs.model import JobType, OperationCounts, Stage, Status
 from ran_datajobs.results.outcomes import verdict
 from ran_datajobs.store.dispatch import (
-    CancelTold,
+    CancelSent,
     DispatchStore,
     Ended,
     JobRoom,
@@ -215,7 +215,7 @@ def _transition(of: LeasedSubJob, what: str, delay: float) -> Transition:
         case "started":
             return Started(leased, _producer_job(of))
         case "cancel recorded":
-            return CancelTold(leased)
+            return CancelSent(leased)
         case "postponed":
             return Postponement(leased, delay, polls=2)
         case "failing":

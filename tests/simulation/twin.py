@@ -15,7 +15,7 @@ from ran_datajobs.store import jobs
 from ran_datajobs.store.dispatch import (
     CANCELS_AT_ONCE,
     LARGE,
-    CancelTold,
+    CancelSent,
     Ended,
     JobRoom,
     LeasedJob,
@@ -350,7 +350,7 @@ class Twin(Steps):
         """See the port. The kinds are written in the order of the statements."""
         done: dict[UUID, bool] = {}
         settled: list[Ended] = []
-        for kind in (Started, CancelTold, Postponement, Collecting, Ended, QuarantineOver):
+        for kind in (Started, CancelSent, Postponement, Collecting, Ended, QuarantineOver):
             for each in (t for t in transitions if isinstance(t, kind)):
                 row = self.sub_jobs[each.leased.sub_job_id]
                 if row.lease != each.leased.lease:
@@ -384,7 +384,7 @@ class Twin(Steps):
                     row.cancel_requested = False
                 self.begun([row.job_id])
                 return row.attention
-            case CancelTold():
+            case CancelSent():
                 row.cancel_requested, row.failing_since, row.last_error = False, None, None
                 if row.status in (Status.NOT_STARTED, Status.RUNNING):
                     row.status = Status.CANCELLING

@@ -32,7 +32,7 @@ from ran_datajobs.results import outcomes
 from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.dispatch import Transition
 from ran_datajobs.store.results import Arrived
-from ran_datajobs.store.sub_jobs import CancelTold, Leased, QuarantineOver
+from ran_datajobs.store.sub_jobs import CancelSent, Leased, QuarantineOver
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
@@ -234,17 +234,17 @@ async def test_transitions_gather_while_one_batch_is_under_way() -> None:
     second one of a sub-job. Each gets its own answer."""
     store, twice = Batches(), leased()
     write = store.writer()
-    lone, over, told, again = (
-        CancelTold(leased()), QuarantineOver(leased()), CancelTold(twice), QuarantineOver(twice),
+    lone, over, sent, again = (
+        CancelSent(leased()), QuarantineOver(leased()), CancelSent(twice), QuarantineOver(twice),
     )  # fmt: skip
     first = asyncio.create_task(write(lone))
     while not store.batches:
         await asyncio.sleep(0)
-    rest = [asyncio.create_task(write(each)) for each in (over, told, again)]
+    rest = [asyncio.create_task(write(each)) for each in (over, sent, again)]
     await asyncio.sleep(0)
     store.gate.set()
     assert await asyncio.gather(first, *rest) == [False, True, False, True]
-    assert store.batches == [[lone], [over, told], [again]]
+    assert store.batches == [[lone], [over, sent], [again]]
 
 
 async def test_an_error_is_every_callers_error_and_the_next_batch_works() -> None:
@@ -253,7 +253,7 @@ async def test_an_error_is_every_callers_error_and_the_next_batch_works() -> Non
     store.fails = True
     store.gate.set()
     write = store.writer()
-    both = (write(CancelTold(leased())), write(CancelTold(leased())))
+    both = (write(CancelSent(leased())), write(CancelSent(leased())))
     results = await asyncio.gather(*both, return_exceptions=True)
     assert [type(r) for r in results] == [OSError, OSError]
     store.fails = False

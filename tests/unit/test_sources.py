@@ -46,8 +46,16 @@ def test_the_names_of_queries_are_unique(file: Path) -> None:
     assert len(names) == len(set(names)) > 0
 
 
+def test_queries_have_short_lines() -> None:
+    """At most 130 characters."""
+    files = sorted((_ROOT / "src").rglob("sql/*.sql"))
+    assert files
+    assert not [line for file in files for line in file.read_text().splitlines() if len(line) > 130]
+
+
 _RETIRED_WORDS = (
     "visit", "poke", "poked", "hurry", "shelter", "sheltered", "bringing home", "place in line", "otherside",
+    "told", "in trouble", "whoever", "somebody",
 )  # fmt: skip
 """Words that are not in use in the field."""
 
@@ -61,12 +69,12 @@ _RETIRED_NAMES = (
     ("retired", "flags"), [(_RETIRED_WORDS, re.IGNORECASE), (_RETIRED_NAMES, 0)], ids=["words", "names"]
 )
 def test_what_was_retired_does_not_come_back(retired: tuple[str, ...], flags: int) -> None:
-    """The decision records describe earlier states, in the words of their time."""
+    """Decision records, migrations and kept databases have the words of their time."""
     pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, retired))})\b", flags)
     found = {
         f"{file.relative_to(_ROOT)}: {word}"
         for file in _sources()
-        if "decisions" not in file.parts and file != Path(__file__)
+        if not {"decisions", "migrations", "data"} & {*file.parts} and file != Path(__file__)
         for word in pattern.findall(file.read_text(encoding="utf-8"))
     }
     assert not found

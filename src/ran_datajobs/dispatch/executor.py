@@ -53,7 +53,7 @@ from ran_datajobs.store.results import ADDED_SEQUENCE, Part
 from ran_datajobs.store.sub_jobs import (
     CANCEL,
     SUB_JOB,
-    CancelTold,
+    CancelSent,
     Collecting,
     Ended,
     LeasedCancel,
@@ -251,7 +251,7 @@ class Executor:
             answer = await self.circuits.call(_profile(attempt.sub_job), DmiPlugin.status, attempt.address)
         match answer:
             case Polled(status=status) if status.terminal:
-                await reached(Checkpoint.TRACK_TOLD)
+                await reached(Checkpoint.TRACK_REPORTED)
                 return await self._collect(attempt, status)
             case Polled():
                 delay = self._until_next_poll(attempt)
@@ -292,7 +292,7 @@ class Executor:
                 if later := self._retry(attempt, answer):
                     return later
                 give_up = self._give_up(attempt.sub_job)
-                error = f"the plugin's result was not to be had within {give_up:g} s: {answer.cause}"
+                error = f"the plugin's result could not be fetched within {give_up:g} s: {answer.cause}"
                 all_unread = OperationState.UNKNOWN, Reason.RESULT_UNREADABLE, error, error, reported
                 return await self._end(attempt, lambda each: outcomes.all_the_same(each, *all_unread))
             case _:
@@ -348,7 +348,7 @@ class Executor:
         if isinstance(answer, Retryable) and (later := self._retry(attempt, answer)):
             return later
         await reached(Checkpoint.CANCEL_SENT)
-        if await self.write(CancelTold(attempt.sub_job)):
+        if await self.write(CancelSent(attempt.sub_job)):
             attempt.attention.set()
         self.limits.answered(attempt)
         await reached(Checkpoint.CANCEL_RECORDED)

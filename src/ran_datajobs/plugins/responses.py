@@ -299,7 +299,7 @@ def _worst(codes: Sequence[int], states: Sequence[OperationState]) -> tuple[Oper
 
 
 def _lost_data(members: Sequence[tuple[str, Raw]], results: Sequence[Raw], usable: Sequence[Raw]) -> str:
-    """Why the data of a read cannot be told; empty when it can. ``results`` are those that are not null."""
+    """Why the data of a read is not known; empty when it is. ``results`` are those that are not null."""
     if len(results) > 1:
         return "it has several results"
     if len(usable) < len(results):

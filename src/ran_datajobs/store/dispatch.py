@@ -34,7 +34,7 @@ from ran_datajobs.store.sub_jobs import (
     LEASE_SECONDS,
     ONE_WRITE_PER_LANE,
     SUB_JOB,
-    CancelTold,
+    CancelSent,
     Collecting,
     Ended,
     Leased,
@@ -82,7 +82,7 @@ class LeasedJob(Struct, frozen=True):
     body: bytes | None
 
 
-Transition = Started | CancelTold | Postponement | Collecting | Ended | QuarantineOver
+Transition = Started | CancelSent | Postponement | Collecting | Ended | QuarantineOver
 """The transitions of a leased sub-job. A :class:`Postponement` and a :class:`Collecting` end the lease."""
 
 _T = TypeVar("_T")
@@ -241,7 +241,7 @@ class DispatchStore:
         for each in transitions:
             of.setdefault(type(each), []).append(each)
         started, ended = of.get(Started, []), of.pop(Ended, [])
-        changed = {t.leased.job_id for t in (*started, *of.get(CancelTold, []), *ended)}
+        changed = {t.leased.job_id for t in (*started, *of.get(CancelSent, []), *ended)}
         lanes = {t.leased.lane_id for t in (*ended, *of.get(QuarantineOver, []))}
         others = [t.leased.sub_job_id for t in (*of.get(Postponement, []), *of.get(Collecting, []))]
         if changed:

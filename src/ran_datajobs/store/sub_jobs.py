@@ -142,7 +142,7 @@ class Started(Struct, frozen=True):
     data_producer_job_id: str
 
 
-class CancelTold(Struct, frozen=True):
+class CancelSent(Struct, frozen=True):
     """The DELETE is done: accepted, not supported, or timed out. The lease remains."""
 
     leased: Leased
@@ -199,7 +199,7 @@ class QuarantineOver(Struct, frozen=True):
 
 _STATEMENTS: Final[dict[type[Struct], str]] = {
     Started: "mark_started",
-    CancelTold: "mark_cancelling",
+    CancelSent: "mark_cancelling",
     Postponement: "postpone",
     Collecting: "mark_collecting",
     QuarantineOver: "end_quarantine",
@@ -266,7 +266,7 @@ async def apply(connection: Connection, transitions: Sequence[Struct]) -> dict[U
     """Write transitions of one kind. Returns, by sub-job id, whether another process changed the row while it
     was leased.
 
-    The caller has locked the jobs of a :class:`Started` or :class:`CancelTold` with :func:`bump_jobs`, and
+    The caller has locked the jobs of a :class:`Started` or :class:`CancelSent` with :func:`bump_jobs`, and
     the lanes of a :class:`QuarantineOver`, to which it admits the next writes.
     """
     kind = type(transitions[0])
