@@ -35,6 +35,9 @@ ATOMIC: Final = "ATOMIC"
 """The activation mode of TS 28.572 that is recognised but not offered."""
 
 
+_MODES: Final = frozenset(ActivationMode)
+
+
 class Envelope(Struct, frozen=True):
     """The fields of a submit that concern the job as a whole."""
 
@@ -71,7 +74,7 @@ def open_envelope(body: bytes, problems: Problems, unknown: UnknownKeys) -> tupl
         allowed = ", ".join(ActivationMode)
         unknown.not_offered.add("#/activationMode", f"ATOMIC is not offered: use one of {allowed}")
         del fields["activationMode"]
-    mode = _one_of(fields, "activationMode", frozenset(ActivationMode), ActivationMode.BEST_EFFORT, problems)
+    mode = _one_of(fields, "activationMode", _MODES, ActivationMode.BEST_EFFORT, problems)
     envelope = Envelope(
         accept_type=_one_of(fields, "dataAcceptType", ACCEPT_TYPES, TREE_HIERARCHICAL, problems),
         content_type=_one_of(fields, "dataContentType", CONTENT_TYPES, JSON_PATCH_3GPP, problems),

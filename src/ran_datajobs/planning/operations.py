@@ -38,7 +38,7 @@ def decode_operations(
     """
     try:
         lines = _lines_decoder.decode(data)
-        if not _needs_care(lines) and (accepted or _has_shortest_form(data, lines)):
+        if not _needs_care(lines, accepted) and (accepted or _has_shortest_form(data, lines)):
             return lines
     except msgspec.ValidationError:
         pass
@@ -73,10 +73,17 @@ def accepted_operations(lists: Iterable[bytes]) -> Iterator[list[SeedOperation]]
         first += len(operations)
 
 
-def _needs_care(lines: Sequence[SeedOperation]) -> bool:
-    """True when a write has a key of a read, or when a line has CM handle data."""
+def _needs_care(lines: Sequence[SeedOperation], accepted: bool) -> bool:
+    """True when a write has a key of a read, or a line has CM handle data.
+
+    Unless ``accepted``, also when a scope has the default type: it is always encoded, and could make up for a
+    doubled key in a comparison of lengths.
+    """
     return any(
-        line.op is not Op.READ or line.module_set_tag is not None or line.private_properties is not UNSET
+        line.op is not Op.READ
+        or line.module_set_tag is not None
+        or line.private_properties is not UNSET
+        or not (accepted or line.scope is None or line.scope.scope_type is not ScopeType.BASE_ONLY)
         for line in lines
         if line.attributes is not None
         or line.fields is not None
@@ -90,11 +97,8 @@ def _needs_care(lines: Sequence[SeedOperation]) -> bool:
 def _has_shortest_form(data: bytes, lines: Sequence[SeedOperation]) -> bool:
     """True when ``data`` is the shortest JSON text of ``lines``, blanks aside: no operation has a key twice.
 
-    False is unknown: an escape or a ``null`` makes a text longer, too. The default type of a scope, which is
-    always encoded, could make up for a key.
+    False is unknown: an escape or a ``null`` makes a text longer, too.
     """
-    if any(line.scope.scope_type is ScopeType.BASE_ONLY for line in lines if line.scope is not None):
-        return False
     shortest = _encoder.encode(lines)
     return len(data) == len(shortest) or len(_without_blanks(data)) == len(_without_blanks(shortest))
 
