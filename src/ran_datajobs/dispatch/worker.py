@@ -235,7 +235,7 @@ class Worker:
 
     def _begin_jobs(self, claimed: list[LeasedJob]) -> None:
         for job in claimed:
-            # A plan's sub-jobs are claimed with the next jobs, before the notification of the database arrives.
+            # A plan's sub-jobs are claimed with the next jobs, before the database's notification arrives.
             due = (JOB,) if job.planned else (JOB, SUB_JOB)
             self._begin(self._jobs, job.job_id, job, self._take_step(job), partial(self._mark_due, *due))
 
