@@ -300,15 +300,16 @@ def _worst(codes: Sequence[int], states: Sequence[OperationState]) -> tuple[Oper
 
 def _lost_data(members: Sequence[tuple[str, Raw]], results: Sequence[Raw], usable: Sequence[Raw]) -> str:
     """Why the data of a read is not known; empty when it is. ``results`` are those that are not null."""
-    if len(results) > 1:
+    named = [
+        name for name, value in members if value != peer_json.NULL and peer_json.folded(name) == "result"
+    ]
+    if len(named) > 1:
         return "it has several results"
     if len(usable) < len(results):
         return f"its result is {peer_json.shown(results[0])}"
-    names = [name for name, value in members if name == "result" or value != peer_json.NULL]
-    misspelt = [name for name in names if peer_json.folded(name) == "result"]
-    if "result" in misspelt or not misspelt:
+    if named in ([], ["result"]):
         return ""
-    return f"its data is in a member {peer_json.shown(Raw(misspelt[-1].encode()))}"
+    return f"its data is in a member {peer_json.shown(Raw(named[0].encode()))}"
 
 
 def _is_usable(result: Raw) -> bool:
