@@ -219,16 +219,20 @@ async def test_a_thousand_jobs_of_one_client_do_not_starve_another_one(
 
 async def multiply(service: Service, job_id: str, times: int) -> None:
     """Copy a planned job so that it waits ``times`` times, as if it had been submitted that often."""
+    columns = """select string_agg(column_name, ', ') from information_schema.columns
+                 where table_schema = current_schema and table_name = $1 and is_generated = 'NEVER'"""
+    changes = {
+        "data_job": "'job_id', md5('job' || n)::uuid",
+        "sub_job": "'sub_job_id', md5('sub-job' || n)::uuid, 'job_id', md5('job' || n)::uuid",
+    }
     async with service.database.transaction() as connection:
-        for statement in (
-            """insert into data_job overriding user value
-               select (jsonb_populate_record(j, jsonb_build_object('job_id', md5('job' || n)::uuid))).*
-               from data_job j, generate_series(2, $2::integer) n where j.job_id = $1::text::uuid""",
-            """insert into sub_job
-               select (jsonb_populate_record(s, jsonb_build_object(
-                   'sub_job_id', md5('sub-job' || n)::uuid, 'job_id', md5('job' || n)::uuid))).*
-               from sub_job s, generate_series(2, $2::integer) n where s.job_id = $1::text::uuid""",
-        ):
+        for table, changed in changes.items():
+            names = await connection.fetchval(columns, table)
+            statement = f"""insert into {table} ({names}) overriding user value
+                select {names} from (
+                    select (jsonb_populate_record(r, jsonb_build_object({changed}))).*
+                    from {table} r, generate_series(2, $2::integer) n
+                    where r.job_id = $1::text::uuid) copies"""
             assert await connection.execute(statement, job_id, times) == f"INSERT 0 {times - 1}"
 
 
