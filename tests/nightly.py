@@ -61,6 +61,7 @@ STEPS: Final = (
         *("tests/unit/test_damaged_answers.py", "--timeout", "3600"),
         HYPOTHESIS_EXAMPLES="10000",
     ),
+    pytest_step("elements", "tests/contract/test_element_provmns.py", HYPOTHESIS_EXAMPLES="300"),
     pytest_step("machine", "tests/machine", "--timeout", "3600", HYPOTHESIS_EXAMPLES="1000"),
     pytest_step(
         "simulation",

@@ -7,6 +7,7 @@ A test or case marked ``nightly`` is left out of ``make test``; ``pytest -m nigh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -16,6 +17,11 @@ import pytest
 def sampled(cases: Iterable[Any], usual: Collection[Any]) -> list[Any]:
     """All ``cases`` of a parametrised test; those that are not among the ``usual`` ones are ``nightly``."""
     return [case if case in usual else nightly(case) for case in cases]
+
+
+def examples(number: int) -> int:
+    """Examples of an expensive property: ``number`` in ``make nightly``, a quarter in ``make test``."""
+    return number if "HYPOTHESIS_EXAMPLES" in os.environ else number // 4
 
 
 def nightly(case: Any) -> Any:

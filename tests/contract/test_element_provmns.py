@@ -21,6 +21,7 @@ from ran_datajobs.model import ActivationMode, ErrorDetail, Op, Operation, Opera
 from ran_datajobs.nrm.patch import Patch, Rejected, apply, apply_atomically, read_patch
 from ran_datajobs.nrm.tree import Tree
 from ran_datajobs.plugins.client import Answered
+from tests.tiers import examples
 
 from .provmns_network import ELEMENTS, element_over, network, objects, read
 from .provmns_twin import OPEN, Errors, Hint, Mishap, ProvMnsTwin, Shape
@@ -86,7 +87,7 @@ def states_of(outcomes: Sequence[Outcome]) -> list[OperationState]:
     return [outcome.state for outcome in outcomes]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     write_operations(),
     st.sampled_from(ActivationMode),
@@ -115,7 +116,7 @@ def test_documents_have_the_outcomes_of_single_operations(
     assert dict(together.items()) == dict(alone.items())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     write_operations(),
     st.sampled_from(ActivationMode),
@@ -173,7 +174,7 @@ def settling_operations(draw: st.DrawFn) -> list[Operation]:
     return operations
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=examples(800), deadline=None)
 @given(
     settling_operations() | write_operations(),
     st.sampled_from(ActivationMode),

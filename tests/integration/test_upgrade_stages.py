@@ -17,8 +17,12 @@ from ran_datajobs.store.database import Database
 from tests.data.kept import STAGES, executed, load_stages, plugins_again
 from tests.data.stages import TOPIC, message, reads
 from tests.kit.whole_service import Service, whole_service
+from tests.tiers import sampled
 
 pytestmark = pytest.mark.without_schema
+
+SCHEMAS = sampled(sorted(STAGES), {min(STAGES), max(STAGES)})
+"""The oldest and the newest kept schema; the others with ``make nightly``."""
 
 CANCELLED = {
     "blocked, then cancelled",
@@ -100,7 +104,7 @@ def expected(name: str, total: int) -> tuple[str, dict[str, int]]:
     return "FINSHED", {"succeeded": total}
 
 
-@pytest.mark.parametrize("schema", STAGES)
+@pytest.mark.parametrize("schema", SCHEMAS)
 async def test_jobs_in_every_stage_end(database_url: str, tmp_path: Path, schema: int) -> None:
     """Two processes migrate concurrently. Then every job ends and is delivered: cancelled sub-jobs are not
     started, an operation that a non-idempotent plugin may have executed is unknown, all others have
@@ -158,7 +162,7 @@ async def delivered(service: Service, job_id: str) -> Any:
     return job
 
 
-@pytest.mark.parametrize("schema", STAGES)
+@pytest.mark.parametrize("schema", SCHEMAS)
 async def test_the_migration_leaves_every_sub_job_in_its_place(database_url: str, schema: int) -> None:
     """After the migration, before any worker runs: a lane has at most one active write, and no more active
     reads than the plugin takes. Active sub-jobs are due. A waiting sub-job waits behind another in its lane,
