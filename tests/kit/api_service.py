@@ -142,7 +142,10 @@ def writes(count: int) -> dict[str, Any]:
 async def northbound_api(
     database: Database, folder: Path, port: int, headers: dict[str, str] | None = None, **changes: Any
 ) -> AsyncIterator[Api]:
-    """The API on ``port``; ``changes`` replace settings and parts, ``headers`` go with every request."""
+    """The API on ``port``; ``changes`` replace settings and parts, ``headers`` go with every request.
+
+    The client accepts problems (RFC 9457) by name, so that it gets them below NCMP's paths as well.
+    """
     settings = Settings(port=port, data_dir=folder)
     settings = settings.with_changes(
         **{name: changes.pop(name) for name in vars(settings) if name in changes}
@@ -159,7 +162,12 @@ async def northbound_api(
         view=JobView(settings),
     )
     parts = dataclasses.replace(parts, **changes)
-    async with serving(parts, port), aiohttp.ClientSession(headers=headers) as session:
+    async with (
+        serving(parts, port),
+        aiohttp.ClientSession(
+            headers={"Accept": "application/problem+json, */*"} | (headers or {})
+        ) as session,
+    ):
         yield Api(parts, session)
 
 

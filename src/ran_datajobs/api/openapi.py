@@ -20,15 +20,18 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
 
 from ran_datajobs.api import auth, paths
-from ran_datajobs.http.problem import PROBLEM_JSON, Problem
+from ran_datajobs.http.problem import PROBLEM_JSON, NcmpError, Problem
 
 _COMMON: Final = (400, 401, 403, 406, 503)
 
 
-def documented(*statuses: int, common: tuple[int, ...] = _COMMON) -> dict[int, ResponseSpec]:
-    """The problems that a route can answer with, for the OpenAPI document."""
+def documented(
+    *statuses: int, common: tuple[int, ...] = _COMMON, ncmp: bool = False
+) -> dict[int, ResponseSpec]:
+    """The problems that a route can answer with, for the OpenAPI document. ``ncmp``: its path is NCMP's."""
+    body, media_type = (NcmpError, MediaType.JSON) if ncmp else (Problem, PROBLEM_JSON)
     return {
-        status: success(Problem, HTTPStatus(status).phrase, PROBLEM_JSON)
+        status: success(body, HTTPStatus(status).phrase, media_type)
         for status in sorted((*statuses, *common))
     }
 

@@ -27,6 +27,9 @@ REASONS: Final = "/ranoam/cm/v1/reasons"
 TOPIC_MESSAGES: Final = "/ranoam/cm/v1/topics/{topic:str}/messages"
 BUCKET: Final = job_view.BUCKETS + "/{bucket_id:str}"
 OBJECT: Final = BUCKET + "/{job_id:uuid}/{part:path}"
+NCMP_ROOTS: Final = frozenset({"ncmp", "ncmpInventory"})
+"""First segments of the paths of ONAP CPS-NCMP."""
+
 INVENTORY: Final = "/ncmpInventory/v1/ch"
 STATUS_PUSH: Final = "/ncmp/v1/subJobs/{sub_job_id:uuid}/status"
 HEALTHZ: Final = "/healthz"

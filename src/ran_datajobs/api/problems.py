@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps each exception to a problem (RFC 9457), and refuses query parameters that a route does not have.
+"""Maps each exception to an error answer, and refuses query parameters that a route does not have.
+
+An error answer is a problem (RFC 9457); below the paths of ONAP CPS-NCMP it is NCMP's own error body, unless
+the client accepts ``application/problem+json`` by name.
 
 Names of query parameters are case-insensitive. Unknown ones are refused because otherwise a misspelt
 ``dryRun`` would submit a job, and a misspelt filter would list everything.
@@ -20,14 +23,18 @@ from litestar.params import QueryParameter
 from litestar.typing import FieldDefinition
 
 from ran_datajobs import errors
+from ran_datajobs.api import paths
 from ran_datajobs.api.dependencies import AnyRequest
 from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
 from ran_datajobs.http.json_body import choices_of, in_words, shortened
-from ran_datajobs.http.problem import Problem, respond
+from ran_datajobs.http.problem import MAX_LISTED, PROBLEM_JSON, NcmpError, Problem, respond
 from ran_datajobs.planning.keys import NOT_OFFERED, not_offered
 from ran_datajobs.telemetry import Logger
 
 _MISSING: Final = re.compile(r"Missing required query parameter '(\w+)'")
+
+_SPRING_NAMES: Final = {413: "PAYLOAD_TOO_LARGE"}
+"""Names of statuses that Python names differently than NCMP's framework."""
 
 OFFERED_ONE_DAY: Final = "offered_one_day"
 """Set in the ``opt`` of the route that refuses the parameters in :data:`NOT_OFFERED` as not offered yet."""
@@ -39,10 +46,50 @@ class Conflict(ClientException):
     status_code = HTTPStatus.CONFLICT
 
 
-def problem_answers(log: Logger) -> Callable[[AnyRequest, Exception], Response[Problem]]:
+class NcmpRefusal(HTTPException):
+    """A refusal of a call of ONAP CPS-NCMP, with NCMP's own ``message``."""
+
+    def __init__(self, status: int, message: str, details: str) -> None:
+        super().__init__(details, status_code=status)
+        self.message = message
+
+
+def error_answer(
+    request: AnyRequest,
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    faults: tuple[tuple[str, str], ...] = (),
+    count: int = 0,
+    message: str = "",
+) -> Response[Problem] | Response[NcmpError]:
+    """The error answer to ``request``, in the form of its path. ``faults``: (JSON pointer, detail) pairs.
+
+    ``message``: NCMP's, by default the name of the status.
+    """
+    path = request.scope["path"]
+    problem = respond(path, status, detail, headers, faults, count)
+    if path[1:].partition("/")[0] not in paths.NCMP_ROOTS or PROBLEM_JSON in request.headers.get(
+        "accept", ""
+    ):
+        return problem
+    listed = [f"{pointer}: {fault}" for pointer, fault in faults[:MAX_LISTED]]
+    if not (listed and detail.startswith(listed[0])):  # else it repeats the first
+        listed.insert(0, detail)
+    body = NcmpError(
+        f"{status} {_SPRING_NAMES.get(status) or HTTPStatus(status).name}",
+        message or HTTPStatus(status).phrase,
+        "; ".join(listed),
+    )
+    return Response(body, status_code=status, headers=problem.headers, media_type="application/json")
+
+
+def problem_answers(
+    log: Logger,
+) -> Callable[[AnyRequest, Exception], Response[Problem] | Response[NcmpError]]:
     """The handler of all exceptions. An unexpected one is logged and becomes a 500 without details."""
 
-    def answer_problem(request: AnyRequest, error: Exception) -> Response[Problem]:
+    def answer_problem(request: AnyRequest, error: Exception) -> Response[Problem] | Response[NcmpError]:
         path, count = request.scope["path"], 0
         faults: tuple[tuple[str, str], ...] = ()
         detail = error.detail if isinstance(error, HTTPException) else str(error)
@@ -64,7 +111,8 @@ def problem_answers(log: Logger) -> Callable[[AnyRequest, Exception], Response[P
                 log.error("request.failed", method=method, path=path, cause=repr(error), exc_info=error)
                 status, detail = 500, "an unexpected error: it is in the service's log"
         headers = error.headers if isinstance(error, HTTPException) else None
-        return respond(path, status, detail, headers, faults, count)
+        message = error.message if isinstance(error, NcmpRefusal) else ""
+        return error_answer(request, status, detail, headers, faults, count, message)
 
     return answer_problem
 

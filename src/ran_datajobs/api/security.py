@@ -19,8 +19,8 @@ from litestar.datastructures import Headers, MutableScopeHeaders
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Send
 
 from ran_datajobs.api import paths
+from ran_datajobs.api.problems import error_answer
 from ran_datajobs.config import Settings
-from ran_datajobs.http.problem import respond
 from ran_datajobs.telemetry import Metrics
 
 _AUTHORITY: Final = re.compile(r"(\[[^\]]*\]|[^\[:]*?)\.?(?::[0-9]+)?")
@@ -81,7 +81,8 @@ class SecurityMiddleware:
 
         app = self._app
         if refusal := self._refusal(scope, Headers.from_scope(scope)):
-            app = respond(scope["path"], *refusal).to_asgi_response(None, Request(scope, receive, send))
+            request = Request[Any, Any, Any](scope, receive, send)
+            app = error_answer(request, *refusal).to_asgi_response(None, request)
         await app(scope, receive, send_safely)
 
     def _measure(self, scope: HTTPScope, status: int, seconds: float) -> None:

@@ -19,6 +19,7 @@ from ran_datajobs.errors import DataJobsError, ServerUnreachable, UsageError
 from ran_datajobs.model import Status, read_status
 
 JSON: Final = "application/json"
+PROBLEM_JSON: Final = "application/problem+json"
 SILENCE: Final = 60.0
 """Timeout in seconds of a read from the service."""
 
@@ -62,9 +63,11 @@ class Api:
         query: Mapping[str, Any] | None = None,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        also: int | None = None,
     ) -> tuple[int, Any]:
-        """Send a request and return the status and the JSON of the answer."""
-        with self.open(method, path, query=query, body=body, headers=headers) as answer:
+        """Send a request and return the status and the JSON of the answer. ``also``: a status of 400 or more
+        that is an answer, too, unless its body is a problem."""
+        with self.open(method, path, query=query, body=body, headers=headers, also=also) as answer:
             data = _read(answer, self.server)
         return answer.status, (_json(data, self.server) if data else None)
 
@@ -82,9 +85,12 @@ class Api:
         query: Mapping[str, Any] | None = None,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        also: int | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
-        """Send a request and yield the answer, unread. Raises if its status is 400 or more."""
-        sent = {"Accept": JSON, "User-Agent": "datajobs"} | dict(headers or {})
+        """Send a request and yield the answer, unread. Raises if its status is 400 or more, unless it is
+        ``also`` with JSON that is no problem."""
+        # Problems name the places of faults, which the error bodies below NCMP's paths do not.
+        sent = {"Accept": f"{JSON}, {PROBLEM_JSON}", "User-Agent": "datajobs"} | dict(headers or {})
         if body:
             sent.setdefault("Content-Type", JSON)
         if self._token is not None:
@@ -104,7 +110,8 @@ class Api:
             try:
                 connection.request(method, target, body=body, headers=sent)
                 answer = connection.getresponse()
-                if answer.status >= 400:
+                expected = answer.status == also and answer.headers.get_content_type() == JSON
+                if answer.status >= 400 and not expected:
                     raise _refusal(answer.status, answer.read(1 << 20), self.server)
             except (OSError, http.client.HTTPException) as error:
                 raise _unreachable(self.server, error) from error

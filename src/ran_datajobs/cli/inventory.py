@@ -10,7 +10,12 @@ import typer
 from ran_datajobs.cli.api import Api
 from ran_datajobs.cli.options import CLIENT, Settings, takes_settings
 
-_FAILED = ("failedCreatedCmHandles", "failedUpdatedCmHandles", "failedRemovedCmHandles")
+_FAILED = (
+    "failedCreatedCmHandles",
+    "failedUpdatedCmHandles",
+    "failedRemovedCmHandles",
+    "failedUpgradeCmHandles",
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -56,5 +61,6 @@ def register(api: Api, body: bytes) -> list[dict[str, Any]]:
     """Register CM handles. Returns the entries that were refused."""
     from ran_datajobs.api import paths
 
-    answer = api.post(paths.INVENTORY, body) or {}
-    return [entry for name in _FAILED for entry in answer.get(name, ())]
+    # With DATAJOBS_REGISTRATION_ERROR_500 a registration that failed in part is answered with a 500.
+    _, answer = api.call("POST", paths.INVENTORY, body=body, also=500)
+    return [entry for name in _FAILED for entry in (answer or {}).get(name, ())]

@@ -41,6 +41,15 @@ class Problem(Struct, frozen=True, rename="camel", kw_only=True):
     error_count: int | UnsetType = UNSET
 
 
+class NcmpError(Struct, frozen=True):
+    """An error answer of ONAP CPS-NCMP (``ErrorMessage`` of its OpenAPI); ``status`` like
+    ``"404 NOT_FOUND"``."""
+
+    status: str
+    message: str
+    details: str
+
+
 def respond(
     path: str,
     status: int,

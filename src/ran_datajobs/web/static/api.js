@@ -85,7 +85,7 @@ async function problemOf(response) {
 export async function call(url, options = {}) {
   for (;;) {
     const used = token.get();
-    const headers = { Accept: "application/json", ...options.headers };
+    const headers = { Accept: "application/json, application/problem+json", ...options.headers };
     if (used !== null) headers.Authorization = `Bearer ${used}`;
     let response;
     try {
