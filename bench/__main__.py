@@ -20,6 +20,7 @@ NAMES = (
     "read",
     "beside",
     "delivery",
+    "registration",
 )
 ONLY_WHEN_NAMED = ("scale", "tables", "lines")
 """Measurements that take many minutes, or that run nothing."""

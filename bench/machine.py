@@ -110,6 +110,15 @@ class Machine:
                     return url
         raise SystemExit("no process of the service has the address of a database")
 
+    def processor_seconds(self) -> float:
+        """Processor time so far of the service and its database, without processes that have ended."""
+        seconds = 0.0
+        for process in [self._process, *self._process.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                seconds += times.user + times.system
+        return seconds
+
     def peak_rss(self) -> dict[str, int]:
         """Peak resident memory so far of each process of the service, in MiB."""
         peaks: dict[str, int] = {}
