@@ -26,7 +26,7 @@ _PLUGIN = PluginProfile(1, "http://127.0.0.1:9001")
 def owners(producers: int) -> Owners:
     """:data:`HANDLES` handles, spread over ``producers`` of one plugin."""
     return Owners(
-        Owner(f"ch-{n}", alternate_id(n)[1:], _PLUGIN, f"producer-{n % producers}", "", b"{}")
+        Owner(f"ch-{n}", alternate_id(n)[1:], _PLUGIN, _PLUGIN, f"producer-{n % producers}", "", b"{}")
         for n in range(HANDLES)
     )
 

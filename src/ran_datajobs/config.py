@@ -215,6 +215,11 @@ class Settings:
         None,
         "folder of the results where there is no S3; default: in the data dir. Several machines share one",
     )
+    dmi_dialect: Text = _service(
+        "auto",
+        "dialect of the DMI plugins whose registration names none; auto: it is found out",
+        choices=("auto", "seed", "onap"),
+    )
     results_bucket: Text = _service("datajobs-results", "the service's own bucket: all results are in it")
     finished_spelling: Text = _service(
         "FINSHED", "how the status of a finished job is written on the wire", choices=("FINSHED", "FINISHED")

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from ran_datajobs.config import Settings
 from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.inventory import registry
 from ran_datajobs.inventory.index import OwnerIndex
@@ -31,7 +32,7 @@ Register = Callable[[bytes], Awaitable[RegistrationOutcome]]
 @pytest.fixture
 def register(database: Database) -> Register:
     """Applies a registration to the store."""
-    return partial(registry.register, database, ("127.0.0.0/8",))
+    return partial(registry.register, database, Settings())
 
 
 def body(**fields: Any) -> bytes:
@@ -73,7 +74,9 @@ async def test_a_registered_handle_is_found_by_every_index(database: Database, r
         plugin = await plugin_by_url(connection, ADDRESS)
     assert plugin is not None
     assert (plugin.give_up, plugin.read_slots) == (7.0, 2)
-    assert owner.plugin == PluginProfile(owner.plugin.plugin_id, ADDRESS, "onap", stop_on_error=True)
+    assert owner.write_plugin == PluginProfile(
+        owner.write_plugin.plugin_id, ADDRESS, "onap", stop_on_error=True
+    )
     assert len(owners) == 1
     assert {key: one.cm_handle for key, one in (await fresh(database)).items()} == {"SN=1/ME=1": "ch-1"}
 
@@ -121,7 +124,7 @@ async def test_what_fails_is_listed_in_onaps_shape_and_the_rest_is_kept(
     )
     lists = json.loads(msgspec.json.encode(outcome))
     assert {key: [(e["cmHandle"], e["errorCode"]) for e in entries] for key, entries in lists.items()} == {
-        "failedCreatedCmHandles": [("a", "109"), ("b", "111"), ("c!", "110")],
+        "failedCreatedCmHandles": [("a", "109"), ("b", "109"), ("c!", "110")],
         "failedUpdatedCmHandles": [("nobody", "100")],
         "failedRemovedCmHandles": [("nobody", "100")],
         "failedUpgradeCmHandles": [],
@@ -181,7 +184,87 @@ async def test_a_changed_plugin_reaches_the_handles_that_it_has(
     await register(body(dmiDialect="onap"))
     owner = (await index.catch_up()).owner_of("ME=1")
     assert owner is not None
-    assert (owner.plugin.dialect, owner.plugin.idempotent) == ("onap", True)
+    assert (owner.write_plugin.dialect, owner.write_plugin.idempotent) == ("onap", True)
+
+
+READS, WRITES = "http://127.0.0.1:9002", "http://127.0.0.1:9003"
+
+
+async def test_a_handle_has_a_plugin_for_reads_and_another_for_writes(
+    database: Database, register: Register
+) -> None:
+    """An index that follows has both, and what a later registration changes of either of them. The settings
+    of a registration are those of each plugin that it names."""
+    index = OwnerIndex(database)
+    both = {"dmiDatajobsReadPlugin": READS, "dmiDatajobsWritePlugin": WRITES}
+    await register(body(**both, idempotent=True, createdCmHandles=[handle("a", "/ME=1")]))
+    await register(body(createdCmHandles=[handle("b", "/ME=2")]))
+    a, b = await index.catch_up()
+    assert (a.read_plugin.url, a.write_plugin.url) == (READS, WRITES)
+    assert (b.read_plugin.url, b.write_plugin.url) == (ADDRESS, ADDRESS)
+    assert b.read_plugin is b.write_plugin
+    assert all(each.idempotent for each in (a.read_plugin, a.write_plugin, b.write_plugin))
+    await register(body(dmiPlugin=READS, selectors=True, operationProperties=False))
+    await register(body(dmiPlugin=WRITES, dmiDialect="onap"))
+    for owners in (await index.catch_up(), await OwnerIndex(database).catch_up()):
+        found = owners.owner_of("ME=1")
+        assert found is not None
+        assert (found.read_plugin.selectors, found.read_plugin.operation_properties) == (True, False)
+        assert (found.write_plugin.selectors, found.write_plugin.operation_properties) == (False, True)
+        assert (found.read_plugin.dialect, found.write_plugin.dialect) == ("auto", "onap")
+
+
+async def test_the_same_registration_with_three_plugins_changes_nothing(
+    database: Database, register: Register
+) -> None:
+    """The plugins of a handle are part of it: the same ones are a repeat, others a conflict."""
+    both = {"dmiDatajobsReadPlugin": READS, "dmiDatajobsWritePlugin": WRITES}
+    created = [handle("a", "/ME=1")]
+    index = OwnerIndex(database)
+    for again in (both, both | {"dmiDatajobsReadPlugin": READS.upper() + "/"}):
+        assert not (await register(body(**again, createdCmHandles=created))).failed
+    (before,) = await index.catch_up()
+    outcome = await register(body(dmiDatajobsReadPlugin=READS, createdCmHandles=created))
+    assert [failed.error_code for failed in outcome.failed_created_cm_handles] == ["109"]
+    assert list(await index.catch_up()) == [before]
+
+
+@pytest.mark.parametrize("dialect", ["auto", "seed", "onap"])
+async def test_a_plugin_that_names_no_dialect_has_that_of_the_setting(
+    database: Database, dialect: str
+) -> None:
+    """DATAJOBS_DMI_DIALECT counts when a plugin is registered for the first time; what was found out about a
+    plugin outlives a registration."""
+    settings = Settings(dmi_dialect=dialect)
+    await registry.register(database, settings, body(createdCmHandles=[handle("a", "/ME=1")]))
+    async with database.connection() as connection:
+        await connection.execute("update dmi_plugin set found_dialect = 'onap'")
+    await registry.register(database, Settings(dmi_dialect="seed"), body(idempotent=True))
+    (owner,) = await OwnerIndex(database).catch_up()
+    plugin = owner.write_plugin
+    assert (plugin.dialect, plugin.found_dialect, plugin.idempotent) == (dialect, "onap", True)
+    assert plugin.spoken_dialect == ("onap" if dialect == "auto" else dialect)
+
+
+FIELDS = ("dmiPlugin", "dmiDataPlugin", "dmiModelPlugin", "dmiDatajobsReadPlugin", "dmiDatajobsWritePlugin")
+
+
+@pytest.mark.parametrize("field", FIELDS)
+async def test_every_address_of_a_plugin_must_be_allowed(
+    database: Database, register: Register, field: str
+) -> None:
+    """One that is not fails the created handles, by the name of its field, and none of the plugins is
+    stored. The rest of the registration is applied."""
+    await register(body(createdCmHandles=[handle("a", "/ME=1")]))
+    named = dict.fromkeys(FIELDS, "http://127.0.0.9:1") | {field: "http://169.254.169.254"}
+    outcome = await register(body(**named, createdCmHandles=[handle("b", "/ME=2")], removedCmHandles=["a"]))
+    (failure,) = outcome.failed_created_cm_handles
+    assert (failure.cm_handle, failure.error_code) == ("b", "108")
+    assert failure.error_text.startswith(f"{field}: the host '169.254.169.254'")
+    assert outcome.failed == 1
+    assert await fresh(database) == {}
+    async with database.connection() as connection:
+        assert [row["url"] for row in await connection.fetch("select url from dmi_plugin")] == [ADDRESS]
 
 
 @pytest.mark.parametrize("address", ["http://10.0.0.1:80", "ftp://127.0.0.1", "http://u:hunter2@127.0.0.1"])
@@ -219,7 +302,7 @@ async def test_many_handles_register_in_bulk(database: Database, register: Regis
     owners = await fresh(database)
     assert len(owners) == 5_000
     assert owners["SN=1/ME=4999"].data_producer_id == "p1"
-    assert len({id(one.plugin) for one in owners.values()}) == 1
+    assert len({id(one.write_plugin) for one in owners.values()}) == 1
 
 
 async def test_an_index_misses_nothing_of_registrations_at_the_same_time(
@@ -246,7 +329,7 @@ async def test_one_of_two_claims_on_an_alternate_id_wins(database: Database, reg
         *(register(body(createdCmHandles=[handle(f"ch-{n}", "/ME=1")])) for n in range(8))
     )
     failures = [outcome.failed_created_cm_handles[0].error_code for outcome in outcomes if outcome.failed]
-    assert failures == ["111"] * 7
+    assert failures == ["109"] * 7
     assert len(await fresh(database)) == 1
 
 
@@ -265,6 +348,8 @@ async def test_following_equals_starting_anew(database: Database, register: Regi
             "updatedCmHandles": [handle(names[2], f"/SN=1/ME={rng.randrange(6)}"), {"cmHandle": names[3]}],
             "dmiDialect": rng.choice(["seed", "onap"]),
             "dmiPlugin": rng.choice([ADDRESS, "http://127.0.0.2:1"]),
+            "dmiDatajobsReadPlugin": rng.choice([READS, ""]),
+            "dmiDatajobsWritePlugin": rng.choice([WRITES, READS, ""]),
         }
         await register(body(**fields))
         if rng.random() < 0.5:

@@ -12,6 +12,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from ran_datajobs.config import Settings
 from ran_datajobs.inventory import registry
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.messaging.bus import Message
@@ -289,7 +290,7 @@ async def test_an_index_that_slept_through_a_removal_forgets_the_handle(
 
     async def register(**fields: Any) -> None:
         body = {"dmiPlugin": "http://127.0.0.1:9001", **fields}
-        outcome = await registry.register(database, ("127.0.0.0/8",), msgspec.json.encode(body))
+        outcome = await registry.register(database, Settings(), msgspec.json.encode(body))
         assert not outcome.failed
         await awake.catch_up()
 

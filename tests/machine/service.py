@@ -120,7 +120,7 @@ class Service:
                 for n in range(2)
             ]
             body = {"dmiPlugin": url, "createdCmHandles": handles, "idempotent": name == "I"}
-            outcome = await register(database, ("127.0.0.1",), msgspec.json.encode(body))
+            outcome = await register(database, Settings(), msgspec.json.encode(body))
             assert not outcome.failed, outcome
         async with database.connection() as connection:
             await connection.execute(_NO_STATISTICS)

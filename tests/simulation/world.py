@@ -97,6 +97,7 @@ class World:
                     f"{character.name}-{n}",
                     key(f"/SubNetwork={character.name}/ManagedElement={n}"),
                     profile,
+                    profile,
                     f"ems-{n}",
                     "",
                     b"{}",

@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from ran_datajobs.inventory.registration import (
     Changes,
     Failure,
+    PluginIds,
     alternate_keys,
     changes_of,
     handles_named,
@@ -19,6 +21,7 @@ from ran_datajobs.inventory.registration import (
 from ran_datajobs.store.inventory import HandleRow
 
 PLUGIN = 7
+FOR_ALL = PluginIds(PLUGIN)
 
 
 def row(cm_handle: str, alternate_id: str | None = None, **fields: Any) -> HandleRow:
@@ -26,7 +29,12 @@ def row(cm_handle: str, alternate_id: str | None = None, **fields: Any) -> Handl
     return HandleRow(cm_handle, PLUGIN, alternate_id, key, **fields)
 
 
-def changes(known: list[HandleRow], address_fault: str | None = None, **body: Any) -> Changes:
+def changes(
+    known: list[HandleRow],
+    address_fault: str | None = None,
+    plugins: PluginIds = FOR_ALL,
+    **body: Any,
+) -> Changes:
     """The changes of a registration, given only the known handles that it names."""
     registration = read_registration(json.dumps({"dmiPlugin": "http://dmi", **body}).encode())
     named, keys = handles_named(registration), alternate_keys(registration)
@@ -39,7 +47,7 @@ def changes(known: list[HandleRow], address_fault: str | None = None, **body: An
             for one in known
             if one.alternate_key and one.alternate_key in keys.values()
         },
-        PLUGIN,
+        plugins,
         address_fault,
     )
 
@@ -87,7 +95,7 @@ def test_the_same_create_again_changes_nothing() -> None:
 
 
 def test_an_alternate_id_has_one_holder() -> None:
-    """It is refused with 111 if another handle has it, in another spelling, in the store or in the same
+    """It is refused with 109 if another handle has it, in another spelling, in the store or in the same
     registration."""
     known = [row("ch-1", "/SN=1/ME=1")]
     created = [
@@ -98,8 +106,39 @@ def test_an_alternate_id_has_one_holder() -> None:
         {"cmHandle": "ch-6"},
     ]
     found = changes(known, createdCmHandles=created)
-    assert codes(found.outcome.failed_created_cm_handles) == [("ch-2", "111"), ("ch-4", "111")]
+    assert codes(found.outcome.failed_created_cm_handles) == [("ch-2", "109"), ("ch-4", "109")]
     assert [one.cm_handle for one in found.save] == ["ch-3", "ch-5", "ch-6"]
+
+
+def test_reads_and_writes_have_the_plugins_of_the_create() -> None:
+    """A created handle has them. A create that names others is a conflict; an update, whatever it names,
+    moves no handle to another plugin."""
+    created = {"cmHandle": "a", "alternateId": "/ME=1"}
+    plugins = PluginIds(PLUGIN, 8, 9)
+    found = changes([], plugins=plugins, createdCmHandles=[created])
+    owned = row("a", "/ME=1", read_plugin_id=8, write_plugin_id=9)
+    assert found.save == [owned]
+    assert changes([owned], plugins=plugins, createdCmHandles=[created]).save == []
+    other = changes([owned], createdCmHandles=[created])
+    assert codes(other.outcome.failed_created_cm_handles) == [("a", "109")]
+    updated = changes([owned], updatedCmHandles=[created | {"dataProducerIdentifier": "p2"}])
+    assert updated.save == [msgspec.structs.replace(owned, data_producer_id="p2")]
+    moved = changes([owned], removedCmHandles=["a"], createdCmHandles=[created])
+    assert moved.save == [row("a", "/ME=1")]
+
+
+@pytest.mark.parametrize(
+    ("ids", "plugins"),
+    [
+        ((1, 1, 1), PluginIds(1)),
+        ((1, 2, 1), PluginIds(1, read_plugin_id=2)),
+        ((1, 1, 3), PluginIds(1, write_plugin_id=3)),
+        ((1, 2, 3), PluginIds(1, 2, 3)),
+    ],
+)
+def test_only_plugins_that_differ_are_kept_apart(ids: tuple[int, int, int], plugins: PluginIds) -> None:
+    """One plugin under two names is one plugin: a repeat that names it otherwise is no conflict."""
+    assert PluginIds.of(*ids) == plugins
 
 
 def test_removing_comes_first() -> None:
@@ -154,7 +193,7 @@ def test_an_update_can_move_an_alternate_id_only_where_it_is_free() -> None:
     """The alternate id of another handle is refused; one that the same registration releases is free."""
     known = [row("a", "/ME=1"), row("b", "/ME=2")]
     taken = changes(known, updatedCmHandles=[{"cmHandle": "a", "alternateId": "/ME=2"}])
-    assert codes(taken.outcome.failed_updated_cm_handles) == [("a", "111")]
+    assert codes(taken.outcome.failed_updated_cm_handles) == [("a", "109")]
     moved = changes(
         known,
         updatedCmHandles=[

@@ -63,6 +63,12 @@ def refused(body: Any) -> InvalidRequest:
         ({"readSlots": 0}, "#/readSlots"),
         ({"createdCmHandles": [HANDLE]}, "#/dmiPlugin"),
         ({"dmiPlugin": " ", "createdCmHandles": [HANDLE]}, "#/dmiPlugin"),
+        ({"dmiModelPlugin": "http://dmi", "createdCmHandles": [HANDLE]}, "#/dmiPlugin"),
+        ({"dmiDatajobsReadPlugin": "http://dmi", "createdCmHandles": [HANDLE]}, "#/dmiPlugin"),
+        ({"dmiDatajobsWritePlugin": "http://dmi", "createdCmHandles": [HANDLE]}, "#/dmiPlugin"),
+        ({"dmiDatajobsWritePlugin": 7}, "#/dmiDatajobsWritePlugin"),
+        ({"operationProperties": "no"}, "#/operationProperties"),
+        ({"selectors": 1}, "#/selectors"),
     ],
 )
 def test_a_wrong_shape_or_type_refuses_the_body(body: Any, pointer: str) -> None:
@@ -118,7 +124,32 @@ def test_deep_nesting_and_bad_utf8_are_errors() -> None:
 def test_unknown_keys_are_ignored_and_the_data_plugin_stands_in() -> None:
     """ONAP's other keys are accepted. dmiDataPlugin is the address if dmiPlugin is empty."""
     body = {"dmiPlugin": "", "dmiDataPlugin": "http://dmi:1", "dmiModelPlugin": "http://m", "x": 1}
-    assert read_registration(json.dumps(body).encode()).address == "http://dmi:1"
+    assert read_registration(json.dumps(body).encode()).plugins == ("http://dmi:1",) * 3
+
+
+A, B, C, D = (f"http://dmi-{name}" for name in "abcd")
+
+
+@pytest.mark.parametrize(
+    ("named", "plugins"),
+    [
+        ({"dmiPlugin": A}, (A, A, A)),
+        ({"dmiDataPlugin": A, "dmiModelPlugin": B}, (A, A, A)),
+        ({"dmiPlugin": A, "dmiDataPlugin": B}, (A, A, A)),
+        ({"dmiPlugin": A, "dmiDatajobsWritePlugin": C}, (A, A, C)),
+        ({"dmiPlugin": A, "dmiDatajobsReadPlugin": B}, (A, B, A)),
+        ({"dmiPlugin": A, "dmiDatajobsReadPlugin": B, "dmiDatajobsWritePlugin": C}, (A, B, C)),
+        ({"dmiDataPlugin": A, "dmiDatajobsReadPlugin": B, "dmiDatajobsWritePlugin": " "}, (A, B, A)),
+        ({"dmiDatajobsReadPlugin": B, "dmiDatajobsWritePlugin": C, "dmiModelPlugin": D}, (C, B, C)),
+        ({"dmiModelPlugin": D}, ("", "", "")),
+        ({}, ("", "", "")),
+    ],
+)
+def test_reads_and_writes_have_their_plugin_or_the_general_one(
+    named: dict[str, str], plugins: tuple[str, str, str]
+) -> None:
+    """ONAP's resolution, and dmiDataPlugin where there is no dmiPlugin. A blank name is none."""
+    assert read_registration(json.dumps(named).encode()).plugins == plugins
 
 
 def test_private_properties_do_not_show() -> None:

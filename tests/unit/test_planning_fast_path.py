@@ -313,7 +313,7 @@ PATHS = st.builds(
 
 
 def owner(key: str, plugin: PluginProfile = SEED, producer: str = "p1", tag: str = "t") -> Owner:
-    return Owner(key.replace("/", "_"), key, plugin, producer, tag, b'{"secret":1}')
+    return Owner(key.replace("/", "_"), key, plugin, plugin, producer, tag, b'{"secret":1}')
 
 
 OWNERS = st.lists(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from ran_datajobs.inventory.owners import Owner, Owners
 from ran_datajobs.model import Reason
@@ -25,7 +26,7 @@ PLUGINS = (SEED, ONAP)
 
 def owner(key: str, plugin: PluginProfile = SEED, producer: str = "p1", properties: str = "{}") -> Owner:
     name = key.replace("/", "_").replace("=", "-")
-    return Owner(name, key, plugin, producer, "tag", properties.encode())
+    return Owner(name, key, plugin, plugin, producer, "tag", properties.encode())
 
 
 def request(*operations: dict[str, Any], **envelope: Any) -> bytes:
@@ -123,6 +124,56 @@ def test_values_reach_the_plugin_token_by_token() -> None:
     text = b'{"data": [{"op": "add", "path": "/ME=1", "value": {"a":  1.0, "b":1e2 , "c": "\\u00e9"}}]}'
     plan = split(text, Owners([owner("ME=1")]))
     assert b'"value":{"a":  1.0, "b":1e2 , "c": "\\u00e9"}' in unpack(plan.sub_jobs[0].body)
+
+
+def test_a_handle_can_have_one_plugin_for_reads_and_another_for_writes() -> None:
+    """Reads go to one, all other operations to the other; each in a lane of its own. What a plugin does not
+    offer does not count for the other."""
+    one = structs.replace(owner("ME=1", SEED), read_plugin=ONAP)
+    owners = Owners([one, owner("ME=2", SEED)])
+    plan = split(request(write("/ME=1"), write("/ME=2"), activationMode="STOP_ON_ERROR"), owners)
+    assert [(s.plugin_id, s.plugin_url, s.operations) for s in plan.sub_jobs] == [(1, SEED.url, 2)]
+    base_all = {"scopeType": "BASE_ALL"}
+    plan = split(request(read("/ME=1", operationId="1"), read("/ME=2", scope=base_all)), owners)
+    assert {lane: len(lines) for lane, lines in bodies(plan).items()} == {(2, "p1"): 1, (1, "p1"): 1}
+    assert bodies(plan)[2, "p1"][0]["operationId"] == "1"
+    plan = split(request(read("/ME=1"), activationMode="STOP_ON_ERROR"), owners)
+    assert refusals(plan) == [(0, Reason.MODE_NOT_SUPPORTED)]
+
+
+def test_a_read_above_two_handles_of_one_producer_has_a_part_for_each_plugin() -> None:
+    """The lanes of a producer at two plugins are two."""
+    owners = Owners([structs.replace(owner("SN=1/ME=1"), read_plugin=ONAP), owner("SN=1/ME=2")])
+    plan = split(request(read("/SN=1", operationId=7, scope={"scopeType": "BASE_ALL"})), owners)
+    assert set(bodies(plan)) == {(1, "p1"), (2, "p1")}
+    assert plan.parts_of == {"7": 2}
+
+
+@pytest.mark.parametrize("plugin", [SEED, ONAP])
+def test_operations_bear_no_properties_where_their_plugin_wants_none(plugin: PluginProfile) -> None:
+    """As NCMP's code sends them; the module set tag stays."""
+    plugin = structs.replace(plugin, operation_properties=False)
+    plan = split(request(write("/ME=1")), Owners([owner("ME=1", plugin, properties='{"user": "root"}')]))
+    (line,) = bodies(plan)[plugin.plugin_id, "p1"]
+    assert set(line) == {"op", "path", "operationId", "value", "moduleSetTag"}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "found", "key"),
+    [
+        ("auto", None, "privateProperties"),
+        ("auto", "seed", "privateProperties"),
+        ("auto", "onap", "cmHandleProperties"),
+        ("seed", "onap", "privateProperties"),
+    ],
+)
+def test_a_plugin_is_written_to_in_the_dialect_that_it_was_found_to_speak(
+    dialect: str, found: str | None, key: str
+) -> None:
+    """The registered dialect decides, unless it is auto."""
+    plugin = PluginProfile(1, SEED.url, dialect, found_dialect=found)
+    plan = split(request(write("/ME=1")), Owners([owner("ME=1", plugin, properties='{"user": "root"}')]))
+    assert bodies(plan)[1, "p1"][0][key] == {"user": "root"}
 
 
 def test_a_handle_without_a_producer_takes_no_operations() -> None:
@@ -281,7 +332,7 @@ def test_every_write_lands_in_exactly_one_place_in_order(owners: list[Owner], ke
         elif not found.data_producer_id:
             refused.append((number, Reason.NO_DATA_PRODUCER))
         else:
-            expected[found.plugin.plugin_id, found.data_producer_id].append(str(number))
+            expected[found.write_plugin.plugin_id, found.data_producer_id].append(str(number))
     placed = {lane: [str(line["operationId"]) for line in lines] for lane, lines in bodies(plan).items()}
     assert placed == expected
     assert list(placed) == list(expected)
@@ -305,7 +356,7 @@ def test_fan_out_equals_brute_force(owners: list[Owner], reads: list[tuple[str, 
     for number, (key, level) in enumerate(reads):
         base = brute_owner(owners, key)
         reached = [by_key[below] for below in brute_below(owners, key, level)] + ([base] if base else [])
-        lanes = {(one.plugin.plugin_id, one.data_producer_id) for one in reached}
+        lanes = {(one.read_plugin.plugin_id, one.data_producer_id) for one in reached}
         expected.update((str(number), *lane) for lane in lanes if lane[1])
         if len(lanes) > 1:
             parts[str(number)] = len(lanes)

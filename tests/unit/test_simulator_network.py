@@ -161,7 +161,7 @@ def test_the_registration_is_taken_by_the_inventory() -> None:
     body = msgspec.json.encode(network.registration("http://127.0.0.1:8081", idempotent=True))
     registration = read_registration(body)
     assert registration.idempotent
-    assert registration.address == "http://127.0.0.1:8081"
+    assert registration.plugins == ("http://127.0.0.1:8081",) * 3
     handles = registration.created_cm_handles or []
     assert not [fault for handle in handles if (fault := handle_fault(handle))]
     assert {(handle.alternate_id or "")[1:]: handle.data_producer_identifier for handle in handles} == {

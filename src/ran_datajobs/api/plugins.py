@@ -71,7 +71,7 @@ _publish_decoder: Final = msgspec.json.Decoder(Publish)
 @post(
     paths.INVENTORY,
     status_code=200,
-    responses=documented(408, 413, 415, 422, 429)
+    responses=documented(408, 413, 415, 422, 429, ncmp=True)
     | {
         200: success(None, "All were taken."),
         207: success(RegistrationOutcome, "These were not taken, the others were."),
@@ -81,7 +81,7 @@ _publish_decoder: Final = msgspec.json.Decoder(Publish)
 async def register(request: AnyRequest, api: Api) -> Response[RegistrationOutcome] | Response[bytes]:
     """Register a DMI plugin and create, update and remove CM handles."""
     async with api.bodies.json(request) as body:
-        outcome = await registry.register(api.database, api.settings.dmi_allow, body)
+        outcome = await registry.register(api.database, api.settings, body)
     if not outcome.failed:
         return Response(b"", status_code=200)
     return Response(outcome, status_code=500 if api.settings.registration_error_500 else 207)
@@ -90,7 +90,7 @@ async def register(request: AnyRequest, api: Api) -> Response[RegistrationOutcom
 @post(
     paths.STATUS_PUSH,
     status_code=204,
-    responses=documented(404, 408, 409, 413, 415, 429),
+    responses=documented(404, 408, 409, 413, 415, 429, ncmp=True),
     operation_class=with_body(StatusPush),
 )
 async def push_status(sub_job_id: FromPath[UUID], request: AnyRequest, api: Api, caller: Caller) -> None:

@@ -32,7 +32,7 @@ _KINDS: Final = {
     "datetime": "a date and time (RFC 3339)",
 }
 _MAX_NAME: Final = 128
-_TYPED_STEPS: Final = 3
+TYPED_STEPS: Final = 3
 """Maximum depth of a pointer into a typed body: names of private properties can occur below."""
 
 MOST_STEPS: Final = 16
@@ -81,7 +81,7 @@ def json_text(body: bytes) -> bytes:
     raise InvalidRequest(f"the body must be UTF-8, and it is {encoding[:6].upper()} {end}")
 
 
-def decoded(body: bytes, decoder: msgspec.json.Decoder[_Body], most_steps: int = _TYPED_STEPS) -> _Body:
+def decoded(body: bytes, decoder: msgspec.json.Decoder[_Body], most_steps: int = TYPED_STEPS) -> _Body:
     """Decode ``body`` with ``decoder``. Raises InvalidRequest; for a wrong shape or type with the pointer of
     the first fault, for an unpaired surrogate with its pointer, at most ``most_steps`` deep."""
     try:

@@ -59,15 +59,27 @@ class OwnerIndex:
         known = self._owners
         gone = {owner.alternate_key for owner in known if is_new or owner.cm_handle in seen}
         come += [
-            structs.replace(owner, plugin=changed[owner.plugin.plugin_id])
-            for owner in known
-            if owner.plugin.plugin_id in changed and owner.alternate_key not in gone
+            structs.replace(
+                owner,
+                read_plugin=self._plugins[owner.read_plugin.plugin_id],
+                write_plugin=self._plugins[owner.write_plugin.plugin_id],
+            )
+            for owner in (known if changed else ())
+            if not changed.keys().isdisjoint((owner.read_plugin.plugin_id, owner.write_plugin.plugin_id))
+            and owner.alternate_key not in gone
         ]
         self._owners = known.changed(gone, come)
         self._version = newest
 
     def _owner(self, record: Record, shared: dict[bytes, bytes]) -> Owner:
         """The owner of one row. Strings and properties that many handles share are stored once."""
-        cm_handle, key, plugin_id, producer, tag, properties = record
-        properties = shared.setdefault(properties, properties)
-        return Owner(cm_handle, key, self._plugins[plugin_id], intern(producer), intern(tag), properties)
+        cm_handle, key, read_id, write_id, producer, tag, properties = record
+        return Owner(
+            cm_handle,
+            key,
+            self._plugins[read_id],
+            self._plugins[write_id],
+            intern(producer),
+            intern(tag),
+            shared.setdefault(properties, properties),
+        )

@@ -15,12 +15,14 @@ from ran_datajobs.plugins.port import PluginProfile
 class Owner(Struct, frozen=True, gc=False):
     """A CM handle as planning needs it.
 
-    ``private_properties`` is a JSON object, already encoded. ``plugin`` is shared by all its handles.
+    ``private_properties`` is a JSON object, already encoded. ``read_plugin`` executes its reads and
+    ``write_plugin`` all other operations, usually the same object; a plugin is shared by all its handles.
     """
 
     cm_handle: str
     alternate_key: str
-    plugin: PluginProfile
+    read_plugin: PluginProfile
+    write_plugin: PluginProfile
     data_producer_id: str
     module_set_tag: str
     private_properties: bytes

@@ -13,24 +13,22 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from ran_datajobs.errors import InvalidFdn, InvalidRequest, UnsupportedRequest
-from ran_datajobs.http.json_body import decoded, elements_decoder
+from ran_datajobs.http.json_body import TYPED_STEPS, decoded, malformed
 from ran_datajobs.nrm import fdn
-from ran_datajobs.plugins.wire import Dialect
 from ran_datajobs.store.inventory import HandleRow
 
 # ONAP's codes (NcmpResponseStatus of CPS) that a registration can answer.
 NOT_FOUND: Final = "100"  # no such CM handle
 UNKNOWN_ERROR: Final = "108"  # anything without a code of its own; the text says what
-ALREADY_EXISTS: Final = "109"  # the handle exists with other data
+ALREADY_EXISTS: Final = "109"  # the handle exists with other data, or another one has its alternate id
 INVALID_CHARACTER: Final = "110"  # a character or a length that is not allowed
-ALTERNATE_ID_TAKEN: Final = "111"  # another handle has the alternate id
 
 MAX_CM_HANDLE: Final = 255
 MAX_ALTERNATE_KEY: Final = 2000
@@ -38,6 +36,13 @@ MAX_WORD: Final = 512
 MAX_PROPERTIES: Final = 64 * 1024
 """Maximum characters of a handle id, bytes of the normal form of an alternate id, characters of a producer
 id or a module set tag, bytes of all properties of a handle as JSON."""
+
+_NOT_FOUND: Final = "cm handle reference(s) not found"
+_EXISTS: Final = "cm-handle already exists"
+_INVALID_ID: Final = (
+    "cm handle reference has an invalid character(s) in id: letters, digits, '-' and '_' are allowed"
+)
+"""ONAP's texts; what is behind the colon, here and where they are used, is this project's."""
 
 _HANDLE_ID: Final = re.compile(r"[\w-]+")
 
@@ -88,31 +93,58 @@ class Upgrade(Struct, frozen=True, rename="camel"):
 class Registration(Struct, frozen=True, rename="camel"):
     """A DMI plugin and the changes to its CM handles: removed first, then created, updated, upgraded.
 
-    The fields from ``dialect`` on are this project's; None keeps the registered value. The last two are
-    not supported yet.
+    The fields from ``dialect`` on are this project's and apply to each plugin in :attr:`plugins`; None keeps
+    the registered value. The last two are not supported yet.
     """
 
     dmi_plugin: str | None = None
     dmi_data_plugin: str | None = None
     dmi_model_plugin: str | None = None
+    dmi_datajobs_read_plugin: str | None = None
+    dmi_datajobs_write_plugin: str | None = None
     created_cm_handles: list[CmHandle] | None = None
     updated_cm_handles: list[CmHandle] | None = None
     removed_cm_handles: list[str] | None = None
     upgraded_cm_handles: Upgrade | None = None
-    dialect: Dialect | None = msgspec.field(default=None, name="dmiDialect")
+    dialect: Literal["auto", "seed", "onap"] | None = msgspec.field(default=None, name="dmiDialect")
     idempotent: bool | None = None
     stop_on_error: bool | None = None
     give_up: _Seconds | None = msgspec.field(default=None, name="dmiGiveUp")
     sub_job_timeout: _Seconds | None = None
     read_slots: _Slots | None = None
     bulk_cancel: bool | None = None
+    selectors: bool | None = None
+    operation_properties: bool | None = None
     guards: _NotOffered = None
     before_images: _NotOffered = None
 
     @property
-    def address(self) -> str:
-        """The plugin's address as written; empty when none is named."""
-        return (self.dmi_plugin or "").strip() or (self.dmi_data_plugin or "").strip()
+    def addresses(self) -> dict[str, str]:
+        """The plugin addresses that are not blank, as written, by the name of their field."""
+        fields = {name: (getattr(self, field) or "").strip() for name, field in _ADDRESSES.items()}
+        return {name: address for name, address in fields.items() if address}
+
+    @property
+    def plugins(self) -> tuple[str, str, str]:
+        """The addresses, as written, of the general plugin, that for reads and that for writes; empty where
+        there is none.
+
+        Reads and writes have a plugin of their own, or that of ``dmiPlugin``, or that of ``dmiDataPlugin``.
+        """
+        named = self.addresses
+        general = named.get("dmiPlugin") or named.get("dmiDataPlugin", "")
+        read = named.get("dmiDatajobsReadPlugin", general)
+        write = named.get("dmiDatajobsWritePlugin", general)
+        return general or write or read, read, write
+
+
+_ADDRESSES: Final = {
+    "dmiPlugin": "dmi_plugin",
+    "dmiDataPlugin": "dmi_data_plugin",
+    "dmiModelPlugin": "dmi_model_plugin",
+    "dmiDatajobsReadPlugin": "dmi_datajobs_read_plugin",
+    "dmiDatajobsWritePlugin": "dmi_datajobs_write_plugin",
+}
 
 
 class Failure(Struct, frozen=True, rename="camel"):
@@ -137,19 +169,26 @@ class RegistrationOutcome(Struct, frozen=True, rename="camel"):
         return sum(map(len, msgspec.structs.astuple(self)))
 
 
-_decoder: Final = msgspec.json.Decoder(Registration)
-_members: Final = msgspec.json.Decoder(dict[str, Raw])
-_SCALARS: Final = frozenset(b"-0123456789tf")
-"""First bytes of a number, ``true`` and ``false``."""
+class _SentHandle(CmHandle, frozen=True, rename="camel"):
+    """A handle as it is sent: the values of its properties are not decoded."""
 
-_Names = tuple[frozenset[str] | None, ...]
-_PROPERTIES: Final[_Names] = (
-    frozenset({"createdCmHandles", "updatedCmHandles"}),
-    None,
-    frozenset({"cmHandleProperties", "publicCmHandleProperties"}),
-    None,
-)
-"""Where the properties of a registration are: names of members from the outside in, None for every one."""
+    cm_handle_properties: dict[str, Raw] | None = None  # type: ignore[assignment]
+    public_cm_handle_properties: dict[str, Raw] | None = None  # type: ignore[assignment]
+
+
+class _SentRegistration(Registration, frozen=True, rename="camel"):
+    """A registration as it is sent."""
+
+    created_cm_handles: list[_SentHandle] | None = None  # type: ignore[assignment]
+    updated_cm_handles: list[_SentHandle] | None = None  # type: ignore[assignment]
+
+
+_decoder: Final = msgspec.json.Decoder(_SentRegistration)
+_string: Final = msgspec.json.Decoder(str)
+_NAMES: Final = {
+    "cm_handle_properties": "cmHandleProperties",
+    "public_cm_handle_properties": "publicCmHandleProperties",
+}
 
 
 def read_registration(body: bytes) -> Registration:
@@ -158,13 +197,13 @@ def read_registration(body: bytes) -> Registration:
     Raises InvalidRequest, with a pointer, for a wrong shape or type, UnsupportedRequest for unsupported
     fields.
     """
+    registration = decoded(body, _decoder)
     try:
-        registration = decoded(body, _decoder)
-    except InvalidRequest:
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            body = bytes(_with_texts(Raw(body.strip()), _PROPERTIES))
-        registration = decoded(body, _decoder)
-    if registration.created_cm_handles and not registration.address:
+        _decode_properties("createdCmHandles", registration.created_cm_handles or ())
+        _decode_properties("updatedCmHandles", registration.updated_cm_handles or ())
+    except msgspec.DecodeError as error:
+        raise malformed(body, error, TYPED_STEPS) from None
+    if registration.created_cm_handles and not all(registration.plugins):
         detail = "is missing: the address of the plugin that the created handles belong to"
         raise InvalidRequest(f"#/dmiPlugin: {detail}", (("#/dmiPlugin", detail),))
     for key, asked in (("guards", registration.guards), ("beforeImages", registration.before_images)):
@@ -174,22 +213,31 @@ def read_registration(body: bytes) -> Registration:
     return registration
 
 
-def _with_texts(value: Raw, path: _Names) -> Raw:
-    """A JSON text in which the scalars at ``path`` are strings."""
-    text = bytes(value)
-    if not path:
-        return Raw(b'"%b"' % text) if text[0] in _SCALARS else value
-    names, *below = path
-    if text.startswith(b"{"):
-        members = _members.decode(text)
-        for name in members if names is None else names & members.keys():
-            members[name] = _with_texts(members[name], tuple(below))
-        return Raw(msgspec.json.encode(members))
-    if text.startswith(b"["):
-        return Raw(
-            msgspec.json.encode([_with_texts(each, tuple(below)) for each in elements_decoder.decode(text)])
-        )
-    return value
+def _decode_properties(where: str, handles: Sequence[_SentHandle]) -> None:
+    """Decode the values of the properties of ``handles``, in place."""
+    for place, handle in enumerate(handles):
+        for field, name in _NAMES.items():
+            if sent := getattr(handle, field):
+                try:
+                    texts = {key: _text(value) for key, value in sent.items()}
+                except TypeError as error:
+                    raise InvalidRequest.at(f"#/{where}/{place}/{name}", str(error)) from None
+                msgspec.structs.force_setattr(handle, field, texts)
+
+
+def _text(value: Raw) -> str | None:
+    """The text of a property's JSON value. Raises TypeError for an object or a list."""
+    token = bytes(value)
+    match token[:1]:
+        case b'"':
+            return _string.decode(token)
+        case b"n":
+            return None
+        case b"{" | b"[":
+            raise TypeError(
+                "may have strings, numbers, true, false and null; one value is an object or a list"
+            )
+    return token.decode()
 
 
 def id_fault(cm_handle: str) -> str | None:
@@ -197,21 +245,24 @@ def id_fault(cm_handle: str) -> str | None:
     if len(cm_handle) > MAX_CM_HANDLE:
         return f"the cm handle id has {len(cm_handle)} characters, at most {MAX_CM_HANDLE} are kept"
     if not _HANDLE_ID.fullmatch(cm_handle):
-        return "cm-handle has an invalid character(s) in id: letters, digits, '-' and '_' are allowed"
+        return _INVALID_ID
     return None
 
 
-def handle_fault(handle: CmHandle) -> str | None:
-    """Why a field of a CM handle is invalid, independent of what is registered, or None."""
+def handle_fault(handle: CmHandle, key: str | None = None) -> str | None:
+    """Why a field of a CM handle is invalid, independent of what is registered, or None.
+
+    ``key``: the normal form of its alternate id, if that is known already.
+    """
     if fault := id_fault(handle.cm_handle):
         return fault
-    if handle.name:
+    if key is None and handle.name:
         try:
             key = fdn.key(handle.name)
         except InvalidFdn as error:
             return f"alternateId: {error}"
-        if (size := len(key.encode())) > MAX_ALTERNATE_KEY:
-            return f"alternateId: has {size} bytes, at most {MAX_ALTERNATE_KEY} are kept"
+    if key is not None and (size := len(key.encode())) > MAX_ALTERNATE_KEY:
+        return f"alternateId: has {size} bytes, at most {MAX_ALTERNATE_KEY} are kept"
     for name, word in (
         ("dataProducerIdentifier", handle.data_producer_identifier or ""),
         ("moduleSetTag", handle.module_set_tag or ""),
@@ -222,9 +273,10 @@ def handle_fault(handle: CmHandle) -> str | None:
         ("cmHandleProperties", handle.cm_handle_properties or {}),
         ("publicCmHandleProperties", handle.public_cm_handle_properties or {}),
     ):
-        if any("\0" in key or "\0" in (value or "") for key, value in properties.items()):
+        encoded = msgspec.json.encode(properties)
+        if b"\\u0000" in encoded and any("\0" in f"{key}{value}" for key, value in properties.items()):
             return f"{name}: the character U+0000 cannot be kept"
-        if (size := len(msgspec.json.encode(properties))) > MAX_PROPERTIES:
+        if (size := len(encoded)) > MAX_PROPERTIES:
             return f"{name}: has {size} bytes, at most {MAX_PROPERTIES} are kept"
     return None
 
@@ -239,6 +291,19 @@ def word_fault(word: str) -> str | None:
 
 
 _Entry = TypeVar("_Entry")
+
+
+class PluginIds(Struct, frozen=True):
+    """The plugins of the created handles, as in :class:`HandleRow`; 0: none."""
+
+    plugin_id: int
+    read_plugin_id: int | None = None
+    write_plugin_id: int | None = None
+
+    @classmethod
+    def of(cls, general: int, read: int, write: int) -> PluginIds:
+        """The ids; those of reads and writes only where they differ."""
+        return cls(general, None if read == general else read, None if write == general else write)
 
 
 class Changes(Struct, frozen=True):
@@ -273,14 +338,14 @@ def changes_of(
     keys: Mapping[str, str],
     known: Mapping[str, HandleRow],
     holders: Mapping[str, str],
-    plugin_id: int,
+    plugins: PluginIds,
     address_fault: str | None,
 ) -> Changes:
     """Compute the changes of ``registration``.
 
     ``keys``: of :func:`alternate_keys`. ``known`` holds the registered handles among :func:`handles_named`,
-    ``holders`` the handle that has each of the keys. ``address_fault``: why the plugin's address cannot be
-    used, None when it can.
+    ``holders`` the handle that has each of the keys. ``address_fault``: which address of a plugin cannot be
+    used, and why; None when all can.
     """
     inventory = _Inventory(keys, known, holders)
     upgraded = registration.upgraded_cm_handles or Upgrade([])
@@ -290,7 +355,7 @@ def changes_of(
                 inventory.remove, dict.fromkeys(registration.removed_cm_handles or ())
             ),
             failed_created_cm_handles=_failures(
-                lambda handle: inventory.create(handle, plugin_id, address_fault),
+                lambda handle: inventory.create(handle, plugins, address_fault),
                 registration.created_cm_handles,
             ),
             failed_updated_cm_handles=_failures(inventory.update, registration.updated_cm_handles),
@@ -323,19 +388,20 @@ class _Inventory:
         existing = self._row(cm_handle)
         return _not_found(cm_handle) if existing is None else self._put(cm_handle, existing, None)
 
-    def create(self, handle: CmHandle, plugin_id: int, address_fault: str | None) -> Failure | None:
-        if fault := handle_fault(handle):
+    def create(self, handle: CmHandle, plugins: PluginIds, address_fault: str | None) -> Failure | None:
+        if fault := handle_fault(handle, self._keys.get(handle.name)):
             return Failure(handle.cm_handle, INVALID_CHARACTER, fault)
         if address_fault:
-            return Failure(handle.cm_handle, UNKNOWN_ERROR, f"dmiPlugin: {address_fault}")
-        row = self._with_fields(HandleRow(handle.cm_handle, plugin_id), handle, removed=None)
+            return Failure(handle.cm_handle, UNKNOWN_ERROR, address_fault)
+        new = HandleRow(handle.cm_handle, **msgspec.structs.asdict(plugins))
+        row = self._with_fields(new, handle, removed=None)
         existing = self._row(handle.cm_handle)
         if existing not in (None, row):
-            return Failure(row.cm_handle, ALREADY_EXISTS, "cm-handle already exists with other data")
+            return Failure(row.cm_handle, ALREADY_EXISTS, f"{_EXISTS}: with other data")
         return self._put(handle.cm_handle, existing, row)
 
     def update(self, handle: CmHandle) -> Failure | None:
-        if fault := handle_fault(handle):
+        if fault := handle_fault(handle, self._keys.get(handle.name)):
             return Failure(handle.cm_handle, INVALID_CHARACTER, fault)
         existing = self._row(handle.cm_handle)
         if existing is None:
@@ -359,7 +425,8 @@ class _Inventory:
             return None
         key = after.alternate_key if after else None
         if key and self._holders.get(key, cm_handle) != cm_handle:
-            return Failure(cm_handle, ALTERNATE_ID_TAKEN, "alternate id already associated")
+            taken = f"{_EXISTS}: the alternate id is that of {self._holders[key]}"
+            return Failure(cm_handle, ALREADY_EXISTS, taken)
         if before is not None and before.alternate_key:
             self._holders.pop(before.alternate_key, None)
         if key:
@@ -395,4 +462,4 @@ def _merged(existing: Mapping[str, str], given: Properties | None, removed: str 
 def _not_found(cm_handle: str) -> Failure:
     if fault := id_fault(cm_handle):
         return Failure(cm_handle, INVALID_CHARACTER, fault)
-    return Failure(cm_handle, NOT_FOUND, "cm handle id(s) not found")
+    return Failure(cm_handle, NOT_FOUND, _NOT_FOUND)

@@ -8,8 +8,10 @@ from typing import Final
 
 from msgspec import structs
 
+from ran_datajobs.config import Settings
 from ran_datajobs.inventory.addresses import AddressRefused, checked
 from ran_datajobs.inventory.registration import (
+    PluginIds,
     Registration,
     RegistrationOutcome,
     alternate_keys,
@@ -26,24 +28,22 @@ _LONGEST_REGISTRATION: Final = 60.0
 """Maximum seconds for computing the changes of a large registration; only other registrations wait."""
 
 
-async def register(database: Database, dmi_allow: tuple[str, ...], body: bytes) -> RegistrationOutcome:
+async def register(database: Database, settings: Settings, body: bytes) -> RegistrationOutcome:
     """Apply the valid parts of a registration in one transaction; the outcome lists the rest.
 
-    ``dmi_allow`` lists the addresses that may be a plugin: see :func:`checked`. Durable on return; every
-    lookup index that catches up afterwards has the changes. A repeat of the same registration changes nothing
-    and succeeds. Raises InvalidRequest for a wrong shape or type, and StoreUnavailable; nothing is applied
-    then.
+    Durable on return; every lookup index that catches up afterwards has the changes. A repeat of the same
+    registration changes nothing and succeeds. Raises InvalidRequest for a wrong shape or type, and
+    StoreUnavailable; nothing is applied then.
     """
     registration = await asyncio.to_thread(read_registration, body)
-    address, address_fault = "", None
-    if registration.address:
-        try:
-            address = checked(registration.address, dmi_allow)
-        except AddressRefused as refusal:
-            address_fault = str(refusal)
+    addresses, fault = _checked_addresses(registration, settings.dmi_allow)
+    default = PluginRow("", dialect=settings.dmi_dialect)
     async with database.transaction(idle=_LONGEST_REGISTRATION) as connection:
         version = await store.lock_inventory(connection)
-        plugin_id = await _saved_plugin(connection, address, registration, version) if address else 0
+        ids = {
+            address: await _saved_plugin(connection, registration, structs.replace(default, url=url), version)
+            for address, url in addresses.items()
+        }
         keys = await asyncio.to_thread(alternate_keys, registration)
         changes = await asyncio.to_thread(
             changes_of,
@@ -51,14 +51,14 @@ async def register(database: Database, dmi_allow: tuple[str, ...], body: bytes) 
             keys,
             await store.handles_by_id(connection, handles_named(registration)),
             await store.holders_of(connection, keys.values()),
-            plugin_id,
-            address_fault,
+            PluginIds.of(*(ids.get(address, 0) for address in registration.plugins)),
+            fault,
         )
         await store.remove_handles(connection, changes.remove, version)
         await store.save_handles(connection, changes.save, version)
     logger().info(
         "inventory.registered",
-        plugin=address or None,
+        plugin=", ".join(dict.fromkeys(addresses.values())) or None,
         created=len(registration.created_cm_handles or ()),
         updated=len(registration.updated_cm_handles or ()),
         removed=len(registration.removed_cm_handles or ()),
@@ -67,14 +67,29 @@ async def register(database: Database, dmi_allow: tuple[str, ...], body: bytes) 
     return changes.outcome
 
 
+def _checked_addresses(
+    registration: Registration, allowed: tuple[str, ...]
+) -> tuple[dict[str, str], str | None]:
+    """The addresses of the plugins that the registration names for data jobs, in normal form by the address
+    as written. None of them, and the reason, if one of its addresses cannot be used."""
+    normal: dict[str, str] = {}
+    for field, address in registration.addresses.items():
+        try:
+            normal[address] = checked(address, allowed)
+        except AddressRefused as refusal:
+            return {}, f"{field}: {refusal}"
+    return {address: normal[address] for address in registration.plugins if address}, None
+
+
 async def _saved_plugin(
-    connection: Connection, address: str, registration: Registration, version: int
+    connection: Connection, registration: Registration, default: PluginRow, version: int
 ) -> int:
-    """Store the settings of the plugin that the registration names. Returns the id of the plugin."""
-    stored = await store.plugin_by_url(connection, address)
+    """Store a plugin that the registration names, with the settings in it. Returns its id. ``default``: the
+    plugin without any settings."""
+    stored = await store.plugin_by_url(connection, default.url)
     fields = {name: getattr(registration, name, None) for name in PluginRow.__struct_fields__}
     given = {name: value for name, value in fields.items() if value is not None}
-    wanted = structs.replace(stored or PluginRow(address), **given)
+    wanted = structs.replace(stored or default, **given)
     if wanted == stored:
         return stored.plugin_id
     return await store.save_plugin(connection, wanted, version)

@@ -16,7 +16,7 @@ from typing import Final, cast
 
 import msgspec
 import zstandard
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
 
 from ran_datajobs.inventory.owners import Owner, Owners
 from ran_datajobs.model import ActivationMode, Op, Operation, PlannedSubJob, Reason, ScopeType
@@ -69,7 +69,8 @@ class _SubJobBuilder:
     """
 
     def __init__(self, plugin: PluginProfile, producer: str, compressor: zstandard.ZstdCompressor) -> None:
-        self._is_onap = plugin.dialect == Dialect.ONAP
+        self._wants_properties = plugin.operation_properties
+        self._is_onap = plugin.spoken_dialect == Dialect.ONAP
         self._lines: list[SeedOperation | OnapOperation] = []
         self.plugin = plugin
         self._producer = producer
@@ -82,7 +83,7 @@ class _SubJobBuilder:
     def add(self, operation: SeedOperation, owner: Owner) -> None:
         """Append an operation, with the CM handle data that the plugin needs."""
         operation.module_set_tag = owner.module_set_tag or None
-        operation.private_properties = Raw(owner.private_properties)
+        operation.private_properties = Raw(owner.private_properties) if self._wants_properties else UNSET
         self._lines.append(onap_operation(operation) if self._is_onap else operation)
 
     def encode(self) -> int:
@@ -149,8 +150,8 @@ class _Splitter:
                 self._refuse(position, operation, Reason.UNMATCHED, detail)
                 continue
             draft = drafts.get(owner.data_producer_id)
-            if draft is None or draft.plugin is not owner.plugin:
-                draft = self._draft_for(position, operation, owner)
+            if draft is None or draft.plugin is not owner.write_plugin:
+                draft = self._draft_for(position, operation, owner, owner.write_plugin)
                 if draft is None:
                     continue
                 drafts[owner.data_producer_id] = draft
@@ -167,9 +168,9 @@ class _Splitter:
             key = fdn.key_of_path(operation.path)
             lanes: dict[tuple[int, str], Owner] = {}
             for owner in self._read_owners(operation, key):
-                lanes.setdefault((owner.plugin.plugin_id, owner.data_producer_id), owner)
+                lanes.setdefault((owner.read_plugin.plugin_id, owner.data_producer_id), owner)
             for owner in lanes.values():
-                draft = self._draft_for(position, operation, owner)
+                draft = self._draft_for(position, operation, owner, owner.read_plugin)
                 if draft is not None:
                     draft.add(copy.copy(operation), owner)
             if not lanes:
@@ -198,9 +199,11 @@ class _Splitter:
             return _BASE_ONLY
         return _UNLIMITED if scope.scope_type is ScopeType.BASE_ALL else scope.scope_level
 
-    def _draft_for(self, position: int, operation: SeedOperation, owner: Owner) -> _SubJobBuilder | None:
-        """Return the sub-job for an owner's operations; None if there is none: the operation is refused."""
-        plugin = owner.plugin
+    def _draft_for(
+        self, position: int, operation: SeedOperation, owner: Owner, plugin: PluginProfile
+    ) -> _SubJobBuilder | None:
+        """Return the sub-job for an owner's operations at one of its plugins; None if there is none: the
+        operation is refused."""
         if not owner.data_producer_id:
             detail = f"CM handle {owner.cm_handle} has no dataProducerIdentifier"
             self._refuse(position, operation, Reason.NO_DATA_PRODUCER, detail)

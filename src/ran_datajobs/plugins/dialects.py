@@ -100,4 +100,4 @@ class HttpPlugin:
 
 def plugins_over(http: PeerHttp) -> PluginOf:
     """Clients of all DMI plugins over one shared HTTP client; cheap, nothing is opened."""
-    return lambda profile: HttpPlugin(profile.url, wire.Dialect(profile.dialect), http)
+    return lambda profile: HttpPlugin(profile.url, wire.Dialect(profile.spoken_dialect), http)

@@ -7,11 +7,14 @@ Every call returns a value, also for a bad peer, and raises no exception. Source
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
 from ran_datajobs.model import ActivationMode, Response, Status
+
+AUTO: Final = "auto"
+"""The dialect of a plugin whose dialect is to be found out."""
 
 
 class PluginProfile(Struct, frozen=True):
@@ -19,6 +22,9 @@ class PluginProfile(Struct, frozen=True):
 
     ``idempotent``: honours ``Idempotency-Key``.
     ``stop_on_error``: honours ``activationMode``. ``bulk_cancel``: can cancel a whole data job by one call.
+    ``dialect``: as registered, also :data:`AUTO`; ``found_dialect``: what such a plugin was found to speak.
+    ``selectors``: takes reads by data node selector. ``operation_properties``: wants the private properties
+    of the CM handle in operations.
     """
 
     plugin_id: int
@@ -27,6 +33,14 @@ class PluginProfile(Struct, frozen=True):
     idempotent: bool = False
     stop_on_error: bool = False
     bulk_cancel: bool = False
+    found_dialect: str | None = None
+    selectors: bool = False
+    operation_properties: bool = True
+
+    @property
+    def spoken_dialect(self) -> str:
+        """The dialect of its calls. A plugin whose dialect is not known yet is called in the seed's."""
+        return (self.found_dialect or "seed") if self.dialect == AUTO else self.dialect
 
 
 class CreateCall(Struct, frozen=True):

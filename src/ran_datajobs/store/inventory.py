@@ -22,21 +22,30 @@ _BATCH: Final = 10_000
 
 
 class PluginRow(Struct, frozen=True):
-    """A DMI plugin as registered; ``None`` means the service's setting. ``plugin_id`` 0: not stored yet."""
+    """A DMI plugin as registered; ``None`` means the service's setting. ``plugin_id`` 0: not stored yet.
+
+    ``found_dialect`` is not registered: it is what a plugin of the dialect ``auto`` was found to speak.
+    """
 
     url: str
-    dialect: str = "seed"
+    dialect: str = "auto"
     idempotent: bool = False
     stop_on_error: bool = False
     give_up: float | None = None
     sub_job_timeout: float | None = None
     read_slots: int | None = None
     bulk_cancel: bool = False
+    selectors: bool = False
+    operation_properties: bool = True
+    found_dialect: str | None = None
     plugin_id: int = 0
 
 
 class HandleRow(Struct, frozen=True):
-    """A CM handle. ``alternate_key`` is the normal form of ``alternate_id``; both None if it has none."""
+    """A CM handle. ``alternate_key`` is the normal form of ``alternate_id``; both None if it has none.
+
+    ``read_plugin_id``, ``write_plugin_id``: the plugins of its reads and writes; None means ``plugin_id``.
+    """
 
     cm_handle: str
     plugin_id: int
@@ -47,6 +56,8 @@ class HandleRow(Struct, frozen=True):
     private_properties: dict[str, str] = {}
     public_properties: dict[str, str] = {}
     trust_level: str = ""
+    read_plugin_id: int | None = None
+    write_plugin_id: int | None = None
 
 
 async def lock_inventory(connection: Connection) -> int:
@@ -61,8 +72,8 @@ async def plugin_by_url(connection: Connection, url: str) -> PluginRow | None:
 
 
 async def save_plugin(connection: Connection, plugin: PluginRow, version: int) -> int:
-    """Insert or update a plugin by its URL. Returns its id."""
-    *settings, _ = astuple(plugin)
+    """Insert or update a plugin by its URL, all but what was found out of it. Returns its id."""
+    *settings, _found, _id = astuple(plugin)
     plugin_id: int = await connection.fetchval(_SQL["save_plugin"], version, *settings)
     return plugin_id
 

@@ -7,12 +7,14 @@ select nextval('inventory_version') from pg_advisory_xact_lock(7012002);
 select * from dmi_plugin where url = $1;
 
 -- name: save_plugin
-insert into dmi_plugin (version, url, dialect, idempotent, stop_on_error, give_up, sub_job_timeout, read_slots, bulk_cancel)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+insert into dmi_plugin (version, url, dialect, idempotent, stop_on_error, give_up, sub_job_timeout, read_slots, bulk_cancel,
+                        selectors, operation_properties)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 on conflict (url) do update
 set dialect = excluded.dialect, idempotent = excluded.idempotent, stop_on_error = excluded.stop_on_error,
     give_up = excluded.give_up, sub_job_timeout = excluded.sub_job_timeout, read_slots = excluded.read_slots,
-    bulk_cancel = excluded.bulk_cancel, version = excluded.version
+    bulk_cancel = excluded.bulk_cancel, selectors = excluded.selectors,
+    operation_properties = excluded.operation_properties, version = excluded.version
 returning plugin_id;
 
 -- name: handles_by_id
@@ -28,20 +30,20 @@ where not removed and alternate_key is not null and cm_handle = any ($1::text[])
 -- name: remove_handles
 update cm_handle
 set removed = true, removed_at = clock_timestamp(), alternate_id = null, alternate_key = null, private_properties = '{}',
-    public_properties = '{}', version = $2
+    public_properties = '{}', read_plugin_id = null, write_plugin_id = null, version = $2
 where cm_handle = any ($1::text[]);
 
 -- name: save_handles
 insert into cm_handle (version, cm_handle, plugin_id, alternate_id, alternate_key, data_producer_id, module_set_tag,
-                       private_properties, public_properties, trust_level)
+                       private_properties, public_properties, trust_level, read_plugin_id, write_plugin_id)
 select $1, h.* from unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[],
-                           $9::jsonb[], $10::text[]) h
+                           $9::jsonb[], $10::text[], $11::bigint[], $12::bigint[]) h
 on conflict (cm_handle) do update
 set alternate_id = excluded.alternate_id, alternate_key = excluded.alternate_key, plugin_id = excluded.plugin_id,
     data_producer_id = excluded.data_producer_id, module_set_tag = excluded.module_set_tag,
     private_properties = excluded.private_properties, public_properties = excluded.public_properties,
-    trust_level = excluded.trust_level, version = excluded.version, removed = false,
-    removed_at = null;
+    trust_level = excluded.trust_level, read_plugin_id = excluded.read_plugin_id,
+    write_plugin_id = excluded.write_plugin_id, version = excluded.version, removed = false, removed_at = null;
 
 -- name: versions
 select greatest((select max(version) from cm_handle), (select max(version) from dmi_plugin), inventory_version) as newest,
@@ -50,7 +52,8 @@ from pruned;
 
 -- alternate_key is null in a tombstone.
 -- name: owners_since
-select cm_handle, alternate_key, plugin_id, data_producer_id, module_set_tag,
+select cm_handle, alternate_key, coalesce(read_plugin_id, plugin_id) as read_plugin_id,
+       coalesce(write_plugin_id, plugin_id) as write_plugin_id, data_producer_id, module_set_tag,
        convert_to(private_properties::text, 'UTF8') as private_properties
 from cm_handle where version > $1;
 

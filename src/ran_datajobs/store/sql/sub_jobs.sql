@@ -99,7 +99,8 @@ s.body_bytes,
 case when s.stage = 'STARTING' or s.stage in ('WAITING', 'ADMITTED') and s.body_bytes <= 8192 then s.body end as body,
 j.status as job_status, j.cancel_requested as job_cancel_requested, j.accept_type, j.content_type, j.activation_mode,
 j.destination, j.results_bucket, l.data_producer_id,
-s.plugin_id, p.url, p.dialect, p.idempotent, p.give_up, p.sub_job_timeout
+s.plugin_id, p.url, coalesce(nullif(p.dialect, 'auto'), p.found_dialect, 'seed') as dialect,
+p.idempotent, p.give_up, p.sub_job_timeout
 from leased s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
 
 -- Lease due sub-jobs within limits: creates, other steps, bytes of operations and DELETEs per plugin ($14 to $17 for the
@@ -410,7 +411,8 @@ with picked as (
     from picked where b.job_id = picked.job_id and b.plugin_id = picked.plugin_id
     returning b.job_id, b.plugin_id, b.lease, b.failing_since
 )
-select l.job_id, l.lease, l.plugin_id, p.url, p.dialect, p.give_up, j.type = 'READ' as is_read,
+select l.job_id, l.lease, l.plugin_id, p.url,
+       coalesce(nullif(p.dialect, 'auto'), p.found_dialect, 'seed') as dialect, p.give_up, j.type = 'READ' as is_read,
        coalesce(extract(epoch from clock_timestamp() - l.failing_since), 0)::float8 as failing_for
 from leased l join data_job j using (job_id) join dmi_plugin p using (plugin_id);
 
