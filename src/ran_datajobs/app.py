@@ -140,6 +140,7 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
             view.object_uri,
             DeliveryNews(log, digest, metrics),
             give_up=settings.delivery_retry_timeout,
+            give_up_events=settings.retention,
         )
         pruner = Pruner(database, objects, log, settings.retention)
         log.info("service.started", role="worker")

@@ -228,6 +228,10 @@ class Settings:
         False, "answer 500 in place of 207 to a registration that failed in part"
     )
 
+    inventory_events_topic: Text | None = _service(
+        None, "topic of the events of created, updated and deleted CM handles; default: no events"
+    )
+
     # access
     tokens_file: FilePath | None = _access(None, "file of the clients' tokens")
     tls_cert: FilePath | None = _access(None, "TLS certificate chain, PEM")

@@ -95,7 +95,7 @@ async def main(url: str, bootstrap: str, folder: str, stop_at: str) -> None:
         first_retry=0.05,
         longest_retry=0.2,
     )
-    for shard in range(outbox.SHARDS):
+    for shard in (outbox.INVENTORY_SHARD, *range(outbox.SHARDS)):
         while (pause := await publisher.publish(shard)) is not None:
             await asyncio.sleep(pause)
     await bus.aclose()

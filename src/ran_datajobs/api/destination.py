@@ -53,7 +53,7 @@ async def resolve(
     """
     if text is None:
         return Destination(None, BUCKET)
-    kinds, name = _kinds_and_name(text, settings.kafka_bootstrap is None)
+    kinds, name = _kinds_and_name(text, settings)
     allowed = [kind for kind in kinds if _is_allowed(settings, kind, name)]
     exist = await asyncio.gather(*(_exists(kind, name, bus, objects) for kind in allowed))
     found = [kind for kind, exists in zip(allowed, exist, strict=True) if exists]
@@ -67,7 +67,7 @@ async def resolve(
     known: list[str] = []
     if TOPIC in allowed:
         with contextlib.suppress(BusUnavailable):
-            topics = [topic for topic in await bus.topics() if not reserved_topic(topic)]
+            topics = [topic for topic in await bus.topics() if not _is_own(settings, topic)]
             known += [_PREFIX[TOPIC] + topic for topic in topics if _is_allowed(settings, TOPIC, topic)]
     if BUCKET in allowed:
         buckets = await known_buckets()
@@ -76,19 +76,24 @@ async def resolve(
     raise _refused(detail + (f"; near names: {', '.join(near)}" if near else ""))
 
 
-def _kinds_and_name(text: str, embedded: bool) -> tuple[list[str], str]:
+def _kinds_and_name(text: str, settings: Settings) -> tuple[list[str], str]:
     """The kinds that ``text`` can name, and the name without its prefix. Raises InvalidRequest for none."""
-    name, kinds = text, [BUCKET] if embedded else [TOPIC, BUCKET]
+    name, kinds = text, [BUCKET] if settings.kafka_bootstrap is None else [TOPIC, BUCKET]
     for kind, prefix in _PREFIX.items():
         if text.startswith(prefix):
             name, kinds = text.removeprefix(prefix), [kind]
     faults = {TOPIC: topic_problem(name) or "", BUCKET: bucket_problem(name) or ""}
     possible = [kind for kind in kinds if not faults[kind]]
-    if reserved_topic(name) and (TOPIC in possible or name == text):
+    if _is_own(settings, name) and (TOPIC in possible or name == text):
         raise _refused("this topic is the service's own: name another one")
     if possible:
         return possible, name
     raise _refused("; ".join(faults[kind] for kind in kinds))
+
+
+def _is_own(settings: Settings, topic: str) -> bool:
+    """True for topics that only the service may write to."""
+    return reserved_topic(topic) or topic == settings.inventory_events_topic
 
 
 def _is_allowed(settings: Settings, kind: str, name: str) -> bool:

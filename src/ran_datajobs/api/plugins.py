@@ -117,12 +117,16 @@ async def read_topic(
     ] = 0,
     limit: Limit = paths.DEFAULT_LIMIT,
 ) -> TopicMessages:
-    """Messages of a destination topic of a known job, in order; only those of the caller's jobs."""
+    """Messages of a destination topic of a known job, in order; only those of the caller's jobs.
+
+    The role admin also reads the events of CM handles.
+    """
     if api.embedded_bus is None:
         raise NotFoundException("topics are read at the bus itself: this service has no embedded one")
     if (problem := topic_problem(topic)) is not None:
         raise NotFoundException(f"there is no topic {shortened(topic)!r}: {problem}")
-    if topic != STATUS_TOPIC:
+    has_events = topic == api.settings.inventory_events_topic and caller.sees is None
+    if topic != STATUS_TOPIC and not has_events:
         async with api.database.connection() as connection:
             if not await jobs.has_topic(connection, topic, caller.sees):
                 raise NotFoundException(

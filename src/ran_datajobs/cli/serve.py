@@ -63,6 +63,7 @@ def serve(settings: Settings) -> None:
 
     settings.check_exposure()
     _check_certificate(settings)
+    _check_events_topic(settings)
     telemetry.configure(level=settings.log_level, form=settings.log_format)
     asyncio.run(until_stopped(_serve(settings, telemetry.logger())))
 
@@ -79,6 +80,17 @@ def _check_certificate(settings: Settings) -> None:
             f"{files} cannot be used ({error.strerror or error}): needed are a certificate chain and its "
             "private key without a passphrase, both PEM"
         ) from error
+
+
+def _check_events_topic(settings: Settings) -> None:
+    from ran_datajobs.messaging.topics import reserved_topic, topic_problem
+
+    topic = settings.inventory_events_topic
+    if topic is None:
+        return
+    problem = topic_problem(topic) or ("is another topic of the service" if reserved_topic(topic) else None)
+    if problem is not None:
+        raise UsageError(f"DATAJOBS_INVENTORY_EVENTS_TOPIC: {topic!r}: {problem}")
 
 
 async def _serve(settings: Settings, log: Logger) -> None:

@@ -32,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
 @takes_settings(*CLIENT, "kafka_bootstrap")
 def tail(
     settings: Settings,
-    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="destination topic of a job")],
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="destination topic of a job, or another")],
     first: Annotated[int, typer.Option("--from", min=0, metavar="OFFSET", help="first message shown")] = 0,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="wait for more, until Ctrl-C")] = True,
 ) -> None:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Final
 
 from msgspec import structs
 
 from ran_datajobs.config import Settings
 from ran_datajobs.inventory.addresses import AddressRefused, checked
+from ran_datajobs.inventory.events import changed_handles, events_of
 from ran_datajobs.inventory.registration import (
     PluginIds,
     Registration,
@@ -20,6 +22,7 @@ from ran_datajobs.inventory.registration import (
     read_registration,
 )
 from ran_datajobs.store import inventory as store
+from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.inventory import PluginRow
 from ran_datajobs.telemetry import logger
@@ -27,13 +30,16 @@ from ran_datajobs.telemetry import logger
 _LONGEST_REGISTRATION: Final = 60.0
 """Maximum seconds for computing the changes of a large registration; only other registrations wait."""
 
+EVENT_BATCH: Final = 10_000
+"""Number of events that are built and written at a time."""
+
 
 async def register(database: Database, settings: Settings, body: bytes) -> RegistrationOutcome:
     """Apply the valid parts of a registration in one transaction; the outcome lists the rest.
 
-    Durable on return; every lookup index that catches up afterwards has the changes. A repeat of the same
-    registration changes nothing and succeeds. Raises InvalidRequest for a wrong shape or type, and
-    StoreUnavailable; nothing is applied then.
+    Durable on return, with the events of changed handles; every lookup index that catches up afterwards has
+    the changes. A repeat of the same registration changes nothing and succeeds. Raises InvalidRequest for a
+    wrong shape or type, and StoreUnavailable; nothing is applied then.
     """
     registration = await asyncio.to_thread(read_registration, body)
     addresses, fault = _checked_addresses(registration, settings.dmi_allow)
@@ -45,17 +51,24 @@ async def register(database: Database, settings: Settings, body: bytes) -> Regis
             for address, url in addresses.items()
         }
         keys = await asyncio.to_thread(alternate_keys, registration)
+        known = await store.handles_by_id(connection, handles_named(registration))
         changes = await asyncio.to_thread(
             changes_of,
             registration,
             keys,
-            await store.handles_by_id(connection, handles_named(registration)),
+            known,
             await store.holders_of(connection, keys.values()),
             PluginIds.of(*(ids.get(address, 0) for address in registration.plugins)),
             fault,
         )
         await store.remove_handles(connection, changes.remove, version)
         await store.save_handles(connection, changes.save, version)
+        if settings.inventory_events_topic is not None:
+            changed = changed_handles(changes, known)
+            for start in range(0, len(changed), EVENT_BATCH):
+                batch = changed[start : start + EVENT_BATCH], version, settings.inventory_events_topic
+                events = await asyncio.to_thread(events_of, *batch, datetime.now(UTC))
+                await outbox.add(connection, events)
     logger().info(
         "inventory.registered",
         plugin=", ".join(dict.fromkeys(addresses.values())) or None,

@@ -73,8 +73,12 @@ class DeliveryNews(Struct, eq=False):
             self.digest.warning("delivery.waits", {"destination": destination}, cause=cause)
 
     def given_up(self, what: outbox.FailedDelivery) -> None:
-        """A destination did not take the results of a job in time: the delivery failed."""
+        """A destination did not take the results of a job, or the events of CM handles, in time: the delivery
+        failed."""
         self.waiting.discard(what.topic)
+        if what.job_id == outbox.INVENTORY:
+            self.digest.error("delivery.failed", {"destination": what.topic}, cause=what.cause)
+            return
         self.metrics.deliveries_ended.labels(DeliveryState.FAILED.value).inc()
         self.digest.error(
             "delivery.failed",
@@ -101,7 +105,8 @@ class Publisher(Struct, eq=False):
 
     ``object_uri`` returns the absolute address of (bucket, key), for an object too large for a message.
     Retry interval (doubled from the first to the longest) and timeout of a delivery are in seconds;
-    ``give_up_refused``: timeout of a delivery that a retry cannot cure.
+    ``give_up_refused``: timeout of a delivery that a retry cannot cure, ``give_up_events``: of the events of
+    CM handles.
     ``held``: shards of which the bus takes messages of this publisher alone. ``slots``: for shards of
     messages, and of copies.
     """
@@ -115,6 +120,7 @@ class Publisher(Struct, eq=False):
     longest_retry: float = 30.0
     give_up: float = 3600.0
     give_up_refused: float = REFUSED_DELIVERY
+    give_up_events: float = 7 * 86400.0
     held: set[int] = set()
     slots: dict[bool, asyncio.Semaphore] = msgspec.field(
         default_factory=lambda: {copies: asyncio.Semaphore(_PARALLEL_SHARDS) for copies in (False, True)}
@@ -131,7 +137,10 @@ class Publisher(Struct, eq=False):
         async with self.slots[copies], self.database.session() as connection:
             if not await outbox.claim(connection, shard):
                 return _BUSY_RETRY
-            for failed in await outbox.give_up(connection, shard, self.give_up, self.give_up_refused):
+            timeouts = self.give_up, self.give_up_refused
+            if shard == outbox.INVENTORY_SHARD:
+                timeouts = self.give_up_events, self.give_up_events
+            for failed in await outbox.give_up(connection, shard, *timeouts):
                 self.news.given_up(failed)
             await outbox.requeue_due(connection, shard)
             end = asyncio.get_running_loop().time() + _LONGEST_TURN

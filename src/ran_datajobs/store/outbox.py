@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Outbox: undelivered messages to topics and copies to buckets, in one total order per shard.
 
-:func:`add` runs in the transaction that changes a job: both become durable together. Functions that take a
-shard are for its one publisher, on the connection that holds :func:`claim`. When that connection is lost, so
-is the claim, and late writes of the former publisher fail.
+:func:`add` runs in the transaction that changes a job or the inventory: both become durable together.
+Functions that take a shard are for its one publisher, on the connection that holds :func:`claim`. When that
+connection is lost, so is the claim, and late writes of the former publisher fail.
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ SHARDS: Final = 8
 
 COPY_SHARDS: Final = 8
 """Number of shards of copies, chosen by bucket; they follow the shards of messages."""
+
+INVENTORY_SHARD: Final = -1
+"""The shard of the events of CM handles."""
+
+INVENTORY: Final = UUID(int=0)
+"""Stands for the job in the rows of the events of CM handles, which belong to no job."""
 
 _S3: Final = "s3:"
 _BATCH: Final = 2000
@@ -112,8 +118,8 @@ class Part(Outgoing, frozen=True, kw_only=True):
 
 
 def shard_of(job_id: UUID) -> int:
-    """The shard of the job's messages; it never changes."""
-    return job_id.int % SHARDS
+    """The shard of the messages of a job, or of the inventory; it never changes."""
+    return INVENTORY_SHARD if job_id == INVENTORY else job_id.int % SHARDS
 
 
 def copy_shard_of(bucket: str) -> int:
@@ -239,9 +245,10 @@ async def give_up(
     """Drop rows that failed for longer than ``after`` seconds, or were refused for longer than
     ``refused_after``. The delivery of a job becomes FAILED if they were for its destination."""
     async with connection.transaction():
-        rows = await connection.fetch(_SQL["lock_expired_failures"], shard, after, refused_after)
+        rows = await connection.fetch(_SQL["expired_failures"], shard, after, refused_after)
         found = read(FailedDelivery, rows)
         if found:
+            await connection.execute(_SQL["lock_jobs"], [each.job_id for each in found])
             pairs = columns(found, "job_id", "topic")
             await connection.execute(_SQL["mark_failed"], *pairs, [each.cause for each in found])
             await connection.execute(_SQL["drop_messages"], shard, *pairs)

@@ -85,7 +85,8 @@ with waiting as (
 )
 insert into delivery_failure (job_id, topic, shard, retry_at, parked, last_error, refused)
 select w.job_id, w.topic, $1, clock_timestamp() + make_interval(secs => $6), $2::text is not null, $3, $5::boolean
-from waiting w join locked using (job_id)
+from waiting w
+where w.job_id in (select job_id from locked) or w.job_id = '00000000-0000-0000-0000-000000000000'
 order by w.job_id, w.topic
 on conflict (job_id, topic) do update
 set attempts = delivery_failure.attempts + 1, last_error = excluded.last_error,
@@ -101,11 +102,14 @@ from delivery_failure t
 where t.shard = $1 and j.job_id = t.job_id and j.delivery_topic = t.topic and j.delivery_state = 'PENDING'
   and j.delivery_detail is distinct from t.last_error;
 
--- name: lock_expired_failures
-select t.job_id, t.topic, t.last_error as cause from delivery_failure t join data_job j using (job_id)
-where t.shard = $1 and t.first_failed_at < clock_timestamp() - make_interval(
-    secs => case when t.refused then least($2::float8, $3::float8) else $2::float8 end)
-order by t.job_id for no key update of j;
+-- name: expired_failures
+select job_id, topic, last_error as cause from delivery_failure
+where shard = $1 and first_failed_at < clock_timestamp() - make_interval(
+    secs => case when refused then least($2::float8, $3::float8) else $2::float8 end)
+order by job_id;
+
+-- name: lock_jobs
+select from data_job where job_id = any ($1::uuid[]) order by job_id for no key update;
 
 -- name: mark_failed
 update data_job j set delivery_state = 'FAILED', delivery_detail = d.cause, version = j.version + 1
