@@ -25,7 +25,9 @@ from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.messaging.bus import Bus, Received
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from ran_datajobs.plugins.client import HttpBounds, PeerHttp
+from ran_datajobs.plugins import health, modules
+from ran_datajobs.plugins.client import HttpBounds, PeerHttp, most_questions
+from ran_datajobs.plugins.credentials import Credentials
 from ran_datajobs.plugins.dialects import plugins_over
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
@@ -106,13 +108,23 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
     log, metrics = logger(), Metrics()
     digest = Digest(log)
     worker_id = uuid4()
+    credentials = Credentials(settings.dmi_credentials_file, log)
     bounds = HttpBounds(
         connect=settings.dmi_connect_timeout,
         total=settings.dmi_timeout,
         result_total=settings.dmi_result_timeout,
     )
-    async with shared_parts(settings, WORKER_POOL, worker_id) as parts, PeerHttp(bounds) as http:
-        database, objects, bus = parts
+    async with contextlib.AsyncExitStack() as stack:
+        database, objects, bus = await stack.enter_async_context(
+            shared_parts(settings, WORKER_POOL, worker_id)
+        )
+        http = await stack.enter_async_context(PeerHttp(bounds))
+        asking = HttpBounds(
+            connect=settings.dmi_connect_timeout,
+            total=modules.ANSWER_WITHIN,
+            connections=most_questions(),
+        )
+        questions = await stack.enter_async_context(PeerHttp(asking))  # they delay no call of dispatch
         view = JobView(settings)
         objects.written = partial(_log_put, log, set())
         with contextlib.suppress(StorageUnavailable):  # it is logged; everything else works
@@ -121,7 +133,7 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
             DispatchStore(database, worker_id, JobEventWriter(view), settings, log),
             objects,
             OwnerIndex(database),
-            plugins_over(http),
+            plugins_over(http, credentials),
             settings,
             DispatchNews(log, digest, metrics),
             stopping,
@@ -143,11 +155,17 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
             give_up_events=settings.retention,
         )
         pruner = Pruner(database, objects, log, settings.retention)
+        checks = health.HealthChecks(
+            database, questions, credentials, log, digest, settings.dmi_health_interval
+        )
+        sync = modules.ModuleSync(database, questions, credentials, log, digest)
         log.info("service.started", role="worker")
         await worker.run(
             arrivals.run(),
             relay_outbox(database, publisher.publish, log),
             pruner.run(),
+            checks.run(),
+            sync.run(),
             digest.run(),
         )
     log.info("service.stopped", role="worker")

@@ -242,6 +242,9 @@ class Settings:
         ("localhost", "127.0.0.0/8", "::1"),
         "hosts and networks of DMI plugins that may be registered; *.example.org takes sub-domains",
     )
+    dmi_credentials_file: FilePath | None = _access(
+        None, "file of the credentials that DMI plugins want, by address; it is read again when it changes"
+    )
     destination_allow: Words = _access(
         (), "patterns of the topics and buckets that jobs may name (kafka:ran-*, s3:*); default: every one"
     )
@@ -261,6 +264,9 @@ class Settings:
     dmi_connect_timeout: Seconds = _limit(5.0, "time in which a plugin must take a connection", at_least=0.1)
     dmi_timeout: Seconds = _limit(60.0, "time in which a plugin must answer a call in full", at_least=0.1)
     dmi_result_timeout: Seconds = _limit(300.0, "the same, for the call that fetches a result", at_least=0.1)
+    dmi_health_interval: Seconds = _limit(
+        30.0, "time between two questions for the health of a plugin", at_least=0.1
+    )
     unknown_write_quarantine: Seconds = _limit(300.0, "a lane stays closed after a write of unknown outcome")
     sub_job_timeout: Seconds = _limit(3600.0, "a sub-job that runs longer is cancelled", at_least=0.1)
     read_result_idle_timeout: Seconds = _limit(

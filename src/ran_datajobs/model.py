@@ -263,7 +263,7 @@ class Operation(Struct, frozen=True, omit_defaults=True, rename="camel", gc=Fals
 
 class PlannedSubJob(Struct, frozen=True):
     """The operations of a job for one data producer. ``body``: the JSON array for ``data`` of a create call,
-    zstd; ``size``: its bytes, uncompressed."""
+    zstd, in the DMI ``dialect``; ``size``: its bytes, uncompressed."""
 
     plugin_id: int
     plugin_url: str
@@ -271,6 +271,7 @@ class PlannedSubJob(Struct, frozen=True):
     operations: int
     body: bytes
     size: int
+    dialect: str = "seed"
 
 
 class IgnoredKey(Struct, frozen=True, omit_defaults=True):

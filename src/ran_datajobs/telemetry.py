@@ -8,6 +8,7 @@ the calls.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import re
@@ -24,6 +25,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from structlog.typing import FilteringBoundLogger
+
+from ran_datajobs.errors import DataJobsError, StoreUnavailable
 
 WRITE_EVERY: Final = 10.0
 """Interval in seconds at which a :class:`Digest` writes its lines."""
@@ -113,6 +116,19 @@ def _add_up(sums: dict[str, Any], more: Mapping[str, Any]) -> None:
             sums[name] += value
 
 
+@contextlib.contextmanager
+def errors_logged(log: Logger, kind: str, subject: str) -> Iterator[None]:
+    """Log an error of a background task, which continues: be it a cancelled statement or a bug."""
+    try:
+        yield
+    except StoreUnavailable:  # the worker logs it
+        pass
+    except DataJobsError as error:
+        log.warning("task.failed", kind=kind, subject=subject, cause=str(error))
+    except Exception as error:
+        log.error("task.failed", kind=kind, subject=subject, cause=repr(error), exc_info=True)
+
+
 def configure(*, level: str, form: str, stream: TextIO | None = None) -> None:
     """Configure the log lines of this process, including those of libraries; called once, by its entry point.
 
@@ -172,6 +188,7 @@ _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 STORE_METRICS: Final = {
     "datajobs_jobs": ("Open jobs", "status"),
     "datajobs_lanes": ("Lanes by whether they start a write", "state"),
+    "datajobs_plugins": ("DMI plugins by their health", "health"),
     "datajobs_queue_age_seconds": ("Time that the oldest due row has waited", "kind"),
     "datajobs_delivery_lag_seconds": ("Age of the oldest undelivered message or copy", "to"),
 }

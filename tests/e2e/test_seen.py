@@ -68,6 +68,8 @@ async def plugin() -> AsyncIterator[tuple[ScriptedPlugin, str]]:
     "job.planned",
     "job.ended",
     "job.cancel_requested",
+    "plugin.dialect_found",
+    "modules.not_offered",
     "bulk_cancel.refused",
     "operations.failed",
     "message.dropped",

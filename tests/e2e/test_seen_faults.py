@@ -20,8 +20,8 @@ from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.http.ports import free_port as another_port
 from ran_datajobs.model import ActivationMode, Operation
 from ran_datajobs.plugins.client import PeerHttp
-from ran_datajobs.plugins.dialects import HttpPlugin
-from ran_datajobs.plugins.wire import Dialect
+from ran_datajobs.plugins.dialects import plugins_over
+from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.store.database import Database
 from tests.e2e.seen import Watched, check, lines_of, shows, watched
 from tests.kit.plugin_parts import (
@@ -34,7 +34,7 @@ from tests.kit.plugin_parts import (
     until_terminal,
     writes,
 )
-from tests.kit.plugins.scripted import ScriptedPlugin
+from tests.kit.plugins.scripted import Manner, ScriptedPlugin
 from tests.kit.whole_service import JOBS
 from tests.kit.worker_parts import log_lines
 
@@ -79,6 +79,38 @@ def _cut_sessions_until_told(service: Watched) -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 if process.cmdline()[:1] and process.cmdline()[0].startswith("postgres: datajobs"):
                     process.terminate()
+
+
+@pytest.mark.nightly
+@shows(
+    "plugin.health",
+    "modules.unavailable",
+    "credentials.read",
+    "credentials.unusable",
+    metrics={"datajobs_plugins"},
+)
+async def test_questions_that_a_plugin_answers_badly(tmp_path: Path, free_port: int) -> None:
+    """It reports that it is down, and fails to say what modules its handles have. The file of its credentials
+    is damaged and repaired."""
+    plugin, file = ScriptedPlugin(manner=Manner(modules=500, health="DOWN")), tmp_path / "credentials"
+    async with plugin.serving() as address:
+        entries = json.dumps({address: {"token": "t"}})
+        file.write_text(entries)
+        settings = {"DATAJOBS_DMI_CREDENTIALS_FILE": str(file), "DATAJOBS_DMI_HEALTH_INTERVAL": "1"}
+        async with watched(tmp_path, free_port, **settings) as service:
+            await asyncio.to_thread(service.running.until_ready, service.url)
+            await service.client.register(address, {"/ManagedElement=a": "a"})
+            await service.until(lambda: service.scraped()["datajobs_plugins"]["DOWN",] == 1)
+            found = service.scraped()
+            file.write_text("{")
+            await service.says("credentials.unusable")
+            file.write_text(entries + "\n")
+            await service.says("credentials.read")
+            await service.says("modules.unavailable")
+            assert await asyncio.to_thread(service.running.end) == 0
+    (health, *_) = lines_of(service.text, "plugin.health")
+    assert (health["plugin"], health["health"], health["level"]) == (address, "DOWN", "warning")
+    check("test_questions_that_a_plugin_answers_badly", service.text, found)
 
 
 @pytest.mark.nightly
@@ -221,7 +253,7 @@ async def test_a_reference_plugin_in_trouble(tmp_path: Path) -> None:
             PeerHttp() as http,
             served_plugin(settings, lambda _: element, KeptMessages(failures=1000)) as url,
         ):
-            plugin = HttpPlugin(url, Dialect.SEED, http)
+            plugin = plugins_over(http)(PluginProfile(1, url, "seed"))
             element.gate.clear()
             call = call_for("seed", writes(2))
             address = address_of(call, await plugin.create(call))

@@ -186,6 +186,18 @@ def test_another_address_needs_root_tokens_and_tls(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_a_wrong_file_of_credentials_is_refused(tmp_path: Path) -> None:
+    """Status 2, before anything is started, and no secret of it."""
+    (tmp_path / "file").write_text('{"http://dmi:8080": {"username": "u", "password": 4711}}')
+    done = datajobs(
+        "serve", "--data-dir", tmp_path / "data", DATAJOBS_DMI_CREDENTIALS_FILE=str(tmp_path / "file")
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"datajobs: DATAJOBS_DMI_CREDENTIALS_FILE: {tmp_path}/file: ")
+    assert "4711" not in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
 def test_an_unknown_setting_is_refused_with_the_nearest(tmp_path: Path) -> None:
     """Status 2 and the probable intention."""
     done = datajobs("serve", "--data-dir", tmp_path / "data", DATAJOBS_MAXBODY="1")

@@ -17,6 +17,7 @@ from ran_datajobs.api.tokens import Role, add
 from ran_datajobs.model import Status
 from ran_datajobs.plugins.port import OutcomeUnknown, Polled, Retryable
 from ran_datajobs.results.publisher import Publisher
+from ran_datajobs.store import health
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.outbox import SHARDS
 from ran_datajobs.store.sub_jobs import CREATES_PER_PLUGIN
@@ -221,6 +222,32 @@ async def test_a_sub_job_whose_polls_fail_waits_for_its_plugin(clients: Clients)
             while "waitingFor" in (job := await clients.job(job_id)):
                 await asyncio.sleep(0.02)
         assert job["status"] == "RUNNING"
+
+
+async def test_a_sub_job_at_a_plugin_that_is_down_waits_for_it(clients: Clients) -> None:
+    """PLUGIN_UNAVAILABLE with the reported cause, since the report or the plan, whichever came later; the
+    plugin is called nevertheless. A plugin that is up or unknown is not waited for."""
+    clients.plugin.polled = [Polled(Status.RUNNING)]
+    await clients.register(0)
+    database = clients.api.parts.database
+    async with database.connection() as connection:
+        (plugin_id,) = await connection.fetchrow("select plugin_id from dmi_plugin") or ()
+        await health.record(connection, plugin_id, False, "HTTP 503, its health is DOWN")
+    async with clients.worker().working():
+        job_id = await clients.submit(writes(1))
+        waiting = await clients.waiting(job_id, "PLUGIN_UNAVAILABLE")
+        assert waiting["detail"] == (
+            f"DMI plugin {PLUGIN} is down (HTTP 503, its health is DOWN); it is called nevertheless"
+        )
+        assert "until" not in waiting
+        await clients.running(job_id)
+        (sub_job,) = await clients.sub_jobs(job_id)
+        assert sub_job["waitingFor"] == waiting
+        assert time_of(waiting["since"]) >= time_of((await clients.job(job_id))["createdAt"])
+        for healthy in (True, None):
+            async with database.connection() as connection:
+                await health.record(connection, plugin_id, healthy, None)
+            assert "waitingFor" not in await clients.job(job_id)
 
 
 async def test_sub_jobs_wait_for_the_circuit_of_their_plugin(clients: Clients) -> None:

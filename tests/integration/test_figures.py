@@ -24,6 +24,7 @@ from tests.kit.worker_parts import by_hand, claim, planned_job, void_leases
 NOTHING = {
     "datajobs_jobs": {"NOT_STARTED": 0.0, "RUNNING": 0.0, "CANCELLING": 0.0},
     "datajobs_lanes": {"FREE": 0.0, "OCCUPIED": 0.0, "QUARANTINED": 0.0},
+    "datajobs_plugins": {"UP": 0.0, "DOWN": 0.0, "UNKNOWN": 0.0},
     "datajobs_queue_age_seconds": {"job": 0.0, "sub_job": 0.0},
     "datajobs_delivery_lag_seconds": {"topic": 0.0, "bucket": 0.0},
 }

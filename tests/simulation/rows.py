@@ -20,6 +20,8 @@ class PluginRow:
 
     plugin_id: int
     url: str
+    dialect: str = "seed"
+    found_dialect: str | None = None
     idempotent: bool = False
     read_slots: int | None = None
     give_up: float | None = None
@@ -110,6 +112,7 @@ class SubJobRow:
     body_bytes: int
     operations: int
     created_at: float
+    dialect: str
     stage: Stage = Stage.WAITING
     status: Status = Status.NOT_STARTED
     lease: UUID | None = None

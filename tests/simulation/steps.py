@@ -68,6 +68,7 @@ class Steps(Tables):
                 each.size,
                 each.operations,
                 self.now(),
+                each.dialect,
             )
         return sorted({known[pair] for pair in pairs})
 

@@ -119,6 +119,9 @@ class TwinStore:
     async def begun(self, job_ids: Sequence[UUID]) -> None:
         await self._do("begun", lambda: self._twin.begun(job_ids))
 
+    async def found_dialect(self, plugin_id: int, dialect: str) -> bool:
+        return await self._do("found_dialect", lambda: self._twin.found_dialect(plugin_id, dialect))
+
     async def wait_for_objects(self, leased: Leased, cause: str) -> None:
         await self._do("wait_for_objects", lambda: self._twin.wait_for_objects(leased, cause))
 

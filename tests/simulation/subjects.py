@@ -37,8 +37,8 @@ PLUGINS: Final = {"http://127.0.0.1:1": True, "http://127.0.0.1:2": False}
 NAMES: Final = UUID(int=2)
 _SHOWN: Final = """
     sub_job_id, stage, status, attention, attempts, polls, data_producer_job_id, result_topic, result_total,
-    messages, reported_status, last_error, cancel_requested, blocked, succeeded, failed, not_started, unknown,
-    lease, leased_by
+    messages, reported_status, last_error, dialect, cancel_requested, blocked, succeeded, failed,
+    not_started, unknown, lease, leased_by
 """
 _TIMES: Final = (
     "due_at",
@@ -133,7 +133,7 @@ class InMemory:
         self._time = 0.0
         self.twin = Twin(lambda: self._time, ADMISSION_SETTINGS)
         for url, idempotent in PLUGINS.items():
-            self.twin.register(url, idempotent=idempotent, bulk_cancel=idempotent)
+            self.twin.register(url, dialect="auto", idempotent=idempotent, bulk_cancel=idempotent)
 
     def run(self, work: Awaitable[T]) -> T:
         async def awaited() -> T:

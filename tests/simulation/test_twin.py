@@ -213,7 +213,7 @@ def _transition(of: LeasedSubJob, what: str, delay: float) -> Transition:
     leased = _name(of)
     match what:
         case "started":
-            return Started(leased, _producer_job(of))
+            return Started(leased, _producer_job(of), ("onap", None)[of.sub_job_id.int % 2])
         case "cancel recorded":
             return CancelSent(leased)
         case "postponed":

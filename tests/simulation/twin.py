@@ -126,13 +126,19 @@ class Twin(Steps):
         for row in sorted(due, key=lambda each: each.due_at or 0.0)[:CANCELS_AT_ONCE]:
             row.lease, row.leased_by, row.leased_until = token, worker_id, self.now() + LEASE_SECONDS
             plugin, since = self.plugins[row.plugin_id], row.failing_since
+            accepted = [
+                each.dialect
+                for each in self._of_job(row.job_id)
+                if each.plugin_id == row.plugin_id and each.data_producer_job_id is not None
+            ]
+            registered = plugin.found_dialect or "seed" if plugin.dialect == "auto" else plugin.dialect
             found.append(
                 LeasedCancel(
                     job_id=row.job_id,
                     lease=token,
                     plugin_id=plugin.plugin_id,
                     url=plugin.url,
-                    dialect="auto",
+                    dialect=min(accepted, default=registered),
                     give_up=plugin.give_up,
                     is_read=self.jobs[row.job_id].type is JobType.READ,
                     failing_for=0.0 if since is None else self.now() - since,
@@ -371,11 +377,12 @@ class Twin(Steps):
     def _written(self, row: SubJobRow, each: Transition) -> bool | None:
         """Whether another process changed the row meanwhile. ``None`` if nothing was written."""
         match each:
-            case Started(data_producer_job_id=producer_job):
+            case Started(data_producer_job_id=producer_job, dialect=dialect):
                 repeat = row.stage is Stage.TRACKING and row.data_producer_job_id == producer_job
                 if row.stage is not Stage.STARTING and not repeat:
                     return None
                 row.stage, row.data_producer_job_id = Stage.TRACKING, producer_job
+                row.dialect = dialect or row.dialect
                 row.polls, row.failing_since, row.last_error = 0, None, None
                 if row.status is Status.NOT_STARTED:
                     row.status = Status.RUNNING
@@ -490,6 +497,14 @@ class Twin(Steps):
             if job.status is Status.NOT_STARTED:
                 job.status = Status.RUNNING
                 job.started_at = self.now() if job.started_at is None else job.started_at
+
+    def found_dialect(self, plugin_id: int, dialect: str) -> bool:
+        """See the port."""
+        plugin = self.plugins[plugin_id]
+        if plugin.dialect != "auto" or plugin.found_dialect == dialect:
+            return False
+        plugin.found_dialect = dialect
+        return True
 
     def wait_for_objects(self, leased: Leased, cause: str) -> None:
         """See the port."""

@@ -237,7 +237,11 @@ class SimulatedWorker(Runtime):
             self.world.faults.append(f"leases: the create of {sub_job_id} was sent without its lease")
 
     def _client(self, profile: PluginProfile) -> DmiPlugin:
-        return Client(self.world.plugins[profile.url], self.gate, self._sends, self.open_calls)
+        def misled() -> None:
+            self.world.faults.append(f"dialects: {profile.url} was asked in {profile.spoken_dialect}")
+
+        plugin = self.world.plugins[profile.url]
+        return Client(plugin, profile, self.gate, self._sends, self.open_calls, misled)
 
 
 def remember_task(task: asyncio.Task[Any], context: Context) -> None:

@@ -86,10 +86,14 @@ class World:
 
     def _add_plugin(self, character: Character) -> None:
         url = f"http://{character.name}"
-        plugin_id = self.twin.register(url, idempotent=character.idempotent, bulk_cancel=character.bulk)
+        dialect = Random(f"{self.seed} {url}").choice(["seed", "auto"])
+        plugin_id = self.twin.register(
+            url, dialect=dialect, idempotent=character.idempotent, bulk_cancel=character.bulk
+        )
         rng = Random(self.seed * 1_000 + 500 + plugin_id)
-        self.plugins[url] = Plugin(url, character, rng, self.loop.time, self._publish)
-        profile = PluginProfile(plugin_id, url, idempotent=character.idempotent)
+        speaks = "seed" if dialect == "seed" or plugin_id % 2 else "onap"
+        self.plugins[url] = Plugin(url, character, rng, self.loop.time, self._publish, speaks)
+        profile = PluginProfile(plugin_id, url, dialect, idempotent=character.idempotent)
         self.index.owners = self.index.owners.changed(
             set(),
             [

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ran_datajobs.dmi.conformance.bus import Topics
     from ran_datajobs.dmi.conformance.checks import Line
     from ran_datajobs.dmi.conformance.trial import Subject
+    from ran_datajobs.plugins.credentials import Credentials
 
 PRODUCER = "dmi-check"
 """Data producer id if none is given."""
@@ -30,7 +31,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(rich_help_panel="Around a service")(dmi_check)
 
 
-@takes_settings("output")
+@takes_settings("output", "dmi_credentials_file")
 def dmi_check(
     settings: Settings,
     url: Annotated[str, typer.Argument(metavar="URL", help="address of the DMI plugin")],
@@ -63,6 +64,7 @@ def dmi_check(
     Example: `datajobs dmi-check http://127.0.0.1:8081 --data-producer ems-1 --fdn /SubNetwork=Europe/…`
     """
     from ran_datajobs.dmi.conformance.trial import Fails, Subject
+    from ran_datajobs.plugins.credentials import Credentials
     from ran_datajobs.plugins.wire import Dialect
 
     if dialect not in list(Dialect):
@@ -70,7 +72,9 @@ def dmi_check(
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"{url!r} is not an address of a plugin: it must begin with http:// or https://")
     subject = Subject(Dialect(dialect), data_producer, _slashed(fdn), patience)
-    lines = asyncio.run(_checked(url, subject, _topics(dmi_kafka_bootstrap, dmi_service_url, settings)))
+    credentials = Credentials(settings.dmi_credentials_file)
+    reader = _topics(dmi_kafka_bootstrap, dmi_service_url, settings)
+    lines = asyncio.run(_checked(url, subject, credentials, reader))
     _show(lines, settings.output)
     if any(isinstance(line.finding, Fails) for line in lines):
         raise typer.Exit(1)
@@ -87,7 +91,10 @@ def _slashed(fdn: str) -> str:
 
 
 async def _checked(
-    url: str, subject: Subject, reader: AbstractAsyncContextManager[Topics | None]
+    url: str,
+    subject: Subject,
+    credentials: Credentials,
+    reader: AbstractAsyncContextManager[Topics | None],
 ) -> list[Line]:
     from ran_datajobs.dmi.conformance.checks import check_plugin
     from ran_datajobs.dmi.conformance.trial import Trial
@@ -98,7 +105,7 @@ async def _checked(
 
     try:
         async with PeerHttp() as http, reader as topics:
-            plugin = plugins_over(http)(PluginProfile(0, url, subject.dialect))
+            plugin = plugins_over(http, credentials)(PluginProfile(0, url, subject.dialect))
             return [line async for line in check_plugin(Trial(plugin, subject, topics))]
     except BusUnavailable as error:
         raise ServerUnreachable(str(error)) from error

@@ -64,6 +64,7 @@ def serve(settings: Settings) -> None:
     settings.check_exposure()
     _check_certificate(settings)
     _check_events_topic(settings)
+    _check_credentials(settings)
     telemetry.configure(level=settings.log_level, form=settings.log_format)
     asyncio.run(until_stopped(_serve(settings, telemetry.logger())))
 
@@ -91,6 +92,12 @@ def _check_events_topic(settings: Settings) -> None:
     problem = topic_problem(topic) or ("is another topic of the service" if reserved_topic(topic) else None)
     if problem is not None:
         raise UsageError(f"DATAJOBS_INVENTORY_EVENTS_TOPIC: {topic!r}: {problem}")
+
+
+def _check_credentials(settings: Settings) -> None:
+    from ran_datajobs.plugins.credentials import Credentials
+
+    Credentials(settings.dmi_credentials_file)
 
 
 async def _serve(settings: Settings, log: Logger) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ran_datajobs.model import JobType, NextCall, OperationState, Stage, Status
-from ran_datajobs.plugins.port import JobAddress
+from ran_datajobs.model import ActivationMode, JobType, NextCall, OperationState, Stage, Status
+from ran_datajobs.plugins.port import CreateCall, JobAddress, PluginProfile
 from ran_datajobs.store.sub_jobs import LEASE_SECONDS, LeasedSubJob
 
 
@@ -54,6 +55,30 @@ class Attempt:
     def unfinished(self) -> OperationState:
         """The state of an operation that was sent and has no outcome."""
         return OperationState.FAILED if self.is_read else OperationState.UNKNOWN
+
+    @property
+    def plugin_to_create_at(self) -> PluginProfile:
+        """The plugin with the dialect that is registered and found; later calls use that of the sub-job."""
+        sub_job = self.sub_job
+        registered, found = sub_job.plugin_dialect, sub_job.found_dialect
+        return PluginProfile(sub_job.plugin_id, sub_job.url, registered, found_dialect=found)
+
+    def create_call(self, operations: bytes, may_be_sent: Callable[[], bool]) -> CreateCall:
+        """The create of the sub-job."""
+        sub_job = self.sub_job
+        return CreateCall(
+            job_id=str(sub_job.job_id),
+            sub_job_id=str(sub_job.sub_job_id),
+            data_producer_id=sub_job.data_producer_id,
+            destination=sub_job.destination or sub_job.results_bucket,
+            accept_type=sub_job.accept_type,
+            content_type=sub_job.content_type,
+            activation_mode=ActivationMode(sub_job.activation_mode),
+            is_read=self.is_read,
+            operations=operations,
+            dialect=sub_job.dialect,
+            may_be_sent=may_be_sent,
+        )
 
     @property
     def address(self) -> JobAddress:

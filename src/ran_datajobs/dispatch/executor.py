@@ -25,12 +25,12 @@ from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.dispatch.news import reasons_of
 from ran_datajobs.dispatch.transitions import TransitionWriter
 from ran_datajobs.errors import Fenced, StorageUnavailable
-from ran_datajobs.model import ActivationMode, Operation, OperationState, Reason, Stage, Status
+from ran_datajobs.model import Operation, OperationState, Reason, Stage, Status
 from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.port import (
+    AUTO,
     CancelTaken,
     CreateAnswer,
-    CreateCall,
     Created,
     DmiPlugin,
     Lost,
@@ -98,6 +98,7 @@ class Executor:
     def __post_init__(self) -> None:
         self.store, self.runtime = self.write.store, self.write.runtime
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._recording: set[int] = set()  # plugins whose found dialect is being recorded
         self.listens_anew()
 
     def listens_anew(self) -> None:
@@ -198,32 +199,30 @@ class Executor:
             if self.runtime.now() >= attempt.valid_until:
                 return Retryable("not sent: the lease of its worker had ended")
             attempt.sent = True
-            call = CreateCall(
-                job_id=str(sub_job.job_id),
-                sub_job_id=str(sub_job.sub_job_id),
-                data_producer_id=sub_job.data_producer_id,
-                destination=sub_job.destination or sub_job.results_bucket,
-                accept_type=sub_job.accept_type,
-                content_type=sub_job.content_type,
-                activation_mode=ActivationMode(sub_job.activation_mode),
-                is_read=attempt.is_read,
-                operations=operations,
-            )
-            answer = await self.circuits.call(_profile(sub_job), DmiPlugin.create, call)
+            call = attempt.create_call(operations, lambda: self._may_be_sent_again(attempt))
+            answer = await self.circuits.call(attempt.plugin_to_create_at, DmiPlugin.create, call)
             await reached(Checkpoint.START_SENT)
             return answer
+
+    def _may_be_sent_again(self, attempt: Attempt) -> bool:
+        """Whether a create may be sent again in another form: its lease is valid, its row unchanged."""
+        is_over = self.stopping.is_set() or attempt.attention.is_set()
+        return not is_over and self.runtime.now() < attempt.valid_until
 
     async def _take(self, attempt: Attempt, answer: CreateAnswer, *, lost: bool) -> float | Transition:
         """Record the answer to the create. ``lost``: an earlier create may have arrived."""
         match answer:
-            case Created(data_producer_job_id=producer_job):
-                if await self.write(Started(attempt.sub_job, producer_job)):
+            case Created(data_producer_job_id=producer_job, dialect=dialect):
+                if await self.write(Started(attempt.sub_job, producer_job, dialect)):
                     attempt.attention.set()
                 await reached(Checkpoint.START_RECORDED)
+                if dialect is not None:
+                    await self._remember(attempt.sub_job, dialect)
                 attempt.sub_job = replace(
                     attempt.sub_job,
                     stage=Stage.TRACKING,
                     data_producer_job_id=producer_job,
+                    dialect=dialect or attempt.sub_job.dialect,
                     polls=0,
                     failing_for=None,
                     body=None,
@@ -240,6 +239,19 @@ class Executor:
                 return await self._end_all(attempt, OperationState.UNKNOWN, Reason.OUTCOME_UNKNOWN, cause)
             case _:
                 assert_never(answer)
+
+    async def _remember(self, sub_job: LeasedSubJob, dialect: str) -> None:
+        """Record the dialect that a plugin of the dialect ``auto`` was found to speak. Nothing depends on
+        this record: the row of each sub-job has its own, and without it a create costs one more call."""
+        plugin_id = sub_job.plugin_id
+        if sub_job.plugin_dialect != AUTO or dialect == sub_job.found_dialect or plugin_id in self._recording:
+            return
+        self._recording.add(plugin_id)
+        try:
+            if await self.write.until_available(lambda: self.store.found_dialect(plugin_id, dialect)):
+                self.write.news.dialect_found(sub_job, dialect)
+        finally:
+            self._recording.discard(plugin_id)
 
     # --- track and collect ---------------------------------------------------------------------------
 

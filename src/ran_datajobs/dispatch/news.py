@@ -105,6 +105,10 @@ class DispatchNews:
         """Report that a quarantine has ended: the lane starts writes again."""
         self.digest.info("lane.reopened", {"plugin": sub_job.url}, lanes=1, lane_id=str(sub_job.lane_id))
 
+    def dialect_found(self, sub_job: LeasedSubJob, dialect: str) -> None:
+        """Report that the dialect of a plugin was found out."""
+        self.log.info("plugin.dialect_found", plugin=sub_job.url, dialect=dialect)
+
     def bulk_cancel_refused(self, leased: LeasedCancel, cause: str) -> None:
         """Report that a plugin did not take the DELETE of a whole job."""
         self.log.warning("bulk_cancel.refused", job_id=str(leased.job_id), plugin=leased.url, cause=cause)

@@ -17,6 +17,9 @@ from ran_datajobs.model import Op, Operation
 from ran_datajobs.plugins.wire import (
     ACCEPT_TYPES,
     CONTENT_TYPES,
+    JSON,
+    MERGE_PATCH,
+    TREE_HIERARCHICAL,
     OnapCreate,
     ReceivedOnap,
     ReceivedSeed,
@@ -29,6 +32,10 @@ MAX_TEXT: Final = 2_048
 
 MAX_LISTED: Final = 100
 """Maximum faults of one body in an answer."""
+
+NCMP_ACCEPT_TYPES: Final = ACCEPT_TYPES | {JSON}
+NCMP_CONTENT_TYPES: Final = CONTENT_TYPES | {JSON, MERGE_PATCH}
+"""Media types in a create of the onap dialect: NCMP passes on what its client sends."""
 
 _WITH_VALUE: Final = frozenset({Op.ADD, Op.REPLACE, Op.MERGE, Op.ACTION, Op.TEST})
 _SEED: Final = msgspec.json.Decoder(SeedCreate)
@@ -90,7 +97,7 @@ def _new_job(
         key,
         create.data_producer_id,
         destination,
-        create.data_accept_type,
+        TREE_HIERARCHICAL if create.data_accept_type == JSON else create.data_accept_type,
         create.activation_mode,
         is_read,
         len(operations),
@@ -114,10 +121,13 @@ def _taken(operation: Operation) -> Operation:
 def _problems(
     create: SeedCreate | OnapCreate, texts: dict[str, str], operations: Sequence[Operation], most: int
 ) -> Iterator[Problem]:
-    if create.data_accept_type not in ACCEPT_TYPES:
-        yield "#/dataAcceptType", _one_of(ACCEPT_TYPES, create.data_accept_type)
-    if create.data_content_type not in CONTENT_TYPES:
-        yield "#/dataContentType", _one_of(CONTENT_TYPES, create.data_content_type)
+    is_onap = isinstance(create, OnapCreate)
+    accepted = NCMP_ACCEPT_TYPES if is_onap else ACCEPT_TYPES
+    content = NCMP_CONTENT_TYPES if is_onap else CONTENT_TYPES
+    if create.data_accept_type not in accepted:
+        yield "#/dataAcceptType", _one_of(accepted, create.data_accept_type)
+    if create.data_content_type not in content:
+        yield "#/dataContentType", _one_of(content, create.data_content_type)
     if not create.data_producer_id:
         yield "#/dataProducerId", "must not be empty"
     for name, text in (*texts.items(), ("dataProducerId", create.data_producer_id)):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP routes of the reference DMI plugin: the calls of both dialects, and two additional ones.
+"""HTTP routes of the reference DMI plugin: the calls of both dialects, those that ONAP's NCMP makes of every
+plugin (modules, health), and two additional ones.
 
 These are ``GET /healthz``, and ``GET /dmi/v1/history?dataProducerId=&after=&limit=``: the batches that were
 sent to the element of a data producer, in order, one line each. The history is for tests and operators; NCMP
@@ -33,7 +34,6 @@ from ran_datajobs.model import Status, wire_status
 from ran_datajobs.plugins import wire
 from ran_datajobs.telemetry import Logger
 
-HEALTHZ: Final = "/healthz"
 HISTORY: Final = "/dmi/v1/history"
 MAX_HISTORY: Final = 1_000
 """Maximum lines of history in one answer."""
@@ -216,7 +216,24 @@ async def history(
     )
 
 
-@get(HEALTHZ)
+@post(wire.MODULES, status_code=200)
+async def modules(cm_handle: FromPath[str]) -> dict[str, list[str]]:
+    """NCMP asks for the YANG modules of a handle: this plugin has none, for any handle."""
+    return {"schemas": []}
+
+
+@post(wire.MODULE_RESOURCES, status_code=200)
+async def module_resources(cm_handle: FromPath[str]) -> list[str]:
+    """NCMP asks for the texts of modules."""
+    return []
+
+
+@get(wire.ACTUATOR_HEALTH)
+async def actuator_health() -> dict[str, str]:
+    return {"status": wire.UP}
+
+
+@get(wire.HEALTHZ)
 async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
@@ -228,7 +245,7 @@ def plugin_app(jobs: PluginJobs, settings: PluginSettings, log: Logger) -> ASGIA
         [
             seed_create, seed_status, seed_result, seed_cancel, seed_cancel_all, onap_cancel_all,
             onap_create_write, onap_create_read, onap_status, onap_result, onap_cancel,
-            history, healthz,
+            modules, module_resources, history, actuator_health, healthz,
         ],
         dependencies={"plugin": Provide(lambda: plugin, sync_to_thread=False)},
         exception_handlers={Exception: answer_problems(log)},

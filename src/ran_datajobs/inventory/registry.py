@@ -50,6 +50,10 @@ async def register(database: Database, settings: Settings, body: bytes) -> Regis
             address: await _saved_plugin(connection, registration, structs.replace(default, url=url), version)
             for address, url in addresses.items()
         }
+        general = ids.get(registration.plugins[0], 0)
+        if general and (model := registration.addresses.get("dmiModelPlugin")):
+            url = checked(model, settings.dmi_allow)
+            await _save_model_plugin(connection, general, structs.replace(default, url=url), version)
         keys = await asyncio.to_thread(alternate_keys, registration)
         known = await store.handles_by_id(connection, handles_named(registration))
         changes = await asyncio.to_thread(
@@ -78,6 +82,13 @@ async def register(database: Database, settings: Settings, body: bytes) -> Regis
         failed=changes.outcome.failed,
     )
     return changes.outcome
+
+
+async def _save_model_plugin(connection: Connection, plugin_id: int, model: PluginRow, version: int) -> None:
+    """Store the plugin that is asked for the modules of the handles of another one."""
+    stored = await store.plugin_by_url(connection, model.url)
+    model_id = stored.plugin_id if stored else await store.save_plugin(connection, model, version)
+    await store.set_model_plugin(connection, plugin_id, None if model_id == plugin_id else model_id)
 
 
 def _checked_addresses(

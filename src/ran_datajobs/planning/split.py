@@ -111,7 +111,15 @@ class _SubJobBuilder:
         self._encoded.append(b"]")
         self.compress()
         plugin, body = self.plugin, b"".join(self._frames)
-        return PlannedSubJob(plugin.plugin_id, plugin.url, self._producer, self._count, body, self._size + 1)
+        return PlannedSubJob(
+            plugin.plugin_id,
+            plugin.url,
+            self._producer,
+            self._count,
+            body,
+            self._size + 1,
+            plugin.spoken_dialect,
+        )
 
 
 class _Splitter:

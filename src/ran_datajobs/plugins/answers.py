@@ -81,6 +81,7 @@ import asyncio
 import contextlib
 import datetime
 import email.utils
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
@@ -128,9 +129,11 @@ class _Handle(Struct, frozen=True, rename="camel"):
     cm_handle_properties: Any = None
 
 
-def create_answer(dialect: Dialect, exchange: Exchange, operations: bytes) -> CreateAnswer:
+def create_answer(
+    dialect: Dialect, exchange: Exchange, operations: bytes, secrets: Collection[str] = ()
+) -> CreateAnswer:
     """Interpret the exchange of a create. ``operations`` is the JSON that was sent: the text of a refusal is
-    dropped if it repeats a private property of them."""
+    dropped if it repeats a private property of them, or one of the ``secrets``."""
     match exchange:
         case NotSent(cause):
             return Retryable(cause)
@@ -142,7 +145,7 @@ def create_answer(dialect: Dialect, exchange: Exchange, operations: bytes) -> Cr
                 return Created(found)
             why = f", its answer is {_too_large(exchange)}" if exchange.body is None else ""
             return OutcomeUnknown(f"{status} without a usable id{why}", answered=True)
-    text = _error_text(exchange, operations)
+    text = _error_text(exchange, operations, secrets)
     if exchange.status in NOT_PROCESSED:
         return Retryable(text, seconds_of(exchange.retry_after), answered=True)
     if exchange.status in _REFUSED | {301, 307, 308, 501, 505}:
@@ -279,11 +282,11 @@ def _code(answer: Answered) -> str:
     return f"HTTP {answer.status}"
 
 
-def _error_text(answer: Answered, operations: bytes) -> str:
-    """The status code and the peer's text on one line; the code alone when the text repeats a private
-    property of ``operations``."""
+def _error_text(answer: Answered, operations: bytes, secrets: Collection[str]) -> str:
+    """The status code and the peer's text on one line; the code alone when the text repeats one of the
+    ``secrets`` or a private property of ``operations``."""
     words = "" if answer.body is None else _problem_text(answer.body)
-    if not words or any(secret in words for secret in _private_values(operations)):
+    if not words or any(secret in words for secret in (*secrets, *_private_values(operations))):
         return _code(answer)
     printable = "".join(char if char.isprintable() else " " for char in words)
     return f"{_code(answer)}: {' '.join(printable.split())[:_MAX_TEXT]}"

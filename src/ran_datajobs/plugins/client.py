@@ -44,6 +44,11 @@ def most_deletes() -> int:
     return min(MOST_DELETES, max(1, for_peers() // 16))
 
 
+def most_questions() -> int:
+    """Maximum concurrent calls of this process that belong to no sub-job: for health and modules."""
+    return min(64, max(1, for_peers() // 16))
+
+
 class HttpBounds(Struct, frozen=True):
     """Bounds of the exchanges of one :class:`PeerHttp`. Times in seconds, sizes in bytes.
 

@@ -7,6 +7,7 @@ Every call returns a value, also for a bad peer, and raises no exception. Source
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -44,7 +45,12 @@ class PluginProfile(Struct, frozen=True):
 
 
 class CreateCall(Struct, frozen=True):
-    """One sub-job to start. ``operations`` is the JSON array that goes into ``data``, already encoded."""
+    """One sub-job to start. ``operations`` is the JSON array that goes into ``data``, already encoded in the
+    ``dialect``; empty: in the plugin's.
+
+    ``may_be_sent`` is asked before the create is sent once more in another dialect or with another media
+    type: False when the caller is no longer allowed to send it.
+    """
 
     job_id: str
     sub_job_id: str
@@ -55,6 +61,8 @@ class CreateCall(Struct, frozen=True):
     activation_mode: ActivationMode
     is_read: bool
     operations: bytes
+    dialect: str = ""
+    may_be_sent: Callable[[], bool] = lambda: True
 
 
 class JobAddress(Struct, frozen=True):
@@ -74,9 +82,11 @@ class JobAddress(Struct, frozen=True):
 
 
 class Created(Struct, frozen=True):
-    """The plugin accepted the sub-job under this id (200, 201 or 202)."""
+    """The plugin accepted the sub-job under this id (200, 201 or 202). ``dialect``: in which it did, if that
+    is known."""
 
     data_producer_job_id: str
+    dialect: str | None = None
 
 
 class Refused(Struct, frozen=True):

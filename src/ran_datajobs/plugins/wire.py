@@ -36,6 +36,7 @@ IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 JSON: Final = "application/json"
 JSON_PATCH_3GPP: Final = "application/3gpp-json-patch+json"
 JSON_PATCH_VND_3GPP: Final = "application/vnd.3gpp.json-patch+json"
+MERGE_PATCH: Final = "application/merge-patch+json"
 PROBLEM_JSON: Final = "application/problem+json"
 TREE_HIERARCHICAL: Final = "application/vnd.3gpp.object-tree-hierarchical+json"
 TREE_FLAT: Final = "application/vnd.3gpp.object-tree-flat+json"
@@ -68,6 +69,13 @@ ONAP_JOB: Final = (
 )
 ONAP_STATUS: Final = ONAP_JOB + "/status"
 ONAP_RESULT: Final = ONAP_JOB + "/result"
+
+MODULES: Final = "/dmi/v1/ch/{cm_handle:str}/modules"  # POST: the YANG modules of a CM handle
+MODULE_RESOURCES: Final = "/dmi/v1/ch/{cm_handle:str}/moduleResources"  # POST: their texts
+ACTUATOR_HEALTH: Final = "/actuator/health"  # GET, as in ONAP
+HEALTHZ: Final = "/healthz"  # GET: this project's own
+UP: Final = "UP"
+"""``status`` of a plugin that is up, in the answer to :data:`ACTUATOR_HEALTH`."""
 
 DESTINATION: Final = "destination"  # query parameter: where the client wants the results
 DATA_PRODUCER_ID: Final = "dataProducerId"  # query parameter of the seed dialect
@@ -155,9 +163,9 @@ class ReceivedSeed(SeedOperation, forbid_unknown_fields=False, kw_only=True):
 
 
 class ReceivedOnap(OnapOperation, forbid_unknown_fields=False, kw_only=True):
-    """As a plugin reads it: other versions may add members."""
+    """As a plugin reads it: other versions may add members. The OpenAPI's own example has a number as id."""
 
-    operation_id: str
+    operation_id: str | int
 
 
 def onap_operation(operation: SeedOperation) -> OnapOperation:
@@ -181,6 +189,34 @@ def onap_operation(operation: SeedOperation) -> OnapOperation:
         None if scope is None else scope.scope_level,
         operation.private_properties,
     )
+
+
+def seed_operation(operation: OnapOperation) -> SeedOperation:
+    """``operation`` in the seed dialect. Its id remains a string, and several filters one conjunction."""
+    level, kind = operation.scope_level, operation.scope_type
+    return SeedOperation(
+        operation.op,
+        operation.path,
+        operation.operation_id,
+        operation.value,
+        operation.attributes,
+        operation.fields,
+        operation.filter,
+        operation.module_set_tag,
+        None if kind is None and level is None else Scope(kind or ScopeType.BASE_ONLY, level),
+        operation.cm_handle_properties,
+    )
+
+
+def converted(operations: bytes, dialect: Dialect) -> bytes:
+    """Encoded operations of the other dialect, encoded in ``dialect``. ``value`` keeps its JSON tokens."""
+    if dialect is Dialect.ONAP:
+        return msgspec.json.encode(list(map(onap_operation, _SEED_OPERATIONS.decode(operations))))
+    return msgspec.json.encode(list(map(seed_operation, _ONAP_OPERATIONS.decode(operations))))
+
+
+_SEED_OPERATIONS: Final = msgspec.json.Decoder(list[SeedOperation])
+_ONAP_OPERATIONS: Final = msgspec.json.Decoder(list[OnapOperation])
 
 
 def names(written: tuple[str, ...] | str | None) -> tuple[str, ...] | None:
@@ -249,9 +285,9 @@ def create_body(dialect: Dialect, call: CreateCall) -> bytes:
     )
 
 
-def create_headers(dialect: Dialect, sub_job_id: str) -> dict[str, str]:
+def create_headers(sub_job_id: str, content_type: str) -> dict[str, str]:
     """The headers of a create; its key is the sub-job's id."""
-    return {"Content-Type": CREATE_CONTENT_TYPE[dialect], "Accept": JSON, IDEMPOTENCY_KEY: sub_job_id}
+    return {"Content-Type": content_type, "Accept": JSON, IDEMPOTENCY_KEY: sub_job_id}
 
 
 # --- status ------------------------------------------------------------------------------------------

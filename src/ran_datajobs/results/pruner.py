@@ -16,11 +16,10 @@ from msgspec import Struct
 
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC, STATUS_TOPIC
 from ran_datajobs.results.objects import ObjectStore, manifest_key
-from ran_datajobs.results.publisher import errors_logged
 from ran_datajobs.store import retention
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.retention import ExpiredJob
-from ran_datajobs.telemetry import Logger
+from ran_datajobs.telemetry import Logger, errors_logged
 
 LOOK_EVERY: Final = 60.0
 """Interval in seconds between two runs of the pruner."""

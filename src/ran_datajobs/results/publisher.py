@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import math
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final, TypeGuard, TypeVar
 from uuid import UUID
 
@@ -22,11 +22,9 @@ from msgspec import Struct
 from ran_datajobs.checkpoints import Checkpoint, reached
 from ran_datajobs.errors import (
     BusUnavailable,
-    DataJobsError,
     Fenced,
     StorageRefused,
     StorageUnavailable,
-    StoreUnavailable,
     TopicRefused,
 )
 from ran_datajobs.messaging.bus import Bus, Message, OutboxMessage
@@ -38,7 +36,7 @@ from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.listen import OUTBOX_CHANNEL, follow
 from ran_datajobs.store.outbox import DeliveryFailure, Waiting
-from ran_datajobs.telemetry import Digest, Logger, Metrics
+from ran_datajobs.telemetry import Digest, Logger, Metrics, errors_logged
 
 _Answer = TypeVar("_Answer")
 
@@ -304,16 +302,3 @@ async def relay_outbox(
                     if next_at.get(shard, 0.0) <= now():
                         next_at[shard] = math.inf
                         group.create_task(deliver(shard))
-
-
-@contextlib.contextmanager
-def errors_logged(log: Logger, kind: str, subject: str) -> Iterator[None]:
-    """Log an error of a background task, which continues: be it a cancelled statement or a bug."""
-    try:
-        yield
-    except StoreUnavailable:  # the worker logs it
-        pass
-    except DataJobsError as error:
-        log.warning("task.failed", kind=kind, subject=subject, cause=str(error))
-    except Exception as error:
-        log.error("task.failed", kind=kind, subject=subject, cause=repr(error), exc_info=True)

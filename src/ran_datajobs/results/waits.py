@@ -95,6 +95,9 @@ def _of(facts: SubJobFacts, after: AfterFacts | None, creates: CreateFacts | Non
         return _of_lane(facts, after)
     if facts.failing_since is not None:
         return _of_plugin(facts, facts.failing_since)
+    if facts.plugin_down_since is not None:
+        detail = f"DMI plugin {facts.url} is down ({facts.health_cause}); it is called nevertheless"
+        return WaitingFor(WaitCode.PLUGIN_UNAVAILABLE, detail, facts.plugin_down_since)
     if facts.unclaimed and facts.due_at is not None and creates is not None:
         return _of_limit(facts, facts.due_at, creates)
     return None

@@ -22,7 +22,7 @@ from msgspec.structs import astuple
 from ran_datajobs.config import Settings
 from ran_datajobs.errors import Fenced
 from ran_datajobs.model import OperationCounts, PlannedSubJob, Stage, Status
-from ran_datajobs.store import jobs, results
+from ran_datajobs.store import inventory, jobs, results
 from ran_datajobs.store import sub_jobs as store
 from ran_datajobs.store.database import Connection, Database, columns, read
 from ran_datajobs.store.jobs import JobRow
@@ -318,6 +318,13 @@ class DispatchStore:
                 await self.announcer.jobs_changed(connection, running)
 
         await self.database.run_transaction(write)
+
+    async def found_dialect(self, plugin_id: int, dialect: str) -> bool:
+        """Record that a plugin of the dialect ``auto`` speaks ``dialect``; every lookup index takes it over.
+        False when that was known."""
+        return await self.database.run_transaction(
+            lambda connection: inventory.save_found_dialect(connection, plugin_id, dialect)
+        )
 
     async def wait_for_objects(self, leased: Leased, cause: str) -> None:
         """Record why the result objects of a sub-job cannot be written; the lease remains."""

@@ -18,11 +18,13 @@ async def figures(connection: Connection) -> dict[str, Mapping[str, float]]:
     jobs = {status.value: 0.0 for status in Status if not status.terminal}
     jobs |= {row["label"]: row["value"] for row in await connection.fetch(_SQL["open_jobs"])}
     lanes = dict(await connection.fetchrow(_SQL["lanes"]) or {})
+    plugins = dict(await connection.fetchrow(_SQL["plugins"]) or {})
     due = dict(await connection.fetchrow(_SQL["due_since"]) or {})
     undelivered = dict(await connection.fetchrow(_SQL["undelivered_since"], SHARDS) or {})
     return {
         "datajobs_jobs": jobs,
         "datajobs_lanes": {state.value: lanes[state.value.lower()] for state in LaneState},
+        "datajobs_plugins": {health.upper(): count for health, count in plugins.items()},
         "datajobs_queue_age_seconds": {kind: value or 0.0 for kind, value in due.items()},
         "datajobs_delivery_lag_seconds": {to: value or 0.0 for to, value in undelivered.items()},
     }

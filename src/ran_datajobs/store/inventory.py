@@ -78,6 +78,19 @@ async def save_plugin(connection: Connection, plugin: PluginRow, version: int) -
     return plugin_id
 
 
+async def save_found_dialect(connection: Connection, plugin_id: int, dialect: str) -> bool:
+    """Record what a plugin of the dialect ``auto`` was found to speak; False when it is recorded already."""
+    if not await connection.fetchval(_SQL["speaks_other"], plugin_id, dialect):
+        return False
+    version = await lock_inventory(connection)
+    return bool(await connection.fetchval(_SQL["save_found_dialect"], plugin_id, dialect, version))
+
+
+async def set_model_plugin(connection: Connection, plugin_id: int, model_plugin_id: int | None) -> None:
+    """Set the plugin that is asked for the modules of the handles of a plugin; ``None``: itself."""
+    await connection.execute(_SQL["set_model_plugin"], plugin_id, model_plugin_id)
+
+
 async def handles_by_id(connection: Connection, ids: Iterable[str]) -> dict[str, HandleRow]:
     """The registered handles among ``ids``."""
     records = await connection.fetch(_SQL["handles_by_id"], list(ids))

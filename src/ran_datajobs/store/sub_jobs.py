@@ -82,7 +82,8 @@ class LeasedSubJob(Leased, frozen=True):
 
     ``was``: its stage before the claim. ``reported_status``: the terminal status that its plugin reported.
     ``body``: its operations for the plugin, zstd, if the create is to be sent, or if it is small and ends
-    unsent. Settings that a plugin did not register are ``None``.
+    unsent. ``dialect``: that of the body, and, once the plugin has accepted the sub-job, that of every later
+    call for it. Settings that a plugin did not register are ``None``.
     """
 
     type: JobType
@@ -116,6 +117,8 @@ class LeasedSubJob(Leased, frozen=True):
     plugin_id: int
     url: str
     dialect: str
+    plugin_dialect: str
+    found_dialect: str | None
     idempotent: bool
     give_up: float | None
     sub_job_timeout: float | None
@@ -136,10 +139,12 @@ class LeasedCancel(Struct, frozen=True):
 
 
 class Started(Struct, frozen=True):
-    """STARTING → TRACKING: the plugin accepted the sub-job under this id. The lease remains."""
+    """STARTING → TRACKING: the plugin accepted the sub-job under this id, in this dialect (``None``: in that
+    of its body). The lease remains."""
 
     leased: Leased
     data_producer_job_id: str
+    dialect: str | None = None
 
 
 class CancelSent(Struct, frozen=True):
@@ -212,7 +217,7 @@ async def insert(connection: Connection, job_id: UUID, sub_jobs: Sequence[Planne
     for first in range(0, len(sub_jobs), _ROWS_AT_ONCE):  # the event loop runs in between
         some = sub_jobs[first : first + _ROWS_AT_ONCE]
         ids = [sub_job_id(job_id, each) for each in some]
-        fields = columns(some, "plugin_id", "data_producer_id", "body", "operations", "size")
+        fields = columns(some, "plugin_id", "data_producer_id", "dialect", "body", "operations", "size")
         await connection.execute(_SQL["insert_sub_jobs"], job_id, first, ids, *fields)
 
 

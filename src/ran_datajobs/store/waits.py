@@ -27,7 +27,8 @@ class SubJobFacts(Struct, frozen=True):
     """One sub-job. ``gives_up_at``: when calls that fail since ``failing_since`` are given up.
 
     ``blocked``: a job that its job names in ``after`` is open. ``unclaimed``: admitted, and not claimed
-    within :data:`UNCLAIMED_AFTER`. ``circuit_until``: its plugin is not called before. ``holder``: one of the
+    within :data:`UNCLAIMED_AFTER`. ``circuit_until``: its plugin is not called before. ``plugin_down_since``:
+    since when it has been at, or due at, a plugin that reports that it is down. ``holder``: one of the
     ``holders`` sub-jobs that occupy the slots of its lane; may be named if ``holder_visible``.
     """
 
@@ -46,6 +47,8 @@ class SubJobFacts(Struct, frozen=True):
     url: str
     gives_up_at: datetime
     data_producer_id: str
+    plugin_down_since: datetime | None
+    health_cause: str | None
     blocked: bool
     unclaimed: bool
     holder: UUID | None

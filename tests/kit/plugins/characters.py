@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from ran_datajobs.model import Operation, OperationState, Response, Status
 from ran_datajobs.plugins.port import (
@@ -25,6 +26,7 @@ from ran_datajobs.plugins.port import (
     NoOutcomes,
     OnTopic,
     OutcomeUnknown,
+    PluginProfile,
     Polled,
     Refused,
     Responses,
@@ -130,6 +132,7 @@ class Plugin:
     rng: Random
     clock: Callable[[], float]
     publish: Callable[[Executed], None]
+    speaks: str = "seed"
     record: list[Executed] = field(default_factory=list)
     jobs: dict[str, Executed] = field(default_factory=dict)
     overlaps: list[tuple[str, str]] = field(default_factory=list)
@@ -258,16 +261,21 @@ def response(operation_id: str | int) -> Response:
 class Client:
     """The network from one worker to a plugin: slow, lossy, and at times unavailable. ``gate`` returns while
     the worker runs. It is not awaited between the decision to send a create and its departure, which is
-    reported to ``sends``."""
+    reported to ``sends``. ``misled`` is called for a call about a sub-job in a dialect that the plugin does
+    not speak."""
 
     def __init__(
         self,
         plugin: Plugin,
+        profile: PluginProfile,
         gate: Callable[[], Awaitable[None]],
         sends: Callable[[UUID], None],
         open_calls: set[object],
+        misled: Callable[[], None],
     ) -> None:
         self._plugin = plugin
+        self._dialect = profile.spoken_dialect
+        self._misled = misled
         self._sends = sends
         self._gate = gate
         self._open = open_calls
@@ -278,6 +286,11 @@ class Client:
         if not plugin.reachable():
             await self._wait(0.01)
             return Retryable("connection refused")
+        if self._dialect != plugin.speaks:  # a 404: the create is sent once more, in the other dialect
+            await self._wait(plugin.rng.uniform(0.0, plugin.character.slow))
+            if not call.may_be_sent():
+                return Retryable("not sent in another form", answered=True)
+            self._sends(UUID(call.sub_job_id))
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[CreateAnswer] = loop.create_future()
         travels = min(LATEST, plugin.rng.uniform(0.0, plugin.character.slow) * (0.1 if plugin.calm else 1))
@@ -286,6 +299,8 @@ class Client:
 
         def arrive() -> None:
             reported = plugin.create(call)
+            if isinstance(reported, Created):
+                reported = replace(reported, dialect=plugin.speaks)
             if not answer.done() and not plugin.happens(plugin.character.unheard):
                 answer.set_result(reported)
 
@@ -293,16 +308,23 @@ class Client:
         return await self._answered(answer, OutcomeUnknown("no answer in time"))
 
     async def status(self, address: JobAddress) -> StatusAnswer:
-        return await self._ask(lambda: self._plugin.status(address))
+        return await self._ask_about_one(lambda: self._plugin.status(address))
 
     async def result(self, address: JobAddress) -> ResultAnswer:
-        return await self._ask(lambda: self._plugin.result(address))
+        return await self._ask_about_one(lambda: self._plugin.result(address))
 
     async def cancel(self, address: JobAddress) -> CancelAnswer:
-        return await self._ask(lambda: self._plugin.cancel(address))
+        return await self._ask_about_one(lambda: self._plugin.cancel(address))
 
     async def cancel_job(self, job_id: str, *, is_read: bool) -> CancelAnswer:
+        if self._dialect != self._plugin.speaks:
+            return await self._ask(lambda: Refused("404"))
         return await self._ask(lambda: self._plugin.cancel_job(job_id))
+
+    async def _ask_about_one(self, arrives: Callable[[], T]) -> T | Retryable:
+        if self._dialect != self._plugin.speaks:
+            self._misled()
+        return await self._ask(arrives)
 
     async def _ask(self, arrives: Callable[[], T]) -> T | Retryable:
         plugin = self._plugin

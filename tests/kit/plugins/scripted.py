@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import enum
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -103,6 +103,34 @@ class Call(Struct, frozen=True):
     sub_job_id: str = ""
 
 
+class Received(Struct, frozen=True):
+    """A request as it arrived, before any script."""
+
+    method: str
+    path: str
+    content_type: str
+    authorization: str | None
+
+
+class Manner(Struct):
+    """What a plugin is, for all data producers; it may be changed while the plugin runs.
+
+    ``speaks``: its dialects; a call of another one is answered with ``absent``, a status. ``media_types``:
+    those of creates that it takes, others are answered with 415; none: all. ``authorization``: the header
+    that it wants, other calls are answered with 401, which repeats the header. ``health``: its ``status``,
+    none: 404; DOWN is a 503. ``healthz``: whether it has ``/healthz``. ``modules``: those of every handle, or
+    a status.
+    """
+
+    speaks: tuple[wire.Dialect, ...] = tuple(wire.Dialect)
+    absent: int = 404
+    media_types: tuple[str, ...] = ()
+    authorization: str | None = None
+    health: str | None = None
+    healthz: bool = False
+    modules: list[dict[str, str]] | int = 404
+
+
 class _Progress:
     """Remaining steps of the script of one data producer."""
 
@@ -127,10 +155,18 @@ class ScriptedPlugin:
     """Plugin that :meth:`serving` runs; it records accepted jobs in ``history`` and all calls in ``calls``.
 
     ``default`` is the script of a data producer that has none. ``changed`` is set after every call.
-    ``cancel_all``: one step per DELETE of a whole job; the last one is reused.
+    ``cancel_all``: one step per DELETE of a whole job; the last one is reused. ``received``: every request.
     """
 
-    def __init__(self, default: Script | None = None, cancel_all: Sequence[Step] = (Step.OBEY,)) -> None:
+    def __init__(
+        self,
+        default: Script | None = None,
+        cancel_all: Sequence[Step] = (Step.OBEY,),
+        manner: Manner | None = None,
+    ) -> None:
+        self.manner = manner or Manner()
+        self.received: deque[Received] = deque(maxlen=MAX_HISTORY)
+        self.asked_modules: list[tuple[str, dict[str, object]]] = []  # handle, and body
         self.history: deque[Executed] = deque(maxlen=MAX_HISTORY)
         self.calls: deque[Call] = deque(maxlen=MAX_HISTORY)
         self.changed = asyncio.Event()
@@ -149,7 +185,7 @@ class ScriptedPlugin:
     @contextlib.asynccontextmanager
     async def serving(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
         """Listen for the duration of the block and yield the base address."""
-        app = web.Application(client_max_size=_MAX_BODY)
+        app = web.Application(client_max_size=_MAX_BODY, middlewares=[self._admit])
         app.add_routes(
             [
                 web.post(wire.aiohttp_route(wire.SEED_CREATE), self._create),
@@ -164,6 +200,9 @@ class ScriptedPlugin:
                 web.delete(wire.aiohttp_route(wire.SEED_WHOLE_JOB), self._cancel_whole),
                 web.delete(wire.aiohttp_route(wire.ONAP_WHOLE_WRITE_JOB), self._cancel_whole),
                 web.delete(wire.aiohttp_route(wire.ONAP_WHOLE_READ_JOB), self._cancel_whole),
+                web.post(wire.aiohttp_route(wire.MODULES), self._modules),
+                web.get(wire.ACTUATOR_HEALTH, self._health),
+                web.get(wire.HEALTHZ, self._healthz),
             ]
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -176,6 +215,38 @@ class ScriptedPlugin:
         finally:
             self._closing.set()
             await runner.cleanup()
+
+    @web.middleware
+    async def _admit(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        manner, authorization = self.manner, request.headers.get("Authorization")
+        self.received.append(Received(request.method, request.path, request.content_type, authorization))
+        if manner.authorization not in (None, authorization):
+            return _problem(401, f"not with {authorization}")
+        dialect = _dialect_of(request.path)
+        if dialect is not None and dialect not in manner.speaks:
+            return _problem(manner.absent, "no such call")
+        is_create = request.method == "POST" and dialect is not None
+        if is_create and manner.media_types and request.content_type not in manner.media_types:
+            return _problem(415, "no such media type")
+        return await handler(request)
+
+    async def _modules(self, request: web.Request) -> web.StreamResponse:
+        self.asked_modules.append((request.match_info["cm_handle"], await request.json()))
+        modules = self.manner.modules
+        if isinstance(modules, int):
+            return _problem(modules, "by its manner")
+        return _json({"schemas": modules}, 200)
+
+    async def _health(self, _: web.Request) -> web.StreamResponse:
+        status = self.manner.health
+        if status is None:
+            return _problem(404, "no such call")
+        return _json({"status": status}, 503 if status == "DOWN" else 200)
+
+    async def _healthz(self, _: web.Request) -> web.StreamResponse:
+        return _json({"status": "ok"}, 200) if self.manner.healthz else _problem(404, "no such call")
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -312,6 +383,12 @@ class ScriptedPlugin:
         if request.transport is not None:
             request.transport.close()
         return web.Response(status=500)
+
+
+def _dialect_of(path: str) -> wire.Dialect | None:
+    if path.startswith("/dmi/v1/dataJob/"):
+        return wire.Dialect.SEED
+    return wire.Dialect.ONAP if path.startswith("/dmi/v1/cm") else None
 
 
 def _taken(steps: deque[_T]) -> _T:

@@ -13,6 +13,11 @@ from (select count(*)::float8 as lanes from lane) l,
              count(*) filter (where stage = 'QUARANTINED')::float8 as quarantined
       from sub_job where type = 'WRITE' and stage not in ('WAITING', 'SETTLED')) a;
 
+-- name: plugins
+select count(*) filter (where healthy)::float8 as up, count(*) filter (where not healthy)::float8 as down,
+       count(*) filter (where healthy is null)::float8 as unknown
+from dmi_plugin;
+
 -- A row whose lease has expired waits as well, since the end of the lease.
 -- name: due_since
 select greatest(0, extract(epoch from clock_timestamp() - least(

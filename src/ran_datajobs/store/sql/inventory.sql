@@ -17,6 +17,17 @@ set dialect = excluded.dialect, idempotent = excluded.idempotent, stop_on_error 
     operation_properties = excluded.operation_properties, version = excluded.version
 returning plugin_id;
 
+-- name: speaks_other
+select true from dmi_plugin where plugin_id = $1 and dialect = 'auto' and found_dialect is distinct from $2;
+
+-- name: save_found_dialect
+update dmi_plugin set found_dialect = $2, version = $3
+where plugin_id = $1 and dialect = 'auto' and found_dialect is distinct from $2
+returning true;
+
+-- name: set_model_plugin
+update dmi_plugin set model_plugin_id = $2 where plugin_id = $1 and model_plugin_id is distinct from $2;
+
 -- name: handles_by_id
 select * from cm_handle where not removed and cm_handle = any ($1::text[]);
 

@@ -16,11 +16,12 @@ on conflict do nothing;
 -- $2: position of the first sub-job.
 -- name: insert_sub_jobs
 insert into sub_job (sub_job_id, job_id, position, lane_id, plugin_id, type, job_seq, client, priority, blocked, cancel_requested,
-                     due_at, body, body_bytes, operations, version)
+                     due_at, dialect, body, body_bytes, operations, version)
 select s.sub_job_id, j.job_id, $2::integer + s.place - 1, l.lane_id, s.plugin_id, j.type, j.seq, j.client, j.priority, j.blocked,
-       j.cancel_requested, case when j.cancel_requested then clock_timestamp() end, s.body, s.size, s.operations, j.version
-from unnest($3::uuid[], $4::bigint[], $5::text[], $6::bytea[], $7::integer[], $8::bigint[]) with ordinality
-     as s (sub_job_id, plugin_id, data_producer_id, body, operations, size, place)
+       j.cancel_requested, case when j.cancel_requested then clock_timestamp() end, s.dialect, s.body, s.size, s.operations,
+       j.version
+from unnest($3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::bytea[], $8::integer[], $9::bigint[]) with ordinality
+     as s (sub_job_id, plugin_id, data_producer_id, dialect, body, operations, size, place)
 join lane l using (plugin_id, data_producer_id) cross join data_job j
 where j.job_id = $1;
 
@@ -99,8 +100,8 @@ s.body_bytes,
 case when s.stage = 'STARTING' or s.stage in ('WAITING', 'ADMITTED') and s.body_bytes <= 8192 then s.body end as body,
 j.status as job_status, j.cancel_requested as job_cancel_requested, j.accept_type, j.content_type, j.activation_mode,
 j.destination, j.results_bucket, l.data_producer_id,
-s.plugin_id, p.url, coalesce(nullif(p.dialect, 'auto'), p.found_dialect, 'seed') as dialect,
-p.idempotent, p.give_up, p.sub_job_timeout
+s.plugin_id, p.url, coalesce(s.dialect, nullif(p.dialect, 'auto'), 'seed') as dialect, p.dialect as plugin_dialect,
+p.found_dialect, p.idempotent, p.give_up, p.sub_job_timeout
 from leased s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
 
 -- Lease due sub-jobs within limits: creates, other steps, bytes of operations and DELETEs per plugin ($14 to $17 for the
@@ -216,13 +217,14 @@ returning job_id;
 
 -- name: mark_started
 update sub_job s
-set stage = 'TRACKING', data_producer_job_id = h.producer_job, polls = 0, failing_since = null, last_error = null,
+set stage = 'TRACKING', data_producer_job_id = h.producer_job, dialect = coalesce(h.dialect, s.dialect),
+    polls = 0, failing_since = null, last_error = null,
     version = (select j.version from data_job j where j.job_id = s.job_id),
     status = case when s.status = 'NOT_STARTED' then 'RUNNING'::job_status else s.status end,
     -- No DELETE of its own if the plugin gets, or got, one for the whole job.
     cancel_requested = s.cancel_requested and not exists (
         select from bulk_cancel b where b.job_id = s.job_id and b.plugin_id = s.plugin_id and not b.refused)
-from unnest($1::uuid[], $2::uuid[], $3::text[]) as h (sub_job_id, lease, producer_job)
+from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) as h (sub_job_id, lease, producer_job, dialect)
 where s.sub_job_id = h.sub_job_id and s.lease = h.lease
   and (s.stage = 'STARTING' or s.stage = 'TRACKING' and s.data_producer_job_id = h.producer_job)
 returning s.sub_job_id, s.attention;
@@ -399,6 +401,7 @@ where s.job_id = $1 and p.bulk_cancel and s.stage in ('STARTING', 'TRACKING', 'C
 on conflict do nothing
 returning plugin_id;
 
+-- The dialect is that in which the plugin accepted a sub-job of the job, if it has accepted one.
 -- $1 token, $2 worker, $3 seconds, $4 rows.
 -- name: claim_bulk_cancels
 with picked as (
@@ -411,8 +414,10 @@ with picked as (
     from picked where b.job_id = picked.job_id and b.plugin_id = picked.plugin_id
     returning b.job_id, b.plugin_id, b.lease, b.failing_since
 )
-select l.job_id, l.lease, l.plugin_id, p.url,
-       coalesce(nullif(p.dialect, 'auto'), p.found_dialect, 'seed') as dialect, p.give_up, j.type = 'READ' as is_read,
+select l.job_id, l.lease, l.plugin_id, p.url, p.give_up, j.type = 'READ' as is_read,
+       coalesce((select min(s.dialect) from sub_job s
+                 where s.job_id = l.job_id and s.plugin_id = l.plugin_id and s.data_producer_job_id is not null),
+                nullif(p.dialect, 'auto'), p.found_dialect, 'seed') as dialect,
        coalesce(extract(epoch from clock_timestamp() - l.failing_since), 0)::float8 as failing_for
 from leased l join data_job j using (job_id) join dmi_plugin p using (plugin_id);
 

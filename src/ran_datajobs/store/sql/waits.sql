@@ -2,16 +2,17 @@
 -- What jobs and sub-jobs wait for, from their rows. $2: the client whose jobs may be named; null: any client.
 
 -- Jobs of which no open sub-job makes progress, each with its first open sub-job. A sub-job makes progress when it is
--- at its plugin, or about to be claimed or ended, and no call for it has failed since the last success.
+-- at its plugin, or about to be claimed or ended, no call for it has failed since the last success, and the plugin does
+-- not report that it is down.
 -- name: standing_jobs
 select o.job_id, s.sub_job_id
 from (
     select s.job_id, min(s.position) as first
-    from sub_job s
+    from sub_job s join dmi_plugin p using (plugin_id)
     where s.job_id = any ($1::uuid[]) and s.stage in ('WAITING', 'ADMITTED', 'STARTING', 'TRACKING', 'COLLECTING')
     group by s.job_id
     having not bool_or(
-        s.objects_cause is null and s.failing_since is null
+        s.objects_cause is null and s.failing_since is null and (p.healthy is not false or s.cancel_requested)
         and case s.stage when 'WAITING' then s.cancel_requested
                          when 'ADMITTED' then s.cancel_requested or s.due_at > clock_timestamp() - make_interval(secs => $2)
                          else true end)) o
@@ -22,6 +23,8 @@ join sub_job s on s.job_id = o.job_id and s.position = o.first;
 select s.sub_job_id, s.job_id, s.type, s.stage, s.created_at, s.objects_cause, s.objects_since,
        s.failing_since, s.last_error, case when s.circuit_until > clock_timestamp() then s.circuit_until end as circuit_until,
        s.due_at, s.plugin_id, p.url, l.data_producer_id,
+       case when not p.healthy and s.stage in ('ADMITTED', 'STARTING', 'TRACKING', 'COLLECTING') and not s.cancel_requested
+            then greatest(p.healthy_since, s.created_at) end as plugin_down_since, p.health_cause,
        least(coalesce(s.failing_since, clock_timestamp()) + make_interval(secs => coalesce(p.give_up, $4::float8)),
              case when s.stage in ('TRACKING', 'COLLECTING')
                   then s.started_at + make_interval(secs => coalesce(p.sub_job_timeout, $5::float8)) end) as gives_up_at,
