@@ -21,6 +21,7 @@ NAMES = (
     "beside",
     "delivery",
     "registration",
+    "searches",
 )
 ONLY_WHEN_NAMED = ("scale", "tables", "lines")
 """Measurements that take many minutes, or that run nothing."""

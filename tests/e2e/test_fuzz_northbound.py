@@ -70,6 +70,7 @@ async def known_places(api: Api) -> list[dict[str, str]]:
             "topic": topic,
             "bucket_id": "datajobs-results",
             "part": part["key"].partition("/")[2],
+            "reference": "ch-0",
         }
         for topic in ("Topic", "ncmp-async-m2m")
     ]
@@ -114,6 +115,8 @@ def _fuzz(api: Api, operation: Any, mode: GenerationMode, fixed: dict[str, str] 
 POSTS = [
     paths.JOBS,
     paths.INVENTORY,
+    paths.ID_SEARCHES,
+    paths.INVENTORY_SEARCHES,
     paths.fill(paths.TOPIC_MESSAGES, topic="ncmp-async-m2m"),
     paths.JOBS + "?dryRun=true",
 ]
@@ -148,6 +151,11 @@ KEYS = st.sampled_from(
         "alternateId",
         "cmHandleProperties",
         "removedCmHandles",
+        "cmHandleQueryParameters",
+        "conditions",
+        "conditionName",
+        "conditionParameters",
+        "cpsPath",
         "messages",
         "headers",
         "key",
@@ -169,6 +177,9 @@ WORDS = st.sampled_from(
         "http://[",
         "\0",
         "\ud7ff",
+        "cmHandleWithCpsPath",
+        "hasAllProperties",
+        "//cm-handles[contains(@id,'a')]",
     ]
 )
 JSON = st.recursive(
@@ -211,6 +222,14 @@ async def test_no_path_query_or_header_makes_a_500(api: Api) -> None:
             f"{paths.JOBS}?cursor=",
             f"{paths.JOBS}?limit=1&",
             "/ranoam/cm/v1/topics/x/messages?from=",
+            "/ncmp/v1/ch/",
+            "/ncmp/v1/ch/%2FSubNetwork%3DA",
+            f"{paths.INVENTORY}?distinguishedName=",
+            f"{paths.PLUGIN_HANDLES}?dmi-plugin-identifier=",
+            f"{paths.CM_HANDLES}?cursor=",
+            f"{paths.CM_HANDLES}?search=",
+            f"{paths.CM_HANDLE_OWNER}?fdn=",
+            f"{paths.CM_HANDLE_CHILDREN}?cursor=",
         ]
     )
     ends = st.text(max_size=30).map(requests.utils.quote) | st.text("%/.\\?&=;:{}0aF", max_size=20)

@@ -24,6 +24,7 @@ from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.listen import JobChanges
+from ran_datajobs.store.searches import HandleSearches
 from ran_datajobs.telemetry import Logger, Metrics
 
 
@@ -53,12 +54,14 @@ class ApiDependencies:
     embedded_bus: PostgresBus | None = field(init=False)
     bodies: BodyReceiver = field(init=False)
     changes: JobChanges = field(init=False)
+    searches: HandleSearches = field(init=False)
 
     def __post_init__(self) -> None:
         """Create the state."""
         self.embedded_bus = self.bus if isinstance(self.bus, PostgresBus) else None
         self.bodies = BodyReceiver(self.settings, self.body_pause, self.metrics.body_bytes_in_flight)
         self.changes = JobChanges(self.database)
+        self.searches = HandleSearches(self.database)
 
 
 _Item = TypeVar("_Item")

@@ -5,15 +5,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 from litestar import Litestar, Response, get
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp, Receive, Send
 
-from ran_datajobs.api import auth, jobs, page_and_probes, paths, plugins, results, submit
+from ran_datajobs.api import (
+    auth,
+    cm_handles,
+    inventory,
+    jobs,
+    page_and_probes,
+    paths,
+    plugins,
+    results,
+    submit,
+)
 from ran_datajobs.api.dependencies import ApiDependencies
 from ran_datajobs.api.openapi import openapi_config
 from ran_datajobs.api.problems import check_parameters, problem_answers
@@ -31,6 +44,8 @@ def _for(roles: frozenset[Role], tag: str, *routes: HTTPRouteHandler) -> tuple[H
     return routes
 
 
+_ENCODED_SLASH: Final = re.compile(rb"%2[Ff]")
+
 _ROUTES: Final = (
     *_for(auth.SUBMITTERS, "data jobs", submit.submit, submit.retry, jobs.cancel_job, jobs.redeliver),
     *_for(auth.READERS, "data jobs", jobs.list_jobs, jobs.get_job, jobs.list_sub_jobs, jobs.job_events),
@@ -39,6 +54,21 @@ _ROUTES: Final = (
     *_for(auth.READERS, "results", results.get_manifest, results.get_object, plugins.read_topic),
     *_for(auth.PLUGINS, "plugins", plugins.publish, plugins.push_status),
     *_for(auth.ADMINS, "inventory", plugins.register),
+    *_for(
+        auth.READERS,
+        "inventory",
+        inventory.search_ids,
+        inventory.search_handles,
+        inventory.search_lightweight,
+    ),
+    *_for(auth.READERS, "inventory", inventory.get_handle, inventory.get_handle_lightweight),
+    *_for(auth.READERS, "inventory", inventory.get_handle_properties, inventory.get_handle_state),
+    *_for(auth.PLUGINS, "inventory", inventory.search_inventory_ids, inventory.search_inventory),
+    *_for(auth.PLUGINS, "inventory", inventory.search_inventory_lightweight),
+    *_for(auth.PLUGINS, "inventory", inventory.list_plugin_handles, inventory.get_handle_by_name),
+    *_for(
+        auth.READERS, "inventory", cm_handles.list_cm_handles, cm_handles.get_owner, cm_handles.list_children
+    ),
     *_for(auth.READERS, "operations", page_and_probes.metrics),
     *_for(auth.PUBLIC, "operations", page_and_probes.healthz, page_and_probes.readyz),
     *_for(auth.PUBLIC, "page", page_and_probes.get_page),
@@ -87,8 +117,23 @@ def _application(
         pdb_on_exception=False,
         **options,
     )
-    app.asgi_handler = SecurityMiddleware(app.asgi_handler, settings, metrics)
+    app.asgi_handler = SecurityMiddleware(_with_encoded_slashes(app.asgi_handler), settings, metrics)
     return app
+
+
+def _with_encoded_slashes(app: ASGIApp) -> ASGIApp:
+    """``app``, whose routes see ``%2F`` in place of each encoded slash of a path below :data:`paths.ENCODED`.
+
+    Such a slash belongs to a segment and separates none (RFC 3986 §2.2).
+    """
+
+    async def call(scope: Any, receive: Receive, send: Send) -> None:
+        raw: bytes = scope.get("raw_path") or b""
+        if raw.startswith(paths.ENCODED) and _ENCODED_SLASH.search(raw):
+            scope["path"] = unquote(_ENCODED_SLASH.sub(b"%252F", raw).decode("latin-1"))
+        await app(scope, receive, send)
+
+    return call
 
 
 @contextlib.asynccontextmanager

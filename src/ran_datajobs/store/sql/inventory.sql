@@ -54,7 +54,8 @@ set alternate_id = excluded.alternate_id, alternate_key = excluded.alternate_key
     data_producer_id = excluded.data_producer_id, module_set_tag = excluded.module_set_tag,
     private_properties = excluded.private_properties, public_properties = excluded.public_properties,
     trust_level = excluded.trust_level, read_plugin_id = excluded.read_plugin_id,
-    write_plugin_id = excluded.write_plugin_id, version = excluded.version, removed = false, removed_at = null;
+    write_plugin_id = excluded.write_plugin_id, version = excluded.version, removed = false, removed_at = null,
+    updated_at = now();
 
 -- name: versions
 select greatest((select max(version) from cm_handle), (select max(version) from dmi_plugin), inventory_version) as newest,

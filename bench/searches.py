@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Searches, lists and look-ups of CM handles over HTTP, with the handles of ONAP's load test.
+
+``python -m bench searches[=HANDLES]`` (default: 50,000, then 500,000 in the same database). For each call the
+least and the median of :data:`RUNS` repetitions, in milliseconds from the request to the last byte, and the
+number of items; then the peak memory of the processes. The client reads each answer and decodes none while it
+measures.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+import msgspec
+
+from bench.machine import Machine, running_machine
+
+HANDLES = (50_000, 500_000)
+BATCH = 2_000
+RUNS = 7
+_PLUGIN = "http://127.0.0.1:9"
+_JSON = {"Content-Type": "application/json"}
+
+
+def alternate_id(number: int) -> str:
+    """The alternate id of a handle of the load test; a subnetwork has 1,000 nodes."""
+    node = f"MeContext=MyRadioNode{number}/ManagedElement=MyManagedElement{number}"
+    return f"/SubNetwork=Europe/SubNetwork=Region{number // 1000}/{node}"
+
+
+def handle(number: int) -> dict[str, Any]:
+    """A handle with the properties of the load test; one in a thousand has a colour."""
+    tag = f"tag{'ABCDE'[number % 5]}"
+    colour = {"Color": "yellow"} if number % 1000 == 0 else {}
+    return {
+        "cmHandle": f"ch-{number}",
+        "alternateId": alternate_id(number),
+        "moduleSetTag": tag,
+        "dataProducerIdentifier": f"producer-{number % 100}",
+        "trustLevel": "NONE" if number % 1000 == 1 else "",
+        "cmHandleProperties": {
+            "segmentId": number + 1,
+            "networkSegment": f"Region=NorthAmerica,Segment={number % 10 + 1}",
+            "deviceIdentifier": f"Element=RadioBaseStation_5G_{number + 1000}",
+            "hardwareVersion": f"HW-{tag}",
+            "softwareVersion": f"Firmware_{tag}",
+            "syncStatus": "ACTIVE",
+            "nodeCategory": "VirtualNode",
+        },
+        "publicCmHandleProperties": {"systemId": number + 1, "systemName": "ncmp"} | colour,
+    }
+
+
+def condition(name: str, **parameter: str) -> bytes:
+    """The body of a search with one condition."""
+    one = {"conditionName": name, "conditionParameters": [parameter]}
+    return msgspec.json.encode({"cmHandleQueryParameters": [one]})
+
+
+def path_condition(path: str) -> bytes:
+    """The body of a search by a CPS path."""
+    return condition("cmHandleWithCpsPath", cpsPath=path)
+
+
+def searches(handles: int) -> dict[str, tuple[str, bytes]]:
+    """Path and body of each search by its name."""
+    ids, south = "/ncmp/v1/ch/id-searches", "/ncmpInventory/v1/ch/searches"
+    middle = alternate_id(handles // 2)
+    return {
+        "ids of all": (ids, b"{}"),
+        "alternate ids of all": (f"{ids}?outputAlternateId=true", b"{}"),
+        "ids, READY by CPS path": (ids, path_condition("//state[@cm-handle-state='READY']")),
+        "ids, property of all": (ids, condition("hasAllProperties", systemName="ncmp")),
+        "ids, property of few": (ids, condition("hasAllProperties", Color="yellow")),
+        "ids, private property of a tenth": (
+            south,
+            condition("hasAllAdditionalProperties", networkSegment="Region=NorthAmerica,Segment=7"),
+        ),
+        "ids, DMI plugin": (south, condition("cmHandleWithDmiPlugin", dmiPluginName=_PLUGIN)),
+        "ids, trust level COMPLETE": (ids, condition("cmHandleWithTrustLevel", trustLevel="COMPLETE")),
+        "ids, trust level NONE": (ids, condition("cmHandleWithTrustLevel", trustLevel="NONE")),
+        "ids, module of none": (ids, condition("hasAllModules", moduleName="module100")),
+        "ids, alternate id": (ids, path_condition(f"//cm-handles[@alternate-id='{middle}']")),
+        "ids, contains(alternate id)": (
+            ids,
+            path_condition("//cm-handles[contains(@alternate-id,'Node499')]"),
+        ),
+        "handles, all": ("/ncmp/v1/ch/searches", b"{}"),
+        "handles, all, v2": ("/ncmp/v2/ch/searches", b"{}"),
+    }
+
+
+def look_ups(handles: int) -> dict[str, str]:
+    """Path of each look-up and page by its name."""
+    middle, own = alternate_id(handles // 2), "/ranoam/cm/v1/cmHandles"
+    return {
+        "one handle by alternate id": f"/ncmp/v1/ch/{middle.replace('/', '%2F')}",
+        "by distinguished name": f"/ncmpInventory/v1/ch?distinguishedName={middle}/GNBDUFunction=1",
+        "owner": f"{own}/owner?fdn={middle}/GNBDUFunction=1",
+        "no owner": f"{own}/owner?fdn=/SubNetwork=Europe/SubNetwork=Region7/MeContext=none",
+        "page of the list": own,
+        "page below a subnetwork": f"{own}?alternateIdPrefix=/SubNetwork=Europe/SubNetwork=Region7",
+        "page of a producer": f"{own}?dataProducerId=producer-7",
+        "text that many have": f"{own}?search=RadioNode7",
+        "text that one has": f"{own}?search=RadioNode{handles - 1}/",
+        "text that none has": f"{own}?search=nothing-like-it",
+        "roots of the tree": f"{own}/children",
+        "subnetworks": f"{own}/children?fdn=/SubNetwork=Europe",
+        "nodes of a subnetwork": f"{own}/children?fdn=/SubNetwork=Europe/SubNetwork=Region7",
+    }
+
+
+async def _register(machine: Machine, first: int, end: int) -> None:
+    started = time.monotonic()
+    for start in range(first, end, BATCH):
+        batch = [handle(number) for number in range(start, min(start + BATCH, end))]
+        await machine.register({"dmiPlugin": _PLUGIN, "createdCmHandles": batch})
+    print(f"  registered {end - first:,} in batches of {BATCH:,}: {time.monotonic() - started:.1f} s")
+
+
+async def _measure(machine: Machine, name: str, method: str, path: str, body: bytes | None) -> None:
+    times = []
+    answer = b""
+    for _ in range(RUNS):
+        started = time.perf_counter()
+        async with machine.session.request(
+            method, machine.root + path, data=body, headers=_JSON if body else {}
+        ) as response:
+            answer = await response.read()
+            if response.status not in (200, 404):
+                raise SystemExit(f"{name}: {response.status} {answer[:500]!r}")
+        times.append(1000 * (time.perf_counter() - started))
+    decoded = msgspec.json.decode(answer)
+    items = decoded if isinstance(decoded, list) else decoded.get("items", [None])
+    least, median = min(times), statistics.median(times)
+    print(f"  {name:>34} {least:9.1f} {median:9.1f} {len(items):>9,} {len(answer) / 1e6:9.2f}", flush=True)
+
+
+async def run(handles: str = "") -> None:
+    """Print the figures for each number of handles."""
+    sizes = (int(handles),) if handles else HANDLES
+    async with running_machine() as machine:
+        registered = 0
+        for size in sizes:
+            print(f"Searches and look-ups of {size:,} CM handles")
+            await _register(machine, registered, size)
+            registered = size
+            print(f"  {'':>34} {'least ms':>9} {'median ms':>9} {'items':>9} {'MB':>9}")
+            for name, (path, body) in searches(size).items():
+                await _measure(machine, name, "POST", path, body)
+            for name, path in look_ups(size).items():
+                await _measure(machine, name, "GET", path.replace(" ", "%20"), None)
+            peaks = ", ".join(f"{name} {mib} MiB" for name, mib in sorted(machine.peak_rss().items()))
+            print(f"  peak memory: {peaks}")
