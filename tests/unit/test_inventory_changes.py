@@ -165,7 +165,7 @@ def test_an_update_changes_what_it_names() -> None:
             "ch-1",
             "/ME=1",
             module_set_tag="t",
-            private_properties={"a": "1", "b": "2", "d": "4"},
+            private_properties={"a": "1", "b": "2", "d": "4", "tilde": "~"},
             trust_level="NONE",
         )
     ]
@@ -183,7 +183,7 @@ def test_an_update_changes_what_it_names() -> None:
             "/ME=1",
             data_producer_id="p1",
             module_set_tag="t",
-            private_properties={"b": "2", "c": "3"},
+            private_properties={"b": "2", "tilde": "~", "c": "3"},
             trust_level="NONE",
         )
     ]

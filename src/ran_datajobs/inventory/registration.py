@@ -307,10 +307,12 @@ class PluginIds(Struct, frozen=True):
 
 
 class Changes(Struct, frozen=True):
-    """Rows to write, handles to remove, and the failures."""
+    """Rows to write, handles to remove, handles among the rows that leave their registered alternate id, and
+    the failures."""
 
     save: list[HandleRow]
     remove: list[str]
+    leave: list[str]
     outcome: RegistrationOutcome
 
 
@@ -328,8 +330,9 @@ def alternate_keys(registration: Registration) -> dict[str, str]:
     """The normal form of every valid alternate id that a registration names, by the id as written."""
     keys: dict[str, str] = {}
     for handle in (*(registration.created_cm_handles or ()), *(registration.updated_cm_handles or ())):
-        with contextlib.suppress(InvalidFdn):
-            keys[handle.name] = fdn.key(handle.name)
+        if name := handle.name:
+            with contextlib.suppress(InvalidFdn):
+                keys[name] = fdn.key(name)
     return keys
 
 
@@ -366,6 +369,11 @@ def changes_of(
         ),
         save=[row for row in inventory.changed.values() if row is not None],
         remove=[cm_handle for cm_handle, row in inventory.changed.items() if row is None],
+        leave=[
+            cm_handle
+            for cm_handle, before in known.items()
+            if (row := inventory.changed.get(cm_handle)) and before.alternate_key != row.alternate_key
+        ],
     )
 
 
@@ -393,20 +401,42 @@ class _Inventory:
             return Failure(handle.cm_handle, INVALID_CHARACTER, fault)
         if address_fault:
             return Failure(handle.cm_handle, UNKNOWN_ERROR, address_fault)
-        new = HandleRow(handle.cm_handle, **msgspec.structs.asdict(plugins))
-        row = self._with_fields(new, handle, removed=None)
+        row = HandleRow(
+            handle.cm_handle,
+            plugins.plugin_id,
+            handle.name or None,
+            self._keys.get(handle.name),
+            handle.data_producer_identifier or "",
+            handle.module_set_tag or "",
+            _present(handle.cm_handle_properties),
+            _present(handle.public_cm_handle_properties),
+            handle.trust_level or "",
+            plugins.read_plugin_id,
+            plugins.write_plugin_id,
+        )
         existing = self._row(handle.cm_handle)
         if existing not in (None, row):
             return Failure(row.cm_handle, ALREADY_EXISTS, f"{_EXISTS}: with other data")
         return self._put(handle.cm_handle, existing, row)
 
     def update(self, handle: CmHandle) -> Failure | None:
+        """Change the fields that the update has: absent and empty ones keep their value."""
         if fault := handle_fault(handle, self._keys.get(handle.name)):
             return Failure(handle.cm_handle, INVALID_CHARACTER, fault)
         existing = self._row(handle.cm_handle)
         if existing is None:
             return _not_found(handle.cm_handle)
-        return self._put(handle.cm_handle, existing, self._with_fields(existing, handle, REMOVED))
+        row = msgspec.structs.replace(
+            existing,
+            alternate_id=handle.name or existing.alternate_id,
+            alternate_key=self._keys.get(handle.name, existing.alternate_key),
+            data_producer_id=handle.data_producer_identifier or existing.data_producer_id,
+            module_set_tag=handle.module_set_tag or existing.module_set_tag,
+            private_properties=_merged(existing.private_properties, handle.cm_handle_properties),
+            public_properties=_merged(existing.public_properties, handle.public_cm_handle_properties),
+            trust_level=handle.trust_level or existing.trust_level,
+        )
+        return self._put(handle.cm_handle, existing, row)
 
     def upgrade(self, cm_handle: str, module_set_tag: str) -> Failure | None:
         if fault := word_fault(module_set_tag):
@@ -434,25 +464,17 @@ class _Inventory:
         self.changed[cm_handle] = after
         return None
 
-    def _with_fields(self, row: HandleRow, handle: CmHandle, removed: str | None) -> HandleRow:
-        """``row`` with the fields of ``handle``. Absent or empty fields keep their value; a property that is
-        null or has the value ``removed`` is removed."""
-        return msgspec.structs.replace(
-            row,
-            alternate_id=handle.name or row.alternate_id,
-            alternate_key=self._keys.get(handle.name, row.alternate_key),
-            data_producer_id=handle.data_producer_identifier or row.data_producer_id,
-            module_set_tag=handle.module_set_tag or row.module_set_tag,
-            private_properties=_merged(row.private_properties, handle.cm_handle_properties, removed),
-            public_properties=_merged(row.public_properties, handle.public_cm_handle_properties, removed),
-            trust_level=handle.trust_level or row.trust_level,
-        )
+
+def _present(given: Properties | None) -> dict[str, str]:
+    """The properties that are not null."""
+    return {name: value for name, value in (given or {}).items() if value is not None}
 
 
-def _merged(existing: Mapping[str, str], given: Properties | None, removed: str | None) -> dict[str, str]:
+def _merged(existing: Mapping[str, str], given: Properties | None) -> dict[str, str]:
+    """``existing`` with the properties in ``given``; those that are null or :data:`REMOVED` are removed."""
     merged = dict(existing)
     for name, value in (given or {}).items():
-        if value is None or value == removed:
+        if value is None or value == REMOVED:
             merged.pop(name, None)
         else:
             merged[name] = value

@@ -66,7 +66,7 @@ async def register(database: Database, settings: Settings, body: bytes) -> Regis
             fault,
         )
         await store.remove_handles(connection, changes.remove, version)
-        await store.save_handles(connection, changes.save, version)
+        await store.save_handles(connection, changes.save, changes.leave, version)
         if settings.inventory_events_topic is not None:
             changed = changed_handles(changes, known)
             for start in range(0, len(changed), EVENT_BATCH):

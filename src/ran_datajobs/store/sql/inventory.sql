@@ -47,8 +47,9 @@ where cm_handle = any ($1::text[]);
 -- name: save_handles
 insert into cm_handle (version, cm_handle, plugin_id, alternate_id, alternate_key, data_producer_id, module_set_tag,
                        private_properties, public_properties, trust_level, read_plugin_id, write_plugin_id)
-select $1, h.* from unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[],
-                           $9::jsonb[], $10::text[], $11::bigint[], $12::bigint[]) h
+select $1, cm_handle, plugin_id, alternate_id, alternate_key, data_producer_id, module_set_tag, private_properties,
+       public_properties, trust_level, read_plugin_id, write_plugin_id
+from json_populate_recordset(null::cm_handle, $2::json)
 on conflict (cm_handle) do update
 set alternate_id = excluded.alternate_id, alternate_key = excluded.alternate_key, plugin_id = excluded.plugin_id,
     data_producer_id = excluded.data_producer_id, module_set_tag = excluded.module_set_tag,
