@@ -11,6 +11,7 @@
     │   └── UnsupportedRequest valid but not offered here                         (422)
     ├── InvalidFdn             not a full distinguished name
     ├── InvalidFilter          a filter that does not parse; has the position
+    ├── InvalidSelector        a data node selector that does not parse; the text marks the place
     ├── Unavailable            a retry can succeed                                (503, exit status 3)
     │   ├── StoreUnavailable   the database is unavailable or refuses writes
     │   ├── StorageUnavailable the object store is unavailable
@@ -81,6 +82,10 @@ class InvalidFilter(DataJobsError):
         super().__init__(f"{detail} at position {position}")
         self.detail = detail
         self.position = position
+
+
+class InvalidSelector(DataJobsError):
+    """A data node selector that does not parse; the text marks the place."""
 
 
 class UnsupportedRequest(RefusedRequest):

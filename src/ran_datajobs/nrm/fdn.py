@@ -86,6 +86,11 @@ def render(rdns: Rdns) -> str:
     return "".join(f"/{name}={_encode(_UNSAFE_IN_PATH, value)}" for name, value in rdns)
 
 
+def value_in_key(value: str) -> str:
+    """The value of an RDN, or the beginning of one, as a key has it."""
+    return _encode(_UNSAFE_IN_KEY, value)
+
+
 def ancestors(fdn_key: str) -> Iterator[str]:
     """Yield the key itself, then each shorter prefix of whole RDNs, the topmost object last."""
     end = len(fdn_key)

@@ -7,6 +7,8 @@ A key is the normal form ``Class=value/Class=value``; the empty key is the NRM r
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from itertools import takewhile
 from typing import Final
 from urllib.parse import unquote
 
@@ -39,6 +41,12 @@ def child_key(parent: str, class_name: str, object_id: str) -> str:
     """Key of an object from its parent's key, class and id. Raises InvalidFdn."""
     rdn = fdn.render(((class_name, object_id),))
     return fdn.key(f"/{parent}{rdn}" if parent else rdn)
+
+
+def common_ancestor(keys: Iterable[str]) -> str:
+    """Key of the deepest object that is or contains each of these; empty for the root."""
+    levels = zip(*(key.split("/") for key in dict.fromkeys(keys)), strict=False)
+    return "/".join(rdns[0] for rdns in takewhile(lambda rdns: len(set(rdns)) == 1, levels))
 
 
 def distinguished_name(key: str) -> str:

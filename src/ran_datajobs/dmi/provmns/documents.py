@@ -16,7 +16,7 @@ from ran_datajobs.errors import InvalidFdn
 from ran_datajobs.model import ErrorDetail, Op, Operation
 from ran_datajobs.nrm import fdn, json_patch
 from ran_datajobs.nrm.faults import malformed
-from ran_datajobs.nrm.names import class_of, id_of, parent_of
+from ran_datajobs.nrm.names import class_of, common_ancestor, id_of, parent_of
 from ran_datajobs.nrm.patch import RESOURCE
 
 _MANAGED_ELEMENT: Final = "ManagedElement="
@@ -125,17 +125,7 @@ def independent(edits: Sequence[Edit | ErrorDetail], span: Span) -> Iterator[tup
 
 def target_of(edits: Sequence[Edit]) -> str:
     """Key of an object that is or contains every object of a document; empty for the root."""
-    anchors = list(dict.fromkeys(edit.anchor for edit in edits))
-    common = anchors[0].split("/")
-    for anchor in anchors[1:]:
-        other = anchor.split("/")
-        length = 0
-        for one, two in zip(common, other, strict=False):
-            if one != two:
-                break
-            length += 1
-        common = common[:length]
-    return "/".join(common)
+    return common_ancestor(edit.anchor for edit in edits)
 
 
 def document(edits: Sequence[Edit], target: str, aliases: Aliases) -> bytes:
