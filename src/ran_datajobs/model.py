@@ -224,7 +224,9 @@ class Reason(enum.StrEnum):
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"  # the plugin may have executed it
     RESULT_INCOMPLETE = "RESULT_INCOMPLETE"  # fewer result messages came than were announced
     RESULT_UNREADABLE = "RESULT_UNREADABLE"  # the result cannot be fetched or read, or has no outcomes
-    MODE_NOT_SUPPORTED = "MODE_NOT_SUPPORTED"  # the plugin does not honour STOP_ON_ERROR
+    MODE_NOT_SUPPORTED = (
+        "MODE_NOT_SUPPORTED"  # the plugin does not honour STOP_ON_ERROR, or does not read by selector
+    )
     CANCELLED = "CANCELLED"  # a cancel came first
     NOT_STARTED = "NOT_STARTED"  # an earlier failure stopped the sub-job
 
@@ -243,7 +245,9 @@ class Operation(Struct, frozen=True, omit_defaults=True, rename="camel", gc=Fals
     """One validated operation of a request.
 
     ``path`` has the code points of the request and ``value`` its JSON tokens: both are sent to the plugin
-    unchanged. ``operation_id`` keeps its JSON type (string or integer); :attr:`id_text` is its string.
+    unchanged. ``operation_id`` keeps its JSON type (string or integer); :attr:`id_text` is its string. A read
+    by ``data_node_selector`` has as path the FDN of an object that is, or contains, all that it selects;
+    ``/`` if there is none.
     """
 
     op: Op
@@ -254,6 +258,7 @@ class Operation(Struct, frozen=True, omit_defaults=True, rename="camel", gc=Fals
     fields: tuple[str, ...] | UnsetType = UNSET
     filter: str | tuple[str, ...] | UnsetType = UNSET
     scope: Scope | UnsetType = UNSET
+    data_node_selector: str | UnsetType = UNSET
 
     @property
     def id_text(self) -> str:

@@ -89,11 +89,12 @@ OURS: Final = {
         _READS_AT_ONCE,
     ),
     Reason.MODE_NOT_SUPPORTED: _texts(
-        "The DMI plugin cannot stop at a failure",
-        "The job asks for STOP_ON_ERROR, and the DMI plugin is registered without stopOnError, so that the "
-        "operation was not sent.",
-        "Have the plugin registered with stopOnError and retry, or submit a new job as BEST_EFFORT; "
-        f"{_NOTHING_SENT}",
+        "The DMI plugin does not offer this",
+        "The job asks for STOP_ON_ERROR and the DMI plugin is registered without stopOnError, or the read "
+        "has a dataNodeSelector and the plugin is registered without selectors, so that the operation was "
+        "not sent.",
+        "Have the plugin registered with what the detail names and retry, or submit a new job as "
+        f"BEST_EFFORT, or with a path and a scope; {_NOTHING_SENT}",
     ),
     Reason.CANCELLED: _texts(
         "The job was cancelled first",

@@ -66,6 +66,7 @@ OFTEN_DOUBLED = [
     b'"value":null',
     b'"scope": {"scopeType":"BASE_ALL","scopeLevel":1,"scopeType":"BASE_ONLY"}',
     b'"attributes":null',
+    b'"dataNodeSelector":"//A"',
     b'"x":{"op":1,"op":2}',
 ]
 BESIDE = [
@@ -76,16 +77,18 @@ BESIDE = [
     b'"fields":null',
     b'"expect":{"absent":true}',
     b'"expect":null',
+    b'"dataNodeSelector":null',
+    b'"dataNodeSelector":"/A[id=\\"1\\"]/B OR //C"',
+    b'"dataNodeSelector":"//A[1]"',
 ]
 
 
 @st.composite
 def lines(draw: st.DrawFn) -> bytes:
     """One operation's JSON, mostly almost valid."""
-    fields = [
-        b'"op":%b' % json.dumps(draw(OPS)).encode(),
-        b'"path":%b' % json.dumps(draw(FDNS) + draw(FRAGMENTS)).encode(),
-    ]
+    fields = [b'"op":%b' % json.dumps(draw(OPS)).encode()]
+    if draw(st.integers(0, 7)):
+        fields.append(b'"path":%b' % json.dumps(draw(FDNS) + draw(FRAGMENTS)).encode())
     if draw(st.booleans()):
         fields.append(b'"value":%b' % draw(VALUES))
     if draw(st.booleans()):

@@ -23,19 +23,20 @@ levels = st.none() | st.integers(0, 9)
 write_operations = st.builds(
     wire.SeedOperation,
     op=st.sampled_from([Op.ADD, Op.REPLACE, Op.MERGE, Op.ACTION, Op.TEST]),
-    path=words,
+    path=names,
     operation_id=words | st.integers(),
     value=st.sampled_from([Raw(b"1.0"), Raw(b'{"a": [1,2 ]}'), Raw(b"null"), Raw(b'"\\u00e9"')]),
 )
 read_operations = st.builds(
     wire.SeedOperation,
     op=st.just(Op.READ),
-    path=words,
+    path=names,
     operation_id=words | st.integers(),
     attributes=st.none() | st.lists(words.filter(lambda text: "," not in text), max_size=3).map(tuple),
     fields=st.none() | st.lists(words, max_size=3).map(tuple),
     filter=st.none() | words,
     scope=st.none() | st.builds(Scope, st.sampled_from(ScopeType), levels),
+    data_node_selector=st.none() | words,
 )
 
 

@@ -39,7 +39,8 @@ from ran_datajobs.results.responses import read_responses, state_of
 from ran_datajobs.store import jobs, results
 from ran_datajobs.store.jobs import JobRow
 
-_COLUMNS: Final = OperationOutcome.__struct_encode_fields__
+_FIELDS: Final = OperationOutcome.__struct_encode_fields__
+_COLUMNS: Final = tuple(name for name in _FIELDS if name not in ("dataNodeSelector", "value"))
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """Prefixes of cells that a spreadsheet evaluates as formulas (CSV injection)."""
 
@@ -54,9 +55,10 @@ Values = Mapping[str, Raw]
 _NO_VALUES: Final = contextlib.nullcontext[Values | None](None)
 
 
-class _Asked(Struct, frozen=True):
+class _Asked(Struct, frozen=True, rename="camel"):
     path: str = ""
     op: str = ""
+    data_node_selector: str | UnsetType = UNSET
 
 
 _asked_decoder: Final = msgspec.json.Decoder(_Asked)
@@ -115,9 +117,10 @@ async def _as_ndjson(found: Outcomes, _columns: tuple[str, ...]) -> AsyncIterato
 
 async def _as_csv(found: Outcomes, columns: tuple[str, ...]) -> AsyncIterator[bytes]:
     yield (",".join(columns) + "\r\n").encode()
+    places = list(map(_FIELDS.index, columns))
     async for outcomes in found:
         text = io.StringIO(newline="")
-        rows = (astuple(each)[: len(columns)] for each in outcomes)
+        rows = ([fields[place] for place in places] for fields in map(astuple, outcomes))
         csv.writer(text).writerows(map(cell, row) for row in rows)
         yield text.getvalue().encode()
 
@@ -198,7 +201,11 @@ async def _streamed(
 ) -> Stream:
     media_type = choose(request.headers.get("accept", "*/*"), tuple(_WRITERS)) or "application/json"
     outcomes = await begun(outcomes_of(api, row, wanted, with_values=with_values))
-    columns = _COLUMNS if with_values else _COLUMNS[:-1]
+    columns = _COLUMNS
+    if row.type is JobType.READ:
+        columns += ("dataNodeSelector",)
+    elif with_values:
+        columns += ("value",)
     return Stream(_WRITERS[media_type](outcomes, columns), media_type=media_type)
 
 
@@ -267,6 +274,7 @@ def outcome_of(response: model.Response, producer: str | None, values: Values) -
         reason="" if succeeded else reason_of(response, state),
         detail="" if succeeded else (error.detail or error.title if error else "") or response.status_message,
         data_producer_id=producer,
+        data_node_selector=asked.data_node_selector,
         value=values.get(str(response.operation_id), UNSET),
     )
 

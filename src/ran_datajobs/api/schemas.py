@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ran_datajobs.api import paths
 from ran_datajobs.model import ActivationMode, IgnoredKey, Op, Scope
+from ran_datajobs.nrm.selectors import MAX_TEXT
 from ran_datajobs.planning.envelope import DEFAULT_PRIORITY, HIGHEST_PRIORITY, MAX_AFTER, MAX_NAME
 from ran_datajobs.planning.keys import NOT_OFFERED
 from ran_datajobs.plugins.wire import ACCEPT_TYPES, CONTENT_TYPES
@@ -25,12 +26,13 @@ class SubmittedOperation(Struct, rename="camel"):
 
     op: Op
     path: Annotated[
-        str,
+        str | UnsetType,
         Meta(
-            description="FDN of a managed object, with a fragment for an attribute or an action.",
+            description="FDN of a managed object, with a fragment for an attribute or an action. Mandatory "
+            "without dataNodeSelector.",
             examples=["/SubNetwork=Europe/ManagedElement=NR01/GNBDUFunction=1#/attributes/userLabel"],
         ),
-    ]
+    ] = UNSET
     operation_id: Annotated[
         str | int | UnsetType, Meta(description="Unique as a string; absent: the position from 0.")
     ] = UNSET
@@ -41,6 +43,14 @@ class SubmittedOperation(Struct, rename="camel"):
     fields: Annotated[_Texts, Meta(description="Read: JSON Pointers.")] = UNSET
     filter: Annotated[_Texts, Meta(description="Read: conditions that must all hold.")] = UNSET
     scope: Scope | UnsetType = UNSET
+    data_node_selector: Annotated[
+        Annotated[str, Meta(max_length=MAX_TEXT)] | UnsetType,
+        Meta(
+            description="Read: selectors (Jex basic of TS 32.161, with `//` and `contains(id,...)`), one a "
+            "line or separated by the word OR, in place of path, attributes, fields, filter and scope.",
+            examples=['//ManagedElement[contains(id,"NR01")]/attributes/userLabel'],
+        ),
+    ] = UNSET
 
 
 _AcceptType = Annotated[str, Meta(extra_json_schema={"enum": sorted(ACCEPT_TYPES)})]
@@ -111,7 +121,8 @@ ReasonWord = Annotated[
 
 class Failure(Struct, frozen=True, rename="camel"):
     """An operation that did not succeed, and why. ``data_producer_id`` is null if no data producer received
-    it."""
+    it. ``data_node_selector``: the selectors of this part of a read, if it has any; ``path`` is then the FDN
+    with which they begin, or ``/``."""
 
     operation_id: str | int
     path: str
@@ -120,6 +131,7 @@ class Failure(Struct, frozen=True, rename="camel"):
     reason: ReasonWord
     detail: str
     data_producer_id: str | None
+    data_node_selector: str | UnsetType = UNSET
 
 
 class OperationOutcome(Failure, frozen=True, rename="camel"):
@@ -174,11 +186,12 @@ class PlannedOperations(Struct, frozen=True):
 
 
 class UnmatchedOperation(Struct, frozen=True, rename="camel"):
-    """An operation that would be in no sub-job."""
+    """An operation that would be in no sub-job, or a part of a read that would not."""
 
     operation_id: str | int
     path: str
     reason: str
+    data_node_selector: str | UnsetType = UNSET
 
 
 class Plan(Struct, frozen=True, rename="camel"):

@@ -33,7 +33,7 @@ from ran_datajobs.api.tokens import Client
 from ran_datajobs.checkpoints import Checkpoint, reached
 from ran_datajobs.errors import InvalidRequest, StorageUnavailable, StoreUnavailable
 from ran_datajobs.inventory.owners import Owners
-from ran_datajobs.model import Ignored, OperationState, Reason
+from ran_datajobs.model import Ignored, OperationState
 from ran_datajobs.planning.request import JobRequest, check_request, read_accepted
 from ran_datajobs.planning.split import split
 from ran_datajobs.results.parts import load_failures
@@ -154,15 +154,19 @@ def _plan(read: JobRequest, body: bytes, owners: Owners) -> Plan:
     found = split(body, owners)
     # A read can have several refused parts and counts as one operation.
     refused = {each.position: each for each in found.refused}.values()
-    unmatched = sum(each.reason is Reason.UNMATCHED for each in refused)
     return Plan(
         sub_jobs=[
             schemas.PlannedSubJob(sub_job.plugin_url, sub_job.data_producer_id, sub_job.operations)
             for sub_job in found.sub_jobs
         ],
-        operations=schemas.PlannedOperations(read.count, unmatched),
+        operations=schemas.PlannedOperations(read.count, found.unmatched),
         unmatched=[
-            schemas.UnmatchedOperation(each.operation.operation_id, each.operation.path, each.reason.value)
+            schemas.UnmatchedOperation(
+                each.operation.operation_id,
+                each.operation.path,
+                each.reason.value,
+                each.operation.data_node_selector,
+            )
             for each in refused
         ],
         ignored=read.ignored.keys if read.ignored else msgspec.UNSET,

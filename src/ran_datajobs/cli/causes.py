@@ -77,7 +77,7 @@ def show_causes(causes: Sequence[Cause]) -> None:
         formatting.table(
             ("OPERATION", "OP", "STATE", "PATH", "DETAIL"),
             (
-                [f[k] for k in ("operationId", "op", "state", "path", "detail")]
+                [f["operationId"], f["op"], f["state"], formatting.target_of(f), f["detail"]]
                 for f in map(json.loads, cause.lines)
             ),
         )

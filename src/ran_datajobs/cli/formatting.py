@@ -59,6 +59,14 @@ def clean(value: object) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def target_of(operation: Mapping[str, Any]) -> str:
+    """What an operation, or its outcome, names: its data node selectors in one line, or its path."""
+    selectors = operation.get("dataNodeSelector")
+    if isinstance(selectors, str):
+        return " OR ".join(selectors.splitlines())
+    return str(operation.get("path") or "")
+
+
 def in_words(status: object) -> str:
     """A status in words: ``FINSHED`` and ``FINISHED`` are "finished"."""
     known = read_status(status)

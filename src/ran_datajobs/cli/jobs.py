@@ -226,7 +226,7 @@ def _show_plan(settings: Settings, plan: dict[str, Any]) -> None:
     if plan["unmatched"]:
         formatting.table(
             ("OPERATION", "PATH", "REASON"),
-            [(lost["operationId"], lost["path"], lost["reason"]) for lost in plan["unmatched"]],
+            [(lost["operationId"], formatting.target_of(lost), lost["reason"]) for lost in plan["unmatched"]],
         )
         for reason in sorted({lost["reason"] for lost in plan["unmatched"]}):
             words = explanation_of(reason)

@@ -37,7 +37,7 @@ def request(settings: Settings, job_id: JobId) -> None:
             formatting.json_line(operation)
     else:
         rows = (
-            (each.get("operationId"), each.get("op"), each.get("path"), _value_of(each))
+            (each.get("operationId"), each.get("op"), formatting.target_of(each), _value_of(each))
             for each in operations
         )
         formatting.table(("OPERATION", "OP", "PATH", "VALUE"), rows)
@@ -101,7 +101,14 @@ def outcomes(
         formatting.table(
             ("OPERATION", "STATE", "OP", "PATH", "VALUE", "REASON"),
             (
-                (each["operationId"], _state(each), each["op"], each["path"], _value_of(each), each["reason"])
+                (
+                    each["operationId"],
+                    _state(each),
+                    each["op"],
+                    formatting.target_of(each),
+                    _value_of(each),
+                    each["reason"],
+                )
                 for each in decoded
             ),
         )

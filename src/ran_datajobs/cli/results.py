@@ -131,8 +131,11 @@ def _keep(api: Api, folder: Path, bucket: str, entry: dict[str, Any]) -> int:
 
 
 def _row(response: Response) -> tuple[object, ...]:
+    from ran_datajobs.cli import formatting
+
     request = json.loads(bytes(response.request))
     outcome = response.reason or response.status_message
     if response.result is not UNSET:
         outcome = json.dumps(json.loads(bytes(response.result)), ensure_ascii=False, separators=(",", ":"))
-    return response.operation_id, state_of(response).lower(), request.get("op"), request.get("path"), outcome
+    target = formatting.target_of(request)
+    return response.operation_id, state_of(response).lower(), request.get("op"), target, outcome

@@ -16,7 +16,7 @@ from ran_datajobs.checkpoints import Checkpoint, reached
 from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.owners import Owners
-from ran_datajobs.model import UNMATCHED_PART, OperationCounts, OperationState, Reason, Response
+from ran_datajobs.model import UNMATCHED_PART, OperationCounts, OperationState, Response
 from ran_datajobs.planning.split import Plan, RejectedOperation, split
 from ran_datajobs.results.objects import ObjectStore, manifest_key
 from ran_datajobs.results.outcomes import count, verdict, why
@@ -52,9 +52,8 @@ class JobSteps:
         refused = await writer.write(refusals(plan.refused), lambda: self.store.job_is_leased(job))
         await reached(Checkpoint.PLAN_WRITTEN)
         reasons = Counter(each.reason for each in plan.refused)
-        unmatched = reasons[Reason.UNMATCHED]
-        failed = 0 if plan.parts_of else len(plan.refused) - unmatched
-        planned = PlannedJob(plan.sub_jobs, unmatched, failed, bool(plan.parts_of), refused)
+        failed = 0 if plan.parts_of else len(plan.refused) - plan.unmatched
+        planned = PlannedJob(plan.sub_jobs, plan.unmatched, failed, bool(plan.parts_of), refused)
         await self.store.record_plan(job, planned)
         await reached(Checkpoint.PLAN_STORED)
         self.news.planned(job, len(plan.sub_jobs), reasons, self.runtime.now() - begun)

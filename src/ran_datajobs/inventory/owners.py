@@ -32,12 +32,21 @@ class Owner(Struct, frozen=True, gc=False):
         return f"Owner({self.cm_handle!r}, {self.alternate_key!r})"
 
 
+def one_per_lane(owners: Iterable[Owner]) -> list[Owner]:
+    """The first of ``owners`` with each pair of plugin for reads and data producer."""
+    found: dict[tuple[int, str], Owner] = {}
+    for owner in owners:
+        found.setdefault((owner.read_plugin.plugin_id, owner.data_producer_id), owner)
+    return list(found.values())
+
+
 class Owners:
     """An unchanging lookup of owners by FDN. Keys are normal forms (:func:`ran_datajobs.nrm.fdn.key`)."""
 
     def __init__(self, owners: Iterable[Owner] = ()) -> None:
         self._by_key = {owner.alternate_key: owner for owner in owners}
         self._sorted = sorted(self._by_key)
+        self._named: dict[str, tuple[list[str], list[Owner]]] = {}
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -74,6 +83,29 @@ class Owners:
             deepest = key.count("/") + level
             below = [one for one in below if one.count("/") <= deepest]
         return [self._by_key[one] for one in below]
+
+    def named(self, class_name: str, beginning: str) -> list[Owner]:
+        """The owners with an RDN of this class in their alternate ids whose value, as in a key, begins with
+        ``beginning``; by value, and by key. The first call for a class makes an index of its RDNs."""
+        if class_name not in self._named:
+            rdns = [
+                (value, key)
+                for key in self._sorted
+                for name, _, value in (rdn.partition("=") for rdn in key.split("/"))
+                if name == class_name
+            ]
+            rdns.sort()
+            self._named[class_name] = [value for value, _ in rdns], [self._by_key[key] for _, key in rdns]
+        values, owners = self._named[class_name]
+        first = end = bisect_left(values, beginning)
+        while end < len(values) and values[end].startswith(beginning):
+            end += 1
+        return owners[first:end]
+
+    @cached_property
+    def lanes(self) -> list[Owner]:
+        """One owner of each pair of plugin for reads and data producer."""
+        return one_per_lane(self._by_key[key] for key in self._sorted)
 
     def changed(self, gone: Set[str], come: Collection[Owner]) -> Owners:
         """A copy without the owners under the keys ``gone``, then with those of ``come``."""

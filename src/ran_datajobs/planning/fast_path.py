@@ -92,7 +92,7 @@ def all_usual(lines: Sequence[SeedOperation]) -> bool:
 
 
 def _all_of(op: Op, lines: Sequence[SeedOperation]) -> bool:
-    if op not in _USUAL:
+    if op not in _USUAL or any(line.data_node_selector is not None for line in lines):
         return False
     usual_paths, usual_values = _USUAL[op]
     paths = [line.path for line in lines]

@@ -43,7 +43,7 @@ def decode_operations(
     except msgspec.ValidationError:
         pass
     return [
-        _line(element, f"#/data/{number}", problems, unknown)
+        _line(element, f"#/data/{number}", problems, unknown, accepted=accepted)
         for number, element in enumerate(elements_decoder.decode(data), first)
     ]
 
@@ -63,6 +63,8 @@ def accepted_operations(lists: Iterable[bytes]) -> Iterator[list[SeedOperation]]
         for number, operation in enumerate(operations, first):
             if operation.operation_id is None:
                 operation.operation_id = str(number)
+            if operation.path:
+                operation.data_node_selector = None
             if operation.op is remove:
                 operation.value = UNSET
             elif operation.op is read:
@@ -74,18 +76,20 @@ def accepted_operations(lists: Iterable[bytes]) -> Iterator[list[SeedOperation]]
 
 
 def _needs_care(lines: Sequence[SeedOperation], accepted: bool) -> bool:
-    """True when a write has a key of a read, or a line has CM handle data.
+    """True when a write has a key of a read, or a line has CM handle data, or nothing that names its object.
 
     Unless ``accepted``, also when a scope has the default type: it is always encoded, and could make up for a
     doubled key in a comparison of lengths.
     """
     return any(
         line.op is not Op.READ
+        or (not line.path and line.data_node_selector is None)
         or line.module_set_tag is not None
         or line.private_properties is not UNSET
         or not (accepted or line.scope is None or line.scope.scope_type is not ScopeType.BASE_ONLY)
         for line in lines
-        if line.attributes is not None
+        if not line.path
+        or line.attributes is not None
         or line.fields is not None
         or line.filter is not None
         or line.scope is not None
@@ -138,7 +142,9 @@ def check_count(data: bytes, max_operations: int) -> None:
         raise InvalidRequest.at("#/data", detail) from None
 
 
-def _line(element: Raw, pointer: str, problems: Problems, unknown: UnknownKeys) -> SeedOperation | None:
+def _line(
+    element: Raw, pointer: str, problems: Problems, unknown: UnknownKeys, *, accepted: bool
+) -> SeedOperation | None:
     try:
         members = members_decoder.decode(element)
     except msgspec.ValidationError:
@@ -151,13 +157,20 @@ def _line(element: Raw, pointer: str, problems: Problems, unknown: UnknownKeys) 
         if key in trimmed:
             problems.add(f"{pointer}/{pointer_step(key)}", "occurs twice; blanks around keys are dropped")
         trimmed[key] = raw
+    has_path, has_selector = _has(trimmed, "path"), _has(trimmed, _SELECTOR)
+    if has_path and accepted:  # an older version did not know this key
+        trimmed.pop(_SELECTOR, None)
+    if has_selector and not has_path:
+        trimmed.pop("path", None)
     if "scope" in trimmed and (doubled := _duplicate_in(trimmed["scope"])):
         problems.add(f"{pointer}/scope/{doubled}", "occurs twice")
     try:
         line = _line_decoder.decode(_encoder.encode({key: trimmed[key] for key in trimmed if key in _KEYS}))
     except msgspec.ValidationError:
         for key in _FIELDS:
-            _check_field(key, trimmed.get(key, Raw(b"null")), f"{pointer}/{key}", problems)
+            _check_field(key, trimmed.get(key, _NULL), f"{pointer}/{key}", problems)
+    if not has_path and not has_selector:
+        problems.add(f"{pointer}/path", "is missing")
     if problems.count > before:
         return None
     for key, raw in trimmed.items():
@@ -167,6 +180,10 @@ def _line(element: Raw, pointer: str, problems: Problems, unknown: UnknownKeys) 
     if line.op is not Op.READ:
         line.attributes = line.fields = line.filter = line.scope = None
     return line
+
+
+def _has(members: dict[str, Raw], key: str) -> bool:
+    return key in members and bytes(members[key]) != bytes(_NULL)
 
 
 def _check_field(key: str, raw: Raw, pointer: str, problems: Problems) -> None:
@@ -183,10 +200,12 @@ def _check_field(key: str, raw: Raw, pointer: str, problems: Problems) -> None:
         is_move = key == "op" and given in {'"copy"', '"move"'}
         problems.add(pointer, _NO_MOVE if is_move else f"{needed}; it is {given}")
         return
-    if value is None and key in {"op", "path"}:
+    if value is None and key == "op":
         problems.add(pointer, "is missing")
 
 
+_NULL: Final = Raw(b"null")
+_SELECTOR: Final = "dataNodeSelector"
 _NO_MOVE: Final = "copy and move are not offered: write an add and a remove"
 _names_decoder: Final = msgspec.json.Decoder(list[str] | str | None)
 _NAMES: Final = "must be a list of strings, or one comma-separated string"
@@ -196,6 +215,7 @@ _FIELDS: Final[dict[str, tuple[msgspec.json.Decoder[Any], str]]] = {
     "operationId": (msgspec.json.Decoder(str | int | None), "must be a string or an integer"),
     "attributes": (_names_decoder, _NAMES),
     "fields": (_names_decoder, _NAMES),
+    _SELECTOR: (msgspec.json.Decoder(str | None), "must be a string"),
     "filter": (_names_decoder, "must be a string or a list of strings"),
     "scope": (
         msgspec.json.Decoder(Scope | None),

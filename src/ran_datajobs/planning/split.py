@@ -18,11 +18,13 @@ import msgspec
 import zstandard
 from msgspec import UNSET, Raw, Struct
 
-from ran_datajobs.inventory.owners import Owner, Owners
+from ran_datajobs.inventory.owners import Owner, Owners, one_per_lane
 from ran_datajobs.model import ActivationMode, Op, Operation, PlannedSubJob, Reason, ScopeType
 from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm import filter as nrm_filter
+from ran_datajobs.nrm.names import common_ancestor
 from ran_datajobs.planning.request import open_accepted, read_in_pieces
+from ran_datajobs.planning.selectors import Route, routes_of
 from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.plugins.wire import (
     Dialect,
@@ -60,6 +62,14 @@ class Plan(Struct, frozen=True):
     sub_jobs: list[PlannedSubJob]
     refused: list[RejectedOperation]
     parts_of: dict[str, int]
+
+    @property
+    def unmatched(self) -> int:
+        """The number of operations that no CM handle owns, nor any part of them."""
+        return sum(
+            each.reason is Reason.UNMATCHED and each.operation.id_text not in self.parts_of
+            for each in self.refused
+        )
 
 
 class _SubJobBuilder:
@@ -130,6 +140,7 @@ class _Splitter:
         self._stops = activation_mode is ActivationMode.STOP_ON_ERROR
         self._drafts: dict[tuple[int, str], _SubJobBuilder] = {}
         self._classes_of_filter = functools.cache(_classes_of_filter)
+        self._owners_named = functools.cache(lambda *begins: one_per_lane(owners.named(*begins)))
         self._refused: list[RejectedOperation] = []
         self._parts_of: dict[str, int] = {}
         self._operations = 0
@@ -164,7 +175,11 @@ class _Splitter:
                     continue
                 drafts[owner.data_producer_id] = draft
             draft.add(operation, owner)
-        self._uncompressed += sum(draft.encode() for draft in drafts.values())
+        self._encode(drafts.values())
+
+    def _encode(self, drafts: Iterable[_SubJobBuilder]) -> None:
+        """Encode what was added to ``drafts``, and compress all if that is much: it is held in memory."""
+        self._uncompressed += sum(draft.encode() for draft in drafts)
         if self._uncompressed >= _MAX_UNCOMPRESSED:
             for draft in self._drafts.values():
                 draft.compress()
@@ -173,6 +188,9 @@ class _Splitter:
     def _place_reads(self, operations: list[SeedOperation]) -> None:
         """Each once per (plugin, data producer): a producer answers for all its objects below the base."""
         for position, operation in enumerate(operations, self._operations):
+            if operation.data_node_selector is not None:
+                self._place_selectors(position, operation, routes_of(operation.data_node_selector))
+                continue
             key = fdn.key_of_path(operation.path)
             lanes: dict[tuple[int, str], Owner] = {}
             for owner in self._read_owners(operation, key):
@@ -186,6 +204,7 @@ class _Splitter:
                 self._refuse(position, operation, Reason.UNMATCHED, detail)
             elif len(lanes) > 1:
                 self._parts_of[str(operation.operation_id)] = len(lanes)
+        self._encode(self._drafts.values())
 
     def _read_owners(self, operation: SeedOperation, key: str) -> Iterator[Owner]:
         base = self._owners.owner_of(key)
@@ -206,6 +225,44 @@ class _Splitter:
         if scope.scope_type is ScopeType.BASE_ONLY:
             return _BASE_ONLY
         return _UNLIMITED if scope.scope_type is ScopeType.BASE_ALL else scope.scope_level
+
+    def _place_selectors(self, position: int, operation: SeedOperation, routes: Sequence[Route]) -> None:
+        """One part per (plugin, data producer), with all selectors that it gets. One part that is refused for
+        each plugin that does not read by selector, and one for all selectors that no CM handle owns."""
+        lanes: dict[tuple[int, str], tuple[Owner, list[Route]]] = {}
+        unable: dict[int, tuple[Owner, dict[Route, None]]] = {}
+        unowned: list[Route] = []
+        for route in routes:
+            owners = self._owners_of(route)
+            for owner in owners:
+                plugin = owner.read_plugin
+                if plugin.selectors:
+                    lanes.setdefault((plugin.plugin_id, owner.data_producer_id), (owner, []))[1].append(route)
+                else:
+                    unable.setdefault(plugin.plugin_id, (owner, {}))[1][route] = None
+            if not owners:
+                unowned.append(route)
+        for owner, some in lanes.values():
+            part = _part_of(operation, some)
+            draft = self._draft_for(position, part, owner, owner.read_plugin)
+            if draft is not None:
+                draft.add(part, owner)
+        for owner, which in unable.values():
+            detail = f"the DMI plugin of CM handle {owner.cm_handle} does not read by dataNodeSelector"
+            self._refuse(position, _part_of(operation, [*which]), Reason.MODE_NOT_SUPPORTED, detail)
+        if unowned:
+            self._refuse(position, _part_of(operation, unowned), Reason.UNMATCHED, _why_unowned(unowned))
+        if (parts := len(lanes) + len(unable) + bool(unowned)) > 1:
+            self._parts_of[str(operation.operation_id)] = parts
+
+    def _owners_of(self, route: Route) -> Sequence[Owner]:
+        """The owners that get a selector, at least one for each of their lanes."""
+        if route.is_broadcast:
+            return self._owners.lanes
+        if route.begins is not None:
+            return self._owners_named(*route.begins)
+        owner = self._owners.owner_of(route.base)
+        return () if owner is None else (owner,)
 
     def _draft_for(
         self, position: int, operation: SeedOperation, owner: Owner, plugin: PluginProfile
@@ -228,7 +285,8 @@ class _Splitter:
 
     def _refuse(self, position: int, operation: SeedOperation, reason: Reason, detail: str) -> None:
         operation_id = cast("str | int", operation.operation_id)
-        rejected = Operation(operation.op, operation.path, operation_id)
+        selector = UNSET if operation.data_node_selector is None else operation.data_node_selector
+        rejected = Operation(operation.op, operation.path, operation_id, data_node_selector=selector)
         self._refused.append(RejectedOperation(position, rejected, reason, detail))
 
 
@@ -247,6 +305,28 @@ def _split(body: bytes, pieces: Iterable[bytes] | None, owners: Owners) -> Plan:
     for operations in batches:
         splitting.place(operations)
     return splitting.plan()
+
+
+def _part_of(operation: SeedOperation, routes: Sequence[Route]) -> SeedOperation:
+    """The part of a read with these of its selectors."""
+    if len(routes) == 1:
+        text, base = routes[0].text, routes[0].base
+    else:
+        text, base = "\n".join(route.text for route in routes), common_ancestor(each.base for each in routes)
+    return SeedOperation(operation.op, f"/{base}", operation.operation_id, data_node_selector=text)
+
+
+def _why_unowned(routes: Sequence[Route]) -> str:
+    first = routes[0]
+    if first.is_broadcast:
+        detail = "there is no CM handle"
+    elif first.begins is not None:
+        detail = "no CM handle has {}={}… in its alternate id".format(*first.begins)
+    elif first.base:
+        detail = f"no CM handle owns {first.base}"
+    else:
+        detail = f'{first.text} does not begin with /Class[id="x"]: "//" before its steps asks all producers'
+    return detail + (f" (and {len(routes) - 1} more selectors)" if len(routes) > 1 else "")
 
 
 def _classes_of_filter(filters: str | tuple[str, ...]) -> frozenset[str]:

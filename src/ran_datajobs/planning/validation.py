@@ -13,10 +13,11 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct, UnsetType
 
-from ran_datajobs.errors import InvalidFdn, InvalidFilter
+from ran_datajobs.errors import InvalidFdn, InvalidFilter, InvalidSelector
 from ran_datajobs.model import Op, Scope, ScopeType
 from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm import filter as nrm_filter
+from ran_datajobs.planning import selectors
 from ran_datajobs.plugins.wire import SeedOperation, names
 
 MAX_FRAGMENT: Final = 4000
@@ -42,6 +43,8 @@ _members: Final = msgspec.json.Decoder(dict[str, Raw])
 
 def validate_operation(line: SeedOperation) -> Findings:
     """Return the faults of a line."""
+    if line.data_node_selector is not None:
+        return _read_by_selector(line, line.data_node_selector)
     fdn_text, fragment = fdn.split_path(line.path)
     try:
         fdn.key(fdn_text)
@@ -133,11 +136,38 @@ def _action(fragment: str | None, value: bytes) -> Findings:
 # --- reads -------------------------------------------------------------------------------------------
 
 
+def _read_by_selector(line: SeedOperation, selector: str) -> Findings:
+    if line.op is not Op.READ:
+        return (("dataNodeSelector", f"is for reads: a {line.op.value} names its object with path"),)
+    beside = {
+        "path": line.path,
+        "attributes": line.attributes is not None,
+        "fields": line.fields is not None,
+        "filter": line.filter is not None,
+        "scope": line.scope is not None,
+        "value": _has_value(line),
+    }
+    found = [
+        (field, "cannot stand beside a dataNodeSelector, which names objects and attributes itself")
+        for field, is_there in beside.items()
+        if is_there
+    ]
+    try:
+        selectors.check(selector)
+    except InvalidSelector as error:
+        found.append(("dataNodeSelector", str(error)))
+    return tuple(found)
+
+
+def _has_value(line: SeedOperation) -> bool:
+    return not isinstance(line.value, UnsetType) and bytes(line.value) != b"null"
+
+
 def _read(line: SeedOperation, fragment: str | None) -> Findings:
     found: list[tuple[str, str]] = []
     if fragment is not None:
         found.append(("path", "a read names an object; attributes go into 'attributes' or 'fields'"))
-    if not isinstance(line.value, UnsetType) and bytes(line.value) != b"null":
+    if _has_value(line):
         found.append(("value", "is superfluous: a read takes none"))
     pointers = names(line.fields) or ()
     found.extend(_names("attributes", names(line.attributes) or ()))

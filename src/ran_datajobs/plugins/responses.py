@@ -130,11 +130,12 @@ def _is_problem(members: Sequence[tuple[str, Raw]], content_type: str) -> bool:
 # --- entries -----------------------------------------------------------------------------------------
 
 
-class KeptRequest(Struct, frozen=True, omit_defaults=True):
+class KeptRequest(Struct, frozen=True, omit_defaults=True, rename="camel"):
     """The members of a request that a result keeps: they identify the operation, without CM handle data."""
 
     op: str = ""
     path: str = ""
+    data_node_selector: str = ""
 
 
 class _Usual(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -151,6 +152,7 @@ class _Usual(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
 
 
 _USUAL: Final = msgspec.json.Decoder(_Usual)
+_REQUEST_NAMES: Final = KeptRequest.__struct_encode_fields__
 _KNOWN: Final = frozenset(field.encode_name for field in msgspec.structs.fields(_Usual))
 
 
@@ -334,9 +336,7 @@ def _request(value: Raw) -> Raw:
     given = peer_json.value_of(value)
     if not isinstance(given, dict):
         given = {}
-    return Raw(
-        _ENCODER.encode(KeptRequest(*(peer_json.words_of(given.get(name)) for name in ("op", "path"))))
-    )
+    return Raw(_ENCODER.encode(KeptRequest(*map(peer_json.words_of, map(given.get, _REQUEST_NAMES)))))
 
 
 def _errors(value: Raw) -> tuple[ErrorDetail, ...]:

@@ -129,19 +129,21 @@ class _PeerOperation(Struct, omit_defaults=True, rename="camel", forbid_unknown_
     """What both dialects have in common. ``value`` keeps its JSON tokens."""
 
     op: Op
-    path: str
+    path: str = ""
     operation_id: str | int | None = None
     value: Raw | UnsetType = UNSET
     attributes: tuple[str, ...] | str | None = None
     fields: tuple[str, ...] | str | None = None
     filter: tuple[str, ...] | str | None = None
     module_set_tag: str | None = None
+    data_node_selector: str | None = None
 
 
 class SeedOperation(_PeerOperation):
     """One operation as a client submits it, and as the seed dialect carries it.
 
-    ``operation_id`` keeps its JSON type. The CM handle data is the inventory's, never the client's.
+    ``operation_id`` keeps its JSON type. The CM handle data is the inventory's, never the client's. A
+    client's read by ``data_node_selector`` has an empty ``path``; a plugin gets both.
     """
 
     scope: Scope | None = None
@@ -159,12 +161,14 @@ class OnapOperation(_PeerOperation):
 class ReceivedSeed(SeedOperation, forbid_unknown_fields=False, kw_only=True):
     """As a plugin reads it: other versions may add members."""
 
+    path: str
     operation_id: str | int
 
 
 class ReceivedOnap(OnapOperation, forbid_unknown_fields=False, kw_only=True):
     """As a plugin reads it: other versions may add members. The OpenAPI's own example has a number as id."""
 
+    path: str
     operation_id: str | int
 
 
@@ -185,6 +189,7 @@ def onap_operation(operation: SeedOperation) -> OnapOperation:
         operation.fields,
         filters,
         operation.module_set_tag,
+        operation.data_node_selector,
         None if scope is None else scope.scope_type,
         None if scope is None else scope.scope_level,
         operation.private_properties,
@@ -244,6 +249,7 @@ def job_operation(operation: ReceivedSeed | ReceivedOnap) -> Operation:
         UNSET if fields is None else fields,
         UNSET if operation.filter is None else operation.filter,
         scope or UNSET,
+        UNSET if operation.data_node_selector is None else operation.data_node_selector,
     )
 
 

@@ -28,7 +28,7 @@ from typing import Final
 
 import msgspec
 import zstandard
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from ran_datajobs.model import Op, Operation, OperationCounts, OperationState, Reason, Response, Status, worst
 from ran_datajobs.plugins.port import (
@@ -64,6 +64,7 @@ class _Line(Struct, frozen=True, rename="camel"):
     op: Op
     path: str
     operation_id: str | int
+    data_node_selector: str | UnsetType = UNSET
 
 
 _LINES: Final = msgspec.json.Decoder(list[_Line])
@@ -105,7 +106,10 @@ def unpack_outcomes(messages: Iterable[bytes]) -> dict[str, OperationState]:
 
 def operations_of(array: bytes) -> list[Operation]:
     """The operations of a stored array, without their values."""
-    return [Operation(line.op, line.path, line.operation_id) for line in _LINES.decode(array)]
+    return [
+        Operation(line.op, line.path, line.operation_id, data_node_selector=line.data_node_selector)
+        for line in _LINES.decode(array)
+    ]
 
 
 def all_the_same(

@@ -107,7 +107,8 @@ def make_responses(
 
 def request_of(operation: Operation) -> Raw:
     """The request of ``operation`` as its result keeps it."""
-    return Raw(_ENCODER.encode(KeptRequest(operation.op, operation.path)))
+    selector = "" if operation.data_node_selector is UNSET else operation.data_node_selector
+    return Raw(_ENCODER.encode(KeptRequest(operation.op, operation.path, selector)))
 
 
 def _explained(response: Response) -> Response:

@@ -19,7 +19,7 @@ const stateLabel = (state) => String(state ?? "").toLowerCase().replace("_", " "
 const columns = [
   { label: "Operation", kind: "narrow", cell: (failure) => String(failure.operationId ?? "") },
   { label: "Op", kind: "narrow", cell: (failure) => String(failure.op ?? "") },
-  { label: "Path", kind: "path wide", cell: (failure) => path(failure.path) },
+  { label: "Path", kind: "path wide", cell: (failure) => path(failure.dataNodeSelector ?? failure.path) },
   { label: "State", kind: "narrow", cell: (failure) => stateLabel(failure.state) },
   { label: "Detail", kind: "wide", cell: (failure) => String(failure.detail ?? "") },
 ];

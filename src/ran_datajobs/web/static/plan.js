@@ -12,7 +12,7 @@ const producers = [
 ];
 const unmatchedColumns = [
   { label: "Operation", kind: "narrow", cell: (one) => String(one.operationId ?? "") },
-  { label: "Path", kind: "path wide", cell: (one) => path(one.path) },
+  { label: "Path", kind: "path wide", cell: (one) => path(one.dataNodeSelector ?? one.path) },
   { label: "Reason", kind: "narrow", cell: (one) => h("code", {}, String(one.reason ?? "")) },
 ];
 
