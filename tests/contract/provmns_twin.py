@@ -14,12 +14,13 @@ import msgspec
 from msgspec import Raw
 
 from ran_datajobs.model import ErrorDetail, Op, Scope, ScopeType
-from ran_datajobs.nrm import fdn
+from ran_datajobs.nrm import fdn, selectors
 from ran_datajobs.nrm.model import ManagedClass, Model
 from ran_datajobs.nrm.names import class_of
 from ran_datajobs.nrm.patch import Patch, Rejected, apply, apply_atomically, read_patch
 from ran_datajobs.nrm.resources import to_hierarchical
-from ran_datajobs.nrm.select import selected, selection
+from ran_datajobs.nrm.select import select_from, selected, selection
+from ran_datajobs.nrm.selectors import EVERYTHING, Selectors, parse
 from ran_datajobs.nrm.tree import Tree
 from ran_datajobs.plugins.client import Answered, Broken, Exchange, NotSent
 from ran_datajobs.plugins.wire import JSON
@@ -104,6 +105,7 @@ class ProvMnsTwin:
         sparse: bool = False,
         only_vnd: bool = False,
         most_bytes: int | None = None,
+        knows_selectors: bool = False,
     ) -> None:
         self.tree = tree
         self.mishaps: deque[Mishap | None] = deque()
@@ -119,6 +121,7 @@ class ProvMnsTwin:
         self._sparse = sparse
         self._only_vnd = only_vnd
         self._most_bytes = most_bytes
+        self._knows_selectors = knows_selectors
 
     async def exchange(
         self,
@@ -200,8 +203,8 @@ class ProvMnsTwin:
         return Answered(status, b"" if self._errors is Errors.EMPTY else msgspec.json.encode(body), JSON)
 
     def _get(self, path: str, query: str) -> Exchange:
-        key = fdn.key(path)
-        if self.tree.attributes(key) is None:
+        key = fdn.key(path) if path else ""
+        if key and self.tree.attributes(key) is None:
             return Answered(404, b'{"status":"404","type":"IE_NOT_FOUND","title":"no such object"}')
         asked = {name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()}
         if "scope" in asked:
@@ -211,7 +214,12 @@ class ProvMnsTwin:
         names = None
         if "attributes" in asked:
             names = tuple(name for name in asked["attributes"].split(",") if name)
-        found = list(selected(self.tree, key, selection(class_of(key), scope, None, names, None)))
+        if "dataNodeSelector" in asked:
+            assert self._knows_selectors
+            by_selector = selectors.scoped(self.tree, Selectors(parse(asked["dataNodeSelector"])), key)
+            found = list(select_from(by_selector, EVERYTHING))
+        else:
+            found = list(selected(self.tree, key, selection(class_of(key), scope, None, names, None)))
         if not found:
             return Answered(404, b"") if names else Answered(204, b"")
         body = msgspec.json.encode(self._shaped(found, path))

@@ -109,9 +109,9 @@ class Service:
             found += document["responses"]
         return found
 
-    async def bytes_of(self, url: str) -> bytes:
+    async def bytes_of(self, url: str, accept: str = "*/*") -> bytes:
         """The bytes at an address."""
-        async with self._session.get(url, headers=self._headers) as response:
+        async with self._session.get(url, headers=self._headers | {"Accept": accept}) as response:
             assert response.status == 200, response.status
             return await response.read()
 

@@ -145,6 +145,38 @@ async def test_one_producer_has_its_own_root(client: Client) -> None:
     assert (await client.call("GET", f"/{first}{wire.PROVMNS}/{foreign}")).status == 404
 
 
+async def test_a_data_node_selector_selects_at_and_below_the_resource(client: Client) -> None:
+    """Flat and hierarchical; below a resource, and below the root, where it selects among all objects."""
+    label = quote(f'//NRCellDU[id="1"]/attributes/userLabel OR /{_steps(DU)}')
+    below = await client.call("GET", f"{ME}?dataNodeSelector={label}", headers=FLAT)
+    assert [each["objectInstance"] for each in below.json] == [DU.replace("/", ","), CELL.replace("/", ",")]
+    function, cell = (each["attributes"] for each in below.json)
+    assert function == client.network.attributes(DU)
+    assert cell == {"userLabel": (client.network.attributes(CELL) or {})["userLabel"]}
+    tree = await client.call("GET", f"{ME}?dataNodeSelector={label}")
+    assert tree.json == {
+        "id": ME.rpartition("=")[2],
+        "GNBDUFunction": [{"id": "1", "attributes": function, "NRCellDU": [{"id": "1", "attributes": cell}]}],
+    }
+    every = await client.call("GET", f"{wire.PROVMNS}?dataNodeSelector=//NRCellDU", headers=FLAT)
+    assert len(every.json) == client.network.sites * len(layout.CELLS)
+    own = f"/{layout.data_producer_of(1)}{wire.PROVMNS}?dataNodeSelector=//ManagedElement"
+    found = (await client.call("GET", own, headers=FLAT)).json
+    assert [each["id"] for each in found] == [layout.site_name(n) for n in range(1, layout.BLOCK + 1)]
+    long = "\n".join(f'/{_steps(ME)}/X[id="{"x" * 1_000}{n}"]' for n in range(50)) + f"\n/{_steps(CELL)}"
+    posted = await client.call(
+        "POST",
+        ME,
+        data=f"dataNodeSelector={quote(long)}",
+        headers=FLAT | {"X-HTTP-Method-Override": "GET", "Content-Type": wire.FORM},
+    )
+    assert [each["id"] for each in posted.json] == ["1"]
+
+
+def _steps(key: str) -> str:
+    return "/".join('{}[id="{}"]'.format(*rdn.split("=")) for rdn in key.split("/"))
+
+
 @pytest.mark.parametrize(
     ("path", "headers", "status"),
     [
@@ -159,6 +191,9 @@ async def test_one_producer_has_its_own_root(client: Client) -> None:
         (f"{ME}?filter=NRCellDU", {}, 400),
         (f"{ME}?fields=/~x", {}, 400),
         (f"{ME}?dataNodeSelector=x", {}, 400),
+        (f"{ME}?dataNodeSelector=//NRCellDU&scopeType=BASE_ALL", {}, 400),
+        (f"{ME}?dataNodeSelector=//NoSuchClass", {}, 204),
+        (f"{ME}/GNBDUFunction=9?dataNodeSelector=//NRCellDU", {}, 404),
         (f"{ME}?filter=%FF", {}, 400),
         (ME, {"Accept": "text/html"}, 406),
         (ME, {"Accept": "text/html, application/json;q=0.5"}, 200),

@@ -11,9 +11,11 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.dmi.jobs import NewJob
-from ran_datajobs.errors import InvalidRequest
+from ran_datajobs.errors import InvalidFdn, InvalidRequest, InvalidSelector
 from ran_datajobs.http.json_body import NESTED_TOO_DEEPLY, fault_of, got, malformed
 from ran_datajobs.model import Op, Operation
+from ran_datajobs.nrm import fdn
+from ran_datajobs.nrm.selectors import Selectors, parse
 from ran_datajobs.plugins.wire import (
     ACCEPT_TYPES,
     CONTENT_TYPES,
@@ -156,10 +158,31 @@ def _operation_problems(place: int, operation: Operation) -> Iterator[Problem]:
         yield f"#/data/{place}/value", f"is needed by {operation.op.value!r}"
     if operation.op not in _WITH_VALUE and has_value:
         yield f"#/data/{place}/value", f"does not belong to {operation.op.value!r}: take it out"
+    if isinstance(operation.data_node_selector, str):
+        yield from _selector_problems(place, operation, operation.data_node_selector)
     if not isinstance(operation.scope, UnsetType):
         level = operation.scope.scope_level
         if level is not None and level < 0:
             yield f"#/data/{place}/scope/scopeLevel", f"must be at least 0; it is {level}"
+
+
+def _selector_problems(place: int, operation: Operation, selector: str) -> Iterator[Problem]:
+    if operation.op is not Op.READ:
+        yield f"#/data/{place}/dataNodeSelector", f"does not belong to {operation.op.value!r}: take it out"
+        return
+    try:
+        base = Selectors(parse(selector)).base
+    except InvalidSelector as error:
+        yield f"#/data/{place}/dataNodeSelector", str(error)
+        return
+    try:
+        key = "" if operation.path == "/" else fdn.key(operation.path)
+    except InvalidFdn as error:
+        yield f"#/data/{place}/path", str(error)
+        return
+    if key and not f"{base}/".startswith(f"{key}/"):
+        needed = f"/{base} or an object above it, up to /, since all selectors select below"
+        yield f"#/data/{place}/path", f"must be {needed}; it is {got(operation.path)}"
 
 
 def _decoded(

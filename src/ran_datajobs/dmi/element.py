@@ -41,5 +41,6 @@ class Element(Protocol):
         ...
 
     def read(self, operation: Operation) -> AsyncIterator[ReadChunk]:
-        """Yield the objects that scope, filter, attributes and fields select, in chunks of bounded size."""
+        """Yield the objects that scope, filter, attributes and fields select, or that ``dataNodeSelector``
+        selects, in chunks of bounded size. A selector whose objects do not exist selects nothing."""
         ...

@@ -151,8 +151,12 @@ def flat(_: Operation, objects: Sequence[FlatObject]) -> object:
 
 
 def hierarchical(operation: Operation, objects: Sequence[FlatObject]) -> object:
-    """``application/vnd.3gpp.object-tree-hierarchical+json``: one document from the base of the read down."""
-    return to_hierarchical(objects, split_path(operation.path)[0])
+    """``application/vnd.3gpp.object-tree-hierarchical+json``: one document from the base of the read down.
+
+    The base of a read by selector is the NRM root if its path is ``/``.
+    """
+    base = split_path(operation.path)[0]
+    return to_hierarchical(objects, "" if base == "/" else base)
 
 
 def render_of(accept_type: str) -> Render:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.dmi.element import Outcome
 from ran_datajobs.model import ErrorDetail, Operation, OperationState, Reason, Response
@@ -28,9 +28,10 @@ NOT_STARTED: Final = Outcome(OperationState.NOT_STARTED)
 """Outcome of an operation that was not executed because of a cancel or an earlier failure."""
 
 
-class _Request(Struct, frozen=True):
+class _Request(Struct, frozen=True, rename="camel"):
     op: str
     path: str
+    data_node_selector: str | UnsetType = UNSET
 
 
 def uncertain(operation: Operation) -> Outcome:
@@ -47,7 +48,7 @@ def broken_element(operation: Operation) -> ErrorDetail:
 
 def request_of(operation: Operation) -> Raw:
     """The part of ``operation`` that its response repeats."""
-    return Raw(_ENCODER.encode(_Request(operation.op, operation.path)))
+    return Raw(_ENCODER.encode(_Request(operation.op, operation.path, operation.data_node_selector)))
 
 
 def response_of(operation: Operation, outcome: Outcome) -> Response:

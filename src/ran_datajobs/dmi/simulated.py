@@ -13,13 +13,14 @@ from itertools import islice
 from typing import Final, assert_never
 
 from ran_datajobs.dmi.element import Outcome, ReadChunk
-from ran_datajobs.errors import InvalidFdn, InvalidFilter
+from ran_datajobs.errors import InvalidFdn, InvalidFilter, InvalidSelector
 from ran_datajobs.model import ActivationMode, ErrorDetail, Operation, OperationState
 from ran_datajobs.nrm import faults, fdn
 from ran_datajobs.nrm.model import Model
 from ran_datajobs.nrm.names import class_of
 from ran_datajobs.nrm.patch import Actions, Rejected, read_patch
-from ran_datajobs.nrm.select import FlatObject, flat_objects, picks, selection_of
+from ran_datajobs.nrm.select import FlatObject, Selection, flat_objects, picks, selection_of
+from ran_datajobs.nrm.selectors import EVERYTHING, Selectors, parse
 from ran_datajobs.nrm.tree import Objects
 from ran_datajobs.simulator.elements import Done, Dropped, Elements
 from ran_datajobs.simulator.faults import FaultScripts
@@ -87,14 +88,21 @@ class SimulatedElement:
                 assert_never(answer)
 
     async def _selected(self, operation: Operation) -> Iterator[FlatObject] | ErrorDetail:
+        wanted: Selection | Selectors
         try:
-            base = fdn.key(operation.path)
-            wanted = selection_of(operation, class_of(base))
-        except (InvalidFdn, InvalidFilter) as error:
+            if isinstance(operation.data_node_selector, str):
+                wanted = Selectors(parse(operation.data_node_selector))
+                base = wanted.base
+            else:
+                base = fdn.key(operation.path)
+                wanted = selection_of(operation, class_of(base))
+        except (InvalidFdn, InvalidFilter, InvalidSelector) as error:
             return faults.malformed(operation.path, str(error))
         answer = await self._elements.read(base)
         match answer:
             case Done():
+                if isinstance(wanted, Selectors):
+                    return flat_objects(picks(self._view.selected(wanted), EVERYTHING))
                 if self._view.attributes(base) is None:
                     return faults.object_not_found(base)
                 return flat_objects(picks(self._view.scoped(base, wanted), wanted))

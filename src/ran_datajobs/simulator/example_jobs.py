@@ -140,6 +140,30 @@ def read_cells(network: Network) -> Iterator[Line]:
         yield from _closer_look(layout.element_key(site))
 
 
+def read_selectors(network: Network) -> Iterator[Line]:
+    """Reads by data node selector: of every EMS, by the beginning of ids, and of single sites."""
+    yield {"op": "read", "dataNodeSelector": "//NRCellDU/attributes/administrativeState"}
+    elements = f'/{_selector(layout.COUNTRY)}/*/*/ManagedElement[contains(id,"NR1")]'
+    yield {"op": "read", "dataNodeSelector": f"{elements}/attributes/userLabel"}
+    sites = [_selector(layout.element_key(site)) for site in range(1, network.sites + 1, 10)]
+    yield {
+        "op": "read",
+        "dataNodeSelector": "\n".join(
+            [
+                "&& the PLMNs of every tenth site, and their elements",
+                *(f"/{site}/GNBDUFunction/NRCellDU/attributes/pLMNInfoList[1]/plmnId" for site in sites),
+                *(f"/{site}" for site in sites),
+            ]
+        ),
+    }
+    yield {"op": "read", "dataNodeSelector": f'/{sites[0]}/GNBDUFunction[id="1"]//.'}
+
+
+def _selector(key: str) -> str:
+    """Steps that lead to an object with plain ids."""
+    return "/".join('{}[id="{}"]'.format(*rdn.split("=")) for rdn in key.split("/"))
+
+
 def _closer_look(element: str) -> Iterator[Line]:
     yield {"op": "read", "path": f"/{element}"}
     yield {

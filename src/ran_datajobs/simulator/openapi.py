@@ -108,7 +108,8 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Simulated radio network",
             "version": "1",
-            "description": "ProvMnS (3GPP TS 28.532); the filter is Class/attributes/name op literal",
+            "description": "ProvMnS (3GPP TS 28.532); the filter is Class/attributes/name op literal, "
+            "dataNodeSelector is Jex basic (TS 32.161) with // and contains(id,...)",
         },
         "paths": {
             wire.PROVMNS + "/{ldn}": _object_paths(),
@@ -174,6 +175,7 @@ def _query() -> list[dict[str, Any]]:
         "filter": text,
         "attributes": text,
         "fields": text,
+        "dataNodeSelector": text,
     }
     return [{"name": name, "in": "query", "schema": schema} for name, schema in parameters.items()]
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from ran_datajobs.nrm import fdn
+from ran_datajobs.nrm import fdn, selectors
 from ran_datajobs.nrm.names import parent_of
 from ran_datajobs.nrm.select import Scoped, Selection, scoped
+from ran_datajobs.nrm.selectors import Selectors
 from ran_datajobs.nrm.tree import Attributes, Objects
 
 _ELEMENT: Final = "ManagedElement="
@@ -71,5 +72,12 @@ class ProducerView:
 
     def scoped(self, base: str, wanted: Selection) -> Iterator[Scoped]:
         """Yield the objects from ``base`` to the deepest level, in pre-order; attributes only for its own."""
-        for key, level, attributes in scoped(self, base, wanted):
+        return self._own(scoped(self, base, wanted))
+
+    def selected(self, wanted: Selectors) -> Iterator[Scoped]:
+        """Yield the objects that were looked at, in pre-order; selected attributes only for its own."""
+        return self._own(selectors.scoped(self, wanted))
+
+    def _own(self, objects: Iterable[Scoped]) -> Iterator[Scoped]:
+        for key, level, attributes in objects:
             yield key, level, attributes if attributes is not None and self.owns(key) else None

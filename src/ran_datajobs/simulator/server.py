@@ -2,7 +2,8 @@
 """ProvMnS server (3GPP TS 28.532) of the simulated network, with routes for faults and notifications.
 
 ``{root}/ProvMnS/v1/{URI-LDN}``: the whole network without a root, one data producer's elements below
-``/{dataProducerId}``. The filter is this project's grammar (:mod:`ran_datajobs.nrm.filter`).
+``/{dataProducerId}``. Filter and data node selector are in the grammars of this project
+(:mod:`ran_datajobs.nrm.filter`, :mod:`ran_datajobs.nrm.selectors`).
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from ran_datajobs.errors import InvalidFdn, InvalidRequest
 from ran_datajobs.http.json_body import got
 from ran_datajobs.http.server import serving
 from ran_datajobs.model import ErrorDetail, Op
-from ran_datajobs.nrm import faults, select
+from ran_datajobs.nrm import faults, select, selectors
 from ran_datajobs.nrm.patch import Patch, Rejected, read_patch
 from ran_datajobs.nrm.select import Scoped, Selection
+from ran_datajobs.nrm.selectors import EVERYTHING, Selectors
 from ran_datajobs.nrm.tree import Attributes, Objects
 from ran_datajobs.simulator import cooperative, openapi, serialise, wire
 from ran_datajobs.simulator.connections import close_connection_of
@@ -67,9 +69,13 @@ class _Part:
         self.objects: Objects = view or network
         self._view = view
 
-    def scoped(self, base: str, wanted: Selection, by_class: bool) -> Iterator[Scoped]:
+    def scoped(self, base: str, wanted: Selection | Selectors, by_class: bool) -> Iterator[Scoped]:
         objects: Objects = serialise.ByClass(self.objects) if by_class else self.objects
-        for key, level, attributes in select.scoped(objects, base, wanted):
+        if isinstance(wanted, Selectors):
+            looked_at = selectors.scoped(objects, wanted, base)
+        else:
+            looked_at = select.scoped(objects, base, wanted)
+        for key, level, attributes in looked_at:
             own = attributes is not None and (self._view is None or self._view.owns(key))
             yield key, level, attributes if own else None
 
@@ -112,7 +118,7 @@ class ProvMnS:
     # --- reads ---------------------------------------------------------------------------------------
 
     async def read(self, request: _Request, query: str) -> _Answer:
-        """GET with scope, filter, attributes and fields."""
+        """GET with scope, filter, attributes and fields, or with dataNodeSelector."""
         part, base = self.target(request)
         accept = request.headers.get("Accept", "")
         kind = wire.media_type_for(accept)
@@ -128,16 +134,23 @@ class ProvMnS:
         if base and attributes is None:
             raise _Refused(_not_found(base))
         headers: dict[str, str] = {}
-        if attributes is not None and wanted == select.Selection():
+        if attributes is not None and wanted == Selection():
             headers["ETag"] = tag = wire.etag(base, attributes)
             if wire.tag_matches(request.headers.get("If-None-Match", ""), tag):
                 return Response(None, status_code=304, headers=headers)
         return await self._selected(part, base, wanted, kind, headers)
 
     async def _selected(
-        self, part: _Part, base: str, wanted: Selection, kind: str, headers: dict[str, str]
+        self,
+        part: _Part,
+        base: str,
+        wanted: Selection | Selectors,
+        kind: str,
+        headers: dict[str, str],
     ) -> _Answer:
-        picked = cooperative.select_with_yields(part.scoped(base, wanted, by_class=kind != wire.FLAT), wanted)
+        looked_at = part.scoped(base, wanted, by_class=kind != wire.FLAT)
+        wanted = EVERYTHING if isinstance(wanted, Selectors) else wanted
+        picked = cooperative.select_with_yields(looked_at, wanted)
         first = await cooperative.first_of(picked)
         if first is None:
             if wanted.pointers is None or wanted.filter is not None or not base:

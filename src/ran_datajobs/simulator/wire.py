@@ -16,13 +16,14 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from ran_datajobs.errors import InvalidFdn, InvalidFilter
+from ran_datajobs.errors import InvalidFdn, InvalidFilter, InvalidSelector
 from ran_datajobs.http.json_body import decoded, fault_of, got
 from ran_datajobs.model import ErrorDetail, Op, Scope, ScopeType
 from ran_datajobs.nrm import fdn, json_patch
 from ran_datajobs.nrm.names import class_of, distinguished_name, id_of
 from ran_datajobs.nrm.patch import Patch, read_patch
 from ran_datajobs.nrm.select import Selection, selection
+from ran_datajobs.nrm.selectors import Selectors, parse
 from ran_datajobs.nrm.tree import Attributes
 
 PROVMNS: Final = "/ProvMnS/v1"
@@ -185,8 +186,9 @@ class _WireScope(Struct, frozen=True, rename="camel"):
 _scope_decoder: Final = msgspec.json.Decoder(_WireScope)
 
 
-def read_query(query: str, base: str) -> Selection | BadQuery:
-    """Parse the query of a read: scope (exploded, or JSON from 19.2 on), filter, attributes and fields."""
+def read_query(query: str, base: str) -> Selection | Selectors | BadQuery:
+    """Parse the query of a read: scope (exploded, or JSON from 19.2 on), filter, attributes and fields; or
+    dataNodeSelector (from 18.3 on), alone."""
     if len(query) > MAX_QUERY:
         return BadQuery("", f"a query has at most {MAX_QUERY} characters")
     try:
@@ -197,7 +199,7 @@ def read_query(query: str, base: str) -> Selection | BadQuery:
     for name, value in pairs:
         asked.setdefault(name, []).append(value)
     if "dataNodeSelector" in asked:
-        return BadQuery("dataNodeSelector", "not offered: use scope, filter, attributes and fields")
+        return _selectors(asked)
     scope = _scope(asked)
     if isinstance(scope, BadQuery):
         return scope
@@ -211,6 +213,18 @@ def read_query(query: str, base: str) -> Selection | BadQuery:
         return selection(class_of(base), scope, asked.get("filter"), _listed(asked.get("attributes")), fields)
     except InvalidFilter as error:
         return BadQuery("filter", str(error))
+
+
+def _selectors(asked: Mapping[str, Sequence[str]]) -> Selectors | BadQuery:
+    beside = sorted(asked.keys() & {"scope", "scopeType", "scopeLevel", "filter", "attributes", "fields"})
+    if beside:
+        return BadQuery(
+            beside[0], "cannot stand beside dataNodeSelector, which selects objects and attributes"
+        )
+    try:
+        return Selectors(parse("\n".join(asked["dataNodeSelector"])))
+    except InvalidSelector as error:
+        return BadQuery("dataNodeSelector", str(error))
 
 
 def _scope(asked: Mapping[str, Sequence[str]]) -> Scope | BadQuery | None:

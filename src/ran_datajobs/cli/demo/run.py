@@ -124,6 +124,7 @@ def _show_jobs(stage: Stage, out: Console, began: float) -> bool:
         idempotent=True,
         stopOnError=True,
         bulkCancel=True,
+        selectors=True,
     )
     if refused := take_over(api, inventory):
         raise UsageError(

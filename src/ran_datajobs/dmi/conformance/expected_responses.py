@@ -54,10 +54,13 @@ async def expected_of_read(network: Network, job: dict[str, Any]) -> dict[str, A
     objects: dict[str, int] = {}
     elements = simulated_elements(network, network.model, network.actions, network.data_producers())
     for operation in _operations(job):
-        base = fdn.key(operation.path)
+        by_selector = isinstance(operation.data_node_selector, str)
+        base = "" if by_selector else fdn.key(operation.path)
         count = 0
         for name, keys in network.data_producers().items():
-            if any(base == key or base.startswith(f"{key}/") or key.startswith(f"{base}/") for key in keys):
+            if by_selector or any(
+                base == key or base.startswith(f"{key}/") or key.startswith(f"{base}/") for key in keys
+            ):
                 async for chunk in elements[name].read(operation):
                     if chunk.errors:
                         raise ValueError(f"{operation.path}: {chunk.errors[0].detail}")
@@ -68,4 +71,5 @@ async def expected_of_read(network: Network, job: dict[str, Any]) -> dict[str, A
 
 
 def _operations(job: dict[str, Any]) -> list[Operation]:
-    return msgspec.json.decode(msgspec.json.encode(job["data"]), type=list[Operation], strict=False)
+    lines = [{"path": "/", **line} for line in job["data"]]
+    return msgspec.json.decode(msgspec.json.encode(lines), type=list[Operation], strict=False)

@@ -19,7 +19,8 @@ _DOMAIN = "DC="
 
 
 def objects_in(document: Any, base: str, aliases: Aliases) -> list[Placed]:
-    """The objects at and below ``base`` (in stage-2 names) of a decoded answer, in its order.
+    """The objects at and below ``base`` (in stage-2 names; empty: the root) of a decoded answer, in its
+    order.
 
     Ancestors of the base are left out. Raises InvalidFdn for an object elsewhere, and TypeError, LookupError
     or InvalidFdn for a document that is not a valid answer.
@@ -28,7 +29,7 @@ def objects_in(document: Any, base: str, aliases: Aliases) -> list[Placed]:
     found: list[Placed] = []
     for name, attributes in _resources(document, theirs):
         place = key_within(name, theirs)
-        if place == theirs or place.startswith(theirs + "/"):
+        if place and (not theirs or place == theirs or place.startswith(theirs + "/")):
             key = aliases.our_key(place)
             found.append((key, aliases.our_attributes(class_of(key), attributes or {})))
         elif place and not theirs.startswith(place + "/"):

@@ -55,6 +55,7 @@ class ProvMnsServer(Struct, frozen=True):
     requests. ``patience``: seconds for which one call retries while the server is unavailable or busy.
     ``actions``: the server accepts ``action`` as an additional op of documents; ProvMnS has none. Filters are
     not sent, since servers share no filter language: the client applies them to the received objects.
+    ``selectors``: the server knows ``dataNodeSelector``; one that does not may ignore it.
     """
 
     root: str
@@ -64,6 +65,7 @@ class ProvMnsServer(Struct, frozen=True):
     patience: float = 20.0
     actions: bool = False
     scope_spelling: ScopeSpelling = ScopeSpelling.EXPLODED
+    selectors: bool = False
 
 
 class Http(Protocol):
@@ -127,7 +129,13 @@ class ProvMnsElement:
         self._aliases = aliases or Aliases()
         self._slots = asyncio.Semaphore(server.concurrency)
         self._patch_type = JSON_PATCH_3GPP
-        self._reader = ProvMnsReader(self._ask, self._aliases, server.scope_spelling, self._patience)
+        self._reader = ProvMnsReader(
+            self._ask,
+            self._aliases,
+            server.scope_spelling,
+            self._patience,
+            selectors=server.selectors,
+        )
 
     async def write(self, operations: Sequence[Operation], mode: ActivationMode) -> Sequence[Outcome]:
         """See :class:`~ran_datajobs.dmi.element.Element`."""

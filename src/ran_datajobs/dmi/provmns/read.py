@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads of a ProvMnS server: it receives scope and attribute names; the rest is selected here."""
+"""Reads of a ProvMnS server: it receives scope and attribute names; the rest is selected here.
+
+A data node selector is sent to servers that know it (TS 28.532 from 18.3 on); at any other server each of the
+FDNs with which the selectors begin is read with a scope.
+"""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
@@ -18,11 +22,12 @@ from ran_datajobs.dmi.provmns.error_bodies import read_refusal
 from ran_datajobs.dmi.provmns.names import Aliases
 from ran_datajobs.dmi.provmns.nodes import Asked
 from ran_datajobs.dmi.provmns.retry import Patience
-from ran_datajobs.errors import InvalidFdn, InvalidFilter
+from ran_datajobs.errors import InvalidFdn, InvalidFilter, InvalidSelector
 from ran_datajobs.model import ErrorDetail, Operation, ScopeType
 from ran_datajobs.nrm import faults, fdn
 from ran_datajobs.nrm.names import class_of
-from ran_datajobs.nrm.select import FlatObject, Selection, flat_objects, picks, selection_of
+from ran_datajobs.nrm.select import Selection, flat_objects, picks, selection_of
+from ran_datajobs.nrm.selectors import Matcher, Selector, Selectors, parse, without_numbers
 from ran_datajobs.plugins.answers import NOT_PROCESSED, seconds_of
 from ran_datajobs.plugins.client import Answered, Broken, Exchange, NotSent
 from ran_datajobs.plugins.wire import JSON, TREE_FLAT, TREE_HIERARCHICAL
@@ -30,6 +35,8 @@ from ran_datajobs.plugins.wire import JSON, TREE_FLAT, TREE_HIERARCHICAL
 ACCEPT: Final = f"{TREE_FLAT}, {TREE_HIERARCHICAL};q=0.9, {JSON};q=0.8"
 _TRIES: Final = 3
 _CHUNK: Final = 500
+_LONGEST_QUERY: Final = 4_000
+_NOT_FOUND: Final = "TARGET_DATA_NODE_NOT_FOUND"
 
 
 class ScopeSpelling(enum.StrEnum):
@@ -66,28 +73,40 @@ class ProvMnsReader:
     """Reads objects of one server."""
 
     def __init__(
-        self, ask: Ask, aliases: Aliases, spelling: ScopeSpelling, patience: Callable[[], Patience]
+        self,
+        ask: Ask,
+        aliases: Aliases,
+        spelling: ScopeSpelling,
+        patience: Callable[[], Patience],
+        *,
+        selectors: bool = False,
     ) -> None:
-        """``patience`` creates the retry deadline of each request."""
+        """``patience`` creates the retry deadline of each request. ``selectors``: the server knows
+        dataNodeSelector."""
         self._ask = ask
         self._aliases = aliases
         self._spelling = spelling
         self._patience = patience
+        self._sends_selectors = selectors and not aliases
 
     async def read(self, operation: Operation) -> AsyncIterator[ReadChunk]:
-        """Yield the selected objects in pre-order, in chunks."""
+        """Yield the selected objects in pre-order, in chunks; with selectors, those below each FDN with which
+        one begins are in pre-order."""
         try:
-            base = fdn.key(fdn.split_path(operation.path)[0])
-            wanted = selection_of(operation, class_of(base))
-        except (InvalidFdn, InvalidFilter) as error:
+            if isinstance(operation.data_node_selector, str):
+                read = self._by_selectors(Selectors(parse(operation.data_node_selector)))
+            else:
+                base = fdn.key(fdn.split_path(operation.path)[0])
+                read = self._subtree(base, base, selection_of(operation, class_of(base)))
+        except (InvalidFdn, InvalidFilter, InvalidSelector) as error:
             yield ReadChunk((), True, (faults.malformed(operation.path, str(error)),))
             return
-        async for objects in self._subtree(base, base, wanted):
+        async for objects in read:
             if isinstance(objects, ErrorDetail):
                 yield ReadChunk((), True, (objects,))
                 return
             for first in range(0, len(objects), _CHUNK):
-                yield ReadChunk(tuple(objects[first : first + _CHUNK]), False)
+                yield ReadChunk(tuple(flat_objects(objects[first : first + _CHUNK])), False)
         yield ReadChunk((), True)
 
     async def attributes_of(self, key: str) -> dict[str, Any] | ErrorDetail | None:
@@ -96,15 +115,40 @@ class ProvMnsReader:
         if isinstance(found, _TooMuch):
             return _too_much(key)
         if isinstance(found, ErrorDetail):
-            return None if found.reason == "TARGET_DATA_NODE_NOT_FOUND" else found
+            return None if found.reason == _NOT_FOUND else found
         for each, attributes in found:
             if each == key:
                 return attributes
         return _unread(key, "The element's answer cannot be read", "it lacks the requested object")
 
+    async def _by_selectors(self, selectors: Selectors) -> AsyncIterator[list[Placed] | ErrorDetail]:
+        """Yield the objects that the selectors select, each once. Those that they name need not exist."""
+        query = "dataNodeSelector=" + quote("\n".join(each.text for each in selectors.selectors), safe="")
+        if self._sends_selectors and len(query) <= _LONGEST_QUERY:
+            found = await self._get(selectors.base, Selection(0, None), query)
+            if not isinstance(found, _TooMuch):
+                if isinstance(found, list):
+                    # The items of lists are selected already: those that are left have other numbers.
+                    yield _matching(Matcher(Selectors(map(without_numbers, selectors.selectors))), found)
+                elif not _is_absent(selectors.base, found):
+                    yield found
+                return
+        matcher = Matcher(selectors)
+        seen: set[str] = set()
+        for base, wanted in _scopes(selectors):
+            async for part in self._subtree(base, base, wanted):
+                if isinstance(part, ErrorDetail):
+                    if not _is_absent(base, part):
+                        yield part
+                        return
+                    break
+                selected = [each for each in _matching(matcher, part) if each[0] not in seen]
+                seen.update(key for key, _ in selected)
+                yield selected
+
     async def _subtree(
         self, base: str, top: str, wanted: Selection
-    ) -> AsyncIterator[list[FlatObject] | ErrorDetail]:
+    ) -> AsyncIterator[list[Placed] | ErrorDetail]:
         """Yield the objects at and below ``top`` that ``wanted`` selects from ``base``. If an answer exceeds
         the limit, read in parts: the top, then the subtree of each child."""
         level = _depth(top) - _depth(base)
@@ -120,17 +164,17 @@ class ProvMnsReader:
                     yield part
             case _:
                 placed = ((key, _depth(key) - _depth(base), attributes) for key, attributes in found)
-                yield list(flat_objects(picks(placed, wanted)))
+                yield list(picks(placed, wanted))
 
     async def _in_parts(
         self, base: str, top: str, wanted: Selection, level: int
-    ) -> AsyncIterator[list[FlatObject] | ErrorDetail]:
+    ) -> AsyncIterator[list[Placed] | ErrorDetail]:
         if wanted.reaches(level):
             own = await self._get(top, Selection())
             if isinstance(own, ErrorDetail | _TooMuch):
                 yield own if isinstance(own, ErrorDetail) else _too_much(top)
                 return
-            yield list(flat_objects(picks(((key, level, attributes) for key, attributes in own), wanted)))
+            yield list(picks(((key, level, attributes) for key, attributes in own), wanted))
         children = await self._get(top, Selection(1, 1, nothing=True))
         if isinstance(children, ErrorDetail | _TooMuch):
             yield children if isinstance(children, ErrorDetail) else _too_much(top)
@@ -139,14 +183,17 @@ class ProvMnsReader:
             async for part in self._subtree(base, key, wanted):
                 yield part
 
-    async def _get(self, base: str, wanted: Selection) -> list[Placed] | _TooMuch | ErrorDetail:
-        """The objects of the server for a scope, before the filter and the attributes are applied."""
-        path = uri_of(base, self._aliases)
-        names = self._names(base, wanted)
+    async def _get(
+        self, base: str, wanted: Selection, query: str | None = None
+    ) -> list[Placed] | _TooMuch | ErrorDetail:
+        """The objects of the server for a scope, or for another ``query``, before the filter and the
+        attributes are applied."""
+        names = None if query is not None else self._names(base, wanted)
+        path = f"{uri_of(base, self._aliases)}?{self._query(wanted, names) if query is None else query}"
         waits = self._patience().waits()
         unfinished = 0
         while True:
-            exchange = await self._ask("GET", path + self._query(wanted, names), accept=ACCEPT, result=True)
+            exchange = await self._ask("GET", path.rstrip("?"), accept=ACCEPT, result=True)
             wish = None
             match exchange:
                 case Answered(200, body) if body is not None:
@@ -207,7 +254,7 @@ class ProvMnsReader:
                     parts.append(f"scopeLevel={scope.scope_level}")
         if names is not None:
             parts.append("attributes=" + ",".join(quote(name, safe="") for name in names))
-        return "?" + "&".join(parts) if parts else ""
+        return "&".join(parts)
 
     def _names(self, base: str, wanted: Selection) -> list[str] | None:
         """The attributes to request, in the server's names: those that are selected and those of the filter.
@@ -230,6 +277,28 @@ def _scope(wanted: Selection) -> _Scope:
     return _Scope(ScopeType.BASE_SUBTREE, wanted.deepest)
 
 
+def _matching(matcher: Matcher, objects: Iterable[Placed]) -> list[Placed]:
+    picked = ((key, matcher.picked(key, attributes)) for key, attributes in objects)
+    return [(key, attributes) for key, attributes in picked if attributes is not None]
+
+
+def _scopes(selectors: Selectors) -> list[tuple[str, Selection]]:
+    """Each object with which selectors begin, and what of it and below it is to be read for them."""
+    names = selectors.names
+    pointers = None if names is None else tuple((name,) for name in sorted(names))
+    by_base: dict[str, list[Selector]] = {}
+    for selector in selectors.selectors:
+        by_base.setdefault(selector.base, []).append(selector)
+    found: list[tuple[str, Selection]] = []
+    for base, some in sorted(by_base.items()):
+        above, top = _depth(base), 0 if base else 1
+        shallowest = max(min(each.shallowest for each in some) - above, top)
+        depths = [each.deepest for each in some]
+        deepest = None if None in depths else max(depth for depth in depths if depth is not None) - above
+        found.append((base, Selection(shallowest, deepest, pointers=pointers)))
+    return found
+
+
 def _from(wanted: Selection, level: int) -> Selection:
     """The same selection, relative to an object ``level`` levels further down."""
     if not level:
@@ -238,6 +307,11 @@ def _from(wanted: Selection, level: int) -> Selection:
     return Selection(
         max(wanted.shallowest - level, 0), deepest, wanted.filter, wanted.pointers, wanted.nothing
     )
+
+
+def _is_absent(base: str, answer: list[Placed] | ErrorDetail) -> bool:
+    """Whether the object does not exist; the root always does, even if a server does not answer for it."""
+    return bool(base) and isinstance(answer, ErrorDetail) and answer.reason == _NOT_FOUND
 
 
 def _depth(key: str) -> int:

@@ -64,6 +64,7 @@ class ServerEntry(Struct, frozen=True, forbid_unknown_fields=True):
     concurrency: Annotated[int, Meta(ge=1, le=1_000)] = 8
     patience: Annotated[float, Meta(ge=0, le=600)] = 20.0
     actions: bool = False
+    selectors: bool = False
 
 
 _entries: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -121,6 +122,7 @@ class ProvMnsElements:
             patience=entry.patience,
             actions=entry.actions,
             scope_spelling=entry.scope,
+            selectors=entry.selectors,
         )
         return ProvMnsElement(server, self._http, aliases_of(entry, self._model), self._model)
 
