@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check and plan of ONAP's load job inside one process: ratios to a bare decode, and delays of the event
-loop."""
+"""Check and plan of ONAP's load job, and of reads, inside one process: ratios to a bare decode, and delays of
+the event loop."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from ran_datajobs.plugins.port import PluginProfile
 
 RUNS = 9
 HUGE = 1_000_000
-_PLUGIN = PluginProfile(1, "http://127.0.0.1:9001")
+_PLUGIN = PluginProfile(1, "http://127.0.0.1:9001", selectors=True)
 
 
 def owners(producers: int) -> Owners:
@@ -89,7 +90,44 @@ async def run() -> None:
     print(f"  bare decode: {decode * 1000:.0f} ms")
     for name, values in ratios.items():
         print(f"  {name}: {statistics.median(values):.2f} x ({min(values):.2f} x)")
+    _print_reads(one)
     await _print_silences()
+
+
+def _reads(by_selector: bool) -> bytes:
+    """A job of :data:`LARGE` reads of one object each, by path or by data node selector."""
+    rng = random.Random(1)
+    lines: list[bytes] = []
+    for n in range(LARGE):
+        path = f"{alternate_id(rng.randrange(HANDLES))}/GNBDUFunction=1"
+        steps = "".join('/{}[id="{}"]'.format(*rdn.split("=")) for rdn in path[1:].split("/"))
+        asked = {"dataNodeSelector": steps} if by_selector else {"path": path}
+        lines.append(msgspec.json.encode({"op": "read", "operationId": str(n), **asked}))
+    return b'{"data":[%b]}' % b",".join(lines)
+
+
+def _print_reads(index: Owners) -> None:
+    """Processor seconds of a job of reads by selector, as ratios to the same reads by path."""
+    paths, selectors = _reads(by_selector=False), _reads(by_selector=True)
+    print(f"{LARGE} reads by data node selector; ratios to the same reads by path")
+    works: dict[str, Callable[[bytes], object]] = {
+        "check before the 202": check_request,
+        "plan for 1 producer": lambda body: split(body, index),
+    }
+    for name, work in works.items():
+        ratios: list[float] = []
+        for _ in range(RUNS):
+            by_path = _processor_seconds(lambda: work(paths))  # noqa: B023 - called at once
+            ratios.append(_processor_seconds(lambda: work(selectors)) / by_path)  # noqa: B023
+        print(f"  {name}: {statistics.median(ratios):.2f} x ({min(ratios):.2f} x); by path {by_path:.2f} s")
+
+
+def _processor_seconds(work: Callable[[], object]) -> float:
+    started = time.process_time()
+    result = work()
+    took = time.process_time() - started
+    del result
+    return took
 
 
 async def _print_silences() -> None:

@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from ran_datajobs.dmi.conformance.expected_responses import expected_of_read, expected_of_write
-from ran_datajobs.simulator.example_jobs import HIERARCHICAL, PATCH, job_of, read_cells, retune_pci
+from ran_datajobs.simulator.example_jobs import (
+    HIERARCHICAL,
+    PATCH,
+    job_of,
+    read_cells,
+    read_selectors,
+    retune_pci,
+)
 from ran_datajobs.simulator.network import Network
 
 SEED_SITE = (
@@ -92,10 +99,13 @@ def write_examples(folder: Path, sites: int, seed: int) -> None:
     """Write all files into ``folder``."""
     network = Network(sites, seed)
     reads = job_of("read-cells", read_cells(network))
+    by_selector = job_of("read-selectors", read_selectors(network))
     writes = job_of("retune-pci", retune_pci(network))
     documents: dict[str, dict[str, Any]] = {
         "read-cells.json": reads,
         "read-cells.expected.json": asyncio.run(expected_of_read(network, reads)),
+        "read-selectors.json": by_selector,
+        "read-selectors.expected.json": asyncio.run(expected_of_read(network, by_selector)),
         "retune-pci.json": writes,
         "retune-pci.expected.json": asyncio.run(expected_of_write(network, writes)),
         "seed-read.json": seed_read(),
