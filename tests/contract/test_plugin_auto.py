@@ -219,6 +219,7 @@ def test_operations_that_are_converted_there_and_back_keep_their_values() -> Non
         attributes=("a", "b"),
         filter=("A/attributes/x==1", "A/attributes/y==2"),
         module_set_tag="t",
+        data_node_selector="//A",
         scope=Scope(ScopeType.BASE_NTH_LEVEL, 2),
         private_properties=msgspec.Raw(b'{"user":"u"}'),
     )

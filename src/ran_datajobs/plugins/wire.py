@@ -208,6 +208,7 @@ def seed_operation(operation: OnapOperation) -> SeedOperation:
         operation.fields,
         operation.filter,
         operation.module_set_tag,
+        operation.data_node_selector,
         None if kind is None and level is None else Scope(kind or ScopeType.BASE_ONLY, level),
         operation.cm_handle_properties,
     )
