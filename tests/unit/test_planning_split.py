@@ -134,9 +134,9 @@ def test_a_handle_can_have_one_plugin_for_reads_and_another_for_writes() -> None
     plan = split(request(write("/ME=1"), write("/ME=2"), activationMode="STOP_ON_ERROR"), owners)
     assert [(s.plugin_id, s.plugin_url, s.operations) for s in plan.sub_jobs] == [(1, SEED.url, 2)]
     base_all = {"scopeType": "BASE_ALL"}
-    plan = split(request(read("/ME=1", operationId="1"), read("/ME=2", scope=base_all)), owners)
+    plan = split(request(read("/ME=1", operationId="a"), read("/ME=2", scope=base_all)), owners)
     assert {lane: len(lines) for lane, lines in bodies(plan).items()} == {(2, "p1"): 1, (1, "p1"): 1}
-    assert bodies(plan)[2, "p1"][0]["operationId"] == "1"
+    assert bodies(plan)[2, "p1"][0]["operationId"] == "a"
     plan = split(request(read("/ME=1"), activationMode="STOP_ON_ERROR"), owners)
     assert refusals(plan) == [(0, Reason.MODE_NOT_SUPPORTED)]
 
