@@ -107,6 +107,7 @@ EXPECTED = {
     ("GET", paths.HANDLE_V2): {"read", "submit", "admin"},
     ("GET", paths.HANDLE_PROPERTIES): {"read", "submit", "admin"},
     ("GET", paths.HANDLE_STATE): {"read", "submit", "admin"},
+    ("GET", paths.HANDLE_MODULES): {"read", "submit", "admin"},
     ("GET", paths.CM_HANDLES): {"read", "submit", "admin"},
     ("GET", paths.CM_HANDLE_OWNER): {"read", "submit", "admin"},
     ("GET", paths.CM_HANDLE_CHILDREN): {"read", "submit", "admin"},

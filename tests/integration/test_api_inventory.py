@@ -16,6 +16,7 @@ from ran_datajobs.api import inventory, paths
 from ran_datajobs.api.tokens import Role, add
 from ran_datajobs.errors import StoreUnavailable
 from ran_datajobs.store.database import Database
+from ran_datajobs.store.modules import Module, Question, answered, note_handles
 from tests.kit.api_service import PLUGIN, Api, changes_nothing, northbound_api
 
 FIRST = "/SubNetwork=Europe/SubNetwork=Ireland/MeContext=MyRadioNode1/ManagedElement=MyManagedElement1"
@@ -126,6 +127,25 @@ async def test_an_alternate_id_with_an_escaped_slash_is_found(api: Api) -> None:
     answer = await api.get(f"/ncmp/v1/ch/{quote(ODD, safe='')}/state")
     assert answer.status == 200, answer.body
     assert (await api.get(f"/ncmp/v2/ch/{quote(ODD, safe='').lower()}")).status == 404
+
+
+async def test_modules_are_those_that_are_known(api: Api) -> None:
+    """None at first, and none of an unknown handle, as in ONAP; then what the plugin has listed."""
+    for reference in ("ch-1", "ch-9", quote(FIRST, safe="")):
+        assert (await api.get(f"/ncmp/v1/ch/{reference}/modules")).json() == []
+    modules = [Module("ran-a", "2024-01-01"), Module("ran-b")]
+    await note_handles(api.parts.database)
+    async with api.parts.database.transaction() as connection:
+        plugin_id = await connection.fetchval("select plugin_id from cm_handle where cm_handle = 'ch-1'")
+        assert await answered(connection, plugin_id, Question("tagA", "", None, None), modules)
+    assert (await api.get(f"/ncmp/v1/ch/{quote(FIRST, safe='')}/modules")).json() == [
+        {"moduleName": "ran-a", "revision": "2024-01-01"},
+        {"moduleName": "ran-b", "revision": ""},
+    ]
+    for names, expected in ((("ran-a", "ran-b"), ["ch-1"]), (("ran-a", "ran-c"), [])):
+        having = conditions(("hasAllModules", [{"moduleName": name} for name in names]))
+        assert await ids(api, paths.ID_SEARCHES, having) == expected
+        assert await ids(api, paths.INVENTORY_ID_SEARCHES, having) == expected
 
 
 async def test_an_object_below_a_handle_names_it(api: Api) -> None:

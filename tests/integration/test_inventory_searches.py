@@ -14,12 +14,14 @@ import pytest
 from ran_datajobs.config import Settings
 from ran_datajobs.errors import StoreUnavailable
 from ran_datajobs.inventory import registry
-from ran_datajobs.inventory.searches import ALL, read_search
+from ran_datajobs.inventory.searches import ALL, both, of_plugin, read_search
 from ran_datajobs.nrm import fdn
 from ran_datajobs.store import searches
 from ran_datajobs.store.database import Database
+from ran_datajobs.store.modules import Module, Question, answered, note_handles
 from ran_datajobs.store.searches import HandleSearches, Search, Shows
 from tests.kit.inventories import (
+    MODULES,
     PLUGINS,
     Handle,
     fulfils,
@@ -40,6 +42,20 @@ async def register(database: Database, handles: list[Handle], plugin: str = PLUG
     assert not (await registry.register(database, Settings(), body)).failed
 
 
+async def know_modules(database: Database) -> None:
+    """Record the modules of all handles."""
+    await note_handles(database)
+    async with database.transaction() as connection:
+        for tag, names in MODULES.items():
+            for row in await connection.fetch(
+                "select plugin_id, cm_handle from cm_handle_modules where module_set_tag = $1",
+                tag,
+            ):
+                modules = [Module(name) for name in names]
+                question = Question(tag, row["cm_handle"], None, None)
+                assert await answered(connection, row["plugin_id"], question, modules)
+
+
 async def found(database: Database, shows: Shows, wanted: Search | None, **options: Any) -> list[Any]:
     """The items of a search, decoded."""
     if wanted is None:
@@ -53,12 +69,15 @@ async def found(database: Database, shows: Shows, wanted: Search | None, **optio
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_a_search_finds_what_a_naive_evaluation_finds(database: Database, seed: int) -> None:
-    """Random conditions over a random inventory of two plugins."""
+    """Random conditions over a random inventory of two plugins, one of which is down in every second case."""
     rng = random.Random(seed)
     handles = random_handles(rng, COUNT)
     plugin_of = {handle["cmHandle"]: rng.choice(PLUGINS) for handle in handles}
     for plugin in PLUGINS:
         await register(database, [each for each in handles if plugin_of[each["cmHandle"]] == plugin], plugin)
+    await know_modules(database)
+    down = {PLUGINS[1]} if seed % 2 else set()
+    await database.fetch("update dmi_plugin set healthy = false where url = any ($1::text[])", list(down))
     sizes = set()
     for _ in range(200):
         conditions = [random_condition(rng, handles) for _ in range(rng.choice((1, 1, 2, 3)))]
@@ -71,7 +90,7 @@ async def test_a_search_finds_what_a_naive_evaluation_finds(database: Database, 
         expected = [
             each
             for each in handles
-            if all(fulfils(each, {plugin_of[each["cmHandle"]]}, condition) for condition in conditions)
+            if all(fulfils(each, {plugin_of[each["cmHandle"]]}, down, condition) for condition in conditions)
         ]
         ids = await found(database, Shows.ID, wanted)
         assert sorted(ids) == sorted(each["cmHandle"] for each in expected), conditions
@@ -206,6 +225,7 @@ async def test_what_is_shown_of_a_handle(database: Database) -> None:
     assert details["cmHandleProperties"] == {"password": 'se"cret'}
     (light,) = await found(database, Shows.LIGHTWEIGHT, first, private=True)
     assert json.loads(light["dmiProperties"]) == {"password": 'se"cret'}
+    assert await searches.one(database, Shows.MODULES, first) == b"[]"
     for shows in Shows:
         assert b"cret" not in (await searches.one(database, shows, first) or b"")
     (other,) = await found(database, Shows.LIGHTWEIGHT, Search(trust_levels=frozenset({"NONE"})))
@@ -229,6 +249,30 @@ async def test_a_change_and_a_new_registration_move_the_time_of_the_last_update(
     after = await times()
     assert after["a"] > before["a"]
     assert after["b"] == before["b"]
+
+
+async def test_separate_plugins_for_reads_and_writes_count_both(database: Database) -> None:
+    """A handle is found by each of its plugins, and its trust level is that of the worst."""
+    read, write = PLUGINS
+    body = {
+        "dmiDatajobsReadPlugin": read,
+        "dmiDatajobsWritePlugin": write,
+        "dmiPlugin": "http://127.0.0.1:12",
+    }
+    created = {"createdCmHandles": [{"cmHandle": "a"}]}
+    assert not (await registry.register(database, Settings(), json.dumps(body | created).encode())).failed
+    for address in body.values():
+        assert await found(database, Shows.ID, of_plugin(address)) == ["a"]
+    both_plugins = both(of_plugin(read), of_plugin(write))
+    assert await found(database, Shows.ID, both_plugins) == ["a"]
+    assert await found(database, Shows.ID, both(both_plugins, of_plugin("http://127.0.0.1:13"))) == []
+    none = Search(trust_levels=frozenset({"NONE"}))
+    assert await found(database, Shows.ID, none) == []
+    for address in body.values():
+        await database.fetch("update dmi_plugin set healthy = url <> $1", address)
+        assert await found(database, Shows.ID, none) == ["a"]
+        (shown,) = await found(database, Shows.LIGHTWEIGHT, ALL)
+        assert shown["trustLevel"] == "NONE"
 
 
 async def test_a_search_that_is_closed_ends_its_query(database: Database) -> None:

@@ -49,9 +49,13 @@ def _random_properties(rng: random.Random) -> dict[str, str]:
     return {name: rng.choice(("", "1", "2", 'x"y')) for name in names if rng.random() < 0.5}
 
 
-def trust_of(handle: Handle) -> str:
-    """The trust level of a handle whose plugin is healthy."""
-    return handle["trustLevel"] or "COMPLETE"
+MODULES = {"": ("m0",), "t1": ("m1", "m2"), "t2": ("m2",)}
+"""Names of the modules of each module set tag; the handles without one have the same ones."""
+
+
+def trust_of(handle: Handle, plugins: set[str], down: set[str]) -> str:
+    """The trust level of a handle of ``plugins``, of which those in ``down`` are."""
+    return "NONE" if handle["trustLevel"] == "NONE" or plugins & down else "COMPLETE"
 
 
 Condition = tuple[str, list[dict[str, str]]]
@@ -60,7 +64,7 @@ Condition = tuple[str, list[dict[str, str]]]
 def random_condition(rng: random.Random, handles: list[Handle]) -> Condition:
     """A condition that some of the handles fulfil, often."""
     handle = rng.choice(handles)
-    kind = rng.randrange(8)
+    kind = rng.randrange(10)
     match kind:
         case 0 | 1:
             name, member = (
@@ -73,6 +77,9 @@ def random_condition(rng: random.Random, handles: list[Handle]) -> Condition:
             return "cmHandleWithTrustLevel", [{"trustLevel": rng.choice(("COMPLETE", "NONE"))}]
         case 3:
             return "cmHandleWithDmiPlugin", [{"dmiPluginName": rng.choice((*PLUGINS, "http://127.0.0.1:11"))}]
+        case 4 | 5:
+            names = MODULES[handle["moduleSetTag"]]
+            return "hasAllModules", [{"moduleName": name} for name in rng.choice((names, names[:1], ("m9",)))]
     return "cmHandleWithCpsPath", [{"cpsPath": random_path(rng, handle)}]
 
 
@@ -100,8 +107,11 @@ def random_path(rng: random.Random, handle: Handle) -> str:
     return rng.choice(forms)
 
 
-def fulfils(handle: Handle, plugins: set[str], condition: Condition) -> bool:
-    """Whether a handle with these plugins fulfils a condition. Paths are those of :func:`random_path`."""
+def fulfils(handle: Handle, plugins: set[str], down: set[str], condition: Condition) -> bool:
+    """Whether a handle with these plugins, of which those in ``down`` are, fulfils a condition.
+
+    Paths are those of :func:`random_path`.
+    """
     name, parameters = condition
     match name:
         case "hasAllProperties":
@@ -109,7 +119,9 @@ def fulfils(handle: Handle, plugins: set[str], condition: Condition) -> bool:
         case "hasAllAdditionalProperties":
             return _has(handle["cmHandleProperties"], parameters)
         case "cmHandleWithTrustLevel":
-            return trust_of(handle) == parameters[0]["trustLevel"]
+            return trust_of(handle, plugins, down) == parameters[0]["trustLevel"]
+        case "hasAllModules":
+            return {each["moduleName"] for each in parameters} <= {*MODULES[handle["moduleSetTag"]]}
         case "cmHandleWithDmiPlugin":
             return parameters[0]["dmiPluginName"] in plugins
     return _is_on(handle, parameters[0]["cpsPath"])

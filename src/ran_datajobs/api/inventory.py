@@ -32,6 +32,7 @@ from ran_datajobs.inventory import searches
 from ran_datajobs.inventory.searches import Found, SearchBody
 from ran_datajobs.nrm import fdn
 from ran_datajobs.store import searches as store
+from ran_datajobs.store.modules import Module
 from ran_datajobs.store.searches import Search, Shows
 
 READER_WITHIN: Final = 15.0
@@ -207,7 +208,7 @@ async def get_handle_by_name(
     return await _shown(api, Shows.DETAILS, name, _own(caller), owner=True, private=private)
 
 
-def _look_up(body: type[Any], *statuses: int) -> dict[str, Any]:
+def _look_up(body: Any, *statuses: int) -> dict[str, Any]:
     return {"responses": documented(*statuses, ncmp=True) | {200: success(body, "Found.")}}
 
 
@@ -233,6 +234,16 @@ async def get_handle_properties(reference: FromPath[str], request: AnyRequest, a
 async def get_handle_state(reference: FromPath[str], request: AnyRequest, api: Api) -> Response[bytes]:
     """The state of the CM handle with an id or an alternate id."""
     return await _shown(api, Shows.STATE, reference_of(request))
+
+
+@get(paths.HANDLE_MODULES, **_look_up(list[Module]))
+async def list_modules(reference: FromPath[str], request: AnyRequest, api: Api) -> Response[bytes]:
+    """The YANG modules of the CM handle with an id or an alternate id: none while they are not known, and, as
+    in ONAP, none of an unknown handle."""
+    try:
+        return await _shown(api, Shows.MODULES, reference_of(request))
+    except NcmpRefusal:
+        return Response(b"[]", media_type="application/json")
 
 
 def reference_of(request: AnyRequest) -> str:

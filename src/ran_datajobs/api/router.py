@@ -63,6 +63,7 @@ _ROUTES: Final = (
     ),
     *_for(auth.READERS, "inventory", inventory.get_handle, inventory.get_handle_lightweight),
     *_for(auth.READERS, "inventory", inventory.get_handle_properties, inventory.get_handle_state),
+    *_for(auth.READERS, "inventory", inventory.list_modules),
     *_for(auth.PLUGINS, "inventory", inventory.search_inventory_ids, inventory.search_inventory),
     *_for(auth.PLUGINS, "inventory", inventory.search_inventory_lightweight),
     *_for(auth.PLUGINS, "inventory", inventory.list_plugin_handles, inventory.get_handle_by_name),

@@ -55,6 +55,7 @@ class Shows(enum.StrEnum):
     LIGHTWEIGHT = "LIGHTWEIGHT"  # without public properties and state
     PROPERTIES = "PROPERTIES"
     STATE = "STATE"
+    MODULES = "MODULES"  # the list of those that are known
 
 
 class Search(Struct, frozen=True):

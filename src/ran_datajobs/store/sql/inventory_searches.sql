@@ -9,24 +9,28 @@ set local plan_cache_mode = force_custom_plan;
 -- name: conditions
 -- What a handle h must have.
 not h.removed
-  and ($3::text[] is null or h.cm_handle = any ($3))
-  and ($4::text[] is null or h.alternate_key = any ($4))
-  and ($5::text[] is null or h.module_set_tag = any ($5))
-  and ($6::text[] is null or h.data_producer_id = any ($6))
-  and ($7::text[] is null or :trust_level = any ($7))
-  and ($8::text[] is null or h.cm_handle like all ($8))
-  and ($9::text[] is null or h.alternate_id like all ($9))
-  and ($10::text[] is null or h.public_properties ?& $10)
-  and ($11::jsonb is null or h.public_properties @> $11)
-  and ($12::jsonb is null or h.private_properties @> $12)
+  and ($3::text[] is null or h.cm_handle = any ($3::text[]))
+  and ($4::text[] is null or h.alternate_key = any ($4::text[]))
+  and ($5::text[] is null or h.module_set_tag = any ($5::text[]))
+  and ($6::text[] is null or h.data_producer_id = any ($6::text[]))
+  and ($7::text[] is null or :trust_level = any ($7::text[]))
+  and ($8::text[] is null or h.cm_handle like all ($8::text[]))
+  and ($9::text[] is null or h.alternate_id like all ($9::text[]))
+  and ($10::text[] is null or h.public_properties ?& $10::text[])
+  and ($11::jsonb is null or h.public_properties @> $11::jsonb)
+  and ($12::jsonb is null or h.private_properties @> $12::jsonb)
   and ($13::text[] is null or (
-        select array_agg(plugin_id) from dmi_plugin where url = any ($13) having count(*) = cardinality($13))
+        select array_agg(plugin_id) from dmi_plugin where url = any ($13::text[]) having count(*) = cardinality($13::text[]))
       <@ array[h.plugin_id, h.read_plugin_id, h.write_plugin_id])
-  and ($14::text[] is null or false)
+  and ($14::text[] is null or (h.plugin_id, h.module_set_tag, case h.module_set_tag when '' then h.cm_handle else '' end) in (
+        select m.plugin_id, m.module_set_tag, m.cm_handle from cm_handle_modules m join module_set s using (module_set_id)
+        where s.names @> $14::text[]))
 
 -- name: trust_level
 -- The worse of the registered level of a handle h and the health of its plugins.
-case h.trust_level when 'NONE' then 'NONE' else 'COMPLETE' end
+case when h.trust_level = 'NONE'
+          or array[h.plugin_id, h.read_plugin_id, h.write_plugin_id] && array(select plugin_id from dmi_plugin where not healthy)
+     then 'NONE' else 'COMPLETE' end
 
 -- name: state
 -- The state of a handle h in ONAP's model: READY when it is registered.
@@ -47,13 +51,17 @@ select convert_to(case $1::text
     when 'LIGHTWEIGHT' then '{' || :leaves
         || case when $2::boolean then ',"dmiProperties":' || to_json(h.private_properties::text) else '' end || '}'
     when 'DETAILS' then '{' || :leaves || ',"publicCmHandleProperties":[' || h.public_properties::text || '],"state":' || :state
-        || case when $2 then ',"cmHandleProperties":' || h.private_properties::text else '' end || '}'
+        || case when $2::boolean then ',"cmHandleProperties":' || h.private_properties::text else '' end || '}'
     when 'PROPERTIES' then '{"publicCmHandleProperties":[' || h.public_properties::text || ']}'
     when 'STATE' then '{"state":' || :state || '}'
+    when 'MODULES' then coalesce((
+        select s.modules::text from cm_handle_modules m join module_set s using (module_set_id)
+        where m.plugin_id = h.plugin_id and m.module_set_tag = h.module_set_tag
+          and m.cm_handle = case h.module_set_tag when '' then h.cm_handle else '' end), '[]')
     end, 'UTF8')
 from cm_handle h
 where :conditions
-  and ($1 <> 'ALTERNATE_ID' or h.alternate_id is not null);
+  and ($1::text <> 'ALTERNATE_ID' or h.alternate_id is not null);
 
 -- name: owner_of
 -- The handle of the longest of the keys, which are an FDN and its ancestors.
