@@ -4,6 +4,7 @@ API; the time until the lookup index has them; the memory of the API."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -20,6 +21,7 @@ BATCH: Final = 2_000
 _PRODUCERS: Final = 200
 _TAGS: Final = 5
 _PLUGIN: Final = "http://127.0.0.1:9"
+_TOPIC: Final = "ncmp-events"
 
 
 def handle(number: int) -> dict[str, Any]:
@@ -82,6 +84,16 @@ async def _lookup(machine: Machine, number: int) -> float:
     return time.perf_counter() - began
 
 
+async def _published(machine: Machine, events: int) -> None:
+    """Return once this many events can be read."""
+    url, query = f"{machine.root}/ranoam/cm/v1/topics/{_TOPIC}/messages", {"from": events - 1}
+    while True:
+        async with machine.session.get(url, params=query) as response:
+            if (await response.json())["items"]:
+                return
+        await asyncio.sleep(0.05)
+
+
 async def run(handles: str = str(HANDLES)) -> None:
     """Print the figures of an inventory of this many handles."""
     count = int(handles)
@@ -96,3 +108,8 @@ async def run(handles: str = str(HANDLES)) -> None:
         peaks = ", ".join(f"{name} {mib} MiB" for name, mib in sorted(machine.peak_rss().items()))
         print(f"  peak memory: {peaks}", flush=True)
         print(f"  removed:       {await _in_batches(machine, count, _removed)}", flush=True)
+    async with running_machine(DATAJOBS_INVENTORY_EVENTS_TOPIC=_TOPIC) as machine:
+        began = time.perf_counter()
+        print(f"  created, with events: {await _in_batches(machine, count, _created)}", flush=True)
+        await _published(machine, count)
+        print(f"  all events are published {time.perf_counter() - began:.1f} s after the first request")

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
+from uuid import uuid4
 
 import msgspec
 
 from ran_datajobs.inventory.registration import Changes
-from ran_datajobs.messaging.events import event_headers
+from ran_datajobs.messaging.events import time_header
 from ran_datajobs.store.inventory import HandleRow
 from ran_datajobs.store.outbox import INVENTORY, Outgoing
 
@@ -42,16 +43,20 @@ def changed_handles(changes: Changes, known: Mapping[str, HandleRow]) -> list[Ch
     return removed + [each for each in saved if each.before != each.row]
 
 
-def events_of(changed: Sequence[ChangedHandle], version: int, topic: str, at: datetime) -> list[Outgoing]:
-    """One event for each of ``changed``, with the handle's id as its key.
-
-    ``version``: that of the inventory, which makes the ids of the events unique; ``at`` has a time zone.
-    """
+def events_of(changed: Sequence[ChangedHandle], topic: str, at: datetime) -> list[Outgoing]:
+    """One event for each of ``changed``, with the handle's id as its key; ``at`` has a time zone."""
+    headers = {
+        "ce_specversion": "1.0",
+        "ce_source": _SOURCE,
+        **time_header(at),
+        "ce_dataschema": _DATA_SCHEMA,
+        "content-type": "application/json",
+    }
     time = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "+0000")
-    return [_event(each, version, topic, at, time) for each in changed]
+    return [_event(each, topic, headers, time) for each in changed]
 
 
-def _event(changed: ChangedHandle, version: int, topic: str, at: datetime, time: str) -> Outgoing:
+def _event(changed: ChangedHandle, topic: str, headers: dict[str, str], time: str) -> Outgoing:
     row, before, removed = changed
     new = _values(row)
     values: dict[str, Any] = {}
@@ -64,19 +69,20 @@ def _event(changed: ChangedHandle, version: int, topic: str, at: datetime, time:
         if differs := [name for name in new if old[name] != new[name]]:
             values["oldValues"] = {name: old[name] for name in differs}
             values["newValues"] = {name: new[name] for name in differs}
-    headers = event_headers(_TYPE + kind, f"inventory/{row.cm_handle}/{version}", _SOURCE, _DATA_SCHEMA, at)
+    event_id, kind = str(uuid4()), _TYPE + kind
     event = {
-        "eventId": headers["ce_id"],
+        "eventId": event_id,
         "eventCorrelationId": row.cm_handle,
         "eventTime": time,
         "eventSource": _SOURCE,
-        "eventType": _TYPE + kind,
+        "eventType": kind,
         "eventSchema": _SCHEMA,
         "eventSchemaVersion": _SCHEMA_VERSION,
         "event": {"cmHandleId": row.cm_handle, "alternateId": row.alternate_id or "", **values},
     }
     value = msgspec.json.encode(event)
-    return Outgoing(INVENTORY, topic, row.cm_handle, headers, value, size=len(value))
+    own = {"ce_id": event_id, "ce_type": kind}
+    return Outgoing(INVENTORY, topic, row.cm_handle, headers | own, value, size=len(value))
 
 
 def _values(row: HandleRow) -> dict[str, Any]:

@@ -70,7 +70,7 @@ async def register(database: Database, settings: Settings, body: bytes) -> Regis
         if settings.inventory_events_topic is not None:
             changed = changed_handles(changes, known)
             for start in range(0, len(changed), EVENT_BATCH):
-                batch = changed[start : start + EVENT_BATCH], version, settings.inventory_events_topic
+                batch = changed[start : start + EVENT_BATCH], settings.inventory_events_topic
                 events = await asyncio.to_thread(events_of, *batch, datetime.now(UTC))
                 await outbox.add(connection, events)
     logger().info(

@@ -72,19 +72,6 @@ def status_headers(job_id: str, destination: str, version: int, at: datetime) ->
     return _headers(STATUS_TYPE, f"status/{job_id}/{version}", SERVICE, job_id, destination, at)
 
 
-def event_headers(kind: str, identity: str, source: str, schema: str, at: datetime) -> dict[str, str]:
-    """Headers that every event has. ``ce_id`` is derived from ``identity``; ``at`` has a time zone."""
-    return {
-        "ce_id": str(uuid5(_EVENTS, identity)),
-        "ce_specversion": "1.0",
-        "ce_source": source,
-        "ce_type": kind,
-        **time_header(at),
-        "ce_dataschema": schema,
-        "content-type": "application/json",
-    }
-
-
 def time_header(at: datetime) -> dict[str, str]:
     """Header with the time of a message; ``at`` has a time zone."""
     return {TIME: at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")}
@@ -104,5 +91,14 @@ def count_in(headers: Mapping[str, str], name: str) -> int | None:
 def _headers(
     kind: str, identity: str, source: str, job_id: str, destination: str, at: datetime
 ) -> dict[str, str]:
-    own = {CORRELATION_ID: job_id, DESTINATION: destination}
-    return event_headers(kind, identity, f"{source}.{job_id}", f"urn:cps:{kind}:1.0.0", at) | own
+    return {
+        "ce_id": str(uuid5(_EVENTS, identity)),
+        "ce_specversion": "1.0",
+        "ce_source": f"{source}.{job_id}",
+        "ce_type": kind,
+        **time_header(at),
+        "ce_dataschema": f"urn:cps:{kind}:1.0.0",
+        "content-type": "application/json",
+        CORRELATION_ID: job_id,
+        DESTINATION: destination,
+    }
