@@ -8,12 +8,12 @@ outcomes. Any other path is 404. Nothing is executed.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, NamedTuple
 
-import aiohttp
 from aiohttp import web
 
 USER: Final = "cpsuser"
@@ -155,7 +155,7 @@ class OnapPlugin:
             raise web.HTTPNotFound
 
 
-_BASIC: Final = aiohttp.BasicAuth(USER, PASSWORD).encode()
+_BASIC: Final = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 
 def _error(status: int, detail: str | None) -> web.Response:
