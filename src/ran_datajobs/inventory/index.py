@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Set
 from sys import intern
 from typing import Final
 
@@ -18,6 +19,8 @@ from ran_datajobs.store.queries import named_queries
 _SQL = named_queries("inventory")
 
 _BATCH: Final = 10_000
+_LARGE: Final = 10_000
+"""Number of owners above which a change is computed on a thread, to keep the event loop responsive."""
 
 
 class OwnerIndex:
@@ -56,6 +59,17 @@ class OwnerIndex:
         while batch := await handles.fetch(_BATCH):
             seen.update(record["cm_handle"] for record in batch)
             come += [self._owner(record, shared) for record in batch if record["alternate_key"] is not None]
+        if len(self._owners) + len(come) > _LARGE:
+            self._owners = await asyncio.to_thread(self._changed, is_new, seen, changed, come)
+        else:
+            self._owners = self._changed(is_new, seen, changed, come)
+        self._version = newest
+
+    def _changed(
+        self, is_new: bool, seen: Set[str], changed: Mapping[int, PluginProfile], come: list[Owner]
+    ) -> Owners:
+        """The owners after a change: all are read anew (``is_new``), or the handles ``seen``; those of the
+        plugins ``changed`` get these, and ``come`` are the ones that were read."""
         known = self._owners
         gone = {owner.alternate_key for owner in known if is_new or owner.cm_handle in seen}
         come += [
@@ -68,8 +82,7 @@ class OwnerIndex:
             if not changed.keys().isdisjoint((owner.read_plugin.plugin_id, owner.write_plugin.plugin_id))
             and owner.alternate_key not in gone
         ]
-        self._owners = known.changed(gone, come)
-        self._version = newest
+        return known.changed(gone, come)
 
     def _owner(self, record: Record, shared: dict[bytes, bytes]) -> Owner:
         """The owner of one row. Strings and properties that many handles share are stored once."""

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Set
-from functools import cached_property
 
 from msgspec import Struct
 
@@ -47,6 +47,7 @@ class Owners:
         self._by_key = {owner.alternate_key: owner for owner in owners}
         self._sorted = sorted(self._by_key)
         self._named: dict[str, tuple[list[str], list[Owner]]] = {}
+        self._depths = Counter(map(_depth, self._by_key))
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -68,10 +69,10 @@ class Owners:
         """For each key the owner whose alternate id it is, if any, in order."""
         return list(map(self._by_key.get, keys))
 
-    @cached_property
+    @property
     def depths(self) -> frozenset[int]:
         """Numbers of RDNs that alternate ids have."""
-        return frozenset(key.count("/") + 1 for key in self._by_key)
+        return frozenset(self._depths)
 
     def owners_below(self, key: str, level: int | None = None) -> list[Owner]:
         """The owners strictly below ``key``, at most ``level`` levels down (None: all), by key."""
@@ -109,12 +110,21 @@ class Owners:
 
     def changed(self, gone: Set[str], come: Collection[Owner]) -> Owners:
         """A copy without the owners under the keys ``gone``, then with those of ``come``."""
+        new = {owner.alternate_key: owner for owner in come}
+        lost = gone - new.keys()
+        added = sorted(new.keys() - self._by_key.keys())
         copy = Owners()
         copy._by_key = self._by_key.copy()
-        for key in gone:
+        for key in lost:
             del copy._by_key[key]
-        new = [owner.alternate_key for owner in come if owner.alternate_key not in copy._by_key]
-        copy._by_key.update((owner.alternate_key, owner) for owner in come)
+        copy._by_key |= new
+        copy._depths = self._depths + Counter(map(_depth, added)) - Counter(map(_depth, lost))
+        kept = [key for key in self._sorted if key not in lost] if lost else self._sorted
         # Two sorted runs: the sort only merges them.
-        copy._sorted = sorted([key for key in self._sorted if key not in gone] + sorted(new))
+        copy._sorted = sorted(kept + added) if added else kept
         return copy
+
+
+def _depth(key: str) -> int:
+    """Number of RDNs of a key."""
+    return key.count("/") + 1
