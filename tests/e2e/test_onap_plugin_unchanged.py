@@ -4,6 +4,7 @@ and a file of credentials."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -16,10 +17,11 @@ from tests.kit.onap_client import (
     PRODUCER,
     OnapClient,
     alternate_id,
+    conditions,
     load_test_handle,
     onap_client,
 )
-from tests.kit.plugins.onap import PASSWORD, USER, OnapPlugin
+from tests.kit.plugins.onap import MODULES, PASSWORD, USER, OnapPlugin
 from tests.kit.whole_service import Service, whole_service
 
 HANDLES = range(1, 11)
@@ -118,6 +120,28 @@ async def test_separate_plugins_of_data_jobs(database_url: str, tmp_path: Path) 
     plugins = (main, reads, writes)
     created = [[each.path for each in plugin.of("Job") if each.method == "POST"] for plugin in plugins]
     assert created == [[], ["/dmi/v1/cmreadJob"], ["/dmi/v1/cmwriteJob"]]
+
+
+async def test_modules_are_asked_once_for_each_tag(database_url: str, tmp_path: Path) -> None:
+    """After the registration the plugin is asked once for each module set tag, as NCMP asks. Then the search
+    by modules and a look-up show them."""
+    plugin = OnapPlugin()
+    wanted = conditions(("hasAllModules", [{"moduleName": each["moduleName"]} for each in MODULES]))
+    async with ncmp_with(database_url, tmp_path, plugin) as (_, client, [address]):
+        await client.registered(address, map(load_test_handle, HANDLES))
+        async with asyncio.timeout(60):
+            while len(await client.ids(wanted)) < len(HANDLES):
+                await asyncio.sleep(0.05)
+        more = conditions(("hasAllModules", [{"moduleName": "module100"}, {"moduleName": "another"}]))
+        assert await client.ids(more) == []
+        found = await client.of_handle("ch-1", "/modules")
+        assert found.status == 200
+        assert {each["moduleName"]: each["revision"] for each in found.body} == {
+            each["moduleName"]: each["revision"] for each in MODULES
+        }
+    asked = [each.body["moduleSetTag"] for each in plugin.of("/modules")]
+    assert Counter(asked) == dict.fromkeys(MODULE_SET_TAGS, 1)
+    assert all("cmHandleProperties" in each.body for each in plugin.of("/modules"))
 
 
 async def test_a_plugin_without_data_jobs(database_url: str, tmp_path: Path) -> None:
