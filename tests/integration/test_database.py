@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import pytest
 
@@ -53,6 +54,19 @@ async def test_a_session_that_was_changed_is_told_anew(database_url: str) -> Non
     finally:
         await database.close()
     assert settings_shown == ["ran-datajobs api", "UTC", "5s", "10000"]
+
+
+async def test_a_worker_executes_generic_plans(database_url: str) -> None:
+    """In its sessions alone: a list of jobs, which the API reads, is planned for the filters that it has."""
+    plans = []
+    for worker_id in (uuid4(), None):
+        database = await Database.open(database_url, size=1, worker_id=worker_id)
+        try:
+            async with database.connection() as connection:
+                plans.append(await connection.fetchval("show plan_cache_mode"))
+        finally:
+            await database.close()
+    assert plans == ["force_generic_plan", "auto"]
 
 
 async def test_sessions_belong_to_one_server(database_url: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from ran_datajobs.checkpoints import Checkpoint, on_checkpoint
 from ran_datajobs.config import Settings
+from ran_datajobs.dispatch import worker
 from ran_datajobs.dispatch.limits import DispatchLimits
 from ran_datajobs.errors import StorageUnavailable, StoreUnavailable
 from ran_datajobs.model import JobType, OperationState, Response, Stage, Status
@@ -414,6 +415,19 @@ async def test_the_next_write_of_a_lane_is_started_when_the_one_before_it_ends(
     async with parts.working():
         await until_ended(database, *(job.job_id for job in made))
     assert [call.job_id for call in plugin.creates] == [str(job.job_id) for job in made]
+
+
+async def test_what_a_claim_had_no_room_for_is_claimed_when_a_row_is_freed(
+    database: Database, tmp_path: Path, plugin: InProcessPlugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once: the next poll would come after the deadline of this test."""
+    monkeypatch.setattr(worker, "LOOK_EVERY", 1000.0)
+    parts = worker_parts(database, tmp_path, plugin, limits=DispatchLimits(rows=1))
+    async with database.transaction() as connection:
+        job = await planned_job(connection, "a", "b", "c")
+    async with parts.working():
+        await until_ended(database, job.job_id)
+    assert len(plugin.creates) == 3
 
 
 async def test_a_row_whose_worker_is_gone_is_claimed_by_another_one(

@@ -166,6 +166,21 @@ def test_room_that_is_made_is_told() -> None:
     assert notified == [limits.room().rows - 1, limits.room().rows]
 
 
+def test_a_claim_may_leave_due_rows_only_if_a_limit_is_used_up() -> None:
+    """Rows, creates and bytes each count, and room is there again once the attempts have ended."""
+    assert not DispatchLimits().room().is_full
+    for limits, size in (
+        (DispatchLimits(rows=3), 1),
+        (DispatchLimits(creates_per_plugin=2), 1),
+        (DispatchLimits(body_bytes=100), 50),
+    ):
+        attempts = fill(limits, 1, NextCall.CREATE, size)
+        assert limits.room().is_full
+        for attempt in attempts:
+            limits.remove(attempt)
+        assert not limits.room().is_full
+
+
 def test_steps_of_jobs_are_bounded_by_kind() -> None:
     """Plans of small requests, of large ones, and finish steps have separate room."""
     assert job_room([]) == JobRoom(SMALL_PLANS, LARGE_PLANS, FINISHES)

@@ -61,20 +61,25 @@ class Slots:
     @contextlib.asynccontextmanager
     async def take(self, plugin_id: int, units: int = 1) -> AsyncIterator[None]:
         """Hold ``units`` for the duration of the block."""
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(plugin_id, deque()).append((units, granted))
-        self.admit()
+        granted: asyncio.Future[None] | None = None
+        if self._waiting or units > self.free or not self._may_hold(plugin_id, units):
+            granted = asyncio.get_running_loop().create_future()
+            self._waiting.setdefault(plugin_id, deque()).append((units, granted))
+            self.admit()
+        else:
+            self._hold(plugin_id, units)
         try:
-            await granted
+            if granted is not None:
+                await granted
             yield
         finally:
-            if not granted.cancelled():
+            if granted is None or not granted.cancelled():
                 self._hold(plugin_id, -units)
             self.admit()
 
     def admit(self) -> None:
         """Admit those who wait, as far as the limits allow."""
-        while self._admit_one():
+        while self._waiting and self._admit_one():
             pass
 
     def _admit_one(self) -> bool:
@@ -85,7 +90,7 @@ class Slots:
                 del self._waiting[plugin_id]
                 continue
             units, granted = waiters[0]
-            if self._held[plugin_id] + units > self._most(plugin_id, self.free):
+            if not self._may_hold(plugin_id, units):
                 continue
             if units > self.free:  # nobody overtakes it
                 return False
@@ -95,6 +100,9 @@ class Slots:
             self._waiting[plugin_id] = self._waiting.pop(plugin_id)
             return True
         return False
+
+    def _may_hold(self, plugin_id: int, units: int) -> bool:
+        return self._held[plugin_id] + units <= self._most(plugin_id, self.free)
 
     def _hold(self, plugin_id: int, units: int) -> None:
         self._held[plugin_id] += units
@@ -212,9 +220,12 @@ class DispatchLimits:
         return self._bytes.take(plugin_id, min(size, self.body_bytes // 2))
 
     def _most_polls(self, plugin_id: int, _free: int) -> int:
-        used = self._used.get(plugin_id, Counter())
-        due = {(plugin_id, NextCall.CREATE), (plugin_id, NextCall.DELETE)} & self._more_due
-        if due or used[NextCall.CREATE] >= self.creates_per_plugin:
+        used = self._used.get(plugin_id)
+        if (
+            (used is not None and used[NextCall.CREATE] >= self.creates_per_plugin)
+            or (plugin_id, NextCall.CREATE) in self._more_due
+            or (plugin_id, NextCall.DELETE) in self._more_due
+        ):
             return min(CALLS_BESIDE_CREATES, self.calls_per_plugin)
         return self.calls_per_plugin
 

@@ -100,7 +100,8 @@ class Worker:
         self._tasks: dict[Hashable, asyncio.Task[None]] = {}
         self._begun: asyncio.Queue[UUID] = asyncio.Queue()
         self._renewing = asyncio.Lock()
-        self.limits.freed = partial(self._mark_due, SUB_JOB)
+        self._may_be_more = True  # rows may be due that the last claim had no room for
+        self.limits.freed = self._room_freed
 
     def due_in(self, kind: str, seconds: float) -> None:
         """Schedule a claim of this kind of row in ``seconds``."""
@@ -166,8 +167,10 @@ class Worker:
     async def _claim_sub_jobs(self, *, void: bool) -> None:
         """``void``: also claim rows with void leases, which costs more the more rows are leased."""
         room = self.limits.room()
+        self._may_be_more = True  # what is freed during the claim is for the next one
         token, sent = self.runtime.new_id(), self.runtime.now()
         claimed = await self._claimed(token, self.store.claim_sub_jobs(room, token, void=void))
+        self._may_be_more = room.is_full or bool(claimed)
         self.limits.note(room, self._begin_sub_jobs(claimed, sent))
 
     async def _claim_jobs(self) -> None:
@@ -363,6 +366,10 @@ class Worker:
     def _noticed_sub_job(self, payload: str | None) -> None:
         if payload is not None and (attempt := self._attempts.get(UUID(payload))):
             attempt.attention.set()
+
+    def _room_freed(self) -> None:
+        if self._may_be_more:
+            self._mark_due(SUB_JOB)
 
     def _mark_due(self, *kinds: str) -> None:
         self._due.update(kinds)

@@ -14,7 +14,7 @@ import functools
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -119,9 +119,11 @@ def manifest_key(job_id: UUID | str) -> str:
     return f"{job_id}/manifest.json"
 
 
-async def concurrently(work: Callable[[_Item], Awaitable[_Result]], items: Iterable[_Item]) -> list[_Result]:
+async def concurrently(work: Callable[[_Item], Awaitable[_Result]], items: Sequence[_Item]) -> list[_Result]:
     """The results of ``work`` for each item, in order, at most eight at a time. A failure cancels the others
     and is raised."""
+    if len(items) == 1:
+        return [await work(items[0])]
     slots = asyncio.Semaphore(PARALLEL)
 
     async def in_slot(item: _Item) -> _Result:

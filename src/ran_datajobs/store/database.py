@@ -32,6 +32,7 @@ Answer = TypeVar("Answer")
 _Row = TypeVar("_Row")
 
 _SESSION_NAME = "ran-datajobs "
+_API = _SESSION_NAME + "api"
 _DEADLOCK_TRIES = 4
 _MIGRATION_TRIES = 20
 _MIGRATION_PAUSE = 0.5
@@ -58,6 +59,10 @@ _SESSION: Final = {
 """Settings of every session: a frozen or disconnected client cannot hold row locks for long.
 
 They are sent as SET statements: a pooler rejects them as startup parameters."""
+
+_WORKER_SESSION: Final = _SESSION | {"plan_cache_mode": "force_generic_plan"}
+"""The same for workers. Their statements take arrays of ids, for which PostgreSQL estimates a generic plan as
+more expensive: it would plan them anew at each call, which takes longer than to execute them."""
 
 _SHARING_ROUNDS = 5
 CONNECT_WITHIN: Final = 15.0
@@ -94,7 +99,8 @@ _UNAVAILABLE_ERRORS = (
 
 
 def _session(name: str) -> str:
-    settings = {"application_name": name} | _SESSION
+    of_kind = _SESSION if name == _API else _WORKER_SESSION
+    settings = {"application_name": name} | of_kind
     return "".join(f"set {setting} = '{value}';" for setting, value in settings.items())
 
 
@@ -215,7 +221,7 @@ class Database:
 
         The sessions' application name contains ``worker_id``: see :meth:`end_sessions_of_silent_workers`.
         """
-        name = _SESSION_NAME + (str(worker_id) if worker_id else "api")
+        name = _SESSION_NAME + str(worker_id) if worker_id else _API
         unchanged: set[int] = set()
 
         async def reset(connection: asyncpg.Connection[asyncpg.Record]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from uuid import UUID, uuid5
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from ran_datajobs.config import Settings
 from ran_datajobs.model import JobType, NextCall, PlannedSubJob, Stage, Status
@@ -66,6 +67,12 @@ class Room(Struct, frozen=True):
     other: PluginRoom
     plugins: Mapping[int, PluginRoom]
     unsent: int = 1000
+
+    @property
+    def is_full(self) -> bool:
+        """True when a limit is used up, so that a claim may leave rows that are due."""
+        of_plugins = (limit for room in self.plugins.values() for limit in astuple(room))
+        return not all((self.rows, self.size, self.unsent, *of_plugins))
 
 
 class Leased(Struct, frozen=True):
