@@ -37,7 +37,7 @@ class Parts(NamedTuple):
 
 @asynccontextmanager
 async def ncmp_with(
-    database_url: str, folder: Path, *plugins: OnapPlugin, password: str = PASSWORD
+    database_url: str, folder: Path, *plugins: OnapPlugin, password: str = PASSWORD, **settings: str
 ) -> AsyncIterator[Parts]:
     """Run plugins, and a service that has nothing but their credentials."""
     async with AsyncExitStack() as stack:
@@ -46,7 +46,7 @@ async def ncmp_with(
         entries = {address: {"username": USER, "password": password} for address in addresses}
         file.write_text(json.dumps(entries), encoding="utf-8")
         service = await stack.enter_async_context(
-            whole_service(database_url, folder / "service", dmi_credentials_file=str(file))
+            whole_service(database_url, folder / "service", dmi_credentials_file=str(file), **settings)
         )
         yield Parts(service, await stack.enter_async_context(onap_client(service.root)), addresses)
 
@@ -170,3 +170,24 @@ async def test_wrong_credentials(database_url: str, tmp_path: Path) -> None:
     assert {each["reason"] for each in failures} == {"DMI_REFUSED"}
     assert all("DATAJOBS_DMI_CREDENTIALS_FILE" in each["detail"] for each in failures)
     assert wrong not in json.dumps([job, failures])
+
+
+async def test_the_trust_level_follows_the_health(database_url: str, tmp_path: Path) -> None:
+    """While ``/actuator/health`` of a plugin is not UP, its handles have the trust level NONE in searches and
+    look-ups; then COMPLETE again. A handle registered with NONE has it all the time."""
+    plugin = OnapPlugin()
+
+    def at(level: str) -> dict[str, Any]:
+        return conditions(("cmHandleWithTrustLevel", [{"trustLevel": level}]))
+
+    async with ncmp_with(database_url, tmp_path, plugin, dmi_health_interval="0.2") as (_, client, [address]):
+        untrusted = load_test_handle(99) | {"trustLevel": "NONE"}
+        await client.registered(address, [*map(load_test_handle, HANDLES), untrusted])
+        for healthy, distrusted in ((True, 1), (False, 11), (True, 1)):
+            plugin.healthy = healthy
+            async with asyncio.timeout(60):
+                while len(await client.ids(at("NONE"))) != distrusted:
+                    await asyncio.sleep(0.05)
+            assert len(await client.ids(at("COMPLETE"))) == 11 - distrusted
+            level = (await client.of_handle("ch-1")).body["trustLevel"]
+            assert level == ("COMPLETE" if healthy else "NONE")
