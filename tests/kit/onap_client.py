@@ -78,10 +78,12 @@ class OnapClient:
         self._root = root
         self._session = session
 
-    async def ask(self, method: str, path: str, body: Any = None) -> Answer:
+    async def ask(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> Answer:
         """Send one request. ``path`` is sent as it is, with its query."""
         url = URL(self._root + path, encoded=True)
-        async with self._session.request(method, url, json=body) as response:
+        async with self._session.request(method, url, json=body, headers=headers) as response:
             text = await response.read()
             with contextlib.suppress(ValueError):
                 return Answer(response.status, await response.json(content_type=None), response.content_type)
