@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is answered otherwise than at NCMP, as docs/onap.md says: each test names a row or more of its tables."""
+"""What is answered otherwise than at NCMP, as docs/onap.md says: each test names rows of its tables."""
 
 from __future__ import annotations
 

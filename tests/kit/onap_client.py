@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -83,7 +85,9 @@ class OnapClient:
     ) -> Answer:
         """Send one request. ``path`` is sent as it is, with its query."""
         url = URL(self._root + path, encoded=True)
-        async with self._session.request(method, url, json=body, headers=headers) as response:
+        data = None if body is None else io.BytesIO(json.dumps(body).encode())
+        sent = {"Content-Type": "application/json"} | (headers or {})
+        async with self._session.request(method, url, data=data, headers=sent) as response:
             text = await response.read()
             with contextlib.suppress(ValueError):
                 return Answer(response.status, await response.json(content_type=None), response.content_type)
