@@ -139,7 +139,7 @@ async def test_the_model_plugin_is_asked(database: Database, http: PeerHttp) -> 
 async def test_a_plugin_without_the_call_is_left_alone(
     database: Database, http: PeerHttp, status: int
 ) -> None:
-    """After a few calls for 300 handles, until handles are registered again."""
+    """After one call for 300 handles, until handles are registered again."""
     plugin = ScriptedPlugin(manner=Manner(modules=status))
     async with plugin.serving() as url:
         await registered(database, url, *(handle(f"ch-{n}") for n in range(300)))
@@ -149,7 +149,7 @@ async def test_a_plugin_without_the_call_is_left_alone(
             run._digest.write()
             assert [line["event"] for line in lines()] == ["modules.not_offered"]
         asked = len(plugin.asked_modules)
-        assert 1 <= asked <= 4
+        assert asked == 1
         await due_now(database)
         await run.sync()
         assert len(plugin.asked_modules) == asked
@@ -202,7 +202,7 @@ async def test_the_pause_after_a_failure_grows(database: Database, http: PeerHtt
 async def test_a_silent_plugin_delays_no_other_one(
     database: Database, http: PeerHttp, free_port: int
 ) -> None:
-    """It is asked a few times, then again later."""
+    """It is asked once, then again later."""
     plugin = ScriptedPlugin(manner=Manner(modules=YANG))
     async with plugin.serving() as url:
         await registered(database, f"http://127.0.0.1:{free_port}", *(handle(f"d{n}") for n in range(100)))
@@ -210,7 +210,7 @@ async def test_a_silent_plugin_delays_no_other_one(
         await sync(database, http).sync()
         assert len(await having(database, "ran-a")) == 100
         failed = await rows(database, "select 1 from cm_handle_modules where attempts > 0")
-        assert 1 <= len(failed) <= 4
+        assert len(failed) == 1
 
 
 async def test_several_workers_ask_once(database: Database, http: PeerHttp) -> None:

@@ -148,10 +148,11 @@ class ModuleSync:
             )
 
     async def _ask_batch(self, plugin: DuePlugin, batch: Sequence[Question]) -> float:
-        """Returns the pause in seconds after a failure; 0 when there was none."""
+        """Ask the first question, and, unless it shows that there is no use, the others, several at a time.
+        Returns the pause in seconds after a failure; 0 when there was none."""
         questions = iter(batch)
-        pauses = [0.0]
-        over = False
+        pause, over = await self._ask_one(plugin, next(questions))
+        pauses = [pause]
 
         async def ask_some() -> None:
             nonlocal over
