@@ -287,7 +287,7 @@ class Client:
             await self._wait(0.01)
             return Retryable("connection refused")
         if self._dialect != plugin.speaks:  # a 404: the create is sent once more, in the other dialect
-            await self._wait(plugin.rng.uniform(0.0, plugin.character.slow))
+            await self._wait(plugin.rng.uniform(0.0, PATIENCE if plugin.happens(0.5) else 0.1))
             if not call.may_be_sent():
                 return Retryable("not sent in another form", answered=True)
             self._sends(UUID(call.sub_job_id))
