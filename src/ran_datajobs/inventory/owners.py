@@ -33,11 +33,16 @@ class Owner(Struct, frozen=True, gc=False):
         return f"Owner({self.cm_handle!r}, {self.alternate_key!r})"
 
 
+def lane_of(owner: Owner) -> tuple[int, str]:
+    """The pair of plugin for reads and data producer."""
+    return owner.read_plugin.plugin_id, owner.data_producer_id
+
+
 def one_per_lane(owners: Iterable[Owner]) -> list[Owner]:
     """The first of ``owners`` with each pair of plugin for reads and data producer."""
     found: dict[tuple[int, str], Owner] = {}
     for owner in owners:
-        found.setdefault((owner.read_plugin.plugin_id, owner.data_producer_id), owner)
+        found.setdefault(lane_of(owner), owner)
     return list(found.values())
 
 

@@ -18,7 +18,7 @@ import msgspec
 import zstandard
 from msgspec import UNSET, Raw, Struct
 
-from ran_datajobs.inventory.owners import Owner, Owners, one_per_lane
+from ran_datajobs.inventory.owners import Owner, Owners, lane_of, one_per_lane
 from ran_datajobs.model import ActivationMode, Op, Operation, PlannedSubJob, Reason, ScopeType
 from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm import filter as nrm_filter
@@ -35,6 +35,9 @@ from ran_datajobs.plugins.wire import (
 
 _MAX_UNCOMPRESSED: Final = 32 * 1024 * 1024
 """Number of bytes of encoded operations at which those of all sub-jobs are compressed."""
+
+_MOST_UNENCODED: Final = 100_000
+"""Number of parts of reads that are held before they are encoded."""
 
 _ZSTD_LEVEL: Final = 1
 _UNLIMITED: Final = None
@@ -143,7 +146,7 @@ class _Splitter:
         self._owners_named = functools.cache(lambda *begins: one_per_lane(owners.named(*begins)))
         self._refused: list[RejectedOperation] = []
         self._parts_of: dict[str, int] = {}
-        self._operations = 0
+        self._operations = self._parts = 0
         self._compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
         self._uncompressed = 0
 
@@ -179,11 +182,12 @@ class _Splitter:
 
     def _encode(self, drafts: Iterable[_SubJobBuilder]) -> None:
         """Encode what was added to ``drafts``, and compress all if that is much: it is held in memory."""
-        self._uncompressed += sum(draft.encode() for draft in drafts)
-        if self._uncompressed >= _MAX_UNCOMPRESSED:
-            for draft in self._drafts.values():
-                draft.compress()
-            self._uncompressed = 0
+        for draft in drafts:
+            self._uncompressed += draft.encode()
+            if self._uncompressed >= _MAX_UNCOMPRESSED:
+                for each in self._drafts.values():
+                    each.compress()
+                self._uncompressed = 0
 
     def _place_reads(self, operations: list[SeedOperation]) -> None:
         """Each once per (plugin, data producer): a producer answers for all its objects below the base."""
@@ -196,15 +200,22 @@ class _Splitter:
             for owner in self._read_owners(operation, key):
                 lanes.setdefault((owner.read_plugin.plugin_id, owner.data_producer_id), owner)
             for owner in lanes.values():
-                draft = self._draft_for(position, operation, owner, owner.read_plugin)
-                if draft is not None:
-                    draft.add(copy.copy(operation), owner)
+                self._add_part(position, operation, owner)
             if not lanes:
                 detail = f"no CM handle owns or lies below {key}"
                 self._refuse(position, operation, Reason.UNMATCHED, detail)
             elif len(lanes) > 1:
                 self._parts_of[str(operation.operation_id)] = len(lanes)
         self._encode(self._drafts.values())
+
+    def _add_part(self, position: int, operation: SeedOperation, owner: Owner) -> None:
+        """Add a copy of a read to the sub-job of an owner. The parts of few reads can be very many."""
+        draft = self._draft_for(position, operation, owner, owner.read_plugin)
+        if draft is not None:
+            draft.add(copy.copy(operation), owner)
+            self._parts += 1
+            if self._parts % _MOST_UNENCODED == 0:
+                self._encode(self._drafts.values())
 
     def _read_owners(self, operation: SeedOperation, key: str) -> Iterator[Owner]:
         base = self._owners.owner_of(key)
@@ -229,31 +240,39 @@ class _Splitter:
     def _place_selectors(self, position: int, operation: SeedOperation, routes: Sequence[Route]) -> None:
         """One part per (plugin, data producer), with all selectors that it gets. One part that is refused for
         each plugin that does not read by selector, and one for all selectors that no CM handle owns."""
-        lanes: dict[tuple[int, str], tuple[Owner, list[Route]]] = {}
-        unable: dict[int, tuple[Owner, dict[Route, None]]] = {}
+        broadcasts = [number for number, route in enumerate(routes) if route.is_broadcast]
+        lanes: dict[tuple[int, str], tuple[Owner, list[int]]] = {}  # without the broadcasts, which all get
         unowned: list[Route] = []
-        for route in routes:
+        for number, route in enumerate(routes):
             owners = self._owners_of(route)
-            for owner in owners:
-                plugin = owner.read_plugin
-                if plugin.selectors:
-                    lanes.setdefault((plugin.plugin_id, owner.data_producer_id), (owner, []))[1].append(route)
-                else:
-                    unable.setdefault(plugin.plugin_id, (owner, {}))[1][route] = None
             if not owners:
                 unowned.append(route)
-        for owner, some in lanes.values():
-            part = _part_of(operation, some)
-            draft = self._draft_for(position, part, owner, owner.read_plugin)
-            if draft is not None:
-                draft.add(part, owner)
+            elif not route.is_broadcast:
+                for owner in owners:
+                    lanes.setdefault(lane_of(owner), (owner, []))[1].append(number)
+        for owner in self._owners.lanes if broadcasts else ():
+            lanes.setdefault(lane_of(owner), (owner, []))
+        parts: dict[tuple[int, ...], SeedOperation] = {}
+        unable: dict[int, tuple[Owner, set[int]]] = {}
+        sent = 0
+        for owner, own in lanes.values():
+            if not owner.read_plugin.selectors:
+                unable.setdefault(owner.read_plugin.plugin_id, (owner, {*broadcasts}))[1].update(own)
+                continue
+            part = parts.get(tuple(own))
+            if part is None:
+                some = [routes[number] for number in sorted({*broadcasts, *own})]
+                part = parts[tuple(own)] = _part_of(operation, some)
+            self._add_part(position, part, owner)
+            sent += 1
         for owner, which in unable.values():
             detail = f"the DMI plugin of CM handle {owner.cm_handle} does not read by dataNodeSelector"
-            self._refuse(position, _part_of(operation, [*which]), Reason.MODE_NOT_SUPPORTED, detail)
+            part = _part_of(operation, [routes[number] for number in sorted(which)])
+            self._refuse(position, part, Reason.MODE_NOT_SUPPORTED, detail)
         if unowned:
             self._refuse(position, _part_of(operation, unowned), Reason.UNMATCHED, _why_unowned(unowned))
-        if (parts := len(lanes) + len(unable) + bool(unowned)) > 1:
-            self._parts_of[str(operation.operation_id)] = parts
+        if (count := sent + len(unable) + bool(unowned)) > 1:
+            self._parts_of[str(operation.operation_id)] = count
 
     def _owners_of(self, route: Route) -> Sequence[Owner]:
         """The owners that get a selector, at least one for each of their lanes."""
