@@ -53,9 +53,11 @@ async def test_handles_are_listed_page_by_page(api: Api) -> None:
         "alternateId": "/SubNetwork=A/ManagedElement=1",
         "dataProducerId": "producer-1",
         "moduleSetTag": "",
+        "dmiPlugin": PLUGIN,
         "readPlugin": PLUGIN,
         "writePlugin": PLUGIN,
         "trustLevel": "COMPLETE",
+        "registeredTrustLevel": "",
         "publicProperties": {},
     }
     rest = (await api.get(f"{paths.CM_HANDLES}?limit=2&cursor={first['next']}")).json()
@@ -75,6 +77,8 @@ async def test_handles_are_listed_page_by_page(api: Api) -> None:
         ("moduleSetTag=", ["ch-1", "ch-10", "ch-2"]),
         ("search=Element=1", ["ch-1", "ch-10"]),
         ("search=h-2", ["ch-2"]),
+        ("cmHandle=ch-2&cmHandle=none&cmHandle=ch-1", ["ch-1", "ch-2"]),
+        ("cmHandle=none", []),
         ("search=_", []),
         ("search=Element%3D1&dataProducerId=producer-10", ["ch-10"]),
     ],
@@ -99,6 +103,8 @@ async def test_a_list_is_restricted(api: Api, query: str, found: list[str]) -> N
         "?plugin=x",
         "?search=",
         "?search=%00",
+        "?cmHandle=ch-1&cmHandle=%00",
+        "?privateProperties=yes",
         "?dataProducerId=%00",
         "?moduleSetTag=%00",
         "?tag=x",
@@ -116,6 +122,42 @@ async def test_a_parameter_that_cannot_be_used_is_a_400(unchanged: Api, query: s
     """It is named, and the database is not asked."""
     answer = await unchanged.get(paths.CM_HANDLES + query)
     assert answer.problem["status"] == 400
+
+
+async def test_the_list_shows_what_is_registered(api: Api) -> None:
+    """The plugins of a handle and its trust level as they were registered, beside what follows from them."""
+    body = {
+        "dmiPlugin": PLUGIN,
+        "dmiDatajobsWritePlugin": "http://127.0.0.1:10",
+        "createdCmHandles": [{"cmHandle": "two", "trustLevel": "NONE"}],
+    }
+    assert (await api.post(paths.INVENTORY, body)).status == 200
+    (handle,) = (await api.get(f"{paths.CM_HANDLES}?cmHandle=two")).json()["items"]
+    assert [handle[name] for name in ("dmiPlugin", "readPlugin", "writePlugin", "registeredTrustLevel")] == [
+        PLUGIN,
+        PLUGIN,
+        "http://127.0.0.1:10",
+        "NONE",
+    ]
+
+
+async def test_private_properties_are_listed_for_admins_alone(
+    database: Database, tmp_path: Path, free_port: int
+) -> None:
+    """Only if they are asked for; other roles get a 403."""
+    tokens = tmp_path / "tokens"
+    roles = (Role.READ, Role.SUBMIT, Role.ADMIN)
+    headers = {role: {"Authorization": f"Bearer {add(tokens, role, role)}"} for role in roles}
+    async with northbound_api(database, tmp_path, free_port, headers[Role.ADMIN], tokens_file=tokens) as api:
+        await register(api, 1)
+        asked = f"{paths.CM_HANDLES}?privateProperties=true"
+        (handle,) = (await api.get(asked)).json()["items"]
+        assert handle["privateProperties"] == {"password": "a-private-property"}
+        assert b"password" not in (await api.get(paths.CM_HANDLES)).body
+        for role in roles[:2]:
+            refused = await api.get(asked, headers=headers[role])
+            assert refused.problem["status"] == 403
+            assert (await api.get(paths.CM_HANDLES, headers=headers[role])).status == 200
 
 
 async def test_the_owner_is_named_with_its_open_jobs(api: Api) -> None:

@@ -16,10 +16,11 @@ from uuid import UUID
 from litestar import get
 from litestar.exceptions import NotFoundException
 from litestar.params import QueryParameter
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.api import paths
 from ran_datajobs.api.dependencies import Api, Caller
+from ran_datajobs.api.inventory import check_private
 from ran_datajobs.api.jobs import Limit
 from ran_datajobs.api.openapi import documented
 from ran_datajobs.errors import InvalidFdn, InvalidRequest
@@ -40,16 +41,23 @@ Cursor = Annotated[
 
 
 class CmHandleItem(Struct, frozen=True, rename="camel"):
-    """A CM handle: whose object it is, and the addresses of its DMI plugins."""
+    """A CM handle: whose object it is, and the addresses of its DMI plugins.
+
+    ``dmi_plugin``: the one for reads and writes, unless these have one of their own. ``trust_level``: the
+    effective level.
+    """
 
     cm_handle: str
     alternate_id: str | None
     data_producer_id: str
     module_set_tag: str
+    dmi_plugin: str
     read_plugin: str
     write_plugin: str
     trust_level: str
+    registered_trust_level: str
     public_properties: Raw
+    private_properties: Raw | UnsetType = UNSET
 
 
 class CmHandlePage(Struct, frozen=True):
@@ -101,6 +109,7 @@ class ChildPage(Struct, frozen=True):
 @get(paths.CM_HANDLES, responses=documented())
 async def list_cm_handles(
     api: Api,
+    caller: Caller,
     below: Annotated[
         str | None,
         QueryParameter(
@@ -121,10 +130,18 @@ async def list_cm_handles(
             max_length=255,
         ),
     ] = None,
+    ids: Annotated[list[str] | None, QueryParameter(name="cmHandle", description="Only these.")] = None,
+    private: Annotated[
+        bool,
+        QueryParameter(name="privateProperties", description="Private properties too; for `admin` alone."),
+    ] = False,
     limit: Limit = paths.DEFAULT_LIMIT,
     after: Cursor = None,
 ) -> CmHandlePage:
     """CM handles by id."""
+    check_private(caller, private)
+    for each in ids or ():
+        _storable("cmHandle", each)
     texts = [
         _storable(name, text)
         for name, text in (("dataProducerId", producer), ("moduleSetTag", tag), ("search", search))
@@ -142,6 +159,8 @@ async def list_cm_handles(
             part=texts[2],
             after=behind,
             limit=limit + 1,
+            private=private,
+            ids=ids,
         )
     page = found[:limit]
     items = [
@@ -150,10 +169,13 @@ async def list_cm_handles(
             each.alternate_id,
             each.data_producer_id,
             each.module_set_tag,
+            each.dmi_plugin,
             each.read_plugin,
             each.write_plugin,
             each.trust_level,
+            each.registered_trust_level,
             Raw(each.public_properties),
+            UNSET if each.private_properties is None else Raw(each.private_properties),
         )
         for each in page
     ]

@@ -161,7 +161,7 @@ async def search_inventory(
 ) -> Stream:
     """CM handles that fulfil all conditions, also on private data."""
     private = private or older_name
-    _check_private(caller, private)
+    check_private(caller, private)
     return await _found(api, Shows.DETAILS, await _wanted_by(caller, request, api), private)
 
 
@@ -174,7 +174,7 @@ async def search_inventory_lightweight(
     _alternate: _Ignored = None,
 ) -> Stream:
     """CM handles that fulfil all conditions, also on private data, without public properties and state."""
-    _check_private(caller, private)
+    check_private(caller, private)
     return await _found(api, Shows.LIGHTWEIGHT, await _wanted_by(caller, request, api), private)
 
 
@@ -204,7 +204,7 @@ async def get_handle_by_name(
     private: _OutputDmiProperties = False,
 ) -> Response[bytes]:
     """The CM handle that owns a managed object: the one with the longest matching alternate id."""
-    _check_private(caller, private)
+    check_private(caller, private)
     return await _shown(api, Shows.DETAILS, name, _own(caller), owner=True, private=private)
 
 
@@ -261,7 +261,7 @@ async def _wanted_by(caller: Client, request: AnyRequest, api: ApiDependencies) 
     """What a southbound search looks for among the handles that ``caller`` may see."""
     wanted = await _wanted(request, api, southbound=True)
     if wanted is not None and wanted.private_properties:
-        _check_private(caller, True)
+        check_private(caller, True)
     return searches.both(wanted, _own(caller))
 
 
@@ -270,7 +270,8 @@ def _own(caller: Client) -> Found:
     return searches.of_plugin(caller.dmi_url or "") if caller.role is Role.PLUGIN else searches.ALL
 
 
-def _check_private(caller: Client, private: bool) -> None:
+def check_private(caller: Client, private: bool) -> None:
+    """Raise PermissionDeniedException if private properties are asked for and ``caller`` may not see them."""
     if private and caller.role is not Role.ADMIN:
         raise PermissionDeniedException(f"private properties are for the role {Role.ADMIN} alone")
 

@@ -161,16 +161,19 @@ async def owner_of(database: Database, keys: Sequence[str]) -> str | None:
 
 
 class HandleItem(Struct, frozen=True):
-    """A handle in a list. ``public_properties``: a JSON object."""
+    """A handle in a list. The properties are JSON objects; private ones that were not asked for are None."""
 
     cm_handle: str
     alternate_id: str | None
     data_producer_id: str
     module_set_tag: str
+    dmi_plugin: str
     read_plugin: str
     write_plugin: str
     trust_level: str
+    registered_trust_level: str
     public_properties: bytes
+    private_properties: bytes | None
 
 
 async def handles(
@@ -183,14 +186,17 @@ async def handles(
     part: str | None,
     after: str | None,
     limit: int,
+    private: bool = False,
+    ids: Sequence[str] | None = None,
 ) -> list[HandleItem]:
     """Handles by id, behind the id ``after``. ``None`` restricts nothing.
 
     ``below``: the normal form of an FDN that the alternate id is or lies below. ``plugin``: its address, for
-    reads or for writes. ``part``: a substring of the alternate id or of the id.
+    reads or for writes. ``part``: a substring of the alternate id or of the id. ``private``: with the
+    private properties. ``ids``: only these.
     """
     pattern = None if part is None else containing(part)
-    records = await connection.fetch(_LIST, below, producer, plugin, tag, pattern, after, limit)
+    records = await connection.fetch(_LIST, below, producer, plugin, tag, pattern, after, limit, private, ids)
     return read(HandleItem, records)
 
 

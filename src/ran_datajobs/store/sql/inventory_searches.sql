@@ -105,10 +105,14 @@ from open join data_job j using (job_id)
 where j.status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') and ($4::text is null or j.client = $4)
 order by j.seq desc limit $5;
 
+-- $8: the private properties too.
 -- name: list_handles
-select h.cm_handle, h.alternate_id, h.data_producer_id, h.module_set_tag, r.url as read_plugin, w.url as write_plugin,
-       :trust_level as trust_level, convert_to(h.public_properties::text, 'UTF8') as public_properties
+select h.cm_handle, h.alternate_id, h.data_producer_id, h.module_set_tag, p.url as dmi_plugin, r.url as read_plugin,
+       w.url as write_plugin, :trust_level as trust_level, h.trust_level as registered_trust_level,
+       convert_to(h.public_properties::text, 'UTF8') as public_properties,
+       case when $8::boolean then convert_to(h.private_properties::text, 'UTF8') end as private_properties
 from cm_handle h
+join dmi_plugin p on p.plugin_id = h.plugin_id
 join dmi_plugin r on r.plugin_id = coalesce(h.read_plugin_id, h.plugin_id)
 join dmi_plugin w on w.plugin_id = coalesce(h.write_plugin_id, h.plugin_id)
 where not h.removed
@@ -119,6 +123,7 @@ where not h.removed
   and ($4::text is null or h.module_set_tag = $4)
   and ($5::text is null or h.alternate_id like $5 or h.cm_handle like $5)
   and ($6::text is null or h.cm_handle > $6)
+  and ($9::text[] is null or h.cm_handle = any ($9))
 order by h.cm_handle limit $7;
 
 -- name: children
