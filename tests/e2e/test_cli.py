@@ -26,30 +26,13 @@ from tests.kit.commands import datajobs, environment, json_lines, started
 from tests.kit.plugins.scripted import Script, ScriptedPlugin, Step
 
 _COMMANDS = [
-    (),
-    ("demo",),
-    ("serve",),
-    ("dmi",),
-    ("simulate",),
-    ("submit",),
-    ("list",),
-    ("status",),
-    ("watch",),
-    ("results",),
-    ("request",),
-    ("outcomes",),
-    ("failures",),
-    ("cancel",),
-    ("retry",),
-    ("redeliver",),
-    ("inventory",),
-    ("inventory", "load"),
-    ("tail",),
-    ("token",),
-    ("token", "add"),
-    ("token", "list"),
-    ("token", "revoke"),
-    ("config",),
+    tuple(command.split())
+    for command in (
+        *("", "demo", "serve", "dmi", "simulate", "config", "tail", "token", "token add", "token list"),
+        *("submit", "list", "status", "watch", "results", "request", "outcomes", "failures", "cancel"),
+        *("retry", "redeliver", "inventory", "inventory load", "inventory diff", "inventory list"),
+        *("inventory search", "inventory owner", "inventory export", "token revoke"),
+    )
 ]
 
 

@@ -35,6 +35,10 @@ OUTCOMES = {
     "datajobs failures JOB_ID --output json": (0, '"reason":"UNMATCHED"'),
     "curl -X POST http://127.0.0.1:8080/ranoam/cm/v1/dataJob": (0, '"status":"NOT_STARTED"'),
     "curl -X POST http://127.0.0.1:8080/ncmpInventory/v1/ch": (0, ""),
+    "datajobs inventory export > /tmp/handles.ndjson": (0, ""),
+    "datajobs inventory diff /tmp/handles.ndjson": (0, "no difference"),
+    "datajobs inventory load /tmp/handles.ndjson": (0, "all were accepted"),
+    "datajobs inventory owner /SubNetwork=Europe/ManagedElement=1/GNBDUFunction=1": (0, "ch-1"),
 }
 """Exit status and a part of the output of each command, by its beginning."""
 

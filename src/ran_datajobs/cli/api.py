@@ -7,10 +7,11 @@ import contextlib
 import http.client
 import json
 import re
+import shutil
 import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import IO, Any, Final
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
@@ -75,6 +76,15 @@ class Api:
         """GET and return the body unchanged."""
         with self.open("GET", path) as answer:
             return _read(answer, self.server)
+
+    def save(self, file: IO[bytes], method: str, path: str, body: bytes) -> None:
+        """Send a request and write the body of the answer to ``file``."""
+        with self.open(method, path, body=body) as answer:
+            try:
+                shutil.copyfileobj(answer, file)
+            except (OSError, http.client.HTTPException) as error:
+                raise _unreachable(self.server, error) from error
+        file.flush()
 
     @contextlib.contextmanager
     def open(
@@ -218,15 +228,20 @@ class Refused(UsageError):
         super().__init__("; ".join([*messages, *self.more]))
 
 
+class NotFound(Refused):
+    """Refusal with the status 404."""
+
+
 def _refusal(status: int, body: bytes, server: str) -> DataJobsError:
+    kind = NotFound if status == 404 else Refused
     try:
         problem = json.loads(body)
         detail = str(problem.get("detail") or problem.get("title") or "")
         errors = problem.get("errors") or []
         faults = [(str(error["pointer"]), str(error["detail"])) for error in errors[:_SHOWN_PROBLEMS]]
-        refused = Refused(detail, faults, int(problem.get("errorCount") or len(errors)) - len(faults))
+        refused = kind(detail, faults, int(problem.get("errorCount") or len(errors)) - len(faults))
     except (ValueError, AttributeError, TypeError, KeyError):
-        refused = Refused(f"{server} answered {status}")
+        refused = kind(f"{server} answered {status}")
     if status in (401, 403):
         return UsageError(f"{refused} (a token comes from DATAJOBS_TOKEN or DATAJOBS_TOKEN_FILE)")
     if status in _BUSY or status >= 500:

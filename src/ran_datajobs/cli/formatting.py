@@ -91,12 +91,12 @@ def ignored_in_words(answer: Mapping[str, Any]) -> str:
     keys = answer.get("ignored") or []
     more = answer.get("ignoredCount", len(keys)) - len(keys)
     said = [
-        key.get("pointer") or f"{key.get('name')} ({_plural(key.get('count'), 'operation')})" for key in keys
+        key.get("pointer") or f"{key.get('name')} ({plural(key.get('count'), 'operation')})" for key in keys
     ]
     return clean(", ".join(said) + (f" and {more} more" if more > 0 else ""))
 
 
-def _plural(count: Any, noun: str) -> str:
+def plural(count: Any, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
 

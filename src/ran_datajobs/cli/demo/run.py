@@ -25,7 +25,7 @@ from ran_datajobs.api import paths
 from ran_datajobs.cli import formatting
 from ran_datajobs.cli.api import Api
 from ran_datajobs.cli.demo.jobs import DemoJob, Planned, demo_jobs
-from ran_datajobs.cli.inventory import register
+from ran_datajobs.cli.handles import register
 from ran_datajobs.cli.results import manifest_objects, responses
 from ran_datajobs.cli.serve import until_stopped
 from ran_datajobs.cli.watch import Bars, follow
