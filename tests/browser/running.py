@@ -50,10 +50,17 @@ class Service:
             with urlopen(request, timeout=within) as events:
                 events.read()
 
-    def register(self, plugin: str, owners: dict[str, str]) -> None:
-        """Register a CM handle for every alternate id (key), with its data producer (value)."""
+    def register(self, plugin: str, owners: dict[str, str], prefix: str = "handle") -> None:
+        """Register a CM handle for every alternate id (key), with its data producer (value).
+
+        Their ids begin with ``prefix``.
+        """
         handles = [
-            {"cmHandle": f"handle-{number}", "alternateId": alternate_id, "dataProducerIdentifier": producer}
+            {
+                "cmHandle": f"{prefix}-{number}",
+                "alternateId": alternate_id,
+                "dataProducerIdentifier": producer,
+            }
             for number, (alternate_id, producer) in enumerate(owners.items())
         ]
         body = json.dumps({"dmiPlugin": plugin, "createdCmHandles": handles}).encode()

@@ -38,6 +38,9 @@ export const addresses = {
   retry: (jobId, includeUnknown) => ofJob(jobId, "retry", { includeUnknown: includeUnknown ? "true" : "" }),
   redeliver: (jobId) => ofJob(jobId, "redeliver"),
   reasons: () => address("reasons"),
+  handles: (query) => address("cmHandles", query),
+  owner: (fdn) => address("cmHandles/owner", { fdn }),
+  children: (fdn, cursor, limit) => address("cmHandles/children", { fdn, cursor, limit }),
   /** The manifest at a `resultsuri`. Its host is not used: what is shown comes from the page's own origin. */
   manifest: (resultsuri) => {
     const { pathname, search } = new URL(resultsuri, ROOT);

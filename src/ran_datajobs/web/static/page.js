@@ -5,6 +5,7 @@ import { onTokenNeeded, token } from "./api.js";
 import { h, notice } from "./elements.js";
 import { showJob } from "./job-detail.js";
 import { showJobList } from "./job-list.js";
+import { showNetwork } from "./network.js";
 import { showSubmit } from "./submit.js";
 
 const main = document.getElementById("main");
@@ -39,6 +40,9 @@ async function show() {
     else if (view === "jobs" || view === "") {
       title("Jobs");
       await showJobList(main, new URLSearchParams(query), tools);
+    } else if (view === "network") {
+      title("Network");
+      await showNetwork(main, new URLSearchParams(query), tools);
     } else if (view === "submit") {
       title("New job");
       showSubmit(main, tools);
