@@ -58,16 +58,21 @@ async def _in_batches(machine: Machine, handles: int, change: Callable[[range], 
     """The figures of a change of all handles, one request after the other."""
     batches = [range(first, min(first + BATCH, handles)) for first in range(0, handles, BATCH)]
     bodies = [msgspec.json.encode({"dmiPlugin": _PLUGIN, **change(batch)}) for batch in batches]
-    used, began = machine.processor_seconds(), time.perf_counter()
+    used, seconds, decode = machine.processor_seconds(), 0.0, 0.0
     for body in bodies:
+        began = time.perf_counter()
         headers = {"Content-Type": "application/json"}
         url = machine.root + "/ncmpInventory/v1/ch"
         async with machine.session.post(url, data=body, headers=headers) as response:
             if response.status != 200:
                 raise SystemExit(f"registration: {response.status} {await response.text()}")
-    seconds, used = time.perf_counter() - began, machine.processor_seconds() - used
+        answered = time.perf_counter()
+        msgspec.json.decode(body)
+        decode += time.perf_counter() - answered
+        seconds += answered - began
+    used = machine.processor_seconds() - used
     return (
-        f"{handles / seconds:7,.0f} handles/s ({seconds:.2f} s), "
+        f"{handles / seconds:7,.0f} handles/s ({seconds:.2f} s, {seconds / decode:.0f} x bare decode), "
         f"processor time {used / handles * 1e6:.0f} us a handle"
     )
 
