@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Any
 
+import asyncpg
 import msgspec
 
-from bench.machine import Machine, running_machine
+from bench.machine import Machine, answers, running_machine
+from ran_datajobs.http.ports import free_port
 
 HANDLES = (50_000, 500_000)
-BATCH = 2_000
 RUNS = 7
-_PLUGIN = "http://127.0.0.1:9"
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -31,27 +30,25 @@ def alternate_id(number: int) -> str:
     return f"/SubNetwork=Europe/SubNetwork=Region{number // 1000}/{node}"
 
 
-def handle(number: int) -> dict[str, Any]:
-    """A handle with the properties of the load test; one in a thousand has a colour."""
-    tag = f"tag{'ABCDE'[number % 5]}"
-    colour = {"Color": "yellow"} if number % 1000 == 0 else {}
-    return {
-        "cmHandle": f"ch-{number}",
-        "alternateId": alternate_id(number),
-        "moduleSetTag": tag,
-        "dataProducerIdentifier": f"producer-{number % 100}",
-        "trustLevel": "NONE" if number % 1000 == 1 else "",
-        "cmHandleProperties": {
-            "segmentId": number + 1,
-            "networkSegment": f"Region=NorthAmerica,Segment={number % 10 + 1}",
-            "deviceIdentifier": f"Element=RadioBaseStation_5G_{number + 1000}",
-            "hardwareVersion": f"HW-{tag}",
-            "softwareVersion": f"Firmware_{tag}",
-            "syncStatus": "ACTIVE",
-            "nodeCategory": "VirtualNode",
-        },
-        "publicCmHandleProperties": {"systemId": number + 1, "systemName": "ncmp"} | colour,
-    }
+_ADD_HANDLES = """
+insert into cm_handle (cm_handle, alternate_id, alternate_key, plugin_id, module_set_tag, data_producer_id,
+                       trust_level, private_properties, public_properties, version)
+select 'ch-' || n, '/' || name, name, (select min(plugin_id) from dmi_plugin), tag, 'producer-' || n % 100,
+       case when n % 1000 = 1 then 'NONE' else '' end,
+       jsonb_build_object(
+           'segmentId', (n + 1)::text, 'networkSegment', 'Region=NorthAmerica,Segment=' || n % 10 + 1,
+           'deviceIdentifier', 'Element=RadioBaseStation_5G_' || n + 1000, 'hardwareVersion', 'HW-' || tag,
+           'softwareVersion', 'Firmware_' || tag, 'syncStatus', 'ACTIVE', 'nodeCategory', 'VirtualNode'),
+       jsonb_build_object('systemId', (n + 1)::text, 'systemName', 'ncmp')
+           || case when n % 1000 = 0 then '{"Color": "yellow"}' else '{}' end::jsonb,
+       (select max(version) from cm_handle)
+from generate_series($1::integer, $2::integer) n
+cross join lateral (
+    select 'SubNetwork=Europe/SubNetwork=Region' || n / 1000 || '/MeContext=MyRadioNode' || n
+               || '/ManagedElement=MyManagedElement' || n as name,
+           'tag' || substr('ABCDE', n % 5 + 1, 1) as tag) l
+"""
+"""The handles from $1 to $2 with the properties of the load test; one in a thousand has a colour."""
 
 
 def condition(name: str, **parameter: str) -> bytes:
@@ -65,7 +62,7 @@ def path_condition(path: str) -> bytes:
     return condition("cmHandleWithCpsPath", cpsPath=path)
 
 
-def searches(handles: int) -> dict[str, tuple[str, bytes]]:
+def searches(handles: int, plugin: str) -> dict[str, tuple[str, bytes]]:
     """Path and body of each search by its name."""
     ids, south = "/ncmp/v1/ch/id-searches", "/ncmpInventory/v1/ch/searches"
     middle = alternate_id(handles // 2)
@@ -79,7 +76,7 @@ def searches(handles: int) -> dict[str, tuple[str, bytes]]:
             south,
             condition("hasAllAdditionalProperties", networkSegment="Region=NorthAmerica,Segment=7"),
         ),
-        "ids, DMI plugin": (south, condition("cmHandleWithDmiPlugin", dmiPluginName=_PLUGIN)),
+        "ids, DMI plugin": (south, condition("cmHandleWithDmiPlugin", dmiPluginName=plugin)),
         "ids, trust level COMPLETE": (ids, condition("cmHandleWithTrustLevel", trustLevel="COMPLETE")),
         "ids, trust level NONE": (ids, condition("cmHandleWithTrustLevel", trustLevel="NONE")),
         "ids, module of none": (ids, condition("hasAllModules", moduleName="module100")),
@@ -113,12 +110,11 @@ def look_ups(handles: int) -> dict[str, str]:
     }
 
 
-async def _register(machine: Machine, first: int, end: int) -> None:
-    started = time.monotonic()
-    for start in range(first, end, BATCH):
-        batch = [handle(number) for number in range(start, min(start + BATCH, end))]
-        await machine.register({"dmiPlugin": _PLUGIN, "createdCmHandles": batch})
-    print(f"  registered {end - first:,} in batches of {BATCH:,}: {time.monotonic() - started:.1f} s")
+async def _add(machine: Machine, first: int, end: int) -> None:
+    database = await asyncpg.connect(machine.database_url())
+    await database.execute(_ADD_HANDLES, first, end - 1)
+    await database.execute("vacuum analyze cm_handle")
+    await database.close()
 
 
 async def _measure(machine: Machine, name: str, method: str, path: str, body: bytes | None) -> None:
@@ -147,14 +143,18 @@ async def _measure(machine: Machine, name: str, method: str, path: str, body: by
 async def run(handles: str = "") -> None:
     """Print the figures for each number of handles."""
     sizes = (int(handles),) if handles else HANDLES
-    async with running_machine() as machine:
-        registered = 0
+    port = free_port()
+    plugin = f"http://127.0.0.1:{port}"
+    async with running_machine(("-m", "bench.plugin", str(port))) as machine:
+        await answers(machine.session, plugin + "/acknowledged")
+        await machine.register({"dmiPlugin": plugin, "createdCmHandles": [{"cmHandle": "ch-without-fdn"}]})
+        added = 1
         for size in sizes:
+            await _add(machine, added, size)
+            added = size
             print(f"Searches and look-ups of {size:,} CM handles")
-            await _register(machine, registered, size)
-            registered = size
             print(f"  {'':>34} {'least ms':>9} {'median ms':>9} {'processor':>9} {'items':>9} {'MB':>9}")
-            for name, (path, body) in searches(size).items():
+            for name, (path, body) in searches(size, plugin).items():
                 await _measure(machine, name, "POST", path, body)
             for name, path in look_ups(size).items():
                 await _measure(machine, name, "GET", path.replace(" ", "%20"), None)

@@ -36,7 +36,7 @@ MAX_OPEN_JOBS: Final = 100
 """Maximum number of open jobs that an owner is shown with."""
 
 Cursor = Annotated[
-    str | None, QueryParameter(name="cursor", max_length=8192, description="`next` of the page before.")
+    str | None, QueryParameter(name="cursor", max_length=2700, description="`next` of the page before.")
 ]
 
 
