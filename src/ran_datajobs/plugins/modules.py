@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, Final, assert_never
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct
@@ -20,7 +20,7 @@ from ran_datajobs.plugins.client import Answered, Exchange, PeerHttp
 from ran_datajobs.plugins.credentials import Credentials
 from ran_datajobs.plugins.wire import JSON, MODULES, path_of
 from ran_datajobs.store import modules as store
-from ran_datajobs.store.database import Database
+from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.modules import DuePlugin, Module, Question
 from ran_datajobs.telemetry import Digest, Logger, errors_logged
 
@@ -67,6 +67,9 @@ class Failed(Struct, frozen=True):
     silent: bool = False
 
 
+ModulesAnswer = list[Module] | NotOffered | Failed
+
+_TOO_MANY: Final = f"its handles have more than {store.MOST_SETS} different sets of modules"
 _answer: Final = msgspec.json.Decoder(_Answer)
 
 
@@ -79,7 +82,7 @@ def body_of(question: Question) -> bytes:
     return msgspec.json.encode(asked)
 
 
-def modules_of(exchange: Exchange) -> list[Module] | NotOffered | Failed:
+def modules_of(exchange: Exchange) -> ModulesAnswer:
     """Interpret the answer. Its text may repeat private properties, and is not quoted."""
     match exchange:
         case Answered(200, bytes(body)):
@@ -148,54 +151,59 @@ class ModuleSync:
             )
 
     async def _ask_batch(self, plugin: DuePlugin, batch: Sequence[Question]) -> float:
-        """Ask the first question, and, unless it shows that there is no use, the others, several at a time.
-        Returns the pause in seconds after a failure; 0 when there was none."""
+        """Ask the first question, and, unless it shows that there is no use, the others, several at a time;
+        record the answers. Returns the pause in seconds after a failure; 0 when there was none."""
         questions = iter(batch)
-        pause, over = await self._ask_one(plugin, next(questions))
-        pauses = [pause]
+        answers: list[tuple[Question, ModulesAnswer]] = []
 
-        async def ask_some() -> None:
-            nonlocal over
+        async def ask(question: Question) -> None:
+            answer = await self._ask_one(plugin.url, question)
+            answers.append((question, answer))
+            if isinstance(answer, NotOffered) or (isinstance(answer, Failed) and answer.silent):
+                tuple(questions)  # the others are not asked for now
+
+        async def ask_others() -> None:
             for question in questions:
-                if over:
-                    return
-                pause, last = await self._ask_one(plugin, question)
-                pauses.append(pause)
-                over = over or last
+                await ask(question)
 
-        await asyncio.gather(*(ask_some() for _ in range(_QUESTIONS_AT_ONCE)))
-        return max(pauses)
+        await ask(next(questions))
+        await asyncio.gather(*(ask_others() for _ in range(_QUESTIONS_AT_ONCE)))
+        answers.sort(key=lambda each: (each[0].module_set_tag, each[0].cm_handle))
+        return await self._record(plugin, answers)
 
-    async def _ask_one(self, plugin: DuePlugin, question: Question) -> tuple[float, bool]:
-        """The pause in seconds after a failure, and whether no further question is sent for now."""
-        if question.asked is None:  # its handles are gone
+    async def _ask_one(self, url: str, question: Question) -> ModulesAnswer:
+        if question.asked is None:
             self._forget_at = 0.0
-            return FIRST_PAUSE, False
+            return Failed("its handles are gone")
         path = path_of(MODULES, cm_handle=question.asked)
-        headers = {"Content-Type": JSON, "Accept": JSON, **self._credentials.headers(plugin.url)}
-        exchange = await self._http.exchange(
-            "POST", plugin.url + path, body=body_of(question), headers=headers
-        )
-        match modules_of(exchange):
-            case NotOffered():
-                await store.not_offered(self._database, plugin.plugin_id)
-                self._digest.info("modules.not_offered", {"plugin": plugin.url})
-                return 0.0, True
-            case Failed(cause, silent):
-                if isinstance(exchange, Answered) and exchange.status in (401, 403):
-                    cause = f"{cause}: {self._credentials.advice(plugin.url)}"
-                attempts = await self._database.run_transaction(
-                    partial(store.failed, plugin_id=plugin.plugin_id, question=question)
-                )
-                self._digest.warning("modules.unavailable", {"plugin": plugin.url}, cause=cause, calls=1)
-                return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** max(0, min(attempts, 16) - 1)), silent
-            case list(modules):
-                kept = await self._database.run_transaction(
-                    partial(store.answered, plugin_id=plugin.plugin_id, question=question, modules=modules)
-                )
-                if not kept:
-                    cause = f"its handles have more than {store.MOST_SETS} different sets of modules"
-                    self._digest.warning("modules.unavailable", {"plugin": plugin.url}, cause=cause, calls=1)
-                return 0.0, False
-            case other:
-                assert_never(other)
+        headers = {"Content-Type": JSON, "Accept": JSON, **self._credentials.headers(url)}
+        exchange = await self._http.exchange("POST", url + path, body=body_of(question), headers=headers)
+        answer = modules_of(exchange)
+        if isinstance(answer, Failed) and isinstance(exchange, Answered) and exchange.status in (401, 403):
+            return Failed(f"{answer.cause}: {self._credentials.advice(url)}")
+        return answer
+
+    async def _record(self, plugin: DuePlugin, answers: Sequence[tuple[Question, ModulesAnswer]]) -> float:
+        """Record the answers in one transaction, and log what is wrong. Returns the pause."""
+        if any(isinstance(answer, NotOffered) for _, answer in answers):
+            await store.not_offered(self._database, plugin.plugin_id)
+            self._digest.info("modules.not_offered", {"plugin": plugin.url})
+
+        async def write(connection: Connection) -> tuple[int, list[str]]:
+            attempts, causes = 0, list[str]()
+            having: dict[frozenset[Module], list[Question]] = {}
+            for question, answer in answers:
+                if isinstance(answer, Failed):
+                    attempts = max(attempts, await store.failed(connection, plugin.plugin_id, question))
+                    causes.append(answer.cause)
+                elif isinstance(answer, list):
+                    having.setdefault(frozenset(answer), []).append(question)
+            for modules, questions in having.items():
+                if not await store.answered(connection, plugin.plugin_id, questions, modules):
+                    causes.append(_TOO_MANY)
+            return attempts, causes
+
+        attempts, causes = await self._database.run_transaction(write)
+        for cause in causes:
+            self._digest.warning("modules.unavailable", {"plugin": plugin.url}, cause=cause, calls=1)
+        return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (min(attempts, 16) - 1)) if attempts else 0.0

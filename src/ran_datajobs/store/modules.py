@@ -21,14 +21,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import asyncpg
 import msgspec
 from msgspec import Struct
 
-from ran_datajobs.store.database import Connection, Database, read
+from ran_datajobs.store.database import Connection, Database, columns, read
 from ran_datajobs.store.queries import named_queries
 
 _SQL = named_queries("modules")
@@ -101,20 +101,19 @@ async def pending(database: Database, plugin_id: int, limit: int) -> list[Questi
 
 
 async def answered(
-    connection: Connection, plugin_id: int, question: Question, modules: Sequence[Module]
+    connection: Connection, plugin_id: int, questions: Sequence[Question], modules: Iterable[Module]
 ) -> bool:
-    """Record the modules. False, and they stay unknown, if the plugin has :data:`MOST_SETS` others."""
-    listed = sorted(set(modules))
+    """Record the modules that are the answer to each of these questions. False, and they stay unknown, if the
+    plugin has :data:`MOST_SETS` other sets."""
+    listed = sorted(modules)
     encoded = msgspec.json.encode(listed)
     digest = hashlib.sha256(encoded).digest()
-    found = await connection.fetchrow(_SQL["sets"], plugin_id, digest)
     module_set_id: int | None = None
-    if found is not None and (found["known"] or found["of_plugin"] < MOST_SETS):
+    if await connection.fetchval(_SQL["may_be_stored"], plugin_id, digest, MOST_SETS):
         names = sorted({each.module_name for each in listed})
         module_set_id = await connection.fetchval(_SQL["save_set"], digest, names, encoded.decode())
-    await connection.execute(
-        _SQL["answered"], plugin_id, question.module_set_tag, question.cm_handle, module_set_id
-    )
+    rows = columns(questions, "module_set_tag", "cm_handle")
+    await connection.execute(_SQL["answered"], plugin_id, *rows, module_set_id)
     return module_set_id is not None
 
 

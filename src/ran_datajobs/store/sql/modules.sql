@@ -61,17 +61,18 @@ update dmi_plugin set modules_due_at = clock_timestamp() + make_interval(secs =>
 select m.module_set_tag, m.cm_handle, coalesce(u.cm_handle, t.cm_handle) as asked,
        coalesce(u.private_properties, t.private_properties) as properties
 from (select * from cm_handle_modules where plugin_id = $1 and pending order by attempts limit $2) m
-left join cm_handle u on m.cm_handle <> '' and u.cm_handle = m.cm_handle collate "C" and u.plugin_id = m.plugin_id
-                     and u.module_set_tag = '' and not u.removed
+left join lateral ( -- offset 0: found by its id, not among all handles of the plugin
+    select h.* from cm_handle h where h.cm_handle = m.cm_handle collate "C" offset 0
+) u on u.plugin_id = m.plugin_id and u.module_set_tag = '' and not u.removed
 left join lateral (
     select h.cm_handle, h.private_properties from cm_handle h
     where m.cm_handle = '' and h.plugin_id = m.plugin_id and h.module_set_tag = m.module_set_tag and not h.removed
     order by h.cm_handle > coalesce(m.asked, '') collate "C" desc, h.cm_handle collate "C" limit 1) t on true;
 
--- Whether the set with the digest $2 is stored, and the number of sets that the plugin has.
--- name: sets
-select exists (select from module_set where digest = $2) as known,
-       (select count(distinct module_set_id) from cm_handle_modules where plugin_id = $1) as of_plugin;
+-- Whether the set with the digest $2 is stored, or the plugin has fewer than $3 sets. They are counted for a new set only.
+-- name: may_be_stored
+select case when exists (select from module_set where digest = $2) then true
+            else (select count(distinct module_set_id) from cm_handle_modules where plugin_id = $1) < $3 end;
 
 -- A set that exists is locked, so that it is not removed before a row names it.
 -- name: save_set
@@ -80,8 +81,9 @@ on conflict (digest) do update set digest = excluded.digest
 returning module_set_id;
 
 -- name: answered
-update cm_handle_modules set module_set_id = $4, pending = false, attempts = 0, asked = null
-where plugin_id = $1 and module_set_tag = $2 and cm_handle = $3;
+update cm_handle_modules m set module_set_id = $4, pending = false, attempts = 0, asked = null
+from unnest($2::text[], $3::text[]) as q (module_set_tag, cm_handle)
+where m.plugin_id = $1 and m.module_set_tag = q.module_set_tag and m.cm_handle = q.cm_handle collate "C";
 
 -- name: failed
 update cm_handle_modules set attempts = attempts + 1, asked = $4
