@@ -46,7 +46,7 @@ case when h.trust_level = 'NONE'
 -- name: search
 -- The JSON text of each handle. $1: what it shows. $2: the private properties too.
 select convert_to(case $1::text
-    when 'ID' then to_json(h.cm_handle)::text
+    when 'ID' then '"' || h.cm_handle || '"' -- an id has letters, digits, '-' and '_' only
     when 'ALTERNATE_ID' then to_json(h.alternate_id)::text
     when 'LIGHTWEIGHT' then '{' || :leaves
         || case when $2::boolean then ',"dmiProperties":' || to_json(h.private_properties::text) else '' end || '}'
