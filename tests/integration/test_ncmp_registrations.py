@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from ran_datajobs.api import paths
-from ran_datajobs.cli import inventory
+from ran_datajobs.cli import handles
 from ran_datajobs.cli.api import Api as CommandLine
 from ran_datajobs.config import Settings
 from ran_datajobs.errors import ServerUnreachable
@@ -39,9 +39,9 @@ def handle(name: str, n: int = 7, **fields: Any) -> dict[str, Any]:
     }
 
 
-def created(*handles: dict[str, Any], **fields: Any) -> dict[str, Any]:
+def created(*each: dict[str, Any], **fields: Any) -> dict[str, Any]:
     """A registration with these handles."""
-    return {"dmiPlugin": PLUGIN, "createdCmHandles": list(handles), **fields}
+    return {"dmiPlugin": PLUGIN, "createdCmHandles": list(each), **fields}
 
 
 class Row(NamedTuple):
@@ -237,7 +237,7 @@ async def test_the_command_line_lists_what_was_not_taken(api: Api) -> None:
             handle("new", 1), updatedCmHandles=[{"cmHandle": "x"}], upgradedCmHandles={"cmHandles": ["y"]}
         )
     )
-    failed = await asyncio.to_thread(inventory.register, client, body)
+    failed = await asyncio.to_thread(handles.register, client, body)
     assert [(each["cmHandle"], each["errorCode"]) for each in failed] == [
         ("new", "109"),
         ("x", "100"),
@@ -245,4 +245,4 @@ async def test_the_command_line_lists_what_was_not_taken(api: Api) -> None:
     ]
     api.parts.database = None  # type: ignore[assignment]
     with pytest.raises(ServerUnreachable, match="unexpected error"):
-        await asyncio.to_thread(inventory.register, client, body)
+        await asyncio.to_thread(handles.register, client, body)
