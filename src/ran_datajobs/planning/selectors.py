@@ -37,6 +37,8 @@ from ran_datajobs.nrm.selectors import MAX_STEPS, Selector, parse
 ELEMENTS: Final = ("ManagedElement", "MeContext")
 """Classes of the objects under whose names CM handles are registered."""
 
+_ELEMENT_STEPS: Final = tuple(f"/{name}[" for name in ELEMENTS)
+
 # The usual text: one selector of leading steps with plain ids, then names alone.
 _ID_STEP: Final = (
     rf'/(?!(?:attributes|id|objectClass|objectInstance)\[){fdn.CLASS}\[id="[!$&-)+\-.0->@-\[\]-~]++"\]'
@@ -61,8 +63,7 @@ def routes_of(text: str) -> tuple[Route, ...]:
     usual = _usual(text)
     if usual is not None:
         base = usual[1].replace('[id="', "=").replace('"]', "")[1:]
-        is_broadcast = not any(f"/{name}[" in usual[1] for name in ELEMENTS)
-        return (Route(text, base, is_broadcast),)
+        return (Route(text, base, is_broadcast=not any(step in text for step in _ELEMENT_STEPS)),)
     return tuple(map(_route_of, parse(text)))
 
 

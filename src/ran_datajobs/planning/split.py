@@ -240,6 +240,11 @@ class _Splitter:
     def _place_selectors(self, position: int, operation: SeedOperation, routes: Sequence[Route]) -> None:
         """One part per (plugin, data producer), with all selectors that it gets. One part that is refused for
         each plugin that does not read by selector, and one for all selectors that no CM handle owns."""
+        if len(routes) == 1 and not routes[0].is_broadcast and routes[0].begins is None:  # nearly always
+            owner = self._owners.owner_of(routes[0].base)
+            if owner is not None and owner.read_plugin.selectors:
+                self._add_part(position, _part_of(operation, routes), owner)
+                return
         broadcasts = [number for number, route in enumerate(routes) if route.is_broadcast]
         lanes: dict[tuple[int, str], tuple[Owner, list[int]]] = {}  # without the broadcasts, which all get
         unowned: list[Route] = []
