@@ -137,7 +137,7 @@ async def test_modules_are_those_that_are_known(api: Api) -> None:
     await note_handles(api.parts.database)
     async with api.parts.database.transaction() as connection:
         plugin_id = await connection.fetchval("select plugin_id from cm_handle where cm_handle = 'ch-1'")
-        assert await answered(connection, plugin_id, Question("tagA", "", None, None), modules)
+        assert await answered(connection, plugin_id, [Question("tagA", "", None, None)], modules)
     assert (await api.get(f"/ncmp/v1/ch/{quote(FIRST, safe='')}/modules")).json() == [
         {"moduleName": "ran-a", "revision": "2024-01-01"},
         {"moduleName": "ran-b", "revision": ""},

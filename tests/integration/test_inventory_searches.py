@@ -53,7 +53,7 @@ async def know_modules(database: Database) -> None:
             ):
                 modules = [Module(name) for name in names]
                 question = Question(tag, row["cm_handle"], None, None)
-                assert await answered(connection, row["plugin_id"], question, modules)
+                assert await answered(connection, row["plugin_id"], [question], modules)
 
 
 async def found(database: Database, shows: Shows, wanted: Search | None, **options: Any) -> list[Any]:
