@@ -4,18 +4,18 @@
 :mod:`ran_datajobs.nrm.selectors` has the grammar. The rules are those of ONAP's NCMP (``JexParser`` and
 ``ReadRequestExaminer`` of CPS 3.8); the first that holds decides:
 
-=====================================================  ==================================================
-selector                                               sent to
-=====================================================  ==================================================
+======================================================  ==============================================
+selector                                                sent to
+======================================================  ==============================================
 has ``//``, or no ``[id=`` and no ``[contains(id,`` of  every handle (a broadcast)
 a ManagedElement or MeContext
-has a ``contains(id,"x")`` of one of these two classes  the handles with an RDN of this class, in their
-                                                       alternate ids, whose value begins with ``x``; the
-                                                       first such step counts
-has leading steps ``/Class[id="x"]``                   the handle with the longest alternate id that is a
-                                                       prefix of the FDN that these name
-any other                                              no handle
-=====================================================  ==================================================
+has a ``contains(id,"x")`` of one of these two classes  the handles with an RDN of this class, in
+                                                        their alternate ids, whose value begins with
+                                                        ``x``; the first such step counts
+has leading steps ``/Class[id="x"]``                    the handle with the longest alternate id that
+                                                        is a prefix of the FDN that these name
+any other                                               no handle
+======================================================  ==============================================
 
 Three points differ. NCMP finds ``ManagedElement[id=`` and ``ManagedElement=x`` as texts, and therefore also
 in longer class names and in strings: here they are steps and RDNs. It takes an ``[id=`` without quotes for a
