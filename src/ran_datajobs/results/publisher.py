@@ -218,7 +218,16 @@ class Publisher(Struct, eq=False):
 
     async def _publish_all(self, shard: int, rows: Sequence[Waiting], done: list[Waiting]) -> None:
         """Publish the messages of ``rows`` in order, all or none; append all rows to ``done``."""
-        messages = await concurrently(self._message_of, [row for row in rows if row.is_message])
+        objects = [row for row in rows if row.is_message and row.value is None]
+        values = {row.position: row.value for row in rows if row.value is not None}
+        values |= zip(
+            (row.position for row in objects), await concurrently(self._value_of, objects), strict=True
+        )
+        messages = [
+            OutboxMessage(row.position, row.topic, Message(row.key, row.headers, values[row.position]))
+            for row in rows
+            if row.is_message
+        ]
         await reached(Checkpoint.DELIVER_READ)
         try:
             if messages:
@@ -227,18 +236,16 @@ class Publisher(Struct, eq=False):
             raise DeliveryFailure(refusal.topic, str(refusal)) from refusal
         done += rows
 
-    async def _message_of(self, row: Waiting) -> OutboxMessage:
-        value = row.value
-        if value is None:
-            bucket, key = row.bucket or "", row.object_key or ""
-            body = await _answer(row, bucket, self.objects.get(bucket, key))
-            if body is None:
-                raise _damaged(row, body)
-            try:
-                value = message_value(body, self.object_uri(bucket, key))
-            except msgspec.DecodeError as error:
-                raise _damaged(row, body) from error
-        return OutboxMessage(row.position, row.topic, Message(row.key, row.headers, value))
+    async def _value_of(self, row: Waiting) -> bytes:
+        """The value of a message that is a result object."""
+        bucket, key = row.bucket or "", row.object_key or ""
+        body = await _answer(row, bucket, self.objects.get(bucket, key))
+        if body is None:
+            raise _damaged(row, body)
+        try:
+            return message_value(body, self.object_uri(bucket, key))
+        except msgspec.DecodeError as error:
+            raise _damaged(row, body) from error
 
     async def _record(self, connection: Connection, shard: int, failure: DeliveryFailure) -> None:
         """Park the rows to which ``failure`` applies: they are skipped until their next retry. While the bus
