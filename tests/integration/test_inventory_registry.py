@@ -15,6 +15,7 @@ import pytest
 
 from ran_datajobs.config import Settings
 from ran_datajobs.errors import InvalidRequest
+from ran_datajobs.inventory import index as owner_index
 from ran_datajobs.inventory import registry
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.owners import Owner
@@ -333,9 +334,13 @@ async def test_one_of_two_claims_on_an_alternate_id_wins(database: Database, reg
     assert len(await fresh(database)) == 1
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_following_equals_starting_anew(database: Database, register: Register, seed: int) -> None:
-    """After any sequence of registrations, an index that followed has the same content as a new one."""
+@pytest.mark.parametrize(("seed", "large"), [(1, 0), (2, 10_000), (3, 10_000), (4, 0)])
+async def test_following_equals_starting_anew(
+    database: Database, register: Register, monkeypatch: pytest.MonkeyPatch, seed: int, large: int
+) -> None:
+    """After any sequence of registrations, an index that followed has the same content as a new one, also
+    where it is so large that a thread computes its changes."""
+    monkeypatch.setattr(owner_index, "_LARGE", large)
     rng = random.Random(seed)
     index = OwnerIndex(database)
     for _ in range(25):
@@ -356,4 +361,6 @@ async def test_following_equals_starting_anew(database: Database, register: Regi
             await index.catch_up()
     followed, anew = await index.catch_up(), await OwnerIndex(database).catch_up()
     assert {one.alternate_key: one for one in followed} == {one.alternate_key: one for one in anew}
+    assert followed.owners_below("SN=1") == anew.owners_below("SN=1")
+    assert followed.depths == anew.depths
     assert followed.owners_below("SN=1") == anew.owners_below("SN=1") != []

@@ -96,6 +96,23 @@ def test_numbers_and_booleans_become_the_text_that_they_are(key: str, properties
     assert (handles[1].cm_handle, registration.removed_cm_handles) == ("b", ["c"])
 
 
+@pytest.mark.parametrize("member", ['"%s": "\\ud800"', '"%s\\ud800": 1', '"x": 1, "%s": "\\udc00"'])
+def test_half_a_surrogate_pair_in_a_property_refuses_the_body(member: str) -> None:
+    """As in every body. The pointer ends at the properties: names below are private."""
+    properties = '"cmHandleProperties": {' + member % SECRET + "}"
+    body = '{"dmiPlugin": "http://dmi", "createdCmHandles": [{"cmHandle": "a", ' + properties + "}]}"
+    refusal = refused(body.encode())
+    assert [where for where, _ in refusal.problems] == ["#/createdCmHandles/0/cmHandleProperties"]
+    assert "surrogate" in refusal.detail and SECRET not in str(refusal)
+
+
+def test_white_space_around_a_property_is_no_part_of_it() -> None:
+    """The text is the JSON token alone."""
+    body = b'{"createdCmHandles": [{"cmHandle": "a", "cmHandleProperties": {"n" :\n 1.50\t, "b": true }}]'
+    (handle,) = read_registration(body + b', "dmiPlugin": "http://dmi"}').created_cm_handles or []
+    assert handle.cm_handle_properties == {"n": "1.50", "b": "true"}
+
+
 def test_a_promise_that_is_not_offered_yet_is_refused() -> None:
     """Otherwise a plugin would rely on guards that the service does not use. null is accepted; false is a
     request, and refused."""
