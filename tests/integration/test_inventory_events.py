@@ -7,6 +7,7 @@ All parts are real: PostgreSQL, registrations, the publisher, the embedded bus w
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ import pytest
 from ran_datajobs.api import paths
 from ran_datajobs.api.tokens import Role, add
 from ran_datajobs.config import Settings
-from ran_datajobs.errors import InvalidRequest
+from ran_datajobs.errors import InvalidRequest, StoreUnavailable
 from ran_datajobs.inventory import registry
 from ran_datajobs.results.objects import open_folder
 from ran_datajobs.results.publisher import Publisher
 from ran_datajobs.store import outbox
-from ran_datajobs.store.database import Database
+from ran_datajobs.store.database import Connection, Database
 from tests.data.kept import STAGES, load_stages
 from tests.integration.delivery_service import responses
 from tests.integration.embedded_delivery import EmbeddedService
@@ -106,6 +107,28 @@ async def test_nothing_changed_is_no_event(inventory: Inventory) -> None:
     with pytest.raises(InvalidRequest):
         await inventory.register(createdCmHandles=[*handles(3), {"cmHandle": 4}])
     assert await inventory.waiting() == 0
+
+
+async def test_a_change_and_its_event_are_one_transaction(
+    inventory: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the database is lost before the commit, after the events were written, neither they nor the
+    handles are there; the repeated registration has one event for each."""
+    add = outbox.add
+
+    async def add_and_lose(connection: Connection, messages: Sequence[outbox.Outgoing]) -> list[int]:
+        await add(connection, messages)
+        raise StoreUnavailable("lost, as the test wants it")
+
+    with monkeypatch.context() as lost:
+        lost.setattr(outbox, "add", add_and_lose)
+        with pytest.raises(StoreUnavailable):
+            await inventory.register(createdCmHandles=handles(1, 2))
+    assert await inventory.waiting() == 0
+    assert await inventory.value("select count(*) from cm_handle") == 0
+    await inventory.register(createdCmHandles=handles(1, 2))
+    await inventory.published()
+    assert await inventory.sent() == [("ch-1", "create"), ("ch-2", "create")]
 
 
 async def test_concurrent_registrations_are_in_order(inventory: Inventory) -> None:
