@@ -22,6 +22,7 @@ from ran_datajobs.results.objects import open_folder
 from ran_datajobs.results.publisher import Publisher
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Database
+from ran_datajobs.telemetry import configure
 from tests.integration.delivery_service import news
 
 CHECKPOINTS = (
@@ -80,6 +81,7 @@ class CheckedBus(KafkaBus):
 
 async def main(url: str, bootstrap: str, folder: str, stop_at: str) -> None:
     """Publish all shards until the outbox is empty."""
+    configure(level="warning", form="json")  # standard output has the checkpoints alone
     database = await Database.open(url)
     async with database.connection() as connection:
         installation = str(await outbox.installation(connection))
