@@ -154,7 +154,7 @@ export async function showNetwork(main, query, { signal, linkState, title }) {
 
   /** A text that may be an FDN: whose object it is can be asked for, even where no handle has it. */
   function objectLine(text) {
-    return text.includes("=") ? [h("li", {}, link(text, h("span", {}, "Who owns ", path(text), "?")))] : [];
+    return text.includes("=") ? [h("li", {}, link(text, h("span", { class: "ask" }, "Who owns ", path(text), "?")))] : [];
   }
 
   // --- the start ----------------------------------------------------------------------------------------
