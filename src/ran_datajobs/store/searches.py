@@ -196,8 +196,10 @@ async def handles(
     private properties. ``ids``: only these.
     """
     pattern = None if part is None else containing(part)
-    records = await connection.fetch(_LIST, below, producer, plugin, tag, pattern, after, limit, private, ids)
-    return read(HandleItem, records)
+    values = (below, producer, plugin, tag, pattern, after, limit, private, ids)
+    async with connection.transaction(readonly=True):
+        await connection.execute(_SQL["plan_for_the_values"])
+        return read(HandleItem, await connection.fetch(_LIST, *values))
 
 
 class OwnerRow(Struct, frozen=True):

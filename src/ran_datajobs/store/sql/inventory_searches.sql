@@ -105,26 +105,29 @@ from open join data_job j using (job_id)
 where j.status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') and ($4::text is null or j.client = $4)
 order by j.seq desc limit $5;
 
--- $8: the private properties too.
 -- name: list_handles
+-- $8: the private properties too. The plugins are joined to one page: the rows of joins on coalesce are estimated too low,
+-- and the whole table would be sorted for each page.
 select h.cm_handle, h.alternate_id, h.data_producer_id, h.module_set_tag, p.url as dmi_plugin, r.url as read_plugin,
        w.url as write_plugin, :trust_level as trust_level, h.trust_level as registered_trust_level,
        convert_to(h.public_properties::text, 'UTF8') as public_properties,
        case when $8::boolean then convert_to(h.private_properties::text, 'UTF8') end as private_properties
-from cm_handle h
+from (
+    select h.* from cm_handle h
+    where not h.removed
+      and ($1::text is null or h.alternate_key = $1 or h.alternate_key >= $1 || '/' and h.alternate_key < $1 || '0')
+      and ($2::text is null or h.data_producer_id = $2)
+      and ($3::text is null or (select plugin_id from dmi_plugin where url = $3)
+           in (h.plugin_id, h.read_plugin_id, h.write_plugin_id))
+      and ($4::text is null or h.module_set_tag = $4)
+      and ($5::text is null or h.alternate_id like $5 or h.cm_handle like $5)
+      and ($6::text is null or h.cm_handle > $6)
+      and ($9::text[] is null or h.cm_handle = any ($9))
+    order by h.cm_handle limit $7) h
 join dmi_plugin p on p.plugin_id = h.plugin_id
 join dmi_plugin r on r.plugin_id = coalesce(h.read_plugin_id, h.plugin_id)
 join dmi_plugin w on w.plugin_id = coalesce(h.write_plugin_id, h.plugin_id)
-where not h.removed
-  and ($1::text is null or h.alternate_key = $1 or h.alternate_key >= $1 || '/' and h.alternate_key < $1 || '0')
-  and ($2::text is null or h.data_producer_id = $2)
-  and ($3::text is null or (select plugin_id from dmi_plugin where url = $3)
-       in (h.plugin_id, h.read_plugin_id, h.write_plugin_id))
-  and ($4::text is null or h.module_set_tag = $4)
-  and ($5::text is null or h.alternate_id like $5 or h.cm_handle like $5)
-  and ($6::text is null or h.cm_handle > $6)
-  and ($9::text[] is null or h.cm_handle = any ($9))
-order by h.cm_handle limit $7;
+order by h.cm_handle;
 
 -- name: children
 -- The RDNs directly below $1, a normal form with a slash behind it or '', from the key $3 on; $2: the first key behind
