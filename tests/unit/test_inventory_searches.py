@@ -240,7 +240,7 @@ def test_another_path_is_refused_with_the_forms_that_are_supported(path: str) ->
     with pytest.raises(UnsupportedPath) as refused:
         of_cps_path(path)
     assert len(str(refused.value)) < 1000
-    assert len(path) > 10_000 or all(form in str(refused.value) for form in FORMS)
+    assert len(path) > 8_192 or all(form in str(refused.value) for form in FORMS)
 
 
 @given(st.text(max_size=80) | st.text("/[]@'\"=and or()contis-hlepubd,", max_size=60))
@@ -271,3 +271,11 @@ def test_both_searches_restrict(one: Search, other: Search) -> None:
     assert both(one, None) is None
     if found is not None:
         assert both(found, one) == found == both(found, other)
+
+
+def test_the_number_of_parameters_is_bounded() -> None:
+    """At most 1,000 of all conditions together."""
+    many = [{f"name-{number}": "1"} for number in range(600)]
+    assert read(("hasAllProperties", many)) is not None
+    with pytest.raises(InvalidRequest, match="has more than 1000 parameters"):
+        read(("hasAllProperties", many), ("hasAllProperties", many))

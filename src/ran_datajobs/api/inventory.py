@@ -344,10 +344,11 @@ async def read_ahead(items: AsyncGenerator[_Item, None], within: float) -> Async
         try:
             async with contextlib.aclosing(items):
                 async for item in items:
-                    async with asyncio.timeout(within):
-                        await waiting.put(item)
-        except TimeoutError:
-            end = StoreUnavailable(f"the client took nothing for {within:g} s")
+                    try:
+                        async with asyncio.timeout(within):
+                            await waiting.put(item)
+                    except TimeoutError:
+                        raise StoreUnavailable(f"the client took nothing for {within:g} s") from None
         except Exception as error:
             end = error
         await waiting.put(end)

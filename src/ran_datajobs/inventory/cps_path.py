@@ -15,7 +15,7 @@ from typing import Final
 
 from msgspec import Struct
 
-MAX_PATH: Final = 16_384
+MAX_PATH: Final = 8_192
 """Maximum length of a path in characters."""
 
 FORMS: Final = (

@@ -8,7 +8,6 @@ every condition must hold, and no condition matches all handles. Source: OpenAPI
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Final
 
@@ -23,10 +22,10 @@ from ran_datajobs.inventory.addresses import AddressRefused, normal_form
 from ran_datajobs.nrm import fdn
 from ran_datajobs.store.searches import Search
 
-MAX_BODY: Final = 1024 * 1024
+MAX_BODY: Final = 128 * 1024
 """Maximum bytes of the body of a search."""
 
-MAX_PARAMETERS: Final = 10_000
+MAX_PARAMETERS: Final = 1000
 """Maximum number of parameters of all conditions of a search."""
 
 TRUST_LEVELS: Final = ("COMPLETE", "NONE")
@@ -54,19 +53,20 @@ def both(one: Found, other: Found) -> Found:
     changes: dict[str, object] = {}
     for name in Search.__struct_fields__:
         mine, others = getattr(one, name), getattr(other, name)
-        match mine, others:
-            case (_, None) | (None, _):
-                changes[name] = mine if others is None else others
-            case (Mapping(), Mapping()):
-                if any(mine.get(key, value) != value for key, value in others.items()):
-                    return None
-                changes[name] = {**mine, **others}
-            case _ if name in _ALL_OF:
-                changes[name] = mine | others
-            case _:
-                changes[name] = mine & others
-                if not changes[name]:
-                    return None
+        if not others:
+            continue
+        if not mine:
+            changes[name] = others
+        elif isinstance(mine, Mapping):
+            if any(mine.get(key, value) != value for key, value in others.items()):
+                return None
+            changes[name] = {**mine, **others}
+        elif name in _ALL_OF:
+            changes[name] = mine | others
+        elif not mine.isdisjoint(others):
+            changes[name] = mine & others
+        else:
+            return None
     return replace(one, **changes)
 
 
@@ -186,21 +186,19 @@ def _modules(pairs: _Pairs, pointer: str) -> Found:
 
 
 def _public_properties(pairs: _Pairs, _pointer: str) -> Found:
-    return _all_properties(Search(public_properties={name: value}) for name, value in pairs)
+    found = _all_of(pairs)
+    return None if found is None else Search(public_properties=found)
 
 
 def _private_properties(pairs: _Pairs, _pointer: str) -> Found:
-    return _all_properties(Search(private_properties={name: value}) for name, value in pairs)
+    found = _all_of(pairs)
+    return None if found is None else Search(private_properties=found)
 
 
-def _all_properties(searches: Iterable[Search]) -> Found:
-    everything: Found = ALL
-    found = functools.reduce(both, searches, everything)
-    if found is None or not all(
-        _storable(each) for each in (*found.public_properties.items(), *found.private_properties.items())
-    ):
-        return None
-    return found
+def _all_of(pairs: _Pairs) -> dict[str, str] | None:
+    """The value of each name; ``None`` if a name has two, or if no row can have one."""
+    found = dict(pairs)
+    return found if len(found) == len({*pairs}) and all(map(_storable, pairs)) else None
 
 
 def of_plugin(address: str) -> Found:
