@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from ran_datajobs.dmi.settings import PluginSettings
-from tests.kit.onap_client import OnapClient, alternate_id, load_test_handle, onap_client
+from tests.kit.commands import datajobs
+from tests.kit.onap_client import OnapClient, alternate_id, conditions, load_test_handle, onap_client
 from tests.kit.plugin_parts import WatchedElement, served_plugin
 from tests.kit.whole_service import JOBS, Service, whole_service
 
@@ -145,3 +147,22 @@ async def test_private_properties_of_the_second_version(ncmp: Ncmp) -> None:
     assert {json.loads(each["dmiProperties"])["segmentId"] for each in shown} == {"1", "2", "3"}
     hidden: Any = (await ncmp.client.ask("POST", path, {})).body
     assert not any("dmiProperties" in each for each in hidden)
+
+
+async def test_the_answer_of_a_search_is_loaded(ncmp: Ncmp, tmp_path: Path) -> None:
+    """What a southbound search shows of a plugin's handles, private properties included, is a file that
+    ``datajobs inventory load`` registers: this is how an inventory is copied."""
+    of_plugin = conditions(("cmHandleWithDmiPlugin", [{"dmiPluginName": ncmp.plugin}]))
+    path = "/ncmpInventory/v1/ch/searchCmHandles?outputDmiProperties=true"
+    before = (await ncmp.client.ask("POST", path, of_plugin)).body
+    file = tmp_path / "handles.json"
+    file.write_text(json.dumps(before), encoding="utf-8")
+    names = [each["cmHandle"] for each in before]
+    assert (await ncmp.client.register(ncmp.plugin, removedCmHandles=names)).status == 200
+    load = ("inventory", "load", file, "--plugin", ncmp.plugin, "--server", ncmp.service.root)
+    done = await asyncio.to_thread(datajobs, *load)
+    assert done.returncode == 0, done.stderr
+    after = (await ncmp.client.ask("POST", path, of_plugin)).body
+    for each in (*before, *after):
+        del each["state"]
+    assert sorted(after, key=str) == sorted(before, key=str)
