@@ -160,8 +160,9 @@ def diff(
     api = Api(settings)
     counts: Counter[str] = Counter()
     with open_handles(file, plugin) as opened:
-        kept = handles.contents(opened)
-        surplus = handles.surplus(api, kept) if prune else iter(())
+        for _ in _checked(opened.batches()):
+            pass
+        surplus = handles.surplus(api, handles.contents(opened)) if prune else iter(())
 
         def found() -> Iterator[handles.Difference]:
             removed = (handles.Difference("remove", cm_handle) for cm_handle in surplus)

@@ -69,6 +69,12 @@ export async function showNetwork(main, query, { signal, linkState, title }) {
     if (below === 0 && matchMedia(NARROW).matches) owner.element.scrollIntoView();
   }
 
+  /** Opens the tree at the chosen object, or at its owner if the object is below it. */
+  async function reveal() {
+    const handle = fdn ? await owner.handle() : null;
+    if (fdn && !signal.aborted) await tree.reveal(handle?.alternateId || fdn, handle?.cmHandle);
+  }
+
   const mark = (link) => {
     if (link.dataset.fdn === fdn) link.setAttribute("aria-current", "true");
     else link.removeAttribute("aria-current");
@@ -99,7 +105,7 @@ export async function showNetwork(main, query, { signal, linkState, title }) {
     status.textContent = "";
     if (text === "") {
       results.replaceChildren();
-      if (fdn) tree.reveal(fdn);
+      reveal();
       return;
     }
     if (cursor === null) results.replaceChildren();
@@ -172,11 +178,7 @@ export async function showNetwork(main, query, { signal, linkState, title }) {
     return;
   }
   treeBox.replaceChildren(tree.element);
-  if (fdn) {
-    const handle = await owner.handle();
-    if (signal.aborted) return;
-    await tree.reveal(handle?.alternateId || fdn, handle?.cmHandle);
-  }
+  await reveal();
   keep("replaceState");
 }
 
