@@ -26,6 +26,7 @@ _COMMAND = re.compile(r"\.venv/bin/|(?=datajobs |python |curl |make )")
 OUTCOMES = {
     "datajobs submit examples/retune-pci.json --watch": (1, "partially failed"),  # it was executed already
     "datajobs submit examples/read-cells.json --watch": (0, "finished"),
+    "datajobs submit examples/read-selectors.json --watch": (0, "finished"),
     "datajobs submit - < examples/seed-read.json": (0, "not started"),
     "python examples/make_examples.py": (0, ""),
     "python examples/load_jobs.py": (0, ""),
