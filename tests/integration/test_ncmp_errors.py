@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 
@@ -17,7 +17,7 @@ from ran_datajobs.inventory import registry
 from ran_datajobs.store.database import Database
 from tests.kit.api_service import JSON, PLUGIN, Answer, Api, changes_nothing, northbound_api
 
-PUSH = paths.fill(paths.STATUS_PUSH, sub_job_id=uuid4())
+PUSH = paths.fill(paths.STATUS_PUSH, sub_job_id=UUID(int=1))
 ANY = {"Accept": "*/*"}
 NCMPS = {"Accept": "application/json"}
 
