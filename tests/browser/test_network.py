@@ -154,6 +154,7 @@ def test_a_search_finds_handles(watched: Watched, running_service: Service) -> N
     expect(item(page, rdns(handle)[-1])).to_have_attribute("aria-selected", "true")
 
 
+@pytest.mark.nightly
 def test_a_search_shows_more_and_asks_for_owners(watched: Watched, running_service: Service) -> None:
     """Fifty handles at a time. A text that can be an FDN leads to its owner, even if no handle has it."""
     page = watched.page
@@ -281,6 +282,7 @@ def test_an_empty_inventory_says_how_to_fill_it(watched: Watched) -> None:
     expect(page.locator(".finder code")).to_have_text("datajobs inventory load FILE")
 
 
+@pytest.mark.nightly
 def test_long_levels_are_loaded_in_steps(watched: Watched) -> None:
     """A hundred objects at a time; the last line loads more, and the focus goes to the first new object. A
     reload shows a chosen object that is behind the first step."""

@@ -232,6 +232,7 @@ def test_the_operations_of_a_reason_open_on_demand(watched: Watched, running_ser
         expect(row).to_contain_text(failure["detail"])
 
 
+@pytest.mark.nightly
 def test_many_failures_are_shown_in_steps(watched: Watched, running_service: Service) -> None:
     """Of 3,000 operations with one reason ten are shown, more on each click, never more than 500."""
     page = watched.page
@@ -363,6 +364,7 @@ def test_events_are_read_in_any_pieces(watched: Watched) -> None:
         ]
 
 
+@pytest.mark.nightly
 def test_follows_a_job_without_its_events(watched: Watched, running_service: Service) -> None:
     """If the stream of events is unavailable, the page polls, and shows the same end."""
     page = watched.page

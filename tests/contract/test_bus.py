@@ -357,6 +357,7 @@ async def test_an_open_transaction_of_another_installation_hides_no_position(
 
 
 @pytest.mark.kafka
+@pytest.mark.nightly
 async def test_a_topic_of_positions_that_is_gone_comes_again(kafka_broker: KafkaBroker) -> None:
     """The bus is unavailable until a call for the position has recreated the topic."""
     kafka_broker.create_topic(topic := _any_topic())
@@ -407,6 +408,7 @@ async def _until_it_works(call: Callable[[], Awaitable[object]]) -> None:
 
 
 @pytest.mark.kafka
+@pytest.mark.nightly
 async def test_a_topic_that_may_only_be_described(kafka_broker: KafkaBroker) -> None:
     """Such a topic is no valid destination. In a step with other topics it alone is refused; the other
     messages are then published."""

@@ -274,6 +274,7 @@ async def test_an_idempotent_plugin_gets_the_create_again(
     assert [c.kind for c in scripted.calls].count("create") == 3
 
 
+@pytest.mark.nightly
 async def test_polls_are_repeated_within_the_budget(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
@@ -348,6 +349,7 @@ async def test_a_cancel_leaves_what_was_not_started_unsent(
     await service.call("POST", f"{JOBS}/{running}/cancel", expect=409)
 
 
+@pytest.mark.nightly
 async def test_a_stalled_plugin_with_many_producers_delays_no_other(
     database_url: str, tmp_path: Path, plugin: tuple[ScriptedPlugin, str]
 ) -> None:

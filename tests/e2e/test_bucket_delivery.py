@@ -314,6 +314,7 @@ async def test_an_own_bucket_that_refuses_is_told_and_waited_for(
     assert events == ["storage.unavailable", "storage.available"]
 
 
+@pytest.mark.nightly
 async def test_a_read_waits_for_its_messages_until_the_own_bucket_takes_them(
     database_url: str, tmp_path: Path, without_list: S3Service
 ) -> None:

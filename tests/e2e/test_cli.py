@@ -24,6 +24,7 @@ from ran_datajobs.model import OperationState
 from ran_datajobs.reasons import explanation_of
 from tests.kit.commands import datajobs, environment, json_lines, started
 from tests.kit.plugins.scripted import Script, ScriptedPlugin, Step
+from tests.tiers import nightly
 
 _COMMANDS = [
     tuple(command.split())
@@ -34,6 +35,7 @@ _COMMANDS = [
         *("inventory search", "inventory owner", "inventory export", "token revoke"),
     )
 ]
+_USUAL = [(), ("demo",), ("submit",), ("inventory",), ("inventory", "load"), ("token", "revoke")]
 
 
 NO_JSON = {
@@ -136,7 +138,11 @@ async def network(server: str) -> AsyncIterator[Network]:
         yield Network(server, plugin, address)
 
 
-@pytest.mark.parametrize("command", _COMMANDS, ids=lambda command: " ".join(command) or "datajobs")
+@pytest.mark.parametrize(
+    "command",
+    [command if command in _USUAL else nightly((command,)) for command in _COMMANDS],
+    ids=lambda command: " ".join(command) or "datajobs",
+)
 def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
     """``--help`` describes each command; a command that performs an action shows an example."""
     done = datajobs(*command, "--help")
@@ -213,6 +219,7 @@ async def test_failures_are_grouped_by_reason_and_explained(network: Network) ->
         assert lines[place + 1].split(maxsplit=2) == ["1", "×", f"STATUS_108: {code.title}"]
 
 
+@pytest.mark.nightly
 async def test_a_job_without_failures_says_so(network: Network) -> None:
     """One line when there is nothing to group, and no line about failures in the job."""
     await network.register("a")
@@ -260,6 +267,7 @@ async def test_results_are_printed_or_kept(network: Network, tmp_path: Path) -> 
     assert [file.stat().st_mtime_ns for file in files] == stamps
 
 
+@pytest.mark.nightly
 async def test_a_plugins_own_result_body_is_kept_but_is_no_outcome(network: Network, tmp_path: Path) -> None:
     """A result of unknown shape is an object of its own: ``--dir`` saves it unchanged, and the command prints
     the outcomes derived from the status."""
@@ -275,6 +283,7 @@ async def test_a_plugins_own_result_body_is_kept_but_is_no_outcome(network: Netw
     assert "responses" not in json.loads(foreign.read_bytes())
 
 
+@pytest.mark.nightly
 async def test_results_of_a_running_job_are_not_there_yet(network: Network) -> None:
     """Status 2 with a remedy; after a cancel the job ends as cancelled, with status 1."""
     await network.register("slow")
@@ -320,6 +329,7 @@ async def test_status_and_list_show_jobs_in_words_and_as_json(network: Network) 
     assert rows[1][:5] == [job_id, "labels", "WRITE", "finished", "1"]
 
 
+@pytest.mark.nightly
 async def test_what_people_read_fits_80_columns(network: Network) -> None:
     """Long texts wrap at 80 columns; job ids are printed whole."""
     names = ["a" * 70, "bad"]
@@ -370,6 +380,7 @@ async def test_the_beginning_of_an_id_is_as_good_as_the_id(network: Network) -> 
     assert (other.returncode, other.stderr.count("\n")) == (2, 1)
 
 
+@pytest.mark.nightly
 async def test_a_list_that_ends_early_says_how_it_goes_on(network: Network) -> None:
     """The hint is on standard error; standard output holds only the list. The last page has no hint."""
     ids = [await network.submit("nowhere") for _ in range(3)]
@@ -445,6 +456,7 @@ async def test_a_topic_can_be_read(network: Network) -> None:
     assert (await network.run("tail", topic, "--no-follow", "--from", "1")).stdout == ""
 
 
+@pytest.mark.nightly
 async def test_files_with_a_byte_order_mark_are_taken(network: Network, tmp_path: Path) -> None:
     """A registration and a job with a byte order mark, as Windows editors save them; the message about
     another encoding names it."""
@@ -492,7 +504,7 @@ async def test_a_refused_request_shows_where_it_is_wrong(network: Network, tmp_p
     assert done.stderr.startswith(f"datajobs: {tmp_path}/handles.json:2:35: #/createdCmHandles/0/cmHandle: ")
 
 
-@pytest.mark.parametrize("command", [("submit",), ("inventory", "load")], ids=" ".join)
+@pytest.mark.parametrize("command", [("submit",), nightly((("inventory", "load"),))], ids=" ".join)
 def test_a_file_that_is_no_json_is_told_without_the_service(
     tmp_path: Path, free_port: int, command: tuple[str, ...]
 ) -> None:

@@ -84,6 +84,7 @@ def registration(tag: str, count: int, plugin: str = ONE, **fields: Any) -> str:
     return json.dumps({"dmiPlugin": plugin, "createdCmHandles": [one | fields for one in created]})
 
 
+@pytest.mark.nightly
 def test_an_export_is_loaded_elsewhere_without_a_difference(tmp_path: Path) -> None:
     """Export, load on an empty service, and export give the same bytes, as JSON and as CSV; without
     ``--private`` no secret leaves the service."""
@@ -340,6 +341,7 @@ def test_prune_removes_what_the_file_lacks(server: str, tag: str) -> None:
     assert len(listed(server, f"{tag}x")) == 1
 
 
+@pytest.mark.nightly
 def test_lists_are_paged_and_filtered(server: str, tag: str) -> None:
     """``--limit`` and ``--cursor`` walk through the handles; the filters are those of the API."""
     loaded(server, registration(tag, 5, moduleSetTag=f"m{tag}"))
@@ -360,6 +362,7 @@ def test_lists_are_paged_and_filtered(server: str, tag: str) -> None:
     assert inventory(server, "list", "--below", "nonsense").returncode == 2
 
 
+@pytest.mark.nightly
 def test_search_takes_a_text_and_conditions(server: str, tag: str) -> None:
     """All of them have to hold. Status 1 if nothing is found, 2 for a condition that cannot be."""
     loaded(

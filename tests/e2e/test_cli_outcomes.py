@@ -16,6 +16,7 @@ from tests.kit.commands import json_lines
 from tests.kit.plugins.scripted import Script, Step
 
 
+@pytest.mark.nightly
 async def test_operations_are_printed_with_their_outcomes(
     network: Network,
 ) -> None:

@@ -31,6 +31,7 @@ from tests.kit.plugin_parts import KeptMessages, served_plugin
 from tests.kit.plugins.scripted import Executed, Script, ScriptedPlugin, Step
 from tests.peers.kafka import KafkaBroker
 from tests.peers.program import free_ports
+from tests.tiers import nightly
 
 PRODUCER, FDN = layout.data_producer_of(1), "/" + layout.element_key(1)
 WELL = Script(statuses=("NOT_STARTED", "RUNNING", "FINSHED"), refuses="dmi-check-none")
@@ -199,17 +200,17 @@ ALL_THAT_NEED_AN_END = {
         ({"honours_key": False}, {"repeat"}, {"key-conflict"}),
         ({"stops": False}, {"stop-on-error"}, set()),
         ({"statuses": ("RUNNING", "NOT_STARTED", "FINSHED")}, {"status"}, set()),
-        ({"statuses": ("WORKING",)}, {"status"}, ALL_THAT_NEED_AN_END),
-        ({"status": (Step.ERROR,)}, {"status"}, ALL_THAT_NEED_AN_END),
+        nightly(({"statuses": ("WORKING",)}, {"status"}, ALL_THAT_NEED_AN_END)),
+        nightly(({"status": (Step.ERROR,)}, {"status"}, ALL_THAT_NEED_AN_END)),
         (
             {"result": (Step.WRONG_SHAPE,)},
             {"write-result", "read"},
             {"written", "failure", "stop-on-error"},
         ),
         ({"refuses": ""}, {"failure", "stop-on-error"}, set()),
-        ({"outcome": OperationState.FAILED}, {"written"}, set()),
-        ({"cancel": (Step.NOT_IMPLEMENTED,)}, set(), {"cancel"}),
-        ({"cancel": (Step.ERROR,)}, {"cancel"}, set()),
+        nightly(({"outcome": OperationState.FAILED}, {"written"}, set())),
+        nightly(({"cancel": (Step.NOT_IMPLEMENTED,)}, set(), {"cancel"})),
+        nightly(({"cancel": (Step.ERROR,)}, {"cancel"}, set())),
         (
             {"create": (Step.ERROR,)},
             {"create", "oversize"},

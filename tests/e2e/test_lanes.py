@@ -122,6 +122,7 @@ async def test_priority_goes_first_then_the_order_of_submission(
     assert [e.request_id for e in scripted.history] == [first, *expected]
 
 
+@pytest.mark.nightly
 async def test_waiting_raises_the_priority(service: Service, plugin: tuple[ScriptedPlugin, str]) -> None:
     """A job of priority 0 that has waited fifty minutes starts before a new one of priority 4. A job that has
     waited for days has at most priority 9, so that one of 9 submitted before it starts first."""
@@ -317,6 +318,7 @@ async def test_a_write_behind_a_timed_out_one_waits_for_its_end(
     assert min(map(order.index, others)) > max(n for n, each in enumerate(order) if each == of_first)
 
 
+@pytest.mark.nightly
 async def test_a_write_behind_one_that_may_run_waits_for_the_quarantine(
     database_url: str, tmp_path: Path, plugin: tuple[ScriptedPlugin, str]
 ) -> None:
@@ -358,6 +360,7 @@ async def test_a_time_out_whose_delete_was_taken_leaves_the_lane_open(
     assert [c.kind for c in scripted.calls].count("cancel") == 1
 
 
+@pytest.mark.nightly
 async def test_a_lane_closed_by_silence_opens_when_the_plugin_is_back(
     service: Service, plugin: tuple[ScriptedPlugin, str]
 ) -> None:

@@ -58,6 +58,7 @@ async def _session_names(url: str) -> set[str]:
     return {row["application_name"] for row in rows}
 
 
+@pytest.mark.nightly
 async def test_a_pooler_that_keeps_sessions_is_a_database_like_any(
     tmp_path: Path, free_port: int, url: str, database_url: str
 ) -> None:
@@ -263,6 +264,7 @@ def open_folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+@pytest.mark.nightly
 def test_a_closing_umask_keeps_nothing_from_working(tmp_path: Path, free_port: int, url: str) -> None:
     """With umask 077, also as root, whose database runs as another user. The created files are closed to
     others."""

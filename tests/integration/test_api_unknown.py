@@ -193,6 +193,7 @@ async def test_a_parameter_that_is_not_offered_yet_is_a_422_that_names_it(unchan
 PLACES = {
     "job_id": uuid4(),
     "sub_job_id": uuid4(),
+    "reference": "ch-1",
     "topic": INTERNAL_TOPIC,
     "bucket_id": "b",
     "part": "x",

@@ -30,6 +30,7 @@ from ran_datajobs.store.database import Database
 from tests.integration.delivery_service import BUCKET, Service, id_in_shard, responses
 from tests.integration.publishing_process import CHECKPOINTS, NONE
 from tests.peers.kafka import KafkaBroker
+from tests.tiers import nightly
 
 pytestmark = pytest.mark.kafka
 
@@ -163,7 +164,8 @@ async def test_once_across_kills_at_every_checkpoint(service: KafkaService, data
 
 
 @pytest.mark.parametrize(
-    "checkpoint", ["before the transaction", "transaction open", "messages at the broker"]
+    "checkpoint",
+    [nightly("before the transaction"), "transaction open", nightly("messages at the broker")],
 )
 async def test_a_frozen_publisher_spoils_nothing(
     service: KafkaService, database_url: str, checkpoint: str

@@ -11,6 +11,7 @@ import pytest
 from ran_datajobs.model import Stage
 from ran_datajobs.store.database import Database
 from tests.data.kept import load_stages
+from tests.tiers import nightly
 
 pytestmark = pytest.mark.without_schema
 
@@ -60,7 +61,7 @@ async def sub_jobs_read(database_url: str) -> int:
     return number
 
 
-@pytest.mark.parametrize("lanes", [1, SUB_JOBS])
+@pytest.mark.parametrize("lanes", [1, nightly(SUB_JOBS)])
 @pytest.mark.parametrize(
     ("kept", "first", "others"),
     [

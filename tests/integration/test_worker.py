@@ -177,6 +177,7 @@ async def test_a_step_that_breaks_is_tried_again_and_sends_no_second_create(
     assert (row["stage"], row["unknown"], row["lease"]) == ("QUARANTINED", 1, None)
 
 
+@pytest.mark.nightly
 async def test_a_step_that_breaks_every_time_waits_longer_each_time(
     database: Database, parts: Parts, job: PlannedJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:

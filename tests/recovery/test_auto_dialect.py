@@ -19,7 +19,7 @@ from tests.tiers import nightly
 
 ONAP = (wire.Dialect.ONAP,)
 CASES = [
-    (Checkpoint.START_SENT, True),
+    nightly((Checkpoint.START_SENT, True)),
     (Checkpoint.START_SENT, False),
     (Checkpoint.START_RECORDED, False),
     nightly((Checkpoint.START_MARKED, True)),

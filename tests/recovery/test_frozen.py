@@ -37,7 +37,7 @@ CASES = [
     if not where.startswith(("accept", "cancel"))
     for idempotent in (True, False)
 ]
-USUAL = [(Checkpoint.START_MARKED, False), (Checkpoint.DELIVER_READ, True)]
+USUAL = [(Checkpoint.START_MARKED, False)]
 
 
 async def everything(service: Client, folder: Path, job_ids: list[str]) -> Any:

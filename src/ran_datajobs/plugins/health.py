@@ -118,10 +118,13 @@ class HealthChecks(Struct, frozen=True):
             found = await self._ask(plugin.url) if plugin.in_use else _UNKNOWN
             async with self.database.transaction() as connection:
                 before = await store.record(connection, plugin.plugin_id, found.healthy, found.cause)
-            if before is not found.healthy:
-                note = self.digest.warning if found.healthy is False else self.digest.info
-                subject = {"plugin": plugin.url, "health": _WORDS[found.healthy]}
-                note("plugin.health", subject, cause=found.cause)
+            word = _WORDS[found.healthy]
+            if before is not found.healthy and found.healthy is False:
+                self.digest.warning(
+                    "plugin.health", {"plugin": plugin.url, "health": word}, cause=found.cause
+                )
+            elif before is not found.healthy:
+                self.digest.info("plugin.health", {"plugin": plugin.url, "health": word}, cause=found.cause)
 
     async def _ask(self, url: str) -> Health:
         answer = await self._get(url, ACTUATOR_HEALTH)
