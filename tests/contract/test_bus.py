@@ -285,6 +285,7 @@ async def test_shards_and_topics_mix(buses: BusUnderTest) -> None:
     assert numbers(await received(bus, second, 1)) == [2]
 
 
+@pytest.mark.nightly
 async def test_a_refused_topic_publishes_nothing_of_its_step(buses: BusUnderTest) -> None:
     """The error names the topic. The other messages of the step are not published and can be published
     next."""

@@ -354,6 +354,7 @@ async def test_what_people_read_fits_80_columns(network: Network) -> None:
     assert len(json_lines(await network.run("status", job_id, "--output", "json"))[0]["name"]) == 160
 
 
+@pytest.mark.nightly
 async def test_the_beginning_of_an_id_is_as_good_as_the_id(network: Network) -> None:
     """Every command that takes an id accepts a prefix. A prefix that matches several jobs, or none, gives
     status 2 and a message."""

@@ -133,6 +133,7 @@ def test_an_export_is_loaded_elsewhere_without_a_difference(tmp_path: Path) -> N
             assert "rich" in public and "s3cret" not in public and "password" not in public
 
 
+@pytest.mark.nightly
 def test_a_load_can_be_repeated_and_changes_what_the_file_names(server: str, tag: str) -> None:
     """A repeat changes nothing. An edited file changes its handles: what it does not name stays."""
     header = "cmHandle,alternateId,dataProducerIdentifier,moduleSetTag,public.site,public.zone,private.key"

@@ -278,7 +278,7 @@ def test_a_closing_umask_keeps_nothing_from_working(tmp_path: Path, free_port: i
 
 
 @only_root
-@pytest.mark.parametrize("mode", [nightly(0o555), 0o000], ids=["read-only", "closed"])
+@pytest.mark.parametrize("mode", [nightly(0o555), nightly(0o000)], ids=["read-only", "closed"])
 def test_a_home_that_cannot_be_written_needs_a_data_dir(
     tmp_path: Path, open_folder: Path, free_port: int, url: str, mode: int
 ) -> None:

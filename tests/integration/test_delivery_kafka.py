@@ -243,7 +243,7 @@ async def test_once_across_a_broker_that_is_killed(service: KafkaService) -> Non
     assert await service.state(second) == "DELIVERED"
 
 
-@pytest.mark.parametrize("same_shard", [True, False])
+@pytest.mark.parametrize("same_shard", [True, nightly(False)])
 async def test_a_destination_topic_that_is_missing(service: KafkaService, same_shard: bool) -> None:
     """A missing topic is not created, delays only its own jobs, and gets all messages once after it
     exists."""

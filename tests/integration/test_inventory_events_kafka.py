@@ -46,6 +46,7 @@ async def change_some(service: KafkaService, dice: random.Random, there: dict[st
 
 
 @pytest.mark.parametrize("checkpoint", sampled(CHECKPOINTS, {"after the commit"}))
+@pytest.mark.nightly
 async def test_once_across_kills(service: KafkaService, database_url: str, checkpoint: str) -> None:
     """SIGKILL of the publisher at one of its steps, repeatedly, between registrations: each change has one
     event, those of a handle are in order, and the cloudevents package reads them."""

@@ -65,8 +65,8 @@ async def sub_jobs_read(database_url: str) -> int:
 @pytest.mark.parametrize(
     ("kept", "first", "others"),
     [
-        ("waits behind runs", Stage.ADMITTED, Stage.WAITING),
-        ("read 5 at reads", Stage.ADMITTED, Stage.WAITING),
+        nightly(("waits behind runs", Stage.ADMITTED, Stage.WAITING)),
+        nightly(("read 5 at reads", Stage.ADMITTED, Stage.WAITING)),
         ("closes simple-fails", Stage.QUARANTINED, Stage.SETTLED),
     ],
 )

@@ -21,7 +21,7 @@ ONAP = (wire.Dialect.ONAP,)
 CASES = [
     nightly((Checkpoint.START_SENT, True)),
     (Checkpoint.START_SENT, False),
-    (Checkpoint.START_RECORDED, False),
+    nightly((Checkpoint.START_RECORDED, False)),
     nightly((Checkpoint.START_MARKED, True)),
     nightly((Checkpoint.TRACK_REPORTED, False)),
 ]

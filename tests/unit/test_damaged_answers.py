@@ -485,7 +485,7 @@ def states_of(outcome: outcomes.Outcome) -> dict[str, list[OperationState]]:
 
 @pytest.mark.parametrize("kind", JobType)
 @pytest.mark.parametrize("dialect", Dialect)
-@settings(max_examples=EXAMPLES // 4, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES // 8, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_operation_that_failed_counts_as_succeeded(
     dialect: Dialect, kind: JobType, data: st.DataObject
@@ -519,7 +519,7 @@ def test_no_operation_that_failed_counts_as_succeeded(
 
 
 @pytest.mark.parametrize("dialect", Dialect)
-@settings(max_examples=EXAMPLES // 4, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES // 8, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_message_makes_a_failed_read_a_success(dialect: Dialect, data: st.DataObject) -> None:
     """The same for the only message of a read: the message is kept, and no read finishes without its data."""

@@ -8,11 +8,12 @@
 select o.job_id, s.sub_job_id
 from (
     select s.job_id, min(s.position) as first
-    from sub_job s join dmi_plugin p using (plugin_id)
+    from sub_job s
     where s.job_id = any ($1::uuid[]) and s.stage in ('WAITING', 'ADMITTED', 'STARTING', 'TRACKING', 'COLLECTING')
     group by s.job_id
     having not bool_or(
-        s.objects_cause is null and s.failing_since is null and (p.healthy is not false or s.cancel_requested)
+        s.objects_cause is null and s.failing_since is null
+        and (s.cancel_requested or s.plugin_id <> all (array(select plugin_id from dmi_plugin where not healthy)))
         and case s.stage when 'WAITING' then s.cancel_requested
                          when 'ADMITTED' then s.cancel_requested or s.due_at > clock_timestamp() - make_interval(secs => $2)
                          else true end)) o
