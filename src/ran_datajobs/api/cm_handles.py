@@ -16,12 +16,12 @@ from uuid import UUID
 from litestar import get
 from litestar.exceptions import NotFoundException
 from litestar.params import QueryParameter
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Struct
 
 from ran_datajobs.api import paths
 from ran_datajobs.api.dependencies import Api, Caller
 from ran_datajobs.api.inventory import check_private
-from ran_datajobs.api.jobs import Limit
+from ran_datajobs.api.jobs import Limit, not_a_cursor
 from ran_datajobs.api.openapi import documented
 from ran_datajobs.errors import InvalidFdn, InvalidRequest
 from ran_datajobs.http.json_body import shortened
@@ -30,7 +30,7 @@ from ran_datajobs.model import JobType
 from ran_datajobs.nrm import fdn
 from ran_datajobs.results.job_view import WireStatus
 from ran_datajobs.store import searches
-from ran_datajobs.store.searches import Neighbour
+from ran_datajobs.store.searches import CmHandleItem, Neighbour
 
 MAX_OPEN_JOBS: Final = 100
 """Maximum number of open jobs that an owner is shown with."""
@@ -38,26 +38,6 @@ MAX_OPEN_JOBS: Final = 100
 Cursor = Annotated[
     str | None, QueryParameter(name="cursor", max_length=2700, description="`next` of the page before.")
 ]
-
-
-class CmHandleItem(Struct, frozen=True, rename="camel"):
-    """A CM handle: whose object it is, and the addresses of its DMI plugins.
-
-    ``dmi_plugin``: the one for reads and writes, unless these have one of their own. ``trust_level``: the
-    effective level.
-    """
-
-    cm_handle: str
-    alternate_id: str | None
-    data_producer_id: str
-    module_set_tag: str
-    dmi_plugin: str
-    read_plugin: str
-    write_plugin: str
-    trust_level: str
-    registered_trust_level: str
-    public_properties: Raw
-    private_properties: Raw | UnsetType = UNSET
 
 
 class CmHandlePage(Struct, frozen=True):
@@ -163,23 +143,7 @@ async def list_cm_handles(
             ids=ids,
         )
     page = found[:limit]
-    items = [
-        CmHandleItem(
-            each.cm_handle,
-            each.alternate_id,
-            each.data_producer_id,
-            each.module_set_tag,
-            each.dmi_plugin,
-            each.read_plugin,
-            each.write_plugin,
-            each.trust_level,
-            each.registered_trust_level,
-            Raw(each.public_properties),
-            UNSET if each.private_properties is None else Raw(each.private_properties),
-        )
-        for each in page
-    ]
-    return CmHandlePage(items, _cursor(page[-1].cm_handle) if len(found) > limit else None)
+    return CmHandlePage(page, _cursor(page[-1].cm_handle) if len(found) > limit else None)
 
 
 @get(paths.CM_HANDLE_OWNER, responses=documented(404))
@@ -219,8 +183,8 @@ async def list_children(
     """Managed objects directly below another one that are or contain alternate ids of CM handles."""
     key = _key("fdn", name) if name else ""
     first = _place(after)
-    if first is not None and key and not f"{key}/" <= first < f"{key}0":
-        raise _not_a_cursor(after)
+    if after is not None and first is not None and key and not f"{key}/" <= first < f"{key}0":
+        raise not_a_cursor(after)
     async with api.database.connection() as connection:
         found, more = await searches.children(connection, key, first, limit)
     parent = f"/{key}" if key else ""
@@ -291,13 +255,7 @@ def _place(cursor: str | None) -> str | None:
     try:
         place = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
-        raise _not_a_cursor(cursor) from None
+        raise not_a_cursor(cursor) from None
     if not place or "\0" in place:
-        raise _not_a_cursor(cursor)
+        raise not_a_cursor(cursor)
     return place
-
-
-def _not_a_cursor(cursor: str | None) -> InvalidRequest:
-    return InvalidRequest.at(
-        "cursor", f"{(cursor or '')[:64]!r} is not a cursor of this list: take it from 'next'"
-    )

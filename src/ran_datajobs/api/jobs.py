@@ -69,7 +69,12 @@ def place_of(kind: str, text: str | None) -> int | None:
         return None
     if (found := _CURSOR.fullmatch(text)) and found[1] == kind:
         return int(found[2])
-    raise InvalidRequest.at("cursor", f"{text[:64]!r} is not a cursor of this list: take it from 'next'")
+    raise not_a_cursor(text)
+
+
+def not_a_cursor(text: str) -> InvalidRequest:
+    """The error of a ``text`` that is no cursor of the list."""
+    return InvalidRequest.at("cursor", f"{text[:64]!r} is not a cursor of this list: take it from 'next'")
 
 
 async def visible_job(job_id: FromPath[UUID], api: Api, caller: Caller) -> JobRow:

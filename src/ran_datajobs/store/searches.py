@@ -160,8 +160,12 @@ async def owner_of(database: Database, keys: Sequence[str]) -> str | None:
     return found[0]["cm_handle"] if found else None
 
 
-class HandleItem(Struct, frozen=True):
-    """A handle in a list. The properties are JSON objects; private ones that were not asked for are None."""
+class CmHandleItem(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A CM handle in a list: whose object it is, and the addresses of its DMI plugins.
+
+    ``dmi_plugin``: the one for reads and writes, unless these have one of their own. ``trust_level``: the
+    effective level. ``private_properties``: ``None`` if they were not asked for.
+    """
 
     cm_handle: str
     alternate_id: str | None
@@ -172,8 +176,12 @@ class HandleItem(Struct, frozen=True):
     write_plugin: str
     trust_level: str
     registered_trust_level: str
-    public_properties: bytes
-    private_properties: bytes | None
+    public_properties: dict[str, str]
+    private_properties: dict[str, str] | None = None
+
+    def __repr__(self) -> str:
+        """Without the properties: the private ones are secrets."""
+        return f"CmHandleItem({self.cm_handle!r})"
 
 
 async def handles(
@@ -188,7 +196,7 @@ async def handles(
     limit: int,
     private: bool = False,
     ids: Sequence[str] | None = None,
-) -> list[HandleItem]:
+) -> list[CmHandleItem]:
     """Handles by id, behind the id ``after``. ``None`` restricts nothing.
 
     ``below``: the normal form of an FDN that the alternate id is or lies below. ``plugin``: its address, for
@@ -199,7 +207,8 @@ async def handles(
     values = (below, producer, plugin, tag, pattern, after, limit, private, ids)
     async with connection.transaction(readonly=True):
         await connection.execute(_SQL["plan_for_the_values"])
-        return read(HandleItem, await connection.fetch(_LIST, *values))
+        rows = await connection.fetch(_LIST, *values)
+    return [CmHandleItem(**dict(row.items())) for row in rows]
 
 
 class OwnerRow(Struct, frozen=True):

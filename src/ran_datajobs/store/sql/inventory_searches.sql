@@ -110,8 +110,7 @@ order by j.seq desc limit $5;
 -- and the whole table would be sorted for each page.
 select h.cm_handle, h.alternate_id, h.data_producer_id, h.module_set_tag, p.url as dmi_plugin, r.url as read_plugin,
        w.url as write_plugin, :trust_level as trust_level, h.trust_level as registered_trust_level,
-       convert_to(h.public_properties::text, 'UTF8') as public_properties,
-       case when $8::boolean then convert_to(h.private_properties::text, 'UTF8') end as private_properties
+       h.public_properties, case when $8::boolean then h.private_properties end as private_properties
 from (
     select h.* from cm_handle h
     where not h.removed
